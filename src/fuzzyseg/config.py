@@ -1,0 +1,289 @@
+"""The run's configuration: typed models, YAML files, dotted overrides. An unknown key names the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used: the message names the key, what was found and what was expected."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' Did you mean X?' or, where nothing is close, the list of known names."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(names)}."
+
+
+class Section(BaseModel):
+    """A group of settings; unknown names are errors."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True, protected_namespaces=())
+
+
+Size = tuple[int, int]
+
+
+def parse_size(value: Any) -> Any:
+    """`HxW`, one number for a square, or a pair; None stays None. Raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value, value)
+    if isinstance(value, str):
+        parts = value.lower().split("x")
+        if len(parts) not in (1, 2) or not all(part.strip().isdigit() for part in parts):
+            raise ValueError(f"found {value!r}; a size is HEIGHTxWIDTH, such as 360x480")
+        numbers = [int(part) for part in parts]
+        value = (numbers[0], numbers[-1])
+    if isinstance(value, list | tuple) and any(isinstance(v, int) and v < 1 for v in value):
+        raise ValueError(f"found {value}; height and width must be at least 1")
+    return value
+
+
+class DataConfig(Section):
+    """What is learnt from."""
+
+    root: str | None = Field(None, description="Folder with the images (and masks); its layout is recognised.")
+    layout: str = Field("auto", description="Name of a layout, or auto.")
+    classes: list[str] | None = Field(None, description="Class names in index order; found from the masks if not given.")
+    ignore_index: int | None = Field(None, ge=0, description="Mask value that is no class; dataset.yaml's or 255.")
+    image_size: Size | None = Field(None, description="HxW to resize to on reading; None keeps the files' size.")
+    labelled: str | None = Field(None, description="Count, fraction (1/8) or list file of labelled images; None: all.")
+    split_seed: int | None = Field(None, description="Seed of the labelled order and of the held-out images; None: seed.")
+    policy: Literal["cover", "random"] = Field("cover", description="cover: rarest classes first; random reads no mask.")
+    val: str | None = Field(None, description="Validation: fraction (0.2), count, list file or folder name; None: as found.")
+    unlabelled: Literal["rest", "all"] = Field("rest", description="Unlabelled source: the other images, or all images.")
+    mean: list[float] | None = Field(None, description="Per-channel mean of the input in [0, 1]; None: the weights'.")
+    std: list[float] | None = Field(None, description="Per-channel standard deviation; None: the weights'.")
+
+    _size = field_validator("image_size", mode="before")(parse_size)
+
+    @field_validator("labelled", "val", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+class AugmentConfig(Section):
+    """The geometry and mild colour changes that every training image gets."""
+
+    scale: tuple[float, float] = Field((0.5, 2.0), description="Range of the random scale, before the crop.")
+    flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
+    vertical_flip: float = Field(0.0, ge=0, le=1, description="Probability of a vertical flip (aerial, microscopy).")
+    jitter: float = Field(0.0, ge=0, le=1, description="Strength of brightness, contrast and saturation changes.")
+
+
+class NetworkConfig(BaseModel):
+    """The network; any further key is an option of the architecture (`network.decoder_aspp_separable=false`)."""
+
+    model_config = ConfigDict(extra="allow", validate_assignment=True, validate_default=True)
+
+    arch: str = Field("DeepLabV3Plus", description="Architecture of segmentation_models_pytorch.")
+    encoder: str = Field("resnet50", description="Encoder of segmentation_models_pytorch or timm (tu-...).")
+    weights: str = Field("imagenet", description="Encoder weights: imagenet (downloaded), none, or a file.")
+    channels: int = Field(3, ge=1, description="Input channels.")
+    output_stride: Literal[8, 16] | None = Field(None, description="Encoder stride where the architecture allows it.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The architecture's own options."""
+        return dict(self.model_extra or {})
+
+
+class MethodChoice(BaseModel):
+    """The method; any further key is one of its own settings (`method.cutmix=false`)."""
+
+    model_config = ConfigDict(extra="allow", validate_assignment=True)
+
+    name: str = Field("cps", description="Method that is trained.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The method's own settings."""
+        return dict(self.model_extra or {})
+
+
+class LossConfig(Section):
+    """The pseudo-label loss."""
+
+    name: str = Field("paper", description="paper (as the method's authors), hard, soft or fuzzy.")
+    threshold: float = Field(0.9, gt=0, le=1, description="T of Alg. 1: more classes are positive for a larger T.")
+    weight: Literal["concave", "linear", "convex", "convex1", "none"] = Field("concave", description="Eq. 11, 16.")
+    a: float = Field(50.0, gt=0, description="A of Eq. 11.")
+    k_cap: int | None = Field(None, ge=1, description="Largest K; None: C - 1.")
+    rule: str | int = Field("n-1", description="n-1 (the paper's), n, or a fixed K.")
+    variant: Literal["paper", "official"] = Field("paper", description="official: as the published code computes it.")
+    balance: bool = Field(False, description="Scale the fuzzy loss to the value of the hard one, each step.")
+
+
+class SupervisedConfig(Section):
+    """The loss on labelled pixels."""
+
+    name: Literal["ce", "ohem"] = Field("ce", description="Cross entropy, or on the hardest pixels only.")
+    ohem_threshold: float = Field(0.7, gt=0, le=1, description="OHEM keeps pixels whose true class is below this.")
+    ohem_min_kept: int = Field(50000, ge=1, description="OHEM keeps at least so many pixels per image.")
+    class_weights: list[float] | None = Field(None, description="One weight per class.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
+    dice: float = Field(0.0, ge=0, description="Weight of the Dice loss that is added.")
+
+
+class OptimConfig(Section):
+    """Optimiser and schedule."""
+
+    name: Literal["sgd", "adamw"] = Field("sgd", description="Optimiser.")
+    lr: float = Field(0.0025, gt=0, description="Learning rate at the start.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD's momentum.")
+    weight_decay: float = Field(5e-4, ge=0, description="Weight decay.")
+    decay_norm: bool = Field(False, description="Also decay batch-norm parameters and biases.")
+    head_lr_factor: float = Field(1.0, gt=0, description="Multiplies the learning rate of all but the encoder.")
+    schedule: Literal["poly", "constant", "cosine"] = Field("poly", description="How the learning rate falls.")
+    power: float = Field(0.9, gt=0, description="Power of the poly schedule.")
+    warmup: int = Field(0, ge=0, description="Steps of linear warm-up.")
+    clip: float | None = Field(None, gt=0, description="Largest gradient norm; None: no clipping.")
+
+
+class TrainConfig(Section):
+    """The loop."""
+
+    steps: int = Field(2000, ge=1, description="Optimiser steps in all; the schedules follow it.")
+    stop_at: int | None = Field(None, ge=1, description="Save and end after this step; schedules do not change.")
+    batch: int = Field(8, ge=1, description="Images per step and stream, all processes and micro-batches together.")
+    accumulate: int = Field(1, ge=1, description="Micro-batches per step.")
+    crop: Size = Field((512, 512), description="HxW of the training crops.")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of the forward pass.")
+    channels_last: bool = Field(True, description="Memory order that convolutions prefer.")
+    compile: bool = Field(False, description="torch.compile the method.")
+    ema: float | None = Field(None, gt=0, lt=1, description="Decay of an average of the weights; None: no average.")
+    freeze_batch_norm: bool = Field(False, description="Keep batch-norm statistics as they were loaded.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    workers: int = Field(2, ge=0, description="Processes that read images.")
+    eval_every: int | None = Field(None, ge=0, description="Steps between evaluations; 0: at the end; None: a tenth.")
+    evaluate: bool = Field(True, description="False: never evaluate.")
+    save_every: int | None = Field(None, ge=1, description="Steps between checkpoints; None: a tenth.")
+    log_every: int = Field(10, ge=1, description="Steps between logged lines.")
+    tensorboard: bool = Field(True, description="Also write TensorBoard files.")
+
+
+class EvaluateConfig(Section):
+    """How whole images are predicted."""
+
+    mode: Literal["whole", "sliding"] = Field("whole", description="Whole image at once, or windows.")
+    window: Size | None = Field(None, description="HxW of the windows; None: the crop.")
+    scales: list[float] = Field([1.0], description="Scales that are averaged.")
+    flip: bool = Field(False, description="Average with the mirrored image.")
+    batch: int = Field(1, ge=1, description="Images per forward pass, where their sizes agree.")
+
+    _size = field_validator("window", mode="before")(parse_size)
+
+
+class Config(Section):
+    """Everything that a run depends on."""
+
+    data: DataConfig = Field(default_factory=DataConfig)
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    network: NetworkConfig = Field(default_factory=NetworkConfig)
+    method: MethodChoice = Field(default_factory=MethodChoice)
+    loss: LossConfig = Field(default_factory=LossConfig)
+    supervised: SupervisedConfig = Field(default_factory=SupervisedConfig)
+    optim: OptimConfig = Field(default_factory=OptimConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    seed: int = Field(0, ge=0, description="Seed of everything that is drawn.")
+    init: list[str] | None = Field(None, description="Weights to start from, one per learner.")
+    out: str | None = Field(None, description="Run folder.")
+
+    @field_validator("init", mode="before")
+    @classmethod
+    def _files(cls, value: Any) -> Any:
+        return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+
+def _fields_at(path: tuple[str | int, ...]) -> Iterable[str]:
+    model: type[BaseModel] = Config
+    for part in path:
+        info = model.model_fields.get(str(part))
+        if info is None or not (isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)):
+            return []
+        model = info.annotation
+    return model.model_fields
+
+
+def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | None = None) -> str:
+    """A pydantic error in words: key, what was found, what was expected, the nearest known key."""
+    lines = []
+    for item in error.errors():
+        place = tuple(item["loc"])
+        key = ".".join([*([prefix] if prefix else []), *map(str, place)])
+        if item["type"] == "extra_forbidden":
+            names = known if known is not None else _fields_at(place[:-1])
+            lines.append(f"unknown setting {key!r}.{nearest(str(place[-1]), names)}")
+        else:
+            lines.append(f"{key}: found {item['input']!r}; {item['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)
+
+
+def validate(values: Mapping[str, Any]) -> Config:
+    """A nested mapping as a `Config`. Raises ConfigError."""
+    try:
+        return Config.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(describe(error)) from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file with nested settings. Raises ConfigError naming the file."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); give the path of a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: found {type(values).__name__} at the top; expected settings such as 'method: cps'")
+    return values
+
+
+def parse_override(text: str) -> tuple[list[str], Any]:
+    """`train.steps=100` -> (["train", "steps"], 100); the value is read as YAML. Raises ConfigError."""
+    key, sign, raw = text.partition("=")
+    if not sign or not key.strip():
+        raise ConfigError(f"found {text!r}; expected key=value, such as train.ema=0.998")
+    try:
+        value = yaml.safe_load(raw) if raw.strip() else None
+    except yaml.YAMLError:
+        value = raw
+    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    return key.strip().split("."), value
+
+
+def merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """`extra` laid over `base`, section by section; neither is changed."""
+    result = dict(base)
+    for key, value in extra.items():
+        old = result.get(key)
+        result[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def override(values: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """`values` with the setting at `path` replaced. A plain text where a section is wanted becomes its name."""
+    for part in reversed(path):
+        value = {part: value}
+    return merge(values, value)
+
+
+def dump_yaml(config: Config) -> str:
+    """The configuration as YAML that `read_yaml` reads back to the same."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

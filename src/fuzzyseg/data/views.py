@@ -1,0 +1,99 @@
+"""What a method may ask for: views of a sample, streams of samples, and the batch it gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Source = Literal["labelled", "unlabelled", "all"]
+
+
+@dataclass(frozen=True)
+class Weak:
+    """One image under the training geometry (scale, flip, crop) and, if the run asks for it, mild colour jitter."""
+
+
+@dataclass(frozen=True)
+class WeakStrong:
+    """The weak image and `strong` copies of the same crop with strong colour changes; all share one geometry."""
+
+    strong: int = 1
+    brightness: float = 0.5
+    contrast: float = 0.5
+    saturation: float = 0.5
+    hue: float = 0.25
+    jitter_probability: float = 0.8
+    grey_probability: float = 0.2
+    blur_probability: float = 0.5
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+
+
+@dataclass(frozen=True)
+class CropPair:
+    """Two crops of one image that overlap, each with its own flip: `image` and `pair[0]`, with `boxes` and `flips`.
+
+    `overlap` is the smallest and the largest share of the crop's height and width that the two have in common.
+    """
+
+    overlap: tuple[float, float] = (0.1, 1.0)
+
+
+View = Weak | WeakStrong | CropPair
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An endless, resumable sequence of draws.
+
+    view: what is made of each image. source: the list that is drawn from. partner: the name of another stream of the
+    same source; this one then draws the same list in another order and never pairs an image with itself.
+    """
+
+    view: View
+    source: Source
+    partner: str | None = None
+
+
+@dataclass
+class Batch:
+    """What one stream gives a method for one step: B samples (design: `batch[stream]`).
+
+    image (B,Cin,H,W) float, normalised. strong: tuple of the same shape, one per strong view. valid (B,H,W) bool, False
+    on padding. mask (B,H,W) int64 with 255 for void, or None (unlabelled). index (B,) place in its source. name: B file
+    stems. seed (B,) int64, the sample's own. drawn_for (B,) the class it was drawn for, -1 for none. pair, boxes, flips:
+    only from `CropPair`: (image, valid) of the second crop; (B,2,4) y0,x0,y1,x1 before flipping; (B,2) bool.
+    """
+
+    image: Tensor
+    valid: Tensor
+    mask: Tensor | None
+    index: Tensor
+    name: list[str]
+    seed: Tensor
+    drawn_for: Tensor
+    strong: tuple[Tensor, ...] = ()
+    pair: tuple[Tensor, Tensor] | None = None
+    boxes: Tensor | None = None
+    flips: Tensor | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return int(self.image.shape[-2]), int(self.image.shape[-1])
+
+    def to(self, device: torch.device, channels_last: bool = False) -> Batch:
+        """The same batch on `device`; images in channels-last memory order if asked."""
+
+        def move(value: object) -> object:
+            if isinstance(value, tuple):
+                return tuple(move(v) for v in value)
+            if not isinstance(value, Tensor):
+                return value
+            if channels_last and value.dim() == 4 and value.is_floating_point():
+                return value.to(device, non_blocking=True, memory_format=torch.channels_last)
+            return value.to(device, non_blocking=True)
+
+        return replace(self, **{f.name: move(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]

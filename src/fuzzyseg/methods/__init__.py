@@ -1,0 +1,14 @@
+"""The methods by name: one paper each."""
+
+from __future__ import annotations
+
+from fuzzyseg.methods.base import Facts, Method, MethodConfig, Progress, Role, Step
+from fuzzyseg.methods.cps import CPS
+from fuzzyseg.methods.supervised import Supervised
+
+METHODS: dict[str, type[Method]] = {
+    "supervised": Supervised,
+    "cps": CPS,
+}
+
+__all__ = ["CPS", "METHODS", "Facts", "Method", "MethodConfig", "Progress", "Role", "Step", "Supervised"]

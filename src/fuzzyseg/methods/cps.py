@@ -1,0 +1,130 @@
+"""Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision.
+
+X. Chen, Y. Yuan, G. Zeng, J. Wang, CVPR 2021. Two networks that start from different weights see the same image, and
+each learns from the pseudo labels of the other. With FPL (Qiao et al., CVPR 2023) in the place of the hard label it is
+the paper's FPL+CPS: nothing else changes.
+
+With CutMix (the default) two unlabelled images are mixed by a box mask; the teachers see the two clean images, without
+gradient but in training mode, and their logits are mixed by the same mask. Labelled images take no part in the
+unsupervised term then, as in the authors' code; without CutMix they do, as in the paper.
+
+Where we leave the authors' code, and why. The two images of a mix are different ones (theirs are two crops of one file,
+because two samplers share a seed); `pair: same` is not offered. Losses are not divided by the number of processes. The
+boxes of a mask never start outside the image. Padding is not trained on. Batch-norm statistics stay per process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fuzzyseg.data.views import Batch, Stream, Weak
+from fuzzyseg.losses import PixelLoss, masked_mean
+from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
+from fuzzyseg.ops.mix import Mixed, box_masks, paste
+from fuzzyseg.ops.ramp import linear_ramp
+
+
+class CPSConfig(MethodConfig):
+    """Settings of CPS."""
+
+    cutmix: bool = Field(True, description="Mix pairs of unlabelled images (CPS+CutMix); False: plain CPS.")
+    unsupervised_weight: float | None = Field(
+        None, ge=0, description="lambda; None: 1 with CutMix, 1.5 without (VOC; the paper has 5 and 6 on Cityscapes)."
+    )
+    ramp_steps: int = Field(0, ge=0, description="Steps over which lambda grows from 0; the paper has none.")
+    boxes: int = Field(3, ge=1, description="Boxes per CutMix mask (the authors' setting).")
+    box_area: tuple[float, float] = Field((0.25, 0.5), description="Range of the boxes' total share of the image.")
+
+
+class CPS(Method):
+    """Cross pseudo supervision, with and without CutMix."""
+
+    Config = CPSConfig
+    learners: ClassVar[int] = 2
+    paper_loss = ("hard", {})
+
+    def __init__(
+        self,
+        network: Network,
+        supervised_loss: SupervisedLoss,
+        pixel_loss: PixelLossModule | None,
+        config: CPSConfig,
+        facts: Facts,
+    ) -> None:
+        super().__init__(network, supervised_loss, pixel_loss, config, facts)
+        self.config: CPSConfig = config
+        self.first = network()
+        self.second = network()
+        if all(torch.equal(a, b) for a, b in zip(self.first.parameters(), self.second.parameters(), strict=True)):
+            raise ValueError(
+                "the two networks of CPS start from equal weights and would teach each other nothing: "
+                "give two files trained from different seeds (--init FILE,FILE)"
+            )
+        self.weight = config.unsupervised_weight
+        if self.weight is None:
+            self.weight = 1.0 if config.cutmix else 1.5
+        self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
+        if config.cutmix:
+            self.streams["partner"] = Stream(Weak(), "unlabelled", partner="unlabelled")
+
+    def predictor(self) -> torch.nn.Module:
+        """The first network, as in the authors' inference."""
+        return self.first
+
+    def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
+        """Supervised loss of both networks plus lambda times the cross pseudo supervision."""
+        labelled = batch["labelled"]
+        assert labelled.mask is not None
+        z1, z2 = self.first(labelled.image), self.second(labelled.image)  # (B,C,h,w)
+        supervised = self.supervised_loss(z1, labelled.mask) + self.supervised_loss(z2, labelled.mask)
+        if self.config.cutmix:
+            terms, valid = self._mixed(batch, progress)
+        else:
+            terms, valid = self._plain(batch, z1, z2, progress)
+        ramp = linear_ramp(progress.step, self.config.ramp_steps)
+        unsupervised = masked_mean(terms[0].loss, valid) + masked_mean(terms[1].loss, valid)
+        statistics = {name: (value + terms[1].stats[name]) / 2 for name, value in terms[0].stats.items()}
+        return Step({"supervised": supervised, "unsupervised": self.weight * ramp * unsupervised}, statistics)
+
+    def _plain(
+        self, batch: Mapping[str, Batch], z1: Tensor, z2: Tensor, progress: Progress
+    ) -> tuple[tuple[PixelLoss, PixelLoss], Tensor]:
+        """Both learn from the other's labels on labelled and unlabelled images alike."""
+        unlabelled = batch["unlabelled"]
+        s1 = torch.cat([z1, self.first(unlabelled.image)])
+        s2 = torch.cat([z2, self.second(unlabelled.image)])
+        valid = torch.cat([batch["labelled"].valid, unlabelled.valid])
+        return self._cross(s1, s2, s1.detach(), s2.detach(), unlabelled.size, valid, progress), valid
+
+    def _mixed(self, batch: Mapping[str, Batch], progress: Progress) -> tuple[tuple[PixelLoss, PixelLoss], Tensor]:
+        """Students see the mixed image; teachers see the clean ones and their logits are mixed."""
+        a, b = batch["unlabelled"], batch["partner"]
+        mask = box_masks(a.seed, a.size, boxes=self.config.boxes, area=self.config.box_area)  # (B,H,W), True: partner
+        with torch.no_grad():
+            t1 = Mixed(self.first(a.image), self.first(b.image), mask)
+            t2 = Mixed(self.second(a.image), self.second(b.image), mask)
+        image, valid = paste(a.image, b.image, mask), paste(a.valid, b.valid, mask)
+        s1, s2 = self.first(image), self.second(image)
+        return self._cross(s1, s2, t1, t2, a.size, valid, progress), valid
+
+    def _cross(
+        self,
+        s1: Tensor,
+        s2: Tensor,
+        t1: Tensor | Mixed,
+        t2: Tensor | Mixed,
+        size: tuple[int, int],
+        valid: Tensor,
+        progress: Progress,
+    ) -> tuple[PixelLoss, PixelLoss]:
+        """Each student learns from the other network's logits; no gradient reaches a teacher."""
+        assert self.pixel_loss is not None
+        return (
+            self.pixel_loss(s1, t2, size=size, valid=valid, progress=progress),
+            self.pixel_loss(s2, t1, size=size, valid=valid, progress=progress),
+        )

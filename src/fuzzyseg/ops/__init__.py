@@ -1,0 +1,1 @@
+"""Tensor operations that methods and losses share."""

@@ -1,0 +1,61 @@
+"""The only file with collectives. On one process every function is the identity."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+
+def active() -> bool:
+    """True when several processes train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if active() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if active() else 1
+
+
+def mean(value: Tensor) -> Tensor:
+    """The mean over the processes of a detached tensor of one shape on all of them; no gradient flows through it."""
+    if not active():
+        return value
+    value = value.detach().clone()
+    dist.all_reduce(value)
+    return value / world_size()
+
+
+def gather(value: Tensor) -> Tensor:
+    """Rows of all processes, in rank order, concatenated along the first axis; each process may hold another number."""
+    if not active():
+        return value
+    value = value.detach().contiguous()
+    counts = [torch.zeros((), dtype=torch.long, device=value.device) for _ in range(world_size())]
+    dist.all_gather(counts, torch.tensor(value.shape[0], device=value.device))
+    most = int(torch.stack(counts).max())
+    padded = value.new_zeros((most, *value.shape[1:]))
+    padded[: value.shape[0]] = value
+    parts = [torch.empty_like(padded) for _ in range(world_size())]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if active():
+        dist.barrier()
+
+
+def broadcast_flag(flag: bool) -> bool:
+    """The first process's flag, on all of them."""
+    if not active():
+        return flag
+    box = [flag]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]

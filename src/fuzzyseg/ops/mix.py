@@ -1,0 +1,51 @@
+"""Mixing two images: box masks, paste, and `Mixed` logits.
+
+Boxes follow French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations" (BMVC 2020).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Logits of two images that are read as one: `b` where `mask` is True, else `a`.
+
+    a, b (B,C,h,w); mask (B,H,W) bool at image size. Mixing logits, never labels, lets every pixel loss fit.
+    """
+
+    a: Tensor
+    b: Tensor
+    mask: Tensor
+
+
+def paste(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+    """`b` where mask is True, else `a`. a, b (B,*,H,W) or (B,H,W); mask (B,H,W) bool."""
+    return torch.where(mask.unsqueeze(1) if a.dim() == 4 else mask, b, a)
+
+
+def box_masks(
+    seeds: Tensor, size: tuple[int, int], *, boxes: int = 3, area: tuple[float, float] = (0.25, 0.5)
+) -> Tensor:
+    """A (B,H,W) bool mask per sample, True inside its boxes, drawn from the sample's own seed alone.
+
+    Each of the `boxes` covers a uniform share of area / boxes with a random aspect; where two overlap they cancel (XOR),
+    as in the generator of French et al. seeds: (B,) int64.
+    """
+    height, width = size
+    masks = torch.zeros((len(seeds), height, width), dtype=torch.bool)
+    for mask, seed in zip(masks, seeds.tolist(), strict=True):
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(boxes):
+            share, aspect, y, x = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+            share = (area[0] + share * (area[1] - area[0])) / boxes
+            tall = math.exp(aspect * math.log(share))  # both sides stay within the image
+            h, w = round(tall * height), round(share / tall * width)
+            top, left = round(y * (height - h)), round(x * (width - w))
+            mask[top : top + h, left : left + w] ^= True
+    return masks.to(seeds.device)

@@ -1,0 +1,23 @@
+"""Logits to image size: the one place.
+
+It stands in `ops`, not in `networks`, because the losses up-sample too and may not import a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.nn import functional as F
+
+_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def resize_logits(logits: Tensor, size: Sequence[int], *, align_corners: bool = True) -> Tensor:
+    """Logits (B,C,*spatial) interpolated to `size`, one entry per spatial axis; untouched where they have it already.
+
+    align_corners is True by default, as in the heads of segmentation_models_pytorch.
+    """
+    if tuple(logits.shape[2:]) == tuple(size):
+        return logits
+    return F.interpolate(logits, size=tuple(size), mode=_MODES[logits.dim() - 2], align_corners=align_corners)
