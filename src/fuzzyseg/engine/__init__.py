@@ -1,0 +1,7 @@
+"""How a method is trained: the loop, the optimisers, the checkpoint."""
+
+from fuzzyseg.engine.checkpoint import CheckpointError, check_resumable
+from fuzzyseg.engine.optim import build_optimisers
+from fuzzyseg.engine.trainer import NonFiniteLoss, Outcome, Settings, fit
+
+__all__ = ["CheckpointError", "NonFiniteLoss", "Outcome", "Settings", "build_optimisers", "check_resumable", "fit"]

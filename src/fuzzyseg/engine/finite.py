@@ -1,0 +1,52 @@
+"""The check before the weights move: is every loss finite, on every process, and does anybody want to end?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from fuzzyseg.methods.base import Progress, Step
+from fuzzyseg.ops import collective
+
+Names = Mapping[str, Sequence[str]]
+"""The images of a micro-batch, by stream."""
+
+
+class NonFiniteLoss(ArithmeticError):
+    """A loss is NaN or infinite. The message names the terms, the step (as logged) and the images.
+
+    Raised on all processes together, before the optimiser's step: the weights are those of the step before.
+    """
+
+
+def check(steps: Sequence[Step], names: Sequence[Names], progress: Progress, asked: bool) -> bool:
+    """Whether any process was `asked` to end. steps, names: one for each micro-batch.
+
+    The accelerator is waited for once, and the processes agree in the same message. Raises NonFiniteLoss.
+    """
+    losses = torch.stack([torch.stack([value.detach().float() for value in step.losses.values()]) for step in steps])
+    bad = ~losses.isfinite().all()
+    flags = collective.mean(torch.stack([bad.float(), torch.full_like(losses[0, 0], float(asked))]))
+    any_bad, any_asked = flags.tolist()
+    if any_bad:
+        raise NonFiniteLoss(_message(steps, names, losses, progress))
+    return bool(any_asked)
+
+
+def _message(steps: Sequence[Step], names: Sequence[Names], losses: Tensor, progress: Progress) -> str:
+    found = []
+    for step, streams, row in zip(steps, names, losses.tolist(), strict=True):
+        terms = [f"{term} is {value}" for term, value in zip(step.losses, row, strict=True) if value - value != 0]
+        images = "; ".join(f"{stream}: {', '.join(images)}" for stream, images in streams.items())
+        if terms:
+            found.append(f"{' and '.join(terms)} (images: {images})")
+    # A process without trouble of its own must say what the others found: only the first one's message may be seen.
+    own = torch.tensor(list("\n".join(found).encode()), dtype=torch.uint8, device=losses.device)
+    everywhere = bytes(collective.gather(own).tolist()).decode() if collective.active() else "\n".join(found)
+    return (
+        f"step {progress.step + 1}: the loss is not finite: {everywhere}\n"
+        f"The weights are those of step {progress.step}. "
+        "Look at these images and their masks; a lower optim.lr, optim.clip, or train.precision=fp32 may help."
+    )

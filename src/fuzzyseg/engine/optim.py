@@ -1,0 +1,104 @@
+"""Parameter roles to optimisers, and learning-rate schedules as pure functions of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from fuzzyseg.methods.base import Role
+
+OPTIMISERS: dict[str, Callable[[list[dict[str, Any]], float], Optimizer]] = {
+    "sgd": lambda groups, momentum: SGD(groups, lr=0.0, momentum=momentum),
+    "adam": lambda groups, momentum: Adam(groups, lr=0.0),
+    "adamw": lambda groups, momentum: AdamW(groups, lr=0.0),
+}
+"""How an optimiser is made of parameter groups and the run's momentum; each group brings its own rate and decay."""
+
+SCHEDULES: dict[str, Callable[[float, float], float]] = {
+    "poly": lambda progress, power: (1.0 - progress) ** power,
+    "constant": lambda progress, power: 1.0,
+    "cosine": lambda progress, power: 0.5 * (1.0 + math.cos(math.pi * progress)),
+}
+"""What multiplies the learning rate at a progress in [0, 1). poly: Chen et al., "DeepLab", TPAMI 2018."""
+
+
+def build_optimisers(
+    roles: Mapping[str, Role],
+    module: nn.Module,
+    *,
+    name: str,
+    lr: float,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    decay_norm: bool = False,
+    head_lr_factor: float = 1.0,
+) -> list[Optimizer]:
+    """One optimiser for each name that the roles ask for; `name` serves the roles that ask for none.
+
+    A role's rate is its `lr`, or else `lr` times its factor, and times `head_lr_factor` unless it is called `backbone`.
+    Without `decay_norm`, biases and norm parameters (at most one axis) are not decayed. Each group carries its `role`
+    and `initial_lr`. Raises ValueError for an unknown optimiser, and where a trainable parameter of `module` is in no
+    role or in two, or a role holds anything else: that is a mistake in the method.
+    """
+    _check_cover(roles, module)
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for role_name, role in roles.items():
+        base = role.lr
+        if base is None:
+            base = lr * role.lr_factor * (1.0 if role_name == "backbone" else head_lr_factor)
+        spared = [p for p in role.params if p.dim() <= 1 and not decay_norm]
+        decayed = [p for p in role.params if p.dim() > 1 or decay_norm]
+        for params, decay in ((decayed, weight_decay if role.decay else 0.0), (spared, 0.0)):
+            if params:
+                group = {"params": params, "lr": base, "initial_lr": base, "weight_decay": decay, "role": role_name}
+                groups.setdefault(role.optimiser or name, []).append(group)
+    for wanted in groups:
+        if wanted not in OPTIMISERS:
+            raise ValueError(f"optimiser: found {wanted!r}; expected one of {', '.join(sorted(OPTIMISERS))}")
+    return [OPTIMISERS[wanted](members, momentum) for wanted, members in groups.items()]
+
+
+def factor(step: int, total: int, *, schedule: str = "poly", power: float = 0.9, warmup: int = 0) -> float:
+    """What multiplies the base rate at `step` (finished steps, from 0) of `total`.
+
+    1 at step 0 without warm-up and still above 0 at the last step. Warm-up grows evenly to 1 over its first `warmup`
+    steps and multiplies the schedule, which it does not shift. Raises ValueError for an unknown schedule.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule: found {schedule!r}; expected one of {', '.join(sorted(SCHEDULES))}")
+    warm = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
+    return warm * SCHEDULES[schedule](step / total, power)
+
+
+def set_rates(optimisers: Iterable[Optimizer], value: float) -> None:
+    """Give every group `value` times its base rate."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * value
+
+
+def rates(optimisers: Iterable[Optimizer]) -> dict[str, float]:
+    """The current learning rate of each role."""
+    return {group["role"]: group["lr"] for optimiser in optimisers for group in optimiser.param_groups}
+
+
+def _check_cover(roles: Mapping[str, Role], module: nn.Module) -> None:
+    names = {id(p): name for name, p in module.named_parameters() if p.requires_grad}
+    found: dict[int, str] = {}
+    for role_name, role in roles.items():
+        for parameter in role.params:
+            name = names.get(id(parameter))
+            if name is None:
+                raise ValueError(
+                    f"role {role_name!r} holds a parameter that the method does not have or does not train"
+                )
+            if id(parameter) in found:
+                raise ValueError(f"parameter {name!r} is in two roles: {found[id(parameter)]!r} and {role_name!r}")
+            found[id(parameter)] = role_name
+    missing = sorted(name for key, name in names.items() if key not in found)
+    if missing:
+        raise ValueError(f"trainable parameters in no role: {', '.join(missing)}; add them to the method's roles()")

@@ -1,0 +1,36 @@
+"""Losses as pure functions, and the small modules that hold them."""
+
+from __future__ import annotations
+
+from fuzzyseg.losses.fuzzy import (
+    assign_fuzzy_positives,
+    fuzzy_positive_loss,
+    fuzzy_positive_weight,
+    weight_curve,
+)
+from fuzzyseg.losses.module import FuzzyPositiveLoss, PixelFunction, PixelLossModule
+from fuzzyseg.losses.pixel import PixelLoss, fuzzy, hard, soft
+from fuzzyseg.losses.reduction import masked_mean
+from fuzzyseg.losses.score import positive_gradient_score
+from fuzzyseg.losses.supervised import SupervisedLoss, cross_entropy_map, dice_loss, ohem_keep
+
+PIXEL_LOSSES: dict[str, PixelFunction] = {"hard": hard, "soft": soft, "fuzzy": fuzzy}
+"""The pseudo-label losses by name."""
+
+__all__ = [
+    "PIXEL_LOSSES",
+    "FuzzyPositiveLoss",
+    "PixelFunction",
+    "PixelLoss",
+    "PixelLossModule",
+    "SupervisedLoss",
+    "assign_fuzzy_positives",
+    "cross_entropy_map",
+    "dice_loss",
+    "fuzzy_positive_loss",
+    "fuzzy_positive_weight",
+    "masked_mean",
+    "ohem_keep",
+    "positive_gradient_score",
+    "weight_curve",
+]

@@ -1,0 +1,137 @@
+"""Losses on labelled pixels: cross entropy, OHEM, class weights, label smoothing, and Dice as an addition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fuzzyseg.losses.inputs import at_size, check_logits, full_precision
+from fuzzyseg.losses.reduction import masked_mean
+
+VOID = 255
+"""The mask value of pixels without a class, whatever the files use."""
+
+
+def cross_entropy_map(logits: Tensor, mask: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    """Cross entropy of each pixel, (B,H,W), 0 on void. logits (B,C,H,W); mask (B,H,W) int64, 255 is void.
+
+    label_smoothing: the share of the target that is spread evenly over all classes.
+    """
+    return F.cross_entropy(logits, mask, ignore_index=VOID, reduction="none", label_smoothing=label_smoothing)
+
+
+def ohem_keep(logits: Tensor, mask: Tensor, *, threshold: float, min_kept: int) -> Tensor:
+    """The pixels that online hard example mining keeps: (B,H,W) bool, never void, without gradient.
+
+    Kept are the pixels whose true class has probability at most max(threshold, the min_kept-th smallest of this
+    process's batch); all of them where fewer than min_kept are not void. logits (B,C,H,W); mask (B,H,W), 255 is void.
+    A. Shrivastava, A. Gupta, R. Girshick, "Training region-based object detectors with online hard example mining",
+    CVPR 2016, in the pixel-wise form that CPS, AEL and U2PL use. A NaN is kept, so that the loss shows it.
+    """
+    with torch.no_grad():
+        known = mask != VOID
+        true = torch.softmax(logits, 1).gather(1, torch.where(known, mask, 0).unsqueeze(1)).squeeze(1)
+        q = torch.where(known, true, 1)
+        limit = q.flatten().sort().values[min(max(min_kept, 1), q.numel()) - 1].clamp(min=threshold)
+        few = known.sum() < min_kept
+        return known & ((~(q > limit)) | few)
+
+
+def dice_loss(logits: Tensor, mask: Tensor, *, smooth: float = 1.0) -> Tensor:
+    """One minus the soft Dice coefficient, averaged over the classes that occur in the batch: 0-dim, 0 if all is void.
+
+    Per class (2 sum(p y) + smooth) / (sum(p) + sum(y) + smooth), sums over the non-void pixels of this process's batch.
+    logits (B,C,H,W); mask (B,H,W), 255 is void. After F. Milletari, N. Navab, S.-A. Ahmadi, "V-Net", 3DV 2016, without
+    the squares in the denominator.
+    """
+    known = mask != VOID
+    label = torch.where(known, mask, 0)
+    p = torch.softmax(logits, 1)
+    true = torch.where(known, p.gather(1, label.unsqueeze(1)).squeeze(1), 0)
+    classes = logits.shape[1]
+    both = p.new_zeros(classes).scatter_add(0, label.flatten(), true.flatten())
+    count = p.new_zeros(classes).scatter_add(0, label.flatten(), known.flatten().to(p.dtype))
+    predicted = torch.where(known.unsqueeze(1), p, 0).sum((0, 2, 3))
+    dice = 1 - (2 * both + smooth) / (predicted + count + smooth)
+    return torch.where(count > 0, dice, 0).sum() / (count > 0).sum().clamp(min=1)
+
+
+class SupervisedLoss(nn.Module):
+    """The loss on labelled images, called with logits (B,C,h,w) at any stride and mask (B,H,W) int64: a scalar.
+
+    name: `ce`, or `ohem`, with ohem_threshold in [0, 1] and ohem_min_kept pixels *per image*. class_weights: one per
+    class; the mean is divided by the weights of the pixels it covers. label_smoothing: in [0, 1). dice: weight of the
+    Dice loss that is added. 255 is void; a batch of void alone gives 0. OHEM's ranking and Dice's sums are taken per
+    process, as published; the means are over the global batch.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        name: Literal["ce", "ohem"] = "ce",
+        *,
+        ohem_threshold: float = 0.7,
+        ohem_min_kept: int = 50_000,
+        class_weights: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        dice: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if name not in ("ce", "ohem"):
+            raise ValueError(f"supervised loss: found {name!r}, expected 'ce' or 'ohem'")
+        if not 0 <= ohem_threshold <= 1:
+            raise ValueError(f"ohem_threshold: found {ohem_threshold}, expected a probability in [0, 1]")
+        if ohem_min_kept < 1:
+            raise ValueError(f"ohem_min_kept: found {ohem_min_kept}, expected at least 1 pixel per image")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing: found {label_smoothing}, expected a share in [0, 1)")
+        if dice < 0:
+            raise ValueError(f"dice: found {dice}, expected a weight of at least 0")
+        if class_weights is not None and min(class_weights, default=0.0) < 0:
+            raise ValueError(f"class_weights: found {list(class_weights)}, expected weights of at least 0")
+        self.name = name
+        self.ohem_threshold = ohem_threshold
+        self.ohem_min_kept = ohem_min_kept
+        self.label_smoothing = label_smoothing
+        self.dice = dice
+        weights = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """The loss. Raises ValueError where shapes or the number of class weights do not fit."""
+        self._check(logits, mask)
+        with full_precision(logits.device):
+            logits = at_size(logits, mask.shape[1:])
+            valid = mask != VOID
+            if self.name == "ohem":
+                min_kept = self.ohem_min_kept * len(mask)
+                valid = ohem_keep(logits, mask, threshold=self.ohem_threshold, min_kept=min_kept)
+            if self.class_weights is not None:
+                valid = self.class_weights[torch.where(valid, mask, 0)] * valid
+            loss = masked_mean(cross_entropy_map(logits, mask, label_smoothing=self.label_smoothing), valid)
+            return loss + self.dice * dice_loss(logits, mask) if self.dice else loss
+
+    def _check(self, logits: Tensor, mask: Tensor) -> None:
+        check_logits("logits", logits)
+        if logits.dim() != 4 or mask.dim() != 3 or len(mask) != len(logits):
+            raise ValueError(
+                f"found logits {tuple(logits.shape)} and mask {tuple(mask.shape)}, expected (B,C,h,w) and (B,H,W)"
+            )
+        if self.class_weights is not None and len(self.class_weights) != logits.shape[1]:
+            raise ValueError(
+                f"class_weights: found {len(self.class_weights)} weights, expected one for each of the "
+                f"{logits.shape[1]} classes"
+            )
+
+    def extra_repr(self) -> str:
+        """Name and options."""
+        weights = None if self.class_weights is None else len(self.class_weights)
+        return (
+            f"{self.name!r}, ohem_threshold={self.ohem_threshold}, ohem_min_kept={self.ohem_min_kept}, "
+            f"class_weights={weights}, label_smoothing={self.label_smoothing}, dice={self.dice}"
+        )

@@ -1,0 +1,6 @@
+"""The run folder: its files, the environment, logs and progress."""
+
+from fuzzyseg.run.folder import RunFolder, RunFolderError
+from fuzzyseg.run.logs import MetricsLog, Sink
+
+__all__ = ["MetricsLog", "RunFolder", "RunFolderError", "Sink"]

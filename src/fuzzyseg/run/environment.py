@@ -1,0 +1,94 @@
+"""What a run was made with: versions, hardware, git state."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "fuzzyseg",
+    "torch",
+    "torchvision",
+    "segmentation-models-pytorch",
+    "timm",
+    "torchmetrics",
+    "numpy",
+    "pillow",
+    "safetensors",
+)
+"""Distributions whose versions are recorded."""
+
+
+def collect(facts: Mapping[str, Any] | None = None, folder: Path | None = None) -> dict[str, Any]:
+    """The environment as plain values.
+
+    facts: what only torch knows (threads, the accelerator's name), stored under `hardware`. folder: whose git state is
+    recorded, by default the working directory. What cannot be found out is None.
+    """
+    return {
+        "command": list(sys.argv),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "hardware": {"cpu": _cpu(), "cores": _cores(), "memory_mib": _memory_mib(), **(facts or {})},
+        "git": _git(folder or Path.cwd()),
+    }
+
+
+def peak_memory_mib() -> float | None:
+    """Most memory that this process has held, in MiB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str | None:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or None
+
+
+def _cores() -> int | None:
+    # The cores that this process may use, which a container or a scheduler can make fewer than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _memory_mib() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _git(folder: Path) -> dict[str, Any] | None:
+    commit = _ask_git(folder, "rev-parse", "HEAD")
+    changes = _ask_git(folder, "status", "--porcelain")
+    return None if changes is None else {"commit": commit, "dirty": bool(changes)}
+
+
+def _ask_git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,77 @@
+"""The run folder: where each file stands, and who may write into it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fuzzyseg.run.files import write_text
+from fuzzyseg.run.logs import plain
+
+
+class RunFolderError(ValueError):
+    """A run folder that cannot be used; the message says what to do."""
+
+
+class RunFolder:
+    """The files of one training, by name. Making the object touches nothing; `open` does."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.split = self.path / "split.json"
+        self.environment = self.path / "environment.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.result = self.path / "result.json"
+        self.last_pt = self.path / "last.pt"
+        self.model_dir = self.path / "model"
+        self.best_dir = self.path / "best"
+        self.tensorboard_dir = self.path / "tensorboard"
+
+    @classmethod
+    def open(cls, path: str | Path, *, resume: bool = False) -> RunFolder:
+        """Make the folder, or check that it may be written to. With several processes: on the first one only.
+
+        Without `resume` a folder that is not empty is an error. With it, a folder that holds `last.pt` (see
+        `has_checkpoint`) is continued and any other is started. Raises RunFolderError.
+        """
+        folder = cls(path)
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            taken = next(folder.path.iterdir(), None)
+        except OSError as error:
+            raise RunFolderError(
+                f"{folder.path}: cannot be used as a run folder ({error.strerror}); choose another --out"
+            ) from None
+        if taken is not None and not resume:
+            raise RunFolderError(
+                f"{folder.path}: is not empty (found {taken.name}); add --resume to continue that run, "
+                "or choose another --out"
+            )
+        return folder
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to continue from."""
+        return self.last_pt.is_file()
+
+    def write_config(self, text: str) -> None:
+        """Store the resolved configuration (YAML)."""
+        write_text(self.config, text)
+
+    def write_split(self, split: dict[str, Any]) -> None:
+        """Store the split list, its policy and its hash."""
+        self._write(self.split, split)
+
+    def write_environment(self, environment: dict[str, Any]) -> None:
+        """Store what `environment.collect` found."""
+        self._write(self.environment, environment)
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Store the scores of the last and the best checkpoint. A number that is not finite becomes null."""
+        self._write(self.result, result)
+
+    @staticmethod
+    def _write(path: Path, value: dict[str, Any]) -> None:
+        write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
