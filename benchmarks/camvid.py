@@ -1,11 +1,12 @@
 """The measurement of docs/results.md: supervised, CPS and CPS+FPL on CamVid with few labels, on a CPU.
 
-    python benchmarks/camvid.py --data CAMVID --weights mobilenet_v2_imagenet.safetensors --results docs/results/camvid \
-        --out runs/camvid --lanes 2            # runs what is missing, two at a time, one thread each
-    python benchmarks/camvid.py --results docs/results/camvid --table     # prints the tables
+    python benchmarks/camvid.py --data CAMVID --weights mobilenet_v2_imagenet.safetensors --lanes 2
+    python benchmarks/camvid.py --table
 
-Each labelled subset s (`data.split_seed`) has two supervised starts (seeds 2s and 2s+1). From them go on, for as long:
-supervised (from the first), CPS hard, CPS fuzzy, CPS fuzzy balanced (from both). A finished run leaves one small JSON in
+The first runs what is missing, two at a time, one thread each; the second prints the tables.
+
+Each labelled subset s (`data.split_seed`) has two supervised starts (seeds 2s and 2s+1). From them go on, for as
+long: supervised (from the first), CPS hard, CPS fuzzy, CPS fuzzy balanced (from both). A finished run leaves one small JSON in
 the results folder; a run whose JSON stands there is not run again, one that was cut off is resumed.
 """
 
@@ -59,7 +60,9 @@ def grid(labelled: list[int], subsets: int) -> list[Cell]:
     cells = []
     for count in labelled:
         for subset in range(subsets):
-            cells += [Cell(count, subset, arm) for arm in ("start0", "start1", "hard", "fuzzy", "balanced", "supervised")]
+            cells += [
+                Cell(count, subset, arm) for arm in ("start0", "start1", "hard", "fuzzy", "balanced", "supervised")
+            ]
     return cells
 
 
@@ -84,7 +87,9 @@ def row(cell: Cell, args: argparse.Namespace, seconds: float) -> dict[str, objec
     folder = args.out / cell.name
     result = json.loads((folder / "result.json").read_text())
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    course = [{key: line.get(key) for key in ("step", "evaluation", "metrics")} for line in lines if line.get("evaluation")]
+    course = [
+        {key: line.get(key) for key in ("step", "evaluation", "metrics")} for line in lines if line.get("evaluation")
+    ]
     return {"cell": cell.name, "labelled": cell.labelled, "subset": cell.subset, "arm": cell.arm,
             "command": " ".join(["fuzzyseg", *command(cell, args)[3:]]), "result": result, "course": course,
             "seconds_of_last_start": round(seconds), "threads": 1}  # fmt: skip
@@ -122,7 +127,9 @@ def run(args: argparse.Namespace) -> int:
             if code == 0:
                 text = json.dumps(row(cell, args, time.time() - begin), indent=1)
                 (args.results / f"{cell.name}.json").write_text(text + "\n")
-            print(f"{cell.name}: {'done' if code == 0 else f'failed ({code})'} in {time.time() - begin:.0f} s", flush=True)
+            print(
+                f"{cell.name}: {'done' if code == 0 else f'failed ({code})'} in {time.time() - begin:.0f} s", flush=True
+            )
             with lock:
                 state[cell] = "done" if code == 0 else "failed"
                 lock.notify_all()
@@ -145,7 +152,9 @@ def interval(values: list[float]) -> str:
 
 def table(results: Path) -> str:
     """The rows that stand in the results folder, as Markdown."""
-    rows = {(r["labelled"], r["subset"], r["arm"]): r for r in (json.loads(p.read_text()) for p in results.glob("*.json"))}
+    rows = {
+        (r["labelled"], r["subset"], r["arm"]): r for r in (json.loads(p.read_text()) for p in results.glob("*.json"))
+    }
     miou = {key: 100 * r["result"]["last"]["miou"] for key, r in rows.items()}
     arms = ["start0", "start1", *ARMS]
     out = ["| labelled | subset | " + " | ".join(arms) + " |", "| --- " * (len(arms) + 2) + "|"]
@@ -153,12 +162,22 @@ def table(results: Path) -> str:
         cells = [f"{miou[count, subset, a]:.2f}" if (count, subset, a) in miou else "-" for a in arms]
         out.append(f"| {count} | {subset} | " + " | ".join(cells) + " |")
     out += ["", "| labelled | difference | mean ± 95 % interval |", "| --- | --- | --- |"]
-    pairs = [("hard", "supervised"), ("fuzzy", "supervised"), ("balanced", "supervised"), ("fuzzy", "hard"), ("balanced", "hard")]
+    pairs = [
+        ("hard", "supervised"),
+        ("fuzzy", "supervised"),
+        ("balanced", "supervised"),
+        ("fuzzy", "hard"),
+        ("balanced", "hard"),
+    ]
     for count in sorted({key[0] for key in miou}):
         for a, b in pairs:
             both = [s for s in range(99) if (count, s, a) in miou and (count, s, b) in miou]
             out.append(f"| {count} | {a} - {b} | {interval([miou[count, s, a] - miou[count, s, b] for s in both])} |")
-    out += ["", "| run | step | mIoU | coverage | top-1 | K = 1, 2, 3, 4+ on val |", "| --- | --- | --- | --- | --- | --- |"]
+    out += [
+        "",
+        "| run | step | mIoU | coverage | top-1 | K = 1, 2, 3, 4+ on val |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for key in sorted(rows):
         for line in rows[key]["course"] if key[2] in ARMS else []:
             if "fuzzy" in (seen := (line.get("evaluation") or {})):

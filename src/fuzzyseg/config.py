@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,16 +52,27 @@ class DataConfig(Section):
 
     root: str | None = Field(None, description="Folder with the images (and masks); its layout is recognised.")
     layout: str = Field("auto", description="Name of a layout, or auto.")
-    classes: list[str] | None = Field(None, description="Class names in index order; found from the masks if not given.")
+    classes: list[str] | None = Field(
+        None, description="Class names in index order; found from the masks if not given."
+    )
     ignore_index: int | None = Field(None, ge=0, description="Mask value that is no class; dataset.yaml's or 255.")
     image_size: Size | None = Field(None, description="HxW to resize to on reading; None keeps the files' size.")
     labelled: str | None = Field(None, description="Count, fraction (1/8) or list file of labelled images; None: all.")
-    split_seed: int | None = Field(None, description="Seed of the labelled order and of the held-out images; None: seed.")
-    policy: Literal["cover", "random"] = Field("cover", description="cover: rarest classes first; random reads no mask.")
-    val: str | None = Field(None, description="Validation: fraction (0.2), count, list file or folder name; None: as found.")
-    unlabelled: Literal["rest", "all"] = Field("rest", description="Unlabelled source: the other images, or all images.")
+    split_seed: int | None = Field(
+        None, description="Seed of the labelled order and of the held-out images; None: seed."
+    )
+    policy: Literal["cover", "random"] = Field(
+        "cover", description="cover: rarest classes first; random reads no mask."
+    )
+    val: str | None = Field(
+        None, description="Validation: fraction (0.2), count, list file or folder name; None: as found."
+    )
+    unlabelled: Literal["rest", "all"] = Field(
+        "rest", description="Unlabelled source: the other images, or all images."
+    )
     mean: list[float] | None = Field(None, description="Per-channel mean of the input in [0, 1]; None: the weights'.")
     std: list[float] | None = Field(None, description="Per-channel standard deviation; None: the weights'.")
+    cache_mib: int = Field(1024, ge=0, description="Memory for decoded images in each reading process; 0: none.")
 
     _size = field_validator("image_size", mode="before")(parse_size)
 
@@ -117,7 +129,7 @@ class LossConfig(Section):
     weight: Literal["concave", "linear", "convex", "convex1", "none"] = Field("concave", description="Eq. 11, 16.")
     a: float = Field(50.0, gt=0, description="A of Eq. 11.")
     k_cap: int | None = Field(None, ge=1, description="Largest K; None: C - 1.")
-    rule: str | int = Field("n-1", description="n-1 (the paper's), n, or a fixed K.")
+    rule: Literal["n-1", "n"] | int = Field("n-1", description="n-1 (the paper's), n, or a fixed K.")
     variant: Literal["paper", "official"] = Field("paper", description="official: as the published code computes it.")
     balance: bool = Field(False, description="Scale the fuzzy loss to the value of the hard one, each step.")
 
@@ -168,6 +180,8 @@ class TrainConfig(Section):
     save_every: int | None = Field(None, ge=1, description="Steps between checkpoints; None: a tenth.")
     log_every: int = Field(10, ge=1, description="Steps between logged lines.")
     tensorboard: bool = Field(True, description="Also write TensorBoard files.")
+
+    _size = field_validator("crop", mode="before")(parse_size)
 
 
 class EvaluateConfig(Section):
@@ -261,10 +275,8 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     except yaml.YAMLError:
         value = raw
     if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
-        try:
+        with suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     return key.strip().split("."), value
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fuzzyseg.losses import assign_fuzzy_positives
+from fuzzyseg.losses.options import Rule, Variant
 
 
 class Coverage(NamedTuple):
@@ -42,8 +43,8 @@ def fuzzy_coverage(
     *,
     threshold: float | Tensor = 0.9,
     k_cap: int | None = None,
-    rule: str | int = "n-1",
-    variant: str = "paper",
+    rule: Rule = "n-1",
+    variant: Variant = "paper",
     ignore_index: int = 255,
 ) -> Coverage:
     """Counts for one batch. logits (B,C,H,W); target (B,H,W) integers; pixels of `ignore_index` are left out."""

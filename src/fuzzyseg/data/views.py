@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -87,13 +88,21 @@ class Batch:
     def to(self, device: torch.device, channels_last: bool = False) -> Batch:
         """The same batch on `device`; images in channels-last memory order if asked."""
 
-        def move(value: object) -> object:
-            if isinstance(value, tuple):
-                return tuple(move(v) for v in value)
-            if not isinstance(value, Tensor):
-                return value
+        def move(value: Tensor) -> Tensor:
             if channels_last and value.dim() == 4 and value.is_floating_point():
                 return value.to(device, non_blocking=True, memory_format=torch.channels_last)
             return value.to(device, non_blocking=True)
 
-        return replace(self, **{f.name: move(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
+        return self._each(move)
+
+    def pin(self) -> Batch:
+        """The same batch in page-locked memory, from which a GPU copies while the CPU goes on."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        def apply(value: object) -> object:
+            if isinstance(value, tuple):
+                return tuple(apply(part) for part in value)
+            return change(value) if isinstance(value, Tensor) else value
+
+        return replace(self, **{f.name: apply(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]

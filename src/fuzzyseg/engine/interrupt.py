@@ -8,6 +8,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from fuzzyseg.ops import collective
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -44,3 +46,7 @@ class Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+        if collective.rank() == 0:
+            # A step or an evaluation may take minutes: whoever sees nothing happen presses again. Straight to the file,
+            # because a handler may run in the middle of another print.
+            os.write(2, b"\nending after this step, with a save; a second signal ends at once, without one\n")

@@ -18,7 +18,10 @@ def averaged(steps: Sequence[Step]) -> dict[str, Any]:
     NaN means that there was nothing to measure and is left out of a mean; a mean of nothing is NaN. To be called on
     every process; all have the same losses and metrics.
     """
-    rows = torch.stack([torch.cat([value.detach().float().reshape(-1) for value in _values(step)]) for step in steps])
+    device = next(iter(steps[0].losses.values())).device  # a metric may have been made elsewhere
+    rows = torch.stack(
+        [torch.cat([value.detach().to(device).float().reshape(-1) for value in _values(step)]) for step in steps]
+    )
     known = ~rows.isnan()
     sums = torch.stack([torch.where(known, rows, 0.0).sum(0), known.float().sum(0)])
     total, count = collective.mean(sums)

@@ -1,4 +1,4 @@
-"""Fuzzy Positive Learning: assignment (Alg. 1), regularisation (Eq. 7) and weight (Eq. 11, 16), in the readable form.
+"""Fuzzy Positive Learning: assignment (Alg. 1), regularisation (Eq. 7), weight (Eq. 11, 16), in the readable form.
 
 P. Qiao, Z. Wei, Y. Wang, Z. Wang, G. Song, F. Xu, X. Ji, C. Liu, J. Chen, "Fuzzy Positive Learning for Semi-supervised
 Semantic Segmentation", CVPR 2023.
@@ -12,7 +12,7 @@ Everything is computed in fp32 (fp64 stays fp64), autocast or not. `variant="off
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, overload
 
 import torch
@@ -30,15 +30,8 @@ from fuzzyseg.losses.inputs import (
 )
 from fuzzyseg.losses.options import Reduction, Rule, Variant, WeightKind, check_options
 from fuzzyseg.losses.reduction import histogram, local_mean
+from fuzzyseg.losses.weight import weight_curve
 from fuzzyseg.ops.mix import Mixed
-
-_CURVES: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
-    "concave": lambda m, q, gap, a: torch.log1p(a * gap) / torch.log1p(a * m),
-    "linear": lambda m, q, gap, a: gap / m,
-    "convex": lambda m, q, gap, a: gap / (m + 4 * q),
-    "convex1": lambda m, q, gap, a: gap / (m + q),
-    "none": lambda m, q, gap, a: 1 + (m - m),  # a NaN stays one
-}
 
 
 class FuzzyMap(NamedTuple):
@@ -60,16 +53,6 @@ class _Assignment(NamedTuple):
     p: Tensor  # (B,C,*spatial) probabilities, falling
     total: Tensor  # (B,C,*spatial) their running sums
     label: Tensor  # (B,*spatial) int64
-
-
-def weight_curve(m: Tensor, q: Tensor, *, kind: WeightKind = "concave", a: float = 50.0) -> Tensor:
-    """The weight where the positives have mean probability m > 0 and the best negative q: 1 at q = 0, 0 at q >= m.
-
-    `concave` is Eq. 11, log(1 + A (m - q)) / log(1 + A m); Eq. 16 has `linear`, (m - q) / m, and `convex`,
-    (m - q) / (m + 4 q); `convex1`, (m - q) / (m + q), is that of two of the releases; `none` is 1.
-    """
-    check_options(weight=kind, a=a)
-    return _CURVES[kind](m, q, (m - q).clamp(min=0), a)
 
 
 def _assign(
@@ -115,7 +98,7 @@ def assign_fuzzy_positives(
 
     teacher_logits: (N,C), (B,C,H,W) or (B,C,D,H,W), C >= 2. threshold: T, a number in (0, 1] or a tensor, 0-dim or one
     per pixel, whose values are not checked. k_cap: largest K; None is C-1 (`official`: 3). rule: `n-1`, Alg. 1, leaves
-    out the class with which the sum passes T; `n` takes it in; a number is a fixed K. T = 1 gives K = C-1. Equal
+    out the class with which the sum passes T; `n` takes it in; a number is a fixed K. T = 1 gives C-1. Equal
     probabilities rank by class index, the lower first. Raises ValueError for wrong shapes and options.
     """
     check_options(k_cap=k_cap, rule=rule, variant=variant)
@@ -157,10 +140,20 @@ def _weight(inside: Tensor, q: Tensor, k: Tensor, *, kind: WeightKind, a: float,
 
 
 def fuzzy_positive_regularisation(student: Tensor, members: Tensor) -> Tensor:
-    """Eq. 7, log(1 + sum over Y of e^-z times sum outside Y of e^z), from logits and members (B,C,*spatial)."""
-    a = torch.logsumexp(torch.where(members, -student, -torch.inf), 1)
-    b = torch.logsumexp(torch.where(members, -torch.inf, student), 1)
+    """Eq. 7, log(1 + sum over Y of e^-z times sum outside Y of e^z): (B,*spatial) from (B,C,*spatial)."""
+    a = _log_sum_exp(torch.where(members, -student, -torch.inf))
+    b = _log_sum_exp(torch.where(members, -torch.inf, student))
     return F.softplus(a + b, threshold=50.0)  # above 50 the two are one number in fp64 too
+
+
+def _log_sum_exp(values: Tensor) -> Tensor:
+    """Over axis 1, as the largest value plus the cross entropy on its class.
+
+    Unlike torch.logsumexp, whose backward takes values minus result, this keeps the gradient exact for values in the
+    thousands, as cross entropy does.
+    """
+    largest = values.detach().max(1).indices  # on the CPU several times as fast as argmax
+    return values.gather(1, largest.unsqueeze(1)).squeeze(1) + F.cross_entropy(values, largest, reduction="none")
 
 
 def fuzzy_positive_map(

@@ -1,9 +1,9 @@
 """Pseudo-label losses, pixel by pixel: hard, soft and fuzzy, under one signature.
 
 Each is called `(student_logits, teacher, *, size, valid, threshold, maps=False, **options) -> PixelLoss`: logits of the
-student, (B,C,h,w), and of the teacher, (B,C,h,w) or `Mixed`, are brought to `size` = (H,W) with align_corners, as in the
-networks' own heads; valid (B,H,W) is bool or non-negative weights. The teacher is detached inside; all is computed in
-fp32 (fp64 stays). A NaN in either side's logits is a NaN in the loss of that pixel, if it is valid.
+student, (B,C,h,w), and of the teacher, (B,C,h,w) or `Mixed`, are brought to `size` = (H,W) with align_corners, as in
+the networks' own heads; valid (B,H,W) is bool or non-negative weights. The teacher is detached inside; all is computed
+in fp32 (fp64 stays). A NaN in either side's logits is a NaN in the loss of that pixel, if it is valid.
 """
 
 from __future__ import annotations

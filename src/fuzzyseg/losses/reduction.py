@@ -12,8 +12,8 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     """Mean of `values` over valid pixels: the one place where training takes a mean over pixels.
 
     values, valid (B,*spatial); valid is bool, or non-negative weights. The sum of values times weights is divided by
-    the sum of the weights *averaged over the processes*, so that DDP's average of the gradients is that of the mean over
-    the global batch. Nothing valid gives 0, with a graph. A value where the weight is 0 does not count, not even a NaN.
+    the sum of the weights *averaged over the processes*, so that DDP's average of the gradients is that of the mean
+    over the global batch. Nothing valid gives 0, with a graph. Where the weight is 0 no value counts, not even a NaN.
     """
     total = (torch.where(valid > 0, values, 0) * valid).sum()
     return total / _divisor(collective.mean(_sum(valid, values.dtype)))

@@ -65,9 +65,8 @@ class CPS(Method):
                 "the two networks of CPS start from equal weights and would teach each other nothing: "
                 "give two files trained from different seeds (--init FILE,FILE)"
             )
-        self.weight = config.unsupervised_weight
-        if self.weight is None:
-            self.weight = 1.0 if config.cutmix else 1.5
+        published = 1.0 if config.cutmix else 1.5
+        self.weight = published if config.unsupervised_weight is None else config.unsupervised_weight
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
         if config.cutmix:
             self.streams["partner"] = Stream(Weak(), "unlabelled", partner="unlabelled")

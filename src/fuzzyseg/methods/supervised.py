@@ -12,7 +12,9 @@ from typing import ClassVar
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 
-_REASON = "does not apply: the supervised baseline trains on no pseudo labels; choose another method, or leave the loss out"
+_REASON = (
+    "does not apply: the supervised baseline trains on no pseudo labels; choose another method, or leave the loss out"
+)
 
 
 class Supervised(Method):

@@ -34,8 +34,8 @@ def box_masks(
 ) -> Tensor:
     """A (B,H,W) bool mask per sample, True inside its boxes, drawn from the sample's own seed alone.
 
-    Each of the `boxes` covers a uniform share of area / boxes with a random aspect; where two overlap they cancel (XOR),
-    as in the generator of French et al. seeds: (B,) int64.
+    Each of the `boxes` covers a uniform share of area / boxes with a random aspect; where two overlap they cancel, as
+    in the generator of French et al. seeds: (B,) int64.
     """
     height, width = size
     masks = torch.zeros((len(seeds), height, width), dtype=torch.bool)

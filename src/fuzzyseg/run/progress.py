@@ -70,7 +70,7 @@ class Display(Sink):
                 TextColumn("step"),
                 MofNCompleteColumn(),
                 BarColumn(bar_width=20),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
             )
             self._bar = Progress(*columns, console=self.console)
             self._task = self._bar.add_task("", total=total, completed=done)

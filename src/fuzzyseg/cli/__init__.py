@@ -1,0 +1,51 @@
+"""The command line: the app here, one file a verb. Torch is imported inside the commands, so that --help is quick."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fuzzyseg import __version__
+from fuzzyseg.cli.errors import Verbs
+from fuzzyseg.cli.evaluate import evaluate
+from fuzzyseg.cli.predict import predict
+from fuzzyseg.cli.train import train
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="fuzzyseg",
+    cls=Verbs,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: the same on a terminal, in a pipe and in the documentation
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fuzzyseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _general(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Semantic segmentation from a few labelled images and many unlabelled ones."""
+
+
+app.command()(train)
+app.command()(evaluate)
+app.command()(predict)
+
+
+def main() -> None:
+    """The console command `fuzzyseg`."""
+    app(prog_name="fuzzyseg")

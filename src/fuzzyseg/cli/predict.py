@@ -1,0 +1,61 @@
+"""`fuzzyseg predict`: image files become mask files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fuzzyseg.cli.errors import FAILED, complain
+from fuzzyseg.cli.progress import counter
+from fuzzyseg.config import ConfigError, parse_size
+
+
+def predict(
+    source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a model/ folder alone.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="One image file, a folder, or a quoted pattern.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")],
+    overlay: Annotated[
+        bool, typer.Option("--overlay/--no-overlay", help="Also write the image with the classes in colour.")
+    ] = True,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write the probability of every class.")
+    ] = False,
+    tile: Annotated[
+        str | None,
+        typer.Option("--tile", metavar="HxW", help="Predict in overlapping tiles of this size (large images)."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+) -> None:
+    """Segment an image, or a folder of images.
+
+    Writes an index mask (PNG) of the size of each image, and an overlay to look at.
+
+    \b
+    Examples:
+      fuzzyseg predict runs/first photos/new --out results
+      fuzzyseg predict runs/first/model map.tif --out results --tile 1024x1024 --no-overlay
+    """
+    try:
+        size = parse_size(tile)
+    except ValueError as error:
+        raise ConfigError(f"--tile: {error}") from None
+    from fuzzyseg.experiment import predict as carry_out
+
+    with counter("images") as progress:
+        written, failures = carry_out(
+            source,
+            images,
+            out,
+            overlay=overlay,
+            probabilities=probabilities,
+            tile=size,
+            device=device,
+            progress=progress,
+        )
+    typer.echo(f"{len(written)} files written to {out}")
+    for failure in failures:
+        complain(str(failure))
+    if failures:
+        raise typer.Exit(FAILED)

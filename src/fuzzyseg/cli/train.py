@@ -1,0 +1,154 @@
+"""`fuzzyseg train`: options and overrides become a configuration, which `experiment.train` carries out."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fuzzyseg.cli.errors import INTERRUPTED, Failure
+from fuzzyseg.config import Config, ConfigError, override, parse_override, read_yaml, validate
+
+KEYS = {
+    "data": "data.root",
+    "method": "method.name",
+    "loss": "loss.name",
+    "labelled": "data.labelled",
+    "steps": "train.steps",
+    "seed": "seed",
+    "arch": "network.arch",
+    "encoder": "network.encoder",
+    "weights": "network.weights",
+    "crop": "train.crop",
+    "batch": "train.batch",
+    "init": "init",
+    "out": "out",
+    "stop_at": "train.stop_at",
+    "eval_every": "train.eval_every",
+    "save_every": "train.save_every",
+    "val": "data.val",
+    "image_size": "data.image_size",
+    "device": "train.device",
+    "workers": "train.workers",
+}
+"""Option (with _ for -) -> the setting it stands for; the setting's description is the option's help text."""
+
+
+def flag(name: str) -> str:
+    """`stop_at` -> `--stop-at`."""
+    return "--" + name.replace("_", "-")
+
+
+def _option(name: str, metavar: str) -> Any:
+    """The command-line option of a setting, with the setting's own description and default."""
+    *sections, field = KEYS[name].split(".")
+    model: Any = Config
+    for section in sections:
+        model = model.model_fields[section].annotation
+    info = model.model_fields[field]
+    text = info.description.replace("None:", "if not given:")
+    default = info.default
+    if default is not None:
+        text += f" [default: {'x'.join(map(str, default)) if isinstance(default, tuple) else default}]"
+    return typer.Option(flag(name), metavar=metavar, help=text)
+
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="RECIPE.yaml|KEY=VALUE",
+        help="A file of settings; single settings by their dotted names, such as train.ema=0.998; in any order.",
+    ),
+]
+
+
+def train(
+    context: typer.Context,
+    words: Words = None,
+    data: Annotated[str | None, _option("data", "DIR")] = None,
+    method: Annotated[str | None, _option("method", "NAME")] = None,
+    loss: Annotated[str | None, _option("loss", "NAME")] = None,
+    labelled: Annotated[str | None, _option("labelled", "N|1/N|FILE")] = None,
+    steps: Annotated[int | None, _option("steps", "N")] = None,
+    seed: Annotated[int | None, _option("seed", "N")] = None,
+    arch: Annotated[str | None, _option("arch", "NAME")] = None,
+    encoder: Annotated[str | None, _option("encoder", "NAME")] = None,
+    weights: Annotated[str | None, _option("weights", "imagenet|none|FILE")] = None,
+    crop: Annotated[str | None, _option("crop", "HxW")] = None,
+    batch: Annotated[int | None, _option("batch", "N")] = None,
+    init: Annotated[str | None, _option("init", "FILE[,FILE]")] = None,
+    out: Annotated[str | None, _option("out", "RUN")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue RUN if it holds a checkpoint, start it if not.")
+    ] = False,
+    stop_at: Annotated[int | None, _option("stop_at", "N")] = None,
+    eval_every: Annotated[int | None, _option("eval_every", "N")] = None,
+    no_eval: Annotated[
+        bool, typer.Option("--no-eval", help="Never evaluate: no score, and no best checkpoint.")
+    ] = False,
+    save_every: Annotated[int | None, _option("save_every", "N")] = None,
+    val: Annotated[str | None, _option("val", "SPEC")] = None,
+    image_size: Annotated[str | None, _option("image_size", "HxW")] = None,
+    device: Annotated[str | None, _option("device", "NAME")] = None,
+    workers: Annotated[int | None, _option("workers", "N")] = None,
+) -> None:
+    """Train on a folder of images of which some have masks.
+
+    Settings come from the defaults, then RECIPE.yaml, then the options, then KEY=VALUE; what comes later wins. Every
+    setting of the run can be given as KEY=VALUE.
+
+    \b
+    Examples:
+      fuzzyseg train --data photos --out runs/first
+      fuzzyseg train --data photos --method cps --loss fuzzy --labelled 1/8 --steps 2000 --seed 0 --out runs/fuzzy
+      fuzzyseg train --data photos --batch 4 --crop 256 --out runs/small optim.name=adamw optim.lr=0.001
+    """
+    words = words or []
+    options = {name: context.params[name] for name in KEYS if context.params[name] is not None}
+    config = settings(words, options, evaluate=not no_eval)  # a typing error shows before the slow imports
+    from fuzzyseg.engine.trainer import NonFiniteLoss
+    from fuzzyseg.experiment import train as carry_out
+
+    try:
+        result = carry_out(config, resume=resume)
+    except NonFiniteLoss as error:
+        raise Failure(str(error)) from error
+    if not result.finished and os.environ.get("RANK", "0") == "0":
+        typer.echo(f"to go on: {continuation(words, options, no_eval=no_eval, run=result.run)}")
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def settings(words: Sequence[str], options: Mapping[str, Any], *, evaluate: bool = True) -> Config:
+    """Defaults < recipe < options < KEY=VALUE. options: by their names in `KEYS`. Raises ConfigError."""
+    recipes = [word for word in words if "=" not in word]
+    for word in recipes:
+        if not word.endswith((".yaml", ".yml")):
+            raise ConfigError(f"found {word!r}; expected a recipe.yaml or key=value, such as train.ema=0.998")
+    if len(recipes) > 1:
+        raise ConfigError(f"found {len(recipes)} recipes, {' and '.join(recipes)}; expected one")
+    values = read_yaml(recipes[0]) if recipes else {}
+    for name, value in options.items():
+        values = override(values, KEYS[name].split("."), value)
+    if not evaluate:
+        values = override(values, ["train", "evaluate"], False)
+    for word in words:
+        if "=" in word:
+            values = override(values, *parse_override(word))
+    return validate(values)
+
+
+def continuation(words: Sequence[str], options: Mapping[str, Any], *, no_eval: bool, run: Path) -> str:
+    """The command that continues the run to its end: the same without --stop-at, with --resume."""
+    kept = {**options, "out": str(run)}
+    kept.pop("stop_at", None)
+    parts = [word for word in words if not word.startswith("train.stop_at=")]
+    for name, value in kept.items():
+        parts += [flag(name), str(value)]
+    parts += ["--no-eval"] if no_eval else []
+    start = "torchrun ... -m fuzzyseg" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "fuzzyseg"
+    return f"{start} train {shlex.join(parts)} --resume"

@@ -1,0 +1,64 @@
+"""How many images, or which: counts, fractions, list files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from fuzzyseg.data.description import nearest
+from fuzzyseg.data.formats import short
+from fuzzyseg.data.items import DataError, Item
+
+
+def parse_amount(text: str, count: int, what: str = "images") -> int | Path:
+    """`46` (a count), `1/8` or `0.2` (a share of `count`, rounded to the nearest, at least 1), else the path of a list.
+
+    Raises DataError for a number that is not in reach.
+    """
+    expected = f"expected a count from 1 to {count}, a fraction such as 1/8 or 0.2, or a list file"
+    text = text.strip()
+    try:
+        number = Fraction(text)
+    except ValueError:
+        return Path(text)
+    except ZeroDivisionError:
+        raise DataError(f"found {text} {what}; {expected}") from None
+    is_count = text.lstrip("+-").isdigit()
+    if number <= 0 or number > (count if is_count else 1):
+        raise DataError(f"found {text} of {count} {what}; {expected}")
+    return int(number) if is_count else max(1, int(number * count + Fraction(1, 2)))
+
+
+def read_list(path: Path, items: Sequence[Item], root: Path) -> list[Item]:
+    """The items that a text file names, one a line: by name, stem or image path. Lines from # on are comments.
+
+    Raises DataError naming the file and the line for a name that fits no item, or several.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a list of images ({error}); expected one name a line") from None
+    names: dict[str, list[Item]] = {}
+    for item in items:
+        paths = {item.image.name, item.image.as_posix(), item.image.resolve().as_posix()}
+        if item.image.is_relative_to(root):
+            paths.add(item.image.relative_to(root).as_posix())
+        for key in {item.name, item.image.stem, *paths, *(key[: -len(item.image.suffix)] for key in paths)}:
+            names.setdefault(key, []).append(item)
+    exact = {item.name: [item] for item in items}
+    known = sorted({*exact, *(item.image.stem for item in items)})
+    chosen: dict[str, Item] = {}
+    for number, line in enumerate(lines, 1):
+        name = line.partition(" #")[0].strip()
+        if not name or name.startswith("#"):
+            continue
+        fits = exact.get(name) or names.get(name) or names.get(Path(name).resolve().as_posix())
+        if not fits:
+            raise DataError(f"{path}, line {number}: found no image {name!r}.{nearest(name, known)}")
+        if len(fits) > 1:
+            raise DataError(f"{path}, line {number}: {name!r} fits {short([item.name for item in fits])}; write one")
+        chosen[fits[0].name] = fits[0]
+    if not chosen:
+        raise DataError(f"{path}: names no image; expected one name a line")
+    return list(chosen.values())

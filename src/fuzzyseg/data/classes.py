@@ -1,0 +1,71 @@
+"""Which classes a data set's masks hold, and how many there are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuzzyseg.data.formats import read_mask, short, to_training_mask, values_in
+from fuzzyseg.data.items import MAX_CLASSES, VOID, DataError, Item
+
+T = TypeVar("T")
+
+
+def _each_mask(items: Sequence[Item], look: Callable[[NDArray[np.integer], Path], T]) -> list[T]:
+    """`look(mask as stored, path)` for every item, in the items' order; every mask is read once.
+
+    Raises DataError for an item without a mask and for a file that cannot be read.
+    """
+
+    def read(item: Item) -> T:
+        if item.mask is None:
+            raise DataError(f"{item.image}: has no mask, but its classes were asked for")
+        return look(read_mask(item.mask), item.mask)
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(read, items))
+
+
+def presence(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArray[np.bool_]:
+    """(N, C) bool: whether the mask of item n holds a pixel of class c. Raises DataError for values out of range."""
+
+    def look(mask: NDArray[np.integer], path: Path) -> NDArray[np.bool_]:
+        mask = to_training_mask(mask, classes=classes, ignore_index=ignore_index, path=path)
+        return np.bincount(mask.ravel(), minlength=VOID + 1)[:classes] > 0
+
+    return np.array(_each_mask(items, look), dtype=np.bool_).reshape(len(items), classes)
+
+
+def count_classes(items: Sequence[Item], ignore_index: int) -> tuple[int, list[str]]:
+    """Largest value in the items' masks that is not ignored, plus one; and sentences on what was found.
+
+    Raises DataError where fewer than two classes or more than 255 come out.
+    """
+    advice = "give the class names (classes) and the void value (ignore_index) in dataset.yaml"
+    seen: dict[int, Item] = {}
+    for item, values in zip(items, _each_mask(items, values_in), strict=True):
+        for value in values:
+            seen.setdefault(value, item)
+    found = sorted(value for value in seen if value not in (ignore_index, VOID))
+    if not found or found[-1] < 1:
+        raise DataError(
+            f"{items[0].mask} and {len(items) - 1} more masks: found only the values {short(sorted(seen))}; expected "
+            f"two classes or more, 0, 1, ... (255 and {ignore_index} are ignored): store class indices, and {advice}"
+        )
+    if found[-1] >= MAX_CLASSES:
+        raise DataError(
+            f"{seen[found[-1]].mask}: found the value {found[-1]}; expected class indices up to {MAX_CLASSES - 1}: "
+            f"{advice}"
+        )
+    count = found[-1] + 1
+    sentences = [f"{count} classes, found by reading {len(items)} masks"]
+    missing = sorted(set(range(count)) - set(found) - {ignore_index})
+    if missing:
+        sentences.append(f"no mask holds the class index {short(missing)}: if these are no classes, {advice}")
+    return count, sentences

@@ -1,0 +1,144 @@
+"""Items -> uint8 tensors at the training scale, with a bounded in-memory cache."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from fuzzyseg.data.formats import file_size, read_image, read_mask, to_training_mask
+from fuzzyseg.data.items import DataError, Item
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A decoded, resized file, and the size (H, W) that it had."""
+
+    array: NDArray[np.uint8]
+    original: Size
+
+
+@dataclass
+class _Cache:
+    """The entries used last, `limit` bytes of them at most. Pickled without its content: each process fills its own."""
+
+    limit: int
+    entries: OrderedDict[tuple[str, Path], _Entry] = field(default_factory=OrderedDict)
+    used: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Cache, (self.limit,)
+
+    def get(self, key: tuple[str, Path]) -> _Entry | None:
+        """The entry, which becomes the newest, or None."""
+        with self.lock:
+            entry = self.entries.get(key)
+            if entry is not None:
+                self.entries.move_to_end(key)
+            return entry
+
+    def put(self, key: tuple[str, Path], entry: _Entry) -> None:
+        """Keeps the entry if it fits at all; the oldest ones give way."""
+        with self.lock:
+            if entry.array.nbytes > self.limit or key in self.entries:
+                return
+            self.entries[key] = entry
+            self.used += entry.array.nbytes
+            while self.used > self.limit:
+                _, old = self.entries.popitem(last=False)
+                self.used -= old.array.nbytes
+
+
+@dataclass
+class Reader:
+    """Reads items: channels 1 or 3, the files' `classes` and `ignore_index`, resized to `image_size` (H, W) if given.
+
+    cache_bytes: memory for decoded, resized files in each process (LRU, keyed by path; 0: none). With or without it the
+    pixels are the same. Files must not change while a reader lives. May be pickled; the copy starts with no cache.
+    """
+
+    channels: int
+    classes: int
+    ignore_index: int
+    image_size: Size | None = None
+    cache_bytes: int = 0
+    _cache: _Cache = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._cache = _Cache(self.cache_bytes)
+
+    def read(self, item: Item, with_mask: bool) -> tuple[Tensor, Tensor | None]:
+        """Image uint8 (C,H,W) and, only if asked for, mask uint8 (H,W) with 255 for void; else no mask file is opened.
+
+        The image is resized bilinearly with antialiasing, the mask by nearest neighbour. The tensors are the caller's
+        own: writing into them never changes the cache. Raises DataError naming the file.
+        """
+        image = self._entry("image", item.image)
+        if not with_mask:
+            return self._tensor(image), None
+        if item.mask is None:
+            raise DataError(f"{item.image}: has no mask, but one was asked for")
+        mask = self._entry("mask", item.mask)
+        if mask.original != image.original:
+            raise DataError(_mismatch(item, image.original, mask.original))
+        return self._tensor(image), self._tensor(mask)
+
+    def original_size(self, item: Item) -> Size:
+        """Height and width of the image file, EXIF orientation applied, before any resizing."""
+        entry = self._cache.get(("image", item.image))
+        return entry.original if entry is not None else file_size(item.image)
+
+    def _entry(self, kind: str, path: Path) -> _Entry:
+        entry = self._cache.get((kind, path))
+        if entry is None:
+            entry = self._load_image(path) if kind == "image" else self._load_mask(path)
+            self._cache.put((kind, path), entry)
+        return entry
+
+    def _load_image(self, path: Path) -> _Entry:
+        array = read_image(path, self.channels)
+        original = (array.shape[0], array.shape[1])
+        if self.image_size not in (None, original):
+            array = _resize(
+                array.squeeze(2) if self.channels == 1 else array, self.image_size, Image.Resampling.BILINEAR
+            )
+            array = array.reshape(*array.shape[:2], self.channels)
+        return _Entry(np.ascontiguousarray(array.transpose(2, 0, 1)), original)
+
+    def _load_mask(self, path: Path) -> _Entry:
+        array = to_training_mask(read_mask(path), classes=self.classes, ignore_index=self.ignore_index, path=path)
+        original = (array.shape[0], array.shape[1])
+        if self.image_size not in (None, original):
+            array = _resize(array, self.image_size, Image.Resampling.NEAREST)
+        return _Entry(np.ascontiguousarray(array), original)
+
+    def _tensor(self, entry: _Entry) -> Tensor:
+        # An array that the cache may hold must not be shared with anyone who may write into it.
+        return torch.from_numpy(entry.array.copy() if self.cache_bytes else entry.array)
+
+
+def _resize(array: NDArray[np.uint8], size: Size | None, how: Image.Resampling) -> NDArray[np.uint8]:
+    assert size is not None
+    height, width = size
+    return np.array(Image.fromarray(array).resize((width, height), how), dtype=np.uint8)
+
+
+def _mismatch(item: Item, image: Size, mask: Size) -> str:
+    text = (
+        f"{item.mask}: is {mask[0]}x{mask[1]} (height x width), but its image {item.image} is {image[0]}x{image[1]}; "
+        "expected the same size"
+    )
+    if mask == image[::-1]:
+        text += "; sides are swapped, as when the mask was drawn without the image's EXIF orientation: rotate the mask"
+    return text

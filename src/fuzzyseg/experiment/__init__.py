@@ -1,0 +1,8 @@
+"""The one place where all parts meet: what the commands do, from Python."""
+
+from __future__ import annotations
+
+from fuzzyseg.experiment.training import RunResult, train
+from fuzzyseg.experiment.using import evaluate, predict
+
+__all__ = ["RunResult", "evaluate", "predict", "train"]

@@ -1,0 +1,120 @@
+"""Configuration -> what is learnt: method, losses, network, optimisers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+from torch import nn
+from torch.optim import Optimizer
+
+from fuzzyseg.config import Config, ConfigError, LossConfig, SupervisedConfig, describe, nearest
+from fuzzyseg.engine.optim import build_optimisers
+from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
+from fuzzyseg.methods import METHODS, Facts, Method, MethodConfig
+from fuzzyseg.networks import NetworkFactory
+
+Network = Callable[[], nn.Module]
+
+
+def choose_method(config: Config) -> tuple[type[Method], MethodConfig]:
+    """The method's class and its own settings. Raises ConfigError."""
+    name = config.method.name
+    if name not in METHODS:
+        raise ConfigError(f"method: found {name!r}.{nearest(name, METHODS)}")
+    chosen = METHODS[name]
+    try:
+        return chosen, chosen.Config.model_validate(config.method.options)
+    except ValidationError as error:
+        raise ConfigError(describe(error, "method", chosen.Config.model_fields)) from None
+
+
+def loss_name(config: Config, method: type[Method]) -> str | None:
+    """The name of the pixel loss that will be used; None where the method's own term is none. Raises ConfigError."""
+    name = config.loss.name
+    if name == "paper":
+        return method.paper_loss[0] if method.paper_loss else None
+    if name not in PIXEL_LOSSES:
+        raise ConfigError(f"loss: found {name!r}.{nearest(name, ['paper', *PIXEL_LOSSES])}")
+    if name in method.refuses:
+        raise ConfigError(f"loss {name!r} with method {config.method.name!r} {method.refuses[name]}")
+    return name
+
+
+def build_pixel_loss(config: Config, method: type[Method]) -> PixelLossModule | None:
+    """The pseudo-label loss, or None where the method uses none."""
+    name = loss_name(config, method)
+    if name is None:
+        return None
+    if config.loss.name == "paper":
+        assert method.paper_loss is not None
+        options = dict(method.paper_loss[1])
+    else:
+        options = fuzzy_options(config.loss) if name == "fuzzy" else {}
+    return PixelLossModule(PIXEL_LOSSES[name], options, config.loss.threshold)
+
+
+def fuzzy_options(loss: LossConfig) -> dict[str, Any]:
+    """The options of the fuzzy loss, but for the threshold."""
+    return loss.model_dump(include={"weight", "a", "k_cap", "rule", "variant", "balance"})
+
+
+def build_supervised_loss(settings: SupervisedConfig, classes: int) -> SupervisedLoss:
+    """The loss on labelled pixels. Raises ConfigError where the number of class weights is not that of the classes."""
+    weights = settings.class_weights
+    if weights is not None and len(weights) != classes:
+        raise ConfigError(f"supervised.class_weights: found {len(weights)} weights, expected {classes}, one per class")
+    return SupervisedLoss(
+        settings.name,
+        ohem_threshold=settings.ohem_threshold,
+        ohem_min_kept=settings.ohem_min_kept,
+        class_weights=weights,
+        label_smoothing=settings.label_smoothing,
+        dice=settings.dice,
+    )
+
+
+def build_network(config: Config, classes: int, learners: int) -> Network:
+    """A factory of networks; its n-th call starts from the n-th file of `init`. Raises ConfigError."""
+    init = config.init or []
+    if init and len(init) != learners:
+        raise ConfigError(
+            f"--init: found {len(init)} file(s), but method {config.method.name!r} trains {learners} network(s): give "
+            f"{learners}, separated by commas"
+            + (", each trained from another seed (equal networks teach each other nothing)" if learners > 1 else "")
+        )
+    network = config.network
+    return NetworkFactory(
+        network.arch,
+        network.encoder,
+        weights="none" if init else network.weights,  # the init files hold the encoder too
+        channels=network.channels,
+        classes=classes,
+        output_stride=network.output_stride,
+        options=network.options,
+        init=init,
+    )
+
+
+def build_method(config: Config, facts: Facts, network: Network | None) -> Method:
+    """The method with its networks, on the CPU."""
+    chosen, own = choose_method(config)
+    factory = network or build_network(config, facts.classes, chosen.learners)
+    supervised = build_supervised_loss(config.supervised, facts.classes)
+    return chosen(factory, supervised, build_pixel_loss(config, chosen), own, facts)
+
+
+def optimisers_of(config: Config, method: Method) -> list[Optimizer]:
+    """The optimisers of the method's roles."""
+    optim = config.optim
+    return build_optimisers(
+        method.roles(),
+        method,
+        name=optim.name,
+        lr=optim.lr,
+        momentum=optim.momentum,
+        weight_decay=optim.weight_decay,
+        decay_norm=optim.decay_norm,
+        head_lr_factor=optim.head_lr_factor,
+    )

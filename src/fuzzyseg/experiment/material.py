@@ -1,0 +1,128 @@
+"""Configuration -> what is learnt from: data set, split, input statistics, streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fuzzyseg.config import Config, ConfigError
+from fuzzyseg.data import DataError, DataSet, Item, Reader, read_dataset
+from fuzzyseg.data.splits import Split, make_split
+from fuzzyseg.data.streams import Loader
+from fuzzyseg.data.transforms import Geometry
+from fuzzyseg.inference import read_card
+from fuzzyseg.methods import Facts, Method
+from fuzzyseg.networks import weights_statistics
+from fuzzyseg.ops import collective
+
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+GREY = ([0.449], [0.226])  # ImageNet's, as one channel
+
+
+@dataclass
+class Material:
+    """What a run learns from, once it is understood."""
+
+    dataset: DataSet
+    split: Split
+    mean: list[float]
+    std: list[float]
+
+    @property
+    def sources(self) -> dict[str, list[Item]]:
+        """The lists that streams draw from."""
+        return {"labelled": self.split.labelled, "unlabelled": self.split.unlabelled, "all": self.split.all_}
+
+    def facts(self, channels: int) -> Facts:
+        """What a method is told of the data."""
+        names = [name.lower() for name in self.dataset.classes]
+        background = names.index("background") if "background" in names else None
+        counts = {name: len(items) for name, items in self.sources.items()}
+        return Facts(len(self.dataset.classes), channels, background, counts)
+
+
+def gather_material(config: Config, *, own_network: bool = False) -> Material:
+    """Reads the data set's structure, makes the split, settles the input statistics (see `input_statistics`)."""
+    data = config.data
+    if data.root is None:
+        raise ConfigError("--data: not given; name the folder with your images (see `fuzzyseg train --help`)")
+    dataset = read_dataset(data.root, layout=data.layout, classes=data.classes, ignore_index=data.ignore_index)
+    if len(dataset.classes) < 2:
+        raise DataError(f"{dataset.root}: found {len(dataset.classes)} class; segmentation needs at least 2")
+    seed = config.seed if data.split_seed is None else data.split_seed
+    split = make_split(
+        dataset, labelled=data.labelled, val=data.val, seed=seed, policy=data.policy, unlabelled=data.unlabelled
+    )
+    mean, std = input_statistics(config, own_network=own_network)
+    return Material(dataset, split, mean, std)
+
+
+def input_statistics(config: Config, *, own_network: bool = False) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation: given, else those of the weights that are started from, else ImageNet's.
+
+    own_network: the user's factory is trained, so that `network.weights` is not what is started from.
+    """
+    data, channels = config.data, config.network.channels
+    if (data.mean is None) != (data.std is None):
+        raise ConfigError("data.mean, data.std: found one without the other; give both or neither")
+    found: tuple[list[float], list[float]] | None = None
+    if data.mean is not None and data.std is not None:
+        found = (data.mean, data.std)
+    elif config.init:
+        cards = [read_card(path) for path in config.init]
+        known = [(list(card.mean), list(card.std)) for card in cards if card is not None]
+        if any(pair != known[0] for pair in known):
+            raise ConfigError(
+                "--init: the files were trained with different input statistics; set data.mean and data.std"
+            )
+        found = known[0] if known else None
+    if found is None:
+        source = "none" if own_network else config.network.weights
+        weights = weights_statistics(source, config.network.encoder, channels)
+        found = weights or {3: IMAGENET, 1: GREY}.get(channels)
+    if found is None or len(found[0]) != channels or len(found[1]) != channels:
+        what = "none are known" if found is None else f"found {len(found[0])} and {len(found[1])} values"
+        raise ConfigError(f"data.mean, data.std: {what} for {channels} channels; give one value per channel for each")
+    return list(found[0]), list(found[1])
+
+
+def build_reader(config: Config, dataset: DataSet) -> Reader:
+    """How items are read at the training scale."""
+    return Reader(
+        channels=config.network.channels,
+        classes=len(dataset.classes),
+        ignore_index=dataset.ignore_index,
+        image_size=config.data.image_size,
+        cache_bytes=config.data.cache_mib * 2**20,
+    )
+
+
+def build_loader(config: Config, material: Material, method: Method, device: torch.device) -> Loader:
+    """The streams that the method asks for. Raises ConfigError where a source is empty."""
+    for name, stream in method.streams.items():
+        if not material.sources[stream.source]:
+            raise ConfigError(
+                f"method {config.method.name!r} draws from {stream.source} images (stream {name!r}), but there are none: "
+                "add images without masks, lower --labelled, or set data.unlabelled=all to use the labelled ones too"
+            )
+    augment = config.augment
+    geometry = Geometry(
+        crop=config.train.crop, scale=augment.scale, flip=augment.flip, vertical_flip=augment.vertical_flip
+    )
+    return Loader(
+        method.streams,
+        material.sources,
+        build_reader(config, material.dataset),
+        geometry=geometry,
+        jitter=augment.jitter,
+        mean=material.mean,
+        std=material.std,
+        batch=config.train.batch,
+        accumulate=config.train.accumulate,
+        seed=config.seed,
+        workers=config.train.workers,
+        rank=collective.rank(),
+        world=collective.world_size(),
+        pin=device.type == "cuda",
+    )

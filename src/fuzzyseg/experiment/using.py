@@ -1,0 +1,133 @@
+"""A trained model at work: scored on a data set, applied to image files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+from fuzzyseg.config import Config, ConfigError, validate
+from fuzzyseg.data import DataError, DataSet, Item, read_dataset
+from fuzzyseg.experiment.distributed import choose_device
+from fuzzyseg.inference import Predictor, load, predict_files
+from fuzzyseg.inference import evaluate as score
+from fuzzyseg.run.folder import RunFolder
+
+Factory = Callable[[], nn.Module]
+Counter = Callable[[int, int], None]
+
+
+def evaluate(
+    source: str | Path,
+    *,
+    data: str | Path | None = None,
+    split: str = "val",
+    mode: str | None = None,
+    device: str = "auto",
+    network: Factory | None = None,
+    progress: Counter | None = None,
+) -> dict[str, Any]:
+    """The score of a run's (or a model folder's) last weights, at the size of the files.
+
+    data: folder with images and masks; the run's own if not given. split: val, test or train; of the run's own data,
+    the lists that the run used (train: the labelled images). mode: whole or sliding; the run's own if not given.
+    network: the factory, where the network is the user's own. Raises ConfigError, DataError.
+    """
+    predictor = load(source, network=network, device=choose_device(device))
+    config = _run_config(Path(source))
+    if data is not None:
+        items, where = _split_of(_read(Path(data), predictor, config), split), str(data)
+    elif config is not None and config.data.root is not None:
+        items, where = _run_items(Path(source), config, predictor, split), config.data.root
+    else:
+        raise ConfigError(f"{source}: is a model alone and knows no data; give --data DIR")
+    items = [item for item in items if item.mask is not None]
+    if not items:
+        raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
+    settings = (config or Config()).evaluate
+    result = score(
+        predictor,
+        items,
+        mode=mode or settings.mode,
+        window=settings.window,
+        scales=settings.scales,
+        flip=settings.flip,
+        progress=progress,
+    )
+    return {"data": where, "split": split, **result}
+
+
+def predict(
+    source: str | Path,
+    images: str | Path,
+    out: str | Path,
+    *,
+    overlay: bool = True,
+    probabilities: bool = False,
+    tile: tuple[int, int] | None = None,
+    device: str = "auto",
+    network: Factory | None = None,
+    progress: Counter | None = None,
+) -> tuple[list[Path], list[DataError]]:
+    """Masks for image files: the files written, and an error for each image that could not be predicted."""
+    predictor = load(source, network=network, device=choose_device(device))
+    return predict_files(
+        predictor,
+        Path(images),
+        Path(out),
+        overlay=overlay,
+        probabilities=probabilities,
+        tile=tile,
+        progress=progress,
+    )
+
+
+def _run_folder(source: Path) -> RunFolder | None:
+    """The run that `source` is, or whose model/ or best/ it is."""
+    for folder in (source, source.parent):
+        run = RunFolder(folder)
+        if run.config.is_file() and run.split.is_file():
+            return run
+    return None
+
+
+def _run_config(source: Path) -> Config | None:
+    run = _run_folder(source)
+    return None if run is None else validate(yaml.safe_load(run.config.read_text(encoding="utf-8")))
+
+
+def _read(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
+    """The data set with the classes and the ignore index that the model was trained with."""
+    layout = config.data.layout if config is not None and config.data.root == str(root) else "auto"
+    return read_dataset(root, layout=layout, classes=predictor.card.classes, ignore_index=predictor.card.ignore_index)
+
+
+def _split_of(dataset: DataSet, split: str) -> list[Item]:
+    lists = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    if split not in lists:
+        raise ConfigError(f"--split: found {split!r}; expected one of {', '.join(lists)}")
+    items = lists[split]
+    if items is None:
+        there = ", ".join(name for name, found in lists.items() if found)
+        raise DataError(f"{dataset.root}: has no {split} folder; found {there}")
+    return items
+
+
+def _run_items(source: Path, config: Config, predictor: Predictor, split: str) -> list[Item]:
+    """The images of the run's own lists, from its split.json."""
+    run = _run_folder(source)
+    assert run is not None and config.data.root is not None
+    dataset = _read(Path(config.data.root), predictor, config)
+    everything = [*dataset.train, *(dataset.val or []), *(dataset.test or [])]
+    record = yaml.safe_load(run.split.read_text(encoding="utf-8"))
+    names = record[{"train": "labelled"}.get(split, split)]
+    known = {item.name: item for item in everything}
+    lost = [name for name in names if name not in known]
+    if lost:
+        raise DataError(
+            f"{config.data.root}: {len(lost)} images of the run's {split} list are gone, such as {lost[0]!r}"
+        )
+    return [known[name] for name in names]

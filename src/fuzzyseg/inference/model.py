@@ -1,0 +1,108 @@
+"""The model folder: weights that segmentation_models_pytorch loads, and the card that says how to use them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fuzzyseg.data import DataError
+from fuzzyseg.inference.card import CARD_NAME, ModelCard, model_folder, read_card
+from fuzzyseg.inference.predictor import Predictor
+from fuzzyseg.networks import NETWORKS, Segmenter, load_network, save_network
+
+_README = """# {title}
+
+A semantic segmentation model trained with {version}: method {method}, loss {loss}, {step} steps.
+Classes, in index order: {classes}.
+
+Input: {channels} channels in [0, 1], then mean {mean} and standard deviation {std}.
+
+With fuzzyseg: `fuzzyseg predict THIS_FOLDER IMAGES --out DIR`, or `fuzzyseg.load("THIS_FOLDER").labels(image)`.
+
+{how}
+"""
+
+
+def save_model(folder: Path, network: nn.Module, *, card: ModelCard) -> None:
+    """Stores network and card in folder, in place of what stood there.
+
+    A Segmenter becomes what `segmentation_models_pytorch.from_pretrained(folder)` loads (config.json and
+    model.safetensors); another network its weights alone. The files are written beside the folder, which is replaced
+    once they are complete.
+    """
+    part, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
+    for leftover in (part, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    part.mkdir(parents=True)
+    own = not isinstance(network, Segmenter)
+    (part / "README.md").write_text(_readme(card, own), encoding="utf-8")
+    card.write(part)
+    save_network(network, part)
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _readme(card: ModelCard, own: bool) -> str:
+    return _README.format(
+        title="Network of your own" if own else f"{card.arch} with encoder {card.encoder}",
+        version=f"fuzzyseg {card.version}" if card.version else "fuzzyseg",
+        method=card.method,
+        loss=card.loss,
+        step=card.step,
+        classes=", ".join(card.classes),
+        channels=card.channels,
+        mean=card.mean,
+        std=card.std,
+        how=(
+            'The network is one of your own: give its factory, `fuzzyseg.load("THIS_FOLDER", network=factory)`.'
+            if own
+            else 'Elsewhere: `segmentation_models_pytorch.from_pretrained("THIS_FOLDER")`.'
+        ),
+    )
+
+
+def load(
+    path: str | Path, *, network: Callable[[], nn.Module] | None = None, device: torch.device | str = "cpu"
+) -> Predictor:
+    """The trained model in a run folder (its last one), or in a `model/` or `best/` folder alone.
+
+    network: the factory that it was trained with, where that was one of the user's own. Raises DataError where there is
+    no model, a file is damaged, or the factory is missing; ValueError where weights do not fit.
+    """
+    path = Path(path)
+    folder, card = model_folder(path), read_card(path)
+    if folder is None or card is None:
+        found = "no such file or folder" if not path.exists() else f"no {CARD_NAME} and no model/{CARD_NAME}"
+        if (path / "last.pt").is_file():
+            found += "; its training is not finished (continue it with --resume)"
+        raise DataError(f"{path}: found {found}; expected a run folder or its model/ or best/ folder")
+    config = folder / "config.json"
+    if network is not None:
+        model = network()
+    elif config.is_file():
+        model = Segmenter(_from_config(config))
+    else:
+        raise DataError(
+            f"{folder}: holds the weights of a network of your own; give its factory: load(path, network=factory)"
+        )
+    load_network(model, folder)
+    return Predictor(model.eval(), card, device)
+
+
+def _from_config(path: Path) -> nn.Module:
+    """The untrained model that config.json describes."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return NETWORKS[values.pop("_model_class")](**values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: describes no network ({error!r}); copy the model folder again") from None
+
+
+__all__ = ["ModelCard", "Predictor", "load", "read_card", "save_model"]

@@ -1,0 +1,128 @@
+"""Image files become mask files."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable
+from pathlib import Path
+
+from fuzzyseg.data import DataError, formats
+from fuzzyseg.data.formats import SUFFIXES
+from fuzzyseg.inference.predictor import Predictor, Protocol
+
+
+def predict_files(
+    predictor: Predictor,
+    images: Path,
+    out: Path,
+    *,
+    overlay: bool = True,
+    probabilities: bool = False,
+    tile: tuple[int, int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Path], list[DataError]]:
+    """Writes an index mask (8-bit PNG, the size of the image) for each image file.
+
+    images: a file, a folder (with all below it) or a pattern such as `photos/*.jpg`. For NAME.jpg there will be, in the
+    same folder below `out`, NAME.png; with overlay also NAME_overlay.png, the image with the classes in colour; with
+    probabilities also NAME_probabilities.npy, float16 (C,H,W). Where two results would have one name, all are called
+    after the full file name (NAME.jpg.png). tile: predict in overlapping windows of this (H, W); without it only images
+    that are too large for one pass are. progress is called with files done and in all.
+
+    Returns the files written and an error for each image that could not be predicted; the others are not lost for it.
+    Raises DataError where there are no images, or where a result would replace one of them.
+    """
+    found = _find(images, out)
+    names = _names(found, overlay, probabilities)
+    sources = {_identity(file) for file in found}
+    for target in (out / result for results in names for result in results.values()):
+        if target.exists() and _identity(target) in sources:
+            raise DataError(f"{target}: is one of the images and would be replaced; choose another --out")
+    protocol = Protocol("whole" if tile is None else "sliding", tile)
+    written: list[Path] = []
+    failures: list[DataError] = []
+    for number, (file, results) in enumerate(zip(found, names, strict=True), 1):
+        try:
+            targets = {kind: out / result for kind, result in results.items()}
+            _predict_file(predictor, file, targets, protocol)
+            written += targets.values()
+        except ValueError as error:
+            failures.append(error if isinstance(error, DataError) else DataError(f"{file}: {error}"))
+        if progress is not None:
+            progress(number, len(found))
+    return written, failures
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    """The same for all names of one file."""
+    status = file.stat()
+    return status.st_dev, status.st_ino
+
+
+def _find(images: Path, out: Path) -> dict[Path, Path]:
+    """Image files, each with its path below the folder that was given; earlier results below `out` are none."""
+    if images.is_file():
+        return {images: Path(images.name)}
+    if images.is_dir():
+        root, files = images, sorted(images.rglob("*"))
+    else:
+        root = Path(*_before_pattern(images))
+        files = sorted(Path(match) for match in glob.glob(str(images), recursive=True))
+    results = out.resolve()
+    if images.is_dir() and results == images.resolve():
+        raise DataError(f"{out}: is the folder of the images; choose another --out")
+    found = {
+        file: file.relative_to(root)
+        for file in files
+        if file.is_file()
+        and file.suffix.lower() in SUFFIXES
+        and (results == root.resolve() or not file.resolve().is_relative_to(results))
+    }
+    if not found:
+        what = "there are no image files in it" if images.is_dir() else "there is no such file"
+        raise DataError(f"{images}: {what}; expected a file, a folder or a pattern; read are {', '.join(SUFFIXES)}")
+    return found
+
+
+def _before_pattern(pattern: Path) -> list[str]:
+    """The leading parts of a path that are no pattern."""
+    parts: list[str] = []
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return parts
+
+
+def _names(found: dict[Path, Path], overlay: bool, probabilities: bool) -> list[dict[str, str]]:
+    """The results of each file, by kind, as paths below `out`; no path occurs twice."""
+
+    def results(stem: str) -> dict[str, str]:
+        names = {"mask": f"{stem}.png"}
+        if overlay:
+            names["overlay"] = f"{stem}_overlay.png"
+        if probabilities:
+            names["probabilities"] = f"{stem}_probabilities.npy"
+        return names
+
+    short = [results(str(name.with_suffix(""))) for name in found.values()]
+    every = [name.lower() for names in short for name in names.values()]  # some file systems do not tell case
+    return short if len(set(every)) == len(every) else [results(str(name)) for name in found.values()]
+
+
+def _predict_file(predictor: Predictor, file: Path, targets: dict[str, Path], protocol: Protocol) -> None:
+    """Predicts one image and writes its results."""
+    image = formats.read_image(file, predictor.card.channels)
+    for target in targets.values():
+        target.parent.mkdir(parents=True, exist_ok=True)
+    if "probabilities" in targets:
+        logits = predictor.logits(image, protocol)
+        labels = logits.argmax(0)
+        formats.save_array(logits.softmax(0).half().cpu().numpy(), targets["probabilities"])
+    else:
+        labels = predictor.labels(image, protocol)
+    mask = labels.cpu().numpy()
+    formats.save_index_png(mask, targets["mask"])
+    if "overlay" in targets:
+        colours = predictor.card.colours or formats.default_colours(len(predictor.card.classes))
+        formats.save_picture(formats.overlay(image, mask, colours), targets["overlay"])

@@ -1,0 +1,198 @@
+"""A network with its card: images of any size in, logits or labels of the same size out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fuzzyseg.data import DataError
+from fuzzyseg.data.formats import Pixels
+from fuzzyseg.inference.card import ModelCard
+from fuzzyseg.inference.tiles import Size, sweep
+from fuzzyseg.ops.resize import resize_logits
+
+MOST_PIXELS = 2**22
+"""Images with more pixels are predicted in tiles even where the whole image was asked for."""
+
+TILE = (1024, 1024)
+"""Height and width of those tiles."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How an image becomes a prediction.
+
+    mode: `whole` image at once, or `sliding` windows that overlap by a third. window: (H, W) of them, None for the
+    training crop. scales: factors of the image's size whose predictions are averaged. flip: average with the mirrored
+    image. Averages are of probabilities. Raises ValueError for values that are none of these.
+    """
+
+    mode: str = "whole"
+    window: Size | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("whole", "sliding"):
+            raise ValueError(f"evaluate.mode: found {self.mode!r}; expected whole or sliding")
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError(f"evaluate.scales: found {list(self.scales)}; expected at least one, all above 0")
+        if self.window is not None and min(self.window) < 1:
+            raise ValueError(f"evaluate.window: found {self.window}; height and width must be at least 1")
+
+    def describe(self, card: ModelCard) -> str:
+        """The protocol in words, to stand beside a score."""
+        windows = self.window or card.crop
+        parts = ["whole image" if self.mode == "whole" else f"windows of {windows[0]}x{windows[1]}, stride 2/3"]
+        if card.image_size is not None:
+            parts.append(f"input resized to {card.image_size[0]}x{card.image_size[1]}")
+        parts.append("original size")
+        if self.scales == (1.0,):
+            parts.append("1 scale")
+        else:
+            parts.append("scales " + " ".join(f"{scale:g}" for scale in self.scales))
+        return ", ".join([*parts, "flip" if self.flip else "no flip"])
+
+    @property
+    def views(self) -> list[tuple[float, bool]]:
+        """Each forward pass as (scale, mirrored)."""
+        return [(scale, mirrored) for scale in self.scales for mirrored in ((False, True) if self.flip else (False,))]
+
+
+WHOLE = Protocol()
+
+
+class Predictor:
+    """Predicts images at the size of their files.
+
+    An image is resized to the card's `image_size` if there is one, normalised, and padded at the right and at the
+    bottom by repeating its edge until the network can take it; the padding is cut off and the result resized back.
+    The network is put into evaluation mode for each call, and back; no gradient is kept.
+    """
+
+    def __init__(self, network: nn.Module, card: ModelCard, device: torch.device | str = "cpu") -> None:
+        self.network = network.to(device)
+        self.card = card
+        self.device = torch.device(device)
+        shape = (1, card.channels, 1, 1)
+        self._mean = torch.tensor(card.mean, device=device, dtype=torch.float32).expand(card.channels).view(shape)
+        self._std = torch.tensor(card.std, device=device, dtype=torch.float32).expand(card.channels).view(shape)
+
+    def logits(self, image: Pixels | Tensor, protocol: Protocol = WHOLE) -> Tensor:
+        """Logits (C,H,W) float32 at the size of the image; their softmax is the probabilities.
+
+        image: uint8, an array (H,W,Cin) or a tensor (Cin,H,W). Where several views or windows are averaged they are
+        the logarithm of the average probability. Raises DataError for an image of another kind.
+        """
+        pixels = self._pixels(image)
+        with self._evaluating():
+            scores = self._scores(self._input(pixels), protocol)
+            return resize_logits(scores, pixels.shape[-2:], align_corners=False)[0]
+
+    def labels(self, image: Pixels | Tensor, protocol: Protocol = WHOLE) -> Tensor:
+        """The most probable class (H,W) int64 of each pixel; takes what `logits` takes, and far less memory."""
+        return self.batch_labels(self._pixels(image), protocol)[0]
+
+    def batch_labels(self, images: Tensor, protocol: Protocol = WHOLE) -> Tensor:
+        """`labels` (B,H,W) of uint8 images (B,Cin,H,W) of one size."""
+        size = (images.shape[-2], images.shape[-1])
+        with self._evaluating():
+            inputs = self._input(images)
+            window = self._window(inputs, protocol)
+            if protocol.views == [(1.0, False)] and window is not None and inputs.shape[-2:] == size:
+                return torch.cat([band.argmax(1) for band in sweep(inputs, window, self._probabilities)], 1)
+            return _largest(self._scores(inputs, protocol), size)
+
+    def training_logits(self, image: Tensor) -> Tensor:
+        """Logits (C,H,W) float32 of a uint8 tensor (Cin,H,W) that has the training scale already; whole, one view."""
+        with self._evaluating():
+            return self._forward(self._normalised(image.unsqueeze(0)))[0]
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Evaluation mode without gradients; afterwards every part has its own mode again (some may be frozen)."""
+        training = [module for module in self.network.modules() if module.training]
+        if training:
+            self.network.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for module in training:
+                module.training = True
+
+    def _pixels(self, image: Pixels | Tensor) -> Tensor:
+        """The image as (1,Cin,H,W) uint8."""
+        pixels = image if isinstance(image, Tensor) else torch.tensor(image).movedim(-1, 0)
+        if pixels.dtype != torch.uint8 or pixels.dim() != 3 or pixels.shape[0] != self.card.channels:
+            raise DataError(
+                f"found an image of shape {tuple(image.shape)} and type {image.dtype}; expected uint8, an array "
+                f"(H, W, {self.card.channels}) or a tensor ({self.card.channels}, H, W)"
+            )
+        return pixels.unsqueeze(0)
+
+    def _input(self, images: Tensor) -> Tensor:
+        """What the network sees of uint8 images (B,Cin,H,W): resized as in training, normalised."""
+        size = self.card.image_size
+        if size is not None and tuple(images.shape[-2:]) != tuple(size):
+            images = F.interpolate(images.cpu(), size=size, mode="bilinear", antialias=True)  # uint8: rounds like PIL
+        return self._normalised(images)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return (images.to(self.device).float() / 255 - self._mean) / self._std
+
+    def _window(self, inputs: Tensor, protocol: Protocol) -> Size | None:
+        """The size of the windows, None for the whole image at once."""
+        if protocol.mode == "sliding":
+            return protocol.window or self.card.crop
+        return TILE if inputs.shape[-2] * inputs.shape[-1] > MOST_PIXELS else None
+
+    def _forward(self, inputs: Tensor) -> Tensor:
+        """Logits (B,C,h,w) float32 at the size of the inputs (B,Cin,h,w), padded for the network if need be."""
+        height, width = inputs.shape[-2:]
+        divisor = int(getattr(self.network, "divisor", 1))
+        below, right = -height % divisor, -width % divisor
+        padded = F.pad(inputs, (0, right, 0, below), mode="replicate") if below or right else inputs
+        return resize_logits(self.network(padded).float(), padded.shape[-2:])[..., :height, :width]
+
+    def _probabilities(self, inputs: Tensor) -> Tensor:
+        return self._forward(inputs).softmax(1)
+
+    def _scores(self, inputs: Tensor, protocol: Protocol) -> Tensor:
+        """Logits (B,C,h,w) at the size of the inputs, averaged over views and windows as the protocol says."""
+        views = protocol.views
+        if views == [(1.0, False)] and self._window(inputs, protocol) is None:
+            return self._forward(inputs)
+        size, total = (inputs.shape[-2], inputs.shape[-1]), None
+        for scale, mirrored in views:
+            view = inputs
+            if scale != 1:
+                scaled = [max(1, round(scale * side)) for side in size]
+                view = F.interpolate(view, size=scaled, mode="bilinear", antialias=True)
+            view = view.flip(-1) if mirrored else view
+            window = self._window(view, protocol)
+            seen = (
+                self._probabilities(view)
+                if window is None
+                else torch.cat(list(sweep(view, window, self._probabilities)), 2)
+            )
+            seen = resize_logits(seen.flip(-1) if mirrored else seen, size, align_corners=False)
+            total = seen if total is None else total + seen
+        assert total is not None
+        return (total / len(views)).clamp_min(torch.finfo(total.dtype).tiny).log()
+
+
+def _largest(scores: Tensor, size: Sequence[int]) -> Tensor:
+    """argmax over the classes (B,*size) of scores (B,C,h,w) resized to size, one class at a time to save memory."""
+    best = resize_logits(scores[:, :1], size, align_corners=False)[:, 0].clone()
+    label = torch.zeros_like(best, dtype=torch.long)
+    for index in range(1, scores.shape[1]):
+        value = resize_logits(scores[:, index : index + 1], size, align_corners=False)[:, 0]
+        label[value > best] = index
+        best = torch.maximum(best, value)
+    return label

@@ -1,0 +1,233 @@
+"""Networks: any architecture and encoder of segmentation_models_pytorch, or any factory of a network of your own."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+from segmentation_models_pytorch.encoders import get_encoder_names
+from torch import nn
+
+from fuzzyseg.networks.segmenter import Segmenter
+from fuzzyseg.networks.weights import (
+    from_hub,
+    load_encoder,
+    load_network,
+    network_file,
+    save_network,
+    weights_statistics,
+)
+
+NETWORKS: dict[str, type[nn.Module]] = {
+    "DPT": smp.DPT,
+    "DeepLabV3": smp.DeepLabV3,
+    "DeepLabV3Plus": smp.DeepLabV3Plus,
+    "FPN": smp.FPN,
+    "Linknet": smp.Linknet,
+    "MAnet": smp.MAnet,
+    "PAN": smp.PAN,
+    "PSPNet": smp.PSPNet,
+    "Segformer": smp.Segformer,
+    "UPerNet": smp.UPerNet,
+    "Unet": smp.Unet,
+    "UnetPlusPlus": smp.UnetPlusPlus,
+}
+"""Architectures by name."""
+
+_SET_ELSEWHERE = {
+    "encoder_name": "network.encoder",
+    "encoder_weights": "network.weights",
+    "encoder_output_stride": "network.output_stride",
+    "in_channels": "network.channels",
+}
+_NOT_OPTIONS = {
+    "classes": "the data tells the number of classes",
+    "activation": "the losses need logits",
+    "aux_params": "images have no labels here",
+    "upsampling": "it follows from the architecture",
+}
+
+
+def build_network(
+    arch: str,
+    encoder: str,
+    *,
+    weights: str,
+    channels: int,
+    classes: int,
+    output_stride: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Segmenter:
+    """A new network with newly drawn decoder and head weights.
+
+    arch: a key of `NETWORKS`. encoder: a name of segmentation_models_pytorch, or `tu-` and a name of timm. weights of
+    the encoder: imagenet (downloaded), none, or a file. channels of the image. output_stride of the encoder, where the
+    architecture lets it be chosen. options: the architecture's own; with `tu-` encoders also timm's.
+    Raises ValueError: an unknown name (with the nearest known one), an option that does not apply, weights that cannot
+    be had or do not fit.
+    """
+    if arch not in NETWORKS:
+        raise ValueError(f"network.arch: found {arch!r}, which is no architecture.{_nearest(arch, NETWORKS)}")
+    _check_encoder(encoder)
+    settings = _settings(arch, encoder, dict(options or {}), output_stride)
+    if weights == "imagenet":
+        # segmentation_models_pytorch wants a name of its own weights, timm a yes
+        model = from_hub(
+            encoder, lambda: _build(arch, encoder, encoder.startswith("tu-") or weights, settings, channels, classes)
+        )
+    else:
+        model = _build(arch, encoder, None, settings, channels, classes)
+        if weights != "none":
+            load_encoder(model.encoder, Path(weights))
+    model.config["encoder_weights"] = None  # a saved model brings its own weights and must load without a network
+    return Segmenter(model)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    return f" Did you mean {names[close[0]]!r}?" if close else f" Known: {', '.join(sorted(names.values()))}."
+
+
+def _check_encoder(encoder: str) -> None:
+    if encoder.startswith("tu-"):
+        name = encoder[3:].split(".")[0]
+        if not timm.is_model(name):
+            known = [f"tu-{model}" for model in timm.list_models()]
+            close = difflib.get_close_matches(encoder, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else " timm.list_models() lists what follows tu-."
+            raise ValueError(f"network.encoder: found {encoder!r}; timm has no model {name!r}.{hint}")
+    elif encoder not in get_encoder_names():
+        hint = _nearest(encoder, get_encoder_names())
+        raise ValueError(f"network.encoder: found {encoder!r}, which is no encoder.{hint} tu-NAME is timm's NAME.")
+
+
+def _option_names(arch: str) -> set[str]:
+    return set(inspect.signature(NETWORKS[arch]).parameters) - {"kwargs", *_SET_ELSEWHERE, *_NOT_OPTIONS}
+
+
+def _settings(arch: str, encoder: str, options: dict[str, Any], output_stride: int | None) -> dict[str, Any]:
+    """The keyword arguments of the architecture. Raises ValueError for options that it does not have."""
+    known = _option_names(arch)
+    for name in options:
+        if name in _SET_ELSEWHERE:
+            raise ValueError(f"network.{name}: set {_SET_ELSEWHERE[name]} instead")
+        if name in _NOT_OPTIONS:
+            raise ValueError(f"network.{name} cannot be set: {_NOT_OPTIONS[name]}")
+        if name not in known and not encoder.startswith("tu-"):  # timm has options of its own, and checks them
+            raise ValueError(f"unknown setting 'network.{name}' of {arch}.{_nearest(name, known)}")
+    settings = dict(options)
+    if output_stride is not None:
+        able = [
+            name for name, model in NETWORKS.items() if "encoder_output_stride" in inspect.signature(model).parameters
+        ]
+        if arch not in able:
+            raise ValueError(
+                f"network.output_stride: found {output_stride}, but {arch} has none to choose; {', '.join(able)} have"
+            )
+        settings["encoder_output_stride"] = output_stride
+    # Two whose logits' stride follows the depth but whose up-sampling does not
+    if arch == "PSPNet" and "encoder_depth" in options:
+        settings["upsampling"] = 2 ** options["encoder_depth"]
+    if arch == "FPN" and "encoder_depth" in options:
+        settings["upsampling"] = 2 ** max(options["encoder_depth"] - 3, 0)
+    return settings
+
+
+def _build(
+    arch: str, encoder: str, weights: str | bool | None, settings: dict[str, Any], channels: int, classes: int
+) -> Any:
+    """The model; what its constructor objects to becomes a ValueError that names the setting."""
+
+    def construct(extra: Mapping[str, Any]) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return NETWORKS[arch](
+                encoder_name=encoder,
+                encoder_weights=weights,
+                in_channels=channels,
+                classes=classes,
+                **settings,
+                **extra,
+            )
+
+    try:
+        if arch == "DPT" and "dynamic_img_size" not in settings:
+            try:  # vision transformers take one size of image unless told otherwise; some of them cannot be told
+                return construct({"dynamic_img_size": True})
+            except TypeError as error:
+                if "dynamic_img_size" not in str(error):
+                    raise
+        return construct({})
+    except TypeError as error:
+        unknown = str(error).rpartition("unexpected keyword argument ")[2].strip("'")
+        if unknown == "output_stride":
+            raise ValueError(f"network.encoder: {encoder} has a fixed output stride, {arch} needs another") from error
+        if unknown in settings:
+            hint = _nearest(unknown, _option_names(arch))
+            raise ValueError(f"unknown setting 'network.{unknown}' of {arch} and of {encoder}.{hint}") from error
+        raise ValueError(f"{arch} with encoder {encoder} cannot be built: {error}") from error
+    except (ValueError, KeyError, RuntimeError, NotImplementedError, AssertionError) as error:
+        raise ValueError(f"{arch} with encoder {encoder} cannot be built: {error}") from error
+
+
+class NetworkFactory:
+    """Builds networks, and counts them: each call is `build_network` anew, with newly drawn decoder and head weights.
+
+    The n-th call loads the n-th of `init` (`load_network`: a weights file, a model folder or a run folder); calls
+    beyond it load nothing. `calls` tells how many networks there have been.
+    """
+
+    def __init__(
+        self,
+        arch: str,
+        encoder: str,
+        *,
+        weights: str,
+        channels: int,
+        classes: int,
+        output_stride: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        init: Sequence[str | Path] = (),
+    ) -> None:
+        """Raises ValueError if one of init is no weights file and no folder that holds one."""
+        self.init = [network_file(Path(path)) for path in init]
+        self.calls = 0
+        self._build = partial(
+            build_network,
+            arch,
+            encoder,
+            weights=weights,
+            channels=channels,
+            classes=classes,
+            output_stride=output_stride,
+            options=options,
+        )
+
+    def __call__(self) -> Segmenter:
+        """The next network. Raises ValueError as `build_network` and `load_network` do."""
+        network = self._build()
+        if self.calls < len(self.init):
+            load_network(network, self.init[self.calls])
+        self.calls += 1
+        return network
+
+
+__all__ = [
+    "NETWORKS",
+    "NetworkFactory",
+    "Segmenter",
+    "build_network",
+    "load_encoder",
+    "load_network",
+    "network_file",
+    "save_network",
+    "weights_statistics",
+]

@@ -1,0 +1,229 @@
+"""Weights from files and from the hub: an encoder's, or a whole network's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from huggingface_hub import constants, get_session
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_model
+from segmentation_models_pytorch.encoders import get_preprocessing_params
+from torch import Tensor, nn
+
+from fuzzyseg.networks.segmenter import Segmenter
+
+State = dict[str, Tensor]
+Statistics = tuple[list[float], list[float]]
+T = TypeVar("T")
+
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "smp.", "encoder.", "backbone.", "features.")
+_NESTED = ("state_dict", "model_state_dict", "model", "network", "ema")
+_REACH_SECONDS = 5.0
+
+
+def read_state(path: Path) -> State:
+    """The tensors of a .safetensors file or of a torch file (.pth, .pt, .bin; read without running code in it).
+
+    Raises ValueError for a file that is missing, broken, or holds no tensors by name.
+    """
+    if not path.is_file():
+        raise ValueError(f"weights {path}: there is no such file; give a .safetensors or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(f"weights {path}: cannot be read ({error}); expected safetensors or a torch file") from error
+    except Exception as error:  # torch raises pickle's errors for what holds more than tensors
+        raise ValueError(f"weights {path}: holds more than tensors; save its state_dict() alone ({error})") from error
+    for _ in _NESTED:  # checkpoints keep the weights under one of these names
+        inner = next((content[key] for key in _NESTED if isinstance(content, Mapping) and key in content), None)
+        if not isinstance(inner, Mapping):
+            break
+        content = inner
+    state = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not state:
+        raise ValueError(f"weights {path}: holds no tensors by name; expected a state_dict")
+    return state
+
+
+def _namings(state: State, wanted: set[str]) -> Iterator[State]:
+    """The same tensors under the names that other packages give them: wrappers' prefixes off, or one of ours on."""
+    seen, queue = [set(state)], [state]
+    while queue:
+        form = queue.pop(0)
+        yield form
+        for wrapper in _WRAPPERS:
+            inner = {k.removeprefix(wrapper): v for k, v in form.items() if k.startswith(wrapper)}
+            if inner and set(inner) not in seen:
+                seen.append(set(inner))
+                queue.append(inner)
+        flat = {re.sub(r"^([a-z]+)\.(\d+)\.", r"\1_\2.", k): v for k, v in form.items()}
+        for prefix in ("model.", "features."):
+            if any(k.startswith(prefix) for k in wanted):
+                yield {prefix + k: v for k, v in form.items()}
+                yield {prefix + k: v for k, v in flat.items()}  # timm: stages.0 is stages_0 in a feature extractor
+
+
+def _adapt_channels(module: nn.Module, state: State) -> State:
+    """Weights of a first convolution for other input channels: the file's, repeated and scaled to keep the response.
+
+    One channel gets the sum, as a grey image has the same value in all; more get them in turn, times old / new.
+    """
+    name, conv = next(((n, m) for n, m in module.named_modules() if isinstance(m, nn.Conv2d)), ("", None))
+    key, result = f"{name}.weight", dict(state)
+    if conv is None or key not in state or state[key].dim() != 4 or conv.groups != 1:
+        return result
+    weight, new = state[key], conv.in_channels
+    old = weight.shape[1]
+    if new == 1 != old:
+        result[key] = weight.sum(1, keepdim=True)
+    elif new != old:
+        result[key] = weight[:, [i % old for i in range(new)]] * (old / new)
+    return result
+
+
+def _examples(keys: list[str]) -> str:
+    return f"{len(keys)} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+
+
+def _fill(module: nn.Module, state: State, what: str) -> None:
+    """Copies state into module. Raises ValueError naming missing, unknown and misshapen keys.
+
+    Counters of batch normalisation and the second name of tied weights may be missing; parts that the module has not at
+    all (a classifier) are left out.
+    """
+    own = module.state_dict()
+    depth = 2 if len({k.split(".")[0] for k in own}) == 1 else 1  # all of timm's lies in one child
+    parts = {tuple(k.split(".")[:depth]) for k in own}
+    given = {(own[k].data_ptr(), own[k].shape) for k in own if k in state}  # tied weights are stored once
+    lacking = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    missing = [k for k in lacking if (own[k].data_ptr(), own[k].shape) not in given]
+    unknown = [k for k in state if k not in own and tuple(k.split(".")[:depth]) in parts]
+    misshapen = [k for k in own if k in state and own[k].shape != state[k].shape]
+    problems = [f"missing: {_examples(missing)}"] if missing else []
+    problems += [f"unknown: {_examples(unknown)}"] if unknown else []
+    problems += [
+        f"{k} has shape {tuple(state[k].shape)} in the file and {tuple(own[k].shape)} in the network"
+        for k in misshapen[:3]
+    ]
+    if problems:
+        more = f"; {len(misshapen) - 3} more shapes differ" if len(misshapen) > 3 else ""
+        raise ValueError(f"{what} do not fit: {'; '.join(problems)}{more}")
+    module.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
+
+
+def load_encoder(encoder: nn.Module, path: Path) -> None:
+    """Loads an encoder weights file into encoder, whatever prefix its keys carry; other input channels are adapted.
+
+    Raises ValueError with the counts and examples of the keys that do not fit.
+    """
+    wanted = set(encoder.state_dict())
+    state = max(_namings(read_state(path), wanted), key=lambda form: len(wanted & form.keys()))
+    _fill(encoder, _adapt_channels(encoder, state), f"encoder weights {path}")
+
+
+def network_file(path: Path) -> Path:
+    """The weights file that path stands for: a file, a model folder, or a run folder (its last model).
+
+    Raises ValueError if there is none.
+    """
+    for file in (path, path / "model.safetensors", path / "model" / "model.safetensors"):
+        if file.is_file():
+            return file
+    found = "a folder without model.safetensors or model/model.safetensors" if path.is_dir() else "no such file"
+    raise ValueError(f"network weights {path}: found {found}; expected a weights file, a model folder or a run folder")
+
+
+def load_network(network: nn.Module, path: Path) -> None:
+    """Loads all weights of a network: from a file, a model folder or a run folder.
+
+    Raises ValueError naming the file, the key and both shapes where they do not fit.
+    """
+    file = network_file(path)
+    target = network.smp if isinstance(network, Segmenter) else network
+    wanted = set(target.state_dict())
+    state = max(_namings(read_state(file), wanted), key=lambda form: len(wanted & form.keys()))
+    _fill(target, state, f"network weights {file}")
+
+
+def save_network(network: nn.Module, folder: Path) -> None:
+    """Writes model.safetensors, which `load_network` reads back.
+
+    With a Segmenter also config.json, so that `segmentation_models_pytorch.from_pretrained(folder)` gives its `smp`.
+    """
+    if isinstance(network, Segmenter):
+        network.smp.save_pretrained(folder)
+    else:
+        save_model(network, str(folder / "model.safetensors"))
+
+
+@contextmanager
+def _hub() -> Iterator[None]:
+    """Within it the hub's cache is used and, if the hub can be reached, the hub.
+
+    One short request asks whether it can: the hub's own client would repeat each request for most of a minute.
+    """
+    before = constants.HF_HUB_OFFLINE
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_REACH_SECONDS)
+    except Exception:  # of whichever HTTP client the hub uses
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def from_hub(encoder: str, fetch: Callable[[], T]) -> T:
+    """What fetch returns, which may download ImageNet weights of encoder. Raises ValueError if they cannot be had."""
+    try:
+        with _hub():
+            return fetch()
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
+        raise ValueError(
+            f"the ImageNet weights of encoder {encoder!r} are not in the cache and {constants.ENDPOINT} cannot be "
+            "reached; give a file (--weights FILE) or start from random weights (--weights none)"
+        ) from error
+
+
+def weights_statistics(weights: str, encoder: str, channels: int = 3) -> Statistics | None:
+    """Mean and standard deviation, per channel and for images in [0, 1], that the encoder's weights were trained with.
+
+    weights: imagenet, none or a file, as in `build_network`. None where nothing is known: no weights, or a file
+    without `mean` and `std` in its metadata. Where the input has other channels than the weights they are taken in
+    turn, and for one channel averaged, as the first convolution is adapted. Raises ValueError for broken metadata.
+    """
+    if weights == "none":
+        return None
+    if weights == "imagenet":
+        settings = from_hub(encoder, lambda: get_preprocessing_params(encoder))
+        largest = float(settings["input_range"][1])
+        mean, std = ([float(v) / largest for v in settings[key]] for key in ("mean", "std"))
+    else:
+        metadata = _metadata(Path(weights))
+        if "mean" not in metadata or "std" not in metadata:
+            return None
+        try:
+            mean, std = ([float(v) for v in metadata[key].split(",")] for key in ("mean", "std"))
+        except ValueError as error:
+            raise ValueError(f"weights {weights}: mean and std in its metadata must be numbers; {error}") from error
+    if channels == 1:
+        return [sum(mean) / len(mean)], [sum(std) / len(std)]
+    return [mean[i % len(mean)] for i in range(channels)], [std[i % len(std)] for i in range(channels)]
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(f"weights {path}: cannot be read ({error}); expected safetensors") from error

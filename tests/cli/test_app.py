@@ -1,0 +1,121 @@
+"""The app: help, version, errors as messages with their exit codes, `python -m fuzzyseg`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import fuzzyseg.experiment
+from fuzzyseg.cli import app
+from fuzzyseg.config import ConfigError
+
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+def call(*words):
+    return CliRunner().invoke(app, words)
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    def arrange(error):
+        def train(config, **options):
+            raise error
+
+        monkeypatch.setattr(fuzzyseg.experiment, "train", train)
+
+    return arrange
+
+
+def test_without_a_command_it_lists_them():
+    shown = call().output
+    for verb in ("train", "evaluate", "predict"):
+        assert f"  {verb} " in shown
+
+
+def test_every_command_has_a_summary_that_is_not_cut():
+    assert "..." not in call("--help").stdout.split("Commands:")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "No such command 'trian'"),
+        (["train", "--stepz", "3"], "No such option: --stepz"),
+        (["train", "--steps", "many"], "Invalid value for '--steps'"),
+        (["predict", "run", "image.png"], "--out"),
+    ],
+)
+def test_a_mistyped_command_line_is_explained_and_exits_2(words, message):
+    result = call(*words)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigError("train.steps: found 'x'"), ValueError("found [b]"), OSError(28, "disc full")]
+)
+def test_an_error_for_the_user_is_one_message_and_exits_2(failing, error):
+    failing(error)
+    result = call("train", "--out", "run")
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {error}\n"
+    assert result.stdout == ""
+
+
+def test_a_fault_of_ours_is_not_dressed_up_as_the_users(failing):
+    failing(ZeroDivisionError("bug"))
+    assert isinstance(call("train", "--out", "run").exception, ZeroDivisionError)
+
+
+def test_debug_shows_the_traceback(failing):
+    error = ConfigError("no such thing")
+    failing(error)
+    assert call("--debug", "train", "--out", "run").exception is error
+
+
+def test_an_interruption_outside_of_the_training_exits_130(failing):
+    failing(KeyboardInterrupt())
+    result = call("train", "--out", "run")
+    assert result.exit_code == 130
+    assert result.stderr == "error: interrupted\n"
+
+
+def test_a_long_message_is_not_wrapped_off_a_terminal(failing):
+    failing(ConfigError("word " * 60 + "end"))
+    assert len(call("train", "--out", "run").stderr.splitlines()) == 1
+
+
+def _process(*words, folder=None):
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    return subprocess.run(
+        [sys.executable, "-m", "fuzzyseg", *words], capture_output=True, text=True, env=environment, cwd=folder
+    )
+
+
+def test_python_m_fuzzyseg_runs_and_reports_without_a_traceback(tmp_path):
+    result = _process("train", "nonsense", folder=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == ("error: found 'nonsense'; expected a recipe.yaml or key=value, such as train.ema=0.998\n")
+
+
+def test_help_imports_no_network_library():
+    code = (
+        "import sys; from fuzzyseg.cli import app\n"
+        "try: app(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'segmentation_models_pytorch', 'timm', 'torchvision', 'fuzzyseg.experiment'} & set(sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+
+
+def test_version_is_the_packages():
+    result = call("--version")
+    assert result.exit_code == 0
+    assert result.stdout == f"fuzzyseg {fuzzyseg.__version__}\n"

@@ -1,0 +1,64 @@
+"""`fuzzyseg evaluate`: what is asked for, and the two forms of the answer."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import fuzzyseg.experiment
+from fuzzyseg.cli import app
+
+RESULT = {"miou": 0.51234, "images": 3, "protocol": "whole", "iou": {"sky": 0.9, "a long class name": None}}
+
+
+@pytest.fixture
+def evaluate(monkeypatch):
+    asked = {}
+
+    def carry_out(source, **options):
+        options.pop("progress")(1, 3)
+        asked.update(options, source=source)
+        return RESULT
+
+    monkeypatch.setattr(fuzzyseg.experiment, "evaluate", carry_out)
+
+    def call(*words):
+        return CliRunner().invoke(app, ["evaluate", *words]), asked
+
+    return call
+
+
+def test_defaults(evaluate):
+    result, asked = evaluate("runs/a")
+    assert result.exit_code == 0, result.stderr
+    assert asked == {"source": "runs/a", "data": None, "split": "val", "mode": None, "device": "auto"}
+
+
+def test_every_option_is_handed_on(evaluate):
+    _, asked = evaluate("m", "--data", "d", "--split", "test", "--mode", "sliding", "--device", "cpu")
+    assert asked == {"source": "m", "data": "d", "split": "test", "mode": "sliding", "device": "cpu"}
+    assert {type(asked["split"]), type(asked["mode"])} == {str}
+
+
+def test_the_answer_for_people(evaluate):
+    lines = evaluate("runs/a")[0].stdout.splitlines()
+    assert [line.split() for line in lines] == [
+        ["miou", "51.23", "%"],
+        ["images", "3"],
+        ["protocol", "whole"],
+        ["iou:"],
+        ["sky", "90.00", "%"],
+        ["a", "long", "class", "name", "-"],
+    ]
+    assert len({line.rindex("  ") for line in lines if not line.endswith(":")}) == 1  # the values stand in one column
+
+
+def test_the_answer_for_programs(evaluate):
+    assert json.loads(evaluate("runs/a", "--json")[0].stdout) == RESULT
+
+
+@pytest.mark.parametrize("words", [["runs/a", "--split", "all"], ["runs/a", "--mode", "half"], []])
+def test_what_does_not_exist_is_refused(evaluate, words):
+    result, asked = evaluate(*words)
+    assert result.exit_code == 2
+    assert not asked

@@ -1,0 +1,65 @@
+"""`fuzzyseg predict`: what is asked for, and how many images came out."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import fuzzyseg.experiment
+from fuzzyseg.cli import app
+
+
+@pytest.fixture
+def predict(monkeypatch):
+    asked = {}
+    answer = {"written": [Path("out/a.png"), Path("out/b.png")], "failures": []}
+
+    def carry_out(source, images, out, **options):
+        options.pop("progress")(1, 2)
+        asked.update(options, source=source, images=images, out=out)
+        return answer["written"], answer["failures"]
+
+    monkeypatch.setattr(fuzzyseg.experiment, "predict", carry_out)
+
+    def call(*words):
+        return CliRunner().invoke(app, ["predict", *words]), asked
+
+    call.answer = answer
+    return call
+
+
+def test_defaults(predict):
+    result, asked = predict("run", "images", "--out", "out")
+    assert result.exit_code == 0, result.stderr
+    assert asked == {
+        "source": "run",
+        "images": Path("images"),
+        "out": Path("out"),
+        "overlay": True,
+        "probabilities": False,
+        "tile": None,
+        "device": "auto",
+    }
+    assert result.stdout == "2 files written to out\n"
+
+
+def test_every_option_is_handed_on(predict):
+    words = ["--no-overlay", "--probabilities", "--tile", "512x640", "--device", "cpu"]
+    asked = predict("run", "images", "--out", "out", *words)[1]
+    assert (asked["overlay"], asked["probabilities"], asked["tile"]) == (False, True, (512, 640))
+    assert asked["device"] == "cpu"
+
+
+def test_a_tile_that_is_no_size_is_refused(predict):
+    result, asked = predict("run", "images", "--out", "out", "--tile", "big")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --tile: found 'big'")
+    assert not asked
+
+
+def test_images_that_fail_are_named_and_exit_1(predict):
+    predict.answer["failures"] = ["images/x.png: is no image"]
+    result, _ = predict("run", "images", "--out", "out")
+    assert result.exit_code == 1
+    assert result.stderr == "error: images/x.png: is no image\n"
+    assert result.stdout == "2 files written to out\n"

@@ -1,0 +1,281 @@
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fuzzyseg.data import DATASETS, DataError, Item, read_dataset
+from fuzzyseg.data import classes as classes_module
+from fuzzyseg.data.description import Description
+
+
+def put(path, values=((0, 1), (1, 2))):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.array(values, np.uint8)).save(path)
+
+
+def names(items):
+    return None if items is None else [(item.name, item.mask is not None) for item in items]
+
+
+def test_camvid_is_recognised_with_its_classes_and_no_mask_is_read(shared, monkeypatch):
+    monkeypatch.setattr(classes_module, "read_mask", lambda path: pytest.fail(f"{path} was read"))
+    data = read_dataset(shared / "data" / "camvid")
+    assert (data.layout, data.ignore_index, len(data.train), len(data.val), data.test) == ("camvid", 11, 367, 101, None)
+    assert " ".join(data.classes) == "sky building pole road pavement tree sign_symbol fence car pedestrian bicyclist"
+    assert all(item.mask.stem == item.image.stem for item in data.train + data.val)
+    assert len({item.name for item in data.train + data.val}) == 468
+    assert any("CamVid" in sentence for sentence in data.found)
+
+
+def test_camvid_with_dataset_yaml_or_arguments_goes_by_them(shared, tmp_path):
+    for part in ("train", "trainannot"):
+        (tmp_path / part).mkdir()
+        for path in sorted((shared / "data" / "camvid" / part).iterdir())[:2]:
+            shutil.copy(path, tmp_path / part)
+    assert read_dataset(tmp_path).ignore_index == 11
+    twelve = [f"c{i}" for i in range(12)]
+    data = read_dataset(tmp_path, classes=twelve)
+    assert (data.classes, data.ignore_index) == (twelve, 255)
+    (tmp_path / "dataset.yaml").write_text("classes: [" + ", ".join(twelve) + "]\nignore_index: 0\n")
+    data = read_dataset(tmp_path)
+    assert (data.classes, data.ignore_index) == (twelve, 0)
+    assert read_dataset(tmp_path, ignore_index=3).ignore_index == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "count", "ignore", "first"),
+    [([[0, 11]], 11, 11, "sky"), ([[0, 13]], 14, 255, "class_0"), ([[0, 2]], 3, 255, "class_0")],
+)
+def test_other_files_in_camvids_layout_are_camvid_only_if_their_masks_fit(tmp_path, values, count, ignore, first):
+    put(tmp_path / "train" / "mine.png")
+    put(tmp_path / "trainannot" / "mine.png", values)
+    data = read_dataset(tmp_path)
+    assert (len(data.classes), data.ignore_index, data.classes[0]) == (count, ignore, first)
+
+
+def test_flat_folder_pairs_by_stem_and_keeps_nested_folders_in_the_name(tmp_path):
+    put(tmp_path / "images" / "b.JPG")
+    put(tmp_path / "images" / "a.x.png")
+    put(tmp_path / "images" / "night" / "b.tif")
+    put(tmp_path / "images" / ".hidden.png")
+    put(tmp_path / "masks" / "a.x.png")
+    put(tmp_path / "masks" / "night" / "b.PNG")
+    data = read_dataset(tmp_path)
+    assert data.layout == "folder"
+    assert names(data.train) == [("a.x", True), ("b", False), ("night/b", True)]
+    assert data.train[2] == Item(tmp_path / "images/night/b.tif", tmp_path / "masks/night/b.PNG", "night/b")
+    assert (data.val, data.test) == (None, None)
+
+
+def below(root, kind, part, name):
+    return root / kind / part / name
+
+
+def above(root, kind, part, name):
+    return root / part / kind / name
+
+
+@pytest.mark.parametrize("place", [below, above])
+def test_split_folders_above_or_below(tmp_path, place):
+    for part in ("train", "val", "test"):
+        put(place(tmp_path, "images", part, "same.png"))
+        put(place(tmp_path, "masks", part, "same.png"))
+    put(place(tmp_path, "images", "train", "deep/free.png"))
+    data = read_dataset(tmp_path)
+    assert names(data.train) == [("train/deep/free", False), ("train/same", True)]
+    assert names(data.val) == [("val/same", True)]
+    assert names(data.test) == [("test/same", True)]
+    assert data.val[0].mask == place(tmp_path, "masks", "val", "same.png")
+
+
+def test_split_folders_in_only_one_of_images_and_masks(tmp_path):
+    put(tmp_path / "a/images/train/x.png")
+    put(tmp_path / "a/images/val/y.png")
+    put(tmp_path / "a/masks/x.png")
+    put(tmp_path / "a/masks/y.png")
+    data = read_dataset(tmp_path / "a")
+    assert (names(data.train), names(data.val)) == ([("train/x", True)], [("val/y", True)])
+
+    put(tmp_path / "b/images/x.png")
+    put(tmp_path / "b/images/y.png")
+    put(tmp_path / "b/images/z.png")
+    put(tmp_path / "b/masks/train/x.png")
+    put(tmp_path / "b/masks/val/y.png")
+    data = read_dataset(tmp_path / "b")
+    assert (names(data.train), names(data.val)) == ([("train/x", True), ("z", False)], [("val/y", True)])
+
+    put(tmp_path / "c/images/train/x.png")
+    put(tmp_path / "c/images/val/x.png")
+    put(tmp_path / "c/masks/x.png")
+    with pytest.raises(DataError, match=r"masks/x\.png: fits several images.*train.*val"):
+        read_dataset(tmp_path / "c")
+    put(tmp_path / "d/images/x.png")
+    put(tmp_path / "d/masks/train/x.png")
+    put(tmp_path / "d/masks/val/x.png")
+    with pytest.raises(DataError, match=r"images/x\.png: has two masks"):
+        read_dataset(tmp_path / "d")
+
+
+def test_mask_without_image_and_two_files_of_one_name_are_errors(tmp_path):
+    put(tmp_path / "a/images/cat_12.png")
+    put(tmp_path / "a/masks/cat_12_mask.png")
+    with pytest.raises(DataError, match=r"cat_12_mask\.png: is a mask without an image.*mean 'cat_12'"):
+        read_dataset(tmp_path / "a")
+    for kind in ("images", "masks"):
+        root = tmp_path / kind
+        put(root / "images/x.png")
+        put(root / "masks/x.png")
+        put(root / kind / "x.bmp")
+        with pytest.raises(DataError, match=rf"{kind}/x\.(png|bmp) and .*{kind}/x\.(png|bmp) have the same name"):
+            read_dataset(root)
+    put(tmp_path / "e/images/train/x.png")
+    put(tmp_path / "e/train/images/x.png")
+    with pytest.raises(DataError, match="the same image of split train"):
+        read_dataset(tmp_path / "e")
+
+
+def test_description_names_folders_classes_colours_and_void(tmp_path, monkeypatch):
+    monkeypatch.setattr(classes_module, "read_mask", lambda path: pytest.fail(f"{path} was read"))
+    put(tmp_path / "photos" / "x.png")
+    put(tmp_path / "index maps" / "x.png")
+    (tmp_path / "dataset.yaml").write_text(
+        "classes: [cat, dog]\ncolours: [[0, 0, 0], [255, 0, 9]]\nignore_index: 9\nimages: photos\nmasks: index maps\n"
+    )
+    data = read_dataset(tmp_path)
+    assert names(data.train) == [("x", True)]
+    assert (data.classes, data.colours, data.ignore_index) == (["cat", "dog"], [(0, 0, 0), (255, 0, 9)], 9)
+    assert read_dataset(tmp_path, classes=["a", "b"], ignore_index=2).classes == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("clases: [a, b]", r"dataset\.yaml: unknown key 'clases'.*'classes'"),
+        ("zzz: 1", r"dataset\.yaml: unknown key 'zzz'.*classes, colours, ignore_index, images, masks"),
+        ("classes: [no, dog]", r"dataset\.yaml: classes\.0: found False"),
+        ("classes: [one]", r"dataset\.yaml: classes"),
+        ("classes: [a, a]", r"dataset\.yaml: two classes have the same name"),
+        ("classes: [a, b]\ncolours: [[0, 0, 0]]", r"dataset\.yaml: 2 classes but 1 colours"),
+        ("colours: [[0, 0, 256]]", r"dataset\.yaml: colours\.0\.2: found 256"),
+        ("ignore_index: -1", r"dataset\.yaml: ignore_index: found -1"),
+        ("- a", r"dataset\.yaml: found list"),
+        ("classes: [a", r"dataset\.yaml: is not valid YAML"),
+        ("images: .", r"dataset\.yaml: one of .* lies in the other"),
+        ("masks: images", r"dataset\.yaml: one of .* lies in the other"),
+    ],
+)
+def test_errors_in_the_description_name_file_key_and_the_nearest(tmp_path, text, message):
+    put(tmp_path / "images/x.png")
+    put(tmp_path / "masks/x.png")
+    (tmp_path / "dataset.yaml").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_dataset(tmp_path)
+
+
+def test_misnamed_description_is_not_passed_over(tmp_path):
+    put(tmp_path / "images/x.png")
+    put(tmp_path / "masks/x.png")
+    (tmp_path / "dataset.yml").write_text("ignore_index: 1")
+    with pytest.raises(DataError, match=r"dataset\.yml.*rename"):
+        read_dataset(tmp_path)
+
+
+def test_classes_are_counted_in_training_masks_only(tmp_path):
+    put(tmp_path / "images/train/x.png")
+    put(tmp_path / "masks/train/x.png", [[0, 4], [255, 2]])
+    put(tmp_path / "images/val/x.png")
+    put(tmp_path / "masks/val/x.png", [[9, 9]])
+    data = read_dataset(tmp_path)
+    assert data.classes == ["class_0", "class_1", "class_2", "class_3", "class_4"]
+    assert data.ignore_index == 255
+    assert "5 classes, found by reading 1 masks" in data.found
+    assert any("no mask holds the class index 1, 3" in sentence for sentence in data.found)
+    data = read_dataset(tmp_path, ignore_index=4)
+    assert (len(data.classes), data.ignore_index) == (3, 4)
+
+
+@pytest.mark.parametrize(("values", "found"), [([[0, 255]], "0, 255"), ([[0, 0]], "0"), ([[0, 3]], "0, 3")])
+def test_fewer_than_two_classes_is_an_error_with_the_values(tmp_path, values, found):
+    put(tmp_path / "images/x.png")
+    put(tmp_path / "masks/x.png", values)
+    with pytest.raises(DataError, match=rf"x\.png.*found only the values {found}; expected two classes"):
+        read_dataset(tmp_path, ignore_index=3)
+
+
+def test_too_many_classes_and_damaged_masks_are_named(tmp_path):
+    put(tmp_path / "images/x.png")
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.array([[0, 700]], np.uint16)).save(tmp_path / "masks/x.png")
+    with pytest.raises(DataError, match=r"x\.png: found the value 700; expected class indices up to 254"):
+        read_dataset(tmp_path)
+    (tmp_path / "masks/x.png").write_text("text")
+    with pytest.raises(DataError, match=r"masks/x\.png"):
+        read_dataset(tmp_path)
+
+
+def test_nothing_recognised_says_what_lies_there_and_what_was_expected(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere: does not exist"):
+        read_dataset(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"is empty; expected folder: images/"):
+        read_dataset(tmp_path)
+    put(tmp_path / "pictures/x.png")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"found notes\.txt, pictures/; expected folder: images/.*camvid: train/"):
+        read_dataset(tmp_path)
+    with pytest.raises(DataError, match="is a file"):
+        read_dataset(tmp_path / "notes.txt")
+    with pytest.raises(DataError, match=r"unknown layout 'foldr'.*'folder'"):
+        read_dataset(tmp_path, layout="foldr")
+    with pytest.raises(DataError, match="expected layout camvid"):
+        read_dataset(tmp_path, layout="camvid")
+
+
+def test_two_layouts_that_match_must_be_told_apart(tmp_path):
+    for folder in ("images", "masks", "train", "trainannot"):
+        put(tmp_path / folder / "x.png")
+    with pytest.raises(DataError, match=r"fits several layouts: folder, camvid; choose"):
+        read_dataset(tmp_path)
+    assert read_dataset(tmp_path, layout="folder").layout == "folder"
+    assert read_dataset(tmp_path, layout="camvid").layout == "camvid"
+
+
+def test_files_of_other_kinds_are_not_passed_over_in_silence(tmp_path):
+    put(tmp_path / "images/x.png")
+    put(tmp_path / "images/y.png")
+    put(tmp_path / "masks/x.png")
+    (tmp_path / "masks/y.npy").write_bytes(b"1")
+    assert any("masks: 1 .npy" in sentence for sentence in read_dataset(tmp_path).found)
+    for path in tmp_path.glob("*/*.png"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"no image in its folders.*\.png.*1 \.npy"):
+        read_dataset(tmp_path)
+
+
+def test_images_alone_need_class_names(tmp_path):
+    put(tmp_path / "images/x.png")
+    with pytest.raises(DataError, match=r"the 1 images have no mask.*dataset\.yaml"):
+        read_dataset(tmp_path)
+    assert names(read_dataset(tmp_path, classes=["a", "b"]).train) == [("x", False)]
+    with pytest.raises(DataError, match="found 1 class names"):
+        read_dataset(tmp_path, classes=["a"])
+
+
+def test_a_set_with_only_a_val_folder_is_read(tmp_path):
+    put(tmp_path / "images/val/x.png")
+    put(tmp_path / "masks/val/x.png")
+    data = read_dataset(tmp_path)
+    assert (data.train, names(data.val), len(data.classes)) == ([], [("val/x", True)], 3)
+
+
+def test_folders_that_link_in_a_circle_end(tmp_path):
+    put(tmp_path / "images/x.png")
+    put(tmp_path / "masks/x.png")
+    (tmp_path / "images/again").symlink_to(tmp_path / "images", target_is_directory=True)
+    assert names(read_dataset(tmp_path).train) == [("x", True)]
+
+
+def test_every_layout_answers_the_same_questions(tmp_path):
+    for layout in DATASETS.values():
+        assert layout.expected
+        assert not layout.matches(tmp_path, Description())

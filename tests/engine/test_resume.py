@@ -1,0 +1,147 @@
+"""20 steps straight = 10 + resume, bit for bit; saving and ending at any moment."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from toy_training import Lines, ToyMethod, batches, differences, evaluate, flat, optimisers, settings
+
+from fuzzyseg.engine import fit
+from fuzzyseg.engine.checkpoint import load
+from fuzzyseg.run import MetricsLog
+
+CASES = {
+    "sgd, accumulation": {"accumulate": 2, "ema": 0.9},
+    "adamw, clipping": {"name": "adamw", "lr": 1e-2, "clip": 0.5, "ema": 0.8, "schedule": "cosine", "warmup": 3},
+    "fp16": {"precision": "fp16", "ema": 0.9},
+    "bf16, channels last": {"precision": "bf16", "channels_last": True, "freeze_batch_norm": True},
+}
+
+
+def run(folder, *, stop_at=None, resume=None, accumulate=1, name="sgd", lr=0.05, sinks=(), on_step=None, **options):
+    method = ToyMethod()
+    state = None if resume is None else load(resume)
+    with MetricsLog(folder / "metrics.jsonl", keep_to=0 if state is None else state["step"]) as log:
+        outcome = fit(
+            method,
+            batches(accumulate, on_step=on_step),
+            optimisers(method, name, lr),
+            settings(**{"stop_at": stop_at, "eval_every": 5, "save_every": 3, **options}),
+            evaluate=evaluate,
+            keep_best=lambda predictor, result: None,
+            stream_state=lambda: {"drawn": torch.arange(3)},
+            sinks=[log, *sinks],
+            checkpoint=folder / "last.pt",
+            config={"seed": 7},
+            resume=state,
+        )
+    return outcome
+
+
+def lines(folder):
+    rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert all(set(row.pop("time")) >= {"images_per_second", "eta_seconds", "memory_mib"} for row in rows)
+    return rows
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_resuming_gives_the_same_bits(tmp_path, case):
+    straight, parted = tmp_path / "straight", tmp_path / "parted"
+    straight.mkdir()
+    parted.mkdir()
+    whole = run(straight, **CASES[case])
+    half = run(parted, stop_at=10, **CASES[case])
+    assert (half.step, half.finished, half.interrupted) == (10, False, False)
+    rest = run(parted, resume=parted / "last.pt", **CASES[case])
+    assert (rest.step, rest.finished) == (20, True)
+    a, b = load(straight / "last.pt"), load(parted / "last.pt")
+    assert differences(a, b) == []
+    assert differences({"steps": lines(straight)}, {"steps": lines(parted)}) == []
+    assert (whole.last, whole.best) == (rest.last, rest.best)
+    assert [line["step"] for line in lines(parted)] == [1, 4, 5, 8, 10, 12, 15, 16, 20]
+    # the comparison is worth something: all kinds of state are there, and they moved
+    kinds = ["running_var", "student", "teacher", "optimisers", "scaler", "streams"]
+    assert all(any(kind in path for path in flat(a)) for kind in kinds if kind != "scaler" or case == "fp16")
+    assert differences(a["modules"]["method"], load_first(tmp_path, CASES[case])["modules"]["method"])
+
+
+def load_first(tmp_path, case):
+    folder = tmp_path / "first"
+    folder.mkdir()
+    run(folder, stop_at=1, **case)
+    return load(folder / "last.pt")
+
+
+def test_lines_past_the_checkpoint_are_cut_off_after_a_crash(tmp_path):
+    straight, crashed = tmp_path / "straight", tmp_path / "crashed"
+    straight.mkdir()
+    crashed.mkdir()
+    run(straight)
+
+    def crash(step):
+        if step == 17:
+            raise OSError("disk gone")
+
+    with pytest.raises(OSError, match="disk gone"):
+        run(crashed, on_step=crash)
+    assert load(crashed / "last.pt")["step"] == 15
+    assert lines(crashed)[-1]["step"] == 16
+    run(crashed, resume=crashed / "last.pt")
+    assert differences({"steps": lines(straight)}, {"steps": lines(crashed)}) == []
+    assert differences(load(straight / "last.pt"), load(crashed / "last.pt")) == []
+
+
+def test_a_finished_run_trains_no_further_and_knows_its_scores(tmp_path):
+    first = run(tmp_path)
+    before = (tmp_path / "last.pt").read_bytes()
+    again = run(tmp_path, resume=tmp_path / "last.pt")
+    assert (again.step, again.finished, again.last, again.best) == (20, True, first.last, first.best)
+    assert (tmp_path / "last.pt").read_bytes() == before
+    assert first.last["step"] == 20
+
+
+def test_stop_at_changes_no_schedule(tmp_path):
+    sink, other = Lines(), Lines()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    run(tmp_path / "a", sinks=[sink])
+    run(tmp_path / "b", stop_at=8, sinks=[other])
+    rates = {line["step"]: line["lr"] for line in sink.lines}
+    assert all(line["lr"] == rates[line["step"]] for line in other.lines)
+    assert [line["step"] for line in other.lines] == [1, 4, 5, 8]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_finishes_the_step_and_saves(tmp_path, number, capfd):
+    before = signal.getsignal(number)
+    outcome = run(tmp_path, on_step=lambda step: os.kill(os.getpid(), number) if step == 6 else None)
+    assert (outcome.step, outcome.finished, outcome.interrupted) == (7, False, True)
+    assert load(tmp_path / "last.pt")["step"] == 7
+    assert signal.getsignal(number) is before
+    assert "a second signal ends at once" in capfd.readouterr().err
+    (tmp_path / "straight").mkdir()
+    run(tmp_path / "straight")
+    assert run(tmp_path, resume=tmp_path / "last.pt").finished
+    assert differences(load(tmp_path / "last.pt"), load(tmp_path / "straight" / "last.pt")) == []
+    assert differences({"x": lines(tmp_path)}, {"x": lines(tmp_path / "straight")}) == []
+
+
+def test_the_second_signal_ends_at_once(tmp_path):
+    def twice(step):
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, on_step=twice)
+    assert load(tmp_path / "last.pt")["step"] == 6
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_in_the_last_step_finishes(tmp_path):
+    outcome = run(tmp_path, on_step=lambda step: os.kill(os.getpid(), signal.SIGINT) if step == 19 else None)
+    assert (outcome.step, outcome.finished, outcome.interrupted) == (20, True, False)
+    assert outcome.last["step"] == 20

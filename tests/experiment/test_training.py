@@ -1,0 +1,194 @@
+"""A training from a folder to a run folder: what is written, that resuming changes nothing, what is refused."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import pytest
+import torch
+
+import fuzzyseg
+from experiment.tiny_data import settings, write_folder
+from fuzzyseg.config import ConfigError
+from methods.tiny import TinyNetwork
+
+own = partial(TinyNetwork, classes=3, dropout=0.3)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "data")
+
+
+def run(config, **options):
+    return fuzzyseg.train(config, network=options.pop("network", own), quiet=True, **options)
+
+
+def lines(path):
+    rows = [json.loads(row) for row in (path / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row.pop("time")
+    return rows
+
+
+def same(a, b, place=""):
+    """Equal bit for bit, NaN equal to NaN."""
+    assert type(a) is type(b), place
+    if isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype and torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)), place
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), place
+        for key in a:
+            same(a[key], b[key], f"{place}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), place
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            same(x, y, f"{place}/{i}")
+    else:
+        assert a == b, place
+
+
+def test_run_folder_holds_all_it_should(folder, tmp_path):
+    result = run(settings(folder, tmp_path / "run"))
+    assert result.finished and not result.interrupted and result.step == 20
+    path = result.run
+    assert {"config.yaml", "split.json", "environment.json", "metrics.jsonl", "last.pt", "model", "result.json"} <= {
+        p.name for p in path.iterdir()
+    }
+    assert [row["step"] for row in lines(path)] == [1, 5, 10, 15, 20]
+    stored = json.loads((path / "result.json").read_text())
+    assert stored["last"]["step"] == 20
+    assert set(stored["last"]["per_class"]) == {"low", "middle", "high"}
+    assert 0 <= stored["last"]["miou"] <= 1
+    assert stored["seed"] == 3 and stored["steps"] == 20 and stored["protocol"]
+    split = json.loads((path / "split.json").read_text())
+    assert len(split["labelled"]) == 6 and len(split["unlabelled"]) == 10 and len(split["val"]) == 3
+    assert split["hash"] == stored["split"]
+    assert sum(lines(path)[-1]["metrics"]["k_histogram"]) == pytest.approx(1)
+    fuzzy = lines(path)[-1]["evaluation"]["fuzzy"]
+    assert fuzzy["coverage"] >= fuzzy["top1"]
+
+
+def test_fewer_than_ten_labelled_images_choose_no_best_checkpoint(tmp_path):
+    root = write_folder(tmp_path / "data", val=0)
+    few = run(settings(root, tmp_path / "few"))
+    assert not (few.run / "best").exists() and few.result["best"] is None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_resuming_changes_nothing(folder, tmp_path, precision):
+    train = {"accumulate": 2, "workers": 2, "eval_every": 5, "save_every": 4, "ema": 0.9, "precision": precision}
+    straight = run(settings(folder, tmp_path / "straight", train=train))
+    config = settings(folder, tmp_path / "parts", train={**train, "stop_at": 10})
+    stopped = run(config)
+    assert not stopped.finished and stopped.step == 10 and stopped.result is None
+    with (stopped.run / "metrics.jsonl").open("a") as log:  # lines past the checkpoint, as a crash leaves them
+        log.write('{"step": 15, "loss": 1}\n{"step": 1')
+    config["train"].pop("stop_at")
+    resumed = run({**config, "train": {**config["train"], "workers": 0}}, resume=True)
+    assert resumed.finished
+    a, b = (torch.load(r.run / "last.pt", weights_only=True) for r in (straight, resumed))
+    a.pop("config"), b.pop("config")
+    same(a, b)
+    same(lines(straight.run), lines(resumed.run))
+    same(straight.result, resumed.result)
+
+
+def test_resuming_with_another_setting_names_key_and_both_values(folder, tmp_path):
+    config = settings(folder, tmp_path / "run", train={"stop_at": 2, "evaluate": False})
+    run(config)
+    config["optim"]["lr"] = 0.07
+    with pytest.raises(ValueError, match=r"optim\.lr.*0\.05.*0\.07"):
+        run(config, resume=True)
+
+
+def test_resuming_with_other_images_is_an_error(folder, tmp_path):
+    config = settings(folder, tmp_path / "run", train={"stop_at": 2, "evaluate": False})
+    run(config)
+    (folder / "images" / "train" / "im15.png").unlink()
+    with pytest.raises(ConfigError, match="not those the run began with"):
+        run(config, resume=True)
+
+
+def test_a_run_folder_in_use_is_refused(folder, tmp_path):
+    config = settings(folder, tmp_path / "run", train={"steps": 2, "evaluate": False})
+    run(config)
+    with pytest.raises(ValueError, match="--resume"):
+        run(config)
+
+
+def test_masks_of_unlabelled_images_are_not_read_in_training(folder, tmp_path):
+    config = settings(folder, tmp_path / "run", train={"steps": 3, "evaluate": False}, data={"policy": "random"})
+    run(config)
+    record = json.loads((tmp_path / "run" / "split.json").read_text())
+    for name in record["unlabelled"]:
+        mask = folder / "masks" / f"{name}.png"
+        if mask.exists():
+            mask.write_bytes(b"not an image")
+    config["out"] = str(tmp_path / "again")
+    assert run(config).finished
+
+
+def test_two_learners_want_two_files(folder, tmp_path):
+    config = settings(folder, tmp_path / "run", init=["one.safetensors"])
+    with pytest.raises(ConfigError, match=r"found 1 file.*2 network"):
+        run(config, network=None)
+
+
+def test_settings_that_do_not_exist_name_the_nearest(folder, tmp_path):
+    with pytest.raises(ConfigError, match=r"method\.cutmixx.*'cutmix'"):
+        run(settings(folder, tmp_path / "a", method={"cutmixx": True}))
+    with pytest.raises(ConfigError, match="'fuzzy'"):
+        run(settings(folder, tmp_path / "b", loss={"name": "fuzy"}))
+    with pytest.raises(ConfigError, match="does not apply"):
+        run(settings(folder, tmp_path / "c", method={"name": "supervised"}))
+    with pytest.raises(ConfigError, match="'supervised'"):
+        run(settings(folder, tmp_path / "d", method={"name": "superwised"}))
+
+
+def test_without_unlabelled_images_cps_says_what_to_do(tmp_path):
+    root = write_folder(tmp_path / "data", images=8, masks=8)
+    with pytest.raises(ConfigError, match="unlabelled"):
+        run(settings(root, tmp_path / "run", data={"labelled": None}))
+
+
+def test_two_classes_with_the_fuzzy_loss_are_said_once(folder, tmp_path, capsys):
+    (folder / "dataset.yaml").write_text("classes: [low, high]\nignore_index: 2\n")
+    config = settings(folder, tmp_path / "run", train={"steps": 2, "evaluate": False})
+    fuzzyseg.train(config, network=partial(TinyNetwork, classes=2))
+    assert capsys.readouterr().out.count("weighted cross entropy") == 1
+
+
+def test_training_leaves_the_callers_random_numbers_alone(folder, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    run(settings(folder, tmp_path / "run", train={"steps": 2, "evaluate": False}))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.slow
+def test_a_trained_model_loads_elsewhere_and_starts_another_run(folder, tmp_path):
+    import segmentation_models_pytorch as smp
+
+    small = {"arch": "FPN", "encoder": "mobilenet_v2", "weights": "none", "decoder_pyramid_channels": 16,
+             "decoder_segmentation_channels": 8}  # fmt: skip
+    train = {"steps": 2, "crop": [32, 32]}
+    runs = []
+    for seed in (0, 1):
+        config = settings(folder, tmp_path / f"start{seed}", network=small, train=train, loss={"name": "paper"})
+        runs.append(run({**config, "method": {"name": "supervised"}, "seed": seed}, network=None).run)
+    model = smp.from_pretrained(str(runs[0] / "model")).eval()
+    ours = fuzzyseg.load(runs[0]).network.eval()
+    image = torch.randn(1, 3, 32, 64)
+    assert model(image).shape == (1, 3, 32, 64)
+    assert torch.equal(
+        model.state_dict()["encoder.features.0.0.weight"], ours.encoder.state_dict()["features.0.0.weight"]
+    )
+    config = settings(folder, tmp_path / "next", network=small, train=train, init=[str(r) for r in runs])
+    assert run(config, network=None).finished
+    config["init"] = [str(runs[0]), str(runs[0])]
+    config["out"] = str(tmp_path / "equal")
+    with pytest.raises(ValueError, match="different seeds"):
+        run(config, network=None)

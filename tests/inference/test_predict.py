@@ -1,0 +1,110 @@
+"""Files in, files out: names, sizes, contents; one bad file is not the end."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fuzzyseg.data import DataError
+from fuzzyseg.data.formats import read_mask
+from fuzzyseg.inference import predict_files
+from inference.small import noise, predictor, write
+
+
+def names(folder: Path) -> set[str]:
+    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_file_gives_mask_overlay_and_probabilities(tmp_path: Path) -> None:
+    image = noise(21, 34)
+    file = write(tmp_path / "in" / "a.png", image)
+    model = predictor(colours=[(255, 0, 0), (0, 255, 0), (0, 0, 255)])
+    written, failures = predict_files(model, file, tmp_path / "out", probabilities=True)
+    assert failures == []
+    assert {p.name for p in written} == names(tmp_path / "out") == {"a.png", "a_overlay.png", "a_probabilities.npy"}
+    mask = read_mask(tmp_path / "out" / "a.png")
+    assert np.array_equal(mask, model.labels(image).numpy())
+    probabilities = np.load(tmp_path / "out" / "a_probabilities.npy")
+    assert (probabilities.shape, probabilities.dtype) == ((3, 21, 34), np.float16)
+    assert np.allclose(probabilities, model.logits(image).softmax(0).numpy(), atol=1e-3)
+    shown = np.array(Image.open(tmp_path / "out" / "a_overlay.png")).astype(int)
+    colours = 255 * np.eye(3, dtype=int)[mask]
+    assert np.abs(shown - (image.astype(int) + colours) / 2).max() <= 1
+
+
+def test_folders_keep_their_structure(tmp_path: Path) -> None:
+    for name in ("a.jpg", "north/a.png", "north/far/b.tif"):
+        write(tmp_path / "in" / name, noise(8, 9))
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    counts: list[tuple[int, int]] = []
+    written, failures = predict_files(
+        predictor(), tmp_path / "in", tmp_path / "out", overlay=False, progress=lambda *n: counts.append(n)
+    )
+    assert names(tmp_path / "out") == {"a.png", "north/a.png", "north/far/b.png"}
+    assert (len(written), failures, counts) == (3, [], [(1, 3), (2, 3), (3, 3)])
+
+
+def test_patterns(tmp_path: Path) -> None:
+    for name in ("x/a.png", "x/b.png", "y/c.png"):
+        write(tmp_path / "in" / name, noise(8, 9))
+    predict_files(predictor(), tmp_path / "in" / "*" / "[ac].png", tmp_path / "out", overlay=False)
+    assert names(tmp_path / "out") == {"x/a.png", "y/c.png"}
+
+
+@pytest.mark.parametrize("files", [["a.jpg", "a.png"], ["a.png", "a_overlay.png"], ["a.png", "A.jpg"]])
+def test_names_that_collide(tmp_path: Path, files: list[str]) -> None:
+    for number, name in enumerate(files):
+        write(tmp_path / "in" / name, noise(8, 9 + number))
+    written, _ = predict_files(predictor(), tmp_path / "in", tmp_path / "out")
+    assert names(tmp_path / "out") == {f"{n}{end}" for n in files for end in (".png", "_overlay.png")}
+    assert len(written) == len(set(written)) == 4
+    for number, name in enumerate(files):
+        assert read_mask(tmp_path / "out" / f"{name}.png").shape == (8, 9 + number)
+
+
+def test_inputs_are_never_replaced(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.png", noise(8, 9))
+    before = file.read_bytes()
+    with pytest.raises(DataError, match=r"a\.png: is one of the images and would be replaced"):
+        predict_files(predictor(), file, tmp_path)
+    with pytest.raises(DataError, match="is the folder of the images"):
+        predict_files(predictor(), tmp_path, tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(DataError, match="would be replaced"):
+        predict_files(predictor(), file, tmp_path / "link")
+    assert file.read_bytes() == before
+    assert names(tmp_path) == {"a.png"}
+
+
+def test_results_inside_the_folder_are_not_predicted_again(tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg", noise(8, 9))
+    for _ in range(2):
+        written, _ = predict_files(predictor(), tmp_path, tmp_path / "out")
+        assert {p.name for p in written} == {"a.png", "a_overlay.png"}
+
+
+def test_one_bad_file_does_not_lose_the_rest(tmp_path: Path) -> None:
+    for name in ("a.png", "c.png"):
+        write(tmp_path / "in" / name, noise(8, 9))
+    (tmp_path / "in" / "b.png").write_bytes(b"nonsense")
+    written, failures = predict_files(predictor(), tmp_path / "in", tmp_path / "out", overlay=False)
+    assert names(tmp_path / "out") == {"a.png", "c.png"}
+    assert len(written) == 2
+    assert len(failures) == 1
+    assert "b.png" in str(failures[0])
+
+
+@pytest.mark.parametrize("name", ["gone.png", "gone/*.png", "empty"])
+def test_no_images(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"there (is no such file|are no image files)"):
+        predict_files(predictor(), tmp_path / name, tmp_path / "out")
+
+
+def test_tiles(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.png", noise(50, 60))
+    model = predictor()
+    predict_files(model, file, tmp_path / "out", tile=(16, 24))
+    assert set(model.network.sizes) == {(16, 24)}
+    assert read_mask(tmp_path / "out" / "a.png").shape == (50, 60)

@@ -1,0 +1,225 @@
+"""Predictions have the size of the file and do not depend on how the image was cut up."""
+
+import random
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fuzzyseg.data import DataError, Item, Reader
+from fuzzyseg.inference import Predictor, Protocol
+from fuzzyseg.inference import predictor as room
+from fuzzyseg.inference.tiles import starts, sweep
+from fuzzyseg.networks import build_network
+from inference.small import MEAN, STD, PointNetwork, card, noise, predictor, write
+
+
+def normalised(image) -> Tensor:
+    pixels = torch.tensor(image).permute(2, 0, 1)[None].float() / 255
+    return (pixels - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+
+
+def test_logits_are_the_networks_on_the_normalised_image() -> None:
+    network = PointNetwork()
+    image = noise(20, 31)
+    with torch.no_grad():
+        expected = network(normalised(image))[0]
+    found = predictor(network).logits(image)
+    torch.testing.assert_close(found, expected)
+    assert not found.requires_grad
+    torch.testing.assert_close(predictor(network).logits(torch.tensor(image).permute(2, 0, 1)), expected)
+    assert torch.equal(predictor(network).labels(image), expected.argmax(0))
+
+
+@pytest.mark.parametrize("size", [(37, 50), (64, 32), (5, 3), (1, 1)])
+def test_any_size_is_padded_for_the_network_and_cropped(size: tuple[int, int]) -> None:
+    network = PointNetwork(divisor=32)
+    image = noise(*size)
+    found = predictor(network).logits(image)
+    assert network.sizes == [tuple(-(-side // 32) * 32 for side in size)]
+    with torch.no_grad():
+        torch.testing.assert_close(found, 3 * network.encoder(normalised(image))[0])
+
+
+def test_padding_keeps_pixels_in_place() -> None:
+    """Up-sampling happens before the padding is cut off, and stretches nothing."""
+
+    class Coarse(PointNetwork):
+        def forward(self, image: Tensor) -> Tensor:
+            return F.interpolate(super().forward(image), scale_factor=0.25, mode="area")
+
+    ramp = torch.linspace(0, 255, 40).byte().expand(3, 40, 40)
+    network = Coarse(divisor=16)
+    found = predictor(network).logits(ramp)
+    whole = F.pad(ramp, (0, 8, 0, 8), mode="replicate")
+    expected = predictor(network).logits(whole)[:, :40, :40]
+    torch.testing.assert_close(found, expected)
+
+
+def test_segmenter_takes_odd_sizes() -> None:
+    network = build_network("FPN", "mobilenet_v2", weights="none", channels=3, classes=3)
+    assert predictor(network).labels(noise(45, 70)).shape == (45, 70)
+
+
+def test_modes_of_parts_come_back() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5))
+    network.train()
+    network[0].eval()  # frozen batch norm
+    model = predictor(network)
+    before = network[0].running_mean.clone()
+    first, second = model.logits(noise(8, 8)), model.logits(noise(8, 8))
+    assert torch.equal(first, second)
+    assert torch.equal(before, network[0].running_mean)
+    assert (network.training, network[0].training, network[1].training) == (True, False, True)
+
+
+def test_image_size_is_that_of_the_reader(tmp_path) -> None:
+    """Resized as in training (PIL's rounding may differ by one level), and back to the size of the file."""
+    image = noise(50, 70)
+    file = write(tmp_path / "a.png", image)
+    network = PointNetwork()
+    seen: list[Tensor] = []
+    network.encoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    logits = predictor(network, image_size=(20, 28)).logits(image)
+    assert logits.shape == (3, 50, 70)
+    reader = Reader(channels=3, classes=3, ignore_index=255, image_size=(20, 28))
+    expected, _ = reader.read(Item(file, None, "a"), with_mask=False)
+    pixels = seen[0][0] * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
+    assert (pixels * 255 - expected).abs().max() <= 1.01
+    small = predictor(network).training_logits(expected)
+    back = F.interpolate(small[None], size=(50, 70), mode="bilinear", align_corners=False)[0]
+    torch.testing.assert_close(logits, back, rtol=0, atol=0.1)
+
+
+def test_starts_cover_the_axis_two_thirds_apart() -> None:
+    assert starts(10, 10) == [0]
+    assert starts(7, 10) == [0]
+    assert starts(20, 9) == [0, 6, 11]
+    assert starts(21, 9) == [0, 6, 12]
+    assert starts(5, 1) == [0, 1, 2, 3, 4]
+    for length in range(1, 60):
+        for window in range(1, length + 1):
+            found = starts(length, window)
+            assert {p for s in found for p in range(s, s + window)} == set(range(length))
+            assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("window", [(24, 30), (7, 11), (50, 10), (100, 100), (1, 64)])
+def test_windows_average_by_hits_in_any_order(window: tuple[int, int]) -> None:
+    """Against a literal loop over the windows in random order; what a window sees depends on the window."""
+    image = torch.rand(2, 3, 50, 64)
+
+    def predict(part: Tensor) -> Tensor:
+        return torch.cat([part * part.mean((2, 3), keepdim=True), part[:, :1].cumsum(-1)], 1)
+
+    tall, wide = min(window[0], 50), min(window[1], 64)
+    total, hits = torch.zeros(2, 4, 50, 64), torch.zeros(50, 64)
+    places = [(y, x) for y in starts(50, tall) for x in starts(64, wide)]
+    random.Random(0).shuffle(places)
+    for y, x in places:
+        total[..., y : y + tall, x : x + wide] += predict(image[..., y : y + tall, x : x + wide])
+        hits[y : y + tall, x : x + wide] += 1
+    bands = list(sweep(image, window, predict))
+    torch.testing.assert_close(torch.cat(bands, 2), total / hits)
+    assert max(band.shape[2] for band in bands) <= tall
+
+
+@pytest.mark.parametrize("mode", ["logits", "labels"])
+def test_sliding_equals_whole_where_pixels_are_seen_alone(mode: str) -> None:
+    model, image = predictor(PointNetwork(divisor=8)), noise(70, 95)
+    whole, sliding = (getattr(model, mode)(image, Protocol(m)) for m in ("whole", "sliding"))
+    if mode == "logits":
+        torch.testing.assert_close(sliding.softmax(0), whole.softmax(0))
+    else:
+        assert (sliding == whole).float().mean() > 0.999  # ties in rounding
+
+
+def test_sliding_of_constant_logits_equals_whole() -> None:
+    class Constant(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            logits = torch.tensor([0.3, -1.0, 2.0]).view(1, 3, 1, 1)
+            return logits.expand(len(image), 3, image.shape[2] // 4 + 1, image.shape[3] // 4 + 1)
+
+    model, image = predictor(Constant()), noise(53, 77)
+    protocol = Protocol("sliding", (16, 20), (0.5, 1.0, 1.75), True)
+    torch.testing.assert_close(model.logits(image, protocol).softmax(0), model.logits(image).softmax(0))
+    assert (model.labels(image, protocol) == 2).all()
+
+
+def test_large_images_are_cut_up_without_being_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "MOST_PIXELS", 40 * 40)
+    monkeypatch.setattr(room, "TILE", (32, 32))
+    network = PointNetwork()
+    model = predictor(network)
+    image = noise(90, 61)
+    labels, logits = model.labels(image), model.logits(image)
+    assert set(network.sizes) == {(32, 32)}
+    model.labels(noise(40, 40))
+    assert network.sizes[-1] == (40, 40)
+    with torch.no_grad():
+        expected = 3 * network.encoder(normalised(image))[0]
+    torch.testing.assert_close(logits.softmax(0), expected.softmax(0))
+    assert (labels == expected.argmax(0)).float().mean() > 0.999
+
+
+def test_views_are_averaged_as_probabilities() -> None:
+    class Sided(PointNetwork):
+        def forward(self, image: Tensor) -> Tensor:
+            columns = torch.arange(image.shape[-1]).float() / image.shape[-1]
+            return super().forward(image) * (1 + columns) * image.shape[-2] / 20
+
+    network = Sided()
+    image = noise(20, 30)
+    x = normalised(image)
+    with torch.no_grad():
+        flipped = (network(x).softmax(1) + network(x.flip(-1)).softmax(1).flip(-1)) / 2
+        half = F.interpolate(x, size=(10, 15), mode="bilinear", antialias=True)
+        scaled = F.interpolate(network(half).softmax(1), size=(20, 30), mode="bilinear")
+        scaled = (network(x).softmax(1) + scaled) / 2
+    model = predictor(network)
+    torch.testing.assert_close(model.logits(image, Protocol(flip=True)).softmax(0), flipped[0])
+    torch.testing.assert_close(model.logits(image, Protocol(scales=(1.0, 0.5))).softmax(0), scaled[0])
+    assert torch.equal(model.labels(image, Protocol(flip=True)), flipped[0].argmax(0))
+
+
+def test_labels_are_the_largest_logits() -> None:
+    model = predictor(image_size=(16, 24))
+    image = noise(50, 70)
+    assert torch.equal(model.labels(image), model.logits(image).argmax(0))
+
+
+def test_batches_predict_as_single_images() -> None:
+    model = predictor(PointNetwork(divisor=16))
+    images = torch.stack([torch.tensor(noise(20, 30, seed)).permute(2, 0, 1) for seed in range(3)])
+    together = model.batch_labels(images)
+    for image, labels in zip(images, together, strict=True):
+        assert torch.equal(labels, model.labels(image))
+
+
+def test_images_of_another_kind_are_refused() -> None:
+    model = predictor()
+    for image in (noise(4, 5, channels=1), noise(4, 5).astype("float32"), noise(4, 5)[..., 0]):
+        with pytest.raises(DataError, match=r"expected uint8, an array \(H, W, 3\)"):
+            model.logits(image)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [({"mode": "tiles"}, "found 'tiles'"), ({"scales": ()}, "at least one"), ({"scales": (0.0,)}, "above 0")],
+)
+def test_protocols_that_cannot_be(values: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Protocol(**values)
+
+
+def test_protocol_in_words() -> None:
+    assert Protocol().describe(card()) == "whole image, original size, 1 scale, no flip"
+    text = Protocol("sliding", None, (0.5, 1.0), True).describe(card(image_size=(12, 16)))
+    assert text == "windows of 24x30, stride 2/3, input resized to 12x16, original size, scales 0.5 1, flip"
+
+
+def test_grey_images() -> None:
+    network = nn.Conv2d(1, 3, 1)
+    model = Predictor(network, card(channels=1, mean=[0.5], std=[0.25]))
+    assert model.labels(noise(6, 7, channels=1)).shape == (6, 7)

@@ -1,0 +1,65 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from fuzzyseg.run import progress
+from fuzzyseg.run.progress import Display, Pace
+
+LINE = {
+    "step": 10,
+    "loss": 1.5,
+    "losses": {"supervised": 1.0, "[unsup]": 0.5},
+    "lr": {"backbone": 0.0025, "head": 0.025},
+    "time": {"images_per_second": 12.34, "eta_seconds": 3723.0},
+}
+
+
+def console(**options):
+    return Console(file=io.StringIO(), width=60, **options)
+
+
+def test_plain_lines_without_a_terminal():
+    out = console()
+    with Display(2000, console=out) as display:
+        display.tick(9)
+        display.write(LINE)
+        display.write({**LINE, "step": 20, "evaluation": {"miou": 0.4512}})
+        display.write({**LINE, "step": 30})
+    first, second, third = out.file.getvalue().splitlines()  # no wrapping at the width, nothing from tick
+    assert first == ("step 10/2000  loss 1.5 (supervised 1, [unsup] 0.5)  lr 0.0025, 0.025  12.3 images/s  ETA 1:02:03")
+    assert second.endswith("mIoU 45.12 %")
+    assert third.endswith("mIoU 45.12 %")  # the last one stays
+
+
+def test_a_bar_on_a_terminal():
+    out = Console(file=io.StringIO(), width=200, force_terminal=True)
+    with Display(2000, done=5, console=out) as display:
+        display.tick(10)
+        display.write(LINE)
+        display.tick(11)
+    text = out.file.getvalue()
+    assert "11/2000" in text
+    assert "ETA 1:02:03" in text
+    assert "[unsup] 0.5" in text
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_pace(clock):
+    pace = Pace(10)
+    for _ in range(2):
+        clock[0] += 2.0
+        pace.step(8)
+    assert pace.read() == {"images_per_second": 4.0, "elapsed_seconds": 4.0, "eta_seconds": 16.0}
+    with pace.pause():
+        clock[0] += 3.0
+    clock[0] += 1.0
+    pace.step(8)
+    # 8 images in the second that was not paused; 7 steps are left, and the 3 so far took 8 seconds in all
+    assert pace.read() == pytest.approx({"images_per_second": 8.0, "elapsed_seconds": 8.0, "eta_seconds": 8 / 3 * 7})
