@@ -24,6 +24,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 STARTS = {11: 2500, 23: 2000}
 MORE = 1500
 ARMS = {
@@ -68,8 +69,16 @@ def grid(labelled: list[int], subsets: int) -> list[Cell]:
 
 def command(cell: Cell, args: argparse.Namespace) -> list[str]:
     """The command of a cell: `fuzzyseg train` with the recipe of this setting."""
-    recipe = Path(__file__).parent.parent / "recipes" / "camvid_small.yaml"
-    base = [sys.executable, "-m", "fuzzyseg", "train", str(recipe), "--data", str(args.data), "--resume"]
+    base = [
+        sys.executable,
+        "-m",
+        "fuzzyseg",
+        "train",
+        str(RECIPES / "camvid_small.yaml"),
+        "--data",
+        str(args.data),
+        "--resume",
+    ]
     base += ["--labelled", str(cell.labelled), "--out", str(args.out / cell.name), f"data.split_seed={cell.subset}"]
     base += ["--device", "cpu"]
     if cell.arm.startswith("start"):
@@ -90,9 +99,12 @@ def row(cell: Cell, args: argparse.Namespace, seconds: float) -> dict[str, objec
     course = [
         {key: line.get(key) for key in ("step", "evaluation", "metrics")} for line in lines if line.get("evaluation")
     ]
+    named = argparse.Namespace(data="CAMVID", weights="mobilenet_v2_imagenet.safetensors", out=Path("runs"))
+    environment = json.loads((folder / "environment.json").read_text())
     return {"cell": cell.name, "labelled": cell.labelled, "subset": cell.subset, "arm": cell.arm,
-            "command": " ".join(["fuzzyseg", *command(cell, args)[3:]]), "result": result, "course": course,
-            "seconds_of_last_start": round(seconds), "threads": 1}  # fmt: skip
+            "command": " ".join(["fuzzyseg", *command(cell, named)[3:]]).replace(f"{RECIPES}/", "recipes/"),
+            "result": result, "course": course, "seconds_of_last_start": round(seconds),
+            "hardware": environment["hardware"], "versions": environment["versions"], "git": environment["git"]}  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
