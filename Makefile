@@ -35,7 +35,7 @@ $(READY): pyproject.toml
 			exit 1; \
 		}; \
 	fi; \
-	echo "installing fuzzyseg and all it needs into $(VENV): a few GB, about two minutes ..."; \
+	echo "installing fuzzyseg and all it needs into $(VENV): a few GB, some minutes ..."; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
 	touch $@; \
 	echo "installed"

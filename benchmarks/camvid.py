@@ -6,8 +6,8 @@
 The first runs what is missing, two at a time, one thread each; the second prints the tables.
 
 Each labelled subset s (`data.split_seed`) has two supervised starts (seeds 2s and 2s+1). From them go on, for as
-long: supervised (from the first), CPS hard, CPS fuzzy, CPS fuzzy balanced (from both). A finished run leaves one small JSON in
-the results folder; a run whose JSON stands there is not run again, one that was cut off is resumed.
+long: supervised (from the first), CPS hard, CPS fuzzy, CPS fuzzy balanced (from both). A finished run leaves one small
+JSON in the results folder; a run whose JSON stands there is not run again, one that was cut off is resumed.
 """
 
 from __future__ import annotations
@@ -33,6 +33,13 @@ ARMS = {
     "fuzzy": ["--method", "cps", "--loss", "fuzzy"],
     "balanced": ["--method", "cps", "--loss", "fuzzy", "loss.balance=true"],
 }
+PAIRS = [
+    ("hard", "supervised"),
+    ("fuzzy", "supervised"),
+    ("balanced", "supervised"),
+    ("fuzzy", "hard"),
+    ("balanced", "hard"),
+]
 T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447}
 
 
@@ -104,7 +111,7 @@ def row(cell: Cell, args: argparse.Namespace, seconds: float) -> dict[str, objec
     return {"cell": cell.name, "labelled": cell.labelled, "subset": cell.subset, "arm": cell.arm,
             "command": " ".join(["fuzzyseg", *command(cell, named)[3:]]).replace(f"{RECIPES}/", "recipes/"),
             "result": result, "course": course, "seconds_of_last_start": round(seconds),
-            "hardware": environment["hardware"], "versions": environment["versions"], "git": environment["git"]}  # fmt: skip
+            "hardware": environment["hardware"], "versions": environment["versions"]}  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -174,15 +181,8 @@ def table(results: Path) -> str:
         cells = [f"{miou[count, subset, a]:.2f}" if (count, subset, a) in miou else "-" for a in arms]
         out.append(f"| {count} | {subset} | " + " | ".join(cells) + " |")
     out += ["", "| labelled | difference | mean ± 95 % interval |", "| --- | --- | --- |"]
-    pairs = [
-        ("hard", "supervised"),
-        ("fuzzy", "supervised"),
-        ("balanced", "supervised"),
-        ("fuzzy", "hard"),
-        ("balanced", "hard"),
-    ]
     for count in sorted({key[0] for key in miou}):
-        for a, b in pairs:
+        for a, b in PAIRS:
             both = [s for s in range(99) if (count, s, a) in miou and (count, s, b) in miou]
             out.append(f"| {count} | {a} - {b} | {interval([miou[count, s, a] - miou[count, s, b] for s in both])} |")
     out += [
@@ -195,8 +195,9 @@ def table(results: Path) -> str:
             if "fuzzy" in (seen := (line.get("evaluation") or {})):
                 k = seen["fuzzy"]["k_histogram"]
                 text = ", ".join(f"{100 * share:.1f}" for share in [*k[:3], sum(k[3:])])
-                out.append(f"| {'-'.join(map(str, key))} | {line['step']} | {100 * seen['miou']:.2f} | "
-                           f"{100 * seen['fuzzy']['coverage']:.2f} | {100 * seen['fuzzy']['top1']:.2f} | {text} |")  # fmt: skip
+                shares = [seen["miou"], seen["fuzzy"]["coverage"], seen["fuzzy"]["top1"]]
+                numbers = " | ".join(f"{100 * share:.2f}" for share in shares)
+                out.append(f"| {'-'.join(map(str, key))} | {line['step']} | {numbers} | {text} |")
     return "\n".join(out)
 
 

@@ -1,17 +1,16 @@
-"""The code of the README runs: the loss in one's own loop, a network of one's own, and every command's options."""
+"""The code of the README: the loss in one's own loop runs, settings are valid, the commands' options exist."""
 
 import re
 import shlex
 from pathlib import Path
 
-import numpy as np
-import pytest
 import torch
-from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
+import fuzzyseg
 from fuzzyseg.cli import app
+from fuzzyseg.config import validate
 
 TEXT = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -38,24 +37,15 @@ def test_the_loss_in_ones_own_loop_takes_ten_lines_and_runs():
     assert moved == [True, True, False, False]
 
 
-@pytest.mark.slow
-def test_a_network_of_ones_own_is_trained_and_loaded(tmp_path, monkeypatch):
-    code = next(code for code in PYTHON if "network=Small" in code)
-    rng = np.random.default_rng(0)
-    for number in range(20):
-        for folder, shape in (("images", (40, 48, 3)), ("masks", (40, 48))):
-            path = tmp_path / "photos" / folder / f"{number:02}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(0, 4 if folder == "masks" else 256, shape, dtype=np.uint8)).save(path)
-    monkeypatch.chdir(tmp_path)
-    small = code.replace('"steps": 2000', '"steps": 2, "workers": 0, "device": "cpu"').replace("[256, 256]", "[32, 32]")
-    assert small.count("32, 32]") == 1
-    scope = {"__name__": "__main__"}
-    exec(small, scope)
-    assert (tmp_path / "runs" / "small" / "result.json").is_file()
-    labels = scope["predictor"].labels(np.zeros((33, 47, 3), np.uint8))
-    assert labels.shape == (33, 47)
-    assert int(labels.max()) < 4
+def test_training_from_python_asks_for_valid_settings(monkeypatch):
+    code = next(code for code in PYTHON if "fuzzyseg.train(" in code)
+    asked = []
+    monkeypatch.setattr(fuzzyseg, "train", asked.append, raising=False)
+    monkeypatch.setattr(fuzzyseg, "load", asked.append, raising=False)
+    exec(code, {})
+    settings, source = asked
+    assert validate(settings).loss.threshold == 0.95
+    assert source == settings["out"]
 
 
 def commands():

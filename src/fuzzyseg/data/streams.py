@@ -71,7 +71,7 @@ class _Samples(Dataset[dict[str, Tensor] | _Failure]):
         self.sources = {name: list(items) for name, items in sources.items()}
         self.reader = reader
         self.options = dict(options)
-        self.reading = torch.full((workers, 2), -1, dtype=torch.long).share_memory_()
+        self.reading = torch.full((workers, 2), -1, dtype=torch.long).share_memory_()  # type: ignore[no-untyped-call]
 
     def item(self, stream: str, index: int) -> Item:
         """The item at a place of the stream's source."""
@@ -182,6 +182,8 @@ class Loader:
                 micro_batches: list[dict[str, Batch]] = [{} for _ in range(self._accumulate)]
                 for place in range(self._tasks_per_step):
                     content = self._receive(results)
+                    if isinstance(content, _Failure):
+                        raise DataError(content.message)
                     task = pending.popleft()
                     micro_batches[place // len(self._streams)][task.stream] = self._assemble(task, content)
                 yield micro_batches
@@ -228,18 +230,15 @@ class Loader:
             **several,
         )
 
-    def _receive(self, results: Iterator[Any]) -> dict[str, Tensor]:
+    def _receive(self, results: Iterator[Any]) -> dict[str, Tensor] | _Failure:
+        """What comes next. An error is returned: raised here, its traceback would keep the processes alive."""
         try:
-            content = next(results)
+            content: dict[str, Tensor] | _Failure = next(results)
         except RuntimeError as error:
-            # raised anew below, outside: the old traceback would keep the reading processes alive
             if "DataLoader worker" not in str(error):
                 raise
-            content = _Failure(self._obituary(str(error).splitlines()[0]))
-        if isinstance(content, _Failure):
-            raise DataError(content.message)
-        received: dict[str, Tensor] = content
-        return received
+            return _Failure(self._obituary(str(error).splitlines()[0]))
+        return content
 
     def _obituary(self, reason: str) -> str:
         files = ", ".join(str(item.image) for item in self._samples.suspects()) or "no image"

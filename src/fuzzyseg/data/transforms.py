@@ -1,7 +1,7 @@
 """One geometry, then colour once or twice: how a decoded image becomes the views of a sample.
 
-All draws come from one generator that is seeded by the sample, in a fixed order. Only the part of the image that the crop
-shows is resampled. Padding is 0 after normalisation (the mean colour), False in `valid`, and 255 in the mask.
+All draws come from one generator that is seeded by the sample, in a fixed order. Only the part of the image that the
+crop shows is resampled. Padding is 0 after normalisation (the mean colour), False in `valid`, and 255 in the mask.
 """
 
 from __future__ import annotations
@@ -105,8 +105,13 @@ def make_sample(
 
     jitter: strength of the mild colour changes of the weak image. mean, std: per channel, for images in [0, 1]. Gives
     image (C,H,W), valid (H,W); with a mask `mask` (H,W) int64; from `WeakStrong` strong (n,C,H,W); from `CropPair`
-    pair_image, pair_valid, boxes (2,4), flips (2,) bool (horizontal; it never flips vertically).
+    pair_image, pair_valid, boxes (2,4), flips (2,) bool (horizontal; it never flips vertically). Raises
+    ValueError where mean and std do not fit the channels.
     """
+    if not len(mean) == len(std) == image.shape[0]:
+        raise ValueError(
+            f"found {len(mean)} means, {len(std)} deviations, {image.shape[0]} channels; expected one a channel"
+        )
     draw = random.Random(seed)
     if isinstance(view, CropPair):  # its flips say left and right alone
         geometry = replace(geometry, vertical_flip=0.0)
@@ -165,7 +170,7 @@ def _mild(draw: random.Random, part: Tensor, jitter: float) -> Tensor:
 
 
 def _strong(draw: random.Random, part: Tensor, view: WeakStrong) -> Tensor:
-    """Colour jitter, grey, blur, each with its probability; saturation, hue and grey only where there are 3 channels."""
+    """Colour jitter, grey, blur, each with its probability; saturation, hue and grey only for 3 channels."""
     if draw.random() < view.jitter_probability:
         part = _jitter(draw, part, view.brightness, view.contrast, view.saturation, view.hue)
     if draw.random() < view.grey_probability and part.shape[0] == 3:
@@ -191,7 +196,8 @@ def _jitter(
     order = draw.sample(range(4), 4)
     for kind in order:
         if kind == 0:
-            part = tv.adjust_brightness(part, factors[0])
+            # torchvision takes 1 or 3 channels; pixel by pixel as it is, any number may be read as rows of one
+            part = tv.adjust_brightness(part.reshape(1, -1, part.shape[-1]), factors[0]).view_as(part)
         elif kind == 1:
             part = _contrast(part, factors[1])
         elif kind == 2 and part.shape[0] == 3:
@@ -204,6 +210,8 @@ def _jitter(
 def _contrast(part: Tensor, factor: float) -> Tensor:
     """Distance from the mean grey value times `factor`; torchvision's takes 1 or 3 channels, this any."""
     if part.shape[0] in (1, 3):
-        return tv.adjust_contrast(part, factor)
+        contrasted: Tensor = tv.adjust_contrast(part, factor)
+        return contrasted
     values = part.float()
-    return (values.mean() + factor * (values - values.mean())).round().clamp(0, 255).byte()
+    changed: Tensor = (values.mean() + factor * (values - values.mean())).round().clamp(0, 255).byte()
+    return changed

@@ -64,8 +64,8 @@ class Batch:
 
     image (B,Cin,H,W) float, normalised. strong: tuple of the same shape, one per strong view. valid (B,H,W) bool, False
     on padding. mask (B,H,W) int64 with 255 for void, or None (unlabelled). index (B,) place in its source. name: B file
-    stems. seed (B,) int64, the sample's own. drawn_for (B,) the class it was drawn for, -1 for none. pair, boxes, flips:
-    only from `CropPair`: (image, valid) of the second crop; (B,2,4) y0,x0,y1,x1 before flipping; (B,2) bool.
+    stems. seed (B,) int64, the sample's own. drawn_for (B,) the class it was drawn for, -1 for none. pair, boxes,
+    flips: only from `CropPair`: (image, valid) of the second crop; (B,2,4) y0,x0,y1,x1 before flipping; (B,2) bool.
     """
 
     image: Tensor

@@ -46,8 +46,8 @@ class Row:
 def demo(out: Path, *, seed: int = 0, say: Callable[[str], None] = print, quiet: bool = False) -> list[Row]:
     """Generates data below `out`, trains the three arms and draws what they predict. ConfigError if `out` is taken.
 
-    Two networks start from supervised training with different seeds; from there each arm goes on for as many steps, with
-    as many labelled images a step. Nothing is chosen on the validation images.
+    Two networks start from supervised training with different seeds; from there each arm goes on for as many steps,
+    with as many labelled images a step. Nothing is chosen on the validation images.
     """
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; remove it or choose another --out")

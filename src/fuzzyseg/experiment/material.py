@@ -103,7 +103,7 @@ def build_loader(config: Config, material: Material, method: Method, device: tor
     for name, stream in method.streams.items():
         if not material.sources[stream.source]:
             raise ConfigError(
-                f"method {config.method.name!r} draws from {stream.source} images (stream {name!r}), but there are none: "
+                f"method {config.method.name!r} draws from {stream.source} images (stream {name!r}); there are none: "
                 "add images without masks, lower --labelled, or set data.unlabelled=all to use the labelled ones too"
             )
     augment = config.augment

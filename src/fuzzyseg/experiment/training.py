@@ -43,8 +43,8 @@ RESUMABLE = {
 class RunResult:
     """Where a training ended.
 
-    run: its folder. finished: no step is left. interrupted: a signal ended it. step: finished steps. result: what stands
-    in result.json; None until the run is finished.
+    run: its folder. finished: no step is left. interrupted: a signal ended it. step: finished steps. result: what
+    stands in result.json; None until the run is finished.
     """
 
     run: Path
