@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,7 +15,7 @@ from fuzzyseg.config import Config, ConfigError, LossConfig, SupervisedConfig, d
 from fuzzyseg.engine.optim import build_optimisers
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Method, MethodConfig
-from fuzzyseg.networks import NetworkFactory
+from fuzzyseg.networks import NetworkFactory, load_network, network_file
 
 Network = Callable[[], nn.Module]
 
@@ -75,8 +77,11 @@ def build_supervised_loss(settings: SupervisedConfig, classes: int) -> Supervise
     )
 
 
-def build_network(config: Config, classes: int, learners: int) -> Network:
-    """A factory of networks; its n-th call starts from the n-th file of `init`. Raises ConfigError."""
+def build_network(config: Config, classes: int, learners: int, own: Network | None = None) -> Network:
+    """A factory of networks; its n-th call starts from the n-th file of `init`. Raises ConfigError.
+
+    own: the user's factory, which is called in place of segmentation_models_pytorch.
+    """
     init = config.init or []
     if init and len(init) != learners:
         raise ConfigError(
@@ -85,6 +90,8 @@ def build_network(config: Config, classes: int, learners: int) -> Network:
             + (", each trained from another seed (equal networks teach each other nothing)" if learners > 1 else "")
         )
     network = config.network
+    if own is not None:
+        return _OwnFactory(own, [network_file(Path(path)) for path in init])
     return NetworkFactory(
         network.arch,
         network.encoder,
@@ -97,10 +104,24 @@ def build_network(config: Config, classes: int, learners: int) -> Network:
     )
 
 
+@dataclass
+class _OwnFactory:
+    """Networks of the user's factory; the n-th call loads the n-th file."""
+
+    make: Network
+    files: list[Path]
+
+    def __call__(self) -> nn.Module:
+        network = self.make()
+        if self.files:
+            load_network(network, self.files.pop(0))
+        return network
+
+
 def build_method(config: Config, facts: Facts, network: Network | None) -> Method:
     """The method with its networks, on the CPU."""
     chosen, own = choose_method(config)
-    factory = network or build_network(config, facts.classes, chosen.learners)
+    factory = build_network(config, facts.classes, chosen.learners, network)
     supervised = build_supervised_loss(config.supervised, facts.classes)
     return chosen(factory, supervised, build_pixel_loss(config, chosen), own, facts)
 

@@ -66,6 +66,7 @@ class Scoring:
             window=settings.window,
             scales=settings.scales,
             flip=settings.flip,
+            batch=settings.batch,
         )
         if loss_name(self.config, choose_method(self.config)[0]) is not None:
             result["fuzzy"] = self._coverage(predictor).shares()

@@ -55,6 +55,7 @@ def evaluate(
         window=settings.window,
         scales=settings.scales,
         flip=settings.flip,
+        batch=settings.batch,
         progress=progress,
     )
     return {"data": where, "split": split, **result}
