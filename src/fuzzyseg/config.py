@@ -260,7 +260,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not valid YAML: {error}") from None
     values = {} if values is None else values
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: found {type(values).__name__} at the top; expected settings such as 'method: cps'")
+        raise ConfigError(f"{path}: found {type(values).__name__} at the top; expected sections such as 'train:'")
     return values
 
 
@@ -289,7 +289,7 @@ def merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def override(values: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    """`values` with the setting at `path` replaced. A plain text where a section is wanted becomes its name."""
+    """`values` with the setting at `path` replaced."""
     for part in reversed(path):
         value = {part: value}
     return merge(values, value)

@@ -172,8 +172,12 @@ def test_training_leaves_the_callers_random_numbers_alone(folder, tmp_path):
 def test_a_trained_model_loads_elsewhere_and_starts_another_run(folder, tmp_path):
     import segmentation_models_pytorch as smp
 
-    small = {"arch": "FPN", "encoder": "mobilenet_v2", "weights": "none", "decoder_pyramid_channels": 16,
-             "decoder_segmentation_channels": 8}  # fmt: skip
+    small = {
+        "arch": "Unet",
+        "encoder": "mobilenet_v2",
+        "weights": "none",
+        "decoder_channels": [16, 16, 8, 8, 8],
+    }
     train = {"steps": 2, "crop": [32, 32]}
     runs = []
     for seed in (0, 1):
