@@ -22,9 +22,10 @@ from fuzzyseg.inference import Predictor, load
 from fuzzyseg.losses import assign_fuzzy_positives
 
 SIZE = (96, 96)
-LABELLED = 12
+LABELLED = 6
 START, MORE = 200, 300
-"""Steps of the supervised start, and of what follows it."""
+"""Steps of the supervised start, and of what follows it at half the rate."""
+RATE = 2e-3
 ARMS: dict[str, dict[str, Any]] = {
     "supervised": {"method": {"name": "supervised"}},
     "cps": {"method": {"name": "cps", "ramp_steps": MORE // 5}, "loss": {"name": "hard"}},
@@ -66,6 +67,8 @@ def demo(out: Path, *, seed: int = 0, say: Callable[[str], None] = print, quiet:
         run = out / name.replace(" ", "").replace("+", "_")
         settings = _settings(data, run, MORE, seed, arm, evaluate=True)
         settings["init"] = starts[:1] if name == "supervised" else starts
+        settings["optim"]["lr"] = RATE / 2
+        settings["train"]["ema"] = 0.99
         result = train(settings, quiet=quiet).result
         assert result is not None
         rows.append(_row(name, result["last"]))
@@ -88,10 +91,10 @@ def _settings(data: Path, out: Path, steps: int, seed: int, arm: dict[str, Any],
             "decoder_pyramid_channels": 48,
             "decoder_segmentation_channels": 32,
         },
-        "optim": {"name": "adamw", "lr": 2e-3, "weight_decay": 0.01},
+        "optim": {"name": "adamw", "lr": RATE, "weight_decay": 0.01},
         "train": {
             "steps": steps,
-            "batch": 8,
+            "batch": 4,
             "crop": [64, 64],
             "workers": 0,
             "log_every": 50,

@@ -1,0 +1,183 @@
+"""What every method promises, over all METHODS and all pixel losses they take."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fuzzyseg.data.views import Weak
+from fuzzyseg.engine.optim import build_optimisers
+from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
+from fuzzyseg.methods import METHODS, Facts, Progress
+from methods.tiny import TinyNetwork, make_batch
+
+VARIANTS = {"cps": [{"cutmix": True}, {"cutmix": False}]}
+CASES = [
+    (name, loss, options)
+    for name, method in METHODS.items()
+    for loss in ["paper", *PIXEL_LOSSES]
+    if loss not in method.refuses
+    for options in VARIANTS.get(name, [{}])
+]
+IDS = [f"{name}-{loss}-{'-'.join(f'{k}={v}' for k, v in options.items())}" for name, loss, options in CASES]
+every_case = pytest.mark.parametrize(("name", "loss", "options"), CASES, ids=IDS)
+
+
+def build(name, loss, options, *, classes=5, norm="batch", dropout=0.0, seed=0):
+    torch.manual_seed(seed)
+    chosen = METHODS[name]
+    if loss == "paper":
+        pixel = None if chosen.paper_loss is None else PixelLossModule(PIXEL_LOSSES[chosen.paper_loss[0]], {})
+    else:
+        pixel = PixelLossModule(PIXEL_LOSSES[loss], {})
+    network = lambda: TinyNetwork(classes=classes, norm=norm, dropout=dropout)  # noqa: E731
+    return chosen(network, SupervisedLoss("ce"), pixel, chosen.Config(**options), Facts(classes))
+
+
+def batches(method, *, seed=0, count=3, size=(12, 14), classes=5):
+    """One batch per stream; unlabelled streams have no mask to read."""
+    assert all(isinstance(stream.view, Weak) for stream in method.streams.values()), "teach make_batch the view"
+    return {
+        name: make_batch(count, size, classes, masks=stream.source == "labelled", seed=100 * seed + number)
+        for number, (name, stream) in enumerate(method.streams.items())
+    }
+
+
+def step(method, optimisers, seed, progress=None):
+    """One step as the loop does it; the sum of the losses."""
+    progress = progress or Progress(seed, 10)
+    torch.manual_seed(seed)
+    losses = method(batches(method, seed=seed), progress).losses
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    for optimiser in optimisers:
+        optimiser.step()
+        optimiser.zero_grad()
+    method.after_step(progress)
+    return total.detach()
+
+
+def optimisers(method):
+    return build_optimisers(method.roles(), method, name="sgd", lr=0.1)
+
+
+@every_case
+@pytest.mark.parametrize(("classes", "size", "count"), [(2, (12, 14), 3), (150, (12, 14), 2), (5, (13, 9), 1)])
+def test_losses_are_finite_scalars_for_any_classes_and_sizes(name, loss, options, classes, size, count):
+    method = build(name, loss, options, classes=classes, norm="group")
+    result = method(batches(method, classes=classes, size=size, count=count), Progress(0, 10))
+    for term in result.losses.values():
+        assert term.shape == ()
+        assert term.isfinite()
+    assert not any(value.requires_grad for value in result.metrics.values())
+
+
+@every_case
+def test_a_class_absent_and_an_image_all_void_do_no_harm(name, loss, options):
+    method = build(name, loss, options, norm="group")
+    batch = batches(method)
+    mask = batch["labelled"].mask
+    mask[mask == 2] = 1
+    mask[0] = 255
+    total = torch.stack(list(method(batch, Progress(0, 10)).losses.values())).sum()
+    total.backward()
+    assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
+
+
+@every_case
+def test_void_and_padding_teach_nothing(name, loss, options):
+    """Where nothing is valid, there is no loss."""
+    method = build(name, loss, options, norm="group")
+    batch = batches(method)
+    for samples in batch.values():
+        samples.valid[:] = False
+        if samples.mask is not None:
+            samples.mask[:] = 255
+    total = torch.stack(list(method(batch, Progress(5, 10)).losses.values())).sum()
+    assert float(total.detach()) == 0
+
+
+@every_case
+def test_every_trained_parameter_gets_a_gradient_and_roles_cover_all(name, loss, options):
+    method = build(name, loss, options, norm="group")
+    torch.stack(list(method(batches(method), Progress(5, 10)).losses.values())).sum().backward()
+    in_roles = [p for role in method.roles().values() for p in role.params]
+    assert {id(p) for p in in_roles} == {id(p) for p in method.parameters() if p.requires_grad}
+    assert all(p.grad is not None and p.grad.any() for p in in_roles)
+
+
+@every_case
+def test_forward_changes_no_parameter(name, loss, options):
+    method = build(name, loss, options)
+    before = copy.deepcopy(dict(method.named_parameters()))
+    method(batches(method), Progress(0, 10))
+    assert all(torch.equal(before[key], value) for key, value in method.named_parameters())
+    assert all(p.grad is None for p in method.parameters())
+
+
+@every_case
+def test_state_dict_is_the_whole_method(name, loss, options):
+    straight = build(name, loss, options, dropout=0.3)
+    first = optimisers(straight)
+    for seed in range(2):
+        step(straight, first, seed)
+    resumed = build(name, loss, options, dropout=0.3, seed=9)
+    second = optimisers(resumed)
+    resumed.load_state_dict(straight.state_dict())
+    for ours, theirs in zip(second, first, strict=True):
+        ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
+    for seed in range(2, 4):
+        assert torch.equal(step(straight, first, seed), step(resumed, second, seed))
+    for key, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+@every_case
+def test_no_device_is_assumed(name, loss, options, monkeypatch):
+    """On the meta device a tensor made on the CPU, or a value that is read, is an error."""
+    method = build(name, loss, options, norm="group").to("meta")
+    module = sys.modules[type(method).__module__]
+    if hasattr(module, "box_masks"):  # drawn from the values of seeds, which meta tensors lack
+        masks = lambda seeds, size, **_: torch.empty(len(seeds), *size, dtype=torch.bool, device=seeds.device)  # noqa: E731
+        monkeypatch.setattr(module, "box_masks", masks)
+    batch = {key: value.to(torch.device("meta")) for key, value in batches(method).items()}
+    total = torch.stack(list(method(batch, Progress(0, 10)).losses.values())).sum()
+    total.backward()
+    assert total.device.type == "meta"
+
+
+@every_case
+def test_micro_batches_of_equal_valid_pixels_equal_one_batch(name, loss, options):
+    method = build(name, loss, options, norm="group")
+    whole = batches(method, count=4)
+    for samples in whole.values():
+        samples.valid[:] = True
+        if samples.mask is not None:
+            samples.mask[samples.mask == 255] = 0
+    method(whole, Progress(0, 10))
+    torch.stack(list(method(whole, Progress(0, 10)).losses.values())).sum().backward()
+    expected = [p.grad.clone() for p in method.parameters() if p.requires_grad]
+    method.zero_grad()
+    for half in (slice(0, 2), slice(2, 4)):
+        part = {key: cut(value, half) for key, value in whole.items()}
+        (torch.stack(list(method(part, Progress(0, 10)).losses.values())).sum() / 2).backward()
+    for found, wanted in zip([p.grad for p in method.parameters() if p.requires_grad], expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+def cut(batch, part):
+    fields = {name: getattr(batch, name) for name in ("image", "valid", "mask", "index", "name", "seed", "drawn_for")}
+    return type(batch)(**{name: None if value is None else value[part] for name, value in fields.items()})
+
+
+def test_every_method_has_a_page_and_says_what_it_refuses():
+    for name, method in METHODS.items():
+        assert (Path(__file__).parents[2] / "docs" / "methods" / f"{name}.md").is_file()
+        assert method.__doc__
+        assert all("does not apply" in reason for reason in method.refuses.values())
+        for key, field in method.Config.model_fields.items():
+            assert field.description, f"{method.__name__}.{key} has no help text"
