@@ -335,3 +335,9 @@ def test_statistics_must_fit_the_channels():
     geometry = Geometry(crop=(4, 4), scale=(1, 1), flip=0)
     with pytest.raises(ValueError, match="found 3 means"):
         make_sample(Weak(), noise(8, 8, 1), None, geometry=geometry, jitter=0, mean=[0.5] * 3, std=[0.5] * 3, seed=0)
+
+
+@pytest.mark.parametrize("scale", [(2.0, 0.5), (0.0, 1.0), (-1.0, 1.0)])
+def test_scales_that_no_image_can_have_are_refused(scale):
+    with pytest.raises(ValueError, match=r"augment\.scale"):
+        Geometry(crop=(4, 4), scale=scale)

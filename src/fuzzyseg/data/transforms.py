@@ -31,6 +31,13 @@ class Geometry:
     flip: float = 0.5
     vertical_flip: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for sizes and scales that no image can have."""
+        if min(self.crop) < 1:
+            raise ValueError(f"train.crop: found {self.crop}; expected height and width of at least 1")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"augment.scale: found {self.scale}; expected two factors above 0, the smaller one first")
+
 
 @dataclass(frozen=True)
 class Window:

@@ -8,6 +8,7 @@ import torch
 
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data import DataError, DataSet, Item, Reader, read_dataset
+from fuzzyseg.data.formats import file_size
 from fuzzyseg.data.splits import Split, make_split
 from fuzzyseg.data.streams import Loader
 from fuzzyseg.data.transforms import Geometry
@@ -56,6 +57,22 @@ def gather_material(config: Config, *, own_network: bool = False) -> Material:
     )
     mean, std = input_statistics(config, own_network=own_network)
     return Material(dataset, split, mean, std)
+
+
+def say_sizes(config: Config, material: Material, most: int = 500) -> list[str]:
+    """Sentences on the sizes of the training images (of the first `most`, from their headers) and how they are used."""
+    sizes = [file_size(item.image) for item in material.split.all_[:most]]
+    low, high = (tuple(pick(side) for side in zip(*sizes, strict=True)) for pick in (min, max))
+    text = f"images are {low[0]}x{low[1]}" + (f" to {high[0]}x{high[1]}" if low != high else "")
+    if config.data.image_size is not None:
+        high = config.data.image_size
+        text += f", read at {high[0]}x{high[1]}"
+    crop = config.train.crop
+    sentences = [f"{text} (height x width); crops are {crop[0]}x{crop[1]}"]
+    if crop[0] * crop[1] > 2 * high[0] * high[1]:
+        sentences.append(f"most of such a crop is padding: consider --crop {high[0]}x{high[1]} or smaller")
+    mean, std = ([round(value, 3) for value in values] for values in (material.mean, material.std))
+    return [*sentences, f"input statistics: mean {mean}, standard deviation {std}"]
 
 
 def input_statistics(config: Config, *, own_network: bool = False) -> tuple[list[float], list[float]]:

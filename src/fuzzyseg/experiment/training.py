@@ -17,7 +17,7 @@ from fuzzyseg.engine import checkpoint
 from fuzzyseg.engine.trainer import Outcome, Settings, fit
 from fuzzyseg.experiment.distributed import choose_device, process_group
 from fuzzyseg.experiment.learning import Network, build_method, choose_method, loss_name, optimisers_of
-from fuzzyseg.experiment.material import Material, build_loader, gather_material
+from fuzzyseg.experiment.material import Material, build_loader, gather_material, say_sizes
 from fuzzyseg.experiment.scoring import Scoring
 from fuzzyseg.inference import save_model
 from fuzzyseg.methods import Method
@@ -216,7 +216,9 @@ def _hardware(device: torch.device) -> dict[str, Any]:
 def _announce(
     config: Config, material: Material, method: Method, state: dict[str, Any] | None, say: Callable[[str], None]
 ) -> None:
-    for sentence in [*material.dataset.found, *material.split.sentences]:
+    if say is _silent:
+        return
+    for sentence in [*material.dataset.found, *material.split.sentences, *say_sizes(config, material)]:
         say(sentence)
     name = loss_name(config, type(method))
     parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)

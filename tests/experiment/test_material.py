@@ -1,0 +1,61 @@
+"""Where the input statistics come from, what is said of the images, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from experiment.tiny_data import settings, write_folder
+from fuzzyseg.config import ConfigError, validate
+from fuzzyseg.data import DataError
+from fuzzyseg.experiment.material import IMAGENET, gather_material, input_statistics, say_sizes
+
+
+def config(tmp_path, **sections):
+    return validate(settings(tmp_path / "data", tmp_path / "run", **sections))
+
+
+def test_statistics_are_given_or_the_weights_or_imagenets(tmp_path):
+    assert input_statistics(config(tmp_path)) == IMAGENET
+    file = tmp_path / "weights.safetensors"
+    save_file({"x": torch.zeros(1)}, file, metadata={"mean": "0.5,0.4,0.3", "std": "0.1,0.2,0.3"})
+    network = {"weights": str(file)}
+    assert input_statistics(config(tmp_path, network=network)) == ([0.5, 0.4, 0.3], [0.1, 0.2, 0.3])
+    data = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+    assert input_statistics(config(tmp_path, network=network, data=data))[0] == [0.0, 0.0, 0.0]
+
+
+def test_half_or_misfitting_statistics_are_errors(tmp_path):
+    with pytest.raises(ConfigError, match="both or neither"):
+        input_statistics(config(tmp_path, data={"mean": [0.5]}))
+    with pytest.raises(ConfigError, match="found 1 and 1 values for 3 channels"):
+        input_statistics(config(tmp_path, data={"mean": [0.5], "std": [0.5]}))
+    with pytest.raises(ConfigError, match="none are known for 5 channels"):
+        input_statistics(config(tmp_path, network={"channels": 5}))
+
+
+def test_sizes_are_said_and_a_crop_of_mostly_padding_is_noticed(tmp_path):
+    write_folder(tmp_path / "data")
+    small = config(tmp_path)
+    said = say_sizes(small, gather_material(small))
+    assert "images are 24x32" in said[0]
+    assert "crops are 16x24" in said[0]
+    assert len(said) == 2
+    large = config(tmp_path, train={"crop": [64, 64]})
+    assert "--crop 24x32" in say_sizes(large, gather_material(large))[1]
+    resized = config(tmp_path, data={"image_size": [48, 64]}, train={"crop": [64, 64]})
+    said = say_sizes(resized, gather_material(resized))
+    assert "read at 48x64" in said[0]
+    assert len(said) == 2
+
+
+def test_no_data_and_one_class_are_errors(tmp_path):
+    values = settings(tmp_path / "data", tmp_path / "run")
+    values["data"].pop("root")
+    with pytest.raises(ConfigError, match="--data"):
+        gather_material(validate(values))
+    write_folder(tmp_path / "data")
+    (tmp_path / "data" / "dataset.yaml").write_text("classes: [only]\n")
+    with pytest.raises(DataError, match="at least 2"):
+        gather_material(config(tmp_path))
