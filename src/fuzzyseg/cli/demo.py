@@ -9,9 +9,7 @@ import typer
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for data, runs and pictures.")] = Path(
-        "demo"
-    ),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for data, runs, pictures.")] = Path("demo"),
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of data and training.")] = 0,
 ) -> None:
     """Learn generated images in three ways, and compare.
