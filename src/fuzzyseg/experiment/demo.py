@@ -29,10 +29,10 @@ from fuzzyseg.run.logs import read_lines
 
 SIZE = (96, 96)
 IMAGES, LABELLED = 160, 6
-START, MORE = 150, 250
+START, MORE = 150, 150
 """Steps of the supervised start, and of what follows it at half the rate."""
 RATE = 2e-3
-RAMP = 50
+RAMP = 30
 ARMS: dict[str, dict[str, Any]] = {
     "supervised": {"method": {"name": "supervised"}},
     "cps": {"method": {"name": "cps", "ramp_steps": RAMP}, "loss": {"name": "hard"}},
