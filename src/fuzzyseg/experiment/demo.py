@@ -126,7 +126,8 @@ def _run(settings: dict[str, Any]) -> dict[str, Any]:
     """One training on one thread, in a process of its own."""
     torch.set_num_threads(1)
     result = train(settings, quiet=True).result
-    assert result is not None
+    if result is None:  # a signal ended it
+        raise KeyboardInterrupt
     return result
 
 
