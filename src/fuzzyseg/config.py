@@ -56,13 +56,13 @@ class DataConfig(Section):
         None, description="Class names in index order; found from the masks if not given."
     )
     ignore_index: int | None = Field(None, ge=0, description="Mask value that is no class; dataset.yaml's or 255.")
-    image_size: Size | None = Field(None, description="HxW to resize to on reading; None keeps the files' size.")
+    image_size: Size | None = Field(None, description="HxW to resize to on reading; None: the files' size.")
     labelled: str | None = Field(None, description="Count, fraction (1/8) or list file of labelled images; None: all.")
     split_seed: int | None = Field(
         None, description="Seed of the labelled order and of the held-out images; None: seed."
     )
     policy: Literal["cover", "random"] = Field(
-        "cover", description="cover: rarest classes first; random reads no mask."
+        "cover", description="cover: rarest classes first; random: a plain shuffle."
     )
     val: str | None = Field(
         None, description="Validation: fraction (0.2), count, list file or folder name; None: as found."
@@ -209,7 +209,7 @@ class Config(Section):
     train: TrainConfig = Field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     seed: int = Field(0, ge=0, description="Seed of everything that is drawn.")
-    init: list[str] | None = Field(None, description="Weights to start from, one per learner.")
+    init: list[str] | None = Field(None, description="Weights to start from, one per learner (file or run).")
     out: str | None = Field(None, description="Run folder.")
 
     @field_validator("init", mode="before")

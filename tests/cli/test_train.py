@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import fuzzyseg.experiment
 from fuzzyseg.cli import app
+from fuzzyseg.cli.train import continuation, settings
 from fuzzyseg.config import Config
 from fuzzyseg.engine.trainer import NonFiniteLoss
 
@@ -211,3 +212,11 @@ def test_the_shipped_recipes_are_valid(train):
         for key, value in yaml.safe_load(recipe.read_text())["train"].items():
             found = at(train.asked.config, f"train.{key}")
             assert found == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_the_command_to_go_on_undoes_a_recipes_stop(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("train: {stop_at: 2}\n")
+    text = continuation([str(recipe)], {}, no_eval=False, run=tmp_path / "run")
+    words = [word for word in shlex.split(text)[2:] if "=" in word or word.endswith(".yaml")]
+    assert settings(words, {}).train.stop_at is None

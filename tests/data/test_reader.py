@@ -123,3 +123,14 @@ def test_original_size_follows_exif_with_and_without_cache(tmp_path):
     assert reader.original_size(item) == (9, 4)
     reader.read(item, False)
     assert reader.original_size(item) == (9, 4)
+
+
+def test_sizes_are_checked_before_training_by_their_headers(tmp_path):
+    from fuzzyseg.data.reader import check_sizes
+
+    for name, size in (("image", (6, 8)), ("good", (6, 8)), ("bad", (8, 6))):
+        Image.fromarray(np.zeros(size, np.uint8)).save(tmp_path / f"{name}.png")
+    image = tmp_path / "image.png"
+    check_sizes([Item(image, tmp_path / "good.png", "a"), Item(image, None, "b")])
+    with pytest.raises(DataError, match=r"bad\.png: is 8x6 .* is 6x8"):
+        check_sizes([Item(image, tmp_path / "good.png", "a"), Item(image, tmp_path / "bad.png", "c")])

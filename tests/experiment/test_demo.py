@@ -26,7 +26,7 @@ def test_demo_compares_three_arms_and_draws_them(tmp_path, monkeypatch):
     assert any("cps + fpl" in text and "truth in set" in text for text in said)
     stored = json.loads((tmp_path / "demo" / "table.json").read_text())
     assert [row["miou"] for row in stored] == [row.miou for row in rows]
-    pictures = sorted((tmp_path / "demo" / "pictures").iterdir())
+    pictures = sorted((tmp_path / "demo" / "pictures").glob("*.png"))
     assert len(pictures) == 6
     picture = np.asarray(Image.open(pictures[0]))
     assert picture.shape == (288, 6 * 288, 3)

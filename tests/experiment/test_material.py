@@ -43,7 +43,7 @@ def test_sizes_are_said_and_a_crop_of_mostly_padding_is_noticed(tmp_path):
     assert "crops are 16x24" in said[0]
     assert len(said) == 2
     large = config(tmp_path, train={"crop": [64, 64]})
-    assert "--crop 24x32" in say_sizes(large, gather_material(large))[1]
+    assert "--crop 32x32" in say_sizes(large, gather_material(large))[1]
     resized = config(tmp_path, data={"image_size": [48, 64]}, train={"crop": [64, 64]})
     said = say_sizes(resized, gather_material(resized))
     assert "read at 48x64" in said[0]

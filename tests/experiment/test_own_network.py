@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 import fuzzyseg
+from fuzzyseg.config import ConfigError
 from fuzzyseg.data.synthetic import write_demo
 
 
@@ -44,3 +46,14 @@ def test_weights_of_an_own_network_start_another_run(tmp_path, monkeypatch):
         state = torch.load(run / "last.pt", weights_only=True)["modules"]["method"]
         begun = fuzzyseg.load(starts[number], network=factory).network.state_dict()
         torch.testing.assert_close(state[f"{name}.head.weight"], begun["head.weight"])
+
+
+def test_a_network_with_too_few_channels_is_refused_before_the_first_step(tmp_path):
+    from functools import partial
+
+    from experiment.tiny_data import settings, write_folder
+    from methods.tiny import TinyNetwork
+
+    config = settings(write_folder(tmp_path / "data"), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"returned \(1, 2, 8, 12\); expected logits \(1, 3, h, w\)"):
+        fuzzyseg.train(config, network=partial(TinyNetwork, classes=2), quiet=True)

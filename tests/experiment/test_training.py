@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import fuzzyseg
 from experiment.tiny_data import settings, write_folder
-from fuzzyseg.config import ConfigError
+from fuzzyseg.config import ConfigError, read_yaml
+from fuzzyseg.engine.trainer import NonFiniteLoss
+from fuzzyseg.experiment import evaluate
+from fuzzyseg.ops.resize import resize_logits
 from methods.tiny import TinyNetwork
 
 own = partial(TinyNetwork, classes=3, dropout=0.3)
@@ -196,3 +202,90 @@ def test_a_trained_model_loads_elsewhere_and_starts_another_run(folder, tmp_path
     config["out"] = str(tmp_path / "equal")
     with pytest.raises(ValueError, match="different seeds"):
         run(config, network=None)
+
+
+def test_a_nan_at_a_pixel_that_does_not_count_stops_the_training(folder, tmp_path):
+    """It is in no loss, but in the gradient."""
+
+    class Broken(TinyNetwork):
+        def forward(self, image):
+            logits = resize_logits(super().forward(image), image.shape[-2:])
+            spot = torch.zeros_like(logits)
+            if self.training:
+                spot[:, :, 0, 0] = torch.nan  # the masks begin with two rows of void
+            return torch.where(spot.isnan(), logits * spot, logits)
+
+    config = settings(
+        folder, tmp_path / "run", method={"name": "supervised"}, loss={"name": "paper"},
+        augment={"scale": [1.0, 1.0], "flip": 0.0}, train={"crop": [24, 32]},
+    )  # fmt: skip
+    with pytest.raises(NonFiniteLoss, match=r"step 1: .*gradient"):
+        run(config, network=partial(Broken, classes=3))
+
+
+def test_loss_settings_without_effect_are_named(folder, tmp_path, capsys):
+    config = settings(folder, tmp_path / "run", train={"steps": 1, "evaluate": False})
+    config["loss"] = {"name": "hard", "balance": True, "threshold": 0.5}
+    fuzzyseg.train(config, network=own)
+    assert "loss.threshold, loss.balance have no effect" in capsys.readouterr().out
+
+
+def test_what_cannot_run_leaves_no_folder(folder, tmp_path):
+    small = {"arch": "FPN", "encoder": "mobilenet_v2", "weights": "none"}
+    config = settings(folder, tmp_path / "run", network=small, train={"steps": 1, "crop": [33, 32]})
+    with pytest.raises(ConfigError, match=r"--crop: found 33x32; .* multiples of 32"):
+        run(config, network=None)
+    with pytest.raises(ConfigError, match=r"loss\.rule: found K = 7"):
+        run(settings(folder, tmp_path / "run", loss={"rule": 7}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_image_for_batch_norm_of_pooled_features_says_what_to_set(folder, tmp_path):
+    class Pooled(TinyNetwork):
+        def forward(self, image):
+            self.norm = getattr(self, "norm", None) or torch.nn.BatchNorm2d(3, affine=False)
+            logits = super().forward(image)
+            return logits + self.norm(logits.mean((2, 3), keepdim=True)) if self.training else logits
+
+    config = settings(folder, tmp_path / "run", train={"batch": 1})
+    with pytest.raises(ConfigError, match="raise --batch"):
+        run(config, network=partial(Pooled, classes=3))
+
+
+def test_a_resumed_run_needs_no_other_files_and_records_what_it_is(folder, tmp_path):
+    starts = []
+    for seed in (0, 1):
+        config = settings(folder, tmp_path / f"start{seed}", train={"steps": 1, "evaluate": False}, seed=seed)
+        starts.append(run({**config, "method": {"name": "supervised"}, "loss": {"name": "paper"}}).run)
+    config = settings(folder, tmp_path / "run", train={"stop_at": 2, "evaluate": False}, init=[str(s) for s in starts])
+    run(config)
+    for start in starts:
+        shutil.rmtree(start)
+    config["train"] = {**config["train"], "stop_at": None, "steps": 6}
+    assert run(config, resume=True).step == 6
+    assert read_yaml(tmp_path / "run" / "config.yaml")["train"]["steps"] == 6
+    assert len(json.loads((tmp_path / "run" / "environment.json").read_text())["earlier"]) == 1
+
+
+def test_paths_are_stored_whole(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    run({**settings(folder, tmp_path / "run", train={"steps": 1, "evaluate": False}), "data": {"root": folder.name}})
+    assert read_yaml(tmp_path / "run" / "config.yaml")["data"]["root"] == str(folder)
+    monkeypatch.chdir(tmp_path / "run")
+    assert evaluate(tmp_path / "run", network=own)["images"] == 3
+
+
+def test_other_data_is_scored_with_its_own_ignore_index_and_the_models_classes(folder, tmp_path):
+    run(settings(folder, tmp_path / "run", train={"steps": 1, "evaluate": False}))
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    for path in other.glob("masks/*/*.png"):
+        mask = np.asarray(Image.open(path)).copy()
+        mask[mask == 255] = 9
+        Image.fromarray(mask).save(path)
+    (other / "dataset.yaml").write_text("ignore_index: 9\n")
+    score = evaluate(tmp_path / "run", data=other, network=own)
+    assert score["pixels"] == evaluate(tmp_path / "run", network=own)["pixels"]
+    (other / "dataset.yaml").write_text("ignore_index: 9\nclasses: [high, middle, low]\n")
+    with pytest.raises(ConfigError, match=r"high, middle, low.*low, middle, high"):
+        evaluate(tmp_path / "run", data=other, network=own)

@@ -49,7 +49,7 @@ def test_iou_by_hand_over_the_whole_data_set(tmp_path: Path) -> None:
     assert result["accuracy"] == pytest.approx(5 / 8)
     assert result["class_accuracy"] == pytest.approx((3 / 5 + 2 / 3) / 2)
     assert (result["images"], result["pixels"]) == (2, 8)
-    assert result["protocol"] == "whole image, original size, 1 scale, no flip"
+    assert result["protocol"] == "whole image, scored at original size, 1 scale, no flip"
 
 
 def test_void_predictions_do_not_count(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_batches_score_as_single_images(tmp_path: Path) -> None:
 def test_all_arguments_reach_the_protocol(tmp_path: Path) -> None:
     items = [item(tmp_path, "a", noise(20, 20), noise(20, 20, 1, 1)[..., 0] % 3)]
     result = evaluate(predictor(), items, mode="sliding", window=(10, 12), scales=[1, 2], flip=True)
-    assert result["protocol"] == "windows of 10x12, stride 2/3, original size, scales 1 2, flip"
+    assert result["protocol"] == "windows of 10x12, stride 2/3, scored at original size, scales 1 2, flip"
 
 
 def test_errors_name_the_matter(tmp_path: Path) -> None:

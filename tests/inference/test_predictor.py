@@ -214,9 +214,9 @@ def test_protocols_that_cannot_be(values: dict, words: str) -> None:
 
 
 def test_protocol_in_words() -> None:
-    assert Protocol().describe(card()) == "whole image, original size, 1 scale, no flip"
+    assert Protocol().describe(card()) == "whole image, scored at original size, 1 scale, no flip"
     text = Protocol("sliding", None, (0.5, 1.0), True).describe(card(image_size=(12, 16)))
-    assert text == "windows of 24x30, stride 2/3, input resized to 12x16, original size, scales 0.5 1, flip"
+    assert text == "windows of 24x30, stride 2/3, input resized to 12x16, scored at original size, scales 0.5 1, flip"
 
 
 def test_grey_images() -> None:

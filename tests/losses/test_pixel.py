@@ -151,3 +151,13 @@ def test_masked_mean_divides_by_the_mean_over_the_processes(monkeypatch: pytest.
     monkeypatch.setattr(collective, "mean", lambda value: sizes.mean())
     losses = [masked_mean(part, torch.ones_like(part)) for part in parts]
     assert float(sum(losses) / 2) == pytest.approx(float(torch.cat(parts).mean()))
+
+
+def test_weights_of_half_precision_are_summed_in_full():
+    values = torch.ones(1, 300, 300)
+    for dtype in (torch.float16, torch.bfloat16, torch.bool):
+        torch.testing.assert_close(masked_mean(values, torch.ones(1, 300, 300, dtype=dtype)), torch.tensor(1.0))
+    loss = fuzzy_positive_loss(
+        torch.zeros(1, 4, 300, 300), torch.zeros(1, 4, 300, 300), weight="none", valid=values.half()
+    )
+    assert float(loss) > 0.5

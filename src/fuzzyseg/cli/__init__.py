@@ -1,4 +1,4 @@
-"""The command line: the app here, one file a verb. Torch is imported inside the commands, so that --help is quick."""
+"""The command line: the app here, one file a verb. What is heavier than torch is imported inside the commands."""
 
 from __future__ import annotations
 

@@ -147,6 +147,8 @@ def continuation(words: Sequence[str], options: Mapping[str, Any], *, no_eval: b
     kept = {**options, "out": str(run)}
     kept.pop("stop_at", None)
     parts = [word for word in words if not word.startswith("train.stop_at=")]
+    if settings(parts, kept).train.stop_at is not None:  # a recipe's
+        parts.append("train.stop_at=")
     for name, value in kept.items():
         parts += [flag(name), str(value)]
     parts += ["--no-eval"] if no_eval else []

@@ -53,10 +53,12 @@ def count_classes(items: Sequence[Item], ignore_index: int) -> tuple[int, list[s
         for value in values:
             seen.setdefault(value, item)
     found = sorted(value for value in seen if value not in (ignore_index, VOID))
+    ignored = "255 is" if ignore_index == VOID else f"{ignore_index} and 255 are"
     if not found or found[-1] < 1:
         raise DataError(
             f"{items[0].mask} and {len(items) - 1} more masks: found only the values {short(sorted(seen))}; expected "
-            f"two classes or more, 0, 1, ... (255 and {ignore_index} are ignored): store class indices, and {advice}"
+            f"two classes or more, 0, 1, ... ({ignored} ignored; where 255 is a class, write 1): store "
+            f"class indices, and {advice}"
         )
     if found[-1] >= MAX_CLASSES:
         raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,15 @@ class Reader:
     def _tensor(self, entry: _Entry) -> Tensor:
         # An array that the cache may hold must not be shared with anyone who may write into it.
         return torch.from_numpy(entry.array.copy() if self.cache_bytes else entry.array)
+
+
+def check_sizes(items: Sequence[Item]) -> None:
+    """Raises DataError for the first mask that has not the size of its image, from the files' headers alone."""
+    for item in items:
+        if item.mask is not None:
+            image, mask = file_size(item.image), file_size(item.mask)
+            if image != mask:
+                raise DataError(_mismatch(item, image, mask))
 
 
 def _resize(array: NDArray[np.uint8], size: Size | None, how: Image.Resampling) -> NDArray[np.uint8]:

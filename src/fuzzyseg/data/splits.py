@@ -234,7 +234,7 @@ def make_split(
     names = {item.name for item in chosen}
     rest = [item for item in train if item.name not in names]
     held_out = len(train) < len(dataset.train)
-    few = held_out and (len(pool) if labelled is None else len(chosen)) < min_best
+    few = held_out and len(chosen) < min_best
     if few:
         sentences.append(f"fewer than {min_best} labelled images: no best checkpoint is chosen, the last one counts")
     sources = train if unlabelled == "all" else rest

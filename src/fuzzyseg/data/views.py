@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -86,23 +85,18 @@ class Batch:
         return int(self.image.shape[-2]), int(self.image.shape[-1])
 
     def to(self, device: torch.device, channels_last: bool = False) -> Batch:
-        """The same batch on `device`; images in channels-last memory order if asked."""
+        """The same batch on `device` but for the seeds; images in channels-last memory order if asked."""
 
         def move(value: Tensor) -> Tensor:
             if channels_last and value.dim() == 4 and value.is_floating_point():
                 return value.to(device, non_blocking=True, memory_format=torch.channels_last)
             return value.to(device, non_blocking=True)
 
-        return self._each(move)
-
-    def pin(self) -> Batch:
-        """The same batch in page-locked memory, from which a GPU copies while the CPU goes on."""
-        return self._each(Tensor.pin_memory)
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         def apply(value: object) -> object:
             if isinstance(value, tuple):
                 return tuple(apply(part) for part in value)
-            return change(value) if isinstance(value, Tensor) else value
+            return move(value) if isinstance(value, Tensor) else value
 
-        return replace(self, **{f.name: apply(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
+        # what is drawn from a seed is drawn on the CPU: reading it back would make a GPU wait
+        moved = {f.name: apply(getattr(self, f.name)) for f in fields(self) if f.name != "seed"}
+        return replace(self, **moved)  # type: ignore[arg-type]

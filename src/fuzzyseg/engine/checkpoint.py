@@ -103,11 +103,14 @@ def check_resumable(saved: Mapping[str, Any], config: Mapping[str, Any], allowed
     Only the dotted keys in `allowed` may differ. Raises CheckpointError naming each other key and both values.
     """
     old, new = dict(_leaves(saved)), dict(_leaves(config))
-    unset = "not set"
+
+    def told(value: Any) -> str:
+        return "not set" if value is None else repr(value)
+
     lines = [
-        f"{key}: the checkpoint was made with {old.get(key, unset)!r}, this run asks for {new.get(key, unset)!r}"
+        f"{key}: the checkpoint was made with {told(old.get(key))}, this run asks for {told(new.get(key))}"
         for key in sorted(old.keys() | new.keys())
-        if key not in allowed and old.get(key, unset) != new.get(key, unset)
+        if key not in allowed and old.get(key) != new.get(key)
     ]
     if lines:
         lines.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch.optim import Optimizer
 
 from fuzzyseg.engine.checkpoint import Training, save
 from fuzzyseg.engine.ema import average_of
-from fuzzyseg.engine.finite import NonFiniteLoss, check
+from fuzzyseg.engine.finite import NonFiniteLoss, check, gradient_norm
 from fuzzyseg.engine.interrupt import Interrupt
 from fuzzyseg.engine.measurements import averaged
 from fuzzyseg.engine.optim import factor, rates, set_rates
@@ -144,7 +145,7 @@ def fit(
                 for number, micro_batch in enumerate(micro_batches, start=1)
             ]
             names = [{stream: samples.name for stream, samples in each.items()} for each in micro_batches]
-            stop = check(steps, names, progress, interrupt.asked)
+            stop = check(steps, names, progress, interrupt.asked, gradient_norm(training))
             _update(training, settings.clip)
             method.after_step(progress)
             if training.average is not None:
@@ -201,9 +202,12 @@ def _runner(method: Method, settings: Settings) -> Callable[..., Step]:
     runner: Any = method
     if collective.active():
         devices = [settings.device] if settings.device.type == "cuda" else None
-        runner = DistributedDataParallel(
-            method, device_ids=devices, broadcast_buffers=False, find_unused_parameters=True
-        )
+        with warnings.catch_warnings():
+            # torch 2.15 announces another name for broadcast_buffers, under which it would overwrite restored buffers
+            warnings.simplefilter("ignore", FutureWarning)
+            runner = DistributedDataParallel(
+                method, device_ids=devices, broadcast_buffers=False, find_unused_parameters=True
+            )
     return torch.compile(runner) if settings.compile else runner  # type: ignore[no-any-return]
 
 

@@ -38,7 +38,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "cps": {"method": {"name": "cps", "ramp_steps": RAMP}, "loss": {"name": "hard"}},
     "cps + fpl": {"method": {"name": "cps", "ramp_steps": RAMP}, "loss": {"name": "fuzzy"}},
 }
-TELL_EVERY = 15.0
+TELL_EVERY = 30.0
 """Seconds between two lines on how far the runs are."""
 
 Say = Callable[[str], None]
@@ -80,8 +80,11 @@ def demo(out: Path, *, seed: int = 0, say: Say = print) -> list[Row]:
     results = _side_by_side(arms[::-1], say)[::-1]  # the short run last
     rows = [_row(name, result["last"]) for name, result in zip(ARMS, results, strict=True)]
     say(table(rows))
+    say("one seed: differences of a point or two are noise")
     pictures = draw(out / "pictures", data, list(runs.values()))
-    say(f"{len(pictures)} pictures in {pictures[0].parent}: image, truth, {', '.join(ARMS)}, K of cps + fpl")
+    legend = f"from left to right: image, truth, {', '.join(ARMS)}, K map of cps + fpl (bright: many classes)"
+    (out / "pictures" / "README.txt").write_text(legend + "\n", encoding="utf-8")
+    say(f"{len(pictures)} pictures in {pictures[0].parent}, {legend}")
     text = json.dumps([asdict(row) for row in rows], indent=2)
     (out / "table.json").write_text(text + "\n", encoding="utf-8")
     return rows
@@ -150,7 +153,7 @@ def _far(settings: dict[str, Any]) -> str:
     """`cps step 120/250`, from the run's own log."""
     run = RunFolder(settings["out"])
     lines = read_lines(run.metrics) if run.metrics.is_file() else []
-    return f"{run.path.name} step {lines[-1]['step'] if lines else 0}/{settings['train']['steps']}"
+    return f"{run.path.name} {lines[-1]['step']}/{settings['train']['steps']}" if lines else f"{run.path.name} waits"
 
 
 def _row(name: str, last: dict[str, Any]) -> Row:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import nn
 from torch.optim import Optimizer
@@ -57,6 +58,14 @@ def build_pixel_loss(config: Config, method: type[Method]) -> PixelLossModule | 
     return PixelLossModule(PIXEL_LOSSES[name], options, config.loss.threshold)
 
 
+def idle_options(config: Config, method: type[Method]) -> list[str]:
+    """Settings of the fuzzy loss that were changed although another loss is used."""
+    if loss_name(config, method) == "fuzzy":
+        return []
+    plain = LossConfig().model_dump(exclude={"name"})
+    return [f"loss.{key}" for key, value in plain.items() if getattr(config.loss, key) != value]
+
+
 def fuzzy_options(loss: LossConfig) -> dict[str, Any]:
     """The options of the fuzzy loss, but for the threshold."""
     return loss.model_dump(include={"weight", "a", "k_cap", "rule", "variant", "balance"})
@@ -91,7 +100,8 @@ def build_network(config: Config, classes: int, learners: int, own: Network | No
         )
     network = config.network
     if own is not None:
-        return _OwnFactory(own, [network_file(Path(path)) for path in init])
+        files = [network_file(Path(path)) for path in init]
+        return _OwnFactory(own, files, config.network.channels, classes, config.train.crop)
     return NetworkFactory(
         network.arch,
         network.encoder,
@@ -110,12 +120,29 @@ class _OwnFactory:
 
     make: Network
     files: list[Path]
+    channels: int
+    classes: int
+    crop: tuple[int, int]
 
     def __call__(self) -> nn.Module:
         network = self.make()
+        self._try(network)
         if self.files:
             load_network(network, self.files.pop(0))
         return network
+
+    def _try(self, network: nn.Module) -> None:
+        """Raises ConfigError where the network does not give the logits that training needs."""
+        training = network.training
+        with torch.no_grad():
+            logits = network.eval()(torch.zeros(1, self.channels, *self.crop))
+        network.train(training)
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        if not isinstance(logits, torch.Tensor) or logits.dim() != 4 or logits.shape[1] != self.classes:
+            raise ConfigError(
+                f"network: for an image (1, {self.channels}, {self.crop[0]}, {self.crop[1]}) it returned "
+                f"{found}; expected logits (1, {self.classes}, h, w), one channel per class of the data"
+            )
 
 
 def build_method(config: Config, facts: Facts, network: Network | None) -> Method:
@@ -123,7 +150,18 @@ def build_method(config: Config, facts: Facts, network: Network | None) -> Metho
     chosen, own = choose_method(config)
     factory = build_network(config, facts.classes, chosen.learners, network)
     supervised = build_supervised_loss(config.supervised, facts.classes)
-    return chosen(factory, supervised, build_pixel_loss(config, chosen), own, facts)
+    if isinstance(config.loss.rule, int) and config.loss.rule >= facts.classes:
+        raise ConfigError(f"loss.rule: found K = {config.loss.rule} for {facts.classes} classes; expected fewer")
+    method = chosen(factory, supervised, build_pixel_loss(config, chosen), own, facts)
+    for built in method.networks():
+        divisor = int(getattr(built, "divisor", 1))
+        crop = config.train.crop
+        if any(side % divisor for side in crop):
+            fits = [max(divisor, round(side / divisor) * divisor) for side in crop]
+            raise ConfigError(
+                f"--crop: found {crop[0]}x{crop[1]}; the network takes multiples of {divisor}, as {fits[0]}x{fits[1]}"
+            )
+    return method
 
 
 def optimisers_of(config: Config, method: Method) -> list[Optimizer]:

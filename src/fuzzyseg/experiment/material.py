@@ -9,6 +9,7 @@ import torch
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data import DataError, DataSet, Item, Reader, read_dataset
 from fuzzyseg.data.formats import file_size
+from fuzzyseg.data.reader import check_sizes
 from fuzzyseg.data.splits import Split, make_split
 from fuzzyseg.data.streams import Loader
 from fuzzyseg.data.transforms import Geometry
@@ -55,6 +56,7 @@ def gather_material(config: Config, *, own_network: bool = False) -> Material:
     split = make_split(
         dataset, labelled=data.labelled, val=data.val, seed=seed, policy=data.policy, unlabelled=data.unlabelled
     )
+    check_sizes([*split.labelled, *split.val])
     mean, std = input_statistics(config, own_network=own_network)
     return Material(dataset, split, mean, std)
 
@@ -70,7 +72,8 @@ def say_sizes(config: Config, material: Material, most: int = 500) -> list[str]:
     crop = config.train.crop
     sentences = [f"{text} (height x width); crops are {crop[0]}x{crop[1]}"]
     if crop[0] * crop[1] > 2 * high[0] * high[1]:
-        sentences.append(f"most of such a crop is padding: consider --crop {high[0]}x{high[1]} or smaller")
+        fits = [max(32, side // 32 * 32) for side in high]  # what every architecture can take
+        sentences.append(f"most of such a crop is padding: consider --crop {fits[0]}x{fits[1]} or smaller")
     mean, std = ([round(value, 3) for value in values] for values in (material.mean, material.std))
     return [*sentences, f"input statistics: mean {mean}, standard deviation {std}"]
 

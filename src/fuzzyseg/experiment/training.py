@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from fuzzyseg.config import Config, ConfigError, dump_yaml, validate
 from fuzzyseg.engine import checkpoint
 from fuzzyseg.engine.trainer import Outcome, Settings, fit
 from fuzzyseg.experiment.distributed import choose_device, process_group
-from fuzzyseg.experiment.learning import Network, build_method, choose_method, loss_name, optimisers_of
+from fuzzyseg.experiment.learning import Network, build_method, choose_method, idle_options, loss_name, optimisers_of
 from fuzzyseg.experiment.material import Material, build_loader, gather_material, say_sizes
+from fuzzyseg.experiment.record import hardware, result_of, same_split, sessions, without_files
 from fuzzyseg.experiment.scoring import Scoring
 from fuzzyseg.inference import save_model
 from fuzzyseg.methods import Method
@@ -69,10 +69,27 @@ def train(
     if settings.out is None:
         raise ConfigError("--out: not given; name the run folder, such as --out runs/first")
     choose_method(settings)  # typing errors show before any file is read
+    settings = _resolved(settings)
     device = choose_device(settings.train.device)
     with process_group(device), torch.random.fork_rng(devices=[]):
         say: Callable[[str], None] = _silent if quiet or collective.rank() else print
         return _train(settings, device, network, resume, say)
+
+
+def _resolved(config: Config) -> Config:
+    """With absolute paths, so that the run can be evaluated and resumed from any folder."""
+    config = config.model_copy(deep=True)
+    if config.data.root is not None:
+        config.data.root = str(Path(config.data.root).resolve())
+    if config.init is not None:
+        config.init = [str(Path(path).resolve()) for path in config.init]
+    if config.network.weights not in ("imagenet", "none"):
+        config.network.weights = str(Path(config.network.weights).resolve())
+    for key in ("labelled", "val"):
+        value = getattr(config.data, key)
+        if value is not None and Path(value).is_file():
+            setattr(config.data, key, str(Path(value).resolve()))
+    return config
 
 
 def _silent(text: str) -> None:
@@ -84,36 +101,38 @@ def _train(
 ) -> RunResult:
     assert config.out is not None
     first = collective.rank() == 0
-    run = RunFolder.open(config.out, resume=resume) if first else RunFolder(config.out)
-    collective.barrier()
+    run = RunFolder(config.out)
     state = _load(run, config) if resume and run.has_checkpoint else None
-    material = gather_material(config, own_network=network is not None)
+    begun = config if state is None else without_files(config, run)
+    material = gather_material(begun, own_network=network is not None)
     if state is not None:
-        _same_split(run, material)
+        same_split(run, material)
     torch.manual_seed(config.seed)
-    method = build_method(config, material.facts(config.network.channels), network)
+    method = build_method(begun, material.facts(config.network.channels), network)
     loader = build_loader(config, material, method, device)
     if state is not None:
         loader.load_state_dict(state["streams"])
     _announce(config, material, method, state, say)
-    if first and state is None:
+    if first:  # nothing is written before all that was asked for is known to fit
+        RunFolder.open(run.path, resume=resume)
         run.write_config(dump_yaml(config))
-        run.write_split(material.split.record())
-        run.write_environment(environment.collect(_hardware(device)))
+        run.write_split({**material.split.record(), "input": {"mean": material.mean, "std": material.std}})
+        run.write_environment(sessions(run, environment.collect(hardware(device)), state))
+    collective.barrier()
     scoring = Scoring(config, material, device, network)
     outcome = _fit(config, run, method, loader, scoring, device, state, quiet=say is _silent)
     result = None
     if outcome.finished:
-        result = _result(config, material, outcome)
+        result = result_of(config, material, outcome)
         if first:
             save_model(run.model_dir, outcome.predictor, card=scoring.card(outcome.step))
             run.write_result(result)
         collective.barrier()
         say(_summary(run, result))
     elif outcome.interrupted:
-        say(f"interrupted: step {outcome.step} is saved in {run.path}; add --resume to the same command to continue")
+        say(f"interrupted: step {outcome.step} is saved in {run.path}; it goes on with --resume")
     else:
-        say(f"stopped at step {outcome.step} as asked; saved in {run.path}; add --resume to continue")
+        say(f"stopped at step {outcome.step} as asked; saved in {run.path}; it goes on with --resume")
     return RunResult(run.path, outcome.finished, outcome.interrupted, outcome.step, result)
 
 
@@ -144,6 +163,7 @@ def _fit(
                 sinks.append(stack.enter_context(TensorBoard(run.tensorboard_dir, keep_to=step)))
             if not quiet:
                 sinks.append(stack.enter_context(Display(train.steps, done=step)))
+        stack.enter_context(_in_our_words())
         return fit(
             method,
             loader.batches,
@@ -158,6 +178,20 @@ def _fit(
             config=config.model_dump(mode="json"),
             resume=state,
         )
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Batch normalisation of one value a channel is torch's error; the settings that mend it are ours."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError(
+            f"one image at a time is too few for the network's batch normalisation ({error}): raise --batch, lower "
+            "train.accumulate or the number of processes, or set train.freeze_batch_norm=true"
+        ) from None
 
 
 def _settings(config: Config, device: torch.device) -> Settings:
@@ -193,26 +227,6 @@ def _load(run: RunFolder, config: Config) -> dict[str, Any]:
     return state
 
 
-def _same_split(run: RunFolder, material: Material) -> None:
-    saved = yaml.safe_load(run.split.read_text(encoding="utf-8"))["hash"]
-    if saved != material.split.hash:
-        raise ConfigError(
-            f"{material.dataset.root}: its images or masks are not those the run began with (split hash {saved}, now "
-            f"{material.split.hash}); restore the files, or start again in another --out"
-        )
-
-
-def _hardware(device: torch.device) -> dict[str, Any]:
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {
-        "device": str(device),
-        "gpu": gpu,
-        "threads": torch.get_num_threads(),
-        "processes": collective.world_size(),
-        "cuda": torch.version.cuda,
-    }
-
-
 def _announce(
     config: Config, material: Material, method: Method, state: dict[str, Any] | None, say: Callable[[str], None]
 ) -> None:
@@ -222,25 +236,15 @@ def _announce(
         say(sentence)
     name = loss_name(config, type(method))
     parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
-    say(f"method {config.method.name}, loss {name or 'none'}, {parameters / 1e6:.1f} M trainable parameters")
+    shown = f"{config.loss.name} ({name or 'none'})" if config.loss.name == "paper" else name
+    say(f"method {config.method.name}, loss {shown}, {parameters / 1e6:.1f} M trainable parameters")
+    idle = idle_options(config, type(method))
+    if idle:
+        say(f"note: {', '.join(idle)} have no effect on this loss; --loss fuzzy uses them")
     if name == "fuzzy" and len(material.dataset.classes) == 2:
         say("two classes: every fuzzy set holds one class, so FPL is weighted cross entropy here")
     if state is not None:
         say(f"resuming at step {state['step']}")
-
-
-def _result(config: Config, material: Material, outcome: Outcome) -> dict[str, Any]:
-    return {
-        "last": outcome.last,
-        "best": outcome.best,
-        "steps": outcome.step,
-        "seed": config.seed,
-        "method": config.method.name,
-        "loss": config.loss.name,
-        "labelled": len(material.split.labelled),
-        "split": material.split.hash,
-        "protocol": (outcome.last or {}).get("protocol"),
-    }
 
 
 def _summary(run: RunFolder, result: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 
 from fuzzyseg.config import Config, ConfigError, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
+from fuzzyseg.data.description import read_description
 from fuzzyseg.experiment.distributed import choose_device
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
@@ -39,9 +40,11 @@ def evaluate(
     predictor = load(source, network=network, device=choose_device(device))
     config = _run_config(Path(source))
     if data is not None:
-        items, where = _split_of(_read(Path(data), predictor, config), split), str(data)
+        dataset, where = _read(Path(data), predictor, config), str(data)
+        items, void = _split_of(dataset, split), dataset.ignore_index
     elif config is not None and config.data.root is not None:
         items, where = _run_items(Path(source), config, predictor, split), config.data.root
+        void = predictor.card.ignore_index
     else:
         raise ConfigError(f"{source}: is a model alone and knows no data; give --data DIR")
     items = [item for item in items if item.mask is not None]
@@ -56,6 +59,7 @@ def evaluate(
         scales=settings.scales,
         flip=settings.flip,
         batch=settings.batch,
+        ignore_index=void,
         progress=progress,
     )
     return {"data": where, "split": split, **result}
@@ -101,9 +105,17 @@ def _run_config(source: Path) -> Config | None:
 
 
 def _read(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
-    """The data set with the classes and the ignore index that the model was trained with."""
-    layout = config.data.layout if config is not None and config.data.root == str(root) else "auto"
-    return read_dataset(root, layout=layout, classes=predictor.card.classes, ignore_index=predictor.card.ignore_index)
+    """The data set with the model's classes; its own ignore index where it names one. Raises ConfigError."""
+    card, said = predictor.card, read_description(root)
+    if said.classes is not None and said.classes != card.classes:
+        raise ConfigError(
+            f"{root}: its classes are {', '.join(said.classes)}, those of the model {', '.join(card.classes)}; scores "
+            "need the same names in the same order: bring dataset.yaml and masks into the model's order"
+        )
+    own = config is not None and config.data.root is not None and Path(config.data.root).resolve() == root.resolve()
+    layout = config.data.layout if own and config is not None else "auto"
+    ignore = card.ignore_index if own or said.ignore_index is None else None
+    return read_dataset(root, layout=layout, classes=card.classes, ignore_index=ignore)
 
 
 def _split_of(dataset: DataSet, split: str) -> list[Item]:

@@ -22,12 +22,14 @@ def evaluate(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     batch: int = 1,
+    ignore_index: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Scores predictions at the size of the files against the masks. One confusion matrix is summed over all pixels.
 
     mode, window, scales, flip: see `Protocol`. batch: images per forward pass, where neighbours have one size.
-    progress is called with images done and in all.
+    ignore_index: the masks' value for void, if not that of the training data. progress is called with images done
+    and in all.
 
     Returns shares in [0, 1]: `miou`, the mean intersection over union of the classes that occur in the truth or in a
     prediction; `per_class`, that of each class, None where it occurs in neither; `accuracy` of the pixels and
@@ -37,7 +39,8 @@ def evaluate(
     if not items:
         raise DataError("there are no images to evaluate on; expected at least one with a mask")
     card, protocol = predictor.card, Protocol(mode, window, tuple(scales), flip)
-    reader = Reader(channels=card.channels, classes=len(card.classes), ignore_index=card.ignore_index)
+    void = card.ignore_index if ignore_index is None else ignore_index
+    reader = Reader(channels=card.channels, classes=len(card.classes), ignore_index=void)
     matrix = MulticlassConfusionMatrix(max(2, len(card.classes)), ignore_index=VOID, validate_args=False)
     matrix = matrix.to(predictor.device)
     done = 0

@@ -22,8 +22,6 @@ Classes, in index order: {classes}.
 
 Input: {channels} channels in [0, 1], then mean {mean} and standard deviation {std}.
 
-With fuzzyseg: `fuzzyseg predict THIS_FOLDER IMAGES --out DIR`, or `fuzzyseg.load("THIS_FOLDER").labels(image)`.
-
 {how}
 """
 
@@ -61,9 +59,12 @@ def _readme(card: ModelCard, own: bool) -> str:
         mean=card.mean,
         std=card.std,
         how=(
-            'The network is one of your own: give its factory, `fuzzyseg.load("THIS_FOLDER", network=factory)`.'
+            "The network is one of your own: use it from Python and give its factory, "
+            '`fuzzyseg.load("THIS_FOLDER", network=factory).labels(image)`.'
             if own
-            else 'Elsewhere: `segmentation_models_pytorch.from_pretrained("THIS_FOLDER")`.'
+            else "With fuzzyseg: `fuzzyseg predict THIS_FOLDER IMAGES --out DIR`, or "
+            '`fuzzyseg.load("THIS_FOLDER").labels(image)`. '
+            'Elsewhere: `segmentation_models_pytorch.from_pretrained("THIS_FOLDER")`.'
         ),
     )
 

@@ -51,7 +51,7 @@ class Protocol:
         parts = ["whole image" if self.mode == "whole" else f"windows of {windows[0]}x{windows[1]}, stride 2/3"]
         if card.image_size is not None:
             parts.append(f"input resized to {card.image_size[0]}x{card.image_size[1]}")
-        parts.append("original size")
+        parts.append("scored at original size")
         if self.scales == (1.0,):
             parts.append("1 scale")
         else:

@@ -126,6 +126,8 @@ def fuzzy_positive_weight(
     check_options(weight=kind, variant=variant, a=a)
     check_logits("teacher_logits", teacher_logits)
     check_map("members", members, teacher_logits.shape, teacher_logits.device)
+    if members.dtype != torch.bool:
+        raise ValueError(f"members: found {members.dtype}, expected torch.bool")
     with torch.no_grad(), full_precision(teacher_logits.device):
         p = torch.softmax(at_least_fp32(teacher_logits), 1)
         inside = torch.where(members, p, 0).sum(1)

@@ -59,11 +59,10 @@ def check_pair(student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | N
             f"size: found {tuple(size)}, expected one entry for each of the {student.dim() - 2} spatial axes "
             f"of student_logits {shape}"
         )
-    sides = [("teacher_logits", teacher)]
+    sides: list[tuple[str, Tensor]] = [("teacher_logits", teacher)] if not isinstance(teacher, Mixed) else []
     if isinstance(teacher, Mixed):
         sides = [("teacher_logits.a", teacher.a), ("teacher_logits.b", teacher.b)]
     for name, side in sides:
-        assert isinstance(side, Tensor)
         check_logits(name, side)
         if side.device != student.device:
             raise ValueError(f"{name} is on {side.device}, student_logits on {student.device}; move one of them")
@@ -74,6 +73,8 @@ def check_pair(student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | N
                 f"{name}: found shape {tuple(side.shape)}, expected {shape} as student_logits; "
                 "give size= to bring both to one size"
             )
+    if size is not None and min(size) < 1:
+        raise ValueError(f"size: found {tuple(size)}, expected at least 1 along each axis")
     result = (shape[0], *(shape[2:] if size is None else tuple(size)))
     if isinstance(teacher, Mixed):
         check_map("teacher_logits.mask", teacher.mask, result, student.device)

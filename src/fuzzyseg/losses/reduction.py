@@ -14,9 +14,11 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     values, valid (B,*spatial); valid is bool, or non-negative weights. The sum of values times weights is divided by
     the sum of the weights *averaged over the processes*, so that DDP's average of the gradients is that of the mean
     over the global batch. Nothing valid gives 0, with a graph. Where the weight is 0 no value counts, not even a NaN.
+    Weights of half precision are summed in the precision of the values.
     """
-    total = (torch.where(valid > 0, values, 0) * valid).sum()
-    return total / _divisor(collective.mean(_sum(valid, values.dtype)))
+    weight = valid.detach().to(values.dtype)
+    total = (torch.where(weight > 0, values, 0) * weight).sum()
+    return total / _divisor(collective.mean(weight.sum()))
 
 
 def local_mean(values: Tensor, valid: Tensor | None) -> Tensor:
@@ -27,7 +29,8 @@ def local_mean(values: Tensor, valid: Tensor | None) -> Tensor:
     """
     if valid is None:
         return values.sum() / max(values.numel(), 1)
-    return (values * valid).sum() / _divisor(_sum(valid, values.dtype))
+    weight = valid.detach().to(values.dtype)
+    return (values * weight).sum() / _divisor(weight.sum())
 
 
 def histogram(index: Tensor, valid: Tensor | None, bins: int) -> Tensor:
@@ -38,10 +41,6 @@ def histogram(index: Tensor, valid: Tensor | None, bins: int) -> Tensor:
     # (bincount would make the GPU wait.)
     counts = weight.new_zeros((index.shape[0], bins)).scatter_add_(1, index, weight).sum(0)
     return counts / _divisor(counts.sum())
-
-
-def _sum(valid: Tensor, dtype: torch.dtype) -> Tensor:
-    return valid.detach().sum().to(dtype)
 
 
 def _divisor(total: Tensor) -> Tensor:

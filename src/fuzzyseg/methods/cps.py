@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from fuzzyseg.data.views import Batch, Stream, Weak
@@ -39,6 +39,13 @@ class CPSConfig(MethodConfig):
     ramp_steps: int = Field(0, ge=0, description="Steps over which lambda grows from 0; the paper has none.")
     boxes: int = Field(3, ge=1, description="Boxes per CutMix mask (the authors' setting).")
     box_area: tuple[float, float] = Field((0.25, 0.5), description="Range of the boxes' total share of the image.")
+
+    @field_validator("box_area")
+    @classmethod
+    def _shares(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1] <= 1:
+            raise ValueError("expected two shares in (0, 1], the smaller one first")
+        return value
 
 
 class CPS(Method):
@@ -103,7 +110,8 @@ class CPS(Method):
     def _mixed(self, batch: Mapping[str, Batch], progress: Progress) -> tuple[tuple[PixelLoss, PixelLoss], Tensor]:
         """Students see the mixed image; teachers see the clean ones and their logits are mixed."""
         a, b = batch["unlabelled"], batch["partner"]
-        mask = box_masks(a.seed, a.size, boxes=self.config.boxes, area=self.config.box_area)  # (B,H,W), True: partner
+        masks = box_masks(a.seed, a.size, boxes=self.config.boxes, area=self.config.box_area)
+        mask = masks.to(a.image.device)  # (B,H,W), True: partner
         with torch.no_grad():
             t1 = Mixed(self.first(a.image), self.first(b.image), mask)
             t2 = Mixed(self.second(a.image), self.second(b.image), mask)

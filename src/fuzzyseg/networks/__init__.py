@@ -47,6 +47,8 @@ _SET_ELSEWHERE = {
     "encoder_output_stride": "network.output_stride",
     "in_channels": "network.channels",
 }
+_OURS = {"arch", "encoder", "weights", "channels", "output_stride"}
+"""Settings of the network that every architecture has."""
 _NOT_OPTIONS = {
     "classes": "the data tells the number of classes",
     "activation": "the losses need logits",
@@ -122,7 +124,7 @@ def _settings(arch: str, encoder: str, options: dict[str, Any], output_stride: i
         if name in _NOT_OPTIONS:
             raise ValueError(f"network.{name} cannot be set: {_NOT_OPTIONS[name]}")
         if name not in known and not encoder.startswith("tu-"):  # timm has options of its own, and checks them
-            raise ValueError(f"unknown setting 'network.{name}' of {arch}.{_nearest(name, known)}")
+            raise ValueError(f"unknown setting 'network.{name}' of {arch}.{_nearest(name, known | _OURS)}")
     settings = dict(options)
     if output_stride is not None:
         able = [

@@ -50,12 +50,3 @@ def barrier() -> None:
     """Wait for all processes."""
     if active():
         dist.barrier()
-
-
-def broadcast_flag(flag: bool) -> bool:
-    """The first process's flag, on all of them."""
-    if not active():
-        return flag
-    box = [flag]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]

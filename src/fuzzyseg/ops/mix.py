@@ -35,7 +35,7 @@ def box_masks(
     """A (B,H,W) bool mask per sample, True inside its boxes, drawn from the sample's own seed alone.
 
     Each of the `boxes` covers a uniform share of area / boxes with a random aspect; where two overlap they cancel, as
-    in the generator of French et al. seeds: (B,) int64.
+    in the generator of French et al. seeds: (B,) int64, on the CPU, as the masks are.
     """
     height, width = size
     masks = torch.zeros((len(seeds), height, width), dtype=torch.bool)
@@ -48,4 +48,4 @@ def box_masks(
             h, w = round(tall * height), round(share / tall * width)
             top, left = round(y * (height - h)), round(x * (width - w))
             mask[top : top + h, left : left + w] ^= True
-    return masks.to(seeds.device)
+    return masks

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
 
 def linear_ramp(step: int, steps: int) -> float:
     """Grows evenly from 1 / steps at step 0 to 1 at `steps` - 1 and stays there; 1 throughout if steps is 0."""
     return min(1.0, (step + 1) / steps) if steps > 0 else 1.0
-
-
-def sigmoid_ramp(step: int, steps: int) -> float:
-    """exp(-5 (1 - step / steps)^2), then 1 (Laine and Aila, "Temporal ensembling", ICLR 2017)."""
-    return math.exp(-5.0 * (1.0 - min(step, steps) / steps) ** 2) if steps > 0 else 1.0
