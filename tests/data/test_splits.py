@@ -200,7 +200,7 @@ def test_val_folder_without_masks_is_not_validated_on(tmp_path):
         make_split(data, val="val")
 
 
-@pytest.mark.parametrize(("count", "best"), [(9, False), (10, True)])
+@pytest.mark.parametrize(("count", "best"), [(11, False), (12, True)])  # two of them are held out
 def test_no_best_checkpoint_from_a_handful(tmp_path, count, best):
     split = make_split(make(tmp_path, labelled=count))
     assert split.choose_best is best
