@@ -241,12 +241,6 @@ def test_an_unreadable_file_is_named(workers):
     assert no_child_is_left()
 
 
-def test_a_file_that_kills_its_reader_is_named():
-    with pytest.raises(DataError, match=r"died .* while reading .*u3\.png.*train\.workers=0"):
-        steps(loader(reader=FakeReader(deadly="u3"), workers=2), 0, 5)
-    assert no_child_is_left()
-
-
 def test_closing_the_iterator_ends_its_processes():
     batches = loader(workers=2, reader=FakeReader(seconds=0.01)).batches(0, 1000)
     next(batches)
