@@ -31,7 +31,7 @@ METHODS = (
 
 PLACES = {
     "methods/__init__.py": (METHODS, "METHODS, the table of methods"),
-    "config.py": (("cps",), "the default method"),
+    "config/sections.py": (("cps",), "the default method"),
     "cli/train.py": (("cps",), "an example in the help text"),
     "experiment/demo.py": (("cps",), "the arms of the demonstration"),
 }
@@ -158,7 +158,7 @@ def test_public_names_are_listed_in_order():
         ("losses/pixel.py", "x = U2PLHead"),
         ("methods/ael.py", "x = batch.cps"),
         ("methods/unimatch.py", "import unimatch_v2"),
-        ("config.py", "name = 'ael'"),
+        ("config/sections.py", "name = 'ael'"),
         ("experiment/training.py", "from fuzzyseg.methods.vat import VAT as Other"),
     ],
 )
@@ -172,7 +172,7 @@ def test_the_checker_sees_a_misplaced_method(path, source):
         ("methods/cps.py", "class CPS: pass"),
         ("methods/unimatch_v2.py", "name = 'unimatch_v2'"),
         ("methods/__init__.py", "METHODS = {'ael': AEL}"),
-        ("config.py", "name = 'cps'"),
+        ("config/sections.py", "name = 'cps'"),
         ("losses/pixel.py", '"""AEL weights by conf^2."""'),
         ("losses/pixel.py", "private = privatise = steps_cpsx = 1  # cps"),
     ],
@@ -187,7 +187,7 @@ def test_the_checker_lets_pass_a_method_in_its_place(path, source):
         ("ops/x.py", "x.cuda()"),
         ("experiment/x.py", "f = x.cuda"),
         ("losses/x.py", "print(1)"),
-        ("config.py", "say = print"),
+        ("config/reading.py", "say = print"),
     ],
 )
 def test_the_checker_sees_a_bad_call(path, source):

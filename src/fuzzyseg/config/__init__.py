@@ -1,0 +1,53 @@
+"""The run's configuration: typed models, YAML files, dotted overrides. An unknown key names the nearest known one."""
+
+from __future__ import annotations
+
+from fuzzyseg.config.reading import (
+    ConfigError,
+    describe,
+    dump_yaml,
+    merge,
+    nearest,
+    override,
+    parse_override,
+    read_yaml,
+    validate,
+)
+from fuzzyseg.config.sections import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    EvaluateConfig,
+    LossConfig,
+    MethodChoice,
+    NetworkConfig,
+    OptimConfig,
+    Section,
+    SupervisedConfig,
+    TrainConfig,
+    parse_size,
+)
+
+__all__ = [
+    "AugmentConfig",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "EvaluateConfig",
+    "LossConfig",
+    "MethodChoice",
+    "NetworkConfig",
+    "OptimConfig",
+    "Section",
+    "SupervisedConfig",
+    "TrainConfig",
+    "describe",
+    "dump_yaml",
+    "merge",
+    "nearest",
+    "override",
+    "parse_override",
+    "parse_size",
+    "read_yaml",
+    "validate",
+]
