@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
-from fuzzyseg.data.views import Weak
 from fuzzyseg.engine.optim import build_optimisers
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Progress
@@ -39,9 +39,10 @@ def build(name, loss, options, *, classes=5, norm="batch", dropout=0.0, seed=0):
 
 def batches(method, *, seed=0, count=3, size=(12, 14), classes=5):
     """One batch per stream; unlabelled streams have no mask to read."""
-    assert all(isinstance(stream.view, Weak) for stream in method.streams.values()), "teach make_batch the view"
     return {
-        name: make_batch(count, size, classes, masks=stream.source == "labelled", seed=100 * seed + number)
+        name: make_batch(
+            count, size, classes, masks=stream.source == "labelled", seed=100 * seed + number, view=stream.view
+        )
         for number, (name, stream) in enumerate(method.streams.items())
     }
 
@@ -165,14 +166,23 @@ def test_micro_batches_of_equal_valid_pixels_equal_one_batch(name, loss, options
 
 
 def cut(batch, part):
-    fields = {name: getattr(batch, name) for name in ("image", "valid", "mask", "index", "name", "seed", "drawn_for")}
-    return type(batch)(**{name: None if value is None else value[part] for name, value in fields.items()})
+    """Some of the samples of a batch."""
+
+    def some(value):
+        if isinstance(value, tuple):
+            return tuple(some(each) for each in value)
+        return None if value is None else value[part]
+
+    return type(batch)(**{field.name: some(getattr(batch, field.name)) for field in dataclasses.fields(batch)})
 
 
 def test_every_method_has_a_page_and_says_what_it_refuses():
     for name, method in METHODS.items():
         assert (Path(__file__).parents[2] / "docs" / "methods" / f"{name}.md").is_file()
         assert method.__doc__
+        assert method.paper
+        assert method.cost
+        assert (method.fuzzy == "does not apply") == ("fuzzy" in method.refuses)
         assert all("does not apply" in reason for reason in method.refuses.values())
         for key, field in method.Config.model_fields.items():
             assert field.description, f"{method.__name__}.{key} has no help text"

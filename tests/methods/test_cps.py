@@ -138,8 +138,8 @@ def test_teacher_forwards_update_batch_norm_like_the_authors():
     method, batch = make(), batches()
     method(batch, START)
     # labelled, two clean images, the mixed one
-    assert int(method.first.encoder[1].num_batches_tracked) == 4
-    assert int(method.second.encoder[1].num_batches_tracked) == 4
+    assert int(method.first.encoder["fine"][1].num_batches_tracked) == 4
+    assert int(method.second.encoder["fine"][1].num_batches_tracked) == 4
 
 
 def test_ramp_scales_the_unsupervised_term_alone():

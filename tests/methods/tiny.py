@@ -7,11 +7,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from fuzzyseg.data.views import Batch
+from fuzzyseg.data.views import Batch, CropPair, View, Weak, WeakStrong
 
 
 class TinyNetwork(nn.Module):
-    """Encoder and head; logits at half the image's size."""
+    """Encoder with two stages, decoder and head, as a Segmenter has them; logits at half the image's size."""
+
+    encoder_channels = (3, 8, 8)
+    decoder_channels = 8
+    stride = 2
+    divisor = 1
 
     def __init__(self, classes: int = 5, channels: int = 3, norm: str = "batch", dropout: float = 0.0) -> None:
         super().__init__()
@@ -19,23 +24,52 @@ class TinyNetwork(nn.Module):
             "batch": lambda: nn.BatchNorm2d(8),
             "group": lambda: nn.GroupNorm(2, 8),
         }
-        self.encoder = nn.Sequential(nn.Conv2d(channels, 8, 3, 2, 1), norms[norm](), nn.ReLU())
+        self.classes = classes
+        self.encoder = nn.ModuleDict(
+            {
+                "fine": nn.Sequential(nn.Conv2d(channels, 8, 3, 2, 1), norms[norm](), nn.ReLU()),
+                "coarse": nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), norms[norm](), nn.ReLU()),
+            }
+        )
+        self.decoder = nn.Sequential(nn.Conv2d(16, 8, 1), norms[norm](), nn.ReLU())
         self.drop = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(8, classes, 3, 1, 1)
 
+    def encode(self, image: Tensor) -> list[Tensor]:
+        fine = self.encoder["fine"](image)
+        return [image, fine, self.encoder["coarse"](fine)]
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        _, fine, coarse = features
+        up = nn.functional.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
+        return self.decoder(torch.cat([fine, up], 1))
+
+    def classify(self, decoded: Tensor) -> Tensor:
+        return self.head(self.drop(decoded))
+
     def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.drop(self.encoder(image)))
+        return self.classify(self.decode(self.encode(image)))
 
 
 def make_batch(
-    count: int = 3, size: tuple[int, int] = (12, 14), classes: int = 5, *, masks: bool, seed: int = 0
+    count: int = 3,
+    size: tuple[int, int] = (12, 14),
+    classes: int = 5,
+    *,
+    masks: bool,
+    seed: int = 0,
+    view: View | None = None,
 ) -> Batch:
-    """Random images; about a tenth of the pixels is padding, and void where there are masks."""
+    """Random images; about a tenth of the pixels is padding, and void where there are masks.
+
+    view: what was asked for; WeakStrong adds strong copies (the image and noise), CropPair a second crop, 2 below and
+    2 to the right of the first, each with its own flip.
+    """
     generator = torch.Generator().manual_seed(seed)
     image = torch.randn(count, 3, *size, generator=generator)
     valid = torch.rand(count, *size, generator=generator) > 0.1
     mask = torch.randint(0, classes, (count, *size), generator=generator)
-    return Batch(
+    batch = Batch(
         image=image * valid.unsqueeze(1),
         valid=valid,
         mask=torch.where(valid, mask, 255) if masks else None,
@@ -44,3 +78,29 @@ def make_batch(
         seed=torch.randint(0, 2**62, (count,), generator=generator),
         drawn_for=torch.full((count,), -1),
     )
+    view = view or Weak()
+    if isinstance(view, WeakStrong):
+        batch.strong = tuple(
+            batch.image + 0.3 * torch.randn(image.shape, generator=generator) * valid.unsqueeze(1)
+            for _ in range(view.strong)
+        )
+    if isinstance(view, CropPair):
+        _add_pair(batch, generator)
+    return batch
+
+
+def _add_pair(batch: Batch, generator: torch.Generator) -> None:
+    count, (height, width) = len(batch.image), batch.size
+    wide = torch.randn(count, 3, height + 2, width + 2, generator=generator)
+    seen = torch.rand(count, height + 2, width + 2, generator=generator) > 0.1
+    wide = wide * seen.unsqueeze(1)
+    flips = torch.rand(count, 2, generator=generator) > 0.5
+    crops = []
+    for crop, (top, left) in enumerate(((0, 0), (2, 2))):
+        image, valid = (t[..., top : top + height, left : left + width] for t in (wide, seen))
+        flip = flips[:, crop].view(-1, 1, 1)
+        crops.append((torch.where(flip.unsqueeze(1), image.flip(-1), image), torch.where(flip, valid.flip(-1), valid)))
+    (batch.image, batch.valid), batch.pair = crops
+    windows = torch.tensor([[0, 0, height, width], [2, 2, height + 2, width + 2]])
+    batch.boxes = windows.expand(count, 2, 4).clone()
+    batch.flips = flips

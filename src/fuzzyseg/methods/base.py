@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
@@ -76,6 +76,14 @@ class Method(nn.Module):
     """Name and options of the pixel loss that the paper uses; None: the paper's term is no pixel loss."""
     refuses: ClassVar[dict[str, str]] = {}
     """Pixel losses that cannot apply, with the reason ("does not apply: ...")."""
+    paper: ClassVar[str] = ""
+    """Name of the method as its authors write it, first author, venue and year: `fuzzyseg methods` shows it."""
+    fuzzy: ClassVar[Literal["native", "variant", "does not apply"]] = "native"
+    """FPL takes the place of a pseudo-label term of the paper (native), or of a term that has none (our variant)."""
+    cost: ClassVar[str] = ""
+    """What a step costs, beside that of the supervised baseline: forwards, parameters."""
+    keeps: ClassVar[str] = "nothing"
+    """What the method remembers from step to step, besides what is trained."""
 
     streams: dict[str, Stream]
     student: nn.Module

@@ -54,6 +54,8 @@ class CPS(Method):
     Config = CPSConfig
     learners: ClassVar[int] = 2
     paper_loss = ("hard", {})
+    paper = "CPS, Chen et al., CVPR 2021 (CutMix: French et al., BMVC 2020)"
+    cost = "two networks; each 2 forwards with gradient (CutMix: and 2 without)"
 
     def __init__(
         self,

@@ -21,6 +21,9 @@ class Supervised(Method):
     """Labelled images only."""
 
     paper_loss = None
+    paper = "the supervised baseline"
+    fuzzy = "does not apply"
+    cost = "one network, 1 forward"
     refuses: ClassVar[dict[str, str]] = {"hard": _REASON, "soft": _REASON, "fuzzy": _REASON}
 
     def __init__(

@@ -1,0 +1,48 @@
+"""Teachers: copies of a network that follow it. What becomes of the buffers (batch-norm's) is the paper's choice.
+
+A. Tarvainen, H. Valpola, "Mean teachers are better role models", NeurIPS 2017.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal
+
+import torch
+from torch import nn
+
+Buffers = Literal["own", "average", "copy"]
+"""own: the teacher's forwards in training mode move its statistics; average: they follow as the weights do; copy: they
+are the student's."""
+
+
+def teacher_of(student: nn.Module) -> nn.Module:
+    """A copy of the student that nothing trains: no parameter requires a gradient."""
+    return copy.deepcopy(student).requires_grad_(False)
+
+
+def warm_decay(step: int, decay: float) -> float:
+    """min(1 - 1 / (step + 1), decay): at step 0 a copy of the student, then the average of all weights so far."""
+    return min(1 - 1 / (step + 1), decay)
+
+
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, decay: float, *, buffers: Buffers = "own") -> None:
+    """One step of the teacher: weights become decay * teacher + (1 - decay) * student, and the buffers as chosen.
+
+    Whole-number buffers (batch counters) are copied where buffers follow at all. Raises ValueError where the two have
+    not the same parameters and buffers by name.
+    """
+    ours, theirs = dict(teacher.named_parameters()), dict(student.named_parameters())
+    own, other = dict(teacher.named_buffers()), dict(student.named_buffers())
+    if ours.keys() != theirs.keys() or own.keys() != other.keys():
+        raise ValueError(
+            f"teacher and student differ: {sorted((ours.keys() | own.keys()) ^ (theirs.keys() | other.keys()))}"
+        )
+    for name, value in ours.items():
+        value.lerp_(theirs[name].to(value.dtype), 1 - decay)
+    for name, value in own.items() if buffers != "own" else ():
+        if buffers == "average" and value.is_floating_point():
+            value.lerp_(other[name], 1 - decay)
+        else:
+            value.copy_(other[name])
