@@ -36,13 +36,12 @@ def follow(teacher: nn.Module, student: nn.Module, decay: float, *, buffers: Buf
     ours, theirs = dict(teacher.named_parameters()), dict(student.named_parameters())
     own, other = dict(teacher.named_buffers()), dict(student.named_buffers())
     if ours.keys() != theirs.keys() or own.keys() != other.keys():
-        raise ValueError(
-            f"teacher and student differ: {sorted((ours.keys() | own.keys()) ^ (theirs.keys() | other.keys()))}"
-        )
-    for name, value in ours.items():
-        value.lerp_(theirs[name].to(value.dtype), 1 - decay)
-    for name, value in own.items() if buffers != "own" else ():
-        if buffers == "average" and value.is_floating_point():
-            value.lerp_(other[name], 1 - decay)
+        odd = sorted((ours.keys() | own.keys()) ^ (theirs.keys() | other.keys()))
+        raise ValueError(f"teacher and student differ in {', '.join(odd)}")
+    for name, weight in ours.items():
+        weight.lerp_(theirs[name].to(weight.dtype), 1 - decay)
+    for name, buffer in own.items() if buffers != "own" else ():
+        if buffers == "average" and buffer.is_floating_point():
+            buffer.lerp_(other[name], 1 - decay)
         else:
-            value.copy_(other[name])
+            buffer.copy_(other[name])
