@@ -19,7 +19,7 @@ from fuzzyseg.cli.sweep import (
     Seeds,
     Words,
     carry_out,
-    common_settings,
+    laid_out,
     listed,
 )
 
@@ -61,7 +61,7 @@ def compare(
     \b
     Examples:
       fuzzyseg compare --data photos --methods supervised,cps --seeds 3 --out runs/compare
-      fuzzyseg compare recipes/camvid_small.yaml --data camvid --labelled 23 --start-steps 2000 --out runs/all
+      fuzzyseg compare recipes/camvid_sweep.yaml --data camvid --labelled 23 --out runs/all
     """
     from fuzzyseg.experiment.sweeps import Grid, comparison
     from fuzzyseg.methods import METHODS
@@ -71,5 +71,6 @@ def compare(
     plan, said = comparison(names, listed(loss), labelled=listed(labelled), start=start)
     for sentence in said:
         typer.echo(sentence, err=True)
-    grid = Grid(plan, common_settings(words or [], data, device), seeds=seeds, init=init)
+    plan, recipe, single = laid_out(plan, words or [], data, device)
+    grid = Grid(plan, recipe, single, seeds=seeds, init=init)
     carry_out(grid, out, results, jobs, discard, only_table)

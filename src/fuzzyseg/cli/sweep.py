@@ -13,12 +13,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
 from fuzzyseg.config import ConfigError, override, parse_override, read_yaml
+from fuzzyseg.config.plan import Plan, nested, read_plan
 
 Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[RECIPE.yaml] [KEY=VALUE]...",
-        help="Settings of every run: a recipe, and single settings by their dotted names; the arms go before them.",
+        help="Another setting to run in: a recipe, whose sections take the place of the plan's (it may have a section "
+        "start), and single settings by their dotted names. What the arms set goes before both.",
     ),
 ]
 Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help="Folder with images and masks.")]
@@ -44,7 +46,7 @@ OnlyTable = Annotated[bool, typer.Option("--table", help="Run nothing; print the
 
 
 def sweep(
-    plan: Annotated[str, typer.Argument(metavar="PLAN.yaml", help="What is compared; see recipes/.")],
+    file: Annotated[str, typer.Argument(metavar="PLAN.yaml", help="What is compared; see recipes/.")],
     words: Words = None,
     data: Data = None,
     out: Out = "runs/sweep",
@@ -69,15 +71,16 @@ def sweep(
     \b
     Examples:
       fuzzyseg sweep recipes/table4.yaml --data cityscapes --seeds 3 --out runs/table4
-      fuzzyseg sweep recipes/table4.yaml recipes/camvid_small.yaml --data camvid --labelled 23 --out runs/t4
+      fuzzyseg sweep recipes/table4.yaml recipes/camvid_sweep.yaml --data camvid --labelled 23 --out runs/t4
       fuzzyseg sweep recipes/table4.yaml --out runs/table4 --table
     """
-    from fuzzyseg.config.plan import read_plan
     from fuzzyseg.experiment.sweeps import Grid
 
+    plan, recipe, single = laid_out(read_plan(file), words or [], data, device)
     grid = Grid(
-        read_plan(plan),
-        common_settings(words or [], data, device),
+        plan,
+        recipe,
+        single,
         seeds=seeds,
         labelled=listed(labelled),
         arms=listed(arms),
@@ -92,19 +95,24 @@ def listed(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
-def common_settings(words: list[str], data: str | None, device: str | None) -> dict[str, Any]:
-    """Settings of all runs: recipe < options < KEY=VALUE. Raises ConfigError."""
+def laid_out(
+    plan: Plan, words: list[str], data: str | None, device: str | None
+) -> tuple[Plan, dict[str, Any], dict[str, Any]]:
+    """Plan, recipe and single settings; a recipe's section `start` is the plan's. Raises ConfigError."""
     recipes = [word for word in words if "=" not in word]
     if len(recipes) > 1 or any(not word.endswith((".yaml", ".yml")) for word in recipes):
         raise ConfigError(f"found {' '.join(recipes)!r}; expected at most one recipe.yaml, and key=value settings")
-    values = read_yaml(recipes[0]) if recipes else {}
+    recipe = read_yaml(recipes[0]) if recipes else {}
+    if "start" in recipe:
+        plan = plan.model_copy(update={"start": nested(recipe.pop("start") or {})})
+    single: dict[str, Any] = {}
     for key, value in (("data.root", data), ("train.device", device)):
         if value is not None:
-            values = override(values, key.split("."), value)
+            single = override(single, key.split("."), value)
     for word in words:
         if "=" in word:
-            values = override(values, *parse_override(word))
-    return values
+            single = override(single, *parse_override(word))
+    return plan, recipe, single
 
 
 def carry_out(grid: Any, out: str, results: str | None, jobs: int, discard: bool, only_table: bool) -> None:

@@ -37,12 +37,24 @@ def test_layers_base_reading_command_arm():
     base = {"optim": {"lr": 0.5, "momentum": 0.1, "power": 0.2}, "loss": {"threshold": 0.7}}
     readings = {"paper": {"optim": {"lr": 0.6, "power": 0.3}}, "other": {"optim": {"lr": 0.9}}}
     settings = {"optim": {"power": 0.4}, "loss": {"threshold": 0.8}}
-    grid = Grid(plan(base=base, readings=readings), settings)
+    grid = Grid(plan(base=base, readings=readings), {}, settings)
     config = grid.config(grid.cells[0], OUT)
     assert (config.optim.momentum, config.optim.lr, config.optim.power) == (0.1, 0.6, 0.4)
     assert config.loss.threshold == 0.5  # the arm's: what is compared is never overridden
-    other = Grid(plan(base=base, readings=readings), settings, reading="other")
+    other = Grid(plan(base=base, readings=readings), {}, settings, reading="other")
     assert other.config(other.cells[0], OUT).optim.lr == 0.9
+
+
+def test_a_recipes_sections_take_the_place_of_the_plans():
+    base = {"network": {"arch": "DeepLabV3Plus", "decoder_aspp_separable": False}, "train": {"precision": "bf16"}}
+    recipe = {"network": {"arch": "FPN"}, "optim": {"lr": 0.7}}
+    grid = Grid(
+        plan(base=base, readings={"paper": {"optim": {"lr": 0.6, "power": 0.3}}}), recipe, {"optim": {"momentum": 0.5}}
+    )
+    config = grid.config(grid.cells[0], OUT)
+    assert config.network.options == {}
+    assert config.train.precision == "bf16"  # the recipe says nothing of the loop
+    assert (config.optim.lr, config.optim.power, config.optim.momentum) == (0.7, 0.9, 0.5)
 
 
 def test_each_seed_draws_its_own_subset():

@@ -52,13 +52,14 @@ class Cell:
 class Grid:
     """The cells of a plan and their settings.
 
-    settings: the recipe, options and overrides of the command, laid over the plan's base and under its arms. labelled:
-    amounts in place of the plan's. arms: only these. seeds: how many. reading: which of the plan's readings is laid
-    over its base. init: files to start from, in place of the plan's start; `{labelled}` and `{seed}` are filled in.
-    Raises ConfigError.
+    recipe: another setting to run the plan in: each section it has takes the place of the base's. settings: single
+    ones, laid over both; the arms go before all. labelled: amounts in place of the plan's. arms: only these. seeds:
+    how many. reading: which of the plan's readings is laid over its base. init: files to start from, in place of the
+    plan's start; `{labelled}` and `{seed}` are filled in. Raises ConfigError.
     """
 
     plan: Plan
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = 1
     labelled: Sequence[str] = ()
@@ -121,7 +122,7 @@ class Grid:
     def _values(self, cell: Cell) -> dict[str, Any]:
         plan = self.plan
         values = merge(plan.base, plan.readings[self.reading] if self.reading is not None else {})
-        values = merge(values, self.settings)
+        values = merge({**values, **self.recipe}, self.settings)
         seed = cell.seed
         if cell.is_start:
             values = merge(values, merge({"method": {"name": "supervised"}}, plan.start or {}))
