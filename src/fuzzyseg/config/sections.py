@@ -113,7 +113,9 @@ class LossConfig(Section):
     weight: Literal["concave", "linear", "convex", "convex1", "none"] = Field("concave", description="Eq. 11, 16.")
     a: float = Field(50.0, gt=0, description="A of Eq. 11.")
     k_cap: int | None = Field(None, ge=1, description="Largest K; None: C - 1.")
-    rule: Literal["n-1", "n"] | int = Field("n-1", description="n-1 (the paper's), n, or a fixed K.")
+    rule: Literal["n-1", "n", "continuous"] | int = Field(
+        "n-1", description="n-1 (the paper's), n, continuous (ours: the class at T counts in part), or a fixed K."
+    )
     variant: Literal["paper", "official"] = Field("paper", description="official: as the published code computes it.")
     balance: bool = Field(False, description="Scale the fuzzy loss to the value of the hard one, each step.")
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from fuzzyseg.losses.fuzzy import (
-    assign_fuzzy_positives,
-    fuzzy_positive_loss,
-    fuzzy_positive_weight,
-)
+from fuzzyseg.losses.assignment import assign_fuzzy_positives, fuzzy_membership
+from fuzzyseg.losses.fuzzy import fuzzy_positive_loss
 from fuzzyseg.losses.module import FuzzyPositiveLoss, PixelFunction, PixelLossModule
 from fuzzyseg.losses.pixel import PixelLoss, fuzzy, hard, soft
 from fuzzyseg.losses.reduction import masked_mean
 from fuzzyseg.losses.score import positive_gradient_score
 from fuzzyseg.losses.supervised import SupervisedLoss, cross_entropy_map, dice_loss, ohem_keep
-from fuzzyseg.losses.weight import weight_curve
+from fuzzyseg.losses.weight import fuzzy_positive_weight, weight_curve
 
 PIXEL_LOSSES: dict[str, PixelFunction] = {"hard": hard, "soft": soft, "fuzzy": fuzzy}
 """The pseudo-label losses by name."""
@@ -27,6 +24,7 @@ __all__ = [
     "assign_fuzzy_positives",
     "cross_entropy_map",
     "dice_loss",
+    "fuzzy_membership",
     "fuzzy_positive_loss",
     "fuzzy_positive_weight",
     "masked_mean",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 WeightKind = Literal["concave", "linear", "convex", "convex1", "none"]
-Rule = Literal["n-1", "n"] | int
+Rule = Literal["n-1", "n", "continuous"] | int
 Variant = Literal["paper", "official"]
 Reduction = Literal["mean", "none"]
 
@@ -26,8 +26,8 @@ def check_options(
             raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(get_args(kind))}")
     if k_cap is not None and not _counts(k_cap):
         raise ValueError(f"k_cap: found {k_cap!r}, expected None or a whole number from 1")
-    if rule not in ("n-1", "n") and not _counts(rule):
-        raise ValueError(f"rule: found {rule!r}, expected 'n-1', 'n' or a fixed K, a whole number from 1")
+    if rule not in ("n-1", "n", "continuous") and not _counts(rule):
+        raise ValueError(f"rule: found {rule!r}, expected 'n-1', 'n', 'continuous' or a fixed K, a whole number from 1")
     if not a > 0:
         raise ValueError(f"a: found {a!r}, expected a number above 0")
 
