@@ -108,7 +108,9 @@ class MethodChoice(BaseModel):
 class LossConfig(Section):
     """The pseudo-label loss."""
 
-    name: str = Field("paper", description="paper (as the method's authors), hard, soft or fuzzy.")
+    name: str = Field(
+        "paper", description="paper (as the method's authors), hard, soft, fuzzy, negative, partial or thresholded."
+    )
     threshold: float = Field(0.9, gt=0, le=1, description="T of Alg. 1: more classes are positive for a larger T.")
     weight: Literal["concave", "linear", "convex", "convex1", "none"] = Field("concave", description="Eq. 11, 16.")
     a: float = Field(50.0, gt=0, description="A of Eq. 11.")
@@ -117,7 +119,10 @@ class LossConfig(Section):
         "n-1", description="n-1 (the paper's), n, continuous (ours: the class at T counts in part), or a fixed K."
     )
     variant: Literal["paper", "official"] = Field("paper", description="official: as the published code computes it.")
-    balance: bool = Field(False, description="Scale the fuzzy loss to the value of the hard one, each step.")
+    balance: bool = Field(
+        False, description="Scale the loss to the value of the hard one, each step; hard: by fuzzy's factor, a control."
+    )
+    confidence: float = Field(0.95, ge=0, le=1, description="thresholded: smallest confidence of a pixel that counts.")
 
 
 class SupervisedConfig(Section):

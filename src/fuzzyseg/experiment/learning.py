@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from fuzzyseg.config import Config, ConfigError, LossConfig, SupervisedConfig, describe, nearest
 from fuzzyseg.engine.optim import build_optimisers
-from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
+from fuzzyseg.losses import PIXEL_LOSSES, PIXEL_OPTIONS, SET_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Method, MethodConfig
 from fuzzyseg.networks import NetworkFactory, load_network, network_file
 
@@ -54,21 +54,27 @@ def build_pixel_loss(config: Config, method: type[Method]) -> PixelLossModule | 
         assert method.paper_loss is not None
         options = dict(method.paper_loss[1])
     else:
-        options = fuzzy_options(config.loss) if name == "fuzzy" else {}
+        options = pixel_options(config.loss, name)
     return PixelLossModule(PIXEL_LOSSES[name], options, config.loss.threshold)
 
 
 def idle_options(config: Config, method: type[Method]) -> list[str]:
-    """Settings of the fuzzy loss that were changed although another loss is used."""
-    if loss_name(config, method) == "fuzzy":
-        return []
+    """Settings of the pseudo-label loss that were changed although the loss that is used does not look at them."""
+    name, loss = loss_name(config, method), config.loss
+    used: set[str] = set()
+    if name is not None and loss.name != "paper":
+        used = set(PIXEL_OPTIONS[name])
+        if name in SET_LOSSES or (name == "hard" and loss.balance):
+            used.add("threshold")
+        elif name == "hard":
+            used = {"balance"}
     plain = LossConfig().model_dump(exclude={"name"})
-    return [f"loss.{key}" for key, value in plain.items() if getattr(config.loss, key) != value]
+    return [f"loss.{key}" for key, value in plain.items() if key not in used and getattr(loss, key) != value]
 
 
-def fuzzy_options(loss: LossConfig) -> dict[str, Any]:
-    """The options of the fuzzy loss, but for the threshold."""
-    return loss.model_dump(include={"weight", "a", "k_cap", "rule", "variant", "balance"})
+def pixel_options(loss: LossConfig, name: str) -> dict[str, Any]:
+    """The options that the loss of this name takes, but for the threshold."""
+    return loss.model_dump(include=set(PIXEL_OPTIONS[name]))
 
 
 def build_supervised_loss(settings: SupervisedConfig, classes: int) -> SupervisedLoss:

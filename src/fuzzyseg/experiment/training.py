@@ -20,6 +20,7 @@ from fuzzyseg.experiment.material import Material, build_loader, gather_material
 from fuzzyseg.experiment.record import hardware, result_of, same_split, sessions, without_files
 from fuzzyseg.experiment.scoring import Scoring
 from fuzzyseg.inference import save_model
+from fuzzyseg.losses import SET_LOSSES
 from fuzzyseg.methods import Method
 from fuzzyseg.ops import collective
 from fuzzyseg.run import environment
@@ -240,9 +241,10 @@ def _announce(
     say(f"method {config.method.name}, loss {shown}, {parameters / 1e6:.1f} M trainable parameters")
     idle = idle_options(config, type(method))
     if idle:
-        say(f"note: {', '.join(idle)} have no effect on this loss; --loss fuzzy uses them")
-    if name == "fuzzy" and len(material.dataset.classes) == 2:
-        say("two classes: every fuzzy set holds one class, so FPL is weighted cross entropy here")
+        say(f"note: {', '.join(idle)} have no effect on this loss (docs/losses.md says which loss uses what)")
+    if name in SET_LOSSES and len(material.dataset.classes) == 2:
+        what = "FPL" if name == "fuzzy" else f"the loss {name}"
+        say(f"two classes: every fuzzy set holds one class, so {what} is weighted cross entropy here")
     if state is not None:
         say(f"resuming at step {state['step']}")
 

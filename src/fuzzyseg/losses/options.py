@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 WeightKind = Literal["concave", "linear", "convex", "convex1", "none"]
 Rule = Literal["n-1", "n", "continuous"] | int
 Variant = Literal["paper", "official"]
 Reduction = Literal["mean", "none"]
+
+
+class SetOptions(TypedDict, total=False):
+    """The options of every loss over the fuzzy positive set, by the names of `fuzzy_positive_loss`."""
+
+    weight: WeightKind
+    a: float
+    k_cap: int | None
+    rule: Rule
+    variant: Variant
+    balance: bool
 
 
 def check_options(
