@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from fuzzyseg.config import Config, ConfigError, LossConfig, SupervisedConfig, describe, nearest
 from fuzzyseg.engine.optim import build_optimisers
-from fuzzyseg.losses import PIXEL_LOSSES, PIXEL_OPTIONS, SET_LOSSES, PixelLossModule, SupervisedLoss
+from fuzzyseg.losses import PIXEL_LOSSES, PIXEL_OPTIONS, SET_LOSSES, PixelLossModule, Policy, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Method, MethodConfig
 from fuzzyseg.networks import NetworkFactory, load_network, network_file
 
@@ -45,8 +45,8 @@ def loss_name(config: Config, method: type[Method]) -> str | None:
     return name
 
 
-def build_pixel_loss(config: Config, method: type[Method]) -> PixelLossModule | None:
-    """The pseudo-label loss, or None where the method uses none."""
+def build_pixel_loss(config: Config, method: type[Method], threshold: float | Policy) -> PixelLossModule | None:
+    """The pseudo-label loss, or None where the method uses none. threshold: T, or what sets it."""
     name = loss_name(config, method)
     if name is None:
         return None
@@ -55,7 +55,15 @@ def build_pixel_loss(config: Config, method: type[Method]) -> PixelLossModule | 
         options = dict(method.paper_loss[1])
     else:
         options = pixel_options(config.loss, name)
-    return PixelLossModule(PIXEL_LOSSES[name], options, config.loss.threshold)
+    return PixelLossModule(PIXEL_LOSSES[name], options, threshold)
+
+
+def uses_threshold(config: Config, method: type[Method]) -> bool:
+    """Whether T changes anything: for losses over a set, and for `hard` with the scale of one."""
+    name = loss_name(config, method)
+    if config.loss.name == "paper":
+        return False
+    return name in SET_LOSSES or (name == "hard" and config.loss.balance)
 
 
 def idle_options(config: Config, method: type[Method]) -> list[str]:
@@ -64,12 +72,12 @@ def idle_options(config: Config, method: type[Method]) -> list[str]:
     used: set[str] = set()
     if name is not None and loss.name != "paper":
         used = set(PIXEL_OPTIONS[name])
-        if name in SET_LOSSES or (name == "hard" and loss.balance):
-            used.add("threshold")
+        if uses_threshold(config, method):
+            used |= {"threshold", str(loss.threshold)}  # with the settings of the policy of that name
         elif name == "hard":
             used = {"balance"}
-    plain = LossConfig().model_dump(exclude={"name"})
-    return [f"loss.{key}" for key, value in plain.items() if key not in used and getattr(loss, key) != value]
+    plain, given = LossConfig().model_dump(exclude={"name"}), loss.model_dump()
+    return [f"loss.{key}" for key, value in plain.items() if key not in used and given[key] != value]
 
 
 def pixel_options(loss: LossConfig, name: str) -> dict[str, Any]:
@@ -151,14 +159,14 @@ class _OwnFactory:
             )
 
 
-def build_method(config: Config, facts: Facts, network: Network | None) -> Method:
-    """The method with its networks, on the CPU."""
+def build_method(config: Config, facts: Facts, network: Network | None, threshold: float | Policy) -> Method:
+    """The method with its networks, on the CPU. threshold: T, or what sets it."""
     chosen, own = choose_method(config)
     factory = build_network(config, facts.classes, chosen.learners, network)
     supervised = build_supervised_loss(config.supervised, facts.classes)
     if isinstance(config.loss.rule, int) and config.loss.rule >= facts.classes:
         raise ConfigError(f"loss.rule: found K = {config.loss.rule} for {facts.classes} classes; expected fewer")
-    method = chosen(factory, supervised, build_pixel_loss(config, chosen), own, facts)
+    method = chosen(factory, supervised, build_pixel_loss(config, chosen, threshold), own, facts)
     for built in method.networks():
         divisor = int(getattr(built, "divisor", 1))
         crop = config.train.crop

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from fuzzyseg.losses.adaptive import Adaptive, adaptive_threshold
 from fuzzyseg.losses.assignment import assign_fuzzy_positives, fuzzy_membership
 from fuzzyseg.losses.fuzzy import fuzzy_positive_loss
 from fuzzyseg.losses.module import FuzzyPositiveLoss, PixelFunction, PixelLossModule
 from fuzzyseg.losses.options import SetOptions
 from fuzzyseg.losses.pixel import PixelLoss, fuzzy, hard, soft, thresholded
+from fuzzyseg.losses.policy import Calibrated, Policy, Schedule
 from fuzzyseg.losses.reduction import masked_mean
 from fuzzyseg.losses.relatives import negative, partial
 from fuzzyseg.losses.score import positive_gradient_score
@@ -37,11 +39,16 @@ __all__ = [
     "PIXEL_LOSSES",
     "PIXEL_OPTIONS",
     "SET_LOSSES",
+    "Adaptive",
+    "Calibrated",
     "FuzzyPositiveLoss",
     "PixelFunction",
     "PixelLoss",
     "PixelLossModule",
+    "Policy",
+    "Schedule",
     "SupervisedLoss",
+    "adaptive_threshold",
     "assign_fuzzy_positives",
     "cross_entropy_map",
     "dice_loss",
