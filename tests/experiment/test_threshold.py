@@ -12,9 +12,11 @@ import fuzzyseg
 from experiment.tiny_data import settings, write_folder
 from fuzzyseg.analysis import fuzzy_coverage
 from fuzzyseg.config import ConfigError, validate
+from fuzzyseg.experiment.material import build_reader, gather_material
 from fuzzyseg.experiment.threshold import auto_threshold, threshold_of
-from fuzzyseg.losses import Adaptive, Calibrated, Schedule
+from fuzzyseg.losses import PIXEL_LOSSES, Adaptive, Calibrated, PixelLossModule, Schedule
 from fuzzyseg.methods import Facts
+from fuzzyseg.ops.resize import resize_logits
 from methods.tiny import TinyNetwork
 
 own = partial(TinyNetwork, classes=3)
@@ -129,8 +131,6 @@ def test_calibration_reaches_the_wanted_coverage(folder, tmp_path):
     )  # fmt: skip
     result = fuzzyseg.train(config, network=own, quiet=True).result
     model = fuzzyseg.load(tmp_path / "run", network=own)
-    from fuzzyseg.experiment.material import build_reader, gather_material  # what the run read
-
     ready = validate(config)
     material = gather_material(ready)
     reader, counts = build_reader(ready, material.dataset), []
@@ -147,6 +147,31 @@ def test_calibration_reaches_the_wanted_coverage(folder, tmp_path):
         counts.append(total.shares()["coverage"])
     assert counts[0] >= 0.7
     assert counts[1] < 0.7 or value == 0.5
+
+
+@pytest.mark.parametrize("policy", ["schedule", "adaptive"])
+def test_coverage_is_measured_at_the_threshold_of_the_loss(folder, tmp_path, policy):
+    """Not at the .9 of the default; per pixel under A-FPL, whose choice is made at the network's stride."""
+    loss = {"name": "fuzzy", "threshold": policy, "schedule": {"start": 0.5, "end": 0.4},
+            "adaptive": {"candidates": [0.4, 0.7, 0.99], "window": 3}}  # fmt: skip
+    result = fuzzyseg.train(settings(folder, tmp_path / "run", loss=loss), network=own, quiet=True).result
+    model, ready = fuzzyseg.load(tmp_path / "run", network=own), validate(settings(folder, tmp_path / "run"))
+    material = gather_material(ready)
+    reader, found = build_reader(ready, material.dataset), {}
+    for item in material.split.val:
+        image, mask = reader.read(item, with_mask=True)
+        logits = model.training_logits(image)[None]
+        cells = resize_logits(logits, (12, 16))
+        adaptive = PixelLossModule(PIXEL_LOSSES["fuzzy"], {}, Adaptive((0.4, 0.7, 0.99), 3))
+        for name, threshold in (
+            ("default", 0.9),
+            ("schedule", Schedule(0.5, 0.4).at(19, 20)),
+            ("adaptive", adaptive.thresholds(cells, (24, 32))),
+        ):
+            counts = fuzzy_coverage(logits, mask[None], threshold=threshold)
+            found[name] = counts if name not in found else found[name].plus(counts)
+    assert result["last"]["fuzzy"] == found[policy].shares()
+    assert result["last"]["fuzzy"] != found["default"].shares()
 
 
 @pytest.mark.parametrize("policy", ["schedule", "calibrated", "adaptive"])
