@@ -21,7 +21,7 @@ from fuzzyseg.data.classes import presence
 from fuzzyseg.data.formats import short
 from fuzzyseg.data.items import DataError, DataSet, Item
 
-__all__ = ["Policy", "Split", "labelled_order", "make_split", "parse_amount", "read_list", "shuffled"]
+__all__ = ["Policy", "Split", "hold_back", "labelled_order", "make_split", "parse_amount", "read_list", "shuffled"]
 
 Policy = Literal["cover", "random"]
 
@@ -251,3 +251,34 @@ def make_split(
         choose_best=bool(val_items) and not few,
         sentences=[said, f"{len(sources)} images are used without masks", val_said, *sentences],
     )
+
+
+def hold_back(split: Split, dataset: DataSet, count: int) -> tuple[Split, list[Item]]:
+    """The split with its last `count` labelled images used without masks, and these images with their masks.
+
+    The last ones, because the first cover the classes. Raises DataError unless at least one labelled image is left.
+    """
+    if not 0 < count < len(split.labelled):
+        raise DataError(
+            f"{dataset.root}: {count} of {len(split.labelled)} labelled images cannot be held back; expected at least "
+            "one that is held back and one that is trained on"
+        )
+    kept, held = split.labelled[:-count], split.labelled[-count:]
+    names = {item.name for item in held}
+    bare = names | {item.name for item in split.unlabelled}
+    uncovered, sentences = split.uncovered, []
+    if split.policy != "random":
+        present = presence(kept, classes=len(dataset.classes), ignore_index=dataset.ignore_index)
+        uncovered = [name for index, name in enumerate(dataset.classes) if not present[:, index].any()]
+        lost = [name for name in uncovered if name not in split.uncovered]
+        sentences = [f"in no labelled image that is trained on: {', '.join(lost)}"] if lost else []
+    said = f"{count} of the {len(split.labelled)} labelled images are held back, and used without masks"
+    left = replace(
+        split,
+        labelled=kept,
+        unlabelled=_without_mask([item for item in split.all_ if item.name in bare]),
+        all_=[replace(item, mask=None) if item.name in names else item for item in split.all_],
+        uncovered=uncovered,
+        sentences=[*split.sentences, said, *sentences],
+    )
+    return left, held

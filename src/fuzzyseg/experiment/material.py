@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -30,6 +30,8 @@ class Material:
     split: Split
     mean: list[float]
     std: list[float]
+    held_back: list[Item] = field(default_factory=list)
+    """Labelled images that are not trained on, but used to choose a setting."""
 
     @property
     def sources(self) -> dict[str, list[Item]]:
