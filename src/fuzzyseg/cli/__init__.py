@@ -13,6 +13,7 @@ from fuzzyseg.cli.errors import Verbs
 from fuzzyseg.cli.evaluate import evaluate
 from fuzzyseg.cli.methods import methods
 from fuzzyseg.cli.predict import predict
+from fuzzyseg.cli.split import split
 from fuzzyseg.cli.sweep import sweep
 from fuzzyseg.cli.train import train
 
@@ -48,6 +49,7 @@ def _general(
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(split)
 app.command()(sweep)
 app.command()(compare)
 app.command()(methods)

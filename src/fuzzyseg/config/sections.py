@@ -51,6 +51,9 @@ class DataConfig(Section):
     val: str | None = Field(
         None, description="Validation: fraction (0.2), count, list file or folder name; None: as found."
     )
+    group: str | None = Field(
+        None, description="Images that a split keeps together: folder, prefix, or a regular expression on the name."
+    )
     unlabelled: Literal["rest", "all"] = Field(
         "rest", description="Unlabelled source: the other images, or all images."
     )

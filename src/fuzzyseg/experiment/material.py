@@ -56,7 +56,13 @@ def gather_material(config: Config, *, own_network: bool = False) -> Material:
         raise DataError(f"{dataset.root}: found {len(dataset.classes)} class; segmentation needs at least 2")
     seed = config.seed if data.split_seed is None else data.split_seed
     split = make_split(
-        dataset, labelled=data.labelled, val=data.val, seed=seed, policy=data.policy, unlabelled=data.unlabelled
+        dataset,
+        labelled=data.labelled,
+        val=data.val,
+        seed=seed,
+        policy=data.policy,
+        unlabelled=data.unlabelled,
+        group=data.group,
     )
     check_sizes([*split.labelled, *split.val])
     mean, std = input_statistics(config, own_network=own_network)
