@@ -219,10 +219,9 @@ def make_split(
     labelled: count, fraction of the training images that have masks (after holding out), or list file; None: all. val:
     fraction, count, list file, `val`, `test` or `none`; None: the val folder, or else a fifth of the training images
     with masks. Validation images are taken out before the labelled ones are chosen, and are in no training list. policy
-    cover reads the masks that can be chosen, once (promise 10); random reads none. unlabelled: the training images that
-    are not labelled, or all. group: images that stay together (`group_keys`); whole groups are taken until the number is
-    reached. min_best: with fewer labelled images, and validation images held out, no best checkpoint is to be chosen.
-    Raises DataError.
+    cover reads the masks that can be chosen, once (promise 10); random reads none. unlabelled: images that are not
+    labelled, or all. group: images that stay together (`group_keys`); whole groups are taken until the number is there.
+    min_best: with fewer labelled images, and some held out, no best checkpoint is chosen. Raises DataError.
     """
     if policy not in ("cover", "random"):
         raise DataError(f"found the policy {policy!r}; expected cover or random")
@@ -246,12 +245,11 @@ def make_split(
         chosen, uncovered, sentences = _choose(dataset, named or left, None, seed, policy)
         said = f"{len(chosen)} labelled images, " + (f"as listed in {wanted}" if wanted else "all that have masks")
     names = {item.name for item in chosen}
-    rest = [item for item in train if item.name not in names]
+    sources = [item for item in train if unlabelled == "all" or item.name not in names]
     held_out = len(train) < len(dataset.train)
     few = held_out and len(chosen) < min_best
     if few:
         sentences.append(f"fewer than {min_best} labelled images: no best checkpoint is chosen, the last one counts")
-    sources = train if unlabelled == "all" else rest
     return Split(
         labelled=chosen,
         unlabelled=_without_mask(sources),
