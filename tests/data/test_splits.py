@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fuzzyseg.data import DataError, Item, read_dataset
-from fuzzyseg.data import classes as classes_module
+from fuzzyseg.data import labels as labels_module
 from fuzzyseg.data.classes import presence
 from fuzzyseg.data.splits import hold_back, labelled_order, make_split, parse_amount, shuffled
 
@@ -227,8 +227,8 @@ def test_classes_that_cannot_be_covered_are_listed(tmp_path):
 def test_random_policy_reads_no_mask_and_cover_reads_each_once(tmp_path, monkeypatch):
     data = make(tmp_path)
     read = []
-    real = classes_module.read_mask
-    monkeypatch.setattr(classes_module, "read_mask", lambda path: (read.append(path), real(path))[1])
+    real = labels_module.read_mask
+    monkeypatch.setattr(labels_module, "read_mask", lambda path: (read.append(path), real(path))[1])
     split = make_split(data, labelled="4", policy="random")
     assert (read, split.uncovered, split.policy) == ([], [], "random")
     make_split(data, labelled="4", policy="cover")

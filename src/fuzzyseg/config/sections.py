@@ -36,12 +36,18 @@ class DataConfig(Section):
 
     root: str | None = Field(None, description="Folder with the images (and masks); its layout is recognised.")
     layout: str = Field("auto", description="Name of a layout, or auto.")
+    more: list[str] | None = Field(None, description="Further folders with images and masks of the same classes.")
+    unlabelled_from: list[str] | None = Field(
+        None, description="Further images without masks: folders or quoted patterns; their masks are never looked for."
+    )
     classes: list[str] | None = Field(
         None, description="Class names in index order; found from the masks if not given."
     )
     ignore_index: int | None = Field(None, ge=0, description="Mask value that is no class; dataset.yaml's or 255.")
     image_size: Size | None = Field(None, description="HxW to resize to on reading; None: the files' size.")
-    labelled: str | None = Field(None, description="Count, fraction (1/8) or list file of labelled images; None: all.")
+    labelled: str | None = Field(
+        None, description="Labelled images: count, fraction (1/8), list file, or every:N (each Nth by name); None: all."
+    )
     split_seed: int | None = Field(
         None, description="Seed of the labelled order and of the held-out images; None: seed."
     )
@@ -62,6 +68,11 @@ class DataConfig(Section):
     cache_mib: int = Field(1024, ge=0, description="Memory for decoded images in each reading process; 0: none.")
 
     _size = field_validator("image_size", mode="before")(parse_size)
+
+    @field_validator("more", "unlabelled_from", mode="before")
+    @classmethod
+    def _places(cls, value: Any) -> Any:
+        return [part for part in value.split(",") if part] if isinstance(value, str) else value
 
     @field_validator("labelled", "val", mode="before")
     @classmethod

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.amounts import parse_amount, read_list
+from fuzzyseg.data.amounts import parse_amount, parse_every, read_list
 from fuzzyseg.data.classes import presence
 from fuzzyseg.data.formats import short
 from fuzzyseg.data.grouping import Groups
@@ -179,6 +179,8 @@ def _wanted(dataset: DataSet, pool: list[Item], labelled: str | None) -> tuple[i
             f"{dataset.root}: none of {len(dataset.train)} training images has a mask; expected at least one: put "
             "index masks of the same names into the mask folder"
         )
+    if labelled is not None and (step := parse_every(labelled)) is not None:
+        return Path(labelled), sorted(pool, key=lambda item: item.name)[::step]
     wanted = None if labelled is None else parse_amount(labelled, len(pool), "training images with masks")
     if not isinstance(wanted, Path):
         return wanted, []
@@ -214,14 +216,14 @@ def make_split(
     group: str | None = None,
     min_best: int = 10,
 ) -> Split:
-    """Splits a data set's images; the same arguments give the same lists everywhere.
+    """Splits a data set's images; the same arguments give the same lists everywhere. Raises DataError.
 
-    labelled: count, fraction of the training images that have masks (after holding out), or list file; None: all. val:
-    fraction, count, list file, `val`, `test` or `none`; None: the val folder, or else a fifth of the training images
-    with masks. Validation images are taken out before the labelled ones are chosen, and are in no training list. policy
-    cover reads the masks that can be chosen, once (promise 10); random reads none. unlabelled: images that are not
-    labelled, or all. group: images that stay together (`group_keys`); whole groups are taken until the number is there.
-    min_best: with fewer labelled images, and some held out, no best checkpoint is chosen. Raises DataError.
+    labelled: count, fraction of the training images that have masks (after holding out), list file, every:N (each Nth of
+    those by name, from the first); None: all. val: fraction, count, list file, `val`, `test` or `none`; None: the val
+    folder, or a fifth of the training images with masks. Validation images are taken out before the labelled ones are
+    chosen, and are in no training list. policy cover reads the masks that can be chosen, once (promise 10), random none.
+    unlabelled: images that are not labelled, or all. group: images that stay together (`group_keys`): whole groups are
+    taken until the number is there. min_best: with fewer labelled images and some held out no best one is chosen.
     """
     if policy not in ("cover", "random"):
         raise DataError(f"found the policy {policy!r}; expected cover or random")
@@ -243,7 +245,7 @@ def make_split(
         said = f"{len(chosen)} of {len(left)} training images with masks are labelled (policy {policy}, seed {seed})"
     else:
         chosen, uncovered, sentences = _choose(dataset, named or left, None, seed, policy)
-        said = f"{len(chosen)} labelled images, " + (f"as listed in {wanted}" if wanted else "all that have masks")
+        said = f"{len(chosen)} labelled images, " + (f"by {wanted}" if wanted else "all that have masks")
     names = {item.name for item in chosen}
     sources = [item for item in train if unlabelled == "all" or item.name not in names]
     held_out = len(train) < len(dataset.train)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from fuzzyseg.config import Config, ConfigError
-from fuzzyseg.data import DataError, DataSet, Item, Reader, read_dataset
+from fuzzyseg.data import DataError, DataSet, Item, Reader, gather, read_dataset
 from fuzzyseg.data.formats import file_size
 from fuzzyseg.data.reader import check_sizes
 from fuzzyseg.data.splits import Split, make_split
@@ -51,7 +51,13 @@ def gather_material(config: Config, *, own_network: bool = False) -> Material:
     data = config.data
     if data.root is None:
         raise ConfigError("--data: not given; name the folder with your images (see `fuzzyseg train --help`)")
-    dataset = read_dataset(data.root, layout=data.layout, classes=data.classes, ignore_index=data.ignore_index)
+    dataset = gather(
+        read_dataset(data.root, layout=data.layout, classes=data.classes, ignore_index=data.ignore_index),
+        more=data.more,
+        unlabelled=data.unlabelled_from,
+        classes=data.classes,
+        ignore_index=data.ignore_index,
+    )
     if len(dataset.classes) < 2:
         raise DataError(f"{dataset.root}: found {len(dataset.classes)} class; segmentation needs at least 2")
     seed = config.seed if data.split_seed is None else data.split_seed
