@@ -14,7 +14,10 @@ from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Progress
 from methods.tiny import TinyNetwork, make_batch
 
-VARIANTS = {"cps": [{"cutmix": True}, {"cutmix": False}]}
+VARIANTS = {
+    "cps": [{"cutmix": True}, {"cutmix": False}],
+    "mean_teacher": [{"preset": "torchsemiseg"}, {"preset": "pixelssl"}],
+}
 CASES = [
     (name, loss, options)
     for name, method in METHODS.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fuzzyseg.losses.consistency import js_divergence, kl_divergence, squared_error
 from fuzzyseg.losses.fuzzy import (
     assign_fuzzy_positives,
     fuzzy_positive_loss,
@@ -29,8 +30,11 @@ __all__ = [
     "dice_loss",
     "fuzzy_positive_loss",
     "fuzzy_positive_weight",
+    "js_divergence",
+    "kl_divergence",
     "masked_mean",
     "ohem_keep",
     "positive_gradient_score",
+    "squared_error",
     "weight_curve",
 ]

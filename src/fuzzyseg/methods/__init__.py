@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Progress, Role, Step
 from fuzzyseg.methods.cps import CPS
+from fuzzyseg.methods.mean_teacher import MeanTeacher
 from fuzzyseg.methods.supervised import Supervised
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
     "cps": CPS,
+    "mean_teacher": MeanTeacher,
 }
 
-__all__ = ["CPS", "METHODS", "Facts", "Method", "MethodConfig", "Progress", "Role", "Step", "Supervised"]
+__all__ = [
+    "CPS",
+    "METHODS",
+    "Facts",
+    "MeanTeacher",
+    "Method",
+    "MethodConfig",
+    "Progress",
+    "Role",
+    "Step",
+    "Supervised",
+]
