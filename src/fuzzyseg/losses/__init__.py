@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzzyseg.losses.consistency import js_divergence, kl_divergence, squared_error
+from fuzzyseg.losses.consistency import confidence_map, js_divergence, kl_divergence, squared_error
 from fuzzyseg.losses.fuzzy import (
     assign_fuzzy_positives,
     fuzzy_positive_loss,
@@ -26,6 +26,7 @@ __all__ = [
     "PixelLossModule",
     "SupervisedLoss",
     "assign_fuzzy_positives",
+    "confidence_map",
     "cross_entropy_map",
     "dice_loss",
     "fuzzy_positive_loss",

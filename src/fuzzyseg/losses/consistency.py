@@ -75,3 +75,10 @@ def _map(
         with torch.no_grad():
             target = at_size(teacher, size)
         return torch.where(valid > 0, distance(student, target), 0)
+
+
+def confidence_map(teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
+    """The teacher's largest probability at each pixel of `size`: (B,H,W), without gradient."""
+    device = teacher.a.device if isinstance(teacher, Mixed) else teacher.device
+    with torch.no_grad(), full_precision(device):
+        return torch.softmax(at_size(teacher, size), 1).amax(1)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Progress, Role, Step
 from fuzzyseg.methods.cps import CPS
+from fuzzyseg.methods.cutmix_seg import CutMixSeg
 from fuzzyseg.methods.mean_teacher import MeanTeacher
 from fuzzyseg.methods.supervised import Supervised
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
     "cps": CPS,
+    "cutmix_seg": CutMixSeg,
     "mean_teacher": MeanTeacher,
 }
 
 __all__ = [
     "CPS",
     "METHODS",
+    "CutMixSeg",
     "Facts",
     "MeanTeacher",
     "Method",
