@@ -17,6 +17,7 @@ from methods.tiny import TinyNetwork, make_batch
 VARIANTS = {
     "cps": [{"cutmix": True}, {"cutmix": False}],
     "cutmix_seg": [{"threshold": 0.0}, {"per_pixel": True, "threshold": 0.3}, {"confidence": "drop", "colour": True}],
+    "fixmatch": [{"threshold": 0.3}, {"teacher": "ema", "confidence": "drop"}],
     "mean_teacher": [{"preset": "torchsemiseg"}, {"preset": "pixelssl"}],
 }
 CASES = [

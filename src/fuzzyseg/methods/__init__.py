@@ -5,6 +5,7 @@ from __future__ import annotations
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Progress, Role, Step
 from fuzzyseg.methods.cps import CPS
 from fuzzyseg.methods.cutmix_seg import CutMixSeg
+from fuzzyseg.methods.fixmatch import FixMatch
 from fuzzyseg.methods.mean_teacher import MeanTeacher
 from fuzzyseg.methods.supervised import Supervised
 
@@ -12,6 +13,7 @@ METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
     "cps": CPS,
     "cutmix_seg": CutMixSeg,
+    "fixmatch": FixMatch,
     "mean_teacher": MeanTeacher,
 }
 
@@ -20,6 +22,7 @@ __all__ = [
     "METHODS",
     "CutMixSeg",
     "Facts",
+    "FixMatch",
     "MeanTeacher",
     "Method",
     "MethodConfig",
