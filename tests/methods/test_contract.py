@@ -19,6 +19,7 @@ VARIANTS = {
     "cutmix_seg": [{"threshold": 0.0}, {"per_pixel": True, "threshold": 0.3}, {"confidence": "drop", "colour": True}],
     "fixmatch": [{"threshold": 0.3}, {"teacher": "ema", "confidence": "drop"}],
     "mean_teacher": [{"preset": "torchsemiseg"}, {"preset": "pixelssl"}],
+    "unimatch": [{"threshold": 0.3}],
 }
 CASES = [
     (name, loss, options)

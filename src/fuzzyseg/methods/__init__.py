@@ -8,6 +8,7 @@ from fuzzyseg.methods.cutmix_seg import CutMixSeg
 from fuzzyseg.methods.fixmatch import FixMatch
 from fuzzyseg.methods.mean_teacher import MeanTeacher
 from fuzzyseg.methods.supervised import Supervised
+from fuzzyseg.methods.unimatch import UniMatch
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
@@ -15,6 +16,7 @@ METHODS: dict[str, type[Method]] = {
     "cutmix_seg": CutMixSeg,
     "fixmatch": FixMatch,
     "mean_teacher": MeanTeacher,
+    "unimatch": UniMatch,
 }
 
 __all__ = [
@@ -30,4 +32,5 @@ __all__ = [
     "Role",
     "Step",
     "Supervised",
+    "UniMatch",
 ]
