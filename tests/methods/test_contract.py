@@ -14,7 +14,13 @@ from fuzzyseg.losses import PIXEL_LOSSES, SET_LOSSES, PixelLossModule, Supervise
 from fuzzyseg.methods import METHODS, Facts, Progress
 from methods.tiny import TinyNetwork, make_batch
 
-VARIANTS = {"cps": [{"cutmix": True}, {"cutmix": False}]}
+VARIANTS = {
+    "cps": [{"cutmix": True}, {"cutmix": False}],
+    "cutmix_seg": [{"threshold": 0.0}, {"per_pixel": True, "threshold": 0.3}, {"confidence": "drop", "colour": True}],
+    "fixmatch": [{"threshold": 0.3}, {"teacher": "ema", "confidence": "drop"}],
+    "mean_teacher": [{"preset": "torchsemiseg"}, {"preset": "pixelssl"}],
+    "unimatch": [{"threshold": 0.3}],
+}
 CASES = [
     (name, loss, options)
     for name, method in METHODS.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fuzzyseg.losses.adaptive import Adaptive, adaptive_threshold
 from fuzzyseg.losses.assignment import assign_fuzzy_positives, fuzzy_membership
+from fuzzyseg.losses.consistency import confidence_map, js_divergence, kl_divergence, squared_error
 from fuzzyseg.losses.fuzzy import fuzzy_positive_loss
 from fuzzyseg.losses.module import FuzzyPositiveLoss, PixelFunction, PixelLossModule
 from fuzzyseg.losses.options import SetOptions
@@ -50,13 +51,17 @@ __all__ = [
     "SupervisedLoss",
     "adaptive_threshold",
     "assign_fuzzy_positives",
+    "confidence_map",
     "cross_entropy_map",
     "dice_loss",
     "fuzzy_membership",
     "fuzzy_positive_loss",
     "fuzzy_positive_weight",
+    "js_divergence",
+    "kl_divergence",
     "masked_mean",
     "ohem_keep",
     "positive_gradient_score",
+    "squared_error",
     "weight_curve",
 ]
