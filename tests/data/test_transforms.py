@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from fuzzyseg.data.transforms import Geometry, make_sample
-from fuzzyseg.data.views import CropPair, Weak, WeakStrong
+from fuzzyseg.data.views import CropPair, Weak, WeakStrong, normalised
 
 PLAIN = WeakStrong(strong=2, jitter_probability=0, grey_probability=0, blur_probability=0)
 STEP = 4  # grey levels from one pixel to the next, so that a fraction of a pixel shows
@@ -37,7 +37,18 @@ def draw(view, image, mask=None, *, seed=0, jitter=0.0, mean=0.0, std=1 / 255, *
     geometry = {"crop": (24, 20), "scale": (0.5, 2.0), "flip": 0.5, "vertical_flip": 0.5} | geometry
     channels = image.shape[0]
     means, stds = [mean] * channels, [std] * channels
-    return make_sample(view, image, mask, geometry=Geometry(**geometry), jitter=jitter, mean=means, std=stds, seed=seed)
+    sample = make_sample(view, image, mask, geometry=Geometry(**geometry), jitter=jitter, seed=seed)
+    return finished(sample, means, stds)
+
+
+def finished(sample, mean, std):
+    """What a batch does to its samples at the end."""
+    mean, std = torch.tensor(mean), torch.tensor(std)
+    valid = {"image": sample["valid"], "strong": sample["valid"], "pair_image": sample.get("pair_valid")}
+    for key in valid.keys() & sample.keys():
+        images = sample[key] if key == "strong" else sample[key].unsqueeze(0)
+        sample[key] = normalised(images, valid[key].expand(len(images), -1, -1), mean, std).view_as(sample[key])
+    return sample | ({"mask": sample["mask"].long()} if "mask" in sample else {})
 
 
 def shown(sample, key):
@@ -165,9 +176,9 @@ def test_padding_stays_zero_under_strong_colours():
 def test_normalisation_is_per_channel():
     image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1).expand(3, 8, 8)
     geometry = Geometry(crop=(4, 4), scale=(1, 1), flip=0)
-    each = make_sample(
-        Weak(), image, None, geometry=geometry, jitter=0, mean=[0.1, 0.2, 0.3], std=[1.0, 2.0, 4.0], seed=3
-    )
+    each = make_sample(Weak(), image, None, geometry=geometry, jitter=0, seed=3)
+    assert each["image"].dtype == torch.uint8
+    each = finished(each, [0.1, 0.2, 0.3], [1.0, 2.0, 4.0])
     expected = (torch.tensor([10, 20, 30]) / 255 - torch.tensor([0.1, 0.2, 0.3])) / torch.tensor([1.0, 2.0, 4.0])
     assert torch.allclose(each["image"], expected.view(3, 1, 1).expand(3, 4, 4))
     assert "mask" not in each
@@ -250,7 +261,7 @@ def test_strong_views_differ_in_colour_but_not_in_place():
 
 def test_grey_hue_saturation_and_blur_do_what_they_say():
     off = {"jitter_probability": 0, "grey_probability": 0, "blur_probability": 0, "strong": 1}
-    image, still = noise(30, 30), {"scale": (1, 1), "crop": (30, 30), "flip": 0, "vertical_flip": 0}
+    image, still = noise(30, 30), {"scale": (1, 1), "crop": (30, 30), "flip": 0, "vertical_flip": 0, "seed": 2}
     grey = draw(WeakStrong(**off | {"grey_probability": 1}), image, **still)["strong"][0]
     assert torch.equal(grey[0], grey[1])
     assert torch.equal(grey[0], grey[2])
@@ -332,9 +343,8 @@ def test_the_input_is_left_alone():
 
 
 def test_statistics_must_fit_the_channels():
-    geometry = Geometry(crop=(4, 4), scale=(1, 1), flip=0)
     with pytest.raises(ValueError, match="found 3 means"):
-        make_sample(Weak(), noise(8, 8, 1), None, geometry=geometry, jitter=0, mean=[0.5] * 3, std=[0.5] * 3, seed=0)
+        normalised(noise(8, 8, 1).unsqueeze(0), torch.ones(1, 8, 8).bool(), torch.ones(3), torch.ones(3))
 
 
 @pytest.mark.parametrize("scale", [(2.0, 0.5), (0.0, 1.0), (-1.0, 1.0)])

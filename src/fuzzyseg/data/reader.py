@@ -81,7 +81,7 @@ class Reader:
         self._cache = _Cache(self.cache_bytes)
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor, Tensor | None]:
-        """Image uint8 (C,H,W) and, only if asked for, mask uint8 (H,W) with 255 for void; else no mask file is opened.
+        """Image uint8 (C,H,W), and only if asked for, mask uint8 (H,W) with 255 for void; else no mask file is opened.
 
         The image is resized bilinearly with antialiasing, the mask by nearest neighbour. The tensors are the caller's
         own: writing into them never changes the cache. Raises DataError naming the file.
@@ -116,7 +116,7 @@ class Reader:
                 array.squeeze(2) if self.channels == 1 else array, self.image_size, Image.Resampling.BILINEAR
             )
             array = array.reshape(*array.shape[:2], self.channels)
-        return _Entry(np.ascontiguousarray(array.transpose(2, 0, 1)), original)
+        return _Entry(np.ascontiguousarray(array), original)
 
     def _load_mask(self, item: Item) -> _Entry:
         array = training_labels(item, classes=self.classes, ignore_index=self.ignore_index)
@@ -127,7 +127,8 @@ class Reader:
 
     def _tensor(self, entry: _Entry) -> Tensor:
         # An array that the cache may hold must not be shared with anyone who may write into it.
-        return torch.from_numpy(entry.array.copy() if self.cache_bytes else entry.array)
+        values = torch.from_numpy(entry.array.copy() if self.cache_bytes else entry.array)
+        return values.movedim(-1, 0) if values.dim() == 3 else values
 
 
 def check_sizes(items: Sequence[Item]) -> None:

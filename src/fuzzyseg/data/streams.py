@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from fuzzyseg.data.draws import PUBLISH_DELAY, Draw, Draws, derangement, draw_seed, index_at, permutation
 from fuzzyseg.data.items import DataError, Item
-from fuzzyseg.data.transforms import Geometry, make_sample
+from fuzzyseg.data.transforms import Geometry, make_sample, stacked
 from fuzzyseg.data.views import Batch, Stream
 
 __all__ = ["PUBLISH_DELAY", "Draw", "Draws", "Loader", "derangement", "draw_seed", "index_at", "permutation"]
@@ -83,7 +83,7 @@ class _Samples(Dataset[dict[str, Tensor] | _Failure]):
                 samples = [self._sample(task.stream, draw) for draw in task.draws]
         except DataError as error:
             return _Failure(str(error))
-        return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+        return {key: stacked([sample[key] for sample in samples]) for key in samples[0]}
 
     def _sample(self, stream: str, draw: Draw) -> dict[str, Tensor]:
         spec = self.streams[stream]
@@ -147,7 +147,8 @@ class Loader:
             )
         self._tasks_per_step = accumulate * len(streams)
         self._workers = min(workers, self._most_ahead)
-        options = {"geometry": geometry, "jitter": jitter, "mean": tuple(mean), "std": tuple(std)}
+        options = {"geometry": geometry, "jitter": jitter}
+        self._statistics = (torch.tensor(list(mean)), torch.tensor(list(std)))
         self._draws = Draws(streams, {name: len(items) for name, items in sources.items()}, batch, seed)
         self._samples = _Samples(streams, sources, reader, options, self._workers)
         self._streams = list(streams)
@@ -261,6 +262,7 @@ class Loader:
             pair=pair,
             boxes=content.get("boxes"),
             flips=content.get("flips"),
+            statistics=self._statistics,
         )
 
 

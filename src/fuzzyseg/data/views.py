@@ -65,6 +65,8 @@ class Batch:
     on padding. mask (B,H,W) int64 with 255 for void, or None (unlabelled). index (B,) place in its source. name: B file
     stems. seed (B,) int64, the sample's own. drawn_for (B,) the class it was drawn for, -1 for none. pair, boxes,
     flips: only from `CropPair`: (image, valid) of the second crop; (B,2,4) y0,x0,y1,x1 before flipping; (B,2) bool.
+    statistics: mean and standard deviation, (C,) each, for images in [0, 1]: the images are still uint8, as they were
+    read, and the mask too; `to` makes of them what a method gets. None: that is done.
     """
 
     image: Tensor
@@ -78,6 +80,7 @@ class Batch:
     pair: tuple[Tensor, Tensor] | None = None
     boxes: Tensor | None = None
     flips: Tensor | None = None
+    statistics: tuple[Tensor, Tensor] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -85,18 +88,41 @@ class Batch:
         return int(self.image.shape[-2]), int(self.image.shape[-1])
 
     def to(self, device: torch.device, channels_last: bool = False) -> Batch:
-        """The same batch on `device` but for the seeds; images in channels-last memory order if asked."""
-
-        def move(value: Tensor) -> Tensor:
-            if channels_last and value.dim() == 4 and value.is_floating_point():
-                return value.to(device, non_blocking=True, memory_format=torch.channels_last)
-            return value.to(device, non_blocking=True)
+        """The batch on `device` but for the seeds, images normalised, in channels-last memory order if asked."""
 
         def apply(value: object) -> object:
             if isinstance(value, tuple):
                 return tuple(apply(part) for part in value)
-            return move(value) if isinstance(value, Tensor) else value
+            return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
         # what is drawn from a seed is drawn on the CPU: reading it back would make a GPU wait
         moved = {f.name: apply(getattr(self, f.name)) for f in fields(self) if f.name != "seed"}
-        return replace(self, **moved)  # type: ignore[arg-type]
+        batch = replace(self, **moved)  # type: ignore[arg-type]
+        form = torch.channels_last if channels_last else torch.contiguous_format
+
+        def image(values: Tensor, valid: Tensor) -> Tensor:
+            if batch.statistics is not None:
+                values = normalised(values, valid, *batch.statistics)
+            return values.contiguous(memory_format=form)
+
+        return replace(
+            batch,
+            image=image(batch.image, batch.valid),
+            strong=tuple(image(each, batch.valid) for each in batch.strong),
+            pair=None if batch.pair is None else (image(*batch.pair), batch.pair[1]),
+            mask=None if batch.mask is None else batch.mask.long(),
+            statistics=None,
+        )
+
+
+def normalised(image: Tensor, valid: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(image / 255 - mean) / std, 0 where not valid. image (B,C,H,W) uint8; valid (B,H,W) bool; mean, std (C,).
+
+    Raises ValueError where mean and std do not fit the channels.
+    """
+    if not len(mean) == len(std) == image.shape[1]:
+        raise ValueError(
+            f"found {len(mean)} means, {len(std)} deviations, {image.shape[1]} channels; expected one a channel"
+        )
+    scale, shift = (1 / (255 * std)).view(-1, 1, 1), (mean / std).view(-1, 1, 1)
+    return image.float().mul_(scale).sub_(shift).masked_fill_(~valid.unsqueeze(1), 0)
