@@ -342,6 +342,20 @@ def test_the_input_is_left_alone():
     assert torch.equal(mask, copies[1])
 
 
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("together", [True, False])
+def test_normalisation_in_any_memory_order(channels, together):
+    image = torch.stack([noise(6, 7, channels, seed) for seed in range(2)])
+    valid = torch.ones(2, 6, 7, dtype=torch.bool)
+    valid[1, 4:] = False
+    mean, std = 0.1 + torch.arange(channels) / 10, 0.2 + torch.arange(channels) / 10
+    expected = (image.double() / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1) * valid.unsqueeze(1)
+    form = torch.channels_last if together else torch.contiguous_format
+    found = normalised(image.contiguous(memory_format=form), valid, mean, std)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6)
+    assert (found[1, :, 4:] == 0).all()
+
+
 def test_statistics_must_fit_the_channels():
     with pytest.raises(ValueError, match="found 3 means"):
         normalised(noise(8, 8, 1).unsqueeze(0), torch.ones(1, 8, 8).bool(), torch.ones(3), torch.ones(3))

@@ -124,5 +124,18 @@ def normalised(image: Tensor, valid: Tensor, mean: Tensor, std: Tensor) -> Tenso
         raise ValueError(
             f"found {len(mean)} means, {len(std)} deviations, {image.shape[1]} channels; expected one a channel"
         )
-    scale, shift = (1 / (255 * std)).view(-1, 1, 1), (mean / std).view(-1, 1, 1)
-    return image.float().mul_(scale).sub_(shift).masked_fill_(~valid.unsqueeze(1), 0)
+    batch, channels, height, width = image.shape
+    scale, shift = 1 / (255 * std), -mean / std
+    together = channels > 1 and image.is_contiguous(memory_format=torch.channels_last)
+    if together:  # rows of pixels with all their bands: long vectors, where bands alone would be short ones
+        rows = image.movedim(1, -1).reshape(batch * height, width * channels).float()
+        rows = torch.addcmul(shift.repeat(width), rows, scale.repeat(width), out=rows)
+        result = rows.view(batch, height, width, channels).movedim(-1, 1)
+    else:
+        result = torch.addcmul(shift.view(-1, 1, 1), image.float(), scale.view(-1, 1, 1))
+    if result.device.type != "cpu":  # to look whether there is padding would make it wait
+        return result.masked_fill_(~valid.unsqueeze(1), 0)
+    for padded, seen in zip(result, valid, strict=True):
+        if not seen.all():
+            padded.masked_fill_(~seen, 0)
+    return result

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data import DataError, DataSet, Item, Reader, gather, read_dataset
+from fuzzyseg.data.cache import default_folder
 from fuzzyseg.data.formats import file_size
 from fuzzyseg.data.reader import check_sizes
 from fuzzyseg.data.splits import Split, make_split
@@ -123,12 +125,14 @@ def input_statistics(config: Config, *, own_network: bool = False) -> tuple[list
 
 def build_reader(config: Config, dataset: DataSet) -> Reader:
     """How items are read at the training scale."""
+    data = config.data
     return Reader(
         channels=config.network.channels,
         classes=len(dataset.classes),
         ignore_index=dataset.ignore_index,
-        image_size=config.data.image_size,
-        cache_bytes=config.data.cache_mib * 2**20,
+        image_size=data.image_size,
+        cache_bytes=0 if data.cache == "none" else data.cache_mib * 2**20,
+        cache_dir=None if data.cache != "disk" else Path(data.cache_dir) if data.cache_dir else default_folder(),
     )
 
 

@@ -46,6 +46,9 @@ from fuzzyseg.run.progress import Display
 from fuzzyseg.run.tensorboard import TensorBoard
 
 RESUMABLE = {
+    "data.cache",
+    "data.cache_mib",
+    "data.cache_dir",
     "train.steps",
     "train.stop_at",
     "train.workers",
