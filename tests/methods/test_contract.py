@@ -14,7 +14,15 @@ from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Progress
 from methods.tiny import TinyNetwork, make_batch
 
-VARIANTS = {"cps": [{"cutmix": True}, {"cutmix": False}]}
+SMALL_BANKS = {"bank": (16, 24), "width": 8, "anchors": 8, "negatives": 4, "anchor_confidence": 0.1}
+VARIANTS = {
+    "cps": [{"cutmix": True}, {"cutmix": False}],
+    "u2pl": [SMALL_BANKS, SMALL_BANKS | {"confidence": "drop", "auxiliary_weight": 0.4}],
+}
+NOT_THE_SUM_OF_ITS_PARTS = {
+    "u2pl": "a micro-batch has percentiles, prototypes and partners of its own, and fills the banks for the next",
+}
+"""Methods for which micro-batches do not equal one batch, and why."""
 CASES = [
     (name, loss, options)
     for name, method in METHODS.items()
@@ -148,6 +156,8 @@ def test_no_device_is_assumed(name, loss, options):
 
 @every_case
 def test_micro_batches_of_equal_valid_pixels_equal_one_batch(name, loss, options):
+    if name in NOT_THE_SUM_OF_ITS_PARTS:
+        pytest.skip(NOT_THE_SUM_OF_ITS_PARTS[name])
     method = build(name, loss, options, norm="group")
     whole = batches(method, count=4)
     for samples in whole.values():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fuzzyseg.networks import build_network
-from fuzzyseg.networks.heads import check_stages, convolutional_head, projector, stage
+from fuzzyseg.networks.heads import check_stages, convolutional_head, projector, run_stages, stage
 
 
 def test_a_projector_works_cell_by_cell():
@@ -37,10 +37,13 @@ def test_the_coarsest_stage_of_any_encoder_has_the_channels_that_it_tells():
     for arch, encoder in (("FPN", "mobilenet_v2"), ("DPT", "tu-vit_tiny_patch16_224")):
         network = build_network(arch, encoder, weights="none", channels=3, classes=2).eval()
         with torch.no_grad():
-            features = stage(network.encode(image), -1)
-        assert features.dim() == 4
-        assert features.shape[1] == network.encoder_channels[-1]
-        check_stages(network, "m", ("encoder_channels", "decoder_channels"))
+            found = run_stages(network, image)
+            assert torch.equal(found.logits, network(image))
+        coarsest = stage(found.features, -1)
+        assert coarsest.dim() == 4
+        channels = check_stages(network, "m")
+        assert channels.encoder[-1] == coarsest.shape[1]
+        assert channels.decoder == found.decoded.shape[1]
 
 
 def test_a_network_without_stages_is_told_what_it_lacks():
@@ -51,4 +54,4 @@ def test_a_network_without_stages_is_told_what_it_lacks():
             return image
 
     with pytest.raises(ValueError, match=r"method m .* Own has no decode, classify, encoder_channels; expected"):
-        check_stages(Own(), "m", ("encoder_channels", "decoder_channels"))
+        check_stages(Own(), "m")

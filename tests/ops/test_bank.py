@@ -65,6 +65,22 @@ def test_class_banks_keep_the_newest_rows_of_each_class():
     assert bank.filled.tolist()[0] == 7
 
 
+def test_only_members_are_sent_where_their_number_is_known(monkeypatch):
+    torch.manual_seed(0)
+    sent = []
+    monkeypatch.setattr(collective, "gather", lambda value: sent.append(len(value)) or value)
+    bank = ClassBank((4, 50), 1)
+    members = torch.zeros(40, 2, dtype=torch.bool)
+    members[[3, 20, 21, 22, 39], 1] = True
+    members[10:18, 0] = True
+    bank.push(torch.arange(40.0).unsqueeze(1), members, most=13)
+    assert sent == [13, 13]
+    assert sorted(bank.rows[4:9, 0].tolist()) == [3, 20, 21, 22, 39]
+    held = bank.rows[:4, 0].tolist()
+    assert set(held) <= set(range(10, 18))
+    assert sorted(held) != [14, 15, 16, 17]  # any four of them, not the last
+
+
 def test_a_ring_gives_up_its_oldest_row_first():
     bank, one = ClassBank((3,), 1), torch.ones(1, 1, dtype=torch.bool)
     seen = []

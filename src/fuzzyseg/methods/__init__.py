@@ -5,10 +5,12 @@ from __future__ import annotations
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Progress, Role, Step
 from fuzzyseg.methods.cps import CPS
 from fuzzyseg.methods.supervised import Supervised
+from fuzzyseg.methods.u2pl import U2PL
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
     "cps": CPS,
+    "u2pl": U2PL,
 }
 
-__all__ = ["CPS", "METHODS", "Facts", "Method", "MethodConfig", "Progress", "Role", "Step", "Supervised"]
+__all__ = ["CPS", "METHODS", "U2PL", "Facts", "Method", "MethodConfig", "Progress", "Role", "Step", "Supervised"]

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 _STAGES = ("encode", "decode", "classify")
+_CHANNELS = ("encoder_channels", "decoder_channels")
 
 
-def check_stages(network: nn.Module, method: str, channels: Sequence[str] = ("decoder_channels",)) -> None:
-    """ValueError unless the network can be run stage by stage, for a method that needs features.
+class Channels(NamedTuple):
+    """Channels of each of the encoder's feature maps, from fine to coarse, and of the decoder's."""
 
-    channels: the attributes that the method reads besides `encode`, `decode` and `classify`.
-    """
+    encoder: tuple[int, ...]
+    decoder: int
+
+
+class Stages(NamedTuple):
+    """What each stage gave: features, as `encode` gives them; decoded (B,D,h,w); logits (B,C,h,w)."""
+
+    features: Any
+    decoded: Tensor
+    logits: Tensor
+
+
+def check_stages(network: Any, method: str) -> Channels:
+    """What the network tells of its channels; ValueError unless it can be run stage by stage."""
     missing = [name for name in _STAGES if not callable(getattr(network, name, None))]
-    missing += [name for name in channels if not hasattr(network, name)]
+    missing += [name for name in _CHANNELS if not hasattr(network, name)]
     if missing:
         raise ValueError(
-            f"network: method {method} puts a head on features, but {type(network).__name__} has no "
-            f"{', '.join(missing)}; expected encode(image) -> features, decode(features) -> (B,D,h,w), "
-            f"classify(decoded) -> logits, {' and '.join(channels)} (docs/own-network.md), or another method"
+            f"network: method {method} puts heads on features, but {type(network).__name__} has no "
+            f"{', '.join(missing)}; expected encode(image), decode(features), classify(decoded), encoder_channels and "
+            "decoder_channels (docs/own-network.md): add them, or choose another method"
         )
+    return Channels(tuple(network.encoder_channels), int(network.decoder_channels))
+
+
+def run_stages(network: Any, image: Tensor) -> Stages:
+    """`network(image)`, with what lies between."""
+    features = network.encode(image)
+    decoded = network.decode(features)
+    return Stages(features, decoded, network.classify(decoded))
 
 
 def stage(features: Any, number: int) -> Tensor:

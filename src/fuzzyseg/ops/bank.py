@@ -83,11 +83,16 @@ class ClassBank(nn.Module):
         self.register_buffer("filled", torch.zeros(len(self.sizes), dtype=torch.long))
 
     @torch.no_grad()
-    def push(self, keys: Tensor, members: Tensor) -> None:
+    def push(self, keys: Tensor, members: Tensor, most: int | None = None) -> None:
         """Appends to each class the keys (N,D) that members (N,C) bool name, in order; the oldest rows leave.
 
-        Of more keys than a class has rows the last ones stay. Nothing is read back from an accelerator.
+        Of more keys than a class has rows the last ones stay. most: how many keys belong to any class at most, where
+        that is known; only so many are then sent and written, in an order drawn by torch's global generator. Nothing
+        is read back from an accelerator.
         """
+        if most is not None:
+            chosen = (members.any(1) + torch.rand(len(keys), device=keys.device)).topk(min(most, len(keys))).indices
+            keys, members = keys[chosen], members[chosen]
         keys = collective.gather(keys.to(self.rows.dtype))
         members = _gather(members)
         place = members.long().cumsum(0) - 1  # (N,C), from 0 for the members
