@@ -17,9 +17,14 @@ from methods.tiny import TinyNetwork, make_batch
 SMALL_BANKS = {"bank": (16, 24), "width": 8, "anchors": 8, "negatives": 4, "anchor_confidence": 0.1}
 VARIANTS = {
     "cps": [{"cutmix": True}, {"cutmix": False}],
+    "cac": [
+        {"cell": 2, "confidence": 0.0},
+        {"cell": 2, "confidence": 0.0, "fuzzy_negatives": True, "fuzzy_threshold": 0.3, "negatives": 5},
+    ],
     "u2pl": [SMALL_BANKS, SMALL_BANKS | {"confidence": "drop", "auxiliary_weight": 0.4}],
 }
 NOT_THE_SUM_OF_ITS_PARTS = {
+    "cac": "a micro-batch fills the bank for the next",
     "u2pl": "a micro-batch has percentiles, prototypes and partners of its own, and fills the banks for the next",
 }
 """Methods for which micro-batches do not equal one batch, and why."""

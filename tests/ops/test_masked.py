@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fuzzyseg.ops.masked import cells, draw_members, draw_weighted, masked_quantile, whole_cells
+from fuzzyseg.ops.masked import draw_members, draw_weighted, masked_quantile, seeded_places
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.2, 0.5, 0.83, 1.0])
@@ -53,11 +53,14 @@ def test_weighted_draws_follow_the_weights_and_never_take_a_zero():
     assert int(found.max()) < 4
 
 
-def test_cells_of_a_map():
-    values = torch.arange(16).view(1, 4, 4)
-    assert cells(values, (2, 2)).tolist() == [[[0, 2], [8, 10]]]
-    assert cells(values > 8, (2, 2)).dtype == torch.bool
-    valid = torch.ones(1, 4, 6, dtype=torch.bool)
-    valid[0, 0, 5] = False
-    assert whole_cells(valid, (2, 3)).tolist() == [[[True, True, False], [True, True, True]]]
-    assert whole_cells(torch.ones(2, 13, 9, dtype=torch.bool), (4, 3)).all()
+def test_places_by_seed_are_drawn_once_and_for_each_seed_alone():
+    seeds = torch.tensor([4, 9, 4])
+    found = seeded_places(seeds, 12, 5)
+    assert found.shape == (3, 5)
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(seeded_places(seeds[1:2], 12, 5)[0], found[1])
+    assert not torch.equal(found[0], found[1])
+    assert sorted(seeded_places(seeds, 4, 9)[0].tolist()) == [0, 1, 2, 3]
+    places = seeded_places(torch.arange(600), 12, 3)
+    assert all(len(set(row.tolist())) == 3 for row in places)
+    assert (places.flatten().bincount() / 1800 - 1 / 12).abs().max() < 0.03

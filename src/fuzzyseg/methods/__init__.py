@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Progress, Role, Step
+from fuzzyseg.methods.cac import CAC
 from fuzzyseg.methods.cps import CPS
 from fuzzyseg.methods.supervised import Supervised
 from fuzzyseg.methods.u2pl import U2PL
@@ -11,6 +12,7 @@ METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
     "cps": CPS,
     "u2pl": U2PL,
+    "cac": CAC,
 }
 
-__all__ = ["CPS", "METHODS", "U2PL", "Facts", "Method", "MethodConfig", "Progress", "Role", "Step", "Supervised"]
+__all__ = ["CAC", "CPS", "METHODS", "U2PL", "Facts", "Method", "MethodConfig", "Progress", "Role", "Step", "Supervised"]

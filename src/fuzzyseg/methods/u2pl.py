@@ -31,8 +31,9 @@ from fuzzyseg.losses.reliability import contrast_parts, entropy_of, mean_over_cl
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.networks.heads import Stages, check_stages, convolutional_head, run_stages, stage
 from fuzzyseg.ops.bank import ClassBank
+from fuzzyseg.ops.cells import nearest_cells
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
-from fuzzyseg.ops.masked import cells, draw_members, masked_quantile
+from fuzzyseg.ops.masked import draw_members, masked_quantile
 from fuzzyseg.ops.mix import Mixed, box_masks, paste
 from fuzzyseg.ops.modes import evaluating
 
@@ -84,8 +85,7 @@ class U2PL(Method):
         self.teacher, self.teacher_head = teacher_of(self.student), teacher_of(self.head)
         if config.auxiliary_weight:
             self.auxiliary = convolutional_head(channels.encoder[-2], facts.classes)
-        sizes = [config.bank[c == (facts.background or 0)] for c in range(facts.classes)]
-        self.bank = ClassBank(sizes, config.width)
+        self.bank = ClassBank([config.bank[c == (facts.background or 0)] for c in range(facts.classes)], config.width)
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
@@ -101,12 +101,12 @@ class U2PL(Method):
         ours = run_stages(self.student, images)
         losses = {"supervised": self.supervised_loss(ours.logits[:count], labelled.mask)}
         if config.auxiliary_weight:
-            auxiliary = self.auxiliary(stage(ours.features, -2)[:count])
-            losses["auxiliary"] = config.auxiliary_weight * self.supervised_loss(auxiliary, labelled.mask)
+            guess = self.auxiliary(stage(ours.features, -2)[:count])
+            losses["auxiliary"] = config.auxiliary_weight * self.supervised_loss(guess, labelled.mask)
         if not ready:
             return Step(losses)
         valid = paste(unlabelled.valid, unlabelled.valid.roll(-1, 0), mask)
-        remaining = 1 - progress.step / progress.total
+        left = 1 - progress.step / progress.total  # 1 - e/E
         with torch.no_grad():
             with evaluating(self.teacher):
                 clean = self.teacher(unlabelled.image)
@@ -114,13 +114,13 @@ class U2PL(Method):
             label = torch.where(valid, at_size(target, unlabelled.size).argmax(1), 255)
             theirs = run_stages(self.teacher, images)  # in training mode, and of the mixed image
             entropy = entropy_of(theirs.logits[count:], unlabelled.size)  # (B,H,W)
-            limit = masked_quantile(entropy, valid, 1 - config.drop * remaining)
+            limit = masked_quantile(entropy, valid, 1 - config.drop * left)
             kept = valid & (entropy < limit) if config.confidence == "keep" else valid
+            scale = valid.sum() / kept.sum().clamp(min=1)  # lambda_u
         term = self.pixel_loss(ours.logits[count:], target, size=unlabelled.size, valid=kept, progress=progress)
-        scale = config.unsupervised_weight * valid.sum() / kept.sum().clamp(min=1)  # lambda_u
-        losses["unsupervised"] = scale * masked_mean(term.loss, kept)
-        label = torch.cat([cells(each, ours.decoded.shape[-2:]) for each in (labelled.mask, label)])
-        contrast = self._contrast(ours, theirs, label, cells(entropy, label.shape[1:]), config.entropy * remaining)
+        losses["unsupervised"] = config.unsupervised_weight * scale * masked_mean(term.loss, kept)
+        label = torch.cat([nearest_cells(each, ours.decoded.shape[-2:]) for each in (labelled.mask, label)])
+        contrast = self._contrast(ours, theirs, label, nearest_cells(entropy, label.shape[1:]), config.entropy * left)
         return Step({**losses, "contrast": config.contrast_weight * contrast}, term.stats)
 
     def _contrast(self, ours: Stages, theirs: Stages, label: Tensor, entropy: Tensor, share: float) -> Tensor:
@@ -129,7 +129,7 @@ class U2PL(Method):
         features, keys = self.head(ours.decoded), self.teacher_head(theirs.decoded)
         features, keys = (each.movedim(1, -1).flatten(0, 2) for each in (features, keys))  # (N,D)
         with torch.no_grad(), full_precision(label.device):
-            p = torch.softmax(at_size(theirs.logits, label.shape[1:]), 1).movedim(1, -1).flatten(0, 2)  # (N,C)
+            p = torch.softmax(at_size(theirs.logits, label.shape[1:]), 1).movedim(1, -1).flatten(0, 2)
             known = (p, label.flatten(), entropy.flatten())
             parts = contrast_parts(*known, share=share, ranks=config.ranks, confidence=config.anchor_confidence)
             most = len(keys) - entropy.numel() + math.ceil(share * entropy.numel()) + 1

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def masked_quantile(values: Tensor, valid: Tensor, share: float) -> Tensor:
@@ -44,12 +41,10 @@ def draw_weighted(weights: Tensor, count: int) -> Tensor:
     return torch.searchsorted(running, chance * running[:, -1:], right=True).clamp(max=weights.shape[1] - 1)
 
 
-def cells(values: Tensor, size: Sequence[int]) -> Tensor:
-    """A map (B,H,W) at the cells of a feature map: the value nearest to each, (B,h,w), of the same type."""
-    nearest = F.interpolate(values.unsqueeze(1).float(), size=tuple(size), mode="nearest")
-    return nearest.squeeze(1).to(values.dtype)
+def seeded_places(seeds: Tensor, places: int, count: int) -> Tensor:
+    """`count` of so many places for each seed, drawn without replacement from that seed alone: (B,count) int64.
 
-
-def whole_cells(valid: Tensor, size: Sequence[int]) -> Tensor:
-    """Cells (B,h,w) bool of a feature map all of whose pixels are valid, (B,H,W) bool."""
-    return F.adaptive_avg_pool2d(valid.unsqueeze(1).float(), (size[0], size[1])).squeeze(1) > 1 - 1e-6
+    All of them, shuffled, where there are no more. seeds: (B,) int64, on the CPU, as the result is.
+    """
+    drawn = [torch.randperm(places, generator=torch.Generator().manual_seed(seed)) for seed in seeds.tolist()]
+    return torch.stack(drawn)[:, :count]
