@@ -21,10 +21,12 @@ VARIANTS = {
         {"cell": 2, "confidence": 0.0},
         {"cell": 2, "confidence": 0.0, "fuzzy_negatives": True, "fuzzy_threshold": 0.3, "negatives": 5},
     ],
+    "pc2seg": [{"negatives": 5}, {"negatives": 5, "debias": "fuzzy", "fuzzy_threshold": 0.3, "consistency": "l2"}],
     "u2pl": [SMALL_BANKS, SMALL_BANKS | {"confidence": "drop", "auxiliary_weight": 0.4}],
 }
 NOT_THE_SUM_OF_ITS_PARTS = {
     "cac": "a micro-batch fills the bank for the next",
+    "pc2seg": "negatives are drawn, and from the other images of the micro-batch",
     "u2pl": "a micro-batch has percentiles, prototypes and partners of its own, and fills the banks for the next",
 }
 """Methods for which micro-batches do not equal one batch, and why."""
