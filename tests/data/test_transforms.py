@@ -215,6 +215,67 @@ def test_the_boxes_of_a_crop_pair_say_where_both_lie(seed, height, width, crop, 
         assert 1 - abs(first[axis] - second[axis]) / crop[axis] >= overlap[0] - 0.5 / crop[axis]
 
 
+@settings(max_examples=100, deadline=None)
+@given(SEEDS, SIDES, SIDES, st.sampled_from(CROPS), st.sampled_from(SCALES), st.sampled_from([1, 4, 8, 100]))
+def test_crops_of_a_pair_lie_a_multiple_of_the_stride_apart(seed, height, width, crop, scale, stride):
+    """And within the image wherever the first one is, so that both always see it."""
+    view = CropPair((0.1, 1.0), iou=(0.1, 1.0), stride=stride)
+    each = draw(view, noise(height, width), seed=seed, crop=crop, scale=scale)
+    first, second = each["boxes"].tolist()
+    common = 1
+    for axis in (0, 1):
+        assert (first[axis] - second[axis]) % stride == 0
+        common *= crop[axis] - abs(first[axis] - second[axis])
+    assert common / (2 * crop[0] * crop[1] - common) >= 0.1
+    rows = [[int(valid.any(1).sum()), int(valid.any(0).sum())] for valid in (each["valid"], each["pair_valid"])]
+    for axis in (0, 1):  # a crop that fits is full, an image that fits is whole, in both
+        assert rows[0][axis] == rows[1][axis]
+
+
+def test_the_intersection_over_union_of_a_pair_is_as_asked_or_the_crops_are_one():
+    image, shares = noise(120, 120), []
+    for seed in range(200):
+        each = draw(CropPair((0.1, 1.0), iou=(0.3, 0.5)), image, seed=seed, crop=(32, 32), scale=(1, 1))
+        first, second = each["boxes"].tolist()
+        common = (32 - abs(first[0] - second[0])) * (32 - abs(first[1] - second[1]))
+        shares.append(common / (2 * 32 * 32 - common))
+    assert all(0.3 <= share <= 0.5 for share in shares)
+    assert max(shares) - min(shares) > 0.15
+    # nothing but the whole is possible here, and it is not allowed: after fifty draws it is what there is
+    tight = draw(CropPair(iou=(0.3, 0.5)), noise(32, 32), crop=(32, 32), scale=(1, 1))
+    assert torch.equal(tight["boxes"][0], tight["boxes"][1])
+
+
+def test_both_crops_of_a_pair_can_have_strong_colours_each_its_own():
+    colours = WeakStrong(
+        brightness=0.4, contrast=0, saturation=0, hue=0, jitter_probability=1, grey_probability=0, blur_probability=0
+    )
+    image = (noise(40, 40) // 4) + 60
+    still = {"crop": (40, 40), "scale": (1, 1), "flip": 0, "vertical_flip": 0}
+    factors = []
+    for seed in range(30):
+        each = draw(CropPair(colours=colours), image, seed=seed, jitter=0.9, **still)  # the mild jitter gives way
+        for key in ("image", "pair_image"):
+            factor = float(each[key].sum() / image.float().sum())
+            assert (each[key] - factor * image).abs().max() <= 1.5
+            factors.append(factor)
+        assert abs(factors[-1] - factors[-2]) > 1e-4
+    assert 0.59 < min(factors) < 0.7
+    assert 1.3 < max(factors) < 1.41
+    plain = draw(CropPair(), image, **still)
+    assert torch.equal(plain["image"].round(), image.float())
+    assert torch.equal(plain["pair_image"].round(), image.float())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"overlap": (0.5, 0.1)}, "overlap"), ({"iou": (0.1, 1.5)}, "iou"), ({"stride": 0}, "stride")],
+)
+def test_pairs_that_no_crops_can_be_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        CropPair(**wrong)
+
+
 def test_crops_of_a_pair_share_as_much_as_was_asked():
     image = noise(120, 120)
     shares, flips, order = [], [], []

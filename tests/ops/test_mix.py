@@ -34,6 +34,16 @@ def test_boxes_reach_every_border():
         assert edge.any()
 
 
+def test_some_samples_can_go_without_boxes():
+    seeds = torch.arange(1000)
+    every, some = box_masks(seeds, (9, 8)), box_masks(seeds, (9, 8), probability=0.3)
+    spared = ~some.flatten(1).any(1)
+    assert torch.equal(some[~spared], every[~spared])
+    assert abs(float(spared.float().mean()) - 0.7) < 0.05
+    assert torch.equal(box_masks(seeds[7:9], (9, 8), probability=0.3), some[7:9])
+    assert not box_masks(seeds, (9, 8), probability=0.0).any()
+
+
 def test_overlapping_boxes_cancel():
     # With a share near 1 both boxes are nearly the whole image, so nearly nothing is left.
     masks = box_masks(torch.arange(20), (50, 50), boxes=2, area=(1.96, 1.96))

@@ -6,6 +6,7 @@ crop shows is resampled. Padding is 0 after normalisation (the mean colour), Fal
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, replace
 
@@ -123,15 +124,20 @@ def make_sample(
     def finish(window: Window, part: Tensor) -> Tensor:
         return window.place(part, 0)
 
+    colours = view.colours if isinstance(view, CropPair) else None
+
+    def coloured(part: Tensor) -> Tensor:
+        return _mild(draw, part, jitter) if colours is None else _strong(draw, part, colours)
+
     seen = window.resample(image, Image.Resampling.BILINEAR)
-    sample = {"image": finish(window, _mild(draw, seen, jitter)), "valid": window.shown()}
+    sample = {"image": finish(window, coloured(seen)), "valid": window.shown()}
     if mask is not None:
         sample["mask"] = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
     if isinstance(view, WeakStrong):
         sample["strong"] = stacked([finish(window, _strong(draw, seen, view)) for _ in range(view.strong)])
     if isinstance(view, CropPair):
         other = _overlapping(draw, window, view, geometry)
-        second = _mild(draw, other.resample(image, Image.Resampling.BILINEAR), jitter)
+        second = coloured(other.resample(image, Image.Resampling.BILINEAR))
         sample |= {"pair_image": finish(other, second), "pair_valid": other.shown()}
         sample["boxes"] = torch.tensor([window.box, other.box])
         sample["flips"] = torch.tensor([window.flip, other.flip])
@@ -156,18 +162,38 @@ def _draw_window(draw: random.Random, size: Size, geometry: Geometry) -> Window:
     return Window(scaled, offsets[0], offsets[1], geometry.crop, *flips)
 
 
+_TRIES = 50
+
+
 def _overlapping(draw: random.Random, first: Window, view: CropPair, geometry: Geometry) -> Window:
     """A second crop of the same scaled image that shares a drawn part of its height and width with the first.
 
-    Where the image ends before that the crops share more.
+    Where the image ends before that the crops share more. Draws whose intersection over union is not as asked are made
+    anew, fifty at most; then the second crop lies where the first one does.
     """
-    offsets = []
-    for start, length, crop in zip((first.top, first.left), first.scaled, geometry.crop, strict=True):
-        distance = round((1 - draw.uniform(*view.overlap)) * crop)
-        low, high = sorted((0, length - crop))
-        offsets.append(min(high, max(low, start + draw.choice((-distance, distance)))))
+    for _ in range(_TRIES):
+        offsets = _near(draw, first, view)
+        common = math.prod(crop - abs(offset) for crop, offset in zip(first.size, offsets, strict=True))
+        if view.iou[0] <= common / (2 * math.prod(first.size) - common) <= view.iou[1]:
+            break
+    else:
+        offsets = [0, 0]
     flips = draw.random() < geometry.flip, draw.random() < geometry.vertical_flip
-    return Window(first.scaled, offsets[0], offsets[1], first.size, *flips)
+    return Window(first.scaled, first.top + offsets[0], first.left + offsets[1], first.size, *flips)
+
+
+def _near(draw: random.Random, first: Window, view: CropPair) -> list[int]:
+    """How far below and to the right of the first crop the second lies: multiples of the stride, within the image."""
+    offsets = []
+    for start, length, crop in zip((first.top, first.left), first.scaled, first.size, strict=True):
+        steps = round((1 - draw.uniform(*view.overlap)) * crop / view.stride)
+        most = int((1 - view.overlap[0]) * crop / view.stride + 1e-9)
+        low, high = sorted((0, length - crop))
+        if draw.random() < 0.5:
+            offsets.append(-min(steps, most, (start - low) // view.stride) * view.stride)
+        else:
+            offsets.append(min(steps, most, (high - start) // view.stride) * view.stride)
+    return offsets
 
 
 def _mild(draw: random.Random, part: Tensor, jitter: float) -> Tensor:

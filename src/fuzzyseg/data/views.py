@@ -35,10 +35,24 @@ class WeakStrong:
 class CropPair:
     """Two crops of one image that overlap, each with its own flip: `image` and `pair[0]`, with `boxes` and `flips`.
 
-    `overlap` is the smallest and the largest share of the crop's height and width that the two have in common.
+    overlap: the smallest and the largest share of the crop's height and width that the two have in common. iou: the
+    same for their intersection over union; both crops are one where fifty draws give none such. stride: the crops lie
+    a multiple of it apart in both directions, so that cells of a feature map meet. colours: the strong colour changes
+    that each crop gets by itself; None: the mild ones that the run asks for.
     """
 
     overlap: tuple[float, float] = (0.1, 1.0)
+    iou: tuple[float, float] = (0.0, 1.0)
+    stride: int = 1
+    colours: WeakStrong | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for shares and strides that no pair of crops can have."""
+        for name, (low, high) in (("overlap", self.overlap), ("iou", self.iou)):
+            if not 0 <= low <= high <= 1:
+                raise ValueError(f"{name}: found {low, high}; expected two shares in [0, 1], the smaller one first")
+        if self.stride < 1:
+            raise ValueError(f"stride: found {self.stride}; expected at least 1")
 
 
 View = Weak | WeakStrong | CropPair

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Progress, Role, Step
+from fuzzyseg.methods.cac import CAC
 from fuzzyseg.methods.cps import CPS
 from fuzzyseg.methods.cutmix_seg import CutMixSeg
 from fuzzyseg.methods.fixmatch import FixMatch
 from fuzzyseg.methods.mean_teacher import MeanTeacher
+from fuzzyseg.methods.pc2seg import PC2Seg
 from fuzzyseg.methods.supervised import Supervised
+from fuzzyseg.methods.u2pl import U2PL
 from fuzzyseg.methods.unimatch import UniMatch
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
-    "cps": CPS,
-    "cutmix_seg": CutMixSeg,
-    "fixmatch": FixMatch,
     "mean_teacher": MeanTeacher,
+    "cutmix_seg": CutMixSeg,
+    "cps": CPS,
+    "u2pl": U2PL,
+    "cac": CAC,
+    "pc2seg": PC2Seg,
+    "fixmatch": FixMatch,
     "unimatch": UniMatch,
 }
 
 __all__ = [
+    "CAC",
     "CPS",
     "METHODS",
+    "U2PL",
     "CutMixSeg",
     "Facts",
     "FixMatch",
     "MeanTeacher",
     "Method",
     "MethodConfig",
+    "PC2Seg",
     "Progress",
     "Role",
     "Step",

@@ -31,12 +31,18 @@ def paste(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
 
 
 def box_masks(
-    seeds: Tensor, size: tuple[int, int], *, boxes: int = 3, area: tuple[float, float] = (0.25, 0.5)
+    seeds: Tensor,
+    size: tuple[int, int],
+    *,
+    boxes: int = 3,
+    area: tuple[float, float] = (0.25, 0.5),
+    probability: float = 1.0,
 ) -> Tensor:
     """A (B,H,W) bool mask per sample, True inside its boxes, drawn from the sample's own seed alone.
 
     Each of the `boxes` covers a uniform share of area / boxes with a random aspect; where two overlap they cancel, as
-    in the generator of French et al. seeds: (B,) int64, on the CPU, as the masks are.
+    in the generator of French et al. probability: of a sample to have boxes at all; else its mask is False throughout.
+    seeds: (B,) int64, on the CPU, as the masks are.
     """
     height, width = size
     masks = torch.zeros((len(seeds), height, width), dtype=torch.bool)
@@ -49,6 +55,8 @@ def box_masks(
             h, w = round(tall * height), round(share / tall * width)
             top, left = round(y * (height - h)), round(x * (width - w))
             mask[top : top + h, left : left + w] ^= True
+        if probability < 1:  # drawn last: the boxes are the same whatever it is
+            mask &= torch.rand((), generator=generator) < probability
     return masks
 
 
