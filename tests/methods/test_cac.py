@@ -228,7 +228,7 @@ def test_half_precision_leaves_the_losses_in_fp32():
 
 
 def test_a_network_without_stages_is_refused():
-    with pytest.raises(ValueError, match="cac puts heads on features, but Conv2d has no encode"):
+    with pytest.raises(ValueError, match="cac works on features, but Conv2d has no encode"):
         CAC(lambda: nn.Conv2d(3, 5, 1), SupervisedLoss("ce"), None, CAC.Config(), Facts(5))
 
 

@@ -46,8 +46,8 @@ def seen(tmp_path_factory):
 @pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
 def test_two_processes_equal_one(seen, number):
     first, second = (process[number] for process in seen)
-    for key, value in first["state"].items():
-        assert torch.equal(value, second["state"][key]), key
+    for key, value in first["state"].items():  # batch-norm's statistics are each process's own
+        assert "running_" in key or torch.equal(value, second["state"][key]), key
     if CASES[number][0] in EXEMPT:
         assert all(value == value for losses in first["losses"] for value in losses.values())
         return
