@@ -45,12 +45,8 @@ BARE = np.where(ROW == 255, 7, ROW)
 def voc(tmp_path):
     """7 images: a, b in train, c in val, d in test; e, f are for SBD; g is in no list."""
     base = tmp_path / "VOCdevkit" / "VOC2012"
-    names = dict(
-        zip(
-            "abcdefg",
-            ["2007_000032", "2008_000001", "2007_000033", "2007_000999", "2009_000003", "2010_000004", "2011_000005"],
-        )
-    )
+    stems = ["2007_000032", "2008_000001", "2007_000033", "2007_000999", "2009_000003", "2010_000004", "2011_000005"]
+    names = dict(zip("abcdefg", stems, strict=True))
     for name in names.values():
         image(base / "JPEGImages" / f"{name}.jpg")
     for key in "abc":
@@ -262,7 +258,7 @@ def test_cityscapes_names_of_ids_that_do_not_exist_and_masks_without_images(city
     "line",
     [
         "leftImg8bit/train/ulm/ulm_000001_000019_leftImg8bit.png",
-        "leftImg8bit/train/ulm/ulm_000001_000019_leftImg8bit.png gtFine/train/ulm/ulm_000001_000019_gtFine_labelIds.png",
+        "leftImg8bit/train/ulm/ulm_000001_000019_leftImg8bit.png gtFine/train/ulm/ulm_000001_000019_gtFine_x.png",
         "/images/train/ulm_000001_000019.png\t/segmentation/train/ulm_000001_000019_gtFine.png",
         "train/ulm/ulm_000001_000019",
     ],
