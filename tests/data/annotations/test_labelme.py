@@ -33,7 +33,7 @@ def write(root, name="a", shapes=(), image=True, **more):
         Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(root / f"{name}.png")
     content = {
         "version": "5.0.0",
-        "shapes": None if shapes is None else list(shapes),
+        "shapes": shapes,
         "imagePath": f"{path.stem}.png",
         "imageData": None,
     }
