@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.io import savemat
 
+from data.test_matlab import mat
 from fuzzyseg.data import DataError, Reader, read_dataset
 from fuzzyseg.data.ade20k import CLASSES as ADE_CLASSES
 from fuzzyseg.data.cityscapes import CLASSES as CITY_CLASSES
 from fuzzyseg.data.formats import default_colours
-from fuzzyseg.data.matlab import read_matlab_mask
 from fuzzyseg.data.reader import check_sizes
 from fuzzyseg.data.splits import make_split
 from fuzzyseg.data.voc import CLASSES as VOC_CLASSES
@@ -26,15 +25,6 @@ def mask(path, values, palette=False):
     if palette:
         picture.putpalette([value for colour in default_colours(256) for value in colour])
     picture.save(path)
-
-
-def mat(path, values):
-    """A file as SBD's are: a structure in a structure, compressed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kind = [("Boundaries", object), ("Segmentation", object), ("CategoriesPresent", object)]
-    content = np.zeros((1, 1), dtype=kind)
-    content[0, 0] = (np.zeros((20, 1), dtype=object), np.array(values, np.uint8), np.array([[15]], np.uint8))
-    savemat(path, {"GTcls": content}, do_compression=True)
 
 
 ROW = np.tile(np.array([0, 1, 15, 20, 255, 0], np.uint8), (4, 1))
@@ -173,24 +163,6 @@ def test_a_tools_folder_in_vocs_form_has_its_own_classes(tmp_path, shared):
     )
     data = read_dataset(tmp_path)
     assert (data.classes, data.colours) == (["road", "sky", "a:b"], [(1, 2, 3), (4, 5, 6), (7, 8, 9)])
-
-
-def test_matlab_masks_that_are_damaged_or_others_are_named(tmp_path):
-    path = tmp_path / "a.mat"
-    mat(path, BARE)
-    assert read_matlab_mask(path).tolist() == BARE.tolist()
-    whole = path.read_bytes()
-    for number in range(0, len(whole), 7):
-        path.write_bytes(whole[:number])
-        with pytest.raises(DataError, match=r"a\.mat"):
-            read_matlab_mask(path)
-    savemat(path, {"GTinst": np.zeros((3, 3))})
-    with pytest.raises(DataError, match=r"a\.mat: cannot be decoded.*GTcls"):
-        read_matlab_mask(path)
-    mat(path, [1.5, 2])
-    savemat(path, {"GTcls": {"Segmentation": np.ones((2, 2, 2))}})
-    with pytest.raises(DataError, match=r"a\.mat: found float64 values of shape \(2, 2, 2\)"):
-        read_matlab_mask(path)
 
 
 @pytest.fixture
