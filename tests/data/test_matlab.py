@@ -72,7 +72,7 @@ def test_damaged_files_are_read_right_or_named(tmp_path, compress):
             continue
         assert found.size == MASK.size
         assert not compress or np.array_equal(found, MASK)  # a checksum guards what is compressed
-    assert len(told) > 100
+    assert len(told) > 50
     assert all("a.mat" in text for text in told)
 
 
