@@ -150,6 +150,15 @@ def test_images_without_a_file_and_images_within_a_file(tmp_path):
     }  # fmt: skip
 
 
+def test_two_pictures_of_one_name_are_an_error_and_none_is_lost(tmp_path):
+    write(tmp_path / "in", "a", [shape("x", box(0, 0, 3, 3))], imagePath="b.png")
+    write(tmp_path / "in", "b")
+    (tmp_path / "in/b.json").unlink()
+    with pytest.raises(DataError, match=r"a\.png and .*a\.json are both named a; rename one"):
+        convert(tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_turned_photograph_is_annotated_as_it_is_seen(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -110,8 +110,7 @@ class LabelMe:
         """The images that no file annotates."""
         images, _ = image_files(self._root)
         used = {picture.image.resolve() for picture in self.pictures if picture.image is not None}
-        names = {picture.name for picture in self.pictures}
-        bare = [(name, path) for name, path in images.items() if path.resolve() not in used and name not in names]
+        bare = [(name, path) for name, path in images.items() if path.resolve() not in used]
         self.pictures += [Picture(name, path, path, annotated=False) for name, path in bare]
         if bare:
             self.found.append(
