@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fuzzyseg.methods.ael import AEL
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Progress, Role, Step
 from fuzzyseg.methods.cps import CPS
 from fuzzyseg.methods.cutmix_seg import CutMixSeg
@@ -13,6 +14,7 @@ from fuzzyseg.methods.unimatch import UniMatch
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
     "cps": CPS,
+    "ael": AEL,
     "cutmix_seg": CutMixSeg,
     "fixmatch": FixMatch,
     "mean_teacher": MeanTeacher,
@@ -20,6 +22,7 @@ METHODS: dict[str, type[Method]] = {
 }
 
 __all__ = [
+    "AEL",
     "CPS",
     "METHODS",
     "CutMixSeg",
