@@ -92,9 +92,12 @@ class Draws:
     def at(self, stream: str, number: int) -> Draw:
         """The stream's draw `number`, from 0; it belongs to step number // batch.
 
-        With weights in force, a class is drawn evenly and then an image by that class's row; where the row has no
-        image to offer the plain draw is taken, still for that class. Where the other stream of a pair was steered, its
-        partner passes over the image that the other has and takes the next one of its own order.
+        With weights in force, a class is drawn in proportion to the sum of its row, and then an image by that row. So
+        the method decides how often each class is drawn for: rows that sum to 1 are drawn for evenly, and a class
+        whose row is 0 is never drawn for. Where the class has no image to offer but the one that the other stream of
+        a pair has, the plain draw is taken, still for that class; weights that are all 0 steer nothing. Where the
+        other stream of a pair was steered, its partner passes over the image that the other has and takes the next
+        one of its own order.
         """
         spec = self._streams[stream]
         n = self._counts[spec.source]
@@ -157,7 +160,10 @@ class Draws:
     def _steered(self, weights: Tensor, taken: int, stream: str, number: int) -> tuple[int, int]:
         """Class and image (-1: the class has none to offer) of a steered draw; never the image that is taken."""
         generator = _generator("steer", self._seed, stream, number)
-        drawn_for = int(torch.randint(len(weights), (), generator=generator))
+        wanted = weights.double().sum(1)
+        if not bool((wanted > 0).any()):
+            return -1, -1
+        drawn_for = int(torch.multinomial(wanted, 1, generator=generator))
         row = weights[drawn_for].double()
         if taken >= 0:
             row[taken] = 0

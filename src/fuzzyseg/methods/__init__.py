@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fuzzyseg.methods.ael import AEL
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Progress, Role, Step
 from fuzzyseg.methods.cac import CAC
 from fuzzyseg.methods.cps import CPS
@@ -18,6 +19,7 @@ METHODS: dict[str, type[Method]] = {
     "mean_teacher": MeanTeacher,
     "cutmix_seg": CutMixSeg,
     "cps": CPS,
+    "ael": AEL,
     "u2pl": U2PL,
     "cac": CAC,
     "pc2seg": PC2Seg,
@@ -26,6 +28,7 @@ METHODS: dict[str, type[Method]] = {
 }
 
 __all__ = [
+    "AEL",
     "CAC",
     "CPS",
     "METHODS",
