@@ -426,3 +426,32 @@ def test_statistics_must_fit_the_channels():
 def test_scales_that_no_image_can_have_are_refused(scale):
     with pytest.raises(ValueError, match=r"augment\.scale"):
         Geometry(crop=(4, 4), scale=scale)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, SIDES, SIDES, st.sampled_from(CROPS), st.sampled_from(SCALES))
+def test_a_focused_crop_shows_the_class(seed, height, width, crop, scale):
+    mask = torch.zeros(height, width, dtype=torch.uint8)
+    mask[height // 3 : height // 3 + 4, width // 2 : width // 2 + 4] = (
+        3  # large enough to be seen at the smallest scale
+    )
+    focused = make_sample(
+        Weak(), noise(height, width), mask, geometry=Geometry(crop=crop, scale=scale), seed=seed, focus=3
+    )
+    assert (focused["mask"] == 3).any()
+    geometry = Geometry(crop=crop, scale=scale)
+    absent = make_sample(Weak(), noise(height, width), mask, geometry=geometry, seed=seed, focus=4)
+    plain = make_sample(Weak(), noise(height, width), mask, geometry=geometry, seed=seed)
+    assert torch.equal(absent["image"], plain["image"])
+
+
+def test_focused_crops_fall_all_over_the_place():
+    """The pixel that must be seen may lie anywhere in the crop."""
+    mask = torch.zeros(60, 60, dtype=torch.uint8)
+    mask[30, 30] = 1
+    geometry = Geometry(crop=(10, 10), scale=(1, 1), flip=0)
+    places = set()
+    for seed in range(400):
+        found = make_sample(Weak(), noise(60, 60), mask, geometry=geometry, seed=seed, focus=1)["mask"]
+        places.add(tuple((found == 1).nonzero()[0].tolist()))
+    assert len(places) > 90  # of 100

@@ -65,6 +65,9 @@ class DataConfig(Section):
     )
     mean: list[float] | None = Field(None, description="Per-channel mean of the input in [0, 1]; None: the weights'.")
     std: list[float] | None = Field(None, description="Per-channel standard deviation; None: the weights'.")
+    balance: Literal["none", "images", "crops"] = Field(
+        "none", description="Labelled images drawn for each class alike; crops: and cropped where that class is."
+    )
     cache: Literal["ram", "disk", "none"] = Field(
         "ram", description="Where decoded images are kept: in each reading process, on disk for all, or nowhere."
     )

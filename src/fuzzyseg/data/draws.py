@@ -76,17 +76,26 @@ class Draw:
 class Draws:
     """What each stream draws, and the weights that steer it.
 
-    streams: by name. counts: images per source. batch: draws per step. Raises DataError where a source has too few
+    streams: by name. counts: images per source. batch: draws per step. balance: source -> weights (C,N) that steer its
+    streams from the first draw on, wherever no others are published. Raises DataError where a source has too few
     images, ValueError where a partner makes no sense.
     """
 
-    def __init__(self, streams: Mapping[str, Stream], counts: Mapping[str, int], batch: int, seed: int) -> None:
+    def __init__(
+        self,
+        streams: Mapping[str, Stream],
+        counts: Mapping[str, int],
+        batch: int,
+        seed: int,
+        balance: Mapping[str, Tensor] | None = None,
+    ) -> None:
         for name, stream in streams.items():
             _check(name, stream, streams, counts)
         self._streams = dict(streams)
         self._counts = dict(counts)
         self._batch = batch
         self._seed = seed
+        self._balance = dict(balance or {})
         self._published: dict[str, dict[int, Tensor]] = {name: {} for name in streams}
 
     def at(self, stream: str, number: int) -> Draw:
@@ -155,7 +164,7 @@ class Draws:
     def _in_force(self, stream: str, step: int) -> Tensor | None:
         published = self._published[stream]
         newest = max((at for at in published if at <= step - PUBLISH_DELAY), default=None)
-        return None if newest is None else published[newest]
+        return self._balance.get(self._streams[stream].source) if newest is None else published[newest]
 
     def _steered(self, weights: Tensor, taken: int, stream: str, number: int) -> tuple[int, int]:
         """Class and image (-1: the class has none to offer) of a steered draw; never the image that is taken."""

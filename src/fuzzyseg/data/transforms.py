@@ -109,17 +109,21 @@ def make_sample(
     geometry: Geometry,
     jitter: float = 0.0,
     seed: int,
+    focus: int = -1,
 ) -> dict[str, Tensor]:
     """The view of image (C,H,W) uint8 and mask (H,W) uint8 that `seed` draws, still as the files have it.
 
     jitter: strength of the mild colour changes of the weak image. Gives image (C,H,W), valid (H,W); with a mask `mask`
     (H,W), 255 outside; from `WeakStrong` strong (n,C,H,W); from `CropPair` pair_image, pair_valid, boxes (2,4), flips
-    (2,) bool (horizontal; it never flips vertically). Images are uint8, 0 outside: `Batch.to` normalises them.
+    (2,) bool (horizontal; it never flips vertically). Images are uint8, 0 outside: `Batch.to` normalises them. focus: a
+    class that the crop shows, wherever the mask has it; -1: crops fall where they may.
     """
     draw = random.Random(seed)
     if isinstance(view, CropPair):  # its flips say left and right alone
         geometry = replace(geometry, vertical_flip=0.0)
     window = _draw_window(draw, (image.shape[-2], image.shape[-1]), geometry)
+    if mask is not None and focus >= 0:
+        window = _over_class(draw, window, mask, focus)
 
     def finish(window: Window, part: Tensor) -> Tensor:
         return window.place(part, 0)
@@ -163,6 +167,20 @@ def _draw_window(draw: random.Random, size: Size, geometry: Geometry) -> Window:
 
 
 _TRIES = 50
+
+
+def _over_class(draw: random.Random, window: Window, mask: Tensor, label: int) -> Window:
+    """The window moved so that it shows a drawn pixel of a class; as it is where the mask (H,W) has none."""
+    pixels = (mask == label).flatten().nonzero().flatten()
+    if len(pixels) == 0:
+        return window
+    place = divmod(int(pixels[draw.randrange(len(pixels))]), mask.shape[1])
+    offsets = []
+    for at, length, scaled, crop in zip(place, mask.shape, window.scaled, window.size, strict=True):
+        pixel = min(scaled - 1, int((at + 0.5) * scaled / length))
+        low, high = sorted((0, scaled - crop))
+        offsets.append(draw.randint(max(low, pixel - crop + 1), min(high, pixel)))
+    return replace(window, top=offsets[0], left=offsets[1])
 
 
 def _overlapping(draw: random.Random, first: Window, view: CropPair, geometry: Geometry) -> Window:

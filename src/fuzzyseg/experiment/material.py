@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data import DataError, DataSet, Item, Reader, gather, read_dataset
 from fuzzyseg.data.cache import default_folder
+from fuzzyseg.data.classes import presence
 from fuzzyseg.data.formats import file_size
 from fuzzyseg.data.reader import check_sizes
 from fuzzyseg.data.splits import Split, make_split
@@ -163,4 +166,14 @@ def build_loader(config: Config, material: Material, method: Method, device: tor
         rank=collective.rank(),
         world=collective.world_size(),
         pin=device.type == "cuda",
+        balance=None if config.data.balance == "none" else {"labelled": class_weights(material)},
+        focused=config.data.balance == "crops",
     )
+
+
+def class_weights(material: Material) -> Tensor:
+    """(C,N): for each class the labelled images that hold it, all alike; a class that none holds is never drawn for."""
+    dataset, items = material.dataset, material.split.labelled
+    holds = presence(items, classes=len(dataset.classes), ignore_index=dataset.ignore_index).T
+    weights = torch.from_numpy(np.ascontiguousarray(holds)).float()
+    return weights / weights.sum(1, keepdim=True).clamp(min=1)
