@@ -116,8 +116,8 @@ class Loader:
     streams: by name. sources: the items of "labelled", "unlabelled" and "all"; masks are read of "labelled" only.
     reader: see `ImageReader`. geometry, jitter, mean, std: see `make_sample`. batch: images per step and stream, all
     processes and micro-batches together. accumulate: micro-batches per step. workers: processes that read; 0 reads in
-    this one. rank, world: this process and their number. pin: put batches into page-locked memory. balance: see `Draws`. focused: crops of
-    images with masks lie over a pixel of the class that the image was drawn for.
+    this one. rank, world: this process and their number. pin: put batches into page-locked memory. balance: see
+    `Draws`. focused: crops of images with masks lie over a pixel of the class that the image was drawn for.
     Raises ValueError if the batch cannot be split evenly, DataError if a stream has too few images.
     """
 
