@@ -16,7 +16,7 @@ Everything is computed in fp32 (fp64 stays fp64), autocast or not. `variant="off
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -149,36 +149,20 @@ def fuzzy_positive_loss(
     if valid is not None:
         check_map("valid", valid, shape, student_logits.device)
     form = choose(student_logits, teacher_logits)
+    options: dict[str, Any] = {"weight": weight, "k_cap": k_cap, "rule": rule, "variant": variant}
     with full_precision(student_logits.device):
         if form == "reference":
             student, teacher = at_one_size(student_logits, teacher_logits, size, align_corners=align_corners)
-            maps = fuzzy_positive_map(
-                student, teacher, threshold=threshold, weight=weight, a=50.0, k_cap=k_cap, rule=rule, variant=variant
-            )
+            maps = fuzzy_positive_map(student, teacher, threshold=threshold, a=50.0, **options)
             stats = statistics(maps, valid, student.shape[1]) if return_stats else {}
             loss = local_mean(maps.loss, valid) if reduction == "mean" else maps.loss
             factor = balance_factor(maps.loss, student, maps.label, valid) if balance else None
         else:
-            found = pseudo_label(
-                student_logits,
-                teacher_logits,
-                form=form,
-                kind="fuzzy",
-                threshold=threshold,
-                size=size,
-                align_corners=align_corners,
-                valid=valid,
-                weight=weight,
-                k_cap=k_cap,
-                rule=rule,
-                variant=variant,
-                mean=reduction == "mean",
-                statistics=return_stats,
-                cross_entropy=balance,
-            )
+            options.update(size=size, align_corners=align_corners, statistics=return_stats, cross_entropy=balance)
+            options.update(threshold=threshold, valid=valid, mean=reduction == "mean")
+            found = pseudo_label(student_logits, teacher_logits, form=form, kind="fuzzy", **options)
             stats = found.statistics() if return_stats else {}
-            loss = found.loss
-            factor = found.balance() if balance else None
+            loss, factor = found.loss, found.balance() if balance else None
         if factor is not None:
             stats["balance"] = factor
             loss = loss * factor
