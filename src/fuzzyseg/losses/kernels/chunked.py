@@ -7,12 +7,11 @@ writes their gradient to its final place. On the CPU the core is `core`, elsewhe
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.kernels import core, unlooked
+from fuzzyseg.losses.kernels import compiled, core, unlooked
 from fuzzyseg.losses.kernels.planes import Direct, DirectSink, Mixture, Sink, Source
 from fuzzyseg.losses.kernels.request import Answer, Request
 from fuzzyseg.losses.kernels.upsampled import Grid, Raised, RaisedSink
@@ -27,12 +26,12 @@ Core = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], core.Pix
 """(z, t, threshold, scale, out) -> maps."""
 
 
-def run(request: Request, upstream: Tensor | None = None, *, compiled: bool = False) -> Answer:
+def run(request: Request, form: str, upstream: Tensor | None = None) -> Answer:
     """What `request` asks for. upstream (B,*spatial): the gradient is multiplied by it, pixel by pixel, instead."""
     answer = Answer.empty(request)
     tally = Tally(request, answer)
     ends = _Ends(request, answer)
-    pixels = _core(request)
+    pixels = _core(request, form)
     threshold = request.threshold.to(request.precision)
     threshold = threshold.reshape(tally.images, -1) if threshold.dim() else threshold
     scale = tally.scale() if upstream is None else upstream.reshape(tally.images, -1).to(request.precision)
@@ -96,25 +95,14 @@ class _Ends:
         return DirectSink(answer.grad, self.precision) if grid is None else RaisedSink(answer.grad, grid)
 
 
-def _core(request: Request) -> Core:
-    """The core of this device with its options set."""
+def _core(request: Request, form: str) -> Core:
+    """The core of this form and device with its options set."""
     module = core if request.student.device.type == "cpu" else unlooked
-    options = request.options
-    if options.kind == "hard":
+    if request.options.kind == "hard":
         return lambda z, t, threshold, scale, out: module.hard_pixels(z, t, scale, out)
-    return partial(_fuzzy, module.fuzzy_pixels, request)
-
-
-def _fuzzy(
-    function: Callable[..., core.Pixels],
-    request: Request,
-    z: Tensor,
-    t: Tensor,
-    threshold: Tensor,
-    scale: Tensor | None,
-    out: Tensor | None,
-) -> core.Pixels:
-    return function(z, t, threshold, request.options, scale, out, cross_entropy=request.cross_entropy)
+    function = compiled.fuzzy_pixels if form == "compiled" else module.fuzzy_pixels
+    options, entropy = request.options, request.cross_entropy
+    return lambda z, t, threshold, scale, out: function(z, t, threshold, options, scale, out, cross_entropy=entropy)
 
 
 class Tally:

@@ -68,7 +68,7 @@ def _run(request: Request, form: str, upstream: Tensor | None = None) -> Answer:
         if form == "triton":
             found: Answer = triton.run(request)
             return found
-        return chunked.run(request, upstream, compiled=form == "compiled")
+        return chunked.run(request, form, upstream)
 
 
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:
