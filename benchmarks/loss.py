@@ -1,4 +1,4 @@
-"""Time and peak memory of the loss, forward and backward, beside cross entropy, the readable form and the published one.
+"""Time and peak memory of the loss, forward and backward, beside cross entropy, the readable and the published form.
 
     python benchmarks/loss.py                       # all; about 15 minutes on one CPU core
     python benchmarks/loss.py --quick               # small shapes, a minute; not the setting of the targets

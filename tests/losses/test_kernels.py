@@ -212,6 +212,11 @@ def test_many_chunks_of_any_order_in_memory_give_the_gradient_of_one(monkeypatch
         z.detach().transpose(2, 3).contiguous().transpose(2, 3),
     ):
         leaf.requires_grad_()
+        half = leaf.detach().bfloat16().requires_grad_()  # its gradient is multiplied by the map's in chunks
+        (grad,) = torch.autograd.grad(fuzzy_positive_loss(half, t.bfloat16(), reduction="none").sum(), half)
+        (whole,) = torch.autograd.grad(fuzzy_positive_loss(half, t.bfloat16()), half)
+        torch.testing.assert_close(grad.float(), whole.float() * 3 * 11 * 13, rtol=0.02, atol=1e-6)
+        assert grad.stride() == planes.gradient_like(half).stride()
         for teacher in (t, t.to(memory_format=torch.channels_last)):
             (grad,) = torch.autograd.grad(fuzzy_positive_loss(leaf, teacher), leaf)
             torch.testing.assert_close(grad, expected, rtol=1e-9, atol=1e-12)

@@ -16,8 +16,8 @@ from fuzzyseg.losses.kernels.planes import Direct, DirectSink, Mixture, Sink, So
 from fuzzyseg.losses.kernels.request import Answer, Request
 from fuzzyseg.losses.kernels.upsampled import Grid, Raised, RaisedSink
 
-LEAST, LARGEST, SHARE = 1 << 16, 1 << 19, 75
-"""A chunk has 1/75 of the elements of the logits, within these bounds: its buffers are some 8 % of them, or 16 MB."""
+LEAST, LARGEST, SHARE = 1 << 16, 1 << 19, 100
+"""A chunk has 1/100 of the elements of fp32 logits, within these bounds: its buffers are a tenth of them, or 16 MB."""
 
 ELSEWHERE = 1 << 24
 """Elements of a chunk on other devices, where calls cost more."""
@@ -79,7 +79,7 @@ class _Ends:
         self.sink = self._sink(request, answer) if request.gradient else None
         classes, elements = request.student.shape[1], request.student.shape[1] * request.loss_shape.numel()
         on_cpu = request.student.device.type == "cpu"
-        share = elements // SHARE
+        share = elements * request.student.element_size() // (4 * SHARE)
         if self.grids:  # a band of whole rows, of which few more than its height are stretched
             rows = (min(max(share, 2 * LEAST), LARGEST) if on_cpu else ELSEWHERE) // (classes * request.size[1])
             self.length = max(rows, 1) * request.size[1]
@@ -180,3 +180,21 @@ def _sum(values: Tensor, valid: Tensor | None) -> Tensor:
 def _counts(index: Tensor, valid: Tensor | None, bins: int) -> Tensor:
     weight = torch.ones_like(index, dtype=torch.float64) if valid is None else valid
     return weight.new_zeros(bins).scatter_add_(0, index, weight)
+
+
+def multiply(grad: Tensor, upstream: Tensor) -> Tensor:
+    """`grad` (B,C,*spatial), overwritten, times `upstream`, 0-dim or (B,*spatial).
+
+    In chunks where precisions differ, for which a CPU would make fp32 copies of all of it.
+    """
+    if upstream.dim() == 0 or grad.dtype == upstream.dtype or grad.device.type != "cpu":
+        return grad.mul_(upstream.unsqueeze(1) if upstream.dim() else upstream)
+    source, sink = Direct(grad, upstream.dtype), DirectSink(grad, upstream.dtype)
+    factor = upstream.reshape(len(sink.flat), -1)
+    length = max(LEAST // grad.shape[1], 1)
+    for image in range(len(factor)):
+        for start in range(0, factor.shape[1], length):
+            stop = min(start + length, factor.shape[1])
+            product = source.read(image, start, stop) * factor[image, start:stop]
+            sink.flat[image, :, start:stop] = product
+    return grad

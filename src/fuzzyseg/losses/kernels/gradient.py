@@ -45,11 +45,11 @@ def one_class(e: Tensor, label: Tensor, marks: Tensor, scale: Tensor, out: Tenso
     """-log softmax(z)_label (P,), and into `out` (C,P) `scale` times its gradient. e: narrow; marks: 1 at the label."""
     index = label.unsqueeze(0)
     own = e.gather(0, index).squeeze(0)
-    others = torch.addcmul(e, e, marks, value=-1)
+    others = torch.addcmul(e, e, marks, value=-1, out=torch.empty_like(e) if out is None else out)
     rest = others.sum(0)
     if out is not None:
         part = scale / (own + rest)
-        torch.mul(others, part, out=out)
+        out.mul_(part)
         out.scatter_(0, index, (-part * rest).unsqueeze(0))
     return (rest / own).log1p()
 

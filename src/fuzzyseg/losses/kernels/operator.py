@@ -134,13 +134,11 @@ def _backward(ctx: Any, upstream: Tensor | None, *unused: Tensor | None) -> tupl
 
 def _multiplied(grad: Tensor, upstream: Tensor) -> Tensor:
     """grad times upstream, 0-dim or a map, in place unless it will be wanted again."""
-    if upstream.dim():
-        upstream = upstream.unsqueeze(1)
     if torch.compiler.is_compiling() or _graph_is_kept():
-        return (grad * upstream).to(grad.dtype)
+        return (grad * (upstream.unsqueeze(1) if upstream.dim() else upstream)).to(grad.dtype)
     if upstream.dim() == 0 and upstream.device.type == "cpu" and float(upstream) == 1:
         return grad
-    return grad.mul_(upstream)
+    return chunked.multiply(grad, upstream)
 
 
 def _graph_is_kept() -> bool:
