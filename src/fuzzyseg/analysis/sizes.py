@@ -39,7 +39,7 @@ class Sizes(NamedTuple):
         return float((self.pixels * sizes).sum() / total) if total else None
 
     def numbers(self) -> list[dict[str, Any]]:
-        """For each K that occurs: share, coverage, top1, mean entropy and weight, and shares of the twentieths of both."""
+        """For each K that occurs: share, coverage, top1, mean entropy and weight, and the twentieths of both."""
         total, rows = max(1, int(self.pixels.sum())), []
         for place, pixels in enumerate(self.pixels.tolist()):
             if pixels:
