@@ -32,6 +32,7 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "svg.hashsalt": "fuzzyseg",
+    "svg.fonttype": "none",
 }
 
 
@@ -54,9 +55,9 @@ def store(made: Figure, path: Path) -> Path:
     return path
 
 
-def per_cent(axis: Any, digits: int = 0) -> None:
-    """Ticks of a share as per cent."""
-    axis.set_major_formatter(lambda value, place: f"{100 * value:.{digits}f} %")
+def per_cent(axis: Any) -> None:
+    """Ticks of a share as per cent. To be called after the scale is set."""
+    axis.set_major_formatter(lambda value, place: f"{100 * value:.4g} %")
 
 
 def finish(axes: Axes, *, title: str, x: str, y: str) -> None:

@@ -64,13 +64,12 @@ def draw_rows(
                 axes[number, 0].set_ylabel(names[number], fontsize=7)
         made.suptitle(title, fontsize=10, x=0.01, ha="left")
         if "score" in shown:
-            columns_with = [place for place, panel in enumerate(rows[0]) if panel.kind == "score"]
             bar = made.colorbar(
                 shown["score"],
-                ax=axes[:, columns_with].ravel().tolist(),
+                ax=axes.ravel().tolist(),
                 location="bottom",
-                shrink=0.8,
-                aspect=40,
+                shrink=0.5,
+                aspect=50,
                 pad=0.02,
                 ticks=[-1, -0.5, 0, 0.5, 1],
             )

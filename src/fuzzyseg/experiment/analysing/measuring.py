@@ -114,7 +114,7 @@ def striped(order: Array, k: Array, wide: int = 480) -> Array:
     factor = max(1, -(-wide // k.shape[1]))
     order, k = order.repeat(factor, 1).repeat(factor, 2), k.repeat(factor, 0).repeat(factor, 1)
     rows, columns = np.indices(k.shape)
-    stripe = (rows + columns) // max(1, k.shape[1] // 120)
+    stripe = (rows + columns) // max(1, k.shape[1] // 60)
     picked: Array = np.take_along_axis(order, (stripe % k)[None], 0)[0]
     return picked
 
