@@ -19,33 +19,42 @@ class Pictures(StrEnum):
     svg = "svg"
 
 
+Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run folder.")]
+Model = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="In place of RUN: a model/ folder, or a run.")
+]
+Data = Annotated[
+    str | None, typer.Option("--data", metavar="DIR", help="Images and masks to look at; the run's own by default.")
+]
+Out = Annotated[
+    str | None,
+    typer.Option("--out", metavar="DIR", help="Where tables and figures go; RUN/analysis, with --model nowhere."),
+]
+Images = Annotated[int, typer.Option("--images", metavar="N", help="Examples that are drawn.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", metavar="N", help="Look at N images of each list at most, evenly spread.")
+]
+Threshold = Annotated[
+    float | None, typer.Option("--threshold", metavar="T", help="T of the fuzzy sets; that of the run by default.")
+]
+UnlabelledMasks = Annotated[
+    bool,
+    typer.Option(
+        "--unlabelled-masks",
+        help="Diagnosis: also look at the unlabelled images; reads their masks, and the output says so.",
+    ),
+]
+
+
 def analyse(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run folder.")] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="In place of RUN: a model/ folder, or a run.")
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", metavar="DIR", help="Images and masks to look at; the run's own by default."),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option("--out", metavar="DIR", help="Where tables and figures go; RUN/analysis, with --model nowhere."),
-    ] = None,
-    images: Annotated[int, typer.Option("--images", metavar="N", help="Examples that are drawn.")] = 4,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="Look at N images of each list at most, evenly spread.")
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option("--threshold", metavar="T", help="T of the fuzzy sets; that of the run by default.")
-    ] = None,
-    unlabelled_masks: Annotated[
-        bool,
-        typer.Option(
-            "--unlabelled-masks",
-            help="Diagnosis: also look at the unlabelled images; reads their masks, and the output says so.",
-        ),
-    ] = False,
+    run: Run = None,
+    model: Model = None,
+    data: Data = None,
+    out: Out = None,
+    images: Images = 4,
+    limit: Limit = None,
+    threshold: Threshold = None,
+    unlabelled_masks: UnlabelledMasks = False,
     pictures: Annotated[Pictures, typer.Option("--pictures", help="Format of the figures.")] = Pictures.png,
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,

@@ -131,8 +131,9 @@ def _lists(
         if not own or config is None:
             raise ConfigError(f"{source}: is a model alone and knows no data; give --data DIR")
         void = predictor.card.ignore_index
-        lists = {name: run_items(source, config, predictor, name) for name in ("val", "train")}
-        lists = {"val": lists["val"], "labelled": lists["train"]}
+        lists = {"val": run_items(source, config, predictor, "val")}
+        if (source / "config.yaml").is_file() or not lists["val"]:  # of a model alone: what it has not learnt
+            lists["labelled"] = run_items(source, config, predictor, "train")
         if unlabelled_masks:
             lists[UNLABELLED] = run_items(source, config, predictor, UNLABELLED)
             notes.append(
@@ -182,8 +183,8 @@ def _roles(source: Path, method: Method | None, same: bool) -> tuple[dict[str, s
     """Who teacher and student are, in words; a note where they are one network."""
     if method is None:
         who = f"the network in {source}"
-        note = f"{source}: is a model alone (no run folder with last.pt), so teacher and student are one network"
-        return {"teacher": who, "student": who}, [f"{note}; scores and gradients are those of a network on itself"]
+        note = "teacher and student are one network (no last.pt, which would have both)"
+        return {"teacher": who, "student": who}, [f"{note}: scores and gradients are those of a network on itself"]
     if same:
         who = "the network as last.pt has it"
         return {"teacher": who, "student": who}, ["teacher and student are one network, as in this method"]
@@ -201,7 +202,8 @@ def _sets(
     if config is not None:
         name = loss_name(config, choose_method(config)[0])
         if name != "fuzzy":
-            notes.append(f"trained with the loss {name or 'none'}: shown is what FPL would make of the same logits")
+            how = "without a pseudo-label loss" if name is None else f"with the loss {name}"
+            notes.append(f"trained {how}: shown is what FPL would make of the same logits")
         elif loss.balance:
             notes.append("the scale of loss.balance, one number a step, is left out of the gradients")
     if threshold is None and pixel_loss is not None:
