@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from fuzzyseg.analysis.pixels import filled
+from fuzzyseg.data import VOID
 from fuzzyseg.data.formats import default_colours, read_mask
 from fuzzyseg.experiment.analysing.measuring import Array, Example, kept_maps
 from fuzzyseg.experiment.analysing.subject import Subject
@@ -70,6 +71,8 @@ def _draw_examples(add: Any, subject: Subject, examples: list[Example], title: s
     table = colour_table(subject.card.colours or fallback)
     there = np.unique(np.concatenate([np.unique(e.mask) for e in examples] + [np.unique(e.sets) for e in examples]))
     legend = [(subject.card.classes[place], table[place] / 255) for place in there if place < count]
+    if any((e.mask == VOID).any() for e in examples):
+        legend.append(("void", table[VOID] / 255))
     if len(legend) > 21:
         legend = []  # more than a reader can tell apart
     sets = [
