@@ -203,6 +203,8 @@ def test_the_answer_takes_the_smallest_usual_threshold_that_covers_enough():
     poor = [row(t, 0.8, 0.7, 0.1, 0.3) for t in (0.85, 0.9, 0.95)]
     text = " ".join(answer(poor, classes=3, images="the images"))
     assert "T = 0.95 (none of" in text and "rule=continuous" in text
+    assert "rule=continuous" not in " ".join(answer(poor, classes=3, images="the images", rule="n"))
+    assert answer(poor, classes=3, images="the images", rule=2) == ["The rule is a fixed K = 2: T changes nothing."]
     sure = [row(t, 0.981, 0.98, 0.01, 0.0) for t in (0.85, 0.9, 0.95)]
     assert "little to gain" in " ".join(answer(sure, classes=3, images="the images"))
     assert answer(sure, classes=2, images="the images")[0].startswith("No: with two classes")

@@ -85,7 +85,12 @@ def _result(subject: Subject, groups: dict[str, dict[str, Any]]) -> dict[str, An
         "rule": subject.options.get("rule"),
         "weight": subject.options.get("weight"),
         "notes": subject.notes,
-        "answer": answer(groups[asked]["table"], classes=len(subject.card.classes), images=f"the {asked} images"),
+        "answer": answer(
+            groups[asked]["table"],
+            classes=len(subject.card.classes),
+            images=f"the {asked} images",
+            rule=subject.options.get("rule", "n-1"),
+        ),
         "groups": groups,
         "over_time": over_time(subject),
     }

@@ -15,8 +15,8 @@ LITTLE = 0.005
 """Rescued pixels below this share of all pixels are called little."""
 
 
-def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str) -> list[str]:
-    """Sentences on the rows of a `ThresholdTable` that holds the usual thresholds. images: where they were measured.
+def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rule: str | int = "n-1") -> list[str]:
+    """Sentences on the rows of a `ThresholdTable` that holds the usual thresholds, measured on `images` with `rule`.
 
     T is the smallest of the usual ones whose sets hold the wanted share of the truth, else the largest: the better
     the network (the more labels it had), the smaller, as in Table 5 of the paper. A rule of thumb: whether the score
@@ -24,6 +24,8 @@ def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str) -> 
     """
     if classes == 2:
         return ["No: with two classes every fuzzy set holds one class, and FPL is weighted cross entropy."]
+    if isinstance(rule, int):
+        return [f"The rule is a fixed K = {rule}: T changes nothing."]
     rows = [row for row in table if row["threshold"] in USUAL]
     enough = [row for row in rows if row["coverage"] >= WANTED]
     row = enough[0] if enough else rows[-1]
@@ -46,7 +48,7 @@ def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str) -> 
         )
     else:
         sentences.append(f"FPL can help. Start with T = {t:g} ({why}).")
-    if row["torn"] > many:
+    if row["torn"] > many and rule == "n-1":
         sentences.append(
             f"{_share(row['torn'])} of the pixels have p1 <= T < p1 + p2: two classes share them, and the paper's rule "
             f"keeps one. `loss.rule=continuous` (or `n`) counts the second one too, on more pixels than the "
