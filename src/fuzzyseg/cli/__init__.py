@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fuzzyseg import __version__
+from fuzzyseg.cli.analyse import analyse
 from fuzzyseg.cli.compare import compare
 from fuzzyseg.cli.convert import convert
 from fuzzyseg.cli.demo import demo
@@ -50,6 +51,7 @@ def _general(
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(analyse)
 app.command()(split)
 app.command()(sweep)
 app.command()(compare)

@@ -245,6 +245,9 @@ class TrainConfig(Section):
     save_every: int | None = Field(None, ge=1, description="Steps between checkpoints; None: a tenth.")
     log_every: int = Field(10, ge=1, description="Steps between logged lines.")
     tensorboard: bool = Field(True, description="Also write TensorBoard files.")
+    k_maps: int = Field(
+        0, ge=0, description="Validation images whose K is kept as a map at each evaluation, for `fuzzyseg analyse`."
+    )
 
     _size = field_validator("crop", mode="before")(parse_size)
 

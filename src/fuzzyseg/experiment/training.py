@@ -55,6 +55,7 @@ RESUMABLE = {
     "train.workers",
     "train.log_every",
     "train.tensorboard",
+    "train.k_maps",
     "out",
 }
 """Settings that may change when a run is resumed."""

@@ -38,12 +38,12 @@ def evaluate(
     network: the factory, where the network is the user's own. Raises ConfigError, DataError.
     """
     predictor = load(source, network=network, device=choose_device(device))
-    config = _run_config(Path(source))
+    config = run_config(Path(source))
     if data is not None:
-        dataset, where = _read(Path(data), predictor, config), str(data)
-        items, void = _split_of(dataset, split), dataset.ignore_index
+        dataset, where = read_for(Path(data), predictor, config), str(data)
+        items, void = split_of(dataset, split), dataset.ignore_index
     elif config is not None and config.data.root is not None:
-        items, where = _run_items(Path(source), config, predictor, split), config.data.root
+        items, where = run_items(Path(source), config, predictor, split), config.data.root
         void = predictor.card.ignore_index
     else:
         raise ConfigError(f"{source}: is a model alone and knows no data; give --data DIR")
@@ -90,7 +90,7 @@ def predict(
     )
 
 
-def _run_folder(source: Path) -> RunFolder | None:
+def run_folder(source: Path) -> RunFolder | None:
     """The run that `source` is, or whose model/ or best/ it is."""
     for folder in (source, source.parent):
         run = RunFolder(folder)
@@ -99,12 +99,13 @@ def _run_folder(source: Path) -> RunFolder | None:
     return None
 
 
-def _run_config(source: Path) -> Config | None:
-    run = _run_folder(source)
+def run_config(source: Path) -> Config | None:
+    """The settings of that run."""
+    run = run_folder(source)
     return None if run is None else validate(yaml.safe_load(run.config.read_text(encoding="utf-8")))
 
 
-def _read(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
+def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
     """The data set with the model's classes; its own ignore index where it names one. Raises ConfigError."""
     card, said = predictor.card, read_description(root)
     if said.classes is not None and said.classes != card.classes:
@@ -123,7 +124,8 @@ def _read(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
     return gather(dataset, more=data.more, classes=data.classes, ignore_index=data.ignore_index)
 
 
-def _split_of(dataset: DataSet, split: str) -> list[Item]:
+def split_of(dataset: DataSet, split: str) -> list[Item]:
+    """The items of train, val or test. Raises ConfigError, DataError."""
     lists = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     if split not in lists:
         raise ConfigError(f"--split: found {split!r}; expected one of {', '.join(lists)}")
@@ -134,11 +136,11 @@ def _split_of(dataset: DataSet, split: str) -> list[Item]:
     return items
 
 
-def _run_items(source: Path, config: Config, predictor: Predictor, split: str) -> list[Item]:
-    """The images of the run's own lists, from its split.json."""
-    run = _run_folder(source)
+def run_items(source: Path, config: Config, predictor: Predictor, split: str) -> list[Item]:
+    """The images of one of the run's own lists (train: the labelled ones), from its split.json. Raises DataError."""
+    run = run_folder(source)
     assert run is not None and config.data.root is not None
-    dataset = _read(Path(config.data.root), predictor, config)
+    dataset = read_for(Path(config.data.root), predictor, config)
     everything = [*dataset.train, *(dataset.val or []), *(dataset.test or [])]
     record = yaml.safe_load(run.split.read_text(encoding="utf-8"))
     names = record[{"train": "labelled"}.get(split, split)]

@@ -43,14 +43,34 @@ def assign(
     teacher: Tensor, *, threshold: float | Tensor, k_cap: int | None, rule: Rule, variant: Variant
 ) -> Assignment:
     """Alg. 1 by one sort; equal probabilities rank by class index, the lower first. Unchecked, fp32 or fp64."""
-    classes = teacher.shape[1]
+    return assign_sorted(sorted_classes(teacher), threshold=threshold, k_cap=k_cap, rule=rule, variant=variant)
+
+
+class SortedClasses(NamedTuple):
+    """Classes, probabilities and their running sums in falling order of probability, (B,C,*spatial) each."""
+
+    order: Tensor
+    p: Tensor
+    total: Tensor
+
+
+def sorted_classes(teacher: Tensor) -> SortedClasses:
+    """One sort of the probabilities; equal ones rank by class index. Unchecked, fp32 or fp64."""
+    p, order = torch.softmax(teacher, 1).sort(dim=1, descending=True, stable=True)
+    return SortedClasses(order, p, p.cumsum(1))
+
+
+def assign_sorted(
+    ranking: SortedClasses, *, threshold: float | Tensor, k_cap: int | None, rule: Rule, variant: Variant
+) -> Assignment:
+    """Alg. 1 on classes that are sorted already, so that several thresholds need one sort. Unchecked."""
+    order, p, total = ranking
+    classes = p.shape[1]
     if isinstance(rule, int) and rule >= classes:
         raise ValueError(f"rule: found K = {rule} for {classes} classes, expected at most {classes - 1}")
     if k_cap is None and variant == "official":
         k_cap = 3
     cap = classes - 1 if k_cap is None else min(k_cap, classes - 1)
-    p, order = torch.softmax(teacher, 1).sort(dim=1, descending=True, stable=True)
-    total = p.cumsum(1)
     if isinstance(rule, int):
         return Assignment(torch.full_like(order[:, :1], min(rule, cap)), None, order, p, total)
     t = threshold

@@ -144,7 +144,7 @@ class PixelLossModule(nn.Module):
     def thresholds(self, teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
         """T for these logits (B,C,h,w) as it stands now: 0-dim, or one for each pixel of `size`, (B,H,W)."""
         if not isinstance(self.policy, Adaptive):
-            return self.threshold
+            return self.threshold.clone()  # the next call may set it before this one's backward pass
         return adaptive_map(
             teacher,
             size,

@@ -113,6 +113,12 @@ class Method(nn.Module):
         """The network that is evaluated, exported and used to predict."""
         return self.student
 
+    def pair(self) -> tuple[nn.Module, nn.Module]:
+        """Student and teacher as an analysis looks at them; the same network twice where it teaches itself."""
+        student, teacher = getattr(self, "student", None), getattr(self, "teacher", None)
+        student = self.predictor() if student is None else student
+        return student, student if teacher is None else teacher
+
     def networks(self) -> Iterable[nn.Module]:
         """The networks whose parameters the default roles cover: every direct child with an encoder."""
         return [child for child in self.children() if hasattr(child, "encoder")]

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from fuzzyseg.ops.noise import uniform
@@ -117,6 +116,8 @@ def component_masks(labels: Tensor, classes: Tensor, seeds: Tensor, *, smallest:
     The labels are copied to the CPU, for which a GPU has to be waited for once: parts are found by following them, of
     which there is no form without a number of passes that depends on the image.
     """
+    from scipy import ndimage  # slow to import, and needed here alone
+
     height, width = labels.shape[-2:]
     image = labels.clamp(-1, 255).add(1).to(torch.int16).cpu().numpy()
     chosen = uniform(seeds, (), purpose=1).tolist()
