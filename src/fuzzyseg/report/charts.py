@@ -134,9 +134,13 @@ def draw_training(
             for (label, values), colour in zip(curves.items(), SERIES, strict=False):
                 numbers = [float("nan") if value is None else value for value in values]
                 spot.plot(steps, numbers, "o-", markersize=3, color=colour, label=label)
-            spot.legend(fontsize=7.5)
-            finish(spot, title=name, x="step", y="")
-            if "score" not in name:
+            if "score" in name:
+                spot.set_ylim(-1.05, 1.9)
+                spot.set_yticks([-1, -0.5, 0, 0.5, 1])
+                spot.legend(fontsize=7, ncols=2, loc="upper center")
+            else:
+                spot.legend(fontsize=7.5)
                 per_cent(spot.yaxis)
+            finish(spot, title=name, x="step", y="")
         made.suptitle(title, fontsize=10, x=0.01, ha="left")
         return store(made, path)

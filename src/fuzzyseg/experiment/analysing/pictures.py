@@ -150,7 +150,9 @@ def _draw_course(add: Any, subject: Subject, course: dict[str, Any]) -> None:
         add(
             "k_maps",
             "K of validation images at several steps (Fig. 5)",
-            lambda path: draw_rows(path, panels, title="K during training"),
+            lambda path: draw_rows(
+                path, panels, title="K during training", names=[Path(item.name).name for item, _ in rows]
+            ),
         )
 
 
