@@ -81,7 +81,9 @@ class _Ends:
         on_cpu = request.student.device.type == "cpu"
         share = elements * request.student.element_size() // (4 * SHARE)
         if self.grids:  # a band of whole rows, of which few more than its height are stretched
-            rows = (min(max(share, 2 * LEAST), LARGEST) if on_cpu else ELSEWHERE) // (classes * request.size[1])
+            rows = (min(max(share * 2 // 3, 2 * LEAST), LARGEST) if on_cpu else ELSEWHERE) // (
+                classes * request.size[1]
+            )
             self.length = max(rows, 1) * request.size[1]
         else:
             self.length = max((min(max(share, LEAST), LARGEST) if on_cpu else ELSEWHERE) // classes, 1)
