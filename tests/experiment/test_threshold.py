@@ -170,8 +170,9 @@ def test_coverage_is_measured_at_the_threshold_of_the_loss(folder, tmp_path, pol
         ):
             counts = fuzzy_coverage(logits, mask[None], threshold=threshold)
             found[name] = counts if name not in found else found[name].plus(counts)
-    assert result["last"]["fuzzy"] == found[policy].shares()
-    assert result["last"]["fuzzy"] != found["default"].shares()
+    shares = {key: result["last"]["fuzzy"][key] for key in found[policy].shares()}
+    assert shares == found[policy].shares()
+    assert shares != found["default"].shares()
 
 
 @pytest.mark.parametrize("policy", ["schedule", "calibrated", "adaptive"])
