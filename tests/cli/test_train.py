@@ -47,6 +47,8 @@ def at(config, key):
 
 
 OPTIONS = {
+    "--more": ("data.more", "a,b", ["a", "b"]),
+    "--unlabelled": ("data.unlabelled_from", "a/*.png", ["a/*.png"]),
     "--data": ("data.root", "photos", "photos"),
     "--method": ("method.name", "supervised", "supervised"),
     "--loss": ("loss.name", "fuzzy", "fuzzy"),

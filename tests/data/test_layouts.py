@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fuzzyseg.data import DATASETS, DataError, Item, read_dataset
-from fuzzyseg.data import classes as classes_module
+from fuzzyseg.data import labels as labels_module
 from fuzzyseg.data.description import Description
 
 
@@ -19,7 +19,7 @@ def names(items):
 
 
 def test_camvid_is_recognised_with_its_classes_and_no_mask_is_read(shared, monkeypatch):
-    monkeypatch.setattr(classes_module, "read_mask", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(labels_module, "read_mask", lambda path: pytest.fail(f"{path} was read"))
     data = read_dataset(shared / "data" / "camvid")
     assert (data.layout, data.ignore_index, len(data.train), len(data.val), data.test) == ("camvid", 11, 367, 101, None)
     assert " ".join(data.classes) == "sky building pole road pavement tree sign_symbol fence car pedestrian bicyclist"
@@ -136,7 +136,7 @@ def test_mask_without_image_and_two_files_of_one_name_are_errors(tmp_path):
 
 
 def test_description_names_folders_classes_colours_and_void(tmp_path, monkeypatch):
-    monkeypatch.setattr(classes_module, "read_mask", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(labels_module, "read_mask", lambda path: pytest.fail(f"{path} was read"))
     put(tmp_path / "photos" / "x.png")
     put(tmp_path / "index maps" / "x.png")
     (tmp_path / "dataset.yaml").write_text(

@@ -10,12 +10,16 @@ import pytest
 import torch
 
 from fuzzyseg.engine.optim import build_optimisers
-from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
+from fuzzyseg.losses import PIXEL_LOSSES, SET_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Progress
 from methods.tiny import TinyNetwork, make_batch
 
 VARIANTS = {
     "cps": [{"cutmix": True}, {"cutmix": False}],
+    "cutmix_seg": [{"threshold": 0.0}, {"per_pixel": True, "threshold": 0.3}, {"confidence": "drop", "colour": True}],
+    "fixmatch": [{"threshold": 0.3}, {"teacher": "ema", "confidence": "drop"}],
+    "mean_teacher": [{"preset": "torchsemiseg"}, {"preset": "pixelssl"}],
+    "unimatch": [{"threshold": 0.3}],
     "vat": [
         {},
         {"radius": "fixed", "images": "unlabelled", "power": 2},
@@ -196,6 +200,8 @@ def test_every_method_has_a_page_and_says_what_it_refuses():
         assert method.paper
         assert method.cost
         assert (method.fuzzy == "does not apply") == ("fuzzy" in method.refuses)
+        assert len({loss in method.refuses for loss in SET_LOSSES}) == 1  # they share the set, and what is against it
+        assert set(method.refuses) <= set(PIXEL_LOSSES)
         assert all("does not apply" in reason for reason in method.refuses.values())
         for key, field in method.Config.model_fields.items():
             assert field.description, f"{method.__name__}.{key} has no help text"

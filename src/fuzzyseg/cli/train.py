@@ -15,6 +15,8 @@ from fuzzyseg.config import Config, ConfigError, override, parse_override, read_
 
 KEYS = {
     "data": "data.root",
+    "more": "data.more",
+    "unlabelled": "data.unlabelled_from",
     "method": "method.name",
     "loss": "loss.name",
     "labelled": "data.labelled",
@@ -70,6 +72,8 @@ def train(
     context: typer.Context,
     words: Words = None,
     data: Annotated[str | None, _option("data", "DIR")] = None,
+    more: Annotated[str | None, _option("more", "DIR[,DIR]")] = None,
+    unlabelled: Annotated[str | None, _option("unlabelled", "DIR|GLOB[,...]")] = None,
     method: Annotated[str | None, _option("method", "NAME")] = None,
     loss: Annotated[str | None, _option("loss", "NAME")] = None,
     labelled: Annotated[str | None, _option("labelled", "N|1/N|FILE")] = None,

@@ -9,6 +9,7 @@ from pathlib import Path
 from fuzzyseg.data.description import nearest
 from fuzzyseg.data.formats import short
 from fuzzyseg.data.items import DataError, Item
+from fuzzyseg.data.listed import fields
 
 
 def parse_amount(text: str, count: int, what: str = "images") -> int | Path:
@@ -30,10 +31,25 @@ def parse_amount(text: str, count: int, what: str = "images") -> int | Path:
     return int(number) if is_count else max(1, int(number * count + Fraction(1, 2)))
 
 
+EVERY = "every:"
+
+
+def parse_every(text: str) -> int | None:
+    """The N of `every:N`, None for anything else. Raises DataError where N is no number from 1 on."""
+    if not text.startswith(EVERY):
+        return None
+    number = text.removeprefix(EVERY)
+    if not number.isdigit() or int(number) < 1:
+        raise DataError(f"found {text!r}; expected every:N with a whole number, such as every:16")
+    return int(number)
+
+
 def read_list(path: Path, items: Sequence[Item], root: Path) -> list[Item]:
     """The items that a text file names, one a line: by name, stem or image path. Lines from # on are comments.
 
-    Raises DataError naming the file and the line for a name that fits no item, or several.
+    Published lists are read as they are (see `listed.fields`): of `image mask` the image counts; where such a line, or
+    one with a slash at its start, names a file of another arrangement of the data set (CPS on Cityscapes), the image of
+    that stem is meant. Raises DataError naming the file and the line for a name that fits no item, or several.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -47,15 +63,21 @@ def read_list(path: Path, items: Sequence[Item], root: Path) -> list[Item]:
         for key in {item.name, item.image.stem, *paths, *(key[: -len(item.image.suffix)] for key in paths)}:
             names.setdefault(key, []).append(item)
     exact = {item.name: [item] for item in items}
+    stems: dict[str, list[Item]] = {}
+    for item in items:
+        stems.setdefault(Path(item.name).name, []).append(item)
     known = sorted({*exact, *(item.image.stem for item in items)})
     chosen: dict[str, Item] = {}
     for number, line in enumerate(lines, 1):
         name = line.partition(" #")[0].strip()
         if not name or name.startswith("#"):
             continue
+        line, (name, mask) = name, fields(name)
         fits = exact.get(name) or names.get(name) or names.get(Path(name).resolve().as_posix())
+        if not fits and (mask or name.startswith("/")):
+            fits = names.get(name.lstrip("/")) or stems.get(Path(name).stem)
         if not fits:
-            raise DataError(f"{path}, line {number}: found no image {name!r}.{nearest(name, known)}")
+            raise DataError(f"{path}, line {number}: found no image {line!r}.{nearest(name, known)}")
         if len(fits) > 1:
             raise DataError(f"{path}, line {number}: {name!r} fits {short([item.name for item in fits])}; write one")
         chosen[fits[0].name] = fits[0]

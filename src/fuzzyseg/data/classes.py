@@ -5,41 +5,32 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.formats import read_mask, short, to_training_mask, values_in
+from fuzzyseg.data.formats import short, values_in
 from fuzzyseg.data.items import MAX_CLASSES, VOID, DataError, Item
+from fuzzyseg.data.labels import stored_labels, training_labels
 
 T = TypeVar("T")
 
 
-def _each_mask(items: Sequence[Item], look: Callable[[NDArray[np.integer], Path], T]) -> list[T]:
-    """`look(mask as stored, path)` for every item, in the items' order; every mask is read once.
-
-    Raises DataError for an item without a mask and for a file that cannot be read.
-    """
-
-    def read(item: Item) -> T:
-        if item.mask is None:
-            raise DataError(f"{item.image}: has no mask, but its classes were asked for")
-        return look(read_mask(item.mask), item.mask)
-
+def _each(items: Sequence[Item], look: Callable[[Item], T]) -> list[T]:
+    """`look(item)` for every item, in the items' order, several at a time."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(read, items))
+        return list(pool.map(look, items))
 
 
 def presence(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArray[np.bool_]:
     """(N, C) bool: whether the mask of item n holds a pixel of class c. Raises DataError for values out of range."""
 
-    def look(mask: NDArray[np.integer], path: Path) -> NDArray[np.bool_]:
-        mask = to_training_mask(mask, classes=classes, ignore_index=ignore_index, path=path)
+    def look(item: Item) -> NDArray[np.bool_]:
+        mask = training_labels(item, classes=classes, ignore_index=ignore_index)
         return np.bincount(mask.ravel(), minlength=VOID + 1)[:classes] > 0
 
-    return np.array(_each_mask(items, look), dtype=np.bool_).reshape(len(items), classes)
+    return np.array(_each(items, look), dtype=np.bool_).reshape(len(items), classes)
 
 
 def count_classes(items: Sequence[Item], ignore_index: int) -> tuple[int, list[str]]:
@@ -47,9 +38,15 @@ def count_classes(items: Sequence[Item], ignore_index: int) -> tuple[int, list[s
 
     Raises DataError where fewer than two classes or more than 255 come out.
     """
+
+    def look(item: Item) -> list[int]:
+        mask = stored_labels(item)
+        assert item.mask is not None
+        return values_in(mask, item.mask)
+
     advice = "give the class names (classes) and the void value (ignore_index) in dataset.yaml"
     seen: dict[int, Item] = {}
-    for item, values in zip(items, _each_mask(items, values_in), strict=True):
+    for item, values in zip(items, _each(items, look), strict=True):
         for value in values:
             seen.setdefault(value, item)
     found = sorted(value for value in seen if value not in (ignore_index, VOID))

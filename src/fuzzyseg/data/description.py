@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -26,6 +26,9 @@ class Description(BaseModel):
     ignore_index: int | None = Field(default=None, ge=0, le=65535)
     images: str | None = Field(default=None, min_length=1)
     masks: str | None = Field(default=None, min_length=1)
+    lists: dict[Literal["train", "unlabelled", "val", "test"], str | list[str]] | None = Field(
+        default=None, min_length=1
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Description:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from fuzzyseg.data.items import MAX_CLASSES, VOID, DataError
+from fuzzyseg.data.matlab import SUFFIX as MATLAB
+from fuzzyseg.data.matlab import read_matlab_mask
 
 Colour = tuple[int, int, int]
 Pixels = NDArray[np.uint8]
@@ -85,6 +87,8 @@ def read_mask(path: Path) -> NDArray[np.integer]:
 
     Raises DataError naming the file for anything that holds no class index a pixel.
     """
+    if path.suffix.lower() == MATLAB:
+        return read_matlab_mask(path)
     image = _open(path)
     if image.format == "JPEG":
         raise DataError(f"{path}: is a JPEG, which changes the class indices it stores; save masks as PNG")
@@ -105,6 +109,9 @@ def read_mask(path: Path) -> NDArray[np.integer]:
 
 def file_size(path: Path) -> tuple[int, int]:
     """Height and width of an image file, EXIF orientation applied, from its header alone. Raises DataError."""
+    if path.suffix.lower() == MATLAB:
+        height, width = read_matlab_mask(path).shape
+        return height, width
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

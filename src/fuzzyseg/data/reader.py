@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fuzzyseg.data.formats import file_size, read_image, read_mask, to_training_mask
+from fuzzyseg.data.formats import file_size, read_image
 from fuzzyseg.data.items import DataError, Item
+from fuzzyseg.data.labels import training_labels
 
 Size = tuple[int, int]
 
@@ -85,12 +86,12 @@ class Reader:
         The image is resized bilinearly with antialiasing, the mask by nearest neighbour. The tensors are the caller's
         own: writing into them never changes the cache. Raises DataError naming the file.
         """
-        image = self._entry("image", item.image)
+        image = self._entry("image", item.image, item)
         if not with_mask:
             return self._tensor(image), None
         if item.mask is None:
             raise DataError(f"{item.image}: has no mask, but one was asked for")
-        mask = self._entry("mask", item.mask)
+        mask = self._entry("mask", item.mask, item)
         if mask.original != image.original:
             raise DataError(_mismatch(item, image.original, mask.original))
         return self._tensor(image), self._tensor(mask)
@@ -100,10 +101,10 @@ class Reader:
         entry = self._cache.get(("image", item.image))
         return entry.original if entry is not None else file_size(item.image)
 
-    def _entry(self, kind: str, path: Path) -> _Entry:
+    def _entry(self, kind: str, path: Path, item: Item) -> _Entry:
         entry = self._cache.get((kind, path))
         if entry is None:
-            entry = self._load_image(path) if kind == "image" else self._load_mask(path)
+            entry = self._load_image(path) if kind == "image" else self._load_mask(item)
             self._cache.put((kind, path), entry)
         return entry
 
@@ -117,8 +118,8 @@ class Reader:
             array = array.reshape(*array.shape[:2], self.channels)
         return _Entry(np.ascontiguousarray(array.transpose(2, 0, 1)), original)
 
-    def _load_mask(self, path: Path) -> _Entry:
-        array = to_training_mask(read_mask(path), classes=self.classes, ignore_index=self.ignore_index, path=path)
+    def _load_mask(self, item: Item) -> _Entry:
+        array = training_labels(item, classes=self.classes, ignore_index=self.ignore_index)
         original = (array.shape[0], array.shape[1])
         if self.image_size not in (None, original):
             array = _resize(array, self.image_size, Image.Resampling.NEAREST)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from fuzzyseg.config import Config, ConfigError
-from fuzzyseg.data import DataError, DataSet, Item, Reader, read_dataset
+from fuzzyseg.data import DataError, DataSet, Item, Reader, gather, read_dataset
 from fuzzyseg.data.formats import file_size
 from fuzzyseg.data.reader import check_sizes
 from fuzzyseg.data.splits import Split, make_split
@@ -30,6 +30,8 @@ class Material:
     split: Split
     mean: list[float]
     std: list[float]
+    held_back: list[Item] = field(default_factory=list)
+    """Labelled images that are not trained on, but used to choose a setting."""
 
     @property
     def sources(self) -> dict[str, list[Item]]:
@@ -49,12 +51,24 @@ def gather_material(config: Config, *, own_network: bool = False) -> Material:
     data = config.data
     if data.root is None:
         raise ConfigError("--data: not given; name the folder with your images (see `fuzzyseg train --help`)")
-    dataset = read_dataset(data.root, layout=data.layout, classes=data.classes, ignore_index=data.ignore_index)
+    dataset = gather(
+        read_dataset(data.root, layout=data.layout, classes=data.classes, ignore_index=data.ignore_index),
+        more=data.more,
+        unlabelled=data.unlabelled_from,
+        classes=data.classes,
+        ignore_index=data.ignore_index,
+    )
     if len(dataset.classes) < 2:
         raise DataError(f"{dataset.root}: found {len(dataset.classes)} class; segmentation needs at least 2")
     seed = config.seed if data.split_seed is None else data.split_seed
     split = make_split(
-        dataset, labelled=data.labelled, val=data.val, seed=seed, policy=data.policy, unlabelled=data.unlabelled
+        dataset,
+        labelled=data.labelled,
+        val=data.val,
+        seed=seed,
+        policy=data.policy,
+        unlabelled=data.unlabelled,
+        group=data.group,
     )
     check_sizes([*split.labelled, *split.val])
     mean, std = input_statistics(config, own_network=own_network)

@@ -28,6 +28,16 @@ def record(run: RunFolder) -> dict[str, Any]:
     return content
 
 
+def split_record(material: Material, threshold: dict[str, Any] | None) -> dict[str, Any]:
+    """The content of split.json: the lists, the input statistics, where T comes from."""
+    return {
+        **material.split.record(),
+        "held_back": [item.name for item in material.held_back],
+        "input": {"mean": material.mean, "std": material.std},
+        "threshold": threshold,
+    }
+
+
 def sessions(run: RunFolder, now: dict[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:
     """The environment of this session, and below `earlier` those of the sessions before it."""
     if state is None or not run.environment.is_file():
@@ -58,8 +68,8 @@ def hardware(device: torch.device) -> dict[str, Any]:
     }
 
 
-def result_of(config: Config, material: Material, outcome: Outcome) -> dict[str, Any]:
-    """The content of result.json."""
+def result_of(config: Config, material: Material, outcome: Outcome, threshold: dict[str, Any] | None) -> dict[str, Any]:
+    """The content of result.json. threshold: where T came from and what it is; None where it is not used."""
     return {
         "last": outcome.last,
         "best": outcome.best,
@@ -67,7 +77,9 @@ def result_of(config: Config, material: Material, outcome: Outcome) -> dict[str,
         "seed": config.seed,
         "method": config.method.name,
         "loss": config.loss.name,
-        "labelled": len(material.split.labelled),
+        "threshold": threshold,
+        "labelled": len(material.split.labelled) + len(material.held_back),
+        "held_back": len(material.held_back),
         "split": material.split.hash,
         "protocol": (outcome.last or {}).get("protocol"),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,18 +11,25 @@ from torch import nn
 
 from fuzzyseg.analysis import Coverage, fuzzy_coverage
 from fuzzyseg.config import Config
-from fuzzyseg.experiment.learning import choose_method, loss_name
 from fuzzyseg.experiment.material import Material, build_reader
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
+from fuzzyseg.losses import PixelLossModule
+from fuzzyseg.ops.resize import resize_logits
 
 
 class Scoring:
     """Scores a network on the validation images of a run."""
 
     def __init__(
-        self, config: Config, material: Material, device: torch.device, factory: Callable[[], nn.Module] | None
+        self,
+        config: Config,
+        material: Material,
+        device: torch.device,
+        factory: Callable[[], nn.Module] | None,
+        pixel_loss: nn.Module | None,
     ) -> None:
         self.config, self.material, self.device = config, material, device
+        self.pixel_loss = pixel_loss if isinstance(pixel_loss, PixelLossModule) else None
         self.items = [item for item in material.split.val if item.mask is not None]
         self.own_network = factory is not None
         self.reader = build_reader(config, material.dataset)
@@ -68,21 +76,26 @@ class Scoring:
             flip=settings.flip,
             batch=settings.batch,
         )
-        if loss_name(self.config, choose_method(self.config)[0]) is not None:
+        if self.pixel_loss is not None:
             result["fuzzy"] = self._coverage(predictor).shares()
         return result
 
     def _coverage(self, predictor: Predictor) -> Coverage:
-        """At the training scale, where the loss sees the logits."""
+        """At the training scale, where the loss sees the logits, with T as the loss has it now."""
         loss = self.config.loss
+        stride = int(getattr(predictor.network, "stride", 1))
+        assert self.pixel_loss is not None
         total: Coverage | None = None
         for item in self.items:
             image, mask = self.reader.read(item, with_mask=True)
             assert mask is not None
+            logits = predictor.training_logits(image).unsqueeze(0)
+            size = (logits.shape[-2], logits.shape[-1])
+            cells = resize_logits(logits, [math.ceil(side / stride) for side in size])
             counts = fuzzy_coverage(
-                predictor.training_logits(image).unsqueeze(0),
+                logits,
                 mask.unsqueeze(0).to(self.device),
-                threshold=loss.threshold,
+                threshold=self.pixel_loss.thresholds(cells, size),
                 k_cap=loss.k_cap,
                 rule=loss.rule,
                 variant=loss.variant,

@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 from fuzzyseg.config import Config, ConfigError, validate
-from fuzzyseg.data import DataError, DataSet, Item, read_dataset
+from fuzzyseg.data import DataError, DataSet, Item, gather, read_dataset
 from fuzzyseg.data.description import read_description
 from fuzzyseg.experiment.distributed import choose_device
 from fuzzyseg.inference import Predictor, load, predict_files
@@ -113,9 +113,15 @@ def _read(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
             "need the same names in the same order: bring dataset.yaml and masks into the model's order"
         )
     own = config is not None and config.data.root is not None and Path(config.data.root).resolve() == root.resolve()
-    layout = config.data.layout if own and config is not None else "auto"
     ignore = card.ignore_index if own or said.ignore_index is None else None
-    return read_dataset(root, layout=layout, classes=card.classes, ignore_index=ignore)
+    if not own or config is None:
+        return read_dataset(root, classes=card.classes, ignore_index=ignore)
+    # Names that a root gives itself go before the model's, as in training: further roots may order theirs otherwise.
+    data = config.data
+    dataset = read_dataset(root, layout=data.layout, classes=data.classes, ignore_index=ignore, otherwise=card.classes)
+    return gather(
+        dataset, more=data.more, unlabelled=data.unlabelled_from, classes=data.classes, ignore_index=data.ignore_index
+    )
 
 
 def _split_of(dataset: DataSet, split: str) -> list[Item]:

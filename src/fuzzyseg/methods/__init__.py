@@ -4,13 +4,36 @@ from __future__ import annotations
 
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Progress, Role, Step
 from fuzzyseg.methods.cps import CPS
+from fuzzyseg.methods.cutmix_seg import CutMixSeg
+from fuzzyseg.methods.fixmatch import FixMatch
+from fuzzyseg.methods.mean_teacher import MeanTeacher
 from fuzzyseg.methods.supervised import Supervised
+from fuzzyseg.methods.unimatch import UniMatch
 from fuzzyseg.methods.vat import VAT
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
     "cps": CPS,
+    "cutmix_seg": CutMixSeg,
+    "fixmatch": FixMatch,
+    "mean_teacher": MeanTeacher,
+    "unimatch": UniMatch,
     "vat": VAT,
 }
 
-__all__ = ["CPS", "METHODS", "VAT", "Facts", "Method", "MethodConfig", "Progress", "Role", "Step", "Supervised"]
+__all__ = [
+    "CPS",
+    "METHODS",
+    "VAT",
+    "CutMixSeg",
+    "Facts",
+    "FixMatch",
+    "MeanTeacher",
+    "Method",
+    "MethodConfig",
+    "Progress",
+    "Role",
+    "Step",
+    "Supervised",
+    "UniMatch",
+]

@@ -19,18 +19,17 @@ Per process: the noise that the direction starts from, batch-norm statistics, th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Literal, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
 from fuzzyseg.losses import masked_mean
-from fuzzyseg.losses.inputs import at_size, full_precision
+from fuzzyseg.losses.consistency import confidence_map, kl_divergence
 from fuzzyseg.losses.reduction import local_mean
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.ops.ema import follow, teacher_of
@@ -112,12 +111,12 @@ class VAT(Method):
             logits = self.student(seen + offset)
         metrics = {"radius": radius.mean()}
         if self.pixel_loss is None:
-            loss = kl_map(logits, target, free.size)
+            loss = kl_divergence(logits, target, size=free.size, valid=free.valid)
         else:
             result = self.pixel_loss(logits, target, size=free.size, valid=free.valid, progress=progress)
             loss, metrics = result.loss, {**metrics, **result.stats}
         if self.config.confidence is not None:
-            sure = torch.softmax(at_size(target, free.size), 1).amax(1) >= self.config.confidence
+            sure = confidence_map(target, free.size) >= self.config.confidence
             metrics["sure"] = local_mean(sure.to(loss.dtype), free.valid)
             loss = loss * metrics["sure"]
         return Step({"supervised": supervised, "unsupervised": self.weight * masked_mean(loss, free.valid)}, metrics)
@@ -127,7 +126,7 @@ class VAT(Method):
 
         def divergence(offset: Tensor) -> Tensor:
             with steady(source):
-                return torch.where(valid, kl_map(source(image + offset), target, image.shape[-2:]), 0)
+                return kl_divergence(source(image + offset), target, size=image.shape[-2:], valid=valid)
 
         noise = torch.randn_like(image)
         direction = adversarial_direction(divergence, noise, probe=self.config.probe, power=self.config.power)
@@ -140,10 +139,3 @@ class VAT(Method):
         """The mean teacher follows, its batch-norm statistics with it (French et al. average both)."""
         if self.teacher is not None:
             follow(self.teacher, self.student, self.config.ema_decay, buffers="average")
-
-
-def kl_map(logits: Tensor, target: Tensor, size: Sequence[int]) -> Tensor:
-    """KL(softmax(target) || softmax(logits)) of each pixel, (B,H,W), at `size`; no gradient reaches the target."""
-    with full_precision(logits.device):
-        q, p = at_size(logits, size).log_softmax(1), at_size(target.detach(), size).log_softmax(1)
-        return F.kl_div(q, p, reduction="none", log_target=True).sum(1)

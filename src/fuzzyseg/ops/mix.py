@@ -1,6 +1,7 @@
 """Mixing two images: box masks, paste, and `Mixed` logits.
 
-Boxes follow French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations" (BMVC 2020).
+Boxes follow French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations" (BMVC 2020), or
+Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation" (CVPR 2023).
 """
 
 from __future__ import annotations
@@ -49,3 +50,39 @@ def box_masks(
             top, left = round(y * (height - h)), round(x * (width - w))
             mask[top : top + h, left : left + w] ^= True
     return masks
+
+
+def rectangle_masks(
+    seeds: Tensor,
+    size: tuple[int, int],
+    *,
+    views: int = 1,
+    probability: float = 0.5,
+    area: tuple[float, float] = (0.02, 0.4),
+    ratio: tuple[float, float] = (0.3, 1 / 0.3),
+) -> tuple[Tensor, ...]:
+    """For each of the `views` a (B,H,W) bool mask, True inside one rectangle per sample, or nowhere.
+
+    With `probability` there is a rectangle; it covers a uniform share `area` of the image, its height over its width,
+    each as a share of the image's, is uniform in `ratio`, and shape and place are drawn until it lies inside, as in
+    the generator of Yang et al. (on their square crops the two readings of the ratio agree). A sample's own seed alone
+    decides, and draws apart for each view. seeds: (B,) int64, on the CPU, as the masks are.
+    """
+    height, width = size
+    masks = torch.zeros((views, len(seeds), height, width), dtype=torch.bool)
+    for number, seed in enumerate(seeds.tolist()):
+        generator = torch.Generator().manual_seed(seed)
+        for mask in masks[:, number]:
+            chance, share = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
+            if chance >= probability:
+                continue
+            share = area[0] + share * (area[1] - area[0])
+            while True:
+                shape, y, x = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+                shape = ratio[0] + shape * (ratio[1] - ratio[0])
+                h, w = int(math.sqrt(share * shape) * height), int(math.sqrt(share / shape) * width)
+                top, left = int(y * height), int(x * width)
+                if top + h <= height and left + w <= width:
+                    break
+            mask[top : top + h, left : left + w] = True
+    return masks.unbind(0)
