@@ -15,6 +15,7 @@ from fuzzyseg.methods import METHODS, Facts, Progress
 from methods.tiny import TinyNetwork, make_batch
 
 VARIANTS = {
+    "cct": [{}, {"annealed": 0.9, "decoders": (0, 1, 1, 0, 0, 0, 0)}],
     "cps": [{"cutmix": True}, {"cutmix": False}],
     "cutmix_seg": [{"threshold": 0.0}, {"per_pixel": True, "threshold": 0.3}, {"confidence": "drop", "colour": True}],
     "fixmatch": [{"threshold": 0.3}, {"teacher": "ema", "confidence": "drop"}],
@@ -27,6 +28,7 @@ VARIANTS = {
     ],
 }
 NOT_ACCUMULATED = {
+    "cct": "the perturbations are drawn for the whole micro-batch; one of them is the same for all its images",
     "vat": "the noise that the direction starts from is drawn for the whole micro-batch; see test_vat.py",
 }
 """Methods whose micro-batches are not one large batch, and why."""
@@ -47,7 +49,8 @@ def build(name, loss, options, *, classes=5, norm="batch", dropout=0.0, seed=0):
     if loss == "paper":
         pixel = None if chosen.paper_loss is None else PixelLossModule(PIXEL_LOSSES[chosen.paper_loss[0]], {})
     else:
-        pixel = PixelLossModule(PIXEL_LOSSES[loss], {})
+        # a network that has learnt nothing is sure of nothing, and parts that learn from sure pixels alone would not
+        pixel = PixelLossModule(PIXEL_LOSSES[loss], {}, 0.25 if loss == "thresholded" else 0.9)
     network = lambda: TinyNetwork(classes=classes, norm=norm, dropout=dropout)  # noqa: E731
     return chosen(network, SupervisedLoss("ce"), pixel, chosen.Config(**options), Facts(classes))
 

@@ -15,6 +15,7 @@ from methods.two_processes import train
 pytestmark = pytest.mark.slow
 
 EXEMPT: dict[str, str] = {
+    "cct": "the perturbations of the features",
     "vat": "the noise that the direction starts from",
 }
 """Method -> what it keeps per process, as its docstring says; its losses must be finite, its processes equal."""

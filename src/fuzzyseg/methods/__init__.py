@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Progress, Role, Step
+from fuzzyseg.methods.cct import CCT
 from fuzzyseg.methods.cps import CPS
 from fuzzyseg.methods.cutmix_seg import CutMixSeg
 from fuzzyseg.methods.fixmatch import FixMatch
@@ -14,6 +15,7 @@ from fuzzyseg.methods.vat import VAT
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
     "cps": CPS,
+    "cct": CCT,
     "cutmix_seg": CutMixSeg,
     "fixmatch": FixMatch,
     "mean_teacher": MeanTeacher,
@@ -22,6 +24,7 @@ METHODS: dict[str, type[Method]] = {
 }
 
 __all__ = [
+    "CCT",
     "CPS",
     "METHODS",
     "VAT",
