@@ -50,7 +50,7 @@ def build(name, loss, options, *, classes=5, norm="batch", dropout=0.0, seed=0):
         pixel = None if chosen.paper_loss is None else PixelLossModule(PIXEL_LOSSES[chosen.paper_loss[0]], {})
     else:
         # a network that has learnt nothing is sure of nothing, and parts that learn from sure pixels alone would not
-        pixel = PixelLossModule(PIXEL_LOSSES[loss], {}, 0.25 if loss == "thresholded" else 0.9)
+        pixel = PixelLossModule(PIXEL_LOSSES[loss], {"confidence": 0.25} if loss == "thresholded" else {})
     network = lambda: TinyNetwork(classes=classes, norm=norm, dropout=dropout)  # noqa: E731
     return chosen(network, SupervisedLoss("ce"), pixel, chosen.Config(**options), Facts(classes))
 

@@ -45,15 +45,15 @@ class CCTConfig(MethodConfig):
     ramp_share: float = Field(0.1, ge=0, le=1, description="Share of the run over which lambda grows (paper).")
     decoders: tuple[NonNegativeInt, ...] = Field(
         (2, 6, 6, 2, 2, 6, 6), min_length=7, max_length=7,
-        description="Auxiliary decoders behind I-VAT, dropout, G-Cutout, Con-Msk (foreground kept), Obj-Msk "
+        description="Decoders behind adversarial offsets, dropout, G-Cutout, Con-Msk (foreground kept), Obj-Msk "
         "(background kept), F-Drop and F-Noise (paper; the port: 0 and six times 2).",
     )  # fmt: skip
     dropout: float = Field(0.5, ge=0, lt=1, description="Share of channels that dropout drops (authors' code).")
     cutout: float = Field(0.4, gt=0, lt=1, description="Sides of a box of G-Cutout, of the region's (authors' code).")
     drop_range: tuple[float, float] = Field((0.7, 0.9), description="u of F-Drop (authors' code; paper: from .6).")
     noise: float = Field(0.3, gt=0, description="F-Noise is uniform up to it (paper).")
-    radius: float = Field(2.0, gt=0, description="eps of I-VAT, L2 norm per image (authors' code).")
-    probe: float = Field(1.0, gt=0, description="xi of I-VAT, L2 norm (ours; authors' code: 1e-6, lost in fp32).")
+    radius: float = Field(2.0, gt=0, description="eps, L2 norm of adversarial offsets (authors').")
+    probe: float = Field(1.0, gt=0, description="xi, L2 norm of their probe (ours; authors' 1e-6 is lost in fp32).")
     annealed: float | None = Field(
         None, gt=0, le=1, description="Last eta of abCE (paper: .9; the port: .99); None: CE."
     )
