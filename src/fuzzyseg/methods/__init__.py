@@ -7,6 +7,7 @@ from fuzzyseg.methods.cct import CCT
 from fuzzyseg.methods.cps import CPS
 from fuzzyseg.methods.cutmix_seg import CutMixSeg
 from fuzzyseg.methods.fixmatch import FixMatch
+from fuzzyseg.methods.gct import GCT
 from fuzzyseg.methods.mean_teacher import MeanTeacher
 from fuzzyseg.methods.supervised import Supervised
 from fuzzyseg.methods.unimatch import UniMatch
@@ -18,6 +19,7 @@ METHODS: dict[str, type[Method]] = {
     "cct": CCT,
     "cutmix_seg": CutMixSeg,
     "fixmatch": FixMatch,
+    "gct": GCT,
     "mean_teacher": MeanTeacher,
     "unimatch": UniMatch,
     "vat": VAT,
@@ -26,6 +28,7 @@ METHODS: dict[str, type[Method]] = {
 __all__ = [
     "CCT",
     "CPS",
+    "GCT",
     "METHODS",
     "VAT",
     "CutMixSeg",
