@@ -16,6 +16,7 @@ from fuzzyseg.methods import METHODS, Facts, Progress
 from methods.tiny import TinyNetwork, make_batch
 
 VARIANTS = {
+    "adv_semseg": [{"discriminator_width": 4}],
     "cct": [{}, {"annealed": 0.9, "decoders": (0, 1, 1, 0, 0, 0, 0)}],
     "cps": [{"cutmix": True}, {"cutmix": False}],
     "cutmix_seg": [{"threshold": 0.0}, {"per_pixel": True, "threshold": 0.3}, {"confidence": "drop", "colour": True}],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fuzzyseg.methods.adv_semseg import AdvSemSeg
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Progress, Role, Step
 from fuzzyseg.methods.cct import CCT
 from fuzzyseg.methods.cps import CPS
@@ -15,8 +16,9 @@ from fuzzyseg.methods.vat import VAT
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
-    "cps": CPS,
+    "adv_semseg": AdvSemSeg,
     "cct": CCT,
+    "cps": CPS,
     "cutmix_seg": CutMixSeg,
     "fixmatch": FixMatch,
     "gct": GCT,
@@ -31,6 +33,7 @@ __all__ = [
     "GCT",
     "METHODS",
     "VAT",
+    "AdvSemSeg",
     "CutMixSeg",
     "Facts",
     "FixMatch",
