@@ -14,8 +14,11 @@ from methods.two_processes import train
 
 pytestmark = pytest.mark.slow
 
-EXEMPT: dict[str, str] = {
+EXEMPT = {
     "cct": "the perturbations of the features",
+    "cutmix_seg": "the share of sure pixels that scales the term",
+    "pc2seg": "the draws of negatives, and the images that they come from",
+    "u2pl": "percentiles of the entropy, partners of a mix, draws of anchors and keys",
     "vat": "the noise that the direction starts from",
 }
 """Method -> what it keeps per process, as its docstring says; its losses must be finite, its processes equal."""
@@ -45,8 +48,8 @@ def seen(tmp_path_factory):
 @pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
 def test_two_processes_equal_one(seen, number):
     first, second = (process[number] for process in seen)
-    for key, value in first["state"].items():
-        assert torch.equal(value, second["state"][key]), key
+    for key, value in first["state"].items():  # batch-norm's statistics are each process's own
+        assert "running_" in key or torch.equal(value, second["state"][key]), key
     if CASES[number][0] in EXEMPT:
         assert all(value == value for losses in first["losses"] for value in losses.values())
         return

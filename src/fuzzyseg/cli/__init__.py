@@ -8,6 +8,7 @@ import typer
 
 from fuzzyseg import __version__
 from fuzzyseg.cli.compare import compare
+from fuzzyseg.cli.convert import convert
 from fuzzyseg.cli.demo import demo
 from fuzzyseg.cli.errors import Verbs
 from fuzzyseg.cli.evaluate import evaluate
@@ -53,6 +54,7 @@ app.command()(split)
 app.command()(sweep)
 app.command()(compare)
 app.command()(methods)
+app.command()(convert)
 app.command()(demo)
 
 

@@ -65,7 +65,14 @@ class DataConfig(Section):
     )
     mean: list[float] | None = Field(None, description="Per-channel mean of the input in [0, 1]; None: the weights'.")
     std: list[float] | None = Field(None, description="Per-channel standard deviation; None: the weights'.")
-    cache_mib: int = Field(1024, ge=0, description="Memory for decoded images in each reading process; 0: none.")
+    balance: Literal["none", "images", "crops"] = Field(
+        "none", description="Labelled images drawn for each class alike; crops: and cropped where that class is."
+    )
+    cache: Literal["ram", "disk", "none"] = Field(
+        "ram", description="Where decoded images are kept: in each reading process, on disk for all, or nowhere."
+    )
+    cache_mib: int = Field(1024, ge=0, description="MiB of the cache: of each reading process, or of the folder.")
+    cache_dir: str | None = Field(None, description="Folder of the disk cache; None: the user's cache folder.")
 
     _size = field_validator("image_size", mode="before")(parse_size)
 

@@ -49,6 +49,7 @@ def nearest(name: str, known: list[str]) -> str:
 
 def read_description(root: Path) -> Description:
     """`dataset.yaml` of a data set; an empty description if there is none. Raises DataError naming file and key."""
+    root = root.parent if root.is_file() else root  # a table of images: the file beside it
     path = root / FILE
     if not path.is_file():
         if (root / "dataset.yml").is_file():

@@ -107,6 +107,21 @@ def read_mask(path: Path) -> NDArray[np.integer]:
     )
 
 
+def read_colours(path: Path) -> NDArray[np.uint8]:
+    """A mask as it is seen: (H, W, 3) RGB, palettes looked up and alpha dropped; (H, W) where it has one 8-bit band.
+
+    EXIF applied. Raises DataError naming the file.
+    """
+    image = _open(path)
+    if image.format == "JPEG":
+        raise DataError(f"{path}: is a JPEG, which changes the colours of a mask; save masks as PNG")
+    if image.mode not in ("1", "L", "P", "RGB", "RGBA"):
+        raise DataError(f"{path}: found pixels of mode {image.mode}; expected a mask with 8 bits a band")
+    if image.mode == "P":
+        image = image.convert("RGBA")  # as in read_image
+    return np.array(image if image.mode == "L" else image.convert("L" if image.mode == "1" else "RGB"))
+
+
 def file_size(path: Path) -> tuple[int, int]:
     """Height and width of an image file, EXIF orientation applied, from its header alone. Raises DataError."""
     if path.suffix.lower() == MATLAB:

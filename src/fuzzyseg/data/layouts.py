@@ -222,7 +222,7 @@ def read_dataset(
 
     root = Path(root)
     folder = root.parent if root.is_file() else root
-    description = read_description(folder)
+    description = read_description(root)
     name = _recognise(root, layout, DATASETS, description)
     files = DATASETS[name].files(root, description)
     files.splits = {split: sorted(items, key=lambda item: item.name) for split, items in files.splits.items() if items}

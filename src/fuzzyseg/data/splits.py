@@ -219,11 +219,11 @@ def make_split(
     """Splits a data set's images; the same arguments give the same lists everywhere. Raises DataError.
 
     labelled: count, fraction of the training images that have masks (after holding out), list file, every:N (each Nth
-    of those by name, from the first); None: all. val: fraction, count, list file, `val`, `test` or `none`; None: the val
-    folder, or a fifth of the training images with masks. Validation images are taken out before the labelled ones are
-    chosen, and are in no training list. policy cover reads the masks that can be chosen, once (promise 10), random none.
-    unlabelled: images that are not labelled, or all. group: images that stay together (`group_keys`): whole groups are
-    taken until the number is there. min_best: with fewer labelled images and some held out no best one is chosen.
+    of those by name, from the first); None: all. val: fraction, count, list file, `val`, `test` or `none`; None: the
+    val folder, or a fifth of the training images with masks. Validation images are taken out before the labelled ones
+    are chosen, and are in no training list. policy cover reads the masks that can be chosen, once (promise 10); random
+    none. unlabelled: images that are not labelled, or all. group: images that stay together (`group_keys`); whole ones
+    are taken until the number is there. min_best: with fewer labelled images and some held out no best one is chosen.
     """
     if policy not in ("cover", "random"):
         raise DataError(f"found the policy {policy!r}; expected cover or random")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data import DataError, DataSet, Item, Reader, gather, read_dataset
+from fuzzyseg.data.cache import default_folder
+from fuzzyseg.data.classes import presence
 from fuzzyseg.data.formats import file_size
 from fuzzyseg.data.reader import check_sizes
 from fuzzyseg.data.splits import Split, make_split
@@ -123,12 +128,14 @@ def input_statistics(config: Config, *, own_network: bool = False) -> tuple[list
 
 def build_reader(config: Config, dataset: DataSet) -> Reader:
     """How items are read at the training scale."""
+    data = config.data
     return Reader(
         channels=config.network.channels,
         classes=len(dataset.classes),
         ignore_index=dataset.ignore_index,
-        image_size=config.data.image_size,
-        cache_bytes=config.data.cache_mib * 2**20,
+        image_size=data.image_size,
+        cache_bytes=0 if data.cache == "none" else data.cache_mib * 2**20,
+        cache_dir=None if data.cache != "disk" else Path(data.cache_dir) if data.cache_dir else default_folder(),
     )
 
 
@@ -159,4 +166,14 @@ def build_loader(config: Config, material: Material, method: Method, device: tor
         rank=collective.rank(),
         world=collective.world_size(),
         pin=device.type == "cuda",
+        balance=None if config.data.balance == "none" else {"labelled": class_weights(material)},
+        focused=config.data.balance == "crops",
     )
+
+
+def class_weights(material: Material) -> Tensor:
+    """(C,N): for each class the labelled images that hold it, all alike; a class that none holds is never drawn for."""
+    dataset, items = material.dataset, material.split.labelled
+    holds = presence(items, classes=len(dataset.classes), ignore_index=dataset.ignore_index).T
+    weights = torch.from_numpy(np.ascontiguousarray(holds)).float()
+    return weights / weights.sum(1, keepdim=True).clamp(min=1)

@@ -119,9 +119,8 @@ def _read(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
     # Names that a root gives itself go before the model's, as in training: further roots may order theirs otherwise.
     data = config.data
     dataset = read_dataset(root, layout=data.layout, classes=data.classes, ignore_index=ignore, otherwise=card.classes)
-    return gather(
-        dataset, more=data.more, unlabelled=data.unlabelled_from, classes=data.classes, ignore_index=data.ignore_index
-    )
+    # Images without masks are in none of the lists that are scored: they need not be there any more.
+    return gather(dataset, more=data.more, classes=data.classes, ignore_index=data.ignore_index)
 
 
 def _split_of(dataset: DataSet, split: str) -> list[Item]:

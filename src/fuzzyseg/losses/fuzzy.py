@@ -3,6 +3,8 @@
 P. Qiao, Z. Wei, Y. Wang, Z. Wang, G. Song, F. Xu, X. Ji, C. Liu, J. Chen, "Fuzzy Positive Learning for Semi-supervised
 Semantic Segmentation", CVPR 2023.
 
+`fuzzy_positive_loss` computes it by one of the forms of `fuzzyseg.losses.kernels`, all within rounding of this one.
+
 Where the teacher is unsure, a pixel gets not one pseudo label but the K most probable classes Y, and the student is
 asked to rank all of Y above all other classes. z are the student's logits, p the teacher's probabilities in falling
 order, S_n the sum of the first n, T the threshold. Logits are (N,C), (B,C,H,W) or (B,C,D,H,W); maps lack the axis C.
@@ -14,14 +16,15 @@ Everything is computed in fp32 (fp64 stays fp64), autocast or not. `variant="off
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fuzzyseg.losses.assignment import assign
-from fuzzyseg.losses.inputs import at_size, check_map, check_pair, check_threshold, full_precision
+from fuzzyseg.losses.inputs import at_one_size, check_map, check_pair, check_threshold, full_precision
+from fuzzyseg.losses.kernels import choose, pseudo_label
 from fuzzyseg.losses.options import Reduction, Rule, Variant, WeightKind, check_options
 from fuzzyseg.losses.reduction import histogram, local_mean
 from fuzzyseg.losses.regularisation import fuzzy_positive_regularisation
@@ -145,21 +148,25 @@ def fuzzy_positive_loss(
     check_threshold(threshold, shape, student_logits.device)
     if valid is not None:
         check_map("valid", valid, shape, student_logits.device)
+    form = choose(student_logits, teacher_logits)
+    options: dict[str, Any] = {"weight": weight, "k_cap": k_cap, "rule": rule, "variant": variant}
     with full_precision(student_logits.device):
-        student = at_size(student_logits, size, align_corners=align_corners)
-        with torch.no_grad():
-            teacher = at_size(teacher_logits, size, align_corners=align_corners)
-        maps = fuzzy_positive_map(
-            student, teacher, threshold=threshold, weight=weight, a=50.0, k_cap=k_cap, rule=rule, variant=variant
-        )
-        stats = statistics(maps, valid, student.shape[1]) if return_stats else {}
-        loss = maps.loss
-        if balance:
-            stats["balance"] = balance_factor(loss, student, maps.label, valid)
-            loss = loss * stats["balance"]
-        if reduction == "mean":
-            loss = local_mean(loss, valid)
-        elif valid is not None:
+        if form == "reference":
+            student, teacher = at_one_size(student_logits, teacher_logits, size, align_corners=align_corners)
+            maps = fuzzy_positive_map(student, teacher, threshold=threshold, a=50.0, **options)
+            stats = statistics(maps, valid, student.shape[1]) if return_stats else {}
+            loss = local_mean(maps.loss, valid) if reduction == "mean" else maps.loss
+            factor = balance_factor(maps.loss, student, maps.label, valid) if balance else None
+        else:
+            options.update(size=size, align_corners=align_corners, statistics=return_stats, cross_entropy=balance)
+            options.update(threshold=threshold, valid=valid, mean=reduction == "mean")
+            found = pseudo_label(student_logits, teacher_logits, form=form, kind="fuzzy", **options)
+            stats = found.statistics() if return_stats else {}
+            loss, factor = found.loss, found.balance() if balance else None
+        if factor is not None:
+            stats["balance"] = factor
+            loss = loss * factor
+        if reduction == "none" and valid is not None:
             loss = loss * (valid > 0)
     return (loss, stats) if return_stats else loss
 

@@ -30,6 +30,15 @@ def at_size(logits: Tensor | Mixed, size: Sequence[int] | None, *, align_corners
     return logits if size is None else resize_logits(logits, size, align_corners=align_corners)
 
 
+def at_one_size(
+    student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | None, *, align_corners: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Student and detached teacher logits (B,C,*size) in fp32 or fp64."""
+    with torch.no_grad():
+        target = at_size(teacher, size, align_corners=align_corners)
+    return at_size(student, size, align_corners=align_corners), target
+
+
 def check_logits(name: str, logits: Tensor) -> None:
     """ValueError unless `logits` is floating point, (N,C) or (B,C,*spatial) with up to three spatial axes, C >= 2."""
     if not isinstance(logits, Tensor) or not logits.is_floating_point():

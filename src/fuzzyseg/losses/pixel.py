@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fuzzyseg.losses.fuzzy import FuzzyMap, balance_factor, fuzzy_positive_map, statistics
-from fuzzyseg.losses.inputs import at_size, check_map, check_pair, check_threshold, full_precision
+from fuzzyseg.losses.inputs import at_one_size, check_map, check_pair, check_threshold, full_precision
+from fuzzyseg.losses.kernels import choose, pseudo_label
+from fuzzyseg.losses.kernels.request import Answer
 from fuzzyseg.losses.options import Rule, Variant, WeightKind, check_options
 from fuzzyseg.losses.reduction import histogram, local_mean
 from fuzzyseg.ops.mix import Mixed
@@ -59,24 +62,61 @@ def hard(
     balance is a control, for what FPL gains by its scale alone: the loss is multiplied by the factor by which `fuzzy`
     with these options and `balance` would have been, cross entropy over fuzzy loss. Without it no option is used.
     """
+    check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
+    options: dict[str, Any] = {"weight": weight, "a": a, "k_cap": k_cap, "rule": rule, "variant": variant}
+    if balance:
+        check_options(weight=weight, k_cap=k_cap, rule=rule, variant=variant, a=a)
+        check_threshold(threshold, valid.shape, student_logits.device)
+    form = choose(student_logits, teacher)
     with full_precision(student_logits.device):
-        student, target = both_sides(student_logits, teacher, size, valid)
-        with torch.no_grad():
-            probability, label = torch.softmax(target, 1).max(1)
-        loss = F.cross_entropy(student, label, reduction="none")
-        stats = {}
+        if form == "reference":
+            return _hard(student_logits, teacher, size, valid, threshold, options, balance=balance, maps=maps)
+        found = pseudo_label(student_logits, teacher, form=form, kind="hard", size=size, valid=valid, maps=maps)
+        loss, stats = found.loss, found.statistics()
+        stats = {"confidence": stats["mean_confidence"], "label_histogram": stats["label_histogram"]}
         if balance:
-            check_options(weight=weight, k_cap=k_cap, rule=rule, variant=variant, a=a)
-            check_threshold(threshold, valid.shape, student.device)
             with torch.no_grad():
-                fuzzy_loss = fuzzy_positive_map(
-                    student, target, threshold=threshold, weight=weight, a=a, k_cap=k_cap, rule=rule, variant=variant
-                ).loss
-            stats["balance"] = balance_factor(fuzzy_loss, student, label, valid)
+                stats["balance"] = pseudo_label(
+                    student_logits,
+                    teacher,
+                    form=form,
+                    kind="fuzzy",
+                    threshold=threshold,
+                    size=size,
+                    valid=valid,
+                    statistics=False,
+                    cross_entropy=True,
+                    **options,
+                ).balance()
             loss = loss * stats["balance"]
-        found = _one_label(loss, probability, label, valid, student.shape[1], maps)
-        found.stats.update(stats)
-        return found
+        return _result(found, loss, valid, stats, maps=maps)
+
+
+def _hard(
+    student_logits: Tensor,
+    teacher: Tensor | Mixed,
+    size: Sequence[int],
+    valid: Tensor,
+    threshold: float | Tensor,
+    options: dict[str, Any],
+    *,
+    balance: bool,
+    maps: bool,
+) -> PixelLoss:
+    """`hard` in the readable form."""
+    student, target = at_one_size(student_logits, teacher, size)
+    with torch.no_grad():
+        probability, label = torch.softmax(target, 1).max(1)
+    loss = F.cross_entropy(student, label, reduction="none")
+    stats = {}
+    if balance:
+        with torch.no_grad():
+            fuzzy_loss = fuzzy_positive_map(student, target, threshold=threshold, **options).loss
+        stats["balance"] = balance_factor(fuzzy_loss, student, label, valid)
+        loss = loss * stats["balance"]
+    found = _one_label(loss, probability, label, valid, student.shape[1], maps)
+    found.stats.update(stats)
+    return found
 
 
 def soft(
@@ -149,13 +189,41 @@ def fuzzy(
     With k_cap = 1 it is `hard` with FPL's weight, that of K = 1.
     """
     check_options(weight=weight, k_cap=k_cap, rule=rule, variant=variant, a=a)
+    check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
+    check_threshold(threshold, valid.shape, student_logits.device)
+    options: dict[str, Any] = {"weight": weight, "a": a, "k_cap": k_cap, "rule": rule, "variant": variant}
+    form = choose(student_logits, teacher)
     with full_precision(student_logits.device):
-        student, target = both_sides(student_logits, teacher, size, valid)
-        check_threshold(threshold, valid.shape, student.device)
-        found = fuzzy_positive_map(
-            student, target, threshold=threshold, weight=weight, a=a, k_cap=k_cap, rule=rule, variant=variant
+        if form == "reference":
+            student, target = at_one_size(student_logits, teacher, size)
+            by_pixel = fuzzy_positive_map(student, target, threshold=threshold, **options)
+            return over_set(by_pixel, student, valid, balance=balance, maps=maps)
+        found = pseudo_label(
+            student_logits,
+            teacher,
+            form=form,
+            kind="fuzzy",
+            threshold=threshold,
+            size=size,
+            valid=valid,
+            maps=maps,
+            cross_entropy=balance,
+            **options,
         )
-        return over_set(found, student, valid, balance=balance, maps=maps)
+        stats = {name.removeprefix("mean_"): value for name, value in found.statistics().items()}
+        loss = found.loss
+        if balance:
+            stats["balance"] = found.balance()
+            loss = loss * stats["balance"]
+        return _result(found, loss, valid, stats, maps=maps)
+
+
+def _result(found: Answer, loss: Tensor, valid: Tensor, stats: dict[str, Tensor], *, maps: bool) -> PixelLoss:
+    """What a kernel found, 0 where invalid."""
+    loss = torch.where(valid > 0, loss, 0)
+    if not maps:
+        return PixelLoss(loss, stats=stats)
+    return PixelLoss(loss, found.k, found.weight, found.confidence, found.label, stats)
 
 
 def over_set(found: FuzzyMap, student: Tensor, valid: Tensor, *, balance: bool, maps: bool) -> PixelLoss:
@@ -176,9 +244,7 @@ def both_sides(
 ) -> tuple[Tensor, Tensor]:
     """Student and detached teacher logits (B,C,H,W) at `size`."""
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
-    student = at_size(student_logits, size)
-    with torch.no_grad():
-        return student, at_size(teacher, size)
+    return at_one_size(student_logits, teacher, size)
 
 
 def _one_label(loss: Tensor, confidence: Tensor, label: Tensor, valid: Tensor, classes: int, maps: bool) -> PixelLoss:

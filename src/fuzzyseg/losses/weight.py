@@ -58,22 +58,22 @@ def fuzzy_positive_weight(
         part = torch.where(between, mu, 0).sum(1)
         rest = torch.where(between, (1 - mu) * p, 0).sum(1)
         q = torch.where(between.any(1), rest + part * outside, outside)
-        return _weight((mu * p).sum(1), q, mu.sum(1), kind=kind, a=a, variant=variant)
+        return weight_of((mu * p).sum(1), q, mu.sum(1), kind=kind, a=a, variant=variant)
 
 
 def assignment_weight(found: Assignment, *, kind: WeightKind, a: float, variant: Variant) -> Tensor:
     """The same from sorted probabilities, unchecked: (B,1,*spatial)."""
     inside, q = found.total.gather(1, found.k - 1), found.p.gather(1, found.k)
     if found.fraction is None:
-        return _weight(inside, q, found.k, kind=kind, a=a, variant=variant)
+        return weight_of(inside, q, found.k, kind=kind, a=a, variant=variant)
     last = found.p.shape[1] - 1
     after = found.p.gather(1, (found.k + 1).clamp(max=last))  # where it is clamped the fraction is 0
     inside = inside + found.fraction * q
     q = q + found.fraction * (after - q)
-    return _weight(inside, q, found.k + found.fraction, kind=kind, a=a, variant=variant)
+    return weight_of(inside, q, found.k + found.fraction, kind=kind, a=a, variant=variant)
 
 
-def _weight(inside: Tensor, q: Tensor, k: Tensor, *, kind: WeightKind, a: float, variant: Variant) -> Tensor:
+def weight_of(inside: Tensor, q: Tensor, k: Tensor, *, kind: WeightKind, a: float, variant: Variant) -> Tensor:
     """`weight_curve` from the sum over the positives, the best negative and K."""
     m = inside / k if variant == "paper" else (inside + q) / (k + 1)
     return weight_curve(m, q, kind=kind, a=a)

@@ -128,5 +128,9 @@ class Method(nn.Module):
         return {"backbone": Role(backbone), "head": Role(head)}
 
     def draw_weights(self, stream: str) -> Tensor | None:
-        """Weights that steer what `stream` draws: (C,N), a row for each class to draw for; None: draw evenly."""
+        """Weights that steer what `stream` draws: (C,N), N images of its source; None: nothing new is published.
+
+        A class is drawn for in proportion to the sum of its row, then an image by the row. Until weights are in force,
+        16 steps after the first were published, images are drawn in seeded permutations.
+        """
         return None

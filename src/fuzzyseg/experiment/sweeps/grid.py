@@ -16,6 +16,9 @@ from fuzzyseg.methods import METHODS
 START = "start"
 MACHINE = {
     "data.root",
+    "data.cache",
+    "data.cache_mib",
+    "data.cache_dir",
     "out",
     "init",
     "train.device",
