@@ -15,9 +15,11 @@ from methods.two_processes import train
 pytestmark = pytest.mark.slow
 
 EXEMPT = {
+    "cct": "the perturbations of the features",
     "cutmix_seg": "the share of sure pixels that scales the term",
     "pc2seg": "the draws of negatives, and the images that they come from",
     "u2pl": "percentiles of the entropy, partners of a mix, draws of anchors and keys",
+    "vat": "the noise that the direction starts from",
 }
 """Method -> what it keeps per process, as its docstring says; its losses must be finite, its processes equal."""
 

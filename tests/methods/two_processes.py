@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fuzzyseg.methods import Progress
-from methods.test_contract import CASES, batches, build, cut, optimisers
+from methods.test_contract import CASES, batches, build, cut, optimisers, still
 
 STEPS = 2
 
@@ -18,7 +18,7 @@ STEPS = 2
 def train(case, part, *, wrap=lambda method: method):
     """The losses of each step and the method's state, from `part` of each batch of four; dropout and noise are off."""
     name, loss, options = case
-    method = build(name, loss, options, norm="group")
+    method = still(build(name, loss, options, norm="group"))
     moving, runner = optimisers(method), wrap(method)
     losses = []
     for number in range(STEPS):

@@ -13,9 +13,17 @@ VARIANTS = {
         {"labelled_too": False, "copy_paste_exclude": [0], "absent": "stay"},
     ],
     "u2pl": [SMALL_BANKS, SMALL_BANKS | {"confidence": "drop", "auxiliary_weight": 0.4}],
+    "cct": [{}, {"annealed": 0.9, "decoders": (0, 1, 1, 0, 0, 0, 0)}],
+    "gct": [{"detector_width": 4}],
     "cac": [
         {"cell": 2, "confidence": 0.0},
         {"cell": 2, "confidence": 0.0, "fuzzy_negatives": True, "fuzzy_threshold": 0.3, "negatives": 5},
+    ],
+    "adv_semseg": [{"discriminator_width": 4}],
+    "vat": [
+        {},
+        {"radius": "fixed", "images": "unlabelled", "power": 2},
+        {"target": "teacher", "jitter": True, "confidence": 0.25},
     ],
     "pc2seg": [{"negatives": 5}, {"negatives": 5, "debias": "fuzzy", "fuzzy_threshold": 0.3, "consistency": "l2"}],
     "fixmatch": [{"threshold": 0.3}, {"teacher": "ema", "confidence": "drop"}],
@@ -25,8 +33,10 @@ VARIANTS = {
 
 NOT_THE_SUM_OF_ITS_PARTS = {
     "cac": "a micro-batch fills the bank for the next",
+    "cct": "the perturbations are drawn for the whole micro-batch, one of them the same for all its images",
     "pc2seg": "negatives are drawn, and from the other images of the micro-batch",
     "u2pl": "a micro-batch has percentiles, prototypes and partners of its own, and fills the banks for the next",
+    "vat": "the noise that the direction starts from is drawn for the whole micro-batch (see test_vat.py)",
 }
 """Methods for which micro-batches do not equal one batch, and why."""
 

@@ -6,20 +6,13 @@ No check here looks at a value, so none makes a GPU wait.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
 from fuzzyseg.ops.mix import Mixed
+from fuzzyseg.ops.precision import full_precision as full_precision
 from fuzzyseg.ops.resize import resize_logits
-
-
-def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """A context without autocast: a loss is computed in the precision of its inputs, fp32 at least."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
 
 
 def at_least_fp32(values: Tensor) -> Tensor:

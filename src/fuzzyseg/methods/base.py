@@ -51,8 +51,8 @@ class Step:
 class Role:
     """A group of parameters that is optimised alike.
 
-    lr_factor multiplies the run's learning rate, lr replaces it, optimiser replaces the run's optimiser, decay False
-    means no weight decay.
+    lr_factor multiplies the run's learning rate, lr replaces it (the schedule moves it all the same), optimiser
+    replaces the run's optimiser, betas replaces Adam's, decay False means no weight decay.
     """
 
     params: list[nn.Parameter]
@@ -60,6 +60,7 @@ class Role:
     lr: float | None = None
     optimiser: str | None = None
     decay: bool = True
+    betas: tuple[float, float] | None = None
 
 
 class Method(nn.Module):
