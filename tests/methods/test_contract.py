@@ -26,6 +26,7 @@ VARIANTS = {
     "fixmatch": [{"threshold": 0.3}, {"teacher": "ema", "confidence": "drop"}],
     "mean_teacher": [{"preset": "torchsemiseg"}, {"preset": "pixelssl"}],
     "unimatch": [{"threshold": 0.3}],
+    "unimatch_v2": [{"threshold": 0.3}, {"confidence": "drop", "undropped": 0.2}],
 }
 READS_VALUES = {
     "ael": (

@@ -10,6 +10,7 @@ from fuzzyseg.methods.fixmatch import FixMatch
 from fuzzyseg.methods.mean_teacher import MeanTeacher
 from fuzzyseg.methods.supervised import Supervised
 from fuzzyseg.methods.unimatch import UniMatch
+from fuzzyseg.methods.unimatch_v2 import UniMatchV2
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
@@ -19,6 +20,7 @@ METHODS: dict[str, type[Method]] = {
     "fixmatch": FixMatch,
     "mean_teacher": MeanTeacher,
     "unimatch": UniMatch,
+    "unimatch_v2": UniMatchV2,
 }
 
 __all__ = [
@@ -36,4 +38,5 @@ __all__ = [
     "Step",
     "Supervised",
     "UniMatch",
+    "UniMatchV2",
 ]
