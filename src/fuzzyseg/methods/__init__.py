@@ -16,6 +16,7 @@ from fuzzyseg.methods.pc2seg import PC2Seg
 from fuzzyseg.methods.supervised import Supervised
 from fuzzyseg.methods.u2pl import U2PL
 from fuzzyseg.methods.unimatch import UniMatch
+from fuzzyseg.methods.unimatch_v2 import UniMatchV2
 from fuzzyseg.methods.vat import VAT
 
 METHODS: dict[str, type[Method]] = {
@@ -33,6 +34,7 @@ METHODS: dict[str, type[Method]] = {
     "pc2seg": PC2Seg,
     "fixmatch": FixMatch,
     "unimatch": UniMatch,
+    "unimatch_v2": UniMatchV2,
 }
 
 __all__ = [
@@ -57,4 +59,5 @@ __all__ = [
     "Step",
     "Supervised",
     "UniMatch",
+    "UniMatchV2",
 ]
