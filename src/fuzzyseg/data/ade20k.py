@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fuzzyseg.data.description import Description
-from fuzzyseg.data.items import VOID, Files, Item, Known, Values
+from fuzzyseg.data.items import VOID, Files, Item, Known, Encoding
 from fuzzyseg.data.pairing import Key, image_files, pair, set_aside
 
 FOLDERS = {"training": "train", "validation": "val"}
@@ -31,7 +31,7 @@ _NAMES = (
 CLASSES = tuple(_NAMES.split(", "))
 """The short names of the benchmark's 150 classes: value v of the masks is the class of index v - 1."""
 
-VALUES = Values(reduce_zero=True, text="ADE20K values: 0 is void, 1 to 150 are the classes")
+VALUES = Encoding(reduce_zero=True, text="ADE20K values: 0 is void, 1 to 150 are the classes")
 
 
 class ADE20K:

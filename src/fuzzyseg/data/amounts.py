@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from fuzzyseg.data.description import nearest
-from fuzzyseg.data.formats import short
+from fuzzyseg.data.opening import short
 from fuzzyseg.data.items import DataError, Item
 from fuzzyseg.data.listed import fields
 

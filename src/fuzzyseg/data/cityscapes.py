@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fuzzyseg.data.description import Description, nearest
-from fuzzyseg.data.items import VOID, DataError, Files, Item, Known, Values
+from fuzzyseg.data.items import VOID, DataError, Files, Item, Known, Encoding
 from fuzzyseg.data.pairing import image_files, set_aside
 
 IMAGES, MASKS = "leftImg8bit", "gtFine"
@@ -38,7 +38,7 @@ CLASSES = {
 }
 """The classes that are scored, in the order of their train ids, and their label ids; the other label ids are void."""
 
-LABEL_IDS = Values(
+LABEL_IDS = Encoding(
     table=tuple((value, {v: i for i, v in enumerate(CLASSES.values())}.get(value, VOID)) for value in range(34)),
     text="Cityscapes label ids 0 to 33, of which 19 are classes and the others void",
 )
@@ -71,7 +71,7 @@ class Cityscapes:
             files.splits[split] = files.splits.get(split, []) + items
             for item in items:
                 if item.mask is not None:
-                    kind = "labelTrainIds" if item.values is None else "labelIds"
+                    kind = "labelTrainIds" if item.encoding is None else "labelIds"
                     used[kind] = used.get(kind, 0) + 1
             if folder == "train_extra":
                 files.found.append(f"{len(items)} images of train_extra are used without masks")
@@ -81,11 +81,11 @@ class Cityscapes:
         return files
 
 
-def _masks(folder: Path) -> dict[str, tuple[Path, Values | None]]:
+def _masks(folder: Path) -> dict[str, tuple[Path, Encoding | None]]:
     """Masks by `<city>/<name>`: of two kinds the train ids, for somebody made them."""
     if not folder.is_dir():
         return {}
-    masks: dict[str, tuple[Path, Values | None]] = {}
+    masks: dict[str, tuple[Path, Encoding | None]] = {}
     for name, path in image_files(folder)[0].items():
         for kind, end in ENDS.items():
             key = name.removesuffix(end)
@@ -94,7 +94,7 @@ def _masks(folder: Path) -> dict[str, tuple[Path, Values | None]]:
     return masks
 
 
-def _items(folder: str, images: dict[str, Path], masks: dict[str, tuple[Path, Values | None]]) -> Iterator[Item]:
+def _items(folder: str, images: dict[str, Path], masks: dict[str, tuple[Path, Encoding | None]]) -> Iterator[Item]:
     names = {name.removesuffix(f"_{IMAGES}"): path for name, path in images.items()}
     lost = sorted(set(masks) - set(names))
     if lost:

@@ -8,11 +8,12 @@ from typing import Protocol
 
 from fuzzyseg.data.ade20k import place as ade20k_place
 from fuzzyseg.data.class_names import check_names
-from fuzzyseg.data.classes import count_classes
 from fuzzyseg.data.description import FILE, Description, nearest, read_description
+from fuzzyseg.data.encodings import settle
 from fuzzyseg.data.formats import SUFFIXES, short
-from fuzzyseg.data.items import VOID, DataError, DataSet, Files, Item, Known
+from fuzzyseg.data.items import DataError, DataSet, Files, Item, Known, Meaning
 from fuzzyseg.data.pairing import SPLITS, Key, image_files, pair, set_aside
+from fuzzyseg.data.said import said_of
 
 __all__ = ["CamVid", "DataError", "DataSet", "Files", "Folder", "Item", "Known", "Layout", "read_dataset"]
 
@@ -151,49 +152,6 @@ def _recognise(root: Path, layout: str, layouts: dict[str, Layout], description:
     return names[0]
 
 
-def _names(
-    files: Files,
-    known: Known | None,
-    given: list[str] | None,
-    ignore: int | None,
-    otherwise: list[str] | None,
-) -> tuple[list[str], int, list[str]]:
-    """Class names, ignore index and where they come from: what was given, else what is known, else what masks hold."""
-    labelled = [item for part in SPLITS for item in files.splits.get(part, []) if item.mask is not None]
-    # Validation and test masks are not looked at where there are others.
-    labelled = [item for item in files.splits.get("train", []) if item.mask is not None] or labelled
-    everyone = [item for items in files.splits.values() for item in items]
-    if known and given in (None, list(known.classes)) and _is(known, everyone):
-        ignore = known.ignore_index if ignore is None else ignore
-        return (
-            list(known.classes),
-            ignore,
-            [f"{len(known.classes)} classes and ignore index {ignore}, as in {known.name}"],
-        )
-    if given is not None:
-        return given, VOID if ignore is None else ignore, [f"{len(given)} classes, as given"]
-    if otherwise is not None:
-        usual = known.ignore_index if known and otherwise == list(known.classes) else VOID
-        return otherwise, usual if ignore is None else ignore, [f"{len(otherwise)} classes, none named here"]
-    if not labelled:
-        raise DataError(
-            f"the {len(everyone)} images have no mask, so the number of classes is unknown; add masks, or name the "
-            f"classes in {FILE} (classes: [...])"
-        )
-    count, sentences = count_classes(labelled, VOID if ignore is None else ignore)
-    if known and ignore is None and count == known.ignore_index + 1:
-        sentences = [
-            f"values 0 to {count - 1} in {len(labelled)} masks: taken for {known.name}'s classes, {count - 1} is void"
-        ]
-        return list(known.classes), known.ignore_index, sentences
-    return [f"class_{index}" for index in range(count)], VOID if ignore is None else ignore, sentences
-
-
-def _is(known: Known, items: list[Item]) -> bool:
-    """Whether these are files of the public data set, by their names."""
-    return known.stem is None or all(known.stem.fullmatch(item.image.stem) for item in items)
-
-
 def _check_unique(root: Path, files: Files) -> None:
     """Raises DataError where two items have the same name, as a.png and a.jpg of one list have."""
     images: dict[str, Path] = {}
@@ -209,22 +167,26 @@ def read_dataset(
     layout: str = "auto",
     classes: list[str] | None = None,
     ignore_index: int | None = None,
-    otherwise: list[str] | None = None,
+    otherwise: Meaning | None = None,
+    description: Path | None = None,
+    encoding: str | None = None,
+    snap: bool = False,
 ) -> DataSet:
-    """A folder, or a table of images, as lists of items, with its classes, ignore index and colours.
+    """A folder, or a table of images, as lists of items, with its classes, ignore index, colours, and masks' encoding.
 
     layout: a key of `DATASETS`, or auto, which takes the one that matches. classes, ignore_index: what is given here
-    goes before `dataset.yaml`, this before what is known of the data set (CamVid), this before `otherwise` (class
-    names), this before what the training masks hold: only then are they read. 255 is void where nothing else is said.
-    Raises DataError.
+    goes before `dataset.yaml` (or the file `description` in place of it), this before a class table, this before what
+    is known of the data set (CamVid), this before `otherwise`, this before what the training masks hold: only then are
+    all of them read. 255 is void where nothing else is said. encoding: index, colour or binary, where it is not to be
+    found out; snap: see `Encoding`. Raises DataError.
     """
     from fuzzyseg.data import DATASETS  # the table of layouts needs this file
 
     root = Path(root)
     folder = root.parent if root.is_file() else root
-    description = read_description(folder)
-    name = _recognise(root, layout, DATASETS, description)
-    files = DATASETS[name].files(root, description)
+    about = read_description(folder, description)
+    name = _recognise(root, layout, DATASETS, about)
+    files = DATASETS[name].files(root, about)
     files.splits = {split: sorted(items, key=lambda item: item.name) for split, items in files.splits.items() if items}
     if not files.splits:
         raise DataError(
@@ -234,23 +196,32 @@ def read_dataset(
     _check_unique(root, files)
     if classes is not None:
         check_names(classes, str(root))
-    given = next((names for names in (classes, description.classes, files.classes) if names is not None), None)
-    ignore = ignore_index if ignore_index is not None else description.ignore_index
-    names, ignore, sentences = _names(files, DATASETS[name].known, given, ignore, otherwise)
+    said = said_of(
+        folder,
+        about,
+        files,
+        DATASETS[name].known,
+        classes=classes,
+        ignore_index=ignore_index,
+        otherwise=otherwise,
+        encoding=encoding,
+        snap=snap,
+    )
+    meaning, sentences = settle(said, files)
     counts = [
         f"{part}: {len(items)} images, {sum(item.mask is not None for item in items)} with masks"
         for part in SPLITS
         if (items := files.splits.get(part))
     ]
-    colours = description.colours or (files.colours if names == files.classes else None)
     return DataSet(
         root=folder,
         layout=name,
-        classes=names,
-        ignore_index=ignore,
+        classes=meaning.classes,
+        ignore_index=meaning.ignore_index,
         train=files.splits.get("train", []),
         val=files.splits.get("val"),
         test=files.splits.get("test"),
-        colours=colours if colours and len(colours) == len(names) else None,
-        found=[f"layout {name}", *counts, *files.found, *sentences, f"value {ignore} is ignored"],
+        colours=meaning.colours,
+        found=[f"layout {name}", *counts, *files.found, *sentences, f"value {meaning.ignore_index} is ignored"],
+        encoding=meaning.encoding,
     )
