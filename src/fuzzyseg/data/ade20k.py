@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fuzzyseg.data.description import Description
-from fuzzyseg.data.items import VOID, Files, Item, Known, Encoding
+from fuzzyseg.data.items import VOID, Encoding, Files, Item, Known
 from fuzzyseg.data.pairing import Key, image_files, pair, set_aside
 
 FOLDERS = {"training": "train", "validation": "val"}

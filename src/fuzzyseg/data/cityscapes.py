@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fuzzyseg.data.description import Description, nearest
-from fuzzyseg.data.items import VOID, DataError, Files, Item, Known, Encoding
+from fuzzyseg.data.items import VOID, DataError, Encoding, Files, Item, Known
 from fuzzyseg.data.pairing import image_files, set_aside
 
 IMAGES, MASKS = "leftImg8bit", "gtFine"

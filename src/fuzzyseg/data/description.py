@@ -129,7 +129,9 @@ def read_description(root: Path, path: Path | None = None) -> Description:
         for item in error.errors():
             key = ".".join(_HIDDEN.get(str(part), str(part)) for part in item["loc"])
             if item["type"] == "extra_forbidden":
-                lines.append(f"unknown key {key!r}.{nearest(key, [k for k in Description.model_fields if k not in _HIDDEN])}")
+                lines.append(
+                    f"unknown key {key!r}.{nearest(key, [k for k in Description.model_fields if k not in _HIDDEN])}"
+                )
             else:
                 found = f"{key}: found {item['input']!r}; " if key else ""
                 lines.append(found + item["msg"].removeprefix("Value error, "))

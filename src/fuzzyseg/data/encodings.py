@@ -77,8 +77,8 @@ def _coloured(said: Said, items: Sequence[Item]) -> Found:
         found = check_found(counts, len(items), said.snap)
         if said.names is not None:
             raise DataError(
-                f"{items[0].mask}: is colour-coded, as the other masks; found the colours {short(found, 40)}. Say in {FILE} "
-                f"which is which, such as colours: {{{said.names[0]}: {list(found[0])}, ...}}"
+                f"{items[0].mask}: is colour-coded, as the other masks; found the colours {short(found, 40)}. Say in "
+                f"{FILE} which is which, such as colours: {{{said.names[0]}: {list(found[0])}, ...}}"
             )
         names, table = [colour_name(colour) for colour in found], list(enumerate(found))
         source = "found in the files; name them in dataset.yaml (colours: {road: [r, g, b], ...})"
@@ -141,7 +141,7 @@ def _indexed(said: Said, items: Sequence[Item], base: Encoding | None = None, ev
         return _named(names, ignore, first, encoded, base, said)
     if said.otherwise is not None:
         usual = said.otherwise
-        if usual.encoding is not None and usual.encoding.colours is not None:
+        if _in_colours(usual):
             usual = Meaning(usual.classes, VOID, base, usual.colours)
         first = usual.ignore_index if ignore is None else first
         return replace(usual, ignore_index=first), [f"{len(usual.classes)} classes, none named here"]
@@ -154,10 +154,18 @@ def _indexed(said: Said, items: Sequence[Item], base: Encoding | None = None, ev
 
 
 def _named(
-    names: list[str], ignore: tuple[int, ...] | None, first: int, items: Sequence[Item], base: Encoding | None, said: Said
+    names: list[str],
+    ignore: tuple[int, ...] | None,
+    first: int,
+    items: Sequence[Item],
+    base: Encoding | None,
+    said: Said,
 ) -> Found:
     """Classes are named; where nothing is said of void, a few masks tell whether they begin at 1 or are binary."""
     own = [item for item in items if item.encoding is base]
+    usual = said.otherwise
+    if usual is not None and usual.classes == names and ignore is None and not _in_colours(usual):
+        return usual, [f"{len(names)} classes, as in the data learnt from"]
     plain = Meaning(names, first, _ignoring(base, ignore))
     sentences = [f"{len(names)} classes, as given"]
     if ignore is not None or said.kind is not None or not own:
@@ -171,9 +179,9 @@ def _named(
         return Meaning(names, first, offset), [*sentences, offset.text]
     if inside and max(inside) == len(names) and min(inside) == 0:
         raise DataError(
-            f"{own[0].mask} and others hold the values 0 to {len(names)}, but {len(names)} classes are named: is 0 void "
-            f"(write reduce_zero_label: true into {FILE}), is {len(names)} void (ignore_index: {len(names)}), or is a "
-            "class without a name?"
+            f"{own[0].mask} and others hold the values 0 to {len(names)}, but {len(names)} classes are named: is 0 "
+            f"void (write reduce_zero_label: true into {FILE}), is {len(names)} void (ignore_index: {len(names)}), or "
+            "is a class without a name?"
         )
     return plain, sentences
 
@@ -186,10 +194,10 @@ def _counted(said: Said, items: Sequence[Item], base: Encoding | None, first: in
         return _binary(None, None, said.snap, base)
     inside = set(seen) - {VOID}
     if said.ignore is None and len(inside) >= 2 and min(inside) == 1 and len(own) == len(items):
-        count, sentences = count_classes(items, VOID, seen)
+        count, _ = count_classes(items, VOID, seen)
         offset = _offset(count - 1, base)
-        text = [f"{count - 1} classes, found by reading {len(items)} masks", *sentences[1:-1], offset.text]
-        return Meaning([f"class_{i}" for i in range(1, count)], VOID, offset), text
+        sentences = [f"{count - 1} classes, found by reading {len(items)} masks", offset.text]
+        return Meaning([f"class_{i}" for i in range(1, count)], VOID, offset), sentences
     seen = {value: item for value, item in seen.items() if value not in (said.ignore or ())[1:]}
     count, sentences = count_classes(items, first, seen)
     like = said.like
@@ -197,6 +205,10 @@ def _counted(said: Said, items: Sequence[Item], base: Encoding | None, first: in
         text = f"values 0 to {count - 1} in {len(items)} masks: taken for {like.name}'s classes, {count - 1} is void"
         return Meaning(list(like.classes), like.ignore_index), [text]
     return Meaning([f"class_{i}" for i in range(count)], first, _ignoring(base, said.ignore)), sentences
+
+
+def _in_colours(meaning: Meaning) -> bool:
+    return meaning.encoding is not None and meaning.encoding.colours is not None
 
 
 def _offset(count: int, base: Encoding | None) -> Encoding:

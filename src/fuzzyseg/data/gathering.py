@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fuzzyseg.data.description import nearest
 from fuzzyseg.data.formats import SUFFIXES, short
-from fuzzyseg.data.items import DataError, DataSet, Item, Encoding
+from fuzzyseg.data.items import DataError, DataSet, Encoding, Item
 from fuzzyseg.data.labels import renamed
 from fuzzyseg.data.layouts import read_dataset
 from fuzzyseg.data.pairing import image_files

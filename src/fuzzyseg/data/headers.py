@@ -11,12 +11,12 @@ from PIL import Image
 from fuzzyseg.data.items import DataError
 from fuzzyseg.data.matlab import SUFFIX as MATLAB
 from fuzzyseg.data.matlab import read_matlab_mask
-from fuzzyseg.data.opening import SIXTEEN_BIT
+from fuzzyseg.data.opening import SIXTEEN_BIT, undecodable
 from fuzzyseg.data.rasters import ORIENTATION, open_raster
 
 _BANDS = {
-    "1": 1, "L": 1, "P": 1, "I": 1, "F": 1, "LA": 2, "PA": 1, "RGB": 3, "RGBA": 4, "CMYK": 3, "YCbCr": 3, "LAB": 3, "HSV": 3,
-    **dict.fromkeys(SIXTEEN_BIT, 1),
+    "1": 1, "L": 1, "P": 1, "I": 1, "F": 1, "LA": 2, "PA": 1, "RGB": 3, "RGBA": 4, "CMYK": 3, "YCbCr": 3, "LAB": 3,
+    "HSV": 3, **dict.fromkeys(SIXTEEN_BIT, 1),
 }  # fmt: skip
 """Pillow's mode -> bands once it is converted to grey or RGB, opacity included."""
 
@@ -82,6 +82,8 @@ def _pillow(path: Path) -> Header:
                     mode, kind = image.mode, str(image.format)
                     alpha = mode in ("LA", "PA", "RGBA")
     except Exception as error:  # damaged bytes make the decoders raise nearly anything
+        if isinstance(error, Image.DecompressionBombError):
+            raise undecodable(path, error) from None
         raise DataError(f"{path}: the header cannot be read ({error})") from None
     if mode not in _BANDS:
         raise DataError(f"{path}: has pixels of mode {mode}, which is not read; save it as PNG or TIFF")

@@ -10,7 +10,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image as Pillow
 
 from fuzzyseg.data.items import DataError
 from fuzzyseg.data.opening import SIXTEEN_BIT, open_image, read_bytes, undecodable
@@ -21,6 +21,8 @@ Pixels = NDArray[np.uint8]
 
 Units = NDArray[np.float32]
 """An image (H, W, channels) in units in which 0 and 1 are the ends of its `Levels`."""
+
+Image = Pixels | Units
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 """Of red, green and blue in a grey picture (ITU-R 601)."""
@@ -38,7 +40,7 @@ class Levels:
     high: tuple[float, ...] | None = None
 
     def units(self, array: NDArray[Any], path: Path) -> Units:
-        """(H, W, bands) of file values in units, float32. Raises DataError for values that have no range of their own."""
+        """(H, W, bands) of file values in units, float32. Raises DataError for values without a range."""
         if self.low is None or self.high is None:
             if array.dtype.kind != "u" or array.dtype.itemsize > 2:
                 raise DataError(
@@ -120,7 +122,7 @@ def _deep_png(path: Path) -> NDArray[np.uint16]:
         deep: NDArray[np.uint16] = np.asarray(imagecodecs.png_decode(read_bytes(path)))
     except Exception as error:  # damaged bytes
         raise undecodable(path, error) from None
-    with Image.open(path) as image:
+    with Pillow.open(path) as image:
         turn = int(image.getexif().get(ORIENTATION, 1))
     deep = deep[..., None] if deep.ndim == 2 else deep
     return turned(deep, turn if 1 <= turn <= 8 else 1)
@@ -137,9 +139,7 @@ def _eight_bits(array: NDArray[Any], path: Path) -> Pixels:
     )
 
 
-def _chosen(
-    array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: Sequence[int] | None
-) -> NDArray[Any]:
+def _chosen(array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: Sequence[int] | None) -> NDArray[Any]:
     """The bands that are asked for, of (H, W, n)."""
     count = array.shape[2]
     if bands is not None:
@@ -157,12 +157,13 @@ def _chosen(
         return np.repeat(array, 3, 2)
     if count == 3 and channels == 1:
         if array.dtype == np.uint8:  # as Pillow rounds
-            return np.array(Image.fromarray(np.ascontiguousarray(array)).convert("L"))[..., None]
-        return (array.astype(np.float64) @ np.array(GREY_WEIGHTS))[..., None]
+            return np.array(Pillow.fromarray(np.ascontiguousarray(array)).convert("L"))[..., None]
+        grey: NDArray[np.float64] = array.astype(np.float64) @ np.array(GREY_WEIGHTS)
+        return grey[..., None]
     fewer = f", or name those to use, such as data.bands={list(range(1, channels + 1))}" if count > channels else ""
     raise DataError(
-        f"{path}: has {count} band{'s' * (count > 1)}, but {channels} channel{'s' * (channels > 1)} were asked for: set "
-        f"network.channels={count} to use all its bands{fewer}"
+        f"{path}: has {count} band{'s' * (count > 1)}, but {channels} channel{'s' * (channels > 1)} were asked for: "
+        f"set network.channels={count} to use all its bands{fewer}"
     )
 
 

@@ -126,7 +126,8 @@ def encoded(labels: NDArray[np.integer], encoding: Encoding | None, ignore_index
         raise DataError(f"{path}: the encoding ({encoding.text}) has nothing for the class index {short(lost)}")
     rows = [sources.get(index, sources[next(iter(sources))]) for index in range(count)]
     highest = max((int(np.max(row)) for row in rows), default=0)
-    return np.array(rows, dtype=np.uint8 if highest < 256 else np.uint16)[labels]
+    stored: NDArray[Any] = np.array(rows, dtype=np.uint8 if highest < 256 else np.uint16)[labels]
+    return stored
 
 
 def renamed(encoding: Encoding | None, ignore_index: int, order: list[int], text: str) -> Encoding:
@@ -148,16 +149,17 @@ def _one_band(mask: NDArray[np.integer], path: Path) -> NDArray[np.integer]:
     if mask.ndim == 2:
         return mask
     raise DataError(
-        f"{path}: found {mask.shape[0]}x{mask.shape[1]} pixels with {mask.shape[2]} bands; expected one band that holds "
-        "a class index a pixel, as in the other masks. Colour-coded masks need all files to be so"
+        f"{path}: found {mask.shape[0]}x{mask.shape[1]} pixels with {mask.shape[2]} bands; expected one band that "
+        "holds a class index a pixel, as in the other masks. Colour-coded masks need all files to be so"
     )
 
 
 def _labels(values: NDArray[np.integer], encoding: Encoding, ignored: tuple[int, ...]) -> NDArray[np.int32]:
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
     if low >= 0 and high <= HIGHEST:
-        return _meaning(encoding, ignored, 256 if high < 256 else HIGHEST + 1)[values]
-    labels = _meaning(encoding, ignored, HIGHEST + 1)[np.clip(values, 0, HIGHEST)]
+        known: NDArray[np.int32] = _meaning(encoding, ignored, 256 if high < 256 else HIGHEST + 1)[values]
+        return known
+    labels: NDArray[np.int32] = _meaning(encoding, ignored, HIGHEST + 1)[np.clip(values, 0, HIGHEST)]
     labels[(values < 0) | (values > HIGHEST)] = UNKNOWN
     labels[np.isin(values, ignored)] = VOID
     return labels
@@ -188,7 +190,7 @@ def _packed(colours: NDArray[np.integer]) -> NDArray[np.int32]:
 
 @lru_cache(maxsize=4)
 def _colour_table(colours: tuple[tuple[int, int, int, int], ...]) -> NDArray[np.int16]:
-    """(2**24,): the value of each colour plus 2, 0 for none; of zeros, so that memory is only taken where it is used."""
+    """(2**24,): the value of each colour plus 2, 0 for none; zeros take no memory until used."""
     table = np.zeros(2**24, np.int16)
     for r, g, b, value in colours:
         table[r << 16 | g << 8 | b] = value + 2
@@ -238,9 +240,7 @@ def _nearest_value(labels: NDArray[np.int32], stored: NDArray[np.integer], encod
     return Decoded(labels, stored, int(off.sum()))
 
 
-def _refuse(
-    found: Decoded, strange: NDArray[np.bool_], encoding: Encoding | None, path: Path, expected: str
-) -> None:
+def _refuse(found: Decoded, strange: NDArray[np.bool_], encoding: Encoding | None, path: Path, expected: str) -> None:
     """Raises DataError where a pixel means nothing: which values or colours, how many, what to do."""
     if not strange.any():
         return
@@ -266,6 +266,7 @@ def off_colours(
     share = 100 * int(strange.sum()) / strange.size
     return (
         f"{path}: found {int(strange.sum())} pixels ({share:.2g} %) of {len(colours)} colours that no class has: "
-        f"{'; '.join(lines)}{more}; expected the colours of the classes ({encoding.text}). If a colour is a class, name "
-        "it in dataset.yaml; if the file was stored with loss or drawn with smooth edges, --snap takes the nearest colour"
+        f"{'; '.join(lines)}{more}; expected the colours of the classes ({encoding.text}). If a colour is a class, "
+        "name it in dataset.yaml; if the file was stored with loss or drawn with smooth edges, --snap takes the "
+        "nearest colour"
     )

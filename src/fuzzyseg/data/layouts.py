@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from fuzzyseg.data.ade20k import place as ade20k_place
 from fuzzyseg.data.class_names import check_names
@@ -196,17 +196,8 @@ def read_dataset(
     _check_unique(root, files)
     if classes is not None:
         check_names(classes, str(root))
-    said = said_of(
-        folder,
-        about,
-        files,
-        DATASETS[name].known,
-        classes=classes,
-        ignore_index=ignore_index,
-        otherwise=otherwise,
-        encoding=encoding,
-        snap=snap,
-    )
+    given: dict[str, Any] = {"classes": classes, "ignore_index": ignore_index, "encoding": encoding, "snap": snap}
+    said = said_of(folder, about, files, DATASETS[name].known, otherwise=otherwise, **given)
     meaning, sentences = settle(said, files)
     counts = [
         f"{part}: {len(items)} images, {sum(item.mask is not None for item in items)} with masks"

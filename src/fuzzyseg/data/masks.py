@@ -113,9 +113,9 @@ def out_of_range(mask: NDArray[np.integer], bad: NDArray[np.bool_], expected: st
     values = [int(v) for v in np.unique(mask[bad])]
     y, x = (int(place) for place in np.argwhere(bad)[0])
     return (
-        f"{path}: found the values {short(values)} in {int(bad.sum())} pixels; expected {expected} (ignored). The first is "
-        f"at row {y}, column {x}. If a value is void, set ignore_index to it; if it is a class, name all classes in "
-        "dataset.yaml"
+        f"{path}: found the values {short(values)} in {int(bad.sum())} pixels; expected {expected} (ignored). The "
+        f"first is at row {y}, column {x}. If a value is void, set ignore_index to it; if it is a class, name all "
+        "classes in dataset.yaml"
     )
 
 

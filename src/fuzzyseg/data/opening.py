@@ -48,9 +48,9 @@ def check_pixels(path: Path, height: int, width: int, bands: int = 1) -> None:
     if most is not None and (height * width > most or height * width * bands > 16 * most):
         of = f" of {bands} bands" if bands > 1 else ""
         raise DataError(
-            f"{path}: has {height} x {width} pixels{of}, more than the {most} that are decoded at once: a damaged or hostile "
-            "file can claim any size. If it is right, raise data.max_megapixels (predict: --max-megapixels), or cut it "
-            "into tiles"
+            f"{path}: has {height} x {width} pixels{of}, more than the {most} that are decoded at once: a damaged or "
+            "hostile file can claim any size. If it is right, raise data.max_megapixels (predict: --max-megapixels), "
+            "or cut it into tiles"
         )
 
 
@@ -89,9 +89,14 @@ def open_image(path: Path) -> Image.Image:
 def undecodable(path: Path, error: Exception) -> DataError:
     """The error for a file that no decoder takes."""
     if isinstance(error, Image.DecompressionBombError):
-        reason: object = f"too many pixels for Pillow; raise data.max_megapixels if that is right: {error}"
-    elif isinstance(error, Image.UnidentifiedImageError):
+        return DataError(
+            f"{path}: has too many pixels to be decoded at once ({error}); if the file is right, raise "
+            "data.max_megapixels (predict: --max-megapixels), or cut it into tiles"
+        )
+    if isinstance(error, Image.UnidentifiedImageError):
         reason = "is no image, or of no kind that is read"
     else:
         reason = str(error) or type(error).__name__
-    return DataError(f"{path}: cannot be decoded ({reason}); expected one of {', '.join(SUFFIXES)}, whole and undamaged")
+    return DataError(
+        f"{path}: cannot be decoded ({reason}); expected one of {', '.join(SUFFIXES)}, whole and undamaged"
+    )

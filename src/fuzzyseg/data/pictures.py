@@ -53,7 +53,8 @@ def to_picture(image: NDArray[Any], mean: Sequence[float], std: Sequence[float])
     part = image[..., :shown].astype(np.float32) / (255 if image.dtype == np.uint8 else 1)
     middle, spread = (np.asarray(value[:shown], dtype=np.float32) for value in (mean, std))
     stretched = (part - middle) / (4 * np.maximum(spread, 1e-12)) + 0.5
-    return (255 * np.clip(stretched, 0, 1)).round().astype(np.uint8)
+    picture: NDArray[np.uint8] = (255 * np.clip(stretched, 0, 1)).round().astype(np.uint8)
+    return picture
 
 
 def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
@@ -98,7 +99,9 @@ class PngRows:
             self._chunk(b"IDAT", data)
         self.done += len(flat)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             assert self.done == self.height, "a row is missing"
             self._chunk(b"IDAT", self._packer.flush())

@@ -1,4 +1,4 @@
-"""Items -> uint8 tensors at the training scale, with a bounded in-memory cache."""
+"""Items -> tensors at the training scale, with a bounded in-memory cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fuzzyseg.data.formats import file_size, read_image
+from fuzzyseg.data.formats import Levels, file_size, pixel_limit, read_image
 from fuzzyseg.data.items import DataError, Item
 from fuzzyseg.data.labels import training_labels
 
@@ -26,7 +26,7 @@ Size = tuple[int, int]
 class _Entry:
     """A decoded, resized file, and the size (H, W) that it had."""
 
-    array: NDArray[np.uint8]
+    array: NDArray[Any]
     original: Size
 
 
@@ -64,8 +64,9 @@ class _Cache:
 
 @dataclass
 class Reader:
-    """Reads items: channels 1 or 3, the files' `classes` and `ignore_index`, resized to `image_size` (H, W) if given.
+    """Reads items: channels, the files' `classes` and `ignore_index`, resized to `image_size` (H, W) if given.
 
+    bands, levels: see `read_image`; with levels images are float32 in units. megapixels: see `pixel_limit`.
     cache_bytes: memory for decoded, resized files in each process (LRU, keyed by path; 0: none). With or without it the
     pixels are the same. Files must not change while a reader lives. May be pickled; the copy starts with no cache.
     """
@@ -75,16 +76,20 @@ class Reader:
     ignore_index: int
     image_size: Size | None = None
     cache_bytes: int = 0
+    bands: tuple[int, ...] | None = None
+    levels: Levels | None = None
+    megapixels: int | None = None
     _cache: _Cache = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._cache = _Cache(self.cache_bytes)
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor, Tensor | None]:
-        """Image uint8 (C,H,W) and, only if asked for, mask uint8 (H,W) with 255 for void; else no mask file is opened.
+        """Image (C,H,W) and, only if asked for, mask uint8 (H,W) with 255 for void; else no mask file is opened.
 
-        The image is resized bilinearly with antialiasing, the mask by nearest neighbour. The tensors are the caller's
-        own: writing into them never changes the cache. Raises DataError naming the file.
+        The image is uint8, or float32 in units where there are levels. It is resized bilinearly with antialiasing, the
+        mask by nearest neighbour. The tensors are the caller's own: writing into them never changes the cache. Raises
+        DataError naming the file.
         """
         image = self._entry("image", item.image, item)
         if not with_mask:
@@ -104,18 +109,16 @@ class Reader:
     def _entry(self, kind: str, path: Path, item: Item) -> _Entry:
         entry = self._cache.get((kind, path))
         if entry is None:
-            entry = self._load_image(path) if kind == "image" else self._load_mask(item)
+            with pixel_limit(self.megapixels):
+                entry = self._load_image(path) if kind == "image" else self._load_mask(item)
             self._cache.put((kind, path), entry)
         return entry
 
     def _load_image(self, path: Path) -> _Entry:
-        array = read_image(path, self.channels)
+        array = read_image(path, self.channels, bands=self.bands, levels=self.levels)
         original = (array.shape[0], array.shape[1])
         if self.image_size not in (None, original):
-            array = _resize(
-                array.squeeze(2) if self.channels == 1 else array, self.image_size, Image.Resampling.BILINEAR
-            )
-            array = array.reshape(*array.shape[:2], self.channels)
+            array = _resize(array, self.image_size, Image.Resampling.BILINEAR)
         return _Entry(np.ascontiguousarray(array.transpose(2, 0, 1)), original)
 
     def _load_mask(self, item: Item) -> _Entry:
@@ -139,10 +142,13 @@ def check_sizes(items: Sequence[Item]) -> None:
                 raise DataError(_mismatch(item, image, mask))
 
 
-def _resize(array: NDArray[np.uint8], size: Size | None, how: Image.Resampling) -> NDArray[np.uint8]:
+def _resize(array: NDArray[Any], size: Size | None, how: Image.Resampling) -> NDArray[Any]:
+    """(H,W) or (H,W,C), uint8 or float32, resized by Pillow: RGB at once, other numbers of bands one by one."""
     assert size is not None
-    height, width = size
-    return np.array(Image.fromarray(array).resize((width, height), how), dtype=np.uint8)
+    if array.ndim == 3 and not (array.shape[2] == 3 and array.dtype == np.uint8):
+        bands = [_resize(np.ascontiguousarray(array[..., band]), size, how) for band in range(array.shape[2])]
+        return np.stack(bands, 2)
+    return np.array(Image.fromarray(array).resize((size[1], size[0]), how), dtype=array.dtype)
 
 
 def _mismatch(item: Item, image: Size, mask: Size) -> str:

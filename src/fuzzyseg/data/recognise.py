@@ -49,8 +49,8 @@ def kind_of(items: Sequence[Item], colours: set[Colour] | None) -> tuple[Kind, s
     if "colour" in groups and len(groups) > 1:
         (a, _), (b, _) = groups["colour"], next(value for kind, value in groups.items() if kind != "colour")
         raise DataError(
-            f"{a} is colour-coded and {b} holds one value a pixel; expected masks of one kind: put them into folders of "
-            "their own (--more), or convert one of the kinds"
+            f"{a} is colour-coded and {b} holds one value a pixel; expected masks of one kind: put them into folders "
+            "of their own (--more), or convert one of the kinds"
         )
     kind = "palette" if "palette" in groups else next(iter(groups))
     path, head = groups[kind]
@@ -138,7 +138,7 @@ def check_found(counts: Counter[Colour], masks: int, snap: bool) -> list[Colour]
         raise DataError(
             f"{masks} colour-coded masks hold {len(counts)} colours, of which {len(doubted)} are rare or lie next to a "
             f"frequent one{': ' if which else ''}{which}. Say in dataset.yaml which colours are classes, such as "
-            f"colours: {{road: {list(frequent[0]) if frequent else [128, 64, 128]}, ...}}; or, if they come from lossy or "
-            f"smoothed files, --snap takes each for the nearest frequent one. Frequent are: {frequent}"
+            f"colours: {{road: {list(frequent[0]) if frequent else [128, 64, 128]}, ...}}; or, if they come from lossy "
+            f"or smoothed files, --snap takes each for the nearest frequent one. Frequent are: {frequent}"
         )
     return kept

@@ -100,8 +100,8 @@ def _by_name(names: list[str] | None, lists: dict[str, list[Colour]], source: st
         raise DataError(f"{source}: has no colour for the class {wrong!r}.{nearest(wrong, list(lists))}")
     for wrong in [name for name in lists if name not in names]:
         raise DataError(
-            f"{source}: has a colour for {wrong!r}, which is none of the classes {short(names)}: name it among them, and "
-            f"leave it out with `ignore: [{wrong}]` in {FILE}"
+            f"{source}: has a colour for {wrong!r}, which is none of the classes {short(names)}: name it among them, "
+            f"and leave it out with `ignore: [{wrong}]` in {FILE}"
         )
     return [(names.index(name), colour) for name, colours in lists.items() for colour in colours]
 

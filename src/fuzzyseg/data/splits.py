@@ -205,12 +205,12 @@ def make_split(
 ) -> Split:
     """Splits a data set's images; the same arguments give the same lists everywhere.
 
-    labelled: count, fraction of the training images that have masks (after holding out), list file, every:N (each Nth of
-    those by name, from the first); None: all. val: fraction, count, list file, `val`, `test` or `none`; None: the val
-    folder, or else a fifth of the training images with masks. Validation images are taken out before the labelled ones
-    are chosen, and are in no training list. policy cover reads the masks that can be chosen, once (promise 10); random
-    reads none. unlabelled: the training images that are not labelled, or all. min_best: with fewer labelled images and
-    validation images held out of the training images, no best checkpoint is to be chosen. Raises DataError.
+    labelled: count, fraction of the training images that have masks (after holding out), list file, every:N (each Nth
+    of those by name, from the first); None: all. val: fraction, count, list file, `val`, `test` or `none`; None: the
+    val folder, or else a fifth of the training images with masks. Validation images are taken out before the labelled
+    ones are chosen, and are in no training list. policy cover reads the masks that can be chosen, once (promise 10);
+    random reads none. unlabelled: the training images that are not labelled, or all. min_best: with fewer labelled
+    images and validation images held out of the training images, no best checkpoint is to be chosen. Raises DataError.
     """
     if policy not in ("cover", "random"):
         raise DataError(f"found the policy {policy!r}; expected cover or random")

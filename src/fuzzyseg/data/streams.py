@@ -37,7 +37,7 @@ class ImageReader(Protocol):
     """What reads an item: `fuzzyseg.data.Reader`, or anything that does the same."""
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor, Tensor | None]:
-        """Image uint8 (C,H,W), and mask uint8 (H,W) with 255 for void if asked for. Raises DataError."""
+        """Image (C,H,W), uint8 or float32 in units, and mask uint8 (H,W), 255 for void, if asked for. DataError."""
 
 
 @dataclass(frozen=True)

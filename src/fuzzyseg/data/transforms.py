@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
 
+from fuzzyseg.data.colour import Colours
 from fuzzyseg.data.items import VOID
 from fuzzyseg.data.views import CropPair, View, WeakStrong
 
@@ -63,7 +63,7 @@ class Window:
         return self.top, self.left, self.top + self.size[0], self.left + self.size[1]
 
     def resample(self, array: Tensor, how: Image.Resampling) -> Tensor:
-        """The visible part of `array` (C,H,W) or (H,W), uint8, at the scale of the window; not flipped."""
+        """The visible part of `array` (C,H,W) or (H,W), uint8 or float32, at the scale of the window; not flipped."""
         y0, x0, y1, x1 = self.visible
         height, width = array.shape[-2:]
         fy, fx = height / self.scaled[0], width / self.scaled[1]
@@ -79,7 +79,7 @@ class Window:
 
         if array.dim() == 2:
             return resize(array)
-        if array.shape[0] == 3:
+        if array.shape[0] == 3 and array.dtype == torch.uint8:
             return resize(array.movedim(0, -1).contiguous()).movedim(-1, 0).contiguous()
         return torch.stack([resize(band) for band in array])
 
@@ -108,11 +108,11 @@ def make_sample(
     std: Sequence[float],
     seed: int,
 ) -> dict[str, Tensor]:
-    """The view of image (C,H,W) uint8 and mask (H,W) uint8 that `seed` draws.
+    """The view of image (C,H,W), uint8 or float32 in units, and mask (H,W) uint8 that `seed` draws.
 
-    jitter: strength of the mild colour changes of the weak image. mean, std: per channel, for images in [0, 1]. Gives
-    image (C,H,W), valid (H,W); with a mask `mask` (H,W) int64; from `WeakStrong` strong (n,C,H,W); from `CropPair`
-    pair_image, pair_valid, boxes (2,4), flips (2,) bool (horizontal; it never flips vertically). Raises
+    jitter: strength of the mild colour changes of the weak image. mean, std: per channel, in units (uint8: [0, 1]).
+    Gives image (C,H,W), valid (H,W); with a mask `mask` (H,W) int64; from `WeakStrong` strong (n,C,H,W); from
+    `CropPair` pair_image, pair_valid, boxes (2,4), flips (2,) bool (horizontal; it never flips vertically). Raises
     ValueError where mean and std do not fit the channels.
     """
     if not len(mean) == len(std) == image.shape[0]:
@@ -122,20 +122,21 @@ def make_sample(
     draw = random.Random(seed)
     if isinstance(view, CropPair):  # its flips say left and right alone
         geometry = replace(geometry, vertical_flip=0.0)
+    colours = Colours(tuple(mean), tuple(std))
     window = _draw_window(draw, (image.shape[-2], image.shape[-1]), geometry)
 
     def finish(window: Window, part: Tensor) -> Tensor:
         return window.place(_normalise(part, mean, std), 0.0)
 
     seen = window.resample(image, Image.Resampling.BILINEAR)
-    sample = {"image": finish(window, _mild(draw, seen, jitter)), "valid": window.shown()}
+    sample = {"image": finish(window, colours.mild(draw, seen, jitter)), "valid": window.shown()}
     if mask is not None:
         sample["mask"] = window.place(window.resample(mask, Image.Resampling.NEAREST).long(), VOID)
     if isinstance(view, WeakStrong):
-        sample["strong"] = torch.stack([finish(window, _strong(draw, seen, view)) for _ in range(view.strong)])
+        sample["strong"] = torch.stack([finish(window, colours.strong(draw, seen, view)) for _ in range(view.strong)])
     if isinstance(view, CropPair):
         other = _overlapping(draw, window, view, geometry)
-        second = _mild(draw, other.resample(image, Image.Resampling.BILINEAR), jitter)
+        second = colours.mild(draw, other.resample(image, Image.Resampling.BILINEAR), jitter)
         sample |= {"pair_image": finish(other, second), "pair_valid": other.shown()}
         sample["boxes"] = torch.tensor([window.box, other.box])
         sample["flips"] = torch.tensor([window.flip, other.flip])
@@ -169,56 +170,5 @@ def _overlapping(draw: random.Random, first: Window, view: CropPair, geometry: G
 
 def _normalise(part: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     shape = (-1, 1, 1)
-    return (part.float() / 255 - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
-
-
-def _mild(draw: random.Random, part: Tensor, jitter: float) -> Tensor:
-    return _jitter(draw, part, jitter, jitter, jitter, 0.0) if jitter > 0 else part
-
-
-def _strong(draw: random.Random, part: Tensor, view: WeakStrong) -> Tensor:
-    """Colour jitter, grey, blur, each with its probability; saturation, hue and grey only for 3 channels."""
-    if draw.random() < view.jitter_probability:
-        part = _jitter(draw, part, view.brightness, view.contrast, view.saturation, view.hue)
-    if draw.random() < view.grey_probability and part.shape[0] == 3:
-        part = tv.rgb_to_grayscale(part, num_output_channels=3)
-    if draw.random() < view.blur_probability:
-        sigma = draw.uniform(*view.blur_sigma)
-        # a kernel of 3 sigma each way, no wider than a reflected border can be
-        reach = max(1, min(round(3 * sigma), part.shape[-1] - 1, part.shape[-2] - 1))
-        if min(part.shape[-2:]) > 1:
-            part = tv.gaussian_blur(part, [2 * reach + 1] * 2, [sigma] * 2)
-    return part
-
-
-def _jitter(
-    draw: random.Random, part: Tensor, brightness: float, contrast: float, saturation: float, hue: float
-) -> Tensor:
-    """Brightness, contrast, saturation and hue by random factors, in random order."""
-
-    def factor(strength: float) -> float:
-        return draw.uniform(max(0.0, 1 - strength), 1 + strength)
-
-    factors = (factor(brightness), factor(contrast), factor(saturation), draw.uniform(-hue, hue))
-    order = draw.sample(range(4), 4)
-    for kind in order:
-        if kind == 0:
-            # torchvision takes 1 or 3 channels; pixel by pixel as it is, any number may be read as rows of one
-            part = tv.adjust_brightness(part.reshape(1, -1, part.shape[-1]), factors[0]).view_as(part)
-        elif kind == 1:
-            part = _contrast(part, factors[1])
-        elif kind == 2 and part.shape[0] == 3:
-            part = tv.adjust_saturation(part, factors[2])
-        elif kind == 3 and hue > 0 and part.shape[0] == 3:
-            part = tv.adjust_hue(part, factors[3])
-    return part
-
-
-def _contrast(part: Tensor, factor: float) -> Tensor:
-    """Distance from the mean grey value times `factor`; torchvision's takes 1 or 3 channels, this any."""
-    if part.shape[0] in (1, 3):
-        contrasted: Tensor = tv.adjust_contrast(part, factor)
-        return contrasted
-    values = part.float()
-    changed: Tensor = (values.mean() + factor * (values - values.mean())).round().clamp(0, 255).byte()
-    return changed
+    units = part.float() / 255 if part.dtype == torch.uint8 else part
+    return (units - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from fuzzyseg.config import Config, ConfigError
+from fuzzyseg.data.formats import Levels
 from fuzzyseg.engine.trainer import Outcome
 from fuzzyseg.experiment.material import Material
 from fuzzyseg.ops import collective
@@ -18,7 +19,9 @@ def without_files(config: Config, run: RunFolder) -> Config:
     """For a run that is resumed: all weights come from its checkpoint, the input statistics from its own record."""
     begun = config.model_copy(deep=True)
     begun.init, begun.network.weights = None, "none"
-    begun.data.mean, begun.data.std = (record(run)["input"][name] for name in ("mean", "std"))
+    known = record(run)["input"]
+    begun.data.mean, begun.data.std = known["mean"], known["std"]
+    begun.data.low, begun.data.high = known.get("low"), known.get("high")
     return begun
 
 
@@ -26,6 +29,13 @@ def record(run: RunFolder) -> dict[str, Any]:
     """What stands in split.json."""
     content: dict[str, Any] = json.loads(run.split.read_text(encoding="utf-8"))
     return content
+
+
+def split_record(material: Material) -> dict[str, Any]:
+    """The content of split.json: the lists, what the masks hold, what the images are normalised by."""
+    encoding, levels = material.dataset.encoding, material.levels or Levels()
+    scale = {"mean": material.mean, "std": material.std, "low": levels.low, "high": levels.high}
+    return {**material.split.record(), "input": scale, "encoding": None if encoding is None else encoding.record()}
 
 
 def sessions(run: RunFolder, now: dict[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:

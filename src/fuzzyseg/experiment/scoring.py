@@ -24,7 +24,7 @@ class Scoring:
         self.config, self.material, self.device = config, material, device
         self.items = [item for item in material.split.val if item.mask is not None]
         self.own_network = factory is not None
-        self.reader = build_reader(config, material.dataset)
+        self.reader = build_reader(config, material)
 
     @property
     def possible(self) -> bool:
@@ -42,6 +42,9 @@ class Scoring:
         return ModelCard(
             classes=list(dataset.classes),
             colours=dataset.colours,
+            encoding=dataset.encoding,
+            bands=config.data.bands,
+            levels=self.material.levels,
             ignore_index=dataset.ignore_index,
             mean=self.material.mean,
             std=self.material.std,

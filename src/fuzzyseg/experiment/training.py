@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from fuzzyseg.config import Config, ConfigError, dump_yaml, validate
+from fuzzyseg.data.formats import pixel_limit
 from fuzzyseg.engine import checkpoint
 from fuzzyseg.engine.trainer import Outcome, Settings, fit
 from fuzzyseg.experiment.distributed import choose_device, process_group
 from fuzzyseg.experiment.learning import Network, build_method, choose_method, idle_options, loss_name, optimisers_of
 from fuzzyseg.experiment.material import Material, build_loader, gather_material, say_sizes
-from fuzzyseg.experiment.record import hardware, result_of, same_split, sessions, without_files
+from fuzzyseg.experiment.record import hardware, result_of, same_split, sessions, split_record, without_files
 from fuzzyseg.experiment.scoring import Scoring
 from fuzzyseg.inference import save_model
 from fuzzyseg.methods import Method
@@ -71,7 +72,7 @@ def train(
     choose_method(settings)  # typing errors show before any file is read
     settings = _resolved(settings)
     device = choose_device(settings.train.device)
-    with process_group(device), torch.random.fork_rng(devices=[]):
+    with process_group(device), pixel_limit(settings.data.max_megapixels), torch.random.fork_rng(devices=[]):
         say: Callable[[str], None] = _silent if quiet or collective.rank() else print
         return _train(settings, device, network, resume, say)
 
@@ -85,7 +86,7 @@ def _resolved(config: Config) -> Config:
         config.init = [str(Path(path).resolve()) for path in config.init]
     if config.network.weights not in ("imagenet", "none"):
         config.network.weights = str(Path(config.network.weights).resolve())
-    for key in ("labelled", "val"):
+    for key in ("labelled", "val", "description"):
         value = getattr(config.data, key)
         if value is not None and Path(value).is_file():
             setattr(config.data, key, str(Path(value).resolve()))
@@ -116,7 +117,7 @@ def _train(
     if first:  # nothing is written before all that was asked for is known to fit
         RunFolder.open(run.path, resume=resume)
         run.write_config(dump_yaml(config))
-        run.write_split({**material.split.record(), "input": {"mean": material.mean, "std": material.std}})
+        run.write_split(split_record(material))
         run.write_environment(sessions(run, environment.collect(hardware(device)), state))
     collective.barrier()
     scoring = Scoring(config, material, device, network)
