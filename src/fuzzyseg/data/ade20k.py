@@ -58,11 +58,12 @@ class ADE20K:
                     files, others = image_files(base / kind / folder)
                     found += set_aside(base / kind / folder, others, kind)
                     keys.update({(split, name): path for name, path in files.items()})
-        splits = {
+        paired = pair(images, masks, [*found, VALUES.text])
+        paired.splits = {
             split: [Item(item.image, item.mask, item.name, VALUES if item.mask else None) for item in items]
-            for split, items in pair(images, masks).items()
+            for split, items in paired.splits.items()
         }
-        return Files(splits, [*found, VALUES.text])
+        return paired
 
 
 def place(root: Path) -> Path | None:

@@ -82,11 +82,13 @@ class Known:
 class Files:
     """What a layout found: the items of each split that exists, and sentences on what it left aside.
 
-    classes, colours: what files of the data set itself say of them, one (r, g, b) a class.
+    orphans: masks without an image. classes, colours: what files of the data set itself say of them, one (r, g, b) a
+    class.
     """
 
     splits: dict[str, list[Item]]
     found: list[str] = field(default_factory=list)
+    orphans: list[Path] = field(default_factory=list)
     classes: list[str] | None = None
     colours: list[tuple[int, int, int]] | None = None
 

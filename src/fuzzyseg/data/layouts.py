@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from fuzzyseg.data.description import FILE, Description, nearest, read_descripti
 from fuzzyseg.data.encodings import settle
 from fuzzyseg.data.formats import SUFFIXES, short
 from fuzzyseg.data.items import DataError, DataSet, Files, Item, Known, Meaning
-from fuzzyseg.data.pairing import SPLITS, Key, image_files, pair, set_aside
+from fuzzyseg.data.pairing import SPLITS, Key, check_orphans, image_files, pair, set_aside
 from fuzzyseg.data.said import said_of
 
 __all__ = ["CamVid", "DataError", "DataSet", "Files", "Folder", "Item", "Known", "Layout", "read_dataset"]
@@ -63,7 +64,7 @@ class Folder:
             )
         images = self._keys(root, description.images or "images", "image", found)
         masks = self._keys(root, description.masks or "masks", "mask", found)
-        return Files(pair(images, masks), found)
+        return pair(images, masks, found)
 
     def _keys(self, root: Path, folder: str, what: str, found: list[str]) -> dict[Key, Path]:
         keys: dict[Key, Path] = {}
@@ -121,7 +122,7 @@ class CamVid:
                     files, others = image_files(folder)
                     found += set_aside(folder, others, what)
                     keys.update({(split, name): path for name, path in files.items()})
-        return Files(pair(images, masks), found)
+        return pair(images, masks, found)
 
 
 def _recognise(root: Path, layout: str, layouts: dict[str, Layout], description: Description) -> str:
@@ -161,6 +162,78 @@ def _check_unique(root: Path, files: Files) -> None:
         images[item.name] = item.image
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a data set lies, by which layout, and what its `dataset.yaml` says. folder: `root`, or the one it is in."""
+
+    root: Path
+    folder: Path
+    layout: str
+    description: Description
+
+
+def locate(root: str | Path, *, layout: str = "auto", description: Path | None = None) -> Place:
+    """Recognises the layout. See `read_dataset`. Raises DataError."""
+    from fuzzyseg.data import DATASETS  # the table of layouts needs this file
+
+    root = Path(root)
+    folder = root.parent if root.is_file() else root
+    about = read_description(folder, description)
+    return Place(root, folder, _recognise(root, layout, DATASETS, about), about)
+
+
+def list_files(place: Place) -> Files:
+    """Images and masks of a place, by split and sorted by name; no image or mask is opened. Raises DataError."""
+    from fuzzyseg.data import DATASETS
+
+    files = DATASETS[place.layout].files(place.root, place.description)
+    files.splits = {split: sorted(items, key=lambda item: item.name) for split, items in files.splits.items() if items}
+    if not files.splits:
+        raise DataError(
+            f"{place.root}: no image in its folders (layout {place.layout}); expected files in {', '.join(SUFFIXES)}. "
+            + "; ".join(files.found)
+        )
+    _check_unique(place.root, files)
+    return files
+
+
+def understand(
+    place: Place,
+    files: Files,
+    *,
+    classes: list[str] | None = None,
+    ignore_index: int | None = None,
+    otherwise: Meaning | None = None,
+    encoding: str | None = None,
+    snap: bool = False,
+) -> DataSet:
+    """Settles what the masks mean; see `read_dataset`. Raises DataError."""
+    from fuzzyseg.data import DATASETS
+
+    if classes is not None:
+        check_names(classes, str(place.root))
+    given: dict[str, Any] = {"classes": classes, "ignore_index": ignore_index, "encoding": encoding, "snap": snap}
+    said = said_of(place.folder, place.description, files, DATASETS[place.layout].known, otherwise=otherwise, **given)
+    meaning, sentences = settle(said, files)
+    counts = [
+        f"{part}: {len(items)} images, {sum(item.mask is not None for item in items)} with masks"
+        for part in SPLITS
+        if (items := files.splits.get(part))
+    ]
+    return DataSet(
+        root=place.folder,
+        layout=place.layout,
+        classes=meaning.classes,
+        ignore_index=meaning.ignore_index,
+        train=files.splits.get("train", []),
+        val=files.splits.get("val"),
+        test=files.splits.get("test"),
+        colours=meaning.colours,
+        found=[f"layout {place.layout}", *counts, *files.found, *sentences, f"value {meaning.ignore_index} is ignored"],
+        encoding=meaning.encoding,
+    )
+
+
 def read_dataset(
     root: str | Path,
     *,
@@ -180,39 +253,8 @@ def read_dataset(
     all of them read. 255 is void where nothing else is said. encoding: index, colour or binary, where it is not to be
     found out; snap: see `Encoding`. Raises DataError.
     """
-    from fuzzyseg.data import DATASETS  # the table of layouts needs this file
-
-    root = Path(root)
-    folder = root.parent if root.is_file() else root
-    about = read_description(folder, description)
-    name = _recognise(root, layout, DATASETS, about)
-    files = DATASETS[name].files(root, about)
-    files.splits = {split: sorted(items, key=lambda item: item.name) for split, items in files.splits.items() if items}
-    if not files.splits:
-        raise DataError(
-            f"{root}: no image in its folders (layout {name}); expected files in {', '.join(SUFFIXES)}. "
-            + "; ".join(files.found)
-        )
-    _check_unique(root, files)
-    if classes is not None:
-        check_names(classes, str(root))
+    place = locate(root, layout=layout, description=description)
+    files = list_files(place)
+    check_orphans(files)
     given: dict[str, Any] = {"classes": classes, "ignore_index": ignore_index, "encoding": encoding, "snap": snap}
-    said = said_of(folder, about, files, DATASETS[name].known, otherwise=otherwise, **given)
-    meaning, sentences = settle(said, files)
-    counts = [
-        f"{part}: {len(items)} images, {sum(item.mask is not None for item in items)} with masks"
-        for part in SPLITS
-        if (items := files.splits.get(part))
-    ]
-    return DataSet(
-        root=folder,
-        layout=name,
-        classes=meaning.classes,
-        ignore_index=meaning.ignore_index,
-        train=files.splits.get("train", []),
-        val=files.splits.get("val"),
-        test=files.splits.get("test"),
-        colours=meaning.colours,
-        found=[f"layout {name}", *counts, *files.found, *sentences, f"value {meaning.ignore_index} is ignored"],
-        encoding=meaning.encoding,
-    )
+    return understand(place, files, otherwise=otherwise, **given)
