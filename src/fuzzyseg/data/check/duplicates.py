@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fuzzyseg.data.check.files import Seen
 
-DISTANCE, LIKENESS = 6, 0.95
+DISTANCE, LIKENESS = 10, 0.95
 """Pictures look alike where at most so many of 64 bits differ and the thumbnails' correlation is at least this."""
 
 _BLOCK = 1024
