@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fuzzyseg import __version__
+from fuzzyseg.cli.convert import convert
 from fuzzyseg.cli.demo import demo
 from fuzzyseg.cli.errors import Verbs
 from fuzzyseg.cli.evaluate import evaluate
@@ -45,6 +46,7 @@ def _general(
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(convert)
 app.command()(demo)
 
 

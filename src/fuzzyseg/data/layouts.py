@@ -184,7 +184,7 @@ def read_dataset(
 
     root = Path(root)
     folder = root.parent if root.is_file() else root
-    about = read_description(folder, description)
+    about = read_description(root, description)
     name = _recognise(root, layout, DATASETS, about)
     files = DATASETS[name].files(root, about)
     files.splits = {split: sorted(items, key=lambda item: item.name) for split, items in files.splits.items() if items}
