@@ -35,7 +35,6 @@ TABLE = {
             "numpy",
             "pydantic",
             "yaml",
-            "scipy",
             "pycocotools",
             "tifffile",
             "imagecodecs",

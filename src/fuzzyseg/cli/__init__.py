@@ -8,6 +8,7 @@ import typer
 
 from fuzzyseg import __version__
 from fuzzyseg.cli.check import check
+from fuzzyseg.cli.convert import convert
 from fuzzyseg.cli.demo import demo
 from fuzzyseg.cli.errors import Verbs
 from fuzzyseg.cli.evaluate import evaluate
@@ -47,6 +48,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(check)
+app.command()(convert)
 app.command()(demo)
 
 

@@ -109,6 +109,7 @@ def read_description(root: Path, path: Path | None = None) -> Description:
 
     Raises DataError naming file and key.
     """
+    root = root.parent if root.is_file() else root  # a table of images: the file beside it
     given, path = path is not None, path or root / FILE
     if not path.is_file() and not given:
         if (root / "dataset.yml").is_file():

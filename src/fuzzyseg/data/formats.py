@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fuzzyseg.data.headers import Header, file_size, read_header
 from fuzzyseg.data.images import Image, Levels, Pixels, Windows, open_windows, read_image, read_native
-from fuzzyseg.data.masks import Colour, palette_of, read_mask, save_index_png, to_training_mask, values_in
+from fuzzyseg.data.masks import Colour, palette_of, read_colours, read_mask, save_index_png, to_training_mask, values_in
 from fuzzyseg.data.opening import SUFFIXES, check_pixels, pixel_limit, short
 from fuzzyseg.data.pictures import PngRows, default_colours, overlay, save_array, save_picture, to_picture
 from fuzzyseg.data.rasters import ORIENTATION, Box
@@ -27,6 +27,7 @@ __all__ = [
     "overlay",
     "palette_of",
     "pixel_limit",
+    "read_colours",
     "read_header",
     "read_image",
     "read_mask",

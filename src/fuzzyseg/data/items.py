@@ -110,7 +110,8 @@ class Meaning:
 class DataSet:
     """A folder that was understood.
 
-    train, val, test: the items of each split, sorted by name; val and test None where there is no such folder. classes:
+    train, val, test: the items of each split, sorted by name (where there are several roots, one root after the other);
+    val and test None where there is no such folder. classes:
     names in index order. ignore_index: the value that the files use for void. colours: one (r, g, b) a class, or None.
     found: sentences for the user on what was found out. encoding: of the masks that have none of their own; None: class
     indices.

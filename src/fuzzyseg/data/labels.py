@@ -70,12 +70,18 @@ def training_labels(item: Item, *, classes: int, ignore_index: int) -> NDArray[n
 def decode(item: Item, ignore_index: int) -> Decoded:
     """The item's mask file, read and understood as far as it can be. Raises DataError for one that cannot be read."""
     encoding, path = item.encoding or PLAIN, _mask_of(item)
+    coloured = encoding.colours is not None
+    return understood(read_mask(path, colours=coloured, lossy=coloured or encoding.snap), encoding, ignore_index, path)
+
+
+def understood(mask: NDArray[np.integer], encoding: Encoding, ignore_index: int, path: Path) -> Decoded:
+    """What is stored, as `read_mask` gives it, understood as far as it can be. Raises DataError naming `path`."""
     ignored = (ignore_index,) if encoding.ignore is None else encoding.ignore
     if encoding.colours is None:
-        stored = _one_band(read_mask(path, lossy=encoding.snap), path)
+        stored = _one_band(mask, path)
         labels = _labels(stored, encoding, ignored)
         return _nearest_value(labels, stored, encoding) if encoding.snap else Decoded(labels, stored)
-    stored, values, snapped = _colour_values(read_mask(path, colours=True, lossy=True), encoding, path)
+    stored, values, snapped = _colour_values(mask, encoding, path)
     labels = _labels(np.maximum(values, 0), encoding, ignored)
     labels[values == _TRANSPARENT] = VOID
     labels[values < _TRANSPARENT] = UNKNOWN
@@ -246,7 +252,7 @@ def _refuse(found: Decoded, strange: NDArray[np.bool_], encoding: Encoding | Non
         return
     if encoding is not None and encoding.colours is not None:
         raise DataError(off_colours(found.stored, strange, encoding, path))
-    if encoding is None or encoding.table is None:
+    if encoding is None or not encoding.text:
         raise DataError(out_of_range(found.stored, strange, expected or "class indices", path))
     values, count = [int(v) for v in np.unique(found.stored[strange])], int(strange.sum())
     raise DataError(f"{path}: found the values {short(values)} in {count} pixels; expected {encoding.text}")

@@ -178,7 +178,7 @@ def locate(root: str | Path, *, layout: str = "auto", description: Path | None =
 
     root = Path(root)
     folder = root.parent if root.is_file() else root
-    about = read_description(folder, description)
+    about = read_description(root, description)
     return Place(root, folder, _recognise(root, layout, DATASETS, about), about)
 
 

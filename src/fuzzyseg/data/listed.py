@@ -61,21 +61,21 @@ class Lists:
     def files(self, root: Path, description: Description) -> Files:
         """The items of each split. An image of a list `unlabelled` has no mask, whatever its line says."""
         files = Files({})
-        taken: dict[Path, str] = {}
+        taken: dict[Path, str] = {}  # what each image is for: the first list that names it says
+        seen: set[Path] = set()
         for part, paths in _paths(root, description).items():
-            split = "train" if part == "unlabelled" else part
             for path in paths:
-                items = list(_items(path, root, masks=part != "unlabelled"))
                 fresh: list[Item] = []
-                for item in items:
+                for item in _items(path, root, masks=part != "unlabelled"):
                     before = taken.setdefault(item.image, part)
-                    if before == part or {before, part} == {"train", "unlabelled"}:
-                        if before == part and item.image not in {other.image for other in fresh}:
-                            fresh.append(item)
-                        continue
-                    raise DataError(
-                        f"{path}: names {item.image}, which is in a list for {before}; expected one of them"
-                    )
+                    if before == part and item.image not in seen:
+                        fresh.append(item)
+                    elif before != part and {before, part} != {"train", "unlabelled"}:
+                        raise DataError(
+                            f"{path}: names {item.image}, which is in a list for {before}; expected one of them"
+                        )
+                    seen.add(item.image)
+                split = "train" if part == "unlabelled" else part
                 files.splits[split] = files.splits.get(split, []) + fresh
                 files.found.append(f"{path}: {len(fresh)} images for {part}")
         return files

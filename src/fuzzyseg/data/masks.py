@@ -75,6 +75,21 @@ def _numbers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
+def read_colours(path: Path) -> NDArray[np.uint8]:
+    """A mask as it is seen: (H, W, 3) RGB, palettes looked up and alpha dropped; (H, W) where it has one 8-bit band.
+
+    EXIF applied. Raises DataError naming the file.
+    """
+    image = open_image(path)
+    if image.format == "JPEG":
+        raise DataError(f"{path}: is a JPEG, which changes the colours of a mask; save masks as PNG")
+    if image.mode not in ("1", "L", "P", "RGB", "RGBA"):
+        raise DataError(f"{path}: found pixels of mode {image.mode}; expected a mask with 8 bits a band")
+    if image.mode == "P":
+        image = image.convert("RGBA")  # a palette may hold transparency; straight to RGB would warn
+    return np.array(image if image.mode == "L" else image.convert("L" if image.mode == "1" else "RGB"))
+
+
 def palette_of(path: Path) -> list[Colour] | None:
     """The colours of a palette file by index, None for other files. Raises DataError."""
     image = open_image(path)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from fuzzyseg.experiment.converting import Conversion, convert
 from fuzzyseg.experiment.training import RunResult, train
 from fuzzyseg.experiment.using import evaluate, predict
 
-__all__ = ["RunResult", "evaluate", "predict", "train"]
+__all__ = ["Conversion", "RunResult", "convert", "evaluate", "predict", "train"]

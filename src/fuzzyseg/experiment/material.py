@@ -66,8 +66,11 @@ def gather_material(config: Config, *, own_network: bool = False) -> Material:
     return Material(dataset, split, *input_scale(config, split.all_, own_network=own_network))
 
 
-def read_configured(data: DataConfig, *, otherwise: Meaning | None = None) -> DataSet:
-    """The data set that the settings name. otherwise: what masks mean where nothing says it."""
+def read_configured(data: DataConfig, *, otherwise: Meaning | None = None, unlabelled: bool = True) -> DataSet:
+    """The data set that the settings name. otherwise: what masks mean where nothing says it.
+
+    unlabelled: with the further images that have no masks.
+    """
     assert data.root is not None
     given: dict[str, Any] = {"encoding": data.encoding, "snap": data.snap}
     first = read_dataset(
@@ -82,7 +85,7 @@ def read_configured(data: DataConfig, *, otherwise: Meaning | None = None) -> Da
     return gather(
         first,
         more=data.more,
-        unlabelled=data.unlabelled_from,
+        unlabelled=data.unlabelled_from if unlabelled else None,
         classes=data.classes,
         ignore_index=data.ignore_index,
         **given,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -82,6 +83,10 @@ def _resolved(config: Config) -> Config:
     config = config.model_copy(deep=True)
     if config.data.root is not None:
         config.data.root = str(Path(config.data.root).resolve())
+    if config.data.more is not None:
+        config.data.more = [str(Path(root).resolve()) for root in config.data.more]
+    if config.data.unlabelled_from is not None:  # patterns too: what they match is not looked at
+        config.data.unlabelled_from = [os.path.abspath(Path(p).expanduser()) for p in config.data.unlabelled_from]
     if config.init is not None:
         config.init = [str(Path(path).resolve()) for path in config.init]
     if config.network.weights not in ("imagenet", "none"):

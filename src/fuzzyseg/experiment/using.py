@@ -133,8 +133,9 @@ def _read(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
     card = predictor.card
     if config is not None and config.data.root is not None and Path(config.data.root).resolve() == root.resolve():
         # What is said of the data goes before what the model knows, as in training: further roots may order theirs
-        # otherwise. What was found out then is not found out again.
-        dataset = read_configured(config.data, otherwise=card.meaning)
+        # otherwise. What was found out then is not found out again. Images without masks are in none of the lists that
+        # are scored: they need not be there any more.
+        dataset = read_configured(config.data, otherwise=card.meaning, unlabelled=False)
     else:
         dataset = read_dataset(root, otherwise=card.meaning, snap=config is not None and config.data.snap)
     if dataset.classes != card.classes:

@@ -1,0 +1,91 @@
+"""Annotations written as the package's own folder layout: images/, masks/, dataset.yaml."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import yaml
+
+from fuzzyseg.data.annotations.reading import Picture, Source, check_pixels
+from fuzzyseg.data.description import FILE
+from fuzzyseg.data.formats import read_image, save_index_png
+from fuzzyseg.data.items import VOID, DataError
+
+Counter = Callable[[int, int], None]
+
+
+def write_dataset(
+    source: Source, out: Path, *, progress: Counter | None = None
+) -> tuple[dict[str, int], list[DataError]]:
+    """Writes `out/images`, `out/masks` and, last of all, `out/dataset.yaml`.
+
+    Images are copied byte by byte, masks are 8-bit index PNG of the size of the image with EXIF orientation applied.
+    Returns how many images and masks were written, and an error for each picture that could not be: of those neither is
+    written. Raises DataError where `out` is not empty, or two pictures have the same name.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: is {'not empty' if out.is_dir() else 'a file'}; remove it or choose another --out")
+    twice: dict[str, Picture] = {}
+    for picture in source.pictures:
+        if picture.name in twice:
+            raise DataError(
+                f"{picture.origin} and {twice[picture.name].origin} are both named {picture.name}; rename one"
+            )
+        twice[picture.name] = picture
+    if not source.pictures:
+        raise DataError("there is no image to write; expected at least one")
+
+    def write(picture: Picture) -> DataError | bool:
+        try:
+            return _write(source, picture, out)
+        except DataError as error:
+            return error
+
+    written = {"images": 0, "masks": 0}
+    failures = []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for done, result in enumerate(pool.map(write, source.pictures), 1):
+            if isinstance(result, DataError):
+                failures.append(result)
+            else:
+                written["images"] += 1
+                written["masks"] += result
+            if progress is not None:
+                progress(done, len(source.pictures))
+    if written["images"]:
+        about: dict[str, object] = {"classes": source.classes, "ignore_index": VOID}
+        if source.colours is not None:
+            about["colours"] = [list(colour) for colour in source.colours]
+        text = yaml.safe_dump(about, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+        (out / FILE).write_text(text, encoding="utf-8")
+    return written, failures
+
+
+def _write(source: Source, picture: Picture, out: Path) -> bool:
+    """Copies the image and writes the mask; True where there is one. Leaves nothing behind if it fails."""
+    if picture.image is not None:
+        try:
+            data, suffix = picture.image.read_bytes(), picture.image.suffix.lower()
+        except OSError as error:
+            raise DataError(f"{picture.image}: cannot be read ({error.strerror or error})") from None
+    else:
+        data, suffix = source.image_bytes(picture)
+    image = out / "images" / f"{picture.name}{suffix}"
+    image.parent.mkdir(parents=True, exist_ok=True)
+    image.write_bytes(data)
+    try:
+        pixels = read_image(image)  # a damaged image is found here, not in training
+        if not picture.annotated:
+            return False
+        size = (pixels.shape[0], pixels.shape[1])
+        check_pixels(size, str(picture.origin))
+        save_index_png(source.mask(picture, size), out / "masks" / f"{picture.name}.png")
+    except BaseException as error:
+        image.unlink(missing_ok=True)
+        if isinstance(error, DataError) and str(image) in str(error):
+            raise DataError(str(error).replace(str(image), str(picture.image or picture.origin))) from None
+        raise
+    return True

@@ -1,0 +1,206 @@
+"""COCO: files written with the API's own code."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_masks
+
+from fuzzyseg.data import DataError, read_dataset
+from fuzzyseg.data.annotations import read_annotations, write_dataset
+from fuzzyseg.data.annotations.coco import unpack
+from fuzzyseg.experiment import convert
+
+SIZE = (24, 32)
+
+
+def blob(seed):
+    """Random pixels in clumps, (H, W) uint8."""
+    rng = np.random.default_rng(seed)
+    return (np.kron(rng.random((6, 8)), np.ones((4, 4))) > 0.6).astype(np.uint8)
+
+
+def coded(mask, packed=True):
+    """Run lengths as the API writes them: packed into a text, or as numbers."""
+    rle = coco_masks.encode(np.asfortranarray(mask))
+    if packed:
+        return {"size": list(SIZE), "counts": rle["counts"].decode()}
+    pixels = mask.flatten(order="F")
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], pixels])))
+    return {"size": list(SIZE), "counts": np.diff([0, *edges, pixels.size]).tolist()}
+
+
+def thing(image, category, segmentation, crowd=0):
+    return {"id": 1, "image_id": image, "category_id": category, "segmentation": segmentation, "iscrowd": crowd}
+
+
+CATEGORIES = [{"id": 44, "name": "bottle"}, {"id": 1, "name": "person"}, {"id": 3, "name": "car"}]
+
+
+def content(annotations, images=("a",), categories=CATEGORIES, **more):
+    entries = [
+        {"id": 7 + n, "file_name": f"{name}.jpg", "height": SIZE[0], "width": SIZE[1]} for n, name in enumerate(images)
+    ]
+    return {"images": entries, "annotations": annotations, "categories": categories, **more}
+
+
+def write(root, value, name="annotations/instances_train2017.json", folder="train2017", images=("a",)):
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+    (root / folder).mkdir(exist_ok=True)
+    for image in images:
+        Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(root / folder / f"{image}.jpg")
+    return path
+
+
+def masks(source, out, labels=None):
+    annotations = read_annotations(source, labels)
+    _, failures = write_dataset(annotations, out)
+    assert not failures
+    found = {p.relative_to(out / "masks").with_suffix("").as_posix(): p for p in (out / "masks").rglob("*.png")}
+    return {name: np.array(Image.open(path)) for name, path in found.items()}, annotations
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_packed_run_lengths_are_read_as_the_api_reads_them(seed):
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(1, 300)), int(rng.integers(1, 300)))
+    mask = (rng.random(shape) < rng.choice([0.001, 0.02, 0.5, 1])).astype(np.uint8)
+    text = coco_masks.encode(np.asfortranarray(mask))["counts"].decode()
+    runs = unpack(text, "x")
+    values = np.repeat(np.arange(len(runs)) % 2, runs)
+    np.testing.assert_array_equal(values.reshape(shape, order="F"), mask)
+
+
+def test_polygons_run_lengths_and_crowds_later_wins(tmp_path):
+    polygons = [[2.0, 2.0, 20.5, 3.0, 12.0, 21.0], [25, 3, 30, 3, 30, 8, 25, 8]]
+    hole = np.zeros(SIZE, np.uint8)
+    hole[8:20, 4:28] = 1
+    hole[11:15, 10:20] = 0
+    crowd = blob(1)
+    values = [
+        thing(7, 3, polygons),
+        thing(7, 44, coded(hole)),
+        thing(7, 1, coded(crowd, packed=False), crowd=1),
+        thing(8, 1, coded(hole, packed=False)),
+    ]
+    write(tmp_path / "in", content(values, images=("a", "b", "c")), images=("a", "b", "c"))
+    found, annotations = masks(tmp_path / "in", tmp_path / "out")
+    drawn = coco_masks.decode(coco_masks.merge(coco_masks.frPyObjects(polygons, *SIZE)))
+    expected = np.zeros(SIZE, int)
+    expected[drawn == 1] = 2  # person 1, car 3, bottle 44: by their ids
+    expected[hole == 1] = 3
+    expected[crowd == 1] = 1
+    np.testing.assert_array_equal(found["a"], expected)
+    np.testing.assert_array_equal(found["b"], hole)
+    assert not found["c"].any()  # looked at, nothing there
+    assert annotations.classes == ["background", "person", "car", "bottle"]
+    assert any("4 objects, 1 of them crowds" in sentence for sentence in annotations.found)
+    assert read_dataset(tmp_path / "out").classes == annotations.classes
+
+
+def test_labels_order_ignore_and_leave_void(tmp_path):
+    square = np.zeros(SIZE, np.uint8)
+    square[3:9, 3:9] = 1
+    value = content(
+        [thing(7, 1, coded(square)), thing(7, 2, coded(np.roll(square, 10, 1)))],
+        categories=[{"id": 1, "name": "cat"}, {"id": 2, "name": "__ignore__"}],
+    )
+    write(tmp_path / "in", value)
+    found, _ = masks(tmp_path / "in", tmp_path / "out", ["dog", "background", "cat"])
+    expected = np.ones(SIZE, int)
+    expected[square == 1], expected[np.roll(square, 10, 1) == 1] = 2, 255
+    np.testing.assert_array_equal(found["a"], expected)
+    with pytest.raises(DataError, match=r"annotation 0: found the label 'cat'"):
+        read_annotations(tmp_path / "in", ["dog", "background"])
+
+
+def test_several_files_are_splits(tmp_path):
+    root = tmp_path / "in"
+    write(root, content([thing(7, 1, coded(blob(1)))], images=("a",)))
+    value = content([thing(7, 3, coded(blob(2)))], images=("a", "b"))
+    write(root, value, "annotations/instances_val2017.json", "val2017", ("a", "b"))
+    (root / "annotations/captions_val2017.json").write_text(json.dumps({"images": [], "annotations": []}))
+    found, annotations = masks(root, tmp_path / "out")
+    np.testing.assert_array_equal(found["train/a"], blob(1))
+    np.testing.assert_array_equal(found["val/a"], 2 * blob(2))
+    assert any("captions_val2017.json: has no segmentations" in sentence for sentence in annotations.found)
+    data = read_dataset(tmp_path / "out")
+    assert ([i.name for i in data.train], [i.name for i in data.val]) == (["train/a"], ["val/a", "val/b"])
+    one, _ = masks(root / "annotations/instances_val2017.json", tmp_path / "one")
+    assert set(one) == {"a", "b"}
+    write(root, content([], images=("a",)), "annotations/instances_train_more.json", "train_more")
+    with pytest.raises(DataError, match=r"'a\.jpg' is in .*instances_train2017\.json already"):
+        read_annotations(root)
+
+
+@pytest.mark.parametrize("text", ["../secret.jpg", "/secret.jpg", "train2017/../../secret.jpg", "..\\secret.jpg"])
+def test_paths_that_leave_the_folder_are_refused(tmp_path, text):
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / "secret.jpg")
+    value = content([])
+    value["images"][0]["file_name"] = text
+    write(tmp_path / "in", value)
+    with pytest.raises(DataError, match=r"train2017\.json, image 0: found the path .* leaves the data folder"):
+        read_annotations(tmp_path / "in")
+
+
+SQUARE = [3, 3, 9, 3, 9, 9, 3, 9]
+WRONG = {
+    "box alone": (thing(7, 1, None), "found the segmentation 'None'"),
+    "empty": (thing(7, 1, []), "expected polygons"),
+    "four numbers": (thing(7, 1, [[3, 3, 9, 9]]), "expected .*3 points"),
+    "odd": (thing(7, 1, [[*SQUARE, 4]]), "expected .*3 points"),
+    "text": (thing(7, 1, [[*SQUARE, "a", 4]]), "found 'a'; expected a number"),
+    "infinite": (thing(7, 1, [[*SQUARE, float("inf"), 4]]), "found 'inf'"),
+    "far": (thing(7, 1, [[*SQUARE, 1e9, 4]]), r"found the point \(1e\+09, 4\)"),
+    "image": (thing(99, 1, [SQUARE]), "image_id 99 is not in the file"),
+    "category": (thing(7, 99, [SQUARE]), "category_id 99 is not in the file"),
+    "no object": (3, "expected an object"),
+    "identity": (thing("7", 1, [SQUARE]), "image_id: found '7'"),
+    "short": (thing(7, 1, {"size": list(SIZE), "counts": [3, 4]}), "run lengths have 7 pixels; expected 768"),
+    "negative": (thing(7, 1, {"size": list(SIZE), "counts": [800, -32]}), "counts: found '-32'"),
+    "long": (thing(7, 1, {"size": list(SIZE), "counts": "oooooooo0"}), "run lengths"),
+    "foreign": (thing(7, 1, {"size": list(SIZE), "counts": "ab\u1234"}), "run lengths are damaged"),
+    "cut": (thing(7, 1, {"size": list(SIZE), "counts": coded(blob(3))["counts"][:-1]}), "run lengths"),
+    "size": (thing(7, 1, {"size": [32, 24], "counts": [768]}), r"its size is \[32, 24\]"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_annotations_that_are_wrong_are_named_and_nothing_is_written(tmp_path, what):
+    entry, message = WRONG[what]
+    write(tmp_path / "in", content([thing(7, 1, [SQUARE]), entry]))
+    with pytest.raises(DataError, match=rf"instances_train2017\.json, annotation 1.*{message}"):
+        convert(tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": [{"id": 7, "height": 24, "width": 32}]}, "image 0: found"),
+        ({"images": [{"id": 7, "file_name": "a.jpg", "height": 0.5, "width": 32}]}, "image 0: height: found '0.5'"),
+        ({"images": [{"id": 7, "file_name": "lost.jpg", "height": 24, "width": 32}]}, "'lost.jpg' does not exist"),
+        (
+            {"images": [{"id": 7, "file_name": "a.jpg", "height": 24, "width": 32}] * 2},
+            "image 1: the id 7 is given twice",
+        ),
+        ({"categories": [{"id": 1}]}, "category 0: found"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "category 1: the id 1 is 'a' already"),
+    ],
+)
+def test_images_and_categories_that_are_wrong_are_named(tmp_path, change, message):
+    write(tmp_path / "in", content([]) | change)
+    with pytest.raises(DataError, match=rf"instances_train2017\.json.*{message}"):
+        read_annotations(tmp_path / "in")
+
+
+def test_an_image_of_another_size_is_left_out_and_told(tmp_path):
+    value = content([thing(7, 1, [SQUARE]), thing(8, 1, [SQUARE])], images=("a", "b"))
+    value["images"][0] |= {"height": 32, "width": 24}
+    write(tmp_path / "in", value, images=("a", "b"))
+    result = convert(tmp_path / "in", tmp_path / "out")
+    assert result.written == {"images": 1, "masks": 1}
+    assert "a.jpg is (32, 24) (height, width), but it is (24, 32)" in str(result.failures[0])

@@ -1,0 +1,145 @@
+"""CVAT's "Segmentation mask": colours become class indices."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fuzzyseg.data import DataError, read_dataset
+from fuzzyseg.data.annotations import read_annotations, write_dataset
+from fuzzyseg.experiment import convert
+
+MAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncar:10,20,30::\n__ignore__:9,9,9::\ntree:200,0,7:a,b:c\n"
+COLOURS = {"background": (0, 0, 0), "car": (10, 20, 30), "__ignore__": (9, 9, 9), "tree": (200, 0, 7)}
+PATTERN = np.random.default_rng(0).integers(0, 4, (5, 8))
+
+
+def export(root, label_map=MAP, mode="RGB", folder="JPEGImages", names=("a",)):
+    """An export with the masks of PATTERN, whose values are places in the map."""
+    (root / "SegmentationClass").mkdir(parents=True)
+    (root / "labelmap.txt").write_text(label_map)
+    colours = np.array(list(COLOURS.values()), np.uint8)
+    for name in names:
+        if mode in ("RGB", "RGBA"):
+            picture = Image.fromarray(colours[PATTERN]).convert(mode)
+        else:
+            picture = Image.fromarray(PATTERN.astype(np.uint8))
+            if mode == "P":
+                picture.putpalette(colours.flatten().tolist())
+        path = root / "SegmentationClass" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        picture.save(path)
+        if folder:
+            image = root / folder / f"{name}.jpg"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.zeros((*PATTERN.shape, 3), np.uint8)).save(image)
+    return root
+
+
+EXPECTED = np.array([0, 1, 255, 2])[PATTERN]
+
+
+def mask(source, out, labels=None):
+    annotations = read_annotations(source, labels)
+    _, failures = write_dataset(annotations, out)
+    assert not failures
+    return np.array(Image.open(next((out / "masks").rglob("*.png")))), annotations
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
+@pytest.mark.parametrize("folder", ["JPEGImages", "images"])
+def test_colours_become_the_places_of_the_map(tmp_path, mode, folder):
+    found, annotations = mask(export(tmp_path / "in", mode=mode, folder=folder, names=("deep/a",)), tmp_path / "out")
+    np.testing.assert_array_equal(found, EXPECTED)
+    assert annotations.classes == ["background", "car", "tree"]
+    data = read_dataset(tmp_path / "out")
+    assert data.colours == [COLOURS[name] for name in data.classes]
+    assert [item.name for item in data.train] == ["deep/a"]
+
+
+def test_labels_give_the_order_and_images_without_masks_stay(tmp_path):
+    source = export(tmp_path / "in")
+    Image.fromarray(np.zeros((5, 8, 3), np.uint8)).save(source / "JPEGImages/free.jpg")
+    found, annotations = mask(source, tmp_path / "out", ["tree", "car", "background"])
+    np.testing.assert_array_equal(found, np.array([2, 1, 255, 0])[PATTERN])
+    assert annotations.colours == [(200, 0, 7), (10, 20, 30), (0, 0, 0)]
+    assert [(i.name, i.mask is not None) for i in read_dataset(tmp_path / "out").train] == [
+        ("a", True),
+        ("free", False),
+    ]
+    with pytest.raises(DataError, match=r"labelmap\.txt: found the label 'tree'"):
+        read_annotations(source, ["car", "background"])
+
+
+def test_black_is_under_no_shape_where_no_label_has_it(tmp_path):
+    source = export(tmp_path / "in", MAP.replace("background:0,0,0::\n", ""))
+    found, annotations = mask(source, tmp_path / "out")
+    np.testing.assert_array_equal(found, EXPECTED)
+    assert annotations.classes == ["background", "car", "tree"]
+    found, _ = mask(source, tmp_path / "out2", ["car", "tree"])
+    np.testing.assert_array_equal(found, np.array([255, 0, 255, 1])[PATTERN])
+
+
+def test_a_colour_that_is_not_in_the_map_is_told_with_its_count(tmp_path):
+    source = export(tmp_path / "in")
+    pixels = np.array(Image.open(source / "SegmentationClass/a.png"))
+    pixels[0, :3] = (10, 20, 31)
+    Image.fromarray(pixels).save(source / "SegmentationClass/a.png")
+    result = convert(source, tmp_path / "out")
+    assert result.written == {"images": 0, "masks": 0}
+    assert r"(10, 20, 31) in 3 pixels" in str(result.failures[0]) and "SegmentationClass/a.png" in str(
+        result.failures[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("car:10,20", r"labelmap\.txt, entry 2: found 'car:10,20'"),
+        ("car", r"labelmap\.txt, entry 2"),
+        ("car:10,20,300::", r"entry 2: .*from 0 to 255"),
+        (":1,2,3::", r"entry 2"),
+        ("car:0,0,0::", r"two labels have the colour \(0, 0, 0\)"),
+    ],
+)
+def test_maps_that_are_wrong_are_named(tmp_path, line, message):
+    source = export(tmp_path / "in", f"background:0,0,0::\n{line}\ntree:200,0,7::\n")
+    with pytest.raises(DataError, match=message):
+        read_annotations(source)
+
+
+def test_what_is_missing_is_said(tmp_path):
+    with pytest.raises(DataError, match=r"has no folder JPEGImages or images; export with 'Save images'"):
+        read_annotations(export(tmp_path / "a", folder=None))
+    source = export(tmp_path / "b")
+    (source / "JPEGImages/a.jpg").rename(source / "JPEGImages/b.jpg")
+    with pytest.raises(DataError, match=r"SegmentationClass/a\.png: has no image"):
+        read_annotations(source)
+    source = export(tmp_path / "c")
+    Image.fromarray(np.full((5, 8), 9, np.uint8)).save(source / "SegmentationClass/a.png")
+    assert "found the values 9; expected 0 to 3" in str(convert(source, tmp_path / "out").failures[0])
+
+
+def test_what_is_no_annotation_is_said(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere: does not exist; expected LabelMe"):
+        read_annotations(tmp_path / "nowhere")
+    with zipfile.ZipFile(tmp_path / "task.zip", "w") as file:
+        file.writestr("labelmap.txt", MAP)
+    with pytest.raises(DataError, match=r"task\.zip: .*unpack it first"):
+        read_annotations(tmp_path / "task.zip")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/x.xml").write_text("<a/>")
+    with pytest.raises(DataError, match=r"in: holds no annotations that are known; found x\.xml; expected LabelMe"):
+        read_annotations(tmp_path / "in")
+    (tmp_path / "in/a.json").write_text("{")
+    (tmp_path / "in/b.json").write_text("[" * 100000)
+    with pytest.raises(DataError, match=r"(?s)2 annotation files.*a\.json: is not valid.*b\.json: is not valid"):
+        read_annotations(tmp_path / "in")
+    (tmp_path / "in/a.json").write_text('{"shapes": []}')
+    (tmp_path / "in/b.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(DataError, match=r"LabelMe files such as .*a\.json and COCO files such as .*b\.json"):
+        read_annotations(tmp_path / "in")
+    (tmp_path / "in/b.json").write_text('{"a": 1}')
+    with pytest.raises(DataError, match=r"b\.json: is no LabelMe file"):
+        read_annotations(tmp_path / "in")
