@@ -44,7 +44,7 @@ def fuzzyseg_arm(reader: Reader) -> Batches:
         samples = []
         for number, item in enumerate(items):
             image, mask = reader.read(item, True)
-            samples.append(make_sample(Weak(), image, mask, geometry=geometry, seed=seed + number))
+            samples.append(make_sample(Weak(), image, mask, geometry=geometry, mean=MEAN, std=STD, seed=seed + number))
         joined = {key: stacked([sample[key] for sample in samples]) for key in samples[0]}
         return normalised(joined["image"], joined["valid"], mean, std), joined["mask"].long()
 

@@ -27,7 +27,19 @@ TABLE = {
     "ops": Row(packages=("torch", "scipy")),
     "losses": Row(("ops",), ("torch", "triton")),
     "networks": Row(("ops",), ("torch", "segmentation_models_pytorch", "timm")),
-    "data": Row(packages=("torch", "torchvision", "PIL", "numpy", "pydantic", "yaml", "pycocotools")),
+    "data": Row(
+        packages=(
+            "torch",
+            "torchvision",
+            "PIL",
+            "numpy",
+            "pydantic",
+            "yaml",
+            "pycocotools",
+            "tifffile",
+            "imagecodecs",
+        )
+    ),
     "run": Row(packages=("rich",)),
     "run.tensorboard": Row(("run",), ("rich", "torch")),
     "config": Row(packages=("pydantic", "yaml")),

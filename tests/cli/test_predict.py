@@ -37,6 +37,8 @@ def test_defaults(predict):
         "out": Path("out"),
         "overlay": True,
         "probabilities": False,
+        "encoded": False,
+        "max_megapixels": None,
         "tile": None,
         "device": "auto",
     }
@@ -44,10 +46,20 @@ def test_defaults(predict):
 
 
 def test_every_option_is_handed_on(predict):
-    words = ["--no-overlay", "--probabilities", "--tile", "512x640", "--device", "cpu"]
+    words = [
+        "--encoded",
+        "--max-megapixels",
+        "400",
+        "--no-overlay",
+        "--probabilities",
+        "--tile",
+        "512x640",
+        "--device",
+        "cpu",
+    ]
     asked = predict("run", "images", "--out", "out", *words)[1]
     assert (asked["overlay"], asked["probabilities"], asked["tile"]) == (False, True, (512, 640))
-    assert asked["device"] == "cpu"
+    assert (asked["device"], asked["encoded"], asked["max_megapixels"]) == ("cpu", True, 400)
 
 
 def test_a_tile_that_is_no_size_is_refused(predict):

@@ -67,6 +67,7 @@ OPTIONS = {
     "--save-every": ("train.save_every", "4", 4),
     "--val": ("data.val", "0.2", "0.2"),
     "--image-size": ("data.image_size", "128x160", (128, 160)),
+    "--snap": ("data.snap", None, True),
     "--device": ("train.device", "cpu", "cpu"),
     "--workers": ("train.workers", "0", 0),
 }
@@ -76,7 +77,7 @@ OPTIONS = {
 def test_an_option_sets_its_setting_and_nothing_else(train, option):
     key, text, value = OPTIONS[option]
     assert at(DEFAULTS, key) != value
-    config = train(option, text).config
+    config = train(*[word for word in (option, text) if word is not None]).config
     assert at(config, key) == value
     changed = DEFAULTS.model_copy(deep=True)
     above, _, name = key.rpartition(".")

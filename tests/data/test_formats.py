@@ -3,6 +3,7 @@ import warnings
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -11,6 +12,7 @@ from fuzzyseg.data.formats import (
     default_colours,
     file_size,
     overlay,
+    pixel_limit,
     read_image,
     read_mask,
     save_index_png,
@@ -63,7 +65,7 @@ def test_float_images_and_other_channel_counts_are_refused_in_words(tmp_path):
     with pytest.raises(DataError, match=r"float\.tif.*32-bit.*8 or 16"):
         read_image(tmp_path / "float.tif")
     Image.fromarray(picture()).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"a\.png: 4 channels.*RGB \(3\) or grey \(1\)"):
+    with pytest.raises(DataError, match=r"a\.png: has 3 bands, but 4 channels.*network\.channels=3"):
         read_image(tmp_path / "a.png", 4)
 
 
@@ -108,13 +110,18 @@ def test_index_masks_keep_their_values(tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "bits.png"), bits.astype(np.uint8))
 
 
-def test_colour_coded_and_lossy_masks_are_refused_with_what_was_found(tmp_path):
-    Image.fromarray(picture()).save(tmp_path / "colour.png")
-    with pytest.raises(DataError, match=r"colour\.png: found 5x7 pixels with 3 bands.*colour-coded.*convert"):
-        read_mask(tmp_path / "colour.png")
+def test_colours_are_read_as_they_are_and_lossy_masks_only_where_asked_for(tmp_path):
+    for bands in (3, 4):
+        Image.fromarray(picture(bands=bands)).save(tmp_path / "colour.png")
+        np.testing.assert_array_equal(read_mask(tmp_path / "colour.png"), picture(bands=bands))
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+    palette.putpalette([1, 2, 3, 4, 5, 6])
+    palette.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "palette.png", colours=True), [[[1, 2, 3, 255], [4, 5, 6, 255]]])
     Image.fromarray(picture(bands=1)).save(tmp_path / "lossy.jpg")
     with pytest.raises(DataError, match=r"lossy\.jpg.*JPEG.*PNG"):
         read_mask(tmp_path / "lossy.jpg")
+    assert read_mask(tmp_path / "lossy.jpg", lossy=True).shape == (5, 7)
 
 
 def test_training_mask_moves_void_to_255_and_refuses_other_values(tmp_path):
@@ -192,10 +199,16 @@ def test_missing_file_and_folder_are_named(tmp_path):
 
 def test_decompression_bomb_is_refused(tmp_path, monkeypatch):
     Image.fromarray(picture(20, 30)).save(tmp_path / "bomb.png")
+    np.save(tmp_path / "bomb.npy", np.zeros((20, 30), np.uint8))
+    tifffile.imwrite(tmp_path / "bomb.tif", np.zeros((20, 30, 5), np.uint8), planarconfig="contig")
     for limit in (500, 200):  # Pillow warns beyond its limit and raises beyond twice the limit
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with pytest.raises(DataError, match=r"bomb\.png.*too large"):
-            read_image(tmp_path / "bomb.png")
+        for name, channels in (("bomb.png", 3), ("bomb.npy", 3), ("bomb.tif", 5)):
+            with pytest.raises(DataError, match=rf"{name}.*pixels.*max_megapixels"):
+                read_image(tmp_path / name, channels)
+            with pixel_limit(1):
+                assert read_image(tmp_path / name, channels).shape == (20, 30, channels)
+            assert limit == Image.MAX_IMAGE_PIXELS
 
 
 def attempt(read, path):

@@ -45,11 +45,12 @@ def test_classes_of_further_roots_are_found_by_name(first, tmp_path):
 
 
 def test_a_root_that_names_no_classes_has_the_firsts(first, tmp_path, monkeypatch):
-    monkeypatch.setattr(labels_module, "read_mask", lambda path: pytest.fail(f"{path} was read"))
     put(tmp_path / "a/b/images/x.png")
     put(tmp_path / "a/b/masks/x.png", [[3, 255], [0, 0]])
     put(tmp_path / "c/b/images/x.png")
-    data = gather(read_dataset(first), more=[tmp_path / "a/b", tmp_path / "c/b"])
+    known = read_dataset(first)
+    monkeypatch.setattr(labels_module, "read_mask", lambda path, **_: pytest.fail(f"{path} was read"))
+    data = gather(known, more=[tmp_path / "a/b", tmp_path / "c/b"])
     assert [item.name for item in data.train] == ["train/x", "b/x", "b_2/x"]
     monkeypatch.undo()
     assert Reader(1, 4, 255).read(data.train[1], True)[1].tolist() == [[3, 255], [0, 0]]

@@ -19,7 +19,7 @@ def names(items):
 
 
 def test_camvid_is_recognised_with_its_classes_and_no_mask_is_read(shared, monkeypatch):
-    monkeypatch.setattr(labels_module, "read_mask", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(labels_module, "read_mask", lambda path, **_: pytest.fail(f"{path} was read"))
     data = read_dataset(shared / "data" / "camvid")
     assert (data.layout, data.ignore_index, len(data.train), len(data.val), data.test) == ("camvid", 11, 367, 101, None)
     assert " ".join(data.classes) == "sky building pole road pavement tree sign_symbol fence car pedestrian bicyclist"
@@ -136,7 +136,7 @@ def test_mask_without_image_and_two_files_of_one_name_are_errors(tmp_path):
 
 
 def test_description_names_folders_classes_colours_and_void(tmp_path, monkeypatch):
-    monkeypatch.setattr(labels_module, "read_mask", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(labels_module, "read_mask", lambda path, **_: pytest.fail(f"{path} was read"))
     put(tmp_path / "photos" / "x.png")
     put(tmp_path / "index maps" / "x.png")
     (tmp_path / "dataset.yaml").write_text(
@@ -158,7 +158,7 @@ def test_description_names_folders_classes_colours_and_void(tmp_path, monkeypatc
         ("classes: [a, a]", r"dataset\.yaml: two classes have the same name"),
         ("classes: [a, b]\ncolours: [[0, 0, 0]]", r"dataset\.yaml: 2 classes but 1 colours"),
         ("colours: [[0, 0, 256]]", r"dataset\.yaml: colours\.0\.2: found 256"),
-        ("ignore_index: -1", r"dataset\.yaml: ignore_index: found -1"),
+        ("ignore_index: -40000", r"dataset\.yaml: ignore_index: found -40000"),
         ("- a", r"dataset\.yaml: found list"),
         ("classes: [a", r"dataset\.yaml: is not valid YAML"),
         ("images: .", r"dataset\.yaml: one of .* lies in the other"),
@@ -244,11 +244,11 @@ def test_files_of_other_kinds_are_not_passed_over_in_silence(tmp_path):
     put(tmp_path / "images/x.png")
     put(tmp_path / "images/y.png")
     put(tmp_path / "masks/x.png")
-    (tmp_path / "masks/y.npy").write_bytes(b"1")
-    assert any("masks: 1 .npy" in sentence for sentence in read_dataset(tmp_path).found)
+    (tmp_path / "masks/y.xcf").write_bytes(b"1")
+    assert any("masks: 1 .xcf" in sentence for sentence in read_dataset(tmp_path).found)
     for path in tmp_path.glob("*/*.png"):
         path.unlink()
-    with pytest.raises(DataError, match=r"no image in its folders.*\.png.*1 \.npy"):
+    with pytest.raises(DataError, match=r"no image in its folders.*\.png.*1 \.xcf"):
         read_dataset(tmp_path)
 
 

@@ -263,5 +263,5 @@ def test_ade20k_reduces_zero(tmp_path, above):
     assert [item.name for item in data.train + data.val] == ["train/ADE_train_00000001", "val/ADE_val_00000001"]
     assert Reader(3, 150, 255).read(data.val[0], True)[1].tolist() == [[255, 0, 1, 148, 149]]
     mask(base / "annotations/training/ADE_train_00000001.png", [[0, 1, 2, 149, 151]])
-    with pytest.raises(DataError, match=r"00000001\.png: found the values 150 in 1 pixels"):
+    with pytest.raises(DataError, match=r"00000001\.png: found the values 151 in 1 pixels"):
         make_split(data, labelled="1")

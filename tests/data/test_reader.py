@@ -84,7 +84,7 @@ def test_cache_gives_the_pixels_of_no_cache_and_stays_bounded(items, size, limit
 def test_cache_saves_reading_drops_the_oldest_and_is_not_written_through(items, monkeypatch):
     opened = []
 
-    def counted(path, channels):
+    def counted(path, channels, **_):
         opened.append(path.name)
         return np.zeros((10, 10, channels), np.uint8)
 

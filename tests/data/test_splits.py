@@ -228,7 +228,7 @@ def test_random_policy_reads_no_mask_and_cover_reads_each_once(tmp_path, monkeyp
     data = make(tmp_path)
     read = []
     real = labels_module.read_mask
-    monkeypatch.setattr(labels_module, "read_mask", lambda path: (read.append(path), real(path))[1])
+    monkeypatch.setattr(labels_module, "read_mask", lambda path, **how: (read.append(path), real(path, **how))[1])
     split = make_split(data, labelled="4", policy="random")
     assert (read, split.uncovered, split.policy) == ([], [], "random")
     make_split(data, labelled="4", policy="cover")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from fuzzyseg.data.transforms import Geometry, make_sample
+from fuzzyseg.data import transforms
+from fuzzyseg.data.transforms import Geometry
 from fuzzyseg.data.views import CropPair, Weak, WeakStrong, normalised
 
+make_sample = partial(transforms.make_sample, mean=[0.5] * 3, std=[0.25] * 3)
 PLAIN = WeakStrong(strong=2, jitter_probability=0, grey_probability=0, blur_probability=0)
 STEP = 4  # grey levels from one pixel to the next, so that a fraction of a pixel shows
 SCALES = [(0.5, 2.0), (1.0, 1.0), (0.3, 0.5), (3.0, 4.0)]
@@ -37,7 +40,8 @@ def draw(view, image, mask=None, *, seed=0, jitter=0.0, mean=0.0, std=1 / 255, *
     geometry = {"crop": (24, 20), "scale": (0.5, 2.0), "flip": 0.5, "vertical_flip": 0.5} | geometry
     channels = image.shape[0]
     means, stds = [mean] * channels, [std] * channels
-    sample = make_sample(view, image, mask, geometry=Geometry(**geometry), jitter=jitter, seed=seed)
+    options = {"geometry": Geometry(**geometry), "jitter": jitter, "mean": means, "std": stds}
+    sample = make_sample(view, image, mask, seed=seed, **options)
     return finished(sample, means, stds)
 
 

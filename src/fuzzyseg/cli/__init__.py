@@ -8,6 +8,7 @@ import typer
 
 from fuzzyseg import __version__
 from fuzzyseg.cli.analyse import analyse
+from fuzzyseg.cli.check import check
 from fuzzyseg.cli.compare import compare
 from fuzzyseg.cli.convert import convert
 from fuzzyseg.cli.demo import demo
@@ -56,6 +57,7 @@ app.command()(split)
 app.command()(sweep)
 app.command()(compare)
 app.command()(methods)
+app.command()(check)
 app.command()(convert)
 app.command()(demo)
 

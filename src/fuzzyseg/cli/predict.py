@@ -22,6 +22,16 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write the probability of every class.")
     ] = False,
+    encoded: Annotated[
+        bool,
+        typer.Option(
+            "--encoded", help="Write masks as the training masks were: in colours, 0 and 255, ...; else class indices."
+        ),
+    ] = False,
+    max_megapixels: Annotated[
+        int | None,
+        typer.Option("--max-megapixels", metavar="N", min=1, help="Largest image that is decoded whole."),
+    ] = None,
     tile: Annotated[
         str | None,
         typer.Option("--tile", metavar="HxW", help="Predict in overlapping tiles of this size (large images)."),
@@ -50,6 +60,8 @@ def predict(
             out,
             overlay=overlay,
             probabilities=probabilities,
+            encoded=encoded,
+            max_megapixels=max_megapixels,
             tile=size,
             device=device,
             progress=progress,

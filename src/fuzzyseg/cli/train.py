@@ -34,6 +34,7 @@ KEYS = {
     "save_every": "train.save_every",
     "val": "data.val",
     "image_size": "data.image_size",
+    "snap": "data.snap",
     "device": "train.device",
     "workers": "train.workers",
 }
@@ -45,7 +46,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _option(name: str, metavar: str) -> Any:
+def _option(name: str, metavar: str | None) -> Any:
     """The command-line option of a setting, with the setting's own description and default."""
     *sections, field = KEYS[name].split(".")
     model: Any = Config
@@ -97,6 +98,7 @@ def train(
     save_every: Annotated[int | None, _option("save_every", "N")] = None,
     val: Annotated[str | None, _option("val", "SPEC")] = None,
     image_size: Annotated[str | None, _option("image_size", "HxW")] = None,
+    snap: Annotated[bool | None, _option("snap", None)] = None,
     device: Annotated[str | None, _option("device", "NAME")] = None,
     workers: Annotated[int | None, _option("workers", "N")] = None,
 ) -> None:
@@ -154,7 +156,7 @@ def continuation(words: Sequence[str], options: Mapping[str, Any], *, no_eval: b
     if settings(parts, kept).train.stop_at is not None:  # a recipe's
         parts.append("train.stop_at=")
     for name, value in kept.items():
-        parts += [flag(name), str(value)]
+        parts += [flag(name)] if value is True else [flag(name), str(value)]
     parts += ["--no-eval"] if no_eval else []
     start = "torchrun ... -m fuzzyseg" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "fuzzyseg"
     return f"{start} train {shlex.join(parts)} --resume"

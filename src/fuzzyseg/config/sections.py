@@ -43,7 +43,19 @@ class DataConfig(Section):
     classes: list[str] | None = Field(
         None, description="Class names in index order; found from the masks if not given."
     )
-    ignore_index: int | None = Field(None, ge=0, description="Mask value that is no class; dataset.yaml's or 255.")
+    ignore_index: int | None = Field(
+        None, ge=-(2**15), le=65535, description="Mask value that is no class; dataset.yaml's or 255."
+    )
+    encoding: Literal["index", "colour", "binary"] | None = Field(
+        None, description="What masks hold: index, colour or binary (0 and 255); None: found out."
+    )
+    snap: bool = Field(
+        False, description="Take colours that no class has (lossy or smoothed masks) for the nearest, not as an error."
+    )
+    description: str | None = Field(None, description="File to read in place of the data's own dataset.yaml.")
+    bands: list[int] | None = Field(
+        None, description="Which bands of the image files to use, from 1, in this order; None: all."
+    )
     image_size: Size | None = Field(None, description="HxW to resize to on reading; None: the files' size.")
     labelled: str | None = Field(
         None, description="Labelled images: count, fraction (1/8), list file, or every:N (each Nth by name); None: all."
@@ -63,8 +75,21 @@ class DataConfig(Section):
     unlabelled: Literal["rest", "all"] = Field(
         "rest", description="Unlabelled source: the other images, or all images."
     )
-    mean: list[float] | None = Field(None, description="Per-channel mean of the input in [0, 1]; None: the weights'.")
-    std: list[float] | None = Field(None, description="Per-channel standard deviation; None: the weights'.")
+    mean: list[float] | None = Field(
+        None, description="Per-channel mean of the input in [0, 1]; None: the weights', measured if not plain RGB."
+    )
+    std: list[float] | None = Field(
+        None, description="Per-channel standard deviation; None: the weights', measured if not plain RGB."
+    )
+    low: list[float] | None = Field(
+        None, description="Per-channel value that becomes 0, for images not of 8 or 16 bits; None: measured."
+    )
+    high: list[float] | None = Field(
+        None, description="Per-channel value that becomes 1, for images not of 8 or 16 bits; None: measured."
+    )
+    max_megapixels: int | None = Field(
+        None, ge=1, description="Largest image that is decoded whole, in millions of pixels; None: 89."
+    )
     balance: Literal["none", "images", "crops"] = Field(
         "none", description="Labelled images drawn for each class alike; crops: and cropped where that class is."
     )
@@ -75,6 +100,11 @@ class DataConfig(Section):
     cache_dir: str | None = Field(None, description="Folder of the disk cache; None: the user's cache folder.")
 
     _size = field_validator("image_size", mode="before")(parse_size)
+
+    @field_validator("bands", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        return [part for part in value.split(",") if part] if isinstance(value, str) else value
 
     @field_validator("more", "unlabelled_from", mode="before")
     @classmethod

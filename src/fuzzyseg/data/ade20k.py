@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fuzzyseg.data.description import Description
-from fuzzyseg.data.items import VOID, Files, Item, Known, Values
+from fuzzyseg.data.items import VOID, Encoding, Files, Item, Known
 from fuzzyseg.data.pairing import Key, image_files, pair, set_aside
 
 FOLDERS = {"training": "train", "validation": "val"}
@@ -31,7 +31,7 @@ _NAMES = (
 CLASSES = tuple(_NAMES.split(", "))
 """The short names of the benchmark's 150 classes: value v of the masks is the class of index v - 1."""
 
-VALUES = Values(reduce_zero=True, text="ADE20K values: 0 is void, 1 to 150 are the classes")
+VALUES = Encoding(reduce_zero=True, text="ADE20K values: 0 is void, 1 to 150 are the classes")
 
 
 class ADE20K:
@@ -58,11 +58,12 @@ class ADE20K:
                     files, others = image_files(base / kind / folder)
                     found += set_aside(base / kind / folder, others, kind)
                     keys.update({(split, name): path for name, path in files.items()})
-        splits = {
+        paired = pair(images, masks, [*found, VALUES.text])
+        paired.splits = {
             split: [Item(item.image, item.mask, item.name, VALUES if item.mask else None) for item in items]
-            for split, items in pair(images, masks).items()
+            for split, items in paired.splits.items()
         }
-        return Files(splits, [*found, VALUES.text])
+        return paired
 
 
 def place(root: Path) -> Path | None:

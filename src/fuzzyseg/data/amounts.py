@@ -7,9 +7,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from fuzzyseg.data.description import nearest
-from fuzzyseg.data.formats import short
 from fuzzyseg.data.items import DataError, Item
 from fuzzyseg.data.listed import fields
+from fuzzyseg.data.opening import short
 
 
 def parse_amount(text: str, count: int, what: str = "images") -> int | Path:

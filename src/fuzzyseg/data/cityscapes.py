@@ -5,11 +5,10 @@ Cordts et al., "The Cityscapes dataset for semantic urban scene understanding", 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from fuzzyseg.data.description import Description, nearest
-from fuzzyseg.data.items import VOID, DataError, Files, Item, Known, Values
+from fuzzyseg.data.description import Description
+from fuzzyseg.data.items import VOID, Encoding, Files, Item, Known
 from fuzzyseg.data.pairing import image_files, set_aside
 
 IMAGES, MASKS = "leftImg8bit", "gtFine"
@@ -38,7 +37,7 @@ CLASSES = {
 }
 """The classes that are scored, in the order of their train ids, and their label ids; the other label ids are void."""
 
-LABEL_IDS = Values(
+LABEL_IDS = Encoding(
     table=tuple((value, {v: i for i, v in enumerate(CLASSES.values())}.get(value, VOID)) for value in range(34)),
     text="Cityscapes label ids 0 to 33, of which 19 are classes and the others void",
 )
@@ -67,11 +66,12 @@ class Cityscapes:
             files.found += set_aside(place, others, "images")
             # The masks of test are dummies: the true ones are not public.
             masks = _masks(root / MASKS / folder) if folder in ("train", "val") else {}
-            items = list(_items(folder, images, masks))
+            items, orphans = _items(folder, images, masks)
+            files.orphans += orphans
             files.splits[split] = files.splits.get(split, []) + items
             for item in items:
                 if item.mask is not None:
-                    kind = "labelTrainIds" if item.values is None else "labelIds"
+                    kind = "labelTrainIds" if item.encoding is None else "labelIds"
                     used[kind] = used.get(kind, 0) + 1
             if folder == "train_extra":
                 files.found.append(f"{len(items)} images of train_extra are used without masks")
@@ -81,11 +81,11 @@ class Cityscapes:
         return files
 
 
-def _masks(folder: Path) -> dict[str, tuple[Path, Values | None]]:
+def _masks(folder: Path) -> dict[str, tuple[Path, Encoding | None]]:
     """Masks by `<city>/<name>`: of two kinds the train ids, for somebody made them."""
     if not folder.is_dir():
         return {}
-    masks: dict[str, tuple[Path, Values | None]] = {}
+    masks: dict[str, tuple[Path, Encoding | None]] = {}
     for name, path in image_files(folder)[0].items():
         for kind, end in ENDS.items():
             key = name.removesuffix(end)
@@ -94,14 +94,13 @@ def _masks(folder: Path) -> dict[str, tuple[Path, Values | None]]:
     return masks
 
 
-def _items(folder: str, images: dict[str, Path], masks: dict[str, tuple[Path, Values | None]]) -> Iterator[Item]:
+def _items(
+    folder: str, images: dict[str, Path], masks: dict[str, tuple[Path, Encoding | None]]
+) -> tuple[list[Item], list[Path]]:
+    """The items of a folder of images, and the masks that belong to none of them."""
     names = {name.removesuffix(f"_{IMAGES}"): path for name, path in images.items()}
-    lost = sorted(set(masks) - set(names))
-    if lost:
-        raise DataError(
-            f"{masks[lost[0]][0]}: is a mask without an image ({len(lost)} of {len(masks)} masks are); expected "
-            f"{IMAGES}/{folder}/{lost[0]}_{IMAGES}.png.{nearest(lost[0], sorted(names))}"
-        )
+    items = []
     for name in sorted(names):
         mask, values = masks.get(name, (None, None))
-        yield Item(names[name], mask, f"{folder}/{name}", values)
+        items.append(Item(names[name], mask, f"{folder}/{name}", values))
+    return items, [masks[name][0] for name in sorted(set(masks) - set(names))]

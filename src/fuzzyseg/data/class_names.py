@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,49 @@ class Label:
 
     name: str
     colour: Colour
+
+
+COLUMNS = ("name", "r", "g", "b")
+VOID_NAMES = ("void", "ignore", "ignored", "unlabelled", "unlabeled", "unlabel", IGNORE)
+"""Names in a class table that are taken for what is no class."""
+
+
+def class_table(root: Path) -> Path | None:
+    """The class table (.csv with the columns name, r, g, b) at the top of a data set. Raises DataError for several."""
+    tables = [path for path in sorted(root.glob("*.csv")) if set(COLUMNS) <= set(_columns(path))]
+    if len(tables) > 1:
+        raise DataError(f"{root}: holds several class tables: {', '.join(p.name for p in tables)}; expected one")
+    return tables[0] if tables else None
+
+
+def _columns(path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            head = file.readline(1000)
+    except OSError:
+        return []
+    return [part.strip().strip('"').lower() for part in head.split(_delimiter(head))]
+
+
+def _delimiter(head: str) -> str:
+    return max(",;\t", key=head.count)
+
+
+def read_class_table(path: Path) -> list[Label]:
+    """A class table: a line a class with its name and its colour in the masks. Raises DataError naming the line."""
+    lines = read_lines(path)
+    columns = [_columns(path).index(name) for name in COLUMNS]
+    labels = []
+    for number, row in enumerate(csv.reader(lines[1:], delimiter=_delimiter(lines[0])), 2):
+        try:
+            name, *colour = (row[column].strip() for column in columns)
+            red, green, blue = (int(part) for part in colour)
+        except (IndexError, ValueError):
+            raise DataError(f"{path}, line {number}: found {row}; expected name,r,g,b") from None
+        if not name or not all(0 <= value <= 255 for value in (red, green, blue)):
+            raise DataError(f"{path}, line {number}: found {row}; expected a name and a colour from 0 to 255")
+        labels.append(Label(name, (red, green, blue)))
+    return labels
 
 
 def read_label_map(path: Path) -> list[Label]:

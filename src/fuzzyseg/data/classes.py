@@ -10,14 +10,16 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.formats import short, values_in
 from fuzzyseg.data.items import MAX_CLASSES, VOID, DataError, Item
 from fuzzyseg.data.labels import stored_labels, training_labels
+from fuzzyseg.data.masks import values_in
+from fuzzyseg.data.opening import short
 
 T = TypeVar("T")
+ADVICE = "give the class names (classes) and the void value (ignore_index) in dataset.yaml"
 
 
-def _each(items: Sequence[Item], look: Callable[[Item], T]) -> list[T]:
+def each(items: Sequence[Item], look: Callable[[Item], T]) -> list[T]:
     """`look(item)` for every item, in the items' order, several at a time."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(look, items))
@@ -30,41 +32,59 @@ def presence(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArr
         mask = training_labels(item, classes=classes, ignore_index=ignore_index)
         return np.bincount(mask.ravel(), minlength=VOID + 1)[:classes] > 0
 
-    return np.array(_each(items, look), dtype=np.bool_).reshape(len(items), classes)
+    return np.array(each(items, look), dtype=np.bool_).reshape(len(items), classes)
 
 
-def count_classes(items: Sequence[Item], ignore_index: int) -> tuple[int, list[str]]:
-    """Largest value in the items' masks that is not ignored, plus one; and sentences on what was found.
+def seen_values(items: Sequence[Item], ignored: Sequence[int] = ()) -> dict[int, Item]:
+    """Each value in the items' masks (class indices, where an encoding says so), with the first item that holds it.
 
-    Raises DataError where fewer than two classes or more than 255 come out.
+    ignored: negative values that are not complained of. Raises DataError for a file that cannot be read.
     """
 
     def look(item: Item) -> list[int]:
         mask = stored_labels(item)
         assert item.mask is not None
-        return values_in(mask, item.mask)
+        low = [value for value in ignored if value < 0]
+        return values_in(mask[~np.isin(mask, low)] if low else mask, item.mask)
 
-    advice = "give the class names (classes) and the void value (ignore_index) in dataset.yaml"
     seen: dict[int, Item] = {}
-    for item, values in zip(items, _each(items, look), strict=True):
+    for item, values in zip(items, each(items, look), strict=True):
         for value in values:
             seen.setdefault(value, item)
+    return seen
+
+
+def count_classes(
+    items: Sequence[Item], ignore_index: int, seen: dict[int, Item] | None = None
+) -> tuple[int, list[str]]:
+    """Largest value in the items' masks that is not ignored, plus one; and sentences on what was found.
+
+    seen: what `seen_values` gave, where the masks were read already. Raises DataError where fewer than two classes or
+    more than 255 come out, or where so many values are missing that they are hardly class indices.
+    """
+    seen = seen_values(items) if seen is None else seen
     found = sorted(value for value in seen if value not in (ignore_index, VOID))
     ignored = "255 is" if ignore_index == VOID else f"{ignore_index} and 255 are"
     if not found or found[-1] < 1:
         raise DataError(
             f"{items[0].mask} and {len(items) - 1} more masks: found only the values {short(sorted(seen))}; expected "
             f"two classes or more, 0, 1, ... ({ignored} ignored; where 255 is a class, write 1): store "
-            f"class indices, and {advice}"
+            f"class indices, and {ADVICE}"
         )
     if found[-1] >= MAX_CLASSES:
         raise DataError(
             f"{seen[found[-1]].mask}: found the value {found[-1]}; expected class indices up to {MAX_CLASSES - 1}: "
-            f"{advice}"
+            f"{ADVICE}"
+        )
+    if found[-1] >= 64 and 4 * len(found) <= found[-1] + 1:
+        raise DataError(
+            f"{len(items)} masks hold the values {short(sorted(seen), 20)}: grey levels, or class indices of which "
+            "most do not occur? Say which value is which class in dataset.yaml (values: {road: 50, car: [100, 150]}), "
+            f"or {ADVICE}"
         )
     count = found[-1] + 1
     sentences = [f"{count} classes, found by reading {len(items)} masks"]
     missing = sorted(set(range(count)) - set(found) - {ignore_index})
     if missing:
-        sentences.append(f"no mask holds the class index {short(missing)}: if these are no classes, {advice}")
+        sentences.append(f"no mask holds the class index {short(missing)}: if these are no classes, {ADVICE}")
     return count, sentences

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,22 +13,58 @@ from fuzzyseg.data.items import MAX_CLASSES, DataError
 
 FILE = "dataset.yaml"
 
+LOWEST = -(2**15)
+"""The lowest value that may be ignored: TIFF and NumPy files may hold negative numbers."""
+
 _Channel = Annotated[int, Field(ge=0, le=255)]
+_Colour = tuple[_Channel, _Channel, _Channel]
+_Value = Annotated[int, Field(ge=LOWEST, le=65535)]
+_HIDDEN = {"colours_of": "colours", "ignore_also": "ignore_index"}
+"""Fields that are forms of another key, by which they are spoken of."""
 
 
 class Description(BaseModel):
-    """The content of `dataset.yaml`; an unknown key is an error."""
+    """The content of `dataset.yaml`; an unknown key is an error.
+
+    colours: a list, one a class, or by name, one or several a class (`colours_of` then). values: index masks by name,
+    one or several values a class. ignore_index: one value or several (`ignore_also`). merge: names that become one.
+    ignore: names that become void. encoding: index, colour or binary, where it cannot be told from the files.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     classes: list[str] | None = Field(default=None, min_length=2, max_length=MAX_CLASSES)
-    colours: list[tuple[_Channel, _Channel, _Channel]] | None = Field(default=None)
-    ignore_index: int | None = Field(default=None, ge=0, le=65535)
+    colours: list[_Colour] | None = Field(default=None)
+    ignore_index: int | None = Field(default=None, ge=LOWEST, le=65535)
     images: str | None = Field(default=None, min_length=1)
     masks: str | None = Field(default=None, min_length=1)
     lists: dict[Literal["train", "unlabelled", "val", "test"], str | list[str]] | None = Field(
         default=None, min_length=1
     )
+    encoding: Literal["index", "colour", "binary"] | None = None
+    values: dict[str, list[_Value]] | None = Field(default=None, min_length=1)
+    reduce_zero_label: bool = False
+    ignore_colours: list[_Colour] | None = None
+    merge: dict[str, list[str]] | None = None
+    ignore: list[str] | None = None
+    colours_of: dict[str, list[_Colour]] | None = Field(default=None, min_length=1)
+    ignore_also: list[_Value] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _forms(cls, content: Any) -> Any:
+        """One form of what may be written in two."""
+        if not isinstance(content, dict):
+            return content
+        content = dict(content)
+        if isinstance(content.get("colours"), dict):
+            named = content.pop("colours")
+            content["colours_of"] = {name: [c] if _is_colour(c) else c for name, c in named.items()}
+        if isinstance(content.get("values"), dict):
+            content["values"] = {name: v if isinstance(v, list) else [v] for name, v in content["values"].items()}
+        if isinstance(content.get("ignore_index"), list) and content["ignore_index"]:
+            content["ignore_index"], *content["ignore_also"] = content["ignore_index"]
+        return content
 
     @model_validator(mode="after")
     def _fits(self) -> Description:
@@ -38,7 +74,28 @@ class Description(BaseModel):
             raise ValueError(
                 f"{len(self.classes)} classes but {len(self.colours)} colours; expected one colour a class"
             )
+        for key, named in (("colours", self.colours_of), ("values", self.values)):
+            if named is not None and self.classes is not None and set(named) != set(self.classes):
+                odd = sorted(set(named) ^ set(self.classes))
+                raise ValueError(f"{key} and classes do not name the same: {', '.join(odd)} is in one of them alone")
+        kinds = [self.values is not None, self.reduce_zero_label, self.has_colours and self.encoding == "colour"]
+        if sum(kinds) > 1 or (self.values is not None and self.encoding not in (None, "index")):
+            raise ValueError("found two of values, reduce_zero_label and encoding: colour or binary; expected one")
         return self
+
+    @property
+    def has_colours(self) -> bool:
+        """Whether colours of classes are given."""
+        return self.colours is not None or self.colours_of is not None
+
+    @property
+    def names(self) -> list[str] | None:
+        """The names that are given, before `merge` and `ignore`."""
+        return self.classes or list(self.colours_of or self.values or ()) or None
+
+
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, list) and not any(isinstance(part, list) for part in value)
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -47,11 +104,14 @@ def nearest(name: str, known: list[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known[:20])}."
 
 
-def read_description(root: Path) -> Description:
-    """`dataset.yaml` of a data set; an empty description if there is none. Raises DataError naming file and key."""
+def read_description(root: Path, path: Path | None = None) -> Description:
+    """`dataset.yaml` of a data set, or the file `path` in place of it; an empty description if there is none.
+
+    Raises DataError naming file and key.
+    """
     root = root.parent if root.is_file() else root  # a table of images: the file beside it
-    path = root / FILE
-    if not path.is_file():
+    given, path = path is not None, path or root / FILE
+    if not path.is_file() and not given:
         if (root / "dataset.yml").is_file():
             raise DataError(f"{root / 'dataset.yml'}: is not read; rename it to {FILE}")
         return Description()
@@ -68,9 +128,11 @@ def read_description(root: Path) -> Description:
     except ValidationError as error:
         lines = []
         for item in error.errors():
-            key = ".".join(map(str, item["loc"]))
+            key = ".".join(_HIDDEN.get(str(part), str(part)) for part in item["loc"])
             if item["type"] == "extra_forbidden":
-                lines.append(f"unknown key {key!r}.{nearest(key, list(Description.model_fields))}")
+                lines.append(
+                    f"unknown key {key!r}.{nearest(key, [k for k in Description.model_fields if k not in _HIDDEN])}"
+                )
             else:
                 found = f"{key}: found {item['input']!r}; " if key else ""
                 lines.append(found + item["msg"].removeprefix("Value error, "))

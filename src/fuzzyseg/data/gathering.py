@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fuzzyseg.data.description import nearest
 from fuzzyseg.data.formats import SUFFIXES, short
-from fuzzyseg.data.items import DataError, DataSet, Item, Values
+from fuzzyseg.data.items import DataError, DataSet, Encoding, Item
 from fuzzyseg.data.labels import renamed
 from fuzzyseg.data.layouts import read_dataset
 from fuzzyseg.data.pairing import image_files
@@ -22,13 +22,24 @@ def gather(
     unlabelled: Sequence[str | Path] | None = None,
     classes: list[str] | None = None,
     ignore_index: int | None = None,
+    encoding: str | None = None,
+    snap: bool = False,
 ) -> DataSet:
     """`first` with the data sets of further roots and with further images without masks. Raises DataError.
 
-    classes, ignore_index: as given for all roots. Where a root names no classes, its indices are taken for `first`'s.
+    classes, ignore_index, encoding, snap: as given for all roots. Where a root names no classes, its indices (or
+    colours) are taken for `first`'s.
     """
     others = [
-        read_dataset(root, classes=classes, ignore_index=ignore_index, otherwise=first.classes) for root in more or ()
+        read_dataset(
+            root,
+            classes=classes,
+            ignore_index=ignore_index,
+            otherwise=first.meaning,
+            encoding=encoding,
+            snap=snap,
+        )
+        for root in more or ()
     ]
     dataset = together(first, others) if others else first
     return with_unlabelled(dataset, unlabelled) if unlabelled else dataset
@@ -75,12 +86,12 @@ def _order(first: DataSet, other: DataSet) -> list[int]:
 
 
 def _moved(item: Item, prefix: str, other: DataSet, order: list[int]) -> Item:
-    values: Values | None = None
+    encoding: Encoding | None = None
     if item.mask is not None:
         names = ", ".join(f"{index} {name}" for index, name in enumerate(other.classes[:30]))
-        text = item.values.text if item.values and item.values.text else f"{names}, {other.ignore_index} void"
-        values = renamed(item.values, other.ignore_index, order, text)
-    return Item(item.image, item.mask, f"{prefix}/{item.name}", values)
+        text = item.encoding.text if item.encoding and item.encoding.text else f"{names}, {other.ignore_index} void"
+        encoding = renamed(item.encoding, other.ignore_index, order, text)
+    return Item(item.image, item.mask, f"{prefix}/{item.name}", encoding)
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 VOID = 255
 """Mask value inside the package for pixels that belong to no class, whatever the files use (promise 3)."""
@@ -18,17 +20,35 @@ class DataError(ValueError):
 
 
 @dataclass(frozen=True)
-class Values:
-    """What the values in a mask file mean, where a layout knows that they are not simply class indices.
+class Encoding:
+    """What mask files hold and what it means: how a file's array becomes class indices.
 
-    Taken in this order: ignore_index is void (None: the data set's); reduce_zero: 0 is void, v is index v - 1; table:
-    (index so far, class index or VOID) pairs, and a value that is not in it is an error. text: the same in words.
+    Taken in this order. colours: (r, g, b, value so far) for files of colours; value -1 is void, as transparent pixels
+    are; None: the file holds values. ignore: values that are void (None: the data set's ignore index), as 255 is unless
+    the table names it. reduce_zero: 0 is void, v is index v - 1. table: (index so far, class index or VOID) pairs, and
+    an index that is not in it is an error; None: as it is. snap: a colour (or a binary value) that means nothing is
+    taken for the nearest that does. text: all this in words.
     """
 
     table: tuple[tuple[int, int], ...] | None = None
     reduce_zero: bool = False
-    ignore_index: int | None = None
+    ignore: tuple[int, ...] | None = None
     text: str = ""
+    colours: tuple[tuple[int, int, int, int], ...] | None = None
+    snap: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """As what JSON holds; `from_record` takes it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Encoding:
+        """What `record` gave, also after it has been through JSON. Raises TypeError, ValueError for what is none."""
+
+        def frozen(value: Any) -> Any:
+            return tuple(frozen(part) for part in value) if isinstance(value, list | tuple) else value
+
+        return cls(**{key: frozen(value) for key, value in record.items()})
 
 
 @dataclass(frozen=True)
@@ -36,13 +56,13 @@ class Item:
     """One image file, its mask file or None, and its name.
 
     The name is the path below the image folder without suffix, the split's folder included (`train/cat_12`); it is
-    unique in the data set. values: what the mask's values mean; None: class indices and the data set's ignore index.
+    unique in the data set. encoding: what the mask holds; None: class indices, and the data set's ignore index is void.
     """
 
     image: Path
     mask: Path | None
     name: str
-    values: Values | None = None
+    encoding: Encoding | None = None
 
 
 @dataclass(frozen=True)
@@ -62,12 +82,27 @@ class Known:
 class Files:
     """What a layout found: the items of each split that exists, and sentences on what it left aside.
 
-    classes, colours: what files of the data set itself say of them, one (r, g, b) a class.
+    orphans: masks without an image. classes, colours: what files of the data set itself say of them, one (r, g, b) a
+    class.
     """
 
     splits: dict[str, list[Item]]
     found: list[str] = field(default_factory=list)
+    orphans: list[Path] = field(default_factory=list)
     classes: list[str] | None = None
+    colours: list[tuple[int, int, int]] | None = None
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What masks mean: class names in index order, the files' value for void, their encoding, a colour a class or None.
+
+    encoding None: class indices.
+    """
+
+    classes: list[str]
+    ignore_index: int = VOID
+    encoding: Encoding | None = None
     colours: list[tuple[int, int, int]] | None = None
 
 
@@ -78,7 +113,8 @@ class DataSet:
     train, val, test: the items of each split, sorted by name (where there are several roots, one root after the other);
     val and test None where there is no such folder. classes:
     names in index order. ignore_index: the value that the files use for void. colours: one (r, g, b) a class, or None.
-    found: sentences for the user on what was found out.
+    found: sentences for the user on what was found out. encoding: of the masks that have none of their own; None: class
+    indices.
     """
 
     root: Path
@@ -90,3 +126,9 @@ class DataSet:
     test: list[Item] | None
     colours: list[tuple[int, int, int]] | None = None
     found: list[str] = field(default_factory=list)
+    encoding: Encoding | None = None
+
+    @property
+    def meaning(self) -> Meaning:
+        """What its masks mean, for further data of the same kind."""
+        return Meaning(self.classes, self.ignore_index, self.encoding, self.colours)

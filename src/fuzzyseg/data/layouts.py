@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from fuzzyseg.data.ade20k import place as ade20k_place
 from fuzzyseg.data.class_names import check_names
-from fuzzyseg.data.classes import count_classes
 from fuzzyseg.data.description import FILE, Description, nearest, read_description
+from fuzzyseg.data.encodings import settle
 from fuzzyseg.data.formats import SUFFIXES, short
-from fuzzyseg.data.items import VOID, DataError, DataSet, Files, Item, Known
-from fuzzyseg.data.pairing import SPLITS, Key, image_files, pair, set_aside
+from fuzzyseg.data.items import DataError, DataSet, Files, Item, Known, Meaning
+from fuzzyseg.data.pairing import SPLITS, Key, check_orphans, image_files, pair, set_aside
+from fuzzyseg.data.said import said_of
 
 __all__ = ["CamVid", "DataError", "DataSet", "Files", "Folder", "Item", "Known", "Layout", "read_dataset"]
 
@@ -62,7 +64,7 @@ class Folder:
             )
         images = self._keys(root, description.images or "images", "image", found)
         masks = self._keys(root, description.masks or "masks", "mask", found)
-        return Files(pair(images, masks), found)
+        return pair(images, masks, found)
 
     def _keys(self, root: Path, folder: str, what: str, found: list[str]) -> dict[Key, Path]:
         keys: dict[Key, Path] = {}
@@ -120,7 +122,7 @@ class CamVid:
                     files, others = image_files(folder)
                     found += set_aside(folder, others, what)
                     keys.update({(split, name): path for name, path in files.items()})
-        return Files(pair(images, masks), found)
+        return pair(images, masks, found)
 
 
 def _recognise(root: Path, layout: str, layouts: dict[str, Layout], description: Description) -> str:
@@ -151,49 +153,6 @@ def _recognise(root: Path, layout: str, layouts: dict[str, Layout], description:
     return names[0]
 
 
-def _names(
-    files: Files,
-    known: Known | None,
-    given: list[str] | None,
-    ignore: int | None,
-    otherwise: list[str] | None,
-) -> tuple[list[str], int, list[str]]:
-    """Class names, ignore index and where they come from: what was given, else what is known, else what masks hold."""
-    labelled = [item for part in SPLITS for item in files.splits.get(part, []) if item.mask is not None]
-    # Validation and test masks are not looked at where there are others.
-    labelled = [item for item in files.splits.get("train", []) if item.mask is not None] or labelled
-    everyone = [item for items in files.splits.values() for item in items]
-    if known and given in (None, list(known.classes)) and _is(known, everyone):
-        ignore = known.ignore_index if ignore is None else ignore
-        return (
-            list(known.classes),
-            ignore,
-            [f"{len(known.classes)} classes and ignore index {ignore}, as in {known.name}"],
-        )
-    if given is not None:
-        return given, VOID if ignore is None else ignore, [f"{len(given)} classes, as given"]
-    if otherwise is not None:
-        usual = known.ignore_index if known and otherwise == list(known.classes) else VOID
-        return otherwise, usual if ignore is None else ignore, [f"{len(otherwise)} classes, none named here"]
-    if not labelled:
-        raise DataError(
-            f"the {len(everyone)} images have no mask, so the number of classes is unknown; add masks, or name the "
-            f"classes in {FILE} (classes: [...])"
-        )
-    count, sentences = count_classes(labelled, VOID if ignore is None else ignore)
-    if known and ignore is None and count == known.ignore_index + 1:
-        sentences = [
-            f"values 0 to {count - 1} in {len(labelled)} masks: taken for {known.name}'s classes, {count - 1} is void"
-        ]
-        return list(known.classes), known.ignore_index, sentences
-    return [f"class_{index}" for index in range(count)], VOID if ignore is None else ignore, sentences
-
-
-def _is(known: Known, items: list[Item]) -> bool:
-    """Whether these are files of the public data set, by their names."""
-    return known.stem is None or all(known.stem.fullmatch(item.image.stem) for item in items)
-
-
 def _check_unique(root: Path, files: Files) -> None:
     """Raises DataError where two items have the same name, as a.png and a.jpg of one list have."""
     images: dict[str, Path] = {}
@@ -203,54 +162,99 @@ def _check_unique(root: Path, files: Files) -> None:
         images[item.name] = item.image
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a data set lies, by which layout, and what its `dataset.yaml` says. folder: `root`, or the one it is in."""
+
+    root: Path
+    folder: Path
+    layout: str
+    description: Description
+
+
+def locate(root: str | Path, *, layout: str = "auto", description: Path | None = None) -> Place:
+    """Recognises the layout. See `read_dataset`. Raises DataError."""
+    from fuzzyseg.data import DATASETS  # the table of layouts needs this file
+
+    root = Path(root)
+    folder = root.parent if root.is_file() else root
+    about = read_description(root, description)
+    return Place(root, folder, _recognise(root, layout, DATASETS, about), about)
+
+
+def list_files(place: Place) -> Files:
+    """Images and masks of a place, by split and sorted by name; no image or mask is opened. Raises DataError."""
+    from fuzzyseg.data import DATASETS
+
+    files = DATASETS[place.layout].files(place.root, place.description)
+    files.splits = {split: sorted(items, key=lambda item: item.name) for split, items in files.splits.items() if items}
+    if not files.splits:
+        raise DataError(
+            f"{place.root}: no image in its folders (layout {place.layout}); expected files in {', '.join(SUFFIXES)}. "
+            + "; ".join(files.found)
+        )
+    _check_unique(place.root, files)
+    return files
+
+
+def understand(
+    place: Place,
+    files: Files,
+    *,
+    classes: list[str] | None = None,
+    ignore_index: int | None = None,
+    otherwise: Meaning | None = None,
+    encoding: str | None = None,
+    snap: bool = False,
+) -> DataSet:
+    """Settles what the masks mean; see `read_dataset`. Raises DataError."""
+    from fuzzyseg.data import DATASETS
+
+    if classes is not None:
+        check_names(classes, str(place.root))
+    given: dict[str, Any] = {"classes": classes, "ignore_index": ignore_index, "encoding": encoding, "snap": snap}
+    said = said_of(place.folder, place.description, files, DATASETS[place.layout].known, otherwise=otherwise, **given)
+    meaning, sentences = settle(said, files)
+    counts = [
+        f"{part}: {len(items)} images, {sum(item.mask is not None for item in items)} with masks"
+        for part in SPLITS
+        if (items := files.splits.get(part))
+    ]
+    return DataSet(
+        root=place.folder,
+        layout=place.layout,
+        classes=meaning.classes,
+        ignore_index=meaning.ignore_index,
+        train=files.splits.get("train", []),
+        val=files.splits.get("val"),
+        test=files.splits.get("test"),
+        colours=meaning.colours,
+        found=[f"layout {place.layout}", *counts, *files.found, *sentences, f"value {meaning.ignore_index} is ignored"],
+        encoding=meaning.encoding,
+    )
+
+
 def read_dataset(
     root: str | Path,
     *,
     layout: str = "auto",
     classes: list[str] | None = None,
     ignore_index: int | None = None,
-    otherwise: list[str] | None = None,
+    otherwise: Meaning | None = None,
+    description: Path | None = None,
+    encoding: str | None = None,
+    snap: bool = False,
 ) -> DataSet:
-    """A folder, or a table of images, as lists of items, with its classes, ignore index and colours.
+    """A folder, or a table of images, as lists of items, with its classes, ignore index, colours, and masks' encoding.
 
     layout: a key of `DATASETS`, or auto, which takes the one that matches. classes, ignore_index: what is given here
-    goes before `dataset.yaml`, this before what is known of the data set (CamVid), this before `otherwise` (class
-    names), this before what the training masks hold: only then are they read. 255 is void where nothing else is said.
-    Raises DataError.
+    goes before `dataset.yaml` (or the file `description` in place of it), this before a class table, this before what
+    is known of the data set (CamVid), this before `otherwise`, this before what the training masks hold: only then are
+    all of them read. 255 is void where nothing else is said. encoding: index, colour or binary, where it is not to be
+    found out; snap: see `Encoding`. Raises DataError.
     """
-    from fuzzyseg.data import DATASETS  # the table of layouts needs this file
-
-    root = Path(root)
-    folder = root.parent if root.is_file() else root
-    description = read_description(root)
-    name = _recognise(root, layout, DATASETS, description)
-    files = DATASETS[name].files(root, description)
-    files.splits = {split: sorted(items, key=lambda item: item.name) for split, items in files.splits.items() if items}
-    if not files.splits:
-        raise DataError(
-            f"{root}: no image in its folders (layout {name}); expected files in {', '.join(SUFFIXES)}. "
-            + "; ".join(files.found)
-        )
-    _check_unique(root, files)
-    if classes is not None:
-        check_names(classes, str(root))
-    given = next((names for names in (classes, description.classes, files.classes) if names is not None), None)
-    ignore = ignore_index if ignore_index is not None else description.ignore_index
-    names, ignore, sentences = _names(files, DATASETS[name].known, given, ignore, otherwise)
-    counts = [
-        f"{part}: {len(items)} images, {sum(item.mask is not None for item in items)} with masks"
-        for part in SPLITS
-        if (items := files.splits.get(part))
-    ]
-    colours = description.colours or (files.colours if names == files.classes else None)
-    return DataSet(
-        root=folder,
-        layout=name,
-        classes=names,
-        ignore_index=ignore,
-        train=files.splits.get("train", []),
-        val=files.splits.get("val"),
-        test=files.splits.get("test"),
-        colours=colours if colours and len(colours) == len(names) else None,
-        found=[f"layout {name}", *counts, *files.found, *sentences, f"value {ignore} is ignored"],
-    )
+    place = locate(root, layout=layout, description=description)
+    files = list_files(place)
+    check_orphans(files)
+    given: dict[str, Any] = {"classes": classes, "ignore_index": ignore_index, "encoding": encoding, "snap": snap}
+    return understand(place, files, otherwise=otherwise, **given)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fuzzyseg.data.description import nearest
 from fuzzyseg.data.formats import SUFFIXES, short
-from fuzzyseg.data.items import DataError, Item
+from fuzzyseg.data.items import DataError, Files, Item
 
 SPLITS = ("train", "val", "test")
 
@@ -49,17 +49,17 @@ def set_aside(folder: Path, others: Counter[str], what: str) -> list[str]:
     return [f"{folder}: not read as {what}: {kinds}"]
 
 
-def pair(images: dict[Key, Path], masks: dict[Key, Path]) -> dict[str, list[Item]]:
+def pair(images: dict[Key, Path], masks: dict[Key, Path], found: list[str]) -> Files:
     """Images with their masks, by split. An image outside of any split's folder is a training image.
 
     A mask belongs to the image with the same split and path; where only one of the two sides has split folders, to the
-    one with the same path. Raises DataError for a mask without an image, or with several.
+    one with the same path. found: what was left aside. Raises DataError for a mask with several images.
     """
     by_path: dict[str, list[Key]] = {}
     for key in images:
         by_path.setdefault(key[1], []).append(key)
     owner: dict[Key, Key] = {}
-    orphans = []
+    orphans: list[Path] = []
     for key, path in masks.items():
         candidates = by_path.get(key[1], [])
         if key in images:
@@ -76,16 +76,26 @@ def pair(images: dict[Key, Path], masks: dict[Key, Path]) -> dict[str, list[Item
             )
         else:
             owner[candidates[0]] = key
-    if orphans:
-        names = sorted({key[1] for key in images})
-        raise DataError(
-            f"{orphans[0]}: is a mask without an image ({len(orphans)} of {len(masks)} masks are); expected an image "
-            f"of the same name.{nearest(orphans[0].stem, names)} Rename or delete it"
-        )
     splits: dict[str, list[Item]] = {}
     for key, path in images.items():
         mask = owner.get(key)
         split = key[0] or (mask[0] if mask else None)
         item = Item(path, masks[mask] if mask else None, f"{split}/{key[1]}" if split else key[1])
         splits.setdefault(split or "train", []).append(item)
-    return {split: sorted(items, key=lambda item: item.name) for split, items in splits.items()}
+    ordered = {split: sorted(items, key=lambda item: item.name) for split, items in splits.items()}
+    return Files(ordered, found, orphans)
+
+
+def check_orphans(files: Files) -> None:
+    """Raises DataError for the first mask without an image."""
+    if files.orphans:
+        count = sum(item.mask is not None for items in files.splits.values() for item in items) + len(files.orphans)
+        raise DataError(
+            f"{files.orphans[0]}: is a mask without an image ({len(files.orphans)} of {count} masks are); expected an "
+            f"image of the same name.{likely_image(files.orphans[0], files)} Rename or delete it"
+        )
+
+
+def likely_image(mask: Path, files: Files) -> str:
+    """Which image a mask without one may belong to, as a sentence."""
+    return nearest(mask.stem, sorted({item.image.stem for items in files.splits.values() for item in items}))

@@ -1,10 +1,11 @@
-"""Items -> uint8 tensors at the training scale, kept in a bounded cache."""
+"""Items -> tensors at the training scale, kept in a bounded cache."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +14,16 @@ from PIL import Image
 from torch import Tensor
 
 from fuzzyseg.data.cache import DiskCache, Entry, Key, MemoryCache, Size, stamp
-from fuzzyseg.data.formats import file_size, read_image
+from fuzzyseg.data.formats import Levels, file_size, pixel_limit, read_image
 from fuzzyseg.data.items import DataError, Item
 from fuzzyseg.data.labels import training_labels
 
 
 @dataclass
 class Reader:
-    """Reads items: channels 1 or 3, the files' `classes` and `ignore_index`, resized to `image_size` (H, W) if given.
+    """Reads items: channels, the files' `classes` and `ignore_index`, resized to `image_size` (H, W) if given.
 
+    bands, levels: see `read_image`; with levels images are float32 in units. megapixels: see `pixel_limit`.
     cache_bytes: memory for decoded, resized files in each process (the longest unused go first; 0: none); with
     cache_dir, bytes of that folder on disk, which all processes share. With or without it the pixels are the same: a
     file that changes is read anew. May be pickled; a copy's memory starts empty.
@@ -33,6 +35,9 @@ class Reader:
     image_size: Size | None = None
     cache_bytes: int = 0
     cache_dir: Path | None = None
+    bands: tuple[int, ...] | None = None
+    levels: Levels | None = None
+    megapixels: int | None = None
     _cache: MemoryCache | DiskCache = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -42,10 +47,11 @@ class Reader:
             self._cache = MemoryCache(self.cache_bytes)
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor, Tensor | None]:
-        """Image uint8 (C,H,W), and only if asked for, mask uint8 (H,W) with 255 for void; else no mask file is opened.
+        """Image (C,H,W) and, only if asked for, mask uint8 (H,W) with 255 for void; else no mask file is opened.
 
-        The image is resized bilinearly with antialiasing, the mask by nearest neighbour. The tensors are the caller's
-        own: writing into them never changes the cache. Raises DataError naming the file.
+        The image is uint8, or float32 in units where there are levels. It is resized bilinearly with antialiasing, the
+        mask by nearest neighbour. The tensors are the caller's own: writing into them never changes the cache. Raises
+        DataError naming the file.
         """
         image = self._entry("image", item.image, item)
         if not with_mask:
@@ -66,23 +72,24 @@ class Reader:
         key = self._key(kind, path, item) if self.cache_bytes else ()
         entry = self._cache.get(key) if self.cache_bytes else None
         if entry is None:
-            entry = self._load_image(path) if kind == "image" else self._load_mask(item)
+            with pixel_limit(self.megapixels):
+                entry = self._load_image(path) if kind == "image" else self._load_mask(item)
             if self.cache_bytes:
                 self._cache.put(key, entry)
         return entry
 
     def _key(self, kind: str, path: Path, item: Item) -> Key:
-        how = (self.channels,) if kind == "image" else (self.classes, self.ignore_index, item.values)
-        return (kind, *stamp(path), self.image_size, *how)
+        image = (self.channels, self.bands, self.levels)
+        return (kind, *stamp(path), self.image_size, *(image if kind == "image" else self._meaning(item)))
+
+    def _meaning(self, item: Item) -> Key:
+        return (self.classes, self.ignore_index, item.encoding)
 
     def _load_image(self, path: Path) -> Entry:
-        array = read_image(path, self.channels)
+        array = read_image(path, self.channels, bands=self.bands, levels=self.levels)
         original = (array.shape[0], array.shape[1])
         if self.image_size not in (None, original):
-            array = _resize(
-                array.squeeze(2) if self.channels == 1 else array, self.image_size, Image.Resampling.BILINEAR
-            )
-            array = array.reshape(*array.shape[:2], self.channels)
+            array = _resize(array, self.image_size, Image.Resampling.BILINEAR)
         return Entry(np.ascontiguousarray(array), original)
 
     def _load_mask(self, item: Item) -> Entry:
@@ -107,10 +114,13 @@ def check_sizes(items: Sequence[Item]) -> None:
                 raise DataError(_mismatch(item, image, mask))
 
 
-def _resize(array: NDArray[np.uint8], size: Size | None, how: Image.Resampling) -> NDArray[np.uint8]:
+def _resize(array: NDArray[Any], size: Size | None, how: Image.Resampling) -> NDArray[Any]:
+    """(H,W) or (H,W,C), uint8 or float32, resized by Pillow: RGB at once, other numbers of bands one by one."""
     assert size is not None
-    height, width = size
-    return np.array(Image.fromarray(array).resize((width, height), how), dtype=np.uint8)
+    if array.ndim == 3 and not (array.shape[2] == 3 and array.dtype == np.uint8):
+        bands = [_resize(np.ascontiguousarray(array[..., band]), size, how) for band in range(array.shape[2])]
+        return np.stack(bands, 2)
+    return np.array(Image.fromarray(array).resize((size[1], size[0]), how), dtype=array.dtype)
 
 
 def _mismatch(item: Item, image: Size, mask: Size) -> str:

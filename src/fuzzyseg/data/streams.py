@@ -37,7 +37,7 @@ class ImageReader(Protocol):
     """What reads an item: `fuzzyseg.data.Reader`, or anything that does the same."""
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor, Tensor | None]:
-        """Image uint8 (C,H,W), and mask uint8 (H,W) with 255 for void if asked for. Raises DataError."""
+        """Image (C,H,W), uint8 or float32 in units, and mask uint8 (H,W), 255 for void, if asked for. DataError."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Loader:
             )
         self._tasks_per_step = accumulate * len(streams)
         self._workers = min(workers, self._most_ahead)
-        options = {"geometry": geometry, "jitter": jitter}
+        options = {"geometry": geometry, "jitter": jitter, "mean": tuple(mean), "std": tuple(std)}
         self._statistics = (torch.tensor(list(mean)), torch.tensor(list(std)))
         self._draws = Draws(streams, {name: len(items) for name, items in sources.items()}, batch, seed, balance)
         self._samples = _Samples(streams, sources, reader, options, self._workers, focused)

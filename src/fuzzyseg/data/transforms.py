@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
 
+from fuzzyseg.data.colour import Colours
 from fuzzyseg.data.items import VOID
 from fuzzyseg.data.views import CropPair, View, WeakStrong
 
@@ -63,7 +64,7 @@ class Window:
         return self.top, self.left, self.top + self.size[0], self.left + self.size[1]
 
     def resample(self, array: Tensor, how: Image.Resampling) -> Tensor:
-        """The visible part of `array` (C,H,W) or (H,W), uint8, at the scale of the window; not flipped."""
+        """The visible part of `array` (C,H,W) or (H,W), uint8 or float32, at the scale of the window; not flipped."""
         y0, x0, y1, x1 = self.visible
         height, width = array.shape[-2:]
         fy, fx = height / self.scaled[0], width / self.scaled[1]
@@ -79,7 +80,8 @@ class Window:
 
         if array.dim() == 2:
             return resize(array)
-        if array.shape[0] == 3:  # in memory the bands of a pixel stand together, as Pillow has them
+        if array.shape[0] == 3 and array.dtype == torch.uint8:
+            # in memory the bands of a pixel stand together, as Pillow has them
             return resize(array.movedim(0, -1).contiguous()).movedim(-1, 0)
         return torch.stack([resize(band) for band in array])
 
@@ -108,19 +110,23 @@ def make_sample(
     *,
     geometry: Geometry,
     jitter: float = 0.0,
+    mean: Sequence[float],
+    std: Sequence[float],
     seed: int,
     focus: int = -1,
 ) -> dict[str, Tensor]:
-    """The view of image (C,H,W) uint8 and mask (H,W) uint8 that `seed` draws, still as the files have it.
+    """The view of image (C,H,W), uint8 or float32 in units, and mask (H,W) uint8 that `seed` draws, as files have them.
 
-    jitter: strength of the mild colour changes of the weak image. Gives image (C,H,W), valid (H,W); with a mask `mask`
-    (H,W), 255 outside; from `WeakStrong` strong (n,C,H,W); from `CropPair` pair_image, pair_valid, boxes (2,4), flips
-    (2,) bool (horizontal; it never flips vertically). Images are uint8, 0 outside: `Batch.to` normalises them. focus: a
-    class that the crop shows, wherever the mask has it; -1: crops fall where they may.
+    jitter: strength of the mild colour changes of the weak image. mean, std: per channel, in units (uint8: [0, 1]), for
+    colour changes of N bands. Gives image (C,H,W), valid (H,W); with a mask `mask` (H,W), 255 outside; from
+    `WeakStrong` strong (n,C,H,W); from `CropPair` pair_image, pair_valid, boxes (2,4), flips (2,) bool (horizontal; it
+    never flips vertically). Images are 0 outside: `Batch.to` normalises them. focus: a class that the crop shows,
+    wherever the mask has it; -1: crops fall where they may.
     """
     draw = random.Random(seed)
     if isinstance(view, CropPair):  # its flips say left and right alone
         geometry = replace(geometry, vertical_flip=0.0)
+    colours = Colours(tuple(mean), tuple(std))
     window = _draw_window(draw, (image.shape[-2], image.shape[-1]), geometry)
     if mask is not None and focus >= 0:
         window = _over_class(draw, window, mask, focus)
@@ -128,17 +134,17 @@ def make_sample(
     def finish(window: Window, part: Tensor) -> Tensor:
         return window.place(part, 0)
 
-    colours = view.colours if isinstance(view, CropPair) else None
+    strongly = view.colours if isinstance(view, CropPair) else None
 
     def coloured(part: Tensor) -> Tensor:
-        return _mild(draw, part, jitter) if colours is None else _strong(draw, part, colours)
+        return colours.mild(draw, part, jitter) if strongly is None else colours.strong(draw, part, strongly)
 
     seen = window.resample(image, Image.Resampling.BILINEAR)
     sample = {"image": finish(window, coloured(seen)), "valid": window.shown()}
     if mask is not None:
         sample["mask"] = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
     if isinstance(view, WeakStrong):
-        sample["strong"] = stacked([finish(window, _strong(draw, seen, view)) for _ in range(view.strong)])
+        sample["strong"] = stacked([finish(window, colours.strong(draw, seen, view)) for _ in range(view.strong)])
     if isinstance(view, CropPair):
         other = _overlapping(draw, window, view, geometry)
         second = coloured(other.resample(image, Image.Resampling.BILINEAR))
@@ -212,61 +218,3 @@ def _near(draw: random.Random, first: Window, view: CropPair) -> list[int]:
         else:
             offsets.append(min(steps, most, (high - start) // view.stride) * view.stride)
     return offsets
-
-
-def _mild(draw: random.Random, part: Tensor, jitter: float) -> Tensor:
-    return _jitter(draw, part, jitter, jitter, jitter, 0.0) if jitter > 0 else part
-
-
-def _strong(draw: random.Random, part: Tensor, view: WeakStrong) -> Tensor:
-    """Colour jitter, grey, blur, each with its probability; saturation, hue and grey only for 3 channels."""
-    if draw.random() < view.jitter_probability:
-        part = _jitter(draw, part, view.brightness, view.contrast, view.saturation, view.hue)
-    if draw.random() < view.grey_probability and part.shape[0] == 3:
-        part = tv.rgb_to_grayscale(part, num_output_channels=3)
-    if draw.random() < view.blur_probability:
-        sigma = draw.uniform(*view.blur_sigma)
-        # a kernel of 3 sigma each way, no wider than a reflected border can be
-        reach = max(1, min(round(3 * sigma), part.shape[-1] - 1, part.shape[-2] - 1))
-        if min(part.shape[-2:]) > 1:
-            part = tv.gaussian_blur(part, [2 * reach + 1] * 2, [sigma] * 2)
-    return part
-
-
-def _jitter(
-    draw: random.Random, part: Tensor, brightness: float, contrast: float, saturation: float, hue: float
-) -> Tensor:
-    """Brightness, contrast, saturation and hue by random factors, in random order."""
-
-    def factor(strength: float) -> float:
-        return draw.uniform(max(0.0, 1 - strength), 1 + strength)
-
-    factors = (factor(brightness), factor(contrast), factor(saturation), draw.uniform(-hue, hue))
-    order = draw.sample(range(4), 4)
-    for kind in order:
-        if kind == 0:
-            part = _brightness(part, factors[0])
-        elif kind == 1:
-            part = _contrast(part, factors[1])
-        elif kind == 2 and part.shape[0] == 3:
-            part = tv.adjust_saturation(part, factors[2])
-        elif kind == 3 and hue > 0 and part.shape[0] == 3:
-            part = tv.adjust_hue(part, factors[3])
-    return part
-
-
-def _brightness(part: Tensor, factor: float) -> Tensor:
-    """Every value times `factor`; torchvision takes 1 or 3 channels, any other number is read as rows of one."""
-    if part.shape[0] in (1, 3):
-        return tv.adjust_brightness(part, factor)  # type: ignore[no-any-return]
-    return tv.adjust_brightness(part.reshape(1, -1, part.shape[-1]), factor).view_as(part)  # type: ignore[no-any-return]
-
-
-def _contrast(part: Tensor, factor: float) -> Tensor:
-    """Distance from the mean grey value times `factor`; torchvision's takes 1 or 3 channels, this any."""
-    if part.shape[0] in (1, 3):
-        contrasted: Tensor = tv.adjust_contrast(part, factor)
-        return contrasted
-    values = part.float()
-    changed: Tensor = (values.mean() + factor * (values - values.mean())).round().clamp(0, 255).byte()
-    return changed

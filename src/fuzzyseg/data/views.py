@@ -79,7 +79,7 @@ class Batch:
     on padding. mask (B,H,W) int64 with 255 for void, or None (unlabelled). index (B,) place in its source. name: B file
     stems. seed (B,) int64, the sample's own. drawn_for (B,) the class it was drawn for, -1 for none. pair, boxes,
     flips: only from `CropPair`: (image, valid) of the second crop; (B,2,4) y0,x0,y1,x1 before flipping; (B,2) bool.
-    statistics: mean and standard deviation, (C,) each, for images in [0, 1]: the images are still uint8, as they were
+    statistics: mean and standard deviation, (C,) each, in units: the images are still uint8 or in units, as they were
     read, and the mask too; `to` makes of them what a method gets. None: that is done.
     """
 
@@ -130,7 +130,9 @@ class Batch:
 
 
 def normalised(image: Tensor, valid: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(image / 255 - mean) / std, 0 where not valid. image (B,C,H,W) uint8; valid (B,H,W) bool; mean, std (C,).
+    """(image - mean) / std, 0 where not valid: (B,C,H,W). valid (B,H,W) bool; mean, std (C,) in the image's units.
+
+    image (B,C,H,W): uint8, whose unit is 255, or float32 in units.
 
     Raises ValueError where mean and std do not fit the channels.
     """
@@ -139,7 +141,8 @@ def normalised(image: Tensor, valid: Tensor, mean: Tensor, std: Tensor) -> Tenso
             f"found {len(mean)} means, {len(std)} deviations, {image.shape[1]} channels; expected one a channel"
         )
     batch, channels, height, width = image.shape
-    scale, shift = 1 / (255 * std), -mean / std
+    unit = 255 if image.dtype == torch.uint8 else 1
+    scale, shift = 1 / (unit * std), -mean / std
     together = channels > 1 and image.is_contiguous(memory_format=torch.channels_last)
     if together:  # rows of pixels with all their bands: long vectors, where bands alone would be short ones
         rows = image.movedim(1, -1).reshape(batch * height, width * channels).float()

@@ -50,8 +50,9 @@ class VOC:
         found = set_aside(base / IMAGES, others, "images")
         lists = _lists(base, images)
         masks, sentences = self._masks(root, base, images, lists)
+        orphans = [masks.pop(name) for name in sorted(set(masks) - set(images))]
         splits = _splits(base, images, masks, lists, sentences)
-        files = Files(splits, found + sentences)
+        files = Files(splits, found + sentences, orphans)
         if (base / "class_names.txt").is_file():
             files.classes = read_names(base / "class_names.txt")
         elif (base / "labelmap.txt").is_file():
@@ -82,12 +83,6 @@ class VOC:
             masks = {**masks, **added}
         elif lists.get("train"):
             masks = {name: path for name, path in masks.items() if name in {n for part in lists.values() for n in part}}
-        orphans = [masks[name] for name in masks if name not in images]
-        if orphans:
-            raise DataError(
-                f"{orphans[0]}: is a mask without an image ({len(orphans)} of {len(masks)} masks are); expected an "
-                f"image of the same name in {base / IMAGES}"
-            )
         return masks, sentences
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fuzzyseg.config import Config, ConfigError
+from fuzzyseg.config import Config, ConfigError, DataConfig
 from fuzzyseg.data import DataError, DataSet, Item, Reader, gather, read_dataset
 from fuzzyseg.data.cache import default_folder
 from fuzzyseg.data.classes import presence
-from fuzzyseg.data.formats import file_size
+from fuzzyseg.data.formats import Levels, file_size
+from fuzzyseg.data.items import Meaning
 from fuzzyseg.data.reader import check_sizes
 from fuzzyseg.data.splits import Split, make_split
+from fuzzyseg.data.statistics import kinds_of, measure
 from fuzzyseg.data.streams import Loader
 from fuzzyseg.data.transforms import Geometry
 from fuzzyseg.inference import read_card
@@ -29,12 +32,14 @@ GREY = ([0.449], [0.226])  # ImageNet's, as one channel
 
 @dataclass
 class Material:
-    """What a run learns from, once it is understood."""
+    """What a run learns from, once it is understood. mean, std: per channel, in units; levels: what units are."""
 
     dataset: DataSet
     split: Split
     mean: list[float]
     std: list[float]
+    levels: Levels | None = None
+    sentences: list[str] = field(default_factory=list)
     held_back: list[Item] = field(default_factory=list)
     """Labelled images that are not trained on, but used to choose a setting."""
 
@@ -56,13 +61,7 @@ def gather_material(config: Config, *, own_network: bool = False) -> Material:
     data = config.data
     if data.root is None:
         raise ConfigError("--data: not given; name the folder with your images (see `fuzzyseg train --help`)")
-    dataset = gather(
-        read_dataset(data.root, layout=data.layout, classes=data.classes, ignore_index=data.ignore_index),
-        more=data.more,
-        unlabelled=data.unlabelled_from,
-        classes=data.classes,
-        ignore_index=data.ignore_index,
-    )
+    dataset = read_configured(data)
     if len(dataset.classes) < 2:
         raise DataError(f"{dataset.root}: found {len(dataset.classes)} class; segmentation needs at least 2")
     seed = config.seed if data.split_seed is None else data.split_seed
@@ -76,8 +75,60 @@ def gather_material(config: Config, *, own_network: bool = False) -> Material:
         group=data.group,
     )
     check_sizes([*split.labelled, *split.val])
-    mean, std = input_statistics(config, own_network=own_network)
-    return Material(dataset, split, mean, std)
+    return Material(dataset, split, *input_scale(config, split.all_, own_network=own_network))
+
+
+def read_configured(data: DataConfig, *, otherwise: Meaning | None = None, unlabelled: bool = True) -> DataSet:
+    """The data set that the settings name. otherwise: what masks mean where nothing says it.
+
+    unlabelled: with the further images that have no masks.
+    """
+    assert data.root is not None
+    given: dict[str, Any] = {"encoding": data.encoding, "snap": data.snap}
+    first = read_dataset(
+        data.root,
+        layout=data.layout,
+        classes=data.classes,
+        ignore_index=data.ignore_index,
+        otherwise=otherwise,
+        description=None if data.description is None else Path(data.description),
+        **given,
+    )
+    return gather(
+        first,
+        more=data.more,
+        unlabelled=data.unlabelled_from if unlabelled else None,
+        classes=data.classes,
+        ignore_index=data.ignore_index,
+        **given,
+    )
+
+
+def input_scale(
+    config: Config, images: list[Item], *, own_network: bool = False
+) -> tuple[list[float], list[float], Levels | None, list[str]]:
+    """Mean, standard deviation, levels and sentences: as `input_statistics`; measured for all but plain RGB images."""
+    data, channels = config.data, config.network.channels
+    if (data.low is None) != (data.high is None):
+        raise ConfigError("data.low, data.high: found one without the other; give both or neither")
+    kinds = kinds_of(images, channels)
+    if data.bands is not None and len(data.bands) != channels:
+        raise ConfigError(
+            f"data.bands: found {len(data.bands)} bands for network.channels={channels}; expected as many"
+        )
+    given = None if data.low is None or data.high is None else Levels(tuple(data.low), tuple(data.high))
+    card = next((card for path in config.init or () if (card := read_card(path)) is not None), None)
+    if given is None and card is not None:  # what the weights were trained with
+        given = card.levels
+    levels = given or kinds.levels
+    known = data.mean is not None or card is not None
+    if (kinds.plain and data.bands is None) or (known and not (kinds.measured_range and given is None)):
+        mean, std = input_statistics(config, own_network=own_network)
+        return mean, std, levels, [] if kinds.plain else [kinds.words()]
+    found = measure(images, kinds, channels, data.bands, given)
+    mean, std = input_statistics(config, own_network=own_network, measured=(list(found.mean), list(found.std)))
+    source = "given" if known else f"measured on {found.images} images"
+    return mean, std, found.levels, [f"{kinds.words()}; mean and standard deviation are {source}"]
 
 
 def say_sizes(config: Config, material: Material, most: int = 500) -> list[str]:
@@ -94,11 +145,13 @@ def say_sizes(config: Config, material: Material, most: int = 500) -> list[str]:
         fits = [max(32, side // 32 * 32) for side in high]  # what every architecture can take
         sentences.append(f"most of such a crop is padding: consider --crop {fits[0]}x{fits[1]} or smaller")
     mean, std = ([round(value, 3) for value in values] for values in (material.mean, material.std))
-    return [*sentences, f"input statistics: mean {mean}, standard deviation {std}"]
+    return [*sentences, *material.sentences, f"input statistics: mean {mean}, standard deviation {std}"]
 
 
-def input_statistics(config: Config, *, own_network: bool = False) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation: given, else those of the weights that are started from, else ImageNet's.
+def input_statistics(
+    config: Config, *, own_network: bool = False, measured: tuple[list[float], list[float]] | None = None
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation: given, else those of `init`, else measured, else the weights', else ImageNet's.
 
     own_network: the user's factory is trained, so that `network.weights` is not what is started from.
     """
@@ -116,6 +169,7 @@ def input_statistics(config: Config, *, own_network: bool = False) -> tuple[list
                 "--init: the files were trained with different input statistics; set data.mean and data.std"
             )
         found = known[0] if known else None
+    found = found or measured
     if found is None:
         source = "none" if own_network else config.network.weights
         weights = weights_statistics(source, config.network.encoder, channels)
@@ -126,9 +180,9 @@ def input_statistics(config: Config, *, own_network: bool = False) -> tuple[list
     return list(found[0]), list(found[1])
 
 
-def build_reader(config: Config, dataset: DataSet) -> Reader:
+def build_reader(config: Config, material: Material) -> Reader:
     """How items are read at the training scale."""
-    data = config.data
+    data, dataset = config.data, material.dataset
     return Reader(
         channels=config.network.channels,
         classes=len(dataset.classes),
@@ -136,6 +190,9 @@ def build_reader(config: Config, dataset: DataSet) -> Reader:
         image_size=data.image_size,
         cache_bytes=0 if data.cache == "none" else data.cache_mib * 2**20,
         cache_dir=None if data.cache != "disk" else Path(data.cache_dir) if data.cache_dir else default_folder(),
+        bands=None if data.bands is None else tuple(data.bands),
+        levels=material.levels,
+        megapixels=data.max_megapixels,
     )
 
 
@@ -154,7 +211,7 @@ def build_loader(config: Config, material: Material, method: Method, device: tor
     return Loader(
         method.streams,
         material.sources,
-        build_reader(config, material.dataset),
+        build_reader(config, material),
         geometry=geometry,
         jitter=augment.jitter,
         mean=material.mean,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from fuzzyseg.config import Config, ConfigError
+from fuzzyseg.data.formats import Levels
 from fuzzyseg.engine.trainer import Outcome
 from fuzzyseg.experiment.material import Material
 from fuzzyseg.ops import collective
@@ -18,7 +19,9 @@ def without_files(config: Config, run: RunFolder) -> Config:
     """For a run that is resumed: all weights come from its checkpoint, the input statistics from its own record."""
     begun = config.model_copy(deep=True)
     begun.init, begun.network.weights = None, "none"
-    begun.data.mean, begun.data.std = (record(run)["input"][name] for name in ("mean", "std"))
+    known = record(run)["input"]
+    begun.data.mean, begun.data.std = known["mean"], known["std"]
+    begun.data.low, begun.data.high = known.get("low"), known.get("high")
     return begun
 
 
@@ -29,11 +32,13 @@ def record(run: RunFolder) -> dict[str, Any]:
 
 
 def split_record(material: Material, threshold: dict[str, Any] | None) -> dict[str, Any]:
-    """The content of split.json: the lists, the input statistics, where T comes from."""
+    """The content of split.json: the lists, what the masks hold, what the images are normalised by, where T is from."""
+    encoding, levels = material.dataset.encoding, material.levels or Levels()
     return {
         **material.split.record(),
         "held_back": [item.name for item in material.held_back],
-        "input": {"mean": material.mean, "std": material.std},
+        "input": {"mean": material.mean, "std": material.std, "low": levels.low, "high": levels.high},
+        "encoding": None if encoding is None else encoding.record(),
         "threshold": threshold,
     }
 

@@ -43,7 +43,7 @@ class Scoring:
         self.labelled = [labelled[place] for place in spread(len(labelled), MOST_LABELLED)]
         self.maps = None if config.out is None else RunFolder(config.out).maps_dir
         self.own_network = factory is not None
-        self.reader = build_reader(config, material.dataset)
+        self.reader = build_reader(config, material)
 
     @property
     def possible(self) -> bool:
@@ -61,6 +61,9 @@ class Scoring:
         return ModelCard(
             classes=list(dataset.classes),
             colours=dataset.colours,
+            encoding=dataset.encoding,
+            bands=config.data.bands,
+            levels=self.material.levels,
             ignore_index=dataset.ignore_index,
             mean=self.material.mean,
             std=self.material.std,

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 from fuzzyseg.config import Config, ConfigError
-from fuzzyseg.data import DataError, read_dataset
+from fuzzyseg.data import DataError
 from fuzzyseg.data.splits import Split, make_split
+from fuzzyseg.experiment.material import read_configured
 from fuzzyseg.run.files import write_text
 
 LISTS = ("labelled", "unlabelled", "val")
@@ -23,7 +24,7 @@ def write_split(config: Config, out: str | Path) -> tuple[Split, list[str]]:
     data = config.data
     if data.root is None:
         raise ConfigError("DATA: not given; name the folder with your images")
-    dataset = read_dataset(data.root, layout=data.layout, classes=data.classes, ignore_index=data.ignore_index)
+    dataset = read_configured(data)
     seed = config.seed if data.split_seed is None else data.split_seed
     split = make_split(
         dataset,

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from fuzzyseg.config import Config, ConfigError, dump_yaml, validate
+from fuzzyseg.data.formats import pixel_limit
 from fuzzyseg.data.streams import Loader
 from fuzzyseg.engine import checkpoint
 from fuzzyseg.engine.trainer import Outcome, Settings, fit
@@ -93,7 +94,7 @@ def train(
     choose_method(settings)  # typing errors show before any file is read
     settings = _resolved(settings)
     device = choose_device(settings.train.device)
-    with process_group(device), torch.random.fork_rng(devices=[]):
+    with process_group(device), pixel_limit(settings.data.max_megapixels), torch.random.fork_rng(devices=[]):
         say: Callable[[str], None] = _silent if quiet or collective.rank() else print
         return _train(settings, device, network, resume, say)
 
@@ -111,7 +112,7 @@ def _resolved(config: Config) -> Config:
         config.init = [str(Path(path).resolve()) for path in config.init]
     if config.network.weights not in ("imagenet", "none"):
         config.network.weights = str(Path(config.network.weights).resolve())
-    for key in ("labelled", "val"):
+    for key in ("labelled", "val", "description"):
         value = getattr(config.data, key)
         if value is not None and Path(value).is_file():
             setattr(config.data, key, str(Path(value).resolve()))

@@ -10,9 +10,10 @@ import yaml
 from torch import nn
 
 from fuzzyseg.config import Config, ConfigError, validate
-from fuzzyseg.data import DataError, DataSet, Item, gather, read_dataset
-from fuzzyseg.data.description import read_description
+from fuzzyseg.data import DataError, DataSet, Item, read_dataset
+from fuzzyseg.data.formats import pixel_limit
 from fuzzyseg.experiment.distributed import choose_device
+from fuzzyseg.experiment.material import read_configured
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.run.folder import RunFolder
@@ -39,11 +40,24 @@ def evaluate(
     """
     predictor = load(source, network=network, device=choose_device(device))
     config = run_config(Path(source))
+    with pixel_limit(None if config is None else config.data.max_megapixels):
+        return _evaluate(predictor, Path(source), config, data, split, mode, progress)
+
+
+def _evaluate(
+    predictor: Predictor,
+    source: Path,
+    config: Config | None,
+    data: str | Path | None,
+    split: str,
+    mode: str | None,
+    progress: Counter | None,
+) -> dict[str, Any]:
     if data is not None:
         dataset, where = read_for(Path(data), predictor, config), str(data)
         items, void = split_of(dataset, split), dataset.ignore_index
     elif config is not None and config.data.root is not None:
-        items, where = run_items(Path(source), config, predictor, split), config.data.root
+        items, where = run_items(source, config, predictor, split), config.data.root
         void = predictor.card.ignore_index
     else:
         raise ConfigError(f"{source}: is a model alone and knows no data; give --data DIR")
@@ -72,22 +86,32 @@ def predict(
     *,
     overlay: bool = True,
     probabilities: bool = False,
+    encoded: bool = False,
     tile: tuple[int, int] | None = None,
+    max_megapixels: int | None = None,
     device: str = "auto",
     network: Factory | None = None,
     progress: Counter | None = None,
 ) -> tuple[list[Path], list[DataError]]:
-    """Masks for image files: the files written, and an error for each image that could not be predicted."""
+    """Masks for image files: the files written, and an error for each image that could not be predicted.
+
+    max_megapixels: the largest image that is decoded whole; the run's own if not given. For the others see
+    `predict_files`.
+    """
     predictor = load(source, network=network, device=choose_device(device))
-    return predict_files(
-        predictor,
-        Path(images),
-        Path(out),
-        overlay=overlay,
-        probabilities=probabilities,
-        tile=tile,
-        progress=progress,
-    )
+    if max_megapixels is None and (config := run_config(Path(source))) is not None:
+        max_megapixels = config.data.max_megapixels
+    with pixel_limit(max_megapixels):
+        return predict_files(
+            predictor,
+            Path(images),
+            Path(out),
+            overlay=overlay,
+            probabilities=probabilities,
+            encoded=encoded,
+            tile=tile,
+            progress=progress,
+        )
 
 
 def run_folder(source: Path) -> RunFolder | None:
@@ -106,22 +130,21 @@ def run_config(source: Path) -> Config | None:
 
 
 def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
-    """The data set with the model's classes; its own ignore index where it names one. Raises ConfigError."""
-    card, said = predictor.card, read_description(root)
-    if said.classes is not None and said.classes != card.classes:
+    """The data set with the model's classes; what its masks hold is its own, where it says so. Raises ConfigError."""
+    card = predictor.card
+    if config is not None and config.data.root is not None and Path(config.data.root).resolve() == root.resolve():
+        # What is said of the data goes before what the model knows, as in training: further roots may order theirs
+        # otherwise. What was found out then is not found out again. Images without masks are in none of the lists that
+        # are scored: they need not be there any more.
+        dataset = read_configured(config.data, otherwise=card.meaning, unlabelled=False)
+    else:
+        dataset = read_dataset(root, otherwise=card.meaning, snap=config is not None and config.data.snap)
+    if dataset.classes != card.classes:
         raise ConfigError(
-            f"{root}: its classes are {', '.join(said.classes)}, those of the model {', '.join(card.classes)}; scores "
-            "need the same names in the same order: bring dataset.yaml and masks into the model's order"
+            f"{root}: its classes are {', '.join(dataset.classes)}, those of the model {', '.join(card.classes)}; "
+            "scores need the same names in the same order: bring dataset.yaml and masks into the model's order"
         )
-    own = config is not None and config.data.root is not None and Path(config.data.root).resolve() == root.resolve()
-    ignore = card.ignore_index if own or said.ignore_index is None else None
-    if not own or config is None:
-        return read_dataset(root, classes=card.classes, ignore_index=ignore)
-    # Names that a root gives itself go before the model's, as in training: further roots may order theirs otherwise.
-    data = config.data
-    dataset = read_dataset(root, layout=data.layout, classes=data.classes, ignore_index=ignore, otherwise=card.classes)
-    # Images without masks are in none of the lists that are scored: they need not be there any more.
-    return gather(dataset, more=data.more, classes=data.classes, ignore_index=data.ignore_index)
+    return dataset
 
 
 def split_of(dataset: DataSet, split: str) -> list[Item]:

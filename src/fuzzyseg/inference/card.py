@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fuzzyseg.data import DataError
+from fuzzyseg.data.formats import Levels
+from fuzzyseg.data.items import Encoding, Meaning
 
 CARD_NAME = "fuzzyseg.json"
 
@@ -28,9 +30,10 @@ class ModelCard:
     """How a model was trained and how images must be given to it.
 
     classes: names in index order. colours: one (r, g, b) a class, or None. ignore_index: the files' value for void.
-    mean, std: per channel, for images in [0, 1]. image_size: (H, W) that images are resized to, or None. crop: (H, W)
-    of the training crops. arch, encoder: None for a network of the user's own. step: finished steps.
-    version: fuzzyseg's own.
+    encoding: of the masks; None: class indices. mean, std: per channel, for images in units: [0, 1], or as levels say
+    where images were not of 8 bits. bands: which of an image file's are used, from 1; None: all. image_size: (H, W)
+    that images are resized to, or None. crop: (H, W) of the training crops. arch, encoder: None for a network of the
+    user's own. step: finished steps. version: fuzzyseg's own.
     """
 
     classes: list[str]
@@ -39,6 +42,9 @@ class ModelCard:
     crop: Size
     channels: int = 3
     image_size: Size | None = None
+    bands: list[int] | None = None
+    levels: Levels | None = None
+    encoding: Encoding | None = None
     colours: list[Colour] | None = None
     ignore_index: int = 255
     arch: str | None = None
@@ -47,6 +53,11 @@ class ModelCard:
     loss: str | None = None
     step: int = 0
     version: str | None = field(default_factory=_version)
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the masks that it was trained with mean."""
+        return Meaning(self.classes, self.ignore_index, self.encoding, self.colours)
 
     def write(self, folder: Path) -> None:
         """Stores the card in the folder."""
@@ -83,4 +94,8 @@ def _tuples(key: str, value: Any) -> Any:
     if key in ("crop", "image_size") and value is not None:
         height, width = value
         return height, width
+    if key == "encoding" and value is not None:
+        return Encoding.from_record(value)
+    if key == "levels" and value is not None:
+        return Levels(*(None if value[end] is None else tuple(value[end]) for end in ("low", "high")))
     return [tuple(colour) for colour in value] if key == "colours" and value is not None else value

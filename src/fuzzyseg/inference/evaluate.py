@@ -40,7 +40,8 @@ def evaluate(
         raise DataError("there are no images to evaluate on; expected at least one with a mask")
     card, protocol = predictor.card, Protocol(mode, window, tuple(scales), flip)
     void = card.ignore_index if ignore_index is None else ignore_index
-    reader = Reader(channels=card.channels, classes=len(card.classes), ignore_index=void)
+    bands = None if card.bands is None else tuple(card.bands)
+    reader = Reader(card.channels, len(card.classes), void, bands=bands, levels=card.levels)
     matrix = MulticlassConfusionMatrix(max(2, len(card.classes)), ignore_index=VOID, validate_args=False)
     matrix = matrix.to(predictor.device)
     done = 0
@@ -54,7 +55,7 @@ def evaluate(
 
 
 def _batches(reader: Reader, items: Sequence[Item], batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (B,Cin,H,W) and masks (B,H,W), uint8: up to `batch` neighbours of one size together."""
+    """Images (B,Cin,H,W) and masks (B,H,W) as the reader gives them: up to `batch` neighbours of one size together."""
     waiting: list[tuple[Tensor, Tensor]] = []
     for item in items:
         image, mask = reader.read(item, with_mask=True)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from fuzzyseg.data import DataError, formats
 from fuzzyseg.data.formats import SUFFIXES
+from fuzzyseg.data.labels import encoded as encoded_labels
+from fuzzyseg.inference.card import ModelCard
 from fuzzyseg.inference.predictor import Predictor, Protocol
 
 
@@ -18,10 +24,15 @@ def predict_files(
     *,
     overlay: bool = True,
     probabilities: bool = False,
+    encoded: bool = False,
     tile: tuple[int, int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Path], list[DataError]]:
     """Writes an index mask (8-bit PNG, the size of the image) for each image file.
+
+    The PNG has the classes' colours as palette where the data set had some; its pixels are indices all the same.
+    encoded: write what the masks held that were learnt from instead: colours, 0 and 255, values from 1. Large TIFF and
+    NumPy files that need no resizing are read and predicted by windows, and never held as a whole.
 
     images: a file, a folder (with all below it) or a pattern such as `photos/*.jpg`. For NAME.jpg there will be, in the
     same folder below `out`, NAME.png; with overlay also NAME_overlay.png, the image with the classes in colour; with
@@ -44,7 +55,7 @@ def predict_files(
     for number, (file, results) in enumerate(zip(found, names, strict=True), 1):
         try:
             targets = {kind: out / result for kind, result in results.items()}
-            _predict_file(predictor, file, targets, protocol)
+            _predict_file(predictor, file, targets, protocol, encoded=encoded)
             written += targets.values()
         except ValueError as error:
             failures.append(error if isinstance(error, DataError) else DataError(f"{file}: {error}"))
@@ -110,11 +121,19 @@ def _names(found: dict[Path, Path], overlay: bool, probabilities: bool) -> list[
     return short if len(set(every)) == len(every) else [results(str(name)) for name in found.values()]
 
 
-def _predict_file(predictor: Predictor, file: Path, targets: dict[str, Path], protocol: Protocol) -> None:
+def _predict_file(
+    predictor: Predictor, file: Path, targets: dict[str, Path], protocol: Protocol, *, encoded: bool
+) -> None:
     """Predicts one image and writes its results."""
-    image = formats.read_image(file, predictor.card.channels)
+    card = predictor.card
+    kind: dict[str, Any] = {"bands": card.bands, "levels": card.levels}
     for target in targets.values():
         target.parent.mkdir(parents=True, exist_ok=True)
+    windows = formats.open_windows(file, card.channels, **kind)
+    if windows is not None and "probabilities" not in targets and predictor.reads_by_windows(windows.size, protocol):
+        _predict_rows(predictor, windows, targets, protocol, encoded=encoded)
+        return
+    image = formats.read_image(file, card.channels, **kind)
     if "probabilities" in targets:
         logits = predictor.logits(image, protocol)
         labels = logits.argmax(0)
@@ -122,7 +141,47 @@ def _predict_file(predictor: Predictor, file: Path, targets: dict[str, Path], pr
     else:
         labels = predictor.labels(image, protocol)
     mask = labels.cpu().numpy()
-    formats.save_index_png(mask, targets["mask"])
+    if encoded:
+        formats.save_picture(_encoded(mask, card, targets["mask"]), targets["mask"])
+    else:
+        formats.save_index_png(mask, targets["mask"], card.colours)
     if "overlay" in targets:
-        colours = predictor.card.colours or formats.default_colours(len(predictor.card.classes))
-        formats.save_picture(formats.overlay(image, mask, colours), targets["overlay"])
+        picture = formats.to_picture(image, card.mean, card.std)
+        formats.save_picture(formats.overlay(picture, mask, _colours(card)), targets["overlay"])
+
+
+def _predict_rows(
+    predictor: Predictor, windows: formats.Windows, targets: dict[str, Path], protocol: Protocol, *, encoded: bool
+) -> None:
+    """Predicts an image that is never held as a whole, and writes its results row by row."""
+    card, (height, width) = predictor.card, windows.size
+    sample = _encoded(torch.zeros(1, 1, dtype=torch.long).numpy(), card, targets["mask"]) if encoded else None
+    bands = 3 if sample is not None and sample.ndim == 3 else 1
+    done = 0
+    with ExitStack() as stack:
+        palette = None if encoded else card.colours
+        masks = stack.enter_context(formats.PngRows(targets["mask"], height, width, bands=bands, palette=palette))
+        overlays = None
+        if "overlay" in targets:
+            overlays = stack.enter_context(formats.PngRows(targets["overlay"], height, width, bands=3))
+        for labels in predictor.label_rows(windows.read, windows.size, protocol):
+            rows = labels.cpu().numpy()
+            masks.add(_encoded(rows, card, targets["mask"]) if encoded else rows.astype("uint8"))
+            if overlays is not None:
+                part = windows.read((done, 0, done + len(rows), width))
+                overlays.add(formats.overlay(formats.to_picture(part, card.mean, card.std), rows, _colours(card)))
+            done += len(rows)
+
+
+def _colours(card: ModelCard) -> list[formats.Colour]:
+    return card.colours or formats.default_colours(len(card.classes))
+
+
+def _encoded(mask: Any, card: ModelCard, path: Path) -> formats.Pixels:
+    """Class indices as the masks held them that the model learnt from."""
+    array = encoded_labels(mask, card.encoding, card.ignore_index, path)
+    if array.dtype != "uint8":
+        raise DataError(
+            f"{path}: the masks learnt from have values up to {array.max()}; expected up to 255: leave --encoded out"
+        )
+    return array

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fuzzyseg.data import DataError
-from fuzzyseg.data.formats import Pixels
+from fuzzyseg.data.formats import Box, Image
 from fuzzyseg.inference.card import ModelCard
 from fuzzyseg.inference.tiles import Size, sweep
 from fuzzyseg.ops.resize import resize_logits
@@ -67,6 +69,19 @@ class Protocol:
 WHOLE = Protocol()
 
 
+@dataclass(frozen=True)
+class _ByWindows:
+    """An image (B,C,H,W) that is read where parts are cut out of it."""
+
+    read: Callable[[Box], Tensor]
+    shape: tuple[int, int, int, int]
+    device: torch.device
+
+    def __getitem__(self, key: Any) -> Tensor:
+        _, rows, columns = key
+        return self.read((rows.start, columns.start, min(rows.stop, self.shape[2]), min(columns.stop, self.shape[3])))
+
+
 class Predictor:
     """Predicts images at the size of their files.
 
@@ -83,23 +98,24 @@ class Predictor:
         self._mean = torch.tensor(card.mean, device=device, dtype=torch.float32).expand(card.channels).view(shape)
         self._std = torch.tensor(card.std, device=device, dtype=torch.float32).expand(card.channels).view(shape)
 
-    def logits(self, image: Pixels | Tensor, protocol: Protocol = WHOLE) -> Tensor:
+    def logits(self, image: Image | Tensor, protocol: Protocol = WHOLE) -> Tensor:
         """Logits (C,H,W) float32 at the size of the image; their softmax is the probabilities.
 
-        image: uint8, an array (H,W,Cin) or a tensor (Cin,H,W). Where several views or windows are averaged they are
-        the logarithm of the average probability. Raises DataError for an image of another kind.
+        image: uint8, an array (H,W,Cin) or a tensor (Cin,H,W); of a model with `levels` also float32 in units, as
+        `formats.read_image` gives it, or an array of the file's own numbers. Where several views or windows are
+        averaged they are the logarithm of the average probability. Raises DataError for an image of another kind.
         """
         pixels = self._pixels(image)
         with self._evaluating():
             scores = self._scores(self._input(pixels), protocol)
             return resize_logits(scores, pixels.shape[-2:], align_corners=False)[0]
 
-    def labels(self, image: Pixels | Tensor, protocol: Protocol = WHOLE) -> Tensor:
+    def labels(self, image: Image | Tensor, protocol: Protocol = WHOLE) -> Tensor:
         """The most probable class (H,W) int64 of each pixel; takes what `logits` takes, and far less memory."""
         return self.batch_labels(self._pixels(image), protocol)[0]
 
     def batch_labels(self, images: Tensor, protocol: Protocol = WHOLE) -> Tensor:
-        """`labels` (B,H,W) of uint8 images (B,Cin,H,W) of one size."""
+        """`labels` (B,H,W) of images (B,Cin,H,W) of one size, uint8 or float32 in units."""
         size = (images.shape[-2], images.shape[-1])
         with self._evaluating():
             inputs = self._input(images)
@@ -108,8 +124,32 @@ class Predictor:
                 return torch.cat([band.argmax(1) for band in sweep(inputs, window, self._probabilities)], 1)
             return _largest(self._scores(inputs, protocol), size)
 
+    def reads_by_windows(self, size: Size, protocol: Protocol = WHOLE) -> bool:
+        """Whether an image of this size is predicted in windows, so that it need never be there as a whole."""
+        return (
+            self.card.image_size is None
+            and protocol.views == [(1.0, False)]
+            and (protocol.mode == "sliding" or size[0] * size[1] > MOST_PIXELS)
+        )
+
+    def label_rows(self, read: Callable[[Box], Image], size: Size, protocol: Protocol = WHOLE) -> Iterator[Tensor]:
+        """`labels` in bands of rows (rows,W), from top to bottom, of an image that is read by windows.
+
+        read: the part y0, x0, y1, x1 as an array that `labels` takes. size: the image's (H,W), for which
+        `reads_by_windows` holds.
+        """
+
+        def part(box: Box) -> Tensor:
+            return self._normalised(self._pixels(read(box)))
+
+        image = _ByWindows(part, (1, self.card.channels, *size), self.device)
+        window = protocol.window or (self.card.crop if protocol.mode == "sliding" else TILE)
+        with self._evaluating():
+            for band in sweep(image, window, self._probabilities):
+                yield band.argmax(1)[0]
+
     def training_logits(self, image: Tensor) -> Tensor:
-        """Logits (C,H,W) float32 of a uint8 tensor (Cin,H,W) that has the training scale already; whole, one view."""
+        """Logits (C,H,W) float32 of a tensor (Cin,H,W) that has the training scale already; whole, one view."""
         with self._evaluating():
             return self._forward(self._normalised(image.unsqueeze(0)))[0]
 
@@ -126,25 +166,32 @@ class Predictor:
             for module in training:
                 module.training = True
 
-    def _pixels(self, image: Pixels | Tensor) -> Tensor:
-        """The image as (1,Cin,H,W) uint8."""
+    def _pixels(self, image: Image | Tensor) -> Tensor:
+        """The image as (1,Cin,H,W), uint8 or float32 in units."""
+        levels, given = self.card.levels, image
+        if levels is not None and not isinstance(image, Tensor) and str(image.dtype) not in ("uint8", "float32"):
+            image = levels.units(image, Path("the image"))
         pixels = image if isinstance(image, Tensor) else torch.tensor(image).movedim(-1, 0)
-        if pixels.dtype != torch.uint8 or pixels.dim() != 3 or pixels.shape[0] != self.card.channels:
+        fits = pixels.dtype == torch.uint8 or (levels is not None and pixels.dtype == torch.float32)
+        if not fits or pixels.dim() != 3 or pixels.shape[0] != self.card.channels:
+            kinds = "uint8" if levels is None else "uint8, float32 in units, or the numbers of the image files"
             raise DataError(
-                f"found an image of shape {tuple(image.shape)} and type {image.dtype}; expected uint8, an array "
+                f"found an image of shape {tuple(given.shape)} and type {given.dtype}; expected {kinds}, an array "
                 f"(H, W, {self.card.channels}) or a tensor ({self.card.channels}, H, W)"
             )
         return pixels.unsqueeze(0)
 
     def _input(self, images: Tensor) -> Tensor:
-        """What the network sees of uint8 images (B,Cin,H,W): resized as in training, normalised."""
+        """What the network sees of images (B,Cin,H,W), uint8 or in units: resized as in training, normalised."""
         size = self.card.image_size
         if size is not None and tuple(images.shape[-2:]) != tuple(size):
             images = F.interpolate(images.cpu(), size=size, mode="bilinear", antialias=True)  # uint8: rounds like PIL
         return self._normalised(images)
 
     def _normalised(self, images: Tensor) -> Tensor:
-        return (images.to(self.device).float() / 255 - self._mean) / self._std
+        images = images.to(self.device)
+        units = images.float() / 255 if images.dtype == torch.uint8 else images
+        return (units - self._mean) / self._std
 
     def _window(self, inputs: Tensor, protocol: Protocol) -> Size | None:
         """The size of the windows, None for the whole image at once."""

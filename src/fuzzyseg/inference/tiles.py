@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 Size = tuple[int, int]
+
+
+class Cut(Protocol):
+    """What parts can be cut out of: a tensor, or an image that is read by windows."""
+
+    @property
+    def shape(self) -> Any:
+        """(B,C,H,W)."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parts are."""
+
+    def __getitem__(self, key: Any) -> Tensor:
+        """The part [..., y0:y1, x0:x1]."""
 
 
 def starts(length: int, window: int) -> list[int]:
@@ -16,7 +32,7 @@ def starts(length: int, window: int) -> list[int]:
     return [*range(0, max(length - window, 0), stride), max(length - window, 0)]
 
 
-def sweep(image: Tensor, window: Size, predict: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+def sweep(image: Tensor | Cut, window: Size, predict: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
     """Predictions of overlapping windows, averaged by the number of windows that see a pixel, in bands of rows.
 
     image (B,Cin,H,W); predict makes (B,C,h,w) of windows (B,Cin,h,w), which are never larger than the image. Yields

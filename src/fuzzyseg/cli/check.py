@@ -1,0 +1,151 @@
+"""`fuzzyseg check`: what is wrong with a data set, before anything is trained on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fuzzyseg.cli.errors import FAILED
+from fuzzyseg.cli.progress import counter
+from fuzzyseg.cli.train import Words, settings
+
+if TYPE_CHECKING:
+    from fuzzyseg.data.check import Report
+
+LIST, EVERY = 10, 5.0
+"""Files shown of a finding; seconds between lines where there is no terminal."""
+
+
+def check(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Folder with images and masks; its layout is recognised.")
+    ],
+    words: Words = None,
+    more: Annotated[
+        str | None, typer.Option("--more", metavar="DIR[,DIR]", help="Further folders with images and masks.")
+    ] = None,
+    unlabelled: Annotated[
+        str | None,
+        typer.Option("--unlabelled", metavar="DIR|GLOB[,...]", help="Further images without masks."),
+    ] = None,
+    labelled: Annotated[
+        str | None, typer.Option("--labelled", metavar="FILE", help="List of labelled images; all that have masks.")
+    ] = None,
+    val: Annotated[
+        str | None,
+        typer.Option("--val", metavar="SPEC", help="Validation: fraction, count, list, folder name or none; as found."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, metavar="N", help="Seed by which validation images are held out.")
+    ] = None,
+    snap: Annotated[
+        bool, typer.Option("--snap", help="Take colours that no class has for the nearest, not as an error.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every file.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help=f"List every file, not the first {LIST}.")] = False,
+) -> None:
+    """Look for what is wrong in a data set. Nothing is changed.
+
+    Opens every image and mask: counts, sizes, mask encodings, classes and their share of the pixels; files that cannot
+    be read, masks without image, sizes that differ, values that mean nothing, images that are in training and
+    validation. The exit code is 1 where there are errors, 0 where there are none or only warnings. Give the options
+    that you will train with.
+
+    \b
+    Examples:
+      fuzzyseg check photos
+      fuzzyseg check photos --labelled splits/46/labelled.txt --val splits/46/val.txt --unlabelled more_photos
+      fuzzyseg check photos --json > report.json
+    """
+    options = {"data": data, "more": more, "unlabelled": unlabelled, "labelled": labelled, "val": val, "seed": seed}
+    options |= {"snap": snap or None}
+    config = settings(words or [], {name: value for name, value in options.items() if value is not None})
+    from fuzzyseg.experiment.checking import check as carry_out
+
+    with counter("files", every=EVERY) as progress:
+        report = carry_out(config, progress=progress)
+    if as_json:
+        typer.echo(json.dumps(report.record(), indent=2, ensure_ascii=False))
+    else:
+        for line in lines(report, None if everything else LIST):
+            typer.echo(line)
+    if report.errors:
+        raise typer.Exit(FAILED)
+
+
+def lines(report: Report, most: int | None = LIST) -> Iterator[str]:
+    """A report as text. most: files shown of each finding; None: all."""
+    yield f"{report.data} (layout {report.layout})"
+    rows = [(name, str(images), str(masks)) for name, (images, masks) in report.lists.items()]
+    yield from _table(("list", "images", "with masks"), rows)
+    for name, kinds in (("images", report.images), ("masks", report.masks)):
+        if kinds:
+            yield f"{name}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    yield from _sizes(report)
+    yield from report.found
+    yield from _classes(report)
+    for finding in report.findings:
+        yield ""
+        yield f"{finding.level}: {finding.what}"
+        shown = finding.details if most is None else finding.details[:most]
+        yield from (f"  {detail['text']}" for detail in shown)
+        left = len(finding.details) - len(shown)
+        if left:
+            yield f"  ... and {left} more (--all lists them)"
+        yield f"  what to do: {finding.advice}"
+    yield ""
+    yield _verdict(report)
+
+
+def _sizes(report: Report) -> Iterator[str]:
+    if report.sizes:
+        (height, width), count = report.sizes.most_common(1)[0]
+        low, high = (tuple(pick(side) for side in zip(*report.sizes, strict=True)) for pick in (min, max))
+        others = f"; {len(report.sizes)} sizes from {low[0]}x{low[1]} to {high[0]}x{high[1]}" if low != high else ""
+        yield f"sizes (height x width): {count} of {height}x{width}{others}"
+
+
+def _classes(report: Report) -> Iterator[str]:
+    if not report.classes:
+        return
+    pixels, held = sum(each.pixels for each in report.classes), sum(each.held_pixels for each in report.classes)
+    rows = [
+        (
+            str(each.index),
+            each.name,
+            str(each.images),
+            f"{100 * each.pixels / max(1, pixels):.2f} %",
+            str(each.held_images),
+            f"{100 * each.held_pixels / max(1, held):.2f} %",
+        )
+        for each in report.classes
+    ]
+    void = [
+        f"{100 * part / max(1, part + whole):.2f} % of all"
+        for part, whole in ((report.void, pixels), (report.held_void, held))
+    ]
+    rows.append(("", "(void)", "", void[0], "", void[1]))
+    yield ""
+    yield from _table(("", "class", "masks", "of pixels", "val, test masks", "of pixels"), rows)
+
+
+def _verdict(report: Report) -> str:
+    if not report.findings:
+        return "nothing is wrong"
+    counts = ((report.errors, "error"), (report.warnings, "warning"))
+    return ", ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in counts if count)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows below a head line, in columns: names to the left, numbers to the right."""
+    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
+    numbers = [all(row[place][:1].isdigit() or not row[place] for row in rows) for place in range(len(head))]
+    for row in (head, *rows):
+        cells = [
+            text.rjust(width) if number else text.ljust(width)
+            for text, width, number in zip(row, widths, numbers, strict=True)
+        ]
+        yield "  " + "  ".join(cells).rstrip()

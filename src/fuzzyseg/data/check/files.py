@@ -1,0 +1,104 @@
+"""One image or mask file, opened as training opens it: what it is, or what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fuzzyseg.data.formats import Header, read_header, read_mask, read_native
+from fuzzyseg.data.items import DataError
+
+Kind = Literal["image", "mask"]
+Size = tuple[int, int]
+"""Height and width."""
+
+ACROSS, DOWN, SIDE = 9, 8, 16
+"""Pixels of the pictures that are compared: of the fingerprint (9 x 8 make 8 x 8 differences) and the thumbnail."""
+
+LARGE = 1024
+"""Of a larger picture only every other row and column (or fewer) are averaged for the fingerprint."""
+
+_NAMES = {1: "grey", 2: "grey with opacity", 3: "RGB", 4: "RGBA"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a file turned out to be. problem: a sentence that names the file, None where it was read.
+
+    size: as looked at (orientation applied). words: such as `8-bit RGB JPEG`. digest: of its pixels, not of its bytes.
+    fingerprint, thumbnail: of an image, see `fingerprint_of`; None for a picture of one colour.
+    """
+
+    path: Path
+    problem: str | None = None
+    size: Size | None = None
+    words: str = ""
+    digest: bytes = b""
+    fingerprint: int | None = None
+    thumbnail: bytes = b""
+
+
+def look_at(path: Path, kind: Kind) -> Seen:
+    """Opens and decodes the whole file. Never raises DataError: that is what `problem` tells."""
+    try:
+        if path.stat().st_size == 0:
+            return Seen(path, f"{path}: is empty (0 bytes); copy it again or delete it")
+        head = read_header(path)
+        if kind == "mask":
+            pixels: NDArray[Any] = read_mask(path, colours=True, lossy=True)
+        else:
+            pixels = read_native(path, 3 if head.palette else head.bands)
+    except DataError as error:
+        return Seen(path, str(error))
+    except OSError as error:
+        return Seen(path, f"{path}: cannot be read ({error.strerror or error})")
+    size = (pixels.shape[0], pixels.shape[1])
+    words, digest = _words(head), digest_of(pixels)
+    if kind == "mask":
+        return Seen(path, None, size, words, digest)
+    return Seen(path, None, size, words, digest, *fingerprint_of(pixels))
+
+
+def _words(head: Header) -> str:
+    if head.palette:
+        return f"palette {head.format}"
+    bands = _NAMES.get(head.bands, f"{head.bands}-band")
+    if head.bands in (2, 4) and not head.alpha:
+        bands = f"{head.bands}-band"
+    kind = np.dtype(head.dtype)
+    number = f"{8 * kind.itemsize}-bit" if kind.kind in "ub" else str(kind)
+    return f"{number} {bands} {head.format}"
+
+
+def digest_of(pixels: NDArray[Any]) -> bytes:
+    """The same for the same pixels, however they are stored."""
+    state = hashlib.blake2b(f"{pixels.shape} {pixels.dtype.kind}{pixels.dtype.itemsize}".encode(), digest_size=16)
+    state.update(np.ascontiguousarray(pixels).data)
+    return state.digest()
+
+
+def fingerprint_of(pixels: NDArray[Any]) -> tuple[int | None, bytes]:
+    """64 bits of an image (H, W, bands), and a thumbnail, by which pictures that look alike are found.
+
+    Bit 8 y + x says whether, in the grey picture averaged to 9 x 8 cells, cell (y, x + 1) is brighter than cell (y, x)
+    ("dHash"): the same at another size, brightness or compression. The thumbnail is 16 x 16 averages, standardised, as
+    float16. Neither exists (None, nothing) for a picture of one colour.
+    """
+    step = max(1, max(pixels.shape[:2]) // LARGE)
+    part = pixels[::step, ::step, :3]
+    grey = np.nan_to_num(part.astype(np.float32).mean(2), nan=0.0, posinf=0.0, neginf=0.0)
+    picture = Image.fromarray(np.ascontiguousarray(grey))
+    small = np.array(picture.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64)
+    cells = np.array(picture.resize((ACROSS, DOWN), Image.Resampling.BOX), dtype=np.float64)
+    deviation = float(small.std())
+    if deviation <= 1e-6 * max(1.0, float(np.abs(small).max())):
+        return None, b""
+    bits = (cells[:, 1:] > cells[:, :-1]).ravel()
+    number = int(sum(1 << place for place in np.flatnonzero(bits).tolist()))
+    return number, ((small - small.mean()) / deviation).astype(np.float16).tobytes()

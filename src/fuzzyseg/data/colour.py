@@ -1,0 +1,103 @@
+"""Photometric changes of the crop: brightness, contrast, saturation, hue, grey, blur; on any number of bands.
+
+One and three bands of 8 bits are changed as torchvision does it. For other numbers of bands, and for images in units
+(float32), the same is written out below: brightness and contrast by themselves, and, since there is no colour wheel for
+N bands, saturation and grey as the mixing of each pixel's bands with their mean, all bands measured in standard
+deviations from their means (bands may have different units). Hue changes three bands only.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+
+from fuzzyseg.data.views import WeakStrong
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Changes images (C,H,W), uint8 or float32 in units. mean, std: per channel, in units ([0, 1] for uint8)."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def mild(self, draw: random.Random, part: Tensor, jitter: float) -> Tensor:
+        """Brightness, contrast and saturation by the same strength; 0 changes and draws nothing."""
+        return self._jitter(draw, part, jitter, jitter, jitter, 0.0) if jitter > 0 else part
+
+    def strong(self, draw: random.Random, part: Tensor, view: WeakStrong) -> Tensor:
+        """Colour jitter, grey, blur, each with its probability; a single band has no colour to lose."""
+        if draw.random() < view.jitter_probability:
+            part = self._jitter(draw, part, view.brightness, view.contrast, view.saturation, view.hue)
+        if draw.random() < view.grey_probability:
+            part = self.saturation(part, 0.0)
+        if draw.random() < view.blur_probability:
+            sigma = draw.uniform(*view.blur_sigma)
+            # a kernel of 3 sigma each way, no wider than a reflected border can be
+            reach = max(1, min(round(3 * sigma), part.shape[-1] - 1, part.shape[-2] - 1))
+            if min(part.shape[-2:]) > 1:
+                part = tv.gaussian_blur(part, [2 * reach + 1] * 2, [sigma] * 2)
+        return part
+
+    def _jitter(
+        self, draw: random.Random, part: Tensor, brightness: float, contrast: float, saturation: float, hue: float
+    ) -> Tensor:
+        """Brightness, contrast, saturation and hue by random factors, in random order."""
+
+        def factor(strength: float) -> float:
+            return draw.uniform(max(0.0, 1 - strength), 1 + strength)
+
+        factors = (factor(brightness), factor(contrast), factor(saturation), draw.uniform(-hue, hue))
+        order = draw.sample(range(4), 4)
+        for kind in order:
+            if kind == 0:
+                part = self.brightness(part, factors[0])
+            elif kind == 1:
+                part = self.contrast(part, factors[1])
+            elif kind == 2:
+                part = self.saturation(part, factors[2])
+            elif hue > 0 and part.shape[0] == 3:
+                part = tv.adjust_hue(part if part.dtype == torch.uint8 else part.clamp(0, 1), factors[3])
+        return part
+
+    def brightness(self, part: Tensor, factor: float) -> Tensor:
+        """All values times `factor`."""
+        if part.dtype == torch.uint8:
+            # torchvision takes 1 or 3 channels; pixel by pixel as it is, any number may be read as rows of one
+            rows = part if part.shape[0] in (1, 3) else part.reshape(1, -1, part.shape[-1])
+            changed: Tensor = tv.adjust_brightness(rows, factor).view_as(part)
+            return changed
+        return part * factor
+
+    def contrast(self, part: Tensor, factor: float) -> Tensor:
+        """Distances from the mean grey value times `factor`; of N bands from each band's own mean in the crop."""
+        if part.dtype == torch.uint8 and part.shape[0] in (1, 3):
+            changed: Tensor = tv.adjust_contrast(part, factor)
+            return changed
+        values = part.float()
+        mean = values.mean((-2, -1), keepdim=True)
+        return _as(mean + factor * (values - mean), part)
+
+    def saturation(self, part: Tensor, factor: float) -> Tensor:
+        """Distances of a pixel's bands from their common value times `factor`; 0 is grey, one band stays as it is."""
+        if part.shape[0] == 1:
+            return part
+        if part.dtype == torch.uint8 and part.shape[0] == 3:
+            changed: Tensor = (
+                tv.rgb_to_grayscale(part, num_output_channels=3) if factor == 0 else tv.adjust_saturation(part, factor)
+            )
+            return changed
+        scale = 255.0 if part.dtype == torch.uint8 else 1.0
+        mean, std = (scale * torch.tensor(each).view(-1, 1, 1) for each in (self.mean, self.std))
+        deviations = (part.float() - mean) / std
+        common = deviations.mean(0, keepdim=True)
+        return _as((common + factor * (deviations - common)) * std + mean, part)
+
+
+def _as(values: Tensor, like: Tensor) -> Tensor:
+    """`values` in the type of `like`: rounded and cut off for uint8."""
+    return values.round().clamp(0, 255).byte() if like.dtype == torch.uint8 else values

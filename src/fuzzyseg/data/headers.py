@@ -1,0 +1,97 @@
+"""What a file's header says, without decoding it: size, bands, numbers."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from fuzzyseg.data.items import DataError
+from fuzzyseg.data.matlab import SUFFIX as MATLAB
+from fuzzyseg.data.matlab import read_matlab_mask
+from fuzzyseg.data.opening import SIXTEEN_BIT, undecodable
+from fuzzyseg.data.rasters import ORIENTATION, open_raster
+
+_BANDS = {
+    "1": 1, "L": 1, "P": 1, "I": 1, "F": 1, "LA": 2, "PA": 1, "RGB": 3, "RGBA": 4, "CMYK": 3, "YCbCr": 3, "LAB": 3,
+    "HSV": 3, **dict.fromkeys(SIXTEEN_BIT, 1),
+}  # fmt: skip
+"""Pillow's mode -> bands once it is converted to grey or RGB, opacity included."""
+
+_DEPTH, _COLOUR_TYPE = 24, 25  # where a PNG says how many bits a band has, and which bands
+
+
+@dataclass(frozen=True)
+class Header:
+    """height, width: as looked at (orientation applied). bands: opacity included; 1 for a palette's index.
+
+    dtype: name of the number type, such as uint8, uint16, float32. mode: Pillow's mode, or `bands` for what Pillow does
+    not read. alpha: the last band is opacity. palette: the pixels are indices into colours. orientation: EXIF's number.
+    """
+
+    height: int
+    width: int
+    bands: int
+    dtype: str
+    mode: str
+    format: str
+    alpha: bool = False
+    palette: bool = False
+    orientation: int = 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+
+def read_header(path: Path) -> Header:
+    """The header of an image or mask file. Raises DataError naming the file."""
+    if path.suffix.lower() == MATLAB:
+        mask = read_matlab_mask(path)
+        return Header(mask.shape[0], mask.shape[1], 1, str(mask.dtype), "bands", "MAT")
+    raster = open_raster(path)
+    if raster is not None and raster.colour:
+        size = (raster.height, raster.width)
+        height, width = size if raster.orientation < 5 else size[::-1]
+        kind = "NPY" if raster.path.suffix.lower() == ".npy" else "TIFF"
+        dtype = raster.dtype.newbyteorder("=").name
+        return Header(
+            height, width, raster.bands, dtype, "bands", kind, alpha=raster.alpha, orientation=raster.orientation
+        )
+    return _pillow(path)
+
+
+def file_size(path: Path) -> tuple[int, int]:
+    """Height and width of a file as looked at, from its header alone. Raises DataError."""
+    return read_header(path).size
+
+
+def _pillow(path: Path) -> Header:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with path.open("rb") as file:
+                start = file.read(_COLOUR_TYPE + 1)
+                file.seek(0)
+                with Image.open(file) as image:
+                    width, height = image.size
+                    turn = int(image.getexif().get(ORIENTATION, 1))
+                    mode, kind = image.mode, str(image.format)
+                    alpha = mode in ("LA", "PA", "RGBA")
+    except Exception as error:  # damaged bytes make the decoders raise nearly anything
+        if isinstance(error, Image.DecompressionBombError):
+            raise undecodable(path, error) from None
+        raise DataError(f"{path}: the header cannot be read ({error})") from None
+    if mode not in _BANDS:
+        raise DataError(f"{path}: has pixels of mode {mode}, which is not read; save it as PNG or TIFF")
+    dtype = {"I": "int32", "F": "float32"}.get(mode, "uint16" if mode in SIXTEEN_BIT else "uint8")
+    if kind == "PNG" and start[_DEPTH] == 16:
+        dtype = "uint16"
+    if turn >= 5:
+        height, width = width, height
+    palette = mode in ("P", "PA")
+    turn = turn if 1 <= turn <= 8 else 1
+    return Header(height, width, _BANDS[mode], dtype, mode, kind, alpha=alpha, palette=palette, orientation=turn)

@@ -1,0 +1,102 @@
+"""Opening an image file with Pillow; its limit against decompression bombs. What is wrong becomes a DataError."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from fuzzyseg.data.items import DataError
+
+TIFF = (".tif", ".tiff")
+NUMPY = ".npy"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF, ".webp", NUMPY)
+"""Suffixes of the files that are read as images and as masks."""
+
+SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+"""Pillow's modes for 16 bits in one band."""
+
+
+def short(values: Sequence[object], most: int = 8) -> str:
+    """The first few of a list, for messages."""
+    text = ", ".join(str(v) for v in values[:most])
+    return text if len(values) <= most else f"{text}, ... ({len(values)} in all)"
+
+
+@contextmanager
+def pixel_limit(most: int | None) -> Iterator[None]:
+    """Within it files with up to `most` million pixels are decoded whole; None: Pillow's limit of some 89 million.
+
+    It is Pillow's own limit that is moved, which holds for the process; reading processes that are forked inherit it.
+    """
+    before = Image.MAX_IMAGE_PIXELS
+    if most is not None:
+        Image.MAX_IMAGE_PIXELS = most * 10**6
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def check_pixels(path: Path, height: int, width: int, bands: int = 1) -> None:
+    """Raises DataError for a file whose header promises more pixels, or 16 times as many numbers, than are decoded."""
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and (height * width > most or height * width * bands > 16 * most):
+        of = f" of {bands} bands" if bands > 1 else ""
+        raise DataError(
+            f"{path}: has {height} x {width} pixels{of}, more than the {most} that are decoded at once: a damaged or "
+            "hostile file can claim any size. If it is right, raise data.max_megapixels (predict: --max-megapixels), "
+            "or cut it into tiles"
+        )
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. Raises DataError for one that cannot be read or is empty."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if not data:
+        raise DataError(f"{path}: is empty (0 bytes); copy it again or delete it")
+    return data
+
+
+def open_image(path: Path) -> Image.Image:
+    """A decoded image, turned as its EXIF orientation says."""
+    data = read_bytes(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # check_pixels is stricter
+            image = Image.open(io.BytesIO(data))
+            check_pixels(path, image.height, image.width)
+            if image.format == "PNG":  # decoding skips the checksums, so a flipped bit would be another label
+                image.verify()
+                image = Image.open(io.BytesIO(data))
+            image.load()
+            turned = ImageOps.exif_transpose(image)
+    except DataError:
+        raise
+    except Exception as error:  # damaged bytes make the decoders raise nearly anything
+        raise undecodable(path, error) from None
+    turned.format = image.format
+    return turned
+
+
+def undecodable(path: Path, error: Exception) -> DataError:
+    """The error for a file that no decoder takes."""
+    if isinstance(error, Image.DecompressionBombError):
+        return DataError(
+            f"{path}: has too many pixels to be decoded at once ({error}); if the file is right, raise "
+            "data.max_megapixels (predict: --max-megapixels), or cut it into tiles"
+        )
+    if isinstance(error, Image.UnidentifiedImageError):
+        reason = "is no image, or of no kind that is read"
+    else:
+        reason = str(error) or type(error).__name__
+    return DataError(
+        f"{path}: cannot be decoded ({reason}); expected one of {', '.join(SUFFIXES)}, whole and undamaged"
+    )

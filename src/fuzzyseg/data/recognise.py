@@ -1,0 +1,144 @@
+"""Which kind of mask a data set has, told from a few of its files; and the colours that its files hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from fuzzyseg.data.classes import each
+from fuzzyseg.data.headers import Header, read_header
+from fuzzyseg.data.items import MAX_CLASSES, DataError, Item
+from fuzzyseg.data.labels import colour_counts
+from fuzzyseg.data.masks import Colour, palette_of, read_mask
+
+Kind = Literal["index", "palette", "colour"]
+
+HEADERS, SAMPLE = 200, 32
+"""How many masks are looked at: headers alone, and pixels."""
+
+RARE, NEAR, MANY = 1e-4, 24.0, 64
+"""Colours found in files are doubted where one covers less than this share of the pixels, lies this near (in RGB) to
+one that is 20 times as frequent, or where there are more than so many."""
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many items, evenly spaced."""
+    step = max(1, -(-len(items) // most))
+    return list(items[::step])
+
+
+def kind_of(items: Sequence[Item], colours: set[Colour] | None) -> tuple[Kind, str]:
+    """The kind of the items' masks and what the files are, in words. colours: those of the classes, where known.
+
+    Raises DataError where files of two kinds lie together, or where a palette can be read in two ways.
+    """
+    looked = spread([item for item in items if item.mask is not None], HEADERS)
+    heads = [(item.mask, read_header(item.mask)) for item in looked if item.mask is not None]
+    groups: dict[Kind, tuple[Path, Header]] = {}
+    for path, head in heads:
+        kind: Kind = "palette" if head.palette else "colour" if head.bands >= 3 else "index"
+        groups.setdefault(kind, (path, head))
+    if not groups:
+        return "index", ""
+    if "palette" in groups and _by_palette([path for path, head in heads if head.palette], colours):
+        groups.setdefault("colour", groups.pop("palette"))
+    if "colour" in groups and len(groups) > 1:
+        (a, _), (b, _) = groups["colour"], next(value for kind, value in groups.items() if kind != "colour")
+        raise DataError(
+            f"{a} is colour-coded and {b} holds one value a pixel; expected masks of one kind: put them into folders "
+            "of their own (--more), or convert one of the kinds"
+        )
+    kind = "palette" if "palette" in groups else next(iter(groups))
+    path, head = groups[kind]
+    bits = f"{8 * np.dtype(head.dtype).itemsize}-bit"
+    words = {
+        "index": f"index masks ({bits} {head.format})",
+        "palette": f"palette masks (their index counts; {head.format})",
+        "colour": f"colour-coded masks ({'RGBA' if head.alpha else 'RGB'} {head.format})",
+    }
+    return kind, words[kind]
+
+
+def _by_palette(paths: Sequence[Path], colours: set[Colour] | None, most: int = 8) -> bool:
+    """Whether the palette's colours, not the index, mean the class. Raises DataError where that cannot be told."""
+    used: dict[int, tuple[Colour, Path]] = {}
+    differ: tuple[int, Path, Path] | None = None
+    everything: set[Colour] = set()
+    for path in paths[:: max(1, len(paths) // most)][:most]:
+        palette = palette_of(path) or []
+        for index in np.unique(read_mask(path)).tolist():
+            colour = palette[index] if index < len(palette) else (0, 0, 0)
+            everything.add(colour)
+            before, other = used.setdefault(index, (colour, path))
+            if before != colour:
+                differ = differ or (index, other, path)
+    if differ is None:
+        return False
+    if colours is not None and everything <= colours:
+        return True
+    index, a, b = differ
+    raise DataError(
+        f"{a} and {b}: their palettes have different colours for index {index}, so either can mean the class; write "
+        "encoding: index or encoding: colour into dataset.yaml"
+    )
+
+
+def found_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
+    """How many pixels of the items' masks have each colour, and how many are transparent. Every mask is read.
+
+    Raises DataError where every pixel is transparent.
+    """
+    total: Counter[Colour | None] = Counter()
+
+    def look(item: Item) -> Counter[Colour | None]:
+        assert item.mask is not None
+        return colour_counts(item.mask)
+
+    for counts in each(items, look):
+        total += counts
+    clear = total.pop(None, 0)
+    opaque: Counter[Colour] = Counter({colour: count for colour, count in total.items() if colour is not None})
+    if not opaque:
+        raise DataError(
+            f"{items[0].mask} and {len(items) - 1} more masks: every pixel is transparent, which means void; save them "
+            "without opacity (alpha)"
+        )
+    return opaque, clear
+
+
+def doubtful(counts: Counter[Colour]) -> list[Colour]:
+    """The colours of `counts` that may be no classes: rare ones, and ones that lie near to a far more frequent one."""
+    pixels = sum(counts.values())
+    colours = sorted(counts)
+    doubted = {colour for colour in colours if counts[colour] < RARE * pixels}
+    if len(colours) <= 4096:  # of more there is no need to know
+        table, numbers = np.array(colours, dtype=float), np.array([counts[colour] for colour in colours])
+        for colour, place, number in zip(colours, table, numbers, strict=True):
+            near = np.sqrt(((table - place) ** 2).sum(1)) <= NEAR
+            if (numbers[near] >= 20 * number).any():
+                doubted.add(colour)
+    return sorted(doubted)
+
+
+def check_found(counts: Counter[Colour], masks: int, snap: bool) -> list[Colour]:
+    """The colours that are classes, sorted. Raises DataError where that cannot be told from the files.
+
+    snap: doubtful colours are none; they will be taken for the nearest.
+    """
+    doubted = doubtful(counts)
+    kept = [colour for colour in sorted(counts) if not snap or colour not in set(doubted)]
+    if (doubted and not snap) or len(kept) > (MAX_CLASSES if snap else MANY):
+        frequent = [colour for colour, _ in counts.most_common(12) if colour not in set(doubted)]
+        odd = sorted(doubted, key=lambda colour: (-counts[colour], colour))[:5]
+        which = ", ".join(f"{colour} {counts[colour]} times" for colour in odd)
+        raise DataError(
+            f"{masks} colour-coded masks hold {len(counts)} colours, of which {len(doubted)} are rare or lie next to a "
+            f"frequent one{': ' if which else ''}{which}. Say in dataset.yaml which colours are classes, such as "
+            f"colours: {{road: {list(frequent[0]) if frequent else [128, 64, 128]}, ...}}; or, if they come from lossy "
+            f"or smoothed files, --snap takes each for the nearest frequent one. Frequent are: {frequent}"
+        )
+    return kept
