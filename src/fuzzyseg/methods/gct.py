@@ -92,6 +92,10 @@ class GCT(Method):
         """The first network."""
         return self.first
 
+    def pair(self) -> tuple[nn.Module, nn.Module]:
+        """The direction in which the first network learns from the second, where the second wins."""
+        return self.first, self.second
+
     def roles(self) -> dict[str, Role]:
         """The detector has Adam and a rate of its own."""
         roles, detector = super().roles(), list(self.detector.parameters())
