@@ -25,6 +25,7 @@ VARIANTS = {
     "cutmix_seg": [{"threshold": 0.0}, {"per_pixel": True, "threshold": 0.3}, {"confidence": "drop", "colour": True}],
     "fixmatch": [{"threshold": 0.3}, {"teacher": "ema", "confidence": "drop"}],
     "mean_teacher": [{"preset": "torchsemiseg"}, {"preset": "pixelssl"}],
+    "pseudoseg": [{"attention_channels": 8}, {"attention_channels": 8, "normalise": "pixel", "threshold": 0.1}],
     "unimatch": [{"threshold": 0.3}],
     "unimatch_v2": [{"threshold": 0.3}, {"confidence": "drop", "undropped": 0.2}],
 }
@@ -35,6 +36,8 @@ READS_VALUES = {
     ),
 }
 """Method -> settings with which it needs the values of the network's output, and why."""
+NOT_ACCUMULATED = {"pseudoseg": "its calibrating layer has batch norm, whatever the network has; see test_pseudoseg.py"}
+"""Methods whose micro-batches are not one large batch, and why."""
 CASES = [
     (name, loss, options)
     for name, method in METHODS.items()
@@ -171,6 +174,8 @@ def test_no_device_is_assumed(name, loss, options):
 
 @every_case
 def test_micro_batches_of_equal_valid_pixels_equal_one_batch(name, loss, options):
+    if name in NOT_ACCUMULATED:
+        pytest.skip(NOT_ACCUMULATED[name])
     method = build(name, loss, options, norm="group")
     whole = batches(method, count=4)
     for samples in whole.values():

@@ -8,6 +8,7 @@ from fuzzyseg.methods.cps import CPS
 from fuzzyseg.methods.cutmix_seg import CutMixSeg
 from fuzzyseg.methods.fixmatch import FixMatch
 from fuzzyseg.methods.mean_teacher import MeanTeacher
+from fuzzyseg.methods.pseudoseg import PseudoSeg
 from fuzzyseg.methods.supervised import Supervised
 from fuzzyseg.methods.unimatch import UniMatch
 from fuzzyseg.methods.unimatch_v2 import UniMatchV2
@@ -19,6 +20,7 @@ METHODS: dict[str, type[Method]] = {
     "cutmix_seg": CutMixSeg,
     "fixmatch": FixMatch,
     "mean_teacher": MeanTeacher,
+    "pseudoseg": PseudoSeg,
     "unimatch": UniMatch,
     "unimatch_v2": UniMatchV2,
 }
@@ -34,6 +36,7 @@ __all__ = [
     "Method",
     "MethodConfig",
     "Progress",
+    "PseudoSeg",
     "Role",
     "Step",
     "Supervised",
