@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
-from fuzzyseg.losses import PIXEL_LOSSES, cross_entropy_map, masked_mean
+from fuzzyseg.losses import cross_entropy_map, masked_mean
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.networks.stages import check_stages
 from fuzzyseg.ops.cam import activation_maps, fused, sharpened, spread
@@ -45,9 +45,7 @@ class PseudoSegConfig(MethodConfig):
     normalise: Literal["image", "batch", "pixel"] = Field(
         "image", description="Scale of the logits: RMS of each image; of the batch (authors' code); norm (paper)."
     )
-    temperature: float | None = Field(
-        None, gt=0, description="Of sharpening; None: .5 with hard and soft labels (paper), else 1: no sharpening."
-    )
+    temperature: float = Field(0.5, gt=0, description="Of sharpening (paper); 1: none, for FPL on what was fused.")
     threshold: float = Field(0.0, ge=0, le=1, description="Least probability of a label that teaches (authors': 0).")
     cutout: float = Field(
         50 / 513, ge=0, le=0.5, description="Half the hidden square's side over the crop's (authors': 50 of 513)."
@@ -86,9 +84,6 @@ class PseudoSeg(Method):
         self.calibrate = nn.Sequential(
             nn.Conv2d(facts.classes, facts.classes, 1, bias=False), nn.BatchNorm2d(facts.classes)
         )
-        function = getattr(pixel_loss, "function", None)
-        usual = 0.5 if function in (PIXEL_LOSSES["hard"], PIXEL_LOSSES["soft"]) else 1.0
-        self.temperature = config.temperature or usual
         strong = WeakStrong(1, jitter_probability=1.0, grey_probability=0.0, blur_probability=0.0)
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(strong, "unlabelled")}
 
@@ -102,7 +97,7 @@ class PseudoSeg(Method):
             with evaluating(self):
                 z_m = self._maps(network.encode(unlabelled.image), unlabelled.valid)[0]
             teacher = sharpened(
-                fused(z_w, resize_logits(z_m, z_w.shape[-2:]), config.fusion, over=config.normalise), self.temperature
+                fused(z_w, resize_logits(z_m, z_w.shape[-2:]), config.fusion, over=config.normalise), config.temperature
             )
         unsupervised, metrics = self._strong(unlabelled, teacher, progress)
         features = network.encode(labelled.image)
