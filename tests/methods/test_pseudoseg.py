@@ -258,6 +258,7 @@ def test_networks_without_what_it_needs_are_refused():
         make(network=Silent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "encoder", "options"),
     [("FPN", "mobilenet_v2", {}), ("DPT", "tu-vit_tiny_patch16_224", {"embed_dim": 24, "num_heads": 2})],
