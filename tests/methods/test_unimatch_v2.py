@@ -193,6 +193,7 @@ def test_a_network_without_stages_is_refused():
         make(network=Plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "encoder", "size", "options"),
     [

@@ -25,6 +25,7 @@ VARIANTS = {
         {"radius": "fixed", "images": "unlabelled", "power": 2},
         {"target": "teacher", "jitter": True, "confidence": 0.25},
     ],
+    "pseudoseg": [{"attention_channels": 8}, {"attention_channels": 8, "normalise": "pixel", "threshold": 0.1}],
     "pc2seg": [{"negatives": 5}, {"negatives": 5, "debias": "fuzzy", "fuzzy_threshold": 0.3, "consistency": "l2"}],
     "fixmatch": [{"threshold": 0.3}, {"teacher": "ema", "confidence": "drop"}],
     "unimatch": [{"threshold": 0.3}],
@@ -36,6 +37,7 @@ NOT_THE_SUM_OF_ITS_PARTS = {
     "cac": "a micro-batch fills the bank for the next",
     "cct": "the perturbations are drawn for the whole micro-batch, one of them the same for all its images",
     "pc2seg": "negatives are drawn, and from the other images of the micro-batch",
+    "pseudoseg": "its calibrating layer has batch norm, whatever the network has; see test_pseudoseg.py",
     "u2pl": "a micro-batch has percentiles, prototypes and partners of its own, and fills the banks for the next",
     "vat": "the noise that the direction starts from is drawn for the whole micro-batch (see test_vat.py)",
 }

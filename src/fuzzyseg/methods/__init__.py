@@ -13,6 +13,7 @@ from fuzzyseg.methods.fixmatch import FixMatch
 from fuzzyseg.methods.gct import GCT
 from fuzzyseg.methods.mean_teacher import MeanTeacher
 from fuzzyseg.methods.pc2seg import PC2Seg
+from fuzzyseg.methods.pseudoseg import PseudoSeg
 from fuzzyseg.methods.supervised import Supervised
 from fuzzyseg.methods.u2pl import U2PL
 from fuzzyseg.methods.unimatch import UniMatch
@@ -31,6 +32,7 @@ METHODS: dict[str, type[Method]] = {
     "cac": CAC,
     "adv_semseg": AdvSemSeg,
     "vat": VAT,
+    "pseudoseg": PseudoSeg,
     "pc2seg": PC2Seg,
     "fixmatch": FixMatch,
     "unimatch": UniMatch,
@@ -55,6 +57,7 @@ __all__ = [
     "MethodConfig",
     "PC2Seg",
     "Progress",
+    "PseudoSeg",
     "Role",
     "Step",
     "Supervised",
