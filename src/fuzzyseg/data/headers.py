@@ -12,7 +12,7 @@ from fuzzyseg.data.items import DataError
 from fuzzyseg.data.matlab import SUFFIX as MATLAB
 from fuzzyseg.data.matlab import read_matlab_mask
 from fuzzyseg.data.opening import SIXTEEN_BIT, undecodable
-from fuzzyseg.data.rasters import ORIENTATION, open_raster
+from fuzzyseg.data.rasters import exif_turn, open_raster
 
 _BANDS = {
     "1": 1, "L": 1, "P": 1, "I": 1, "F": 1, "LA": 2, "PA": 1, "RGB": 3, "RGBA": 4, "CMYK": 3, "YCbCr": 3, "LAB": 3,
@@ -78,7 +78,7 @@ def _pillow(path: Path) -> Header:
                 file.seek(0)
                 with Image.open(file) as image:
                     width, height = image.size
-                    turn = int(image.getexif().get(ORIENTATION, 1))
+                    turn = exif_turn(image)
                     mode, kind = image.mode, str(image.format)
                     alpha = mode in ("LA", "PA", "RGBA")
     except Exception as error:  # damaged bytes make the decoders raise nearly anything
@@ -93,5 +93,4 @@ def _pillow(path: Path) -> Header:
     if turn >= 5:
         height, width = width, height
     palette = mode in ("P", "PA")
-    turn = turn if 1 <= turn <= 8 else 1
     return Header(height, width, _BANDS[mode], dtype, mode, kind, alpha=alpha, palette=palette, orientation=turn)
