@@ -34,7 +34,8 @@ def spread(items: Sequence[Item], most: int) -> list[Item]:
 def kind_of(items: Sequence[Item], colours: set[Colour] | None, told: bool = False) -> tuple[Kind, str]:
     """The kind of the items' masks and what the files are, in words. colours: those of the classes, where known.
 
-    told: what a palette means is said elsewhere. Raises DataError where files of two kinds lie together, or where a palette can be read in two ways.
+    told: what a palette means is said elsewhere. Raises DataError where files of two kinds lie together, or where a
+    palette can be read in two ways.
     """
     looked = spread([item for item in items if item.mask is not None], HEADERS)
     heads = [(item.mask, read_header(item.mask)) for item in looked if item.mask is not None]
