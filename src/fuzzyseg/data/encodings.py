@@ -30,15 +30,18 @@ def settle(said: Said, files: Files) -> Found:
     items = [item for item in files.splits.get("train", []) if item.mask is not None] or items
     plain = [item for item in items if item.encoding is None]
     colours = None if said.colours is None else {colour for _, colour in said.colours}
-    kind, words = kind_of(plain, colours)
-    if said.kind is not None:
-        kind = "colour" if said.kind == "colour" else "index"
+    kind, words = kind_of(plain, colours, told=said.kind is not None)
+    base = None
+    if said.kind == "colour":
+        kind = "colour"
+    elif said.kind is not None and kind == "colour":
+        kind, base = "index", GREY
     sentences = [words] if words else []
     if kind == "colour":
         meaning, more = _coloured(said, plain)
     else:
         everyone = sum(len(part) for part in files.splits.values())
-        meaning, more = _indexed(said, items, everyone=everyone)
+        meaning, more = _indexed(said, items, base, everyone=everyone)
         shown = said.class_colours
         if shown is not None:
             meaning = replace(meaning, colours=shown if len(shown) == len(meaning.classes) else None)
