@@ -88,7 +88,8 @@ def _coloured(said: Said, items: Sequence[Item]) -> Found:
         if clear:
             source += f"; {clear} transparent pixels are ignored"
     if not 2 <= len(names) <= MAX_CLASSES:
-        raise DataError(f"found {len(names)} colours; expected 2 to {MAX_CLASSES} classes: {ADVICE}")
+        where = said.source if said.colours is not None else items[0].mask
+        raise DataError(f"{where}: found {len(names)} colours; expected 2 to {MAX_CLASSES} classes: {ADVICE}")
     text = f"colour-coded, {len(table)} colours, {source}"
     encoding = Encoding(
         ignore=ignore, text=text, colours=tuple((*colour, index) for index, colour in table), snap=said.snap

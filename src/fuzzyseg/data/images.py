@@ -123,7 +123,7 @@ def _deep_png(path: Path) -> NDArray[np.uint16]:
     except Exception as error:  # damaged bytes
         raise undecodable(path, error) from None
     with Pillow.open(path) as image:
-        turn = exif_turn(image)
+        turn = exif_turn(image.getexif())
     deep = deep[..., None] if deep.ndim == 2 else deep
     return turned(deep, turn)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -230,9 +230,9 @@ def _tiff(path: Path, file: tifffile.TiffFile) -> Raster | None:
     )
 
 
-def exif_turn(image: Any) -> int:
-    """A Pillow image's orientation, 1 to 8; 1 where it says none, or one that does not exist."""
-    value = image.getexif().get(ORIENTATION, 1)
+def exif_turn(exif: Mapping[int, Any]) -> int:
+    """The orientation, 1 to 8, of what Pillow's `getexif` gave; 1 where it says none, or one that does not exist."""
+    value = exif.get(ORIENTATION, 1)
     return next((turn for turn in range(1, 9) if turn == value), 1)
 
 

@@ -7,6 +7,7 @@ import re
 import struct
 import zlib
 
+
 def _place(rng, data):
     return rng.randrange(max(1, len(data)))
 
