@@ -6,7 +6,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from fuzzyseg.data.formats import (
     default_colours,
@@ -248,3 +248,48 @@ def test_damaged_images_are_read_or_reported_by_name(tmp_path_factory, kind, cut
         assert found.shape[2] == 3
     else:
         assert "damaged.img" in complaint
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_the_header_of_a_png_says_how_it_is_turned_and_is_read_without_decoding(tmp_path, behind, monkeypatch):
+    path = tmp_path / "a.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(path, exif=exif)
+    data = path.read_bytes()
+    place = data.index(b"eXIf") - 4
+    length = 12 + int.from_bytes(data[place : place + 4], "big")
+    chunk, rest = data[place : place + length], data[:place] + data[place + length :]
+    path.write_bytes(rest[:-12] + chunk + rest[-12:] if behind else data)
+    assert read_image(path).shape[:2] == (30, 20)
+    if not behind:
+        monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", None)
+    assert file_size(path) == (30, 20)
+
+
+@pytest.mark.parametrize("value", [0, 9, 32774])
+def test_an_orientation_that_does_not_exist_is_none(tmp_path, value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    assert file_size(tmp_path / "a.jpg") == read_image(tmp_path / "a.jpg").shape[:2] == (20, 30)
+
+
+@pytest.mark.parametrize("damage", ["no strip", "strip at 0", "too few strips", "no height"])
+def test_a_tiff_that_lacks_pixels_is_refused(tmp_path, damage):
+    """The decoder would fill up with zeros, which are labels."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.ones((12, 10), np.uint8), compression="zlib", metadata=None)
+    data = bytearray(path.read_bytes())
+    start = int.from_bytes(data[4:8], "little")
+    for place in range(start + 2, start + 2 + 12 * int.from_bytes(data[start : start + 2], "little"), 12):
+        tag = int.from_bytes(data[place : place + 2], "little")
+        if (tag, damage) in ((279, "no strip"), (273, "strip at 0")):
+            data[place + 8 : place + 12] = bytes(4)
+        if (tag, damage) == (257, "too few strips"):
+            data[place + 8 : place + 12] = (24).to_bytes(4, "little")
+        if (tag, damage) == (257, "no height"):
+            data[place : place + 2] = (65000).to_bytes(2, "little")
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.tif: "):
+        read_mask(path)

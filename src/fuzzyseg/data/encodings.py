@@ -30,15 +30,18 @@ def settle(said: Said, files: Files) -> Found:
     items = [item for item in files.splits.get("train", []) if item.mask is not None] or items
     plain = [item for item in items if item.encoding is None]
     colours = None if said.colours is None else {colour for _, colour in said.colours}
-    kind, words = kind_of(plain, colours)
-    if said.kind is not None:
-        kind = "colour" if said.kind == "colour" else "index"
+    kind, words = kind_of(plain, colours, told=said.kind is not None)
+    base = None
+    if said.kind == "colour":
+        kind = "colour"
+    elif said.kind is not None and kind == "colour":
+        kind, base = "index", GREY
     sentences = [words] if words else []
     if kind == "colour":
         meaning, more = _coloured(said, plain)
     else:
         everyone = sum(len(part) for part in files.splits.values())
-        meaning, more = _indexed(said, items, everyone=everyone)
+        meaning, more = _indexed(said, items, base, everyone=everyone)
         shown = said.class_colours
         if shown is not None:
             meaning = replace(meaning, colours=shown if len(shown) == len(meaning.classes) else None)
@@ -85,7 +88,8 @@ def _coloured(said: Said, items: Sequence[Item]) -> Found:
         if clear:
             source += f"; {clear} transparent pixels are ignored"
     if not 2 <= len(names) <= MAX_CLASSES:
-        raise DataError(f"found {len(names)} colours; expected 2 to {MAX_CLASSES} classes: {ADVICE}")
+        where = said.source if said.colours is not None else items[0].mask
+        raise DataError(f"{where}: found {len(names)} colours; expected 2 to {MAX_CLASSES} classes: {ADVICE}")
     text = f"colour-coded, {len(table)} colours, {source}"
     encoding = Encoding(
         ignore=ignore, text=text, colours=tuple((*colour, index) for index, colour in table), snap=said.snap

@@ -5,20 +5,24 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
 from fuzzyseg.data.items import DataError
 from fuzzyseg.data.matlab import SUFFIX as MATLAB
 from fuzzyseg.data.matlab import read_matlab_mask
-from fuzzyseg.data.opening import SIXTEEN_BIT, undecodable
-from fuzzyseg.data.rasters import ORIENTATION, open_raster
+from fuzzyseg.data.opening import SIXTEEN_BIT, check_pixels, undecodable
+from fuzzyseg.data.rasters import exif_turn, open_raster
 
 _BANDS = {
     "1": 1, "L": 1, "P": 1, "I": 1, "F": 1, "LA": 2, "PA": 1, "RGB": 3, "RGBA": 4, "CMYK": 3, "YCbCr": 3, "LAB": 3,
     "HSV": 3, **dict.fromkeys(SIXTEEN_BIT, 1),
 }  # fmt: skip
 """Pillow's mode -> bands once it is converted to grey or RGB, opacity included."""
+
+_WORDS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+"""Chunks of a PNG in which an orientation can stand."""
 
 _DEPTH, _COLOUR_TYPE = 24, 25  # where a PNG says how many bits a band has, and which bands
 
@@ -78,9 +82,11 @@ def _pillow(path: Path) -> Header:
                 file.seek(0)
                 with Image.open(file) as image:
                     width, height = image.size
-                    turn = int(image.getexif().get(ORIENTATION, 1))
+                    turn = _turn(image, file, path)
                     mode, kind = image.mode, str(image.format)
                     alpha = mode in ("LA", "PA", "RGBA")
+    except DataError:
+        raise
     except Exception as error:  # damaged bytes make the decoders raise nearly anything
         if isinstance(error, Image.DecompressionBombError):
             raise undecodable(path, error) from None
@@ -93,5 +99,30 @@ def _pillow(path: Path) -> Header:
     if turn >= 5:
         height, width = width, height
     palette = mode in ("P", "PA")
-    turn = turn if 1 <= turn <= 8 else 1
     return Header(height, width, _BANDS[mode], dtype, mode, kind, alpha=alpha, palette=palette, orientation=turn)
+
+
+def _turn(image: Image.Image, file: BinaryIO, path: Path) -> int:
+    """EXIF's orientation. Pillow decodes a whole PNG to look for it behind the pixels, where it hardly ever is."""
+    if image.format != "PNG":
+        return exif_turn(image.getexif())
+    place = file.tell()
+    words = _behind_pixels(file)
+    file.seek(place)
+    if words:
+        check_pixels(path, image.height, image.width)
+        return exif_turn(image.getexif())
+    return exif_turn(Image.Image.getexif(image))
+
+
+def _behind_pixels(file: BinaryIO) -> bool:
+    """Whether a PNG file has chunks behind its pixels that may say how it is turned; only their heads are read."""
+    file.seek(8)
+    pixels = False
+    while len(head := file.read(8)) == 8:
+        name = head[4:]
+        pixels |= name == b"IDAT"
+        if pixels and name in _WORDS:
+            return True
+        file.seek(int.from_bytes(head[:4], "big") + 4, 1)
+    return False

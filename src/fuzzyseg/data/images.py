@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from fuzzyseg.data.items import DataError
 from fuzzyseg.data.opening import SIXTEEN_BIT, open_image, read_bytes, undecodable
-from fuzzyseg.data.rasters import ORIENTATION, Box, Raster, open_raster, turned
+from fuzzyseg.data.rasters import Box, Raster, exif_turn, open_raster, turned
 
 Pixels = NDArray[np.uint8]
 """An image (H, W, channels) of 8 bits a band."""
@@ -123,9 +123,9 @@ def _deep_png(path: Path) -> NDArray[np.uint16]:
     except Exception as error:  # damaged bytes
         raise undecodable(path, error) from None
     with Pillow.open(path) as image:
-        turn = int(image.getexif().get(ORIENTATION, 1))
+        turn = exif_turn(image.getexif())
     deep = deep[..., None] if deep.ndim == 2 else deep
-    return turned(deep, turn if 1 <= turn <= 8 else 1)
+    return turned(deep, turn)
 
 
 def _eight_bits(array: NDArray[Any], path: Path) -> Pixels:

@@ -59,8 +59,17 @@ def training_labels(item: Item, *, classes: int, ignore_index: int) -> NDArray[n
     """
     if classes > MAX_CLASSES:
         raise DataError(f"found {classes} classes; at most {MAX_CLASSES} are supported: merge some")
-    path = _mask_of(item)
-    found = decode(item, ignore_index)
+    path, encoding = _mask_of(item), item.encoding or PLAIN
+    if encoding.colours is None and not encoding.snap:
+        mask = read_mask(path)
+        if mask.ndim == 2 and mask.dtype == np.uint8:
+            table, wrong = _bytes(encoding, _ignored(encoding, ignore_index), classes)
+            if not (np.bincount(mask.ravel(), minlength=256)[wrong]).any():
+                quick: NDArray[np.uint8] = table[mask]
+                return quick
+        found = understood(mask, encoding, ignore_index, path)
+    else:
+        found = decode(item, ignore_index)
     labels = found.labels
     strange = (labels == UNKNOWN) | ((labels != VOID) & (labels >= classes))
     _refuse(found, strange, item.encoding, path, f"0 to {classes - 1} ({classes} classes) or {ignore_index}")
@@ -76,7 +85,7 @@ def decode(item: Item, ignore_index: int) -> Decoded:
 
 def understood(mask: NDArray[np.integer], encoding: Encoding, ignore_index: int, path: Path) -> Decoded:
     """What is stored, as `read_mask` gives it, understood as far as it can be. Raises DataError naming `path`."""
-    ignored = (ignore_index,) if encoding.ignore is None else encoding.ignore
+    ignored = _ignored(encoding, ignore_index)
     if encoding.colours is None:
         stored = _one_band(mask, path)
         labels = _labels(stored, encoding, ignored)
@@ -116,7 +125,7 @@ def encoded(labels: NDArray[np.integer], encoding: Encoding | None, ignore_index
     Of several values or colours of a class the first is taken. Raises DataError where a class has none.
     """
     encoding = encoding or PLAIN
-    ignored = (ignore_index,) if encoding.ignore is None else encoding.ignore
+    ignored = _ignored(encoding, ignore_index)
     count = int(labels.max()) + 1 if labels.size else 0
     table = _meaning(encoding, ignored, HIGHEST + 1)
     sources: dict[int, Any] = {}
@@ -187,6 +196,18 @@ def _meaning(encoding: Encoding, ignored: tuple[int, ...], length: int) -> NDArr
     result[void] = VOID
     result.setflags(write=False)
     return result
+
+
+@lru_cache(maxsize=64)
+def _bytes(encoding: Encoding, ignored: tuple[int, ...], classes: int) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+    """(256,) the label of each byte, and the bytes that mean nothing: the quick way for the masks that most have."""
+    labels = _meaning(encoding, ignored, 256)
+    wrong = (labels == UNKNOWN) | ((labels != VOID) & (labels >= classes))
+    return np.where(wrong, VOID, labels).astype(np.uint8), np.flatnonzero(wrong)
+
+
+def _ignored(encoding: Encoding, ignore_index: int) -> tuple[int, ...]:
+    return (ignore_index,) if encoding.ignore is None else encoding.ignore
 
 
 def _packed(colours: NDArray[np.integer]) -> NDArray[np.int32]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fuzzyseg.data.items import DataError
 
 SUFFIX = ".mat"
-LARGEST = 2**28
+LARGEST = 2**25
 """Bytes that a compressed variable may unpack to; SBD's largest have some hundred thousand."""
 
 HEADER = 128

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ ORIENTATION = 0x0112  # EXIF and TIFF tag; 5 to 8 swap height and width
 
 BAND_AXES = "SCIQ"
 """tifffile's letters for axes that are bands: samples, channels, and pages without a meaning of their own."""
+
+HEADER = 8
+"""Bytes at the start of every TIFF file that are no pixels."""
 
 Array = NDArray[Any]
 Box = tuple[int, int, int, int]
@@ -128,12 +132,23 @@ def _touched(page: Any, bands: int, box: Box) -> Iterator[tuple[int, tuple[int |
 
 
 def _check_whole(file: tifffile.TiffFile) -> None:
-    """Raises DataError for a file that ends before its pixels do: the decoder would fill up with zeros."""
-    size = file.filehandle.size
+    """Raises DataError for a file that lacks some of its pixels: the decoder would fill up with zeros.
+
+    A tile without bytes was never written, which is allowed; a strip without bytes was lost.
+    """
+    size, path = file.filehandle.size, file.filehandle.path
     for page in file.series[0].pages:
-        ends = [o + c for o, c in zip(page.dataoffsets, page.databytecounts, strict=True)] if page else []
-        if ends and max(ends) > size:
-            raise DataError(f"{file.filehandle.path}: is cut short ({size} bytes, {max(ends)} expected); copy it again")
+        if not page:
+            continue
+        parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+        end = max((offset + count for offset, count in parts), default=0)
+        if end > size:
+            raise DataError(f"{path}: is cut short ({size} bytes, {end} expected); copy it again")
+        first = page.keyframe
+        assert first is not None
+        tiled, needed = first.is_tiled, math.prod(first.chunked)
+        if len(parts) != needed or any(offset < HEADER if count else not tiled for offset, count in parts):
+            raise DataError(f"{path}: a part of its pixels is lost; copy it again")
 
 
 def _mapped(path: Path) -> Array:
@@ -195,6 +210,8 @@ def _tiff(path: Path, file: tifffile.TiffFile) -> Raster | None:
     plain = photometric in ("MINISBLACK", "RGB") or (photometric == "YCBCR" and page.compression == 7)
     tag = page.tags.get(ORIENTATION)
     turn = int(tag.value) if tag is not None and str(tag.value).isdigit() else 1
+    if not page.imagelength or not page.imagewidth:
+        raise DataError(f"{path}: says no height or width; it is damaged: copy it again")
     if page.dtype is None:
         raise DataError(f"{path}: found {page.bitspersample} bits a pixel; expected 8, 16 or 32")
     _ = page.decode, page.jpegtables  # both are made while the file is open, and used by `window` when it is not
@@ -211,6 +228,12 @@ def _tiff(path: Path, file: tifffile.TiffFile) -> Raster | None:
         pages=len(series.pages),
         _page=page,
     )
+
+
+def exif_turn(exif: Mapping[int, Any]) -> int:
+    """The orientation, 1 to 8, of what Pillow's `getexif` gave; 1 where it says none, or one that does not exist."""
+    value = exif.get(ORIENTATION, 1)
+    return next((turn for turn in range(1, 9) if turn == value), 1)
 
 
 def turned(array: Array, orientation: int) -> Array:

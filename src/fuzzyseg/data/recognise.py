@@ -31,10 +31,11 @@ def spread(items: Sequence[Item], most: int) -> list[Item]:
     return list(items[::step])
 
 
-def kind_of(items: Sequence[Item], colours: set[Colour] | None) -> tuple[Kind, str]:
+def kind_of(items: Sequence[Item], colours: set[Colour] | None, told: bool = False) -> tuple[Kind, str]:
     """The kind of the items' masks and what the files are, in words. colours: those of the classes, where known.
 
-    Raises DataError where files of two kinds lie together, or where a palette can be read in two ways.
+    told: what a palette means is said elsewhere. Raises DataError where files of two kinds lie together, or where a
+    palette can be read in two ways.
     """
     looked = spread([item for item in items if item.mask is not None], HEADERS)
     heads = [(item.mask, read_header(item.mask)) for item in looked if item.mask is not None]
@@ -44,7 +45,7 @@ def kind_of(items: Sequence[Item], colours: set[Colour] | None) -> tuple[Kind, s
         groups.setdefault(kind, (path, head))
     if not groups:
         return "index", ""
-    if "palette" in groups and _by_palette([path for path, head in heads if head.palette], colours):
+    if "palette" in groups and not told and _by_palette([path for path, head in heads if head.palette], colours):
         groups.setdefault("colour", groups.pop("palette"))
     if "colour" in groups and len(groups) > 1:
         (a, _), (b, _) = groups["colour"], next(value for kind, value in groups.items() if kind != "colour")
