@@ -17,9 +17,7 @@ pytestmark = pytest.mark.slow
 EXEMPT = {
     "cct": "the perturbations of the features",
     "cutmix_seg": "the share of sure pixels that scales the term",
-    "cct": "the perturbations, which are drawn",
     "pseudoseg": "the statistics of the calibrating layer's batch norm",
-    "vat": "the noise that the direction starts from",
     "pc2seg": "the draws of negatives, and the images that they come from",
     "u2pl": "percentiles of the entropy, partners of a mix, draws of anchors and keys",
     "vat": "the noise that the direction starts from",
