@@ -59,8 +59,10 @@ def backward_kernel(
 def first_reached(n, inverse, ALIGNED: tl.constexpr):
     """A new point at or before the first that old point n has a part in: one or two before it, whatever is rounded."""
     if ALIGNED:
-        return tl.maximum(((n - 1).to(tl.float32) * inverse).to(tl.int32) - 1, 0)
-    return tl.maximum(((n - 0.5) * inverse - 0.5).to(tl.int32) - 1, 0)
+        first = (n - 1).to(tl.float32) * inverse
+    else:
+        first = (n - 0.5) * inverse - 0.5
+    return tl.maximum(first.to(tl.int32) - 1, 0)
 
 
 @triton.jit

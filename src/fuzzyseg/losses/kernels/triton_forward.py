@@ -27,9 +27,11 @@ def is_positive(
 ):
     """Whether class c comes before rank K + 1, (v, i); of the hard loss, whether it is the label."""
     if HARD:
-        return label == c
-    t = read(p00, p01, p10, p11, py, px, c * step, inside, RAISED)
-    return (t > v) | ((t == v) & (c < i))
+        found = label == c
+    else:
+        t = read(p00, p01, p10, p11, py, px, c * step, inside, RAISED)
+        found = (t > v) | ((t == v) & (c < i))
+    return found
 
 
 @triton.jit

@@ -26,20 +26,28 @@ def places(
     base = ptr + image * per_image
     if RAISED:
         pixel = first.to(tl.int32) + lane
-        return corners(base, pixel, width, height_old, width_old, ratio_y, ratio_x, sy, sx, ALIGNED)
-    p = base + first * sx + lane * sx
-    nothing = lane.to(tl.float32)
-    return p, p, p, p, nothing, nothing
+        p00, p01, p10, p11, py, px = corners(
+            base, pixel, width, height_old, width_old, ratio_y, ratio_x, sy, sx, ALIGNED
+        )
+    else:
+        p00 = base + first * sx + lane * sx
+        p01, p10, p11 = p00, p00, p00
+        py = lane.to(tl.float32)
+        px = py
+    return p00, p01, p10, p11, py, px
 
 
 @triton.jit
 def limit(threshold, threshold_ptr, at, inside, THRESHOLD: tl.constexpr):
     """T of each pixel: a number, a number that lies on the device, or a map."""
+    found = tl.zeros(inside.shape, tl.float32)
     if THRESHOLD == "number":
-        return threshold
-    if THRESHOLD == "scalar":
-        return tl.load(threshold_ptr).to(tl.float32)
-    return tl.load(threshold_ptr + at, mask=inside, other=0.5).to(tl.float32)
+        found += threshold
+    elif THRESHOLD == "scalar":
+        found += tl.load(threshold_ptr).to(tl.float32)
+    else:
+        found += tl.load(threshold_ptr + at, mask=inside, other=0).to(tl.float32)
+    return found
 
 
 @triton.jit

@@ -122,8 +122,10 @@ def sum_of_exponentials(
 def stays_within(total, threshold, OFFICIAL: tl.constexpr):
     """Whether a running sum has not passed T. Rounded sums may exceed T = 1."""
     if OFFICIAL:
-        return total < threshold
-    return (total <= threshold) | (threshold >= 1.0)
+        found = total < threshold
+    else:
+        found = (total <= threshold) | (threshold >= 1.0)
+    return found
 
 
 @triton.jit
@@ -188,9 +190,12 @@ def goes_on(
 ):
     """Whether the class of probability p, after the first k, is positive too."""
     if RULE == "fixed":
-        return (k < CAP) & (k < FIXED)
-    bound = total if RULE == "n" else total + p
-    return (k < CAP) & stays_within(bound, threshold, OFFICIAL)
+        found = (k < CAP) & (k < FIXED)
+    elif RULE == "n":
+        found = (k < CAP) & stays_within(total, threshold, OFFICIAL)
+    else:
+        found = (k < CAP) & stays_within(total + p, threshold, OFFICIAL)
+    return found
 
 
 @triton.jit
@@ -199,11 +204,13 @@ def weight_of(inside, q, k, a, WEIGHT: tl.constexpr, OFFICIAL: tl.constexpr):
     m = (inside + q) / (k + 1.0) if OFFICIAL else inside / k
     gap = tl.where(m < q, 0.0, m - q)  # keeps a NaN
     if WEIGHT == "concave":
-        return log1p(a * gap) / log1p(a * m)
-    if WEIGHT == "linear":
-        return gap / m
-    if WEIGHT == "convex":
-        return gap / (m + 4.0 * q)
-    if WEIGHT == "convex1":
-        return gap / (m + q)
-    return 1.0 + (m - m)
+        found = log1p(a * gap) / log1p(a * m)
+    elif WEIGHT == "linear":
+        found = gap / m
+    elif WEIGHT == "convex":
+        found = gap / (m + 4.0 * q)
+    elif WEIGHT == "convex1":
+        found = gap / (m + q)
+    else:
+        found = 1.0 + (m - m)
+    return found
