@@ -110,19 +110,22 @@ def test_every_weight_and_balance(monkeypatch, weight: str, rule: str) -> None:
     t = teachers(7)[:, :, [0, 1, 2, 3, 5]]
     valid = sure(t, 0.8)
     t = torch.where(valid.unsqueeze(1), t, t[:, :, :1, :1])
-    compare(monkeypatch, logits(*t.shape, seed=2), t, valid=valid, weight=weight, rule=rule, threshold=0.8, balance=True)
+    compare(
+        monkeypatch, logits(*t.shape, seed=2), t, valid=valid, weight=weight, rule=rule, threshold=0.8, balance=True
+    )
 
 
-@pytest.mark.parametrize("rule", ["n-1", "continuous"])
-@pytest.mark.parametrize("classes", [40, 150])
-def test_many_classes_have_several_words_of_bits(monkeypatch, classes: int, rule: str) -> None:
-    t = teachers(classes, width=16)
-    valid = sure(t, 0.6)
+@pytest.mark.parametrize(
+    ("classes", "rule", "threshold"), [(40, "n-1", 0.6), (40, "continuous", 0.8), (150, "n", 0.97)]
+)
+def test_many_classes_have_several_words_of_bits(monkeypatch, classes: int, rule: str, threshold: float) -> None:
+    t = teachers(classes, width=16)[:, :, [2, 5]]
+    valid = sure(t, threshold)
     t = torch.where(valid.unsqueeze(1), t, t[:, :, :1, :1])
-    k = assign_fuzzy_positives(t, threshold=0.6).sum(1)
+    k = assign_fuzzy_positives(t, threshold=threshold).sum(1)
     assert k.min() == 1
     assert k.max() > classes // 2
-    compare(monkeypatch, logits(*t.shape, seed=2), t, valid=valid, rule=rule, threshold=0.6)
+    compare(monkeypatch, logits(*t.shape, seed=2), t, valid=valid, rule=rule, threshold=threshold)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -140,10 +143,10 @@ def test_half_precision_is_exact_but_for_the_rounding_of_the_gradient(monkeypatc
         wanted = oracle(monkeypatch, fuzzy_positive_loss, exact, t.double(), **options)
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0, check_dtype=False)
-        grads = [torch.autograd.grad(x * 100, side)[0] for x, side in ((found, leaf), (wanted, exact))]
+        grads = [torch.autograd.grad(x, side)[0] for x, side in ((found, leaf), (wanted, exact))]
         assert grads[0].dtype == dtype
-        eps = torch.finfo(dtype).eps
-        torch.testing.assert_close(grads[0].double(), grads[1], rtol=eps, atol=1e-5)
+        eps = torch.finfo(dtype).eps  # a GPU rounds to the nearest, half as far; the interpreter cuts off
+        torch.testing.assert_close(grads[0].double(), grads[1], rtol=eps, atol=1e-7)
 
 
 def layouts(values: Tensor) -> dict[str, Tensor]:
@@ -159,10 +162,10 @@ def layouts(values: Tensor) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("size", [None, (6, 10)])
+@pytest.mark.parametrize("size", [None, (3, 6)])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_any_order_in_memory(monkeypatch, size, reduction: str) -> None:
-    z, t = logits(2, 5, 4, 6, seed=6), logits(2, 5, 4, 6, seed=7)
+    z, t = logits(2, 3, 2, 4, seed=6), logits(2, 3, 2, 4, seed=7)
     options = {"reduction": reduction, "size": size}
     exact = z.double().requires_grad_()
     wanted = oracle(monkeypatch, fuzzy_positive_loss, exact, t.double(), **options)
@@ -231,12 +234,12 @@ def test_the_hard_loss(monkeypatch, balance: bool) -> None:
 
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize(
-    ("small", "size"), [((3, 5), (9, 17)), ((4, 4), (4, 7)), ((9, 8), (3, 5)), ((1, 1), (3, 4)), ((1, 6), (5, 1))]
+    ("small", "size"), [((3, 5), (9, 17)), ((3, 4), (3, 7)), ((5, 8), (3, 5)), ((1, 1), (3, 4)), ((1, 6), (5, 1))]
 )
 def test_raised_logits(monkeypatch, small: tuple[int, int], size: tuple[int, int], aligned: bool) -> None:
-    z, t = logits(2, 4, *small, seed=13).requires_grad_(), logits(2, 4, *small, seed=14)
+    z, t = logits(1, 3, *small, seed=13).requires_grad_(), logits(1, 3, *small, seed=14)
     exact = z.detach().double().requires_grad_()
-    upstream = torch.rand(2, *size, generator=torch.Generator().manual_seed(5)).to(DEVICE)
+    upstream = torch.rand(1, *size, generator=torch.Generator().manual_seed(5)).to(DEVICE)
     for rule, reduction, valid in (("n-1", "none", None), ("continuous", "none", None), ("n-1", "mean", upstream)):
         options = {"rule": rule, "reduction": reduction, "size": size, "align_corners": aligned, "valid": valid}
         found = fuzzy_positive_loss(z, t, **options)
@@ -249,8 +252,8 @@ def test_raised_logits(monkeypatch, small: tuple[int, int], size: tuple[int, int
 
 
 def test_more_low_resolution_logits_than_one_program_takes(monkeypatch) -> None:
-    """A row of 70, of which a program takes some thirty, and 33 of them far apart in one."""
-    for small, size, classes in (((2, 70), (3, 250), 2), ((2, 3), (2, 300), 33)):
+    """A row of 70, of which a program takes some thirty; three, which it takes from 512 columns; and 33 classes."""
+    for small, size, classes in (((1, 70), (1, 250), 2), ((2, 3), (3, 500), 2), ((1, 2), (1, 4), 33)):
         z, t = logits(1, classes, *small, seed=15).requires_grad_(), logits(1, classes, *small, seed=16)
         exact = z.detach().double().requires_grad_()
         found = fuzzy_positive_loss(z, t, size=size, reduction="none")
@@ -352,7 +355,7 @@ def test_a_nan_reaches_the_mean_also_where_nothing_is_valid(rule) -> None:
 
 def test_sums_over_programs_are_exact() -> None:
     """Two thousand rows of a table: in fp32 one by one they would be off in the sixth digit."""
-    from fuzzyseg.losses.kernels.triton_kernel import finish_kernel
+    from fuzzyseg.losses.kernels.device.forward import finish_kernel
 
     table = torch.rand(2500, 5, generator=torch.Generator().manual_seed(6)).to(DEVICE)
     counts = torch.randint(257, (2500, 2, 32), generator=torch.Generator().manual_seed(7), dtype=torch.int16).to(DEVICE)
@@ -388,12 +391,13 @@ def test_a_graph_may_be_kept_and_gone_through_again(reduction: str, size) -> Non
 def test_the_gradient_of_the_mean_is_multiplied_where_it_stands_only_if_need_be(monkeypatch) -> None:
     from fuzzyseg.losses.kernels import triton
 
+    monkeypatch.setattr(triton, "ELEMENTS", 64)
     factors: list[Tensor] = []
     multiply = triton.multiply
     monkeypatch.setattr(triton, "multiply", lambda grad, factor: factors.append(factor) or multiply(grad, factor))
     grads = []
     for factor in (1.0, -2.5):
-        z, t = logits(1, 4, 70, 70, seed=35).requires_grad_(), logits(1, 4, 70, 70, seed=36)
+        z, t = logits(1, 4, 6, 6, seed=35).requires_grad_(), logits(1, 4, 6, 6, seed=36)
         grads += torch.autograd.grad(fuzzy_positive_loss(z, t) * factor, z)
     assert [float(factor) for factor in factors] == [1.0, -2.5]
     torch.testing.assert_close(grads[1], -2.5 * grads[0])
@@ -412,9 +416,9 @@ def test_the_teacher_is_not_kept_alive(reduction: str, size) -> None:
 
 
 def request(**changes) -> Request:
-    """A call of the map form with 21 classes."""
-    z = logits(2, 21, 4, 5).to(memory_format=torch.channels_last)
-    options = Options("fuzzy", "concave", 50.0, 20, "n-1", "paper")
+    """A call of the map form with 4 classes."""
+    z = logits(2, 4, 4, 5).to(memory_format=torch.channels_last)
+    options = Options("fuzzy", "concave", 50.0, 3, "n-1", "paper")
     asked = Request(
         z, z, None, None, None, torch.tensor(0.9), (4, 5), True, options,
         mean=False, gradient=True, statistics=False, maps=False, cross_entropy=False,
@@ -426,7 +430,7 @@ def test_what_is_kept_between_the_passes_is_small_and_has_room() -> None:
     """16 bytes and a bit for each class, or 8 for raised logits; of the mean nothing but the gradient."""
     from fuzzyseg.losses.kernels import triton
 
-    continuous = Options("fuzzy", "concave", 50.0, 20, "continuous", "paper")
+    continuous = Options("fuzzy", "concave", 50.0, 3, "continuous", "paper")
     words = {}
     for name, changes in {
         "map": {},
@@ -442,9 +446,10 @@ def test_what_is_kept_between_the_passes_is_small_and_has_room() -> None:
             assert (a.shape, a.stride(), a.dtype) == (b.shape, b.stride(), b.dtype)
         words[name] = found.state.numel() / found.loss.numel()
         assert (found.grad.numel() > 0) == (name == "mean")
-    assert words == {"map": 5, "raised": 3, "raised mean": 90 * 2, "continuous": 7, "mean": 0, "no gradient": 0}
+    assert words == {"map": 5, "raised": 3, "raised mean": 3 * 60, "continuous": 7, "mean": 0, "no gradient": 0}
 
 
+@pytest.mark.slow
 def test_a_whole_step_compiles_without_a_break() -> None:
     network = nn.Conv2d(3, 4, 3, padding=1, stride=2).to(DEVICE)
     fuzzy, hard = PixelLossModule(PIXEL_LOSSES["fuzzy"], {}), PixelLossModule(PIXEL_LOSSES["hard"], {})
@@ -491,5 +496,5 @@ def test_the_answer_is_what_the_request_says() -> None:
     assert found.k_counts.sum() == 40
     assert found.label_counts.sum() == 40
     torch.testing.assert_close(found.sums[1], found.loss.double().sum(), rtol=1e-6, atol=0)
-    expected = F.cross_entropy(*(lambda z: (z, z.argmax(1)))(logits(2, 21, 4, 5)), reduction="sum")
+    expected = F.cross_entropy(*(lambda z: (z, z.argmax(1)))(logits(2, 4, 4, 5)), reduction="sum")
     torch.testing.assert_close(found.sums[4], expected.double(), rtol=1e-6, atol=0)

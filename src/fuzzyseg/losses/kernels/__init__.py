@@ -5,7 +5,7 @@
 | `reference` | everywhere; alone where none of the others is for the device | `fuzzyseg.losses.fuzzy`, `.pixel` |
 | `chunked` | CPU; CUDA without triton | `chunked.py` |
 | `compiled` | CPU, only if asked for: the core of `chunked`, compiled | `compiled.py` |
-| `triton` | CUDA, where triton is installed; CPU in triton's interpreter (TRITON_INTERPRET=1), if asked for | `triton.py` |
+| `triton` | CUDA, where triton is installed; CPU in its interpreter (TRITON_INTERPRET=1), if asked for | `triton.py` |
 
 The environment variable FUZZYSEG_KERNEL names one to be used wherever it can be. All give the same within rounding;
 `reference`, which is written to be read, is what the others are tested against.

@@ -11,16 +11,17 @@ TRITON_INTERPRET=1 runs the kernels on the CPU, slowly.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
+from fuzzyseg.losses.kernels.device.backward import backward_kernel, lower_kernel, scale_kernel
+from fuzzyseg.losses.kernels.device.forward import finish_kernel, forward_kernel
 from fuzzyseg.losses.kernels.planes import flat, gradient_like
 from fuzzyseg.losses.kernels.request import Answer, Request
-from fuzzyseg.losses.kernels.triton_backward import backward_kernel, lower_kernel, scale_kernel
-from fuzzyseg.losses.kernels.triton_kernel import finish_kernel, forward_kernel
 
 NARROW, WIDE, WARPS = 256, 128, 4
 """Pixels of a program up to 32 classes and above, and its warps: a block's rows should stay in the nearest cache."""
@@ -82,7 +83,7 @@ def run(request: Request) -> Answer:
     o, o_numbers = (t, t_numbers) if other is None else _side(other, request, raised=raised_teacher)
     g = flat(answer.grad) if in_grad else None
     options = request.options
-    with torch.cuda.device_of(unused):
+    with _device_of(unused):
         forward_kernel[(blocks, images)](
             z, t, o, unused if request.mask is None else request.mask.contiguous().view(torch.uint8),
             unused if valid is None else valid, threshold.contiguous(), total, answer.loss,
@@ -120,7 +121,7 @@ def backward(request: Request, state: Tensor, upstream: Tensor) -> Tensor:
     else:  # one number, expanded
         upstream = upstream.as_strided((), ())
     classes, continuous = student.shape[1], _continuous(request)
-    with torch.cuda.device_of(student):
+    with _device_of(student):
         if request.raised:
             _lower(request, state, upstream, weights, grad)
             return grad
@@ -134,7 +135,7 @@ def backward(request: Request, state: Tensor, upstream: Tensor) -> Tensor:
 
 def multiply(grad: Tensor, factor: Tensor) -> Tensor:
     """`grad`, as `run` gave it, times a 0-dim factor, in place; read and written only where the factor is not 1."""
-    with torch.cuda.device_of(grad):
+    with _device_of(grad):
         scale_kernel[(triton.cdiv(grad.numel(), ELEMENTS),)](
             grad, factor, grad.numel(), BLOCK=ELEMENTS, num_warps=2 * WARPS
         )
@@ -155,6 +156,11 @@ def _lower(request: Request, state: Tensor, scalar: Tensor, weights: Tensor | No
         C=classes, COLUMNS=columns, CELLS=triton.next_power_of_2(used), USED=used, ALIGNED=request.align_corners,
         CONTINUOUS=_continuous(request), MAP=weights is not None, num_warps=WARPS,
     )  # fmt: skip
+
+
+def _device_of(tensor: Tensor) -> AbstractContextManager[object]:
+    """Triton launches on the current device."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
 def _side(logits: Tensor, request: Request, *, raised: bool) -> tuple[Tensor, Numbers]:
@@ -184,7 +190,8 @@ def _extent(request: Request) -> tuple[int, int]:
 
 def _block(request: Request) -> int:
     pixels = NARROW if request.student.shape[1] <= 32 else WIDE
-    return min(pixels, max(triton.next_power_of_2(_extent(request)[1]), 32))
+    fewest: int = triton.next_power_of_2(max(_extent(request)[1], 32))
+    return min(pixels, fewest)
 
 
 def _valid(request: Request) -> Tensor | None:

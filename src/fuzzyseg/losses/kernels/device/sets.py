@@ -108,9 +108,7 @@ def next_above(v, i, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, 
 
 
 @triton.jit
-def sum_of_exponentials(
-    top, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, RAISED: tl.constexpr
-):
+def sum_of_exponentials(top, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, RAISED: tl.constexpr):
     """The sum of exp(t - top). A NaN in any class gives NaN."""
     total = tl.zeros(top.shape, tl.float32)
     for c in range(C):
@@ -185,9 +183,7 @@ def ranked(
 
 
 @triton.jit
-def goes_on(
-    k, total, p, threshold, CAP: tl.constexpr, RULE: tl.constexpr, FIXED: tl.constexpr, OFFICIAL: tl.constexpr
-):
+def goes_on(k, total, p, threshold, CAP: tl.constexpr, RULE: tl.constexpr, FIXED: tl.constexpr, OFFICIAL: tl.constexpr):
     """Whether the class of probability p, after the first k, is positive too."""
     if RULE == "fixed":
         found = (k < CAP) & (k < FIXED)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from fuzzyseg.losses.kernels.triton_sets import between, blend
+from fuzzyseg.losses.kernels.device.sets import between, blend
 
 
 @triton.jit

@@ -1,11 +1,11 @@
-"""On the device: the forward kernel, which puts the steps together, and the one that adds up what its programs found."""
+"""On the device: the forward kernel, which puts the steps together, and one that adds up what its programs found."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from fuzzyseg.losses.kernels.triton_forward import (
+from fuzzyseg.losses.kernels.device.pixels import (
     count,
     loss_of,
     student_side,
@@ -14,7 +14,7 @@ from fuzzyseg.losses.kernels.triton_forward import (
     write_gradient,
     write_state,
 )
-from fuzzyseg.losses.kernels.triton_sets import corners
+from fuzzyseg.losses.kernels.device.sets import corners
 
 
 @triton.jit
@@ -35,6 +35,59 @@ def places(
         py = lane.to(tl.float32)
         px = py
     return p00, p01, p10, p11, py, px
+
+
+@triton.jit
+def teacher_places(
+    t_ptr, o_ptr, mask_ptr, image, first, lane, at, inside, width,
+    t_image, t_class, t_y, t_x, t_height, t_width, t_ratio_y, t_ratio_x,
+    o_image, o_class, o_y, o_x, o_height, o_width, o_ratio_y, o_ratio_x,
+    ALIGNED: tl.constexpr, RAISED: tl.constexpr, MIXED: tl.constexpr,
+):  # fmt: skip
+    """`places` of the teacher, and how far one class is from the next; of two images that of the other where masked."""
+    t00, t01, t10, t11, ty, tx = places(
+        t_ptr, image, first, lane, width, t_image, t_height, t_width, t_ratio_y, t_ratio_x, t_y, t_x, ALIGNED, RAISED
+    )
+    step = tl.cast(t_class, tl.int64)
+    if MIXED:
+        o00, o01, o10, o11, oy, ox = places(
+            o_ptr, image, first, lane, width, o_image, o_height, o_width, o_ratio_y, o_ratio_x, o_y, o_x,
+            ALIGNED, RAISED,
+        )  # fmt: skip
+        other = tl.load(mask_ptr + at, mask=inside, other=0) != 0
+        t00, t01, t10 = tl.where(other, o00, t00), tl.where(other, o01, t01), tl.where(other, o10, t10)
+        t11, ty, tx = tl.where(other, o11, t11), tl.where(other, oy, ty), tl.where(other, ox, tx)
+        step = tl.where(other, tl.cast(o_class, tl.int64), step)
+    return t00, t01, t10, t11, ty, tx, step
+
+
+@triton.jit
+def write_found(
+    loss_ptr, weight_ptr, confidence_ptr, label_ptr, k_ptr, sums_ptr, counts_ptr, at, inside, amount,
+    loss, weight, confidence, label, k, entropy,
+    C: tl.constexpr, BINS: tl.constexpr, HARD: tl.constexpr, WEIGHTED: tl.constexpr, LOSS: tl.constexpr,
+    MAPS: tl.constexpr, COUNTS: tl.constexpr,
+):  # fmt: skip
+    """Maps, and in this program's row of two tables its sums (`finish_kernel`) and its counts of labels and of K."""
+    if LOSS:
+        tl.store(loss_ptr + at, loss, mask=inside)
+    if MAPS:
+        tl.store(weight_ptr + at, weight, mask=inside)
+        tl.store(confidence_ptr + at, confidence, mask=inside)
+        tl.store(label_ptr + at, label, mask=inside)
+        tl.store(k_ptr + at, k, mask=inside)
+    row = tl.program_id(1).to(tl.int64) * tl.num_programs(0) + tl.program_id(0)
+    place = sums_ptr + row * 5
+    tl.store(place, tl.sum(amount, 0))
+    tl.store(place + 1, total_of(loss, amount, inside))
+    tl.store(place + 2, total_of(weight, amount, inside))
+    tl.store(place + 3, total_of(confidence, amount, inside))
+    tl.store(place + 4, total_of(entropy, amount, inside))
+    if COUNTS:
+        place = counts_ptr + row * (2 * BINS)
+        count(place, label, amount, C, BINS, WEIGHTED)
+        if not HARD:
+            count(place + BINS, k - 1, amount, C, BINS, WEIGHTED)
 
 
 @triton.jit
@@ -72,22 +125,15 @@ def forward_kernel(
     first = tl.program_id(0).to(tl.int64) * BLOCK
     inside = lane < pixels - first
     at = image * pixels + first + lane  # in the maps
-    z_step, t_step = tl.cast(z_class, tl.int64), tl.cast(t_class, tl.int64)
+    z_step, g_step = tl.cast(z_class, tl.int64), tl.cast(g_class, tl.int64)
     z00, z01, z10, z11, zy, zx = places(
         z_ptr, image, first, lane, width, z_image, z_height, z_width, z_ratio_y, z_ratio_x, z_y, z_x, ALIGNED, RAISED_Z
     )
-    t00, t01, t10, t11, ty, tx = places(
-        t_ptr, image, first, lane, width, t_image, t_height, t_width, t_ratio_y, t_ratio_x, t_y, t_x, ALIGNED, RAISED_T
-    )
-    if MIXED:
-        o00, o01, o10, o11, oy, ox = places(
-            o_ptr, image, first, lane, width, o_image, o_height, o_width, o_ratio_y, o_ratio_x, o_y, o_x,
-            ALIGNED, RAISED_T,
-        )  # fmt: skip
-        other = tl.load(mask_ptr + at, mask=inside, other=0) != 0
-        t00, t01, t10 = tl.where(other, o00, t00), tl.where(other, o01, t01), tl.where(other, o10, t10)
-        t11, ty, tx = tl.where(other, o11, t11), tl.where(other, oy, ty), tl.where(other, ox, tx)
-        t_step = tl.where(other, tl.cast(o_class, tl.int64), t_step)
+    t00, t01, t10, t11, ty, tx, t_step = teacher_places(
+        t_ptr, o_ptr, mask_ptr, image, first, lane, at, inside, width,
+        t_image, t_class, t_y, t_x, t_height, t_width, t_ratio_y, t_ratio_x,
+        o_image, o_class, o_y, o_x, o_height, o_width, o_ratio_y, o_ratio_x, ALIGNED, RAISED_T, MIXED,
+    )  # fmt: skip
     k, fraction, v, i, label, p1, weight = teacher_side(
         t00, t01, t10, t11, ty, tx, t_step, inside, limit(threshold, threshold_ptr, at, inside, THRESHOLD), a,
         C, BLOCK, RAISED_T, HARD, WEIGHT, CAP, RULE, FIXED, OFFICIAL,
@@ -101,27 +147,16 @@ def forward_kernel(
     amount = inside.to(tl.float32)
     if VALID != "all":
         amount = tl.load(valid_ptr + at, mask=inside, other=0).to(tl.float32)
-    if LOSS:
-        tl.store(loss_ptr + at, loss, mask=inside)
-    if MAPS:
-        tl.store(weight_ptr + at, weight, mask=inside)
-        tl.store(confidence_ptr + at, p1, mask=inside)
-        tl.store(label_ptr + at, label, mask=inside)
-        tl.store(k_ptr + at, k + (fraction > 0).to(tl.int32), mask=inside)
-    row = image * tl.num_programs(0) + tl.program_id(0)
-    write_sums(sums_ptr + row * 5, amount, loss, weight, p1, entropy, inside)
-    if COUNTS:
-        count(counts_ptr + row * (2 * BINS), label, amount, C, BINS, VALID == "weights")
-        if not HARD:
-            count(
-                counts_ptr + row * (2 * BINS) + BINS, k - 1 + (fraction > 0).to(tl.int32), amount, C, BINS,
-                VALID == "weights",
-            )  # fmt: skip
+    write_found(
+        loss_ptr, weight_ptr, confidence_ptr, label_ptr, k_ptr, sums_ptr, counts_ptr, at, inside, amount,
+        loss, weight, p1, label, k + (fraction > 0).to(tl.int32), entropy,
+        C, BINS, HARD, VALID == "weights", LOSS, MAPS, COUNTS,
+    )  # fmt: skip
     if GRADIENT:
         factor = weight * (amount * share if VALID == "all" else amount / mean_over(total_ptr))
         write_gradient(
             grad_ptr + image * g_image + (first + lane) * g_pixel, factor, top, low, push, lift, middle, label, v, i,
-            z00, z01, z10, z11, zy, zx, z_step, t00, t01, t10, t11, ty, tx, t_step, tl.cast(g_class, tl.int64), inside,
+            z00, z01, z10, z11, zy, zx, z_step, t00, t01, t10, t11, ty, tx, t_step, g_step, inside,
             C, HARD, CONTINUOUS, RAISED_Z, RAISED_T,
         )  # fmt: skip
     if STATE:
@@ -139,16 +174,6 @@ def mean_over(total_ptr):
 
 
 @triton.jit
-def write_sums(place, amount, loss, weight, confidence, entropy, inside):
-    """Of a block: valid, loss, weight, confidence, cross entropy on the label, the last four times valid."""
-    tl.store(place, tl.sum(amount, 0))
-    tl.store(place + 1, total_of(loss, amount, inside))
-    tl.store(place + 2, total_of(weight, amount, inside))
-    tl.store(place + 3, total_of(confidence, amount, inside))
-    tl.store(place + 4, total_of(entropy, amount, inside))
-
-
-@triton.jit
 def column(ptr, rows, width, BLOCK: tl.constexpr):
     """The sum of a column of a table with `rows` rows, in fp64 and always in one order."""
     total = tl.zeros((BLOCK,), tl.float64)
@@ -163,7 +188,10 @@ def finish_kernel(
     sums_ptr, counts_ptr, sums_out, labels_out, k_out, loss_out, rows,
     C: tl.constexpr, BINS: tl.constexpr, HARD: tl.constexpr, MEAN: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Programs 0 to 4 add up the sums, the first also gives the mean; then C the labels, then C - 1 the counts of K."""
+    """Programs 0 to 4 add up the sums, the first also gives the mean; then C the labels, then C - 1 the counts of K.
+
+    The sums: valid, loss, weight, confidence, cross entropy on the label, the last four times valid.
+    """
     n = tl.program_id(0)
     if n < 5:
         found = column(sums_ptr + n, rows, 5, BLOCK)

@@ -1,8 +1,7 @@
 """On the device: loss, maps, sums and counts of a block of pixels in one pass, and its gradient or what gives it.
 
 The mean knows the factor of every pixel and writes the gradient. The map does not: it keeps four numbers and a bit for
-each class, from which `triton_backward` and the student's logits give the gradient (`State`); the teacher is not needed
-again.
+each class, from which `backward` and the student's logits give the gradient; the teacher is not needed again.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from fuzzyseg.losses.kernels.triton_sets import (
+from fuzzyseg.losses.kernels.device.sets import (
     log1p,
     next_below,
     ranked,
@@ -22,9 +21,7 @@ from fuzzyseg.losses.kernels.triton_sets import (
 
 
 @triton.jit
-def is_positive(
-    c, label, v, i, p00, p01, p10, p11, py, px, step, inside, HARD: tl.constexpr, RAISED: tl.constexpr
-):
+def is_positive(c, label, v, i, p00, p01, p10, p11, py, px, step, inside, HARD: tl.constexpr, RAISED: tl.constexpr):
     """Whether class c comes before rank K + 1, (v, i); of the hard loss, whether it is the label."""
     if HARD:
         found = label == c
@@ -57,7 +54,7 @@ def teacher_side(
             room = threshold - total
             fraction = tl.where((k < CAP) & (room > 0), tl.minimum(room / q, 1.0), 0.0)
             if WEIGHT != "none" and tl.max(fraction, 0) > 0:
-                v3, i3 = next_below(v, i, p00, p01, p10, p11, py, px, step, inside, C, RAISED)
+                v3, _ = next_below(v, i, p00, p01, p10, p11, py, px, step, inside, C, RAISED)
                 beyond = tl.exp(v3 - v1) * p1
             else:
                 beyond = q
@@ -146,7 +143,7 @@ def write_state(
     place, plane, top, low, push, lift, middle, label, v, i, t00, t01, t10, t11, ty, tx, t_step, inside,
     C: tl.constexpr, HARD: tl.constexpr, CONTINUOUS: tl.constexpr, FOLDED: tl.constexpr, RAISED_T: tl.constexpr,
 ):  # fmt: skip
-    """What the backward pass needs, as 32-bit words in planes: see `State`."""
+    """What the backward pass needs, as 32-bit words in planes: see `backward`."""
     if FOLDED:
         tl.store(place, (top - tl.log(lift)).to(tl.int32, bitcast=True), mask=inside)
         tl.store(place + plane, (low - tl.log(push)).to(tl.int32, bitcast=True), mask=inside)
