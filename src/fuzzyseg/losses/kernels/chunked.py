@@ -7,18 +7,17 @@ writes their gradient to its final place. On the CPU the core is `core`, elsewhe
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.kernels import core, unlooked
+from fuzzyseg.losses.kernels import compiled, core, unlooked
 from fuzzyseg.losses.kernels.planes import Direct, DirectSink, Mixture, Sink, Source
 from fuzzyseg.losses.kernels.request import Answer, Request
 from fuzzyseg.losses.kernels.upsampled import Grid, Raised, RaisedSink
 
-LEAST, LARGEST, SHARE = 1 << 16, 1 << 19, 75
-"""A chunk has 1/75 of the elements of the logits, within these bounds: its buffers are some 8 % of them, or 16 MB."""
+LEAST, LARGEST, SHARE = 1 << 16, 1 << 19, 100
+"""A chunk has 1/100 of the elements of fp32 logits, within these bounds: its buffers are a tenth of them, or 16 MB."""
 
 ELSEWHERE = 1 << 24
 """Elements of a chunk on other devices, where calls cost more."""
@@ -27,12 +26,12 @@ Core = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], core.Pix
 """(z, t, threshold, scale, out) -> maps."""
 
 
-def run(request: Request, upstream: Tensor | None = None, *, compiled: bool = False) -> Answer:
+def run(request: Request, form: str, upstream: Tensor | None = None) -> Answer:
     """What `request` asks for. upstream (B,*spatial): the gradient is multiplied by it, pixel by pixel, instead."""
     answer = Answer.empty(request)
     tally = Tally(request, answer)
     ends = _Ends(request, answer)
-    pixels = _core(request)
+    pixels = _core(request, form)
     threshold = request.threshold.to(request.precision)
     threshold = threshold.reshape(tally.images, -1) if threshold.dim() else threshold
     scale = tally.scale() if upstream is None else upstream.reshape(tally.images, -1).to(request.precision)
@@ -80,9 +79,11 @@ class _Ends:
         self.sink = self._sink(request, answer) if request.gradient else None
         classes, elements = request.student.shape[1], request.student.shape[1] * request.loss_shape.numel()
         on_cpu = request.student.device.type == "cpu"
-        share = elements // SHARE
+        share = elements * request.student.element_size() // (4 * SHARE)
         if self.grids:  # a band of whole rows, of which few more than its height are stretched
-            rows = (min(max(share, 2 * LEAST), LARGEST) if on_cpu else ELSEWHERE) // (classes * request.size[1])
+            rows = (min(max(share * 2 // 3, 2 * LEAST), LARGEST) if on_cpu else ELSEWHERE) // (
+                classes * request.size[1]
+            )
             self.length = max(rows, 1) * request.size[1]
         else:
             self.length = max((min(max(share, LEAST), LARGEST) if on_cpu else ELSEWHERE) // classes, 1)
@@ -96,25 +97,14 @@ class _Ends:
         return DirectSink(answer.grad, self.precision) if grid is None else RaisedSink(answer.grad, grid)
 
 
-def _core(request: Request) -> Core:
-    """The core of this device with its options set."""
+def _core(request: Request, form: str) -> Core:
+    """The core of this form and device with its options set."""
     module = core if request.student.device.type == "cpu" else unlooked
-    options = request.options
-    if options.kind == "hard":
+    if request.options.kind == "hard":
         return lambda z, t, threshold, scale, out: module.hard_pixels(z, t, scale, out)
-    return partial(_fuzzy, module.fuzzy_pixels, request)
-
-
-def _fuzzy(
-    function: Callable[..., core.Pixels],
-    request: Request,
-    z: Tensor,
-    t: Tensor,
-    threshold: Tensor,
-    scale: Tensor | None,
-    out: Tensor | None,
-) -> core.Pixels:
-    return function(z, t, threshold, request.options, scale, out, cross_entropy=request.cross_entropy)
+    function = compiled.fuzzy_pixels if form == "compiled" else module.fuzzy_pixels
+    options, entropy = request.options, request.cross_entropy
+    return lambda z, t, threshold, scale, out: function(z, t, threshold, options, scale, out, cross_entropy=entropy)
 
 
 class Tally:
@@ -192,3 +182,21 @@ def _sum(values: Tensor, valid: Tensor | None) -> Tensor:
 def _counts(index: Tensor, valid: Tensor | None, bins: int) -> Tensor:
     weight = torch.ones_like(index, dtype=torch.float64) if valid is None else valid
     return weight.new_zeros(bins).scatter_add_(0, index, weight)
+
+
+def multiply(grad: Tensor, upstream: Tensor) -> Tensor:
+    """`grad` (B,C,*spatial), overwritten, times `upstream`, 0-dim or (B,*spatial).
+
+    In chunks where precisions differ, for which a CPU would make fp32 copies of all of it.
+    """
+    if upstream.dim() == 0 or grad.dtype == upstream.dtype or grad.device.type != "cpu":
+        return grad.mul_(upstream.unsqueeze(1) if upstream.dim() else upstream)
+    source, sink = Direct(grad, upstream.dtype), DirectSink(grad, upstream.dtype)
+    factor = upstream.reshape(len(sink.flat), -1)
+    length = max(LEAST // grad.shape[1], 1)
+    for image in range(len(factor)):
+        for start in range(0, factor.shape[1], length):
+            stop = min(start + length, factor.shape[1])
+            product = source.read(image, start, stop) * factor[image, start:stop]
+            sink.flat[image, :, start:stop] = product
+    return grad

@@ -45,25 +45,25 @@ def one_class(e: Tensor, label: Tensor, marks: Tensor, scale: Tensor, out: Tenso
     """-log softmax(z)_label (P,), and into `out` (C,P) `scale` times its gradient. e: narrow; marks: 1 at the label."""
     index = label.unsqueeze(0)
     own = e.gather(0, index).squeeze(0)
-    others = torch.addcmul(e, e, marks, value=-1)
+    others = torch.addcmul(e, e, marks, value=-1, out=torch.empty_like(e) if out is None else out)
     rest = others.sum(0)
     if out is not None:
         part = scale / (own + rest)
-        torch.mul(others, part, out=out)
+        out.mul_(part)
         out.scatter_(0, index, (-part * rest).unsqueeze(0))
     return (rest / own).log1p()
 
 
 def several_classes(e: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) -> Tensor:
-    """L (P,), and into `out` (C,P) `scale` times its gradient. e: narrow."""
-    lift = chosen.positive / e
-    push = torch.addcmul(e, e, chosen.positive, value=-1)
+    """L (P,), and into `out` (C,P) `scale` times its gradient. e: narrow; chosen.positive is overwritten."""
+    push = torch.addcmul(e, e, chosen.positive, value=-1, out=torch.empty_like(e) if out is None else out)
+    lift = chosen.positive.div_(e)
     if chosen.between is None or chosen.fraction is None:
-        product = lift.sum(0) * (push_sum := push.sum(0))
+        ups, downs = lift.sum(0), push.sum(0)
+        product = ups * downs
         if out is not None:
             part = scale / (1 + product)
-            torch.mul(push, part * lift.sum(0), out=out)
-            out.addcmul_(lift, part * push_sum, value=-1)
+            out.mul_(part * ups).addcmul_(lift, part * downs, value=-1)
         return product.log1p()
     own = e.gather(0, chosen.between).squeeze(0)
     return _with_between(lift, push, own, own.reciprocal(), chosen, scale, None, out)

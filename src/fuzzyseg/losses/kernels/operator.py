@@ -72,7 +72,7 @@ def _run(request: Request, form: str, upstream: Tensor | None = None) -> Answer:
         if form == "triton":
             found: Answer = _triton().run(request)
             return found
-        return chunked.run(request, upstream, compiled=form == "compiled")
+        return chunked.run(request, form, upstream)
 
 
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:
@@ -100,16 +100,23 @@ def _backward_kernel(upstream: Tensor, grad: Tensor, state: Tensor, *arguments: 
 
 
 def _common_factor(upstream: Tensor, valid: Tensor | None) -> Tensor | None:
-    """c where upstream = c * valid, within rounding; else None."""
+    """c where upstream = c * valid, within rounding; else None. Image by image, to need little memory."""
     if upstream.device.type != "cpu":  # a look would wait
         return None
-    weight = torch.ones_like(upstream) if valid is None else valid.to(upstream.dtype)
-    flat = weight.flatten()
-    at = flat.argmax()
-    factor = upstream.flatten()[at] / flat[at]
-    supposed = factor * weight
-    same = (upstream - supposed).abs() <= 4 * torch.finfo(upstream.dtype).eps * supposed.abs()
-    return factor if bool(same.all()) else None
+    largest = torch.zeros((), dtype=torch.int64) if valid is None else _largest(valid)
+    at = torch.ones((), dtype=upstream.dtype) if valid is None else valid.flatten()[largest].to(upstream.dtype)
+    factor = upstream.flatten()[largest] / at
+    close = 4 * torch.finfo(upstream.dtype).eps
+    for image, arrived in enumerate(upstream):
+        supposed = factor.expand_as(arrived) if valid is None else factor * valid[image]
+        if not bool(((arrived - supposed).abs() <= close * supposed.abs()).all()):
+            return None
+    return factor
+
+
+def _largest(valid: Tensor) -> Tensor:
+    """Where in all of `valid` its largest value stands."""
+    return (valid.view(torch.uint8) if valid.dtype == torch.bool else valid).argmax()
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -141,16 +148,14 @@ def _backward(ctx: Any, upstream: Tensor | None, *unused: Tensor | None) -> tupl
 
 def _multiplied(grad: Tensor, upstream: Tensor, form: str) -> Tensor:
     """grad times upstream, 0-dim or a map, in place unless it will be wanted again."""
-    if upstream.dim():
-        upstream = upstream.unsqueeze(1)
     if torch.compiler.is_compiling() or _graph_is_kept():
-        return (grad * upstream).to(grad.dtype)
+        return (grad * (upstream.unsqueeze(1) if upstream.dim() else upstream)).to(grad.dtype)
     if form == "triton":
         found: Tensor = _triton().multiply(grad, upstream)
         return found
     if upstream.dim() == 0 and upstream.device.type == "cpu" and float(upstream) == 1:
         return grad
-    return grad.mul_(upstream)
+    return chunked.multiply(grad, upstream)
 
 
 def _graph_is_kept() -> bool:

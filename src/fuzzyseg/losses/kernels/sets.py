@@ -55,7 +55,7 @@ def rank(p: Tensor, threshold: Tensor, options: Options) -> Ranked:
     """Alg. 1 for probabilities (C,P)."""
     cap = options.cap
     depth = min(cap + (2 if options.continuous else 1), p.shape[0])
-    rows = torch.stack(sort_rows(p.clone(), depth))
+    rows = torch.stack(sort_rows(p.clone(), depth))  # the unsorted copy is freed at once
     total = torch.empty_like(rows[:cap])
     total[0] = rows[0]
     for n in range(1, cap):

@@ -21,13 +21,12 @@ class Axis:
     """Linear interpolation from `old` to `new` points: new[i] = (1 - part[i]) old[low[i]] + part[i] old[high[i]]."""
 
     def __init__(self, old: int, new: int, *, align_corners: bool, dtype: torch.dtype, device: torch.device) -> None:
-        points = torch.arange(new, dtype=dtype)
-        if align_corners:
-            step = torch.tensor((old - 1) / (new - 1) if new > 1 else 0.0, dtype=dtype)
-            at = points * step
-        else:
-            step = torch.tensor(old / new, dtype=dtype)
-            at = ((points + 0.5) * step - 0.5).clamp(min=0)
+        # The step is rounded to the precision of the weights, product and difference are not: a fused multiply-add.
+        share = (old - 1) / max(new - 1, 1) if align_corners else old / new
+        step = torch.tensor(share, dtype=dtype).double()
+        points = torch.arange(new, dtype=torch.float64)
+        at = points * step if align_corners else ((points + 0.5) * step - 0.5).clamp(min=0)
+        at = at.to(dtype)
         low = at.long().clamp(max=old - 1)
         high = (low + 1).clamp(max=old - 1)
         part = (at - low).clamp(0, 1)
