@@ -26,6 +26,9 @@ from fuzzyseg.losses.kernels.request import Answer, Request
 NARROW, WIDE, WARPS = 256, 128, 4
 """Pixels of a program up to 32 classes and above, and its warps: a block's rows should stay in the nearest cache."""
 
+ROWS = 8
+"""Classes that a program of the backward pass takes at a time."""
+
 CELLS, COLUMNS = 32, 128
 """Low-resolution logits and full-resolution columns of a program that takes the gradient back."""
 
@@ -128,7 +131,8 @@ def backward(request: Request, state: Tensor, upstream: Tensor) -> Tensor:
         z, g, block = flat(student), flat(grad), _block(request)
         backward_kernel[(triton.cdiv(pixels, block), images)](
             z, state, upstream if weights is None else weights, g, pixels, images * pixels, *z.stride(), *g.stride(),
-            C=classes, BLOCK=block, CONTINUOUS=continuous, MAP=weights is not None, num_warps=WARPS,
+            C=classes, BLOCK=block, ROWS=min(ROWS, triton.next_power_of_2(classes)), CONTINUOUS=continuous,
+            MAP=weights is not None, num_warps=WARPS,
         )  # fmt: skip
     return grad
 

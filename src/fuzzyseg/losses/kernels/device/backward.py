@@ -21,9 +21,13 @@ def number(place, mask):
 @triton.jit
 def backward_kernel(
     z_ptr, state_ptr, upstream_ptr, grad_ptr, pixels, plane, z_image, z_class, z_pixel, g_image, g_class, g_pixel,
-    C: tl.constexpr, BLOCK: tl.constexpr, CONTINUOUS: tl.constexpr, MAP: tl.constexpr,
+    C: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, CONTINUOUS: tl.constexpr, MAP: tl.constexpr,
 ):  # fmt: skip
-    """One block of pixels of one image. upstream: a map, or one number for all pixels."""
+    """One block of pixels of one image. upstream: a map, or one number for all pixels.
+
+    ROWS classes at a time, a power of two up to 32: one after the other, a row could not be asked for before the one
+    before it is written.
+    """
     image, lane = tl.program_id(1).to(tl.int64), tl.arange(0, BLOCK)
     first = tl.program_id(0).to(tl.int64) * BLOCK
     inside = lane < pixels - first
@@ -36,23 +40,24 @@ def backward_kernel(
     else:
         factor = tl.load(upstream_ptr).to(tl.float32)
     state = state_ptr + at
-    top, low = number(state, inside), number(state + plane, inside)
-    lift, push = number(state + 2 * plane, inside) * factor, number(state + 3 * plane, inside) * factor
+    top, low = number(state, inside)[None, :], number(state + plane, inside)[None, :]
+    lift = (number(state + 2 * plane, inside) * factor)[None, :]
+    push = (number(state + 3 * plane, inside) * factor)[None, :]
     state += 4 * plane
     if CONTINUOUS:
-        middle = number(state, inside) * factor
-        i = tl.load(state + plane, mask=inside, other=0)
+        middle = (number(state, inside) * factor)[None, :]
+        i = tl.load(state + plane, mask=inside, other=0)[None, :]
         state += 2 * plane
-    word = tl.zeros((BLOCK,), tl.int32)
-    for c in range(C):
-        if c % 32 == 0:
-            word = tl.load(state + (c // 32) * plane, mask=inside, other=0)
-        z = tl.load(z_place + c * z_step, mask=inside, other=0).to(tl.float32)
+    for start in range(0, C, ROWS):
+        c = (start + tl.arange(0, ROWS))[:, None]
+        here = (c < C) & inside[None, :]
+        word = tl.load(state + (start // 32) * plane, mask=inside, other=0)[None, :]
+        z = tl.load(z_place[None, :] + c * z_step, mask=here, other=0).to(tl.float32)
         lifted = ((word >> (c % 32)) & 1) != 0
         g = tl.exp(tl.where(lifted, -z - top, z - low)) * tl.where(lifted, -lift, push)
         if CONTINUOUS:
             g = tl.where(i == c, middle, g)
-        tl.store(g_place + c * g_step, g, mask=inside)
+        tl.store(g_place[None, :] + c * g_step, g, mask=here)
 
 
 @triton.jit

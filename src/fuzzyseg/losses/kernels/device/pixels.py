@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from fuzzyseg.losses.kernels.device.sets import (
+    FEW,
     log1p,
     next_below,
     ranked,
@@ -72,10 +73,11 @@ def student_side(
     RAISED_Z: tl.constexpr, RAISED_T: tl.constexpr,
 ):  # fmt: skip
     """The largest terms of both sides and their sums: what Eq. 7 and 8 are made of (`gradient`), and cross entropy."""
+    AHEAD: tl.constexpr = 8 if C > FEW and not RAISED_Z and not RAISED_T else 1
     top = tl.full(v.shape, float("-inf"), tl.float32)
     low = tl.full(v.shape, float("-inf"), tl.float32)
     high = tl.full(v.shape, float("-inf"), tl.float32)
-    for c in range(C):
+    for c in tl.range(0, C, loop_unroll_factor=AHEAD):
         z = read(z00, z01, z10, z11, zy, zx, c * z_step, inside, RAISED_Z)
         lifted = is_positive(c, label, v, i, t00, t01, t10, t11, ty, tx, t_step, inside, HARD, RAISED_T)
         top = tl.maximum(top, tl.where(lifted, -z, float("-inf")))
@@ -95,7 +97,7 @@ def student_side(
     ups = tl.zeros(v.shape, tl.float32)
     downs = tl.zeros(v.shape, tl.float32)
     entropy = tl.zeros(v.shape, tl.float32)
-    for c in range(C):
+    for c in tl.range(0, C, loop_unroll_factor=AHEAD):
         z = read(z00, z01, z10, z11, zy, zx, c * z_step, inside, RAISED_Z)
         lifted = is_positive(c, label, v, i, t00, t01, t10, t11, ty, tx, t_step, inside, HARD, RAISED_T)
         e = tl.exp(tl.where(lifted, -z - top, z - low))
@@ -128,7 +130,8 @@ def write_gradient(
     C: tl.constexpr, HARD: tl.constexpr, CONTINUOUS: tl.constexpr, RAISED_Z: tl.constexpr, RAISED_T: tl.constexpr,
 ):  # fmt: skip
     """`factor` times the derivative by every logit."""
-    for c in range(C):
+    AHEAD: tl.constexpr = 8 if C > FEW and not RAISED_Z and not RAISED_T else 1
+    for c in tl.range(0, C, loop_unroll_factor=AHEAD):
         z = read(z00, z01, z10, z11, zy, zx, c * z_step, inside, RAISED_Z)
         lifted = is_positive(c, label, v, i, t00, t01, t10, t11, ty, tx, t_step, inside, HARD, RAISED_T)
         e = tl.exp(tl.where(lifted, -z - top, z - low))

@@ -14,6 +14,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+FEW: tl.constexpr = tl.constexpr(32)
+"""The classes up to which the compiler unrolls a loop by itself. Else rows are asked for several at a time, for one in
+each warp would not keep the memory busy; not where logits are raised: those few lie in the cache.
+"""
+
 
 @triton.jit
 def log1p(x):
@@ -65,11 +70,12 @@ def read(p00, p01, p10, p11, py, px, offset, inside, RAISED: tl.constexpr):
 @triton.jit
 def two_largest(p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, BLOCK: tl.constexpr, RAISED: tl.constexpr):
     """(value, class) at ranks 1 and 2. From the last class to the first, so that the lowest of equal ones stays."""
+    AHEAD: tl.constexpr = 8 if C > FEW and not RAISED else 1
     v1 = tl.full((BLOCK,), float("-inf"), tl.float32)
     v2 = tl.full((BLOCK,), float("-inf"), tl.float32)
     i1 = tl.full((BLOCK,), C, tl.int32)
     i2 = tl.full((BLOCK,), C, tl.int32)
-    for n in range(C):
+    for n in tl.range(0, C, loop_unroll_factor=AHEAD):
         c = C - 1 - n
         t = read(p00, p01, p10, p11, py, px, c * step, inside, RAISED)
         first, second = t >= v1, t >= v2
@@ -83,9 +89,10 @@ def two_largest(p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, BLOCK
 @triton.jit
 def next_below(v, i, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, RAISED: tl.constexpr):
     """(value, class) one rank after (v, i)."""
+    AHEAD: tl.constexpr = 8 if C > FEW and not RAISED else 1
     best = tl.full(v.shape, float("-inf"), tl.float32)
     at = tl.full(v.shape, C, tl.int32)
-    for n in range(C):
+    for n in tl.range(0, C, loop_unroll_factor=AHEAD):
         c = C - 1 - n
         t = read(p00, p01, p10, p11, py, px, c * step, inside, RAISED)
         better = ((t < v) | ((t == v) & (c > i))) & (t >= best)
@@ -97,9 +104,10 @@ def next_below(v, i, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, 
 @triton.jit
 def next_above(v, i, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, RAISED: tl.constexpr):
     """(value, class) one rank before (v, i)."""
+    AHEAD: tl.constexpr = 8 if C > FEW and not RAISED else 1
     best = tl.full(v.shape, float("inf"), tl.float32)
     at = tl.full(v.shape, C, tl.int32)
-    for c in range(C):
+    for c in tl.range(0, C, loop_unroll_factor=AHEAD):
         t = read(p00, p01, p10, p11, py, px, c * step, inside, RAISED)
         better = ((t > v) | ((t == v) & (c < i))) & (t <= best)
         best = tl.where(better, t, best)
@@ -110,8 +118,9 @@ def next_above(v, i, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, 
 @triton.jit
 def sum_of_exponentials(top, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, RAISED: tl.constexpr):
     """The sum of exp(t - top). A NaN in any class gives NaN."""
+    AHEAD: tl.constexpr = 8 if C > FEW and not RAISED else 1
     total = tl.zeros(top.shape, tl.float32)
-    for c in range(C):
+    for c in tl.range(0, C, loop_unroll_factor=AHEAD):
         total += tl.exp(read(p00, p01, p10, p11, py, px, c * step, inside, RAISED) - top)
     return total
 
