@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from fuzzyseg import Mixed, assign_fuzzy_positives, fuzzy_positive_loss
@@ -22,6 +23,7 @@ from fuzzyseg.losses.kernels.request import Answer, Options, Request
 pytest.importorskip("triton", reason="the kernels on CUDA need triton, an optional dependency")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RULES = ("n-1", "n", "continuous", 1, 2)
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of an exponential that overflows
 
 
 @pytest.fixture(autouse=True)
@@ -484,6 +486,11 @@ def test_it_is_chosen_on_cuda_and_where_it_is_asked_for(monkeypatch) -> None:
     monkeypatch.delenv("FUZZYSEG_KERNEL")
     assert kernels.choose(z, z) == ("triton" if DEVICE == "cuda" else "chunked")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with FakeTensorMode():  # a tensor on a GPU, also where there is none
+        on_gpu = torch.empty(1, 4, 3, 3, device="cuda")
+        assert kernels.choose(on_gpu, on_gpu) == "triton"
+        monkeypatch.setenv("FUZZYSEG_KERNEL", "chunked")
+        assert kernels.choose(on_gpu, on_gpu) == "chunked"
     monkeypatch.setenv("FUZZYSEG_KERNEL", "triton")
     assert kernels.choose(z, z) == ("triton" if DEVICE == "cuda" else "chunked")
 

@@ -91,6 +91,8 @@ def main() -> None:
 
     def call(classes: int = 21, size: tuple[int, int] = (16, 16), dtype: torch.dtype = torch.float32, **changes: Any):
         z = torch.zeros(2, classes, 16, 16, dtype=dtype)
+        if changes.pop("last", False):
+            z = z.to(memory_format=torch.channels_last)
         mask = torch.ones(2, *size, dtype=torch.bool)
         fields: dict[str, Any] = {
             "other": None,
@@ -120,6 +122,9 @@ def main() -> None:
     call(mixed=True, size=(64, 64), rule=2, dtype=torch.float16)
     call(size=(64, 64), rule="continuous", mean=True)
     call(classes=150, kind="hard")
+    call(classes=150, last=True, valid=torch.ones(2, 16, 16, dtype=torch.float64))
+    call(last=True, mean=True, threshold=torch.tensor(0.9))
+    call(last=True, size=(64, 64))
 
 
 if __name__ == "__main__":

@@ -194,7 +194,7 @@ def _extent(request: Request) -> tuple[int, int]:
 
 def _block(request: Request) -> int:
     pixels = NARROW if request.student.shape[1] <= 32 else WIDE
-    fewest: int = triton.next_power_of_2(max(_extent(request)[1], 32))
+    fewest: int = triton.next_power_of_2(max(_extent(request)[1], 32 * WARPS))
     return min(pixels, fewest)
 
 
