@@ -98,12 +98,14 @@ def compare(monkeypatch, z: Tensor, t, *, valid: Tensor, rtol: float = 1e-5, ato
 def test_all_is_that_of_the_readable_form(monkeypatch, classes: int, variant: str, rule) -> None:
     if rule == 2 and classes == 2:
         rule = 1
+    threshold = 0.7 if classes == 8 else 0.9  # with 0.7 five of eight equal classes are in, three taken away
     t = teachers(classes)
-    valid = sure(t, 0.9) & (logits(*t[:, 0].shape, seed=5) > -1)
+    valid = sure(t, threshold) & (logits(*t[:, 0].shape, seed=5) > -1)
     for cap in (None, 7) if variant == "official" else (None, 2):
         z = logits(*t.shape, seed=1)
         t = torch.where(valid.unsqueeze(1), t, t[:, :, :1, :1])  # K is compared everywhere
-        compare(monkeypatch, z, t, valid=valid, rule=rule, variant=variant, k_cap=cap)
+        options = {"rule": rule, "variant": variant, "k_cap": cap, "threshold": threshold}
+        compare(monkeypatch, z, t, valid=valid, **options)
 
 
 @pytest.mark.parametrize("weight", ["concave", "linear", "convex", "convex1", "none"])
@@ -255,8 +257,9 @@ def test_raised_logits(monkeypatch, small: tuple[int, int], size: tuple[int, int
 
 def test_more_low_resolution_logits_than_one_program_takes(monkeypatch) -> None:
     """A row of 70, of which a program takes some thirty; three, which it takes from 512 columns; and 33 classes."""
-    for small, size, classes in (((1, 70), (1, 250), 2), ((2, 3), (3, 500), 2), ((1, 2), (1, 4), 33)):
+    for small, size, classes in (((1, 70), (1, 300), 2), ((2, 3), (3, 500), 2), ((1, 2), (1, 4), 33)):
         z, t = logits(1, classes, *small, seed=15).requires_grad_(), logits(1, classes, *small, seed=16)
+        t[:, -1] += 4  # the last of 33 is positive and the first is not
         exact = z.detach().double().requires_grad_()
         found = fuzzy_positive_loss(z, t, size=size, reduction="none")
         wanted = oracle(monkeypatch, fuzzy_positive_loss, exact, t.double(), size=size, reduction="none")
@@ -316,8 +319,10 @@ def test_the_largest_k_is_c_minus_1_whatever_the_sums_round_to(rule: str) -> Non
 
 @pytest.mark.parametrize("rule", ["n-1", "continuous"])
 def test_weights_of_uniform_pixels_are_never_below_zero(rule: str) -> None:
-    for classes in (3, 21):
+    """With twelve equal classes the mean of the positives rounds to less than the best negative."""
+    for classes in (3, 12):
         z, t = logits(1, classes, 8, 8), logits(1, classes, 8, 8, scale=1e-7)
+        t[:, :, :4] = 0
         found = fuzzy_positive_loss(z, t, reduction="none", rule=rule)
         assert (found >= 0).all()
         assert (found < 1e-3).all()

@@ -44,7 +44,7 @@ def teacher_side(
     p1 = 1.0 / sum_of_exponentials(v1, p00, p01, p10, p11, py, px, step, inside, C, RAISED)
     k = tl.full((BLOCK,), 1, tl.int32)
     fraction = tl.zeros((BLOCK,), tl.float32)
-    weight = 1.0 + (p1 - p1)
+    weight = 1.0 + (p1 - p1)  # a NaN of the teacher has no other way into the hard loss
     if not HARD:
         k, total, v, i = ranked(
             v1, v, i, p1, threshold, p00, p01, p10, p11, py, px, step, inside, C, CAP, RULE, FIXED, OFFICIAL, RAISED
