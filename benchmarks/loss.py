@@ -8,7 +8,8 @@
 All arms of a cell run in one process in turn, round after round; the table has medians, as multiples of the baseline b:
 `F.cross_entropy(z, t.argmax(1))`, or for the up-sampling two `F.interpolate` (with `Mixed` teachers three and a
 `torch.where`) and then b. S is one tensor of logits of that shape and precision. Peak memory is what a call needs
-beyond its inputs, its gradient included. On a GPU times are of the device, by events.
+beyond its inputs, its gradient included. On a GPU times are of the device, by events, with the calls queued before it
+begins; "bf16" there is bf16 logits under autocast, where cross entropy computes in fp32.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ RAISED, RAISED_SMALL = [(2, 19, 800, 800)], [(1, 19, 128, 128)]
 TEACHERS = {"confident": 0.94, "half": 0.5, "uniform": 0.0}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SLOW = ("readable", "published")
+QUEUE = 50_000_000
+"""Cycles, some 25 ms, that a GPU waits before it is timed."""
 T = 0.9
 
 
@@ -135,15 +138,21 @@ def raised_arms(z: Tensor, t: Tensor, other: Tensor | None, size: tuple[int, int
 
 def seconds(call: Callable[[], Tensor], z: Tensor) -> float:
     """One forward and backward."""
-    if z.device.type == "cuda":
+    return elapsed(lambda: torch.autograd.grad(call(), z), z.device)
+
+
+def elapsed(work: Callable[[], object], device: torch.device) -> float:
+    """The time of one call: on a GPU of the device alone, which is kept busy until all of it is queued."""
+    if device.type == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda._sleep(QUEUE)
         start.record()
-        torch.autograd.grad(call(), z)
+        work()
         end.record()
         torch.cuda.synchronize()
         return start.elapsed_time(end) / 1e3
     begin = time.perf_counter()
-    torch.autograd.grad(call(), z)
+    work()
     return time.perf_counter() - begin
 
 
@@ -174,16 +183,7 @@ def peak(call: Callable[[], Tensor], z: Tensor) -> float | None:
 def copy_seconds(z: Tensor, size: int) -> float:
     """The roofline: reading two tensors of logits and writing one."""
     a, b, c = (torch.zeros(size, dtype=z.dtype, device=z.device) for _ in range(3))
-    times = []
-    for _ in range(5):
-        if z.device.type == "cuda":
-            torch.cuda.synchronize()
-        begin = time.perf_counter()
-        torch.add(a, b, out=c)
-        if z.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+    return statistics.median(elapsed(lambda: torch.add(a, b, out=c), z.device) for _ in range(5))
 
 
 def measure(arms: dict[str, Callable[[], Tensor]], z: Tensor, size: int, repeats: int) -> dict[str, object]:
@@ -215,8 +215,10 @@ def cells(args: argparse.Namespace) -> dict[str, Callable[[], dict[str, object]]
         z, t = logits(shape, kind, dtype, args.device)
         z.requires_grad_()
         compiled = args.device == "cpu" and shape[1] <= 32 and not args.no_compile
+        autocast = args.device == "cuda" and dtype != torch.float32
         slow = not args.no_slow and (kind == "confident" or args.all_slow)
-        return measure(arms_of(z, t, compiled=compiled, slow=slow), z, z.numel(), args.repeats)
+        with torch.autocast(args.device, dtype=torch.bfloat16, enabled=autocast):
+            return measure(arms_of(z, t, compiled=compiled, slow=slow), z, z.numel(), args.repeats)
 
     def low(shape: tuple[int, ...], stride: int, *, mixed: bool) -> dict[str, object]:
         size = (shape[2], shape[3])
@@ -264,8 +266,8 @@ def table(rows: dict[str, dict[str, dict[str, float]]]) -> str:
     lines = ["| time in b (peak extra memory in S) | b, ms | copy, ms | " + " | ".join(arms[1:]) + " |"]
     lines.append("| --- " * (len(arms) + 2) + "|")
     for name, row in rows.items():
-        shown = [f"{1e3 * row['seconds']['b']:.0f} ({row['peak']['b']:.2f})" if row["peak"]["b"] else ""]
-        shown.append(f"{1e3 * float(row['roofline']):.1f}")  # type: ignore[arg-type]
+        shown = [f"{1e3 * row['seconds']['b']:.3g} ({row['peak']['b']:.2f})" if row["peak"]["b"] else ""]
+        shown.append(f"{1e3 * float(row['roofline']):.3g}")  # type: ignore[arg-type]
         for arm in arms[1:]:
             memory = row["peak"].get(arm)
             extra = "" if memory is None else f" ({memory:.2f})"

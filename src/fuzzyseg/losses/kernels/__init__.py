@@ -5,7 +5,7 @@
 | `reference` | everywhere; alone where none of the others is for the device | `fuzzyseg.losses.fuzzy`, `.pixel` |
 | `chunked` | CPU; CUDA without triton | `chunked.py` |
 | `compiled` | CPU, only if asked for: the core of `chunked`, compiled | `compiled.py` |
-| `triton` | CUDA, where triton is installed | `triton.py` |
+| `triton` | CUDA, where triton is installed; CPU in its interpreter (TRITON_INTERPRET=1), if asked for | `triton.py` |
 
 The environment variable FUZZYSEG_KERNEL names one to be used wherever it can be. All give the same within rounding;
 `reference`, which is written to be read, is what the others are tested against.
@@ -44,7 +44,7 @@ def choose(student: Tensor, teacher: Tensor | Mixed) -> str:
     device = student.device.type
     if asked == "reference" or device not in ("cpu", "cuda") or len(double) > 1 or student.numel() == 0:
         return "reference"
-    if device == "cpu":
+    if device == "cpu" and not (asked == "triton" and os.environ.get("TRITON_INTERPRET") == "1"):
         return "compiled" if asked == "compiled" else "chunked"
     return "triton" if operator.HAS_TRITON and asked in ("", "triton") and not any(double) else "chunked"
 

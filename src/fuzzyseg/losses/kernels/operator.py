@@ -9,6 +9,8 @@ and only where the gradient that arrives tells otherwise the chunks are gone thr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -20,12 +22,8 @@ from fuzzyseg.losses.kernels import chunked
 from fuzzyseg.losses.kernels.planes import gradient_like
 from fuzzyseg.losses.kernels.request import Answer, Options, Request
 
-try:
-    from fuzzyseg.losses.kernels import triton  # type: ignore[attr-defined]
-except ImportError:  # triton is optional, and there is none for some systems
-    triton = None
-
-HAS_TRITON = triton is not None
+HAS_TRITON = find_spec("triton") is not None
+"""Triton is optional, and there is none for some systems; it is imported when it is first used."""
 
 _ARGUMENTS = (
     "Tensor student, Tensor teacher, Tensor? other, Tensor? mask, Tensor? valid, Tensor threshold, SymInt[] size, "
@@ -44,6 +42,12 @@ def call(request: Request, form: str) -> Answer:
     """The answer of an implementation, `chunked`, `compiled` or `triton`; its loss has a gradient, nothing else."""
     found = torch.ops.fuzzyseg.pseudo_label(*_packed(request), form)
     return Answer(found[0], *(value.detach() for value in found[1:]))
+
+
+def _triton() -> ModuleType:
+    from fuzzyseg.losses.kernels import triton
+
+    return triton
 
 
 def _packed(request: Request) -> tuple[Any, ...]:
@@ -66,7 +70,7 @@ def _run(request: Request, form: str, upstream: Tensor | None = None) -> Answer:
     """By the implementation's name. Autocast, which may be on where a compiled graph runs, has no say in here."""
     with torch.no_grad(), full_precision(request.student.device):
         if form == "triton":
-            found: Answer = triton.run(request)
+            found: Answer = _triton().run(request)
             return found
         return chunked.run(request, form, upstream)
 
@@ -79,7 +83,7 @@ def _forward(*arguments: Any) -> tuple[Tensor, ...]:
 def _fake(*arguments: Any) -> tuple[Tensor, ...]:
     *rest, form = arguments
     request = _unpacked(*rest)
-    return (triton.room(request) if form == "triton" else Answer.empty(request)).tensors()
+    return (_triton().room(request) if form == "triton" else Answer.empty(request)).tensors()
 
 
 def _backward_kernel(upstream: Tensor, grad: Tensor, state: Tensor, *arguments: Any) -> Tensor:
@@ -87,7 +91,7 @@ def _backward_kernel(upstream: Tensor, grad: Tensor, state: Tensor, *arguments: 
     request = _unpacked(*rest)
     if form == "triton":
         with full_precision(upstream.device):
-            found: Tensor = triton.backward(request, state, upstream)
+            found: Tensor = _triton().backward(request, state, upstream)
         return found
     factor = _common_factor(upstream, request.valid)
     if factor is not None:
@@ -119,9 +123,12 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
     request = _unpacked(*inputs[:-1])
     answer = Answer(*output)
     ctx.set_materialize_grads(False)
-    ctx.whole = (request.raised and not request.mean) or answer.grad.numel() == 0
+    by_state = answer.state.numel() > 0
+    ctx.whole = (request.raised and not request.mean) or by_state
     ctx.rest = inputs[_TENSORS:]
     kept: Sequence[Tensor | None] = inputs[:_TENSORS] if ctx.whole else ()
+    if by_state:  # which holds all of the teacher that is needed: it is not kept alive
+        kept = (request.student, request.student, None, None, request.valid, request.threshold)
     ctx.save_for_backward(answer.grad, answer.state, *kept)
 
 
@@ -133,16 +140,19 @@ def _backward(ctx: Any, upstream: Tensor | None, *unused: Tensor | None) -> tupl
     if ctx.whole:
         found = torch.ops.fuzzyseg.pseudo_label_backward(upstream.detach(), grad, state, *kept, *ctx.rest)
     else:
-        found = _multiplied(grad, upstream.detach())
+        found = _multiplied(grad, upstream.detach(), ctx.rest[-1])
     if upstream.requires_grad and torch.is_grad_enabled():
         found = _Once.apply(found, upstream)
     return found, *nothing
 
 
-def _multiplied(grad: Tensor, upstream: Tensor) -> Tensor:
+def _multiplied(grad: Tensor, upstream: Tensor, form: str) -> Tensor:
     """grad times upstream, 0-dim or a map, in place unless it will be wanted again."""
     if torch.compiler.is_compiling() or _graph_is_kept():
         return (grad * (upstream.unsqueeze(1) if upstream.dim() else upstream)).to(grad.dtype)
+    if form == "triton":
+        found: Tensor = _triton().multiply(grad, upstream)
+        return found
     if upstream.dim() == 0 and upstream.device.type == "cpu" and float(upstream) == 1:
         return grad
     return chunked.multiply(grad, upstream)
