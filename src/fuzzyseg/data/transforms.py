@@ -176,14 +176,19 @@ _TRIES = 50
 
 
 def _over_class(draw: random.Random, window: Window, mask: Tensor, label: int) -> Window:
-    """The window moved so that it shows a drawn pixel of a class; as it is where the mask (H,W) has none."""
-    pixels = (mask == label).flatten().nonzero().flatten()
+    """The window moved so that it shows a drawn pixel of a class; as it is where the scaled mask (H,W) has none."""
+    # of the pixels that nearest-neighbour scaling keeps: a small part may vanish when the image shrinks
+    rows, columns = (
+        ((torch.arange(scaled, dtype=torch.float64) + 0.5) * length / scaled).long().clamp(max=length - 1)
+        for scaled, length in zip(window.scaled, mask.shape, strict=True)
+    )
+    pixels = (mask[rows][:, columns] == label).nonzero()
     if len(pixels) == 0:
         return window
-    place = divmod(int(pixels[draw.randrange(len(pixels))]), mask.shape[1])
     offsets = []
-    for at, length, scaled, crop in zip(place, mask.shape, window.scaled, window.size, strict=True):
-        pixel = min(scaled - 1, int((at + 0.5) * scaled / length))
+    for pixel, scaled, crop in zip(
+        pixels[draw.randrange(len(pixels))].tolist(), window.scaled, window.size, strict=True
+    ):
         low, high = sorted((0, scaled - crop))
         offsets.append(draw.randint(max(low, pixel - crop + 1), min(high, pixel)))
     return replace(window, top=offsets[0], left=offsets[1])
