@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from fuzzyseg.data import DataError, Item, Reader
-from fuzzyseg.data.cache import DiskCache, Entry, MemoryCache
+from fuzzyseg.data.cache import DiskCache, Entry, MemoryCache, stamp
 
 
 @pytest.fixture
@@ -40,6 +41,28 @@ def test_pixels_are_those_of_no_cache_first_and_again(items, tmp_path, disk):
     for _ in range(2):
         for item in items:
             assert_same(cached.read(item, True), plain.read(item, True))
+
+
+@pytest.mark.parametrize("disk", [True, False])
+def test_files_that_change_places_are_read_anew_though_time_and_length_are_the_same(tmp_path, disk):
+    paths = [tmp_path / f"{name}.bmp" for name in "abc"]
+    for value, path in enumerate(paths[:2]):
+        Image.fromarray(np.full((8, 10, 3), value, np.uint8)).save(path)
+        os.utime(path, ns=(10**18, 10**18))  # as unpacked from an archive
+    for later in (False, True):
+        cached = reader(tmp_path / "cache" if disk else None)
+        first, _ = cached.read(Item(paths[0], None, "a"), False)
+        for old, new in ((0, 2), (1, 0), (2, 1)):
+            paths[old].rename(paths[new])
+        cached = reader(tmp_path / "cache") if disk else cached
+        second, _ = cached.read(Item(paths[0], None, "a"), False)
+        assert (int(first[0, 0, 0]), int(second[0, 0, 0])) == ((1, 0) if later else (0, 1))
+
+
+def test_a_relative_path_means_the_file_of_its_own_folder(tmp_path, monkeypatch):
+    (tmp_path / "x.bmp").write_bytes(b"a")
+    monkeypatch.chdir(tmp_path)
+    assert stamp(Path("x.bmp")) == stamp(tmp_path / "x.bmp")
 
 
 @pytest.mark.parametrize("disk", [True, False])

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from PIL import Image
 from fuzzyseg.data import DataError, Item, Reader, read_dataset
 from fuzzyseg.data.classes import presence
 from fuzzyseg.data.items import Encoding
-from fuzzyseg.data.labels import encoded, training_labels
+from fuzzyseg.data.labels import encoded, training_labels, unpacked
+from fuzzyseg.data.nearest import nearest_colour, nearest_values
+from fuzzyseg.data.recognise import check_found
 
 ROAD, CAR, SKY = (128, 64, 128), (64, 0, 128), (70, 130, 180)
 COLOURS = np.array([ROAD, CAR, SKY], np.uint8)
@@ -173,6 +176,32 @@ def test_lossy_colour_masks_are_an_error_until_snapped(tmp_path):
         labels(data)
     right = labels(read_dataset(tmp_path, snap=True)) == index
     assert right.mean() > 0.97
+
+
+def test_colours_that_loss_made_of_one_are_not_classes_of_their_own(tmp_path):
+    draw = np.random.default_rng(0)
+    index = np.kron(INDEX, np.ones((16, 16), int))
+    mask = np.clip(COLOURS[index] + draw.integers(-2, 3, (*index.shape, 3)), 0, 255)  # 125 shades, none of them rare
+    with pytest.raises(DataError, match=r"apart from each other, are: \(\d+, \d+, \d+\)") as caught:
+        folder(tmp_path, mask.astype(np.uint8), snap=True)
+    proposed = str(caught.value).partition("are: ")[2].count("(")
+    assert proposed == 3
+
+
+def test_near_colours_are_doubted_among_thousands_of_rare_ones_too():
+    rare = {(r, g, b): 1 for r in range(20) for g in range(20) for b in range(20)}
+    counts = Counter(rare | {ROAD: 10**7, CAR: 10**7, (129, 64, 128): 10**5})
+    assert check_found(counts, 1, snap=True) == [CAR, ROAD]
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_nearest_of_many_is_the_nearest_of_each(count):
+    draw = np.random.default_rng(count)
+    known = tuple((*(int(v) for v in draw.integers(0, 8, 3) * 32), i) for i in range(count))  # equal distances occur
+    packed = draw.integers(0, 2**24, 2000).astype(np.int32) & 0xF0F0F0
+    encoding = Encoding(colours=known)
+    expected = [nearest_colour(unpacked(int(colour)), encoding)[0] for colour in packed]
+    np.testing.assert_array_equal(nearest_values(packed, encoding), expected)
 
 
 def test_rare_and_neighbouring_colours_found_in_files_are_doubted(tmp_path):

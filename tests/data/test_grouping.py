@@ -66,6 +66,13 @@ def test_without_the_rule_videos_are_torn_apart(videos):
     assert {video(i) for i in split.val} & {video(i) for i in split.labelled + split.unlabelled}
 
 
+def test_that_whole_groups_are_more_than_was_asked_for_is_said(videos):
+    split = make_split(videos, labelled="1", val="none", group="prefix")
+    assert len(split.labelled) > 1
+    assert "whole groups (prefix) until the 1 asked for are there" in split.sentences[0]
+    assert "groups" not in make_split(videos, labelled="1", val="none").sentences[0]
+
+
 def test_groups_are_nested_and_cover_the_classes(videos):
     small = make_split(videos, labelled="4", val="none", group="prefix")
     large = make_split(videos, labelled="9", val="none", group="prefix")

@@ -7,6 +7,7 @@ from PIL import Image
 from fuzzyseg.data import DATASETS, DataError, Item, read_dataset
 from fuzzyseg.data import labels as labels_module
 from fuzzyseg.data.description import Description
+from fuzzyseg.experiment.using import split_of
 
 
 def put(path, values=((0, 1), (1, 2))):
@@ -279,3 +280,20 @@ def test_every_layout_answers_the_same_questions(tmp_path):
     for layout in DATASETS.values():
         assert layout.expected
         assert not layout.matches(tmp_path, Description())
+
+
+def test_annotations_that_lie_there_are_not_masks_yet_and_the_command_is_named(tmp_path):
+    put(tmp_path / "photos" / "a.png")
+    with pytest.raises(DataError) as caught:
+        read_dataset(tmp_path)
+    assert "convert" not in str(caught.value)
+    (tmp_path / "photos" / "a.json").write_text("{}")
+    with pytest.raises(DataError, match=rf"`fuzzyseg convert {tmp_path} --out DIR`"):
+        read_dataset(tmp_path)
+
+
+def test_a_split_that_is_not_there_says_which_are(tmp_path):
+    put(tmp_path / "images" / "a.png")
+    put(tmp_path / "masks" / "a.png")
+    with pytest.raises(DataError, match="has no val folder; found train: choose one of them with --split"):
+        split_of(read_dataset(tmp_path), "val")

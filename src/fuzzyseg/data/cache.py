@@ -31,13 +31,17 @@ class Entry:
     original: Size
 
 
-def stamp(path: Path) -> tuple[str, int, int]:
-    """What tells a file from a later one of the same name. Raises DataError where there is none."""
+def stamp(path: Path) -> tuple[str, int, int, int]:
+    """What tells a file from a later one of the same name. Raises DataError where there is none.
+
+    Archives give all their files the same time, and files of numbers without compression have the same length: the
+    time of the last change of the entry itself is taken too, which renaming and copying over cannot keep.
+    """
     try:
         status = path.stat()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); restore the file") from None
-    return str(path), status.st_mtime_ns, status.st_size
+    return os.path.abspath(path), status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 @dataclass

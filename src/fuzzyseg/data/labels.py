@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fuzzyseg.data.items import MAX_CLASSES, VOID, DataError, Encoding, Item
 from fuzzyseg.data.masks import Colour, out_of_range, read_mask
+from fuzzyseg.data.nearest import nearest_colour, nearest_values
 from fuzzyseg.data.opening import short
 
 HIGHEST = 65535
@@ -242,18 +243,8 @@ def _colour_values(
     snapped = int(off.sum()) if encoding.snap else 0
     if snapped:
         which, places = np.unique(packed[off], return_inverse=True)
-        values[off] = np.array([nearest_colour(unpacked(int(c)), encoding)[0] for c in which], np.int32)[places]
+        values[off] = nearest_values(which, encoding)[places]
     return packed, values, snapped
-
-
-def nearest_colour(colour: Colour, encoding: Encoding) -> tuple[int, Colour, float]:
-    """Value, colour and distance (Euclidean, in RGB) of the nearest colour of the encoding; the first of equals."""
-    assert encoding.colours is not None
-    table = np.array(encoding.colours)
-    distances = np.sqrt(((table[:, :3] - np.array(colour)) ** 2).sum(1))
-    best = int(distances.argmin())
-    r, g, b, value = encoding.colours[best]
-    return value, (r, g, b), float(distances[best])
 
 
 def _nearest_value(labels: NDArray[np.int32], stored: NDArray[np.integer], encoding: Encoding) -> Decoded:

@@ -147,10 +147,19 @@ def _recognise(root: Path, layout: str, layouts: dict[str, Layout], description:
         raise DataError(
             f"{root}: no data set is recognised in it; found {short(content)}; expected {wanted}. "
             f"Other folder names can be given in {FILE} (images: ..., masks: ...). Tried: {', '.join(asked)}"
+            + _convertible(root)
         )
     if len(names) > 1:
         raise DataError(f"{root}: fits several layouts: {', '.join(names)}; choose one with data.layout=...")
     return names[0]
+
+
+def _convertible(root: Path) -> str:
+    """A sentence on how annotations become masks, where JSON files lie in the folder or in one of those in it."""
+    path = next((path for pattern in ("*.json", "*/*.json") for path in sorted(root.glob(pattern))), None)
+    if path is None:
+        return ""
+    return f". If {path} is of LabelMe or COCO, `fuzzyseg convert {root} --out DIR` makes masks of it"
 
 
 def _check_unique(root: Path, files: Files) -> None:

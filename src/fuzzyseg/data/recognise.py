@@ -14,6 +14,7 @@ from fuzzyseg.data.headers import Header, read_header
 from fuzzyseg.data.items import MAX_CLASSES, DataError, Item
 from fuzzyseg.data.labels import colour_counts
 from fuzzyseg.data.masks import Colour, palette_of, read_mask
+from fuzzyseg.data.opening import short
 
 Kind = Literal["index", "palette", "colour"]
 
@@ -132,32 +133,48 @@ def found_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
 def doubtful(counts: Counter[Colour]) -> list[Colour]:
     """The colours of `counts` that may be no classes: rare ones, and ones that lie near to a far more frequent one."""
     pixels = sum(counts.values())
-    colours = sorted(counts)
-    doubted = {colour for colour in colours if counts[colour] < RARE * pixels}
-    if len(colours) <= 4096:  # of more there is no need to know
-        table, numbers = np.array(colours, dtype=float), np.array([counts[colour] for colour in colours])
-        for colour, place, number in zip(colours, table, numbers, strict=True):
-            near = np.sqrt(((table - place) ** 2).sum(1)) <= NEAR
-            if (numbers[near] >= 20 * number).any():
-                doubted.add(colour)
+    doubted = {colour for colour, number in counts.items() if number < RARE * pixels}
+    # Among the others alone: there are 1 / RARE of them at most, however many colours a lossy file holds.
+    colours = sorted(set(counts) - doubted)
+    table, numbers = np.array(colours, dtype=float), np.array([counts[colour] for colour in colours])
+    for colour, place, number in zip(colours, table, numbers, strict=True):
+        near = ((table - place) ** 2).sum(1) <= NEAR**2
+        if (numbers[near] >= 20 * number).any():
+            doubted.add(colour)
     return sorted(doubted)
+
+
+def apart(counts: Counter[Colour], colours: Sequence[Colour]) -> list[Colour]:
+    """The most frequent of `colours`, then the next ones that do not lie near to one before."""
+    chosen: list[Colour] = []
+    for colour in sorted(colours, key=lambda each: (-counts[each], each)):
+        if not chosen or ((np.array(chosen) - colour) ** 2).sum(1).min() > NEAR**2:
+            chosen.append(colour)
+    return chosen
 
 
 def check_found(counts: Counter[Colour], masks: int, snap: bool) -> list[Colour]:
     """The colours that are classes, sorted. Raises DataError where that cannot be told from the files.
 
-    snap: doubtful colours are none; they will be taken for the nearest.
+    snap: doubtful colours are none; they will be taken for the nearest. Frequent ones that lie near to each other are
+    asked about all the same: each may be a class, or what loss made of one.
     """
-    doubted = doubtful(counts)
-    kept = [colour for colour in sorted(counts) if not snap or colour not in set(doubted)]
-    if (doubted and not snap) or len(kept) > (MAX_CLASSES if snap else MANY):
-        frequent = [colour for colour, _ in counts.most_common(12) if colour not in set(doubted)]
-        odd = sorted(doubted, key=lambda colour: (-counts[colour], colour))[:5]
-        which = ", ".join(f"{colour} {counts[colour]} times" for colour in odd)
-        raise DataError(
-            f"{masks} colour-coded masks hold {len(counts)} colours, of which {len(doubted)} are rare or lie next to a "
-            f"frequent one{': ' if which else ''}{which}. Say in dataset.yaml which colours are classes, such as "
-            f"colours: {{road: {list(frequent[0]) if frequent else [128, 64, 128]}, ...}}; or, if they come from lossy "
-            f"or smoothed files, --snap takes each for the nearest frequent one. Frequent are: {frequent}"
-        )
-    return kept
+    doubted = set(doubtful(counts))
+    kept = [colour for colour in sorted(counts) if not snap or colour not in doubted]
+    frequent = apart(counts, [colour for colour in counts if colour not in doubted])
+    unclear = len(frequent) < len(kept) if snap else bool(doubted) or len(kept) > MANY
+    if not unclear and len(kept) <= MAX_CLASSES:
+        return kept
+    odd = sorted(doubted, key=lambda colour: (-counts[colour], colour))[:5]
+    which = ", ".join(f"{colour} {counts[colour]} times" for colour in odd)
+    hint = (
+        "--snap then takes each other colour for the nearest"
+        if snap
+        else ("or, if they come from lossy or smoothed files, --snap takes each for the nearest frequent one")
+    )
+    raise DataError(
+        f"{masks} colour-coded masks hold {len(counts)} colours, of which {len(doubted)} are rare or lie next to a "
+        f"frequent one{': ' if which else ''}{which}. Say in dataset.yaml which colours are classes, such as "
+        f"colours: {{road: {list(frequent[0]) if frequent else [128, 64, 128]}, ...}}; {hint}. Frequent, and apart "
+        f"from each other, are: {short(frequent, 30)}"
+    )

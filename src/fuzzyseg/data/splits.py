@@ -235,14 +235,14 @@ def make_split(
     if both := sorted(kept & taken):
         raise DataError(f"{short(both)}: named as labelled and as validation; expected them in one of the two lists")
     train = [item for item in dataset.train if item.name not in taken]
-    left = _with_masks(train)
-    if not left:
+    if not (left := _with_masks(train)):
         raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; ask for fewer")
     if isinstance(wanted, int):
         wanted = parse_amount(str(labelled), len(left), "training images with masks that are not for validation")
         assert isinstance(wanted, int)
         chosen, uncovered, sentences = _choose(dataset, left, wanted, seed, policy, group)
         said = f"{len(chosen)} of {len(left)} training images with masks are labelled (policy {policy}, seed {seed})"
+        said += f": whole groups ({group}) until the {wanted} asked for are there" * (group is not None)
     else:
         chosen, uncovered, sentences = _choose(dataset, named or left, None, seed, policy)
         said = f"{len(chosen)} labelled images, " + (f"by {wanted}" if wanted else "all that have masks")

@@ -155,7 +155,7 @@ def split_of(dataset: DataSet, split: str) -> list[Item]:
     items = lists[split]
     if items is None:
         there = ", ".join(name for name, found in lists.items() if found)
-        raise DataError(f"{dataset.root}: has no {split} folder; found {there}")
+        raise DataError(f"{dataset.root}: has no {split} folder; found {there}: choose one of them with --split")
     return items
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fuzzyseg.data.items import VOID, DataError, Item
-from fuzzyseg.data.labels import UNKNOWN, decode, nearest_colour, unpacked
+from fuzzyseg.data.labels import UNKNOWN, decode, unpacked
+from fuzzyseg.data.nearest import nearest_colour
 
 MOST = 5
 """Of values that mean nothing, so many are listed, the most frequent first."""
