@@ -82,6 +82,7 @@ class _Check:
         self._add(
             *findings.unreadable(list(opened.seen.values())),
             *findings.orphaned(files),
+            *self._unfit(opened),
             *findings.mismatched(opened.items, opened.seen),
         )
         dataset, understood = self._understand(opened)
@@ -118,6 +119,12 @@ class _Check:
             files = [each for path, each in seen.items() if tasks[path][1] == kind]
             self.result.count_files(**{f"{kind}s": files})
         return seen
+
+    def _unfit(self, opened: _Opened) -> list[Finding]:
+        if self.data.bands is not None:
+            return []
+        images = dict.fromkeys(item.image for item in opened.items)
+        return findings.unfit([opened.seen[path] for path in images], self.config.network.channels)
 
     def _understand(self, opened: _Opened) -> tuple[DataSet, bool]:
         """The data set of what can be used; False where it is not known what its masks mean."""
