@@ -38,7 +38,7 @@ def kind_of(items: Sequence[Item], colours: set[Colour] | None, told: bool = Fal
     palette can be read in two ways.
     """
     looked = spread([item for item in items if item.mask is not None], HEADERS)
-    heads = [(item.mask, read_header(item.mask)) for item in looked if item.mask is not None]
+    heads = [(item.mask, head) for item in looked if item.mask is not None and (head := _head(item.mask)) is not None]
     groups: dict[Kind, tuple[Path, Header]] = {}
     for path, head in heads:
         kind: Kind = "palette" if head.palette else "colour" if head.bands >= 3 else "index"
@@ -62,6 +62,14 @@ def kind_of(items: Sequence[Item], colours: set[Colour] | None, told: bool = Fal
         "colour": f"colour-coded masks ({'RGBA' if head.alpha else 'RGB'} {head.format})",
     }
     return kind, words[kind]
+
+
+def _head(path: Path) -> Header | None:
+    """None for a file that cannot be read: whoever needs its pixels will say so, and an unlabelled image needs none."""
+    try:
+        return read_header(path)
+    except DataError:
+        return None
 
 
 def _by_palette(paths: Sequence[Path], colours: set[Colour] | None, most: int = 8) -> bool:
