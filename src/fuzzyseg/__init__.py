@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fuzzyseg.losses import (
     FuzzyPositiveLoss,
     assign_fuzzy_positives,
+    fuzzy_membership,
     fuzzy_positive_loss,
     fuzzy_positive_weight,
     positive_gradient_score,
@@ -28,6 +29,7 @@ __all__ = [
     "Mixed",
     "__version__",
     "assign_fuzzy_positives",
+    "fuzzy_membership",
     "fuzzy_positive_loss",
     "fuzzy_positive_weight",
     "load",

@@ -56,7 +56,7 @@ def commands():
 
 def test_the_commands_of_the_readme_name_options_that_exist():
     found = commands()
-    assert {words[0] for words in found} == {"train", "evaluate", "predict"}
+    assert {words[0] for words in found} == {"check", "train", "evaluate", "predict"}
     for verb, *words in found:
         shown = CliRunner().invoke(app, [verb, "--help"]).stdout
         for word in words:

@@ -122,7 +122,7 @@ def test_weights_steer_from_sixteen_steps_later_on():
         assert draws.at("unlabelled", number).drawn_for == -1
     steered = [draws.at("unlabelled", number) for number in range(border, border + 400)]
     assert {(draw.drawn_for, draw.index) for draw in steered} == {(0, 2), (1, 6)}
-    assert 150 < sum(draw.drawn_for for draw in steered) < 250  # classes are drawn evenly
+    assert 150 < sum(draw.drawn_for for draw in steered) < 250  # rows of one sum are drawn evenly
     assert [draw.seed for draw in steered] == [draw_seed(0, "unlabelled", n) for n in range(border, border + 400)]
     assert draws.at("labelled", border) == before.at("labelled", border)
     draws.publish("unlabelled", 9, one_image_per_class([4]))
@@ -138,12 +138,45 @@ def test_images_are_drawn_by_their_weight():
     assert 540 < drawn.count(3) < 660
 
 
-def test_a_class_without_images_falls_back_to_the_plain_draw():
+def test_classes_are_drawn_in_proportion_to_the_sums_of_their_rows():
+    draws = plain()
+    weights = torch.zeros(4, 7)
+    weights[0, 2], weights[1, 3:6], weights[3, 6] = 0.5, 0.5, 0.001
+    draws.publish("unlabelled", 0, weights * 1e-6)
+    drawn = [draws.at("unlabelled", number) for number in range(64, 64 + 800)]
+    classes = [draw.drawn_for for draw in drawn]
+    assert 2 not in classes
+    assert 160 < classes.count(0) < 240
+    assert 560 < classes.count(1) < 640
+    images = [draw.index for draw in drawn if draw.drawn_for == 1]
+    assert all(150 < images.count(image) < 250 for image in (3, 4, 5))
+
+
+def test_a_steered_draw_depends_on_its_number_alone():
+    draws, backwards = plain(), plain()
+    weights = torch.rand(5, 7, generator=torch.Generator().manual_seed(1))
+    draws.publish("partner", 0, weights)
+    backwards.publish("partner", 0, weights)
+    forward = [draws.at("partner", number) for number in range(64, 164)]
+    assert forward == [backwards.at("partner", number) for number in reversed(range(64, 164))][::-1]
+    assert len({draw.drawn_for for draw in forward}) == 5
+
+
+def test_weights_that_are_all_0_steer_nothing():
     draws, before = plain(), plain()
     draws.publish("unlabelled", 0, torch.zeros(3, 7))
-    steered = [draws.at("unlabelled", number) for number in range(64, 164)]
-    assert [draw.index for draw in steered] == indices(before, "unlabelled", range(64, 164))
-    assert {draw.drawn_for for draw in steered} == {0, 1, 2}
+    for number in range(64, 164):
+        assert draws.at("unlabelled", number) == before.at("unlabelled", number)
+
+
+def test_a_class_whose_only_image_is_the_other_streams_falls_back_to_the_plain_draw():
+    draws, before = plain(), plain()
+    draws.publish("unlabelled", 0, one_image_per_class([3]))
+    draws.publish("partner", 0, one_image_per_class([3, 3]))
+    before.publish("unlabelled", 0, one_image_per_class([3]))
+    steered = [draws.at("partner", number) for number in range(64, 164)]
+    assert [draw.index for draw in steered] == indices(before, "partner", range(64, 164))
+    assert {draw.drawn_for for draw in steered} == {0, 1}
 
 
 @pytest.mark.parametrize("n", [2, 7])

@@ -12,7 +12,7 @@ from PIL import Image
 from fuzzyseg.data import DataError, Item, read_dataset
 from fuzzyseg.data import labels as labels_module
 from fuzzyseg.data.classes import presence
-from fuzzyseg.data.splits import labelled_order, make_split, parse_amount, shuffled
+from fuzzyseg.data.splits import hold_back, labelled_order, make_split, parse_amount, shuffled
 
 
 def put(path, values=((0, 1), (1, 2))):
@@ -307,6 +307,40 @@ def test_impossible_wishes_say_why(tmp_path):
     put(tmp_path / "bare/images/x.png")
     with pytest.raises(DataError, match="none of 1 training images has a mask"):
         make_split(read_dataset(tmp_path / "bare", classes=["a", "b"]))
+
+
+def test_holding_back_takes_the_last_labelled_images_and_their_masks(tmp_path):
+    data = make(tmp_path)
+    for unlabelled in ("rest", "all"):
+        split = make_split(data, labelled="12", seed=5, unlabelled=unlabelled)
+        left, held = hold_back(split, data, 3)
+        assert held == split.labelled[-3:]
+        assert all(item.mask is not None for item in held)
+        assert left.labelled == split.labelled[:-3]
+        assert set(names(left.unlabelled)) == {*names(split.unlabelled), *names(held)}
+        assert len(left.unlabelled) == len(set(names(left.unlabelled)))
+        assert all(item.mask is None for item in left.unlabelled)  # promise 2 holds for them too
+        masked = [item for item in left.all_ if item.mask is not None]
+        assert set(names(masked)) == set(names(left.labelled))
+        assert (left.val, left.uncovered) == (split.val, [])
+        assert left.hash != split.hash
+        assert "3 of the 12 labelled images are held back, and used without masks" in left.sentences
+
+
+def test_classes_lost_by_holding_back_are_named(tmp_path):
+    data = make(tmp_path)
+    split = make_split(data, labelled="3", seed=5)
+    lost = {"c1", "c2", "c3"} - set(split.uncovered)
+    assert lost
+    left, _ = hold_back(split, data, 2)
+    assert "c0" not in left.uncovered
+    assert len(left.uncovered) == 2  # one image holds class 0 and one other
+    assert left.sentences[-1].startswith("in no labelled image that is trained on: c")
+    blind, _ = hold_back(make_split(data, labelled="3", seed=5, policy="random"), data, 2)
+    assert not any("trained on" in sentence for sentence in blind.sentences)
+    for count in (0, 3):
+        with pytest.raises(DataError, match=f"{count} of 3 labelled images cannot be held back"):
+            hold_back(split, data, count)
 
 
 def test_record_is_json_and_its_hash_is_of_the_lists(tmp_path):

@@ -88,6 +88,7 @@ def assert_same(one, other):
 def joined(batches):
     """Batches of one stream as one."""
     parts = {}
+    batches = [batch.to(torch.device("cpu")) for batch in batches]
     for field in fields(Batch):
         values = [getattr(batch, field.name) for batch in batches]
         if isinstance(values[0], tuple):
@@ -122,11 +123,16 @@ def no_child_is_left():
 
 
 def test_a_batch_is_what_the_contract_says():
-    (micro_batch,) = next(loader().batches(0, 1))
-    assert list(micro_batch) == list(STREAMS)
+    (as_read,) = next(loader().batches(0, 1))
+    assert list(as_read) == list(STREAMS)
+    assert all(batch.image.dtype == torch.uint8 for batch in as_read.values())
+    cpu = torch.device("cpu")
+    micro_batch = {name: batch.to(cpu, channels_last=name == "partner") for name, batch in as_read.items()}
     labelled, unlabelled, partner = (micro_batch[name] for name in STREAMS)
     for name, batch in micro_batch.items():
         items = SOURCES[STREAMS[name].source]
+        assert batch.image.is_contiguous(memory_format=torch.channels_last) == (name == "partner")
+        assert batch.statistics is None
         assert batch.image.shape == (4, 3, 16, 12)
         assert batch.image.dtype == torch.float32
         assert batch.valid.shape == (4, 16, 12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from fuzzyseg.data.transforms import Geometry, make_sample
-from fuzzyseg.data.views import CropPair, Weak, WeakStrong
+from fuzzyseg.data import transforms
+from fuzzyseg.data.transforms import Geometry
+from fuzzyseg.data.views import CropPair, Weak, WeakStrong, normalised
 
+make_sample = partial(transforms.make_sample, mean=[0.5] * 3, std=[0.25] * 3)
 PLAIN = WeakStrong(strong=2, jitter_probability=0, grey_probability=0, blur_probability=0)
 STEP = 4  # grey levels from one pixel to the next, so that a fraction of a pixel shows
 SCALES = [(0.5, 2.0), (1.0, 1.0), (0.3, 0.5), (3.0, 4.0)]
@@ -37,7 +40,19 @@ def draw(view, image, mask=None, *, seed=0, jitter=0.0, mean=0.0, std=1 / 255, *
     geometry = {"crop": (24, 20), "scale": (0.5, 2.0), "flip": 0.5, "vertical_flip": 0.5} | geometry
     channels = image.shape[0]
     means, stds = [mean] * channels, [std] * channels
-    return make_sample(view, image, mask, geometry=Geometry(**geometry), jitter=jitter, mean=means, std=stds, seed=seed)
+    options = {"geometry": Geometry(**geometry), "jitter": jitter, "mean": means, "std": stds}
+    sample = make_sample(view, image, mask, seed=seed, **options)
+    return finished(sample, means, stds)
+
+
+def finished(sample, mean, std):
+    """What a batch does to its samples at the end."""
+    mean, std = torch.tensor(mean), torch.tensor(std)
+    valid = {"image": sample["valid"], "strong": sample["valid"], "pair_image": sample.get("pair_valid")}
+    for key in valid.keys() & sample.keys():
+        images = sample[key] if key == "strong" else sample[key].unsqueeze(0)
+        sample[key] = normalised(images, valid[key].expand(len(images), -1, -1), mean, std).view_as(sample[key])
+    return sample | ({"mask": sample["mask"].long()} if "mask" in sample else {})
 
 
 def shown(sample, key):
@@ -165,9 +180,9 @@ def test_padding_stays_zero_under_strong_colours():
 def test_normalisation_is_per_channel():
     image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1).expand(3, 8, 8)
     geometry = Geometry(crop=(4, 4), scale=(1, 1), flip=0)
-    each = make_sample(
-        Weak(), image, None, geometry=geometry, jitter=0, mean=[0.1, 0.2, 0.3], std=[1.0, 2.0, 4.0], seed=3
-    )
+    each = make_sample(Weak(), image, None, geometry=geometry, jitter=0, seed=3)
+    assert each["image"].dtype == torch.uint8
+    each = finished(each, [0.1, 0.2, 0.3], [1.0, 2.0, 4.0])
     expected = (torch.tensor([10, 20, 30]) / 255 - torch.tensor([0.1, 0.2, 0.3])) / torch.tensor([1.0, 2.0, 4.0])
     assert torch.allclose(each["image"], expected.view(3, 1, 1).expand(3, 4, 4))
     assert "mask" not in each
@@ -202,6 +217,67 @@ def test_the_boxes_of_a_crop_pair_say_where_both_lie(seed, height, width, crop, 
     first, second = each["boxes"].tolist()
     for axis in (0, 1):
         assert 1 - abs(first[axis] - second[axis]) / crop[axis] >= overlap[0] - 0.5 / crop[axis]
+
+
+@settings(max_examples=100, deadline=None)
+@given(SEEDS, SIDES, SIDES, st.sampled_from(CROPS), st.sampled_from(SCALES), st.sampled_from([1, 4, 8, 100]))
+def test_crops_of_a_pair_lie_a_multiple_of_the_stride_apart(seed, height, width, crop, scale, stride):
+    """And within the image wherever the first one is, so that both always see it."""
+    view = CropPair((0.1, 1.0), iou=(0.1, 1.0), stride=stride)
+    each = draw(view, noise(height, width), seed=seed, crop=crop, scale=scale)
+    first, second = each["boxes"].tolist()
+    common = 1
+    for axis in (0, 1):
+        assert (first[axis] - second[axis]) % stride == 0
+        common *= crop[axis] - abs(first[axis] - second[axis])
+    assert common / (2 * crop[0] * crop[1] - common) >= 0.1
+    rows = [[int(valid.any(1).sum()), int(valid.any(0).sum())] for valid in (each["valid"], each["pair_valid"])]
+    for axis in (0, 1):  # a crop that fits is full, an image that fits is whole, in both
+        assert rows[0][axis] == rows[1][axis]
+
+
+def test_the_intersection_over_union_of_a_pair_is_as_asked_or_the_crops_are_one():
+    image, shares = noise(120, 120), []
+    for seed in range(200):
+        each = draw(CropPair((0.1, 1.0), iou=(0.3, 0.5)), image, seed=seed, crop=(32, 32), scale=(1, 1))
+        first, second = each["boxes"].tolist()
+        common = (32 - abs(first[0] - second[0])) * (32 - abs(first[1] - second[1]))
+        shares.append(common / (2 * 32 * 32 - common))
+    assert all(0.3 <= share <= 0.5 for share in shares)
+    assert max(shares) - min(shares) > 0.15
+    # nothing but the whole is possible here, and it is not allowed: after fifty draws it is what there is
+    tight = draw(CropPair(iou=(0.3, 0.5)), noise(32, 32), crop=(32, 32), scale=(1, 1))
+    assert torch.equal(tight["boxes"][0], tight["boxes"][1])
+
+
+def test_both_crops_of_a_pair_can_have_strong_colours_each_its_own():
+    colours = WeakStrong(
+        brightness=0.4, contrast=0, saturation=0, hue=0, jitter_probability=1, grey_probability=0, blur_probability=0
+    )
+    image = (noise(40, 40) // 4) + 60
+    still = {"crop": (40, 40), "scale": (1, 1), "flip": 0, "vertical_flip": 0}
+    factors = []
+    for seed in range(30):
+        each = draw(CropPair(colours=colours), image, seed=seed, jitter=0.9, **still)  # the mild jitter gives way
+        for key in ("image", "pair_image"):
+            factor = float(each[key].sum() / image.float().sum())
+            assert (each[key] - factor * image).abs().max() <= 1.5
+            factors.append(factor)
+        assert abs(factors[-1] - factors[-2]) > 1e-4
+    assert 0.59 < min(factors) < 0.7
+    assert 1.3 < max(factors) < 1.41
+    plain = draw(CropPair(), image, **still)
+    assert torch.equal(plain["image"].round(), image.float())
+    assert torch.equal(plain["pair_image"].round(), image.float())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"overlap": (0.5, 0.1)}, "overlap"), ({"iou": (0.1, 1.5)}, "iou"), ({"stride": 0}, "stride")],
+)
+def test_pairs_that_no_crops_can_be_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        CropPair(**wrong)
 
 
 def test_crops_of_a_pair_share_as_much_as_was_asked():
@@ -250,7 +326,7 @@ def test_strong_views_differ_in_colour_but_not_in_place():
 
 def test_grey_hue_saturation_and_blur_do_what_they_say():
     off = {"jitter_probability": 0, "grey_probability": 0, "blur_probability": 0, "strong": 1}
-    image, still = noise(30, 30), {"scale": (1, 1), "crop": (30, 30), "flip": 0, "vertical_flip": 0}
+    image, still = noise(30, 30), {"scale": (1, 1), "crop": (30, 30), "flip": 0, "vertical_flip": 0, "seed": 2}
     grey = draw(WeakStrong(**off | {"grey_probability": 1}), image, **still)["strong"][0]
     assert torch.equal(grey[0], grey[1])
     assert torch.equal(grey[0], grey[2])
@@ -331,13 +407,55 @@ def test_the_input_is_left_alone():
     assert torch.equal(mask, copies[1])
 
 
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("together", [True, False])
+def test_normalisation_in_any_memory_order(channels, together):
+    image = torch.stack([noise(6, 7, channels, seed) for seed in range(2)])
+    valid = torch.ones(2, 6, 7, dtype=torch.bool)
+    valid[1, 4:] = False
+    mean, std = 0.1 + torch.arange(channels) / 10, 0.2 + torch.arange(channels) / 10
+    expected = (image.double() / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1) * valid.unsqueeze(1)
+    form = torch.channels_last if together else torch.contiguous_format
+    found = normalised(image.contiguous(memory_format=form), valid, mean, std)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6)
+    assert (found[1, :, 4:] == 0).all()
+
+
 def test_statistics_must_fit_the_channels():
-    geometry = Geometry(crop=(4, 4), scale=(1, 1), flip=0)
     with pytest.raises(ValueError, match="found 3 means"):
-        make_sample(Weak(), noise(8, 8, 1), None, geometry=geometry, jitter=0, mean=[0.5] * 3, std=[0.5] * 3, seed=0)
+        normalised(noise(8, 8, 1).unsqueeze(0), torch.ones(1, 8, 8).bool(), torch.ones(3), torch.ones(3))
 
 
 @pytest.mark.parametrize("scale", [(2.0, 0.5), (0.0, 1.0), (-1.0, 1.0)])
 def test_scales_that_no_image_can_have_are_refused(scale):
     with pytest.raises(ValueError, match=r"augment\.scale"):
         Geometry(crop=(4, 4), scale=scale)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, SIDES, SIDES, st.sampled_from(CROPS), st.sampled_from(SCALES))
+def test_a_focused_crop_shows_the_class(seed, height, width, crop, scale):
+    mask = torch.zeros(height, width, dtype=torch.uint8)
+    mask[height // 3 : height // 3 + 4, width // 2 : width // 2 + 4] = (
+        3  # large enough to be seen at the smallest scale
+    )
+    focused = make_sample(
+        Weak(), noise(height, width), mask, geometry=Geometry(crop=crop, scale=scale), seed=seed, focus=3
+    )
+    assert (focused["mask"] == 3).any()
+    geometry = Geometry(crop=crop, scale=scale)
+    absent = make_sample(Weak(), noise(height, width), mask, geometry=geometry, seed=seed, focus=4)
+    plain = make_sample(Weak(), noise(height, width), mask, geometry=geometry, seed=seed)
+    assert torch.equal(absent["image"], plain["image"])
+
+
+def test_focused_crops_fall_all_over_the_place():
+    """The pixel that must be seen may lie anywhere in the crop."""
+    mask = torch.zeros(60, 60, dtype=torch.uint8)
+    mask[30, 30] = 1
+    geometry = Geometry(crop=(10, 10), scale=(1, 1), flip=0)
+    places = set()
+    for seed in range(400):
+        found = make_sample(Weak(), noise(60, 60), mask, geometry=geometry, seed=seed, focus=1)["mask"]
+        places.add(tuple((found == 1).nonzero()[0].tolist()))
+    assert len(places) > 90  # of 100

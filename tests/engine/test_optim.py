@@ -51,6 +51,16 @@ def test_one_optimiser_for_each_name():
     assert build(net, momentum=0.7)[0].param_groups[0]["momentum"] == 0.7
 
 
+def test_a_role_brings_its_own_betas():
+    net = Net()
+    parts = roles(net)
+    parts["critic"].betas = (0.9, 0.99)
+    built = build(net, parts)
+    assert of(built, net.critic.weight)["betas"] == (0.9, 0.99)
+    assert of(build(net), net.critic.weight)["betas"] == (0.9, 0.999)
+    assert "betas" not in of(built, net.head.weight)
+
+
 def test_rates_of_the_roles():
     net = Net()
     built = build(net, roles(net, lr_factor=3.0), head_lr_factor=10.0)

@@ -25,6 +25,10 @@ config = json.loads(sys.argv[1])
 fuzzyseg.train(config, network=partial(TinyNetwork, classes=3, norm=sys.argv[3]), quiet=True)
 """
 
+LOSSES = {
+    "calibrated": {"name": "fuzzy", "threshold": "calibrated", "rule": "continuous", "calibrated": {"every": 2}},
+}
+
 
 def launch(config, processes, norm, tmp_path):
     """Runs the training in so many processes and gives back last.pt and the logged lines."""
@@ -46,7 +50,8 @@ def launch(config, processes, norm, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("loss", "cutmix", "norm"), [("fuzzy", True, "group"), ("hard", False, "group"), ("fuzzy", True, "frozen")]
+    ("loss", "cutmix", "norm"),
+    [("fuzzy", True, "group"), ("hard", False, "group"), ("fuzzy", True, "frozen"), ("calibrated", True, "group")],
 )
 def test_two_processes_equal_one(tmp_path, loss, cutmix, norm):
     root = write_folder(tmp_path / "data")
@@ -55,8 +60,8 @@ def test_two_processes_equal_one(tmp_path, loss, cutmix, norm):
     results = []
     for processes in (1, 2):
         config = settings(
-            root, tmp_path / f"run{processes}", loss={"name": loss}, method={"name": "cps", "cutmix": cutmix},
-            train=train, augment={"scale": [0.4, 1.2]},
+            root, tmp_path / f"run{processes}", loss=LOSSES.get(loss, {"name": loss}), train=train,
+            method={"name": "cps", "cutmix": cutmix}, augment={"scale": [0.4, 1.2]},
         )  # fmt: skip
         results.append(launch(config, processes, "batch" if norm == "frozen" else norm, tmp_path))
     (one, rows_one), (two, rows_two) = results

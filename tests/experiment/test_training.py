@@ -225,9 +225,17 @@ def test_a_nan_at_a_pixel_that_does_not_count_stops_the_training(folder, tmp_pat
 
 def test_loss_settings_without_effect_are_named(folder, tmp_path, capsys):
     config = settings(folder, tmp_path / "run", train={"steps": 1, "evaluate": False})
-    config["loss"] = {"name": "hard", "balance": True, "threshold": 0.5}
-    fuzzyseg.train(config, network=own)
-    assert "loss.threshold, loss.balance have no effect" in capsys.readouterr().out
+    given = {"balance": True, "threshold": 0.5, "confidence": 0.8}
+    for name, idle in (
+        ("paper", "loss.threshold, loss.balance, loss.confidence"),
+        ("soft", "loss.threshold, loss.balance, loss.confidence"),
+        ("hard", "loss.confidence"),  # the scale of balance is that of the fuzzy loss, with its threshold
+        ("fuzzy", "loss.confidence"),
+        ("thresholded", "loss.threshold, loss.balance"),
+    ):
+        config["loss"], config["out"] = {"name": name, **given}, str(tmp_path / name)
+        fuzzyseg.train(config, network=own)
+        assert f"note: {idle} have no effect" in capsys.readouterr().out
 
 
 def test_what_cannot_run_leaves_no_folder(folder, tmp_path):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fuzzyseg import Mixed, assign_fuzzy_positives, fuzzy_positive_loss, fuzzy_positive_weight
-from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, masked_mean
+from fuzzyseg.losses import PIXEL_LOSSES, SET_LOSSES, PixelLossModule, masked_mean
 from fuzzyseg.ops import collective
 
 SIZE = (8, 9)
+LOSSES = {**PIXEL_LOSSES, "thresholded": partial(PIXEL_LOSSES["thresholded"], confidence=0.5)}
 
 
 def inputs(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
@@ -30,14 +33,22 @@ def expected(name: str, z: Tensor, t: Tensor) -> Tensor:
         return F.cross_entropy(z, t.argmax(1), reduction="none")
     if name == "soft":
         return sum(-t.softmax(1)[:, c] * (z[:, c] - z.exp().sum(1).log()) for c in range(5))
-    return fuzzy_positive_loss(z, t, reduction="none")
+    if name == "thresholded":
+        return F.cross_entropy(z, t.argmax(1), reduction="none") * (t.softmax(1).amax(1) >= 0.5)
+    if name == "fuzzy":
+        return fuzzy_positive_loss(z, t, reduction="none")
+    members = assign_fuzzy_positives(t)
+    p, weight = z.softmax(1), fuzzy_positive_weight(t, members)
+    if name == "negative":
+        return -weight * (~members * (1 - p).log()).sum(1)
+    return -weight * (members * p).sum(1).log()
 
 
 @pytest.mark.parametrize("name", PIXEL_LOSSES)
 def test_values_at_image_size_and_zero_where_invalid(name: str) -> None:
     z, t, valid = inputs(torch.float64)
     z.requires_grad_(), t.requires_grad_()
-    found = PIXEL_LOSSES[name](z, t, size=SIZE, valid=valid, threshold=0.9)
+    found = LOSSES[name](z, t, size=SIZE, valid=valid, threshold=0.9)
     torch.testing.assert_close(found.loss, expected(name, up(z), up(t)) * valid)
     assert torch.autograd.grad(found.loss.sum(), t, allow_unused=True, retain_graph=True)[0] is None
     assert torch.autograd.grad(found.loss.sum(), z)[0].abs().sum() > 0
@@ -47,7 +58,7 @@ def test_values_at_image_size_and_zero_where_invalid(name: str) -> None:
 @pytest.mark.parametrize("name", PIXEL_LOSSES)
 def test_maps_and_statistics(name: str) -> None:
     z, t, valid = inputs()
-    found = PIXEL_LOSSES[name](z.requires_grad_(), t, size=SIZE, valid=valid, threshold=0.9, maps=True)
+    found = LOSSES[name](z.requires_grad_(), t, size=SIZE, valid=valid, threshold=0.9, maps=True)
     top = up(t).softmax(1).max(1)
     assert torch.equal(found.label, top.indices)
     torch.testing.assert_close(found.confidence, top.values)
@@ -55,13 +66,16 @@ def test_maps_and_statistics(name: str) -> None:
     shares = torch.bincount(top.indices[valid], minlength=5) / valid.sum()
     torch.testing.assert_close(found.stats["label_histogram"], shares)
     assert not any(value.requires_grad for value in [*found.stats.values(), found.k, found.weight, found.confidence])
-    if name == "fuzzy":
+    if name in SET_LOSSES:
         members = assign_fuzzy_positives(up(t))
         assert torch.equal(found.k, members.sum(1))
         torch.testing.assert_close(found.weight, fuzzy_positive_weight(up(t), members))
         torch.testing.assert_close(found.stats["weight"], found.weight[valid].mean())
         counts = torch.bincount(found.k[valid] - 1, minlength=4) / valid.sum()
         torch.testing.assert_close(found.stats["k_histogram"], counts)
+    elif name == "thresholded":
+        assert (found.k == 1).all()
+        torch.testing.assert_close(found.weight, (top.values >= 0.5).float())
     else:
         assert (found.k == 1).all()
         assert (found.weight == 1).all()
@@ -74,7 +88,7 @@ def test_mixed_weights_half_precision_and_autocast(name: str) -> None:
     other = t.flip(0) - 1
     mask = torch.zeros(2, *SIZE, dtype=torch.bool)
     mask[:, 2:6, 1:5] = True
-    call = PIXEL_LOSSES[name]
+    call = LOSSES[name]
     mixed = call(z, Mixed(t, other, mask), size=SIZE, valid=valid, threshold=0.9).loss
     blended = torch.where(mask[:, None], up(other), up(t))
     torch.testing.assert_close(mixed, expected(name, up(z), blended) * valid)
@@ -92,12 +106,12 @@ def test_extreme_logits_stay_finite_and_a_nan_shows(name: str, side: int) -> Non
     z, t, valid = inputs()
     both = [z * 2.5e3, t * 2.5e3]
     both[0].requires_grad_()
-    loss = masked_mean(PIXEL_LOSSES[name](*both, size=SIZE, valid=valid, threshold=0.9).loss, valid)
+    loss = masked_mean(LOSSES[name](*both, size=SIZE, valid=valid, threshold=0.9).loss, valid)
     assert loss.isfinite()
     assert torch.autograd.grad(loss, both[0])[0].isfinite().all()
     broken = [x.detach().clone() for x in both]
     broken[side][0, 3] = torch.nan
-    assert masked_mean(PIXEL_LOSSES[name](*broken, size=SIZE, valid=valid, threshold=0.9).loss, valid).isnan()
+    assert masked_mean(LOSSES[name](*broken, size=SIZE, valid=valid, threshold=0.9).loss, valid).isnan()
 
 
 def test_the_fuzzy_loss_takes_its_options() -> None:

@@ -51,7 +51,7 @@ def test_stages_compose_and_tell_their_channels(arch: str) -> None:
 @pytest.mark.parametrize(
     ("arch", "options", "divisor"),
     [
-        ("DPT", None, 32),
+        ("DPT", None, 16),
         ("FPN", None, 32),
         ("DeepLabV3Plus", None, 16),
         ("PSPNet", None, 8),

@@ -56,10 +56,12 @@ def test_pace(clock):
     for _ in range(2):
         clock[0] += 2.0
         pace.step(8)
-    assert pace.read() == {"images_per_second": 4.0, "elapsed_seconds": 4.0, "eta_seconds": 16.0}
+    expected = {"images_per_second": 4.0, "seconds_per_step": 2.0, "elapsed_seconds": 4.0, "eta_seconds": 16.0}
+    assert pace.read() == expected
     with pace.pause():
         clock[0] += 3.0
     clock[0] += 1.0
     pace.step(8)
     # 8 images in the second that was not paused; 7 steps are left, and the 3 so far took 8 seconds in all
-    assert pace.read() == pytest.approx({"images_per_second": 8.0, "elapsed_seconds": 8.0, "eta_seconds": 8 / 3 * 7})
+    expected = {"images_per_second": 8.0, "seconds_per_step": 1.0, "elapsed_seconds": 8.0, "eta_seconds": 8 / 3 * 7}
+    assert pace.read() == pytest.approx(expected)

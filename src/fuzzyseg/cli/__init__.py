@@ -7,12 +7,17 @@ from typing import Annotated
 import typer
 
 from fuzzyseg import __version__
+from fuzzyseg.cli.analyse import analyse
 from fuzzyseg.cli.check import check
+from fuzzyseg.cli.compare import compare
 from fuzzyseg.cli.convert import convert
 from fuzzyseg.cli.demo import demo
 from fuzzyseg.cli.errors import Verbs
 from fuzzyseg.cli.evaluate import evaluate
+from fuzzyseg.cli.methods import methods
 from fuzzyseg.cli.predict import predict
+from fuzzyseg.cli.split import split
+from fuzzyseg.cli.sweep import sweep
 from fuzzyseg.cli.train import train
 
 __all__ = ["app", "main"]
@@ -47,6 +52,11 @@ def _general(
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(analyse)
+app.command()(split)
+app.command()(sweep)
+app.command()(compare)
+app.command()(methods)
 app.command()(check)
 app.command()(convert)
 app.command()(demo)

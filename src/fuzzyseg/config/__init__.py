@@ -14,7 +14,9 @@ from fuzzyseg.config.reading import (
     validate,
 )
 from fuzzyseg.config.sections import (
+    AdaptiveConfig,
     AugmentConfig,
+    CalibratedConfig,
     Config,
     DataConfig,
     EvaluateConfig,
@@ -22,6 +24,7 @@ from fuzzyseg.config.sections import (
     MethodChoice,
     NetworkConfig,
     OptimConfig,
+    ScheduleConfig,
     Section,
     SupervisedConfig,
     TrainConfig,
@@ -29,7 +32,9 @@ from fuzzyseg.config.sections import (
 )
 
 __all__ = [
+    "AdaptiveConfig",
     "AugmentConfig",
+    "CalibratedConfig",
     "Config",
     "ConfigError",
     "DataConfig",
@@ -38,6 +43,7 @@ __all__ = [
     "MethodChoice",
     "NetworkConfig",
     "OptimConfig",
+    "ScheduleConfig",
     "Section",
     "SupervisedConfig",
     "TrainConfig",

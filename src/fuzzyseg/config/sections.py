@@ -69,6 +69,9 @@ class DataConfig(Section):
     val: str | None = Field(
         None, description="Validation: fraction (0.2), count, list file or folder name; None: as found."
     )
+    group: str | None = Field(
+        None, description="Images that a split keeps together: folder, prefix, or a regular expression on the name."
+    )
     unlabelled: Literal["rest", "all"] = Field(
         "rest", description="Unlabelled source: the other images, or all images."
     )
@@ -87,7 +90,14 @@ class DataConfig(Section):
     max_megapixels: int | None = Field(
         None, ge=1, description="Largest image that is decoded whole, in millions of pixels; None: 89."
     )
-    cache_mib: int = Field(1024, ge=0, description="Memory for decoded images in each reading process; 0: none.")
+    balance: Literal["none", "images", "crops"] = Field(
+        "none", description="Labelled images drawn for each class alike; crops: and cropped where that class is."
+    )
+    cache: Literal["ram", "disk", "none"] = Field(
+        "ram", description="Where decoded images are kept: in each reading process, on disk for all, or nowhere."
+    )
+    cache_mib: int = Field(1024, ge=0, description="MiB of the cache: of each reading process, or of the folder.")
+    cache_dir: str | None = Field(None, description="Folder of the disk cache; None: the user's cache folder.")
 
     _size = field_validator("image_size", mode="before")(parse_size)
 
@@ -146,17 +156,77 @@ class MethodChoice(BaseModel):
         return dict(self.model_extra or {})
 
 
+class ScheduleConfig(Section):
+    """T over the run, for `loss.threshold=schedule`."""
+
+    start: float = Field(0.95, gt=0, le=1, description="T at the first step.")
+    end: float = Field(0.85, gt=0, le=1, description="T at the end.")
+    share: float = Field(1.0, gt=0, le=1, description="Share of the run over which T moves, evenly; then it stays.")
+
+
+class AdaptiveConfig(Section):
+    """T for each pixel, for `loss.threshold=adaptive` (A-FPL)."""
+
+    candidates: tuple[float, ...] = Field((0.85, 0.9, 0.95), description="The values of T, the smallest first.")
+    window: int = Field(5, ge=3, description="Side of the neighbourhood in cells of the network's stride; odd.")
+    epsilon: float = Field(1e-6, gt=0, lt=1, description="Floor of the densities; smaller: boundaries take a larger T.")
+
+
+class CalibratedConfig(Section):
+    """T from labelled images that are held back, for `loss.threshold=calibrated`."""
+
+    coverage: float = Field(0.95, gt=0, le=1, description="How much of the truth the fuzzy sets shall hold there.")
+    hold_back: float = Field(0.2, gt=0, lt=1, description="Share of the labelled images, one at least; not trained on.")
+    every: int | None = Field(
+        None, ge=0, description="Steps between calibrations; 0: only at the start; None: a tenth."
+    )
+    low: float = Field(0.5, gt=0, le=1, description="Smallest T.")
+    high: float = Field(0.99, gt=0, le=1, description="Largest T, where the coverage is out of reach.")
+
+
+THRESHOLDS = ("auto", "schedule", "adaptive", "calibrated")
+"""What `loss.threshold` may be besides a number."""
+
+
 class LossConfig(Section):
     """The pseudo-label loss."""
 
-    name: str = Field("paper", description="paper (as the method's authors), hard, soft or fuzzy.")
-    threshold: float = Field(0.9, gt=0, le=1, description="T of Alg. 1: more classes are positive for a larger T.")
+    name: str = Field(
+        "paper", description="paper (as the method's authors), hard, soft, fuzzy, negative, partial or thresholded."
+    )
+    threshold: float | Literal["auto", "schedule", "adaptive", "calibrated"] = Field(
+        0.9,
+        description="T of Alg. 1, in (0, 1]: more classes are positive for a larger T. Or auto (Table 5: the fewer "
+        "labels, the larger), schedule, adaptive (A-FPL) or calibrated, with the settings of that name.",
+    )
+    auto: Literal["share", "count"] = Field("share", description="Whether auto goes by the share or count of labels.")
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    adaptive: AdaptiveConfig = Field(default_factory=AdaptiveConfig)
+    calibrated: CalibratedConfig = Field(default_factory=CalibratedConfig)
     weight: Literal["concave", "linear", "convex", "convex1", "none"] = Field("concave", description="Eq. 11, 16.")
     a: float = Field(50.0, gt=0, description="A of Eq. 11.")
     k_cap: int | None = Field(None, ge=1, description="Largest K; None: C - 1.")
-    rule: Literal["n-1", "n"] | int = Field("n-1", description="n-1 (the paper's), n, or a fixed K.")
+    rule: Literal["n-1", "n", "continuous"] | int = Field(
+        "n-1", description="n-1 (the paper's), n, continuous (ours: the class at T counts in part), or a fixed K."
+    )
     variant: Literal["paper", "official"] = Field("paper", description="official: as the published code computes it.")
-    balance: bool = Field(False, description="Scale the fuzzy loss to the value of the hard one, each step.")
+    balance: bool = Field(
+        False, description="Scale the loss to the value of the hard one, each step; hard: by fuzzy's factor, a control."
+    )
+    confidence: float = Field(0.95, ge=0, le=1, description="thresholded: smallest confidence of a pixel that counts.")
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _number_or_name(cls, value: Any) -> Any:
+        if value in THRESHOLDS:
+            return value
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = 0.0
+        if isinstance(value, bool) or not 0 < number <= 1:
+            raise ValueError(f"expected a number in (0, 1], or one of {', '.join(THRESHOLDS)}")
+        return number
 
 
 class SupervisedConfig(Section):
@@ -205,6 +275,9 @@ class TrainConfig(Section):
     save_every: int | None = Field(None, ge=1, description="Steps between checkpoints; None: a tenth.")
     log_every: int = Field(10, ge=1, description="Steps between logged lines.")
     tensorboard: bool = Field(True, description="Also write TensorBoard files.")
+    k_maps: int = Field(
+        0, ge=0, description="Validation images whose K is kept as a map at each evaluation, for `fuzzyseg analyse`."
+    )
 
     _size = field_validator("crop", mode="before")(parse_size)
 

@@ -68,7 +68,8 @@ class Colours:
         """All values times `factor`."""
         if part.dtype == torch.uint8:
             # torchvision takes 1 or 3 channels; pixel by pixel as it is, any number may be read as rows of one
-            changed: Tensor = tv.adjust_brightness(part.reshape(1, -1, part.shape[-1]), factor).view_as(part)
+            rows = part if part.shape[0] in (1, 3) else part.reshape(1, -1, part.shape[-1])
+            changed: Tensor = tv.adjust_brightness(rows, factor).view_as(part)
             return changed
         return part * factor
 

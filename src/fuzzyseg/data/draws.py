@@ -76,25 +76,37 @@ class Draw:
 class Draws:
     """What each stream draws, and the weights that steer it.
 
-    streams: by name. counts: images per source. batch: draws per step. Raises DataError where a source has too few
+    streams: by name. counts: images per source. batch: draws per step. balance: source -> weights (C,N) that steer its
+    streams from the first draw on, wherever no others are published. Raises DataError where a source has too few
     images, ValueError where a partner makes no sense.
     """
 
-    def __init__(self, streams: Mapping[str, Stream], counts: Mapping[str, int], batch: int, seed: int) -> None:
+    def __init__(
+        self,
+        streams: Mapping[str, Stream],
+        counts: Mapping[str, int],
+        batch: int,
+        seed: int,
+        balance: Mapping[str, Tensor] | None = None,
+    ) -> None:
         for name, stream in streams.items():
             _check(name, stream, streams, counts)
         self._streams = dict(streams)
         self._counts = dict(counts)
         self._batch = batch
         self._seed = seed
+        self._balance = dict(balance or {})
         self._published: dict[str, dict[int, Tensor]] = {name: {} for name in streams}
 
     def at(self, stream: str, number: int) -> Draw:
         """The stream's draw `number`, from 0; it belongs to step number // batch.
 
-        With weights in force, a class is drawn evenly and then an image by that class's row; where the row has no
-        image to offer the plain draw is taken, still for that class. Where the other stream of a pair was steered, its
-        partner passes over the image that the other has and takes the next one of its own order.
+        With weights in force, a class is drawn in proportion to the sum of its row, and then an image by that row. So
+        the method decides how often each class is drawn for: rows that sum to 1 are drawn for evenly, and a class
+        whose row is 0 is never drawn for. Where the class has no image to offer but the one that the other stream of
+        a pair has, the plain draw is taken, still for that class; weights that are all 0 steer nothing. Where the
+        other stream of a pair was steered, its partner passes over the image that the other has and takes the next
+        one of its own order.
         """
         spec = self._streams[stream]
         n = self._counts[spec.source]
@@ -152,12 +164,15 @@ class Draws:
     def _in_force(self, stream: str, step: int) -> Tensor | None:
         published = self._published[stream]
         newest = max((at for at in published if at <= step - PUBLISH_DELAY), default=None)
-        return None if newest is None else published[newest]
+        return self._balance.get(self._streams[stream].source) if newest is None else published[newest]
 
     def _steered(self, weights: Tensor, taken: int, stream: str, number: int) -> tuple[int, int]:
         """Class and image (-1: the class has none to offer) of a steered draw; never the image that is taken."""
         generator = _generator("steer", self._seed, stream, number)
-        drawn_for = int(torch.randint(len(weights), (), generator=generator))
+        wanted = weights.double().sum(1)
+        if not bool((wanted > 0).any()):
+            return -1, -1
+        drawn_for = int(torch.multinomial(wanted, 1, generator=generator))
         row = weights[drawn_for].double()
         if taken >= 0:
             row[taken] = 0

@@ -1,9 +1,7 @@
-"""Items -> tensors at the training scale, with a bounded in-memory cache."""
+"""Items -> tensors at the training scale, kept in a bounded cache."""
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,51 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from fuzzyseg.data.cache import DiskCache, Entry, Key, MemoryCache, Size, stamp
 from fuzzyseg.data.formats import Levels, file_size, pixel_limit, read_image
 from fuzzyseg.data.items import DataError, Item
 from fuzzyseg.data.labels import training_labels
-
-Size = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A decoded, resized file, and the size (H, W) that it had."""
-
-    array: NDArray[Any]
-    original: Size
-
-
-@dataclass
-class _Cache:
-    """The entries used last, `limit` bytes of them at most. Pickled without its content: each process fills its own."""
-
-    limit: int
-    entries: OrderedDict[tuple[str, Path], _Entry] = field(default_factory=OrderedDict)
-    used: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Cache, (self.limit,)
-
-    def get(self, key: tuple[str, Path]) -> _Entry | None:
-        """The entry, which becomes the newest, or None."""
-        with self.lock:
-            entry = self.entries.get(key)
-            if entry is not None:
-                self.entries.move_to_end(key)
-            return entry
-
-    def put(self, key: tuple[str, Path], entry: _Entry) -> None:
-        """Keeps the entry if it fits at all; the oldest ones give way."""
-        with self.lock:
-            if entry.array.nbytes > self.limit or key in self.entries:
-                return
-            self.entries[key] = entry
-            self.used += entry.array.nbytes
-            while self.used > self.limit:
-                _, old = self.entries.popitem(last=False)
-                self.used -= old.array.nbytes
 
 
 @dataclass
@@ -67,8 +24,9 @@ class Reader:
     """Reads items: channels, the files' `classes` and `ignore_index`, resized to `image_size` (H, W) if given.
 
     bands, levels: see `read_image`; with levels images are float32 in units. megapixels: see `pixel_limit`.
-    cache_bytes: memory for decoded, resized files in each process (LRU, keyed by path; 0: none). With or without it the
-    pixels are the same. Files must not change while a reader lives. May be pickled; the copy starts with no cache.
+    cache_bytes: memory for decoded, resized files in each process (the longest unused go first; 0: none); with
+    cache_dir, bytes of that folder on disk, which all processes share. With or without it the pixels are the same: a
+    file that changes is read anew. May be pickled; a copy's memory starts empty.
     """
 
     channels: int
@@ -76,13 +34,17 @@ class Reader:
     ignore_index: int
     image_size: Size | None = None
     cache_bytes: int = 0
+    cache_dir: Path | None = None
     bands: tuple[int, ...] | None = None
     levels: Levels | None = None
     megapixels: int | None = None
-    _cache: _Cache = field(init=False, repr=False, compare=False)
+    _cache: MemoryCache | DiskCache = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self._cache = _Cache(self.cache_bytes)
+        if self.cache_dir is not None and self.cache_bytes > 0:
+            self._cache = DiskCache(self.cache_dir, self.cache_bytes)
+        else:
+            self._cache = MemoryCache(self.cache_bytes)
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor, Tensor | None]:
         """Image (C,H,W) and, only if asked for, mask uint8 (H,W) with 255 for void; else no mask file is opened.
@@ -103,34 +65,44 @@ class Reader:
 
     def original_size(self, item: Item) -> Size:
         """Height and width of the image file, EXIF orientation applied, before any resizing."""
-        entry = self._cache.get(("image", item.image))
+        entry = self._cache.get(self._key("image", item.image, item)) if self.cache_bytes else None
         return entry.original if entry is not None else file_size(item.image)
 
-    def _entry(self, kind: str, path: Path, item: Item) -> _Entry:
-        entry = self._cache.get((kind, path))
+    def _entry(self, kind: str, path: Path, item: Item) -> Entry:
+        key = self._key(kind, path, item) if self.cache_bytes else ()
+        entry = self._cache.get(key) if self.cache_bytes else None
         if entry is None:
             with pixel_limit(self.megapixels):
                 entry = self._load_image(path) if kind == "image" else self._load_mask(item)
-            self._cache.put((kind, path), entry)
+            if self.cache_bytes:
+                self._cache.put(key, entry)
         return entry
 
-    def _load_image(self, path: Path) -> _Entry:
+    def _key(self, kind: str, path: Path, item: Item) -> Key:
+        image = (self.channels, self.bands, self.levels)
+        return (kind, *stamp(path), self.image_size, *(image if kind == "image" else self._meaning(item)))
+
+    def _meaning(self, item: Item) -> Key:
+        return (self.classes, self.ignore_index, item.encoding)
+
+    def _load_image(self, path: Path) -> Entry:
         array = read_image(path, self.channels, bands=self.bands, levels=self.levels)
         original = (array.shape[0], array.shape[1])
         if self.image_size not in (None, original):
             array = _resize(array, self.image_size, Image.Resampling.BILINEAR)
-        return _Entry(np.ascontiguousarray(array.transpose(2, 0, 1)), original)
+        return Entry(np.ascontiguousarray(array), original)
 
-    def _load_mask(self, item: Item) -> _Entry:
+    def _load_mask(self, item: Item) -> Entry:
         array = training_labels(item, classes=self.classes, ignore_index=self.ignore_index)
         original = (array.shape[0], array.shape[1])
         if self.image_size not in (None, original):
             array = _resize(array, self.image_size, Image.Resampling.NEAREST)
-        return _Entry(np.ascontiguousarray(array), original)
+        return Entry(np.ascontiguousarray(array), original)
 
-    def _tensor(self, entry: _Entry) -> Tensor:
+    def _tensor(self, entry: Entry) -> Tensor:
         # An array that the cache may hold must not be shared with anyone who may write into it.
-        return torch.from_numpy(entry.array.copy() if self.cache_bytes else entry.array)
+        values = torch.from_numpy(entry.array.copy() if self.cache_bytes else entry.array)
+        return values.movedim(-1, 0) if values.dim() == 3 else values
 
 
 def check_sizes(items: Sequence[Item]) -> None:

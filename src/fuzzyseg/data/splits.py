@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from fuzzyseg.data.amounts import parse_amount, parse_every, read_list
 from fuzzyseg.data.classes import presence
 from fuzzyseg.data.formats import short
+from fuzzyseg.data.grouping import Groups
 from fuzzyseg.data.items import DataError, DataSet, Item
 
-__all__ = ["Policy", "Split", "labelled_order", "make_split", "parse_amount", "read_list", "shuffled"]
+__all__ = ["Policy", "Split", "hold_back", "labelled_order", "make_split", "parse_amount", "read_list", "shuffled"]
 
 Policy = Literal["cover", "random"]
 
@@ -113,7 +114,9 @@ def _without_mask(items: Sequence[Item]) -> list[Item]:
     return [replace(item, mask=None) for item in items]
 
 
-def _validation(dataset: DataSet, kept: set[str], val: str | None, seed: int) -> tuple[list[Item], str]:
+def _validation(
+    dataset: DataSet, kept: set[str], val: str | None, seed: int, group: str | None
+) -> tuple[list[Item], str]:
     """The validation images and a sentence on them. `kept`: names of training images that must stay labelled."""
     if val == "none":
         return [], "no validation, as asked for"
@@ -147,9 +150,14 @@ def _validation(dataset: DataSet, kept: set[str], val: str | None, seed: int) ->
             f"{dataset.root}: {amount} validation images cannot be held out of {len(pool)} training images with masks, "
             f"{len(kept)} of them named as labelled; add masks or a val folder, ask for fewer, or use --val none"
         )
-    held = [free[index] for index in shuffled(free, seed, "validation")[:amount]]
+    groups = Groups(free, group)
+    held = [free[index] for index in groups.first(shuffled(groups.heads, seed, "validation"), amount)]
     share = "a seeded fifth of" if val is None else f"{val} of"
     why = "no val folder with masks: " if val is None else ""
+    if group is not None:
+        why += f"whole groups ({group}), "
+        if len(held) == len(pool):
+            raise DataError(f"group: {group!r} puts all {len(pool)} images with masks into one group; use another rule")
     return held, f"{why}{share} the {len(pool)} training images with masks, {len(held)}, held out for validation"
 
 
@@ -182,13 +190,17 @@ def _wanted(dataset: DataSet, pool: list[Item], labelled: str | None) -> tuple[i
 
 
 def _choose(
-    dataset: DataSet, pool: list[Item], wanted: int | None, seed: int, policy: Policy
+    dataset: DataSet, pool: list[Item], wanted: int | None, seed: int, policy: Policy, group: str | None = None
 ) -> tuple[list[Item], list[str], list[str]]:
     """The first `wanted` images of the labelled order of `pool` (None: all of it), classes they lack, and sentences."""
     present = None
     if policy == "cover":
         present = presence(pool, classes=len(dataset.classes), ignore_index=dataset.ignore_index)
-    chosen = list(range(len(pool))) if wanted is None else labelled_order(pool, present, seed, policy)[:wanted]
+    chosen = list(range(len(pool)))
+    if wanted is not None:
+        groups = Groups(pool, group)
+        held = None if present is None else groups.presence(present)
+        chosen = groups.first(labelled_order(groups.heads, held, seed, policy), wanted)
     uncovered, sentences = _uncovered(dataset.classes, present, chosen) if present is not None else ([], [])
     return [pool[index] for index in chosen], uncovered, sentences
 
@@ -201,23 +213,24 @@ def make_split(
     seed: int = 0,
     policy: Policy = "cover",
     unlabelled: Literal["rest", "all"] = "rest",
+    group: str | None = None,
     min_best: int = 10,
 ) -> Split:
-    """Splits a data set's images; the same arguments give the same lists everywhere.
+    """Splits a data set's images; the same arguments give the same lists everywhere. Raises DataError.
 
     labelled: count, fraction of the training images that have masks (after holding out), list file, every:N (each Nth
     of those by name, from the first); None: all. val: fraction, count, list file, `val`, `test` or `none`; None: the
-    val folder, or else a fifth of the training images with masks. Validation images are taken out before the labelled
-    ones are chosen, and are in no training list. policy cover reads the masks that can be chosen, once (promise 10);
-    random reads none. unlabelled: the training images that are not labelled, or all. min_best: with fewer labelled
-    images and validation images held out of the training images, no best checkpoint is to be chosen. Raises DataError.
+    val folder, or a fifth of the training images with masks. Validation images are taken out before the labelled ones
+    are chosen, and are in no training list. policy cover reads the masks that can be chosen, once (promise 10); random
+    none. unlabelled: images that are not labelled, or all. group: images that stay together (`group_keys`); whole ones
+    are taken until the number is there. min_best: with fewer labelled images and some held out no best one is chosen.
     """
     if policy not in ("cover", "random"):
         raise DataError(f"found the policy {policy!r}; expected cover or random")
     pool = _with_masks(dataset.train)
     wanted, named = _wanted(dataset, pool, labelled)
     kept = {item.name for item in named}
-    val_items, val_said = _validation(dataset, kept, val, seed)
+    val_items, val_said = _validation(dataset, kept, val, seed, group)
     taken = {item.name for item in val_items}
     if both := sorted(kept & taken):
         raise DataError(f"{short(both)}: named as labelled and as validation; expected them in one of the two lists")
@@ -228,18 +241,17 @@ def make_split(
     if isinstance(wanted, int):
         wanted = parse_amount(str(labelled), len(left), "training images with masks that are not for validation")
         assert isinstance(wanted, int)
-        chosen, uncovered, sentences = _choose(dataset, left, wanted, seed, policy)
-        said = f"{wanted} of {len(left)} training images with masks are labelled (policy {policy}, seed {seed})"
+        chosen, uncovered, sentences = _choose(dataset, left, wanted, seed, policy, group)
+        said = f"{len(chosen)} of {len(left)} training images with masks are labelled (policy {policy}, seed {seed})"
     else:
         chosen, uncovered, sentences = _choose(dataset, named or left, None, seed, policy)
         said = f"{len(chosen)} labelled images, " + (f"by {wanted}" if wanted else "all that have masks")
     names = {item.name for item in chosen}
-    rest = [item for item in train if item.name not in names]
+    sources = [item for item in train if unlabelled == "all" or item.name not in names]
     held_out = len(train) < len(dataset.train)
     few = held_out and len(chosen) < min_best
     if few:
         sentences.append(f"fewer than {min_best} labelled images: no best checkpoint is chosen, the last one counts")
-    sources = train if unlabelled == "all" else rest
     return Split(
         labelled=chosen,
         unlabelled=_without_mask(sources),
@@ -253,3 +265,34 @@ def make_split(
         choose_best=bool(val_items) and not few,
         sentences=[said, f"{len(sources)} images are used without masks", val_said, *sentences],
     )
+
+
+def hold_back(split: Split, dataset: DataSet, count: int) -> tuple[Split, list[Item]]:
+    """The split with its last `count` labelled images used without masks, and these images with their masks.
+
+    The last ones, because the first cover the classes. Raises DataError unless at least one labelled image is left.
+    """
+    if not 0 < count < len(split.labelled):
+        raise DataError(
+            f"{dataset.root}: {count} of {len(split.labelled)} labelled images cannot be held back; expected at least "
+            "one that is held back and one that is trained on"
+        )
+    kept, held = split.labelled[:-count], split.labelled[-count:]
+    names = {item.name for item in held}
+    bare = names | {item.name for item in split.unlabelled}
+    uncovered, sentences = split.uncovered, []
+    if split.policy != "random":
+        present = presence(kept, classes=len(dataset.classes), ignore_index=dataset.ignore_index)
+        uncovered = [name for index, name in enumerate(dataset.classes) if not present[:, index].any()]
+        lost = [name for name in uncovered if name not in split.uncovered]
+        sentences = [f"in no labelled image that is trained on: {', '.join(lost)}"] if lost else []
+    said = f"{count} of the {len(split.labelled)} labelled images are held back, and used without masks"
+    left = replace(
+        split,
+        labelled=kept,
+        unlabelled=_without_mask([item for item in split.all_ if item.name in bare]),
+        all_=[replace(item, mask=None) if item.name in names else item for item in split.all_],
+        uncovered=uncovered,
+        sentences=[*split.sentences, said, *sentences],
+    )
+    return left, held

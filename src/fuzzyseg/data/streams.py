@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from fuzzyseg.data.draws import PUBLISH_DELAY, Draw, Draws, derangement, draw_seed, index_at, permutation
 from fuzzyseg.data.items import DataError, Item
-from fuzzyseg.data.transforms import Geometry, make_sample
+from fuzzyseg.data.transforms import Geometry, make_sample, stacked
 from fuzzyseg.data.views import Batch, Stream
 
 __all__ = ["PUBLISH_DELAY", "Draw", "Draws", "Loader", "derangement", "draw_seed", "index_at", "permutation"]
@@ -66,7 +66,9 @@ class _Samples(Dataset[dict[str, Tensor] | _Failure]):
         reader: ImageReader,
         options: Mapping[str, Any],
         workers: int,
+        focused: bool = False,
     ) -> None:
+        self.focused = focused
         self.streams = dict(streams)
         self.sources = {name: list(items) for name, items in sources.items()}
         self.reader = reader
@@ -83,13 +85,14 @@ class _Samples(Dataset[dict[str, Tensor] | _Failure]):
                 samples = [self._sample(task.stream, draw) for draw in task.draws]
         except DataError as error:
             return _Failure(str(error))
-        return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+        return {key: stacked([sample[key] for sample in samples]) for key in samples[0]}
 
     def _sample(self, stream: str, draw: Draw) -> dict[str, Tensor]:
         spec = self.streams[stream]
         with self._noted(stream, draw.index):
             image, mask = self.reader.read(self.item(stream, draw.index), with_mask=spec.source == "labelled")
-            return make_sample(spec.view, image, mask, seed=draw.seed, **self.options)
+            focus = draw.drawn_for if self.focused and mask is not None else -1
+            return make_sample(spec.view, image, mask, seed=draw.seed, focus=focus, **self.options)
 
     @contextmanager
     def _noted(self, stream: str, index: int) -> Iterator[None]:
@@ -113,7 +116,8 @@ class Loader:
     streams: by name. sources: the items of "labelled", "unlabelled" and "all"; masks are read of "labelled" only.
     reader: see `ImageReader`. geometry, jitter, mean, std: see `make_sample`. batch: images per step and stream, all
     processes and micro-batches together. accumulate: micro-batches per step. workers: processes that read; 0 reads in
-    this one. rank, world: this process and their number. pin: put batches into page-locked memory.
+    this one. rank, world: this process and their number. pin: put batches into page-locked memory. balance: see
+    `Draws`. focused: crops of images with masks lie over a pixel of the class that the image was drawn for.
     Raises ValueError if the batch cannot be split evenly, DataError if a stream has too few images.
     """
 
@@ -134,6 +138,8 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         pin: bool = False,
+        balance: Mapping[str, Tensor] | None = None,
+        focused: bool = False,
     ) -> None:
         if batch < 1 or accumulate < 1 or batch % (world * accumulate):
             raise ValueError(
@@ -148,8 +154,9 @@ class Loader:
         self._tasks_per_step = accumulate * len(streams)
         self._workers = min(workers, self._most_ahead)
         options = {"geometry": geometry, "jitter": jitter, "mean": tuple(mean), "std": tuple(std)}
-        self._draws = Draws(streams, {name: len(items) for name, items in sources.items()}, batch, seed)
-        self._samples = _Samples(streams, sources, reader, options, self._workers)
+        self._statistics = (torch.tensor(list(mean)), torch.tensor(list(std)))
+        self._draws = Draws(streams, {name: len(items) for name, items in sources.items()}, batch, seed, balance)
+        self._samples = _Samples(streams, sources, reader, options, self._workers, focused)
         self._streams = list(streams)
         self._batch, self._accumulate, self._rank, self._world, self._pin = batch, accumulate, rank, world, pin
 
@@ -261,6 +268,7 @@ class Loader:
             pair=pair,
             boxes=content.get("boxes"),
             flips=content.get("flips"),
+            statistics=self._statistics,
         )
 
 

@@ -6,6 +6,7 @@ crop shows is resampled. Padding is 0 after normalisation (the mean colour), Fal
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -80,7 +81,8 @@ class Window:
         if array.dim() == 2:
             return resize(array)
         if array.shape[0] == 3 and array.dtype == torch.uint8:
-            return resize(array.movedim(0, -1).contiguous()).movedim(-1, 0).contiguous()
+            # in memory the bands of a pixel stand together, as Pillow has them
+            return resize(array.movedim(0, -1).contiguous()).movedim(-1, 0)
         return torch.stack([resize(band) for band in array])
 
     def shown(self) -> Tensor:
@@ -91,8 +93,12 @@ class Window:
     def place(self, part: Tensor, fill: float) -> Tensor:
         """The visible part (..., h, w) on a canvas of the crop's size, flipped."""
         y0, x0, y1, x1 = self.visible
-        canvas = part.new_full((*part.shape[:-2], *self.size), fill)
-        canvas[..., y0:y1, x0:x1] = part
+        canvas = part
+        if (y1 - y0, x1 - x0) != self.size:
+            bands = part.movedim(0, -1).shape[2:] if part.dim() == 3 else ()
+            canvas = part.new_full((*self.size, *bands), fill)
+            canvas = canvas.movedim(-1, 0) if bands else canvas
+            canvas[..., y0:y1, x0:x1] = part
         axes = [axis for axis, flipped in ((-1, self.flip), (-2, self.vertical_flip)) if flipped]
         return canvas.flip(axes) if axes else canvas
 
@@ -107,40 +113,52 @@ def make_sample(
     mean: Sequence[float],
     std: Sequence[float],
     seed: int,
+    focus: int = -1,
 ) -> dict[str, Tensor]:
-    """The view of image (C,H,W), uint8 or float32 in units, and mask (H,W) uint8 that `seed` draws.
+    """The view of image (C,H,W), uint8 or float32 in units, and mask (H,W) uint8 that `seed` draws, as files have them.
 
-    jitter: strength of the mild colour changes of the weak image. mean, std: per channel, in units (uint8: [0, 1]).
-    Gives image (C,H,W), valid (H,W); with a mask `mask` (H,W) int64; from `WeakStrong` strong (n,C,H,W); from
-    `CropPair` pair_image, pair_valid, boxes (2,4), flips (2,) bool (horizontal; it never flips vertically). Raises
-    ValueError where mean and std do not fit the channels.
+    jitter: strength of the mild colour changes of the weak image. mean, std: per channel, in units (uint8: [0, 1]), for
+    colour changes of N bands. Gives image (C,H,W), valid (H,W); with a mask `mask` (H,W), 255 outside; from
+    `WeakStrong` strong (n,C,H,W); from `CropPair` pair_image, pair_valid, boxes (2,4), flips (2,) bool (horizontal; it
+    never flips vertically). Images are 0 outside: `Batch.to` normalises them. focus: a class that the crop shows,
+    wherever the mask has it; -1: crops fall where they may.
     """
-    if not len(mean) == len(std) == image.shape[0]:
-        raise ValueError(
-            f"found {len(mean)} means, {len(std)} deviations, {image.shape[0]} channels; expected one a channel"
-        )
     draw = random.Random(seed)
     if isinstance(view, CropPair):  # its flips say left and right alone
         geometry = replace(geometry, vertical_flip=0.0)
     colours = Colours(tuple(mean), tuple(std))
     window = _draw_window(draw, (image.shape[-2], image.shape[-1]), geometry)
+    if mask is not None and focus >= 0:
+        window = _over_class(draw, window, mask, focus)
 
     def finish(window: Window, part: Tensor) -> Tensor:
-        return window.place(_normalise(part, mean, std), 0.0)
+        return window.place(part, 0)
+
+    strongly = view.colours if isinstance(view, CropPair) else None
+
+    def coloured(part: Tensor) -> Tensor:
+        return colours.mild(draw, part, jitter) if strongly is None else colours.strong(draw, part, strongly)
 
     seen = window.resample(image, Image.Resampling.BILINEAR)
-    sample = {"image": finish(window, colours.mild(draw, seen, jitter)), "valid": window.shown()}
+    sample = {"image": finish(window, coloured(seen)), "valid": window.shown()}
     if mask is not None:
-        sample["mask"] = window.place(window.resample(mask, Image.Resampling.NEAREST).long(), VOID)
+        sample["mask"] = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
     if isinstance(view, WeakStrong):
-        sample["strong"] = torch.stack([finish(window, colours.strong(draw, seen, view)) for _ in range(view.strong)])
+        sample["strong"] = stacked([finish(window, colours.strong(draw, seen, view)) for _ in range(view.strong)])
     if isinstance(view, CropPair):
         other = _overlapping(draw, window, view, geometry)
-        second = colours.mild(draw, other.resample(image, Image.Resampling.BILINEAR), jitter)
+        second = coloured(other.resample(image, Image.Resampling.BILINEAR))
         sample |= {"pair_image": finish(other, second), "pair_valid": other.shown()}
         sample["boxes"] = torch.tensor([window.box, other.box])
         sample["flips"] = torch.tensor([window.flip, other.flip])
     return sample
+
+
+def stacked(parts: list[Tensor]) -> Tensor:
+    """Along a new first axis; images (..., C,H,W) whose bands stand together in memory keep that order."""
+    if parts[0].dim() < 3 or parts[0].is_contiguous():
+        return torch.stack(parts)
+    return torch.stack([part.movedim(-3, -1) for part in parts]).movedim(-1, -3)
 
 
 def _draw_window(draw: random.Random, size: Size, geometry: Geometry) -> Window:
@@ -154,21 +172,49 @@ def _draw_window(draw: random.Random, size: Size, geometry: Geometry) -> Window:
     return Window(scaled, offsets[0], offsets[1], geometry.crop, *flips)
 
 
+_TRIES = 50
+
+
+def _over_class(draw: random.Random, window: Window, mask: Tensor, label: int) -> Window:
+    """The window moved so that it shows a drawn pixel of a class; as it is where the mask (H,W) has none."""
+    pixels = (mask == label).flatten().nonzero().flatten()
+    if len(pixels) == 0:
+        return window
+    place = divmod(int(pixels[draw.randrange(len(pixels))]), mask.shape[1])
+    offsets = []
+    for at, length, scaled, crop in zip(place, mask.shape, window.scaled, window.size, strict=True):
+        pixel = min(scaled - 1, int((at + 0.5) * scaled / length))
+        low, high = sorted((0, scaled - crop))
+        offsets.append(draw.randint(max(low, pixel - crop + 1), min(high, pixel)))
+    return replace(window, top=offsets[0], left=offsets[1])
+
+
 def _overlapping(draw: random.Random, first: Window, view: CropPair, geometry: Geometry) -> Window:
     """A second crop of the same scaled image that shares a drawn part of its height and width with the first.
 
-    Where the image ends before that the crops share more.
+    Where the image ends before that the crops share more. Draws whose intersection over union is not as asked are made
+    anew, fifty at most; then the second crop lies where the first one does.
     """
-    offsets = []
-    for start, length, crop in zip((first.top, first.left), first.scaled, geometry.crop, strict=True):
-        distance = round((1 - draw.uniform(*view.overlap)) * crop)
-        low, high = sorted((0, length - crop))
-        offsets.append(min(high, max(low, start + draw.choice((-distance, distance)))))
+    for _ in range(_TRIES):
+        offsets = _near(draw, first, view)
+        common = math.prod(crop - abs(offset) for crop, offset in zip(first.size, offsets, strict=True))
+        if view.iou[0] <= common / (2 * math.prod(first.size) - common) <= view.iou[1]:
+            break
+    else:
+        offsets = [0, 0]
     flips = draw.random() < geometry.flip, draw.random() < geometry.vertical_flip
-    return Window(first.scaled, offsets[0], offsets[1], first.size, *flips)
+    return Window(first.scaled, first.top + offsets[0], first.left + offsets[1], first.size, *flips)
 
 
-def _normalise(part: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    shape = (-1, 1, 1)
-    units = part.float() / 255 if part.dtype == torch.uint8 else part
-    return (units - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
+def _near(draw: random.Random, first: Window, view: CropPair) -> list[int]:
+    """How far below and to the right of the first crop the second lies: multiples of the stride, within the image."""
+    offsets = []
+    for start, length, crop in zip((first.top, first.left), first.scaled, first.size, strict=True):
+        steps = round((1 - draw.uniform(*view.overlap)) * crop / view.stride)
+        most = int((1 - view.overlap[0]) * crop / view.stride + 1e-9)
+        low, high = sorted((0, length - crop))
+        if draw.random() < 0.5:
+            offsets.append(-min(steps, most, (start - low) // view.stride) * view.stride)
+        else:
+            offsets.append(min(steps, most, (high - start) // view.stride) * view.stride)
+    return offsets

@@ -41,8 +41,9 @@ def build_optimisers(
 
     A role's rate is its `lr`, or else `lr` times its factor, and times `head_lr_factor` unless it is called `backbone`.
     Without `decay_norm`, biases and norm parameters (at most one axis) are not decayed. Each group carries its `role`
-    and `initial_lr`. Raises ValueError for an unknown optimiser, and where a trainable parameter of `module` is in no
-    role or in two, or a role holds anything else: that is a mistake in the method.
+    and `initial_lr`, and the `betas` its role asks for. Raises ValueError for an unknown optimiser, and where a
+    trainable parameter of `module` is in no role or in two, or a role holds anything else: that is a mistake in the
+    method.
     """
     _check_cover(roles, module)
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -55,7 +56,8 @@ def build_optimisers(
         for params, decay in ((decayed, weight_decay if role.decay else 0.0), (spared, 0.0)):
             if params:
                 group = {"params": params, "lr": base, "initial_lr": base, "weight_decay": decay, "role": role_name}
-                groups.setdefault(role.optimiser or name, []).append(group)
+                own = {} if role.betas is None else {"betas": role.betas}
+                groups.setdefault(role.optimiser or name, []).append({**group, **own})
     for wanted in groups:
         if wanted not in OPTIMISERS:
             raise ValueError(f"optimiser: found {wanted!r}; expected one of {', '.join(sorted(OPTIMISERS))}")

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from fuzzyseg.config import Config, ConfigError, LossConfig, SupervisedConfig, describe, nearest
 from fuzzyseg.engine.optim import build_optimisers
-from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
+from fuzzyseg.losses import PIXEL_LOSSES, PIXEL_OPTIONS, SET_LOSSES, PixelLossModule, Policy, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Method, MethodConfig
 from fuzzyseg.networks import NetworkFactory, load_network, network_file
 
@@ -45,8 +45,8 @@ def loss_name(config: Config, method: type[Method]) -> str | None:
     return name
 
 
-def build_pixel_loss(config: Config, method: type[Method]) -> PixelLossModule | None:
-    """The pseudo-label loss, or None where the method uses none."""
+def build_pixel_loss(config: Config, method: type[Method], threshold: float | Policy) -> PixelLossModule | None:
+    """The pseudo-label loss, or None where the method uses none. threshold: T, or what sets it."""
     name = loss_name(config, method)
     if name is None:
         return None
@@ -54,21 +54,35 @@ def build_pixel_loss(config: Config, method: type[Method]) -> PixelLossModule | 
         assert method.paper_loss is not None
         options = dict(method.paper_loss[1])
     else:
-        options = fuzzy_options(config.loss) if name == "fuzzy" else {}
-    return PixelLossModule(PIXEL_LOSSES[name], options, config.loss.threshold)
+        options = pixel_options(config.loss, name)
+    return PixelLossModule(PIXEL_LOSSES[name], options, threshold)
+
+
+def uses_threshold(config: Config, method: type[Method]) -> bool:
+    """Whether T changes anything: for losses over a set, and for `hard` with the scale of one."""
+    name = loss_name(config, method)
+    if config.loss.name == "paper":
+        return False
+    return name in SET_LOSSES or (name == "hard" and config.loss.balance)
 
 
 def idle_options(config: Config, method: type[Method]) -> list[str]:
-    """Settings of the fuzzy loss that were changed although another loss is used."""
-    if loss_name(config, method) == "fuzzy":
-        return []
-    plain = LossConfig().model_dump(exclude={"name"})
-    return [f"loss.{key}" for key, value in plain.items() if getattr(config.loss, key) != value]
+    """Settings of the pseudo-label loss that were changed although the loss that is used does not look at them."""
+    name, loss = loss_name(config, method), config.loss
+    used: set[str] = set()
+    if name is not None and loss.name != "paper":
+        used = set(PIXEL_OPTIONS[name])
+        if uses_threshold(config, method):
+            used |= {"threshold", str(loss.threshold)}  # with the settings of the policy of that name
+        elif name == "hard":
+            used = {"balance"}
+    plain, given = LossConfig().model_dump(exclude={"name"}), loss.model_dump()
+    return [f"loss.{key}" for key, value in plain.items() if key not in used and given[key] != value]
 
 
-def fuzzy_options(loss: LossConfig) -> dict[str, Any]:
-    """The options of the fuzzy loss, but for the threshold."""
-    return loss.model_dump(include={"weight", "a", "k_cap", "rule", "variant", "balance"})
+def pixel_options(loss: LossConfig, name: str) -> dict[str, Any]:
+    """The options that the loss of this name takes, but for the threshold."""
+    return loss.model_dump(include=set(PIXEL_OPTIONS[name]))
 
 
 def build_supervised_loss(settings: SupervisedConfig, classes: int) -> SupervisedLoss:
@@ -145,14 +159,14 @@ class _OwnFactory:
             )
 
 
-def build_method(config: Config, facts: Facts, network: Network | None) -> Method:
-    """The method with its networks, on the CPU."""
+def build_method(config: Config, facts: Facts, network: Network | None, threshold: float | Policy) -> Method:
+    """The method with its networks, on the CPU. threshold: T, or what sets it."""
     chosen, own = choose_method(config)
     factory = build_network(config, facts.classes, chosen.learners, network)
     supervised = build_supervised_loss(config.supervised, facts.classes)
     if isinstance(config.loss.rule, int) and config.loss.rule >= facts.classes:
         raise ConfigError(f"loss.rule: found K = {config.loss.rule} for {facts.classes} classes; expected fewer")
-    method = chosen(factory, supervised, build_pixel_loss(config, chosen), own, facts)
+    method = chosen(factory, supervised, build_pixel_loss(config, chosen, threshold), own, facts)
     for built in method.networks():
         divisor = int(getattr(built, "divisor", 1))
         crop = config.train.crop

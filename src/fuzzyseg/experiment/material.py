@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from fuzzyseg.config import Config, ConfigError, DataConfig
 from fuzzyseg.data import DataError, DataSet, Item, Reader, gather, read_dataset
+from fuzzyseg.data.cache import default_folder
+from fuzzyseg.data.classes import presence
 from fuzzyseg.data.formats import Levels, file_size
 from fuzzyseg.data.items import Meaning
 from fuzzyseg.data.reader import check_sizes
@@ -36,6 +40,8 @@ class Material:
     std: list[float]
     levels: Levels | None = None
     sentences: list[str] = field(default_factory=list)
+    held_back: list[Item] = field(default_factory=list)
+    """Labelled images that are not trained on, but used to choose a setting."""
 
     @property
     def sources(self) -> dict[str, list[Item]]:
@@ -60,7 +66,13 @@ def gather_material(config: Config, *, own_network: bool = False) -> Material:
         raise DataError(f"{dataset.root}: found {len(dataset.classes)} class; segmentation needs at least 2")
     seed = config.seed if data.split_seed is None else data.split_seed
     split = make_split(
-        dataset, labelled=data.labelled, val=data.val, seed=seed, policy=data.policy, unlabelled=data.unlabelled
+        dataset,
+        labelled=data.labelled,
+        val=data.val,
+        seed=seed,
+        policy=data.policy,
+        unlabelled=data.unlabelled,
+        group=data.group,
     )
     check_sizes([*split.labelled, *split.val])
     return Material(dataset, split, *input_scale(config, split.all_, own_network=own_network))
@@ -170,16 +182,17 @@ def input_statistics(
 
 def build_reader(config: Config, material: Material) -> Reader:
     """How items are read at the training scale."""
-    dataset, bands = material.dataset, config.data.bands
+    data, dataset = config.data, material.dataset
     return Reader(
         channels=config.network.channels,
         classes=len(dataset.classes),
         ignore_index=dataset.ignore_index,
-        image_size=config.data.image_size,
-        cache_bytes=config.data.cache_mib * 2**20,
-        bands=None if bands is None else tuple(bands),
+        image_size=data.image_size,
+        cache_bytes=0 if data.cache == "none" else data.cache_mib * 2**20,
+        cache_dir=None if data.cache != "disk" else Path(data.cache_dir) if data.cache_dir else default_folder(),
+        bands=None if data.bands is None else tuple(data.bands),
         levels=material.levels,
-        megapixels=config.data.max_megapixels,
+        megapixels=data.max_megapixels,
     )
 
 
@@ -210,4 +223,14 @@ def build_loader(config: Config, material: Material, method: Method, device: tor
         rank=collective.rank(),
         world=collective.world_size(),
         pin=device.type == "cuda",
+        balance=None if config.data.balance == "none" else {"labelled": class_weights(material)},
+        focused=config.data.balance == "crops",
     )
+
+
+def class_weights(material: Material) -> Tensor:
+    """(C,N): for each class the labelled images that hold it, all alike; a class that none holds is never drawn for."""
+    dataset, items = material.dataset, material.split.labelled
+    holds = presence(items, classes=len(dataset.classes), ignore_index=dataset.ignore_index).T
+    weights = torch.from_numpy(np.ascontiguousarray(holds)).float()
+    return weights / weights.sum(1, keepdim=True).clamp(min=1)

@@ -31,11 +31,16 @@ def record(run: RunFolder) -> dict[str, Any]:
     return content
 
 
-def split_record(material: Material) -> dict[str, Any]:
-    """The content of split.json: the lists, what the masks hold, what the images are normalised by."""
+def split_record(material: Material, threshold: dict[str, Any] | None) -> dict[str, Any]:
+    """The content of split.json: the lists, what the masks hold, what the images are normalised by, where T is from."""
     encoding, levels = material.dataset.encoding, material.levels or Levels()
-    scale = {"mean": material.mean, "std": material.std, "low": levels.low, "high": levels.high}
-    return {**material.split.record(), "input": scale, "encoding": None if encoding is None else encoding.record()}
+    return {
+        **material.split.record(),
+        "held_back": [item.name for item in material.held_back],
+        "input": {"mean": material.mean, "std": material.std, "low": levels.low, "high": levels.high},
+        "encoding": None if encoding is None else encoding.record(),
+        "threshold": threshold,
+    }
 
 
 def sessions(run: RunFolder, now: dict[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:
@@ -68,8 +73,8 @@ def hardware(device: torch.device) -> dict[str, Any]:
     }
 
 
-def result_of(config: Config, material: Material, outcome: Outcome) -> dict[str, Any]:
-    """The content of result.json."""
+def result_of(config: Config, material: Material, outcome: Outcome, threshold: dict[str, Any] | None) -> dict[str, Any]:
+    """The content of result.json. threshold: where T came from and what it is; None where it is not used."""
     return {
         "last": outcome.last,
         "best": outcome.best,
@@ -77,7 +82,9 @@ def result_of(config: Config, material: Material, outcome: Outcome) -> dict[str,
         "seed": config.seed,
         "method": config.method.name,
         "loss": config.loss.name,
-        "labelled": len(material.split.labelled),
+        "threshold": threshold,
+        "labelled": len(material.split.labelled) + len(material.held_back),
+        "held_back": len(material.held_back),
         "split": material.split.hash,
         "protocol": (outcome.last or {}).get("protocol"),
     }

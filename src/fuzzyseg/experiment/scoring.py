@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from fuzzyseg.analysis import Coverage, fuzzy_coverage
-from fuzzyseg.config import Config
-from fuzzyseg.experiment.learning import choose_method, loss_name
+from fuzzyseg.analysis import Diagnosis, Pixels, diagnose, look
+from fuzzyseg.config import Config, LossConfig
+from fuzzyseg.data import Item
+from fuzzyseg.data.formats import save_index_png
 from fuzzyseg.experiment.material import Material, build_reader
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
+from fuzzyseg.losses import PixelLossModule
+from fuzzyseg.losses.options import SetOptions
+from fuzzyseg.ops import collective
+from fuzzyseg.ops.resize import resize_logits
+from fuzzyseg.run.folder import RunFolder
+
+MOST_LABELLED = 50
+"""Labelled images that are looked at during training, at most."""
 
 
 class Scoring:
     """Scores a network on the validation images of a run."""
 
     def __init__(
-        self, config: Config, material: Material, device: torch.device, factory: Callable[[], nn.Module] | None
+        self,
+        config: Config,
+        material: Material,
+        device: torch.device,
+        factory: Callable[[], nn.Module] | None,
+        pixel_loss: nn.Module | None,
     ) -> None:
         self.config, self.material, self.device = config, material, device
+        self.pixel_loss = pixel_loss if isinstance(pixel_loss, PixelLossModule) else None
         self.items = [item for item in material.split.val if item.mask is not None]
+        labelled = material.split.labelled
+        self.labelled = [labelled[place] for place in spread(len(labelled), MOST_LABELLED)]
+        self.maps = None if config.out is None else RunFolder(config.out).maps_dir
         self.own_network = factory is not None
         self.reader = build_reader(config, material)
 
@@ -59,7 +78,10 @@ class Scoring:
         )
 
     def evaluate(self, network: nn.Module, step: int) -> dict[str, Any]:
-        """mIoU and its parts, and under `fuzzy` the coverage of the truth by the fuzzy sets, top-1 accuracy and K."""
+        """mIoU and its parts, and under `fuzzy` what FPL sees (`Diagnosis.brief`), of labelled images under `labelled`.
+
+        Where the run asks for them, maps of K are written into its folder.
+        """
         settings = self.config.evaluate
         predictor = Predictor(network, self.card(step), self.device)
         result: dict[str, Any] = evaluate(
@@ -71,25 +93,52 @@ class Scoring:
             flip=settings.flip,
             batch=settings.batch,
         )
-        if loss_name(self.config, choose_method(self.config)[0]) is not None:
-            result["fuzzy"] = self._coverage(predictor).shares()
+        if self.pixel_loss is not None:
+            result["fuzzy"] = self._diagnosis(predictor, step)
         return result
 
-    def _coverage(self, predictor: Predictor) -> Coverage:
-        """At the training scale, where the loss sees the logits."""
-        loss = self.config.loss
-        total: Coverage | None = None
-        for item in self.items:
-            image, mask = self.reader.read(item, with_mask=True)
-            assert mask is not None
-            counts = fuzzy_coverage(
-                predictor.training_logits(image).unsqueeze(0),
-                mask.unsqueeze(0).to(self.device),
-                threshold=loss.threshold,
-                k_cap=loss.k_cap,
-                rule=loss.rule,
-                variant=loss.variant,
-            )
-            total = counts if total is None else total.plus(counts)
-        assert total is not None
-        return total
+    def _diagnosis(self, predictor: Predictor, step: int) -> dict[str, Any]:
+        """Of the network as its own teacher, on the validation images and on some of the labelled ones."""
+        keep = set(spread(len(self.items), self.config.train.k_maps)) if collective.rank() == 0 else set()
+        found = {}
+        for name, items in (("val", self.items), ("labelled", self.labelled)):
+            total: Diagnosis | None = None
+            for number, item in enumerate(items):
+                pixels, target = self._look(predictor, item)
+                counts = diagnose(pixels, target)
+                total = counts if total is None else total.plus(counts)
+                if name == "val" and number in keep and self.maps is not None:
+                    file = self.maps / f"{step:06d}" / f"{number:05d}.png"
+                    save_index_png(pixels.k[0].cpu().numpy(), file)
+            if total is not None:
+                found[name] = total.brief()
+        return {**found["val"], **({"labelled": found["labelled"]} if "labelled" in found else {})}
+
+    def _look(self, predictor: Predictor, item: Item) -> tuple[Pixels, Tensor]:
+        """At the training scale, where the loss sees the logits, with T as the loss has it now; and the mask."""
+        assert self.pixel_loss is not None
+        image, mask = self.reader.read(item, with_mask=True)
+        assert mask is not None
+        logits = predictor.training_logits(image).unsqueeze(0)
+        target = mask.unsqueeze(0).to(self.device)
+        threshold = thresholds_at(self.pixel_loss, logits, predictor.network)
+        options = set_options(self.config.loss)
+        return look(logits, logits, target, threshold=threshold, options=options, lift=False), target
+
+
+def thresholds_at(pixel_loss: PixelLossModule, logits: Tensor, network: nn.Module) -> Tensor:
+    """T as the loss has it now for logits (B,C,H,W) of a network: 0-dim, or (B,H,W) where it is chosen by the cells."""
+    stride = int(getattr(network, "stride", 1))
+    size = (logits.shape[-2], logits.shape[-1])
+    return pixel_loss.thresholds(resize_logits(logits, [math.ceil(side / stride) for side in size]), size)
+
+
+def set_options(loss: LossConfig) -> SetOptions:
+    """What of the loss's settings says which set and weight a pixel gets; also where another loss is trained with."""
+    return SetOptions(weight=loss.weight, a=loss.a, k_cap=loss.k_cap, rule=loss.rule, variant=loss.variant)
+
+
+def spread(total: int, wanted: int) -> list[int]:
+    """`wanted` of the places 0 to total - 1, or all, evenly."""
+    count = min(total, wanted)
+    return [(2 * number + 1) * total // (2 * count) for number in range(count)]

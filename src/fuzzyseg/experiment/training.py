@@ -14,14 +14,31 @@ from torch import nn
 
 from fuzzyseg.config import Config, ConfigError, dump_yaml, validate
 from fuzzyseg.data.formats import pixel_limit
+from fuzzyseg.data.streams import Loader
 from fuzzyseg.engine import checkpoint
 from fuzzyseg.engine.trainer import Outcome, Settings, fit
 from fuzzyseg.experiment.distributed import choose_device, process_group
-from fuzzyseg.experiment.learning import Network, build_method, choose_method, idle_options, loss_name, optimisers_of
+from fuzzyseg.experiment.learning import (
+    Network,
+    build_method,
+    choose_method,
+    idle_options,
+    loss_name,
+    optimisers_of,
+)
 from fuzzyseg.experiment.material import Material, build_loader, gather_material, say_sizes
 from fuzzyseg.experiment.record import hardware, result_of, same_split, sessions, split_record, without_files
 from fuzzyseg.experiment.scoring import Scoring
+from fuzzyseg.experiment.threshold import (
+    Batches,
+    calibrated_batches,
+    say_threshold,
+    threshold_of,
+    threshold_record,
+    with_held_back,
+)
 from fuzzyseg.inference import save_model
+from fuzzyseg.losses import SET_LOSSES
 from fuzzyseg.methods import Method
 from fuzzyseg.ops import collective
 from fuzzyseg.run import environment
@@ -31,11 +48,15 @@ from fuzzyseg.run.progress import Display
 from fuzzyseg.run.tensorboard import TensorBoard
 
 RESUMABLE = {
+    "data.cache",
+    "data.cache_mib",
+    "data.cache_dir",
     "train.steps",
     "train.stop_at",
     "train.workers",
     "train.log_every",
     "train.tensorboard",
+    "train.k_maps",
     "out",
 }
 """Settings that may change when a run is resumed."""
@@ -110,26 +131,28 @@ def _train(
     run = RunFolder(config.out)
     state = _load(run, config) if resume and run.has_checkpoint else None
     begun = config if state is None else without_files(config, run)
-    material = gather_material(begun, own_network=network is not None)
+    material = with_held_back(config, gather_material(begun, own_network=network is not None))
     if state is not None:
         same_split(run, material)
     torch.manual_seed(config.seed)
-    method = build_method(begun, material.facts(config.network.channels), network)
+    facts = material.facts(config.network.channels)
+    method = build_method(begun, facts, network, threshold_of(config, facts))
     loader = build_loader(config, material, method, device)
     if state is not None:
         loader.load_state_dict(state["streams"])
+    scoring = Scoring(config, material, device, network, method.pixel_loss)
+    batches = calibrated_batches(config, loader.batches, scoring, method, say)
     _announce(config, material, method, state, say)
     if first:  # nothing is written before all that was asked for is known to fit
         RunFolder.open(run.path, resume=resume)
         run.write_config(dump_yaml(config))
-        run.write_split(split_record(material))
+        run.write_split(split_record(material, threshold_record(config, method)))
         run.write_environment(sessions(run, environment.collect(hardware(device)), state))
     collective.barrier()
-    scoring = Scoring(config, material, device, network)
-    outcome = _fit(config, run, method, loader, scoring, device, state, quiet=say is _silent)
+    outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is _silent)
     result = None
     if outcome.finished:
-        result = result_of(config, material, outcome)
+        result = result_of(config, material, outcome, threshold_record(config, method))
         if first:
             save_model(run.model_dir, outcome.predictor, card=scoring.card(outcome.step))
             run.write_result(result)
@@ -146,7 +169,8 @@ def _fit(
     config: Config,
     run: RunFolder,
     method: Method,
-    loader: Any,
+    loader: Loader,
+    batches: Batches,
     scoring: Scoring,
     device: torch.device,
     state: dict[str, Any] | None,
@@ -172,7 +196,7 @@ def _fit(
         stack.enter_context(_in_our_words())
         return fit(
             method,
-            loader.batches,
+            batches,
             optimisers_of(config, method),
             _settings(config, device),
             evaluate=scoring.evaluate if can_score else None,
@@ -244,11 +268,14 @@ def _announce(
     parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
     shown = f"{config.loss.name} ({name or 'none'})" if config.loss.name == "paper" else name
     say(f"method {config.method.name}, loss {shown}, {parameters / 1e6:.1f} M trainable parameters")
+    for sentence in say_threshold(config, method.facts):
+        say(sentence)
     idle = idle_options(config, type(method))
     if idle:
-        say(f"note: {', '.join(idle)} have no effect on this loss; --loss fuzzy uses them")
-    if name == "fuzzy" and len(material.dataset.classes) == 2:
-        say("two classes: every fuzzy set holds one class, so FPL is weighted cross entropy here")
+        say(f"note: {', '.join(idle)} have no effect with --loss {config.loss.name} as it is set")
+    if name in SET_LOSSES and len(material.dataset.classes) == 2:
+        what = "FPL" if name == "fuzzy" else f"the loss {name}"
+        say(f"two classes: every fuzzy set holds one class, so {what} is weighted cross entropy here")
     if state is not None:
         say(f"resuming at step {state['step']}")
 

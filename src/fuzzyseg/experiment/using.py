@@ -39,7 +39,7 @@ def evaluate(
     network: the factory, where the network is the user's own. Raises ConfigError, DataError.
     """
     predictor = load(source, network=network, device=choose_device(device))
-    config = _run_config(Path(source))
+    config = run_config(Path(source))
     with pixel_limit(None if config is None else config.data.max_megapixels):
         return _evaluate(predictor, Path(source), config, data, split, mode, progress)
 
@@ -54,10 +54,10 @@ def _evaluate(
     progress: Counter | None,
 ) -> dict[str, Any]:
     if data is not None:
-        dataset, where = _read(Path(data), predictor, config), str(data)
-        items, void = _split_of(dataset, split), dataset.ignore_index
+        dataset, where = read_for(Path(data), predictor, config), str(data)
+        items, void = split_of(dataset, split), dataset.ignore_index
     elif config is not None and config.data.root is not None:
-        items, where = _run_items(source, config, predictor, split), config.data.root
+        items, where = run_items(source, config, predictor, split), config.data.root
         void = predictor.card.ignore_index
     else:
         raise ConfigError(f"{source}: is a model alone and knows no data; give --data DIR")
@@ -99,7 +99,7 @@ def predict(
     `predict_files`.
     """
     predictor = load(source, network=network, device=choose_device(device))
-    if max_megapixels is None and (config := _run_config(Path(source))) is not None:
+    if max_megapixels is None and (config := run_config(Path(source))) is not None:
         max_megapixels = config.data.max_megapixels
     with pixel_limit(max_megapixels):
         return predict_files(
@@ -114,7 +114,7 @@ def predict(
         )
 
 
-def _run_folder(source: Path) -> RunFolder | None:
+def run_folder(source: Path) -> RunFolder | None:
     """The run that `source` is, or whose model/ or best/ it is."""
     for folder in (source, source.parent):
         run = RunFolder(folder)
@@ -123,12 +123,13 @@ def _run_folder(source: Path) -> RunFolder | None:
     return None
 
 
-def _run_config(source: Path) -> Config | None:
-    run = _run_folder(source)
+def run_config(source: Path) -> Config | None:
+    """The settings of that run."""
+    run = run_folder(source)
     return None if run is None else validate(yaml.safe_load(run.config.read_text(encoding="utf-8")))
 
 
-def _read(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
+def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
     """The data set with the model's classes; what its masks hold is its own, where it says so. Raises ConfigError."""
     card = predictor.card
     if config is not None and config.data.root is not None and Path(config.data.root).resolve() == root.resolve():
@@ -146,7 +147,8 @@ def _read(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
     return dataset
 
 
-def _split_of(dataset: DataSet, split: str) -> list[Item]:
+def split_of(dataset: DataSet, split: str) -> list[Item]:
+    """The items of train, val or test. Raises ConfigError, DataError."""
     lists = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     if split not in lists:
         raise ConfigError(f"--split: found {split!r}; expected one of {', '.join(lists)}")
@@ -157,11 +159,11 @@ def _split_of(dataset: DataSet, split: str) -> list[Item]:
     return items
 
 
-def _run_items(source: Path, config: Config, predictor: Predictor, split: str) -> list[Item]:
-    """The images of the run's own lists, from its split.json."""
-    run = _run_folder(source)
+def run_items(source: Path, config: Config, predictor: Predictor, split: str) -> list[Item]:
+    """The images of one of the run's own lists (train: the labelled ones), from its split.json. Raises DataError."""
+    run = run_folder(source)
     assert run is not None and config.data.root is not None
-    dataset = _read(Path(config.data.root), predictor, config)
+    dataset = read_for(Path(config.data.root), predictor, config)
     everything = [*dataset.train, *(dataset.val or []), *(dataset.test or [])]
     record = yaml.safe_load(run.split.read_text(encoding="utf-8"))
     names = record[{"train": "labelled"}.get(split, split)]

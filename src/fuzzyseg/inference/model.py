@@ -37,8 +37,7 @@ def save_model(folder: Path, network: nn.Module, *, card: ModelCard) -> None:
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir(parents=True)
-    own = not isinstance(network, Segmenter)
-    (part / "README.md").write_text(_readme(card, own), encoding="utf-8")
+    (part / "README.md").write_text(_readme(card, network), encoding="utf-8")
     card.write(part)
     save_network(network, part)
     if folder.exists():
@@ -47,7 +46,11 @@ def save_model(folder: Path, network: nn.Module, *, card: ModelCard) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _readme(card: ModelCard, own: bool) -> str:
+def _readme(card: ModelCard, network: nn.Module) -> str:
+    own = not isinstance(network, Segmenter)
+    elsewhere = 'Elsewhere: `segmentation_models_pytorch.from_pretrained("THIS_FOLDER")`.'
+    if isinstance(network, Segmenter) and not network.loads_elsewhere:
+        elsewhere = "segmentation_models_pytorch alone cannot load it: its DPT takes no patches of this size."
     return _README.format(
         title="Network of your own" if own else f"{card.arch} with encoder {card.encoder}",
         version=f"fuzzyseg {card.version}" if card.version else "fuzzyseg",
@@ -63,8 +66,7 @@ def _readme(card: ModelCard, own: bool) -> str:
             '`fuzzyseg.load("THIS_FOLDER", network=factory).labels(image)`.'
             if own
             else "With fuzzyseg: `fuzzyseg predict THIS_FOLDER IMAGES --out DIR`, or "
-            '`fuzzyseg.load("THIS_FOLDER").labels(image)`. '
-            'Elsewhere: `segmentation_models_pytorch.from_pretrained("THIS_FOLDER")`.'
+            f'`fuzzyseg.load("THIS_FOLDER").labels(image)`. {elsewhere}'
         ),
     )
 

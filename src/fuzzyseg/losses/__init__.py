@@ -2,35 +2,66 @@
 
 from __future__ import annotations
 
-from fuzzyseg.losses.fuzzy import (
-    assign_fuzzy_positives,
-    fuzzy_positive_loss,
-    fuzzy_positive_weight,
-)
+from fuzzyseg.losses.adaptive import Adaptive, adaptive_threshold
+from fuzzyseg.losses.assignment import assign_fuzzy_positives, fuzzy_membership
+from fuzzyseg.losses.consistency import confidence_map, js_divergence, kl_divergence, squared_error
+from fuzzyseg.losses.fuzzy import fuzzy_positive_loss
 from fuzzyseg.losses.module import FuzzyPositiveLoss, PixelFunction, PixelLossModule
-from fuzzyseg.losses.pixel import PixelLoss, fuzzy, hard, soft
+from fuzzyseg.losses.options import SetOptions
+from fuzzyseg.losses.pixel import PixelLoss, fuzzy, hard, soft, thresholded
+from fuzzyseg.losses.policy import Calibrated, Policy, Schedule
 from fuzzyseg.losses.reduction import masked_mean
+from fuzzyseg.losses.relatives import negative, partial
 from fuzzyseg.losses.score import positive_gradient_score
 from fuzzyseg.losses.supervised import SupervisedLoss, cross_entropy_map, dice_loss, ohem_keep
-from fuzzyseg.losses.weight import weight_curve
+from fuzzyseg.losses.weight import fuzzy_positive_weight, weight_curve
 
-PIXEL_LOSSES: dict[str, PixelFunction] = {"hard": hard, "soft": soft, "fuzzy": fuzzy}
+PIXEL_LOSSES: dict[str, PixelFunction] = {
+    "hard": hard,
+    "soft": soft,
+    "fuzzy": fuzzy,
+    "negative": negative,
+    "partial": partial,
+    "thresholded": thresholded,
+}
 """The pseudo-label losses by name."""
+
+SET_LOSSES = ("fuzzy", "negative", "partial")
+"""Those over the fuzzy positive set: where one of them does not apply, none does."""
+
+PIXEL_OPTIONS: dict[str, tuple[str, ...]] = {
+    "soft": (),
+    "thresholded": ("confidence",),
+    **{name: tuple(SetOptions.__annotations__) for name in ("hard", *SET_LOSSES)},
+}
+"""The options that each takes, besides the threshold; `hard` uses them for the scale of `balance` alone."""
 
 __all__ = [
     "PIXEL_LOSSES",
+    "PIXEL_OPTIONS",
+    "SET_LOSSES",
+    "Adaptive",
+    "Calibrated",
     "FuzzyPositiveLoss",
     "PixelFunction",
     "PixelLoss",
     "PixelLossModule",
+    "Policy",
+    "Schedule",
     "SupervisedLoss",
+    "adaptive_threshold",
     "assign_fuzzy_positives",
+    "confidence_map",
     "cross_entropy_map",
     "dice_loss",
+    "fuzzy_membership",
     "fuzzy_positive_loss",
     "fuzzy_positive_weight",
+    "js_divergence",
+    "kl_divergence",
     "masked_mean",
     "ohem_keep",
     "positive_gradient_score",
+    "squared_error",
     "weight_curve",
 ]

@@ -3,41 +3,40 @@
 P. Qiao, Z. Wei, Y. Wang, Z. Wang, G. Song, F. Xu, X. Ji, C. Liu, J. Chen, "Fuzzy Positive Learning for Semi-supervised
 Semantic Segmentation", CVPR 2023.
 
+`fuzzy_positive_loss` computes it by one of the forms of `fuzzyseg.losses.kernels`, all within rounding of this one.
+
 Where the teacher is unsure, a pixel gets not one pseudo label but the K most probable classes Y, and the student is
 asked to rank all of Y above all other classes. z are the student's logits, p the teacher's probabilities in falling
 order, S_n the sum of the first n, T the threshold. Logits are (N,C), (B,C,H,W) or (B,C,D,H,W); maps lack the axis C.
 Everything is computed in fp32 (fp64 stays fp64), autocast or not. `variant="official"` is the published code: K at most
 3, a class is kept while S < T (the paper: S <= T), and the weight's mean covers the first negative too.
+`rule="continuous"` is ours: the class with which the sum passes T is positive in part (`fuzzy_membership`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuzzyseg.losses.inputs import (
-    at_least_fp32,
-    at_size,
-    check_logits,
-    check_map,
-    check_pair,
-    check_threshold,
-    full_precision,
-)
+from fuzzyseg.losses.assignment import assign
+from fuzzyseg.losses.inputs import at_one_size, check_map, check_pair, check_threshold, full_precision
+from fuzzyseg.losses.kernels import choose, pseudo_label
 from fuzzyseg.losses.options import Reduction, Rule, Variant, WeightKind, check_options
 from fuzzyseg.losses.reduction import histogram, local_mean
-from fuzzyseg.losses.weight import weight_curve
+from fuzzyseg.losses.regularisation import fuzzy_positive_regularisation
+from fuzzyseg.losses.weight import assignment_weight
 from fuzzyseg.ops.mix import Mixed
 
 
 class FuzzyMap(NamedTuple):
     """Maps (B,*spatial) of one application: `loss`, the weight times Eq. 7, has a gradient; the others have none.
 
-    weight: Eq. 11 or 16. k: how many positives. confidence, label: the teacher's largest probability and its class.
+    weight: Eq. 11 or 16. k: how many positives, with the one that is positive in part under the continuous rule.
+    confidence, label: the teacher's largest probability and its class.
     """
 
     loss: Tensor
@@ -45,117 +44,6 @@ class FuzzyMap(NamedTuple):
     k: Tensor
     confidence: Tensor
     label: Tensor
-
-
-class _Assignment(NamedTuple):
-    members: Tensor  # (B,C,*spatial) bool
-    k: Tensor  # (B,1,*spatial) int64
-    p: Tensor  # (B,C,*spatial) probabilities, falling
-    total: Tensor  # (B,C,*spatial) their running sums
-    label: Tensor  # (B,*spatial) int64
-
-
-def _assign(
-    teacher: Tensor, *, threshold: float | Tensor, k_cap: int | None, rule: Rule, variant: Variant
-) -> _Assignment:
-    """Alg. 1 by one sort; equal probabilities rank by class index, the lower first."""
-    classes = teacher.shape[1]
-    if isinstance(rule, int) and rule >= classes:
-        raise ValueError(f"rule: found K = {rule} for {classes} classes, expected at most {classes - 1}")
-    if k_cap is None and variant == "official":
-        k_cap = 3
-    cap = classes - 1 if k_cap is None else min(k_cap, classes - 1)
-    p, order = torch.softmax(teacher, 1).sort(dim=1, descending=True, stable=True)
-    total = p.cumsum(1)
-    if isinstance(rule, int):
-        k = torch.full_like(order[:, :1], min(rule, cap))
-    else:
-        t = threshold
-        if isinstance(t, Tensor):
-            t = t.to(p.dtype) if t.dim() == 0 else t.to(p.dtype).unsqueeze(1)
-        # The first n with S_n > T, or C, is one more than the ranks below C with S <= T; Alg. 1 keeps one fewer.
-        head = total[:, :-1]
-        if variant == "official":
-            within = head < t
-        else:
-            within = (head <= t) | (t >= 1)  # rounded sums may exceed T = 1
-        k = within.sum(1, keepdim=True) + (1 if rule == "n" else 0)
-        k = k.clamp(1, cap)
-    ranks = torch.arange(classes, device=p.device).view(1, -1, *[1] * (p.dim() - 2))
-    members = torch.zeros_like(order, dtype=torch.bool).scatter_(1, order, ranks < k)
-    return _Assignment(members, k, p, total, order[:, 0])
-
-
-def assign_fuzzy_positives(
-    teacher_logits: Tensor,
-    *,
-    threshold: float | Tensor = 0.9,
-    k_cap: int | None = None,
-    rule: Rule = "n-1",
-    variant: Variant = "paper",
-) -> Tensor:
-    """The fuzzy positive classes of every pixel, Alg. 1: bool, shaped like the logits, 1 to C-1 True at each pixel.
-
-    teacher_logits: (N,C), (B,C,H,W) or (B,C,D,H,W), C >= 2. threshold: T, a number in (0, 1] or a tensor, 0-dim or one
-    per pixel, whose values are not checked. k_cap: largest K; None is C-1 (`official`: 3). rule: `n-1`, Alg. 1, leaves
-    out the class with which the sum passes T; `n` takes it in; a number is a fixed K. T = 1 gives C-1. Equal
-    probabilities rank by class index, the lower first. Raises ValueError for wrong shapes and options.
-    """
-    check_options(k_cap=k_cap, rule=rule, variant=variant)
-    check_logits("teacher_logits", teacher_logits)
-    shape = (teacher_logits.shape[0], *teacher_logits.shape[2:])
-    check_threshold(threshold, shape, teacher_logits.device)
-    with torch.no_grad(), full_precision(teacher_logits.device):
-        teacher = at_least_fp32(teacher_logits)
-        return _assign(teacher, threshold=threshold, k_cap=k_cap, rule=rule, variant=variant).members
-
-
-def fuzzy_positive_weight(
-    teacher_logits: Tensor,
-    members: Tensor,
-    *,
-    kind: WeightKind = "concave",
-    a: float = 50.0,
-    variant: Variant = "paper",
-) -> Tensor:
-    """The weight of every pixel, Eq. 11 and 16 (`weight_curve`): (B,*spatial) in [0, 1], without gradient.
-
-    members: bool, shaped like the logits, at least one True and one False at each pixel. The mean m is over them;
-    `official` counts the most probable class outside them too. Raises ValueError for wrong shapes and options.
-    """
-    check_options(weight=kind, variant=variant, a=a)
-    check_logits("teacher_logits", teacher_logits)
-    check_map("members", members, teacher_logits.shape, teacher_logits.device)
-    if members.dtype != torch.bool:
-        raise ValueError(f"members: found {members.dtype}, expected torch.bool")
-    with torch.no_grad(), full_precision(teacher_logits.device):
-        p = torch.softmax(at_least_fp32(teacher_logits), 1)
-        inside = torch.where(members, p, 0).sum(1)
-        q = torch.where(members, 0, p).amax(1)
-        return _weight(inside, q, members.sum(1), kind=kind, a=a, variant=variant)
-
-
-def _weight(inside: Tensor, q: Tensor, k: Tensor, *, kind: WeightKind, a: float, variant: Variant) -> Tensor:
-    """`weight_curve` from the sum over the positives, the best negative and K."""
-    m = inside / k if variant == "paper" else (inside + q) / (k + 1)
-    return weight_curve(m, q, kind=kind, a=a)
-
-
-def fuzzy_positive_regularisation(student: Tensor, members: Tensor) -> Tensor:
-    """Eq. 7, log(1 + sum over Y of e^-z times sum outside Y of e^z): (B,*spatial) from (B,C,*spatial)."""
-    a = _log_sum_exp(torch.where(members, -student, -torch.inf))
-    b = _log_sum_exp(torch.where(members, -torch.inf, student))
-    return F.softplus(a + b, threshold=50.0)  # above 50 the two are one number in fp64 too
-
-
-def _log_sum_exp(values: Tensor) -> Tensor:
-    """Over axis 1, as the largest value plus the cross entropy on its class.
-
-    Unlike torch.logsumexp, whose backward takes values minus result, this keeps the gradient exact for values in the
-    thousands, as cross entropy does.
-    """
-    largest = values.detach().max(1).indices  # on the CPU several times as fast as argmax
-    return values.gather(1, largest.unsqueeze(1)).squeeze(1) + F.cross_entropy(values, largest, reduction="none")
 
 
 def fuzzy_positive_map(
@@ -171,11 +59,10 @@ def fuzzy_positive_map(
 ) -> FuzzyMap:
     """Alg. 1, Eq. 7 and Eq. 11 pixel by pixel, from logits (B,C,*spatial) of one size in fp32 or fp64, unchecked."""
     with torch.no_grad():
-        found = _assign(teacher, threshold=threshold, k_cap=k_cap, rule=rule, variant=variant)
-        inside, q = found.total.gather(1, found.k - 1), found.p.gather(1, found.k)
-        w = _weight(inside, q, found.k, kind=weight, a=a, variant=variant).squeeze(1)
-    loss = w * fuzzy_positive_regularisation(student, found.members)
-    return FuzzyMap(loss, w, found.k.squeeze(1), found.p[:, 0], found.label)
+        found = assign(teacher, threshold=threshold, k_cap=k_cap, rule=rule, variant=variant)
+        w = assignment_weight(found, kind=weight, a=a, variant=variant).squeeze(1)
+    loss = w * fuzzy_positive_regularisation(student, found.membership())
+    return FuzzyMap(loss, w, found.positives().squeeze(1), found.p[:, 0], found.order[:, 0])
 
 
 def balance_factor(loss: Tensor, student: Tensor, label: Tensor, valid: Tensor | None) -> Tensor:
@@ -261,21 +148,25 @@ def fuzzy_positive_loss(
     check_threshold(threshold, shape, student_logits.device)
     if valid is not None:
         check_map("valid", valid, shape, student_logits.device)
+    form = choose(student_logits, teacher_logits)
+    options: dict[str, Any] = {"weight": weight, "k_cap": k_cap, "rule": rule, "variant": variant}
     with full_precision(student_logits.device):
-        student = at_size(student_logits, size, align_corners=align_corners)
-        with torch.no_grad():
-            teacher = at_size(teacher_logits, size, align_corners=align_corners)
-        maps = fuzzy_positive_map(
-            student, teacher, threshold=threshold, weight=weight, a=50.0, k_cap=k_cap, rule=rule, variant=variant
-        )
-        stats = statistics(maps, valid, student.shape[1]) if return_stats else {}
-        loss = maps.loss
-        if balance:
-            stats["balance"] = balance_factor(loss, student, maps.label, valid)
-            loss = loss * stats["balance"]
-        if reduction == "mean":
-            loss = local_mean(loss, valid)
-        elif valid is not None:
+        if form == "reference":
+            student, teacher = at_one_size(student_logits, teacher_logits, size, align_corners=align_corners)
+            maps = fuzzy_positive_map(student, teacher, threshold=threshold, a=50.0, **options)
+            stats = statistics(maps, valid, student.shape[1]) if return_stats else {}
+            loss = local_mean(maps.loss, valid) if reduction == "mean" else maps.loss
+            factor = balance_factor(maps.loss, student, maps.label, valid) if balance else None
+        else:
+            options.update(size=size, align_corners=align_corners, statistics=return_stats, cross_entropy=balance)
+            options.update(threshold=threshold, valid=valid, mean=reduction == "mean")
+            found = pseudo_label(student_logits, teacher_logits, form=form, kind="fuzzy", **options)
+            stats = found.statistics() if return_stats else {}
+            loss, factor = found.loss, found.balance() if balance else None
+        if factor is not None:
+            stats["balance"] = factor
+            loss = loss * factor
+        if reduction == "none" and valid is not None:
             loss = loss * (valid > 0)
     return (loss, stats) if return_stats else loss
 

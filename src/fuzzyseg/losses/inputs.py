@@ -6,20 +6,13 @@ No check here looks at a value, so none makes a GPU wait.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
 from fuzzyseg.ops.mix import Mixed
+from fuzzyseg.ops.precision import full_precision as full_precision
 from fuzzyseg.ops.resize import resize_logits
-
-
-def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """A context without autocast: a loss is computed in the precision of its inputs, fp32 at least."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
 
 
 def at_least_fp32(values: Tensor) -> Tensor:
@@ -35,6 +28,15 @@ def at_size(logits: Tensor | Mixed, size: Sequence[int] | None, *, align_corners
         return torch.where(logits.mask.unsqueeze(1), b, a)
     logits = at_least_fp32(logits)
     return logits if size is None else resize_logits(logits, size, align_corners=align_corners)
+
+
+def at_one_size(
+    student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | None, *, align_corners: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Student and detached teacher logits (B,C,*size) in fp32 or fp64."""
+    with torch.no_grad():
+        target = at_size(teacher, size, align_corners=align_corners)
+    return at_size(student, size, align_corners=align_corners), target
 
 
 def check_logits(name: str, logits: Tensor) -> None:

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fuzzyseg.losses.adaptive import Adaptive, adaptive_map
 from fuzzyseg.losses.fuzzy import fuzzy_positive_loss
 from fuzzyseg.losses.inputs import check_threshold
 from fuzzyseg.losses.options import Reduction, Rule, Variant, WeightKind, check_options
 from fuzzyseg.losses.pixel import PixelLoss
+from fuzzyseg.losses.policy import Policy, Schedule
+from fuzzyseg.losses.reduction import histogram, local_mean
 from fuzzyseg.ops.mix import Mixed
 
 
@@ -88,16 +91,28 @@ PixelFunction = Callable[..., PixelLoss]
 
 
 class PixelLossModule(nn.Module):
-    """What a method holds: a pseudo-label loss, its options, and the threshold as a buffer that a policy may set."""
+    """What a method holds: a pseudo-label loss, its options, and the threshold T as a buffer that a policy sets.
+
+    threshold: a number in (0, 1], or a policy: `Schedule` sets the buffer in every call, by the progress; `Calibrated`
+    leaves it to whoever holds the labelled pixels; `Adaptive` does without and chooses among its candidates for each
+    pixel. With a policy the statistics of the loss also hold `threshold`, its mean over the valid pixels, and for
+    `Adaptive` `threshold_histogram`, the share of the pixels that took each candidate.
+    """
 
     threshold: Tensor
 
-    def __init__(self, function: PixelFunction, options: Mapping[str, Any], threshold: float = 0.9) -> None:
+    def __init__(self, function: PixelFunction, options: Mapping[str, Any], threshold: float | Policy = 0.9) -> None:
         super().__init__()
-        check_threshold(threshold, (), torch.device("cpu"))
+        self.policy = threshold if isinstance(threshold, tuple) else None
+        if isinstance(threshold, tuple):
+            threshold.check()
+            first = threshold.candidates[0] if isinstance(threshold, Adaptive) else threshold.start
+        else:
+            check_threshold(threshold, (), torch.device("cpu"))
+            first = threshold
         self.function = function
         self.options = dict(options)
-        self.register_buffer("threshold", torch.tensor(float(threshold)))
+        self.register_buffer("threshold", torch.tensor(float(first)))
 
     def forward(
         self,
@@ -109,12 +124,38 @@ class PixelLossModule(nn.Module):
         progress: tuple[int, int],
         maps: bool = False,
     ) -> PixelLoss:
-        """The loss maps at `size`. progress, (finished steps, total), is what a policy would set the threshold by."""
-        return self.function(
-            student_logits, teacher, size=size, valid=valid, threshold=self.threshold, maps=maps, **self.options
+        """The loss maps at `size`. progress, (finished steps, total), is what a schedule sets the threshold by."""
+        if isinstance(self.policy, Schedule):
+            self.threshold.fill_(self.policy.at(*progress))
+        threshold = self.thresholds(teacher, size)
+        found = self.function(
+            student_logits, teacher, size=size, valid=valid, threshold=threshold, maps=maps, **self.options
+        )
+        if isinstance(self.policy, Adaptive):
+            found.stats["threshold"] = local_mean(threshold, valid)
+            place = torch.zeros_like(threshold, dtype=torch.long)
+            for candidate in self.policy.candidates[:-1]:
+                place += threshold > candidate
+            found.stats["threshold_histogram"] = histogram(place, valid, len(self.policy.candidates))
+        elif self.policy is not None:
+            found.stats["threshold"] = self.threshold.clone()
+        return found
+
+    def thresholds(self, teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
+        """T for these logits (B,C,h,w) as it stands now: 0-dim, or one for each pixel of `size`, (B,H,W)."""
+        if not isinstance(self.policy, Adaptive):
+            return self.threshold.clone()  # the next call may set it before this one's backward pass
+        return adaptive_map(
+            teacher,
+            size,
+            self.policy,
+            k_cap=self.options.get("k_cap"),
+            rule=self.options.get("rule", "n-1"),
+            variant=self.options.get("variant", "paper"),
         )
 
     def extra_repr(self) -> str:
-        """The function and its options."""
+        """The function, its options and its policy."""
         name = getattr(self.function, "__name__", repr(self.function))
-        return ", ".join([name, *(f"{key}={value!r}" for key, value in self.options.items())])
+        policy = [] if self.policy is None else [repr(self.policy)]
+        return ", ".join([name, *(f"{key}={value!r}" for key, value in self.options.items()), *policy])

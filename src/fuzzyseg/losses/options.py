@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 WeightKind = Literal["concave", "linear", "convex", "convex1", "none"]
-Rule = Literal["n-1", "n"] | int
+Rule = Literal["n-1", "n", "continuous"] | int
 Variant = Literal["paper", "official"]
 Reduction = Literal["mean", "none"]
+
+
+class SetOptions(TypedDict, total=False):
+    """The options of every loss over the fuzzy positive set, by the names of `fuzzy_positive_loss`."""
+
+    weight: WeightKind
+    a: float
+    k_cap: int | None
+    rule: Rule
+    variant: Variant
+    balance: bool
 
 
 def check_options(
@@ -26,8 +37,8 @@ def check_options(
             raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(get_args(kind))}")
     if k_cap is not None and not _counts(k_cap):
         raise ValueError(f"k_cap: found {k_cap!r}, expected None or a whole number from 1")
-    if rule not in ("n-1", "n") and not _counts(rule):
-        raise ValueError(f"rule: found {rule!r}, expected 'n-1', 'n' or a fixed K, a whole number from 1")
+    if rule not in ("n-1", "n", "continuous") and not _counts(rule):
+        raise ValueError(f"rule: found {rule!r}, expected 'n-1', 'n', 'continuous' or a fixed K, a whole number from 1")
     if not a > 0:
         raise ValueError(f"a: found {a!r}, expected a number above 0")
 

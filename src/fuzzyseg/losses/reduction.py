@@ -16,6 +16,9 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     over the global batch. Nothing valid gives 0, with a graph. Where the weight is 0 no value counts, not even a NaN.
     Weights of half precision are summed in the precision of the values.
     """
+    if valid.dtype == torch.bool:  # the same without two maps of weights, which are all 1
+        count = valid.sum().to(values.dtype)
+        return torch.where(valid, values, 0).sum() / _divisor(collective.mean(count))
     weight = valid.detach().to(values.dtype)
     total = (torch.where(weight > 0, values, 0) * weight).sum()
     return total / _divisor(collective.mean(weight.sum()))

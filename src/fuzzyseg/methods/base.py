@@ -51,8 +51,8 @@ class Step:
 class Role:
     """A group of parameters that is optimised alike.
 
-    lr_factor multiplies the run's learning rate, lr replaces it, optimiser replaces the run's optimiser, decay False
-    means no weight decay.
+    lr_factor multiplies the run's learning rate, lr replaces it (the schedule moves it all the same), optimiser
+    replaces the run's optimiser, betas replaces Adam's, decay False means no weight decay.
     """
 
     params: list[nn.Parameter]
@@ -60,6 +60,7 @@ class Role:
     lr: float | None = None
     optimiser: str | None = None
     decay: bool = True
+    betas: tuple[float, float] | None = None
 
 
 class Method(nn.Module):
@@ -113,6 +114,12 @@ class Method(nn.Module):
         """The network that is evaluated, exported and used to predict."""
         return self.student
 
+    def pair(self) -> tuple[nn.Module, nn.Module]:
+        """Student and teacher as an analysis looks at them; the same network twice where it teaches itself."""
+        student, teacher = getattr(self, "student", None), getattr(self, "teacher", None)
+        student = self.predictor() if student is None else student
+        return student, student if teacher is None else teacher
+
     def networks(self) -> Iterable[nn.Module]:
         """The networks whose parameters the default roles cover: every direct child with an encoder."""
         return [child for child in self.children() if hasattr(child, "encoder")]
@@ -127,5 +134,9 @@ class Method(nn.Module):
         return {"backbone": Role(backbone), "head": Role(head)}
 
     def draw_weights(self, stream: str) -> Tensor | None:
-        """Weights that steer what `stream` draws: (C,N), a row for each class to draw for; None: draw evenly."""
+        """Weights that steer what `stream` draws: (C,N), N images of its source; None: nothing new is published.
+
+        A class is drawn for in proportion to the sum of its row, then an image by the row. Until weights are in force,
+        16 steps after the first were published, images are drawn in seeded permutations.
+        """
         return None

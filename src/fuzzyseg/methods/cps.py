@@ -84,6 +84,10 @@ class CPS(Method):
         """The first network, as in the authors' inference."""
         return self.first
 
+    def pair(self) -> tuple[torch.nn.Module, torch.nn.Module]:
+        """One of the two directions: the first network learns from the second."""
+        return self.first, self.second
+
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss of both networks plus lambda times the cross pseudo supervision."""
         labelled = batch["labelled"]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from fuzzyseg.data.views import Batch, Stream, Weak
+from fuzzyseg.losses import PIXEL_LOSSES
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 
 _REASON = (
@@ -24,7 +25,7 @@ class Supervised(Method):
     paper = "the supervised baseline"
     fuzzy = "does not apply"
     cost = "one network, 1 forward"
-    refuses: ClassVar[dict[str, str]] = {"hard": _REASON, "soft": _REASON, "fuzzy": _REASON}
+    refuses: ClassVar[dict[str, str]] = dict.fromkeys(PIXEL_LOSSES, _REASON)
 
     def __init__(
         self,

@@ -8,6 +8,8 @@ from segmentation_models_pytorch import DPT
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor, nn
 
+from fuzzyseg.networks.dpt import fit_to_grid, loads_elsewhere, only_size
+
 
 class Segmenter(nn.Module):
     """A segmentation_models_pytorch model whose logits come at the decoder's stride.
@@ -22,10 +24,15 @@ class Segmenter(nn.Module):
     """
 
     def __init__(self, model: SegmentationModel) -> None:
-        """Wraps model. One with an auxiliary classification head or an activation is a ValueError."""
+        """Wraps model. One with an auxiliary classification head or an activation is a ValueError.
+
+        A DPT gets a decoder that takes any grid of patches, under the same names (`networks/dpt.py`).
+        """
         super().__init__()
         if model.classification_head is not None:
             raise ValueError("the model has a classification head (aux_params), which a Segmenter cannot use")
+        if isinstance(model, DPT):
+            fit_to_grid(model)
         self.smp = model
 
     @property
@@ -56,6 +63,12 @@ class Segmenter(nn.Module):
             raise ValueError(
                 f"{type(self.smp).__name__} takes images whose height and width are multiples of {divisor}, found "
                 f"{height}x{width}; the next size that fits is {fits}"
+            )
+        size = only_size(self.smp) if isinstance(self.smp, DPT) else None
+        if size not in (None, (height, width)):
+            raise ValueError(
+                f"the encoder takes images of {size[0]}x{size[1]} alone, found {height}x{width}; train on crops of one "
+                "size and set network.img_size=[HEIGHT,WIDTH] to it, or choose an encoder that takes any size"
             )
         return self.encoder(image)
 
@@ -89,15 +102,18 @@ class Segmenter(nn.Module):
         return [m.out_channels for m in self.head.modules() if isinstance(m, nn.Conv2d)][-1]
 
     @property
-    def stride(self) -> int:
-        """Pixels of the image per cell of the logits."""
+    def stride(self) -> float:
+        """Pixels of the image per cell of the logits; no whole number for DPT with patches of 14."""
         head = self.smp.segmentation_head
         factor = head.upsampling_factor if isinstance(self.smp, DPT) else getattr(head[1], "scale_factor", 1)
-        return int(factor)
+        return float(factor)
+
+    @property
+    def loads_elsewhere(self) -> bool:
+        """Whether segmentation_models_pytorch alone can load the weights of `smp`: not a DPT with patches of 14."""
+        return not isinstance(self.smp, DPT) or loads_elsewhere(self.smp)
 
     @property
     def divisor(self) -> int:
         """What height and width must be a multiple of."""
-        if isinstance(self.smp, DPT):  # its coarsest map has half the resolution of the tokens
-            return 2 * int(self.smp.encoder.output_stride)
         return int(self.smp.encoder.output_stride) if self.smp.requires_divisible_input_shape else 1

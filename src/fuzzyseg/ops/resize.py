@@ -21,3 +21,8 @@ def resize_logits(logits: Tensor, size: Sequence[int], *, align_corners: bool = 
     if tuple(logits.shape[2:]) == tuple(size):
         return logits
     return F.interpolate(logits, size=tuple(size), mode=_MODES[logits.dim() - 2], align_corners=align_corners)
+
+
+def resize_valid(valid: Tensor, size: Sequence[int]) -> Tensor:
+    """valid (B,H,W) bool at `size` = (h,w), by the nearest pixel."""
+    return F.interpolate(valid.unsqueeze(1).float(), size=tuple(size), mode="nearest").squeeze(1) > 0

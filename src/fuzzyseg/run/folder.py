@@ -28,6 +28,8 @@ class RunFolder:
         self.model_dir = self.path / "model"
         self.best_dir = self.path / "best"
         self.tensorboard_dir = self.path / "tensorboard"
+        self.maps_dir = self.path / "maps"
+        self.analysis_dir = self.path / "analysis"
 
     @classmethod
     def open(cls, path: str | Path, *, resume: bool = False) -> RunFolder:

@@ -23,6 +23,7 @@ class Pace:
         self._left = steps
         self._steps = 0
         self._images = 0
+        self._recent = 0
         self._start = self._mark = time.monotonic()
         self._paused = 0.0
 
@@ -30,6 +31,7 @@ class Pace:
         """One more step is done, with so many images."""
         self._left -= 1
         self._steps += 1
+        self._recent += 1
         self._images += images
 
     @contextmanager
@@ -42,16 +44,17 @@ class Pace:
             self._paused += time.monotonic() - start
 
     def read(self) -> dict[str, float]:
-        """Images per second since the last reading; seconds so far and left, the latter from the mean of all steps."""
+        """Images per second and seconds per step since the last reading, seconds so far and, from their mean, left."""
         now = time.monotonic()
         busy = max(now - self._mark - self._paused, 1e-9)
         elapsed = now - self._start
         values = {
             "images_per_second": self._images / busy,
+            "seconds_per_step": busy / max(self._recent, 1),
             "elapsed_seconds": elapsed,
             "eta_seconds": elapsed / max(self._steps, 1) * self._left,
         }
-        self._mark, self._paused, self._images = now, 0.0, 0
+        self._mark, self._paused, self._images, self._recent = now, 0.0, 0, 0
         return values
 
 

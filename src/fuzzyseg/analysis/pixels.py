@@ -1,0 +1,124 @@
+"""What FPL makes of every pixel: its fuzzy set, its weight, and what the losses do there to the true class."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fuzzyseg.losses import positive_gradient_score
+from fuzzyseg.losses.assignment import SortedClasses, assign_sorted, sorted_classes
+from fuzzyseg.losses.inputs import at_least_fp32, check_map, check_pair, check_threshold, full_precision
+from fuzzyseg.losses.options import Rule, SetOptions, Variant, WeightKind, check_options
+from fuzzyseg.losses.regularisation import fuzzy_positive_regularisation
+from fuzzyseg.losses.weight import assignment_weight
+
+UNKNOWN, RIGHT, RESCUED, MISSED = 0, 1, 2, 3
+"""Values of the map of cases: no truth; the label is right (case 1); it is wrong, but the truth is in the fuzzy set
+(case 2); it is in neither (case 3). Section 3.4 of the FPL paper."""
+
+
+class Losses(NamedTuple):
+    """One map (B,H,W) for cross entropy on the pseudo label, the `hard` or vanilla loss, and one for `fuzzy`."""
+
+    hard: Tensor
+    fuzzy: Tensor
+
+
+class Pixels(NamedTuple):
+    """Maps (B,H,W) without gradient, and `order` (B,C,H,W): the classes in falling order of probability.
+
+    label: the most probable class. k: classes in the fuzzy set, the one that is positive in part counted. confidence:
+    largest probability. entropy: of the probabilities over that of equal ones, in [0, 1]. weight: Eq. 11 or 16. case:
+    uint8, see `UNKNOWN`. score: the positive gradient score R of Eq. 12. lift: minus the gradient on the logit of the
+    true class, for `fuzzy` times the weight: above 0 the class is lifted. Both are NaN where there is no truth; lift is
+    None where it was not asked for.
+    """
+
+    order: Tensor
+    label: Tensor
+    k: Tensor
+    confidence: Tensor
+    entropy: Tensor
+    weight: Tensor
+    case: Tensor
+    score: Losses
+    lift: Losses | None
+
+
+def look(
+    teacher: Tensor,
+    student: Tensor,
+    target: Tensor,
+    *,
+    threshold: float | Tensor = 0.9,
+    options: SetOptions | None = None,
+    lift: bool = True,
+    ranking: SortedClasses | None = None,
+    ignore_index: int = 255,
+) -> Pixels:
+    """What FPL makes of logits of a teacher and a student, (B,C,H,W), the same tensor where one is its own teacher.
+
+    target (B,H,W), the true classes, `ignore_index` where unknown. threshold: T, a number or a tensor (0-dim or
+    (B,H,W)). options: of the fuzzy loss; `balance` is not looked at. lift: whether its maps are wanted. ranking: what
+    `sorted_classes` gave for the teacher, to spare a sort. Raises ValueError for wrong shapes and options.
+    """
+    kind, a, k_cap, rule, variant = filled(options)
+    shape = check_pair(student, teacher, None)
+    check_map("target", target, shape, teacher.device)
+    check_threshold(threshold, shape, teacher.device)
+    with torch.no_grad(), full_precision(teacher.device):
+        found = assign_sorted(
+            sorted_classes(at_least_fp32(teacher)) if ranking is None else ranking,
+            threshold=threshold,
+            k_cap=k_cap,
+            rule=rule,
+            variant=variant,
+        )
+        members, label = found.membership(), found.order[:, 0]
+        known = target != ignore_index
+        truth = torch.where(known, target, 0).long()  # (B,H,W)
+        inside = members.gather(1, truth.unsqueeze(1)).squeeze(1) > 0
+        case = torch.where(label == truth, RIGHT, torch.where(inside, RESCUED, MISSED))
+        vanilla = F.one_hot(label, teacher.shape[1]).movedim(-1, 1).bool()
+        weight = assignment_weight(found, kind=kind, a=a, variant=variant).squeeze(1)
+        score = Losses(
+            *(positive_gradient_score(student, y, target, ignore_index=ignore_index) for y in (vanilla, members))
+        )
+        lifts = None
+        if lift:
+            hard, fuzzy = (torch.where(known, _lift(student, y, truth), torch.nan) for y in (vanilla, members))
+            lifts = Losses(hard, weight * fuzzy)
+        return Pixels(
+            found.order,
+            label,
+            found.positives().squeeze(1),
+            found.p[:, 0],
+            torch.special.entr(found.p).sum(1) / torch.tensor(float(teacher.shape[1])).log(),
+            weight,
+            torch.where(known, case, UNKNOWN).to(torch.uint8),
+            score,
+            lifts,
+        )
+
+
+def filled(options: SetOptions | None) -> tuple[WeightKind, float, int | None, Rule, Variant]:
+    """weight, a, k_cap, rule and variant, checked; what is not given is as in `fuzzy_positive_loss`."""
+    given = options or {}
+    kind: WeightKind = given.get("weight", "concave")
+    a, k_cap = given.get("a", 50.0), given.get("k_cap")
+    rule: Rule = given.get("rule", "n-1")
+    variant: Variant = given.get("variant", "paper")
+    check_options(weight=kind, a=a, k_cap=k_cap, rule=rule, variant=variant)
+    return kind, a, k_cap, rule, variant
+
+
+def _lift(student: Tensor, members: Tensor, truth: Tensor) -> Tensor:
+    """Minus the gradient of Eq. 7 on the logit of the true class, (B,H,W). Eq. 7 over one class is cross entropy."""
+    with torch.enable_grad():
+        z = at_least_fp32(student.detach()).requires_grad_()
+        loss = fuzzy_positive_regularisation(z, members).sum()  # pixels do not meet: each keeps its own gradient
+        (gradient,) = torch.autograd.grad(loss, z)
+    return -gradient.gather(1, truth.unsqueeze(1)).squeeze(1)

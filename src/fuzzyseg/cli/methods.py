@@ -1,0 +1,38 @@
+"""`fuzzyseg methods`: what can be trained."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One method, with its settings.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """List the methods, or all settings of one.
+
+    Of each: the paper, how FPL applies, the cost of a step, the state it keeps.
+
+    \b
+    Examples:
+      fuzzyseg methods
+      fuzzyseg methods cps
+    """
+    from fuzzyseg.experiment.methods import described
+
+    found = described(name)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    for method, facts in found.items():
+        typer.echo(method)
+        settings = facts.pop("settings")
+        for key, text in facts.items():
+            typer.echo(f"  {key:<12} {text}")
+        for setting, text in settings.items() if name else ():
+            typer.echo(f"  method.{setting}: {text}")
+    if name is None:
+        typer.echo("\nall settings of one: fuzzyseg methods NAME")

@@ -1,0 +1,153 @@
+"""`fuzzyseg sweep`: all runs of a plan, one after another, and their table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fuzzyseg.cli.errors import INTERRUPTED, Failure
+from fuzzyseg.config import ConfigError, override, parse_override, read_yaml
+from fuzzyseg.config.plan import Plan, nested, read_plan
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RECIPE.yaml] [KEY=VALUE]...",
+        help="Another setting to run in: a recipe, whose sections take the place of the plan's (it may have a section "
+        "start), and single settings by their dotted names. What the arms set goes before both.",
+    ),
+]
+Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help="Folder with images and masks.")]
+Out = Annotated[str, typer.Option("--out", metavar="DIR", help="Folder of the runs and of table.md.")]
+Results = Annotated[
+    str | None,
+    typer.Option("--results", metavar="DIR", help="Folder of the rows, a small JSON a run; a row that stands there is "
+                 "not run again. [default: OUT/rows]"),
+]  # fmt: skip
+Seeds = Annotated[int, typer.Option("--seeds", metavar="N", help="Runs of each arm, each with its labelled subset.")]
+Amounts = Annotated[
+    str | None, typer.Option("--labelled", metavar="A[,B]", help="Labelled amounts (46, 1/8), in place of the plan's.")
+]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Runs at a time.")]
+Device = Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
+Init = Annotated[
+    str | None,
+    typer.Option("--init", metavar="FILE[,FILE]", help="Start every run from these files instead of the plan's own "
+                 "start; {labelled} and {seed} are filled in; a method with one network takes the first."),
+]  # fmt: skip
+Discard = Annotated[bool, typer.Option("--discard", help="Delete a run's folder once its row is written.")]
+OnlyTable = Annotated[bool, typer.Option("--table", help="Run nothing; print the table of the rows there are.")]
+
+
+def sweep(
+    file: Annotated[str, typer.Argument(metavar="PLAN.yaml", help="What is compared; see recipes/.")],
+    words: Words = None,
+    data: Data = None,
+    out: Out = "runs/sweep",
+    results: Results = None,
+    seeds: Seeds = 1,
+    labelled: Amounts = None,
+    arms: Annotated[str | None, typer.Option("--arms", metavar="A[,B]", help="Only these arms.")] = None,
+    reading: Annotated[
+        str | None, typer.Option("--reading", metavar="NAME", help="Which reading of the source, where it has several.")
+    ] = None,
+    init: Init = None,
+    jobs: Jobs = 1,
+    device: Device = None,
+    discard: Discard = False,
+    only_table: OnlyTable = False,
+) -> None:
+    """Run all that a plan compares, and tabulate it.
+
+    A sweep that was cut off goes on with the same command. A run that fails is told in the table, and tried again by
+    the next call; the others are not affected. Every seed draws its own labelled subset.
+
+    \b
+    Examples:
+      fuzzyseg sweep recipes/table4.yaml --data cityscapes --seeds 3 --out runs/table4
+      fuzzyseg sweep recipes/table4.yaml recipes/camvid_sweep.yaml --data camvid --labelled 23 --out runs/t4
+      fuzzyseg sweep recipes/table4.yaml --out runs/table4 --table
+    """
+    from fuzzyseg.experiment.sweeps import Grid
+
+    plan, recipe, single = laid_out(read_plan(file), words or [], data, device)
+    grid = Grid(
+        plan,
+        recipe,
+        single,
+        seeds=seeds,
+        labelled=listed(labelled),
+        arms=listed(arms),
+        reading=reading,
+        init=init,
+    )
+    carry_out(grid, out, results, jobs, discard, only_table)
+
+
+def listed(text: str | None) -> list[str]:
+    """`a,b` -> [a, b]."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def laid_out(
+    plan: Plan, words: list[str], data: str | None, device: str | None
+) -> tuple[Plan, dict[str, Any], dict[str, Any]]:
+    """Plan, recipe and single settings; a recipe's section `start` is the plan's. Raises ConfigError."""
+    recipes = [word for word in words if "=" not in word]
+    if len(recipes) > 1 or any(not word.endswith((".yaml", ".yml")) for word in recipes):
+        raise ConfigError(f"found {' '.join(recipes)!r}; expected at most one recipe.yaml, and key=value settings")
+    recipe = read_yaml(recipes[0]) if recipes else {}
+    if "start" in recipe:
+        plan = plan.model_copy(update={"start": nested(recipe.pop("start") or {})})
+    single: dict[str, Any] = {}
+    for key, value in (("data.root", data), ("train.device", device)):
+        if value is not None:
+            single = override(single, key.split("."), value)
+    for word in words:
+        if "=" in word:
+            single = override(single, *parse_override(word))
+    return plan, recipe, single
+
+
+def carry_out(grid: Any, out: str, results: str | None, jobs: int, discard: bool, only_table: bool) -> None:
+    """Runs a grid, shows how far it is, prints its table, and ends with the exit code."""
+    from fuzzyseg.experiment.sweeps import sweep as run
+
+    if not only_table and grid.config(grid.cells[0], Path(out)).data.root is None:
+        raise ConfigError("--data: not given; name the folder with your images")
+    with _watched() as (say, watch):
+        done = run(grid, out, results=results, jobs=jobs, discard=discard, only_table=only_table, say=say, watch=watch)
+    typer.echo(done.table)
+    if done.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    failed = [cell for cell in grid.cells if cell in done.failed]
+    if failed:
+        raise Failure(f"{len(failed)} of {len(grid.cells)} runs failed; their logs stand in {out}")
+
+
+@contextmanager
+def _watched() -> Iterator[Any]:
+    """A function that says a line, and one that shows the steps of what is running on a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        whole = bar.add_task("runs", total=None)
+        shown: dict[str, Any] = {}
+
+        def watch(running: dict[str, tuple[int, int]], made: int, total: int) -> None:
+            parts = sum(done / max(steps, 1) for done, steps in running.values())
+            bar.update(whole, completed=made + parts, total=total, description=f"runs {made}/{total}")
+            for name in [name for name in shown if name not in running]:
+                bar.remove_task(shown.pop(name))
+            for name, (done, steps) in running.items():
+                if name not in shown:
+                    shown[name] = bar.add_task(name)
+                bar.update(shown[name], completed=done, total=steps)
+
+        yield (lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)), watch

@@ -1,0 +1,96 @@
+"""`analyse`: measure, draw, write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fuzzyseg.config import ConfigError
+from fuzzyseg.experiment.analysing.answer import answer
+from fuzzyseg.experiment.analysing.measuring import measure, over_time
+from fuzzyseg.experiment.analysing.pictures import draw
+from fuzzyseg.experiment.analysing.subject import Subject, subject_of
+from fuzzyseg.experiment.analysing.writing import page
+from fuzzyseg.run.files import write_text
+from fuzzyseg.run.logs import plain
+
+FORMATS = ("png", "svg")
+
+
+def analyse(
+    source: str | Path,
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    images: int = 4,
+    limit: int | None = None,
+    threshold: float | None = None,
+    unlabelled_masks: bool = False,
+    pictures: str = "png",
+    device: str = "auto",
+    network: Callable[[], nn.Module] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """What FPL sees of a run or a model: K, the truth in the sets, scores of the three cases, calibration.
+
+    source: a run folder, whose last.pt has teacher and student, or a model folder, which is both. data: a folder with
+    images and masks to look at in place of the run's validation and labelled images. out: the folder for analysis.json,
+    analysis.md and the figures; None: nothing is written. images: examples that are drawn. limit: images of each list
+    at most. threshold: T; that of the run if not given. unlabelled_masks: also look at the images that the run took as
+    unlabelled, whose masks are read for this diagnosis alone. pictures: png or svg. network: the factory, where the
+    network is the user's own. progress: called with images done and in all.
+
+    Returns the content of analysis.json. Raises ConfigError, DataError.
+    """
+    if pictures not in FORMATS:
+        raise ConfigError(f"--pictures: found {pictures!r}; expected one of {', '.join(FORMATS)}")
+    for option, value in (("--images", images), ("--limit", limit)):
+        if value is not None and value < (option == "--limit"):
+            raise ConfigError(f"{option}: found {value}; expected a count")
+    subject = subject_of(
+        Path(source),
+        data=None if data is None else Path(data),
+        threshold=threshold,
+        unlabelled_masks=unlabelled_masks,
+        limit=limit,
+        device=device,
+        network=network,
+    )
+    groups, examples = measure(subject, images if out is not None else 0, progress)
+    result = _result(subject, groups)
+    if out is not None:
+        folder = Path(out)
+        result["figures"] = draw(folder, pictures, subject, result, examples)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(plain(result), indent=1, ensure_ascii=False, allow_nan=False)
+        write_text(folder / "analysis.json", text + "\n")
+        write_text(folder / "analysis.md", page(result))
+    return result
+
+
+def _result(subject: Subject, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    asked = "val" if "val" in groups else next(iter(groups))
+    text = "T of each pixel from its neighbourhood" if subject.fixed is None else f"T = {subject.fixed:g}"
+    return {
+        "source": subject.source,
+        **subject.roles,
+        "classes": subject.card.classes,
+        "loss": subject.loss,
+        "threshold": subject.fixed,
+        "threshold_text": text,
+        "rule": subject.options.get("rule"),
+        "weight": subject.options.get("weight"),
+        "notes": subject.notes,
+        "answer": answer(
+            groups[asked]["table"],
+            classes=len(subject.card.classes),
+            images=f"the {asked} images",
+            rule=subject.options.get("rule", "n-1"),
+        ),
+        "groups": groups,
+        "over_time": over_time(subject),
+    }

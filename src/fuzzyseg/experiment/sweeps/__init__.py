@@ -1,0 +1,10 @@
+"""Many runs that are compared: which there are, how they are carried out one after another, what came out."""
+
+from __future__ import annotations
+
+from fuzzyseg.experiment.sweeps.comparing import comparison
+from fuzzyseg.experiment.sweeps.grid import Cell, Grid
+from fuzzyseg.experiment.sweeps.running import SweepResult, sweep
+from fuzzyseg.experiment.sweeps.tables import tables
+
+__all__ = ["Cell", "Grid", "SweepResult", "comparison", "sweep", "tables"]

@@ -1,0 +1,52 @@
+"""Methods and losses by name -> the plan that compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fuzzyseg.config import ConfigError, nearest
+from fuzzyseg.config.plan import Plan
+from fuzzyseg.losses import PIXEL_LOSSES
+from fuzzyseg.methods import METHODS
+
+
+def comparison(
+    methods: Sequence[str],
+    losses: Sequence[str],
+    *,
+    labelled: Sequence[str] = (),
+    start: dict[str, Any] | None = None,
+) -> tuple[Plan, list[str]]:
+    """A plan with an arm for each method and loss, and sentences on what was left out and why.
+
+    A loss that is the paper's own is run once, as `paper`. Differences: fuzzy minus hard (or minus `paper`, where that
+    is the hard loss) in each method. start: see `Plan.start`. Raises ConfigError for an unknown name or no arm at all.
+    """
+    arms: dict[str, dict[str, Any]] = {}
+    said: list[str] = []
+    pairs: list[tuple[str, str]] = []
+    for method in methods:
+        if method not in METHODS:
+            raise ConfigError(f"--methods: found {method!r}.{nearest(method, METHODS)}")
+        slots = {}
+        for loss in losses:
+            if loss not in ("paper", *PIXEL_LOSSES):
+                raise ConfigError(f"--loss: found {loss!r}.{nearest(loss, ['paper', *PIXEL_LOSSES])}")
+            slots[loss] = f"{method} {loss}"
+            own = METHODS[method].paper_loss
+            if loss in METHODS[method].refuses:
+                said.append(f"{method} with {loss}: {METHODS[method].refuses[loss]}")
+                del slots[loss]
+            elif own == (loss, {}) and "paper" in losses:
+                slots[loss] = f"{method} paper"
+                said.append(f"{method} with {loss}: is what its paper uses, run once as 'paper'")
+            else:
+                arms[slots[loss]] = {"method": {"name": method}, "loss": {"name": loss}}
+        if "fuzzy" in slots and "hard" in slots:
+            pairs.append((slots["fuzzy"], slots["hard"]))
+    if not arms:
+        raise ConfigError("nothing to compare is left: " + "; ".join(said))
+    about = "Each method with each pseudo-label loss in the same slot; every run goes on from the same start."
+    plan = Plan(title="Methods and losses", about=about, arms=arms, labelled=list(labelled), pairs=pairs, start=start)
+    return plan, said

@@ -1,0 +1,182 @@
+"""A plan and the user's wishes -> the runs there are, each with its complete settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fuzzyseg.config import Config, ConfigError, merge, nearest, override, validate
+from fuzzyseg.config.plan import Plan
+from fuzzyseg.experiment.learning import choose_method, loss_name
+from fuzzyseg.methods import METHODS
+
+START = "start"
+MACHINE = {
+    "data.root",
+    "data.cache",
+    "data.cache_mib",
+    "data.cache_dir",
+    "out",
+    "init",
+    "train.device",
+    "train.workers",
+    "train.log_every",
+    "train.save_every",
+    "train.tensorboard",
+    "train.stop_at",
+}
+"""Settings that say where and how comfortably a run is made, not what it computes; they do not stand in its row."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: an arm, a labelled amount (None: the base's own) and a seed. The arms start0, start1 are starts."""
+
+    arm: str
+    labelled: str | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """As a file name: letters, digits, dots, dashes and underscores."""
+        parts = [self.arm, *([self.labelled] if self.labelled else []), f"s{self.seed}"]
+        return "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part).strip("_") or "_" for part in parts)
+
+    @property
+    def is_start(self) -> bool:
+        """Whether it is a supervised start, made only to be gone on from."""
+        return re.fullmatch(rf"{START}\d+", self.arm) is not None
+
+
+@dataclass
+class Grid:
+    """The cells of a plan and their settings.
+
+    recipe: another setting to run the plan in: each section it has takes the place of the base's. settings: single
+    ones, laid over both; the arms go before all. labelled: amounts in place of the plan's. arms: only these. seeds:
+    how many. reading: which of the plan's readings is laid over its base. init: files to start from, in place of the
+    plan's start; `{labelled}` and `{seed}` are filled in. Raises ConfigError.
+    """
+
+    plan: Plan
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seeds: int = 1
+    labelled: Sequence[str] = ()
+    arms: Sequence[str] = ()
+    reading: str | None = None
+    init: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ConfigError(f"--seeds: found {self.seeds}, expected at least 1")
+        for name in self.arms:
+            if name not in self.plan.arms:
+                raise ConfigError(f"--arms: found {name!r}.{nearest(name, self.plan.arms)}")
+        readings = self.plan.readings
+        if self.reading is None and readings:
+            self.reading = next(iter(readings))
+        if self.reading is not None and self.reading not in readings:
+            known = nearest(self.reading, readings) if readings else " This sweep has none."
+            raise ConfigError(f"--reading: found {self.reading!r}.{known}")
+        names: dict[str, Cell] = {}
+        for cell in self.cells:
+            other = names.setdefault(cell.name, cell)
+            if other != cell:
+                raise ConfigError(f"arms: {cell.arm!r} and {other.arm!r} give one file name, {cell.name!r}; rename one")
+            self.config(cell, Path("out"))  # a wrong setting shows before the first run begins
+
+    @property
+    def amounts(self) -> list[str | None]:
+        """The labelled amounts, in order."""
+        named = [*(self.labelled or self.plan.labelled)]
+        return [*named] if named else [None]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All runs that are compared: of one amount and seed all arms, then the next."""
+        arms = [arm for arm in self.plan.arms if arm in self.arms or not self.arms]
+        return [Cell(arm, amount, seed) for amount in self.amounts for seed in range(self.seeds) for arm in arms]
+
+    def starts(self, cell: Cell) -> list[Cell]:
+        """The supervised runs that a cell goes on from: as many as its method trains networks."""
+        if cell.is_start or self.plan.start is None or self.init is not None:
+            return []
+        learners = METHODS[self._values(cell)["method"]["name"]].learners
+        return [Cell(f"{START}{number}", cell.labelled, cell.seed) for number in range(learners)]
+
+    def config(self, cell: Cell, out: Path) -> Config:
+        """The complete settings of a cell whose run, and those of its starts, lie in the folder `out`."""
+        values = override(self._values(cell), ["out"], str(out / cell.name))
+        starts = self.starts(cell)
+        if starts:
+            values = override(values, ["init"], [str(out / start.name / "model") for start in starts])
+        elif self.init is not None and not cell.is_start:
+            amount = (cell.labelled or "").replace("/", "_")
+            files = self.init.replace("{labelled}", amount).replace("{seed}", str(cell.seed)).split(",")
+            values = override(values, ["init"], files[: METHODS[values["method"]["name"]].learners])
+        config = validate(values)
+        loss_name(config, choose_method(config)[0])
+        return config
+
+    def _values(self, cell: Cell) -> dict[str, Any]:
+        plan = self.plan
+        values = merge(plan.base, plan.readings[self.reading] if self.reading is not None else {})
+        values = merge({**values, **self.recipe}, self.settings)
+        seed = cell.seed
+        if cell.is_start:
+            values = merge(values, merge({"method": {"name": "supervised"}}, plan.start or {}))
+            values["loss"] = {}
+            values["method"] = {"name": "supervised"}
+            seed = 2 * cell.seed + int(cell.arm.removeprefix(START))  # two starts of one subset, never of one seed
+        else:
+            arm = plan.arms[cell.arm]
+            name = arm.get("method", {}).get("name")
+            if name is not None and name != values.get("method", {}).get("name"):
+                values = {**values, "method": {}}  # the base's options are another method's
+            values = merge(values, arm)
+        values = merge({"method": {"name": Config().method.name}}, values)
+        values = merge(values, {"seed": seed, "data": {"split_seed": cell.seed}})
+        return values if cell.labelled is None else merge(values, {"data": {"labelled": cell.labelled}})
+
+    def expected(self, cell: Cell) -> tuple[float | None, str | None]:
+        """The published score of a cell in per cent, and the amount it was published for."""
+        scores = self.plan.expected.get(cell.arm)
+        place = self.amounts.index(cell.labelled)
+        if scores is None or place >= len(scores):
+            return None, None
+        return scores[place], self.plan.labelled[place] if self.plan.labelled else None
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """What a run computes: its settings by dotted names without what only says where it is made (`MACHINE`)."""
+    flat: dict[str, Any] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, part in value.items():
+                add(f"{prefix}.{key}" if prefix else str(key), part)
+        elif prefix not in MACHINE:
+            flat[prefix] = value
+
+    add("", config.model_dump(mode="json"))
+    flat["network.weights"] = Path(str(flat["network.weights"])).name
+    flat["started"] = len(config.init or [])
+    return flat
+
+
+def differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Settings in which a finished row and the run that is asked for differ, in words.
+
+    A setting that the row does not know is newer than the row: it differs only where it is not at its default.
+    """
+    plain = {**identity(validate({})), "network.weights": now.get("network.weights")}
+    found = []
+    for key in sorted({*row, *now}):
+        old, new = row.get(key, plain.get(key)), now.get(key, plain.get(key))
+        if old != new:
+            found.append(f"{key} is {old!r} there, {new!r} here")
+    return found

@@ -1,0 +1,51 @@
+"""A row: what is kept of a finished run, small enough to be committed. It names no folder of the machine."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from fuzzyseg.config import ConfigError
+from fuzzyseg.experiment.sweeps.grid import Cell, Grid, identity
+from fuzzyseg.run.folder import RunFolder
+from fuzzyseg.run.logs import read_lines
+
+
+def read_row(path: Path) -> dict[str, Any] | None:
+    """A row's content; None where there is no such file. Raises ConfigError where the file is no row."""
+    if not path.is_file():
+        return None
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        row["settings"], row["result"]["last"]["miou"]
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{path}: is no row of a sweep (a JSON object with settings and result); remove it") from None
+    return dict(row)
+
+
+def row_of(grid: Grid, cell: Cell, out: Path) -> dict[str, Any]:
+    """The row of a cell whose finished run lies below `out`."""
+    run = RunFolder(out / cell.name)
+    lines = read_lines(run.metrics)
+    times = [line.get("time", {}) for line in lines]
+    seconds = [time["seconds_per_step"] for time in times if time.get("seconds_per_step")]
+    memory = [time["memory_mib"] for time in times if time.get("memory_mib")]
+    environment = json.loads(run.environment.read_text(encoding="utf-8"))
+    course = [
+        {key: line.get(key) for key in ("step", "evaluation", "metrics")} for line in lines if line.get("evaluation")
+    ]
+    return {
+        "sweep": grid.plan.title,
+        "arm": cell.arm,
+        "labelled": cell.labelled,
+        "seed": cell.seed,
+        "settings": identity(grid.config(cell, out)),
+        "result": json.loads(run.result.read_text(encoding="utf-8")),
+        "course": course,
+        "seconds_per_step": round(statistics.median(seconds), 4) if seconds else None,
+        "memory_mib": round(max(memory)) if memory else None,
+        "hardware": environment["hardware"],
+        "versions": environment["versions"],
+    }

@@ -1,0 +1,104 @@
+"""The rows of a sweep as Markdown: scores, paired differences, what failed."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scipy.stats import t as student_t
+
+from fuzzyseg.experiment.sweeps.grid import Cell, Grid
+
+Rows = Mapping[Cell, Mapping[str, Any]]
+
+
+def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> str:
+    """All that is known: mean and standard deviation over the seeds of the last checkpoint's mIoU in per cent.
+
+    rows: of the finished cells. failed: of those that were tried, what they ended with.
+    """
+    parts = [f"## {grid.plan.title}"]
+    if grid.plan.about:
+        parts.append(grid.plan.about.strip())
+    parts.append("\n".join(_scores(grid, rows)))
+    if grid.plan.pairs:
+        parts.append("\n".join(_pairs(grid, rows)))
+    missing = [cell for cell in grid.cells if cell not in rows and cell not in (failed or {})]
+    parts += [f"- {cell.name}: failed: {reason}" for cell, reason in (failed or {}).items()]
+    if missing:
+        parts.append(f"Not run yet: {len(missing)} of {len(grid.cells)} ({', '.join(c.name for c in missing[:6])}"
+                     f"{', ...' if len(missing) > 6 else ''}).")  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def _scores(grid: Grid, rows: Rows) -> list[str]:
+    published = bool(grid.plan.expected)
+    head = ["arm", "labelled", "runs", "mIoU", *(["published"] if published else []), "s/step", "MiB"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for amount in grid.amounts:
+        for arm in dict.fromkeys(cell.arm for cell in grid.cells):
+            own = [rows[cell] for cell in grid.cells if (cell.arm, cell.labelled) == (arm, amount) and cell in rows]
+            images = sorted({row["result"]["labelled"] for row in own})
+            shown = amount or "all"
+            shown += f" ({', '.join(map(str, images))})" if images and [amount] != list(map(str, images)) else ""
+            cells = [arm, shown, str(len(own)), spread([miou(row) for row in own])]
+            if published:
+                cells.append(_published(grid, Cell(arm, amount, 0)))
+            cells += [_middle([row.get("seconds_per_step") for row in own], "{:.2f}")]
+            cells += [_middle([row.get("memory_mib") for row in own], "{:.0f}")]
+            lines.append(_line(cells))
+    return lines
+
+
+def _published(grid: Grid, cell: Cell) -> str:
+    score, amount = grid.expected(cell)
+    if score is None:
+        return "-"
+    return f"{score:.2f}" if amount in (None, cell.labelled) else f"{score:.2f} ({amount})"
+
+
+def _pairs(grid: Grid, rows: Rows) -> list[str]:
+    lines = [_line(["difference", "labelled", "mean ± 95 % interval"]), _line(["---"] * 3)]
+    for amount in grid.amounts:
+        for first, second in grid.plan.pairs:
+            if not {first, second} <= {cell.arm for cell in grid.cells}:
+                continue
+            found = [
+                miou(rows[one]) - miou(rows[two])
+                for seed in range(grid.seeds)
+                if (one := Cell(first, amount, seed)) in rows and (two := Cell(second, amount, seed)) in rows
+            ]
+            lines.append(_line([f"{first} - {second}", amount or "all", interval(found)]))
+    return lines
+
+
+def miou(row: Mapping[str, Any]) -> float:
+    """The last checkpoint's mean IoU in per cent."""
+    return 100 * float(row["result"]["last"]["miou"])
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and sample standard deviation."""
+    if not values:
+        return "-"
+    return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def interval(differences: Sequence[float]) -> str:
+    """Mean and 95 % confidence interval of paired differences (Student's t)."""
+    n = len(differences)
+    if n < 2:
+        return f"{differences[0]:+.2f} (one pair: no interval)" if differences else "-"
+    half = float(student_t.ppf(0.975, n - 1)) * statistics.stdev(differences) / math.sqrt(n)
+    return f"{statistics.mean(differences):+.2f} ± {half:.2f} (n = {n})"
+
+
+def _middle(values: Sequence[float | None], form: str) -> str:
+    known = [value for value in values if value is not None]
+    return form.format(statistics.median(known)) if known else "-"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,59 @@
+"""One chunk of pixels (C,P) on a device that should not wait: the same maps as `core`, without a look at any value."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fuzzyseg.losses.assignment import assign
+from fuzzyseg.losses.kernels.core import Pixels
+from fuzzyseg.losses.kernels.gradient import far_apart
+from fuzzyseg.losses.kernels.request import Options
+from fuzzyseg.losses.kernels.sets import Members
+from fuzzyseg.losses.weight import assignment_weight
+
+
+def hard_pixels(z: Tensor, t: Tensor, scale: Tensor | None, out: Tensor | None) -> Pixels:
+    """Cross entropy on the teacher's top class. z, t (C,P); scale (P,) or 0-dim multiplies the gradient."""
+    confidence, label = torch.softmax(t, 0).max(0)
+    one = torch.ones_like(confidence)
+    loss = _cross_entropy(z, label) + (confidence - confidence)
+    if out is not None:
+        torch.softmax(z, 0, out=out)
+        out.scatter_add_(0, label.unsqueeze(0), -one.unsqueeze(0))
+        if scale is not None:
+            out.mul_(scale)
+    return Pixels(loss, one, None, confidence, label, loss)
+
+
+def fuzzy_pixels(
+    z: Tensor,
+    t: Tensor,
+    threshold: Tensor,
+    options: Options,
+    scale: Tensor | None,
+    out: Tensor | None,
+    *,
+    cross_entropy: bool,
+) -> Pixels:
+    """FPL. z, t (C,P); threshold (P,) or 0-dim; scale (P,) or 0-dim multiplies the gradient."""
+    limit = threshold.unsqueeze(0) if threshold.dim() else threshold
+    found = assign(t.unsqueeze(0), threshold=limit, k_cap=options.cap, rule=options.rule, variant=options.variant)
+    weight = assignment_weight(found, kind=options.weight, a=options.a, variant=options.variant)[0, 0]
+    membership = found.membership()[0].to(z.dtype)
+    if found.fraction is None:
+        chosen = Members(membership, None, None)
+    else:
+        between = found.order.gather(1, found.k)[0]
+        chosen = Members(membership.scatter(0, between, 0), between, found.fraction[0, 0])
+    loss = far_apart(z, chosen, weight if scale is None else weight * scale, out)
+    label = found.order[0, 0]
+    entropy = _cross_entropy(z, label) if cross_entropy else None
+    k = found.positives()[0, 0].to(z.dtype)
+    return Pixels(loss * weight, weight, k, found.p[0, 0], label, entropy)
+
+
+def _cross_entropy(z: Tensor, label: Tensor) -> Tensor:
+    largest = z.amax(0)
+    own = z.gather(0, label.unsqueeze(0)).squeeze(0)
+    return (z - largest).exp_().sum(0).log_() - (own - largest)

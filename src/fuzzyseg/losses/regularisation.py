@@ -1,0 +1,49 @@
+"""The loss of a pixel before its weight: Eq. 7 of the FPL paper, and its continuous form."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_SOFTPLUS = 50.0  # above it log(1 + e^x) and x are one number, in fp64 too
+
+
+def fuzzy_positive_regularisation(student: Tensor, members: Tensor) -> Tensor:
+    """Eq. 7, log(1 + sum over Y of e^-z times sum outside Y of e^z): (B,*spatial) from (B,C,*spatial).
+
+    members: bool, or a membership mu in [0, 1] with one class at most in between; then the continuous form,
+    log(1 + sum over i != j of mu_i (1 - mu_j) e^(z_j - z_i)).
+    """
+    if members.dtype != torch.bool:
+        return _continuous(student, members)
+    lift = log_sum_exp(torch.where(members, -student, -torch.inf))
+    push = log_sum_exp(torch.where(members, -torch.inf, student))
+    return F.softplus(lift + push, threshold=_SOFTPLUS)
+
+
+def _continuous(student: Tensor, mu: Tensor) -> Tensor:
+    """The continuous form, without cancellation: the pair of the class c in between with itself is never added.
+
+    With a = log(sum of e^-z over mu = 1), a negative other than c is held against e^a + mu_c e^-z_c = e^(a + d), where
+    d = log(1 + mu_c e^(-z_c - a)); c, which is negative by 1 - mu_c, against e^a alone. Hence
+    L = softplus(a + d + log(sum of e^z over mu = 0, plus (1 - mu_c) e^(z_c - d))). Without c, d = 0 and this is Eq. 7.
+    """
+    between = (mu > 0) & (mu < 1)
+    part = torch.where(between, mu, 0).sum(1)  # mu_c; 0 where there is none
+    z_c = torch.where(between, student, 0).sum(1)
+    lift = log_sum_exp(torch.where(mu == 1, -student, -torch.inf))
+    both = F.softplus(part.log() - z_c - lift, threshold=_SOFTPLUS)  # log 0 gives 0, with a gradient of 0
+    negative = student + torch.log1p(-mu) - torch.where(between, both.unsqueeze(1), 0)
+    push = log_sum_exp(torch.where(mu < 1, negative, -torch.inf))
+    return F.softplus(lift + both + push, threshold=_SOFTPLUS)
+
+
+def log_sum_exp(values: Tensor) -> Tensor:
+    """Over axis 1, as the largest value plus the cross entropy on its class.
+
+    Unlike torch.logsumexp, whose backward takes values minus result, this keeps the gradient exact for values in the
+    thousands, as cross entropy does.
+    """
+    largest = values.detach().max(1).indices  # on the CPU several times as fast as argmax
+    return values.gather(1, largest.unsqueeze(1)).squeeze(1) + F.cross_entropy(values, largest, reduction="none")

@@ -1,0 +1,150 @@
+"""Semi-supervised Semantic Segmentation with Directional Context-aware Consistency (CAC).
+
+X. Lai, Z. Tian, L. Jiang, S. Liu, H. Zhao, L. Wang, J. Jia, CVPR 2021. Two crops of an unlabelled image overlap: the
+cells that both show stand in two contexts and must have the same features. By InfoNCE the less sure one of two cells is
+pulled to the surer one, where that is sure enough; negatives are cells that look like another class.
+
+FPL does not apply: no term trains class scores on a pseudo label. `fuzzy_negatives` is ours: a cell is a negative only
+where its fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) and the anchor's share no class; with one each it is the
+authors' rule.
+
+Where we leave the authors' code, and why. InfoNCE is a log-sum-exp: their epsilon within the logarithm takes the
+gradient from the hardest cells. Padding is neither anchor nor negative. Crops have the run's scales (theirs: .8 to 2).
+Negatives are all cells, as both published settings have it, or so many per image. The start is a share of the run, the
+encoder's tenth of the learning rate is `optim.head_lr_factor=10`. Batch-norm sees either crop apart, per process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from fuzzyseg.data.views import Batch, CropPair, Stream, Weak, WeakStrong
+from fuzzyseg.losses import PIXEL_LOSSES, assign_fuzzy_positives, masked_mean
+from fuzzyseg.losses.contrast import info_nce, unit
+from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
+from fuzzyseg.networks.heads import feature_channels, projector
+from fuzzyseg.ops.bank import StepBank
+from fuzzyseg.ops.cells import meeting_cells, whole_cells
+from fuzzyseg.ops.masked import seeded_places
+
+_REASON = (
+    "does not apply: no term of this method trains class scores on pseudo labels, which only choose the negatives; "
+    "method.fuzzy_negatives=true lets FPL's sets choose them, or leave the loss out"
+)
+_COLOURS = WeakStrong(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur_sigma=(0.1, 1.1))  # 5x5 at most
+
+
+class CACConfig(MethodConfig):
+    """Settings of CAC."""
+
+    unsupervised_weight: float = Field(0.1, ge=0, description="lambda (the code).")
+    temperature: float = Field(0.1, gt=0, description="tau (the code).")
+    confidence: float = Field(0.75, ge=0, le=1, description="gamma: the surer cell must be surer than this (the code).")
+    start: float = Field(1 / 16, ge=0, lt=1, description="Share of the run without it: 5 of 80 epochs (the code).")
+    bank_steps: int = Field(3, ge=1, description="Steps that give negatives, this one included (VOC 3, Cityscapes 1).")
+    negatives: int | None = Field(None, ge=1, description="Cells per image and crop; None: all (VOC and Cityscapes).")
+    width: int = Field(128, ge=2, description="Channels of the projected features (the code).")
+    cell: int = Field(8, ge=1, description="Pixels per side of a cell, a multiple of the decoder's stride (the code).")
+    fuzzy_negatives: bool = Field(False, description="Ours: negatives share no class of FPL's sets with the anchor.")
+    fuzzy_threshold: float = Field(0.9, gt=0, le=1, description="T of these sets.")
+
+
+class _Cells(NamedTuple):
+    """A crop, flipped back, in n cells: features (B,n,D), with gradient; classes (B,n) or (B,n,C); the rest (B,n)."""
+
+    features: Tensor
+    classes: Tensor
+    confidence: Tensor
+    valid: Tensor
+
+
+class CAC(Method):
+    """Features of two overlapping crops agree, the less sure one's with the surer one's."""
+
+    Config = CACConfig
+    paper_loss = None
+    refuses: ClassVar[dict[str, str]] = dict.fromkeys(PIXEL_LOSSES, _REASON)
+    paper = "CAC, Lai et al., CVPR 2021"
+    fuzzy = "does not apply"
+    cost = "one network and a projector, 3 forwards with gradient; a contrast of all cells"
+    keeps = "the features of 3 steps, 128 numbers per cell of 8x8 pixels"
+
+    def __init__(
+        self,
+        network: Network,
+        supervised_loss: SupervisedLoss,
+        pixel_loss: PixelLossModule | None,
+        config: CACConfig,
+        facts: Facts,
+    ) -> None:
+        super().__init__(network, supervised_loss, pixel_loss, config, facts)
+        self.config: CACConfig = config
+        self.student = network()
+        self.projector = projector(feature_channels(self.student, "cac").decoder, config.width)
+        self.bank = StepBank(config.bank_steps, config.width, facts.classes if config.fuzzy_negatives else None)
+        stride = int(getattr(self.student, "stride", 4))
+        self.pool = max(1, config.cell // stride)
+        pairs = CropPair(iou=(0.1, 1.0), stride=self.pool * stride, colours=_COLOURS)
+        self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(pairs, "unlabelled")}
+
+    def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
+        """Supervised loss, and from the start on the contrast in both directions."""
+        labelled, crops = batch["labelled"], batch["unlabelled"]
+        assert labelled.mask is not None
+        assert crops.pair is not None and crops.boxes is not None and crops.flips is not None
+        supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
+        if progress.step < int(self.config.start * progress.total):
+            return Step({"supervised": supervised})
+        first, grid = self._cells(crops.image, crops.valid, crops.flips[:, 0])
+        second, _ = self._cells(*crops.pair, crops.flips[:, 1])
+        self._remember(crops.seed, first, second)
+        one, pulled = self._pull(first, second, *meeting_cells(crops.boxes, crops.size, grid))
+        two, pushed = self._pull(second, first, *meeting_cells(crops.boxes.flip(1), crops.size, grid))
+        losses = {"supervised": supervised, "contrast": self.config.unsupervised_weight * (one + two)}
+        return Step(losses, {"pulled": torch.cat([pulled, pushed]).float().mean()})
+
+    def _cells(self, image: Tensor, valid: Tensor, flip: Tensor) -> tuple[_Cells, tuple[int, int]]:
+        """The cells of one crop, and how many there are in height and width."""
+        network: Any = self.student
+        pooled = F.avg_pool2d(network.decode(network.encode(image)), self.pool)
+        features = unit(self.projector(pooled))  # (B,D,h,w)
+        grid = (features.shape[2], features.shape[3])
+        with torch.no_grad():
+            logits = network.classify(pooled).float()
+            confidence, label = torch.softmax(logits, 1).max(1, keepdim=True)
+            sets = assign_fuzzy_positives(logits, threshold=self.config.fuzzy_threshold)
+            shown = whole_cells(valid, grid).unsqueeze(1)
+        maps = (features, sets if self.config.fuzzy_negatives else label, confidence, shown)
+        turned = (torch.where(flip.view(-1, 1, 1, 1), each.flip(-1), each) for each in maps)
+        return _Cells(*(each.flatten(2).movedim(1, 2).squeeze(2) for each in turned)), grid  # what is 1 wide loses it
+
+    def _remember(self, seeds: Tensor, first: _Cells, second: _Cells) -> None:
+        """Cells of both crops become negatives; which ones says each sample's own seed."""
+        both = [torch.cat([first[part], second[part]]) for part in (0, 1, 3)]
+        if self.config.negatives is not None:
+            order = seeded_places(torch.cat([seeds, seeds ^ 1]), both[0].shape[1], self.config.negatives)
+            both = [each[torch.arange(len(each), device=each.device)[:, None], order.to(each.device)] for each in both]
+        self.bank.push(*(each.detach().flatten(0, 1) for each in both))
+
+    def _pull(self, ours: _Cells, theirs: _Cells, place: Tensor, meets: Tensor) -> tuple[Tensor, Tensor]:
+        """Our cells to theirs: the loss, and which ones were pulled. place, meets: see `meeting_cells`."""
+        positive = theirs.features.detach().take_along_dim(place.unsqueeze(2), 1)
+        confidence, shown = theirs.confidence.gather(1, place), theirs.valid.gather(1, place)
+        surer = (confidence > self.config.confidence) & (ours.confidence < confidence)
+        pulled = meets & ours.valid & shown & surer
+        loss = info_nce(
+            ours.features.flatten(0, 1),
+            positive.flatten(0, 1),
+            self.bank.features,
+            temperature=self.config.temperature,
+            kept=self.bank.valid,
+            anchor_classes=ours.classes.flatten(0, 1),
+            negative_classes=self.bank.classes,
+        )
+        return masked_mean(loss, pulled.flatten()), pulled

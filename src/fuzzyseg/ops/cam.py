@@ -1,0 +1,73 @@
+"""Where in an image its classes are, by a classifier of images, and what is made of that: class activation maps.
+
+R. Selvaraju et al., "Grad-CAM", ICCV 2017; Y. Zou et al., "PseudoSeg", ICLR 2021 (self-attention, fusion, sharpening).
+K classes of the classifier, C of the network; h w the cells of the features.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+def activation_maps(features: Tensor, weight: Tensor, present: Tensor) -> Tensor:
+    """Grad-CAM of a classifier that is a mean over the cells and a linear layer: (B,K,h,w) in [0, 1], no gradient.
+
+    The gradient of class k's logit by any cell is then weight[k] / (h w), so that the map is the positive part of what
+    the layer gives at each cell; the factor drops out, as each map is divided by its maximum. A map without a positive
+    cell, or of a class that is not present, is 0. features (B,D,h,w); weight (K,D); present (B,K) bool.
+    """
+    with torch.no_grad():
+        maps = torch.einsum("bdhw,kd->bkhw", features.float(), weight.float()).clamp(min=0)
+        maps = maps * present[:, :, None, None]
+        most = maps.amax((2, 3), keepdim=True)
+        return maps / torch.where(most > 0, most, 1)
+
+
+def spread(maps: Tensor, query: Tensor, key: Tensor, valid: Tensor) -> Tensor:
+    """Each cell's maps plus the mean of all cells' maps, weighted by attention: (B,K,h,w).
+
+    The attention of cell i to j is softmax over j of query_i . key_j / sqrt(d); no cell attends to an invalid one, and
+    an invalid one to all alike, as all do where none is valid. maps (B,K,h,w); query, key (B,d,h,w); valid (B,h,w).
+    """
+    q, k = query.flatten(2), key.flatten(2)  # (B,d,n), n = h w
+    logits = torch.einsum("bdi,bdj->bij", q, k).float() / q.shape[1] ** 0.5
+    cells = valid.flatten(1)
+    logits = torch.where(cells.unsqueeze(1), logits, -torch.inf)
+    logits = torch.where((cells & cells.any(1, keepdim=True)).unsqueeze(2), logits, 0)
+    attention = torch.softmax(logits, 2)  # (B,n,n)
+    return maps + torch.einsum("bij,bkj->bki", attention, maps.flatten(2).to(attention.dtype)).view_as(maps)
+
+
+def fused(
+    first: Tensor,
+    second: Tensor,
+    share: float,
+    *,
+    over: Literal["image", "batch", "pixel"] = "image",
+    tiny: float = 1e-8,
+) -> Tensor:
+    """share softmax(first / N) + (1 - share) softmax(second / N): (B,C,h,w) probabilities, fp32.
+
+    N brings both logits (B,C,h,w) to one scale. image, batch: the root of their mean square over an image, or over all
+    images of the batch; pixel: the root of the sum of squares at each pixel.
+    """
+    first, second = first.float(), second.float()
+    square = first**2 + second**2
+    scale = {
+        "image": lambda: square.mean((1, 2, 3), keepdim=True) / 2,
+        "batch": lambda: square.mean() / 2,
+        "pixel": lambda: square.sum(1, keepdim=True),
+    }[over]()
+    scale = (scale + 1e-8).sqrt()
+    return share * torch.softmax(first / scale, 1) + (1 - share) * torch.softmax(second / scale, 1)
+
+
+def sharpened(p: Tensor, temperature: float) -> Tensor:
+    """The log of p^(1 / temperature), made to sum to 1 over axis 1: for 1 log p. p (B,C,h,w) probabilities.
+
+    These are logits of the distribution, as the pixel losses take a teacher.
+    """
+    return torch.log_softmax(p.clamp(min=torch.finfo(p.dtype).tiny).log() / temperature, 1)

@@ -1,0 +1,154 @@
+"""Charts of how good the sets and the scores are: cases, coverage, confusions, calibration (Fig. 3b of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fuzzyseg.report.drawing import FUZZY, HARD, figure, finish, per_cent, store, style
+from fuzzyseg.report.maps import K_COLOURS
+
+Row = Mapping[str, Any]
+
+CASE_LINES = {1: "case 1:\nlabel right", 2: "case 2: wrong,\ntruth in the set", 3: "case 3: truth\noutside the set"}
+
+
+def draw_cases(path: Path, cases: Mapping[str, Row], effect: Row, *, title: str) -> Path:
+    """Fig. 3b: mean score of the three cases for either loss; their frequency and K; the gradient on the truth."""
+    with style():
+        made, axes = figure(2, 2, 8.4, 5.6)
+        places = [0, 1, 2]
+        names = [f"case {case}\n{100 * row['share']:.1f} % of pixels" for case, row in cases.items()]
+        _pairs(axes[0, 0], places, [row["score"] for row in cases.values()], "{:.2f}")
+        axes[0, 0].set_ylim(-1.15, 1.3)
+        finish(axes[0, 0], title="positive gradient score R (Eq. 12)", x="", y="mean R")
+        _pairs(axes[0, 1], places, [row["lift"] for row in cases.values()], "{:.2f}")
+        finish(axes[0, 1], title="-w dL/dz of the true class", x="", y="mean gradient")
+        _pairs(axes[1, 0], [*places, 3], [*[row["effect"] for row in cases.values()], effect], "{:.3f}")
+        finish(axes[1, 0], title="the same, times the frequency of the case", x="", y="mean over all pixels")
+        for spot in (axes[0, 0], axes[0, 1]):
+            spot.set_xticks(places, names)
+        axes[1, 0].set_xticks([*places, 3], ["case 1", "case 2", "case 3", "all"])
+        _k_of_cases(axes[1, 1], cases)
+        axes[0, 0].legend(loc="upper right")
+        made.suptitle(title, fontsize=10, x=0.01, ha="left")
+        return store(made, path)
+
+
+def _k_of_cases(spot: Any, cases: Mapping[str, Row]) -> None:
+    """For each case one bar, parted by the K of its pixels."""
+    last = len(K_COLOURS)
+    for place, row in enumerate(cases.values()):
+        bottom, shares = 0.0, list(row["k_histogram"])
+        for k, share in enumerate([*shares[: last - 1], sum(shares[last - 1 :])], start=1):
+            label = f"K = {k}" if k < last else f"K >= {k}"
+            spot.bar(
+                place,
+                share,
+                bottom=bottom,
+                color=K_COLOURS[k - 1],
+                edgecolor="#999999",
+                linewidth=0.4,
+                label=None if place else label,
+            )
+            bottom += share
+    per_cent(spot.yaxis)
+    spot.set_xticks(range(len(cases)), [CASE_LINES[int(case)] for case in cases], fontsize=7.5)
+    spot.set_xlim(-0.6, 3.4)
+    spot.legend(loc="center right")
+    finish(spot, title="K of their pixels", x="", y="share of the case")
+
+
+def _pairs(spot: Any, places: Sequence[int], values: Sequence[Row], shown: str) -> None:
+    """Two bars, hard and fuzzy, at each place, with their values."""
+    for shift, name, colour in ((-0.2, "hard", HARD), (0.2, "fuzzy", FUZZY)):
+        heights = [row[name] for row in values]
+        for place, height in zip(places, heights, strict=True):
+            if height is not None:
+                spot.bar(place + shift, height, 0.38, color=colour, label=name if place == places[0] else None)
+                spot.annotate(
+                    shown.format(height),
+                    (place + shift, height),
+                    xytext=(0, 2 if height >= 0 else -2),
+                    textcoords="offset points",
+                    ha="center",
+                    va="bottom" if height >= 0 else "top",
+                    fontsize=7,
+                )
+    spot.axhline(0, color="#333333", linewidth=0.8)
+    spot.margins(y=0.18)
+
+
+def draw_coverage(path: Path, by_k: Sequence[Row], table: Sequence[Row], *, title: str) -> Path:
+    """How often the truth is in the set, against top-1 accuracy: by K, and for several thresholds."""
+    with style():
+        made, axes = figure(1, 2, 8.4, 3.2)
+        left, right = axes[0]
+        for shift, name, colour, label in (
+            (-0.2, "top1", HARD, "truth is the label"),
+            (0.2, "coverage", FUZZY, "truth in the fuzzy set"),
+        ):
+            places = [place + shift for place in range(len(by_k))]
+            left.bar(places, [row[name] for row in by_k], 0.38, color=colour, label=label)
+        left.set_xticks(range(len(by_k)), [row["k"] for row in by_k])
+        left.set_ylim(0, 1.25)
+        left.set_yticks([0, 0.25, 0.5, 0.75, 1])
+        per_cent(left.yaxis)
+        left.legend(ncols=2, loc="upper center")
+        finish(left, title="by K", x="K", y="share of the pixels of that K")
+        t = [row["threshold"] for row in table]
+        right.plot(t, [row["coverage"] for row in table], "o-", color=FUZZY, label="truth in the fuzzy set")
+        right.plot(t, [row["top1"] for row in table], "--", color=HARD, label="truth is the label")
+        right.plot(t, [1 - row["k_histogram"][0] for row in table], "s-", color="#e69f00", label="K > 1")
+        right.plot(t, [row["torn"] for row in table], "^-", color="#cc79a7", label="p1 <= T < p1 + p2")
+        right.set_ylim(0, 1.02)
+        per_cent(right.yaxis)
+        right.legend(fontsize=7.5)
+        finish(right, title="by threshold", x="T", y="share of the pixels")
+        made.suptitle(title, fontsize=10, x=0.01, ha="left")
+        return store(made, path)
+
+
+def draw_confusions(path: Path, pairs: Sequence[Row], *, title: str) -> Path:
+    """The pairs of classes with the most wrong labels, and how many of these pixels have the truth in their set."""
+    with style():
+        made, axes = figure(1, 1, 6.6, 0.9 + 0.26 * len(pairs))
+        spot = axes[0, 0]
+        places = list(range(len(pairs)))[::-1]
+        wrong = [row["share"] for row in pairs]
+        spot.barh(places, wrong, color="#d9dde1", label="wrong label")
+        rescued = [row["share"] * row["rescued"] for row in pairs]
+        spot.barh(places, rescued, color="#009e73", label="of these, truth in the fuzzy set")
+        for place, row in zip(places, pairs, strict=True):
+            spot.text(row["share"], place, f" {100 * row['rescued']:.0f} %", va="center", fontsize=7.5)
+        spot.set_yticks(places, [f"{row['truth']} taken for {row['label']}" for row in pairs], fontsize=8)
+        spot.grid(visible=False, axis="y")
+        per_cent(spot.xaxis)
+        spot.legend(loc="lower right")
+        finish(spot, title=title, x="share of all pixels", y="")
+        return store(made, path)
+
+
+def draw_calibration(path: Path, reliability: Sequence[Row], error: float, *, title: str) -> Path:
+    """The reliability diagram: accuracy against confidence, and how many pixels each bin holds."""
+    mark: dict[str, Any] = {"color": "#d55e00", "markersize": 9, "markeredgewidth": 2, "linestyle": "none"}
+    with style():
+        made, axes = figure(2, 1, 4.4, 4.6, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+        above, below = axes[:, 0]
+        bars: dict[str, Any] = {"width": 1 / len(reliability), "align": "edge", "edgecolor": "white"}
+        for row in reliability:
+            if row["accuracy"] is not None:
+                above.bar(row["from"], row["accuracy"], color="#0072b2", **bars)
+                above.plot([row["confidence"]], [row["confidence"]], "_", **mark)
+        above.plot([0, 1], [0, 1], "--", color="#333333", linewidth=1)
+        above.plot([], [], "_", label="mean confidence of the bin", **mark)
+        above.set_ylim(0, 1)
+        above.legend(loc="upper left")
+        finish(above, title=f"{title}: ECE {100 * error:.2f} %", x="", y="accuracy")
+        starts, shares = ([row[name] for row in reliability] for name in ("from", "share"))
+        below.bar(starts, shares, color="#8c969f", **bars)
+        below.set_yscale("log")
+        per_cent(below.yaxis)
+        finish(below, title="", x="confidence, the largest probability", y="pixels")
+        return store(made, path)

@@ -1,0 +1,217 @@
+"""What is measured of pixels, against loops over them written from the formulas."""
+
+import math
+
+import pytest
+import torch
+
+from analysis import literal
+from fuzzyseg.analysis import count_thresholds, diagnose, look
+from fuzzyseg.losses.assignment import sorted_classes
+
+CLASSES, SIZE, T = 5, (6, 7), 0.85
+
+
+@pytest.fixture(scope="module")
+def logits():
+    """Teacher, student (2,C,H,W) in fp64 and truth (2,H,W) with void; the teacher is right at some of the pixels."""
+    generator = torch.Generator().manual_seed(1)
+    teacher = 1.5 * torch.randn(2, CLASSES, *SIZE, generator=generator, dtype=torch.float64)
+    student = teacher + torch.randn(teacher.shape, generator=generator, dtype=torch.float64)
+    target = torch.randint(0, CLASSES, (2, *SIZE), generator=generator)
+    target = torch.where(torch.rand(target.shape, generator=generator) < 0.5, teacher.argmax(1), target)
+    target[:, :1] = 255
+    return teacher, student, target
+
+
+def by_pixel(teacher, student, target):
+    """(place, teacher's logits, student's logits, truth) of each pixel as plain numbers; truth 255 where void."""
+    for image in range(len(target)):
+        for y in range(target.shape[1]):
+            for x in range(target.shape[2]):
+                z, s = teacher[image, :, y, x].tolist(), student[image, :, y, x].tolist()
+                yield (image, y, x), z, s, int(target[image, y, x])
+
+
+def test_maps_are_those_of_the_formulas(logits):
+    found = look(*logits, threshold=T)
+    seen = set()
+    for place, z, s, truth in by_pixel(*logits):
+        p = literal.probabilities(z)
+        positives = literal.fuzzy_set(p, T)
+        w = literal.weight(p, positives)
+        assert int(found.k[place]) == len(positives)
+        assert int(found.label[place]) == positives[0]
+        assert float(found.confidence[place]) == pytest.approx(p[positives[0]])
+        assert float(found.weight[place]) == pytest.approx(w)
+        assert float(found.entropy[place]) == pytest.approx(literal.entropy(p))
+        image, y, x = place
+        assert found.order[image, :, y, x].tolist() == literal.falling(p)
+        if truth == 255:
+            assert int(found.case[place]) == 0
+            assert all(math.isnan(values[place]) for pair in (found.score, found.lift) for values in pair)
+            continue
+        case = literal.case_of(positives[0], positives, truth)
+        seen.add(case)
+        assert int(found.case[place]) == case
+        for values, sets in ((found.score.hard, positives[:1]), (found.score.fuzzy, positives)):
+            assert float(values[place]) == pytest.approx(literal.score(s, sets, truth), abs=1e-5)
+        hard = -literal.slope(literal.loss, s, truth, positives[:1])
+        fuzzy = -w * literal.slope(literal.loss, s, truth, positives)
+        assert float(found.lift.hard[place]) == pytest.approx(hard, abs=1e-6)
+        assert float(found.lift.fuzzy[place]) == pytest.approx(fuzzy, abs=1e-6)
+    assert seen == {1, 2, 3}
+
+
+def test_the_continuous_rule_has_its_own_gradient(logits):
+    found = look(*logits, threshold=T, options={"rule": "continuous", "weight": "none"})
+    partial = 0
+    for place, z, s, truth in by_pixel(*logits):
+        mu = literal.membership(literal.probabilities(z), T)
+        assert int(found.k[place]) == sum(value > 0 for value in mu)
+        if truth != 255:
+            partial += 0 < mu[truth] < 1
+            expected = -literal.slope(literal.continuous_loss, s, truth, mu)
+            assert float(found.lift.fuzzy[place]) == pytest.approx(expected, abs=1e-6)
+            assert int(found.case[place]) == literal.case_of(
+                int(found.label[place]), [i for i, m in enumerate(mu) if m], truth
+            )
+    assert partial > 3
+
+
+def test_sums_are_those_of_a_loop(logits):
+    numbers = diagnose(look(*logits, threshold=T), logits[2]).numbers()
+    rows = []
+    for _, z, s, truth in by_pixel(*logits):
+        if truth == 255:
+            continue
+        p = literal.probabilities(z)
+        y = literal.fuzzy_set(p, T)
+        rows.append(
+            {
+                "k": len(y), "p": p[y[0]], "case": literal.case_of(y[0], y, truth), "entropy": literal.entropy(p),
+                "weight": literal.weight(p, y), "pair": (truth, y[0]),
+                "score": {"hard": literal.score(s, y[:1], truth), "fuzzy": literal.score(s, y, truth)},
+                "lift": {"hard": -literal.slope(literal.loss, s, truth, y[:1]),
+                         "fuzzy": -literal.weight(p, y) * literal.slope(literal.loss, s, truth, y)},
+            }
+        )  # fmt: skip
+    total = len(rows)
+    assert numbers["pixels"] == total
+    assert numbers["coverage"] == pytest.approx(sum(row["case"] != 3 for row in rows) / total)
+    assert numbers["top1"] == pytest.approx(sum(row["case"] == 1 for row in rows) / total)
+    assert numbers["mean_k"] == pytest.approx(sum(row["k"] for row in rows) / total)
+    assert numbers["k_histogram"] == pytest.approx([sum(row["k"] == k for row in rows) / total for k in range(1, 6)])
+    for case, found in numbers["cases"].items():
+        those = [row for row in rows if row["case"] == int(case)]
+        assert found["share"] == pytest.approx(len(those) / total)
+        assert found["k_histogram"] == pytest.approx(
+            [sum(row["k"] == k for row in those) / len(those) for k in range(1, 6)]
+        )
+        for loss in ("hard", "fuzzy"):
+            mean = {name: sum(row[name][loss] for row in those) / len(those) for name in ("score", "lift")}
+            assert found["score"][loss] == pytest.approx(mean["score"], abs=1e-5)
+            assert found["lift"][loss] == pytest.approx(mean["lift"], abs=1e-6)
+            assert found["effect"][loss] == pytest.approx(mean["lift"] * len(those) / total, abs=1e-6)
+    for loss in ("hard", "fuzzy"):
+        assert numbers["effect"][loss] == pytest.approx(sum(row["lift"][loss] for row in rows) / total, abs=1e-6)
+    for found in numbers["by_k"]:
+        those = [row for row in rows if row["k"] == found["k"]]
+        assert found["share"] == pytest.approx(len(those) / total)
+        assert found["coverage"] == pytest.approx(sum(row["case"] != 3 for row in those) / len(those))
+        assert found["top1"] == pytest.approx(sum(row["case"] == 1 for row in those) / len(those))
+        for name, twentieths in (("entropy", "entropies"), ("weight", "weights")):
+            assert found[name] == pytest.approx(sum(row[name] for row in those) / len(those))
+            counts = [sum(min(int(row[name] * 20), 19) == place for row in those) / len(those) for place in range(20)]
+            assert found[twentieths] == pytest.approx(counts)
+    error = 0.0
+    for place, found in enumerate(numbers["reliability"]):
+        those = [row for row in rows if place / 15 < row["p"] <= (place + 1) / 15]
+        assert found["share"] == pytest.approx(len(those) / total)
+        if those:
+            accuracy = sum(row["case"] == 1 for row in those) / len(those)
+            confidence = sum(row["p"] for row in those) / len(those)
+            assert (found["accuracy"], found["confidence"]) == pytest.approx((accuracy, confidence))
+            error += len(those) / total * abs(accuracy - confidence)
+        else:
+            assert found["accuracy"] is None
+    assert numbers["ece"] == pytest.approx(error)
+    wrong = [row for row in rows if row["case"] != 1]
+    assert numbers["confusions"][0]["share"] == max(found["share"] for found in numbers["confusions"])
+    assert sum(found["share"] for found in numbers["confusions"]) == pytest.approx(len(wrong) / total)
+    for found in numbers["confusions"]:
+        those = [row for row in wrong if row["pair"] == (found["truth"], found["label"])]
+        assert found["share"] == pytest.approx(len(those) / total)
+        assert found["rescued"] == pytest.approx(sum(row["case"] == 2 for row in those) / len(those))
+
+
+def test_images_add_up(logits):
+    whole = diagnose(look(*logits, threshold=T), logits[2])
+    parts = [diagnose(look(*(side[i : i + 1] for side in logits), threshold=T), logits[2][i : i + 1]) for i in (0, 1)]
+    for one, both in zip(whole, parts[0].plus(parts[1]), strict=True):
+        for a, b in zip(one, both, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_a_threshold_for_each_pixel(logits):
+    threshold = torch.full((2, *SIZE), 0.5, dtype=torch.float64)
+    threshold[1] = 0.95
+    found = look(*logits, threshold=threshold)
+    for (image, y, x), z, _, _ in by_pixel(*logits):
+        expected = len(literal.fuzzy_set(literal.probabilities(z), 0.95 if image else 0.5))
+        assert int(found.k[image, y, x]) == expected
+
+
+def test_what_is_not_measured_is_none(logits):
+    teacher, student, target = logits
+    brief = diagnose(look(teacher, student, target, lift=False), target)
+    assert brief.numbers()["cases"]["1"]["lift"] == {"hard": None, "fuzzy": None}
+    assert brief.numbers()["cases"]["1"]["score"]["hard"] == pytest.approx(1.0)
+    nothing = diagnose(look(teacher, student, torch.full_like(target, 255)), torch.full_like(target, 255)).numbers()
+    assert nothing["pixels"] == 0 and nothing["ece"] is None and nothing["mean_k"] is None
+    assert nothing["cases"]["2"] == {
+        "share": 0.0,
+        "score": {"hard": None, "fuzzy": None},
+        "lift": {"hard": None, "fuzzy": None},
+        "effect": {"hard": 0.0, "fuzzy": 0.0},
+        "k_histogram": [0.0] * CLASSES,
+    }
+    assert nothing["by_k"] == nothing["confusions"] == []
+
+
+def test_wrong_shapes_and_options_are_refused(logits):
+    teacher, student, target = logits
+    with pytest.raises(ValueError, match="target"):
+        look(teacher, student, target[:1])
+    with pytest.raises(ValueError, match="teacher_logits"):
+        look(teacher[:, :4], student, target)
+    with pytest.raises(ValueError, match="rule"):
+        look(teacher, student, target, options={"rule": "m"})
+
+
+def test_the_table_over_thresholds(logits):
+    teacher, _, target = logits
+    thresholds = (0.5, 0.75, 0.9, 0.99)
+    halves = [count_thresholds(sorted_classes(teacher[i : i + 1]), target[i : i + 1], thresholds) for i in (0, 1)]
+    found = halves[0].plus(halves[1]).numbers(thresholds)
+    for t, row in zip(thresholds, found, strict=True):
+        covered = top1 = torn = pixels = 0
+        sizes = [0] * CLASSES
+        for _, z, _, truth in by_pixel(teacher, teacher, target):
+            if truth == 255:
+                continue
+            p = literal.probabilities(z)
+            y, ordered = literal.fuzzy_set(p, t), sorted(p, reverse=True)
+            pixels += 1
+            covered += truth in y
+            top1 += truth == y[0]
+            torn += ordered[0] <= t < ordered[0] + ordered[1]
+            sizes[len(y) - 1] += 1
+        assert row["threshold"] == t
+        assert row["coverage"] == pytest.approx(covered / pixels)
+        assert row["top1"] == pytest.approx(top1 / pixels)
+        assert row["rescued"] == pytest.approx((covered - top1) / (pixels - top1))
+        assert row["torn"] == pytest.approx(torn / pixels)
+        assert row["k_histogram"] == pytest.approx([size / pixels for size in sizes])
+        assert row["mean_k"] == pytest.approx(sum(k * size for k, size in enumerate(sizes, 1)) / pixels)
+    assert found[0]["coverage"] < found[-1]["coverage"]

@@ -1,0 +1,26 @@
+import json
+
+from typer.testing import CliRunner
+
+from fuzzyseg.cli import app
+from fuzzyseg.methods import METHODS
+
+
+def test_the_list_names_every_method_with_what_it_declares():
+    found = json.loads(CliRunner().invoke(app, ["methods", "--json"]).stdout)
+    assert list(found) == list(METHODS)
+    for name, method in METHODS.items():
+        assert found[name]["paper"] == method.paper
+        assert found[name]["cost"] == method.cost
+        assert set(found[name]["settings"]) == set(method.Config.model_fields)
+    assert "does not apply" in found["supervised"]["fuzzy"]
+    assert found["cps"]["fuzzy"].startswith("native")
+
+
+def test_one_method_with_its_settings():
+    result = CliRunner().invoke(app, ["methods", "cps"])
+    assert "method.cutmix: Mix pairs" in result.stdout
+    assert "supervised\n" not in result.stdout
+    wrong = CliRunner().invoke(app, ["methods", "cpss"])
+    assert wrong.exit_code == 2
+    assert "Did you mean 'cps'" in wrong.stderr

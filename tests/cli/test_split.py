@@ -1,0 +1,53 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from experiment.tiny_data import settings, write_folder
+from fuzzyseg.cli import app
+from fuzzyseg.config import validate
+from fuzzyseg.experiment.material import gather_material
+
+
+def call(*words):
+    return CliRunner().invoke(app, ["split", *map(str, words)])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "data")
+
+
+def test_the_lists_give_back_the_split_that_a_run_makes(folder, tmp_path):
+    result = call(folder, "--labelled", 5, "--seed", 3, "--out", tmp_path / "split")
+    assert result.exit_code == 0, result.stderr
+    made = json.loads((tmp_path / "split" / "split.json").read_text())
+    assert made["hash"] in result.stdout
+    own = gather_material(validate(settings(folder, tmp_path / "x", data={"labelled": "5"}))).split
+    assert own.hash == made["hash"]
+    lists = {"labelled": str(tmp_path / "split" / "labelled.txt"), "val": str(tmp_path / "split" / "val.txt")}
+    read = gather_material(validate(settings(folder, tmp_path / "x", data=lists))).split
+    assert read.hash == made["hash"]
+    assert [item.name for item in read.labelled] == made["labelled"]
+
+
+def test_again_is_the_same_and_another_split_is_not_written_over_it(folder, tmp_path):
+    out = tmp_path / "split"
+    assert call(folder, "--labelled", 5, "--out", out).exit_code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert call(folder, "--labelled", 5, "--out", out).exit_code == 0
+    other = call(folder, "--labelled", 6, "--out", out)
+    assert other.exit_code == 2
+    assert "holds another split" in other.stderr
+    assert before == {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_groups_and_what_cannot_be(folder, tmp_path):
+    grouped = call(folder, "--val", "none", "--labelled", 3, "--group", r"im(\d)", "--out", tmp_path / "a")
+    assert grouped.exit_code == 0, grouped.stderr
+    names = json.loads((tmp_path / "a" / "split.json").read_text())["labelled"]
+    assert len(names) in (2, 10, 12)  # whole tens of the names
+    wrong = call(folder, "--labelled", 99, "--out", tmp_path / "b")
+    assert wrong.exit_code == 2
+    assert "expected a count from 1 to 12" in wrong.stderr
+    assert not (tmp_path / "b").exists()

@@ -1,0 +1,80 @@
+"""Groups stay whole, whatever is asked for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fuzzyseg.data import DataError, DataSet, Item
+from fuzzyseg.data.grouping import group_keys
+from fuzzyseg.data.splits import make_split
+
+
+def items(names):
+    return [Item(Path(f"images/{name}.png"), None, name) for name in names]
+
+
+def test_rules():
+    names = ["p1/a_001", "p1/a_002", "p2/b-7", "p2/c"]
+    assert group_keys(items(names), "folder") == ["p1", "p1", "p2", "p2"]
+    assert group_keys(items(names), "prefix") == ["p1/a", "p1/a", "p2/b", "p2/c"]
+    assert group_keys(items(names), r"p(\d)") == ["1", "1", "2", "2"]
+    assert group_keys(items(names), r"[abc]") == ["a", "a", "b", "c"]
+
+
+def test_what_a_rule_does_not_fit_is_named():
+    with pytest.raises(DataError, match="2 image names: x, y"):
+        group_keys(items(["v1_x", "x", "y"]), r"v(\d)")
+    with pytest.raises(DataError, match="no regular expression"):
+        group_keys(items(["a"]), "(")
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Eight videos of 2 to 4 frames; class 2 only in video 5."""
+    made = []
+    for video in range(8):
+        for frame in range(2 + video % 3):
+            name = f"v{video}_{frame:03d}"
+            mask = np.zeros((4, 4), np.uint8)
+            mask[0, 0] = 1
+            if video == 5 and frame == 1:
+                mask[1] = 2
+            path = tmp_path / f"{name}.png"
+            Image.fromarray(mask).save(path)
+            made.append(Item(path, path, name))
+    return DataSet(tmp_path, "folder", ["a", "b", "c"], 255, made, None, None)
+
+
+def video(item):
+    return item.name.split("_")[0]
+
+
+@pytest.mark.parametrize("policy", ["cover", "random"])
+def test_no_video_is_in_two_lists(videos, policy):
+    for seed in range(5):
+        split = make_split(videos, labelled="6", val="0.3", seed=seed, policy=policy, group="prefix")
+        parts = [{video(i) for i in part} for part in (split.labelled, split.unlabelled, split.val)]
+        assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+        assert 6 <= len(split.labelled) < 6 + 4
+        assert len(split.labelled) + len(split.unlabelled) + len(split.val) == len(videos.train)
+
+
+def test_without_the_rule_videos_are_torn_apart(videos):
+    split = make_split(videos, labelled="6", val="0.3", group=None)
+    assert {video(i) for i in split.val} & {video(i) for i in split.labelled + split.unlabelled}
+
+
+def test_groups_are_nested_and_cover_the_classes(videos):
+    small = make_split(videos, labelled="4", val="none", group="prefix")
+    large = make_split(videos, labelled="9", val="none", group="prefix")
+    names = [i.name for i in small.labelled]
+    assert names == [i.name for i in large.labelled][: len(names)]
+    assert "v5" in {video(i) for i in small.labelled}  # the rarest class is in the first group
+    assert small.uncovered == []
+
+
+def test_one_group_for_all_cannot_be_held_out(videos):
+    with pytest.raises(DataError, match="one group"):
+        make_split(videos, group="v")

@@ -1,0 +1,136 @@
+"""Which runs there are, and the settings of each."""
+
+from pathlib import Path
+
+import pytest
+
+from fuzzyseg.config import ConfigError, validate
+from fuzzyseg.config.plan import Plan
+from fuzzyseg.experiment.sweeps import Cell, Grid, comparison
+from fuzzyseg.experiment.sweeps.grid import differences, identity
+
+OUT = Path("out")
+
+
+def plan(**fields):
+    arms = {
+        "T=0.5": {"loss": {"name": "fuzzy", "threshold": 0.5}},
+        "plain": {"method": {"name": "supervised"}, "loss": {"name": "paper"}},
+    }
+    return Plan.model_validate({"title": "t", "arms": arms, **fields})
+
+
+def test_cells_are_arms_amounts_and_seeds_and_paired_arms_stand_together():
+    grid = Grid(plan(labelled=["1/16", "1/8"]), seeds=2)
+    assert [cell.name for cell in grid.cells[:4]] == [
+        "T_0.5-1_16-s0",
+        "plain-1_16-s0",
+        "T_0.5-1_16-s1",
+        "plain-1_16-s1",
+    ]
+    assert len(grid.cells) == 8
+    assert [cell.arm for cell in Grid(plan(), arms=["plain"]).cells] == ["plain"]
+    assert {cell.labelled for cell in Grid(plan(labelled=["1/16"]), labelled=["23"]).cells} == {"23"}
+
+
+def test_layers_base_reading_command_arm():
+    base = {"optim": {"lr": 0.5, "momentum": 0.1, "power": 0.2}, "loss": {"threshold": 0.7}}
+    readings = {"paper": {"optim": {"lr": 0.6, "power": 0.3}}, "other": {"optim": {"lr": 0.9}}}
+    settings = {"optim": {"power": 0.4}, "loss": {"threshold": 0.8}}
+    grid = Grid(plan(base=base, readings=readings), {}, settings)
+    config = grid.config(grid.cells[0], OUT)
+    assert (config.optim.momentum, config.optim.lr, config.optim.power) == (0.1, 0.6, 0.4)
+    assert config.loss.threshold == 0.5  # the arm's: what is compared is never overridden
+    other = Grid(plan(base=base, readings=readings), {}, settings, reading="other")
+    assert other.config(other.cells[0], OUT).optim.lr == 0.9
+
+
+def test_a_recipes_sections_take_the_place_of_the_plans():
+    base = {"network": {"arch": "DeepLabV3Plus", "decoder_aspp_separable": False}, "train": {"precision": "bf16"}}
+    recipe = {"network": {"arch": "FPN"}, "optim": {"lr": 0.7}}
+    grid = Grid(
+        plan(base=base, readings={"paper": {"optim": {"lr": 0.6, "power": 0.3}}}), recipe, {"optim": {"momentum": 0.5}}
+    )
+    config = grid.config(grid.cells[0], OUT)
+    assert config.network.options == {}
+    assert config.train.precision == "bf16"  # the recipe says nothing of the loop
+    assert (config.optim.lr, config.optim.power, config.optim.momentum) == (0.7, 0.9, 0.5)
+
+
+def test_each_seed_draws_its_own_subset():
+    grid = Grid(plan(), seeds=3)
+    configs = [grid.config(Cell("plain", None, seed), OUT) for seed in range(3)]
+    assert [(c.seed, c.data.split_seed) for c in configs] == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_starts_are_supervised_of_different_seeds_as_many_as_networks_and_shared_by_the_arms():
+    base = {"method": {"name": "cps", "cutmix": False}, "loss": {"name": "fuzzy"}, "optim": {"lr": 0.25}}
+    grid = Grid(plan(base=base, start={"train": {"steps": 7}}, labelled=["4"]), seeds=2)
+    cps, plain = Cell("T=0.5", "4", 1), Cell("plain", "4", 1)
+    assert [start.name for start in grid.starts(cps)] == ["start0-4-s1", "start1-4-s1"]
+    assert grid.starts(plain) == grid.starts(cps)[:1]
+    first, second = (grid.config(start, OUT) for start in grid.starts(cps))
+    assert (first.seed, second.seed, first.data.split_seed, second.data.split_seed) == (2, 3, 1, 1)
+    assert (first.method.name, first.train.steps, first.optim.lr, first.init) == ("supervised", 7, 0.25, None)
+    assert first.method.options == {}
+    assert grid.config(cps, OUT).init == ["out/start0-4-s1/model", "out/start1-4-s1/model"]
+    assert grid.config(plain, OUT).init == ["out/start0-4-s1/model"]
+    assert grid.config(plain, OUT).method.options == {}  # cutmix is another method's
+
+
+def test_files_to_start_from_are_filled_in():
+    grid = Grid(plan(start={}), labelled=["1/8"], seeds=2, init="w/{labelled}-{seed}-a,w/{labelled}-{seed}-b")
+    assert grid.config(Cell("T=0.5", "1/8", 1), OUT).init == ["w/1_8-1-a", "w/1_8-1-b"]
+    assert grid.config(Cell("plain", "1/8", 1), OUT).init == ["w/1_8-1-a"]
+    assert grid.starts(Cell("plain", "1/8", 1)) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "words"),
+    [
+        ({}, {"arms": ["T=0.6"]}, "Did you mean 'T=0.5'"),
+        ({}, {"seeds": 0}, "at least 1"),
+        ({}, {"reading": "paper"}, "has none"),
+        ({"readings": {"paper": {}}}, {"reading": "papr"}, "Did you mean 'paper'"),
+        ({"arms": {"a": {"loss": {"treshold": 1}}}}, {}, "Did you mean 'threshold'"),
+        ({"arms": {"a": {"method": {"name": "supervised"}, "loss": {"name": "hard"}}}}, {}, "does not apply"),
+        ({"arms": {"a b": {}, "a_b": {}}}, {}, "rename one"),
+    ],
+)
+def test_what_cannot_run_shows_before_the_first_run(fields, options, words):
+    with pytest.raises(ConfigError, match=words):
+        Grid(plan(**fields), **options)
+
+
+def test_a_row_is_known_by_what_is_computed_not_by_where():
+    def config(**data):
+        return validate({"out": "a", "data": {"root": "/x", **data}, "network": {"weights": "/x/w.safetensors"}})
+
+    here = identity(config())
+    there = {"out": "b", "data": {"root": "/y"}, "network": {"weights": "/y/w.safetensors"}, "train": {"workers": 0}}
+    elsewhere = identity(validate(there))
+    assert here == elsewhere
+    assert "/x" not in str(here)
+    assert differences(here, identity(config(labelled="7"))) == ["data.labelled is None there, '7' here"]
+    older = {key: value for key, value in here.items() if key != "optim.power"}
+    assert differences(older, here) == []  # a setting that came later, at its default
+    assert differences(older, {**here, "optim.power": 0.5}) == ["optim.power is 0.9 there, 0.5 here"]
+
+
+def test_published_scores_stand_beside_other_amounts_with_their_own():
+    grid = Grid(plan(labelled=["1/16", "1/8"], expected={"T=0.5": [60.0, 70.0]}), labelled=["23", "1/8", "46"])
+    assert [grid.expected(Cell("T=0.5", a, 0)) for a in grid.amounts] == [(60.0, "1/16"), (70.0, "1/8"), (None, None)]
+    assert grid.expected(Cell("plain", "23", 0)) == (None, None)
+
+
+def test_a_comparison_leaves_out_what_does_not_apply_and_runs_the_papers_loss_once():
+    made, said = comparison(["supervised", "cps"], ["paper", "hard", "fuzzy"], labelled=["4"])
+    assert list(made.arms) == ["supervised paper", "cps paper", "cps fuzzy"]
+    assert made.pairs == [("cps fuzzy", "cps paper")]
+    assert sum("does not apply" in sentence for sentence in said) == 2
+    only, _ = comparison(["cps"], ["hard", "fuzzy"])
+    assert only.pairs == [("cps fuzzy", "cps hard")]
+    with pytest.raises(ConfigError, match="Did you mean 'cps'"):
+        comparison(["cpss"], ["hard"])
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        comparison(["supervised"], ["hard"])

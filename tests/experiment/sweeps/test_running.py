@@ -1,0 +1,104 @@
+"""A whole sweep on tiny images: starts, rows, a failure that is told, going on, and what is not run again."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from experiment.tiny_data import settings, write_folder
+from fuzzyseg.cli import app
+from fuzzyseg.config import ConfigError
+from fuzzyseg.config.plan import Plan
+from fuzzyseg.experiment.sweeps import Cell, Grid, sweep
+
+NETWORK = {"arch": "FPN", "encoder": "mobilenet_v2", "decoder_pyramid_channels": 32}
+
+
+def plan():
+    return {
+        "title": "Tiny",
+        "arms": {
+            "hard": {"loss.name": "hard"},
+            "plain": {"method.name": "supervised", "loss.name": "paper"},
+            "broken": {"method.name": "supervised", "loss.name": "paper", "optim.lr": 1e30},
+        },
+        "labelled": [6],
+        "pairs": [["hard", "plain"]],
+        "start": {"train.steps": 1},
+    }
+
+
+def common(tmp_path, steps=3):
+    values = settings(write_folder(tmp_path / "data"), tmp_path / "x", network=NETWORK)
+    values["train"] |= {"steps": steps, "crop": [64, 64], "eval_every": 0, "log_every": 1}
+    del values["out"], values["data"]["labelled"], values["seed"]
+    return values
+
+
+@pytest.mark.slow
+def test_a_sweep_from_the_command_line_and_again(tmp_path):
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan()))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(common(tmp_path)))
+    words = ["sweep", str(tmp_path / "plan.yaml"), str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "out"),
+             "--results", str(tmp_path / "rows"), "--jobs", "2"]  # fmt: skip
+    first = CliRunner().invoke(app, words)
+    assert first.exit_code == 1
+    assert "1 of 3 runs failed" in first.stderr
+    assert "- broken-6-s0: failed: error: " in first.stdout
+    assert sorted(path.name for path in (tmp_path / "rows").iterdir()) == ["hard-6-s0.json", "plain-6-s0.json"]
+    row = json.loads((tmp_path / "rows" / "hard-6-s0.json").read_text())
+    assert row["result"]["steps"] == 3
+    assert row["seconds_per_step"] > 0
+    assert str(tmp_path) not in json.dumps(row)
+    assert (tmp_path / "out" / "table.md").read_text() in first.stdout
+    # another machine: the runs are gone, the rows stand; nothing but the failed one is made again
+    again = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "elsewhere"), "--arms", "hard,plain"])
+    assert again.exit_code == 0
+    assert not (tmp_path / "elsewhere" / "hard-6-s0").exists()
+    # with other settings a row is not taken for what it is not
+    changed = CliRunner().invoke(app, [*words, "--arms", "hard", "optim.lr=0.01"])
+    assert changed.exit_code == 2
+    assert "optim.lr is 0.05 there, 0.01 here" in changed.stderr
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_saves_and_goes_on(tmp_path):
+    one = {"title": "One", "arms": {"plain": plan()["arms"]["plain"]}, "labelled": [6]}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(one))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(common(tmp_path, steps=100_000)))
+    command = [sys.executable, "-m", "fuzzyseg", "sweep", str(tmp_path / "plan.yaml"), str(tmp_path / "recipe.yaml"),
+               "--out", str(tmp_path / "out")]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "out" / "plain-6-s0" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.is_file() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "the same command goes on" in said
+    assert (tmp_path / "out" / "plain-6-s0" / "last.pt").is_file()
+    assert not list((tmp_path / "out" / "rows").iterdir())
+
+
+def test_a_start_that_fails_takes_its_arms_with_it_and_no_others(tmp_path):
+    values = common(tmp_path)
+    arms = {"plain": {"method.name": "supervised", "loss.name": "paper"}}
+    grid = Grid(Plan.model_validate({"title": "x", "arms": arms, "start": {"optim.lr": 1e30}}), values)
+    said = []
+    done = sweep(grid, tmp_path / "out", say=said.append)
+    assert done.rows == {}
+    assert done.failed[Cell("plain", None, 0)] == "its start failed"
+    assert any("start0-s0: failed" in line for line in said)
+
+
+def test_a_file_that_is_no_row_is_named(tmp_path):
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a-s0.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"a-s0\.json: is no row"):
+        sweep(Grid(Plan(title="x", arms={"a": {}})), tmp_path, only_table=True)

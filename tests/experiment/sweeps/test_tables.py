@@ -1,0 +1,35 @@
+"""Means, deviations and intervals against numbers worked out by hand."""
+
+from fuzzyseg.config.plan import Plan
+from fuzzyseg.experiment.sweeps import Cell, Grid, tables
+from fuzzyseg.experiment.sweeps.tables import interval, spread
+
+
+def row(miou, seconds=0.5):
+    return {"result": {"labelled": 4, "last": {"miou": miou}}, "seconds_per_step": seconds, "memory_mib": 100}
+
+
+def test_interval_is_students():
+    # differences 1, 2, 3: mean 2, s = 1, t(.975, 2) = 4.3027, half width 4.3027 / sqrt 3
+    assert interval([1.0, 2.0, 3.0]) == "+2.00 ± 2.48 (n = 3)"
+    assert interval([-0.5]) == "-0.50 (one pair: no interval)"
+    assert interval([]) == "-"
+    assert spread([1.0, 3.0]) == "2.00 ± 1.41"
+
+
+def test_differences_are_paired_by_seed_and_what_is_missing_is_told():
+    plan = Plan(title="T", arms={"a": {}, "b": {}}, pairs=[("a", "b")], expected={"a": [50.0]})
+    grid = Grid(plan, seeds=3)
+    rows = {
+        Cell("a", None, 0): row(0.40),
+        Cell("b", None, 0): row(0.30),
+        Cell("a", None, 1): row(0.50),
+        Cell("b", None, 1): row(0.42),
+        Cell("a", None, 2): row(0.99, seconds=0.7),  # has no partner: no part of the difference
+    }
+    text = tables(grid, rows, {Cell("b", None, 2): "memory"})
+    assert "| a - b | all | +9.00 ± 12.71 (n = 2) |" in text
+    assert "| a | all (4) | 3 | 63.00 ± 31.58 | 50.00 | 0.50 | 100 |" in text
+    assert "- b-s2: failed: memory" in text
+    assert "Not run yet" not in text
+    assert "Not run yet: 1 of 6 (b-s2)" in tables(grid, rows)

@@ -1,0 +1,70 @@
+"""Rare classes are drawn as often as common ones, from the first step, and their crops show them."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from experiment.tiny_data import settings
+from fuzzyseg.config import validate
+from fuzzyseg.experiment.material import build_loader, class_weights, gather_material
+from fuzzyseg.losses import SupervisedLoss
+from fuzzyseg.methods import METHODS, Facts
+from methods.tiny import TinyNetwork
+
+
+@pytest.fixture
+def rare(tmp_path):
+    """Twelve images; class 2 in one of them, in one corner."""
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    for number in range(12):
+        mask = np.full((40, 40), number % 2, np.uint8)
+        if number == 7:
+            mask[36:, 36:] = 2
+        Image.fromarray(mask).save(tmp_path / "data" / "masks" / f"{number:02d}.png")
+        Image.fromarray(np.stack([mask * 80] * 3, -1)).save(tmp_path / "data" / "images" / f"{number:02d}.png")
+    return tmp_path
+
+
+def drawn(rare, balance, steps=60):
+    data = {"labelled": None, "val": "none", "balance": balance}
+    train = {"crop": [8, 8], "batch": 2, "workers": 0}
+    config = validate(settings(rare / "data", rare / "x", data=data, train=train, method={"name": "supervised"}))
+    material = gather_material(config)
+    method = METHODS["supervised"](TinyNetwork, SupervisedLoss("ce"), None, METHODS["supervised"].Config(), Facts(3))
+    loader = build_loader(config, material, method, torch.device("cpu"))
+    batches = [step[0]["labelled"] for step in loader.batches(0, steps)]
+    masks = torch.cat([batch.mask for batch in batches])
+    return (
+        [name for batch in batches for name in batch.name],
+        torch.cat([b.drawn_for for b in batches]),
+        masks,
+        material,
+    )
+
+
+def test_weights_are_even_over_the_images_of_a_class(rare):
+    weights = class_weights(drawn(rare, "none", 1)[3])
+    assert weights.sum(1).tolist() == pytest.approx([1, 1, 1])
+    assert (weights[2] > 0).sum() == 1
+
+
+def test_images_of_a_rare_class_come_as_often_as_others(rare):
+    names, classes, _masks, _ = drawn(rare, "images")
+    assert classes.bincount(minlength=3).min() > 25  # of 120, from the first step on
+    assert classes[:12].min() >= 0
+    share = sum(name.endswith("07") for name in names) / len(names)
+    assert 0.3 < share < 0.6  # for class 2 always, for class 1 one time in six
+    plain, none, _, _ = drawn(rare, "none")
+    assert sum(name.endswith("07") for name in plain) == 10  # each image once an epoch
+    assert (none == -1).all()
+
+
+def test_crops_show_the_class_they_were_drawn_for(rare):
+    _, classes, masks, _ = drawn(rare, "crops")
+    shown = [(mask == wanted).any() for mask, wanted in zip(masks, classes.tolist(), strict=True)]
+    assert all(shown)
+    _, classes, masks, _ = drawn(rare, "images")
+    rare_ones = [(m == 2).any() for m, wanted in zip(masks, classes.tolist(), strict=True) if wanted == 2]
+    assert sum(rare_ones) < 0.7 * len(rare_ones)

@@ -1,0 +1,290 @@
+"""CAC to its card, section 9. The geometry (1) stands in tests/ops/test_cells.py and tests/data/test_transforms.py, the
+chunks (5) in tests/losses/test_contrast.py, the bank (6) in tests/ops/test_bank.py and in the contract test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import fuzzyseg
+from fuzzyseg.data.views import CropPair
+from fuzzyseg.losses import PIXEL_LOSSES, SupervisedLoss, assign_fuzzy_positives
+from fuzzyseg.methods import CAC, Facts, Progress
+from fuzzyseg.methods.cac import _Cells
+from methods.tiny import TinyNetwork, make_batch
+
+NOW = Progress(5, 10)
+
+
+def make(**config):
+    torch.manual_seed(0)
+    config = {"cell": 2, "confidence": 0.0, "start": 0.0} | config
+    network = lambda: TinyNetwork(norm="group")  # noqa: E731
+    return CAC(network, SupervisedLoss("ce"), None, CAC.Config(**config), Facts(5))
+
+
+def batches(count=3, size=(12, 14)):
+    return {
+        "labelled": make_batch(count, size, masks=True, seed=1),
+        "unlabelled": make_batch(count, size, masks=False, seed=2, view=CropPair()),
+    }
+
+
+def literal(method, batch, temperature=0.1, gamma=0.0, sets=None):
+    """Section 2 of the card, step by step and cell by cell, for crops that lie (2, 2) pixels apart."""
+    crops = batch["unlabelled"]
+    views = []
+    for crop, (image, valid) in enumerate([(crops.image, crops.valid), crops.pair]):
+        features = F.normalize(method.projector(method.student.decode(method.student.encode(image))), dim=1)
+        logits = method.student.classify(method.student.decode(method.student.encode(image)))
+        p = torch.softmax(logits, 1)
+        whole = valid.view(len(image), 6, 2, 7, 2).all(4).all(2)
+        view = []
+        for b in range(len(image)):
+            parts = [features[b], p[b].amax(0), p[b].argmax(0), logits[b], whole[b]]
+            view.append([part.flip(-1) if crops.flips[b, crop] else part for part in parts])
+        views.append(view)
+    pool = []
+    for view in views:
+        for features, _, label, logits, whole in view:
+            for y in range(6):
+                for x in range(7):
+                    if whole[y, x]:
+                        pool.append((features[:, y, x].detach(), label[y, x], logits[:, y, x]))
+
+    def positives(logits):
+        return set(assign_fuzzy_positives(logits[None], threshold=sets)[0].nonzero().flatten().tolist())
+
+    def differ(one, other, one_logits, other_logits):
+        return int(one) != int(other) if sets is None else not positives(one_logits) & positives(other_logits)
+
+    total = 0
+    for ours, theirs, step in ((views[0], views[1], -1), (views[1], views[0], 1)):  # a cell further up left, or back
+        losses = []
+        for (f1, c1, y1, z1, w1), (f2, c2, _, _, w2) in zip(ours, theirs, strict=True):
+            for y in range(6):
+                for x in range(7):
+                    v, u = y + step, x + step
+                    if not (0 <= v < 6 and 0 <= u < 7 and w1[y, x] and w2[v, u]):
+                        continue
+                    if not (c2[v, u] > gamma and c1[y, x] < c2[v, u]):
+                        continue
+                    positive = torch.exp(f1[:, y, x] @ f2[:, v, u].detach() / temperature)
+                    negative = sum(
+                        torch.exp(f1[:, y, x] @ feature / temperature)
+                        for feature, label, logits in pool
+                        if differ(y1[y, x], label, z1[:, y, x], logits)
+                    )
+                    losses.append(-torch.log(positive / (positive + negative)))
+        total = total + torch.stack(losses).mean()
+    return total
+
+
+@pytest.mark.parametrize("sets", [None, 0.4])
+def test_the_loss_is_the_cards_cell_by_cell_and_so_is_its_gradient(sets):
+    fuzzy = {} if sets is None else {"fuzzy_negatives": True, "fuzzy_threshold": sets}
+    method, batch = make(confidence=0.3, **fuzzy), batches()
+    found = method(batch, NOW).losses["contrast"]
+    expected = 0.1 * literal(method, batch, gamma=0.3, sets=sets)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    parameters = [*method.projector.parameters(), *method.student.encoder.parameters()]
+    for ours, theirs in zip(
+        torch.autograd.grad(found, parameters, retain_graph=True),
+        torch.autograd.grad(expected, parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+    head = [*method.student.head.parameters()]
+    assert all(g is None for g in torch.autograd.grad(found, head, allow_unused=True))
+
+
+def test_fuzzy_negatives_change_the_loss_only_where_a_cell_has_several_positives():
+    batch = batches()
+    plain, one, several = (
+        make(**options)(batch, NOW).losses["contrast"]
+        for options in (
+            {},
+            {"fuzzy_negatives": True, "fuzzy_threshold": 1e-6},  # K = 1 everywhere
+            {"fuzzy_negatives": True, "fuzzy_threshold": 0.45},
+        )
+    )
+    assert torch.equal(plain, one)
+    assert several < plain
+
+
+def cells(confidence, features=None, label=0):
+    """One image of one cell."""
+    features = torch.tensor([[[1.0] + [0.0] * 127]]) if features is None else features
+    return _Cells(features, torch.tensor([[label]]), torch.tensor([[confidence]]), torch.ones(1, 1, dtype=torch.bool))
+
+
+def pull(method, ours, theirs):
+    meets = torch.ones(1, 1, dtype=torch.bool)
+    return method._pull(ours, theirs, torch.zeros(1, 1, dtype=torch.long), meets)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "pulled"),
+    [(0.5, 0.9, True), (0.9, 0.5, False), (0.8, 0.8, False), (0.1, 0.75, False), (0.74, 0.7501, True)],
+)
+def test_only_the_less_sure_cell_is_pulled_and_only_to_a_sure_one(ours, theirs, pulled):
+    method = make(confidence=0.75)
+    method.bank.push(torch.eye(128)[1:4], torch.tensor([1, 2, 3]), torch.ones(3, dtype=torch.bool))
+    mine, yours = (F.normalize(torch.randn(1, 1, 128), dim=2).requires_grad_() for _ in range(2))
+    loss, chosen = pull(method, cells(ours, mine), cells(theirs, yours))
+    loss.backward()
+    assert chosen.item() == pulled
+    assert bool(mine.grad.any()) == pulled
+    assert yours.grad is None or not yours.grad.any()
+    assert (loss.detach() > 0) == pulled
+
+
+def test_negatives_of_the_anchors_own_class_and_of_padding_do_not_count():
+    method = make()
+    axis = torch.eye(128)[:1]
+    valid = torch.tensor([True, False])
+    method.bank.push(axis.expand(2, -1), torch.tensor([4, 3]), valid)
+    assert pull(method, cells(0.1, label=4), cells(0.9))[0] == 0
+    # of another class, and as near as the positive: log 2
+    torch.testing.assert_close(pull(method, cells(0.1, label=2), cells(0.9))[0], torch.tensor(2.0).log())
+
+
+def test_before_the_start_there_is_only_the_supervised_loss():
+    method = make(start=0.5)
+    losses = method(batches(), Progress(4, 10)).losses
+    assert losses.keys() == {"supervised"}
+    losses["supervised"].backward()
+    assert all(p.grad is None for p in method.projector.parameters())
+    assert len(method.bank.features) == 0
+    assert method(batches(), Progress(5, 10)).losses.keys() == {"supervised", "contrast"}
+
+
+def test_features_have_length_one_whatever_the_projector_scales_them_by():
+    method, batch = make(), batches()
+    before = method(batch, NOW).losses["contrast"]
+    torch.testing.assert_close(method.bank.features.norm(dim=1), torch.ones(len(method.bank.features)))
+    again = make()
+    with torch.no_grad():
+        again.projector[2].weight *= 7
+        again.projector[2].bias *= 7
+    torch.testing.assert_close(again(batch, NOW).losses["contrast"], before)
+
+
+def test_the_bank_holds_the_cells_of_the_last_steps():
+    method = make(bank_steps=2)
+    for step in range(4):
+        method(batches(), NOW)
+        assert len(method.bank.features) == min(step + 1, 2) * 2 * 3 * 42  # two crops of three images of 6x7 cells
+        assert not method.bank.features.requires_grad
+
+
+def test_cells_of_a_crop_can_be_drawn_by_the_samples_own_seeds():
+    batch = batches()
+    method, one = make(negatives=5), make(negatives=5)
+    method(batch, NOW)
+    assert len(method.bank.features) == 2 * 3 * 5
+    torch.manual_seed(9)
+    single = {key: make_batch(1, masks=key == "labelled", view=CropPair()) for key in batch}
+    for name in ("image", "valid", "seed", "boxes", "flips"):
+        setattr(single["unlabelled"], name, getattr(batch["unlabelled"], name)[2:])
+    single["unlabelled"].pair = tuple(part[2:] for part in batch["unlabelled"].pair)
+    one(single, NOW)
+    rows = torch.cat([method.bank.features[10:15], method.bank.features[25:30]])
+    torch.testing.assert_close(one.bank.features, rows)
+
+
+@pytest.mark.parametrize(("stride", "cell", "pool"), [(2, 8, 4), (4, 8, 2), (8, 8, 1), (16, 8, 1)])
+def test_cells_are_of_eight_pixels_and_crops_lie_a_multiple_of_them_apart(stride, cell, pool, monkeypatch):
+    monkeypatch.setattr(TinyNetwork, "stride", stride)
+    method = make(cell=cell)
+    view = method.streams["unlabelled"].view
+    assert method.pool == pool
+    assert view.stride == pool * stride
+    assert view.iou == (0.1, 1.0)
+    assert (view.colours.brightness, view.colours.hue, view.colours.jitter_probability) == (0.4, 0.1, 0.8)
+
+
+def test_every_pixel_loss_is_refused():
+    assert CAC.paper_loss is None
+    assert CAC.refuses.keys() == PIXEL_LOSSES.keys()
+    assert "fuzzy_negatives" in CAC.refuses["fuzzy"]
+
+
+def test_half_precision_leaves_the_losses_in_fp32():
+    method = make()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = method(batches(), NOW).losses
+    assert losses["contrast"].dtype == torch.float32
+    assert losses["contrast"] > 0
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(p.grad.isfinite().all() for p in method.parameters())
+
+
+def test_a_network_without_stages_is_refused():
+    with pytest.raises(ValueError, match="cac works on features, but Conv2d has no encode"):
+        CAC(lambda: nn.Conv2d(3, 5, 1), SupervisedLoss("ce"), None, CAC.Config(), Facts(5))
+
+
+def train(part, wrap=lambda method: method, **options):
+    """Three steps on some of the images of each batch; weights and bank."""
+    method = make(negatives=20, **options)
+    runner = wrap(method)
+    optimiser = torch.optim.SGD(method.parameters(), lr=0.1)
+    for step in range(3):
+        batch = {}
+        for key, whole in batches(4).items():
+            whole.image = whole.image + 0.1 * step
+            for name in ("image", "valid", "mask", "seed", "boxes", "flips"):
+                value = getattr(whole, name)
+                setattr(whole, name, None if value is None else value[part])
+            whole.pair = whole.pair and tuple(each[part] for each in whole.pair)
+            batch[key] = whole
+        torch.stack(list(runner(batch, Progress(step, 3)).losses.values())).sum().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    return method.state_dict()
+
+
+KINDS = ({}, {"fuzzy_negatives": True, "fuzzy_threshold": 0.4})
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_and_have_one_bank(tmp_path):
+    here = Path(__file__).parent
+    source = Path(next(iter(fuzzyseg.__path__))).parent
+    script = (
+        "import sys, torch\n"
+        "from torch import distributed as dist\n"
+        "from torch.nn.parallel import DistributedDataParallel as DDP\n"
+        "from methods.test_cac import KINDS, train\n"
+        "torch.set_num_threads(1)\n"
+        f"rank, folder = int(sys.argv[1]), {str(tmp_path)!r}\n"
+        "dist.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)\n"
+        "wrap = lambda m: DDP(m, broadcast_buffers=False, find_unused_parameters=True)\n"
+        "found = [train(slice(2 * rank, 2 * rank + 2), wrap, **kind) for kind in KINDS]\n"
+        "torch.save(found, f'{folder}/{rank}.pt')\n"
+        "dist.destroy_process_group()\n"
+    )
+    paths = os.pathsep.join([str(source), str(here.parent)])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen([sys.executable, "-c", script, str(rank)], env=environment, stderr=subprocess.PIPE, text=True)
+        for rank in (0, 1)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], "\n".join(errors)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    for kind, ours, theirs in zip(KINDS, first, second, strict=True):
+        for name, value in train(slice(0, 4), **kind).items():
+            assert torch.equal(ours[name], theirs[name]), name
+            if name.startswith("bank"):
+                assert ours[name].shape == value.shape
+            else:
+                torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,263 @@
+"""PC2Seg to its card, section 9. The values of InfoNCE (1) and its chunks (7) stand in tests/losses/test_contrast.py,
+uniform draws (2) in tests/ops/test_masked.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fuzzyseg.data.views import WeakStrong
+from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss, masked_mean
+from fuzzyseg.methods import Facts, PC2Seg, Progress
+from fuzzyseg.ops.resize import resize_logits
+from methods.tiny import TinyNetwork, make_batch
+
+LATE = Progress(5, 10)
+
+
+def make(loss=None, options=None, **config):
+    torch.manual_seed(0)
+    pixel = None if loss is None else PixelLossModule(PIXEL_LOSSES[loss], options or {}, 0.9)
+    network = lambda: TinyNetwork(norm="group")  # noqa: E731
+    return PC2Seg(network, SupervisedLoss("ce"), pixel, PC2Seg.Config(**{"negatives": 6} | config), Facts(5))
+
+
+def batches(count=3, size=(12, 16)):
+    batch = {
+        "labelled": make_batch(count, size, masks=True, seed=1),
+        "unlabelled": make_batch(count, size, masks=False, seed=2, view=WeakStrong()),
+    }
+    batch["unlabelled"].valid[:] = True
+    batch["unlabelled"].valid[0, :5] = False  # padding above
+    return batch
+
+
+def predictions(method, batch):
+    samples = batch["unlabelled"]
+    return [
+        torch.softmax(resize_logits(method.student(image), samples.size), 1)
+        for image in (samples.strong[0], samples.image)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["cosine", "l2"])
+def test_the_consistency_is_the_cards_over_valid_pixels(kind):
+    method, batch = make(consistency=kind, consistency_weight=2.0), batches()
+    found = method(batch, LATE).losses["consistency"]
+    p, q = predictions(method, batch)
+    total, count = 0.0, 0
+    for b, y, x in batch["unlabelled"].valid.nonzero().tolist():
+        one, other = p[b, :, y, x], q[b, :, y, x].detach()
+        if kind == "l2":
+            total = total + ((one - other) ** 2).sum()
+        else:
+            total = total + ((one / one.norm() - other / other.norm()) ** 2).sum() / 2
+        count += 1
+    torch.testing.assert_close(found, 2 * total / count)
+    ours = torch.autograd.grad(found, list(method.student.parameters()))
+    theirs = torch.autograd.grad(2 * total / count, list(method.student.parameters()))
+    for a, b in zip(ours, theirs, strict=True):  # none comes by way of the weak view
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "l2"])
+def test_equal_views_are_consistent(kind):
+    method, batch = make(consistency=kind), batches()
+    batch["unlabelled"].strong = (batch["unlabelled"].image,)
+    assert abs(float(method(batch, LATE).losses["consistency"].detach())) < 1e-6
+
+
+@pytest.mark.parametrize("loss", ["hard", "fuzzy"])
+def test_a_pixel_loss_takes_the_place_of_the_consistency_with_its_own_weight(loss):
+    method, batch = make(loss, unsupervised_weight=3.0, consistency_weight=100.0), batches()
+    torch.manual_seed(1)
+    result = method(batch, LATE)
+    samples = batch["unlabelled"]
+    strong, weak = method.student(samples.strong[0]), method.student(samples.image)
+    expected = method.pixel_loss(strong, weak.detach(), size=samples.size, valid=samples.valid, progress=LATE)
+    torch.testing.assert_close(result.losses["consistency"], 3 * masked_mean(expected.loss, samples.valid))
+    assert "confidence" in result.metrics
+    plain = make()
+    torch.manual_seed(1)
+    assert torch.equal(result.losses["contrast"], plain(batch, LATE).losses["contrast"])
+
+
+def test_the_ramp_grows_over_a_tenth_of_the_run_and_leaves_the_other_terms():
+    method, batch = make(), batches()
+    torch.manual_seed(1)
+    early = method(batch, Progress(4, 100)).losses
+    torch.manual_seed(1)
+    late = method(batch, Progress(50, 100)).losses
+    torch.testing.assert_close(early["consistency"], late["consistency"] / 2)
+    assert torch.equal(early["contrast"], late["contrast"])
+    assert torch.equal(early["supervised"], late["supervised"])
+
+
+def test_the_contrast_is_the_cards_for_the_negatives_that_were_drawn():
+    method, batch = make(contrast_weight=1.0, temperature=0.3), batches()
+    draws = []
+    draw = method._negatives
+    method._negatives = lambda *given: draws.append(draw(*given)) or draws[-1]
+    found = method(batch, LATE).losses["contrast"]
+    ((index, able),) = draws
+    samples = batch["unlabelled"]
+    ours, theirs = (
+        F.normalize(method.projector(method.student.encode(image)[-1]), dim=1).movedim(1, -1).flatten(0, 2)
+        for image in (samples.strong[0], samples.image)
+    )
+    whole = samples.valid.view(3, 3, 4, 4, 4).all(4).all(2).flatten()
+    assert int(whole.sum()) == 36 - 8
+    losses = []
+    for n in whole.nonzero().flatten().tolist():
+        positive = torch.exp(ours[n] @ theirs[n].detach() / 0.3)
+        negative = sum(torch.exp(ours[n] @ theirs[k].detach() / 0.3) for k in index[n].tolist())
+        losses.append(-torch.log(positive / (positive + negative)))
+    expected = torch.stack(losses).mean()
+    assert able.all()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    parameters = [*method.projector.parameters(), *method.student.encoder.parameters()]
+    for a, b in zip(
+        torch.autograd.grad(found, parameters, retain_graph=True),
+        torch.autograd.grad(expected, parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+    above = [*method.student.decoder.parameters(), *method.student.head.parameters()]
+    assert all(g is None for g in torch.autograd.grad(found, above, allow_unused=True))
+
+
+IMAGE = torch.arange(4).repeat_interleave(5)
+SHOWN = torch.arange(20) % 5 != 2
+
+
+@pytest.mark.parametrize("debias", ["none", "probability", "fuzzy"])
+def test_negatives_are_of_other_images_and_never_padding(debias):
+    method = make(debias=debias, fuzzy_threshold=0.3, negatives=500)
+    torch.manual_seed(0)
+    index, able = method._negatives(torch.softmax(torch.randn(20, 5), 1), SHOWN, IMAGE)
+    assert able.all()
+    assert not (IMAGE[index] == IMAGE.unsqueeze(1)).any()
+    assert SHOWN[index].all()
+    if debias == "none":
+        counts = torch.stack([row.bincount(minlength=20) for row in index])
+        assert torch.equal(counts > 0, (IMAGE.unsqueeze(1) != IMAGE) & SHOWN)
+
+
+def test_one_hot_predictions_draw_evenly_from_other_classes():
+    method = make(negatives=30_000)
+    label = torch.arange(20) % 3
+    torch.manual_seed(0)
+    index, able = method._negatives(F.one_hot(label, 5).float(), SHOWN, IMAGE)
+    allowed = (label != label.unsqueeze(1)) & (IMAGE.unsqueeze(1) != IMAGE) & SHOWN
+    assert able.all()
+    for row, may in zip(index, allowed, strict=True):
+        counts = row.bincount(minlength=20)
+        assert torch.equal(counts > 0, may)
+        expected = 30_000 / int(may.sum())
+        chi_square = ((counts[may] - expected) ** 2 / expected).sum()
+        assert chi_square < 35  # at most 12 degrees of freedom: passed in less than one of a thousand
+
+
+def test_probabilities_weigh_the_draws():
+    method = make(negatives=100_000)
+    p = torch.tensor([[0.6, 0.4, 0.0], [0.1, 0.2, 0.7], [0.9, 0.1, 0.0]])
+    torch.manual_seed(0)
+    index, _ = method._negatives(p, torch.ones(3, dtype=torch.bool), torch.arange(3))
+    others = 1 - p[0] @ p[1], 1 - p[0] @ p[2]
+    share = float((index[0] == 1).float().mean())
+    assert share == pytest.approx(float(others[0] / (others[0] + others[1])), abs=0.01)
+
+
+def test_fuzzy_sets_must_be_apart():
+    method = make(debias="fuzzy", fuzzy_threshold=0.9, negatives=200)
+    p = torch.tensor([[0.5, 0.35, 0.1, 0.05], [0.05, 0.5, 0.35, 0.1], [0.02, 0.03, 0.5, 0.45], [0.98, 0.01, 0.01, 0.0]])
+    # sets: {0,1}, {1,2}, {2} ({2,3} would pass .9), {0}
+    index, able = method._negatives(p, torch.ones(4, dtype=torch.bool), torch.arange(4))
+    assert [sorted(set(row.tolist())) for row in index] == [[2], [3], [0, 3], [1, 2]]
+    assert able.all()
+
+
+def test_an_anchor_without_a_possible_negative_does_not_count():
+    method = make()
+    p = F.one_hot(torch.tensor([1, 1, 1, 2]), 5).float()
+    image = torch.tensor([0, 0, 1, 1])
+    _, able = method._negatives(p, torch.ones(4, dtype=torch.bool), image)
+    assert able.tolist() == [True, True, False, True]
+
+
+def test_in_a_batch_of_one_the_other_cells_of_the_image_are_drawn():
+    method = make(negatives=300, contrast_weight=1.0)
+    index, able = method._negatives(torch.softmax(torch.randn(9, 5), 1), torch.ones(9, dtype=torch.bool), None)
+    assert able.all()
+    assert not (index == torch.arange(9).unsqueeze(1)).any()
+    assert method(batches(count=1), LATE).losses["contrast"] > 0
+
+
+def test_a_seed_says_which_negatives_and_parts_of_the_rows_are_drawn_alike():
+    method = make(debias="none")
+    p, image = torch.softmax(torch.randn(20, 5), 1), IMAGE
+    draws = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        draws.append(method._negatives(p, SHOWN, image)[0])
+    assert torch.equal(*draws)
+    assert not torch.equal(draws[0], method._negatives(p, SHOWN, image)[0])
+    parts, able = method._negatives(p, SHOWN, image, held=45)  # two rows at a time
+    assert parts.shape == draws[0].shape
+    assert able.all()
+    assert not (IMAGE[parts] == IMAGE.unsqueeze(1)).any()
+    assert SHOWN[parts].all()
+
+
+def test_what_is_predicted_on_padding_changes_nothing():
+    method, batch = make(contrast_weight=1.0), batches()
+    found = []
+    for change in (0.0, 5.0):
+        torch.manual_seed(0)
+        encode = TinyNetwork.encode.__get__(method.student)
+
+        def altered(image, encode=encode, change=change):
+            image_, fine, coarse = encode(image)
+            coarse = coarse.clone()
+            coarse[[3, 6], :, 0] += change  # the weak and the strong view of the first unlabelled image, rows 0 to 3
+            return [image_, fine, coarse]
+
+        method.student.encode = altered
+        features = method.student.encode(torch.cat([batch["unlabelled"].image] * 3))[-1][3:]
+        weak = torch.randn(3, 5, 6, 8, generator=torch.Generator().manual_seed(1))
+        weak[0, :, :2] += change
+        found.append(method._contrast(features, weak, batch["unlabelled"].valid))
+    assert torch.equal(*found)
+
+
+def test_without_weights_it_is_supervised_training():
+    method, batch = make(consistency_weight=0.0, contrast_weight=0.0), batches()
+    torch.stack(list(method(batch, LATE).losses.values())).sum().backward()
+    other = make()
+    labelled = batch["labelled"]
+    other.supervised_loss(other.student(labelled.image), labelled.mask).backward()
+    for ours, theirs in zip(method.student.parameters(), other.student.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    assert not any(p.grad.any() for p in method.projector.parameters())
+
+
+def test_the_strong_view_is_colour_jitter_alone():
+    view = make().streams["unlabelled"].view
+    assert view == WeakStrong(1, 0.5, 0.5, 0.5, 0.25, 1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("loss", [None, "fuzzy"])
+def test_half_precision_leaves_the_losses_in_fp32(loss):
+    method = make(loss)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = method(batches(), LATE).losses
+    assert all(value.dtype == torch.float32 for value in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(p.grad.isfinite().all() for p in method.parameters())
+
+
+def test_a_network_without_stages_is_refused():
+    with pytest.raises(ValueError, match="pc2seg puts heads on features, but Conv2d has no encode"):
+        PC2Seg(lambda: nn.Conv2d(3, 5, 1), SupervisedLoss("ce"), None, PC2Seg.Config(), Facts(5))

@@ -1,0 +1,61 @@
+"""Heads on features, and what a network must have for them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fuzzyseg.networks import build_network
+from fuzzyseg.networks.heads import convolutional_head, feature_channels, projector, run_stages, stage
+
+
+def test_a_projector_works_cell_by_cell():
+    head = projector(6, 4)
+    assert [tuple(p.shape) for p in head.parameters()] == [(6, 6, 1, 1), (6,), (4, 6, 1, 1), (4,)]
+    image = torch.randn(2, 6, 3, 5)
+    found = head(image)
+    assert found.shape == (2, 4, 3, 5)
+    hidden = torch.relu(image[1, :, 2, 4] @ head[0].weight[..., 0, 0].T + head[0].bias)
+    torch.testing.assert_close(found[1, :, 2, 4], hidden @ head[2].weight[..., 0, 0].T + head[2].bias)
+    assert projector(6, 4, 9)(image).shape == (2, 4, 3, 5)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_convolutional_head_has_its_layers_and_drops_whole_maps(layers):
+    torch.manual_seed(0)
+    head = convolutional_head(6, 4, hidden=16, layers=layers, dropout=0.5)
+    kinds = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Dropout2d] * layers + [nn.Conv2d]
+    assert [type(part) for part in head] == kinds
+    assert head(torch.randn(2, 6, 3, 5)).shape == (2, 4, 3, 5)
+    dropped = head[:-1](torch.randn(2, 6, 7, 7)).flatten(2).sum(2)
+    assert 0 < int((dropped == 0).sum()) < 32
+
+
+def test_the_coarsest_stage_of_any_encoder_has_the_channels_that_it_tells():
+    image = torch.zeros(1, 3, 64, 64)
+    for arch, encoder in (("FPN", "mobilenet_v2"), ("DPT", "tu-vit_tiny_patch16_224")):
+        network = build_network(arch, encoder, weights="none", channels=3, classes=2).eval()
+        with torch.no_grad():
+            found = run_stages(network, image)
+            assert torch.equal(found.logits, network(image))
+        coarsest = stage(found.features, -1)
+        assert coarsest.dim() == 4
+        channels = feature_channels(network, "m")
+        assert channels.encoder[-1] == coarsest.shape[1]
+        assert channels.decoder == found.decoded.shape[1]
+
+
+def test_a_network_without_stages_is_told_what_it_lacks():
+    class Own(nn.Module):
+        decoder_channels = 3
+
+        def encode(self, image):
+            return image
+
+    with pytest.raises(ValueError, match=r"m works on features, but Own has no decode, classify; give it"):
+        feature_channels(Own(), "m")
+    whole = Own()
+    whole.decode = whole.classify = whole.encode
+    with pytest.raises(ValueError, match=r"Own has no encoder_channels \(docs/own-network"):
+        feature_channels(whole, "m")
