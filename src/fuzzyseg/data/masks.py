@@ -32,6 +32,11 @@ def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDAr
     image = open_image(path)
     if image.format == "JPEG" and not lossy:
         raise DataError(f"{path}: is a JPEG, which changes the class indices it stores; save masks as PNG")
+    if image.format == "BMP" and image.info.get("compression") in (
+        1,
+        2,
+    ):  # what is missing would be filled up with zeros
+        raise DataError(f"{path}: is a BMP of run lengths, in which damage goes unseen; save masks as PNG")
     if image.mode in ("P", "PA") and colours:
         image = image.convert("RGBA")
     if image.mode == "PA":  # the index is the first band

@@ -157,7 +157,7 @@ class _Check:
         seed = self.config.seed if data.split_seed is None else data.split_seed
         listed = data.labelled if data.labelled is not None and Path(data.labelled).is_file() else None
         try:
-            split = make_split(dataset, labelled=listed, val=data.val, seed=seed, policy="random")
+            split = make_split(dataset, labelled=listed, val=data.val, seed=seed, policy="random", group=data.group)
         except DataError as error:
             if any(item.mask is not None for item in dataset.train):
                 self._add(findings.of_message("split", "the images cannot be split as asked for", str(error)))
@@ -210,7 +210,7 @@ class _Check:
             item.image: seen[item.mask].digest for items in lists.values() for item in items if item.mask is not None
         }
         equal, near = exact_groups(images), near_groups(images, LEARNT, HELD)
-        self._add(*findings.leaks(equal, near, masks, grouped=False))
+        self._add(*findings.leaks(equal, near, masks, grouped=self.data.group is not None))
 
 
 def _look(megapixels: int | None, task: Task) -> Seen:
