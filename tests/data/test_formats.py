@@ -283,7 +283,7 @@ def test_run_lengths_of_a_bmp_are_no_mask(tmp_path):
     assert (read_mask(path) == 1).all()
     data[30] = 1
     start = int.from_bytes(data[10:14], "little")
-    path.write_bytes(data[:start] + bytes([8, 1, 0, 0]) * 6 + bytes([0, 1]))  # half of the rows
+    path.write_bytes(data[:start] + bytes([4, 1, 0, 0]) * 12 + bytes([0, 1]))  # half of each row
     assert read_image(path).min() == 0
     with pytest.raises(DataError, match=r"a\.bmp: is a BMP of run lengths.*PNG"):
         read_mask(path)
