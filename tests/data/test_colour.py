@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from fuzzyseg.data.colour import Colours
 from fuzzyseg.data.transforms import Geometry, make_sample
-from fuzzyseg.data.views import CropPair, Weak, WeakStrong
+from fuzzyseg.data.views import CropPair, Weak, WeakStrong, normalised
 
 MEAN, STD = (0.2, 0.5, 0.4, 0.6, 0.3), (0.1, 0.3, 0.2, 0.05, 0.25)
 
@@ -96,8 +96,11 @@ def test_units_and_bytes_of_the_same_image_give_the_same_sample():
         a = make_sample(Weak(), part, None, seed=seed, **kind)
         b = make_sample(Weak(), part.float() / 255, None, seed=seed, **kind)
         assert torch.equal(a["valid"], b["valid"])
-        off = (a["image"] - b["image"]) * torch.tensor(STD).view(-1, 1, 1)
-        assert off.abs().max() <= 1.01 / 255
+        assert (a["image"].dtype, b["image"].dtype) == (torch.uint8, torch.float32)
+        assert (a["image"] / 255 - b["image"]).abs().max() <= 1.01 / 255
+        mean, std, valid = torch.tensor(MEAN), torch.tensor(STD), a["valid"].unsqueeze(0)
+        off = [normalised(each["image"].unsqueeze(0), valid, mean, std) * std.view(-1, 1, 1) for each in (a, b)]
+        assert (off[0] - off[1]).abs().max() <= 1.01 / 255
 
 
 def test_the_draws_do_not_depend_on_the_bands():

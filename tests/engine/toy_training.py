@@ -91,7 +91,11 @@ def samples(step, stream, count, mask):
 
 def cut(batch, part):
     """The samples of `batch` in the slice `part`."""
-    values = {k: v[part] for k, v in vars(batch).items() if k not in ("strong", "pair", "boxes", "flips", "mask")}
+    values = {
+        k: v[part]
+        for k, v in vars(batch).items()
+        if k not in ("strong", "pair", "boxes", "flips", "mask", "statistics")
+    }
     return Batch(**values, mask=None if batch.mask is None else batch.mask[part])
 
 

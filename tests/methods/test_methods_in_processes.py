@@ -59,6 +59,8 @@ def test_two_processes_equal_one(seen, number):
         for key, value in whole.items():  # DDP averages gradients, so the mean of the losses is the loss
             assert (a[key] + b[key]) / 2 == pytest.approx(value, abs=1e-5), key
     for key, value in one["state"].items():
+        if key.startswith("bank."):  # the same rows in the order of the processes: see test_cac.py
+            continue
         torch.testing.assert_close(
             first["state"][key], value, rtol=0, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}"
         )

@@ -259,5 +259,5 @@ def test_half_precision_leaves_the_losses_in_fp32(loss):
 
 
 def test_a_network_without_stages_is_refused():
-    with pytest.raises(ValueError, match="pc2seg puts heads on features, but Conv2d has no encode"):
+    with pytest.raises(ValueError, match="pc2seg works on features, but Conv2d has no encode"):
         PC2Seg(lambda: nn.Conv2d(3, 5, 1), SupervisedLoss("ce"), None, PC2Seg.Config(), Facts(5))

@@ -249,5 +249,5 @@ def test_half_precision_leaves_the_losses_in_fp32():
 
 
 def test_a_network_without_stages_is_refused():
-    with pytest.raises(ValueError, match="u2pl puts heads on features, but Conv2d has no encode"):
+    with pytest.raises(ValueError, match="u2pl works on features, but Conv2d has no encode"):
         U2PL(lambda: nn.Conv2d(3, 5, 1), SupervisedLoss("ce"), None, U2PL.Config(**SMALL), Facts(5))

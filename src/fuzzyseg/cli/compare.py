@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -22,15 +22,16 @@ from fuzzyseg.cli.sweep import (
     laid_out,
     listed,
 )
+from fuzzyseg.config import merge
 
 StartSteps = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--start-steps",
         min=0,
         metavar="N",
         help="Steps of a supervised start from which every run goes on, two per labelled subset where a method trains "
-        "two networks; 0: none.",
+        "two networks; 0: none, also where the recipe has a section start. [default: the recipe's, else none]",
     ),
 ]
 
@@ -46,7 +47,7 @@ def compare(
     results: Results = None,
     seeds: Seeds = 1,
     labelled: Amounts = None,
-    start_steps: StartSteps = 0,
+    start_steps: StartSteps = None,
     init: Init = None,
     jobs: Jobs = 1,
     device: Device = None,
@@ -67,10 +68,12 @@ def compare(
     from fuzzyseg.methods import METHODS
 
     names = list(METHODS) if methods == "all" else listed(methods)
-    start: dict[str, Any] | None = {"train": {"steps": start_steps}} if start_steps else None
-    plan, said = comparison(names, listed(loss), labelled=listed(labelled), start=start)
+    plan, said = comparison(names, listed(loss), labelled=listed(labelled))
     for sentence in said:
         typer.echo(sentence, err=True)
     plan, recipe, single = laid_out(plan, words or [], data, device)
+    if start_steps is not None:
+        start = merge(plan.start or {}, {"train": {"steps": start_steps}}) if start_steps else None
+        plan = plan.model_copy(update={"start": start})
     grid = Grid(plan, recipe, single, seeds=seeds, init=init)
     carry_out(grid, out, results, jobs, discard, only_table)

@@ -138,6 +138,13 @@ def settings(words: Sequence[str], options: Mapping[str, Any], *, evaluate: bool
     if len(recipes) > 1:
         raise ConfigError(f"found {len(recipes)} recipes, {' and '.join(recipes)}; expected one")
     values = read_yaml(recipes[0]) if recipes else {}
+    if "arms" in values:
+        raise ConfigError(f"{recipes[0]}: compares several runs; use `fuzzyseg sweep {recipes[0]}`")
+    if "start" in values:
+        raise ConfigError(
+            f"{recipes[0]}: has a section 'start', which is for `fuzzyseg sweep` and `fuzzyseg compare`; for a single "
+            "run leave it out, and name the weights to start from with --init"
+        )
     for name, value in options.items():
         values = override(values, KEYS[name].split("."), value)
     if not evaluate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fuzzyseg.config.data import AugmentConfig, DataConfig
 from fuzzyseg.config.reading import (
     ConfigError,
     describe,
@@ -13,22 +14,19 @@ from fuzzyseg.config.reading import (
     read_yaml,
     validate,
 )
+from fuzzyseg.config.section import Section, parse_size
 from fuzzyseg.config.sections import (
     AdaptiveConfig,
-    AugmentConfig,
     CalibratedConfig,
     Config,
-    DataConfig,
     EvaluateConfig,
     LossConfig,
     MethodChoice,
     NetworkConfig,
     OptimConfig,
     ScheduleConfig,
-    Section,
     SupervisedConfig,
     TrainConfig,
-    parse_size,
 )
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fuzzyseg.config.reading import ConfigError, describe, override, read_yaml
-from fuzzyseg.config.sections import Section
+from fuzzyseg.config.section import Section
 
 
 class Plan(Section):

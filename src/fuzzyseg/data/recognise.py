@@ -38,7 +38,7 @@ def kind_of(items: Sequence[Item], colours: set[Colour] | None, told: bool = Fal
     palette can be read in two ways.
     """
     looked = spread([item for item in items if item.mask is not None], HEADERS)
-    heads = [(item.mask, head) for item in looked if item.mask is not None and (head := _head(item.mask)) is not None]
+    heads = _headers([item.mask for item in looked if item.mask is not None])
     groups: dict[Kind, tuple[Path, Header]] = {}
     for path, head in heads:
         kind: Kind = "palette" if head.palette else "colour" if head.bands >= 3 else "index"
@@ -64,12 +64,22 @@ def kind_of(items: Sequence[Item], colours: set[Colour] | None, told: bool = Fal
     return kind, words[kind]
 
 
-def _head(path: Path) -> Header | None:
-    """None for a file that cannot be read: whoever needs its pixels will say so, and an unlabelled image needs none."""
-    try:
-        return read_header(path)
-    except DataError:
-        return None
+def _headers(paths: Sequence[Path]) -> list[tuple[Path, Header]]:
+    """The headers of the files that have one. DataError where none has.
+
+    A single damaged file says nothing of the others, and may be of an image whose mask is never read; where it is read,
+    that says so.
+    """
+    found: list[tuple[Path, Header]] = []
+    wrong: list[DataError] = []
+    for path in paths:
+        try:
+            found.append((path, read_header(path)))
+        except DataError as error:
+            wrong.append(error)
+    if wrong and not found:
+        raise wrong[0]
+    return found
 
 
 def _by_palette(paths: Sequence[Path], colours: set[Colour] | None, most: int = 8) -> bool:

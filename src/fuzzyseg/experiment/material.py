@@ -64,18 +64,23 @@ def gather_material(config: Config, *, own_network: bool = False) -> Material:
     dataset = read_configured(data)
     if len(dataset.classes) < 2:
         raise DataError(f"{dataset.root}: found {len(dataset.classes)} class; segmentation needs at least 2")
-    seed = config.seed if data.split_seed is None else data.split_seed
-    split = make_split(
+    split = split_for(config, dataset)
+    check_sizes([*split.labelled, *split.val])
+    return Material(dataset, split, *input_scale(config, split.all_, own_network=own_network))
+
+
+def split_for(config: Config, dataset: DataSet) -> Split:
+    """The lists that a run with these settings trains and validates on. Raises DataError."""
+    data = config.data
+    return make_split(
         dataset,
         labelled=data.labelled,
         val=data.val,
-        seed=seed,
+        seed=config.seed if data.split_seed is None else data.split_seed,
         policy=data.policy,
         unlabelled=data.unlabelled,
         group=data.group,
     )
-    check_sizes([*split.labelled, *split.val])
-    return Material(dataset, split, *input_scale(config, split.all_, own_network=own_network))
 
 
 def read_configured(data: DataConfig, *, otherwise: Meaning | None = None, unlabelled: bool = True) -> DataSet:

@@ -30,7 +30,7 @@ def _facts(method: type[Method]) -> dict[str, Any]:
         settings[key] = f"{field.description} [default: {field.default}]"
     return {
         "paper": method.paper,
-        "paper's loss": own[0] if own else "a term of its own",
+        "paper's loss": own[0] if own else "none of the pixel losses",
         "fuzzy": _PLUGS.get(method.fuzzy) or method.refuses["fuzzy"],
         "networks": f"{method.learners} trained from a start of their own",
         "cost": method.cost,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data import DataError
-from fuzzyseg.data.splits import Split, make_split
-from fuzzyseg.experiment.material import read_configured
+from fuzzyseg.data.splits import Split
+from fuzzyseg.experiment.material import read_configured, split_for
 from fuzzyseg.run.files import write_text
 
 LISTS = ("labelled", "unlabelled", "val")
@@ -25,20 +25,11 @@ def write_split(config: Config, out: str | Path) -> tuple[Split, list[str]]:
     if data.root is None:
         raise ConfigError("DATA: not given; name the folder with your images")
     dataset = read_configured(data)
-    seed = config.seed if data.split_seed is None else data.split_seed
-    split = make_split(
-        dataset,
-        labelled=data.labelled,
-        val=data.val,
-        seed=seed,
-        policy=data.policy,
-        unlabelled=data.unlabelled,
-        group=data.group,
-    )
+    split = split_for(config, dataset)
     record = {**split.record(), "group": data.group}
     texts = {"split.json": json.dumps(record, indent=2, ensure_ascii=False) + "\n"}
     for part in LISTS:
-        head = f"# {part} images of split {split.hash} (policy {split.policy}, seed {seed})\n"
+        head = f"# {part} images of split {split.hash} (policy {split.policy}, seed {split.seed})\n"
         texts[f"{part}.txt"] = head + "".join(f"{item.name}\n" for item in getattr(split, part))
     folder = Path(out)
     for name, text in texts.items():

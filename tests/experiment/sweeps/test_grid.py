@@ -1,9 +1,12 @@
 """Which runs there are, and the settings of each."""
 
+import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from fuzzyseg.cli import app
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.config.plan import Plan
 from fuzzyseg.experiment.sweeps import Cell, Grid, comparison
@@ -134,3 +137,25 @@ def test_a_comparison_leaves_out_what_does_not_apply_and_runs_the_papers_loss_on
         comparison(["cpss"], ["hard"])
     with pytest.raises(ConfigError, match="nothing to compare"):
         comparison(["supervised"], ["hard"])
+
+
+def test_a_comparison_says_where_the_loss_is_not_all_that_differs():
+    _, said = comparison(["fixmatch", "ael", "cps"], ["hard", "fuzzy"])
+    assert [sentence.split(":")[0] for sentence in said] == ["fixmatch"]  # ael has no threshold unless one is set
+    assert "both changes" in said[0]
+    assert comparison(["fixmatch"], ["fuzzy", "soft"])[1] == []
+
+
+@pytest.mark.parametrize(("asked", "steps"), [(None, 7), ("3", 3), ("0", None)])
+def test_the_steps_of_the_start_that_are_asked_for_go_before_the_recipes(monkeypatch, tmp_path, asked, steps):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("start: {train.steps: 7, optim.lr: 0.5}\n")
+    grids = []
+    command = sys.modules["fuzzyseg.cli.compare"]  # the name in the package is the function's
+    monkeypatch.setattr(command, "carry_out", lambda grid, *rest: grids.append(grid))
+    words = ["compare", str(recipe), "--methods", "cps", "--loss", "hard"]
+    result = CliRunner().invoke(app, [*words, *(["--start-steps", asked] if asked else [])])
+    assert result.exit_code == 0, result.stderr
+    (grid,) = grids
+    starts = [grid.config(start, OUT) for start in grid.starts(grid.cells[0])]
+    assert [(start.train.steps, start.optim.lr) for start in starts] == ([] if steps is None else [(steps, 0.5)] * 2)

@@ -12,16 +12,12 @@ from fuzzyseg.methods import METHODS
 
 
 def comparison(
-    methods: Sequence[str],
-    losses: Sequence[str],
-    *,
-    labelled: Sequence[str] = (),
-    start: dict[str, Any] | None = None,
+    methods: Sequence[str], losses: Sequence[str], *, labelled: Sequence[str] = ()
 ) -> tuple[Plan, list[str]]:
     """A plan with an arm for each method and loss, and sentences on what was left out and why.
 
     A loss that is the paper's own is run once, as `paper`. Differences: fuzzy minus hard (or minus `paper`, where that
-    is the hard loss) in each method. start: see `Plan.start`. Raises ConfigError for an unknown name or no arm at all.
+    is the hard loss) in each method. Raises ConfigError for an unknown name or no arm at all.
     """
     arms: dict[str, dict[str, Any]] = {}
     said: list[str] = []
@@ -45,8 +41,21 @@ def comparison(
                 arms[slots[loss]] = {"method": {"name": method}, "loss": {"name": loss}}
         if "fuzzy" in slots and "hard" in slots:
             pairs.append((slots["fuzzy"], slots["hard"]))
+            if _mask_follows_the_loss(method):
+                said.append(
+                    f"{method}: with the hard loss confident pixels alone teach, with the fuzzy one all do, so their "
+                    "difference shows both changes; a plan with method.confidence=drop for both shows the loss alone"
+                )
     if not arms:
         raise ConfigError("nothing to compare is left: " + "; ".join(said))
     about = "Each method with each pseudo-label loss in the same slot; every run goes on from the same start."
-    plan = Plan(title="Methods and losses", about=about, arms=arms, labelled=list(labelled), pairs=pairs, start=start)
+    plan = Plan(title="Methods and losses", about=about, arms=arms, labelled=list(labelled), pairs=pairs)
     return plan, said
+
+
+def _mask_follows_the_loss(method: str) -> bool:
+    """Whether the method's confidence mask is kept with the hard loss and dropped with the others unless it is set."""
+    fields = METHODS[method].Config.model_fields
+    if "confidence" not in fields or "threshold" not in fields:
+        return False
+    return fields["confidence"].default is None and fields["threshold"].default > 0
