@@ -187,6 +187,19 @@ def test_the_background_has_the_larger_bank():
     assert U2PL.Config().bank == (30000, 50000)
 
 
+def test_the_teacher_is_what_is_evaluated_with_statistics_of_its_own_forwards():
+    """Before the start it is the student, buffers and all, so that an early checkpoint is no untrained network."""
+    method = make(start=0.5, norm="batch")
+    assert method.predictor() is method.teacher
+    method(batches(), Progress(0, 10))
+    with torch.no_grad():
+        for p in method.student.parameters():
+            p += 0.01
+    method.after_step(Progress(0, 10))
+    for name, value in method.student.state_dict().items():
+        assert torch.equal(method.predictor().state_dict()[name], value), name
+
+
 def test_the_teacher_is_the_student_at_first_then_follows():
     """10 of 80 steps without unsupervised losses, 10 as a copy."""
     method = make(start=1 / 8, copy_share=1 / 8, norm="batch")

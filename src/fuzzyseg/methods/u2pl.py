@@ -1,16 +1,14 @@
 """Semi-Supervised Semantic Segmentation Using Unreliable Pseudo-Labels (U2PL).
 
 Y. Wang, H. Wang, Y. Shen, J. Fei, W. Li, G. Jin, L. Wu, R. Zhao, X. Le, CVPR 2022. Mean teacher with CutMix. Pixels of
-high entropy are left out of the pseudo-label loss, ever fewer of them; they serve as negatives of the classes that they
-are unlikely to be, in a contrast of each class with a memory bank of its own. FPL (Qiao et al., CVPR 2023) takes
-the place of the pseudo-label cross entropy; `confidence: drop` then trains every pixel, the weight being the filter.
+high entropy are left out of the pseudo-label loss, ever fewer of them; they serve as negatives of classes they are
+unlikely to be, in a contrast with each class's memory bank. FPL takes the place of the pseudo-label cross entropy.
 
 Where we leave the authors' code, and why. Anchors, positive and bank of a term are those of one class (theirs are mixed
-up by an index). A negative key of class k needs k in its window of ranks, not the label k besides (by which labelled
-images give none). lambda_c is the paper's. The head sits on the decoder's features. Images are mixed or not one by one,
-in boxes of a log-uniform height. The contrast's percentiles are over cells. Padding is not trained on. Not implemented:
-prototypes that follow (off as published), delta_n (1, without effect), U2PL with AEL. Per process, as published:
-percentiles, lambda_u, prototypes, the partner of a mix (the next image), present classes, all draws but the boxes'.
+up by an index). A negative key of class k needs k in its window of ranks, not the label k besides. The head sits on the
+decoder's features. Images are mixed one by one, in boxes of a log-uniform height. The contrast's percentiles are over
+cells. Padding is not trained on. Not implemented: prototypes that follow, delta_n, U2PL with AEL. Per process, as
+published: percentiles, lambda_u, prototypes, the partner of a mix, present classes, all draws but the boxes'.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import masked_mean
@@ -88,6 +86,10 @@ class U2PL(Method):
         self.bank = ClassBank([config.bank[c == (facts.background or 0)] for c in range(facts.classes)], config.width)
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
 
+    def predictor(self) -> nn.Module:
+        """The teacher, as in the authors' evaluation; before `start` it is the student."""
+        return self.teacher
+
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss, pseudo-label loss on the surer pixels, and the contrast."""
         labelled, unlabelled, config = batch["labelled"], batch["unlabelled"], self.config
@@ -125,17 +127,15 @@ class U2PL(Method):
 
     def _contrast(self, ours: Stages, theirs: Stages, label: Tensor, entropy: Tensor, share: float) -> Tensor:
         """Keys to the banks, then the mean over classes. label (B,h,w), entropy (B_u,h,w); N cells, labelled first."""
-        config = self.config
-        features, keys = self.head(ours.decoded), self.teacher_head(theirs.decoded)
-        features, keys = (each.movedim(1, -1).flatten(0, 2) for each in (features, keys))  # (N,D)
+        config, maps = self.config, (self.head(ours.decoded), self.teacher_head(theirs.decoded))
+        features, keys = (each.movedim(1, -1).flatten(0, 2) for each in maps)  # (N,D)
         with torch.no_grad(), full_precision(label.device):
             p = torch.softmax(at_size(theirs.logits, label.shape[1:]), 1).movedim(1, -1).flatten(0, 2)
             known = (p, label.flatten(), entropy.flatten())
             parts = contrast_parts(*known, share=share, ranks=config.ranks, confidence=config.anchor_confidence)
             most = len(keys) - entropy.numel() + math.ceil(share * entropy.numel()) + 1
             self.bank.push(unit(keys), parts.key, most)
-            positives = unit(parts.present.T.float() @ keys.float())  # (C,D): the direction of the mean
-            positives = positives.repeat_interleave(config.anchors, 0)
+            positives = unit(parts.present.T.float() @ keys.float()).repeat_interleave(config.anchors, 0)  # by class
             places = draw_members(parts.anchor.T, config.anchors).flatten()
             rows = self.bank.draw(config.anchors, config.negatives).flatten(0, 1)
         loss = info_nce(unit(features[places]), positives, self.bank.rows, temperature=config.temperature, index=rows)
