@@ -275,11 +275,27 @@ def test_an_orientation_that_does_not_exist_is_none(tmp_path, value):
     assert file_size(tmp_path / "a.jpg") == read_image(tmp_path / "a.jpg").shape[:2] == (20, 30)
 
 
-@pytest.mark.parametrize("damage", ["no strip", "strip at 0", "too few strips", "no height"])
+def test_run_lengths_of_a_bmp_are_no_mask(tmp_path):
+    """What they do not cover would be filled up with zeros."""
+    path = tmp_path / "a.bmp"
+    Image.fromarray(np.ones((12, 8), np.uint8)).save(path)
+    data = bytearray(path.read_bytes())
+    assert (read_mask(path) == 1).all()
+    data[30] = 1
+    start = int.from_bytes(data[10:14], "little")
+    path.write_bytes(data[:start] + bytes([4, 1, 0, 0]) * 12 + bytes([0, 1]))  # half of each row
+    assert read_image(path).min() == 0
+    with pytest.raises(DataError, match=r"a\.bmp: is a BMP of run lengths.*PNG"):
+        read_mask(path)
+
+
+@pytest.mark.parametrize("damage", ["no strip", "strip at 0", "too few strips", "no height", "no tile width"])
 def test_a_tiff_that_lacks_pixels_is_refused(tmp_path, damage):
     """The decoder would fill up with zeros, which are labels."""
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, np.ones((12, 10), np.uint8), compression="zlib", metadata=None)
+    tile = (16, 16) if "tile" in damage else None
+    tifffile.imwrite(path, np.ones((12, 10), np.uint8), compression="zlib", metadata=None, tile=tile)
+    assert (read_mask(path) == 1).all()
     data = bytearray(path.read_bytes())
     start = int.from_bytes(data[4:8], "little")
     for place in range(start + 2, start + 2 + 12 * int.from_bytes(data[start : start + 2], "little"), 12):
@@ -288,7 +304,7 @@ def test_a_tiff_that_lacks_pixels_is_refused(tmp_path, damage):
             data[place + 8 : place + 12] = bytes(4)
         if (tag, damage) == (257, "too few strips"):
             data[place + 8 : place + 12] = (24).to_bytes(4, "little")
-        if (tag, damage) == (257, "no height"):
+        if (tag, damage) in ((257, "no height"), (322, "no tile width")):
             data[place : place + 2] = (65000).to_bytes(2, "little")
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"a\.tif: "):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -245,6 +247,26 @@ def test_an_unreadable_file_is_named(workers):
         steps(loader(reader=FakeReader(broken="u3"), workers=workers), 0, 5)
     assert str(caught.value) == "u3.png: is broken"
     assert no_child_is_left()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_process_that_dies_names_the_file_it_was_at(workers):
+    script = Path(__file__).with_name("dying_reader.py")
+    paths = os.pathsep.join([str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.run(
+        [sys.executable, str(script), str(workers)],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith("DataError: a process that reads images died"), process.stderr
+    named = process.stdout.partition("while reading ")[2].partition(";")[0].split(", ")
+    assert "u3.png" in named
+    assert len(named) <= workers
 
 
 def test_closing_the_iterator_ends_its_processes():

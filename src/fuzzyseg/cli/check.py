@@ -85,7 +85,7 @@ def lines(report: Report, most: int | None = LIST) -> Iterator[str]:
         if kinds:
             yield f"{name}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     yield from _sizes(report)
-    yield from report.found
+    yield from (sentence for sentence in report.found if sentence != f"layout {report.layout}")
     yield from _classes(report)
     for finding in report.findings:
         yield ""

@@ -88,9 +88,7 @@ def _pillow(path: Path) -> Header:
     except DataError:
         raise
     except Exception as error:  # damaged bytes make the decoders raise nearly anything
-        if isinstance(error, Image.DecompressionBombError):
-            raise undecodable(path, error) from None
-        raise DataError(f"{path}: the header cannot be read ({error})") from None
+        raise undecodable(path, error) from None
     if mode not in _BANDS:
         raise DataError(f"{path}: has pixels of mode {mode}, which is not read; save it as PNG or TIFF")
     dtype = {"I": "int32", "F": "float32"}.get(mode, "uint16" if mode in SIXTEEN_BIT else "uint8")

@@ -17,6 +17,9 @@ from fuzzyseg.data.rasters import open_raster, turned
 
 Colour = tuple[int, int, int]
 
+RUN_LENGTHS = (1, 2)
+"""Kinds of BMP in which lost rows go unseen: they are read as zeros."""
+
 
 def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDArray[np.integer]:
     """A mask as stored, EXIF orientation applied: (H, W) integers, or (H, W, 3 or 4) uint8 colours.
@@ -32,6 +35,8 @@ def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDAr
     image = open_image(path)
     if image.format == "JPEG" and not lossy:
         raise DataError(f"{path}: is a JPEG, which changes the class indices it stores; save masks as PNG")
+    if image.format == "BMP" and image.info.get("compression") in RUN_LENGTHS:
+        raise DataError(f"{path}: is a BMP of run lengths, in which damage goes unseen; save masks as PNG")
     if image.mode in ("P", "PA") and colours:
         image = image.convert("RGBA")
     if image.mode == "PA":  # the index is the first band

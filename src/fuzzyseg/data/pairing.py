@@ -97,5 +97,6 @@ def check_orphans(files: Files) -> None:
 
 
 def likely_image(mask: Path, files: Files) -> str:
-    """Which image a mask without one may belong to, as a sentence."""
-    return nearest(mask.stem, sorted({item.image.stem for items in files.splits.values() for item in items}))
+    """Which image a mask without one may belong to, as a sentence; empty where no name is close."""
+    said = nearest(mask.stem, sorted({item.image.stem for items in files.splits.values() for item in items}))
+    return said if said.startswith(" Did") else ""

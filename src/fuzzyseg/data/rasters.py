@@ -23,6 +23,8 @@ ORIENTATION = 0x0112  # EXIF and TIFF tag; 5 to 8 swap height and width
 BAND_AXES = "SCIQ"
 """tifffile's letters for axes that are bands: samples, channels, and pages without a meaning of their own."""
 
+TILES = (322, 323, 324, 325)  # TIFF tags: width, length, places and sizes of tiles
+
 HEADER = 8
 """Bytes at the start of every TIFF file that are no pixels."""
 
@@ -210,7 +212,8 @@ def _tiff(path: Path, file: tifffile.TiffFile) -> Raster | None:
     plain = photometric in ("MINISBLACK", "RGB") or (photometric == "YCBCR" and page.compression == 7)
     tag = page.tags.get(ORIENTATION)
     turn = int(tag.value) if tag is not None and str(tag.value).isdigit() else 1
-    if not page.imagelength or not page.imagewidth:
+    tiled = any(tag in page.tags for tag in TILES)
+    if not page.imagelength or not page.imagewidth or (tiled and not (page.tilelength and page.tilewidth)):
         raise DataError(f"{path}: says no height or width; it is damaged: copy it again")
     if page.dtype is None:
         raise DataError(f"{path}: found {page.bitspersample} bits a pixel; expected 8, 16 or 32")

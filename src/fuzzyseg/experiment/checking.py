@@ -82,6 +82,7 @@ class _Check:
         self._add(
             *findings.unreadable(list(opened.seen.values())),
             *findings.orphaned(files),
+            *self._unfit(opened),
             *findings.mismatched(opened.items, opened.seen),
         )
         dataset, understood = self._understand(opened)
@@ -119,6 +120,12 @@ class _Check:
             self.result.count_files(**{f"{kind}s": files})
         return seen
 
+    def _unfit(self, opened: _Opened) -> list[Finding]:
+        if self.data.bands is not None:
+            return []
+        images = dict.fromkeys(item.image for item in opened.items)
+        return findings.unfit([opened.seen[path] for path in images], self.config.network.channels)
+
     def _understand(self, opened: _Opened) -> tuple[DataSet, bool]:
         """The data set of what can be used; False where it is not known what its masks mean."""
         for files in opened.files:
@@ -150,7 +157,7 @@ class _Check:
         seed = self.config.seed if data.split_seed is None else data.split_seed
         listed = data.labelled if data.labelled is not None and Path(data.labelled).is_file() else None
         try:
-            split = make_split(dataset, labelled=listed, val=data.val, seed=seed, policy="random")
+            split = make_split(dataset, labelled=listed, val=data.val, seed=seed, policy="random", group=data.group)
         except DataError as error:
             if any(item.mask is not None for item in dataset.train):
                 self._add(findings.of_message("split", "the images cannot be split as asked for", str(error)))
@@ -203,7 +210,7 @@ class _Check:
             item.image: seen[item.mask].digest for items in lists.values() for item in items if item.mask is not None
         }
         equal, near = exact_groups(images), near_groups(images, LEARNT, HELD)
-        self._add(*findings.leaks(equal, near, masks, grouped=False))
+        self._add(*findings.leaks(equal, near, masks, grouped=self.data.group is not None))
 
 
 def _look(megapixels: int | None, task: Task) -> Seen:

@@ -72,11 +72,13 @@ def tiff(data: bytes) -> np.ndarray:
 
 
 def bmp(data: bytes) -> np.ndarray:
-    """A BMP file of 8 bits (index) or 24 bits a pixel, not compressed; rows begin at multiples of four bytes."""
+    """A BMP file of 8 bits (index) or 24 bits a pixel; rows begin at multiples of four bytes."""
     assert data[:2] == b"BM"
     start, width, height = struct.unpack("<I", data[10:14])[0], *struct.unpack("<ii", data[18:26])
     bits, packing = struct.unpack("<H", data[28:30])[0], struct.unpack("<I", data[30:34])[0]
-    assert bits in (8, 24) and packing == 0 and width * abs(height) < 10**6
+    assert bits in (8, 24)
+    assert width * abs(height) < 10**6
+    assert packing == 0
     row = -(-width * bits // 32) * 4
     lines = [data[start + y * row : start + y * row + width * bits // 8] for y in range(abs(height))]
     array = np.frombuffer(b"".join(lines), "u1").reshape(abs(height), width, bits // 8)

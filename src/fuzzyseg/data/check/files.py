@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fuzzyseg.data.formats import Header, read_header, read_mask, read_native
+from fuzzyseg.data.images import GREY_WEIGHTS
 from fuzzyseg.data.items import DataError
 
 Kind = Literal["image", "mask"]
@@ -31,13 +32,15 @@ _NAMES = {1: "grey", 2: "grey with opacity", 3: "RGB", 4: "RGBA"}
 class Seen:
     """What a file turned out to be. problem: a sentence that names the file, None where it was read.
 
-    size: as looked at (orientation applied). words: such as `8-bit RGB JPEG`. digest: of its pixels, not of its bytes.
-    fingerprint, thumbnail: of an image, see `fingerprint_of`; None for a picture of one colour.
+    size: as looked at (orientation applied). bands: without opacity; 3 for a palette. words: such as `8-bit RGB JPEG`.
+    digest: of its pixels, not of its bytes. fingerprint, thumbnail: of an image, see `fingerprint_of`; None and nothing
+    for a picture of one colour.
     """
 
     path: Path
     problem: str | None = None
     size: Size | None = None
+    bands: int = 0
     words: str = ""
     digest: bytes = b""
     fingerprint: int | None = None
@@ -59,10 +62,12 @@ def look_at(path: Path, kind: Kind) -> Seen:
     except OSError as error:
         return Seen(path, f"{path}: cannot be read ({error.strerror or error})")
     size = (pixels.shape[0], pixels.shape[1])
-    words, digest = _words(head), digest_of(pixels)
+    bands = 3 if head.palette else head.bands - head.alpha
+    seen = Seen(path, None, size, bands, _words(head), digest_of(pixels))
     if kind == "mask":
-        return Seen(path, None, size, words, digest)
-    return Seen(path, None, size, words, digest, *fingerprint_of(pixels))
+        return seen
+    number, small = fingerprint_of(pixels)
+    return replace(seen, fingerprint=number, thumbnail=small)
 
 
 def _words(head: Header) -> str:
@@ -92,7 +97,8 @@ def fingerprint_of(pixels: NDArray[Any]) -> tuple[int | None, bytes]:
     """
     step = max(1, max(pixels.shape[:2]) // LARGE)
     part = pixels[::step, ::step, :3]
-    grey = np.nan_to_num(part.astype(np.float32).mean(2), nan=0.0, posinf=0.0, neginf=0.0)
+    weights = np.array(GREY_WEIGHTS if part.shape[2] == 3 else [1 / part.shape[2]] * part.shape[2], np.float32)
+    grey = np.nan_to_num(part.astype(np.float32) @ weights, nan=0.0, posinf=0.0, neginf=0.0)
     picture = Image.fromarray(np.ascontiguousarray(grey))
     small = np.array(picture.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64)
     cells = np.array(picture.resize((ACROSS, DOWN), Image.Resampling.BOX), dtype=np.float64)

@@ -70,15 +70,28 @@ def orphaned(lists: Sequence[Files], most: int = 20) -> list[Finding]:
     bad = [(path, files) for files in lists for path in files.orphans]
     if not bad:
         return []
-    details = tuple(
-        {
-            "file": str(path),
-            "text": f"{path}: no image of this name.{likely_image(path, files) if place < most else ''}",
-        }
-        for place, (path, files) in enumerate(bad)
-    )
+    details: list[Detail] = []
+    for place, (path, files) in enumerate(bad):
+        likely = likely_image(path, files) if place < most else ""  # takes long where there are many names
+        details.append({"file": str(path), "text": f"{path}: no image of this name.{likely}"})
     advice = "rename each mask like its image, copy the image there, or delete the mask"
-    return [Finding("error", "orphaned", f"{_count(len(bad), 'mask')} without an image", advice, details)]
+    return [Finding("error", "orphaned", f"{_count(len(bad), 'mask')} without an image", advice, tuple(details))]
+
+
+def unfit(seen: Sequence[Seen], channels: int) -> list[Finding]:
+    """Images whose bands are not those that the network takes. Grey serves for RGB, and RGB for grey."""
+    bad = [each for each in seen if each.problem is None and {each.bands, channels} not in ({channels}, {1, 3})]
+    if not bad:
+        return []
+    counts = sorted({each.bands for each in bad})
+    advice = (
+        f"train (and check) with network.channels={counts[0]}"
+        if len(counts) == 1
+        else "bring the images to the same bands"
+    ) + ", or name the bands to use, such as data.bands=[1, 2, 3]"
+    details = tuple({"file": str(each.path), "text": f"{each.path}: {each.words}"} for each in bad)
+    what = f"{_count(len(bad), 'image')} of {short(counts)} bands; the network is to have {channels} channels"
+    return [Finding("error", "bands", what, advice, details)]
 
 
 def mismatched(items: Sequence[Item], seen: Mapping[Path, Seen]) -> list[Finding]:

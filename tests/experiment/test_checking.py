@@ -1,0 +1,253 @@
+"""A data set of which every file has something wrong, one thing each, and others that are in order."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiment.tiny_data import write_folder
+from fuzzyseg.config import ConfigError, validate
+from fuzzyseg.data import DataError
+from fuzzyseg.data.check.files import look_at
+from fuzzyseg.experiment import checking
+from fuzzyseg.experiment.checking import check
+
+
+def checked(root, *, seed=0, channels=3, **data):
+    return check(
+        validate({"data": {"root": str(root), **data}, "seed": seed, "network": {"channels": channels}}), workers=2
+    )
+
+
+def kinds(report):
+    return {finding.kind: finding for finding in report.findings}
+
+
+def files(finding):
+    return sorted(detail["file"].rpartition("/")[2] for detail in finding.details)
+
+
+def smooth(seed):
+    small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    return Image.fromarray(small).resize((64, 48), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """16 training images, 12 with masks, 3 for validation; smooth ones, so that fingerprints tell them apart."""
+    root = write_folder(tmp_path / "data", size=(48, 64))
+    for number, path in enumerate(sorted((root / "images").rglob("*.png"))):
+        smooth(number).save(path)
+    return root
+
+
+def test_a_data_set_in_order(folder):
+    report = checked(folder)
+    assert report.findings == []
+    assert report.lists == {"labelled": (12, 12), "unlabelled": (4, 0), "val": (3, 3)}
+    assert dict(report.images) == {"8-bit RGB PNG": 19}
+    assert dict(report.masks) == {"8-bit grey PNG": 15}
+    assert dict(report.sizes) == {(48, 64): 19}
+    for side, pixels, images in (("train", "pixels", "images"), ("val", "held_pixels", "held_images")):
+        masks = [np.array(Image.open(path)) for path in (folder / "masks" / side).glob("*.png")]
+        for place, each in enumerate(report.classes):
+            assert getattr(each, pixels) == sum(int((mask == place).sum()) for mask in masks)
+            assert getattr(each, images) == sum(bool((mask == place).any()) for mask in masks)
+    assert [each.name for each in report.classes] == ["low", "middle", "high"]
+    assert report.void == 12 * 2 * 64
+    assert "index masks (8-bit PNG)" in report.found
+
+
+@pytest.fixture
+def wrong(folder):
+    images, masks = folder / "images" / "train", folder / "masks" / "train"
+    (images / "im00.png").write_bytes((images / "im00.png").read_bytes()[:-400])
+    (masks / "im01.png").write_text("text")
+    Image.open(masks / "im02.png").transpose(Image.Transpose.ROTATE_90).save(masks / "im02.png")
+    mask = np.array(Image.open(masks / "im03.png"))
+    mask[5, 7], mask[40, 9] = 9, 9
+    Image.fromarray(mask).save(masks / "im03.png")
+    Image.fromarray(np.full((48, 64), 255, np.uint8)).save(masks / "im04.png")
+    shutil.copy(masks / "im05.png", masks / "im055.png")
+    for name, source in (("copy.bmp", "im06"), ("near.jpg", "im07"), ("alone.png", "im15")):
+        Image.open(images / f"{source}.png").save(folder / "images" / "val" / name)
+        shutil.copy(masks / "im08.png", (folder / "masks" / "val" / name).with_suffix(".png"))
+    smooth(99).save(folder / "images" / "val" / "bare.png")
+    shutil.copy(images / "im09.png", images / "im99.png")
+    smooth(98).convert("RGBA").convert("CMYK").save(images / "print.jpg")
+    (images / "im14.png").write_bytes(b"")
+    return folder
+
+
+def test_each_fault_is_found_and_named_and_nothing_is_changed(wrong):
+    def state():
+        return {
+            path: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
+            for path in sorted(wrong.rglob("*"))
+            if path.is_file()
+        }
+
+    before = state()
+    report = checked(wrong)
+    assert state() == before
+    found = kinds(report)
+    assert {kind for kind, each in found.items() if each.level == "error"} == {
+        "unreadable", "orphaned", "size", "values", "leakage",
+    }  # fmt: skip
+    assert {kind for kind, each in found.items() if each.level == "warning"} == {
+        "missing", "all_void", "near_leakage", "unlabelled_leakage", "duplicate",
+    }  # fmt: skip
+    assert (report.errors, report.warnings) == (5, 5)
+    assert [each.level for each in report.findings] == ["error"] * 5 + ["warning"] * 5
+    assert files(found["unreadable"]) == ["im00.png", "im01.png", "im14.png"]
+    assert files(found["orphaned"]) == ["im055.png"]
+    assert "mean 'im05'" in found["orphaned"].details[0]["text"]
+    assert files(found["size"]) == ["im02.png"]
+    assert "sides are swapped" in found["size"].advice
+    assert files(found["values"]) == ["im03.png"]
+    assert found["values"].details[0]["values"] == [{"value": 9, "pixels": 2, "row": 5, "column": 7}]
+    assert files(found["all_void"]) == ["im04.png"]
+    assert files(found["missing"]) == ["bare.png"]
+    groups = {kind: [detail["files"] for detail in found[kind].details] for kind in found if "leak" in kind}
+    names = {
+        kind: [{part: [path.rpartition("/")[2] for path in paths] for part, paths in each.items()} for each in found]
+        for kind, found in groups.items()
+    }
+    assert names["leakage"] == [{"labelled": ["im06.png"], "val": ["copy.bmp"]}]
+    assert names["near_leakage"] == [{"labelled": ["im07.png"], "val": ["near.jpg"]}]
+    assert names["unlabelled_leakage"] == [{"unlabelled": ["im15.png"], "val": ["alone.png"]}]
+    assert all(each.advice for each in report.findings)
+    assert report.lists["labelled"] == (9, 9)
+
+
+def test_bands_that_the_network_does_not_take(folder):
+    np.save(folder / "images" / "train" / "im16.npy", np.zeros((48, 64, 5), np.uint8))
+    found = kinds(checked(folder))
+    assert found["bands"].level == "error"
+    assert files(found["bands"]) == ["im16.npy"]
+    assert "network.channels=5" in found["bands"].advice
+    assert "bands" not in kinds(checked(folder, bands=[1, 2, 3]))
+    assert len(kinds(checked(folder, channels=5))["bands"].details) == 19
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what is put in place of a decoder must be inherited by a fork")
+def test_a_file_that_a_decoder_dies_of_is_named_and_the_others_are_read(folder, monkeypatch):
+    def deadly(path, kind):
+        if path.name == "im03.png" and kind == "mask":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return look_at(path, kind)
+
+    monkeypatch.setattr(checking, "look_at", deadly)
+    report = checked(folder)
+    (finding,) = report.findings
+    assert finding.kind == "unreadable"
+    assert files(finding) == ["im03.png"]
+    assert "died of SIGKILL" in finding.details[0]["text"]
+    assert report.lists["labelled"] == (11, 11)
+
+
+def test_rare_and_absent_classes(folder):
+    (folder / "dataset.yaml").write_text("classes: [low, middle, high, rare, only_val, never]\n")
+    for path, places in (("train/im00.png", 3), ("val/im16.png", 4)):
+        mask = np.array(Image.open(folder / "masks" / path))
+        mask[10, 10:13] = places
+        Image.fromarray(mask).save(folder / "masks" / path)
+    found = kinds(checked(folder))
+    assert [detail["class"] for detail in found["rare_class"].details] == ["rare"]
+    assert (found["rare_class"].details[0]["pixels"], found["rare_class"].details[0]["images"]) == (3, 1)
+    texts = [detail["text"] for detail in found["absent_class"].details]
+    assert texts == [
+        "only_val (4): in no training mask, but 1 mask of validation or test",
+        "never (5): in no training mask",
+    ]
+
+
+def test_colours_that_no_class_has_and_snap(folder):
+    table = np.array([[128, 0, 0], [0, 128, 0], [0, 0, 128]], np.uint8)
+    for path in (folder / "masks").rglob("*.png"):
+        mask = np.array(Image.open(path))
+        mask[mask == 255] = 0
+        Image.fromarray(table[mask]).save(path)
+    broken = np.array(Image.open(folder / "masks" / "train" / "im02.png"))
+    broken[20, 30] = 100, 5, 5
+    Image.fromarray(broken).save(folder / "masks" / "train" / "im02.png")
+    (folder / "dataset.yaml").write_text("colours: {low: [128, 0, 0], middle: [0, 128, 0], high: [0, 0, 128]}\n")
+    report = checked(folder)
+    (finding,) = report.findings
+    assert (finding.kind, files(finding)) == ("values", ["im02.png"])
+    assert finding.details[0]["values"] == [{"value": (100, 5, 5), "pixels": 1, "row": 20, "column": 30}]
+    assert "nearest (128, 0, 0)" in finding.details[0]["text"]
+    assert "--snap" in finding.advice
+    assert any("colour-coded, 3 colours, from dataset.yaml" in sentence for sentence in report.found)
+    snapped = checked(folder, snap=True)
+    assert snapped.findings == []
+    assert any("1 pixels are taken for the nearest colour" in sentence for sentence in snapped.found)
+
+
+def test_masks_that_cannot_be_understood_leave_the_rest_of_the_report(folder):
+    (folder / "dataset.yaml").unlink()
+    for number, path in enumerate(sorted((folder / "masks" / "train").glob("*.png"))):
+        Image.fromarray(np.full((48, 64), number * 20, np.uint8)).save(path)
+    shutil.copy(folder / "images" / "train" / "im06.png", folder / "images" / "val" / "im16.png")
+    found = kinds(checked(folder))
+    assert set(found) == {"not_understood", "leakage"}
+    assert "grey levels" in found["not_understood"].details[0]["text"]
+
+
+def test_lists_of_a_split_and_images_from_elsewhere(folder, tmp_path):
+    (tmp_path / "labelled.txt").write_text("train/im00\ntrain/im01\n")
+    (tmp_path / "val.txt").write_text("train/im02\ntrain/im03\n")
+    more = tmp_path / "more"
+    more.mkdir()
+    shutil.copy(folder / "images" / "train" / "im02.png", more / "again.png")
+    (more / "bad.png").write_text("text")
+    lists = {"labelled": str(tmp_path / "labelled.txt"), "val": str(tmp_path / "val.txt")}
+    report = checked(folder, **lists, unlabelled_from=[str(more)])
+    assert report.lists == {"labelled": (2, 2), "unlabelled": (13, 0), "val": (2, 2)}
+    found = kinds(report)
+    assert set(found) == {"unreadable", "unlabelled_leakage"}
+    assert files(found["unreadable"]) == ["bad.png"]
+    assert set(kinds(checked(folder, val=str(tmp_path / "lost.txt")))) == {"split"}
+
+
+def test_several_roots(folder, tmp_path):
+    other = write_folder(tmp_path / "other", images=3, masks=3, val=0, size=(48, 64))
+    for number, path in enumerate(sorted((other / "images").rglob("*.png"))):
+        smooth(50 + number).save(path)
+    (other / "dataset.yaml").write_text("classes: [high, low, middle]\n")
+    report = checked(folder, more=[str(other)])
+    assert report.findings == []
+    assert report.lists["labelled"] == (15, 15)
+    alone, added = checked(folder), checked(other, val="none")
+    sums = {each.name: each.pixels for each in alone.classes}
+    for each in added.classes:
+        sums[each.name] += each.pixels
+    assert sums == {each.name: each.pixels for each in report.classes}
+
+
+def test_what_cannot_be_brought_together_and_what_cannot_be_looked_at(folder, tmp_path):
+    shutil.copy(folder / "images" / "train" / "im00.png", folder / "images" / "train" / "im00.bmp")
+    (finding,) = checked(folder).findings
+    assert (finding.kind, finding.level) == ("structure", "error")
+    assert "im00.bmp" in finding.details[0]["text"]
+    with pytest.raises(DataError, match="does not exist"):
+        checked(tmp_path / "nowhere")
+    (folder / "images" / "train" / "im00.bmp").unlink()
+    with pytest.raises(DataError, match="--unlabelled: lost does not exist"):
+        checked(folder, unlabelled_from=["lost"])
+    with pytest.raises(ConfigError, match="DATA: not given"):
+        check(validate({}))
+
+
+def test_no_mask_at_all(folder):
+    shutil.rmtree(folder / "masks")
+    report = checked(folder)
+    assert kinds(report)["no_masks"].level == "error"
+    assert report.lists["unlabelled"] == (16, 0)
