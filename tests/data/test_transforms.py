@@ -421,6 +421,15 @@ def test_normalisation_in_any_memory_order(channels, together):
     assert (found[1, :, 4:] == 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("form", [torch.channels_last, torch.contiguous_format])
+def test_normalising_leaves_its_input_alone(dtype, form):
+    image = noise(6, 7).unsqueeze(0).to(dtype).contiguous(memory_format=form)
+    before = image.clone()
+    normalised(image, torch.zeros(1, 6, 7, dtype=torch.bool), torch.full((3,), 0.4), torch.full((3,), 0.2))
+    assert torch.equal(image, before)
+
+
 def test_statistics_must_fit_the_channels():
     with pytest.raises(ValueError, match="found 3 means"):
         normalised(noise(8, 8, 1).unsqueeze(0), torch.ones(1, 8, 8).bool(), torch.ones(3), torch.ones(3))
