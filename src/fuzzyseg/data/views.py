@@ -146,9 +146,7 @@ def normalised(image: Tensor, valid: Tensor, mean: Tensor, std: Tensor) -> Tenso
     together = channels > 1 and image.is_contiguous(memory_format=torch.channels_last)
     if together:  # rows of pixels with all their bands: long vectors, where bands alone would be short ones
         rows = image.movedim(1, -1).reshape(batch * height, width * channels)
-        fresh = (
-            None if rows.is_floating_point() else rows.float()
-        )  # bytes need floats of their own: the place for these
+        fresh = None if rows.is_floating_point() else rows.float()  # for bytes: written into below
         rows = torch.addcmul(shift.repeat(width), rows if fresh is None else fresh, scale.repeat(width), out=fresh)
         result = rows.view(batch, height, width, channels).movedim(-1, 1)
     else:
