@@ -7,6 +7,8 @@ random factor, crops, flips and normalises:
 
 - fuzzyseg: the product's reader, transforms, stacking and normalisation, with each kind of cache;
 - torchvision: PIL and torchvision's functional transforms, item by item;
+- fuzzyseg, ... strong: what is read for a method that wants an image and two strong views (FixMatch's and UniMatch's
+  kind), the colours changed when reading, or drawn only and left to the device (`augment.on_device`);
 - usual: the usual research code rewritten: arrays, whole image resized, then cropped and flipped, item by item.
 """
 
@@ -29,11 +31,26 @@ from torchvision.transforms.v2 import functional as tv
 
 from fuzzyseg.data import Item, Reader, read_dataset
 from fuzzyseg.data.transforms import Geometry, make_sample, stacked
-from fuzzyseg.data.views import Weak, normalised
+from fuzzyseg.data.views import Weak, WeakStrong, normalised
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 BATCH = 8
 Batches = Callable[[list[Item], int, int, tuple[float, float]], object]
+
+
+def strong_arm(reader: Reader, later: bool) -> Batches:
+    """What a reading process does for one batch of `WeakStrong(2)`; normalising is left to the device in both cases."""
+
+    def batch(items: list[Item], seed: int, crop: int, scale: tuple[float, float]) -> object:
+        options = {"geometry": Geometry(crop=(crop, crop), scale=scale), "mean": MEAN, "std": STD}
+        samples = []
+        for number, item in enumerate(items):
+            image, _ = reader.read(item, False)
+            view = WeakStrong(strong=2)
+            samples.append(make_sample(view, image, None, seed=seed + number, colours_later=later, **options))
+        return {key: stacked([sample[key] for sample in samples]) for key in samples[0]}
+
+    return batch
 
 
 def fuzzyseg_arm(reader: Reader) -> Batches:
@@ -127,6 +144,8 @@ def main() -> None:
             "fuzzyseg, cache ram": fuzzyseg_arm(Reader(**common, cache_bytes=2**31)),
             "fuzzyseg, cache disk": fuzzyseg_arm(Reader(**common, cache_bytes=2**31, cache_dir=Path(folder))),
             "fuzzyseg, cache none": fuzzyseg_arm(Reader(**common)),
+            "fuzzyseg, cache ram, 2 strong": strong_arm(Reader(**common, cache_bytes=2**31), False),
+            "fuzzyseg, cache ram, 2 strong, on the device": strong_arm(Reader(**common, cache_bytes=2**31), True),
             "torchvision": torchvision_arm,
             "usual": usual_arm,
         }

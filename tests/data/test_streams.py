@@ -167,23 +167,25 @@ def test_partners_are_never_the_same_image():
         assert all(a != b for a, b in zip(step["unlabelled"].name, step["partner"].name, strict=True))
 
 
+@pytest.mark.parametrize("later", [False, True], ids=["at_once", "colours_later"])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_samples_do_not_depend_on_the_number_of_workers(workers):
+def test_samples_do_not_depend_on_the_number_of_workers(workers, later):
     threads = torch.get_num_threads()
     torch.set_num_threads(2)  # sums over an image may differ with the number of threads
     try:
-        alone = steps(loader(), 0, 6)
+        alone = steps(loader(colours_later=later), 0, 6)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
-    assert_same_steps(alone, steps(loader(workers=workers), 0, 6))
+    assert_same_steps(alone, steps(loader(workers=workers, colours_later=later), 0, 6))
 
 
+@pytest.mark.parametrize("later", [False, True], ids=["at_once", "colours_later"])
 @pytest.mark.parametrize(("world", "accumulate"), [(1, 2), (2, 1), (2, 2), (4, 1)])
-def test_a_step_is_the_same_however_it_is_split(world, accumulate):
-    whole = steps(loader(), 0, 5)
+def test_a_step_is_the_same_however_it_is_split(world, accumulate, later):
+    whole = steps(loader(colours_later=later), 0, 5)
     ranks = [
-        list(loader(world=world, rank=rank, accumulate=accumulate, workers=rank % 2).batches(0, 5))
+        list(loader(world=world, rank=rank, accumulate=accumulate, workers=rank % 2, colours_later=later).batches(0, 5))
         for rank in range(world)
     ]
     for number, expected in enumerate(whole):

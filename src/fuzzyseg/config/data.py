@@ -102,3 +102,6 @@ class AugmentConfig(Section):
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
     vertical_flip: float = Field(0.0, ge=0, le=1, description="Probability of a vertical flip (aerial, microscopy).")
     jitter: float = Field(0.0, ge=0, le=1, description="Strength of brightness, contrast and saturation changes.")
+    on_device: bool = Field(
+        False, description="Make the colour changes on the training device, where reading keeps a GPU waiting."
+    )

@@ -8,14 +8,16 @@ deviations from their means (bands may have different units). Hue changes three 
 
 from __future__ import annotations
 
-import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from fuzzyseg.data.views import WeakStrong
+BRIGHTNESS, CONTRAST, SATURATION, HUE, BLUR = range(5)
+Change = tuple[int, float]
+"""A kind of change and how much: a factor; for HUE a turn in [-.5, .5]; for BLUR the standard deviation in pixels."""
 
 
 @dataclass(frozen=True)
@@ -25,43 +27,19 @@ class Colours:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def mild(self, draw: random.Random, part: Tensor, jitter: float) -> Tensor:
-        """Brightness, contrast and saturation by the same strength; 0 changes and draws nothing."""
-        return self._jitter(draw, part, jitter, jitter, jitter, 0.0) if jitter > 0 else part
-
-    def strong(self, draw: random.Random, part: Tensor, view: WeakStrong) -> Tensor:
-        """Colour jitter, grey, blur, each with its probability; a single band has no colour to lose."""
-        if draw.random() < view.jitter_probability:
-            part = self._jitter(draw, part, view.brightness, view.contrast, view.saturation, view.hue)
-        if draw.random() < view.grey_probability:
-            part = self.saturation(part, 0.0)
-        if draw.random() < view.blur_probability:
-            sigma = draw.uniform(*view.blur_sigma)
-            # a kernel of 3 sigma each way, no wider than a reflected border can be
-            reach = max(1, min(round(3 * sigma), part.shape[-1] - 1, part.shape[-2] - 1))
-            if min(part.shape[-2:]) > 1:
-                part = tv.gaussian_blur(part, [2 * reach + 1] * 2, [sigma] * 2)
-        return part
-
-    def _jitter(
-        self, draw: random.Random, part: Tensor, brightness: float, contrast: float, saturation: float, hue: float
-    ) -> Tensor:
-        """Brightness, contrast, saturation and hue by random factors, in random order."""
-
-        def factor(strength: float) -> float:
-            return draw.uniform(max(0.0, 1 - strength), 1 + strength)
-
-        factors = (factor(brightness), factor(contrast), factor(saturation), draw.uniform(-hue, hue))
-        order = draw.sample(range(4), 4)
-        for kind in order:
-            if kind == 0:
-                part = self.brightness(part, factors[0])
-            elif kind == 1:
-                part = self.contrast(part, factors[1])
-            elif kind == 2:
-                part = self.saturation(part, factors[2])
-            elif hue > 0 and part.shape[0] == 3:
-                part = tv.adjust_hue(part if part.dtype == torch.uint8 else part.clamp(0, 1), factors[3])
+    def changed(self, part: Tensor, changes: Sequence[Change]) -> Tensor:
+        """`part` after all changes, in their order. Hue is left where there are not three bands."""
+        for kind, amount in changes:
+            if kind == BRIGHTNESS:
+                part = self.brightness(part, amount)
+            elif kind == CONTRAST:
+                part = self.contrast(part, amount)
+            elif kind == SATURATION:
+                part = self.saturation(part, amount)
+            elif kind == BLUR:
+                part = blurred(part, amount)
+            elif part.shape[0] == 3:
+                part = tv.adjust_hue(part if part.dtype == torch.uint8 else part.clamp(0, 1), amount)
         return part
 
     def brightness(self, part: Tensor, factor: float) -> Tensor:
@@ -92,10 +70,19 @@ class Colours:
             )
             return changed
         scale = 255.0 if part.dtype == torch.uint8 else 1.0
-        mean, std = (scale * torch.tensor(each).view(-1, 1, 1) for each in (self.mean, self.std))
+        mean, std = (scale * torch.tensor(each, device=part.device).view(-1, 1, 1) for each in (self.mean, self.std))
         deviations = (part.float() - mean) / std
         common = deviations.mean(0, keepdim=True)
         return _as((common + factor * (deviations - common)) * std + mean, part)
+
+
+def blurred(part: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of (C,H,W) with a kernel of 3 sigma each way, no wider than a reflected border can be."""
+    reach = max(1, min(round(3 * sigma), part.shape[-1] - 1, part.shape[-2] - 1))
+    if min(part.shape[-2:]) < 2:
+        return part
+    result: Tensor = tv.gaussian_blur(part, [2 * reach + 1] * 2, [sigma] * 2)
+    return result
 
 
 def _as(values: Tensor, like: Tensor) -> Tensor:

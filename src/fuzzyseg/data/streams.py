@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from fuzzyseg.data.changes import Pending
+from fuzzyseg.data.colour import Colours
 from fuzzyseg.data.draws import PUBLISH_DELAY, Draw, Draws, derangement, draw_seed, index_at, permutation
 from fuzzyseg.data.items import DataError, Item
 from fuzzyseg.data.transforms import Geometry, make_sample, stacked
@@ -117,7 +119,8 @@ class Loader:
     reader: see `ImageReader`. geometry, jitter, mean, std: see `make_sample`. batch: images per step and stream, all
     processes and micro-batches together. accumulate: micro-batches per step. workers: processes that read; 0 reads in
     this one. rank, world: this process and their number. pin: put batches into page-locked memory. balance: see
-    `Draws`. focused: crops of images with masks lie over a pixel of the class that the image was drawn for.
+    `Draws`. focused: crops of images with masks lie over a pixel of the class that the image was drawn for;
+    colours_later: colour changes are made by `Batch.to`, on the device.
     Raises ValueError if the batch cannot be split evenly, DataError if a stream has too few images.
     """
 
@@ -140,6 +143,7 @@ class Loader:
         pin: bool = False,
         balance: Mapping[str, Tensor] | None = None,
         focused: bool = False,
+        colours_later: bool = False,
     ) -> None:
         if batch < 1 or accumulate < 1 or batch % (world * accumulate):
             raise ValueError(
@@ -153,7 +157,8 @@ class Loader:
             )
         self._tasks_per_step = accumulate * len(streams)
         self._workers = min(workers, self._most_ahead)
-        options = {"geometry": geometry, "jitter": jitter, "mean": tuple(mean), "std": tuple(std)}
+        options = {"geometry": geometry, "jitter": jitter, "mean": mean, "std": std, "colours_later": colours_later}
+        self._colours = Colours(tuple(mean), tuple(std))
         self._statistics = (torch.tensor(list(mean)), torch.tensor(list(std)))
         self._draws = Draws(streams, {name: len(items) for name, items in sources.items()}, batch, seed, balance)
         self._samples = _Samples(streams, sources, reader, options, self._workers, focused)
@@ -269,6 +274,7 @@ class Loader:
             boxes=content.get("boxes"),
             flips=content.get("flips"),
             statistics=self._statistics,
+            pending=Pending.of(content, self._colours),
         )
 
 

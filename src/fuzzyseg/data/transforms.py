@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fuzzyseg.data.colour import Colours
+from fuzzyseg.data.changes import as_tensor, mild, strong
+from fuzzyseg.data.colour import Change, Colours
 from fuzzyseg.data.items import VOID
 from fuzzyseg.data.views import CropPair, View, WeakStrong
 
@@ -62,6 +63,17 @@ class Window:
     def box(self) -> tuple[int, int, int, int]:
         """y0, x0, y1, x1 of the crop in the scaled image, before flipping."""
         return self.top, self.left, self.top + self.size[0], self.left + self.size[1]
+
+    @property
+    def shown_box(self) -> tuple[int, int, int, int]:
+        """y0, x0, y1, x1 of the part of the crop that shows the image, after flipping."""
+        y0, x0, y1, x1 = self.visible
+        height, width = self.size
+        if self.vertical_flip:
+            y0, y1 = height - y1, height - y0
+        if self.flip:
+            x0, x1 = width - x1, width - x0
+        return y0, x0, y1, x1
 
     def resample(self, array: Tensor, how: Image.Resampling) -> Tensor:
         """The visible part of `array` (C,H,W) or (H,W), uint8 or float32, at the scale of the window; not flipped."""
@@ -114,6 +126,7 @@ def make_sample(
     std: Sequence[float],
     seed: int,
     focus: int = -1,
+    colours_later: bool = False,
 ) -> dict[str, Tensor]:
     """The view of image (C,H,W), uint8 or float32 in units, and mask (H,W) uint8 that `seed` draws, as files have them.
 
@@ -121,7 +134,9 @@ def make_sample(
     colour changes of N bands. Gives image (C,H,W), valid (H,W); with a mask `mask` (H,W), 255 outside; from
     `WeakStrong` strong (n,C,H,W); from `CropPair` pair_image, pair_valid, boxes (2,4), flips (2,) bool (horizontal; it
     never flips vertically). Images are 0 outside: `Batch.to` normalises them. focus: a class that the crop shows,
-    wherever the mask has it; -1: crops fall where they may.
+    wherever the mask has it; -1: crops fall where they may. colours_later: no colours are changed and strong copies are
+    left out; the changes that were drawn are given instead, for each view (image, then strong or pair) `changes`
+    (V,6,2) and `shown` (V,4), see `Pending`.
     """
     draw = random.Random(seed)
     if isinstance(view, CropPair):  # its flips say left and right alone
@@ -130,27 +145,33 @@ def make_sample(
     window = _draw_window(draw, (image.shape[-2], image.shape[-1]), geometry)
     if mask is not None and focus >= 0:
         window = _over_class(draw, window, mask, focus)
+    later: list[tuple[list[Change], Window]] = []
 
-    def finish(window: Window, part: Tensor) -> Tensor:
-        return window.place(part, 0)
+    def changes() -> list[Change]:
+        own = view.colours if isinstance(view, CropPair) else None
+        return mild(draw, jitter) if own is None else strong(draw, own)
 
-    strongly = view.colours if isinstance(view, CropPair) else None
-
-    def coloured(part: Tensor) -> Tensor:
-        return colours.mild(draw, part, jitter) if strongly is None else colours.strong(draw, part, strongly)
+    def finish(window: Window, part: Tensor, drawn: list[Change]) -> Tensor:
+        if colours_later:
+            later.append((drawn, window))
+        return window.place(part if colours_later else colours.changed(part, drawn), 0)
 
     seen = window.resample(image, Image.Resampling.BILINEAR)
-    sample = {"image": finish(window, coloured(seen)), "valid": window.shown()}
+    sample = {"image": finish(window, seen, changes()), "valid": window.shown()}
     if mask is not None:
         sample["mask"] = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
     if isinstance(view, WeakStrong):
-        sample["strong"] = stacked([finish(window, colours.strong(draw, seen, view)) for _ in range(view.strong)])
+        copies = [finish(window, seen, strong(draw, view)) for _ in range(view.strong)]
+        sample |= {} if colours_later else {"strong": stacked(copies)}
     if isinstance(view, CropPair):
         other = _overlapping(draw, window, view, geometry)
-        second = coloured(other.resample(image, Image.Resampling.BILINEAR))
-        sample |= {"pair_image": finish(other, second), "pair_valid": other.shown()}
+        second = other.resample(image, Image.Resampling.BILINEAR)
+        sample |= {"pair_image": finish(other, second, changes()), "pair_valid": other.shown()}
         sample["boxes"] = torch.tensor([window.box, other.box])
         sample["flips"] = torch.tensor([window.flip, other.flip])
+    if colours_later:
+        sample["changes"] = torch.stack([as_tensor(drawn) for drawn, _ in later])
+        sample["shown"] = torch.tensor([where.shown_box for _, where in later])
     return sample
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -71,6 +71,17 @@ class Stream:
     partner: str | None = None
 
 
+class Recolouring(Protocol):
+    """Colour changes that were drawn and are still to be made (`changes.Pending`)."""
+
+    @property
+    def views(self) -> tuple[Tensor, ...]:
+        """The changes, for the image and then for each strong view or the pair's other crop."""
+
+    def made(self, image: Tensor, view: int) -> Tensor:
+        """The images (B,C,H,W) with the changes of one view."""
+
+
 @dataclass
 class Batch:
     """What one stream gives a method for one step: B samples (design: `batch[stream]`).
@@ -80,7 +91,8 @@ class Batch:
     stems. seed (B,) int64, the sample's own. drawn_for (B,) the class it was drawn for, -1 for none. pair, boxes,
     flips: only from `CropPair`: (image, valid) of the second crop; (B,2,4) y0,x0,y1,x1 before flipping; (B,2) bool.
     statistics: mean and standard deviation, (C,) each, in units: the images are still uint8 or in units, as they were
-    read, and the mask too; `to` makes of them what a method gets. None: that is done.
+    read, and the mask too; `to` makes of them what a method gets. None: that is done. pending: colour changes that `to`
+    makes first; until then `strong` is empty. None: they are made.
     """
 
     image: Tensor
@@ -95,6 +107,7 @@ class Batch:
     boxes: Tensor | None = None
     flips: Tensor | None = None
     statistics: tuple[Tensor, Tensor] | None = None
+    pending: Recolouring | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -102,7 +115,7 @@ class Batch:
         return int(self.image.shape[-2]), int(self.image.shape[-1])
 
     def to(self, device: torch.device, channels_last: bool = False) -> Batch:
-        """The batch on `device` but for the seeds, images normalised, in channels-last memory order if asked."""
+        """The batch on `device` but for the seeds, coloured, normalised, in channels-last memory order if asked."""
 
         def apply(value: object) -> object:
             if isinstance(value, tuple):
@@ -112,6 +125,8 @@ class Batch:
         # what is drawn from a seed is drawn on the CPU: reading it back would make a GPU wait
         moved = {f.name: apply(getattr(self, f.name)) for f in fields(self) if f.name != "seed"}
         batch = replace(self, **moved)  # type: ignore[arg-type]
+        if batch.pending is not None:
+            batch = batch._recoloured(batch.pending)
         form = torch.channels_last if channels_last else torch.contiguous_format
 
         def image(values: Tensor, valid: Tensor) -> Tensor:
@@ -126,6 +141,16 @@ class Batch:
             pair=None if batch.pair is None else (image(*batch.pair), batch.pair[1]),
             mask=None if batch.mask is None else batch.mask.long(),
             statistics=None,
+        )
+
+    def _recoloured(self, pending: Recolouring) -> Batch:
+        others = range(1, len(pending.views))
+        return replace(
+            self,
+            image=pending.made(self.image, 0),
+            strong=self.strong if self.pair else tuple(pending.made(self.image, view) for view in others),
+            pair=None if self.pair is None else (pending.made(self.pair[0], 1), self.pair[1]),
+            pending=None,
         )
 
 

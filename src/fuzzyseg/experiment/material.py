@@ -230,6 +230,7 @@ def build_loader(config: Config, material: Material, method: Method, device: tor
         pin=device.type == "cuda",
         balance=None if config.data.balance == "none" else {"labelled": class_weights(material)},
         focused=config.data.balance == "crops",
+        colours_later=augment.on_device,
     )
 
 

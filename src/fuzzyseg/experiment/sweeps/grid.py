@@ -19,6 +19,7 @@ MACHINE = {
     "data.cache",
     "data.cache_mib",
     "data.cache_dir",
+    "augment.on_device",
     "out",
     "init",
     "train.device",
