@@ -120,6 +120,19 @@ def test_a_row_is_known_by_what_is_computed_not_by_where():
     assert differences(older, {**here, "optim.power": 0.5}) == ["optim.power is 0.9 there, 0.5 here"]
 
 
+def test_a_methods_own_settings_are_in_the_row_given_or_not():
+    def row(**method):
+        return identity(validate({"method": {"name": "cps", **method}}))
+
+    assert (row()["method.cutmix"], row(cutmix=False)["method.cutmix"]) == (True, False)
+    assert row() == row(cutmix=True)  # said or not, it is the same run
+    before = {**row(), "method.boxes": 1}  # made when another number was the default
+    assert differences(before, row()) == ["method.boxes is 1 there, 3 here"]
+    older = {key: value for key, value in row().items() if not key.startswith("method.") or key == "method.name"}
+    assert differences(older, row()) == []
+    assert differences(older, row(cutmix=False)) == ["method.cutmix is True there, False here"]
+
+
 def test_published_scores_stand_beside_other_amounts_with_their_own():
     grid = Grid(plan(labelled=["1/16", "1/8"], expected={"T=0.5": [60.0, 70.0]}), labelled=["23", "1/8", "46"])
     assert [grid.expected(Cell("T=0.5", a, 0)) for a in grid.amounts] == [(60.0, "1/16"), (70.0, "1/8"), (None, None)]

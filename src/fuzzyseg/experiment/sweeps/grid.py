@@ -153,7 +153,10 @@ class Grid:
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """What a run computes: its settings by dotted names without what only says where it is made (`MACHINE`)."""
+    """What a run computes: its settings by dotted names without what only says where it is made (`MACHINE`).
+
+    Among them all of the method's own, given or not: where a default changes, a row that stands is known to be old.
+    """
     flat: dict[str, Any] = {}
 
     def add(prefix: str, value: Any) -> None:
@@ -164,6 +167,7 @@ def identity(config: Config) -> dict[str, Any]:
             flat[prefix] = value
 
     add("", config.model_dump(mode="json"))
+    add("method", choose_method(config)[1].model_dump(mode="json"))
     flat["network.weights"] = Path(str(flat["network.weights"])).name
     flat["started"] = len(config.init or [])
     return flat
@@ -174,7 +178,10 @@ def differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
     A setting that the row does not know is newer than the row: it differs only where it is not at its default.
     """
-    plain = {**identity(validate({})), "network.weights": now.get("network.weights")}
+    plain = {
+        **identity(validate({"method": {"name": now["method.name"]}})),
+        "network.weights": now.get("network.weights"),
+    }
     found = []
     for key in sorted({*row, *now}):
         old, new = row.get(key, plain.get(key)), now.get(key, plain.get(key))
