@@ -6,8 +6,9 @@
 The first runs what is missing, two at a time, one thread each; the second prints the tables.
 
 Each labelled subset s (`data.split_seed`) has two supervised starts (seeds 2s and 2s+1). From them go on, for as
-long: supervised (from the first), CPS hard, CPS fuzzy, CPS fuzzy balanced (from both). A finished run leaves one small
-JSON in the results folder; a run whose JSON stands there is not run again, one that was cut off is resumed.
+long: supervised, AEL, AEL fuzzy (from the first), CPS hard, CPS fuzzy, CPS fuzzy balanced (from both). A finished run
+leaves one small JSON in the results folder; a run whose JSON stands there is not run again, one that was cut off is
+resumed.
 """
 
 from __future__ import annotations
@@ -32,13 +33,18 @@ ARMS = {
     "hard": ["--method", "cps", "--loss", "hard"],
     "fuzzy": ["--method", "cps", "--loss", "fuzzy"],
     "balanced": ["--method", "cps", "--loss", "fuzzy", "loss.balance=true"],
+    "ael": ["--method", "ael", "--loss", "paper"],
+    "ael_fuzzy": ["--method", "ael", "--loss", "fuzzy"],
 }
+CPS = ("hard", "fuzzy", "balanced")  # two networks, so two starts
 PAIRS = [
     ("hard", "supervised"),
     ("fuzzy", "supervised"),
     ("balanced", "supervised"),
     ("fuzzy", "hard"),
     ("balanced", "hard"),
+    ("ael", "supervised"),
+    ("ael_fuzzy", "ael"),
 ]
 T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447}
 
@@ -59,19 +65,14 @@ class Cell:
     def needs(self) -> list[Cell]:
         if self.arm.startswith("start"):
             return []
-        arms = ["start0"] if self.arm == "supervised" else ["start0", "start1"]
+        arms = ["start0", "start1"] if self.arm in CPS else ["start0"]
         return [Cell(self.labelled, self.subset, arm) for arm in arms]
 
 
-def grid(labelled: list[int], subsets: int) -> list[Cell]:
+def grid(labelled: list[int], subsets: int, arms: list[str]) -> list[Cell]:
     """All cells in the order in which they are run: the paired arms of one subset together."""
-    cells = []
-    for count in labelled:
-        for subset in range(subsets):
-            cells += [
-                Cell(count, subset, arm) for arm in ("start0", "start1", "hard", "fuzzy", "balanced", "supervised")
-            ]
-    return cells
+    order = ["start0", "start1", *sorted(arms, key=lambda arm: arm == "supervised")]
+    return [Cell(count, subset, arm) for count in labelled for subset in range(subsets) for arm in order]
 
 
 def command(cell: Cell, args: argparse.Namespace) -> list[str]:
@@ -95,7 +96,7 @@ def command(cell: Cell, args: argparse.Namespace) -> list[str]:
     starts = ",".join(str(args.out / need.name) for need in cell.needs)
     return [*base, *ARMS[cell.arm], "--seed", str(cell.subset), "--steps", str(MORE), "--init", starts,
             "--weights", str(args.weights), "optim.lr=5e-4", "train.ema=0.998",
-            *(["method.ramp_steps=200"] if cell.arm != "supervised" else [])]  # fmt: skip
+            *(["method.ramp_steps=200"] if cell.arm in CPS else [])]  # fmt: skip
 
 
 def row(cell: Cell, args: argparse.Namespace, seconds: float) -> dict[str, object]:
@@ -118,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs what is missing, `lanes` at a time. Returns the number of failed cells."""
     args.out.mkdir(parents=True, exist_ok=True)
     args.results.mkdir(parents=True, exist_ok=True)
-    cells = [c for c in grid(args.labelled, args.subsets) if not (args.results / f"{c.name}.json").exists()]
+    cells = [c for c in grid(args.labelled, args.subsets, args.arms) if not (args.results / f"{c.name}.json").exists()]
     # weights are not kept with the rows: starts whose runs are gone are made again where something needs them
     needed = {n for c in cells for n in c.needs if not (args.out / n.name / "result.json").exists()} - set(cells)
     cells = sorted(needed, key=lambda c: c.name) + cells
@@ -184,7 +185,10 @@ def table(results: Path) -> str:
     for count in sorted({key[0] for key in miou}):
         for a, b in PAIRS:
             both = [s for s in range(99) if (count, s, a) in miou and (count, s, b) in miou]
-            out.append(f"| {count} | {a} - {b} | {interval([miou[count, s, a] - miou[count, s, b] for s in both])} |")
+            if both:
+                out.append(
+                    f"| {count} | {a} - {b} | {interval([miou[count, s, a] - miou[count, s, b] for s in both])} |"
+                )
     out += [
         "",
         "| run | step | mIoU | coverage | top-1 | K = 1, 2, 3, 4+ on val |",
@@ -209,6 +213,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("docs/results/camvid"))
     parser.add_argument("--out", type=Path, default=Path("runs/camvid"))
     parser.add_argument("--labelled", type=int, nargs="+", default=[23, 11])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=[*ARMS])
     parser.add_argument("--subsets", type=int, default=3)
     parser.add_argument("--lanes", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--table", action="store_true", help="print the tables and end")
