@@ -139,3 +139,10 @@ def test_ctrl_c_ends_all_processes_and_says_so_in_one_line(folder, tmp_path):
     assert process.returncode == 130, (out, err)
     assert (out, err) == ("", "error: interrupted\n")
     assert not any(Path(f"/proc/{reader}").exists() for reader in begun)
+
+
+def test_json_is_one_object_also_where_nothing_is_recognised(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    result = call(tmp_path, "--json")
+    assert result.exit_code == 2
+    assert "no data set is recognised" in json.loads(result.stdout)["error"]

@@ -314,7 +314,7 @@ def test_reduce_zero_label(tmp_path):
 
 def test_grey_levels_are_asked_for_and_then_read_by_name(tmp_path):
     grey = np.array([50, 100, 150], np.uint8)[INDEX]
-    with pytest.raises(DataError, match=r"values 50, 100, 150: grey levels.*values: \{road: 50"):
+    with pytest.raises(DataError, match=r"values 50, 100, 150; 150 is in .*x0\.png: grey levels.*values: \{road: 50"):
         folder(tmp_path, grey)
     (tmp_path / "dataset.yaml").write_text("values: {road: 50, vehicle: [100, 150]}")
     data = read_dataset(tmp_path)

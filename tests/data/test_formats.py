@@ -65,7 +65,7 @@ def test_float_images_and_other_channel_counts_are_refused_in_words(tmp_path):
     with pytest.raises(DataError, match=r"float\.tif.*32-bit.*8 or 16"):
         read_image(tmp_path / "float.tif")
     Image.fromarray(picture()).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"a\.png: has 3 bands, but 4 channels.*network\.channels=3"):
+    with pytest.raises(DataError, match=r"a\.png: has 3 bands, but the network takes 4 channels.*network\.channels=3"):
         read_image(tmp_path / "a.png", 4)
 
 

@@ -40,7 +40,7 @@ def test_classes_of_further_roots_are_found_by_name(first, tmp_path):
     assert reader.read(data.val[1], True)[1].tolist() == [[255, 2], [2, 2]]
     assert reader.read(data.train[0], True)[1].tolist() == [[0, 1], [1, 2]]
     put(second / "masks/x.png", [[0, 3], [2, 9]])
-    with pytest.raises(DataError, match=r"masks/x\.png: found the values 3 in 1 pixels; expected 0 tree, 1 car, 2 sky"):
+    with pytest.raises(DataError, match=r"masks/x\.png: found the values 3 in 1 pixel; expected 0 tree, 1 car, 2 sky"):
         reader.read(data.train[2], True)
 
 

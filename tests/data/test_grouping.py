@@ -1,5 +1,6 @@
 """Groups stay whole, whatever is asked for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,47 @@ def test_no_video_is_in_two_lists(videos, policy):
         assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
         assert 6 <= len(split.labelled) < 6 + 4
         assert len(split.labelled) + len(split.unlabelled) + len(split.val) == len(videos.train)
+
+
+@pytest.fixture
+def half_annotated(videos):
+    """The same videos, but every second frame has no mask."""
+    train = [replace(item, mask=None) if place % 2 else item for place, item in enumerate(videos.train)]
+    return replace(videos, train=train)
+
+
+def test_frames_without_masks_of_a_validation_video_are_not_trained_on(half_annotated):
+    for seed in range(5):
+        split = make_split(half_annotated, labelled="3", val="0.3", seed=seed, group="prefix")
+        scored = {video(item) for item in split.val}
+        trained = {video(item) for part in (split.labelled, split.unlabelled, split.all_) for item in part}
+        assert scored
+        assert not scored & trained
+        left = sum(video(item) in scored and item.mask is None for item in half_annotated.train)
+        assert left and f"{left} more images of its groups (prefix) are left out of training" in "; ".join(
+            split.sentences
+        )
+
+
+def test_lists_made_by_groups_are_followed_by_groups(half_annotated, tmp_path):
+    """What `split --group` wrote, trained with the same rule: unmasked frames of its videos stay out here too."""
+    first = make_split(half_annotated, labelled="3", val="0.3", group="prefix")
+    for part in ("labelled", "val"):
+        (tmp_path / f"{part}.txt").write_text("".join(f"{item.name}\n" for item in getattr(first, part)))
+    lists = {part: str(tmp_path / f"{part}.txt") for part in ("labelled", "val")}
+    assert make_split(half_annotated, **lists, group="prefix").hash == first.hash
+    assert make_split(half_annotated, **lists).hash != first.hash
+
+
+def test_a_video_that_is_named_as_labelled_is_not_held_out(half_annotated, tmp_path):
+    named = tmp_path / "labelled.txt"
+    masked = {video(item): item.name for item in half_annotated.train if item.mask is not None}
+    wanted = {masked["v2"], masked["v3"]}
+    named.write_text("\n".join(wanted) + "\n")
+    for seed in range(5):
+        split = make_split(half_annotated, labelled=str(named), val="0.3", seed=seed, group="prefix")
+        assert {item.name for item in split.labelled} == wanted
+        assert not {video(item) for item in split.val} & {"v2", "v3"}
 
 
 def test_without_the_rule_videos_are_torn_apart(videos):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fuzzyseg.data import DATASETS, DataError, Item, read_dataset
+from fuzzyseg.data import DATASETS, DataError, Item, formats, read_dataset
 from fuzzyseg.data import labels as labels_module
 from fuzzyseg.data.description import Description
 from fuzzyseg.experiment.using import split_of
@@ -218,11 +218,14 @@ def test_too_many_classes_and_damaged_masks_are_named(tmp_path):
 def test_nothing_recognised_says_what_lies_there_and_what_was_expected(tmp_path):
     with pytest.raises(DataError, match=r"nowhere: does not exist"):
         read_dataset(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"is empty; expected folder: images/"):
+    with pytest.raises(DataError, match=r"is empty; expected one of these:\n  folder: images/"):
         read_dataset(tmp_path)
     put(tmp_path / "pictures/x.png")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DataError, match=r"found notes\.txt, pictures/; expected folder: images/.*camvid: train/"):
+    with pytest.raises(
+        DataError,
+        match=r"found notes\.txt, pictures/\.\n.*dataset\.yaml \(images.*\n  folder: images/.*\n  camvid: train/",
+    ):
         read_dataset(tmp_path)
     with pytest.raises(DataError, match="is a file"):
         read_dataset(tmp_path / "notes.txt")
@@ -297,3 +300,33 @@ def test_a_split_that_is_not_there_says_which_are(tmp_path):
     put(tmp_path / "masks" / "a.png")
     with pytest.raises(DataError, match="has no val folder; found train: choose one of them with --split"):
         split_of(read_dataset(tmp_path), "val")
+
+
+def lots(levels):
+    """Lists of ten aliases of the list before."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, levels)]
+    return "\n".join(lines) + f"\nclasses: *a{levels - 1}\n"
+
+
+@pytest.mark.parametrize("text", [lots(9), "classes: &a [*a]\n", "classes: " + "[" * 3000 + "]" * 3000])
+def test_a_description_that_grows_without_end_is_refused(tmp_path, text):
+    (tmp_path / "dataset.yaml").write_text(text)
+    with pytest.raises(DataError, match=r"dataset\.yaml: ") as caught:
+        read_dataset(tmp_path)
+    assert len(str(caught.value)) < 2000
+
+
+def test_values_that_do_not_fit_are_cut_short_in_the_message(tmp_path):
+    (tmp_path / "dataset.yaml").write_text(lots(4))
+    with pytest.raises(DataError) as caught:
+        read_dataset(tmp_path)
+    assert len(str(caught.value)) < 20_000
+
+
+def test_an_empty_file_is_called_empty_wherever_it_is_met_first(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"")
+    for read in (formats.file_size, formats.read_image, formats.read_mask):
+        with pytest.raises(DataError, match=r"a\.png: is empty \(0 bytes\)"):
+            read(path)

@@ -185,3 +185,13 @@ def test_further_columns_are_told_and_two_tables_are_one_too_many(root):
     (root / "manifest.jsonl").write_text(json_lines(ROWS))
     with pytest.raises(DataError, match="expected one of them"):
         read_dataset(root)
+
+
+def test_files_outside_of_the_folder_are_told(root):
+    outside = root.parent / "elsewhere.png"
+    Image.new("RGB", (4, 4)).save(outside)
+    (root / "train.txt").write_text("train2017/0.jpg masks/0.png\ntrain2017/1.jpg masks/1.png\n")
+    assert not any(" outside of " in text for text in read_dataset(root).found)
+    with (root / "train.txt").open("a") as file:
+        file.write(f"../{outside.name}\n")
+    assert any("train.txt: 3 images for train; 1 file outside of" in text for text in read_dataset(root).found)

@@ -12,7 +12,8 @@ from PIL import Image
 from fuzzyseg.data import DataError, Item, read_dataset
 from fuzzyseg.data import labels as labels_module
 from fuzzyseg.data.classes import presence
-from fuzzyseg.data.splits import hold_back, labelled_order, make_split, parse_amount, shuffled
+from fuzzyseg.data.held_back import hold_back
+from fuzzyseg.data.splits import labelled_order, make_split, parse_amount, read_list, shuffled
 
 
 def put(path, values=((0, 1), (1, 2))):
@@ -359,3 +360,21 @@ def test_camvid_subsets_cover_all_classes(shared):
     assert names(large.labelled)[:11] == names(small.labelled)
     assert small.uncovered == []
     assert presence(small.labelled, classes=11, ignore_index=11).any(0).all()
+
+
+def test_a_listed_image_of_validation_is_called_that(tmp_path):
+    make(tmp_path / "data", val=2)
+    data = read_dataset(tmp_path / "data")
+    path = tmp_path / "l.txt"
+    held = data.val[0].name
+    path.write_text(f"{data.train[0].name}\n{held}\n")
+    with pytest.raises(DataError, match=rf"line 2: '{held}' is an image of validation or test, not of training"):
+        make_split(data, labelled=str(path))
+
+
+def test_a_published_line_may_have_the_full_stem_of_a_shortened_name(tmp_path):
+    image = tmp_path / "leftImg8bit/train/ulm/ulm_000000_000019_leftImg8bit.png"
+    item = Item(image, image, "ulm/ulm_000000_000019")
+    path = tmp_path / "l.txt"
+    path.write_text("/images/train/ulm_000000_000019_leftImg8bit.png\t/segmentation/train/ulm.png\n")
+    assert read_list(path, [item], tmp_path) == [item]

@@ -251,3 +251,13 @@ def test_no_mask_at_all(folder):
     report = checked(folder)
     assert kinds(report)["no_masks"].level == "error"
     assert report.lists["unlabelled"] == (16, 0)
+
+
+def test_the_labelled_images_are_asked_for_as_in_training(folder):
+    assert "split" in kinds(checked(folder, labelled="nosuch.txt"))
+    assert "nosuch.txt" in kinds(checked(folder, labelled="nosuch.txt"))["split"].details[0]["text"]
+    assert "split" in kinds(checked(folder, labelled="500"))
+    some = checked(folder, labelled="1/2")
+    assert some.findings == []
+    assert any("--labelled 1/2: training chooses" in sentence for sentence in some.found)
+    assert some.lists["labelled"] == (12, 12)

@@ -32,7 +32,7 @@ def check(
         typer.Option("--unlabelled", metavar="DIR|GLOB[,...]", help="Further images without masks."),
     ] = None,
     labelled: Annotated[
-        str | None, typer.Option("--labelled", metavar="FILE", help="List of labelled images; all that have masks.")
+        str | None, typer.Option("--labelled", metavar="N|1/N|FILE", help="Labelled images, as for training.")
     ] = None,
     val: Annotated[
         str | None,
@@ -51,8 +51,8 @@ def check(
 
     Opens every image and mask: counts, sizes, mask encodings, classes and their share of the pixels; files that cannot
     be read, masks without image, sizes that differ, values that mean nothing, images that are in training and
-    validation. The exit code is 1 where there are errors, 0 where there are none or only warnings. Give the options
-    that you will train with.
+    validation. The exit code is 1 where there are errors, 0 where there are none or only warnings, 2 where no
+    data set is found or an option is wrong. Give the options that you will train with.
 
     \b
     Examples:
@@ -65,8 +65,13 @@ def check(
     config = settings(words or [], {name: value for name, value in options.items() if value is not None})
     from fuzzyseg.experiment.checking import check as carry_out
 
-    with counter("files", every=EVERY) as progress:
-        report = carry_out(config, progress=progress)
+    try:
+        with counter("files", every=EVERY) as progress:
+            report = carry_out(config, progress=progress)
+    except ValueError as error:
+        if as_json:  # for programs: one object in any case
+            typer.echo(json.dumps({"data": data, "error": str(error)}, indent=2, ensure_ascii=False))
+        raise
     if as_json:
         typer.echo(json.dumps(report.record(), indent=2, ensure_ascii=False))
     else:

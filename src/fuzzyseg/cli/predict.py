@@ -66,8 +66,8 @@ def predict(
             device=device,
             progress=progress,
         )
-    typer.echo(f"{len(written)} files written to {out}")
     for failure in failures:
         complain(str(failure))
+    typer.echo(f"{len(written)} file{'s' * (len(written) != 1)} written to {out}")
     if failures:
         raise typer.Exit(FAILED)

@@ -44,12 +44,13 @@ def parse_every(text: str) -> int | None:
     return int(number)
 
 
-def read_list(path: Path, items: Sequence[Item], root: Path) -> list[Item]:
+def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item] = ()) -> list[Item]:
     """The items that a text file names, one a line: by name, stem or image path. Lines from # on are comments.
 
     Published lists are read as they are (see `listed.fields`): of `image mask` the image counts; where such a line, or
     one with a slash at its start, names a file of another arrangement of the data set (CPS on Cityscapes), the image of
-    that stem is meant. Raises DataError naming the file and the line for a name that fits no item, or several.
+    that stem is meant. held: images of validation and test, which are told by name where they are listed. Raises
+    DataError naming the file and the line for a name that fits no item, or several.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -65,8 +66,10 @@ def read_list(path: Path, items: Sequence[Item], root: Path) -> list[Item]:
     exact = {item.name: [item] for item in items}
     stems: dict[str, list[Item]] = {}
     for item in items:
-        stems.setdefault(Path(item.name).name, []).append(item)
+        for stem in {Path(item.name).name, item.image.stem}:
+            stems.setdefault(stem, []).append(item)
     known = sorted({*exact, *(item.image.stem for item in items)})
+    scored = {stem for item in held for stem in (Path(item.name).name, item.image.stem)}
     chosen: dict[str, Item] = {}
     for number, line in enumerate(lines, 1):
         name = line.partition(" #")[0].strip()
@@ -77,6 +80,8 @@ def read_list(path: Path, items: Sequence[Item], root: Path) -> list[Item]:
         if not fits and (mask or name.startswith("/")):
             fits = names.get(name.lstrip("/")) or stems.get(Path(name).stem)
         if not fits:
+            if Path(name).stem in scored:
+                raise DataError(f"{path}, line {number}: {line!r} is an image of validation or test, not of training")
             raise DataError(f"{path}, line {number}: found no image {line!r}.{nearest(name, known)}")
         if len(fits) > 1:
             raise DataError(f"{path}, line {number}: {name!r} fits {short([item.name for item in fits])}; write one")

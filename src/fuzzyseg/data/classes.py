@@ -78,9 +78,9 @@ def count_classes(
         )
     if found[-1] >= 64 and 4 * len(found) <= found[-1] + 1:
         raise DataError(
-            f"{len(items)} masks hold the values {short(sorted(seen), 20)}: grey levels, or class indices of which "
-            "most do not occur? Say which value is which class in dataset.yaml (values: {road: 50, car: [100, 150]}), "
-            f"or {ADVICE}"
+            f"{len(items)} masks hold the values {short(sorted(seen), 20)}; {found[-1]} is in {seen[found[-1]].mask}: "
+            "grey levels, or class indices of which most do not occur? Say which value is which class in dataset.yaml "
+            f"(values: {{road: 50, car: [100, 150]}}), or {ADVICE}"
         )
     count = found[-1] + 1
     sentences = [f"{count} classes, found by reading {len(items)} masks"]

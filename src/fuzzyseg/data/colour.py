@@ -70,10 +70,15 @@ class Colours:
             )
             return changed
         scale = 255.0 if part.dtype == torch.uint8 else 1.0
-        mean, std = (scale * torch.tensor(each, device=part.device).view(-1, 1, 1) for each in (self.mean, self.std))
+        mean, std = (scale * _bands(each, part.device) for each in (self.mean, self.std))
         deviations = (part.float() - mean) / std
         common = deviations.mean(0, keepdim=True)
         return _as((common + factor * (deviations - common)) * std + mean, part)
+
+
+def _bands(values: Sequence[float], device: torch.device) -> Tensor:
+    """(C,1,1), filled on the device: a copy from the CPU would make a GPU wait."""
+    return torch.cat([torch.full((1, 1, 1), value, device=device) for value in values])
 
 
 def blurred(part: Tensor, sigma: float) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -104,6 +106,21 @@ def nearest(name: str, known: list[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known[:20])}."
 
 
+MOST = 100_000
+"""Entries of a description. Aliases of aliases make any number of a few lines."""
+
+
+def _entries(value: Any, known: dict[int, float]) -> float:
+    """How many entries a value holds, what aliases name counted each time; infinite where it holds itself."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf  # until it is known: found again within itself
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_entries(part, known) for part in parts)
+    return known[id(value)]
+
+
 def read_description(root: Path, path: Path | None = None) -> Description:
     """`dataset.yaml` of a data set, or the file `path` in place of it; an empty description if there is none.
 
@@ -119,8 +136,10 @@ def read_description(root: Path, path: Path | None = None) -> Description:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: is not valid YAML: {error}") from None
+    if _entries(values, {}) > MOST:
+        raise DataError(f"{path}: holds more than {MOST} entries once its aliases (*) are written out; write less")
     if values is not None and not isinstance(values, dict):
         raise DataError(f"{path}: found {type(values).__name__} at the top; expected keys such as 'classes: [a, b]'")
     try:
@@ -134,6 +153,6 @@ def read_description(root: Path, path: Path | None = None) -> Description:
                     f"unknown key {key!r}.{nearest(key, [k for k in Description.model_fields if k not in _HIDDEN])}"
                 )
             else:
-                found = f"{key}: found {item['input']!r}; " if key else ""
+                found = f"{key}: found {reprlib.repr(item['input'])}; " if key else ""
                 lines.append(found + item["msg"].removeprefix("Value error, "))
         raise DataError(f"{path}: " + "\n".join(lines)) from None

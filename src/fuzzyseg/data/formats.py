@@ -5,7 +5,7 @@ from __future__ import annotations
 from fuzzyseg.data.headers import Header, file_size, read_header
 from fuzzyseg.data.images import Image, Levels, Pixels, Windows, open_windows, read_image, read_native
 from fuzzyseg.data.masks import Colour, palette_of, read_colours, read_mask, save_index_png, to_training_mask, values_in
-from fuzzyseg.data.opening import SUFFIXES, check_pixels, pixel_limit, short
+from fuzzyseg.data.opening import SUFFIXES, check_pixels, counted, pixel_limit, short
 from fuzzyseg.data.pictures import PngRows, default_colours, overlay, save_array, save_picture, to_picture
 from fuzzyseg.data.rasters import ORIENTATION, Box
 
@@ -21,6 +21,7 @@ __all__ = [
     "PngRows",
     "Windows",
     "check_pixels",
+    "counted",
     "default_colours",
     "file_size",
     "open_windows",

@@ -116,6 +116,7 @@ def with_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
         files = _images(str(source))
         fresh = {name: path for name, path in files.items() if path.resolve() not in known}
         known |= {path.resolve() for path in fresh.values()}
+        found = [sentence for sentence in found if f"--unlabelled {source} uses" not in sentence]  # now it does
         prefix = _free("unlabelled", taken)
         train += [Item(path, None, f"{prefix}/{name}") for name, path in sorted(fresh.items())]
         left = len(files) - len(fresh)

@@ -29,11 +29,11 @@ def group_keys(items: Sequence[Item], rule: str) -> list[str]:
     try:
         pattern = re.compile(rule)
     except re.error as error:
-        raise DataError(f"group: {rule!r} is no regular expression ({error}); or use folder or prefix") from None
+        raise DataError(f"group: '{rule}' is no regular expression ({error}); or use folder or prefix") from None
     found = [pattern.search(item.name) for item in items]
     bare = [item.name for item, match in zip(items, found, strict=True) if match is None]
     if bare:
-        raise DataError(f"group: {rule!r} is not found in {len(bare)} image names: {short(bare)}; expected it in all")
+        raise DataError(f"group: '{rule}' is not found in {len(bare)} image names: {short(bare)}; expected it in all")
     return [str(match.group(1 if pattern.groups else 0) or "") for match in found if match is not None]
 
 

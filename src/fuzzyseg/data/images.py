@@ -162,8 +162,9 @@ def _chosen(array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: 
         return grey[..., None]
     fewer = f", or name those to use, such as data.bands={list(range(1, channels + 1))}" if count > channels else ""
     raise DataError(
-        f"{path}: has {count} band{'s' * (count > 1)}, but {channels} channel{'s' * (channels > 1)} were asked for: "
-        f"set network.channels={count} to use all its bands{fewer}"
+        f"{path}: has {count} band{'s' * (count > 1)}, but the network takes {channels} "
+        f"channel{'s' * (channels > 1)}: for a new training set network.channels={count} to use all its bands{fewer}; "
+        "a trained model takes images of the bands it has learnt from"
     )
 
 

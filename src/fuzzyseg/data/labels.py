@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fuzzyseg.data.items import MAX_CLASSES, VOID, DataError, Encoding, Item
 from fuzzyseg.data.masks import Colour, out_of_range, read_mask
 from fuzzyseg.data.nearest import nearest_colour, nearest_values
-from fuzzyseg.data.opening import short
+from fuzzyseg.data.opening import counted, short
 
 HIGHEST = 65535
 """The largest value that may mean something."""
@@ -267,7 +267,7 @@ def _refuse(found: Decoded, strange: NDArray[np.bool_], encoding: Encoding | Non
     if encoding is None or not encoding.text:
         raise DataError(out_of_range(found.stored, strange, expected or "class indices", path))
     values, count = [int(v) for v in np.unique(found.stored[strange])], int(strange.sum())
-    raise DataError(f"{path}: found the values {short(values)} in {count} pixels; expected {encoding.text}")
+    raise DataError(f"{path}: found the values {short(values)} in {counted(count, 'pixel')}; expected {encoding.text}")
 
 
 def off_colours(

@@ -11,7 +11,7 @@ from fuzzyseg.data.ade20k import place as ade20k_place
 from fuzzyseg.data.class_names import check_names
 from fuzzyseg.data.description import FILE, Description, nearest, read_description
 from fuzzyseg.data.encodings import settle
-from fuzzyseg.data.formats import SUFFIXES, short
+from fuzzyseg.data.formats import SUFFIXES, counted, short
 from fuzzyseg.data.items import DataError, DataSet, Files, Item, Known, Meaning
 from fuzzyseg.data.pairing import SPLITS, Key, check_orphans, image_files, pair, set_aside
 from fuzzyseg.data.said import said_of
@@ -129,7 +129,9 @@ def _recognise(root: Path, layout: str, layouts: dict[str, Layout], description:
     """The name of the layout to read. Raises DataError with what lies in the folder and what was expected."""
     if layout != "auto" and layout not in layouts:
         raise DataError(f"unknown layout {layout!r}.{nearest(layout, ['auto', *layouts])}")
-    expected = "; or ".join(f"{name}: {known.expected}" for name, known in layouts.items() if known.automatic)
+    expected = "one of these:\n" + "\n".join(
+        f"  {name}: {known.expected}" for name, known in layouts.items() if known.automatic
+    )
     if root.is_file() and layouts.get(layout, layouts["manifest"]).matches(root, description):
         return "manifest" if layout == "auto" else layout
     if not root.is_dir():
@@ -145,9 +147,9 @@ def _recognise(root: Path, layout: str, layouts: dict[str, Layout], description:
     if not names:
         wanted = expected if layout == "auto" else f"layout {layout}: {layouts[layout].expected}"
         raise DataError(
-            f"{root}: no data set is recognised in it; found {short(content)}; expected {wanted}. "
-            f"Other folder names can be given in {FILE} (images: ..., masks: ...). Tried: {', '.join(asked)}"
-            + _convertible(root)
+            f"{root}: no data set is recognised in it; found {short(content)}.{_convertible(root)}\n"
+            f"Where images and masks are in folders of other names, say which in {root / FILE} (images: ..., masks: "
+            f"...). Else expected {wanted}"
         )
     if len(names) > 1:
         raise DataError(f"{root}: fits several layouts: {', '.join(names)}; choose one with data.layout=...")
@@ -159,7 +161,7 @@ def _convertible(root: Path) -> str:
     path = next((path for pattern in ("*.json", "*/*.json") for path in sorted(root.glob(pattern))), None)
     if path is None:
         return ""
-    return f". If {path} is of LabelMe or COCO, `fuzzyseg convert {root} --out DIR` makes masks of it"
+    return f" If {path} is of LabelMe or COCO, `fuzzyseg convert {root} --out DIR` makes masks of it."
 
 
 def _check_unique(root: Path, files: Files) -> None:
@@ -225,7 +227,7 @@ def understand(
     said = said_of(place.folder, place.description, files, DATASETS[place.layout].known, otherwise=otherwise, **given)
     meaning, sentences = settle(said, files)
     counts = [
-        f"{part}: {len(items)} images, {sum(item.mask is not None for item in items)} with masks"
+        f"{part}: {counted(len(items), 'image')}, {sum(item.mask is not None for item in items)} with masks"
         for part in SPLITS
         if (items := files.splits.get(part))
     ]

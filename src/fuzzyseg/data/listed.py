@@ -2,18 +2,20 @@
 
 A line is an image and its mask (`JPEGImages/a.jpg SegmentationClass/a.png`, a blank or a tab between: UniMatch, CPS on
 Cityscapes), an image alone (`leftImg8bit/train/ulm/ulm_0_leftImg8bit.png`: U2PL on Cityscapes) or a bare name
-(`2007_000032`: CPS and U2PL on VOC). A slash at the start does not mean the top of the file system (CPS).
+(`2007_000032`: CPS and U2PL on VOC). A slash at the start does not mean the top of the file system (CPS). Lists are
+there to name files, so that absolute paths and `..` are followed; it is said that they leave the folder.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from fuzzyseg.data.class_names import read_lines
 from fuzzyseg.data.description import FILE, Description
-from fuzzyseg.data.formats import SUFFIXES, short
+from fuzzyseg.data.formats import SUFFIXES, counted, short
 from fuzzyseg.data.items import DataError, Files, Item, Known
 from fuzzyseg.data.matlab import SUFFIX as MATLAB
 
@@ -77,7 +79,7 @@ class Lists:
                     seen.add(item.image)
                 split = "train" if part == "unlabelled" else part
                 files.splits[split] = files.splits.get(split, []) + fresh
-                files.found.append(f"{path}: {len(fresh)} images for {part}")
+                files.found.append(f"{path}: {len(fresh)} images for {part}{_outside(fresh, root)}")
         return files
 
 
@@ -121,6 +123,14 @@ def _items(path: Path, root: Path, *, masks: bool) -> Iterator[Item]:
             f"{path}: names {len(lost)} files that do not exist: {short(lost, 3)}; expected lines `image mask` with "
             f"paths below {root}"
         )
+
+
+def _outside(items: list[Item], root: Path) -> str:
+    """How many files lie elsewhere: a list may name them, but nobody should be led there unawares."""
+    top = os.path.abspath(root)
+    files = [file for item in items for file in (item.image, item.mask) if file is not None]
+    count = sum(not Path(os.path.abspath(file)).is_relative_to(top) for file in files)
+    return f"; {counted(count, 'file')} outside of {root}" if count else ""
 
 
 def name_below(path: Path, root: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ SPLITS = {
 }
 
 Row = dict[str, str]
+
+MOST = 20
+"""Wrong lines that are told at once."""
 
 
 class Manifest:
@@ -51,14 +55,23 @@ class Manifest:
         if extra:
             files.found.append(f"{path}: not used: {short(extra)}")
         seen: dict[Path, int] = {}
+        problems: list[str] = []
         for number, row in rows:
-            split, item = _item(path, number, row)
+            try:
+                split, item = _item(path, number, row)
+            except DataError as error:
+                problems.append(str(error))
+                continue
             if item.image in seen:
-                raise DataError(
-                    f"{path}, line {number}: {item.image} was named in line {seen[item.image]} already; expected once"
+                before = seen[item.image]
+                problems.append(
+                    f"{path}, line {number}: {item.image} was named in line {before} already; expected once"
                 )
-            seen[item.image] = number
+            seen.setdefault(item.image, number)
             files.splits.setdefault(split, []).append(item)
+        if problems:
+            left = len(problems) - MOST
+            raise DataError("\n".join([*problems[:MOST], *([f"... and {left} more lines"] if left > 0 else [])]))
         return files
 
 
@@ -81,7 +94,7 @@ def _item(path: Path, number: int, row: Row) -> tuple[str, Item]:
         raise DataError(f"{where}: names no image; expected a path")
     if split.startswith("unlab"):
         texts[1] = ""
-    files = [path.parent / text for text in texts if text]
+    files = [Path(os.path.normpath(path.parent / text)) for text in texts if text]
     for file in files:
         if not file.is_file():
             raise DataError(f"{where}: {file} does not exist; expected a path relative to {path.parent}")

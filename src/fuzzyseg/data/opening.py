@@ -27,6 +27,12 @@ def short(values: Sequence[object], most: int = 8) -> str:
     return text if len(values) <= most else f"{text}, ... ({len(values)} in all)"
 
 
+def counted(count: int, what: str) -> str:
+    """`1 file`, `2 files`, `1 class`, `2 classes`."""
+    plural = f"{what}es" if what.endswith("s") else f"{what}s"
+    return f"{count} {what if count == 1 else plural}"
+
+
 @contextmanager
 def pixel_limit(most: int | None) -> Iterator[None]:
     """Within it files with up to `most` million pixels are decoded whole; None: Pillow's limit of some 89 million.
@@ -61,8 +67,13 @@ def read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     if not data:
-        raise DataError(f"{path}: is empty (0 bytes); copy it again or delete it")
+        raise empty(path)
     return data
+
+
+def empty(path: Path) -> DataError:
+    """The error for a file without content."""
+    return DataError(f"{path}: is empty (0 bytes); copy it again or delete it")
 
 
 def open_image(path: Path) -> Image.Image:
@@ -93,6 +104,8 @@ def undecodable(path: Path, error: Exception) -> DataError:
             f"{path}: has too many pixels to be decoded at once ({error}); if the file is right, raise "
             "data.max_megapixels (predict: --max-megapixels), or cut it into tiles"
         )
+    if path.is_file() and path.stat().st_size == 0:
+        return empty(path)
     if isinstance(error, Image.UnidentifiedImageError):
         reason = "is no image, or of no kind that is read"
     else:

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from fuzzyseg.data.amounts import parse_amount, parse_every, read_list
 from fuzzyseg.data.classes import presence
-from fuzzyseg.data.formats import short
-from fuzzyseg.data.grouping import Groups
+from fuzzyseg.data.formats import counted, short
+from fuzzyseg.data.grouping import Groups, group_keys
 from fuzzyseg.data.items import DataError, DataSet, Item
 
-__all__ = ["Policy", "Split", "hold_back", "labelled_order", "make_split", "parse_amount", "read_list", "shuffled"]
+__all__ = ["Policy", "Split", "labelled_order", "make_split", "parse_amount", "read_list", "shuffled"]
 
 Policy = Literal["cover", "random"]
 
@@ -110,7 +110,7 @@ def _need_masks(items: Sequence[Item], path: Path) -> None:
         raise DataError(f"{path}: names {len(bare)} images without a mask: {short(bare)}; expected images with masks")
 
 
-def _without_mask(items: Sequence[Item]) -> list[Item]:
+def without_mask(items: Sequence[Item]) -> list[Item]:
     return [replace(item, mask=None) for item in items]
 
 
@@ -130,7 +130,9 @@ def _validation(
                 f"{dataset.root}: the {val} folder has no image with a mask; give --val a fraction, or none"
             )
         bare = len(folders[val]) - len(items)
-        return items, f"validation: {len(items)} images of {val}" + (f"; {bare} have no mask" if bare else "")
+        return items, f"validation: {counted(len(items), 'image')} of {val}" + (
+            f"; {bare} have no mask" if bare else ""
+        )
     pool = _with_masks(dataset.train)
     amount = parse_amount(val or HELD_OUT, len(pool), "training images with masks, for validation")
     if isinstance(amount, Path):
@@ -143,8 +145,10 @@ def _validation(
         everyone = [item for items in (dataset.train, dataset.val, dataset.test) for item in items or []]
         items = read_list(amount, everyone, dataset.root)
         _need_masks(items, amount)
-        return items, f"validation: {len(items)} images of {amount}"
-    free = [item for item in pool if item.name not in kept]
+        return items, f"validation: {counted(len(items), 'image')} of {amount}"
+    beside = {} if group is None else _keys(dataset.train, group)
+    bound = {beside.get(name) for name in kept} - {None}  # a group that is learnt from is not held out
+    free = [item for item in pool if item.name not in kept and beside.get(item.name) not in bound]
     if len(pool) < 2 or not free or amount >= len(pool) or (val is not None and amount > len(free)):
         raise DataError(
             f"{dataset.root}: {amount} validation images cannot be held out of {len(pool)} training images with masks, "
@@ -157,8 +161,25 @@ def _validation(
     if group is not None:
         why += f"whole groups ({group}), "
         if len(held) == len(pool):
-            raise DataError(f"group: {group!r} puts all {len(pool)} images with masks into one group; use another rule")
+            raise DataError(f"group: '{group}' puts all {len(pool)} images with masks into one group; use another rule")
     return held, f"{why}{share} the {len(pool)} training images with masks, {len(held)}, held out for validation"
+
+
+def _keys(items: Sequence[Item], group: str) -> dict[str, str]:
+    """The group of each item, by its name."""
+    return dict(zip((item.name for item in items), group_keys(items, group), strict=True))
+
+
+def _without(items: list[Item], val: list[Item], kept: set[str], group: str | None) -> tuple[list[Item], str]:
+    """The items that are not for validation, nor in a group of those that are unless named as labelled; and words."""
+    taken = {item.name for item in val}
+    train = [item for item in items if item.name not in taken]
+    if group is None or len(train) == len(items):
+        return train, ""
+    keys, scored = _keys(train, group), set(_keys(val, group).values())
+    apart = [item for item in train if keys[item.name] not in scored or item.name in kept]
+    left = len(train) - len(apart)
+    return apart, f"; {left} more images of its groups ({group}) are left out of training" * (left > 0)
 
 
 def _uncovered(names: Sequence[str], present: NDArray[np.bool_], chosen: Sequence[int]) -> tuple[list[str], list[str]]:
@@ -184,7 +205,7 @@ def _wanted(dataset: DataSet, pool: list[Item], labelled: str | None) -> tuple[i
     wanted = None if labelled is None else parse_amount(labelled, len(pool), "training images with masks")
     if not isinstance(wanted, Path):
         return wanted, []
-    named = read_list(wanted, dataset.train, dataset.root)
+    named = read_list(wanted, dataset.train, dataset.root, [*(dataset.val or []), *(dataset.test or [])])
     _need_masks(named, wanted)
     return wanted, named
 
@@ -223,7 +244,8 @@ def make_split(
     val folder, or a fifth of the training images with masks. Validation images are taken out before the labelled ones
     are chosen, and are in no training list. policy cover reads the masks that can be chosen, once (promise 10); random
     none. unlabelled: images that are not labelled, or all. group: images that stay together (`group_keys`); whole ones
-    are taken until the number is there. min_best: with fewer labelled images and some held out no best one is chosen.
+    are taken until the number is there, and what belongs to a group of validation images is in no training list, with
+    mask or without. min_best: with fewer labelled images and some held out no best one is chosen.
     """
     if policy not in ("cover", "random"):
         raise DataError(f"found the policy {policy!r}; expected cover or random")
@@ -231,10 +253,9 @@ def make_split(
     wanted, named = _wanted(dataset, pool, labelled)
     kept = {item.name for item in named}
     val_items, val_said = _validation(dataset, kept, val, seed, group)
-    taken = {item.name for item in val_items}
-    if both := sorted(kept & taken):
+    if both := sorted(kept & {item.name for item in val_items}):
         raise DataError(f"{short(both)}: named as labelled and as validation; expected them in one of the two lists")
-    train = [item for item in dataset.train if item.name not in taken]
+    train, apart = _without(dataset.train, val_items, kept, group)
     if not (left := _with_masks(train)):
         raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; ask for fewer")
     if isinstance(wanted, int):
@@ -254,7 +275,7 @@ def make_split(
         sentences.append(f"fewer than {min_best} labelled images: no best checkpoint is chosen, the last one counts")
     return Split(
         labelled=chosen,
-        unlabelled=_without_mask(sources),
+        unlabelled=without_mask(sources),
         all_=[item if item.name in names else replace(item, mask=None) for item in train],
         val=val_items,
         test=_with_masks(dataset.test),
@@ -263,36 +284,5 @@ def make_split(
         seed=seed,
         held_out=held_out,
         choose_best=bool(val_items) and not few,
-        sentences=[said, f"{len(sources)} images are used without masks", val_said, *sentences],
+        sentences=[said, f"{len(sources)} images are used without masks", val_said + apart, *sentences],
     )
-
-
-def hold_back(split: Split, dataset: DataSet, count: int) -> tuple[Split, list[Item]]:
-    """The split with its last `count` labelled images used without masks, and these images with their masks.
-
-    The last ones, because the first cover the classes. Raises DataError unless at least one labelled image is left.
-    """
-    if not 0 < count < len(split.labelled):
-        raise DataError(
-            f"{dataset.root}: {count} of {len(split.labelled)} labelled images cannot be held back; expected at least "
-            "one that is held back and one that is trained on"
-        )
-    kept, held = split.labelled[:-count], split.labelled[-count:]
-    names = {item.name for item in held}
-    bare = names | {item.name for item in split.unlabelled}
-    uncovered, sentences = split.uncovered, []
-    if split.policy != "random":
-        present = presence(kept, classes=len(dataset.classes), ignore_index=dataset.ignore_index)
-        uncovered = [name for index, name in enumerate(dataset.classes) if not present[:, index].any()]
-        lost = [name for name in uncovered if name not in split.uncovered]
-        sentences = [f"in no labelled image that is trained on: {', '.join(lost)}"] if lost else []
-    said = f"{count} of the {len(split.labelled)} labelled images are held back, and used without masks"
-    left = replace(
-        split,
-        labelled=kept,
-        unlabelled=_without_mask([item for item in split.all_ if item.name in bare]),
-        all_=[replace(item, mask=None) if item.name in names else item for item in split.all_],
-        uncovered=uncovered,
-        sentences=[*split.sentences, said, *sentences],
-    )
-    return left, held

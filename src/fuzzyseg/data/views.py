@@ -30,6 +30,11 @@ class WeakStrong:
     blur_probability: float = 0.5
     blur_sigma: tuple[float, float] = (0.1, 2.0)
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for no strong copy: that is `Weak`."""
+        if self.strong < 1:
+            raise ValueError(f"strong: found {self.strong}; expected at least 1 (without strong copies: Weak)")
+
 
 @dataclass(frozen=True)
 class CropPair:

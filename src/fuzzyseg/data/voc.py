@@ -93,8 +93,9 @@ def _place(root: Path) -> Path | None:
 
 
 def _sbd(root: Path, base: Path) -> Path | None:
-    """SBD's folder, in one of the usual places at or below `root`."""
-    places = (above / part for above in dict.fromkeys((root, base)) for part in SBD)
+    """SBD's folder, in one of the usual places: in `root`, in VOC2012, or beside the VOCdevkit that they lie in."""
+    beside = [folder.parent for folder in (base.absolute().parent,) if folder.name.startswith("VOCdevkit")]
+    places = (above / part for above in dict.fromkeys((root, base, *beside)) for part in SBD)
     return next((place for place in places if (place / "cls").is_dir()), None)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from fuzzyseg.config import Config, ConfigError, DataConfig
 from fuzzyseg.data import DataError, DataSet, Item
+from fuzzyseg.data.amounts import parse_amount
 from fuzzyseg.data.check import Labels, Report, Seen, count_labels, exact_groups, findings, look_at, near_groups
 from fuzzyseg.data.check.files import Kind
 from fuzzyseg.data.check.findings import HELD, LEARNT, Finding
@@ -151,12 +152,14 @@ class _Check:
     def _lists(self, dataset: DataSet) -> Lists:
         """What each image is for, as training with these settings would have it; every mask may be a labelled one.
 
-        Only a list of labelled images is followed: of a number it does not matter here which ones are chosen.
+        A list of labelled images is followed; of a number it does not matter here which ones are chosen.
         """
         data = self.data
         seed = self.config.seed if data.split_seed is None else data.split_seed
-        listed = data.labelled if data.labelled is not None and Path(data.labelled).is_file() else None
+        masks = sum(item.mask is not None for item in dataset.train)
         try:
+            amount = None if data.labelled is None else parse_amount(data.labelled, masks, "training images with masks")
+            listed = data.labelled if isinstance(amount, Path) else None
             split = make_split(dataset, labelled=listed, val=data.val, seed=seed, policy="random", group=data.group)
         except DataError as error:
             if any(item.mask is not None for item in dataset.train):
@@ -169,6 +172,9 @@ class _Check:
                 "test": dataset.test or [],
             }
         self.result.found = [*self.result.found, *split.sentences]
+        if amount is not None and listed is None:
+            chosen = "training chooses which images these are; here all masks are looked at"
+            self.result.found.append(f"--labelled {data.labelled}: {chosen}")
         bare = [item for item in dataset.val or [] if item.mask is None] if data.val in (None, "val") else []
         held = {item.image for item in split.val}
         tests = [item for item in dataset.test or [] if item.image not in held]

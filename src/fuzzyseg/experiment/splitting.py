@@ -42,4 +42,7 @@ def write_split(config: Config, out: str | Path) -> tuple[Split, list[str]]:
             write_text(folder / name, text)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
-    return split, [*dataset.found, *split.sentences, f"split {split.hash} is written to {folder}"]
+    use = f"train with --labelled {folder / 'labelled.txt'} --val {folder / 'val.txt'}"
+    if data.group is not None:
+        use += f" 'data.group={data.group}', which keeps the groups of validation out of the unlabelled images too"
+    return split, [*dataset.found, *split.sentences, f"split {split.hash} is written to {folder}", use]

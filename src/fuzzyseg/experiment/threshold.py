@@ -11,7 +11,7 @@ import torch
 
 from fuzzyseg.analysis import coverage_by_threshold, smallest_covering
 from fuzzyseg.config import Config, ConfigError
-from fuzzyseg.data.splits import hold_back
+from fuzzyseg.data.held_back import hold_back
 from fuzzyseg.experiment.learning import choose_method, uses_threshold
 from fuzzyseg.experiment.material import Material
 from fuzzyseg.experiment.scoring import Scoring

@@ -41,17 +41,29 @@ class RunFolder:
         folder = cls(path)
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
-            taken = next(folder.path.iterdir(), None)
         except OSError as error:
-            raise RunFolderError(
-                f"{folder.path}: cannot be used as a run folder ({error.strerror}); choose another --out"
-            ) from None
-        if taken is not None and not resume:
-            raise RunFolderError(
-                f"{folder.path}: is not empty (found {taken.name}); add --resume to continue that run, "
-                "or choose another --out"
-            )
+            raise folder._unusable(error) from None
+        folder.refuse_another(resume=resume)
         return folder
+
+    def refuse_another(self, *, resume: bool) -> None:
+        """Makes nothing. Raises RunFolderError where something is there already that is not to be continued."""
+        if resume:
+            return
+        try:
+            taken = next(self.path.iterdir(), None)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._unusable(error) from None
+        if taken is not None:
+            raise RunFolderError(
+                f"{self.path}: is not empty (found {taken.name}); add --resume to continue that run, or choose another "
+                "--out"
+            )
+
+    def _unusable(self, error: OSError) -> RunFolderError:
+        return RunFolderError(f"{self.path}: cannot be used as a run folder ({error.strerror}); choose another --out")
 
     @property
     def has_checkpoint(self) -> bool:

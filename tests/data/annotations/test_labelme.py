@@ -191,6 +191,19 @@ def test_paths_that_leave_the_folder_are_refused(tmp_path, text):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_source_above_the_working_folder_is_no_way_out(tmp_path, monkeypatch):
+    """`convert ../photos`: the images beside the annotations lie in it."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "here").mkdir()
+    write(tmp_path / "in", shapes=[shape("cat", box(0, 0, 2, 2))])
+    monkeypatch.chdir(tmp_path / "here")
+    assert len(read_annotations(Path("../in")).pictures) == 1
+    write(tmp_path / "in", imagePath="../secret.png")
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / "secret.png")
+    with pytest.raises(DataError, match="leaves the data folder"):
+        read_annotations(Path("../in"))
+
+
 BAD = {
     "no shapes": {"shapes": None},
     "shape": {"shapes": [3]},

@@ -9,7 +9,7 @@ from fuzzyseg.data.annotations.cvat import MAP, Cvat
 from fuzzyseg.data.annotations.labelme import LabelMe, is_labelme
 from fuzzyseg.data.annotations.reading import Json, Picture, Source, load_json
 from fuzzyseg.data.annotations.writing import write_dataset
-from fuzzyseg.data.formats import short
+from fuzzyseg.data.formats import counted, short
 from fuzzyseg.data.items import DataError
 
 __all__ = ["Picture", "Source", "read_annotations", "write_dataset"]
@@ -38,7 +38,9 @@ def read_annotations(source: Path, labels: list[str] | None = None) -> Source:
         except DataError as error:
             problems.append(str(error))
     if problems:
-        raise DataError(f"{len(problems)} annotation files cannot be read; nothing was written\n" + "\n".join(problems))
+        raise DataError(
+            f"{counted(len(problems), 'annotation file')} cannot be read; nothing was written\n" + "\n".join(problems)
+        )
     if kinds["LabelMe"] and kinds["COCO"]:
         raise DataError(
             f"{source}: holds LabelMe files such as {kinds['LabelMe'][0]} and COCO files such as {kinds['COCO'][0]}; "

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_masks
 
 from fuzzyseg.data.annotations.reading import Classes, Colour, Json, Picture, Size, inside, load_json, near, number
 from fuzzyseg.data.class_names import plain
-from fuzzyseg.data.formats import SUFFIXES, short
+from fuzzyseg.data.formats import SUFFIXES, counted, short
 from fuzzyseg.data.items import DataError
 
 SPLITS = ("train", "val", "test")
@@ -53,8 +53,8 @@ class Coco:
             crowds += self._read_objects(content, path, keys, names[path])
         self.classes = self._classes.names
         self.found = [
-            f"{len(paths)} COCO files with {sum(map(len, self._objects.values()))} objects, {crowds} of them crowds "
-            "(drawn like the others)",
+            f"{counted(len(paths), 'COCO file')} with {sum(map(len, self._objects.values()))} objects, {crowds} of "
+            "them crowds (drawn like the others)",
             self._classes.sentence(),
             *(f"{path}: has no segmentations and is not used" for path in left),
         ]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fuzzyseg.data.annotations.reading import Classes, Colour, Picture, Size
 from fuzzyseg.data.class_names import Label, plain, read_label_map
-from fuzzyseg.data.formats import read_colours, short
+from fuzzyseg.data.formats import counted, read_colours, short
 from fuzzyseg.data.items import VOID, DataError
 from fuzzyseg.data.pairing import image_files
 
@@ -87,7 +87,7 @@ class Cvat:
         colours = [(int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in values]
         unknown = [(colour, int(n)) for colour, n in zip(colours, counts, strict=True) if colour not in self._table]
         if unknown:
-            listed = "; ".join(f"{colour} in {n} pixels" for colour, n in unknown[:5])
+            listed = "; ".join(f"{colour} in {counted(n, 'pixel')}" for colour, n in unknown[:5])
             raise DataError(
                 f"{path}: found {len(unknown)} colours that are not in {MAP}: {listed}; expected its colours exactly: "
                 "export again as PNG, or add the label"

@@ -25,7 +25,7 @@ from fuzzyseg.data.annotations.reading import (
     near,
     number,
 )
-from fuzzyseg.data.formats import SUFFIXES, short
+from fuzzyseg.data.formats import SUFFIXES, counted, short
 from fuzzyseg.data.items import DataError
 from fuzzyseg.data.pairing import image_files
 
@@ -80,7 +80,9 @@ class LabelMe:
             except DataError as error:
                 problems.append(str(error))
         if problems:
-            raise DataError(f"{len(problems)} annotation files are wrong; nothing was written\n" + "\n".join(problems))
+            raise DataError(
+                f"{counted(len(problems), 'wrong annotation file')}; nothing was written\n" + "\n".join(problems)
+            )
         names = sorted({shape.label for file in self._files.values() for shape in file.shapes})
         self._classes = Classes(labels, names, source)
         for path, file in self._files.items():

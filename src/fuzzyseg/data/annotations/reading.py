@@ -114,7 +114,7 @@ def inside(root: Path, base: Path, text: str, where: str) -> Path:
     if "\0" in text or not text.strip():
         raise DataError(f"{where}: found the path {text!r}; expected the path of a file")
     path = Path(os.path.normpath(base / text.replace("\\", "/")))
-    if not path.absolute().is_relative_to(Path(os.path.normpath(root.absolute()))):
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):  # both without `..`
         raise DataError(
             f"{where}: found the path {text!r}, which leaves the data folder {root}; refused: move the file into it, "
             "mend the path, or name a folder above both"

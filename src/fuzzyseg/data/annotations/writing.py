@@ -11,7 +11,7 @@ import yaml
 
 from fuzzyseg.data.annotations.reading import Picture, Source, check_pixels
 from fuzzyseg.data.description import FILE
-from fuzzyseg.data.formats import read_image, save_index_png
+from fuzzyseg.data.formats import read_header, read_native, save_index_png
 from fuzzyseg.data.items import VOID, DataError
 
 Counter = Callable[[int, int], None]
@@ -77,7 +77,8 @@ def _write(source: Source, picture: Picture, out: Path) -> bool:
     image.parent.mkdir(parents=True, exist_ok=True)
     image.write_bytes(data)
     try:
-        pixels = read_image(image)  # a damaged image is found here, not in training
+        head = read_header(image)
+        pixels = read_native(image, 3 if head.palette else head.bands)  # damage is found here, not in training
         if not picture.annotated:
             return False
         size = (pixels.shape[0], pixels.shape[1])

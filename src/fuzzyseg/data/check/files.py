@@ -14,6 +14,7 @@ from PIL import Image
 from fuzzyseg.data.formats import Header, read_header, read_mask, read_native
 from fuzzyseg.data.images import GREY_WEIGHTS
 from fuzzyseg.data.items import DataError
+from fuzzyseg.data.opening import empty
 
 Kind = Literal["image", "mask"]
 Size = tuple[int, int]
@@ -51,7 +52,7 @@ def look_at(path: Path, kind: Kind) -> Seen:
     """Opens and decodes the whole file. Never raises DataError: that is what `problem` tells."""
     try:
         if path.stat().st_size == 0:
-            return Seen(path, f"{path}: is empty (0 bytes); copy it again or delete it")
+            return Seen(path, str(empty(path)))
         head = read_header(path)
         if kind == "mask":
             pixels: NDArray[Any] = read_mask(path, colours=True, lossy=True)
@@ -73,7 +74,7 @@ def look_at(path: Path, kind: Kind) -> Seen:
 def _words(head: Header) -> str:
     if head.palette:
         return f"palette {head.format}"
-    bands = _NAMES.get(head.bands, f"{head.bands}-band")
+    bands = head.mode if head.mode in ("CMYK", "LAB", "HSV") else _NAMES.get(head.bands, f"{head.bands}-band")
     if head.bands in (2, 4) and not head.alpha:
         bands = f"{head.bands}-band"
     kind = np.dtype(head.dtype)

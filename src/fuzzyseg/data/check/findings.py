@@ -11,7 +11,7 @@ from fuzzyseg.data.check.duplicates import Group
 from fuzzyseg.data.check.files import Seen
 from fuzzyseg.data.check.labels import Labels
 from fuzzyseg.data.items import Files, Item
-from fuzzyseg.data.opening import short
+from fuzzyseg.data.opening import counted, short
 from fuzzyseg.data.pairing import likely_image
 
 LEARNT, HELD = ("labelled", "unlabelled"), ("val", "test")
@@ -75,7 +75,7 @@ def orphaned(lists: Sequence[Files], most: int = 20) -> list[Finding]:
         likely = likely_image(path, files) if place < most else ""  # takes long where there are many names
         details.append({"file": str(path), "text": f"{path}: no image of this name.{likely}"})
     advice = "rename each mask like its image, copy the image there, or delete the mask"
-    return [Finding("error", "orphaned", f"{_count(len(bad), 'mask')} without an image", advice, tuple(details))]
+    return [Finding("error", "orphaned", f"{counted(len(bad), 'mask')} without an image", advice, tuple(details))]
 
 
 def unfit(seen: Sequence[Seen], channels: int) -> list[Finding]:
@@ -90,7 +90,7 @@ def unfit(seen: Sequence[Seen], channels: int) -> list[Finding]:
         else "bring the images to the same bands"
     ) + ", or name the bands to use, such as data.bands=[1, 2, 3]"
     details = tuple({"file": str(each.path), "text": f"{each.path}: {each.words}"} for each in bad)
-    what = f"{_count(len(bad), 'image')} of {short(counts)} bands; the network is to have {channels} channels"
+    what = f"{counted(len(bad), 'image')} of {short(counts)} bands; the network is to have {channels} channels"
     return [Finding("error", "bands", what, advice, details)]
 
 
@@ -115,7 +115,7 @@ def mismatched(items: Sequence[Item], seen: Mapping[Path, Seen]) -> list[Finding
             f"; in {swapped} the sides are swapped, as when a mask was drawn without the image's EXIF orientation: "
             "rotate it"
         )
-    what = f"{_count(len(details), 'mask')} of another size than the image"
+    what = f"{counted(len(details), 'mask')} of another size than the image"
     return [Finding("error", "size", what, advice, tuple(details))]
 
 
@@ -126,7 +126,9 @@ def out_of_range(items: Sequence[Item], labels: Sequence[Labels], expected: str,
     if lost:
         details: tuple[Detail, ...] = tuple({"file": str(item.mask), "text": problem} for item, problem in lost)
         advice = "bring them into the form of the other masks"
-        findings.append(Finding("error", "other_form", f"{_count(len(lost), 'mask')} of another form", advice, details))
+        findings.append(
+            Finding("error", "other_form", f"{counted(len(lost), 'mask')} of another form", advice, details)
+        )
     bad = [(item, found) for item, found in zip(items, labels, strict=True) if found.strange_pixels]
     if bad:
         pixels = sum(found.strange_pixels for _, found in bad)
@@ -137,7 +139,7 @@ def out_of_range(items: Sequence[Item], labels: Sequence[Labels], expected: str,
             + ("; if files were stored with loss or drawn with smooth edges, --snap takes the nearest" * colours)
             + "; else mend the masks"
         )
-        what = f"{_count(len(bad), 'mask')} with {kind} that mean nothing, in {pixels} pixels"
+        what = f"{counted(len(bad), 'mask')} with {kind} that mean nothing, in {counted(pixels, 'pixel')}"
         findings.append(Finding("error", "values", what, advice, tuple(_strange(*each) for each in bad)))
     return findings
 
@@ -160,7 +162,7 @@ def empty_masks(items: Sequence[Item], labels: Sequence[Labels]) -> list[Finding
         Finding(
             "warning",
             "all_void",
-            f"{_count(len(bad), 'mask')} of nothing but void",
+            f"{counted(len(bad), 'mask')} of nothing but void",
             "nothing is learnt from them: delete them (then their images are used without masks), or annotate them",
             tuple({"file": str(item.mask), "text": f"{item.mask}: every pixel is void"} for item in bad),
         )
@@ -179,7 +181,7 @@ def without_masks(lists: Mapping[str, Sequence[Item]]) -> list[Finding]:
             Finding(
                 "warning",
                 "missing",
-                f"{_count(len(bare), 'validation image')} without a mask",
+                f"{counted(len(bare), 'validation image')} without a mask",
                 "they are not scored: add their masks, or move them to the training images (used without masks there)",
                 tuple({"file": str(item.image), "text": f"{item.image}: no mask of this name"} for item in bare),
             )
@@ -200,24 +202,24 @@ def scarce(names: Sequence[str], learnt: Sequence[Labels], held: Sequence[Labels
         value: Detail = {"class": name, "index": index, "pixels": sums[index], "images": images[index]}
         if not sums[index]:
             scored = sum(bool(found.counts and found.counts[index]) for found in held)
-            also = f", but {_count(scored, 'mask')} of validation or test" if scored else ""
+            also = f", but {counted(scored, 'mask')} of validation or test" if scored else ""
             absent.append(value | {"text": f"{name} ({index}): in no training mask{also}"})
         elif (
             sums[index] < FEW_PIXELS
             or sums[index] < FEW_SHARE * everything
             or (images[index] == 1 and len(learnt) >= SEVERAL)
         ):
-            text = f"{name} ({index}): {sums[index]} pixels in {_count(images[index], 'training mask')}"
+            text = f"{name} ({index}): {counted(sums[index], 'pixel')} in {counted(images[index], 'training mask')}"
             rare.append(value | {"text": text})
     findings: list[Finding] = []
     if absent:
         advice = "annotate some, or leave the class out (dataset.yaml: merge, ignore): its IoU would be 0 or undefined"
-        what = f"{_count(len(absent), 'class')} without a training pixel"
+        what = f"{counted(len(absent), 'class')} without a training pixel"
         findings.append(Finding("warning", "absent_class", what, advice, tuple(absent)))
     if rare:
         advice = "annotate more of it, merge it into another class (dataset.yaml: merge), or expect a low IoU of it"
         findings.append(
-            Finding("warning", "rare_class", f"{_count(len(rare), 'class')} with few pixels", advice, tuple(rare))
+            Finding("warning", "rare_class", f"{counted(len(rare), 'class')} with few pixels", advice, tuple(rare))
         )
     return findings
 
@@ -236,12 +238,12 @@ def leaks(equal: Sequence[Group], near: Sequence[Group], masks: Mapping[Path, by
         ("warning", "unlabelled_leakage", weak, "images that are used without masks"),
     ):
         if groups:
-            what = f"{_count(len(groups), 'image')} of validation or test also among the {source}"
+            what = f"{counted(len(groups), 'image')} of validation or test also among the {source}"
             findings.append(Finding("error" if level == "error" else "warning", kind, what, advice, _shown(groups)))
     alike = [group for group in near if group.between(LEARNT, HELD)]
     if alike:
         held = sum(len(group.members.get(name, ())) for group in alike for name in HELD)
-        what = f"{_count(held, 'image')} of validation or test that look like training images"
+        what = f"{counted(held, 'image')} of validation or test that look like training images"
         hint = "look at them: frames of one video or cuts of one scan should be on one side"
         hint += "" if grouped else " (data.group=prefix, folder or a regular expression keeps them together)"
         findings.append(Finding("warning", "near_leakage", what, hint, _shown(alike)))
@@ -251,7 +253,7 @@ def leaks(equal: Sequence[Group], near: Sequence[Group], masks: Mapping[Path, by
         hint = "delete the copies: they count twice" + (
             f"; in {differ} the masks differ: find out which one is right" if differ else ""
         )
-        what = f"{_count(len(rest), 'image')} stored more than once"
+        what = f"{counted(len(rest), 'image')} stored more than once"
         findings.append(Finding("warning", "duplicate", what, hint, _shown(rest)))
     return findings
 
@@ -270,9 +272,4 @@ def _shown(groups: Sequence[Group]) -> tuple[Detail, ...]:
 
 
 def _files(count: int) -> str:
-    return _count(count, "file")
-
-
-def _count(count: int, what: str) -> str:
-    plural = {"class": "classes"}.get(what, f"{what}s")
-    return f"{count} {what if count == 1 else plural}"
+    return counted(count, "file")

@@ -9,6 +9,7 @@ import numpy as np
 from fuzzyseg.data.items import VOID, DataError, Item
 from fuzzyseg.data.labels import UNKNOWN, decode, unpacked
 from fuzzyseg.data.nearest import nearest_colour
+from fuzzyseg.data.opening import counted
 
 MOST = 5
 """Of values that mean nothing, so many are listed, the most frequent first."""
@@ -27,7 +28,7 @@ class Strange:
     def words(self) -> str:
         """Such as `17 in 3 pixels, first at row 4, column 5`."""
         near = f" (nearest {self.nearest})" if self.nearest is not None else ""
-        return f"{self.value}{near} in {self.pixels} pixels, first at row {self.row}, column {self.column}"
+        return f"{self.value}{near} in {counted(self.pixels, 'pixel')}, first at row {self.row}, column {self.column}"
 
 
 @dataclass(frozen=True)
