@@ -7,7 +7,9 @@ from PIL import Image
 
 from experiment.tiny_data import settings
 from fuzzyseg.config import validate
-from fuzzyseg.experiment.material import build_loader, class_weights, gather_material
+from fuzzyseg.data import classes
+from fuzzyseg.experiment import material, train
+from fuzzyseg.experiment.material import build_loader, gather_material
 from fuzzyseg.losses import SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts
 from methods.tiny import TinyNetwork
@@ -45,7 +47,7 @@ def drawn(rare, balance, steps=60):
 
 
 def test_weights_are_even_over_the_images_of_a_class(rare):
-    weights = class_weights(drawn(rare, "none", 1)[3])
+    weights = drawn(rare, "none", 1)[3].class_weights
     assert weights.sum(1).tolist() == pytest.approx([1, 1, 1])
     assert (weights[2] > 0).sum() == 1
 
@@ -68,3 +70,40 @@ def test_crops_show_the_class_they_were_drawn_for(rare):
     _, classes, masks, _ = drawn(rare, "images")
     rare_ones = [(m == 2).any() for m, wanted in zip(masks, classes.tolist(), strict=True) if wanted == 2]
     assert sum(rare_ones) < 0.7 * len(rare_ones)
+
+
+@pytest.mark.parametrize(
+    ("balance", "classes", "sentence"),
+    [
+        ("none", None, None),
+        ("images", None, "labelled images are drawn for each of the 3 classes equally often"),
+        (
+            "crops",
+            ["a", "b", "c", "never"],
+            "labelled images are drawn for each of the 3 of 4 classes that labelled images hold equally often, and "
+            "cropped where the class they are drawn for lies",
+        ),
+    ],
+)
+def test_training_says_for_how_many_classes_it_draws(rare, capsys, balance, classes, sentence):
+    data = {"labelled": None, "val": "none", "balance": balance, "classes": classes}
+    sizes = {"crop": [32, 32], "batch": 2, "steps": 1}
+    given = settings(rare / "data", rare / "run", data=data, train=sizes, method={"name": "supervised"})
+    given["loss"]["name"] = "paper"
+    train(given | {"network": {"encoder": "resnet18", "arch": "Unet", "weights": "none"}})
+    said = [line for line in capsys.readouterr().out.splitlines() if "balance" in line]
+    assert said == ([f"data.balance={balance}: {sentence}"] if sentence else [])
+
+
+def test_the_masks_are_looked_at_once_for_the_draws_and_the_sentence(rare, monkeypatch):
+    looked = []
+
+    def presence(items, **options):
+        looked.append(len(items))
+        return classes.presence(items, **options)
+
+    monkeypatch.setattr(material, "presence", presence)
+    found = drawn(rare, "crops", 1)[3]
+    config = validate(settings(rare / "data", rare / "x", data={"balance": "crops"}))
+    assert material.say_balance(config, found)
+    assert looked == [12]

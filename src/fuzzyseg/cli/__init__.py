@@ -16,6 +16,7 @@ from fuzzyseg.cli.errors import Verbs
 from fuzzyseg.cli.evaluate import evaluate
 from fuzzyseg.cli.methods import methods
 from fuzzyseg.cli.predict import predict
+from fuzzyseg.cli.settings import settings
 from fuzzyseg.cli.split import split
 from fuzzyseg.cli.sweep import sweep
 from fuzzyseg.cli.train import train
@@ -57,6 +58,7 @@ app.command()(split)
 app.command()(sweep)
 app.command()(compare)
 app.command()(methods)
+app.command()(settings)
 app.command()(check)
 app.command()(convert)
 app.command()(demo)

@@ -52,7 +52,8 @@ def check(
     Opens every image and mask: counts, sizes, mask encodings, classes and their share of the pixels; files that cannot
     be read, masks without image, sizes that differ, values that mean nothing, images that are in training and
     validation. The exit code is 1 where there are errors, 0 where there are none or only warnings, 2 where no
-    data set is found or an option is wrong. Give the options that you will train with.
+    data set is found or an option is wrong. Give the options and settings that you will train with:
+    `fuzzyseg settings data` lists those of the data.
 
     \b
     Examples:

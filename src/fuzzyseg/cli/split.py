@@ -39,6 +39,7 @@ def split(
 
     The labelled images are the first N of one order per seed, so that smaller subsets lie in larger ones; the first
     ones are chosen so that every class occurs. The lists are what `fuzzyseg train --labelled FILE --val FILE` takes.
+    `fuzzyseg settings data` lists what else can be set there.
 
     \b
     Examples:

@@ -105,7 +105,7 @@ def train(
     """Train on a folder of images of which some have masks.
 
     Settings come from the defaults, then RECIPE.yaml, then the options, then KEY=VALUE; what comes later wins. Every
-    setting of the run can be given as KEY=VALUE.
+    setting of the run can be given as KEY=VALUE: `fuzzyseg settings` lists them, with what each does.
 
     \b
     Examples:

@@ -12,46 +12,68 @@ from fuzzyseg.config.section import Section, Size, parse_size
 class DataConfig(Section):
     """What is learnt from."""
 
-    root: str | None = Field(None, description="Folder with the images (and masks); its layout is recognised.")
-    layout: str = Field("auto", description="Name of a layout, or auto.")
-    more: list[str] | None = Field(None, description="Further folders with images and masks of the same classes.")
+    root: str | None = Field(
+        None, description="Folder with the images (and masks), or a table of them; its layout is recognised."
+    )
+    layout: str = Field(
+        "auto",
+        description="How the files lie: folder, camvid, voc, voc_plain (without SBD), cityscapes, ade20k, lists, "
+        "manifest (a table), or auto: recognised.",
+    )
+    more: list[str] | None = Field(
+        None, description="Further folders with images and masks of the same classes, each in a layout of its own."
+    )
     unlabelled_from: list[str] | None = Field(
         None, description="Further images without masks: folders or quoted patterns; their masks are never looked for."
     )
     classes: list[str] | None = Field(
-        None, description="Class names in index order; found from the masks if not given."
+        None,
+        description="Class names in index order; None: dataset.yaml's or the layout's, else counted in the masks.",
     )
     ignore_index: int | None = Field(
-        None, ge=-(2**15), le=65535, description="Mask value that is no class; dataset.yaml's or 255."
+        None,
+        ge=-(2**15),
+        le=65535,
+        description="Mask value that is no class (void); None: dataset.yaml's or the layout's, else 255.",
     )
     encoding: Literal["index", "colour", "binary"] | None = Field(
-        None, description="What masks hold: index, colour or binary (0 and 255); None: found out."
+        None, description="What masks hold: class indices, colours, or 0 and 255 (binary); None: found out."
     )
     snap: bool = Field(
         False, description="Take colours that no class has (lossy or smoothed masks) for the nearest, not as an error."
     )
-    description: str | None = Field(None, description="File to read in place of the data's own dataset.yaml.")
+    description: str | None = Field(None, description="YAML file to read in place of the data's own dataset.yaml.")
     bands: list[int] | None = Field(
         None, description="Which bands of the image files to use, from 1, in this order; None: all."
     )
-    image_size: Size | None = Field(None, description="HxW to resize to on reading; None: the files' size.")
+    image_size: Size | None = Field(
+        None, description="HxW to resize images and masks to on reading; None: the files' size."
+    )
     labelled: str | None = Field(
         None, description="Labelled images: count, fraction (1/8), list file, or every:N (each Nth by name); None: all."
     )
     split_seed: int | None = Field(
-        None, description="Seed of the labelled order and of the held-out images; None: seed."
+        None, description="Seed of the labelled order and of the held-out images; None: that of the run (seed)."
     )
     policy: Literal["cover", "random"] = Field(
-        "cover", description="cover: rarest classes first; random: a plain shuffle."
+        "cover",
+        description="How labelled images are chosen where a number is asked for. cover: so that each class occurs, the "
+        "rarest first (reads the masks once); random: a plain shuffle (reads none).",
     )
     val: str | None = Field(
-        None, description="Validation: fraction (0.2), count, list file or folder name; None: as found."
+        None,
+        description="Validation: fraction (0.2), count, list file, folder name (val, test) or none; None: "
+        "the folder val, else a fifth of the images with masks.",
     )
     group: str | None = Field(
-        None, description="Images that a split keeps together: folder, prefix, or a regular expression on the name."
+        None,
+        description="Images that a split keeps together: folder, prefix (the name without the number at its end), "
+        "or a regular expression whose first group names the video, patient or scene.",
     )
     unlabelled: Literal["rest", "all"] = Field(
-        "rest", description="Unlabelled source: the other images, or all images."
+        "rest",
+        description="What is used without masks: the training images that are not labelled (rest), or all of them, the "
+        "labelled ones too.",
     )
     mean: list[float] | None = Field(
         None, description="Per-channel mean of the input in [0, 1]; None: the weights', measured if not plain RGB."
@@ -66,16 +88,22 @@ class DataConfig(Section):
         None, description="Per-channel value that becomes 1, for images not of 8 or 16 bits; None: measured."
     )
     max_megapixels: int | None = Field(
-        None, ge=1, description="Largest image that is decoded whole, in millions of pixels; None: 89."
+        None, ge=1, description="Millions of pixels; a file that claims more is refused before it is decoded. None: 89."
     )
     balance: Literal["none", "images", "crops"] = Field(
-        "none", description="Labelled images drawn for each class alike; crops: and cropped where that class is."
+        "none",
+        description="How labelled images are drawn. none: each once an epoch; images: for a class first, each class "
+        "alike, then one of the images that hold it; crops: likewise, and cropped where it is. For rare classes.",
     )
     cache: Literal["ram", "disk", "none"] = Field(
-        "ram", description="Where decoded images are kept: in each reading process, on disk for all, or nowhere."
+        "ram",
+        description="Where decoded images are kept: in the memory of each reading process (ram), in one folder for all "
+        "processes and later runs (disk), or nowhere.",
     )
-    cache_mib: int = Field(1024, ge=0, description="MiB of the cache: of each reading process, or of the folder.")
-    cache_dir: str | None = Field(None, description="Folder of the disk cache; None: the user's cache folder.")
+    cache_mib: int = Field(
+        1024, ge=0, description="Most MiB that the cache takes: in each reading process (ram), or of the folder (disk)."
+    )
+    cache_dir: str | None = Field(None, description="Folder of the cache on disk; None: the user's cache folder.")
 
     _size = field_validator("image_size", mode="before")(parse_size)
 
@@ -98,10 +126,19 @@ class DataConfig(Section):
 class AugmentConfig(Section):
     """The geometry and mild colour changes that every training image gets."""
 
-    scale: tuple[float, float] = Field((0.5, 2.0), description="Range of the random scale, before the crop.")
+    scale: tuple[float, float] = Field(
+        (0.5, 2.0),
+        description="Smallest and largest factor by which an image is resized at random, before it is cropped.",
+    )
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
     vertical_flip: float = Field(0.0, ge=0, le=1, description="Probability of a vertical flip (aerial, microscopy).")
-    jitter: float = Field(0.0, ge=0, le=1, description="Strength of brightness, contrast and saturation changes.")
+    jitter: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Strength of random changes of brightness, contrast and saturation; strong views have their own.",
+    )
     on_device: bool = Field(
-        False, description="Make the colour changes on the training device, where reading keeps a GPU waiting."
+        False,
+        description="Make the colour changes on the training device, not when reading: for a GPU that waits.",
     )

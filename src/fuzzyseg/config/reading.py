@@ -18,11 +18,11 @@ class ConfigError(ValueError):
     """A setting that cannot be used: the message names the key, what was found and what was expected."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """' Did you mean X?' or, where nothing is close, the list of known names."""
+def nearest(name: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
+    """' Did you mean X?' or, where nothing is close, the list of known names. listed: names to list in their place."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(names)}."
+    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(listed or names))}."
 
 
 def _fields_at(path: tuple[str | int, ...]) -> Iterable[str]:

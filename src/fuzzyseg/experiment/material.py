@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ class Material:
     def sources(self) -> dict[str, list[Item]]:
         """The lists that streams draw from."""
         return {"labelled": self.split.labelled, "unlabelled": self.split.unlabelled, "all": self.split.all_}
+
+    @cached_property
+    def class_weights(self) -> Tensor:
+        """(C,N): for each class the labelled images that hold it, all alike; 0 for a class that none holds.
+
+        Reads the masks of the labelled images, once.
+        """
+        classes, items = len(self.dataset.classes), self.split.labelled
+        holds = presence(items, classes=classes, ignore_index=self.dataset.ignore_index).T
+        weights = torch.from_numpy(np.ascontiguousarray(holds)).float()
+        return weights / weights.sum(1, keepdim=True).clamp(min=1)
 
     def facts(self, channels: int) -> Facts:
         """What a method is told of the data."""
@@ -153,6 +165,17 @@ def say_sizes(config: Config, material: Material, most: int = 500) -> list[str]:
     return [*sentences, *material.sentences, f"input statistics: mean {mean}, standard deviation {std}"]
 
 
+def say_balance(config: Config, material: Material) -> list[str]:
+    """A sentence on which classes the labelled images are drawn for; none where nothing steers the draws."""
+    balance = config.data.balance
+    if balance == "none":
+        return []
+    held, known = int((material.class_weights.sum(1) > 0).sum()), len(material.dataset.classes)
+    which = f"the {held} classes" if held == known else f"the {held} of {known} classes that labelled images hold"
+    text = f"data.balance={balance}: labelled images are drawn for each of {which} equally often"
+    return [text + ", and cropped where the class they are drawn for lies" * (balance == "crops")]
+
+
 def input_statistics(
     config: Config, *, own_network: bool = False, measured: tuple[list[float], list[float]] | None = None
 ) -> tuple[list[float], list[float]]:
@@ -228,15 +251,7 @@ def build_loader(config: Config, material: Material, method: Method, device: tor
         rank=collective.rank(),
         world=collective.world_size(),
         pin=device.type == "cuda",
-        balance=None if config.data.balance == "none" else {"labelled": class_weights(material)},
+        balance=None if config.data.balance == "none" else {"labelled": material.class_weights},
         focused=config.data.balance == "crops",
         colours_later=augment.on_device,
     )
-
-
-def class_weights(material: Material) -> Tensor:
-    """(C,N): for each class the labelled images that hold it, all alike; a class that none holds is never drawn for."""
-    dataset, items = material.dataset, material.split.labelled
-    holds = presence(items, classes=len(dataset.classes), ignore_index=dataset.ignore_index).T
-    weights = torch.from_numpy(np.ascontiguousarray(holds)).float()
-    return weights / weights.sum(1, keepdim=True).clamp(min=1)

@@ -26,7 +26,7 @@ from fuzzyseg.experiment.learning import (
     loss_name,
     optimisers_of,
 )
-from fuzzyseg.experiment.material import Material, build_loader, gather_material, say_sizes
+from fuzzyseg.experiment.material import Material, build_loader, gather_material, say_balance, say_sizes
 from fuzzyseg.experiment.record import hardware, result_of, same_split, sessions, split_record, without_files
 from fuzzyseg.experiment.scoring import Scoring
 from fuzzyseg.experiment.threshold import (
@@ -263,7 +263,8 @@ def _announce(
 ) -> None:
     if say is _silent:
         return
-    for sentence in [*material.dataset.found, *material.split.sentences, *say_sizes(config, material)]:
+    found = [*material.dataset.found, *material.split.sentences, *say_sizes(config, material)]
+    for sentence in [*found, *say_balance(config, material)]:
         say(sentence)
     name = loss_name(config, type(method))
     parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)

@@ -1,0 +1,42 @@
+"""`fuzzyseg settings`: everything that can be set."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import Annotated
+
+import typer
+
+from fuzzyseg.cli.train import KEYS, flag
+from fuzzyseg.config.listing import chosen, groups, markdown, plain
+
+
+def settings(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A section or a setting, such as data or data.cache.")
+    ] = None,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables of docs/settings.md.")] = False,
+) -> None:
+    """List all settings of a run, or those of a section.
+
+    Of each: its name and default as one would give them, what may be given, what it does, the option of `fuzzyseg
+    train` that stands for it. Off a terminal, a setting is one line.
+
+    \b
+    Examples:
+      fuzzyseg settings
+      fuzzyseg settings data
+      fuzzyseg settings loss.threshold
+    """
+    options = {key: flag(option) for option, key in KEYS.items()}
+    found = groups(options) if name is None else chosen(name, options)
+    for line in markdown(found) if as_markdown else plain(found, terminal_width()):
+        typer.echo(line)
+    if name is None and not as_markdown:
+        typer.echo("\nto set one: fuzzyseg train ... KEY=VALUE; settings of a method: fuzzyseg methods NAME")
+
+
+def terminal_width() -> int | None:
+    """Columns to wrap text at; None where it goes to a file or a pipe."""
+    return max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
