@@ -49,11 +49,10 @@ def check(
 ) -> None:
     """Look for what is wrong in a data set. Nothing is changed.
 
-    Opens every image and mask: counts, sizes, mask encodings, classes and their share of the pixels; files that cannot
-    be read, masks without image, sizes that differ, values that mean nothing, images that are in training and
-    validation. The exit code is 1 where there are errors, 0 where there are none or only warnings, 2 where no
-    data set is found or an option is wrong. Give the options and settings that you will train with:
-    `fuzzyseg settings data` lists those of the data.
+    Opens every image and mask: counts, sizes, encodings, classes and their share of the pixels; files that cannot be
+    read, masks without image, sizes that differ, values that mean nothing, images in training and validation. The exit
+    code is 1 where there are errors, 0 where there are none or only warnings, 2 where no data set is found. Give the
+    options and settings that you will train with: `fuzzyseg settings data` lists those of the data.
 
     \b
     Examples:
