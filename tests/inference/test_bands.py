@@ -119,6 +119,21 @@ def test_windows_give_the_files_of_the_whole(tmp_path, monkeypatch, kind, encode
     )
 
 
+def test_a_file_of_lost_strips_has_no_mask_by_windows_either(tmp_path):
+    path = write(tmp_path / "a.tif", numbers(90, 110), rowsperstrip=8)
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[0].tags["StripByteCounts"]
+        place, size = tag.valueoffset, tag.valuebytecount // tag.count
+    data = bytearray(path.read_bytes())
+    data[place + 9 * size : place + 10 * size] = bytes(size)
+    path.write_bytes(bytes(data))
+    for tile in (None, (50, 50)):
+        written, failures = predict_files(model(), path, tmp_path / "out", tile=tile)
+        assert not written
+        assert "a.tif: a part of its pixels is lost" in str(failures[0])
+        assert not list((tmp_path / "out").glob("*.png"))
+
+
 @pytest.mark.parametrize(
     ("encoding", "expected"),
     [

@@ -48,16 +48,36 @@ def pixel_limit(most: int | None) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def check_pixels(path: Path, height: int, width: int, bands: int = 1) -> None:
-    """Raises DataError for a file whose header promises more pixels, or 16 times as many numbers, than are decoded."""
+def check_pixels(path: Path, height: int, width: int, bands: int = 1, *, part: str | None = None) -> None:
+    """Raises DataError for a file whose header promises more pixels, or 16 times as many numbers, than are decoded.
+
+    part: what has these pixels, `tiles` or `strips`, where it is not the whole image.
+    """
     most = Image.MAX_IMAGE_PIXELS
     if most is not None and (height * width > most or height * width * bands > 16 * most):
         of = f" of {bands} bands" if bands > 1 else ""
         raise DataError(
-            f"{path}: has {height} x {width} pixels{of}, more than the {most} that are decoded at once: a damaged or "
-            "hostile file can claim any size. If it is right, raise data.max_megapixels (predict: --max-megapixels), "
-            "or cut it into tiles"
+            f"{path}: has {f'{part} of ' if part else ''}{height} x {width} pixels{of}, more than the {most} that are "
+            "decoded at once: a damaged or hostile file can claim any size. If it is right, raise data.max_megapixels "
+            f"(predict: --max-megapixels), or cut it into {'smaller ' if part else ''}tiles"
         )
+
+
+def check_stream(path: Path, data: bytes) -> None:
+    """Raises DataError for a tile that is a JPEG, JPEG 2000, PNG or WebP of more pixels than are decoded.
+
+    Such a tile says its own size, and is decoded to it, whatever size the file's header gives.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=("JPEG", "JPEG2000", "PNG", "WEBP")) as image:
+                width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise undecodable(path, error) from None
+    except Exception:  # damaged, or of another kind: the decoder has the words
+        return
+    check_pixels(path, height, width, part="tiles")
 
 
 def read_bytes(path: Path) -> bytes:

@@ -14,7 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from fuzzyseg.data.items import DataError
-from fuzzyseg.data.opening import NUMPY, TIFF, check_pixels, undecodable
+from fuzzyseg.data.opening import NUMPY, TIFF, check_pixels, check_stream, undecodable
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is told by the error that names it
 
@@ -53,6 +53,7 @@ class Raster:
     axis: int | None = None
     pages: int = 1
     _page: Any = field(default=None, repr=False)
+    _checked: bool = field(default=False, repr=False)
 
     def whole(self) -> Array:
         """The pixels (H, W, bands) as stored, not turned. Raises DataError."""
@@ -61,7 +62,10 @@ class Raster:
             if self._page is None:
                 return self._last(np.array(_mapped(self.path)))
             with tifffile.TiffFile(self.path) as file:
-                _check_whole(file)
+                for page in file.series[0].pages:
+                    if page:
+                        _check_page(self.path, file.filehandle.size, page, page.keyframe)
+                _guard(self.path, file.series[0].keyframe)
                 return self._last(np.asarray(file.series[0].asarray(maxworkers=1)))
         except DataError:
             raise
@@ -78,7 +82,10 @@ class Raster:
         return self.pages == 1 and (bool(self._page.is_tiled) or int(self._page.rowsperstrip) < self.height)
 
     def window(self, box: Box) -> Array:
-        """The pixels (h, w, bands) of a part, decoding only the tiles or strips that it touches. Raises DataError."""
+        """The pixels (h, w, bands) of a part, decoding only the tiles or strips that it touches. Raises DataError.
+
+        A file that lacks a part of its pixels is refused as `whole` refuses it, wherever the window lies.
+        """
         assert self.windowed
         try:
             if self._page is None:
@@ -86,6 +93,10 @@ class Raster:
                 rows, columns = slice(box[0], box[2]), slice(box[1], box[3])
                 part = mapped[:, rows, columns] if self.axis == 0 else mapped[rows, columns]
                 return self._last(np.array(part))
+            if not self._checked:  # once for all windows: a large file has many thousands of tiles
+                _check_parts(self.path, self._page)
+                _check_page(self.path, self.path.stat().st_size, self._page, self._page)
+                self._checked = True
             return self._segments(box)
         except DataError:
             raise
@@ -103,20 +114,22 @@ class Raster:
         y0, x0, y1, x1 = box
         part = np.zeros((y1 - y0, x1 - x0, self.bands), self.dtype)
         with self.path.open("rb") as file:
-            size = self.path.stat().st_size
             for index, (band, top, left, height, width) in _touched(page, self.bands, box):
-                offset, count = page.dataoffsets[index], page.databytecounts[index]
-                if not count:  # a tile that was never written
-                    continue
-                if offset + count > size:
-                    raise DataError(f"{self.path}: is cut short ({size} bytes); copy it again")
-                file.seek(offset)
-                decoded, _, shape = page.decode(file.read(count), index, jpegtables=page.jpegtables)
-                tile = decoded[0, : shape[1], : shape[2]]
-                a, b = max(y0, top), min(y1, top + min(height, tile.shape[0]))
-                c, d = max(x0, left), min(x1, left + min(width, tile.shape[1]))
+                count, tile = page.databytecounts[index], None
+                if count:
+                    file.seek(page.dataoffsets[index])
+                    data = file.read(count)
+                    if len(data) != count:  # since it was checked
+                        raise DataError(f"{self.path}: is cut short; copy it again")
+                    decoded, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
+                    tile = decoded[0, : shape[1], : shape[2]]
+                    height, width = min(height, tile.shape[0]), min(width, tile.shape[1])
+                a, b = max(y0, top), min(y1, top + height)
+                c, d = max(x0, left), min(x1, left + width)
                 bands = slice(None) if band is None else slice(band, band + 1)
-                part[a - y0 : b - y0, c - x0 : d - x0, bands] = tile[a - top : b - top, c - left : d - left]
+                part[a - y0 : b - y0, c - x0 : d - x0, bands] = (
+                    page.nodata if tile is None else tile[a - top : b - top, c - left : d - left]
+                )
         return part
 
 
@@ -133,24 +146,43 @@ def _touched(page: Any, bands: int, box: Box) -> Iterator[tuple[int, tuple[int |
                 yield index, (band, row * tall, column * wide, tall, wide)
 
 
-def _check_whole(file: tifffile.TiffFile) -> None:
-    """Raises DataError for a file that lacks some of its pixels: the decoder would fill up with zeros.
+def _check_parts(path: Path, page: Any) -> None:
+    """Raises DataError where one tile or strip, which is decoded as a whole for a single pixel too, is too large."""
+    bands = 1 if int(page.planarconfig) == 2 else page.samplesperpixel
+    if page.is_tiled:
+        check_pixels(path, page.tilelength * page.tiledepth, page.tilewidth, bands, part="tiles")
+    else:
+        check_pixels(path, min(page.rowsperstrip, page.imagelength), page.imagewidth, bands, part="strips")
 
-    A tile without bytes was never written, which is allowed; a strip without bytes was lost.
+
+def _guard(path: Path, page: Any) -> None:
+    """Has tiles that say a size of their own looked at before they are decoded, by tifffile or by `window`."""
+    if page.compression not in tifffile.TIFF.IMAGE_COMPRESSIONS:
+        return
+    plain = page.decode
+
+    def decode(data: bytes | None, *arguments: Any, **options: Any) -> Any:
+        if data is not None:
+            check_stream(path, data)
+        return plain(data, *arguments, **options)
+
+    page.decode = decode
+
+
+def _check_page(path: Path, size: int, page: Any, first: Any) -> None:
+    """Raises DataError where a page lacks some of its pixels: the decoder would fill them up.
+
+    A tile of no place and no bytes was never written, which is allowed: it has the file's value for missing data, or 0.
+    A strip without bytes was lost, and so was a tile that has either. size: of the file; first: the page of a series
+    that describes all of them.
     """
-    size, path = file.filehandle.size, file.filehandle.path
-    for page in file.series[0].pages:
-        if not page:
-            continue
-        parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-        end = max((offset + count for offset, count in parts), default=0)
-        if end > size:
-            raise DataError(f"{path}: is cut short ({size} bytes, {end} expected); copy it again")
-        first = page.keyframe
-        assert first is not None
-        tiled, needed = first.is_tiled, math.prod(first.chunked)
-        if len(parts) != needed or any(offset < HEADER if count else not tiled for offset, count in parts):
-            raise DataError(f"{path}: a part of its pixels is lost; copy it again")
+    parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    end = max((offset + count for offset, count in parts), default=0)
+    if end > size:
+        raise DataError(f"{path}: is cut short ({size} bytes, {end} expected); copy it again")
+    lost = any(offset < HEADER if count else offset or not first.is_tiled for offset, count in parts)
+    if lost or len(parts) != math.prod(first.chunked):
+        raise DataError(f"{path}: a part of its pixels is lost; copy it again")
 
 
 def _mapped(path: Path) -> Array:
@@ -215,9 +247,12 @@ def _tiff(path: Path, file: tifffile.TiffFile) -> Raster | None:
     tiled = any(tag in page.tags for tag in TILES)
     if not page.imagelength or not page.imagewidth or (tiled and not (page.tilelength and page.tilewidth)):
         raise DataError(f"{path}: says no height or width; it is damaged: copy it again")
+    if page.is_tiled:  # a tile may be larger than the image; strips are not, and `whole` checks that
+        _check_parts(path, page)
     if page.dtype is None:
         raise DataError(f"{path}: found {page.bitspersample} bits a pixel; expected 8, 16 or 32")
-    _ = page.decode, page.jpegtables  # both are made while the file is open, and used by `window` when it is not
+    _guard(path, page)
+    _ = page.decode, page.jpegtables, page.nodata  # made while the file is open, and used by `window` when it is not
     return Raster(
         path,
         page.imagelength,

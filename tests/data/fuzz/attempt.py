@@ -15,6 +15,7 @@ from pathlib import Path
 from binary import IMAGES, MASKS, coloured, huge_sizes, images, masks, saved
 from damage import BINARY, TEXT, drawn, huge
 from texts import ANNOTATIONS, LISTS, annotations, lists
+from windows import FILES, WAYS, windows
 
 FAMILIES = {
     "masks": (masks, {name: row[0] for name, row in MASKS.items()}, BINARY),
@@ -25,6 +26,7 @@ FAMILIES = {
         {name: text.encode() or saved(coloured(3), "PNG") for name, text in ANNOTATIONS.items()},
         TEXT,
     ),
+    "windows": (windows, FILES, WAYS),
 }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-COUNTS = {"masks": 650, "images": 520, "lists": 475, "annotations": 400, "special": 270}
+COUNTS = {"masks": 650, "images": 520, "lists": 475, "annotations": 400, "windows": 690, "special": 270}
 """Cases of each family, 2,000 or more in all; `special` has as many as there are."""
 
 
