@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import PIL
+import torch
 from numpy.typing import NDArray
 
 from fuzzyseg.data.items import DataError
@@ -38,6 +39,8 @@ _PART = re.compile(r"[0-9a-f]{32}\.\d+\.\d+\.part")
 
 _RECENTLY = 60.0
 """Seconds within which an entry that is used again need not be marked as used again."""
+_MAPS = 16384
+"""Files that a process maps, a quarter of what Linux allows; further ones are read each time."""
 _PATIENCE = 1.0
 """Seconds to wait for other processes that store; after that, or after a failure, nothing is stored for `_RESPITE`."""
 _RESPITE = 60.0
@@ -101,14 +104,15 @@ class DiskCache:
 
     limit: bytes of the folder, however many processes store. What is over it when a cache is opened goes, the longest
     unused first; while it is open, what does not fit any more is not stored. A file that is damaged or was cut short is
-    made anew. Files are read, not mapped: a map keeps a descriptor open, of which there are few, and what a batch needs
-    is copied anyway. Files that others remove are counted until a cache is opened next.
+    made anew. Files are mapped into memory, by torch, which keeps no descriptor for it: of these there are few. Files
+    that others remove are counted until a cache is opened next.
     """
 
     def __init__(self, folder: str | Path, limit: int) -> None:
         """Opens, or makes, the folder. Raises DataError."""
         self.folder, self.limit = Path(folder), limit
         self._resume = -float("inf")
+        self._mapped: dict[Key, Entry] = {}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             os.listdir(self.folder)
@@ -123,12 +127,15 @@ class DiskCache:
         return DiskCache, (self.folder, self.limit)
 
     def get(self, key: Key) -> Entry | None:
-        """The entry, the caller's own, or None."""
+        """The entry, read-only, or None."""
+        if key in self._mapped:
+            return self._mapped[key]
         path = self._path(key)
         try:
             with path.open("rb", buffering=0) as file:
                 status = os.fstat(file.fileno())
-                entry = _unpacked(_content(file, status.st_size))
+                mapped = _map(path, status.st_size) if len(self._mapped) < _MAPS else None
+                entry = _unpacked(_content(file, status.st_size) if mapped is None else mapped)
         except OSError:  # not there; or descriptors or rights are wanting, for which the entry cannot be blamed
             return None
         except ValueError:
@@ -137,6 +144,8 @@ class DiskCache:
         if time.time() - status.st_mtime > _RECENTLY:
             with suppress(OSError):  # another user's, or a folder to be read only
                 os.utime(path)  # it is in use: the last to go
+        if mapped is not None:
+            self._mapped[key] = entry
         return entry
 
     def put(self, key: Key, entry: Entry) -> None:
@@ -196,6 +205,14 @@ def _head(entry: Entry) -> bytes:
     return _HEAD.pack(_MARK, entry.array.dtype.str.encode(), *entry.original, *sides)
 
 
+def _map(path: Path, length: int) -> NDArray[np.uint8] | None:
+    """The file's bytes in place; None where it cannot be mapped."""
+    try:
+        return torch.from_file(str(path), shared=False, size=length, dtype=torch.uint8).numpy()
+    except RuntimeError:  # no memory, no descriptor, cut short meanwhile: reading tells
+        return None
+
+
 def _content(file: FileIO, length: int) -> NDArray[np.uint8]:
     """All bytes of a file of that length, in memory of their own. Raises ValueError if there are fewer."""
     content = np.empty(length, np.uint8)
@@ -221,7 +238,9 @@ def _unpacked(content: NDArray[np.uint8]) -> Entry:
     if dtype.kind not in "biuf":
         raise ValueError("no numbers")
     shape = tuple(side for side in sides if side >= 0)
-    return Entry(content[_HEAD.size :].view(dtype).reshape(shape), (height, width))  # ValueError where they do not fit
+    array = content[_HEAD.size :].view(dtype).reshape(shape)  # ValueError where they do not fit
+    array.flags.writeable = False  # who writes into a map would change what is read of it next
+    return Entry(array, (height, width))
 
 
 def _removed(path: Path) -> bool:

@@ -100,9 +100,8 @@ class Reader:
         return Entry(np.ascontiguousarray(array), original)
 
     def _tensor(self, entry: Entry) -> Tensor:
-        # An array that memory may hold must not be shared with anyone who may write into it.
-        held = self.cache_bytes > 0 and isinstance(self._cache, MemoryCache)
-        values = torch.from_numpy(entry.array.copy() if held else entry.array)
+        # An array that the cache may hold must not be shared with anyone who may write into it.
+        values = torch.from_numpy(entry.array.copy() if self.cache_bytes else entry.array)
         return values.movedim(-1, 0) if values.dim() == 3 else values
 
 
