@@ -1,7 +1,11 @@
 """A cache gives the pixels of none, whatever happens to the files, to it, and to its folder."""
 
+import errno
+import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fuzzyseg.data import DataError, Item, Reader
+from fuzzyseg.data import DataError, Item, Reader, cache
 from fuzzyseg.data.cache import DiskCache, Entry, MemoryCache, stamp
+from fuzzyseg.data.ledger import ledger
 
 
 @pytest.fixture
@@ -105,24 +110,182 @@ def test_writing_into_what_was_read_changes_no_cache(items, tmp_path):
 @pytest.mark.parametrize("damage", [lambda b: b[:40], lambda b: b[:-3], lambda b: b"", lambda b: b"x" * len(b)])
 def test_a_damaged_entry_is_made_anew(items, tmp_path, damage):
     reader(tmp_path / "cache").read(items[0], True)
-    files = sorted((tmp_path / "cache").glob("*.npy"))
+    files = sorted((tmp_path / "cache").glob("*.pixels"))
     assert len(files) == 2
     for path in files:
         path.write_bytes(damage(path.read_bytes()))
     assert_same(reader(tmp_path / "cache").read(items[0], True), reader(limit=0).read(items[0], True))
 
 
+def refused(code):
+    """What the operating system says instead of opening a file."""
+
+    def opened(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    return opened
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO])
+def test_an_entry_that_cannot_be_opened_just_now_stays(tmp_path, monkeypatch, code):
+    disk, entry = DiskCache(tmp_path, 10**6), Entry(np.full((3, 4), 7, np.uint8), (6, 8))
+    disk.put((1,), entry)
+    with monkeypatch.context() as patch:
+        for owner, name in ((Path, "open"), (os, "open"), (np, "load")):
+            patch.setattr(owner, name, refused(code))
+        assert disk.get((1,)) is None
+    found = DiskCache(tmp_path, 10**6).get((1,))
+    assert np.array_equal(found.array, entry.array)
+    assert found.original == entry.original
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((2, 3, 1), np.float32), np.arange(4, dtype=np.uint8), np.ones((0, 5), bool)]
+)
+def test_arrays_come_back_as_they_were(tmp_path, array):
+    DiskCache(tmp_path, 1000).put((1,), Entry(array, (5, 6)))
+    found = DiskCache(tmp_path, 1000).get((1,))
+    assert (found.array.dtype, found.array.shape, found.original) == (array.dtype, array.shape, (5, 6))
+    assert np.array_equal(found.array, array)
+
+
+def test_no_descriptor_stays_open(tmp_path):
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.exists():
+        pytest.skip("nothing here counts descriptors")
+    disk, before = DiskCache(tmp_path, 10**6), len(list(descriptors.iterdir()))
+    for number in range(20):
+        disk.put((number,), Entry(np.zeros(10, np.uint8), (1, 10)))
+    held = [disk.get((number,)) for number in range(20)]
+    assert len(list(descriptors.iterdir())) == before
+    assert None not in held
+
+
+def test_a_training_may_have_more_files_than_descriptors(tmp_path):
+    """In a process of its own, which may open 100 files: two epochs of 150 files, read by one process."""
+    pytest.importorskip("resource")
+    script = Path(__file__).with_name("few_descriptors.py")
+    paths = os.pathsep.join([str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), "100", "150"],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "150 of 150 files, twice"), done.stderr
+    assert "Too many open files" not in done.stderr
+
+
+def folder_bytes(folder):
+    return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".npy", ".pixels", ".part"))
+
+
 def test_the_folder_is_bounded_and_the_longest_unused_goes_first(tmp_path):
-    entry = Entry(np.zeros((10, 100), np.uint8), (1, 2))  # some 2,000 bytes with what is reckoned for the header
-    cache = DiskCache(tmp_path, 7000)
+    entry = Entry(np.zeros((10, 100), np.uint8), (1, 2))  # 1,000 bytes, and somewhat more with the header
+    disk = DiskCache(tmp_path, 3500)
     for number in range(6):
-        cache.put((number,), entry)
-    stored = [number for number in range(6) if DiskCache(tmp_path, 7000).get((number,)) is not None]
+        disk.put((number,), entry)
+    stored = [number for number in range(6) if DiskCache(tmp_path, 3500).get((number,)) is not None]
     assert stored == [0, 1, 2]
     for number, age in zip(stored, (3, 1, 2), strict=True):
-        os.utime(cache._path((number,)), (age, age))
+        os.utime(disk._path((number,)), (age, age))
     DiskCache(tmp_path, 1500)
-    assert [number for number in range(6) if cache._path((number,)).exists()] == [0]
+    assert [number for number in range(6) if disk._path((number,)).exists()] == [0]
+
+
+def test_an_entry_that_is_used_is_no_longer_the_longest_unused(tmp_path):
+    disk = DiskCache(tmp_path, 10**6)
+    for number in range(2):
+        disk.put((number,), Entry(np.zeros(1000, np.uint8), (1, 1)))
+        os.utime(disk._path((number,)), (number + 1, number + 1))
+    disk.get((0,))
+    DiskCache(tmp_path, 1500)
+    assert [number for number in range(2) if disk._path((number,)).exists()] == [0]
+
+
+def _store(folder, first):
+    disk = DiskCache(folder, 50_000)
+    for number in range(first, first + 20):
+        disk.put((number,), Entry(np.zeros(4000, np.uint8), (1, 1)))
+
+
+def test_caches_that_are_open_at_once_keep_one_limit(tmp_path):
+    caches = [DiskCache(tmp_path / "one", 50_000) for _ in range(4)]
+    for who, disk in enumerate(caches):
+        for number in range(20):
+            disk.put((who, number), Entry(np.zeros(4000, np.uint8), (1, 1)))
+    processes = [multiprocessing.Process(target=_store, args=(tmp_path / "many", 10 * who)) for who in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    for folder in (tmp_path / "one", tmp_path / "many"):
+        assert 40_000 < folder_bytes(folder) <= 50_000
+        assert not list(folder.glob("*.part"))
+
+
+def test_what_killed_processes_left_goes_and_files_of_others_stay(tmp_path):
+    left = tmp_path / f"{'0a' * 16}.12.34.part"
+    for path in (left, tmp_path / "film.part", tmp_path / "scores.npy"):
+        path.write_bytes(b"x" * 900)
+    disk = DiskCache(tmp_path, 1200)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix) == ["film.part", "scores.npy"]
+    disk.put((1,), Entry(np.zeros(1000, np.uint8), (1, 1)))
+    assert disk.get((1,)) is not None
+
+
+def test_entries_of_another_format_or_decoder_are_others(tmp_path, monkeypatch):
+    DiskCache(tmp_path, 1000).put((1,), Entry(np.zeros(4, np.uint8), (1, 1)))
+    assert DiskCache(tmp_path, 1000).get((1,)) is not None
+    for owner, name in ((cache, "FORMAT"), (cache.PIL, "__version__")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, "another")
+            assert DiskCache(tmp_path, 1000).get((1,)) is None
+
+
+def test_a_folder_to_be_read_only_and_a_full_disk_stop_nothing(items, tmp_path, monkeypatch):
+    """A disk that is to be read only refuses even to remove what is not there."""
+    folder, plain = tmp_path / "cache", reader(limit=0)
+    reader(folder).read(items[0], True)
+    kept = sorted(path.read_bytes() for path in folder.glob("*.pixels"))
+    opened = Path.open
+
+    def only_read(path, mode="r", *rest, **named):
+        return opened(path, mode, *rest, **named) if mode == "rb" else refused(errno.EROFS)()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", only_read)
+        for owner, name in ((Path, "unlink"), (os, "utime"), (os, "replace")):
+            patch.setattr(owner, name, refused(errno.EROFS))
+        for path in folder.glob("*.pixels"):
+            os.chmod(path, 0o444)
+        cached = reader(folder, limit=100)
+        for item in items[:2]:
+            assert_same(cached.read(item, True), plain.read(item, True))
+    assert sorted(path.read_bytes() for path in folder.glob("*.pixels")) == kept
+    cached = reader(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refused(errno.ENOSPC))
+        assert_same(cached.read(items[2], True), plain.read(items[2], True))
+    assert len(list(folder.glob("*.pixels"))) == 2
+    assert not list(folder.glob("*.part"))
+
+
+def test_nobody_waits_long_for_a_process_that_was_stopped_while_it_stored(tmp_path, monkeypatch):
+    pytest.importorskip("fcntl")
+    monkeypatch.setattr(cache, "_PATIENCE", 0.02)
+    disk, entry = DiskCache(tmp_path, 10**6), Entry(np.zeros(4, np.uint8), (1, 1))
+    with ledger(disk._ledger, 0.0):
+        disk.put((1,), entry)
+        monkeypatch.setattr(cache, "ledger", lambda *_: pytest.fail("tried again at once"))
+        disk.put((2,), entry)
+    assert disk.get((1,)) is disk.get((2,)) is None
+    monkeypatch.undo()
+    later = DiskCache(tmp_path, 10**6)
+    later.put((1,), entry)
+    assert later.get((1,)) is not None
 
 
 def test_memory_is_bounded_and_the_longest_unused_goes_first():

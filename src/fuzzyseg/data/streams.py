@@ -32,7 +32,7 @@ from fuzzyseg.data.views import Batch, Stream
 
 __all__ = ["PUBLISH_DELAY", "Draw", "Draws", "Loader", "derangement", "draw_seed", "index_at", "permutation"]
 
-_MOST_AHEAD = 64  # tasks read ahead: a task holds up to six tensors, each an open file; 1,024 may be open at once
+_MOST_AHEAD = 32  # tasks read ahead, of up to nine tensors, each an open file: 288 of the 1,024 that may be open
 
 
 class ImageReader(Protocol):
