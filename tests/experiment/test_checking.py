@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from experiment.tiny_data import write_folder
@@ -139,10 +140,10 @@ def test_bands_that_the_network_does_not_take(folder):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what is put in place of a decoder must be inherited by a fork")
 def test_a_file_that_a_decoder_dies_of_is_named_and_the_others_are_read(folder, monkeypatch):
-    def deadly(path, kind):
+    def deadly(path, kind, **options):
         if path.name == "im03.png" and kind == "mask":
             os.kill(os.getpid(), signal.SIGKILL)
-        return look_at(path, kind)
+        return look_at(path, kind, **options)
 
     monkeypatch.setattr(checking, "look_at", deadly)
     report = checked(folder)
@@ -261,3 +262,27 @@ def test_the_labelled_images_are_asked_for_as_in_training(folder):
     assert some.findings == []
     assert any("--labelled 1/2: training chooses" in sentence for sentence in some.found)
     assert some.lists["labelled"] == (12, 12)
+
+
+def test_images_above_the_limit_are_fine_where_windows_can_read_them(folder):
+    size = (1250, 1000)
+    image = np.array(smooth(77).resize(size[::-1], Image.Resampling.BICUBIC))
+    mask = np.array(Image.open(folder / "masks/train/im00.png").resize(size[::-1], Image.Resampling.NEAREST))
+    for kind, array in (("images", image), ("masks", mask)):
+        colours = "rgb" if kind == "images" else "minisblack"
+        path = folder / kind / "train" / "large.tif"
+        tifffile.imwrite(path, array, photometric=colours, compression="zlib", tile=(128, 128))
+    report, whole = checked(folder, max_megapixels=1), checked(folder)
+    assert report.findings == whole.findings == []
+    sentence = "1 image is larger than 1 million pixels: read by windows, in prediction and training"
+    assert sentence in report.found
+    assert [each for each in report.found if each != sentence] == whole.found
+    assert report.classes == whole.classes
+    assert report.lists["labelled"] == (13, 13)
+    for options in ({"image_size": (64, 64)}, {}):
+        if not options:
+            Image.fromarray(image).save(folder / "images/train/large.png")
+            (folder / "images/train/large.tif").unlink()
+        (finding,) = checked(folder, max_megapixels=1, **options).findings
+        assert finding.kind == "unreadable"
+        assert "data.max_megapixels" in finding.details[0]["text"]

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuzzyseg.data.items import MAX_CLASSES, VOID, DataError, Item
-from fuzzyseg.data.labels import stored_labels, training_labels
+from fuzzyseg.data.labels import mask_of, stored_labels, training_labels
 from fuzzyseg.data.masks import values_in
 from fuzzyseg.data.opening import short
+from fuzzyseg.data.parts import stored_parts
 
 T = TypeVar("T")
 ADVICE = "give the class names (classes) and the void value (ignore_index) in dataset.yaml"
@@ -29,8 +30,11 @@ def presence(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArr
     """(N, C) bool: whether the mask of item n holds a pixel of class c. Raises DataError for values out of range."""
 
     def look(item: Item) -> NDArray[np.bool_]:
-        mask = training_labels(item, classes=classes, ignore_index=ignore_index)
-        return np.bincount(mask.ravel(), minlength=VOID + 1)[:classes] > 0
+        counts = np.zeros(VOID + 1, np.int64)
+        for _, part in stored_parts(item):
+            mask = training_labels(item, classes=classes, ignore_index=ignore_index, part=part)
+            counts += np.bincount(mask.ravel(), minlength=VOID + 1)
+        return counts[:classes] > 0
 
     return np.array(each(items, look), dtype=np.bool_).reshape(len(items), classes)
 
@@ -42,10 +46,12 @@ def seen_values(items: Sequence[Item], ignored: Sequence[int] = ()) -> dict[int,
     """
 
     def look(item: Item) -> list[int]:
-        mask = stored_labels(item)
-        assert item.mask is not None
         low = [value for value in ignored if value < 0]
-        return values_in(mask[~np.isin(mask, low)] if low else mask, item.mask)
+        found: set[int] = set()
+        for _, part in stored_parts(item):
+            mask = stored_labels(item, part)
+            found.update(values_in(mask[~np.isin(mask, low)] if low else mask, mask_of(item)))
+        return sorted(found)
 
     seen: dict[int, Item] = {}
     for item, values in zip(items, each(items, look), strict=True):

@@ -12,6 +12,7 @@ from fuzzyseg.data.labels import decode, renamed
 from fuzzyseg.data.masks import Colour, palette_of
 from fuzzyseg.data.opening import short
 from fuzzyseg.data.pairing import SPLITS
+from fuzzyseg.data.parts import stored_parts
 from fuzzyseg.data.recognise import SAMPLE, check_found, found_colours, kind_of, spread
 from fuzzyseg.data.said import Said, colour_name
 
@@ -103,8 +104,13 @@ def _snapped(meaning: Meaning, items: Sequence[Item]) -> list[str]:
     """How many pixels of a sample are taken for the nearest colour."""
     if meaning.encoding is None or not meaning.encoding.snap or not items:
         return []
-    looked = [decode(replace(item, encoding=meaning.encoding), VOID) for item in spread(items, SAMPLE)]
-    share = sum(each.snapped for each in looked) / max(1, sum(each.labels.size for each in looked))
+    looked = [replace(item, encoding=meaning.encoding) for item in spread(items, SAMPLE)]
+    snapped = pixels = 0
+    for item in looked:
+        for _, part in stored_parts(item):
+            found = decode(item, VOID, part)
+            snapped, pixels = snapped + found.snapped, pixels + found.labels.size
+    share = snapped / max(1, pixels)
     return [f"--snap: {100 * share:.2g} % of the pixels of {len(looked)} masks are taken for the nearest colour"]
 
 

@@ -40,48 +40,56 @@ class Decoded:
     snapped: int = 0
 
 
-def stored_labels(item: Item) -> NDArray[np.integer]:
+def read_stored(item: Item) -> NDArray[np.integer]:
+    """The mask of an item as `read_mask` gives it, read as its encoding asks for. Raises DataError.
+
+    The functions below take a `part` of it, some of its rows, in place of reading it.
+    """
+    coloured = item.encoding is not None and item.encoding.colours is not None
+    return read_mask(mask_of(item), colours=coloured, lossy=coloured or (item.encoding or PLAIN).snap)
+
+
+def stored_labels(item: Item, part: NDArray[np.integer] | None = None) -> NDArray[np.integer]:
     """The mask of an item as (H, W) class indices. Raises DataError naming the file.
 
     Without an encoding the file's values as they are; with one VOID is void. An item without a mask is an error.
     """
-    path = _mask_of(item)
+    path = mask_of(item)
+    mask = read_stored(item) if part is None else part
     if item.encoding is None:
-        return _one_band(read_mask(path), path)
-    found = decode(item, VOID)
+        return _one_band(mask, path)
+    found = understood(mask, item.encoding, VOID, path)
     _refuse(found, found.labels == UNKNOWN, item.encoding, path, "")
     return found.labels
 
 
-def training_labels(item: Item, *, classes: int, ignore_index: int) -> NDArray[np.uint8]:
+def training_labels(
+    item: Item, *, classes: int, ignore_index: int, part: NDArray[np.integer] | None = None
+) -> NDArray[np.uint8]:
     """The mask of an item as (H, W) uint8 class indices, void 255 (promise 3). Raises DataError naming the file.
 
     ignore_index: the data set's, a value in the files; the item's encoding goes before it.
     """
     if classes > MAX_CLASSES:
         raise DataError(f"found {classes} classes; at most {MAX_CLASSES} are supported: merge some")
-    path, encoding = _mask_of(item), item.encoding or PLAIN
-    if encoding.colours is None and not encoding.snap:
-        mask = read_mask(path)
-        if mask.ndim == 2 and mask.dtype == np.uint8:
-            table, wrong = _bytes(encoding, _ignored(encoding, ignore_index), classes)
-            if not (np.bincount(mask.ravel(), minlength=256)[wrong]).any():
-                quick: NDArray[np.uint8] = table[mask]
-                return quick
-        found = understood(mask, encoding, ignore_index, path)
-    else:
-        found = decode(item, ignore_index)
+    path, encoding = mask_of(item), item.encoding or PLAIN
+    mask = read_stored(item) if part is None else part
+    if encoding.colours is None and not encoding.snap and mask.ndim == 2 and mask.dtype == np.uint8:
+        table, wrong = _bytes(encoding, _ignored(encoding, ignore_index), classes)
+        if not (np.bincount(mask.ravel(), minlength=256)[wrong]).any():
+            quick: NDArray[np.uint8] = table[mask]
+            return quick
+    found = understood(mask, encoding, ignore_index, path)
     labels = found.labels
     strange = (labels == UNKNOWN) | ((labels != VOID) & (labels >= classes))
     _refuse(found, strange, item.encoding, path, f"0 to {classes - 1} ({classes} classes) or {ignore_index}")
     return labels.astype(np.uint8)
 
 
-def decode(item: Item, ignore_index: int) -> Decoded:
+def decode(item: Item, ignore_index: int, part: NDArray[np.integer] | None = None) -> Decoded:
     """The item's mask file, read and understood as far as it can be. Raises DataError for one that cannot be read."""
-    encoding, path = item.encoding or PLAIN, _mask_of(item)
-    coloured = encoding.colours is not None
-    return understood(read_mask(path, colours=coloured, lossy=coloured or encoding.snap), encoding, ignore_index, path)
+    mask = read_stored(item) if part is None else part
+    return understood(mask, item.encoding or PLAIN, ignore_index, mask_of(item))
 
 
 def understood(mask: NDArray[np.integer], encoding: Encoding, ignore_index: int, path: Path) -> Decoded:
@@ -98,9 +106,9 @@ def understood(mask: NDArray[np.integer], encoding: Encoding, ignore_index: int,
     return Decoded(labels, stored, snapped)
 
 
-def colour_counts(path: Path) -> Counter[Colour | None]:
-    """How many pixels of a mask file have each colour; None: are transparent. Raises DataError."""
-    array = read_mask(path, colours=True, lossy=True)
+def colour_counts(path: Path, part: NDArray[np.integer] | None = None) -> Counter[Colour | None]:
+    """How many pixels of a mask file, or of a part of it, have each colour; None: are transparent. Raises DataError."""
+    array = read_mask(path, colours=True, lossy=True) if part is None else part
     if array.ndim == 2:
         raise DataError(f"{path}: holds one value a pixel; expected colours as in the other masks")
     packed, counts = np.unique(_packed(array), return_counts=True)
@@ -155,7 +163,8 @@ def renamed(encoding: Encoding | None, ignore_index: int, order: list[int], text
     return Encoding(mapped, base.reduce_zero, own, text, base.colours, base.snap)
 
 
-def _mask_of(item: Item) -> Path:
+def mask_of(item: Item) -> Path:
+    """The mask file of an item. Raises DataError where there is none."""
     if item.mask is None:
         raise DataError(f"{item.image}: has no mask, but one was asked for")
     return item.mask

@@ -31,7 +31,7 @@ def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDAr
         return read_matlab_mask(path)
     raster = open_raster(path)
     if raster is not None and raster.colour:
-        return _numbers(turned(raster.whole(), raster.orientation), path)
+        return numbers(turned(raster.whole(), raster.orientation), path)
     image = open_image(path)
     if image.format == "JPEG" and not lossy:
         raise DataError(f"{path}: is a JPEG, which changes the class indices it stores; save masks as PNG")
@@ -48,15 +48,18 @@ def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDAr
     if image.mode == "I":
         return np.array(image).astype(np.int32)
     if image.mode in ("L", "P", "F", "LA", "RGB", "RGBA"):
-        return _numbers(np.array(image), path)
+        return numbers(np.array(image), path)
     raise DataError(
         f"{path}: found {image.height}x{image.width} pixels of mode {image.mode}; expected one band that holds a class "
         "index a pixel, or red, green and blue: convert it to PNG"
     )
 
 
-def _numbers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
-    """Integers (H, W), or uint8 (H, W, 3 or 4). Whole numbers that are stored as floats are integers."""
+def numbers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
+    """What a raster holds as `read_mask` gives it: integers (H, W), or uint8 (H, W, 3 or 4). Raises DataError.
+
+    Whole numbers that are stored as floats are integers.
+    """
     if array.ndim == 3 and array.shape[2] == 2 and array.dtype == np.uint8 and (array[..., 1] == 255).all():
         array = array[..., 0]
     if array.ndim == 3 and array.shape[2] == 1:

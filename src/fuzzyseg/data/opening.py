@@ -21,6 +21,10 @@ SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's modes for 16 bits in one band."""
 
 
+USUAL_MEGAPIXELS = 89
+"""Pillow's own limit, where no other is set, in millions of pixels and rounded."""
+
+
 def short(values: Sequence[object], most: int = 8) -> str:
     """The first few of a list, for messages."""
     text = ", ".join(str(v) for v in values[:most])
@@ -48,13 +52,19 @@ def pixel_limit(most: int | None) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
+def too_large(height: int, width: int, bands: int = 1) -> bool:
+    """Whether this is more pixels, or 16 times as many numbers, than are decoded at once."""
+    most = Image.MAX_IMAGE_PIXELS
+    return most is not None and (height * width > most or height * width * bands > 16 * most)
+
+
 def check_pixels(path: Path, height: int, width: int, bands: int = 1, *, part: str | None = None) -> None:
     """Raises DataError for a file whose header promises more pixels, or 16 times as many numbers, than are decoded.
 
     part: what has these pixels, `tiles` or `strips`, where it is not the whole image.
     """
-    most = Image.MAX_IMAGE_PIXELS
-    if most is not None and (height * width > most or height * width * bands > 16 * most):
+    if too_large(height, width, bands):
+        most = Image.MAX_IMAGE_PIXELS
         of = f" of {bands} bands" if bands > 1 else ""
         raise DataError(
             f"{path}: has {f'{part} of ' if part else ''}{height} x {width} pixels{of}, more than the {most} that are "

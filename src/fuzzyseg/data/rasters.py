@@ -81,6 +81,13 @@ class Raster:
             return True
         return self.pages == 1 and (bool(self._page.is_tiled) or int(self._page.rowsperstrip) < self.height)
 
+    @property
+    def tall(self) -> int:
+        """Rows of a tile or strip, which are decoded together; 1 where each row stands for itself."""
+        if self._page is None:
+            return 1
+        return int(self._page.tilelength if self._page.is_tiled else self._page.rowsperstrip)
+
     def window(self, box: Box) -> Array:
         """The pixels (h, w, bands) of a part, decoding only the tiles or strips that it touches. Raises DataError.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,12 +12,16 @@ import numpy as np
 
 from fuzzyseg.data.classes import each
 from fuzzyseg.data.headers import Header, read_header
-from fuzzyseg.data.items import MAX_CLASSES, DataError, Item
+from fuzzyseg.data.items import MAX_CLASSES, DataError, Encoding, Item
 from fuzzyseg.data.labels import colour_counts
 from fuzzyseg.data.masks import Colour, palette_of, read_mask
 from fuzzyseg.data.opening import short
+from fuzzyseg.data.parts import stored_parts
 
 Kind = Literal["index", "palette", "colour"]
+
+IN_COLOURS = Encoding(colours=())
+"""Of a mask that is read as colours before it is known what they mean."""
 
 HEADERS, SAMPLE = 200, 32
 """How many masks are looked at: headers alone, and pixels."""
@@ -116,7 +121,10 @@ def found_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
 
     def look(item: Item) -> Counter[Colour | None]:
         assert item.mask is not None
-        return colour_counts(item.mask)
+        counts: Counter[Colour | None] = Counter()
+        for _, part in stored_parts(replace(item, encoding=IN_COLOURS)):
+            counts += colour_counts(item.mask, part)
+        return counts
 
     for counts in each(items, look):
         total += counts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,13 +18,17 @@ from fuzzyseg.data.formats import pixel_limit
 from fuzzyseg.data.gathering import together, with_unlabelled
 from fuzzyseg.data.items import VOID, Files
 from fuzzyseg.data.layouts import Place, list_files, locate, understand
+from fuzzyseg.data.opening import USUAL_MEGAPIXELS
 from fuzzyseg.data.pairing import SPLITS
 from fuzzyseg.data.splits import make_split
-from fuzzyseg.experiment.isolation import Lost, each_apart
+from fuzzyseg.experiment.isolation import PATIENCE, Lost, each_apart
 
 Counter = Callable[[int, int], None]
 Task = tuple[Path, Kind]
 Lists = dict[str, list[Item]]
+
+SLOWEST = 5e6
+"""Bytes of a file that are decoded in a second at the least, if the disk is no obstacle."""
 
 
 def check(config: Config, *, workers: int | None = None, progress: Counter | None = None) -> Report:
@@ -69,6 +73,7 @@ class _Check:
         self.config, self.data, self.places = config, config.data, places
         self.workers, self.progress = workers, progress
         self.result = Report(str(config.data.root), places[0].layout)
+        self.large = 0
 
     def report(self) -> Report:
         """All steps."""
@@ -88,6 +93,8 @@ class _Check:
         )
         dataset, understood = self._understand(opened)
         lists = self._lists(dataset)
+        if self.large:
+            self.result.found = [*self.result.found, _say_large(self.large, self.data.max_megapixels)]
         self.result.lists = {
             name: (len(items), sum(item.mask is not None for item in items)) for name, items in lists.items() if items
         }
@@ -108,8 +115,13 @@ class _Check:
             tasks.setdefault(item.image, (item.image, "image"))
             if item.mask is not None:
                 tasks.setdefault(item.mask, (item.mask, "mask"))
-        look = partial(_look, self.data.max_megapixels)
-        results = each_apart(look, list(tasks.values()), workers=self.workers, progress=self.progress)
+        data = self.data
+        # What is resized is needed whole, so that such a file is as much of an obstacle as one that no window reads.
+        look = partial(_look, data.max_megapixels, data.image_size is None)
+        patience = _patience(tasks)
+        results = each_apart(
+            look, list(tasks.values()), workers=self.workers, patience=patience, progress=self.progress
+        )
         seen = {
             path: result
             if isinstance(result, Seen)
@@ -119,6 +131,7 @@ class _Check:
         for kind in ("image", "mask"):
             files = [each for path, each in seen.items() if tasks[path][1] == kind]
             self.result.count_files(**{f"{kind}s": files})
+        self.large = sum(each.windows for path, each in seen.items() if tasks[path][1] == "image")
         return seen
 
     def _unfit(self, opened: _Opened) -> list[Finding]:
@@ -185,7 +198,8 @@ class _Check:
         sides = [[item for name in names for item in lists[name] if item.mask is not None] for names in (LEARNT, HELD)]
         items = sides[0] + sides[1]
         count = partial(_count, len(dataset.classes), dataset.ignore_index, self.data.max_megapixels)
-        results = each_apart(count, items, workers=self.workers, progress=self.progress)
+        patience = _patience([item.mask for item in items if item.mask is not None])
+        results = each_apart(count, items, workers=self.workers, patience=patience, progress=self.progress)
         labels = [
             Labels(problem=f"{item.mask}: the process that reads it {result.reason}")
             if isinstance(result, Lost)
@@ -219,9 +233,21 @@ class _Check:
         self._add(*findings.leaks(equal, near, masks, grouped=self.data.group is not None))
 
 
-def _look(megapixels: int | None, task: Task) -> Seen:
+def _look(megapixels: int | None, windows: bool, task: Task) -> Seen:
     with pixel_limit(megapixels):
-        return look_at(*task)
+        return look_at(*task, windows=windows)
+
+
+def _patience(files: Iterable[Path]) -> float:
+    """Seconds for one file: more where one is so large that its decoding alone takes minutes."""
+    most = max((path.stat().st_size for path in files if path.is_file()), default=0)
+    return PATIENCE + most / SLOWEST
+
+
+def _say_large(count: int, megapixels: int | None) -> str:
+    what = "image is" if count == 1 else "images are"
+    most = USUAL_MEGAPIXELS if megapixels is None else megapixels
+    return f"{count} {what} larger than {most} million pixels: read by windows, in prediction and training"
 
 
 def _count(classes: int, ignore_index: int, megapixels: int | None, item: Item) -> Labels:

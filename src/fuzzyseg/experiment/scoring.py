@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,8 +13,10 @@ from fuzzyseg.analysis import Diagnosis, Pixels, diagnose, look
 from fuzzyseg.config import Config, LossConfig
 from fuzzyseg.data import Item
 from fuzzyseg.data.formats import save_index_png
+from fuzzyseg.data.parts import label_reader, open_large
 from fuzzyseg.experiment.material import Material, build_reader
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
+from fuzzyseg.inference.tiles import tiles_of
 from fuzzyseg.losses import PixelLossModule
 from fuzzyseg.losses.options import SetOptions
 from fuzzyseg.ops import collective
@@ -80,7 +82,8 @@ class Scoring:
     def evaluate(self, network: nn.Module, step: int) -> dict[str, Any]:
         """mIoU and its parts, and under `fuzzy` what FPL sees (`Diagnosis.brief`), of labelled images under `labelled`.
 
-        Where the run asks for them, maps of K are written into its folder.
+        Where the run asks for them, maps of K are written into its folder, but none of an image that is looked at in
+        tiles because it is too large.
         """
         settings = self.config.evaluate
         predictor = Predictor(network, self.card(step), self.device)
@@ -104,26 +107,45 @@ class Scoring:
         for name, items in (("val", self.items), ("labelled", self.labelled)):
             total: Diagnosis | None = None
             for number, item in enumerate(items):
-                pixels, target = self._look(predictor, item)
-                counts = diagnose(pixels, target)
-                total = counts if total is None else total.plus(counts)
-                if name == "val" and number in keep and self.maps is not None:
+                tiles = 0
+                for logits, target in self.training_pairs(predictor, item):
+                    pixels = self._look(predictor, logits, target)
+                    counts = diagnose(pixels, target)
+                    total = counts if total is None else total.plus(counts)
+                    tiles += 1
+                if name == "val" and number in keep and self.maps is not None and tiles == 1:
                     file = self.maps / f"{step:06d}" / f"{number:05d}.png"
                     save_index_png(pixels.k[0].cpu().numpy(), file)
             if total is not None:
                 found[name] = total.brief()
         return {**found["val"], **({"labelled": found["labelled"]} if "labelled" in found else {})}
 
-    def _look(self, predictor: Predictor, item: Item) -> tuple[Pixels, Tensor]:
-        """At the training scale, where the loss sees the logits, with T as the loss has it now; and the mask."""
+    def training_pairs(self, predictor: Predictor, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits (1,C,H,W) and mask (1,H,W) at the training scale, where the loss sees them.
+
+        Of an image that is too large to be decoded whole, one pair for each of its tiles, which do not overlap.
+        """
+        reader = self.reader
+        windows = None
+        if reader.image_size is None:
+            windows = open_large(item.image, reader.channels, bands=reader.bands, levels=reader.levels)
+        if windows is None:
+            image, mask = reader.read(item, with_mask=True)
+            assert mask is not None
+            yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(self.device)
+            return
+        truth = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)
+        for box in tiles_of(windows.size):
+            part = torch.from_numpy(windows.read(box)).movedim(-1, 0)
+            target = torch.from_numpy(truth(box)).unsqueeze(0)
+            yield predictor.training_logits(part).unsqueeze(0), target.to(self.device)
+
+    def _look(self, predictor: Predictor, logits: Tensor, target: Tensor) -> Pixels:
+        """What the loss, with T as it has it now, makes of such a pair."""
         assert self.pixel_loss is not None
-        image, mask = self.reader.read(item, with_mask=True)
-        assert mask is not None
-        logits = predictor.training_logits(image).unsqueeze(0)
-        target = mask.unsqueeze(0).to(self.device)
         threshold = thresholds_at(self.pixel_loss, logits, predictor.network)
         options = set_options(self.config.loss)
-        return look(logits, logits, target, threshold=threshold, options=options, lift=False), target
+        return look(logits, logits, target, threshold=threshold, options=options, lift=False)
 
 
 def thresholds_at(pixel_loss: PixelLossModule, logits: Tensor, network: nn.Module) -> Tensor:

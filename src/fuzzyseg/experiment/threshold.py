@@ -188,17 +188,16 @@ class Calibration:
         predictor = Predictor(self.method.predictor(), self.scoring.card(step), device)
         counts = torch.zeros(1 + len(self.thresholds), dtype=torch.float64)
         for item in self.scoring.material.held_back:
-            image, mask = self.scoring.reader.read(item, with_mask=True)
-            assert mask is not None
-            covered, pixels = coverage_by_threshold(
-                predictor.training_logits(image).unsqueeze(0),
-                mask.unsqueeze(0).to(device),
-                self.thresholds,
-                k_cap=self.loss.k_cap,
-                rule=self.loss.rule,
-                variant=self.loss.variant,
-            )
-            counts += torch.cat([covered, pixels.unsqueeze(0)]).cpu()
+            for logits, mask in self.scoring.training_pairs(predictor, item):
+                covered, pixels = coverage_by_threshold(
+                    logits,
+                    mask.to(device),
+                    self.thresholds,
+                    k_cap=self.loss.k_cap,
+                    rule=self.loss.rule,
+                    variant=self.loss.variant,
+                )
+                counts += torch.cat([covered, pixels.unsqueeze(0)]).cpu()
         counts = collective.mean(counts.to(device, torch.float32)).cpu()
         if not counts[-1] > 0:
             return

@@ -10,6 +10,9 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from fuzzyseg.data import VOID, DataError, Item, Reader
+from fuzzyseg.data.formats import Windows
+from fuzzyseg.data.parts import label_reader, open_large
+from fuzzyseg.data.reader import check_sizes
 from fuzzyseg.inference.predictor import Predictor, Protocol
 
 
@@ -31,6 +34,9 @@ def evaluate(
     ignore_index: the masks' value for void, if not that of the training data. progress is called with images done
     and in all.
 
+    A TIFF or NumPy file that is too large to be decoded whole is read and scored in row blocks, and so is such a mask,
+    where the protocol allows it (one scale, no flip, no `image_size`); the result is the same.
+
     Returns shares in [0, 1]: `miou`, the mean intersection over union of the classes that occur in the truth or in a
     prediction; `per_class`, that of each class, None where it occurs in neither; `accuracy` of the pixels and
     `class_accuracy`, its mean over the classes in the truth. Also `images`, `pixels` (not void), `protocol` in words.
@@ -45,31 +51,58 @@ def evaluate(
     matrix = MulticlassConfusionMatrix(max(2, len(card.classes)), ignore_index=VOID, validate_args=False)
     matrix = matrix.to(predictor.device)
     done = 0
-    for images, masks in _batches(reader, items, batch):
-        matrix.update(predictor.batch_labels(images, protocol), masks.to(predictor.device).long())
-        done += len(images)
-        if progress is not None:
+    for labels, masks, finished in _predictions(predictor, reader, items, protocol, batch):
+        matrix.update(labels, masks.to(predictor.device).long())
+        done += finished
+        if finished and progress is not None:
             progress(done, len(items))
     result = scores(matrix.compute().cpu(), card.classes)
     return {**result, "images": len(items), "protocol": protocol.describe(card)}
 
 
-def _batches(reader: Reader, items: Sequence[Item], batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (B,Cin,H,W) and masks (B,H,W) as the reader gives them: up to `batch` neighbours of one size together."""
+Prediction = tuple[Tensor, Tensor, int]
+"""Labels and truth (B,H,W), and how many images are finished by them."""
+
+
+def _predictions(
+    predictor: Predictor, reader: Reader, items: Sequence[Item], protocol: Protocol, batch: int
+) -> Iterator[Prediction]:
+    """Up to `batch` neighbours of one size together; an image that is too large to be decoded whole in row blocks."""
     waiting: list[tuple[Tensor, Tensor]] = []
     for item in items:
+        windows = open_large(item.image, reader.channels, bands=reader.bands, levels=reader.levels)
+        if windows is not None and predictor.reads_by_windows(windows.size, protocol):
+            if waiting:
+                yield _together(predictor, waiting, protocol)
+                waiting = []
+            yield from _rows(predictor, reader, item, windows, protocol)
+            continue
         image, mask = reader.read(item, with_mask=True)
         assert mask is not None
         if waiting and (len(waiting) == batch or waiting[0][0].shape != image.shape):
-            yield _stack(waiting)
+            yield _together(predictor, waiting, protocol)
             waiting = []
         waiting.append((image, mask))
-    yield _stack(waiting)
+    if waiting:
+        yield _together(predictor, waiting, protocol)
 
 
-def _stack(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def _together(predictor: Predictor, pairs: list[tuple[Tensor, Tensor]], protocol: Protocol) -> Prediction:
     images, masks = zip(*pairs, strict=True)
-    return torch.stack(images), torch.stack(masks)
+    return predictor.batch_labels(torch.stack(images), protocol), torch.stack(masks), len(pairs)
+
+
+def _rows(
+    predictor: Predictor, reader: Reader, item: Item, windows: Windows, protocol: Protocol
+) -> Iterator[Prediction]:
+    """An image, and a mask that is as large, that are never held whole."""
+    check_sizes([item])
+    truth = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)
+    (height, width), top = windows.size, 0
+    for labels in predictor.label_rows(windows.read, windows.size, protocol):
+        box = (top, 0, top + len(labels), width)
+        top = box[2]
+        yield labels.unsqueeze(0), torch.from_numpy(truth(box)).unsqueeze(0), int(top == height)
 
 
 def scores(matrix: Tensor, classes: Sequence[str]) -> dict[str, Any]:

@@ -15,14 +15,11 @@ from torch.nn import functional as F
 from fuzzyseg.data import DataError
 from fuzzyseg.data.formats import Box, Image
 from fuzzyseg.inference.card import ModelCard
-from fuzzyseg.inference.tiles import Size, sweep
+from fuzzyseg.inference.tiles import TILE, Size, sweep
 from fuzzyseg.ops.resize import resize_logits
 
 MOST_PIXELS = 2**22
-"""Images with more pixels are predicted in tiles even where the whole image was asked for."""
-
-TILE = (1024, 1024)
-"""Height and width of those tiles."""
+"""Images with more pixels are predicted in tiles (`TILE`) even where the whole image was asked for."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ from torch import Tensor
 
 Size = tuple[int, int]
 
+TILE = (1024, 1024)
+"""Height and width of the tiles of images that are too large for one pass."""
+
 
 class Cut(Protocol):
     """What parts can be cut out of: a tensor, or an image that is read by windows."""
@@ -24,6 +27,13 @@ class Cut(Protocol):
 
     def __getitem__(self, key: Any) -> Tensor:
         """The part [..., y0:y1, x0:x1]."""
+
+
+def tiles_of(size: Size, tile: Size = TILE) -> Iterator[tuple[int, int, int, int]]:
+    """y0, x0, y1, x1 of tiles that lie side by side; the last ones end where the image does."""
+    for top in range(0, size[0], tile[0]):
+        for left in range(0, size[1], tile[1]):
+            yield top, left, min(top + tile[0], size[0]), min(left + tile[1], size[1])
 
 
 def starts(length: int, window: int) -> list[int]:

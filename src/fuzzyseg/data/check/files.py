@@ -14,7 +14,10 @@ from PIL import Image
 from fuzzyseg.data.formats import Header, read_header, read_mask, read_native
 from fuzzyseg.data.images import GREY_WEIGHTS
 from fuzzyseg.data.items import DataError
+from fuzzyseg.data.masks import numbers
 from fuzzyseg.data.opening import empty
+from fuzzyseg.data.parts import large_raster, row_arrays
+from fuzzyseg.data.rasters import Raster
 
 Kind = Literal["image", "mask"]
 Size = tuple[int, int]
@@ -35,7 +38,7 @@ class Seen:
 
     size: as looked at (orientation applied). bands: without opacity; 3 for a palette. words: such as `8-bit RGB JPEG`.
     digest: of its pixels, not of its bytes. fingerprint, thumbnail: of an image, see `fingerprint_of`; None and nothing
-    for a picture of one colour.
+    for a picture of one colour. windows: it is too large to be decoded whole and was read row block by row block.
     """
 
     path: Path
@@ -46,14 +49,21 @@ class Seen:
     digest: bytes = b""
     fingerprint: int | None = None
     thumbnail: bytes = b""
+    windows: bool = False
 
 
-def look_at(path: Path, kind: Kind) -> Seen:
-    """Opens and decodes the whole file. Never raises DataError: that is what `problem` tells."""
+def look_at(path: Path, kind: Kind, windows: bool = True) -> Seen:
+    """Opens and decodes the whole file. Never raises DataError: that is what `problem` tells.
+
+    windows: one that is too large for that may be decoded row block by row block; what is found is the same.
+    """
     try:
         if path.stat().st_size == 0:
             return Seen(path, str(empty(path)))
         head = read_header(path)
+        raster = large_raster(path) if windows else None
+        if raster is not None and (kind == "mask" or raster.dtype != np.bool_):
+            return _by_blocks(raster, head, kind)
         if kind == "mask":
             pixels: NDArray[Any] = read_mask(path, colours=True, lossy=True)
         else:
@@ -71,6 +81,26 @@ def look_at(path: Path, kind: Kind) -> Seen:
     return replace(seen, fingerprint=number, thumbnail=small)
 
 
+def _by_blocks(raster: Raster, head: Header, kind: Kind) -> Seen:
+    """What `look_at` finds, of a file that is never held whole. Raises DataError."""
+    step, rows = max(1, max(head.size) // LARGE), []
+    state, top = None, 0
+    for array in row_arrays(raster):
+        part: NDArray[Any] = numbers(array, raster.path) if kind == "mask" else array
+        if state is None:
+            state = _digest((head.height, *part.shape[1:]), part.dtype)
+        state.update(np.ascontiguousarray(part).data)
+        if kind == "image":
+            rows.append(array[-top % step :: step, ::step, :3].copy())  # a view would keep the block
+        top += len(array)
+    assert state is not None
+    seen = Seen(raster.path, None, head.size, head.bands - head.alpha, _words(head), state.digest(), windows=True)
+    if kind == "mask":
+        return seen
+    number, small = _fingerprint(np.concatenate(rows))
+    return replace(seen, fingerprint=number, thumbnail=small)
+
+
 def _words(head: Header) -> str:
     if head.palette:
         return f"palette {head.format}"
@@ -84,9 +114,14 @@ def _words(head: Header) -> str:
 
 def digest_of(pixels: NDArray[Any]) -> bytes:
     """The same for the same pixels, however they are stored."""
-    state = hashlib.blake2b(f"{pixels.shape} {pixels.dtype.kind}{pixels.dtype.itemsize}".encode(), digest_size=16)
+    state = _digest(pixels.shape, pixels.dtype)
     state.update(np.ascontiguousarray(pixels).data)
     return state.digest()
+
+
+def _digest(shape: tuple[int, ...], dtype: np.dtype[Any]) -> hashlib.blake2b:
+    """Of pixels of this shape and type, before the first of them."""
+    return hashlib.blake2b(f"{shape} {dtype.kind}{dtype.itemsize}".encode(), digest_size=16)
 
 
 def fingerprint_of(pixels: NDArray[Any]) -> tuple[int | None, bytes]:
@@ -97,7 +132,11 @@ def fingerprint_of(pixels: NDArray[Any]) -> tuple[int | None, bytes]:
     float16. Neither exists (None, nothing) for a picture of one colour.
     """
     step = max(1, max(pixels.shape[:2]) // LARGE)
-    part = pixels[::step, ::step, :3]
+    return _fingerprint(pixels[::step, ::step, :3])
+
+
+def _fingerprint(part: NDArray[Any]) -> tuple[int | None, bytes]:
+    """`fingerprint_of`, of the rows, columns and bands that it looks at."""
     weights = np.array(GREY_WEIGHTS if part.shape[2] == 3 else [1 / part.shape[2]] * part.shape[2], np.float32)
     grey = np.nan_to_num(part.astype(np.float32) @ weights, nan=0.0, posinf=0.0, neginf=0.0)
     picture = Image.fromarray(np.ascontiguousarray(grey))

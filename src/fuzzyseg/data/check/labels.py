@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fuzzyseg.data.items import VOID, DataError, Item
-from fuzzyseg.data.labels import UNKNOWN, decode, unpacked
+from fuzzyseg.data.labels import UNKNOWN, Decoded, decode, unpacked
 from fuzzyseg.data.nearest import nearest_colour
 from fuzzyseg.data.opening import counted
+from fuzzyseg.data.parts import stored_parts
 
 MOST = 5
 """Of values that mean nothing, so many are listed, the most frequent first."""
@@ -55,29 +57,38 @@ class Labels:
 
 def count_labels(item: Item, classes: int, ignore_index: int) -> Labels:
     """Reads the item's mask. Never raises DataError: that is what `problem` tells."""
+    counts, snapped = np.zeros(VOID + 1, np.int64), 0
+    odd: dict[int, tuple[int, int, int]] = {}  # value: pixels, and row and column of the first
     try:
-        found = decode(item, ignore_index)
+        for top, part in stored_parts(item):
+            found = decode(item, ignore_index, part)
+            strange = (found.labels == UNKNOWN) | ((found.labels != VOID) & (found.labels >= classes))
+            counts += np.bincount(found.labels[~strange].ravel(), minlength=VOID + 1)
+            snapped += found.snapped
+            _add_odd(odd, found, strange, top)
     except DataError as error:
         return Labels(problem=str(error))
-    labels = found.labels
-    odd = (labels == UNKNOWN) | ((labels != VOID) & (labels >= classes))
-    counts = np.bincount(labels[~odd].ravel(), minlength=VOID + 1)
-    strange: list[Strange] = []
-    values = np.empty(0)
-    if odd.any():
-        places = np.flatnonzero(odd.ravel())
-        values, first, numbers = np.unique(found.stored.ravel()[places], return_index=True, return_counts=True)
-        for place in np.argsort(-numbers, kind="stable")[:MOST]:
-            row, column = divmod(int(places[first[place]]), labels.shape[1])
-            strange.append(_strange(item, int(values[place]), int(numbers[place]), row, column))
+    most = sorted(odd, key=lambda value: (-odd[value][0], value))[:MOST]
     return Labels(
         counts=tuple(int(n) for n in counts[:classes]),
         void=int(counts[VOID]),
-        snapped=found.snapped,
-        strange=tuple(strange),
-        strange_values=len(values),
-        strange_pixels=int(odd.sum()),
+        snapped=snapped,
+        strange=tuple(_strange(item, value, *odd[value]) for value in most),
+        strange_values=len(odd),
+        strange_pixels=sum(pixels for pixels, _, _ in odd.values()),
     )
+
+
+def _add_odd(odd: dict[int, tuple[int, int, int]], found: Decoded, strange: NDArray[np.bool_], top: int) -> None:
+    """Counts the values of the strange pixels of a part that begins at row `top`; parts come from top to bottom."""
+    if not strange.any():
+        return
+    places = np.flatnonzero(strange.ravel())
+    values, first, pixels = np.unique(found.stored.ravel()[places], return_index=True, return_counts=True)
+    for value, place, number in zip(values.tolist(), places[first].tolist(), pixels.tolist(), strict=True):
+        row, column = divmod(place, strange.shape[1])
+        before, *where = odd.get(value, (0, top + row, column))
+        odd[value] = (before + number, where[0], where[1])
 
 
 def _strange(item: Item, value: int, pixels: int, row: int, column: int) -> Strange:

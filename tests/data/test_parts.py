@@ -1,0 +1,129 @@
+"""Files above the limit of pixels, row block by row block: what is found is what the whole says."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import tifffile
+
+from fuzzyseg.data import Item, parts
+from fuzzyseg.data.check import count_labels, look_at
+from fuzzyseg.data.classes import presence, seen_values
+from fuzzyseg.data.items import Encoding
+from fuzzyseg.data.opening import pixel_limit
+from fuzzyseg.data.recognise import found_colours
+
+HEIGHT, WIDTH = 1250, 1100
+TIFFS = {"tiles": {"tile": (64, 128)}, "strips": {"rowsperstrip": 70}}
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(parts, "BLOCK", 200 * WIDTH)
+
+
+def smooth(bands=3, dtype=np.uint8):
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    waves = [np.sin(x / (90 + 40 * band)) + np.cos(y / (70 + 30 * band)) for band in range(bands)]
+    return (np.stack(waves, 2) * 50 + 120).astype(dtype)
+
+
+def labels():
+    return (smooth(1)[..., 0] // 70).astype(np.uint8)  # 0 to 3
+
+
+def write(path, array, kind):
+    if kind == "numpy":
+        path = path.with_suffix(".npy")
+        np.save(path, array)
+        return path
+    colours = "rgb" if array.ndim == 3 and array.shape[2] in (3, 4) else "minisblack"
+    extra = {"extrasamples": ["unassalpha"]} if array.ndim == 3 and array.shape[2] == 4 else {}
+    extra |= {"planarconfig": "contig"} if array.ndim == 3 and array.shape[2] > 1 else {}
+    tifffile.imwrite(path, array, photometric=colours, compression="zlib", **extra, **TIFFS[kind])
+    return path
+
+
+@pytest.mark.parametrize("kind", [*TIFFS, "numpy"])
+@pytest.mark.parametrize(("bands", "dtype"), [(3, np.uint8), (4, np.uint8), (1, np.uint16), (5, np.float32)])
+def test_an_image_is_seen_as_the_whole_is(tmp_path, kind, bands, dtype):
+    path = write(tmp_path / "a.tif", smooth(bands, dtype), kind)
+    whole = look_at(path, "image")
+    assert (whole.problem, whole.windows) == (None, False)
+    assert whole.fingerprint is not None
+    with pixel_limit(1):
+        seen = look_at(path, "image")
+        assert "has 1250 x 1100 pixels" in look_at(path, "image", windows=False).problem
+    assert seen.windows
+    assert {**vars(seen), "windows": False} == vars(whole)
+
+
+@pytest.mark.parametrize("array", [labels(), labels()[..., None].repeat(3, 2), labels().astype(np.float32)])
+def test_a_mask_is_seen_as_the_whole_is(tmp_path, array):
+    path = write(tmp_path / "a.tif", array, "tiles")
+    whole = look_at(path, "mask")
+    with pixel_limit(1):
+        seen = look_at(path, "mask")
+    assert whole.problem is None
+    assert {**vars(seen), "windows": False} == vars(whole)
+
+
+def test_each_tile_is_decoded_once(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.tif", smooth(), "tiles")
+    decoded, plain = Counter(), tifffile.TiffPage.decode.func
+
+    def counting(page):
+        decode = plain(page)
+
+        def counted(data, index, **options):
+            decoded[index] += 1
+            return decode(data, index, **options)
+
+        return counted
+
+    monkeypatch.setattr(tifffile.TiffPage, "decode", property(counting))
+    with pixel_limit(1):
+        assert look_at(path, "image").problem is None
+    assert decoded == dict.fromkeys(range(20 * 9), 1)
+
+
+@pytest.mark.parametrize("kind", TIFFS)
+def test_damage_in_any_part_is_found(tmp_path, kind):
+    path = write(tmp_path / "a.tif", smooth(), kind)
+    with tifffile.TiffFile(path) as file:
+        place, size = file.pages[0].dataoffsets[-2], file.pages[0].databytecounts[-2]
+    data = bytearray(path.read_bytes())
+    data[place : place + size] = bytes(size)
+    path.write_bytes(bytes(data))
+    with pixel_limit(1):
+        assert f"{path}: cannot be decoded" in look_at(path, "image").problem
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pixel_limit(1):
+        assert look_at(path, "image").problem is not None
+
+
+def test_labels_values_and_colours_of_large_masks(tmp_path):
+    array = labels()
+    array[3, 5], array[700, 9], array[1200:, 2] = 77, 77, 90
+    item = Item(tmp_path / "none.png", write(tmp_path / "a.tif", array, "strips"), "a")
+    table = np.arange(256 * 3).reshape(256, 3).astype(np.uint8)
+    coloured = Item(tmp_path / "none.png", write(tmp_path / "c.tif", table[array], "tiles"), "c")
+    encoding = Encoding(colours=tuple((*map(int, table[i]), i) for i in range(4)), text="coloured")
+    known = Item(coloured.image, coloured.mask, "c", encoding)
+
+    def everything():
+        return (
+            [count_labels(each, 4, 255) for each in (item, known)],
+            list(seen_values([item])),
+            presence([item], classes=100, ignore_index=255).tolist(),
+            found_colours([coloured]),
+        )
+
+    whole = everything()
+    with pixel_limit(1):
+        assert everything() == whole
+    (found, _), *_ = whole
+    assert [(each.value, each.pixels, each.row, each.column) for each in found.strange] == [
+        (90, 50, 1200, 2),
+        (77, 2, 3, 5),
+    ]
