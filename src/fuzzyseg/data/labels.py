@@ -15,6 +15,7 @@ from fuzzyseg.data.items import MAX_CLASSES, VOID, DataError, Encoding, Item
 from fuzzyseg.data.masks import Colour, out_of_range, read_mask
 from fuzzyseg.data.nearest import nearest_colour, nearest_values
 from fuzzyseg.data.opening import counted, short
+from fuzzyseg.data.rasters import Box
 
 HIGHEST = 65535
 """The largest value that may mean something."""
@@ -53,16 +54,16 @@ def stored_labels(item: Item) -> NDArray[np.integer]:
     return found.labels
 
 
-def training_labels(item: Item, *, classes: int, ignore_index: int) -> NDArray[np.uint8]:
+def training_labels(item: Item, *, classes: int, ignore_index: int, box: Box | None = None) -> NDArray[np.uint8]:
     """The mask of an item as (H, W) uint8 class indices, void 255 (promise 3). Raises DataError naming the file.
 
-    ignore_index: the data set's, a value in the files; the item's encoding goes before it.
+    ignore_index: the data set's, a value in the files; the item's encoding goes before it. box: see `read_mask`.
     """
     if classes > MAX_CLASSES:
         raise DataError(f"found {classes} classes; at most {MAX_CLASSES} are supported: merge some")
     path, encoding = _mask_of(item), item.encoding or PLAIN
     if encoding.colours is None and not encoding.snap:
-        mask = read_mask(path)
+        mask = read_mask(path, box=box)
         if mask.ndim == 2 and mask.dtype == np.uint8:
             table, wrong = _bytes(encoding, _ignored(encoding, ignore_index), classes)
             if not (np.bincount(mask.ravel(), minlength=256)[wrong]).any():
@@ -70,18 +71,19 @@ def training_labels(item: Item, *, classes: int, ignore_index: int) -> NDArray[n
                 return quick
         found = understood(mask, encoding, ignore_index, path)
     else:
-        found = decode(item, ignore_index)
+        found = decode(item, ignore_index, box)
     labels = found.labels
     strange = (labels == UNKNOWN) | ((labels != VOID) & (labels >= classes))
     _refuse(found, strange, item.encoding, path, f"0 to {classes - 1} ({classes} classes) or {ignore_index}")
     return labels.astype(np.uint8)
 
 
-def decode(item: Item, ignore_index: int) -> Decoded:
+def decode(item: Item, ignore_index: int, box: Box | None = None) -> Decoded:
     """The item's mask file, read and understood as far as it can be. Raises DataError for one that cannot be read."""
     encoding, path = item.encoding or PLAIN, _mask_of(item)
     coloured = encoding.colours is not None
-    return understood(read_mask(path, colours=coloured, lossy=coloured or encoding.snap), encoding, ignore_index, path)
+    mask = read_mask(path, colours=coloured, lossy=coloured or encoding.snap, box=box)
+    return understood(mask, encoding, ignore_index, path)
 
 
 def understood(mask: NDArray[np.integer], encoding: Encoding, ignore_index: int, path: Path) -> Decoded:
