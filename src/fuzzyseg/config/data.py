@@ -88,7 +88,10 @@ class DataConfig(Section):
         None, description="Per-channel value that becomes 1, for images not of 8 or 16 bits; None: measured."
     )
     max_megapixels: int | None = Field(
-        None, ge=1, description="Millions of pixels; a file that claims more is refused before it is decoded. None: 89."
+        None,
+        ge=1,
+        description="Millions of pixels that are decoded at once: larger TIFF and NumPy files are read by windows, other "
+        "files are refused. None: 89.",
     )
     balance: Literal["none", "images", "crops"] = Field(
         "none",

@@ -15,6 +15,7 @@ from fuzzyseg.data.items import MAX_CLASSES, VOID, DataError, Encoding, Item
 from fuzzyseg.data.masks import Colour, out_of_range, read_mask
 from fuzzyseg.data.nearest import nearest_colour, nearest_values
 from fuzzyseg.data.opening import counted, short
+from fuzzyseg.data.rasters import Box
 
 HIGHEST = 65535
 """The largest value that may mean something."""
@@ -40,13 +41,13 @@ class Decoded:
     snapped: int = 0
 
 
-def read_stored(item: Item) -> NDArray[np.integer]:
-    """The mask of an item as `read_mask` gives it, read as its encoding asks for. Raises DataError.
+def read_stored(item: Item, box: Box | None = None) -> NDArray[np.integer]:
+    """The mask of an item as `read_mask` gives it, read as its encoding asks for. box: see there. Raises DataError.
 
     The functions below take a `part` of it, some of its rows, in place of reading it.
     """
     coloured = item.encoding is not None and item.encoding.colours is not None
-    return read_mask(mask_of(item), colours=coloured, lossy=coloured or (item.encoding or PLAIN).snap)
+    return read_mask(mask_of(item), colours=coloured, lossy=coloured or (item.encoding or PLAIN).snap, box=box)
 
 
 def stored_labels(item: Item, part: NDArray[np.integer] | None = None) -> NDArray[np.integer]:

@@ -13,7 +13,7 @@ from fuzzyseg.data.items import MAX_CLASSES, VOID, DataError
 from fuzzyseg.data.matlab import SUFFIX as MATLAB
 from fuzzyseg.data.matlab import read_matlab_mask
 from fuzzyseg.data.opening import SIXTEEN_BIT, open_image, short
-from fuzzyseg.data.rasters import open_raster, turned
+from fuzzyseg.data.rasters import Box, open_raster, turned
 
 Colour = tuple[int, int, int]
 
@@ -21,15 +21,18 @@ RUN_LENGTHS = (1, 2)
 """Kinds of BMP in which lost rows go unseen: they are read as zeros."""
 
 
-def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDArray[np.integer]:
+def read_mask(path: Path, *, colours: bool = False, lossy: bool = False, box: Box | None = None) -> NDArray[np.integer]:
     """A mask as stored, EXIF orientation applied: (H, W) integers, or (H, W, 3 or 4) uint8 colours.
 
     8 to 32 bits; a palette file gives its index, with `colours` its colours. lossy: JPEG files are read too, which
-    change what they store. Raises DataError naming the file for what is neither.
+    change what they store. box: only this part, of a file whose raster is `windowed`. Raises DataError naming the file
+    for what is neither.
     """
     if path.suffix.lower() == MATLAB:
         return read_matlab_mask(path)
     raster = open_raster(path)
+    if raster is not None and box is not None:
+        return numbers(raster.window(box), path)
     if raster is not None and raster.colour:
         return numbers(turned(raster.whole(), raster.orientation), path)
     image = open_image(path)

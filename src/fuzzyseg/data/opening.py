@@ -58,15 +58,19 @@ def too_large(height: int, width: int, bands: int = 1) -> bool:
     return most is not None and (height * width > most or height * width * bands > 16 * most)
 
 
-def check_pixels(path: Path, height: int, width: int, bands: int = 1, *, part: str | None = None) -> None:
-    """Raises DataError for a file whose header promises more pixels, or 16 times as many numbers, than are decoded.
+class TooLarge(DataError):
+    """A file, or one of its tiles or strips, has more pixels than are decoded at once."""
 
-    part: what has these pixels, `tiles` or `strips`, where it is not the whole image.
+
+def check_pixels(path: Path, height: int, width: int, bands: int = 1, *, part: str | None = None) -> None:
+    """Raises TooLarge for a file whose header promises more pixels, or 16 times as many numbers, than are decoded.
+
+    part: what has these pixels, `tiles`, `strips` or `crops`, where it is not the whole image.
     """
     if too_large(height, width, bands):
         most = Image.MAX_IMAGE_PIXELS
         of = f" of {bands} bands" if bands > 1 else ""
-        raise DataError(
+        raise TooLarge(
             f"{path}: has {f'{part} of ' if part else ''}{height} x {width} pixels{of}, more than the {most} that are "
             "decoded at once: a damaged or hostile file can claim any size. If it is right, raise data.max_megapixels "
             f"(predict: --max-megapixels), or cut it into {'smaller ' if part else ''}tiles"

@@ -1,4 +1,4 @@
-"""Items -> tensors at the training scale, kept in a bounded cache."""
+"""Items -> tensors at the training scale, kept in a bounded cache; very large ones stay in their files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from fuzzyseg.data.cache import DiskCache, Entry, Key, MemoryCache, Size, stamp
-from fuzzyseg.data.formats import Levels, file_size, pixel_limit, read_image
+from fuzzyseg.data.formats import Box, Levels, check_pixels, file_size, open_windows, pixel_limit, read_image
 from fuzzyseg.data.items import DataError, Item
-from fuzzyseg.data.labels import training_labels
+from fuzzyseg.data.labels import read_stored, training_labels
+from fuzzyseg.data.large import Large
+from fuzzyseg.data.opening import TooLarge
+from fuzzyseg.data.rasters import open_raster
 
 
 @dataclass
@@ -63,6 +66,12 @@ class Reader:
             raise DataError(_mismatch(item, image.original, mask.original))
         return self._tensor(image), self._tensor(mask)
 
+    def mask(self, item: Item) -> Tensor:
+        """The mask alone, as `read` gives it."""
+        if item.mask is None:
+            raise DataError(f"{item.image}: has no mask, but one was asked for")
+        return self._tensor(self._entry("mask", item.mask, item))
+
     def original_size(self, item: Item) -> Size:
         """Height and width of the image file, EXIF orientation applied, before any resizing."""
         entry = self._cache.get(self._key("image", item.image, item)) if self.cache_bytes else None
@@ -103,6 +112,69 @@ class Reader:
         # An array that the cache may hold must not be shared with anyone who may write into it.
         values = torch.from_numpy(entry.array.copy() if self.cache_bytes else entry.array)
         return values.movedim(-1, 0) if values.dim() == 3 else values
+
+
+@dataclass
+class ByWindows:
+    """A `Reader` for training: files with too many pixels to be decoded at once stay where they are, as `Large`.
+
+    They are what `Reader.read` refuses; any other file is read as it reads it. Only TIFF in tiles or strips and NumPy
+    files can be read so, and not where images are resized to `image_size`, which needs them whole. Nothing is cached.
+    """
+
+    reader: Reader
+
+    def read(self, item: Item, with_mask: bool) -> tuple[Tensor | Large, Tensor | Large | None]:
+        """As `Reader.read`. Raises DataError, for what can neither be decoded whole nor be read by windows too."""
+        try:
+            return self.reader.read(item, with_mask)
+        except TooLarge:
+            if self.reader.image_size is not None:
+                raise
+        image = self._image(item)
+        if not with_mask:
+            return image, None
+        mask = self._mask(item)
+        if mask.shape != image.shape[1:]:
+            raise DataError(_mismatch(item, _size(image), _size(mask)))
+        return image, mask
+
+    def _image(self, item: Item) -> Tensor | Large:
+        reader, path = self.reader, item.image
+        with pixel_limit(reader.megapixels):
+            windows = open_windows(path, reader.channels, bands=reader.bands, levels=reader.levels)
+        if windows is None:  # too large: it says so; or the mask alone is
+            return reader.read(item, False)[0]
+
+        def read(box: Box) -> NDArray[Any]:
+            with pixel_limit(reader.megapixels):
+                check_pixels(path, box[2] - box[0], box[3] - box[1], windows.raster.bands, part="crops")
+                return windows.read(box)
+
+        return Large((reader.channels, *windows.size), read)
+
+    def _mask(self, item: Item) -> Tensor | Large:
+        reader, path = self.reader, item.mask
+        if path is None:
+            raise DataError(f"{item.image}: has no mask, but one was asked for")
+        with pixel_limit(reader.megapixels):
+            raster = open_raster(path)
+        if raster is None or not raster.windowed:
+            return reader.mask(item)
+
+        def read(box: Box) -> NDArray[Any]:
+            with pixel_limit(reader.megapixels):
+                try:
+                    part = read_stored(item, box)
+                    return training_labels(item, classes=reader.classes, ignore_index=reader.ignore_index, part=part)
+                except DataError as error:
+                    raise DataError(f"{error} (read: the part from row {box[0]}, column {box[1]} on)") from None
+
+        return Large((raster.height, raster.width), read)
+
+
+def _size(array: Tensor | Large) -> Size:
+    return array.shape[-2], array.shape[-1]
 
 
 def check_sizes(items: Sequence[Item]) -> None:

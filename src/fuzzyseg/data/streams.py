@@ -27,6 +27,7 @@ from fuzzyseg.data.changes import Pending
 from fuzzyseg.data.colour import Colours
 from fuzzyseg.data.draws import PUBLISH_DELAY, Draw, Draws, derangement, draw_seed, index_at, permutation
 from fuzzyseg.data.items import DataError, Item
+from fuzzyseg.data.large import Large
 from fuzzyseg.data.transforms import Geometry, make_sample, stacked
 from fuzzyseg.data.views import Batch, Stream
 
@@ -36,9 +37,9 @@ _MOST_AHEAD = 32  # tasks read ahead, of up to nine tensors, each an open file: 
 
 
 class ImageReader(Protocol):
-    """What reads an item: `fuzzyseg.data.Reader`, or anything that does the same."""
+    """What reads an item: `fuzzyseg.data.Reader`, `fuzzyseg.data.reader.ByWindows`, or what does the same."""
 
-    def read(self, item: Item, with_mask: bool) -> tuple[Tensor, Tensor | None]:
+    def read(self, item: Item, with_mask: bool) -> tuple[Tensor | Large, Tensor | Large | None]:
         """Image (C,H,W), uint8 or float32 in units, and mask uint8 (H,W), 255 for void, if asked for. DataError."""
 
 
@@ -119,9 +120,8 @@ class Loader:
     reader: see `ImageReader`. geometry, jitter, mean, std: see `make_sample`. batch: images per step and stream, all
     processes and micro-batches together. accumulate: micro-batches per step. workers: processes that read; 0 reads in
     this one. rank, world: this process and their number. pin: put batches into page-locked memory. balance: see
-    `Draws`. focused: crops of images with masks lie over a pixel of the class that the image was drawn for;
-    colours_later: colour changes are made by `Batch.to`, on the device.
-    Raises ValueError if the batch cannot be split evenly, DataError if a stream has too few images.
+    `Draws`. focused: crops with masks lie over a pixel of the class drawn for. colours_later: `Batch.to` recolours,
+    on the device. Raises ValueError if the batch cannot be split evenly, DataError if a stream has too few images.
     """
 
     def __init__(

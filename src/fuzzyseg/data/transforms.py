@@ -19,6 +19,7 @@ from torch import Tensor
 from fuzzyseg.data.changes import as_tensor, mild, strong
 from fuzzyseg.data.colour import Change, Colours
 from fuzzyseg.data.items import VOID
+from fuzzyseg.data.large import Large, chosen_place, resampled
 from fuzzyseg.data.views import CropPair, View, WeakStrong
 
 Size = tuple[int, int]
@@ -75,7 +76,7 @@ class Window:
             x0, x1 = width - x1, width - x0
         return y0, x0, y1, x1
 
-    def resample(self, array: Tensor, how: Image.Resampling) -> Tensor:
+    def resample(self, array: Tensor | Large, how: Image.Resampling) -> Tensor:
         """The visible part of `array` (C,H,W) or (H,W), uint8 or float32, at the scale of the window; not flipped."""
         y0, x0, y1, x1 = self.visible
         height, width = array.shape[-2:]
@@ -84,7 +85,9 @@ class Window:
         # rounding may leave the image by a hair, which Pillow refuses
         box = (max(0.0, box[0]), max(0.0, box[1]), min(float(width), box[2]), min(float(height), box[3]))
         if (y1 - y0, x1 - x0) == (height, width) == self.scaled:
-            return array.clone()
+            return array.whole() if isinstance(array, Large) else array.clone()
+        if isinstance(array, Large):
+            return resampled(array, (x1 - x0, y1 - y0), how, box)
 
         def resize(part: Tensor) -> Tensor:
             image = Image.fromarray(part.numpy())
@@ -117,8 +120,8 @@ class Window:
 
 def make_sample(
     view: View,
-    image: Tensor,
-    mask: Tensor | None,
+    image: Tensor | Large,
+    mask: Tensor | Large | None,
     *,
     geometry: Geometry,
     jitter: float = 0.0,
@@ -130,6 +133,7 @@ def make_sample(
 ) -> dict[str, Tensor]:
     """The view of image (C,H,W), uint8 or float32 in units, and mask (H,W) uint8 that `seed` draws, as files have them.
 
+    Of those that stay in their files (`Large`) no more is read than the view shows.
     jitter: strength of the mild colour changes of the weak image. mean, std: per channel, in units (uint8: [0, 1]), for
     colour changes of N bands. Gives image (C,H,W), valid (H,W); with a mask `mask` (H,W), 255 outside; from
     `WeakStrong` strong (n,C,H,W); from `CropPair` pair_image, pair_valid, boxes (2,4), flips (2,) bool (horizontal; it
@@ -196,20 +200,22 @@ def _draw_window(draw: random.Random, size: Size, geometry: Geometry) -> Window:
 _TRIES = 50
 
 
-def _over_class(draw: random.Random, window: Window, mask: Tensor, label: int) -> Window:
+def _over_class(draw: random.Random, window: Window, mask: Tensor | Large, label: int) -> Window:
     """The window moved so that it shows a drawn pixel of a class; as it is where the scaled mask (H,W) has none."""
     # of the pixels that nearest-neighbour scaling keeps: a small part may vanish when the image shrinks
     rows, columns = (
         ((torch.arange(scaled, dtype=torch.float64) + 0.5) * length / scaled).long().clamp(max=length - 1)
         for scaled, length in zip(window.scaled, mask.shape, strict=True)
     )
-    pixels = (mask[rows][:, columns] == label).nonzero()
-    if len(pixels) == 0:
+    if isinstance(mask, Large):
+        place = chosen_place(mask, rows, columns, label, draw.randrange)
+    else:
+        pixels = (mask[rows][:, columns] == label).nonzero()
+        place = tuple(pixels[draw.randrange(len(pixels))].tolist()) if len(pixels) else None
+    if place is None:
         return window
     offsets = []
-    for pixel, scaled, crop in zip(
-        pixels[draw.randrange(len(pixels))].tolist(), window.scaled, window.size, strict=True
-    ):
+    for pixel, scaled, crop in zip(place, window.scaled, window.size, strict=True):
         low, high = sorted((0, scaled - crop))
         offsets.append(draw.randint(max(low, pixel - crop + 1), min(high, pixel)))
     return replace(window, top=offsets[0], left=offsets[1])

@@ -17,7 +17,7 @@ from fuzzyseg.data.cache import default_folder
 from fuzzyseg.data.classes import presence
 from fuzzyseg.data.formats import Levels, file_size
 from fuzzyseg.data.items import Meaning
-from fuzzyseg.data.reader import check_sizes
+from fuzzyseg.data.reader import ByWindows, check_sizes
 from fuzzyseg.data.splits import Split, make_split
 from fuzzyseg.data.statistics import kinds_of, measure
 from fuzzyseg.data.streams import Loader
@@ -239,7 +239,7 @@ def build_loader(config: Config, material: Material, method: Method, device: tor
     return Loader(
         method.streams,
         material.sources,
-        build_reader(config, material),
+        ByWindows(build_reader(config, material)),
         geometry=geometry,
         jitter=augment.jitter,
         mean=material.mean,
