@@ -90,8 +90,8 @@ class DataConfig(Section):
     max_megapixels: int | None = Field(
         None,
         ge=1,
-        description="Millions of pixels that are decoded at once: larger TIFF and NumPy files are read by windows, other "
-        "files are refused. None: 89.",
+        description="Millions of pixels that are decoded at once: larger TIFF and NumPy files are read by windows, "
+        "other files are refused. None: 89.",
     )
     balance: Literal["none", "images", "crops"] = Field(
         "none",
