@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from fuzzyseg.data import DataError, Reader, read_dataset
@@ -202,6 +203,20 @@ def test_a_source_above_the_working_folder_is_no_way_out(tmp_path, monkeypatch):
     Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / "secret.png")
     with pytest.raises(DataError, match="leaves the data folder"):
         read_annotations(Path("../in"))
+
+
+def test_images_of_any_number_of_bands_are_converted_as_they_are(tmp_path):
+    bands = np.random.default_rng(0).integers(0, 60000, (*SIZE, 5)).astype(np.uint16)
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in/a.tif", bands, photometric="minisblack", planarconfig="contig")
+    write(tmp_path / "in", shapes=[shape("cat", box(0, 0, 2, 2))], image=False, imagePath="a.tif")
+    assert masks(tmp_path / "in", tmp_path / "out")["a"].shape == SIZE
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/images/a.tif"), bands)
+    damaged = (tmp_path / "in/a.tif").read_bytes()[:-40]
+    (tmp_path / "in/a.tif").write_bytes(damaged)
+    _, failures = write_dataset(read_annotations(tmp_path / "in"), tmp_path / "again")
+    assert len(failures) == 1
+    assert "a.tif: is cut short" in str(failures[0])
 
 
 BAD = {
