@@ -93,7 +93,9 @@ def _place(name):
 
 def test_images_that_are_not_plain_rgb_are_measured_and_asked_about(tmp_path):
     root = write_bands(tmp_path / "data", bands=4, dtype=np.float32, colours="named")
-    with pytest.raises(DataError, match=r"im\d\d\.tif: has 4 bands, but 3 channels.*network\.channels=4"):
+    with pytest.raises(
+        DataError, match=r"im\d\d\.tif: has 4 bands, but the network takes 3 channels.*network\.channels=4"
+    ):
         gather_material(validate(settings(root, tmp_path / "run")))
     network = {"weights": "none", "channels": 4}
     material = gather_material(validate(settings(root, tmp_path / "run", network=network)))
