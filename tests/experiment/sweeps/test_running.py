@@ -15,6 +15,7 @@ from fuzzyseg.cli import app
 from fuzzyseg.config import ConfigError
 from fuzzyseg.config.plan import Plan
 from fuzzyseg.experiment.sweeps import Cell, Grid, sweep
+from fuzzyseg.experiment.sweeps.grid import identity
 
 NETWORK = {"arch": "FPN", "encoder": "mobilenet_v2", "decoder_pyramid_channels": 32}
 
@@ -102,3 +103,17 @@ def test_a_file_that_is_no_row_is_named(tmp_path):
     (tmp_path / "rows" / "a-s0.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"a-s0\.json: is no row"):
         sweep(Grid(Plan(title="x", arms={"a": {}})), tmp_path, only_table=True)
+
+
+def test_a_row_with_the_same_settings_counts_under_another_arms_name(tmp_path):
+    arms = {"set with weight": {"loss.name": "fuzzy"}, "none": {"loss.name": "fuzzy", "loss.weight": "none"}}
+    grid = Grid(Plan(title="one", arms={"concave": arms["set with weight"], "hard": {"loss.name": "hard"}}))
+    for cell, miou in zip(grid.cells, (0.5, 0.25), strict=True):
+        row = {"settings": identity(grid.config(cell, tmp_path)), "arm": cell.arm, "seed": 0,
+               "result": {"last": {"miou": miou}, "labelled": 6}}  # fmt: skip
+        (tmp_path / f"{cell.name}.json").write_text(json.dumps(row))
+    (tmp_path / "notes.json").write_text("{}")  # not a row, nobody's cell: no matter
+    other = Grid(Plan(title="two", arms=arms), seeds=2)
+    done = sweep(other, tmp_path / "out", results=tmp_path, only_table=True)
+    assert {cell.name: row["result"]["last"]["miou"] for cell, row in done.rows.items()} == {"set_with_weight-s0": 0.5}
+    assert "| set with weight | all (6) | 1 | 50.00 |" in done.table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,29 @@ def read_row(path: Path) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{path}: is no row of a sweep (a JSON object with settings and result); remove it") from None
     return dict(row)
+
+
+def same_runs(
+    cells: Sequence[Cell], settings: Sequence[Mapping[str, Any]], results: Path
+) -> dict[Cell, dict[str, Any]]:
+    """The rows in `results` that were made with a cell's settings under another name: another sweep's arm, say.
+
+    Files that are no rows are passed over.
+    """
+    wanted = dict(zip(map(_key, settings), cells, strict=True))
+    found = {}
+    for path in sorted(results.glob("*.json")) if wanted else []:
+        try:
+            row = read_row(path)
+        except ConfigError:
+            continue
+        if row is not None and (cell := wanted.get(_key(row["settings"]))) is not None:
+            found[cell] = row
+    return found
+
+
+def _key(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True)
 
 
 def row_of(grid: Grid, cell: Cell, out: Path) -> dict[str, Any]:

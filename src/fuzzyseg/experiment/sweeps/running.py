@@ -17,7 +17,7 @@ from typing import Any
 
 from fuzzyseg.config import ConfigError, dump_yaml
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid, differences, identity
-from fuzzyseg.experiment.sweeps.rows import read_row, row_of
+from fuzzyseg.experiment.sweeps.rows import read_row, row_of, same_runs
 from fuzzyseg.experiment.sweeps.tables import tables
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.folder import RunFolder
@@ -77,7 +77,8 @@ def sweep(
     """Runs the cells of a grid that have no row yet, `jobs` at a time, and tabulates all rows.
 
     out: folder of the runs; in it table.md is kept up to date. results: folder of the rows, one small JSON a run; a
-    cell whose row stands there is not run again (out/rows by default). discard: delete a run's folder once its row is
+    cell whose row stands there is not run again (out/rows by default), nor one whose settings are those of any other
+    row there: an arm of another sweep, say. discard: delete a run's folder once its row is
     written. A cell that was cut off is resumed; one that failed is told, left out of the table and tried again by the
     next call. SIGINT and SIGTERM stop the runs, which save. Raises ConfigError where a row has other settings.
     """
@@ -88,6 +89,8 @@ def sweep(
         if row is not None:
             _check(state, cell, row)
             state.rows[cell] = row
+    missing = [cell for cell in grid.cells if cell not in state.rows]
+    state.rows |= same_runs(missing, [identity(grid.config(cell, out)) for cell in missing], state.results)
     if only_table:
         return SweepResult(state.rows, {}, False, tables(grid, state.rows))
     state.waiting = [cell for cell in grid.cells if cell not in state.rows]
