@@ -88,6 +88,17 @@ def test_files_to_start_from_are_filled_in():
     assert grid.starts(Cell("plain", "1/8", 1)) == []
 
 
+def test_a_method_option_of_the_command_reaches_the_arms_whose_method_has_it_and_is_never_lost():
+    compared, _ = comparison(["cps", "gct", "supervised"], ["paper"])
+    grid = Grid(compared, {"method": {"name": "cps", "cutmix": False}}, {"method": {"detector_width": 8}})
+    told = {cell.arm: grid.config(cell, OUT).method.options for cell in grid.cells}
+    assert told == {"cps paper": {"cutmix": False}, "gct paper": {"detector_width": 8}, "supervised paper": {}}
+    with pytest.raises(ConfigError, match=r"method\.detector_widht: no method of this sweep has it \(cps, gct, super"):
+        Grid(compared, {}, {"method": {"detector_widht": 8}})
+    with pytest.raises(ConfigError, match=r"method\.detector_width: no method of this sweep has it \(cps\)"):
+        Grid(compared, {}, {"method": {"detector_width": 8}}, arms=["cps paper"])
+
+
 @pytest.mark.parametrize(
     ("fields", "options", "words"),
     [

@@ -83,6 +83,7 @@ class Grid:
         if self.reading is not None and self.reading not in readings:
             known = nearest(self.reading, readings) if readings else " This sweep has none."
             raise ConfigError(f"--reading: found {self.reading!r}.{known}")
+        self._refuse_idle_options()
         names: dict[str, Cell] = {}
         for cell in self.cells:
             other = names.setdefault(cell.name, cell)
@@ -124,24 +125,39 @@ class Grid:
         return config
 
     def _values(self, cell: Cell) -> dict[str, Any]:
-        plan = self.plan
+        plan, seed = self.plan, cell.seed
+        given = {key: value for key, value in self.settings.items() if key != "method"}
+        asked = self.settings.get("method", {})
         values = merge(plan.base, plan.readings[self.reading] if self.reading is not None else {})
-        values = merge({**values, **self.recipe}, self.settings)
-        seed = cell.seed
+        values = merge({**values, **self.recipe}, given)
         if cell.is_start:
             values = merge(values, merge({"method": {"name": "supervised"}}, plan.start or {}))
             values["loss"] = {}
             values["method"] = {"name": "supervised"}
             seed = 2 * cell.seed + int(cell.arm.removeprefix(START))  # two starts of one subset, never of one seed
         else:
-            arm = plan.arms[cell.arm]
-            name = arm.get("method", {}).get("name")
-            if name is not None and name != values.get("method", {}).get("name"):
-                values = {**values, "method": {}}  # the base's options are another method's
-            values = merge(values, arm)
-        values = merge({"method": {"name": Config().method.name}}, values)
+            name, base = self._method(cell.arm), values.get("method", {})
+            own = base if name == base.get("name", Config().method.name) else {}  # else they are another method's
+            options = {key: value for key, value in asked.items() if _has(name, key)}
+            values = merge({**values, "method": {**own, **options, "name": name}}, plan.arms[cell.arm])
         values = merge(values, {"seed": seed, "data": {"split_seed": cell.seed}})
         return values if cell.labelled is None else merge(values, {"data": {"labelled": cell.labelled}})
+
+    def _method(self, arm: str) -> str:
+        """The name of an arm's method: its own, the command's, the recipe's or the base's."""
+        layers = [self.plan.arms[arm], self.settings, self.recipe]
+        if "method" not in self.recipe:  # whose section takes the place of the plan's
+            layers += [self.plan.readings.get(self.reading or "", {}), self.plan.base]
+        named = (layer.get("method", {}).get("name") for layer in layers)
+        return next((name for name in named if name is not None), Config().method.name)
+
+    def _refuse_idle_options(self) -> None:
+        """A single setting `method.*` that no arm's method has must not be passed over in silence."""
+        given = self.settings.get("method", {})
+        methods = {self._method(arm) for arm in self.plan.arms if arm in self.arms or not self.arms}
+        for key in given:
+            if key != "name" and not any(_has(method, key) for method in methods):
+                raise ConfigError(f"method.{key}: no method of this sweep has it ({', '.join(sorted(methods))})")
 
     def expected(self, cell: Cell) -> tuple[float | None, str | None]:
         """The published score of a cell in per cent, and the amount it was published for."""
@@ -150,6 +166,10 @@ class Grid:
         if scores is None or place >= len(scores):
             return None, None
         return scores[place], self.plan.labelled[place] if self.plan.labelled else None
+
+
+def _has(method: str, option: str) -> bool:
+    return method in METHODS and option in METHODS[method].Config.model_fields
 
 
 def identity(config: Config) -> dict[str, Any]:
