@@ -56,6 +56,9 @@ def test_a_sweep_from_the_command_line_and_again(tmp_path):
     assert row["result"]["steps"] == 3
     assert row["seconds_per_step"] > 0
     assert str(tmp_path) not in json.dumps(row)
+    plain = json.loads((tmp_path / "rows" / "plain-6-s0.json").read_text())
+    assert len(set(row["starts"])) == 2  # of two networks, each its own
+    assert plain["starts"] == row["starts"][:1]
     assert (tmp_path / "out" / "table.md").read_text() in first.stdout
     # another machine: the runs are gone, the rows stand; nothing but the failed one is made again
     again = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "elsewhere"), "--arms", "hard,plain"])

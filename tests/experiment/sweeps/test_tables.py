@@ -33,3 +33,19 @@ def test_differences_are_paired_by_seed_and_what_is_missing_is_told():
     assert "- b-s2: failed: memory" in text
     assert "Not run yet" not in text
     assert "Not run yet: 1 of 6 (b-s2)" in tables(grid, rows)
+
+
+def test_runs_that_went_on_from_different_weights_are_not_subtracted():
+    grid = Grid(Plan(title="T", arms={"two": {}, "one": {}}, pairs=[("two", "one")]), seeds=3)
+    rows = {
+        Cell("two", None, 0): {**row(0.40), "starts": ["a", "b"]},  # two networks, the first from the other's weights
+        Cell("one", None, 0): {**row(0.30), "starts": ["a"]},
+        Cell("two", None, 1): {**row(0.50), "starts": ["a", "b"]},
+        Cell("one", None, 1): {**row(0.10), "starts": ["c"]},
+        Cell("two", None, 2): {**row(0.60), "starts": ["a", "b"]},
+        Cell("one", None, 2): row(0.48),  # an older row, which does not say
+    }
+    text = tables(grid, rows)
+    assert "| two - one | all | +11.00 ± 12.71 (n = 2) |" in text
+    assert "Left out: 1 pair whose" in text
+    assert "Left out" not in tables(grid, {cell: each for cell, each in rows.items() if cell.seed != 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from fuzzyseg.config import ConfigError
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid, identity
+from fuzzyseg.networks import network_file
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import read_lines
 
@@ -45,6 +47,12 @@ def same_runs(
     return found
 
 
+def _fingerprint(path: Path) -> str:
+    """Of a file's bytes: runs that went on from the same weights are told from those that did not."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def _key(settings: Mapping[str, Any]) -> str:
     return json.dumps(settings, sort_keys=True)
 
@@ -56,6 +64,7 @@ def row_of(grid: Grid, cell: Cell, out: Path) -> dict[str, Any]:
     times = [line.get("time", {}) for line in lines]
     seconds = [time["seconds_per_step"] for time in times if time.get("seconds_per_step")]
     memory = [time["memory_mib"] for time in times if time.get("memory_mib")]
+    config = grid.config(cell, out)
     environment = json.loads(run.environment.read_text(encoding="utf-8"))
     course = [
         {key: line.get(key) for key in ("step", "evaluation", "metrics")} for line in lines if line.get("evaluation")
@@ -65,7 +74,8 @@ def row_of(grid: Grid, cell: Cell, out: Path) -> dict[str, Any]:
         "arm": cell.arm,
         "labelled": cell.labelled,
         "seed": cell.seed,
-        "settings": identity(grid.config(cell, out)),
+        "settings": identity(config),
+        "starts": [_fingerprint(network_file(Path(path))) for path in config.init or []],
         "result": json.loads(run.result.read_text(encoding="utf-8")),
         "course": course,
         "seconds_per_step": round(statistics.median(seconds), 4) if seconds else None,

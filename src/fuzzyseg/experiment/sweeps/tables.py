@@ -61,17 +61,28 @@ def _published(grid: Grid, cell: Cell) -> str:
 
 def _pairs(grid: Grid, rows: Rows) -> list[str]:
     lines = [_line(["difference", "labelled", "mean ± 95 % interval"]), _line(["---"] * 3)]
+    apart = 0
     for amount in grid.amounts:
         for first, second in grid.plan.pairs:
             if not {first, second} <= {cell.arm for cell in grid.cells}:
                 continue
-            found = [
-                miou(rows[one]) - miou(rows[two])
+            both = [
+                (rows[one], rows[two])
                 for seed in range(grid.seeds)
                 if (one := Cell(first, amount, seed)) in rows and (two := Cell(second, amount, seed)) in rows
             ]
+            found = [miou(one) - miou(two) for one, two in both if not _apart(one, two)]
+            apart += len(both) - len(found)
             lines.append(_line([f"{first} - {second}", amount or "all", interval(found)]))
+    if apart:
+        pairs = "pair" if apart == 1 else "pairs"
+        lines += ["", f"Left out: {apart} {pairs} whose runs went on from different weights."]
     return lines
+
+
+def _apart(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
+    """Whether two runs are known to have gone on from different weights; those of one network need one start."""
+    return any(first != second for first, second in zip(one.get("starts", []), two.get("starts", []), strict=False))
 
 
 def miou(row: Mapping[str, Any]) -> float:
