@@ -42,7 +42,9 @@ class PC2SegConfig(MethodConfig):
 
     consistency: Literal["cosine", "l2"] = Field("cosine", description="1 - cosine of the two predictions, or squared.")
     consistency_weight: float = Field(1.0, ge=0, description="Of the consistency (ours).")
-    unsupervised_weight: float = Field(1.0, ge=0, description="Of the pixel loss that takes its place (ours).")
+    unsupervised_weight: float = Field(
+        0.25, ge=0, description="Of the pixel loss that takes its place; so their gradients are alike (ours)."
+    )
     ramp: float = Field(0.1, ge=0, le=1, description="Share of the run over which either grows (ours).")
     contrast_weight: float = Field(0.1, ge=0, description="Of the contrast (ours); follow it when `negatives` changes.")
     temperature: float = Field(0.07, gt=0, description="tau (ours).")

@@ -1,0 +1,81 @@
+"""How hard each term of a method pulls: the norm of its gradient over the first network, on batches of training data.
+
+    python benchmarks/gradients.py recipes/camvid_sweep.yaml network.weights=mobilenet_v2_imagenet.safetensors \\
+        --data CAMVID --labelled 23 --init start0/model,start1/model --methods pc2seg,vat --loss paper,hard,fuzzy
+
+A pixel loss that takes the place of a method's own term is a fair exchange only where it pulls about as hard. The means
+of the loss and of the norm over the batches, in the middle of the ramps; no step is taken and no score is looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from fuzzyseg.config import ConfigError, merge, override, parse_override, read_yaml, validate
+from fuzzyseg.experiment.learning import build_method
+from fuzzyseg.experiment.material import build_loader, gather_material
+from fuzzyseg.methods import METHODS, Progress
+
+
+def norms(values: dict[str, Any], batches: int, threshold: float) -> dict[str, tuple[float, float]]:
+    """Term -> mean loss, mean norm of its gradient, over so many batches."""
+    config = validate(values)
+    material = gather_material(config)
+    torch.manual_seed(config.seed)
+    method = build_method(config, material.facts(config.network.channels), None, threshold)
+    loader = build_loader(config, material, method, torch.device("cpu"))
+    learner = next(part for part in method.children() if any(True for _ in part.parameters()))
+    learnt = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    found = defaultdict(list)
+    for number, (batch,) in enumerate(loader.batches(0, batches)):
+        torch.manual_seed(number)
+        moved = {name: samples.to(torch.device("cpu")) for name, samples in batch.items()}
+        step = method(moved, Progress(config.train.steps // 2, config.train.steps))
+        for name, loss in step.losses.items():
+            if loss.requires_grad:
+                gradients = torch.autograd.grad(loss, learnt, retain_graph=True, allow_unused=True)
+                squares = [gradient.square().sum() for gradient in gradients if gradient is not None]
+                found[name].append((loss.item(), torch.stack(squares).sum().sqrt().item() if squares else 0.0))
+    return {name: (mean(a for a, _ in each), mean(b for _, b in each)) for name, each in found.items()}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--labelled", required=True)
+    parser.add_argument("--init", required=True, help="weights to begin from, as many as a method trains networks")
+    parser.add_argument("--methods", required=True)
+    parser.add_argument("--loss", default="paper,hard,fuzzy")
+    parser.add_argument("--batches", type=int, default=16)
+    parser.add_argument("--threshold", type=float, default=0.9)
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")
+    args = parser.parse_intermixed_args()
+    base = read_yaml(args.recipe)
+    base.pop("start", None)
+    for setting in args.settings:
+        base = override(base, *parse_override(setting))
+    base = merge(base, {"data": {"root": args.data, "labelled": args.labelled, "split_seed": 0}, "out": "unused"})
+    print("| method | loss | term | loss | gradient |\n| --- | --- | --- | --- | --- |")
+    for name in args.methods.split(","):
+        init = args.init.split(",")[: METHODS[name].learners]
+        for loss in args.loss.split(","):
+            values = merge(base, {"method": {"name": name}, "loss": {"name": loss}, "init": init})
+            try:
+                found = norms(values, args.batches, args.threshold)
+            except ConfigError as error:
+                print(f"{name} with {loss}: {error}")
+                continue
+            for term, (value, norm) in found.items():
+                print(f"| {name} | {loss} | {term} | {value:.3f} | {norm:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
