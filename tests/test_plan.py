@@ -31,6 +31,7 @@ def test_amounts_are_text(tmp_path):
         ("title: x\nbasis: {}\n" + ARMS, "Did you mean 'base'"),
         ("title: x\narms: {}\n", "at least one"),
         ("title: x\nexpected: {c: [1.0]}\n" + ARMS, "one of the arms a, b"),
+        ("title: x\narms: {'a, b': {}}\n", "without commas"),
         ("title: x\npairs: [[a, c]]\n" + ARMS, "one of the arms a, b"),
         ("title: x\nlabelled: [1, 2]\nexpected: {a: [1.0]}\n" + ARMS, "expected 2, one per amount"),
     ],

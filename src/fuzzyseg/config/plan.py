@@ -54,6 +54,9 @@ class Plan(Section):
     def _fits(self) -> Self:
         if not self.arms:
             raise ValueError("arms: found none, expected at least one")
+        apart = [arm for arm in self.arms if "," in arm]
+        if apart:
+            raise ValueError(f"arms: found {apart[0]!r}, expected names without commas, which part the names of --arms")
         named = {"expected": list(self.expected), "pairs": [arm for pair in self.pairs for arm in pair]}
         for key, arms in named.items():
             unknown = [arm for arm in arms if arm not in self.arms]
