@@ -24,7 +24,7 @@ CASES = [
     for loss in ["paper", *PIXEL_LOSSES]
     if loss not in method.refuses and (number == 0 or loss in ("paper", "fuzzy"))
 ]
-SOURCES = re.compile(r"\b(papers?|authors|code|scripts?|port|presets?|ours?|published|et al|torchsemiseg)\b", re.IGNORECASE)
+SOURCES = re.compile(r"(?i)\b(papers?|authors|code|scripts?|port|presets?|ours?|published|et al|torchsemiseg)\b")
 """One of these words says in a help text where a setting's value comes from."""
 IDS = [f"{name}-{loss}-{'-'.join(f'{k}={v}' for k, v in options.items())}" for name, loss, options in CASES]
 every_case = pytest.mark.parametrize(("name", "loss", "options"), CASES, ids=IDS)
