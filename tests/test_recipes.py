@@ -58,6 +58,23 @@ def test_the_header_says_what_the_plan_says(path):
     assert len(said) == len(plan.expected)
 
 
+@pytest.mark.parametrize(
+    ("table", "optim", "supervised", "options"),
+    [
+        (1, (0.01, 1, 5e-4), "ohem", {"start": 0, "copy_share": 1 / 200, "auxiliary_weight": 0.4}),
+        (3, (0.001, 10, 1e-4), "ce", {}),
+    ],
+)
+def test_rows_of_u2pl_have_its_settings_and_not_those_of_ael(table, optim, supervised, options):
+    """Cityscapes: no supervised epoch, an auxiliary head, one rate; VOC: cross entropy and ten times the rate."""
+    path = RECIPES / f"table{table}" / "u2pl-resnet101.yaml"
+    for *_, config in settings(path):
+        assert (config.optim.lr, config.optim.head_lr_factor, config.optim.weight_decay) == optim
+        assert (config.supervised.name, config.train.batch) == (supervised, 16)
+        assert config.method.options == options
+    assert ("with AEL*" if table == 1 else "SBD's 9,118 images") in path.read_text(encoding="utf-8")
+
+
 def _distinct(part):
     """A run of each distinct value of one part of the settings."""
     return {part(config): config for path in PLANS for *_, config in settings(path)}

@@ -168,6 +168,14 @@ def test_adversarial_offset_moves_its_own_decoder_and_touches_nothing():
     assert (change(offset) > torch.stack([change(n) for n in noise]).max(0).values).all()
 
 
+def test_each_decoder_has_an_adversarial_offset_of_its_own():
+    method, batch = make(decoders=only(adversarial=3)), batches()
+    asked = []
+    method.adversarial = lambda decoder, features: asked.append(decoder) or torch.zeros_like(features)
+    unsupervised(method, batch)
+    assert asked == list(method.auxiliary)
+
+
 def test_the_probe_is_one_that_fp32_resolves_in_feature_space():
     """Features of the size that the authors' have: 512 x 40 x 40, norm about 640; at their 1e-6 nothing is left."""
     torch.manual_seed(0)
@@ -200,10 +208,14 @@ def test_ramp():
 
 def test_annealed_leaves_out_what_is_known():
     plain, annealed = make(), make(annealed=0.99)
+    for method in (plain, annealed):
+        method.student.head.weight.data *= 30  # a network that is sure of some pixels
     batch = batches()
     labelled = batch["labelled"]
     z = plain.student(labelled.image)
     mask = annealed_mask(z, labelled.mask, annealed_threshold(3, 10, 5, end=0.99))
+    known = labelled.mask != 255
+    assert 0.02 < float(((mask == 255) & known).sum() / known.sum()) < 0.5
     found = annealed(batch, Progress(3, 10)).losses["supervised"]
     torch.testing.assert_close(found, SupervisedLoss("ce")(z, mask))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ CASES = [
     for loss in ["paper", *PIXEL_LOSSES]
     if loss not in method.refuses and (number == 0 or loss in ("paper", "fuzzy"))
 ]
+SOURCES = re.compile(r"(?i)\b(papers?|authors|code|scripts?|port|presets?|ours?|published|et al|torchsemiseg)\b")
+"""One of these words says in a help text where a setting's value comes from."""
 IDS = [f"{name}-{loss}-{'-'.join(f'{k}={v}' for k, v in options.items())}" for name, loss, options in CASES]
 every_case = pytest.mark.parametrize(("name", "loss", "options"), CASES, ids=IDS)
 
@@ -203,3 +206,4 @@ def test_every_method_has_a_page_and_says_what_it_refuses():
         assert all("does not apply" in reason for reason in method.refuses.values())
         for key, field in method.Config.model_fields.items():
             assert field.description, f"{method.__name__}.{key} has no help text"
+            assert SOURCES.search(field.description), f"{method.__name__}.{key}: the help text names no source"

@@ -5,6 +5,7 @@ test_discriminator.py and tests/ops/test_blur.py (the blur has no parameters tha
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 import torch
@@ -147,8 +148,9 @@ def test_the_detectors_own_loss_reaches_it_alone_and_sees_labelled_images_alone(
     assert not any(p.grad is not None and p.grad.any() for n in (method.first, method.second) for p in n.parameters())
 
 
-def test_the_detectors_loss_is_the_formula():
-    method, batch = make(), batches()
+@pytest.mark.parametrize("nu", [0, 1])
+def test_the_detectors_loss_is_the_formula(nu):
+    method, batch = make(nu=nu), batches()
     maps = chosen()
     method.detector = Flaws(*maps)
     _, q = predictions(method, batch)
@@ -156,9 +158,19 @@ def test_the_detectors_loss_is_the_formula():
     known = mask != 255
     expected = 0.0
     for one, flaw in zip(q, maps, strict=True):
-        error = (flaw[:3] - flaw_target(one[:3], mask)).square().squeeze(1)
+        error = (flaw[:3] - flaw_target(one[:3], mask, nu=nu)).square().squeeze(1)
         expected = expected + 10 * 0.5 * (error * known).sum() / known.sum()
     torch.testing.assert_close(method(batch, LATE).losses["detector"], expected)
+
+
+@pytest.mark.parametrize(("side", "teach"), [(91, False), (92, True)])
+def test_up_to_91_pixels_the_detectors_map_is_one_number_and_nobody_teaches(side, teach):
+    """The detector's smallest useful crop, which its docstring and page name."""
+    method, batch = make("fuzzy", detector_width=4), batches((side, side))
+    with torch.no_grad():
+        method.detector.body[-1].weight.mul_(30)
+    assert bool(method(batch, LATE).losses["consistency"] > 0) == teach
+    assert "91 pixels" in " ".join(sys.modules[GCT.__module__].__doc__.split())
 
 
 def test_supervised_is_that_of_both_networks_on_labelled_images():

@@ -62,7 +62,8 @@ def designed(method, batch):
             a = torch.cat([a[:, :at], 2 - a.max(1, keepdim=True).values, a[:, at:]], 1)
         z_m = resize_logits(method.calibrate(a), z_w.shape[-2:])
     scale = (torch.stack([z_w, z_m]) ** 2).mean((0, 2, 3, 4)).sqrt()[:, None, None, None]
-    return (torch.softmax(z_w / scale, 1) + torch.softmax(z_m / scale, 1)) / 2
+    share = method.config.fusion
+    return share * torch.softmax(z_w / scale, 1) + (1 - share) * torch.softmax(z_m / scale, 1)
 
 
 def strong_view(method, batch):
@@ -72,9 +73,9 @@ def strong_view(method, batch):
     return z_s, nearest(unlabelled.valid & ~hidden, z_s.shape[-2:])
 
 
-@pytest.mark.parametrize("background", [None, 0, 2])
-def test_the_strong_view_learns_the_sharpened_label(background):
-    method = make(background=background)
+@pytest.mark.parametrize(("background", "fusion"), [(None, 0.5), (0, 0.8), (2, 0.5)])
+def test_the_strong_view_learns_the_sharpened_label(background, fusion):
+    method = make(background=background, fusion=fusion)
     batch = batches(method)
     found = method(batch, START).losses["unsupervised"]
     p = designed(method, batch) ** 2

@@ -1,5 +1,7 @@
 """U2PL to its card, section 9. The rule for negatives (2) stands in tests/losses/test_reliability.py, the banks (3) in
-tests/ops/test_bank.py, the value of InfoNCE (5) in tests/losses/test_contrast.py."""
+tests/ops/test_bank.py, the value of InfoNCE (5) in tests/losses/test_contrast.py, which network gives what to filter
+and contrast in test_u2pl_contrast.py.
+"""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def make_batch(
     seed: int = 0,
     view: View | None = None,
 ) -> Batch:
-    """Random images; about a tenth of the pixels is padding, and void where there are masks.
+    """Random images; about a tenth of the pixels is padding, and where there are masks a twentieth of the rest is void.
 
     view: what was asked for; WeakStrong adds strong copies (the image and noise), CropPair a second crop, 2 below and
     2 to the right of the first, each with its own flip.
@@ -69,10 +69,11 @@ def make_batch(
     image = torch.randn(count, 3, *size, generator=generator)
     valid = torch.rand(count, *size, generator=generator) > 0.1
     mask = torch.randint(0, classes, (count, *size), generator=generator)
+    void = torch.rand(count, *size, generator=torch.Generator().manual_seed(seed + 7919)) < 0.05
     batch = Batch(
         image=image * valid.unsqueeze(1),
         valid=valid,
-        mask=torch.where(valid, mask, 255) if masks else None,
+        mask=torch.where(valid & ~void, mask, 255) if masks else None,
         index=torch.arange(count),
         name=[f"image{i}" for i in range(count)],
         seed=torch.randint(0, 2**62, (count,), generator=generator),

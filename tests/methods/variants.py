@@ -19,7 +19,7 @@ VARIANTS = {
         {"cell": 2, "confidence": 0.0},
         {"cell": 2, "confidence": 0.0, "fuzzy_negatives": True, "fuzzy_threshold": 0.3, "negatives": 5},
     ],
-    "adv_semseg": [{"discriminator_width": 4}],
+    "adv_semseg": [{"discriminator_width": 4, "self_start": 0.0}],  # the term of the pixel loss from step 0 on
     "vat": [
         {},
         {"radius": "fixed", "images": "unlabelled", "power": 2},

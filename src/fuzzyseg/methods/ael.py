@@ -44,7 +44,7 @@ class AELConfig(MethodConfig):
 
     unsupervised_weight: float = Field(1.0, ge=0, description="alpha (the paper's; .5 to 2 in its ablation).")
     labelled_too: bool = Field(True, description="Labelled images take part in the consistency term (authors' code).")
-    decay: float = Field(0.99, ge=0, lt=1, description="Of the teacher, after a warm-up 1 - 1/(step + 1).")
+    decay: float = Field(0.99, ge=0, lt=1, description="Of the teacher, after a warm-up 1 - 1/(step + 1) (the code).")
     gamma: float = Field(2.0, ge=0, description="Dynamic re-weighting: power of the confidence (the paper's); 0: none.")
     beta: float = Field(1.0, ge=0, description="Equalisation sampling: power of the rate (authors' code); 0: none.")
     normalise: Literal["image", "batch"] = Field(
@@ -55,14 +55,14 @@ class AELConfig(MethodConfig):
     )
     confidence: Literal["keep", "drop"] | None = Field(
         None,
-        description="The threshold: keep or drop it; None: keep with the hard loss, else drop. Re-weighting and "
+        description="The threshold: keep or drop it (ours); None: keep with the hard loss, else drop. Re-weighting and "
         "sampling stay either way. From .95 on, for T up to .95, FPL is cross entropy but for a weight of .986 to 1.",
     )
     memory: float = Field(0.999, ge=0, lt=1, description="tau of the confidence bank, after a warm-up (the paper's).")
     absent: Literal["decay", "stay"] = Field(
         "decay", description="A class absent from a step: counts as confidence 0 (authors' code), or stays as it is."
     )
-    copy_paste: bool = Field(True, description="Adaptive copy-paste of labelled classes.")
+    copy_paste: bool = Field(True, description="Adaptive copy-paste of labelled classes (paper).")
     copy_paste_classes: int = Field(3, ge=1, description="Classes drawn for each image (paper: 3; code: 1 on VOC).")
     copy_paste_probability: float = Field(0.5, ge=0, le=1, description="Share of images with a paste (authors' code).")
     copy_paste_power: float = Field(
@@ -71,7 +71,7 @@ class AELConfig(MethodConfig):
     copy_paste_exclude: tuple[int, ...] = Field(
         (), description="Classes never pasted (authors' code: 0, 1, 2, 8, 10, the large ones of Cityscapes)."
     )
-    adaptive_mix: bool = Field(True, description="Adaptive CutMix; false: any image, a box of half the area.")
+    adaptive_mix: bool = Field(True, description="Adaptive CutMix (paper); false: any image, half the area.")
     mix_area: float = Field(
         0.005, ge=0, lt=1, description="Least share of the image of a part to paste (code: VOC .03)."
     )

@@ -47,12 +47,12 @@ class CACConfig(MethodConfig):
     temperature: float = Field(0.1, gt=0, description="tau (the code).")
     confidence: float = Field(0.75, ge=0, le=1, description="gamma: the surer cell must be surer than this (the code).")
     start: float = Field(1 / 16, ge=0, lt=1, description="Share of the run without it: 5 of 80 epochs (the code).")
-    bank_steps: int = Field(3, ge=1, description="Steps that give negatives, this one included (VOC 3, Cityscapes 1).")
-    negatives: int | None = Field(None, ge=1, description="Cells per image and crop; None: all (VOC and Cityscapes).")
+    bank_steps: int = Field(3, ge=1, description="Steps that give negatives, this one too (code: VOC 3, Cityscapes 1).")
+    negatives: int | None = Field(None, ge=1, description="Cells per image and crop; None: all (the code's settings).")
     width: int = Field(128, ge=2, description="Channels of the projected features (the code).")
     cell: int = Field(8, ge=1, description="Pixels per side of a cell, a multiple of the decoder's stride (the code).")
     fuzzy_negatives: bool = Field(False, description="Ours: negatives share no class of FPL's sets with the anchor.")
-    fuzzy_threshold: float = Field(0.9, gt=0, le=1, description="T of these sets.")
+    fuzzy_threshold: float = Field(0.9, gt=0, le=1, description="T of these sets (FPL's paper).")
 
 
 class _Cells(NamedTuple):

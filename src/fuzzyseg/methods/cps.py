@@ -32,13 +32,13 @@ from fuzzyseg.ops.ramp import linear_ramp
 class CPSConfig(MethodConfig):
     """Settings of CPS."""
 
-    cutmix: bool = Field(True, description="Mix pairs of unlabelled images (CPS+CutMix); False: plain CPS.")
+    cutmix: bool = Field(True, description="Mix pairs of unlabelled images (paper: CPS+CutMix); False: plain CPS.")
     unsupervised_weight: float | None = Field(
         None, ge=0, description="lambda; None: 1 with CutMix, 1.5 without (VOC; the paper has 5 and 6 on Cityscapes)."
     )
     ramp_steps: int = Field(0, ge=0, description="Steps over which lambda grows from 0; the paper has none.")
     boxes: int = Field(3, ge=1, description="Boxes per CutMix mask (the authors' setting).")
-    box_area: tuple[float, float] = Field((0.25, 0.5), description="Range of the boxes' total share of the image.")
+    box_area: tuple[float, float] = Field((0.25, 0.5), description="Range of the boxes' total share (the authors').")
 
     @field_validator("box_area")
     @classmethod

@@ -52,11 +52,11 @@ class CutMixSegConfig(MethodConfig):
     decay: float = Field(0.99, ge=0, lt=1, description="Decay of the teacher, weights and buffers (the scripts').")
     threshold: float = Field(0.97, description="The teacher is sure of a pixel from this probability on (scripts).")
     confidence: Literal["keep", "drop"] = Field(
-        "keep", description="keep: scale by what the teacher is sure of, with every --loss; drop: weight all alike."
+        "keep", description="keep: scale by the share of sure pixels (scripts), with any --loss; drop: all alike."
     )
     per_pixel: bool = Field(
         False,
-        description="Drop each pixel below the threshold instead of scaling by the share above it; a fuzzy loss is "
+        description="Drop each pixel below the threshold in place of that scale (the code's option); a fuzzy loss is "
         "cross entropy then, for every pixel that is left has K = 1 and a weight of at least .99.",
     )
     box_area: float = Field(0.5, gt=0, le=1, description="Share of the image that the box covers (the scripts').")

@@ -13,7 +13,7 @@ Where we leave the authors' code, and why. It takes three steps, one after the o
 once, by gradients taken at the same weights: targets are detached, and the detector is frozen while it is a critic.
 Void and padding count nowhere (there void is "half wrong", and in the denominator). A map without flaws is 0 and not
 below. Maps are compared on copies. The detector's batch-norm statistics move by the forwards that train it only. Images
-of 64 pixels or less give it one cell, and nobody teaches. Per process: batch-norm statistics, the detector's too.
+of 91 pixels or less give it one cell, and nobody teaches. Per process: batch-norm statistics, the detector's too.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class GCTConfig(MethodConfig):
     ramp_share: float = Field(0.1, ge=0, le=1, description="Share of the run over which consistency grows (scripts).")
     xi: float = Field(0.6, gt=0, lt=1, description="From this flaw on a pixel is bad (paper).")
     clip: float = Field(0.1, ge=0, description="An image with no larger flaw has none (authors' code).")
-    mu: float = Field(0.5, gt=0, le=1, description="Scale of the detector's target (paper).")
+    mu: float = Field(0.5, gt=0, le=1, description="Scale of the detector's target (paper); no effect once stretched.")
     nu: int = Field(1, ge=0, description="How often the target is dilated and blurred (paper).")
     detector_width: int = Field(64, ge=2, description="Channels of the detector's first layer (authors' code).")
     detector_lr: float = Field(1e-4, gt=0, description="Adam's rate for the detector (paper); the schedule moves it.")

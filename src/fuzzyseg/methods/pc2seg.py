@@ -40,7 +40,7 @@ _COLOURS = WeakStrong(jitter_probability=1.0, grey_probability=0.0, blur_probabi
 class PC2SegConfig(MethodConfig):
     """Settings of PC2Seg; (ours) where the paper's value is not known to us."""
 
-    consistency: Literal["cosine", "l2"] = Field("cosine", description="1 - cosine of the two predictions, or squared.")
+    consistency: Literal["cosine", "l2"] = Field("cosine", description="1 - cosine of predictions, or squared (paper).")
     consistency_weight: float = Field(1.0, ge=0, description="Of the consistency (ours).")
     unsupervised_weight: float = Field(
         0.25, ge=0, description="Of the pixel loss that takes its place; so their gradients are alike (ours)."
@@ -53,7 +53,7 @@ class PC2SegConfig(MethodConfig):
     debias: Literal["none", "probability", "fuzzy"] = Field(
         "probability", description="Draw by the probability of another class (paper's best); fuzzy: sets apart (ours)."
     )
-    fuzzy_threshold: float = Field(0.9, gt=0, le=1, description="T of these sets.")
+    fuzzy_threshold: float = Field(0.9, gt=0, le=1, description="T of these sets (FPL's paper).")
     width: int = Field(128, ge=1, description="Channels of the projected features (ours).")
 
 

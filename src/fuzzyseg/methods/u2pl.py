@@ -40,7 +40,7 @@ class U2PLConfig(MethodConfig):
     """Settings of U2PL; shares are of the run, where the authors count epochs (80 on VOC)."""
 
     unsupervised_weight: float = Field(1.0, ge=0, description="Weight of the pseudo-label loss (the authors').")
-    confidence: Literal["keep", "drop"] = Field("keep", description="drop: pixels of high entropy are trained too.")
+    confidence: Literal["keep", "drop"] = Field("keep", description="drop: unsure pixels are trained too (ours).")
     drop: float = Field(0.2, ge=0, lt=1, description="Share of pixels left out at the start (paper); falls to 0.")
     contrast_weight: float = Field(0.1, ge=0, description="lambda_c (paper; the code has 1, divided by processes).")
     entropy: float = Field(0.2, ge=0, le=0.5, description="Share of low and of high entropy at the start (paper).")
@@ -51,11 +51,11 @@ class U2PLConfig(MethodConfig):
     temperature: float = Field(0.5, gt=0, description="tau (paper).")
     bank: tuple[int, int] = Field((30000, 50000), description="Rows a class; of the background, or class 0 (the code).")
     width: int = Field(256, ge=1, description="Channels of the head and of what it gives (the code).")
-    auxiliary_weight: float = Field(0.0, ge=0, description="Of a classifier on the encoder's last but one stage; .4.")
+    auxiliary_weight: float = Field(0.0, ge=0, description="Of a classifier on the last but one stage; code: 0 or .4.")
     mix: float = Field(0.5, ge=0, le=1, description="Probability of CutMix (the code).")
     decay: float = Field(0.99, ge=0, lt=1, description="The teacher's (paper).")
-    start: float = Field(1 / 80, ge=0, lt=1, description="Share without unsupervised losses (VOC; Cityscapes 0).")
-    copy_share: float = Field(1 / 80, ge=0, lt=1, description="Share from `start` on in which teacher = student.")
+    start: float = Field(1 / 80, ge=0, lt=1, description="Share without unsupervised losses (code; Cityscapes 0).")
+    copy_share: float = Field(1 / 80, ge=0, lt=1, description="Share from `start` on with teacher = student (code).")
 
 
 class U2PL(Method):

@@ -39,14 +39,14 @@ class UniMatchConfig(MethodConfig):
     )
     confidence: Literal["keep", "drop"] | None = Field(
         None,
-        description="keep: confident pixels alone teach; drop: all do; None: keep with the hard loss, else drop. "
+        description="keep: confident pixels alone teach (paper); drop: all (ours); None: keep with hard, else drop. "
         "From .95 on, for T up to .95, K is 1 and the weight at least .986: FPL is cross entropy but for that.",
     )
     image_weight: float = Field(0.25, ge=0, description="Weight of each of the two strong views (the authors').")
     feature_weight: float = Field(0.5, ge=0, description="Weight of the perturbed features (the authors').")
     channel_dropout: float = Field(0.5, ge=0, lt=1, description="Share of the channels dropped (the authors').")
-    cutmix_probability: float = Field(0.5, ge=0, le=1, description="Share of the images that get a rectangle.")
-    box_area: tuple[float, float] = Field((0.02, 0.4), description="Range of the rectangle's share of the image.")
+    cutmix_probability: float = Field(0.5, ge=0, le=1, description="Share of images that get a rectangle (authors').")
+    box_area: tuple[float, float] = Field((0.02, 0.4), description="Range of the rectangle's share (authors').")
 
     @field_validator("box_area")
     @classmethod

@@ -43,14 +43,14 @@ class UniMatchV2Config(MethodConfig):
     threshold: float = Field(0.95, description="A pixel is confident from this probability on (the authors').")
     confidence: Literal["keep", "drop"] | None = Field(
         None,
-        description="keep: confident pixels alone teach; drop: all do; None: keep with the hard loss, else drop. "
+        description="keep: confident pixels alone teach (paper); drop: all (ours); None: keep with hard, else drop. "
         "From .95 on, for T up to .95, K is 1 and the weight at least .986: FPL is cross entropy but for that.",
     )
     unsupervised_weight: float = Field(1.0, ge=0, description="Weight of the mean of both views' losses (authors').")
     undropped: float = Field(0.5, ge=0, le=1, description="Share of the images that lose no channel (the authors').")
-    decay: float = Field(0.996, ge=0, lt=1, description="Decay of the average, after a warm-up 1 - 1/(step + 1).")
-    cutmix_probability: float = Field(0.5, ge=0, le=1, description="Share of the images that get a rectangle.")
-    box_area: tuple[float, float] = Field((0.02, 0.4), description="Range of the rectangle's share of the image.")
+    decay: float = Field(0.996, ge=0, lt=1, description="Of the average, after a warm-up 1 - 1/(step + 1) (authors').")
+    cutmix_probability: float = Field(0.5, ge=0, le=1, description="Share of images that get a rectangle (authors').")
+    box_area: tuple[float, float] = Field((0.02, 0.4), description="Range of the rectangle's share (authors').")
 
     @field_validator("box_area")
     @classmethod

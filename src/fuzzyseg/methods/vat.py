@@ -48,7 +48,7 @@ class VATConfig(MethodConfig):
     epsilon: float | None = Field(
         None,
         gt=0,
-        description="Times half the norm of differences (adaptive; None: 1), or sqrt(Cin H W) (None: .5).",
+        description="Times half the differences' norm (adaptive; None: 1), or sqrt(Cin H W) (None: .5): French et al.",
     )
     probe: float = Field(0.1, gt=0, description="xi: L2 norm of the offset where the gradient is taken (our choice).")
     power: int = Field(1, ge=1, description="Power iterations (Miyato et al.: 1).")
@@ -56,7 +56,7 @@ class VATConfig(MethodConfig):
     target: Literal["student", "teacher"] = Field("student", description="teacher: a mean teacher's (French et al.).")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the mean teacher (French et al.).")
     jitter: bool = Field(False, description="The student's image has other colours than the target's (French et al.).")
-    confidence: float | None = Field(None, gt=0, lt=1, description="Loss times the share of surer pixels; theirs: .97.")
+    confidence: float | None = Field(None, gt=0, lt=1, description="Loss times the sure share (French et al.: .97).")
 
 
 class VAT(Method):
