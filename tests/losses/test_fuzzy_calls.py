@@ -90,6 +90,11 @@ def test_mixed_resizes_the_logits_and_then_mixes_them() -> None:
         fuzzy_positive_loss(volume[0], Mixed(volume[1], volume[2], inside)),
         fuzzy_positive_loss(volume[0], torch.where(inside[:, None], volume[2], volume[1])),
     )
+    rows = [side.flatten(2)[0].t() for side in volume]  # (N,C)
+    torch.testing.assert_close(
+        fuzzy_positive_loss(rows[0], Mixed(rows[1], rows[2], inside.flatten()), reduction="none"),
+        fuzzy_positive_loss(volume[0], Mixed(volume[1], volume[2], inside), reduction="none").flatten(),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
