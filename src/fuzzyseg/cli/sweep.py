@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,16 +83,22 @@ def sweep(
         single,
         seeds=seeds,
         labelled=listed(labelled),
-        arms=listed(arms),
+        arms=listed(arms, plan.arms),
         reading=reading,
         init=init,
     )
     carry_out(grid, out, results, jobs, discard, only_table)
 
 
-def listed(text: str | None) -> list[str]:
-    """`a,b` -> [a, b]."""
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
+def listed(text: str | None, names: Container[str] = ()) -> list[str]:
+    """`a,b` -> [a, b]; a comma that belongs to one of the names, the longest that fits, parts nothing."""
+    parts, found = [part.strip() for part in (text or "").split(",") if part.strip()], []
+    while parts:
+        fits = (n for n in range(len(parts), 1, -1) if ", ".join(parts[:n]) in names)
+        many = next(fits, 1)
+        found.append(", ".join(parts[:many]))
+        parts = parts[many:]
+    return found
 
 
 def laid_out(

@@ -36,6 +36,16 @@ def test_cells_are_arms_amounts_and_seeds_and_paired_arms_stand_together():
     assert {cell.labelled for cell in Grid(plan(labelled=["1/16"]), labelled=["23"]).cells} == {"23"}
 
 
+def test_arms_whose_names_have_commas_can_be_asked_for(tmp_path):
+    recipe = Path(__file__).parents[3] / "recipes" / "attribution.yaml"
+    asked = ["--arms", "hard, FPL's weight,hard,rule n, hard, balance's scale"]
+    done = CliRunner().invoke(app, ["sweep", str(recipe), "--table", "--out", str(tmp_path), *asked])
+    assert done.exit_code == 0, done.output
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in done.stdout.splitlines() if " | 1323 | " in line]
+    arms = ["hard", "hard, FPL's weight", "hard, balance's scale", "rule n"]
+    assert [arm for arm in rows if " - " not in arm] == arms
+
+
 def test_layers_base_reading_command_arm():
     base = {"optim": {"lr": 0.5, "momentum": 0.1, "power": 0.2}, "loss": {"threshold": 0.7}}
     readings = {"paper": {"optim": {"lr": 0.6, "power": 0.3}}, "other": {"optim": {"lr": 0.9}}}
