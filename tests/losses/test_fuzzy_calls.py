@@ -243,3 +243,13 @@ def test_the_other_functions_refuse_wrong_input_too() -> None:
         fuzzy_positive_weight(Z, Z > 0, a=0)
     with pytest.raises(ValueError, match="target: found shape"):
         positive_gradient_score(Z, Z > 0, torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (0, 5, 4, 4), (2, 5, 0, 4)])
+def test_an_empty_batch_gives_0_and_empty_statistics(shape: tuple[int, ...]) -> None:
+    z = torch.zeros(shape).requires_grad_()
+    loss, stats = fuzzy_positive_loss(z, torch.zeros(shape), balance=True, return_stats=True)
+    loss.backward()
+    assert loss == 0
+    assert z.grad is not None and z.grad.shape == shape
+    assert stats["k_histogram"].tolist() == [0] * 4
