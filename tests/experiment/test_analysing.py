@@ -236,3 +236,10 @@ def test_bands_and_levels_are_those_of_the_training(tmp_path):
     network = partial(TinyNetwork, classes=3, channels=2)
     fuzzyseg.train(chosen, network=network, quiet=True)
     assert "fuzzy_sets.png" in analyse(two, out=tmp_path / "out2", images=1, network=network, device="cpu")["figures"]
+
+
+def test_a_model_alone_is_measured_with_the_threshold_that_its_run_came_to(tmp_path):
+    root, run = write_folder(tmp_path / "data"), tmp_path / "run"
+    fuzzyseg.train(settings(root, run, loss={"name": "fuzzy", "threshold": "auto"}), network=own, quiet=True)
+    assert analyse(run, network=own, device="cpu")["threshold"] == 0.85  # 6 of 16 images
+    assert analyse(run / "model", network=own, device="cpu")["threshold"] == 0.85
