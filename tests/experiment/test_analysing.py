@@ -6,10 +6,12 @@ import json
 import shutil
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 import fuzzyseg
+from experiment.test_own_data import write_bands
 from experiment.tiny_data import settings, write_folder
 from fuzzyseg.analysis import diagnose, look
 from fuzzyseg.config import ConfigError
@@ -215,3 +217,29 @@ def test_stripes_hold_the_classes_of_the_set_alone_and_all_of_them():
     drawn = striped(order, torch.tensor([[2, 1]]).numpy(), wide=240)
     assert drawn.shape == (120, 240)
     assert set(drawn[:, :120].ravel()) == {1, 2} and set(drawn[:, 120:].ravel()) == {0}
+
+
+def test_bands_and_levels_are_those_of_the_training(tmp_path):
+    """Of images that are not plain RGB the same numbers come out as the training logged of the same weights."""
+    root = write_bands(tmp_path / "data", dtype=np.float32)
+    data = {"root": str(root), "labelled": "6", "bands": [5, 2, 1]}
+    run = tmp_path / "run"
+    fuzzyseg.train(settings(root, run, data=data, train={"k_maps": 1}), network=own, quiet=True)
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    expected = [line["evaluation"]["fuzzy"] for line in logged if line.get("evaluation")][-1]
+    found = analyse(run / "model", out=tmp_path / "out", images=1, network=own, device="cpu")
+    for name in ("coverage", "top1", "ece", "k_histogram"):
+        assert found["groups"]["val"][name] == pytest.approx(expected[name], abs=1e-6)
+    assert "k_maps.png" in found["figures"]
+    two = tmp_path / "two"
+    chosen = settings(root, two, data={**data, "bands": [5, 2]}, network={"weights": "none", "channels": 2})
+    network = partial(TinyNetwork, classes=3, channels=2)
+    fuzzyseg.train(chosen, network=network, quiet=True)
+    assert "fuzzy_sets.png" in analyse(two, out=tmp_path / "out2", images=1, network=network, device="cpu")["figures"]
+
+
+def test_a_model_alone_is_measured_with_the_threshold_that_its_run_came_to(tmp_path):
+    root, run = write_folder(tmp_path / "data"), tmp_path / "run"
+    fuzzyseg.train(settings(root, run, loss={"name": "fuzzy", "threshold": "auto"}), network=own, quiet=True)
+    assert analyse(run, network=own, device="cpu")["threshold"] == 0.85  # 6 of 16 images
+    assert analyse(run / "model", network=own, device="cpu")["threshold"] == 0.85

@@ -90,6 +90,11 @@ def test_mixed_resizes_the_logits_and_then_mixes_them() -> None:
         fuzzy_positive_loss(volume[0], Mixed(volume[1], volume[2], inside)),
         fuzzy_positive_loss(volume[0], torch.where(inside[:, None], volume[2], volume[1])),
     )
+    rows = [side.flatten(2)[0].t() for side in volume]  # (N,C)
+    torch.testing.assert_close(
+        fuzzy_positive_loss(rows[0], Mixed(rows[1], rows[2], inside.flatten()), reduction="none"),
+        fuzzy_positive_loss(volume[0], Mixed(volume[1], volume[2], inside), reduction="none").flatten(),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -238,3 +243,13 @@ def test_the_other_functions_refuse_wrong_input_too() -> None:
         fuzzy_positive_weight(Z, Z > 0, a=0)
     with pytest.raises(ValueError, match="target: found shape"):
         positive_gradient_score(Z, Z > 0, torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (0, 5, 4, 4), (2, 5, 0, 4)])
+def test_an_empty_batch_gives_0_and_empty_statistics(shape: tuple[int, ...]) -> None:
+    z = torch.zeros(shape).requires_grad_()
+    loss, stats = fuzzy_positive_loss(z, torch.zeros(shape), balance=True, return_stats=True)
+    loss.backward()
+    assert loss == 0
+    assert z.grad is not None and z.grad.shape == shape
+    assert stats["k_histogram"].tolist() == [0] * 4

@@ -45,12 +45,18 @@ def test_a_graph_may_be_kept_and_gone_through_again(reduction: str, size) -> Non
         torch.autograd.grad(loss, z)
 
 
-def test_a_second_derivative_is_refused_in_words() -> None:
+@pytest.mark.parametrize("size", [None, (9, 9)])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_second_derivative_is_refused_in_words(reduction: str, size: tuple[int, int] | None) -> None:
+    """Also where the gradient that arrives at the loss is a constant: the second one would be 0, without a word."""
     z, t = random_logits(1, 5, 4, 4, seed=21).requires_grad_(), random_logits(1, 5, 4, 4, seed=22)
-    loss = fuzzy_positive_loss(z, t).square()
-    (grad,) = torch.autograd.grad(loss, z, create_graph=True)
-    with pytest.raises(RuntimeError, match="FUZZYSEG_KERNEL=reference"):
-        torch.autograd.grad(grad.square().sum(), z)
+    loss = fuzzy_positive_loss(z, t, reduction=reduction, size=size)
+    for end in (loss.sum(), loss.square().sum()):
+        (grad,) = torch.autograd.grad(end, z, create_graph=True)
+        with pytest.raises(RuntimeError, match="FUZZYSEG_KERNEL=reference"):
+            torch.autograd.grad(grad.square().sum() + z.sum(), z)
+        (grad,) = torch.autograd.grad(end, z, retain_graph=True)
+        assert not grad.requires_grad
 
 
 def test_no_gradient_is_made_where_none_is_wanted() -> None:

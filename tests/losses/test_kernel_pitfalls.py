@@ -95,3 +95,21 @@ def test_means_and_counts_are_summed_exactly() -> None:
     exact = fuzzy_positive_loss(z, t, reduction="none").double().mean()
     assert abs(float(found) - float(exact)) < 1e-7 * float(exact)
     assert float(stats["label_histogram"].double().sum()) == pytest.approx(1, abs=1e-7)
+
+
+@pytest.mark.parametrize("size", [None, (300, 300)])
+def test_the_mean_of_fp16_logits_keeps_its_gradient_under_a_scaled_loss(monkeypatch, size) -> None:
+    """One part in 90,000 of a gradient is less than fp16 can hold; what a GradScaler multiplies by saves it."""
+    shape = (300, 300) if size is None else (100, 100)
+    z = random_logits(1, 7, *shape, seed=19).half().requires_grad_()
+    t = random_logits(1, 7, *shape, seed=20, scale=4.0).half()
+    valid = torch.rand(1, 300, 300, generator=torch.Generator().manual_seed(1)) > 0.3
+    for balance in (False, True):
+        options = {"size": size, "valid": valid, "balance": balance}
+        losses = [
+            fuzzy_positive_loss(z, t, **options),
+            oracle(monkeypatch, fuzzy_positive_loss, z, t, **options),
+        ]
+        torch.testing.assert_close(*losses)
+        grads = [torch.autograd.grad(2.0**16 * loss, z)[0].float() for loss in losses]
+        assert float((grads[0] - grads[1]).norm() / grads[1].norm()) < 1e-3

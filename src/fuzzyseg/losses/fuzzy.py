@@ -159,10 +159,14 @@ def fuzzy_positive_loss(
             factor = balance_factor(maps.loss, student, maps.label, valid) if balance else None
         else:
             options.update(size=size, align_corners=align_corners, statistics=return_stats, cross_entropy=balance)
-            options.update(threshold=threshold, valid=valid, mean=reduction == "mean")
+            # The mean's gradient is written before that of a GradScaler arrives: in fp16 much of it would be 0.
+            mean = reduction == "mean" and student_logits.dtype != torch.float16
+            options.update(threshold=threshold, valid=valid, mean=mean)
             found = pseudo_label(student_logits, teacher_logits, form=form, kind="fuzzy", **options)
             stats = found.statistics() if return_stats else {}
             loss, factor = found.loss, found.balance() if balance else None
+            if reduction == "mean" and not mean:
+                loss = local_mean(loss, valid)
         if factor is not None:
             stats["balance"] = factor
             loss = loss * factor

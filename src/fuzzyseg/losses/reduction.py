@@ -38,7 +38,7 @@ def local_mean(values: Tensor, valid: Tensor | None) -> Tensor:
 
 def histogram(index: Tensor, valid: Tensor | None, bins: int) -> Tensor:
     """Share of the valid pixels in each bin: (bins,), fp32, without gradient. index (B,*spatial) int64."""
-    index = index.reshape(index.shape[0], -1)
+    index = index.reshape(len(index), index.numel() // max(len(index), 1))  # -1 says nothing of an empty batch
     weight = torch.ones_like(index, dtype=torch.float32) if valid is None else valid.reshape(index.shape).float()
     # One row per image: fewer collisions on a GPU than one row for all, and counts that fp32 holds exactly.
     # (bincount would make the GPU wait.)

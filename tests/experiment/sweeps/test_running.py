@@ -120,3 +120,17 @@ def test_a_row_with_the_same_settings_counts_under_another_arms_name(tmp_path):
     done = sweep(other, tmp_path / "out", results=tmp_path, only_table=True)
     assert {cell.name: row["result"]["last"]["miou"] for cell, row in done.rows.items()} == {"set_with_weight-s0": 0.5}
     assert "| set with weight | all (6) | 1 | 50.00 |" in done.table
+
+
+@pytest.mark.slow
+def test_a_start_that_was_made_with_other_settings_is_not_gone_on_from(tmp_path):
+    values = common(tmp_path, steps=1)
+    arms = {"plain": {"method.name": "supervised", "loss.name": "paper"}}
+    first = Grid(Plan(title="x", arms=arms, start={"train": {"steps": 1}}), values)
+    sweep(first, tmp_path / "out", say=lambda text: None)
+    (tmp_path / "out/rows/plain-s0.json").unlink()
+    longer = Grid(Plan(title="x", arms=arms, start={"train": {"steps": 2}}), values)
+    with pytest.raises(ConfigError, match=r"start0-s0: is a start .*train\.steps is 1 there, 2 here"):
+        sweep(longer, tmp_path / "out", say=lambda text: None)
+    done = sweep(first, tmp_path / "out", say=lambda text: None)
+    assert len(done.rows) == 1

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fuzzyseg.analysis import THRESHOLDS, Diagnosis, Pixels, ThresholdTable, count_thresholds, diagnose, look
 from fuzzyseg.data import Item
+from fuzzyseg.data.formats import to_picture
 from fuzzyseg.experiment.analysing.subject import Subject
 from fuzzyseg.experiment.scoring import spread
 from fuzzyseg.losses.assignment import SortedClasses, sorted_classes
@@ -62,7 +63,7 @@ def measure(subject: Subject, images: int, progress: Counter | None) -> tuple[di
             counts = found if counts is None else counts.plus(found)
             table = rows if table is None else table.plus(rows)
             if name == subject.shown and number in chosen:
-                examples.append(_example(item.name, image, target, pixels))
+                examples.append(_example(item.name, picture(subject, image), target, pixels))
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -88,17 +89,22 @@ def _look(subject: Subject, item: Item) -> tuple[Tensor, Tensor, SortedClasses, 
     return image, target, ranking, pixels
 
 
-def _example(name: str, image: Tensor, target: Tensor, pixels: Pixels) -> Example:
-    step = -(-image.shape[-1] // MOST_WIDE)
+def picture(subject: Subject, image: Tensor) -> Array:
+    """An image (Cin,H,W) as the reader gives it, of any bands, as (H,W,3) uint8 to be looked at."""
+    found = to_picture(image.movedim(0, -1).numpy(), subject.card.mean, subject.card.std)
+    return np.broadcast_to(found, (*found.shape[:2], 3))
+
+
+def _example(name: str, image: Array, target: Tensor, pixels: Pixels) -> Example:
+    step = -(-image.shape[1] // MOST_WIDE)
 
     def array(values: Tensor) -> Array:
         return values[0, ..., ::step, ::step].cpu().numpy()
 
-    colour = image.expand(3, -1, -1) if image.shape[0] == 1 else image[:3]
     k = array(pixels.k)
     return Example(
         name,
-        array(colour.unsqueeze(0)).transpose(1, 2, 0),
+        image[::step, ::step],
         array(target),
         array(pixels.label),
         striped(array(pixels.order), k),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,7 @@ def subject_of(
     roles, more = _roles(source, method, student is teacher or student.network is teacher.network)
     pixel_loss = method.pixel_loss if method is not None else None
     pixel_loss = pixel_loss if isinstance(pixel_loss, PixelLossModule) else None
-    options, fixed, said = _sets(config, threshold, pixel_loss)
+    options, fixed, said = _sets(config, threshold, pixel_loss, run)
     validation = lists.get("val", []) if run is not None and data is None else []
     if limit is not None:
         for name, items in lists.items():
@@ -111,7 +112,15 @@ def subject_of(
         options,
         fixed,
         pixel_loss,
-        Reader(card.channels, len(card.classes), void, card.image_size),
+        Reader(
+            card.channels,
+            len(card.classes),
+            void,
+            card.image_size,
+            bands=None if card.bands is None else tuple(card.bands),
+            levels=card.levels,
+            megapixels=settings.data.max_megapixels,
+        ),
         lists,
         validation,
         run,
@@ -195,9 +204,9 @@ def _roles(source: Path, method: Method | None, same: bool) -> tuple[dict[str, s
 
 
 def _sets(
-    config: Config | None, threshold: float | None, pixel_loss: PixelLossModule | None
+    config: Config | None, threshold: float | None, pixel_loss: PixelLossModule | None, run: RunFolder | None
 ) -> tuple[SetOptions, float | None, list[str]]:
-    """Options of the fuzzy loss, T where it is one number, and notes. config: of the run; None for a model alone."""
+    """Options of the fuzzy loss, T where it is one number, and notes. config, run: None for a model alone."""
     loss, notes = (config or Config()).loss, []
     if config is not None:
         name = loss_name(config, choose_method(config)[0])
@@ -210,5 +219,11 @@ def _sets(
         # fp32 as it is written: 0.95, not 0.949999988
         threshold = None if loss.threshold == "adaptive" else float(f"{float(pixel_loss.threshold):.6g}")
     elif threshold is None:
-        threshold = loss.threshold if isinstance(loss.threshold, float) else UNKNOWN
+        threshold = loss.threshold if isinstance(loss.threshold, float) else _ended_with(run)
     return set_options(loss), threshold, notes
+
+
+def _ended_with(run: RunFolder | None) -> float:
+    """T as the finished run has it in result.json, for one whose last.pt is not looked at."""
+    found = json.loads(run.result.read_text(encoding="utf-8")) if run is not None and run.result.is_file() else {}
+    return float((found.get("threshold") or {}).get("value", UNKNOWN))

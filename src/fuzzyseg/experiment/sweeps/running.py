@@ -19,6 +19,7 @@ from fuzzyseg.config import ConfigError, dump_yaml
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid, differences, identity
 from fuzzyseg.experiment.sweeps.rows import read_row, row_of, same_runs
 from fuzzyseg.experiment.sweeps.tables import tables
+from fuzzyseg.experiment.using import run_config
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import read_lines
@@ -80,7 +81,8 @@ def sweep(
     cell whose row stands there is not run again (out/rows by default), nor one whose settings are those of any other
     row there: an arm of another sweep, say. discard: delete a run's folder once its row is
     written. A cell that was cut off is resumed; one that failed is told, left out of the table and tried again by the
-    next call. SIGINT and SIGTERM stop the runs, which save. Raises ConfigError where a row has other settings.
+    next call. SIGINT and SIGTERM stop the runs, which save. Raises ConfigError where a row, or a start that stands in
+    `out` and would be gone on from, has other settings.
     """
     out = Path(out).resolve()
     state = _Sweep(grid, out, Path(results).resolve() if results else out / "rows", jobs, discard, say)
@@ -96,6 +98,8 @@ def sweep(
     state.waiting = [cell for cell in grid.cells if cell not in state.rows]
     say(f"{len(grid.cells)} runs: {len(state.rows)} stand in {state.results}, {len(state.waiting)} to make")
     starts = dict.fromkeys(start for cell in state.waiting for start in grid.starts(cell))
+    for start in starts:
+        _check_start(state, start)
     state.waiting = [start for start in starts if not _finished(out, start)] + state.waiting
     out.mkdir(parents=True, exist_ok=True)
     state.results.mkdir(parents=True, exist_ok=True)
@@ -112,6 +116,27 @@ def _check(state: _Sweep, cell: Cell, row: dict[str, Any]) -> None:
             f"{state.results / cell.name}.json: was made with other settings ({'; '.join(found[:4])}): give the same, "
             "choose another --results, or delete the file"
         )
+
+
+def _check_start(state: _Sweep, start: Cell) -> None:
+    """A start is told by the settings in its folder, which hold files as absolute paths: these are not compared."""
+    made = run_config(state.out / start.name)
+    if made is None or not _finished(state.out, start):  # the training itself refuses to resume another
+        return
+    now = identity(state.grid.config(start, state.out))
+    before = {key: now.get(key) if _has_paths(value) else value for key, value in identity(made).items()}
+    found = differences(before, now)
+    if found:
+        raise ConfigError(
+            f"{state.out / start.name}: is a start that was made with other settings ({'; '.join(found[:4])}): give "
+            "the same, choose another --out, or delete the folder"
+        )
+
+
+def _has_paths(value: object) -> bool:
+    return any(
+        isinstance(each, str) and os.path.isabs(each) for each in (value if isinstance(value, list) else [value])
+    )
 
 
 def _finished(out: Path, cell: Cell) -> bool:

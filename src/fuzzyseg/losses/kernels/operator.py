@@ -137,12 +137,13 @@ def _backward(ctx: Any, upstream: Tensor | None, *unused: Tensor | None) -> tupl
     if upstream is None:
         return None, *nothing
     grad, state, *kept = ctx.saved_tensors
-    if ctx.whole:
-        found = torch.ops.fuzzyseg.pseudo_label_backward(upstream.detach(), grad, state, *kept, *ctx.rest)
-    else:
-        found = _multiplied(grad, upstream.detach(), ctx.rest[-1])
-    if upstream.requires_grad and torch.is_grad_enabled():
-        found = _Once.apply(found, upstream)
+    with torch.no_grad():
+        if ctx.whole:
+            found = torch.ops.fuzzyseg.pseudo_label_backward(upstream, grad, state, *kept, *ctx.rest)
+        else:  # detached: as an output of the forward pass it would keep the graph alive
+            found = _multiplied(grad.detach(), upstream.detach(), ctx.rest[-1])
+    if torch.is_grad_enabled():  # create_graph: the gradient depends on the logits, even where `upstream` is a constant
+        found = _Once.apply(found, upstream, kept[0] if ctx.whole else grad)
     return found, *nothing
 
 
@@ -168,8 +169,8 @@ class _Once(torch.autograd.Function):
     """The identity, which cannot be differentiated."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, grad: Tensor, upstream: Tensor) -> Tensor:
-        """`grad` as it is."""
+    def forward(ctx: FunctionCtx, grad: Tensor, upstream: Tensor, anchor: Tensor) -> Tensor:
+        """`grad` as it is; `anchor` is of the graph of the logits that it depends on."""
         return grad.view_as(grad)
 
     @staticmethod

@@ -79,10 +79,10 @@ class DirectSink:
 
 
 class Mixture:
-    """Two sources that are read as one: `b` where the mask (B,*spatial) is True, else `a`."""
+    """Two sources that are read as one: `b` where the mask (B,*spatial), (N,) of logits (N,C), is True, else `a`."""
 
     def __init__(self, a: Source, b: Source, mask: Tensor) -> None:
-        self.a, self.b, self.mask = a, b, mask.reshape(len(mask), -1)
+        self.a, self.b, self.mask = a, b, mask.reshape(1 if mask.dim() == 1 else len(mask), -1)
 
     def read(self, image: int, start: int, stop: int) -> Tensor:
         """One of the two where the mask is of one kind, and then the other is not even computed."""
