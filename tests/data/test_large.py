@@ -121,6 +121,15 @@ def test_far_from_the_corner_too(monkeypatch, dtype, at_once):
                 assert same(window.resample(large, how), window.resample(whole, how)), window
 
 
+@pytest.mark.parametrize("size", [(61, 22), (22, 61), (58, 36), (31, 34)])
+def test_enlarged_beyond_its_own_size_too(size):
+    """A crop may be wider than the image: the order of both directions is Pillow's there as well."""
+    whole = torch.rand(size, generator=torch.Generator().manual_seed(0))
+    large = Large(size, lambda box: whole.numpy()[box[0] : box[2], box[1] : box[3]])
+    for window in (Window((3 * size[0], 3 * size[1]), 7, 5, (h, w), False, False) for h in (20, 74) for w in (50, 60)):
+        assert same(window.resample(large, RESAMPLING.BILINEAR), window.resample(whole, RESAMPLING.BILINEAR)), window
+
+
 def test_no_more_is_read_than_the_crop_shows():
     read = []
 

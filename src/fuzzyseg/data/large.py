@@ -57,7 +57,7 @@ def resampled(
     part = large.part((y0, x0, y1, x1))
     bands = []
     for band in (part if part.dim() == 3 else part[None]).numpy():
-        for axis in (0, 1) if height - size[1] > 2 * (width - size[0]) else (1, 0):
+        for axis in (0, 1) if height - size[1] > 2 * max(0, width - size[0]) else (1, 0):
             first, length = ((y0, height), (x0, width))[axis]
             band = _along(band, axis, first, length, size[1 - axis], how, (box[1 - axis], box[3 - axis]))
         bands.append(torch.from_numpy(band))
