@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from fuzzyseg.data import DataError, DataSet, Item
+from fuzzyseg.data.gathering import with_unlabelled
 from fuzzyseg.data.grouping import group_keys
 from fuzzyseg.data.splits import make_split
 
@@ -127,3 +128,28 @@ def test_groups_are_nested_and_cover_the_classes(videos):
 def test_one_group_for_all_cannot_be_held_out(videos):
     with pytest.raises(DataError, match="one group"):
         make_split(videos, group="v")
+
+
+@pytest.mark.parametrize("rule", ["prefix", r"(v\d)", r"^(?:train/|val/)?(v\d)"])
+@pytest.mark.parametrize("layout", ["flat", "train", "val"])
+def test_further_images_of_a_validation_video_stay_out_too(videos, tmp_path, rule, layout):
+    """Named with --unlabelled their names begin otherwise, and those of a split's folder do so as well."""
+    for number in range(9):
+        path = tmp_path / "more" / f"v{number}_100.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(path)
+    train, val = videos.train, None
+    if layout != "flat":
+        train = [replace(item, name=f"train/{item.name}") for item in train]
+    if layout == "val":
+        train, val = train[6:], [replace(item, name=f"val/{item.mask.stem}") for item in train[:6]]
+    dataset = with_unlabelled(replace(videos, train=train, val=val), [tmp_path / "more"])
+    if rule.startswith("^") and layout != "val":
+        with pytest.raises(DataError, match="is not found"):
+            make_split(dataset, labelled="4", val="0.3", group=rule)
+        return
+    split = make_split(dataset, labelled="4", val="val" if val else "0.3", group=rule)
+    held = {item.image.stem.split("_")[0] for item in split.val}
+    learnt = {item.image.stem.split("_")[0] for item in split.all_ if item.under}
+    assert held and learnt == {f"v{number}" for number in range(9)} - held
+    assert "more images of its groups" in "; ".join(split.sentences)

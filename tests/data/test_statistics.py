@@ -82,6 +82,23 @@ def test_of_a_large_file_windows_are_read(tmp_path, monkeypatch):
     np.testing.assert_allclose(found.mean, array.mean((0, 1)) / 65535, rtol=0.03)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("window", [8, 512])
+def test_an_image_that_is_too_large_to_be_decoded_whole_is_measured_by_windows(tmp_path, monkeypatch, dtype, window):
+    array = np.tile(np.arange(1, 65).reshape(8, 8), (16, 12))[..., None].repeat(2, 2).astype(dtype)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, array, tile=(16, 32), photometric="minisblack", planarconfig="contig")
+    monkeypatch.setattr(room, "WINDOW", window)
+    made = [Item(path, None, "a")]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)
+    whole = measure(made, kinds_of(made, 2), 2, None)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", array.shape[0] * array.shape[1] - 1)
+    found = measure(made, kinds_of(made, 2), 2, None)
+    np.testing.assert_allclose(found.mean, whole.mean, rtol=1e-6)
+    np.testing.assert_allclose(found.std, whole.std, rtol=1e-6)
+    assert found.levels == whole.levels
+
+
 def test_kinds(tmp_path):
     def saved(name, array):
         Image.fromarray(array).save(tmp_path / name)

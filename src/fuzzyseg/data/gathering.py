@@ -118,7 +118,7 @@ def with_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
         known |= {path.resolve() for path in fresh.values()}
         found = [sentence for sentence in found if f"--unlabelled {source} uses" not in sentence]  # now it does
         prefix = _free("unlabelled", taken)
-        train += [Item(path, None, f"{prefix}/{name}") for name, path in sorted(fresh.items())]
+        train += [Item(path, None, f"{prefix}/{name}", under=prefix) for name, path in sorted(fresh.items())]
         left = len(files) - len(fresh)
         also = f"; {left} files are in the data set already and are left out" if left else ""
         found.append(f"{source}: {len(fresh)} more training images without masks{also}")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fuzzyseg.data.formats import short
 from fuzzyseg.data.items import DataError, Item
+from fuzzyseg.data.pairing import SPLITS
 
 _PREFIX = re.compile(r"(.*?)[ _.-]*\d*$")
 
@@ -41,6 +42,26 @@ def _prefix(name: str) -> str:
     match = _PREFIX.fullmatch(name)
     assert match is not None
     return match.group(1)
+
+
+def beside(items: Sequence[Item], held: Sequence[Item], rule: str) -> set[str]:
+    """Names of the items from besides the data set (`Item.under`) that belong to a group of those held.
+
+    Their names begin otherwise: what is compared is the group by the path below the folder that was named, and below
+    the folder of the split. A name to which the rule gives nothing is in no group.
+    """
+
+    def key(item: Item) -> str:
+        first, _, rest = item.name.partition("/")
+        below = replace(item, name=rest) if rest and first in (item.under, *SPLITS) else item
+        try:
+            return group_keys([below], rule)[0]
+        except DataError:
+            return ""
+
+    extra = [item for item in items if item.under]
+    groups = {key(item) for item in held} - {""} if extra else set()
+    return {item.name for item in extra if key(item) in groups}
 
 
 class Groups:

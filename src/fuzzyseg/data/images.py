@@ -184,9 +184,15 @@ class Windows:
 
     def read(self, box: Box) -> NDArray[Any]:
         """(h, w, channels) of y0, x0, y1, x1. Raises DataError."""
+        return _finished(self._stored(box), self.raster.alpha, self.raster.path, self.channels, self.bands, self.levels)
+
+    def native(self, box: Box) -> NDArray[Any]:
+        """As `read`, but in the file's own numbers: `read_native` of a part. Raises DataError."""
+        return _chosen(self._stored(box), self.raster.alpha, self.raster.path, self.channels, self.bands)
+
+    def _stored(self, box: Box) -> NDArray[Any]:
         array = self.raster.window(box)
-        array = array.astype(array.dtype.newbyteorder("="), copy=False)
-        return _finished(array, self.raster.alpha, self.raster.path, self.channels, self.bands, self.levels)
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def open_windows(

@@ -57,12 +57,14 @@ class Item:
 
     The name is the path below the image folder without suffix, the split's folder included (`train/cat_12`); it is
     unique in the data set. encoding: what the mask holds; None: class indices, and the data set's ignore index is void.
+    under: what the name of a file that is named besides the data set begins with, such as `unlabelled`.
     """
 
     image: Path
     mask: Path | None
     name: str
     encoding: Encoding | None = None
+    under: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fuzzyseg.data.amounts import parse_amount, parse_every, read_list
 from fuzzyseg.data.classes import presence
 from fuzzyseg.data.formats import counted, short
-from fuzzyseg.data.grouping import Groups, group_keys
+from fuzzyseg.data.grouping import Groups, beside, group_keys
 from fuzzyseg.data.items import DataError, DataSet, Item
 
 __all__ = ["Policy", "Split", "labelled_order", "make_split", "parse_amount", "read_list", "shuffled"]
@@ -146,9 +146,9 @@ def _validation(
         items = read_list(amount, everyone, dataset.root)
         _need_masks(items, amount)
         return items, f"validation: {counted(len(items), 'image')} of {amount}"
-    beside = {} if group is None else _keys(dataset.train, group)
-    bound = {beside.get(name) for name in kept} - {None}  # a group that is learnt from is not held out
-    free = [item for item in pool if item.name not in kept and beside.get(item.name) not in bound]
+    keys = {} if group is None else _keys(dataset.train, group)
+    bound = {keys.get(name) for name in kept} - {None}  # a group that is learnt from is not held out
+    free = [item for item in pool if item.name not in kept and keys.get(item.name) not in bound]
     if len(pool) < 2 or not free or amount >= len(pool) or (val is not None and amount > len(free)):
         raise DataError(
             f"{dataset.root}: {amount} validation images cannot be held out of {len(pool)} training images with masks, "
@@ -174,10 +174,13 @@ def _without(items: list[Item], val: list[Item], kept: set[str], group: str | No
     """The items that are not for validation, nor in a group of those that are unless named as labelled; and words."""
     taken = {item.name for item in val}
     train = [item for item in items if item.name not in taken]
-    if group is None or len(train) == len(items):
+    if group is None:
         return train, ""
-    keys, scored = _keys(train, group), set(_keys(val, group).values())
-    apart = [item for item in train if keys[item.name] not in scored or item.name in kept]
+    out = beside(train, val, group)
+    if len(train) < len(items):
+        keys, scored = _keys(train, group), set(_keys(val, group).values())
+        out |= {name for name, key in keys.items() if key in scored}
+    apart = [item for item in train if item.name not in out or item.name in kept]
     left = len(train) - len(apart)
     return apart, f"; {left} more images of its groups ({group}) are left out of training" * (left > 0)
 

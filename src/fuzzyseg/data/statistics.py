@@ -15,6 +15,8 @@ from fuzzyseg.data.headers import Header, read_header
 from fuzzyseg.data.images import Levels, open_windows, read_image, read_native
 from fuzzyseg.data.items import DataError, Item
 from fuzzyseg.data.opening import short
+from fuzzyseg.data.parts import open_large, row_blocks
+from fuzzyseg.data.rasters import Box
 from fuzzyseg.data.recognise import spread
 
 HEADERS, IMAGES = 500, 200
@@ -131,18 +133,28 @@ def sum_up(parts: Iterator[NDArray[Any]], channels: int) -> NDArray[np.float64]:
 def _parts(
     path: Path, channels: int, bands: Sequence[int] | None, levels: Levels | None, *, native: bool
 ) -> Iterator[NDArray[Any]]:
-    """The image, or windows of a large one; native: in the file's own numbers, never uint8."""
-    windows = None if native else open_windows(path, channels, bands=bands, levels=levels)
-    if windows is not None and windows.size[0] * windows.size[1] > WINDOWS * WINDOW**2:
-        side = int(WINDOWS**0.5)
-        for number in range(WINDOWS):
-            y, x = (
-                (size - WINDOW) * place // (side - 1)
-                for size, place in zip(windows.size, divmod(number, side), strict=True)
-            )
-            y, x = max(0, y), max(0, x)
-            yield windows.read((y, x, min(y + WINDOW, windows.size[0]), min(x + WINDOW, windows.size[1])))
+    """The image, or windows of a large one; native: in the file's own numbers, never uint8.
+
+    Native numbers are measured for their range too, so that they are read whole as long as that can be.
+    """
+    large = open_large(path, channels, bands=bands, levels=levels)
+    windows = large if native else large or open_windows(path, channels, bands=bands, levels=levels)
+    few = windows is not None and windows.size[0] * windows.size[1] > WINDOWS * WINDOW**2
+    if windows is not None and (few or large is not None):
+        for box in _spaced(windows.size) if few else row_blocks(windows.raster):
+            yield windows.native(box).astype(np.float64) if native else windows.read(box)
     elif native:
         yield read_native(path, channels, bands=bands).astype(np.float64)
     else:
         yield read_image(path, channels, bands=bands, levels=levels)
+
+
+def _spaced(size: tuple[int, int]) -> Iterator[Box]:
+    """The windows, evenly spaced over an image (H, W)."""
+    side = int(WINDOWS**0.5)
+    for number in range(WINDOWS):
+        y, x = (
+            max(0, (length - WINDOW) * place // (side - 1))
+            for length, place in zip(size, divmod(number, side), strict=True)
+        )
+        yield y, x, min(y + WINDOW, size[0]), min(x + WINDOW, size[1])

@@ -11,23 +11,22 @@ platform's own start method is used; all that is sent can be pickled.
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from fuzzyseg.data.changes import Pending
 from fuzzyseg.data.colour import Colours
 from fuzzyseg.data.draws import PUBLISH_DELAY, Draw, Draws, derangement, draw_seed, index_at, permutation
 from fuzzyseg.data.items import DataError, Item
 from fuzzyseg.data.large import Large
+from fuzzyseg.data.processes import Notes, check_descriptors, died, one_thread, start_worker
 from fuzzyseg.data.transforms import Geometry, make_sample, stacked
 from fuzzyseg.data.views import Batch, Stream
 
@@ -60,7 +59,7 @@ class _Failure:
 
 
 class _Samples(Dataset[dict[str, Tensor] | _Failure]):
-    """Tasks -> stacked tensors. `reading` (workers, 2): the stream and the index that each process is at, or -1."""
+    """Tasks -> stacked tensors. notes: what each process is at."""
 
     def __init__(
         self,
@@ -76,7 +75,7 @@ class _Samples(Dataset[dict[str, Tensor] | _Failure]):
         self.sources = {name: list(items) for name, items in sources.items()}
         self.reader = reader
         self.options = dict(options)
-        self.reading = torch.full((workers, 2), -1, dtype=torch.long).share_memory_()  # type: ignore[no-untyped-call]
+        self.notes = Notes(workers)
 
     def item(self, stream: str, index: int) -> Item:
         """The item at a place of the stream's source."""
@@ -84,33 +83,24 @@ class _Samples(Dataset[dict[str, Tensor] | _Failure]):
 
     def __getitem__(self, task: _Task) -> dict[str, Tensor] | _Failure:
         try:
-            with _one_thread():
+            with one_thread():
                 samples = [self._sample(task.stream, draw) for draw in task.draws]
+            check_descriptors(len(samples[0]))
         except DataError as error:
             return _Failure(str(error))
         return {key: stacked([sample[key] for sample in samples]) for key in samples[0]}
 
     def _sample(self, stream: str, draw: Draw) -> dict[str, Tensor]:
         spec = self.streams[stream]
-        with self._noted(stream, draw.index):
+        with self.notes.reading(list(self.streams).index(stream), draw.index):
             image, mask = self.reader.read(self.item(stream, draw.index), with_mask=spec.source == "labelled")
             focus = draw.drawn_for if self.focused and mask is not None else -1
             return make_sample(spec.view, image, mask, seed=draw.seed, focus=focus, **self.options)
 
-    @contextmanager
-    def _noted(self, stream: str, index: int) -> Iterator[None]:
-        """Leaves a note of what is being read, for the case that the process dies of it."""
-        worker = get_worker_info()
-        if worker is not None:
-            self.reading[worker.id] = torch.tensor([list(self.streams).index(stream), index])
-        yield
-        if worker is not None:
-            self.reading[worker.id] = -1
-
     def suspects(self) -> list[Item]:
         """What the processes were at when they were last heard of."""
         names = list(self.streams)
-        return [self.item(names[stream], index) for stream, index in self.reading.tolist() if index >= 0]
+        return [self.item(names[stream], index) for stream, index in self.notes.places()]
 
 
 class Loader:
@@ -229,7 +219,7 @@ class Loader:
             several = {
                 "prefetch_factor": max(1, min(4, self._most_ahead // self._workers)),
                 "multiprocessing_context": "fork" if sys.platform == "linux" else None,
-                "worker_init_fn": _start_worker,
+                "worker_init_fn": start_worker,
             }
         return DataLoader(
             self._samples,
@@ -247,12 +237,18 @@ class Loader:
         try:
             content: dict[str, Tensor] | _Failure = next(results)
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if not died(error):
                 raise
             return _Failure(self._obituary(str(error).splitlines()[0]))
         return content
 
     def _obituary(self, reason: str) -> str:
+        if self._samples.notes.stuck:
+            return (
+                f"a process that reads images could not hand over what it read ({reason}; its own words are above): "
+                "memory that processes share is wanting (/dev/shm; of a container --shm-size): raise it, lower "
+                "train.batch or train.workers, or set train.workers=0"
+            )
         files = ", ".join(str(item.image) for item in self._samples.suspects()) or "no image"
         return (
             f"a process that reads images died ({reason}) while reading {files}; look whether the file opens in a "
@@ -280,21 +276,3 @@ class Loader:
 
 def _as_it_is(content: Any) -> Any:
     return content
-
-
-def _start_worker(worker: int) -> None:
-    """Ctrl-C goes to all processes of a terminal: the trainer answers it, readers go on until they are stopped."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """As in a reading process: sums in another order would make samples depend on the number of workers."""
-    threads = torch.get_num_threads()
-    if threads > 1:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        if threads > 1:
-            torch.set_num_threads(threads)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from fuzzyseg.analysis import Diagnosis, Pixels, diagnose, look
 from fuzzyseg.config import Config, LossConfig
-from fuzzyseg.data import Item
+from fuzzyseg.data import Item, Reader
 from fuzzyseg.data.formats import save_index_png
 from fuzzyseg.data.parts import label_reader, open_large
+from fuzzyseg.data.reader import check_sizes
 from fuzzyseg.experiment.material import Material, build_reader
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
 from fuzzyseg.inference.tiles import tiles_of
@@ -121,24 +122,9 @@ class Scoring:
         return {**found["val"], **({"labelled": found["labelled"]} if "labelled" in found else {})}
 
     def training_pairs(self, predictor: Predictor, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
-        """Logits (1,C,H,W) and mask (1,H,W) at the training scale, where the loss sees them.
-
-        Of an image that is too large to be decoded whole, one pair for each of its tiles, which do not overlap.
-        """
-        reader = self.reader
-        windows = None
-        if reader.image_size is None:
-            windows = open_large(item.image, reader.channels, bands=reader.bands, levels=reader.levels)
-        if windows is None:
-            image, mask = reader.read(item, with_mask=True)
-            assert mask is not None
+        """Logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`, where the loss sees them."""
+        for image, mask in training_parts(self.reader, item):
             yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(self.device)
-            return
-        truth = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)
-        for box in tiles_of(windows.size):
-            part = torch.from_numpy(windows.read(box)).movedim(-1, 0)
-            target = torch.from_numpy(truth(box)).unsqueeze(0)
-            yield predictor.training_logits(part).unsqueeze(0), target.to(self.device)
 
     def _look(self, predictor: Predictor, logits: Tensor, target: Tensor) -> Pixels:
         """What the loss, with T as it has it now, makes of such a pair."""
@@ -146,6 +132,25 @@ class Scoring:
         threshold = thresholds_at(self.pixel_loss, logits, predictor.network)
         options = set_options(self.config.loss)
         return look(logits, logits, target, threshold=threshold, options=options, lift=False)
+
+
+def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
+    """Image (Cin,H,W) and mask (H,W) at the training scale.
+
+    Of an image that is too large to be decoded whole, one pair for each of its tiles, which do not overlap.
+    """
+    windows = None
+    if reader.image_size is None:
+        windows = open_large(item.image, reader.channels, bands=reader.bands, levels=reader.levels)
+    if windows is None:
+        image, mask = reader.read(item, with_mask=True)
+        assert mask is not None
+        yield image, mask
+        return
+    check_sizes([item])
+    truth = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)
+    for box in tiles_of(windows.size):
+        yield torch.from_numpy(windows.read(box)).movedim(-1, 0), torch.from_numpy(truth(box))
 
 
 def thresholds_at(pixel_loss: PixelLossModule, logits: Tensor, network: nn.Module) -> Tensor:

@@ -10,11 +10,13 @@ from typing import Any
 from torch import nn
 
 from fuzzyseg.config import ConfigError
+from fuzzyseg.data.formats import pixel_limit
 from fuzzyseg.experiment.analysing.answer import answer
-from fuzzyseg.experiment.analysing.measuring import measure, over_time
+from fuzzyseg.experiment.analysing.measuring import Example, measure, over_time
 from fuzzyseg.experiment.analysing.pictures import draw
 from fuzzyseg.experiment.analysing.subject import Subject, subject_of
 from fuzzyseg.experiment.analysing.writing import page
+from fuzzyseg.experiment.using import run_config
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.logs import plain
 
@@ -51,25 +53,31 @@ def analyse(
     for option, value in (("--images", images), ("--limit", limit)):
         if value is not None and value < (option == "--limit"):
             raise ConfigError(f"{option}: found {value}; expected a count")
-    subject = subject_of(
-        Path(source),
-        data=None if data is None else Path(data),
-        threshold=threshold,
-        unlabelled_masks=unlabelled_masks,
-        limit=limit,
-        device=device,
-        network=network,
-    )
-    groups, examples = measure(subject, images if out is not None else 0, progress)
-    result = _result(subject, groups)
-    if out is not None:
-        folder = Path(out)
-        result["figures"] = draw(folder, pictures, subject, result, examples)
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(plain(result), indent=1, ensure_ascii=False, allow_nan=False)
-        write_text(folder / "analysis.json", text + "\n")
-        write_text(folder / "analysis.md", page(result))
+    config = run_config(Path(source))
+    with pixel_limit(None if config is None else config.data.max_megapixels):
+        subject = subject_of(
+            Path(source),
+            data=None if data is None else Path(data),
+            threshold=threshold,
+            unlabelled_masks=unlabelled_masks,
+            limit=limit,
+            device=device,
+            network=network,
+        )
+        groups, examples = measure(subject, images if out is not None else 0, progress)
+        result = _result(subject, groups)
+        if out is not None:
+            _write(Path(out), pictures, subject, result, examples)
     return result
+
+
+def _write(folder: Path, pictures: str, subject: Subject, result: dict[str, Any], examples: list[Example]) -> None:
+    """Figures, which are named in the result too, and analysis.json and analysis.md."""
+    result["figures"] = draw(folder, pictures, subject, result, examples)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(plain(result), indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(folder / "analysis.json", text + "\n")
+    write_text(folder / "analysis.md", page(result))
 
 
 def _result(subject: Subject, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fuzzyseg.analysis import THRESHOLDS, Diagnosis, Pixels, ThresholdTable, count_thresholds, diagnose, look
-from fuzzyseg.data import Item
+from fuzzyseg.data import VOID, Item
 from fuzzyseg.data.formats import to_picture
 from fuzzyseg.experiment.analysing.subject import Subject
-from fuzzyseg.experiment.scoring import spread
+from fuzzyseg.experiment.scoring import spread, training_parts
 from fuzzyseg.losses.assignment import SortedClasses, sorted_classes
 from fuzzyseg.run.logs import read_lines
 
@@ -58,12 +58,16 @@ def measure(subject: Subject, images: int, progress: Counter | None) -> tuple[di
         counts: Diagnosis | None = None
         table: ThresholdTable | None = None
         for number, item in enumerate(items):
-            image, target, ranking, pixels = _look(subject, item)
-            found, rows = diagnose(pixels, target), count_thresholds(ranking, target, options=subject.options)
-            counts = found if counts is None else counts.plus(found)
-            table = rows if table is None else table.plus(rows)
-            if name == subject.shown and number in chosen:
-                examples.append(_example(item.name, picture(subject, image), target, pixels))
+            example, known = None, -1
+            for image, mask in training_parts(subject.reader, item):
+                target, ranking, pixels = _look(subject, image, mask)
+                found, rows = diagnose(pixels, target), count_thresholds(ranking, target, options=subject.options)
+                counts = found if counts is None else counts.plus(found)
+                table = rows if table is None else table.plus(rows)
+                here = int((mask != VOID).sum())
+                if name == subject.shown and number in chosen and here > known:  # of tiles: the one that shows most
+                    example, known = _example(subject, item.name, image, target, pixels), here
+            examples += [] if example is None else [example]
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -74,10 +78,8 @@ def measure(subject: Subject, images: int, progress: Counter | None) -> tuple[di
     return groups, examples
 
 
-def _look(subject: Subject, item: Item) -> tuple[Tensor, Tensor, SortedClasses, Pixels]:
-    """An image (Cin,H,W), its mask (1,H,W), the teacher's classes sorted, and what FPL makes of it."""
-    image, mask = subject.reader.read(item, with_mask=True)
-    assert mask is not None
+def _look(subject: Subject, image: Tensor, mask: Tensor) -> tuple[Tensor, SortedClasses, Pixels]:
+    """Of an image (Cin,H,W) and its mask (H,W): that as (1,H,W), the teacher's classes sorted, what FPL makes of it."""
     teacher = subject.teacher.training_logits(image).unsqueeze(0)
     same = subject.student is subject.teacher
     student = teacher if same else subject.student.training_logits(image).unsqueeze(0)
@@ -86,17 +88,11 @@ def _look(subject: Subject, item: Item) -> tuple[Tensor, Tensor, SortedClasses, 
         ranking = sorted_classes(teacher)
     threshold = subject.threshold(teacher)
     pixels = look(teacher, student, target, threshold=threshold, options=subject.options, ranking=ranking)
-    return image, target, ranking, pixels
+    return target, ranking, pixels
 
 
-def picture(subject: Subject, image: Tensor) -> Array:
-    """An image (Cin,H,W) as the reader gives it, of any bands, as (H,W,3) uint8 to be looked at."""
-    found = to_picture(image.movedim(0, -1).numpy(), subject.card.mean, subject.card.std)
-    return np.broadcast_to(found, (*found.shape[:2], 3))
-
-
-def _example(name: str, image: Array, target: Tensor, pixels: Pixels) -> Example:
-    step = -(-image.shape[1] // MOST_WIDE)
+def _example(subject: Subject, name: str, image: Tensor, target: Tensor, pixels: Pixels) -> Example:
+    step = -(-image.shape[-1] // MOST_WIDE)
 
     def array(values: Tensor) -> Array:
         return values[0, ..., ::step, ::step].cpu().numpy()
@@ -104,7 +100,7 @@ def _example(name: str, image: Array, target: Tensor, pixels: Pixels) -> Example
     k = array(pixels.k)
     return Example(
         name,
-        image[::step, ::step],
+        picture(subject, image[:, ::step, ::step]),
         array(target),
         array(pixels.label),
         striped(array(pixels.order), k),
@@ -113,6 +109,12 @@ def _example(name: str, image: Array, target: Tensor, pixels: Pixels) -> Example
         array(pixels.score.hard),
         array(pixels.score.fuzzy),
     )
+
+
+def picture(subject: Subject, image: Tensor) -> Array:
+    """An image (Cin,H,W) as (H,W,3) uint8, as pictures of predictions show it."""
+    shown = to_picture(image.movedim(0, -1).numpy(), subject.card.mean, subject.card.std)
+    return np.broadcast_to(shown, (*shown.shape[:2], 3))
 
 
 def striped(order: Array, k: Array, wide: int = 480) -> Array:

@@ -14,6 +14,7 @@ from fuzzyseg.data import VOID
 from fuzzyseg.data.formats import default_colours, read_mask
 from fuzzyseg.experiment.analysing.measuring import Array, Example, kept_maps, picture
 from fuzzyseg.experiment.analysing.subject import Subject
+from fuzzyseg.experiment.scoring import training_parts
 from fuzzyseg.losses import weight_curve
 from fuzzyseg.report.charts import draw_entropy, draw_k_over_time, draw_training, draw_weights
 from fuzzyseg.report.maps import Panel, draw_rows
@@ -142,7 +143,7 @@ def _draw_course(add: Any, subject: Subject, course: dict[str, Any]) -> None:
     if rows:
         panels = [
             [
-                Panel("image", picture(subject, subject.reader.read(item, with_mask=False)[0])),
+                Panel("image", picture(subject, next(training_parts(subject.reader, item))[0])),
                 *(Panel(f"step {step}", read_mask(file), "k") for step, file in zip(steps, files, strict=True)),
             ]
             for item, files in rows

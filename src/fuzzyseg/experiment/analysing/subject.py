@@ -32,7 +32,8 @@ UNLABELLED = "unlabelled"
 
 @dataclass
 class Subject:
-    """Everything that the measurement needs. Logits are those of whole images at the training scale.
+    """Everything that the measurement needs. Logits are those of whole images at the training scale, or
+    of tiles where an image is too large to be decoded whole.
 
     roles: who teacher and student are, in words. fixed: T, where it is one number. lists: name -> images with masks.
     validation: all of the run's own, in its order. run: the folder of the run, None for a model alone. notes: sentences

@@ -1,0 +1,41 @@
+"""A reading process that cannot hand over what it read says so; it used to leave the trainer waiting without end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data.test_streams import FakeReader, loader
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="tensors are handed over otherwise")
+@pytest.mark.parametrize(("lacks", "advice"), [("files", "ulimit -n"), ("memory", "/dev/shm")])
+def test_a_batch_that_cannot_be_handed_over_is_an_error(lacks, advice):
+    script = Path(__file__).with_name("wanting_reader.py")
+    paths = os.pathsep.join([str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(script), lacks],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.startswith("DataError: a process that reads images "), done.stderr
+    assert "hand over what it read" in done.stdout and advice in done.stdout
+
+
+class Failing(FakeReader):
+    """Raises what is nobody's file's fault."""
+
+    def read(self, item, with_mask):
+        raise RuntimeError("can't allocate memory")
+
+
+def test_an_error_in_a_reading_process_is_not_taken_for_its_death():
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        next(loader(reader=Failing(), workers=1).batches(0, 2))

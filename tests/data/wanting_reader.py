@@ -1,0 +1,33 @@
+"""Run by test_processes in a process of its own: reads with a process that lacks something. Argument: what it lacks."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from data.test_streams import FakeReader, loader
+from fuzzyseg.data.items import DataError
+
+
+class Wanting(FakeReader):
+    """Takes the process its open files, or its shared memory, once it has read."""
+
+    def read(self, item, with_mask):
+        if sys.argv[1] == "files":
+            there = len(os.listdir("/proc/self/fd"))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (there + 3, there + 3))
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        return super().read(item, with_mask)
+
+
+if __name__ == "__main__":
+    try:
+        for _ in loader(reader=Wanting(), workers=1).batches(0, 5):
+            pass
+    except DataError as error:
+        sys.stdout.write(f"DataError: {error}")
