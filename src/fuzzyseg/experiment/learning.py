@@ -67,7 +67,7 @@ def uses_threshold(config: Config, method: type[Method]) -> bool:
 
 
 def idle_options(config: Config, method: type[Method]) -> list[str]:
-    """Settings of the pseudo-label loss that were changed although the loss that is used does not look at them."""
+    """Settings of the pseudo-label loss, and of the method's term in its place, that were changed but are not read."""
     name, loss = loss_name(config, method), config.loss
     used: set[str] = set()
     if name is not None and loss.name != "paper":
@@ -77,7 +77,12 @@ def idle_options(config: Config, method: type[Method]) -> list[str]:
         elif name == "hard":
             used = {"balance"}
     plain, given = LossConfig().model_dump(exclude={"name"}), loss.model_dump()
-    return [f"loss.{key}" for key, value in plain.items() if key not in used and given[key] != value]
+    unread = method.pixel_only if name is None else method.paper_only
+    usual, chosen = (own.model_dump() for own in (method.Config(), choose_method(config)[1]))
+    return [
+        *(f"loss.{key}" for key, value in plain.items() if key not in used and given[key] != value),
+        *(f"method.{key}" for key in unread if chosen[key] != usual[key]),
+    ]
 
 
 def pixel_options(loss: LossConfig, name: str) -> dict[str, Any]:

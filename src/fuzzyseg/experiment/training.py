@@ -278,6 +278,8 @@ def _announce(
     if name in SET_LOSSES and len(material.dataset.classes) == 2:
         what = "FPL" if name == "fuzzy" else f"the loss {name}"
         say(f"two classes: every fuzzy set holds one class, so {what} is weighted cross entropy here")
+    for sentence in method.notes(config.train.crop):
+        say(f"note: {sentence}")
     if state is not None:
         say(f"resuming at step {state['step']}")
 

@@ -77,6 +77,10 @@ class Method(nn.Module):
     """Name and options of the pixel loss that the paper uses; None: the paper's term is no pixel loss."""
     refuses: ClassVar[dict[str, str]] = {}
     """Pixel losses that cannot apply, with the reason ("does not apply: ...")."""
+    paper_only: ClassVar[tuple[str, ...]] = ()
+    """Settings of the paper's own term: of no effect once a pixel loss has its place."""
+    pixel_only: ClassVar[tuple[str, ...]] = ()
+    """Settings of a pixel loss that takes the place of the paper's term: of no effect without one."""
     paper: ClassVar[str] = ""
     """Name of the method as its authors write it, first author, venue and year: `fuzzyseg methods` shows it."""
     fuzzy: ClassVar[Literal["native", "variant", "does not apply"]] = "native"
@@ -109,6 +113,10 @@ class Method(nn.Module):
 
     def after_step(self, progress: Progress) -> None:
         """Called once after each optimiser step with the value that `forward` got; an EMA teacher moves here."""
+
+    def notes(self, size: tuple[int, int]) -> list[str]:
+        """Sentences to be told before a training with crops of this size (H,W), if any."""
+        return []
 
     def predictor(self) -> nn.Module:
         """The network that is evaluated, exported and used to predict."""

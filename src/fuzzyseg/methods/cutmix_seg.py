@@ -71,6 +71,8 @@ class CutMixSeg(Method):
 
     Config = CutMixSegConfig
     paper_loss = None
+    paper_only = ("distance", "unsupervised_weight")
+    pixel_only = ("pixel_weight",)
     paper = "CutMix-Seg, French et al., BMVC 2020"
     fuzzy: ClassVar[Literal["native", "variant", "does not apply"]] = "variant"
     cost = "two networks, one trained; student 2 forwards, teacher 2 without gradient"

@@ -9,11 +9,11 @@ FPL here is ours: the dynamic consistency regresses a whole distribution. A pixe
 where the other network wins, taught by that network's logits; the comparison of flaws, which takes the place of a
 confidence mask, stays, and so does the flaw correction.
 
-Where we leave the authors' code, and why. It takes three steps, one after the other; here all three networks move at
-once, by gradients taken at the same weights: targets are detached, and the detector is frozen while it is a critic.
-Void and padding count nowhere (there void is "half wrong", and in the denominator). A map without flaws is 0 and not
-below. Maps are compared on copies. The detector's batch-norm statistics move by the forwards that train it only. Images
-of 91 pixels or less give it one cell, and nobody teaches. Per process: batch-norm statistics, the detector's too.
+Where we leave the authors' code, and why. It takes three steps, in turn; here all three networks move at once, by
+gradients at the same weights: targets are detached, the detector is frozen as a critic. Void and padding count nowhere
+(there void is "half wrong"). A map without flaws is 0, not below. The detector's batch-norm statistics move by the
+forwards that train it only. Up to 91 pixels give it one cell: nobody teaches. Per process: batch-norm statistics, the
+detector's too.
 """
 
 from __future__ import annotations
@@ -87,6 +87,11 @@ class GCT(Method):
         published = 100.0 if pixel_loss is None else 1.0
         self.weight = published if config.unsupervised_weight is None else config.unsupervised_weight
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
+
+    def notes(self, size: tuple[int, int]) -> list[str]:
+        """That small crops leave the networks without a teacher."""
+        note = f"crops up to {self.detector.one_cell} pixels are one cell to GCT: nobody teaches, --loss has no effect"
+        return [note] if max(size) <= self.detector.one_cell else []
 
     def predictor(self) -> nn.Module:
         """The first network."""

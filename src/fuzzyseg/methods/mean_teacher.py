@@ -74,6 +74,8 @@ class MeanTeacher(Method):
 
     Config = MeanTeacherConfig
     paper_loss = None
+    paper_only = ("of", "consistency_weight")
+    pixel_only = ("pixel_weight",)
     paper = "Mean Teacher, Tarvainen and Valpola, NeurIPS 2017"
     fuzzy: ClassVar[Literal["native", "variant", "does not apply"]] = "variant"
     cost = "two networks, one trained; student 2 forwards, teacher 2 without gradient (1 if no labelled images)"

@@ -62,6 +62,8 @@ class PC2Seg(Method):
 
     Config = PC2SegConfig
     paper_loss = None
+    paper_only = ("consistency", "consistency_weight")
+    pixel_only = ("unsupervised_weight",)
     paper = "PC2Seg, Zhong et al., ICCV 2021"
     fuzzy = "variant"
     cost = "one network and a projector, 1 forward of 3 batches with gradient; a contrast of the coarsest cells"

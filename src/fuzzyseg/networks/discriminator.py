@@ -57,6 +57,8 @@ class FlawDetector(nn.Module):
     """
 
     smallest = 64
+    one_cell = 91
+    """Up to this side its output is one cell wide."""
 
     def __init__(self, channels: int, classes: int, width: int = 64) -> None:
         super().__init__()

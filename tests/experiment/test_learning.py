@@ -1,0 +1,67 @@
+"""What is told of settings that change nothing, and of methods that cannot work as they are set."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+import fuzzyseg
+from experiment.tiny_data import settings, write_folder
+from fuzzyseg.config import Config
+from fuzzyseg.experiment.learning import idle_options
+from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
+from fuzzyseg.methods import METHODS, Facts, Progress
+from methods.tiny import TinyNetwork, make_batch
+
+own = partial(TinyNetwork, classes=3)
+OTHER = {
+    "cutmix_seg": {"distance": "kl", "unsupervised_weight": 3.0, "pixel_weight": 2.0},
+    "mean_teacher": {"of": "logits", "consistency_weight": 3.0, "pixel_weight": 2.0},
+    "pc2seg": {"consistency": "l2", "consistency_weight": 3.0, "unsupervised_weight": 2.0},
+}
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.paper_only or method.pixel_only])
+@pytest.mark.parametrize("loss", ["paper", "hard", "fuzzy"])
+def test_a_methods_settings_that_are_named_as_idle_are_those_that_change_nothing(name, loss):
+    assert OTHER[name].keys() == {*METHODS[name].paper_only, *METHODS[name].pixel_only}
+    given = Config.model_validate({"method": {"name": name, **OTHER[name]}, "loss": {"name": loss}})
+    idle = {option.removeprefix("method.") for option in idle_options(given, METHODS[name])}
+    plain = losses(name, loss)
+    assert {key for key, value in OTHER[name].items() if torch.equal(losses(name, loss, **{key: value}), plain)} == idle
+
+
+def losses(name, loss, **options):
+    """All losses of a step in the middle of a run, with a teacher that is not the student."""
+    torch.manual_seed(0)
+    pixel = None if loss == "paper" else PixelLossModule(PIXEL_LOSSES[loss], {}, 0.9)
+    kind = METHODS[name]
+    if name == "cutmix_seg":  # whose mask would leave no pixel of so unsure a teacher
+        options["confidence"] = "drop"
+    method = kind(lambda: TinyNetwork(norm="group"), SupervisedLoss("ce"), pixel, kind.Config(**options), Facts(5))
+    if hasattr(method, "teacher"):
+        with torch.no_grad():
+            for number in method.teacher.parameters():
+                number += 0.1 * torch.randn_like(number)
+    batch = {
+        key: make_batch(3, masks=stream.source == "labelled", view=stream.view, seed=place)
+        for place, (key, stream) in enumerate(method.streams.items())
+    }
+    torch.manual_seed(1)
+    return torch.stack(list(method(batch, Progress(5, 10)).losses.values())).detach()
+
+
+def test_a_setting_that_stands_as_usual_is_not_named():
+    config = Config.model_validate({"method": {"name": "cutmix_seg", "distance": "squared"}, "loss": {"name": "hard"}})
+    assert idle_options(config, METHODS["cutmix_seg"]) == []
+
+
+def test_gct_on_small_crops_says_that_nobody_teaches(tmp_path, capsys):
+    config = settings(write_folder(tmp_path / "data"), tmp_path / "run", train={"steps": 1, "evaluate": False})
+    config["method"] = {"name": "gct", "detector_width": 2}
+    for crop, said in (([32, 64], True), ([32, 96], False)):
+        config["train"]["crop"], config["out"] = crop, str(tmp_path / f"{crop[1]}")
+        fuzzyseg.train(config, network=own)
+        assert ("nobody teaches, --loss has no effect" in capsys.readouterr().out) == said
