@@ -95,6 +95,26 @@ def test_without_weights_and_sampling_the_term_is_mean_cross_entropy():
     torch.testing.assert_close(method(batch, START).losses["labelled_consistency"], expected)
 
 
+def test_padding_has_label_0_and_teaches_only_where_the_published_behaviour_is_asked_for():
+    method = make(padding="zero", copy_paste_probability=1.0)
+    batch = batches(method)
+    found = method(batch, START).losses
+    bank = method.seen
+    assert (batch["labelled"].mask[~batch["labelled"].valid] == 255).all()  # the caller's batch is as it was
+    for samples in batch.values():
+        if samples.mask is not None:
+            samples.mask = torch.where(samples.valid, samples.mask, 0)  # void, where the image is valid, stays void
+        samples.valid = torch.ones_like(samples.valid)
+    plain = make(copy_paste_probability=1.0)
+    expected = plain(batch, START).losses
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    assert torch.equal(bank, plain.seen)
+    usual = make(copy_paste_probability=1.0)
+    ignored = usual(batches(usual), START).losses
+    assert all(not torch.equal(found[name], ignored[name]) for name in found)
+
+
 def test_sampling_follows_the_students_class_and_its_rate():
     """The least sure class is kept whole, a sure one never; between them by the rate."""
     method = make(beta=2.0)

@@ -9,19 +9,20 @@ equalisation sampling, by the student's class). Pixels weigh by the teacher's co
 The defaults are the paper's, but that labelled images teach by consistency too, as in the authors' code
 (`labelled_too`). What their code has besides stands in the help texts of the settings.
 
-Where we leave the authors' code, and why. Padding teaches nothing (theirs has the label 0: no switch, since masks say
-255 for void here). Losses are not divided by the number of processes. All classes of a batch are drawn image by image
-from the sample's seed, and so is the sampling of pixels: they do not depend on the number of processes. The bank moves
-after the step, over all processes and micro-batches, not in its midst; it starts as the mean of what was seen so far,
-as the teacher does, where theirs starts at random. Steered draws follow the banks with a delay of 16 steps, for images
-are read ahead. Every unlabelled image is used (theirs loads two and keeps one). The sources of a paste are scaled as
-all images are (theirs .1 to 2). Not implemented: the auxiliary head on the third stage (weight .4). Per process: batch
-norm's statistics, dropout, and OHEM's ranking and the scale of `balance` where they are on.
+Where we leave the authors' code, and why. Padding teaches nothing (theirs has the label 0: `padding=zero`). Losses are
+not divided by the number of processes. All classes of a batch are drawn image by image from the sample's seed, and so
+is the sampling of pixels: they do not depend on the number of processes. The bank moves after the step, over all
+processes and micro-batches, not in its midst; it starts as the mean of what was seen so far, as the teacher does, where
+theirs starts at random. Steered draws follow the banks with a delay of 16 steps, for images are read ahead. Every
+unlabelled image is used (theirs loads two and keeps one). The sources of a paste are scaled as all images are (theirs
+.1 to 2). Not implemented: the auxiliary head on the third stage (weight .4). Per process: batch norm's statistics,
+dropout, and OHEM's ranking and the scale of `balance` where they are on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -78,6 +79,9 @@ class AELConfig(MethodConfig):
     bank_area: float = Field(
         0.01, ge=0, lt=1, description="Least share of the image that a class must have to be noted (code: VOC .03)."
     )
+    padding: Literal["ignore", "zero"] = Field(
+        "ignore", description="ignore: teaches nothing (ours); zero: has the label 0 and teaches too (authors' code)."
+    )
 
 
 class AEL(Method):
@@ -128,6 +132,8 @@ class AEL(Method):
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss on the pasted labelled images plus alpha times consistency on them and on the mixed ones."""
+        if self.config.padding == "zero":
+            batch = {name: _padding_taught(samples) for name, samples in batch.items()}
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
         image, mask, valid = self._copy_paste(labelled, batch.get("source"))
         z_l = self.student(image)  # (B,C,h,w)
@@ -229,3 +235,9 @@ class AEL(Method):
         known = shown.sum(1, keepdim=True)
         images = torch.where(known > 0, shown / known.clamp(min=1), 1 / shown.shape[1])
         return torch.softmax(1 - self.class_confidence, 0).unsqueeze(1) * images
+
+
+def _padding_taught(samples: Batch) -> Batch:
+    """Padding as pixels like any other, of class 0 where there are masks: as published, on purpose or not."""
+    mask = None if samples.mask is None else samples.mask.masked_fill(~samples.valid, 0)
+    return replace(samples, mask=mask, valid=torch.ones_like(samples.valid))
