@@ -26,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from published import published
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -54,28 +55,6 @@ def logits(shape: tuple[int, ...], kind: str, dtype: torch.dtype, device: str) -
         sure = torch.rand(one, generator=generator) < TEACHERS[kind]
         t.scatter_add_(1, torch.randint(shape[1], one, generator=generator), torch.where(sure, 12.0, 2.0))
     return (2 * z).to(device, dtype), t.to(device, dtype)
-
-
-def published(z: Tensor, t: Tensor, threshold: float = T, most: int = 3) -> Tensor:
-    """What the released code computes, written anew: a one-hot mask for each rank, a loop over K, and assignment by
-    boolean index. K is 3 at most, the mean of the weight covers the first negative.
-    """
-    values, classes = torch.softmax(t, 1).topk(most + 1, dim=1)
-    masks = {n: F.one_hot(classes[:, n], z.shape[1]).movedim(-1, 1).float() for n in range(most)}
-    loss, weight = torch.zeros_like(z[:, 0]), torch.zeros_like(z[:, 0])
-    done = torch.zeros_like(loss, dtype=torch.bool)
-    members = torch.zeros_like(z)
-    for k in range(1, most + 1):
-        members = members + masks[k - 1]
-        lift = torch.logsumexp(-z - (1 - members) * 1e7, 1)
-        push = torch.logsumexp(z - members * 1e7, 1)
-        of_k = torch.log(1 + torch.exp(lift + push))
-        m, q = values[:, : k + 1].mean(1), values[:, k]
-        weight_of_k = torch.log(1 + 50 * (m - q)) / torch.log(1 + 50 * m)
-        now = ~done if k == most else ~done & (values[:, : k + 1].sum(1) >= threshold)
-        loss[now], weight[now] = of_k[now], weight_of_k[now]
-        done = done | now
-    return (loss * weight).mean()
 
 
 def form(name: str, function: Callable[[], Tensor]) -> Tensor:
