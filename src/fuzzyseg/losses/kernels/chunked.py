@@ -17,7 +17,8 @@ from fuzzyseg.losses.kernels.request import Answer, Request
 from fuzzyseg.losses.kernels.upsampled import Grid, Raised, RaisedSink
 
 LEAST, LARGEST, SHARE = 1 << 16, 1 << 19, 100
-"""A chunk has 1/100 of the elements of fp32 logits, within these bounds: its buffers are a tenth of them, or 16 MB."""
+"""A chunk has 1/100 of the elements of fp32 logits, 1/133 of bf16 ones, within these bounds: its buffers, all in fp32,
+are a tenth of the logits, or 16 MB; smaller chunks cost time, for each needs as many calls."""
 
 ELSEWHERE = 1 << 24
 """Elements of a chunk on other devices, where calls cost more."""
@@ -79,7 +80,7 @@ class _Ends:
         self.sink = self._sink(request, answer) if request.gradient else None
         classes, elements = request.student.shape[1], request.student.shape[1] * request.loss_shape.numel()
         on_cpu = request.student.device.type == "cpu"
-        share = elements * request.student.element_size() // (4 * SHARE)
+        share = elements * (4 + request.student.element_size()) // (8 * SHARE)
         if self.grids:  # a band of whole rows, of which few more than its height are stretched
             rows = (min(max(share * 2 // 3, 2 * LEAST), LARGEST) if on_cpu else ELSEWHERE) // (
                 classes * request.size[1]
