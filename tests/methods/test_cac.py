@@ -1,5 +1,6 @@
 """CAC to its card, section 9. The geometry (1) stands in tests/ops/test_cells.py and tests/data/test_transforms.py, the
-chunks (5) in tests/losses/test_contrast.py, the bank (6) in tests/ops/test_bank.py and in the contract test."""
+chunks (5) in tests/losses/test_contrast.py, the bank (6) in tests/ops/test_bank.py and in the contract test, and the
+loss of section 2, cell by cell, in test_cac_contrast.py."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 import fuzzyseg
 from fuzzyseg.data.views import CropPair
-from fuzzyseg.losses import PIXEL_LOSSES, SupervisedLoss, assign_fuzzy_positives
+from fuzzyseg.losses import PIXEL_LOSSES, SupervisedLoss
 from fuzzyseg.methods import CAC, Facts, Progress
 from fuzzyseg.methods.cac import _Cells
 from methods.tiny import TinyNetwork, make_batch
@@ -37,74 +38,6 @@ def batches(count=3, size=(12, 14)):
     }
 
 
-def literal(method, batch, temperature=0.1, gamma=0.0, sets=None):
-    """Section 2 of the card, step by step and cell by cell, for crops that lie (2, 2) pixels apart."""
-    crops = batch["unlabelled"]
-    views = []
-    for crop, (image, valid) in enumerate([(crops.image, crops.valid), crops.pair]):
-        features = F.normalize(method.projector(method.student.decode(method.student.encode(image))), dim=1)
-        logits = method.student.classify(method.student.decode(method.student.encode(image)))
-        p = torch.softmax(logits, 1)
-        whole = valid.view(len(image), 6, 2, 7, 2).all(4).all(2)
-        view = []
-        for b in range(len(image)):
-            parts = [features[b], p[b].amax(0), p[b].argmax(0), logits[b], whole[b]]
-            view.append([part.flip(-1) if crops.flips[b, crop] else part for part in parts])
-        views.append(view)
-    pool = []
-    for view in views:
-        for features, _, label, logits, whole in view:
-            for y in range(6):
-                for x in range(7):
-                    if whole[y, x]:
-                        pool.append((features[:, y, x].detach(), label[y, x], logits[:, y, x]))
-
-    def positives(logits):
-        return set(assign_fuzzy_positives(logits[None], threshold=sets)[0].nonzero().flatten().tolist())
-
-    def differ(one, other, one_logits, other_logits):
-        return int(one) != int(other) if sets is None else not positives(one_logits) & positives(other_logits)
-
-    total = 0
-    for ours, theirs, step in ((views[0], views[1], -1), (views[1], views[0], 1)):  # a cell further up left, or back
-        losses = []
-        for (f1, c1, y1, z1, w1), (f2, c2, _, _, w2) in zip(ours, theirs, strict=True):
-            for y in range(6):
-                for x in range(7):
-                    v, u = y + step, x + step
-                    if not (0 <= v < 6 and 0 <= u < 7 and w1[y, x] and w2[v, u]):
-                        continue
-                    if not (c2[v, u] > gamma and c1[y, x] < c2[v, u]):
-                        continue
-                    positive = torch.exp(f1[:, y, x] @ f2[:, v, u].detach() / temperature)
-                    negative = sum(
-                        torch.exp(f1[:, y, x] @ feature / temperature)
-                        for feature, label, logits in pool
-                        if differ(y1[y, x], label, z1[:, y, x], logits)
-                    )
-                    losses.append(-torch.log(positive / (positive + negative)))
-        total = total + torch.stack(losses).mean()
-    return total
-
-
-@pytest.mark.parametrize("sets", [None, 0.4])
-def test_the_loss_is_the_cards_cell_by_cell_and_so_is_its_gradient(sets):
-    fuzzy = {} if sets is None else {"fuzzy_negatives": True, "fuzzy_threshold": sets}
-    method, batch = make(confidence=0.3, **fuzzy), batches()
-    found = method(batch, NOW).losses["contrast"]
-    expected = 0.1 * literal(method, batch, gamma=0.3, sets=sets)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-    parameters = [*method.projector.parameters(), *method.student.encoder.parameters()]
-    for ours, theirs in zip(
-        torch.autograd.grad(found, parameters, retain_graph=True),
-        torch.autograd.grad(expected, parameters),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
-    head = [*method.student.head.parameters()]
-    assert all(g is None for g in torch.autograd.grad(found, head, allow_unused=True))
-
-
 def test_fuzzy_negatives_change_the_loss_only_where_a_cell_has_several_positives():
     batch = batches()
     plain, one, several = (
@@ -119,10 +52,10 @@ def test_fuzzy_negatives_change_the_loss_only_where_a_cell_has_several_positives
     assert several < plain
 
 
-def cells(confidence, features=None, label=0):
+def cells(confidence, features=None, label=0, shown=True):
     """One image of one cell."""
     features = torch.tensor([[[1.0] + [0.0] * 127]]) if features is None else features
-    return _Cells(features, torch.tensor([[label]]), torch.tensor([[confidence]]), torch.ones(1, 1, dtype=torch.bool))
+    return _Cells(features, torch.tensor([[label]]), torch.tensor([[confidence]]), torch.tensor([[shown]]))
 
 
 def pull(method, ours, theirs):
@@ -144,6 +77,15 @@ def test_only_the_less_sure_cell_is_pulled_and_only_to_a_sure_one(ours, theirs, 
     assert bool(mine.grad.any()) == pulled
     assert yours.grad is None or not yours.grad.any()
     assert (loss.detach() > 0) == pulled
+
+
+@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize("theirs", [True, False])
+def test_a_cell_is_pulled_only_where_neither_it_nor_the_other_is_padding(ours, theirs):
+    method = make()
+    method.bank.push(torch.eye(128)[1:2], torch.tensor([1]), torch.ones(1, dtype=torch.bool))
+    loss, chosen = pull(method, cells(0.1, shown=ours), cells(0.9, shown=theirs))
+    assert chosen.item() == (loss > 0) == (ours and theirs)
 
 
 def test_negatives_of_the_anchors_own_class_and_of_padding_do_not_count():
@@ -209,6 +151,12 @@ def test_cells_are_of_eight_pixels_and_crops_lie_a_multiple_of_them_apart(stride
     assert view.stride == pool * stride
     assert view.iou == (0.1, 1.0)
     assert (view.colours.brightness, view.colours.hue, view.colours.jitter_probability) == (0.4, 0.1, 0.8)
+
+
+def test_a_cell_that_is_no_multiple_of_the_stride_is_refused(monkeypatch):
+    monkeypatch.setattr(TinyNetwork, "stride", 4)
+    with pytest.raises(ValueError, match=r"method\.cell: found 10, expected a multiple of 4, .*; set it to 8 or 12"):
+        make(cell=10)
 
 
 def test_every_pixel_loss_is_refused():

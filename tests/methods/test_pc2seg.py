@@ -1,5 +1,10 @@
 """PC2Seg to its card, section 9. The values of InfoNCE (1) and its chunks (7) stand in tests/losses/test_contrast.py,
-uniform draws (2) in tests/ops/test_masked.py."""
+the draws (2, 3) in test_pc2seg_negatives.py.
+
+Left out: that the cosine does not change where p is scaled (5), for p comes from a softmax and cannot be; that the
+image below padding changes nothing (6), for a network sees over the edge. What it makes of padding is tested; that
+padding has one colour, in tests/data/test_transforms.py.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +74,15 @@ def test_equal_views_are_consistent(kind):
     assert abs(float(method(batch, LATE).losses["consistency"].detach())) < 1e-6
 
 
+@pytest.mark.parametrize("kind", ["cosine", "l2"])
+def test_either_view_is_as_far_from_the_other(kind):
+    method, samples = make(consistency=kind), batches()["unlabelled"]
+    one, other = torch.randn(2, 3, 5, 6, 8)
+    found = method._distance(one, other, samples)
+    assert found.min() > 0
+    torch.testing.assert_close(found, method._distance(other, one, samples))
+
+
 @pytest.mark.parametrize("loss", ["hard", "fuzzy"])
 def test_a_pixel_loss_takes_the_place_of_the_consistency_with_its_own_weight(loss):
     method, batch = make(loss, unsupervised_weight=3.0, consistency_weight=100.0), batches()
@@ -95,13 +109,23 @@ def test_the_ramp_grows_over_a_tenth_of_the_run_and_leaves_the_other_terms():
     assert torch.equal(early["supervised"], late["supervised"])
 
 
+def watched(method):
+    """A list that grows by what each draw of negatives was given and what it gave."""
+    draws, draw = [], method._negatives
+
+    def negatives(*given):
+        draws.append((given, draw(*given)))
+        return draws[-1][1]
+
+    method._negatives = negatives
+    return draws
+
+
 def test_the_contrast_is_the_cards_for_the_negatives_that_were_drawn():
     method, batch = make(contrast_weight=1.0, temperature=0.3), batches()
-    draws = []
-    draw = method._negatives
-    method._negatives = lambda *given: draws.append(draw(*given)) or draws[-1]
+    draws = watched(method)
     found = method(batch, LATE).losses["contrast"]
-    ((index, able),) = draws
+    ((_, (index, able)),) = draws
     samples = batch["unlabelled"]
     ours, theirs = (
         F.normalize(method.projector(method.student.encode(image)[-1]), dim=1).movedim(1, -1).flatten(0, 2)
@@ -128,87 +152,29 @@ def test_the_contrast_is_the_cards_for_the_negatives_that_were_drawn():
     assert all(g is None for g in torch.autograd.grad(found, above, allow_unused=True))
 
 
-IMAGE = torch.arange(4).repeat_interleave(5)
-SHOWN = torch.arange(20) % 5 != 2
-
-
-@pytest.mark.parametrize("debias", ["none", "probability", "fuzzy"])
-def test_negatives_are_of_other_images_and_never_padding(debias):
-    method = make(debias=debias, fuzzy_threshold=0.3, negatives=500)
-    torch.manual_seed(0)
-    index, able = method._negatives(torch.softmax(torch.randn(20, 5), 1), SHOWN, IMAGE)
-    assert able.all()
-    assert not (IMAGE[index] == IMAGE.unsqueeze(1)).any()
-    assert SHOWN[index].all()
-    if debias == "none":
-        counts = torch.stack([row.bincount(minlength=20) for row in index])
-        assert torch.equal(counts > 0, (IMAGE.unsqueeze(1) != IMAGE) & SHOWN)
-
-
-def test_one_hot_predictions_draw_evenly_from_other_classes():
-    method = make(negatives=30_000)
-    label = torch.arange(20) % 3
-    torch.manual_seed(0)
-    index, able = method._negatives(F.one_hot(label, 5).float(), SHOWN, IMAGE)
-    allowed = (label != label.unsqueeze(1)) & (IMAGE.unsqueeze(1) != IMAGE) & SHOWN
-    assert able.all()
-    for row, may in zip(index, allowed, strict=True):
-        counts = row.bincount(minlength=20)
-        assert torch.equal(counts > 0, may)
-        expected = 30_000 / int(may.sum())
-        chi_square = ((counts[may] - expected) ** 2 / expected).sum()
-        assert chi_square < 35  # at most 12 degrees of freedom: passed in less than one of a thousand
-
-
-def test_probabilities_weigh_the_draws():
-    method = make(negatives=100_000)
-    p = torch.tensor([[0.6, 0.4, 0.0], [0.1, 0.2, 0.7], [0.9, 0.1, 0.0]])
-    torch.manual_seed(0)
-    index, _ = method._negatives(p, torch.ones(3, dtype=torch.bool), torch.arange(3))
-    others = 1 - p[0] @ p[1], 1 - p[0] @ p[2]
-    share = float((index[0] == 1).float().mean())
-    assert share == pytest.approx(float(others[0] / (others[0] + others[1])), abs=0.01)
-
-
-def test_fuzzy_sets_must_be_apart():
-    method = make(debias="fuzzy", fuzzy_threshold=0.9, negatives=200)
-    p = torch.tensor([[0.5, 0.35, 0.1, 0.05], [0.05, 0.5, 0.35, 0.1], [0.02, 0.03, 0.5, 0.45], [0.98, 0.01, 0.01, 0.0]])
-    # sets: {0,1}, {1,2}, {2} ({2,3} would pass .9), {0}
-    index, able = method._negatives(p, torch.ones(4, dtype=torch.bool), torch.arange(4))
-    assert [sorted(set(row.tolist())) for row in index] == [[2], [3], [0, 3], [1, 2]]
-    assert able.all()
-
-
-def test_an_anchor_without_a_possible_negative_does_not_count():
-    method = make()
-    p = F.one_hot(torch.tensor([1, 1, 1, 2]), 5).float()
-    image = torch.tensor([0, 0, 1, 1])
-    _, able = method._negatives(p, torch.ones(4, dtype=torch.bool), image)
-    assert able.tolist() == [True, True, False, True]
-
-
-def test_in_a_batch_of_one_the_other_cells_of_the_image_are_drawn():
-    method = make(negatives=300, contrast_weight=1.0)
-    index, able = method._negatives(torch.softmax(torch.randn(9, 5), 1), torch.ones(9, dtype=torch.bool), None)
-    assert able.all()
-    assert not (index == torch.arange(9).unsqueeze(1)).any()
-    assert method(batches(count=1), LATE).losses["contrast"] > 0
-
-
-def test_a_seed_says_which_negatives_and_parts_of_the_rows_are_drawn_alike():
-    method = make(debias="none")
-    p, image = torch.softmax(torch.randn(20, 5), 1), IMAGE
-    draws = []
-    for _ in range(2):
-        torch.manual_seed(3)
-        draws.append(method._negatives(p, SHOWN, image)[0])
-    assert torch.equal(*draws)
-    assert not torch.equal(draws[0], method._negatives(p, SHOWN, image)[0])
-    parts, able = method._negatives(p, SHOWN, image, held=45)  # two rows at a time
-    assert parts.shape == draws[0].shape
-    assert able.all()
-    assert not (IMAGE[parts] == IMAGE.unsqueeze(1)).any()
-    assert SHOWN[parts].all()
+def test_the_loss_is_the_mean_over_anchors_that_have_a_negative():
+    method, valid = make(contrast_weight=1.0, temperature=0.3), batches()["unlabelled"].valid
+    label = torch.ones(3, 3, 4, dtype=torch.long)
+    label[0, 2, 0] = 2  # the only negative of the other images' cells, and the only anchor of this one that has any
+    weak = 1e4 * F.one_hot(label, 5).movedim(-1, 1).float()
+    features = torch.randn(6, 8, 3, 4, requires_grad=True)
+    draws = watched(method)
+    found = method._contrast(features, weak, valid)
+    ((_, (index, able)),) = draws
+    anchors = [8, *range(12, 36)]
+    assert able[12:].all() and able[:12].nonzero().flatten().tolist() == [8]
+    assert (index[12:] == 8).all()
+    projected = F.normalize(method.projector(features), dim=1).movedim(1, -1).flatten(0, 2)
+    theirs, ours = projected[:36].detach(), projected[36:]
+    losses = []
+    for n in anchors:
+        positive = torch.exp(ours[n] @ theirs[n] / 0.3)
+        negative = sum(torch.exp(ours[n] @ theirs[k] / 0.3) for k in index[n].tolist())
+        losses.append(-torch.log(positive / (positive + negative)))
+    torch.testing.assert_close(found, torch.stack(losses).mean())
+    (gradient,) = torch.autograd.grad(found, features)
+    pulled = gradient.abs().sum(1).flatten().nonzero().flatten() - 36
+    assert pulled.tolist() == anchors
 
 
 def test_what_is_predicted_on_padding_changes_nothing():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fuzzyseg.networks import build_network
-from fuzzyseg.networks.heads import convolutional_head, feature_channels, projector, run_stages, stage
+from fuzzyseg.networks.heads import convolutional_head, feature_channels, pooled_cells, projector, run_stages, stage
 
 
 def test_a_projector_works_cell_by_cell():
@@ -59,3 +59,49 @@ def test_a_network_without_stages_is_told_what_it_lacks():
     whole.decode = whole.classify = whole.encode
     with pytest.raises(ValueError, match=r"Own has no encoder_channels \(docs/own-network"):
         feature_channels(whole, "m")
+
+
+class Strided:
+    def __init__(self, stride):
+        self.stride = stride
+
+
+@pytest.mark.parametrize(
+    ("stride", "side", "expected"),
+    [
+        (4, 8, (2, 8)),
+        (4.0, 8, (2, 8)),  # a Segmenter tells a float
+        (1, 8, (8, 8)),
+        (8, 8, (1, 8)),
+        (16, 8, (1, 16)),
+        (16, 1, (1, 16)),
+        (1.75, 7, (4, 7)),
+        (1.75, 14, (8, 14)),
+        (1.75, 1, (4, 7)),
+    ],
+)
+def test_a_cell_is_a_whole_number_of_the_networks_own_or_the_least_there_is(stride, side, expected):
+    found = pooled_cells(Strided(stride), side, "method.cell")
+    assert found == expected
+    assert all(type(number) is int for number in found)
+    assert found[0] * stride == found[1]
+
+
+@pytest.mark.parametrize(
+    ("stride", "side", "message"),
+    [
+        (4, 6, "method.cell: found 6, expected a multiple of 4, for Strided has .* every 4 pixels; set it to 4 or 8"),
+        (8.0, 20, "found 20, expected a multiple of 8, .*; set it to 16 or 24"),
+        (1.75, 8, "found 8, expected a multiple of 7, .* every 1.75 pixels; set it to 7 or 14"),
+        (1.75, 3, "found 3, .*; set it to 7$"),
+    ],
+)
+def test_a_cell_that_no_whole_number_makes_up_is_refused_with_what_would_fit(stride, side, message):
+    with pytest.raises(ValueError, match=message):
+        pooled_cells(Strided(stride), side, "method.cell")
+
+
+def test_a_network_that_does_not_tell_its_stride_is_taken_to_have_4():
+    assert pooled_cells(nn.Identity(), 8, "method.cell") == (2, 8)
+    with pytest.raises(ValueError, match="multiple of 4"):
+        pooled_cells(nn.Identity(), 10, "method.cell")

@@ -4,9 +4,8 @@ X. Lai, Z. Tian, L. Jiang, S. Liu, H. Zhao, L. Wang, J. Jia, CVPR 2021. Two crop
 cells that both show stand in two contexts and must have the same features. By InfoNCE the less sure one of two cells is
 pulled to the surer one, where that is sure enough; negatives are cells that look like another class.
 
-FPL does not apply: no term trains class scores on a pseudo label. `fuzzy_negatives` is ours: a cell is a negative only
-where its fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) and the anchor's share no class; with one each it is the
-authors' rule.
+FPL does not apply: no term trains class scores on a pseudo label. `fuzzy_negatives` is ours: negatives are cells whose
+fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) and the anchor's share no class; with one each, the authors' rule.
 
 Where we leave the authors' code, and why. InfoNCE is a log-sum-exp: their epsilon within the logarithm takes the
 gradient from the hardest cells. Padding is neither anchor nor negative. Crops have the run's scales (theirs: .8 to 2).
@@ -28,7 +27,7 @@ from fuzzyseg.data.views import Batch, CropPair, Stream, Weak, WeakStrong
 from fuzzyseg.losses import PIXEL_LOSSES, assign_fuzzy_positives, masked_mean
 from fuzzyseg.losses.contrast import info_nce, unit
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
-from fuzzyseg.networks.heads import feature_channels, projector
+from fuzzyseg.networks.heads import feature_channels, pooled_cells, projector
 from fuzzyseg.ops.bank import StepBank
 from fuzzyseg.ops.cells import meeting_cells, whole_cells
 from fuzzyseg.ops.masked import seeded_places
@@ -50,7 +49,9 @@ class CACConfig(MethodConfig):
     bank_steps: int = Field(3, ge=1, description="Steps that give negatives, this one too (code: VOC 3, Cityscapes 1).")
     negatives: int | None = Field(None, ge=1, description="Cells per image and crop; None: all (the code's settings).")
     width: int = Field(128, ge=2, description="Channels of the projected features (the code).")
-    cell: int = Field(8, ge=1, description="Pixels per side of a cell, a multiple of the decoder's stride (the code).")
+    cell: int = Field(
+        8, ge=1, description="Pixels per side of a cell: a multiple of the network's stride; if less, that (the code)."
+    )
     fuzzy_negatives: bool = Field(False, description="Ours: negatives share no class of FPL's sets with the anchor.")
     fuzzy_threshold: float = Field(0.9, gt=0, le=1, description="T of these sets (FPL's paper).")
 
@@ -88,9 +89,8 @@ class CAC(Method):
         self.student = network()
         self.projector = projector(feature_channels(self.student, "cac").decoder, config.width)
         self.bank = StepBank(config.bank_steps, config.width, facts.classes if config.fuzzy_negatives else None)
-        stride = int(getattr(self.student, "stride", 4))
-        self.pool = max(1, config.cell // stride)
-        pairs = CropPair(iou=(0.1, 1.0), stride=self.pool * stride, colours=_COLOURS)
+        self.pool, side = pooled_cells(self.student, config.cell, "method.cell")
+        pairs = CropPair(iou=(0.1, 1.0), stride=side, colours=_COLOURS)
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(pairs, "unlabelled")}
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:

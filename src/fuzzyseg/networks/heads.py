@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -36,6 +37,26 @@ def feature_channels(network: Any, method: str) -> Channels:
             f"{', '.join(missing)} (docs/own-network.md): add them, or choose another method"
         )
     return Channels(tuple(network.encoder_channels), int(network.decoder_channels))
+
+
+def pooled_cells(network: Any, side: int, setting: str) -> tuple[int, int]:
+    """How many cells of `decode`, along each side, make one of `side` pixels; and how many pixels that has.
+
+    Below the network's stride nothing can be pooled: the side is then the stride itself, or the least whole number of
+    pixels that is a multiple of one such as 1.75. A network that does not tell its `stride` is taken to have 4. Raises
+    ValueError, which names the setting, for a side that no whole number of cells makes up.
+    """
+    stride = Fraction(getattr(network, "stride", 4))
+    least = stride.numerator
+    if side < stride:
+        side = least
+    if side % least:
+        fitting = [size for size in (side - side % least, side - side % least + least) if size]
+        raise ValueError(
+            f"{setting}: found {side}, expected a multiple of {least}, for {type(network).__name__} has a feature for "
+            f"every {float(stride):g} pixels; set it to {' or '.join(map(str, fitting))}"
+        )
+    return int(side / stride), side
 
 
 def run_stages(network: Any, image: Tensor) -> Stages:
