@@ -39,6 +39,9 @@ def test_an_override_without_key_or_sign_is_an_error(text):
         ({"train": {"crop": "12x"}}, ["train.crop", "12x", "HEIGHTxWIDTH"]),
         ({"loss": {"threshold": 1.5}}, ["loss.threshold", "1.5"]),
         ({"loss": {"weight": "concav"}}, ["loss.weight", "concav", "concave"]),
+        ({"loss": {"rule": "continous"}}, ["loss.rule", "continous", "n-1, n, continuous, or a number from 1"]),
+        ({"loss": {"rule": 0}}, ["loss.rule", "0", "a number from 1"]),
+        ({"loss": {"rule": True}}, ["loss.rule", "True", "a number from 1"]),
     ],
 )
 def test_errors_name_key_value_and_what_was_expected(values, words):

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import fuzzyseg
 from experiment.test_own_data import write_bands
@@ -176,7 +177,8 @@ def test_another_loss_and_what_cannot_be_are_said(run, tmp_path):
     for options, message in (
         ({"threshold": 1.5}, "--threshold"),
         ({"pictures": "gif"}, "--pictures"),
-        ({"limit": 0}, "--limit"),
+        ({"limit": 0}, "--limit: found 0; expected a number from 1"),
+        ({"images": -1}, "--images: found -1; expected a number from 0"),
         ({"images": -1}, "--images"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -243,3 +245,19 @@ def test_a_model_alone_is_measured_with_the_threshold_that_its_run_came_to(tmp_p
     fuzzyseg.train(settings(root, run, loss={"name": "fuzzy", "threshold": "auto"}), network=own, quiet=True)
     assert analyse(run, network=own, device="cpu")["threshold"] == 0.85  # 6 of 16 images
     assert analyse(run / "model", network=own, device="cpu")["threshold"] == 0.85
+
+
+def test_masks_that_are_void_everywhere_are_an_error_that_names_one(run):
+    for path in (run.parent / "data" / "masks" / "val").iterdir():
+        Image.fromarray(np.full((24, 32), 255, np.uint8)).save(path)
+    with pytest.raises(DataError, match=r"masks/val/im16\.png: is void everywhere, as are all 3 masks of the val"):
+        analyse(run, network=own, device="cpu")
+
+
+def test_an_adaptive_threshold_without_its_checkpoint_is_said(tmp_path):
+    data = write_folder(tmp_path / "data")
+    loss = {"name": "fuzzy", "threshold": "adaptive"}
+    run = fuzzyseg.train(settings(data, tmp_path / "run", train={"steps": 1}, loss=loss), network=own, quiet=True).run
+    said = "T of each pixel, as in the training, needs the run's last.pt"
+    assert not any(said in note for note in analyse(run, network=own, device="cpu")["notes"])
+    assert any(said in note for note in analyse(run / "model", network=own, device="cpu")["notes"])

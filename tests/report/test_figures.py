@@ -1,6 +1,7 @@
 """Figures: what they are given is what they show, and equal numbers give equal files."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -100,6 +101,9 @@ def test_charts_have_axes_with_names(tmp_path):
     }
     for word, path in drawn.items():
         assert word in words(path), path
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, of a legend of nothing
+        draw_k_over_time(tmp_path / "two.svg", [1, 2], [[1.0]] * 2, title="two classes: K is 1 everywhere")
     assert "K = 2" in words(tmp_path / "k.svg") and "K = 3" not in words(tmp_path / "k.svg")
     assert [word for word in words(tmp_path / "e.svg") if word in "124"] == ["1", "2", "4"] * 2
     assert "x: ECE 10.00 %" in words(tmp_path / "r.svg")

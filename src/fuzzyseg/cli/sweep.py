@@ -119,8 +119,11 @@ def carry_out(grid: Any, out: str, results: str | None, jobs: int, discard: bool
     """Runs a grid, shows how far it is, prints its table, and ends with the exit code."""
     from fuzzyseg.experiment.sweeps import sweep as run
 
-    if not only_table and grid.config(grid.cells[0], Path(out)).data.root is None:
+    root = grid.config(grid.cells[0], Path(out)).data.root
+    if not only_table and root is None:
         raise ConfigError("--data: not given; name the folder with your images")
+    if not only_table and root is not None and not Path(root).exists():
+        raise ConfigError(f"--data: found {root}, which does not exist; name the folder with your images")
     with _watched() as (say, watch):
         done = run(grid, out, results=results, jobs=jobs, discard=discard, only_table=only_table, say=say, watch=watch)
     typer.echo(done.table)

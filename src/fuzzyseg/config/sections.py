@@ -149,6 +149,14 @@ class LossConfig(Section):
             raise ValueError(f"expected a number in (0, 1], or one of {', '.join(THRESHOLDS)}")
         return number
 
+    @field_validator("rule", mode="before")
+    @classmethod
+    def _rule_or_number(cls, value: Any) -> Any:
+        number = int(value) if isinstance(value, str) and value.isdecimal() else value
+        if number not in ("n-1", "n", "continuous") and not (type(number) is int and number >= 1):
+            raise ValueError("expected n-1, n, continuous, or a number from 1, a fixed K")
+        return number
+
 
 class SupervisedConfig(Section):
     """The loss on labelled images."""

@@ -274,7 +274,8 @@ def _announce(
         say(sentence)
     idle = idle_options(config, type(method))
     if idle:
-        say(f"note: {', '.join(idle)} have no effect with --loss {config.loss.name} as it is set")
+        has = "has" if len(idle) == 1 else "have"
+        say(f"note: {', '.join(idle)} {has} no effect with --loss {config.loss.name} as it is set")
     if name in SET_LOSSES and len(material.dataset.classes) == 2:
         what = "FPL" if name == "fuzzy" else f"the loss {name}"
         say(f"two classes: every fuzzy set holds one class, so {what} is weighted cross entropy here")

@@ -36,7 +36,8 @@ def draw_k_over_time(path: Path, steps: Sequence[int], histograms: Sequence[Sequ
         axes[0, 1].set_ylim(bottom=1e-4)
         per_cent(axes[0, 0].yaxis)
         per_cent(axes[0, 1].yaxis)
-        axes[0, 1].legend(ncols=3)
+        if axes[0, 1].lines:  # with two classes K is 1 everywhere
+            axes[0, 1].legend(ncols=3)
         made.suptitle(title, fontsize=10, x=0.01, ha="left")
         return store(made, path)
 

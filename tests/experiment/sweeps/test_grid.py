@@ -109,6 +109,7 @@ def test_a_method_option_of_the_command_reaches_the_arms_whose_method_has_it_and
         ({"arms": {"a": {"loss": {"treshold": 1}}}}, {}, "Did you mean 'threshold'"),
         ({"arms": {"a": {"method": {"name": "supervised"}, "loss": {"name": "hard"}}}}, {}, "does not apply"),
         ({"arms": {"a b": {}, "a_b": {}}}, {}, "rename one"),
+        ({"arms": {"a": {"train": {"evaluate": False}}}}, {}, "found false for 'a'; a sweep compares scores"),
     ],
 )
 def test_what_cannot_run_shows_before_the_first_run(fields, options, words):

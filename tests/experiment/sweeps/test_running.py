@@ -16,6 +16,7 @@ from fuzzyseg.config import ConfigError
 from fuzzyseg.config.plan import Plan
 from fuzzyseg.experiment.sweeps import Cell, Grid, sweep
 from fuzzyseg.experiment.sweeps.grid import identity
+from fuzzyseg.experiment.sweeps.running import _last_words
 
 NETWORK = {"arch": "FPN", "encoder": "mobilenet_v2", "decoder_pyramid_channels": 32}
 
@@ -90,6 +91,15 @@ def test_an_interrupted_sweep_saves_and_goes_on(tmp_path):
     assert not list((tmp_path / "out" / "rows").iterdir())
 
 
+def test_a_folder_of_images_that_is_not_there_is_named_before_the_first_run(tmp_path):
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan()))
+    words = ["sweep", str(tmp_path / "plan.yaml"), "--data", str(tmp_path / "no"), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert f"--data: found {tmp_path / 'no'}, which does not exist" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_start_that_fails_takes_its_arms_with_it_and_no_others(tmp_path):
     values = common(tmp_path)
     arms = {"plain": {"method.name": "supervised", "loss.name": "paper"}}
@@ -101,9 +111,53 @@ def test_a_start_that_fails_takes_its_arms_with_it_and_no_others(tmp_path):
     assert any("start0-s0: failed" in line for line in said)
 
 
-def test_a_file_that_is_no_row_is_named(tmp_path):
+@pytest.mark.slow
+def test_an_error_of_our_own_leaves_no_run_behind(tmp_path, monkeypatch):
+    begun = []
+
+    def start(*arguments, **options):
+        begun.append(Popen(*arguments, **options))
+        return begun[-1]
+
+    def watch(steps, made, total):
+        raise RuntimeError("no space for the table")
+
+    Popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", start)
+    arms = {"plain": plan()["arms"]["plain"]}
+    with pytest.raises(RuntimeError, match="no space"):
+        sweep(Grid(Plan(title="x", arms=arms), common(tmp_path, steps=100_000)), tmp_path / "out", watch=watch)
+    assert [process.poll() is None for process in begun] == [False]
+
+
+@pytest.mark.slow
+def test_a_run_without_a_score_is_told_and_is_no_row(tmp_path):
+    values = common(tmp_path, steps=1)
+    values["data"]["val"] = "none"
+    done = sweep(Grid(Plan(title="x", arms={"plain": plan()["arms"]["plain"]}), values), tmp_path / "out")
+    assert "without a score" in done.failed[Cell("plain", None, 0)]
+    assert not list((tmp_path / "out" / "rows").iterdir())
+
+
+def test_a_failed_run_is_told_by_its_own_last_words_not_by_an_earlier_attempts(tmp_path):
+    log = tmp_path / "a.log"
+    log.write_text("error: an old one\n")
+    begun = log.stat().st_size
+    with log.open("a") as file:
+        file.write("step 1\nTraceback\n")
+    assert _last_words(log, begun, 1).startswith("Traceback")
+    assert _last_words(log, 0, 1).startswith("error: an old one")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", '{"settings": {}, "result": {"last": {"miou": null}, "labelled": 3}}',
+     '{"settings": [1], "result": {"last": {"miou": 0.5}, "labelled": 3}}',
+     '{"settings": {}, "result": {"last": {"miou": 0.5}}}'],
+)  # fmt: skip
+def test_a_file_that_is_no_row_is_named(tmp_path, text):
     (tmp_path / "rows").mkdir()
-    (tmp_path / "rows" / "a-s0.json").write_text("{}")
+    (tmp_path / "rows" / "a-s0.json").write_text(text)
     with pytest.raises(ConfigError, match=r"a-s0\.json: is no row"):
         sweep(Grid(Plan(title="x", arms={"a": {}})), tmp_path, only_table=True)
 

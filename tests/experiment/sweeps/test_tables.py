@@ -35,6 +35,12 @@ def test_differences_are_paired_by_seed_and_what_is_missing_is_told():
     assert "Not run yet: 1 of 6 (b-s2)" in tables(grid, rows)
 
 
+def test_differences_of_arms_that_were_not_chosen_are_not_announced():
+    plan = Plan(title="T", arms={"a": {}, "b": {}, "c": {}}, pairs=[("a", "b")])
+    assert "| difference |" in tables(Grid(plan), {})
+    assert "| difference |" not in tables(Grid(plan, arms=["a", "c"]), {Cell("a", None, 0): row(0.4)})
+
+
 def test_runs_that_went_on_from_different_weights_are_not_subtracted():
     grid = Grid(Plan(title="T", arms={"two": {}, "one": {}}, pairs=[("two", "one")]), seeds=3)
     rows = {

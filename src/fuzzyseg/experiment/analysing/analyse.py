@@ -51,8 +51,9 @@ def analyse(
     if pictures not in FORMATS:
         raise ConfigError(f"--pictures: found {pictures!r}; expected one of {', '.join(FORMATS)}")
     for option, value in (("--images", images), ("--limit", limit)):
-        if value is not None and value < (option == "--limit"):
-            raise ConfigError(f"{option}: found {value}; expected a count")
+        least = int(option == "--limit")
+        if value is not None and value < least:
+            raise ConfigError(f"{option}: found {value}; expected a number from {least}")
     config = run_config(Path(source))
     with pixel_limit(None if config is None else config.data.max_megapixels):
         subject = subject_of(

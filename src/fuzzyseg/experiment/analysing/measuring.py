@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fuzzyseg.analysis import THRESHOLDS, Diagnosis, Pixels, ThresholdTable, count_thresholds, diagnose, look
-from fuzzyseg.data import VOID, Item
+from fuzzyseg.data import VOID, DataError, Item
 from fuzzyseg.data.formats import to_picture
 from fuzzyseg.experiment.analysing.subject import Subject
 from fuzzyseg.experiment.scoring import spread, training_parts
@@ -48,7 +48,7 @@ class Example:
 
 
 def measure(subject: Subject, images: int, progress: Counter | None) -> tuple[dict[str, dict[str, Any]], list[Example]]:
-    """Plain numbers for each list of images, and examples, evenly spread, from `subject.shown`."""
+    """Plain numbers for each list of images, and examples, evenly spread, from `subject.shown`. Raises DataError."""
     chosen = set(spread(len(subject.lists[subject.shown]), images))
     total = sum(len(items) for items in subject.lists.values())
     groups: dict[str, dict[str, Any]] = {}
@@ -72,6 +72,11 @@ def measure(subject: Subject, images: int, progress: Counter | None) -> tuple[di
             if progress is not None:
                 progress(done, total)
         assert counts is not None and table is not None
+        if not int(counts.sizes.pixels.sum()):
+            raise DataError(
+                f"{items[0].mask}: is void everywhere, as are all {len(items)} masks of the {name} images that were "
+                "looked at; expected pixels of some class (is ignore_index right? --limit may leave too few images)"
+            )
         groups[name] = {"images": len(items), **counts.numbers(), "table": table.numbers(THRESHOLDS)}
         for row in groups[name]["confusions"]:
             row.update({side: subject.card.classes[row[side]] for side in ("truth", "label")})

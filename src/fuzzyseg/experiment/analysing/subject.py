@@ -221,6 +221,8 @@ def _sets(
         threshold = None if loss.threshold == "adaptive" else float(f"{float(pixel_loss.threshold):.6g}")
     elif threshold is None:
         threshold = loss.threshold if isinstance(loss.threshold, float) else _ended_with(run)
+        if loss.threshold == "adaptive":
+            notes.append(f"T of each pixel, as in the training, needs the run's last.pt; shown is T = {threshold:g}")
     return set_options(loss), threshold, notes
 
 

@@ -22,7 +22,7 @@ def read_row(path: Path) -> dict[str, Any] | None:
         return None
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
-        row["settings"], row["result"]["last"]["miou"]
+        dict(row["settings"]), float(row["result"]["last"]["miou"]), int(row["result"]["labelled"])
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{path}: is no row of a sweep (a JSON object with settings and result); remove it") from None
     return dict(row)

@@ -18,7 +18,7 @@ from typing import Any
 from fuzzyseg.config import ConfigError, dump_yaml
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid, differences, identity
 from fuzzyseg.experiment.sweeps.rows import read_row, row_of, same_runs
-from fuzzyseg.experiment.sweeps.tables import tables
+from fuzzyseg.experiment.sweeps.tables import miou, tables
 from fuzzyseg.experiment.using import run_config
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.folder import RunFolder
@@ -47,6 +47,8 @@ class _Running:
     cell: Cell
     process: subprocess.Popen[bytes]
     begun: float
+    logged: int
+    """Bytes that its log had before, of earlier attempts."""
 
 
 @dataclass
@@ -159,11 +161,12 @@ def _run_all(state: _Sweep, watch: Watch | None) -> bool:
                     watch({each.cell.name: _steps(state, each.cell) for each in state.running}, state.made, total)
     except KeyboardInterrupt:
         state.say("interrupted: the runs save; the same command goes on")
+        return True
+    finally:  # interrupted, or an error of our own: no run goes on by itself
         for each in state.running:
             each.process.send_signal(signal.SIGINT)
         for each in state.running:
             each.process.wait()
-        return True
     for cell in state.waiting:  # what they start from is not there
         state.failed[cell] = "its start failed"
     return False
@@ -186,6 +189,7 @@ def _begin(state: _Sweep, cell: Cell, total: int) -> None:
     if state.jobs > 1:  # threads that wait for each other make small steps many times slower
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // state.jobs)))
     with (state.out / f"{cell.name}.log").open("ab") as log:
+        logged = log.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "fuzzyseg", "train", str(recipe), "--resume"],
             stdin=subprocess.DEVNULL,
@@ -194,7 +198,7 @@ def _begin(state: _Sweep, cell: Cell, total: int) -> None:
             env=environment,
             start_new_session=True,  # Ctrl-C reaches it through us, once
         )
-    state.running.append(_Running(cell, process, time.monotonic()))
+    state.running.append(_Running(cell, process, time.monotonic(), logged))
     state.say(f"[{state.made + len(state.running)}/{total}] {cell.name}: begun, log in {state.out / cell.name}.log")
 
 
@@ -203,26 +207,29 @@ def _end(state: _Sweep, each: _Running) -> None:
     state.made += 1
     seconds = time.monotonic() - each.begun
     if code != 0 or not _finished(state.out, cell):
-        state.failed[cell] = _last_words(state.out / f"{cell.name}.log", code)
+        state.failed[cell] = _last_words(state.out / f"{cell.name}.log", each.logged, code)
         state.say(f"{cell.name}: failed after {seconds:.0f} s: {state.failed[cell]}")
         return
     if cell.is_start:
         state.say(f"{cell.name}: done in {seconds:.0f} s")
         return
     row = row_of(state.grid, cell, state.out)
+    if row["result"]["last"] is None:
+        state.failed[cell] = "ended without a score: there are no validation images with masks (data.val)"
+        state.say(f"{cell.name}: {state.failed[cell]}")
+        return
     write_text(state.results / f"{cell.name}.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
     state.rows[cell] = row
     write_text(state.out / "table.md", tables(state.grid, state.rows, state.failed))
     if state.discard:
         shutil.rmtree(state.out / cell.name)
-    last = (row["result"]["last"] or {}).get("miou")
-    score = "" if last is None else f", mIoU {100 * last:.2f} %"
-    state.say(f"{cell.name}: done in {seconds:.0f} s{score}")
+    state.say(f"{cell.name}: done in {seconds:.0f} s, mIoU {miou(row):.2f} %")
 
 
-def _last_words(log: Path, code: int) -> str:
-    """What a failed run said last."""
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+def _last_words(log: Path, begun: int, code: int) -> str:
+    """What a failed run said last; its log begins at the byte `begun`."""
+    text = log.read_bytes()[begun:].decode("utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")]
     told = (errors or lines or [""])[-1]
     died = f" (killed by signal {-code}; is memory short?)" if code < 0 else f" (exit code {code})"

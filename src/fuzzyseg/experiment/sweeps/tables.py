@@ -23,7 +23,8 @@ def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> 
     if grid.plan.about:
         parts.append(grid.plan.about.strip())
     parts.append("\n".join(_scores(grid, rows)))
-    if grid.plan.pairs:
+    arms = {cell.arm for cell in grid.cells}
+    if any({*pair} <= arms for pair in grid.plan.pairs):
         parts.append("\n".join(_pairs(grid, rows)))
     missing = [cell for cell in grid.cells if cell not in rows and cell not in (failed or {})]
     parts += [f"- {cell.name}: failed: {reason}" for cell, reason in (failed or {}).items()]
