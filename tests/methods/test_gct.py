@@ -1,7 +1,7 @@
 """GCT to its card. Tests 1 to 3 of the card stand in tests/losses/test_flaw.py, test 7 in tests/networks/
-test_discriminator.py and tests/ops/test_blur.py (the blur has no parameters that an optimiser could move); 4, 5 and 8 here.
-Left out: test 6, and of test 4 that step 3 moves the detector alone: there are no three steps here, all gradients are taken
-at the same weights, so no network has moved when another's target is made.
+test_discriminator.py and tests/ops/test_blur.py (the blur has no parameters that an optimiser could move), 4, 5 and 8
+here. Left out: test 6, and of test 4 what speaks of three steps: there is one here, all gradients are taken at the same
+weights, so no network has moved when another's target is made.
 """
 
 from __future__ import annotations

@@ -90,9 +90,7 @@ class Grid:
             if other != cell:
                 raise ConfigError(f"arms: {cell.arm!r} and {other.arm!r} give one file name, {cell.name!r}; rename one")
             if not self.config(cell, Path("out")).train.evaluate:  # a wrong setting shows before the first run begins
-                raise ConfigError(
-                    f"train.evaluate: found false for {cell.arm!r}; a sweep compares scores: true"
-                )
+                raise ConfigError(f"train.evaluate: found false for {cell.arm!r}; a sweep compares scores: true")
 
     @property
     def amounts(self) -> list[str | None]:
