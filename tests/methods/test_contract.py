@@ -176,7 +176,7 @@ def test_no_device_is_assumed(name, loss, options):
 def test_micro_batches_of_equal_valid_pixels_equal_one_batch(name, loss, options):
     if name in NOT_THE_SUM_OF_ITS_PARTS:
         pytest.skip(NOT_THE_SUM_OF_ITS_PARTS[name])
-    # GCT with flaws and on images large enough to compare them: test_gct.py; squares of both are too coarse in fp32 here
+    # GCT with large flaws, on images large enough to compare them: test_gct.py (fp32 is too coarse for squares here)
     method = still(build(name, loss, options, norm="group", flaws=1.0))
     whole = batches(method, count=4, size=(12, 14))
     for samples in whole.values():

@@ -89,6 +89,34 @@ def test_an_interrupted_sweep_saves_and_goes_on(tmp_path):
     assert "the same command goes on" in said
     assert (tmp_path / "out" / "plain-6-s0" / "last.pt").is_file()
     assert not list((tmp_path / "out" / "rows").iterdir())
+    cut = json.loads(metrics.read_text().splitlines()[-1])["step"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while json.loads(metrics.read_text().splitlines()[-1])["step"] == cut and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert f"resuming at step {cut}" in (tmp_path / "out" / "plain-6-s0.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_sweep_in_the_background_stops_its_runs_before_their_first_step_too(tmp_path):
+    """A shell starts background jobs with SIGINT ignored, and children inherit that."""
+    one = {"title": "One", "arms": {"plain": plan()["arms"]["plain"]}, "labelled": [6]}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(one))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(common(tmp_path, steps=100_000)))
+    words = ["sweep", str(tmp_path / "plan.yaml"), str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "out")]
+    ignoring = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); from fuzzyseg.cli import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", ignoring, *words], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "out" / "plain-6-s0.log").is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "the same command goes on" in said
 
 
 def test_a_folder_of_images_that_is_not_there_is_named_before_the_first_run(tmp_path):

@@ -164,7 +164,7 @@ def _run_all(state: _Sweep, watch: Watch | None) -> bool:
         return True
     finally:  # interrupted, or an error of our own: no run goes on by itself
         for each in state.running:
-            each.process.send_signal(signal.SIGINT)
+            each.process.terminate()  # not SIGINT, which a child of a background job ignores
         for each in state.running:
             each.process.wait()
     for cell in state.waiting:  # what they start from is not there
