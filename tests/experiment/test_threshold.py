@@ -210,4 +210,4 @@ def test_a_loss_without_threshold_holds_nothing_back(folder, tmp_path, capsys):
     ).result
     assert result["threshold"] is None
     assert result["held_back"] == 0
-    assert "loss.threshold have no effect" in capsys.readouterr().out
+    assert "loss.threshold has no effect" in capsys.readouterr().out

@@ -57,7 +57,8 @@ def test_two_processes_equal_one(seen, number):
     one = train(CASES[number], slice(0, 4))
     for a, b, whole in zip(first["losses"], second["losses"], one["losses"], strict=True):
         for key, value in whole.items():  # DDP averages gradients, so the mean of the losses is the loss
-            assert (a[key] + b[key]) / 2 == pytest.approx(value, abs=1e-5), key
+            # 1e-6 of the value as well: GCT's flaws, ×30, make losses of 100, whose float32 steps are 8e-6
+            assert (a[key] + b[key]) / 2 == pytest.approx(value, rel=1e-6, abs=1e-5), key
     for key, value in one["state"].items():
         if key.startswith("bank."):  # the same rows in the order of the processes: see test_cac.py
             continue

