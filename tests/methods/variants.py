@@ -5,7 +5,12 @@ IMAGES = {"labelled": 4, "unlabelled": 4, "all": 8}
 SMALL_BANKS = {"bank": (16, 24), "width": 8, "anchors": 8, "negatives": 4, "anchor_confidence": 0.1}
 VARIANTS = {
     "mean_teacher": [{"preset": "torchsemiseg"}, {"preset": "pixelssl"}],
-    "cutmix_seg": [{"threshold": 0.0}, {"per_pixel": True, "threshold": 0.3}, {"confidence": "drop", "colour": True}],
+    "cutmix_seg": [
+        {"threshold": 0.0},
+        {"threshold": 0.3},
+        {"per_pixel": True, "threshold": 0.3},
+        {"confidence": "drop", "colour": True},
+    ],
     "cps": [{"cutmix": True}, {"cutmix": False}],
     "ael": [
         {},
@@ -35,13 +40,14 @@ VARIANTS = {
 
 NOT_THE_SUM_OF_ITS_PARTS = {
     "cac": "a micro-batch fills the bank for the next",
+    "cutmix_seg-threshold=0.3": "the share of sure pixels, which scales the term, is taken in each micro-batch",
     "cct": "the perturbations are drawn for the whole micro-batch, one of them the same for all its images",
     "pc2seg": "negatives are drawn, and from the other images of the micro-batch",
     "pseudoseg": "its calibrating layer has batch norm, whatever the network has; see test_pseudoseg.py",
     "u2pl": "a micro-batch has percentiles, prototypes and partners of its own, and fills the banks for the next",
     "vat": "the noise that the direction starts from is drawn for the whole micro-batch (see test_vat.py)",
 }
-"""Methods for which micro-batches do not equal one batch, and why."""
+"""Methods, or methods with some options, for which micro-batches do not equal one batch, and why."""
 
 READS_VALUES = {
     "ael": (

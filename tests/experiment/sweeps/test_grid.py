@@ -171,6 +171,13 @@ def test_a_comparison_says_where_the_loss_is_not_all_that_differs():
     assert comparison(["fixmatch"], ["fuzzy", "soft"])[1] == []
 
 
+def test_a_comparison_says_where_fpl_is_a_variant_of_ours():
+    about = comparison(["cps", "vat", "gct"], ["hard", "fuzzy"])[0].about
+    assert "FPL in vat, gct is a variant of ours" in about
+    assert "variant" not in comparison(["vat"], ["paper", "hard"])[0].about
+    assert "variant" not in comparison(["cps"], ["hard", "fuzzy"])[0].about
+
+
 @pytest.mark.parametrize(("asked", "steps"), [(None, 7), ("3", 3), ("0", None)])
 def test_the_steps_of_the_start_that_are_asked_for_go_before_the_recipes(monkeypatch, tmp_path, asked, steps):
     recipe = tmp_path / "r.yaml"

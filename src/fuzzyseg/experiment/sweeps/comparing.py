@@ -17,7 +17,8 @@ def comparison(
     """A plan with an arm for each method and loss, and sentences on what was left out and why.
 
     A loss that is the paper's own is run once, as `paper`. Differences: fuzzy minus hard (or minus `paper`, where that
-    is the hard loss) in each method. Raises ConfigError for an unknown name or no arm at all.
+    is the hard loss) in each method. The plan says where FPL is a variant of ours. Raises ConfigError for an unknown
+    name or no arm at all.
     """
     arms: dict[str, dict[str, Any]] = {}
     said: list[str] = []
@@ -46,9 +47,12 @@ def comparison(
                     f"{method}: with the hard loss confident pixels alone teach, with the fuzzy one all do, so their "
                     "difference shows both changes; a plan with method.confidence=drop for both shows the loss alone"
                 )
+    ours = [m for m in methods if METHODS[m].fuzzy == "variant" and f"{m} fuzzy" in arms]
     if not arms:
         raise ConfigError("nothing to compare is left: " + "; ".join(said))
     about = "Each method with each pseudo-label loss in the same slot; every run goes on from the same start."
+    if ours:
+        about += f" FPL in {', '.join(ours)} is a variant of ours: their terms have no pseudo labels in the papers."
     plan = Plan(title="Methods and losses", about=about, arms=arms, labelled=list(labelled), pairs=pairs)
     return plan, said
 
