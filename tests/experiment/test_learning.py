@@ -63,5 +63,30 @@ def test_gct_on_small_crops_says_that_nobody_teaches(tmp_path, capsys):
     config["method"] = {"name": "gct", "detector_width": 2}
     for crop, said in (([32, 64], True), ([32, 96], False)):
         config["train"]["crop"], config["out"] = crop, str(tmp_path / f"{crop[1]}")
-        fuzzyseg.train(config, network=own)
+        result = fuzzyseg.train(config, network=own).result
         assert ("nobody teaches, --loss has no effect" in capsys.readouterr().out) == said
+        assert ["nobody teaches" in sentence for sentence in result["notes"]] == [True] * said
+
+
+@pytest.mark.parametrize("name", ["fixmatch", "unimatch", "unimatch_v2", "ael", "cutmix_seg", "pseudoseg"])
+def test_a_mask_under_which_fpl_is_cross_entropy_is_told(name):
+    keeps = {
+        "cutmix_seg": {"per_pixel": True},
+        "pseudoseg": {"threshold": 0.95},
+        "ael": {"threshold": 0.95, "confidence": "keep"},
+    }
+    options = keeps.get(name, {"confidence": "keep"})
+    method = METHODS[name]
+
+    def notes(loss, **changed):
+        config = method.Config(**{**options, **changed})
+        pixel = PixelLossModule(PIXEL_LOSSES[loss], {}, 0.9)
+        made = method(
+            lambda: TinyNetwork(norm="group"), SupervisedLoss("ce"), pixel, config, Facts(5, {"unlabelled": 4})
+        )
+        return made.notes((96, 96))
+
+    assert ["is cross entropy" in sentence for sentence in notes("fuzzy")] == [True]
+    assert notes("hard") == notes("fuzzy", threshold=0.8) == []
+    if "confidence" in method.Config.model_fields:
+        assert notes("fuzzy", confidence="drop") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -73,8 +74,17 @@ def hardware(device: torch.device) -> dict[str, Any]:
     }
 
 
-def result_of(config: Config, material: Material, outcome: Outcome, threshold: dict[str, Any] | None) -> dict[str, Any]:
-    """The content of result.json. threshold: where T came from and what it is; None where it is not used."""
+def result_of(
+    config: Config,
+    material: Material,
+    outcome: Outcome,
+    threshold: dict[str, Any] | None,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The content of result.json. threshold: where T came from and what it is; None where it is not used.
+
+    notes: what the method had to say of these settings.
+    """
     return {
         "last": outcome.last,
         "best": outcome.best,
@@ -87,4 +97,5 @@ def result_of(config: Config, material: Material, outcome: Outcome, threshold: d
         "held_back": len(material.held_back),
         "split": material.split.hash,
         "protocol": (outcome.last or {}).get("protocol"),
+        "notes": list(notes),
     }

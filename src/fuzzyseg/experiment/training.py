@@ -153,7 +153,8 @@ def _train(
     outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is _silent)
     result = None
     if outcome.finished:
-        result = result_of(config, material, outcome, threshold_record(config, method))
+        notes = method.notes(config.train.crop)
+        result = result_of(config, material, outcome, threshold_record(config, method), notes)
         if first:
             save_model(run.model_dir, outcome.predictor, card=scoring.card(outcome.step))
             run.write_result(result)

@@ -6,6 +6,7 @@ from fuzzyseg.losses.adaptive import Adaptive, adaptive_threshold
 from fuzzyseg.losses.assignment import assign_fuzzy_positives, fuzzy_membership
 from fuzzyseg.losses.consistency import confidence_map, js_divergence, kl_divergence, squared_error
 from fuzzyseg.losses.fuzzy import fuzzy_positive_loss
+from fuzzyseg.losses.masked import under_mask
 from fuzzyseg.losses.module import FuzzyPositiveLoss, PixelFunction, PixelLossModule
 from fuzzyseg.losses.options import SetOptions
 from fuzzyseg.losses.pixel import PixelLoss, fuzzy, hard, soft, thresholded
@@ -63,5 +64,6 @@ __all__ = [
     "ohem_keep",
     "positive_gradient_score",
     "squared_error",
+    "under_mask",
     "weight_curve",
 ]

@@ -30,7 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak
-from fuzzyseg.losses import PIXEL_LOSSES, masked_mean
+from fuzzyseg.losses import PIXEL_LOSSES, masked_mean, under_mask
 from fuzzyseg.losses.reduction import local_mean
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.ops.confidence import area_of_classes, class_confidence, moved, noted
@@ -125,6 +125,10 @@ class AEL(Method):
         }
         if config.copy_paste:
             self.streams["source"] = Stream(Weak(), "labelled", partner="labelled")
+
+    def notes(self, size: tuple[int, int]) -> list[str]:
+        """That a loss over sets is cross entropy under the mask."""
+        return under_mask(self.pixel_loss, self.config.threshold) if self.keep else []
 
     def predictor(self) -> nn.Module:
         """The teacher, as in the authors' evaluation."""

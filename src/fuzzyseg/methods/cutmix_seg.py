@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import nn
 
 from fuzzyseg.data.views import Batch, Stream, View, Weak, WeakStrong
-from fuzzyseg.losses import confidence_map, kl_divergence, masked_mean, squared_error
+from fuzzyseg.losses import confidence_map, kl_divergence, masked_mean, squared_error, under_mask
 from fuzzyseg.losses.reduction import local_mean
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.ops.ema import follow, teacher_of
@@ -96,6 +96,11 @@ class CutMixSeg(Method):
             "unlabelled": Stream(view, config.images),
             "partner": Stream(view, config.images, partner="unlabelled"),
         }
+
+    def notes(self, size: tuple[int, int]) -> list[str]:
+        """That a loss over sets is cross entropy under the mask."""
+        alone = self.config.per_pixel and self.config.confidence == "keep"
+        return under_mask(self.pixel_loss, self.config.threshold) if alone else []
 
     def predictor(self) -> nn.Module:
         """The teacher, as in the authors' evaluation."""

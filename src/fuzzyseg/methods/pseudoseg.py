@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
-from fuzzyseg.losses import cross_entropy_map, masked_mean
+from fuzzyseg.losses import cross_entropy_map, masked_mean, under_mask
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.networks.stages import check_stages
 from fuzzyseg.ops.cam import activation_maps, fused, sharpened, spread
@@ -86,6 +86,10 @@ class PseudoSeg(Method):
         )
         strong = WeakStrong(1, jitter_probability=1.0, grey_probability=0.0, blur_probability=0.0)
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(strong, "unlabelled")}
+
+    def notes(self, size: tuple[int, int]) -> list[str]:
+        """That a loss over sets is cross entropy under the mask."""
+        return under_mask(self.pixel_loss, self.config.threshold)
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss, classifier, attention maps, and the strong view under its designed labels."""

@@ -22,7 +22,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
-from fuzzyseg.losses import PIXEL_LOSSES, masked_mean
+from fuzzyseg.losses import PIXEL_LOSSES, masked_mean, under_mask
 from fuzzyseg.losses.reduction import local_mean
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.networks.stages import check_stages
@@ -83,6 +83,10 @@ class UniMatch(Method):
             "unlabelled": Stream(WeakStrong(2), "unlabelled"),
             "partner": Stream(WeakStrong(2), "unlabelled", partner="unlabelled"),
         }
+
+    def notes(self, size: tuple[int, int]) -> list[str]:
+        """That a loss over sets is cross entropy under the mask."""
+        return under_mask(self.pixel_loss, self.config.threshold) if self.keep else []
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Half of: supervised loss, a quarter of each strong view's, half of the perturbed features'."""

@@ -85,6 +85,8 @@ def test_files_to_start_from_are_filled_in():
     grid = Grid(plan(start={}), labelled=["1/8"], seeds=2, init="w/{labelled}-{seed}-a,w/{labelled}-{seed}-b")
     assert grid.config(Cell("T=0.5", "1/8", 1), OUT).init == ["w/1_8-1-a", "w/1_8-1-b"]
     assert grid.config(Cell("plain", "1/8", 1), OUT).init == ["w/1_8-1-a"]
+    with pytest.raises(ConfigError, match=r"--init: found 1 file, expected 2 for .* \(cps trains 2 networks\)"):
+        Grid(plan(start={}), labelled=["1/8"], init="w/one")
     assert grid.starts(Cell("plain", "1/8", 1)) == []
 
 
@@ -165,7 +167,8 @@ def test_a_comparison_leaves_out_what_does_not_apply_and_runs_the_papers_loss_on
 
 
 def test_a_comparison_says_where_the_loss_is_not_all_that_differs():
-    _, said = comparison(["fixmatch", "ael", "cps"], ["hard", "fuzzy"])
+    made, said = comparison(["fixmatch", "ael", "cps"], ["hard", "fuzzy"])
+    assert said[0] in made.about  # it stands in the table too
     assert [sentence.split(":")[0] for sentence in said] == ["fixmatch"]  # ael has no threshold unless one is set
     assert "both changes" in said[0]
     assert comparison(["fixmatch"], ["fuzzy", "soft"])[1] == []

@@ -55,3 +55,30 @@ def test_runs_that_went_on_from_different_weights_are_not_subtracted():
     assert "| two - one | all | +11.00 ± 12.71 (n = 2) |" in text
     assert "Left out: 1 pair whose" in text
     assert "Left out" not in tables(grid, {cell: each for cell, each in rows.items() if cell.seed != 1})
+
+
+def test_what_runs_had_to_say_is_told_once_with_the_arms_that_said_it():
+    grid = Grid(Plan(title="T", arms={"a": {}, "b": {}, "c": {}}), seeds=2)
+    spoke = row(0.4)
+    spoke["result"] = {**spoke["result"], "notes": ["a mask hides it"]}
+    rows = {cell: spoke if cell.arm != "b" else row(0.4) for cell in grid.cells}
+    assert tables(grid, rows).count("- a, c: a mask hides it.") == 1
+    assert "b: a mask" not in tables(grid, rows)
+
+
+def test_different_starts_of_one_seed_are_named_and_those_of_different_seeds_are_not():
+    grid = Grid(Plan(title="T", arms={"a": {}, "b": {}, "c": {}}), seeds=2)
+    starts = {("a", 0): ["x"], ("b", 0): ["y", "x"], ("c", 0): ["x", "z"], ("a", 1): ["z"], ("b", 1): ["z"]}
+    rows = {Cell(arm, None, seed): {**row(0.4), "starts": given} for (arm, seed), given in starts.items()}
+    text = tables(grid, rows)
+    assert "- all labelled, seed 0: not all runs went on from the same weights (of x: a, c; of y: b)." in text
+    assert "seed 1" not in text
+    assert "that are not recorded: c" in tables(grid, {**rows, Cell("c", None, 1): row(0.4)})
+
+
+def test_a_table_says_whether_runs_go_on_from_a_start():
+    said = [tables(Grid(Plan(title="T", arms={"a": {}}, start=start), init=init), {}) for start, init in
+            [(None, None), ({}, None), ({}, "v,w")]]  # fmt: skip
+    assert "go on" not in said[0]
+    assert "supervised starts" in said[1]
+    assert "weights that were given" in said[2]

@@ -23,6 +23,7 @@ def comparison(
     arms: dict[str, dict[str, Any]] = {}
     said: list[str] = []
     pairs: list[tuple[str, str]] = []
+    masked: list[str] = []
     for method in methods:
         if method not in METHODS:
             raise ConfigError(f"--methods: found {method!r}.{nearest(method, METHODS)}")
@@ -43,17 +44,21 @@ def comparison(
         if "fuzzy" in slots and "hard" in slots:
             pairs.append((slots["fuzzy"], slots["hard"]))
             if _mask_follows_the_loss(method):
-                said.append(
-                    f"{method}: with the hard loss confident pixels alone teach, with the fuzzy one all do, so their "
-                    "difference shows both changes; a plan with method.confidence=drop for both shows the loss alone"
-                )
-    ours = [m for m in methods if METHODS[m].fuzzy == "variant" and f"{m} fuzzy" in arms]
+                masked.append(method)
     if not arms:
         raise ConfigError("nothing to compare is left: " + "; ".join(said))
-    about = "Each method with each pseudo-label loss in the same slot; every run goes on from the same start."
+    about = ["Each method with each pseudo-label loss in the same slot."]
+    ours = [m for m in methods if METHODS[m].fuzzy == "variant" and f"{m} fuzzy" in arms]
     if ours:
-        about += f" FPL in {', '.join(ours)} is a variant of ours: their terms have no pseudo labels in the papers."
-    plan = Plan(title="Methods and losses", about=about, arms=arms, labelled=list(labelled), pairs=pairs)
+        about.append(f"FPL in {', '.join(ours)} is a variant of ours: their terms have no pseudo labels in the papers.")
+    if masked:
+        both = (
+            f"{', '.join(masked)}: with the hard loss confident pixels alone teach, with the fuzzy one all do, so that "
+            "differences show both changes; a plan with method.confidence=drop for both shows the loss alone."
+        )
+        about.append(both)
+        said.append(both)
+    plan = Plan(title="Methods and losses", about=" ".join(about), arms=arms, labelled=list(labelled), pairs=pairs)
     return plan, said
 
 

@@ -120,7 +120,14 @@ class Grid:
         elif self.init is not None and not cell.is_start:
             amount = (cell.labelled or "").replace("/", "_")
             files = self.init.replace("{labelled}", amount).replace("{seed}", str(cell.seed)).split(",")
-            values = override(values, ["init"], files[: METHODS[values["method"]["name"]].learners])
+            name = values["method"]["name"]
+            learners = METHODS[name].learners
+            if len(files) < learners:
+                raise ConfigError(
+                    f"--init: found {len(files)} file, expected {learners} for {cell.arm!r} ({name} trains {learners} "
+                    "networks): give FILE,FILE; methods with one network take the first"
+                )
+            values = override(values, ["init"], files[:learners])
         config = validate(values)
         loss_name(config, choose_method(config)[0])
         return config

@@ -22,10 +22,15 @@ def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> 
     parts = [f"## {grid.plan.title}"]
     if grid.plan.about:
         parts.append(grid.plan.about.strip())
+    if grid.init is not None:
+        parts.append("Runs go on from the weights that were given.")
+    elif grid.plan.start is not None:
+        parts.append("Runs go on from supervised starts, the same for all arms of a labelled subset and seed.")
     parts.append("\n".join(_scores(grid, rows)))
     arms = {cell.arm for cell in grid.cells}
     if any({*pair} <= arms for pair in grid.plan.pairs):
         parts.append("\n".join(_pairs(grid, rows)))
+    parts += _notes(grid, rows)
     missing = [cell for cell in grid.cells if cell not in rows and cell not in (failed or {})]
     parts += [f"- {cell.name}: failed: {reason}" for cell, reason in (failed or {}).items()]
     if missing:
@@ -51,6 +56,27 @@ def _scores(grid: Grid, rows: Rows) -> list[str]:
             cells += [_middle([row.get("memory_mib") for row in own], "{:.0f}")]
             lines.append(_line(cells))
     return lines
+
+
+def _notes(grid: Grid, rows: Rows) -> list[str]:
+    """What the runs themselves had to say, a line for each sentence with the arms that said it; and of their starts."""
+    said: dict[str, dict[str, None]] = {}
+    for cell in grid.cells:
+        for sentence in rows[cell]["result"].get("notes", []) if cell in rows else []:
+            said.setdefault(sentence, {})[cell.arm] = None
+    lines = [f"- {', '.join(arms)}: {sentence}." for sentence, arms in said.items()]
+    for amount, seed in dict.fromkeys((cell.labelled, cell.seed) for cell in grid.cells):
+        first: dict[str | None, list[str]] = {}
+        for cell in grid.cells:
+            if cell in rows and (cell.labelled, cell.seed) == (amount, seed):
+                known = rows[cell].get("starts")
+                start = "of none" if known == [] else "that are not recorded" if known is None else f"of {known[0]}"
+                first.setdefault(start, []).append(cell.arm)
+        if len(first) > 1:
+            where = f"{amount or 'all'} labelled, seed {seed}"
+            groups = "; ".join(f"{start}: {', '.join(arms)}" for start, arms in first.items())
+            lines.append(f"- {where}: not all runs went on from the same weights ({groups}).")
+    return ["\n".join(lines)] if lines else []
 
 
 def _published(grid: Grid, cell: Cell) -> str:
