@@ -59,7 +59,7 @@ class AdvSemSeg(Method):
     paper_loss = ("hard", {})
     paper = "AdvSemSeg, Hung et al., BMVC 2018"
     fuzzy = "native"
-    cost = "one network, 2 forwards; a discriminator of 2.8 million parameters, 5 forwards at image size"
+    cost = "one network, 2 forwards; a discriminator of 2.8 M parameters, 5 forwards at image size"
 
     def __init__(
         self,

@@ -73,7 +73,7 @@ class CAC(Method):
     refuses: ClassVar[dict[str, str]] = dict.fromkeys(PIXEL_LOSSES, _REASON)
     paper = "CAC, Lai et al., CVPR 2021"
     fuzzy = "does not apply"
-    cost = "one network and a projector, 3 forwards with gradient; a contrast of all cells"
+    cost = "one network and a projector (.1 M parameters), 3 forwards with gradient; a contrast of all cells"
     keeps = "the features of 3 steps, 128 numbers per cell of 8x8 pixels"
 
     def __init__(

@@ -65,7 +65,7 @@ class GCT(Method):
     learners: ClassVar[int] = 2
     paper = "GCT, Ke et al., ECCV 2020"
     fuzzy = "variant"
-    cost = "two networks, each 2 forwards; a detector of 8.3 million parameters, 4 forwards at image size"
+    cost = "two networks, each 2 forwards; a detector of 8.3 M parameters, 4 forwards at image size"
 
     def __init__(
         self,

@@ -3,7 +3,8 @@
 Y. Zou, Z. Zhang, H. Zhang, C.-L. Li, X. Bian, J.-B. Huang, T. Pfister, ICLR 2021. A classifier of images, trained on
 the classes that the labelled masks show, tells by Grad-CAM where it sees each class; self-attention over the features
 spreads that, and a layer calibrates it. Fused with the network's own prediction of the weak view, both at one scale,
-and sharpened, it is the soft label of the strong view, of which a square is hidden.
+and sharpened, it is the soft label of the strong view, of which a square is hidden. FPL is native, with the
+sharpened label: before (`temperature=1`) it is so flat that nearly all classes are positive.
 
 Where we leave the authors' code, and why. The scale is taken over each image (`normalise`), so that a label does not
 depend on the other images of a batch. Attention leaves out padding alone; theirs also the hidden square, which the weak

@@ -64,7 +64,7 @@ class U2PL(Method):
     Config = U2PLConfig
     paper_loss = ("hard", {})
     paper = "U2PL, Wang et al., CVPR 2022"
-    cost = "one network and a 2-layer head; 1 forward of 2 batches with gradient, 3 batches without; a contrast"
+    cost = "one network, a 2-layer head (1.3 M), a copy of both; 2 batches with gradient, 3 without; a contrast"
     keeps = "the teacher, its head; a bank of 30,000 features per class (fp32, 31 MB each)"
 
     def __init__(
