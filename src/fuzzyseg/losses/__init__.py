@@ -6,7 +6,6 @@ from fuzzyseg.losses.adaptive import Adaptive, adaptive_threshold
 from fuzzyseg.losses.assignment import assign_fuzzy_positives, fuzzy_membership
 from fuzzyseg.losses.consistency import confidence_map, js_divergence, kl_divergence, squared_error
 from fuzzyseg.losses.fuzzy import fuzzy_positive_loss
-from fuzzyseg.losses.masked import under_mask
 from fuzzyseg.losses.module import FuzzyPositiveLoss, PixelFunction, PixelLossModule
 from fuzzyseg.losses.options import SetOptions
 from fuzzyseg.losses.pixel import PixelLoss, fuzzy, hard, soft, thresholded
@@ -15,6 +14,7 @@ from fuzzyseg.losses.reduction import masked_mean
 from fuzzyseg.losses.relatives import negative, partial
 from fuzzyseg.losses.score import positive_gradient_score
 from fuzzyseg.losses.supervised import SupervisedLoss, cross_entropy_map, dice_loss, ohem_keep
+from fuzzyseg.losses.under_mask import under_mask
 from fuzzyseg.losses.weight import fuzzy_positive_weight, weight_curve
 
 PIXEL_LOSSES: dict[str, PixelFunction] = {
