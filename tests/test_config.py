@@ -33,9 +33,10 @@ def test_an_override_without_key_or_sign_is_an_error(text):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"train": {"stepz": 3}}, ["train.stepz", "'steps'"]),
+        ({"train": {"stepz": 3}}, ["train.stepz", "'train.steps'"]),
         ({"trainn": {}}, ["trainn", "'train'"]),
         ({"optim": {"lr": -1}}, ["optim.lr", "-1", "greater than 0"]),
+        ({"lr": 0.1}, ["unknown setting 'lr'", "'optim.lr'"]),
         ({"train": {"crop": "12x"}}, ["train.crop", "12x", "HEIGHTxWIDTH"]),
         ({"loss": {"threshold": 1.5}}, ["loss.threshold", "1.5"]),
         ({"loss": {"weight": "concav"}}, ["loss.weight", "concav", "concave"]),

@@ -49,5 +49,5 @@ def test_groups_and_what_cannot_be(folder, tmp_path):
     assert len(names) in (2, 10, 12)  # whole tens of the names
     wrong = call(folder, "--labelled", 99, "--out", tmp_path / "b")
     assert wrong.exit_code == 2
-    assert "expected a count from 1 to 12" in wrong.stderr
+    assert "--labelled: found 99 of 12 training images with masks; expected a count from 1 to 12" in wrong.stderr
     assert not (tmp_path / "b").exists()

@@ -149,7 +149,7 @@ def test_overrides_reach_settings_without_an_option(train):
         (["nonsense"], ["found 'nonsense'", "recipe.yaml or key=value"]),
         (["a.yaml", "b.yml"], ["found 2 recipes", "a.yaml and b.yml"]),
         (["missing.yaml"], ["missing.yaml: cannot be read"]),
-        (["train.stesp=3"], ["'train.stesp'", "Did you mean 'steps'"]),
+        (["train.stesp=3"], ["'train.stesp'", "Did you mean 'train.steps'"]),
         (["trian.steps=3"], ["'trian'", "Did you mean 'train'"]),
         (["--steps", "0"], ["train.steps: found 0"]),
         (["--crop", "wide"], ["train.crop", "found 'wide'", "HEIGHTxWIDTH"]),

@@ -290,7 +290,7 @@ def test_impossible_wishes_say_why(tmp_path):
     data = make(tmp_path, labelled=5, free=2)
     with pytest.raises(DataError, match="found 6 of 5 training images with masks"):
         make_split(data, labelled="6")
-    with pytest.raises(DataError, match="found 5 of 4 training images with masks that are not for validation"):
+    with pytest.raises(DataError, match="--labelled: found 5 of 4 images with masks not for validation"):
         make_split(data, labelled="5")
     with pytest.raises(DataError, match="found 0 of 5"):
         make_split(data, labelled="0")

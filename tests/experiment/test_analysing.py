@@ -195,6 +195,13 @@ def row(threshold, coverage, top1, several, torn):
     }  # fmt: skip
 
 
+def test_a_network_that_has_hardly_learnt_is_told_to_be_trained_first():
+    rows = [row(t, 0.6, 0.4, 0.8, 0.02) for t in (0.5, 0.85, 0.9, 0.95)]
+    text = " ".join(answer(rows, classes=3, images="the images"))
+    assert "right at fewer than half of the pixels" in text
+    assert "FPL can help" not in text
+
+
 def test_the_answer_takes_the_smallest_usual_threshold_that_covers_enough():
     rows = [
         row(0.5, 0.96, 0.9, 0.0, 0.0),

@@ -9,7 +9,7 @@ import torch
 
 import fuzzyseg
 from experiment.tiny_data import settings, write_folder
-from fuzzyseg.config import Config
+from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.experiment.learning import idle_options
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Progress
@@ -90,3 +90,10 @@ def test_a_mask_under_which_fpl_is_cross_entropy_is_told(name):
     assert notes("hard") == notes("fuzzy", threshold=0.8) == []
     if "confidence" in method.Config.model_fields:
         assert notes("fuzzy", confidence="drop") == []
+
+
+@pytest.mark.parametrize("network", [own, None])
+def test_a_start_that_is_not_there_is_told_by_its_option(tmp_path, network):
+    config = settings(write_folder(tmp_path / "data"), tmp_path / "run", init=[str(tmp_path / "nope")] * 2)
+    with pytest.raises(ConfigError, match=r"--init: .*nope: found no such file"):
+        fuzzyseg.train(config, network=network)

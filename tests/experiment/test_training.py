@@ -105,8 +105,9 @@ def test_resuming_with_another_setting_names_key_and_both_values(folder, tmp_pat
     config = settings(folder, tmp_path / "run", train={"stop_at": 2, "evaluate": False})
     run(config)
     config["optim"]["lr"] = 0.07
-    with pytest.raises(ValueError, match=r"optim\.lr.*0\.05.*0\.07"):
+    with pytest.raises(ValueError, match=r"optim\.lr.*0\.05.*0\.07") as error:
         run(config, resume=True)
+    assert f"fuzzyseg train {tmp_path / 'run' / 'config.yaml'} --out {tmp_path / 'run'} --resume" in str(error.value)
 
 
 def test_resuming_with_other_images_is_an_error(folder, tmp_path):
@@ -143,7 +144,7 @@ def test_two_learners_want_two_files(folder, tmp_path):
 
 
 def test_settings_that_do_not_exist_name_the_nearest(folder, tmp_path):
-    with pytest.raises(ConfigError, match=r"method\.cutmixx.*'cutmix'"):
+    with pytest.raises(ConfigError, match=r"method\.cutmixx.*'method.cutmix'"):
         run(settings(folder, tmp_path / "a", method={"cutmixx": True}))
     with pytest.raises(ConfigError, match="'fuzzy'"):
         run(settings(folder, tmp_path / "b", loss={"name": "fuzy"}))
@@ -261,7 +262,7 @@ def test_one_image_for_batch_norm_of_pooled_features_says_what_to_set(folder, tm
         run(config, network=partial(Pooled, classes=3))
 
 
-def test_a_resumed_run_needs_no_other_files_and_records_what_it_is(folder, tmp_path):
+def test_a_resumed_run_needs_no_other_files_and_records_what_it_is(folder, tmp_path, capsys):
     starts = []
     for seed in (0, 1):
         config = settings(folder, tmp_path / f"start{seed}", train={"steps": 1, "evaluate": False}, seed=seed)
@@ -271,7 +272,9 @@ def test_a_resumed_run_needs_no_other_files_and_records_what_it_is(folder, tmp_p
     for start in starts:
         shutil.rmtree(start)
     config["train"] = {**config["train"], "stop_at": None, "steps": 6}
-    assert run(config, resume=True).step == 6
+    capsys.readouterr()
+    assert fuzzyseg.train(config, network=own, resume=True).step == 6
+    assert "resuming at step 2; --steps was 20: the schedules go by 6 now" in capsys.readouterr().out
     assert read_yaml(tmp_path / "run" / "config.yaml")["train"]["steps"] == 6
     assert len(json.loads((tmp_path / "run" / "environment.json").read_text())["earlier"]) == 1
 

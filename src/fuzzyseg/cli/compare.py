@@ -17,23 +17,13 @@ from fuzzyseg.cli.sweep import (
     Out,
     Results,
     Seeds,
+    StartSteps,
     Words,
     carry_out,
     laid_out,
     listed,
+    with_start,
 )
-from fuzzyseg.config import merge
-
-StartSteps = Annotated[
-    int | None,
-    typer.Option(
-        "--start-steps",
-        min=0,
-        metavar="N",
-        help="Steps of a supervised start from which every run goes on, two per labelled subset where a method trains "
-        "two networks; 0: none, also where the recipe has a section start. [default: the recipe's, else none]",
-    ),
-]
 
 
 def compare(
@@ -72,8 +62,5 @@ def compare(
     for sentence in said:
         typer.echo(sentence, err=True)
     plan, recipe, single = laid_out(plan, words or [], data, device)
-    if start_steps is not None:
-        start = merge(plan.start or {}, {"train": {"steps": start_steps}}) if start_steps else None
-        plan = plan.model_copy(update={"start": start})
-    grid = Grid(plan, recipe, single, seeds=seeds, init=init)
+    grid = Grid(with_start(plan, start_steps), recipe, single, seeds=seeds, init=init)
     carry_out(grid, out, results, jobs, discard, only_table)

@@ -50,7 +50,7 @@ def predict(
     try:
         size = parse_size(tile)
     except ValueError as error:
-        raise ConfigError(f"--tile: {error}") from None
+        raise ConfigError(f"--tile: found {tile!r}; {error}") from None
     from fuzzyseg.experiment import predict as carry_out
 
     with counter("images") as progress:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
-from fuzzyseg.config import ConfigError, override, parse_override, read_yaml
+from fuzzyseg.config import ConfigError, merge, override, parse_override, read_yaml
 from fuzzyseg.config.plan import Plan, nested, read_plan
 
 Words = Annotated[
@@ -41,6 +41,16 @@ Init = Annotated[
     typer.Option("--init", metavar="FILE[,FILE]", help="Start every run from these files instead of the plan's own "
                  "start; {labelled} and {seed} are filled in; a method with one network takes the first."),
 ]  # fmt: skip
+StartSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--start-steps",
+        min=0,
+        metavar="N",
+        help="Steps of a supervised start from which every run goes on, two per labelled subset where a method trains "
+        "two networks; 0: none, also where a section start asks for one. [default: the plan's or recipe's, else none]",
+    ),
+]
 Discard = Annotated[bool, typer.Option("--discard", help="Delete a run's folder once its row is written.")]
 OnlyTable = Annotated[bool, typer.Option("--table", help="Run nothing; print the table of the rows there are.")]
 
@@ -57,6 +67,7 @@ def sweep(
     reading: Annotated[
         str | None, typer.Option("--reading", metavar="NAME", help="Which reading of the source, where it has several.")
     ] = None,
+    start_steps: StartSteps = None,
     init: Init = None,
     jobs: Jobs = 1,
     device: Device = None,
@@ -78,7 +89,7 @@ def sweep(
 
     plan, recipe, single = laid_out(read_plan(file), words or [], data, device)
     grid = Grid(
-        plan,
+        with_start(plan, start_steps),
         recipe,
         single,
         seeds=seeds,
@@ -88,6 +99,13 @@ def sweep(
         init=init,
     )
     carry_out(grid, out, results, jobs, discard, only_table)
+
+
+def with_start(plan: Plan, steps: int | None) -> Plan:
+    """The plan with supervised starts of so many steps: None leaves it as it is, 0 takes its starts away."""
+    if steps is None:
+        return plan
+    return plan.model_copy(update={"start": merge(plan.start or {}, {"train": {"steps": steps}}) if steps else None})
 
 
 def listed(text: str | None) -> list[str]:

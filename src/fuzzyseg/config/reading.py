@@ -18,11 +18,14 @@ class ConfigError(ValueError):
     """A setting that cannot be used: the message names the key, what was found and what was expected."""
 
 
-def nearest(name: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
-    """' Did you mean X?' or, where nothing is close, the list of known names. listed: names to list in their place."""
+def nearest(name: str, known: Iterable[str], listed: Iterable[str] | None = None, *, prefix: str = "") -> str:
+    """' Did you mean X?' or, where nothing is close, the list of known names. listed: names to list in their place.
+
+    prefix: what stands before the name where it is used, `optim.`.
+    """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(listed or names))}."
+    return f" Did you mean {prefix + close[0]!r}?" if close else f" Known: {', '.join(sorted(listed or names))}."
 
 
 def _fields_at(path: tuple[str | int, ...]) -> Iterable[str]:
@@ -43,7 +46,12 @@ def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | No
         key = ".".join([*([prefix] if prefix else []), *map(str, place)])
         if item["type"] == "extra_forbidden":
             names = known if known is not None else _fields_at(place[:-1])
-            lines.append(f"unknown setting {key!r}.{nearest(str(place[-1]), names)}")
+            within = [f"{section}.{key}" for section in _fields_at(()) if key in _fields_at((section,))]
+            if within and known is None and len(place) == 1:
+                lines.append(f"unknown setting {key!r}. Did you mean {' or '.join(map(repr, within))}?")
+            else:
+                parent = key[: -len(str(place[-1]))]
+                lines.append(f"unknown setting {key!r}.{nearest(str(place[-1]), names, prefix=parent)}")
         else:
             lines.append(f"{key}: found {item['input']!r}; {item['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)

@@ -23,9 +23,9 @@ def parse_size(value: Any) -> Any:
     if isinstance(value, str):
         parts = value.lower().split("x")
         if len(parts) not in (1, 2) or not all(part.strip().isdigit() for part in parts):
-            raise ValueError(f"found {value!r}; a size is HEIGHTxWIDTH, such as 360x480")
+            raise ValueError("a size is HEIGHTxWIDTH, such as 360x480")
         numbers = [int(part) for part in parts]
         value = (numbers[0], numbers[-1])
     if isinstance(value, list | tuple) and any(isinstance(v, int) and v < 1 for v in value):
-        raise ValueError(f"found {value}; height and width must be at least 1")
+        raise ValueError("height and width must be at least 1")
     return value

@@ -12,11 +12,12 @@ from fuzzyseg.data.listed import fields
 from fuzzyseg.data.opening import short
 
 
-def parse_amount(text: str, count: int, what: str = "images") -> int | Path:
+def parse_amount(text: str, count: int, what: str = "images", *, option: str = "") -> int | Path:
     """`46` (a count), `1/8` or `0.2` (a share of `count`, rounded to the nearest, at least 1), else the path of a list.
 
-    Raises DataError for a number that is not in reach.
+    option: the one that it was given by. Raises DataError, which names it, for a number that is not in reach.
     """
+    asked = f"{option}: " if option else ""
     expected = f"expected a count from 1 to {count}, a fraction such as 1/8 or 0.2, or a list file"
     text = text.strip()
     try:
@@ -24,10 +25,10 @@ def parse_amount(text: str, count: int, what: str = "images") -> int | Path:
     except ValueError:
         return Path(text)
     except ZeroDivisionError:
-        raise DataError(f"found {text} {what}; {expected}") from None
+        raise DataError(f"{asked}found {text} {what}; {expected}") from None
     is_count = text.lstrip("+-").isdigit()
     if number <= 0 or number > (count if is_count else 1):
-        raise DataError(f"found {text} of {count} {what}; {expected}")
+        raise DataError(f"{asked}found {text} of {count} {what}; {expected}")
     return int(number) if is_count else max(1, int(number * count + Fraction(1, 2)))
 
 

@@ -134,7 +134,8 @@ def _validation(
             f"; {bare} have no mask" if bare else ""
         )
     pool = _with_masks(dataset.train)
-    amount = parse_amount(val or HELD_OUT, len(pool), "training images with masks, for validation")
+    what = "training images with masks, for validation"
+    amount = parse_amount(val or HELD_OUT, len(pool), what, option="--val")
     if isinstance(amount, Path):
         if not amount.is_file():
             known = ", ".join([*folders, "none"])
@@ -162,7 +163,8 @@ def _validation(
         why += f"whole groups ({group}), "
         if len(held) == len(pool):
             raise DataError(f"group: '{group}' puts all {len(pool)} images with masks into one group; use another rule")
-    return held, f"{why}{share} the {len(pool)} training images with masks, {len(held)}, held out for validation"
+    count = "" if share == f"{len(held)} of" else f", {len(held)},"
+    return held, f"{why}{share} the {len(pool)} training images with masks{count} held out for validation"
 
 
 def _keys(items: Sequence[Item], group: str) -> dict[str, str]:
@@ -205,7 +207,8 @@ def _wanted(dataset: DataSet, pool: list[Item], labelled: str | None) -> tuple[i
         )
     if labelled is not None and (step := parse_every(labelled)) is not None:
         return Path(labelled), sorted(pool, key=lambda item: item.name)[::step]
-    wanted = None if labelled is None else parse_amount(labelled, len(pool), "training images with masks")
+    what = "training images with masks"
+    wanted = None if labelled is None else parse_amount(labelled, len(pool), what, option="--labelled")
     if not isinstance(wanted, Path):
         return wanted, []
     named = read_list(wanted, dataset.train, dataset.root, [*(dataset.val or []), *(dataset.test or [])])
@@ -262,7 +265,7 @@ def make_split(
     if not (left := _with_masks(train)):
         raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; ask for fewer")
     if isinstance(wanted, int):
-        wanted = parse_amount(str(labelled), len(left), "training images with masks that are not for validation")
+        wanted = parse_amount(str(labelled), len(left), "images with masks not for validation", option="--labelled")
         assert isinstance(wanted, int)
         chosen, uncovered, sentences = _choose(dataset, left, wanted, seed, policy, group)
         said = f"{len(chosen)} of {len(left)} training images with masks are labelled (policy {policy}, seed {seed})"

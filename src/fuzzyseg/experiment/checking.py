@@ -171,7 +171,8 @@ class _Check:
         seed = self.config.seed if data.split_seed is None else data.split_seed
         masks = sum(item.mask is not None for item in dataset.train)
         try:
-            amount = None if data.labelled is None else parse_amount(data.labelled, masks, "training images with masks")
+            what = "training images with masks"
+            amount = None if data.labelled is None else parse_amount(data.labelled, masks, what, option="--labelled")
             listed = data.labelled if isinstance(amount, Path) else None
             split = make_split(dataset, labelled=listed, val=data.val, seed=seed, policy="random", group=data.group)
         except DataError as error:

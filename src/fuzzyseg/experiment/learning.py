@@ -118,8 +118,11 @@ def build_network(config: Config, classes: int, learners: int, own: Network | No
             + (", each trained from another seed (equal networks teach each other nothing)" if learners > 1 else "")
         )
     network = config.network
-    if own is not None:
+    try:
         files = [network_file(Path(path)) for path in init]
+    except ValueError as error:
+        raise ConfigError(f"--init: {error}") from None
+    if own is not None:
         return _OwnFactory(own, files, config.network.channels, classes, config.train.crop)
     return NetworkFactory(
         network.arch,

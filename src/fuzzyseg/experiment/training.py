@@ -153,8 +153,7 @@ def _train(
     outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is _silent)
     result = None
     if outcome.finished:
-        notes = method.notes(config.train.crop)
-        result = result_of(config, material, outcome, threshold_record(config, method), notes)
+        result = result_of(config, material, outcome, threshold_record(config, method), method.notes(config.train.crop))
         if first:
             save_model(run.model_dir, outcome.predictor, card=scoring.card(outcome.step))
             run.write_result(result)
@@ -251,7 +250,11 @@ def _settings(config: Config, device: torch.device) -> Settings:
 
 def _load(run: RunFolder, config: Config) -> dict[str, Any]:
     state = checkpoint.load(run.last_pt)
-    checkpoint.check_resumable(state["config"], config.model_dump(mode="json"), RESUMABLE)
+    try:
+        checkpoint.check_resumable(state["config"], config.model_dump(mode="json"), RESUMABLE)
+    except checkpoint.CheckpointError as error:
+        own = f"With the run's own settings: fuzzyseg train {run.config} --out {run.path} --resume"
+        raise checkpoint.CheckpointError(f"{error}\n{own}") from None
     if state["step"] > config.train.steps:
         raise ConfigError(
             f"--steps: found {config.train.steps}, but {run.last_pt} stands at step {state['step']}; ask for more"
@@ -283,7 +286,9 @@ def _announce(
     for sentence in method.notes(config.train.crop):
         say(f"note: {sentence}")
     if state is not None:
-        say(f"resuming at step {state['step']}")
+        before, now = state["config"]["train"]["steps"], config.train.steps
+        changed = f"; --steps was {before}: the schedules go by {now} now" if before != now else ""
+        say(f"resuming at step {state['step']}{changed}")
 
 
 def _summary(run: RunFolder, result: dict[str, Any]) -> str:

@@ -40,8 +40,11 @@ def read_state(path: Path) -> State:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(f"weights {path}: cannot be read ({error}); expected safetensors or a torch file") from error
-    except Exception as error:  # torch raises pickle's errors for what holds more than tensors
-        raise ValueError(f"weights {path}: holds more than tensors; save its state_dict() alone ({error})") from error
+    except Exception as error:  # pickle's errors, with advice to run what the file says
+        raise ValueError(
+            f"weights {path}: is no file of tensors alone; expected safetensors or a torch file of a state_dict() "
+            "(where it holds a whole module, load it in Python and save its state_dict())"
+        ) from error
     for _ in _NESTED:  # checkpoints keep the weights under one of these names
         inner = next((content[key] for key in _NESTED if isinstance(content, Mapping) and key in content), None)
         if not isinstance(inner, Mapping):
@@ -126,7 +129,10 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     """
     wanted = set(encoder.state_dict())
     state = max(_namings(read_state(path), wanted), key=lambda form: len(wanted & form.keys()))
-    _fill(encoder, _adapt_channels(encoder, state), f"encoder weights {path}")
+    try:
+        _fill(encoder, _adapt_channels(encoder, state), f"encoder weights {path}")
+    except ValueError as error:
+        raise ValueError(f"{error}; expected the weights of this encoder: --encoder names it") from None
 
 
 def network_file(path: Path) -> Path:

@@ -108,7 +108,7 @@ def test_a_method_option_of_the_command_reaches_the_arms_whose_method_has_it_and
         ({}, {"seeds": 0}, "at least 1"),
         ({}, {"reading": "paper"}, "has none"),
         ({"readings": {"paper": {}}}, {"reading": "papr"}, "Did you mean 'paper'"),
-        ({"arms": {"a": {"loss": {"treshold": 1}}}}, {}, "Did you mean 'threshold'"),
+        ({"arms": {"a": {"loss": {"treshold": 1}}}}, {}, "Did you mean 'loss.threshold'"),
         ({"arms": {"a": {"method": {"name": "supervised"}, "loss": {"name": "hard"}}}}, {}, "does not apply"),
         ({"arms": {"a b": {}, "a_b": {}}}, {}, "rename one"),
         ({"arms": {"a": {"train": {"evaluate": False}}}}, {}, "found false for 'a'; a sweep compares scores"),
@@ -181,14 +181,17 @@ def test_a_comparison_says_where_fpl_is_a_variant_of_ours():
     assert "variant" not in comparison(["cps"], ["hard", "fuzzy"])[0].about
 
 
+@pytest.mark.parametrize("name", ["compare", "sweep"])
 @pytest.mark.parametrize(("asked", "steps"), [(None, 7), ("3", 3), ("0", None)])
-def test_the_steps_of_the_start_that_are_asked_for_go_before_the_recipes(monkeypatch, tmp_path, asked, steps):
+def test_the_steps_of_the_start_that_are_asked_for_go_before_the_recipes(monkeypatch, tmp_path, name, asked, steps):
     recipe = tmp_path / "r.yaml"
     recipe.write_text("start: {train.steps: 7, optim.lr: 0.5}\n")
     grids = []
-    command = sys.modules["fuzzyseg.cli.compare"]  # the name in the package is the function's
+    command = sys.modules[f"fuzzyseg.cli.{name}"]  # the name in the package is the function's
     monkeypatch.setattr(command, "carry_out", lambda grid, *rest: grids.append(grid))
-    words = ["compare", str(recipe), "--methods", "cps", "--loss", "hard"]
+    (tmp_path / "plan.yaml").write_text("title: T\narms: {a: {method.name: cps}}\n")
+    chosen = ["compare", str(recipe), "--methods", "cps", "--loss", "hard"]
+    words = chosen if name == "compare" else ["sweep", str(tmp_path / "plan.yaml"), str(recipe)]
     result = CliRunner().invoke(app, [*words, *(["--start-steps", asked] if asked else [])])
     assert result.exit_code == 0, result.stderr
     (grid,) = grids

@@ -82,3 +82,14 @@ def test_a_table_says_whether_runs_go_on_from_a_start():
     assert "go on" not in said[0]
     assert "supervised starts" in said[1]
     assert "weights that were given" in said[2]
+
+
+def test_published_scores_are_not_shown_as_those_of_another_setting():
+    plan = Plan(title="T", arms={"a": {}}, expected={"a": [50.0]}, labelled=["46"])
+    assert "these runs have another one" not in tables(Grid(plan, settings={"data": {"root": "d"}}), {})
+    assert "In brackets" not in tables(Grid(plan), {})
+    text = tables(Grid(plan, recipe={"network": {"arch": "FPN"}}, labelled=["23"]), {})
+    assert "another one (set: network)" in text
+    assert "| 50.00 (46) |" in text
+    assert "In brackets: the amount of labels" in text
+    assert "published scores" not in tables(Grid(Plan(title="T", arms={"a": {}})), {})

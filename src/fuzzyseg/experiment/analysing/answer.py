@@ -11,6 +11,9 @@ USUAL = (0.85, 0.9, 0.95)
 WANTED = 0.95
 """Share of the truth that the sets should hold, as in `loss.calibrated.coverage`."""
 
+WEAK = 0.5
+"""A network that is right at fewer pixels than this has its learning before it: what its sets hold says little."""
+
 LITTLE = 0.005
 """Rescued pixels below this share of all pixels are called little."""
 
@@ -41,7 +44,12 @@ def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rul
         f"labels, {_share(gain)} of all pixels. The price: {_share(many)} of the pixels get more than one class; "
         f"{_share(gain / many if many else 0)} of these are the rescued ones.",
     ]
-    if gain < LITTLE:
+    if row["top1"] < WEAK:
+        sentences.append(
+            "The network is right at fewer than half of the pixels, so this says little yet: train it on the labels "
+            "first, and ask again."
+        )
+    elif gain < LITTLE:
         sentences.append(
             f"There is little to gain: less than {_share(LITTLE)} of all pixels would be rescued. The labels are "
             "right already, or the network is sure where it is wrong; then FPL is close to weighted cross entropy."

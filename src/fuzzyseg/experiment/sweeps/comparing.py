@@ -50,7 +50,7 @@ def comparison(
     about = ["Each method with each pseudo-label loss in the same slot."]
     ours = [m for m in methods if METHODS[m].fuzzy == "variant" and f"{m} fuzzy" in arms]
     if ours:
-        about.append(f"FPL in {', '.join(ours)} is a variant of ours: their terms have no pseudo labels in the papers.")
+        about.append(f"FPL in {', '.join(ours)} is a variant of ours: there are no pseudo labels in the paper's term.")
     if masked:
         both = (
             f"{', '.join(masked)}: with the hard loss confident pixels alone teach, with the fuzzy one all do, so that "

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzzyseg.config import ConfigError, dump_yaml
+from fuzzyseg.data.opening import counted
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid, differences, identity
 from fuzzyseg.experiment.sweeps.rows import read_row, row_of, same_runs
 from fuzzyseg.experiment.sweeps.tables import miou, tables
@@ -98,11 +99,18 @@ def sweep(
     if only_table:
         return SweepResult(state.rows, {}, False, tables(grid, state.rows))
     state.waiting = [cell for cell in grid.cells if cell not in state.rows]
-    say(f"{len(grid.cells)} runs: {len(state.rows)} stand in {state.results}, {len(state.waiting)} to make")
     starts = dict.fromkeys(start for cell in state.waiting for start in grid.starts(cell))
     for start in starts:
         _check_start(state, start)
-    state.waiting = [start for start in starts if not _finished(out, start)] + state.waiting
+    first = [start for start in starts if not _finished(out, start)]
+    before = (
+        f", and before them {counted(len(first), 'start')} of {grid.config(first[0], out).train.steps} steps"
+        if first
+        else ""
+    )
+    runs, made = counted(len(grid.cells), "run"), len(state.rows)
+    say(f"{runs}: {made} stand in {state.results}, {len(state.waiting)} to make{before}")
+    state.waiting = first + state.waiting
     out.mkdir(parents=True, exist_ok=True)
     state.results.mkdir(parents=True, exist_ok=True)
     interrupted = _run_all(state, watch)

@@ -22,6 +22,8 @@ def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> 
     parts = [f"## {grid.plan.title}"]
     if grid.plan.about:
         parts.append(grid.plan.about.strip())
+    if grid.plan.expected:
+        parts.append(_beside(grid))
     if grid.init is not None:
         parts.append("Runs go on from the weights that were given.")
     elif grid.plan.start is not None:
@@ -56,6 +58,18 @@ def _scores(grid: Grid, rows: Rows) -> list[str]:
             cells += [_middle([row.get("memory_mib") for row in own], "{:.0f}")]
             lines.append(_line(cells))
     return lines
+
+
+def _beside(grid: Grid) -> str:
+    """What the published scores are to be read with."""
+    changed = sorted({*grid.recipe, *grid.settings} - {"data", "out"})
+    text = "The published scores were measured in the sources' setting"
+    if changed:
+        text += f"; these runs have another one (set: {', '.join(changed)}), so compare differences at most"
+    brackets = any(
+        "(" in _published(grid, Cell(arm, amount, 0)) for arm in grid.plan.expected for amount in grid.amounts
+    )
+    return text + (". In brackets: the amount of labels that such a score is of." if brackets else ".")
 
 
 def _notes(grid: Grid, rows: Rows) -> list[str]:
