@@ -3,6 +3,7 @@ import json
 from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
+from fuzzyseg.config import parse_override
 from fuzzyseg.methods import METHODS
 
 
@@ -15,6 +16,16 @@ def test_the_list_names_every_method_with_what_it_declares():
         assert set(found[name]["settings"]) == set(method.Config.model_fields)
     assert "does not apply" in found["supervised"]["fuzzy"]
     assert found["cps"]["fuzzy"].startswith("native")
+
+
+def test_defaults_are_shown_as_they_are_given():
+    found = json.loads(CliRunner().invoke(app, ["methods", "--json"]).stdout)
+    for name, method in METHODS.items():
+        for key, shown in found[name]["settings"].items():
+            value = shown.rpartition("[default: ")[2].removesuffix("]")
+            path, given = parse_override(f"method.{key}={value}")
+            assert path == ["method", key]
+            assert getattr(method.Config(**{key: given}), key) == getattr(method.Config(), key), (name, key)
 
 
 def test_one_method_with_its_settings():

@@ -111,7 +111,7 @@ def _section(info: FieldInfo) -> type[BaseModel] | None:
 def _setting(name: str, info: FieldInfo, option: str) -> Setting:
     value = info.get_default(call_default_factory=True)
     about = (info.description or "").replace("None:", "null:")
-    return Setting(name, _kind(info.annotation, info.metadata), _written(value, info.annotation), about, option)
+    return Setting(name, _kind(info.annotation, info.metadata), written(value, info.annotation), about, option)
 
 
 def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
@@ -138,7 +138,7 @@ def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
     return " ".join([_KINDS[kind][0], " and ".join(bounds)]).strip()
 
 
-def _written(value: Any, kind: Any = None) -> str:
+def written(value: Any, kind: Any = None) -> str:
     """A default as it is given on the command line."""
     if kind == Size and value is not None:
         return "x".join(map(str, value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fuzzyseg.config import ConfigError, nearest
+from fuzzyseg.config.listing import written
 from fuzzyseg.methods import METHODS, Method
 
 _PLUGS = {
@@ -25,14 +26,15 @@ def described(name: str | None = None) -> dict[str, dict[str, Any]]:
 
 def _facts(method: type[Method]) -> dict[str, Any]:
     own = method.paper_loss
+    starts = "a start of its own" if method.learners == 1 else "starts of their own"
     settings = {}
     for key, field in method.Config.model_fields.items():
-        settings[key] = f"{field.description} [default: {field.default}]"
+        settings[key] = f"{field.description} [default: {written(field.default)}]"
     return {
         "paper": method.paper,
         "paper's loss": own[0] if own else "none of the pixel losses",
         "fuzzy": _PLUGS.get(method.fuzzy) or method.refuses["fuzzy"],
-        "networks": f"{method.learners} trained from a start of their own",
+        "networks": f"{method.learners} trained from {starts}",
         "cost": method.cost,
         "keeps": method.keeps,
         "settings": settings,
