@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch.autograd.function import FunctionCtx
 
 from fuzzyseg.losses.inputs import full_precision
@@ -33,7 +33,7 @@ _ARGUMENTS = (
 _TENSORS = 6
 """How many of the arguments are tensors, the first ones."""
 
-_LIBRARY: Any = torch.library.Library("fuzzyseg", "FRAGMENT")  # type: ignore[no-untyped-call]
+_LIBRARY: Any = library.Library("fuzzyseg", "FRAGMENT")  # type: ignore[no-untyped-call]
 _LIBRARY.define(f"pseudo_label({_ARGUMENTS}) -> ({', '.join(['Tensor'] * 10)})")
 _LIBRARY.define(f"pseudo_label_backward(Tensor upstream, Tensor grad, Tensor state, {_ARGUMENTS}) -> Tensor")
 
@@ -184,10 +184,10 @@ class _Once(torch.autograd.Function):
 
 _LIBRARY.impl("pseudo_label", _forward, "CompositeExplicitAutograd")
 _LIBRARY.impl("pseudo_label_backward", _backward_kernel, "CompositeExplicitAutograd")
-torch.library.register_fake("fuzzyseg::pseudo_label", _fake, lib=_LIBRARY)
-torch.library.register_fake(
+library.register_fake("fuzzyseg::pseudo_label", _fake, lib=_LIBRARY)
+library.register_fake(
     "fuzzyseg::pseudo_label_backward",
     lambda upstream, grad, state, student, *rest: gradient_like(student),
     lib=_LIBRARY,
 )
-torch.library.register_autograd("fuzzyseg::pseudo_label", _backward, setup_context=_setup, lib=_LIBRARY)
+library.register_autograd("fuzzyseg::pseudo_label", _backward, setup_context=_setup, lib=_LIBRARY)
