@@ -8,6 +8,7 @@ import typer
 
 from fuzzyseg.cli.sweep import (
     Amounts,
+    AnyCode,
     Data,
     Device,
     Discard,
@@ -35,13 +36,14 @@ def compare(
     loss: Annotated[str, typer.Option("--loss", metavar="A,B", help="Pseudo-label losses.")] = "paper,hard,fuzzy",
     out: Out = "runs/compare",
     results: Results = None,
-    seeds: Seeds = 1,
+    seeds: Seeds = None,
     labelled: Amounts = None,
     start_steps: StartSteps = None,
     init: Init = None,
     jobs: Jobs = 1,
     device: Device = None,
     discard: Discard = False,
+    any_code: AnyCode = False,
     only_table: OnlyTable = False,
 ) -> None:
     """Compare methods and losses under one protocol.
@@ -63,4 +65,4 @@ def compare(
         typer.echo(sentence, err=True)
     plan, recipe, single = laid_out(plan, words or [], data, device)
     grid = Grid(with_start(plan, start_steps), recipe, single, seeds=seeds, init=init)
-    carry_out(grid, out, results, jobs, discard, only_table)
+    carry_out(grid, out, results, jobs, discard, only_table, any_code=any_code)

@@ -30,7 +30,14 @@ Results = Annotated[
     typer.Option("--results", metavar="DIR", help="Folder of the rows, a small JSON a run; a row that stands there is "
                  "not run again. [default: OUT/rows]"),
 ]  # fmt: skip
-Seeds = Annotated[int, typer.Option("--seeds", metavar="N", help="Runs of each arm, each with its labelled subset.")]
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        "--seeds",
+        metavar="N",
+        help="Runs of each arm, with the seeds 0 to N-1, each with its labelled subset. [default: the plan's, else 1]",
+    ),
+]
 Amounts = Annotated[
     str | None, typer.Option("--labelled", metavar="A[,B]", help="Labelled amounts (46, 1/8), in place of the plan's.")
 ]
@@ -39,7 +46,7 @@ Device = Annotated[str | None, typer.Option("--device", metavar="NAME", help="au
 Init = Annotated[
     str | None,
     typer.Option("--init", metavar="FILE[,FILE]", help="Start every run from these files instead of the plan's own "
-                 "start; {labelled} and {seed} are filled in; a method with one network takes the first."),
+                 "start; {labelled}, {seed} and {subset} are filled in; a method with one network takes the first."),
 ]  # fmt: skip
 StartSteps = Annotated[
     int | None,
@@ -52,6 +59,10 @@ StartSteps = Annotated[
     ),
 ]
 Discard = Annotated[bool, typer.Option("--discard", help="Delete a run's folder once its row is written.")]
+AnyCode = Annotated[
+    bool,
+    typer.Option("--any-code", help="Accept rows and starts that another version of fuzzyseg made; the table says so."),
+]
 OnlyTable = Annotated[bool, typer.Option("--table", help="Run nothing; print the table of the rows there are.")]
 
 
@@ -61,7 +72,7 @@ def sweep(
     data: Data = None,
     out: Out = "runs/sweep",
     results: Results = None,
-    seeds: Seeds = 1,
+    seeds: Seeds = None,
     labelled: Amounts = None,
     arms: Annotated[str | None, typer.Option("--arms", metavar="A[,B]", help="Only these arms.")] = None,
     reading: Annotated[
@@ -72,6 +83,7 @@ def sweep(
     jobs: Jobs = 1,
     device: Device = None,
     discard: Discard = False,
+    any_code: AnyCode = False,
     only_table: OnlyTable = False,
 ) -> None:
     """Run all that a plan compares, and tabulate it.
@@ -98,7 +110,7 @@ def sweep(
         reading=reading,
         init=init,
     )
-    carry_out(grid, out, results, jobs, discard, only_table)
+    carry_out(grid, out, results, jobs, discard, only_table, any_code=any_code)
 
 
 def with_start(plan: Plan, steps: int | None) -> Plan:
@@ -133,7 +145,9 @@ def laid_out(
     return plan, recipe, single
 
 
-def carry_out(grid: Any, out: str, results: str | None, jobs: int, discard: bool, only_table: bool) -> None:
+def carry_out(
+    grid: Any, out: str, results: str | None, jobs: int, discard: bool, only_table: bool, *, any_code: bool
+) -> None:
     """Runs a grid, shows how far it is, prints its table, and ends with the exit code."""
     from fuzzyseg.experiment.sweeps import sweep as run
 
@@ -143,7 +157,8 @@ def carry_out(grid: Any, out: str, results: str | None, jobs: int, discard: bool
     if not only_table and root is not None and not Path(root).exists():
         raise ConfigError(f"--data: found {root}, which does not exist; name the folder with your images")
     with _watched() as (say, watch):
-        done = run(grid, out, results=results, jobs=jobs, discard=discard, only_table=only_table, say=say, watch=watch)
+        options: dict[str, Any] = {"results": results, "jobs": jobs, "discard": discard, "any_code": any_code}
+        done = run(grid, out, **options, only_table=only_table, say=say, watch=watch)
     typer.echo(done.table)
     if done.interrupted:
         raise typer.Exit(INTERRUPTED)

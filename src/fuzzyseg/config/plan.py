@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -13,7 +13,7 @@ from fuzzyseg.config.section import Section
 
 
 class Plan(Section):
-    """What a sweep runs: arms x labelled amounts x seeds, all from the same base."""
+    """What a sweep runs: arms x labelled amounts x subsets x seeds, all from the same base."""
 
     title: str = Field(description="What the table is called.")
     about: str = Field("", description="What is compared, and where the expected scores stand.")
@@ -23,6 +23,14 @@ class Plan(Section):
     )
     arms: dict[str, dict[str, Any]] = Field(description="What is compared: a name and its settings, nested or dotted.")
     labelled: list[str] = Field(default_factory=list, description="Labelled amounts; empty: the base's own.")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        default_factory=list, description="Seeds; every arm runs with each. Empty: 0, or as many as --seeds says."
+    )
+    subsets: list[Annotated[int, Field(ge=0)]] = Field(
+        default_factory=list,
+        description="Labelled subsets (values of data.split_seed), each with every seed; empty: one per seed, of that "
+        "number.",
+    )
     expected: dict[str, list[float | None]] = Field(
         default_factory=dict, description="Arm -> the published score in per cent for each labelled amount."
     )
@@ -62,6 +70,9 @@ class Plan(Section):
             unknown = [arm for arm in arms if arm not in self.arms]
             if unknown:
                 raise ValueError(f"{key}: found {unknown[0]!r}, expected one of the arms {', '.join(self.arms)}")
+        for key, numbers in {"seeds": self.seeds, "subsets": self.subsets}.items():
+            if len(set(numbers)) < len(numbers):
+                raise ValueError(f"{key}: found {numbers}, expected each number once")
         amounts = max(1, len(self.labelled))
         for arm, scores in self.expected.items():
             if len(scores) != amounts:

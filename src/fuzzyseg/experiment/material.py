@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -66,6 +67,16 @@ class Material:
         background = names.index("background") if "background" in names else None
         counts = {name: len(items) for name, items in self.sources.items()}
         return Facts(len(self.dataset.classes), channels, background, counts)
+
+
+def fingerprint(dataset: DataSet) -> str:
+    """Hash of the names and file sizes of all images and masks: two data sets with files of one name differ in it."""
+    digest = hashlib.sha256()
+    for split, items in (("train", dataset.train), ("val", dataset.val), ("test", dataset.test)):
+        for item in items or []:
+            sizes = [path.stat().st_size if path is not None else None for path in (item.image, item.mask)]
+            digest.update(f"{split}\0{item.name}\0{sizes}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
 
 
 def gather_material(config: Config, *, own_network: bool = False) -> Material:

@@ -11,7 +11,7 @@ import torch
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data.formats import Levels
 from fuzzyseg.engine.trainer import Outcome
-from fuzzyseg.experiment.material import Material
+from fuzzyseg.experiment.material import Material, fingerprint
 from fuzzyseg.ops import collective
 from fuzzyseg.run.folder import RunFolder
 
@@ -37,6 +37,7 @@ def split_record(material: Material, threshold: dict[str, Any] | None) -> dict[s
     encoding, levels = material.dataset.encoding, material.levels or Levels()
     return {
         **material.split.record(),
+        "data": fingerprint(material.dataset),
         "held_back": [item.name for item in material.held_back],
         "input": {"mean": material.mean, "std": material.std, "low": levels.low, "high": levels.high},
         "encoding": None if encoding is None else encoding.record(),

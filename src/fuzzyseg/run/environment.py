@@ -1,7 +1,8 @@
-"""What a run was made with: versions, hardware, git state."""
+"""What a run was made with: versions, hardware, the code's commit."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -24,12 +25,15 @@ PACKAGES = (
 )
 """Distributions whose versions are recorded."""
 
+PACKAGE = Path(__file__).resolve().parents[1]
+"""Folder of the package's sources."""
 
-def collect(facts: Mapping[str, Any] | None = None, folder: Path | None = None) -> dict[str, Any]:
+
+def collect(facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The environment as plain values.
 
-    facts: what only torch knows (threads, the accelerator's name), stored under `hardware`. folder: whose git state is
-    recorded, by default the working directory. What cannot be found out is None.
+    facts: what only torch knows (threads, the accelerator's name), stored under `hardware`. What cannot be found out is
+    None.
     """
     return {
         "command": list(sys.argv),
@@ -37,7 +41,7 @@ def collect(facts: Mapping[str, Any] | None = None, folder: Path | None = None) 
         "platform": platform.platform(),
         "versions": {name: _version(name) for name in PACKAGES},
         "hardware": {"cpu": _cpu(), "cores": _cores(), "memory_mib": _memory_mib(), **(facts or {})},
-        "git": _git(folder or Path.cwd()),
+        "code": code_version(),
     }
 
 
@@ -80,13 +84,22 @@ def _memory_mib() -> int | None:
         return None
 
 
-def _git(folder: Path) -> dict[str, Any] | None:
-    commit = _ask_git(folder, "rev-parse", "HEAD")
-    changes = _ask_git(folder, "status", "--porcelain")
-    return None if changes is None else {"commit": commit, "dirty": bool(changes)}
+def code_version(package: Path = PACKAGE) -> dict[str, str | None]:
+    """Version of the package's code: a hash of its source files, and the last commit that changed them.
+
+    The hash tells apart what a version number does not, in a checkout and in an installation. commit: None where git
+    does not track the package's folder, or is missing. No command reads the state of files, which could run programs
+    that a repository's configuration names.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    committed = _git(package, "rev-list", "-1", "HEAD", "--", "__init__.py")
+    commit = _git(package, "rev-list", "-1", "HEAD", "--", ".") if committed else None
+    return {"sources": digest.hexdigest()[:16], "commit": commit}
 
 
-def _ask_git(folder: Path, *arguments: str) -> str | None:
+def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

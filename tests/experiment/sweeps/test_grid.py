@@ -188,7 +188,7 @@ def test_the_steps_of_the_start_that_are_asked_for_go_before_the_recipes(monkeyp
     recipe.write_text("start: {train.steps: 7, optim.lr: 0.5}\n")
     grids = []
     command = sys.modules[f"fuzzyseg.cli.{name}"]  # the name in the package is the function's
-    monkeypatch.setattr(command, "carry_out", lambda grid, *rest: grids.append(grid))
+    monkeypatch.setattr(command, "carry_out", lambda grid, *rest, **options: grids.append(grid))
     (tmp_path / "plan.yaml").write_text("title: T\narms: {a: {method.name: cps}}\n")
     chosen = ["compare", str(recipe), "--methods", "cps", "--loss", "hard"]
     words = chosen if name == "compare" else ["sweep", str(tmp_path / "plan.yaml"), str(recipe)]
@@ -197,3 +197,26 @@ def test_the_steps_of_the_start_that_are_asked_for_go_before_the_recipes(monkeyp
     (grid,) = grids
     starts = [grid.config(start, OUT) for start in grid.starts(grid.cells[0])]
     assert [(start.train.steps, start.optim.lr) for start in starts] == ([] if steps is None else [(steps, 0.5)] * 2)
+
+
+def test_subsets_and_seeds_as_lists_are_crossed_and_each_pair_has_its_own_starts():
+    base = {"method": {"name": "cps"}, "loss": {"name": "fuzzy"}}
+    grid = Grid(plan(base=base, start={}, labelled=["4"], subsets=[7, 8], seeds=[1, 3]), arms=["T=0.5"])
+    configs = [grid.config(cell, OUT) for cell in grid.cells]
+    assert [(c.data.split_seed, c.seed) for c in configs] == [(7, 1), (7, 3), (8, 1), (8, 3)]
+    assert len({cell.name for cell in grid.cells}) == 4
+    starts = [start for cell in grid.cells for start in grid.starts(cell)]
+    made = [grid.config(start, OUT) for start in starts]
+    assert len({start.name for start in starts}) == 8
+    assert [c.data.split_seed for c in made] == [7, 7, 7, 7, 8, 8, 8, 8]
+    assert len({c.seed for c in made[:4]}) == 4  # four networks of one subset, none with another's first weights
+    init = Grid(plan(base=base, subsets=[7], seeds=[3]), arms=["T=0.5"], init="w/{subset}-{seed}-a,w/{subset}-{seed}-b")
+    assert init.config(init.cells[0], OUT).init == ["w/7-3-a", "w/7-3-b"]
+
+
+def test_a_plans_seeds_give_way_to_the_commands_and_a_subset_follows_its_seed():
+    grid = Grid(plan(seeds=[5, 6]), arms=["plain"])
+    assert [(c.seed, c.data.split_seed) for c in (grid.config(cell, OUT) for cell in grid.cells)] == [(5, 5), (6, 6)]
+    assert [cell.seed for cell in Grid(plan(seeds=[5, 6]), arms=["plain"], seeds=3).cells] == [0, 1, 2]
+    with pytest.raises(ValueError, match="seeds"):
+        plan(seeds=[5, 5])

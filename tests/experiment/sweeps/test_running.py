@@ -12,11 +12,14 @@ from typer.testing import CliRunner
 
 from experiment.tiny_data import settings, write_folder
 from fuzzyseg.cli import app
-from fuzzyseg.config import ConfigError
+from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.config.plan import Plan
+from fuzzyseg.experiment.material import fingerprint, read_configured
 from fuzzyseg.experiment.sweeps import Cell, Grid, sweep
 from fuzzyseg.experiment.sweeps.grid import identity
+from fuzzyseg.experiment.sweeps.rows import same_runs
 from fuzzyseg.experiment.sweeps.running import _last_words
+from fuzzyseg.run.environment import code_version
 
 NETWORK = {"arch": "FPN", "encoder": "mobilenet_v2", "decoder_pyramid_channels": 32}
 
@@ -155,7 +158,8 @@ def test_an_error_of_our_own_leaves_no_run_behind(tmp_path, monkeypatch):
     arms = {"plain": plan()["arms"]["plain"]}
     with pytest.raises(RuntimeError, match="no space"):
         sweep(Grid(Plan(title="x", arms=arms), common(tmp_path, steps=100_000)), tmp_path / "out", watch=watch)
-    assert [process.poll() is None for process in begun] == [False]
+    runs = [process for process in begun if "fuzzyseg" in process.args]
+    assert [process.poll() is None for process in runs] == [False]
 
 
 @pytest.mark.slow
@@ -216,3 +220,46 @@ def test_a_start_that_was_made_with_other_settings_is_not_gone_on_from(tmp_path)
         sweep(longer, tmp_path / "out", say=lambda text: None)
     done = sweep(first, tmp_path / "out", say=lambda text: None)
     assert len(done.rows) == 1
+
+
+def made_row(grid, cell, folder, **fields):
+    row = {"settings": identity(grid.config(cell, folder)), "result": {"last": {"miou": 0.5}, "labelled": 6}, **fields}
+    (folder / f"{cell.name}.json").write_text(json.dumps(row))
+
+
+def test_a_row_of_another_data_set_or_of_other_code_is_refused(tmp_path):
+    values, rows = common(tmp_path), tmp_path / "rows"
+    rows.mkdir()
+    arms = {"plain": {"method.name": "supervised", "loss.name": "paper"}}
+    grid = Grid(Plan(title="x", arms=arms), values)
+    (cell,) = grid.cells
+    data = fingerprint(read_configured(grid.config(cell, tmp_path).data))
+
+    def done():
+        return sweep(grid, tmp_path / "out", results=rows, say=lambda text: None).rows
+
+    made_row(grid, cell, rows, data=data, code=code_version())
+    assert list(done()) == [cell]
+    made_row(grid, cell, rows, data="another", code=code_version())
+    with pytest.raises(ConfigError, match=r"plain-s0\.json: .*data another there"):
+        done()
+    made_row(grid, cell, rows, data=data, code={"sources": "older", "commit": None})
+    with pytest.raises(ConfigError, match=r"code older there.*--any-code"):
+        done()
+    assert list(sweep(grid, tmp_path / "out", results=rows, any_code=True, say=lambda text: None).rows) == [cell]
+    (rows / f"{cell.name}.json").rename(rows / "another_arm-s0.json")  # nor does it count under another name
+    made = same_runs([cell], [identity(grid.config(cell, tmp_path))], rows, {"code": code_version()["sources"]})
+    assert made == {}
+    assert list(same_runs([cell], [identity(grid.config(cell, tmp_path))], rows, {"code": "older"})) == [cell]
+
+
+def test_the_fingerprint_tells_data_sets_with_files_of_the_same_names_apart(tmp_path):
+    one, two = (write_folder(tmp_path / name) for name in ("one", "two"))
+
+    def of(root):
+        return fingerprint(read_configured(Config.model_validate({"data": {"root": str(root)}}).data))
+
+    assert of(one) == of(two)
+    image = sorted((two / "images").rglob("*.png"))[0]
+    image.write_bytes(image.read_bytes() + b"\0")
+    assert of(one) != of(two)

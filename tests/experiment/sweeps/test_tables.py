@@ -93,3 +93,19 @@ def test_published_scores_are_not_shown_as_those_of_another_setting():
     assert "| 50.00 (46) |" in text
     assert "In brackets: the amount of labels" in text
     assert "published scores" not in tables(Grid(Plan(title="T", arms={"a": {}})), {})
+
+
+def test_differences_pair_runs_of_one_subset_and_seed():
+    plan = Plan(title="T", arms={"a": {}, "b": {}}, pairs=[("a", "b")], subsets=[1, 2], seeds=[4])
+    rows = {Cell("a", None, 4, 1): row(0.40), Cell("b", None, 4, 1): row(0.30),
+            Cell("a", None, 4, 2): row(0.90), Cell("b", None, 4, 2): row(0.78)}  # fmt: skip
+    assert "| a - b | all | +11.00 ± 12.71 (n = 2) |" in tables(Grid(plan), rows)
+
+
+def test_rows_of_several_versions_of_the_code_are_named():
+    grid = Grid(Plan(title="T", arms={"a": {}, "b": {}}))
+    one = {"sources": "s1", "commit": "c" * 40}
+    rows = {Cell("a", None, 0): {**row(0.4), "code": one}, Cell("b", None, 0): {**row(0.3), "code": one}}
+    assert "versions" not in tables(grid, rows)
+    rows[Cell("b", None, 0)]["code"] = {"sources": "s2", "commit": None}
+    assert "several versions of the code (cccccccccccc, s2)" in tables(grid, rows)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,21 @@ MACHINE = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: an arm, a labelled amount (None: the base's own) and a seed. The arms start0, start1 are starts."""
+    """One run: an arm, a labelled amount (None: the base's own), a seed and a labelled subset (None: the seed's).
+
+    The arms start0, start1 are supervised starts.
+    """
 
     arm: str
     labelled: str | None
     seed: int
+    subset: int | None = None
 
     @property
     def name(self) -> str:
         """As a file name: letters, digits, dots, dashes and underscores."""
-        parts = [self.arm, *([self.labelled] if self.labelled else []), f"s{self.seed}"]
+        parts = [self.arm, *([self.labelled] if self.labelled else [])]
+        parts += [*([] if self.subset is None else [f"subset{self.subset}"]), f"s{self.seed}"]
         return "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part).strip("_") or "_" for part in parts)
 
     @property
@@ -57,22 +63,23 @@ class Grid:
     """The cells of a plan and their settings.
 
     recipe: another setting to run the plan in: each section it has takes the place of the base's. settings: single
-    ones, laid over both; the arms go before all. labelled: amounts in place of the plan's. arms: only these. seeds:
-    how many. reading: which of the plan's readings is laid over its base. init: files to start from, in place of the
-    plan's start; `{labelled}` and `{seed}` are filled in. Raises ConfigError.
+    ones, laid over both; the arms go before all. labelled: amounts in place of the plan's. arms: only these. seeds: how
+    many (0 to seeds - 1), or which; None: the plan's, else 0. reading: which of the plan's readings is laid over its
+    base. init: files to start from, in place of the plan's start; `{labelled}`, `{seed}` and `{subset}` are filled in.
+    Raises ConfigError.
     """
 
     plan: Plan
     recipe: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
-    seeds: int = 1
+    seeds: int | Sequence[int] | None = None
     labelled: Sequence[str] = ()
     arms: Sequence[str] = ()
     reading: str | None = None
     init: str | None = None
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
+        if isinstance(self.seeds, int) and self.seeds < 1:
             raise ConfigError(f"--seeds: found {self.seeds}, expected at least 1")
         for name in self.arms:
             if name not in self.plan.arms:
@@ -99,17 +106,24 @@ class Grid:
         return [*named] if named else [None]
 
     @property
+    def repeats(self) -> list[tuple[int, int | None]]:
+        """The pairs of seed and labelled subset (None: the seed's own) with which every arm runs."""
+        seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds or self.plan.seeds or [0]
+        subsets: Sequence[int | None] = self.plan.subsets or [None]
+        return [(seed, subset) for subset in subsets for seed in seeds]
+
+    @property
     def cells(self) -> list[Cell]:
-        """All runs that are compared: of one amount and seed all arms, then the next."""
+        """All runs that are compared: of one amount, subset and seed all arms, then the next."""
         arms = [arm for arm in self.plan.arms if arm in self.arms or not self.arms]
-        return [Cell(arm, amount, seed) for amount in self.amounts for seed in range(self.seeds) for arm in arms]
+        return [Cell(arm, amount, *repeat) for amount in self.amounts for repeat in self.repeats for arm in arms]
 
     def starts(self, cell: Cell) -> list[Cell]:
         """The supervised runs that a cell goes on from: as many as its method trains networks."""
         if cell.is_start or self.plan.start is None or self.init is not None:
             return []
         learners = METHODS[self._values(cell)["method"]["name"]].learners
-        return [Cell(f"{START}{number}", cell.labelled, cell.seed) for number in range(learners)]
+        return [replace(cell, arm=f"{START}{number}") for number in range(learners)]
 
     def config(self, cell: Cell, out: Path) -> Config:
         """The complete settings of a cell whose run, and those of its starts, lie in the folder `out`."""
@@ -119,7 +133,9 @@ class Grid:
             values = override(values, ["init"], [str(out / start.name / "model") for start in starts])
         elif self.init is not None and not cell.is_start:
             amount = (cell.labelled or "").replace("/", "_")
-            files = self.init.replace("{labelled}", amount).replace("{seed}", str(cell.seed)).split(",")
+            subset = cell.seed if cell.subset is None else cell.subset
+            filled = {"{labelled}": amount, "{seed}": str(cell.seed), "{subset}": str(subset)}
+            files = reduce(lambda text, part: text.replace(*part), filled.items(), self.init).split(",")
             name = values["method"]["name"]
             learners = METHODS[name].learners
             if len(files) < learners:
@@ -148,7 +164,8 @@ class Grid:
             own = base if name == base.get("name", Config().method.name) else {}  # else they are another method's
             options = {key: value for key, value in asked.items() if _has(name, key)}
             values = merge({**values, "method": {**own, **options, "name": name}}, plan.arms[cell.arm])
-        values = merge(values, {"seed": seed, "data": {"split_seed": cell.seed}})
+        subset = cell.seed if cell.subset is None else cell.subset
+        values = merge(values, {"seed": seed, "data": {"split_seed": subset}})
         return values if cell.labelled is None else merge(values, {"data": {"labelled": cell.labelled}})
 
     def _method(self, arm: str) -> str:

@@ -29,11 +29,14 @@ def read_row(path: Path) -> dict[str, Any] | None:
 
 
 def same_runs(
-    cells: Sequence[Cell], settings: Sequence[Mapping[str, Any]], results: Path
+    cells: Sequence[Cell],
+    settings: Sequence[Mapping[str, Any]],
+    results: Path,
+    made_from: Mapping[str, str | None] | None = None,
 ) -> dict[Cell, dict[str, Any]]:
     """The rows in `results` that were made with a cell's settings under another name: another sweep's arm, say.
 
-    Files that are no rows are passed over.
+    made_from: see `origin_differences`. Files that are no rows are passed over.
     """
     wanted = dict(zip(map(_key, settings), cells, strict=True))
     found = {}
@@ -42,9 +45,21 @@ def same_runs(
             row = read_row(path)
         except ConfigError:
             continue
-        if row is not None and (cell := wanted.get(_key(row["settings"]))) is not None:
+        if row is None or (cell := wanted.get(_key(row["settings"]))) is None:
+            continue
+        if not origin_differences(row, made_from or {}):
             found[cell] = row
     return found
+
+
+def origin_differences(row: Mapping[str, Any], made_from: Mapping[str, str | None]) -> list[str]:
+    """What a row was made from and `made_from` differ in, in words; what either does not record does not differ."""
+    recorded = {"data": row.get("data"), "code": (row.get("code") or {}).get("sources")}
+    return [
+        f"{key} {recorded[key]} there, {value} here"
+        for key, value in made_from.items()
+        if value is not None and recorded[key] is not None and recorded[key] != value
+    ]
 
 
 def _fingerprint(path: Path) -> str:
@@ -74,6 +89,9 @@ def row_of(grid: Grid, cell: Cell, out: Path) -> dict[str, Any]:
         "arm": cell.arm,
         "labelled": cell.labelled,
         "seed": cell.seed,
+        "subset": cell.seed if cell.subset is None else cell.subset,
+        "data": json.loads(run.split.read_text(encoding="utf-8")).get("data"),
+        "code": environment["code"],
         "settings": identity(config),
         "starts": [_fingerprint(network_file(Path(path))) for path in config.init or []],
         "result": json.loads(run.result.read_text(encoding="utf-8")),

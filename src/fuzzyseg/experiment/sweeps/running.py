@@ -17,10 +17,12 @@ from typing import Any
 
 from fuzzyseg.config import ConfigError, dump_yaml
 from fuzzyseg.data.opening import counted
+from fuzzyseg.experiment.material import fingerprint, read_configured
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid, differences, identity
-from fuzzyseg.experiment.sweeps.rows import read_row, row_of, same_runs
+from fuzzyseg.experiment.sweeps.rows import origin_differences, read_row, row_of, same_runs
 from fuzzyseg.experiment.sweeps.tables import miou, tables
 from fuzzyseg.experiment.using import run_config
+from fuzzyseg.run.environment import code_version
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import read_lines
@@ -59,6 +61,8 @@ class _Sweep:
     results: Path
     jobs: int
     discard: bool
+    made_from: dict[str, str | None]
+    """Fingerprints of the data set and the code, with which rows must agree; None: any."""
     say: Say
     rows: dict[Cell, dict[str, Any]] = field(default_factory=dict)
     failed: dict[Cell, str] = field(default_factory=dict)
@@ -75,6 +79,7 @@ def sweep(
     jobs: int = 1,
     discard: bool = False,
     only_table: bool = False,
+    any_code: bool = False,
     say: Say = print,
     watch: Watch | None = None,
 ) -> SweepResult:
@@ -82,20 +87,21 @@ def sweep(
 
     out: folder of the runs; in it table.md is kept up to date. results: folder of the rows, one small JSON a run; a
     cell whose row stands there is not run again (out/rows by default), nor one whose settings are those of any other
-    row there: an arm of another sweep, say. discard: delete a run's folder once its row is
-    written. A cell that was cut off is resumed; one that failed is told, left out of the table and tried again by the
-    next call. SIGINT and SIGTERM stop the runs, which save. Raises ConfigError where a row, or a start that stands in
-    `out` and would be gone on from, has other settings.
+    row there: an arm of another sweep, say. discard: delete a run's folder once its row is written. any_code: accept
+    rows and starts of another version of the code. A cell that was cut off is resumed; one that failed is told, left
+    out of the table and tried again by the next call. SIGINT and SIGTERM stop the runs, which save. Raises ConfigError
+    where a row, or a start in `out` that would be gone on from, has other settings or was made from other data or code.
     """
     out = Path(out).resolve()
-    state = _Sweep(grid, out, Path(results).resolve() if results else out / "rows", jobs, discard, say)
+    made_from = {} if only_table else _made_from(grid, out, any_code=any_code)
+    state = _Sweep(grid, out, Path(results).resolve() if results else out / "rows", jobs, discard, made_from, say)
     for cell in grid.cells:
         row = read_row(state.results / f"{cell.name}.json")
         if row is not None:
             _check(state, cell, row)
             state.rows[cell] = row
     missing = [cell for cell in grid.cells if cell not in state.rows]
-    state.rows |= same_runs(missing, [identity(grid.config(cell, out)) for cell in missing], state.results)
+    state.rows |= same_runs(missing, [identity(grid.config(cell, out)) for cell in missing], state.results, made_from)
     if only_table:
         return SweepResult(state.rows, {}, False, tables(grid, state.rows))
     state.waiting = [cell for cell in grid.cells if cell not in state.rows]
@@ -119,12 +125,31 @@ def sweep(
     return SweepResult(state.rows, state.failed, interrupted, text)
 
 
+def _made_from(grid: Grid, out: Path, *, any_code: bool) -> dict[str, str | None]:
+    """Fingerprints of the data set of the first cell and of the code. Raises DataError, ConfigError."""
+    data = grid.config(grid.cells[0], out).data
+    found = None if data.root is None else fingerprint(read_configured(data))
+    return {"data": found, "code": None if any_code else code_version()["sources"]}
+
+
 def _check(state: _Sweep, cell: Cell, row: dict[str, Any]) -> None:
+    path = state.results / f"{cell.name}.json"
     found = differences(row["settings"], identity(state.grid.config(cell, state.out)))
     if found:
         raise ConfigError(
-            f"{state.results / cell.name}.json: was made with other settings ({'; '.join(found[:4])}): give the same, "
-            "choose another --results, or delete the file"
+            f"{path}: was made with other settings ({'; '.join(found[:4])}): give the same, choose another --results, "
+            "or delete the file"
+        )
+    _check_origin(state, path, row)
+
+
+def _check_origin(state: _Sweep, path: Path, recorded: dict[str, Any]) -> None:
+    found = origin_differences(recorded, state.made_from)
+    if found:
+        code = "" if "data " in found[0] else "; --any-code accepts what another version of fuzzyseg made"
+        raise ConfigError(
+            f"{path}: was made from other data or code ({'; '.join(found)}): choose another --out and --results, or "
+            f"delete it{code}"
         )
 
 
@@ -141,6 +166,9 @@ def _check_start(state: _Sweep, start: Cell) -> None:
             f"{state.out / start.name}: is a start that was made with other settings ({'; '.join(found[:4])}): give "
             "the same, choose another --out, or delete the folder"
         )
+    run = RunFolder(state.out / start.name)
+    split, environment = (json.loads(path.read_text(encoding="utf-8")) for path in (run.split, run.environment))
+    _check_origin(state, run.path, {"data": split.get("data"), "code": environment.get("code")})
 
 
 def _has_paths(value: object) -> bool:
@@ -199,7 +227,7 @@ def _begin(state: _Sweep, cell: Cell, total: int) -> None:
     with (state.out / f"{cell.name}.log").open("ab") as log:
         logged = log.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", "fuzzyseg", "train", str(recipe), "--resume"],
+            [sys.executable, "-P", "-m", "fuzzyseg", "train", str(recipe), "--resume"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -79,18 +79,28 @@ def _notes(grid: Grid, rows: Rows) -> list[str]:
         for sentence in rows[cell]["result"].get("notes", []) if cell in rows else []:
             said.setdefault(sentence, {})[cell.arm] = None
     lines = [f"- {', '.join(arms)}: {sentence}." for sentence, arms in said.items()]
-    for amount, seed in dict.fromkeys((cell.labelled, cell.seed) for cell in grid.cells):
+    for amount, *repeat in dict.fromkeys((cell.labelled, cell.seed, cell.subset) for cell in grid.cells):
         first: dict[str | None, list[str]] = {}
         for cell in grid.cells:
-            if cell in rows and (cell.labelled, cell.seed) == (amount, seed):
+            if cell in rows and (cell.labelled, cell.seed, cell.subset) == (amount, *repeat):
                 known = rows[cell].get("starts")
                 start = "of none" if known == [] else "that are not recorded" if known is None else f"of {known[0]}"
                 first.setdefault(start, []).append(cell.arm)
         if len(first) > 1:
-            where = f"{amount or 'all'} labelled, seed {seed}"
+            seed, subset = repeat
+            where = f"{amount or 'all'} labelled, seed {seed}" + ("" if subset is None else f", subset {subset}")
             groups = "; ".join(f"{start}: {', '.join(arms)}" for start, arms in first.items())
             lines.append(f"- {where}: not all runs went on from the same weights ({groups}).")
+    versions = sorted({_code(rows[cell]) for cell in grid.cells if cell in rows})
+    if len(versions) > 1:
+        lines.append(f"- Rows were made by several versions of the code ({', '.join(versions)}).")
     return ["\n".join(lines)] if lines else []
+
+
+def _code(row: Mapping[str, Any]) -> str:
+    code = row.get("code") or {}
+    commit = code.get("commit")
+    return str(commit[:12] if commit else code.get("sources") or "not recorded")
 
 
 def _published(grid: Grid, cell: Cell) -> str:
@@ -109,8 +119,8 @@ def _pairs(grid: Grid, rows: Rows) -> list[str]:
                 continue
             both = [
                 (rows[one], rows[two])
-                for seed in range(grid.seeds)
-                if (one := Cell(first, amount, seed)) in rows and (two := Cell(second, amount, seed)) in rows
+                for repeat in grid.repeats
+                if (one := Cell(first, amount, *repeat)) in rows and (two := Cell(second, amount, *repeat)) in rows
             ]
             found = [miou(one) - miou(two) for one, two in both if not _apart(one, two)]
             apart += len(both) - len(found)
