@@ -16,7 +16,7 @@ from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import Facts, Progress, PseudoSeg
 from fuzzyseg.networks import build_network
 from fuzzyseg.ops.cam import activation_maps, spread
-from fuzzyseg.ops.mode import evaluating
+from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.resize import resize_logits
 from methods.tiny import TinyNetwork, make_batch
 

@@ -32,7 +32,7 @@ from fuzzyseg.ops.cam import activation_maps, fused, sharpened, spread
 from fuzzyseg.ops.channel_dropout import levels
 from fuzzyseg.ops.confidence import area_of_classes
 from fuzzyseg.ops.cutout import square_masks
-from fuzzyseg.ops.mode import evaluating
+from fuzzyseg.ops.module_mode import evaluating, without_dropout
 from fuzzyseg.ops.resize import resize_logits, resize_valid
 
 
@@ -98,12 +98,12 @@ class PseudoSeg(Method):
         assert labelled.mask is not None
         network: Any = self.student
         with torch.no_grad():
-            z_w = network(unlabelled.image)  # (B,C,h,w), batch statistics
+            with without_dropout(network):
+                z_w = network(unlabelled.image)  # (B,C,h,w), batch statistics
             with evaluating(self):
                 z_m = self._maps(network.encode(unlabelled.image), unlabelled.valid)[0]
-            teacher = sharpened(
-                fused(z_w, resize_logits(z_m, z_w.shape[-2:]), config.fusion, over=config.normalise), config.temperature
-            )
+            p = fused(z_w, resize_logits(z_m, z_w.shape[-2:]), config.fusion, over=config.normalise)
+            teacher = sharpened(p, config.temperature)
         unsupervised, metrics = self._strong(unlabelled, teacher, progress)
         features = network.encode(labelled.image)
         z_l = network.classify(network.decode(features))
