@@ -95,7 +95,7 @@ def command(cell: Cell, args: argparse.Namespace) -> list[str]:
                 "--weights", str(args.weights)]  # fmt: skip
     starts = ",".join(str(args.out / need.name) for need in cell.needs)
     return [*base, *ARMS[cell.arm], "--seed", str(cell.subset), "--steps", str(MORE), "--init", starts,
-            "--weights", str(args.weights), "optim.lr=5e-4", "train.ema=0.998",
+            "--weights", str(args.weights), "optim.lr=5e-4", "train.ema=0.99",
             *(["method.ramp_steps=200"] if cell.arm in CPS else [])]  # fmt: skip
 
 

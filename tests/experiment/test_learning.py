@@ -9,8 +9,8 @@ import torch
 
 import fuzzyseg
 from experiment.tiny_data import settings, write_folder
-from fuzzyseg.config import Config, ConfigError
-from fuzzyseg.experiment.learning import idle_options
+from fuzzyseg.config import Config, ConfigError, validate
+from fuzzyseg.experiment.learning import build_method, idle_options, notes_of
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Progress
 from methods.tiny import TinyNetwork, make_batch
@@ -90,6 +90,46 @@ def test_a_mask_under_which_fpl_is_cross_entropy_is_told(name):
     assert notes("hard") == notes("fuzzy", threshold=0.8) == []
     if "confidence" in method.Config.model_fields:
         assert notes("fuzzy", confidence="drop") == []
+
+
+@pytest.mark.parametrize(
+    ("method", "arch", "options", "said"),
+    [
+        ({"name": "cps"}, "FPN", {}, []),
+        (
+            {"name": "cps", "cutmix": False},
+            "FPN",
+            {},
+            ["(p up to 0.2) is in them; to take it away set network.decoder_dropout=0"],
+        ),
+        ({"name": "cps", "cutmix": False}, "FPN", {"decoder_dropout": 0.0}, []),
+        ({"name": "fixmatch", "teacher": "ema"}, "DeepLabV3Plus", {}, []),
+        (
+            {"name": "fixmatch"},
+            "DeepLabV3Plus",
+            {},
+            ["(p up to 0.5) is in them; to take it away set network.decoder_aspp_dropout=0"],
+        ),
+        ({"name": "unimatch"}, "Unet", {}, []),
+        ({"name": "supervised"}, "DeepLabV3Plus", {}, []),
+    ],
+)
+def test_dropout_in_pseudo_labels_is_told_by_the_setting_that_takes_it_away(method, arch, options, said):
+    network = {"arch": arch, "encoder": "mobilenet_v2", "weights": "none", **options}
+    config = validate({"method": method, "network": network, "train": {"crop": [64, 64]}})
+    found = [note for note in notes_of(config, build_method(config, Facts(5), None, 0.9)) if "dropout" in note]
+    assert len(found) == len(said)
+    assert all(part in note for part, note in zip(said, found, strict=True))
+
+
+def test_dropout_of_a_network_of_ones_own_is_told_where_a_run_keeps_its_notes(tmp_path, capsys):
+    config = settings(write_folder(tmp_path / "data"), tmp_path / "run", train={"steps": 1, "evaluate": False})
+    config["method"] = {"name": "unimatch"}
+    for dropout, said in ((0.0, False), (0.3, True)):
+        config["out"] = str(tmp_path / f"{dropout}")
+        result = fuzzyseg.train(config, network=partial(own, dropout=dropout)).result
+        assert ("them; to take it away build the network without dropout" in capsys.readouterr().out) == said
+        assert ["(p up to 0.3)" in note for note in result["notes"] if "dropout" in note] == [True] * said
 
 
 @pytest.mark.parametrize("network", [own, None])

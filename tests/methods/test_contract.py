@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fuzzyseg.engine.optim import build_optimisers
 from fuzzyseg.losses import PIXEL_LOSSES, SET_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Progress
+from fuzzyseg.ops.mix import Mixed
 from methods.tiny import TinyNetwork, make_batch
 from methods.variants import IMAGES, NOT_THE_SUM_OF_ITS_PARTS, READS_VALUES, VARIANTS
 
@@ -111,6 +112,34 @@ def test_a_class_absent_and_an_image_all_void_do_no_harm(name, loss, options):
     total = torch.stack(list(method(batch, Progress(0, 10)).losses.values())).sum()
     total.backward()
     assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
+
+
+@every_case
+def test_no_dropout_is_in_the_labels_but_where_they_share_the_students_forward(name, loss, options):
+    """What the pixel loss gets as teacher, and the pixels it is asked for, with p = .9 and without dropout."""
+
+    def given(dropout):
+        method = build(name, loss, options, dropout=dropout)
+        found = []
+
+        def listening(student, teacher, **kwargs):
+            found.extend([teacher.a, teacher.b] if isinstance(teacher, Mixed) else [teacher])
+            found.append(kwargs["valid"])
+            return original(student, teacher, **kwargs)
+
+        if method.pixel_loss is None:
+            pytest.skip("no term of it is a pixel loss")
+        original, method.pixel_loss.forward = method.pixel_loss.forward, listening
+        before = copy.deepcopy(dict(method.named_buffers()))
+        method(batches(method), Progress(5, 10))
+        moved = {key for key, value in method.named_buffers() if not torch.equal(before[key], value)}
+        return method.shares_forward, found, moved
+
+    shared, noisy, moved = given(0.9)
+    _, clean, moved_without = given(0.0)
+    assert len(noisy) == len(clean) > 0
+    assert all(torch.equal(a, b) for a, b in zip(noisy, clean, strict=True)) == (not shared)
+    assert moved == moved_without
 
 
 @every_case

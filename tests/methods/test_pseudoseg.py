@@ -16,7 +16,7 @@ from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import Facts, Progress, PseudoSeg
 from fuzzyseg.networks import build_network
 from fuzzyseg.ops.cam import activation_maps, spread
-from fuzzyseg.ops.mode import evaluating
+from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.resize import resize_logits
 from methods.tiny import TinyNetwork, make_batch
 
@@ -51,7 +51,7 @@ def designed(method, batch):
     """The label of the weak view, by the card's steps 1 to 5: probabilities (B,C,h,w)."""
     weak = batch["unlabelled"]
     z_w = method.student(weak.image)
-    with evaluating(method):
+    with evaluating(method.student):
         _, fine, coarse = method.student.encode(weak.image)
         s = coarse.mean((2, 3)) @ method.classifier.weight.flatten(1).T + method.classifier.bias
         maps = activation_maps(coarse, method.classifier.weight.flatten(1), s.sigmoid() >= 0.5)
@@ -200,7 +200,7 @@ def test_the_maps_come_from_a_pass_in_evaluation_mode_and_the_labels_from_traini
     # weak, strong, labelled; the decoder sees the same three
     assert int(method.student.encoder["fine"][1].num_batches_tracked) == 3
     assert int(method.student.decoder[1].num_batches_tracked) == 3
-    assert int(method.calibrate[1].num_batches_tracked) == 1
+    assert int(method.calibrate[1].num_batches_tracked) == 2  # weak and labelled: it is in training mode in both
     assert method.training
     assert method.calibrate.training
 
@@ -232,6 +232,7 @@ def test_micro_batches_are_one_batch_but_for_the_calibrating_layer():
 def test_the_batch_of_another_image_changes_a_label_only_if_asked_for():
     for over, meets in (("image", False), ("batch", True)):
         method = make(normalise=over)
+        method.calibrate.eval()  # in training mode its batch norm sees all images
         given = []
         method.pixel_loss.forward = lambda s, t, given=given, **kwargs: (
             given.append(t) or PIXEL_LOSSES["soft"](s, t, size=kwargs["size"], valid=kwargs["valid"], maps=True)

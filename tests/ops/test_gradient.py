@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from fuzzyseg.methods.vat import VATConfig
 from fuzzyseg.ops.gradient import adversarial_direction, difference_norm, frozen, unit
-from fuzzyseg.ops.steady import steady
+from fuzzyseg.ops.module_mode import without_dropout
 
 
 def test_the_gradient_flows_through_a_frozen_module_and_not_into_it():
@@ -99,7 +99,7 @@ def test_nothing_of_the_network_is_touched():
     divergence = kl_sum(net, image)
     buffers = {k: v.clone() for k, v in net.named_buffers()}
     flags = [p.requires_grad for p in net.parameters()]
-    with torch.no_grad(), steady(net):  # also where the caller wants no gradient
+    with torch.no_grad(), without_dropout(net, update_statistics=False):  # also where the caller wants no gradient
         adversarial_direction(divergence, torch.randn_like(image), probe=0.1)
     assert (net[3].weight.grad == 1).all()
     assert all(p.grad is None for p in net.parameters() if p is not net[3].weight)

@@ -225,7 +225,8 @@ class TrainConfig(Section):
         None,
         gt=0,
         lt=1,
-        description="Decay of a running average of the weights, which then is evaluated and saved; None: no average.",
+        description="Decay of a running average of the weights, which then is evaluated and saved: min(this, (1 + n) / "
+        "(10 + n)) after n steps; None: no average.",
     )
     freeze_batch_norm: bool = Field(
         False, description="Keep batch-norm statistics as they were loaded: for batches of one or two images."

@@ -12,13 +12,15 @@ from torch.optim.swa_utils import AveragedModel
 def average_of(predictor: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of weights and buffers: after the first update it equals the predictor.
 
-    From then on average = decay * average + (1 - decay) * predictor. Counters, which have no mean, are copied.
+    From then on average = d * average + (1 - d) * predictor with d = min(decay, (1 + n) / (10 + n)) after n updates, so
+    that the first weights do not outlast a short run. n is the buffer `n_averaged`. Counters are copied.
     """
 
     @torch.no_grad()
     def move(averages: Any, values: Any, count: Any) -> None:
         if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, values, 1.0 - decay)
+            n = int(count)
+            torch._foreach_lerp_(averages, values, 1.0 - min(decay, (1 + n) / (10 + n)))
         else:
             torch._foreach_copy_(averages, values)
 

@@ -66,7 +66,7 @@ class Settings:
     channels_last: bool = False
     compile: bool = False
     ema: float | None = None
-    """Decay of an average of the predictor's weights, which then is what is evaluated and saved."""
+    """Largest decay of an average of the predictor's weights (`average_of`), which then is evaluated and saved."""
     freeze_batch_norm: bool = False
     eval_every: int | None = 0
     """Steps between evaluations; 0: at the end only; None: never. The last step is always evaluated but for None."""

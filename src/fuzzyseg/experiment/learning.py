@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 
 from fuzzyseg.config import Config, ConfigError, LossConfig, SupervisedConfig, describe, nearest
 from fuzzyseg.engine.optim import build_optimisers
 from fuzzyseg.losses import PIXEL_LOSSES, PIXEL_OPTIONS, SET_LOSSES, PixelLossModule, Policy, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Method, MethodConfig
-from fuzzyseg.networks import NetworkFactory, load_network, network_file
+from fuzzyseg.networks import NetworkFactory, Segmenter, dropout_options, load_network, network_file
+from fuzzyseg.ops.module_mode import evaluating
 
 Network = Callable[[], nn.Module]
 
@@ -155,10 +157,8 @@ class _OwnFactory:
 
     def _try(self, network: nn.Module) -> None:
         """Raises ConfigError where the network does not give the logits that training needs."""
-        training = network.training
-        with torch.no_grad():
-            logits = network.eval()(torch.zeros(1, self.channels, *self.crop))
-        network.train(training)
+        with torch.no_grad(), evaluating(network):
+            logits = network(torch.zeros(1, self.channels, *self.crop))
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         if not isinstance(logits, torch.Tensor) or logits.dim() != 4 or logits.shape[1] != self.classes:
             raise ConfigError(
@@ -184,6 +184,21 @@ def build_method(config: Config, facts: Facts, network: Network | None, threshol
                 f"--crop: found {crop[0]}x{crop[1]}; the network takes multiples of {divisor}, as {fits[0]}x{fits[1]}"
             )
     return method
+
+
+def notes_of(config: Config, method: Method) -> list[str]:
+    """What is to be told before the training: the method's own notes, and dropout in the pseudo labels."""
+    notes, networks = method.notes(config.train.crop), list(method.networks())
+    parts = [part for network in networks for part in network.modules() if isinstance(part, _DropoutNd)]
+    most = max((part.p for part in parts), default=0.0)
+    if method.shares_forward and most > 0:
+        names = dropout_options(config.network.arch) if isinstance(networks[0], Segmenter) else []
+        still = [f"network.{name}=0" for name in names if config.network.options.get(name) != 0]
+        notes.append(
+            f"pseudo labels come from the forward that also trains, so the network's dropout (p up to {most:g}) is in "
+            f"them; to take it away {'set ' + ' '.join(still) if still else 'build the network without dropout'}"
+        )
+    return notes
 
 
 def optimisers_of(config: Config, method: Method) -> list[Optimizer]:

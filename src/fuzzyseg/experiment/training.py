@@ -24,6 +24,7 @@ from fuzzyseg.experiment.learning import (
     choose_method,
     idle_options,
     loss_name,
+    notes_of,
     optimisers_of,
 )
 from fuzzyseg.experiment.material import Material, build_loader, gather_material, say_balance, say_sizes
@@ -153,7 +154,7 @@ def _train(
     outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is _silent)
     result = None
     if outcome.finished:
-        result = result_of(config, material, outcome, threshold_record(config, method), method.notes(config.train.crop))
+        result = result_of(config, material, outcome, threshold_record(config, method), notes_of(config, method))
         if first:
             save_model(run.model_dir, outcome.predictor, card=scoring.card(outcome.step))
             run.write_result(result)
@@ -276,14 +277,13 @@ def _announce(
     say(f"method {config.method.name}, loss {shown}, {parameters / 1e6:.1f} M trainable parameters")
     for sentence in say_threshold(config, method.facts):
         say(sentence)
-    idle = idle_options(config, type(method))
-    if idle:
+    if idle := idle_options(config, type(method)):
         has = "has" if len(idle) == 1 else "have"
         say(f"note: {', '.join(idle)} {has} no effect with --loss {config.loss.name} as it is set")
     if name in SET_LOSSES and len(material.dataset.classes) == 2:
         what = "FPL" if name == "fuzzy" else f"the loss {name}"
         say(f"two classes: every fuzzy set holds one class, so {what} is weighted cross entropy here")
-    for sentence in method.notes(config.train.crop):
+    for sentence in notes_of(config, method):
         say(f"note: {sentence}")
     if state is not None:
         before, now = state["config"]["train"]["steps"], config.train.steps

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from fuzzyseg.data import DataError
 from fuzzyseg.data.formats import Box, Image
 from fuzzyseg.inference.card import ModelCard
 from fuzzyseg.inference.tiles import TILE, Size, sweep
+from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.resize import resize_logits
 
 MOST_PIXELS = 2**22
@@ -103,7 +103,7 @@ class Predictor:
         averaged they are the logarithm of the average probability. Raises DataError for an image of another kind.
         """
         pixels = self._pixels(image)
-        with self._evaluating():
+        with torch.no_grad(), evaluating(self.network):
             scores = self._scores(self._input(pixels), protocol)
             return resize_logits(scores, pixels.shape[-2:], align_corners=False)[0]
 
@@ -114,7 +114,7 @@ class Predictor:
     def batch_labels(self, images: Tensor, protocol: Protocol = WHOLE) -> Tensor:
         """`labels` (B,H,W) of images (B,Cin,H,W) of one size, uint8 or float32 in units."""
         size = (images.shape[-2], images.shape[-1])
-        with self._evaluating():
+        with torch.no_grad(), evaluating(self.network):
             inputs = self._input(images)
             window = self._window(inputs, protocol)
             if protocol.views == [(1.0, False)] and window is not None and inputs.shape[-2:] == size:
@@ -141,27 +141,14 @@ class Predictor:
 
         image = _ByWindows(part, (1, self.card.channels, *size), self.device)
         window = protocol.window or (self.card.crop if protocol.mode == "sliding" else TILE)
-        with self._evaluating():
+        with torch.no_grad(), evaluating(self.network):
             for band in sweep(image, window, self._probabilities):
                 yield band.argmax(1)[0]
 
     def training_logits(self, image: Tensor) -> Tensor:
         """Logits (C,H,W) float32 of a tensor (Cin,H,W) that has the training scale already; whole, one view."""
-        with self._evaluating():
+        with torch.no_grad(), evaluating(self.network):
             return self._forward(self._normalised(image.unsqueeze(0)))[0]
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Evaluation mode without gradients; afterwards every part has its own mode again (some may be frozen)."""
-        training = [module for module in self.network.modules() if module.training]
-        if training:
-            self.network.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            for module in training:
-                module.training = True
 
     def _pixels(self, image: Image | Tensor) -> Tensor:
         """The image as (1,Cin,H,W), uint8 or float32 in units."""

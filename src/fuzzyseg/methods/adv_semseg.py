@@ -59,6 +59,7 @@ class AdvSemSeg(Method):
     paper_loss = ("hard", {})
     paper = "AdvSemSeg, Hung et al., BMVC 2018"
     fuzzy = "native"
+    shares_forward = True
     cost = "one network, 2 forwards; a discriminator of 2.8 M parameters, 5 forwards at image size"
 
     def __init__(

@@ -36,6 +36,7 @@ from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLos
 from fuzzyseg.ops.confidence import area_of_classes, class_confidence, moved, noted
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
 from fuzzyseg.ops.mix import Mixed, box_masks, class_masks, component_masks, paste
+from fuzzyseg.ops.module_mode import without_dropout
 from fuzzyseg.ops.noise import uniform
 from fuzzyseg.ops.resize import resize_logits
 
@@ -144,11 +145,11 @@ class AEL(Method):
         self.seen += class_confidence(resize_logits(z_l.detach(), labelled.size), mask)
         losses = {"supervised": self.supervised_loss(z_l, mask)}
         weight = self.config.unsupervised_weight
-        with torch.no_grad():  # in training mode, on images that are not mixed
+        with torch.no_grad(), without_dropout(self.teacher):  # batch statistics, of images that are not mixed
             t_a, t_b = self.teacher(torch.cat([a.image, b.image])).chunk(2)
             mixed = self._mix_mask(t_a, t_b, a, b)  # (B,H,W), True: partner
         if self.config.labelled_too:
-            with torch.no_grad():
+            with torch.no_grad(), without_dropout(self.teacher):
                 t_l = self.teacher(image)
             losses["labelled_consistency"] = weight * self._term(z_l, t_l, valid, labelled.seed, progress)[0]
         z_u = self.student(paste(a.image, b.image, mixed))

@@ -90,6 +90,9 @@ class Method(nn.Module):
     keeps: ClassVar[str] = "nothing"
     """What the method remembers from step to step, besides what is trained."""
 
+    shares_forward: bool = False
+    """Whether pseudo labels come from a forward that also trains: the network's dropout then is in the labels, too."""
+
     streams: dict[str, Stream]
     student: nn.Module
 

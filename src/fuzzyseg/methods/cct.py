@@ -7,8 +7,7 @@ learns from labels alone, the features from both.
 The form is that of the port by CPS's authors, most likely the one behind the tables of CPS and FPL: features are the
 network's decoder's, the main decoder is its head, an auxiliary one a 1x1 convolution. All else is the paper's.
 
-FPL here is ours: a pixel loss, averaged over the auxiliary decoders, takes the place of the squared error. Each learns
-from the main decoder's logits; the ramp stays.
+FPL here is ours: a pixel loss, taught by the main decoder, takes the place of each auxiliary decoder's squared error.
 
 Where we leave the authors' code, and why. Padding is not trained on. I-VAT is found at a probe that fp32 resolves and
 has its radius (theirs is .007 in the place of 2). G-Cutout cuts every region large enough, also one with few corners.
@@ -72,6 +71,7 @@ class CCT(Method):
     Config = CCTConfig
     paper = "CCT, Ouali et al., CVPR 2020"
     fuzzy = "variant"
+    shares_forward = True
     cost = "one network, 2 forwards; 30 heads of a 1x1 convolution (.2 M parameters), their predictions at image size"
 
     def __init__(

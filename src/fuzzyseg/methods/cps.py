@@ -5,8 +5,8 @@ each learns from the pseudo labels of the other. With FPL (Qiao et al., CVPR 202
 the paper's FPL+CPS: nothing else changes.
 
 With CutMix (the default) two unlabelled images are mixed by a box mask; the teachers see the two clean images, without
-gradient but in training mode, and their logits are mixed by the same mask. Labelled images take no part in the
-unsupervised term then, as in the authors' code; without CutMix they do, as in the paper.
+gradient or dropout but with batch statistics, and their logits are mixed by the same mask. Labelled images take no part
+in the unsupervised term then, as in the authors' code; without CutMix they do, as in the paper.
 
 Where we leave the authors' code, and why. The two images of a mix are different ones (theirs are two crops of one file,
 because two samplers share a seed); `pair: same` is not offered. Losses are not divided by the number of processes. The
@@ -26,6 +26,7 @@ from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import PixelLoss, masked_mean
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.ops.mix import Mixed, box_masks, paste
+from fuzzyseg.ops.module_mode import without_dropout
 from fuzzyseg.ops.ramp import linear_ramp
 
 
@@ -74,6 +75,7 @@ class CPS(Method):
                 "the two networks of CPS start from equal weights and would teach each other nothing: "
                 "give two files trained from different seeds (--init FILE,FILE)"
             )
+        self.shares_forward = not config.cutmix
         published = 1.0 if config.cutmix else 1.5
         self.weight = published if config.unsupervised_weight is None else config.unsupervised_weight
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
@@ -118,7 +120,7 @@ class CPS(Method):
         a, b = batch["unlabelled"], batch["partner"]
         masks = box_masks(a.seed, a.size, boxes=self.config.boxes, area=self.config.box_area)
         mask = masks.to(a.image.device)  # (B,H,W), True: partner
-        with torch.no_grad():
+        with torch.no_grad(), without_dropout(self.first, self.second):
             t1 = Mixed(self.first(a.image), self.first(b.image), mask)
             t2 = Mixed(self.second(a.image), self.second(b.image), mask)
         image, valid = paste(a.image, b.image, mask), paste(a.valid, b.valid, mask)

@@ -30,6 +30,7 @@ from fuzzyseg.losses.reduction import local_mean
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.ops.ema import follow, teacher_of
 from fuzzyseg.ops.mix import Mixed, box_masks, paste
+from fuzzyseg.ops.module_mode import without_dropout
 
 COLOUR = WeakStrong(
     1, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter_probability=0.8, grey_probability=0.2,
@@ -113,7 +114,7 @@ class CutMixSeg(Method):
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
         area = (self.config.box_area, self.config.box_area)
         mask = box_masks(a.seed, a.size, boxes=1, area=area).to(a.image.device)  # (B,H,W), True: partner
-        with torch.no_grad():
+        with torch.no_grad(), without_dropout(self.teacher):
             teacher = Mixed(self.teacher(a.image), self.teacher(b.image), mask)
         valid = paste(a.valid, b.valid, mask)
         seen = (a.strong[0], b.strong[0]) if self.config.colour else (a.image, b.image)

@@ -31,7 +31,7 @@ from fuzzyseg.losses.reduction import local_mean
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
 from fuzzyseg.ops.mix import Mixed, paste, rectangle_masks
-from fuzzyseg.ops.mode import evaluating
+from fuzzyseg.ops.module_mode import evaluating
 
 
 class FixMatchConfig(MethodConfig):
@@ -82,6 +82,7 @@ class FixMatch(Method):
         self.config: FixMatchConfig = config
         self.student = network()
         self.teacher = teacher_of(self.student) if config.teacher == "ema" else None
+        self.shares_forward = self.teacher is None
         usual = "keep" if getattr(pixel_loss, "function", None) is PIXEL_LOSSES["hard"] else "drop"
         self.keep = (config.confidence or usual) == "keep"
         self.streams = {

@@ -12,8 +12,7 @@ confidence mask, stays, and so does the flaw correction.
 Where we leave the authors' code, and why. It takes three steps, in turn; here all three networks move at once, by
 gradients at the same weights: targets are detached, the detector is frozen as a critic. Void and padding count nowhere
 (there void is "half wrong"). A map without flaws is 0, not below. The detector's batch-norm statistics move by the
-forwards that train it only. Up to 91 pixels give it one cell: nobody teaches. Per process: batch-norm statistics, the
-detector's too.
+forwards that train it only. Up to 91 pixels give it one cell: nobody teaches. Per process: all batch-norm statistics.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLos
 from fuzzyseg.methods.base import SupervisedLoss as Supervised
 from fuzzyseg.networks.discriminator import FlawDetector
 from fuzzyseg.ops.gradient import frozen
+from fuzzyseg.ops.module_mode import without_dropout
 from fuzzyseg.ops.ramp import sigmoid_ramp
-from fuzzyseg.ops.steady import steady
 
 
 class GCTConfig(MethodConfig):
@@ -65,6 +64,7 @@ class GCT(Method):
     learners: ClassVar[int] = 2
     paper = "GCT, Ke et al., ECCV 2020"
     fuzzy = "variant"
+    shares_forward = True
     cost = "two networks, each 2 forwards; a detector of 8.3 M parameters, 4 forwards at image size"
 
     def __init__(
@@ -118,7 +118,7 @@ class GCT(Method):
         q = [at_size(logits, free.size).softmax(1) for logits in z]  # (B,C,H,W)
         flaws = [self.detector(image, one.detach()).float() for one in q]  # (B,1,H,W), to train the detector
         learns, both_bad = self.compare(*flaws)
-        with frozen(self.detector), steady(self.detector):
+        with frozen(self.detector), without_dropout(self.detector, update_statistics=False):
             critics = [self.detector(image, one).float().squeeze(1) for one in q]
         terms: dict[str, list[Tensor]] = {"supervised": [], "consistency": [], "correction": [], "detector": []}
         stats: dict[str, Tensor] = {}

@@ -13,7 +13,7 @@ moves it between the labelled and the unlabelled forward, so that its labelled t
 and unlabelled images pass through the networks apart (PixelSSL: as one batch). Padding is left out of the consistency,
 and void out of PixelSSL's supervised mean, which counts it. PixelSSL's ramp, 5 of 45 epochs, is a share of the run. The
 teacher stays in training mode, its batch-norm statistics come from its own forwards. Those statistics are per process,
-and so is the dropout of both networks.
+and so is the student's dropout; the teacher has none.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import masked_mean, squared_error
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
+from fuzzyseg.ops.module_mode import without_dropout
 from fuzzyseg.ops.ramp import sigmoid_ramp
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -112,7 +113,7 @@ class MeanTeacher(Method):
         labelled, unlabelled = batch["labelled"], batch["unlabelled"]
         assert labelled.mask is not None
         z_l, z_u = self.student(labelled.image), self.student(unlabelled.image)  # (B,C,h,w)
-        with torch.no_grad():
+        with torch.no_grad(), without_dropout(self.teacher):
             t_l = self.teacher(labelled.image) if self.labelled else None
             t_u = self.teacher(unlabelled.image)
         supervised = self.supervised_loss(z_l, labelled.mask)

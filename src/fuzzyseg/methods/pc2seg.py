@@ -66,6 +66,7 @@ class PC2Seg(Method):
     pixel_only = ("unsupervised_weight",)
     paper = "PC2Seg, Zhong et al., ICCV 2021"
     fuzzy = "variant"
+    shares_forward = True
     cost = "one network and a projector (.6 M parameters), 1 forward of 3 batches with gradient; a contrast of cells"
 
     def __init__(

@@ -6,12 +6,11 @@ spreads that, and a layer calibrates it. Fused with the network's own prediction
 and sharpened, it is the soft label of the strong view, of which a square is hidden. FPL is native, with the
 sharpened label: before (`temperature=1`) it is so flat that nearly all classes are positive.
 
-Where we leave the authors' code, and why. The scale is taken over each image (`normalise`), so that a label does not
-depend on the other images of a batch. Attention leaves out padding alone; theirs also the hidden square, which the weak
-view has not. An image without a labelled pixel teaches the classifier nothing. Without a background the classifier has
-all classes (theirs always has one). The hidden square goes with the crop's size. Labelled images go through the encoder
-once for both heads. Not implemented: image-level labels of unlabelled images (`weakly`). Per process: batch norm's
-statistics, the calibrating layer's too; the scale with `normalise: batch`.
+Where we leave the authors' code, and why. The scale is taken over each image (`normalise`), so that batch norm alone
+makes a label depend on the other images. Attention leaves out padding alone; theirs also the hidden square, which the
+weak view has not. An image without a labelled pixel teaches the classifier nothing. Without a background the classifier
+has all classes (theirs always has one). The hidden square goes with the crop's size. Not implemented: image-level
+labels of unlabelled images (`weakly`). Per process: batch norm's statistics; the scale with `normalise: batch`.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from fuzzyseg.ops.cam import activation_maps, fused, sharpened, spread
 from fuzzyseg.ops.channel_dropout import levels
 from fuzzyseg.ops.confidence import area_of_classes
 from fuzzyseg.ops.cutout import square_masks
-from fuzzyseg.ops.mode import evaluating
+from fuzzyseg.ops.module_mode import evaluating, without_dropout
 from fuzzyseg.ops.resize import resize_logits, resize_valid
 
 
@@ -98,12 +97,13 @@ class PseudoSeg(Method):
         assert labelled.mask is not None
         network: Any = self.student
         with torch.no_grad():
-            z_w = network(unlabelled.image)  # (B,C,h,w), batch statistics
-            with evaluating(self):
-                z_m = self._maps(network.encode(unlabelled.image), unlabelled.valid)[0]
-            teacher = sharpened(
-                fused(z_w, resize_logits(z_m, z_w.shape[-2:]), config.fusion, over=config.normalise), config.temperature
-            )
+            with without_dropout(network):
+                z_w = network(unlabelled.image)  # (B,C,h,w), batch statistics
+            with evaluating(network):
+                features = network.encode(unlabelled.image)
+            z_m = resize_logits(self._maps(features, unlabelled.valid)[0], z_w.shape[-2:])  # batch statistics, too
+            p = fused(z_w, z_m, config.fusion, over=config.normalise)
+            teacher = sharpened(p, config.temperature)
         unsupervised, metrics = self._strong(unlabelled, teacher, progress)
         features = network.encode(labelled.image)
         z_l = network.classify(network.decode(features))

@@ -33,7 +33,7 @@ from fuzzyseg.ops.cells import nearest_cells
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
 from fuzzyseg.ops.masked import draw_members, masked_quantile
 from fuzzyseg.ops.mix import Mixed, box_masks, paste
-from fuzzyseg.ops.mode import evaluating
+from fuzzyseg.ops.module_mode import evaluating, without_dropout
 
 
 class U2PLConfig(MethodConfig):
@@ -109,12 +109,12 @@ class U2PL(Method):
             return Step(losses)
         valid = paste(unlabelled.valid, unlabelled.valid.roll(-1, 0), mask)
         left = 1 - progress.step / progress.total  # 1 - e/E
-        with torch.no_grad():
-            with evaluating(self.teacher):
-                clean = self.teacher(unlabelled.image)
-            target = Mixed(clean, clean.roll(-1, 0), mask)
+        with torch.no_grad(), evaluating(self.teacher):
+            clean = self.teacher(unlabelled.image)
+        target = Mixed(clean, clean.roll(-1, 0), mask)
+        with torch.no_grad(), without_dropout(self.teacher):
             label = torch.where(valid, at_size(target, unlabelled.size).argmax(1), 255)
-            theirs = run_stages(self.teacher, images)  # in training mode, and of the mixed image
+            theirs = run_stages(self.teacher, images)  # by batch statistics, and of the mixed image
             entropy = entropy_of(theirs.logits[count:], unlabelled.size)  # (B,H,W)
             limit = masked_quantile(entropy, valid, 1 - config.drop * left)
             kept = valid & (entropy < limit) if config.confidence == "keep" else valid

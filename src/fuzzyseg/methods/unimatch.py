@@ -28,7 +28,7 @@ from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLos
 from fuzzyseg.networks.stages import check_stages
 from fuzzyseg.ops.channel_dropout import channel_masks, join, levels, scale_channels
 from fuzzyseg.ops.mix import Mixed, paste, rectangle_masks
-from fuzzyseg.ops.mode import evaluating
+from fuzzyseg.ops.module_mode import evaluating
 
 
 class UniMatchConfig(MethodConfig):
@@ -62,6 +62,7 @@ class UniMatch(Method):
     Config = UniMatchConfig
     paper_loss = ("hard", {})
     paper = "UniMatch, Yang et al., CVPR 2023"
+    shares_forward = True
     cost = "one network: 2 forwards on double batches, the decoder twice in the first, and 1 without gradient"
 
     def __init__(

@@ -34,7 +34,7 @@ from fuzzyseg.ops.channel_dropout import levels, scale_channels
 from fuzzyseg.ops.complementary_dropout import complementary_masks
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
 from fuzzyseg.ops.mix import Mixed, paste, rectangle_masks
-from fuzzyseg.ops.mode import evaluating
+from fuzzyseg.ops.module_mode import evaluating
 
 
 class UniMatchV2Config(MethodConfig):

@@ -34,8 +34,8 @@ from fuzzyseg.losses.reduction import local_mean
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.ops.ema import follow, teacher_of
 from fuzzyseg.ops.gradient import adversarial_direction, difference_norm
+from fuzzyseg.ops.module_mode import without_dropout
 from fuzzyseg.ops.precision import small_differences
-from fuzzyseg.ops.steady import steady
 
 _JITTER = WeakStrong(1, 0.4, 0.4, 0.4, 0.1, jitter_probability=0.8, grey_probability=0.2, blur_probability=0.0)
 
@@ -103,11 +103,12 @@ class VAT(Method):
         assert labelled.mask is not None
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
         source = self.student if self.teacher is None else self.teacher
-        with torch.no_grad(), small_differences(free.image.device), steady(source, statistics=True):
+        with torch.no_grad(), small_differences(free.image.device), without_dropout(source):
             target = source(free.image)  # (B,C,h,w), of the clean image
         seen = free.strong[0] if self.config.jitter else free.image  # (B,Cin,H,W)
         offset, radius = self.perturbation(source, seen, target, free.valid)
-        with steady(self.student) if self.teacher is None else nullcontext():
+        same = without_dropout(self.student, update_statistics=False) if self.teacher is None else nullcontext()
+        with same:
             logits = self.student(seen + offset)
         metrics = {"radius": radius.mean()}
         if self.pixel_loss is None:
@@ -125,7 +126,7 @@ class VAT(Method):
         """The adversarial offset r (B,Cin,H,W) of each image and its L2 norm (B,), without gradient."""
 
         def divergence(offset: Tensor) -> Tensor:
-            with steady(source):
+            with without_dropout(source, update_statistics=False):
                 return kl_divergence(source(image + offset), target, size=image.shape[-2:], valid=valid)
 
         noise = torch.randn_like(image)

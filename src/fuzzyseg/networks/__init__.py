@@ -115,6 +115,11 @@ def _option_names(arch: str) -> set[str]:
     return set(inspect.signature(NETWORKS[arch]).parameters) - {"kwargs", *_SET_ELSEWHERE, *_NOT_OPTIONS}
 
 
+def dropout_options(arch: str) -> list[str]:
+    """The architecture's own options that set a dropout of its decoder."""
+    return sorted(name for name in _option_names(arch) if name.endswith("dropout"))
+
+
 def _settings(arch: str, encoder: str, options: dict[str, Any], output_stride: int | None) -> dict[str, Any]:
     """The keyword arguments of the architecture. Raises ValueError for options that it does not have."""
     known = _option_names(arch)
@@ -227,6 +232,7 @@ __all__ = [
     "NetworkFactory",
     "Segmenter",
     "build_network",
+    "dropout_options",
     "load_encoder",
     "load_network",
     "network_file",

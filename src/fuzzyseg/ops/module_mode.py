@@ -1,0 +1,45 @@
+"""Temporary changes of the training mode of modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Put the modules in evaluation mode: no dropout, batch norm by its running statistics, which do not change.
+
+    On exit, also after an error, each part returns to the mode it was in: frozen batch norm stays in evaluation mode.
+    """
+    held = [part for module in modules for part in module.modules() if part.training]
+    for part in held:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in held:
+            part.training = True
+
+
+@contextmanager
+def without_dropout(*modules: nn.Module, update_statistics: bool = True) -> Iterator[None]:
+    """Put all parts but batch norm in evaluation mode: no dropout and no stochastic depth, so that forwards agree.
+
+    Batch norm in training mode normalises by its batch. It updates its running statistics unless `update_statistics` is
+    False. Batch norm in evaluation mode stays so. Flags and modes are restored on exit, also after an error.
+    """
+    parts = {part for module in modules for part in module.modules()}
+    norms = [(part, part.track_running_stats) for part in parts if isinstance(part, _BatchNorm) and part.training]
+    with evaluating(*modules):
+        for norm, tracks in norms:
+            norm.training = True
+            norm.track_running_stats = tracks and update_statistics  # False: the buffers are neither read nor updated
+        try:
+            yield
+        finally:
+            for norm, tracks in norms:
+                norm.track_running_stats = tracks
