@@ -33,6 +33,9 @@ def test_amounts_are_text(tmp_path):
         ("title: x\nexpected: {c: [1.0]}\n" + ARMS, "one of the arms a, b"),
         ("title: x\narms: {'a, b': {}}\n", "without commas"),
         ("title: x\npairs: [[a, c]]\n" + ARMS, "one of the arms a, b"),
+        ("title: x\narms: {a: {readings: {papr: {}}}}\nreadings: {paper: {}}\n", "'papr'.*expected settings of paper"),
+        ("title: x\narms: {a: {readings.paper: 3}}\nreadings: {paper: {}}\n", "'paper': 3, expected settings"),
+        ("title: x\narms: {a: {base: 3}}\n", "arms.a.base: found 3, expected settings"),
         ("title: x\nlabelled: [1, 2]\nexpected: {a: [1.0]}\n" + ARMS, "expected 2, one per amount"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -132,6 +133,33 @@ def test_the_scale_is_uniform_in_its_range():
     assert min(factors) < 0.55
     assert max(factors) > 1.95
     assert 1.17 < sum(factors) / len(factors) < 1.33
+
+
+def test_halves_draw_every_second_scale_below_1_evenly_on_both_sides():
+    geometry = Geometry((8, 8), (0.5, 2.0), "halves")
+    below, above = [], []
+    for seed in range(4000):
+        scale = geometry.draw_scale(random.Random(seed))
+        (below if scale < 1 else above).append(scale)
+    assert 1900 < len(below) < 2100
+    for scales, low, high in ((below, 0.5, 1.0), (above, 1.0, 2.0)):  # each side uniform: its mean and its variance
+        shares = (torch.tensor(scales) - low) / (high - low)
+        assert 0 <= shares.min() < 0.01
+        assert 0.99 < shares.max() <= 1
+        assert shares.mean() == pytest.approx(1 / 2, abs=0.02)
+        assert shares.var() == pytest.approx(1 / 12, abs=0.005)
+    with pytest.raises(ValueError, match="halves needs a range around 1"):
+        Geometry((8, 8), (1.5, 2.0), "halves")
+
+
+def test_the_default_scale_is_the_first_number_of_the_sample_and_halves_move_no_other_draw():
+    """Draws of earlier versions, which samples at a fixed seed depend on: scale, place (y, x), flips."""
+    geometry = Geometry((24, 20))
+    for seed in range(50):
+        draw, same, halves = (random.Random(seed) for _ in range(3))
+        assert geometry.draw_scale(draw) == same.uniform(0.5, 2.0)
+        replace(geometry, scale_draw="halves").draw_scale(halves)
+        assert draw.getstate() == same.getstate() == halves.getstate()
 
 
 def test_flips_mirror_image_mask_and_valid_together():

@@ -9,7 +9,10 @@ from safetensors.torch import save_file
 from experiment.tiny_data import settings, write_folder
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.data import DataError
-from fuzzyseg.experiment.material import IMAGENET, gather_material, input_statistics, say_sizes
+from fuzzyseg.experiment.material import IMAGENET, build_loader, gather_material, input_statistics, say_sizes
+from fuzzyseg.losses import SupervisedLoss
+from fuzzyseg.methods import METHODS, Facts
+from methods.tiny import TinyNetwork
 
 
 def config(tmp_path, **sections):
@@ -59,3 +62,13 @@ def test_no_data_and_one_class_are_errors(tmp_path):
     (tmp_path / "data" / "dataset.yaml").write_text("classes: [only]\n")
     with pytest.raises(DataError, match="at least 2"):
         gather_material(config(tmp_path))
+
+
+def test_the_loader_draws_scales_as_asked(tmp_path):
+    write_folder(tmp_path / "data")
+    method = METHODS["supervised"](TinyNetwork, SupervisedLoss("ce"), None, METHODS["supervised"].Config(), Facts(3))
+    asked = config(tmp_path, method={"name": "supervised"}, augment={"scale": [1.5, 2.0], "scale_draw": "halves"})
+    with pytest.raises(ValueError, match=r"augment\.scale_draw=halves needs a range around 1"):
+        build_loader(asked, gather_material(asked), method, torch.device("cpu"))
+    with pytest.raises(ConfigError, match="found 'thirds'"):
+        config(tmp_path, augment={"scale_draw": "thirds"})

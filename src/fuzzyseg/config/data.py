@@ -133,6 +133,11 @@ class AugmentConfig(Section):
         (0.5, 2.0),
         description="Smallest and largest factor by which an image is resized at random, before it is cropped.",
     )
+    scale_draw: Literal["uniform", "halves"] = Field(
+        "uniform",
+        description="How that factor is drawn. uniform: evenly from the whole range; halves: half of the time from "
+        "below 1, else from above.",
+    )
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
     vertical_flip: float = Field(0.0, ge=0, le=1, description="Probability of a vertical flip (aerial, microscopy).")
     jitter: float = Field(

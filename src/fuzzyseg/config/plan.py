@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from fuzzyseg.config.reading import ConfigError, describe, override, read_yaml
+from fuzzyseg.config.reading import ConfigError, describe, merge, override, read_yaml
 from fuzzyseg.config.section import Section
 
 
@@ -21,7 +22,10 @@ class Plan(Section):
     readings: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Settings laid over the base by name, where a source can be read in two ways."
     )
-    arms: dict[str, dict[str, Any]] = Field(description="What is compared: a name and its settings, nested or dotted.")
+    arms: dict[str, dict[str, Any]] = Field(
+        description="What is compared: a name and its settings, nested or dotted. An arm whose source differs from the "
+        "others' may have a `base` and `readings` of its own, laid over the plan's."
+    )
     labelled: list[str] = Field(default_factory=list, description="Labelled amounts; empty: the base's own.")
     seeds: list[Annotated[int, Field(ge=0)]] = Field(
         default_factory=list, description="Seeds; every arm runs with each. Empty: 0, or as many as --seeds says."
@@ -65,6 +69,15 @@ class Plan(Section):
         apart = [arm for arm in self.arms if "," in arm]
         if apart:
             raise ValueError(f"arms: found {apart[0]!r}, expected names without commas, which part the names of --arms")
+        for arm, settings in self.arms.items():
+            own = settings.get("readings", {})
+            for key, value in {"base": settings.get("base", {}), "readings": own}.items():
+                if not isinstance(value, Mapping):
+                    raise ValueError(f"arms.{arm}.{key}: found {value!r}, expected settings")
+            for name, value in own.items():
+                if name not in self.readings or not isinstance(value, Mapping):
+                    known = ", ".join(self.readings) or "no reading, for the plan has none"
+                    raise ValueError(f"arms.{arm}.readings: found {name!r}: {value!r}, expected settings of {known}")
         named = {"expected": list(self.expected), "pairs": [arm for pair in self.pairs for arm in pair]}
         for key, arms in named.items():
             unknown = [arm for arm in arms if arm not in self.arms]
@@ -78,6 +91,16 @@ class Plan(Section):
             if len(scores) != amounts:
                 raise ValueError(f"expected.{arm}: found {len(scores)} scores, expected {amounts}, one per amount")
         return self
+
+    def setting(self, arm: str | None, reading: str | None) -> dict[str, Any]:
+        """Base and reading of an arm, its own laid over the plan's; arm None: the plan's alone."""
+        own, name = self.arms.get(arm or "", {}), reading or ""
+        layers = [self.base, self.readings.get(name, {}), own.get("base", {}), own.get("readings", {}).get(name, {})]
+        return reduce(merge, layers, {})
+
+    def compared(self, arm: str) -> dict[str, Any]:
+        """What an arm sets itself, which nothing is laid over."""
+        return {key: value for key, value in self.arms[arm].items() if key not in ("base", "readings")}
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,10 +28,15 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Geometry:
-    """crop: (H, W) of the views. scale: range of the random scale. flip, vertical_flip: probabilities."""
+    """crop: (H, W) of the views. scale, scale_draw: the random scale. flip, vertical_flip: probabilities.
+
+    scale_draw: `uniform` draws the scale evenly from its range, `halves` with probability 0.5 from below 1, else from
+    above.
+    """
 
     crop: Size
     scale: tuple[float, float] = (0.5, 2.0)
+    scale_draw: Literal["uniform", "halves"] = "uniform"
     flip: float = 0.5
     vertical_flip: float = 0.0
 
@@ -40,6 +46,16 @@ class Geometry:
             raise ValueError(f"train.crop: found {self.crop}; expected height and width of at least 1")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"augment.scale: found {self.scale}; expected two factors above 0, the smaller one first")
+        if self.scale_draw == "halves" and not self.scale[0] <= 1 <= self.scale[1]:
+            raise ValueError(f"augment.scale: found {self.scale}; augment.scale_draw=halves needs a range around 1")
+
+    def draw_scale(self, draw: random.Random) -> float:
+        """A random scale; takes one number from `draw`, whatever `scale_draw` is."""
+        low, high = self.scale
+        if self.scale_draw == "uniform":
+            return draw.uniform(low, high)
+        share = 2 * draw.random()
+        return low + (1 - low) * share if share < 1 else 1 + (high - 1) * (share - 1)
 
 
 @dataclass(frozen=True)
@@ -187,7 +203,7 @@ def stacked(parts: list[Tensor]) -> Tensor:
 
 
 def _draw_window(draw: random.Random, size: Size, geometry: Geometry) -> Window:
-    scale = draw.uniform(*geometry.scale)
+    scale = geometry.draw_scale(draw)
     scaled = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
     offsets = []
     for length, crop in zip(scaled, geometry.crop, strict=True):

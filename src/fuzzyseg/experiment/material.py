@@ -245,7 +245,11 @@ def build_loader(config: Config, material: Material, method: Method, device: tor
             )
     augment = config.augment
     geometry = Geometry(
-        crop=config.train.crop, scale=augment.scale, flip=augment.flip, vertical_flip=augment.vertical_flip
+        crop=config.train.crop,
+        scale=augment.scale,
+        scale_draw=augment.scale_draw,
+        flip=augment.flip,
+        vertical_flip=augment.vertical_flip,
     )
     return Loader(
         method.streams,

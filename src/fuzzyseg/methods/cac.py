@@ -46,7 +46,7 @@ class CACConfig(MethodConfig):
     temperature: float = Field(0.1, gt=0, description="tau (the code).")
     confidence: float = Field(0.75, ge=0, le=1, description="gamma: the surer cell must be surer than this (the code).")
     start: float = Field(1 / 16, ge=0, lt=1, description="Share of the run without it: 5 of 80 epochs (the code).")
-    bank_steps: int = Field(3, ge=1, description="Steps that give negatives, this one too (code: VOC 3, Cityscapes 1).")
+    bank_steps: int = Field(3, ge=1, description="Steps that give negatives, with this one (code: 3, R50 2, City 1).")
     negatives: int | None = Field(None, ge=1, description="Cells per image and crop; None: all (the code's settings).")
     width: int = Field(128, ge=2, description="Channels of the projected features (the code).")
     cell: int = Field(

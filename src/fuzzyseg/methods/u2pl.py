@@ -4,11 +4,11 @@ Y. Wang, H. Wang, Y. Shen, J. Fei, W. Li, G. Jin, L. Wu, R. Zhao, X. Le, CVPR 20
 high entropy are left out of the pseudo-label loss, ever fewer of them; they serve as negatives of classes they are
 unlikely to be, in a contrast with each class's memory bank. FPL takes the place of the pseudo-label cross entropy.
 
-Where we leave the authors' code, and why. Anchors, positive and bank of a term are those of one class (theirs are mixed
-up by an index). A negative key of class k needs k in its window of ranks, not the label k besides. The head sits on the
-decoder's features. Images are mixed one by one, in boxes of a log-uniform height. The contrast's percentiles are over
-cells. Padding is not trained on. Not implemented: prototypes that follow, delta_n, U2PL with AEL. Per process, as
-published: percentiles, lambda_u, prototypes, the partner of a mix, present classes, all draws but the boxes'.
+Where we leave the authors' code, and why. Anchors, positive and bank of a term are of one class (theirs are mixed up by
+an index). A negative key of class k needs k in its window of ranks, not the label k too. One-hot labels stay with their
+image (theirs all go into the first). The head sits on the decoder's features. Images are mixed one by one, in boxes of
+log-uniform height. Percentiles of the contrast are over cells. Padding is left out. Not implemented: prototypes that
+follow, delta_n, U2PL with AEL. Per process: percentiles, lambda_u, prototypes, mix partners, draws but the boxes'.
 """
 
 from __future__ import annotations

@@ -48,6 +48,38 @@ def test_layers_base_reading_command_arm():
     assert other.config(other.cells[0], OUT).optim.lr == 0.9
 
 
+def test_an_arms_own_base_and_reading_go_over_the_plans_and_under_recipe_and_command():
+    """What a source sets for an arm is not what is compared: a recipe or a setting replaces it, like the plan's."""
+    arms = {
+        "plain": {"method": {"name": "cps"}, "loss": {"name": "hard"}},
+        "other": {
+            "method": {"name": "ael"},
+            "loss": {"name": "fuzzy"},
+            "base": {"optim": {"lr": 0.2, "power": 0.5}, "network": {"encoder": "resnet18"}},
+            "readings": {"b": {"optim": {"momentum": 0.7, "lr": 0.25}, "method": {"name": "ael", "gamma": 1.0}}},
+        },
+    }
+    readings = {"a": {"optim": {"lr": 0.3}}, "b": {"optim": {"lr": 0.4, "momentum": 0.6}}}
+    compared = plan(arms=arms, readings=readings, base={"optim": {"lr": 0.1, "momentum": 0.5}})
+
+    def told(reading, recipe=None, settings=None):
+        grid = Grid(compared, recipe or {}, settings or {}, reading=reading)
+        configs = {cell.arm: grid.config(cell, OUT) for cell in grid.cells}
+        return {
+            arm: (c.optim.lr, c.optim.momentum, c.optim.power, c.network.encoder, c.method.options)
+            for arm, c in configs.items()
+        }
+
+    assert told("a") == {"plain": (0.3, 0.5, 0.9, "resnet50", {}), "other": (0.2, 0.5, 0.5, "resnet18", {})}
+    assert told("b") == {
+        "plain": (0.4, 0.6, 0.9, "resnet50", {}),
+        "other": (0.25, 0.7, 0.5, "resnet18", {"gamma": 1.0}),
+    }
+    replaced = told("b", {"network": {"encoder": "resnet34"}}, {"optim": {"momentum": 0.8}, "method": {"gamma": 0.0}})
+    assert replaced["plain"] == (0.4, 0.8, 0.9, "resnet34", {})
+    assert replaced["other"] == (0.25, 0.8, 0.5, "resnet34", {"gamma": 0.0})
+
+
 def test_a_recipes_sections_take_the_place_of_the_plans():
     base = {"network": {"arch": "DeepLabV3Plus", "decoder_aspp_separable": False}, "train": {"precision": "bf16"}}
     recipe = {"network": {"arch": "FPN"}, "optim": {"lr": 0.7}}

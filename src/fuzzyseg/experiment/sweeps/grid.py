@@ -152,7 +152,7 @@ class Grid:
         plan, seed = self.plan, cell.seed
         given = {key: value for key, value in self.settings.items() if key != "method"}
         asked = self.settings.get("method", {})
-        values = merge(plan.base, plan.readings[self.reading] if self.reading is not None else {})
+        values = plan.setting(None if cell.is_start else cell.arm, self.reading)
         values = merge({**values, **self.recipe}, given)
         if cell.is_start:
             values = merge(values, merge({"method": {"name": "supervised"}}, plan.start or {}))
@@ -163,7 +163,7 @@ class Grid:
             name, base = self._method(cell.arm), values.get("method", {})
             own = base if name == base.get("name", Config().method.name) else {}  # else they are another method's
             options = {key: value for key, value in asked.items() if _has(name, key)}
-            values = merge({**values, "method": {**own, **options, "name": name}}, plan.arms[cell.arm])
+            values = merge({**values, "method": {**own, **options, "name": name}}, plan.compared(cell.arm))
         subset = cell.seed if cell.subset is None else cell.subset
         values = merge(values, {"seed": seed, "data": {"split_seed": subset}})
         return values if cell.labelled is None else merge(values, {"data": {"labelled": cell.labelled}})
@@ -172,7 +172,7 @@ class Grid:
         """The name of an arm's method: its own, the command's, the recipe's or the base's."""
         layers = [self.plan.arms[arm], self.settings, self.recipe]
         if "method" not in self.recipe:  # whose section takes the place of the plan's
-            layers += [self.plan.readings.get(self.reading or "", {}), self.plan.base]
+            layers.append(self.plan.setting(arm, self.reading))
         named = (layer.get("method", {}).get("name") for layer in layers)
         return next((name for name in named if name is not None), Config().method.name)
 
