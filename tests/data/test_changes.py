@@ -1,12 +1,13 @@
 """Colour changes made later, on the device: the same changes of the same pixels, drawn by the same seed."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from fuzzyseg.data.changes import Pending, as_tensor, mild, strong
-from fuzzyseg.data.colour import BLUR, BRIGHTNESS, CONTRAST, HUE, SATURATION, Colours
+from fuzzyseg.data.colour import BLUR, BRIGHTNESS, CONTRAST, HUE, SATURATION, SHIFT, Colours
 from fuzzyseg.data.transforms import Geometry, make_sample, stacked
 from fuzzyseg.data.views import Batch, CropPair, Weak, WeakStrong
 
@@ -43,7 +44,13 @@ def batch_of(view, bands, dtype, later, seeds, geometry):
 
 
 @pytest.mark.parametrize(("bands", "dtype"), [(3, torch.uint8), (5, torch.uint8), (1, torch.uint8), (5, torch.float32)])
-@pytest.mark.parametrize("view", [Weak(), WeakStrong(strong=2), CropPair(colours=WeakStrong()), CropPair()])
+@pytest.mark.parametrize(
+    "view",
+    [
+        Weak(), WeakStrong(strong=2), WeakStrong(strong=2, add_brightness=True),
+        CropPair(colours=WeakStrong()), CropPair(),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("crop", [(20, 24), (40, 44)], ids=["inside", "padded"])
 def test_what_is_coloured_later_is_what_would_have_been_coloured_at_once(bands, dtype, view, crop):
     """Padding and flips too. A flipped sum may round another way, which a blur or a factor may carry one level on."""
@@ -89,4 +96,9 @@ def test_what_is_drawn_is_in_its_range_and_in_every_order():
     assert len(orders) == 25  # 24 orders of the jitter, and none
     assert set(lengths) == {0, 1, 2, 4, 5, 6}
     assert mild(random.Random(0), 0.0) == []
+    added = [strong(random.Random(seed), replace(view, add_brightness=True)) for seed in range(400)]
+    amounts = [amount for changes in added for kind, amount in changes if kind == SHIFT]
+    assert -0.5 <= min(amounts) < -0.48 < 0.48 < max(amounts) <= 0.5
+    assert abs(sum(amounts) / len(amounts)) < 0.05
+    assert all(kind != BRIGHTNESS for changes in added for kind, _ in changes)
     assert {kind for kind, _ in mild(random.Random(0), 0.3)} == {BRIGHTNESS, CONTRAST, SATURATION}
