@@ -17,8 +17,8 @@ from torchvision.transforms.v2 import functional as tv
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE, BLUR, SHIFT = range(6)
 Change = tuple[int, float]
-"""A kind of change and how much: a factor; for HUE a turn in [-0.5, 0.5]; for BLUR the standard deviation in pixels; for
-SHIFT what is added, in units ([0, 1] for uint8)."""
+"""A kind of change and how much: a factor; HUE: a turn in [-0.5, 0.5]; BLUR: the standard deviation in pixels; SHIFT:
+what is added, in units ([0, 1] for uint8)."""
 
 
 @dataclass(frozen=True)

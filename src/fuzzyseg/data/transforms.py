@@ -27,12 +27,16 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Geometry:
-    """crop: (H, W) of the views. scale: range of the random scale. flip, vertical_flip: probabilities."""
+    """crop: (H, W) of the views. scale: range of the random scale. flip, vertical_flip: probabilities.
+
+    blur_reference: the crop's shorter side, in pixels, below which the sigma of a strong view's blur shrinks with it.
+    """
 
     crop: Size
     scale: tuple[float, float] = (0.5, 2.0)
     flip: float = 0.5
     vertical_flip: float = 0.0
+    blur_reference: int = 1
 
     def __post_init__(self) -> None:
         """Raises ValueError for sizes and scales that no image can have."""
@@ -40,6 +44,11 @@ class Geometry:
             raise ValueError(f"train.crop: found {self.crop}; expected height and width of at least 1")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"augment.scale: found {self.scale}; expected two factors above 0, the smaller one first")
+
+    @property
+    def blur(self) -> float:
+        """Factor of a blur's sigma: at most 1, as it is published for larger crops too."""
+        return min(1.0, min(self.crop) / self.blur_reference)
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,7 @@ def make_sample(
 
     def changes() -> list[Change]:
         own = view.colours if isinstance(view, CropPair) else None
-        return mild(draw, jitter) if own is None else strong(draw, own)
+        return mild(draw, jitter) if own is None else strong(draw, own, geometry.blur)
 
     def finish(window: Window, part: Tensor, drawn: list[Change]) -> Tensor:
         if colours_later:
@@ -165,7 +174,7 @@ def make_sample(
     if mask is not None:
         sample["mask"] = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
     if isinstance(view, WeakStrong):
-        copies = [finish(window, seen, strong(draw, view)) for _ in range(view.strong)]
+        copies = [finish(window, seen, strong(draw, view, geometry.blur)) for _ in range(view.strong)]
         sample |= {} if colours_later else {"strong": stacked(copies)}
     if isinstance(view, CropPair):
         other = _overlapping(draw, window, view, geometry)

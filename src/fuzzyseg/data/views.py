@@ -20,10 +20,10 @@ class Weak:
 class WeakStrong:
     """The weak image and `strong` copies of the same crop with strong colour changes; all share one geometry.
 
-    brightness, contrast, saturation: a factor from [1 - strength, 1 + strength]; hue: a turn from [-hue, hue]; in random
-    order. add_brightness: brightness is a number from [-brightness, brightness] that is added to the image in [0, 1],
-    which is then cut off at 0 and 1. blur_sigma: range of the standard deviation, in pixels of a crop that is not
-    smaller than `augment.blur_reference`.
+    brightness, contrast, saturation: a factor from [1 - strength, 1 + strength]; hue: a turn from [-hue, hue]; in
+    random order. add_brightness: brightness is a number from [-brightness, brightness] that is added to the image in
+    [0, 1], which is then cut off at 0 and 1. blur_sigma: range of the standard deviation in pixels; in small crops it
+    shrinks (`Geometry.blur_reference`).
     """
 
     strong: int = 1

@@ -234,7 +234,11 @@ def build_loader(config: Config, material: Material, method: Method, device: tor
             )
     augment = config.augment
     geometry = Geometry(
-        crop=config.train.crop, scale=augment.scale, flip=augment.flip, vertical_flip=augment.vertical_flip
+        crop=config.train.crop,
+        scale=augment.scale,
+        flip=augment.flip,
+        vertical_flip=augment.vertical_flip,
+        blur_reference=augment.blur_reference,
     )
     return Loader(
         method.streams,
