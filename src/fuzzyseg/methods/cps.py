@@ -99,7 +99,7 @@ class CPS(Method):
         supervised = self.supervised_loss(z1, labelled.mask) + self.supervised_loss(z2, labelled.mask)
         assert self.pixel_loss is not None
         student, teacher, valid = self._mixed(batch) if self.config.cutmix else self._plain(batch, z1, z2)
-        found = self.pixel_loss(student, teacher, size=labelled.size, valid=valid, progress=progress)
+        found = self.pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress)
         unsupervised = 2 * masked_mean(found.loss, valid)  # the sum of the two directions' means
         ramp = linear_ramp(progress.step, self.config.ramp_steps)
         return Step({"supervised": supervised, "unsupervised": self.weight * ramp * unsupervised}, found.stats)
