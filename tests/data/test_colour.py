@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from fuzzyseg.data.colour import Colours
+from fuzzyseg.data.colour import SHIFT, Colours
 from fuzzyseg.data.transforms import Geometry, make_sample
 from fuzzyseg.data.views import CropPair, Weak, WeakStrong, normalised
 
@@ -53,6 +53,17 @@ def test_brightness_contrast_and_saturation_as_they_are_defined(bands, dtype, fa
         assert (found.dtype, found.shape) == (part.dtype, part.shape)
         np.testing.assert_allclose(found.double().numpy(), expected, **tolerance)
         assert np.abs(found.double().numpy() - expected).mean() < (0.1 if dtype == torch.uint8 else 1e-5)
+
+
+@pytest.mark.parametrize(("bands", "dtype"), [*CASES, (3, torch.uint8), (1, torch.uint8)])
+@pytest.mark.parametrize("amount", [-0.5, -0.1, 0.0, 0.37])
+def test_a_shift_is_added_and_cut_off_at_black_and_white(bands, dtype, amount):
+    part = image(bands, dtype)
+    unit = 255 if dtype == torch.uint8 else 1
+    found = colours(bands).changed(part, [(SHIFT, amount)])
+    assert found.dtype == dtype
+    expected = np.clip(part.double().numpy() + unit * amount, 0, unit)
+    np.testing.assert_allclose(found.double().numpy(), expected, atol=0.5001 if dtype == torch.uint8 else 1e-6)
 
 
 def test_grey_of_n_bands_leaves_one_value_a_pixel_and_one_band_as_it_is():

@@ -10,17 +10,18 @@ import torch
 
 import fuzzyseg
 from experiment.tiny_data import settings, write_folder
+from fuzzyseg.data.colour import BLUR
 from fuzzyseg.data.views import Batch
 from methods.tiny import TinyNetwork
 
 own = partial(TinyNetwork, classes=3)
 
 
-def losses(tmp_path, name, *, on_device, jitter=0.3, steps=6, workers=0):
+def losses(tmp_path, name, *, on_device, jitter=0.3, steps=6, workers=0, **augment):
     config = settings(
         tmp_path / "data",
         tmp_path / name,
-        augment={"scale": [0.7, 1.3], "jitter": jitter, "on_device": on_device},
+        augment={"scale": [0.7, 1.3], "jitter": jitter, "on_device": on_device, **augment},
         method={"name": "unimatch"},
         train={"steps": steps, "eval_every": 0, "log_every": 1, "workers": workers},
     )
@@ -42,6 +43,28 @@ def test_training_sees_the_same_images(tmp_path, workers):
     for a, b in zip(read, device, strict=True):
         assert a.keys() == b.keys()
         assert all(b[key] == pytest.approx(a[key], rel=0.02) for key in a)
+
+
+def test_the_blur_goes_with_the_crop_by_default(tmp_path, monkeypatch):
+    """The crop is 16x24: a twentieth of the published sigma; blur_reference=1 leaves it as it is."""
+    write_folder(tmp_path / "data")
+    seen = []
+    plain = Batch.to
+
+    def to(batch: Batch, device: torch.device, channels_last: bool = False) -> Batch:
+        if len(batch.pending.views) > 1:
+            changes = torch.stack(batch.pending.views[1:]).flatten(0, 2)
+            seen.extend(changes[changes[:, 0] == BLUR, 1].tolist())
+        return plain(batch, device, channels_last)
+
+    monkeypatch.setattr(Batch, "to", to)
+    losses(tmp_path, "default", on_device=True, steps=2)
+    shrunk = seen.copy()
+    seen.clear()
+    losses(tmp_path, "published", on_device=True, steps=2, blur_reference=1)
+    assert len(seen) == len(shrunk) > 4
+    assert 0.1 <= min(seen) < max(seen) <= 2
+    assert shrunk == pytest.approx([sigma * 16 / 320 for sigma in seen])
 
 
 def test_readers_send_one_image_in_place_of_three(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import CPS, Facts, Progress
 from fuzzyseg.ops.resize import resize_logits
 from methods.tiny import TinyNetwork, make_batch
+from ops.published_boxes import published_mask
 
 module = importlib.import_module("fuzzyseg.methods.cps")
 START = Progress(0, 10)
@@ -92,16 +93,69 @@ def test_cutmix_cps_is_the_cards_formula_on_the_mixed_image():
     torch.testing.assert_close(found, expected)
 
 
+def test_the_authors_step_from_the_same_numbers():
+    """Three boxes, in training mode with batch norm, no padding: theirs is trained on. Loss and all gradients."""
+    method, batch = make(), batches()
+    a, b, labelled = batch["unlabelled"], batch["partner"], batch["labelled"]
+    for each in batch.values():
+        each.valid = torch.ones_like(each.valid)
+    losses = method(batch, START).losses
+    found = grads(method, losses["supervised"] + losses["unsupervised"])
+
+    network1, network2 = method.first, method.second
+    size = a.image.shape[-2:]
+
+    def full(logits):
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
+
+    masks = torch.stack([published_mask(seed, size, 3, (0.25, 0.5)) for seed in a.seed.tolist()]).unsqueeze(1)
+    mixed = a.image * (1 - masks) + b.image * masks
+    with torch.no_grad():
+        teacher1 = full(network1(a.image)) * (1 - masks) + full(network1(b.image)) * masks
+        teacher2 = full(network2(a.image)) * (1 - masks) + full(network2(b.image)) * masks
+    label1, label2 = teacher1.argmax(1), teacher2.argmax(1)
+    student1, student2 = full(network1(mixed)), full(network2(mixed))
+    cps = F.cross_entropy(student1, label2) + F.cross_entropy(student2, label1)
+    supervised = F.cross_entropy(full(network1(labelled.image)), labelled.mask, ignore_index=255)
+    supervised = supervised + F.cross_entropy(full(network2(labelled.image)), labelled.mask, ignore_index=255)
+    assert (label1 != label2).float().mean() > 0.2
+    assert 0.05 < masks.mean() < 0.5
+    torch.testing.assert_close(losses["unsupervised"], cps)
+    torch.testing.assert_close(losses["supervised"], supervised)
+    for ours, theirs in zip(found, grads(method, supervised + cps), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("cutmix", [True, False])
+def test_balance_is_one_factor_over_both_directions(cutmix):
+    """As released: (hard12 + hard21) / (fuzzy12 + fuzzy21), so that the term has the hard loss's value."""
+    batch = batches(cutmix)
+    gradients, values, factors = {}, {}, []
+    for name, options in (("hard", {}), ("fuzzy", {}), ("balanced", {"balance": True})):
+        method = make("hard" if name == "hard" else "fuzzy", norm="group", options=options, cutmix=cutmix)
+        with torch.no_grad():
+            method.second.head.weight.mul_(10)  # one network is sure, the other is not: factors apart would differ
+        step = method(batch, START)
+        values[name] = step.losses["unsupervised"].detach()
+        gradients[name] = grads(method, step.losses["unsupervised"])
+        factors.append(step.metrics.get("balance"))
+    torch.testing.assert_close(values["balanced"], values["hard"])
+    factor = values["hard"] / values["fuzzy"]
+    torch.testing.assert_close(factors[-1], factor)
+    assert abs(factor - 1) > 0.05
+    for plain, balanced in zip(gradients["fuzzy"], gradients["balanced"], strict=True):
+        torch.testing.assert_close(balanced, factor * plain, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("cutmix", [True, False])
 def test_no_gradient_reaches_a_teacher(cutmix):
     method, batch = make(cutmix=cutmix, norm="group"), batches(cutmix)
-    original, calls = method.pixel_loss.forward, []
+    original = method.pixel_loss.forward
 
     def only_first(*args, **kwargs):
         result = original(*args, **kwargs)
-        calls.append(result)
-        if len(calls) == 2:  # the direction that teaches the second network
-            result.loss = result.loss.detach() * 0
+        first, second = result.loss.chunk(2)
+        result.loss = torch.cat([first, second.detach() * 0])
         return result
 
     method.pixel_loss.forward = only_first

@@ -211,7 +211,7 @@ def test_without_weights_it_is_supervised_training():
 
 def test_the_strong_view_is_colour_jitter_alone():
     view = make().streams["unlabelled"].view
-    assert view == WeakStrong(1, 0.5, 0.5, 0.5, 0.25, 1.0, 0.0, 0.0)
+    assert view == WeakStrong(1, 0.5, 0.5, 0.5, 0.25, 1.0, 0.0, 0.0, add_brightness=True)
 
 
 @pytest.mark.parametrize("loss", [None, "fuzzy"])

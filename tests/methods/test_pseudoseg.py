@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from fuzzyseg.data.transforms import Geometry, make_sample
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import Facts, Progress, PseudoSeg
 from fuzzyseg.networks import build_network
@@ -71,6 +72,25 @@ def strong_view(method, batch):
     hidden = module.square_masks(unlabelled.seed, unlabelled.size, round(0.2 * 12))
     z_s = method.student(unlabelled.strong[0] * ~hidden[:, None])
     return z_s, nearest(unlabelled.valid & ~hidden, z_s.shape[-2:])
+
+
+def test_brightness_is_added_as_published():
+    """Of an image of one grey a number from [-.5, .5]: contrast, saturation and hue leave such an image alone."""
+    view = make().streams["unlabelled"].view
+    geometry = Geometry((8, 8), (1.0, 1.0))
+    changes = []
+    for level, seed in ((level, seed) for level in (0, 64, 128, 255) for seed in range(400)):
+        image = torch.full((3, 8, 8), level, dtype=torch.uint8)
+        strong = make_sample(view, image, None, geometry=geometry, mean=[0.5] * 3, std=[0.2] * 3, seed=seed)["strong"]
+        assert strong.max() - strong.min() <= 1
+        changes.append((level, (strong[0, 0, 0, 0].item() - level) / 255))
+    grey, dark = ([change for at, change in changes if at == level] for level in (128, 64))
+    assert (sum(change**2 for change in grey) / len(grey)) ** 0.5 == pytest.approx(12**-0.5, abs=0.02)
+    assert -0.505 <= min(grey) < -0.48 < 0.48 < max(grey) <= 0.505
+    assert 0.48 < max(dark) <= 0.505  # the number does not depend on the level, but for black and white
+    assert min(dark) == -64 / 255
+    assert max(change for level, change in changes if level == 0) > 0.48
+    assert min(change for level, change in changes if level == 255) < -0.48
 
 
 @pytest.mark.parametrize(("background", "fusion"), [(None, 0.5), (0, 0.8), (2, 0.5)])

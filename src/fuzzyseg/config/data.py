@@ -127,7 +127,7 @@ class DataConfig(Section):
 
 
 class AugmentConfig(Section):
-    """The geometry and mild colour changes that every training image gets."""
+    """The geometry and mild colour changes that every training image gets, and the blur of strong views."""
 
     scale: tuple[float, float] = Field(
         (0.5, 2.0),
@@ -145,6 +145,13 @@ class AugmentConfig(Section):
         ge=0,
         le=1,
         description="Strength of random changes of brightness, contrast and saturation; strong views have their own.",
+    )
+    blur_reference: int = Field(
+        320,
+        ge=1,
+        description="Shorter side of the crop, in pixels, from which on the blur of strong views has the published "
+        "sigma; that of smaller crops shrinks in proportion, so that a blur hides as much of an object. "
+        "320: the smallest published crop; 1: the published sigma for all.",
     )
     on_device: bool = Field(
         False,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fuzzyseg.data.colour import BLUR, BRIGHTNESS, CONTRAST, HUE, SATURATION, Change, Colours
+from fuzzyseg.data.colour import BLUR, BRIGHTNESS, CONTRAST, HUE, SATURATION, SHIFT, Change, Colours
 from fuzzyseg.data.views import WeakStrong
 
 _MOST = 6  # a strong view: four kinds of jitter, grey, blur
@@ -21,27 +21,29 @@ def mild(draw: random.Random, strength: float) -> list[Change]:
     return _jitter(draw, strength, strength, strength, 0.0) if strength > 0 else []
 
 
-def strong(draw: random.Random, view: WeakStrong) -> list[Change]:
-    """Colour jitter, grey, blur, each with its probability."""
+def strong(draw: random.Random, view: WeakStrong, blur: float = 1.0) -> list[Change]:
+    """Colour jitter, grey, blur, each with its probability. blur: factor of the view's sigma."""
     changes: list[Change] = []
     if draw.random() < view.jitter_probability:
-        changes += _jitter(draw, view.brightness, view.contrast, view.saturation, view.hue)
+        changes += _jitter(draw, view.brightness, view.contrast, view.saturation, view.hue, view.add_brightness)
     if draw.random() < view.grey_probability:
         changes.append((SATURATION, 0.0))
     if draw.random() < view.blur_probability:
-        changes.append((BLUR, draw.uniform(*view.blur_sigma)))
+        changes.append((BLUR, blur * draw.uniform(*view.blur_sigma)))
     return changes
 
 
-def _jitter(draw: random.Random, brightness: float, contrast: float, saturation: float, hue: float) -> list[Change]:
-    """Brightness, contrast, saturation and hue by random factors, in random order."""
+def _jitter(
+    draw: random.Random, brightness: float, contrast: float, saturation: float, hue: float, added: bool = False
+) -> list[Change]:
+    """Brightness, contrast, saturation and hue by random factors, in random order. added: of brightness, no factor."""
 
     def factor(strength: float) -> float:
         return draw.uniform(max(0.0, 1 - strength), 1 + strength)
 
-    amounts = {BRIGHTNESS: factor(brightness), CONTRAST: factor(contrast), SATURATION: factor(saturation)}
-    amounts[HUE] = draw.uniform(-hue, hue)
-    return [(kind, amounts[kind]) for kind in draw.sample(range(4), 4) if kind != HUE or hue > 0]
+    light = (SHIFT, draw.uniform(-brightness, brightness)) if added else (BRIGHTNESS, factor(brightness))
+    changes = [light, (CONTRAST, factor(contrast)), (SATURATION, factor(saturation)), (HUE, draw.uniform(-hue, hue))]
+    return [change for change in draw.sample(changes, 4) if change[0] != HUE or hue > 0]
 
 
 def as_tensor(changes: Sequence[Change]) -> Tensor:

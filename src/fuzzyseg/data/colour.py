@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-BRIGHTNESS, CONTRAST, SATURATION, HUE, BLUR = range(5)
+BRIGHTNESS, CONTRAST, SATURATION, HUE, BLUR, SHIFT = range(6)
 Change = tuple[int, float]
-"""A kind of change and how much: a factor; for HUE a turn in [-.5, .5]; for BLUR the standard deviation in pixels."""
+"""A kind of change and how much: a factor; HUE: a turn in [-0.5, 0.5]; BLUR: the standard deviation in pixels; SHIFT:
+what is added, in units ([0, 1] for uint8)."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Colours:
                 part = self.saturation(part, amount)
             elif kind == BLUR:
                 part = blurred(part, amount)
+            elif kind == SHIFT:
+                part = shifted(part, amount)
             elif part.shape[0] == 3:
                 part = tv.adjust_hue(part if part.dtype == torch.uint8 else part.clamp(0, 1), amount)
         return part
@@ -88,6 +91,13 @@ def blurred(part: Tensor, sigma: float) -> Tensor:
         return part
     result: Tensor = tv.gaussian_blur(part, [2 * reach + 1] * 2, [sigma] * 2)
     return result
+
+
+def shifted(part: Tensor, amount: float) -> Tensor:
+    """`amount`, in units, added to all values, which are cut off at 0 and 1."""
+    if part.dtype == torch.uint8:
+        return _as(part.float() + 255 * amount, part)
+    return (part + amount).clamp(0, 1)
 
 
 def _as(values: Tensor, like: Tensor) -> Tensor:

@@ -32,6 +32,8 @@ class Geometry:
 
     scale_draw: `uniform` draws the scale evenly from its range, `halves` with probability 0.5 from below 1, else from
     above.
+
+    blur_reference: the crop's shorter side, in pixels, below which the sigma of a strong view's blur shrinks with it.
     """
 
     crop: Size
@@ -39,6 +41,7 @@ class Geometry:
     scale_draw: Literal["uniform", "halves"] = "uniform"
     flip: float = 0.5
     vertical_flip: float = 0.0
+    blur_reference: int = 1
 
     def __post_init__(self) -> None:
         """Raises ValueError for sizes and scales that no image can have."""
@@ -56,6 +59,11 @@ class Geometry:
             return draw.uniform(low, high)
         share = 2 * draw.random()
         return low + (1 - low) * share if share < 1 else 1 + (high - 1) * (share - 1)
+
+    @property
+    def blur(self) -> float:
+        """Factor of a blur's sigma: at most 1, as it is published for larger crops too."""
+        return min(1.0, min(self.crop) / self.blur_reference)
 
 
 @dataclass(frozen=True)
@@ -169,7 +177,7 @@ def make_sample(
 
     def changes() -> list[Change]:
         own = view.colours if isinstance(view, CropPair) else None
-        return mild(draw, jitter) if own is None else strong(draw, own)
+        return mild(draw, jitter) if own is None else strong(draw, own, geometry.blur)
 
     def finish(window: Window, part: Tensor, drawn: list[Change]) -> Tensor:
         if colours_later:
@@ -181,7 +189,7 @@ def make_sample(
     if mask is not None:
         sample["mask"] = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
     if isinstance(view, WeakStrong):
-        copies = [finish(window, seen, strong(draw, view)) for _ in range(view.strong)]
+        copies = [finish(window, seen, strong(draw, view, geometry.blur)) for _ in range(view.strong)]
         sample |= {} if colours_later else {"strong": stacked(copies)}
     if isinstance(view, CropPair):
         other = _overlapping(draw, window, view, geometry)

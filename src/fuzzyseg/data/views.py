@@ -18,7 +18,13 @@ class Weak:
 
 @dataclass(frozen=True)
 class WeakStrong:
-    """The weak image and `strong` copies of the same crop with strong colour changes; all share one geometry."""
+    """The weak image and `strong` copies of the same crop with strong colour changes; all share one geometry.
+
+    brightness, contrast, saturation: a factor from [1 - strength, 1 + strength]; hue: a turn from [-hue, hue]; in
+    random order. add_brightness: brightness is a number from [-brightness, brightness] that is added to the image in
+    [0, 1], which is then cut off at 0 and 1. blur_sigma: range of the standard deviation in pixels; in small crops it
+    shrinks (`Geometry.blur_reference`).
+    """
 
     strong: int = 1
     brightness: float = 0.5
@@ -29,6 +35,7 @@ class WeakStrong:
     grey_probability: float = 0.2
     blur_probability: float = 0.5
     blur_sigma: tuple[float, float] = (0.1, 2.0)
+    add_brightness: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError for no strong copy: that is `Weak`."""

@@ -250,6 +250,7 @@ def build_loader(config: Config, material: Material, method: Method, device: tor
         scale_draw=augment.scale_draw,
         flip=augment.flip,
         vertical_flip=augment.vertical_flip,
+        blur_reference=augment.blur_reference,
     )
     return Loader(
         method.streams,

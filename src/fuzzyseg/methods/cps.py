@@ -8,6 +8,9 @@ With CutMix (the default) two unlabelled images are mixed by a box mask; the tea
 gradient or dropout but with batch statistics, and their logits are mixed by the same mask. Labelled images take no part
 in the unsupervised term then, as in the authors' code; without CutMix they do, as in the paper.
 
+Both directions go through one call of the pixel loss, stacked along the batch: a scale that the loss takes from its
+pixels (`loss.balance`) is one factor over both, as in the released code of FPL.
+
 Where we leave the authors' code, and why. The two images of a mix are different ones (theirs are two crops of one file,
 because two samplers share a seed); `pair: same` is not offered. Losses are not divided by the number of processes. The
 boxes of a mask never start outside the image. Padding is not trained on. Batch-norm statistics stay per process.
@@ -23,7 +26,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from fuzzyseg.data.views import Batch, Stream, Weak
-from fuzzyseg.losses import PixelLoss, masked_mean
+from fuzzyseg.losses import masked_mean
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.ops.mix import Mixed, box_masks, paste
 from fuzzyseg.ops.module_mode import without_dropout
@@ -96,50 +99,29 @@ class CPS(Method):
         assert labelled.mask is not None
         z1, z2 = self.first(labelled.image), self.second(labelled.image)  # (B,C,h,w)
         supervised = self.supervised_loss(z1, labelled.mask) + self.supervised_loss(z2, labelled.mask)
-        if self.config.cutmix:
-            terms, valid = self._mixed(batch, progress)
-        else:
-            terms, valid = self._plain(batch, z1, z2, progress)
+        assert self.pixel_loss is not None
+        student, teacher, valid = self._mixed(batch) if self.config.cutmix else self._plain(batch, z1, z2)
+        found = self.pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress)
+        unsupervised = 2 * masked_mean(found.loss, valid)  # the sum of the two directions' means
         ramp = linear_ramp(progress.step, self.config.ramp_steps)
-        unsupervised = masked_mean(terms[0].loss, valid) + masked_mean(terms[1].loss, valid)
-        statistics = {name: (value + terms[1].stats[name]) / 2 for name, value in terms[0].stats.items()}
-        return Step({"supervised": supervised, "unsupervised": self.weight * ramp * unsupervised}, statistics)
+        return Step({"supervised": supervised, "unsupervised": self.weight * ramp * unsupervised}, found.stats)
 
-    def _plain(
-        self, batch: Mapping[str, Batch], z1: Tensor, z2: Tensor, progress: Progress
-    ) -> tuple[tuple[PixelLoss, PixelLoss], Tensor]:
-        """Both learn from the other's labels on labelled and unlabelled images alike."""
+    def _plain(self, batch: Mapping[str, Batch], z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Students, teachers, valid of both directions: each learns on labelled and unlabelled images alike."""
         unlabelled = batch["unlabelled"]
-        s1 = torch.cat([z1, self.first(unlabelled.image)])
-        s2 = torch.cat([z2, self.second(unlabelled.image)])
+        z1 = torch.cat([z1, self.first(unlabelled.image)])
+        z2 = torch.cat([z2, self.second(unlabelled.image)])
         valid = torch.cat([batch["labelled"].valid, unlabelled.valid])
-        return self._cross(s1, s2, s1.detach(), s2.detach(), unlabelled.size, valid, progress), valid
+        return torch.cat([z1, z2]), torch.cat([z2, z1]).detach(), torch.cat([valid, valid])
 
-    def _mixed(self, batch: Mapping[str, Batch], progress: Progress) -> tuple[tuple[PixelLoss, PixelLoss], Tensor]:
-        """Students see the mixed image; teachers see the clean ones and their logits are mixed."""
+    def _mixed(self, batch: Mapping[str, Batch]) -> tuple[Tensor, Mixed, Tensor]:
+        """The same with students that see the mixed image and teachers that see the clean ones, their logits mixed."""
         a, b = batch["unlabelled"], batch["partner"]
         masks = box_masks(a.seed, a.size, boxes=self.config.boxes, area=self.config.box_area)
         mask = masks.to(a.image.device)  # (B,H,W), True: partner
         with torch.no_grad(), without_dropout(self.first, self.second):
-            t1 = Mixed(self.first(a.image), self.first(b.image), mask)
-            t2 = Mixed(self.second(a.image), self.second(b.image), mask)
+            t1, t2 = ((network(a.image), network(b.image)) for network in (self.first, self.second))
         image, valid = paste(a.image, b.image, mask), paste(a.valid, b.valid, mask)
-        s1, s2 = self.first(image), self.second(image)
-        return self._cross(s1, s2, t1, t2, a.size, valid, progress), valid
-
-    def _cross(
-        self,
-        s1: Tensor,
-        s2: Tensor,
-        t1: Tensor | Mixed,
-        t2: Tensor | Mixed,
-        size: tuple[int, int],
-        valid: Tensor,
-        progress: Progress,
-    ) -> tuple[PixelLoss, PixelLoss]:
-        """Each student learns from the other network's logits; no gradient reaches a teacher."""
-        assert self.pixel_loss is not None
-        return (
-            self.pixel_loss(s1, t2, size=size, valid=valid, progress=progress),
-            self.pixel_loss(s2, t1, size=size, valid=valid, progress=progress),
-        )
+        students = torch.cat([self.first(image), self.second(image)])
+        teachers = Mixed(torch.cat([t2[0], t1[0]]), torch.cat([t2[1], t1[1]]), torch.cat([mask, mask]))
+        return students, teachers, torch.cat([valid, valid])

@@ -34,7 +34,8 @@ from fuzzyseg.ops.cells import whole_cells
 from fuzzyseg.ops.masked import draw_weighted
 from fuzzyseg.ops.ramp import linear_ramp
 
-_COLOURS = WeakStrong(jitter_probability=1.0, grey_probability=0.0, blur_probability=0.0)  # those of PseudoSeg
+# those of PseudoSeg
+_COLOURS = WeakStrong(jitter_probability=1.0, grey_probability=0.0, blur_probability=0.0, add_brightness=True)
 
 
 class PC2SegConfig(MethodConfig):

@@ -84,7 +84,7 @@ class PseudoSeg(Method):
         self.calibrate = nn.Sequential(
             nn.Conv2d(facts.classes, facts.classes, 1, bias=False), nn.BatchNorm2d(facts.classes)
         )
-        strong = WeakStrong(1, jitter_probability=1.0, grey_probability=0.0, blur_probability=0.0)
+        strong = WeakStrong(1, jitter_probability=1.0, grey_probability=0.0, blur_probability=0.0, add_brightness=True)
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(strong, "unlabelled")}
 
     def notes(self, size: tuple[int, int]) -> list[str]:

@@ -42,19 +42,22 @@ def box_masks(
 ) -> Tensor:
     """A (B,H,W) bool mask per sample, True inside its boxes, drawn from the sample's own seed alone.
 
-    Each of the `boxes` covers a uniform share of area / boxes with a random aspect; where two overlap they cancel, as
-    in the generator of French et al. probability: of a sample to have boxes at all; else its mask is False throughout.
+    Each of the `boxes` is drawn as if it were the only one, with a uniform share `area` of the image and a random
+    aspect; then both its sides are multiplied by sqrt(1 / boxes), so that none is longer than that share of the
+    image's side. Where two overlap they cancel. All as in the generator of French et al. probability: of a sample to
+    have boxes at all; else its mask is False throughout.
     seeds: (B,) int64, on the CPU, as the masks are.
     """
     height, width = size
+    factor = math.sqrt(1 / boxes)
     masks = torch.zeros((len(seeds), height, width), dtype=torch.bool)
     for mask, seed in zip(masks, seeds.tolist(), strict=True):
         generator = torch.Generator().manual_seed(seed)
         for _ in range(boxes):
             share, aspect, y, x = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
-            share = (area[0] + share * (area[1] - area[0])) / boxes
+            share = area[0] + share * (area[1] - area[0])
             tall = math.exp(aspect * math.log(share))  # both sides stay within the image
-            h, w = round(tall * height), round(share / tall * width)
+            h, w = round(tall * factor * height), round(share / tall * factor * width)
             top, left = round(y * (height - h)), round(x * (width - w))
             mask[top : top + h, left : left + w] ^= True
         if probability < 1:  # drawn last: the boxes are the same whatever it is
