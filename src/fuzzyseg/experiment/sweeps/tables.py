@@ -43,7 +43,7 @@ def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> 
 
 def _scores(grid: Grid, rows: Rows) -> list[str]:
     published = bool(grid.plan.expected)
-    head = ["arm", "labelled", "runs", "mIoU", *(["published"] if published else []), "s/step", "MiB"]
+    head = ["arm", "labelled", "runs", "mIoU", "resolvable", *(["published"] if published else []), "s/step", "MiB"]
     lines = [_line(head), _line(["---"] * len(head))]
     for amount in grid.amounts:
         for arm in dict.fromkeys(cell.arm for cell in grid.cells):
@@ -52,6 +52,7 @@ def _scores(grid: Grid, rows: Rows) -> list[str]:
             shown = amount or "all"
             shown += f" ({', '.join(map(str, images))})" if images and [amount] != list(map(str, images)) else ""
             cells = [arm, shown, str(len(own)), spread([miou(row) for row in own])]
+            cells.append(spread(_resolvable(own)))
             if published:
                 cells.append(_published(grid, Cell(arm, amount, 0)))
             cells += [_middle([row.get("seconds_per_step") for row in own], "{:.2f}")]
@@ -129,6 +130,12 @@ def _apart(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
 def miou(row: Mapping[str, Any]) -> float:
     """The last checkpoint's mean IoU in per cent."""
     return 100 * float(row["result"]["last"]["miou"])
+
+
+def _resolvable(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """`miou_resolvable` of the last checkpoints in per cent; empty if a row lacks it."""
+    found = [row["result"]["last"].get("miou_resolvable") for row in rows]
+    return [] if None in found else [100 * float(value) for value in found]
 
 
 def spread(values: Sequence[float]) -> str:
