@@ -21,7 +21,7 @@ LEAST = 0.5
 
 
 def resolvable(per_class: Mapping[str, float | None], ceiling: Mapping[str, float | None]) -> dict[str, Any]:
-    """`miou_resolvable`, the mean IoU over the classes whose ceiling is at least `LEAST`, with `ceiling` and that limit.
+    """`miou_resolvable`, the mean IoU over the classes whose ceiling is at least `LEAST`, with `ceiling` and the limit.
 
     per_class: IoU by class name. ceiling: by class name, None for a class that is in no mask; such a class is left
     out. The mean is None where no class is left.
