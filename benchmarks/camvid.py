@@ -210,7 +210,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="CamVid folder: train, trainannot, val, valannot")
     parser.add_argument("--weights", type=Path, help="encoder weights of MobileNetV2")
-    parser.add_argument("--results", type=Path, default=Path("docs/results/camvid"))
+    parser.add_argument("--results", type=Path, default=Path("results/camvid"))
     parser.add_argument("--out", type=Path, default=Path("runs/camvid"))
     parser.add_argument("--labelled", type=int, nargs="+", default=[23, 11])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=[*ARMS])

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 import fuzzyseg.experiment
 from fuzzyseg.cli import app
+from fuzzyseg.cli.evaluate import report
 
 RESULT = {"miou": 0.51234, "images": 3, "protocol": "whole", "iou": {"sky": 0.9, "a long class name": None}}
 
@@ -51,6 +52,18 @@ def test_the_answer_for_people(evaluate):
         ["a", "long", "class", "name", "-"],
     ]
     assert len({line.rindex("  ") for line in lines if not line.endswith(":")}) == 1  # the values stand in one column
+
+
+def test_ceilings_stand_beside_the_scores():
+    result = {"miou": 0.4, "per_class": {"sky": 0.75, "pole": 0.05, "sea": None}, "miou_resolvable": 0.75,
+              "ceiling": {"sky": 0.95, "pole": 0.03, "sea": None}, "ceiling_least": 0.5}  # fmt: skip
+    assert [" ".join(line.split()) for line in report(result)] == [
+        "miou 40.00 % (75.00 % over the 1 of 3 classes with a ceiling of at least 50.00 %)",
+        "per_class:",
+        "sky 75.00 % (ceiling 95.00 %)",
+        "pole 5.00 % (ceiling 3.00 %)",
+        "sea - (ceiling -)",
+    ]
 
 
 def test_the_answer_for_programs(evaluate):

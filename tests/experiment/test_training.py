@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from functools import partial
@@ -53,6 +54,21 @@ def same(a, b, place=""):
             same(x, y, f"{place}/{i}")
     else:
         assert a == b, place
+
+
+def test_ceilings_are_measured_once_a_run(folder, tmp_path, monkeypatch):
+    """From the masks at the size of the files, and the stride of the network's logits."""
+    room, calls = importlib.import_module("fuzzyseg.inference.evaluate"), []
+    measure = room.ceiling_matrix
+    monkeypatch.setattr(
+        room, "ceiling_matrix", lambda *args, **kwargs: calls.append(kwargs) or measure(*args, **kwargs)
+    )
+    path = run(settings(folder, tmp_path / "run")).run
+    first, second = (row["evaluation"] for row in lines(path) if "evaluation" in row)
+    assert len(calls) == 1
+    assert first["ceiling"] == second["ceiling"] == json.loads((path / "result.json").read_text())["last"]["ceiling"]
+    kept = [first["per_class"][name] for name, value in first["ceiling"].items() if value >= first["ceiling_least"]]
+    assert first["miou_resolvable"] == pytest.approx(np.mean(kept))
 
 
 def test_run_folder_holds_all_it_should(folder, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from fuzzyseg.run import progress
-from fuzzyseg.run.progress import Display, Pace
+from fuzzyseg.run.progress import Display, Pace, score_text
 
 LINE = {
     "step": 10,
@@ -30,6 +30,11 @@ def test_plain_lines_without_a_terminal():
     assert first == ("step 10/2000  loss 1.5 (supervised 1, [unsup] 0.5)  lr 0.0025, 0.025  12.3 images/s  ETA 1:02:03")
     assert second.endswith("mIoU 45.12 %")
     assert third.endswith("mIoU 45.12 %")  # the last one stays
+
+
+def test_the_score_over_resolvable_classes_stands_beside_miou():
+    assert score_text({"miou": 0.4512, "miou_resolvable": 0.5}) == "mIoU 45.12 % (50.00 % over resolvable classes)"
+    assert score_text({"miou": 0.4512, "miou_resolvable": None}) == "mIoU 45.12 %"
 
 
 def test_a_bar_on_a_terminal():

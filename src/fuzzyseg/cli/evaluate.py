@@ -64,15 +64,26 @@ def evaluate(
 
 
 def report(result: Mapping[str, Any]) -> Iterator[str]:
-    """The result as lines; every fraction is a share, shown in per cent, and what does not exist is a dash."""
-    width = max(len(str(name)) for value in [result, *result.values()] if isinstance(value, Mapping) for name in value)
-    for name, value in result.items():
+    """The result as lines; every fraction is a share, shown in per cent, and what does not exist is a dash.
+
+    `miou_resolvable` stands beside mIoU and the ceiling of each class beside its IoU.
+    """
+    ceiling, least = result.get("ceiling", {}), result.get("ceiling_least", 0.0)
+    beside = {("per_class", name): f"  (ceiling {_shown(value)})" for name, value in ceiling.items()}
+    if ceiling:
+        kept = sum((value or 0.0) >= least for value in ceiling.values())
+        over = f"over the {kept} of {len(ceiling)} classes with a ceiling of at least {_shown(least)}"
+        beside["miou", ""] = f"  ({_shown(result['miou_resolvable'])} {over})"
+    apart = ("ceiling", "ceiling_least", "miou_resolvable")
+    shown = {name: value for name, value in result.items() if name not in apart}
+    width = max(len(str(name)) for value in [shown, *shown.values()] if isinstance(value, Mapping) for name in value)
+    for name, value in shown.items():
         if isinstance(value, Mapping):
             yield f"{name}:"
             for key, part in value.items():
-                yield f"  {key!s:<{width}}  {_shown(part)}"
+                yield f"  {key!s:<{width}}  {_shown(part)}{beside.get((name, key), '')}"
         else:
-            yield f"{name!s:<{width + 2}}  {_shown(value)}"
+            yield f"{name!s:<{width + 2}}  {_shown(value)}{beside.get((name, ''), '')}"
 
 
 def _shown(value: Any) -> str:

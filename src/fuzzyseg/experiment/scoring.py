@@ -47,6 +47,7 @@ class Scoring:
         self.maps = None if config.out is None else RunFolder(config.out).maps_dir
         self.own_network = factory is not None
         self.reader = build_reader(config, material)
+        self.ceiling: dict[str, float | None] | None = None  # of the masks and the stride alone: the same all run long
 
     @property
     def possible(self) -> bool:
@@ -96,7 +97,9 @@ class Scoring:
             scales=settings.scales,
             flip=settings.flip,
             batch=settings.batch,
+            ceiling=self.ceiling,
         )
+        self.ceiling = result["ceiling"]
         if self.pixel_loss is not None:
             result["fuzzy"] = self._diagnosis(predictor, step)
         return result

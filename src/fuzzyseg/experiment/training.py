@@ -45,7 +45,7 @@ from fuzzyseg.ops import collective
 from fuzzyseg.run import environment
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import MetricsLog, Sink
-from fuzzyseg.run.progress import Display
+from fuzzyseg.run.progress import Display, score_text
 from fuzzyseg.run.tensorboard import TensorBoard
 
 RESUMABLE = {
@@ -294,7 +294,7 @@ def _announce(
 def _summary(run: RunFolder, result: dict[str, Any]) -> str:
     if result["last"] is None:
         return f"done: model in {run.model_dir} (not evaluated)"
-    text = f"done: mIoU {100 * result['last']['miou']:.2f} % at the last step"
+    text = f"done: {score_text(result['last'])} at the last step"
     if result["best"] is not None:
         text += f" (best on val {100 * result['best']['miou']:.2f} % at step {result['best']['step']})"
     return f"{text}; model in {run.model_dir}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from fuzzyseg.data import VOID, DataError, Item, Reader
 from fuzzyseg.data.formats import Windows
 from fuzzyseg.data.parts import label_reader, open_large
 from fuzzyseg.data.reader import check_sizes
+from fuzzyseg.inference.ceiling import ceiling_matrix, resolvable
 from fuzzyseg.inference.predictor import Predictor, Protocol
 
 
@@ -26,20 +27,27 @@ def evaluate(
     flip: bool = False,
     batch: int = 1,
     ignore_index: int | None = None,
+    ceiling: Mapping[str, float | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Scores predictions at the size of the files against the masks. One confusion matrix is summed over all pixels.
 
     mode, window, scales, flip: see `Protocol`. batch: images per forward pass, where neighbours have one size.
-    ignore_index: the masks' value for void, if not that of the training data. progress is called with images done
-    and in all.
+    ignore_index: the masks' value for void, if not that of the training data. ceiling: that of an earlier result for
+    the same items and network, which saves a second reading of the masks. progress is called with images done and in
+    all.
 
     A TIFF or NumPy file that is too large to be decoded whole is read and scored in row blocks, and so is such a mask,
     where the protocol allows it (one scale, no flip, no `image_size`); the result is the same.
 
     Returns shares in [0, 1]: `miou`, the mean intersection over union of the classes that occur in the truth or in a
     prediction; `per_class`, that of each class, None where it occurs in neither; `accuracy` of the pixels and
-    `class_accuracy`, its mean over the classes in the truth. Also `images`, `pixels` (not void), `protocol` in words.
+    `class_accuracy`, its mean over the classes in the truth. `ceiling` is the IoU of each class between the truth and
+    the truth brought to the stride of the network's logits and back (`ceiling.round_trip`; of one view of the whole
+    image, whatever the protocol), None for a class that is not in the truth; `miou_resolvable` the mean IoU over the
+    classes whose ceiling is at least `ceiling_least`, None where there is none. Also `images`, `pixels` (not void),
+    `protocol` in words.
+
     Raises DataError where there is no image, an image without a mask, or no pixel that is not void.
     """
     if not items:
@@ -57,7 +65,11 @@ def evaluate(
         if finished and progress is not None:
             progress(done, len(items))
     result = scores(matrix.compute().cpu(), card.classes)
-    return {**result, "images": len(items), "protocol": protocol.describe(card)}
+    if ceiling is None:
+        found = ceiling_matrix(items, reader, image_size=card.image_size, stride=predictor.stride())
+        ceiling = scores(found, card.classes)["per_class"]
+    measure = resolvable(result["per_class"], ceiling)
+    return {**result, **measure, "images": len(items), "protocol": protocol.describe(card)}
 
 
 Prediction = tuple[Tensor, Tensor, int]

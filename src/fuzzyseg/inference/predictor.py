@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from fuzzyseg.data.formats import Box, Image
 from fuzzyseg.inference.card import ModelCard
 from fuzzyseg.inference.tiles import TILE, Size, sweep
 from fuzzyseg.ops.module_mode import evaluating
-from fuzzyseg.ops.resize import resize_logits
+from fuzzyseg.ops.resize import resize_labels, resize_logits
 
 MOST_PIXELS = 2**22
 """Images with more pixels are predicted in tiles (`TILE`) even where the whole image was asked for."""
@@ -119,7 +119,7 @@ class Predictor:
             window = self._window(inputs, protocol)
             if protocol.views == [(1.0, False)] and window is not None and inputs.shape[-2:] == size:
                 return torch.cat([band.argmax(1) for band in sweep(inputs, window, self._probabilities)], 1)
-            return _largest(self._scores(inputs, protocol), size)
+            return resize_labels(self._scores(inputs, protocol), size)
 
     def reads_by_windows(self, size: Size, protocol: Protocol = WHOLE) -> bool:
         """Whether an image of this size is predicted in windows, so that it need never be there as a whole."""
@@ -149,6 +149,14 @@ class Predictor:
         """Logits (C,H,W) float32 of a tensor (Cin,H,W) that has the training scale already; whole, one view."""
         with torch.no_grad(), evaluating(self.network):
             return self._forward(self._normalised(image.unsqueeze(0)))[0]
+
+    def stride(self) -> float:
+        """Pixels of the network's input per cell of its logits, as a pass of an empty training crop shows."""
+        divisor = int(getattr(self.network, "divisor", 1))
+        height, width = (-(-side // divisor) * divisor for side in self.card.crop)
+        with torch.no_grad(), evaluating(self.network):
+            logits = self.network(torch.zeros(1, self.card.channels, height, width, device=self.device))
+        return height / int(logits.shape[-2])
 
     def _pixels(self, image: Image | Tensor) -> Tensor:
         """The image as (1,Cin,H,W), uint8 or float32 in units."""
@@ -216,14 +224,3 @@ class Predictor:
             total = seen if total is None else total + seen
         assert total is not None
         return (total / len(views)).clamp_min(torch.finfo(total.dtype).tiny).log()
-
-
-def _largest(scores: Tensor, size: Sequence[int]) -> Tensor:
-    """argmax over the classes (B,*size) of scores (B,C,h,w) resized to size, one class at a time to save memory."""
-    best = resize_logits(scores[:, :1], size, align_corners=False)[:, 0].clone()
-    label = torch.zeros_like(best, dtype=torch.long)
-    for index in range(1, scores.shape[1]):
-        value = resize_logits(scores[:, index : index + 1], size, align_corners=False)[:, 0]
-        label[value > best] = index
-        best = torch.maximum(best, value)
-    return label

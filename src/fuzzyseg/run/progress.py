@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -65,7 +65,7 @@ class Display(Sink):
         """`done` of `total` steps are finished. live: a bar that moves; by default on a terminal."""
         self.console = console or Console()
         self._total = total
-        self._miou: float | None = None
+        self._score = ""
         self._bar: Progress | None = None
         self._task = TaskID(0)
         if self.console.is_terminal if live is None else live:
@@ -86,7 +86,8 @@ class Display(Sink):
 
     def write(self, line: dict[str, Any]) -> None:
         """Show a logged line."""
-        self._miou = line.get("evaluation", {}).get("miou", self._miou)
+        if "miou" in line.get("evaluation", {}):
+            self._score = score_text(line["evaluation"])
         text = "  ".join(self._parts(line))
         if self._bar is not None:
             self._bar.update(self._task, completed=line["step"], description=text)
@@ -107,5 +108,12 @@ class Display(Sink):
         pace = line.get("time", {})
         yield f"{pace.get('images_per_second', math.nan):.1f} images/s"
         yield f"ETA {timedelta(seconds=round(pace.get('eta_seconds', 0.0)))}"
-        if self._miou is not None:
-            yield f"mIoU {100 * self._miou:.2f} %"
+        if self._score:
+            yield self._score
+
+
+def score_text(evaluation: Mapping[str, Any]) -> str:
+    """mIoU and, if it was measured, mIoU over the classes that the network's resolution can show."""
+    resolvable = evaluation.get("miou_resolvable")
+    beside = "" if resolvable is None else f" ({100 * resolvable:.2f} % over resolvable classes)"
+    return f"mIoU {100 * evaluation['miou']:.2f} %{beside}"

@@ -29,10 +29,22 @@ def test_differences_are_paired_by_seed_and_what_is_missing_is_told():
     }
     text = tables(grid, rows, {Cell("b", None, 2): "memory"})
     assert "| a - b | all | +9.00 ± 12.71 (n = 2) |" in text
-    assert "| a | all (4) | 3 | 63.00 ± 31.58 | 50.00 | 0.50 | 100 |" in text
+    assert "| a | all (4) | 3 | 63.00 ± 31.58 | - | 50.00 | 0.50 | 100 |" in text
     assert "- b-s2: failed: memory" in text
     assert "Not run yet" not in text
     assert "Not run yet: 1 of 6 (b-s2)" in tables(grid, rows)
+
+
+def test_the_score_over_resolvable_classes_stands_beside_miou():
+    grid = Grid(Plan(title="T", arms={"new": {}, "old": {}}), seeds=2)
+    rows = {cell: row(0.4) for cell in grid.cells}
+    for cell, share in zip([cell for cell in grid.cells if cell.arm == "new"], (0.5, 0.52), strict=True):
+        rows[cell]["result"]["last"]["miou_resolvable"] = share
+    rows[Cell("old", None, 0)]["result"]["last"]["miou_resolvable"] = 0.5  # the other row of the arm lacks it
+    text = tables(grid, rows)
+    assert "| arm | labelled | runs | mIoU | resolvable | s/step |" in text
+    assert "| new | all (4) | 2 | 40.00 ± 0.00 | 51.00 ± 1.41 |" in text
+    assert "| old | all (4) | 2 | 40.00 ± 0.00 | - |" in text
 
 
 def test_differences_of_arms_that_were_not_chosen_are_not_announced():

@@ -43,7 +43,9 @@ def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> 
 
 def _scores(grid: Grid, rows: Rows) -> list[str]:
     published = bool(grid.plan.expected)
-    head = ["arm", "labelled", "runs", "mIoU", *(["published"] if published else []), "s/step", "MiB"]
+    known = _has_ceilings(rows)
+    head = ["arm", "labelled", "runs", "mIoU", *(["resolvable"] if known else [])]
+    head += [*(["published"] if published else []), "s/step", "MiB"]
     lines = [_line(head), _line(["---"] * len(head))]
     for amount in grid.amounts:
         for arm in dict.fromkeys(cell.arm for cell in grid.cells):
@@ -52,6 +54,7 @@ def _scores(grid: Grid, rows: Rows) -> list[str]:
             shown = amount or "all"
             shown += f" ({', '.join(map(str, images))})" if images and [amount] != list(map(str, images)) else ""
             cells = [arm, shown, str(len(own)), spread([miou(row) for row in own])]
+            cells += [spread(_resolvable(own))] if known else []
             if published:
                 cells.append(_published(grid, Cell(arm, amount, 0)))
             cells += [_middle([row.get("seconds_per_step") for row in own], "{:.2f}")]
@@ -111,7 +114,9 @@ def _published(grid: Grid, cell: Cell) -> str:
 
 
 def _pairs(grid: Grid, rows: Rows) -> list[str]:
-    lines = [_line(["difference", "labelled", "mean ± 95 % interval"]), _line(["---"] * 3)]
+    known = _has_ceilings(rows)
+    head = ["difference", "labelled", "mean ± 95 % interval", *(["resolvable"] if known else [])]
+    lines = [_line(head), _line(["---"] * len(head))]
     apart = 0
     for amount in grid.amounts:
         for first, second in grid.plan.pairs:
@@ -122,9 +127,13 @@ def _pairs(grid: Grid, rows: Rows) -> list[str]:
                 for repeat in grid.repeats
                 if (one := Cell(first, amount, *repeat)) in rows and (two := Cell(second, amount, *repeat)) in rows
             ]
-            found = [miou(one) - miou(two) for one, two in both if not _apart(one, two)]
-            apart += len(both) - len(found)
-            lines.append(_line([f"{first} - {second}", amount or "all", interval(found)]))
+            paired = [pair for pair in both if not _apart(*pair)]
+            apart += len(both) - len(paired)
+            cells = [f"{first} - {second}", amount or "all", interval([miou(one) - miou(two) for one, two in paired])]
+            if known:
+                scores = zip(*(_resolvable(side) for side in zip(*paired, strict=True)), strict=True)
+                cells.append(interval([one - two for one, two in scores]))
+            lines.append(_line(cells))
     if apart:
         pairs = "pair" if apart == 1 else "pairs"
         lines += ["", f"Left out: {apart} {pairs} whose runs went on from different weights."]
@@ -139,6 +148,16 @@ def _apart(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
 def miou(row: Mapping[str, Any]) -> float:
     """The last checkpoint's mean IoU in per cent."""
     return 100 * float(row["result"]["last"]["miou"])
+
+
+def _has_ceilings(rows: Rows) -> bool:
+    return any("miou_resolvable" in row["result"]["last"] for row in rows.values())
+
+
+def _resolvable(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """`miou_resolvable` of the last checkpoints in per cent; empty if a row lacks it."""
+    found = [row["result"]["last"].get("miou_resolvable") for row in rows]
+    return [] if None in found else [100 * float(value) for value in found]
 
 
 def spread(values: Sequence[float]) -> str:
