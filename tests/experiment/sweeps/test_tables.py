@@ -121,3 +121,12 @@ def test_rows_of_several_versions_of_the_code_are_named():
     assert "versions" not in tables(grid, rows)
     rows[Cell("b", None, 0)]["code"] = {"sources": "s2", "commit": None}
     assert "several versions of the code (cccccccccccc, s2)" in tables(grid, rows)
+
+
+def test_differences_over_resolvable_classes_stand_beside_those_of_all_where_both_runs_have_them():
+    plan = Plan(title="T", arms={"a": {}, "b": {}}, pairs=[("a", "b")])
+    rows = {Cell(arm, None, seed): row(share) for arm, share in (("a", 0.5), ("b", 0.4)) for seed in (0, 1, 2)}
+    for seed, (one, two) in enumerate([(0.63, 0.60), (0.65, 0.60)]):
+        rows[Cell("a", None, seed)]["result"]["last"]["miou_resolvable"] = one
+        rows[Cell("b", None, seed)]["result"]["last"]["miou_resolvable"] = two
+    assert "| a - b | all | +10.00 ± 0.00 (n = 3) | +4.00 ± 12.71 (n = 2) |" in tables(Grid(plan, seeds=3), rows)

@@ -131,8 +131,8 @@ def _pairs(grid: Grid, rows: Rows) -> list[str]:
             apart += len(both) - len(paired)
             cells = [f"{first} - {second}", amount or "all", interval([miou(one) - miou(two) for one, two in paired])]
             if known:
-                scores = zip(*(_resolvable(side) for side in zip(*paired, strict=True)), strict=True)
-                cells.append(interval([one - two for one, two in scores]))
+                scores = [_resolvable(pair) for pair in paired]
+                cells.append(interval([pair[0] - pair[1] for pair in scores if pair]))
             lines.append(_line(cells))
     if apart:
         pairs = "pair" if apart == 1 else "pairs"
