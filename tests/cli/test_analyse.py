@@ -14,10 +14,11 @@ ROW = {
     "threshold": 0.9, "coverage": 0.9123, "top1": 0.88, "rescued": 0.25, "mean_k": 1.25,
     "k_histogram": [0.85, 0.1, 0.03, 0.015, 0.005], "torn": 0.131,
 }  # fmt: skip
+SURE = {"confidence": 0.95, "share": 0.5, "right": 0.987, "reliable": True}
 RESULT = {
     "source": "runs/a", "teacher": "one", "student": "another", "threshold_text": "T = 0.9", "rule": "n-1",
     "weight": "concave", "loss": "fuzzy", "notes": ["something to know"], "answer": ["FPL can help."],
-    "groups": {"val": {"images": 3, "table": [ROW]}}, "figures": {"a.png": "a"},
+    "groups": {"val": {"images": 3, "table": [ROW], "confident": [SURE]}}, "figures": {"a.png": "a"},
 }  # fmt: skip
 
 
