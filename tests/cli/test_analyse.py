@@ -55,7 +55,8 @@ def test_a_model_before_training_only_prints(analyse):
     assert asked["source"] == "m" and asked["data"] == "d" and asked["out"] is None
     lines = result.stdout.splitlines()
     assert "note: something to know" in lines and lines[-1] == "FPL can help."
-    assert lines[-3].split()[:8] == ["0.9", "91.2", "%", "88.0", "%", "25.0", "%", "1.25"]
+    assert lines[-3].split() == ["0.95", "50.0", "%", "98.70", "%", "confident", "pixels"]
+    assert lines[-6].split()[:8] == ["0.9", "91.2", "%", "88.0", "%", "25.0", "%", "1.25"]
 
 
 def test_every_option_is_handed_on(analyse):

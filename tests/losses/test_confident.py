@@ -103,5 +103,5 @@ def test_a_threshold_per_class_is_that_of_the_most_probable_class(mixed):
 def test_wrong_options_are_named():
     with pytest.raises(ValueError, match="classes: found 1"):
         PixelLossModule(PIXEL_LOSSES["fuzzy"], {}, Conformal(0.9, classes=1))
-    with pytest.raises(ValueError, match="start: found 1.5"):
+    with pytest.raises(ValueError, match=r"start: found 1\.5"):
         PixelLossModule(PIXEL_LOSSES["fuzzy"], {}, Conformal(1.5))
