@@ -27,7 +27,7 @@ def settings(path):
     plan = read_plan(path)
     found = []
     for reading in plan.readings or [None]:
-        grid = Grid(plan, reading=reading, seeds=1)
+        grid = Grid(plan.model_copy(update={"start": None}), reading=reading, seeds=1)
         found += [(reading, cell.arm, cell.labelled, grid.config(cell, Path("out"))) for cell in grid.cells]
     return found
 

@@ -20,7 +20,8 @@ def test_equals_the_membership_of_the_truth(rule, variant, k_cap):
     target[1, :2] = 255
     seen = target != 255
     options = {"rule": rule, "variant": variant, "k_cap": k_cap}
-    covered, pixels = coverage_by_threshold(logits, target, THRESHOLDS, **options)
+    by_class, pixels = coverage_by_threshold(logits, target, THRESHOLDS, **options)
+    covered, pixels = by_class.sum(0), pixels.sum()
     assert int(pixels) == int(seen.sum())
     for threshold, found in zip(THRESHOLDS, covered, strict=True):
         mu = fuzzy_membership(logits, threshold=threshold, **options)

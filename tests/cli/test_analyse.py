@@ -14,10 +14,11 @@ ROW = {
     "threshold": 0.9, "coverage": 0.9123, "top1": 0.88, "rescued": 0.25, "mean_k": 1.25,
     "k_histogram": [0.85, 0.1, 0.03, 0.015, 0.005], "torn": 0.131,
 }  # fmt: skip
+SURE = {"confidence": 0.95, "share": 0.5, "right": 0.987, "reliable": True}
 RESULT = {
     "source": "runs/a", "teacher": "one", "student": "another", "threshold_text": "T = 0.9", "rule": "n-1",
     "weight": "concave", "loss": "fuzzy", "notes": ["something to know"], "answer": ["FPL can help."],
-    "groups": {"val": {"images": 3, "table": [ROW]}}, "figures": {"a.png": "a"},
+    "groups": {"val": {"images": 3, "table": [ROW], "confident": [SURE]}}, "figures": {"a.png": "a"},
 }  # fmt: skip
 
 
@@ -54,7 +55,8 @@ def test_a_model_before_training_only_prints(analyse):
     assert asked["source"] == "m" and asked["data"] == "d" and asked["out"] is None
     lines = result.stdout.splitlines()
     assert "note: something to know" in lines and lines[-1] == "FPL can help."
-    assert lines[-3].split()[:8] == ["0.9", "91.2", "%", "88.0", "%", "25.0", "%", "1.25"]
+    assert lines[-3].split() == ["0.95", "50.0", "%", "98.70", "%", "confident", "pixels"]
+    assert lines[-6].split()[:8] == ["0.9", "91.2", "%", "88.0", "%", "25.0", "%", "1.25"]
 
 
 def test_every_option_is_handed_on(analyse):

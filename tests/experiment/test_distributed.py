@@ -27,6 +27,7 @@ fuzzyseg.train(config, network=partial(TinyNetwork, classes=3, norm=sys.argv[3])
 
 LOSSES = {
     "calibrated": {"name": "fuzzy", "threshold": "calibrated", "rule": "continuous", "calibrated": {"every": 2}},
+    "conformal": {"name": "fuzzy", "threshold": "conformal:0.8", "calibrated": {"every": 2, "hold_back": 0.4}},
 }
 
 
@@ -51,7 +52,13 @@ def launch(config, processes, norm, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "cutmix", "norm"),
-    [("fuzzy", True, "group"), ("hard", False, "group"), ("fuzzy", True, "frozen"), ("calibrated", True, "group")],
+    [
+        ("fuzzy", True, "group"),
+        ("hard", False, "group"),
+        ("fuzzy", True, "frozen"),
+        ("calibrated", True, "group"),
+        ("conformal", True, "group"),
+    ],
 )
 def test_two_processes_equal_one(tmp_path, loss, cutmix, norm):
     root = write_folder(tmp_path / "data")

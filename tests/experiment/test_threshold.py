@@ -14,7 +14,7 @@ from fuzzyseg.analysis import fuzzy_coverage
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.experiment.material import build_reader, gather_material
 from fuzzyseg.experiment.threshold import auto_threshold, threshold_of
-from fuzzyseg.losses import PIXEL_LOSSES, Adaptive, Calibrated, PixelLossModule, Schedule
+from fuzzyseg.losses import PIXEL_LOSSES, Adaptive, Calibrated, Conformal, PixelLossModule, Schedule
 from fuzzyseg.methods import Facts
 from fuzzyseg.ops.resize import resize_logits
 from methods.tiny import TinyNetwork
@@ -58,6 +58,8 @@ def test_settings_become_policies():
     assert policy(threshold="schedule", schedule={"start": 0.9, "share": 0.5}) == Schedule(0.9, 0.85, 0.5)
     assert policy(threshold="adaptive", adaptive={"candidates": [0.8, 0.9], "window": 3}) == Adaptive((0.8, 0.9), 3)
     assert policy(threshold="calibrated") == Calibrated(0.9)
+    assert policy(threshold="conformal:0.8") == Conformal(0.9)
+    assert policy(threshold="conformal:0.8", conformal={"per_class": True}) == Conformal(0.9, 3)
     with pytest.raises(ConfigError, match=r"loss.adaptive.window: found 4, expected an odd number"):
         policy(threshold="adaptive", adaptive={"window": 4})
     with pytest.raises(ConfigError, match=r"loss.threshold: found 'schedule' with loss.rule=2; a fixed K does not"):
@@ -175,9 +177,10 @@ def test_coverage_is_measured_at_the_threshold_of_the_loss(folder, tmp_path, pol
     assert shares != found["default"].shares()
 
 
-@pytest.mark.parametrize("policy", ["schedule", "calibrated", "adaptive"])
+@pytest.mark.parametrize("policy", ["schedule", "calibrated", "adaptive", "conformal:0.7"])
 def test_resuming_changes_nothing(folder, tmp_path, policy):
-    loss = {"name": "fuzzy", "threshold": policy, "rule": "continuous", "calibrated": {"every": 5}}
+    loss = {"name": "fuzzy", "threshold": policy, "rule": "continuous", "calibrated": {"every": 5},
+            "conformal": {"per_class": True}}  # fmt: skip
     train = {"eval_every": 5, "save_every": 4}
     states, rows = [], []
     for name, stops in (("straight", [None]), ("parts", [8, 10, None])):

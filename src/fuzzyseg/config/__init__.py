@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from fuzzyseg.config.data import AugmentConfig, DataConfig
+from fuzzyseg.config.losses import (
+    AdaptiveConfig,
+    CalibratedConfig,
+    ConformalConfig,
+    LossConfig,
+    ScheduleConfig,
+    SupervisedConfig,
+)
 from fuzzyseg.config.reading import (
     ConfigError,
     describe,
@@ -16,16 +24,11 @@ from fuzzyseg.config.reading import (
 )
 from fuzzyseg.config.section import Section, parse_size
 from fuzzyseg.config.sections import (
-    AdaptiveConfig,
-    CalibratedConfig,
     Config,
     EvaluateConfig,
-    LossConfig,
     MethodChoice,
     NetworkConfig,
     OptimConfig,
-    ScheduleConfig,
-    SupervisedConfig,
     TrainConfig,
 )
 
@@ -35,6 +38,7 @@ __all__ = [
     "CalibratedConfig",
     "Config",
     "ConfigError",
+    "ConformalConfig",
     "DataConfig",
     "EvaluateConfig",
     "LossConfig",

@@ -125,6 +125,8 @@ def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
         return " | ".join(map(str, inside))
     if origin is Annotated:
         info = FieldInfo.from_annotation(kind)
+        if info.title is not None:  # how a text has to look
+            return info.title
         return _kind(info.annotation, [*info.metadata, *metadata])
     if origin in (Union, UnionType):
         return " | ".join(_kind(each, () if each is NoneType else metadata) for each in inside)

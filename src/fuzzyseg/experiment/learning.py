@@ -68,6 +68,11 @@ def uses_threshold(config: Config, method: type[Method]) -> bool:
     return name in SET_LOSSES or (name == "hard" and config.loss.balance)
 
 
+def gates(config: Config) -> bool:
+    """Whether held-back labels decide if the method's confident pixels are to be trusted."""
+    return getattr(choose_method(config)[1], "confidence", None) == "gate"
+
+
 def idle_options(config: Config, method: type[Method]) -> list[str]:
     """Settings of the pseudo-label loss, and of the method's term in its place, that were changed but are not read."""
     name, loss = loss_name(config, method), config.loss
@@ -75,9 +80,12 @@ def idle_options(config: Config, method: type[Method]) -> list[str]:
     if name is not None and loss.name != "paper":
         used = set(PIXEL_OPTIONS[name])
         if uses_threshold(config, method):
-            used |= {"threshold", str(loss.threshold)}  # with the settings of the policy of that name
+            used |= {"threshold", loss.policy}  # with the settings of the policy of that name
+            used |= {"calibrated"} if loss.policy == "conformal" else set()
         elif name == "hard":
             used = {"balance"}
+    if gates(config):
+        used.add("calibrated")
     plain, given = LossConfig().model_dump(exclude={"name"}), loss.model_dump()
     unread = method.pixel_only if name is None else method.paper_only
     usual, chosen = (own.model_dump() for own in (method.Config(), choose_method(config)[1]))

@@ -18,7 +18,7 @@ from fuzzyseg.data.reader import check_sizes
 from fuzzyseg.experiment.material import Material, build_reader
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
 from fuzzyseg.inference.tiles import tiles_of
-from fuzzyseg.losses import PixelLossModule
+from fuzzyseg.losses import Adaptive, PixelLossModule
 from fuzzyseg.losses.options import SetOptions
 from fuzzyseg.ops import collective
 from fuzzyseg.ops.resize import resize_logits
@@ -130,11 +130,13 @@ class Scoring:
             yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(self.device)
 
     def _look(self, predictor: Predictor, logits: Tensor, target: Tensor) -> Pixels:
-        """What the loss, with T as it has it now, makes of such a pair."""
+        """What the loss, with T and temperature as it has them now, makes of such a pair."""
         assert self.pixel_loss is not None
-        threshold = thresholds_at(self.pixel_loss, logits, predictor.network)
+        teacher = self.pixel_loss.tempered(logits)
+        assert isinstance(teacher, Tensor)
+        threshold = thresholds_at(self.pixel_loss, teacher, predictor.network)
         options = set_options(self.config.loss)
-        return look(logits, logits, target, threshold=threshold, options=options, lift=False)
+        return look(teacher, logits, target, threshold=threshold, options=options, lift=False)
 
 
 def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
@@ -157,10 +159,15 @@ def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]
 
 
 def thresholds_at(pixel_loss: PixelLossModule, logits: Tensor, network: nn.Module) -> Tensor:
-    """T as the loss has it now for logits (B,C,H,W) of a network: 0-dim, or (B,H,W) where it is chosen by the cells."""
+    """T as the loss has it now for logits (B,C,H,W) of a network: 0-dim, or (B,H,W) where it is chosen by the pixels.
+
+    Under A-FPL that is at the network's stride.
+    """
     stride = int(getattr(network, "stride", 1))
     size = (logits.shape[-2], logits.shape[-1])
-    return pixel_loss.thresholds(resize_logits(logits, [math.ceil(side / stride) for side in size]), size)
+    if isinstance(pixel_loss.policy, Adaptive):
+        logits = resize_logits(logits, [math.ceil(side / stride) for side in size])
+    return pixel_loss.thresholds(logits, size)
 
 
 def set_options(loss: LossConfig) -> SetOptions:

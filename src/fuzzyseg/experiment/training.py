@@ -17,6 +17,7 @@ from fuzzyseg.data.formats import pixel_limit
 from fuzzyseg.data.streams import Loader
 from fuzzyseg.engine import checkpoint
 from fuzzyseg.engine.trainer import Outcome, Settings, fit
+from fuzzyseg.experiment.calibration import Batches, calibrated_batches, with_held_back
 from fuzzyseg.experiment.distributed import choose_device, process_group
 from fuzzyseg.experiment.learning import (
     Network,
@@ -30,14 +31,7 @@ from fuzzyseg.experiment.learning import (
 from fuzzyseg.experiment.material import Material, build_loader, gather_material, say_balance, say_sizes
 from fuzzyseg.experiment.record import hardware, result_of, same_split, sessions, split_record, without_files
 from fuzzyseg.experiment.scoring import Scoring
-from fuzzyseg.experiment.threshold import (
-    Batches,
-    calibrated_batches,
-    say_threshold,
-    threshold_of,
-    threshold_record,
-    with_held_back,
-)
+from fuzzyseg.experiment.threshold import say_threshold, threshold_of, threshold_record
 from fuzzyseg.inference import save_model
 from fuzzyseg.losses import SET_LOSSES
 from fuzzyseg.methods import Method

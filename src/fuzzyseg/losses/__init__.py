@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fuzzyseg.losses.adaptive import Adaptive, adaptive_threshold
 from fuzzyseg.losses.assignment import assign_fuzzy_positives, fuzzy_membership
+from fuzzyseg.losses.confident import CONFIDENCE, Confidence, ConfidentPixels
 from fuzzyseg.losses.consistency import confidence_map, js_divergence, kl_divergence, squared_error
 from fuzzyseg.losses.fuzzy import fuzzy_positive_loss
 from fuzzyseg.losses.module import FuzzyPositiveLoss, PixelFunction, PixelLossModule
 from fuzzyseg.losses.options import SetOptions
 from fuzzyseg.losses.pixel import PixelLoss, fuzzy, hard, soft, thresholded
-from fuzzyseg.losses.policy import Calibrated, Policy, Schedule
+from fuzzyseg.losses.policy import Calibrated, Conformal, Policy, Schedule
 from fuzzyseg.losses.reduction import masked_mean
 from fuzzyseg.losses.relatives import negative, partial
 from fuzzyseg.losses.score import positive_gradient_score
@@ -38,11 +39,15 @@ PIXEL_OPTIONS: dict[str, tuple[str, ...]] = {
 """The options that each takes, besides the threshold; `hard` uses them for the scale of `balance` alone."""
 
 __all__ = [
+    "CONFIDENCE",
     "PIXEL_LOSSES",
     "PIXEL_OPTIONS",
     "SET_LOSSES",
     "Adaptive",
     "Calibrated",
+    "Confidence",
+    "ConfidentPixels",
+    "Conformal",
     "FuzzyPositiveLoss",
     "PixelFunction",
     "PixelLoss",

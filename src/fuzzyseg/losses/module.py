@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from fuzzyseg.losses.adaptive import Adaptive, adaptive_map
 from fuzzyseg.losses.fuzzy import fuzzy_positive_loss
-from fuzzyseg.losses.inputs import check_threshold
+from fuzzyseg.losses.inputs import at_size, check_threshold
 from fuzzyseg.losses.options import Reduction, Rule, Variant, WeightKind, check_options
 from fuzzyseg.losses.pixel import PixelLoss
-from fuzzyseg.losses.policy import Policy, Schedule
+from fuzzyseg.losses.policy import Conformal, Policy, Schedule
 from fuzzyseg.losses.reduction import histogram, local_mean
 from fuzzyseg.ops.mix import Mixed
 
@@ -94,12 +94,14 @@ class PixelLossModule(nn.Module):
     """What a method holds: a pseudo-label loss, its options, and the threshold T as a buffer that a policy sets.
 
     threshold: a number in (0, 1], or a policy: `Schedule` sets the buffer in every call, by the progress; `Calibrated`
-    leaves it to whoever holds the labelled pixels; `Adaptive` does without and chooses among its candidates for each
-    pixel. With a policy the statistics of the loss also hold `threshold`, its mean over the valid pixels, and for
-    `Adaptive` `threshold_histogram`, the share of the pixels that took each candidate.
+    leaves it to whoever holds the labelled pixels, and so does `Conformal`, with a second buffer, `temperature`, by
+    which the teacher's logits are divided; `Adaptive` does without and chooses among its candidates for each pixel.
+    With a policy the statistics of the loss also hold `threshold`, its mean over the valid pixels, for `Conformal`
+    `temperature`, and for `Adaptive` `threshold_histogram`, the share of the pixels that took each candidate.
     """
 
     threshold: Tensor
+    temperature: Tensor
 
     def __init__(self, function: PixelFunction, options: Mapping[str, Any], threshold: float | Policy = 0.9) -> None:
         super().__init__()
@@ -113,6 +115,10 @@ class PixelLossModule(nn.Module):
         self.function = function
         self.options = dict(options)
         self.register_buffer("threshold", torch.tensor(float(first)))
+        if isinstance(threshold, Conformal):
+            self.register_buffer("temperature", torch.ones(()))
+            if threshold.classes is not None:
+                self.threshold = torch.full((threshold.classes,), first)
 
     def forward(
         self,
@@ -127,6 +133,7 @@ class PixelLossModule(nn.Module):
         """The loss maps at `size`. progress, (finished steps, total), is what a schedule sets the threshold by."""
         if isinstance(self.policy, Schedule):
             self.threshold.fill_(self.policy.at(*progress))
+        teacher = self.tempered(teacher)
         threshold = self.thresholds(teacher, size)
         found = self.function(
             student_logits, teacher, size=size, valid=valid, threshold=threshold, maps=maps, **self.options
@@ -138,11 +145,23 @@ class PixelLossModule(nn.Module):
                 place += threshold > candidate
             found.stats["threshold_histogram"] = histogram(place, valid, len(self.policy.candidates))
         elif self.policy is not None:
-            found.stats["threshold"] = self.threshold.clone()
+            found.stats["threshold"] = threshold if threshold.dim() == 0 else local_mean(threshold, valid)
+        if isinstance(self.policy, Conformal):
+            found.stats["temperature"] = self.temperature.clone()
         return found
+
+    def tempered(self, teacher: Tensor | Mixed) -> Tensor | Mixed:
+        """The teacher's logits over the temperature, detached; the same object where no policy fits a temperature."""
+        if not isinstance(self.policy, Conformal):
+            return teacher
+        if isinstance(teacher, Mixed):
+            return Mixed(teacher.a.detach() / self.temperature, teacher.b.detach() / self.temperature, teacher.mask)
+        return teacher.detach() / self.temperature
 
     def thresholds(self, teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
         """T for these logits (B,C,h,w) as it stands now: 0-dim, or one for each pixel of `size`, (B,H,W)."""
+        if isinstance(self.policy, Conformal) and self.policy.classes is not None:
+            return self.threshold[labels(teacher, size)]
         if not isinstance(self.policy, Adaptive):
             return self.threshold.clone()  # the next call may set it before this one's backward pass
         return adaptive_map(
@@ -159,3 +178,14 @@ class PixelLossModule(nn.Module):
         name = getattr(self.function, "__name__", repr(self.function))
         policy = [] if self.policy is None else [repr(self.policy)]
         return ", ".join([name, *(f"{key}={value!r}" for key, value in self.options.items()), *policy])
+
+
+def labels(teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
+    """The most probable class at each pixel of `size`, (B,H,W) int64, of logits (B,C,h,w).
+
+    An image at a time, so that no batch of logits is held at full size.
+    """
+    if isinstance(teacher, Mixed):
+        return torch.where(teacher.mask, labels(teacher.b, size), labels(teacher.a, size))
+    with torch.no_grad():
+        return torch.cat([at_size(image, size).argmax(1) for image in torch.split(teacher, 1)])

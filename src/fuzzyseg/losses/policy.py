@@ -37,4 +37,20 @@ class Calibrated(NamedTuple):
             raise ValueError(f"start: found {self.start}, expected a number in (0, 1]")
 
 
-Policy = Schedule | Adaptive | Calibrated
+class Conformal(NamedTuple):
+    """T and a temperature for the teacher's logits are set from outside, as for `Calibrated`, by split conformal sets.
+
+    classes: None for one T, or C for one of each class, by the teacher's most probable class.
+    """
+
+    start: float = 0.9
+    classes: int | None = None
+
+    def check(self) -> None:
+        """ValueError naming the option, the value found and what is allowed."""
+        Calibrated(self.start).check()
+        if self.classes is not None and self.classes < 2:
+            raise ValueError(f"classes: found {self.classes}, expected None or at least 2")
+
+
+Policy = Schedule | Adaptive | Calibrated | Conformal

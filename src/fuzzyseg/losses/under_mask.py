@@ -23,7 +23,7 @@ def under_mask(loss: nn.Module | None, confidence: float) -> list[str]:
         return []
     if isinstance(loss.options.get("rule"), int):
         return []
-    largest = float(loss.threshold)
+    largest = float(loss.threshold.max())
     if isinstance(loss.policy, Schedule):
         largest = max(loss.policy.start, loss.policy.end)
     elif isinstance(loss.policy, Adaptive):

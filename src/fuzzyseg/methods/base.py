@@ -95,6 +95,9 @@ class Method(nn.Module):
 
     streams: dict[str, Stream]
     student: nn.Module
+    confident: nn.Module | None
+    """Which pixels teach, in methods with a confidence threshold (`fuzzyseg.losses.ConfidentPixels`): one that is a
+    gate is decided from outside, between two steps, on labels that were held back."""
 
     def __init__(
         self,
@@ -109,6 +112,7 @@ class Method(nn.Module):
         self.pixel_loss = pixel_loss
         self.config = config
         self.facts = facts
+        self.confident = None
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """The losses of one step. batch: one `Batch` per stream; progress: finished steps and total."""

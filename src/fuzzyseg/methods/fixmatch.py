@@ -26,8 +26,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
-from fuzzyseg.losses import PIXEL_LOSSES, masked_mean, under_mask
-from fuzzyseg.losses.reduction import local_mean
+from fuzzyseg.losses import CONFIDENCE, Confidence, ConfidentPixels
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
 from fuzzyseg.ops.mix import Mixed, paste, rectangle_masks
@@ -43,11 +42,7 @@ class FixMatchConfig(MethodConfig):
     threshold: float = Field(
         0.95, description="A pixel is confident from this probability on; the authors' later Cityscapes runs have 0."
     )
-    confidence: Literal["keep", "drop"] | None = Field(
-        None,
-        description="keep: confident pixels alone teach (paper); drop: all (ours); None: keep with hard, else drop. "
-        "From .95 on, for T up to .95, K is 1 and the weight at least .986: FPL is cross entropy but for that.",
-    )
+    confidence: Confidence = Field(None, description=CONFIDENCE)
     unsupervised_weight: float = Field(1.0, ge=0, description="Weight of the strong view's loss (the authors').")
     decay: float = Field(0.996, ge=0, lt=1, description="Of the average, after a warm-up 1 - 1/(step + 1) (authors').")
     cutmix_probability: float = Field(0.5, ge=0, le=1, description="Share of images that get a rectangle (authors').")
@@ -83,8 +78,7 @@ class FixMatch(Method):
         self.student = network()
         self.teacher = teacher_of(self.student) if config.teacher == "ema" else None
         self.shares_forward = self.teacher is None
-        usual = "keep" if getattr(pixel_loss, "function", None) is PIXEL_LOSSES["hard"] else "drop"
-        self.keep = (config.confidence or usual) == "keep"
+        self.confident: ConfidentPixels = ConfidentPixels(config.confidence, config.threshold, pixel_loss)
         self.streams = {
             "labelled": Stream(Weak(), "labelled"),
             "unlabelled": Stream(WeakStrong(1), "unlabelled"),
@@ -92,8 +86,8 @@ class FixMatch(Method):
         }
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """That a loss over sets is cross entropy under the mask."""
-        return under_mask(self.pixel_loss, self.config.threshold) if self.keep else []
+        """What the mask of confident pixels makes of the loss."""
+        return self.confident.notes(self.pixel_loss)
 
     def predictor(self) -> nn.Module:
         """The average where there is one, else the network."""
@@ -111,13 +105,8 @@ class FixMatch(Method):
         z_l, z_s, teacher = self._logits(labelled.image, strong, a.image, b.image, mask)
         valid = paste(a.valid, b.valid, mask)
         result = self.pixel_loss(z_s, teacher, size=a.size, valid=valid, progress=progress, maps=True)
-        loss, metrics = result.loss, result.stats
-        if self.keep:
-            confident = (result.confidence >= self.config.threshold).float()
-            loss = loss * confident
-            metrics = {**metrics, "confident": local_mean(confident, valid)}
-        # The mean is over all valid pixels, the unconfident ones counting as 0.
-        unsupervised = self.config.unsupervised_weight * masked_mean(loss, valid)
+        mean, metrics = self.confident(result, valid)
+        unsupervised = self.config.unsupervised_weight * mean
         supervised = self.supervised_loss(z_l, labelled.mask)
         return Step({"supervised": supervised / 2, "unsupervised": unsupervised / 2}, metrics)
 

@@ -15,15 +15,14 @@ is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
 from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
-from fuzzyseg.losses import PIXEL_LOSSES, masked_mean, under_mask
-from fuzzyseg.losses.reduction import local_mean
+from fuzzyseg.losses import CONFIDENCE, Confidence, ConfidentPixels
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.networks.stages import check_stages
 from fuzzyseg.ops.channel_dropout import channel_masks, join, levels, scale_channels
@@ -37,11 +36,7 @@ class UniMatchConfig(MethodConfig):
     threshold: float = Field(
         0.95, description="A pixel is confident from this probability on; the authors' later Cityscapes runs have 0."
     )
-    confidence: Literal["keep", "drop"] | None = Field(
-        None,
-        description="keep: confident pixels alone teach (paper); drop: all (ours); None: keep with hard, else drop. "
-        "From .95 on, for T up to .95, K is 1 and the weight at least .986: FPL is cross entropy but for that.",
-    )
+    confidence: Confidence = Field(None, description=CONFIDENCE)
     image_weight: float = Field(0.25, ge=0, description="Weight of each of the two strong views (the authors').")
     feature_weight: float = Field(0.5, ge=0, description="Weight of the perturbed features (the authors').")
     channel_dropout: float = Field(0.5, ge=0, lt=1, description="Share of the channels dropped (the authors').")
@@ -77,8 +72,7 @@ class UniMatch(Method):
         self.config: UniMatchConfig = config
         self.student = network()
         check_stages(self.student, "UniMatch")
-        usual = "keep" if getattr(pixel_loss, "function", None) is PIXEL_LOSSES["hard"] else "drop"
-        self.keep = (config.confidence or usual) == "keep"
+        self.confident: ConfidentPixels = ConfidentPixels(config.confidence, config.threshold, pixel_loss)
         self.streams = {
             "labelled": Stream(Weak(), "labelled"),
             "unlabelled": Stream(WeakStrong(2), "unlabelled"),
@@ -86,8 +80,8 @@ class UniMatch(Method):
         }
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """That a loss over sets is cross entropy under the mask."""
-        return under_mask(self.pixel_loss, self.config.threshold) if self.keep else []
+        """What the mask of confident pixels makes of the loss."""
+        return self.confident.notes(self.pixel_loss)
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Half of: supervised loss, a quarter of each strong view's, half of the perturbed features'."""
@@ -132,7 +126,5 @@ class UniMatch(Method):
         assert self.pixel_loss is not None
         size = (int(valid.shape[-2]), int(valid.shape[-1]))
         result = self.pixel_loss(student, teacher, size=size, valid=valid, progress=progress, maps=True)
-        if not self.keep:
-            return masked_mean(result.loss, valid), result.stats
-        confident = (result.confidence >= self.config.threshold).float()
-        return masked_mean(result.loss * confident, valid), {**result.stats, "confident": local_mean(confident, valid)}
+        taught: tuple[Tensor, dict[str, Tensor]] = self.confident(result, valid)
+        return taught

@@ -19,15 +19,14 @@ per process. No step is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
-from fuzzyseg.losses import PIXEL_LOSSES, masked_mean, under_mask
-from fuzzyseg.losses.reduction import local_mean
+from fuzzyseg.losses import CONFIDENCE, Confidence, ConfidentPixels
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.networks.stages import check_stages
 from fuzzyseg.ops.channel_dropout import levels, scale_channels
@@ -41,11 +40,7 @@ class UniMatchV2Config(MethodConfig):
     """Settings of UniMatch V2."""
 
     threshold: float = Field(0.95, description="A pixel is confident from this probability on (the authors').")
-    confidence: Literal["keep", "drop"] | None = Field(
-        None,
-        description="keep: confident pixels alone teach (paper); drop: all (ours); None: keep with hard, else drop. "
-        "From .95 on, for T up to .95, K is 1 and the weight at least .986: FPL is cross entropy but for that.",
-    )
+    confidence: Confidence = Field(None, description=CONFIDENCE)
     unsupervised_weight: float = Field(1.0, ge=0, description="Weight of the mean of both views' losses (authors').")
     undropped: float = Field(0.5, ge=0, le=1, description="Share of the images that lose no channel (the authors').")
     decay: float = Field(0.996, ge=0, lt=1, description="Of the average, after a warm-up 1 - 1/(step + 1) (authors').")
@@ -82,8 +77,7 @@ class UniMatchV2(Method):
         self.student = network()
         check_stages(self.student, "UniMatch V2")
         self.teacher = teacher_of(self.student)
-        usual = "keep" if getattr(pixel_loss, "function", None) is PIXEL_LOSSES["hard"] else "drop"
-        self.keep = (config.confidence or usual) == "keep"
+        self.confident: ConfidentPixels = ConfidentPixels(config.confidence, config.threshold, pixel_loss)
         self.streams = {
             "labelled": Stream(Weak(), "labelled"),
             "unlabelled": Stream(WeakStrong(2), "unlabelled"),
@@ -91,8 +85,8 @@ class UniMatchV2(Method):
         }
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """That a loss over sets is cross entropy under the mask."""
-        return under_mask(self.pixel_loss, self.config.threshold) if self.keep else []
+        """What the mask of confident pixels makes of the loss."""
+        return self.confident.notes(self.pixel_loss)
 
     def predictor(self) -> nn.Module:
         """The average."""
@@ -133,10 +127,8 @@ class UniMatchV2(Method):
         assert self.pixel_loss is not None
         size = (int(valid.shape[-2]), int(valid.shape[-1]))
         result = self.pixel_loss(student, teacher, size=size, valid=valid, progress=progress, maps=True)
-        if not self.keep:
-            return masked_mean(result.loss, valid), result.stats
-        confident = (result.confidence >= self.config.threshold).float()
-        return masked_mean(result.loss * confident, valid), {**result.stats, "confident": local_mean(confident, valid)}
+        taught: tuple[Tensor, dict[str, Tensor]] = self.confident(result, valid)
+        return taught
 
     def after_step(self, progress: Progress) -> None:
         """The average follows, weights and buffers; after the first step it is the student."""

@@ -83,7 +83,9 @@ def _write(folder: Path, pictures: str, subject: Subject, result: dict[str, Any]
 
 def _result(subject: Subject, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
     asked = "val" if "val" in groups else next(iter(groups))
-    text = "T of each pixel from its neighbourhood" if subject.fixed is None else f"T = {subject.fixed:g}"
+    text = f"T = {subject.fixed:g}" if subject.fixed is not None else "T of each pixel from its neighbourhood"
+    if subject.fixed is None and subject.pixel_loss is not None and subject.pixel_loss.threshold.dim():
+        text = "T of each pixel by its most probable class"
     return {
         "source": subject.source,
         **subject.roles,
@@ -94,6 +96,7 @@ def _result(subject: Subject, groups: dict[str, dict[str, Any]]) -> dict[str, An
         "rule": subject.options.get("rule"),
         "weight": subject.options.get("weight"),
         "notes": subject.notes,
+        "confidence": subject.confidence,
         "answer": answer(
             groups[asked]["table"],
             classes=len(subject.card.classes),

@@ -12,7 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fuzzyseg.analysis import THRESHOLDS, Diagnosis, Pixels, ThresholdTable, count_thresholds, diagnose, look
+from fuzzyseg.analysis import (
+    LEVELS,
+    THRESHOLDS,
+    Confident,
+    Diagnosis,
+    Pixels,
+    ThresholdTable,
+    count_confident,
+    count_thresholds,
+    diagnose,
+    look,
+)
 from fuzzyseg.data import VOID, DataError, Item
 from fuzzyseg.data.formats import to_picture
 from fuzzyseg.experiment.analysing.subject import Subject
@@ -51,19 +62,23 @@ def measure(subject: Subject, images: int, progress: Counter | None) -> tuple[di
     """Plain numbers for each list of images, and examples, evenly spread, from `subject.shown`. Raises DataError."""
     chosen = set(spread(len(subject.lists[subject.shown]), images))
     total = sum(len(items) for items in subject.lists.values())
+    levels = LEVELS if subject.confidence is None else sorted({*LEVELS, subject.confidence})
     groups: dict[str, dict[str, Any]] = {}
     examples: list[Example] = []
     done = 0
     for name, items in subject.lists.items():
         counts: Diagnosis | None = None
         table: ThresholdTable | None = None
+        sure: Confident | None = None
         for number, item in enumerate(items):
             example, known = None, -1
             for image, mask in training_parts(subject.reader, item):
-                target, ranking, pixels = _look(subject, image, mask)
+                target, teacher, ranking, pixels = _look(subject, image, mask)
                 found, rows = diagnose(pixels, target), count_thresholds(ranking, target, options=subject.options)
                 counts = found if counts is None else counts.plus(found)
                 table = rows if table is None else table.plus(rows)
+                above = count_confident(teacher, target, levels)
+                sure = above if sure is None else sure.plus(above)
                 here = int((mask != VOID).sum())
                 if name == subject.shown and number in chosen and here > known:  # of tiles: the one that shows most
                     example, known = _example(subject, item.name, image, target, pixels), here
@@ -71,29 +86,31 @@ def measure(subject: Subject, images: int, progress: Counter | None) -> tuple[di
             done += 1
             if progress is not None:
                 progress(done, total)
-        assert counts is not None and table is not None
+        assert counts is not None and table is not None and sure is not None
         if not int(counts.sizes.pixels.sum()):
             raise DataError(
                 f"{items[0].mask}: is void everywhere, as are all {len(items)} masks of the {name} images that were "
                 "looked at; expected pixels of some class (is ignore_index right? --limit may leave too few images)"
             )
         groups[name] = {"images": len(items), **counts.numbers(), "table": table.numbers(THRESHOLDS)}
+        groups[name]["confident"] = sure.numbers(levels)
         for row in groups[name]["confusions"]:
             row.update({side: subject.card.classes[row[side]] for side in ("truth", "label")})
     return groups, examples
 
 
-def _look(subject: Subject, image: Tensor, mask: Tensor) -> tuple[Tensor, SortedClasses, Pixels]:
-    """Of an image (Cin,H,W) and its mask (H,W): that as (1,H,W), the teacher's classes sorted, what FPL makes of it."""
-    teacher = subject.teacher.training_logits(image).unsqueeze(0)
-    same = subject.student is subject.teacher
-    student = teacher if same else subject.student.training_logits(image).unsqueeze(0)
+def _look(subject: Subject, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, SortedClasses, Pixels]:
+    """Of an image (Cin,H,W) and its mask (H,W): that as (1,H,W), the teacher's logits over its temperature, (1,C,H,W),
+    its classes sorted, what FPL makes of it."""
+    logits = subject.teacher.training_logits(image).unsqueeze(0)
+    same, teacher = subject.student is subject.teacher, subject.tempered(logits)
+    student = logits if same else subject.student.training_logits(image).unsqueeze(0)
     target = mask.unsqueeze(0).to(teacher.device)
     with torch.no_grad():
         ranking = sorted_classes(teacher)
     threshold = subject.threshold(teacher)
     pixels = look(teacher, student, target, threshold=threshold, options=subject.options, ranking=ranking)
-    return target, ranking, pixels
+    return target, teacher, ranking, pixels
 
 
 def _example(subject: Subject, name: str, image: Tensor, target: Tensor, pixels: Pixels) -> Example:

@@ -17,10 +17,10 @@ from fuzzyseg.experiment.distributed import choose_device
 from fuzzyseg.experiment.learning import build_method, choose_method, loss_name
 from fuzzyseg.experiment.record import record, without_files
 from fuzzyseg.experiment.scoring import set_options, spread, thresholds_at
-from fuzzyseg.experiment.threshold import UNKNOWN, threshold_of
+from fuzzyseg.experiment.threshold import UNKNOWN, as_written, threshold_of
 from fuzzyseg.experiment.using import read_for, run_config, run_folder, run_items, split_of
 from fuzzyseg.inference import ModelCard, Predictor, load
-from fuzzyseg.losses import PixelLossModule
+from fuzzyseg.losses import ConfidentPixels, PixelLossModule
 from fuzzyseg.losses.options import SetOptions
 from fuzzyseg.methods import Facts, Method
 from fuzzyseg.run.folder import RunFolder
@@ -35,7 +35,8 @@ class Subject:
     """Everything that the measurement needs. Logits are those of whole images at the training scale, or
     of tiles where an image is too large to be decoded whole.
 
-    roles: who teacher and student are, in words. fixed: T, where it is one number. lists: name -> images with masks.
+    roles: who teacher and student are, in words. fixed: T, where it is one number. confidence: from which on a pixel is
+    confident, where the method asks. lists: name -> images with masks.
     validation: all of the run's own, in its order. run: the folder of the run, None for a model alone. notes: sentences
     that the user has to know.
     """
@@ -49,6 +50,7 @@ class Subject:
     options: SetOptions
     fixed: float | None
     pixel_loss: PixelLossModule | None
+    confidence: float | None
     reader: Reader
     lists: dict[str, list[Item]]
     validation: list[Item]
@@ -59,6 +61,12 @@ class Subject:
     def shown(self) -> str:
         """The list that examples are taken from: the unlabelled images where they are looked at, else the first."""
         return UNLABELLED if UNLABELLED in self.lists else next(iter(self.lists))
+
+    def tempered(self, logits: Tensor) -> Tensor:
+        """The teacher's logits (1,C,H,W) over the temperature that the run fitted, if any."""
+        found = logits if self.pixel_loss is None else self.pixel_loss.tempered(logits)
+        assert isinstance(found, Tensor)
+        return found
 
     def threshold(self, logits: Tensor) -> float | Tensor:
         """T for the teacher's logits (1,C,H,W)."""
@@ -113,6 +121,7 @@ def subject_of(
         options,
         fixed,
         pixel_loss,
+        method.confident.threshold if method is not None and isinstance(method.confident, ConfidentPixels) else None,
         Reader(
             card.channels,
             len(card.classes),
@@ -217,12 +226,18 @@ def _sets(
         elif loss.balance:
             notes.append("the scale of loss.balance, one number a step, is left out of the gradients")
     if threshold is None and pixel_loss is not None:
-        # fp32 as it is written: 0.95, not 0.949999988
-        threshold = None if loss.threshold == "adaptive" else float(f"{float(pixel_loss.threshold):.6g}")
+        each = loss.policy == "adaptive" or pixel_loss.threshold.dim() > 0
+        threshold = None if each else as_written(pixel_loss.threshold)
     elif threshold is None:
-        threshold = loss.threshold if isinstance(loss.threshold, float) else _ended_with(run)
-        if loss.threshold == "adaptive":
+        ended = UNKNOWN if loss.policy in ("adaptive", "conformal") else _ended_with(run)
+        threshold = loss.threshold if isinstance(loss.threshold, float) else ended
+        if loss.policy == "adaptive":
             notes.append(f"T of each pixel, as in the training, needs the run's last.pt; shown is T = {threshold:g}")
+    if loss.policy == "conformal":
+        if pixel_loss is None:
+            notes.append("the temperature, and T with it, need the run's last.pt; shown are the logits as they are")
+        else:
+            notes.append(f"the teacher's logits are divided by a temperature of {as_written(pixel_loss.temperature):g}")
     return set_options(loss), threshold, notes
 
 

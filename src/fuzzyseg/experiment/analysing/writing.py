@@ -40,6 +40,15 @@ def thresholds(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
+def confident(rows: Sequence[dict[str, Any]]) -> Table:
+    """Whether confident pixels are right, a row for each confidence tau, and what a reliability gate makes of it."""
+    table = [["confidence", "pixels", "right", "who teaches with confidence=gate"]]
+    for row in rows:
+        who = "confident pixels" if row["reliable"] else "all pixels"
+        table.append([f"{row['confidence']:g}", per_cent(row["share"]), per_cent(row["right"], 2), who])
+    return table
+
+
 def cases(group: dict[str, Any]) -> Table:
     """Frequency, scores and gradients of the three cases, and of all pixels."""
     head = ["case", "pixels", "K=1", "R hard", "R fuzzy", "lift hard", "lift fuzzy", "x share, hard", "x share, fuzzy"]
@@ -104,7 +113,14 @@ def page(result: dict[str, Any]) -> str:
     lines = ["# What FPL sees", "", *(f"- {line}" for line in about(result)), ""]
     lines += ["## Can FPL help, and with which T?", ""]
     for name, group in result["groups"].items():
-        lines += [f"{name} images:", "", *markdown(thresholds(group["table"])), ""]
+        lines += [
+            f"{name} images:",
+            "",
+            *markdown(thresholds(group["table"])),
+            "",
+            *markdown(confident(group["confident"])),
+            "",
+        ]
     lines += [*_paragraphs(result["answer"])]
     for name, group in result["groups"].items():
         lines += [f"## {name} images", ""]
@@ -137,5 +153,6 @@ def screen(result: dict[str, Any]) -> list[str]:
     """What the command prints."""
     lines = about(result)
     for name, group in result["groups"].items():
-        lines += ["", f"{name} images ({group['images']}):", *aligned(thresholds(group["table"]))]
+        lines += ["", f"{name} images ({group['images']}):", *aligned(thresholds(group["table"])), ""]
+        lines += aligned(confident(group["confident"]))
     return [*lines, "", *result["answer"]]

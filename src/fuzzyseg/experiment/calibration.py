@@ -1,0 +1,219 @@
+"""What is chosen on labelled images that are held back: T, a temperature, and whether confidence can be trusted."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fuzzyseg.analysis import (
+    conformal_threshold,
+    count_confident,
+    coverage_by_threshold,
+    fitted_temperature,
+    smallest_covering,
+)
+from fuzzyseg.config import Config, ConfigError
+from fuzzyseg.data import VOID, Item
+from fuzzyseg.data.held_back import hold_back
+from fuzzyseg.experiment.learning import choose_method, gates, uses_threshold
+from fuzzyseg.experiment.material import Material
+from fuzzyseg.experiment.scoring import Scoring
+from fuzzyseg.inference import Predictor
+from fuzzyseg.losses import ConfidentPixels, PixelLossModule
+from fuzzyseg.methods import Method
+from fuzzyseg.ops import collective
+
+Batches = Callable[[int, int], Iterator[Any]]
+
+SAMPLE = 4096
+"""Pixels of an image, or of a tile of a large one, that the temperature is fitted on, at most; evenly spread."""
+
+
+def chooses_threshold(config: Config) -> bool:
+    """Whether T is chosen on images that are held back."""
+    return config.loss.policy in ("calibrated", "conformal") and uses_threshold(config, choose_method(config)[0])
+
+
+def with_held_back(config: Config, material: Material) -> Material:
+    """The material, without the labelled images that are held back if something is chosen on them.
+
+    Raises ConfigError.
+    """
+    if not chooses_threshold(config) and not gates(config):
+        return material
+    labelled = len(material.split.labelled)
+    count = max(1, round(config.loss.calibrated.hold_back * labelled))
+    if count >= labelled:
+        key, value, other = "loss.threshold", config.loss.threshold, "threshold"
+        if not chooses_threshold(config):
+            key, value, other = "method.confidence", "gate", "value"
+        raise ConfigError(
+            f"{key}: found {value!r} with {labelled} labelled image(s), {count} of them to be held back; "
+            f"label more, lower loss.calibrated.hold_back, or choose another {other}"
+        )
+    split, held = hold_back(material.split, material.dataset, count)
+    return replace(material, split=split, held_back=held)
+
+
+def calibrated_batches(
+    config: Config, source: Batches, scoring: Scoring, method: Method, say: Callable[[str], None]
+) -> Batches:
+    """The batches of the run; what is chosen on held-back images is set in between. Raises ConfigError."""
+    if not chooses_threshold(config) and not gates(config):
+        return source
+    return Calibration(config, scoring, method, say).batches(source)
+
+
+class Calibration:
+    """Sets T so that the fuzzy sets hold the wanted share of the truth on the images that were held back, a temperature
+    before it if T is conformal, and a reliability gate.
+
+    It happens between two steps, before the batch of a step that `every` divides (the first one only where the weights
+    come from `init`), with the network that the method would be evaluated by: a function of the step and the weights,
+    so that a resumed run goes on bit for bit. Several processes measure alike and take the mean of what they measured.
+
+    The temperature has images of its own, every fourth one, for the coverage of a conformal set is promised only where
+    its pixels played no part in what it is made of; a single image serves both.
+    """
+
+    def __init__(self, config: Config, scoring: Scoring, method: Method, say: Callable[[str], None]) -> None:
+        settings, steps = config.loss.calibrated, config.train.steps
+        self.every = max(1, steps // 10) if settings.every is None else settings.every
+        self.at_start = bool(config.init)
+        if not self.every and not self.at_start:
+            raise ConfigError(
+                "loss.calibrated.every: found 0, once at the start, but the network starts untrained; give --init, or "
+                "a number of steps"
+            )
+        if not settings.low < settings.high:
+            raise ConfigError(
+                f"loss.calibrated: found low {settings.low} and high {settings.high}; expected low < high"
+            )
+        self.loss, self.pixel_loss = config.loss, method.pixel_loss
+        count = max(2, 1 + round((settings.high - settings.low) / 0.005))
+        self.thresholds: list[float] = torch.linspace(settings.low, settings.high, count, dtype=torch.float64).tolist()
+        self.scoring, self.method, self.say = scoring, method, say
+        self.gate = method.confident if gates(config) else None
+        self.sets = chooses_threshold(config)
+        self.conformal = self.sets and config.loss.policy == "conformal"
+        held = scoring.material.held_back
+        self.fitted_on, self.items = fourths(held) if self.conformal else ([], held)
+        if self.conformal and config.loss.conformal.unit == "image":
+            check_images(len(self.items), config.loss.coverage)
+
+    def due(self, step: int) -> bool:
+        """Whether something is measured before the batch of this step."""
+        return self.at_start if step == 0 else self.every > 0 and step % self.every == 0
+
+    def batches(self, source: Batches) -> Batches:
+        """The same batches; what is measured is set in between."""
+
+        def calibrated(start: int, stop: int) -> Iterator[Any]:
+            for step, batch in zip(range(start, stop), source(start, stop), strict=True):
+                if self.due(step):
+                    self.calibrate(step)
+                yield batch
+
+        return calibrated
+
+    def calibrate(self, step: int) -> None:
+        """Measures and sets. What the images hold no pixels for stays as it is."""
+        predictor = Predictor(self.method.predictor(), self.scoring.card(step), self.scoring.device)
+        if self.conformal:
+            self._fit_temperature(predictor, step)
+        counts, confident = self._measure(predictor)
+        if self.sets and counts[0, -1] > 0:
+            self._set_threshold(counts, step)
+        if isinstance(self.gate, ConfidentPixels) and confident[0] > 0:
+            _, above, right = confident.tolist()
+            reliable = self.gate.decide(above, right)
+            share = f"{100 * right / above:.1f} % of {above:.0f}" if above else "none"
+            self.say(
+                f"step {step}: {share} confident pixels held back are right, "
+                + ("so that confident pixels alone teach" if reliable else "too few: all pixels teach")
+            )
+
+    def _fit_temperature(self, predictor: Predictor, step: int) -> None:
+        assert isinstance(self.pixel_loss, PixelLossModule)
+        logits, targets = [], []
+        for item in self.fitted_on:
+            for z, mask in self.scoring.training_pairs(predictor, item):
+                seen = mask[0] != VOID
+                every = max(1, -(-int(seen.sum()) // SAMPLE))
+                logits.append(z[0][:, seen][:, ::every].T)
+                targets.append(mask[0][seen][::every])
+        if not sum(map(len, targets)):
+            return
+        fitted = torch.tensor(fitted_temperature(torch.cat(logits), torch.cat(targets)), device=self.scoring.device)
+        self.pixel_loss.temperature.fill_(float(collective.mean(fitted)))
+        self.say(f"step {step}: temperature {float(self.pixel_loss.temperature):.3f}")
+
+    def _measure(self, predictor: Predictor) -> tuple[Tensor, Tensor]:
+        """(1+C,M+1) of all pixels and by their most probable class: covered at each threshold, and units; zeros where
+        T is not asked for. (3,): pixels, confident ones, and those of them that are right."""
+        assert isinstance(self.pixel_loss, PixelLossModule)
+        classes = self.method.facts.classes
+        counts = torch.zeros(1 + classes, len(self.thresholds) + 1, dtype=torch.float64)
+        confident = torch.zeros(3, dtype=torch.float64)
+        for item in self.items:
+            here = torch.zeros_like(counts)
+            for logits, mask in self.scoring.training_pairs(predictor, item):
+                teacher = self.pixel_loss.tempered(logits)
+                assert isinstance(teacher, Tensor)
+                if self.sets:
+                    here += self._covered(teacher, mask)
+                if isinstance(self.gate, ConfidentPixels):
+                    found = count_confident(teacher, mask, [self.gate.threshold])
+                    confident += torch.stack([found.pixels, found.above[0], found.right[0]])
+            counts += by_image(here) if self.conformal and self.loss.conformal.unit == "image" else here
+        device = self.scoring.device  # where processes meet
+        both = (collective.mean(each.to(device, torch.float32)).cpu().double() for each in (counts, confident))
+        return next(both), next(both)
+
+    def _covered(self, teacher: Tensor, mask: Tensor) -> Tensor:
+        loss = self.loss
+        covered, pixels = coverage_by_threshold(
+            teacher, mask, self.thresholds, k_cap=loss.k_cap, rule=loss.rule, variant=loss.variant
+        )
+        rows = torch.cat([covered, pixels.unsqueeze(1)], 1)
+        return torch.cat([rows.sum(0, keepdim=True), rows])
+
+    def _set_threshold(self, counts: Tensor, step: int) -> None:
+        assert isinstance(self.pixel_loss, PixelLossModule)
+        choose = conformal_threshold if self.conformal else smallest_covering
+        wanted = self.loss.coverage
+        found, share = choose(counts[0, :-1], counts[0, -1], self.thresholds, wanted)
+        buffer = self.pixel_loss.threshold
+        if buffer.dim() == 0:
+            buffer.fill_(found)
+            self.say(f"step {step}: T = {found:.3f} covers {100 * share:.1f} % of the truth that was held back")
+            return
+        each = [choose(row[:-1], row[-1], self.thresholds, wanted)[0] if row[-1] > 0 else found for row in counts[1:]]
+        buffer.copy_(torch.tensor(each))
+        self.say(f"step {step}: T by class {', '.join(f'{value:.3f}' for value in each)}; one for all: {found:.3f}")
+
+
+def fourths(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+    """Every fourth item, from the first on, and the others; a single one stands in both."""
+    others = [item for place, item in enumerate(items) if place % 4]
+    return list(items[::4]), others or list(items)
+
+
+def check_images(images: int, coverage: float) -> None:
+    """ConfigError where even sets that hold the whole truth of so many images promise less than this coverage."""
+    least = next(n for n in itertools.count(1) if n >= (n + 1) * coverage)
+    if images < least:
+        raise ConfigError(
+            f"loss.conformal.unit: found 'image' with {images} held-back image(s) for T; a coverage of {coverage:g} "
+            f"takes {least}: label more, raise loss.calibrated.hold_back, or count by pixel"
+        )
+
+
+def by_image(rows: Tensor) -> Tensor:
+    """The sums of one image (R,M+1) as those of one unit: shares of its pixels, and 1, or 0 where a row has none."""
+    return torch.where(rows[:, -1:] > 0, rows / rows[:, -1:].clamp(min=1), 0)
