@@ -30,7 +30,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from fuzzyseg.data import Item, Reader, read_dataset
-from fuzzyseg.data.transforms import Geometry, make_sample, stacked
+from fuzzyseg.data.transforms.geometry import Geometry, make_sample, stacked
 from fuzzyseg.data.views import Weak, WeakStrong, normalised
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from fuzzyseg.config import ConfigError, merge, override, parse_override, read_yaml, validate
-from fuzzyseg.experiment.learning import build_method
-from fuzzyseg.experiment.material import build_loader, gather_material
+from fuzzyseg.experiment.build import build_method
+from fuzzyseg.experiment.prepare_data import build_loader, gather_material
 from fuzzyseg.methods import METHODS, Progress
 
 

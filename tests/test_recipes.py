@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from fuzzyseg.config.plan import read_plan
-from fuzzyseg.experiment.learning import build_method, build_network, choose_method, idle_options, optimisers_of
+from fuzzyseg.experiment.build import build_method, build_network, choose_method, idle_options, optimisers_of
 from fuzzyseg.experiment.sweeps import Grid
 from fuzzyseg.methods import Facts, Progress
 from methods.tiny import TinyNetwork, make_batch

@@ -7,7 +7,7 @@ import torch
 
 from analysis import literal
 from fuzzyseg.analysis import count_thresholds, diagnose, look
-from fuzzyseg.losses.assignment import sorted_classes
+from fuzzyseg.losses.fpl.assignment import sorted_classes
 
 CLASSES, SIZE, T = 5, (6, 7), 0.85
 

@@ -16,7 +16,7 @@ def dead_links(text: str, folder: Path) -> list[str]:
 
 
 def missing_files(text: str, folder: Path) -> list[str]:
-    """Python files named in `code` spans as paths (`data/draws.py`) that are not there; <name> stands for any."""
+    """Python files named in `code` spans as paths (`data/loading/sampler.py`) that are not there; <name> stands for any."""
     names = set(re.findall(r"`(?:[\w /]* )?((?:[\w<>]+/)+[\w<>]+\.py)`", text))
     return sorted(name for name in names if "<" not in name and not (folder / name).is_file())
 
@@ -29,7 +29,7 @@ def test_links_lead_somewhere(document):
 def test_the_nine_stops_name_files_that_exist():
     text = (ROOT / "docs" / "one-batch.md").read_text(encoding="utf-8")
     assert text.count("\n## ") == 9
-    assert "`data/draws.py`" in text
+    assert "`data/loading/sampler.py`" in text
     assert missing_files(text, ROOT / "src" / "fuzzyseg") == []
 
 

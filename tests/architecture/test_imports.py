@@ -248,7 +248,7 @@ MODULES = {
     ],
 )
 def test_the_checker_sees_a_violation(module, source):
-    modules = MODULES | {"fuzzyseg.networks.segmenter", "fuzzyseg.engine.trainer", "fuzzyseg.ops.collective"}
+    modules = MODULES | {"fuzzyseg.networks.segmenter", "fuzzyseg.engine.trainer", "fuzzyseg.ops.distributed"}
     assert len(violations(source, module, modules=modules, package=module == "")) == 1
 
 
@@ -259,7 +259,7 @@ def test_the_checker_sees_a_violation(module, source):
         ("losses.fuzzy", "from fuzzyseg.ops import mix"),
         ("methods.ael", "from fuzzyseg.data import views\nfrom .base import Method"),
         ("methods", "from fuzzyseg.methods.cps import CPS"),
-        ("engine.trainer", "from fuzzyseg.methods.base import Method\nfrom fuzzyseg.ops.collective import mean"),
+        ("engine.trainer", "from fuzzyseg.methods.base import Method\nfrom fuzzyseg.ops.distributed import mean"),
         ("ops.collective", "from torch import distributed"),
         ("run.tensorboard", "from torch.utils.tensorboard import SummaryWriter"),
         ("experiment.training", "import numpy\nfrom fuzzyseg.methods import METHODS"),

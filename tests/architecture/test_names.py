@@ -31,7 +31,7 @@ METHODS = (
 
 PLACES = {
     "methods/__init__.py": (METHODS, "METHODS, the table of methods"),
-    "config/sections.py": (("cps",), "the default method"),
+    "config/schema.py": (("cps",), "the default method"),
     "cli/train.py": (("cps",), "an example in the help text"),
     "experiment/demo.py": (("cps",), "the arms of the demonstration"),
 }
@@ -153,13 +153,13 @@ def test_public_names_are_listed_in_order():
         ("engine/trainer.py", "if method == 'cps': pass"),
         ("engine/trainer.py", "cps_weight = 1"),
         ("engine/trainer.py", "def f(cps): pass"),
-        ("losses/pixel.py", "class CPSLoss: pass"),
-        ("losses/pixel.py", "x = MeanTeacher"),
-        ("losses/pixel.py", "x = U2PLHead"),
+        ("losses/pseudo_label.py", "class CPSLoss: pass"),
+        ("losses/pseudo_label.py", "x = MeanTeacher"),
+        ("losses/pseudo_label.py", "x = U2PLHead"),
         ("methods/ael.py", "x = batch.cps"),
         ("methods/unimatch.py", "import unimatch_v2"),
-        ("config/sections.py", "name = 'ael'"),
-        ("experiment/training.py", "from fuzzyseg.methods.vat import VAT as Other"),
+        ("config/schema.py", "name = 'ael'"),
+        ("experiment/train.py", "from fuzzyseg.methods.vat import VAT as Other"),
     ],
 )
 def test_the_checker_sees_a_misplaced_method(path, source):
@@ -170,11 +170,11 @@ def test_the_checker_sees_a_misplaced_method(path, source):
     ("path", "source"),
     [
         ("methods/cps.py", "class CPS: pass"),
-        ("methods/unimatch_v2.py", "name = 'unimatch_v2'"),
+        ("methods/unimatch_v2/__init__.py", "name = 'unimatch_v2'"),
         ("methods/__init__.py", "METHODS = {'ael': AEL}"),
-        ("config/sections.py", "name = 'cps'"),
-        ("losses/pixel.py", '"""AEL weights by conf^2."""'),
-        ("losses/pixel.py", "private = privatise = steps_cpsx = 1  # cps"),
+        ("config/schema.py", "name = 'cps'"),
+        ("losses/pseudo_label.py", '"""AEL weights by conf^2."""'),
+        ("losses/pseudo_label.py", "private = privatise = steps_cpsx = 1  # cps"),
     ],
 )
 def test_the_checker_lets_pass_a_method_in_its_place(path, source):
@@ -187,7 +187,7 @@ def test_the_checker_lets_pass_a_method_in_its_place(path, source):
         ("ops/x.py", "x.cuda()"),
         ("experiment/x.py", "f = x.cuda"),
         ("losses/x.py", "print(1)"),
-        ("config/reading.py", "say = print"),
+        ("config/load.py", "say = print"),
     ],
 )
 def test_the_checker_sees_a_bad_call(path, source):

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from experiment.tiny_data import write_folder
 from fuzzyseg.cli import app
 from fuzzyseg.cli.progress import _Lines, counter
-from fuzzyseg.experiment.isolation import usual_workers
+from fuzzyseg.experiment.worker_pool import usual_workers
 
 
 def call(*words):

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
-from fuzzyseg.data.synthetic import write_demo
+from fuzzyseg.data.datasets.synthetic import write_demo
 
 TINY = shlex.split("--encoder resnet18 --weights none --batch 2 --crop 64 --steps 2 --workers 0 --device cpu")
 """Appended to each example: the last of two equal options counts, and no weights are downloaded."""

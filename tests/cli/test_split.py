@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from experiment.tiny_data import settings, write_folder
 from fuzzyseg.cli import app
 from fuzzyseg.config import validate
-from fuzzyseg.experiment.material import gather_material
+from fuzzyseg.experiment.prepare_data import gather_material
 
 
 def call(*words):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
 from fuzzyseg.data import read_dataset
-from fuzzyseg.data.labels import training_labels
+from fuzzyseg.data.labels.decode import training_labels
 
 TEXT = (Path(__file__).parents[2] / "docs" / "tutorial-own-data.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(yaml|sh)\n(.*?)```", TEXT, re.DOTALL)

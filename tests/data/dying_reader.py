@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from data.test_streams import FakeReader, loader
-from fuzzyseg.data.items import DataError
+from fuzzyseg.data.sample import DataError
 
 if __name__ == "__main__":
     workers = int(sys.argv[1])

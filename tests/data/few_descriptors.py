@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from fuzzyseg.data import Item, Reader
-from fuzzyseg.data.streams import Loader
-from fuzzyseg.data.transforms import Geometry
+from fuzzyseg.data.loading.loader import Loader
+from fuzzyseg.data.transforms.geometry import Geometry
 from fuzzyseg.data.views import Stream, Weak
 
 if __name__ == "__main__":

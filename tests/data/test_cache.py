@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from fuzzyseg.data import DataError, Item, Reader, cache
-from fuzzyseg.data.cache import DiskCache, Entry, MemoryCache, stamp
-from fuzzyseg.data.ledger import ledger
+from fuzzyseg.data import DataError, Item, Reader
+from fuzzyseg.data.loading import cache
+from fuzzyseg.data.loading.cache import DiskCache, Entry, MemoryCache, stamp
+from fuzzyseg.data.loading.ledger import ledger
 
 
 @pytest.fixture
@@ -84,8 +85,8 @@ def test_a_file_that_changes_is_read_anew(items, tmp_path, disk):
 def test_another_process_and_a_later_run_need_no_file(items, tmp_path, monkeypatch):
     first = reader(tmp_path / "cache")
     expected = first.read(items[1], True)
-    monkeypatch.setattr("fuzzyseg.data.reader.read_image", lambda *a, **k: pytest.fail("decoded again"))
-    monkeypatch.setattr("fuzzyseg.data.reader.training_labels", lambda *a, **k: pytest.fail("decoded again"))
+    monkeypatch.setattr("fuzzyseg.data.loading.reader.read_image", lambda *a, **k: pytest.fail("decoded again"))
+    monkeypatch.setattr("fuzzyseg.data.loading.reader.training_labels", lambda *a, **k: pytest.fail("decoded again"))
     for later in (pickle.loads(pickle.dumps(first)), reader(tmp_path / "cache")):
         assert_same(later.read(items[1], True), expected)
         assert later.original_size(items[1]) == (8, 10)

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fuzzyseg.data.changes import Pending, as_tensor, mild, strong
-from fuzzyseg.data.colour import BLUR, BRIGHTNESS, CONTRAST, HUE, SATURATION, SHIFT, Colours, blurred
-from fuzzyseg.data.transforms import Geometry, make_sample, stacked
+from fuzzyseg.data.transforms.geometry import Geometry, make_sample, stacked
+from fuzzyseg.data.transforms.jitter import Pending, as_tensor, mild, strong
+from fuzzyseg.data.transforms.photometric import BLUR, BRIGHTNESS, CONTRAST, HUE, SATURATION, SHIFT, Colours, blurred
 from fuzzyseg.data.views import Batch, CropPair, Weak, WeakStrong
 
 MEAN, STD = [0.2, 0.5, 0.4, 0.6, 0.3], [0.1, 0.3, 0.2, 0.05, 0.25]

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from fuzzyseg.data.colour import SHIFT, Colours
-from fuzzyseg.data.transforms import Geometry, make_sample
+from fuzzyseg.data.transforms.geometry import Geometry, make_sample
+from fuzzyseg.data.transforms.photometric import SHIFT, Colours
 from fuzzyseg.data.views import CropPair, Weak, WeakStrong, normalised
 
 MEAN, STD = (0.2, 0.5, 0.4, 0.6, 0.3), (0.1, 0.3, 0.2, 0.05, 0.25)

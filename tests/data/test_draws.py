@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzzyseg.data.draws import PUBLISH_DELAY, Draws, derangement, draw_seed, index_at, permutation
-from fuzzyseg.data.items import DataError
+from fuzzyseg.data.loading.sampler import PUBLISH_DELAY, Draws, derangement, draw_seed, index_at, permutation
+from fuzzyseg.data.sample import DataError
 from fuzzyseg.data.views import Stream, Weak
 
 COUNTS = {"labelled": 5, "unlabelled": 7, "all": 12}

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from fuzzyseg.data import DataError, Item, Reader, read_dataset
-from fuzzyseg.data.classes import presence
-from fuzzyseg.data.items import Encoding
-from fuzzyseg.data.labels import encoded, training_labels, unpacked
-from fuzzyseg.data.nearest import nearest_colour, nearest_values
-from fuzzyseg.data.recognise import check_found
+from fuzzyseg.data.labels.class_counts import presence
+from fuzzyseg.data.labels.decode import encoded, training_labels, unpacked
+from fuzzyseg.data.labels.detect import check_found
+from fuzzyseg.data.labels.nearest import nearest_colour, nearest_values
+from fuzzyseg.data.sample import Encoding
 
 ROAD, CAR, SKY = (128, 64, 128), (64, 0, 128), (70, 130, 180)
 COLOURS = np.array([ROAD, CAR, SKY], np.uint8)

@@ -8,18 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from fuzzyseg.data.formats import (
-    default_colours,
-    file_size,
-    overlay,
-    pixel_limit,
-    read_image,
-    read_mask,
-    save_index_png,
-    to_training_mask,
-    values_in,
-)
-from fuzzyseg.data.items import DataError
+from fuzzyseg.data.io.header import file_size
+from fuzzyseg.data.io.image import read_image
+from fuzzyseg.data.io.mask import read_mask, save_index_png, to_training_mask, values_in
+from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.data.io.write import default_colours, overlay
+from fuzzyseg.data.sample import DataError
 
 
 def picture(height=5, width=7, bands=3):

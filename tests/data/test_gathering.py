@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fuzzyseg.data import DataError, Reader, gather, read_dataset
-from fuzzyseg.data import labels as labels_module
+from fuzzyseg.data.labels import decode as labels_module
 
 
 def put(path, values=((0, 1), (1, 2))):
@@ -69,7 +69,7 @@ def test_a_public_data_set_joins_by_its_names(first, tmp_path):
     put(city / "gtFine/train/ulm/ulm_1_2_gtFine_labelIds.png", [[7, 23], [0, 26]])
     with pytest.raises(DataError, match="has the class"):
         gather(read_dataset(first), more=[city])
-    from fuzzyseg.data.cityscapes import CLASSES
+    from fuzzyseg.data.datasets.cityscapes import CLASSES
 
     names = ["void thing", *reversed(CLASSES)]
     (first / "dataset.yaml").write_text("classes: [" + ", ".join(names) + "]\n")

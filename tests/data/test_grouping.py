@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from fuzzyseg.data import DataError, DataSet, Item
-from fuzzyseg.data.gathering import with_unlabelled
-from fuzzyseg.data.grouping import group_keys
-from fuzzyseg.data.splits import make_split
+from fuzzyseg.data.datasets.combine import with_unlabelled
+from fuzzyseg.data.splits.groups import group_keys
+from fuzzyseg.data.splits.split import make_split
 
 
 def items(names):

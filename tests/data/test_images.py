@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fuzzyseg.data import DataError, Item, Reader
-from fuzzyseg.data.formats import Levels, file_size, open_windows, read_header, read_image, read_mask, read_native
+from fuzzyseg.data.io.header import file_size, read_header
+from fuzzyseg.data.io.image import Levels, open_windows, read_image, read_native
+from fuzzyseg.data.io.mask import read_mask
 
 
 def numbers(height=20, width=30, bands=5, dtype=np.uint16, seed=0):

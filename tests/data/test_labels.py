@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from fuzzyseg.data import DataError, Item, Reader
-from fuzzyseg.data.items import Encoding
-from fuzzyseg.data.labels import UNKNOWN, renamed, stored_labels, training_labels, understood
+from fuzzyseg.data.labels.decode import UNKNOWN, renamed, stored_labels, training_labels, understood
+from fuzzyseg.data.sample import Encoding
 
 
 def literal(mask, values, ignore):

@@ -16,14 +16,14 @@ import fuzzyseg
 from experiment.tiny_data import settings, write_folder
 from fuzzyseg.config import validate
 from fuzzyseg.data import DataError, Item, Reader
-from fuzzyseg.data import large as large_module
-from fuzzyseg.data.formats import Levels
-from fuzzyseg.data.items import Encoding
-from fuzzyseg.data.large import Large
-from fuzzyseg.data.reader import ByWindows, check_sizes
-from fuzzyseg.data.transforms import Geometry, Window, make_sample
+from fuzzyseg.data.io.image import Levels
+from fuzzyseg.data.loading.reader import ByWindows, check_sizes
+from fuzzyseg.data.sample import Encoding
+from fuzzyseg.data.transforms import lazy as large_module
+from fuzzyseg.data.transforms.geometry import Geometry, Window, make_sample
+from fuzzyseg.data.transforms.lazy import Large
 from fuzzyseg.data.views import CropPair, Stream, Weak, WeakStrong
-from fuzzyseg.experiment.material import build_loader, gather_material
+from fuzzyseg.experiment.prepare_data import build_loader, gather_material
 from methods.tiny import TinyNetwork
 
 SIZE = (88, 130)

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fuzzyseg.data import DATASETS, DataError, Item, formats, read_dataset
-from fuzzyseg.data import labels as labels_module
-from fuzzyseg.data.description import Description
-from fuzzyseg.experiment.using import split_of
+from fuzzyseg.data import DATASETS, DataError, Item, read_dataset
+from fuzzyseg.data.dataset_yaml import Description
+from fuzzyseg.data.io.header import file_size
+from fuzzyseg.data.io.image import read_image
+from fuzzyseg.data.io.mask import read_mask
+from fuzzyseg.data.labels import decode as labels_module
+from fuzzyseg.experiment.load_run import split_of
 
 
 def put(path, values=((0, 1), (1, 2))):
@@ -327,6 +330,6 @@ def test_values_that_do_not_fit_are_cut_short_in_the_message(tmp_path):
 def test_an_empty_file_is_called_empty_wherever_it_is_met_first(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"")
-    for read in (formats.file_size, formats.read_image, formats.read_mask):
+    for read in (file_size, read_image, read_mask):
         with pytest.raises(DataError, match=r"a\.png: is empty \(0 bytes\)"):
             read(path)

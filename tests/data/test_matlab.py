@@ -9,7 +9,7 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from fuzzyseg.data import DataError
-from fuzzyseg.data.matlab import read_matlab_mask
+from fuzzyseg.data.io.mat import read_matlab_mask
 
 MASK = np.random.default_rng(0).integers(0, 21, (23, 37)).astype(np.uint8)
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from fuzzyseg.data import Item, parts
+from fuzzyseg.data import Item
 from fuzzyseg.data.check import count_labels, look_at
-from fuzzyseg.data.classes import presence, seen_values
-from fuzzyseg.data.items import Encoding
-from fuzzyseg.data.opening import pixel_limit
-from fuzzyseg.data.recognise import found_colours
+from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.data.labels import blocks
+from fuzzyseg.data.labels.class_counts import presence, seen_values
+from fuzzyseg.data.labels.detect import found_colours
+from fuzzyseg.data.sample import Encoding
 
 HEIGHT, WIDTH = 1250, 1100
 TIFFS = {"tiles": {"tile": (64, 128)}, "strips": {"rowsperstrip": 70}}
@@ -19,7 +20,7 @@ TIFFS = {"tiles": {"tile": (64, 128)}, "strips": {"rowsperstrip": 70}}
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(parts, "BLOCK", 200 * WIDTH)
+    monkeypatch.setattr(blocks, "BLOCK", 200 * WIDTH)
 
 
 def smooth(bands=3, dtype=np.uint8):

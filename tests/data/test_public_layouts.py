@@ -6,12 +6,12 @@ from PIL import Image
 
 from data.test_matlab import mat
 from fuzzyseg.data import DataError, Reader, read_dataset
-from fuzzyseg.data.ade20k import CLASSES as ADE_CLASSES
-from fuzzyseg.data.cityscapes import CLASSES as CITY_CLASSES
-from fuzzyseg.data.formats import default_colours
-from fuzzyseg.data.reader import check_sizes
-from fuzzyseg.data.splits import make_split
-from fuzzyseg.data.voc import CLASSES as VOC_CLASSES
+from fuzzyseg.data.datasets.ade20k import CLASSES as ADE_CLASSES
+from fuzzyseg.data.datasets.cityscapes import CLASSES as CITY_CLASSES
+from fuzzyseg.data.datasets.voc import CLASSES as VOC_CLASSES
+from fuzzyseg.data.io.write import default_colours
+from fuzzyseg.data.loading.reader import check_sizes
+from fuzzyseg.data.splits.split import make_split
 
 
 def image(path, size=(4, 6)):

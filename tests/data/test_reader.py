@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fuzzyseg.data import reader as reader_module
-from fuzzyseg.data.items import DataError, Item
-from fuzzyseg.data.reader import Reader
+from fuzzyseg.data.loading import reader as reader_module
+from fuzzyseg.data.loading.reader import Reader
+from fuzzyseg.data.sample import DataError, Item
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_original_size_follows_exif_with_and_without_cache(tmp_path):
 
 
 def test_sizes_are_checked_before_training_by_their_headers(tmp_path):
-    from fuzzyseg.data.reader import check_sizes
+    from fuzzyseg.data.loading.reader import check_sizes
 
     for name, size in (("image", (6, 8)), ("good", (6, 8)), ("bad", (8, 6))):
         Image.fromarray(np.zeros(size, np.uint8)).save(tmp_path / f"{name}.png")

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fuzzyseg.data import DataError, Item, read_dataset
-from fuzzyseg.data import labels as labels_module
-from fuzzyseg.data.classes import presence
-from fuzzyseg.data.held_back import hold_back
-from fuzzyseg.data.splits import labelled_order, make_split, parse_amount, read_list, shuffled
+from fuzzyseg.data.labels import decode as labels_module
+from fuzzyseg.data.labels.class_counts import presence
+from fuzzyseg.data.splits.holdout import hold_back
+from fuzzyseg.data.splits.split import labelled_order, make_split, parse_amount, read_list, shuffled
 
 
 def put(path, values=((0, 1), (1, 2))):

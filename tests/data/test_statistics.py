@@ -6,9 +6,9 @@ import tifffile
 from PIL import Image
 
 from fuzzyseg.data import DataError, Item
-from fuzzyseg.data import statistics as room
-from fuzzyseg.data.formats import Levels
-from fuzzyseg.data.statistics import kinds_of, measure
+from fuzzyseg.data.io.image import Levels
+from fuzzyseg.data.loading import normalisation as room
+from fuzzyseg.data.loading.normalisation import kinds_of, measure
 
 
 def items(folder, arrays):

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fuzzyseg.data.draws import PUBLISH_DELAY, draw_seed
-from fuzzyseg.data.items import DataError, Item
-from fuzzyseg.data.streams import Loader
-from fuzzyseg.data.transforms import Geometry
+from fuzzyseg.data.loading.loader import Loader
+from fuzzyseg.data.loading.sampler import PUBLISH_DELAY, draw_seed
+from fuzzyseg.data.sample import DataError, Item
+from fuzzyseg.data.transforms.geometry import Geometry
 from fuzzyseg.data.views import Batch, CropPair, Stream, Weak, WeakStrong
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")

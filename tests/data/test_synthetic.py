@@ -8,7 +8,7 @@ import pytest
 
 import fuzzyseg.data
 from fuzzyseg.data import DataError, Reader, read_dataset
-from fuzzyseg.data.synthetic import CLASSES, GROUPS, draw_sample, write_demo
+from fuzzyseg.data.datasets.synthetic import CLASSES, GROUPS, draw_sample, write_demo
 
 CODE = """
 import sys

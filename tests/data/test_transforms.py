@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from fuzzyseg.data import transforms
-from fuzzyseg.data.transforms import Geometry
+from fuzzyseg.data.transforms import geometry
+from fuzzyseg.data.transforms.geometry import Geometry
 from fuzzyseg.data.views import CropPair, Weak, WeakStrong, normalised
 
-make_sample = partial(transforms.make_sample, mean=[0.5] * 3, std=[0.25] * 3)
+make_sample = partial(geometry.make_sample, mean=[0.5] * 3, std=[0.25] * 3)
 PLAIN = WeakStrong(strong=2, jitter_probability=0, grey_probability=0, blur_probability=0)
 STEP = 4  # grey levels from one pixel to the next, so that a fraction of a pixel shows
 SCALES = [(0.5, 2.0), (1.0, 1.0), (0.3, 0.5), (3.0, 4.0)]

@@ -7,8 +7,9 @@ import pytest
 import tifffile
 
 from fuzzyseg.data import DataError
-from fuzzyseg.data.formats import open_windows, read_image, read_mask
-from fuzzyseg.data.opening import pixel_limit
+from fuzzyseg.data.io.image import open_windows, read_image
+from fuzzyseg.data.io.mask import read_mask
+from fuzzyseg.data.io.pillow import pixel_limit
 
 STORED = np.random.default_rng(0).integers(1, 256, (96, 80, 3)).astype(np.uint8)  # no zero: what is filled up shows
 STRIPS, TILES = {"rowsperstrip": 16}, {"tile": (32, 32)}
@@ -136,5 +137,5 @@ def test_a_tile_that_says_its_own_size_is_held_to_it(tmp_path, compression):
 def test_the_parts_of_a_file_are_looked_at_once(tmp_path, monkeypatch):
     windows = open_windows(write(tmp_path / "a.tif", **TILES))
     windows.read((0, 0, 8, 8))
-    monkeypatch.delattr("fuzzyseg.data.rasters._check_page")
+    monkeypatch.delattr("fuzzyseg.data.io.tiff._check_page")
     np.testing.assert_array_equal(windows.read((30, 30, 70, 70)), STORED[30:70, 30:70])

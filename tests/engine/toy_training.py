@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.engine import Settings, build_optimisers
 from fuzzyseg.methods.base import Method, Step
-from fuzzyseg.ops import collective
+from fuzzyseg.ops import distributed
 from fuzzyseg.run import Sink
 
 CLASSES, SIZE = 3, 6
@@ -15,7 +15,7 @@ CLASSES, SIZE = 3, 6
 
 def masked_mean(loss, valid):
     valid = valid.float()
-    return (loss * valid).sum() / collective.mean(valid.sum()).clamp(min=1e-6)
+    return (loss * valid).sum() / distributed.mean(valid.sum()).clamp(min=1e-6)
 
 
 class Student(nn.Module):

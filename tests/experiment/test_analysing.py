@@ -17,7 +17,7 @@ from experiment.tiny_data import settings, write_folder
 from fuzzyseg.analysis import diagnose, look
 from fuzzyseg.config import ConfigError
 from fuzzyseg.data import DataError, Reader, read_dataset
-from fuzzyseg.data.formats import read_mask
+from fuzzyseg.data.io.mask import read_mask
 from fuzzyseg.experiment import analyse
 from fuzzyseg.experiment.analysing.answer import answer
 from fuzzyseg.experiment.analysing.measuring import striped

@@ -7,9 +7,9 @@ from PIL import Image
 
 from experiment.tiny_data import settings
 from fuzzyseg.config import validate
-from fuzzyseg.data import classes
-from fuzzyseg.experiment import material, train
-from fuzzyseg.experiment.material import build_loader, gather_material
+from fuzzyseg.data.labels import class_counts
+from fuzzyseg.experiment import prepare_data, train
+from fuzzyseg.experiment.prepare_data import build_loader, gather_material
 from fuzzyseg.losses import SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts
 from methods.tiny import TinyNetwork
@@ -100,10 +100,10 @@ def test_the_masks_are_looked_at_once_for_the_draws_and_the_sentence(rare, monke
 
     def presence(items, **options):
         looked.append(len(items))
-        return classes.presence(items, **options)
+        return class_counts.presence(items, **options)
 
-    monkeypatch.setattr(material, "presence", presence)
+    monkeypatch.setattr(prepare_data, "presence", presence)
     found = drawn(rare, "crops", 1)[3]
     config = validate(settings(rare / "data", rare / "x", data={"balance": "crops"}))
-    assert material.say_balance(config, found)
+    assert prepare_data.say_balance(config, found)
     assert looked == [12]

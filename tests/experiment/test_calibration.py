@@ -14,7 +14,7 @@ from fuzzyseg.analysis import conformal_threshold, coverage_by_threshold, fitted
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.experiment.analysing import analyse
 from fuzzyseg.experiment.calibration import by_image, check_images, fourths
-from fuzzyseg.experiment.material import build_reader, gather_material
+from fuzzyseg.experiment.prepare_data import build_reader, gather_material
 from methods.tiny import TinyNetwork
 
 own = partial(TinyNetwork, classes=3)

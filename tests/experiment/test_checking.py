@@ -17,8 +17,8 @@ from experiment.tiny_data import write_folder
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.data import DataError
 from fuzzyseg.data.check.files import look_at
-from fuzzyseg.experiment import checking
-from fuzzyseg.experiment.checking import check
+from fuzzyseg.experiment import check_data
+from fuzzyseg.experiment.check_data import check
 
 
 def checked(root, *, seed=0, channels=3, **data):
@@ -145,7 +145,7 @@ def test_a_file_that_a_decoder_dies_of_is_named_and_the_others_are_read(folder, 
             os.kill(os.getpid(), signal.SIGKILL)
         return look_at(path, kind, **options)
 
-    monkeypatch.setattr(checking, "look_at", deadly)
+    monkeypatch.setattr(check_data, "look_at", deadly)
     report = checked(folder)
     (finding,) = report.findings
     assert finding.kind == "unreadable"

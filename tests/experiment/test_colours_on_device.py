@@ -10,7 +10,7 @@ import torch
 
 import fuzzyseg
 from experiment.tiny_data import settings, write_folder
-from fuzzyseg.data.colour import BLUR
+from fuzzyseg.data.transforms.photometric import BLUR
 from fuzzyseg.data.views import Batch
 from methods.tiny import TinyNetwork
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from fuzzyseg.experiment.isolation import Lost, each_apart, usual_workers
+from fuzzyseg.experiment.worker_pool import Lost, each_apart, usual_workers
 
 
 def square(task):

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from experiment.tiny_data import settings, write_folder
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.data import DataError
-from fuzzyseg.experiment.material import IMAGENET, build_loader, gather_material, input_statistics, say_sizes
+from fuzzyseg.experiment.prepare_data import IMAGENET, build_loader, gather_material, input_statistics, say_sizes
 from fuzzyseg.losses import SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts
 from methods.tiny import TinyNetwork

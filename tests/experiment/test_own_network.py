@@ -10,7 +10,7 @@ import torch
 
 import fuzzyseg
 from fuzzyseg.config import ConfigError
-from fuzzyseg.data.synthetic import write_demo
+from fuzzyseg.data.datasets.synthetic import write_demo
 
 
 def test_the_documented_example_runs(tmp_path, monkeypatch):

@@ -9,8 +9,8 @@ from PIL import Image
 
 import fuzzyseg
 from experiment.tiny_data import settings
-from fuzzyseg.config.reading import read_yaml
-from fuzzyseg.data.cityscapes import CLASSES
+from fuzzyseg.config.load import read_yaml
+from fuzzyseg.data.datasets.cityscapes import CLASSES
 from fuzzyseg.experiment import evaluate
 from methods.tiny import TinyNetwork
 

@@ -12,8 +12,8 @@ import fuzzyseg
 from experiment.tiny_data import settings, write_folder
 from fuzzyseg.analysis import fuzzy_coverage
 from fuzzyseg.config import ConfigError, validate
-from fuzzyseg.experiment.material import build_reader, gather_material
-from fuzzyseg.experiment.threshold import auto_threshold, threshold_of
+from fuzzyseg.experiment.prepare_data import build_reader, gather_material
+from fuzzyseg.experiment.threshold_policy import auto_threshold, threshold_of
 from fuzzyseg.losses import PIXEL_LOSSES, Adaptive, Calibrated, Conformal, PixelLossModule, Schedule
 from fuzzyseg.methods import Facts
 from fuzzyseg.ops.resize import resize_logits

@@ -10,8 +10,10 @@ from PIL import Image
 from torch import nn
 
 from fuzzyseg.data import DataError
-from fuzzyseg.data.formats import Levels, PngRows, read_image, read_mask
-from fuzzyseg.data.items import Encoding
+from fuzzyseg.data.io.image import Levels, read_image
+from fuzzyseg.data.io.mask import read_mask
+from fuzzyseg.data.io.write import PngRows
+from fuzzyseg.data.sample import Encoding
 from fuzzyseg.inference import ModelCard, Predictor, load, predict_files, save_model
 from fuzzyseg.inference import predictor as room
 
@@ -101,7 +103,7 @@ def test_windows_give_the_files_of_the_whole(tmp_path, monkeypatch, kind, encode
     monkeypatch.setattr(room, "MOST_PIXELS", 4000)
     monkeypatch.setattr(room, "TILE", (40, 48))
     with monkeypatch.context() as patch:
-        patch.setattr("fuzzyseg.data.formats.open_windows", lambda *_, **__: None)
+        patch.setattr("fuzzyseg.data.io.image.open_windows", lambda *_, **__: None)
         predict_files(predictor, path, tmp_path / "whole", encoded=encoded)
     limit = 3000  # less than the image: it cannot be decoded whole
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)

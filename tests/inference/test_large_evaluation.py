@@ -9,8 +9,8 @@ import pytest
 import tifffile
 
 from fuzzyseg.data import DataError, Item
-from fuzzyseg.data.formats import pixel_limit
-from fuzzyseg.data.items import Encoding
+from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.data.sample import Encoding
 from fuzzyseg.inference import evaluate
 from fuzzyseg.inference import evaluate as scored
 from fuzzyseg.inference import predictor as room

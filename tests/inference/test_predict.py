@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fuzzyseg.data import DataError
-from fuzzyseg.data.formats import read_mask
+from fuzzyseg.data.io.mask import read_mask
 from fuzzyseg.inference import predict_files
 from inference.small import noise, predictor, write
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from fuzzyseg.data import DataError, Item, Reader
 from fuzzyseg.inference import Predictor, Protocol
 from fuzzyseg.inference import predictor as room
-from fuzzyseg.inference.tiles import starts, sweep
+from fuzzyseg.inference.sliding_window import starts, sweep
 from fuzzyseg.networks import build_network
 from inference.small import MEAN, STD, PointNetwork, card, noise, predictor, write
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fuzzyseg import Mixed, assign_fuzzy_positives, fuzzy_membership, fuzzy_positive_loss
 from fuzzyseg.losses import PIXEL_LOSSES, Adaptive, PixelLossModule, adaptive_threshold
-from fuzzyseg.losses.adaptive import neighbourhood_divergence
+from fuzzyseg.losses.fpl.adaptive_threshold import neighbourhood_divergence
 
 CODE = {"candidates": (0.84, 0.89, 0.94, 0.99), "k_cap": 4, "variant": "official"}
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from fuzzyseg.losses.annealed import annealed_mask, annealed_threshold
+from fuzzyseg.methods.cct.annealed import annealed_mask, annealed_threshold
 from fuzzyseg.ops.resize import resize_logits
 
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fuzzyseg.losses.flaw import flaw_target, handled, teaching
-from fuzzyseg.ops.blur import gaussian_blur, odd_kernel
+from fuzzyseg.methods.gct.blur import gaussian_blur, odd_kernel
+from fuzzyseg.methods.gct.flaw_map import flaw_target, handled, teaching
 
 
 def drawn(size=(7, 6)):

@@ -12,12 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuzzyseg import (
-    assign_fuzzy_positives,
-    fuzzy_positive_loss,
-    fuzzy_positive_weight,
-    weight_curve,
-)
+from fuzzyseg import assign_fuzzy_positives, fuzzy_positive_loss, fuzzy_positive_weight, weight_curve
 
 THRESHOLDS = (0.5, 0.75, 0.85, 0.9, 0.95, 0.99, 1.0)
 KINDS = ("concave", "linear", "convex", "convex1", "none")

@@ -13,12 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuzzyseg import (
-    assign_fuzzy_positives,
-    fuzzy_positive_loss,
-    fuzzy_positive_weight,
-    positive_gradient_score,
-)
+from fuzzyseg import assign_fuzzy_positives, fuzzy_positive_loss, fuzzy_positive_weight, positive_gradient_score
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 # A cumulative probability nearer to T than this may flip K (golden/README.md).

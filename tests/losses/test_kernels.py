@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 from fuzzyseg import Mixed, assign_fuzzy_positives, fuzzy_positive_loss
 from fuzzyseg.losses import PIXEL_LOSSES, masked_mean
-from fuzzyseg.losses.kernels import chunked, compiled, core, network, planes, unlooked
-from fuzzyseg.losses.kernels.request import Options
+from fuzzyseg.losses.kernels import chunk_io, chunked, compiled, cpu, sorting_network, unlooked
+from fuzzyseg.losses.kernels.types import Options
 
 RULES = ("n-1", "n", "continuous", 1, 2)
 KINDS = ("concave", "linear", "convex", "convex1", "none")
-CORES = {"core": core.fuzzy_pixels, "unlooked": unlooked.fuzzy_pixels}
+CORES = {"core": cpu.fuzzy_pixels, "unlooked": unlooked.fuzzy_pixels}
 
 
 @pytest.fixture(autouse=True)
@@ -160,9 +160,9 @@ def test_most_and_few_pixels_with_several_positives_are_one_computation(monkeypa
     options = Options("fuzzy", "concave", 50.0, 8, "n-1", "paper")
     results = []
     for most in (-1.0, 2.0):  # all in full; those with several alone
-        monkeypatch.setattr(core, "MOST", most)
+        monkeypatch.setattr(cpu, "MOST", most)
         out = torch.empty_like(z)
-        results.append((*core.fuzzy_pixels(z, t, torch.tensor(0.9), options, None, out, cross_entropy=True), out))
+        results.append((*cpu.fuzzy_pixels(z, t, torch.tensor(0.9), options, None, out, cross_entropy=True), out))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
     assert results[0][2].max() > 1
@@ -212,12 +212,12 @@ def test_many_chunks_of_any_order_in_memory_give_the_gradient_of_one(monkeypatch
         (grad,) = torch.autograd.grad(fuzzy_positive_loss(half, t.bfloat16(), reduction="none").sum(), half)
         (whole,) = torch.autograd.grad(fuzzy_positive_loss(half, t.bfloat16()), half)
         torch.testing.assert_close(grad.float(), whole.float() * 3 * 11 * 13, rtol=0.02, atol=1e-6)
-        assert grad.stride() == planes.gradient_like(half).stride()
+        assert grad.stride() == chunk_io.gradient_like(half).stride()
         for teacher in (t, t.to(memory_format=torch.channels_last)):
             (grad,) = torch.autograd.grad(fuzzy_positive_loss(leaf, teacher), leaf)
             torch.testing.assert_close(grad, expected, rtol=1e-9, atol=1e-12)
     channels_last = z.detach().to(memory_format=torch.channels_last)
-    assert planes.gradient_like(channels_last).stride() == channels_last.stride()
+    assert chunk_io.gradient_like(channels_last).stride() == channels_last.stride()
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -228,10 +228,10 @@ def test_what_is_compiled_is_the_core(rule) -> None:
         scale, threshold = torch.full((63,), 0.5, dtype=torch.float64), torch.full((63,), 0.9, dtype=torch.float64)
         for cap in (3, 5):
             options = Options("fuzzy", "linear", 50.0, cap, rule, "paper" if cap == 5 else "official")
-            pairs = tuple((i, j) for i, j, _, _ in network.comparators(6, 6))
+            pairs = tuple((i, j) for i, j, _, _ in sorting_network.comparators(6, 6))
             grad, *maps = compiled.rows(z, t, threshold, scale, options, pairs, cross_entropy=True)
             out = torch.empty_like(z)
-            expected = core.fuzzy_pixels(z, t, threshold, options, scale, out, cross_entropy=True)
+            expected = cpu.fuzzy_pixels(z, t, threshold, options, scale, out, cross_entropy=True)
             for found, wanted in zip(maps, expected, strict=True):
                 wanted = torch.ones_like(scale) if wanted is None else wanted.double()
                 torch.testing.assert_close(found.double(), wanted, rtol=1e-9, atol=1e-11)
@@ -255,11 +255,11 @@ def test_sorting_networks_sort() -> None:
         values = torch.randint(0, 9, (rows, 2000), generator=torch.Generator().manual_seed(rows)).float()
         expected = values.sort(0, descending=True).values
         for top in {1, 2, rows // 2 + 1, rows}:
-            assert torch.equal(torch.stack(network.sort_rows(values.clone(), top)), expected[:top])
-            few = torch.stack(network.sort_rows(values[:, :3].clone(), top))
+            assert torch.equal(torch.stack(sorting_network.sort_rows(values.clone(), top)), expected[:top])
+            few = torch.stack(sorting_network.sort_rows(values[:, :3].clone(), top))
             assert torch.equal(few, expected[:top, :3])
-        assert torch.equal(torch.stack(network.two_largest(values)), expected[:2])
-    assert len(network.comparators(21, 21)) == 107
+        assert torch.equal(torch.stack(sorting_network.two_largest(values)), expected[:2])
+    assert len(sorting_network.comparators(21, 21)) == 107
 
 
 def test_assignment_and_loss_agree_on_k() -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fuzzyseg import Mixed, assign_fuzzy_positives, fuzzy_positive_loss, fuzzy_positive_weight
 from fuzzyseg.losses import PIXEL_LOSSES, SET_LOSSES, PixelLossModule, masked_mean
-from fuzzyseg.ops import collective
+from fuzzyseg.ops import distributed
 
 SIZE = (8, 9)
 LOSSES = {**PIXEL_LOSSES, "thresholded": partial(PIXEL_LOSSES["thresholded"], confidence=0.5)}
@@ -162,7 +162,7 @@ def test_masked_mean_counts_valid_values_only() -> None:
 def test_masked_mean_divides_by_the_mean_over_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [torch.tensor([1.0, 5.0, 3.0]), torch.tensor([7.0])]
     sizes = torch.tensor([3.0, 1.0])
-    monkeypatch.setattr(collective, "mean", lambda value: sizes.mean())
+    monkeypatch.setattr(distributed, "mean", lambda value: sizes.mean())
     losses = [masked_mean(part, torch.ones_like(part)) for part in parts]
     assert float(sum(losses) / 2) == pytest.approx(float(torch.cat(parts).mean()))
 

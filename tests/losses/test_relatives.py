@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fuzzyseg import assign_fuzzy_positives, fuzzy_membership, fuzzy_positive_loss, fuzzy_positive_weight
 from fuzzyseg.losses import PIXEL_LOSSES, PIXEL_OPTIONS, SET_LOSSES, masked_mean
-from fuzzyseg.losses.relatives import negative_learning, partial_label
+from fuzzyseg.losses.ablations import negative_learning, partial_label
 
 SIZE = (5, 6)
 VALID = torch.ones(2, *SIZE, dtype=torch.bool)

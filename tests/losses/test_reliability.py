@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fuzzyseg.losses.reliability import Parts, contrast_parts, entropy_of, mean_over_classes
+from fuzzyseg.methods.u2pl.contrast import Parts, contrast_parts, entropy_of, mean_over_classes
 
 
 def literal(p, label, entropy, share, ranks, confidence):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from fuzzyseg import Mixed, assign_fuzzy_positives, fuzzy_positive_loss
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, kernels, masked_mean
-from fuzzyseg.losses.kernels.request import Answer, Options, Request
+from fuzzyseg.losses.kernels.types import Answer, Options, Request
 
 pytest.importorskip("triton", reason="the kernels on CUDA need triton, an optional dependency")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -362,7 +362,7 @@ def test_a_nan_reaches_the_mean_also_where_nothing_is_valid(rule) -> None:
 
 def test_sums_over_programs_are_exact() -> None:
     """Two thousand rows of a table: in fp32 one by one they would be off in the sixth digit."""
-    from fuzzyseg.losses.kernels.device.forward import finish_kernel
+    from fuzzyseg.losses.kernels.cuda.forward import finish_kernel
 
     table = torch.rand(2500, 5, generator=torch.Generator().manual_seed(6)).to(DEVICE)
     counts = torch.randint(257, (2500, 2, 32), generator=torch.Generator().manual_seed(7), dtype=torch.int16).to(DEVICE)
@@ -396,12 +396,12 @@ def test_a_graph_may_be_kept_and_gone_through_again(reduction: str, size) -> Non
 
 
 def test_the_gradient_of_the_mean_is_multiplied_where_it_stands_only_if_need_be(monkeypatch) -> None:
-    from fuzzyseg.losses.kernels import triton
+    from fuzzyseg.losses.kernels.cuda import launch
 
-    monkeypatch.setattr(triton, "ELEMENTS", 64)
+    monkeypatch.setattr(launch, "ELEMENTS", 64)
     factors: list[Tensor] = []
-    multiply = triton.multiply
-    monkeypatch.setattr(triton, "multiply", lambda grad, factor: factors.append(factor) or multiply(grad, factor))
+    multiply = launch.multiply
+    monkeypatch.setattr(launch, "multiply", lambda grad, factor: factors.append(factor) or multiply(grad, factor))
     grads = []
     for factor in (1.0, -2.5):
         z, t = logits(1, 4, 6, 6, seed=35).requires_grad_(), logits(1, 4, 6, 6, seed=36)
@@ -435,7 +435,7 @@ def request(**changes) -> Request:
 
 def test_what_is_kept_between_the_passes_is_small_and_has_room() -> None:
     """16 bytes and a bit for each class, or 8 for raised logits; of the mean nothing but the gradient."""
-    from fuzzyseg.losses.kernels import triton
+    from fuzzyseg.losses.kernels.cuda import launch
 
     continuous = Options("fuzzy", "concave", 50.0, 3, "continuous", "paper")
     words = {}
@@ -448,7 +448,7 @@ def test_what_is_kept_between_the_passes_is_small_and_has_room() -> None:
         "no gradient": {"gradient": False},
     }.items():
         asked = request(**changes)
-        found, room = triton.run(asked), triton.room(asked)
+        found, room = launch.run(asked), launch.room(asked)
         for a, b in zip(found.tensors(), room.tensors(), strict=True):
             assert (a.shape, a.stride(), a.dtype) == (b.shape, b.stride(), b.dtype)
         words[name] = found.state.numel() / found.loss.numel()
@@ -501,9 +501,9 @@ def test_it_is_chosen_on_cuda_and_where_it_is_asked_for(monkeypatch) -> None:
 
 
 def test_the_answer_is_what_the_request_says() -> None:
-    from fuzzyseg.losses.kernels import triton
+    from fuzzyseg.losses.kernels.cuda import launch
 
-    found: Answer = triton.run(request(statistics=True, cross_entropy=True))
+    found: Answer = launch.run(request(statistics=True, cross_entropy=True))
     assert found.sums[0] == 40
     assert found.k_counts.sum() == 40
     assert found.label_counts.sum() == 40

@@ -34,11 +34,11 @@ def main() -> None:
         from triton.backends.compiler import GPUTarget
         from triton.compiler import ASTSource
 
-        from fuzzyseg.losses.kernels import triton as form
+        from fuzzyseg.losses.kernels.cuda import launch as form
     except ImportError as error:
         print(error)
         sys.exit(MISSING)
-    from fuzzyseg.losses.kernels.request import Options, Request
+    from fuzzyseg.losses.kernels.types import Options, Request
 
     pointers = {
         torch.float32: "*fp32",

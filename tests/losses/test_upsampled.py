@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from fuzzyseg import Mixed, fuzzy_positive_loss
 from fuzzyseg.losses import PIXEL_LOSSES, masked_mean
-from fuzzyseg.losses.kernels import chunked, operator
-from fuzzyseg.losses.kernels.upsampled import Grid
+from fuzzyseg.losses.kernels import chunked, custom_op
+from fuzzyseg.losses.kernels.upsample import Grid
 
 SIZES = [
     ((5, 4), (20, 16)),
@@ -106,7 +106,7 @@ def test_any_gradient_may_arrive_at_the_map(monkeypatch: pytest.MonkeyPatch, kin
     valid = valid * (valid > 0.3)
     passes = []
     run = chunked.run
-    monkeypatch.setattr(operator.chunked, "run", lambda *arguments: passes.append(1) or run(*arguments))
+    monkeypatch.setattr(custom_op.chunked, "run", lambda *arguments: passes.append(1) or run(*arguments))
     for weights, count in (
         (valid, 1),
         (valid * 7, 1),

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fuzzyseg.data.draws import PUBLISH_DELAY, Draws
+from fuzzyseg.data.loading.sampler import PUBLISH_DELAY, Draws
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import AEL, Facts, Progress
-from fuzzyseg.ops.noise import uniform
 from fuzzyseg.ops.resize import resize_logits
+from fuzzyseg.ops.sample_rng import uniform
 from methods.tiny import TinyNetwork, make_batch
 
 module = importlib.import_module("fuzzyseg.methods.ael")

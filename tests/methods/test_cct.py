@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
-from fuzzyseg.losses.annealed import annealed_mask, annealed_threshold
 from fuzzyseg.methods import CCT, Facts, Progress
+from fuzzyseg.methods.cct.annealed import annealed_mask, annealed_threshold
 from fuzzyseg.ops.gradient import adversarial_direction
 from fuzzyseg.ops.resize import resize_logits
 from methods.tiny import TinyNetwork, make_batch

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from fuzzyseg.engine.optim import build_optimisers
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
-from fuzzyseg.losses.flaw import flaw_target
 from fuzzyseg.methods import GCT, Facts, Progress
+from fuzzyseg.methods.gct.flaw_map import flaw_target
 from fuzzyseg.ops.resize import resize_logits
 from methods.test_contract import cut
 from methods.tiny import TinyNetwork, make_batch

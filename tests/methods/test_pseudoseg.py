@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fuzzyseg.data.transforms import Geometry, make_sample
+from fuzzyseg.data.transforms.geometry import Geometry, make_sample
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import Facts, Progress, PseudoSeg
+from fuzzyseg.methods.pseudoseg.cam import activation_maps, spread
 from fuzzyseg.networks import build_network
-from fuzzyseg.ops.cam import activation_maps, spread
 from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.resize import resize_logits
 from methods.tiny import TinyNetwork, make_batch

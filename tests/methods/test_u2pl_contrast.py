@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fuzzyseg.losses.reliability import contrast_parts
 from fuzzyseg.methods import U2PL, Progress
+from fuzzyseg.methods.u2pl.contrast import contrast_parts
 from fuzzyseg.ops.mix import box_masks
 from fuzzyseg.ops.resize import resize_logits
 from methods.test_u2pl import batches, make

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fuzzyseg.ops import collective
+from fuzzyseg.ops import distributed
 from fuzzyseg.ops.bank import ClassBank, StepBank
 
 
@@ -68,7 +68,7 @@ def test_class_banks_keep_the_newest_rows_of_each_class():
 def test_only_members_are_sent_where_their_number_is_known(monkeypatch):
     torch.manual_seed(0)
     sent = []
-    monkeypatch.setattr(collective, "gather", lambda value: sent.append(len(value)) or value)
+    monkeypatch.setattr(distributed, "gather", lambda value: sent.append(len(value)) or value)
     bank = ClassBank((4, 50), 1)
     members = torch.zeros(40, 2, dtype=torch.bool)
     members[[3, 20, 21, 22, 39], 1] = True
@@ -126,7 +126,7 @@ def test_what_is_pushed_is_gathered_first(monkeypatch):
         sent.append(value.dtype)
         return torch.cat([value, value + value.new_tensor(1) if value.dtype.is_floating_point else value])
 
-    monkeypatch.setattr(collective, "gather", two)
+    monkeypatch.setattr(distributed, "gather", two)
     steps, rings = StepBank(2, 1), ClassBank((5,), 1)
     steps.push(rows(2, 0, 1), torch.tensor([3, 4]), torch.tensor([True, False]))
     rings.push(rows(2, 0, 1), torch.tensor([[True], [False]]))

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from fuzzyseg.ops.cam import activation_maps, fused, sharpened, spread
+from fuzzyseg.methods.pseudoseg.cam import activation_maps, fused, sharpened, spread
 
 
 def test_maps_are_grad_cam_by_autograd_up_to_their_maximum():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fuzzyseg.data.transforms import Geometry, make_sample
+from fuzzyseg.data.transforms.geometry import Geometry, make_sample
 from fuzzyseg.data.views import CropPair
-from fuzzyseg.ops.cells import meeting_cells, nearest_cells, whole_cells
+from fuzzyseg.ops.feature_grid import meeting_cells, nearest_cells, whole_cells
 
 
 def test_cells_of_a_map():

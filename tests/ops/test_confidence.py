@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fuzzyseg.ops import collective
-from fuzzyseg.ops.confidence import area_of_classes, class_confidence, moved, noted
+from fuzzyseg.ops import distributed
+from fuzzyseg.ops.class_banks import area_of_classes, class_confidence, moved, noted
 
 
 def test_sums_are_those_of_a_loop_over_pixels():
@@ -54,8 +54,8 @@ def test_two_processes_have_the_banks_of_one(monkeypatch):
     bank, shown = torch.rand(3), torch.rand(3, 5) > 0.5
     one = moved(bank, sums.sum(0), 0.9, absent=False), noted(shown, index, shows)
     whole = {2: index, 6: shows.float()}
-    monkeypatch.setattr(collective, "mean", lambda value: sums.mean(0))
-    monkeypatch.setattr(collective, "gather", lambda value: whole[value.numel()])
+    monkeypatch.setattr(distributed, "mean", lambda value: sums.mean(0))
+    monkeypatch.setattr(distributed, "gather", lambda value: whole[value.numel()])
     for half in (slice(0, 2), slice(2, 4)):
         torch.testing.assert_close(moved(bank, sums[half.start // 2], 0.9, absent=False), one[0])
         assert torch.equal(noted(shown, index[half], shows[half]), one[1])

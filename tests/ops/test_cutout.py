@@ -1,6 +1,6 @@
 import torch
 
-from fuzzyseg.ops.cutout import square_masks
+from fuzzyseg.methods.pseudoseg.cutout import square_masks
 
 
 def test_a_square_around_a_pixel_is_cut_at_the_borders():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fuzzyseg.ops.masked import draw_members, draw_weighted, masked_quantile, seeded_places
+from fuzzyseg.ops.masked_sampling import draw_members, draw_weighted, masked_quantile, seeded_places
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.2, 0.5, 0.83, 1.0])

@@ -1,13 +1,7 @@
 import pytest
 import torch
 
-from fuzzyseg.ops.mix import (
-    box_masks,
-    class_masks,
-    component_masks,
-    paste,
-    rectangle_masks,
-)
+from fuzzyseg.ops.mix import box_masks, class_masks, component_masks, paste, rectangle_masks
 from ops.published_boxes import published_mask, published_sides
 
 

@@ -1,6 +1,6 @@
 import torch
 
-from fuzzyseg.ops.noise import uniform
+from fuzzyseg.ops.sample_rng import uniform
 
 SEEDS = torch.tensor([5, 2**62 - 1, 5, 6])
 

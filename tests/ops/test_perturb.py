@@ -1,6 +1,6 @@
 import torch
 
-from fuzzyseg.ops.perturb import feature_drop, feature_noise, foreground
+from fuzzyseg.methods.cct.perturb import feature_drop, feature_noise, foreground
 
 
 def test_noise_is_relative_bounded_and_the_same_for_all_images():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fuzzyseg.losses import assign_fuzzy_positives
-from fuzzyseg.losses.options import Rule, Variant
+from fuzzyseg.losses.fpl.options import Rule, Variant
 
 
 class Coverage(NamedTuple):

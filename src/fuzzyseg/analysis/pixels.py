@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fuzzyseg.losses import positive_gradient_score
-from fuzzyseg.losses.assignment import SortedClasses, assign_sorted, sorted_classes
-from fuzzyseg.losses.inputs import at_least_fp32, check_map, check_pair, check_threshold, full_precision
-from fuzzyseg.losses.options import Rule, SetOptions, Variant, WeightKind, check_options
-from fuzzyseg.losses.regularisation import fuzzy_positive_regularisation
-from fuzzyseg.losses.weight import assignment_weight
+from fuzzyseg.losses.arguments import at_least_fp32, check_map, check_pair, check_threshold, full_precision
+from fuzzyseg.losses.fpl.assignment import SortedClasses, assign_sorted, sorted_classes
+from fuzzyseg.losses.fpl.options import Rule, SetOptions, Variant, WeightKind, check_options
+from fuzzyseg.losses.fpl.regularisation import fuzzy_positive_regularisation
+from fuzzyseg.losses.fpl.weight import assignment_weight
 
 UNKNOWN, RIGHT, RESCUED, MISSED = 0, 1, 2, 3
 """Values of the map of cases: no truth; the label is right (case 1); it is wrong, but the truth is in the fuzzy set

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fuzzyseg.analysis.pixels import filled
-from fuzzyseg.losses.assignment import SortedClasses, assign_sorted
-from fuzzyseg.losses.options import SetOptions
+from fuzzyseg.losses.fpl.assignment import SortedClasses, assign_sorted
+from fuzzyseg.losses.fpl.options import SetOptions
 
 THRESHOLDS = (0.5, 0.75, 0.85, 0.9, 0.95, 0.99)
 """The values of T in Table 4 of the FPL paper."""

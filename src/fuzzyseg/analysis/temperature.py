@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.inputs import at_least_fp32
+from fuzzyseg.losses.arguments import at_least_fp32
 
 LARGEST = 10.0
 """Temperatures are sought from 1 / LARGEST to LARGEST: a network that is never wrong has none of its own."""

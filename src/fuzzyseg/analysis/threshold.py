@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.assignment import assign
-from fuzzyseg.losses.inputs import at_least_fp32
-from fuzzyseg.losses.options import Rule, Variant, check_options
+from fuzzyseg.losses.arguments import at_least_fp32
+from fuzzyseg.losses.fpl.assignment import assign
+from fuzzyseg.losses.fpl.options import Rule, Variant, check_options
 
 
 def coverage_by_threshold(

@@ -63,7 +63,7 @@ def check(
     options = {"data": data, "more": more, "unlabelled": unlabelled, "labelled": labelled, "val": val, "seed": seed}
     options |= {"snap": snap or None}
     config = settings(words or [], {name: value for name, value in options.items() if value is not None})
-    from fuzzyseg.experiment.checking import check as carry_out
+    from fuzzyseg.experiment.check_data import check as carry_out
 
     try:
         with counter("files", every=EVERY) as progress:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fuzzyseg.cli.train import KEYS, flag
-from fuzzyseg.config.listing import chosen, groups, markdown, plain
+from fuzzyseg.config.reference import chosen, groups, markdown, plain
 
 
 def settings(

@@ -47,7 +47,7 @@ def split(
       fuzzyseg split scans --labelled 1/8 --val 0.2 --group "(patient\\d+)" --out splits/eighth
       fuzzyseg train --data photos --labelled splits/46/labelled.txt --val splits/46/val.txt --out runs/a
     """
-    from fuzzyseg.experiment.splitting import write_split
+    from fuzzyseg.experiment.make_split import write_split
 
     settings = {"root": data, "labelled": labelled, "val": val, "policy": policy, "group": group}
     config: Config = validate(override({"seed": seed}, ["data"], settings))

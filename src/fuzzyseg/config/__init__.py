@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from fuzzyseg.config.data import AugmentConfig, DataConfig
-from fuzzyseg.config.losses import (
-    AdaptiveConfig,
-    CalibratedConfig,
-    ConformalConfig,
-    LossConfig,
-    ScheduleConfig,
-    SupervisedConfig,
-)
-from fuzzyseg.config.reading import (
+from fuzzyseg.config.base import Section, parse_size
+from fuzzyseg.config.data_schema import AugmentConfig, DataConfig
+from fuzzyseg.config.load import (
     ConfigError,
     describe,
     dump_yaml,
@@ -22,15 +15,15 @@ from fuzzyseg.config.reading import (
     read_yaml,
     validate,
 )
-from fuzzyseg.config.section import Section, parse_size
-from fuzzyseg.config.sections import (
-    Config,
-    EvaluateConfig,
-    MethodChoice,
-    NetworkConfig,
-    OptimConfig,
-    TrainConfig,
+from fuzzyseg.config.loss_schema import (
+    AdaptiveConfig,
+    CalibratedConfig,
+    ConformalConfig,
+    LossConfig,
+    ScheduleConfig,
+    SupervisedConfig,
 )
+from fuzzyseg.config.schema import Config, EvaluateConfig, MethodChoice, NetworkConfig, OptimConfig, TrainConfig
 
 __all__ = [
     "AdaptiveConfig",

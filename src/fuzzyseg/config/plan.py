@@ -9,8 +9,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from fuzzyseg.config.reading import ConfigError, describe, merge, override, read_yaml
-from fuzzyseg.config.section import Section
+from fuzzyseg.config.base import Section
+from fuzzyseg.config.load import ConfigError, describe, merge, override, read_yaml
 
 
 class Plan(Section):

@@ -1,14 +1,14 @@
 """What is learnt from: files, layouts, splits, views, streams."""
 
-from fuzzyseg.data.ade20k import ADE20K
-from fuzzyseg.data.cityscapes import Cityscapes
-from fuzzyseg.data.gathering import gather
-from fuzzyseg.data.items import VOID, DataError, DataSet, Item
-from fuzzyseg.data.layouts import CamVid, Folder, Layout, read_dataset
-from fuzzyseg.data.listed import Lists
-from fuzzyseg.data.manifest import Manifest
-from fuzzyseg.data.reader import Reader
-from fuzzyseg.data.voc import VOC
+from fuzzyseg.data.datasets.ade20k import ADE20K
+from fuzzyseg.data.datasets.cityscapes import Cityscapes
+from fuzzyseg.data.datasets.combine import gather
+from fuzzyseg.data.datasets.manifest import Manifest
+from fuzzyseg.data.datasets.read import CamVid, Folder, Layout, read_dataset
+from fuzzyseg.data.datasets.split_files import Lists
+from fuzzyseg.data.datasets.voc import VOC
+from fuzzyseg.data.loading.reader import Reader
+from fuzzyseg.data.sample import VOID, DataError, DataSet, Item
 
 DATASETS: dict[str, Layout] = {
     "folder": Folder(),

@@ -14,7 +14,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from fuzzyseg.engine.replicas import gather_buffers, restore_buffers
+from fuzzyseg.engine.buffers import gather_buffers, restore_buffers
 from fuzzyseg.methods.base import Method
 from fuzzyseg.run.files import replacing
 

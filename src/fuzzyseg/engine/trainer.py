@@ -17,15 +17,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from fuzzyseg.engine.buffers import first_process_buffers
 from fuzzyseg.engine.checkpoint import Training, save
 from fuzzyseg.engine.ema import average_of
-from fuzzyseg.engine.finite import NonFiniteLoss, check, gradient_norm
-from fuzzyseg.engine.interrupt import Interrupt
-from fuzzyseg.engine.measurements import averaged
+from fuzzyseg.engine.metrics import averaged
+from fuzzyseg.engine.nan_check import NonFiniteLoss, check, gradient_norm
 from fuzzyseg.engine.optim import factor, rates, set_rates
-from fuzzyseg.engine.replicas import first_process_buffers
+from fuzzyseg.engine.signals import Interrupt
 from fuzzyseg.methods.base import Method, Progress, Step
-from fuzzyseg.ops import collective
+from fuzzyseg.ops import distributed
 from fuzzyseg.run.environment import peak_memory_mib
 from fuzzyseg.run.logs import Sink
 from fuzzyseg.run.progress import Pace
@@ -123,7 +123,7 @@ def fit(
     Raises NonFiniteLoss, with the weights as they were before the step.
     """
     training = _start(method, optimisers, settings, resume)
-    runner, rank, last_step = _runner(method, settings), collective.rank(), settings.steps
+    runner, rank, last_step = _runner(method, settings), distributed.rank(), settings.steps
     first = training.step
     end = max(first, min(settings.stop_at or last_step, last_step))
     listeners = sinks if rank == 0 else ()
@@ -153,7 +153,7 @@ def fit(
             if publish is not None:
                 _publish(method, step, publish)
             training.step = step + 1
-            pace.step(collective.world_size() * sum(len(s.image) for each in micro_batches for s in each.values()))
+            pace.step(distributed.world_size() * sum(len(s.image) for each in micro_batches for s in each.values()))
             for sink in listeners:
                 sink.tick(training.step)
 
@@ -169,14 +169,14 @@ def fit(
                     sink.write(line)
 
             # On one process a signal of this very moment counts; several must have agreed.
-            stop = (stop or (interrupt.asked and not collective.active())) and training.step < end
+            stop = (stop or (interrupt.asked and not distributed.active())) and training.step < end
             saving = settings.save_every is not None and training.step % settings.save_every == 0
             if checkpoint is not None and (saving or stop or training.step == end):
                 with pace.pause():
                     state = {**training.state(), "streams": stream_state(), "config": dict(config or {})}
                     if rank == 0:
                         save(checkpoint, state)
-                    collective.barrier()
+                    distributed.barrier()
             if stop:
                 break
     finished = training.step >= last_step
@@ -200,7 +200,7 @@ def _start(
 def _runner(method: Method, settings: Settings) -> Callable[..., Step]:
     """The method, in DDP where several processes train together, compiled if asked."""
     runner: Any = method
-    if collective.active():
+    if distributed.active():
         devices = [settings.device] if settings.device.type == "cuda" else None
         with warnings.catch_warnings():
             # torch 2.15 announces another name for broadcast_buffers, under which it would overwrite restored buffers
@@ -264,7 +264,7 @@ def _evaluate(
         training.last = {"step": training.step, **result}
         if keep_best is not None and result["miou"] > (training.best or {"miou": -1.0})["miou"]:
             training.best = training.last
-            if collective.rank() == 0:
+            if distributed.rank() == 0:
                 keep_best(predictor, training.best)
     _training_mode(training.method, settings)
     return result

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fuzzyseg.experiment.analysing import analyse
-from fuzzyseg.experiment.converting import Conversion, convert
-from fuzzyseg.experiment.training import RunResult, train
-from fuzzyseg.experiment.using import evaluate, predict
+from fuzzyseg.experiment.convert import Conversion, convert
+from fuzzyseg.experiment.load_run import evaluate, predict
+from fuzzyseg.experiment.train import RunResult, train
 
 __all__ = ["Conversion", "RunResult", "analyse", "convert", "evaluate", "predict", "train"]

@@ -19,14 +19,14 @@ from fuzzyseg.analysis import (
 )
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data import VOID, Item
-from fuzzyseg.data.held_back import hold_back
-from fuzzyseg.experiment.learning import choose_method, gates, uses_threshold
-from fuzzyseg.experiment.material import Material
-from fuzzyseg.experiment.scoring import Scoring
+from fuzzyseg.data.splits.holdout import hold_back
+from fuzzyseg.experiment.build import choose_method, gates, uses_threshold
+from fuzzyseg.experiment.prepare_data import Material
+from fuzzyseg.experiment.validation import Scoring
 from fuzzyseg.inference import Predictor
 from fuzzyseg.losses import ConfidentPixels, PixelLossModule
 from fuzzyseg.methods import Method
-from fuzzyseg.ops import collective
+from fuzzyseg.ops import distributed
 
 Batches = Callable[[int, int], Iterator[Any]]
 
@@ -150,7 +150,7 @@ class Calibration:
         if not sum(map(len, targets)):
             return
         fitted = torch.tensor(fitted_temperature(torch.cat(logits), torch.cat(targets)), device=self.scoring.device)
-        self.pixel_loss.temperature.fill_(float(collective.mean(fitted)))
+        self.pixel_loss.temperature.fill_(float(distributed.mean(fitted)))
         self.say(f"step {step}: temperature {float(self.pixel_loss.temperature):.3f}")
 
     def _measure(self, predictor: Predictor) -> tuple[Tensor, Tensor]:
@@ -172,7 +172,7 @@ class Calibration:
                     confident += torch.stack([found.pixels, found.above[0], found.right[0]])
             counts += by_image(here) if self.conformal and self.loss.conformal.unit == "image" else here
         device = self.scoring.device  # where processes meet
-        both = (collective.mean(each.to(device, torch.float32)).cpu().double() for each in (counts, confident))
+        both = (distributed.mean(each.to(device, torch.float32)).cpu().double() for each in (counts, confident))
         return next(both), next(both)
 
     def _covered(self, teacher: Tensor, mask: Tensor) -> Tensor:

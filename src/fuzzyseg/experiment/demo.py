@@ -19,9 +19,11 @@ from PIL import Image
 
 from fuzzyseg.config import ConfigError
 from fuzzyseg.data import Item, read_dataset
-from fuzzyseg.data.formats import default_colours, overlay, read_image, read_mask
-from fuzzyseg.data.synthetic import write_demo
-from fuzzyseg.experiment.training import train
+from fuzzyseg.data.datasets.synthetic import write_demo
+from fuzzyseg.data.io.image import read_image
+from fuzzyseg.data.io.mask import read_mask
+from fuzzyseg.data.io.write import default_colours, overlay
+from fuzzyseg.experiment.train import train
 from fuzzyseg.inference import Predictor, load
 from fuzzyseg.losses import assign_fuzzy_positives
 from fuzzyseg.run.folder import RunFolder

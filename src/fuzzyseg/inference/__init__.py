@@ -1,8 +1,8 @@
 """What comes out: a trained model loaded, scored, and applied to image files."""
 
-from fuzzyseg.inference.card import ModelCard, read_card
 from fuzzyseg.inference.evaluate import evaluate
 from fuzzyseg.inference.model import load, save_model
+from fuzzyseg.inference.model_card import ModelCard, read_card
 from fuzzyseg.inference.predict import predict_files
 from fuzzyseg.inference.predictor import Predictor, Protocol
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fuzzyseg.data import VOID, Item, Reader
-from fuzzyseg.data.formats import file_size
-from fuzzyseg.data.parts import label_reader
-from fuzzyseg.inference.tiles import Size, tiles_of
+from fuzzyseg.data.io.header import file_size
+from fuzzyseg.data.labels.blocks import label_reader
+from fuzzyseg.inference.sliding_window import Size, tiles_of
 from fuzzyseg.ops.resize import resize_labels
 
 LEAST = 0.5

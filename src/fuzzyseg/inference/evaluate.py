@@ -10,9 +10,9 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from fuzzyseg.data import VOID, DataError, Item, Reader
-from fuzzyseg.data.formats import Windows
-from fuzzyseg.data.parts import label_reader, open_large
-from fuzzyseg.data.reader import check_sizes
+from fuzzyseg.data.io.image import Windows
+from fuzzyseg.data.labels.blocks import label_reader, open_large
+from fuzzyseg.data.loading.reader import check_sizes
 from fuzzyseg.inference.ceiling import ceiling_matrix, resolvable
 from fuzzyseg.inference.predictor import Predictor, Protocol
 

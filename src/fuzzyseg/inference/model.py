@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fuzzyseg.data import DataError
-from fuzzyseg.inference.card import CARD_NAME, ModelCard, model_folder, read_card
+from fuzzyseg.inference.model_card import CARD_NAME, ModelCard, model_folder, read_card
 from fuzzyseg.inference.predictor import Predictor
 from fuzzyseg.networks import NETWORKS, Segmenter, load_network, save_network
 

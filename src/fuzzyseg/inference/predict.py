@@ -10,10 +10,13 @@ from typing import Any
 
 import torch
 
-from fuzzyseg.data import DataError, formats
-from fuzzyseg.data.formats import SUFFIXES
-from fuzzyseg.data.labels import encoded as encoded_labels
-from fuzzyseg.inference.card import ModelCard
+from fuzzyseg.data import DataError
+from fuzzyseg.data.io.image import Pixels, Windows, open_windows, read_image
+from fuzzyseg.data.io.mask import Colour, save_index_png
+from fuzzyseg.data.io.pillow import SUFFIXES
+from fuzzyseg.data.io.write import PngRows, default_colours, overlay, save_array, save_picture, to_picture
+from fuzzyseg.data.labels.decode import encoded as encoded_labels
+from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.inference.predictor import Predictor, Protocol
 
 
@@ -129,29 +132,29 @@ def _predict_file(
     kind: dict[str, Any] = {"bands": card.bands, "levels": card.levels}
     for target in targets.values():
         target.parent.mkdir(parents=True, exist_ok=True)
-    windows = formats.open_windows(file, card.channels, **kind)
+    windows = open_windows(file, card.channels, **kind)
     if windows is not None and "probabilities" not in targets and predictor.reads_by_windows(windows.size, protocol):
         _predict_rows(predictor, windows, targets, protocol, encoded=encoded)
         return
-    image = formats.read_image(file, card.channels, **kind)
+    image = read_image(file, card.channels, **kind)
     if "probabilities" in targets:
         logits = predictor.logits(image, protocol)
         labels = logits.argmax(0)
-        formats.save_array(logits.softmax(0).half().cpu().numpy(), targets["probabilities"])
+        save_array(logits.softmax(0).half().cpu().numpy(), targets["probabilities"])
     else:
         labels = predictor.labels(image, protocol)
     mask = labels.cpu().numpy()
     if encoded:
-        formats.save_picture(_encoded(mask, card, targets["mask"]), targets["mask"])
+        save_picture(_encoded(mask, card, targets["mask"]), targets["mask"])
     else:
-        formats.save_index_png(mask, targets["mask"], card.colours)
+        save_index_png(mask, targets["mask"], card.colours)
     if "overlay" in targets:
-        picture = formats.to_picture(image, card.mean, card.std)
-        formats.save_picture(formats.overlay(picture, mask, _colours(card)), targets["overlay"])
+        picture = to_picture(image, card.mean, card.std)
+        save_picture(overlay(picture, mask, _colours(card)), targets["overlay"])
 
 
 def _predict_rows(
-    predictor: Predictor, windows: formats.Windows, targets: dict[str, Path], protocol: Protocol, *, encoded: bool
+    predictor: Predictor, windows: Windows, targets: dict[str, Path], protocol: Protocol, *, encoded: bool
 ) -> None:
     """Predicts an image that is never held as a whole, and writes its results row by row."""
     card, (height, width) = predictor.card, windows.size
@@ -160,24 +163,24 @@ def _predict_rows(
     done = 0
     with ExitStack() as stack:
         palette = None if encoded else card.colours
-        masks = stack.enter_context(formats.PngRows(targets["mask"], height, width, bands=bands, palette=palette))
+        masks = stack.enter_context(PngRows(targets["mask"], height, width, bands=bands, palette=palette))
         overlays = None
         if "overlay" in targets:
-            overlays = stack.enter_context(formats.PngRows(targets["overlay"], height, width, bands=3))
+            overlays = stack.enter_context(PngRows(targets["overlay"], height, width, bands=3))
         for labels in predictor.label_rows(windows.read, windows.size, protocol):
             rows = labels.cpu().numpy()
             masks.add(_encoded(rows, card, targets["mask"]) if encoded else rows.astype("uint8"))
             if overlays is not None:
                 part = windows.read((done, 0, done + len(rows), width))
-                overlays.add(formats.overlay(formats.to_picture(part, card.mean, card.std), rows, _colours(card)))
+                overlays.add(overlay(to_picture(part, card.mean, card.std), rows, _colours(card)))
             done += len(rows)
 
 
-def _colours(card: ModelCard) -> list[formats.Colour]:
-    return card.colours or formats.default_colours(len(card.classes))
+def _colours(card: ModelCard) -> list[Colour]:
+    return card.colours or default_colours(len(card.classes))
 
 
-def _encoded(mask: Any, card: ModelCard, path: Path) -> formats.Pixels:
+def _encoded(mask: Any, card: ModelCard, path: Path) -> Pixels:
     """Class indices as the masks held them that the model learnt from."""
     array = encoded_labels(mask, card.encoding, card.ignore_index, path)
     if array.dtype != "uint8":

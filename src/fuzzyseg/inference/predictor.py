@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fuzzyseg.data import DataError
-from fuzzyseg.data.formats import Box, Image
-from fuzzyseg.inference.card import ModelCard
-from fuzzyseg.inference.tiles import TILE, Size, sweep
+from fuzzyseg.data.io.image import Image
+from fuzzyseg.data.io.tiff import Box
+from fuzzyseg.inference.model_card import ModelCard
+from fuzzyseg.inference.sliding_window import TILE, Size, sweep
 from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.resize import resize_labels, resize_logits
 

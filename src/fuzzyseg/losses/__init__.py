@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from fuzzyseg.losses.adaptive import Adaptive, adaptive_threshold
-from fuzzyseg.losses.assignment import assign_fuzzy_positives, fuzzy_membership
+from fuzzyseg.losses.ablations import negative, partial
 from fuzzyseg.losses.confident import CONFIDENCE, Confidence, ConfidentPixels
 from fuzzyseg.losses.consistency import confidence_map, js_divergence, kl_divergence, squared_error
+from fuzzyseg.losses.fpl.adaptive_threshold import Adaptive, adaptive_threshold
+from fuzzyseg.losses.fpl.assignment import assign_fuzzy_positives, fuzzy_membership
+from fuzzyseg.losses.fpl.options import SetOptions
+from fuzzyseg.losses.fpl.score import positive_gradient_score
+from fuzzyseg.losses.fpl.threshold import Calibrated, Conformal, Policy, Schedule
+from fuzzyseg.losses.fpl.weight import fuzzy_positive_weight, weight_curve
 from fuzzyseg.losses.fuzzy import fuzzy_positive_loss
-from fuzzyseg.losses.module import FuzzyPositiveLoss, PixelFunction, PixelLossModule
-from fuzzyseg.losses.options import SetOptions
-from fuzzyseg.losses.pixel import PixelLoss, fuzzy, hard, soft, thresholded
-from fuzzyseg.losses.policy import Calibrated, Conformal, Policy, Schedule
+from fuzzyseg.losses.masking_note import under_mask
+from fuzzyseg.losses.modules import FuzzyPositiveLoss, PixelFunction, PixelLossModule
+from fuzzyseg.losses.pseudo_label import PixelLoss, fuzzy, hard, soft, thresholded
 from fuzzyseg.losses.reduction import masked_mean
-from fuzzyseg.losses.relatives import negative, partial
-from fuzzyseg.losses.score import positive_gradient_score
 from fuzzyseg.losses.supervised import SupervisedLoss, cross_entropy_map, dice_loss, ohem_keep
-from fuzzyseg.losses.under_mask import under_mask
-from fuzzyseg.losses.weight import fuzzy_positive_weight, weight_curve
 
 PIXEL_LOSSES: dict[str, PixelFunction] = {
     "hard": hard,

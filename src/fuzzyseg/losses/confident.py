@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fuzzyseg.losses.pixel import PixelLoss, hard
+from fuzzyseg.losses.masking_note import under_mask
+from fuzzyseg.losses.pseudo_label import PixelLoss, hard
 from fuzzyseg.losses.reduction import local_mean, masked_mean
-from fuzzyseg.losses.under_mask import under_mask
 
 Confidence = Literal["keep", "drop", "gate"] | None
 

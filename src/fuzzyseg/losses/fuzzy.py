@@ -22,13 +22,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuzzyseg.losses.assignment import assign
-from fuzzyseg.losses.inputs import at_one_size, check_map, check_pair, check_threshold, full_precision
+from fuzzyseg.losses.arguments import at_one_size, check_map, check_pair, check_threshold, full_precision
+from fuzzyseg.losses.fpl.assignment import assign
+from fuzzyseg.losses.fpl.options import Reduction, Rule, Variant, WeightKind, check_options
+from fuzzyseg.losses.fpl.regularisation import fuzzy_positive_regularisation
+from fuzzyseg.losses.fpl.weight import assignment_weight
 from fuzzyseg.losses.kernels import choose, pseudo_label
-from fuzzyseg.losses.options import Reduction, Rule, Variant, WeightKind, check_options
 from fuzzyseg.losses.reduction import histogram, local_mean
-from fuzzyseg.losses.regularisation import fuzzy_positive_regularisation
-from fuzzyseg.losses.weight import assignment_weight
 from fuzzyseg.ops.mix import Mixed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fuzzyseg.ops import collective
+from fuzzyseg.ops import distributed
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
@@ -18,10 +18,10 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     """
     if valid.dtype == torch.bool:  # the same without two maps of weights, which are all 1
         count = valid.sum().to(values.dtype)
-        return torch.where(valid, values, 0).sum() / _divisor(collective.mean(count))
+        return torch.where(valid, values, 0).sum() / _divisor(distributed.mean(count))
     weight = valid.detach().to(values.dtype)
     total = (torch.where(weight > 0, values, 0) * weight).sum()
-    return total / _divisor(collective.mean(weight.sum()))
+    return total / _divisor(distributed.mean(weight.sum()))
 
 
 def local_mean(values: Tensor, valid: Tensor | None) -> Tensor:

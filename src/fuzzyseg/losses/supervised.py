@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fuzzyseg.losses.inputs import at_size, check_logits, full_precision
+from fuzzyseg.losses.arguments import at_size, check_logits, full_precision
 from fuzzyseg.losses.reduction import masked_mean
 
 VOID = 255

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import masked_mean
-from fuzzyseg.losses.inputs import at_size, full_precision
+from fuzzyseg.losses.arguments import at_size, full_precision
 from fuzzyseg.losses.reduction import local_mean
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Role, Step
 from fuzzyseg.methods.base import SupervisedLoss as Supervised

@@ -29,8 +29,8 @@ from fuzzyseg.losses.contrast import info_nce, unit
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.networks.heads import feature_channels, pooled_cells, projector
 from fuzzyseg.ops.bank import StepBank
-from fuzzyseg.ops.cells import meeting_cells, whole_cells
-from fuzzyseg.ops.masked import seeded_places
+from fuzzyseg.ops.feature_grid import meeting_cells, whole_cells
+from fuzzyseg.ops.masked_sampling import seeded_places
 
 _REASON = (
     "does not apply: no term of this method trains class scores on pseudo labels, which only choose the negatives; "

@@ -26,12 +26,12 @@ from torch.nn import functional as F
 
 from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
 from fuzzyseg.losses import assign_fuzzy_positives, masked_mean
+from fuzzyseg.losses.arguments import at_size, full_precision
 from fuzzyseg.losses.contrast import info_nce, unit
-from fuzzyseg.losses.inputs import at_size, full_precision
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.networks.heads import feature_channels, projector, run_stages, stage
-from fuzzyseg.ops.cells import whole_cells
-from fuzzyseg.ops.masked import draw_weighted
+from fuzzyseg.ops.feature_grid import whole_cells
+from fuzzyseg.ops.masked_sampling import draw_weighted
 from fuzzyseg.ops.ramp import linear_ramp
 
 # those of PseudoSeg

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fuzzyseg.ops import collective
+from fuzzyseg.ops import distributed
 
 
 class StepBank(nn.Module):
@@ -40,7 +40,7 @@ class StepBank(nn.Module):
     @torch.no_grad()
     def push(self, features: Tensor, classes: Tensor, valid: Tensor) -> None:
         """Rows of one step, as the buffers have them; those of the oldest step beyond `steps` leave."""
-        features = collective.gather(features.to(self.features.dtype))
+        features = distributed.gather(features.to(self.features.dtype))
         keep = self.steps * len(features)
         self.features = torch.cat([self.features, features])[-keep:] if keep else self.features
         self.classes = torch.cat([self.classes, _gather(classes)])[-keep:] if keep else self.classes
@@ -93,7 +93,7 @@ class ClassBank(nn.Module):
         if most is not None:
             chosen = (members.any(1) + torch.rand(len(keys), device=keys.device)).topk(min(most, len(keys))).indices
             keys, members = keys[chosen], members[chosen]
-        keys = collective.gather(keys.to(self.rows.dtype))
+        keys = distributed.gather(keys.to(self.rows.dtype))
         members = _gather(members)
         place = members.long().cumsum(0) - 1  # (N,C), from 0 for the members
         counts = members.sum(0)
@@ -124,7 +124,7 @@ class ClassBank(nn.Module):
 
 
 def _gather(values: Tensor) -> Tensor:
-    """`collective.gather`; bool travels as bytes, for not every backend sends it."""
+    """`distributed.gather`; bool travels as bytes, for not every backend sends it."""
     if values.dtype == torch.bool:
-        return collective.gather(values.to(torch.uint8)).bool()
-    return collective.gather(values)
+        return distributed.gather(values.to(torch.uint8)).bool()
+    return distributed.gather(values)

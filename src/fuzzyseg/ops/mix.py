@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fuzzyseg.ops.noise import uniform
+from fuzzyseg.ops.sample_rng import uniform
 
 
 @dataclass(frozen=True)

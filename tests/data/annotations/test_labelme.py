@@ -13,7 +13,7 @@ from PIL import Image
 
 from fuzzyseg.data import DataError, Reader, read_dataset
 from fuzzyseg.data.annotations import read_annotations, write_dataset
-from fuzzyseg.data.class_names import read_lines
+from fuzzyseg.data.labels.class_lists import read_lines
 from fuzzyseg.experiment import convert
 
 SIZE = (20, 30)

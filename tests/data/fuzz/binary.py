@@ -14,9 +14,11 @@ from scipy.io import savemat
 
 from fuzzyseg.data import DataError, Item
 from fuzzyseg.data.check import count_labels, look_at
-from fuzzyseg.data.formats import file_size, read_image, read_mask
-from fuzzyseg.data.items import Encoding
-from fuzzyseg.data.labels import training_labels
+from fuzzyseg.data.io.header import file_size
+from fuzzyseg.data.io.image import read_image
+from fuzzyseg.data.io.mask import read_mask
+from fuzzyseg.data.labels.decode import training_labels
+from fuzzyseg.data.sample import Encoding
 
 CLASSES, VOID, H, W = 4, 255, 12, 10
 COLOURS = [(128, 0, 0), (0, 128, 0), (0, 0, 128), (200, 100, 50)]

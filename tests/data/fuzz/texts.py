@@ -15,7 +15,7 @@ from PIL import Image
 
 from fuzzyseg.data import DataError, read_dataset
 from fuzzyseg.data.annotations import read_annotations, write_dataset
-from fuzzyseg.data.labels import training_labels
+from fuzzyseg.data.labels.decode import training_labels
 
 NAMES = ["a", "b", "c", "d"]
 

@@ -13,7 +13,7 @@ from binary import Wrong, named, npy, tiff
 from damage import BINARY, one_bit
 
 from fuzzyseg.data import DataError
-from fuzzyseg.data.formats import open_windows, read_image
+from fuzzyseg.data.io.image import open_windows, read_image
 
 H, W, SIDE = 40, 35, 16
 STORED = np.random.default_rng(1).integers(1, 256, (H, W, 3)).astype(np.uint8)  # no zero: what is filled up shows

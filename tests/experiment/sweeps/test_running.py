@@ -14,11 +14,11 @@ from experiment.tiny_data import settings, write_folder
 from fuzzyseg.cli import app
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.config.plan import Plan
-from fuzzyseg.experiment.material import fingerprint, read_configured
+from fuzzyseg.experiment.prepare_data import fingerprint, read_configured
 from fuzzyseg.experiment.sweeps import Cell, Grid, sweep
 from fuzzyseg.experiment.sweeps.grid import identity
 from fuzzyseg.experiment.sweeps.rows import same_runs
-from fuzzyseg.experiment.sweeps.running import _last_words
+from fuzzyseg.experiment.sweeps.scheduler import _last_words
 from fuzzyseg.run.environment import code_version
 
 NETWORK = {"arch": "FPN", "encoder": "mobilenet_v2", "decoder_pyramid_channels": 32}

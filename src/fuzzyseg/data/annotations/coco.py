@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_masks
 
 from fuzzyseg.data.annotations.reading import Classes, Colour, Json, Picture, Size, inside, load_json, near, number
-from fuzzyseg.data.class_names import plain
-from fuzzyseg.data.formats import SUFFIXES, counted, short
-from fuzzyseg.data.items import DataError
+from fuzzyseg.data.io.pillow import SUFFIXES, counted, short
+from fuzzyseg.data.labels.class_lists import plain
+from fuzzyseg.data.sample import DataError
 
 SPLITS = ("train", "val", "test")
 PREFIXES = ("instances_", "stuff_", "annotations_")

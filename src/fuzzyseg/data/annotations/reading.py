@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fuzzyseg.data.class_names import BACKGROUND, IGNORE, check_names, plain
-from fuzzyseg.data.description import nearest
-from fuzzyseg.data.items import VOID, DataError
+from fuzzyseg.data.dataset_yaml import nearest
+from fuzzyseg.data.labels.class_lists import BACKGROUND, IGNORE, check_names, plain
+from fuzzyseg.data.sample import VOID, DataError
 
 Json = Any
 """What a JSON file holds: nothing is known of it before it was looked at."""

@@ -10,9 +10,11 @@ from pathlib import Path
 import yaml
 
 from fuzzyseg.data.annotations.reading import Picture, Source, check_pixels
-from fuzzyseg.data.description import FILE
-from fuzzyseg.data.formats import read_header, read_native, save_index_png
-from fuzzyseg.data.items import VOID, DataError
+from fuzzyseg.data.dataset_yaml import FILE
+from fuzzyseg.data.io.header import read_header
+from fuzzyseg.data.io.image import read_native
+from fuzzyseg.data.io.mask import save_index_png
+from fuzzyseg.data.sample import VOID, DataError
 
 Counter = Callable[[int, int], None]
 

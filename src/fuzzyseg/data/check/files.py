@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fuzzyseg.data.formats import Header, read_header, read_mask, read_native
-from fuzzyseg.data.images import GREY_WEIGHTS
-from fuzzyseg.data.items import DataError
-from fuzzyseg.data.masks import numbers
-from fuzzyseg.data.opening import empty
-from fuzzyseg.data.parts import large_raster, row_arrays
-from fuzzyseg.data.rasters import Raster
+from fuzzyseg.data.io.header import Header, read_header
+from fuzzyseg.data.io.image import GREY_WEIGHTS, read_native
+from fuzzyseg.data.io.mask import numbers, read_mask
+from fuzzyseg.data.io.pillow import empty
+from fuzzyseg.data.io.tiff import Raster
+from fuzzyseg.data.labels.blocks import large_raster, row_arrays
+from fuzzyseg.data.sample import DataError
 
 Kind = Literal["image", "mask"]
 Size = tuple[int, int]

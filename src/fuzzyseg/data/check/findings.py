@@ -10,9 +10,9 @@ from typing import Any, Literal
 from fuzzyseg.data.check.duplicates import Group
 from fuzzyseg.data.check.files import Seen
 from fuzzyseg.data.check.labels import Labels
-from fuzzyseg.data.items import Files, Item
-from fuzzyseg.data.opening import counted, short
-from fuzzyseg.data.pairing import likely_image
+from fuzzyseg.data.datasets.pairing import likely_image
+from fuzzyseg.data.io.pillow import counted, short
+from fuzzyseg.data.sample import Files, Item
 
 LEARNT, HELD = ("labelled", "unlabelled"), ("val", "test")
 """The lists that are trained on, and those that are scored."""

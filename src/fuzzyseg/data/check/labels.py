@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.items import VOID, DataError, Item
-from fuzzyseg.data.labels import UNKNOWN, Decoded, decode, unpacked
-from fuzzyseg.data.nearest import nearest_colour
-from fuzzyseg.data.opening import counted
-from fuzzyseg.data.parts import stored_parts
+from fuzzyseg.data.io.pillow import counted
+from fuzzyseg.data.labels.blocks import stored_parts
+from fuzzyseg.data.labels.decode import UNKNOWN, Decoded, decode, unpacked
+from fuzzyseg.data.labels.nearest import nearest_colour
+from fuzzyseg.data.sample import VOID, DataError, Item
 
 MOST = 5
 """Of values that mean nothing, so many are listed, the most frequent first."""

@@ -10,13 +10,13 @@ from typing import Any
 from torch import nn
 
 from fuzzyseg.config import ConfigError
-from fuzzyseg.data.formats import pixel_limit
+from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.experiment.analysing.answer import answer
 from fuzzyseg.experiment.analysing.measuring import Example, measure, over_time
 from fuzzyseg.experiment.analysing.pictures import draw
 from fuzzyseg.experiment.analysing.subject import Subject, subject_of
 from fuzzyseg.experiment.analysing.writing import page
-from fuzzyseg.experiment.using import run_config
+from fuzzyseg.experiment.load_run import run_config
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.logs import plain
 

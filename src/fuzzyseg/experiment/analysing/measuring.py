@@ -25,10 +25,10 @@ from fuzzyseg.analysis import (
     look,
 )
 from fuzzyseg.data import VOID, DataError, Item
-from fuzzyseg.data.formats import to_picture
+from fuzzyseg.data.io.write import to_picture
 from fuzzyseg.experiment.analysing.subject import Subject
-from fuzzyseg.experiment.scoring import spread, training_parts
-from fuzzyseg.losses.assignment import SortedClasses, sorted_classes
+from fuzzyseg.experiment.validation import spread, training_parts
+from fuzzyseg.losses.fpl.assignment import SortedClasses, sorted_classes
 from fuzzyseg.run.logs import read_lines
 
 Array = NDArray[Any]

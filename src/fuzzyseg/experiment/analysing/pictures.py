@@ -11,10 +11,11 @@ import torch
 
 from fuzzyseg.analysis.pixels import filled
 from fuzzyseg.data import VOID
-from fuzzyseg.data.formats import default_colours, read_mask
+from fuzzyseg.data.io.mask import read_mask
+from fuzzyseg.data.io.write import default_colours
 from fuzzyseg.experiment.analysing.measuring import Array, Example, kept_maps, picture
 from fuzzyseg.experiment.analysing.subject import Subject
-from fuzzyseg.experiment.scoring import training_parts
+from fuzzyseg.experiment.validation import training_parts
 from fuzzyseg.losses import weight_curve
 from fuzzyseg.report.charts import draw_entropy, draw_k_over_time, draw_training, draw_weights
 from fuzzyseg.report.maps import Panel, draw_rows

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data import DataError, Item, Reader
 from fuzzyseg.engine import checkpoint
-from fuzzyseg.experiment.distributed import choose_device
-from fuzzyseg.experiment.learning import build_method, choose_method, loss_name
-from fuzzyseg.experiment.record import record, without_files
-from fuzzyseg.experiment.scoring import set_options, spread, thresholds_at
-from fuzzyseg.experiment.threshold import UNKNOWN, as_written, threshold_of
-from fuzzyseg.experiment.using import read_for, run_config, run_folder, run_items, split_of
+from fuzzyseg.experiment.build import build_method, choose_method, loss_name
+from fuzzyseg.experiment.load_run import read_for, run_config, run_folder, run_items, split_of
+from fuzzyseg.experiment.process_group import choose_device
+from fuzzyseg.experiment.results import record, without_files
+from fuzzyseg.experiment.threshold_policy import UNKNOWN, as_written, threshold_of
+from fuzzyseg.experiment.validation import set_options, spread, thresholds_at
 from fuzzyseg.inference import ModelCard, Predictor, load
 from fuzzyseg.losses import ConfidentPixels, PixelLossModule
-from fuzzyseg.losses.options import SetOptions
+from fuzzyseg.losses.fpl.options import SetOptions
 from fuzzyseg.methods import Facts, Method
 from fuzzyseg.run.folder import RunFolder
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fuzzyseg.experiment.sweeps.comparing import comparison
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
-from fuzzyseg.experiment.sweeps.running import SweepResult, sweep
+from fuzzyseg.experiment.sweeps.method_plan import comparison
+from fuzzyseg.experiment.sweeps.scheduler import SweepResult, sweep
 from fuzzyseg.experiment.sweeps.tables import tables
 
 __all__ = ["Cell", "Grid", "SweepResult", "comparison", "sweep", "tables"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from fuzzyseg.config import Config, ConfigError, merge, nearest, override, validate
 from fuzzyseg.config.plan import Plan
-from fuzzyseg.experiment.learning import choose_method, loss_name
+from fuzzyseg.experiment.build import choose_method, loss_name
 from fuzzyseg.methods import METHODS
 
 START = "start"

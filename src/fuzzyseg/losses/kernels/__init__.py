@@ -25,10 +25,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.inputs import at_size
-from fuzzyseg.losses.kernels import operator
-from fuzzyseg.losses.kernels.request import Answer, Options, Request
-from fuzzyseg.losses.options import Rule, Variant, WeightKind
+from fuzzyseg.losses.arguments import at_size
+from fuzzyseg.losses.fpl.options import Rule, Variant, WeightKind
+from fuzzyseg.losses.kernels import custom_op
+from fuzzyseg.losses.kernels.types import Answer, Options, Request
 from fuzzyseg.ops.mix import Mixed
 
 FORMS = ("reference", "chunked", "compiled", "triton")
@@ -46,7 +46,7 @@ def choose(student: Tensor, teacher: Tensor | Mixed) -> str:
         return "reference"
     if device == "cpu" and not (asked == "triton" and os.environ.get("TRITON_INTERPRET") == "1"):
         return "compiled" if asked == "compiled" else "chunked"
-    return "triton" if operator.HAS_TRITON and asked in ("", "triton") and not any(double) else "chunked"
+    return "triton" if custom_op.HAS_TRITON and asked in ("", "triton") and not any(double) else "chunked"
 
 
 def pseudo_label(
@@ -100,4 +100,4 @@ def pseudo_label(
         maps=maps,
         cross_entropy=cross_entropy,
     )
-    return operator.call(request, form)
+    return custom_op.call(request, form)

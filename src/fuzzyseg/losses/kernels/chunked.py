@@ -11,10 +11,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.kernels import compiled, core, unlooked
-from fuzzyseg.losses.kernels.planes import Direct, DirectSink, Mixture, Sink, Source
-from fuzzyseg.losses.kernels.request import Answer, Request
-from fuzzyseg.losses.kernels.upsampled import Grid, Raised, RaisedSink
+from fuzzyseg.losses.kernels import compiled, cpu, unlooked
+from fuzzyseg.losses.kernels.chunk_io import Direct, DirectSink, Mixture, Sink, Source
+from fuzzyseg.losses.kernels.types import Answer, Request
+from fuzzyseg.losses.kernels.upsample import Grid, Raised, RaisedSink
 
 LEAST, LARGEST, SHARE = 1 << 16, 1 << 19, 100
 """A chunk has 1/100 of the elements of fp32 logits, 1/133 of bf16 ones, within these bounds: its buffers, all in fp32,
@@ -23,7 +23,7 @@ are a tenth of the logits, or 16 MB; smaller chunks cost time, for each needs as
 ELSEWHERE = 1 << 24
 """Elements of a chunk on other devices, where calls cost more."""
 
-Core = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], core.Pixels]
+Core = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], cpu.Pixels]
 """(z, t, threshold, scale, out) -> maps."""
 
 
@@ -100,7 +100,7 @@ class _Ends:
 
 def _core(request: Request, form: str) -> Core:
     """The core of this form and device with its options set."""
-    module = core if request.student.device.type == "cpu" else unlooked
+    module = cpu if request.student.device.type == "cpu" else unlooked
     if request.options.kind == "hard":
         return lambda z, t, threshold, scale, out: module.hard_pixels(z, t, scale, out)
     function = compiled.fuzzy_pixels if form == "compiled" else module.fuzzy_pixels
@@ -145,7 +145,7 @@ class Tally:
         raised = tuple(self.request.student.shape[2:]) != self.request.size
         return self.valid.to(precision) if raised and self.valid is not None else None
 
-    def add(self, image: int, start: int, stop: int, found: core.Pixels) -> None:
+    def add(self, image: int, start: int, stop: int, found: cpu.Pixels) -> None:
         """Take in pixels start to stop of an image."""
         ones = found.k is None
         for name, place in self.maps.items():

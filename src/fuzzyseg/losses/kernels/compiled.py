@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuzzyseg.losses.kernels import core
-from fuzzyseg.losses.kernels.core import Pixels
-from fuzzyseg.losses.kernels.network import comparators
-from fuzzyseg.losses.kernels.request import Options
-from fuzzyseg.losses.weight import weight_of
+from fuzzyseg.losses.fpl.weight import weight_of
+from fuzzyseg.losses.kernels import cpu
+from fuzzyseg.losses.kernels.cpu import Pixels
+from fuzzyseg.losses.kernels.sorting_network import comparators
+from fuzzyseg.losses.kernels.types import Options
 
 WIDEST = 32
 """The largest number of classes: above it unrolled code grows too large to compile."""
@@ -43,7 +43,7 @@ def fuzzy_pixels(
     if scale is None:
         scale = z.new_ones(())
     if len(z) > WIDEST or z.shape[1] < NARROWEST:
-        return core.fuzzy_pixels(z, t, threshold, options, scale, out, cross_entropy=cross_entropy)
+        return cpu.fuzzy_pixels(z, t, threshold, options, scale, out, cross_entropy=cross_entropy)
     one = z.new_ones(())
     limit, factor = (
         x.to(z.dtype).expand(z.shape[1]).contiguous() for x in (threshold, one if scale is None else scale)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.assignment import assign
-from fuzzyseg.losses.kernels.core import Pixels
-from fuzzyseg.losses.kernels.gradient import far_apart
-from fuzzyseg.losses.kernels.request import Options
-from fuzzyseg.losses.kernels.sets import Members
-from fuzzyseg.losses.weight import assignment_weight
+from fuzzyseg.losses.fpl.assignment import assign
+from fuzzyseg.losses.fpl.weight import assignment_weight
+from fuzzyseg.losses.kernels.closed_form import far_apart
+from fuzzyseg.losses.kernels.cpu import Pixels
+from fuzzyseg.losses.kernels.cpu_assignment import Members
+from fuzzyseg.losses.kernels.types import Options
 
 
 def hard_pixels(z: Tensor, t: Tensor, scale: Tensor | None, out: Tensor | None) -> Pixels:

@@ -1,0 +1,74 @@
+"""ADE20K in the form of the scene parsing benchmark: 150 classes, 0 in the masks is void.
+
+Zhou et al., "Scene parsing through ADE20K dataset", CVPR 2017.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fuzzyseg.data.dataset_yaml import Description
+from fuzzyseg.data.datasets.pairing import Key, image_files, pair, set_aside
+from fuzzyseg.data.sample import VOID, Encoding, Files, Item, Known
+
+FOLDERS = {"training": "train", "validation": "val"}
+PLACES = ("", "ADEChallengeData2016")
+
+_NAMES = (
+    "wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door, "
+    "table, mountain, plant, curtain, chair, car, water, painting, sofa, shelf, house, sea, mirror, rug, field, "
+    "armchair, seat, fence, desk, rock, wardrobe, lamp, bathtub, railing, cushion, base, box, column, signboard, "
+    "chest of drawers, counter, sand, sink, skyscraper, fireplace, refrigerator, grandstand, path, stairs, runway, "
+    "case, pool table, pillow, screen door, stairway, river, bridge, bookcase, blind, coffee table, toilet, flower, "
+    "book, hill, bench, countertop, stove, palm, kitchen island, computer, swivel chair, boat, bar, arcade machine, "
+    "hovel, bus, towel, light, truck, tower, chandelier, awning, streetlight, booth, television receiver, airplane, "
+    "dirt track, apparel, pole, land, bannister, escalator, ottoman, bottle, buffet, poster, stage, van, ship, "
+    "fountain, conveyer belt, canopy, washer, plaything, swimming pool, stool, barrel, basket, waterfall, tent, bag, "
+    "minibike, cradle, oven, ball, food, step, tank, trade name, microwave, pot, animal, bicycle, lake, dishwasher, "
+    "screen, blanket, sculpture, hood, sconce, vase, traffic light, tray, ashcan, fan, pier, crt screen, plate, "
+    "monitor, bulletin board, shower, radiator, glass, clock, flag"
+)
+CLASSES = tuple(_NAMES.split(", "))
+"""The short names of the benchmark's 150 classes: value v of the masks is the class of index v - 1."""
+
+VALUES = Encoding(reduce_zero=True, text="ADE20K values: 0 is void, 1 to 150 are the classes")
+
+
+class ADE20K:
+    """`images/training/`, `annotations/training/` and the same for validation; `ADEChallengeData2016/` may be above."""
+
+    expected = "images/training/ and annotations/training/, the same for validation (ADE20K)"
+    known: Known | None = Known("ADE20K", CLASSES, VOID)
+    automatic = True
+
+    def matches(self, root: Path, description: Description) -> bool:
+        """Whether some split has both of its folders."""
+        return place(root) is not None
+
+    def files(self, root: Path, description: Description) -> Files:
+        """The items of each split. Raises DataError."""
+        base = place(root)
+        assert base is not None
+        found: list[str] = []
+        images: dict[Key, Path] = {}
+        masks: dict[Key, Path] = {}
+        for kind, keys in (("images", images), ("annotations", masks)):
+            for folder, split in FOLDERS.items():
+                if (base / kind / folder).is_dir():
+                    files, others = image_files(base / kind / folder)
+                    found += set_aside(base / kind / folder, others, kind)
+                    keys.update({(split, name): path for name, path in files.items()})
+        paired = pair(images, masks, [*found, VALUES.text])
+        paired.splits = {
+            split: [Item(item.image, item.mask, item.name, VALUES if item.mask else None) for item in items]
+            for split, items in paired.splits.items()
+        }
+        return paired
+
+
+def place(root: Path) -> Path | None:
+    """The folder that holds `images/` and `annotations/`, at or below `root`."""
+    bases = (root / part for part in PLACES)
+    return next(
+        (b for b in bases for f in FOLDERS if (b / "images" / f).is_dir() and (b / "annotations" / f).is_dir()), None
+    )

@@ -1,0 +1,141 @@
+"""A table of images: a CSV or JSON-lines file that names each image, its mask and what it is for."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from fuzzyseg.data.dataset_yaml import Description, nearest
+from fuzzyseg.data.datasets.split_files import name_below
+from fuzzyseg.data.io.pillow import short
+from fuzzyseg.data.sample import DataError, Files, Item, Known
+
+NAMES = ("manifest.csv", "manifest.jsonl")
+SUFFIXES = (".csv", ".jsonl")
+COLUMNS = ("image", "mask", "split")
+SPLITS = {
+    "train": "train",
+    "val": "val",
+    "validation": "val",
+    "test": "test",
+    "unlabelled": "train",
+    "unlabeled": "train",
+}
+
+Row = dict[str, str]
+
+MOST = 20
+"""Wrong lines that are told at once."""
+
+
+class Manifest:
+    """`manifest.csv` or `manifest.jsonl` with image, mask (may be empty) and split; or such a file by its own name.
+
+    Paths are relative to the file's folder; absolute ones and `..` are taken as they are, for the table is there to
+    name files that lie anywhere.
+    """
+
+    expected = "manifest.csv or manifest.jsonl with image, mask, split (or the path of such a file)"
+    known: Known | None = None
+    automatic = True
+
+    def matches(self, root: Path, description: Description) -> bool:
+        """Whether `root` is a table or holds one."""
+        return _table(root) is not None
+
+    def files(self, root: Path, description: Description) -> Files:
+        """The items of each split. Raises DataError naming the file and the entry."""
+        path = _table(root)
+        assert path is not None
+        files = Files({})
+        rows, extra = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json_lines(path)
+        if extra:
+            files.found.append(f"{path}: not used: {short(extra)}")
+        seen: dict[Path, int] = {}
+        problems: list[str] = []
+        for number, row in rows:
+            try:
+                split, item = _item(path, number, row)
+            except DataError as error:
+                problems.append(str(error))
+                continue
+            if item.image in seen:
+                before = seen[item.image]
+                problems.append(
+                    f"{path}, line {number}: {item.image} was named in line {before} already; expected once"
+                )
+            seen.setdefault(item.image, number)
+            files.splits.setdefault(split, []).append(item)
+        if problems:
+            left = len(problems) - MOST
+            raise DataError("\n".join([*problems[:MOST], *([f"... and {left} more lines"] if left > 0 else [])]))
+        return files
+
+
+def _table(root: Path) -> Path | None:
+    if root.is_file():
+        return root if root.suffix.lower() in SUFFIXES else None
+    found = [root / name for name in NAMES if (root / name).is_file()]
+    if len(found) > 1:
+        raise DataError(f"{root}: holds {' and '.join(NAMES)}; expected one of them")
+    return found[0] if found else None
+
+
+def _item(path: Path, number: int, row: Row) -> tuple[str, Item]:
+    where = f"{path}, line {number}"
+    split = row.get("split", "").strip().lower() or "train"
+    if split not in SPLITS:
+        raise DataError(f"{where}: found the split {split!r}.{nearest(split, list(SPLITS))}")
+    texts = [row.get("image", "").strip(), row.get("mask", "").strip()]
+    if not texts[0]:
+        raise DataError(f"{where}: names no image; expected a path")
+    if split.startswith("unlab"):
+        texts[1] = ""
+    files = [Path(os.path.normpath(path.parent / text)) for text in texts if text]
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{where}: {file} does not exist; expected a path relative to {path.parent}")
+    mask = files[1] if len(files) > 1 else None
+    return SPLITS[split], Item(files[0], mask, name_below(files[0], path.parent))
+
+
+def _read_csv(path: Path) -> tuple[list[tuple[int, Row]], list[str]]:
+    """Numbered rows, and the columns that are not used. Comma, semicolon or tab, as in the head line."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            head = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=max(",;\t", key=head.count), strict=True)
+            columns = [str(name).strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            rows = [(reader.line_num, {str(k): str(v or "") for k, v in row.items()}) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a table ({error}); expected CSV in UTF-8") from None
+    if "image" not in columns:
+        raise DataError(f"{path}: found the columns {short(columns)}; expected image, mask, split in the first line")
+    return rows, sorted(set(columns) - set(COLUMNS))
+
+
+def _read_json_lines(path: Path) -> tuple[list[tuple[int, Row]], list[str]]:
+    """Numbered rows, and the keys that are not used."""
+    rows: list[tuple[int, Row]] = []
+    extra: set[str] = set()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); expected JSON lines in UTF-8") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            value: Any = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}: is not JSON ({error})") from None
+        if not isinstance(value, dict) or not all(isinstance(value.get(key) or "", str) for key in COLUMNS):
+            raise DataError(f'{path}, line {number}: found {line[:80]!r}; expected {{"image": "...", "mask": "..."}}')
+        extra |= set(value) - set(COLUMNS)
+        rows.append((number, {key: value.get(key) or "" for key in COLUMNS}))
+    return rows, sorted(extra)

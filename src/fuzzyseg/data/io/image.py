@@ -1,0 +1,205 @@
+"""Image files as arrays: 8 bits a band, or as exact as the file; whole, or by windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image, read_bytes, undecodable
+from fuzzyseg.data.io.tiff import Box, Raster, exif_turn, open_raster, turned
+from fuzzyseg.data.sample import DataError
+
+Pixels = NDArray[np.uint8]
+"""An image (H, W, channels) of 8 bits a band."""
+
+Units = NDArray[np.float32]
+"""An image (H, W, channels) in units in which 0 and 1 are the ends of its `Levels`."""
+
+Image = Pixels | Units
+
+GREY_WEIGHTS = (0.299, 0.587, 0.114)
+"""Of red, green and blue in a grey picture (ITU-R 601)."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How file values that are no 8-bit ones become units: low is 0 and high is 1, one of each a band.
+
+    None: 0 and the largest number of the file's own unsigned type (255 or 65535). Values beyond are not cut off; what
+    is not a number (missing data) becomes 0.
+    """
+
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
+
+    def units(self, array: NDArray[Any], path: Path) -> Units:
+        """(H, W, bands) of file values in units, float32. Raises DataError for values without a range."""
+        if self.low is None or self.high is None:
+            if array.dtype.kind != "u" or array.dtype.itemsize > 2:
+                raise DataError(
+                    f"{path}: found {array.dtype} values; expected 8 or 16 bits as in the other images: data.low and "
+                    "data.high (one value a band) say which values are black and white"
+                )
+            return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+        if len(self.low) != array.shape[2] or len(self.high) != array.shape[2]:
+            raise DataError(f"{path}: has {array.shape[2]} bands; expected {len(self.low)}, as many as data.low has")
+        low, high = np.array(self.low), np.array(self.high)
+        scaled = (array.astype(np.float64) - low) / np.where(high > low, high - low, 1.0)
+        return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
+
+
+def read_image(
+    path: Path, channels: int = 3, *, bands: Sequence[int] | None = None, levels: Levels | None = None
+) -> NDArray[Any]:
+    """An image file as (H, W, channels), EXIF orientation applied: uint8, or float32 in units where `levels` are given.
+
+    Where the file has other bands than asked for: grey is repeated for 3; RGB becomes grey (ITU-R 601) for 1; opacity
+    is dropped; palettes and CMYK are RGB. bands: which of the file's bands, from 1, in this order, in place of all.
+    Without levels 16-bit files give the high byte. Raises DataError naming the file.
+    """
+    array, alpha = _stored(path, exact=levels is not None)
+    return _finished(array, alpha, path, channels, bands, levels)
+
+
+def read_native(path: Path, channels: int = 3, *, bands: Sequence[int] | None = None) -> NDArray[Any]:
+    """As `read_image`, but in the file's own numbers, such as uint16; grey of several bands is float. DataError."""
+    array, alpha = _stored(path, exact=True)
+    return _chosen(array, alpha, path, channels, bands)
+
+
+def _finished(
+    array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: Sequence[int] | None, levels: Levels | None
+) -> NDArray[Any]:
+    if levels is None:
+        array = _eight_bits(array, path)
+        chosen = _chosen(array, alpha, path, channels, bands)
+        return chosen if chosen.dtype == np.uint8 else np.rint(chosen).astype(np.uint8)
+    if levels.low is not None:
+        return levels.units(_chosen(array, alpha, path, channels, bands), path)
+    return _chosen(levels.units(array, path), alpha, path, channels, bands).astype(np.float32, copy=False)
+
+
+def _stored(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
+    """The file's bands (H, W, n) and whether the last is opacity. exact: 16 bits of several bands stay 16."""
+    raster = open_raster(path)
+    if raster is not None and raster.colour:
+        array = turned(raster.whole(), raster.orientation)
+        if array.dtype == np.bool_:
+            array = array.astype(np.uint8) * np.uint8(255)
+        return array.astype(array.dtype.newbyteorder("="), copy=False), raster.alpha
+    image = open_image(path)
+    if exact and image.format == "PNG" and _bits_of_png(path) == 16 and image.mode not in SIXTEEN_BIT:
+        deep = _deep_png(path)
+        return deep, deep.shape[2] in (2, 4)
+    if image.mode in SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):
+        return np.asarray(image).astype(np.uint16)[..., None], False
+    if image.mode in ("I", "F"):
+        return np.array(image)[..., None], False
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")  # a palette may hold transparency; straight to RGB would warn
+        return np.array(image)[..., :3], False
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    array = np.array(image, dtype=np.uint8)
+    return (array[..., None] if array.ndim == 2 else array), image.mode in ("LA", "RGBA")
+
+
+def _bits_of_png(path: Path) -> int:
+    with path.open("rb") as file:
+        return file.read(25)[-1]
+
+
+def _deep_png(path: Path) -> NDArray[np.uint16]:
+    """A PNG of 16 bits a band, of which Pillow would keep 8; it was opened by Pillow, which checked it."""
+    try:
+        deep: NDArray[np.uint16] = np.asarray(imagecodecs.png_decode(read_bytes(path)))
+    except Exception as error:  # damaged bytes
+        raise undecodable(path, error) from None
+    with Pillow.open(path) as image:
+        turn = exif_turn(image.getexif())
+    deep = deep[..., None] if deep.ndim == 2 else deep
+    return turned(deep, turn)
+
+
+def _eight_bits(array: NDArray[Any], path: Path) -> Pixels:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.uint16:
+        return (array >> 8).astype(np.uint8)
+    raise DataError(
+        f"{path}: found {8 * array.dtype.itemsize}-bit pixels ({array.dtype}); expected 8 or 16 bits, as in the images "
+        "that are learnt from: convert it to one of them"
+    )
+
+
+def _chosen(array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: Sequence[int] | None) -> NDArray[Any]:
+    """The bands that are asked for, of (H, W, n)."""
+    count = array.shape[2]
+    if bands is not None:
+        if len(bands) != channels or not all(1 <= band <= count for band in bands):
+            raise DataError(
+                f"{path}: has {count} bands; data.bands asks for {list(bands)} and network.channels for {channels}: "
+                f"expected {channels} numbers from 1 to {count}"
+            )
+        return array[..., [band - 1 for band in bands]]
+    if count == channels:
+        return array
+    if alpha:
+        return _chosen(array[..., :-1], False, path, channels, None)
+    if count == 1 and channels == 3:
+        return np.repeat(array, 3, 2)
+    if count == 3 and channels == 1:
+        if array.dtype == np.uint8:  # as Pillow rounds
+            return np.array(Pillow.fromarray(np.ascontiguousarray(array)).convert("L"))[..., None]
+        grey: NDArray[np.float64] = array.astype(np.float64) @ np.array(GREY_WEIGHTS)
+        return grey[..., None]
+    fewer = f", or name those to use, such as data.bands={list(range(1, channels + 1))}" if count > channels else ""
+    raise DataError(
+        f"{path}: has {count} band{'s' * (count > 1)}, but the network takes {channels} "
+        f"channel{'s' * (channels > 1)}: for a new training set network.channels={count} to use all its bands{fewer}; "
+        "a trained model takes images of the bands it has learnt from"
+    )
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A file that is read by windows: `read_image` of a part, decoding no more than that part needs."""
+
+    raster: Raster
+    channels: int
+    bands: tuple[int, ...] | None = None
+    levels: Levels | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.raster.height, self.raster.width
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """(h, w, channels) of y0, x0, y1, x1. Raises DataError."""
+        return _finished(self._stored(box), self.raster.alpha, self.raster.path, self.channels, self.bands, self.levels)
+
+    def native(self, box: Box) -> NDArray[Any]:
+        """As `read`, but in the file's own numbers: `read_native` of a part. Raises DataError."""
+        return _chosen(self._stored(box), self.raster.alpha, self.raster.path, self.channels, self.bands)
+
+    def _stored(self, box: Box) -> NDArray[Any]:
+        array = self.raster.window(box)
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def open_windows(
+    path: Path, channels: int = 3, *, bands: Sequence[int] | None = None, levels: Levels | None = None
+) -> Windows | None:
+    """A tiled or striped TIFF or a NumPy file to be read by windows; None for all other files. Raises DataError."""
+    raster = open_raster(path)
+    if raster is None or not raster.windowed or raster.dtype == np.bool_:
+        return None
+    return Windows(raster, channels, None if bands is None else tuple(bands), levels)

@@ -1,0 +1,160 @@
+"""What numbers a data set's images hold: mean, deviation and range of each band, measured on a part of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuzzyseg.data.io.header import Header, read_header
+from fuzzyseg.data.io.image import Levels, open_windows, read_image, read_native
+from fuzzyseg.data.io.pillow import short
+from fuzzyseg.data.io.tiff import Box
+from fuzzyseg.data.labels.blocks import open_large, row_blocks
+from fuzzyseg.data.labels.class_counts import each
+from fuzzyseg.data.labels.detect import spread
+from fuzzyseg.data.sample import DataError, Item
+
+HEADERS, IMAGES = 500, 200
+"""How many files are looked at: headers, and pixels."""
+
+WINDOW, WINDOWS = 512, 16
+"""Of a file that can be read by windows and is larger than all of them: their side, and how many, evenly spaced."""
+
+UNSIGNED = ("uint8", "uint16")
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What the images' headers say. bands: how many there are; plain: RGB of 8 bits a band, grey among it or not."""
+
+    bands: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    plain: bool
+
+    @property
+    def levels(self) -> Levels | None:
+        """None for 8 bits; levels without numbers for 16 bits. Other types have no range of their own: measure it."""
+        return None if set(self.dtypes) == {"uint8"} else Levels()
+
+    @property
+    def measured_range(self) -> bool:
+        """Whether the numbers have no range of their own."""
+        return not set(self.dtypes) <= set(UNSIGNED)
+
+    def words(self) -> str:
+        """All this as a sentence."""
+        return f"images have {short(self.bands)} band{'s' * (self.bands != (1,))} of {' and '.join(self.dtypes)}"
+
+
+def kinds_of(items: Sequence[Item], channels: int) -> Kinds:
+    """What the images are, from their headers. Raises DataError naming a file that cannot be read."""
+    heads = each(spread(items, HEADERS), lambda item: read_header(item.image))
+    colour = channels == 3 and all(_is_picture(head) for head in heads) and any(head.bands > 2 for head in heads)
+    return Kinds(
+        tuple(sorted({head.bands for head in heads})),
+        tuple(sorted({head.dtype if head.dtype != "bool" else "uint8" for head in heads})),
+        colour,
+    )
+
+
+def _is_picture(head: Header) -> bool:
+    return head.dtype == "uint8" and head.bands - head.alpha in (1, 3)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation per channel in units (see `Levels`), measured on so many images."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    levels: Levels | None
+    images: int
+
+
+def measure(
+    items: Sequence[Item], kinds: Kinds, channels: int, bands: Sequence[int] | None, levels: Levels | None = None
+) -> Statistics:
+    """Measures up to 200 of the images, evenly spaced. levels: as given; None: as the kinds say, and measured.
+
+    What is not a number (missing data) is left out. Raises DataError naming the file.
+    """
+    own_range = kinds.measured_range and levels is None
+    scale = None if own_range else levels or kinds.levels
+    looked = spread(items, IMAGES)
+
+    def look(item: Item) -> NDArray[np.float64]:
+        return sum_up(_parts(item.image, channels, bands, scale, native=own_range), channels)
+
+    sums = np.stack(each(looked, look))  # (images, 5, channels)
+    count, total, low, high = sums[:, 0].sum(0), sums[:, 1].sum(0), sums[:, 3].min(0), sums[:, 4].max(0)
+    if not count.all():
+        raise DataError(
+            f"{looked[0].image} and {len(looked) - 1} more images: a band holds no number at all; expected some"
+        )
+    mean = total / count
+    # Deviations are summed about each image's own mean: large values that vary little would cancel otherwise.
+    own = sums[:, 1] / np.maximum(sums[:, 0], 1)
+    variance = (sums[:, 2] + sums[:, 0] * (own - mean) ** 2).sum(0) / count
+    std = np.sqrt(variance)
+    if own_range:
+        high = np.where(high > low, high, low + 1)
+        mean, std = (mean - low) / (high - low), std / (high - low)
+        scale = Levels(tuple(low.tolist()), tuple(high.tolist()))
+    std = np.where(std > 0, std, 1.0)  # a band of one value
+    return Statistics(tuple(mean.tolist()), tuple(std.tolist()), scale, len(looked))
+
+
+def sum_up(parts: Iterator[NDArray[Any]], channels: int) -> NDArray[np.float64]:
+    """(5, channels) of an image's parts: count, sum, squared deviations from the mean, minimum, maximum."""
+    result = np.zeros((5, channels))
+    result[3], result[4] = np.inf, -np.inf
+    for part in parts:
+        flat = part.reshape(-1, channels).astype(np.float64) / (255 if part.dtype == np.uint8 else 1)
+        known = np.isfinite(flat)
+        count = known.sum(0)
+        values = np.where(known, flat, 0.0)
+        mean = values.sum(0) / np.maximum(count, 1)
+        squares = (np.where(known, flat - mean, 0.0) ** 2).sum(0)
+        before = result[1] / np.maximum(result[0], 1)
+        both = result[0] * count / np.maximum(result[0] + count, 1)
+        result[2] += squares + both * (mean - before) ** 2
+        result[0] += count
+        result[1] += values.sum(0)
+        result[3] = np.minimum(result[3], np.where(known, flat, np.inf).min(0))
+        result[4] = np.maximum(result[4], np.where(known, flat, -np.inf).max(0))
+    return result
+
+
+def _parts(
+    path: Path, channels: int, bands: Sequence[int] | None, levels: Levels | None, *, native: bool
+) -> Iterator[NDArray[Any]]:
+    """The image, or windows of a large one; native: in the file's own numbers, never uint8.
+
+    Native numbers are measured for their range too, so that they are read whole as long as that can be.
+    """
+    large = open_large(path, channels, bands=bands, levels=levels)
+    windows = large if native else large or open_windows(path, channels, bands=bands, levels=levels)
+    few = windows is not None and windows.size[0] * windows.size[1] > WINDOWS * WINDOW**2
+    if windows is not None and (few or large is not None):
+        for box in _spaced(windows.size) if few else row_blocks(windows.raster):
+            yield windows.native(box).astype(np.float64) if native else windows.read(box)
+    elif native:
+        yield read_native(path, channels, bands=bands).astype(np.float64)
+    else:
+        yield read_image(path, channels, bands=bands, levels=levels)
+
+
+def _spaced(size: tuple[int, int]) -> Iterator[Box]:
+    """The windows, evenly spaced over an image (H, W)."""
+    side = int(WINDOWS**0.5)
+    for number in range(WINDOWS):
+        y, x = (
+            max(0, (length - WINDOW) * place // (side - 1))
+            for length, place in zip(size, divmod(number, side), strict=True)
+        )
+        yield y, x, min(y + WINDOW, size[0]), min(x + WINDOW, size[1])

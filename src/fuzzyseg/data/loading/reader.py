@@ -1,0 +1,206 @@
+"""Items -> tensors at the training scale, kept in a bounded cache; very large ones stay in their files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from fuzzyseg.data.io.header import file_size
+from fuzzyseg.data.io.image import Levels, open_windows, read_image
+from fuzzyseg.data.io.pillow import TooLarge, check_pixels, pixel_limit
+from fuzzyseg.data.io.tiff import Box, open_raster
+from fuzzyseg.data.labels.decode import read_stored, training_labels
+from fuzzyseg.data.loading.cache import DiskCache, Entry, Key, MemoryCache, Size, stamp
+from fuzzyseg.data.sample import DataError, Item
+from fuzzyseg.data.transforms.lazy import Large
+
+
+@dataclass
+class Reader:
+    """Reads items: channels, the files' `classes` and `ignore_index`, resized to `image_size` (H, W) if given.
+
+    bands, levels: see `read_image`; with levels images are float32 in units. megapixels: see `pixel_limit`.
+    cache_bytes: memory for decoded, resized files in each process (the longest unused go first; 0: none); with
+    cache_dir, bytes of that folder on disk, which all processes share. With or without it the pixels are the same: a
+    file that changes is read anew. May be pickled; a copy's memory starts empty.
+    """
+
+    channels: int
+    classes: int
+    ignore_index: int
+    image_size: Size | None = None
+    cache_bytes: int = 0
+    cache_dir: Path | None = None
+    bands: tuple[int, ...] | None = None
+    levels: Levels | None = None
+    megapixels: int | None = None
+    _cache: MemoryCache | DiskCache = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.cache_dir is not None and self.cache_bytes > 0:
+            self._cache = DiskCache(self.cache_dir, self.cache_bytes)
+        else:
+            self._cache = MemoryCache(self.cache_bytes)
+
+    def read(self, item: Item, with_mask: bool) -> tuple[Tensor, Tensor | None]:
+        """Image (C,H,W) and, only if asked for, mask uint8 (H,W) with 255 for void; else no mask file is opened.
+
+        The image is uint8, or float32 in units where there are levels. It is resized bilinearly with antialiasing, the
+        mask by nearest neighbour. The tensors are the caller's own: writing into them never changes the cache. Raises
+        DataError naming the file.
+        """
+        image = self._entry("image", item.image, item)
+        if not with_mask:
+            return self._tensor(image), None
+        if item.mask is None:
+            raise DataError(f"{item.image}: has no mask, but one was asked for")
+        mask = self._entry("mask", item.mask, item)
+        if mask.original != image.original:
+            raise DataError(_mismatch(item, image.original, mask.original))
+        return self._tensor(image), self._tensor(mask)
+
+    def mask(self, item: Item) -> Tensor:
+        """The mask alone, as `read` gives it."""
+        if item.mask is None:
+            raise DataError(f"{item.image}: has no mask, but one was asked for")
+        return self._tensor(self._entry("mask", item.mask, item))
+
+    def original_size(self, item: Item) -> Size:
+        """Height and width of the image file, EXIF orientation applied, before any resizing."""
+        entry = self._cache.get(self._key("image", item.image, item)) if self.cache_bytes else None
+        return entry.original if entry is not None else file_size(item.image)
+
+    def _entry(self, kind: str, path: Path, item: Item) -> Entry:
+        key = self._key(kind, path, item) if self.cache_bytes else ()
+        entry = self._cache.get(key) if self.cache_bytes else None
+        if entry is None:
+            with pixel_limit(self.megapixels):
+                entry = self._load_image(path) if kind == "image" else self._load_mask(item)
+            if self.cache_bytes:
+                self._cache.put(key, entry)
+        return entry
+
+    def _key(self, kind: str, path: Path, item: Item) -> Key:
+        image = (self.channels, self.bands, self.levels)
+        return (kind, *stamp(path), self.image_size, *(image if kind == "image" else self._meaning(item)))
+
+    def _meaning(self, item: Item) -> Key:
+        return (self.classes, self.ignore_index, item.encoding)
+
+    def _load_image(self, path: Path) -> Entry:
+        array = read_image(path, self.channels, bands=self.bands, levels=self.levels)
+        original = (array.shape[0], array.shape[1])
+        if self.image_size not in (None, original):
+            array = _resize(array, self.image_size, Image.Resampling.BILINEAR)
+        return Entry(np.ascontiguousarray(array), original)
+
+    def _load_mask(self, item: Item) -> Entry:
+        array = training_labels(item, classes=self.classes, ignore_index=self.ignore_index)
+        original = (array.shape[0], array.shape[1])
+        if self.image_size not in (None, original):
+            array = _resize(array, self.image_size, Image.Resampling.NEAREST)
+        return Entry(np.ascontiguousarray(array), original)
+
+    def _tensor(self, entry: Entry) -> Tensor:
+        # An array that the cache may hold must not be shared with anyone who may write into it.
+        values = torch.from_numpy(entry.array.copy() if self.cache_bytes else entry.array)
+        return values.movedim(-1, 0) if values.dim() == 3 else values
+
+
+@dataclass
+class ByWindows:
+    """A `Reader` for training: files with too many pixels to be decoded at once stay where they are, as `Large`.
+
+    They are what `Reader.read` refuses; any other file is read as it reads it. Only TIFF in tiles or strips and NumPy
+    files can be read so, and not where images are resized to `image_size`, which needs them whole. Nothing is cached.
+    """
+
+    reader: Reader
+
+    def read(self, item: Item, with_mask: bool) -> tuple[Tensor | Large, Tensor | Large | None]:
+        """As `Reader.read`. Raises DataError, for what can neither be decoded whole nor be read by windows too."""
+        try:
+            return self.reader.read(item, with_mask)
+        except TooLarge:
+            if self.reader.image_size is not None:
+                raise
+        image = self._image(item)
+        if not with_mask:
+            return image, None
+        mask = self._mask(item)
+        if mask.shape != image.shape[1:]:
+            raise DataError(_mismatch(item, _size(image), _size(mask)))
+        return image, mask
+
+    def _image(self, item: Item) -> Tensor | Large:
+        reader, path = self.reader, item.image
+        with pixel_limit(reader.megapixels):
+            windows = open_windows(path, reader.channels, bands=reader.bands, levels=reader.levels)
+        if windows is None:  # too large: it says so; or the mask alone is
+            return reader.read(item, False)[0]
+
+        def read(box: Box) -> NDArray[Any]:
+            with pixel_limit(reader.megapixels):
+                check_pixels(path, box[2] - box[0], box[3] - box[1], windows.raster.bands, part="crops")
+                return windows.read(box)
+
+        return Large((reader.channels, *windows.size), read)
+
+    def _mask(self, item: Item) -> Tensor | Large:
+        reader, path = self.reader, item.mask
+        if path is None:
+            raise DataError(f"{item.image}: has no mask, but one was asked for")
+        with pixel_limit(reader.megapixels):
+            raster = open_raster(path)
+        if raster is None or not raster.windowed:
+            return reader.mask(item)
+
+        def read(box: Box) -> NDArray[Any]:
+            with pixel_limit(reader.megapixels):
+                try:
+                    part = read_stored(item, box)
+                    return training_labels(item, classes=reader.classes, ignore_index=reader.ignore_index, part=part)
+                except DataError as error:
+                    raise DataError(f"{error} (read: the part from row {box[0]}, column {box[1]} on)") from None
+
+        return Large((raster.height, raster.width), read)
+
+
+def _size(array: Tensor | Large) -> Size:
+    return array.shape[-2], array.shape[-1]
+
+
+def check_sizes(items: Sequence[Item]) -> None:
+    """Raises DataError for the first mask that has not the size of its image, from the files' headers alone."""
+    for item in items:
+        if item.mask is not None:
+            image, mask = file_size(item.image), file_size(item.mask)
+            if image != mask:
+                raise DataError(_mismatch(item, image, mask))
+
+
+def _resize(array: NDArray[Any], size: Size | None, how: Image.Resampling) -> NDArray[Any]:
+    """(H,W) or (H,W,C), uint8 or float32, resized by Pillow: RGB at once, other numbers of bands one by one."""
+    assert size is not None
+    if array.ndim == 3 and not (array.shape[2] == 3 and array.dtype == np.uint8):
+        bands = [_resize(np.ascontiguousarray(array[..., band]), size, how) for band in range(array.shape[2])]
+        return np.stack(bands, 2)
+    return np.array(Image.fromarray(array).resize((size[1], size[0]), how), dtype=array.dtype)
+
+
+def _mismatch(item: Item, image: Size, mask: Size) -> str:
+    text = (
+        f"{item.mask}: is {mask[0]}x{mask[1]} (height x width), but its image {item.image} is {image[0]}x{image[1]}; "
+        "expected the same size"
+    )
+    if mask == image[::-1]:
+        text += "; sides are swapped, as when the mask was drawn without the image's EXIF orientation: rotate the mask"
+    return text

@@ -1,0 +1,1 @@
+"""Labelled, unlabelled and validation images."""

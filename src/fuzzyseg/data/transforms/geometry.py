@@ -1,0 +1,276 @@
+"""One geometry, then colour once or twice: how a decoded image becomes the views of a sample.
+
+All draws come from one generator that is seeded by the sample, in a fixed order. Only the part of the image that the
+crop shows is resampled. Padding is 0 after normalisation (the mean colour), False in `valid`, and 255 in the mask.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fuzzyseg.data.sample import VOID
+from fuzzyseg.data.transforms.jitter import as_tensor, mild, strong
+from fuzzyseg.data.transforms.lazy import Large, chosen_place, resampled
+from fuzzyseg.data.transforms.photometric import Change, Colours
+from fuzzyseg.data.views import CropPair, View, WeakStrong
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """crop: (H, W) of the views. scale, scale_draw: the random scale. flip, vertical_flip: probabilities.
+
+    scale_draw: `uniform` draws the scale evenly from its range, `halves` with probability 0.5 from below 1, else from
+    above.
+
+    blur_reference: the crop's shorter side, in pixels, below which the sigma of a strong view's blur shrinks with it.
+    """
+
+    crop: Size
+    scale: tuple[float, float] = (0.5, 2.0)
+    scale_draw: Literal["uniform", "halves"] = "uniform"
+    flip: float = 0.5
+    vertical_flip: float = 0.0
+    blur_reference: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for sizes and scales that no image can have."""
+        if min(self.crop) < 1:
+            raise ValueError(f"train.crop: found {self.crop}; expected height and width of at least 1")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"augment.scale: found {self.scale}; expected two factors above 0, the smaller one first")
+        if self.scale_draw == "halves" and not self.scale[0] <= 1 <= self.scale[1]:
+            raise ValueError(f"augment.scale: found {self.scale}; augment.scale_draw=halves needs a range around 1")
+
+    def draw_scale(self, draw: random.Random) -> float:
+        """A random scale; takes one number from `draw`, whatever `scale_draw` is."""
+        low, high = self.scale
+        if self.scale_draw == "uniform":
+            return draw.uniform(low, high)
+        share = 2 * draw.random()
+        return low + (1 - low) * share if share < 1 else 1 + (high - 1) * (share - 1)
+
+    @property
+    def blur(self) -> float:
+        """Factor of a blur's sigma: at most 1, as it is published for larger crops too."""
+        return min(1.0, min(self.crop) / self.blur_reference)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A crop of the scaled image: its top left corner there (negative: padding before it), its size, its flips."""
+
+    scaled: Size
+    top: int
+    left: int
+    size: Size
+    flip: bool
+    vertical_flip: bool
+
+    @property
+    def visible(self) -> tuple[int, int, int, int]:
+        """y0, x0, y1, x1 of the part of the crop that shows the image, in the crop's own coordinates."""
+        y0, x0 = max(0, -self.top), max(0, -self.left)
+        y1, x1 = min(self.size[0], self.scaled[0] - self.top), min(self.size[1], self.scaled[1] - self.left)
+        return y0, x0, y1, x1
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """y0, x0, y1, x1 of the crop in the scaled image, before flipping."""
+        return self.top, self.left, self.top + self.size[0], self.left + self.size[1]
+
+    @property
+    def shown_box(self) -> tuple[int, int, int, int]:
+        """y0, x0, y1, x1 of the part of the crop that shows the image, after flipping."""
+        y0, x0, y1, x1 = self.visible
+        height, width = self.size
+        if self.vertical_flip:
+            y0, y1 = height - y1, height - y0
+        if self.flip:
+            x0, x1 = width - x1, width - x0
+        return y0, x0, y1, x1
+
+    def resample(self, array: Tensor | Large, how: Image.Resampling) -> Tensor:
+        """The visible part of `array` (C,H,W) or (H,W), uint8 or float32, at the scale of the window; not flipped."""
+        y0, x0, y1, x1 = self.visible
+        height, width = array.shape[-2:]
+        fy, fx = height / self.scaled[0], width / self.scaled[1]
+        box = ((x0 + self.left) * fx, (y0 + self.top) * fy, (x1 + self.left) * fx, (y1 + self.top) * fy)
+        # rounding may leave the image by a hair, which Pillow refuses
+        box = (max(0.0, box[0]), max(0.0, box[1]), min(float(width), box[2]), min(float(height), box[3]))
+        if (y1 - y0, x1 - x0) == (height, width) == self.scaled:
+            return array.whole() if isinstance(array, Large) else array.clone()
+        if isinstance(array, Large):
+            return resampled(array, (x1 - x0, y1 - y0), how, box)
+
+        def resize(part: Tensor) -> Tensor:
+            image = Image.fromarray(part.numpy())
+            return torch.from_numpy(np.array(image.resize((x1 - x0, y1 - y0), how, box)))
+
+        if array.dim() == 2:
+            return resize(array)
+        if array.shape[0] == 3 and array.dtype == torch.uint8:
+            # in memory the bands of a pixel stand together, as Pillow has them
+            return resize(array.movedim(0, -1).contiguous()).movedim(-1, 0)
+        return torch.stack([resize(band) for band in array])
+
+    def shown(self) -> Tensor:
+        """(H,W) bool: where the crop shows the image, flipped."""
+        y0, x0, y1, x1 = self.visible
+        return self.place(torch.ones(y1 - y0, x1 - x0, dtype=torch.bool), False)
+
+    def place(self, part: Tensor, fill: float) -> Tensor:
+        """The visible part (..., h, w) on a canvas of the crop's size, flipped."""
+        y0, x0, y1, x1 = self.visible
+        canvas = part
+        if (y1 - y0, x1 - x0) != self.size:
+            bands = part.movedim(0, -1).shape[2:] if part.dim() == 3 else ()
+            canvas = part.new_full((*self.size, *bands), fill)
+            canvas = canvas.movedim(-1, 0) if bands else canvas
+            canvas[..., y0:y1, x0:x1] = part
+        axes = [axis for axis, flipped in ((-1, self.flip), (-2, self.vertical_flip)) if flipped]
+        return canvas.flip(axes) if axes else canvas
+
+
+def make_sample(
+    view: View,
+    image: Tensor | Large,
+    mask: Tensor | Large | None,
+    *,
+    geometry: Geometry,
+    jitter: float = 0.0,
+    mean: Sequence[float],
+    std: Sequence[float],
+    seed: int,
+    focus: int = -1,
+    colours_later: bool = False,
+) -> dict[str, Tensor]:
+    """The view of image (C,H,W), uint8 or float32 in units, and mask (H,W) uint8 that `seed` draws, as files have them.
+
+    Of those that stay in their files (`Large`) no more is read than the view shows.
+    jitter: strength of the mild colour changes of the weak image. mean, std: per channel, in units (uint8: [0, 1]), for
+    colour changes of N bands. Gives image (C,H,W), valid (H,W); with a mask `mask` (H,W), 255 outside; from
+    `WeakStrong` strong (n,C,H,W); from `CropPair` pair_image, pair_valid, boxes (2,4), flips (2,) bool (horizontal; it
+    never flips vertically). Images are 0 outside: `Batch.to` normalises them. focus: a class that the crop shows,
+    wherever the mask has it; -1: crops fall where they may. colours_later: no colours are changed and strong copies are
+    left out; the changes that were drawn are given instead, for each view (image, then strong or pair) `changes`
+    (V,6,2) and `shown` (V,4), see `Pending`.
+    """
+    draw = random.Random(seed)
+    if isinstance(view, CropPair):  # its flips say left and right alone
+        geometry = replace(geometry, vertical_flip=0.0)
+    colours = Colours(tuple(mean), tuple(std))
+    window = _draw_window(draw, (image.shape[-2], image.shape[-1]), geometry)
+    if mask is not None and focus >= 0:
+        window = _over_class(draw, window, mask, focus)
+    later: list[tuple[list[Change], Window]] = []
+
+    def changes() -> list[Change]:
+        own = view.colours if isinstance(view, CropPair) else None
+        return mild(draw, jitter) if own is None else strong(draw, own, geometry.blur)
+
+    def finish(window: Window, part: Tensor, drawn: list[Change]) -> Tensor:
+        if colours_later:
+            later.append((drawn, window))
+        return window.place(part if colours_later else colours.changed(part, drawn), 0)
+
+    seen = window.resample(image, Image.Resampling.BILINEAR)
+    sample = {"image": finish(window, seen, changes()), "valid": window.shown()}
+    if mask is not None:
+        sample["mask"] = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
+    if isinstance(view, WeakStrong):
+        copies = [finish(window, seen, strong(draw, view, geometry.blur)) for _ in range(view.strong)]
+        sample |= {} if colours_later else {"strong": stacked(copies)}
+    if isinstance(view, CropPair):
+        other = _overlapping(draw, window, view, geometry)
+        second = other.resample(image, Image.Resampling.BILINEAR)
+        sample |= {"pair_image": finish(other, second, changes()), "pair_valid": other.shown()}
+        sample["boxes"] = torch.tensor([window.box, other.box])
+        sample["flips"] = torch.tensor([window.flip, other.flip])
+    if colours_later:
+        sample["changes"] = torch.stack([as_tensor(drawn) for drawn, _ in later])
+        sample["shown"] = torch.tensor([where.shown_box for _, where in later])
+    return sample
+
+
+def stacked(parts: list[Tensor]) -> Tensor:
+    """Along a new first axis; images (..., C,H,W) whose bands stand together in memory keep that order."""
+    if parts[0].dim() < 3 or parts[0].is_contiguous():
+        return torch.stack(parts)
+    return torch.stack([part.movedim(-3, -1) for part in parts]).movedim(-1, -3)
+
+
+def _draw_window(draw: random.Random, size: Size, geometry: Geometry) -> Window:
+    scale = geometry.draw_scale(draw)
+    scaled = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    offsets = []
+    for length, crop in zip(scaled, geometry.crop, strict=True):
+        low, high = sorted((0, length - crop))
+        offsets.append(draw.randint(low, high))
+    flips = draw.random() < geometry.flip, draw.random() < geometry.vertical_flip
+    return Window(scaled, offsets[0], offsets[1], geometry.crop, *flips)
+
+
+_TRIES = 50
+
+
+def _over_class(draw: random.Random, window: Window, mask: Tensor | Large, label: int) -> Window:
+    """The window moved so that it shows a drawn pixel of a class; as it is where the scaled mask (H,W) has none."""
+    # of the pixels that nearest-neighbour scaling keeps: a small part may vanish when the image shrinks
+    rows, columns = (
+        ((torch.arange(scaled, dtype=torch.float64) + 0.5) * length / scaled).long().clamp(max=length - 1)
+        for scaled, length in zip(window.scaled, mask.shape, strict=True)
+    )
+    if isinstance(mask, Large):
+        place = chosen_place(mask, rows, columns, label, draw.randrange)
+    else:
+        pixels = (mask[rows][:, columns] == label).nonzero()
+        place = tuple(pixels[draw.randrange(len(pixels))].tolist()) if len(pixels) else None
+    if place is None:
+        return window
+    offsets = []
+    for pixel, scaled, crop in zip(place, window.scaled, window.size, strict=True):
+        low, high = sorted((0, scaled - crop))
+        offsets.append(draw.randint(max(low, pixel - crop + 1), min(high, pixel)))
+    return replace(window, top=offsets[0], left=offsets[1])
+
+
+def _overlapping(draw: random.Random, first: Window, view: CropPair, geometry: Geometry) -> Window:
+    """A second crop of the same scaled image that shares a drawn part of its height and width with the first.
+
+    Where the image ends before that the crops share more. Draws whose intersection over union is not as asked are made
+    anew, fifty at most; then the second crop lies where the first one does.
+    """
+    for _ in range(_TRIES):
+        offsets = _near(draw, first, view)
+        common = math.prod(crop - abs(offset) for crop, offset in zip(first.size, offsets, strict=True))
+        if view.iou[0] <= common / (2 * math.prod(first.size) - common) <= view.iou[1]:
+            break
+    else:
+        offsets = [0, 0]
+    flips = draw.random() < geometry.flip, draw.random() < geometry.vertical_flip
+    return Window(first.scaled, first.top + offsets[0], first.left + offsets[1], first.size, *flips)
+
+
+def _near(draw: random.Random, first: Window, view: CropPair) -> list[int]:
+    """How far below and to the right of the first crop the second lies: multiples of the stride, within the image."""
+    offsets = []
+    for start, length, crop in zip((first.top, first.left), first.scaled, first.size, strict=True):
+        steps = round((1 - draw.uniform(*view.overlap)) * crop / view.stride)
+        most = int((1 - view.overlap[0]) * crop / view.stride + 1e-9)
+        low, high = sorted((0, length - crop))
+        if draw.random() < 0.5:
+            offsets.append(-min(steps, most, (start - low) // view.stride) * view.stride)
+        else:
+            offsets.append(min(steps, most, (high - start) // view.stride) * view.stride)
+    return offsets

@@ -1,0 +1,49 @@
+"""What differs between the processes of one training: buffers, such as each one's batch-norm statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from fuzzyseg.ops import distributed
+
+
+def gather_buffers(module: nn.Module) -> dict[str, Tensor]:
+    """Every buffer that differs between the N processes, as (N, ...) rows on the CPU. Empty on one process."""
+    if not distributed.active():
+        return {}
+    rows = {name: _rows(buffer) for name, buffer in module.named_buffers()}
+    return {name: row.cpu() for name, row in rows.items() if not bool((row == row[:1]).all())}
+
+
+def restore_buffers(module: nn.Module, rows: Mapping[str, Tensor]) -> None:
+    """Give this process its own rows of `gather_buffers`, where they come from as many processes."""
+    for name, buffer in module.named_buffers():
+        if name in rows and len(rows[name]) == distributed.world_size():
+            buffer.copy_(rows[name][distributed.rank()])
+
+
+@contextmanager
+def first_process_buffers(module: nn.Module) -> Iterator[None]:
+    """Inside, every process has the first one's buffers, so that all evaluate the model that is saved."""
+    if not distributed.active():
+        yield
+        return
+    own = [buffer.clone() for buffer in module.buffers()]
+    for buffer in module.buffers():
+        buffer.copy_(_rows(buffer)[0])
+    try:
+        yield
+    finally:
+        for buffer, value in zip(module.buffers(), own, strict=True):
+            buffer.copy_(value)
+
+
+def _rows(buffer: Tensor) -> Tensor:
+    # bool travels as bytes: not every backend sends it
+    flat = buffer.to(torch.uint8) if buffer.dtype == torch.bool else buffer
+    rows: Tensor = distributed.gather(flat.unsqueeze(0))
+    return rows.to(buffer.dtype)

@@ -1,0 +1,176 @@
+"""A trained model at work: scored on a data set, applied to image files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+from fuzzyseg.config import Config, ConfigError, validate
+from fuzzyseg.data import DataError, DataSet, Item, read_dataset
+from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.experiment.prepare_data import read_configured
+from fuzzyseg.experiment.process_group import choose_device
+from fuzzyseg.inference import Predictor, load, predict_files
+from fuzzyseg.inference import evaluate as score
+from fuzzyseg.run.folder import RunFolder
+
+Factory = Callable[[], nn.Module]
+Counter = Callable[[int, int], None]
+
+
+def evaluate(
+    source: str | Path,
+    *,
+    data: str | Path | None = None,
+    split: str = "val",
+    mode: str | None = None,
+    device: str = "auto",
+    network: Factory | None = None,
+    progress: Counter | None = None,
+) -> dict[str, Any]:
+    """The score of a run's (or a model folder's) last weights, at the size of the files.
+
+    data: folder with images and masks; the run's own if not given. split: val, test or train; of the run's own data,
+    the lists that the run used (train: the labelled images). mode: whole or sliding; the run's own if not given.
+    network: the factory, where the network is the user's own. Raises ConfigError, DataError.
+    """
+    predictor = load(source, network=network, device=choose_device(device))
+    config = run_config(Path(source))
+    with pixel_limit(None if config is None else config.data.max_megapixels):
+        return _evaluate(predictor, Path(source), config, data, split, mode, progress)
+
+
+def _evaluate(
+    predictor: Predictor,
+    source: Path,
+    config: Config | None,
+    data: str | Path | None,
+    split: str,
+    mode: str | None,
+    progress: Counter | None,
+) -> dict[str, Any]:
+    if data is not None:
+        dataset, where = read_for(Path(data), predictor, config), str(data)
+        items, void = split_of(dataset, split), dataset.ignore_index
+    elif config is not None and config.data.root is not None:
+        items, where = run_items(source, config, predictor, split), config.data.root
+        void = predictor.card.ignore_index
+    else:
+        raise ConfigError(f"{source}: is a model alone and knows no data; give --data DIR")
+    items = [item for item in items if item.mask is not None]
+    if not items:
+        raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
+    settings = (config or Config()).evaluate
+    result = score(
+        predictor,
+        items,
+        mode=mode or settings.mode,
+        window=settings.window,
+        scales=settings.scales,
+        flip=settings.flip,
+        batch=settings.batch,
+        ignore_index=void,
+        progress=progress,
+    )
+    return {"data": where, "split": split, **result}
+
+
+def predict(
+    source: str | Path,
+    images: str | Path,
+    out: str | Path,
+    *,
+    overlay: bool = True,
+    probabilities: bool = False,
+    encoded: bool = False,
+    tile: tuple[int, int] | None = None,
+    max_megapixels: int | None = None,
+    device: str = "auto",
+    network: Factory | None = None,
+    progress: Counter | None = None,
+) -> tuple[list[Path], list[DataError]]:
+    """Masks for image files: the files written, and an error for each image that could not be predicted.
+
+    max_megapixels: the largest image that is decoded whole; the run's own if not given. For the others see
+    `predict_files`.
+    """
+    predictor = load(source, network=network, device=choose_device(device))
+    if max_megapixels is None and (config := run_config(Path(source))) is not None:
+        max_megapixels = config.data.max_megapixels
+    with pixel_limit(max_megapixels):
+        return predict_files(
+            predictor,
+            Path(images),
+            Path(out),
+            overlay=overlay,
+            probabilities=probabilities,
+            encoded=encoded,
+            tile=tile,
+            progress=progress,
+        )
+
+
+def run_folder(source: Path) -> RunFolder | None:
+    """The run that `source` is, or whose model/ or best/ it is."""
+    for folder in (source, source.parent):
+        run = RunFolder(folder)
+        if run.config.is_file() and run.split.is_file():
+            return run
+    return None
+
+
+def run_config(source: Path) -> Config | None:
+    """The settings of that run."""
+    run = run_folder(source)
+    return None if run is None else validate(yaml.safe_load(run.config.read_text(encoding="utf-8")))
+
+
+def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
+    """The data set with the model's classes; what its masks hold is its own, where it says so. Raises ConfigError."""
+    card = predictor.card
+    if config is not None and config.data.root is not None and Path(config.data.root).resolve() == root.resolve():
+        # What is said of the data goes before what the model knows, as in training: further roots may order theirs
+        # otherwise. What was found out then is not found out again. Images without masks are in none of the lists that
+        # are scored: they need not be there any more.
+        dataset = read_configured(config.data, otherwise=card.meaning, unlabelled=False)
+    else:
+        dataset = read_dataset(root, otherwise=card.meaning, snap=config is not None and config.data.snap)
+    if dataset.classes != card.classes:
+        raise ConfigError(
+            f"{root}: its classes are {', '.join(dataset.classes)}, those of the model {', '.join(card.classes)}; "
+            "scores need the same names in the same order: bring dataset.yaml and masks into the model's order"
+        )
+    return dataset
+
+
+def split_of(dataset: DataSet, split: str) -> list[Item]:
+    """The items of train, val or test. Raises ConfigError, DataError."""
+    lists = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    if split not in lists:
+        raise ConfigError(f"--split: found {split!r}; expected one of {', '.join(lists)}")
+    items = lists[split]
+    if items is None:
+        there = ", ".join(name for name, found in lists.items() if found)
+        raise DataError(f"{dataset.root}: has no {split} folder; found {there}: choose one of them with --split")
+    return items
+
+
+def run_items(source: Path, config: Config, predictor: Predictor, split: str) -> list[Item]:
+    """The images of one of the run's own lists (train: the labelled ones), from its split.json. Raises DataError."""
+    run = run_folder(source)
+    assert run is not None and config.data.root is not None
+    dataset = read_for(Path(config.data.root), predictor, config)
+    everything = [*dataset.train, *(dataset.val or []), *(dataset.test or [])]
+    record = yaml.safe_load(run.split.read_text(encoding="utf-8"))
+    names = record[{"train": "labelled"}.get(split, split)]
+    known = {item.name: item for item in everything}
+    lost = [name for name in names if name not in known]
+    if lost:
+        raise DataError(
+            f"{config.data.root}: {len(lost)} images of the run's {split} list are gone, such as {lost[0]!r}"
+        )
+    return [known[name] for name in names]

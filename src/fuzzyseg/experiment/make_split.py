@@ -1,0 +1,48 @@
+"""Lists of labelled, unlabelled and validation images as files that any run, here or elsewhere, can be given."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fuzzyseg.config import Config, ConfigError
+from fuzzyseg.data import DataError
+from fuzzyseg.data.splits.split import Split
+from fuzzyseg.experiment.prepare_data import read_configured, split_for
+from fuzzyseg.run.files import write_text
+
+LISTS = ("labelled", "unlabelled", "val")
+
+
+def write_split(config: Config, out: str | Path) -> tuple[Split, list[str]]:
+    """Makes the split that a run with these settings would train on and writes it into the folder `out`.
+
+    labelled.txt, unlabelled.txt and val.txt hold a name a line, in the order in which they were chosen, as `--labelled`
+    and `--val` take them; split.json the same with policy, seed and hash. Writing what stands there already changes
+    nothing; another split in that place is a ConfigError. Returns the split and sentences on what was found and done.
+    """
+    data = config.data
+    if data.root is None:
+        raise ConfigError("DATA: not given; name the folder with your images")
+    dataset = read_configured(data)
+    split = split_for(config, dataset)
+    record = {**split.record(), "group": data.group}
+    texts = {"split.json": json.dumps(record, indent=2, ensure_ascii=False) + "\n"}
+    for part in LISTS:
+        head = f"# {part} images of split {split.hash} (policy {split.policy}, seed {split.seed})\n"
+        texts[f"{part}.txt"] = head + "".join(f"{item.name}\n" for item in getattr(split, part))
+    folder = Path(out)
+    for name, text in texts.items():
+        path = folder / name
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            raise ConfigError(f"{path}: holds another split; choose another --out, or remove it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            write_text(folder / name, text)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+    use = f"train with --labelled {folder / 'labelled.txt'} --val {folder / 'val.txt'}"
+    if data.group is not None:
+        use += f" 'data.group={data.group}', which keeps the groups of validation out of the unlabelled images too"
+    return split, [*dataset.found, *split.sentences, f"split {split.hash} is written to {folder}", use]

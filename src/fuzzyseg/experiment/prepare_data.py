@@ -1,0 +1,274 @@
+"""Configuration -> what is learnt from: data set, split, input statistics, streams."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fuzzyseg.config import Config, ConfigError, DataConfig
+from fuzzyseg.data import DataError, DataSet, Item, Reader, gather, read_dataset
+from fuzzyseg.data.io.header import file_size
+from fuzzyseg.data.io.image import Levels
+from fuzzyseg.data.labels.class_counts import presence
+from fuzzyseg.data.loading.cache import default_folder
+from fuzzyseg.data.loading.loader import Loader
+from fuzzyseg.data.loading.normalisation import kinds_of, measure
+from fuzzyseg.data.loading.reader import ByWindows, check_sizes
+from fuzzyseg.data.sample import Meaning
+from fuzzyseg.data.splits.split import Split, make_split
+from fuzzyseg.data.transforms.geometry import Geometry
+from fuzzyseg.inference import read_card
+from fuzzyseg.methods import Facts, Method
+from fuzzyseg.networks import weights_statistics
+from fuzzyseg.ops import distributed
+
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+GREY = ([0.449], [0.226])  # ImageNet's, as one channel
+
+
+@dataclass
+class Material:
+    """What a run learns from, once it is understood. mean, std: per channel, in units; levels: what units are."""
+
+    dataset: DataSet
+    split: Split
+    mean: list[float]
+    std: list[float]
+    levels: Levels | None = None
+    sentences: list[str] = field(default_factory=list)
+    held_back: list[Item] = field(default_factory=list)
+    """Labelled images that are not trained on, but used to choose a setting."""
+
+    @property
+    def sources(self) -> dict[str, list[Item]]:
+        """The lists that streams draw from."""
+        return {"labelled": self.split.labelled, "unlabelled": self.split.unlabelled, "all": self.split.all_}
+
+    @cached_property
+    def class_weights(self) -> Tensor:
+        """(C,N): for each class the labelled images that hold it, all alike; 0 for a class that none holds.
+
+        Reads the masks of the labelled images, once.
+        """
+        classes, items = len(self.dataset.classes), self.split.labelled
+        holds = presence(items, classes=classes, ignore_index=self.dataset.ignore_index).T
+        weights = torch.from_numpy(np.ascontiguousarray(holds)).float()
+        return weights / weights.sum(1, keepdim=True).clamp(min=1)
+
+    def facts(self, channels: int) -> Facts:
+        """What a method is told of the data."""
+        names = [name.lower() for name in self.dataset.classes]
+        background = names.index("background") if "background" in names else None
+        counts = {name: len(items) for name, items in self.sources.items()}
+        return Facts(len(self.dataset.classes), channels, background, counts)
+
+
+def fingerprint(dataset: DataSet) -> str:
+    """Hash of the names and file sizes of all images and masks: two data sets with files of one name differ in it."""
+    digest = hashlib.sha256()
+    for split, items in (("train", dataset.train), ("val", dataset.val), ("test", dataset.test)):
+        for item in items or []:
+            sizes = [path.stat().st_size if path is not None else None for path in (item.image, item.mask)]
+            digest.update(f"{split}\0{item.name}\0{sizes}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def gather_material(config: Config, *, own_network: bool = False) -> Material:
+    """Reads the data set's structure, makes the split, settles the input statistics (see `input_statistics`)."""
+    data = config.data
+    if data.root is None:
+        raise ConfigError("--data: not given; name the folder with your images (see `fuzzyseg train --help`)")
+    dataset = read_configured(data)
+    if len(dataset.classes) < 2:
+        raise DataError(f"{dataset.root}: found {len(dataset.classes)} class; segmentation needs at least 2")
+    split = split_for(config, dataset)
+    check_sizes([*split.labelled, *split.val])
+    return Material(dataset, split, *input_scale(config, split.all_, own_network=own_network))
+
+
+def split_for(config: Config, dataset: DataSet) -> Split:
+    """The lists that a run with these settings trains and validates on. Raises DataError."""
+    data = config.data
+    return make_split(
+        dataset,
+        labelled=data.labelled,
+        val=data.val,
+        seed=config.seed if data.split_seed is None else data.split_seed,
+        policy=data.policy,
+        unlabelled=data.unlabelled,
+        group=data.group,
+    )
+
+
+def read_configured(data: DataConfig, *, otherwise: Meaning | None = None, unlabelled: bool = True) -> DataSet:
+    """The data set that the settings name. otherwise: what masks mean where nothing says it.
+
+    unlabelled: with the further images that have no masks.
+    """
+    assert data.root is not None
+    given: dict[str, Any] = {"encoding": data.encoding, "snap": data.snap}
+    first = read_dataset(
+        data.root,
+        layout=data.layout,
+        classes=data.classes,
+        ignore_index=data.ignore_index,
+        otherwise=otherwise,
+        description=None if data.description is None else Path(data.description),
+        **given,
+    )
+    return gather(
+        first,
+        more=data.more,
+        unlabelled=data.unlabelled_from if unlabelled else None,
+        classes=data.classes,
+        ignore_index=data.ignore_index,
+        **given,
+    )
+
+
+def input_scale(
+    config: Config, images: list[Item], *, own_network: bool = False
+) -> tuple[list[float], list[float], Levels | None, list[str]]:
+    """Mean, standard deviation, levels and sentences: as `input_statistics`; measured for all but plain RGB images."""
+    data, channels = config.data, config.network.channels
+    if (data.low is None) != (data.high is None):
+        raise ConfigError("data.low, data.high: found one without the other; give both or neither")
+    kinds = kinds_of(images, channels)
+    if data.bands is not None and len(data.bands) != channels:
+        raise ConfigError(
+            f"data.bands: found {len(data.bands)} bands for network.channels={channels}; expected as many"
+        )
+    given = None if data.low is None or data.high is None else Levels(tuple(data.low), tuple(data.high))
+    card = next((card for path in config.init or () if (card := read_card(path)) is not None), None)
+    if given is None and card is not None:  # what the weights were trained with
+        given = card.levels
+    levels = given or kinds.levels
+    known = data.mean is not None or card is not None
+    if (kinds.plain and data.bands is None) or (known and not (kinds.measured_range and given is None)):
+        mean, std = input_statistics(config, own_network=own_network)
+        return mean, std, levels, [] if kinds.plain else [kinds.words()]
+    found = measure(images, kinds, channels, data.bands, given)
+    mean, std = input_statistics(config, own_network=own_network, measured=(list(found.mean), list(found.std)))
+    source = "given" if known else f"measured on {found.images} images"
+    return mean, std, found.levels, [f"{kinds.words()}; mean and standard deviation are {source}"]
+
+
+def say_sizes(config: Config, material: Material, most: int = 500) -> list[str]:
+    """Sentences on the sizes of the training images (of the first `most`, from their headers) and how they are used."""
+    sizes = [file_size(item.image) for item in material.split.all_[:most]]
+    low, high = (tuple(pick(side) for side in zip(*sizes, strict=True)) for pick in (min, max))
+    text = f"images are {low[0]}x{low[1]}" + (f" to {high[0]}x{high[1]}" if low != high else "")
+    if config.data.image_size is not None:
+        high = config.data.image_size
+        text += f", read at {high[0]}x{high[1]}"
+    crop = config.train.crop
+    sentences = [f"{text} (height x width); crops are {crop[0]}x{crop[1]}"]
+    if crop[0] * crop[1] > 2 * high[0] * high[1]:
+        fits = [max(32, side // 32 * 32) for side in high]  # what every architecture can take
+        sentences.append(f"most of such a crop is padding: consider --crop {fits[0]}x{fits[1]} or smaller")
+    mean, std = ([round(value, 3) for value in values] for values in (material.mean, material.std))
+    return [*sentences, *material.sentences, f"input statistics: mean {mean}, standard deviation {std}"]
+
+
+def say_balance(config: Config, material: Material) -> list[str]:
+    """A sentence on which classes the labelled images are drawn for; none where nothing steers the draws."""
+    balance = config.data.balance
+    if balance == "none":
+        return []
+    held, known = int((material.class_weights.sum(1) > 0).sum()), len(material.dataset.classes)
+    which = f"the {held} classes" if held == known else f"the {held} of {known} classes that labelled images hold"
+    text = f"data.balance={balance}: labelled images are drawn for each of {which} equally often"
+    return [text + ", and cropped where the class they are drawn for lies" * (balance == "crops")]
+
+
+def input_statistics(
+    config: Config, *, own_network: bool = False, measured: tuple[list[float], list[float]] | None = None
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation: given, else those of `init`, else measured, else the weights', else ImageNet's.
+
+    own_network: the user's factory is trained, so that `network.weights` is not what is started from.
+    """
+    data, channels = config.data, config.network.channels
+    if (data.mean is None) != (data.std is None):
+        raise ConfigError("data.mean, data.std: found one without the other; give both or neither")
+    found: tuple[list[float], list[float]] | None = None
+    if data.mean is not None and data.std is not None:
+        found = (data.mean, data.std)
+    elif config.init:
+        cards = [read_card(path) for path in config.init]
+        known = [(list(card.mean), list(card.std)) for card in cards if card is not None]
+        if any(pair != known[0] for pair in known):
+            raise ConfigError(
+                "--init: the files were trained with different input statistics; set data.mean and data.std"
+            )
+        found = known[0] if known else None
+    found = found or measured
+    if found is None:
+        source = "none" if own_network else config.network.weights
+        weights = weights_statistics(source, config.network.encoder, channels)
+        found = weights or {3: IMAGENET, 1: GREY}.get(channels)
+    if found is None or len(found[0]) != channels or len(found[1]) != channels:
+        what = "none are known" if found is None else f"found {len(found[0])} and {len(found[1])} values"
+        raise ConfigError(f"data.mean, data.std: {what} for {channels} channels; give one value per channel for each")
+    return list(found[0]), list(found[1])
+
+
+def build_reader(config: Config, material: Material) -> Reader:
+    """How items are read at the training scale."""
+    data, dataset = config.data, material.dataset
+    return Reader(
+        channels=config.network.channels,
+        classes=len(dataset.classes),
+        ignore_index=dataset.ignore_index,
+        image_size=data.image_size,
+        cache_bytes=0 if data.cache == "none" else data.cache_mib * 2**20,
+        cache_dir=None if data.cache != "disk" else Path(data.cache_dir) if data.cache_dir else default_folder(),
+        bands=None if data.bands is None else tuple(data.bands),
+        levels=material.levels,
+        megapixels=data.max_megapixels,
+    )
+
+
+def build_loader(config: Config, material: Material, method: Method, device: torch.device) -> Loader:
+    """The streams that the method asks for. Raises ConfigError where a source is empty."""
+    for name, stream in method.streams.items():
+        if not material.sources[stream.source]:
+            raise ConfigError(
+                f"method {config.method.name!r} draws from {stream.source} images (stream {name!r}); there are none: "
+                "add images without masks, lower --labelled, or set data.unlabelled=all to use the labelled ones too"
+            )
+    augment = config.augment
+    geometry = Geometry(
+        crop=config.train.crop,
+        scale=augment.scale,
+        scale_draw=augment.scale_draw,
+        flip=augment.flip,
+        vertical_flip=augment.vertical_flip,
+        blur_reference=augment.blur_reference,
+    )
+    return Loader(
+        method.streams,
+        material.sources,
+        ByWindows(build_reader(config, material)),
+        geometry=geometry,
+        jitter=augment.jitter,
+        mean=material.mean,
+        std=material.std,
+        batch=config.train.batch,
+        accumulate=config.train.accumulate,
+        seed=config.seed,
+        workers=config.train.workers,
+        rank=distributed.rank(),
+        world=distributed.world_size(),
+        pin=device.type == "cuda",
+        balance=None if config.data.balance == "none" else {"labelled": material.class_weights},
+        focused=config.data.balance == "crops",
+        colours_later=augment.on_device,
+    )

@@ -1,0 +1,101 @@
+"""What stands beside the weights of a model: all that is needed to use it on an image file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fuzzyseg.data import DataError
+from fuzzyseg.data.io.image import Levels
+from fuzzyseg.data.sample import Encoding, Meaning
+
+CARD_NAME = "fuzzyseg.json"
+
+Size = tuple[int, int]
+Colour = tuple[int, int, int]
+
+
+def _version() -> str | None:
+    try:
+        return metadata.version("fuzzyseg")
+    except metadata.PackageNotFoundError:  # used from its sources
+        return None
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """How a model was trained and how images must be given to it.
+
+    classes: names in index order. colours: one (r, g, b) a class, or None. ignore_index: the files' value for void.
+    encoding: of the masks; None: class indices. mean, std: per channel, for images in units: [0, 1], or as levels say
+    where images were not of 8 bits. bands: which of an image file's are used, from 1; None: all. image_size: (H, W)
+    that images are resized to, or None. crop: (H, W) of the training crops. arch, encoder: None for a network of the
+    user's own. step: finished steps. version: fuzzyseg's own.
+    """
+
+    classes: list[str]
+    mean: list[float]
+    std: list[float]
+    crop: Size
+    channels: int = 3
+    image_size: Size | None = None
+    bands: list[int] | None = None
+    levels: Levels | None = None
+    encoding: Encoding | None = None
+    colours: list[Colour] | None = None
+    ignore_index: int = 255
+    arch: str | None = None
+    encoder: str | None = None
+    method: str | None = None
+    loss: str | None = None
+    step: int = 0
+    version: str | None = field(default_factory=_version)
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the masks that it was trained with mean."""
+        return Meaning(self.classes, self.ignore_index, self.encoding, self.colours)
+
+    def write(self, folder: Path) -> None:
+        """Stores the card in the folder."""
+        (folder / CARD_NAME).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def model_folder(path: Path) -> Path | None:
+    """The folder with a model that path stands for: a model folder or a file in it, or a run folder; None if none."""
+    for folder in (path, path / "model", path.parent if path.is_file() else path):
+        if (folder / CARD_NAME).is_file():
+            return folder
+    return None
+
+
+def read_card(path: str | Path) -> ModelCard | None:
+    """The card of a model folder, of a file in it, or of a run folder; None where there is none.
+
+    Raises DataError for a card that is damaged.
+    """
+    folder = model_folder(Path(path))
+    if folder is None:
+        return None
+    file = folder / CARD_NAME
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        known = {f.name for f in fields(ModelCard)}
+        return ModelCard(**{k: _tuples(k, v) for k, v in values.items() if k in known})
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{file}: is no model card ({error}); copy the model folder again") from None
+
+
+def _tuples(key: str, value: Any) -> Any:
+    """JSON has lists where the card has tuples."""
+    if key in ("crop", "image_size") and value is not None:
+        height, width = value
+        return height, width
+    if key == "encoding" and value is not None:
+        return Encoding.from_record(value)
+    if key == "levels" and value is not None:
+        return Levels(*(None if value[end] is None else tuple(value[end]) for end in ("low", "high")))
+    return [tuple(colour) for colour in value] if key == "colours" and value is not None else value

@@ -1,0 +1,1 @@
+"""Fuzzy Positive Learning in its readable form."""

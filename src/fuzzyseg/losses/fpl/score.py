@@ -1,0 +1,60 @@
+"""What a loss does to the true class: the positive gradient score R, Eq. 12 to 15 of the FPL paper."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fuzzyseg.losses.arguments import at_least_fp32, check_logits, check_map, full_precision
+
+
+def positive_gradient_score(
+    student_logits: Tensor, members: Tensor, target: Tensor, *, ignore_index: int = 255
+) -> Tensor:
+    """The gradient on the true class g over the sum of the gradients on the positives: (B,*spatial) in [-1, 1].
+
+    Eq. 12 in closed form: the softmax of -z over the members at g if g is one of them (the loss lifts the true class),
+    else minus the softmax of +z over the others at g (it pushes the true class down). Eq. 15 prints e^-z there, which
+    contradicts Eq. 8 and 12. For cross entropy on a pseudo label `members` is that one class.
+
+    student_logits (B,C,*spatial); members, of that shape: bool, from `assign_fuzzy_positives`, or a membership, from
+    `fuzzy_membership`, for the loss of the continuous rule, where the sum is over the classes that it lifts. target
+    (B,*spatial), the ground-truth classes; NaN where it is `ignore_index`. Without gradient. Raises ValueError for
+    wrong shapes.
+    """
+    check_logits("student_logits", student_logits)
+    check_map("members", members, student_logits.shape, student_logits.device)
+    check_map("target", target, (student_logits.shape[0], *student_logits.shape[2:]), student_logits.device)
+    with torch.no_grad(), full_precision(student_logits.device):
+        z = at_least_fp32(student_logits)
+        ignored = (target == ignore_index).unsqueeze(1)
+        g = torch.where(ignored, 0, target.long().unsqueeze(1))
+        if members.dtype != torch.bool:
+            grad = _direction(z, members.to(z.dtype))
+            score = -grad.gather(1, g) / (-grad).clamp(min=0).sum(1, keepdim=True)  # positive where g is lifted
+            return torch.where(ignored, torch.nan, score).squeeze(1)
+        inside = members.gather(1, g)
+        # Only classes on g's side of Y share its softmax.
+        side = torch.where(members == inside, torch.where(members, -z, z), -torch.inf)
+        share = torch.softmax(side, 1).gather(1, g)
+        score = torch.where(inside, share, -share)
+        return torch.where(ignored, torch.nan, score).squeeze(1)
+
+
+def _direction(z: Tensor, mu: Tensor) -> Tensor:
+    """The gradient of the continuous form, up to a positive factor for each pixel: what pushes minus what lifts.
+
+    mu_i e^-z_i lifts i against every negative but itself, (1 - mu_j) e^z_j pushes j against every positive but itself;
+    only the class in between has itself among either.
+    """
+    between = (mu > 0) & (mu < 1)
+    lift, push = mu.log() - z, torch.log1p(-mu) + z
+    negatives = torch.where(between, _without(push, between), torch.logsumexp(push, 1, keepdim=True))
+    positives = torch.where(between, _without(lift, between), torch.logsumexp(lift, 1, keepdim=True))
+    lift, push = lift + negatives, push + positives
+    largest = torch.maximum(lift, push).amax(1, keepdim=True)
+    return (push - largest).exp() - (lift - largest).exp()
+
+
+def _without(values: Tensor, left_out: Tensor) -> Tensor:
+    return torch.logsumexp(torch.where(left_out, -torch.inf, values), 1, keepdim=True)

@@ -1,1 +1,0 @@
-"""What runs on the device, in Triton's language; `fuzzyseg.losses.kernels.triton` starts it."""

@@ -1,0 +1,28 @@
+"""Annealed cross entropy: labelled pixels that the network already knows are left out, fewer and fewer of them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fuzzyseg.losses.arguments import at_size, full_precision
+from fuzzyseg.losses.supervised import VOID
+
+
+def annealed_threshold(step: int, total: int, classes: int, *, end: float = 0.9, share: float = 0.4) -> float:
+    """eta = s + (end - s) (1 - exp(-5 t)), s = 1 / classes, t = step / (share * total).
+
+    Y. Ouali et al., CVPR 2020 (abCE). From s at step 0; within .7% of `end` where t = 1.
+    """
+    start = 1 / classes
+    return start + (end - start) * (1 - math.exp(-5 * step / (share * total)))
+
+
+def annealed_mask(logits: Tensor, mask: Tensor, eta: float) -> Tensor:
+    """The mask (B,H,W) int64 with 255 where the true class has a probability of eta or more. logits (B,C,h,w)."""
+    with torch.no_grad(), full_precision(logits.device):
+        p = torch.softmax(at_size(logits, mask.shape[1:]), 1)
+        true = p.gather(1, torch.where(mask == VOID, 0, mask).unsqueeze(1)).squeeze(1)
+        return torch.where(true < eta, mask, VOID)

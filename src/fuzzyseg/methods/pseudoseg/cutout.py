@@ -1,0 +1,25 @@
+"""CutOut: a square of the image that is hidden.
+
+T. DeVries, G. Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fuzzyseg.ops.sample_rng import uniform
+
+
+def square_masks(seeds: Tensor, size: tuple[int, int], half: int) -> Tensor:
+    """(B,H,W) bool, True inside a square of 2 * half pixels a side around a pixel of the image, cut at its borders.
+
+    A sample's own seed alone decides. seeds: (B,) int64, on the CPU, as the masks are.
+    """
+    height, width = size
+    centre = uniform(seeds, (2,), purpose=4) * torch.tensor([height, width])
+    top, left = (centre.floor() - half).unbind(1)
+    y, x = torch.arange(height).unsqueeze(0), torch.arange(width).unsqueeze(0)
+    rows = (y >= top[:, None]) & (y < top[:, None] + 2 * half)  # (B,H)
+    columns = (x >= left[:, None]) & (x < left[:, None] + 2 * half)
+    return rows.unsqueeze(2) & columns.unsqueeze(1)

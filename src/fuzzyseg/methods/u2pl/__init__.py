@@ -1,0 +1,150 @@
+"""Semi-Supervised Semantic Segmentation Using Unreliable Pseudo-Labels (U2PL).
+
+Y. Wang, H. Wang, Y. Shen, J. Fei, W. Li, G. Jin, L. Wu, R. Zhao, X. Le, CVPR 2022. Mean teacher with CutMix. Pixels of
+high entropy are left out of the pseudo-label loss, ever fewer of them; they serve as negatives of classes they are
+unlikely to be, in a contrast with each class's memory bank. FPL takes the place of the pseudo-label cross entropy.
+
+Where we leave the authors' code, and why. Anchors, positive and bank of a term are of one class (theirs are mixed up by
+an index). A negative key of class k needs k in its window of ranks, not the label k too. One-hot labels stay with their
+image (theirs all go into the first). The head sits on the decoder's features. Images are mixed one by one, in boxes of
+log-uniform height. Percentiles of the contrast are over cells. Padding is left out. Not implemented: prototypes that
+follow, delta_n, U2PL with AEL. Per process: percentiles, lambda_u, prototypes, mix partners, draws but the boxes'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fuzzyseg.data.views import Batch, Stream, Weak
+from fuzzyseg.losses import masked_mean
+from fuzzyseg.losses.arguments import at_size, full_precision
+from fuzzyseg.losses.contrast import info_nce, unit
+from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
+from fuzzyseg.methods.u2pl.contrast import contrast_parts, entropy_of, mean_over_classes
+from fuzzyseg.networks.heads import Stages, convolutional_head, feature_channels, run_stages, stage
+from fuzzyseg.ops.bank import ClassBank
+from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
+from fuzzyseg.ops.feature_grid import nearest_cells
+from fuzzyseg.ops.masked_sampling import draw_members, masked_quantile
+from fuzzyseg.ops.mix import Mixed, box_masks, paste
+from fuzzyseg.ops.module_mode import evaluating, without_dropout
+
+
+class U2PLConfig(MethodConfig):
+    """Settings of U2PL; shares are of the run, where the authors count epochs (80 on VOC)."""
+
+    unsupervised_weight: float = Field(1.0, ge=0, description="Weight of the pseudo-label loss (the authors').")
+    confidence: Literal["keep", "drop"] = Field("keep", description="drop: unsure pixels are trained too (ours).")
+    drop: float = Field(0.2, ge=0, lt=1, description="Share of pixels left out at the start (paper); falls to 0.")
+    contrast_weight: float = Field(0.1, ge=0, description="lambda_c (paper; the code has 1, divided by processes).")
+    entropy: float = Field(0.2, ge=0, le=0.5, description="Share of low and of high entropy at the start (paper).")
+    ranks: tuple[int, int] = Field((3, 20), description="r_l, r_h: classes of ranks from 3 to 19 are unlikely (paper).")
+    anchor_confidence: float = Field(0.3, ge=0, le=1, description="delta_p: anchors are surer than this (paper).")
+    anchors: int = Field(256, ge=1, description="Anchors per class and step (the code; the paper has 50).")
+    negatives: int = Field(50, ge=1, description="Negatives per anchor (the code; the paper has 256).")
+    temperature: float = Field(0.5, gt=0, description="tau (paper).")
+    bank: tuple[int, int] = Field((30000, 50000), description="Rows a class; of the background, or class 0 (the code).")
+    width: int = Field(256, ge=1, description="Channels of the head and of what it gives (the code).")
+    auxiliary_weight: float = Field(0.0, ge=0, description="Of a classifier on the last but one stage; code: 0 or .4.")
+    mix: float = Field(0.5, ge=0, le=1, description="Probability of CutMix (the code).")
+    decay: float = Field(0.99, ge=0, lt=1, description="The teacher's (paper).")
+    start: float = Field(1 / 80, ge=0, lt=1, description="Share without unsupervised losses (code; Cityscapes 0).")
+    copy_share: float = Field(1 / 80, ge=0, lt=1, description="Share from `start` on with teacher = student (code).")
+
+
+class U2PL(Method):
+    """Mean teacher with an entropy filter, and a contrast with what the filter leaves out."""
+
+    Config = U2PLConfig
+    paper_loss = ("hard", {})
+    paper = "U2PL, Wang et al., CVPR 2022"
+    cost = "one network, a 2-layer head (1.3 M), a copy of both; 2 batches with gradient, 3 without; a contrast"
+    keeps = "the teacher, its head; a bank of 30,000 features per class (fp32, 31 MB each)"
+
+    def __init__(
+        self,
+        network: Network,
+        supervised_loss: SupervisedLoss,
+        pixel_loss: PixelLossModule | None,
+        config: U2PLConfig,
+        facts: Facts,
+    ) -> None:
+        super().__init__(network, supervised_loss, pixel_loss, config, facts)
+        self.config: U2PLConfig = config
+        self.student = network()
+        channels = feature_channels(self.student, "u2pl")
+        self.head = convolutional_head(channels.decoder, config.width, hidden=config.width, layers=2)
+        self.teacher, self.teacher_head = teacher_of(self.student), teacher_of(self.head)
+        if config.auxiliary_weight:
+            self.auxiliary = convolutional_head(channels.encoder[-2], facts.classes)
+        self.bank = ClassBank([config.bank[c == (facts.background or 0)] for c in range(facts.classes)], config.width)
+        self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
+
+    def predictor(self) -> nn.Module:
+        """The teacher, as in the authors' evaluation; before `start` it is the student."""
+        return self.teacher
+
+    def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
+        """Supervised loss, pseudo-label loss on the surer pixels, and the contrast."""
+        labelled, unlabelled, config = batch["labelled"], batch["unlabelled"], self.config
+        assert labelled.mask is not None and self.pixel_loss is not None
+        ready = progress.step >= int(config.start * progress.total)
+        images, count = labelled.image, len(labelled.image)
+        if ready:
+            masks = box_masks(unlabelled.seed, unlabelled.size, boxes=1, area=(0.5, 0.5), probability=config.mix)
+            mask = masks.to(images.device)  # (B,H,W), True: the next image of the batch
+            images = torch.cat([images, paste(unlabelled.image, unlabelled.image.roll(-1, 0), mask)])
+        ours = run_stages(self.student, images)
+        losses = {"supervised": self.supervised_loss(ours.logits[:count], labelled.mask)}
+        if config.auxiliary_weight:
+            guess = self.auxiliary(stage(ours.features, -2)[:count])
+            losses["auxiliary"] = config.auxiliary_weight * self.supervised_loss(guess, labelled.mask)
+        if not ready:
+            return Step(losses)
+        valid = paste(unlabelled.valid, unlabelled.valid.roll(-1, 0), mask)
+        left = 1 - progress.step / progress.total  # 1 - e/E
+        with torch.no_grad(), evaluating(self.teacher):
+            clean = self.teacher(unlabelled.image)
+        target = Mixed(clean, clean.roll(-1, 0), mask)
+        with torch.no_grad(), without_dropout(self.teacher):
+            label = torch.where(valid, at_size(target, unlabelled.size).argmax(1), 255)
+            theirs = run_stages(self.teacher, images)  # by batch statistics, and of the mixed image
+            entropy = entropy_of(theirs.logits[count:], unlabelled.size)  # (B,H,W)
+            limit = masked_quantile(entropy, valid, 1 - config.drop * left)
+            kept = valid & (entropy < limit) if config.confidence == "keep" else valid
+            scale = valid.sum() / kept.sum().clamp(min=1)  # lambda_u
+        term = self.pixel_loss(ours.logits[count:], target, size=unlabelled.size, valid=kept, progress=progress)
+        losses["unsupervised"] = config.unsupervised_weight * scale * masked_mean(term.loss, kept)
+        label = torch.cat([nearest_cells(each, ours.decoded.shape[-2:]) for each in (labelled.mask, label)])
+        contrast = self._contrast(ours, theirs, label, nearest_cells(entropy, label.shape[1:]), config.entropy * left)
+        return Step({**losses, "contrast": config.contrast_weight * contrast}, term.stats)
+
+    def _contrast(self, ours: Stages, theirs: Stages, label: Tensor, entropy: Tensor, share: float) -> Tensor:
+        """Keys to the banks, then the mean over classes. label (B,h,w), entropy (B_u,h,w); N cells, labelled first."""
+        config, maps = self.config, (self.head(ours.decoded), self.teacher_head(theirs.decoded))
+        features, keys = (each.movedim(1, -1).flatten(0, 2) for each in maps)  # (N,D)
+        with torch.no_grad(), full_precision(label.device):
+            p = torch.softmax(at_size(theirs.logits, label.shape[1:]), 1).movedim(1, -1).flatten(0, 2)
+            known = (p, label.flatten(), entropy.flatten())
+            parts = contrast_parts(*known, share=share, ranks=config.ranks, confidence=config.anchor_confidence)
+            most = len(keys) - entropy.numel() + math.ceil(share * entropy.numel()) + 1
+            self.bank.push(unit(keys), parts.key, most)
+            positives = unit(parts.present.T.float() @ keys.float()).repeat_interleave(config.anchors, 0)  # by class
+            places = draw_members(parts.anchor.T, config.anchors).flatten()
+            rows = self.bank.draw(config.anchors, config.negatives).flatten(0, 1)
+        loss = info_nce(unit(features[places]), positives, self.bank.rows, temperature=config.temperature, index=rows)
+        return mean_over_classes(loss.view(-1, config.anchors), parts, self.bank.filled)
+
+    def after_step(self, progress: Progress) -> None:
+        """The teacher copies the student at first, then follows it; its own forwards move its batch statistics."""
+        start, copying = (int(s * progress.total) for s in (self.config.start, self.config.copy_share))
+        since = progress.step - start
+        decay = 0.0 if since + 1 < copying else warm_decay(max(since, 0), self.config.decay)
+        for teacher, student in ((self.teacher, self.student), (self.teacher_head, self.head)):
+            follow(teacher, student, decay, buffers="copy" if since < 0 else "own")
