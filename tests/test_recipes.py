@@ -13,7 +13,7 @@ from fuzzyseg.config.plan import read_plan
 from fuzzyseg.experiment.build import build_method, build_network, choose_method, idle_options, optimisers_of
 from fuzzyseg.experiment.sweeps import Grid
 from fuzzyseg.methods import Facts, Progress
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 PLANS = [p for p in sorted(RECIPES.rglob("*.yaml")) if "arms" in yaml.safe_load(p.read_text(encoding="utf-8"))]

@@ -16,7 +16,7 @@ def dead_links(text: str, folder: Path) -> list[str]:
 
 
 def missing_files(text: str, folder: Path) -> list[str]:
-    """Python files named in `code` spans as paths (`data/loading/sampler.py`) that are not there; <name> stands for any."""
+    """Python files that `code` spans name as paths but that are not there; <name> stands for any."""
     names = set(re.findall(r"`(?:[\w /]* )?((?:[\w<>]+/)+[\w<>]+\.py)`", text))
     return sorted(name for name in names if "<" not in name and not (folder / name).is_file())
 

@@ -72,7 +72,7 @@ def misplaced_methods(source: str, path: str) -> list[str]:
     """Methods that a source text, read as `path` below the package, names without being their place."""
     allowed = set(PLACES.get(path, ((), ""))[0])
     if path.startswith("methods/"):
-        allowed.add(Path(path).stem)
+        allowed.add(Path(path).parts[1].removesuffix(".py"))
     found = []
     for line, word in _words(ast.parse(source)):
         text = snake(word)

@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 import fuzzyseg.experiment
-from experiment.tiny_data import settings, write_folder
 from fuzzyseg.cli import app
 from fuzzyseg.experiment.analysing.writing import aligned, markdown, thresholds
+from support.tiny_data import settings, write_folder
 
 ROW = {
     "threshold": 0.9, "coverage": 0.9123, "top1": 0.88, "rescued": 0.25, "mean_k": 1.25,

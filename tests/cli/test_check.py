@@ -12,10 +12,10 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from experiment.tiny_data import write_folder
 from fuzzyseg.cli import app
 from fuzzyseg.cli.progress import _Lines, counter
 from fuzzyseg.experiment.worker_pool import usual_workers
+from support.tiny_data import write_folder
 
 
 def call(*words):

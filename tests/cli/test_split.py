@@ -3,10 +3,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from experiment.tiny_data import settings, write_folder
 from fuzzyseg.cli import app
 from fuzzyseg.config import validate
 from fuzzyseg.experiment.prepare_data import gather_material
+from support.tiny_data import settings, write_folder
 
 
 def call(*words):

@@ -13,7 +13,6 @@ from PIL import Image
 
 import fuzzyseg
 from experiment.test_own_data import write_bands
-from experiment.tiny_data import settings, write_folder
 from fuzzyseg.analysis import diagnose, look
 from fuzzyseg.config import ConfigError
 from fuzzyseg.data import DataError, Reader, read_dataset
@@ -22,7 +21,8 @@ from fuzzyseg.experiment import analyse
 from fuzzyseg.experiment.analysing.answer import answer
 from fuzzyseg.experiment.analysing.measuring import striped
 from fuzzyseg.inference import Predictor
-from methods.tiny import TinyNetwork
+from support.tiny_data import settings, write_folder
+from support.tiny_network import TinyNetwork
 
 own = partial(TinyNetwork, classes=3)
 

@@ -10,10 +10,10 @@ import tifffile
 from PIL import Image
 
 import fuzzyseg
-from experiment.tiny_data import settings, write_folder
 from fuzzyseg.experiment import analyse
 from fuzzyseg.inference import predictor as room
-from methods.tiny import TinyNetwork
+from support.tiny_data import settings, write_folder
+from support.tiny_network import TinyNetwork
 
 own = partial(TinyNetwork, classes=3)
 SHORT = {"steps": 2, "eval_every": 2, "k_maps": 2}

@@ -5,14 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from experiment.tiny_data import settings
 from fuzzyseg.config import validate
 from fuzzyseg.data.labels import class_counts
 from fuzzyseg.experiment import prepare_data, train
 from fuzzyseg.experiment.prepare_data import build_loader, gather_material
 from fuzzyseg.losses import SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts
-from methods.tiny import TinyNetwork
+from support.tiny_data import settings
+from support.tiny_network import TinyNetwork
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import fuzzyseg
-from experiment.tiny_data import settings, write_folder
 from fuzzyseg.analysis import conformal_threshold, coverage_by_threshold, fitted_temperature, fuzzy_coverage
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.experiment.analysing import analyse
 from fuzzyseg.experiment.calibration import by_image, check_images, fourths
 from fuzzyseg.experiment.prepare_data import build_reader, gather_material
-from methods.tiny import TinyNetwork
+from support.tiny_data import settings, write_folder
+from support.tiny_network import TinyNetwork
 
 own = partial(TinyNetwork, classes=3)
 STILL = {"train": {"steps": 3, "freeze_batch_norm": True, "eval_every": 0, "log_every": 1}, "optim": {"lr": 1e-12}}

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import fuzzyseg
-from experiment.tiny_data import settings, write_folder
 from fuzzyseg.data.transforms.photometric import BLUR
 from fuzzyseg.data.views import Batch
-from methods.tiny import TinyNetwork
+from support.tiny_data import settings, write_folder
+from support.tiny_network import TinyNetwork
 
 own = partial(TinyNetwork, classes=3)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiment.tiny_data import settings, write_folder
+from support.tiny_data import settings, write_folder
 
 SCRIPT = """
 import json, sys
@@ -20,7 +20,7 @@ sys.path.insert(0, sys.argv[2])
 import torch
 torch.set_num_threads(1)
 import fuzzyseg
-from methods.tiny import TinyNetwork
+from support.tiny_network import TinyNetwork
 config = json.loads(sys.argv[1])
 fuzzyseg.train(config, network=partial(TinyNetwork, classes=3, norm=sys.argv[3]), quiet=True)
 """

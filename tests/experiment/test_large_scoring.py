@@ -11,9 +11,9 @@ import tifffile
 from PIL import Image
 
 import fuzzyseg
-from experiment.tiny_data import settings, write_folder
 from fuzzyseg.inference import predictor as room
-from methods.tiny import TinyNetwork
+from support.tiny_data import settings, write_folder
+from support.tiny_network import TinyNetwork
 
 SIZE = (1200, 900)
 

@@ -10,12 +10,12 @@ import pytest
 import tifffile
 from PIL import Image
 
-from experiment.tiny_data import settings, write_folder
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.data import DataError
 from fuzzyseg.experiment import evaluate, predict, train
 from fuzzyseg.experiment.prepare_data import gather_material
 from fuzzyseg.inference import read_card
+from support.tiny_data import settings, write_folder
 
 COLOURS = np.array([(128, 64, 128), (64, 0, 128), (70, 130, 180)], np.uint8)
 

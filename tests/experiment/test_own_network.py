@@ -30,8 +30,8 @@ def test_the_documented_example_runs(tmp_path, monkeypatch):
 def test_weights_of_an_own_network_start_another_run(tmp_path, monkeypatch):
     from functools import partial
 
-    from experiment.tiny_data import settings, write_folder
-    from methods.tiny import TinyNetwork
+    from support.tiny_data import settings, write_folder
+    from support.tiny_network import TinyNetwork
 
     folder, factory = write_folder(tmp_path / "data"), partial(TinyNetwork, classes=3)
     short = {"steps": 1, "evaluate": False}
@@ -51,8 +51,8 @@ def test_weights_of_an_own_network_start_another_run(tmp_path, monkeypatch):
 def test_a_network_with_too_few_channels_is_refused_before_the_first_step(tmp_path):
     from functools import partial
 
-    from experiment.tiny_data import settings, write_folder
-    from methods.tiny import TinyNetwork
+    from support.tiny_data import settings, write_folder
+    from support.tiny_network import TinyNetwork
 
     config = settings(write_folder(tmp_path / "data"), tmp_path / "run")
     with pytest.raises(ConfigError, match=r"returned \(1, 2, 8, 12\); expected logits \(1, 3, h, w\)"):

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 import fuzzyseg
-from experiment.tiny_data import settings
 from fuzzyseg.config.load import read_yaml
 from fuzzyseg.data.datasets.cityscapes import CLASSES
 from fuzzyseg.experiment import evaluate
-from methods.tiny import TinyNetwork
+from support.tiny_data import settings
+from support.tiny_network import TinyNetwork
 
 own = partial(TinyNetwork, classes=19)
 

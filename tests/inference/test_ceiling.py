@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fuzzyseg.data import Item, Reader
 from fuzzyseg.inference import evaluate
 from fuzzyseg.inference.ceiling import ceiling_matrix, resolvable, round_trip
-from inference.small import item, noise, predictor
+from support.small_images import item, noise, predictor
 
 GROUND, BLOCK, POLE, ABSENT, VOID = 0, 1, 2, 3, 255
 

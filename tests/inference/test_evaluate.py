@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fuzzyseg.data import DataError, Item
 from fuzzyseg.inference import Predictor, evaluate
 from fuzzyseg.inference.evaluate import scores
-from inference.small import card, item, noise, predictor
+from support.small_images import card, item, noise, predictor
 
 
 class Reads(nn.Module):

@@ -14,7 +14,7 @@ from fuzzyseg.data.sample import Encoding
 from fuzzyseg.inference import evaluate
 from fuzzyseg.inference import evaluate as scored
 from fuzzyseg.inference import predictor as room
-from inference.small import item, noise, predictor
+from support.small_images import item, noise, predictor
 
 LARGE, SMALL = (1300, 900), (40, 50)  # 1.17 and less than a million pixels: the limit is given in millions
 CODED = Encoding(colours=((128, 0, 0, 0), (0, 128, 0, 1), (0, 0, 128, 2)), text="coloured")

@@ -13,7 +13,7 @@ from fuzzyseg.inference import load, read_card, save_model
 from fuzzyseg.inference import model as room
 from fuzzyseg.networks import Segmenter, build_network
 from fuzzyseg.ops.resize import resize_logits
-from inference.small import PointNetwork, card, noise, predictor
+from support.small_images import PointNetwork, card, noise, predictor
 
 CARD = card(
     colours=[(1, 2, 3), (4, 5, 6), (7, 8, 9)],

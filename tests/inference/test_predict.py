@@ -9,7 +9,7 @@ from PIL import Image
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.mask import read_mask
 from fuzzyseg.inference import predict_files
-from inference.small import noise, predictor, write
+from support.small_images import noise, predictor, write
 
 
 def names(folder: Path) -> set[str]:

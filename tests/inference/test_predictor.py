@@ -12,7 +12,7 @@ from fuzzyseg.inference import Predictor, Protocol
 from fuzzyseg.inference import predictor as room
 from fuzzyseg.inference.sliding_window import starts, sweep
 from fuzzyseg.networks import build_network
-from inference.small import MEAN, STD, PointNetwork, card, noise, predictor, write
+from support.small_images import MEAN, STD, PointNetwork, card, noise, predictor, write
 
 
 def normalised(image) -> Tensor:

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import AEL, Facts, Progress
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 
 def learn(part, rows, *, parallel):

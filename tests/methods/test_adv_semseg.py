@@ -1,4 +1,4 @@
-"""AdvSemSeg to its card. Test 2 of the card stands in tests/networks/test_discriminator.py. Test 7 is left out: the
+"""AdvSemSeg to its card. Test 2 of the card stands in tests/methods/test_discriminators.py. Test 7 is left out: the
 network is that of segmentation_models_pytorch, not the authors' DeepLab whose branches are forgotten.
 """
 
@@ -14,7 +14,7 @@ from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import AdvSemSeg, Facts, Progress
 from fuzzyseg.methods.adv_semseg import one_hot
 from fuzzyseg.ops.resize import resize_logits
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 EARLY, LATE = Progress(4999, 20000), Progress(5000, 20000)
 SIZE = (12, 14)

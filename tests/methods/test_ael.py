@@ -1,6 +1,6 @@
 """AEL to its card: who teaches, what a pixel weighs, what the banks steer.
 
-Of the card's tests: 1, 3, 8 below; 2 in the sampling tests; 4 in tests/ops/test_confidence.py and here; 5 here and in
+Of the card's tests: 1, 3, 8 below; 2 in the sampling tests; 4 in tests/ops/test_class_banks.py and here; 5 here and in
 tests/ops/test_mix.py; 6 in tests/ops/test_ema.py and here; 7 here. None is left out.
 """
 
@@ -17,7 +17,7 @@ from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import AEL, Facts, Progress
 from fuzzyseg.ops.resize import resize_logits
 from fuzzyseg.ops.sample_rng import uniform
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 module = importlib.import_module("fuzzyseg.methods.ael")
 START = Progress(0, 10)

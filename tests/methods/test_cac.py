@@ -1,6 +1,6 @@
-"""CAC to its card, section 9. The geometry (1) stands in tests/ops/test_cells.py and tests/data/test_transforms.py, the
-chunks (5) in tests/losses/test_contrast.py, the bank (6) in tests/ops/test_bank.py and in the contract test, and the
-loss of section 2, cell by cell, in test_cac_contrast.py."""
+"""CAC to its card, section 9. Elsewhere: geometry (1) in tests/ops/test_feature_grid.py and
+tests/data/transforms/test_geometry.py, chunks (5) in tests/losses/test_contrast.py, the bank (6) in tests/ops/test_bank.py
+and in the contract test, the loss of section 2, cell by cell, in test_cac_contrast.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fuzzyseg.data.views import CropPair
 from fuzzyseg.losses import PIXEL_LOSSES, SupervisedLoss
 from fuzzyseg.methods import CAC, Facts, Progress
 from fuzzyseg.methods.cac import _Cells
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 NOW = Progress(5, 10)
 

@@ -1,5 +1,5 @@
-"""CCT to its card. Tests 3, 4 and 6 of the card, on single perturbations, stand in tests/ops/test_perturb.py and
-test_regions.py; the direction of I-VAT in test_gradient.py.
+"""CCT to its card. Elsewhere: tests 3, 4 and 6, on single perturbations, in test_cct_perturb.py and test_cct_regions.py;
+the direction of I-VAT in tests/ops/test_gradient.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fuzzyseg.methods import CCT, Facts, Progress
 from fuzzyseg.methods.cct.annealed import annealed_mask, annealed_threshold
 from fuzzyseg.ops.gradient import adversarial_direction
 from fuzzyseg.ops.resize import resize_logits
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 LATE = Progress(9, 10)
 KINDS = ["adversarial", "dropout", "cutout", "context", "objects", "drop", "noise"]

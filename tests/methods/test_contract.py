@@ -15,8 +15,8 @@ from fuzzyseg.engine.optim import build_optimisers
 from fuzzyseg.losses import PIXEL_LOSSES, SET_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Progress
 from fuzzyseg.ops.mix import Mixed
-from methods.tiny import TinyNetwork, make_batch
 from methods.variants import IMAGES, NOT_THE_SUM_OF_ITS_PARTS, READS_VALUES, VARIANTS
+from support.tiny_network import TinyNetwork, make_batch
 
 
 def joined(options):

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import CPS, Facts, Progress
 from fuzzyseg.ops.resize import resize_logits
-from methods.tiny import TinyNetwork, make_batch
-from ops.published_boxes import published_mask
+from support.published_boxes import published_mask
+from support.tiny_network import TinyNetwork, make_batch
 
 module = importlib.import_module("fuzzyseg.methods.cps")
 START = Progress(0, 10)

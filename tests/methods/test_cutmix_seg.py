@@ -17,7 +17,7 @@ from fuzzyseg.data.views import WeakStrong
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import CutMixSeg, Facts, Progress
 from fuzzyseg.ops.resize import resize_logits
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 module = importlib.import_module("fuzzyseg.methods.cutmix_seg")
 START = Progress(0, 10)

@@ -1,6 +1,5 @@
-"""GCT to its card. Tests 1 to 3 of the card stand in tests/losses/test_flaw.py, test 7 in tests/networks/
-test_discriminator.py and tests/ops/test_blur.py (the blur has no parameters that an optimiser could move), 4, 5 and 8
-here. Left out: test 6, and of test 4 what speaks of three steps: there is one here, all gradients are taken at the same
+"""GCT to its card. Elsewhere: tests 1 to 3 in test_gct_flaw_map.py, 7 in test_discriminators.py and test_gct_blur.py. 4, 5
+and 8 are here. Left out: 6, and of 4 what concerns three steps: there is one here, all gradients are taken at the same
 weights, so no network has moved when another's target is made.
 """
 
@@ -20,7 +19,7 @@ from fuzzyseg.methods import GCT, Facts, Progress
 from fuzzyseg.methods.gct.flaw_map import flaw_target
 from fuzzyseg.ops.resize import resize_logits
 from methods.test_contract import cut
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 LATE = Progress(9, 10)
 SIZE = (12, 14)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import Facts, MeanTeacher, Progress
 from fuzzyseg.ops.resize import resize_logits
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 START, END = Progress(0, 90), Progress(89, 90)
 

@@ -5,7 +5,7 @@ import torch
 
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Method
-from methods.tiny import TinyNetwork
+from support.tiny_network import TinyNetwork
 
 
 @pytest.mark.parametrize("name", METHODS)

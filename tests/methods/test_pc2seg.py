@@ -3,7 +3,7 @@ the draws (2, 3) in test_pc2seg_negatives.py.
 
 Left out: that the cosine does not change where p is scaled (5), for p comes from a softmax and cannot be; that the
 image below padding changes nothing (6), for a network sees over the edge. What it makes of padding is tested; that
-padding has one colour, in tests/data/test_transforms.py.
+padding has one colour, in tests/data/transforms/test_geometry.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fuzzyseg.data.views import WeakStrong
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss, masked_mean
 from fuzzyseg.methods import Facts, PC2Seg, Progress
 from fuzzyseg.ops.resize import resize_logits
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 LATE = Progress(5, 10)
 

@@ -1,6 +1,6 @@
 """PseudoSeg to its card: the designed label, what teaches what, what is hidden.
 
-The card's tests 1, 2, 5 and 6 are in tests/ops/test_cam.py; 3, 4, 7 and 8 here. None is left out.
+The card's tests 1, 2, 5 and 6 are in tests/methods/test_pseudoseg_cam.py; 3, 4, 7 and 8 here. None is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fuzzyseg.methods.pseudoseg.cam import activation_maps, spread
 from fuzzyseg.networks import build_network
 from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.resize import resize_logits
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 module = importlib.import_module("fuzzyseg.methods.pseudoseg")
 START = Progress(0, 10)

@@ -4,7 +4,7 @@ from torch.nn import functional as F
 from fuzzyseg.losses import PIXEL_LOSSES, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, MethodConfig, Progress, Supervised
 from fuzzyseg.ops.resize import resize_logits
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 
 def test_loss_is_cross_entropy_on_labelled_pixels():

@@ -1,4 +1,4 @@
-"""U2PL to its card, section 9. The rule for negatives (2) stands in tests/losses/test_reliability.py, the banks (3) in
+"""U2PL to its card, section 9. Elsewhere: the rule for negatives (2) in test_u2pl_reliability.py, the banks (3) in
 tests/ops/test_bank.py, the value of InfoNCE (5) in tests/losses/test_contrast.py, which network gives what to filter
 and contrast in test_u2pl_contrast.py.
 """
@@ -17,7 +17,7 @@ from fuzzyseg.methods import U2PL, Facts, Progress
 from fuzzyseg.networks.heads import Stages
 from fuzzyseg.ops.mix import box_masks
 from fuzzyseg.ops.resize import resize_logits
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 SMALL = {"bank": (20, 30), "width": 8, "anchors": 6, "negatives": 5, "anchor_confidence": 0.1, "start": 0.0}
 

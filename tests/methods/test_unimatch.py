@@ -17,7 +17,7 @@ from fuzzyseg.methods import Facts, Progress, UniMatch
 from fuzzyseg.networks import build_network
 from fuzzyseg.ops.channel_dropout import channel_masks
 from fuzzyseg.ops.resize import resize_logits
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 module = importlib.import_module("fuzzyseg.methods.unimatch")
 START = Progress(0, 10)

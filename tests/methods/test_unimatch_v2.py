@@ -1,6 +1,6 @@
 """UniMatch V2 to its card: two terms, who labels them, what each view loses.
 
-The card's tests: 1 and 3 in tests/ops/test_complementary_dropout.py, but that each sample draws for itself whether it
+The card's tests: 1 and 3 in tests/methods/test_unimatch_v2_dropout.py, but that each sample draws for itself whether it
 loses channels; 2, 5, 7 here; 4 here and in tests/ops/test_ema.py; 8 in tests/networks/test_dpt.py. Left out is 6 (the
 partner of image i is image 3 - i of the batch): partners come from a stream of their own.
 """
@@ -19,7 +19,7 @@ from fuzzyseg.methods import Facts, Progress, UniMatchV2
 from fuzzyseg.methods.unimatch_v2.complementary_dropout import complementary_masks
 from fuzzyseg.networks import build_network
 from fuzzyseg.ops.resize import resize_logits
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 module = importlib.import_module("fuzzyseg.methods.unimatch_v2")
 START = Progress(0, 10)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import VAT, Facts, Progress
 from fuzzyseg.ops.resize import resize_logits
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_network import TinyNetwork, make_batch
 
 START = Progress(0, 10)
 

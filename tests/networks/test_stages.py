@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 from fuzzyseg.networks.stages import check_stages
-from methods.tiny import TinyNetwork
+from support.tiny_network import TinyNetwork
 
 
 class Half(nn.Module):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fuzzyseg.ops.mix import box_masks, class_masks, component_masks, paste, rectangle_masks
-from ops.published_boxes import published_mask, published_sides
+from support.published_boxes import published_mask, published_sides
 
 
 def test_box_masks_depend_on_each_samples_own_seed_alone():

@@ -255,7 +255,7 @@ def test_an_unreadable_file_is_named(workers):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_process_that_dies_names_the_file_it_was_at(workers):
     script = Path(__file__).with_name("dying_reader.py")
-    paths = os.pathsep.join([str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([str(Path(__file__).parents[3] / "src"), os.environ.get("PYTHONPATH", "")])
     process = subprocess.run(
         [sys.executable, str(script), str(workers)],
         env={**os.environ, "PYTHONPATH": paths},

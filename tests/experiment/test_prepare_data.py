@@ -6,13 +6,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from experiment.tiny_data import settings, write_folder
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.data import DataError
 from fuzzyseg.experiment.prepare_data import IMAGENET, build_loader, gather_material, input_statistics, say_sizes
 from fuzzyseg.losses import SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts
-from methods.tiny import TinyNetwork
+from support.tiny_data import settings, write_folder
+from support.tiny_network import TinyNetwork
 
 
 def config(tmp_path, **sections):

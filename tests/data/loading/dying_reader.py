@@ -7,9 +7,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from data.test_streams import FakeReader, loader
+from data.loading.test_loader import FakeReader, loader
 from fuzzyseg.data.sample import DataError
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ def test_a_training_may_have_more_files_than_descriptors(tmp_path):
     """In a process of its own, which may open 100 files: two epochs of 150 files, read by one process."""
     pytest.importorskip("resource")
     script = Path(__file__).with_name("few_descriptors.py")
-    paths = os.pathsep.join([str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([str(Path(__file__).parents[3] / "src"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path), "100", "150"],
         env={**os.environ, "PYTHONPATH": paths},

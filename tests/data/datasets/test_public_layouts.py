@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.test_matlab import mat
+from data.io.test_mat import mat
 from fuzzyseg.data import DataError, Reader, read_dataset
 from fuzzyseg.data.datasets.ade20k import CLASSES as ADE_CLASSES
 from fuzzyseg.data.datasets.cityscapes import CLASSES as CITY_CLASSES

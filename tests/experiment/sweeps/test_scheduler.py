@@ -10,7 +10,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from experiment.tiny_data import settings, write_folder
 from fuzzyseg.cli import app
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.config.plan import Plan
@@ -20,6 +19,7 @@ from fuzzyseg.experiment.sweeps.grid import identity
 from fuzzyseg.experiment.sweeps.rows import same_runs
 from fuzzyseg.experiment.sweeps.scheduler import _last_words
 from fuzzyseg.run.environment import code_version
+from support.tiny_data import settings, write_folder
 
 NETWORK = {"arch": "FPN", "encoder": "mobilenet_v2", "decoder_pyramid_channels": 32}
 

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 import fuzzyseg
-from experiment.tiny_data import settings, write_folder
 from fuzzyseg.config import ConfigError, read_yaml
 from fuzzyseg.engine.trainer import NonFiniteLoss
 from fuzzyseg.experiment import evaluate
 from fuzzyseg.ops.resize import resize_logits
-from methods.tiny import TinyNetwork
+from support.tiny_data import settings, write_folder
+from support.tiny_network import TinyNetwork
 
 own = partial(TinyNetwork, classes=3, dropout=0.3)
 

@@ -13,12 +13,12 @@ import pytest
 import tifffile
 from PIL import Image
 
-from experiment.tiny_data import write_folder
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.data import DataError
 from fuzzyseg.data.check.files import look_at
 from fuzzyseg.experiment import check_data
 from fuzzyseg.experiment.check_data import check
+from support.tiny_data import write_folder
 
 
 def checked(root, *, seed=0, channels=3, **data):

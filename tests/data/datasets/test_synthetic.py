@@ -39,7 +39,7 @@ def test_demo_is_a_folder_data_set_with_names_and_colours(tmp_path):
 
 
 def test_demo_follows_from_the_seed_in_every_process(tmp_path):
-    source = str(Path(fuzzyseg.data.__file__).parents[2])
+    source = str(Path(fuzzyseg.data.__file__).parents[3])
     subprocess.run(
         [sys.executable, "-c", CODE, str(tmp_path / "other")],
         check=True,

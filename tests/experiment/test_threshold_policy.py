@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import fuzzyseg
-from experiment.tiny_data import settings, write_folder
 from fuzzyseg.analysis import fuzzy_coverage
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.experiment.prepare_data import build_reader, gather_material
@@ -17,7 +16,8 @@ from fuzzyseg.experiment.threshold_policy import auto_threshold, threshold_of
 from fuzzyseg.losses import PIXEL_LOSSES, Adaptive, Calibrated, Conformal, PixelLossModule, Schedule
 from fuzzyseg.methods import Facts
 from fuzzyseg.ops.resize import resize_logits
-from methods.tiny import TinyNetwork
+from support.tiny_data import settings, write_folder
+from support.tiny_network import TinyNetwork
 
 own = partial(TinyNetwork, classes=3)
 

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 import fuzzyseg
-from experiment.tiny_data import settings, write_folder
 from fuzzyseg.config import validate
 from fuzzyseg.data import DataError, Item, Reader
 from fuzzyseg.data.io.image import Levels
@@ -24,7 +23,8 @@ from fuzzyseg.data.transforms.geometry import Geometry, Window, make_sample
 from fuzzyseg.data.transforms.lazy import Large
 from fuzzyseg.data.views import CropPair, Stream, Weak, WeakStrong
 from fuzzyseg.experiment.prepare_data import build_loader, gather_material
-from methods.tiny import TinyNetwork
+from support.tiny_data import settings, write_folder
+from support.tiny_network import TinyNetwork
 
 SIZE = (88, 130)
 LIMIT = SIZE[0] * SIZE[1] - 1

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import fuzzyseg
-from experiment.tiny_data import settings, write_folder
 from fuzzyseg.config import Config, ConfigError, validate
 from fuzzyseg.experiment.build import build_method, idle_options, notes_of
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Progress
-from methods.tiny import TinyNetwork, make_batch
+from support.tiny_data import settings, write_folder
+from support.tiny_network import TinyNetwork, make_batch
 
 own = partial(TinyNetwork, classes=3)
 OTHER = {
