@@ -49,9 +49,9 @@ TABLE = {
         ("methods.base", "ops", "losses", "networks", "data.views"), ("torch", "pydantic"), itself=False
     ),
     "analysis": Row(("losses",), TORCH),
-    "inference": Row(("networks", "data", "ops"), ("torch", "torchmetrics")),
+    "inference": Row(("networks", "data", "ops"), TORCH),
     "engine": Row(("methods.base", "ops.distributed", "run"), TORCH),
-    "report": Row(packages=("matplotlib", "plotly")),
+    "report": Row(packages=("matplotlib",)),
     "experiment": Row(FLOORS, (EVERYTHING,)),
     "cli": Row((*FLOORS, "experiment", "__version__"), (EVERYTHING,)),
     "": Row(("losses",), itself=False),

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 import fuzzyseg.experiment
 from fuzzyseg.cli import app
-from fuzzyseg.experiment.analysing.writing import aligned, markdown, thresholds
+from fuzzyseg.experiment.analyse.text import markdown, thresholds
 from support.tiny_data import settings, write_folder
 
 ROW = {
@@ -55,8 +55,9 @@ def test_a_model_before_training_only_prints(analyse):
     assert asked["source"] == "m" and asked["data"] == "d" and asked["out"] is None
     lines = result.stdout.splitlines()
     assert "note: something to know" in lines and lines[-1] == "FPL can help."
-    assert lines[-3].split() == ["0.95", "50.0", "%", "98.70", "%", "confident", "pixels"]
-    assert lines[-6].split()[:8] == ["0.9", "91.2", "%", "88.0", "%", "25.0", "%", "1.25"]
+    cells = [line.split() for line in lines]
+    assert ["0.95", "50.0", "%", "98.70", "%", "confident", "pixels"] in cells
+    assert ["0.9", "91.2", "%", "88.0", "%", "25.0", "%", "1.25"] in [row[:8] for row in cells]
 
 
 def test_every_option_is_handed_on(analyse):
@@ -82,13 +83,10 @@ def test_what_does_not_fit_is_refused(analyse, words):
     assert not asked
 
 
-def test_tables_are_aligned_and_complete():
+def test_tables_are_complete():
     table = thresholds([ROW, {**ROW, "threshold": 0.95}])
     assert table[1] == ["0.9", "91.2 %", "88.0 %", "25.0 %", "1.25", "85.0 %", "10.0 %", "3.0 %", "2.0 %", "13.1 %"]
-    lines = aligned(table)
-    assert len({len(line) for line in lines}) == 1
-    assert lines[0].startswith("T   ") and lines[0].endswith("p1<=T<p1+p2")
-    assert [line.count("|") for line in markdown(table)] == [11] * 4
+    assert [line.count("|") for line in markdown(table)] == [11] * 4 + [0]
 
 
 @pytest.mark.slow

@@ -18,8 +18,8 @@ from fuzzyseg.config import ConfigError
 from fuzzyseg.data import DataError, Reader, read_dataset
 from fuzzyseg.data.io.mask import read_mask
 from fuzzyseg.experiment import analyse
-from fuzzyseg.experiment.analysing.answer import answer
-from fuzzyseg.experiment.analysing.measuring import striped
+from fuzzyseg.experiment.analyse.text import answer
+from fuzzyseg.experiment.analyse.measure import striped
 from fuzzyseg.inference import Predictor
 from support.tiny_data import settings, write_folder
 from support.tiny_network import TinyNetwork
@@ -97,7 +97,7 @@ def test_masks_of_unlabelled_images_are_read_only_when_asked_for_and_it_is_said(
     assert hidden
     result = analyse(run, network=own, unlabelled_masks=True)
     assert result["groups"]["unlabelled"]["images"] == len(hidden)
-    assert any("masks of the images that the training took as unlabelled were read" in note for note in result["notes"])
+    assert any("HIDDEN MASKS" in note for note in result["notes"])
     for mask in hidden:
         mask.write_bytes(b"not an image")
     result = analyse(run, network=own)
@@ -173,7 +173,7 @@ def test_data_without_a_val_folder_is_looked_at_whole_and_it_is_said(run, tmp_pa
 def test_another_loss_and_what_cannot_be_are_said(run, tmp_path):
     config = settings(run.parent / "data", tmp_path / "hard", loss={"name": "hard"}, train={"steps": 1})
     hard = fuzzyseg.train(config, network=own, quiet=True).run
-    assert any("trained with the loss hard" in note for note in analyse(hard, network=own)["notes"])
+    assert any("loss hard" in note for note in analyse(hard, network=own)["notes"])
     for options, message in (
         ({"threshold": 1.5}, "--threshold"),
         ({"pictures": "gif"}, "--pictures"),

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import fuzzyseg
-from fuzzyseg.analysis import conformal_threshold, coverage_by_threshold, fitted_temperature, fuzzy_coverage
+from fuzzyseg.analysis import conformal_threshold, coverage_by_threshold, fitted_temperature
 from fuzzyseg.config import ConfigError, validate
-from fuzzyseg.experiment.analysing import analyse
+from fuzzyseg.experiment.analyse import analyse
 from fuzzyseg.experiment.calibration import by_image, check_images, fourths
 from fuzzyseg.experiment.prepare_data import build_reader, gather_material
+from support.fuzzy_coverage import fuzzy_coverage
 from support.tiny_data import settings, write_folder
 from support.tiny_network import TinyNetwork
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import fuzzyseg
-from fuzzyseg.analysis import fuzzy_coverage
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.experiment.prepare_data import build_reader, gather_material
 from fuzzyseg.experiment.threshold_policy import auto_threshold, threshold_of
 from fuzzyseg.losses import PIXEL_LOSSES, Adaptive, Calibrated, Conformal, PixelLossModule, Schedule
 from fuzzyseg.methods import Facts
 from fuzzyseg.ops.resize import resize_logits
+from support.fuzzy_coverage import fuzzy_coverage
 from support.tiny_data import settings, write_folder
 from support.tiny_network import TinyNetwork
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from fuzzyseg.data import Item, Reader
 from fuzzyseg.inference import evaluate
-from fuzzyseg.inference.ceiling import ceiling_matrix, resolvable, round_trip
+from fuzzyseg.inference.ceiling import ceiling_matrix, round_trip
+from fuzzyseg.inference.metrics import resolvable
 from support.small_images import item, noise, predictor
 
 GROUND, BLOCK, POLE, ABSENT, VOID = 0, 1, 2, 3, 255

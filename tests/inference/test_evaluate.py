@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fuzzyseg.data import DataError, Item
 from fuzzyseg.inference import Predictor, evaluate
-from fuzzyseg.inference.evaluate import scores
+from fuzzyseg.inference.metrics import confusion_matrix, scores
 from support.small_images import card, item, noise, predictor
 
 
@@ -102,3 +102,25 @@ def test_scores_of_a_matrix() -> None:
     result = scores(torch.tensor([[8, 2], [4, 6]]), ["a", "b"])
     assert result["per_class"] == {"a": pytest.approx(8 / 14), "b": pytest.approx(6 / 12)}
     assert result["pixels"] == 20
+
+
+def a_random_pair(classes: int = 5) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(classes)
+    predicted, truth = (torch.randint(classes, (2, 9, 7), generator=generator) for _ in range(2))
+    return predicted, torch.where(torch.rand(truth.shape, generator=generator) < 0.2, 255, truth)
+
+
+def test_the_confusion_matrix_is_that_of_a_loop() -> None:
+    predicted, truth = a_random_pair()
+    expected = torch.zeros(5, 5, dtype=torch.long)
+    for label, true in zip(predicted.flatten().tolist(), truth.flatten().tolist(), strict=True):
+        if true != 255:
+            expected[true, label] += 1
+    assert torch.equal(confusion_matrix(predicted, truth.to(torch.uint8), 5), expected)
+
+
+def test_the_confusion_matrix_is_that_of_torchmetrics() -> None:
+    functional = pytest.importorskip("torchmetrics.functional.classification")
+    predicted, truth = a_random_pair()
+    expected = functional.multiclass_confusion_matrix(predicted, truth, 5, ignore_index=255)
+    assert torch.equal(confusion_matrix(predicted, truth, 5), expected)

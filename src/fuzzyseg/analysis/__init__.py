@@ -1,30 +1,23 @@
-"""What FPL sees: the fuzzy sets of a network, held against the truth. Numbers and maps; nothing is drawn here."""
+"""Statistics of a network's fuzzy sets on images with masks. Numbers and maps; `report` draws them."""
 
 from __future__ import annotations
 
-from fuzzyseg.analysis.calibration import Calibration
-from fuzzyseg.analysis.cases import Cases
-from fuzzyseg.analysis.confident import LEVELS, Confident, count_confident
-from fuzzyseg.analysis.confusions import Confusions
-from fuzzyseg.analysis.coverage import Coverage, fuzzy_coverage
 from fuzzyseg.analysis.diagnosis import Diagnosis, diagnose
 from fuzzyseg.analysis.pixels import Pixels, look
-from fuzzyseg.analysis.sizes import Sizes
-from fuzzyseg.analysis.table import THRESHOLDS, ThresholdTable, count_thresholds
-from fuzzyseg.analysis.temperature import fitted_temperature
-from fuzzyseg.analysis.threshold import conformal_threshold, coverage_by_threshold, smallest_covering
+from fuzzyseg.analysis.table import LEVELS, THRESHOLDS, Confident, ThresholdTable, count_confident, count_thresholds
+from fuzzyseg.analysis.threshold import (
+    conformal_threshold,
+    coverage_by_threshold,
+    fitted_temperature,
+    smallest_covering,
+)
 
 __all__ = [
     "LEVELS",
     "THRESHOLDS",
-    "Calibration",
-    "Cases",
     "Confident",
-    "Confusions",
-    "Coverage",
     "Diagnosis",
     "Pixels",
-    "Sizes",
     "ThresholdTable",
     "conformal_threshold",
     "count_confident",
@@ -32,7 +25,6 @@ __all__ = [
     "coverage_by_threshold",
     "diagnose",
     "fitted_temperature",
-    "fuzzy_coverage",
     "look",
     "smallest_covering",
 ]

@@ -1,62 +1,170 @@
-"""All that is measured on labelled images, in one object that adds up over images."""
+"""Statistics of the fuzzy sets on images with masks: coverage, K, the three cases, calibration, confusions."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from fuzzyseg.analysis.calibration import Calibration, count_calibration
-from fuzzyseg.analysis.cases import Cases, count_cases
-from fuzzyseg.analysis.confusions import Confusions, count_confusions
-from fuzzyseg.analysis.pixels import Pixels
-from fuzzyseg.analysis.sizes import Sizes, count_sizes
+from fuzzyseg.analysis.pixels import MISSED, RESCUED, RIGHT, Pixels
+from fuzzyseg.analysis.sums import Sums
+
+BINS = 20
+"""Bins of the histograms of entropy and weight, both in [0, 1]."""
+
+CONFIDENCE_BINS = 15
+"""Bins of the reliability diagram, as in Guo et al. (2017): a confidence c lies in bin ceil(15 c)."""
 
 
-class Diagnosis(NamedTuple):
-    """Counts over the pixels whose truth is known; they add up over images."""
+@dataclass(frozen=True)
+class Diagnosis(Sums):
+    """Sums over the pixels with a true class.
 
-    sizes: Sizes
-    cases: Cases
-    calibration: Calibration
-    confusions: Confusions
+    pixels (3,C): by case (1 to 3) and K (1 to C). entropy, weight (C,): sums by K. entropies, weights (C,20): their
+    histograms by K. score, lift (3,2): sums by case of `Pixels.score` and `Pixels.lift` for the hard and the fuzzy
+    loss; NaN if not measured. reliability (3,15): number, sum of confidences and number of right pixels in each bin of
+    confidence. confusion (2,C,C): true class by pseudo label, of all pixels and of those of case 2.
+    """
 
-    def plus(self, other: Diagnosis) -> Diagnosis:
-        """The counts of both."""
-        return Diagnosis(
-            self.sizes.plus(other.sizes),
-            self.cases.plus(other.cases),
-            self.calibration.plus(other.calibration),
-            self.confusions.plus(other.confusions),
-        )
+    pixels: Tensor
+    entropy: Tensor
+    weight: Tensor
+    entropies: Tensor
+    weights: Tensor
+    score: Tensor
+    lift: Tensor
+    reliability: Tensor
+    confusion: Tensor
 
     def brief(self) -> dict[str, Any]:
-        """What is logged during training: coverage, top-1 accuracy, K, ECE, share and score of each case."""
-        pixels = max(1, int(self.sizes.pixels.sum()))
+        """What training logs: coverage, top-1 accuracy, K histogram, ECE, share and mean score of each case."""
+        total = max(1, int(self.pixels.sum()))
+        right, rescued, _ = self.pixels.sum(1).tolist()
         return {
-            "coverage": int(self.sizes.covered.sum()) / pixels,
-            "top1": int(self.sizes.top1.sum()) / pixels,
-            "k_histogram": [count / pixels for count in self.sizes.pixels.tolist()],
-            "ece": self.calibration.error(),
-            "cases": self.cases.numbers(brief=True),
+            "coverage": (right + rescued) / total,
+            "top1": right / total,
+            "k_histogram": [count / total for count in self.pixels.sum(0).tolist()],
+            "ece": self.calibration_error(),
+            "cases": {case: {"share": row["share"], "score": row["score"]} for case, row in self._cases().items()},
         }
 
     def numbers(self) -> dict[str, Any]:
-        """Everything, in plain numbers: shares are of the pixels whose truth is known, classes are indices."""
+        """All statistics as plain numbers: shares of the pixels with a true class; classes as indices."""
+        total, k = int(self.pixels.sum()), torch.arange(1, self.pixels.shape[1] + 1)
         return {
-            "pixels": int(self.sizes.pixels.sum()),
+            "pixels": total,
             **self.brief(),
-            "mean_k": self.sizes.mean_k(),
-            "by_k": self.sizes.numbers(),
-            "cases": self.cases.numbers(),
-            "effect": self.cases.effect(),
-            "reliability": self.calibration.numbers(),
-            "confusions": self.confusions.numbers(),
+            "mean_k": float((self.pixels.sum(0) * k).sum() / total) if total else None,
+            "by_k": self._by_k(),
+            "cases": self._cases(),
+            "effect": _means(self.lift.sum(0), total),
+            "reliability": self._reliability(),
+            "confusions": self._confusions(),
         }
+
+    def calibration_error(self) -> float | None:
+        """Expected calibration error (ECE), a share in [0, 1]; None without pixels.
+
+        C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
+        """
+        pixels, confidence, right = self.reliability
+        return float((confidence - right).abs().sum() / pixels.sum()) if pixels.sum() else None
+
+    def _cases(self) -> dict[str, Any]:
+        """For each case its share, mean score and lift (None without pixels), K histogram, and effect: lift x share."""
+        total, rows = max(1, int(self.pixels.sum())), {}
+        for case, k, score, lift in zip((RIGHT, RESCUED, MISSED), self.pixels, self.score, self.lift, strict=True):
+            pixels = int(k.sum())
+            rows[str(case)] = {
+                "share": pixels / total,
+                "score": _means(score, pixels),
+                "lift": _means(lift, pixels),
+                "effect": _means(lift, total),
+                "k_histogram": [count / max(1, pixels) for count in k.tolist()],
+            }
+        return rows
+
+    def _by_k(self) -> list[dict[str, Any]]:
+        """For each K that occurs: share, coverage, top1, mean and histogram of entropy and weight."""
+        total, rows = max(1, int(self.pixels.sum())), []
+        for place, (right, rescued, missed) in enumerate(self.pixels.T.tolist()):
+            if pixels := right + rescued + missed:
+                row = {"k": place + 1, "share": pixels / total, "coverage": (right + rescued) / pixels}
+                row |= {"top1": right / pixels, "entropy": float(self.entropy[place]) / pixels}
+                row["weight"] = float(self.weight[place]) / pixels
+                for name, histogram in (("entropies", self.entropies), ("weights", self.weights)):
+                    row[name] = [count / pixels for count in histogram[place].tolist()]
+                rows.append(row)
+        return rows
+
+    def _reliability(self) -> list[dict[str, Any]]:
+        """For each bin its bounds, share of the pixels, mean confidence and accuracy (None if empty)."""
+        total = max(1, int(self.pixels.sum()))
+        return [
+            {
+                "from": place / CONFIDENCE_BINS,
+                "to": (place + 1) / CONFIDENCE_BINS,
+                "share": pixels / total,
+                "confidence": confidence / pixels if pixels else None,
+                "accuracy": right / pixels if pixels else None,
+            }
+            for place, (pixels, confidence, right) in enumerate(self.reliability.T.tolist())
+        ]
+
+    def _confusions(self, most: int = 20) -> list[dict[str, Any]]:
+        """The pairs of classes with the most wrong pixels: their share of all pixels, and case 2's share of them."""
+        everything, rescued = self.confusion
+        total, wrong = max(1, int(everything.sum())), everything.clone().fill_diagonal_(0)
+        rows = []
+        for place in wrong.flatten().argsort(descending=True, stable=True)[:most].tolist():
+            truth, label = divmod(place, len(wrong))
+            if pixels := int(wrong[truth, label]):
+                row = {"truth": truth, "label": label, "share": pixels / total}
+                rows.append({**row, "rescued": int(rescued[truth, label]) / pixels})
+        return rows
+
+
+def _means(sums: Tensor, pixels: int) -> dict[str, float | None]:
+    """Sums for the hard and the fuzzy loss over a number of pixels; None without pixels or if not measured."""
+    values = (sums / pixels).tolist() if pixels else [torch.nan, torch.nan]
+    return {name: None if value != value else value for name, value in zip(("hard", "fuzzy"), values, strict=True)}
 
 
 def diagnose(pixels: Pixels, target: Tensor) -> Diagnosis:
-    """The counts of what `look` saw in one batch; target as there."""
+    """Statistics of one batch. pixels: maps made by `look` with the same target (B,H,W)."""
+    classes = pixels.order.shape[1]
+    case = pixels.case.flatten().cpu().long()
+    known = case > 0
+
+    def values(of: Tensor) -> Tensor:
+        return of.flatten().cpu()[known].double()
+
+    def histogram(of: Tensor) -> Tensor:
+        place = (values(of) * BINS).long().clamp(0, BINS - 1)
+        return torch.bincount(k * BINS + place, minlength=classes * BINS).view(classes, BINS)
+
+    row, k = case[known] - 1, pixels.k.flatten().cpu()[known] - 1
+    confidence, right = values(pixels.confidence), (case[known] == RIGHT).double()
+    place = ((confidence * CONFIDENCE_BINS).ceil().long() - 1).clamp(0, CONFIDENCE_BINS - 1)
+    binned = (torch.bincount(place, each, minlength=CONFIDENCE_BINS) for each in (right * 0 + 1, confidence, right))
+    score, lift = (
+        torch.full((3, 2), torch.nan, dtype=torch.float64)
+        if pair is None
+        else torch.stack([torch.bincount(row, values(side), minlength=3) for side in pair], 1)
+        for pair in (pixels.score, pixels.lift)
+    )
+    pair = (target.long() * classes + pixels.label).flatten().cpu()
+    confusion = (torch.bincount(pair[where], minlength=classes**2) for where in (known, case == RESCUED))
     return Diagnosis(
-        count_sizes(pixels), count_cases(pixels), count_calibration(pixels), count_confusions(pixels, target)
+        pixels=torch.bincount(row * classes + k, minlength=3 * classes).view(3, classes),
+        entropy=torch.bincount(k, values(pixels.entropy), minlength=classes),
+        weight=torch.bincount(k, values(pixels.weight), minlength=classes),
+        entropies=histogram(pixels.entropy),
+        weights=histogram(pixels.weight),
+        score=score,
+        lift=lift,
+        reliability=torch.stack(list(binned)),
+        confusion=torch.stack(list(confusion)).view(2, classes, classes),
     )

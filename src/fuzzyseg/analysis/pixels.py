@@ -1,4 +1,4 @@
-"""What FPL makes of every pixel: its fuzzy set, its weight, and what the losses do there to the true class."""
+"""Maps of the fuzzy set, the weight, and the gradient of the losses on the true class."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ from fuzzyseg.losses.fpl.regularisation import fuzzy_positive_regularisation
 from fuzzyseg.losses.fpl.weight import assignment_weight
 
 UNKNOWN, RIGHT, RESCUED, MISSED = 0, 1, 2, 3
-"""Values of the map of cases: no truth; the label is right (case 1); it is wrong, but the truth is in the fuzzy set
-(case 2); it is in neither (case 3). Section 3.4 of the FPL paper."""
+"""Values of the map of cases (section 3.4 of the FPL paper): no true class known; pseudo label right (case 1); label
+wrong, but truth in the fuzzy set (case 2); truth in neither (case 3)."""
 
 
 class Losses(NamedTuple):
-    """One map (B,H,W) for cross entropy on the pseudo label, the `hard` or vanilla loss, and one for `fuzzy`."""
+    """Maps (B,H,W) of the `hard` loss, cross entropy on the pseudo label, and of the `fuzzy` loss."""
 
     hard: Tensor
     fuzzy: Tensor
 
 
 class Pixels(NamedTuple):
-    """Maps (B,H,W) without gradient, and `order` (B,C,H,W): the classes in falling order of probability.
+    """Maps (B,H,W) without gradient, and `order` (B,C,H,W): classes by falling probability.
 
-    label: the most probable class. k: classes in the fuzzy set, the one that is positive in part counted. confidence:
-    largest probability. entropy: of the probabilities over that of equal ones, in [0, 1]. weight: Eq. 11 or 16. case:
-    uint8, see `UNKNOWN`. score: the positive gradient score R of Eq. 12. lift: minus the gradient on the logit of the
-    true class, for `fuzzy` times the weight: above 0 the class is lifted. Both are NaN where there is no truth; lift is
-    None where it was not asked for.
+    label: the most probable class. k: size of the fuzzy set, partial members included. confidence: largest probability.
+    entropy: over log C, in [0, 1]. weight: Eq. 11 or 16. case: uint8, see `UNKNOWN`. score: positive gradient score R
+    (Eq. 12). lift: minus the gradient on the logit of the true class, for `fuzzy` times the weight; positive values
+    raise the logit. score and lift are NaN without a true class; lift is None if not requested.
     """
 
     order: Tensor
@@ -59,11 +58,11 @@ def look(
     ranking: SortedClasses | None = None,
     ignore_index: int = 255,
 ) -> Pixels:
-    """What FPL makes of logits of a teacher and a student, (B,C,H,W), the same tensor where one is its own teacher.
+    """Compute the maps for the logits (B,C,H,W) of a teacher and a student.
 
-    target (B,H,W), the true classes, `ignore_index` where unknown. threshold: T, a number or a tensor (0-dim or
-    (B,H,W)). options: of the fuzzy loss; `balance` is not looked at. lift: whether its maps are wanted. ranking: what
-    `sorted_classes` gave for the teacher, to spare a sort. Raises ValueError for wrong shapes and options.
+    target (B,H,W): true classes, or `ignore_index`. threshold: T, a number or a tensor, 0-dim or (B,H,W). options: of
+    the fuzzy loss; `balance` is ignored. lift: whether to compute its maps. ranking: `sorted_classes` of the teacher,
+    if known already. Raises ValueError for wrong shapes and options.
     """
     kind, a, k_cap, rule, variant = filled(options)
     shape = check_pair(student, teacher, None)
@@ -105,7 +104,7 @@ def look(
 
 
 def filled(options: SetOptions | None) -> tuple[WeightKind, float, int | None, Rule, Variant]:
-    """weight, a, k_cap, rule and variant, checked; what is not given is as in `fuzzy_positive_loss`."""
+    """weight, a, k_cap, rule and variant, checked; defaults as in `fuzzy_positive_loss`."""
     given = options or {}
     kind: WeightKind = given.get("weight", "concave")
     a, k_cap = given.get("a", 50.0), given.get("k_cap")
@@ -116,9 +115,9 @@ def filled(options: SetOptions | None) -> tuple[WeightKind, float, int | None, R
 
 
 def _lift(student: Tensor, members: Tensor, truth: Tensor) -> Tensor:
-    """Minus the gradient of Eq. 7 on the logit of the true class, (B,H,W). Eq. 7 over one class is cross entropy."""
+    """Minus the gradient of Eq. 7 on the logit of the true class (B,H,W). For one positive Eq. 7 is cross entropy."""
     with torch.enable_grad():
         z = at_least_fp32(student.detach()).requires_grad_()
-        loss = fuzzy_positive_regularisation(z, members).sum()  # pixels do not meet: each keeps its own gradient
+        loss = fuzzy_positive_regularisation(z, members).sum()  # pixels are independent: each keeps its own gradient
         (gradient,) = torch.autograd.grad(loss, z)
     return -gradient.gather(1, truth.unsqueeze(1)).squeeze(1)

@@ -1,26 +1,32 @@
-"""The table that is looked at before any training: what the fuzzy sets would hold, for several thresholds T."""
+"""Tables to read before a training: what the sets would hold for several T, and how reliable confidence is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fuzzyseg.analysis.pixels import filled
+from fuzzyseg.analysis.sums import Sums
 from fuzzyseg.losses.fpl.assignment import SortedClasses, assign_sorted
 from fuzzyseg.losses.fpl.options import SetOptions
 
 THRESHOLDS = (0.5, 0.75, 0.85, 0.9, 0.95, 0.99)
 """The values of T in Table 4 of the FPL paper."""
 
+LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99)
+"""Confidences tau of the second table."""
 
-class ThresholdTable(NamedTuple):
-    """Counts over the pixels whose truth is known; they add up over images.
 
-    pixels, top1: 0-dim. For each threshold covered (M,), truth in the fuzzy set; torn (M,), p1 <= T < p1 + p2; and
-    k (M,C), pixels with K = 1, ..., C.
+@dataclass(frozen=True)
+class ThresholdTable(Sums):
+    """Counts of the pixels with a true class, for each of M thresholds.
+
+    pixels, top1: 0-dim, all and those whose most probable class is true. covered (M,): truth in the fuzzy set.
+    torn (M,): p1 <= T < p1 + p2. k (M,C): pixels with K = 1, ..., C.
     """
 
     pixels: Tensor
@@ -29,28 +35,22 @@ class ThresholdTable(NamedTuple):
     torn: Tensor
     k: Tensor
 
-    def plus(self, other: ThresholdTable) -> ThresholdTable:
-        """The counts of both."""
-        return ThresholdTable(*(a + b for a, b in zip(self, other, strict=True)))
-
     def numbers(self, thresholds: Sequence[float]) -> list[dict[str, Any]]:
-        """A row for each threshold: shares of the pixels, and of the wrong ones `rescued`; means without pixels: 0."""
+        """A row for each threshold: shares of the pixels; `rescued` of the wrong ones; 0 without pixels."""
         pixels, top1 = max(1, int(self.pixels)), int(self.top1)
         sizes = torch.arange(1, self.k.shape[1] + 1)
-        rows = []
-        for t, covered, torn, k in zip(thresholds, self.covered.tolist(), self.torn.tolist(), self.k, strict=True):
-            rows.append(
-                {
-                    "threshold": t,
-                    "coverage": covered / pixels,
-                    "top1": top1 / pixels,
-                    "rescued": (covered - top1) / max(1, int(self.pixels) - top1),
-                    "mean_k": int((k * sizes).sum()) / pixels,
-                    "k_histogram": [count / pixels for count in k.tolist()],
-                    "torn": torn / pixels,
-                }
-            )
-        return rows
+        return [
+            {
+                "threshold": t,
+                "coverage": covered / pixels,
+                "top1": top1 / pixels,
+                "rescued": (covered - top1) / max(1, int(self.pixels) - top1),
+                "mean_k": int((k * sizes).sum()) / pixels,
+                "k_histogram": [count / pixels for count in k.tolist()],
+                "torn": torn / pixels,
+            }
+            for t, covered, torn, k in zip(thresholds, self.covered.tolist(), self.torn.tolist(), self.k, strict=True)
+        ]
 
 
 def count_thresholds(
@@ -61,20 +61,61 @@ def count_thresholds(
     options: SetOptions | None = None,
     ignore_index: int = 255,
 ) -> ThresholdTable:
-    """The counts of one batch. ranking: `sorted_classes` of the logits (B,C,H,W); target (B,H,W), true classes."""
+    """Counts of one batch. ranking: `sorted_classes` of the logits (B,C,H,W). target (B,H,W): true classes."""
     _, _, k_cap, rule, variant = filled(options)
     classes = ranking.p.shape[1]
     with torch.no_grad():
-        seen = target != ignore_index
-        truth = torch.where(seen, target, 0).long().unsqueeze(1)
-        place = (ranking.order == truth).byte().argmax(1, keepdim=True)  # of the truth in the falling order, from 0
+        known = target != ignore_index
+        truth = torch.where(known, target, 0).long().unsqueeze(1)
+        rank = (ranking.order == truth).byte().argmax(1, keepdim=True)  # of the truth by falling probability, from 0
         covered, torn, k = [], [], []
         for t in thresholds:
             size = assign_sorted(ranking, threshold=t, k_cap=k_cap, rule=rule, variant=variant).positives()
-            covered.append((place < size).squeeze(1)[seen].sum())
-            torn.append(((ranking.total[:, 0] <= t) & (t < ranking.total[:, 1]))[seen].sum())
-            k.append(torch.bincount(size.squeeze(1)[seen].cpu() - 1, minlength=classes))
-        top1 = (place == 0).squeeze(1)[seen].sum()
+            covered.append((rank < size).squeeze(1)[known].sum())
+            torn.append(((ranking.total[:, 0] <= t) & (t < ranking.total[:, 1]))[known].sum())
+            k.append(torch.bincount(size.squeeze(1)[known].cpu() - 1, minlength=classes))
+        top1 = (rank == 0).squeeze(1)[known].sum()
     return ThresholdTable(
-        seen.sum().cpu(), top1.cpu(), torch.stack(covered).cpu(), torch.stack(torn).cpu(), torch.stack(k)
+        known.sum().cpu(), top1.cpu(), torch.stack(covered).cpu(), torch.stack(torn).cpu(), torch.stack(k)
     )
+
+
+@dataclass(frozen=True)
+class Confident(Sums):
+    """Counts of the pixels with a true class, for each of M confidences tau.
+
+    pixels: 0-dim. above (M,): pixels with a confidence of at least tau. right (M,): those whose most probable class is
+    the true one.
+    """
+
+    pixels: Tensor
+    above: Tensor
+    right: Tensor
+
+    def numbers(self, levels: Sequence[float]) -> list[dict[str, Any]]:
+        """A row for each tau: share of the pixels above it, accuracy of these (None without any).
+
+        reliable: whether that accuracy is at least tau, so that a reliability gate keeps its mask.
+        """
+        total = max(1, int(self.pixels))
+        return [
+            {
+                "confidence": tau,
+                "share": above / total,
+                "right": right / above if above else None,
+                "reliable": above > 0 and right >= tau * above,
+            }
+            for tau, above, right in zip(levels, self.above.tolist(), self.right.tolist(), strict=True)
+        ]
+
+
+def count_confident(
+    logits: Tensor, target: Tensor, levels: Sequence[float] = LEVELS, *, ignore_index: int = 255
+) -> Confident:
+    """Counts of one batch. logits (B,C,H,W): of the teacher. target (B,H,W): true classes, or `ignore_index`."""
+    with torch.no_grad():
+        known = target != ignore_index
+        confidence, label = torch.softmax(logits.float(), 1).max(1)
+        right = (label == target)[known]
+        above = torch.stack([(confidence >= tau)[known] for tau in levels])  # (M,N)
+        return Confident(known.sum().cpu(), above.sum(1).cpu(), (above & right).sum(1).cpu())

@@ -1,4 +1,4 @@
-"""Which threshold T covers how much of the truth."""
+"""Calibration on labelled images: the threshold T that covers enough of the truth, and the temperature."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from fuzzyseg.losses.arguments import at_least_fp32
 from fuzzyseg.losses.fpl.assignment import assign
 from fuzzyseg.losses.fpl.options import Rule, Variant, check_options
 
+LARGEST = 10.0
+"""Temperatures are searched from 1 / LARGEST to LARGEST: a network without errors has no finite optimum."""
+
 
 def coverage_by_threshold(
     logits: Tensor,
@@ -22,16 +25,15 @@ def coverage_by_threshold(
     variant: Variant = "paper",
     ignore_index: int = 255,
 ) -> tuple[Tensor, Tensor]:
-    """The membership of the true class, summed over the pixels, for each threshold, and how many pixels: (C,M), (C,).
+    """Membership of the true class summed over pixels for each threshold (C,M), and the number of pixels (C,).
 
-    By the most probable class of a pixel, in fp64 on the CPU; summed over the classes they are those of all pixels.
-    With one sort for all thresholds: a class is positive from some T on, which its place in the falling order and the
-    sum before it tell. `continuous` counts the class in between by its part. logits (B,C,H,W); target (B,H,W) integers;
-    pixels of `ignore_index` are left out. Counts of several batches add up.
+    Rows are the most probable classes of the pixels; fp64 on the CPU. Counts of several batches add up. logits
+    (B,C,H,W). target (B,H,W): true classes, or `ignore_index`. The rule `continuous` counts partial membership.
     """
     check_options(k_cap=k_cap, rule=rule, variant=variant)
     with torch.no_grad():
         found = assign(at_least_fp32(logits), threshold=1.0, k_cap=k_cap, rule="n-1", variant=variant)
+        # one sort serves all thresholds: rank and cumulative sum of a class tell from which T on it is positive
         seen = target != ignore_index
         truth = torch.where(seen, target, 0).long().unsqueeze(1)
         rank = (found.order == truth).byte().argmax(1, keepdim=True)  # from 0
@@ -49,7 +51,7 @@ def coverage_by_threshold(
 
 
 def _share(p: Tensor, before: Tensor, upto: Tensor, rank: Tensor, t: float, rule: Rule, variant: Variant) -> Tensor:
-    """How far a class with this probability, and the sums without and with it, is positive at T = t."""
+    """Membership at T = t of a class with probability p and the cumulative sums before and with it."""
     if isinstance(rule, int):
         return (rank < rule).to(p.dtype)
     if rule == "continuous" and (t < 1 or variant == "official"):
@@ -62,9 +64,9 @@ def _share(p: Tensor, before: Tensor, upto: Tensor, rank: Tensor, t: float, rule
 def smallest_covering(
     covered: Tensor, pixels: Tensor, thresholds: Sequence[float], wanted: float
 ) -> tuple[float, float]:
-    """The first of the rising thresholds at which at least `wanted` of the truth is covered, else the last; the share.
+    """First of the rising thresholds that covers at least the share `wanted`, else the last; and the share it covers.
 
-    Raises ValueError where there are no pixels.
+    Raises ValueError without pixels.
     """
     if not float(pixels) > 0:
         raise ValueError("no pixel with a class to measure the coverage on")
@@ -78,16 +80,34 @@ def smallest_covering(
 def conformal_threshold(
     covered: Tensor, units: Tensor, thresholds: Sequence[float], wanted: float
 ) -> tuple[float, float]:
-    """The first of the rising thresholds at which the sets of a new unit hold the truth with probability `wanted`.
+    """First of the rising thresholds at which the sets of a new unit hold the truth with probability `wanted`.
 
-    covered (M,): summed over the calibration units, whether (0 or 1) or how far (a share) the truth is covered at each
-    threshold; units: their number n. The sum has to reach (n + 1) wanted: of 0 and 1 that is split conformal
-    prediction, T at the ceil((n + 1) wanted)-th smallest of the thresholds from which on each unit is covered; of
-    shares it is conformal risk control (A. N. Angelopoulos et al., ICLR 2024). It holds for units that are exchangeable
-    with the new one. Returns the threshold, the last one where none is enough, and the share of the n covered there.
-    Raises ValueError where there are no units.
+    covered (M,): coverage of the truth at each threshold, 0 or 1 or a share, summed over the calibration units. units:
+    their number n. The sum has to reach (n + 1) wanted. For 0 and 1 that is split conformal prediction; for shares it
+    is conformal risk control (A. N. Angelopoulos et al., ICLR 2024). It assumes units exchangeable with the new one.
+    Returns the threshold, the last if none is enough, and the share covered there. Raises ValueError without units.
     """
     if not float(units) > 0:
         raise ValueError("no unit to measure the coverage on")
     found, share = smallest_covering(covered, units + 1, thresholds, wanted)
     return found, share * float(units + 1) / float(units)
+
+
+def fitted_temperature(logits: Tensor, target: Tensor) -> float:
+    """The temperature t at which softmax(logits / t) has the lowest negative log likelihood.
+
+    logits (N,C). target (N,): classes. C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Raises
+    ValueError without targets.
+    """
+    if not len(target):
+        raise ValueError("no pixel with a class to fit the temperature on")
+    with torch.no_grad():
+        z = at_least_fp32(logits)
+        z = z - z.gather(1, target.long().unsqueeze(1))  # the true logit becomes 0
+        low, high = 1 / LARGEST, LARGEST
+        # the likelihood is convex in 1 / t: bisect its slope, the sum of the expected minus the true logits
+        for _ in range(40):
+            middle = (low * high) ** 0.5
+            slope = (torch.softmax(z / middle, 1) * z).sum(1).mean()
+            low, high = (middle, high) if float(slope) > 0 else (low, middle)  # above 0: 1 / t is too large
+    return float((low * high) ** 0.5)

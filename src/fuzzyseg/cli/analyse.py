@@ -1,47 +1,51 @@
-"""`fuzzyseg analyse`: what FPL sees of a run, or would see of a model before any training."""
+"""`fuzzyseg analyse`: statistics of the fuzzy sets of a run, or of a model before any training with FPL."""
 
 from __future__ import annotations
 
 import json
+import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from fuzzyseg.cli.progress import counter
 
 
 class Pictures(StrEnum):
-    """How figures are stored."""
+    """File formats of figures."""
 
     png = "png"
     svg = "svg"
 
 
-Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run folder.")]
+Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run folder.")]
 Model = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="In place of RUN: a model/ folder, or a run.")
+    str | None, typer.Option("--model", metavar="MODEL", help="Instead of RUN: a model/ folder, or a run.")
 ]
 Data = Annotated[
-    str | None, typer.Option("--data", metavar="DIR", help="Images and masks to look at; the run's own by default.")
+    str | None, typer.Option("--data", metavar="DIR", help="Folder with images and masks. [default: the run's]")
 ]
 Out = Annotated[
     str | None,
-    typer.Option("--out", metavar="DIR", help="Where tables and figures go; RUN/analysis, with --model nowhere."),
+    typer.Option("--out", metavar="DIR", help="Folder for tables and figures. [default: RUN/analysis; with --model none]"),
 ]
-Images = Annotated[int, typer.Option("--images", metavar="N", help="Examples that are drawn.")]
+Images = Annotated[int, typer.Option("--images", metavar="N", help="Examples to draw.")]
 Limit = Annotated[
-    int | None, typer.Option("--limit", metavar="N", help="Look at N images of each list at most, evenly spread.")
+    int | None, typer.Option("--limit", metavar="N", help="At most N images of each list, evenly spread.")
 ]
 Threshold = Annotated[
-    float | None, typer.Option("--threshold", metavar="T", help="T of the fuzzy sets; that of the run by default.")
+    float | None, typer.Option("--threshold", metavar="T", help="T of the fuzzy sets. [default: the run's]")
 ]
 UnlabelledMasks = Annotated[
     bool,
     typer.Option(
         "--unlabelled-masks",
-        help="Diagnosis: also look at the unlabelled images; reads their masks, and the output says so.",
+        help="Diagnosis: include the unlabelled images. Reads their masks; the output has a note.",
     ),
 ]
 
@@ -59,10 +63,10 @@ def analyse(
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Show what FPL sees, and whether it can help.
+    """Compare fuzzy sets with the truth, and estimate whether FPL can help.
 
-    The table tells, for several thresholds T, how often the truth lies in the fuzzy set, how many classes the sets
-    hold, and what follows from it. A folder is written with all numbers and figures; docs/analysis.md explains them.
+    The table shows, for several thresholds T, how often the fuzzy set holds the truth and how many classes it holds.
+    All numbers and figures are written to a folder; docs/analysis.md explains them.
 
     \b
     Examples:
@@ -94,9 +98,23 @@ def analyse(
     if as_json:
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
         return
-    from fuzzyseg.experiment.analysing import writing
-
-    for line in writing.screen(result):
-        typer.echo(line)
+    _print(result)
     if out is not None:
         typer.echo(f"all numbers and {len(result['figures'])} figures: {Path(out) / 'analysis.md'}")
+
+
+def _print(result: dict[str, Any]) -> None:
+    from fuzzyseg.experiment.analyse import text
+
+    typer.echo("\n".join(text.about(result)))
+    for name, group in result["groups"].items():
+        typer.echo(f"\n{name} images ({group['images']}):")
+        for head, *rows in (text.thresholds(group["table"]), text.confident(group["confident"])):
+            table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+            for number, title in enumerate(head):
+                table.add_column(title, justify="right" if number else "left", no_wrap=True)
+            for row in rows:
+                table.add_row(*row)
+            # a pipe has no width: nothing is cut
+            Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+    typer.echo("\n".join(result["answer"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzzyseg.experiment.analysing import analyse
+from fuzzyseg.experiment.analyse import analyse
 from fuzzyseg.experiment.convert import Conversion, convert
 from fuzzyseg.experiment.load_run import evaluate, predict
 from fuzzyseg.experiment.train import RunResult, train

@@ -1,10 +1,9 @@
-"""The highest IoU that a class can be expected to reach at a network's resolution, found from masks alone."""
+"""The highest IoU that a class can reach at the resolution of a network, computed from masks alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,39 +12,24 @@ from torch.nn import functional as F
 from fuzzyseg.data import VOID, Item, Reader
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.labels.blocks import label_reader
+from fuzzyseg.inference.metrics import confusion_matrix
 from fuzzyseg.inference.sliding_window import Size, tiles_of
 from fuzzyseg.ops.resize import resize_labels
 
-LEAST = 0.5
-"""Classes with a lower ceiling are left out of `miou_resolvable`."""
-
-
-def resolvable(per_class: Mapping[str, float | None], ceiling: Mapping[str, float | None]) -> dict[str, Any]:
-    """`miou_resolvable`, the mean IoU over the classes whose ceiling is at least `LEAST`, with `ceiling` and the limit.
-
-    per_class: IoU by class name. ceiling: by class name, None for a class that is in no mask; such a class is left
-    out. The mean is None where no class is left.
-    """
-    kept = [iou for name, iou in per_class.items() if iou is not None and (ceiling.get(name) or 0.0) >= LEAST]
-    mean = sum(kept) / len(kept) if kept else None
-    return {"miou_resolvable": mean, "ceiling": dict(ceiling), "ceiling_least": LEAST}
-
 
 def ceiling_matrix(items: Sequence[Item], reader: Reader, *, image_size: Size | None, stride: float) -> Tensor:
-    """Confusion matrix (C,C) int64 between the masks and their `round_trip`: rows truth, columns round trip.
+    """Confusion matrix (C,C) int64 between masks (rows) and their `round_trip` (columns).
 
-    items: with masks of their images' size. reader: with the masks' classes. image_size: (H, W) that every image is
-    resized to, or None. stride: pixels of the network's input per cell of its logits. Masks of images that are not
-    resized are taken in the tiles of `tiles_of`, so that a large one is never held whole. Raises DataError.
+    items: with masks of their images' size. image_size: (H, W) that images are resized to, if any. stride: pixels of
+    the network's input per cell of its logits. Without resizing, masks are read in tiles, so that a large one is never
+    held whole. Raises DataError.
     """
-    count = reader.classes
-    matrix = torch.zeros(count * count, dtype=torch.long)
+    matrix = torch.zeros(reader.classes, reader.classes, dtype=torch.long)
     for truth in _truths(items, reader, whole=image_size is not None):
         height, width = image_size or truth.shape
         found = round_trip(truth, (math.ceil(height / stride), math.ceil(width / stride)))
-        valid = truth != VOID
-        matrix += torch.bincount(truth[valid] * count + found[valid], minlength=count * count)
-    return matrix.view(count, count)
+        matrix += confusion_matrix(found, truth, reader.classes)
+    return matrix
 
 
 def _truths(items: Sequence[Item], reader: Reader, *, whole: bool) -> Iterator[Tensor]:
@@ -57,13 +41,12 @@ def _truths(items: Sequence[Item], reader: Reader, *, whole: bool) -> Iterator[T
 
 
 def round_trip(truth: Tensor, grid: Size) -> Tensor:
-    """What is left of truth (H,W) int64 after a grid of (h, w) cells: labels (H,W) int64.
+    """Labels (H,W) int64 that remain of truth (H,W) int64 after a grid of (h, w) cells.
 
-    Each cell holds the share of every class among its pixels that are not void (area averaging: nothing is missed, and
-    a share is what a calibrated network would predict there). The shares are brought back bilinearly as logits are,
-    and each pixel gets the largest. Both directions keep the centres of the cells in place (align_corners=False),
-    since a network learns to make up for a constant shift. Not a strict bound: a network may predict other values than
-    shares.
+    Each cell holds the share of every class among its pixels that are not void, as a calibrated network would predict
+    it. The shares are resized bilinearly, as logits are, and each pixel gets the class with the largest share. Both
+    directions use align_corners=False: a network can learn to compensate a constant shift. Not a strict bound: a
+    network may predict values other than shares.
     """
     classes = torch.unique(truth[truth != VOID])  # type: ignore[no-untyped-call]
     if not len(classes):
@@ -75,5 +58,5 @@ def round_trip(truth: Tensor, grid: Size) -> Tensor:
 
 
 def _shares(there: Tensor, grid: Size) -> Tensor:
-    """Mean (1,h,w) of there (H,W) bool over the cells of a grid."""
+    """Mean (1,h,w) of a bool map (H,W) over the cells of a grid."""
     return F.adaptive_avg_pool2d(there.float().unsqueeze(0), grid)

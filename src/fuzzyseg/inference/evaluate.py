@@ -1,4 +1,4 @@
-"""The score of a model on labelled images, with the name of the protocol beside it."""
+"""Scores of a model on images with masks, with a description of the protocol."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
 
-from fuzzyseg.data import VOID, DataError, Item, Reader
+from fuzzyseg.data import DataError, Item, Reader
 from fuzzyseg.data.io.image import Windows
 from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
-from fuzzyseg.inference.ceiling import ceiling_matrix, resolvable
+from fuzzyseg.inference.ceiling import ceiling_matrix
+from fuzzyseg.inference.metrics import confusion_matrix, resolvable, scores
 from fuzzyseg.inference.predictor import Predictor, Protocol
 
 
@@ -30,25 +30,20 @@ def evaluate(
     ceiling: Mapping[str, float | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Scores predictions at the size of the files against the masks. One confusion matrix is summed over all pixels.
+    """Score predictions at the size of the files against the masks, by one confusion matrix over all pixels.
 
-    mode, window, scales, flip: see `Protocol`. batch: images per forward pass, where neighbours have one size.
-    ignore_index: the masks' value for void, if not that of the training data. ceiling: that of an earlier result for
-    the same items and network, which saves a second reading of the masks. progress is called with images done and in
-    all.
+    mode, window, scales, flip: see `Protocol`. batch: images of equal size per forward pass. ignore_index: the masks'
+    value for void, if not that of the training data. ceiling: that of an earlier result for the same items and network;
+    saves reading the masks twice. progress: called with images done and in all.
 
-    A TIFF or NumPy file that is too large to be decoded whole is read and scored in row blocks, and so is such a mask,
-    where the protocol allows it (one scale, no flip, no `image_size`); the result is the same.
+    Images and masks too large to be decoded whole are read and scored in row blocks if the protocol allows it (one
+    scale, no flip, no `image_size`); the result is the same.
 
-    Returns shares in [0, 1]: `miou`, the mean intersection over union of the classes that occur in the truth or in a
-    prediction; `per_class`, that of each class, None where it occurs in neither; `accuracy` of the pixels and
-    `class_accuracy`, its mean over the classes in the truth. `ceiling` is the IoU of each class between the truth and
-    the truth brought to the stride of the network's logits and back (`ceiling.round_trip`; of one view of the whole
-    image, whatever the protocol), None for a class that is not in the truth; `miou_resolvable` the mean IoU over the
-    classes whose ceiling is at least `ceiling_least`, None where there is none. Also `images`, `pixels` (not void),
-    `protocol` in words.
+    Returns the `scores` of the matrix; `ceiling`, the IoU of each class between the masks and their `round_trip` to the
+    stride of the network's logits (one view of the whole image, whatever the protocol), None for a class in no mask;
+    `miou_resolvable`, see `resolvable`; `images`; and `protocol` in words.
 
-    Raises DataError where there is no image, an image without a mask, or no pixel that is not void.
+    Raises DataError if there is no image, an image has no mask, or every pixel is void.
     """
     if not items:
         raise DataError("there are no images to evaluate on; expected at least one with a mask")
@@ -56,15 +51,14 @@ def evaluate(
     void = card.ignore_index if ignore_index is None else ignore_index
     bands = None if card.bands is None else tuple(card.bands)
     reader = Reader(card.channels, len(card.classes), void, bands=bands, levels=card.levels)
-    matrix = MulticlassConfusionMatrix(max(2, len(card.classes)), ignore_index=VOID, validate_args=False)
-    matrix = matrix.to(predictor.device)
-    done = 0
+    count, done = len(card.classes), 0
+    matrix = torch.zeros(count, count, dtype=torch.long, device=predictor.device)
     for labels, masks, finished in _predictions(predictor, reader, items, protocol, batch):
-        matrix.update(labels, masks.to(predictor.device).long())
+        matrix += confusion_matrix(labels, masks.to(predictor.device), count)
         done += finished
         if finished and progress is not None:
             progress(done, len(items))
-    result = scores(matrix.compute().cpu(), card.classes)
+    result = scores(matrix.cpu(), card.classes)
     if ceiling is None:
         found = ceiling_matrix(items, reader, image_size=card.image_size, stride=predictor.stride())
         ceiling = scores(found, card.classes)["per_class"]
@@ -115,26 +109,3 @@ def _rows(
         box = (top, 0, top + len(labels), width)
         top = box[2]
         yield labels.unsqueeze(0), torch.from_numpy(truth(box)).unsqueeze(0), int(top == height)
-
-
-def scores(matrix: Tensor, classes: Sequence[str]) -> dict[str, Any]:
-    """The shares that `evaluate` returns, and `pixels`, of a confusion matrix (C,C): rows truth, columns prediction.
-
-    Raises DataError for one without a single pixel.
-    """
-    matrix = matrix.double()
-    hit, truth, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
-    if not truth.sum():
-        raise DataError("every pixel of the masks is void; expected some of a class (is ignore_index right?)")
-    union = truth + predicted - hit
-    iou = hit / union  # NaN for a class that is nowhere
-    return {
-        "miou": iou.nanmean().item(),
-        "per_class": {
-            name: value if there else None
-            for name, value, there in zip(classes, iou.tolist(), (union > 0).tolist(), strict=False)
-        },
-        "accuracy": (hit.sum() / truth.sum()).item(),
-        "class_accuracy": (hit / truth).nanmean().item(),
-        "pixels": int(truth.sum()),
-    }

@@ -1,3 +1,3 @@
-"""Pictures from plain numbers and arrays; no torch, and nothing of ours is known here."""
+"""Figures from plain numbers and arrays; imports no torch and no other room."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Charts of K, of what goes with it, and of how it moves in training (Fig. 4 of the paper)."""
+"""Charts of K, its entropy and weights, and its course in training (Fig. 4 of the FPL paper)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fuzzyseg.report.drawing import SERIES, figure, finish, per_cent, store, style
+from fuzzyseg.report.drawing import SERIES, figure, finish, per_cent
 from fuzzyseg.report.maps import K_COLOURS
 
 Row = Mapping[str, Any]
 
 _LINES = ("#4d4d4d", "#c7a800", "#3f9e44", *K_COLOURS[3:])
-"""Of K = 1, 2, ...: as in the maps, but dark enough for a line."""
+"""Colours of K = 1, 2, ..., as in the maps but dark enough for lines."""
 
 
 def draw_k_over_time(path: Path, steps: Sequence[int], histograms: Sequence[Sequence[float]], *, title: str) -> Path:
-    """Fig. 4a: the share of the pixels with each K, step by step; above all of them, below on a logarithmic axis."""
+    """Fig. 4a: the share of the pixels with each K at each step; K = 1 on a linear axis, the others logarithmic."""
     largest = min(len(_LINES), max(len(row) for row in histograms))
-    with style():
-        made, axes = figure(1, 2, 8.4, 3.2)
+    with figure(path, 1, 2, 8.4, 3.2, title=title) as (_, axes):
         window = max(1, len(steps) // 30)
         for k in range(1, largest + 1):
             values = [sum(row[k - 1 :]) if k == len(_LINES) else row[k - 1] for row in histograms]
@@ -38,31 +37,24 @@ def draw_k_over_time(path: Path, steps: Sequence[int], histograms: Sequence[Sequ
         per_cent(axes[0, 1].yaxis)
         if axes[0, 1].lines:  # with two classes K is 1 everywhere
             axes[0, 1].legend(ncols=3)
-        made.suptitle(title, fontsize=10, x=0.01, ha="left")
-        return store(made, path)
+    return path
 
 
 def _smooth(values: Sequence[float], window: int) -> list[float]:
-    """The mean over up to `window` neighbours on either side."""
+    """Mean over up to `window` neighbours on each side."""
     parts = [values[max(0, place - window) : place + window + 1] for place in range(len(values))]
     return [sum(part) / len(part) for part in parts]
 
 
 def draw_entropy(path: Path, by_k: Sequence[Row], *, title: str) -> Path:
-    """K against entropy: for each K how the entropy of its pixels is spread, as one strip of shades, with the mean."""
-    with style():
-        made, axes = figure(1, 2, 8.4, 3.0, gridspec_kw={"width_ratios": [1.25, 1]})
+    """Histogram and mean of the entropy by K, and the share of the pixels with each K."""
+    with figure(path, 1, 2, 8.4, 3.0, gridspec_kw={"width_ratios": [1.25, 1]}, title=title) as (made, axes):
         left, right = axes[0]
         bins, sizes = len(by_k[0]["entropies"]), [row["k"] for row in by_k]
         values = [[row["entropies"][place] for row in by_k] for place in range(bins)]
         places = list(range(len(by_k)))
-        image = left.pcolormesh(
-            [place - 0.5 for place in range(len(by_k) + 1)],
-            [place / bins for place in range(bins + 1)],
-            values,
-            cmap="Blues",
-            vmin=0,
-        )
+        edges = [place - 0.5 for place in range(len(by_k) + 1)], [place / bins for place in range(bins + 1)]
+        image = left.pcolormesh(*edges, values, cmap="Blues", vmin=0)
         left.plot(places, [row["entropy"] for row in by_k], "o-", color="#d55e00", markersize=4, label="mean")
         left.set_xticks(places, sizes)
         left.legend(loc="lower right")
@@ -77,8 +69,7 @@ def draw_entropy(path: Path, by_k: Sequence[Row], *, title: str) -> Path:
         right.set_xticks(places, sizes)
         per_cent(right.yaxis)
         finish(right, title="how many pixels have it", x="K", y="share of the pixels (logarithmic)")
-        made.suptitle(title, fontsize=10, x=0.01, ha="left")
-        return store(made, path)
+    return path
 
 
 def draw_weights(
@@ -91,10 +82,10 @@ def draw_weights(
     threshold: float,
     possible: tuple[float, float],
     by_k: Sequence[Row],
+    title: str = "",
 ) -> Path:
-    """Fig. 4b: the weight as a function of q, with what no teacher gives shaded; beside it the weights that occur."""
-    with style():
-        made, axes = figure(1, 2, 8.4, 3.2)
+    """Fig. 4b: the weight as a function of q, impossible q shaded; and a histogram of the weights that occur, by K."""
+    with figure(path, 1, 2, 8.4, 3.2, title=title) as (_, axes):
         left, right = axes[0]
         for (name, values), colour in zip(curves.items(), SERIES, strict=False):
             left.plot(q, values, color=colour, label=name, linewidth=1.8)
@@ -106,12 +97,8 @@ def draw_weights(
         left.set_xlim(0, m)
         left.set_ylim(0, 1.02)
         left.legend(loc="lower left")
-        finish(
-            left,
-            title=f"curves for T = {threshold:g}, K = {k}, m = {m:g}",
-            x="q, probability of the best negative",
-            y="weight",
-        )
+        curves_of = f"curves for T = {threshold:g}, K = {k}, m = {m:g}"
+        finish(left, title=curves_of, x="q, probability of the best negative", y="weight")
         for row in by_k[: len(_LINES)]:
             bins = len(row["weights"])
             middle = [(place + 0.5) / bins for place in range(bins)]
@@ -122,15 +109,14 @@ def draw_weights(
         per_cent(right.yaxis)
         right.legend(ncols=2)
         finish(right, title="weights that occur", x="weight", y="share of the pixels of that K")
-        return store(made, path)
+    return path
 
 
 def draw_training(
     path: Path, steps: Sequence[int], series: Mapping[str, Mapping[str, Sequence[float | None]]], *, title: str
 ) -> Path:
-    """Curves over the evaluations: one chart for each group of series; None is where nothing was measured."""
-    with style():
-        made, axes = figure(1, len(series), 4.2 * len(series), 3.2)
+    """Curves over the evaluations, a chart for each group of series; None is a gap."""
+    with figure(path, 1, len(series), 4.2 * len(series), 3.2, title=title) as (_, axes):
         for spot, (name, curves) in zip(axes[0], series.items(), strict=True):
             for (label, values), colour in zip(curves.items(), SERIES, strict=False):
                 numbers = [float("nan") if value is None else value for value in values]
@@ -143,5 +129,4 @@ def draw_training(
                 spot.legend(fontsize=7.5)
                 per_cent(spot.yaxis)
             finish(spot, title=name, x="step", y="")
-        made.suptitle(title, fontsize=10, x=0.01, ha="left")
-        return store(made, path)
+    return path

@@ -1,19 +1,17 @@
-"""What all figures share: size, colours, how they are stored."""
+"""Size, style and storage of all figures. matplotlib, the extra [plots], is imported when a figure is drawn."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 HARD, FUZZY = "#56606b", "#0072b2"
-"""Of the two losses that are compared."""
+"""Colours of the two losses that are compared."""
 
 CASES = {1: "#c9ced4", 2: "#009e73", 3: "#d55e00"}
-"""Of the three cases: grey, green, vermilion, which stay apart for colour-blind eyes (Okabe and Ito)."""
+"""Colours of the three cases: grey, green, vermilion (Okabe and Ito, colour-blind safe)."""
 
 CASE_NAMES = {1: "case 1: label right", 2: "case 2: label wrong, truth in the set", 3: "case 3: truth outside the set"}
 
@@ -36,32 +34,42 @@ _STYLE = {
 }
 
 
-def style() -> Any:
-    """The context in which a figure is made and stored."""
-    return rc_context(_STYLE)  # type: ignore[arg-type]
+def require_matplotlib() -> None:
+    """Raise ValueError naming the extra if matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError:
+        raise ValueError("figures need matplotlib, which is not installed: pip install 'fuzzyseg[plots]'") from None
 
 
-def figure(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, Any]:
-    """A figure of this size in inches, and its axes as an array (rows, columns)."""
-    made = Figure(figsize=(width, height), layout="constrained")
-    return made, made.subplots(rows, columns, squeeze=False, **options)
+@contextmanager
+def figure(
+    path: Path, rows: int, columns: int, width: float, height: float, *, title: str = "", **options: Any
+) -> Iterator[tuple[Any, Any]]:
+    """Give a figure of this size in inches and its axes (rows, columns); store it in the format of the suffix on exit.
 
+    Files have no date, so that equal numbers give equal files.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
-def store(made: Figure, path: Path) -> Path:
-    """Writes the figure in the format of the suffix, without the date, so that equal numbers give equal files."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-    made.savefig(path, dpi=110, metadata=metadata)
-    return path
+    with rc_context(_STYLE):  # type: ignore[arg-type]
+        made = Figure(figsize=(width, height), layout="constrained")
+        yield made, made.subplots(rows, columns, squeeze=False, **options)
+        if title:
+            made.suptitle(title, fontsize=10, x=0.01, ha="left")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+        made.savefig(path, dpi=110, metadata=metadata)
 
 
 def per_cent(axis: Any) -> None:
-    """Ticks of a share as per cent. To be called after the scale is set."""
+    """Show the ticks of a share as per cent. Call it after setting the scale."""
     axis.set_major_formatter(lambda value, place: f"{100 * value:.4g} %")
 
 
-def finish(axes: Axes, *, title: str, x: str, y: str) -> None:
-    """Title and labels."""
+def finish(axes: Any, *, title: str, x: str, y: str) -> None:
+    """Set title and labels."""
     axes.set_title(title, loc="left")
     axes.set_xlabel(x)
     axes.set_ylabel(y)

@@ -1,4 +1,4 @@
-"""Rows of pictures: images beside maps of labels, fuzzy sets, K, cases and scores (Fig. 1, 3a and 5 of the paper)."""
+"""Rows of images and maps of labels, fuzzy sets, K, cases and scores (Fig. 1, 3a and 5 of the FPL paper)."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from matplotlib.colors import BoundaryNorm, ListedColormap
-from matplotlib.patches import Patch
-
-from fuzzyseg.report.drawing import CASE_NAMES, CASES, figure, store, style
+from fuzzyseg.report.drawing import CASE_NAMES, CASES, figure
 
 Kind = Literal["picture", "score", "k", "case"]
 
 MOST_K = 6
-"""K from here on has one colour."""
+"""K of this and more has one colour."""
 
 K_COLOURS = ("#f2f2f2", "#fde725", "#5ec962", "#21918c", "#3b528b", "#440154")
-"""K = 1 is pale, more are the darker (viridis, which keeps its order for colour-blind eyes and in grey)."""
+"""The larger K, the darker (viridis: ordered for colour-blind readers and in grey)."""
 
 VOID = "#ffffff"
 
 
 @dataclass
 class Panel:
-    """One picture of a row. values: (H,W,3) for a picture, else (H,W); NaN or 0 is where nothing is known."""
+    """One picture of a row. values: (H,W,3) for a picture, else a map (H,W); NaN or 0 is void."""
 
     title: str
     values: Any
@@ -40,14 +37,13 @@ def draw_rows(
     names: Sequence[str] = (),
     legend: Sequence[tuple[str, Any]] = (),
 ) -> Path:
-    """A row of panels for each example, titles above the first; names: of the rows; legend: names with colours."""
+    """Draw a row of panels for each example, with titles above the first. names: of rows. legend: names and colours."""
     height, width = rows[0][0].values.shape[:2]
     columns, cell = len(rows[0]), 2.3
     keys = [key for key in ("score", "k", "case") if any(panel.kind == key for row in rows for panel in row)]
     lines = -(-len(legend) // 7) + ("case" in keys) + ("k" in keys)
     tall = len(rows) * (cell * height / width + 0.06) + 0.65 + 0.24 * lines + (0.55 if "score" in keys else 0)
-    with style():
-        made, axes = figure(len(rows), columns, columns * cell + 0.2, tall)
+    with figure(path, len(rows), columns, columns * cell + 0.2, tall, title=title) as (made, axes):
         shown: dict[str, Any] = {}
         for number, row in enumerate(rows):
             for place, panel in enumerate(row):
@@ -62,25 +58,15 @@ def draw_rows(
                     spot.set_title(panel.title, fontsize=9)
             if names:
                 axes[number, 0].set_ylabel(names[number], fontsize=7)
-        made.suptitle(title, fontsize=10, x=0.01, ha="left")
         if "score" in shown:
-            bar = made.colorbar(
-                shown["score"],
-                ax=axes.ravel().tolist(),
-                location="bottom",
-                shrink=0.5,
-                aspect=50,
-                pad=0.02,
-                ticks=[-1, -0.5, 0, 0.5, 1],
-            )
-            bar.set_label(
-                "positive gradient score R: below 0 the truth is pushed down, above 0 it is lifted", fontsize=8
-            )
-        entries = [Patch(facecolor=colour, edgecolor="#999999", linewidth=0.4, label=name) for name, colour in legend]
-        entries += _keys(keys, rows)
+            place = {"location": "bottom", "shrink": 0.5, "aspect": 50, "pad": 0.02}
+            bar = made.colorbar(shown["score"], ax=axes.ravel().tolist(), ticks=[-1, -0.5, 0, 0.5, 1], **place)
+            label = "positive gradient score R: below 0 the loss lowers the true class, above 0 it raises it"
+            bar.set_label(label, fontsize=8)
+        entries = [_key(colour, name) for name, colour in legend] + _keys(keys, rows)
         if entries:
             made.legend(handles=entries, loc="outside lower center", ncols=min(7, len(entries)), fontsize=7.5)
-        return store(made, path)
+    return path
 
 
 def _show(spot: Any, panel: Panel) -> Any:
@@ -89,6 +75,8 @@ def _show(spot: Any, panel: Panel) -> Any:
         return spot.imshow(panel.values, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
     if panel.kind == "picture":
         return spot.imshow(panel.values, interpolation="nearest")
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+
     colours = K_COLOURS if panel.kind == "k" else tuple(CASES.values())
     norm = BoundaryNorm([place + 0.5 for place in range(-1, len(colours) + 1)], len(colours) + 1)
     shades = ListedColormap([VOID, *colours])
@@ -96,16 +84,18 @@ def _show(spot: Any, panel: Panel) -> Any:
     return spot.imshow(values, cmap=shades, norm=norm, interpolation="nearest")
 
 
-def _keys(kinds: Sequence[str], rows: Sequence[Sequence[Panel]]) -> list[Patch]:
-    """The legends of the maps of K and of the cases; K as far as it occurs."""
+def _key(colour: Any, label: str) -> Any:
+    from matplotlib.patches import Patch
+
+    return Patch(facecolor=colour, edgecolor="#999999", linewidth=0.4, label=label)
+
+
+def _keys(kinds: Sequence[str], rows: Sequence[Sequence[Panel]]) -> list[Any]:
+    """Legend entries of the maps of K, up to the largest that occurs, and of the cases."""
     found = []
     if "k" in kinds:
         largest = max(int(panel.values.max()) for row in rows for panel in row if panel.kind == "k")
         for place, colour in enumerate(K_COLOURS[:largest], start=1):
             last = place == MOST_K and largest > MOST_K
-            found.append(
-                Patch(facecolor=colour, edgecolor="#999999", linewidth=0.4, label=f"K {'>' if last else ''}= {place}")
-            )
-    if "case" in kinds:
-        found += [Patch(facecolor=CASES[case], label=name) for case, name in CASE_NAMES.items()]
-    return found
+            found.append(_key(colour, f"K {'>' if last else ''}= {place}"))
+    return found + ([_key(CASES[case], name) for case, name in CASE_NAMES.items()] if "case" in kinds else [])

@@ -1,4 +1,4 @@
-"""Charts of how good the sets and the scores are: cases, coverage, confusions, calibration (Fig. 3b of the paper)."""
+"""Charts of the three cases, coverage, confusions and calibration (Fig. 3b of the FPL paper)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fuzzyseg.report.drawing import FUZZY, HARD, figure, finish, per_cent, store, style
+from fuzzyseg.report.drawing import FUZZY, HARD, figure, finish, per_cent
 from fuzzyseg.report.maps import K_COLOURS
 
 Row = Mapping[str, Any]
@@ -15,9 +15,8 @@ CASE_LINES = {1: "case 1:\nlabel right", 2: "case 2: wrong,\ntruth in the set", 
 
 
 def draw_cases(path: Path, cases: Mapping[str, Row], effect: Row, *, title: str) -> Path:
-    """Fig. 3b: mean score of the three cases for either loss; their frequency and K; the gradient on the truth."""
-    with style():
-        made, axes = figure(2, 2, 8.4, 5.6)
+    """Fig. 3b: mean score of the three cases for both losses; their frequency and K; the gradient on the truth."""
+    with figure(path, 2, 2, 8.4, 5.6, title=title) as (_, axes):
         places = [0, 1, 2]
         names = [f"case {case}\n{100 * row['share']:.1f} % of pixels" for case, row in cases.items()]
         _pairs(axes[0, 0], places, [row["score"] for row in cases.values()], "{:.2f}")
@@ -32,26 +31,18 @@ def draw_cases(path: Path, cases: Mapping[str, Row], effect: Row, *, title: str)
         axes[1, 0].set_xticks([*places, 3], ["case 1", "case 2", "case 3", "all"])
         _k_of_cases(axes[1, 1], cases)
         axes[0, 0].legend(loc="upper right")
-        made.suptitle(title, fontsize=10, x=0.01, ha="left")
-        return store(made, path)
+    return path
 
 
 def _k_of_cases(spot: Any, cases: Mapping[str, Row]) -> None:
-    """For each case one bar, parted by the K of its pixels."""
+    """One bar per case, stacked by K."""
     last = len(K_COLOURS)
     for place, row in enumerate(cases.values()):
         bottom, shares = 0.0, list(row["k_histogram"])
         for k, share in enumerate([*shares[: last - 1], sum(shares[last - 1 :])], start=1):
-            label = f"K = {k}" if k < last else f"K >= {k}"
-            spot.bar(
-                place,
-                share,
-                bottom=bottom,
-                color=K_COLOURS[k - 1],
-                edgecolor="#999999",
-                linewidth=0.4,
-                label=None if place else label,
-            )
+            label = None if place else f"K = {k}" if k < last else f"K >= {k}"
+            style = {"color": K_COLOURS[k - 1], "edgecolor": "#999999", "linewidth": 0.4, "label": label}
+            spot.bar(place, share, bottom=bottom, **style)
             bottom += share
     per_cent(spot.yaxis)
     spot.set_xticks(range(len(cases)), [CASE_LINES[int(case)] for case in cases], fontsize=7.5)
@@ -67,28 +58,20 @@ def _pairs(spot: Any, places: Sequence[int], values: Sequence[Row], shown: str) 
         for place, height in zip(places, heights, strict=True):
             if height is not None:
                 spot.bar(place + shift, height, 0.38, color=colour, label=name if place == places[0] else None)
-                spot.annotate(
-                    shown.format(height),
-                    (place + shift, height),
-                    xytext=(0, 2 if height >= 0 else -2),
-                    textcoords="offset points",
-                    ha="center",
-                    va="bottom" if height >= 0 else "top",
-                    fontsize=7,
-                )
+                above = height >= 0
+                align = {"ha": "center", "va": "bottom" if above else "top", "textcoords": "offset points"}
+                where = {"xy": (place + shift, height), "xytext": (0, 2 if above else -2)}
+                spot.annotate(shown.format(height), **where, **align, fontsize=7)
     spot.axhline(0, color="#333333", linewidth=0.8)
     spot.margins(y=0.18)
 
 
 def draw_coverage(path: Path, by_k: Sequence[Row], table: Sequence[Row], *, title: str) -> Path:
-    """How often the truth is in the set, against top-1 accuracy: by K, and for several thresholds."""
-    with style():
-        made, axes = figure(1, 2, 8.4, 3.2)
+    """Coverage against top-1 accuracy, by K and by threshold."""
+    with figure(path, 1, 2, 8.4, 3.2, title=title) as (_, axes):
         left, right = axes[0]
-        for shift, name, colour, label in (
-            (-0.2, "top1", HARD, "truth is the label"),
-            (0.2, "coverage", FUZZY, "truth in the fuzzy set"),
-        ):
+        sides = ((-0.2, "top1", HARD, "truth is the label"), (0.2, "coverage", FUZZY, "truth in the fuzzy set"))
+        for shift, name, colour, label in sides:
             places = [place + shift for place in range(len(by_k))]
             left.bar(places, [row[name] for row in by_k], 0.38, color=colour, label=label)
         left.set_xticks(range(len(by_k)), [row["k"] for row in by_k])
@@ -106,14 +89,12 @@ def draw_coverage(path: Path, by_k: Sequence[Row], table: Sequence[Row], *, titl
         per_cent(right.yaxis)
         right.legend(fontsize=7.5)
         finish(right, title="by threshold", x="T", y="share of the pixels")
-        made.suptitle(title, fontsize=10, x=0.01, ha="left")
-        return store(made, path)
+    return path
 
 
 def draw_confusions(path: Path, pairs: Sequence[Row], *, title: str) -> Path:
-    """The pairs of classes with the most wrong labels, and how many of these pixels have the truth in their set."""
-    with style():
-        made, axes = figure(1, 1, 6.6, 0.9 + 0.26 * len(pairs))
+    """The pairs of classes with the most wrong labels, and the share of these pixels with the truth in the set."""
+    with figure(path, 1, 1, 6.6, 0.9 + 0.26 * len(pairs)) as (_, axes):
         spot = axes[0, 0]
         places = list(range(len(pairs)))[::-1]
         wrong = [row["share"] for row in pairs]
@@ -127,14 +108,13 @@ def draw_confusions(path: Path, pairs: Sequence[Row], *, title: str) -> Path:
         per_cent(spot.xaxis)
         spot.legend(loc="lower right")
         finish(spot, title=title, x="share of all pixels", y="")
-        return store(made, path)
+    return path
 
 
 def draw_calibration(path: Path, reliability: Sequence[Row], error: float, *, title: str) -> Path:
-    """The reliability diagram: accuracy against confidence, and how many pixels each bin holds."""
+    """Reliability diagram: accuracy against confidence, and the share of the pixels in each bin."""
     mark: dict[str, Any] = {"color": "#d55e00", "markersize": 9, "markeredgewidth": 2, "linestyle": "none"}
-    with style():
-        made, axes = figure(2, 1, 4.4, 4.6, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+    with figure(path, 2, 1, 4.4, 4.6, sharex=True, gridspec_kw={"height_ratios": [3, 1]}) as (_, axes):
         above, below = axes[:, 0]
         bars: dict[str, Any] = {"width": 1 / len(reliability), "align": "edge", "edgecolor": "white"}
         for row in reliability:
@@ -151,4 +131,4 @@ def draw_calibration(path: Path, reliability: Sequence[Row], error: float, *, ti
         below.set_yscale("log")
         per_cent(below.yaxis)
         finish(below, title="", x="confidence, the largest probability", y="pixels")
-        return store(made, path)
+    return path

@@ -18,7 +18,6 @@ PACKAGES = (
     "torchvision",
     "segmentation-models-pytorch",
     "timm",
-    "torchmetrics",
     "numpy",
     "pillow",
     "safetensors",

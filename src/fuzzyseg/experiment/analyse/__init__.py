@@ -1,0 +1,103 @@
+"""`analyse`: statistics of the fuzzy sets of a trained network, before or after a training with FPL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fuzzyseg.config import ConfigError
+from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.experiment.analyse.figures import draw
+from fuzzyseg.experiment.analyse.inputs import Inputs, read_inputs
+from fuzzyseg.experiment.analyse.measure import measure, over_time
+from fuzzyseg.experiment.analyse.text import answer, page
+from fuzzyseg.experiment.load_run import run_config
+from fuzzyseg.report.drawing import require_matplotlib
+from fuzzyseg.run.files import write_text
+from fuzzyseg.run.logs import plain
+
+__all__ = ["analyse"]
+
+FORMATS = ("png", "svg")
+
+
+def analyse(
+    source: str | Path,
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    images: int = 4,
+    limit: int | None = None,
+    threshold: float | None = None,
+    unlabelled_masks: bool = False,
+    pictures: str = "png",
+    device: str = "auto",
+    network: Callable[[], nn.Module] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Measure K, coverage, scores of the three cases and calibration on the images of a run or of a folder.
+
+    source: a run folder, whose last.pt has teacher and student, or a model folder, which serves as both. data: a
+    folder with images and masks in place of the run's validation and labelled images. out: folder for analysis.json,
+    analysis.md and the figures; None: nothing is written. images: examples to draw. limit: most images of each list.
+    threshold: T; the run's by default. unlabelled_masks: include the unlabelled images of the run, whose masks are read
+    for this diagnosis only. pictures: png or svg. network: the factory, for a network of the user's own. progress:
+    called with images done and in all.
+
+    Returns the content of analysis.json. Raises ConfigError, DataError.
+    """
+    if pictures not in FORMATS:
+        raise ConfigError(f"--pictures: found {pictures!r}; expected one of {', '.join(FORMATS)}")
+    for option, value in (("--images", images), ("--limit", limit)):
+        least = int(option == "--limit")
+        if value is not None and value < least:
+            raise ConfigError(f"{option}: found {value}; expected a number from {least}")
+    if out is not None:
+        require_matplotlib()
+    config = run_config(Path(source))
+    with pixel_limit(None if config is None else config.data.max_megapixels):
+        inputs = read_inputs(
+            Path(source),
+            data=None if data is None else Path(data),
+            threshold=threshold,
+            unlabelled_masks=unlabelled_masks,
+            limit=limit,
+            device=device,
+            network=network,
+        )
+        groups, examples = measure(inputs, images if out is not None else 0, progress)
+        result = _result(inputs, groups)
+        if out is not None:
+            folder = Path(out)
+            result["figures"] = draw(folder, pictures, inputs, result, examples)
+            text = json.dumps(plain(result), indent=1, ensure_ascii=False, allow_nan=False)
+            write_text(folder / "analysis.json", text + "\n")
+            write_text(folder / "analysis.md", page(result))
+    return result
+
+
+def _result(inputs: Inputs, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    first = "val" if "val" in groups else next(iter(groups))
+    text = f"T = {inputs.fixed:g}" if inputs.fixed is not None else "T of each pixel from its neighbourhood"
+    if inputs.fixed is None and inputs.pixel_loss is not None and inputs.pixel_loss.threshold.dim():
+        text = "T of each pixel by its most probable class"
+    classes, rule = inputs.card.classes, inputs.options.get("rule")
+    return {
+        "source": inputs.source,
+        **inputs.roles,
+        "classes": classes,
+        "loss": inputs.card.loss or "unknown",
+        "threshold": inputs.fixed,
+        "threshold_text": text,
+        "rule": rule,
+        "weight": inputs.options.get("weight"),
+        "notes": inputs.notes,
+        "confidence": inputs.confidence,
+        "answer": answer(groups[first]["table"], classes=len(classes), images=f"the {first} images", rule=rule),
+        "groups": groups,
+        "over_time": over_time(inputs.run),
+    }

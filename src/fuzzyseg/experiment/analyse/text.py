@@ -1,0 +1,187 @@
+"""The results of `analyse` in words and Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fuzzyseg.report.drawing import CASE_NAMES
+
+Table = list[list[str]]
+
+USUAL = (0.85, 0.9, 0.95)
+"""The thresholds that the FPL paper chooses from."""
+
+WANTED = 0.95
+"""Share of the truth that the sets should hold, as in `loss.calibrated.coverage`."""
+
+WEAK = 0.5
+"""Below this accuracy the sets of a network say little."""
+
+LITTLE = 0.005
+"""Below this share of all pixels, case 2 (label wrong, truth in the set) is called little."""
+
+
+def answer(
+    table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rule: str | int | None = "n-1"
+) -> list[str]:
+    """Sentences on whether FPL can help and with which T.
+
+    table: rows of a `ThresholdTable` with the usual thresholds, measured on `images` with `rule`. T is the smallest
+    usual one whose sets hold the wanted share of the truth, else the largest: the better the network, the smaller T
+    (Table 5 of the FPL paper). A rule of thumb, no prediction of a score.
+    """
+    if classes == 2:
+        return ["No: with two classes every fuzzy set holds one class, and FPL is weighted cross entropy."]
+    if isinstance(rule, int):
+        return [f"The rule is a fixed K = {rule}: T changes nothing."]
+    rows = [row for row in table if row["threshold"] in USUAL]
+    enough = [row for row in rows if row["coverage"] >= WANTED]
+    row = enough[0] if enough else rows[-1]
+    t, many, gain = row["threshold"], 1 - row["k_histogram"][0], row["coverage"] - row["top1"]
+    usual = ", ".join(f"{value:g}" for value in USUAL)
+    why = (
+        f"the smallest of {usual} whose sets hold {_share(WANTED)} of the truth"
+        if enough
+        else f"none of {usual} holds {_share(WANTED)} of the truth; the largest comes closest"
+    )
+    sentences = [
+        f"On {images} the most probable class is right at {_share(row['top1'])} of the pixels. With T = {t:g} the "
+        f"fuzzy set holds the truth at {_share(row['coverage'])}: at {_share(row['rescued'])} of the wrong labels, "
+        f"{_share(gain)} of all pixels, the truth is still in the set (rescued). The cost: {_share(many)} of the "
+        f"pixels get more than one class; {_share(gain / many if many else 0)} of these are rescued ones.",
+    ]
+    if row["top1"] < WEAK:
+        sentences.append(
+            "The network is right at fewer than half of the pixels, so this says little yet: train it on the labels "
+            "first, then repeat the analysis."
+        )
+    elif gain < LITTLE:
+        sentences.append(
+            f"There is little to gain: less than {_share(LITTLE)} of all pixels would be rescued. Either the labels "
+            "are right already, or the network is confident where it is wrong; then FPL is close to weighted cross "
+            "entropy."
+        )
+    else:
+        sentences.append(f"FPL can help. Start with T = {t:g} ({why}).")
+    if row["torn"] > many and rule == "n-1":
+        sentences.append(
+            f"{_share(row['torn'])} of the pixels have p1 <= T < p1 + p2: two classes share them, and the paper's rule "
+            f"keeps one. `loss.rule=continuous` (or `n`) counts the second one too, on more pixels than the "
+            f"{_share(many)} with K > 1."
+        )
+    sentences.append(
+        "These are statistics of the sets; whether the score rises only a training shows. `loss.threshold=calibrated` "
+        "chooses T on held-out labelled images, so that validation images stay untouched."
+    )
+    return sentences
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.3g} %"
+
+
+def per_cent(value: float | None, digits: int = 1) -> str:
+    """A share as per cent, a dash for None."""
+    return "-" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number, a dash for None."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def thresholds(rows: Sequence[dict[str, Any]]) -> Table:
+    """Statistics of the fuzzy sets, a row for each T."""
+    table = [["T", "coverage", "top-1", "rescued", "mean K", "K=1", "K=2", "K=3", "K>3", "p1<=T<p1+p2"]]
+    for row in rows:
+        k = [*row["k_histogram"], 0.0, 0.0]
+        shares = [per_cent(row[name]) for name in ("coverage", "top1", "rescued")]
+        sizes = [per_cent(value) for value in (*k[:3], sum(k[3:]), row["torn"])]
+        table.append([f"{row['threshold']:g}", *shares, number(row["mean_k"], 2), *sizes])
+    return table
+
+
+def confident(rows: Sequence[dict[str, Any]]) -> Table:
+    """Accuracy of confident pixels, a row for each confidence tau, and the choice of a reliability gate."""
+    table = [["confidence", "pixels", "right", "who teaches with confidence=gate"]]
+    for row in rows:
+        who = "confident pixels" if row["reliable"] else "all pixels"
+        table.append([f"{row['confidence']:g}", per_cent(row["share"]), per_cent(row["right"], 2), who])
+    return table
+
+
+def cases(group: dict[str, Any]) -> Table:
+    """Frequency, scores and gradients of the three cases, and of all pixels."""
+    head = ["case", "pixels", "K=1", "R hard", "R fuzzy", "lift hard", "lift fuzzy", "x share, hard", "x share, fuzzy"]
+    table = [head]
+    for case, row in group["cases"].items():
+        pairs = [(name, loss) for name in ("score", "lift", "effect") for loss in ("hard", "fuzzy")]
+        values = [number(row[name][loss], 4 if name == "effect" else 3) for name, loss in pairs]
+        table.append([CASE_NAMES[int(case)], per_cent(row["share"], 2), per_cent(row["k_histogram"][0]), *values])
+    effect = [number(group["effect"][loss], 4) for loss in ("hard", "fuzzy")]
+    return [*table, ["all", per_cent(1.0, 0), per_cent(group["k_histogram"][0]), "", "", "", "", *effect]]
+
+
+def sizes(group: dict[str, Any]) -> Table:
+    """Statistics by K."""
+    table = [["K", "pixels", "coverage", "top-1", "entropy / log C", "weight"]]
+    for row in group["by_k"]:
+        shares = [per_cent(row[name], 2) for name in ("share", "coverage", "top1")]
+        table.append([str(row["k"]), *shares, number(row["entropy"]), number(row["weight"])])
+    return table
+
+
+def confusions(group: dict[str, Any], most: int = 12) -> Table:
+    """The most frequent confusions, and the share of their pixels with the truth in the set."""
+    rows = group["confusions"][:most]
+    table = [[row["truth"], row["label"], per_cent(row["share"], 2), per_cent(row["rescued"])] for row in rows]
+    return [["truth", "taken for", "pixels", "rescued"], *table]
+
+
+def markdown(table: Table) -> list[str]:
+    """Lines of the table in Markdown, and an empty one."""
+    rows = ["| " + " | ".join(row) + " |" for row in table]
+    return [rows[0], "|---" + "|---:" * (len(table[0]) - 1) + "|", *rows[1:], ""]
+
+
+def about(result: dict[str, Any]) -> list[str]:
+    """Source, images, networks, settings of the sets, and notes."""
+    amounts = ", ".join(f"{group['images']} {name}" for name, group in result["groups"].items())
+    return [
+        f"source: {result['source']}; images: {amounts}, whole, at the training scale, networks in evaluation mode",
+        f"teacher: {result['teacher']}; student: {result['student']}",
+        f"sets: {result['threshold_text']}, rule {result['rule']}, weight {result['weight']}; "
+        f"trained with loss {result['loss']}",
+        *(f"note: {note}" for note in result["notes"]),
+    ]
+
+
+def page(result: dict[str, Any]) -> str:
+    """analysis.md."""
+    lines = ["# Fuzzy sets against the truth", "", *(f"- {line}" for line in about(result)), ""]
+    lines += ["## Can FPL help, and with which T?", ""]
+    for name, group in result["groups"].items():
+        lines += [f"{name} images:", "", *markdown(thresholds(group["table"]))]
+        lines += markdown(confident(group["confident"]))
+    lines += [line for sentence in result["answer"] for line in (sentence, "")]
+    for name, group in result["groups"].items():
+        lines += [
+            f"## {name} images",
+            "",
+            f"{group['pixels']} pixels with a true class: in the fuzzy set at {per_cent(group['coverage'], 2)}, "
+            f"the most probable class at {per_cent(group['top1'], 2)}, mean K {number(group['mean_k'])}, expected "
+            f"calibration error {per_cent(group['ece'], 2)}.",
+            "",
+            "The three cases. R: positive gradient score (Eq. 12). Lift: -w dL/dz of the true class; positive values "
+            "raise it.",
+            "",
+            *markdown(cases(group)),
+            *markdown(sizes(group)),
+            *(markdown(confusions(group)) if group["confusions"] else []),
+        ]
+    if result.get("figures"):
+        lines += ["## Figures", ""]
+        for file, caption in result["figures"].items():
+            lines += [f"{caption}:", "", f"![{caption}]({file})", ""]
+    return "\n".join(lines)

@@ -1,0 +1,57 @@
+"""The confusion matrix and the scores computed from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fuzzyseg.data import VOID, DataError
+
+LEAST = 0.5
+"""Classes with a lower ceiling are left out of `miou_resolvable`."""
+
+
+def confusion_matrix(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """Pixel counts (C,C) int64, rows truth, columns prediction; pixels with truth 255 (void) are ignored.
+
+    predicted, truth: class indices of one shape. Matrices of several images add up.
+    """
+    known = truth != VOID
+    pairs = truth[known].long() * classes + predicted[known].long()
+    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+
+
+def scores(matrix: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+    """Scores in [0, 1] of a confusion matrix (C,C), and `pixels`. Raises DataError if it is empty.
+
+    `miou`: mean IoU of the classes that occur in the truth or in a prediction. `per_class`: IoU by name, None for a
+    class that occurs in neither. `accuracy`: of all pixels. `class_accuracy`: mean over the classes in the truth.
+    """
+    matrix = matrix.double()
+    hit, truth, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    if not truth.sum():
+        raise DataError("every pixel of the masks is void; expected some of a class (is ignore_index right?)")
+    iou = hit / (truth + predicted - hit)  # 0 / 0 is NaN: a class that does not occur
+    return {
+        "miou": iou.nanmean().item(),
+        "per_class": {
+            name: None if value != value else value for name, value in zip(classes, iou.tolist(), strict=True)
+        },
+        "accuracy": (hit.sum() / truth.sum()).item(),
+        "class_accuracy": (hit / truth).nanmean().item(),
+        "pixels": int(truth.sum()),
+    }
+
+
+def resolvable(per_class: Mapping[str, float | None], ceiling: Mapping[str, float | None]) -> dict[str, Any]:
+    """`miou_resolvable`, the mean IoU of the classes with a ceiling of at least `LEAST`; `ceiling`; `ceiling_least`.
+
+    per_class: IoU by class name. ceiling: by class name; None for a class in no mask, which is left out. The mean is
+    None if no class is left.
+    """
+    kept = [iou for name, iou in per_class.items() if iou is not None and (ceiling.get(name) or 0.0) >= LEAST]
+    mean = sum(kept) / len(kept) if kept else None
+    return {"miou_resolvable": mean, "ceiling": dict(ceiling), "ceiling_least": LEAST}
