@@ -18,8 +18,8 @@ from fuzzyseg.config import ConfigError
 from fuzzyseg.data import DataError, Reader, read_dataset
 from fuzzyseg.data.io.mask import read_mask
 from fuzzyseg.experiment import analyse
-from fuzzyseg.experiment.analyse.text import answer
 from fuzzyseg.experiment.analyse.measure import striped
+from fuzzyseg.experiment.analyse.text import answer
 from fuzzyseg.inference import Predictor
 from support.tiny_data import settings, write_folder
 from support.tiny_network import TinyNetwork

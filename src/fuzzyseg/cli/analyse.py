@@ -32,7 +32,7 @@ Data = Annotated[
 ]
 Out = Annotated[
     str | None,
-    typer.Option("--out", metavar="DIR", help="Folder for tables and figures. [default: RUN/analysis; with --model none]"),
+    typer.Option("--out", metavar="DIR", help="Folder of tables and figures. [default: RUN/analysis, or none]"),
 ]
 Images = Annotated[int, typer.Option("--images", metavar="N", help="Examples to draw.")]
 Limit = Annotated[
@@ -63,7 +63,7 @@ def analyse(
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Compare fuzzy sets with the truth, and estimate whether FPL can help.
+    """Compare fuzzy sets with the truth: can FPL help?
 
     The table shows, for several thresholds T, how often the fuzzy set holds the truth and how many classes it holds.
     All numbers and figures are written to a folder; docs/analysis.md explains them.

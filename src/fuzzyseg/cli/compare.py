@@ -1,4 +1,4 @@
-"""`fuzzyseg compare`: methods and losses under one protocol, and their table."""
+"""`fuzzyseg compare`: compare methods and losses under one protocol."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def compare(
 ) -> None:
     """Compare methods and losses under one protocol.
 
-    The table has the last checkpoint's mean IoU (mean and standard deviation over the seeds), the gain of the fuzzy
-    over the hard loss in each method as paired differences with a 95 % interval, seconds per step and peak memory.
+    The table shows mean IoU of the last checkpoint (mean and standard deviation over the seeds), paired differences of
+    the fuzzy and the hard loss in each method with a 95 % interval, seconds per step and peak memory.
 
     \b
     Examples:
@@ -60,9 +60,9 @@ def compare(
     from fuzzyseg.methods import METHODS
 
     names = list(METHODS) if methods == "all" else listed(methods)
-    plan, said = comparison(names, listed(loss), labelled=listed(labelled))
-    for sentence in said:
-        typer.echo(sentence, err=True)
+    plan, notes = comparison(names, listed(loss), labelled=listed(labelled))
+    for note in notes:
+        typer.echo(note, err=True)
     plan, recipe, single = laid_out(plan, words or [], data, device)
     grid = Grid(with_start(plan, start_steps), recipe, single, seeds=seeds, init=init)
     carry_out(grid, out, results, jobs, discard, only_table, any_code=any_code)

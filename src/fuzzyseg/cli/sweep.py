@@ -1,4 +1,4 @@
-"""`fuzzyseg sweep`: all runs of a plan, one after another, and their table."""
+"""`fuzzyseg sweep`: execute all runs of a plan and tabulate them."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[RECIPE.yaml] [KEY=VALUE]...",
-        help="Another setting to run in: a recipe, whose sections take the place of the plan's (it may have a section "
-        "start), and single settings by their dotted names. What the arms set goes before both.",
+        help="A recipe, whose sections replace those of the plan (it may have a section start), and single settings by "
+        "their dotted names. The settings of an arm (one of the compared variants) override both.",
     ),
 ]
 Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help="Folder with images and masks.")]
 Out = Annotated[str, typer.Option("--out", metavar="DIR", help="Folder of the runs and of table.md.")]
 Results = Annotated[
     str | None,
-    typer.Option("--results", metavar="DIR", help="Folder of the rows, a small JSON a run; a row that stands there is "
-                 "not run again. [default: OUT/rows]"),
+    typer.Option("--results", metavar="DIR", help="Folder of the rows, one small JSON per run; a run with a row "
+                 "there is not repeated. [default: OUT/rows]"),
 ]  # fmt: skip
 Seeds = Annotated[
     int | None,
     typer.Option(
         "--seeds",
         metavar="N",
-        help="Runs of each arm, with the seeds 0 to N-1, each with its labelled subset. [default: the plan's, else 1]",
+        help="Runs per arm, with the seeds 0 to N-1 and a labelled subset each. [default: the plan's, else 1]",
     ),
 ]
 Amounts = Annotated[
-    str | None, typer.Option("--labelled", metavar="A[,B]", help="Labelled amounts (46, 1/8), in place of the plan's.")
+    str | None, typer.Option("--labelled", metavar="A[,B]", help="Labelled amounts (46, 1/8) instead of the plan's.")
 ]
 Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Runs at a time.")]
 Device = Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
 Init = Annotated[
     str | None,
-    typer.Option("--init", metavar="FILE[,FILE]", help="Start every run from these files instead of the plan's own "
-                 "start; {labelled}, {seed} and {subset} are filled in; a method with one network takes the first."),
+    typer.Option("--init", metavar="FILE[,FILE]", help="Initial weights of every run instead of the plan's start; "
+                 "{labelled}, {seed} and {subset} are filled in; a method with one network uses the first file."),
 ]  # fmt: skip
 StartSteps = Annotated[
     int | None,
@@ -54,20 +54,20 @@ StartSteps = Annotated[
         "--start-steps",
         min=0,
         metavar="N",
-        help="Steps of a supervised start from which every run goes on, two per labelled subset where a method trains "
-        "two networks; 0: none, also where a section start asks for one. [default: the plan's or recipe's, else none]",
+        help="Steps of a supervised start, a training on the labels that gives every run of a subset and seed the same "
+        "initial weights (two for methods with two networks); 0: none. [default: section start of plan or recipe]",
     ),
 ]
-Discard = Annotated[bool, typer.Option("--discard", help="Delete a run's folder once its row is written.")]
+Discard = Annotated[bool, typer.Option("--discard", help="Delete a run's folder after writing its row.")]
 AnyCode = Annotated[
     bool,
-    typer.Option("--any-code", help="Accept rows and starts that another version of fuzzyseg made; the table says so."),
+    typer.Option("--any-code", help="Accept rows and starts of another version of fuzzyseg; the table has a note."),
 ]
-OnlyTable = Annotated[bool, typer.Option("--table", help="Run nothing; print the table of the rows there are.")]
+OnlyTable = Annotated[bool, typer.Option("--table", help="Run nothing; print the table of existing rows.")]
 
 
 def sweep(
-    file: Annotated[str, typer.Argument(metavar="PLAN.yaml", help="What is compared; see recipes/.")],
+    file: Annotated[str, typer.Argument(metavar="PLAN.yaml", help="Plan file; see recipes/ and docs/comparing.md.")],
     words: Words = None,
     data: Data = None,
     out: Out = "runs/sweep",
@@ -76,7 +76,7 @@ def sweep(
     labelled: Amounts = None,
     arms: Annotated[str | None, typer.Option("--arms", metavar="A[,B]", help="Only these arms.")] = None,
     reading: Annotated[
-        str | None, typer.Option("--reading", metavar="NAME", help="Which reading of the source, where it has several.")
+        str | None, typer.Option("--reading", metavar="NAME", help="Reading of the source, if the plan has several.")
     ] = None,
     start_steps: StartSteps = None,
     init: Init = None,
@@ -86,10 +86,10 @@ def sweep(
     any_code: AnyCode = False,
     only_table: OnlyTable = False,
 ) -> None:
-    """Run all that a plan compares, and tabulate it.
+    """Execute all runs of a plan and tabulate them.
 
-    A sweep that was cut off goes on with the same command. A run that fails is told in the table, and tried again by
-    the next call; the others are not affected. Every seed draws its own labelled subset.
+    An interrupted sweep continues with the same command. A failed run is reported in the table and retried by the next
+    call; the others are not affected. Every seed draws its own labelled subset.
 
     \b
     Examples:
@@ -114,7 +114,7 @@ def sweep(
 
 
 def with_start(plan: Plan, steps: int | None) -> Plan:
-    """The plan with supervised starts of so many steps: None leaves it as it is, 0 takes its starts away."""
+    """The plan with supervised starts of `steps` steps; None: unchanged, 0: without starts."""
     if steps is None:
         return plan
     return plan.model_copy(update={"start": merge(plan.start or {}, {"train": {"steps": steps}}) if steps else None})
@@ -148,7 +148,7 @@ def laid_out(
 def carry_out(
     grid: Any, out: str, results: str | None, jobs: int, discard: bool, only_table: bool, *, any_code: bool
 ) -> None:
-    """Runs a grid, shows how far it is, prints its table, and ends with the exit code."""
+    """Run a grid with a progress bar, print its table, and set the exit code."""
     from fuzzyseg.experiment.sweeps import sweep as run
 
     root = grid.config(grid.cells[0], Path(out)).data.root
@@ -164,12 +164,12 @@ def carry_out(
         raise typer.Exit(INTERRUPTED)
     failed = [cell for cell in grid.cells if cell in done.failed]
     if failed:
-        raise Failure(f"{len(failed)} of {len(grid.cells)} runs failed; their logs stand in {out}")
+        raise Failure(f"{len(failed)} of {len(grid.cells)} runs failed; their logs are in {out}")
 
 
 @contextmanager
 def _watched() -> Iterator[Any]:
-    """A function that says a line, and one that shows the steps of what is running on a terminal."""
+    """A function that prints a line, and one that shows the progress of the runs on a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

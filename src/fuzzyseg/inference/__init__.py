@@ -1,4 +1,4 @@
-"""What comes out: a trained model loaded, scored, and applied to image files."""
+"""Use of a trained model: loading, scoring, prediction of image files."""
 
 from fuzzyseg.inference.evaluate import evaluate
 from fuzzyseg.inference.model import load, save_model

@@ -1,4 +1,4 @@
-"""The model folder: weights that segmentation_models_pytorch loads, and the card that says how to use them."""
+"""The model folder: weights in the format of segmentation_models_pytorch, and the model card."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Input: {channels} channels in [0, 1], then mean {mean} and standard deviation {s
 
 
 def save_model(folder: Path, network: nn.Module, *, card: ModelCard) -> None:
-    """Stores network and card in folder, in place of what stood there.
+    """Store network and card in folder, replacing its content.
 
-    A Segmenter becomes what `segmentation_models_pytorch.from_pretrained(folder)` loads (config.json and
-    model.safetensors); another network its weights alone. The files are written beside the folder, which is replaced
-    once they are complete.
+    A Segmenter is stored as `segmentation_models_pytorch.from_pretrained(folder)` loads it (config.json and
+    model.safetensors), another network as weights only. The files are written beside the folder first, which is
+    replaced once they are complete.
     """
     part, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
     for leftover in (part, old):
@@ -74,10 +74,10 @@ def _readme(card: ModelCard, network: nn.Module) -> str:
 def load(
     path: str | Path, *, network: Callable[[], nn.Module] | None = None, device: torch.device | str = "cpu"
 ) -> Predictor:
-    """The trained model in a run folder (its last one), or in a `model/` or `best/` folder alone.
+    """Load the trained model of a run folder (its last one) or of a `model/` or `best/` folder.
 
-    network: the factory that it was trained with, where that was one of the user's own. Raises DataError where there is
-    no model, a file is damaged, or the factory is missing; ValueError where weights do not fit.
+    network: the factory that it was trained with, for a network of the user's own. Raises DataError if there is no
+    model, a file is damaged, or the factory is missing; ValueError if weights do not fit.
     """
     path = Path(path)
     folder, card = model_folder(path), read_card(path)
@@ -100,12 +100,9 @@ def load(
 
 
 def _from_config(path: Path) -> nn.Module:
-    """The untrained model that config.json describes."""
+    """The untrained model described by config.json."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return NETWORKS[values.pop("_model_class")](**values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: describes no network ({error!r}); copy the model folder again") from None
-
-
-__all__ = ["ModelCard", "Predictor", "load", "read_card", "save_model"]

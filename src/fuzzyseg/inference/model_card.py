@@ -1,4 +1,4 @@
-"""What stands beside the weights of a model: all that is needed to use it on an image file."""
+"""The model card: everything besides the weights that is needed to use a model on image files."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Colour = tuple[int, int, int]
 def _version() -> str | None:
     try:
         return metadata.version("fuzzyseg")
-    except metadata.PackageNotFoundError:  # used from its sources
+    except metadata.PackageNotFoundError:  # run from its sources without installation
         return None
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """How a model was trained and how images must be given to it.
+    """How a model was trained and what input it expects.
 
-    classes: names in index order. colours: one (r, g, b) a class, or None. ignore_index: the files' value for void.
-    encoding: of the masks; None: class indices. mean, std: per channel, for images in units: [0, 1], or as levels say
-    where images were not of 8 bits. bands: which of an image file's are used, from 1; None: all. image_size: (H, W)
-    that images are resized to, or None. crop: (H, W) of the training crops. arch, encoder: None for a network of the
-    user's own. step: finished steps. version: fuzzyseg's own.
+    classes: names in index order. colours: (r, g, b) of each class, if any. ignore_index: the files' value for void.
+    encoding: of the masks; None: class indices. mean, std: per channel, for images scaled to [0, 1], or by `levels` if
+    they have other than 8 bits. bands: those used of an image file, from 1; None: all. image_size: (H, W) that images
+    are resized to, if any. crop: (H, W) of the training crops. arch, encoder: None for a network of the user's own.
+    step: finished steps. version: of fuzzyseg.
     """
 
     classes: list[str]
@@ -56,16 +56,16 @@ class ModelCard:
 
     @property
     def meaning(self) -> Meaning:
-        """What the masks that it was trained with mean."""
+        """Classes, void value, encoding and colours of the masks that it was trained with."""
         return Meaning(self.classes, self.ignore_index, self.encoding, self.colours)
 
     def write(self, folder: Path) -> None:
-        """Stores the card in the folder."""
+        """Store the card in the folder."""
         (folder / CARD_NAME).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def model_folder(path: Path) -> Path | None:
-    """The folder with a model that path stands for: a model folder or a file in it, or a run folder; None if none."""
+    """The model folder of a path: itself, the folder of a file in it, or model/ of a run folder; None if none."""
     for folder in (path, path / "model", path.parent if path.is_file() else path):
         if (folder / CARD_NAME).is_file():
             return folder
@@ -73,9 +73,9 @@ def model_folder(path: Path) -> Path | None:
 
 
 def read_card(path: str | Path) -> ModelCard | None:
-    """The card of a model folder, of a file in it, or of a run folder; None where there is none.
+    """The card of a model folder, a file in it, or a run folder; None without a card.
 
-    Raises DataError for a card that is damaged.
+    Raises DataError for a damaged card.
     """
     folder = model_folder(Path(path))
     if folder is None:
@@ -90,7 +90,7 @@ def read_card(path: str | Path) -> ModelCard | None:
 
 
 def _tuples(key: str, value: Any) -> Any:
-    """JSON has lists where the card has tuples."""
+    """JSON lists as the types of the card."""
     if key in ("crop", "image_size") and value is not None:
         height, width = value
         return height, width

@@ -1,4 +1,4 @@
-"""Image files become mask files."""
+"""Prediction of image files: masks, overlays, probabilities."""
 
 from __future__ import annotations
 
@@ -31,20 +31,18 @@ def predict_files(
     tile: tuple[int, int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Path], list[DataError]]:
-    """Writes an index mask (8-bit PNG, the size of the image) for each image file.
+    """Write an index mask (8-bit PNG, the size of the image) for each image file.
 
-    The PNG has the classes' colours as palette where the data set had some; its pixels are indices all the same.
-    encoded: write what the masks held that were learnt from instead: colours, 0 and 255, values from 1. Large TIFF and
-    NumPy files that need no resizing are read and predicted by windows, and never held as a whole.
+    images: a file, a folder (recursive) or a pattern such as `photos/*.jpg`. NAME.jpg gives NAME.png in the same folder
+    below `out`; with overlay also NAME_overlay.png, the image with the classes in colour; with probabilities also
+    NAME_probabilities.npy, float16 (C,H,W). If two results would have one name, all get the full file name
+    (NAME.jpg.png). The pixels of a mask are class indices; the classes' colours, if any, are its palette. encoded:
+    write masks as the training masks were encoded instead: colours, 0 and 255, values from 1. tile: (H, W) of sliding
+    windows; by default only images too large for one pass are predicted in windows. Large TIFF and NumPy files that
+    need no resizing are read by windows. progress: called with files done and in all.
 
-    images: a file, a folder (with all below it) or a pattern such as `photos/*.jpg`. For NAME.jpg there will be, in the
-    same folder below `out`, NAME.png; with overlay also NAME_overlay.png, the image with the classes in colour; with
-    probabilities also NAME_probabilities.npy, float16 (C,H,W). Where two results would have one name, all are called
-    after the full file name (NAME.jpg.png). tile: predict in overlapping windows of this (H, W); without it only images
-    that are too large for one pass are. progress is called with files done and in all.
-
-    Returns the files written and an error for each image that could not be predicted; the others are not lost for it.
-    Raises DataError where there are no images, or where a result would replace one of them.
+    Returns the files written and an error for each image that could not be predicted. Raises DataError if there are no
+    images, or if a result would replace one of them.
     """
     found = _find(images, out)
     names = _names(found, overlay, probabilities)
@@ -68,13 +66,13 @@ def predict_files(
 
 
 def _identity(file: Path) -> tuple[int, int]:
-    """The same for all names of one file."""
+    """Identity of a file, equal for all its names."""
     status = file.stat()
     return status.st_dev, status.st_ino
 
 
 def _find(images: Path, out: Path) -> dict[Path, Path]:
-    """Image files, each with its path below the folder that was given; earlier results below `out` are none."""
+    """Image files, each with its path below the given folder; results below `out` are left out."""
     if images.is_file():
         return {images: Path(images.name)}
     if images.is_dir():
@@ -99,7 +97,7 @@ def _find(images: Path, out: Path) -> dict[Path, Path]:
 
 
 def _before_pattern(pattern: Path) -> list[str]:
-    """The leading parts of a path that are no pattern."""
+    """The leading parts of a path without wildcards."""
     parts: list[str] = []
     for part in pattern.parts[:-1]:
         if glob.has_magic(part):
@@ -109,7 +107,7 @@ def _before_pattern(pattern: Path) -> list[str]:
 
 
 def _names(found: dict[Path, Path], overlay: bool, probabilities: bool) -> list[dict[str, str]]:
-    """The results of each file, by kind, as paths below `out`; no path occurs twice."""
+    """The unique result paths of each file below `out`, by kind."""
 
     def results(stem: str) -> dict[str, str]:
         names = {"mask": f"{stem}.png"}
@@ -120,14 +118,14 @@ def _names(found: dict[Path, Path], overlay: bool, probabilities: bool) -> list[
         return names
 
     short = [results(str(name.with_suffix(""))) for name in found.values()]
-    every = [name.lower() for names in short for name in names.values()]  # some file systems do not tell case
+    every = [name.lower() for names in short for name in names.values()]  # some file systems ignore case
     return short if len(set(every)) == len(every) else [results(str(name)) for name in found.values()]
 
 
 def _predict_file(
     predictor: Predictor, file: Path, targets: dict[str, Path], protocol: Protocol, *, encoded: bool
 ) -> None:
-    """Predicts one image and writes its results."""
+    """Predict one image and write its results."""
     card = predictor.card
     kind: dict[str, Any] = {"bands": card.bands, "levels": card.levels}
     for target in targets.values():
@@ -181,10 +179,10 @@ def _colours(card: ModelCard) -> list[Colour]:
 
 
 def _encoded(mask: Any, card: ModelCard, path: Path) -> Pixels:
-    """Class indices as the masks held them that the model learnt from."""
+    """Class indices in the encoding of the training masks."""
     array = encoded_labels(mask, card.encoding, card.ignore_index, path)
     if array.dtype != "uint8":
         raise DataError(
-            f"{path}: the masks learnt from have values up to {array.max()}; expected up to 255: leave --encoded out"
+            f"{path}: the training masks have values up to {array.max()}; expected up to 255: leave --encoded out"
         )
     return array

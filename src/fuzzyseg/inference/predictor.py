@@ -1,4 +1,4 @@
-"""A network with its card: images of any size in, logits or labels of the same size out."""
+"""Prediction of logits or labels for images of any size."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.resize import resize_labels, resize_logits
 
 MOST_PIXELS = 2**22
-"""Images with more pixels are predicted in tiles (`TILE`) even where the whole image was asked for."""
+"""Images with more pixels are predicted in tiles (`TILE`), in mode `whole` too."""
 
 
 @dataclass(frozen=True)
 class Protocol:
     """How an image becomes a prediction.
 
-    mode: `whole` image at once, or `sliding` windows that overlap by a third. window: (H, W) of them, None for the
-    training crop. scales: factors of the image's size whose predictions are averaged. flip: average with the mirrored
-    image. Averages are of probabilities. Raises ValueError for values that are none of these.
+    mode: `whole` image at once, or `sliding` windows that overlap by a third. window: their (H, W); None: the training
+    crop. scales: factors of the image's size. flip: also predict the mirrored image. The probabilities of all views
+    are averaged. Raises ValueError for other values.
     """
 
     mode: str = "whole"
@@ -46,7 +46,7 @@ class Protocol:
             raise ValueError(f"evaluate.window: found {self.window}; height and width must be at least 1")
 
     def describe(self, card: ModelCard) -> str:
-        """The protocol in words, to stand beside a score."""
+        """The protocol in words."""
         windows = self.window or card.crop
         parts = ["whole image" if self.mode == "whole" else f"windows of {windows[0]}x{windows[1]}, stride 2/3"]
         if card.image_size is not None:
@@ -81,11 +81,11 @@ class _ByWindows:
 
 
 class Predictor:
-    """Predicts images at the size of their files.
+    """Predict images at the size of their files.
 
-    An image is resized to the card's `image_size` if there is one, normalised, and padded at the right and at the
-    bottom by repeating its edge until the network can take it; the padding is cut off and the result resized back.
-    The network is put into evaluation mode for each call, and back; no gradient is kept.
+    An image is resized to the card's `image_size`, if any, normalised, and padded at the right and bottom by repeating
+    its edge to a size that the network accepts; the padding is cut off and the result resized back. The network is in
+    evaluation mode during each call only; no gradient is kept.
     """
 
     def __init__(self, network: nn.Module, card: ModelCard, device: torch.device | str = "cpu") -> None:
@@ -97,11 +97,11 @@ class Predictor:
         self._std = torch.tensor(card.std, device=device, dtype=torch.float32).expand(card.channels).view(shape)
 
     def logits(self, image: Image | Tensor, protocol: Protocol = WHOLE) -> Tensor:
-        """Logits (C,H,W) float32 at the size of the image; their softmax is the probabilities.
+        """Logits (C,H,W) float32 at the size of the image.
 
-        image: uint8, an array (H,W,Cin) or a tensor (Cin,H,W); of a model with `levels` also float32 in units, as
-        `formats.read_image` gives it, or an array of the file's own numbers. Where several views or windows are
-        averaged they are the logarithm of the average probability. Raises DataError for an image of another kind.
+        image: uint8, an array (H,W,Cin) or a tensor (Cin,H,W); for a model with `levels` also float32 scaled by them,
+        or an array of the file's own values. For several views or windows, the logarithm of their average probability.
+        Raises DataError for an image of another shape or type.
         """
         pixels = self._pixels(image)
         with torch.no_grad(), evaluating(self.network):
@@ -109,11 +109,11 @@ class Predictor:
             return resize_logits(scores, pixels.shape[-2:], align_corners=False)[0]
 
     def labels(self, image: Image | Tensor, protocol: Protocol = WHOLE) -> Tensor:
-        """The most probable class (H,W) int64 of each pixel; takes what `logits` takes, and far less memory."""
+        """The most probable class (H,W) int64; arguments as of `logits`, far less memory."""
         return self.batch_labels(self._pixels(image), protocol)[0]
 
     def batch_labels(self, images: Tensor, protocol: Protocol = WHOLE) -> Tensor:
-        """`labels` (B,H,W) of images (B,Cin,H,W) of one size, uint8 or float32 in units."""
+        """`labels` (B,H,W) of images (B,Cin,H,W), uint8 or float32."""
         size = (images.shape[-2], images.shape[-1])
         with torch.no_grad(), evaluating(self.network):
             inputs = self._input(images)
@@ -147,12 +147,12 @@ class Predictor:
                 yield band.argmax(1)[0]
 
     def training_logits(self, image: Tensor) -> Tensor:
-        """Logits (C,H,W) float32 of a tensor (Cin,H,W) that has the training scale already; whole, one view."""
+        """Logits (C,H,W) float32 of a tensor (Cin,H,W) at the training scale; whole image, one view."""
         with torch.no_grad(), evaluating(self.network):
             return self._forward(self._normalised(image.unsqueeze(0)))[0]
 
     def stride(self) -> float:
-        """Pixels of the network's input per cell of its logits, as a pass of an empty training crop shows."""
+        """Pixels of the network's input per cell of its logits, measured on an empty training crop."""
         divisor = int(getattr(self.network, "divisor", 1))
         height, width = (-(-side // divisor) * divisor for side in self.card.crop)
         with torch.no_grad(), evaluating(self.network):
@@ -160,7 +160,7 @@ class Predictor:
         return height / int(logits.shape[-2])
 
     def _pixels(self, image: Image | Tensor) -> Tensor:
-        """The image as (1,Cin,H,W), uint8 or float32 in units."""
+        """The image as (1,Cin,H,W), uint8 or float32."""
         levels, given = self.card.levels, image
         if levels is not None and not isinstance(image, Tensor) and str(image.dtype) not in ("uint8", "float32"):
             image = levels.units(image, Path("the image"))
@@ -175,7 +175,7 @@ class Predictor:
         return pixels.unsqueeze(0)
 
     def _input(self, images: Tensor) -> Tensor:
-        """What the network sees of images (B,Cin,H,W), uint8 or in units: resized as in training, normalised."""
+        """The network's input for images (B,Cin,H,W): resized as in training, normalised."""
         size = self.card.image_size
         if size is not None and tuple(images.shape[-2:]) != tuple(size):
             images = F.interpolate(images.cpu(), size=size, mode="bilinear", antialias=True)  # uint8: rounds like PIL
@@ -187,13 +187,13 @@ class Predictor:
         return (units - self._mean) / self._std
 
     def _window(self, inputs: Tensor, protocol: Protocol) -> Size | None:
-        """The size of the windows, None for the whole image at once."""
+        """Size of the windows; None: the whole image at once."""
         if protocol.mode == "sliding":
             return protocol.window or self.card.crop
         return TILE if inputs.shape[-2] * inputs.shape[-1] > MOST_PIXELS else None
 
     def _forward(self, inputs: Tensor) -> Tensor:
-        """Logits (B,C,h,w) float32 at the size of the inputs (B,Cin,h,w), padded for the network if need be."""
+        """Logits (B,C,h,w) float32 at the size of the inputs (B,Cin,h,w), padded if necessary."""
         height, width = inputs.shape[-2:]
         divisor = int(getattr(self.network, "divisor", 1))
         below, right = -height % divisor, -width % divisor
@@ -204,7 +204,7 @@ class Predictor:
         return self._forward(inputs).softmax(1)
 
     def _scores(self, inputs: Tensor, protocol: Protocol) -> Tensor:
-        """Logits (B,C,h,w) at the size of the inputs, averaged over views and windows as the protocol says."""
+        """Logits (B,C,h,w) at the size of the inputs, averaged over the views and windows of the protocol."""
         views = protocol.views
         if views == [(1.0, False)] and self._window(inputs, protocol) is None:
             return self._forward(inputs)

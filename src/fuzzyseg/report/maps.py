@@ -59,8 +59,8 @@ def draw_rows(
             if names:
                 axes[number, 0].set_ylabel(names[number], fontsize=7)
         if "score" in shown:
-            place = {"location": "bottom", "shrink": 0.5, "aspect": 50, "pad": 0.02}
-            bar = made.colorbar(shown["score"], ax=axes.ravel().tolist(), ticks=[-1, -0.5, 0, 0.5, 1], **place)
+            layout: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 50, "pad": 0.02}
+            bar = made.colorbar(shown["score"], ax=axes.ravel().tolist(), ticks=[-1, -0.5, 0, 0.5, 1], **layout)
             label = "positive gradient score R: below 0 the loss lowers the true class, above 0 it raises it"
             bar.set_label(label, fontsize=8)
         entries = [_key(colour, name) for name, colour in legend] + _keys(keys, rows)

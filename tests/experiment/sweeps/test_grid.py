@@ -10,7 +10,7 @@ from fuzzyseg.cli import app
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.config.plan import Plan
 from fuzzyseg.experiment.sweeps import Cell, Grid, comparison
-from fuzzyseg.experiment.sweeps.grid import differences, identity
+from fuzzyseg.experiment.sweeps.rows import differences, identity
 
 OUT = Path("out")
 

@@ -1,4 +1,4 @@
-"""Many runs that are compared: which there are, how they are carried out one after another, what came out."""
+"""Sweeps: expand a plan into runs, execute them, tabulate their results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Methods and losses by name -> the plan that compares them."""
+"""The plan of `compare`: an arm for each method and loss."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def comparison(
 ) -> tuple[Plan, list[str]]:
     """A plan with an arm for each method and loss, and sentences on what was left out and why.
 
-    A loss that is the paper's own is run once, as `paper`. Differences: fuzzy minus hard (or minus `paper`, where that
-    is the hard loss) in each method. The plan says where FPL is a variant of ours. Raises ConfigError for an unknown
-    name or no arm at all.
+    A loss that a paper itself uses is run once, as `paper`. Differences: fuzzy minus hard (or `paper`, if that is the
+    hard loss) in each method. The plan says where FPL is a variant of ours. Raises ConfigError for an unknown name or
+    if no arm is left.
     """
     arms: dict[str, dict[str, Any]] = {}
-    said: list[str] = []
+    notes: list[str] = []
     pairs: list[tuple[str, str]] = []
     masked: list[str] = []
     for method in methods:
@@ -34,11 +34,11 @@ def comparison(
             slots[loss] = f"{method} {loss}"
             own = METHODS[method].paper_loss
             if loss in METHODS[method].refuses:
-                said.append(f"{method} with {loss}: {METHODS[method].refuses[loss]}")
+                notes.append(f"{method} with {loss}: {METHODS[method].refuses[loss]}")
                 del slots[loss]
             elif own == (loss, {}) and "paper" in losses:
                 slots[loss] = f"{method} paper"
-                said.append(f"{method} with {loss}: is what its paper uses, run once as 'paper'")
+                notes.append(f"{method} with {loss}: is its paper's loss, run once as 'paper'")
             else:
                 arms[slots[loss]] = {"method": {"name": method}, "loss": {"name": loss}}
         if "fuzzy" in slots and "hard" in slots:
@@ -46,7 +46,7 @@ def comparison(
             if _mask_follows_the_loss(method):
                 masked.append(method)
     if not arms:
-        raise ConfigError("nothing to compare is left: " + "; ".join(said))
+        raise ConfigError("nothing to compare is left: " + "; ".join(notes))
     about = ["Each method with each pseudo-label loss in the same slot."]
     ours = [m for m in methods if METHODS[m].fuzzy == "variant" and f"{m} fuzzy" in arms]
     if ours:
@@ -57,13 +57,13 @@ def comparison(
             "differences show both changes; a plan with method.confidence=drop for both shows the loss alone."
         )
         about.append(both)
-        said.append(both)
+        notes.append(both)
     plan = Plan(title="Methods and losses", about=" ".join(about), arms=arms, labelled=list(labelled), pairs=pairs)
-    return plan, said
+    return plan, notes
 
 
 def _mask_follows_the_loss(method: str) -> bool:
-    """Whether the method's confidence mask is kept with the hard loss and dropped with the others unless it is set."""
+    """Whether the method's confidence mask by default applies to the hard loss only."""
     fields = METHODS[method].Config.model_fields
     if "confidence" not in fields or "threshold" not in fields:
         return False

@@ -1,4 +1,4 @@
-"""A row: what is kept of a finished run, small enough to be committed. It names no folder of the machine."""
+"""Rows: the result of one finished run, small enough to commit. They name no folder of the machine."""
 
 from __future__ import annotations
 
@@ -9,15 +9,54 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fuzzyseg.config import ConfigError
-from fuzzyseg.experiment.sweeps.grid import Cell, Grid, identity
+from fuzzyseg.config import Config, ConfigError, validate
+from fuzzyseg.experiment.build import choose_method
+from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.networks import network_file
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import read_lines
 
+MACHINE = {
+    "data.root", "data.cache", "data.cache_mib", "data.cache_dir", "augment.on_device", "out", "init", "train.device",
+    "train.workers", "train.log_every", "train.save_every", "train.tensorboard", "train.stop_at",
+}  # fmt: skip
+"""Settings that say where and how a run is made, not what it computes; rows leave them out."""
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """What a run computes: its settings by dotted names, without those of `MACHINE`.
+
+    All options of the method are included, so that a row made before a change of a default is recognised.
+    """
+    flat: dict[str, Any] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, part in value.items():
+                add(f"{prefix}.{key}" if prefix else str(key), part)
+        elif prefix not in MACHINE:
+            flat[prefix] = value
+
+    add("", config.model_dump(mode="json"))
+    add("method", choose_method(config)[1].model_dump(mode="json"))
+    flat["network.weights"] = Path(str(flat["network.weights"])).name
+    flat["started"] = len(config.init or [])
+    return flat
+
+
+def differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Settings in which a row and a requested run differ, in words.
+
+    A setting that is missing in the row is newer than the row and counts as its default.
+    """
+    default = identity(validate({"method": {"name": now["method.name"]}}))
+    default["network.weights"] = now.get("network.weights")
+    values = {key: (row.get(key, default.get(key)), now.get(key, default.get(key))) for key in sorted({*row, *now})}
+    return [f"{key} is {old!r} there, {new!r} here" for key, (old, new) in values.items() if old != new]
+
 
 def read_row(path: Path) -> dict[str, Any] | None:
-    """A row's content; None where there is no such file. Raises ConfigError where the file is no row."""
+    """A row's content; None without such a file. Raises ConfigError if the file is no row."""
     if not path.is_file():
         return None
     try:
@@ -34,26 +73,29 @@ def same_runs(
     results: Path,
     made_from: Mapping[str, str | None] | None = None,
 ) -> dict[Cell, dict[str, Any]]:
-    """The rows in `results` that were made with a cell's settings under another name: another sweep's arm, say.
+    """Rows in `results` with the settings of a cell under another name, such as the arm of another sweep.
 
-    made_from: see `origin_differences`. Files that are no rows are passed over.
+    made_from: see `origin_differences`. Files that are no rows are ignored.
     """
-    wanted = dict(zip(map(_key, settings), cells, strict=True))
+
+    def key(values: Mapping[str, Any]) -> str:
+        return json.dumps(values, sort_keys=True)
+
+    wanted = dict(zip(map(key, settings), cells, strict=True))
     found = {}
     for path in sorted(results.glob("*.json")) if wanted else []:
         try:
             row = read_row(path)
         except ConfigError:
             continue
-        if row is None or (cell := wanted.get(_key(row["settings"]))) is None:
-            continue
-        if not origin_differences(row, made_from or {}):
+        cell = None if row is None else wanted.get(key(row["settings"]))
+        if row is not None and cell is not None and not origin_differences(row, made_from or {}):
             found[cell] = row
     return found
 
 
 def origin_differences(row: Mapping[str, Any], made_from: Mapping[str, str | None]) -> list[str]:
-    """What a row was made from and `made_from` differ in, in words; what either does not record does not differ."""
+    """Differences of a row's `data` and `code` fingerprints from `made_from`, in words; unrecorded ones are equal."""
     recorded = {"data": row.get("data"), "code": (row.get("code") or {}).get("sources")}
     return [
         f"{key} {recorded[key]} there, {value} here"
@@ -63,39 +105,37 @@ def origin_differences(row: Mapping[str, Any], made_from: Mapping[str, str | Non
 
 
 def _fingerprint(path: Path) -> str:
-    """Of a file's bytes: runs that went on from the same weights are told from those that did not."""
+    """Hash of a weight file: tells runs with equal initial weights from others."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _key(settings: Mapping[str, Any]) -> str:
-    return json.dumps(settings, sort_keys=True)
-
-
 def row_of(grid: Grid, cell: Cell, out: Path) -> dict[str, Any]:
-    """The row of a cell whose finished run lies below `out`."""
-    run = RunFolder(out / cell.name)
+    """The row of a finished run below `out`."""
+    run, config = RunFolder(out / cell.name), grid.config(cell, out)
     lines = read_lines(run.metrics)
     times = [line.get("time", {}) for line in lines]
     seconds = [time["seconds_per_step"] for time in times if time.get("seconds_per_step")]
     memory = [time["memory_mib"] for time in times if time.get("memory_mib")]
-    config = grid.config(cell, out)
-    environment = json.loads(run.environment.read_text(encoding="utf-8"))
-    course = [
-        {key: line.get(key) for key in ("step", "evaluation", "metrics")} for line in lines if line.get("evaluation")
-    ]
+    environment, split, result = (
+        json.loads(path.read_text(encoding="utf-8")) for path in (run.environment, run.split, run.result)
+    )
     return {
         "sweep": grid.plan.title,
         "arm": cell.arm,
         "labelled": cell.labelled,
         "seed": cell.seed,
         "subset": cell.seed if cell.subset is None else cell.subset,
-        "data": json.loads(run.split.read_text(encoding="utf-8")).get("data"),
+        "data": split.get("data"),
         "code": environment["code"],
         "settings": identity(config),
         "starts": [_fingerprint(network_file(Path(path))) for path in config.init or []],
-        "result": json.loads(run.result.read_text(encoding="utf-8")),
-        "course": course,
+        "result": result,
+        "course": [
+            {key: line.get(key) for key in ("step", "evaluation", "metrics")}
+            for line in lines
+            if line.get("evaluation")
+        ],
         "seconds_per_step": round(statistics.median(seconds), 4) if seconds else None,
         "memory_mib": round(max(memory)) if memory else None,
         "hardware": environment["hardware"],

@@ -1,4 +1,4 @@
-"""The runs of a sweep, each in a process of its own: one that dies takes nothing with it, one cut off goes on."""
+"""Execution of a sweep: one process per run, so that a crash affects no other run and interrupted ones resume."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from fuzzyseg.config import ConfigError, dump_yaml
 from fuzzyseg.data.io.pillow import counted
 from fuzzyseg.experiment.load_run import run_config
 from fuzzyseg.experiment.prepare_data import fingerprint, read_configured
-from fuzzyseg.experiment.sweeps.grid import Cell, Grid, differences, identity
-from fuzzyseg.experiment.sweeps.rows import origin_differences, read_row, row_of, same_runs
+from fuzzyseg.experiment.sweeps.grid import Cell, Grid
+from fuzzyseg.experiment.sweeps.rows import differences, identity, origin_differences, read_row, row_of, same_runs
 from fuzzyseg.experiment.sweeps.tables import miou, tables
 from fuzzyseg.run.environment import code_version
 from fuzzyseg.run.files import write_text
@@ -28,16 +28,16 @@ from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import read_lines
 
 POLL = 0.5
-"""Seconds between two looks at the running processes."""
+"""Seconds between polls of the running processes."""
 
 Say = Callable[[str], None]
 Watch = Callable[[dict[str, tuple[int, int]], int, int], None]
-"""Is told, now and then, the steps (done, total) of what is running, and how many runs are done of how many."""
+"""Called at every poll with the steps (done, total) of each running run, runs finished and runs in all."""
 
 
 @dataclass
 class SweepResult:
-    """What a sweep ended with: the rows of finished cells, the reasons of failed ones, whether it was interrupted."""
+    """Rows of finished runs, reasons of failed ones, whether it was interrupted, and the Markdown tables."""
 
     rows: dict[Cell, dict[str, Any]]
     failed: dict[Cell, str]
@@ -50,25 +50,8 @@ class _Running:
     cell: Cell
     process: subprocess.Popen[bytes]
     begun: float
-    logged: int
-    """Bytes that its log had before, of earlier attempts."""
-
-
-@dataclass
-class _Sweep:
-    grid: Grid
-    out: Path
-    results: Path
-    jobs: int
-    discard: bool
-    made_from: dict[str, str | None]
-    """Fingerprints of the data set and the code, with which rows must agree; None: any."""
-    say: Say
-    rows: dict[Cell, dict[str, Any]] = field(default_factory=dict)
-    failed: dict[Cell, str] = field(default_factory=dict)
-    running: list[_Running] = field(default_factory=list)
-    waiting: list[Cell] = field(default_factory=list)
-    made: int = 0
+    log_size: int
+    """Bytes in its log from earlier attempts."""
 
 
 def sweep(
@@ -83,204 +66,203 @@ def sweep(
     say: Say = print,
     watch: Watch | None = None,
 ) -> SweepResult:
-    """Runs the cells of a grid that have no row yet, `jobs` at a time, and tabulates all rows.
+    """Run what has no row yet, `jobs` runs at a time, and tabulate all rows.
 
-    out: folder of the runs; in it table.md is kept up to date. results: folder of the rows, one small JSON a run; a
-    cell whose row stands there is not run again (out/rows by default), nor one whose settings are those of any other
-    row there: an arm of another sweep, say. discard: delete a run's folder once its row is written. any_code: accept
-    rows and starts of another version of the code. A cell that was cut off is resumed; one that failed is told, left
-    out of the table and tried again by the next call. SIGINT and SIGTERM stop the runs, which save. Raises ConfigError
-    where a row, or a start in `out` that would be gone on from, has other settings or was made from other data or code.
+    out: folder of the runs and of table.md. results: folder of the rows, one JSON per run (out/rows by default). A run
+    with a row there is not repeated, nor one whose settings equal those of another row there. discard: delete a run's
+    folder once its row is written. any_code: accept rows and starts of another version of the code. Interrupted runs
+    are resumed; failed ones are reported, left out of the table and retried by the next call. SIGINT and SIGTERM stop
+    the runs, which save. Raises ConfigError for a row, or a start in `out`, with other settings, data or code.
     """
     out = Path(out).resolve()
+    results = Path(results).resolve() if results else out / "rows"
     made_from = {} if only_table else _made_from(grid, out, any_code=any_code)
-    state = _Sweep(grid, out, Path(results).resolve() if results else out / "rows", jobs, discard, made_from, say)
-    for cell in grid.cells:
-        row = read_row(state.results / f"{cell.name}.json")
-        if row is not None:
-            _check(state, cell, row)
-            state.rows[cell] = row
-    missing = [cell for cell in grid.cells if cell not in state.rows]
-    state.rows |= same_runs(missing, [identity(grid.config(cell, out)) for cell in missing], state.results, made_from)
+    rows = {cell: row for cell in grid.cells if (row := read_row(results / f"{cell.name}.json")) is not None}
+    for cell, row in rows.items():
+        path = results / f"{cell.name}.json"
+        _refuse(path, "row", differences(row["settings"], identity(grid.config(cell, out))))
+        _refuse_origin(path, row, made_from)
+    missing = [cell for cell in grid.cells if cell not in rows]
+    rows |= same_runs(missing, [identity(grid.config(cell, out)) for cell in missing], results, made_from)
     if only_table:
-        return SweepResult(state.rows, {}, False, tables(grid, state.rows))
-    state.waiting = [cell for cell in grid.cells if cell not in state.rows]
-    starts = dict.fromkeys(start for cell in state.waiting for start in grid.starts(cell))
+        return SweepResult(rows, {}, False, tables(grid, rows))
+    waiting = [cell for cell in grid.cells if cell not in rows]
+    starts = list(dict.fromkeys(start for cell in waiting for start in grid.starts(cell)))
     for start in starts:
-        _check_start(state, start)
-    first = [start for start in starts if not _finished(out, start)]
-    before = (
-        f", and before them {counted(len(first), 'start')} of {grid.config(first[0], out).train.steps} steps"
-        if first
-        else ""
-    )
-    runs, made = counted(len(grid.cells), "run"), len(state.rows)
-    say(f"{runs}: {made} stand in {state.results}, {len(state.waiting)} to make{before}")
-    state.waiting = first + state.waiting
-    out.mkdir(parents=True, exist_ok=True)
-    state.results.mkdir(parents=True, exist_ok=True)
-    interrupted = _run_all(state, watch)
-    text = tables(grid, state.rows, state.failed)
-    write_text(out / "table.md", text)
-    return SweepResult(state.rows, state.failed, interrupted, text)
+        _check_start(grid, out, start, made_from)
+    starts = [start for start in starts if not _finished(out, start)]
+    text = f"{counted(len(grid.cells), 'run')}: {len(rows)} finished (rows in {results}), {len(waiting)} to do"
+    if starts:
+        steps = grid.config(starts[0], out).train.steps
+        text += f", after {counted(len(starts), 'supervised start')} of {steps} steps for their initial weights"
+    say(text)
+    for folder in (out, results):
+        folder.mkdir(parents=True, exist_ok=True)
+    scheduler = _Scheduler(grid, out, results, jobs, discard, say, rows, [*starts, *waiting])
+    interrupted = scheduler.run(watch)
+    return SweepResult(rows, scheduler.failed, interrupted, scheduler.write_table())
 
 
 def _made_from(grid: Grid, out: Path, *, any_code: bool) -> dict[str, str | None]:
-    """Fingerprints of the data set of the first cell and of the code. Raises DataError, ConfigError."""
+    """Fingerprints of the first run's data set and of the code; None: not compared. Raises DataError, ConfigError."""
     data = grid.config(grid.cells[0], out).data
     found = None if data.root is None else fingerprint(read_configured(data))
     return {"data": found, "code": None if any_code else code_version()["sources"]}
 
 
-def _check(state: _Sweep, cell: Cell, row: dict[str, Any]) -> None:
-    path = state.results / f"{cell.name}.json"
-    found = differences(row["settings"], identity(state.grid.config(cell, state.out)))
+def _refuse(path: Path, kind: str, found: list[str]) -> None:
     if found:
         raise ConfigError(
-            f"{path}: was made with other settings ({'; '.join(found[:4])}): give the same, choose another --results, "
-            "or delete the file"
+            f"{path}: is a {kind} made with other settings ({'; '.join(found[:4])}): give the same, choose another "
+            "--out or --results, or delete it"
         )
-    _check_origin(state, path, row)
 
 
-def _check_origin(state: _Sweep, path: Path, recorded: dict[str, Any]) -> None:
-    found = origin_differences(recorded, state.made_from)
+def _refuse_origin(path: Path, recorded: dict[str, Any], made_from: dict[str, str | None]) -> None:
+    found = origin_differences(recorded, made_from)
     if found:
-        code = "" if "data " in found[0] else "; --any-code accepts what another version of fuzzyseg made"
+        code = "" if "data " in found[0] else "; --any-code accepts rows and starts of another version of fuzzyseg"
         raise ConfigError(
             f"{path}: was made from other data or code ({'; '.join(found)}): choose another --out and --results, or "
             f"delete it{code}"
         )
 
 
-def _check_start(state: _Sweep, start: Cell) -> None:
-    """A start is told by the settings in its folder, which hold files as absolute paths: these are not compared."""
-    made = run_config(state.out / start.name)
-    if made is None or not _finished(state.out, start):  # the training itself refuses to resume another
+def _check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | None]) -> None:
+    """Raise ConfigError if a finished start was made otherwise; an unfinished one is checked when it resumes."""
+    run = RunFolder(out / start.name)
+    made = run_config(run.path)
+    if made is None or not _finished(out, start):
         return
-    now = identity(state.grid.config(start, state.out))
+    now = identity(grid.config(start, out))
+    # the folder's settings have absolute paths of the machine, which are not compared
     before = {key: now.get(key) if _has_paths(value) else value for key, value in identity(made).items()}
-    found = differences(before, now)
-    if found:
-        raise ConfigError(
-            f"{state.out / start.name}: is a start that was made with other settings ({'; '.join(found[:4])}): give "
-            "the same, choose another --out, or delete the folder"
-        )
-    run = RunFolder(state.out / start.name)
+    _refuse(run.path, "supervised start", differences(before, now))
     split, environment = (json.loads(path.read_text(encoding="utf-8")) for path in (run.split, run.environment))
-    _check_origin(state, run.path, {"data": split.get("data"), "code": environment.get("code")})
+    _refuse_origin(run.path, {"data": split.get("data"), "code": environment.get("code")}, made_from)
 
 
 def _has_paths(value: object) -> bool:
-    return any(
-        isinstance(each, str) and os.path.isabs(each) for each in (value if isinstance(value, list) else [value])
-    )
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(each, str) and os.path.isabs(each) for each in values)
 
 
 def _finished(out: Path, cell: Cell) -> bool:
     return RunFolder(out / cell.name).result.is_file()
 
 
-def _run_all(state: _Sweep, watch: Watch | None) -> bool:
-    """Keeps `jobs` processes going until nothing can be started any more. Returns whether it was interrupted."""
-    total = len(state.waiting)
-    try:
-        with _terminated_as_interrupted():
-            while state.running or _next(state) is not None:
-                while len(state.running) < state.jobs and (cell := _next(state)) is not None:
-                    _begin(state, cell, total)
-                time.sleep(POLL)
-                for each in [each for each in state.running if each.process.poll() is not None]:
-                    state.running.remove(each)
-                    _end(state, each)
-                if watch is not None:
-                    watch({each.cell.name: _steps(state, each.cell) for each in state.running}, state.made, total)
-    except KeyboardInterrupt:
-        state.say("interrupted: the runs save; the same command goes on")
-        return True
-    finally:  # interrupted, or an error of our own: no run goes on by itself
-        for each in state.running:
-            each.process.terminate()  # not SIGINT, which a child of a background job ignores
-        for each in state.running:
-            each.process.wait()
-    for cell in state.waiting:  # what they start from is not there
-        state.failed[cell] = "its start failed"
-    return False
+class _Scheduler:
+    def __init__(
+        self,
+        grid: Grid,
+        out: Path,
+        results: Path,
+        jobs: int,
+        discard: bool,
+        say: Say,
+        rows: dict[Cell, dict[str, Any]],
+        waiting: list[Cell],
+    ) -> None:
+        self.grid, self.out, self.results, self.jobs, self.discard, self.say = grid, out, results, jobs, discard, say
+        self.rows, self.waiting, self.total = rows, waiting, len(waiting)
+        self.failed: dict[Cell, str] = {}
+        self.running: list[_Running] = []
+        self.done = 0
 
+    def run(self, watch: Watch | None) -> bool:
+        """Keep `jobs` processes running until nothing is left to start. Returns whether it was interrupted."""
+        try:
+            with _sigterm_as_interrupt():
+                while self.running or self._next() is not None:
+                    while len(self.running) < self.jobs and (cell := self._next()) is not None:
+                        self._begin(cell)
+                    time.sleep(POLL)
+                    for each in [each for each in self.running if each.process.poll() is not None]:
+                        self.running.remove(each)
+                        self._end(each.cell, each.process.returncode, time.monotonic() - each.begun, each.log_size)
+                    if watch is not None:
+                        watch({each.cell.name: self._steps(each.cell) for each in self.running}, self.done, self.total)
+        except KeyboardInterrupt:
+            self.say("interrupted: the runs save; repeat the command to continue")
+            return True
+        finally:  # also after an error of our own: no run is left behind
+            for each in self.running:
+                each.process.terminate()  # not SIGINT, which a child of a background job ignores
+            for each in self.running:
+                each.process.wait()
+        self.failed |= dict.fromkeys(self.waiting, "its supervised start failed")
+        return False
 
-def _next(state: _Sweep) -> Cell | None:
-    """The first waiting cell whose starts are there."""
-    ready = (c for c in state.waiting if all(_finished(state.out, start) for start in state.grid.starts(c)))
-    return next(ready, None)
+    def write_table(self) -> str:
+        """Write table.md and return it."""
+        text = tables(self.grid, self.rows, self.failed)
+        write_text(self.out / "table.md", text)
+        return text
 
+    def _next(self) -> Cell | None:
+        """The first waiting run whose supervised starts are finished."""
+        ready = (c for c in self.waiting if all(_finished(self.out, start) for start in self.grid.starts(c)))
+        return next(ready, None)
 
-def _begin(state: _Sweep, cell: Cell, total: int) -> None:
-    state.waiting.remove(cell)
-    config = state.grid.config(cell, state.out)
-    run = state.out / cell.name
-    run.mkdir(parents=True, exist_ok=True)
-    recipe = state.out / f"{cell.name}.yaml"
-    write_text(recipe, dump_yaml(config))
-    environment = dict(os.environ)
-    if state.jobs > 1:  # threads that wait for each other make small steps many times slower
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // state.jobs)))
-    with (state.out / f"{cell.name}.log").open("ab") as log:
-        logged = log.tell()
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fuzzyseg", "train", str(recipe), "--resume"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=True,  # Ctrl-C reaches it through us, once
-        )
-    state.running.append(_Running(cell, process, time.monotonic(), logged))
-    state.say(f"[{state.made + len(state.running)}/{total}] {cell.name}: begun, log in {state.out / cell.name}.log")
+    def _begin(self, cell: Cell) -> None:
+        self.waiting.remove(cell)
+        (self.out / cell.name).mkdir(parents=True, exist_ok=True)
+        recipe, log = (self.out / f"{cell.name}.{suffix}" for suffix in ("yaml", "log"))
+        write_text(recipe, dump_yaml(self.grid.config(cell, self.out)))
+        environment = dict(os.environ)
+        if self.jobs > 1:  # oversubscribed threads make small steps many times slower
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
+        with log.open("ab") as file:
+            size = file.tell()
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "fuzzyseg", "train", str(recipe), "--resume"],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches it through us, once
+            )
+        self.running.append(_Running(cell, process, time.monotonic(), size))
+        self.say(f"[{self.done + len(self.running)}/{self.total}] {cell.name}: started, log in {log}")
 
+    def _end(self, cell: Cell, code: int, seconds: float, log_size: int) -> None:
+        self.done += 1
+        if code != 0 or not _finished(self.out, cell):
+            self.failed[cell] = _last_words(self.out / f"{cell.name}.log", log_size, code)
+            self.say(f"{cell.name}: failed after {seconds:.0f} s: {self.failed[cell]}")
+            return
+        if cell.is_start:
+            self.say(f"{cell.name}: finished in {seconds:.0f} s")
+            return
+        row = row_of(self.grid, cell, self.out)
+        if row["result"]["last"] is None:
+            self.failed[cell] = "ended without a score: there are no validation images with masks (data.val)"
+            self.say(f"{cell.name}: {self.failed[cell]}")
+            return
+        write_text(self.results / f"{cell.name}.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
+        self.rows[cell] = row
+        self.write_table()
+        if self.discard:
+            shutil.rmtree(self.out / cell.name)
+        self.say(f"{cell.name}: finished in {seconds:.0f} s, mIoU {miou(row):.2f} %")
 
-def _end(state: _Sweep, each: _Running) -> None:
-    cell, code = each.cell, each.process.returncode
-    state.made += 1
-    seconds = time.monotonic() - each.begun
-    if code != 0 or not _finished(state.out, cell):
-        state.failed[cell] = _last_words(state.out / f"{cell.name}.log", each.logged, code)
-        state.say(f"{cell.name}: failed after {seconds:.0f} s: {state.failed[cell]}")
-        return
-    if cell.is_start:
-        state.say(f"{cell.name}: done in {seconds:.0f} s")
-        return
-    row = row_of(state.grid, cell, state.out)
-    if row["result"]["last"] is None:
-        state.failed[cell] = "ended without a score: there are no validation images with masks (data.val)"
-        state.say(f"{cell.name}: {state.failed[cell]}")
-        return
-    write_text(state.results / f"{cell.name}.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
-    state.rows[cell] = row
-    write_text(state.out / "table.md", tables(state.grid, state.rows, state.failed))
-    if state.discard:
-        shutil.rmtree(state.out / cell.name)
-    state.say(f"{cell.name}: done in {seconds:.0f} s, mIoU {miou(row):.2f} %")
+    def _steps(self, cell: Cell) -> tuple[int, int]:
+        metrics = RunFolder(self.out / cell.name).metrics
+        lines = read_lines(metrics) if metrics.is_file() else []
+        return (lines[-1]["step"] if lines else 0), self.grid.config(cell, self.out).train.steps
 
 
 def _last_words(log: Path, begun: int, code: int) -> str:
-    """What a failed run said last; its log begins at the byte `begun`."""
+    """The last error, else the last line, in a log from the byte `begun` on, and the exit code."""
     text = log.read_bytes()[begun:].decode("utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("error: ")]
-    told = (errors or lines or [""])[-1]
-    died = f" (killed by signal {-code}; is memory short?)" if code < 0 else f" (exit code {code})"
-    return told + died
-
-
-def _steps(state: _Sweep, cell: Cell) -> tuple[int, int]:
-    metrics = RunFolder(state.out / cell.name).metrics
-    lines = read_lines(metrics) if metrics.is_file() else []
-    return (lines[-1]["step"] if lines else 0), state.grid.config(cell, state.out).train.steps
+    last = ([line for line in lines if line.startswith("error: ")] or lines or [""])[-1]
+    return last + (f" (killed by signal {-code}; is memory short?)" if code < 0 else f" (exit code {code})")
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt within it, so that a scheduler's notice saves the runs too."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM, so that the runs save when a job scheduler stops the sweep."""
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt

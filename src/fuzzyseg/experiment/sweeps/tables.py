@@ -1,4 +1,4 @@
-"""The rows of a sweep as Markdown: scores, paired differences, what failed."""
+"""Markdown tables of the rows of a sweep: scores, paired differences, failures."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Rows = Mapping[Cell, Mapping[str, Any]]
 
 
 def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> str:
-    """All that is known: mean and standard deviation over the seeds of the last checkpoint's mIoU in per cent.
+    """Scores (mean and standard deviation over the seeds of the last checkpoint's mIoU, in per cent) and differences.
 
-    rows: of the finished cells. failed: of those that were tried, what they ended with.
+    rows: of finished runs. failed: reasons of failed runs.
     """
     parts = [f"## {grid.plan.title}"]
     if grid.plan.about:
@@ -28,10 +28,10 @@ def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> 
         parts.append("Runs go on from the weights that were given.")
     elif grid.plan.start is not None:
         parts.append("Runs go on from supervised starts, the same for all arms of a labelled subset and seed.")
-    parts.append("\n".join(_scores(grid, rows)))
+    parts.append(_scores(grid, rows))
     arms = {cell.arm for cell in grid.cells}
     if any({*pair} <= arms for pair in grid.plan.pairs):
-        parts.append("\n".join(_pairs(grid, rows)))
+        parts.append(_pairs(grid, rows))
     parts += _notes(grid, rows)
     missing = [cell for cell in grid.cells if cell not in rows and cell not in (failed or {})]
     parts += [f"- {cell.name}: failed: {reason}" for cell, reason in (failed or {}).items()]
@@ -41,12 +41,10 @@ def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> 
     return "\n\n".join(parts) + "\n"
 
 
-def _scores(grid: Grid, rows: Rows) -> list[str]:
-    published = bool(grid.plan.expected)
-    known = _has_ceilings(rows)
-    head = ["arm", "labelled", "runs", "mIoU", *(["resolvable"] if known else [])]
-    head += [*(["published"] if published else []), "s/step", "MiB"]
-    lines = [_line(head), _line(["---"] * len(head))]
+def _scores(grid: Grid, rows: Rows) -> str:
+    published, known = bool(grid.plan.expected), _has_ceilings(rows)
+    optional = [*(["resolvable"] if known else []), *(["published"] if published else [])]
+    table = [["arm", "labelled", "runs", "mIoU", *optional, "s/step", "MiB"]]
     for amount in grid.amounts:
         for arm in dict.fromkeys(cell.arm for cell in grid.cells):
             own = [rows[cell] for cell in grid.cells if (cell.arm, cell.labelled) == (arm, amount) and cell in rows]
@@ -59,12 +57,12 @@ def _scores(grid: Grid, rows: Rows) -> list[str]:
                 cells.append(_published(grid, Cell(arm, amount, 0)))
             cells += [_middle([row.get("seconds_per_step") for row in own], "{:.2f}")]
             cells += [_middle([row.get("memory_mib") for row in own], "{:.0f}")]
-            lines.append(_line(cells))
-    return lines
+            table.append(cells)
+    return _markdown(table)
 
 
 def _beside(grid: Grid) -> str:
-    """What the published scores are to be read with."""
+    """How the published scores compare with the runs."""
     changed = sorted({*grid.recipe, *grid.settings} - {"data", "out"})
     text = "The published scores were measured in the sources' setting"
     if changed:
@@ -76,7 +74,7 @@ def _beside(grid: Grid) -> str:
 
 
 def _notes(grid: Grid, rows: Rows) -> list[str]:
-    """What the runs themselves had to say, a line for each sentence with the arms that said it; and of their starts."""
+    """Notes of the runs, each with its arms; differing initial weights; differing versions of the code."""
     said: dict[str, dict[str, None]] = {}
     for cell in grid.cells:
         for sentence in rows[cell]["result"].get("notes", []) if cell in rows else []:
@@ -113,11 +111,9 @@ def _published(grid: Grid, cell: Cell) -> str:
     return f"{score:.2f}" if amount in (None, cell.labelled) else f"{score:.2f} ({amount})"
 
 
-def _pairs(grid: Grid, rows: Rows) -> list[str]:
-    known = _has_ceilings(rows)
-    head = ["difference", "labelled", "mean ± 95 % interval", *(["resolvable"] if known else [])]
-    lines = [_line(head), _line(["---"] * len(head))]
-    apart = 0
+def _pairs(grid: Grid, rows: Rows) -> str:
+    known, apart = _has_ceilings(rows), 0
+    table = [["difference", "labelled", "mean ± 95 % interval", *(["resolvable"] if known else [])]]
     for amount in grid.amounts:
         for first, second in grid.plan.pairs:
             if not {first, second} <= {cell.arm for cell in grid.cells}:
@@ -133,15 +129,14 @@ def _pairs(grid: Grid, rows: Rows) -> list[str]:
             if known:
                 scores = [_resolvable(pair) for pair in paired]
                 cells.append(interval([pair[0] - pair[1] for pair in scores if pair]))
-            lines.append(_line(cells))
-    if apart:
-        pairs = "pair" if apart == 1 else "pairs"
-        lines += ["", f"Left out: {apart} {pairs} whose runs went on from different weights."]
-    return lines
+            table.append(cells)
+    pairs = "pair" if apart == 1 else "pairs"
+    left_out = f"\n\nLeft out: {apart} {pairs} whose runs went on from different weights." if apart else ""
+    return _markdown(table) + left_out
 
 
 def _apart(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    """Whether two runs are known to have gone on from different weights; those of one network need one start."""
+    """Whether two runs are known to have different initial weights; a run of one network is compared by its one."""
     return any(first != second for first, second in zip(one.get("starts", []), two.get("starts", []), strict=False))
 
 
@@ -155,7 +150,7 @@ def _has_ceilings(rows: Rows) -> bool:
 
 
 def _resolvable(rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """`miou_resolvable` of the last checkpoints in per cent; empty if a row lacks it."""
+    """`miou_resolvable` of the last checkpoints in per cent; empty if any row lacks it."""
     found = [row["result"]["last"].get("miou_resolvable") for row in rows]
     return [] if None in found else [100 * float(value) for value in found]
 
@@ -181,5 +176,6 @@ def _middle(values: Sequence[float | None], form: str) -> str:
     return form.format(statistics.median(known)) if known else "-"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _markdown(table: Sequence[Sequence[str]]) -> str:
+    head, *rows = table
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
