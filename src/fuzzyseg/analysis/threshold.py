@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from fuzzyseg.losses.arguments import at_least_fp32
 from fuzzyseg.losses.fpl.assignment import assign
-from fuzzyseg.losses.fpl.options import Rule, Variant, check_options
+from fuzzyseg.losses.fpl.options import FPLOptions, Rule, Variant
 
 
 def coverage_by_threshold(
@@ -29,9 +30,9 @@ def coverage_by_threshold(
     sum before it tell. `continuous` counts the class in between by its part. logits (B,C,H,W); target (B,H,W) integers;
     pixels of `ignore_index` are left out. Counts of several batches add up.
     """
-    check_options(k_cap=k_cap, rule=rule, variant=variant)
+    options = FPLOptions(k_cap=k_cap, rule=rule, variant=variant)
     with torch.no_grad():
-        found = assign(at_least_fp32(logits), threshold=1.0, k_cap=k_cap, rule="n-1", variant=variant)
+        found = assign(at_least_fp32(logits), 1.0, replace(options, rule="n-1"))
         seen = target != ignore_index
         truth = torch.where(seen, target, 0).long().unsqueeze(1)
         rank = (found.order == truth).byte().argmax(1, keepdim=True)  # from 0
