@@ -85,8 +85,8 @@ def fuzzy_positive_loss(
     Returns the sum of loss times `valid` over the sum of `valid` (of this process; 0 where nothing is valid), or for
     reduction "none" the map (B,*spatial), 0 where `valid` is 0 and not multiplied by it elsewhere. With return_stats
     also a dict without gradient, over the valid pixels: k_histogram (C-1,), label_histogram (C,), mean_weight,
-    mean_confidence, and balance (the factor) where that is on. A NaN anywhere in the logits, also where nothing is
-    valid, gives a NaN: never a finite loss with a poisoned gradient. Raises ValueError for wrong shapes and options.
+    mean_confidence, and balance (the factor) if requested. A NaN in the logits, even on an invalid pixel, gives NaN.
+    Raises ValueError for wrong shapes and options.
     """
     options = FPLOptions(weight, k_cap=k_cap, rule=rule, variant=variant)
     check_choice("reduction", reduction, get_args(Reduction))
@@ -105,19 +105,9 @@ def fuzzy_positive_loss(
         else:
             # The kernel writes the gradient of the mean before the factor of a GradScaler is known: fp16 underflows.
             mean = reduction == "mean" and student_logits.dtype != torch.float16
-            found = pseudo_label(
-                student_logits,
-                teacher_logits,
-                options,
-                form=form,
-                threshold=threshold,
-                valid=valid,
-                size=size,
-                align_corners=align_corners,
-                mean=mean,
-                statistics=return_stats,
-                cross_entropy=balance,
-            )
+            wanted: dict[str, Any] = {"mean": mean, "statistics": return_stats, "cross_entropy": balance}
+            wanted.update(threshold=threshold, valid=valid, size=size, align_corners=align_corners)
+            found = pseudo_label(student_logits, teacher_logits, options, form=form, **wanted)
             stats = found.statistics() if return_stats else {}
             loss, factor = found.loss, found.balance() if balance else None
             if reduction == "mean" and not mean:
