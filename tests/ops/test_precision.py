@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fuzzyseg.ops.precision import small_differences
+from fuzzyseg.ops.gradient import small_differences
 
 CPU = torch.device("cpu")
 product = torch.backends.cuda.matmul

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from fuzzyseg.losses import positive_gradient_score
 from fuzzyseg.losses.arguments import at_least_fp32, check_map, check_pair, check_threshold, full_precision
 from fuzzyseg.losses.fpl.assignment import SortedClasses, assign_sorted, sorted_classes
-from fuzzyseg.losses.fpl.options import Rule, SetOptions, Variant, WeightKind, check_options
+from fuzzyseg.losses.fpl.options import FPLKeywords, FPLOptions, SetOptions
 from fuzzyseg.losses.fpl.regularisation import fuzzy_positive_regularisation
 from fuzzyseg.losses.fpl.weight import assignment_weight
 
@@ -64,25 +64,19 @@ def look(
     the fuzzy loss; `balance` is ignored. lift: whether to compute its maps. ranking: `sorted_classes` of the teacher,
     if known already. Raises ValueError for wrong shapes and options.
     """
-    kind, a, k_cap, rule, variant = filled(options)
+    chosen = filled(options)
     shape = check_pair(student, teacher, None)
     check_map("target", target, shape, teacher.device)
     check_threshold(threshold, shape, teacher.device)
     with torch.no_grad(), full_precision(teacher.device):
-        found = assign_sorted(
-            sorted_classes(at_least_fp32(teacher)) if ranking is None else ranking,
-            threshold=threshold,
-            k_cap=k_cap,
-            rule=rule,
-            variant=variant,
-        )
+        found = assign_sorted(sorted_classes(at_least_fp32(teacher)) if ranking is None else ranking, threshold, chosen)
         members, label = found.membership(), found.order[:, 0]
         known = target != ignore_index
         truth = torch.where(known, target, 0).long()  # (B,H,W)
         inside = members.gather(1, truth.unsqueeze(1)).squeeze(1) > 0
         case = torch.where(label == truth, RIGHT, torch.where(inside, RESCUED, MISSED))
         vanilla = F.one_hot(label, teacher.shape[1]).movedim(-1, 1).bool()
-        weight = assignment_weight(found, kind=kind, a=a, variant=variant).squeeze(1)
+        weight = assignment_weight(found, chosen).squeeze(1)
         score = Losses(
             *(positive_gradient_score(student, y, target, ignore_index=ignore_index) for y in (vanilla, members))
         )
@@ -103,15 +97,10 @@ def look(
         )
 
 
-def filled(options: SetOptions | None) -> tuple[WeightKind, float, int | None, Rule, Variant]:
-    """weight, a, k_cap, rule and variant, checked; defaults as in `fuzzy_positive_loss`."""
-    given = options or {}
-    kind: WeightKind = given.get("weight", "concave")
-    a, k_cap = given.get("a", 50.0), given.get("k_cap")
-    rule: Rule = given.get("rule", "n-1")
-    variant: Variant = given.get("variant", "paper")
-    check_options(weight=kind, a=a, k_cap=k_cap, rule=rule, variant=variant)
-    return kind, a, k_cap, rule, variant
+def filled(options: SetOptions | None) -> FPLOptions:
+    """The options as one object, without `balance`. Raises ValueError for wrong values."""
+    given = {name: value for name, value in (options or {}).items() if name in FPLKeywords.__annotations__}
+    return FPLOptions(**given)  # type: ignore[arg-type]
 
 
 def _lift(student: Tensor, members: Tensor, truth: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def count_thresholds(
     ignore_index: int = 255,
 ) -> ThresholdTable:
     """Counts of one batch. ranking: `sorted_classes` of the logits (B,C,H,W). target (B,H,W): true classes."""
-    _, _, k_cap, rule, variant = filled(options)
+    chosen = filled(options)
     classes = ranking.p.shape[1]
     with torch.no_grad():
         known = target != ignore_index
@@ -70,7 +70,7 @@ def count_thresholds(
         rank = (ranking.order == truth).byte().argmax(1, keepdim=True)  # of the truth by falling probability, from 0
         covered, torn, k = [], [], []
         for t in thresholds:
-            size = assign_sorted(ranking, threshold=t, k_cap=k_cap, rule=rule, variant=variant).positives()
+            size = assign_sorted(ranking, t, chosen).positives()
             covered.append((rank < size).squeeze(1)[known].sum())
             torn.append(((ranking.total[:, 0] <= t) & (t < ranking.total[:, 1]))[known].sum())
             k.append(torch.bincount(size.squeeze(1)[known].cpu() - 1, minlength=classes))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from fuzzyseg.losses.arguments import at_least_fp32
 from fuzzyseg.losses.fpl.assignment import assign
-from fuzzyseg.losses.fpl.options import Rule, Variant, check_options
+from fuzzyseg.losses.fpl.options import FPLOptions, Rule, Variant
 
 LARGEST = 10.0
 """Temperatures are searched from 1 / LARGEST to LARGEST: a network without errors has no finite optimum."""
@@ -30,9 +31,9 @@ def coverage_by_threshold(
     Rows are the most probable classes of the pixels; fp64 on the CPU. Counts of several batches add up. logits
     (B,C,H,W). target (B,H,W): true classes, or `ignore_index`. The rule `continuous` counts partial membership.
     """
-    check_options(k_cap=k_cap, rule=rule, variant=variant)
+    options = FPLOptions(k_cap=k_cap, rule=rule, variant=variant)
     with torch.no_grad():
-        found = assign(at_least_fp32(logits), threshold=1.0, k_cap=k_cap, rule="n-1", variant=variant)
+        found = assign(at_least_fp32(logits), 1.0, replace(options, rule="n-1"))
         # one sort serves all thresholds: rank and cumulative sum of a class tell from which T on it is positive
         seen = target != ignore_index
         truth = torch.where(seen, target, 0).long().unsqueeze(1)

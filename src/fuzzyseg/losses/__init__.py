@@ -1,9 +1,9 @@
-"""Losses as pure functions, and the small modules that hold them."""
+"""Losses as pure functions, and the modules that hold them."""
 
 from __future__ import annotations
 
 from fuzzyseg.losses.ablations import negative, partial
-from fuzzyseg.losses.confident import CONFIDENCE, Confidence, ConfidentPixels
+from fuzzyseg.losses.confidence_mask import CONFIDENCE, Confidence, ConfidentPixels, under_mask
 from fuzzyseg.losses.consistency import confidence_map, js_divergence, kl_divergence, squared_error
 from fuzzyseg.losses.fpl.adaptive_threshold import Adaptive, adaptive_threshold
 from fuzzyseg.losses.fpl.assignment import assign_fuzzy_positives, fuzzy_membership
@@ -11,9 +11,8 @@ from fuzzyseg.losses.fpl.options import SetOptions
 from fuzzyseg.losses.fpl.score import positive_gradient_score
 from fuzzyseg.losses.fpl.threshold import Calibrated, Conformal, Policy, Schedule
 from fuzzyseg.losses.fpl.weight import fuzzy_positive_weight, weight_curve
-from fuzzyseg.losses.fuzzy import fuzzy_positive_loss
-from fuzzyseg.losses.masking_note import under_mask
-from fuzzyseg.losses.modules import FuzzyPositiveLoss, PixelFunction, PixelLossModule
+from fuzzyseg.losses.fuzzy import FuzzyPositiveLoss, fuzzy_positive_loss
+from fuzzyseg.losses.modules import PixelFunction, PixelLossModule
 from fuzzyseg.losses.pseudo_label import PixelLoss, fuzzy, hard, soft, thresholded
 from fuzzyseg.losses.reduction import masked_mean
 from fuzzyseg.losses.supervised import SupervisedLoss, cross_entropy_map, dice_loss, ohem_keep
@@ -26,17 +25,17 @@ PIXEL_LOSSES: dict[str, PixelFunction] = {
     "partial": partial,
     "thresholded": thresholded,
 }
-"""The pseudo-label losses by name."""
+"""Pseudo-label losses by name."""
 
 SET_LOSSES = ("fuzzy", "negative", "partial")
-"""Those over the fuzzy positive set: where one of them does not apply, none does."""
+"""Losses over the fuzzy positive set. A method takes all of them or none."""
 
 PIXEL_OPTIONS: dict[str, tuple[str, ...]] = {
     "soft": (),
     "thresholded": ("confidence",),
     **{name: tuple(SetOptions.__annotations__) for name in ("hard", *SET_LOSSES)},
 }
-"""The options that each takes, besides the threshold; `hard` uses them for the scale of `balance` alone."""
+"""Options of each loss besides the threshold; `hard` uses them only for `balance`."""
 
 __all__ = [
     "CONFIDENCE",

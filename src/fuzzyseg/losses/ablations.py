@@ -1,8 +1,8 @@
-"""What else could be done with the same fuzzy set: relatives of FPL, so that a gain can be attributed to its parts.
+"""Ablations of FPL: other losses over the same fuzzy positive set.
 
-Set, weight, options and signature are those of `fuzzyseg.losses.pseudo_label.fuzzy`; only what is asked of the student
-differs. p are the student's probabilities, Y the fuzzy positives, mu the membership, which is 1 in Y and 0 elsewhere
-but for the continuous rule. `weight="none"` gives them as their authors have them.
+Set, weight, options and signature are those of `fuzzyseg.losses.pseudo_label.fuzzy`; only the loss on the student
+differs. p are the student's probabilities, Y the fuzzy positives, mu the membership: 1 in Y and 0 elsewhere, except
+under the continuous rule. `weight="none"` gives the losses of the original papers.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from fuzzyseg.losses.arguments import check_threshold, full_precision
 from fuzzyseg.losses.fpl.assignment import assign
-from fuzzyseg.losses.fpl.options import SetOptions, check_options
+from fuzzyseg.losses.fpl.options import FPLKeywords, FPLOptions
+from fuzzyseg.losses.fpl.reference import FuzzyMap
 from fuzzyseg.losses.fpl.regularisation import log_sum_exp
 from fuzzyseg.losses.fpl.weight import assignment_weight
-from fuzzyseg.losses.fuzzy import FuzzyMap
 from fuzzyseg.losses.pseudo_label import PixelLoss, both_sides, over_set
 from fuzzyseg.ops.mix import Mixed
 
@@ -32,11 +32,13 @@ def negative(
     valid: Tensor,
     threshold: float | Tensor = 0.9,
     maps: bool = False,
-    **options: Unpack[SetOptions],
+    balance: bool = False,
+    **keywords: Unpack[FPLKeywords],
 ) -> PixelLoss:
     """Negative learning: `negative_learning` over the classes outside the fuzzy set."""
+    options = FPLOptions(**keywords)
     return _pixel_loss(
-        negative_learning, student_logits, teacher, size, valid, threshold=threshold, maps=maps, options=options
+        negative_learning, student_logits, teacher, size, valid, threshold, options, balance=balance, maps=maps
     )
 
 
@@ -48,11 +50,13 @@ def partial(
     valid: Tensor,
     threshold: float | Tensor = 0.9,
     maps: bool = False,
-    **options: Unpack[SetOptions],
+    balance: bool = False,
+    **keywords: Unpack[FPLKeywords],
 ) -> PixelLoss:
     """Partial labels: `partial_label` over the fuzzy set."""
+    options = FPLOptions(**keywords)
     return _pixel_loss(
-        partial_label, student_logits, teacher, size, valid, threshold=threshold, maps=maps, options=options
+        partial_label, student_logits, teacher, size, valid, threshold, options, balance=balance, maps=maps
     )
 
 
@@ -87,21 +91,19 @@ def _pixel_loss(
     teacher: Tensor | Mixed,
     size: Sequence[int],
     valid: Tensor,
-    *,
     threshold: float | Tensor,
+    options: FPLOptions,
+    *,
+    balance: bool,
     maps: bool,
-    options: SetOptions,
 ) -> PixelLoss:
-    """`pixel.fuzzy` with `function` in the place of Eq. 7."""
-    chosen: SetOptions = {"weight": "concave", "a": 50.0, "k_cap": None, "rule": "n-1", "variant": "paper", **options}
-    k_cap, rule, variant = chosen["k_cap"], chosen["rule"], chosen["variant"]
-    check_options(weight=chosen["weight"], k_cap=k_cap, rule=rule, variant=variant, a=chosen["a"])
+    """`fuzzy` with `function` in place of Eq. 7."""
     with full_precision(student_logits.device):
         student, target = both_sides(student_logits, teacher, size, valid)
         check_threshold(threshold, valid.shape, student.device)
         with torch.no_grad():
-            found = assign(target, threshold=threshold, k_cap=k_cap, rule=rule, variant=variant)
-            w = assignment_weight(found, kind=chosen["weight"], a=chosen["a"], variant=variant).squeeze(1)
+            found = assign(target, threshold, options)
+            w = assignment_weight(found, options).squeeze(1)
         loss = w * function(student, found.membership())
         result = FuzzyMap(loss, w, found.positives().squeeze(1), found.p[:, 0], found.order[:, 0])
-        return over_set(result, student, valid, balance=chosen.get("balance", False), maps=maps)
+        return over_set(result, student, valid, balance=balance, maps=maps)

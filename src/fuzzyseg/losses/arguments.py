@@ -1,6 +1,6 @@
-"""What a pseudo-label loss is given: checked by shape and device alone, in full precision, at one size.
+"""Arguments of the pseudo-label losses: checks of shape and device, full precision, one size.
 
-No check here looks at a value, so none makes a GPU wait.
+No check reads a tensor's values, so none synchronises with a GPU.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fuzzyseg.ops.mix import Mixed
-from fuzzyseg.ops.precision import full_precision as full_precision
+from fuzzyseg.ops.resize import full_precision as full_precision
 from fuzzyseg.ops.resize import resize_logits
 
 
@@ -53,7 +53,7 @@ def check_logits(name: str, logits: Tensor) -> None:
 
 
 def check_pair(student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | None) -> tuple[int, ...]:
-    """The shape (B,*spatial) of the loss map that the two give; ValueError where they do not fit each other."""
+    """The shape (B,*spatial) of the loss map that the two give; ValueError if they do not match."""
     check_logits("student_logits", student)
     shape = tuple(student.shape)
     if size is not None and len(size) != student.dim() - 2:
@@ -96,7 +96,7 @@ def check_map(name: str, values: Tensor, shape: Sequence[int], device: torch.dev
 
 
 def check_threshold(threshold: float | Tensor, shape: Sequence[int], device: torch.device) -> None:
-    """ValueError unless a number in (0, 1], or a tensor, 0-dim or of `shape`, whose values go unchecked."""
+    """ValueError unless a number in (0, 1], or a tensor, 0-dim or of `shape`, whose values are not checked."""
     if isinstance(threshold, Tensor):
         if threshold.dim() > 0:
             check_map("threshold", threshold, shape, device)

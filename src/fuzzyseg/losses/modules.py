@@ -1,4 +1,4 @@
-"""Losses as modules: what a method or anybody's loop holds."""
+"""The module that methods hold: a pseudo-label loss with its options and threshold."""
 
 from __future__ import annotations
 
@@ -10,81 +10,11 @@ from torch import Tensor, nn
 
 from fuzzyseg.losses.arguments import at_size, check_threshold
 from fuzzyseg.losses.fpl.adaptive_threshold import Adaptive, adaptive_map
-from fuzzyseg.losses.fpl.options import Reduction, Rule, Variant, WeightKind, check_options
+from fuzzyseg.losses.fpl.options import FPLKeywords, FPLOptions
 from fuzzyseg.losses.fpl.threshold import Conformal, Policy, Schedule
-from fuzzyseg.losses.fuzzy import fuzzy_positive_loss
 from fuzzyseg.losses.pseudo_label import PixelLoss
 from fuzzyseg.losses.reduction import histogram, local_mean
 from fuzzyseg.ops.mix import Mixed
-
-
-class FuzzyPositiveLoss(nn.Module):
-    """`fuzzy_positive_loss` with its options set once; a tensor given as `threshold` becomes a buffer.
-
-    Called with (student_logits, teacher_logits, valid=None, size=None); a `size` in the call goes before the one set
-    here. Raises ValueError for wrong options here, for wrong shapes in the call.
-    """
-
-    threshold: float | Tensor
-
-    def __init__(
-        self,
-        *,
-        threshold: float | Tensor = 0.9,
-        weight: WeightKind = "concave",
-        k_cap: int | None = None,
-        rule: Rule = "n-1",
-        size: Sequence[int] | None = None,
-        align_corners: bool = False,
-        variant: Variant = "paper",
-        balance: bool = False,
-        reduction: Reduction = "mean",
-        return_stats: bool = False,
-    ) -> None:
-        super().__init__()
-        check_options(weight=weight, k_cap=k_cap, rule=rule, variant=variant, reduction=reduction)
-        if isinstance(threshold, Tensor):
-            self.register_buffer("threshold", threshold)
-        else:
-            check_threshold(threshold, (), torch.device("cpu"))
-            self.threshold = threshold
-        self.size = size
-        self.options: dict[str, Any] = {
-            "weight": weight,
-            "k_cap": k_cap,
-            "rule": rule,
-            "align_corners": align_corners,
-            "variant": variant,
-            "balance": balance,
-            "reduction": reduction,
-            "return_stats": return_stats,
-        }
-
-    def forward(
-        self,
-        student_logits: Tensor,
-        teacher_logits: Tensor | Mixed,
-        valid: Tensor | None = None,
-        size: Sequence[int] | None = None,
-    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """See `fuzzy_positive_loss`."""
-        result: Tensor | tuple[Tensor, dict[str, Tensor]] = fuzzy_positive_loss(
-            student_logits,
-            teacher_logits,
-            threshold=self.threshold,
-            valid=valid,
-            size=self.size if size is None else size,
-            **self.options,
-        )
-        return result
-
-    def extra_repr(self) -> str:
-        """All options by name."""
-        # A buffer is named by its shape: its value may lie on a GPU.
-        threshold = f"tensor{tuple(self.threshold.shape)}" if isinstance(self.threshold, Tensor) else self.threshold
-        shown = {"threshold": threshold, "size": self.size, **self.options}
-        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
-
 
 PixelFunction = Callable[..., PixelLoss]
 """A pseudo-label loss as a pure function, with the signature that `fuzzyseg.losses.pseudo_label` gives."""
@@ -164,14 +94,8 @@ class PixelLossModule(nn.Module):
             return self.threshold[labels(teacher, size)]
         if not isinstance(self.policy, Adaptive):
             return self.threshold.clone()  # the next call may set it before this one's backward pass
-        return adaptive_map(
-            teacher,
-            size,
-            self.policy,
-            k_cap=self.options.get("k_cap"),
-            rule=self.options.get("rule", "n-1"),
-            variant=self.options.get("variant", "paper"),
-        )
+        given = {name: value for name, value in self.options.items() if name in FPLKeywords.__annotations__}
+        return adaptive_map(teacher, size, self.policy, FPLOptions(**given))
 
     def extra_repr(self) -> str:
         """The function, its options and its policy."""

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fuzzyseg.losses.arguments import at_one_size, check_map, check_pair, check_threshold, full_precision
-from fuzzyseg.losses.fpl.options import Rule, Variant, WeightKind, check_options
-from fuzzyseg.losses.fuzzy import FuzzyMap, balance_factor, fuzzy_positive_map, statistics
-from fuzzyseg.losses.kernels import choose, pseudo_label
-from fuzzyseg.losses.kernels.types import Answer
+from fuzzyseg.losses.fpl.options import FPLKeywords, FPLOptions
+from fuzzyseg.losses.fpl.reference import FuzzyMap, balance_factor, fuzzy_positive_map, statistics
+from fuzzyseg.losses.kernels.custom_op import LossOutputs, choose, pseudo_label
 from fuzzyseg.losses.reduction import histogram, local_mean
 from fuzzyseg.ops.mix import Mixed
 
@@ -50,28 +49,23 @@ def hard(
     valid: Tensor,
     threshold: float | Tensor = 0.9,
     maps: bool = False,
-    weight: WeightKind = "concave",
-    a: float = 50.0,
-    k_cap: int | None = None,
-    rule: Rule = "n-1",
-    variant: Variant = "paper",
     balance: bool = False,
+    **keywords: Unpack[FPLKeywords],
 ) -> PixelLoss:
     """Cross entropy on the teacher's most probable class; every valid pixel counts.
 
-    balance is a control, for what FPL gains by its scale alone: the loss is multiplied by the factor by which `fuzzy`
-    with these options and `balance` would have been, cross entropy over fuzzy loss. Without it no option is used.
+    balance is a control for what FPL gains by its scale alone: the loss is multiplied by the factor that `fuzzy` with
+    the same options and `balance` is multiplied by. Threshold and options are used for this factor only.
     """
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
-    options: dict[str, Any] = {"weight": weight, "a": a, "k_cap": k_cap, "rule": rule, "variant": variant}
+    options = FPLOptions(**keywords)
     if balance:
-        check_options(weight=weight, k_cap=k_cap, rule=rule, variant=variant, a=a)
         check_threshold(threshold, valid.shape, student_logits.device)
     form = choose(student_logits, teacher)
     with full_precision(student_logits.device):
         if form == "reference":
-            return _hard(student_logits, teacher, size, valid, threshold, options, balance=balance, maps=maps)
-        found = pseudo_label(student_logits, teacher, form=form, kind="hard", size=size, valid=valid, maps=maps)
+            return _hard(student_logits, teacher, size, valid, threshold, options if balance else None, maps=maps)
+        found = pseudo_label(student_logits, teacher, None, form=form, size=size, valid=valid, maps=maps)
         loss, stats = found.loss, found.statistics()
         stats = {"confidence": stats["mean_confidence"], "label_histogram": stats["label_histogram"]}
         if balance:
@@ -79,17 +73,16 @@ def hard(
                 stats["balance"] = pseudo_label(
                     student_logits,
                     teacher,
+                    options,
                     form=form,
-                    kind="fuzzy",
                     threshold=threshold,
                     size=size,
                     valid=valid,
                     statistics=False,
                     cross_entropy=True,
-                    **options,
                 ).balance()
             loss = loss * stats["balance"]
-        return _result(found, loss, valid, stats, maps=maps)
+        return _pixel_loss(found, loss, valid, stats, maps=maps)
 
 
 def _hard(
@@ -98,20 +91,19 @@ def _hard(
     size: Sequence[int],
     valid: Tensor,
     threshold: float | Tensor,
-    options: dict[str, Any],
+    options: FPLOptions | None,
     *,
-    balance: bool,
     maps: bool,
 ) -> PixelLoss:
-    """`hard` in the readable form."""
+    """`hard` in the readable form; balanced if there are options."""
     student, target = at_one_size(student_logits, teacher, size)
     with torch.no_grad():
         probability, label = torch.softmax(target, 1).max(1)
     loss = F.cross_entropy(student, label, reduction="none")
     stats = {}
-    if balance:
+    if options is not None:
         with torch.no_grad():
-            fuzzy_loss = fuzzy_positive_map(student, target, threshold=threshold, **options).loss
+            fuzzy_loss = fuzzy_positive_map(student, target, threshold, options).loss
         stats["balance"] = balance_factor(fuzzy_loss, student, label, valid)
         loss = loss * stats["balance"]
     found = _one_label(loss, probability, label, valid, student.shape[1], maps)
@@ -177,49 +169,45 @@ def fuzzy(
     valid: Tensor,
     threshold: float | Tensor = 0.9,
     maps: bool = False,
-    weight: WeightKind = "concave",
-    a: float = 50.0,
-    k_cap: int | None = None,
-    rule: Rule = "n-1",
-    variant: Variant = "paper",
     balance: bool = False,
+    **keywords: Unpack[FPLKeywords],
 ) -> PixelLoss:
-    """Fuzzy Positive Learning (`fuzzyseg.losses.fuzzy`). The scale of `balance` is taken per process, as published.
+    """Fuzzy Positive Learning (`fuzzyseg.losses.fpl.reference`). `balance` is taken per process, as published.
 
-    With k_cap = 1 it is `hard` with FPL's weight, that of K = 1.
+    With k_cap = 1 it is `hard` times FPL's weight for K = 1.
     """
-    check_options(weight=weight, k_cap=k_cap, rule=rule, variant=variant, a=a)
+    options = FPLOptions(**keywords)
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
     check_threshold(threshold, valid.shape, student_logits.device)
-    options: dict[str, Any] = {"weight": weight, "a": a, "k_cap": k_cap, "rule": rule, "variant": variant}
     form = choose(student_logits, teacher)
     with full_precision(student_logits.device):
         if form == "reference":
             student, target = at_one_size(student_logits, teacher, size)
-            by_pixel = fuzzy_positive_map(student, target, threshold=threshold, **options)
+            by_pixel = fuzzy_positive_map(student, target, threshold, options)
             return over_set(by_pixel, student, valid, balance=balance, maps=maps)
         found = pseudo_label(
             student_logits,
             teacher,
+            options,
             form=form,
-            kind="fuzzy",
             threshold=threshold,
             size=size,
             valid=valid,
             maps=maps,
             cross_entropy=balance,
-            **options,
         )
         stats = {name.removeprefix("mean_"): value for name, value in found.statistics().items()}
         loss = found.loss
         if balance:
             stats["balance"] = found.balance()
             loss = loss * stats["balance"]
-        return _result(found, loss, valid, stats, maps=maps)
+        return _pixel_loss(found, loss, valid, stats, maps=maps)
 
 
-def _result(found: Answer, loss: Tensor, valid: Tensor, stats: dict[str, Tensor], *, maps: bool) -> PixelLoss:
-    """What a kernel found, 0 where invalid."""
+def _pixel_loss(
+    found: LossOutputs | FuzzyMap, loss: Tensor, valid: Tensor, stats: dict[str, Tensor], *, maps: bool
+) -> PixelLoss:
+    """The result with a loss of 0 where invalid."""
     loss = torch.where(valid > 0, loss, 0)
     if not maps:
         return PixelLoss(loss, stats=stats)
@@ -233,10 +221,7 @@ def over_set(found: FuzzyMap, student: Tensor, valid: Tensor, *, balance: bool, 
     if balance:
         stats["balance"] = balance_factor(loss, student, found.label, valid)
         loss = loss * stats["balance"]
-    loss = torch.where(valid > 0, loss, 0)
-    if not maps:
-        return PixelLoss(loss, stats=stats)
-    return PixelLoss(loss, found.k, found.weight, found.confidence, found.label, stats)
+    return _pixel_loss(found, loss, valid, stats, maps=maps)
 
 
 def both_sides(

@@ -33,9 +33,8 @@ from fuzzyseg.losses.consistency import confidence_map, kl_divergence
 from fuzzyseg.losses.reduction import local_mean
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
 from fuzzyseg.ops.ema import follow, teacher_of
-from fuzzyseg.ops.gradient import adversarial_direction, difference_norm
+from fuzzyseg.ops.gradient import adversarial_direction, difference_norm, small_differences
 from fuzzyseg.ops.module_mode import without_dropout
-from fuzzyseg.ops.precision import small_differences
 
 _JITTER = WeakStrong(1, 0.4, 0.4, 0.4, 0.1, jitter_probability=0.8, grey_probability=0.2, blur_probability=0.0)
 

@@ -1,19 +1,21 @@
-"""Where gradients must not go, and the direction in which a small step changes an output most."""
+"""Frozen modules, adversarial directions, and the precision that small perturbations need."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.backends.cuda import matmul
 
-from fuzzyseg.ops.precision import small_differences
+from fuzzyseg.ops.resize import full_precision
 
 
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
-    """Within it the modules' parameters are constants; a gradient still flows through the modules to their input."""
+    """A context in which the modules' parameters are constants; gradients still flow through to their inputs."""
     held = [p for module in modules for p in module.parameters() if p.requires_grad]
     for p in held:
         p.requires_grad_(False)
@@ -22,6 +24,30 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
     finally:
         for p in held:
             p.requires_grad_(True)
+
+
+@contextmanager
+def small_differences(device: torch.device) -> Iterator[None]:
+    """A context without autocast and TF32, whose 10-bit mantissa would round a small perturbation away."""
+    cudnn: Any = torch.backends.cudnn
+    product: Any = matmul
+    try:
+        held = cudnn.allow_tf32, product.allow_tf32
+    except RuntimeError:  # set by the API of torch 2.9 and newer, which must not be mixed with the older one
+        newer = cudnn.conv.fp32_precision, product.fp32_precision
+        try:
+            cudnn.conv.fp32_precision = product.fp32_precision = "ieee"
+            with full_precision(device):
+                yield
+        finally:
+            cudnn.conv.fp32_precision, product.fp32_precision = newer
+        return
+    try:
+        cudnn.allow_tf32 = product.allow_tf32 = False
+        with full_precision(device):
+            yield
+    finally:
+        cudnn.allow_tf32, product.allow_tf32 = held
 
 
 def unit(values: Tensor) -> Tensor:
@@ -40,11 +66,11 @@ def adversarial_direction(
     """The direction, of L2 norm 1 per sample, in which `divergence` grows fastest: power iteration on its Hessian.
 
     T. Miyato et al., "Virtual adversarial training", TPAMI 2018, Eq. 9-12. divergence(r) gives, for an offset r of the
-    shape of `noise` (B,...), values that are summed; it must be smallest at r = 0 and treat the samples apart. noise:
-    where the iteration starts. probe: L2 norm, per sample, of the offset at which the gradient is taken: about .01 to 1
-    for images; the divergence is flat at 0, so that with less the gradient is lost in the rounding of fp32. All is
-    computed without autocast and without TF32. No parameter's `.grad` is touched, and no gradient reaches the result.
-    A sample whose divergence does not change has direction 0.
+    shape of `noise` (B,...), values that are summed; it must be smallest at r = 0 and independent between samples.
+    noise: start of the iteration. probe: L2 norm, per sample, of the offset at which the gradient is taken, about 0.01
+    to 1 for images: the divergence is flat at 0, and with less the gradient is lost to fp32 rounding. Computed without
+    autocast and TF32. No parameter's `.grad` changes, and the result has no gradient. A sample whose divergence does
+    not change has direction 0.
     """
     with small_differences(noise.device), torch.enable_grad():
         direction = unit(noise.detach().float() if noise.dtype in (torch.float16, torch.bfloat16) else noise.detach())

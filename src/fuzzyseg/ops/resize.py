@@ -1,11 +1,9 @@
-"""Logits to image size: the one place.
-
-It stands in `ops`, not in `networks`, because the losses up-sample too and may not import a network.
-"""
+"""Precision and size of logits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -14,8 +12,15 @@ from torch.nn import functional as F
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """A context without autocast, in which losses are computed in fp32 or the precision of their inputs."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
 def resize_logits(logits: Tensor, size: Sequence[int], *, align_corners: bool = True) -> Tensor:
-    """Logits (B,C,*spatial) interpolated to `size`, one entry per spatial axis; untouched where they have it already.
+    """Logits (B,C,*spatial) interpolated to `size`, one entry per spatial axis; returned as is if the size is equal.
 
     align_corners is True by default, as in the heads of segmentation_models_pytorch.
     """
@@ -27,7 +32,7 @@ def resize_logits(logits: Tensor, size: Sequence[int], *, align_corners: bool = 
 def resize_labels(scores: Tensor, size: Sequence[int]) -> Tensor:
     """argmax over the classes (B,*size) int64 of scores (B,C,h,w) resized to size (align_corners=False).
 
-    One class at a time, so that the resized scores are never held together. The first of equal classes wins.
+    One class at a time, so that the resized scores are never in memory together. Of equal classes the first wins.
     """
     best = resize_logits(scores[:, :1], size, align_corners=False)[:, 0].clone()
     label = torch.zeros_like(best, dtype=torch.long)

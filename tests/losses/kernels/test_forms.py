@@ -9,12 +9,13 @@ from torch.nn import functional as F
 
 from fuzzyseg import Mixed, assign_fuzzy_positives, fuzzy_positive_loss
 from fuzzyseg.losses import PIXEL_LOSSES, masked_mean
-from fuzzyseg.losses.kernels import chunk_io, chunked, compiled, cpu, sorting_network, unlooked
-from fuzzyseg.losses.kernels.types import Options
+from fuzzyseg.losses.fpl.options import FPLOptions
+from fuzzyseg.losses.fpl.reference import fuzzy_positive_map
+from fuzzyseg.losses.kernels import chunk_io, chunked, compiled, cpu, cpu_assignment, no_sync
 
 RULES = ("n-1", "n", "continuous", 1, 2)
 KINDS = ("concave", "linear", "convex", "convex1", "none")
-CORES = {"core": cpu.fuzzy_pixels, "unlooked": unlooked.fuzzy_pixels}
+CORES = {"cpu": cpu.fuzzy_pixels, "no_sync": no_sync.fuzzy_pixels}
 
 
 @pytest.fixture(autouse=True)
@@ -130,18 +131,15 @@ def test_half_precision_is_that_of_its_rounded_inputs(monkeypatch, dtype: torch.
 @pytest.mark.parametrize("rule", RULES)
 def test_every_core_gives_the_maps_of_the_readable_form(name: str, rule) -> None:
     """The core for other devices too, which no test on a CPU would meet otherwise; with thresholds by pixel."""
-    from fuzzyseg.losses.fuzzy import fuzzy_positive_map
-
     for teacher in kinds_of_data(7, torch.float64).values():
         t = teacher[0].flatten(1)
         z = random_logits(7, 63, seed=2, dtype=torch.float64)
         threshold = torch.tensor([0.5, 0.75, 0.9, 1.0], dtype=torch.float64)[torch.arange(63) % 4]
         leaf = z.T.clone().requires_grad_()
-        chosen = {"weight": "concave", "a": 30.0, "rule": rule, "variant": "paper"}
-        expected = fuzzy_positive_map(leaf, t.T, threshold=threshold, k_cap=5, **chosen)
+        options = FPLOptions("concave", 30.0, 5, rule, "paper")
+        expected = fuzzy_positive_map(leaf, t.T, threshold, options)
         scale = torch.rand(63, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         out = torch.full_like(z, torch.nan)
-        options = Options("fuzzy", cap=5, **chosen)
         found = CORES[name](z, t, threshold, options, scale, out, cross_entropy=True)
         torch.testing.assert_close(found.loss, expected.loss.detach(), rtol=1e-9, atol=1e-11)
         torch.testing.assert_close(found.weight, expected.weight, rtol=1e-9, atol=1e-9)
@@ -157,7 +155,7 @@ def test_every_core_gives_the_maps_of_the_readable_form(name: str, rule) -> None
 def test_most_and_few_pixels_with_several_positives_are_one_computation(monkeypatch) -> None:
     """Gathered, in full, and neither: chunks of every kind give the same."""
     z, t = random_logits(9, 400, seed=4), random_logits(9, 400, seed=5, scale=3.0)
-    options = Options("fuzzy", "concave", 50.0, 8, "n-1", "paper")
+    options = FPLOptions("concave", 50.0, 8, "n-1", "paper")
     results = []
     for most in (-1.0, 2.0):  # all in full; those with several alone
         monkeypatch.setattr(cpu, "MOST", most)
@@ -227,8 +225,8 @@ def test_what_is_compiled_is_the_core(rule) -> None:
         z, t = random_logits(6, 63, seed=30, dtype=torch.float64), teacher[1].flatten(1)
         scale, threshold = torch.full((63,), 0.5, dtype=torch.float64), torch.full((63,), 0.9, dtype=torch.float64)
         for cap in (3, 5):
-            options = Options("fuzzy", "linear", 50.0, cap, rule, "paper" if cap == 5 else "official")
-            pairs = tuple((i, j) for i, j, _, _ in sorting_network.comparators(6, 6))
+            options = FPLOptions("linear", 50.0, cap, rule, "paper" if cap == 5 else "official")
+            pairs = tuple((i, j) for i, j, _, _ in cpu_assignment.comparators(6, 6))
             grad, *maps = compiled.rows(z, t, threshold, scale, options, pairs, cross_entropy=True)
             out = torch.empty_like(z)
             expected = cpu.fuzzy_pixels(z, t, threshold, options, scale, out, cross_entropy=True)
@@ -255,11 +253,11 @@ def test_sorting_networks_sort() -> None:
         values = torch.randint(0, 9, (rows, 2000), generator=torch.Generator().manual_seed(rows)).float()
         expected = values.sort(0, descending=True).values
         for top in {1, 2, rows // 2 + 1, rows}:
-            assert torch.equal(torch.stack(sorting_network.sort_rows(values.clone(), top)), expected[:top])
-            few = torch.stack(sorting_network.sort_rows(values[:, :3].clone(), top))
+            assert torch.equal(torch.stack(cpu_assignment.sort_rows(values.clone(), top)), expected[:top])
+            few = torch.stack(cpu_assignment.sort_rows(values[:, :3].clone(), top))
             assert torch.equal(few, expected[:top, :3])
-        assert torch.equal(torch.stack(sorting_network.two_largest(values)), expected[:2])
-    assert len(sorting_network.comparators(21, 21)) == 107
+        assert torch.equal(torch.stack(cpu_assignment.two_largest(values)), expected[:2])
+    assert len(cpu_assignment.comparators(21, 21)) == 107
 
 
 def test_assignment_and_loss_agree_on_k() -> None:

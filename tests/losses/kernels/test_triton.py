@@ -17,8 +17,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from fuzzyseg import Mixed, assign_fuzzy_positives, fuzzy_positive_loss
-from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, kernels, masked_mean
-from fuzzyseg.losses.kernels.types import Answer, Options, Request
+from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, masked_mean
+from fuzzyseg.losses.fpl.options import FPLOptions
+from fuzzyseg.losses.kernels.chunked import LossInputs
+from fuzzyseg.losses.kernels.custom_op import choose
 
 pytest.importorskip("triton", reason="the kernels on CUDA need triton, an optional dependency")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -422,22 +424,22 @@ def test_the_teacher_is_not_kept_alive(reduction: str, size) -> None:
     loss.sum().backward()
 
 
-def request(**changes) -> Request:
-    """A call of the map form with 4 classes."""
+def map_inputs(**changes) -> LossInputs:
+    """Inputs of the map form with 4 classes."""
     z = logits(2, 4, 4, 5).to(memory_format=torch.channels_last)
-    options = Options("fuzzy", "concave", 50.0, 3, "n-1", "paper")
-    asked = Request(
+    options = FPLOptions("concave", 50.0, 3, "n-1", "paper")
+    inputs = LossInputs(
         z, z, None, None, None, torch.tensor(0.9), (4, 5), True, options,
         mean=False, gradient=True, statistics=False, maps=False, cross_entropy=False,
     )  # fmt: skip
-    return replace(asked, **changes)
+    return replace(inputs, **changes)
 
 
-def test_what_is_kept_between_the_passes_is_small_and_has_room() -> None:
+def test_the_state_between_the_passes_is_small_and_empty_outputs_have_its_shape() -> None:
     """16 bytes and a bit for each class, or 8 for raised logits; of the mean nothing but the gradient."""
     from fuzzyseg.losses.kernels.cuda import launch
 
-    continuous = Options("fuzzy", "concave", 50.0, 3, "continuous", "paper")
+    continuous = FPLOptions("concave", 50.0, 3, "continuous", "paper")
     words = {}
     for name, changes in {
         "map": {},
@@ -447,9 +449,9 @@ def test_what_is_kept_between_the_passes_is_small_and_has_room() -> None:
         "mean": {"mean": True, "statistics": True, "maps": True},
         "no gradient": {"gradient": False},
     }.items():
-        asked = request(**changes)
-        found, room = launch.run(asked), launch.room(asked)
-        for a, b in zip(found.tensors(), room.tensors(), strict=True):
+        inputs = map_inputs(**changes)
+        found, empty = launch.run(inputs), launch.empty_outputs(inputs)
+        for a, b in zip(found.tensors(), empty.tensors(), strict=True):
             assert (a.shape, a.stride(), a.dtype) == (b.shape, b.stride(), b.dtype)
         words[name] = found.state.numel() / found.loss.numel()
         assert (found.grad.numel() > 0) == (name == "mean")
@@ -483,27 +485,26 @@ def test_a_whole_step_compiles_without_a_break() -> None:
     torch.testing.assert_close(torch.autograd.grad(found, weights), torch.autograd.grad(expected, weights))
 
 
-def test_it_is_chosen_on_cuda_and_where_it_is_asked_for(monkeypatch) -> None:
+def test_it_is_chosen_only_on_request(monkeypatch) -> None:
     z = logits(1, 4, 3, 3)
-    assert kernels.choose(z, z) == "triton"
-    assert kernels.choose(z.double(), z.double()) == "chunked"
-    assert kernels.choose(z, z.double()) == "reference"
+    assert choose(z, z) == "triton"
+    assert choose(z.double(), z.double()) == "chunked"
+    assert choose(z, z.double()) == "reference"
     monkeypatch.delenv("FUZZYSEG_KERNEL")
-    assert kernels.choose(z, z) == ("triton" if DEVICE == "cuda" else "chunked")
+    assert choose(z, z) == "chunked"
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with FakeTensorMode():  # a tensor on a GPU, also where there is none
         on_gpu = torch.empty(1, 4, 3, 3, device="cuda")
-        assert kernels.choose(on_gpu, on_gpu) == "triton"
-        monkeypatch.setenv("FUZZYSEG_KERNEL", "chunked")
-        assert kernels.choose(on_gpu, on_gpu) == "chunked"
-    monkeypatch.setenv("FUZZYSEG_KERNEL", "triton")
-    assert kernels.choose(z, z) == ("triton" if DEVICE == "cuda" else "chunked")
+        assert choose(on_gpu, on_gpu) == "chunked"
+        monkeypatch.setenv("FUZZYSEG_KERNEL", "triton")
+        assert choose(on_gpu, on_gpu) == "triton"
+    assert choose(z, z) == ("triton" if DEVICE == "cuda" else "chunked")
 
 
-def test_the_answer_is_what_the_request_says() -> None:
+def test_sums_and_counts_cover_all_pixels() -> None:
     from fuzzyseg.losses.kernels.cuda import launch
 
-    found: Answer = launch.run(request(statistics=True, cross_entropy=True))
+    found = launch.run(map_inputs(statistics=True, cross_entropy=True))
     assert found.sums[0] == 40
     assert found.k_counts.sum() == 40
     assert found.label_counts.sum() == 40

@@ -38,7 +38,8 @@ def main() -> None:
     except ImportError as error:
         print(error)
         sys.exit(MISSING)
-    from fuzzyseg.losses.kernels.types import Options, Request
+    from fuzzyseg.losses.fpl.options import FPLOptions
+    from fuzzyseg.losses.kernels.chunked import LossInputs
 
     pointers = {
         torch.float32: "*fp32",
@@ -109,11 +110,14 @@ def main() -> None:
         kind, rule = fields.pop("kind", "fuzzy"), fields.pop("rule", "n-1")
         if fields.pop("mixed", False):
             fields.update(other=z, mask=mask)
-        options = Options(kind, fields.pop("weight", "concave"), 50.0, classes - 1, rule, "paper")
-        request = Request(student=z, teacher=z, size=size, align_corners=True, options=options, **fields)
-        answer = form.run(request)
-        if answer.state.numel():
-            form.backward(request, answer.state, torch.ones(()) if request.mean else torch.zeros(2, *size))
+        options = FPLOptions(fields.pop("weight", "concave"), 50.0, classes - 1, rule, "paper")
+        hard = kind == "hard"
+        inputs = LossInputs(
+            student=z, teacher=z, size=size, align_corners=True, options=None if hard else options, **fields
+        )
+        outputs = form.run(inputs)
+        if outputs.state.numel():
+            form.backward(inputs, outputs.state, torch.ones(()) if inputs.mean else torch.zeros(2, *size))
 
     call(mean=True)
     call(rule="continuous", maps=True, cross_entropy=True, threshold=torch.zeros(2, 16, 16))

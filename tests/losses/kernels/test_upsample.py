@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from fuzzyseg import Mixed, fuzzy_positive_loss
 from fuzzyseg.losses import PIXEL_LOSSES, masked_mean
 from fuzzyseg.losses.kernels import chunked, custom_op
-from fuzzyseg.losses.kernels.upsample import Grid
+from fuzzyseg.losses.kernels.chunk_io import Grid
 
 SIZES = [
     ((5, 4), (20, 16)),
@@ -50,8 +50,8 @@ def test_a_band_is_that_of_interpolate_and_its_adjoint_the_gradient(old, new, al
         summed.zero_()
         for top in range(0, new[0], rows):
             bottom = min(top + rows, new[0])
-            torch.testing.assert_close(grid.raised(z[0].detach(), top, bottom), full[0, :, top:bottom].detach())
-            grid.lowered(upstream[0, :, top:bottom], top, bottom, summed)
+            torch.testing.assert_close(grid.upsample(z[0].detach(), top, bottom), full[0, :, top:bottom].detach())
+            grid.upsample_adjoint(upstream[0, :, top:bottom], top, bottom, summed)
         torch.testing.assert_close(summed, expected[0])
 
 
@@ -61,7 +61,7 @@ def test_weights_in_fp32_are_those_of_interpolate() -> None:
     for align_corners in (False, True):
         grid = Grid((129, 129), (1021, 1023), align_corners=align_corners, dtype=torch.float32, device=z.device)
         full = up(z, (1021, 1023), align_corners)[0]
-        torch.testing.assert_close(grid.raised(z[0], 500, 1021), full[:, 500:], rtol=1e-5, atol=2e-4)
+        torch.testing.assert_close(grid.upsample(z[0], 500, 1021), full[:, 500:], rtol=1e-5, atol=2e-4)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from fuzzyseg.losses.arguments import at_least_fp32, check_logits, full_precision
 from fuzzyseg.losses.fpl.assignment import assign
-from fuzzyseg.losses.fpl.options import Rule, Variant, check_options
+from fuzzyseg.losses.fpl.options import FPLOptions, Rule, Variant
 from fuzzyseg.ops.mix import Mixed
 
 
@@ -65,7 +65,7 @@ def adaptive_threshold(
     padding; at the border of the image it is smaller. Raises ValueError for wrong shapes and options.
     """
     Adaptive(tuple(candidates), window, epsilon).check()
-    check_options(k_cap=k_cap, rule=rule, variant=variant)
+    options = FPLOptions(k_cap=k_cap, rule=rule, variant=variant)
     check_logits("teacher_logits", teacher_logits)
     if teacher_logits.dim() != 4:
         raise ValueError(f"teacher_logits: found shape {tuple(teacher_logits.shape)}, expected (B,C,H,W)")
@@ -74,7 +74,7 @@ def adaptive_threshold(
         best = torch.full_like(teacher[:, 0], candidates[0])
         smallest: Tensor | None = None
         for candidate in candidates:
-            found = assign(teacher, threshold=candidate, k_cap=k_cap, rule=rule, variant=variant)
+            found = assign(teacher, candidate, options)
             divergence = neighbourhood_divergence(found.membership().to(teacher.dtype), window=window, epsilon=epsilon)
             if smallest is None:
                 smallest = divergence
@@ -101,20 +101,18 @@ def neighbourhood_divergence(membership: Tensor, *, window: int, epsilon: float)
     return torch.where(total.squeeze(1) > 0, divergence, 0)
 
 
-def adaptive_map(
-    teacher: Tensor | Mixed, size: Sequence[int], policy: Adaptive, *, k_cap: int | None, rule: Rule, variant: Variant
-) -> Tensor:
+def adaptive_map(teacher: Tensor | Mixed, size: Sequence[int], policy: Adaptive, options: FPLOptions) -> Tensor:
     """`adaptive_threshold` at the stride of the logits; a pixel of `size` = (H,W) takes its nearest cell's: (B,H,W).
 
     Of `Mixed` logits each image chooses for itself and the choices are mixed, so that no window looks across a seam.
     (The authors' code chooses at full resolution.)
     """
     if isinstance(teacher, Mixed):
-        a, b = (
-            adaptive_map(side, size, policy, k_cap=k_cap, rule=rule, variant=variant) for side in (teacher.a, teacher.b)
-        )
+        a, b = (adaptive_map(side, size, policy, options) for side in (teacher.a, teacher.b))
         return torch.where(teacher.mask, b, a)
-    chosen = adaptive_threshold(teacher, **policy._asdict(), k_cap=k_cap, rule=rule, variant=variant)
+    chosen = adaptive_threshold(
+        teacher, **policy._asdict(), k_cap=options.k_cap, rule=options.rule, variant=options.variant
+    )
     for axis, wide in enumerate(size, start=1):
         narrow = chosen.shape[axis]
         if wide != narrow:  # corners on corners, as logits are resized

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fuzzyseg.losses.arguments import at_least_fp32, check_logits, check_threshold, full_precision
-from fuzzyseg.losses.fpl.options import Rule, Variant, check_options
+from fuzzyseg.losses.fpl.options import FPLOptions, Rule, Variant
 
 
 class Assignment(NamedTuple):
@@ -39,11 +39,9 @@ class Assignment(NamedTuple):
         return self.k if self.fraction is None else self.k + (self.fraction > 0)
 
 
-def assign(
-    teacher: Tensor, *, threshold: float | Tensor, k_cap: int | None, rule: Rule, variant: Variant
-) -> Assignment:
-    """Alg. 1 by one sort; equal probabilities rank by class index, the lower first. Unchecked, fp32 or fp64."""
-    return assign_sorted(sorted_classes(teacher), threshold=threshold, k_cap=k_cap, rule=rule, variant=variant)
+def assign(teacher: Tensor, threshold: float | Tensor, options: FPLOptions) -> Assignment:
+    """Alg. 1 by one sort; equal probabilities rank by class index, the lower first. fp32 or fp64, without checks."""
+    return assign_sorted(sorted_classes(teacher), threshold, options)
 
 
 class SortedClasses(NamedTuple):
@@ -60,31 +58,24 @@ def sorted_classes(teacher: Tensor) -> SortedClasses:
     return SortedClasses(order, p, p.cumsum(1))
 
 
-def assign_sorted(
-    ranking: SortedClasses, *, threshold: float | Tensor, k_cap: int | None, rule: Rule, variant: Variant
-) -> Assignment:
-    """Alg. 1 on classes that are sorted already, so that several thresholds need one sort. Unchecked."""
+def assign_sorted(ranking: SortedClasses, threshold: float | Tensor, options: FPLOptions) -> Assignment:
+    """Alg. 1 on sorted classes, so that several thresholds share one sort. Without checks."""
     order, p, total = ranking
-    classes = p.shape[1]
-    if isinstance(rule, int) and rule >= classes:
-        raise ValueError(f"rule: found K = {rule} for {classes} classes, expected at most {classes - 1}")
-    if k_cap is None and variant == "official":
-        k_cap = 3
-    cap = classes - 1 if k_cap is None else min(k_cap, classes - 1)
-    if isinstance(rule, int):
-        return Assignment(torch.full_like(order[:, :1], min(rule, cap)), None, order, p, total)
+    cap = options.cap(p.shape[1])
+    if isinstance(options.rule, int):
+        return Assignment(torch.full_like(order[:, :1], min(options.rule, cap)), None, order, p, total)
     t = threshold
     if isinstance(t, Tensor):
         t = t.to(p.dtype) if t.dim() == 0 else t.to(p.dtype).unsqueeze(1)
     # The first n with S_n > T, or C, is one more than the ranks below C with S <= T; Alg. 1 keeps one fewer.
     head = total[:, :-1]
-    if variant == "official":
+    if options.variant == "official":
         within = head < t
     else:
         within = (head <= t) | (t >= 1)  # rounded sums may exceed T = 1
-    k = within.sum(1, keepdim=True) + (1 if rule == "n" else 0)
+    k = within.sum(1, keepdim=True) + (1 if options.rule == "n" else 0)
     k = k.clamp(1, cap)
-    fraction = _fraction(k, p, total, t, cap) if rule == "continuous" else None
+    fraction = _fraction(k, p, total, t, cap) if options.rule == "continuous" else None
     return Assignment(k, fraction, order, p, total)
 
 
@@ -93,9 +84,9 @@ def _fraction(k: Tensor, p: Tensor, total: Tensor, threshold: float | Tensor, ca
 
     0 also where k is the largest K, so that the least probable class is never positive.
     """
-    room = threshold - total.gather(1, k - 1)
-    share = (room / p.gather(1, k)).clamp(max=1)  # the rounded quotient may pass 1
-    return torch.where((k < cap) & (room > 0), share, 0)
+    remaining = threshold - total.gather(1, k - 1)
+    share = (remaining / p.gather(1, k)).clamp(max=1)  # the rounded quotient may exceed 1
+    return torch.where((k < cap) & (remaining > 0), share, 0)
 
 
 def assign_fuzzy_positives(
@@ -114,7 +105,7 @@ def assign_fuzzy_positives(
     0 (`fuzzy_membership` gives how much); a number is a fixed K. T = 1 gives C-1. Equal probabilities rank by class
     index, the lower first. Raises ValueError for wrong shapes and options.
     """
-    found = _checked(teacher_logits, threshold=threshold, k_cap=k_cap, rule=rule, variant=variant)
+    found = _checked(teacher_logits, threshold, FPLOptions(k_cap=k_cap, rule=rule, variant=variant))
     return found.membership() > 0
 
 
@@ -136,17 +127,13 @@ def fuzzy_membership(
     higher membership. k_cap bounds how many classes have one. Other rules give 0 and 1. The rest as in
     `assign_fuzzy_positives`.
     """
-    found = _checked(teacher_logits, threshold=threshold, k_cap=k_cap, rule=rule, variant=variant)
+    found = _checked(teacher_logits, threshold, FPLOptions(k_cap=k_cap, rule=rule, variant=variant))
     return found.membership().to(found.p.dtype)
 
 
-def _checked(
-    teacher_logits: Tensor, *, threshold: float | Tensor, k_cap: int | None, rule: Rule, variant: Variant
-) -> Assignment:
-    check_options(k_cap=k_cap, rule=rule, variant=variant)
+def _checked(teacher_logits: Tensor, threshold: float | Tensor, options: FPLOptions) -> Assignment:
     check_logits("teacher_logits", teacher_logits)
     shape = (teacher_logits.shape[0], *teacher_logits.shape[2:])
     check_threshold(threshold, shape, teacher_logits.device)
     with torch.no_grad(), full_precision(teacher_logits.device):
-        teacher = at_least_fp32(teacher_logits)
-        return assign(teacher, threshold=threshold, k_cap=k_cap, rule=rule, variant=variant)
+        return assign(at_least_fp32(teacher_logits), threshold, options)

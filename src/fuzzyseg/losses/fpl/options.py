@@ -1,47 +1,90 @@
-"""The options of fuzzy positive learning: what may be chosen, and the check that says what was found instead."""
+"""Options of Fuzzy Positive Learning, checked once and passed on as one object."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
+
+import torch
+from torch import Tensor
 
 WeightKind = Literal["concave", "linear", "convex", "convex1", "none"]
 Rule = Literal["n-1", "n", "continuous"] | int
 Variant = Literal["paper", "official"]
-Reduction = Literal["mean", "none"]
+
+WEIGHT_CURVES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "concave": lambda m, q, a: torch.log1p(a * (m - q).clamp(min=0)) / torch.log1p(a * m),
+    "linear": lambda m, q, a: (m - q).clamp(min=0) / m,
+    "convex": lambda m, q, a: (m - q).clamp(min=0) / (m + 4 * q),
+    "convex1": lambda m, q, a: (m - q).clamp(min=0) / (m + q),
+    "none": lambda m, q, a: 1 + (m - m),  # a NaN stays one
+}
+"""Eq. 11 and 16 by name (`weight_curve`)."""
 
 
-class SetOptions(TypedDict, total=False):
-    """The options of every loss over the fuzzy positive set, by the names of `fuzzy_positive_loss`."""
+class FPLKeywords(TypedDict, total=False):
+    """Keyword arguments of `FPLOptions`."""
 
     weight: WeightKind
     a: float
     k_cap: int | None
     rule: Rule
     variant: Variant
+
+
+class SetOptions(FPLKeywords, total=False):
+    """Keyword arguments of the pixel losses over the fuzzy positive set."""
+
     balance: bool
 
 
-def check_options(
-    *,
-    weight: str = "none",
-    k_cap: int | None = None,
-    rule: Rule = "n-1",
-    variant: str = "paper",
-    reduction: str = "mean",
-    a: float = 50.0,
-) -> None:
-    """ValueError naming the option, the value found and what is allowed."""
-    named = {"weight": (weight, WeightKind), "variant": (variant, Variant), "reduction": (reduction, Reduction)}
-    for name, (value, kind) in named.items():
-        if value not in get_args(kind):
-            raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(get_args(kind))}")
-    if k_cap is not None and not _counts(k_cap):
-        raise ValueError(f"k_cap: found {k_cap!r}, expected None or a whole number from 1")
-    if rule not in ("n-1", "n", "continuous") and not _counts(rule):
-        raise ValueError(f"rule: found {rule!r}, expected 'n-1', 'n', 'continuous' or a fixed K, a whole number from 1")
-    if not a > 0:
-        raise ValueError(f"a: found {a!r}, expected a number above 0")
+@dataclass(frozen=True)
+class FPLOptions:
+    """How the fuzzy positive set is chosen and weighted.
+
+    weight, a: see `weight_curve`. k_cap, rule: see `assign_fuzzy_positives`. variant: `official` follows the published
+    code (`fuzzyseg.losses.fpl.reference`). Raises ValueError naming the option, the value and the values allowed.
+    """
+
+    weight: WeightKind = "concave"
+    a: float = 50.0
+    k_cap: int | None = None
+    rule: Rule = "n-1"
+    variant: Variant = "paper"
+
+    def __post_init__(self) -> None:
+        check_choice("weight", self.weight, get_args(WeightKind))
+        check_choice("variant", self.variant, get_args(Variant))
+        if self.k_cap is not None and not _is_count(self.k_cap):
+            raise ValueError(f"k_cap: found {self.k_cap!r}, expected None or an integer of at least 1")
+        if self.rule not in ("n-1", "n", "continuous") and not _is_count(self.rule):
+            raise ValueError(f"rule: found {self.rule!r}, expected 'n-1', 'n', 'continuous' or an integer K >= 1")
+        if not self.a > 0:
+            raise ValueError(f"a: found {self.a!r}, expected a number above 0")
+
+    def cap(self, classes: int) -> int:
+        """The largest K for this number of classes. Raises ValueError for a fixed K that is too large."""
+        if isinstance(self.rule, int) and self.rule >= classes:
+            raise ValueError(f"rule: found K = {self.rule} for {classes} classes, expected at most {classes - 1}")
+        default = 3 if self.variant == "official" else classes
+        return min(default if self.k_cap is None else self.k_cap, classes - 1)
+
+    def continuous(self, classes: int) -> bool:
+        """Whether a class can be positive in part: not if K is always 1."""
+        return self.rule == "continuous" and self.cap(classes) > 1
+
+    def weight_of(self, inside: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        """The weight from the summed probability of the positives, the largest negative and K."""
+        m = inside / k if self.variant == "paper" else (inside + q) / (k + 1)
+        return WEIGHT_CURVES[self.weight](m, q, self.a)
 
 
-def _counts(value: object) -> bool:
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(choices)}")
+
+
+def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

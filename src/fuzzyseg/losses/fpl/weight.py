@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from fuzzyseg.losses.arguments import at_least_fp32, check_logits, check_map, full_precision
 from fuzzyseg.losses.fpl.assignment import Assignment
-from fuzzyseg.losses.fpl.options import Variant, WeightKind, check_options
-
-_CURVES: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
-    "concave": lambda m, q, gap, a: torch.log1p(a * gap) / torch.log1p(a * m),
-    "linear": lambda m, q, gap, a: gap / m,
-    "convex": lambda m, q, gap, a: gap / (m + 4 * q),
-    "convex1": lambda m, q, gap, a: gap / (m + q),
-    "none": lambda m, q, gap, a: 1 + (m - m),  # a NaN stays one
-}
+from fuzzyseg.losses.fpl.options import WEIGHT_CURVES, FPLOptions, Variant, WeightKind
 
 
 def weight_curve(m: Tensor, q: Tensor, *, kind: WeightKind = "concave", a: float = 50.0) -> Tensor:
@@ -26,8 +16,7 @@ def weight_curve(m: Tensor, q: Tensor, *, kind: WeightKind = "concave", a: float
     `concave` is Eq. 11, log(1 + A (m - q)) / log(1 + A m); Eq. 16 has `linear`, (m - q) / m, and `convex`,
     (m - q) / (m + 4 q); `convex1`, (m - q) / (m + q), is that of two of the releases; `none` is 1.
     """
-    check_options(weight=kind, a=a)
-    return _CURVES[kind](m, q, (m - q).clamp(min=0), a)
+    return WEIGHT_CURVES[FPLOptions(kind, a).weight](m, q, a)
 
 
 def fuzzy_positive_weight(
@@ -45,7 +34,7 @@ def fuzzy_positive_weight(
     probable class outside, or that many parts of it as the class in between is positive, and the rest of this class.
     `official` counts q in the mean too. Raises ValueError for wrong shapes and options.
     """
-    check_options(weight=kind, variant=variant, a=a)
+    options = FPLOptions(kind, a, variant=variant)
     check_logits("teacher_logits", teacher_logits)
     check_map("members", members, teacher_logits.shape, teacher_logits.device)
     if members.dtype != torch.bool and not members.is_floating_point():
@@ -58,22 +47,16 @@ def fuzzy_positive_weight(
         part = torch.where(between, mu, 0).sum(1)
         rest = torch.where(between, (1 - mu) * p, 0).sum(1)
         q = torch.where(between.any(1), rest + part * outside, outside)
-        return weight_of((mu * p).sum(1), q, mu.sum(1), kind=kind, a=a, variant=variant)
+        return options.weight_of((mu * p).sum(1), q, mu.sum(1))
 
 
-def assignment_weight(found: Assignment, *, kind: WeightKind, a: float, variant: Variant) -> Tensor:
-    """The same from sorted probabilities, unchecked: (B,1,*spatial)."""
+def assignment_weight(found: Assignment, options: FPLOptions) -> Tensor:
+    """The weight from sorted probabilities, without checks: (B,1,*spatial)."""
     inside, q = found.total.gather(1, found.k - 1), found.p.gather(1, found.k)
     if found.fraction is None:
-        return weight_of(inside, q, found.k, kind=kind, a=a, variant=variant)
+        return options.weight_of(inside, q, found.k)
     last = found.p.shape[1] - 1
-    after = found.p.gather(1, (found.k + 1).clamp(max=last))  # where it is clamped the fraction is 0
+    after = found.p.gather(1, (found.k + 1).clamp(max=last))  # the fraction is 0 where the rank is clamped
     inside = inside + found.fraction * q
     q = q + found.fraction * (after - q)
-    return weight_of(inside, q, found.k + found.fraction, kind=kind, a=a, variant=variant)
-
-
-def weight_of(inside: Tensor, q: Tensor, k: Tensor, *, kind: WeightKind, a: float, variant: Variant) -> Tensor:
-    """`weight_curve` from the sum over the positives, the best negative and K."""
-    m = inside / k if variant == "paper" else (inside + q) / (k + 1)
-    return weight_curve(m, q, kind=kind, a=a)
+    return options.weight_of(inside, q, found.k + found.fraction)

@@ -1,11 +1,17 @@
-"""Where a chunk of logits is read from and where its gradient goes, in the order of the pixels of one image.
+"""Chunk-wise reading of logits and writing of their gradient, with bilinear upsampling where sizes differ.
 
-All give (C,P) in the precision of the computation, and take it back.
+Chunks are (C,P) tensors in the precision of the computation, P pixels of one image in row-major order.
+
+Logits at another size than the loss are upsampled one band of rows at a time, so that full-resolution logits never
+exist: the low-resolution rows are interpolated along x, then pairs of them along y. The gradient takes the reverse way
+by products with the same weights in a fixed order, so that it is deterministic. The weights equal those of
+`torch.nn.functional.interpolate` in the same precision.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from itertools import groupby
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +21,7 @@ class Source(Protocol):
     """Logits of all images at the size of the loss."""
 
     def read(self, image: int, start: int, stop: int) -> Tensor:
-        """Pixels start to stop of an image, (C,stop-start); to be read only."""
+        """Pixels start to stop of an image, (C,stop-start); read-only."""
         ...
 
 
@@ -23,40 +29,40 @@ class Sink(Protocol):
     """The gradient of the student's logits."""
 
     def open(self, image: int, start: int, stop: int) -> Tensor:
-        """A place (C,stop-start) of any content to write the gradient of these pixels to."""
+        """An uninitialised buffer (C,stop-start) for the gradient of these pixels."""
         ...
 
     def close(self, image: int, start: int, stop: int, written: Tensor) -> None:
-        """The gradient stands in the place that `open` gave."""
+        """Store the buffer that `open` returned and the caller has filled."""
         ...
 
 
 def flat(logits: Tensor) -> Tensor:
-    """(B,C,P) from (B,C,*spatial), (1,C,N) from (N,C); a view where strides allow it."""
+    """(B,C,P) from (B,C,*spatial), (1,C,N) from (N,C); a view where strides allow."""
     return logits.t().unsqueeze(0) if logits.dim() == 2 else logits.flatten(2)
 
 
 def gradient_like(logits: Tensor) -> Tensor:
-    """An empty tensor like the logits in an order of memory that `flat` gives a view of."""
+    """An uninitialised tensor like the logits, in a memory format of which `flat` returns a view."""
     last = logits.dim() == 4 and logits.is_contiguous(memory_format=torch.channels_last)
     kind = torch.channels_last if last and not logits.is_contiguous() else torch.contiguous_format
     return torch.empty_like(logits, memory_format=kind)
 
 
-class Direct:
-    """Logits that have the size of the loss."""
+class DirectSource:
+    """Logits at the size of the loss."""
 
     def __init__(self, logits: Tensor, dtype: torch.dtype) -> None:
         self.flat, self.dtype = flat(logits), dtype
 
     def read(self, image: int, start: int, stop: int) -> Tensor:
-        """A view, or a copy where pixels do not lie side by side or the precision differs."""
+        """A view, or a copy where pixels are not contiguous or the precision differs."""
         found = self.flat[image, :, start:stop].to(self.dtype)
         return found if found.stride(1) == 1 else found.contiguous()
 
 
 class DirectSink:
-    """A gradient of the size of the loss."""
+    """A gradient at the size of the loss."""
 
     def __init__(self, grad: Tensor, dtype: torch.dtype) -> None:
         self.flat = flat(grad)
@@ -64,7 +70,7 @@ class DirectSink:
         self.buffer = self.flat.new_empty(0, dtype=dtype)
 
     def open(self, image: int, start: int, stop: int) -> Tensor:
-        """The final place itself, or a buffer where it is of another precision or order."""
+        """A view of the gradient, or a buffer where precision or memory order differ."""
         place = self.flat[image, :, start:stop]
         if self.in_place:
             return place
@@ -73,23 +79,154 @@ class DirectSink:
         return self.buffer
 
     def close(self, image: int, start: int, stop: int, written: Tensor) -> None:
-        """Copied, if it is not there already."""
+        """Copy the buffer, if there is one."""
         if not self.in_place:
             self.flat[image, :, start:stop] = written
 
 
-class Mixture:
-    """Two sources that are read as one: `b` where the mask (B,*spatial), (N,) of logits (N,C), is True, else `a`."""
+class MixedSource:
+    """Source `b` where the mask, (B,*spatial) or (N,) for logits (N,C), is True, else source `a`."""
 
     def __init__(self, a: Source, b: Source, mask: Tensor) -> None:
         self.a, self.b, self.mask = a, b, mask.reshape(1 if mask.dim() == 1 else len(mask), -1)
 
     def read(self, image: int, start: int, stop: int) -> Tensor:
-        """One of the two where the mask is of one kind, and then the other is not even computed."""
+        """On the CPU a source that the chunk does not need is not read."""
         mask = self.mask[image, start:stop]
-        if mask.device.type == "cpu":  # elsewhere a look at the mask would wait
+        if mask.device.type == "cpu":  # elsewhere reading the mask would synchronise
             if not bool(mask.any()):
                 return self.a.read(image, start, stop)
             if bool(mask.all()):
                 return self.b.read(image, start, stop)
         return torch.where(mask, self.b.read(image, start, stop), self.a.read(image, start, stop))
+
+
+BLOCK = 128
+"""Columns whose gradient along x goes through one matrix product, whose weights are mostly zeros if it is wide."""
+
+
+class Axis:
+    """Linear interpolation from `old` to `new` points: new[i] = (1 - part[i]) old[low[i]] + part[i] old[high[i]]."""
+
+    def __init__(self, old: int, new: int, *, align_corners: bool, dtype: torch.dtype, device: torch.device) -> None:
+        # The step is rounded to the precision of the weights, product and difference are not: a fused multiply-add.
+        share = (old - 1) / max(new - 1, 1) if align_corners else old / new
+        step = torch.tensor(share, dtype=dtype).double()
+        points = torch.arange(new, dtype=torch.float64)
+        at = points * step if align_corners else ((points + 0.5) * step - 0.5).clamp(min=0)
+        at = at.to(dtype)
+        low = at.long().clamp(max=old - 1)
+        high = (low + 1).clamp(max=old - 1)
+        part = (at - low).clamp(0, 1)
+        self.lows: list[int] = low.tolist()
+        self.highs: list[int] = high.tolist()
+        # Without non_blocking a copy to a GPU would synchronise.
+        self.low, self.high, self.part = (values.to(device, non_blocking=True) for values in (low, high, part))
+
+    def reach(self, start: int, stop: int) -> tuple[int, int]:
+        """The range of old points, first and one past the last, of which new points start to stop are made."""
+        return self.lows[start], self.highs[stop - 1] + 1
+
+    def weights(self, start: int, stop: int) -> Tensor:
+        """Interpolation matrix (stop-start,reach) of these new points."""
+        first, last = self.reach(start, stop)
+        part = self.part[start:stop].unsqueeze(1)
+        found = part.new_zeros((stop - start, last - first))
+        found.scatter_add_(1, self.low[start:stop].unsqueeze(1) - first, 1 - part)
+        return found.scatter_add_(1, self.high[start:stop].unsqueeze(1) - first, part)
+
+
+class Piece(NamedTuple):
+    """New points start to stop, old points first to last, and the weights (stop-start,last-first) between them."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+    weights: Tensor
+
+
+class Grid:
+    """Bilinear interpolation from (h,w) to (H,W), band by band."""
+
+    def __init__(
+        self,
+        old: tuple[int, int],
+        new: tuple[int, int],
+        *,
+        align_corners: bool,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.y, self.x = (
+            Axis(a, b, align_corners=align_corners, dtype=dtype, device=device) for a, b in zip(old, new, strict=True)
+        )
+        self.width = new[1]
+        starts = [(start, min(start + BLOCK, new[1])) for start in range(0, new[1], BLOCK)]
+        self.pieces = [Piece(a, b, *self.x.reach(a, b), self.x.weights(a, b)) for a, b in starts]
+
+    def upsample(self, logits: Tensor, top: int, bottom: int) -> Tensor:
+        """Rows top to bottom, (C,rows,W), of one image's logits (C,h,w) upsampled."""
+        first, last = self.y.reach(top, bottom)
+        rows = logits[:, first:last].to(self.x.part.dtype)
+        wide = rows.index_select(2, self.x.low)
+        wide.addcmul_(rows.index_select(2, self.x.high).sub_(wide), self.x.part)
+        found = wide.new_empty((len(wide), bottom - top, self.width))
+        for (low, high), group in groupby(range(top, bottom), key=lambda y: (self.y.lows[y], self.y.highs[y])):
+            ys = list(group)
+            part = self.y.part[ys[0] : ys[-1] + 1].view(1, -1, 1)
+            base = wide[:, low - first].unsqueeze(1)
+            step = wide[:, high - first].unsqueeze(1) - base
+            torch.addcmul(base, step, part, out=found[:, ys[0] - top : ys[-1] + 1 - top])
+        return found
+
+    def upsample_adjoint(self, grad: Tensor, top: int, bottom: int, into: Tensor) -> None:
+        """The adjoint of `upsample`: add the gradient (C,rows,W) of these rows to `into` (C,h,w)."""
+        first, last = self.y.reach(top, bottom)
+        wide = _product(self.y.weights(top, bottom).t(), grad)  # (C,last-first,W)
+        for piece in self.pieces:
+            part = _product(wide[:, :, piece.start : piece.stop], piece.weights)
+            into[:, first:last, piece.first : piece.last] += part
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b, in fp64 where the device would use TF32."""
+    if a.is_cuda and a.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+        return torch.matmul(a.double(), b.double()).to(a.dtype)
+    return torch.matmul(a, b)
+
+
+class ResizedSource:
+    """Logits (B,C,h,w) at another size than the loss."""
+
+    def __init__(self, logits: Tensor, grid: Grid) -> None:
+        self.logits, self.grid = logits, grid
+
+    def read(self, image: int, start: int, stop: int) -> Tensor:
+        """start and stop are at row boundaries."""
+        width = self.grid.width
+        return self.grid.upsample(self.logits[image], start // width, stop // width).flatten(1)
+
+
+class ResizedSink:
+    """The gradient of logits (B,C,h,w), summed in the precision of the computation."""
+
+    def __init__(self, grad: Tensor, grid: Grid) -> None:
+        self.grad, self.grid = grad, grid
+        self.sums = grad.new_empty(0, dtype=grid.x.part.dtype)
+        self.buffer = self.sums
+
+    def open(self, image: int, start: int, stop: int) -> Tensor:
+        """A buffer; images and pixels must come in order."""
+        if start == 0:
+            self.sums = self.sums.new_zeros(self.grad.shape[1:])
+        if self.buffer.shape != (self.grad.shape[1], stop - start):
+            self.buffer = self.sums.new_empty((self.grad.shape[1], stop - start))
+        return self.buffer
+
+    def close(self, image: int, start: int, stop: int, written: Tensor) -> None:
+        """Add the adjoint of the interpolation; store the sum after the last pixel of an image."""
+        width = self.grid.width
+        self.grid.upsample_adjoint(written.view(len(written), -1, width), start // width, stop // width, self.sums)
+        if stop // width == len(self.grid.y.lows):
+            self.grad[image] = self.sums

@@ -1,198 +1,281 @@
-"""The losses in chunks of pixels, in plain torch: nothing of the size of the logits but the gradient.
+"""The losses in chunks of pixels, in plain torch: the only tensor of the size of the logits is their gradient.
 
-A chunk (C,P) goes through the whole computation while it lies in the cache: a core gives the maps of its pixels and
-writes their gradient to its final place. On the CPU the core is `core`, elsewhere `unlooked`, which looks at no value.
+A chunk (C,P) goes through the whole computation while it is in the cache. `cpu` computes it on the CPU, `no_sync` on
+other devices, without host synchronisation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.kernels import compiled, cpu, unlooked
-from fuzzyseg.losses.kernels.chunk_io import Direct, DirectSink, Mixture, Sink, Source
-from fuzzyseg.losses.kernels.types import Answer, Request
-from fuzzyseg.losses.kernels.upsample import Grid, Raised, RaisedSink
+from fuzzyseg.losses.fpl.options import FPLOptions
+from fuzzyseg.losses.kernels import compiled, cpu, no_sync
+from fuzzyseg.losses.kernels.chunk_io import (
+    DirectSink,
+    DirectSource,
+    Grid,
+    MixedSource,
+    ResizedSink,
+    ResizedSource,
+    Sink,
+    Source,
+    gradient_like,
+)
 
 LEAST, LARGEST, SHARE = 1 << 16, 1 << 19, 100
-"""A chunk has 1/100 of the elements of fp32 logits, 1/133 of bf16 ones, within these bounds: its buffers, all in fp32,
-are a tenth of the logits, or 16 MB; smaller chunks cost time, for each needs as many calls."""
+"""A chunk has 1/100 of the elements of fp32 logits, 1/133 of bf16 ones, within these bounds. Its fp32 buffers take a
+tenth of the memory of the logits, or 16 MB. Smaller chunks are slower, because each needs the same number of calls."""
 
-ELSEWHERE = 1 << 24
+ACCELERATOR = 1 << 24
 """Elements of a chunk on other devices, where calls cost more."""
 
-Core = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], cpu.Pixels]
-"""(z, t, threshold, scale, out) -> maps."""
+
+@dataclass(frozen=True)
+class LossInputs:
+    """Checked inputs of a kernel, which records no graph.
+
+    student (B,C,*spatial); teacher the same, or the first of two mixed images: then `other` is the second and `mask`
+    (B,*size) is True where it is used. size: the spatial size of the loss; logits of another size (four axes only) are
+    interpolated bilinearly, with `align_corners`, before they are mixed. valid (B,*size): bool or non-negative
+    weights, or None. threshold: 0-dim or (B,*size). options: None for cross entropy on the teacher's top class. mean:
+    compute the mean over valid pixels, else the map, not multiplied by valid. The last four: what else is computed.
+    """
+
+    student: Tensor
+    teacher: Tensor
+    other: Tensor | None
+    mask: Tensor | None
+    valid: Tensor | None
+    threshold: Tensor
+    size: tuple[int, ...]
+    align_corners: bool
+    options: FPLOptions | None
+    mean: bool
+    gradient: bool
+    statistics: bool
+    maps: bool
+    cross_entropy: bool
+
+    @property
+    def loss_shape(self) -> torch.Size:
+        """(B,*spatial) of the loss."""
+        return torch.Size((self.student.shape[0], *self.size))
+
+    @property
+    def precision(self) -> torch.dtype:
+        """fp64 for fp64 logits, else fp32."""
+        return torch.float64 if self.student.dtype == torch.float64 else torch.float32
+
+    @property
+    def resized(self) -> bool:
+        """Whether the student's logits have another size than the loss."""
+        return tuple(self.student.shape[2:]) != tuple(self.size)
 
 
-def run(request: Request, form: str, upstream: Tensor | None = None) -> Answer:
-    """What `request` asks for. upstream (B,*spatial): the gradient is multiplied by it, pixel by pixel, instead."""
-    answer = Answer.empty(request)
-    tally = Tally(request, answer)
-    ends = _Ends(request, answer)
-    pixels = _core(request, form)
-    threshold = request.threshold.to(request.precision)
-    threshold = threshold.reshape(tally.images, -1) if threshold.dim() else threshold
-    scale = tally.scale() if upstream is None else upstream.reshape(tally.images, -1).to(request.precision)
-    for image in range(tally.images):
-        for start in range(0, tally.pixels, ends.length):
-            stop = min(start + ends.length, tally.pixels)
+@dataclass
+class LossOutputs:
+    """Outputs of a kernel; a tensor that was not requested is empty.
+
+    loss: 0-dim, or (B,*spatial). grad: shaped like the student's logits: the derivative of the mean, or of each pixel's
+    loss by its own logits, to be multiplied by the incoming gradient (for resized logits the sum over pixels times
+    valid); empty where `state` holds the input of a backward kernel. sums (5,) fp64, over pixels times valid: valid,
+    loss, weight, confidence, cross entropy on the label. k_counts (C-1,) and label_counts (C,) fp64. k, label int64,
+    weight, confidence: maps (B,*spatial).
+    """
+
+    loss: Tensor
+    grad: Tensor
+    state: Tensor
+    sums: Tensor
+    k_counts: Tensor
+    label_counts: Tensor
+    k: Tensor
+    weight: Tensor
+    confidence: Tensor
+    label: Tensor
+
+    @staticmethod
+    def empty(inputs: LossInputs) -> LossOutputs:
+        """Outputs of the requested shapes: sums and counts are 0, the rest is uninitialised."""
+        like, shape = inputs.student, inputs.loss_shape
+        classes = like.shape[1] if inputs.statistics else 0
+        requested = shape if inputs.maps else torch.Size((0,))
+        return LossOutputs(
+            loss=like.new_empty(() if inputs.mean else shape, dtype=inputs.precision),
+            grad=gradient_like(like) if inputs.gradient else like.new_empty(0),
+            state=like.new_empty(0),
+            sums=like.new_zeros(5, dtype=torch.float64),
+            k_counts=like.new_zeros(max(classes - 1, 0), dtype=torch.float64),
+            label_counts=like.new_zeros(classes, dtype=torch.float64),
+            k=like.new_empty(requested, dtype=torch.int64),
+            weight=like.new_empty(requested, dtype=inputs.precision),
+            confidence=like.new_empty(requested, dtype=inputs.precision),
+            label=like.new_empty(requested, dtype=torch.int64),
+        )
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Over the valid pixels: k_histogram (C-1,), label_histogram (C,), mean_weight, mean_confidence."""
+        total = _divisor(self.sums[0])
+        return {
+            "k_histogram": (self.k_counts / total).float(),
+            "label_histogram": (self.label_counts / total).float(),
+            "mean_weight": (self.sums[2] / total).to(self.loss.dtype),
+            "mean_confidence": (self.sums[3] / total).to(self.loss.dtype),
+        }
+
+    def balance(self) -> Tensor:
+        """Factor that scales the mean to that of the cross entropy on the label; 1 where the mean is (almost) 0."""
+        total = _divisor(self.sums[0])
+        fuzzy, hard = self.sums[1] / total, self.sums[4] / total
+        return torch.where(fuzzy > 1e-30, hard / fuzzy, 1.0).to(self.loss.dtype)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """In the order of the fields."""
+        return tuple(vars(self).values())
+
+
+def run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOutputs:
+    """Compute the outputs. With upstream (B,*spatial) each pixel's gradient is multiplied by it instead of `_scale`."""
+    outputs = LossOutputs.empty(inputs)
+    images = 1 if inputs.student.dim() == 2 else inputs.student.shape[0]
+    pixels = inputs.loss_shape.numel() // max(images, 1)
+    student, teacher, sink, length = _readers(inputs, outputs.grad)
+    kernel = _kernel(inputs, form)
+    valid = None if inputs.valid is None else inputs.valid.reshape(images, -1)
+    threshold = inputs.threshold.to(inputs.precision)
+    threshold = threshold.reshape(images, -1) if threshold.dim() else threshold
+    if upstream is None:
+        scale = _scale(inputs, valid, images * pixels)
+    else:
+        scale = upstream.reshape(images, -1).to(inputs.precision)
+    maps = {
+        name: value.view(images, -1)
+        for name in ("loss", "k", "weight", "confidence", "label")
+        if (value := getattr(outputs, name)).numel() and value.dim()
+    }
+    for image in range(images):
+        for start in range(0, pixels, length):
+            stop = min(start + length, pixels)
             here = (image, slice(start, stop))
-            z, t = ends.student.read(image, start, stop), ends.teacher.read(image, start, stop)
-            out = None if ends.sink is None else ends.sink.open(image, start, stop)
-            found = pixels(
-                z,
-                t,
+            out = None if sink is None else sink.open(image, start, stop)
+            found = kernel(
+                student.read(image, start, stop),
+                teacher.read(image, start, stop),
                 threshold[here] if threshold.dim() else threshold,
                 scale[here] if scale is not None and scale.dim() else scale,
                 out,
             )
-            if ends.sink is not None and out is not None:
-                ends.sink.close(image, start, stop, out)
-            tally.add(image, start, stop, found)
-    tally.finish()
-    return answer
+            if sink is not None and out is not None:
+                sink.close(image, start, stop, out)
+            for name, place in maps.items():
+                place[here] = 1 if name == "k" and found.k is None else getattr(found, name)
+            _accumulate(inputs, outputs, found, stop - start, None if valid is None else valid[here].double())
+    if inputs.mean:
+        outputs.loss.copy_(outputs.sums[1] / _divisor(outputs.sums[0]))
+    return outputs
 
 
-class _Ends:
-    """Where the logits are read and the gradient goes, and how many pixels at a time."""
+def _readers(inputs: LossInputs, grad: Tensor) -> tuple[Source, Source, Sink | None, int]:
+    """Student, teacher and gradient by chunks, and the number of pixels of a chunk."""
+    precision, size, classes = inputs.precision, inputs.size, inputs.student.shape[1]
+    sides = [inputs.student, inputs.teacher, *([] if inputs.other is None else [inputs.other])]
+    grids: dict[tuple[int, ...], Grid] = {
+        tuple(side.shape[2:]): Grid(
+            (side.shape[2], side.shape[3]),
+            (size[0], size[1]),
+            align_corners=inputs.align_corners,
+            dtype=precision,
+            device=side.device,
+        )
+        for side in sides
+        if tuple(side.shape[2:]) != size
+    }
 
-    def __init__(self, request: Request, answer: Answer) -> None:
-        sides = [request.student, request.teacher, *([] if request.other is None else [request.other])]
-        self.grids = {
-            tuple(side.shape[2:]): Grid(
-                (side.shape[2], side.shape[3]),
-                (request.size[0], request.size[1]),
-                align_corners=request.align_corners,
-                dtype=request.precision,
-                device=side.device,
-            )
-            for side in sides
-            if tuple(side.shape[2:]) != request.size
-        }
-        self.precision = request.precision
-        self.student = self._source(request.student)
-        self.teacher = self._source(request.teacher)
-        if request.other is not None and request.mask is not None:
-            self.teacher = Mixture(self.teacher, self._source(request.other), request.mask)
-        self.sink = self._sink(request, answer) if request.gradient else None
-        classes, elements = request.student.shape[1], request.student.shape[1] * request.loss_shape.numel()
-        on_cpu = request.student.device.type == "cpu"
-        share = elements * (4 + request.student.element_size()) // (8 * SHARE)
-        if self.grids:  # a band of whole rows, of which few more than its height are stretched
-            rows = (min(max(share * 2 // 3, 2 * LEAST), LARGEST) if on_cpu else ELSEWHERE) // (
-                classes * request.size[1]
-            )
-            self.length = max(rows, 1) * request.size[1]
-        else:
-            self.length = max((min(max(share, LEAST), LARGEST) if on_cpu else ELSEWHERE) // classes, 1)
+    def source(logits: Tensor) -> Source:
+        grid = grids.get(tuple(logits.shape[2:]))
+        return DirectSource(logits, precision) if grid is None else ResizedSource(logits, grid)
 
-    def _source(self, logits: Tensor) -> Source:
-        grid = self.grids.get(tuple(logits.shape[2:]))
-        return Direct(logits, self.precision) if grid is None else Raised(logits, grid)
-
-    def _sink(self, request: Request, answer: Answer) -> Sink:
-        grid = self.grids.get(tuple(request.student.shape[2:]))
-        return DirectSink(answer.grad, self.precision) if grid is None else RaisedSink(answer.grad, grid)
+    teacher, sink = source(inputs.teacher), None
+    if inputs.other is not None and inputs.mask is not None:
+        teacher = MixedSource(teacher, source(inputs.other), inputs.mask)
+    if inputs.gradient:
+        grid = grids.get(tuple(inputs.student.shape[2:]))
+        sink = DirectSink(grad, precision) if grid is None else ResizedSink(grad, grid)
+    # Elements of a chunk. A band of upsampled rows also needs the rows that are interpolated along x only.
+    share = classes * inputs.loss_shape.numel() * (4 + inputs.student.element_size()) // (8 * SHARE)
+    elements = min(max(share * 2 // 3, 2 * LEAST) if grids else max(share, LEAST), LARGEST)
+    if inputs.student.device.type != "cpu":
+        elements = ACCELERATOR
+    row = size[1] if grids else 1
+    return source(inputs.student), teacher, sink, max(elements // (classes * row), 1) * row
 
 
-def _core(request: Request, form: str) -> Core:
-    """The core of this form and device with its options set."""
-    module = cpu if request.student.device.type == "cpu" else unlooked
-    if request.options.kind == "hard":
+def _kernel(inputs: LossInputs, form: str) -> Callable[..., cpu.Pixels]:
+    """The function (z, t, threshold, scale, out) -> maps for this form and device."""
+    module = cpu if inputs.student.device.type == "cpu" else no_sync
+    options, entropy = inputs.options, inputs.cross_entropy
+    if options is None:
         return lambda z, t, threshold, scale, out: module.hard_pixels(z, t, scale, out)
     function = compiled.fuzzy_pixels if form == "compiled" else module.fuzzy_pixels
-    options, entropy = request.options, request.cross_entropy
     return lambda z, t, threshold, scale, out: function(z, t, threshold, options, scale, out, cross_entropy=entropy)
 
 
-class Tally:
-    """Chunks added up: maps, sums and counts of an answer."""
+def _scale(inputs: LossInputs, valid: Tensor | None, pixels: int) -> Tensor | None:
+    """Factor of each pixel's gradient: its share of the mean; for a map of resized logits `valid`; else none.
 
-    def __init__(self, request: Request, answer: Answer) -> None:
-        self.request, self.answer = request, answer
-        self.images = 1 if request.student.dim() == 2 else request.student.shape[0]
-        self.pixels = request.loss_shape.numel() // max(self.images, 1)
-        self.valid = None if request.valid is None else request.valid.reshape(self.images, -1)
-        self.maps = {
-            name: None if value.numel() == 0 or value.dim() == 0 else value.view(self.images, -1)
-            for name, value in (
-                ("loss", answer.loss),
-                ("k", answer.k),
-                ("weight", answer.weight),
-                ("confidence", answer.confidence),
-                ("label", answer.label),
-            )
-        }
-
-    def total(self) -> Tensor:
-        """The sum of `valid`, fp64."""
-        if self.valid is None:
-            return self.answer.sums.new_tensor(float(self.images * self.pixels))
-        return self.valid.sum(dtype=torch.float64)
-
-    def scale(self) -> Tensor | None:
-        """What the gradient of a pixel is multiplied by: its part in the mean; for a map that is taken back to a
-        stride, its `valid`, in the hope that a mean over it follows (`operator`); else nothing.
-        """
-        precision = self.request.precision
-        if self.request.mean:
-            total = self.total()
-            part = torch.where(total > 0, total, 1.0).reciprocal()
-            return (part if self.valid is None else self.valid.double() * part).to(precision)
-        raised = tuple(self.request.student.shape[2:]) != self.request.size
-        return self.valid.to(precision) if raised and self.valid is not None else None
-
-    def add(self, image: int, start: int, stop: int, found: cpu.Pixels) -> None:
-        """Take in pixels start to stop of an image."""
-        ones = found.k is None
-        for name, place in self.maps.items():
-            if place is not None:
-                place[image, start:stop] = 1 if name == "k" and ones else getattr(found, name)
-        answer, request = self.answer, self.request
-        valid = None if self.valid is None else self.valid[image, start:stop].double()
-        count = stop - start if valid is None else valid.sum()
-        answer.sums[0] += count
-        answer.sums[1] += _sum(found.loss, valid)
-        if request.cross_entropy and found.cross_entropy is not None:
-            answer.sums[4] += _sum(found.cross_entropy, valid)
-        if not request.statistics:
-            return
-        answer.sums[2] += _sum(found.weight, valid)
-        answer.sums[3] += _sum(found.confidence, valid)
-        answer.label_counts += _counts(found.label, valid, len(answer.label_counts))
-        if found.k is None:
-            answer.k_counts[0] += count
-        else:
-            answer.k_counts += _counts(found.k.long() - 1, valid, len(answer.k_counts))
-
-    def finish(self) -> None:
-        """The mean, if it was asked for."""
-        if self.request.mean:
-            total = self.answer.sums[0]
-            self.answer.loss.copy_(self.answer.sums[1] / torch.where(total > 0, total, 1.0))
+    A mean over `valid` is expected to follow a map of resized logits (`custom_op`).
+    """
+    if not inputs.mean:
+        return valid.to(inputs.precision) if inputs.resized and valid is not None else None
+    if valid is None:
+        total = inputs.student.new_full((), float(pixels), dtype=torch.float64)
+        return _divisor(total).reciprocal().to(inputs.precision)
+    part = _divisor(valid.sum(dtype=torch.float64)).reciprocal()
+    return (valid.double() * part).to(inputs.precision)
 
 
-def _sum(values: Tensor, valid: Tensor | None) -> Tensor:
-    """In fp64: half a million fp32 losses, added one by one, are off in the sixth digit."""
-    return values.sum(dtype=torch.float64) if valid is None else (values * valid).sum()
+def _accumulate(inputs: LossInputs, outputs: LossOutputs, found: cpu.Pixels, pixels: int, valid: Tensor | None) -> None:
+    """Add the sums and counts of a chunk, in fp64: half a million fp32 losses summed one by one lose six digits."""
+
+    def total(values: Tensor) -> Tensor:
+        return values.sum(dtype=torch.float64) if valid is None else (values * valid).sum()
+
+    def counts(index: Tensor, bins: int) -> Tensor:
+        weight = torch.ones_like(index, dtype=torch.float64) if valid is None else valid
+        return weight.new_zeros(bins).scatter_add_(0, index, weight)
+
+    count = pixels if valid is None else valid.sum()
+    outputs.sums[0] += count
+    outputs.sums[1] += total(found.loss)
+    if inputs.cross_entropy and found.cross_entropy is not None:
+        outputs.sums[4] += total(found.cross_entropy)
+    if not inputs.statistics:
+        return
+    outputs.sums[2] += total(found.weight)
+    outputs.sums[3] += total(found.confidence)
+    outputs.label_counts += counts(found.label, len(outputs.label_counts))
+    if found.k is None:
+        outputs.k_counts[0] += count
+    else:
+        outputs.k_counts += counts(found.k.long() - 1, len(outputs.k_counts))
 
 
-def _counts(index: Tensor, valid: Tensor | None, bins: int) -> Tensor:
-    weight = torch.ones_like(index, dtype=torch.float64) if valid is None else valid
-    return weight.new_zeros(bins).scatter_add_(0, index, weight)
+def _divisor(total: Tensor) -> Tensor:
+    return torch.where(total > 0, total, 1.0)
 
 
 def multiply(grad: Tensor, upstream: Tensor) -> Tensor:
     """`grad` (B,C,*spatial), overwritten, times `upstream`, 0-dim or (B,*spatial).
 
-    In chunks where precisions differ, for which a CPU would make fp32 copies of all of it.
+    In chunks on the CPU where precisions differ, to avoid an fp32 copy of the whole.
     """
     if upstream.dim() == 0 or grad.dtype == upstream.dtype or grad.device.type != "cpu":
         return grad.mul_(upstream.unsqueeze(1) if upstream.dim() else upstream)
-    source, sink = Direct(grad, upstream.dtype), DirectSink(grad, upstream.dtype)
+    source, sink = DirectSource(grad, upstream.dtype), DirectSink(grad, upstream.dtype)
     factor = upstream.reshape(len(sink.flat), -1)
     length = max(LEAST // grad.shape[1], 1)
     for image in range(len(factor)):

@@ -1,7 +1,7 @@
-"""One chunk of pixels (C,P), compiled: the same maps as `core` from rows, which torch.compile fuses into one loop.
+"""One chunk of pixels (C,P) on the CPU by torch.compile: the maps of `cpu`, computed row by row in one fused loop.
 
-Up to `WIDEST` classes; the loop is unrolled over them, so that compiling takes some ten seconds once for a number of
-classes and a set of options. What it takes then does not depend on the data.
+Up to `WIDEST` classes, over which the loop is unrolled: compilation takes about ten seconds for each combination of
+number of classes and options. The run time does not depend on the data.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuzzyseg.losses.fpl.weight import weight_of
+from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.losses.kernels import cpu
 from fuzzyseg.losses.kernels.cpu import Pixels
-from fuzzyseg.losses.kernels.sorting_network import comparators
-from fuzzyseg.losses.kernels.types import Options
+from fuzzyseg.losses.kernels.cpu_assignment import comparators
 
 WIDEST = 32
 """The largest number of classes: above it unrolled code grows too large to compile."""
@@ -33,7 +32,7 @@ def fuzzy_pixels(
     z: Tensor,
     t: Tensor,
     threshold: Tensor,
-    options: Options,
+    options: FPLOptions,
     scale: Tensor | None,
     out: Tensor | None,
     *,
@@ -56,7 +55,9 @@ def fuzzy_pixels(
 
 
 @cache
-def _compiled(classes: int, options: Options, cross_entropy: bool) -> Callable[[Tensor, Tensor, Tensor, Tensor], Maps]:
+def _compiled(
+    classes: int, options: FPLOptions, cross_entropy: bool
+) -> Callable[[Tensor, Tensor, Tensor, Tensor], Maps]:
     network = tuple((i, j) for i, j, _, _ in comparators(classes, classes))
 
     def function(z: Tensor, t: Tensor, threshold: Tensor, scale: Tensor) -> Maps:
@@ -71,7 +72,7 @@ def rows(
     t: Tensor,
     threshold: Tensor,
     scale: Tensor,
-    options: Options,
+    options: FPLOptions,
     network: tuple[tuple[int, int], ...],
     *,
     cross_entropy: bool,
@@ -83,11 +84,11 @@ def rows(
         ordered[i], ordered[j] = torch.maximum(ordered[i], ordered[j]), torch.minimum(ordered[i], ordered[j])
     k, last, after, inside, beyond = _rank(ordered, threshold, options)
     fraction, q, share = None, after, k
-    if options.continuous:
-        room = threshold - inside
-        fraction = torch.where((k < options.cap) & (room > 0), (room / after).clamp(max=1), 0.0)
+    if options.continuous(len(p)):
+        remaining = threshold - inside
+        fraction = torch.where((k < options.cap(len(p))) & (remaining > 0), (remaining / after).clamp(max=1), 0.0)
         inside, q, share = inside + fraction * after, after + fraction * (beyond - after), k + fraction
-    weight = weight_of(inside, q, share, kind=options.weight, a=options.a, variant=options.variant)
+    weight = options.weight_of(inside, q, share)
     positive = _lowest(p, last, k)
     label = torch.zeros_like(k)
     for i in range(len(p) - 1, -1, -1):
@@ -111,13 +112,15 @@ def _cross_entropy(z: list[Tensor], label: Tensor) -> Tensor:
     return total.log() - (own - largest)
 
 
-def _rank(ordered: list[Tensor], threshold: Tensor, options: Options) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _rank(
+    ordered: list[Tensor], threshold: Tensor, options: FPLOptions
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """K, the probabilities at ranks K, K + 1, the sum up to K, and the probability at K + 2."""
     limit = threshold if options.variant == "official" else torch.where(threshold >= 1, torch.inf, threshold)
     k, last, after, inside = torch.ones_like(ordered[0]), ordered[0], ordered[1], ordered[0]
     beyond = ordered[min(2, len(ordered) - 1)]
     total = ordered[0]
-    for n in range(1, options.cap):  # rank n + 1
+    for n in range(1, options.cap(len(ordered))):  # rank n + 1
         before, total = total, total + ordered[n]
         if isinstance(options.rule, int):
             more = torch.full_like(k, n + 1) <= options.rule
@@ -162,7 +165,7 @@ def _student(
     fraction: Tensor | None,
     scale: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Eq. 7 and `scale` times its gradient, as in `gradient.far_apart`."""
+    """Eq. 7 and `scale` times its gradient, as in `cpu.fuzzy_loss_stable`."""
     nothing = torch.full_like(scale, -torch.inf)
     top, low = nothing, nothing
     own = torch.zeros_like(scale)

@@ -1,8 +1,16 @@
-"""One chunk of pixels (C,P) of one image, on the CPU: maps (P,) and, into `out` (C,P), the gradient.
+"""One chunk of pixels (C,P) on the CPU: maps (P,) and, in `out` (C,P), the gradient.
 
-Everything stays in the cache; masks are floating-point, because comparisons that write bool are several times slower
-there. A chunk is read as if every pixel had one positive, which needs the two largest probabilities only; the pixels
-where Alg. 1 may keep more are gathered, treated in full, and put back (or all are, where they are most).
+Masks are floating-point, because comparisons that write bool are several times slower here. A chunk is first computed
+as if K were 1 everywhere, which needs the two largest probabilities only; pixels where K may be larger are gathered,
+computed for any K and put back. If they are the majority, the whole chunk is computed for any K.
+
+Loss and gradient, Eq. 7 and 8, are in closed form. With Y the positives, c the class that is positive by f (continuous
+rule only; its other part 1 - f is negative), and e = exp(z) up to a factor per pixel:
+
+    x = log( sum over Y of 1/e * (sum outside Y of e + (1 - f) e_c) + f / e_c * sum outside Y of e ),   L = softplus(x)
+
+c is in neither sum. The derivative by z_j outside Y is e_j (sum of 1/e + f / e_c) / (1 + exp x), by z_i in Y
+-1/e_i (sum of e + (1 - f) e_c) / (1 + exp x), and by z_c the sum of those of its two parts.
 """
 
 from __future__ import annotations
@@ -11,15 +19,24 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from fuzzyseg.losses.fpl.weight import weight_of
-from fuzzyseg.losses.kernels.closed_form import Scaled, far_apart, one_class, scaled, several_classes
-from fuzzyseg.losses.kernels.cpu_assignment import first_class, may_be_several, members, only_class, rank
-from fuzzyseg.losses.kernels.sorting_network import two_largest
-from fuzzyseg.losses.kernels.types import Options
+from fuzzyseg.losses.fpl.options import FPLOptions
+from fuzzyseg.losses.kernels.cpu_assignment import (
+    Members,
+    first_class,
+    may_have_several,
+    members,
+    only_class,
+    rank,
+    two_largest,
+)
 
 MOST = 0.6
-"""The share of pixels with several positives from which gathering them costs more than it saves."""
+"""Share of pixels with K > 1 above which gathering them costs more than it saves."""
+
+SMALLEST = 1e-26
+"""Smallest exp(z - largest z) for which 1 / e and all sums of products stay within fp32, for thousands of classes."""
 
 
 class Pixels(NamedTuple):
@@ -43,7 +60,7 @@ def hard_pixels(z: Tensor, t: Tensor, scale: Tensor | None, out: Tensor | None) 
     confidence = torch.sub(t, largest).exp_().sum(0).reciprocal()
     label = top_class(marks)
     one = torch.ones_like(confidence)
-    e, top, _ = scaled(z)
+    e, top, _ = exponentials_of(z)
     total = e.sum(0)
     index = label.unsqueeze(0)
     # A NaN of the teacher, which has no other way to the loss, goes through its confidence.
@@ -59,7 +76,7 @@ def fuzzy_pixels(
     z: Tensor,
     t: Tensor,
     threshold: Tensor,
-    options: Options,
+    options: FPLOptions,
     scale: Tensor | None,
     out: Tensor | None,
     *,
@@ -67,17 +84,17 @@ def fuzzy_pixels(
 ) -> Pixels:
     """FPL. z, t (C,P); threshold (P,) or 0-dim; scale (P,) or 0-dim multiplies the gradient."""
     p = torch.softmax(t, 0)
-    exponentials = scaled(z)
+    exponentials = exponentials_of(z)
     first, second = two_largest(p)
-    several = may_be_several(first, second, threshold, options)
+    several = may_have_several(first, second, threshold, options, len(p))
     count = int(torch.count_nonzero(several))
-    if count > MOST * len(first) or not exponentials.narrow:
+    if count > MOST * len(first) or not exponentials.in_range:
         return _in_full(z, p, exponentials, threshold, options, scale, out, cross_entropy=cross_entropy)
     found = _one_positive(p, exponentials.e, first, second, options, scale, out, cross_entropy=cross_entropy)
     if count == 0:
         return found
     where = several.nonzero().squeeze(1)
-    part = Scaled(exponentials.e.index_select(1, where), exponentials.largest, True)
+    part = Exponentials(exponentials.e.index_select(1, where), exponentials.largest, True)
     gradient = None if out is None else torch.empty_like(part.e)
     again = _in_full(
         z,
@@ -103,7 +120,7 @@ def _one_positive(
     e: Tensor,
     first: Tensor,
     second: Tensor,
-    options: Options,
+    options: FPLOptions,
     scale: Tensor | None,
     out: Tensor | None,
     *,
@@ -111,19 +128,19 @@ def _one_positive(
 ) -> Pixels:
     """K = 1: Eq. 9, cross entropy times the weight. first, second: the two largest of p, not equal."""
     one = torch.ones_like(first)
-    weight = weight_of(first, second, one, kind=options.weight, a=options.a, variant=options.variant)
+    weight = options.weight_of(first, second, one)
     marks = torch.eq(p, first, out=torch.empty_like(p))
     label = only_class(marks).clamp_(max=len(p) - 1)  # where several are equal it is found anew
-    entropy = one_class(e, label, marks, weight if scale is None else weight * scale, out)
+    entropy = label_cross_entropy(e, label, marks, weight if scale is None else weight * scale, out)
     return Pixels(entropy * weight, weight, None, first, label, entropy if cross_entropy else None)
 
 
 def _in_full(
     z: Tensor,
     p: Tensor,
-    exponentials: Scaled,
+    exponentials: Exponentials,
     threshold: Tensor,
-    options: Options,
+    options: FPLOptions,
     scale: Tensor | None,
     out: Tensor | None,
     *,
@@ -134,15 +151,15 @@ def _in_full(
     chosen = members(p, ranked)
     label = top_class(torch.eq(p, ranked.largest, out=torch.empty_like(p)))
     factor = ranked.weight if scale is None else ranked.weight * scale
-    if exponentials.narrow:
-        loss = several_classes(exponentials.e, chosen, factor, out)
+    if exponentials.in_range:
+        loss = fuzzy_loss(exponentials.e, chosen, factor, out)
     else:
-        loss = far_apart(z, chosen, factor, out)
+        loss = fuzzy_loss_stable(z, chosen, factor, out)
     entropy = None
     if cross_entropy:
         index = label.unsqueeze(0)
-        e, largest, narrow = exponentials
-        own = e.gather(0, index).log() if narrow else z.gather(0, index) - largest
+        e, largest, in_range = exponentials
+        own = e.gather(0, index).log() if in_range else z.gather(0, index) - largest
         entropy = e.sum(0).log() - own.squeeze(0)
     k = ranked.k if ranked.fraction is None else ranked.k + (ranked.fraction > 0)
     return Pixels(loss * ranked.weight, ranked.weight, k, ranked.largest, label, entropy)
@@ -152,3 +169,117 @@ def top_class(marks: Tensor) -> Tensor:
     """The lowest class marked with 1 in each column of (C,P)."""
     ones = torch.ones(len(marks), dtype=marks.dtype, device=marks.device) @ marks
     return first_class(marks) if bool((ones > 1).any()) else only_class(marks)
+
+
+class Exponentials(NamedTuple):
+    """exp(z - largest) of a chunk (C,P), the largest (P,), and whether all are above `SMALLEST`.
+
+    Otherwise each side needs a scale of its own, or a logit is NaN.
+    """
+
+    e: Tensor
+    largest: Tensor
+    in_range: bool
+
+
+def exponentials_of(z: Tensor) -> Exponentials:
+    """Exponentials of logits (C,P), one for each."""
+    largest = z.amax(0)
+    e = torch.sub(z, largest).exp_()
+    return Exponentials(e, largest, bool(e.amin() > SMALLEST))
+
+
+def label_cross_entropy(e: Tensor, label: Tensor, marks: Tensor, scale: Tensor, out: Tensor | None) -> Tensor:
+    """-log softmax(z)_label (P,), and into `out` (C,P) `scale` times its gradient. e: narrow; marks: 1 at the label."""
+    index = label.unsqueeze(0)
+    own = e.gather(0, index).squeeze(0)
+    others = torch.addcmul(e, e, marks, value=-1, out=torch.empty_like(e) if out is None else out)
+    rest = others.sum(0)
+    if out is not None:
+        part = scale / (own + rest)
+        out.mul_(part)
+        out.scatter_(0, index, (-part * rest).unsqueeze(0))
+    return (rest / own).log1p()
+
+
+def fuzzy_loss(e: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) -> Tensor:
+    """L (P,), and into `out` (C,P) `scale` times its gradient. e: narrow; chosen.positive is overwritten."""
+    push = torch.addcmul(e, e, chosen.positive, value=-1, out=torch.empty_like(e) if out is None else out)
+    lift = chosen.positive.div_(e)
+    if chosen.between is None or chosen.fraction is None:
+        ups, downs = lift.sum(0), push.sum(0)
+        product = ups * downs
+        if out is not None:
+            part = scale / (1 + product)
+            out.mul_(part * ups).addcmul_(lift, part * downs, value=-1)
+        return product.log1p()
+    own = e.gather(0, chosen.between).squeeze(0)
+    return _with_partial_class(lift, push, own, own.reciprocal(), chosen, scale, None, out)
+
+
+def fuzzy_loss_stable(z: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) -> Tensor:
+    """The same for any logits: each side is scaled by its own largest term. A NaN in z gives a NaN."""
+    inside = chosen.positive > 0
+    top = torch.where(inside, -z, -torch.inf)
+    low = torch.where(inside, -torch.inf, z)
+    if chosen.between is None or chosen.fraction is None:
+        top_max, low_max = top.amax(0), low.amax(0)
+        between = None
+    else:
+        own = z.gather(0, chosen.between).squeeze(0)
+        low.scatter_(0, chosen.between, -torch.inf)
+        top_max = torch.maximum(top.amax(0), torch.where(chosen.fraction > 0, -own, -torch.inf))
+        low_max = torch.maximum(low.amax(0), torch.where(chosen.fraction < 1, own, -torch.inf))
+        between = (torch.exp(own - low_max), torch.exp(-own - top_max))
+    lift, push = torch.exp(top - top_max), torch.exp(low - low_max)
+    shift = top_max + low_max
+    if between is not None:
+        return _with_partial_class(lift, push, *between, chosen, scale, shift, out)
+    nothing = torch.zeros_like(shift)
+    return _combine(lift, push, nothing, nothing, scale, shift, out)
+
+
+def _with_partial_class(
+    lift: Tensor,
+    push: Tensor,
+    own: Tensor,
+    inverse: Tensor,
+    chosen: Members,
+    scale: Tensor,
+    shift: Tensor | None,
+    out: Tensor | None,
+) -> Tensor:
+    """own, inverse (P,): e and 1 / e of the class in between, each up to its side's factor."""
+    assert chosen.between is not None and chosen.fraction is not None
+    f = chosen.fraction
+    push.scatter_(0, chosen.between, 0)
+    # A side that it has no part in may have a factor under which its exponential overflows.
+    upper, lower = torch.where(f > 0, f * inverse, 0), torch.where(f < 1, (1 - f) * own, 0)
+    return _combine(lift, push, upper, lower, scale, shift, out, chosen.between)
+
+
+def _combine(
+    lift: Tensor,
+    push: Tensor,
+    upper: Tensor,
+    lower: Tensor,
+    scale: Tensor,
+    shift: Tensor | None,
+    out: Tensor | None,
+    between: Tensor | None = None,
+) -> Tensor:
+    """Loss and gradient from the terms of both sides; shift: the logarithm of their factors, None for 0."""
+    ups, downs = lift.sum(0), push.sum(0)
+    product = ups * (downs + lower) + upper * downs
+    if shift is None:
+        loss, part = product.log1p(), scale / (1 + product)
+    else:
+        product = product.clamp(min=torch.finfo(product.dtype).tiny)
+        x = shift + product.log()
+        loss, part = F.softplus(x, threshold=50.0), scale * torch.sigmoid(x) / product
+    if out is not None:
+        torch.mul(push, part * (ups + upper), out=out)
+        out.addcmul_(lift, part * (downs + lower), value=-1)
+        if between is not None:
+            out.scatter_(0, between, (part * (lower * ups - upper * downs)).unsqueeze(0))
+    return loss

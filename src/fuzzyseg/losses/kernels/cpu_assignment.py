@@ -1,19 +1,21 @@
-"""The fuzzy set of each pixel of a chunk (C,P), from sorted rows: a bound on the probability, not a list of classes.
+"""The fuzzy positive set of each pixel of a chunk (C,P) on the CPU, by comparison with the probability at rank K.
 
-The classes whose probability is at least that of rank K are positive; where rank K + 1 has the same probability the
-lower class goes before, as everywhere.
+Rows are sorted by a network of comparators, each a maximum and a minimum: no index tensor, no gather. Classes whose
+probability is at least that of rank K are positive; among equal probabilities the lower class is taken first.
+
+K. E. Batcher, "Sorting networks and their applications", AFIPS 1968, for any number of rows as in D. E. Knuth, The Art
+of Computer Programming, volume 3, 5.2.2, algorithm M.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.fpl.weight import weight_of
-from fuzzyseg.losses.kernels.sorting_network import sort_rows
-from fuzzyseg.losses.kernels.types import Options
+from fuzzyseg.losses.fpl.options import FPLOptions
 
 
 class Ranked(NamedTuple):
@@ -38,12 +40,12 @@ class Members(NamedTuple):
     fraction: Tensor | None
 
 
-def may_be_several(first: Tensor, second: Tensor, threshold: Tensor, options: Options) -> Tensor:
-    """Bool (P,): where Alg. 1 may keep more than the top class, or where the top class is not one alone.
+def may_have_several(first: Tensor, second: Tensor, threshold: Tensor, options: FPLOptions, classes: int) -> Tensor:
+    """Bool (P,): where K may exceed 1, or where the top class is tied.
 
-    first, second: the two largest probabilities. Where it is False K is 1 and the weight follows from these two.
+    first, second: the two largest probabilities. Where it is False, K is 1 and the weight follows from these two.
     """
-    if options.cap == 1 or options.rule == 1:
+    if options.cap(classes) == 1 or options.rule == 1:
         return first == second
     if isinstance(options.rule, int):
         return torch.ones_like(first, dtype=torch.bool)
@@ -51,10 +53,10 @@ def may_be_several(first: Tensor, second: Tensor, threshold: Tensor, options: Op
     return (total <= threshold) | (threshold >= 1) | (first == second)
 
 
-def rank(p: Tensor, threshold: Tensor, options: Options) -> Ranked:
+def rank(p: Tensor, threshold: Tensor, options: FPLOptions) -> Ranked:
     """Alg. 1 for probabilities (C,P)."""
-    cap = options.cap
-    depth = min(cap + (2 if options.continuous else 1), p.shape[0])
+    cap, continuous = options.cap(len(p)), options.continuous(len(p))
+    depth = min(cap + (2 if continuous else 1), len(p))
     rows = torch.stack(sort_rows(p.clone(), depth))  # the unsorted copy is freed at once
     total = torch.empty_like(rows[:cap])
     total[0] = rows[0]
@@ -63,24 +65,20 @@ def rank(p: Tensor, threshold: Tensor, options: Options) -> Ranked:
     if isinstance(options.rule, int):
         k = torch.full_like(rows[0], min(options.rule, cap))
     else:
-        k = _within(total, threshold, options).add_(1 if options.rule == "n" else 0).clamp_(1, cap)
+        k = _count_within(total, threshold, options).add_(1 if options.rule == "n" else 0).clamp_(1, cap)
     at = k.long().unsqueeze(0)
     inside, last, after = (x.gather(0, i).squeeze(0) for x, i in ((total, at - 1), (rows, at - 1), (rows, at)))
-    if not options.continuous:
-        weight = weight_of(inside, after, k, kind=options.weight, a=options.a, variant=options.variant)
-        return Ranked(k, rows[0], last, after, weight, None)
-    room = threshold - inside
-    fraction = torch.where((k < cap) & (room > 0), (room / after).clamp(max=1), 0)
+    if not continuous:
+        return Ranked(k, rows[0], last, after, options.weight_of(inside, after, k), None)
+    remaining = threshold - inside
+    fraction = torch.where((k < cap) & (remaining > 0), (remaining / after).clamp(max=1), 0)
     beyond = rows.gather(0, (at + 1).clamp(max=depth - 1)).squeeze(0)
     q = after + fraction * (beyond - after)
-    weight = weight_of(
-        inside + fraction * after, q, k + fraction, kind=options.weight, a=options.a, variant=options.variant
-    )
-    return Ranked(k, rows[0], last, after, weight, fraction)
+    return Ranked(k, rows[0], last, after, options.weight_of(inside + fraction * after, q, k + fraction), fraction)
 
 
-def _within(total: Tensor, threshold: Tensor, options: Options) -> Tensor:
-    """How many of the sums (n,P) stay within the threshold: (P,). Rounded sums may exceed T = 1."""
+def _count_within(total: Tensor, threshold: Tensor, options: FPLOptions) -> Tensor:
+    """How many of the running sums (n,P) are within the threshold: (P,). Rounded sums may exceed T = 1."""
     counted = torch.empty_like(total)
     if options.variant == "official":
         return torch.lt(total, threshold, out=counted).sum(0)
@@ -121,3 +119,78 @@ def first_class(marks: Tensor) -> Tensor:
 def only_class(marks: Tensor) -> Tensor:
     """The same where each column holds one 1 at most: a product of matrices, several times as fast."""
     return (torch.arange(len(marks), dtype=marks.dtype, device=marks.device) @ marks).long()
+
+
+class Comparator(NamedTuple):
+    """Two rows that are brought into order, the larger one first, and which of the two is needed afterwards."""
+
+    first: int
+    second: int
+    larger: bool
+    smaller: bool
+
+
+@cache
+def comparators(rows: int, top: int) -> tuple[Comparator, ...]:
+    """The network that puts the `top` largest of `rows` values at the front in falling order; dead halves left out."""
+    pairs = []
+    p = half = 1 << max(rows - 1, 1).bit_length() - 1
+    while p > 0:
+        q, r, d = half, 0, p
+        while True:
+            pairs += [(i, i + d) for i in range(rows - d) if i & p == r]
+            if q == p:
+                break
+            q, r, d = q // 2, p, q - p
+        p //= 2
+    live, network = set(range(top)), []
+    for i, j in reversed(pairs):
+        if i in live or j in live:
+            network.append(Comparator(i, j, i in live, j in live))
+            live |= {i, j}
+    return tuple(reversed(network))
+
+
+def sort_rows(values: Tensor, top: int) -> list[Tensor]:
+    """The `top` largest of each column of `values` (C,P), which is overwritten: rows (P,) in falling order.
+
+    A column with a NaN gives NaN.
+    """
+    network = comparators(len(values), top)
+    if values.shape[1] * len(values) * len(values).bit_length() < 500 * len(network):
+        return list(values.sort(0, descending=True).values[:top])  # too few columns for the price of so many calls
+    rows = list(values.unbind(0))
+    spare = torch.empty_like(rows[0])
+    for i, j, larger, smaller in network:
+        a, b = rows[i], rows[j]
+        if smaller:
+            torch.minimum(a, b, out=spare)
+        if larger:
+            torch.maximum(a, b, out=a)
+        if smaller:
+            rows[j], spare = spare, b
+    return rows[:top]
+
+
+def two_largest(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest and the second largest of each column of `values` (C,P), C >= 2, equal ones counted apart."""
+    half = values.shape[0] // 2
+    high = torch.maximum(values[:half], values[half : 2 * half])
+    low = torch.minimum(values[:half], values[half : 2 * half])
+    rest: list[tuple[Tensor, Tensor | None]] = []  # what found no partner: (largest, second largest or None)
+    if values.shape[0] % 2:
+        rest.append((values[-1], None))
+    while high.shape[0] > 1:
+        half = high.shape[0] // 2
+        if high.shape[0] % 2:
+            rest.append((high[-1], low[-1]))
+        a, b = high[:half], high[half : 2 * half]
+        low = torch.maximum(torch.minimum(a, b), torch.maximum(low[:half], low[half : 2 * half]))
+        high = torch.maximum(a, b)
+    first, second = high[0], low[0]
+    for other, below in rest:
+        second = torch.maximum(second, torch.minimum(first, other))
+        if below is not None:
+            second = torch.maximum(second, below)
+        first = torch.maximum(first, other)
+    return first, second

@@ -1,13 +1,14 @@
-"""The kernels as two operators of torch: one node in the graph, which torch.compile takes as it is, and its backward.
+"""The fast forms of the losses as one custom op of torch with a backward op, and the choice between the forms.
 
-The forward pass knows all but the gradient that arrives at its loss. For the mean that is one number, and for the map a
-factor of each pixel: the gradient it has written is multiplied in place. Where logits are raised to another size the
-sum over pixels cannot be undone; there the forward pass supposes that a mean over `valid` follows, as in every method,
-and only where the gradient that arrives tells otherwise the chunks are gone through again.
+The forward op writes the gradient of the mean, or of each pixel's loss in a map; the backward pass multiplies it in
+place by the incoming gradient. For resized logits the sum over pixels cannot be separated afterwards: there the forward
+op assumes that a mean over `valid` follows, as in every method, and the chunks are computed again only where the
+incoming gradient differs from that. torch.compile treats each op as one node.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from types import ModuleType
@@ -17,17 +18,22 @@ import torch
 from torch import Tensor, library
 from torch.autograd.function import FunctionCtx
 
-from fuzzyseg.losses.arguments import full_precision
+from fuzzyseg.losses.arguments import at_size, full_precision
+from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.losses.kernels import chunked
 from fuzzyseg.losses.kernels.chunk_io import gradient_like
-from fuzzyseg.losses.kernels.types import Answer, Options, Request
+from fuzzyseg.losses.kernels.chunked import LossInputs, LossOutputs
+from fuzzyseg.ops.mix import Mixed
 
 HAS_TRITON = find_spec("triton") is not None
-"""Triton is optional, and there is none for some systems; it is imported when it is first used."""
+"""Triton is optional and not available on every platform; it is imported on first use."""
+
+FORMS = ("reference", "chunked", "compiled", "triton")
+"""Values of FUZZYSEG_KERNEL (`fuzzyseg.losses.kernels`)."""
 
 _ARGUMENTS = (
     "Tensor student, Tensor teacher, Tensor? other, Tensor? mask, Tensor? valid, Tensor threshold, SymInt[] size, "
-    "bool align_corners, str kind, str weight, float a, SymInt cap, str rule, str variant, bool mean, bool gradient, "
+    "bool align_corners, str weight, float a, SymInt? k_cap, str rule, str variant, bool mean, bool gradient, "
     "bool statistics, bool maps, bool cross_entropy, str form"
 )
 _TENSORS = 6
@@ -38,10 +44,68 @@ _LIBRARY.define(f"pseudo_label({_ARGUMENTS}) -> ({', '.join(['Tensor'] * 10)})")
 _LIBRARY.define(f"pseudo_label_backward(Tensor upstream, Tensor grad, Tensor state, {_ARGUMENTS}) -> Tensor")
 
 
-def call(request: Request, form: str) -> Answer:
-    """The answer of an implementation, `chunked`, `compiled` or `triton`; its loss has a gradient, nothing else."""
-    found = torch.ops.fuzzyseg.pseudo_label(*_packed(request), form)
-    return Answer(found[0], *(value.detach() for value in found[1:]))
+def choose(student: Tensor, teacher: Tensor | Mixed) -> str:
+    """The form for these logits. Raises ValueError for an unknown name in FUZZYSEG_KERNEL."""
+    requested = os.environ.get("FUZZYSEG_KERNEL", "")
+    if requested and requested not in FORMS:
+        raise ValueError(f"FUZZYSEG_KERNEL: found {requested!r}, expected one of {', '.join(FORMS)}, or nothing")
+    sides = [student, teacher.a, teacher.b] if isinstance(teacher, Mixed) else [student, teacher]
+    double = {side.dtype == torch.float64 for side in sides}
+    device = student.device.type
+    if requested == "reference" or device not in ("cpu", "cuda") or len(double) > 1 or student.numel() == 0:
+        return "reference"
+    if requested == "compiled" and device == "cpu":
+        return "compiled"
+    runs_triton = device == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+    # Not by default on CUDA before the tests of the kernels have passed on a GPU.
+    return "triton" if requested == "triton" and HAS_TRITON and runs_triton and not any(double) else "chunked"
+
+
+def pseudo_label(
+    student: Tensor,
+    teacher: Tensor | Mixed,
+    options: FPLOptions | None,
+    *,
+    form: str,
+    threshold: float | Tensor = 0.9,
+    size: Sequence[int] | None = None,
+    align_corners: bool = True,
+    valid: Tensor | None = None,
+    mean: bool = False,
+    statistics: bool = True,
+    maps: bool = False,
+    cross_entropy: bool = False,
+) -> LossOutputs:
+    """The fuzzy loss, or without options the hard one, by the form that `choose` returned. Arguments are checked.
+
+    Only the loss has a gradient. Logits that are not (B,C,h,w) are interpolated to `size` as a whole first.
+    """
+    if size is not None and student.dim() != 4:
+        student = at_size(student, size, align_corners=align_corners)
+        with torch.no_grad():
+            teacher = at_size(teacher, size, align_corners=align_corners)
+    shape = tuple(student.shape[2:]) if size is None or student.dim() != 4 else tuple(size)
+    if options is not None:
+        options.cap(student.shape[1])  # raises for a fixed K that is too large
+    precision = torch.float64 if student.dtype == torch.float64 else torch.float32
+    inputs = LossInputs(
+        student,
+        (teacher.a if isinstance(teacher, Mixed) else teacher).detach(),
+        teacher.b.detach() if isinstance(teacher, Mixed) else None,
+        teacher.mask if isinstance(teacher, Mixed) else None,
+        None if valid is None else valid.detach(),
+        threshold.detach() if isinstance(threshold, Tensor) else torch.tensor(float(threshold), dtype=precision),
+        shape,
+        align_corners,
+        options,
+        mean=mean,
+        gradient=student.requires_grad and torch.is_grad_enabled(),
+        statistics=statistics,
+        maps=maps,
+        cross_entropy=cross_entropy,
+    )
+    found = torch.ops.fuzzyseg.pseudo_label(*_packed(inputs), form)
+    return LossOutputs(found[0], *(value.detach() for value in found[1:]))
 
 
 def _triton() -> ModuleType:
@@ -50,29 +114,29 @@ def _triton() -> ModuleType:
     return launch
 
 
-def _packed(request: Request) -> tuple[Any, ...]:
-    r, o = request, request.options
-    tensors = (r.student, r.teacher, r.other, r.mask, r.valid, r.threshold)
-    options = (o.kind, o.weight, o.a, o.cap, str(o.rule), o.variant)
-    asked = (r.mean, r.gradient, r.statistics, r.maps, r.cross_entropy)
-    return (*tensors, list(r.size), r.align_corners, *options, *asked)
+def _packed(inputs: LossInputs) -> tuple[Any, ...]:
+    i, o = inputs, inputs.options
+    tensors = (i.student, i.teacher, i.other, i.mask, i.valid, i.threshold)
+    options = ("", 0.0, None, "", "") if o is None else (o.weight, float(o.a), o.k_cap, str(o.rule), o.variant)
+    requested = (i.mean, i.gradient, i.statistics, i.maps, i.cross_entropy)
+    return (*tensors, list(i.size), i.align_corners, *options, *requested)
 
 
-def _unpacked(*arguments: Any) -> Request:
+def _unpacked(*arguments: Any) -> LossInputs:
     tensors, rest = arguments[:_TENSORS], arguments[_TENSORS:]
-    size, align_corners, kind, weight, a, cap, rule, variant, *asked = rest
-    options = Options(kind, weight, a, cap, int(rule) if rule.isdigit() else rule, variant)
-    fields: list[Any] = [*tensors, tuple(size), align_corners, options, *asked]
-    return Request(*fields)
+    size, align_corners, weight, a, k_cap, rule, variant, *requested = rest
+    options = FPLOptions(weight, a, k_cap, int(rule) if rule.isdigit() else rule, variant) if weight else None
+    fields: list[Any] = [*tensors, tuple(size), align_corners, options, *requested]
+    return LossInputs(*fields)
 
 
-def _run(request: Request, form: str, upstream: Tensor | None = None) -> Answer:
-    """By the implementation's name. Autocast, which may be on where a compiled graph runs, has no say in here."""
-    with torch.no_grad(), full_precision(request.student.device):
+def _run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOutputs:
+    """Run a form without autocast, which may be on where a compiled graph runs."""
+    with torch.no_grad(), full_precision(inputs.student.device):
         if form == "triton":
-            found: Answer = _triton().run(request)
+            found: LossOutputs = _triton().run(inputs)
             return found
-        return chunked.run(request, form, upstream)
+        return chunked.run(inputs, form, upstream)
 
 
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:
@@ -82,26 +146,26 @@ def _forward(*arguments: Any) -> tuple[Tensor, ...]:
 
 def _fake(*arguments: Any) -> tuple[Tensor, ...]:
     *rest, form = arguments
-    request = _unpacked(*rest)
-    return (_triton().room(request) if form == "triton" else Answer.empty(request)).tensors()
+    inputs = _unpacked(*rest)
+    return (_triton().empty_outputs(inputs) if form == "triton" else LossOutputs.empty(inputs)).tensors()
 
 
 def _backward_kernel(upstream: Tensor, grad: Tensor, state: Tensor, *arguments: Any) -> Tensor:
     *rest, form = arguments
-    request = _unpacked(*rest)
+    inputs = _unpacked(*rest)
     if form == "triton":
         with full_precision(upstream.device):
-            found: Tensor = _triton().backward(request, state, upstream)
+            found: Tensor = _triton().backward(inputs, state, upstream)
         return found
-    factor = _common_factor(upstream, request.valid)
+    factor = _common_factor(upstream, inputs.valid)
     if factor is not None:
         return (grad * factor).to(grad.dtype)
-    return _run(request, form, upstream).grad
+    return _run(inputs, form, upstream).grad
 
 
 def _common_factor(upstream: Tensor, valid: Tensor | None) -> Tensor | None:
-    """c where upstream = c * valid, within rounding; else None. Image by image, to need little memory."""
-    if upstream.device.type != "cpu":  # a look would wait
+    """c if upstream = c * valid within rounding, else None. Image by image, to save memory."""
+    if upstream.device.type != "cpu":  # the comparison would synchronise
         return None
     largest = torch.zeros((), dtype=torch.int64) if valid is None else _largest(valid)
     at = torch.ones((), dtype=upstream.dtype) if valid is None else valid.flatten()[largest].to(upstream.dtype)
@@ -115,21 +179,21 @@ def _common_factor(upstream: Tensor, valid: Tensor | None) -> Tensor | None:
 
 
 def _largest(valid: Tensor) -> Tensor:
-    """Where in all of `valid` its largest value stands."""
+    """Flat index of the largest value."""
     return (valid.view(torch.uint8) if valid.dtype == torch.bool else valid).argmax()
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     request = _unpacked(*inputs[:-1])
-    answer = Answer(*output)
+    outputs = LossOutputs(*output)
     ctx.set_materialize_grads(False)
-    by_state = answer.state.numel() > 0
-    ctx.whole = (request.raised and not request.mean) or by_state
+    by_state = outputs.state.numel() > 0
+    ctx.recompute = (request.resized and not request.mean) or by_state
     ctx.rest = inputs[_TENSORS:]
-    kept: Sequence[Tensor | None] = inputs[:_TENSORS] if ctx.whole else ()
-    if by_state:  # which holds all of the teacher that is needed: it is not kept alive
+    kept: Sequence[Tensor | None] = inputs[:_TENSORS] if ctx.recompute else ()
+    if by_state:  # the state replaces the teacher, which is not kept alive
         kept = (request.student, request.student, None, None, request.valid, request.threshold)
-    ctx.save_for_backward(answer.grad, answer.state, *kept)
+    ctx.save_for_backward(outputs.grad, outputs.state, *kept)
 
 
 def _backward(ctx: Any, upstream: Tensor | None, *unused: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -138,17 +202,17 @@ def _backward(ctx: Any, upstream: Tensor | None, *unused: Tensor | None) -> tupl
         return None, *nothing
     grad, state, *kept = ctx.saved_tensors
     with torch.no_grad():
-        if ctx.whole:
+        if ctx.recompute:
             found = torch.ops.fuzzyseg.pseudo_label_backward(upstream, grad, state, *kept, *ctx.rest)
         else:  # detached: as an output of the forward pass it would keep the graph alive
             found = _multiplied(grad.detach(), upstream.detach(), ctx.rest[-1])
     if torch.is_grad_enabled():  # create_graph: the gradient depends on the logits, even where `upstream` is a constant
-        found = _Once.apply(found, upstream, kept[0] if ctx.whole else grad)
+        found = _Once.apply(found, upstream, kept[0] if ctx.recompute else grad)
     return found, *nothing
 
 
 def _multiplied(grad: Tensor, upstream: Tensor, form: str) -> Tensor:
-    """grad times upstream, 0-dim or a map, in place unless it will be wanted again."""
+    """grad times upstream, 0-dim or a map; in place unless the graph is kept."""
     if torch.compiler.is_compiling() or _graph_is_kept():
         return (grad * (upstream.unsqueeze(1) if upstream.dim() else upstream)).to(grad.dtype)
     if form == "triton":
@@ -160,22 +224,23 @@ def _multiplied(grad: Tensor, upstream: Tensor, form: str) -> Tensor:
 
 
 def _graph_is_kept() -> bool:
-    """Whether this backward pass may be followed by another one (retain_graph); True where torch does not tell."""
+    """Whether another backward pass may follow (retain_graph); True where torch cannot tell."""
+    # No public API reports retain_graph, and a saved gradient may be overwritten only without it.
     ask: Callable[[], bool] | None = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
     return True if ask is None else ask()
 
 
 class _Once(torch.autograd.Function):
-    """The identity, which cannot be differentiated."""
+    """The identity, with an error as its backward."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, grad: Tensor, upstream: Tensor, anchor: Tensor) -> Tensor:
-        """`grad` as it is; `anchor` is of the graph of the logits that it depends on."""
+        """Return `grad`; `anchor` connects it to the graph of the logits."""
         return grad.view_as(grad)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *gradient: Tensor) -> Any:
-        """Never a wrong second derivative."""
+        """Raise RuntimeError instead of returning a wrong second derivative."""
         raise RuntimeError(
             "the fast form of the pseudo-label losses has no second derivative; "
             "set the environment variable FUZZYSEG_KERNEL=reference for the readable form, which has"

@@ -32,8 +32,7 @@ from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLos
 from fuzzyseg.methods.cct.annealed import annealed_mask, annealed_threshold
 from fuzzyseg.methods.cct.perturb import feature_drop, feature_noise, foreground
 from fuzzyseg.methods.cct.regions import boxes_within, regions
-from fuzzyseg.ops.gradient import adversarial_direction
-from fuzzyseg.ops.precision import small_differences
+from fuzzyseg.ops.gradient import adversarial_direction, small_differences
 from fuzzyseg.ops.ramp import sigmoid_ramp
 
 

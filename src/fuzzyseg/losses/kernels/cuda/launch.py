@@ -18,10 +18,11 @@ import torch
 import triton
 from torch import Tensor
 
+from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.losses.kernels.chunk_io import flat, gradient_like
+from fuzzyseg.losses.kernels.chunked import LossInputs, LossOutputs
 from fuzzyseg.losses.kernels.cuda.backward import backward_kernel, lower_kernel, scale_kernel
 from fuzzyseg.losses.kernels.cuda.forward import finish_kernel, forward_kernel
-from fuzzyseg.losses.kernels.types import Answer, Request
 
 NARROW, WIDE, WARPS = 256, 128, 4
 """Pixels of a program up to 32 classes and above, and its warps: a block's rows should stay in the nearest cache."""
@@ -38,82 +39,82 @@ ELEMENTS = 4096
 Numbers = tuple[Any, ...]
 
 
-def room(request: Request) -> Answer:
+def empty_outputs(inputs: LossInputs) -> LossOutputs:
     """Empty tensors of the shapes that `run` gives."""
-    like, shape, classes = request.student, request.loss_shape, request.student.shape[1]
-    counted = classes if request.statistics else 0
-    asked = shape if request.maps else torch.Size((0,))
-    in_state = request.gradient and (request.raised or not request.mean)
-    planes = (2 if request.raised else 4) + (2 if _continuous(request) else 0) + (classes + 31) // 32
-    return Answer(
-        loss=like.new_empty(() if request.mean else shape, dtype=torch.float32),
-        grad=gradient_like(like) if request.gradient and not in_state else like.new_empty(0),
+    like, shape, classes = inputs.student, inputs.loss_shape, inputs.student.shape[1]
+    counted = classes if inputs.statistics else 0
+    requested = shape if inputs.maps else torch.Size((0,))
+    in_state = inputs.gradient and (inputs.resized or not inputs.mean)
+    planes = (2 if inputs.resized else 4) + (2 if _continuous(inputs) else 0) + (classes + 31) // 32
+    return LossOutputs(
+        loss=like.new_empty(() if inputs.mean else shape, dtype=torch.float32),
+        grad=gradient_like(like) if inputs.gradient and not in_state else like.new_empty(0),
         state=like.new_empty((planes, *shape) if in_state else 0, dtype=torch.int32),
         sums=like.new_empty(5, dtype=torch.float64),
         k_counts=like.new_empty(max(counted - 1, 0), dtype=torch.float64),
         label_counts=like.new_empty(counted, dtype=torch.float64),
-        k=like.new_empty(asked, dtype=torch.int64),
-        weight=like.new_empty(asked, dtype=torch.float32),
-        confidence=like.new_empty(asked, dtype=torch.float32),
-        label=like.new_empty(asked, dtype=torch.int64),
+        k=like.new_empty(requested, dtype=torch.int64),
+        weight=like.new_empty(requested, dtype=torch.float32),
+        confidence=like.new_empty(requested, dtype=torch.float32),
+        label=like.new_empty(requested, dtype=torch.int64),
     )
 
 
-def run(request: Request) -> Answer:
-    """What `request` asks for; no tensor is fp64."""
-    answer = room(request)
-    images, pixels, classes, block = *_extent(request), request.student.shape[1], _block(request)
-    valid, threshold = _valid(request), request.threshold
+def run(inputs: LossInputs) -> LossOutputs:
+    """What `inputs` asks for; no tensor is fp64."""
+    outputs = empty_outputs(inputs)
+    images, pixels, classes, block = *_extent(inputs), inputs.student.shape[1], _block(inputs)
+    valid, threshold = _valid(inputs), inputs.threshold
     blocks = triton.cdiv(pixels, block)
     bins = max(triton.next_power_of_2(classes + 1), 32)
-    in_grad = answer.grad.numel() > 0
-    which = "all" if request.valid is None else "mask" if request.valid.dtype == torch.bool else "weights"
+    in_grad = outputs.grad.numel() > 0
+    which = "all" if inputs.valid is None else "mask" if inputs.valid.dtype == torch.bool else "weights"
     counts_type = torch.float32 if which == "weights" else torch.int16
-    unused = request.student
+    unused = inputs.student
     sums = unused.new_empty((images * blocks, 5), dtype=torch.float32)
-    counts = unused.new_empty((images * blocks if request.statistics else 0, 2, bins), dtype=counts_type)
+    counts = unused.new_empty((images * blocks if inputs.statistics else 0, 2, bins), dtype=counts_type)
     total = valid.sum(dtype=torch.float64) if in_grad and valid is not None else unused
     number = 0.0
     kind = "map" if threshold.dim() else "scalar"
     if kind == "scalar" and threshold.device.type == "cpu":
         kind, number, threshold = "number", float(threshold), unused
-    teacher, other = request.teacher, request.other
+    teacher, other = inputs.teacher, inputs.other
     if other is not None and other.dtype != teacher.dtype:
         teacher, other = teacher.float(), other.float()
-    raised_teacher = any(tuple(x.shape[2:]) != request.size for x in (teacher, other) if x is not None)
-    z, z_numbers = _side(request.student, request, raised=request.raised)
-    t, t_numbers = _side(teacher, request, raised=raised_teacher)
-    o, o_numbers = (t, t_numbers) if other is None else _side(other, request, raised=raised_teacher)
-    g = flat(answer.grad) if in_grad else None
-    options = request.options
+    raised_teacher = any(tuple(x.shape[2:]) != inputs.size for x in (teacher, other) if x is not None)
+    z, z_numbers = _side(inputs.student, inputs, raised=inputs.resized)
+    t, t_numbers = _side(teacher, inputs, raised=raised_teacher)
+    o, o_numbers = (t, t_numbers) if other is None else _side(other, inputs, raised=raised_teacher)
+    g = flat(outputs.grad) if in_grad else None
+    options, hard = inputs.options or FPLOptions(), inputs.options is None
     with _device_of(unused):
         forward_kernel[(blocks, images)](
-            z, t, o, unused if request.mask is None else request.mask.contiguous().view(torch.uint8),
-            unused if valid is None else valid, threshold.contiguous(), total, answer.loss,
-            unused if g is None else g, answer.state, answer.k, answer.weight, answer.confidence, answer.label,
-            sums, counts, number, options.a, 1.0 / (images * pixels), pixels, request.size[-1] if request.size else 1,
+            z, t, o, unused if inputs.mask is None else inputs.mask.contiguous().view(torch.uint8),
+            unused if valid is None else valid, threshold.contiguous(), total, outputs.loss,
+            unused if g is None else g, outputs.state, outputs.k, outputs.weight, outputs.confidence, outputs.label,
+            sums, counts, number, options.a, 1.0 / (images * pixels), pixels, inputs.size[-1] if inputs.size else 1,
             images * pixels, *z_numbers, *t_numbers, *o_numbers, *((0, 0, 0) if g is None else g.stride()),
-            C=classes, BLOCK=block, BINS=bins, HARD=options.kind == "hard", WEIGHT=options.weight, CAP=options.cap,
-            RULE=_rule(request), FIXED=options.rule if isinstance(options.rule, int) else 0,
-            OFFICIAL=options.variant == "official", ALIGNED=request.align_corners, RAISED_Z=request.raised,
+            C=classes, BLOCK=block, BINS=bins, HARD=hard, WEIGHT=options.weight, CAP=options.cap(classes),
+            RULE=_rule(inputs), FIXED=options.rule if isinstance(options.rule, int) else 0,
+            OFFICIAL=options.variant == "official", ALIGNED=inputs.align_corners, RAISED_Z=inputs.resized,
             RAISED_T=raised_teacher, MIXED=other is not None, THRESHOLD=kind,
-            VALID=which, LOSS=not request.mean, GRADIENT=in_grad, STATE=answer.state.numel() > 0, MAPS=request.maps,
-            COUNTS=request.statistics, ENTROPY=request.cross_entropy, num_warps=WARPS,
+            VALID=which, LOSS=not inputs.mean, GRADIENT=in_grad, STATE=outputs.state.numel() > 0, MAPS=inputs.maps,
+            COUNTS=inputs.statistics, ENTROPY=inputs.cross_entropy, num_warps=WARPS,
         )  # fmt: skip
-        finish_kernel[(5 + (2 * classes - 1 if request.statistics else 0),)](
-            sums, counts, answer.sums, answer.label_counts, answer.k_counts, answer.loss, images * blocks,
-            C=classes, BINS=bins, HARD=options.kind == "hard", MEAN=request.mean, BLOCK=1024, num_warps=WARPS,
+        finish_kernel[(5 + (2 * classes - 1 if inputs.statistics else 0),)](
+            sums, counts, outputs.sums, outputs.label_counts, outputs.k_counts, outputs.loss, images * blocks,
+            C=classes, BINS=bins, HARD=hard, MEAN=inputs.mean, BLOCK=1024, num_warps=WARPS,
         )  # fmt: skip
-    return answer
+    return outputs
 
 
-def backward(request: Request, state: Tensor, upstream: Tensor) -> Tensor:
+def backward(inputs: LossInputs, state: Tensor, upstream: Tensor) -> Tensor:
     """The gradient of the student's logits, for the gradient that arrives at the loss: 0-dim, or (B,*spatial)."""
-    student, valid = request.student, _valid(request)
-    images, pixels = _extent(request)
+    student, valid = inputs.student, _valid(inputs)
+    images, pixels = _extent(inputs)
     grad = gradient_like(student)
     weights: Tensor | None = None
-    if request.mean:  # raised
+    if inputs.mean:  # raised
         if valid is None:
             upstream = upstream / (images * pixels)
         else:
@@ -123,12 +124,12 @@ def backward(request: Request, state: Tensor, upstream: Tensor) -> Tensor:
         weights, upstream = upstream.contiguous(), upstream.new_ones(())
     else:  # one number, expanded
         upstream = upstream.as_strided((), ())
-    classes, continuous = student.shape[1], _continuous(request)
+    classes, continuous = student.shape[1], _continuous(inputs)
     with _device_of(student):
-        if request.raised:
-            _lower(request, state, upstream, weights, grad)
+        if inputs.resized:
+            _lower(inputs, state, upstream, weights, grad)
             return grad
-        z, g, block = flat(student), flat(grad), _block(request)
+        z, g, block = flat(student), flat(grad), _block(inputs)
         backward_kernel[(triton.cdiv(pixels, block), images)](
             z, state, upstream if weights is None else weights, g, pixels, images * pixels, *z.stride(), *g.stride(),
             C=classes, BLOCK=block, ROWS=min(ROWS, triton.next_power_of_2(classes)), CONTINUOUS=continuous,
@@ -146,19 +147,19 @@ def multiply(grad: Tensor, factor: Tensor) -> Tensor:
     return grad
 
 
-def _lower(request: Request, state: Tensor, scalar: Tensor, weights: Tensor | None, grad: Tensor) -> None:
-    student = request.student
+def _lower(inputs: LossInputs, state: Tensor, scalar: Tensor, weights: Tensor | None, grad: Tensor) -> None:
+    student = inputs.student
     images, classes, height, width = student.shape
-    ratio_y, ratio_x = (_ratio(*pair, request) for pair in zip((height, width), request.size, strict=True))
+    ratio_y, ratio_x = (_ratio(*pair, inputs) for pair in zip((height, width), inputs.size, strict=True))
     inverse_y, inverse_x = (1 / ratio if ratio > 0 else 0.0 for ratio in (ratio_y, ratio_x))
-    most = request.size[1] if inverse_x == 0 else math.ceil(2 * inverse_x) + 7
-    columns = max(triton.next_power_of_2(min(most, request.size[1])), COLUMNS)
+    most = inputs.size[1] if inverse_x == 0 else math.ceil(2 * inverse_x) + 7
+    columns = max(triton.next_power_of_2(min(most, inputs.size[1])), COLUMNS)
     used = max(1, min(CELLS, math.floor((columns - 7) * ratio_x) - 1))
     lower_kernel[(triton.cdiv(width, used), height, images)](
-        student, state, scalar, scalar if weights is None else weights, grad, images * math.prod(request.size),
-        *request.size, *student.stride(), height, width, ratio_y, ratio_x, inverse_y, inverse_x, *grad.stride(),
-        C=classes, COLUMNS=columns, CELLS=triton.next_power_of_2(used), USED=used, ALIGNED=request.align_corners,
-        CONTINUOUS=_continuous(request), MAP=weights is not None, num_warps=WARPS,
+        student, state, scalar, scalar if weights is None else weights, grad, images * math.prod(inputs.size),
+        *inputs.size, *student.stride(), height, width, ratio_y, ratio_x, inverse_y, inverse_x, *grad.stride(),
+        C=classes, COLUMNS=columns, CELLS=triton.next_power_of_2(used), USED=used, ALIGNED=inputs.align_corners,
+        CONTINUOUS=_continuous(inputs), MAP=weights is not None, num_warps=WARPS,
     )  # fmt: skip
 
 
@@ -167,51 +168,51 @@ def _device_of(tensor: Tensor) -> AbstractContextManager[object]:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
-def _side(logits: Tensor, request: Request, *, raised: bool) -> tuple[Tensor, Numbers]:
+def _side(logits: Tensor, inputs: LossInputs, *, raised: bool) -> tuple[Tensor, Numbers]:
     """Logits and what a kernel must know to read them: strides, size, and the ratios of their size to the loss's."""
     if not raised:
         view = flat(logits)
         return view, (view.stride(0), view.stride(1), 0, view.stride(2), 1, 1, 1.0, 1.0)
     height, width = logits.shape[2:]
-    ratios = (_ratio(old, new, request) for old, new in zip((height, width), request.size, strict=True))
+    ratios = (_ratio(old, new, inputs) for old, new in zip((height, width), inputs.size, strict=True))
     return logits, (*logits.stride(), height, width, *ratios)
 
 
-def _ratio(old: int, new: int, request: Request) -> float:
+def _ratio(old: int, new: int, inputs: LossInputs) -> float:
     """How far apart new points lie between old ones, rounded to fp32 as in torch's interpolation."""
-    if request.align_corners:
+    if inputs.align_corners:
         exact = (old - 1) / (new - 1) if new > 1 else 0.0
     else:
         exact = old / new
     return float(torch.tensor(exact, dtype=torch.float32))
 
 
-def _extent(request: Request) -> tuple[int, int]:
+def _extent(inputs: LossInputs) -> tuple[int, int]:
     """Images and pixels of each; logits (N,C) are one image of N pixels."""
-    images = 1 if request.student.dim() == 2 else request.student.shape[0]
-    return images, request.loss_shape.numel() // images
+    images = 1 if inputs.student.dim() == 2 else inputs.student.shape[0]
+    return images, inputs.loss_shape.numel() // images
 
 
-def _block(request: Request) -> int:
-    pixels = NARROW if request.student.shape[1] <= 32 else WIDE
-    fewest: int = triton.next_power_of_2(max(_extent(request)[1], 32 * WARPS))
+def _block(inputs: LossInputs) -> int:
+    pixels = NARROW if inputs.student.shape[1] <= 32 else WIDE
+    fewest: int = triton.next_power_of_2(max(_extent(inputs)[1], 32 * WARPS))
     return min(pixels, fewest)
 
 
-def _valid(request: Request) -> Tensor | None:
+def _valid(inputs: LossInputs) -> Tensor | None:
     """Contiguous; bool as bytes of 0 and 1."""
-    if request.valid is None:
+    if inputs.valid is None:
         return None
-    valid = request.valid.contiguous()
+    valid = inputs.valid.contiguous()
     return valid.view(torch.uint8) if valid.dtype == torch.bool else valid
 
 
-def _rule(request: Request) -> str:
-    rule = request.options.rule
+def _rule(inputs: LossInputs) -> str:
+    rule = "n-1" if inputs.options is None else inputs.options.rule
     if isinstance(rule, int):
         return "fixed"
-    return "n-1" if rule == "continuous" and not _continuous(request) else rule
+    return "n-1" if rule == "continuous" and not _continuous(inputs) else rule
 
 
-def _continuous(request: Request) -> bool:
-    return request.options.kind == "fuzzy" and request.options.continuous
+def _continuous(inputs: LossInputs) -> bool:
+    return inputs.options is not None and inputs.options.continuous(inputs.student.shape[1])

@@ -1,4 +1,4 @@
-"""One chunk of pixels (C,P) on a device that should not wait: the same maps as `core`, without a look at any value."""
+"""One chunk of pixels (C,P) on an accelerator: as in `cpu`, but without reading any value back to the host."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from fuzzyseg.losses.fpl.assignment import assign
+from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.losses.fpl.weight import assignment_weight
-from fuzzyseg.losses.kernels.closed_form import far_apart
-from fuzzyseg.losses.kernels.cpu import Pixels
+from fuzzyseg.losses.kernels.cpu import Pixels, fuzzy_loss_stable
 from fuzzyseg.losses.kernels.cpu_assignment import Members
-from fuzzyseg.losses.kernels.types import Options
 
 
 def hard_pixels(z: Tensor, t: Tensor, scale: Tensor | None, out: Tensor | None) -> Pixels:
@@ -30,7 +29,7 @@ def fuzzy_pixels(
     z: Tensor,
     t: Tensor,
     threshold: Tensor,
-    options: Options,
+    options: FPLOptions,
     scale: Tensor | None,
     out: Tensor | None,
     *,
@@ -38,15 +37,15 @@ def fuzzy_pixels(
 ) -> Pixels:
     """FPL. z, t (C,P); threshold (P,) or 0-dim; scale (P,) or 0-dim multiplies the gradient."""
     limit = threshold.unsqueeze(0) if threshold.dim() else threshold
-    found = assign(t.unsqueeze(0), threshold=limit, k_cap=options.cap, rule=options.rule, variant=options.variant)
-    weight = assignment_weight(found, kind=options.weight, a=options.a, variant=options.variant)[0, 0]
+    found = assign(t.unsqueeze(0), limit, options)
+    weight = assignment_weight(found, options)[0, 0]
     membership = found.membership()[0].to(z.dtype)
     if found.fraction is None:
         chosen = Members(membership, None, None)
     else:
         between = found.order.gather(1, found.k)[0]
         chosen = Members(membership.scatter(0, between, 0), between, found.fraction[0, 0])
-    loss = far_apart(z, chosen, weight if scale is None else weight * scale, out)
+    loss = fuzzy_loss_stable(z, chosen, weight if scale is None else weight * scale, out)
     label = found.order[0, 0]
     entropy = _cross_entropy(z, label) if cross_entropy else None
     k = found.positives()[0, 0].to(z.dtype)

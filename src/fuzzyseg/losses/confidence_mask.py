@@ -1,0 +1,103 @@
+"""Confidence mask of FixMatch and its successors."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fuzzyseg.losses.ablations import partial
+from fuzzyseg.losses.fpl.adaptive_threshold import Adaptive
+from fuzzyseg.losses.fpl.threshold import Schedule
+from fuzzyseg.losses.fpl.weight import weight_curve
+from fuzzyseg.losses.modules import PixelLossModule
+from fuzzyseg.losses.pseudo_label import PixelLoss, fuzzy, hard
+from fuzzyseg.losses.reduction import local_mean, masked_mean
+
+Confidence = Literal["keep", "drop", "gate"] | None
+
+CONFIDENCE = (
+    "keep: confident pixels alone teach (paper); drop: all (ours); gate: confident ones while at least "
+    "method.threshold of them are right on held-back labels, else all (the idea is CW-BASS v2's); None: keep with "
+    "hard, else drop. From .95 on, for T up to .95, K is 1 and the weight at least .986: FPL is cross entropy but for "
+    "that."
+)
+"""Help text of the setting."""
+
+
+class ConfidentPixels(nn.Module):
+    """Mean of a pixel loss over confident pixels, over all pixels, or over either as a reliability gate decides.
+
+    threshold: tau, the smallest teacher probability of a confident pixel. which: `keep` counts confident pixels only,
+    `drop` all; None is keep if pixel_loss is the hard loss, else drop. `gate`: a confidence mask is useful only if the
+    confidence is calibrated. Where on held-back labelled pixels at least a share tau of the confident ones is right,
+    the buffer `reliable` is True and only confident pixels count, else all. The idea is from CW-BASS v2, arXiv
+    2608.12773; the rule is ours. The buffer is True until it is first measured.
+    """
+
+    reliable: Tensor
+
+    def __init__(self, which: Confidence, threshold: float, pixel_loss: nn.Module | None) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.which = which or ("keep" if getattr(pixel_loss, "function", None) is hard else "drop")
+        if self.which == "gate":
+            self.register_buffer("reliable", torch.ones((), dtype=torch.bool))
+
+    def forward(self, found: PixelLoss, valid: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean over all valid pixels, masked ones counting as 0, and metrics to log.
+
+        found: with maps (B,H,W); valid (B,H,W).
+        """
+        if self.which == "drop":
+            return masked_mean(found.loss, valid), found.stats
+        assert found.confidence is not None
+        teaches = found.confidence >= self.threshold
+        metrics = {**found.stats, "confident": local_mean(teaches.float(), valid)}
+        if self.which == "gate":
+            teaches = teaches | ~self.reliable
+            metrics["reliable"] = self.reliable.float()
+        return masked_mean(found.loss * teaches.float(), valid), metrics
+
+    def decide(self, confident: float, right: float) -> bool:
+        """Set and return `reliable` from the numbers of held-back pixels that are confident, and of these right.
+
+        False if none is confident: the mask would exclude every pixel.
+        """
+        reliable = confident > 0 and right >= self.threshold * confident
+        self.reliable.fill_(reliable)
+        return reliable
+
+    def notes(self, pixel_loss: nn.Module | None) -> list[str]:
+        """Notes for the user on how the mask changes the loss."""
+        if self.which == "gate" and getattr(pixel_loss, "function", None) is hard:
+            return ["method.confidence=gate with the loss hard: where all pixels teach they do by one label each"]
+        return under_mask(pixel_loss, self.threshold) if self.which == "keep" else []
+
+
+def under_mask(loss: nn.Module | None, confidence: float) -> list[str]:
+    """A note for the user, if `loss` equals cross entropy wherever the teacher's largest probability >= `confidence`.
+
+    This holds, except for the weight, for the fuzzy and the partial-label loss if T <= confidence: the top class alone
+    exceeds T, under every rule but a fixed K. For a policy the largest T known in advance is used.
+    """
+    if not isinstance(loss, PixelLossModule) or loss.function not in (fuzzy, partial):
+        return []
+    if isinstance(loss.options.get("rule"), int):
+        return []
+    largest = float(loss.threshold.max())
+    if isinstance(loss.policy, Schedule):
+        largest = max(loss.policy.start, loss.policy.end)
+    elif isinstance(loss.policy, Adaptive):
+        largest = max(loss.policy.candidates)
+    if largest > confidence + 1e-6:  # the buffer is fp32
+        return []
+    kind, a = loss.options.get("weight", "concave"), loss.options.get("a", 50.0)
+    p = torch.tensor([confidence, 1 - confidence], dtype=torch.float64)
+    least = float(weight_curve(*p, kind=kind, a=a))
+    but = "" if kind == "none" else f" but for a weight of {least:.3f} to 1"
+    return [
+        f"only pixels with a confidence of {confidence:g} or more teach, and with T = {largest:g} each of them has one "
+        f"label: --loss {loss.function.__name__} is cross entropy{but}; method.threshold=0 lets all pixels teach"
+    ]

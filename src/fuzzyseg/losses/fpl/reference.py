@@ -1,0 +1,70 @@
+"""Fuzzy Positive Learning in readable form: the tests compare the kernels with it.
+
+P. Qiao, Z. Wei, Y. Wang, Z. Wang, G. Song, F. Xu, X. Ji, C. Liu, J. Chen, "Fuzzy Positive Learning for Semi-supervised
+Semantic Segmentation", CVPR 2023: assignment (Alg. 1), regularisation (Eq. 7) and weight (Eq. 11, 16).
+
+Where the teacher is unsure, a pixel gets the K most probable classes Y instead of one pseudo label, and the student
+learns to rank all of Y above all other classes. z are the student's logits, p the teacher's probabilities in descending
+order, S_n the sum of the first n, T the threshold. Logits are (N,C), (B,C,H,W) or (B,C,D,H,W); maps lack the axis C.
+Everything is computed in fp32 (fp64 stays fp64), with or without autocast. `variant="official"` is the published code:
+K is at most 3, a class is kept while S < T (paper: S <= T), and the mean in the weight includes the first negative.
+`rule="continuous"` is ours: the class at which the sum exceeds T is positive in part (`fuzzy_membership`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fuzzyseg.losses.fpl.assignment import assign
+from fuzzyseg.losses.fpl.options import FPLOptions
+from fuzzyseg.losses.fpl.regularisation import fuzzy_positive_regularisation
+from fuzzyseg.losses.fpl.weight import assignment_weight
+from fuzzyseg.losses.reduction import histogram, local_mean
+
+
+class FuzzyMap(NamedTuple):
+    """Maps (B,*spatial): `loss`, the weighted loss, has a gradient; the others have none.
+
+    weight: Eq. 11 or 16. k: number of positives, including one that is positive in part under the continuous rule.
+    confidence, label: the teacher's largest probability and its class.
+    """
+
+    loss: Tensor
+    weight: Tensor
+    k: Tensor
+    confidence: Tensor
+    label: Tensor
+
+
+def fuzzy_positive_map(student: Tensor, teacher: Tensor, threshold: float | Tensor, options: FPLOptions) -> FuzzyMap:
+    """Alg. 1, Eq. 7 and Eq. 11 for each pixel, from logits (B,C,*spatial) of one size in fp32 or fp64, unchecked."""
+    with torch.no_grad():
+        found = assign(teacher, threshold, options)
+        w = assignment_weight(found, options).squeeze(1)
+    loss = w * fuzzy_positive_regularisation(student, found.membership())
+    return FuzzyMap(loss, w, found.positives().squeeze(1), found.p[:, 0], found.order[:, 0])
+
+
+def balance_factor(loss: Tensor, student: Tensor, label: Tensor, valid: Tensor | None) -> Tensor:
+    """Factor that scales the mean of `loss` to the mean cross entropy on the pseudo label: 0-dim, without gradient.
+
+    Taken per process, as in the published code. 1 where the mean is 0 or too small to divide by.
+    """
+    with torch.no_grad():
+        hard = local_mean(F.cross_entropy(student, label, reduction="none"), valid)
+        fuzzy = local_mean(loss, valid)
+        return torch.where(fuzzy > 1e-30, hard / fuzzy, torch.ones_like(fuzzy))
+
+
+def statistics(maps: FuzzyMap, valid: Tensor | None, classes: int) -> dict[str, Tensor]:
+    """Over the valid pixels: k_histogram (C-1,), label_histogram (C,), mean_weight, mean_confidence; no gradient."""
+    return {
+        "k_histogram": histogram(maps.k - 1, valid, classes - 1),
+        "label_histogram": histogram(maps.label, valid, classes),
+        "mean_weight": local_mean(maps.weight, valid),
+        "mean_confidence": local_mean(maps.confidence, valid),
+    }
