@@ -19,7 +19,8 @@ class Wanting(FakeReader):
     def read(self, item, with_mask):
         if sys.argv[1] == "files":
             there = len(os.listdir("/proc/self/fd"))
-            resource.setrlimit(resource.RLIMIT_NOFILE, (there + 3, there + 3))
+            most = min(there, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         else:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         return super().read(item, with_mask)
