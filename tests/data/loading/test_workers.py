@@ -15,7 +15,7 @@ from data.loading.test_loader import FakeReader, loader
 @pytest.mark.skipif(sys.platform != "linux", reason="tensors are handed over otherwise")
 @pytest.mark.parametrize(("lacks", "advice"), [("files", "ulimit -n"), ("memory", "/dev/shm")])
 def test_a_batch_that_cannot_be_handed_over_is_an_error(lacks, advice):
-    script = Path(__file__).with_name("wanting_reader.py")
+    script = Path(__file__).with_name("starved_worker.py")
     paths = os.pathsep.join([str(Path(__file__).parents[3] / "src"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, str(script), lacks],

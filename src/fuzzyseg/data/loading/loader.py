@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from fuzzyseg.data.loading.sampler import PUBLISH_DELAY, Draw, Draws
+from fuzzyseg.data.loading.sampler import PUBLISH_DELAY, Draw, Sampler
 from fuzzyseg.data.loading.workers import died, share, start_worker
 from fuzzyseg.data.sample import DataError, Item
 from fuzzyseg.data.transforms.geometry import Geometry, make_sample, stacked
@@ -119,7 +119,7 @@ class Loader:
     reader: see `ImageReader`. geometry, jitter, mean, std: see `make_sample`. batch: images per step and stream, over
     all processes and micro-batches. accumulate: micro-batches per step. workers: processes that read images; 0: read
     in this process. rank, world: index and number of training processes. pin: use page-locked memory. balance: see
-    `Draws`. focused: crops with masks show a pixel of the class they are drawn for. colours_later: colour changes are
+    `Sampler`. focused: crops with masks show a pixel of the class they are drawn for. colours_later: colour changes are
     made in `Batch.to`, on the device. Raises ValueError if the batch cannot be split evenly, DataError if a stream has
     too few images.
     """
@@ -160,7 +160,7 @@ class Loader:
         options = {"geometry": geometry, "jitter": jitter, "mean": mean, "std": std, "colours_later": colours_later}
         self._colours = Colours(tuple(mean), tuple(std))
         self._statistics = (torch.tensor(list(mean)), torch.tensor(list(std)))
-        self._draws = Draws(streams, {name: len(items) for name, items in sources.items()}, batch, seed, balance)
+        self._sampler = Sampler(streams, {name: len(items) for name, items in sources.items()}, batch, seed, balance)
         self._samples = _Samples(streams, sources, reader, options, self._workers, focused)
         self._streams = list(streams)
         self._batch, self._accumulate, self._rank, self._world, self._pin = batch, accumulate, rank, world, pin
@@ -202,16 +202,16 @@ class Loader:
             del results  # the last reference: the workers stop here, not at a later garbage collection
 
     def publish(self, stream: str, step: int, weights: Tensor) -> None:
-        """Set weights (C,N) that steer the stream's draws from step + 16 on: see `Draws.publish`."""
-        self._draws.publish(stream, step, weights)
+        """Set weights (C,N) that steer the stream's draws from step + 16 on: see `Sampler.publish`."""
+        self._sampler.publish(stream, step, weights)
 
     def state_dict(self) -> dict[str, dict[int, Tensor]]:
         """The published weights that a resumed run needs."""
-        return self._draws.state_dict()
+        return self._sampler.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Mapping[int, Tensor]]) -> None:
         """Restore `state_dict`. Raises ValueError for an unknown stream."""
-        self._draws.load_state_dict(state)
+        self._sampler.load_state_dict(state)
 
     def _tasks(self, step: int) -> Iterator[_Task]:
         """This process's part of a step: for each micro-batch a range of numbers, the same in every stream."""
@@ -219,7 +219,7 @@ class Loader:
         for micro in range(self._accumulate):
             first = step * self._batch + (self._rank * self._accumulate + micro) * share
             for stream in self._streams:
-                draws = tuple(self._draws.at(stream, number) for number in range(first, first + share))
+                draws = tuple(self._sampler.at(stream, number) for number in range(first, first + share))
                 yield _Task(stream, draws)
 
     def _data_loader(self, tasks: Iterator[_Task]) -> DataLoader[Any]:

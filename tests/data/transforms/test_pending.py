@@ -101,7 +101,7 @@ def test_the_blur_of_a_small_crop_shrinks_with_its_shorter_side(paired, key, num
     blurs = WeakStrong(jitter_probability=0.0, grey_probability=0.0, blur_probability=1.0, blur_sigma=(4.0, 8.0))
     view = CropPair(colours=blurs) if paired else blurs
     part = picture(3, torch.float32)
-    published, shrunk = (Geometry(crop, (5.0, 5.0), 0.0, blur_reference=side) for side in (1, 64))
+    published, shrunk = (Geometry(crop, (5.0, 5.0), flip=0.0, blur_reference=side) for side in (1, 64))
     options = {"mean": MEAN[:3], "std": STD[:3]}
     for seed in range(5):
         drawn, scaled = (
