@@ -18,8 +18,8 @@ def start_worker(worker: int) -> None:
     Tensors are passed by file name, since passing descriptors takes one for each tensor that is read ahead.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if "file_system" in torch.multiprocessing.get_all_sharing_strategies():
-        torch.multiprocessing.set_sharing_strategy("file_system")
+    if "file_system" in torch.multiprocessing.get_all_sharing_strategies():  # type: ignore[no-untyped-call]
+        torch.multiprocessing.set_sharing_strategy("file_system")  # type: ignore[no-untyped-call]
 
 
 def share(tensors: Mapping[str, Tensor]) -> None:
