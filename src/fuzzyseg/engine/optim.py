@@ -37,13 +37,12 @@ def build_optimisers(
     decay_norm: bool = False,
     head_lr_factor: float = 1.0,
 ) -> list[Optimizer]:
-    """One optimiser for each name that the roles ask for; `name` serves the roles that ask for none.
+    """One optimiser for each name in the roles; `name` is that of roles without one.
 
-    A role's rate is its `lr`, or else `lr` times its factor, and times `head_lr_factor` unless it is called `backbone`.
-    Without `decay_norm`, biases and norm parameters (at most one axis) are not decayed. Each group carries its `role`
-    and `initial_lr`, and the `betas` its role asks for. Raises ValueError for an unknown optimiser, and where a
-    trainable parameter of `module` is in no role or in two, or a role holds anything else: that is a mistake in the
-    method.
+    A role's learning rate is its `lr`, or `lr` times its factor, times `head_lr_factor` unless it is called `backbone`.
+    Without `decay_norm`, biases and norm parameters (at most one axis) are not decayed. Each group has its `role`,
+    `initial_lr`, and the role's `betas`, if any. Raises ValueError for an unknown optimiser, for a trainable parameter
+    of `module` in no role or in two, and for any other parameter in a role.
     """
     _check_cover(roles, module)
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -51,9 +50,9 @@ def build_optimisers(
         base = role.lr
         if base is None:
             base = lr * role.lr_factor * (1.0 if role_name == "backbone" else head_lr_factor)
-        spared = [p for p in role.params if p.dim() <= 1 and not decay_norm]
+        undecayed = [p for p in role.params if p.dim() <= 1 and not decay_norm]
         decayed = [p for p in role.params if p.dim() > 1 or decay_norm]
-        for params, decay in ((decayed, weight_decay if role.decay else 0.0), (spared, 0.0)):
+        for params, decay in ((decayed, weight_decay if role.decay else 0.0), (undecayed, 0.0)):
             if params:
                 group = {"params": params, "lr": base, "initial_lr": base, "weight_decay": decay, "role": role_name}
                 own = {} if role.betas is None else {"betas": role.betas}

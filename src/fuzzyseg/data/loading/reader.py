@@ -1,4 +1,4 @@
-"""Items -> tensors at the training scale, kept in a bounded cache; very large ones stay in their files."""
+"""Reader: images and masks as tensors at the training scale, with a cache; very large files are read by windows."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Reader:
         return _tensor(image), _tensor(mask)
 
     def mask(self, item: Item) -> Tensor:
-        """The mask alone, as `read` gives it."""
+        """The mask of `read`."""
         if item.mask is None:
             raise DataError(f"{item.image}: has no mask, but one was asked for")
         return _tensor(self._entry("mask", item.mask, item))
@@ -106,16 +106,16 @@ class Reader:
 
 @dataclass
 class ByWindows:
-    """A `Reader` for training: files with too many pixels to be decoded at once stay where they are, as `Large`.
+    """A `Reader` for training that returns files with too many pixels to decode whole as `Large`, read by windows.
 
-    They are what `Reader.read` refuses; any other file is read as it reads it. Only TIFF in tiles or strips and NumPy
-    files can be read so, and not where images are resized to `image_size`, which needs them whole. Nothing is cached.
+    Those are TIFF files in tiles or strips and NumPy files that `Reader.read` refuses, unless images are resized to
+    `image_size`, which needs whole files. They are not cached.
     """
 
     reader: Reader
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor | Large, Tensor | Large | None]:
-        """As `Reader.read`. Raises DataError, for what can neither be decoded whole nor be read by windows too."""
+        """As `Reader.read`. Raises DataError for files that can be neither decoded whole nor read by windows."""
         try:
             return self.reader.read(item, with_mask)
         except TooLarge:
@@ -173,7 +173,7 @@ def _size(array: Tensor | Large) -> Size:
 
 
 def check_sizes(items: Sequence[Item]) -> None:
-    """Raises DataError for the first mask that has not the size of its image, from the files' headers alone."""
+    """Raises DataError for the first mask whose size differs from its image's, according to the files' headers."""
     for item in items:
         if item.mask is not None:
             image, mask = file_size(item.image), file_size(item.mask)
