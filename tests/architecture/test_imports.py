@@ -35,6 +35,7 @@ TABLE = {
             "numpy",
             "pydantic",
             "yaml",
+            "filelock",
             "pycocotools",
             "tifffile",
             "imagecodecs",

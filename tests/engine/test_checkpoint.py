@@ -58,7 +58,7 @@ def test_files_of_other_kinds_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"last\.pt: found checkpoint format None, expected"):
         load(path)
     path.write_text("no checkpoint")
-    with pytest.raises(CheckpointError, match="is damaged or no checkpoint"):
+    with pytest.raises(CheckpointError, match="is damaged or not a checkpoint"):
         load(path)
     with pytest.raises(CheckpointError, match=r"other\.pt: cannot be read"):
         load(tmp_path / "other.pt")
@@ -71,7 +71,7 @@ class Runs:
 
 def test_loading_runs_no_code(tmp_path, capsys):
     torch.save({"format": FORMAT, "x": Runs()}, tmp_path / "last.pt")
-    with pytest.raises(CheckpointError, match="is damaged or no checkpoint"):
+    with pytest.raises(CheckpointError, match="is damaged or not a checkpoint"):
         load(tmp_path / "last.pt")
     assert "code ran" not in capsys.readouterr().out
 
@@ -85,14 +85,14 @@ def test_other_settings_are_named_with_both_values():
     with pytest.raises(CheckpointError) as caught:
         check_resumable(CONFIG, {**changed(batch=4, steps=11), "seed": 3}, {"train.steps"})
     text = str(caught.value)
-    assert "train.batch: the checkpoint was made with 8, this run asks for 4" in text
-    assert "seed: the checkpoint was made with 0, this run asks for 3" in text
+    assert "train.batch: the checkpoint was made with 8, this run has 4" in text
+    assert "seed: the checkpoint was made with 0, this run has 3" in text
     assert "train.steps:" not in text
     assert "--out" in text
 
 
 def test_settings_that_only_one_side_has_differ():
-    with pytest.raises(CheckpointError, match=r"train\.new: .* not set, this run asks for 1"):
+    with pytest.raises(CheckpointError, match=r"train\.new: .* not set, this run has 1"):
         check_resumable(CONFIG, changed(new=1), set())
-    with pytest.raises(CheckpointError, match=r"optim\.lr: .* 0\.1, this run asks for not set"):
+    with pytest.raises(CheckpointError, match=r"optim\.lr: .* 0\.1, this run has not set"):
         check_resumable(CONFIG, {**CONFIG, "optim": {}}, set())

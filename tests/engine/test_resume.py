@@ -120,7 +120,7 @@ def test_the_first_signal_finishes_the_step_and_saves(tmp_path, number, capfd):
     assert (outcome.step, outcome.finished, outcome.interrupted) == (7, False, True)
     assert load(tmp_path / "last.pt")["step"] == 7
     assert signal.getsignal(number) is before
-    assert "a second signal ends at once" in capfd.readouterr().err
+    assert "a second signal stops at once" in capfd.readouterr().err
     (tmp_path / "straight").mkdir()
     run(tmp_path / "straight")
     assert run(tmp_path, resume=tmp_path / "last.pt").finished

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fuzzyseg.data.loading.sampler import PUBLISH_DELAY, Draws
+from fuzzyseg.data.loading.sampler import PUBLISH_DELAY, Sampler
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import AEL, Facts, Progress
 from fuzzyseg.ops.resize import resize_logits
@@ -317,7 +317,7 @@ def test_partners_are_drawn_by_class_and_bank():
     assert (weights[2] == weights[2, 0]).all()  # shown by none that is known: any
     assert method.draw_weights("unlabelled") is None
     assert make(adaptive_mix=False).draw_weights("partner") is None
-    draws = Draws(method.streams, {"labelled": 3, "unlabelled": 6}, 4, 0)
+    draws = Sampler(method.streams, {"labelled": 3, "unlabelled": 6}, 4, 0)
     draws.publish("partner", 0, weights)
     first = PUBLISH_DELAY * 4
     drawn = [draws.at("partner", number) for number in range(first, first + 1000)]

@@ -1,6 +1,6 @@
 """CAC to its card, section 9. Elsewhere: geometry (1) in tests/ops/test_feature_grid.py and
-tests/data/transforms/test_geometry.py, chunks (5) in tests/losses/test_contrast.py, the bank (6) in tests/ops/test_bank.py
-and in the contract test, the loss of section 2, cell by cell, in test_cac_contrast.py."""
+tests/data/transforms/test_geometry.py, chunks (5) in tests/losses/test_contrast.py, the bank (6) in
+tests/ops/test_bank.py and in the contract test, the loss of section 2, cell by cell, in test_cac_contrast.py."""
 
 from __future__ import annotations
 

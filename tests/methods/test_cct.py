@@ -1,5 +1,5 @@
-"""CCT to its card. Elsewhere: tests 3, 4 and 6, on single perturbations, in test_cct_perturb.py and test_cct_regions.py;
-the direction of I-VAT in tests/ops/test_gradient.py.
+"""CCT to its card. Elsewhere: tests 3, 4 and 6, on single perturbations, in test_cct_perturb.py and
+test_cct_regions.py; the direction of I-VAT in tests/ops/test_gradient.py.
 """
 
 from __future__ import annotations

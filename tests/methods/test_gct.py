@@ -1,6 +1,6 @@
-"""GCT to its card. Elsewhere: tests 1 to 3 in test_gct_flaw_map.py, 7 in test_discriminators.py and test_gct_blur.py. 4, 5
-and 8 are here. Left out: 6, and of 4 what concerns three steps: there is one here, all gradients are taken at the same
-weights, so no network has moved when another's target is made.
+"""GCT to its card. Elsewhere: tests 1 to 3 in test_gct_flaw_map.py, 7 in test_discriminators.py and test_gct_blur.py.
+4, 5 and 8 are here. Left out: 6, and of 4 what concerns three steps: there is one here, all gradients are taken at the
+same weights, so no network has moved when another's target is made.
 """
 
 from __future__ import annotations

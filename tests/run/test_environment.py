@@ -3,9 +3,7 @@ import os
 import platform
 import subprocess
 
-import pytest
-
-from fuzzyseg.run.environment import code_version, collect, peak_memory_mib
+from fuzzyseg.run.environment import code_version, collect
 
 
 def git(folder, *arguments):
@@ -70,10 +68,3 @@ def test_no_program_of_a_repositorys_configuration_is_run(tmp_path, monkeypatch)
 def test_without_git(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert code_version()["commit"] is None
-
-
-def test_peak_memory_is_that_of_a_python_process():
-    peak = peak_memory_mib()
-    if peak is None:
-        pytest.skip("this system does not tell")
-    assert 5 < peak < 1e6

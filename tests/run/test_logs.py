@@ -3,8 +3,8 @@ import math
 
 import pytest
 
-from fuzzyseg.run import files
-from fuzzyseg.run.logs import MetricsLog, plain, read_lines, truncate_after
+from fuzzyseg.run import files, logs
+from fuzzyseg.run.logs import MetricsLog, Throughput, peak_memory_mib, plain, read_lines, truncate_after
 
 
 def write(path, steps, tail=""):
@@ -84,3 +84,33 @@ def test_cutting_off_is_all_or_nothing(tmp_path, monkeypatch):
 def test_a_missing_file_stays_missing(tmp_path):
     truncate_after(tmp_path / "metrics.jsonl", 3)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_throughput(clock):
+    throughput = Throughput(10)
+    for _ in range(2):
+        clock[0] += 2.0
+        throughput.step(8)
+    expected = {"images_per_second": 4.0, "seconds_per_step": 2.0, "elapsed_seconds": 4.0, "eta_seconds": 16.0}
+    assert throughput.read() == expected
+    with throughput.pause():
+        clock[0] += 3.0
+    clock[0] += 1.0
+    throughput.step(8)
+    # 8 images in the second that was not paused; 7 steps are left, and the 3 so far took 8 seconds in all
+    expected = {"images_per_second": 8.0, "seconds_per_step": 1.0, "elapsed_seconds": 8.0, "eta_seconds": 8 / 3 * 7}
+    assert throughput.read() == pytest.approx(expected)
+
+
+def test_peak_memory_is_that_of_a_python_process():
+    peak = peak_memory_mib()
+    if peak is None:
+        pytest.skip("this system does not tell")
+    assert 5 < peak < 1e6

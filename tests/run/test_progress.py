@@ -1,10 +1,8 @@
 import io
 
-import pytest
 from rich.console import Console
 
-from fuzzyseg.run import progress
-from fuzzyseg.run.progress import Display, Pace, score_text
+from fuzzyseg.run.progress import Display, score_text
 
 LINE = {
     "step": 10,
@@ -47,26 +45,3 @@ def test_a_bar_on_a_terminal():
     assert "11/2000" in text
     assert "ETA 1:02:03" in text
     assert "[unsup] 0.5" in text
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    return now
-
-
-def test_pace(clock):
-    pace = Pace(10)
-    for _ in range(2):
-        clock[0] += 2.0
-        pace.step(8)
-    expected = {"images_per_second": 4.0, "seconds_per_step": 2.0, "elapsed_seconds": 4.0, "eta_seconds": 16.0}
-    assert pace.read() == expected
-    with pace.pause():
-        clock[0] += 3.0
-    clock[0] += 1.0
-    pace.step(8)
-    # 8 images in the second that was not paused; 7 steps are left, and the 3 so far took 8 seconds in all
-    expected = {"images_per_second": 8.0, "seconds_per_step": 1.0, "elapsed_seconds": 8.0, "eta_seconds": 8 / 3 * 7}
-    assert pace.read() == pytest.approx(expected)

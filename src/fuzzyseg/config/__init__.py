@@ -1,4 +1,4 @@
-"""The run's configuration: typed models, YAML files, dotted overrides. An unknown key names the nearest known one."""
+"""Run configuration: typed models, YAML files, dotted overrides. Errors for unknown keys name the nearest one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every group of settings is, and how a size is written."""
+"""Base class of sections; parsing of sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Size = tuple[int, int]
 
 
 def parse_size(value: Any) -> Any:
-    """`HxW`, one number for a square, or a pair; None stays None. Raises ValueError."""
+    """Parse `HxW`, one number for a square, or a pair; None stays None. Raises ValueError."""
     if isinstance(value, int) and not isinstance(value, bool):
         return (value, value)
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Settings of what is learnt from, and of what is made of each image."""
+"""Settings of the data, and of geometry and weak colour jitter."""
 
 from __future__ import annotations
 
@@ -10,55 +10,55 @@ from fuzzyseg.config.base import Section, Size, parse_size
 
 
 class DataConfig(Section):
-    """What is learnt from."""
+    """The data."""
 
     root: str | None = Field(
-        None, description="Folder with the images (and masks), or a table of them; its layout is recognised."
+        None, description="Folder with the images (and masks), or a table of them; the layout is detected."
     )
     layout: str = Field(
         "auto",
-        description="How the files lie: folder, camvid, voc, voc_plain (without SBD), cityscapes, ade20k, lists, "
-        "manifest (a table), or auto: recognised.",
+        description="Layout of the files: folder, camvid, voc, voc_plain (without SBD), cityscapes, ade20k, lists, "
+        "manifest (a table), or auto: detected.",
     )
     more: list[str] | None = Field(
-        None, description="Further folders with images and masks of the same classes, each in a layout of its own."
+        None, description="Further folders with images and masks of the same classes, each in any layout."
     )
     unlabelled_from: list[str] | None = Field(
-        None, description="Further images without masks: folders or quoted patterns; their masks are never looked for."
+        None, description="Further images without masks: folders or quoted patterns; masks beside them are ignored."
     )
     classes: list[str] | None = Field(
         None,
-        description="Class names in index order; None: dataset.yaml's or the layout's, else counted in the masks.",
+        description="Class names in index order; None: from dataset.yaml or the layout, else detected in the masks.",
     )
     ignore_index: int | None = Field(
         None,
         ge=-(2**15),
         le=65535,
-        description="Mask value that is no class (void); None: dataset.yaml's or the layout's, else 255.",
+        description="Mask value of ignored pixels (void); None: from dataset.yaml or the layout, else 255.",
     )
     encoding: Literal["index", "colour", "binary"] | None = Field(
-        None, description="What masks hold: class indices, colours, or 0 and 255 (binary); None: found out."
+        None, description="What masks hold: class indices, colours, or 0 and 255 (binary); None: detected."
     )
     snap: bool = Field(
-        False, description="Take colours that no class has (lossy or smoothed masks) for the nearest, not as an error."
+        False, description="Map unknown colours (lossy or smoothed masks) to the nearest class; else they are an error."
     )
-    description: str | None = Field(None, description="YAML file to read in place of the data's own dataset.yaml.")
+    description: str | None = Field(None, description="YAML file to read instead of the data's dataset.yaml.")
     bands: list[int] | None = Field(
-        None, description="Which bands of the image files to use, from 1, in this order; None: all."
+        None, description="Bands of the image files to use, from 1, in this order; None: all."
     )
     image_size: Size | None = Field(
-        None, description="HxW to resize images and masks to on reading; None: the files' size."
+        None, description="HxW to which images and masks are resized on reading; None: not resized."
     )
     labelled: str | None = Field(
         None, description="Labelled images: count, fraction (1/8), list file, or every:N (each Nth by name); None: all."
     )
     split_seed: int | None = Field(
-        None, description="Seed of the labelled order and of the held-out images; None: that of the run (seed)."
+        None, description="Seed of the labelled order and of the held-out images; None: `seed`."
     )
     policy: Literal["cover", "random"] = Field(
         "cover",
-        description="How labelled images are chosen where a number is asked for. cover: so that each class occurs, the "
-        "rarest first (reads the masks once); random: a plain shuffle (reads none).",
+        description="How a number of labelled images is chosen. cover: so that each class occurs, the rarest first "
+        "(reads the masks once); random: a shuffle (reads no mask).",
     )
     val: str | None = Field(
         None,
@@ -67,44 +67,44 @@ class DataConfig(Section):
     )
     group: str | None = Field(
         None,
-        description="Images that a split keeps together: folder, prefix (the name without the number at its end), "
+        description="Images that a split keeps together: folder, prefix (the name without its trailing number), "
         "or a regular expression whose first group names the video, patient or scene.",
     )
     unlabelled: Literal["rest", "all"] = Field(
         "rest",
-        description="What is used without masks: the training images that are not labelled (rest), or all of them, the "
-        "labelled ones too.",
+        description="Unlabelled images: the training images that are not labelled (rest), or all of them (all).",
     )
     mean: list[float] | None = Field(
-        None, description="Per-channel mean of the input in [0, 1]; None: the weights', measured if not plain RGB."
+        None,
+        description="Per-channel mean of the input in [0, 1]; None: that of the weights, measured if not plain RGB.",
     )
     std: list[float] | None = Field(
-        None, description="Per-channel standard deviation; None: the weights', measured if not plain RGB."
+        None, description="Per-channel standard deviation; None: that of the weights, measured if not plain RGB."
     )
     low: list[float] | None = Field(
-        None, description="Per-channel value that becomes 0, for images not of 8 or 16 bits; None: measured."
+        None, description="Per-channel value that is mapped to 0, for images not of 8 or 16 bits; None: measured."
     )
     high: list[float] | None = Field(
-        None, description="Per-channel value that becomes 1, for images not of 8 or 16 bits; None: measured."
+        None, description="Per-channel value that is mapped to 1, for images not of 8 or 16 bits; None: measured."
     )
     max_megapixels: int | None = Field(
         None,
         ge=1,
-        description="Millions of pixels that are decoded at once: larger TIFF and NumPy files are read by windows, "
-        "other files are refused. None: 89.",
+        description="Largest image that is decoded whole, in millions of pixels: larger TIFF and NumPy files are read "
+        "by windows, other files are refused. None: 89.",
     )
     balance: Literal["none", "images", "crops"] = Field(
         "none",
-        description="How labelled images are drawn. none: each once an epoch; images: for a class first, each class "
-        "alike, then one of the images that hold it; crops: likewise, and cropped where it is. For rare classes.",
+        description="How labelled images are drawn. none: each once per epoch; images: a class first, uniformly, then "
+        "an image that contains it; crops: likewise, with a crop that shows it. For rare classes.",
     )
     cache: Literal["ram", "disk", "none"] = Field(
         "ram",
-        description="Where decoded images are kept: in the memory of each reading process (ram), in one folder for all "
-        "processes and later runs (disk), or nowhere.",
+        description="Cache of decoded images: in the memory of each data worker (ram), in a folder that all workers "
+        "and later runs share (disk), or none.",
     )
     cache_mib: int = Field(
-        1024, ge=0, description="Most MiB that the cache takes: in each reading process (ram), or of the folder (disk)."
+        1024, ge=0, description="Largest size of the cache in MiB: of each data worker (ram), or of the folder (disk)."
     )
     cache_dir: str | None = Field(None, description="Folder of the cache on disk; None: the user's cache folder.")
 
@@ -127,16 +127,16 @@ class DataConfig(Section):
 
 
 class AugmentConfig(Section):
-    """The geometry and mild colour changes that every training image gets, and the blur of strong views."""
+    """Random geometry and weak colour jitter of all training images, and the blur of strong views."""
 
     scale: tuple[float, float] = Field(
         (0.5, 2.0),
-        description="Smallest and largest factor by which an image is resized at random, before it is cropped.",
+        description="Smallest and largest factor of the random scale, applied before the crop.",
     )
     scale_draw: Literal["uniform", "halves"] = Field(
         "uniform",
-        description="How that factor is drawn. uniform: evenly from the whole range; halves: half of the time from "
-        "below 1, else from above.",
+        description="Distribution of the scale. uniform: over the whole range; halves: with probability 0.5 from below "
+        "1, else from above.",
     )
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
     vertical_flip: float = Field(0.0, ge=0, le=1, description="Probability of a vertical flip (aerial, microscopy).")
@@ -144,16 +144,16 @@ class AugmentConfig(Section):
         0.0,
         ge=0,
         le=1,
-        description="Strength of random changes of brightness, contrast and saturation; strong views have their own.",
+        description="Strength of random brightness, contrast and saturation; strong views have their own.",
     )
     blur_reference: int = Field(
         320,
         ge=1,
-        description="Shorter side of the crop, in pixels, from which on the blur of strong views has the published "
-        "sigma; that of smaller crops shrinks in proportion, so that a blur hides as much of an object. "
-        "320: the smallest published crop; 1: the published sigma for all.",
+        description="Shorter side of the crop, in pixels, below which the sigma of the blur of strong views shrinks in "
+        "proportion, so that it hides as much of an object. 320: the smallest published crop; 1: never.",
+        json_schema_extra={"source": "ours"},
     )
     on_device: bool = Field(
         False,
-        description="Make the colour changes on the training device, not when reading: for a GPU that waits.",
+        description="Apply colour changes on the training device instead of in the data workers: if the GPU waits.",
     )

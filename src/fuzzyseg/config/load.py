@@ -1,4 +1,4 @@
-"""From YAML files and dotted overrides to a `Config`, with errors that name the key and the nearest known one."""
+"""Loading of YAML files and dotted overrides into a `Config`; errors name the key and the nearest known one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fuzzyseg.config.schema import Config
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be used: the message names the key, what was found and what was expected."""
+    """An invalid setting; the message names the key, the value found and the value expected."""
 
 
 def nearest(name: str, known: Iterable[str], listed: Iterable[str] | None = None, *, prefix: str = "") -> str:
-    """' Did you mean X?' or, where nothing is close, the list of known names. listed: names to list in their place.
+    """' Did you mean X?' or, if no name is close, the known ones. listed: names to list instead.
 
-    prefix: what stands before the name where it is used, `optim.`.
+    prefix: of the name in the message, such as `optim.`.
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
@@ -39,7 +39,7 @@ def _fields_at(path: tuple[str | int, ...]) -> Iterable[str]:
 
 
 def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | None = None) -> str:
-    """A pydantic error in words: key, what was found, what was expected, the nearest known key."""
+    """Message of a pydantic error: key, value found, value expected, nearest known key."""
     lines = []
     for item in error.errors():
         place = tuple(item["loc"])
@@ -58,7 +58,7 @@ def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | No
 
 
 def validate(values: Mapping[str, Any]) -> Config:
-    """A nested mapping as a `Config`. Raises ConfigError."""
+    """Validate a nested mapping. Raises ConfigError."""
     try:
         return Config.model_validate(dict(values))
     except ValidationError as error:
@@ -66,7 +66,7 @@ def validate(values: Mapping[str, Any]) -> Config:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file with nested settings. Raises ConfigError naming the file."""
+    """Read a YAML file with nested settings. Raises ConfigError naming the file."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -95,7 +95,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
 
 
 def merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """`extra` laid over `base`, section by section; neither is changed."""
+    """`base` updated recursively with `extra`; neither is modified."""
     result = dict(base)
     for key, value in extra.items():
         old = result.get(key)
@@ -111,5 +111,5 @@ def override(values: Mapping[str, Any], path: list[str], value: Any) -> dict[str
 
 
 def dump_yaml(config: Config) -> str:
-    """The configuration as YAML that `read_yaml` reads back to the same."""
+    """The configuration as YAML, from which `read_yaml` restores it."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

@@ -1,4 +1,4 @@
-"""A sweep: runs that differ in what is compared and in nothing else, described in one file."""
+"""Plan of a sweep: runs that differ only in the settings compared, described in one file."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from fuzzyseg.config.load import ConfigError, describe, merge, override, read_ya
 
 
 class Plan(Section):
-    """What a sweep runs: arms x labelled amounts x subsets x seeds, all from the same base."""
+    """Runs of a sweep: arms x labelled amounts x subsets x seeds, all with the same base settings."""
 
-    title: str = Field(description="What the table is called.")
-    about: str = Field("", description="What is compared, and where the expected scores stand.")
+    title: str = Field(description="Title of the table.")
+    about: str = Field("", description="Description, and source of the expected scores.")
     base: dict[str, Any] = Field(default_factory=dict, description="Settings of every run, nested or dotted.")
     readings: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="Settings laid over the base by name, where a source can be read in two ways."
+        default_factory=dict, description="Named variants of the base, for ambiguous sources."
     )
     arms: dict[str, dict[str, Any]] = Field(
-        description="What is compared: a name and its settings, nested or dotted. An arm whose source differs from the "
-        "others' may have a `base` and `readings` of its own, laid over the plan's."
+        description="Name -> settings compared, nested or dotted. An arm may have a `base` and `readings` of its own, "
+        "which override the plan's."
     )
     labelled: list[str] = Field(default_factory=list, description="Labelled amounts; empty: the base's own.")
     seeds: list[Annotated[int, Field(ge=0)]] = Field(
-        default_factory=list, description="Seeds; every arm runs with each. Empty: 0, or as many as --seeds says."
+        default_factory=list, description="Seeds of every arm. Empty: 0, or the number given by --seeds."
     )
     subsets: list[Annotated[int, Field(ge=0)]] = Field(
         default_factory=list,
-        description="Labelled subsets (values of data.split_seed), each with every seed; empty: one per seed, of that "
-        "number.",
+        description="Labelled subsets (values of data.split_seed), each with every seed; empty: one per seed, equal to "
+        "it.",
     )
     expected: dict[str, list[float | None]] = Field(
         default_factory=dict, description="Arm -> the published score in per cent for each labelled amount."
     )
     pairs: list[tuple[str, str]] = Field(
-        default_factory=list, description="Differences to tabulate, first minus second, run by run."
+        default_factory=list, description="Paired differences to tabulate, first minus second."
     )
     start: dict[str, Any] | None = Field(
-        None, description="Settings of a supervised start from which every arm goes on; null: none."
+        None, description="Settings of a supervised run whose weights every arm starts from; null: none."
     )
 
     @field_validator("labelled", mode="before")
@@ -68,7 +68,7 @@ class Plan(Section):
             raise ValueError("arms: found none, expected at least one")
         apart = [arm for arm in self.arms if "," in arm]
         if apart:
-            raise ValueError(f"arms: found {apart[0]!r}, expected names without commas, which part the names of --arms")
+            raise ValueError(f"arms: found {apart[0]!r}, expected names without commas, which separate names in --arms")
         for arm, settings in self.arms.items():
             own = settings.get("readings", {})
             for key, value in {"base": settings.get("base", {}), "readings": own}.items():
@@ -76,7 +76,7 @@ class Plan(Section):
                     raise ValueError(f"arms.{arm}.{key}: found {value!r}, expected settings")
             for name, value in own.items():
                 if name not in self.readings or not isinstance(value, Mapping):
-                    known = ", ".join(self.readings) or "no reading, for the plan has none"
+                    known = ", ".join(self.readings) or "no reading: the plan has none"
                     raise ValueError(f"arms.{arm}.readings: found {name!r}: {value!r}, expected settings of {known}")
         named = {"expected": list(self.expected), "pairs": [arm for pair in self.pairs for arm in pair]}
         for key, arms in named.items():
@@ -93,18 +93,18 @@ class Plan(Section):
         return self
 
     def setting(self, arm: str | None, reading: str | None) -> dict[str, Any]:
-        """Base and reading of an arm, its own laid over the plan's; arm None: the plan's alone."""
+        """Base and reading of the plan, overridden by those of an arm, if any."""
         own, name = self.arms.get(arm or "", {}), reading or ""
         layers = [self.base, self.readings.get(name, {}), own.get("base", {}), own.get("readings", {}).get(name, {})]
         return reduce(merge, layers, {})
 
     def compared(self, arm: str) -> dict[str, Any]:
-        """What an arm sets itself, which nothing is laid over."""
+        """The settings of an arm itself, which override all others."""
         return {key: value for key, value in self.arms[arm].items() if key not in ("base", "readings")}
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with dotted keys (`loss.threshold: 0.9`) as nested ones; both forms may stand side by side."""
+    """Settings with dotted keys (`loss.threshold: 0.9`) as nested ones; both forms may be mixed."""
     result: dict[str, Any] = {}
     for key, value in values.items():
         result = override(result, str(key).split("."), nested(value) if isinstance(value, Mapping) else value)
@@ -112,10 +112,10 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_plan(path: str | Path) -> Plan:
-    """The sweep of a YAML file. Raises ConfigError naming the file and the key."""
+    """Read a plan from a YAML file. Raises ConfigError naming the file and the key."""
     values = read_yaml(path)
     if "arms" not in values:
-        raise ConfigError(f"{path}: has no 'arms', so it is no sweep; for a single run use `fuzzyseg train {path}`")
+        raise ConfigError(f"{path}: has no 'arms', so it is not a plan; for a single run use `fuzzyseg train {path}`")
     try:
         return Plan.model_validate(values)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""All settings in words, from the models themselves: for `fuzzyseg settings` and `docs/settings.md`."""
+"""Reference of all settings, generated from the models: `fuzzyseg settings` and `docs/settings.md`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from fuzzyseg.config.load import ConfigError, nearest
 from fuzzyseg.config.schema import Config
 
 HOW = (
-    "A setting is given in a file, `fuzzyseg train recipe.yaml` (with sections, `data: {cache: disk}`), by an option "
-    "of `fuzzyseg train` where there is one (`--labelled 46`), or by its dotted name, `data.cache=disk`; where it is "
-    "given in several ways the later of these counts. `fuzzyseg.train` takes the sections as dictionaries. Where "
-    "`null` is allowed, `KEY=null` or `KEY=` says: not given. Lists are written `[a,b]`, in quotes where the shell has "
-    "a use for brackets; files, folders and bands also `a,b`. `HxW` is height x width in pixels, or one number for "
-    "both. `fuzzyseg settings` prints the same as text, `fuzzyseg settings data` one section."
+    "Settings are given in a file, `fuzzyseg train recipe.yaml` (with sections, `data: {cache: disk}`), by an option "
+    "of `fuzzyseg train`, if any (`--labelled 46`), or by a dotted name, `data.cache=disk`; later ones in this order "
+    "override earlier ones. `fuzzyseg.train` takes the sections as dictionaries. `KEY=null` or `KEY=` sets `null`, if "
+    "allowed. Lists are written `[a,b]`, quoted if the shell expands brackets; files, folders and bands also `a,b`. "
+    "`HxW` is height x width in pixels, or one number for both. Source: where a default comes from. `fuzzyseg "
+    "settings` prints the same as text, `fuzzyseg settings data` one section."
 )
-"""How settings are given: the introduction of the page."""
+"""Introduction of the page."""
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 _KINDS: dict[Any, tuple[str, str]] = {
@@ -34,23 +34,29 @@ _KINDS: dict[Any, tuple[str, str]] = {
     float: ("number", "numbers"),
     str: ("text", "texts"),
 }
-"""Type -> what is written for one value, and for several in a list."""
+"""Type -> its name for one value, and for a list."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """name: dotted. kind: what may be given. default: as one would write it. option: `fuzzyseg train`'s, or ''."""
+    """name: dotted. kind: possible values. default: as written. source: of the default. option: of `fuzzyseg train`."""
 
     name: str
     kind: str
     default: str
     about: str
+    source: str = ""
     option: str = ""
+
+    @property
+    def notes(self) -> str:
+        """Description and source."""
+        return self.about + (f" Source: {self.source}." if self.source else "")
 
 
 @dataclass(frozen=True)
 class Group:
-    """The settings of a section. name: dotted; '': those of no section. open: it takes further names too."""
+    """The settings of a section. name: dotted; '': settings outside sections. open: other names are allowed."""
 
     name: str
     about: str
@@ -59,12 +65,12 @@ class Group:
 
 
 def groups(options: Mapping[str, str] | None = None) -> list[Group]:
-    """All settings, by section. options: setting -> the option of `fuzzyseg train` that stands for it."""
+    """All settings, by section. options: setting -> option of `fuzzyseg train`."""
     return list(_groups(Config, "", options or {}))
 
 
 def chosen(name: str, options: Mapping[str, str] | None = None) -> list[Group]:
-    """The settings that a name means: a section with those in it, a setting, or all whose name ends with it.
+    """The settings of a section (with sections in it), one setting, or all settings whose last part is `name`.
 
     Raises ConfigError naming the nearest.
     """
@@ -75,11 +81,13 @@ def chosen(name: str, options: Mapping[str, str] | None = None) -> list[Group]:
     if name and meant:
         found = [replace(each, settings=tuple(s for s in each.settings if s.name in meant)) for each in everything]
         return [each for each in found if each.settings]
-    raise ConfigError(f"settings: found {name!r}, which is no setting and no section.{_nearest(name, everything)}")
+    raise ConfigError(
+        f"settings: found {name!r}, which is neither a setting nor a section.{_nearest(name, everything)}"
+    )
 
 
 def _nearest(name: str, everything: Iterable[Group]) -> str:
-    """The nearest name, or those to choose from; for a section that takes further names, what these are."""
+    """The nearest name, or the known ones; for an open section also its description."""
     sections = {each.name: each for each in everything}
     own = sections.get(name.rpartition(".")[0]) if "." in name else None
     if own is not None and own.open:
@@ -92,18 +100,18 @@ def _nearest(name: str, everything: Iterable[Group]) -> str:
 
 
 def _groups(model: type[BaseModel], name: str, options: Mapping[str, str]) -> Iterator[Group]:
-    """The group of a model, then those of the sections in it."""
+    """The group of a model, then those of its sections."""
     fields = {f"{name}.{key}".lstrip("."): info for key, info in model.model_fields.items()}
     inner = {key: section for key, info in fields.items() if (section := _section(info)) is not None}
     settings = [_setting(key, info, options.get(key, "")) for key, info in fields.items() if key not in inner]
-    about = " ".join((inspect.getdoc(model) or "").split()) if name else "Settings of no section."
+    about = " ".join((inspect.getdoc(model) or "").split()) if name else "Settings outside sections."
     yield Group(name, about, tuple(settings), model.model_config.get("extra") == "allow")
     for key, section in inner.items():
         yield from _groups(section, key, options)
 
 
 def _section(info: FieldInfo) -> type[BaseModel] | None:
-    """The model of a field that is a section."""
+    """The model of a field that is a section, else None."""
     kind = info.annotation
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
@@ -111,11 +119,18 @@ def _section(info: FieldInfo) -> type[BaseModel] | None:
 def _setting(name: str, info: FieldInfo, option: str) -> Setting:
     value = info.get_default(call_default_factory=True)
     about = (info.description or "").replace("None:", "null:")
-    return Setting(name, _kind(info.annotation, info.metadata), written(value, info.annotation), about, option)
+    kind = _kind(info.annotation, info.metadata)
+    return Setting(name, kind, written(value, info.annotation), about, source_of(info), option)
+
+
+def source_of(info: FieldInfo) -> str:
+    """Source of a field's default (paper, authors' code, ours), or '' if none is declared."""
+    extra = info.json_schema_extra
+    return str(extra.get("source", "")) if isinstance(extra, dict) else ""
 
 
 def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
-    """What values of a type are, in words. metadata: pydantic's, of which the bounds are told."""
+    """Description of a type's values. metadata: pydantic's, with bounds."""
     origin, inside = get_origin(kind), get_args(kind)
     if kind == Size:
         return "HxW"
@@ -125,7 +140,7 @@ def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
         return " | ".join(map(str, inside))
     if origin is Annotated:
         info = FieldInfo.from_annotation(kind)
-        if info.title is not None:  # how a text has to look
+        if info.title is not None:  # format of a text
             return info.title
         return _kind(info.annotation, [*info.metadata, *metadata])
     if origin in (Union, UnionType):
@@ -141,20 +156,20 @@ def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
 
 
 def written(value: Any, kind: Any = None) -> str:
-    """A default as it is given on the command line."""
+    """A default as written on the command line."""
     if kind == Size and value is not None:
         return "x".join(map(str, value))
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def plain(shown: Iterable[Group], width: int | None = None) -> Iterator[str]:
-    """Groups as lines of text: a setting a line, or, with a width, its name and below it what it does, wrapped."""
+    """Groups as lines of text: a setting per line or, with a width, its name and its wrapped description."""
     for number, group in enumerate(shown):
         yield from [""] * (number > 0)
         title = f"{group.name}: {group.about}" if group.name else group.about
         yield from [title] if width is None else textwrap.wrap(title, width)
         for each in group.settings:
-            about = each.about + (f" Option: {each.option}." if each.option else "")
+            about = each.notes + (f" Option: {each.option}." if each.option else "")
             head = f"  {each.name}={each.default}  ({each.kind})"
             if width is None:
                 yield f"{head}  {about}"
@@ -164,7 +179,7 @@ def plain(shown: Iterable[Group], width: int | None = None) -> Iterator[str]:
 
 
 def markdown(shown: Iterable[Group]) -> Iterator[str]:
-    """Groups as the lines of a Markdown page, a table each."""
+    """Groups as lines of a Markdown page, one table per group."""
     yield "# Settings"
     yield ""
     yield "<!-- written by `fuzzyseg settings --markdown`: change the descriptions in src/fuzzyseg/config instead -->"
@@ -172,8 +187,8 @@ def markdown(shown: Iterable[Group]) -> Iterator[str]:
     yield from textwrap.wrap(HOW, 120, break_on_hyphens=False)
     for group in shown:
         yield from ["", f"## {group.name or 'At the top'}", "", group.about, ""]
-        yield from ["| setting | values | default | what |", "| --- | --- | --- | --- |"]
+        yield from ["| setting | values | default | description |", "| --- | --- | --- | --- |"]
         for each in group.settings:
             option = f" Option: `{each.option}`." if each.option else ""
-            cells = [f"`{each.name}`", f"`{each.kind}`", f"`{each.default}`", each.about + option]
+            cells = [f"`{each.name}`", f"`{each.kind}`", f"`{each.default}`", each.notes + option]
             yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -1,4 +1,7 @@
-"""Every setting of a run: typed models whose descriptions are the help texts."""
+"""Configuration of a run: typed models whose descriptions are the help texts.
+
+`json_schema_extra={"source": ...}` declares the source of a default: "paper", "authors' code", "ours".
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from fuzzyseg.config.loss_schema import LossConfig, SupervisedConfig
 
 
 class NetworkConfig(BaseModel):
-    """The network; any further name is an option of the architecture (`network.decoder_aspp_separable=false`)."""
+    """The network; other names are options of the architecture (`network.decoder_aspp_separable=false`)."""
 
     model_config = ConfigDict(extra="allow", validate_assignment=True, validate_default=True)
 
@@ -22,34 +25,34 @@ class NetworkConfig(BaseModel):
         "PAN, PSPNet, Segformer, UPerNet, Unet or UnetPlusPlus.",
     )
     encoder: str = Field(
-        "resnet50", description="Encoder of segmentation_models_pytorch (resnet18), or tu- and a name of timm."
+        "resnet50", description="Encoder of segmentation_models_pytorch (resnet18), or tu- followed by a name of timm."
     )
     weights: str = Field(
-        "imagenet", description="Encoder weights: imagenet (downloaded once), none (drawn at random), or a file."
+        "imagenet", description="Encoder weights: imagenet (downloaded once), none (random), or a file."
     )
-    channels: int = Field(3, ge=1, description="Channels (bands) of the images that the network takes.")
+    channels: int = Field(3, ge=1, description="Input channels (bands) of the network.")
     output_stride: Literal[8, 16] | None = Field(
         None,
-        description="How much smaller the encoder's last features are than the image; None: as the architecture has "
-        "it. An error where it cannot be chosen.",
+        description="Ratio of the image's size to that of the encoder's last features; None: the architecture's. An "
+        "error if the encoder does not support it.",
     )
 
     @property
     def options(self) -> dict[str, Any]:
-        """The architecture's own options."""
+        """Options of the architecture."""
         return dict(self.model_extra or {})
 
 
 class MethodChoice(BaseModel):
-    """The method; any further name is one of its own settings (`method.cutmix=false`): see `fuzzyseg methods NAME`."""
+    """The method; other names are its own settings (`method.cutmix=false`): see `fuzzyseg methods NAME`."""
 
     model_config = ConfigDict(extra="allow", validate_assignment=True)
 
-    name: str = Field("cps", description="Method that is trained; `fuzzyseg methods` lists them.")
+    name: str = Field("cps", description="Name of the method; `fuzzyseg methods` lists them.")
 
     @property
     def options(self) -> dict[str, Any]:
-        """The method's own settings."""
+        """Settings of the method."""
         return dict(self.model_extra or {})
 
 
@@ -57,97 +60,99 @@ class OptimConfig(Section):
     """Optimiser and schedule."""
 
     name: Literal["sgd", "adamw"] = Field(
-        "sgd", description="Optimiser of all parameters for which the method asks for no other."
+        "sgd", description="Optimiser of all parameters for which the method requires no other."
     )
     lr: float = Field(
         0.0025,
         gt=0,
-        description="Learning rate at the start; that of all but the encoder is multiplied by optim.head_lr_factor.",
+        description="Initial learning rate; multiplied by optim.head_lr_factor for all but the encoder.",
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd.", json_schema_extra={"source": "paper"})
     weight_decay: float = Field(
-        5e-4, ge=0, description="Weight decay of the optimiser; norm parameters and biases: see optim.decay_norm."
+        5e-4, ge=0, description="Weight decay; for norm parameters and biases see optim.decay_norm."
     )
-    decay_norm: bool = Field(False, description="Also decay norm parameters and biases.")
-    head_lr_factor: float = Field(1.0, gt=0, description="Multiplies the learning rate of all but the encoder.")
+    decay_norm: bool = Field(False, description="Apply weight decay to norm parameters and biases, too.")
+    head_lr_factor: float = Field(1.0, gt=0, description="Factor of the learning rate of all but the encoder.")
     schedule: Literal["poly", "constant", "cosine"] = Field(
         "poly",
-        description="How the learning rate falls to the last step: by a power of what is left (poly), not at all, or "
-        "as a cosine.",
+        description="Learning-rate schedule: polynomial decay, constant, or cosine.",
+        json_schema_extra={"source": "paper"},
     )
-    power: float = Field(0.9, gt=0, description="Power of the schedule poly; 1: evenly.")
-    warmup: int = Field(0, ge=0, description="Steps over which the learning rate rises evenly from 0 at the start.")
+    power: float = Field(
+        0.9, gt=0, description="Power of the schedule poly; 1: linear.", json_schema_extra={"source": "paper"}
+    )
+    warmup: int = Field(0, ge=0, description="Steps of linear warm-up of the learning rate.")
     clip: float | None = Field(None, gt=0, description="Largest gradient norm; None: no clipping.")
 
 
 class TrainConfig(Section):
     """The training loop."""
 
-    steps: int = Field(2000, ge=1, description="Optimiser steps in all; the schedules go by it.")
+    steps: int = Field(2000, ge=1, description="Total optimiser steps, which the schedules are based on.")
     stop_at: int | None = Field(
-        None, ge=1, description="Save and end after this step, to be resumed; the schedules stay those of train.steps."
+        None, ge=1, description="Save and stop after this step, to be resumed; the schedules are those of train.steps."
     )
-    batch: int = Field(8, ge=1, description="Images per step and stream, all processes and micro-batches together.")
-    accumulate: int = Field(
-        1, ge=1, description="Micro-batches that a step's batch is divided into, one after the other: less memory."
-    )
+    batch: int = Field(8, ge=1, description="Images per step and stream, over all processes and micro-batches.")
+    accumulate: int = Field(1, ge=1, description="Micro-batches per step (gradient accumulation): less memory.")
     crop: Size = Field((512, 512), description="HxW of the training crops.")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="Arithmetic of the networks: full, or mixed with bf16 or fp16."
+        "fp32", description="Full precision, or mixed precision with bf16 or fp16."
     )
     channels_last: bool = Field(
-        True, description="Memory order of images that convolutions on GPUs prefer; results agree within rounding."
+        True, description="Channels-last memory format, which is faster on GPUs; results agree within rounding."
     )
-    compile: bool = Field(False, description="Compile the method with torch.compile: a slow start, faster steps.")
+    compile: bool = Field(False, description="Compile the method with torch.compile: slow start, faster steps.")
     ema: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="Decay of a running average of the weights, which then is evaluated and saved: min(this, (1 + n) / "
-        "(10 + n)) after n steps; None: no average.",
+        description="Decay of an exponential moving average of the weights, which is evaluated and saved instead: "
+        "min(this, (1 + n) / (10 + n)) after n steps; None: no average.",
     )
     freeze_batch_norm: bool = Field(
-        False, description="Keep batch-norm statistics as they were loaded: for batches of one or two images."
+        False, description="Do not update batch-norm statistics: for batches of one or two images."
     )
     device: str = Field(
-        "auto", description="Where to train: cpu, cuda, cuda:N, mps, or auto: cuda or mps if there is one, else cpu."
+        "auto", description="Device: cpu, cuda, cuda:N, mps, or auto: cuda or mps if available, else cpu."
     )
-    workers: int = Field(2, ge=0, description="Processes that read images; 0: the training process itself.")
+    workers: int = Field(
+        2, ge=0, description="Data workers (processes that read images); 0: read in the training process."
+    )
     eval_every: int | None = Field(
-        None, ge=0, description="Steps between evaluations; 0: at the end; None: a tenth of the run."
+        None, ge=0, description="Steps between evaluations; 0: only at the end; None: a tenth of the run."
     )
     evaluate: bool = Field(
         True,
-        description="Evaluate on the validation images; false: never, so there is no score and no best checkpoint.",
+        description="Evaluate on the validation images; false: no score and no best checkpoint.",
     )
     save_every: int | None = Field(None, ge=1, description="Steps between checkpoints; None: a tenth of the run.")
     log_every: int = Field(10, ge=1, description="Steps between lines of metrics.jsonl.")
-    tensorboard: bool = Field(True, description="Also write files for TensorBoard.")
+    tensorboard: bool = Field(True, description="Write TensorBoard files, too.")
     k_maps: int = Field(
-        0, ge=0, description="Validation images whose K is kept as a map at each evaluation, for `fuzzyseg analyse`."
+        0,
+        ge=0,
+        description="Validation images for which a map of K is saved at each evaluation, for `fuzzyseg analyse`.",
     )
 
     _size = field_validator("crop", mode="before")(parse_size)
 
 
 class EvaluateConfig(Section):
-    """How validation and test images are predicted for a score."""
+    """Prediction of validation and test images."""
 
     mode: Literal["whole", "sliding"] = Field(
-        "whole", description="The whole image at once, or by overlapping windows that are averaged (sliding)."
+        "whole", description="The whole image at once, or averaged overlapping windows (sliding)."
     )
-    window: Size | None = Field(None, description="HxW of the windows, for sliding; None: that of the training crops.")
-    scales: list[float] = Field(
-        [1.0], description="Factors of the image's size at which it is predicted; the predictions are averaged."
-    )
-    flip: bool = Field(False, description="Also average with the prediction of the mirrored image.")
-    batch: int = Field(1, ge=1, description="Images per forward pass, where their sizes agree.")
+    window: Size | None = Field(None, description="HxW of the sliding window; None: that of the training crops.")
+    scales: list[float] = Field([1.0], description="Scales of the image whose predictions are averaged.")
+    flip: bool = Field(False, description="Average with the prediction of the horizontally flipped image.")
+    batch: int = Field(1, ge=1, description="Images per forward pass, if their sizes are equal.")
 
     _size = field_validator("window", mode="before")(parse_size)
 
 
 class Config(Section):
-    """Everything that a run depends on."""
+    """Configuration of a run."""
 
     data: DataConfig = Field(default_factory=DataConfig)
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
@@ -158,11 +163,11 @@ class Config(Section):
     optim: OptimConfig = Field(default_factory=OptimConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
-    seed: int = Field(0, ge=0, description="Seed of everything that is drawn: order, crops, colours, first weights.")
+    seed: int = Field(0, ge=0, description="Seed of all random numbers: order, crops, colours, initial weights.")
     init: list[str] | None = Field(
-        None, description="Weights to start from: a file or a run, as many as the method trains networks."
+        None, description="Initial weights: a file or a run for each network that the method trains."
     )
-    out: str | None = Field(None, description="Folder of the run, where all that comes out is written.")
+    out: str | None = Field(None, description="Run folder, where all results are written.")
 
     @field_validator("init", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""How a method is trained: the loop, the optimisers, the checkpoint."""
+"""Training of a method: loop, optimisers, state, checkpoints."""
 
 from fuzzyseg.engine.checkpoint import CheckpointError, check_resumable
 from fuzzyseg.engine.optim import build_optimisers

@@ -1,4 +1,4 @@
-"""What differs between the processes of one training: buffers, such as each one's batch-norm statistics."""
+"""Buffers that differ between processes, such as batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def gather_buffers(module: nn.Module) -> dict[str, Tensor]:
 
 
 def restore_buffers(module: nn.Module, rows: Mapping[str, Tensor]) -> None:
-    """Give this process its own rows of `gather_buffers`, where they come from as many processes."""
+    """Load this process's rows of `gather_buffers`, if they are from the same number of processes."""
     for name, buffer in module.named_buffers():
         if name in rows and len(rows[name]) == distributed.world_size():
             buffer.copy_(rows[name][distributed.rank()])
@@ -28,7 +28,7 @@ def restore_buffers(module: nn.Module, rows: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def first_process_buffers(module: nn.Module) -> Iterator[None]:
-    """Inside, every process has the first one's buffers, so that all evaluate the model that is saved."""
+    """Context in which every process has the first one's buffers, so that all evaluate the model that is saved."""
     if not distributed.active():
         yield
         return
@@ -43,7 +43,7 @@ def first_process_buffers(module: nn.Module) -> Iterator[None]:
 
 
 def _rows(buffer: Tensor) -> Tensor:
-    # bool travels as bytes: not every backend sends it
+    # not every backend can send bool
     flat = buffer.to(torch.uint8) if buffer.dtype == torch.bool else buffer
     rows: Tensor = distributed.gather(flat.unsqueeze(0))
     return rows.to(buffer.dtype)

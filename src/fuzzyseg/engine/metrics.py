@@ -1,4 +1,4 @@
-"""The logged numbers of a step, averaged over micro-batches and processes."""
+"""Losses and metrics of a step, averaged over micro-batches and processes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fuzzyseg.ops import distributed
 
 
 def averaged(steps: Sequence[Step]) -> dict[str, Any]:
-    """`loss` (the sum), `losses` and `metrics` of the step, as floats and, for tensors with axes, lists.
+    """`loss` (the sum), `losses` and `metrics` as floats, or lists for tensors with axes.
 
-    NaN means that there was nothing to measure and is left out of a mean; a mean of nothing is NaN. To be called on
-    every process; all have the same losses and metrics.
+    NaN means "nothing to measure" and is left out of the mean; a mean of nothing is NaN. Call it on every process; all
+    must have the same losses and metrics.
     """
-    device = next(iter(steps[0].losses.values())).device  # a metric may have been made elsewhere
+    device = next(iter(steps[0].losses.values())).device  # a metric may be on another one
     rows = torch.stack(
         [torch.cat([value.detach().to(device).float().reshape(-1) for value in _values(step)]) for step in steps]
     )

@@ -1,4 +1,4 @@
-"""Parameter roles to optimisers, and learning-rate schedules as pure functions of the step."""
+"""Optimisers from parameter roles, and learning-rate schedules as pure functions of the step."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ OPTIMISERS: dict[str, Callable[[list[dict[str, Any]], float], Optimizer]] = {
     "adam": lambda groups, momentum: Adam(groups, lr=0.0),
     "adamw": lambda groups, momentum: AdamW(groups, lr=0.0),
 }
-"""How an optimiser is made of parameter groups and the run's momentum; each group brings its own rate and decay."""
+"""Name -> optimiser of parameter groups and a momentum; each group has its own learning rate and weight decay."""
 
 SCHEDULES: dict[str, Callable[[float, float], float]] = {
     "poly": lambda progress, power: (1.0 - progress) ** power,
     "constant": lambda progress, power: 1.0,
     "cosine": lambda progress, power: 0.5 * (1.0 + math.cos(math.pi * progress)),
 }
-"""What multiplies the learning rate at a progress in [0, 1). poly: Chen et al., "DeepLab", TPAMI 2018."""
+"""Name -> factor of the learning rate at a progress in [0, 1). poly: Chen et al., "DeepLab", TPAMI 2018."""
 
 
 def build_optimisers(
@@ -37,13 +37,12 @@ def build_optimisers(
     decay_norm: bool = False,
     head_lr_factor: float = 1.0,
 ) -> list[Optimizer]:
-    """One optimiser for each name that the roles ask for; `name` serves the roles that ask for none.
+    """One optimiser for each name in the roles; `name` is that of roles without one.
 
-    A role's rate is its `lr`, or else `lr` times its factor, and times `head_lr_factor` unless it is called `backbone`.
-    Without `decay_norm`, biases and norm parameters (at most one axis) are not decayed. Each group carries its `role`
-    and `initial_lr`, and the `betas` its role asks for. Raises ValueError for an unknown optimiser, and where a
-    trainable parameter of `module` is in no role or in two, or a role holds anything else: that is a mistake in the
-    method.
+    A role's learning rate is its `lr`, or `lr` times its factor, times `head_lr_factor` unless it is called `backbone`.
+    Without `decay_norm`, biases and norm parameters (at most one axis) are not decayed. Each group has its `role`,
+    `initial_lr`, and the role's `betas`, if any. Raises ValueError for an unknown optimiser, for a trainable parameter
+    of `module` in no role or in two, and for any other parameter in a role.
     """
     _check_cover(roles, module)
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -51,9 +50,9 @@ def build_optimisers(
         base = role.lr
         if base is None:
             base = lr * role.lr_factor * (1.0 if role_name == "backbone" else head_lr_factor)
-        spared = [p for p in role.params if p.dim() <= 1 and not decay_norm]
+        undecayed = [p for p in role.params if p.dim() <= 1 and not decay_norm]
         decayed = [p for p in role.params if p.dim() > 1 or decay_norm]
-        for params, decay in ((decayed, weight_decay if role.decay else 0.0), (spared, 0.0)):
+        for params, decay in ((decayed, weight_decay if role.decay else 0.0), (undecayed, 0.0)):
             if params:
                 group = {"params": params, "lr": base, "initial_lr": base, "weight_decay": decay, "role": role_name}
                 own = {} if role.betas is None else {"betas": role.betas}
@@ -65,10 +64,10 @@ def build_optimisers(
 
 
 def factor(step: int, total: int, *, schedule: str = "poly", power: float = 0.9, warmup: int = 0) -> float:
-    """What multiplies the base rate at `step` (finished steps, from 0) of `total`.
+    """Factor of the base learning rate at `step` (finished steps, from 0) of `total`.
 
-    1 at step 0 without warm-up and still above 0 at the last step. Warm-up grows evenly to 1 over its first `warmup`
-    steps and multiplies the schedule, which it does not shift. Raises ValueError for an unknown schedule.
+    Without warm-up 1 at step 0, and above 0 at the last step. Warm-up rises linearly to 1 over `warmup` steps and
+    multiplies the schedule without shifting it. Raises ValueError for an unknown schedule.
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule: found {schedule!r}; expected one of {', '.join(sorted(SCHEDULES))}")
@@ -77,7 +76,7 @@ def factor(step: int, total: int, *, schedule: str = "poly", power: float = 0.9,
 
 
 def set_rates(optimisers: Iterable[Optimizer], value: float) -> None:
-    """Give every group `value` times its base rate."""
+    """Set the learning rate of every group to `value` times its base rate."""
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = group["initial_lr"] * value

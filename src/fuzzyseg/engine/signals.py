@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the loop to save and end, the second ends it at once."""
+"""Signal handling: the first Ctrl-C or SIGTERM saves and stops the training, the second stops it at once."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """A context in which `asked` becomes True at the first signal; a second raises KeyboardInterrupt.
+    """Context in which the first signal sets `requested` and the second raises KeyboardInterrupt.
 
-    The handlers that were there come back at the end. Outside the main thread, where Python takes no handlers, signals
-    do what they did before.
+    The previous handlers are restored at the end. Outside the main thread, where Python allows no handlers, it does
+    nothing.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._owner = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
 
@@ -34,19 +34,19 @@ class Interrupt:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            # None stands for a handler that was not set from Python and cannot be put back
+            # None: the handler was not set from Python and cannot be restored
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._owner:  # a forked reader of images: Ctrl-C reaches it too, but the loop decides
+        if os.getpid() != self._owner:  # a forked data worker: Ctrl-C reaches it, too
             if number == signal.SIGTERM:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             return
-        if self.asked:
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
         if distributed.rank() == 0:
-            # A step or an evaluation may take minutes: whoever sees nothing happen presses again. Straight to the file,
-            # because a handler may run in the middle of another print.
-            os.write(2, b"\nending after this step, with a save; a second signal ends at once, without one\n")
+            # The message comes at once, since a step or an evaluation may take minutes. It is neither logged nor
+            # printed, because the handler may interrupt another write to the same stream.
+            os.write(2, b"\nstopping after this step, with a checkpoint; a second signal stops at once, without\n")

@@ -1,4 +1,4 @@
-"""The loop: `fit` trains any method on any batches; what it needs of the data is handed in."""
+"""Training loop: `fit` trains any method on any batches; data, evaluation and logs are passed in."""
 
 from __future__ import annotations
 
@@ -13,30 +13,28 @@ from typing import Any, Literal, Protocol, Self
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from fuzzyseg.engine.buffers import first_process_buffers
-from fuzzyseg.engine.checkpoint import Training, save
-from fuzzyseg.engine.ema import average_of
+from fuzzyseg.engine.checkpoint import save
 from fuzzyseg.engine.metrics import averaged
-from fuzzyseg.engine.nan_check import NonFiniteLoss, check, gradient_norm
+from fuzzyseg.engine.nan_check import NonFiniteLoss, check_finite, gradient_norm
 from fuzzyseg.engine.optim import factor, rates, set_rates
 from fuzzyseg.engine.signals import Interrupt
+from fuzzyseg.engine.state import TrainingState, average_of
 from fuzzyseg.methods.base import Method, Progress, Step
 from fuzzyseg.ops import distributed
-from fuzzyseg.run.environment import peak_memory_mib
-from fuzzyseg.run.logs import Sink
-from fuzzyseg.run.progress import Pace
+from fuzzyseg.run.logs import Sink, Throughput, peak_memory_mib
 
 __all__ = ["NonFiniteLoss", "Outcome", "Samples", "Settings", "fit"]
 
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Samples(Protocol):
-    """What the loop needs of one stream's batch; the method needs more."""
+    """The part of a stream's batch that the loop uses."""
 
     image: Tensor
     name: list[str]
@@ -55,21 +53,21 @@ class Settings:
     """How a method is trained."""
 
     steps: int
-    """Optimiser steps in all; the schedules follow it."""
+    """Total optimiser steps, which the schedules are based on."""
     device: torch.device
     seed: int = 0
     stop_at: int | None = None
-    """Save and end after this step; schedules and evaluations do not change."""
+    """Save and stop after this step; schedules and evaluations do not change."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     clip: float | None = None
     """Largest norm of all gradients together."""
     channels_last: bool = False
     compile: bool = False
     ema: float | None = None
-    """Largest decay of an average of the predictor's weights (`average_of`), which then is evaluated and saved."""
+    """Largest decay of an average of the predictor's weights (`average_of`), which is evaluated and saved instead."""
     freeze_batch_norm: bool = False
     eval_every: int | None = 0
-    """Steps between evaluations; 0: at the end only; None: never. The last step is always evaluated but for None."""
+    """Steps between evaluations, besides the one at the last step; 0: only that one; None: no evaluation."""
     save_every: int | None = None
     """Steps between checkpoints; None: at the end only."""
     log_every: int = 10
@@ -80,11 +78,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where `fit` ended.
+    """Result of `fit`.
 
-    step: finished steps. finished: none is left. interrupted: a signal ended it before `steps` or `stop_at`.
-    last, best: the latest and the best evaluation with its `step`, of this or an earlier session; None without one.
-    predictor: what is to be exported, in evaluation mode.
+    step: finished steps. finished: all steps are done. interrupted: a signal stopped it before `steps` or `stop_at`.
+    last, best: the latest and the best evaluation with its `step`, of this or an earlier session, if any.
+    predictor: the module to export, in evaluation mode.
     """
 
     step: int
@@ -110,28 +108,28 @@ def fit(
     config: Mapping[str, Any] | None = None,
     resume: Mapping[str, Any] | None = None,
 ) -> Outcome:
-    """Train `method` from step 0, or from where `resume` (what `checkpoint.load` gave) ended.
+    """Train `method` from step 0, or from the state `resume` (the result of `checkpoint.load`).
 
-    batches(start, stop) yields, for the steps start to stop - 1, the micro-batches of this process; their losses are
-    averaged, so that accumulation equals one large batch where all have the same number of valid pixels.
+    batches(start, stop) yields the micro-batches of this process for the steps start to stop - 1. Their losses are
+    averaged, so that accumulation equals one large batch if all have the same number of valid pixels.
     evaluate(predictor, finished steps) is called on every process with the same weights and buffers, without
-    gradients, and must return the same plain values on all; its `miou` is the score for `keep_best`, which the first
-    process calls with an evaluation that beats all before. publish(stream, step, weights) takes the method's draw
-    weights after each step; `stream_state()` and `config` are stored in `checkpoint` as `streams` and `config`.
-    Only the first process writes.
-    The first SIGINT or SIGTERM ends the training after its step and a save, the second raises KeyboardInterrupt.
-    Raises NonFiniteLoss, with the weights as they were before the step.
+    gradients, and must return the same plain values on all. keep_best(predictor, evaluation) is called on the first
+    process if the `miou` is the highest so far. publish(stream, step, weights) gets the method's draw weights after
+    each step. `stream_state()` and `config` are stored in `checkpoint` as `streams` and `config`. Only the first
+    process writes.
+    The first SIGINT or SIGTERM stops the training after its step and a checkpoint, the second raises
+    KeyboardInterrupt. Raises NonFiniteLoss, with the weights as before the step.
     """
     training = _start(method, optimisers, settings, resume)
     runner, rank, last_step = _runner(method, settings), distributed.rank(), settings.steps
     first = training.step
     end = max(first, min(settings.stop_at or last_step, last_step))
     listeners = sinks if rank == 0 else ()
-    pace, stop = Pace(end - first), False
+    throughput, stop = Throughput(end - first), False
     _training_mode(method, settings)
     with Interrupt() as interrupt:
         for step, micro_batches in zip(range(first, end), batches(first, end), strict=True):
-            # Nothing random is carried over: dropout and noise are a function of seed, step and process.
+            # Dropout and noise depend on seed, step and process only, so that a resumed run has the same.
             progress = Progress(step, last_step)
             torch.manual_seed(_step_seed(settings.seed, step, rank))
             set_rates(
@@ -139,13 +137,13 @@ def fit(
                 factor(step, last_step, schedule=settings.schedule, power=settings.power, warmup=settings.warmup),
             )
 
-            # Forward and backward; the weights move only if every loss of every process is finite.
+            # Forward and backward; the weights change only if every loss of every process is finite.
             steps = [
                 _backward(runner, micro_batch, progress, training.scaler, settings, len(micro_batches), number)
                 for number, micro_batch in enumerate(micro_batches, start=1)
             ]
             names = [{stream: samples.name for stream, samples in each.items()} for each in micro_batches]
-            stop = check(steps, names, progress, interrupt.asked, gradient_norm(training))
+            stop = check_finite(steps, names, progress, interrupt.requested, gradient_norm(training))
             _update(training, settings.clip)
             method.after_step(progress)
             if training.average is not None:
@@ -153,27 +151,29 @@ def fit(
             if publish is not None:
                 _publish(method, step, publish)
             training.step = step + 1
-            pace.step(distributed.world_size() * sum(len(s.image) for each in micro_batches for s in each.values()))
+            throughput.step(
+                distributed.world_size() * sum(len(s.image) for each in micro_batches for s in each.values())
+            )
             for sink in listeners:
                 sink.tick(training.step)
 
-            # Evaluations and lines depend on the step alone, never on where a session began or ended.
+            # Evaluations and log lines depend on the step only, not on where a session started or stopped.
             line: dict[str, Any] = {}
             if evaluate is not None and _evaluation_due(training.step, settings):
-                with pace.pause():
+                with throughput.pause():
                     line["evaluation"] = _evaluate(training, settings, evaluate, keep_best)
             if line or training.step in (1, last_step) or training.step % settings.log_every == 0:
                 line = {"step": training.step, **averaged(steps), "lr": rates(optimisers), **line}
-                line["time"] = {**pace.read(), "memory_mib": _memory(settings.device)}
+                line["time"] = {**throughput.read(), "memory_mib": _memory(settings.device)}
                 for sink in listeners:
                     sink.write(line)
 
-            # On one process a signal of this very moment counts; several must have agreed.
-            stop = (stop or (interrupt.asked and not distributed.active())) and training.step < end
+            # A signal since the check counts on a single process only: several must agree.
+            stop = (stop or (interrupt.requested and not distributed.active())) and training.step < end
             saving = settings.save_every is not None and training.step % settings.save_every == 0
             if checkpoint is not None and (saving or stop or training.step == end):
-                with pace.pause():
-                    state = {**training.state(), "streams": stream_state(), "config": dict(config or {})}
+                with throughput.pause():
+                    state = {**training.state_dict(), "streams": stream_state(), "config": dict(config or {})}
                     if rank == 0:
                         save(checkpoint, state)
                     distributed.barrier()
@@ -185,25 +185,25 @@ def fit(
 
 def _start(
     method: Method, optimisers: Sequence[Optimizer], settings: Settings, resume: Mapping[str, Any] | None
-) -> Training:
+) -> TrainingState:
     method.to(settings.device)
     if settings.channels_last:
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     scaler = GradScaler(settings.device.type, enabled=settings.precision == "fp16")
     average = None if settings.ema is None else average_of(method.predictor(), settings.ema)
-    training = Training(method, optimisers, scaler, average)
+    training = TrainingState(method, optimisers, scaler, average)
     if resume is not None:
-        training.restore(resume)
+        training.load_state_dict(resume)
     return training
 
 
 def _runner(method: Method, settings: Settings) -> Callable[..., Step]:
-    """The method, in DDP where several processes train together, compiled if asked."""
+    """The method, wrapped in DDP if there are several processes, compiled if requested."""
     runner: Any = method
     if distributed.active():
         devices = [settings.device] if settings.device.type == "cuda" else None
         with warnings.catch_warnings():
-            # torch 2.15 announces another name for broadcast_buffers, under which it would overwrite restored buffers
+            # torch 2.15 deprecates broadcast_buffers; its replacement would overwrite restored buffers
             warnings.simplefilter("ignore", FutureWarning)
             runner = DistributedDataParallel(
                 method, device_ids=devices, broadcast_buffers=False, find_unused_parameters=True
@@ -232,7 +232,7 @@ def _backward(
     return Step({name: value.detach() for name, value in step.losses.items()}, step.metrics)
 
 
-def _update(training: Training, clip: float | None) -> None:
+def _update(training: TrainingState, clip: float | None) -> None:
     """One step of every optimiser that has gradients, clipped over all of them together."""
     scaler = training.scaler
     moving = [
@@ -252,12 +252,12 @@ def _update(training: Training, clip: float | None) -> None:
 
 
 def _evaluate(
-    training: Training,
+    training: TrainingState,
     settings: Settings,
     evaluate: Evaluate,
     keep_best: Callable[[nn.Module, dict[str, Any]], None] | None,
 ) -> dict[str, Any]:
-    """Evaluate the predictor, remember the result, keep the best, and go back to training."""
+    """Evaluate the predictor, record the result, keep the best, and return to training mode."""
     predictor = training.predictor().eval()
     with torch.no_grad(), first_process_buffers(predictor):
         result = evaluate(predictor, training.step)
@@ -273,7 +273,7 @@ def _evaluate(
 def _training_mode(method: Method, settings: Settings) -> None:
     method.train()
     for module in method.modules() if settings.freeze_batch_norm else ():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, _BATCH_NORMS):
             module.eval()
 
 
@@ -295,5 +295,5 @@ def _step_seed(seed: int, step: int, rank: int) -> int:
 
 
 def _memory(device: torch.device) -> float | None:
-    """Most memory held so far in MiB: the accelerator's, or the process's."""
+    """Peak memory in MiB: the accelerator's, or the process's."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_memory_mib()

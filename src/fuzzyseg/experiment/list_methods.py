@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fuzzyseg.config import ConfigError, nearest
-from fuzzyseg.config.reference import written
+from fuzzyseg.config.reference import source_of, written
 from fuzzyseg.methods import METHODS, Method
 
 _PLUGS = {
@@ -29,7 +29,10 @@ def _facts(method: type[Method]) -> dict[str, Any]:
     starts = "a start of its own" if method.learners == 1 else "starts of their own"
     settings = {}
     for key, field in method.Config.model_fields.items():
-        settings[key] = f"{field.description} [default: {written(field.default)}]"
+        source = source_of(field)
+        settings[key] = (
+            f"{field.description}{f' Source: {source}.' if source else ''} [default: {written(field.default)}]"
+        )
     return {
         "paper": method.paper,
         "paper's loss": own[0] if own else "none of the pixel losses",

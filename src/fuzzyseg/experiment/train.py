@@ -124,7 +124,7 @@ def _train(
     assert config.out is not None
     first = distributed.rank() == 0
     run = RunFolder(config.out)
-    run.refuse_another(resume=resume)  # before anything is read
+    run.check_empty(resume=resume)  # before anything is read
     state = _load(run, config) if resume and run.has_checkpoint else None
     begun = config if state is None else without_files(config, run)
     material = with_held_back(config, gather_material(begun, own_network=network is not None))

@@ -1,4 +1,4 @@
-"""The run folder: its files, the environment, logs and progress."""
+"""Run folder: files, environment, logs, progress."""
 
 from fuzzyseg.run.folder import RunFolder, RunFolderError
 from fuzzyseg.run.logs import MetricsLog, Sink

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, hardware, the code's commit."""
+"""Environment of a run: versions, hardware, code version."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def collect(facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The environment as plain values.
+    """The environment as plain values; None for what cannot be detected.
 
-    facts: what only torch knows (threads, the accelerator's name), stored under `hardware`. What cannot be found out is
-    None.
+    facts: further values from torch (threads, name of the accelerator), stored under `hardware`.
     """
     return {
         "command": list(sys.argv),
@@ -42,16 +41,6 @@ def collect(facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "hardware": {"cpu": _cpu(), "cores": _cores(), "memory_mib": _memory_mib(), **(facts or {})},
         "code": code_version(),
     }
-
-
-def peak_memory_mib() -> float | None:
-    """Most memory that this process has held, in MiB; None where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _version(name: str) -> str | None:
@@ -72,7 +61,7 @@ def _cpu() -> str | None:
 
 
 def _cores() -> int | None:
-    # The cores that this process may use, which a container or a scheduler can make fewer than the machine has.
+    # a container or a scheduler may allow fewer cores than the machine has
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -86,9 +75,9 @@ def _memory_mib() -> int | None:
 def code_version(package: Path = PACKAGE) -> dict[str, str | None]:
     """Version of the package's code: a hash of its source files, and the last commit that changed them.
 
-    The hash tells apart what a version number does not, in a checkout and in an installation. commit: None where git
-    does not track the package's folder, or is missing. No command reads the state of files, which could run programs
-    that a repository's configuration names.
+    The hash distinguishes changes that share a version number. commit: None if git is missing or does not track the
+    package. Only git commands that do not read the working tree are used: others may run programs that the
+    repository's configuration names.
     """
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):

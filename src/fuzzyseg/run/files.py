@@ -1,4 +1,4 @@
-"""Files that are, at every moment, the old ones or the new ones."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` when the block ends without an error; else `path` stays as is."""
+    """A binary file that replaces `path` if the block ends without an error."""
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
@@ -25,6 +25,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by a UTF-8 text."""
+    """Write a UTF-8 text atomically."""
     with replacing(path) as file:
         file.write(text.encode("utf-8"))

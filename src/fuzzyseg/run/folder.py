@@ -1,4 +1,4 @@
-"""The run folder: where each file stands, and who may write into it."""
+"""Run folder: paths of its files, and rules for writing into it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RunFolderError(ValueError):
 
 
 class RunFolder:
-    """The files of one training, by name. Making the object touches nothing; `open` does."""
+    """The files of one training. The constructor does not touch the disk; `open` does."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -33,21 +33,21 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path, *, resume: bool = False) -> RunFolder:
-        """Make the folder, or check that it may be written to. With several processes: on the first one only.
+        """Make the folder, or check that it may be used. With several processes: on the first one only.
 
-        Without `resume` a folder that is not empty is an error. With it, a folder that holds `last.pt` (see
-        `has_checkpoint`) is continued and any other is started. Raises RunFolderError.
+        Without `resume` the folder must be empty. With it, a run with a checkpoint is continued (`has_checkpoint`) and
+        any other started. Raises RunFolderError.
         """
         folder = cls(path)
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise folder._unusable(error) from None
-        folder.refuse_another(resume=resume)
+        folder.check_empty(resume=resume)
         return folder
 
-    def refuse_another(self, *, resume: bool) -> None:
-        """Makes nothing. Raises RunFolderError where something is there already that is not to be continued."""
+    def check_empty(self, *, resume: bool) -> None:
+        """Raises RunFolderError if the folder is not empty and the run is not resumed."""
         if resume:
             return
         try:
@@ -67,7 +67,7 @@ class RunFolder:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is something to continue from."""
+        """Whether the run can be resumed."""
         return self.last_pt.is_file()
 
     def write_config(self, text: str) -> None:
@@ -75,11 +75,11 @@ class RunFolder:
         write_text(self.config, text)
 
     def write_split(self, split: dict[str, Any]) -> None:
-        """Store the split list, its policy and its hash."""
+        """Store the split, its policy and its hash."""
         self._write(self.split, split)
 
     def write_environment(self, environment: dict[str, Any]) -> None:
-        """Store what `environment.collect` found."""
+        """Store the result of `environment.collect`."""
         self._write(self.environment, environment)
 
     def write_result(self, result: dict[str, Any]) -> None:

@@ -1,9 +1,13 @@
-"""Where the lines of a training go; `metrics.jsonl`, one JSON object per logged step."""
+"""Log lines of a training: sinks, `metrics.jsonl` with one JSON object per logged step, throughput and memory."""
 
 from __future__ import annotations
 
 import json
 import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,17 +16,14 @@ from fuzzyseg.run.files import write_text
 
 
 class Sink:
-    """Something that takes the lines of a training. A line is a nested mapping with the key `step`.
-
-    Used as a context: leaving it closes the sink.
-    """
+    """Receives the log lines of a training: nested mappings with the key `step`. A context manager that closes it."""
 
     def write(self, line: dict[str, Any]) -> None:
-        """Take a logged line."""
+        """Receive a line."""
         raise NotImplementedError
 
     def tick(self, step: int) -> None:
-        """`step` steps are finished; called after every one of them. Default: nothing."""
+        """Called after every step with the number of finished steps. Default: nothing."""
 
     def close(self) -> None:
         """Called once at the end. Default: nothing."""
@@ -37,10 +38,10 @@ class Sink:
 
 
 class MetricsLog(Sink):
-    """`metrics.jsonl`: valid JSON in every line, on disk as soon as it is written; NaN and infinities become null."""
+    """`metrics.jsonl`: valid JSON in every line, flushed at once; NaN and infinities become null."""
 
     def __init__(self, path: str | Path, *, keep_to: int = 0) -> None:
-        """Continue the file at `path` after step `keep_to`: later lines are cut off. 0 starts anew."""
+        """Continue the file at `path` after step `keep_to`; later lines are removed. 0: start a new file."""
         self.path = Path(path)
         truncate_after(self.path, keep_to)
         self._file = self.path.open("a", encoding="utf-8")
@@ -55,10 +56,63 @@ class MetricsLog(Sink):
         self._file.close()
 
 
-def read_lines(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`; a last line that was cut short by a crash is left out.
+class Throughput:
+    """Images per second and remaining time."""
 
-    Raises ValueError naming the file and the line if another one is broken.
+    def __init__(self, steps: int) -> None:
+        """steps: how many will follow."""
+        self._left = steps
+        self._steps = 0
+        self._images = 0
+        self._recent = 0
+        self._start = self._mark = time.monotonic()
+        self._paused = 0.0
+
+    def step(self, images: int) -> None:
+        """Count a finished step."""
+        self._left -= 1
+        self._steps += 1
+        self._recent += 1
+        self._images += images
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Exclude the time inside from images per second, but not from the remaining time: pauses will recur."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._paused += time.monotonic() - start
+
+    def read(self) -> dict[str, float]:
+        """Images per second and seconds per step since the last call, seconds so far, and estimated seconds left."""
+        now = time.monotonic()
+        busy = max(now - self._mark - self._paused, 1e-9)
+        elapsed = now - self._start
+        values = {
+            "images_per_second": self._images / busy,
+            "seconds_per_step": busy / max(self._recent, 1),
+            "elapsed_seconds": elapsed,
+            "eta_seconds": elapsed / max(self._steps, 1) * self._left,
+        }
+        self._mark, self._paused, self._images, self._recent = now, 0.0, 0, 0
+        return values
+
+
+def peak_memory_mib() -> float | None:
+    """Peak memory of this process in MiB; None if the system does not report it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def read_lines(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`, without a truncated last line.
+
+    Raises ValueError naming the file and the line if another one is damaged.
     """
     rows = Path(path).read_bytes().splitlines()
     lines = []
@@ -66,26 +120,26 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
         try:
             line = json.loads(row)
             if not isinstance(line, dict) or not isinstance(line.get("step"), int):
-                raise ValueError("no object with a step")
+                raise ValueError("not an object with a step")
         except ValueError as error:
             if number == len(rows):
                 break
             raise ValueError(
-                f"{path}, line {number}: is not an object with the key step ({error}); remove it"
+                f"{path}, line {number}: expected a JSON object with the key step ({error}); remove the line"
             ) from None
         lines.append(line)
     return lines
 
 
 def truncate_after(path: str | Path, step: int) -> None:
-    """Cut off the lines past `step` and a broken last line, all at once. A file that is missing stays missing."""
+    """Remove the lines after `step` and a truncated last line, atomically. A missing file stays missing."""
     if Path(path).is_file():
         kept = [line for line in read_lines(path) if line["step"] <= step] if step > 0 else []
         write_text(Path(path), "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON can hold it: numbers that are not finite become null, tuples lists, keys text."""
+    """`value` for JSON: numbers that are not finite become None, tuples lists, keys text."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,11 +1,9 @@
-"""How far the training is: a live bar on a terminal, a plain line per logged step elsewhere; and how fast it goes."""
+"""Progress display: a live bar on a terminal, a plain line per logged step elsewhere."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -15,54 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from fuzzyseg.run.logs import Sink
 
 
-class Pace:
-    """Images per second and the time that is left."""
-
-    def __init__(self, steps: int) -> None:
-        """`steps`: how many will be done from now on."""
-        self._left = steps
-        self._steps = 0
-        self._images = 0
-        self._recent = 0
-        self._start = self._mark = time.monotonic()
-        self._paused = 0.0
-
-    def step(self, images: int) -> None:
-        """One more step is done, with so many images."""
-        self._left -= 1
-        self._steps += 1
-        self._recent += 1
-        self._images += images
-
-    @contextmanager
-    def pause(self) -> Iterator[None]:
-        """Time inside does not count for images per second, but does for the time that is left: it will come again."""
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self._paused += time.monotonic() - start
-
-    def read(self) -> dict[str, float]:
-        """Images per second and seconds per step since the last reading, seconds so far and, from their mean, left."""
-        now = time.monotonic()
-        busy = max(now - self._mark - self._paused, 1e-9)
-        elapsed = now - self._start
-        values = {
-            "images_per_second": self._images / busy,
-            "seconds_per_step": busy / max(self._recent, 1),
-            "elapsed_seconds": elapsed,
-            "eta_seconds": elapsed / max(self._steps, 1) * self._left,
-        }
-        self._mark, self._paused, self._images, self._recent = now, 0.0, 0, 0
-        return values
-
-
 class Display(Sink):
-    """Shows losses, learning rate, images/s, time left and the last mIoU. Only the first process makes one."""
+    """Shows losses, learning rates, images/s, remaining time and the latest mIoU; for the first process only."""
 
     def __init__(self, total: int, *, done: int = 0, console: Console | None = None, live: bool | None = None) -> None:
-        """`done` of `total` steps are finished. live: a bar that moves; by default on a terminal."""
+        """`done` of `total` steps are finished. live: show a bar; default: if the console is a terminal."""
         self.console = console or Console()
         self._total = total
         self._score = ""
@@ -97,7 +52,7 @@ class Display(Sink):
             )
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Stop the bar."""
         if self._bar is not None:
             self._bar.stop()
 
@@ -113,7 +68,7 @@ class Display(Sink):
 
 
 def score_text(evaluation: Mapping[str, Any]) -> str:
-    """mIoU and, if it was measured, mIoU over the classes that the network's resolution can show."""
+    """mIoU and, if measured, mIoU over the classes that the network's resolution can show."""
     resolvable = evaluation.get("miou_resolvable")
     beside = "" if resolvable is None else f" ({100 * resolvable:.2f} % over resolvable classes)"
     return f"mIoU {100 * evaluation['miou']:.2f} %{beside}"

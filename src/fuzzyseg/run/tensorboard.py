@@ -1,4 +1,4 @@
-"""Lines as TensorBoard scalars: the one file of this room that imports torch."""
+"""Log lines as TensorBoard scalars; the only module of `run` that imports torch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fuzzyseg.run.logs import Sink
 
 
 class TensorBoard(Sink):
-    """Writes every number of a line under its path: `losses/sup`, and for lists `metrics/k/0`, `metrics/k/1`, ..."""
+    """Writes each number of a line under its path: `losses/sup`, for lists `metrics/k/0`, `metrics/k/1`, ..."""
 
     def __init__(self, folder: str | Path, *, keep_to: int = 0) -> None:
-        """Write into `folder`; what an earlier writer put there past step `keep_to` is no longer shown."""
+        """Write into `folder`; scalars of an earlier writer after step `keep_to` are hidden."""
         self._writer = SummaryWriter(str(folder), purge_step=keep_to + 1)  # type: ignore[no-untyped-call]
 
     def write(self, line: dict[str, Any]) -> None:
-        """Add the line's numbers at its step."""
+        """Write a line."""
         for name, value in _scalars({key: value for key, value in line.items() if key != "step"}):
             self._writer.add_scalar(name, value, line["step"])  # type: ignore[no-untyped-call]
         self._writer.flush()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Run by test_streams in a process of its own: torch answers the death of a child by raising from a signal handler,
+"""Run by test_loader in a process of its own: torch answers the death of a child by raising from a signal handler,
 which may strike anywhere in the process that started it.
 """
 

@@ -45,7 +45,6 @@ def test_resizes_image_bilinearly_and_mask_by_nearest(items):
         columns = ((np.arange(9) + 0.5) * 20 / 9).astype(int)
         stored = np.array(Image.open(items[0].mask))[rows][:, columns]
         np.testing.assert_array_equal(mask.numpy(), np.where(stored == 7, 255, stored))
-        assert reader.original_size(items[0]) == (12, 20)
 
 
 def test_mask_file_is_not_opened_unless_asked_for(items):
@@ -112,17 +111,6 @@ def test_pickled_reader_reads_the_same_and_carries_no_cache(items):
     found = copy.read(items[0], True)
     assert torch.equal(found[0], image)
     assert torch.equal(found[1], mask)
-
-
-def test_original_size_follows_exif_with_and_without_cache(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(np.zeros((4, 9, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
-    item = Item(tmp_path / "a.jpg", None, "a")
-    reader = Reader(3, 2, 255, image_size=(3, 3), cache_bytes=10**6)
-    assert reader.original_size(item) == (9, 4)
-    reader.read(item, False)
-    assert reader.original_size(item) == (9, 4)
 
 
 def test_sizes_are_checked_before_training_by_their_headers(tmp_path):

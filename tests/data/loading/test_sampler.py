@@ -1,4 +1,4 @@
-"""Draws: permutations, partners, and weights that steer them, all as functions of (seed, stream, number)."""
+"""Sampler: permutations, partners, and weights that steer them, all as functions of (seed, stream, number)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzzyseg.data.loading.sampler import PUBLISH_DELAY, Draws, derangement, draw_seed, index_at, permutation
+from fuzzyseg.data.loading.sampler import PUBLISH_DELAY, Sampler, derangement, draw_seed, index_at, permutation
 from fuzzyseg.data.sample import DataError
 from fuzzyseg.data.views import Stream, Weak
 
@@ -20,7 +20,7 @@ PAIR = {
 
 
 def plain(n=7, batch=4, seed=0):
-    return Draws(PAIR, COUNTS | {"unlabelled": n}, batch, seed)
+    return Sampler(PAIR, COUNTS | {"unlabelled": n}, batch, seed)
 
 
 def indices(draws, stream, numbers):
@@ -88,7 +88,7 @@ def test_too_few_images_are_told_with_what_to_do():
         plain(n=1)
     with pytest.raises(DataError, match=r"'unlabelled' draws unlabelled images: found none"):
         plain(n=0)
-    Draws({"unlabelled": PAIR["unlabelled"]}, {"unlabelled": 1}, 4, 0)
+    Sampler({"unlabelled": PAIR["unlabelled"]}, {"unlabelled": 1}, 4, 0)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_too_few_images_are_told_with_what_to_do():
 )
 def test_a_partner_must_be_a_plain_stream_of_the_same_source(partner):
     with pytest.raises(ValueError, match="found partner"):
-        Draws(PAIR | {"third": partner}, COUNTS, 4, 0)
+        Sampler(PAIR | {"third": partner}, COUNTS, 4, 0)
 
 
 def one_image_per_class(images, n=7):

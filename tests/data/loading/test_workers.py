@@ -1,4 +1,4 @@
-"""A reading process that cannot hand over what it read says so; it used to leave the trainer waiting without end."""
+"""A worker that cannot share its batch ends the training with an error, instead of leaving it waiting for ever."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from data.loading.test_loader import FakeReader, loader
 @pytest.mark.skipif(sys.platform != "linux", reason="tensors are handed over otherwise")
 @pytest.mark.parametrize(("lacks", "advice"), [("files", "ulimit -n"), ("memory", "/dev/shm")])
 def test_a_batch_that_cannot_be_handed_over_is_an_error(lacks, advice):
-    script = Path(__file__).with_name("wanting_reader.py")
+    script = Path(__file__).with_name("starved_worker.py")
     paths = os.pathsep.join([str(Path(__file__).parents[3] / "src"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, str(script), lacks],
@@ -25,8 +25,8 @@ def test_a_batch_that_cannot_be_handed_over_is_an_error(lacks, advice):
         timeout=60,
         check=False,
     )
-    assert done.stdout.startswith("DataError: a process that reads images "), done.stderr
-    assert "hand over what it read" in done.stdout and advice in done.stdout
+    assert done.stdout.startswith("DataError: a data worker cannot share its batch"), done.stderr
+    assert advice in done.stdout
 
 
 class Failing(FakeReader):

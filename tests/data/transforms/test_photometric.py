@@ -60,7 +60,7 @@ def test_brightness_contrast_and_saturation_as_they_are_defined(bands, dtype, fa
 def test_a_shift_is_added_and_cut_off_at_black_and_white(bands, dtype, amount):
     part = image(bands, dtype)
     unit = 255 if dtype == torch.uint8 else 1
-    found = colours(bands).changed(part, [(SHIFT, amount)])
+    found = colours(bands).apply(part, [(SHIFT, amount)])
     assert found.dtype == dtype
     expected = np.clip(part.double().numpy() + unit * amount, 0, unit)
     np.testing.assert_allclose(found.double().numpy(), expected, atol=0.5001 if dtype == torch.uint8 else 1e-6)

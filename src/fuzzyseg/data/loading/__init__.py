@@ -1,1 +1,1 @@
-"""From files to batches."""
+"""Loading of batches: sampler, reader, cache, workers, loader."""

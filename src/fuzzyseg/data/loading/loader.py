@@ -1,12 +1,11 @@
-"""Endless, resumable streams of batches.
+"""Loader: endless, resumable streams of batches.
 
-What a sample is depends on (seed, stream, number) alone (`draws`): not on the processes that read, on how a step is
-split over ranks and micro-batches, nor on where the run was resumed.
+A sample depends on (seed, stream, number) only (`sampler`), not on the number of workers, on how a step is split over
+processes and micro-batches, or on where the run was resumed.
 
-Images are read by processes. On Linux they are forked when `batches` starts: a fork is quick, needs no main guard in
-the user's script and shares the lists; it copies no threads, so a lock that another thread holds at that moment stays
-locked in the copy. Readers therefore touch nothing of what was forked but the data set, on one thread. Elsewhere the
-platform's own start method is used; all that is sent can be pickled.
+On Linux workers are forked when `batches` starts: that is fast, needs no `if __name__ == "__main__"` in the user's
+script, and shares the lists of files. A lock that another thread holds at that moment stays locked in the worker;
+workers therefore use nothing but the dataset, on one thread. Other platforms use their default start method.
 """
 
 from __future__ import annotations
@@ -19,47 +18,48 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from fuzzyseg.data.loading.sampler import PUBLISH_DELAY, Draw, Draws, derangement, draw_seed, index_at, permutation
-from fuzzyseg.data.loading.workers import Notes, check_descriptors, died, one_thread, start_worker
+from fuzzyseg.data.loading.sampler import PUBLISH_DELAY, Draw, Sampler
+from fuzzyseg.data.loading.workers import died, share, start_worker
 from fuzzyseg.data.sample import DataError, Item
 from fuzzyseg.data.transforms.geometry import Geometry, make_sample, stacked
-from fuzzyseg.data.transforms.jitter import Pending
 from fuzzyseg.data.transforms.lazy import Large
-from fuzzyseg.data.transforms.photometric import Colours
+from fuzzyseg.data.transforms.photometric import Colours, Pending
 from fuzzyseg.data.views import Batch, Stream
 
-__all__ = ["PUBLISH_DELAY", "Draw", "Draws", "Loader", "derangement", "draw_seed", "index_at", "permutation"]
-
-_MOST_AHEAD = 32  # tasks read ahead, of up to nine tensors, each an open file: 288 of the 1,024 that may be open
+_MOST_AHEAD = 32
+"""Micro-batches of one stream that are read ahead: a bound of the memory that they take."""
 
 
 class ImageReader(Protocol):
-    """What reads an item: `fuzzyseg.data.Reader`, `fuzzyseg.data.loading.reader.ByWindows`, or what does the same."""
+    """Reads an item: `fuzzyseg.data.Reader`, `fuzzyseg.data.loading.reader.ByWindows`, or a replacement."""
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor | Large, Tensor | Large | None]:
-        """Image (C,H,W), uint8 or float32 in units, and mask uint8 (H,W), 255 for void, if asked for. DataError."""
+        """Image (C,H,W), uint8 or float32 in units; with_mask: mask uint8 (H,W), 255 for void. Raises DataError."""
 
 
 @dataclass(frozen=True)
 class _Task:
-    """One micro-batch of one stream, which one process makes."""
+    """One micro-batch of one stream, made by one worker."""
 
-    step: int
     stream: str
     draws: tuple[Draw, ...]
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """An error on its way from a reading process to the user."""
+    """A DataError of a worker. Returned, not raised: the DataLoader would raise it with the worker's traceback."""
 
     message: str
 
 
 class _Samples(Dataset[dict[str, Tensor] | _Failure]):
-    """Tasks -> stacked tensors. notes: what each process is at."""
+    """Tasks -> stacked tensors.
+
+    reading: stream number and index that each worker reads, -1 for none, in shared memory: a killed worker cannot
+    report them.
+    """
 
     def __init__(
         self,
@@ -75,43 +75,53 @@ class _Samples(Dataset[dict[str, Tensor] | _Failure]):
         self.sources = {name: list(items) for name, items in sources.items()}
         self.reader = reader
         self.options = dict(options)
-        self.notes = Notes(workers)
+        self.reading = torch.full((workers, 2), -1).share_memory_()  # type: ignore[no-untyped-call]
 
     def item(self, stream: str, index: int) -> Item:
-        """The item at a place of the stream's source."""
+        """The item at an index of the stream's source."""
         return self.sources[self.streams[stream].source][index]
 
     def __getitem__(self, task: _Task) -> dict[str, Tensor] | _Failure:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as in a worker: sums over several threads may round differently
         try:
-            with one_thread():
-                samples = [self._sample(task.stream, draw) for draw in task.draws]
-            check_descriptors(len(samples[0]))
+            samples = [self._sample(task.stream, draw) for draw in task.draws]
+            batch = {key: stacked([sample[key] for sample in samples]) for key in samples[0]}
+            if get_worker_info() is not None:
+                share(batch)
         except DataError as error:
             return _Failure(str(error))
-        return {key: stacked([sample[key] for sample in samples]) for key in samples[0]}
+        finally:
+            torch.set_num_threads(threads)
+        return batch
 
     def _sample(self, stream: str, draw: Draw) -> dict[str, Tensor]:
-        spec = self.streams[stream]
-        with self.notes.reading(list(self.streams).index(stream), draw.index):
-            image, mask = self.reader.read(self.item(stream, draw.index), with_mask=spec.source == "labelled")
-            focus = draw.drawn_for if self.focused and mask is not None else -1
-            return make_sample(spec.view, image, mask, seed=draw.seed, focus=focus, **self.options)
+        spec, worker = self.streams[stream], get_worker_info()
+        if worker is not None:
+            self.reading[worker.id] = torch.tensor([list(self.streams).index(stream), draw.index])
+        image, mask = self.reader.read(self.item(stream, draw.index), with_mask=spec.source == "labelled")
+        focus = draw.drawn_for if self.focused and mask is not None else -1
+        sample = make_sample(spec.view, image, mask, seed=draw.seed, focus=focus, **self.options)
+        if worker is not None:
+            self.reading[worker.id] = -1
+        return sample
 
-    def suspects(self) -> list[Item]:
-        """What the processes were at when they were last heard of."""
+    def being_read(self) -> list[Item]:
+        """The items that workers are reading, or were when they died."""
         names = list(self.streams)
-        return [self.item(names[stream], index) for stream, index in self.notes.places()]
+        return [self.item(names[stream], index) for stream, index in self.reading.tolist() if index >= 0]
 
 
 class Loader:
-    """The batches of all streams, as one process of `world` gets them.
+    """The batches of all streams for one of `world` training processes.
 
-    streams: by name. sources: the items of "labelled", "unlabelled" and "all"; masks are read of "labelled" only.
-    reader: see `ImageReader`. geometry, jitter, mean, std: see `make_sample`. batch: images per step and stream, all
-    processes and micro-batches together. accumulate: micro-batches per step. workers: processes that read; 0 reads in
-    this one. rank, world: this process and their number. pin: put batches into page-locked memory. balance: see
-    `Draws`. focused: crops with masks lie over a pixel of the class drawn for. colours_later: `Batch.to` recolours,
-    on the device. Raises ValueError if the batch cannot be split evenly, DataError if a stream has too few images.
+    streams: by name. sources: the items of "labelled", "unlabelled" and "all"; masks are read for "labelled" only.
+    reader: see `ImageReader`. geometry, jitter, mean, std: see `make_sample`. batch: images per step and stream, over
+    all processes and micro-batches. accumulate: micro-batches per step. workers: processes that read images; 0: read
+    in this process. rank, world: index and number of training processes. pin: use page-locked memory. balance: see
+    `Sampler`. focused: crops with masks show a pixel of the class they are drawn for. colours_later: colour changes are
+    made in `Batch.to`, on the device. Raises ValueError if the batch cannot be split evenly, DataError if a stream has
+    too few images.
     """
 
     def __init__(
@@ -150,22 +160,21 @@ class Loader:
         options = {"geometry": geometry, "jitter": jitter, "mean": mean, "std": std, "colours_later": colours_later}
         self._colours = Colours(tuple(mean), tuple(std))
         self._statistics = (torch.tensor(list(mean)), torch.tensor(list(std)))
-        self._draws = Draws(streams, {name: len(items) for name, items in sources.items()}, batch, seed, balance)
+        self._sampler = Sampler(streams, {name: len(items) for name, items in sources.items()}, batch, seed, balance)
         self._samples = _Samples(streams, sources, reader, options, self._workers, focused)
         self._streams = list(streams)
         self._batch, self._accumulate, self._rank, self._world, self._pin = batch, accumulate, rank, world, pin
 
     @property
     def _most_ahead(self) -> int:
-        """How many tasks may be on their way: never more than the weights' delay allows, one step less than it."""
+        """Tasks that may be read ahead: at most those of PUBLISH_DELAY - 1 steps, whose weights are known."""
         return min(_MOST_AHEAD, (PUBLISH_DELAY - 1) * self._tasks_per_step)
 
     def batches(self, start: int, stop: int) -> Iterator[list[dict[str, Batch]]]:
         """For each step from start to stop - 1 this process's micro-batches: stream -> Batch, on the CPU.
 
-        Weights that steer step s must have been published before step s - 15 is asked for. Closing the iterator, or
-        reaching its end, stops the reading processes. Raises DataError, which names the file, also where a reading
-        process came upon it or died of it.
+        Weights that steer step s must be published before step s - 15 is requested. The workers stop when the iterator
+        is closed or exhausted. Raises DataError naming the file, also if a worker died while reading it.
         """
         pending: deque[_Task] = deque()
         reached = [start]
@@ -190,28 +199,28 @@ class Loader:
                     micro_batches[place // len(self._streams)][task.stream] = self._assemble(task, content)
                 yield micro_batches
         finally:
-            del results  # the last reference: its processes end here, not at some later collection
+            del results  # the last reference: the workers stop here, not at a later garbage collection
 
     def publish(self, stream: str, step: int, weights: Tensor) -> None:
-        """Weights (C,N) that steer what the stream draws from step + 16 on: see `Draws.publish`."""
-        self._draws.publish(stream, step, weights)
+        """Set weights (C,N) that steer the stream's draws from step + 16 on: see `Sampler.publish`."""
+        self._sampler.publish(stream, step, weights)
 
     def state_dict(self) -> dict[str, dict[int, Tensor]]:
-        """All that a resumed run needs besides the step: the published weights that still matter."""
-        return self._draws.state_dict()
+        """The published weights that a resumed run needs."""
+        return self._sampler.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Mapping[int, Tensor]]) -> None:
-        """Takes what `state_dict` gave. Raises ValueError on a stream that is not drawn here."""
-        self._draws.load_state_dict(state)
+        """Restore `state_dict`. Raises ValueError for an unknown stream."""
+        self._sampler.load_state_dict(state)
 
     def _tasks(self, step: int) -> Iterator[_Task]:
-        """This process's share of a step: for each micro-batch the same numbers of each stream, without gaps."""
+        """This process's part of a step: for each micro-batch a range of numbers, the same in every stream."""
         share = self._batch // (self._world * self._accumulate)
         for micro in range(self._accumulate):
             first = step * self._batch + (self._rank * self._accumulate + micro) * share
             for stream in self._streams:
-                draws = tuple(self._draws.at(stream, number) for number in range(first, first + share))
-                yield _Task(step, stream, draws)
+                draws = tuple(self._sampler.at(stream, number) for number in range(first, first + share))
+                yield _Task(stream, draws)
 
     def _data_loader(self, tasks: Iterator[_Task]) -> DataLoader[Any]:
         several: dict[str, Any] = {}
@@ -225,7 +234,7 @@ class Loader:
             self._samples,
             sampler=tasks,  # type: ignore[arg-type]
             batch_size=None,
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             num_workers=self._workers,
             pin_memory=self._pin,
             generator=torch.Generator(),  # else it draws its base seed from the global generator
@@ -233,27 +242,18 @@ class Loader:
         )
 
     def _receive(self, results: Iterator[Any]) -> dict[str, Tensor] | _Failure:
-        """What comes next. An error is returned: raised here, its traceback would keep the processes alive."""
+        """The next micro-batch. An error is returned: raised here, its traceback would keep the workers alive."""
         try:
             content: dict[str, Tensor] | _Failure = next(results)
         except RuntimeError as error:
             if not died(error):
                 raise
-            return _Failure(self._obituary(str(error).splitlines()[0]))
-        return content
-
-    def _obituary(self, reason: str) -> str:
-        if self._samples.notes.stuck:
-            return (
-                f"a process that reads images could not hand over what it read ({reason}; its own words are above): "
-                "memory that processes share is wanting (/dev/shm; of a container --shm-size): raise it, lower "
-                "train.batch or train.workers, or set train.workers=0"
+            files = ", ".join(str(item.image) for item in self._samples.being_read()) or "no image"
+            return _Failure(
+                f"a data worker died ({str(error).splitlines()[0]}) while reading {files}; check whether the file "
+                "opens in an image viewer and whether memory is short; train.workers=0 shows where the error occurs"
             )
-        files = ", ".join(str(item.image) for item in self._samples.suspects()) or "no image"
-        return (
-            f"a process that reads images died ({reason}) while reading {files}; look whether the file opens in a "
-            "picture viewer and whether memory is short; with train.workers=0 the error shows where it happens"
-        )
+        return content
 
     def _assemble(self, task: _Task, content: dict[str, Tensor]) -> Batch:
         pair = (content["pair_image"], content["pair_valid"]) if "pair_image" in content else None
@@ -274,5 +274,5 @@ class Loader:
         )
 
 
-def _as_it_is(content: Any) -> Any:
+def _identity(content: Any) -> Any:
     return content

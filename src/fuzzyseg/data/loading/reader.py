@@ -1,4 +1,4 @@
-"""Items -> tensors at the training scale, kept in a bounded cache; very large ones stay in their files."""
+"""Reader: images and masks as tensors at the training scale, with a cache; very large files are read by windows."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Reader:
     """Reads items: channels, the files' `classes` and `ignore_index`, resized to `image_size` (H, W) if given.
 
     bands, levels: see `read_image`; with levels images are float32 in units. megapixels: see `pixel_limit`.
-    cache_bytes: memory for decoded, resized files in each process (the longest unused go first; 0: none); with
-    cache_dir, bytes of that folder on disk, which all processes share. With or without it the pixels are the same: a
-    file that changes is read anew. May be pickled; a copy's memory starts empty.
+    cache_bytes: limit of the cache of decoded, resized files: in the memory of each process, or, with cache_dir, in
+    that folder, which all processes share; 0: no cache. The pixels do not depend on the cache: a changed file is read
+    again. A pickled copy starts with an empty memory cache.
     """
 
     channels: int
@@ -42,58 +42,52 @@ class Reader:
     bands: tuple[int, ...] | None = None
     levels: Levels | None = None
     megapixels: int | None = None
-    _cache: MemoryCache | DiskCache = field(init=False, repr=False, compare=False)
+    _cache: MemoryCache | DiskCache | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
-        if self.cache_dir is not None and self.cache_bytes > 0:
-            self._cache = DiskCache(self.cache_dir, self.cache_bytes)
-        else:
-            self._cache = MemoryCache(self.cache_bytes)
+        if self.cache_bytes > 0:
+            folder, limit = self.cache_dir, self.cache_bytes
+            self._cache = MemoryCache(limit) if folder is None else DiskCache(folder, limit)
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor, Tensor | None]:
-        """Image (C,H,W) and, only if asked for, mask uint8 (H,W) with 255 for void; else no mask file is opened.
+        """Image (C,H,W) and, with_mask, mask uint8 (H,W) with 255 for void; without, no mask file is opened.
 
-        The image is uint8, or float32 in units where there are levels. It is resized bilinearly with antialiasing, the
-        mask by nearest neighbour. The tensors are the caller's own: writing into them never changes the cache. Raises
-        DataError naming the file.
+        The image is uint8, or float32 in units if there are levels. It is resized bilinearly with antialiasing, the
+        mask by nearest neighbour. Writing into the tensors never changes the cache. Raises DataError naming the file.
         """
         image = self._entry("image", item.image, item)
         if not with_mask:
-            return self._tensor(image), None
+            return _tensor(image), None
         if item.mask is None:
             raise DataError(f"{item.image}: has no mask, but one was asked for")
         mask = self._entry("mask", item.mask, item)
         if mask.original != image.original:
             raise DataError(_mismatch(item, image.original, mask.original))
-        return self._tensor(image), self._tensor(mask)
+        return _tensor(image), _tensor(mask)
 
     def mask(self, item: Item) -> Tensor:
-        """The mask alone, as `read` gives it."""
+        """The mask of `read`."""
         if item.mask is None:
             raise DataError(f"{item.image}: has no mask, but one was asked for")
-        return self._tensor(self._entry("mask", item.mask, item))
-
-    def original_size(self, item: Item) -> Size:
-        """Height and width of the image file, EXIF orientation applied, before any resizing."""
-        entry = self._cache.get(self._key("image", item.image, item)) if self.cache_bytes else None
-        return entry.original if entry is not None else file_size(item.image)
+        return _tensor(self._entry("mask", item.mask, item))
 
     def _entry(self, kind: str, path: Path, item: Item) -> Entry:
-        key = self._key(kind, path, item) if self.cache_bytes else ()
-        entry = self._cache.get(key) if self.cache_bytes else None
+        if self._cache is None:
+            return self._load(kind, path, item)
+        key = self._key(kind, path, item)
+        entry = self._cache.get(key)
         if entry is None:
-            with pixel_limit(self.megapixels):
-                entry = self._load_image(path) if kind == "image" else self._load_mask(item)
-            if self.cache_bytes:
-                self._cache.put(key, entry)
+            entry = self._load(kind, path, item)
+            self._cache.put(key, entry)
         return entry
 
     def _key(self, kind: str, path: Path, item: Item) -> Key:
-        image = (self.channels, self.bands, self.levels)
-        return (kind, *stamp(path), self.image_size, *(image if kind == "image" else self._meaning(item)))
+        image, mask = (self.channels, self.bands, self.levels), (self.classes, self.ignore_index, item.encoding)
+        return (kind, *stamp(path), self.image_size, *(image if kind == "image" else mask))
 
-    def _meaning(self, item: Item) -> Key:
-        return (self.classes, self.ignore_index, item.encoding)
+    def _load(self, kind: str, path: Path, item: Item) -> Entry:
+        with pixel_limit(self.megapixels):
+            return self._load_image(path) if kind == "image" else self._load_mask(item)
 
     def _load_image(self, path: Path) -> Entry:
         array = read_image(path, self.channels, bands=self.bands, levels=self.levels)
@@ -109,24 +103,19 @@ class Reader:
             array = _resize(array, self.image_size, Image.Resampling.NEAREST)
         return Entry(np.ascontiguousarray(array), original)
 
-    def _tensor(self, entry: Entry) -> Tensor:
-        # An array that the cache may hold must not be shared with anyone who may write into it.
-        values = torch.from_numpy(entry.array.copy() if self.cache_bytes else entry.array)
-        return values.movedim(-1, 0) if values.dim() == 3 else values
-
 
 @dataclass
 class ByWindows:
-    """A `Reader` for training: files with too many pixels to be decoded at once stay where they are, as `Large`.
+    """A `Reader` for training that returns files with too many pixels to decode whole as `Large`, read by windows.
 
-    They are what `Reader.read` refuses; any other file is read as it reads it. Only TIFF in tiles or strips and NumPy
-    files can be read so, and not where images are resized to `image_size`, which needs them whole. Nothing is cached.
+    Those are TIFF files in tiles or strips and NumPy files that `Reader.read` refuses, unless images are resized to
+    `image_size`, which needs whole files. They are not cached.
     """
 
     reader: Reader
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor | Large, Tensor | Large | None]:
-        """As `Reader.read`. Raises DataError, for what can neither be decoded whole nor be read by windows too."""
+        """As `Reader.read`. Raises DataError for files that can be neither decoded whole nor read by windows."""
         try:
             return self.reader.read(item, with_mask)
         except TooLarge:
@@ -174,12 +163,17 @@ class ByWindows:
         return Large((raster.height, raster.width), read)
 
 
+def _tensor(entry: Entry) -> Tensor:
+    values = torch.from_numpy(entry.array)
+    return values.movedim(-1, 0) if values.dim() == 3 else values
+
+
 def _size(array: Tensor | Large) -> Size:
     return array.shape[-2], array.shape[-1]
 
 
 def check_sizes(items: Sequence[Item]) -> None:
-    """Raises DataError for the first mask that has not the size of its image, from the files' headers alone."""
+    """Raises DataError for the first mask whose size differs from its image's, according to the files' headers."""
     for item in items:
         if item.mask is not None:
             image, mask = file_size(item.image), file_size(item.mask)

@@ -1,8 +1,8 @@
-"""Which image each draw takes: a pure function of (seed, stream, number), and of weights published long enough ago.
+"""Sampler: which image each draw takes, a function of (seed, stream, number) and of weights published before.
 
-A stream without partner goes through its source in seeded permutations, epoch after epoch. A partner stream goes, in
-each epoch, through the other stream's permutation in another order that leaves no place as it is (a uniform draw among
-such orders): at every number the two have different images, and the partner, too, sees each image once an epoch.
+A stream goes through its source in seeded permutations, one per epoch. A partner stream goes through the same
+permutations in another order, a random derangement: at every number the two have different images, and both see each
+image once per epoch.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from fuzzyseg.data.sample import DataError
 from fuzzyseg.data.views import Stream
 
 PUBLISH_DELAY = 16
-"""Weights published at step n steer the draws from step n + 16 on: more steps than are ever drawn ahead."""
+"""Weights published at step n steer the draws from step n + 16 on: more steps than the loader reads ahead."""
 
 
 def _hash(*parts: object) -> int:
-    """A whole number below 2**62, the same in every process and version of Python."""
+    """An integer below 2**62, the same in every process and version of Python."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 2
 
@@ -39,15 +39,15 @@ def draw_seed(seed: int, stream: str, number: int) -> int:
 
 @lru_cache(maxsize=16)
 def permutation(seed: int, stream: str, epoch: int, n: int) -> Tensor:
-    """The order (n,) in which a stream sees its n images in an epoch. Do not write into it."""
+    """The order (n,) of a stream's n images in an epoch. Read-only."""
     return torch.randperm(n, generator=_generator("permutation", seed, stream, epoch))
 
 
 @lru_cache(maxsize=16)
 def derangement(seed: int, stream: str, epoch: int, n: int) -> Tensor:
-    """A permutation (n,) that leaves no place as it is, n >= 2. Do not write into it.
+    """A uniformly random permutation (n,) without fixed points, n >= 2. Read-only.
 
-    Permutations are drawn until one fits, so all that fit are equally likely; about one in 2.7 does.
+    Permutations are drawn until one has no fixed point, which about one in 2.7 has.
     """
     generator = _generator("derangement", seed, stream, epoch)
     places = torch.arange(n)
@@ -57,7 +57,7 @@ def derangement(seed: int, stream: str, epoch: int, n: int) -> Tensor:
 
 
 def index_at(seed: int, stream: str, number: int, n: int, partner: str | None = None) -> int:
-    """The place in the source, from 0 to n - 1, of the stream's draw `number`; partner: whose list it goes through."""
+    """Index in the source, from 0 to n - 1, of the stream's draw `number`. partner: the stream that it follows."""
     epoch, place = divmod(number, n)
     if partner is None:
         return int(permutation(seed, stream, epoch, n)[place])
@@ -66,19 +66,19 @@ def index_at(seed: int, stream: str, number: int, n: int, partner: str | None = 
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw: place in the source, the sample's own seed, and the class it was drawn for (-1: none)."""
+    """One draw: index in the source, seed of the sample, and the class it was drawn for (-1: none)."""
 
     index: int
     seed: int
     drawn_for: int
 
 
-class Draws:
-    """What each stream draws, and the weights that steer it.
+class Sampler:
+    """Draws of each stream, and the weights that steer them.
 
     streams: by name. counts: images per source. batch: draws per step. balance: source -> weights (C,N) that steer its
-    streams from the first draw on, wherever no others are published. Raises DataError where a source has too few
-    images, ValueError where a partner makes no sense.
+    streams until others are published. Raises DataError if a source has too few images, ValueError for an invalid
+    partner.
     """
 
     def __init__(
@@ -99,34 +99,34 @@ class Draws:
         self._published: dict[str, dict[int, Tensor]] = {name: {} for name in streams}
 
     def at(self, stream: str, number: int) -> Draw:
-        """The stream's draw `number`, from 0; it belongs to step number // batch.
+        """The stream's draw `number`, from 0, which belongs to step number // batch.
 
-        With weights in force, a class is drawn in proportion to the sum of its row, and then an image by that row. So
-        the method decides how often each class is drawn for: rows that sum to 1 are drawn for evenly, and a class
-        whose row is 0 is never drawn for. Where the class has no image to offer but the one that the other stream of
-        a pair has, the plain draw is taken, still for that class; weights that are all 0 steer nothing. Where the
-        other stream of a pair was steered, its partner passes over the image that the other has and takes the next
-        one of its own order.
+        With weights, a class is drawn in proportion to the sum of its row, then an image in proportion to its entry in
+        the row: rows of one sum are drawn equally often, a row of zeros never, and weights that are all 0 have no
+        effect. If the class has no image but the one that the other stream of a pair has, the unweighted draw is
+        taken, still for that class. An unweighted partner skips the image of the other stream and takes the next one
+        of its order.
         """
         spec = self._streams[stream]
         n = self._counts[spec.source]
         taken = self.at(spec.partner, number).index if spec.partner else -1
         drawn_for, index = -1, -1
-        weights = self._in_force(stream, number // self._batch)
+        weights = self._weights(stream, number // self._batch)
         if weights is not None:
-            drawn_for, index = self._steered(weights, taken, stream, number)
+            drawn_for, index = self._draw_weighted(weights, taken, stream, number)
         following = number
         while index in (-1, taken):
-            # the epoch's list as a ring: n >= 2 different images, so the second look finds another one
+            # cyclic within the epoch: with n >= 2 different images the second one is another
             place = number - number % n + following % n
             index = index_at(self._seed, stream, place, n, spec.partner)
             following += 1
         return Draw(index, draw_seed(self._seed, stream, number), drawn_for)
 
     def publish(self, stream: str, step: int, weights: Tensor) -> None:
-        """Weights (C,N), N images of the stream's source, that steer its draws from step + 16 on.
+        """Set weights (C,N), N images of the stream's source, that steer its draws from step + 16 on.
 
-        They are copied. What no later step can need is forgotten: publish in the order of the steps. Raises ValueError.
+        They are copied. Publish in the order of the steps: weights that no later step needs are dropped. Raises
+        ValueError.
         """
         published = self._of(stream)
         n = self._counts[self._streams[stream].source]
@@ -144,11 +144,11 @@ class Draws:
         self._published[stream] = {at: value for at, value in published.items() if at >= oldest}
 
     def state_dict(self) -> dict[str, dict[int, Tensor]]:
-        """The weights that steer draws still to come: stream -> step of publication -> (C,N)."""
+        """The weights of future draws: stream -> step of publication -> (C,N)."""
         return {stream: dict(published) for stream, published in self._published.items()}
 
     def load_state_dict(self, state: Mapping[str, Mapping[int, Tensor]]) -> None:
-        """Takes what `state_dict` gave, in place of all that was published. Raises ValueError on an unknown stream."""
+        """Replace all published weights by those of `state_dict`. Raises ValueError for an unknown stream."""
         for stream in self._streams:
             self._published[stream] = {}
         for stream, published in state.items():
@@ -161,13 +161,13 @@ class Draws:
             raise ValueError(f"found stream {stream!r}; expected one of {', '.join(self._published)}")
         return self._published[stream]
 
-    def _in_force(self, stream: str, step: int) -> Tensor | None:
+    def _weights(self, stream: str, step: int) -> Tensor | None:
         published = self._published[stream]
         newest = max((at for at in published if at <= step - PUBLISH_DELAY), default=None)
         return self._balance.get(self._streams[stream].source) if newest is None else published[newest]
 
-    def _steered(self, weights: Tensor, taken: int, stream: str, number: int) -> tuple[int, int]:
-        """Class and image (-1: the class has none to offer) of a steered draw; never the image that is taken."""
+    def _draw_weighted(self, weights: Tensor, taken: int, stream: str, number: int) -> tuple[int, int]:
+        """Class (-1: none) and image (-1: none) of a weighted draw; never the image `taken`."""
         generator = _generator("steer", self._seed, stream, number)
         wanted = weights.double().sum(1)
         if not bool((wanted > 0).any()):
@@ -182,20 +182,20 @@ class Draws:
 
 
 def _check(name: str, stream: Stream, streams: Mapping[str, Stream], counts: Mapping[str, int]) -> None:
-    """Raises unless the stream can draw what it promises."""
+    """Raises DataError or ValueError for a stream that cannot be drawn."""
     n = counts.get(stream.source, 0)
     if n == 0:
-        raise DataError(f"stream {name!r} draws {stream.source} images: found none; expected one at least, add images")
+        raise DataError(f"stream {name!r} draws {stream.source} images: found none; expected at least one, add images")
     if stream.partner is None:
         return
     other = streams.get(stream.partner)
     if other is None or other.source != stream.source or other.partner is not None:
         raise ValueError(
             f"stream {name!r}: found partner {stream.partner!r}; expected another stream that draws the "
-            f"{stream.source} images and is not itself the partner of one"
+            f"{stream.source} images and has no partner itself"
         )
     if n < 2:
         raise DataError(
-            f"stream {name!r} pairs different {stream.source} images: found {n} image; expected two at least, "
+            f"stream {name!r} pairs different {stream.source} images: found {n} image; expected at least two, "
             f"give more {stream.source} images"
         )

@@ -1,1 +1,1 @@
-"""Geometry and photometry of samples."""
+"""Random transforms of samples: geometry, then photometry."""

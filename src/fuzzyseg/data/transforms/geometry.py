@@ -1,7 +1,7 @@
-"""One geometry, then colour once or twice: how a decoded image becomes the views of a sample.
+"""Random scale, crop and flip, and how a decoded image becomes the views of a sample.
 
-All draws come from one generator that is seeded by the sample, in a fixed order. Only the part of the image that the
-crop shows is resampled. Padding is 0 after normalisation (the mean colour), False in `valid`, and 255 in the mask.
+All random numbers come from one generator, seeded by the sample, in a fixed order. Only the part of the image inside
+the crop is resampled. Padding is 0 after normalisation (the mean colour), False in `valid`, and 255 in the mask.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from fuzzyseg.data.sample import VOID
-from fuzzyseg.data.transforms.jitter import as_tensor, mild, strong
 from fuzzyseg.data.transforms.lazy import Large, chosen_place, resampled
-from fuzzyseg.data.transforms.photometric import Change, Colours
+from fuzzyseg.data.transforms.photometric import Change, Colours, as_tensor, draw_strong, draw_weak
 from fuzzyseg.data.views import CropPair, View, WeakStrong
 
 Size = tuple[int, int]
@@ -28,12 +27,11 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Geometry:
-    """crop: (H, W) of the views. scale, scale_draw: the random scale. flip, vertical_flip: probabilities.
+    """crop: (H, W) of the views. scale: range of the random scale. flip, vertical_flip: probabilities.
 
-    scale_draw: `uniform` draws the scale evenly from its range, `halves` with probability 0.5 from below 1, else from
-    above.
-
-    blur_reference: the crop's shorter side, in pixels, below which the sigma of a strong view's blur shrinks with it.
+    scale_draw: `uniform` draws the scale uniformly from its range, `halves` with probability 0.5 from below 1, else
+    from above. blur_reference: the crop's shorter side, in pixels, below which the sigma of a strong view's blur
+    shrinks in proportion.
     """
 
     crop: Size
@@ -44,7 +42,7 @@ class Geometry:
     blur_reference: int = 1
 
     def __post_init__(self) -> None:
-        """Raises ValueError for sizes and scales that no image can have."""
+        """Raises ValueError for impossible sizes and scales."""
         if min(self.crop) < 1:
             raise ValueError(f"train.crop: found {self.crop}; expected height and width of at least 1")
         if not 0 < self.scale[0] <= self.scale[1]:
@@ -53,7 +51,7 @@ class Geometry:
             raise ValueError(f"augment.scale: found {self.scale}; augment.scale_draw=halves needs a range around 1")
 
     def draw_scale(self, draw: random.Random) -> float:
-        """A random scale; takes one number from `draw`, whatever `scale_draw` is."""
+        """A random scale; takes one number from `draw` for every `scale_draw`."""
         low, high = self.scale
         if self.scale_draw == "uniform":
             return draw.uniform(low, high)
@@ -62,13 +60,13 @@ class Geometry:
 
     @property
     def blur(self) -> float:
-        """Factor of a blur's sigma: at most 1, as it is published for larger crops too."""
+        """Factor of a blur's sigma, at most 1."""
         return min(1.0, min(self.crop) / self.blur_reference)
 
 
 @dataclass(frozen=True)
 class Window:
-    """A crop of the scaled image: its top left corner there (negative: padding before it), its size, its flips."""
+    """A crop of the scaled image: top left corner (negative: padding before the image), size, flips."""
 
     scaled: Size
     top: int
@@ -79,7 +77,7 @@ class Window:
 
     @property
     def visible(self) -> tuple[int, int, int, int]:
-        """y0, x0, y1, x1 of the part of the crop that shows the image, in the crop's own coordinates."""
+        """y0, x0, y1, x1 of the image in the crop, in coordinates of the crop before flipping."""
         y0, x0 = max(0, -self.top), max(0, -self.left)
         y1, x1 = min(self.size[0], self.scaled[0] - self.top), min(self.size[1], self.scaled[1] - self.left)
         return y0, x0, y1, x1
@@ -91,7 +89,7 @@ class Window:
 
     @property
     def shown_box(self) -> tuple[int, int, int, int]:
-        """y0, x0, y1, x1 of the part of the crop that shows the image, after flipping."""
+        """y0, x0, y1, x1 of the image in the crop, after flipping."""
         y0, x0, y1, x1 = self.visible
         height, width = self.size
         if self.vertical_flip:
@@ -101,12 +99,12 @@ class Window:
         return y0, x0, y1, x1
 
     def resample(self, array: Tensor | Large, how: Image.Resampling) -> Tensor:
-        """The visible part of `array` (C,H,W) or (H,W), uint8 or float32, at the scale of the window; not flipped."""
+        """The visible part of `array` (C,H,W) or (H,W), uint8 or float32, at the window's scale, not flipped."""
         y0, x0, y1, x1 = self.visible
         height, width = array.shape[-2:]
         fy, fx = height / self.scaled[0], width / self.scaled[1]
         box = ((x0 + self.left) * fx, (y0 + self.top) * fy, (x1 + self.left) * fx, (y1 + self.top) * fy)
-        # rounding may leave the image by a hair, which Pillow refuses
+        # rounding errors may put the box outside the image, which Pillow refuses
         box = (max(0.0, box[0]), max(0.0, box[1]), min(float(width), box[2]), min(float(height), box[3]))
         if (y1 - y0, x1 - x0) == (height, width) == self.scaled:
             return array.whole() if isinstance(array, Large) else array.clone()
@@ -120,17 +118,17 @@ class Window:
         if array.dim() == 2:
             return resize(array)
         if array.shape[0] == 3 and array.dtype == torch.uint8:
-            # in memory the bands of a pixel stand together, as Pillow has them
+            # channels last in memory, as Pillow has them
             return resize(array.movedim(0, -1).contiguous()).movedim(-1, 0)
         return torch.stack([resize(band) for band in array])
 
     def shown(self) -> Tensor:
-        """(H,W) bool: where the crop shows the image, flipped."""
+        """(H,W) bool, flipped: True inside the image."""
         y0, x0, y1, x1 = self.visible
         return self.place(torch.ones(y1 - y0, x1 - x0, dtype=torch.bool), False)
 
     def place(self, part: Tensor, fill: float) -> Tensor:
-        """The visible part (..., h, w) on a canvas of the crop's size, flipped."""
+        """The visible part (..., h, w), padded with `fill` to the crop's size, flipped."""
         y0, x0, y1, x1 = self.visible
         canvas = part
         if (y1 - y0, x1 - x0) != self.size:
@@ -155,19 +153,20 @@ def make_sample(
     focus: int = -1,
     colours_later: bool = False,
 ) -> dict[str, Tensor]:
-    """The view of image (C,H,W), uint8 or float32 in units, and mask (H,W) uint8 that `seed` draws, as files have them.
+    """The view of image (C,H,W), uint8 or float32 in units, and mask (H,W) uint8, with random numbers from `seed`.
 
-    Of those that stay in their files (`Large`) no more is read than the view shows.
-    jitter: strength of the mild colour changes of the weak image. mean, std: per channel, in units (uint8: [0, 1]), for
-    colour changes of N bands. Gives image (C,H,W), valid (H,W); with a mask `mask` (H,W), 255 outside; from
-    `WeakStrong` strong (n,C,H,W); from `CropPair` pair_image, pair_valid, boxes (2,4), flips (2,) bool (horizontal; it
-    never flips vertically). Images are 0 outside: `Batch.to` normalises them. focus: a class that the crop shows,
-    wherever the mask has it; -1: crops fall where they may. colours_later: no colours are changed and strong copies are
-    left out; the changes that were drawn are given instead, for each view (image, then strong or pair) `changes`
-    (V,6,2) and `shown` (V,4), see `Pending`.
+    Of images that stay in their files (`Large`) only the part inside the crop is read.
+    jitter: strength of the colour jitter of the weak image. mean, std: per channel, in units (uint8: [0, 1]), for
+    colour changes of N bands. focus: a class of which the crop shows a pixel, if the mask has any; -1: none.
+    colours_later: draw the colour changes but do not apply them.
+
+    Returns image (C,H,W) and valid (H,W); with a mask, `mask` (H,W), 255 outside the image; for `WeakStrong`, strong
+    (n,C,H,W); for `CropPair`, pair_image, pair_valid, boxes (2,4) and flips (2,) bool (horizontal; it never flips
+    vertically). Images are 0 outside and not normalised (see `Batch.to`). With colours_later there is no `strong`, but
+    `changes` (V,6,2) and `shown` (V,4) for each view (image, then strong or pair): see `Pending`.
     """
     draw = random.Random(seed)
-    if isinstance(view, CropPair):  # its flips say left and right alone
+    if isinstance(view, CropPair):  # `flips` has no place for vertical ones
         geometry = replace(geometry, vertical_flip=0.0)
     colours = Colours(tuple(mean), tuple(std))
     window = _draw_window(draw, (image.shape[-2], image.shape[-1]), geometry)
@@ -177,19 +176,19 @@ def make_sample(
 
     def changes() -> list[Change]:
         own = view.colours if isinstance(view, CropPair) else None
-        return mild(draw, jitter) if own is None else strong(draw, own, geometry.blur)
+        return draw_weak(draw, jitter) if own is None else draw_strong(draw, own, geometry.blur)
 
     def finish(window: Window, part: Tensor, drawn: list[Change]) -> Tensor:
         if colours_later:
             later.append((drawn, window))
-        return window.place(part if colours_later else colours.changed(part, drawn), 0)
+        return window.place(part if colours_later else colours.apply(part, drawn), 0)
 
     seen = window.resample(image, Image.Resampling.BILINEAR)
     sample = {"image": finish(window, seen, changes()), "valid": window.shown()}
     if mask is not None:
         sample["mask"] = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
     if isinstance(view, WeakStrong):
-        copies = [finish(window, seen, strong(draw, view, geometry.blur)) for _ in range(view.strong)]
+        copies = [finish(window, seen, draw_strong(draw, view, geometry.blur)) for _ in range(view.strong)]
         sample |= {} if colours_later else {"strong": stacked(copies)}
     if isinstance(view, CropPair):
         other = _overlapping(draw, window, view, geometry)
@@ -204,7 +203,7 @@ def make_sample(
 
 
 def stacked(parts: list[Tensor]) -> Tensor:
-    """Along a new first axis; images (..., C,H,W) whose bands stand together in memory keep that order."""
+    """`torch.stack` that keeps images (..., C,H,W) channels last if they are so in memory."""
     if parts[0].dim() < 3 or parts[0].is_contiguous():
         return torch.stack(parts)
     return torch.stack([part.movedim(-3, -1) for part in parts]).movedim(-1, -3)
@@ -225,8 +224,8 @@ _TRIES = 50
 
 
 def _over_class(draw: random.Random, window: Window, mask: Tensor | Large, label: int) -> Window:
-    """The window moved so that it shows a drawn pixel of a class; as it is where the scaled mask (H,W) has none."""
-    # of the pixels that nearest-neighbour scaling keeps: a small part may vanish when the image shrinks
+    """The window moved over a random pixel of a class; unchanged if the scaled mask (H,W) has none."""
+    # only pixels that nearest-neighbour scaling keeps: small objects may vanish when the image shrinks
     rows, columns = (
         ((torch.arange(scaled, dtype=torch.float64) + 0.5) * length / scaled).long().clamp(max=length - 1)
         for scaled, length in zip(window.scaled, mask.shape, strict=True)
@@ -246,10 +245,10 @@ def _over_class(draw: random.Random, window: Window, mask: Tensor | Large, label
 
 
 def _overlapping(draw: random.Random, first: Window, view: CropPair, geometry: Geometry) -> Window:
-    """A second crop of the same scaled image that shares a drawn part of its height and width with the first.
+    """A second crop of the same scaled image that shares a random part of its height and width with the first.
 
-    Where the image ends before that the crops share more. Draws whose intersection over union is not as asked are made
-    anew, fifty at most; then the second crop lies where the first one does.
+    The crops share more if the image ends before that. Draws whose intersection over union is out of range are
+    repeated, fifty times at most; then both crops are the same.
     """
     for _ in range(_TRIES):
         offsets = _near(draw, first, view)
@@ -263,7 +262,7 @@ def _overlapping(draw: random.Random, first: Window, view: CropPair, geometry: G
 
 
 def _near(draw: random.Random, first: Window, view: CropPair) -> list[int]:
-    """How far below and to the right of the first crop the second lies: multiples of the stride, within the image."""
+    """Offsets (y, x) of the second crop from the first: multiples of the stride, within the image."""
     offsets = []
     for start, length, crop in zip((first.top, first.left), first.scaled, first.size, strict=True):
         steps = round((1 - draw.uniform(*view.overlap)) * crop / view.stride)

@@ -1,35 +1,76 @@
-"""Photometric changes of the crop: brightness, contrast, saturation, hue, grey, blur; on any number of bands.
+"""Photometric transforms of the crop: brightness, contrast, saturation, hue, grey, blur; for any number of bands.
 
-One and three bands of 8 bits are changed as torchvision does it. For other numbers of bands, and for images in units
-(float32), the same is written out below: brightness and contrast by themselves, and, since there is no colour wheel for
-N bands, saturation and grey as the mixing of each pixel's bands with their mean, all bands measured in standard
+They are drawn on the CPU and applied there or, as `Pending`, on the device. One and three bands of 8 bits are changed
+by torchvision. For other images the same is written out below: brightness and contrast band by band; saturation and
+grey, since N bands have no colour wheel, by mixing each pixel's bands with their mean, all bands measured in standard
 deviations from their means (bands may have different units). Hue changes three bands only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from fuzzyseg.data.views import WeakStrong
+
 BRIGHTNESS, CONTRAST, SATURATION, HUE, BLUR, SHIFT = range(6)
 Change = tuple[int, float]
-"""A kind of change and how much: a factor; HUE: a turn in [-0.5, 0.5]; BLUR: the standard deviation in pixels; SHIFT:
-what is added, in units ([0, 1] for uint8)."""
+"""A kind of change and its amount: a factor; HUE: a turn in [-0.5, 0.5]; BLUR: the standard deviation in pixels; SHIFT:
+a summand, in units ([0, 1] for uint8)."""
+
+_MOST = 6  # changes of a strong view: four of jitter, grey, blur
+_NONE = -1
+
+
+def draw_weak(draw: random.Random, strength: float) -> list[Change]:
+    """Brightness, contrast and saturation, all of one strength; 0 draws nothing."""
+    return _draw_jitter(draw, strength, strength, strength, 0.0) if strength > 0 else []
+
+
+def draw_strong(draw: random.Random, view: WeakStrong, blur: float = 1.0) -> list[Change]:
+    """Colour jitter, grey and blur, each with its probability. blur: factor of the view's sigma."""
+    changes: list[Change] = []
+    if draw.random() < view.jitter_probability:
+        changes += _draw_jitter(draw, view.brightness, view.contrast, view.saturation, view.hue, view.add_brightness)
+    if draw.random() < view.grey_probability:
+        changes.append((SATURATION, 0.0))
+    if draw.random() < view.blur_probability:
+        changes.append((BLUR, blur * draw.uniform(*view.blur_sigma)))
+    return changes
+
+
+def _draw_jitter(
+    draw: random.Random, brightness: float, contrast: float, saturation: float, hue: float, add: bool = False
+) -> list[Change]:
+    """The four changes in random order. add: brightness is a summand, not a factor."""
+
+    def factor(strength: float) -> float:
+        return draw.uniform(max(0.0, 1 - strength), 1 + strength)
+
+    light = (SHIFT, draw.uniform(-brightness, brightness)) if add else (BRIGHTNESS, factor(brightness))
+    changes = [light, (CONTRAST, factor(contrast)), (SATURATION, factor(saturation)), (HUE, draw.uniform(-hue, hue))]
+    return [change for change in draw.sample(changes, 4) if change[0] != HUE or hue > 0]
+
+
+def as_tensor(changes: Sequence[Change]) -> Tensor:
+    """(6,2) float64: kind and amount of each change, padded with kind -1."""
+    return torch.tensor([*changes, *[(_NONE, 0.0)] * (_MOST - len(changes))], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class Colours:
-    """Changes images (C,H,W), uint8 or float32 in units. mean, std: per channel, in units ([0, 1] for uint8)."""
+    """Applies changes to images (C,H,W), uint8 or float32 in units. mean, std: per channel, in units."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def changed(self, part: Tensor, changes: Sequence[Change]) -> Tensor:
-        """`part` after all changes, in their order. Hue is left where there are not three bands."""
+    def apply(self, part: Tensor, changes: Sequence[Change]) -> Tensor:
+        """`part` after all changes, in their order. Hue is skipped unless there are three bands."""
         for kind, amount in changes:
             if kind == BRIGHTNESS:
                 part = self.brightness(part, amount)
@@ -48,14 +89,14 @@ class Colours:
     def brightness(self, part: Tensor, factor: float) -> Tensor:
         """All values times `factor`."""
         if part.dtype == torch.uint8:
-            # torchvision takes 1 or 3 channels; pixel by pixel as it is, any number may be read as rows of one
+            # torchvision takes 1 or 3 channels; it works pixel by pixel, so N channels may be rows of one
             rows = part if part.shape[0] in (1, 3) else part.reshape(1, -1, part.shape[-1])
             changed: Tensor = tv.adjust_brightness(rows, factor).view_as(part)
             return changed
         return part * factor
 
     def contrast(self, part: Tensor, factor: float) -> Tensor:
-        """Distances from the mean grey value times `factor`; of N bands from each band's own mean in the crop."""
+        """Distances from the mean grey value times `factor`; for N bands, from each band's mean in the crop."""
         if part.dtype == torch.uint8 and part.shape[0] in (1, 3):
             changed: Tensor = tv.adjust_contrast(part, factor)
             return changed
@@ -64,7 +105,7 @@ class Colours:
         return _as(mean + factor * (values - mean), part)
 
     def saturation(self, part: Tensor, factor: float) -> Tensor:
-        """Distances of a pixel's bands from their common value times `factor`; 0 is grey, one band stays as it is."""
+        """Distances of a pixel's bands from their common value times `factor`; 0: grey. One band is left unchanged."""
         if part.shape[0] == 1:
             return part
         if part.dtype == torch.uint8 and part.shape[0] == 3:
@@ -79,13 +120,44 @@ class Colours:
         return _as((common + factor * (deviations - common)) * std + mean, part)
 
 
+@dataclass(frozen=True)
+class Pending:
+    """Changes to be applied to the images of a batch on its device.
+
+    views: for the image, then for each strong view or the second crop, (B,6,2) as of `as_tensor`. shown: for the same
+    images (B,4): y0, x0, y1, x1 of the part that is not padding. Both stay on the CPU: reading them back would make a
+    GPU wait.
+    """
+
+    views: tuple[Tensor, ...]
+    shown: tuple[Tensor, ...]
+    colours: Colours
+
+    @classmethod
+    def of(cls, content: Mapping[str, Tensor], colours: Colours) -> Pending | None:
+        """The changes of stacked samples (see `make_sample`); None if they are applied already."""
+        if "changes" not in content:
+            return None
+        return cls(content["changes"].unbind(1), content["shown"].unbind(1), colours)
+
+    def apply(self, image: Tensor, view: int) -> Tensor:
+        """The images (B,C,H,W) with the changes of one view; padding is left unchanged."""
+        result = image.clone()
+        for place, (changes, box) in enumerate(zip(self.views[view].tolist(), self.shown[view].tolist(), strict=True)):
+            y0, x0, y1, x1 = box
+            found = [(int(kind), amount) for kind, amount in changes if kind != _NONE]
+            if found:
+                result[place, :, y0:y1, x0:x1] = self.colours.apply(image[place, :, y0:y1, x0:x1], found)
+        return result
+
+
 def _bands(values: Sequence[float], device: torch.device) -> Tensor:
     """(C,1,1), filled on the device: a copy from the CPU would make a GPU wait."""
     return torch.cat([torch.full((1, 1, 1), value, device=device) for value in values])
 
 
 def blurred(part: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (C,H,W) with a kernel of 3 sigma each way, no wider than a reflected border can be."""
+    """Gaussian blur of (C,H,W); the kernel reaches 3 sigma each way, at most as far as reflection padding can."""
     reach = max(1, min(round(3 * sigma), part.shape[-1] - 1, part.shape[-2] - 1))
     if min(part.shape[-2:]) < 2:
         return part
@@ -94,12 +166,12 @@ def blurred(part: Tensor, sigma: float) -> Tensor:
 
 
 def shifted(part: Tensor, amount: float) -> Tensor:
-    """`amount`, in units, added to all values, which are cut off at 0 and 1."""
+    """All values plus `amount`, in units, clamped to [0, 1]."""
     if part.dtype == torch.uint8:
         return _as(part.float() + 255 * amount, part)
     return (part + amount).clamp(0, 1)
 
 
 def _as(values: Tensor, like: Tensor) -> Tensor:
-    """`values` in the type of `like`: rounded and cut off for uint8."""
+    """`values` in the type of `like`: rounded and clamped for uint8."""
     return values.round().clamp(0, 255).byte() if like.dtype == torch.uint8 else values

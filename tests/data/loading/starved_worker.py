@@ -1,4 +1,4 @@
-"""Run by test_processes in a process of its own: reads with a process that lacks something. Argument: what it lacks."""
+"""Run by test_workers in a process of its own: reads with a worker that lacks files or memory (argument)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from data.loading.test_loader import FakeReader, loader
 from fuzzyseg.data.sample import DataError
 
 
-class Wanting(FakeReader):
-    """Takes the process its open files, or its shared memory, once it has read."""
+class Starved(FakeReader):
+    """Limits the open files, or the shared memory, of the worker."""
 
     def read(self, item, with_mask):
         if sys.argv[1] == "files":
             there = len(os.listdir("/proc/self/fd"))
-            resource.setrlimit(resource.RLIMIT_NOFILE, (there + 3, there + 3))
+            most = min(there, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         else:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         return super().read(item, with_mask)
@@ -27,7 +28,7 @@ class Wanting(FakeReader):
 
 if __name__ == "__main__":
     try:
-        for _ in loader(reader=Wanting(), workers=1).batches(0, 5):
+        for _ in loader(reader=Starved(), workers=1).batches(0, 5):
             pass
     except DataError as error:
         sys.stdout.write(f"DataError: {error}")

@@ -7,8 +7,20 @@ import pytest
 import torch
 
 from fuzzyseg.data.transforms.geometry import Geometry, make_sample, stacked
-from fuzzyseg.data.transforms.jitter import Pending, as_tensor, mild, strong
-from fuzzyseg.data.transforms.photometric import BLUR, BRIGHTNESS, CONTRAST, HUE, SATURATION, SHIFT, Colours, blurred
+from fuzzyseg.data.transforms.photometric import (
+    BLUR,
+    BRIGHTNESS,
+    CONTRAST,
+    HUE,
+    SATURATION,
+    SHIFT,
+    Colours,
+    Pending,
+    as_tensor,
+    blurred,
+    draw_strong,
+    draw_weak,
+)
 from fuzzyseg.data.views import Batch, CropPair, Weak, WeakStrong
 
 MEAN, STD = [0.2, 0.5, 0.4, 0.6, 0.3], [0.1, 0.3, 0.2, 0.05, 0.25]
@@ -79,7 +91,7 @@ def test_padding_takes_no_part_in_a_contrast_or_a_blur():
     image[..., 2:6, 2:6] = 100
     changes = torch.stack([as_tensor([(CONTRAST, 0.0), (BLUR, 1.5)])])
     pending = Pending((changes,), (torch.tensor([[2, 2, 6, 6]]),), Colours((0.5,), (0.2,)))
-    assert torch.equal(pending.made(image, 0), image)
+    assert torch.equal(pending.apply(image, 0), image)
 
 
 @pytest.mark.parametrize(("paired", "key", "number"), [(False, "strong", 1), (True, "image", 0)])
@@ -89,7 +101,7 @@ def test_the_blur_of_a_small_crop_shrinks_with_its_shorter_side(paired, key, num
     blurs = WeakStrong(jitter_probability=0.0, grey_probability=0.0, blur_probability=1.0, blur_sigma=(4.0, 8.0))
     view = CropPair(colours=blurs) if paired else blurs
     part = picture(3, torch.float32)
-    published, shrunk = (Geometry(crop, (5.0, 5.0), 0.0, blur_reference=side) for side in (1, 64))
+    published, shrunk = (Geometry(crop, (5.0, 5.0), flip=0.0, blur_reference=side) for side in (1, 64))
     options = {"mean": MEAN[:3], "std": STD[:3]}
     for seed in range(5):
         drawn, scaled = (
@@ -110,7 +122,7 @@ def test_what_is_drawn_is_in_its_range_and_in_every_order():
     ranges = {BRIGHTNESS: (0.5, 1.5), CONTRAST: (0.6, 1.4), SATURATION: (0.7, 1.3), HUE: (-0.2, 0.2), BLUR: (0.5, 1.5)}
     orders, lengths = set(), []
     for seed in range(400):
-        changes = strong(random.Random(seed), view)
+        changes = draw_strong(random.Random(seed), view)
         lengths.append(len(changes))
         orders.add(tuple(kind for kind, _ in changes[:4]) if len(changes) >= 4 else ())
         for kind, amount in changes:
@@ -118,10 +130,10 @@ def test_what_is_drawn_is_in_its_range_and_in_every_order():
             assert low <= amount <= high or (kind, amount) == (SATURATION, 0.0)
     assert len(orders) == 25  # 24 orders of the jitter, and none
     assert set(lengths) == {0, 1, 2, 4, 5, 6}
-    assert mild(random.Random(0), 0.0) == []
-    added = [strong(random.Random(seed), replace(view, add_brightness=True)) for seed in range(400)]
+    assert draw_weak(random.Random(0), 0.0) == []
+    added = [draw_strong(random.Random(seed), replace(view, add_brightness=True)) for seed in range(400)]
     amounts = [amount for changes in added for kind, amount in changes if kind == SHIFT]
     assert -0.5 <= min(amounts) < -0.48 < 0.48 < max(amounts) <= 0.5
     assert abs(sum(amounts) / len(amounts)) < 0.05
     assert all(kind != BRIGHTNESS for changes in added for kind, _ in changes)
-    assert {kind for kind, _ in mild(random.Random(0), 0.3)} == {BRIGHTNESS, CONTRAST, SATURATION}
+    assert {kind for kind, _ in draw_weak(random.Random(0), 0.3)} == {BRIGHTNESS, CONTRAST, SATURATION}

@@ -1,0 +1,79 @@
+"""State of a training: the method, its optimisers, the average of its weights, and the scores so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fuzzyseg.engine.buffers import gather_buffers, restore_buffers
+from fuzzyseg.methods.base import Method
+
+
+@dataclass
+class TrainingState:
+    """Everything that changes during a training, and hence the content of a checkpoint.
+
+    step: finished steps. last, best: the latest and the best evaluation, each with its `step`.
+    """
+
+    method: Method
+    optimisers: Sequence[Optimizer]
+    scaler: GradScaler
+    average: AveragedModel | None
+    step: int = 0
+    last: dict[str, Any] | None = None
+    best: dict[str, Any] | None = None
+
+    def predictor(self) -> nn.Module:
+        """The module that is evaluated, exported and saved: the average of the weights, if any."""
+        return self.average.module if self.average is not None else self.method.predictor()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain containers and tensors. Call it on every process; the first one's result is complete."""
+        modules = {"method": self.method, "average": self.average}
+        return {
+            "step": self.step,
+            "last": self.last,
+            "best": self.best,
+            "modules": {name: module.state_dict() for name, module in modules.items() if module is not None},
+            "replicas": {name: gather_buffers(module) for name, module in modules.items() if module is not None},
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load the result of `state_dict`."""
+        self.step, self.last, self.best = state["step"], state["last"], state["best"]
+        for name, module in (("method", self.method), ("average", self.average)):
+            if module is not None:
+                module.load_state_dict(state["modules"][name])
+                restore_buffers(module, state["replicas"][name])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def average_of(predictor: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of weights and buffers, which equals the predictor after the first update.
+
+    Then average = d * average + (1 - d) * predictor with d = min(decay, (1 + n) / (10 + n)) after n updates, so that
+    the first weights do not dominate a short run. n is the buffer `n_averaged`. Integers (counters) are copied.
+    """
+
+    @torch.no_grad()
+    def update(averages: Any, values: Any, count: Any) -> None:
+        if averages[0].is_floating_point():
+            n = int(count)
+            get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, values, count)  # type: ignore[no-untyped-call]
+        else:
+            for average, value in zip(averages, values, strict=True):
+                average.copy_(value)
+
+    return AveragedModel(predictor, multi_avg_fn=update, use_buffers=True)
