@@ -1,6 +1,4 @@
-"""Perturbations of a feature map: Y. Ouali et al., "Semi-supervised semantic segmentation with cross-consistency
-training", CVPR 2020. What is random is drawn with torch's own generator, on the features' device.
-"""
+"""Perturbations of a feature map (B,D,h,w), drawn by torch's global generator (Y. Ouali et al., CVPR 2020)."""
 
 from __future__ import annotations
 
@@ -10,17 +8,14 @@ from torch.nn import functional as F
 
 
 def feature_noise(features: Tensor, limit: float) -> Tensor:
-    """Features times 1 + n, n uniform in [-limit, limit] for each channel and cell, the same for all images (F-Noise).
-
-    features (B,D,h,w).
-    """
+    """F-Noise: features times 1 + n, n uniform in [-limit, limit] per channel and cell, the same for all images."""
     return features * (1 + torch.empty_like(features[:1]).uniform_(-limit, limit))
 
 
 def feature_drop(features: Tensor, low: float, high: float) -> Tensor:
-    """Features of zero where their channel mean is at least u times the image's largest (F-Drop).
+    """F-Drop: zero the most active cells, whose channel mean is at least u times the image's largest.
 
-    u is uniform in [low, high], one number for all images: the most active cells are dropped. features (B,D,h,w).
+    u is uniform in [low, high], one number for all images.
     """
     activity = features.mean(1, keepdim=True)  # (B,1,h,w)
     u = low + (high - low) * torch.rand((), device=features.device)
@@ -28,7 +23,7 @@ def feature_drop(features: Tensor, low: float, high: float) -> Tensor:
 
 
 def foreground(logits: Tensor, background: int, cells: tuple[int, int]) -> Tensor:
-    """Where the background class is not predicted: (B,*cells) bool, `cells` the features' size. logits (B,C,h,w)."""
+    """Where another class than the background is predicted: (B,*cells) bool. logits (B,C,h,w); cells: feature size."""
     mask = (logits.argmax(1, keepdim=True) != background).float()
     if tuple(mask.shape[-2:]) != tuple(cells):
         mask = F.interpolate(mask, size=cells, mode="nearest")

@@ -1,4 +1,4 @@
-"""Connected regions of a mask, and boxes within them, without reading a value back from the device."""
+"""Connected regions of a mask and boxes within them, without synchronisation with the device."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch.nn import functional as F
 
 
 def regions(mask: Tensor, rounds: int = 12) -> Tensor:
-    """A number for each connected region (8 neighbours): (B,H,W) int64, 0 where mask is False. mask (B,H,W) bool.
+    """Connected-component labels (8 neighbours): (B,H,W) int64, 0 where mask is False. mask (B,H,W) bool.
 
-    The number is 1 + the largest place y * W + x of the region. Each round takes over the largest number of the
-    neighbours, hands it to the cell that the own number names, and takes what stands there: numbers travel far in few
-    rounds. Were a winding region not done after `rounds`, it would be left in pieces.
+    A region's label is 1 + its largest index y * W + x. Each round takes the largest label of the neighbours, writes it
+    to the cell that the own label points to, and reads that cell's label (pointer jumping), so that labels travel far
+    in few rounds. A winding region that needs more than `rounds` is left in pieces.
     """
     batch, height, width = mask.shape
     place = torch.arange(1, height * width + 1, device=mask.device).view(1, height, width)
@@ -22,17 +22,17 @@ def regions(mask: Tensor, rounds: int = 12) -> Tensor:
         near = F.max_pool2d(number.float().unsqueeze(1), 3, 1, 1).squeeze(1).long()
         largest, own = torch.where(mask, near, 0).flatten(1), number.flatten(1)
         told = torch.cat([own.new_zeros(batch, 1), own], 1).scatter_reduce(1, own, largest, "amax")
-        told[:, 0] = 0  # the cell that stands for all that is no region
+        told[:, 0] = 0  # the entry of cells outside of all regions
         largest = torch.maximum(largest, told.gather(1, own))
         number = told.gather(1, largest).maximum(largest).view_as(number)
     return number
 
 
 def boxes_within(number: Tensor, share: float) -> Tensor:
-    """(B,H,W) bool, True in one box for each region, at a random place within the region's bounding box.
+    """(B,H,W) bool, True in one box per region, at a random position within the region's bounding box.
 
-    number: what `regions` gives. The box has int(share * d) cells along an axis on which the first and the last cell of
-    the region lie d apart; a region too small for a box of one cell has none. Drawn with torch's own generator.
+    number: result of `regions`. The box has int(share * d) cells along an axis on which the first and the last cell of
+    the region are d apart; regions too small for one cell have none. Drawn by torch's global generator.
     """
     batch, height, width = number.shape
     cells = height * width + 1
@@ -51,7 +51,7 @@ def boxes_within(number: Tensor, share: float) -> Tensor:
     (top, tall), (left, wide) = bounds
     there = (tall > 0) & (wide > 0)
     there[:, 0] = False
-    # Corners of +1 and -1 that sum up, down and across, to the number of boxes over a cell
+    # Summed-area trick: corners of +1 and -1 whose double cumulative sum is the number of boxes over a cell
     corners = number.new_zeros(batch, (height + 1) * (width + 1))
     for y, x, sign in ((top, left, 1), (top + tall, left, -1), (top, left + wide, -1), (top + tall, left + wide, 1)):
         corner = torch.where(there, y * (width + 1) + x, 0)

@@ -8,16 +8,15 @@ from torch.nn import functional as F
 
 
 def odd_kernel(length: int, part: int) -> int:
-    """The length of a kernel that covers a `part`-th of `length`: int(length / part), plus one if that is even."""
+    """Kernel length for a `part`-th of `length`: length // part, plus one if that is even."""
     size = length // part
     return size if size % 2 else size + 1
 
 
 def gaussian_blur(maps: Tensor, kernel: int) -> Tensor:
-    """Maps (B,D,H,W) blurred, each channel apart, by a Gaussian of odd length `kernel`, reflected at the border.
+    """Maps (B,D,H,W) blurred per channel by a Gaussian of odd length `kernel`, with reflection padding.
 
-    The standard deviation is .3 ((kernel - 1) / 2 - 1) + .8. Along an axis too short to be reflected the kernel is as
-    long as fits.
+    The standard deviation is 0.3 ((kernel - 1) / 2 - 1) + 0.8. On axes too short for the padding the kernel is cropped.
     """
     channels = maps.shape[1]
     for axis, length in ((2, maps.shape[2]), (3, maps.shape[3])):
