@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fuzzyseg.methods.gct.blur import gaussian_blur, odd_kernel
-from fuzzyseg.methods.gct.flaw_map import comparable, compare_flaws, flaw_target
+from fuzzyseg.methods.gct.flaw_map import comparable, compare_flaws, flaw_target, gaussian_blur, odd_kernel
 
 
 def drawn(size=(7, 6)):

@@ -50,9 +50,7 @@ class AELConfig(MethodConfig):
     normalise: Literal["image", "batch"] = setting(
         "image", "paper, Eq. 12", "Weights sum to 1 over each image, or over the batch as in the authors' code."
     )
-    threshold: float = setting(
-        0.0, "paper", "Least confidence of a trained pixel (0.7 in the authors' code on VOC).", ge=0, le=1
-    )
+    threshold: float = setting(0.0, "paper", "Least confidence of a trained pixel (code: 0.7 on VOC).", ge=0, le=1)
     confidence: Literal["keep", "drop"] | None = setting(
         None,
         "ours",
@@ -66,20 +64,18 @@ class AELConfig(MethodConfig):
     copy_paste: bool = setting(True, "paper", "Adaptive copy-paste of labelled classes.")
     copy_paste_classes: int = setting(3, "paper", "Classes drawn for each image (1 in the authors' code on VOC).", ge=1)
     copy_paste_probability: float = setting(0.5, "authors' code", "Share of images with a paste.", ge=0, le=1)
-    copy_paste_power: float = setting(
-        1.0, "paper", "Classes are drawn by softmax((1 - confidence)^power) (0.5 in the authors' code).", gt=0
-    )
+    copy_paste_power: float = setting(1.0, "paper", "Classes are drawn by softmax((1 - confidence)^power).", gt=0)
     copy_paste_exclude: tuple[int, ...] = setting(
         (), "paper", "Classes never pasted (authors' code: 0, 1, 2, 8, 10, the large classes of Cityscapes)."
     )
     adaptive_mix: bool = setting(True, "paper", "Adaptive CutMix; false: any image, half of the area.")
     mix_area: float = setting(
-        0.005, "authors' code, Cityscapes", "Least share of the image of a pasted part (0.03 on VOC).", ge=0, lt=1
+        0.005, "authors' code, Cityscapes", "Least area of a pasted part (VOC: 0.03).", ge=0, lt=1
     )
     bank_area: float = setting(
         0.01,
         "authors' code, Cityscapes",
-        "Least share of an image for a class to count (0.03 on VOC).",
+        "Least area of a class to count (VOC: 0.03).",
         ge=0,
         lt=1,
     )

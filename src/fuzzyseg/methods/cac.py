@@ -45,9 +45,7 @@ class CACConfig(MethodConfig):
     temperature: float = setting(0.1, "authors' code", "tau.", gt=0)
     confidence: float = setting(0.75, "authors' code", "gamma: least confidence of a positive.", ge=0, le=1)
     start: float = setting(1 / 16, "authors' code, 5 of 80 epochs", "Share of the run without contrast.", ge=0, lt=1)
-    bank_steps: int = setting(
-        3, "authors' code, VOC R101", "Steps whose cells are negatives (2 with R50, 1 on Cityscapes).", ge=1
-    )
+    bank_steps: int = setting(3, "authors' code, VOC R101", "Steps that give negatives (R50: 2, Cityscapes: 1).", ge=1)
     negatives: int | None = setting(None, "authors' code", "Negatives per image and crop; None: all cells.", ge=1)
     width: int = setting(128, "authors' code", "Channels of the projected features.", ge=2)
     cell: int = setting(8, "authors' code", "Cell side in pixels: a multiple of the stride, or at least that.", ge=1)

@@ -59,9 +59,7 @@ class CutMixSegConfig(MethodConfig):
     )
     box_area: float = setting(0.5, "authors' scripts", "Share of the image that the box covers.", gt=0, le=1)
     colour: bool = setting(False, "paper", "Strong colours in the student's images (true in the authors' scripts).")
-    images: Literal["all", "unlabelled"] = setting(
-        "all", "authors' code", "Images to mix; all: labelled images as well."
-    )
+    images: Literal["all", "unlabelled"] = setting("all", "authors' code", "Images to mix; all: labelled ones, too.")
 
 
 class CutMixSeg(Method):

@@ -37,14 +37,10 @@ class FixMatchConfig(MethodConfig):
     teacher: Literal["self", "ema"] = setting(
         "self", "Yang et al., CVPR 2023", "self: the network itself; ema: its average, as in UniMatch V2's code."
     )
-    threshold: float = setting(
-        0.95, "authors' code", "Probability from which a pixel is confident (0 in their later Cityscapes runs)."
-    )
+    threshold: float = setting(0.95, "authors' code", "Probability from which a pixel is confident.")
     confidence: Confidence = setting(None, "ours", CONFIDENCE)
     unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the strong view's loss.", ge=0)
-    decay: float = setting(
-        0.996, "authors' code", "Decay of the average, after a warm-up 1 - 1/(step + 1).", ge=0, lt=1
-    )
+    decay: float = setting(0.996, "authors' code", "Decay of the average, after warm-up 1 - 1/(step + 1).", ge=0, lt=1)
     cutmix_probability: float = setting(0.5, "authors' code", "Share of images with a rectangle.", ge=0, le=1)
     box_area: RectangleArea = setting((0.02, 0.4), "authors' code", "Range of the rectangle's share of the image.")
 

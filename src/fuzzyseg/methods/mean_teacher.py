@@ -43,9 +43,7 @@ class MeanTeacherConfig(MethodConfig):
         "torchsemiseg", "FPL paper's baseline", "Re-implementation that the defaults follow."
     )
     decay: float = setting(0.99, "both presets", "Decay of the teacher's weights.", ge=0, lt=1)
-    warm_up: bool | None = setting(
-        None, "preset", "Decay min(1 - 1/(step + 1), decay); None: false (torchsemiseg), true (pixelssl)."
-    )
+    warm_up: bool | None = setting(None, "preset", "Warm-up of the decay, 1 - 1/(step + 1); None: only pixelssl.")
     of: Literal["probabilities", "logits"] | None = setting(
         None, "preset", "Input of the squared error; None: probabilities (torchsemiseg), logits (pixelssl)."
     )
@@ -55,9 +53,7 @@ class MeanTeacherConfig(MethodConfig):
     labelled: bool | None = setting(
         None, "preset", "Consistency on labelled images too; None: true (torchsemiseg), false (pixelssl, pixel losses)."
     )
-    ramp: float | None = setting(
-        None, "preset", "Share of the run over which the weight grows; None: 0 or 5/45.", ge=0, le=1
-    )
+    ramp: float | None = setting(None, "preset", "Share of the run with a growing weight; None: 0 or 5/45.", ge=0, le=1)
     pixel_weight: float = setting(1.0, "ours", "Weight of a pixel loss (hard, soft, fuzzy).", ge=0)
     predictor: Literal["student", "teacher"] = setting(
         "student", "torchsemiseg", "Network that is evaluated and saved (pixelssl reports both)."

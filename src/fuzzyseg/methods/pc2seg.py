@@ -40,9 +40,7 @@ _COLOURS = WeakStrong(jitter_probability=1.0, grey_probability=0.0, blur_probabi
 class PC2SegConfig(MethodConfig):
     """Settings of PC2Seg; the source is "ours" where the paper's value is not known to us."""
 
-    consistency: Literal["cosine", "l2"] = setting(
-        "cosine", "paper", "Distance of predictions: 1 - cosine, or squared error."
-    )
+    consistency: Literal["cosine", "l2"] = setting("cosine", "paper", "Distance: 1 - cosine, or squared error.")
     consistency_weight: float = setting(1.0, "ours", "Weight of the consistency.", ge=0)
     unsupervised_weight: float = setting(
         0.25, "ours", "Weight of a pixel loss; gradients are then about as large as those of the consistency.", ge=0

@@ -31,9 +31,7 @@ from fuzzyseg.ops.module_mode import evaluating
 class UniMatchConfig(MethodConfig):
     """Settings of UniMatch."""
 
-    threshold: float = setting(
-        0.95, "paper", "Probability from which a pixel is confident (0 in the authors' later Cityscapes runs)."
-    )
+    threshold: float = setting(0.95, "paper", "Probability from which a pixel is confident.")
     confidence: Confidence = setting(None, "ours", CONFIDENCE)
     image_weight: float = setting(0.25, "authors' code", "Weight of each of the two strong views.", ge=0)
     feature_weight: float = setting(0.5, "authors' code", "Weight of the perturbed features.", ge=0)

@@ -42,18 +42,18 @@ class VATConfig(MethodConfig):
     """Settings of VAT."""
 
     unsupervised_weight: float | None = setting(
-        None, "French et al.; ours", "alpha; None: 0.1 (French et al.), with a pixel loss 1 (ours).", ge=0
+        None, "French et al.; ours", "alpha; None: 0.1, with a pixel loss 1.", ge=0
     )
     radius: Literal["adaptive", "fixed"] = setting(
         "adaptive", "French et al.", "adaptive: half the norm of the image's differences; fixed: sqrt(Cin H W)."
     )
     epsilon: float | None = setting(
-        None, "French et al.", "Factor of the radius; None: 1 (adaptive) or 0.5 (fixed).", gt=0
+        None, "French et al.", "Factor of the radius; None: 1 (adaptive), 0.5 (fixed).", gt=0
     )
     probe: float = setting(0.1, "ours", "xi: L2 norm of the offset at which the gradient is computed.", gt=0)
     power: int = setting(1, "Miyato et al.", "Power iterations.", ge=1)
     images: Literal["all", "unlabelled"] = setting(
-        "all", "both papers", "Images of the unsupervised term; all: labelled images as well."
+        "all", "both papers", "Unsupervised images; all: labelled ones, too."
     )
     target: Literal["student", "teacher"] = setting(
         "student", "Miyato et al.", "Network that gives target and direction; teacher: a mean teacher (French et al.)."

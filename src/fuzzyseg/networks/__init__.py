@@ -25,36 +25,26 @@ from fuzzyseg.networks.weights import (
     weights_statistics,
 )
 
-NETWORKS: dict[str, type[nn.Module]] = {
-    "DPT": smp.DPT,
-    "DeepLabV3": smp.DeepLabV3,
-    "DeepLabV3Plus": smp.DeepLabV3Plus,
-    "FPN": smp.FPN,
-    "Linknet": smp.Linknet,
-    "MAnet": smp.MAnet,
-    "PAN": smp.PAN,
-    "PSPNet": smp.PSPNet,
-    "Segformer": smp.Segformer,
-    "UPerNet": smp.UPerNet,
-    "Unet": smp.Unet,
-    "UnetPlusPlus": smp.UnetPlusPlus,
-}
+_ARCHITECTURES = (
+    "DPT", "DeepLabV3", "DeepLabV3Plus", "FPN", "Linknet", "MAnet",
+    "PAN", "PSPNet", "Segformer", "UPerNet", "Unet", "UnetPlusPlus",
+)  # fmt: skip
+NETWORKS: dict[str, type[nn.Module]] = {name: getattr(smp, name) for name in _ARCHITECTURES}
 """Architectures by name."""
 
-_SET_ELSEWHERE = {
-    "encoder_name": "network.encoder",
-    "encoder_weights": "network.weights",
-    "encoder_output_stride": "network.output_stride",
-    "in_channels": "network.channels",
+_RESERVED = {
+    "encoder_name": ": set network.encoder instead",
+    "encoder_weights": ": set network.weights instead",
+    "encoder_output_stride": ": set network.output_stride instead",
+    "in_channels": ": set network.channels instead",
+    "classes": " cannot be set: the data determines the number of classes",
+    "activation": " cannot be set: the losses need logits",
+    "aux_params": " cannot be set: there are no image-level labels",
+    "upsampling": " cannot be set: the architecture determines it",
 }
+"""Arguments of smp's constructors that are no options, with the rest of the message."""
 _OURS = {"arch", "encoder", "weights", "channels", "output_stride"}
 """Network settings common to all architectures."""
-_NOT_OPTIONS = {
-    "classes": "the data determines the number of classes",
-    "activation": "the losses need logits",
-    "aux_params": "there are no image-level labels",
-    "upsampling": "the architecture determines it",
-}
 
 
 def build_network(
@@ -112,7 +102,7 @@ def _check_encoder(encoder: str) -> None:
 
 
 def _option_names(arch: str) -> set[str]:
-    return set(inspect.signature(NETWORKS[arch]).parameters) - {"kwargs", *_SET_ELSEWHERE, *_NOT_OPTIONS}
+    return set(inspect.signature(NETWORKS[arch]).parameters) - {"kwargs", *_RESERVED}
 
 
 def dropout_options(arch: str) -> list[str]:
@@ -124,10 +114,8 @@ def _settings(arch: str, encoder: str, options: dict[str, Any], output_stride: i
     """Keyword arguments of the architecture. Raises ValueError for unknown options."""
     known = _option_names(arch)
     for name in options:
-        if name in _SET_ELSEWHERE:
-            raise ValueError(f"network.{name}: set {_SET_ELSEWHERE[name]} instead")
-        if name in _NOT_OPTIONS:
-            raise ValueError(f"network.{name} cannot be set: {_NOT_OPTIONS[name]}")
+        if name in _RESERVED:
+            raise ValueError(f"network.{name}{_RESERVED[name]}")
         if name not in known and not encoder.startswith("tu-"):  # timm checks its own options
             raise ValueError(f"unknown setting 'network.{name}' of {arch}.{_nearest(name, known | _OURS)}")
     settings = dict(options)

@@ -32,8 +32,7 @@ from fuzzyseg.losses import masked_mean
 from fuzzyseg.losses.consistency import kl_divergence, squared_error
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Shares, Step, setting
 from fuzzyseg.methods.cct.annealed import annealed_mask, annealed_threshold
-from fuzzyseg.methods.cct.perturb import feature_drop, feature_noise, foreground
-from fuzzyseg.methods.cct.regions import boxes_within, regions
+from fuzzyseg.methods.cct.perturb import boxes_within, feature_drop, feature_noise, foreground, regions
 from fuzzyseg.networks.heads import decoder_channels
 from fuzzyseg.ops.gradient import adversarial_direction
 from fuzzyseg.ops.precision import small_differences
@@ -43,9 +42,7 @@ from fuzzyseg.ops.ramp import sigmoid_ramp
 class CCTConfig(MethodConfig):
     """Settings of CCT."""
 
-    unsupervised_weight: float | None = setting(
-        None, "paper; ours", "lambda; None: 30 (paper), with a pixel loss 1 (ours).", ge=0
-    )
+    unsupervised_weight: float | None = setting(None, "paper; ours", "lambda; None: 30, with a pixel loss 1.", ge=0)
     ramp_share: float = setting(0.1, "paper", "Share of the run over which lambda grows.", ge=0, le=1)
     decoders: tuple[NonNegativeInt, ...] = setting(
         (2, 6, 6, 2, 2, 6, 6), "paper",

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from fuzzyseg.losses.arguments import full_precision
 from fuzzyseg.losses.supervised import VOID
-from fuzzyseg.methods.gct.blur import gaussian_blur, odd_kernel
 
 
 def flaw_target(probabilities: Tensor, mask: Tensor, *, mu: float = 0.5, nu: int = 1) -> Tensor:
@@ -58,3 +57,28 @@ def compare_flaws(first: Tensor, second: Tensor, *, xi: float = 0.6) -> tuple[Te
 def _stretched(maps: Tensor) -> Tensor:
     low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
     return (maps - low) / (high - low + 1e-9)
+
+
+def odd_kernel(length: int, part: int) -> int:
+    """Kernel length for a `part`-th of `length`: length // part, plus one if that is even."""
+    size = length // part
+    return size if size % 2 else size + 1
+
+
+def gaussian_blur(maps: Tensor, kernel: int) -> Tensor:
+    """Maps (B,D,H,W) blurred per channel by a Gaussian of odd length `kernel`, with reflection padding.
+
+    The standard deviation is 0.3 ((kernel - 1) / 2 - 1) + 0.8. On axes too short for the padding the kernel is cropped.
+    """
+    channels = maps.shape[1]
+    for axis, length in ((2, maps.shape[2]), (3, maps.shape[3])):
+        half = min(kernel // 2, length - 1)
+        place = torch.arange(-half, half + 1, device=maps.device, dtype=maps.dtype)
+        sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8
+        weight = torch.exp(-(place**2) / (2 * sigma**2))
+        shape = [1, 1, 1, 1]
+        shape[axis] = 2 * half + 1
+        weight = (weight / weight.sum()).view(shape).expand(channels, *[-1] * 3)
+        pad = (0, 0, half, half) if axis == 2 else (half, half, 0, 0)
+        maps = F.conv2d(F.pad(maps, pad, mode="reflect"), weight, groups=channels)
+    return maps
