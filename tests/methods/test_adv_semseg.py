@@ -1,6 +1,4 @@
-"""AdvSemSeg to its card. Test 2 of the card stands in tests/methods/test_discriminators.py. Test 7 is left out: the
-network is that of segmentation_models_pytorch, not the authors' DeepLab whose branches are forgotten.
-"""
+"""AdvSemSeg to its card, but for test 2, which is in test_adv_semseg_discriminator.py."""
 
 from __future__ import annotations
 
@@ -11,8 +9,8 @@ from torch.nn import functional as F
 
 from fuzzyseg.engine.optim import build_optimisers
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
-from fuzzyseg.methods import AdvSemSeg, Facts, Progress
-from fuzzyseg.methods.adv_semseg import one_hot
+from fuzzyseg.methods import Facts, Progress
+from fuzzyseg.methods.adv_semseg import AdvSemSeg, one_hot
 from fuzzyseg.ops.resize import resize_logits
 from support.tiny_network import TinyNetwork, make_batch
 

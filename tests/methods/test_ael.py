@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from fuzzyseg.data.loading.sampler import PUBLISH_DELAY, Sampler
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
-from fuzzyseg.methods import AEL, Facts, Progress
+from fuzzyseg.methods import Facts, Progress
+from fuzzyseg.methods.ael import AEL
 from fuzzyseg.ops.resize import resize_logits
 from fuzzyseg.ops.sample_rng import uniform
 from support.tiny_network import TinyNetwork, make_batch

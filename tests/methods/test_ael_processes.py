@@ -1,41 +1,59 @@
-"""Two processes with gloo: AEL's banks, draws and weights are those of one process."""
-
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""AEL in two processes: banks, draws and weights equal those of one process."""
 
 import pytest
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
-import fuzzyseg
-from methods.ael_process import learn, rows
+from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
+from fuzzyseg.methods import Facts, Progress
+from fuzzyseg.methods.ael import AEL
+from support.processes import run_in_processes
+from support.tiny_network import TinyNetwork, make_batch
+
+
+def learn_part(rank):
+    return learn(slice(2 * rank, 2 * rank + 2), parallel=True)
+
+
+def learn(part, *, parallel):
+    """Three steps on the given samples of four; parallel: in DDP, as one of two processes."""
+    torch.manual_seed(0)
+    pixel = PixelLossModule(PIXEL_LOSSES["fuzzy"], {}, 0.6)
+    facts = Facts(5, images={"unlabelled": 9})
+    method = AEL(lambda: TinyNetwork(norm="group"), SupervisedLoss("ce"), pixel, AEL.Config(mix_area=0), facts)
+    runner = method
+    if parallel:
+        runner = DistributedDataParallel(method, broadcast_buffers=False, find_unused_parameters=True)
+    optimiser = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1)
+    for step in range(3):
+        batch = {}
+        for number, (name, stream) in enumerate(method.streams.items()):
+            whole = make_batch(4, masks=stream.source == "labelled", seed=10 * step + number)
+            whole.index = (whole.index + 4 * number + step) % 9
+            whole.drawn_for = torch.tensor([-1, 0, 1, 2])
+            batch[name] = rows(whole, part)
+        torch.stack(list(runner(batch, Progress(step, 3)).losses.values())).sum().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        method.after_step(Progress(step, 3))
+    return method.state_dict() | {"draw": method.draw_weights("partner")}
+
+
+def rows(batch, part):
+    """Some samples of a batch without strong views."""
+    mask = None if batch.mask is None else batch.mask[part]
+    return type(batch)(
+        batch.image[part], batch.valid[part], mask, batch.index[part], batch.name[part], batch.seed[part],
+        batch.drawn_for[part],
+    )  # fmt: skip
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
-    source = Path(next(iter(fuzzyseg.__path__))).parent
-    path = f"{source}{os.pathsep}{os.getenv('PYTHONPATH', '')}"
-    running = [
-        subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("ael_process.py")), str(rank), str(tmp_path)],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=240)[0] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    assert [process.returncode for process in running] == [0, 0], "\n".join(outputs)
-    one = learn(slice(0, 4), rows, parallel=False)
+    seen = run_in_processes(learn_part, tmp_path)
+    one = learn(slice(0, 4), parallel=False)
     assert one["shown"].any()
     assert not one["shown"].all()
-    for rank in range(2):
-        seen = torch.load(tmp_path / f"seen-{rank}.pt", weights_only=True)
+    for found in seen:
         for name, value in one.items():
-            torch.testing.assert_close(seen[name], value, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")

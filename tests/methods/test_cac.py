@@ -1,24 +1,20 @@
-"""CAC to its card, section 9. Elsewhere: geometry (1) in tests/ops/test_feature_grid.py and
-tests/data/transforms/test_geometry.py, chunks (5) in tests/losses/test_contrast.py, the bank (6) in
-tests/ops/test_bank.py and in the contract test, the loss of section 2, cell by cell, in test_cac_contrast.py."""
+"""CAC to its card. Elsewhere: geometry in tests/ops/test_feature_grid.py and tests/data/transforms/test_geometry.py,
+chunks in tests/losses/test_contrast.py, the bank in tests/ops/test_bank.py, the loss by cell in test_cac_contrast.py.
+"""
 
 from __future__ import annotations
-
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
-import fuzzyseg
 from fuzzyseg.data.views import CropPair
 from fuzzyseg.losses import PIXEL_LOSSES, SupervisedLoss
-from fuzzyseg.methods import CAC, Facts, Progress
-from fuzzyseg.methods.cac import _Cells
+from fuzzyseg.methods import Facts, Progress
+from fuzzyseg.methods.cac import CAC, _Cells
+from support.processes import run_in_processes
 from support.tiny_network import TinyNetwork, make_batch
 
 NOW = Progress(5, 10)
@@ -203,32 +199,16 @@ def train(part, wrap=lambda method: method, **options):
 KINDS = ({}, {"fuzzy_negatives": True, "fuzzy_threshold": 0.4})
 
 
+def train_part(rank):
+    def wrap(method):
+        return DistributedDataParallel(method, broadcast_buffers=False, find_unused_parameters=True)
+
+    return [train(slice(2 * rank, 2 * rank + 2), wrap, **kind) for kind in KINDS]
+
+
 @pytest.mark.slow
 def test_two_processes_equal_one_and_have_one_bank(tmp_path):
-    here = Path(__file__).parent
-    source = Path(next(iter(fuzzyseg.__path__))).parent
-    script = (
-        "import sys, torch\n"
-        "from torch import distributed as dist\n"
-        "from torch.nn.parallel import DistributedDataParallel as DDP\n"
-        "from methods.test_cac import KINDS, train\n"
-        "torch.set_num_threads(1)\n"
-        f"rank, folder = int(sys.argv[1]), {str(tmp_path)!r}\n"
-        "dist.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)\n"
-        "wrap = lambda m: DDP(m, broadcast_buffers=False, find_unused_parameters=True)\n"
-        "found = [train(slice(2 * rank, 2 * rank + 2), wrap, **kind) for kind in KINDS]\n"
-        "torch.save(found, f'{folder}/{rank}.pt')\n"
-        "dist.destroy_process_group()\n"
-    )
-    paths = os.pathsep.join([str(source), str(here.parent)])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    running = [
-        subprocess.Popen([sys.executable, "-c", script, str(rank)], env=environment, stderr=subprocess.PIPE, text=True)
-        for rank in (0, 1)
-    ]
-    errors = [process.communicate(timeout=120)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], "\n".join(errors)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    first, second = run_in_processes(train_part, tmp_path)
     for kind, ours, theirs in zip(KINDS, first, second, strict=True):
         for name, value in train(slice(0, 4), **kind).items():
             assert torch.equal(ours[name], theirs[name]), name

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from fuzzyseg.methods.cct.regions import boxes_within, regions
+from fuzzyseg.methods.cct.perturb import boxes_within, regions
 
 
 def spiral(side):

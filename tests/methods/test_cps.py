@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
-from fuzzyseg.methods import CPS, Facts, Progress
+from fuzzyseg.methods import Facts, Progress
+from fuzzyseg.methods.cps import CPS
 from fuzzyseg.ops.resize import resize_logits
 from support.published_boxes import published_mask
 from support.tiny_network import TinyNetwork, make_batch

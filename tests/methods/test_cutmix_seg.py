@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from fuzzyseg.data.views import WeakStrong
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
-from fuzzyseg.methods import CutMixSeg, Facts, Progress
+from fuzzyseg.methods import Facts, Progress
+from fuzzyseg.methods.cutmix_seg import CutMixSeg
 from fuzzyseg.ops.resize import resize_logits
 from support.tiny_network import TinyNetwork, make_batch
 

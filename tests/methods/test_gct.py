@@ -1,6 +1,5 @@
-"""GCT to its card. Elsewhere: tests 1 to 3 in test_gct_flaw_map.py, 7 in test_discriminators.py and test_gct_blur.py.
-4, 5 and 8 are here. Left out: 6, and of 4 what concerns three steps: there is one here, all gradients are taken at the
-same weights, so no network has moved when another's target is made.
+"""GCT to its card. Elsewhere: tests 1 to 3 in test_gct_flaw_map.py, 7 in test_gct_detector.py and test_gct_blur.py.
+Left out: 6, and of 4 what concerns three steps, since there is one here.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from torch.nn import functional as F
 
 from fuzzyseg.engine.optim import build_optimisers
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
-from fuzzyseg.methods import GCT, Facts, Progress
+from fuzzyseg.methods import Facts, Progress
+from fuzzyseg.methods.gct import GCT
 from fuzzyseg.methods.gct.flaw_map import flaw_target
 from fuzzyseg.ops.resize import resize_logits
 from methods.test_contract import cut

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fuzzyseg.methods.gct.blur import gaussian_blur, odd_kernel
+from fuzzyseg.methods.gct.flaw_map import gaussian_blur, odd_kernel
 
 
 @pytest.mark.parametrize(("length", "part", "expected"), [(321, 16, 21), (321, 4, 81), (512, 8, 65), (12, 16, 1)])

@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fuzzyseg.methods.gct.blur import gaussian_blur, odd_kernel
-from fuzzyseg.methods.gct.flaw_map import flaw_target, handled, teaching
+from fuzzyseg.methods.gct.flaw_map import comparable, compare_flaws, flaw_target, gaussian_blur, odd_kernel
 
 
 def drawn(size=(7, 6)):
@@ -48,7 +47,7 @@ def test_target_is_mus_scale_before_it_is_stretched():
 def test_handling_leaves_its_input_and_stretches_each_image():
     raw = torch.randn(3, 1, 20, 18)
     before = raw.clone()
-    found = handled(raw)
+    found = comparable(raw)
     assert torch.equal(raw, before)  # the published code clamps the map that the detector is trained by
     assert not found.requires_grad
     for one, value in zip(found, raw.clamp(min=0), strict=True):
@@ -58,7 +57,7 @@ def test_handling_leaves_its_input_and_stretches_each_image():
 def test_an_image_without_flaws_is_zero():
     raw = torch.rand(2, 1, 20, 18) * 0.05 + 0.05
     raw[1, 0, 3, 3] = 5
-    found = handled(raw)
+    found = comparable(raw)
     assert not found[0].any()  # the published code: -min / (max - min), about -1
     assert found[1].max() == pytest.approx(1)
 
@@ -76,4 +75,4 @@ def test_an_image_without_flaws_is_zero():
 )
 def test_who_teaches_whom(first, second, expected):
     maps = [torch.full((1, 1, 1, 1), value) for value in (first, second)]
-    assert tuple(bool(where) for where in teaching(*maps)) == expected
+    assert tuple(bool(where) for where in compare_flaws(*maps)) == expected

@@ -13,7 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
-from fuzzyseg.methods import Facts, MeanTeacher, Progress
+from fuzzyseg.methods import Facts, Progress
+from fuzzyseg.methods.mean_teacher import MeanTeacher
 from fuzzyseg.ops.resize import resize_logits
 from support.tiny_network import TinyNetwork, make_batch
 

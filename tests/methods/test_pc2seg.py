@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from fuzzyseg.data.views import WeakStrong
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss, masked_mean
-from fuzzyseg.methods import Facts, PC2Seg, Progress
+from fuzzyseg.methods import Facts, Progress
+from fuzzyseg.methods.pc2seg import PC2Seg
 from fuzzyseg.ops.resize import resize_logits
 from support.tiny_network import TinyNetwork, make_batch
 

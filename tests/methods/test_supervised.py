@@ -2,7 +2,8 @@ import torch
 from torch.nn import functional as F
 
 from fuzzyseg.losses import PIXEL_LOSSES, SupervisedLoss
-from fuzzyseg.methods import METHODS, Facts, MethodConfig, Progress, Supervised
+from fuzzyseg.methods import METHODS, Facts, MethodConfig, Progress
+from fuzzyseg.methods.supervised import Supervised
 from fuzzyseg.ops.resize import resize_logits
 from support.tiny_network import TinyNetwork, make_batch
 

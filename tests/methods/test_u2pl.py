@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss, masked_mean
-from fuzzyseg.methods import U2PL, Facts, Progress
+from fuzzyseg.methods import Facts, Progress
+from fuzzyseg.methods.u2pl import U2PL
 from fuzzyseg.networks.heads import Stages
 from fuzzyseg.ops.mix import box_masks
 from fuzzyseg.ops.resize import resize_logits

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fuzzyseg.methods import U2PL, Progress
+from fuzzyseg.methods import Progress
+from fuzzyseg.methods.u2pl import U2PL
 from fuzzyseg.methods.u2pl.contrast import contrast_parts
 from fuzzyseg.ops.mix import box_masks
 from fuzzyseg.ops.resize import resize_logits

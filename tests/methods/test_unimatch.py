@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
-from fuzzyseg.methods import Facts, Progress, UniMatch
+from fuzzyseg.methods import Facts, Progress
+from fuzzyseg.methods.unimatch import UniMatch
 from fuzzyseg.networks import build_network
 from fuzzyseg.ops.channel_dropout import channel_masks
 from fuzzyseg.ops.resize import resize_logits

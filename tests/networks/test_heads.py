@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from fuzzyseg.networks import build_network
-from fuzzyseg.networks.heads import convolutional_head, feature_channels, pooled_cells, projector, run_stages, stage
+from fuzzyseg.networks.heads import (
+    convolutional_head,
+    decoder_channels,
+    encoder_channels,
+    pooled_cells,
+    projector,
+    run_stages,
+    stage,
+)
 
 
 def test_a_projector_works_cell_by_cell():
@@ -41,9 +49,8 @@ def test_the_coarsest_stage_of_any_encoder_has_the_channels_that_it_tells():
             assert torch.equal(found.logits, network(image))
         coarsest = stage(found.features, -1)
         assert coarsest.dim() == 4
-        channels = feature_channels(network, "m")
-        assert channels.encoder[-1] == coarsest.shape[1]
-        assert channels.decoder == found.decoded.shape[1]
+        assert encoder_channels(network, "m")[-1] == coarsest.shape[1]
+        assert decoder_channels(network, "m") == found.decoded.shape[1]
 
 
 def test_a_network_without_stages_is_told_what_it_lacks():
@@ -53,12 +60,13 @@ def test_a_network_without_stages_is_told_what_it_lacks():
         def encode(self, image):
             return image
 
-    with pytest.raises(ValueError, match=r"m works on features, but Own has no decode, classify; give it"):
-        feature_channels(Own(), "m")
+    with pytest.raises(ValueError, match=r"m works on features, but Own has no decode, classify"):
+        decoder_channels(Own(), "m")
     whole = Own()
     whole.decode = whole.classify = whole.encode
-    with pytest.raises(ValueError, match=r"Own has no encoder_channels \(docs/own-network"):
-        feature_channels(whole, "m")
+    assert decoder_channels(whole, "m") == 3
+    with pytest.raises(ValueError, match=r"Own has no attribute encoder_channels \(docs/own-network"):
+        encoder_channels(whole, "m")
 
 
 class Strided:
@@ -90,9 +98,9 @@ def test_a_cell_is_a_whole_number_of_the_networks_own_or_the_least_there_is(stri
 @pytest.mark.parametrize(
     ("stride", "side", "message"),
     [
-        (4, 6, "method.cell: found 6, expected a multiple of 4, for Strided has .* every 4 pixels; set it to 4 or 8"),
+        (4, 6, "method.cell: found 6, expected a multiple of 4, .*Strided is 4 pixels; set it to 4 or 8"),
         (8.0, 20, "found 20, expected a multiple of 8, .*; set it to 16 or 24"),
-        (1.75, 8, "found 8, expected a multiple of 7, .* every 1.75 pixels; set it to 7 or 14"),
+        (1.75, 8, "found 8, expected a multiple of 7, .* 1.75 pixels; set it to 7 or 14"),
         (1.75, 3, "found 3, .*; set it to 7$"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The methods by name: one paper each."""
+"""The methods, each of one paper."""
 
 from __future__ import annotations
 
@@ -38,29 +38,6 @@ METHODS: dict[str, type[Method]] = {
     "unimatch": UniMatch,
     "unimatch_v2": UniMatchV2,
 }
+"""Methods by name, in the order in which they are listed."""
 
-__all__ = [
-    "AEL",
-    "CAC",
-    "CCT",
-    "CPS",
-    "GCT",
-    "METHODS",
-    "U2PL",
-    "VAT",
-    "AdvSemSeg",
-    "CutMixSeg",
-    "Facts",
-    "FixMatch",
-    "MeanTeacher",
-    "Method",
-    "MethodConfig",
-    "PC2Seg",
-    "Progress",
-    "PseudoSeg",
-    "Role",
-    "Step",
-    "Supervised",
-    "UniMatch",
-    "UniMatchV2",
-]
+__all__ = ["METHODS", "Facts", "Method", "MethodConfig", "Progress", "Role", "Step"]

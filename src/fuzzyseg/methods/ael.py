@@ -1,38 +1,36 @@
 """Semi-Supervised Semantic Segmentation via Adaptive Equalization Learning (AEL).
 
-H. Hu, F. Wei, H. Hu, Q. Ye, J. Cui, L. Wang, NeurIPS 2021. A mean teacher that looks after the classes it does badly
-on. A bank holds how sure the student is of each class on labelled pixels, and steers: which classes of another
-labelled image are pasted into a labelled one (adaptive copy-paste); which image, and which part of it, is pasted into
-an unlabelled one (adaptive CutMix; a second bank holds which images show which class); which pixels teach (adaptive
-equalisation sampling, by the student's class). Pixels weigh by the teacher's confidence (dynamic re-weighting).
+H. Hu, F. Wei, H. Hu, Q. Ye, J. Cui, L. Wang, NeurIPS 2021. A mean teacher that favours badly performing classes. A bank
+holds the student's confidence in each class on labelled pixels. It controls which classes of another labelled image are
+pasted into a labelled one (adaptive copy-paste); which image, and which part of it, is pasted into an unlabelled one
+(adaptive CutMix; a second bank holds which images show which class); and which pixels are trained on (adaptive
+equalisation sampling, by the student's class). Pixels are weighted by the teacher's confidence (dynamic re-weighting).
 
-The defaults are the paper's, but that labelled images teach by consistency too, as in the authors' code
-(`labelled_too`). What their code has besides stands in the help texts of the settings.
+The defaults are the paper's, except that labelled images also have a consistency term, as in the authors' code
+(`labelled_too`). Not implemented: the auxiliary head on the third stage (weight 0.4).
 
-Where we leave the authors' code, and why. Padding teaches nothing (theirs has the label 0: `padding=zero`). Losses are
-not divided by the number of processes. All classes of a batch are drawn image by image from the sample's seed, and so
-is the sampling of pixels: they do not depend on the number of processes. The bank moves after the step, over all
-processes and micro-batches, not in its midst; it starts as the mean of what was seen so far, as the teacher does, where
-theirs starts at random. Steered draws follow the banks with a delay of 16 steps, for images are read ahead. Every
-unlabelled image is used (theirs loads two and keeps one). The sources of a paste are scaled as all images are (theirs
-.1 to 2). Not implemented: the auxiliary head on the third stage (weight .4). Per process: batch norm's statistics,
-dropout, and OHEM's ranking and the scale of `balance` where they are on.
+Differences from the authors' code: padding is not trained on (theirs has label 0: `padding=zero`). Losses are not
+divided by the number of processes. Pasted classes and sampled pixels are drawn for each image from the sample's seed,
+independent of the number of processes. The confidence bank is updated after the step, over all processes and
+micro-batches, and starts as the mean of the values so far, as the teacher does (theirs: at random). Draws follow the
+banks with a delay of 16 steps, because images are prefetched. All unlabelled images are used (theirs loads two and
+keeps one). Source images of a paste use the run's scales (theirs: 0.1 to 2). Per process: batch-norm statistics,
+dropout, and, if used, OHEM's ranking and the scale of `loss.balance`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import PIXEL_LOSSES, masked_mean, under_mask
 from fuzzyseg.losses.reduction import local_mean
-from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
 from fuzzyseg.ops.class_banks import area_of_classes, class_confidence, moved, noted
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
 from fuzzyseg.ops.mix import Mixed, box_masks, class_masks, component_masks, paste
@@ -44,51 +42,53 @@ from fuzzyseg.ops.sample_rng import uniform
 class AELConfig(MethodConfig):
     """Settings of AEL."""
 
-    unsupervised_weight: float = Field(1.0, ge=0, description="alpha (the paper's; .5 to 2 in its ablation).")
-    labelled_too: bool = Field(True, description="Labelled images take part in the consistency term (authors' code).")
-    decay: float = Field(0.99, ge=0, lt=1, description="Of the teacher, after a warm-up 1 - 1/(step + 1) (the code).")
-    gamma: float = Field(2.0, ge=0, description="Dynamic re-weighting: power of the confidence (the paper's); 0: none.")
-    beta: float = Field(1.0, ge=0, description="Equalisation sampling: power of the rate (authors' code); 0: none.")
-    normalise: Literal["image", "batch"] = Field(
-        "image", description="Weights sum to 1 over each image (paper, Eq. 12) or over the batch (authors' code)."
+    unsupervised_weight: float = setting(1.0, "paper", "alpha (0.5 to 2 in the paper's ablation).", ge=0)
+    labelled_too: bool = setting(True, "authors' code", "Consistency term on labelled images, too.")
+    decay: float = setting(0.99, "authors' code", "Decay of the teacher, after a warm-up 1 - 1/(step + 1).", ge=0, lt=1)
+    gamma: float = setting(2.0, "paper", "Dynamic re-weighting: power of the confidence; 0: off.", ge=0)
+    beta: float = setting(1.0, "authors' code", "Equalisation sampling: power of the rate; 0: off.", ge=0)
+    normalise: Literal["image", "batch"] = setting(
+        "image", "paper, Eq. 12", "Weights sum to 1 over each image, or over the batch as in the authors' code."
     )
-    threshold: float = Field(
-        0.0, ge=0, le=1, description="Confidence from which on a pixel teaches: 0 (paper), .7 (authors' code, VOC)."
-    )
-    confidence: Literal["keep", "drop"] | None = Field(
+    threshold: float = setting(0.0, "paper", "Least confidence of a trained pixel (code: 0.7 on VOC).", ge=0, le=1)
+    confidence: Literal["keep", "drop"] | None = setting(
         None,
-        description="The threshold: keep or drop it (ours); None: keep with the hard loss, else drop. Re-weighting and "
-        "sampling stay either way. From .95 on, for T up to .95, FPL is cross entropy but for a weight of .986 to 1.",
+        "ours",
+        "Keep or drop the threshold; None: keep with the hard loss, else drop. Re-weighting and sampling stay either "
+        "way. From 0.95 on, for T up to 0.95, FPL is cross entropy but for a weight of 0.986 to 1.",
     )
-    memory: float = Field(0.999, ge=0, lt=1, description="tau of the confidence bank, after a warm-up (the paper's).")
-    absent: Literal["decay", "stay"] = Field(
-        "decay", description="A class absent from a step: counts as confidence 0 (authors' code), or stays as it is."
+    memory: float = setting(0.999, "paper", "tau: decay of the confidence bank, after a warm-up.", ge=0, lt=1)
+    absent: Literal["decay", "stay"] = setting(
+        "decay", "authors' code", "A class absent from a step counts as confidence 0, or stays as it is."
     )
-    copy_paste: bool = Field(True, description="Adaptive copy-paste of labelled classes (paper).")
-    copy_paste_classes: int = Field(3, ge=1, description="Classes drawn for each image (paper: 3; code: 1 on VOC).")
-    copy_paste_probability: float = Field(0.5, ge=0, le=1, description="Share of images with a paste (authors' code).")
-    copy_paste_power: float = Field(
-        1.0, gt=0, description="Classes are drawn by softmax((1 - confidence)^power): 1 (paper), .5 (authors' code)."
+    copy_paste: bool = setting(True, "paper", "Adaptive copy-paste of labelled classes.")
+    copy_paste_classes: int = setting(3, "paper", "Classes drawn for each image (1 in the authors' code on VOC).", ge=1)
+    copy_paste_probability: float = setting(0.5, "authors' code", "Share of images with a paste.", ge=0, le=1)
+    copy_paste_power: float = setting(1.0, "paper", "Classes are drawn by softmax((1 - confidence)^power).", gt=0)
+    copy_paste_exclude: tuple[int, ...] = setting(
+        (), "paper", "Classes never pasted (authors' code: 0, 1, 2, 8, 10, the large classes of Cityscapes)."
     )
-    copy_paste_exclude: tuple[int, ...] = Field(
-        (), description="Classes never pasted (authors' code: 0, 1, 2, 8, 10, the large ones of Cityscapes)."
+    adaptive_mix: bool = setting(True, "paper", "Adaptive CutMix; false: any image, half of the area.")
+    mix_area: float = setting(
+        0.005, "authors' code, Cityscapes", "Least area of a pasted part (VOC: 0.03).", ge=0, lt=1
     )
-    adaptive_mix: bool = Field(True, description="Adaptive CutMix (paper); false: any image, half the area.")
-    mix_area: float = Field(
-        0.005, ge=0, lt=1, description="Least share of the image of a part to paste (code: VOC .03)."
+    bank_area: float = setting(
+        0.01,
+        "authors' code, Cityscapes",
+        "Least area of a class to count (VOC: 0.03).",
+        ge=0,
+        lt=1,
     )
-    bank_area: float = Field(
-        0.01, ge=0, lt=1, description="Least share of the image that a class must have to be noted (code: VOC .03)."
-    )
-    padding: Literal["ignore", "zero"] = Field(
-        "ignore", description="ignore: teaches nothing (ours); zero: has the label 0 and teaches too (authors' code)."
+    padding: Literal["ignore", "zero"] = setting(
+        "ignore", "ours", "ignore: not trained on; zero: has label 0 and is trained on, as in the authors' code."
     )
 
 
 class AEL(Method):
-    """A mean teacher steered by the confidence in each class."""
+    """A mean teacher controlled by the confidence in each class."""
 
     Config = AELConfig
+    config: AELConfig
     paper_loss = ("hard", {})
     paper = "AEL, Hu et al., NeurIPS 2021"
     cost = "two networks: 2 forwards with gradient, 3 without; parts of the pasted image found on the CPU"
@@ -98,27 +98,20 @@ class AEL(Method):
     seen: Tensor
     shown: Tensor
 
-    def __init__(
-        self,
-        network: Network,
-        supervised_loss: SupervisedLoss,
-        pixel_loss: PixelLossModule | None,
-        config: AELConfig,
-        facts: Facts,
-    ) -> None:
-        super().__init__(network, supervised_loss, pixel_loss, config, facts)
-        self.config: AELConfig = config
-        if not set(range(facts.classes)) - set(config.copy_paste_exclude):
+    def __init__(self, network: Network, *rest: Any) -> None:
+        super().__init__(network, *rest)
+        config, classes = self.config, self.facts.classes
+        if not set(range(classes)) - set(config.copy_paste_exclude):
             raise ValueError(
-                f"method.copy_paste_exclude: found all {facts.classes} classes; leave one, or set copy_paste=false"
+                f"method.copy_paste_exclude: found all {classes} classes; leave one, or set copy_paste=false"
             )
         self.student = network()
         self.teacher = teacher_of(self.student)
-        usual = "keep" if getattr(pixel_loss, "function", None) is PIXEL_LOSSES["hard"] else "drop"
+        usual = "keep" if getattr(self.pixel_loss, "function", None) is PIXEL_LOSSES["hard"] else "drop"
         self.keep = config.threshold > 0 and (config.confidence or usual) == "keep"
-        self.register_buffer("class_confidence", torch.zeros(facts.classes))
-        self.register_buffer("seen", torch.zeros(2, facts.classes))  # of this step: see `ops.confidence`
-        self.register_buffer("shown", torch.zeros(facts.classes, facts.images.get("unlabelled", 0), dtype=torch.bool))
+        self.register_buffer("class_confidence", torch.zeros(classes))
+        self.register_buffer("seen", torch.zeros(2, classes))  # sums and counts of this step: `class_confidence`
+        self.register_buffer("shown", torch.zeros(classes, self.facts.images.get("unlabelled", 0), dtype=torch.bool))
         self.streams = {
             "labelled": Stream(Weak(), "labelled"),
             "unlabelled": Stream(Weak(), "unlabelled"),
@@ -128,7 +121,7 @@ class AEL(Method):
             self.streams["source"] = Stream(Weak(), "labelled", partner="labelled")
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """That a loss over sets is cross entropy under the mask."""
+        """Whether FPL is cross entropy under the confidence mask."""
         return under_mask(self.pixel_loss, self.config.threshold) if self.keep else []
 
     def predictor(self) -> nn.Module:
@@ -160,7 +153,7 @@ class AEL(Method):
         return Step(losses, {**metrics, "class_confidence": self.class_confidence.clone()})
 
     def _copy_paste(self, labelled: Batch, source: Batch | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Adaptive copy-paste: image, mask and validity with the drawn classes of another image pasted over them."""
+        """Adaptive copy-paste: image, mask and valid with the drawn classes of another image pasted over them."""
         assert labelled.mask is not None
         if source is None:
             return labelled.image, labelled.mask, labelled.valid
@@ -181,9 +174,9 @@ class AEL(Method):
         )
 
     def _mix_mask(self, t_a: Tensor, t_b: Tensor, a: Batch, b: Batch) -> Tensor:
-        """Adaptive CutMix: the box of a part of the partner that is of the class it was drawn for, else any box.
+        """Adaptive CutMix: (B,H,W) bool, the box of a part of the partner of its drawn class, else any box.
 
-        Notes which classes the images show. (B,H,W) bool.
+        Records which classes the images show.
         """
         mask = box_masks(a.seed, a.size, boxes=1, area=(0.5, 0.5))
         if self.config.adaptive_mix:
@@ -200,24 +193,23 @@ class AEL(Method):
     def _term(
         self, student: Tensor, teacher: Tensor | Mixed, valid: Tensor, seeds: Tensor, progress: Progress
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Consistency: the pixel loss averaged by confidence^gamma over the sampled pixels; and what is logged."""
+        """Consistency: mean of the pixel loss over the sampled pixels, weighted by confidence^gamma; and metrics."""
         assert self.pixel_loss is not None
-        size = (int(valid.shape[-2]), int(valid.shape[-1]))
-        result = self.pixel_loss(student, teacher, size=size, valid=valid, progress=progress, maps=True)
-        sampled = self._sampled(student.detach(), size, seeds) & valid
+        result = self.pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
+        sampled = self._sampled(student.detach(), (valid.shape[1], valid.shape[2]), seeds) & valid
         weight = torch.where(sampled, result.confidence**self.config.gamma, 0)  # (B,H,W)
         if self.config.normalise == "image":
             total = weight.sum((1, 2), keepdim=True)
             weight = weight / torch.where(total > 0, total, 1)
         loss = result.loss
-        if self.keep:  # what is below counts as 0, and its weight still in the mean, as in the authors' code
+        if self.keep:  # pixels below count as 0 and stay in the denominator, as in the authors' code
             loss = torch.where(result.confidence >= self.config.threshold, loss, 0)
         return masked_mean(loss, weight), {**result.stats, "sampled": local_mean(sampled.float(), valid)}
 
     def _sampled(self, student: Tensor, size: tuple[int, int], seeds: Tensor) -> Tensor:
-        """Adaptive equalisation sampling: pixels are kept the more often the less sure the student's class is.
+        """Adaptive equalisation sampling: (B,H,W) bool.
 
-        (B,H,W) bool; the rate is ((1 - c_k) / max_j (1 - c_j))^beta for pixels that the student takes for class k.
+        A pixel that the student predicts as class k is kept at rate ((1 - c_k) / max_j (1 - c_j))^beta.
         """
         unsure = (1 - self.class_confidence).clamp(min=0)
         rate = (unsure / unsure.max().clamp(min=1e-12)) ** self.config.beta  # (C,)
@@ -225,7 +217,7 @@ class AEL(Method):
         return kept < rate[resize_logits(student, size).argmax(1)]
 
     def after_step(self, progress: Progress) -> None:
-        """The teacher follows, weights alone; the confidence bank takes in what the step has seen."""
+        """EMA update of the teacher's weights and of the confidence bank."""
         follow(self.teacher, self.student, warm_decay(progress.step, self.config.decay), buffers="own")
         decay = warm_decay(progress.step, self.config.memory)
         absent = self.config.absent == "decay"
@@ -233,7 +225,7 @@ class AEL(Method):
         self.seen.zero_()
 
     def draw_weights(self, stream: str) -> Tensor | None:
-        """Partners: a class by softmax(1 - confidence), then evenly an image that shows it, any if none is known to."""
+        """Partners: a class by softmax(1 - confidence), then uniformly an image that shows it, or any image."""
         if stream != "partner" or not self.config.adaptive_mix:
             return None
         shown = self.shown.float()
@@ -243,6 +235,6 @@ class AEL(Method):
 
 
 def _padding_taught(samples: Batch) -> Batch:
-    """Padding as pixels like any other, of class 0 where there are masks: as published, on purpose or not."""
+    """Padding as valid pixels, of class 0 where there are masks, as in the authors' code."""
     mask = None if samples.mask is None else samples.mask.masked_fill(~samples.valid, 0)
     return replace(samples, mask=mask, valid=torch.ones_like(samples.valid))

@@ -1,12 +1,12 @@
-"""The contract between a method and everything around it."""
+"""The contract between a method and the rest of the package."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream
@@ -14,16 +14,41 @@ from fuzzyseg.data.views import Batch, Stream
 Network = Callable[[], nn.Module]
 SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
 PixelLossModule = nn.Module
+Fuzzy = Literal["native", "variant", "does not apply"]
 
 
 class MethodConfig(BaseModel):
-    """A method's own settings; every field has a help text that names its source."""
+    """Base class of a method's settings; fields are made by `setting`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+def setting(default: Any, source: str, description: str, **options: Any) -> Any:
+    """A field of `MethodConfig`.
+
+    source: where the default comes from, such as "paper", "authors' code" or "ours"; `fuzzyseg settings` shows it.
+    description: the help text. options: those of `pydantic.Field`.
+    """
+    return Field(default, description=description, json_schema_extra={"source": source}, **options)
+
+
+def _shares(largest: float) -> AfterValidator:
+    def check(value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1] <= largest:
+            raise ValueError(f"found {value}, expected two shares in (0, {largest}], the smaller one first")
+        return value
+
+    return AfterValidator(check)
+
+
+Shares = Annotated[tuple[float, float], _shares(1)]
+"""Range of a share of an image."""
+RectangleArea = Annotated[tuple[float, float], _shares(0.7)]
+"""Range of the share that `ops.mix.rectangle_masks` covers; larger rectangles rarely fit into the image."""
+
+
 class Progress(NamedTuple):
-    """Where the training stands: finished steps (from 0) and the total."""
+    """Position in the training: number of finished steps (from 0) and of all steps."""
 
     step: int
     total: int
@@ -31,7 +56,7 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What the data told: number of classes, background class or None, input channels, images per source."""
+    """Properties of the data: number of classes, input channels, background class or None, images per source."""
 
     classes: int
     channels: int = 3
@@ -41,7 +66,7 @@ class Facts:
 
 @dataclass
 class Step:
-    """What `forward` returns: `losses`, final weighted scalars that are summed; `metrics`, detached and logged only."""
+    """Result of `forward`: `losses`, weighted scalars that are summed; `metrics`, detached and only logged."""
 
     losses: dict[str, Tensor]
     metrics: dict[str, Tensor] = field(default_factory=dict)
@@ -49,10 +74,10 @@ class Step:
 
 @dataclass
 class Role:
-    """A group of parameters that is optimised alike.
+    """A group of parameters with common optimiser settings.
 
-    lr_factor multiplies the run's learning rate, lr replaces it (the schedule moves it all the same), optimiser
-    replaces the run's optimiser, betas replaces Adam's, decay False means no weight decay.
+    lr_factor multiplies the run's learning rate; lr replaces it (the schedule applies to it, too). optimiser replaces
+    the run's optimiser, betas those of Adam. decay=False: no weight decay.
     """
 
     params: list[nn.Parameter]
@@ -64,40 +89,40 @@ class Role:
 
 
 class Method(nn.Module):
-    """One paper: what is learnt from a batch.
+    """Base class of the methods: computes the losses of one training step from a batch.
 
-    Networks are submodules and memory is buffers, so that `state_dict()` is the whole method. `forward` calls no
-    `backward()` and changes no parameter; what moves after the optimiser's step moves in `after_step`.
+    Networks are submodules and memory is buffers, so that `state_dict()` is the complete state. `forward` calls no
+    `backward()` and changes no parameter; what changes after the optimiser's step changes in `after_step`.
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     learners: ClassVar[int] = 1
-    """How many networks the method trains from a start of their own (`--init` takes as many files)."""
+    """Number of networks with an initialisation of their own (`--init` takes as many files)."""
     paper_loss: ClassVar[tuple[str, dict[str, Any]] | None] = None
-    """Name and options of the pixel loss that the paper uses; None: the paper's term is no pixel loss."""
+    """Name and options of the paper's pixel loss; None if the paper's term is not a pixel loss."""
     refuses: ClassVar[dict[str, str]] = {}
-    """Pixel losses that cannot apply, with the reason ("does not apply: ...")."""
+    """Pixel losses that cannot be used -> reason ("does not apply: ...")."""
     paper_only: ClassVar[tuple[str, ...]] = ()
-    """Settings of the paper's own term: of no effect once a pixel loss has its place."""
+    """Settings of the paper's own term, without effect when a pixel loss replaces it."""
     pixel_only: ClassVar[tuple[str, ...]] = ()
-    """Settings of a pixel loss that takes the place of the paper's term: of no effect without one."""
+    """Settings of a pixel loss that replaces the paper's term, without effect otherwise."""
     paper: ClassVar[str] = ""
-    """Name of the method as its authors write it, first author, venue and year: `fuzzyseg methods` shows it."""
-    fuzzy: ClassVar[Literal["native", "variant", "does not apply"]] = "native"
-    """FPL takes the place of a pseudo-label term of the paper (native), or of a term that has none (our variant)."""
+    """Name of the method, first author, venue and year, as shown by `fuzzyseg methods`."""
+    fuzzy: ClassVar[Fuzzy] = "native"
+    """FPL replaces a pseudo-label term of the paper (native), or a term that has no pseudo labels (our variant)."""
     cost: ClassVar[str] = ""
-    """What a step costs, beside that of the supervised baseline: forwards, parameters."""
+    """Networks and forwards of one step."""
     keeps: ClassVar[str] = "nothing"
-    """What the method remembers from step to step, besides what is trained."""
+    """State kept between steps, besides trained parameters."""
 
     shares_forward: bool = False
-    """Whether pseudo labels come from a forward that also trains: the network's dropout then is in the labels, too."""
+    """Whether pseudo labels come from a forward that is also trained, so that dropout affects them."""
 
     streams: dict[str, Stream]
     student: nn.Module
-    confident: nn.Module | None
-    """Which pixels teach, in methods with a confidence threshold (`fuzzyseg.losses.ConfidentPixels`): one that is a
-    gate is decided from outside, between two steps, on labels that were held back."""
+    confident: Any
+    """`fuzzyseg.losses.ConfidentPixels` in methods with a confidence threshold, else None. A reliability gate is set
+    from outside, between two steps."""
 
     def __init__(
         self,
@@ -107,6 +132,10 @@ class Method(nn.Module):
         config: MethodConfig,
         facts: Facts,
     ) -> None:
+        """Subclasses take `(network, *rest)`, pass both on and build their networks and streams.
+
+        network: factory, called once for each network that the method needs.
+        """
         super().__init__()
         self.supervised_loss = supervised_loss
         self.pixel_loss = pixel_loss
@@ -115,43 +144,47 @@ class Method(nn.Module):
         self.confident = None
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """The losses of one step. batch: one `Batch` per stream; progress: finished steps and total."""
+        """Compute the losses of one step. batch: one `Batch` per stream."""
         raise NotImplementedError
 
     def after_step(self, progress: Progress) -> None:
-        """Called once after each optimiser step with the value that `forward` got; an EMA teacher moves here."""
+        """Update an EMA teacher or memory after the optimiser's step; progress is that of `forward`."""
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """Sentences to be told before a training with crops of this size (H,W), if any."""
-        return []
+        """Notes to show before a training with crops of this size (H,W), if any."""
+        return [] if self.confident is None else list(self.confident.notes(self.pixel_loss))
 
     def predictor(self) -> nn.Module:
         """The network that is evaluated, exported and used to predict."""
         return self.student
 
     def pair(self) -> tuple[nn.Module, nn.Module]:
-        """Student and teacher as an analysis looks at them; the same network twice where it teaches itself."""
+        """Student and teacher for analysis; the same network twice where it teaches itself."""
         student, teacher = getattr(self, "student", None), getattr(self, "teacher", None)
         student = self.predictor() if student is None else student
         return student, student if teacher is None else teacher
 
     def networks(self) -> Iterable[nn.Module]:
-        """The networks whose parameters the default roles cover: every direct child with an encoder."""
+        """The networks that the default roles cover: every direct child with an encoder."""
         return [child for child in self.children() if hasattr(child, "encoder")]
 
     def roles(self) -> dict[str, Role]:
-        """Parameters to optimise, by role. Default: `backbone` (the encoders) and `head` (everything else)."""
+        """Trained parameters by role. Default: `backbone` (the encoders) and `head` (everything else)."""
+        return self.roles_without(())
+
+    def roles_without(self, apart: Iterable[nn.Parameter]) -> dict[str, Role]:
+        """The default roles without the parameters `apart`."""
         backbone: list[nn.Parameter] = []
         for network in self.networks():
             backbone += [p for p in network.encoder.parameters() if p.requires_grad]  # type: ignore[union-attr]
-        known = {id(p) for p in backbone}
+        known = {id(p) for p in (*backbone, *apart)}
         head = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
         return {"backbone": Role(backbone), "head": Role(head)}
 
     def draw_weights(self, stream: str) -> Tensor | None:
-        """Weights that steer what `stream` draws: (C,N), N images of its source; None: nothing new is published.
+        """Weights (C,N) for drawing the N images of a stream's source; None: no new weights.
 
-        A class is drawn for in proportion to the sum of its row, then an image by the row. Until weights are in force,
-        16 steps after the first were published, images are drawn in seeded permutations.
+        A class is drawn in proportion to the sum of its row, then an image by the row. Until the weights are in force,
+        16 steps after the first ones, images are drawn in seeded permutations.
         """
         return None

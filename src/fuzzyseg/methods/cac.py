@@ -1,16 +1,16 @@
 """Semi-supervised Semantic Segmentation with Directional Context-aware Consistency (CAC).
 
-X. Lai, Z. Tian, L. Jiang, S. Liu, H. Zhao, L. Wang, J. Jia, CVPR 2021. Two crops of an unlabelled image overlap: the
-cells that both show stand in two contexts and must have the same features. By InfoNCE the less sure one of two cells is
-pulled to the surer one, where that is sure enough; negatives are cells that look like another class.
+X. Lai, Z. Tian, L. Jiang, S. Liu, H. Zhao, L. Wang, J. Jia, CVPR 2021. Two crops of an unlabelled image overlap; the
+cells in the overlap are seen in two contexts and should have the same features. InfoNCE pulls the less confident one of
+two cells to the more confident one; negatives are cells that are predicted as another class.
 
 FPL does not apply: no term trains class scores on a pseudo label. `fuzzy_negatives` is ours: negatives are cells whose
-fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) and the anchor's share no class; with one each, the authors' rule.
+fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) are disjoint from the anchor's; with K = 1 it is the authors' rule.
 
-Where we leave the authors' code, and why. InfoNCE is a log-sum-exp: their epsilon within the logarithm takes the
-gradient from the hardest cells. Padding is neither anchor nor negative. Crops have the run's scales (theirs: .8 to 2).
-Negatives are all cells, as both published settings have it, or so many per image. The start is a share of the run, the
-encoder's tenth of the learning rate is `optim.head_lr_factor=10`. Batch-norm sees either crop apart, per process.
+Differences from the authors' code: InfoNCE is a log-sum-exp (their epsilon within the logarithm removes the gradient of
+the hardest cells). Padding is neither anchor nor negative. Crops use the run's scales (theirs: 0.8 to 2). Negatives are
+all cells, as in both published settings, or a number per image. The start is a share of the run, the encoder's tenth of
+the learning rate is `optim.head_lr_factor=10`. Per process: batch norm, which sees each crop separately.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from fuzzyseg.data.views import Batch, CropPair, Stream, Weak, WeakStrong
 from fuzzyseg.losses import PIXEL_LOSSES, assign_fuzzy_positives, masked_mean
 from fuzzyseg.losses.contrast import info_nce, unit
-from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
-from fuzzyseg.networks.heads import feature_channels, pooled_cells, projector
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
+from fuzzyseg.networks.heads import decoder_channels, pooled_cells, projector
 from fuzzyseg.ops.bank import StepBank
 from fuzzyseg.ops.feature_grid import meeting_cells, whole_cells
 from fuzzyseg.ops.masked_sampling import seeded_places
@@ -42,22 +41,20 @@ _COLOURS = WeakStrong(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blu
 class CACConfig(MethodConfig):
     """Settings of CAC."""
 
-    unsupervised_weight: float = Field(0.1, ge=0, description="lambda (the code).")
-    temperature: float = Field(0.1, gt=0, description="tau (the code).")
-    confidence: float = Field(0.75, ge=0, le=1, description="gamma: the surer cell must be surer than this (the code).")
-    start: float = Field(1 / 16, ge=0, lt=1, description="Share of the run without it: 5 of 80 epochs (the code).")
-    bank_steps: int = Field(3, ge=1, description="Steps that give negatives, with this one (code: 3, R50 2, City 1).")
-    negatives: int | None = Field(None, ge=1, description="Cells per image and crop; None: all (the code's settings).")
-    width: int = Field(128, ge=2, description="Channels of the projected features (the code).")
-    cell: int = Field(
-        8, ge=1, description="Pixels per side of a cell: a multiple of the network's stride; if less, that (the code)."
-    )
-    fuzzy_negatives: bool = Field(False, description="Ours: negatives share no class of FPL's sets with the anchor.")
-    fuzzy_threshold: float = Field(0.9, gt=0, le=1, description="T of these sets (FPL's paper).")
+    unsupervised_weight: float = setting(0.1, "authors' code", "lambda.", ge=0)
+    temperature: float = setting(0.1, "authors' code", "tau.", gt=0)
+    confidence: float = setting(0.75, "authors' code", "gamma: least confidence of a positive.", ge=0, le=1)
+    start: float = setting(1 / 16, "authors' code, 5 of 80 epochs", "Share of the run without contrast.", ge=0, lt=1)
+    bank_steps: int = setting(3, "authors' code, VOC R101", "Steps that give negatives (R50: 2, Cityscapes: 1).", ge=1)
+    negatives: int | None = setting(None, "authors' code", "Negatives per image and crop; None: all cells.", ge=1)
+    width: int = setting(128, "authors' code", "Channels of the projected features.", ge=2)
+    cell: int = setting(8, "authors' code", "Cell side in pixels: a multiple of the stride, or at least that.", ge=1)
+    fuzzy_negatives: bool = setting(False, "ours", "Negatives share no class of FPL's sets with the anchor.")
+    fuzzy_threshold: float = setting(0.9, "FPL paper", "T of the fuzzy sets.", gt=0, le=1)
 
 
 class _Cells(NamedTuple):
-    """A crop, flipped back, in n cells: features (B,n,D), with gradient; classes (B,n) or (B,n,C); the rest (B,n)."""
+    """The n cells of a crop, flipped back: features (B,n,D) with gradient; classes (B,n) or (B,n,C); the rest (B,n)."""
 
     features: Tensor
     classes: Tensor
@@ -66,9 +63,10 @@ class _Cells(NamedTuple):
 
 
 class CAC(Method):
-    """Features of two overlapping crops agree, the less sure one's with the surer one's."""
+    """Consistency of the features of two overlapping crops, directed to the more confident one."""
 
     Config = CACConfig
+    config: CACConfig
     paper_loss = None
     refuses: ClassVar[dict[str, str]] = dict.fromkeys(PIXEL_LOSSES, _REASON)
     paper = "CAC, Lai et al., CVPR 2021"
@@ -76,25 +74,18 @@ class CAC(Method):
     cost = "one network and a projector (.1 M parameters), 3 forwards with gradient; a contrast of all cells"
     keeps = "the features of 3 steps, 128 numbers per cell of 8x8 pixels"
 
-    def __init__(
-        self,
-        network: Network,
-        supervised_loss: SupervisedLoss,
-        pixel_loss: PixelLossModule | None,
-        config: CACConfig,
-        facts: Facts,
-    ) -> None:
-        super().__init__(network, supervised_loss, pixel_loss, config, facts)
-        self.config: CACConfig = config
+    def __init__(self, network: Network, *rest: Any) -> None:
+        super().__init__(network, *rest)
+        config = self.config
         self.student = network()
-        self.projector = projector(feature_channels(self.student, "cac").decoder, config.width)
-        self.bank = StepBank(config.bank_steps, config.width, facts.classes if config.fuzzy_negatives else None)
+        self.projector = projector(decoder_channels(self.student, "cac"), config.width)
+        self.bank = StepBank(config.bank_steps, config.width, self.facts.classes if config.fuzzy_negatives else None)
         self.pool, side = pooled_cells(self.student, config.cell, "method.cell")
         pairs = CropPair(iou=(0.1, 1.0), stride=side, colours=_COLOURS)
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(pairs, "unlabelled")}
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss, and from the start on the contrast in both directions."""
+        """Supervised loss and, from `start` on, the contrast in both directions."""
         labelled, crops = batch["labelled"], batch["unlabelled"]
         assert labelled.mask is not None
         assert crops.pair is not None and crops.boxes is not None and crops.flips is not None
@@ -110,7 +101,7 @@ class CAC(Method):
         return Step(losses, {"pulled": torch.cat([pulled, pushed]).float().mean()})
 
     def _cells(self, image: Tensor, valid: Tensor, flip: Tensor) -> tuple[_Cells, tuple[int, int]]:
-        """The cells of one crop, and how many there are in height and width."""
+        """The cells of one crop, and their number along height and width."""
         network: Any = self.student
         pooled = F.avg_pool2d(network.decode(network.encode(image)), self.pool)
         features = unit(self.projector(pooled))  # (B,D,h,w)
@@ -122,10 +113,10 @@ class CAC(Method):
             shown = whole_cells(valid, grid).unsqueeze(1)
         maps = (features, sets if self.config.fuzzy_negatives else label, confidence, shown)
         turned = (torch.where(flip.view(-1, 1, 1, 1), each.flip(-1), each) for each in maps)
-        return _Cells(*(each.flatten(2).movedim(1, 2).squeeze(2) for each in turned)), grid  # what is 1 wide loses it
+        return _Cells(*(each.flatten(2).movedim(1, 2).squeeze(2) for each in turned)), grid  # drops axes of size 1
 
     def _remember(self, seeds: Tensor, first: _Cells, second: _Cells) -> None:
-        """Cells of both crops become negatives; which ones says each sample's own seed."""
+        """Push cells of both crops to the bank of negatives, drawn by each sample's seed."""
         both = [torch.cat([first[part], second[part]]) for part in (0, 1, 3)]
         if self.config.negatives is not None:
             order = seeded_places(torch.cat([seeds, seeds ^ 1]), both[0].shape[1], self.config.negatives)
@@ -133,7 +124,7 @@ class CAC(Method):
         self.bank.push(*(each.detach().flatten(0, 1) for each in both))
 
     def _pull(self, ours: _Cells, theirs: _Cells, place: Tensor, meets: Tensor) -> tuple[Tensor, Tensor]:
-        """Our cells to theirs: the loss, and which ones were pulled. place, meets: see `meeting_cells`."""
+        """Loss of pulling our cells to theirs, and which ones are pulled. place, meets: see `meeting_cells`."""
         positive = theirs.features.detach().take_along_dim(place.unsqueeze(2), 1)
         confidence, shown = theirs.confidence.gather(1, place), theirs.valid.gather(1, place)
         surer = (confidence > self.config.confidence) & (ours.confidence < confidence)

@@ -1,33 +1,31 @@
 """Semi-supervised semantic segmentation needs strong, varied perturbations.
 
-G. French, S. Laine, T. Aila, M. Mackiewicz, G. Finlayson, BMVC 2020. A mean teacher whose perturbation is CutMix: the
-student sees a mix of two images, its target is the same mix of the teacher's predictions on the two clean ones. The
-squared error is scaled by the share of pixels that the teacher is sure of.
+G. French, S. Laine, T. Aila, M. Mackiewicz, G. Finlayson, BMVC 2020. A mean teacher with CutMix: the student sees a mix
+of two images, its target is the same mix of the teacher's predictions of the two clean images. The squared error is
+scaled by the share of pixels on which the teacher is confident.
 
-The authors keep batch-norm statistics as they were loaded in both networks; that is `train.freeze_batch_norm=true` of
-the run. Otherwise both are in training mode and the teacher's statistics, moved by its own forwards, also follow the
-student's. Their strong colours, on in the scripts of today but later than the paper, are the option `colour`. Not
-implemented: masks other than boxes, the robust cross entropy and the costs on logits, their ramp (which excludes a
-threshold); PixelSSL's variant (weight 20 on the mean over classes, decay with a warm-up, weights alone averaged).
+The authors freeze batch-norm statistics in both networks (`train.freeze_batch_norm=true`). Otherwise both are in
+training mode, and the teacher's statistics, updated by its own forwards, also follow the student's. The strong colours
+of their current scripts, which are later than the paper, are the option `colour`. Not implemented: masks other than
+boxes, the robust cross entropy and costs on logits, their ramp (which excludes a threshold), PixelSSL's variant.
 
-Where we leave the authors' code, and why. The two images of a mix are never one and the same. Padding is left out of
-the share of sure pixels, too. The teacher moves parameters and buffers by name, counters are copied. The share of sure
-pixels is taken per process and micro-batch, as published; batch-norm statistics and dropout are per process.
+Differences from the authors' code: the two images of a mix are always different ones. Padding does not count in the
+share of confident pixels. Parameters and buffers of the teacher are matched by name, counters are copied. Per process:
+the share of confident pixels (also per micro-batch, as published), batch-norm statistics, dropout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from fuzzyseg.data.views import Batch, Stream, View, Weak, WeakStrong
 from fuzzyseg.losses import confidence_map, kl_divergence, masked_mean, squared_error, under_mask
 from fuzzyseg.losses.reduction import local_mean
-from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
 from fuzzyseg.ops.ema import follow, teacher_of
 from fuzzyseg.ops.mix import Mixed, box_masks, paste
 from fuzzyseg.ops.module_mode import without_dropout
@@ -43,63 +41,53 @@ DISTANCES = {"squared": squared_error, "kl": kl_divergence}
 class CutMixSegConfig(MethodConfig):
     """Settings of CutMix-Seg."""
 
-    distance: Literal["squared", "kl"] = Field(
-        "squared", description="squared: sum over the classes of (p - q)^2, the paper's; kl: their option kld."
+    distance: Literal["squared", "kl"] = setting(
+        "squared", "paper", "squared: sum over the classes of (p - q)^2; kl: the authors' option kld."
     )
-    unsupervised_weight: float = Field(1.0, ge=0, description="Weight of the paper's distance (the scripts').")
-    pixel_weight: float = Field(
-        1.0, ge=0, description="Weight with --loss hard, soft, fuzzy; ours, theirs belongs to a distance in [0, 2]."
+    unsupervised_weight: float = setting(1.0, "authors' scripts", "Weight of the paper's distance.", ge=0)
+    pixel_weight: float = setting(1.0, "ours", "Weight of a pixel loss (hard, soft, fuzzy).", ge=0)
+    decay: float = setting(0.99, "authors' scripts", "Decay of the teacher, weights and buffers.", ge=0, lt=1)
+    threshold: float = setting(0.97, "authors' scripts", "Probability from which a pixel is confident.")
+    confidence: Literal["keep", "drop"] = setting(
+        "keep", "authors' scripts", "keep: scale by the share of confident pixels, with any pixel loss; drop: no scale."
     )
-    decay: float = Field(0.99, ge=0, lt=1, description="Decay of the teacher, weights and buffers (the scripts').")
-    threshold: float = Field(0.97, description="The teacher is sure of a pixel from this probability on (scripts).")
-    confidence: Literal["keep", "drop"] = Field(
-        "keep", description="keep: scale by the share of sure pixels (scripts), with any --loss; drop: all alike."
-    )
-    per_pixel: bool = Field(
+    per_pixel: bool = setting(
         False,
-        description="Drop each pixel below the threshold in place of that scale (the code's option); a fuzzy loss is "
-        "cross entropy then, for every pixel that is left has K = 1 and a weight of at least .99.",
+        "authors' scripts",
+        "Drop each pixel below the threshold instead (an option of the authors' code). A fuzzy loss then is cross "
+        "entropy, since every kept pixel has K = 1 and a weight of at least 0.99.",
     )
-    box_area: float = Field(0.5, gt=0, le=1, description="Share of the image that the box covers (the scripts').")
-    colour: bool = Field(False, description="The student sees strong colours (scripts yes, paper no).")
-    images: Literal["all", "unlabelled"] = Field(
-        "all", description="all: the labelled images are mixed too, as in the authors' code."
-    )
+    box_area: float = setting(0.5, "authors' scripts", "Share of the image that the box covers.", gt=0, le=1)
+    colour: bool = setting(False, "paper", "Strong colours in the student's images (true in the authors' scripts).")
+    images: Literal["all", "unlabelled"] = setting("all", "authors' code", "Images to mix; all: labelled ones, too.")
 
 
 class CutMixSeg(Method):
     """A mean teacher on mixed images."""
 
     Config = CutMixSegConfig
+    config: CutMixSegConfig
     paper_loss = None
     paper_only = ("distance", "unsupervised_weight")
     pixel_only = ("pixel_weight",)
     paper = "CutMix-Seg, French et al., BMVC 2020"
-    fuzzy: ClassVar[Literal["native", "variant", "does not apply"]] = "variant"
+    fuzzy = "variant"
     cost = "two networks, one trained; student 2 forwards, teacher 2 without gradient"
     keeps = "teacher: average of the student's weights and buffers"
 
-    def __init__(
-        self,
-        network: Network,
-        supervised_loss: SupervisedLoss,
-        pixel_loss: PixelLossModule | None,
-        config: CutMixSegConfig,
-        facts: Facts,
-    ) -> None:
-        super().__init__(network, supervised_loss, pixel_loss, config, facts)
-        self.config: CutMixSegConfig = config
+    def __init__(self, network: Network, *rest: Any) -> None:
+        super().__init__(network, *rest)
         self.student = network()
         self.teacher = teacher_of(self.student)
-        view: View = COLOUR if config.colour else Weak()
+        view: View = COLOUR if self.config.colour else Weak()
         self.streams = {
             "labelled": Stream(Weak(), "labelled"),
-            "unlabelled": Stream(view, config.images),
-            "partner": Stream(view, config.images, partner="unlabelled"),
+            "unlabelled": Stream(view, self.config.images),
+            "partner": Stream(view, self.config.images, partner="unlabelled"),
         }
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """That a loss over sets is cross entropy under the mask."""
+        """With `per_pixel`: whether FPL is cross entropy under the confidence mask."""
         alone = self.config.per_pixel and self.config.confidence == "keep"
         return under_mask(self.pixel_loss, self.config.threshold) if alone else []
 
@@ -108,7 +96,7 @@ class CutMixSeg(Method):
         return self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss plus the distance from the teacher's mixed prediction."""
+        """Supervised loss plus the distance to the teacher's mixed prediction."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
         assert labelled.mask is not None
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
@@ -130,10 +118,10 @@ class CutMixSeg(Method):
             share = local_mean(sure, valid)
             loss = loss * (sure if self.config.per_pixel else share)
             metrics = {**metrics, "sure": share}
-        # As published the mean is over all pixels, those of padding counting as 0.
+        # As published the mean is over all pixels; those of padding count as 0
         unsupervised = masked_mean(loss, torch.ones_like(valid))
         return Step({"supervised": supervised, "unsupervised": weight * unsupervised}, metrics)
 
     def after_step(self, progress: Progress) -> None:
-        """The teacher follows with weights and batch-norm statistics, without a warm-up."""
+        """EMA update of the teacher's weights and batch-norm statistics, without a warm-up."""
         follow(self.teacher, self.student, self.config.decay, buffers="average")

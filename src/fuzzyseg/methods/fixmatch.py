@@ -1,33 +1,31 @@
 """FixMatch: Simplifying semi-supervised learning with consistency and confidence, for segmentation.
 
-K. Sohn et al., NeurIPS 2020; the segmentation form is the baseline of L. Yang, L. Qi, L. Feng, W. Zhang, Y. Shi,
+K. Sohn et al., NeurIPS 2020. The segmentation form is the baseline of L. Yang, L. Qi, L. Feng, W. Zhang, Y. Shi,
 "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation", CVPR 2023 (`teacher: self`), and of
-L. Yang, Z. Zhao, H. Zhao, "UniMatch V2", arXiv 2410.10777 (`teacher: ema`). What the network says of the weak view,
-where it is confident, is the label of the strong view of the same crop, into which a rectangle of another image is
-pasted.
+L. Yang, Z. Zhao, H. Zhao, "UniMatch V2", arXiv 2410.10777 (`teacher: ema`). Confident predictions of the weak view are
+the labels of the strong view of the same crop, into which a rectangle of another image is pasted.
 
-`self`: the network teaches itself. Its labels come from the forward in training mode that it shares with the labelled
-images, those of the pasted image from a pass in evaluation mode, which leaves batch norm alone. `ema`: an average of
-the weights, always in evaluation mode, labels both, and is what is evaluated.
+`self`: the network is its own teacher. Labels come from the forward in training mode that also has the labelled images;
+those of the pasted image from a forward in evaluation mode, which does not update batch norm. `ema`: an average of the
+weights in evaluation mode labels both images and is the evaluated network.
 
-Where we leave the authors' code, and why. The pasted rectangle is of another image: theirs is of another crop of the
-same one, because two samplers share a seed (a slip, the authors say); the second code's turned batch would make a draw
-depend on the number of processes. Strong views jitter and blur as ours do (`data/views.py`). Padding is the mean
-colour, theirs is black. Batch-norm statistics and dropout are per process. No step is left out.
+Differences from the authors' code: the rectangle shows another image (theirs: another crop of the same image, because
+two samplers share a seed; the second code flips the batch, so that pairs depend on the number of processes). Strong
+views use our jitter and blur (`data/views.py`). Padding is the mean colour, theirs is black. Per process: batch-norm
+statistics, dropout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
 from fuzzyseg.losses import CONFIDENCE, Confidence, ConfidentPixels
-from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, RectangleArea, Step, setting
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
 from fuzzyseg.ops.mix import Mixed, paste, rectangle_masks
 from fuzzyseg.ops.module_mode import evaluating
@@ -36,65 +34,45 @@ from fuzzyseg.ops.module_mode import evaluating
 class FixMatchConfig(MethodConfig):
     """Settings of FixMatch."""
 
-    teacher: Literal["self", "ema"] = Field(
-        "self", description="self: the network itself (Yang et al., CVPR 2023); ema: its average (UniMatch V2's code)."
+    teacher: Literal["self", "ema"] = setting(
+        "self", "Yang et al., CVPR 2023", "self: the network itself; ema: its average, as in UniMatch V2's code."
     )
-    threshold: float = Field(
-        0.95, description="A pixel is confident from this probability on; the authors' later Cityscapes runs have 0."
-    )
-    confidence: Confidence = Field(None, description=CONFIDENCE)
-    unsupervised_weight: float = Field(1.0, ge=0, description="Weight of the strong view's loss (the authors').")
-    decay: float = Field(0.996, ge=0, lt=1, description="Of the average, after a warm-up 1 - 1/(step + 1) (authors').")
-    cutmix_probability: float = Field(0.5, ge=0, le=1, description="Share of images that get a rectangle (authors').")
-    box_area: tuple[float, float] = Field((0.02, 0.4), description="Range of the rectangle's share (authors').")
-
-    @field_validator("box_area")
-    @classmethod
-    def _shares(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < value[0] <= value[1] <= 0.7:
-            raise ValueError("expected two shares in (0, .7], the smaller one first: larger ones hardly fit anywhere")
-        return value
+    threshold: float = setting(0.95, "authors' code", "Probability from which a pixel is confident.")
+    confidence: Confidence = setting(None, "ours", CONFIDENCE)
+    unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the strong view's loss.", ge=0)
+    decay: float = setting(0.996, "authors' code", "Decay of the average, after warm-up 1 - 1/(step + 1).", ge=0, lt=1)
+    cutmix_probability: float = setting(0.5, "authors' code", "Share of images with a rectangle.", ge=0, le=1)
+    box_area: RectangleArea = setting((0.02, 0.4), "authors' code", "Range of the rectangle's share of the image.")
 
 
 class FixMatch(Method):
-    """Labels of the weak view teach the strong view."""
+    """Confident predictions of the weak view supervise the strong view."""
 
     Config = FixMatchConfig
+    config: FixMatchConfig
     paper_loss = ("hard", {})
     paper = "FixMatch, Sohn et al., NeurIPS 2020 (segmentation: Yang et al., CVPR 2023)"
     cost = "one network: 3 forwards, one of them on a double batch, and 1 without gradient (ema: two networks)"
     keeps = "nothing (ema: the average of the weights)"
 
-    def __init__(
-        self,
-        network: Network,
-        supervised_loss: SupervisedLoss,
-        pixel_loss: PixelLossModule | None,
-        config: FixMatchConfig,
-        facts: Facts,
-    ) -> None:
-        super().__init__(network, supervised_loss, pixel_loss, config, facts)
-        self.config: FixMatchConfig = config
+    def __init__(self, network: Network, *rest: Any) -> None:
+        super().__init__(network, *rest)
         self.student = network()
-        self.teacher = teacher_of(self.student) if config.teacher == "ema" else None
+        self.teacher = teacher_of(self.student) if self.config.teacher == "ema" else None
         self.shares_forward = self.teacher is None
-        self.confident: ConfidentPixels = ConfidentPixels(config.confidence, config.threshold, pixel_loss)
+        self.confident = ConfidentPixels(self.config.confidence, self.config.threshold, self.pixel_loss)
         self.streams = {
             "labelled": Stream(Weak(), "labelled"),
             "unlabelled": Stream(WeakStrong(1), "unlabelled"),
             "partner": Stream(WeakStrong(1), "unlabelled", partner="unlabelled"),
         }
 
-    def notes(self, size: tuple[int, int]) -> list[str]:
-        """What the mask of confident pixels makes of the loss."""
-        return self.confident.notes(self.pixel_loss)
-
     def predictor(self) -> nn.Module:
-        """The average where there is one, else the network."""
+        """The average if there is one, else the network."""
         return self.student if self.teacher is None else self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Half the supervised loss plus half the loss of the strong view."""
+        """Half of: supervised loss plus the strong view's loss."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
         assert labelled.mask is not None
         assert self.pixel_loss is not None
@@ -113,7 +91,7 @@ class FixMatch(Method):
     def _logits(
         self, labelled: Tensor, strong: Tensor, weak: Tensor, partner: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, Mixed]:
-        """Logits (B,C,h,w) of the labelled and the strong images, and the teacher's of the two weak ones, mixed."""
+        """Logits (B,C,h,w) of the labelled and the strong images, and the teacher's mixed logits of the weak ones."""
         count = len(labelled)
         if self.teacher is not None:
             with torch.no_grad(), evaluating(self.teacher):
@@ -126,6 +104,6 @@ class FixMatch(Method):
         return both[:count], self.student(strong), Mixed(both[count:].detach(), pasted, mask)
 
     def after_step(self, progress: Progress) -> None:
-        """The average follows, weights and buffers; after the first step it is the student."""
+        """EMA update of weights and buffers; after the first step the average is the student."""
         if self.teacher is not None:
             follow(self.teacher, self.student, warm_decay(progress.step, self.config.decay), buffers="average")

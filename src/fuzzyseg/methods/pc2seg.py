@@ -1,26 +1,25 @@
 """Pixel Contrastive-Consistent Semi-Supervised Semantic Segmentation (PC2Seg).
 
 Y. Zhong, B. Yuan, H. Wu, Z. Yuan, J. Peng, Y.-X. Wang, ICCV 2021. Predictions of a weak and a strong view of an image
-agree, and so do the features of a pixel in both, against those of other pixels. There is no public code, and we had but
-abstract and figures of the paper: what they leave open is our choice and called so (docs/methods/pc2seg.md). Runs of
-this file are no reproduction.
+are made consistent, and each pixel's features in both views are contrasted with those of other pixels. There is no
+public code, and we had only the abstract and figures of the paper: choices that they leave open are ours and marked so
+(docs/methods/pc2seg.md). Results of this file do not reproduce the paper.
 
-FPL is a variant of ours: it takes the place of the consistency of soft predictions, for the paper has no hard label.
-`debias: fuzzy` is ours too: fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) in the place of probabilities.
+FPL is a variant of ours: it replaces the consistency of soft predictions, since the paper has no pseudo labels.
+`debias: fuzzy` is ours, too: fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) instead of probabilities.
 
-Our choices: one forward of all views; the encoder's coarsest features; the weak view's features get no gradient; cells
-with padding are neither anchors nor negatives. Anchors without a possible negative do not count. In a batch of one the
-other cells of its image are the negatives. Per process: the images that negatives come from, and the draws, by torch's
+Our choices: one forward for all views; the encoder's coarsest features; no gradient to the weak view's features; cells
+with padding are neither anchors nor negatives; anchors without a possible negative do not count; in a batch of one the
+negatives are the other cells of the image. Per process: the images that negatives come from, and the draws, by torch's
 global generator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,40 +27,41 @@ from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
 from fuzzyseg.losses import assign_fuzzy_positives, masked_mean
 from fuzzyseg.losses.arguments import at_size, full_precision
 from fuzzyseg.losses.contrast import info_nce, unit
-from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
-from fuzzyseg.networks.heads import feature_channels, projector, run_stages, stage
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
+from fuzzyseg.networks.heads import encoder_channels, projector, run_stages, stage
 from fuzzyseg.ops.feature_grid import whole_cells
 from fuzzyseg.ops.masked_sampling import draw_weighted
 from fuzzyseg.ops.ramp import linear_ramp
 
-# those of PseudoSeg
+# The colours of PseudoSeg
 _COLOURS = WeakStrong(jitter_probability=1.0, grey_probability=0.0, blur_probability=0.0, add_brightness=True)
 
 
 class PC2SegConfig(MethodConfig):
-    """Settings of PC2Seg; (ours) where the paper's value is not known to us."""
+    """Settings of PC2Seg; the source is "ours" where the paper's value is not known to us."""
 
-    consistency: Literal["cosine", "l2"] = Field("cosine", description="1 - cosine of predictions, or squared (paper).")
-    consistency_weight: float = Field(1.0, ge=0, description="Of the consistency (ours).")
-    unsupervised_weight: float = Field(
-        0.25, ge=0, description="Of the pixel loss that takes its place; so their gradients are alike (ours)."
+    consistency: Literal["cosine", "l2"] = setting("cosine", "paper", "Distance: 1 - cosine, or squared error.")
+    consistency_weight: float = setting(1.0, "ours", "Weight of the consistency.", ge=0)
+    unsupervised_weight: float = setting(
+        0.25, "ours", "Weight of a pixel loss; gradients are then about as large as those of the consistency.", ge=0
     )
-    ramp: float = Field(0.1, ge=0, le=1, description="Share of the run over which either grows (ours).")
-    contrast_weight: float = Field(0.1, ge=0, description="Of the contrast (ours); follow it when `negatives` changes.")
-    temperature: float = Field(0.07, gt=0, description="tau (ours).")
-    negatives: int = Field(200, ge=1, description="Negatives per anchor, drawn with replacement (ours).")
-    other_image: bool = Field(True, description="Negatives come from other images than the anchor's (paper's best).")
-    debias: Literal["none", "probability", "fuzzy"] = Field(
-        "probability", description="Draw by the probability of another class (paper's best); fuzzy: sets apart (ours)."
+    ramp: float = setting(0.1, "ours", "Share of the run over which either weight grows.", ge=0, le=1)
+    contrast_weight: float = setting(0.1, "ours", "Weight of the contrast; adjust it with `negatives`.", ge=0)
+    temperature: float = setting(0.07, "ours", "tau.", gt=0)
+    negatives: int = setting(200, "ours", "Negatives per anchor, drawn with replacement.", ge=1)
+    other_image: bool = setting(True, "paper's best", "Negatives from other images than the anchor's.")
+    debias: Literal["none", "probability", "fuzzy"] = setting(
+        "probability", "paper's best", "Draw negatives by the probability of another class; fuzzy: by disjoint sets."
     )
-    fuzzy_threshold: float = Field(0.9, gt=0, le=1, description="T of these sets (FPL's paper).")
-    width: int = Field(128, ge=1, description="Channels of the projected features (ours).")
+    fuzzy_threshold: float = setting(0.9, "FPL paper", "T of the fuzzy sets.", gt=0, le=1)
+    width: int = setting(128, "ours", "Channels of the projected features.", ge=1)
 
 
 class PC2Seg(Method):
     """Consistency of predictions and contrast of features between a weak and a strong view."""
 
     Config = PC2SegConfig
+    config: PC2SegConfig
     paper_loss = None
     paper_only = ("consistency", "consistency_weight")
     pixel_only = ("unsupervised_weight",)
@@ -70,22 +70,14 @@ class PC2Seg(Method):
     shares_forward = True
     cost = "one network and a projector (.6 M parameters), 1 forward of 3 batches with gradient; a contrast of cells"
 
-    def __init__(
-        self,
-        network: Network,
-        supervised_loss: SupervisedLoss,
-        pixel_loss: PixelLossModule | None,
-        config: PC2SegConfig,
-        facts: Facts,
-    ) -> None:
-        super().__init__(network, supervised_loss, pixel_loss, config, facts)
-        self.config: PC2SegConfig = config
+    def __init__(self, network: Network, *rest: Any) -> None:
+        super().__init__(network, *rest)
         self.student = network()
-        self.projector = projector(feature_channels(self.student, "pc2seg").encoder[-1], config.width, hidden=256)
+        self.projector = projector(encoder_channels(self.student, "pc2seg")[-1], self.config.width, hidden=256)
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(_COLOURS, "unlabelled")}
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss, consistency or the pixel loss in its place, and the contrast."""
+        """Supervised loss, consistency or pixel loss, and contrast."""
         labelled, unlabelled, config = batch["labelled"], batch["unlabelled"], self.config
         assert labelled.mask is not None
         found = run_stages(self.student, torch.cat([labelled.image, unlabelled.image, unlabelled.strong[0]]))
@@ -109,13 +101,13 @@ class PC2Seg(Method):
         return Step(losses, statistics)
 
     def _distance(self, strong: Tensor, weak: Tensor, samples: Batch) -> Tensor:
-        """(B,H,W): how far the predictions of the two views are apart."""
+        """Distance (B,H,W) of the predictions of the two views."""
         with full_precision(strong.device):
             p, q = (torch.softmax(at_size(logits, samples.size), 1) for logits in (strong, weak))
             return 1 - F.cosine_similarity(p, q, 1) if self.config.consistency == "cosine" else (p - q).square().sum(1)
 
     def _contrast(self, features: Tensor, weak: Tensor, valid: Tensor) -> Tensor:
-        """InfoNCE of the strong view's cells: the weak view's same cell against others. features (2B,D,h,w)."""
+        """InfoNCE of the strong view's cells; positives and negatives are the weak view's. features (2B,D,h,w)."""
         projected = unit(self.projector(features)).movedim(1, -1)  # (2B,h,w,D)
         theirs, ours = (each.flatten(0, 2) for each in projected.chunk(2))  # (N,D)
         theirs = theirs.detach()
@@ -129,7 +121,10 @@ class PC2Seg(Method):
         return masked_mean(loss, shown & able)
 
     def _negatives(self, p: Tensor, shown: Tensor, image: Tensor | None, held: int = 2**23) -> tuple[Tensor, Tensor]:
-        """Cells (N,count) drawn for each of the N, and whether it has any: of other images, or but itself if None."""
+        """Negatives (N,count) drawn for each cell, and whether it has any (N,).
+
+        image (N,): cells of the same image are excluded; None: only the cell itself. held: weights held at a time.
+        """
         group = torch.arange(len(p), device=p.device) if image is None else image
         kinds = p
         if self.config.debias == "fuzzy":

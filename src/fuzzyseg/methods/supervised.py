@@ -1,25 +1,23 @@
-"""The supervised baseline: the network learns from the labelled images alone.
+"""The supervised baseline: training on the labelled images only.
 
 The loss on labelled pixels (cross entropy, OHEM, class weights, label smoothing, Dice) is a setting of the run, shared
-by all methods. Not implemented: the auxiliary head on the third encoder stage that the AEL and U2PL baselines add.
+by all methods. Not implemented: the auxiliary head on the third encoder stage in the baselines of AEL and U2PL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import PIXEL_LOSSES
-from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
+from fuzzyseg.methods.base import Method, Network, Progress, Step
 
-_REASON = (
-    "does not apply: the supervised baseline trains on no pseudo labels; choose another method, or leave the loss out"
-)
+_REASON = "does not apply: the supervised baseline has no pseudo labels; choose another method, or leave the loss out"
 
 
 class Supervised(Method):
-    """Labelled images only."""
+    """Training on labelled images only."""
 
     paper_loss = None
     paper = "the supervised baseline"
@@ -27,20 +25,13 @@ class Supervised(Method):
     cost = "one network, 1 forward"
     refuses: ClassVar[dict[str, str]] = dict.fromkeys(PIXEL_LOSSES, _REASON)
 
-    def __init__(
-        self,
-        network: Network,
-        supervised_loss: SupervisedLoss,
-        pixel_loss: PixelLossModule | None,
-        config: MethodConfig,
-        facts: Facts,
-    ) -> None:
-        super().__init__(network, supervised_loss, pixel_loss, config, facts)
+    def __init__(self, network: Network, *rest: Any) -> None:
+        super().__init__(network, *rest)
         self.student = network()
         self.streams = {"labelled": Stream(Weak(), "labelled")}
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Cross entropy (or what the run chose) on the labelled batch."""
+        """The supervised loss of the labelled batch."""
         labelled = batch["labelled"]
         assert labelled.mask is not None
         logits = self.student(labelled.image)  # (B,C,h,w)

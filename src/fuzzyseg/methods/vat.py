@@ -1,37 +1,35 @@
-"""Virtual Adversarial Training: A Regularization Method for Supervised and Semi-Supervised Learning.
+"""Virtual Adversarial Training: A Regularization Method for Supervised and Semi-Supervised Learning (VAT).
 
-T. Miyato, S. Maeda, M. Koyama, S. Ishii, TPAMI 2018. For each image the small change of its pixels is found that
-changes the network's prediction most, and the network learns to predict there what it predicts without it. The radius
-that follows the image, and the form with a mean teacher (`target: teacher`), are those of G. French et al.,
-"Semi-supervised semantic segmentation needs strong, varied perturbations", BMVC 2020, where it is a baseline.
+T. Miyato, S. Maeda, M. Koyama, S. Ishii, TPAMI 2018. For each image, find the small offset of its pixels that changes
+the prediction most, and train the network to predict there what it predicts without the offset. The adaptive radius and
+the variant with a mean teacher (`target: teacher`) follow G. French et al., "Semi-supervised semantic segmentation
+needs strong, varied perturbations", BMVC 2020, where VAT is a baseline.
 
-FPL here is ours: the paper's target is a whole distribution. A pixel loss takes the place of the divergence by which
-the network learns; the direction is still found with the KL divergence, and the scalar confidence stays if set (it
-scales the loss and filters no pixel, so that K > 1 survives).
+FPL is a variant of ours, since the paper's target is a whole distribution: a pixel loss replaces the trained KL
+divergence. The direction is still found with the KL divergence, and the scalar confidence scales the loss if set (it
+filters no pixel, so that K > 1 remains).
 
-Where we leave the authors' code, and why. The direction is found at a probe that fp32 can tell from nothing (that of
-French et al. is 1e-4, mostly rounding), without autocast and TF32. Forwards that are compared run without dropout and
-move no batch-norm statistics but once, with the clean image. The confidence is that of valid pixels. Padding teaches
-nothing, but its edge counts in the radius. Not implemented: divergences other than KL, and a student that gives the
-direction where a teacher gives the target.
-Per process: the noise that the direction starts from, batch-norm statistics, the scalar confidence.
+Differences from the authors' code: the direction is computed at a probe that fp32 resolves (French et al.: 1e-4, mostly
+rounding), without autocast and TF32. Forwards that are compared have no dropout and update batch-norm statistics only
+once, with the clean image. The confidence is taken over valid pixels. Padding is not trained on, but its edge counts in
+the radius. Not implemented: other divergences; a direction from the student with a target from the teacher.
+Per process: initial noise of the direction, batch-norm statistics, scalar confidence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
 from fuzzyseg.losses import masked_mean
 from fuzzyseg.losses.consistency import confidence_map, kl_divergence
 from fuzzyseg.losses.reduction import local_mean
-from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
 from fuzzyseg.ops.ema import follow, teacher_of
 from fuzzyseg.ops.gradient import adversarial_direction, difference_norm, small_differences
 from fuzzyseg.ops.module_mode import without_dropout
@@ -42,62 +40,64 @@ _JITTER = WeakStrong(1, 0.4, 0.4, 0.4, 0.1, jitter_probability=0.8, grey_probabi
 class VATConfig(MethodConfig):
     """Settings of VAT."""
 
-    unsupervised_weight: float | None = Field(None, ge=0, description="alpha; None: .1 (French et al.), pixel loss 1.")
-    radius: Literal["adaptive", "fixed"] = Field("adaptive", description="adaptive: follows the image (French et al.).")
-    epsilon: float | None = Field(
-        None,
-        gt=0,
-        description="Times half the differences' norm (adaptive; None: 1), or sqrt(Cin H W) (None: .5): French et al.",
+    unsupervised_weight: float | None = setting(
+        None, "French et al.; ours", "alpha; None: 0.1, with a pixel loss 1.", ge=0
     )
-    probe: float = Field(0.1, gt=0, description="xi: L2 norm of the offset where the gradient is taken (our choice).")
-    power: int = Field(1, ge=1, description="Power iterations (Miyato et al.: 1).")
-    images: Literal["all", "unlabelled"] = Field("all", description="all: labelled images too, as in both papers.")
-    target: Literal["student", "teacher"] = Field("student", description="teacher: a mean teacher's (French et al.).")
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the mean teacher (French et al.).")
-    jitter: bool = Field(False, description="The student's image has other colours than the target's (French et al.).")
-    confidence: float | None = Field(None, gt=0, lt=1, description="Loss times the sure share (French et al.: .97).")
+    radius: Literal["adaptive", "fixed"] = setting(
+        "adaptive", "French et al.", "adaptive: half the norm of the image's differences; fixed: sqrt(Cin H W)."
+    )
+    epsilon: float | None = setting(
+        None, "French et al.", "Factor of the radius; None: 1 (adaptive), 0.5 (fixed).", gt=0
+    )
+    probe: float = setting(0.1, "ours", "xi: L2 norm of the offset at which the gradient is computed.", gt=0)
+    power: int = setting(1, "Miyato et al.", "Power iterations.", ge=1)
+    images: Literal["all", "unlabelled"] = setting(
+        "all", "both papers", "Unsupervised images; all: labelled ones, too."
+    )
+    target: Literal["student", "teacher"] = setting(
+        "student", "Miyato et al.", "Network that gives target and direction; teacher: a mean teacher (French et al.)."
+    )
+    ema_decay: float = setting(0.99, "French et al.", "Decay of the mean teacher.", ge=0, lt=1)
+    jitter: bool = setting(False, "Miyato et al.", "Colour jitter in the student's images (true in French et al.).")
+    confidence: float | None = setting(
+        None, "Miyato et al.", "Scale the loss by the share of pixels above it (0.97 in French et al.).", gt=0, lt=1
+    )
 
 
 class VAT(Method):
     """Virtual adversarial training."""
 
     Config = VATConfig
+    config: VATConfig
     paper = "VAT, Miyato et al., TPAMI 2018 (segmentation: French et al., BMVC 2020)"
     fuzzy = "variant"
     cost = "one network: 2 forwards without gradient to the weights (one with, to the image), 1 with; teacher: a copy"
-    keeps = "target: teacher keeps a mean teacher"
+    keeps = "nothing (target=teacher: a mean teacher)"
 
-    def __init__(
-        self,
-        network: Network,
-        supervised_loss: SupervisedLoss,
-        pixel_loss: PixelLossModule | None,
-        config: VATConfig,
-        facts: Facts,
-    ) -> None:
-        super().__init__(network, supervised_loss, pixel_loss, config, facts)
-        self.config: VATConfig = config
+    def __init__(self, network: Network, *rest: Any) -> None:
+        super().__init__(network, *rest)
+        config = self.config
         self.student = network()
         self.teacher = teacher_of(self.student).eval() if config.target == "teacher" else None
-        published = 0.1 if pixel_loss is None else 1.0
+        published = 0.1 if self.pixel_loss is None else 1.0
         self.weight = published if config.unsupervised_weight is None else config.unsupervised_weight
         self.epsilon = {"adaptive": 1.0, "fixed": 0.5}[config.radius] if config.epsilon is None else config.epsilon
         view = _JITTER if config.jitter else Weak()
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(view, config.images)}
 
     def predictor(self) -> nn.Module:
-        """The mean teacher where there is one."""
+        """The mean teacher if there is one, else the network."""
         return self.student if self.teacher is None else self.teacher
 
     def train(self, mode: bool = True) -> Self:
-        """The teacher stays in evaluation mode: its batch-norm statistics are averages of the student's."""
+        """Keep the teacher in evaluation mode; its batch-norm statistics are averages of the student's."""
         super().train(mode)
         if self.teacher is not None:
             self.teacher.eval()
         return self
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss plus alpha times the change of the prediction at the adversarial offset."""
+        """Supervised loss plus alpha times the divergence or pixel loss at the adversarial offset."""
         labelled, free = batch["labelled"], batch["unlabelled"]
         assert labelled.mask is not None
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
@@ -122,7 +122,7 @@ class VAT(Method):
         return Step({"supervised": supervised, "unsupervised": self.weight * masked_mean(loss, free.valid)}, metrics)
 
     def perturbation(self, source: nn.Module, image: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """The adversarial offset r (B,Cin,H,W) of each image and its L2 norm (B,), without gradient."""
+        """Adversarial offset (B,Cin,H,W) of each image and its L2 norm (B,), without gradient."""
 
         def divergence(offset: Tensor) -> Tensor:
             with without_dropout(source, update_statistics=False):
@@ -136,6 +136,6 @@ class VAT(Method):
         return radius.view(-1, 1, 1, 1) * direction, radius
 
     def after_step(self, progress: Progress) -> None:
-        """The mean teacher follows, its batch-norm statistics with it (French et al. average both)."""
+        """EMA update of the mean teacher's weights and batch-norm statistics, as in French et al."""
         if self.teacher is not None:
             follow(self.teacher, self.student, self.config.ema_decay, buffers="average")

@@ -1,4 +1,4 @@
-"""Networks: any architecture and encoder of segmentation_models_pytorch, or any factory of a network of your own."""
+"""Networks: architectures and encoders of segmentation_models_pytorch."""
 
 from __future__ import annotations
 
@@ -25,36 +25,26 @@ from fuzzyseg.networks.weights import (
     weights_statistics,
 )
 
-NETWORKS: dict[str, type[nn.Module]] = {
-    "DPT": smp.DPT,
-    "DeepLabV3": smp.DeepLabV3,
-    "DeepLabV3Plus": smp.DeepLabV3Plus,
-    "FPN": smp.FPN,
-    "Linknet": smp.Linknet,
-    "MAnet": smp.MAnet,
-    "PAN": smp.PAN,
-    "PSPNet": smp.PSPNet,
-    "Segformer": smp.Segformer,
-    "UPerNet": smp.UPerNet,
-    "Unet": smp.Unet,
-    "UnetPlusPlus": smp.UnetPlusPlus,
-}
+_ARCHITECTURES = (
+    "DPT", "DeepLabV3", "DeepLabV3Plus", "FPN", "Linknet", "MAnet",
+    "PAN", "PSPNet", "Segformer", "UPerNet", "Unet", "UnetPlusPlus",
+)  # fmt: skip
+NETWORKS: dict[str, type[nn.Module]] = {name: getattr(smp, name) for name in _ARCHITECTURES}
 """Architectures by name."""
 
-_SET_ELSEWHERE = {
-    "encoder_name": "network.encoder",
-    "encoder_weights": "network.weights",
-    "encoder_output_stride": "network.output_stride",
-    "in_channels": "network.channels",
+_RESERVED = {
+    "encoder_name": ": set network.encoder instead",
+    "encoder_weights": ": set network.weights instead",
+    "encoder_output_stride": ": set network.output_stride instead",
+    "in_channels": ": set network.channels instead",
+    "classes": " cannot be set: the data determines the number of classes",
+    "activation": " cannot be set: the losses need logits",
+    "aux_params": " cannot be set: there are no image-level labels",
+    "upsampling": " cannot be set: the architecture determines it",
 }
+"""Arguments of smp's constructors that are no options, with the rest of the message."""
 _OURS = {"arch", "encoder", "weights", "channels", "output_stride"}
-"""Settings of the network that every architecture has."""
-_NOT_OPTIONS = {
-    "classes": "the data tells the number of classes",
-    "activation": "the losses need logits",
-    "aux_params": "images have no labels here",
-    "upsampling": "it follows from the architecture",
-}
+"""Network settings common to all architectures."""
 
 
 def build_network(
@@ -67,20 +57,20 @@ def build_network(
     output_stride: int | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Segmenter:
-    """A new network with newly drawn decoder and head weights.
+    """Build a network with new random decoder and head weights.
 
-    arch: a key of `NETWORKS`. encoder: a name of segmentation_models_pytorch, or `tu-` and a name of timm. weights of
-    the encoder: imagenet (downloaded), none, or a file. channels of the image. output_stride of the encoder, where the
-    architecture lets it be chosen. options: the architecture's own; with `tu-` encoders also timm's.
-    Raises ValueError: an unknown name (with the nearest known one), an option that does not apply, weights that cannot
-    be had or do not fit.
+    arch: a key of `NETWORKS`. encoder: a name of segmentation_models_pytorch, or `tu-` and a name of timm. weights:
+    the encoder's, imagenet (downloaded), none, or a file. channels: of the image. output_stride: the encoder's, if the
+    architecture has the choice. options: of the architecture, with `tu-` encoders also of timm.
+    Raises ValueError for an unknown name (with the nearest known one), an option that does not apply, and weights that
+    are not available or do not fit.
     """
     if arch not in NETWORKS:
-        raise ValueError(f"network.arch: found {arch!r}, which is no architecture.{_nearest(arch, NETWORKS)}")
+        raise ValueError(f"network.arch: found {arch!r}, which is not an architecture.{_nearest(arch, NETWORKS)}")
     _check_encoder(encoder)
     settings = _settings(arch, encoder, dict(options or {}), output_stride)
     if weights == "imagenet":
-        # segmentation_models_pytorch wants a name of its own weights, timm a yes
+        # segmentation_models_pytorch takes the name of its weights, timm True
         model = from_hub(
             encoder, lambda: _build(arch, encoder, encoder.startswith("tu-") or weights, settings, channels, classes)
         )
@@ -88,7 +78,7 @@ def build_network(
         model = _build(arch, encoder, None, settings, channels, classes)
         if weights != "none":
             load_encoder(model.encoder, Path(weights))
-    model.config["encoder_weights"] = None  # a saved model brings its own weights and must load without a network
+    model.config["encoder_weights"] = None  # a saved model contains its weights and must load offline
     return Segmenter(model)
 
 
@@ -104,31 +94,29 @@ def _check_encoder(encoder: str) -> None:
         if not timm.is_model(name):
             known = [f"tu-{model}" for model in timm.list_models()]
             close = difflib.get_close_matches(encoder, known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else " timm.list_models() lists what follows tu-."
+            hint = f" Did you mean {close[0]!r}?" if close else " timm.list_models() lists the names."
             raise ValueError(f"network.encoder: found {encoder!r}; timm has no model {name!r}.{hint}")
     elif encoder not in get_encoder_names():
         hint = _nearest(encoder, get_encoder_names())
-        raise ValueError(f"network.encoder: found {encoder!r}, which is no encoder.{hint} tu-NAME is timm's NAME.")
+        raise ValueError(f"network.encoder: found {encoder!r}, which is not an encoder.{hint} tu-NAME is timm's NAME.")
 
 
 def _option_names(arch: str) -> set[str]:
-    return set(inspect.signature(NETWORKS[arch]).parameters) - {"kwargs", *_SET_ELSEWHERE, *_NOT_OPTIONS}
+    return set(inspect.signature(NETWORKS[arch]).parameters) - {"kwargs", *_RESERVED}
 
 
 def dropout_options(arch: str) -> list[str]:
-    """The architecture's own options that set a dropout of its decoder."""
+    """Options of the architecture that set a dropout in its decoder."""
     return sorted(name for name in _option_names(arch) if name.endswith("dropout"))
 
 
 def _settings(arch: str, encoder: str, options: dict[str, Any], output_stride: int | None) -> dict[str, Any]:
-    """The keyword arguments of the architecture. Raises ValueError for options that it does not have."""
+    """Keyword arguments of the architecture. Raises ValueError for unknown options."""
     known = _option_names(arch)
     for name in options:
-        if name in _SET_ELSEWHERE:
-            raise ValueError(f"network.{name}: set {_SET_ELSEWHERE[name]} instead")
-        if name in _NOT_OPTIONS:
-            raise ValueError(f"network.{name} cannot be set: {_NOT_OPTIONS[name]}")
-        if name not in known and not encoder.startswith("tu-"):  # timm has options of its own, and checks them
+        if name in _RESERVED:
+            raise ValueError(f"network.{name}{_RESERVED[name]}")
+        if name not in known and not encoder.startswith("tu-"):  # timm checks its own options
             raise ValueError(f"unknown setting 'network.{name}' of {arch}.{_nearest(name, known | _OURS)}")
     settings = dict(options)
     if output_stride is not None:
@@ -137,10 +125,10 @@ def _settings(arch: str, encoder: str, options: dict[str, Any], output_stride: i
         ]
         if arch not in able:
             raise ValueError(
-                f"network.output_stride: found {output_stride}, but {arch} has none to choose; {', '.join(able)} have"
+                f"network.output_stride: found {output_stride}, but {arch} has a fixed one, unlike {', '.join(able)}"
             )
         settings["encoder_output_stride"] = output_stride
-    # Two whose logits' stride follows the depth but whose up-sampling does not
+    # In these two the logits' stride depends on the depth, but the default up-sampling does not
     if arch == "PSPNet" and "encoder_depth" in options:
         settings["upsampling"] = 2 ** options["encoder_depth"]
     if arch == "FPN" and "encoder_depth" in options:
@@ -151,7 +139,7 @@ def _settings(arch: str, encoder: str, options: dict[str, Any], output_stride: i
 def _build(
     arch: str, encoder: str, weights: str | bool | None, settings: dict[str, Any], channels: int, classes: int
 ) -> Any:
-    """The model; what its constructor objects to becomes a ValueError that names the setting."""
+    """The model; errors of its constructor become a ValueError that names the setting."""
 
     def construct(extra: Mapping[str, Any]) -> Any:
         with warnings.catch_warnings():
@@ -167,7 +155,7 @@ def _build(
 
     try:
         if arch == "DPT" and "dynamic_img_size" not in settings:
-            try:  # vision transformers take one size of image unless told otherwise; some of them cannot be told
+            try:  # vision transformers accept a single image size by default; not all of them have this option
                 return construct({"dynamic_img_size": True})
             except TypeError as error:
                 if "dynamic_img_size" not in str(error):
@@ -186,37 +174,17 @@ def _build(
 
 
 class NetworkFactory:
-    """Builds networks, and counts them: each call is `build_network` anew, with newly drawn decoder and head weights.
+    """Factory of networks: each call is `build_network` with new random decoder and head weights.
 
-    The n-th call loads the n-th of `init` (`load_network`: a weights file, a model folder or a run folder); calls
-    beyond it load nothing. `calls` tells how many networks there have been.
+    The n-th call loads the n-th of `init` (`load_network`: a weights file, a model folder or a run folder), if any.
+    `calls` is the number of networks built.
     """
 
-    def __init__(
-        self,
-        arch: str,
-        encoder: str,
-        *,
-        weights: str,
-        channels: int,
-        classes: int,
-        output_stride: int | None = None,
-        options: Mapping[str, Any] | None = None,
-        init: Sequence[str | Path] = (),
-    ) -> None:
-        """Raises ValueError if one of init is no weights file and no folder that holds one."""
+    def __init__(self, arch: str, encoder: str, *, init: Sequence[str | Path] = (), **settings: Any) -> None:
+        """settings: the further arguments of `build_network`. Raises ValueError if one of init has no weights file."""
         self.init = [network_file(Path(path)) for path in init]
         self.calls = 0
-        self._build = partial(
-            build_network,
-            arch,
-            encoder,
-            weights=weights,
-            channels=channels,
-            classes=classes,
-            output_stride=output_stride,
-            options=options,
-        )
+        self._build = partial(build_network, arch, encoder, **settings)
 
     def __call__(self) -> Segmenter:
         """The next network. Raises ValueError as `build_network` and `load_network` do."""

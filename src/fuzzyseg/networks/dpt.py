@@ -1,13 +1,13 @@
-"""DPT of segmentation_models_pytorch for every patch size and every grid of patches.
+"""DPT of segmentation_models_pytorch (smp) for any patch size and any grid of patches.
 
-R. Ranftl, A. Bochkovskiy, V. Koltun, "Vision transformers for dense prediction", ICCV 2021. Its decoder brings the four
-levels of features to 4, 2, 1 and 1/2 times the grid of patches of 16 pixels and adds them up from coarse to fine.
+R. Ranftl, A. Bochkovskiy, V. Koltun, "Vision transformers for dense prediction", ICCV 2021. The decoder resizes the
+four feature levels to 4, 2, 1 and 1/2 times the grid of patches of 16 pixels and sums them from coarse to fine.
 
-segmentation_models_pytorch (0.5, 0.6) computes these factors from the patch size and cuts them to whole numbers, so
-that with patches of 14 (DINOv2) the levels do not meet and its decoder fails on every image; and it doubles each level,
-so that grids of an odd number of patches (518 pixels, DINOv2's own size) do not meet either. Here patches of another
-size than a power of two get the factors of the nearest power, as in the decoders that DINOv2 is published with, and
-each level is brought to the size of the next. On even grids of patches of 8, 16 or 32 nothing changes.
+smp (0.5, 0.6) computes these factors from the patch size and truncates them to integers, so that with patches of 14
+(DINOv2) the sizes of the levels do not match and the decoder fails. It also doubles each level, so that grids with an
+odd number of patches (518 pixels, DINOv2's own size) fail. Here, patch sizes that are no power of two use the factors
+of the nearest power, as DINOv2's published decoders do, and each level is resized to the next. Results for even grids
+of patches of 8, 16 or 32 are those of smp.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from segmentation_models_pytorch.base.initialization import initialize_decoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class GridDecoder(nn.Module):
-    """The parts of a DPT decoder, under their names, that meet on any grid of patches."""
+    """The modules of a DPT decoder, under the same names, for any grid of patches."""
 
     def __init__(self, decoder: Any, strides: list[int]) -> None:
-        """decoder: of segmentation_models_pytorch, whose parts move here. strides: pixels per feature of each level."""
+        """decoder: smp's, whose modules are taken over. strides: pixels per feature of each level."""
         super().__init__()
         for name, child in decoder.named_children():
             self.add_module(name, child)
@@ -34,9 +33,9 @@ class GridDecoder(nn.Module):
                 block.upsample = _resampling(block.project_to_out_channel.out_channels, stride, level)
 
     def forward(self, features: list[Tensor], prefix_tokens: list[Tensor | None]) -> Tensor:
-        """The decoder's features (B,D,h,w), twice as fine as the finest level, of the encoder's maps and tokens."""
+        """Features (B,D,h,w), at twice the resolution of the finest level, of the encoder's maps and prefix tokens."""
         levels = []
-        parts: Any = self  # modules of segmentation_models_pytorch
+        parts: Any = self  # smp's modules have no types
         for feature, tokens, project, reassemble in zip(
             features, prefix_tokens, parts.projection_blocks, parts.reassemble_blocks, strict=True
         ):
@@ -52,12 +51,12 @@ class GridDecoder(nn.Module):
 
 
 def nearest_power(stride: int) -> int:
-    """The power of two that is nearest to a patch size, by their ratio: 14 -> 16."""
+    """The power of two nearest to a patch size by ratio: 14 -> 16."""
     return int(2 ** round(math.log2(stride)))
 
 
 def _resampling(channels: int, stride: int, level: int) -> nn.Module:
-    """What brings a level of patches of `stride` pixels to 4, 2, 1, 1/2 times the grid (of patches of about 16)."""
+    """Resizes a level of patches of `stride` pixels to 4, 2, 1 or 1/2 times the grid (of patches of about 16)."""
     factor = nearest_power(stride) / 2 ** (level + 2)
     if factor == 1:
         return nn.Identity()
@@ -66,24 +65,26 @@ def _resampling(channels: int, stride: int, level: int) -> nn.Module:
         if factor > 1
         else nn.Conv2d(channels, channels, 3, stride=int(1 / factor), padding=1)
     )
-    initialize_decoder(resampling)
+    if isinstance(resampling, nn.Conv2d):  # as smp initialises its decoders
+        nn.init.kaiming_uniform_(resampling.weight, mode="fan_in", nonlinearity="relu")
+        nn.init.zeros_(resampling.bias)  # type: ignore[arg-type]
     return resampling
 
 
 def fit_to_grid(model: Any) -> None:
-    """Gives a DPT the decoder that meets on any grid, and logits that come out at the size of the image."""
+    """Replace a DPT's decoder by `GridDecoder`, and scale its up-sampling to the image size."""
     strides = list(model.encoder.output_strides)
     model.decoder = GridDecoder(model.decoder, strides)
     model.segmentation_head.upsampling_factor *= strides[0] / nearest_power(strides[0])
 
 
 def loads_elsewhere(model: Any) -> bool:
-    """Whether segmentation_models_pytorch alone can load a DPT's weights: where the patch size is a power of two."""
+    """Whether smp alone can load a DPT's weights: if the patch size is a power of two."""
     return all(nearest_power(stride) == stride for stride in model.encoder.output_strides)
 
 
 def only_size(model: Any) -> tuple[int, int] | None:
-    """The one size of image, (H, W), that the encoder takes; None where it takes any."""
+    """The only image size (H, W) that the encoder accepts; None if it accepts any."""
     embedding = getattr(model.encoder.model, "patch_embed", None)
     size = getattr(embedding, "img_size", None)
     if size is None or not getattr(embedding, "strict_img_size", False):

@@ -1,4 +1,4 @@
-"""What methods put on a network's features, for training alone."""
+"""Training-only modules that methods add to a network, and access to its features."""
 
 from __future__ import annotations
 
@@ -6,45 +6,45 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fuzzyseg.networks.stages import check_stages
 
-_CHANNELS = ("encoder_channels", "decoder_channels")
-
-
-class Channels(NamedTuple):
-    """Channels of each of the encoder's feature maps, from fine to coarse, and of the decoder's."""
-
-    encoder: tuple[int, ...]
-    decoder: int
-
 
 class Stages(NamedTuple):
-    """What each stage gave: features, as `encode` gives them; decoded (B,D,h,w); logits (B,C,h,w)."""
+    """Outputs of the stages: features of `encode`; decoded (B,D,h,w); logits (B,C,h,w)."""
 
     features: Any
     decoded: Tensor
     logits: Tensor
 
 
-def feature_channels(network: Any, method: str) -> Channels:
-    """What the network tells of its channels; ValueError unless it does and can be run stage by stage."""
+def encoder_channels(network: Any, method: str) -> tuple[int, ...]:
+    """Channels of the encoder's feature maps, from fine to coarse. Raises ValueError without them or the stages."""
+    return tuple(_channels(network, "encoder_channels", method))
+
+
+def decoder_channels(network: Any, method: str) -> int:
+    """Channels of the decoder's features. Raises ValueError without them or the stages."""
+    return int(_channels(network, "decoder_channels", method))
+
+
+def _channels(network: Any, name: str, method: str) -> Any:
     check_stages(network, method)
-    missing = [name for name in _CHANNELS if not hasattr(network, name)]
-    if missing:
+    if getattr(network, name, None) is None:
         raise ValueError(
-            f"network: method {method} puts heads on features, but {type(network).__name__} has no "
-            f"{', '.join(missing)} (docs/own-network.md): add them, or choose another method"
+            f"network: method {method} adds heads to features, but {type(network).__name__} has no attribute {name} "
+            "(docs/own-network.md): add it, or choose another method"
         )
-    return Channels(tuple(network.encoder_channels), int(network.decoder_channels))
+    return getattr(network, name)
 
 
 def pooled_cells(network: Any, side: int, setting: str) -> tuple[int, int]:
-    """How many cells of `decode`, along each side, make one of `side` pixels; and how many pixels that has.
+    """Pooling factor that turns cells of `decode` into cells of `side` pixels, and their actual side.
 
-    Below the network's stride nothing can be pooled: the side is then the stride itself, or the least whole number of
-    pixels that is a multiple of one such as 1.75. A network that does not tell its `stride` is taken to have 4. Raises
-    ValueError, which names the setting, for a side that no whole number of cells makes up.
+    A side below the network's stride becomes the stride, or its least multiple that is a whole number (7 for 1.75).
+    A network without `stride` is assumed to have 4. Raises ValueError, which names the setting, for a side that is no
+    multiple of the stride.
     """
     stride = Fraction(getattr(network, "stride", 4))
     least = stride.numerator
@@ -53,24 +53,21 @@ def pooled_cells(network: Any, side: int, setting: str) -> tuple[int, int]:
     if side % least:
         fitting = [size for size in (side - side % least, side - side % least + least) if size]
         raise ValueError(
-            f"{setting}: found {side}, expected a multiple of {least}, for {type(network).__name__} has a feature for "
-            f"every {float(stride):g} pixels; set it to {' or '.join(map(str, fitting))}"
+            f"{setting}: found {side}, expected a multiple of {least}, because the stride of {type(network).__name__} "
+            f"is {float(stride):g} pixels; set it to {' or '.join(map(str, fitting))}"
         )
     return int(side / stride), side
 
 
 def run_stages(network: Any, image: Tensor) -> Stages:
-    """`network(image)`, with what lies between."""
+    """`network(image)` with the outputs of all stages."""
     features = network.encode(image)
     decoded = network.decode(features)
     return Stages(features, decoded, network.classify(decoded))
 
 
 def stage(features: Any, number: int) -> Tensor:
-    """One of the feature maps (B,D,h,w) of `encode`, counted as in a list: -1 is the coarsest.
-
-    What else the encoder gave, such as the prefix tokens of a vision transformer, is left aside.
-    """
+    """One of the feature maps (B,D,h,w) of `encode` by index, without prefix tokens: -1 is the coarsest."""
     maps = features[0] if isinstance(features, tuple) else features
     chosen: Tensor = maps[number]
     return chosen
@@ -85,10 +82,10 @@ def projector(channels: int, width: int, hidden: int | None = None) -> nn.Sequen
 def convolutional_head(
     channels: int, out: int, *, hidden: int = 256, layers: int = 1, dropout: float = 0.1
 ) -> nn.Sequential:
-    """`layers` times 3x3 convolution to `hidden`, batch-norm, ReLU and Dropout2d; then a 1x1 convolution to `out`.
+    """`layers` times 3x3 convolution to `hidden`, batch norm, ReLU and Dropout2d; then a 1x1 convolution to `out`.
 
-    One layer on a stage of the encoder is the auxiliary classifier of PSPNet (Zhao et al., CVPR 2017), two layers are a
-    representation head. The 3x3 convolutions have no bias: the batch-norm would take it away.
+    One layer on an encoder stage is the auxiliary classifier of PSPNet (Zhao et al., CVPR 2017), two layers are a
+    representation head. The 3x3 convolutions have no bias: the batch norm would cancel it.
     """
     parts: list[nn.Module] = []
     for number in range(layers):
@@ -99,3 +96,13 @@ def convolutional_head(
             nn.Dropout2d(dropout),
         ]
     return nn.Sequential(*parts, nn.Conv2d(hidden, out, 1))
+
+
+def at_input_size(body: nn.Module, values: Tensor, smallest: int) -> Tensor:
+    """Output (B,1,H,W) of `body`, resized to its input (B,D,H,W); inputs below `smallest` are enlarged first."""
+    size = values.shape[-2:]
+    larger = [max(side, smallest) for side in size]
+    if larger != list(size):
+        values = F.interpolate(values, size=larger, mode="bilinear", align_corners=True)
+    out: Tensor = body(values)
+    return F.interpolate(out, size=size, mode="bilinear", align_corners=True)

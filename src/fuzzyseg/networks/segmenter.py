@@ -12,21 +12,18 @@ from fuzzyseg.networks.dpt import fit_to_grid, loads_elsewhere, only_size
 
 
 class Segmenter(nn.Module):
-    """A segmentation_models_pytorch model whose logits come at the decoder's stride.
+    """A segmentation_models_pytorch model with logits at the decoder's stride.
 
-    `forward` is encode, decode, classify; nothing is up-sampled and no activation applied, so that
-    `resize_logits(segmenter(x), x.shape[-2:])` is what the wrapped model `smp` gives for x in evaluation mode.
+    `forward` is encode, decode, classify, without up-sampling or activation:
+    `resize_logits(segmenter(x), x.shape[-2:])` equals the output of the wrapped model `smp` in evaluation mode.
 
-    A network of your own need not be a Segmenter. Any `nn.Module` will do that has an attribute `encoder` (the part
-    that gets the backbone's learning rate) and whose `forward` takes (B,Cin,H,W) and returns logits (B,C,h,w) at any
-    stride. It may tell `divisor` (sizes must be a multiple of it; 1 if it does not say). For a method that puts heads
-    on features it must also tell `encoder_channels` and `decoder_channels` and offer `encode`, `decode`, `classify`.
+    A network of your own can be any `nn.Module` (docs/own-network.md).
     """
 
     def __init__(self, model: SegmentationModel) -> None:
-        """Wraps model. One with an auxiliary classification head or an activation is a ValueError.
+        """A DPT's decoder is replaced by one for any grid of patches (`networks/dpt.py`).
 
-        A DPT gets a decoder that takes any grid of patches, under the same names (`networks/dpt.py`).
+        Raises ValueError for a model with an auxiliary classification head.
         """
         super().__init__()
         if model.classification_head is not None:
@@ -42,38 +39,39 @@ class Segmenter(nn.Module):
 
     @property
     def decoder(self) -> nn.Module:
-        """What makes one feature map of the backbone's."""
+        """The decoder, which fuses the encoder's feature maps to one."""
         return self.smp.decoder  # type: ignore[no-any-return]
 
     @property
     def head(self) -> nn.Module:
-        """What makes logits of the decoder's features, without the up-sampling."""
+        """The segmentation head without up-sampling."""
         head = self.smp.segmentation_head
         return head.head if isinstance(self.smp, DPT) else head[0]  # type: ignore[no-any-return]
 
     def encode(self, image: Tensor) -> Any:
-        """Features of all stages, as the decoder takes them: a list of (B,D_i,h_i,w_i), and prefix tokens with DPT.
+        """Features of all stages for the decoder: a list of (B,D_i,h_i,w_i); with DPT also the prefix tokens.
 
-        image (B,Cin,H,W), normalised. H and W must be multiples of `divisor`; else ValueError.
+        image (B,Cin,H,W), normalised. Raises ValueError if H or W is not a multiple of `divisor`, or for another size
+        than the only one that the encoder accepts.
         """
         height, width = image.shape[-2:]
         divisor = self.divisor
         if height % divisor or width % divisor:
             fits = "x".join(str(-(-side // divisor) * divisor) for side in (height, width))
             raise ValueError(
-                f"{type(self.smp).__name__} takes images whose height and width are multiples of {divisor}, found "
+                f"{type(self.smp).__name__} needs images whose height and width are multiples of {divisor}, found "
                 f"{height}x{width}; the next size that fits is {fits}"
             )
         size = only_size(self.smp) if isinstance(self.smp, DPT) else None
         if size not in (None, (height, width)):
             raise ValueError(
-                f"the encoder takes images of {size[0]}x{size[1]} alone, found {height}x{width}; train on crops of one "
-                "size and set network.img_size=[HEIGHT,WIDTH] to it, or choose an encoder that takes any size"
+                f"the encoder accepts only images of {size[0]}x{size[1]}, found {height}x{width}; train on crops of "
+                "one size and set network.img_size=[HEIGHT,WIDTH] to it, or choose an encoder that accepts any size"
             )
         return self.encoder(image)
 
     def decode(self, features: Any) -> Tensor:
-        """The decoder's features (B,D,h,w), D = `decoder_channels`, of what `encode` gave."""
+        """The decoder's features (B,D,h,w), D = `decoder_channels`, of the result of `encode`."""
         if isinstance(features, tuple):  # DPT: (features, prefix tokens)
             return self.decoder(*features)  # type: ignore[no-any-return]
         return self.decoder(features)  # type: ignore[no-any-return]
@@ -83,7 +81,7 @@ class Segmenter(nn.Module):
         return self.head(decoded)  # type: ignore[no-any-return]
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B,C,h,w) at the decoder's stride of image (B,Cin,H,W). ValueError for a size that does not fit."""
+        """Logits (B,C,h,w) at the decoder's stride of image (B,Cin,H,W). Raises ValueError as `encode` does."""
         return self.classify(self.decode(self.encode(image)))
 
     @property
@@ -103,17 +101,17 @@ class Segmenter(nn.Module):
 
     @property
     def stride(self) -> float:
-        """Pixels of the image per cell of the logits; no whole number for DPT with patches of 14."""
+        """Pixels of the image per cell of the logits; 1.75 for DPT with patches of 14."""
         head = self.smp.segmentation_head
         factor = head.upsampling_factor if isinstance(self.smp, DPT) else getattr(head[1], "scale_factor", 1)
         return float(factor)
 
     @property
     def loads_elsewhere(self) -> bool:
-        """Whether segmentation_models_pytorch alone can load the weights of `smp`: not a DPT with patches of 14."""
+        """Whether segmentation_models_pytorch alone can load the weights of `smp`; not for DPT with patches of 14."""
         return not isinstance(self.smp, DPT) or loads_elsewhere(self.smp)
 
     @property
     def divisor(self) -> int:
-        """What height and width must be a multiple of."""
+        """Height and width must be multiples of this."""
         return int(self.smp.encoder.output_stride) if self.smp.requires_divisible_input_shape else 1

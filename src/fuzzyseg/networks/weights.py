@@ -1,4 +1,4 @@
-"""Weights from files and from the hub: an encoder's, or a whole network's."""
+"""Loading and saving of encoder and network weights: files and the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ _REACH_SECONDS = 5.0
 
 
 def read_state(path: Path) -> State:
-    """The tensors of a .safetensors file or of a torch file (.pth, .pt, .bin; read without running code in it).
+    """Tensors of a .safetensors file or a torch file (.pth, .pt, .bin; loaded with weights_only=True).
 
-    Raises ValueError for a file that is missing, broken, or holds no tensors by name.
+    Raises ValueError if the file is missing, broken, or contains no state_dict.
     """
     if not path.is_file():
-        raise ValueError(f"weights {path}: there is no such file; give a .safetensors or .pth file")
+        raise ValueError(f"weights {path}: no such file; expected a .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(f"weights {path}: cannot be read ({error}); expected safetensors or a torch file") from error
-    except Exception as error:  # pickle's errors, with advice to run what the file says
+    except Exception as error:  # unpickling errors, whose message advises weights_only=False
         raise ValueError(
-            f"weights {path}: is no file of tensors alone; expected safetensors or a torch file of a state_dict() "
-            "(where it holds a whole module, load it in Python and save its state_dict())"
+            f"weights {path}: contains other objects than tensors; expected safetensors or a torch file of a "
+            "state_dict() (if it contains a whole module, load it in Python and save its state_dict())"
         ) from error
-    for _ in _NESTED:  # checkpoints keep the weights under one of these names
+    for _ in _NESTED:  # checkpoints store the weights under one of these keys
         inner = next((content[key] for key in _NESTED if isinstance(content, Mapping) and key in content), None)
         if not isinstance(inner, Mapping):
             break
         content = inner
     state = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not state:
-        raise ValueError(f"weights {path}: holds no tensors by name; expected a state_dict")
+        raise ValueError(f"weights {path}: contains no tensors by name; expected a state_dict")
     return state
 
 
 def _namings(state: State, wanted: set[str]) -> Iterator[State]:
-    """The same tensors under the names that other packages give them: wrappers' prefixes off, or one of ours on."""
+    """The tensors under alternative names: without prefixes of wrappers, or with one of timm's."""
     seen, queue = [set(state)], [state]
     while queue:
         form = queue.pop(0)
@@ -75,9 +75,9 @@ def _namings(state: State, wanted: set[str]) -> Iterator[State]:
 
 
 def _adapt_channels(module: nn.Module, state: State) -> State:
-    """Weights of a first convolution for other input channels: the file's, repeated and scaled to keep the response.
+    """Adapt the first convolution's weights to other input channels, preserving the scale of its response.
 
-    One channel gets the sum, as a grey image has the same value in all; more get them in turn, times old / new.
+    One channel gets the sum (grey images have equal channels); else channels are repeated in turn, times old / new.
     """
     name, conv = next(((n, m) for n, m in module.named_modules() if isinstance(m, nn.Conv2d)), ("", None))
     key, result = f"{name}.weight", dict(state)
@@ -97,49 +97,46 @@ def _examples(keys: list[str]) -> str:
 
 
 def _fill(module: nn.Module, state: State, what: str) -> None:
-    """Copies state into module. Raises ValueError naming missing, unknown and misshapen keys.
+    """Load state into module. Raises ValueError naming missing and unknown keys and different shapes.
 
-    Counters of batch normalisation and the second name of tied weights may be missing; parts that the module has not at
-    all (a classifier) are left out.
+    Batch-norm counters and the second name of tied weights may be missing. Parts that the module does not have, such as
+    a classifier, are ignored.
     """
     own = module.state_dict()
-    depth = 2 if len({k.split(".")[0] for k in own}) == 1 else 1  # all of timm's lies in one child
+    depth = 2 if len({k.split(".")[0] for k in own}) == 1 else 1  # timm's encoders are a single child
     parts = {tuple(k.split(".")[:depth]) for k in own}
     given = {(own[k].data_ptr(), own[k].shape) for k in own if k in state}  # tied weights are stored once
     lacking = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     missing = [k for k in lacking if (own[k].data_ptr(), own[k].shape) not in given]
     unknown = [k for k in state if k not in own and tuple(k.split(".")[:depth]) in parts]
-    misshapen = [k for k in own if k in state and own[k].shape != state[k].shape]
+    different = [k for k in own if k in state and own[k].shape != state[k].shape]
     problems = [f"missing: {_examples(missing)}"] if missing else []
     problems += [f"unknown: {_examples(unknown)}"] if unknown else []
     problems += [
         f"{k} has shape {tuple(state[k].shape)} in the file and {tuple(own[k].shape)} in the network"
-        for k in misshapen[:3]
+        for k in different[:3]
     ]
     if problems:
-        more = f"; {len(misshapen) - 3} more shapes differ" if len(misshapen) > 3 else ""
+        more = f"; {len(different) - 3} more shapes differ" if len(different) > 3 else ""
         raise ValueError(f"{what} do not fit: {'; '.join(problems)}{more}")
     module.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
 
 
 def load_encoder(encoder: nn.Module, path: Path) -> None:
-    """Loads an encoder weights file into encoder, whatever prefix its keys carry; other input channels are adapted.
+    """Load an encoder weights file, with any known prefix of its keys; input channels are adapted.
 
-    Raises ValueError with the counts and examples of the keys that do not fit.
+    Raises ValueError with counts and examples of the keys that do not fit.
     """
     wanted = set(encoder.state_dict())
     state = max(_namings(read_state(path), wanted), key=lambda form: len(wanted & form.keys()))
     try:
         _fill(encoder, _adapt_channels(encoder, state), f"encoder weights {path}")
     except ValueError as error:
-        raise ValueError(f"{error}; expected the weights of this encoder: --encoder names it") from None
+        raise ValueError(f"{error}; expected weights of the encoder given by --encoder") from None
 
 
 def network_file(path: Path) -> Path:
-    """The weights file that path stands for: a file, a model folder, or a run folder (its last model).
-
-    Raises ValueError if there is none.
-    """
+    """The weights file at path: a file, a model folder, or a run folder (last model). Raises ValueError if none."""
     for file in (path, path / "model.safetensors", path / "model" / "model.safetensors"):
         if file.is_file():
             return file
@@ -148,9 +145,9 @@ def network_file(path: Path) -> Path:
 
 
 def load_network(network: nn.Module, path: Path) -> None:
-    """Loads all weights of a network: from a file, a model folder or a run folder.
+    """Load all weights of a network from a file, a model folder or a run folder.
 
-    Raises ValueError naming the file, the key and both shapes where they do not fit.
+    Raises ValueError naming the file, key and shapes that do not fit.
     """
     file = network_file(path)
     target = network.smp if isinstance(network, Segmenter) else network
@@ -160,9 +157,9 @@ def load_network(network: nn.Module, path: Path) -> None:
 
 
 def save_network(network: nn.Module, folder: Path) -> None:
-    """Writes model.safetensors, which `load_network` reads back.
+    """Write model.safetensors, as read by `load_network`.
 
-    With a Segmenter also config.json, so that `segmentation_models_pytorch.from_pretrained(folder)` gives its `smp`.
+    For a Segmenter also config.json, so that `segmentation_models_pytorch.from_pretrained(folder)` returns its `smp`.
     """
     if isinstance(network, Segmenter):
         network.smp.save_pretrained(folder)
@@ -172,14 +169,15 @@ def save_network(network: nn.Module, folder: Path) -> None:
 
 @contextmanager
 def _hub() -> Iterator[None]:
-    """Within it the hub's cache is used and, if the hub can be reached, the hub.
+    """Use only the hub's cache if one short request cannot reach the hub.
 
-    One short request asks whether it can: the hub's own client would repeat each request for most of a minute.
+    The hub's client would repeat each request for most of a minute, and neither smp nor timm passes its argument
+    `local_files_only` on: its offline flag is the only way.
     """
     before = constants.HF_HUB_OFFLINE
     try:
         get_session().head(constants.ENDPOINT, timeout=_REACH_SECONDS)
-    except Exception:  # of whichever HTTP client the hub uses
+    except Exception:  # depends on the hub's HTTP client
         constants.HF_HUB_OFFLINE = True
     try:
         yield
@@ -188,7 +186,7 @@ def _hub() -> Iterator[None]:
 
 
 def from_hub(encoder: str, fetch: Callable[[], T]) -> T:
-    """What fetch returns, which may download ImageNet weights of encoder. Raises ValueError if they cannot be had."""
+    """Result of fetch, which may download ImageNet weights. Raises ValueError if they are not available."""
     try:
         with _hub():
             return fetch()
@@ -200,11 +198,11 @@ def from_hub(encoder: str, fetch: Callable[[], T]) -> T:
 
 
 def weights_statistics(weights: str, encoder: str, channels: int = 3) -> Statistics | None:
-    """Mean and standard deviation, per channel and for images in [0, 1], that the encoder's weights were trained with.
+    """Mean and standard deviation per channel, for images in [0, 1], that the encoder's weights were trained with.
 
-    weights: imagenet, none or a file, as in `build_network`. None where nothing is known: no weights, or a file
-    without `mean` and `std` in its metadata. Where the input has other channels than the weights they are taken in
-    turn, and for one channel averaged, as the first convolution is adapted. Raises ValueError for broken metadata.
+    weights: imagenet, none or a file, as in `build_network`. None without weights, or if the file's metadata has no
+    `mean` and `std`. For other numbers of channels the values are repeated in turn, or averaged for one channel, as the
+    first convolution is adapted. Raises ValueError for broken metadata.
     """
     if weights == "none":
         return None
@@ -219,7 +217,7 @@ def weights_statistics(weights: str, encoder: str, channels: int = 3) -> Statist
         try:
             mean, std = ([float(v) for v in metadata[key].split(",")] for key in ("mean", "std"))
         except ValueError as error:
-            raise ValueError(f"weights {weights}: mean and std in its metadata must be numbers; {error}") from error
+            raise ValueError(f"weights {weights}: mean and std in the metadata must be numbers; {error}") from error
     if channels == 1:
         return [sum(mean) / len(mean)], [sum(std) / len(std)]
     return [mean[i % len(mean)] for i in range(channels)], [std[i % len(std)] for i in range(channels)]

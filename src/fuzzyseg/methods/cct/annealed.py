@@ -1,4 +1,4 @@
-"""Annealed cross entropy: labelled pixels that the network already knows are left out, fewer and fewer of them."""
+"""Annealed cross entropy: labelled pixels with a confident correct prediction are excluded, ever fewer of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fuzzyseg.losses.supervised import VOID
 def annealed_threshold(step: int, total: int, classes: int, *, end: float = 0.9, share: float = 0.4) -> float:
     """eta = s + (end - s) (1 - exp(-5 t)), s = 1 / classes, t = step / (share * total).
 
-    Y. Ouali et al., CVPR 2020 (abCE). From s at step 0; within .7% of `end` where t = 1.
+    Y. Ouali et al., CVPR 2020 (abCE). From s at step 0; within 0.7% of `end` at t = 1.
     """
     start = 1 / classes
     return start + (end - start) * (1 - math.exp(-5 * step / (share * total)))

@@ -1,6 +1,4 @@
-"""Perturbations of a feature map: Y. Ouali et al., "Semi-supervised semantic segmentation with cross-consistency
-training", CVPR 2020. What is random is drawn with torch's own generator, on the features' device.
-"""
+"""Perturbations of a feature map (B,D,h,w), drawn by torch's global generator (Y. Ouali et al., CVPR 2020)."""
 
 from __future__ import annotations
 
@@ -10,17 +8,14 @@ from torch.nn import functional as F
 
 
 def feature_noise(features: Tensor, limit: float) -> Tensor:
-    """Features times 1 + n, n uniform in [-limit, limit] for each channel and cell, the same for all images (F-Noise).
-
-    features (B,D,h,w).
-    """
+    """F-Noise: features times 1 + n, n uniform in [-limit, limit] per channel and cell, the same for all images."""
     return features * (1 + torch.empty_like(features[:1]).uniform_(-limit, limit))
 
 
 def feature_drop(features: Tensor, low: float, high: float) -> Tensor:
-    """Features of zero where their channel mean is at least u times the image's largest (F-Drop).
+    """F-Drop: zero the most active cells, whose channel mean is at least u times the image's largest.
 
-    u is uniform in [low, high], one number for all images: the most active cells are dropped. features (B,D,h,w).
+    u is uniform in [low, high], one number for all images.
     """
     activity = features.mean(1, keepdim=True)  # (B,1,h,w)
     u = low + (high - low) * torch.rand((), device=features.device)
@@ -28,8 +23,61 @@ def feature_drop(features: Tensor, low: float, high: float) -> Tensor:
 
 
 def foreground(logits: Tensor, background: int, cells: tuple[int, int]) -> Tensor:
-    """Where the background class is not predicted: (B,*cells) bool, `cells` the features' size. logits (B,C,h,w)."""
+    """Where another class than the background is predicted: (B,*cells) bool. logits (B,C,h,w); cells: feature size."""
     mask = (logits.argmax(1, keepdim=True) != background).float()
     if tuple(mask.shape[-2:]) != tuple(cells):
         mask = F.interpolate(mask, size=cells, mode="nearest")
     return mask.squeeze(1) > 0
+
+
+def regions(mask: Tensor, rounds: int = 12) -> Tensor:
+    """Connected-component labels (8 neighbours): (B,H,W) int64, 0 where mask is False. mask (B,H,W) bool.
+
+    A region's label is 1 + its largest index y * W + x. Each round takes the largest label of the neighbours, writes it
+    to the cell that the own label points to, and reads that cell's label (pointer jumping), so that labels travel far
+    in few rounds. A winding region that needs more than `rounds` is left in pieces.
+    """
+    batch, height, width = mask.shape
+    place = torch.arange(1, height * width + 1, device=mask.device).view(1, height, width)
+    number = torch.where(mask, place, 0)
+    for _ in range(rounds):
+        # fp32 holds whole numbers up to 2^24: an image of 4096 x 4096 cells
+        near = F.max_pool2d(number.float().unsqueeze(1), 3, 1, 1).squeeze(1).long()
+        largest, own = torch.where(mask, near, 0).flatten(1), number.flatten(1)
+        told = torch.cat([own.new_zeros(batch, 1), own], 1).scatter_reduce(1, own, largest, "amax")
+        told[:, 0] = 0  # the entry of cells outside of all regions
+        largest = torch.maximum(largest, told.gather(1, own))
+        number = told.gather(1, largest).maximum(largest).view_as(number)
+    return number
+
+
+def boxes_within(number: Tensor, share: float) -> Tensor:
+    """(B,H,W) bool, True in one box per region, at a random position within the region's bounding box.
+
+    number: result of `regions`. The box has int(share * d) cells along an axis on which the first and the last cell of
+    the region are d apart; regions too small for one cell have none. Drawn by torch's global generator.
+    """
+    batch, height, width = number.shape
+    cells = height * width + 1
+    index = number.flatten(1)
+    bounds = []
+    for axis, length in ((1, height), (2, width)):
+        shape = [1, 1, 1]
+        shape[axis] = length
+        place = torch.arange(length, device=number.device).view(shape).expand(number.shape).flatten(1)
+        low = torch.full((batch, cells), length, device=number.device).scatter_reduce(1, index, place, "amin")
+        high = torch.full((batch, cells), -1, device=number.device).scatter_reduce(1, index, place, "amax")
+        apart = (high - low).clamp(min=0)
+        side = (share * apart).long()
+        start = low + (torch.rand(batch, cells, device=number.device) * (apart - side + 2)).long()
+        bounds.append((start, side))
+    (top, tall), (left, wide) = bounds
+    there = (tall > 0) & (wide > 0)
+    there[:, 0] = False
+    # Summed-area trick: corners of +1 and -1 whose double cumulative sum is the number of boxes over a cell
+    corners = number.new_zeros(batch, (height + 1) * (width + 1))
+    for y, x, sign in ((top, left, 1), (top + tall, left, -1), (top, left + wide, -1), (top + tall, left + wide, 1)):
+        corner = torch.where(there, y * (width + 1) + x, 0)
+        corners.scatter_add_(1, corner, torch.where(there, sign, 0))
+    covered = corners.view(batch, height + 1, width + 1).cumsum(1).cumsum(2)
+    return covered[:, :height, :width] > 0

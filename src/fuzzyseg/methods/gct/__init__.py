@@ -1,27 +1,27 @@
-"""Guided Collaborative Training for Pixel-wise Semi-Supervised Learning.
+"""Guided Collaborative Training for Pixel-wise Semi-Supervised Learning (GCT).
 
-Z. Ke, D. Qiu, K. Li, Q. Yan, R. W. H. Lau, ECCV 2020. Two networks that start apart see the same images; a flaw
-detector tells, pixel by pixel, how wrong each of them is. Where one is better it teaches the other (dynamic
-consistency); where both are bad the detector is the critic: its output is pushed to zero through them (flaw
-correction). The detector itself learns, on labelled images, from the difference of prediction and label.
+Z. Ke, D. Qiu, K. Li, Q. Yan, R. W. H. Lau, ECCV 2020. Two networks with different initial weights see the same images;
+a flaw detector predicts the error of each at every pixel. Where one is better it teaches the other (dynamic
+consistency); where both are bad the detector is a critic whose output is minimised through them (flaw correction). The
+detector learns from the difference of prediction and label on labelled images.
 
-FPL here is ours: the dynamic consistency regresses a whole distribution. A pixel loss takes its place on the pixels
-where the other network wins, taught by that network's logits; the comparison of flaws, which takes the place of a
-confidence mask, stays, and so does the flaw correction.
+FPL is a variant of ours, since dynamic consistency regresses a whole distribution. A pixel loss replaces it on the
+pixels where the other network is better, with that network's logits as teacher. The comparison of flaws, which acts as
+the confidence mask, and the flaw correction stay.
 
-Where we leave the authors' code, and why. It takes three steps, in turn; here all three networks move at once, by
-gradients at the same weights: targets are detached, the detector is frozen as a critic. Void and padding count nowhere
-(there void is "half wrong"). A map without flaws is 0, not below. The detector's batch-norm statistics move by the
-forwards that train it only. Up to 91 pixels give it one cell: nobody teaches. Per process: all batch-norm statistics.
+Differences from the authors' code: theirs takes three steps in turn; here all three networks are updated in one step by
+gradients at the same weights, with detached targets and a frozen critic. Void and padding do not count (theirs: void is
+"half wrong"). A map without flaws is 0 (theirs: below 0). The detector's batch-norm statistics are updated only by
+forwards that train it. Crops up to 91 pixels have one detector cell, so that no network teaches. Per process: all
+batch-norm statistics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak
@@ -29,10 +29,11 @@ from fuzzyseg.losses import masked_mean
 from fuzzyseg.losses.arguments import at_size
 from fuzzyseg.losses.consistency import squared_error
 from fuzzyseg.losses.reduction import local_mean
-from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Role, Step
-from fuzzyseg.methods.base import SupervisedLoss as Supervised
-from fuzzyseg.methods.gct.flaw_map import flaw_target, handled, teaching
-from fuzzyseg.networks.discriminator import FlawDetector
+from fuzzyseg.losses.supervised import VOID
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Role, Step, setting
+from fuzzyseg.methods.gct.detector import FlawDetector
+from fuzzyseg.methods.gct.flaw_map import comparable, compare_flaws, flaw_target
+from fuzzyseg.networks.stages import check_different
 from fuzzyseg.ops.gradient import frozen
 from fuzzyseg.ops.module_mode import without_dropout
 from fuzzyseg.ops.ramp import sigmoid_ramp
@@ -41,56 +42,43 @@ from fuzzyseg.ops.ramp import sigmoid_ramp
 class GCTConfig(MethodConfig):
     """Settings of GCT."""
 
-    unsupervised_weight: float | None = Field(
-        None,
-        ge=0,
-        description="Of the dynamic consistency; None: 100 (paper, a mean over classes), with a pixel loss 1.",
+    unsupervised_weight: float | None = setting(
+        None, "paper; ours", "Weight of the consistency; None: 100 (paper, mean over classes), pixel loss 1.", ge=0
     )
-    correction_weight: float = Field(1.0, ge=0, description="Of the flaw correction (paper).")
-    detector_weight: float = Field(10.0, ge=0, description="Of the detector's own loss (authors' scripts).")
-    ramp_share: float = Field(0.1, ge=0, le=1, description="Share of the run over which consistency grows (scripts).")
-    xi: float = Field(0.6, gt=0, lt=1, description="From this flaw on a pixel is bad (paper).")
-    clip: float = Field(0.1, ge=0, description="An image with no larger flaw has none (authors' code).")
-    mu: float = Field(0.5, gt=0, le=1, description="Scale of the detector's target (paper); no effect once stretched.")
-    nu: int = Field(1, ge=0, description="How often the target is dilated and blurred (paper).")
-    detector_width: int = Field(64, ge=2, description="Channels of the detector's first layer (authors' code).")
-    detector_lr: float = Field(1e-4, gt=0, description="Adam's rate for the detector (paper); the schedule moves it.")
+    correction_weight: float = setting(1.0, "paper", "Weight of the flaw correction.", ge=0)
+    detector_weight: float = setting(10.0, "authors' scripts", "Weight of the detector's loss.", ge=0)
+    ramp_share: float = setting(0.1, "authors' scripts", "Share of the run over which consistency grows.", ge=0, le=1)
+    xi: float = setting(0.6, "paper", "Flaw from which a pixel is bad.", gt=0, lt=1)
+    clip: float = setting(0.1, "authors' code", "Images whose largest flaw is at most this have none.", ge=0)
+    mu: float = setting(0.5, "paper", "Scale of the detector's target, without effect once stretched.", gt=0, le=1)
+    nu: int = setting(1, "paper", "Number of dilations and blurs of the target.", ge=0)
+    detector_width: int = setting(64, "authors' code", "Channels of the detector's first layer.", ge=2)
+    detector_lr: float = setting(1e-4, "paper", "Adam's learning rate for it, times the run's schedule.", gt=0)
 
 
 class GCT(Method):
     """Guided collaborative training."""
 
     Config = GCTConfig
+    config: GCTConfig
     learners: ClassVar[int] = 2
     paper = "GCT, Ke et al., ECCV 2020"
     fuzzy = "variant"
     shares_forward = True
     cost = "two networks, each 2 forwards; a detector of 8.3 M parameters, 4 forwards at image size"
 
-    def __init__(
-        self,
-        network: Network,
-        supervised_loss: Supervised,
-        pixel_loss: PixelLossModule | None,
-        config: GCTConfig,
-        facts: Facts,
-    ) -> None:
-        super().__init__(network, supervised_loss, pixel_loss, config, facts)
-        self.config: GCTConfig = config
+    def __init__(self, network: Network, *rest: Any) -> None:
+        super().__init__(network, *rest)
         self.first, self.second = network(), network()
-        if all(torch.equal(a, b) for a, b in zip(self.first.parameters(), self.second.parameters(), strict=True)):
-            raise ValueError(
-                "the two networks of GCT start from equal weights and would teach each other nothing: "
-                "give two files trained from different seeds (--init FILE,FILE)"
-            )
-        self.detector = FlawDetector(facts.channels, facts.classes, config.detector_width)
-        published = 100.0 if pixel_loss is None else 1.0
-        self.weight = published if config.unsupervised_weight is None else config.unsupervised_weight
+        check_different(self.first, self.second, "GCT")
+        self.detector = FlawDetector(self.facts.channels, self.facts.classes, self.config.detector_width)
+        published, weight = 100.0 if self.pixel_loss is None else 1.0, self.config.unsupervised_weight
+        self.weight = published if weight is None else weight
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """That small crops leave the networks without a teacher."""
-        note = f"crops up to {self.detector.one_cell} pixels are one cell to GCT: nobody teaches, --loss has no effect"
+        """Whether crops are too small for the detector to choose a teacher."""
+        note = f"crops up to {self.detector.one_cell} pixels are one cell of GCT's detector: --loss has no effect"
         return [note] if max(size) <= self.detector.one_cell else []
 
     def predictor(self) -> nn.Module:
@@ -98,19 +86,17 @@ class GCT(Method):
         return self.first
 
     def pair(self) -> tuple[nn.Module, nn.Module]:
-        """The direction in which the first network learns from the second, where the second wins."""
+        """The direction in which the first network learns from the second."""
         return self.first, self.second
 
     def roles(self) -> dict[str, Role]:
-        """The detector has Adam and a rate of its own."""
-        roles, detector = super().roles(), list(self.detector.parameters())
-        own = {id(p) for p in detector}
-        roles["head"].params = [p for p in roles["head"].params if id(p) not in own]
+        """Backbone, head and, with Adam and its own learning rate, the detector."""
+        detector = list(self.detector.parameters())
         adam = Role(detector, lr=self.config.detector_lr, optimiser="adam", betas=(0.9, 0.99), decay=False)
-        return {**roles, "detector": adam}
+        return {**self.roles_without(detector), "detector": adam}
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised, consistency where the other is better, correction where both are bad, the detector's own."""
+        """Supervised loss, consistency where the other is better, correction where both are bad, detector loss."""
         labelled, free = batch["labelled"], batch["unlabelled"]
         assert labelled.mask is not None
         image, valid = torch.cat([labelled.image, free.image]), torch.cat([labelled.valid, free.valid])
@@ -122,7 +108,7 @@ class GCT(Method):
             critics = [self.detector(image, one).float().squeeze(1) for one in q]
         terms: dict[str, list[Tensor]] = {"supervised": [], "consistency": [], "correction": [], "detector": []}
         stats: dict[str, Tensor] = {}
-        count, known = len(labelled.mask), labelled.mask != 255
+        count, known = len(labelled.mask), labelled.mask != VOID
         for one in (0, 1):
             student, teacher = z[one], z[1 - one].detach()
             if self.pixel_loss is None:
@@ -144,7 +130,7 @@ class GCT(Method):
         return Step(losses, {**stats, **{name: local_mean(where.float(), valid) for name, where in shares.items()}})
 
     def compare(self, first: Tensor, second: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """Where the first learns, where the second, and where both are bad: (B,H,W) bool, from flaw maps (B,1,H,W)."""
-        maps = (handled(flaw.detach(), clip=self.config.clip) for flaw in (first, second))
-        one, two, both = (where.squeeze(1) for where in teaching(*maps, xi=self.config.xi))
+        """Where the first learns, where the second learns, where both are bad: (B,H,W) bool. Flaw maps (B,1,H,W)."""
+        maps = (comparable(flaw.detach(), clip=self.config.clip) for flaw in (first, second))
+        one, two, both = (where.squeeze(1) for where in compare_flaws(*maps, xi=self.config.xi))
         return (one, two), both

@@ -1,7 +1,6 @@
-"""Flaw maps: what they should be where labels are, how they are compared, and who then teaches whom.
+"""Flaw maps of GCT (Z. Ke et al., ECCV 2020): target of the detector, and comparison of two maps.
 
-Z. Ke et al., "Guided collaborative training for pixel-wise semi-supervised learning", ECCV 2020. All maps are
-(B,1,H,W), in fp32 and without gradient; the larger, the worse the prediction.
+All maps are (B,1,H,W), fp32, without gradient; larger values mean a worse prediction.
 """
 
 from __future__ import annotations
@@ -12,14 +11,13 @@ from torch.nn import functional as F
 
 from fuzzyseg.losses.arguments import full_precision
 from fuzzyseg.losses.supervised import VOID
-from fuzzyseg.methods.gct.blur import gaussian_blur, odd_kernel
 
 
 def flaw_target(probabilities: Tensor, mask: Tensor, *, mu: float = 0.5, nu: int = 1) -> Tensor:
-    """What a flaw detector should say of probabilities (B,C,H,W) for the labels mask (B,H,W) int64: in [0, 1].
+    """Target of the flaw detector in [0, 1], of probabilities (B,C,H,W) and mask (B,H,W) int64.
 
-    mu times the sum over the classes of |one-hot - p|, 0 on void; blurred (kernel H/8); nu times dilated (3x3) and
-    blurred (kernel H/4); then each image from 0 to 1. (In the published code void is "half wrong", mu.)
+    mu times the sum over the classes of |one-hot - p|, 0 on void (mu in the authors' code); blurred (kernel H/8); nu
+    times dilated (3x3) and blurred (kernel H/4); each image then stretched to [0, 1].
     """
     with torch.no_grad(), full_precision(probabilities.device):
         p = probabilities.float()
@@ -34,21 +32,22 @@ def flaw_target(probabilities: Tensor, mask: Tensor, *, mu: float = 0.5, nu: int
         return _stretched(flaw)
 
 
-def handled(flaw: Tensor, *, clip: float = 0.1) -> Tensor:
-    """A detector's map made ready to be compared: not negative, blurred (kernel H/16), each image from 0 to 1.
+def comparable(flaw: Tensor, *, clip: float = 0.1) -> Tensor:
+    """A detector's map, clamped to be non-negative, blurred (kernel H/16) and stretched to [0, 1] for each image.
 
-    An image whose largest flaw is at most `clip` has none: 0 everywhere. (In the published code it falls below 0, so
-    that this model wins against one that is flawless too.) The input stays as it is.
+    0 everywhere for an image whose largest flaw is at most `clip` (in the authors' code it falls below 0, so that this
+    network wins against one that is flawless, too).
     """
     with torch.no_grad(), full_precision(flaw.device):
         flaw = gaussian_blur(flaw.float().clamp(min=0), odd_kernel(flaw.shape[2], 16))
         return _stretched(flaw) * (flaw.amax((2, 3), keepdim=True) > clip)
 
 
-def teaching(first: Tensor, second: Tensor, *, xi: float = 0.6) -> tuple[Tensor, Tensor, Tensor]:
-    """From two handled maps: where the first learns from the second, where the second from the first, where both fail.
+def compare_flaws(first: Tensor, second: Tensor, *, xi: float = 0.6) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the first network learns from the second, where the second from the first, and where both are bad.
 
-    All (B,1,H,W) bool. Above xi a map counts as 1; who has the larger one learns; where they are equal nobody does.
+    first, second: results of `comparable`. (B,1,H,W) bool each. Values above xi count as 1; the network with the larger
+    value learns, neither if they are equal.
     """
     bad_first, bad_second = first > xi, second > xi
     one, two = torch.where(bad_first, 1.0, first), torch.where(bad_second, 1.0, second)
@@ -58,3 +57,28 @@ def teaching(first: Tensor, second: Tensor, *, xi: float = 0.6) -> tuple[Tensor,
 def _stretched(maps: Tensor) -> Tensor:
     low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
     return (maps - low) / (high - low + 1e-9)
+
+
+def odd_kernel(length: int, part: int) -> int:
+    """Kernel length for a `part`-th of `length`: length // part, plus one if that is even."""
+    size = length // part
+    return size if size % 2 else size + 1
+
+
+def gaussian_blur(maps: Tensor, kernel: int) -> Tensor:
+    """Maps (B,D,H,W) blurred per channel by a Gaussian of odd length `kernel`, with reflection padding.
+
+    The standard deviation is 0.3 ((kernel - 1) / 2 - 1) + 0.8. On axes too short for the padding the kernel is cropped.
+    """
+    channels = maps.shape[1]
+    for axis, length in ((2, maps.shape[2]), (3, maps.shape[3])):
+        half = min(kernel // 2, length - 1)
+        place = torch.arange(-half, half + 1, device=maps.device, dtype=maps.dtype)
+        sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8
+        weight = torch.exp(-(place**2) / (2 * sigma**2))
+        shape = [1, 1, 1, 1]
+        shape[axis] = 2 * half + 1
+        weight = (weight / weight.sum()).view(shape).expand(channels, *[-1] * 3)
+        pad = (0, 0, half, half) if axis == 2 else (half, half, 0, 0)
+        maps = F.conv2d(F.pad(maps, pad, mode="reflect"), weight, groups=channels)
+    return maps

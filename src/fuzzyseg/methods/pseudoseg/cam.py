@@ -1,7 +1,6 @@
-"""Where in an image its classes are, by a classifier of images, and what is made of that: class activation maps.
+"""Class activation maps (R. Selvaraju et al., "Grad-CAM", ICCV 2017) and their attention, fusion and sharpening.
 
-R. Selvaraju et al., "Grad-CAM", ICCV 2017; Y. Zou et al., "PseudoSeg", ICLR 2021 (self-attention, fusion, sharpening).
-K classes of the classifier, C of the network; h w the cells of the features.
+The last three follow Y. Zou et al., "PseudoSeg", ICLR 2021. K classes of the classifier, C of the network.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from torch import Tensor
 
 
 def activation_maps(features: Tensor, weight: Tensor, present: Tensor) -> Tensor:
-    """Grad-CAM of a classifier that is a mean over the cells and a linear layer: (B,K,h,w) in [0, 1], no gradient.
+    """Grad-CAM of a classifier of mean pooling and a linear layer: (B,K,h,w) in [0, 1], without gradient.
 
-    The gradient of class k's logit by any cell is then weight[k] / (h w), so that the map is the positive part of what
-    the layer gives at each cell; the factor drops out, as each map is divided by its maximum. A map without a positive
-    cell, or of a class that is not present, is 0. features (B,D,h,w); weight (K,D); present (B,K) bool.
+    The gradient of class k's logit at any cell is weight[k] / (h w), so that the map is the positive part of the linear
+    layer at each cell, divided by its maximum. Maps without a positive cell, or of absent classes, are 0.
+    features (B,D,h,w); weight (K,D); present (B,K) bool.
     """
     with torch.no_grad():
         maps = torch.einsum("bdhw,kd->bkhw", features.float(), weight.float()).clamp(min=0)
@@ -27,10 +26,11 @@ def activation_maps(features: Tensor, weight: Tensor, present: Tensor) -> Tensor
 
 
 def spread(maps: Tensor, query: Tensor, key: Tensor, valid: Tensor) -> Tensor:
-    """Each cell's maps plus the mean of all cells' maps, weighted by attention: (B,K,h,w).
+    """Each cell's maps plus the attention-weighted mean of all cells' maps: (B,K,h,w).
 
-    The attention of cell i to j is softmax over j of query_i . key_j / sqrt(d); no cell attends to an invalid one, and
-    an invalid one to all alike, as all do where none is valid. maps (B,K,h,w); query, key (B,d,h,w); valid (B,h,w).
+    The attention of cell i to j is softmax over j of query_i . key_j / sqrt(d). Cells do not attend to invalid ones;
+    invalid cells, and all cells of an image without valid ones, attend uniformly.
+    maps (B,K,h,w); query, key (B,d,h,w); valid (B,h,w).
     """
     q, k = query.flatten(2), key.flatten(2)  # (B,d,n), n = h w
     logits = torch.einsum("bdi,bdj->bij", q, k).float() / q.shape[1] ** 0.5
@@ -47,12 +47,11 @@ def fused(
     share: float,
     *,
     over: Literal["image", "batch", "pixel"] = "image",
-    tiny: float = 1e-8,
 ) -> Tensor:
     """share softmax(first / N) + (1 - share) softmax(second / N): (B,C,h,w) probabilities, fp32.
 
-    N brings both logits (B,C,h,w) to one scale. image, batch: the root of their mean square over an image, or over all
-    images of the batch; pixel: the root of the sum of squares at each pixel.
+    N is the common scale of both logits (B,C,h,w). image, batch: root mean square over an image or the batch; pixel:
+    root of the sum of squares at each pixel.
     """
     first, second = first.float(), second.float()
     square = first**2 + second**2
@@ -66,8 +65,8 @@ def fused(
 
 
 def sharpened(p: Tensor, temperature: float) -> Tensor:
-    """The log of p^(1 / temperature), made to sum to 1 over axis 1: for 1 log p. p (B,C,h,w) probabilities.
+    """Log of p^(1 / temperature), normalised over axis 1. p (B,C,h,w): probabilities.
 
-    These are logits of the distribution, as the pixel losses take a teacher.
+    Pixel losses take these as the teacher's logits.
     """
     return torch.log_softmax(p.clamp(min=torch.finfo(p.dtype).tiny).log() / temperature, 1)

@@ -1,4 +1,4 @@
-"""CutOut: a square of the image that is hidden.
+"""CutOut: a hidden square of the image.
 
 T. DeVries, G. Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
 """
@@ -12,9 +12,9 @@ from fuzzyseg.ops.sample_rng import uniform
 
 
 def square_masks(seeds: Tensor, size: tuple[int, int], half: int) -> Tensor:
-    """(B,H,W) bool, True inside a square of 2 * half pixels a side around a pixel of the image, cut at its borders.
+    """(B,H,W) bool, True in a square of 2 * half pixels per side around a random pixel, cropped at the borders.
 
-    A sample's own seed alone decides. seeds: (B,) int64, on the CPU, as the masks are.
+    seeds: (B,) int64, each sample's seed, on the CPU, as the masks are.
     """
     height, width = size
     centre = uniform(seeds, (2,), purpose=4) * torch.tensor([height, width])

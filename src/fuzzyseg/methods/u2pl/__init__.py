@@ -1,33 +1,33 @@
 """Semi-Supervised Semantic Segmentation Using Unreliable Pseudo-Labels (U2PL).
 
-Y. Wang, H. Wang, Y. Shen, J. Fei, W. Li, G. Jin, L. Wu, R. Zhao, X. Le, CVPR 2022. Mean teacher with CutMix. Pixels of
-high entropy are left out of the pseudo-label loss, ever fewer of them; they serve as negatives of classes they are
-unlikely to be, in a contrast with each class's memory bank. FPL takes the place of the pseudo-label cross entropy.
+Y. Wang, H. Wang, Y. Shen, J. Fei, W. Li, G. Jin, L. Wu, R. Zhao, X. Le, CVPR 2022. A mean teacher with CutMix. Pixels
+of high entropy, a falling share, are excluded from the pseudo-label loss; they are negatives of classes that they are
+unlikely to be, in a contrast with a memory bank per class. FPL replaces the pseudo-label cross entropy.
 
-Where we leave the authors' code, and why. Anchors, positive and bank of a term are of one class (theirs are mixed up by
-an index). A negative key of class k needs k in its window of ranks, not the label k too. One-hot labels stay with their
-image (theirs all go into the first). The head sits on the decoder's features. Images are mixed one by one, in boxes of
-log-uniform height. Percentiles of the contrast are over cells. Padding is left out. Not implemented: prototypes that
-follow, delta_n, U2PL with AEL. Per process: percentiles, lambda_u, prototypes, mix partners, draws but the boxes'.
+Differences from the authors' code: anchors, positive and bank of a term belong to one class (theirs are mixed up by an
+index). A negative key of class k needs k in its window of ranks, but not the label k. One-hot labels stay with their
+image (theirs all go into the first). The head uses the decoder's features. Images are mixed individually, in boxes of
+log-uniform height. Percentiles of the contrast are over cells. Padding is excluded. Not implemented: moving prototypes,
+delta_n, U2PL with AEL. Per process: percentiles, lambda_u, prototypes, mix partners, draws other than the boxes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import masked_mean
 from fuzzyseg.losses.arguments import at_size, full_precision
 from fuzzyseg.losses.contrast import info_nce, unit
-from fuzzyseg.methods.base import Facts, Method, MethodConfig, Network, PixelLossModule, Progress, Step, SupervisedLoss
+from fuzzyseg.losses.supervised import VOID
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
 from fuzzyseg.methods.u2pl.contrast import contrast_parts, entropy_of, mean_over_classes
-from fuzzyseg.networks.heads import Stages, convolutional_head, feature_channels, run_stages, stage
+from fuzzyseg.networks.heads import Stages, convolutional_head, decoder_channels, encoder_channels, run_stages, stage
 from fuzzyseg.ops.bank import ClassBank
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
 from fuzzyseg.ops.feature_grid import nearest_cells
@@ -39,59 +39,53 @@ from fuzzyseg.ops.module_mode import evaluating, without_dropout
 class U2PLConfig(MethodConfig):
     """Settings of U2PL; shares are of the run, where the authors count epochs (80 on VOC)."""
 
-    unsupervised_weight: float = Field(1.0, ge=0, description="Weight of the pseudo-label loss (the authors').")
-    confidence: Literal["keep", "drop"] = Field("keep", description="drop: unsure pixels are trained too (ours).")
-    drop: float = Field(0.2, ge=0, lt=1, description="Share of pixels left out at the start (paper); falls to 0.")
-    contrast_weight: float = Field(0.1, ge=0, description="lambda_c (paper; the code has 1, divided by processes).")
-    entropy: float = Field(0.2, ge=0, le=0.5, description="Share of low and of high entropy at the start (paper).")
-    ranks: tuple[int, int] = Field((3, 20), description="r_l, r_h: classes of ranks from 3 to 19 are unlikely (paper).")
-    anchor_confidence: float = Field(0.3, ge=0, le=1, description="delta_p: anchors are surer than this (paper).")
-    anchors: int = Field(256, ge=1, description="Anchors per class and step (the code; the paper has 50).")
-    negatives: int = Field(50, ge=1, description="Negatives per anchor (the code; the paper has 256).")
-    temperature: float = Field(0.5, gt=0, description="tau (paper).")
-    bank: tuple[int, int] = Field((30000, 50000), description="Rows a class; of the background, or class 0 (the code).")
-    width: int = Field(256, ge=1, description="Channels of the head and of what it gives (the code).")
-    auxiliary_weight: float = Field(0.0, ge=0, description="Of a classifier on the last but one stage; code: 0 or .4.")
-    mix: float = Field(0.5, ge=0, le=1, description="Probability of CutMix (the code).")
-    decay: float = Field(0.99, ge=0, lt=1, description="The teacher's (paper).")
-    start: float = Field(1 / 80, ge=0, lt=1, description="Share without unsupervised losses (code; Cityscapes 0).")
-    copy_share: float = Field(1 / 80, ge=0, lt=1, description="Share from `start` on with teacher = student (code).")
+    unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the pseudo-label loss.", ge=0)
+    confidence: Literal["keep", "drop"] = setting("keep", "paper", "drop: train on pixels of high entropy, too (ours).")
+    drop: float = setting(0.2, "paper", "Share of excluded pixels at the start; falls to 0.", ge=0, lt=1)
+    contrast_weight: float = setting(0.1, "paper", "lambda_c (1 over the number of processes in the code).", ge=0)
+    entropy: float = setting(0.2, "paper", "Share of low and of high entropy at the start.", ge=0, le=0.5)
+    ranks: tuple[int, int] = setting((3, 20), "paper", "r_l, r_h: classes of ranks from 3 to 19 are unlikely.")
+    anchor_confidence: float = setting(0.3, "paper", "delta_p: least confidence of anchors.", ge=0, le=1)
+    anchors: int = setting(256, "authors' code", "Anchors per class and step (50 in the paper).", ge=1)
+    negatives: int = setting(50, "authors' code", "Negatives per anchor (256 in the paper).", ge=1)
+    temperature: float = setting(0.5, "paper", "tau.", gt=0)
+    bank: tuple[int, int] = setting((30000, 50000), "authors' code", "Rows per class; of the background or class 0.")
+    width: int = setting(256, "authors' code", "Hidden and output channels of the representation head.", ge=1)
+    auxiliary_weight: float = setting(0.0, "authors' code", "Weight of an auxiliary classifier (0 or 0.4).", ge=0)
+    mix: float = setting(0.5, "authors' code", "Probability of CutMix.", ge=0, le=1)
+    decay: float = setting(0.99, "paper", "Decay of the teacher.", ge=0, lt=1)
+    start: float = setting(1 / 80, "authors' code, VOC", "Supervised share of the run (Cityscapes: 0).", ge=0, lt=1)
+    copy_share: float = setting(1 / 80, "authors' code", "Share, from `start`, with teacher = student.", ge=0, lt=1)
 
 
 class U2PL(Method):
-    """Mean teacher with an entropy filter, and a contrast with what the filter leaves out."""
+    """Mean teacher with an entropy filter, and a contrast with the excluded pixels."""
 
     Config = U2PLConfig
+    config: U2PLConfig
     paper_loss = ("hard", {})
     paper = "U2PL, Wang et al., CVPR 2022"
     cost = "one network, a 2-layer head (1.3 M), a copy of both; 2 batches with gradient, 3 without; a contrast"
     keeps = "the teacher, its head; a bank of 30,000 features per class (fp32, 31 MB each)"
 
-    def __init__(
-        self,
-        network: Network,
-        supervised_loss: SupervisedLoss,
-        pixel_loss: PixelLossModule | None,
-        config: U2PLConfig,
-        facts: Facts,
-    ) -> None:
-        super().__init__(network, supervised_loss, pixel_loss, config, facts)
-        self.config: U2PLConfig = config
+    def __init__(self, network: Network, *rest: Any) -> None:
+        super().__init__(network, *rest)
+        config, facts = self.config, self.facts
         self.student = network()
-        channels = feature_channels(self.student, "u2pl")
-        self.head = convolutional_head(channels.decoder, config.width, hidden=config.width, layers=2)
+        width = decoder_channels(self.student, "u2pl")
+        self.head = convolutional_head(width, config.width, hidden=config.width, layers=2)
         self.teacher, self.teacher_head = teacher_of(self.student), teacher_of(self.head)
         if config.auxiliary_weight:
-            self.auxiliary = convolutional_head(channels.encoder[-2], facts.classes)
+            self.auxiliary = convolutional_head(encoder_channels(self.student, "u2pl")[-2], facts.classes)
         self.bank = ClassBank([config.bank[c == (facts.background or 0)] for c in range(facts.classes)], config.width)
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
 
     def predictor(self) -> nn.Module:
-        """The teacher, as in the authors' evaluation; before `start` it is the student."""
+        """The teacher, as in the authors' evaluation; before `start` it equals the student."""
         return self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss, pseudo-label loss on the surer pixels, and the contrast."""
+        """Supervised loss, pseudo-label loss on pixels of low entropy, and contrast."""
         labelled, unlabelled, config = batch["labelled"], batch["unlabelled"], self.config
         assert labelled.mask is not None and self.pixel_loss is not None
         ready = progress.step >= int(config.start * progress.total)
@@ -113,8 +107,8 @@ class U2PL(Method):
             clean = self.teacher(unlabelled.image)
         target = Mixed(clean, clean.roll(-1, 0), mask)
         with torch.no_grad(), without_dropout(self.teacher):
-            label = torch.where(valid, at_size(target, unlabelled.size).argmax(1), 255)
-            theirs = run_stages(self.teacher, images)  # by batch statistics, and of the mixed image
+            label = torch.where(valid, at_size(target, unlabelled.size).argmax(1), VOID)
+            theirs = run_stages(self.teacher, images)  # of the mixed image, with batch statistics
             entropy = entropy_of(theirs.logits[count:], unlabelled.size)  # (B,H,W)
             limit = masked_quantile(entropy, valid, 1 - config.drop * left)
             kept = valid & (entropy < limit) if config.confidence == "keep" else valid
@@ -126,7 +120,7 @@ class U2PL(Method):
         return Step({**losses, "contrast": config.contrast_weight * contrast}, term.stats)
 
     def _contrast(self, ours: Stages, theirs: Stages, label: Tensor, entropy: Tensor, share: float) -> Tensor:
-        """Keys to the banks, then the mean over classes. label (B,h,w), entropy (B_u,h,w); N cells, labelled first."""
+        """Push keys to the banks; mean over classes. label (B,h,w), entropy (B_u,h,w); N cells, labelled first."""
         config, maps = self.config, (self.head(ours.decoded), self.teacher_head(theirs.decoded))
         features, keys = (each.movedim(1, -1).flatten(0, 2) for each in maps)  # (N,D)
         with torch.no_grad(), full_precision(label.device):
@@ -142,7 +136,7 @@ class U2PL(Method):
         return mean_over_classes(loss.view(-1, config.anchors), parts, self.bank.filled)
 
     def after_step(self, progress: Progress) -> None:
-        """The teacher copies the student at first, then follows it; its own forwards move its batch statistics."""
+        """Copy the student to the teacher at first, then EMA update; batch-norm statistics are the teacher's own."""
         start, copying = (int(s * progress.total) for s in (self.config.start, self.config.copy_share))
         since = progress.step - start
         decay = 0.0 if since + 1 < copying else warm_decay(max(since, 0), self.config.decay)

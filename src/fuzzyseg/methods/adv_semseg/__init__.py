@@ -1,0 +1,127 @@
+"""Adversarial Learning for Semi-Supervised Semantic Segmentation.
+
+W.-C. Hung, Y.-H. Tsai, Y.-T. Liou, Y.-Y. Lin, M.-H. Yang, BMVC 2018. A discriminator learns to distinguish label maps
+from predictions, pixel by pixel. The network learns to make predictions that look like label maps, on labelled and
+unlabelled images; where the discriminator accepts a prediction on an unlabelled image, the network also learns from its
+own most probable class (self-taught term).
+
+FPL is native in the self-taught term: teacher and student are the same logits of the same forward, so that K > 1 only
+where the network itself is undecided. The discriminator's mask does not depend on the largest probability and stays.
+With K > 1 the positives are not sharpened: keep the late start.
+
+One forward, one backward, one step, as in the authors' code: the gradients of both networks are taken at the same
+weights. The discriminator is frozen while the network learns through it, and sees detached predictions when it learns.
+
+Differences from the authors' code: padding of unlabelled images is not trained on. A step in which no pixel passes the
+mask still trains the other terms. Batch norm is trained (theirs has frozen weights); the run's settings choose the
+network's optimiser (theirs: SGD with 2.5e-4, head times ten). Per process: batch-norm statistics. With accumulated
+batches the self-taught term is averaged over batches with unequal numbers of selected pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fuzzyseg.data.views import Batch, Stream, Weak
+from fuzzyseg.losses import masked_mean
+from fuzzyseg.losses.arguments import at_size, full_precision
+from fuzzyseg.losses.reduction import local_mean
+from fuzzyseg.losses.supervised import VOID
+from fuzzyseg.methods.adv_semseg.discriminator import Discriminator
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Role, Step, setting
+from fuzzyseg.ops.gradient import frozen
+
+
+class AdvSemSegConfig(MethodConfig):
+    """Settings of AdvSemSeg."""
+
+    labelled_weight: float = setting(
+        0.01, "published commands", "Adversarial weight, labelled (0.1 in the code).", ge=0
+    )
+    unlabelled_weight: float = setting(0.001, "authors' code", "Adversarial weight, unlabelled.", ge=0)
+    self_weight: float = setting(0.1, "paper", "Weight of the self-taught term.", ge=0)
+    self_start: float = setting(
+        0.25, "paper, 5000 of 20000", "Share of the run before the self-taught term.", ge=0, le=1
+    )
+    threshold: float = setting(0.2, "paper", "Least discriminator output of a self-taught pixel.", ge=0, le=1)
+    discriminator_width: int = setting(64, "paper", "Channels of the discriminator's first layer.", ge=1)
+    discriminator_lr: float = setting(1e-4, "paper", "Adam's learning rate for it, times the run's schedule.", gt=0)
+
+
+class AdvSemSeg(Method):
+    """Adversarial learning."""
+
+    Config = AdvSemSegConfig
+    config: AdvSemSegConfig
+    paper_loss = ("hard", {})
+    paper = "AdvSemSeg, Hung et al., BMVC 2018"
+    fuzzy = "native"
+    shares_forward = True
+    cost = "one network, 2 forwards; a discriminator of 2.8 M parameters, 5 forwards at image size"
+
+    def __init__(self, network: Network, *rest: Any) -> None:
+        super().__init__(network, *rest)
+        self.student = network()
+        self.discriminator = Discriminator(self.facts.classes, self.config.discriminator_width)
+        self.streams = {
+            "labelled": Stream(Weak(), "labelled"),
+            "unlabelled": Stream(Weak(), "unlabelled"),
+            "real": Stream(Weak(), "labelled"),  # label maps for the discriminator, drawn separately
+        }
+
+    def roles(self) -> dict[str, Role]:
+        """Backbone, head and, with Adam and its own learning rate, the discriminator."""
+        critic = list(self.discriminator.parameters())
+        adam = Role(critic, lr=self.config.discriminator_lr, optimiser="adam", betas=(0.9, 0.99), decay=False)
+        return {**self.roles_without(critic), "discriminator": adam}
+
+    def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
+        """Supervised, adversarial and self-taught terms of the network, and the discriminator's loss."""
+        labelled, free, real = batch["labelled"], batch["unlabelled"], batch["real"]
+        assert labelled.mask is not None and real.mask is not None and self.pixel_loss is not None
+        config, known = self.config, labelled.mask != VOID
+        z, z_free = self.student(labelled.image), self.student(free.image)  # (B,C,h,w)
+        p, p_free = (at_size(logits, free.size).softmax(1) for logits in (z, z_free))  # (B,C,H,W)
+
+        # Adversarial: the gradient flows through the discriminator, not into it
+        with frozen(self.discriminator):
+            d, d_free = self.discriminator(p), self.discriminator(p_free)  # (B,1,H,W) logits
+        deceives = masked_mean(adversarial_loss(d, real=True), known)
+        deceives_free = masked_mean(adversarial_loss(d_free, real=True), free.valid)
+
+        # Self-taught, where the discriminator accepts the prediction
+        selected = free.valid & (d_free.detach().float().sigmoid().squeeze(1) >= config.threshold)
+        own = self.pixel_loss(z_free, z_free.detach(), size=free.size, valid=free.valid, progress=progress)
+        started = progress.step >= round(config.self_start * progress.total)
+
+        # The discriminator's own loss
+        fake = adversarial_loss(self.discriminator(torch.cat([p, p_free]).detach()), real=False)
+        loss_fake = masked_mean(fake, torch.cat([known, free.valid]))
+        genuine = adversarial_loss(self.discriminator(one_hot(real.mask, p.shape[1])), real=True)
+        loss_real = masked_mean(genuine, real.mask != VOID)
+        losses = {
+            "supervised": self.supervised_loss(z, labelled.mask),
+            "adversarial": config.labelled_weight * deceives,
+            "adversarial_unlabelled": config.unlabelled_weight * deceives_free,
+            "self_taught": config.self_weight * started * masked_mean(own.loss, selected),
+            "discriminator": (loss_fake + loss_real) / 2,
+        }
+        return Step(losses, {**own.stats, "selected": local_mean(selected.float(), free.valid)})
+
+
+def adversarial_loss(logits: Tensor, *, real: bool) -> Tensor:
+    """Binary cross entropy (B,H,W) of the discriminator's logits (B,1,H,W) against real or fake."""
+    with full_precision(logits.device):
+        z = logits.float().squeeze(1)
+        return F.softplus(-z if real else z)
+
+
+def one_hot(mask: Tensor, classes: int) -> Tensor:
+    """(B,C,H,W) fp32 of a mask (B,H,W) int64; void is zero in every class."""
+    label = torch.arange(classes, device=mask.device).view(1, -1, 1, 1)
+    return (mask.unsqueeze(1) == label).float()

@@ -1,0 +1,32 @@
+"""Fully convolutional discriminator of label maps and predictions."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from fuzzyseg.networks.heads import at_input_size
+
+
+class Discriminator(nn.Module):
+    """Logits (B,1,H,W), high where the input looks like ground truth, of probabilities or one-hot labels (B,C,H,W).
+
+    W.-C. Hung et al., BMVC 2018: five 4x4 convolutions of stride 2 with LeakyReLU between them and no normalisation;
+    the output of stride 32 is up-sampled to the input's size. Inputs smaller than `smallest` along an axis are first
+    enlarged to it, so that a cell is left for the last convolution.
+    """
+
+    smallest = 32
+
+    def __init__(self, classes: int, width: int = 64) -> None:
+        super().__init__()
+        sizes = [classes, width, 2 * width, 4 * width, 8 * width]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(sizes):
+            layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(0.2)]
+        self.body = nn.Sequential(*layers, nn.Conv2d(sizes[-1], 1, 4, 2, 1))
+
+    def forward(self, prediction: Tensor) -> Tensor:
+        """Logits at the input's size."""
+        return at_input_size(self.body, prediction, self.smallest)

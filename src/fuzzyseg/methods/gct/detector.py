@@ -1,0 +1,51 @@
+"""Flaw detector: predicts the error of a prediction at each pixel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fuzzyseg.networks.heads import at_input_size
+
+
+class HalfInstanceNorm(nn.Module):
+    """Batch norm of the first half of the channels (B,D,H,W), instance norm without parameters of the others."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.batch = nn.BatchNorm2d(channels // 2)
+        self.instance = nn.InstanceNorm2d(channels - channels // 2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The normalised features."""
+        half = self.batch.num_features
+        return torch.cat([self.batch(features[:, :half]), self.instance(features[:, half:])], 1)
+
+
+class FlawDetector(nn.Module):
+    """Flaw map (B,1,H,W), unbounded, of image (B,Cin,H,W) and probabilities (B,C,H,W).
+
+    Z. Ke et al., ECCV 2020: seven 4x4 convolutions of stride 2, 2, 1, 2, 1, 2, 1, each with `HalfInstanceNorm` and
+    LeakyReLU, and one of stride 2 to one channel, whose output is up-sampled to the input's size. Inputs smaller than
+    `smallest` along an axis are first enlarged to it: the last norms need more than one cell.
+    """
+
+    smallest = 64
+    one_cell = 91
+    """Largest input side for which the output has a single cell."""
+
+    def __init__(self, channels: int, classes: int, width: int = 64) -> None:
+        super().__init__()
+        plan = [(1, 2), (2, 2), (2, 1), (4, 2), (4, 1), (8, 2), (8, 1)]
+        layers: list[nn.Module] = []
+        before = channels + classes
+        for factor, stride in plan:
+            after = factor * width
+            # no bias: the norm would cancel it
+            layers += [nn.Conv2d(before, after, 4, stride, 1, bias=False), HalfInstanceNorm(after), nn.LeakyReLU(0.2)]
+            before = after
+        self.body = nn.Sequential(*layers, nn.Conv2d(before, 1, 4, 2, 1))
+
+    def forward(self, image: Tensor, probabilities: Tensor) -> Tensor:
+        """The flaw map at the image's size."""
+        return at_input_size(self.body, torch.cat([image, probabilities], 1), self.smallest)

@@ -1,0 +1,38 @@
+"""Several processes of a gloo group on this machine."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, multiprocessing
+
+TESTS = Path(__file__).parents[1]
+
+
+def run_in_processes(work: Callable[..., Any], folder: Path, *args: Any, count: int = 2) -> list[Any]:
+    """Results of `work(rank, *args)` in `count` new processes; their default process group is initialised.
+
+    work: a module-level function of a file below tests/. args must be picklable, results tensors and plain containers
+    that `torch.load(weights_only=True)` accepts. folder: an empty one, for the results and the rendezvous. A process
+    that fails ends the others, and its traceback is raised.
+    """
+    file = Path(inspect.getfile(work)).relative_to(TESTS).with_suffix("")
+    multiprocessing.spawn(_run, (".".join(file.parts), work.__name__, args, folder, count), nprocs=count)
+    return [torch.load(folder / f"result-{rank}.pt", weights_only=True) for rank in range(count)]
+
+
+def _run(rank: int, module: str, name: str, args: tuple[Any, ...], folder: Path, count: int) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=count, timeout=timedelta(minutes=4)
+    )
+    # by name: pytest imports test files under names that a new process may not find
+    work = getattr(importlib.import_module(module), name)
+    torch.save(work(rank, *args), folder / f"result-{rank}.pt")
+    distributed.destroy_process_group()
