@@ -9,8 +9,8 @@ from fuzzyseg.data.annotations.cvat import MAP, Cvat
 from fuzzyseg.data.annotations.labelme import LabelMe, is_labelme
 from fuzzyseg.data.annotations.reading import Json, Picture, Source, load_json
 from fuzzyseg.data.annotations.writing import write_dataset
-from fuzzyseg.data.io.pillow import counted, short
 from fuzzyseg.data.sample import DataError
+from fuzzyseg.data.text import counted, short
 
 __all__ = ["Picture", "Source", "read_annotations", "write_dataset"]
 

@@ -16,8 +16,9 @@ from PIL import Image, ImageDraw
 
 from fuzzyseg.data.annotations.reading import Classes, Colour, Json, Picture, Size, inside, load_json, near, number
 from fuzzyseg.data.datasets.pairing import image_files
-from fuzzyseg.data.io.pillow import SUFFIXES, counted, short
+from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.sample import DataError
+from fuzzyseg.data.text import counted, short
 
 LINE, POINT = 10, 5
 """Width of a line and radius of a point in pixels, as LabelMe draws them."""

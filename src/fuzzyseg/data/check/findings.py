@@ -11,8 +11,8 @@ from fuzzyseg.data.check.duplicates import Group
 from fuzzyseg.data.check.files import Seen
 from fuzzyseg.data.check.labels import Labels
 from fuzzyseg.data.datasets.pairing import likely_image
-from fuzzyseg.data.io.pillow import counted, short
 from fuzzyseg.data.sample import Files, Item
+from fuzzyseg.data.text import counted, short
 
 LEARNT, HELD = ("labelled", "unlabelled"), ("val", "test")
 """The lists that are trained on, and those that are scored."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.io.pillow import counted
 from fuzzyseg.data.labels.blocks import stored_parts
 from fuzzyseg.data.labels.decode import UNKNOWN, Decoded, decode, unpacked
 from fuzzyseg.data.labels.nearest import nearest_colour
 from fuzzyseg.data.sample import VOID, DataError, Item
+from fuzzyseg.data.text import counted
 
 MOST = 5
 """Of values that mean nothing, so many are listed, the most frequent first."""

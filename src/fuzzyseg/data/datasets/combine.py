@@ -10,9 +10,10 @@ from pathlib import Path
 from fuzzyseg.data.dataset_yaml import nearest
 from fuzzyseg.data.datasets.pairing import image_files
 from fuzzyseg.data.datasets.read import read_dataset
-from fuzzyseg.data.io.pillow import SUFFIXES, short
+from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.labels.decode import renamed
 from fuzzyseg.data.sample import DataError, DataSet, Encoding, Item
+from fuzzyseg.data.text import short
 
 
 def gather(

@@ -10,8 +10,8 @@ from typing import Any
 
 from fuzzyseg.data.dataset_yaml import Description, nearest
 from fuzzyseg.data.datasets.split_files import name_below
-from fuzzyseg.data.io.pillow import short
 from fuzzyseg.data.sample import DataError, Files, Item, Known
+from fuzzyseg.data.text import short
 
 NAMES = ("manifest.csv", "manifest.jsonl")
 SUFFIXES = (".csv", ".jsonl")

@@ -7,8 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import nearest
-from fuzzyseg.data.io.pillow import SUFFIXES, short
+from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.sample import DataError, Files, Item
+from fuzzyseg.data.text import short
 
 SPLITS = ("train", "val", "test")
 

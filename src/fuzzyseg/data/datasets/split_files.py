@@ -15,9 +15,10 @@ from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
 from fuzzyseg.data.io.mat import SUFFIX as MATLAB
-from fuzzyseg.data.io.pillow import SUFFIXES, counted, short
+from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.labels.class_lists import read_lines
 from fuzzyseg.data.sample import DataError, Files, Item, Known
+from fuzzyseg.data.text import counted, short
 
 PARTS = {
     "train": ("train.txt", "labelled.txt", "labeled.txt"),

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuzzyseg.data.io.mask import values_in
-from fuzzyseg.data.io.pillow import short
 from fuzzyseg.data.labels.blocks import stored_parts
 from fuzzyseg.data.labels.decode import mask_of, stored_labels, training_labels
 from fuzzyseg.data.sample import MAX_CLASSES, VOID, DataError, Item
+from fuzzyseg.data.text import short
 
 T = TypeVar("T")
 ADVICE = "give the class names (classes) and the void value (ignore_index) in dataset.yaml"

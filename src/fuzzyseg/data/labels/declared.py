@@ -7,9 +7,9 @@ from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import FILE, Description, nearest
 from fuzzyseg.data.io.mask import Colour
-from fuzzyseg.data.io.pillow import short
 from fuzzyseg.data.labels.class_lists import VOID_NAMES, class_table, read_class_table
 from fuzzyseg.data.sample import DataError, Files, Item, Known, Meaning
+from fuzzyseg.data.text import short
 
 
 @dataclass(frozen=True)

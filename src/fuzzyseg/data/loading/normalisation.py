@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from fuzzyseg.data.io.header import Header, read_header
 from fuzzyseg.data.io.image import Levels, open_windows, read_image, read_native
-from fuzzyseg.data.io.pillow import short
 from fuzzyseg.data.io.tiff import Box
 from fuzzyseg.data.labels.blocks import open_large, row_blocks
 from fuzzyseg.data.labels.class_counts import each
 from fuzzyseg.data.labels.detect import spread
 from fuzzyseg.data.sample import DataError, Item
+from fuzzyseg.data.text import short
 
 HEADERS, IMAGES = 500, 200
 """How many files are looked at: headers, and pixels."""

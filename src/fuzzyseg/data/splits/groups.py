@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuzzyseg.data.datasets.pairing import SPLITS
-from fuzzyseg.data.io.pillow import short
 from fuzzyseg.data.sample import DataError, Item
+from fuzzyseg.data.text import short
 
 _PREFIX = re.compile(r"(.*?)[ _.-]*\d*$")
 

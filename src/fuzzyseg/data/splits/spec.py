@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import nearest
 from fuzzyseg.data.datasets.split_files import fields
-from fuzzyseg.data.io.pillow import short
 from fuzzyseg.data.sample import DataError, Item
+from fuzzyseg.data.text import short
 
 
 def parse_amount(text: str, count: int, what: str = "images", *, option: str = "") -> int | Path:

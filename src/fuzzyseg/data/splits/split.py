@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.io.pillow import counted, short
 from fuzzyseg.data.labels.class_counts import presence
 from fuzzyseg.data.sample import DataError, DataSet, Item
 from fuzzyseg.data.splits.groups import Groups, beside, group_keys
 from fuzzyseg.data.splits.spec import parse_amount, parse_every, read_list
+from fuzzyseg.data.text import counted, short
 
 __all__ = ["Policy", "Split", "labelled_order", "make_split", "parse_amount", "read_list", "shuffled"]
 
