@@ -15,6 +15,12 @@ MAX_CLASSES = 255
 """Masks are uint8 inside the package and 255 is void: indices 0 to 254."""
 
 
+SPLITS = ("train", "val", "test")
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, from 0 to 255."""
+
+
 class DataError(ValueError):
     """Something is wrong with the user's files: which file, what was found, what was expected, what to do."""
 
@@ -92,7 +98,7 @@ class Files:
     found: list[str] = field(default_factory=list)
     orphans: list[Path] = field(default_factory=list)
     classes: list[str] | None = None
-    colours: list[tuple[int, int, int]] | None = None
+    colours: list[Colour] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Meaning:
     classes: list[str]
     ignore_index: int = VOID
     encoding: Encoding | None = None
-    colours: list[tuple[int, int, int]] | None = None
+    colours: list[Colour] | None = None
 
 
 @dataclass
@@ -126,7 +132,7 @@ class DataSet:
     train: list[Item]
     val: list[Item] | None
     test: list[Item] | None
-    colours: list[tuple[int, int, int]] | None = None
+    colours: list[Colour] | None = None
     found: list[str] = field(default_factory=list)
     encoding: Encoding | None = None
 

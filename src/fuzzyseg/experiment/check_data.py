@@ -14,10 +14,9 @@ from fuzzyseg.data.check import Labels, Report, Seen, count_labels, exact_groups
 from fuzzyseg.data.check.files import Kind
 from fuzzyseg.data.check.findings import HELD, LEARNT, Finding
 from fuzzyseg.data.datasets.combine import together, with_unlabelled
-from fuzzyseg.data.datasets.pairing import SPLITS
 from fuzzyseg.data.datasets.read import Place, list_files, locate, understand
 from fuzzyseg.data.io.pillow import USUAL_MEGAPIXELS, pixel_limit
-from fuzzyseg.data.sample import VOID, Files
+from fuzzyseg.data.sample import SPLITS, VOID, Files
 from fuzzyseg.data.splits.spec import parse_amount
 from fuzzyseg.data.splits.split import make_split
 from fuzzyseg.experiment.worker_pool import PATIENCE, Lost, each_apart

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.annotations.reading import Classes, Colour, Picture, Size
+from fuzzyseg.data.annotations.reading import Classes, Picture, Size
 from fuzzyseg.data.datasets.pairing import image_files
 from fuzzyseg.data.io.mask import read_colours
 from fuzzyseg.data.labels.class_lists import Label, plain, read_label_map
-from fuzzyseg.data.sample import VOID, DataError
+from fuzzyseg.data.sample import VOID, Colour, DataError
 from fuzzyseg.data.text import counted, short
 
 MAP, MASKS = "labelmap.txt", "SegmentationClass"

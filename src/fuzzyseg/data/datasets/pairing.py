@@ -11,8 +11,6 @@ from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.sample import DataError, Files, Item
 from fuzzyseg.data.text import short
 
-SPLITS = ("train", "val", "test")
-
 Key = tuple[str | None, str]
 """(split or None, path without suffix below the split's folder)."""
 

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 from fuzzyseg.data.dataset_yaml import FILE, Description, nearest, read_description
 from fuzzyseg.data.datasets.ade20k import place as ade20k_place
-from fuzzyseg.data.datasets.pairing import SPLITS, Key, check_orphans, image_files, pair, set_aside
+from fuzzyseg.data.datasets.pairing import Key, check_orphans, image_files, pair, set_aside
 from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.labels.class_lists import check_names
 from fuzzyseg.data.labels.declared import said_of
 from fuzzyseg.data.labels.resolve import settle
-from fuzzyseg.data.sample import DataError, DataSet, Files, Item, Known, Meaning
+from fuzzyseg.data.sample import SPLITS, DataError, DataSet, Files, Item, Known, Meaning
 from fuzzyseg.data.text import counted, short
 
 __all__ = ["CamVid", "DataError", "DataSet", "Files", "Folder", "Item", "Known", "Layout", "read_dataset"]

@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import Description
-from fuzzyseg.data.datasets.pairing import SPLITS, image_files, set_aside
+from fuzzyseg.data.datasets.pairing import image_files, set_aside
 from fuzzyseg.data.io.mat import SUFFIX
 from fuzzyseg.data.labels.class_lists import read_label_map, read_lines, read_names
-from fuzzyseg.data.sample import DataError, Files, Item, Known
+from fuzzyseg.data.sample import SPLITS, DataError, Files, Item, Known
 from fuzzyseg.data.text import short
 
 IMAGES, MASKS, AUGMENTED = "JPEGImages", "SegmentationClass", "SegmentationClassAug"

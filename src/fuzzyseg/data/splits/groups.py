@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.datasets.pairing import SPLITS
-from fuzzyseg.data.sample import DataError, Item
+from fuzzyseg.data.sample import SPLITS, DataError, Item
 from fuzzyseg.data.text import short
 
 _PREFIX = re.compile(r"(.*?)[ _.-]*\d*$")
