@@ -10,7 +10,7 @@ from typing import Any
 
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Levels
-from fuzzyseg.data.sample import Colour, Encoding, Meaning
+from fuzzyseg.data.sample import Colour, Encoding, LabelMap
 
 CARD_NAME = "fuzzyseg.json"
 
@@ -54,9 +54,9 @@ class ModelCard:
     version: str | None = field(default_factory=_version)
 
     @property
-    def meaning(self) -> Meaning:
+    def label_map(self) -> LabelMap:
         """What the masks that it was trained with mean."""
-        return Meaning(self.classes, self.ignore_index, self.encoding, self.colours)
+        return LabelMap(self.classes, self.ignore_index, self.encoding, self.colours)
 
     def write(self, folder: Path) -> None:
         """Stores the card in the folder."""
