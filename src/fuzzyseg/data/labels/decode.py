@@ -165,11 +165,10 @@ def _one_band(mask: NDArray[np.integer], path: Path) -> NDArray[np.integer]:
 def _labels(values: NDArray[np.integer], encoding: Encoding, ignored: tuple[int, ...]) -> NDArray[np.int32]:
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
     table = _lookup_table(encoding, ignored, 256 if high < 256 else HIGHEST + 1)
-    if low >= 0 and high <= HIGHEST:
-        return table[values]
-    labels = table[np.clip(values, 0, HIGHEST)]
-    labels[(values < 0) | (values > HIGHEST)] = UNMAPPED
-    labels[np.isin(values, ignored)] = VOID
+    labels: NDArray[np.int32] = table[values if low >= 0 and high <= HIGHEST else np.clip(values, 0, HIGHEST)]
+    if low < 0 or high > HIGHEST:
+        labels[(values < 0) | (values > HIGHEST)] = UNMAPPED
+        labels[np.isin(values, ignored)] = VOID
     return labels
 
 
