@@ -167,10 +167,6 @@ class Coco:
             result[_pixels(entry.segmentation, size)] = self._classes.index(label, where)
         return result
 
-    def image_bytes(self, picture: AnnotatedImage) -> tuple[bytes, str]:
-        """Raise DataError: COCO files embed no images."""
-        raise DataError(f"{picture.origin}: has no image file")
-
 
 def _split(path: Path) -> str:
     """Return train, val or test if in the file's name, else the name itself."""

@@ -78,7 +78,3 @@ class Cvat:
         encoding = self._indexed if stored.ndim == 2 else self._coloured
         item = Item(picture.image or path, path, picture.name, encoding)
         return training_labels(item, classes=len(self.classes), ignore_index=VOID, part=stored)
-
-    def image_bytes(self, picture: AnnotatedImage) -> tuple[bytes, str]:
-        """Raise DataError: CVAT masks embed no images."""
-        raise DataError(f"{picture.origin}: has no image file")

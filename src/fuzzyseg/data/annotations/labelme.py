@@ -149,15 +149,14 @@ class LabelMe:
             _draw(image, shape, self._classes.index(shape.label, where), where)
         return np.array(image, dtype=np.uint8)
 
-    def image_bytes(self, picture: AnnotatedImage) -> tuple[bytes, str]:
-        """Return the embedded image. Raises DataError."""
-        file = parse(File, load_json(picture.origin), picture.origin)
-        try:
-            return base64.b64decode(file.imageData or "", validate=True), Path(file.imagePath).suffix.lower()
-        except (binascii.Error, ValueError) as error:
-            raise DataError(
-                f"{picture.origin}: imageData is damaged ({error}); put the image next to the file"
-            ) from None
+
+def embedded_image(path: Path) -> tuple[bytes, str]:
+    """Return the image in a LabelMe file, and its suffix. Raises DataError."""
+    file = parse(File, load_json(path), path)
+    try:
+        return base64.b64decode(file.imageData or "", validate=True), Path(file.imagePath).suffix.lower()
+    except (binascii.Error, ValueError) as error:
+        raise DataError(f"{path}: imageData is damaged ({error}); put the image next to the file") from None
 
 
 def _draw(image: PIL.Image.Image, shape: Shape, value: int, where: str) -> None:

@@ -63,9 +63,6 @@ class Annotations(Protocol):
     def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
         """Return (H, W) class indices, 255 for void, for an image of `size`. Raises DataError."""
 
-    def image_bytes(self, picture: AnnotatedImage) -> tuple[bytes, str]:
-        """Return an embedded image and its suffix. Raises DataError."""
-
 
 class Classes:
     """Class names in index order, and the class index of each label.

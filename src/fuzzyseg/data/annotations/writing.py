@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from fuzzyseg.data.annotations.labelme import embedded_image
 from fuzzyseg.data.annotations.reading import AnnotatedImage, Annotations
 from fuzzyseg.data.dataset_yaml import FILE
 from fuzzyseg.data.io.header import read_header
@@ -74,7 +75,7 @@ def _write(source: Annotations, picture: AnnotatedImage, out: Path) -> bool:
         except OSError as error:
             raise DataError(f"{picture.image}: cannot be read ({error.strerror or error})") from None
     else:
-        data, suffix = source.image_bytes(picture)
+        data, suffix = embedded_image(picture.origin)
     image = out / "images" / f"{picture.name}{suffix}"
     image.parent.mkdir(parents=True, exist_ok=True)
     image.write_bytes(data)

@@ -84,14 +84,8 @@ def read_class_table(path: Path) -> list[Label]:
     columns = [_columns(path).index(name) for name in COLUMNS]
     labels = []
     for number, row in enumerate(csv.reader(lines[1:], delimiter=_delimiter(lines[0])), 2):
-        try:
-            name, *colour = (row[column].strip() for column in columns)
-            red, green, blue = (int(part) for part in colour)
-        except (IndexError, ValueError):
-            raise DataError(f"{path}, line {number}: found {row}; expected name,r,g,b") from None
-        if not name or not all(0 <= value <= 255 for value in (red, green, blue)):
-            raise DataError(f"{path}, line {number}: found {row}; expected a name and a colour from 0 to 255")
-        labels.append(Label(name, (red, green, blue)))
+        name, *colour = (row[column].strip() if column < len(row) else "" for column in columns)
+        labels.append(_label(name, colour, f"{path}, line {number}: found {row}; expected name,r,g,b"))
     return labels
 
 
@@ -104,14 +98,16 @@ def read_labelmap(path: Path) -> list[Label]:
     for number, line in enumerate(read_lines(path), 1):
         if line.startswith("#"):
             continue
-        parts = line.rsplit(":", 3)  # names may contain colons
-        try:
-            red, green, blue = (int(part) for part in parts[1].split(","))
-        except (IndexError, ValueError):
-            raise DataError(f"{path}, entry {number}: found {line!r}; expected name:r,g,b:parts:actions") from None
-        if not parts[0] or not all(0 <= value <= 255 for value in (red, green, blue)):
-            raise DataError(f"{path}, entry {number}: found {line!r}; expected a name and a colour from 0 to 255")
-        labels.append(Label(parts[0], (red, green, blue)))
+        name, rest = (*line.rsplit(":", 3), "")[:2]  # names may contain colons
+        expected = f"{path}, entry {number}: found {line!r}; expected name:r,g,b:parts:actions"
+        labels.append(_label(name, rest.split(","), expected))
     if not labels:
         raise DataError(f"{path}: declares no class; expected lines such as road:128,64,128::")
     return labels
+
+
+def _label(name: str, colour: list[str], message: str) -> Label:
+    values = [int(part) if part.strip().isdecimal() else -1 for part in colour]
+    if not name or len(values) != 3 or not all(0 <= value <= 255 for value in values):
+        raise DataError(f"{message}, with a name and colours from 0 to 255")
+    return Label(name, (values[0], values[1], values[2]))
