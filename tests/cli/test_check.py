@@ -30,7 +30,7 @@ def folder(tmp_path):
 def test_the_exit_code_tells_errors_from_warnings_from_refusals(folder, tmp_path):
     good = call(folder)
     assert good.exit_code == 0, good.output
-    assert good.stdout.endswith("\nnothing is wrong\n")
+    assert good.stdout.endswith("\nno problems found\n")
     (folder / "masks" / "val" / "im16.png").unlink()
     warned = call(folder)
     assert warned.exit_code == 0
@@ -145,4 +145,4 @@ def test_json_is_one_object_also_where_nothing_is_recognised(tmp_path):
     (tmp_path / "pictures").mkdir()
     result = call(tmp_path, "--json")
     assert result.exit_code == 2
-    assert "no data set is recognised" in json.loads(result.stdout)["error"]
+    assert "no dataset is recognised" in json.loads(result.stdout)["error"]

@@ -38,7 +38,7 @@ def test_again_is_the_same_and_another_split_is_not_written_over_it(folder, tmp_
     assert call(folder, "--labelled", 5, "--out", out).exit_code == 0
     other = call(folder, "--labelled", 6, "--out", out)
     assert other.exit_code == 2
-    assert "holds another split" in other.stderr
+    assert "contains another split" in other.stderr
     assert before == {path.name: path.read_bytes() for path in out.iterdir()}
 
 

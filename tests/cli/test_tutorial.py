@@ -69,7 +69,7 @@ def test_the_tutorial_is_what_happens(shared, tmp_path, monkeypatch):
             said.append((words[1], result.output))
     verbs, outputs = zip(*said, strict=True)
     assert verbs == ("check", "check", "check", "split", "check", "train", "evaluate", "predict")
-    assert "no data set is recognised" in outputs[0]
+    assert "no dataset is recognised" in outputs[0]
     assert "dataset.yaml (images: ..., masks: ...)" in outputs[0]
     assert "colour-coded, 11 colours, found in the files" in outputs[1]
     assert "colour_128_64_128" in outputs[1]

@@ -98,11 +98,11 @@ def test_training_says_for_how_many_classes_it_draws(rare, capsys, balance, clas
 def test_the_masks_are_looked_at_once_for_the_draws_and_the_sentence(rare, monkeypatch):
     looked = []
 
-    def presence(items, **options):
+    def class_presence(items, **options):
         looked.append(len(items))
-        return class_counts.presence(items, **options)
+        return class_counts.class_presence(items, **options)
 
-    monkeypatch.setattr(prepare_data, "presence", presence)
+    monkeypatch.setattr(prepare_data, "class_presence", class_presence)
     found = drawn(rare, "crops", 1)[3]
     config = validate(settings(rare / "data", rare / "x", data={"balance": "crops"}))
     assert prepare_data.say_balance(config, found)

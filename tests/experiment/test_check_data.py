@@ -15,7 +15,7 @@ from PIL import Image
 
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.data import DataError
-from fuzzyseg.data.check.files import look_at
+from fuzzyseg.data.check.files import inspect_file
 from fuzzyseg.experiment import check_data
 from fuzzyseg.experiment.check_data import check
 from support.tiny_data import write_folder
@@ -63,7 +63,7 @@ def test_a_data_set_in_order(folder):
             assert getattr(each, images) == sum(bool((mask == place).any()) for mask in masks)
     assert [each.name for each in report.classes] == ["low", "middle", "high"]
     assert report.void == 12 * 2 * 64
-    assert "index masks (8-bit PNG)" in report.found
+    assert "index masks (8-bit PNG)" in report.notes
 
 
 @pytest.fixture
@@ -143,9 +143,9 @@ def test_a_file_that_a_decoder_dies_of_is_named_and_the_others_are_read(folder, 
     def deadly(path, kind, **options):
         if path.name == "im03.png" and kind == "mask":
             os.kill(os.getpid(), signal.SIGKILL)
-        return look_at(path, kind, **options)
+        return inspect_file(path, kind, **options)
 
-    monkeypatch.setattr(check_data, "look_at", deadly)
+    monkeypatch.setattr(check_data, "inspect_file", deadly)
     report = checked(folder)
     (finding,) = report.findings
     assert finding.kind == "unreadable"
@@ -186,10 +186,10 @@ def test_colours_that_no_class_has_and_snap(folder):
     assert finding.details[0]["values"] == [{"value": (100, 5, 5), "pixels": 1, "row": 20, "column": 30}]
     assert "nearest (128, 0, 0)" in finding.details[0]["text"]
     assert "--snap" in finding.advice
-    assert any("colour-coded, 3 colours, from dataset.yaml" in sentence for sentence in report.found)
+    assert any("colour-coded, 3 colours, from dataset.yaml" in sentence for sentence in report.notes)
     snapped = checked(folder, snap=True)
     assert snapped.findings == []
-    assert any("1 pixels are taken for the nearest colour" in sentence for sentence in snapped.found)
+    assert any("--snap: 1 pixels" in sentence for sentence in snapped.notes)
 
 
 def test_masks_that_cannot_be_understood_leave_the_rest_of_the_report(folder):
@@ -260,7 +260,7 @@ def test_the_labelled_images_are_asked_for_as_in_training(folder):
     assert "split" in kinds(checked(folder, labelled="500"))
     some = checked(folder, labelled="1/2")
     assert some.findings == []
-    assert any("--labelled 1/2: training chooses" in sentence for sentence in some.found)
+    assert any("--labelled 1/2: " in sentence for sentence in some.notes)
     assert some.lists["labelled"] == (12, 12)
 
 
@@ -275,8 +275,8 @@ def test_images_above_the_limit_are_fine_where_windows_can_read_them(folder):
     report, whole = checked(folder, max_megapixels=1), checked(folder)
     assert report.findings == whole.findings == []
     sentence = "1 image is larger than 1 million pixels: read by windows, in prediction and training"
-    assert sentence in report.found
-    assert [each for each in report.found if each != sentence] == whole.found
+    assert sentence in report.notes
+    assert [each for each in report.notes if each != sentence] == whole.notes
     assert report.classes == whole.classes
     assert report.lists["labelled"] == (13, 13)
     for options in ({"image_size": (64, 64)}, {}):

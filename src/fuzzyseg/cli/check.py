@@ -1,4 +1,4 @@
-"""`fuzzyseg check`: what is wrong with a data set, before anything is trained on it."""
+"""`fuzzyseg check`: problems of a dataset before training."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ if TYPE_CHECKING:
     from fuzzyseg.data.check import Report
 
 LIST, EVERY = 10, 5.0
-"""Files shown of a finding; seconds between lines where there is no terminal."""
+"""Files listed per finding; seconds between progress lines without a terminal."""
 
 
 def check(
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Folder with images and masks; its layout is recognised.")
-    ],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with images and masks; the layout is detected.")],
     words: Words = None,
     more: Annotated[
         str | None, typer.Option("--more", metavar="DIR[,DIR]", help="Further folders with images and masks.")
@@ -36,23 +34,23 @@ def check(
     ] = None,
     val: Annotated[
         str | None,
-        typer.Option("--val", metavar="SPEC", help="Validation: fraction, count, list, folder name or none; as found."),
+        typer.Option(
+            "--val", metavar="SPEC", help="Validation: fraction, count, list, folder or none; default: as found."
+        ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, metavar="N", help="Seed by which validation images are held out.")
+        int | None, typer.Option("--seed", min=0, metavar="N", help="Seed for holding out validation images.")
     ] = None,
-    snap: Annotated[
-        bool, typer.Option("--snap", help="Take colours that no class has for the nearest, not as an error.")
-    ] = False,
+    snap: Annotated[bool, typer.Option("--snap", help="Assign colours without a class to the nearest one.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every file.")] = False,
     everything: Annotated[bool, typer.Option("--all", help=f"List every file, not the first {LIST}.")] = False,
 ) -> None:
-    """Look for what is wrong in a data set. Nothing is changed.
+    """Check the files of a dataset. Nothing is changed.
 
-    Opens every image and mask: counts, sizes, encodings, classes and their share of the pixels; files that cannot be
-    read, masks without image, sizes that differ, values that mean nothing, images in training and validation. The exit
-    code is 1 where there are errors, 0 where there are none or only warnings, 2 where no data set is found. Give the
-    options and settings that you will train with: `fuzzyseg settings data` lists those of the data.
+    Reads every image and mask and reports counts, sizes, encodings and class shares; unreadable files, masks without
+    image, size mismatches, values without a class, and images in both training and validation. The exit code is 1 with
+    errors, 0 without errors, 2 if no dataset is found. Use the options and settings of the training; `fuzzyseg settings
+    data` lists the data settings.
 
     \b
     Examples:
@@ -69,7 +67,7 @@ def check(
         with counter("files", every=EVERY) as progress:
             report = carry_out(config, progress=progress)
     except ValueError as error:
-        if as_json:  # for programs: one object in any case
+        if as_json:  # programs get one object in any case
             typer.echo(json.dumps({"data": data, "error": str(error)}, indent=2, ensure_ascii=False))
         raise
     if as_json:
@@ -82,7 +80,7 @@ def check(
 
 
 def lines(report: Report, most: int | None = LIST) -> Iterator[str]:
-    """A report as text. most: files shown of each finding; None: all."""
+    """Yield the report as text. most: files listed per finding; None: all."""
     yield f"{report.data} (layout {report.layout})"
     rows = [(name, str(images), str(masks)) for name, (images, masks) in report.lists.items()]
     yield from _table(("list", "images", "with masks"), rows)
@@ -90,7 +88,7 @@ def lines(report: Report, most: int | None = LIST) -> Iterator[str]:
         if kinds:
             yield f"{name}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     yield from _sizes(report)
-    yield from (sentence for sentence in report.found if sentence != f"layout {report.layout}")
+    yield from (sentence for sentence in report.notes if sentence != f"layout {report.layout}")
     yield from _classes(report)
     for finding in report.findings:
         yield ""
@@ -139,7 +137,7 @@ def _classes(report: Report) -> Iterator[str]:
 
 def _verdict(report: Report) -> str:
     if not report.findings:
-        return "nothing is wrong"
+        return "no problems found"
     counts = ((report.errors, "error"), (report.warnings, "warning"))
     return ", ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in counts if count)
 

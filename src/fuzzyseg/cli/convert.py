@@ -1,4 +1,4 @@
-"""`fuzzyseg convert`: what an annotation tool wrote becomes masks."""
+"""`fuzzyseg convert`: masks from annotation files."""
 
 from __future__ import annotations
 
@@ -14,24 +14,22 @@ from fuzzyseg.cli.progress import counter
 def convert(
     source: Annotated[
         Path,
-        typer.Argument(metavar="SOURCE", help="A folder, or one file, of LabelMe, COCO or CVAT."),
+        typer.Argument(metavar="SOURCE", help="Folder or file of LabelMe, COCO or CVAT."),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the data set; must be empty or new.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the dataset; must be empty or new.")],
     labels: Annotated[
         Path | None,
         typer.Option(
             "--labels",
             metavar="FILE",
-            help="Labels in the order of their class indices, one a line; SOURCE/labels.txt or the tool's order if not "
-            "given.",
+            help="Labels in the order of their class indices, one per line; default: SOURCE/labels.txt or the tool's.",
         ),
     ] = None,
 ) -> None:
-    """Turn annotations into a data set: images/, masks/, dataset.yaml.
+    """Convert annotations to a dataset: images/, masks/, dataset.yaml.
 
-    Reads LabelMe's JSON files, COCO's JSON files (polygons, run lengths, crowds) and CVAT's "Segmentation mask"
-    (labelmap.txt); which of them it is shows in the files. Shapes are drawn in their order: later ones win. The label
-    __ignore__ is void. SOURCE is not changed.
+    Reads LabelMe and COCO JSON files (polygons, run lengths, crowds) and CVAT's "Segmentation mask" (labelmap.txt); the
+    format is detected. Later shapes overwrite earlier ones. The label __ignore__ is void. SOURCE is not changed.
 
     \b
     Examples:
@@ -42,8 +40,8 @@ def convert(
 
     with counter("images") as progress:
         result = carry_out(source, out, labels=labels, progress=progress)
-    for sentence in result.found:
-        typer.echo(sentence)
+    for note in result.notes:
+        typer.echo(note)
     typer.echo(f"{len(result.classes)} classes: {', '.join(result.classes)}")
     typer.echo(f"{result.written['images']} images and {result.written['masks']} masks written to {out}")
     for failure in result.failures:

@@ -10,16 +10,17 @@ from fuzzyseg.config import Config, override, validate
 
 
 def split(
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Folder with images and masks; its layout is recognised.")
-    ],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with images and masks; the layout is detected.")],
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder for the lists and split.json.")],
     labelled: Annotated[
-        str | None, typer.Option("--labelled", metavar="N|1/N|FILE", help="How many labelled images, or which; all.")
+        str | None,
+        typer.Option("--labelled", metavar="N|1/N|FILE", help="Labelled images: number or list; default: all."),
     ] = None,
     val: Annotated[
         str | None,
-        typer.Option("--val", metavar="SPEC", help="Validation: fraction, count, list, folder name or none; as found."),
+        typer.Option(
+            "--val", metavar="SPEC", help="Validation: fraction, count, list, folder or none; default: as found."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the order.")] = 0,
     policy: Annotated[
@@ -30,16 +31,16 @@ def split(
         typer.Option(
             "--group",
             metavar="RULE",
-            help="Keep images together: folder, prefix (the name without the number at its end), or a regular "
-            "expression whose first group names the video, patient or scene.",
+            help="Keep images together: folder, prefix (the name without its trailing number), or a regular expression "
+            "whose first group is the video, patient or scene.",
         ),
     ] = None,
 ) -> None:
-    """Choose labelled and validation images, and write the lists.
+    """Select labelled and validation images, and write the lists.
 
-    The labelled images are the first N of one order per seed, so that smaller subsets lie in larger ones; the first
-    ones are chosen so that every class occurs. The lists are what `fuzzyseg train --labelled FILE --val FILE` takes.
-    `fuzzyseg settings data` lists what else can be set there.
+    The labelled images are the first N of one order per seed, so that smaller subsets are part of larger ones; the
+    first ones cover all classes. `fuzzyseg train --labelled FILE --val FILE` reads the lists. `fuzzyseg settings data`
+    lists further settings.
 
     \b
     Examples:
@@ -51,6 +52,5 @@ def split(
 
     settings = {"root": data, "labelled": labelled, "val": val, "policy": policy, "group": group}
     config: Config = validate(override({"seed": seed}, ["data"], settings))
-    _, sentences = write_split(config, out)
-    for sentence in sentences:
-        typer.echo(sentence)
+    for note in write_split(config, out)[1]:
+        typer.echo(note)

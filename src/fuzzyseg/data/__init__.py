@@ -1,25 +1,10 @@
-"""What is learnt from: files, layouts, splits, views, streams."""
+"""Datasets, labels, splits, transforms and data loading."""
 
-from fuzzyseg.data.datasets.ade20k import ADE20K
-from fuzzyseg.data.datasets.cityscapes import Cityscapes
-from fuzzyseg.data.datasets.combine import gather
-from fuzzyseg.data.datasets.manifest import Manifest
-from fuzzyseg.data.datasets.read import CamVid, Folder, Layout, read_dataset
-from fuzzyseg.data.datasets.split_files import Lists
-from fuzzyseg.data.datasets.voc import VOC
+from fuzzyseg.data.datasets.base import Layout
+from fuzzyseg.data.datasets.combine import combine
+from fuzzyseg.data.datasets.read import read_dataset
+from fuzzyseg.data.datasets.registry import DATASETS
 from fuzzyseg.data.loading.reader import Reader
 from fuzzyseg.data.sample import VOID, DataError, DataSet, Item
 
-DATASETS: dict[str, Layout] = {
-    "folder": Folder(),
-    "camvid": CamVid(),
-    "voc": VOC(),
-    "voc_plain": VOC(augmented=False),
-    "cityscapes": Cityscapes(),
-    "ade20k": ADE20K(),
-    "lists": Lists(),
-    "manifest": Manifest(),
-}
-"""Layouts by name; `read_dataset(layout="auto")` takes the one that matches."""
-
-__all__ = ["DATASETS", "VOID", "DataError", "DataSet", "Item", "Layout", "Reader", "gather", "read_dataset"]
+__all__ = ["DATASETS", "VOID", "DataError", "DataSet", "Item", "Layout", "Reader", "combine", "read_dataset"]

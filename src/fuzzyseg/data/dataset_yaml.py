@@ -1,10 +1,8 @@
-"""`dataset.yaml`: what the user says about a data set. Every key is optional."""
+"""`dataset.yaml`: label metadata declared by the user. Every key is optional."""
 
 from __future__ import annotations
 
-import difflib
 import math
-import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,25 +10,26 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fuzzyseg.data.sample import MAX_CLASSES, DataError
+from fuzzyseg.data.text import problems
 
 FILE = "dataset.yaml"
 
 LOWEST = -(2**15)
-"""The lowest value that may be ignored: TIFF and NumPy files may hold negative numbers."""
+"""Lowest void value; TIFF and NumPy files may contain negative values."""
 
 _Channel = Annotated[int, Field(ge=0, le=255)]
 _Colour = tuple[_Channel, _Channel, _Channel]
 _Value = Annotated[int, Field(ge=LOWEST, le=65535)]
 _HIDDEN = {"colours_of": "colours", "ignore_also": "ignore_index"}
-"""Fields that are forms of another key, by which they are spoken of."""
+"""Internal field -> the key that the user writes."""
 
 
 class Description(BaseModel):
-    """The content of `dataset.yaml`; an unknown key is an error.
+    """Content of `dataset.yaml`; unknown keys are errors.
 
-    colours: a list, one a class, or by name, one or several a class (`colours_of` then). values: index masks by name,
-    one or several values a class. ignore_index: one value or several (`ignore_also`). merge: names that become one.
-    ignore: names that become void. encoding: index, colour or binary, where it cannot be told from the files.
+    colours: a list with one per class, or one or several per class name (stored as `colours_of`). values: one or
+    several mask values per class name. ignore_index: one or several void values (the others in `ignore_also`). merge:
+    new name -> classes. ignore: classes that become void. encoding: index, colour or binary, if it cannot be detected.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,8 +53,8 @@ class Description(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _forms(cls, content: Any) -> Any:
-        """One form of what may be written in two."""
+    def _normalise(cls, content: Any) -> Any:
+        """Normalise keys with two notations."""
         if not isinstance(content, dict):
             return content
         content = dict(content)
@@ -69,17 +68,17 @@ class Description(BaseModel):
         return content
 
     @model_validator(mode="after")
-    def _fits(self) -> Description:
+    def _consistent(self) -> Description:
         if self.classes is not None and len(set(self.classes)) < len(self.classes):
             raise ValueError(f"two classes have the same name in {self.classes}")
         if self.classes is not None and self.colours is not None and len(self.classes) != len(self.colours):
             raise ValueError(
-                f"{len(self.classes)} classes but {len(self.colours)} colours; expected one colour a class"
+                f"{len(self.classes)} classes but {len(self.colours)} colours; expected one colour per class"
             )
         for key, named in (("colours", self.colours_of), ("values", self.values)):
             if named is not None and self.classes is not None and set(named) != set(self.classes):
                 odd = sorted(set(named) ^ set(self.classes))
-                raise ValueError(f"{key} and classes do not name the same: {', '.join(odd)} is in one of them alone")
+                raise ValueError(f"{key} and classes differ: {', '.join(odd)} is in only one of them")
         kinds = [self.values is not None, self.reduce_zero_label, self.has_colours and self.encoding == "colour"]
         if sum(kinds) > 1 or (self.values is not None and self.encoding not in (None, "index")):
             raise ValueError("found two of values, reduce_zero_label and encoding: colour or binary; expected one")
@@ -87,12 +86,12 @@ class Description(BaseModel):
 
     @property
     def has_colours(self) -> bool:
-        """Whether colours of classes are given."""
+        """Whether class colours are declared."""
         return self.colours is not None or self.colours_of is not None
 
     @property
     def names(self) -> list[str] | None:
-        """The names that are given, before `merge` and `ignore`."""
+        """The declared class names, before `merge` and `ignore`."""
         return self.classes or list(self.colours_of or self.values or ()) or None
 
 
@@ -100,37 +99,31 @@ def _is_colour(value: Any) -> bool:
     return isinstance(value, list) and not any(isinstance(part, list) for part in value)
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """' Did you mean X?' or, where nothing is close, the known names."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known[:20])}."
-
-
-MOST = 100_000
-"""Entries of a description. Aliases of aliases make any number of a few lines."""
+MAX_ENTRIES = 100_000
+"""Entries of a description with its YAML aliases expanded: nested aliases grow exponentially."""
 
 
 def _entries(value: Any, known: dict[int, float]) -> float:
-    """How many entries a value holds, what aliases name counted each time; infinite where it holds itself."""
+    """Count the entries of a value with aliases expanded; infinite if it contains itself."""
     if not isinstance(value, dict | list):
         return 1
     if id(value) not in known:
-        known[id(value)] = math.inf  # until it is known: found again within itself
+        known[id(value)] = math.inf  # seen again while being counted: it contains itself
         parts = [*value, *value.values()] if isinstance(value, dict) else value
         known[id(value)] = 1 + sum(_entries(part, known) for part in parts)
     return known[id(value)]
 
 
 def read_description(root: Path, path: Path | None = None) -> Description:
-    """`dataset.yaml` of a data set, or the file `path` in place of it; an empty description if there is none.
+    """Read `dataset.yaml` of a dataset, or the file `path`; an empty description if there is none.
 
-    Raises DataError naming file and key.
+    Raises DataError with file and key.
     """
-    root = root.parent if root.is_file() else root  # a table of images: the file beside it
+    root = root.parent if root.is_file() else root  # a table of images
     given, path = path is not None, path or root / FILE
     if not path.is_file() and not given:
         if (root / "dataset.yml").is_file():
-            raise DataError(f"{root / 'dataset.yml'}: is not read; rename it to {FILE}")
+            raise DataError(f"{root / 'dataset.yml'}: is ignored; rename it to {FILE}")
         return Description()
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -138,21 +131,12 @@ def read_description(root: Path, path: Path | None = None) -> Description:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: is not valid YAML: {error}") from None
-    if _entries(values, {}) > MOST:
-        raise DataError(f"{path}: holds more than {MOST} entries once its aliases (*) are written out; write less")
+    if _entries(values, {}) > MAX_ENTRIES:
+        raise DataError(f"{path}: holds more than {MAX_ENTRIES} entries with its aliases (*) expanded; shorten it")
     if values is not None and not isinstance(values, dict):
         raise DataError(f"{path}: found {type(values).__name__} at the top; expected keys such as 'classes: [a, b]'")
     try:
         return Description.model_validate(values or {})
     except ValidationError as error:
-        lines = []
-        for item in error.errors():
-            key = ".".join(_HIDDEN.get(str(part), str(part)) for part in item["loc"])
-            if item["type"] == "extra_forbidden":
-                lines.append(
-                    f"unknown key {key!r}.{nearest(key, [k for k in Description.model_fields if k not in _HIDDEN])}"
-                )
-            else:
-                found = f"{key}: found {reprlib.repr(item['input'])}; " if key else ""
-                lines.append(found + item["msg"].removeprefix("Value error, "))
-        raise DataError(f"{path}: " + "\n".join(lines)) from None
+        keys = [key for key in Description.model_fields if key not in _HIDDEN]
+        raise DataError(f"{path}: " + "\n".join(problems(error, keys, _HIDDEN))) from None

@@ -1,4 +1,4 @@
-"""What the whole room speaks of: an item, a data set, and the error for the user's files."""
+"""Records shared by the whole package: dataset items, datasets, label maps, and the error for unusable files."""
 
 from __future__ import annotations
 
@@ -9,25 +9,32 @@ from pathlib import Path
 from typing import Any
 
 VOID = 255
-"""Mask value inside the package for pixels that belong to no class, whatever the files use (promise 3)."""
+"""Mask value inside the package for pixels without a class, whatever value the files use (promise 3)."""
 
 MAX_CLASSES = 255
-"""Masks are uint8 inside the package and 255 is void: indices 0 to 254."""
+"""Masks are uint8 inside the package and 255 is void, so that class indices run from 0 to 254."""
+
+SPLITS = ("train", "val", "test")
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, from 0 to 255."""
 
 
 class DataError(ValueError):
-    """Something is wrong with the user's files: which file, what was found, what was expected, what to do."""
+    """The user's files are unusable. The message names the file, the value found, the value expected and the remedy."""
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """What mask files hold and what it means: how a file's array becomes class indices.
+    """How the array in a mask file maps to class indices. The fields apply in this order:
 
-    Taken in this order. colours: (r, g, b, value so far) for files of colours; value -1 is void, as transparent pixels
-    are; None: the file holds values. ignore: values that are void (None: the data set's ignore index), as 255 is unless
-    the table names it. reduce_zero: 0 is void, v is index v - 1. table: (index so far, class index or VOID) pairs, and
-    an index that is not in it is an error; None: as it is. snap: a colour (or a binary value) that means nothing is
-    taken for the nearest that does. text: all this in words.
+    colours: (r, g, b, value) entries of colour-coded masks; value -1 and transparent pixels are void. None: the file
+    holds values.
+    ignore: void values. None: the dataset's ignore index. 255 is void too unless `table` maps it.
+    reduce_zero: value 0 is void and value v is v - 1.
+    table: (value, class index or VOID) pairs; other values are invalid. None: values are class indices.
+    snap: unmapped colours (and binary values) become the nearest mapped one.
+    text: description for messages.
     """
 
     table: tuple[tuple[int, int], ...] | None = None
@@ -38,12 +45,12 @@ class Encoding:
     snap: bool = False
 
     def record(self) -> dict[str, Any]:
-        """As what JSON holds; `from_record` takes it back."""
+        """Return the fields for JSON; see `from_record`."""
         return asdict(self)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Encoding:
-        """What `record` gave, also after it has been through JSON. Raises TypeError, ValueError for what is none."""
+        """Restore an encoding from `record()`, also after a round trip through JSON. Raises TypeError, ValueError."""
 
         def frozen(value: Any) -> Any:
             return tuple(frozen(part) for part in value) if isinstance(value, list | tuple) else value
@@ -53,26 +60,23 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Item:
-    """One image file, its mask file or None, and its name.
+    """An image file and its mask file, if any.
 
-    The name is the path below the image folder without suffix, the split's folder included (`train/cat_12`); it is
-    unique in the data set. encoding: what the mask holds; None: class indices, and the data set's ignore index is void.
-    under: what the name of a file that is named besides the data set begins with, such as `unlabelled`.
+    name: unique in the dataset: the path below the image folder without suffix, with the split folder
+    (`train/cat_12`). encoding: of the mask; None: class indices with the dataset's ignore index. prefix: first part of
+    the name of an image from an additional source, such as `unlabelled`; empty otherwise.
     """
 
     image: Path
     mask: Path | None
     name: str
     encoding: Encoding | None = None
-    under: str = ""
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of a public data set: its classes and ignore index, and how to tell its files from others.
-
-    stem: what every image's stem fits; None: the folders alone are proof.
-    """
+class PublicDataset:
+    """Label metadata of a public dataset. stem: pattern of its image stems; None: the folder layout identifies it."""
 
     name: str
     classes: tuple[str, ...]
@@ -82,41 +86,36 @@ class Known:
 
 @dataclass
 class Files:
-    """What a layout found: the items of each split that exists, and sentences on what it left aside.
+    """Files found by a layout.
 
-    orphans: masks without an image. classes, colours: what files of the data set itself say of them, one (r, g, b) a
-    class.
+    splits: items of each existing split. notes: sentences on ignored files. unmatched_masks: masks without an image.
+    classes, colours: declared by files of the dataset, one colour per class.
     """
 
     splits: dict[str, list[Item]]
-    found: list[str] = field(default_factory=list)
-    orphans: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unmatched_masks: list[Path] = field(default_factory=list)
     classes: list[str] | None = None
-    colours: list[tuple[int, int, int]] | None = None
+    colours: list[Colour] | None = None
 
 
 @dataclass(frozen=True)
-class Meaning:
-    """What masks mean: class names in index order, the files' value for void, their encoding, a colour a class or None.
-
-    encoding None: class indices.
-    """
+class LabelMap:
+    """Class names in index order, void value of the files, mask encoding (None: class indices), colours, if any."""
 
     classes: list[str]
     ignore_index: int = VOID
     encoding: Encoding | None = None
-    colours: list[tuple[int, int, int]] | None = None
+    colours: list[Colour] | None = None
 
 
 @dataclass
 class DataSet:
-    """A folder that was understood.
+    """A dataset on disk.
 
-    train, val, test: the items of each split, sorted by name (where there are several roots, one root after the other);
-    val and test None where there is no such folder. classes:
-    names in index order. ignore_index: the value that the files use for void. colours: one (r, g, b) a class, or None.
-    found: sentences for the user on what was found out. encoding: of the masks that have none of their own; None: class
-    indices.
+    train, val, test: items of each split, sorted by name, one root after the other; None: no such split. classes: names
+    in index order. ignore_index: void value of the files. colours: one per class, if known. notes: sentences for the
+    user. encoding: of masks without an encoding of their own; None: class indices.
     """
 
     root: Path
@@ -126,11 +125,11 @@ class DataSet:
     train: list[Item]
     val: list[Item] | None
     test: list[Item] | None
-    colours: list[tuple[int, int, int]] | None = None
-    found: list[str] = field(default_factory=list)
+    colours: list[Colour] | None = None
+    notes: list[str] = field(default_factory=list)
     encoding: Encoding | None = None
 
     @property
-    def meaning(self) -> Meaning:
-        """What its masks mean, for further data of the same kind."""
-        return Meaning(self.classes, self.ignore_index, self.encoding, self.colours)
+    def label_map(self) -> LabelMap:
+        """The label map, to read further data of the same kind."""
+        return LabelMap(self.classes, self.ignore_index, self.encoding, self.colours)

@@ -19,7 +19,7 @@ from fuzzyseg.analysis import (
 )
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data import VOID, Item
-from fuzzyseg.data.splits.holdout import hold_back
+from fuzzyseg.data.splits.holdout import hold_out
 from fuzzyseg.experiment.build import choose_method, gates, uses_threshold
 from fuzzyseg.experiment.prepare_data import Material
 from fuzzyseg.experiment.validation import Scoring
@@ -56,7 +56,7 @@ def with_held_back(config: Config, material: Material) -> Material:
             f"{key}: found {value!r} with {labelled} labelled image(s), {count} of them to be held back; "
             f"label more, lower loss.calibrated.hold_back, or choose another {other}"
         )
-    split, held = hold_back(material.split, material.dataset, count)
+    split, held = hold_out(material.split, material.dataset, count)
     return replace(material, split=split, held_back=held)
 
 

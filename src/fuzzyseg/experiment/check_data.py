@@ -1,4 +1,4 @@
-"""A data set looked at file by file before anything is trained on it: what it holds, and what is wrong."""
+"""Checking every file of a dataset before training."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ from typing import Any
 
 from fuzzyseg.config import Config, ConfigError, DataConfig
 from fuzzyseg.data import DataError, DataSet, Item
-from fuzzyseg.data.check import Labels, Report, Seen, count_labels, exact_groups, findings, look_at, near_groups
+from fuzzyseg.data.check import (
+    FileInfo,
+    MaskStatistics,
+    Report,
+    exact_duplicates,
+    findings,
+    inspect_file,
+    mask_statistics,
+    near_duplicates,
+)
 from fuzzyseg.data.check.files import Kind
-from fuzzyseg.data.check.findings import HELD, LEARNT, Finding
-from fuzzyseg.data.datasets.combine import together, with_unlabelled
-from fuzzyseg.data.datasets.pairing import SPLITS
-from fuzzyseg.data.datasets.read import Place, list_files, locate, understand
+from fuzzyseg.data.check.findings import EVALUATION, TRAINING, Finding
+from fuzzyseg.data.datasets.combine import add_unlabelled, merge_datasets
+from fuzzyseg.data.datasets.read import DatasetLocation, build_dataset, list_files, locate
 from fuzzyseg.data.io.pillow import USUAL_MEGAPIXELS, pixel_limit
-from fuzzyseg.data.sample import VOID, Files
+from fuzzyseg.data.sample import SPLITS, VOID, Files
 from fuzzyseg.data.splits.spec import parse_amount
 from fuzzyseg.data.splits.split import make_split
 from fuzzyseg.experiment.worker_pool import PATIENCE, Lost, each_apart
@@ -27,145 +35,140 @@ Task = tuple[Path, Kind]
 Lists = dict[str, list[Item]]
 
 SLOWEST = 5e6
-"""Bytes of a file that are decoded in a second at the least, if the disk is no obstacle."""
+"""Lower bound of the decoding speed, in bytes per second."""
 
 
 def check(config: Config, *, workers: int | None = None, progress: Counter | None = None) -> Report:
-    """Opens every image and mask of the data that these settings name. Nothing is written or changed.
+    """Decode every image and mask of the configured data, and report problems. Nothing is written.
 
-    workers: processes that read; None: as many as there are processors. progress: called with (done, total). Raises
-    ConfigError, and DataError where nothing can be looked at: no data set is recognised, dataset.yaml is malformed.
+    workers: reading processes; None: one per processor. progress: called with (done, total). Raises ConfigError, and
+    DataError if no dataset is recognised or dataset.yaml is invalid.
     """
     data = config.data
     if data.root is None:
         raise ConfigError("DATA: not given; name the folder with your images")
     description = None if data.description is None else Path(data.description)
-    places = [locate(data.root, layout=data.layout, description=description), *map(locate, data.more or ())]
+    locations = [locate(data.root, layout=data.layout, description=description), *map(locate, data.more or ())]
     with pixel_limit(data.max_megapixels):
-        return _Check(config, places, workers, progress).report()
+        return _Check(config, locations, workers, progress).report()
 
 
 @dataclass
-class _Opened:
-    """The files of all roots as they were found: seen by path, and the data sets' lists without what is unusable."""
+class _Inspected:
+    """The files of each root, the additional unlabelled images, and the result of each file."""
 
     files: list[Files]
     extra: list[Item]
-    seen: dict[Path, Seen]
+    results: dict[Path, FileInfo]
 
     @property
     def items(self) -> list[Item]:
-        """All items of the roots, and the images that were named besides."""
+        """All items."""
         return [item for files in self.files for items in files.splits.values() for item in items] + self.extra
 
     def usable(self, item: Item) -> bool:
-        """Whether its files were read and fit each other."""
-        image = self.seen[item.image]
-        mask = None if item.mask is None else self.seen[item.mask]
+        """Whether image and mask are readable and have the same size."""
+        image = self.results[item.image]
+        mask = None if item.mask is None else self.results[item.mask]
         return image.problem is None and (mask is None or (mask.problem is None and mask.size == image.size))
 
 
 class _Check:
-    """The steps of one check; each adds to the report and hands on what can still be used."""
+    """The steps of a check; each adds findings and continues with the usable files."""
 
-    def __init__(self, config: Config, places: Sequence[Place], workers: int | None, progress: Counter | None) -> None:
-        self.config, self.data, self.places = config, config.data, places
+    def __init__(
+        self, config: Config, locations: Sequence[DatasetLocation], workers: int | None, progress: Counter | None
+    ) -> None:
+        self.config, self.data, self.locations = config, config.data, locations
         self.workers, self.progress = workers, progress
-        self.result = Report(str(config.data.root), places[0].layout)
-        self.large = 0
+        self.result = Report(str(config.data.root), locations[0].layout)
 
     def report(self) -> Report:
-        """All steps."""
+        """Run all steps."""
         try:
-            files = [list_files(place) for place in self.places]
+            files = [list_files(location) for location in self.locations]
         except DataError as error:
-            self._add(findings.of_message("structure", "images and masks cannot be brought together", str(error)))
+            self._add(findings.from_message("structure", "images and masks cannot be paired", str(error)))
             return self.result
-        extra = _extra(self.places[0], files, self.data)
-        opened = _Opened(files, extra, {})
-        opened.seen = self._open(opened.items)
+        inspected = _Inspected(files, _extra(self.locations[0], files, self.data), {})
+        inspected.results = self._inspect(inspected.items)
         self._add(
-            *findings.unreadable(list(opened.seen.values())),
-            *findings.orphaned(files),
-            *self._unfit(opened),
-            *findings.mismatched(opened.items, opened.seen),
+            *findings.unreadable_files(list(inspected.results.values())),
+            *findings.unmatched_masks(files),
+            *self._band_mismatches(inspected),
+            *findings.size_mismatches(inspected.items, inspected.results),
         )
-        dataset, understood = self._understand(opened)
+        dataset, resolved = self._resolve(inspected)
         lists = self._lists(dataset)
-        if self.large:
-            self.result.found = [*self.result.found, _say_large(self.large, self.data.max_megapixels)]
+        large = sum(inspected.results[path].windows for path in {item.image for item in inspected.items})
+        if large:
+            self.result.notes.append(_large_note(large, self.data.max_megapixels))
         self.result.lists = {
             name: (len(items), sum(item.mask is not None for item in items)) for name, items in lists.items() if items
         }
-        self._add(*findings.without_masks(lists))
-        if understood:
-            self._read_masks(dataset, lists)
-        self._compare(lists, opened.seen)
+        self._add(*findings.missing_masks(lists))
+        if resolved:
+            self._check_masks(dataset, lists)
+        self._find_duplicates(lists, inspected.results)
         self.result.findings.sort(key=lambda finding: finding.level)  # errors first
         return self.result
 
     def _add(self, *found: Finding) -> None:
         self.result.findings += found
 
-    def _open(self, items: Sequence[Item]) -> dict[Path, Seen]:
-        """Every file once."""
+    def _inspect(self, items: Sequence[Item]) -> dict[Path, FileInfo]:
+        """Inspect each file once, in processes that may crash."""
         tasks: dict[Path, Task] = {}
         for item in items:
             tasks.setdefault(item.image, (item.image, "image"))
             if item.mask is not None:
                 tasks.setdefault(item.mask, (item.mask, "mask"))
-        data = self.data
-        # What is resized is needed whole, so that such a file is as much of an obstacle as one that no window reads.
-        look = partial(_look, data.max_megapixels, data.image_size is None)
-        patience = _patience(tasks)
+        # Images that are resized must fit into memory, so that block-wise reading does not help.
+        inspect = partial(_inspect_task, self.data.max_megapixels, self.data.image_size is None)
         results = each_apart(
-            look, list(tasks.values()), workers=self.workers, patience=patience, progress=self.progress
+            inspect, list(tasks.values()), workers=self.workers, patience=_patience(tasks), progress=self.progress
         )
-        seen = {
+        inspected = {
             path: result
-            if isinstance(result, Seen)
-            else Seen(path, f"{path}: the process that reads it {result.reason}; open it in a picture viewer")
+            if isinstance(result, FileInfo)
+            else FileInfo(path, f"{path}: the process that reads it {result.reason}; open it in an image viewer")
             for path, result in zip(tasks, results, strict=True)
         }
         for kind in ("image", "mask"):
-            files = [each for path, each in seen.items() if tasks[path][1] == kind]
+            files = [each for path, each in inspected.items() if tasks[path][1] == kind]
             self.result.count_files(**{f"{kind}s": files})
-        self.large = sum(each.windows for path, each in seen.items() if tasks[path][1] == "image")
-        return seen
+        return inspected
 
-    def _unfit(self, opened: _Opened) -> list[Finding]:
+    def _band_mismatches(self, inspected: _Inspected) -> list[Finding]:
         if self.data.bands is not None:
             return []
-        images = dict.fromkeys(item.image for item in opened.items)
-        return findings.unfit([opened.seen[path] for path in images], self.config.network.channels)
+        images = dict.fromkeys(item.image for item in inspected.items)
+        return findings.band_mismatches([inspected.results[path] for path in images], self.config.network.channels)
 
-    def _understand(self, opened: _Opened) -> tuple[DataSet, bool]:
-        """The data set of what can be used; False where it is not known what its masks mean."""
-        for files in opened.files:
-            files.splits = {name: list(filter(opened.usable, items)) for name, items in files.splits.items()}
+    def _resolve(self, inspected: _Inspected) -> tuple[DataSet, bool]:
+        """Build the dataset of the usable files; also return whether its labels could be resolved."""
+        for files in inspected.files:
+            files.splits = {name: list(filter(inspected.usable, items)) for name, items in files.splits.items()}
         data = self.data
-        given: dict[str, Any] = {"classes": data.classes, "ignore_index": data.ignore_index}
-        given |= {"encoding": data.encoding, "snap": data.snap}
+        options: dict[str, Any] = {"classes": data.classes, "ignore_index": data.ignore_index}
+        options |= {"encoding": data.encoding, "snap": data.snap}
         try:
-            dataset = understand(self.places[0], opened.files[0], **given)
-            rest = zip(self.places[1:], opened.files[1:], strict=True)
-            others = [understand(place, files, otherwise=dataset.meaning, **given) for place, files in rest]
-            dataset, understood = together(dataset, others) if others else dataset, True
+            dataset = build_dataset(self.locations[0], inspected.files[0], **options)
+            rest = zip(self.locations[1:], inspected.files[1:], strict=True)
+            others = [build_dataset(where, files, fallback=dataset.label_map, **options) for where, files in rest]
+            dataset, resolved = merge_datasets(dataset, others) if others else dataset, True
         except DataError as error:
-            self._add(findings.of_message("not_understood", "it cannot be told what the masks mean", str(error)))
-            dataset, understood = _shell(self.places[0], opened.files), False
+            self._add(findings.from_message("not_understood", "the labels of the masks are unclear", str(error)))
+            dataset, resolved = _without_labels(self.locations[0], inspected.files), False
         if data.unlabelled_from:
-            dataset = with_unlabelled(dataset, data.unlabelled_from)
-            bad = {path for path, each in opened.seen.items() if each.problem is not None}
+            dataset = add_unlabelled(dataset, data.unlabelled_from)
+            bad = {path for path, each in inspected.results.items() if each.problem is not None}
             dataset = replace(dataset, train=[item for item in dataset.train if item.image not in bad])
-        self.result.found = dataset.found
-        return dataset, understood
+        self.result.notes = list(dataset.notes)
+        return dataset, resolved
 
     def _lists(self, dataset: DataSet) -> Lists:
-        """What each image is for, as training with these settings would have it; every mask may be a labelled one.
-
-        A list of labelled images is followed; of a number it does not matter here which ones are chosen.
-        """
+        """Return the image lists of training; all masks count as labelled unless a list is given."""
         data = self.data
         seed = self.config.seed if data.split_seed is None else data.split_seed
         masks = sum(item.mask is not None for item in dataset.train)
@@ -175,98 +178,98 @@ class _Check:
             listed = data.labelled if isinstance(amount, Path) else None
             split = make_split(dataset, labelled=listed, val=data.val, seed=seed, policy="random", group=data.group)
         except DataError as error:
-            if any(item.mask is not None for item in dataset.train):
-                self._add(findings.of_message("split", "the images cannot be split as asked for", str(error)))
-            train = dataset.train
+            if masks:
+                self._add(findings.from_message("split", "the images cannot be split as configured", str(error)))
             return {
-                "labelled": [item for item in train if item.mask is not None],
-                "unlabelled": [item for item in train if item.mask is None],
+                "labelled": [item for item in dataset.train if item.mask is not None],
+                "unlabelled": [item for item in dataset.train if item.mask is None],
                 "val": dataset.val or [],
                 "test": dataset.test or [],
             }
-        self.result.found = [*self.result.found, *split.sentences]
+        self.result.notes += split.notes
         if amount is not None and listed is None:
-            chosen = "training chooses which images these are; here all masks are looked at"
-            self.result.found.append(f"--labelled {data.labelled}: {chosen}")
+            self.result.notes.append(f"--labelled {data.labelled}: training selects the images; all masks are checked")
         bare = [item for item in dataset.val or [] if item.mask is None] if data.val in (None, "val") else []
         held = {item.image for item in split.val}
         tests = [item for item in dataset.test or [] if item.image not in held]
         return {"labelled": split.labelled, "unlabelled": split.unlabelled, "val": split.val + bare, "test": tests}
 
-    def _read_masks(self, dataset: DataSet, lists: Lists) -> None:
-        """What the masks hold, by class."""
-        sides = [[item for name in names for item in lists[name] if item.mask is not None] for names in (LEARNT, HELD)]
-        items = sides[0] + sides[1]
-        count = partial(_count, len(dataset.classes), dataset.ignore_index, self.data.max_megapixels)
+    def _check_masks(self, dataset: DataSet, lists: Lists) -> None:
+        """Decode the masks and check their values."""
+        training, evaluation = (
+            [item for name in names for item in lists[name] if item.mask is not None]
+            for names in (TRAINING, EVALUATION)
+        )
+        items = training + evaluation
+        count = partial(_mask_task, len(dataset.classes), dataset.ignore_index, self.data.max_megapixels)
         patience = _patience([item.mask for item in items if item.mask is not None])
         results = each_apart(count, items, workers=self.workers, patience=patience, progress=self.progress)
-        labels = [
-            Labels(problem=f"{item.mask}: the process that reads it {result.reason}")
+        masks = [
+            MaskStatistics(problem=f"{item.mask}: the process that reads it {result.reason}")
             if isinstance(result, Lost)
             else result
             for item, result in zip(items, results, strict=True)
         ]
-        learnt, held = labels[: len(sides[0])], labels[len(sides[0]) :]
-        self.result.count_labels(dataset.classes, learnt, held)
+        sides = masks[: len(training)], masks[len(training) :]
+        self.result.count_masks(dataset.classes, *sides)
         encoding = dataset.encoding
         expected = encoding.text if encoding is not None and encoding.text else f"0 to {len(dataset.classes) - 1}"
-        void = dataset.ignore_index if dataset.ignore_index == VOID else f"{dataset.ignore_index} or {VOID}"
         coloured = encoding is not None and encoding.colours is not None
         if not coloured:
+            void = dataset.ignore_index if dataset.ignore_index == VOID else f"{dataset.ignore_index} or {VOID}"
             expected += f", or {void} for void"
         self._add(
-            *findings.out_of_range(items, labels, expected, colours=coloured),
-            *findings.empty_masks(items, labels),
-            *findings.scarce(dataset.classes, learnt, held),
+            *findings.invalid_masks(items, masks, expected, colours=coloured),
+            *findings.void_masks(items, masks),
+            *findings.scarce_classes(dataset.classes, *sides),
         )
-        snapped = sum(each.snapped for each in labels)
+        snapped = sum(each.snapped for each in masks)
         if snapped:
-            self.result.found.append(f"--snap: {snapped} pixels are taken for the nearest colour")
+            self.result.notes.append(f"--snap: {snapped} pixels are assigned to the nearest colour")
 
-    def _compare(self, lists: Lists, seen: dict[Path, Seen]) -> None:
-        """Images that are there twice, or on both sides."""
-        images = {name: [seen[item.image] for item in items] for name, items in lists.items()}
+    def _find_duplicates(self, lists: Lists, results: dict[Path, FileInfo]) -> None:
+        """Find duplicate images, and images in both training and evaluation lists."""
+        images = {name: [results[item.image] for item in items] for name, items in lists.items()}
         masks = {
-            item.image: seen[item.mask].digest for items in lists.values() for item in items if item.mask is not None
+            item.image: results[item.mask].digest for items in lists.values() for item in items if item.mask is not None
         }
-        equal, near = exact_groups(images), near_groups(images, LEARNT, HELD)
-        self._add(*findings.leaks(equal, near, masks, grouped=self.data.group is not None))
+        equal, near = exact_duplicates(images), near_duplicates(images, TRAINING, EVALUATION)
+        self._add(*findings.leakage(equal, near, masks, grouped=self.data.group is not None))
 
 
-def _look(megapixels: int | None, windows: bool, task: Task) -> Seen:
+def _inspect_task(megapixels: int | None, windows: bool, task: Task) -> FileInfo:
     with pixel_limit(megapixels):
-        return look_at(*task, windows=windows)
+        return inspect_file(*task, windows=windows)
+
+
+def _mask_task(classes: int, ignore_index: int, megapixels: int | None, item: Item) -> MaskStatistics:
+    with pixel_limit(megapixels):
+        return mask_statistics(item, classes, ignore_index)
 
 
 def _patience(files: Iterable[Path]) -> float:
-    """Seconds for one file: more where one is so large that its decoding alone takes minutes."""
+    """Return the time limit per file in seconds; large files take minutes to decode."""
     most = max((path.stat().st_size for path in files if path.is_file()), default=0)
     return PATIENCE + most / SLOWEST
 
 
-def _say_large(count: int, megapixels: int | None) -> str:
+def _large_note(count: int, megapixels: int | None) -> str:
     what = "image is" if count == 1 else "images are"
     most = USUAL_MEGAPIXELS if megapixels is None else megapixels
     return f"{count} {what} larger than {most} million pixels: read by windows, in prediction and training"
 
 
-def _count(classes: int, ignore_index: int, megapixels: int | None, item: Item) -> Labels:
-    with pixel_limit(megapixels):
-        return count_labels(item, classes, ignore_index)
-
-
-def _shell(place: Place, files: Sequence[Files]) -> DataSet:
-    """The lists of several roots as a data set of which no mask is understood."""
+def _without_labels(location: DatasetLocation, files: Sequence[Files]) -> DataSet:
+    """Return the images of all roots as a dataset without classes."""
     lists = {name: [item for each in files for item in each.splits.get(name, [])] for name in SPLITS}
-    found = [f"layout {place.layout}", *(sentence for each in files for sentence in each.found)]
-    return DataSet(
-        place.folder, place.layout, [], VOID, lists["train"], lists["val"] or None, lists["test"] or None, found=found
-    )
+    notes = [f"layout {location.layout}", *(note for each in files for note in each.notes)]
+    val, test = lists["val"] or None, lists["test"] or None
+    return DataSet(location.folder, location.layout, [], VOID, lists["train"], val, test, notes=notes)
 
 
-def _extra(place: Place, files: Sequence[Files], data: DataConfig) -> list[Item]:
-    """The images that `--unlabelled` names besides those of the roots. Raises DataError where it names none."""
-    shell = _shell(place, files)
+def _extra(location: DatasetLocation, files: Sequence[Files], data: DataConfig) -> list[Item]:
+    """Return the images of `--unlabelled`. Raises DataError if there are none."""
     if not data.unlabelled_from:
         return []
-    return with_unlabelled(shell, data.unlabelled_from).train[len(shell.train) :]
+    dataset = _without_labels(location, files)
+    return add_unlabelled(dataset, data.unlabelled_from).train[len(dataset.train) :]

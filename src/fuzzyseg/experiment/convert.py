@@ -1,4 +1,4 @@
-"""Annotations of a tool -> a data set of the package's own layout."""
+"""Conversion of annotations to a dataset in the folder layout."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ Counter = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written (numbers of files by folder), an error for each picture that was not, sentences on the rest."""
+    """Number of written files by folder, an error for each picture that was not written, notes, class names."""
 
     written: dict[str, int]
     failures: list[DataError]
-    found: list[str]
+    notes: list[str]
     classes: list[str]
 
 
 def convert(
     source: str | Path, out: str | Path, *, labels: str | Path | None = None, progress: Counter | None = None
 ) -> Conversion:
-    """Writes the annotations of LabelMe, COCO or CVAT as images/, masks/ and dataset.yaml below `out`.
+    """Convert LabelMe, COCO or CVAT annotations to images/, masks/ and dataset.yaml in `out`.
 
-    labels: a text file of labels in the order of their class indices, one a line; else `labels.txt` in the source, if
-    there is one, else the tool's own order. `out` must not hold anything. Raises DataError naming the file.
+    labels: text file with one label per line in the order of the class indices; None: `labels.txt` in the source, if
+    any, else the order of the tool. `out` must be new or empty. Raises DataError.
     """
     source, out = Path(source), Path(out)
-    usual = source / "labels.txt"
-    used = Path(labels) if labels is not None else usual if usual.is_file() else None
+    default = source / "labels.txt"
+    used = Path(labels) if labels is not None else default if default.is_file() else None
     annotations = read_annotations(source, None if used is None else read_lines(used))
     written, failures = write_dataset(annotations, out, progress=progress)
-    found = [*annotations.found, f"classes in the order of {used}"] if used else annotations.found
-    return Conversion(written, failures, found, annotations.classes)
+    notes = [*annotations.notes, f"classes in the order of {used}"] if used else annotations.notes
+    return Conversion(written, failures, notes, annotations.classes)

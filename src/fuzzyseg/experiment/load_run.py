@@ -136,9 +136,9 @@ def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet
         # What is said of the data goes before what the model knows, as in training: further roots may order theirs
         # otherwise. What was found out then is not found out again. Images without masks are in none of the lists that
         # are scored: they need not be there any more.
-        dataset = read_configured(config.data, otherwise=card.meaning, unlabelled=False)
+        dataset = read_configured(config.data, fallback=card.label_map, unlabelled=False)
     else:
-        dataset = read_dataset(root, otherwise=card.meaning, snap=config is not None and config.data.snap)
+        dataset = read_dataset(root, fallback=card.label_map, snap=config is not None and config.data.snap)
     if dataset.classes != card.classes:
         raise ConfigError(
             f"{root}: its classes are {', '.join(dataset.classes)}, those of the model {', '.join(card.classes)}; "

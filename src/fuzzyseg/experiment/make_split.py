@@ -1,4 +1,4 @@
-"""Lists of labelled, unlabelled and validation images as files that any run, here or elsewhere, can be given."""
+"""Writing of a split as list files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LISTS = ("labelled", "unlabelled", "val")
 
 
 def write_split(config: Config, out: str | Path) -> tuple[Split, list[str]]:
-    """Makes the split that a run with these settings would train on and writes it into the folder `out`.
+    """Make the split of a run with these settings, and write it into the folder `out`.
 
-    labelled.txt, unlabelled.txt and val.txt hold a name a line, in the order in which they were chosen, as `--labelled`
-    and `--val` take them; split.json the same with policy, seed and hash. Writing what stands there already changes
-    nothing; another split in that place is a ConfigError. Returns the split and sentences on what was found and done.
+    labelled.txt, unlabelled.txt and val.txt contain one name per line in the order of selection, for `--labelled` and
+    `--val`; split.json also has policy, seed and hash. Returns the split and notes. Raises ConfigError if the folder
+    contains another split.
     """
     data = config.data
     if data.root is None:
@@ -35,7 +35,7 @@ def write_split(config: Config, out: str | Path) -> tuple[Split, list[str]]:
     for name, text in texts.items():
         path = folder / name
         if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise ConfigError(f"{path}: holds another split; choose another --out, or remove it")
+            raise ConfigError(f"{path}: contains another split; choose another --out, or remove it")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
@@ -44,5 +44,5 @@ def write_split(config: Config, out: str | Path) -> tuple[Split, list[str]]:
         raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
     use = f"train with --labelled {folder / 'labelled.txt'} --val {folder / 'val.txt'}"
     if data.group is not None:
-        use += f" 'data.group={data.group}', which keeps the groups of validation out of the unlabelled images too"
-    return split, [*dataset.found, *split.sentences, f"split {split.hash} is written to {folder}", use]
+        use += f" 'data.group={data.group}', to exclude the groups of validation images from the unlabelled ones"
+    return split, [*dataset.notes, *split.notes, f"split {split.hash} is written to {folder}", use]

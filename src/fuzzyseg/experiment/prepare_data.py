@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from fuzzyseg.config import Config, ConfigError, DataConfig
-from fuzzyseg.data import DataError, DataSet, Item, Reader, gather, read_dataset
+from fuzzyseg.data import DataError, DataSet, Item, Reader, combine, read_dataset
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels
-from fuzzyseg.data.labels.class_counts import presence
+from fuzzyseg.data.labels.class_counts import class_presence
 from fuzzyseg.data.loading.cache import default_folder
 from fuzzyseg.data.loading.loader import Loader
 from fuzzyseg.data.loading.normalisation import kinds_of, measure
 from fuzzyseg.data.loading.reader import ByWindows, check_sizes
-from fuzzyseg.data.sample import Meaning
+from fuzzyseg.data.sample import LabelMap
 from fuzzyseg.data.splits.split import Split, make_split
 from fuzzyseg.data.transforms.geometry import Geometry
 from fuzzyseg.inference import read_card
@@ -58,7 +58,7 @@ class Material:
         Reads the masks of the labelled images, once.
         """
         classes, items = len(self.dataset.classes), self.split.labelled
-        holds = presence(items, classes=classes, ignore_index=self.dataset.ignore_index).T
+        holds = class_presence(items, classes=classes, ignore_index=self.dataset.ignore_index).T
         weights = torch.from_numpy(np.ascontiguousarray(holds)).float()
         return weights / weights.sum(1, keepdim=True).clamp(min=1)
 
@@ -107,8 +107,8 @@ def split_for(config: Config, dataset: DataSet) -> Split:
     )
 
 
-def read_configured(data: DataConfig, *, otherwise: Meaning | None = None, unlabelled: bool = True) -> DataSet:
-    """The data set that the settings name. otherwise: what masks mean where nothing says it.
+def read_configured(data: DataConfig, *, fallback: LabelMap | None = None, unlabelled: bool = True) -> DataSet:
+    """The data set that the settings name. fallback: what masks mean where nothing says it.
 
     unlabelled: with the further images that have no masks.
     """
@@ -119,11 +119,11 @@ def read_configured(data: DataConfig, *, otherwise: Meaning | None = None, unlab
         layout=data.layout,
         classes=data.classes,
         ignore_index=data.ignore_index,
-        otherwise=otherwise,
+        fallback=fallback,
         description=None if data.description is None else Path(data.description),
         **given,
     )
-    return gather(
+    return combine(
         first,
         more=data.more,
         unlabelled=data.unlabelled_from if unlabelled else None,

@@ -262,7 +262,7 @@ def _announce(
 ) -> None:
     if say is _silent:
         return
-    found = [*material.dataset.found, *material.split.sentences, *say_sizes(config, material)]
+    found = [*material.dataset.notes, *material.split.notes, *say_sizes(config, material)]
     for sentence in [*found, *say_balance(config, material)]:
         say(sentence)
     name = loss_name(config, type(method))

@@ -10,12 +10,11 @@ from typing import Any
 
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Levels
-from fuzzyseg.data.sample import Encoding, Meaning
+from fuzzyseg.data.sample import Colour, Encoding, LabelMap
 
 CARD_NAME = "fuzzyseg.json"
 
 Size = tuple[int, int]
-Colour = tuple[int, int, int]
 
 
 def _version() -> str | None:
@@ -55,9 +54,9 @@ class ModelCard:
     version: str | None = field(default_factory=_version)
 
     @property
-    def meaning(self) -> Meaning:
+    def label_map(self) -> LabelMap:
         """Classes, void value, encoding and colours of the masks that it was trained with."""
-        return Meaning(self.classes, self.ignore_index, self.encoding, self.colours)
+        return LabelMap(self.classes, self.ignore_index, self.encoding, self.colours)
 
     def write(self, folder: Path) -> None:
         """Store the card in the folder."""

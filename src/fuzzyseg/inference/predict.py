@@ -12,10 +12,11 @@ import torch
 
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Pixels, Windows, open_windows, read_image
-from fuzzyseg.data.io.mask import Colour, save_index_png
+from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.io.write import PngRows, default_colours, overlay, save_array, save_picture, to_picture
-from fuzzyseg.data.labels.decode import encoded as encoded_labels
+from fuzzyseg.data.labels.decode import encode_labels
+from fuzzyseg.data.sample import Colour
 from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.inference.predictor import Predictor, Protocol
 
@@ -180,7 +181,7 @@ def _colours(card: ModelCard) -> list[Colour]:
 
 def _encoded(mask: Any, card: ModelCard, path: Path) -> Pixels:
     """Class indices in the encoding of the training masks."""
-    array = encoded_labels(mask, card.encoding, card.ignore_index, path)
+    array = encode_labels(mask, card.encoding, card.ignore_index, path)
     if array.dtype != "uint8":
         raise DataError(
             f"{path}: the training masks have values up to {array.max()}; expected up to 255: leave --encoded out"

@@ -88,9 +88,7 @@ def test_a_colour_that_is_not_in_the_map_is_told_with_its_count(tmp_path):
     Image.fromarray(pixels).save(source / "SegmentationClass/a.png")
     result = convert(source, tmp_path / "out")
     assert result.written == {"images": 0, "masks": 0}
-    assert r"(10, 20, 31) in 3 pixels" in str(result.failures[0]) and "SegmentationClass/a.png" in str(
-        result.failures[0]
-    )
+    assert r"(10, 20, 31) 3 times" in str(result.failures[0]) and "SegmentationClass/a.png" in str(result.failures[0])
 
 
 @pytest.mark.parametrize(
@@ -118,7 +116,7 @@ def test_what_is_missing_is_said(tmp_path):
         read_annotations(source)
     source = export(tmp_path / "c")
     Image.fromarray(np.full((5, 8), 9, np.uint8)).save(source / "SegmentationClass/a.png")
-    assert "found the values 9; expected 0 to 3" in str(convert(source, tmp_path / "out").failures[0])
+    assert "found the values 9 in 40 pixels; expected 0 to 3" in str(convert(source, tmp_path / "out").failures[0])
 
 
 def test_what_is_no_annotation_is_said(tmp_path):
@@ -130,7 +128,7 @@ def test_what_is_no_annotation_is_said(tmp_path):
         read_annotations(tmp_path / "task.zip")
     (tmp_path / "in").mkdir()
     (tmp_path / "in/x.xml").write_text("<a/>")
-    with pytest.raises(DataError, match=r"in: holds no annotations that are known; found x\.xml; expected LabelMe"):
+    with pytest.raises(DataError, match=r"in: contains no known annotations; found x\.xml; expected LabelMe"):
         read_annotations(tmp_path / "in")
     (tmp_path / "in/a.json").write_text("{")
     (tmp_path / "in/b.json").write_text("[" * 100000)
@@ -141,5 +139,5 @@ def test_what_is_no_annotation_is_said(tmp_path):
     with pytest.raises(DataError, match=r"LabelMe files such as .*a\.json and COCO files such as .*b\.json"):
         read_annotations(tmp_path / "in")
     (tmp_path / "in/b.json").write_text('{"a": 1}')
-    with pytest.raises(DataError, match=r"b\.json: is no LabelMe file"):
+    with pytest.raises(DataError, match=r"b\.json: is not a LabelMe file"):
         read_annotations(tmp_path / "in")

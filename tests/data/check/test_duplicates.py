@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fuzzyseg.data.check import duplicates, exact_groups, look_at, near_groups
+from fuzzyseg.data.check import duplicates, exact_duplicates, inspect_file, near_duplicates
 from fuzzyseg.data.check.duplicates import DISTANCE, LIKENESS
-from fuzzyseg.data.check.files import Seen
+from fuzzyseg.data.check.files import FileInfo
 
 SIDES = (("labelled", "unlabelled"), ("val", "test"))
 
@@ -13,7 +13,7 @@ SIDES = (("labelled", "unlabelled"), ("val", "test"))
 def seen(name, digest=None, number=0, small=None):
     small = np.linspace(-1.5, 1.5, 256) if small is None else small
     small = (small - small.mean()) / small.std()
-    return Seen(
+    return FileInfo(
         Path(name),
         digest=(digest or name).encode(),
         fingerprint=number,
@@ -29,14 +29,19 @@ def test_equal_pixels_make_a_group_in_whichever_lists():
     lists = {
         "labelled": [seen("a", "1"), seen("b", "2"), seen("c", "3")],
         "unlabelled": [seen("d", "4"), seen("e", "4")],
-        "val": [seen("f", "1"), seen("g", "5"), Seen(Path("bad"), "bad: is empty"), Seen(Path("x"), "x: is empty")],
+        "val": [
+            seen("f", "1"),
+            seen("g", "5"),
+            FileInfo(Path("bad"), "bad: is empty"),
+            FileInfo(Path("x"), "x: is empty"),
+        ],
     }
-    groups = exact_groups(lists)
+    groups = exact_duplicates(lists)
     assert names(groups) == [{"labelled": ["a"], "val": ["f"]}, {"unlabelled": ["d", "e"]}]
     assert groups[0].between(("labelled",), ("val", "test"))
     assert not groups[0].between(("unlabelled",), ("val",))
     assert not groups[1].between(("unlabelled",), ("val",))
-    assert groups[1].size == 2
+    assert len(groups[1].images) == 2
 
 
 @pytest.mark.parametrize("block", [1, 3, 1024])
@@ -68,24 +73,24 @@ def test_near_pairs_are_those_of_a_loop_over_all_pairs(block, monkeypatch):
     for a, b in links:
         touching = [group for group in expected if group & {a, b}]
         expected = [group for group in expected if group not in touching] + [{a, b}.union(*touching)]
-    found = [{name for part in group.values() for name in part} for group in names(near_groups(lists, *SIDES))]
+    found = [{name for part in group.values() for name in part} for group in names(near_duplicates(lists, *SIDES))]
     assert sorted(map(sorted, found)) == sorted(map(sorted, expected))
 
 
 def test_one_side_alone_and_equal_images_are_no_near_pairs():
-    assert near_groups({"labelled": [seen("a"), seen("b")], "val": []}, *SIDES) == []
-    assert near_groups({"labelled": [seen("a", "1")], "val": [seen("b", "1")]}, *SIDES) == []
-    assert len(near_groups({"labelled": [seen("a", "1")], "val": [seen("b", "2")]}, *SIDES)) == 1
+    assert near_duplicates({"labelled": [seen("a"), seen("b")], "val": []}, *SIDES) == []
+    assert near_duplicates({"labelled": [seen("a", "1")], "val": [seen("b", "1")]}, *SIDES) == []
+    assert len(near_duplicates({"labelled": [seen("a", "1")], "val": [seen("b", "2")]}, *SIDES)) == 1
 
 
 def test_alike_bits_of_another_picture_are_no_pair():
     """Pictures that are flat but for noise may share their bits."""
     other = np.random.default_rng(1).normal(0, 1, 256)
-    assert near_groups({"labelled": [seen("a")], "val": [seen("b", small=other)]}, *SIDES) == []
+    assert near_duplicates({"labelled": [seen("a")], "val": [seen("b", small=other)]}, *SIDES) == []
 
 
 def test_pictures_of_one_colour_are_passed(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((9, 9), np.uint8))
     np.save(tmp_path / "b.npy", np.ones((9, 9), np.uint8))
-    images = [look_at(tmp_path / name, "image") for name in ("a.npy", "b.npy")]
-    assert near_groups({"labelled": images[:1], "val": images[1:]}, *SIDES) == []
+    images = [inspect_file(tmp_path / name, "image") for name in ("a.npy", "b.npy")]
+    assert near_duplicates({"labelled": images[:1], "val": images[1:]}, *SIDES) == []

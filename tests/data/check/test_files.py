@@ -3,7 +3,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from fuzzyseg.data.check import look_at
+from fuzzyseg.data.check import inspect_file
 from fuzzyseg.data.check.files import digest_of, fingerprint_of
 
 
@@ -60,7 +60,7 @@ def test_a_picture_of_one_colour_has_no_fingerprint():
 def test_the_digest_is_of_the_pixels(tmp_path):
     photo().save(tmp_path / "a.png", compress_level=1)
     photo().save(tmp_path / "b.bmp")
-    a, b = look_at(tmp_path / "a.png", "image"), look_at(tmp_path / "b.bmp", "image")
+    a, b = inspect_file(tmp_path / "a.png", "image"), inspect_file(tmp_path / "b.bmp", "image")
     assert a.digest == b.digest
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.bmp").read_bytes()
     array = np.zeros((4, 6, 1), np.uint8)
@@ -87,7 +87,7 @@ def test_files_in_words(tmp_path, name, words, bands):
         np.save(path, np.zeros((48, 72, 2), np.float32))
     else:
         image.convert({"grey.jpg": "L", "alpha.png": "RGBA", "palette.png": "P"}.get(name, "RGB")).save(path)
-    seen = look_at(path, "image")
+    seen = inspect_file(path, "image")
     assert (seen.problem, seen.size, seen.words, seen.bands) == (None, (48, 72), words, bands)
 
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_read_is_told_not_raised(tmp_path):
     (tmp_path / "text.png").write_text("hello")
     for name, words in (("empty.png", "is empty"), ("text.png", "is no image"), ("lost.png", "cannot be read")):
         for kind in ("image", "mask"):
-            seen = look_at(tmp_path / name, kind)
+            seen = inspect_file(tmp_path / name, kind)
             assert seen.problem.startswith(f"{tmp_path / name}: ")
             assert words in seen.problem
             assert seen.size is None

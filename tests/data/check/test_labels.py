@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from fuzzyseg.data.check import count_labels
+from fuzzyseg.data.check import mask_statistics
 from fuzzyseg.data.sample import Encoding, Item
 
 COLOURS = Encoding(colours=((128, 0, 0, 0), (0, 128, 0, 1), (0, 0, 128, 2)), text="three colours")
@@ -16,46 +16,46 @@ def test_pixels_are_counted_and_what_means_nothing_is_placed(tmp_path):
     mask = np.random.default_rng(0).integers(0, 3, (20, 30)).astype(np.uint8)
     mask[0] = 11
     mask[4, 7:10], mask[3, 29], mask[19, 0] = 77, 9, 77
-    found = count_labels(item(tmp_path, mask), 3, 11)
+    found = mask_statistics(item(tmp_path, mask), 3, 11)
     assert found.counts == tuple(sum(int(v == c) for row in mask for v in row) for c in range(3))
     assert found.void == 30
-    assert found.strange_pixels == 5
-    assert found.strange_values == 2
-    assert [(each.value, each.pixels, each.row, each.column) for each in found.strange] == [
+    assert found.unmapped_pixels == 5
+    assert found.unmapped_values == 2
+    assert [(each.value, each.pixels, each.row, each.column) for each in found.unmapped] == [
         (77, 4, 4, 7),
         (9, 1, 3, 29),
     ]
-    assert found.strange[0].words() == "77 in 4 pixels, first at row 4, column 7"
+    assert found.unmapped[0].words() == "77 in 4 pixels, first at row 4, column 7"
     assert not found.all_void
 
 
 def test_many_values_are_counted_and_the_frequent_ones_listed(tmp_path):
     mask = np.repeat(np.arange(40, 60), 3).reshape(6, 10).astype(np.uint8)
     mask[0, 0] = 59
-    found = count_labels(item(tmp_path, mask), 3, 255)
-    assert (found.strange_values, found.strange_pixels, len(found.strange)) == (20, 60, 5)
-    assert (found.strange[0].value, found.strange[0].pixels) == (59, 4)
-    assert (found.strange[0].row, found.strange[0].column) == (0, 0)
+    found = mask_statistics(item(tmp_path, mask), 3, 255)
+    assert (found.unmapped_values, found.unmapped_pixels, len(found.unmapped)) == (20, 60, 5)
+    assert (found.unmapped[0].value, found.unmapped[0].pixels) == (59, 4)
+    assert (found.unmapped[0].row, found.unmapped[0].column) == (0, 0)
 
 
 def test_colours_and_the_nearest(tmp_path):
     table = np.array([[128, 0, 0, 255], [0, 128, 0, 255], [0, 0, 128, 255], [0, 0, 0, 0]], np.uint8)
     mask = table[np.random.default_rng(0).integers(0, 4, (8, 8))]
     mask[2, 5] = 3, 120, 0, 255
-    found = count_labels(item(tmp_path, mask, COLOURS), 3, 255)
-    (strange,) = found.strange
-    assert (strange.value, strange.row, strange.column, strange.nearest) == ((3, 120, 0), 2, 5, (0, 128, 0))
+    found = mask_statistics(item(tmp_path, mask, COLOURS), 3, 255)
+    (unmapped,) = found.unmapped
+    assert (unmapped.value, unmapped.row, unmapped.column, unmapped.nearest) == ((3, 120, 0), 2, 5, (0, 128, 0))
     assert found.void == int((mask[..., 3] == 0).sum())
-    snapped = count_labels(item(tmp_path, mask, Encoding(colours=COLOURS.colours, snap=True)), 3, 255)
-    assert (snapped.snapped, snapped.strange) == (1, ())
+    snapped = mask_statistics(item(tmp_path, mask, Encoding(colours=COLOURS.colours, snap=True)), 3, 255)
+    assert (snapped.snapped, snapped.unmapped) == (1, ())
     assert snapped.counts == (found.counts[0], found.counts[1] + 1, found.counts[2])
 
 
 def test_void_alone_and_what_cannot_be_read(tmp_path):
-    assert count_labels(item(tmp_path, np.full((5, 5), 255, np.uint8)), 3, 255).all_void
-    nothing = count_labels(item(tmp_path, np.full((5, 5), 9, np.uint8)), 3, 255)
+    assert mask_statistics(item(tmp_path, np.full((5, 5), 255, np.uint8)), 3, 255).all_void
+    nothing = mask_statistics(item(tmp_path, np.full((5, 5), 9, np.uint8)), 3, 255)
     assert not nothing.all_void
     (tmp_path / "m.png").write_text("text")
-    lost = count_labels(Item(tmp_path / "i.png", tmp_path / "m.png", "i"), 3, 255)
+    lost = mask_statistics(Item(tmp_path / "i.png", tmp_path / "m.png", "i"), 3, 255)
     assert str(tmp_path / "m.png") in lost.problem
     assert not lost.all_void

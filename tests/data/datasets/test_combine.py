@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fuzzyseg.data import DataError, Reader, gather, read_dataset
+from fuzzyseg.data import DataError, Reader, combine, read_dataset
 from fuzzyseg.data.labels import decode as labels_module
 
 
@@ -31,7 +31,7 @@ def test_classes_of_further_roots_are_found_by_name(first, tmp_path):
     put(second / "images/val/v.png")
     put(second / "masks/val/v.png", [[255, 0], [0, 0]])
     (second / "dataset.yaml").write_text("classes: [tree, car, sky]\nignore_index: 9\n")
-    data = gather(read_dataset(first), more=[second])
+    data = combine(read_dataset(first), more=[second])
     assert data.classes == ["sky", "road", "tree", "car"]
     assert [item.name for item in data.train] == ["train/x", "second/free", "second/x"]
     assert [item.name for item in data.val] == ["val/x", "second/val/v"]
@@ -50,7 +50,7 @@ def test_a_root_that_names_no_classes_has_the_firsts(first, tmp_path, monkeypatc
     put(tmp_path / "c/b/images/x.png")
     known = read_dataset(first)
     monkeypatch.setattr(labels_module, "read_mask", lambda path, **_: pytest.fail(f"{path} was read"))
-    data = gather(known, more=[tmp_path / "a/b", tmp_path / "c/b"])
+    data = combine(known, more=[tmp_path / "a/b", tmp_path / "c/b"])
     assert [item.name for item in data.train] == ["train/x", "b/x", "b_2/x"]
     monkeypatch.undo()
     assert Reader(1, 4, 255).read(data.train[1], True)[1].tolist() == [[3, 255], [0, 0]]
@@ -59,8 +59,8 @@ def test_a_root_that_names_no_classes_has_the_firsts(first, tmp_path, monkeypatc
 def test_an_unknown_class_in_a_further_root_is_an_error(first, tmp_path):
     put(tmp_path / "b/images/x.png")
     (tmp_path / "b/dataset.yaml").write_text("classes: [roads, sky]\n")
-    with pytest.raises(DataError, match=r"/b: has the class 'roads', which .*first has not.*mean 'road'"):
-        gather(read_dataset(first), more=[tmp_path / "b"])
+    with pytest.raises(DataError, match=r"/b: has the class 'roads', which .*first lacks.*mean 'road'"):
+        combine(read_dataset(first), more=[tmp_path / "b"])
 
 
 def test_a_public_data_set_joins_by_its_names(first, tmp_path):
@@ -68,12 +68,12 @@ def test_a_public_data_set_joins_by_its_names(first, tmp_path):
     put(city / "leftImg8bit/train/ulm/ulm_1_2_leftImg8bit.png")
     put(city / "gtFine/train/ulm/ulm_1_2_gtFine_labelIds.png", [[7, 23], [0, 26]])
     with pytest.raises(DataError, match="has the class"):
-        gather(read_dataset(first), more=[city])
+        combine(read_dataset(first), more=[city])
     from fuzzyseg.data.datasets.cityscapes import CLASSES
 
     names = ["void thing", *reversed(CLASSES)]
     (first / "dataset.yaml").write_text("classes: [" + ", ".join(names) + "]\n")
-    data = gather(read_dataset(first), more=[city])
+    data = combine(read_dataset(first), more=[city])
     item = data.train[-1]
     assert item.name == "city/train/ulm/ulm_1_2"
     found = Reader(1, 20, 255).read(item, True)[1].tolist()
@@ -87,7 +87,7 @@ def test_unlabelled_images_come_from_folders_files_and_patterns(first, tmp_path,
         put(extra / f"{name}.png")
     put(extra / "masks/new_1.png")  # nobody looks for it
     (extra / "notes.txt").write_text("x")
-    data = gather(read_dataset(first), unlabelled=[form.format(extra)])
+    data = combine(read_dataset(first), unlabelled=[form.format(extra)])
     new = {item.name: item.mask for item in data.train[1:]}
     expected = {
         "{0}": {"new_1", "new_2", "deep/new_3", "masks/new_1"},
@@ -102,20 +102,20 @@ def test_unlabelled_images_come_from_folders_files_and_patterns(first, tmp_path,
 def test_unlabelled_images_are_neither_masks_nor_images_of_val(first, tmp_path):
     put(first / "images/train/free.png")
     put(first / "more/y.png")
-    data = gather(read_dataset(first), unlabelled=[str(first), f"{first}/more"])
+    data = combine(read_dataset(first), unlabelled=[str(first), f"{first}/more"])
     assert [item.name for item in data.train] == ["train/free", "train/x", "unlabelled/more/y"]
-    assert any("5 files are in the data set already" in said for said in data.found)
+    assert any("5 files are in the dataset already" in said for said in data.notes)
 
 
 def test_sources_without_an_image_are_errors(first, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.txt").write_text("x")
     for source in ("empty", "a.txt", "none*.png"):
-        with pytest.raises(DataError, match=r"--unlabelled: .* has no image"):
-            gather(read_dataset(first), unlabelled=[tmp_path / source])
+        with pytest.raises(DataError, match=r"--unlabelled: .* contains no image"):
+            combine(read_dataset(first), unlabelled=[tmp_path / source])
     with pytest.raises(DataError, match=r"--unlabelled: .*nowhere does not exist"):
-        gather(read_dataset(first), unlabelled=[tmp_path / "nowhere"])
+        combine(read_dataset(first), unlabelled=[tmp_path / "nowhere"])
     put(tmp_path / "twice/a.png")
     put(tmp_path / "twice/a.bmp")
     with pytest.raises(DataError, match="have the same name"):
-        gather(read_dataset(first), unlabelled=[f"{tmp_path}/twice/*"])
+        combine(read_dataset(first), unlabelled=[f"{tmp_path}/twice/*"])

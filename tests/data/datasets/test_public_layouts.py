@@ -66,7 +66,7 @@ def test_voc_alone_is_its_lists(voc, place):
     assert listed(data.train) == {names["a"]: ".png", names["b"]: ".png"}
     assert [item.name for item in data.train] == sorted(item.name for item in data.train)
     assert (listed(data.val), listed(data.test)) == ({names["c"]: ".png"}, {names["d"]: None})
-    assert any("3 images" in said and "--unlabelled" in said for said in data.found)
+    assert any("3 images" in said and "--unlabelled" in said for said in data.notes)
     assert Reader(3, 21, 255).read(data.train[0], True)[1].tolist() == ROW.tolist()
 
 
@@ -76,8 +76,8 @@ def test_voc_with_sbd_adds_what_is_in_no_list_and_prefers_vocs_own_masks(voc):
     data = read_dataset(root)
     assert listed(data.train) == {names["a"]: ".png", names["b"]: ".png", names["e"]: ".mat", names["f"]: ".mat"}
     assert listed(data.val) == {names["c"]: ".png"}
-    assert any(said.startswith("2 more masks") for said in data.found)
-    assert any("1 masks have no image" in said for said in data.found)
+    assert any(said.startswith("2 more masks") for said in data.notes)
+    assert any("1 masks have no image" in said for said in data.notes)
     item = next(item for item in data.train if item.name == names["e"])
     assert Reader(3, 21, 255).read(item, True)[1].tolist() == BARE.tolist()
     check_sizes(data.train)
@@ -139,7 +139,7 @@ def test_low_data_lists_are_read_in_each_published_form(voc, tmp_path, line, pla
 def test_voc_says_what_does_not_fit(voc):
     root, base, _names = voc
     (base / "ImageSets/Segmentation/train.txt").write_text("2007_000032\n2007_123456\n")
-    with pytest.raises(DataError, match=r"train\.txt: names 1 images that are not in .*2007_123456"):
+    with pytest.raises(DataError, match=r"train\.txt: 1 images are not in .*2007_123456"):
         read_dataset(root)
     (base / "ImageSets/Segmentation/train.txt").write_text("2007_000032\n")
     mask(base / "SegmentationClass" / "2012_000001.png", ROW)
@@ -209,7 +209,7 @@ def test_cityscapes_train_ids_are_taken_where_they_are(city):
     data = read_dataset(city)
     kinds = [item.mask.stem.split("_")[-1] for item in data.train if item.mask]
     assert sorted(kinds) == ["labelIds", *["labelTrainIds"] * 3]
-    assert "3 masks are labelTrainIds files" in data.found
+    assert "3 masks are labelTrainIds files" in data.notes
     item = next(item for item in data.train if item.mask and "TrainIds" in item.mask.name)
     assert Reader(3, 19, 255).read(item, True)[1][0].tolist() == [0, 18, 255, 5, 5, 5]
 

@@ -29,7 +29,7 @@ def test_camvid_is_recognised_with_its_classes_and_no_mask_is_read(shared, monke
     assert " ".join(data.classes) == "sky building pole road pavement tree sign_symbol fence car pedestrian bicyclist"
     assert all(item.mask.stem == item.image.stem for item in data.train + data.val)
     assert len({item.name for item in data.train + data.val}) == 468
-    assert any("CamVid" in sentence for sentence in data.found)
+    assert any("CamVid" in sentence for sentence in data.notes)
 
 
 def test_camvid_with_dataset_yaml_or_arguments_goes_by_them(shared, tmp_path):
@@ -112,7 +112,7 @@ def test_split_folders_in_only_one_of_images_and_masks(tmp_path):
     put(tmp_path / "c/images/train/x.png")
     put(tmp_path / "c/images/val/x.png")
     put(tmp_path / "c/masks/x.png")
-    with pytest.raises(DataError, match=r"masks/x\.png: fits several images.*train.*val"):
+    with pytest.raises(DataError, match=r"masks/x\.png: matches several images.*train.*val"):
         read_dataset(tmp_path / "c")
     put(tmp_path / "d/images/x.png")
     put(tmp_path / "d/masks/train/x.png")
@@ -165,8 +165,8 @@ def test_description_names_folders_classes_colours_and_void(tmp_path, monkeypatc
         ("ignore_index: -40000", r"dataset\.yaml: ignore_index: found -40000"),
         ("- a", r"dataset\.yaml: found list"),
         ("classes: [a", r"dataset\.yaml: is not valid YAML"),
-        ("images: .", r"dataset\.yaml: one of .* lies in the other"),
-        ("masks: images", r"dataset\.yaml: one of .* lies in the other"),
+        ("images: .", r"dataset\.yaml: .* contain each other"),
+        ("masks: images", r"dataset\.yaml: .* contain each other"),
     ],
 )
 def test_errors_in_the_description_name_file_key_and_the_nearest(tmp_path, text, message):
@@ -193,8 +193,8 @@ def test_classes_are_counted_in_training_masks_only(tmp_path):
     data = read_dataset(tmp_path)
     assert data.classes == ["class_0", "class_1", "class_2", "class_3", "class_4"]
     assert data.ignore_index == 255
-    assert "5 classes, found by reading 1 masks" in data.found
-    assert any("no mask holds the class index 1, 3" in sentence for sentence in data.found)
+    assert "5 classes, detected in 1 masks" in data.notes
+    assert any("no mask contains the class index 1, 3" in sentence for sentence in data.notes)
     data = read_dataset(tmp_path, ignore_index=4)
     assert (len(data.classes), data.ignore_index) == (3, 4)
 
@@ -203,7 +203,7 @@ def test_classes_are_counted_in_training_masks_only(tmp_path):
 def test_fewer_than_two_classes_is_an_error_with_the_values(tmp_path, values, found):
     put(tmp_path / "images/x.png")
     put(tmp_path / "masks/x.png", values)
-    with pytest.raises(DataError, match=rf"x\.png.*found only the values {found}; expected two classes"):
+    with pytest.raises(DataError, match=rf"x\.png.*found only the values {found}; expected at least two classes"):
         read_dataset(tmp_path, ignore_index=3)
 
 
@@ -252,10 +252,10 @@ def test_files_of_other_kinds_are_not_passed_over_in_silence(tmp_path):
     put(tmp_path / "images/y.png")
     put(tmp_path / "masks/x.png")
     (tmp_path / "masks/y.xcf").write_bytes(b"1")
-    assert any("masks: 1 .xcf" in sentence for sentence in read_dataset(tmp_path).found)
+    assert any("masks: 1 .xcf" in sentence for sentence in read_dataset(tmp_path).notes)
     for path in tmp_path.glob("*/*.png"):
         path.unlink()
-    with pytest.raises(DataError, match=r"no image in its folders.*\.png.*1 \.xcf"):
+    with pytest.raises(DataError, match=r"contains no image.*\.png.*1 \.xcf"):
         read_dataset(tmp_path)
 
 

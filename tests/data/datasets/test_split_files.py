@@ -83,11 +83,11 @@ def test_lists_elsewhere_are_named_in_the_description(root):
 
 def test_lists_that_do_not_fit_are_errors(root):
     (root / "train.txt").write_text("train2017/0.jpg masks/0.png\ntrain2017/7.jpg masks/9.png\n")
-    with pytest.raises(DataError, match=r"train\.txt: names 2 files that do not exist: .*7\.jpg, .*9\.png"):
+    with pytest.raises(DataError, match=r"train\.txt: 2 files do not exist: .*7\.jpg, .*9\.png"):
         read_dataset(root)
     (root / "train.txt").write_text("train2017/0.jpg masks/0.png\n")
     (root / "val.txt").write_text("train2017/0.jpg masks/0.png\n")
-    with pytest.raises(DataError, match=r"val\.txt: names .*0\.jpg, which is in a list for train"):
+    with pytest.raises(DataError, match=r"val\.txt: contains .*0\.jpg, which is in a list for train"):
         read_dataset(root)
     put(root / "train2017/0.png")
     (root / "val.txt").write_text("train2017/0.png masks/0.png\n")
@@ -163,8 +163,8 @@ def test_a_table_may_name_files_anywhere_and_reads_the_description_beside_it(roo
             csv_text([("train2017/0.jpg", "masks/0.png", "valid")]),
             r"line 2: found the split 'valid'.*mean 'val'",
         ),
-        ("manifest.csv", csv_text([("", "masks/0.png", "val")]), r"line 2: names no image"),
-        ("manifest.csv", csv_text([ROWS[0], ROWS[0]]), r"line 3: .*0\.jpg was named in line 2"),
+        ("manifest.csv", csv_text([("", "masks/0.png", "val")]), r"line 2: has no image"),
+        ("manifest.csv", csv_text([ROWS[0], ROWS[0]]), r"line 3: .*0\.jpg is also in line 2"),
         ("manifest.csv", csv_text(ROWS).encode("utf-16"), r"manifest\.csv: cannot be read as a table"),
         ("manifest.jsonl", '{"image": "train2017/0.jpg"}\n{"image"\n', r"line 2: is not JSON"),
         ("manifest.jsonl", '["a"]\n', r"line 1: found"),
@@ -181,7 +181,7 @@ def test_errors_in_a_table_name_file_and_line(root, name, text, message):
 
 def test_further_columns_are_told_and_two_tables_are_one_too_many(root):
     (root / "manifest.csv").write_text("image,mask,patient\ntrain2017/0.jpg,masks/0.png,7\n")
-    assert any("not used: patient" in said for said in read_dataset(root).found)
+    assert any("ignored columns: patient" in said for said in read_dataset(root).notes)
     (root / "manifest.jsonl").write_text(json_lines(ROWS))
     with pytest.raises(DataError, match="expected one of them"):
         read_dataset(root)
@@ -191,7 +191,7 @@ def test_files_outside_of_the_folder_are_told(root):
     outside = root.parent / "elsewhere.png"
     Image.new("RGB", (4, 4)).save(outside)
     (root / "train.txt").write_text("train2017/0.jpg masks/0.png\ntrain2017/1.jpg masks/1.png\n")
-    assert not any(" outside of " in text for text in read_dataset(root).found)
+    assert not any(" outside of " in text for text in read_dataset(root).notes)
     with (root / "train.txt").open("a") as file:
         file.write(f"../{outside.name}\n")
-    assert any("train.txt: 3 images for train; 1 file outside of" in text for text in read_dataset(root).found)
+    assert any("train.txt: 3 images for train; 1 file outside of" in text for text in read_dataset(root).notes)

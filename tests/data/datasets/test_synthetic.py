@@ -12,7 +12,7 @@ from fuzzyseg.data.datasets.synthetic import CLASSES, GROUPS, draw_sample, write
 
 CODE = """
 import sys
-from fuzzyseg.data.synthetic import write_demo
+from fuzzyseg.data.datasets.synthetic import write_demo
 write_demo(sys.argv[1], seed=3, train=3, val=2, size=(40, 56))
 """
 

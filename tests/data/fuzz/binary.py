@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from fuzzyseg.data import DataError, Item
-from fuzzyseg.data.check import count_labels, look_at
+from fuzzyseg.data.check import inspect_file, mask_statistics
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import read_image
 from fuzzyseg.data.io.mask import read_mask
@@ -148,7 +148,7 @@ def masks(folder, name, data, source=None):
     path = folder / name
     path.write_bytes(data)
     item = Item(path, path, "x", encoding)
-    seen, counted = look_at(path, "mask"), count_labels(item, CLASSES, VOID)
+    seen, counted = inspect_file(path, "mask"), mask_statistics(item, CLASSES, VOID)
     try:
         labels = training_labels(item, classes=CLASSES, ignore_index=VOID)
     except DataError as error:
@@ -176,7 +176,7 @@ def images(folder, name, data, source=None):
     channels, decoder = IMAGES[name][1], IMAGES[source or name][2]
     path = folder / name
     path.write_bytes(data)
-    seen = look_at(path, "image")
+    seen = inspect_file(path, "image")
     named(seen.problem or name, name)
     try:
         pixels = read_image(path, channels)
@@ -219,7 +219,7 @@ def huge_sizes(folder, name, data):
             named(error, name)
         else:
             raise Wrong("was read")
-    if look_at(path, "image").problem is None or look_at(path, "mask").problem is None:
+    if inspect_file(path, "image").problem is None or inspect_file(path, "mask").problem is None:
         raise Wrong("the check says nothing")
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     if grown > 120_000:  # KiB; the smallest of them would take 144 MB

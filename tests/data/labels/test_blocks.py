@@ -7,11 +7,11 @@ import pytest
 import tifffile
 
 from fuzzyseg.data import Item
-from fuzzyseg.data.check import count_labels, look_at
+from fuzzyseg.data.check import inspect_file, mask_statistics
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.labels import blocks
-from fuzzyseg.data.labels.class_counts import presence, seen_values
-from fuzzyseg.data.labels.detect import found_colours
+from fuzzyseg.data.labels.class_counts import class_presence, distinct_values
+from fuzzyseg.data.labels.detect import count_colours
 from fuzzyseg.data.sample import Encoding
 
 HEIGHT, WIDTH = 1250, 1100
@@ -49,12 +49,12 @@ def write(path, array, kind):
 @pytest.mark.parametrize(("bands", "dtype"), [(3, np.uint8), (4, np.uint8), (1, np.uint16), (5, np.float32)])
 def test_an_image_is_seen_as_the_whole_is(tmp_path, kind, bands, dtype):
     path = write(tmp_path / "a.tif", smooth(bands, dtype), kind)
-    whole = look_at(path, "image")
+    whole = inspect_file(path, "image")
     assert (whole.problem, whole.windows) == (None, False)
     assert whole.fingerprint is not None
     with pixel_limit(1):
-        seen = look_at(path, "image")
-        assert "has 1250 x 1100 pixels" in look_at(path, "image", windows=False).problem
+        seen = inspect_file(path, "image")
+        assert "has 1250 x 1100 pixels" in inspect_file(path, "image", windows=False).problem
     assert seen.windows
     assert {**vars(seen), "windows": False} == vars(whole)
 
@@ -62,9 +62,9 @@ def test_an_image_is_seen_as_the_whole_is(tmp_path, kind, bands, dtype):
 @pytest.mark.parametrize("array", [labels(), labels()[..., None].repeat(3, 2), labels().astype(np.float32)])
 def test_a_mask_is_seen_as_the_whole_is(tmp_path, array):
     path = write(tmp_path / "a.tif", array, "tiles")
-    whole = look_at(path, "mask")
+    whole = inspect_file(path, "mask")
     with pixel_limit(1):
-        seen = look_at(path, "mask")
+        seen = inspect_file(path, "mask")
     assert whole.problem is None
     assert {**vars(seen), "windows": False} == vars(whole)
 
@@ -84,7 +84,7 @@ def test_each_tile_is_decoded_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tifffile.TiffPage, "decode", property(counting))
     with pixel_limit(1):
-        assert look_at(path, "image").problem is None
+        assert inspect_file(path, "image").problem is None
     assert decoded == dict.fromkeys(range(20 * 9), 1)
 
 
@@ -97,10 +97,10 @@ def test_damage_in_any_part_is_found(tmp_path, kind):
     data[place : place + size] = bytes(size)
     path.write_bytes(bytes(data))
     with pixel_limit(1):
-        assert f"{path}: cannot be decoded" in look_at(path, "image").problem
+        assert f"{path}: cannot be decoded" in inspect_file(path, "image").problem
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pixel_limit(1):
-        assert look_at(path, "image").problem is not None
+        assert inspect_file(path, "image").problem is not None
 
 
 def test_labels_values_and_colours_of_large_masks(tmp_path):
@@ -114,10 +114,10 @@ def test_labels_values_and_colours_of_large_masks(tmp_path):
 
     def everything():
         return (
-            [count_labels(each, 4, 255) for each in (item, known)],
-            list(seen_values([item])),
-            presence([item], classes=100, ignore_index=255).tolist(),
-            found_colours([coloured]),
+            [mask_statistics(each, 4, 255) for each in (item, known)],
+            list(distinct_values([item])),
+            class_presence([item], classes=100, ignore_index=255).tolist(),
+            count_colours([coloured]),
         )
 
     whole = everything()

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from fuzzyseg.data import DataError, Item, Reader
-from fuzzyseg.data.labels.decode import UNKNOWN, renamed, stored_labels, training_labels, understood
+from fuzzyseg.data.labels.decode import UNMAPPED, decode_array, remap_classes, stored_labels, training_labels
 from fuzzyseg.data.sample import Encoding
 
 
@@ -36,7 +36,7 @@ def literal(mask, values, ignore):
 @pytest.mark.parametrize("ignore", [255, 4])
 def test_values_become_class_indices_as_the_rule_says(tmp_path, values, dtype, ignore):
     mask = np.random.default_rng(0).choice([*range(11), 255], (9, 7)).astype(dtype)
-    found = understood(mask, values, ignore, tmp_path).labels
+    found = decode_array(mask, values, ignore, tmp_path).labels
     np.testing.assert_array_equal(found, literal(mask, values, ignore))
 
 
@@ -48,8 +48,8 @@ def test_renaming_is_values_and_then_the_order(tmp_path, first):
     order = [2, 0, 1, 3]
     once = literal(mask, first, 9)
     expected = np.array([[255 if index == 255 else order[index] for index in once[0]]])
-    second = renamed(first, 9, order, "words")
-    np.testing.assert_array_equal(understood(mask, second, 255, tmp_path).labels, expected)
+    second = remap_classes(first, 9, order, "words")
+    np.testing.assert_array_equal(decode_array(mask, second, 255, tmp_path).labels, expected)
 
 
 def test_a_value_without_meaning_is_an_error_with_count_and_file(tmp_path):
@@ -58,8 +58,8 @@ def test_a_value_without_meaning_is_an_error_with_count_and_file(tmp_path):
     item = Item(tmp_path / "i.png", path, "i", Encoding(table=((0, 0), (1, 1)), text="0 and 1"))
     with pytest.raises(DataError, match=r"m\.png: found the values 5, 7 in 3 pixels; expected 0 and 1"):
         training_labels(item, classes=2, ignore_index=255)
-    assert understood(np.array([[0, 70000, -1]]), Encoding(), 255, path).labels.tolist() == [[0, UNKNOWN, UNKNOWN]]
-    assert understood(np.array([[0, 70000, -1]]), Encoding(ignore=(-1, 70000)), 255, path).labels.tolist() == [
+    assert decode_array(np.array([[0, 70000, -1]]), Encoding(), 255, path).labels.tolist() == [[0, UNMAPPED, UNMAPPED]]
+    assert decode_array(np.array([[0, 70000, -1]]), Encoding(ignore=(-1, 70000)), 255, path).labels.tolist() == [
         [0, 255, 255]
     ]
     # An index beyond the classes is told like that of any other mask.

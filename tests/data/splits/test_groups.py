@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fuzzyseg.data import DataError, DataSet, Item
-from fuzzyseg.data.datasets.combine import with_unlabelled
+from fuzzyseg.data.datasets.combine import add_unlabelled
 from fuzzyseg.data.splits.groups import group_keys
 from fuzzyseg.data.splits.split import make_split
 
@@ -28,7 +28,7 @@ def test_rules():
 def test_what_a_rule_does_not_fit_is_named():
     with pytest.raises(DataError, match="2 image names: x, y"):
         group_keys(items(["v1_x", "x", "y"]), r"v(\d)")
-    with pytest.raises(DataError, match="no regular expression"):
+    with pytest.raises(DataError, match="not a regular expression"):
         group_keys(items(["a"]), "(")
 
 
@@ -78,9 +78,7 @@ def test_frames_without_masks_of_a_validation_video_are_not_trained_on(half_anno
         assert scored
         assert not scored & trained
         left = sum(video(item) in scored and item.mask is None for item in half_annotated.train)
-        assert left and f"{left} more images of its groups (prefix) are left out of training" in "; ".join(
-            split.sentences
-        )
+        assert left and f"{left} more images of its groups (prefix) are left out of training" in "; ".join(split.notes)
 
 
 def test_lists_made_by_groups_are_followed_by_groups(half_annotated, tmp_path):
@@ -112,8 +110,8 @@ def test_without_the_rule_videos_are_torn_apart(videos):
 def test_that_whole_groups_are_more_than_was_asked_for_is_said(videos):
     split = make_split(videos, labelled="1", val="none", group="prefix")
     assert len(split.labelled) > 1
-    assert "whole groups (prefix) until the 1 asked for are there" in split.sentences[0]
-    assert "groups" not in make_split(videos, labelled="1", val="none").sentences[0]
+    assert "whole groups (prefix) until 1 are reached" in split.notes[0]
+    assert "groups" not in make_split(videos, labelled="1", val="none").notes[0]
 
 
 def test_groups_are_nested_and_cover_the_classes(videos):
@@ -133,7 +131,7 @@ def test_one_group_for_all_cannot_be_held_out(videos):
 @pytest.mark.parametrize("rule", ["prefix", r"(v\d)", r"^(?:train/|val/)?(v\d)"])
 @pytest.mark.parametrize("layout", ["flat", "train", "val"])
 def test_further_images_of_a_validation_video_stay_out_too(videos, tmp_path, rule, layout):
-    """Named with --unlabelled their names begin otherwise, and those of a split's folder do so as well."""
+    """Named with --unlabelled their names begin fallback, and those of a split's folder do so as well."""
     for number in range(9):
         path = tmp_path / "more" / f"v{number}_100.png"
         path.parent.mkdir(exist_ok=True)
@@ -143,13 +141,13 @@ def test_further_images_of_a_validation_video_stay_out_too(videos, tmp_path, rul
         train = [replace(item, name=f"train/{item.name}") for item in train]
     if layout == "val":
         train, val = train[6:], [replace(item, name=f"val/{item.mask.stem}") for item in train[:6]]
-    dataset = with_unlabelled(replace(videos, train=train, val=val), [tmp_path / "more"])
+    dataset = add_unlabelled(replace(videos, train=train, val=val), [tmp_path / "more"])
     if rule.startswith("^") and layout != "val":
         with pytest.raises(DataError, match="is not found"):
             make_split(dataset, labelled="4", val="0.3", group=rule)
         return
     split = make_split(dataset, labelled="4", val="val" if val else "0.3", group=rule)
     held = {item.image.stem.split("_")[0] for item in split.val}
-    learnt = {item.image.stem.split("_")[0] for item in split.all_ if item.under}
+    learnt = {item.image.stem.split("_")[0] for item in split.all_ if item.prefix}
     assert held and learnt == {f"v{number}" for number in range(9)} - held
-    assert "more images of its groups" in "; ".join(split.sentences)
+    assert "more images of its groups" in "; ".join(split.notes)

@@ -11,9 +11,10 @@ from PIL import Image
 
 from fuzzyseg.data import DataError, Item, read_dataset
 from fuzzyseg.data.labels import decode as labels_module
-from fuzzyseg.data.labels.class_counts import presence
-from fuzzyseg.data.splits.holdout import hold_back
-from fuzzyseg.data.splits.split import labelled_order, make_split, parse_amount, read_list, shuffled
+from fuzzyseg.data.labels.class_counts import class_presence
+from fuzzyseg.data.splits.holdout import hold_out
+from fuzzyseg.data.splits.spec import parse_amount, read_list
+from fuzzyseg.data.splits.split import labelled_order, make_split, shuffled
 
 
 def put(path, values=((0, 1), (1, 2))):
@@ -161,7 +162,7 @@ def test_held_out_images_do_not_depend_on_how_many_are_labelled(tmp_path):
     }
     assert len(kept) == 1
     assert len(next(iter(kept))) == 6
-    assert any("no val folder" in sentence and "held out" in sentence for sentence in make_split(data).sentences)
+    assert any("no val folder" in sentence and "held out" in sentence for sentence in make_split(data).notes)
 
 
 def test_val_folder_is_used_and_can_be_overridden(tmp_path):
@@ -205,7 +206,7 @@ def test_val_folder_without_masks_is_not_validated_on(tmp_path):
 def test_no_best_checkpoint_from_a_handful(tmp_path, count, best):
     split = make_split(make(tmp_path, labelled=count))
     assert split.choose_best is best
-    assert any("no best checkpoint" in sentence for sentence in split.sentences) is not best
+    assert any("no best checkpoint" in sentence for sentence in split.notes) is not best
 
 
 def test_few_labelled_of_many_choose_no_best_either(tmp_path):
@@ -221,7 +222,7 @@ def test_classes_that_cannot_be_covered_are_listed(tmp_path):
     assert set(split.uncovered) < {"c1", "c2", "c3", "nowhere"}
     assert len(split.uncovered) == 3
     assert "nowhere" in split.uncovered
-    assert any("in none of the 30 masks that were read: nowhere" in sentence for sentence in split.sentences)
+    assert any("in none of the 30 masks: nowhere" in sentence for sentence in split.notes)
     assert make_split(data, labelled="8", val="none").uncovered == ["nowhere"]
 
 
@@ -240,10 +241,10 @@ def test_presence_ignores_void_and_names_bad_files(tmp_path):
     put(tmp_path / "a.png", [[0, 2, 255]])
     put(tmp_path / "b.png", [[1, 3, 3]])
     items = [Item(tmp_path / name, tmp_path / name, name) for name in ("a.png", "b.png")]
-    found = presence(items, classes=3, ignore_index=3)
+    found = class_presence(items, classes=3, ignore_index=3)
     assert found.tolist() == [[True, False, True], [False, True, False]]
     with pytest.raises(DataError, match=r"b\.png: found the values 3"):
-        presence(items, classes=3, ignore_index=255)
+        class_presence(items, classes=3, ignore_index=255)
 
 
 def test_list_files_take_names_stems_paths_and_comments(tmp_path):
@@ -261,10 +262,10 @@ def test_list_files_take_names_stems_paths_and_comments(tmp_path):
     with pytest.raises(DataError, match=r"list\.txt, line 2: found no image 'im0044'.*mean"):
         make_split(data, labelled=str(path))
     path.write_text("im031\n")
-    with pytest.raises(DataError, match=r"list\.txt: names 1 images without a mask: train/im031"):
+    with pytest.raises(DataError, match=r"list\.txt: lists 1 images without a mask: train/im031"):
         make_split(data, labelled=str(path))
     path.write_text("# nothing\n")
-    with pytest.raises(DataError, match=r"list\.txt: names no image"):
+    with pytest.raises(DataError, match=r"list\.txt: lists no image"):
         make_split(data, labelled=str(path))
     with pytest.raises(DataError, match=r"absent\.txt: cannot be read"):
         make_split(data, labelled=str(tmp_path / "absent.txt"))
@@ -275,14 +276,14 @@ def test_a_stem_that_fits_two_images_is_an_error(tmp_path):
         put(tmp_path / "images" / folder / "a.png")
         put(tmp_path / "masks" / folder / "a.png")
     (tmp_path / "list.txt").write_text("a\n")
-    with pytest.raises(DataError, match="'a' fits day/a, night/a"):
+    with pytest.raises(DataError, match="'a' matches day/a, night/a"):
         make_split(read_dataset(tmp_path), labelled=str(tmp_path / "list.txt"), val="none")
 
 
 def test_an_image_in_both_lists_is_an_error(tmp_path):
     data = make(tmp_path)
     (tmp_path / "list.txt").write_text("im003\nim004\n")
-    with pytest.raises(DataError, match="train/im003, train/im004: named as labelled and as validation"):
+    with pytest.raises(DataError, match="train/im003, train/im004: listed as labelled and as validation"):
         make_split(data, labelled=str(tmp_path / "list.txt"), val=str(tmp_path / "list.txt"))
 
 
@@ -297,7 +298,7 @@ def test_impossible_wishes_say_why(tmp_path):
     with pytest.raises(DataError, match="5 validation images cannot be held out of 5"):
         make_split(data, val="5")
     (tmp_path / "list.txt").write_text("\n".join(f"im00{i}" for i in range(5)))
-    with pytest.raises(DataError, match=r"cannot be held out of 5 .* 5 of them named as labelled.*--val none"):
+    with pytest.raises(DataError, match=r"cannot be held out of 5 .* 5 of them listed as labelled.*--val none"):
         make_split(data, labelled=str(tmp_path / "list.txt"))
     with pytest.raises(DataError, match="validation takes all 5"):
         make_split(data, val=str(tmp_path / "list.txt"))
@@ -314,7 +315,7 @@ def test_holding_back_takes_the_last_labelled_images_and_their_masks(tmp_path):
     data = make(tmp_path)
     for unlabelled in ("rest", "all"):
         split = make_split(data, labelled="12", seed=5, unlabelled=unlabelled)
-        left, held = hold_back(split, data, 3)
+        left, held = hold_out(split, data, 3)
         assert held == split.labelled[-3:]
         assert all(item.mask is not None for item in held)
         assert left.labelled == split.labelled[:-3]
@@ -325,7 +326,7 @@ def test_holding_back_takes_the_last_labelled_images_and_their_masks(tmp_path):
         assert set(names(masked)) == set(names(left.labelled))
         assert (left.val, left.uncovered) == (split.val, [])
         assert left.hash != split.hash
-        assert "3 of the 12 labelled images are held back, and used without masks" in left.sentences
+        assert "3 of the 12 labelled images are held out, and used without masks" in left.notes
 
 
 def test_classes_lost_by_holding_back_are_named(tmp_path):
@@ -333,15 +334,15 @@ def test_classes_lost_by_holding_back_are_named(tmp_path):
     split = make_split(data, labelled="3", seed=5)
     lost = {"c1", "c2", "c3"} - set(split.uncovered)
     assert lost
-    left, _ = hold_back(split, data, 2)
+    left, _ = hold_out(split, data, 2)
     assert "c0" not in left.uncovered
     assert len(left.uncovered) == 2  # one image holds class 0 and one other
-    assert left.sentences[-1].startswith("in no labelled image that is trained on: c")
-    blind, _ = hold_back(make_split(data, labelled="3", seed=5, policy="random"), data, 2)
-    assert not any("trained on" in sentence for sentence in blind.sentences)
+    assert left.notes[-1].startswith("in no labelled training image: c")
+    blind, _ = hold_out(make_split(data, labelled="3", seed=5, policy="random"), data, 2)
+    assert not any("in no labelled" in sentence for sentence in blind.notes)
     for count in (0, 3):
-        with pytest.raises(DataError, match=f"{count} of 3 labelled images cannot be held back"):
-            hold_back(split, data, count)
+        with pytest.raises(DataError, match=f"{count} of 3 labelled images cannot be held out"):
+            hold_out(split, data, count)
 
 
 def test_record_is_json_and_its_hash_is_of_the_lists(tmp_path):
@@ -359,7 +360,7 @@ def test_camvid_subsets_cover_all_classes(shared):
     assert (len(small.labelled), len(small.unlabelled), len(large.labelled), len(small.val)) == (11, 356, 23, 101)
     assert names(large.labelled)[:11] == names(small.labelled)
     assert small.uncovered == []
-    assert presence(small.labelled, classes=11, ignore_index=11).any(0).all()
+    assert class_presence(small.labelled, classes=11, ignore_index=11).any(0).all()
 
 
 def test_a_listed_image_of_validation_is_called_that(tmp_path):

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.annotations.reading import Classes, Colour, Picture, Size
+from fuzzyseg.data.annotations.reading import AnnotatedImage, Classes, Size
 from fuzzyseg.data.datasets.pairing import image_files
-from fuzzyseg.data.io.mask import read_colours
-from fuzzyseg.data.io.pillow import counted, short
-from fuzzyseg.data.labels.class_lists import Label, plain, read_label_map
-from fuzzyseg.data.sample import VOID, DataError
+from fuzzyseg.data.io.mask import read_mask
+from fuzzyseg.data.labels.class_lists import plain, read_labelmap
+from fuzzyseg.data.labels.decode import training_labels
+from fuzzyseg.data.sample import VOID, Colour, DataError, Encoding, Item
 
 MAP, MASKS = "labelmap.txt", "SegmentationClass"
 IMAGES = ("JPEGImages", "images", "IMAGES")
@@ -22,37 +22,37 @@ BLACK = (0, 0, 0)
 class Cvat:
     """The masks of a CVAT export; the images must be in it, or be put into `JPEGImages/` or `images/`."""
 
-    kind = "CVAT segmentation mask"
-
     def __init__(self, source: Path, labels: list[str] | None) -> None:
-        """labels: the class order; `labelmap.txt`'s if not given. Raises DataError."""
-        entries = read_label_map(source / MAP)
-        self._labels = entries
-        self._classes = Classes(labels, [entry.name for entry in entries], source / MAP)
-        self._table = self._colours(entries, source / MAP)
+        """labels: class order; None: that of `labelmap.txt`. Raises DataError."""
+        path = source / MAP
+        entries = read_labelmap(path)
+        self._classes = Classes(labels, [entry.name for entry in entries], path)
+        indices = [self._classes.index(entry.name, str(path)) for entry in entries]
+        table: dict[Colour, int] = {}
+        for entry, index in zip(entries, indices, strict=True):
+            if entry.colour in table:
+                raise DataError(f"{path}: two labels have the colour {entry.colour}; expected one label per colour")
+            table[entry.colour] = index
+        table.setdefault(BLACK, self._classes.background)  # unannotated pixels
+        self._coloured = Encoding(
+            text=f"those of {MAP}", colours=tuple((*colour, -1 if i == VOID else i) for colour, i in table.items())
+        )
+        self._indexed = Encoding(
+            text=f"0 to {len(entries) - 1}, the entries of {MAP}", table=tuple(enumerate(indices)), ignore=()
+        )
         self.classes = self._classes.names
         colours = {plain(entry.name): entry.colour for entry in entries}
         if self._classes.background != VOID:
             colours.setdefault("background", BLACK)
-        known = [colours.get(name) for name in self.classes]
-        self.colours: list[Colour] | None = [c for c in known if c is not None] if None not in known else None
+        known = [colours[name] for name in self.classes if name in colours]
+        self.colours: list[Colour] | None = known if len(known) == len(self.classes) else None
         self.pictures = self._pictures(source)
-        self.found = [f"{len(entries)} labels of {source / MAP}", self._classes.sentence()]
+        self.notes = [f"{len(entries)} labels of {path}", self._classes.note()]
         bare = sum(not picture.annotated for picture in self.pictures)
         if bare:
-            self.found.append(f"{bare} images have no mask in {MASKS} and stay without")
+            self.notes.append(f"{bare} images have no mask in {MASKS} and remain unlabelled")
 
-    def _colours(self, entries: list[Label], path: Path) -> dict[Colour, int]:
-        """Class index by colour. Black is what is under no shape, where no label has it."""
-        table: dict[Colour, int] = {}
-        for entry in entries:
-            if entry.colour in table:
-                raise DataError(f"{path}: two labels have the colour {entry.colour}; expected one colour a label")
-            table[entry.colour] = self._classes.index(entry.name, str(path))
-        table.setdefault(BLACK, self._classes.background)
-        return table
-
-    def _pictures(self, source: Path) -> list[Picture]:
+    def _pictures(self, source: Path) -> list[AnnotatedImage]:
         folder = next((source / name for name in IMAGES if (source / name).is_dir()), None)
         if not (source / MASKS).is_dir():
             raise DataError(f"{source}: has {MAP} but no {MASKS}/; expected CVAT's export 'Segmentation mask'")
@@ -65,36 +65,16 @@ class Cvat:
         if lost:
             raise DataError(f"{masks[lost[0]]}: has no image in {folder} ({len(lost)} of {len(masks)} masks have none)")
         return [
-            Picture(name, path, masks.get(name, path), annotated=name in masks) for name, path in sorted(images.items())
+            AnnotatedImage(name, path, masks.get(name, path), annotated=name in masks)
+            for name, path in sorted(images.items())
         ]
 
-    def mask(self, picture: Picture, size: Size) -> NDArray[np.uint8]:
-        """Colours, or places in the label map where the mask has one band, as class indices. Raises DataError."""
+    def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
+        """Decode a mask of colours, or of indices into the label map. Raises DataError."""
         path = picture.origin
-        stored = read_colours(path)
+        stored = read_mask(path, colours=True)
         if stored.shape[:2] != size:
             raise DataError(f"{path}: is {stored.shape[:2]} (height, width), its image {picture.image} is {size}")
-        if stored.ndim == 2:
-            places = [self._classes.index(entry.name, str(path)) for entry in self._labels]
-            bad = stored >= len(places)
-            if bad.any():
-                raise DataError(
-                    f"{path}: found the values {short(sorted(set(stored[bad].tolist())))}; expected 0 to "
-                    f"{len(places) - 1}, the places of the labels in {MAP}"
-                )
-            return np.array(places, dtype=np.uint8)[stored]
-        codes = stored.astype(np.int32) @ np.array([65536, 256, 1], dtype=np.int32)
-        values, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
-        colours = [(int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in values]
-        unknown = [(colour, int(n)) for colour, n in zip(colours, counts, strict=True) if colour not in self._table]
-        if unknown:
-            listed = "; ".join(f"{colour} in {counted(n, 'pixel')}" for colour, n in unknown[:5])
-            raise DataError(
-                f"{path}: found {len(unknown)} colours that are not in {MAP}: {listed}; expected its colours exactly: "
-                "export again as PNG, or add the label"
-            )
-        return np.array([self._table[colour] for colour in colours], dtype=np.uint8)[inverse.reshape(codes.shape)]
-
-    def image_bytes(self, picture: Picture) -> tuple[bytes, str]:
-        """Never needed: every image is a file."""
-        raise DataError(f"{picture.origin}: has no image file")
+        encoding = self._indexed if stored.ndim == 2 else self._coloured
+        item = Item(picture.image or path, path, picture.name, encoding)
+        return training_labels(item, classes=len(self.classes), ignore_index=VOID, part=stored)

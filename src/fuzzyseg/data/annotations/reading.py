@@ -1,41 +1,49 @@
-"""What the readers of annotation files share: what they give, and how untrusted values are looked at."""
+"""Shared parts of the annotation readers: their interface, class names, and validation of untrusted files."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fuzzyseg.data.dataset_yaml import nearest
 from fuzzyseg.data.labels.class_lists import BACKGROUND, IGNORE, check_names, plain
-from fuzzyseg.data.sample import VOID, DataError
+from fuzzyseg.data.sample import VOID, Colour, DataError
+from fuzzyseg.data.text import nearest, problems
 
 Json = Any
-"""What a JSON file holds: nothing is known of it before it was looked at."""
+"""Unvalidated content of a JSON file."""
 
 Size = tuple[int, int]
 """Height and width."""
 
-Colour = tuple[int, int, int]
+Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 
-FAR = 10
-"""Coordinates may lie outside of the image, but not by more than so many times its longer side: an edge of a polygon is
-walked along pixel by pixel."""
+MAX_DISTANCE = 10
+"""Points may lie outside of the image by at most this many times its longer side: rasterising a polygon takes time
+proportional to the length of its edges."""
+
+
+class Model(BaseModel):
+    """Base of the file models: no type conversion; unknown keys are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+
+M = TypeVar("M", bound=Model)
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image and what is annotated in it.
+class AnnotatedImage:
+    """An image and its annotation.
 
-    name: where it will lie below images/, without suffix, split folder included. image: its file, or None where the
-    annotation file `origin` holds the image itself. annotated: False for an image that nobody has annotated.
+    name: path below images/ in the output, without suffix, with the split folder. image: its file; None: embedded in
+    the annotation file `origin`. annotated: False for an image without annotation.
     """
 
     name: str
@@ -44,60 +52,52 @@ class Picture:
     annotated: bool = True
 
 
-class Source(Protocol):
-    """Annotations of one kind.
+class Annotations(Protocol):
+    """Annotations of a format. classes: names in index order. colours: one per class, if known. notes: for the user."""
 
-    kind: in words. classes: names in index order. colours: one a class, or None. found: sentences for the user.
-    """
-
-    kind: str
     classes: list[str]
     colours: list[Colour] | None
-    pictures: list[Picture]
-    found: list[str]
+    pictures: list[AnnotatedImage]
+    notes: list[str]
 
-    def mask(self, picture: Picture, size: Size) -> NDArray[np.uint8]:
-        """(H, W) class indices, 255 void, for an image of `size`. Raises DataError naming the file."""
-
-    def image_bytes(self, picture: Picture) -> tuple[bytes, str]:
-        """The image of a picture that has no file of its own, and a suffix for it. Raises DataError."""
+    def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
+        """Return (H, W) class indices, 255 for void, for an image of `size`. Raises DataError."""
 
 
 class Classes:
-    """Names in index order, and what a label means.
+    """Class names in index order, and the class index of each label.
 
-    background: the index of what is under no shape, VOID where there is no such class.
+    background: index of unannotated pixels; VOID without a background class.
     """
 
     def __init__(self, labels: list[str] | None, found: list[str], where: Path) -> None:
-        """labels: as given by the user, else `found` with a background in front. Raises DataError."""
+        """labels: declared by the user; None: `found`, preceded by a background class. Raises DataError."""
         names = [plain(name) for name in (labels if labels is not None else found) if name != IGNORE]
         if labels is None and "background" not in names:
             names = ["background", *names]
-        self.given = labels is not None
         check_names(names, str(where))
         self.names = names
         self.background = names.index("background") if "background" in names else VOID
         self._index = {name: index for index, name in enumerate(names)} | {IGNORE: VOID, BACKGROUND: self.background}
 
     def index(self, label: str, where: str) -> int:
-        """The class index of a label, VOID for `__ignore__`. Raises DataError for a label that is not listed."""
+        """Return the class index of a label, VOID for `__ignore__`. Raises DataError for unknown labels."""
         if label not in self._index:
             raise DataError(
-                f"{where}: found the label {label!r}, which is none of the {len(self.names)} labels given."
-                f"{nearest(label, self.names)} Add it to the file of labels; {IGNORE} in the annotations is void"
+                f"{where}: found the label {label!r}, which is not one of the {len(self.names)} labels."
+                f"{nearest(label, self.names)} Add it to the labels file, or use {IGNORE} for void"
             )
         return self._index[label]
 
-    def sentence(self) -> str:
-        """What becomes of pixels under no shape."""
+    def note(self) -> str:
+        """Return a note on unannotated pixels."""
         if self.background == VOID:
-            return "no class is named background: pixels under no shape are void"
-        return f"pixels under no shape are class {self.background}, background"
+            return "no class is named background: unannotated pixels are void"
+        return f"unannotated pixels are class {self.background}, background"
 
 
 def load_json(path: Path) -> Json:
-    """The content of a JSON file. Raises DataError naming it."""
+    """Load a JSON file. Raises DataError."""
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -106,46 +106,36 @@ def load_json(path: Path) -> Json:
         raise DataError(f"{path}: is not valid JSON ({error}); export it again") from None
 
 
-def inside(root: Path, base: Path, text: str, where: str) -> Path:
-    """The path that an annotation file names, relative to `base`. Raises DataError if it leaves `root`.
+def parse(model: type[M], content: Json, path: Path) -> M:
+    """Validate the content of a file. Raises DataError with file, key and value."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = list(problems(error))
+        raise DataError(f"{path}: " + "\n".join(lines[:5])) from None
 
-    Where it leads is told from its text: links that lie in the data folder are the user's own and are followed.
+
+def inside(root: Path, base: Path, text: str, where: str) -> Path:
+    """Resolve a path of an annotation file relative to `base`. Raises DataError if it leaves `root`.
+
+    The check is lexical: links in the data folder belong to the user and are followed.
     """
     if "\0" in text or not text.strip():
         raise DataError(f"{where}: found the path {text!r}; expected the path of a file")
     path = Path(os.path.normpath(base / text.replace("\\", "/")))
     if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):  # both without `..`
         raise DataError(
-            f"{where}: found the path {text!r}, which leaves the data folder {root}; refused: move the file into it, "
-            "mend the path, or name a folder above both"
+            f"{where}: found the path {text!r}, which leaves the data folder {root}; move the file into it, "
+            "correct the path, or pass a folder that contains both"
         )
     return path
 
 
-def number(value: Json, where: str) -> float:
-    """A finite number. Raises DataError."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            if math.isfinite(value):
-                return float(value)
-        except OverflowError:  # an integer beyond floats
-            pass
-    raise DataError(f"{where}: found {str(value)[:40]!r}; expected a number")
-
-
-def near(points: list[tuple[float, float]], size: Size, where: str) -> None:
-    """Raises DataError for (x, y) points that lie far outside of an image of `size`."""
-    limit = FAR * max(size)
-    for x, y in points:
+def check_points(xs: list[float], ys: list[float], size: Size, where: str) -> None:
+    """Raise DataError for points far outside of an image of `size`."""
+    limit = MAX_DISTANCE * max(size)
+    for x, y in zip(xs, ys, strict=True):
         if abs(x) > limit or abs(y) > limit:
             raise DataError(
-                f"{where}: found the point ({x:g}, {y:g}) in an image of {size[0]}x{size[1]} (height x width); "
-                "expected points in it or close to it"
+                f"{where}: found the point ({x:g}, {y:g}) in an image of {size[0]}x{size[1]} (height x width)"
             )
-
-
-def check_pixels(size: Size, where: str) -> None:
-    """Raises DataError for images that are too large to be drawn safely."""
-    most = 2 * (Image.MAX_IMAGE_PIXELS or 2**28)
-    if size[0] < 1 or size[1] < 1 or size[0] * size[1] > most:
-        raise DataError(f"{where}: found a size of {size[0]}x{size[1]}; expected 1 to {most} pixels")

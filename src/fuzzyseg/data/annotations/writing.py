@@ -1,4 +1,4 @@
-"""Annotations written as the package's own folder layout: images/, masks/, dataset.yaml."""
+"""Writing of annotations as images/, masks/ and dataset.yaml."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from fuzzyseg.data.annotations.reading import Picture, Source, check_pixels
+from fuzzyseg.data.annotations.labelme import embedded_image
+from fuzzyseg.data.annotations.reading import AnnotatedImage, Annotations
 from fuzzyseg.data.dataset_yaml import FILE
 from fuzzyseg.data.io.header import read_header
 from fuzzyseg.data.io.image import read_native
@@ -20,17 +21,17 @@ Counter = Callable[[int, int], None]
 
 
 def write_dataset(
-    source: Source, out: Path, *, progress: Counter | None = None
+    source: Annotations, out: Path, *, progress: Counter | None = None
 ) -> tuple[dict[str, int], list[DataError]]:
-    """Writes `out/images`, `out/masks` and, last of all, `out/dataset.yaml`.
+    """Write `out/images`, `out/masks` and, last, `out/dataset.yaml`.
 
-    Images are copied byte by byte, masks are 8-bit index PNG of the size of the image with EXIF orientation applied.
-    Returns how many images and masks were written, and an error for each picture that could not be: of those neither is
-    written. Raises DataError where `out` is not empty, or two pictures have the same name.
+    Images are copied unchanged; masks are 8-bit index PNG of the image size with EXIF orientation applied. Returns the
+    numbers of images and masks, and an error for each picture that was not written. Raises DataError if `out` is not
+    empty, or two pictures have the same name.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: is {'not empty' if out.is_dir() else 'a file'}; remove it or choose another --out")
-    twice: dict[str, Picture] = {}
+    twice: dict[str, AnnotatedImage] = {}
     for picture in source.pictures:
         if picture.name in twice:
             raise DataError(
@@ -38,9 +39,9 @@ def write_dataset(
             )
         twice[picture.name] = picture
     if not source.pictures:
-        raise DataError("there is no image to write; expected at least one")
+        raise DataError("found no image to write; expected at least one")
 
-    def write(picture: Picture) -> DataError | bool:
+    def write(picture: AnnotatedImage) -> DataError | bool:
         try:
             return _write(source, picture, out)
         except DataError as error:
@@ -66,26 +67,24 @@ def write_dataset(
     return written, failures
 
 
-def _write(source: Source, picture: Picture, out: Path) -> bool:
-    """Copies the image and writes the mask; True where there is one. Leaves nothing behind if it fails."""
+def _write(source: Annotations, picture: AnnotatedImage, out: Path) -> bool:
+    """Copy the image and write the mask; return whether there is one. Nothing remains after a failure."""
     if picture.image is not None:
         try:
             data, suffix = picture.image.read_bytes(), picture.image.suffix.lower()
         except OSError as error:
             raise DataError(f"{picture.image}: cannot be read ({error.strerror or error})") from None
     else:
-        data, suffix = source.image_bytes(picture)
+        data, suffix = embedded_image(picture.origin)
     image = out / "images" / f"{picture.name}{suffix}"
     image.parent.mkdir(parents=True, exist_ok=True)
     image.write_bytes(data)
     try:
         head = read_header(image)
-        pixels = read_native(image, 3 if head.palette else head.bands)  # damage is found here, not in training
+        pixels = read_native(image, 3 if head.palette else head.bands)  # reports damage now, not in training
         if not picture.annotated:
             return False
-        size = (pixels.shape[0], pixels.shape[1])
-        check_pixels(size, str(picture.origin))
-        save_index_png(source.mask(picture, size), out / "masks" / f"{picture.name}.png")
+        save_index_png(source.mask(picture, (pixels.shape[0], pixels.shape[1])), out / "masks" / f"{picture.name}.png")
     except BaseException as error:
         image.unlink(missing_ok=True)
         if isinstance(error, DataError) and str(image) in str(error):

@@ -1,41 +1,39 @@
-"""Images that are the same, and images that look the same in lists that should have nothing in common."""
+"""Duplicate images, and near-duplicates between training and evaluation lists."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fuzzyseg.data.check.files import Seen
+from fuzzyseg.data.check.files import FileInfo
 
 DISTANCE, LIKENESS = 10, 0.95
-"""Pictures look alike where at most so many of 64 bits differ and the thumbnails' correlation is at least this."""
+"""Near-duplicates: at most this many of the 64 fingerprint bits differ, at least this thumbnail correlation."""
 
-_BLOCK = 1024
-_ONES = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
 class Group:
-    """Images that belong together, by the list they are in; in each list in the order in which they were given."""
+    """Duplicates by list name, in the order of each list."""
 
-    members: Mapping[str, tuple[Seen, ...]]
+    members: Mapping[str, tuple[FileInfo, ...]]
 
     def between(self, one: Sequence[str], other: Sequence[str]) -> bool:
         """Whether it has members in a list of `one` and in a list of `other`."""
         return any(name in self.members for name in one) and any(name in self.members for name in other)
 
     @property
-    def size(self) -> int:
-        """How many images there are."""
-        return sum(len(members) for members in self.members.values())
+    def images(self) -> list[FileInfo]:
+        """All members."""
+        return [image for members in self.members.values() for image in members]
 
 
-def exact_groups(lists: Mapping[str, Sequence[Seen]]) -> list[Group]:
-    """Images of equal pixels, two or more a group, in whichever lists they are; files that were not read are passed."""
-    by_digest: dict[bytes, list[tuple[str, Seen]]] = {}
+def exact_duplicates(lists: Mapping[str, Sequence[FileInfo]]) -> list[Group]:
+    """Group readable images with equal pixels, within and between lists."""
+    by_digest: dict[bytes, list[tuple[str, FileInfo]]] = {}
     for name, images in lists.items():
         for image in images:
             if image.problem is None:
@@ -43,52 +41,44 @@ def exact_groups(lists: Mapping[str, Sequence[Seen]]) -> list[Group]:
     return [_group(members) for members in by_digest.values() if len(members) > 1]
 
 
-def near_groups(lists: Mapping[str, Sequence[Seen]], one: Sequence[str], other: Sequence[str]) -> list[Group]:
-    """Images of the lists `one` and of the lists `other` that look alike but are not equal, joined to groups.
+def near_duplicates(lists: Mapping[str, Sequence[FileInfo]], one: Sequence[str], other: Sequence[str]) -> list[Group]:
+    """Group similar, unequal images of the lists `one` and the lists `other`; pairs that share an image are joined.
 
-    Pairs of an image of `one` and an image of `other` are looked for, none within one side: frames of a video look
-    alike, and that is no fault in a list for training. Pairs that share an image are of one group.
+    Pairs within one side are not searched: similar training images, such as video frames, are no problem.
     """
-    left = [(name, image) for name in one for image in lists.get(name, ()) if image.fingerprint is not None]
-    right = [(name, image) for name in other for image in lists.get(name, ()) if image.fingerprint is not None]
+    left, right = (
+        [(name, image) for name in names for image in lists.get(name, ()) if image.fingerprint is not None]
+        for names in (one, other)
+    )
     if not left or not right:
         return []
-    owner = list(range(len(left) + len(right)))
-
-    def root(index: int) -> int:
-        while owner[index] != index:
-            owner[index] = owner[owner[index]]
-            index = owner[index]
-        return index
-
+    members, groups = [*left, *right], dict[int, set[int]]()
     for a, b in _pairs([image for _, image in left], [image for _, image in right]):
-        if left[a][1].digest != right[b][1].digest:
-            owner[root(len(left) + b)] = root(a)
-    joined: dict[int, list[tuple[str, Seen]]] = {}
-    for index, member in enumerate([*left, *right]):
-        joined.setdefault(root(index), []).append(member)
-    return [_group(members) for members in joined.values() if len(members) > 1]
+        b += len(left)
+        if members[a][1].digest != members[b][1].digest and b not in groups.get(a, ()):
+            joined = groups.get(a, {a}) | groups.get(b, {b})
+            groups.update(dict.fromkeys(joined, joined))
+    distinct = {id(group): group for group in groups.values()}
+    return [_group(members[index] for index in sorted(group)) for group in distinct.values()]
 
 
-def _pairs(left: Sequence[Seen], right: Sequence[Seen]) -> Iterator[tuple[int, int]]:
-    """Indices of the pairs that look alike, block by block: the full table of distances may be large."""
-    bits = [np.array([image.fingerprint for image in side], dtype=np.uint64) for side in (left, right)]
-    small = [np.stack([_thumbnail(image) for image in side]) for side in (left, right)]
+def _pairs(left: Sequence[FileInfo], right: Sequence[FileInfo]) -> Iterator[tuple[int, int]]:
+    """Yield the indices of near-duplicates; in blocks, since the matrix of all pairs may be large."""
+    hashes = [np.array([image.fingerprint for image in side], np.uint64) for side in (left, right)]
+    bits = [np.unpackbits(side.view(np.uint8).reshape(-1, 8), axis=1) * np.float32(2) - 1 for side in hashes]
+    thumbnails = [
+        np.stack([np.frombuffer(image.thumbnail, np.float16) for image in side]).astype(np.float32)
+        for side in (left, right)
+    ]
     for start in range(0, len(left), _BLOCK):
-        for begin in range(0, len(right), _BLOCK):
-            a, b = bits[0][start : start + _BLOCK], bits[1][begin : begin + _BLOCK]
-            different = np.ascontiguousarray(a[:, None] ^ b[None, :]).view(np.uint8).reshape(len(a), len(b), 8)
-            near = _ONES[different].sum(2, dtype=np.uint8) <= DISTANCE
-            for i, j in np.argwhere(near).tolist():
-                likeness = float((small[0][start + i] * small[1][begin + j]).mean())
-                if likeness >= LIKENESS:
-                    yield start + i, begin + j
+        rows = slice(start, start + _BLOCK)
+        near = bits[0][rows] @ bits[1].T >= 64 - 2 * DISTANCE
+        near &= thumbnails[0][rows] @ thumbnails[1].T >= LIKENESS * thumbnails[0].shape[1]
+        yield from ((start + i, j) for i, j in np.argwhere(near).tolist())
 
 
-def _thumbnail(image: Seen) -> NDArray[np.float32]:
-    return np.frombuffer(image.thumbnail, dtype=np.float16).astype(np.float32)
-
-
-def _group(members: Sequence[tuple[str, Seen]]) -> Group:
-    names = dict.fromkeys(name for name, _ in members)
-    return Group({name: tuple(image for other, image in members if other == name) for name in names})
+def _group(members: Iterable[tuple[str, FileInfo]]) -> Group:
+    by_list: dict[str, tuple[FileInfo, ...]] = {}
+    for name, image in members:
+        by_list[name] = (*by_list.get(name, ()), image)
+    return Group(by_list)

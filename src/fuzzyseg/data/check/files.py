@@ -1,4 +1,4 @@
-"""One image or mask file, opened as training opens it: what it is, or what is wrong with it."""
+"""Inspection of one image or mask file, read as in training."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ Size = tuple[int, int]
 """Height and width."""
 
 ACROSS, DOWN, SIDE = 9, 8, 16
-"""Pixels of the pictures that are compared: of the fingerprint (9 x 8 make 8 x 8 differences) and the thumbnail."""
+"""Sizes of the averaged images: fingerprint (9 x 8, for 8 x 8 differences) and thumbnail (16 x 16)."""
 
 LARGE = 1024
-"""Of a larger picture only every other row and column (or fewer) are averaged for the fingerprint."""
+"""Larger images are subsampled before averaging."""
 
 _NAMES = {1: "grey", 2: "grey with opacity", 3: "RGB", 4: "RGBA"}
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a file turned out to be. problem: a sentence that names the file, None where it was read.
+class FileInfo:
+    """Properties of a file. problem: error message; None if it was read.
 
-    size: as looked at (orientation applied). bands: without opacity; 3 for a palette. words: such as `8-bit RGB JPEG`.
-    digest: of its pixels, not of its bytes. fingerprint, thumbnail: of an image, see `fingerprint_of`; None and nothing
-    for a picture of one colour. windows: it is too large to be decoded whole and was read row block by row block.
+    size: with orientation applied. bands: without alpha; 3 for a palette. words: such as `8-bit RGB JPEG`. digest: hash
+    of the pixels. fingerprint, thumbnail: see `fingerprint_of`. windows: read in blocks, since it is too large to be
+    decoded whole.
     """
 
     path: Path
@@ -52,14 +52,14 @@ class Seen:
     windows: bool = False
 
 
-def look_at(path: Path, kind: Kind, windows: bool = True) -> Seen:
-    """Opens and decodes the whole file. Never raises DataError: that is what `problem` tells.
+def inspect_file(path: Path, kind: Kind, windows: bool = True) -> FileInfo:
+    """Decode the whole file. Does not raise DataError, but sets `problem`.
 
-    windows: one that is too large for that may be decoded row block by row block; what is found is the same.
+    windows: decode a file that is too large for memory in blocks, with the same result.
     """
     try:
         if path.stat().st_size == 0:
-            return Seen(path, str(empty(path)))
+            return FileInfo(path, str(empty(path)))
         head = read_header(path)
         raster = large_raster(path) if windows else None
         if raster is not None and (kind == "mask" or raster.dtype != np.bool_):
@@ -69,20 +69,20 @@ def look_at(path: Path, kind: Kind, windows: bool = True) -> Seen:
         else:
             pixels = read_native(path, 3 if head.palette else head.bands)
     except DataError as error:
-        return Seen(path, str(error))
+        return FileInfo(path, str(error))
     except OSError as error:
-        return Seen(path, f"{path}: cannot be read ({error.strerror or error})")
+        return FileInfo(path, f"{path}: cannot be read ({error.strerror or error})")
     size = (pixels.shape[0], pixels.shape[1])
     bands = 3 if head.palette else head.bands - head.alpha
-    seen = Seen(path, None, size, bands, _words(head), digest_of(pixels))
+    seen = FileInfo(path, None, size, bands, _words(head), digest_of(pixels))
     if kind == "mask":
         return seen
     number, small = fingerprint_of(pixels)
     return replace(seen, fingerprint=number, thumbnail=small)
 
 
-def _by_blocks(raster: Raster, head: Header, kind: Kind) -> Seen:
-    """What `look_at` finds, of a file that is never held whole. Raises DataError."""
+def _by_blocks(raster: Raster, head: Header, kind: Kind) -> FileInfo:
+    """Inspect a file block by block. Raises DataError."""
     step, rows = max(1, max(head.size) // LARGE), []
     state, top = None, 0
     for array in row_arrays(raster):
@@ -94,7 +94,7 @@ def _by_blocks(raster: Raster, head: Header, kind: Kind) -> Seen:
             rows.append(array[-top % step :: step, ::step, :3].copy())  # a view would keep the block
         top += len(array)
     assert state is not None
-    seen = Seen(raster.path, None, head.size, head.bands - head.alpha, _words(head), state.digest(), windows=True)
+    seen = FileInfo(raster.path, None, head.size, head.bands - head.alpha, _words(head), state.digest(), windows=True)
     if kind == "mask":
         return seen
     number, small = _fingerprint(np.concatenate(rows))
@@ -113,30 +113,30 @@ def _words(head: Header) -> str:
 
 
 def digest_of(pixels: NDArray[Any]) -> bytes:
-    """The same for the same pixels, however they are stored."""
+    """Return a hash of the pixels that is independent of the file format."""
     state = _digest(pixels.shape, pixels.dtype)
     state.update(np.ascontiguousarray(pixels).data)
     return state.digest()
 
 
 def _digest(shape: tuple[int, ...], dtype: np.dtype[Any]) -> hashlib.blake2b:
-    """Of pixels of this shape and type, before the first of them."""
+    """Return the hash state for pixels of this shape and type."""
     return hashlib.blake2b(f"{shape} {dtype.kind}{dtype.itemsize}".encode(), digest_size=16)
 
 
 def fingerprint_of(pixels: NDArray[Any]) -> tuple[int | None, bytes]:
-    """64 bits of an image (H, W, bands), and a thumbnail, by which pictures that look alike are found.
+    """Return the difference hash ("dHash", 64 bits) of an image (H, W, bands), and a thumbnail.
 
-    Bit 8 y + x says whether, in the grey picture averaged to 9 x 8 cells, cell (y, x + 1) is brighter than cell (y, x)
-    ("dHash"): the same at another size, brightness or compression. The thumbnail is 16 x 16 averages, standardised, as
-    float16. Neither exists (None, nothing) for a picture of one colour.
+    Bit 8 y + x: in the grey image averaged to 9 x 8 cells, cell (y, x + 1) is brighter than cell (y, x). The hash is
+    robust to size, brightness and compression. The thumbnail has 16 x 16 standardised averages as float16. Returns
+    (None, b"") for an image of one colour.
     """
     step = max(1, max(pixels.shape[:2]) // LARGE)
     return _fingerprint(pixels[::step, ::step, :3])
 
 
 def _fingerprint(part: NDArray[Any]) -> tuple[int | None, bytes]:
-    """`fingerprint_of`, of the rows, columns and bands that it looks at."""
+    """`fingerprint_of` for a subsampled image."""
     weights = np.array(GREY_WEIGHTS if part.shape[2] == 3 else [1 / part.shape[2]] * part.shape[2], np.float32)
     grey = np.nan_to_num(part.astype(np.float32) @ weights, nan=0.0, posinf=0.0, neginf=0.0)
     picture = Image.fromarray(np.ascontiguousarray(grey))

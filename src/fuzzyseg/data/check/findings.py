@@ -1,34 +1,34 @@
-"""What was seen becomes findings: what is wrong, where, and what to do about it."""
+"""Findings of a dataset check: the problem, the files, and the remedy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from fuzzyseg.data.check.duplicates import Group
-from fuzzyseg.data.check.files import Seen
-from fuzzyseg.data.check.labels import Labels
-from fuzzyseg.data.datasets.pairing import likely_image
-from fuzzyseg.data.io.pillow import counted, short
+from fuzzyseg.data.check.files import FileInfo
+from fuzzyseg.data.check.labels import MaskStatistics
+from fuzzyseg.data.datasets.pairing import suggest_image
 from fuzzyseg.data.sample import Files, Item
+from fuzzyseg.data.text import counted, short
 
-LEARNT, HELD = ("labelled", "unlabelled"), ("val", "test")
-"""The lists that are trained on, and those that are scored."""
+TRAINING, EVALUATION = ("labelled", "unlabelled"), ("val", "test")
+"""Names of the image lists used for training and for evaluation."""
 
 FEW_PIXELS, FEW_SHARE, SEVERAL = 100, 1e-4, 10
-"""A class is rare with fewer pixels, or a smaller share of them, or in one of that many masks or more."""
+"""A class is rare below this number of pixels, below this share of them, or in one of this many masks or more."""
 
 Detail = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """An error (training would refuse the data, or its score would mean nothing) or a warning.
+    """An error (training would fail, or its score would be meaningless) or a warning.
 
-    kind: one word for programs. what: a sentence. advice: what to do. details: one entry a file or group, each with
-    `text`, and with `file` or other values for programs.
+    kind: identifier for programs. what: summary. advice: remedy. details: one entry per file or group, with `text` and,
+    for programs, `file` or other values.
     """
 
     level: Literal["error", "warning"]
@@ -38,238 +38,192 @@ class Finding:
     details: tuple[Detail, ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """As what JSON holds."""
+        """Return the fields for JSON."""
         about = {"level": self.level, "kind": self.kind, "what": self.what, "advice": self.advice}
         return {**about, "count": len(self.details), "details": list(self.details)}
 
 
-def of_message(kind: str, what: str, message: str) -> Finding:
-    """An error that says itself what to do, such as a DataError."""
-    return Finding("error", kind, what, "mend what is named, then check again", ({"text": message},))
+def _finding(
+    level: Literal["error", "warning"], kind: str, what: str, advice: str, details: Iterable[Detail]
+) -> list[Finding]:
+    """Return a finding, or nothing without details."""
+    details = tuple(details)
+    return [Finding(level, kind, what, advice, details)] if details else []
 
 
-def unreadable(seen: Sequence[Seen]) -> list[Finding]:
-    """Files that could not be opened or decoded."""
-    bad = [each for each in seen if each.problem is not None]
-    if not bad:
-        return []
-    return [
-        Finding(
-            "error",
-            "unreadable",
-            f"{_files(len(bad))} cannot be read",
-            "copy them again from their source, or delete them (a mask together with its image, or the mask alone: "
-            "then the image is used without)",
-            tuple({"file": str(each.path), "text": each.problem} for each in bad),
-        )
-    ]
+def from_message(kind: str, what: str, message: str) -> Finding:
+    """Return an error whose message, such as that of a DataError, contains the remedy."""
+    return Finding("error", kind, what, "correct it as described, then check again", ({"text": message},))
 
 
-def orphaned(lists: Sequence[Files], most: int = 20) -> list[Finding]:
-    """Masks without an image; for the first `most` the image that is probably meant."""
-    bad = [(path, files) for files in lists for path in files.orphans]
-    if not bad:
-        return []
-    details: list[Detail] = []
+def unreadable_files(files: Sequence[FileInfo]) -> list[Finding]:
+    """Files that cannot be decoded."""
+    bad = [each for each in files if each.problem is not None]
+    advice = "copy them again from their source, or delete them: images with their masks, masks alone"
+    details = ({"file": str(each.path), "text": each.problem} for each in bad)
+    return _finding("error", "unreadable", f"{counted(len(bad), 'file')} cannot be read", advice, details)
+
+
+def unmatched_masks(lists: Sequence[Files], most: int = 20) -> list[Finding]:
+    """Masks without an image; the first `most` with the most similar image name."""
+    bad = [(path, files) for files in lists for path in files.unmatched_masks]
+    details = []
     for place, (path, files) in enumerate(bad):
-        likely = likely_image(path, files) if place < most else ""  # takes long where there are many names
+        likely = suggest_image(path, files) if place < most else ""  # slow for many names
         details.append({"file": str(path), "text": f"{path}: no image of this name.{likely}"})
-    advice = "rename each mask like its image, copy the image there, or delete the mask"
-    return [Finding("error", "orphaned", f"{counted(len(bad), 'mask')} without an image", advice, tuple(details))]
+    advice = "rename each mask to the name of its image, add the image, or delete the mask"
+    return _finding("error", "orphaned", f"{counted(len(bad), 'mask')} without an image", advice, details)
 
 
-def unfit(seen: Sequence[Seen], channels: int) -> list[Finding]:
-    """Images whose bands are not those that the network takes. Grey serves for RGB, and RGB for grey."""
-    bad = [each for each in seen if each.problem is None and {each.bands, channels} not in ({channels}, {1, 3})]
-    if not bad:
-        return []
+def band_mismatches(files: Sequence[FileInfo], channels: int) -> list[Finding]:
+    """Images whose bands do not fit the network. Grey and RGB images are converted into each other."""
+    bad = [each for each in files if each.problem is None and {each.bands, channels} not in ({channels}, {1, 3})]
     counts = sorted({each.bands for each in bad})
-    advice = (
-        f"train (and check) with network.channels={counts[0]}"
-        if len(counts) == 1
-        else "bring the images to the same bands"
-    ) + ", or name the bands to use, such as data.bands=[1, 2, 3]"
-    details = tuple({"file": str(each.path), "text": f"{each.path}: {each.words}"} for each in bad)
-    what = f"{counted(len(bad), 'image')} of {short(counts)} bands; the network is to have {channels} channels"
-    return [Finding("error", "bands", what, advice, details)]
+    advice = "convert the images to the same bands"
+    if len(counts) == 1:
+        advice = f"train (and check) with network.channels={counts[0]}"
+    advice += ", or select bands, such as data.bands=[1, 2, 3]"
+    what = f"{counted(len(bad), 'image')} of {short(counts)} bands; the network has {channels} channels"
+    details = ({"file": str(each.path), "text": f"{each.path}: {each.words}"} for each in bad)
+    return _finding("error", "bands", what, advice, details)
 
 
-def mismatched(items: Sequence[Item], seen: Mapping[Path, Seen]) -> list[Finding]:
-    """Masks that have not the size of their image."""
+def size_mismatches(items: Sequence[Item], files: Mapping[Path, FileInfo]) -> list[Finding]:
+    """Masks that differ in size from their image."""
     details: list[Detail] = []
     swapped = 0
     for item in items:
         if item.mask is None:
             continue
-        image, mask = seen[item.image].size, seen[item.mask].size
+        image, mask = files[item.image].size, files[item.mask].size
         if image is None or mask is None or image == mask:
             continue
         swapped += mask == image[::-1]
         text = f"{item.mask}: is {mask[0]}x{mask[1]} (height x width), its image {item.image} is {image[0]}x{image[1]}"
         details.append({"file": str(item.mask), "image": str(item.image), "sizes": [mask, image], "text": text})
-    if not details:
-        return []
-    advice = "save each mask at its image's size (nearest neighbour, never smoothed), or find the mask that belongs"
+    advice = "save each mask at the size of its image (nearest neighbour, no smoothing), or find the right mask"
     if swapped:
         advice += (
-            f"; in {swapped} the sides are swapped, as when a mask was drawn without the image's EXIF orientation: "
-            "rotate it"
+            f"; in {swapped} the sides are swapped, probably because the image's EXIF orientation was ignored: rotate "
+            "them"
         )
     what = f"{counted(len(details), 'mask')} of another size than the image"
-    return [Finding("error", "size", what, advice, tuple(details))]
+    return _finding("error", "size", what, advice, details)
 
 
-def out_of_range(items: Sequence[Item], labels: Sequence[Labels], expected: str, *, colours: bool) -> list[Finding]:
-    """Masks with values that mean nothing, and masks that cannot be understood at all."""
-    findings: list[Finding] = []
-    lost = [(item, found.problem) for item, found in zip(items, labels, strict=True) if found.problem]
-    if lost:
-        details: tuple[Detail, ...] = tuple({"file": str(item.mask), "text": problem} for item, problem in lost)
-        advice = "bring them into the form of the other masks"
-        findings.append(
-            Finding("error", "other_form", f"{counted(len(lost), 'mask')} of another form", advice, details)
-        )
-    bad = [(item, found) for item, found in zip(items, labels, strict=True) if found.strange_pixels]
-    if bad:
-        pixels = sum(found.strange_pixels for _, found in bad)
-        kind = "colours" if colours else "values"
-        advice = (
-            f"expected {expected}. If a {kind[:-1]} is void or a class, say so in dataset.yaml"
-            + (" (colours, ignore_colours)" if colours else " (ignore_index, classes)")
-            + ("; if files were stored with loss or drawn with smooth edges, --snap takes the nearest" * colours)
-            + "; else mend the masks"
-        )
-        what = f"{counted(len(bad), 'mask')} with {kind} that mean nothing, in {counted(pixels, 'pixel')}"
-        findings.append(Finding("error", "values", what, advice, tuple(_strange(*each) for each in bad)))
-    return findings
+def invalid_masks(
+    items: Sequence[Item], masks: Sequence[MaskStatistics], expected: str, *, colours: bool
+) -> list[Finding]:
+    """Masks that cannot be decoded, and masks with unmapped values or colours."""
+    lost = [{"file": str(item.mask), "text": m.problem} for item, m in zip(items, masks, strict=True) if m.problem]
+    what = f"{counted(len(lost), 'mask')} of another encoding"
+    findings = _finding("error", "other_form", what, "convert them to the encoding of the other masks", lost)
+    bad = [(item, mask) for item, mask in zip(items, masks, strict=True) if mask.unmapped_pixels]
+    kind, keys = ("colours", "colours, ignore_colours") if colours else ("values", "ignore_index, classes")
+    advice = f"expected {expected}. If a {kind[:-1]} is void or a class, declare it in dataset.yaml ({keys})"
+    advice += "; for lossy or anti-aliased masks, --snap uses the nearest colour" * colours + "; else correct the masks"
+    pixels = counted(sum(mask.unmapped_pixels for _, mask in bad), "pixel")
+    what = f"{counted(len(bad), 'mask')} with {kind} without a class, in {pixels}"
+    return findings + _finding("error", "values", what, advice, (_unmapped(*each) for each in bad))
 
 
-def _strange(item: Item, found: Labels) -> Detail:
-    more = found.strange_values - len(found.strange)
-    words = "; ".join(each.words() for each in found.strange) + (f"; and {more} more" if more else "")
+def _unmapped(item: Item, mask: MaskStatistics) -> Detail:
+    more = mask.unmapped_values - len(mask.unmapped)
+    words = "; ".join(each.words() for each in mask.unmapped) + (f"; and {more} more" if more else "")
     values = [
-        {"value": each.value, "pixels": each.pixels, "row": each.row, "column": each.column} for each in found.strange
+        {"value": each.value, "pixels": each.pixels, "row": each.row, "column": each.column} for each in mask.unmapped
     ]
-    return {"file": str(item.mask), "pixels": found.strange_pixels, "values": values, "text": f"{item.mask}: {words}"}
+    return {"file": str(item.mask), "pixels": mask.unmapped_pixels, "values": values, "text": f"{item.mask}: {words}"}
 
 
-def empty_masks(items: Sequence[Item], labels: Sequence[Labels]) -> list[Finding]:
+def void_masks(items: Sequence[Item], masks: Sequence[MaskStatistics]) -> list[Finding]:
     """Masks in which every pixel is void."""
-    bad = [item for item, found in zip(items, labels, strict=True) if found.all_void]
-    if not bad:
-        return []
-    return [
-        Finding(
-            "warning",
-            "all_void",
-            f"{counted(len(bad), 'mask')} of nothing but void",
-            "nothing is learnt from them: delete them (then their images are used without masks), or annotate them",
-            tuple({"file": str(item.mask), "text": f"{item.mask}: every pixel is void"} for item in bad),
-        )
-    ]
+    bad = [item for item, mask in zip(items, masks, strict=True) if mask.all_void]
+    advice = "annotate them, or delete them (their images are then used without masks): they do not contribute"
+    details = ({"file": str(item.mask), "text": f"{item.mask}: every pixel is void"} for item in bad)
+    return _finding("warning", "all_void", f"{counted(len(bad), 'mask')} with void only", advice, details)
 
 
-def without_masks(lists: Mapping[str, Sequence[Item]]) -> list[Finding]:
-    """Validation images that have no mask, and the lack of any mask to learn from."""
+def missing_masks(lists: Mapping[str, Sequence[Item]]) -> list[Finding]:
+    """Validation images without a mask, and the lack of any training mask."""
     findings: list[Finding] = []
     if not lists.get("labelled"):
-        advice = "put masks of the same names into the folder of masks, for some of the images at least"
+        advice = "add masks of the same names for some images to the mask folder"
         findings.append(Finding("error", "no_masks", "no training image has a mask", advice))
     bare = [item for item in lists.get("val", ()) if item.mask is None]
-    if bare:
-        findings.append(
-            Finding(
-                "warning",
-                "missing",
-                f"{counted(len(bare), 'validation image')} without a mask",
-                "they are not scored: add their masks, or move them to the training images (used without masks there)",
-                tuple({"file": str(item.image), "text": f"{item.image}: no mask of this name"} for item in bare),
-            )
-        )
-    return findings
+    advice = (
+        "add their masks, or move the images to the training images (where they are unlabelled): they are not scored"
+    )
+    what = f"{counted(len(bare), 'validation image')} without a mask"
+    details = ({"file": str(item.image), "text": f"{item.image}: no mask of this name"} for item in bare)
+    return findings + _finding("warning", "missing", what, advice, details)
 
 
-def scarce(names: Sequence[str], learnt: Sequence[Labels], held: Sequence[Labels]) -> list[Finding]:
-    """Classes that no training mask holds, or hardly any."""
-    if not learnt:
+def scarce_classes(
+    names: Sequence[str], training: Sequence[MaskStatistics], evaluation: Sequence[MaskStatistics]
+) -> list[Finding]:
+    """Classes without training pixels, or with few."""
+    if not training:
         return []
-    sums = [sum(found.counts[index] for found in learnt if found.counts) for index in range(len(names))]
-    images = [sum(bool(found.counts and found.counts[index]) for found in learnt) for index in range(len(names))]
+    sums = [sum(mask.counts[index] for mask in training if mask.counts) for index in range(len(names))]
+    images = [sum(bool(mask.counts and mask.counts[index]) for mask in training) for index in range(len(names))]
     everything = max(1, sum(sums))
     absent: list[Detail] = []
     rare: list[Detail] = []
     for index, name in enumerate(names):
         value: Detail = {"class": name, "index": index, "pixels": sums[index], "images": images[index]}
         if not sums[index]:
-            scored = sum(bool(found.counts and found.counts[index]) for found in held)
+            scored = sum(bool(mask.counts and mask.counts[index]) for mask in evaluation)
             also = f", but {counted(scored, 'mask')} of validation or test" if scored else ""
             absent.append(value | {"text": f"{name} ({index}): in no training mask{also}"})
         elif (
             sums[index] < FEW_PIXELS
             or sums[index] < FEW_SHARE * everything
-            or (images[index] == 1 and len(learnt) >= SEVERAL)
+            or (images[index] == 1 and len(training) >= SEVERAL)
         ):
             text = f"{name} ({index}): {counted(sums[index], 'pixel')} in {counted(images[index], 'training mask')}"
             rare.append(value | {"text": text})
-    findings: list[Finding] = []
-    if absent:
-        advice = "annotate some, or leave the class out (dataset.yaml: merge, ignore): its IoU would be 0 or undefined"
-        what = f"{counted(len(absent), 'class')} without a training pixel"
-        findings.append(Finding("warning", "absent_class", what, advice, tuple(absent)))
-    if rare:
-        advice = "annotate more of it, merge it into another class (dataset.yaml: merge), or expect a low IoU of it"
-        findings.append(
-            Finding("warning", "rare_class", f"{counted(len(rare), 'class')} with few pixels", advice, tuple(rare))
-        )
-    return findings
+    advice = "annotate some, or exclude the class (dataset.yaml: merge, ignore): its IoU would be 0 or undefined"
+    what = f"{counted(len(absent), 'class')} without a training pixel"
+    findings = _finding("warning", "absent_class", what, advice, absent)
+    advice = "annotate more of it, merge it into another class (dataset.yaml: merge), or expect a low IoU"
+    return findings + _finding("warning", "rare_class", f"{counted(len(rare), 'class')} with few pixels", advice, rare)
 
 
-def leaks(equal: Sequence[Group], near: Sequence[Group], masks: Mapping[Path, bytes], grouped: bool) -> list[Finding]:
-    """Images that are learnt from and scored on; images that are there twice.
+def leakage(equal: Sequence[Group], near: Sequence[Group], masks: Mapping[Path, bytes], grouped: bool) -> list[Finding]:
+    """Evaluation images that are also training images or similar to one, and other duplicates.
 
-    masks: the digest of the mask of an image file, where there is one. grouped: images are held out by group already.
+    masks: digest of the mask by image file, if any. grouped: whether data.group is set.
     """
-    findings: list[Finding] = []
-    advice = "remove them from one of the lists: a score on images that were learnt from says nothing about new ones"
-    strong = [group for group in equal if group.between(("labelled",), HELD)]
-    weak = [group for group in equal if group.between(("unlabelled",), HELD) and group not in strong]
-    for level, kind, groups, source in (
-        ("error", "leakage", strong, "training images with masks"),
-        ("warning", "unlabelled_leakage", weak, "images that are used without masks"),
-    ):
-        if groups:
-            what = f"{counted(len(groups), 'image')} of validation or test also among the {source}"
-            findings.append(Finding("error" if level == "error" else "warning", kind, what, advice, _shown(groups)))
-    alike = [group for group in near if group.between(LEARNT, HELD)]
-    if alike:
-        held = sum(len(group.members.get(name, ())) for group in alike for name in HELD)
-        what = f"{counted(held, 'image')} of validation or test that look like training images"
-        hint = "look at them: frames of one video or cuts of one scan should be on one side"
-        hint += "" if grouped else " (data.group=prefix, folder or a regular expression keeps them together)"
-        findings.append(Finding("warning", "near_leakage", what, hint, _shown(alike)))
+    strong = [group for group in equal if group.between(("labelled",), EVALUATION)]
+    weak = [group for group in equal if group.between(("unlabelled",), EVALUATION) and group not in strong]
     rest = [group for group in equal if group not in strong and group not in weak]
-    if rest:
-        differ = sum(len({masks[image.path] for image in _all(group) if image.path in masks}) > 1 for group in rest)
-        hint = "delete the copies: they count twice" + (
-            f"; in {differ} the masks differ: find out which one is right" if differ else ""
-        )
-        what = f"{counted(len(rest), 'image')} stored more than once"
-        findings.append(Finding("warning", "duplicate", what, hint, _shown(rest)))
-    return findings
+    alike = [group for group in near if group.between(TRAINING, EVALUATION)]
+    advice = (
+        "remove them from one of the lists: a score on training images does not tell how well the model generalises"
+    )
+    what = f"{counted(len(strong), 'image')} of validation or test also among the training images with masks"
+    findings = _finding("error", "leakage", what, advice, _shown(strong))
+    what = f"{counted(len(weak), 'image')} of validation or test also among the images used without masks"
+    findings += _finding("warning", "unlabelled_leakage", what, advice, _shown(weak))
+    count = sum(len(group.members.get(name, ())) for group in alike for name in EVALUATION)
+    what = f"{counted(count, 'image')} of validation or test similar to training images"
+    advice = "inspect them: frames of one video or crops of one scan should be on one side"
+    advice += "" if grouped else " (data.group=prefix, folder or a regular expression keeps them together)"
+    findings += _finding("warning", "near_leakage", what, advice, _shown(alike))
+    differ = sum(len({masks[image.path] for image in group.images if image.path in masks}) > 1 for group in rest)
+    advice = "delete the copies: they count twice" + (
+        f"; in {differ} the masks differ: keep the right one" * (differ > 0)
+    )
+    return findings + _finding(
+        "warning", "duplicate", f"{counted(len(rest), 'image')} stored more than once", advice, _shown(rest)
+    )
 
 
-def _all(group: Group) -> list[Seen]:
-    return [image for members in group.members.values() for image in members]
-
-
-def _shown(groups: Sequence[Group]) -> tuple[Detail, ...]:
+def _shown(groups: Sequence[Group]) -> list[Detail]:
     details = []
     for group in groups:
         files = {name: [str(image.path) for image in members] for name, members in group.members.items()}
         text = "; ".join(f"{name}: {short(paths, 4)}" for name, paths in files.items())
         details.append({"files": files, "text": text})
-    return tuple(details)
-
-
-def _files(count: int) -> str:
-    return counted(count, "file")
+    return details

@@ -1,4 +1,4 @@
-"""What a check found, as numbers, and as what JSON holds."""
+"""Report of a dataset check."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fuzzyseg.data.check.files import Seen, Size
+from fuzzyseg.data.check.files import FileInfo, Size
 from fuzzyseg.data.check.findings import Finding
-from fuzzyseg.data.check.labels import Labels
+from fuzzyseg.data.check.labels import MaskStatistics
 
 
 @dataclass(frozen=True)
 class ClassShare:
-    """A class in the training masks, and in those of validation and test: pixels and masks that hold it."""
+    """Pixels and masks of a class in training, and (`held_`) in validation and test."""
 
     name: str
     index: int
@@ -26,11 +26,11 @@ class ClassShare:
 
 @dataclass
 class Report:
-    """A data set as it was found.
+    """Statistics and findings of a dataset.
 
-    lists: images and, of those, images with a mask, by what they are for (labelled, unlabelled, val, test); the files
-    that cannot be used are not in them. images, masks: number of files of each kind. sizes: of the images. classes and
-    void: pixels, empty where the masks were not understood. found: sentences, among them one on the encoding.
+    lists: (images, images with a mask) of labelled, unlabelled, val and test, without unusable files. images, masks:
+    number of files by kind. sizes: of the images. classes, void: pixels, if the labels could be resolved. notes:
+    sentences, such as on the encoding.
     """
 
     data: str
@@ -42,39 +42,41 @@ class Report:
     classes: list[ClassShare] = field(default_factory=list)
     void: int = 0
     held_void: int = 0
-    found: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     @property
     def errors(self) -> int:
-        """Number of findings that are errors."""
+        """Number of errors."""
         return sum(finding.level == "error" for finding in self.findings)
 
     @property
     def warnings(self) -> int:
-        """Number of findings that are warnings."""
+        """Number of warnings."""
         return len(self.findings) - self.errors
 
-    def count_files(self, images: Sequence[Seen] = (), masks: Sequence[Seen] = ()) -> None:
-        """Takes in what the files are."""
+    def count_files(self, images: Sequence[FileInfo] = (), masks: Sequence[FileInfo] = ()) -> None:
+        """Add file statistics."""
         self.images.update(each.words for each in images if each.problem is None)
         self.masks.update(each.words for each in masks if each.problem is None)
         self.sizes.update(each.size for each in images if each.size is not None)
 
-    def count_labels(self, names: Sequence[str], learnt: Sequence[Labels], held: Sequence[Labels]) -> None:
-        """Takes in what the masks hold."""
+    def count_masks(
+        self, names: Sequence[str], training: Sequence[MaskStatistics], held: Sequence[MaskStatistics]
+    ) -> None:
+        """Add mask statistics."""
 
-        def sums(found: Sequence[Labels], index: int) -> tuple[int, int]:
+        def sums(found: Sequence[MaskStatistics], index: int) -> tuple[int, int]:
             values = [each.counts[index] for each in found if each.counts]
             return sum(values), sum(value > 0 for value in values)
 
         self.classes = [
-            ClassShare(name, index, *sums(learnt, index), *sums(held, index)) for index, name in enumerate(names)
+            ClassShare(name, index, *sums(training, index), *sums(held, index)) for index, name in enumerate(names)
         ]
-        self.void, self.held_void = sum(each.void for each in learnt), sum(each.void for each in held)
+        self.void, self.held_void = sum(each.void for each in training), sum(each.void for each in held)
 
     def record(self) -> dict[str, Any]:
-        """As what JSON holds."""
+        """Return the report for JSON."""
         pixels = max(1, sum(each.pixels for each in self.classes))
         return {
             "data": self.data,
@@ -85,7 +87,7 @@ class Report:
             "sizes": [{"height": h, "width": w, "images": n} for (h, w), n in self.sizes.most_common()],
             "classes": [{**vars(each), "share": each.pixels / pixels} for each in self.classes],
             "void": {"pixels": self.void, "held_pixels": self.held_void},
-            "found": self.found,
+            "found": self.notes,
             "findings": [finding.record() for finding in self.findings],
             "errors": self.errors,
             "warnings": self.warnings,

@@ -1,1 +1,1 @@
-"""How a data set lies on disk."""
+"""Dataset layouts on disk, read into lists of items."""

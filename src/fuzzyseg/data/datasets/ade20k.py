@@ -1,15 +1,16 @@
-"""ADE20K in the form of the scene parsing benchmark: 150 classes, 0 in the masks is void.
+"""ADE20K as in the scene parsing benchmark: 150 classes, mask value 0 is void.
 
 Zhou et al., "Scene parsing through ADE20K dataset", CVPR 2017.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import Description
-from fuzzyseg.data.datasets.pairing import Key, image_files, pair, set_aside
-from fuzzyseg.data.sample import VOID, Encoding, Files, Item, Known
+from fuzzyseg.data.datasets.pairing import pair_folders
+from fuzzyseg.data.sample import VOID, Encoding, Files, PublicDataset
 
 FOLDERS = {"training": "train", "validation": "val"}
 PLACES = ("", "ADEChallengeData2016")
@@ -29,45 +30,38 @@ _NAMES = (
     "monitor, bulletin board, shower, radiator, glass, clock, flag"
 )
 CLASSES = tuple(_NAMES.split(", "))
-"""The short names of the benchmark's 150 classes: value v of the masks is the class of index v - 1."""
+"""Short names of the benchmark's 150 classes; mask value v is class index v - 1."""
 
 VALUES = Encoding(reduce_zero=True, text="ADE20K values: 0 is void, 1 to 150 are the classes")
 
 
 class ADE20K:
-    """`images/training/`, `annotations/training/` and the same for validation; `ADEChallengeData2016/` may be above."""
+    """`images/training/`, `annotations/training/` and validation; optionally in `ADEChallengeData2016/`."""
 
     expected = "images/training/ and annotations/training/, the same for validation (ADE20K)"
-    known: Known | None = Known("ADE20K", CLASSES, VOID)
+    public: PublicDataset | None = PublicDataset("ADE20K", CLASSES, VOID)
     automatic = True
 
     def matches(self, root: Path, description: Description) -> bool:
-        """Whether some split has both of its folders."""
+        """Whether both folders of a split exist."""
         return place(root) is not None
 
     def files(self, root: Path, description: Description) -> Files:
-        """The items of each split. Raises DataError."""
+        """List the items of each split. Raises DataError."""
         base = place(root)
         assert base is not None
-        found: list[str] = []
-        images: dict[Key, Path] = {}
-        masks: dict[Key, Path] = {}
-        for kind, keys in (("images", images), ("annotations", masks)):
-            for folder, split in FOLDERS.items():
-                if (base / kind / folder).is_dir():
-                    files, others = image_files(base / kind / folder)
-                    found += set_aside(base / kind / folder, others, kind)
-                    keys.update({(split, name): path for name, path in files.items()})
-        paired = pair(images, masks, [*found, VALUES.text])
-        paired.splits = {
-            split: [Item(item.image, item.mask, item.name, VALUES if item.mask else None) for item in items]
-            for split, items in paired.splits.items()
+        folders = {split: (base / "images" / name, base / "annotations" / name) for name, split in FOLDERS.items()}
+        files = pair_folders(folders)
+        files.notes.append(VALUES.text)
+        files.splits = {
+            split: [replace(item, encoding=VALUES if item.mask else None) for item in items]
+            for split, items in files.splits.items()
         }
-        return paired
+        return files
 
 
 def place(root: Path) -> Path | None:
-    """The folder that holds `images/` and `annotations/`, at or below `root`."""
+    """Return the folder with `images/` and `annotations/`, at or below `root`."""
     bases = (root / part for part in PLACES)
     return next(
         (b for b in bases for f in FOLDERS if (b / "images" / f).is_dir() and (b / "annotations" / f).is_dir()), None

@@ -1,4 +1,4 @@
-"""Cityscapes: 19 classes, fine masks; coarsely annotated and extra images are used without masks.
+"""Cityscapes: 19 classes, fine masks; images of train_extra are used without masks.
 
 Cordts et al., "The Cityscapes dataset for semantic urban scene understanding", CVPR 2016.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import Description
-from fuzzyseg.data.datasets.pairing import image_files, set_aside
-from fuzzyseg.data.sample import VOID, Encoding, Files, Item, Known
+from fuzzyseg.data.datasets.pairing import image_files, note_ignored
+from fuzzyseg.data.sample import VOID, Encoding, Files, Item, PublicDataset
 
 IMAGES, MASKS = "leftImg8bit", "gtFine"
 ENDS = {"labelTrainIds": "_gtFine_labelTrainIds", "labelIds": "_gtFine_labelIds"}
@@ -35,11 +35,11 @@ CLASSES = {
     "motorcycle": 32,
     "bicycle": 33,
 }
-"""The classes that are scored, in the order of their train ids, and their label ids; the other label ids are void."""
+"""Evaluated classes in the order of their train ids, with their label ids. Other label ids are void."""
 
 LABEL_IDS = Encoding(
     table=tuple((value, {v: i for i, v in enumerate(CLASSES.values())}.get(value, VOID)) for value in range(34)),
-    text="Cityscapes label ids 0 to 33, of which 19 are classes and the others void",
+    text="Cityscapes label ids 0 to 33: 19 classes, the others void",
 )
 
 
@@ -47,15 +47,15 @@ class Cityscapes:
     """`leftImg8bit/<split>/<city>/*_leftImg8bit.png` and `gtFine/<split>/<city>/*_gtFine_labelIds.png`."""
 
     expected = "leftImg8bit/train/<city>/ and gtFine/train/<city>/, also val, test, train_extra (Cityscapes)"
-    known: Known | None = Known("Cityscapes", tuple(CLASSES), VOID)
+    public: PublicDataset | None = PublicDataset("Cityscapes", tuple(CLASSES), VOID)
     automatic = True
 
     def matches(self, root: Path, description: Description) -> bool:
-        """Whether the folder of images and the folder of masks are there."""
+        """Whether the image and the mask folder exist."""
         return (root / IMAGES).is_dir() and (root / MASKS).is_dir()
 
     def files(self, root: Path, description: Description) -> Files:
-        """The items of each split; `train_extra` is training images without masks. Raises DataError."""
+        """List the items of each split. Raises DataError."""
         files = Files({})
         used: dict[str, int] = {}
         for split, folder in (("train", "train"), ("train", "train_extra"), ("val", "val"), ("test", "test")):
@@ -63,26 +63,26 @@ class Cityscapes:
             if not place.is_dir():
                 continue
             images, others = image_files(place)
-            files.found += set_aside(place, others, "images")
-            # The masks of test are dummies: the true ones are not public.
+            files.notes += note_ignored(place, others, "images")
+            # The test masks are dummies; the real ones are not public.
             masks = _masks(root / MASKS / folder) if folder in ("train", "val") else {}
-            items, orphans = _items(folder, images, masks)
-            files.orphans += orphans
+            items, unmatched = _items(folder, images, masks)
+            files.unmatched_masks += unmatched
             files.splits[split] = files.splits.get(split, []) + items
             for item in items:
                 if item.mask is not None:
                     kind = "labelTrainIds" if item.encoding is None else "labelIds"
                     used[kind] = used.get(kind, 0) + 1
             if folder == "train_extra":
-                files.found.append(f"{len(items)} images of train_extra are used without masks")
-        files.found += [f"{count} masks are {kind} files" for kind, count in sorted(used.items())]
+                files.notes.append(f"{len(items)} images of train_extra are used without masks")
+        files.notes += [f"{count} masks are {kind} files" for kind, count in sorted(used.items())]
         if (root / "gtCoarse").is_dir():
-            files.found.append(f"{root / 'gtCoarse'}: coarse masks are not read")
+            files.notes.append(f"{root / 'gtCoarse'}: coarse masks are not read")
         return files
 
 
 def _masks(folder: Path) -> dict[str, tuple[Path, Encoding | None]]:
-    """Masks by `<city>/<name>`: of two kinds the train ids, for somebody made them."""
+    """Return masks by `<city>/<name>`. Train ids take precedence: they were generated on purpose."""
     if not folder.is_dir():
         return {}
     masks: dict[str, tuple[Path, Encoding | None]] = {}
@@ -97,7 +97,7 @@ def _masks(folder: Path) -> dict[str, tuple[Path, Encoding | None]]:
 def _items(
     folder: str, images: dict[str, Path], masks: dict[str, tuple[Path, Encoding | None]]
 ) -> tuple[list[Item], list[Path]]:
-    """The items of a folder of images, and the masks that belong to none of them."""
+    """Return the items of an image folder, and the masks without an image."""
     names = {name.removesuffix(f"_{IMAGES}"): path for name, path in images.items()}
     items = []
     for name in sorted(names):

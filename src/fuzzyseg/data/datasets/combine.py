@@ -1,4 +1,4 @@
-"""Several data sets as one, and further images without masks."""
+"""Merging datasets, and adding images without masks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fuzzyseg.data.dataset_yaml import nearest
 from fuzzyseg.data.datasets.pairing import image_files
 from fuzzyseg.data.datasets.read import read_dataset
-from fuzzyseg.data.io.pillow import SUFFIXES, short
-from fuzzyseg.data.labels.decode import renamed
-from fuzzyseg.data.sample import DataError, DataSet, Encoding, Item
+from fuzzyseg.data.io.pillow import SUFFIXES
+from fuzzyseg.data.labels.decode import remap_classes
+from fuzzyseg.data.sample import SPLITS, DataError, DataSet, Encoding, Item
+from fuzzyseg.data.text import nearest, short
 
 
-def gather(
+def combine(
     first: DataSet,
     *,
     more: Sequence[str | Path] | None = None,
@@ -25,108 +25,106 @@ def gather(
     encoding: str | None = None,
     snap: bool = False,
 ) -> DataSet:
-    """`first` with the data sets of further roots and with further images without masks. Raises DataError.
+    """Return `first` with the datasets of further roots and further images without masks. Raises DataError.
 
-    classes, ignore_index, encoding, snap: as given for all roots. Where a root names no classes, its indices (or
-    colours) are taken for `first`'s.
+    classes, ignore_index, encoding, snap: as in `read_dataset`, for all roots. The label map of `first` applies to a
+    root without class names.
     """
     others = [
         read_dataset(
             root,
             classes=classes,
             ignore_index=ignore_index,
-            otherwise=first.meaning,
+            fallback=first.label_map,
             encoding=encoding,
             snap=snap,
         )
         for root in more or ()
     ]
-    dataset = together(first, others) if others else first
-    return with_unlabelled(dataset, unlabelled) if unlabelled else dataset
+    dataset = merge_datasets(first, others) if others else first
+    return add_unlabelled(dataset, unlabelled) if unlabelled else dataset
 
 
-def together(first: DataSet, others: Sequence[DataSet]) -> DataSet:
-    """One data set of several. Classes are the first one's; those of the others are found by name.
+def merge_datasets(first: DataSet, others: Sequence[DataSet]) -> DataSet:
+    """Merge datasets. The classes are those of `first`; the classes of the others are matched by name.
 
-    The items of the others are named `<folder>/<name>`. Raises DataError for a class that the first has not.
+    Items of the others are named `<folder>/<name>`. Raises DataError for a class that `first` lacks.
     """
-    lists = {split: list(getattr(first, split) or []) for split in ("train", "val", "test")}
-    there = {split for split in lists if getattr(first, split) is not None}
-    found = list(first.found)
-    taken = {item.name.split("/")[0] for items in lists.values() for item in items}
+    lists = {split: list(getattr(first, split) or []) for split in SPLITS}
+    existing = {split for split in SPLITS if getattr(first, split) is not None}
+    notes = list(first.notes)
+    prefixes = {item.name.split("/")[0] for items in lists.values() for item in items}
     images = {item.image.resolve() for items in lists.values() for item in items}
     for other in others:
-        prefix = _free(other.root.resolve().stem, taken)
-        order = _order(first, other)
-        for split in lists:
+        prefix = _free(other.root.resolve().stem, prefixes)
+        order = _class_order(first, other)
+        for split in SPLITS:
             items = getattr(other, split)
             if items is None:
                 continue
-            there.add(split)
+            existing.add(split)
             fresh = [item for item in items if item.image.resolve() not in images]
             images |= {item.image.resolve() for item in fresh}
-            lists[split] += [_moved(item, prefix, other, order) for item in fresh]
-        found += [f"{other.root}: {sentence}" for sentence in other.found] + [
-            f"{other.root}: names begin with {prefix}/"
-        ]
-    train, val, test = (lists[split] if split in there else None for split in ("train", "val", "test"))
-    return replace(first, train=train or [], val=val, test=test, found=found)
+            lists[split] += [_remapped(item, prefix, other, order) for item in fresh]
+        notes += [f"{other.root}: {note}" for note in [*other.notes, f"names begin with {prefix}/"]]
+    train, val, test = (lists[split] if split in existing else None for split in SPLITS)
+    return replace(first, train=train or [], val=val, test=test, notes=notes)
 
 
-def _order(first: DataSet, other: DataSet) -> list[int]:
-    """The class index in the first data set of each class of the other."""
+def _class_order(first: DataSet, other: DataSet) -> list[int]:
+    """Return the class index in `first` of each class of `other`."""
     unknown = [name for name in other.classes if name not in first.classes]
     if unknown:
         raise DataError(
-            f"{other.root}: has the class {unknown[0]!r}, which {first.root} has not."
-            f"{nearest(unknown[0], first.classes)} Name the classes alike in both (dataset.yaml), or give the "
-            "first all of them"
+            f"{other.root}: has the class {unknown[0]!r}, which {first.root} lacks."
+            f"{nearest(unknown[0], first.classes)} Use the same class names in both (dataset.yaml), or declare all "
+            "classes in the first"
         )
     return [first.classes.index(name) for name in other.classes]
 
 
-def _moved(item: Item, prefix: str, other: DataSet, order: list[int]) -> Item:
+def _remapped(item: Item, prefix: str, other: DataSet, order: list[int]) -> Item:
     encoding: Encoding | None = None
     if item.mask is not None:
         names = ", ".join(f"{index} {name}" for index, name in enumerate(other.classes[:30]))
         text = item.encoding.text if item.encoding and item.encoding.text else f"{names}, {other.ignore_index} void"
-        encoding = renamed(item.encoding, other.ignore_index, order, text)
+        encoding = remap_classes(item.encoding, other.ignore_index, order, text)
     return Item(item.image, item.mask, f"{prefix}/{item.name}", encoding)
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """`name`, or `name_2`, `name_3`, ... where it is taken; takes it."""
+    """Return `name`, or the first free of `name_2`, `name_3`, ..., and add it to `taken`."""
     names = (name if number == 1 else f"{name}_{number}" for number in range(1, len(taken) + 2))
     free = next(each for each in names if each not in taken)
     taken.add(free)
     return free
 
 
-def with_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
-    """The data set with more training images that have no mask: folders (with all below them), files or patterns.
+def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
+    """Return the dataset with further training images without masks: folders (recursive), files or patterns.
 
-    A file that is in the data set already, as an image of any split or as a mask, is left out: so nothing of val is
-    learnt from, and no mask is taken for an image. Raises DataError for a source without an image.
+    Files that are already in the dataset, as an image of any split or as a mask, are skipped: validation images are
+    not trained on, and masks are not used as images. Raises DataError for a source without an image.
     """
-    everyone = [item for items in (dataset.train, dataset.val, dataset.test) for item in items or []]
-    known = {path.resolve() for item in everyone for path in (item.image, item.mask) if path is not None}
-    taken = {item.name.split("/")[0] for item in everyone}
-    train, found = list(dataset.train), list(dataset.found)
+    items = [item for split in SPLITS for item in getattr(dataset, split) or []]
+    known = {path.resolve() for item in items for path in (item.image, item.mask) if path is not None}
+    prefixes = {item.name.split("/")[0] for item in items}
+    train, notes = list(dataset.train), list(dataset.notes)
     for source in sources:
         files = _images(str(source))
         fresh = {name: path for name, path in files.items() if path.resolve() not in known}
         known |= {path.resolve() for path in fresh.values()}
-        found = [sentence for sentence in found if f"--unlabelled {source} uses" not in sentence]  # now it does
-        prefix = _free("unlabelled", taken)
-        train += [Item(path, None, f"{prefix}/{name}", under=prefix) for name, path in sorted(fresh.items())]
+        notes = [note for note in notes if f"--unlabelled {source} uses" not in note]  # the layout's hint is followed
+        prefix = _free("unlabelled", prefixes)
+        train += [Item(path, None, f"{prefix}/{name}", prefix=prefix) for name, path in sorted(fresh.items())]
         left = len(files) - len(fresh)
-        also = f"; {left} files are in the data set already and are left out" if left else ""
-        found.append(f"{source}: {len(fresh)} more training images without masks{also}")
-    return replace(dataset, train=train, found=found)
+        also = f"; {left} files are in the dataset already and are skipped" if left else ""
+        notes.append(f"{source}: {len(fresh)} more training images without masks{also}")
+    return replace(dataset, train=train, notes=notes)
 
 
 def _images(source: str) -> dict[str, Path]:
-    """Image files by name: the path without suffix below the folder, or below what precedes a pattern's wildcards."""
+    """Return image files by path without suffix, relative to the folder or to the fixed part of the pattern."""
     path = Path(source).expanduser()
     if path.is_dir():
         files, _ = image_files(path)
@@ -142,10 +140,10 @@ def _images(source: str) -> dict[str, Path]:
                 continue
             name = file.relative_to(fixed).with_suffix("").as_posix()
             if name in files:
-                raise DataError(f"{file} and {files[name]} have the same name; expected one file a name: delete one")
+                raise DataError(f"{file} and {files[name]} have the same name; expected one file per name: delete one")
             files[name] = file
     else:
         raise DataError(f"--unlabelled: {source} does not exist; expected a folder, an image file, or a quoted pattern")
     if not files:
-        raise DataError(f"--unlabelled: {source} has no image; expected files in {short(SUFFIXES, 20)}")
+        raise DataError(f"--unlabelled: {source} contains no image; expected files in {short(SUFFIXES, 20)}")
     return files

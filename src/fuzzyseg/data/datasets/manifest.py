@@ -1,4 +1,4 @@
-"""A table of images: a CSV or JSON-lines file that names each image, its mask and what it is for."""
+"""Table of images (CSV or JSON lines) with the columns image, mask and split."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fuzzyseg.data.dataset_yaml import Description, nearest
+from fuzzyseg.data.dataset_yaml import Description
 from fuzzyseg.data.datasets.split_files import name_below
-from fuzzyseg.data.io.pillow import short
-from fuzzyseg.data.sample import DataError, Files, Item, Known
+from fuzzyseg.data.sample import DataError, Files, Item, PublicDataset
+from fuzzyseg.data.text import nearest, short
 
 NAMES = ("manifest.csv", "manifest.jsonl")
 SUFFIXES = (".csv", ".jsonl")
 COLUMNS = ("image", "mask", "split")
-SPLITS = {
+SPLIT_NAMES = {
     "train": "train",
     "val": "val",
     "validation": "val",
@@ -28,32 +28,31 @@ SPLITS = {
 Row = dict[str, str]
 
 MOST = 20
-"""Wrong lines that are told at once."""
+"""Invalid lines reported in one error."""
 
 
 class Manifest:
-    """`manifest.csv` or `manifest.jsonl` with image, mask (may be empty) and split; or such a file by its own name.
+    """`manifest.csv` or `manifest.jsonl` with image, mask (may be empty) and split, or the path of such a file.
 
-    Paths are relative to the file's folder; absolute ones and `..` are taken as they are, for the table is there to
-    name files that lie anywhere.
+    Paths are relative to the file's folder; absolute paths and `..` are allowed.
     """
 
     expected = "manifest.csv or manifest.jsonl with image, mask, split (or the path of such a file)"
-    known: Known | None = None
+    public: PublicDataset | None = None
     automatic = True
 
     def matches(self, root: Path, description: Description) -> bool:
-        """Whether `root` is a table or holds one."""
+        """Whether `root` is or contains a table."""
         return _table(root) is not None
 
     def files(self, root: Path, description: Description) -> Files:
-        """The items of each split. Raises DataError naming the file and the entry."""
+        """List the items of each split. Raises DataError with file and line."""
         path = _table(root)
         assert path is not None
         files = Files({})
         rows, extra = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json_lines(path)
         if extra:
-            files.found.append(f"{path}: not used: {short(extra)}")
+            files.notes.append(f"{path}: ignored columns: {short(extra)}")
         seen: dict[Path, int] = {}
         problems: list[str] = []
         for number, row in rows:
@@ -64,9 +63,7 @@ class Manifest:
                 continue
             if item.image in seen:
                 before = seen[item.image]
-                problems.append(
-                    f"{path}, line {number}: {item.image} was named in line {before} already; expected once"
-                )
+                problems.append(f"{path}, line {number}: {item.image} is also in line {before}; expected it once")
             seen.setdefault(item.image, number)
             files.splits.setdefault(split, []).append(item)
         if problems:
@@ -80,18 +77,18 @@ def _table(root: Path) -> Path | None:
         return root if root.suffix.lower() in SUFFIXES else None
     found = [root / name for name in NAMES if (root / name).is_file()]
     if len(found) > 1:
-        raise DataError(f"{root}: holds {' and '.join(NAMES)}; expected one of them")
+        raise DataError(f"{root}: contains {' and '.join(NAMES)}; expected one of them")
     return found[0] if found else None
 
 
 def _item(path: Path, number: int, row: Row) -> tuple[str, Item]:
     where = f"{path}, line {number}"
     split = row.get("split", "").strip().lower() or "train"
-    if split not in SPLITS:
-        raise DataError(f"{where}: found the split {split!r}.{nearest(split, list(SPLITS))}")
+    if split not in SPLIT_NAMES:
+        raise DataError(f"{where}: found the split {split!r}.{nearest(split, list(SPLIT_NAMES))}")
     texts = [row.get("image", "").strip(), row.get("mask", "").strip()]
     if not texts[0]:
-        raise DataError(f"{where}: names no image; expected a path")
+        raise DataError(f"{where}: has no image; expected a path")
     if split.startswith("unlab"):
         texts[1] = ""
     files = [Path(os.path.normpath(path.parent / text)) for text in texts if text]
@@ -99,11 +96,11 @@ def _item(path: Path, number: int, row: Row) -> tuple[str, Item]:
         if not file.is_file():
             raise DataError(f"{where}: {file} does not exist; expected a path relative to {path.parent}")
     mask = files[1] if len(files) > 1 else None
-    return SPLITS[split], Item(files[0], mask, name_below(files[0], path.parent))
+    return SPLIT_NAMES[split], Item(files[0], mask, name_below(files[0], path.parent))
 
 
 def _read_csv(path: Path) -> tuple[list[tuple[int, Row]], list[str]]:
-    """Numbered rows, and the columns that are not used. Comma, semicolon or tab, as in the head line."""
+    """Return numbered rows and the ignored columns. The delimiter (comma, semicolon, tab) is that of the header."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head = file.readline()
@@ -120,7 +117,7 @@ def _read_csv(path: Path) -> tuple[list[tuple[int, Row]], list[str]]:
 
 
 def _read_json_lines(path: Path) -> tuple[list[tuple[int, Row]], list[str]]:
-    """Numbered rows, and the keys that are not used."""
+    """Return numbered rows and the ignored keys."""
     rows: list[tuple[int, Row]] = []
     extra: set[str] = set()
     try:

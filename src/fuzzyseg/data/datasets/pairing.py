@@ -1,4 +1,4 @@
-"""Image files and mask files of a folder, and which belongs to which."""
+"""Image and mask files of a folder, and their assignment to each other."""
 
 from __future__ import annotations
 
@@ -6,29 +6,27 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from fuzzyseg.data.dataset_yaml import nearest
-from fuzzyseg.data.io.pillow import SUFFIXES, short
+from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.sample import DataError, Files, Item
-
-SPLITS = ("train", "val", "test")
+from fuzzyseg.data.text import nearest, short
 
 Key = tuple[str | None, str]
-"""(split or None, path without suffix below the split's folder)."""
+"""(split or None, path without suffix below the split folder)."""
 
 
 def image_files(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
-    """Image files below `folder` by relative path without suffix, and how many other files there are of each suffix.
+    """Return the image files below `folder` by relative path without suffix, and the count of other files by suffix.
 
-    Hidden files are skipped, links followed. Raises DataError where two files differ in the suffix alone.
+    Hidden files are skipped, links are followed. Raises DataError for two files that differ in suffix only.
     """
     files: dict[str, Path] = {}
     others: Counter[str] = Counter()
-    seen = set()
+    visited = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in seen else []
-        names = names if real not in seen else []
-        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in visited else []
+        names = names if real not in visited else []
+        visited.add(real)
         for name in sorted(name for name in names if not name.startswith(".")):
             path = Path(place, name)
             if path.suffix.lower() not in SUFFIXES:
@@ -36,40 +34,49 @@ def image_files(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
                 continue
             key = path.relative_to(folder).with_suffix("").as_posix()
             if key in files:
-                raise DataError(f"{path} and {files[key]} have the same name; expected one file a name: delete one")
+                raise DataError(f"{path} and {files[key]} have the same name; expected one file per name: delete one")
             files[key] = path
     return files, others
 
 
-def set_aside(folder: Path, others: Counter[str], what: str) -> list[str]:
-    """A sentence on files that are no images, so that masks in another format do not vanish in silence."""
+def note_ignored(folder: Path, others: Counter[str], what: str) -> list[str]:
+    """Return a note on files of other formats, if any."""
     if not others:
         return []
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
     return [f"{folder}: not read as {what}: {kinds}"]
 
 
-def pair(images: dict[Key, Path], masks: dict[Key, Path], found: list[str]) -> Files:
-    """Images with their masks, by split. An image outside of any split's folder is a training image.
+def pair_folders(folders: dict[str, tuple[Path, Path]]) -> Files:
+    """Pair the files of an image and a mask folder per split; missing folders are skipped. Raises DataError."""
+    notes: list[str] = []
+    keys: tuple[dict[Key, Path], dict[Key, Path]] = ({}, {})
+    for split, pairs in folders.items():
+        for folder, paths, what in zip(pairs, keys, ("images", "masks"), strict=True):
+            if folder.is_dir():
+                files, others = image_files(folder)
+                notes += note_ignored(folder, others, what)
+                paths.update({(split, name): path for name, path in files.items()})
+    return pair(*keys, notes)
 
-    A mask belongs to the image with the same split and path; where only one of the two sides has split folders, to the
-    one with the same path. found: what was left aside. Raises DataError for a mask with several images.
+
+def pair(images: dict[Key, Path], masks: dict[Key, Path], notes: list[str]) -> Files:
+    """Match masks to images by split and path, or by path alone where only one side has split folders.
+
+    An image outside of split folders is a training image. notes: passed on. Raises DataError for a mask that matches
+    several images, and for an image with two masks.
     """
     by_path: dict[str, list[Key]] = {}
     for key in images:
         by_path.setdefault(key[1], []).append(key)
     owner: dict[Key, Key] = {}
-    orphans: list[Path] = []
+    unmatched: list[Path] = []
     for key, path in masks.items():
-        candidates = by_path.get(key[1], [])
-        if key in images:
-            candidates = [key]
-        else:
-            candidates = [c for c in candidates if c[0] is None or key[0] is None]
+        candidates = [c for c in by_path.get(key[1], []) if c == key or (key not in images and None in (c[0], key[0]))]
         if not candidates:
-            orphans.append(path)
+            unmatched.append(path)
         elif len(candidates) > 1:
-            raise DataError(f"{path}: fits several images: {short([images[c] for c in candidates])}; expected one")
+            raise DataError(f"{path}: matches several images: {short([images[c] for c in candidates])}; expected one")
         elif candidates[0] in owner:
             raise DataError(
                 f"{images[candidates[0]]}: has two masks, {masks[owner[candidates[0]]]} and {path}; expected one"
@@ -83,20 +90,21 @@ def pair(images: dict[Key, Path], masks: dict[Key, Path], found: list[str]) -> F
         item = Item(path, masks[mask] if mask else None, f"{split}/{key[1]}" if split else key[1])
         splits.setdefault(split or "train", []).append(item)
     ordered = {split: sorted(items, key=lambda item: item.name) for split, items in splits.items()}
-    return Files(ordered, found, orphans)
+    return Files(ordered, notes, unmatched)
 
 
-def check_orphans(files: Files) -> None:
-    """Raises DataError for the first mask without an image."""
-    if files.orphans:
-        count = sum(item.mask is not None for items in files.splits.values() for item in items) + len(files.orphans)
+def check_unmatched(files: Files) -> None:
+    """Raise DataError for the first mask without an image."""
+    if files.unmatched_masks:
+        path, count = files.unmatched_masks[0], len(files.unmatched_masks)
+        total = sum(item.mask is not None for items in files.splits.values() for item in items) + count
         raise DataError(
-            f"{files.orphans[0]}: is a mask without an image ({len(files.orphans)} of {count} masks are); expected an "
-            f"image of the same name.{likely_image(files.orphans[0], files)} Rename or delete it"
+            f"{path}: is a mask without an image ({count} of {total} masks are); expected an image of the same name."
+            f"{suggest_image(path, files)} Rename or delete it"
         )
 
 
-def likely_image(mask: Path, files: Files) -> str:
-    """Which image a mask without one may belong to, as a sentence; empty where no name is close."""
-    said = nearest(mask.stem, sorted({item.image.stem for items in files.splits.values() for item in items}))
-    return said if said.startswith(" Did") else ""
+def suggest_image(mask: Path, files: Files) -> str:
+    """Return a sentence with the most similar image name, if any."""
+    text = nearest(mask.stem, sorted({item.image.stem for items in files.splits.values() for item in items}))
+    return text if text.startswith(" Did") else ""

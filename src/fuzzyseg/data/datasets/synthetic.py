@@ -1,8 +1,8 @@
-"""The embedded demo data: pictures whose classes come in groups of three that look alike.
+"""Synthetic demo dataset with groups of three similar classes.
 
-A pixel that is torn between two classes has one fuzzy positive; K > 1 needs p_(1) + p_(2) <= T, that is at least three
-classes that share the mass. So every material here has two siblings of nearly its colour and a similar texture; within
-a group they overlap, between groups they do not. Lighting, colour cast and noise change from picture to picture.
+FPL assigns K > 1 fuzzy positives only where p_(1) + p_(2) <= T, so that at least three classes must compete. Each class
+has two siblings of nearly the same colour and texture; groups do not overlap. Lighting, colour cast and noise vary by
+image.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fuzzyseg.data.sample import DataError
 
 Floats = NDArray[np.float64]
 
-# One row a group: base colour, and its three classes.
+# One row per group: base colour and three classes.
 GROUPS: tuple[tuple[tuple[int, int, int], tuple[str, str, str]], ...] = (
     ((86, 142, 70), ("moss", "grass", "shrub")),
     ((176, 116, 78), ("clay", "brick", "bark")),
@@ -30,7 +30,7 @@ GROUPS: tuple[tuple[tuple[int, int, int], tuple[str, str, str]], ...] = (
 
 CLASSES = ("ground", *(name for _, names in GROUPS for name in names))
 
-FREQUENCY = (0.4, 0.32, 0.28)  # of the classes of a group
+FREQUENCY = (0.4, 0.32, 0.28)  # of the classes within a group
 TINT = 22.0  # grey levels between the mean colours of two siblings ...
 TINT_SPREAD = 9.0  # ... and the standard deviation of one object's colour around its mean
 WAVELENGTH = (11.0, 6.5, 4.0)  # pixels, of the texture of the first, second and third sibling ...
@@ -42,7 +42,7 @@ _SHIFTS = np.array([(1.0, 0.2, -0.6), (-0.6, 1.0, 0.2), (0.2, -0.6, 1.0)])  # di
 
 
 def _texture(rng: np.random.Generator, y: Floats, x: Floats, wavelength: float) -> Floats:
-    """A random pattern of about unit variance: waves of nearly one length in all directions."""
+    """Return a random pattern of about unit variance: waves of similar length in random directions."""
     waves = 5
     angle = rng.uniform(0, np.pi, waves)
     length = wavelength * rng.uniform(0.85, 1.15, waves)
@@ -55,7 +55,7 @@ def _texture(rng: np.random.Generator, y: Floats, x: Floats, wavelength: float) 
 
 
 def _blob(rng: np.random.Generator, y: Floats, x: Floats) -> NDArray[np.bool_]:
-    """The pixels of one object: an ellipse with a wavy outline, anywhere in the picture."""
+    """Return the pixels (H, W) of a randomly placed ellipse with a wavy outline."""
     height, width = y.shape
     dy, dx = y - rng.uniform(0, height), x - rng.uniform(0, width)
     turn = rng.uniform(0, np.pi)
@@ -70,7 +70,7 @@ def _blob(rng: np.random.Generator, y: Floats, x: Floats) -> NDArray[np.bool_]:
 def draw_sample(
     rng: np.random.Generator, size: tuple[int, int] = (96, 128)
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """One picture (H, W, 3) and its mask (H, W) with indices of `CLASSES`; both follow from the state of `rng`."""
+    """Draw an image (H, W, 3) and its mask (H, W) with indices of `CLASSES`."""
     height, width = size
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     image = np.full((height, width, 3), 128.0) + (9 * _texture(rng, y, x, 18.0))[..., None]
@@ -92,13 +92,13 @@ def draw_sample(
 def write_demo(
     root: str | Path, *, seed: int = 0, train: int = 160, val: int = 40, size: tuple[int, int] = (96, 128)
 ) -> None:
-    """Writes `train` and `val` pictures of `size` (H, W) with masks and `dataset.yaml`, in the folder layout.
+    """Write `train` and `val` images of `size` (H, W) with masks and `dataset.yaml` in the folder layout.
 
-    Picture i of a split depends on (seed, split, i) alone. Raises DataError where the folder is not empty.
+    Image i of a split depends only on (seed, split, i). Raises DataError if the folder is not empty.
     """
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise DataError(f"{root}: is not an empty folder; expected a new one: the demo data would mix with its files")
+        raise DataError(f"{root}: is not an empty folder; expected a new or empty one")
     for number, (split, count) in enumerate((("train", train), ("val", val))):
         for index in range(count):
             image, mask = draw_sample(np.random.default_rng([seed, number, index]), size)

@@ -11,11 +11,10 @@ from PIL import Image
 
 from fuzzyseg.data.io.mat import SUFFIX as MATLAB
 from fuzzyseg.data.io.mat import read_matlab_mask
-from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image, short
+from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image
 from fuzzyseg.data.io.tiff import Box, open_raster, turned
-from fuzzyseg.data.sample import MAX_CLASSES, VOID, DataError
-
-Colour = tuple[int, int, int]
+from fuzzyseg.data.sample import MAX_CLASSES, VOID, Colour, DataError
+from fuzzyseg.data.text import short
 
 RUN_LENGTHS = (1, 2)
 """Kinds of BMP in which lost rows go unseen: they are read as zeros."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,18 +23,6 @@ SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 USUAL_MEGAPIXELS = 89
 """Pillow's own limit, where no other is set, in millions of pixels and rounded."""
-
-
-def short(values: Sequence[object], most: int = 8) -> str:
-    """The first few of a list, for messages."""
-    text = ", ".join(str(v) for v in values[:most])
-    return text if len(values) <= most else f"{text}, ... ({len(values)} in all)"
-
-
-def counted(count: int, what: str) -> str:
-    """`1 file`, `2 files`, `1 class`, `2 classes`."""
-    plural = f"{what}es" if what.endswith("s") else f"{what}s"
-    return f"{count} {what if count == 1 else plural}"
 
 
 @contextmanager

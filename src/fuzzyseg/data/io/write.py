@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Colour = tuple[int, int, int]
+from fuzzyseg.data.sample import Colour
 
 
 def default_colours(count: int) -> list[Colour]:

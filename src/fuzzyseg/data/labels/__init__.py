@@ -1,1 +1,1 @@
-"""What mask values mean."""
+"""Label maps: declared, detected, resolved, and applied to masks."""

@@ -1,25 +1,24 @@
-"""What is said of a data set's masks before any is read: arguments, `dataset.yaml`, a class table, a label map."""
+"""Label metadata declared by the user or shipped with the dataset."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzyseg.data.dataset_yaml import FILE, Description, nearest
-from fuzzyseg.data.io.mask import Colour
-from fuzzyseg.data.io.pillow import short
+from fuzzyseg.data.dataset_yaml import FILE, Description
 from fuzzyseg.data.labels.class_lists import VOID_NAMES, class_table, read_class_table
-from fuzzyseg.data.sample import DataError, Files, Item, Known, Meaning
+from fuzzyseg.data.sample import Colour, DataError, Files, Item, LabelMap, PublicDataset
+from fuzzyseg.data.text import nearest, short
 
 
 @dataclass(frozen=True)
-class Said:
-    """What is known before any mask is read.
+class DeclaredLabels:
+    """Label metadata known before any mask is read.
 
-    names: of the classes, in the files' order. colours: (class, colour), class -1 for void; from `source`. ignore: the
-    values for void, None where nothing is said. rows: all names of a class table that also names void, in its order.
-    known: the public data set that these files are; like: the one that lies as they do. otherwise: what masks mean
-    where nothing else is said.
+    names: class names in index order. colours: (class index, colour) pairs, index -1 for void, from the file `source`.
+    ignore: void values; None: not declared. kind: encoding (index, colour, binary), if declared. snap: see `Encoding`.
+    public: the public dataset that these files are. same_layout: the public dataset with the same layout. fallback:
+    label map to use if nothing else is declared. rows: names of a class table that includes void, in its order.
     """
 
     description: Description
@@ -29,33 +28,36 @@ class Said:
     ignore: tuple[int, ...] | None
     kind: str | None
     snap: bool
-    known: Known | None
-    like: Known | None
-    otherwise: Meaning | None
+    public: PublicDataset | None
+    same_layout: PublicDataset | None
+    fallback: LabelMap | None
     rows: tuple[str, ...] | None = None
 
     @property
     def class_colours(self) -> list[Colour] | None:
         """The first colour of each class."""
-        if self.colours is None:
-            return None
-        firsts = {index: colour for index, colour in reversed(self.colours) if index >= 0}
-        return [firsts[index] for index in sorted(firsts)]
+        return None if self.colours is None else first_colours(self.colours)
 
 
-def said_of(
+def first_colours(colours: list[tuple[int, Colour]]) -> list[Colour]:
+    """Return the first colour of each class of (class index, colour) pairs, in index order."""
+    firsts = {index: colour for index, colour in reversed(colours) if index >= 0}
+    return [firsts[index] for index in sorted(firsts)]
+
+
+def declared_labels(
     root: Path,
     description: Description,
     files: Files,
-    like: Known | None,
+    same_layout: PublicDataset | None,
     *,
     classes: list[str] | None = None,
     ignore_index: int | None = None,
-    otherwise: Meaning | None = None,
+    fallback: LabelMap | None = None,
     encoding: str | None = None,
     snap: bool = False,
-) -> Said:
-    """Puts together arguments, `dataset.yaml`, a class table beside the data, and what the layout read. DataError."""
+) -> DeclaredLabels:
+    """Collect label metadata from arguments, `dataset.yaml`, a class table and the layout's files. Raises DataError."""
     table = None if description.has_colours or description.values else class_table(root)
     names, source, rows = classes or description.names, FILE, None
     colours: list[tuple[int, Colour]] | None = None
@@ -78,34 +80,43 @@ def said_of(
     names = names or files.classes
     if colours is not None:
         colours += [(-1, colour) for colour in description.ignore_colours or ()]
-        twice = [colour for colour in dict(c[::-1] for c in colours) if [c for _, c in colours].count(colour) > 1]
+        listed = [colour for _, colour in colours]
+        twice = [colour for colour in dict.fromkeys(listed) if listed.count(colour) > 1]
         if twice:
-            raise DataError(f"{root / source}: the colour {twice[0]} is given twice; expected another for each class")
+            raise DataError(f"{root / source}: the colour {twice[0]} is declared twice; expected one class per colour")
     ignore = None if description.ignore_index is None else (description.ignore_index, *(description.ignore_also or ()))
     ignore = ignore if ignore_index is None else (ignore_index,)
-    everyone = [item for items in files.splits.values() for item in items]
-    known = like if like and names in (None, list(like.classes)) and _is(like, everyone) else None
-    kind = encoding or description.encoding
-    return Said(description, names, colours, source, ignore, kind, snap, known, like, otherwise, rows)
+    items = [item for items in files.splits.values() for item in items]
+    matches = same_layout and names in (None, list(same_layout.classes)) and _is(same_layout, items)
+    return DeclaredLabels(
+        description=description,
+        names=names,
+        colours=colours,
+        source=source,
+        ignore=ignore,
+        kind=encoding or description.encoding,
+        snap=snap,
+        public=same_layout if matches else None,
+        same_layout=same_layout,
+        fallback=fallback,
+        rows=rows,
+    )
 
 
-def _is(known: Known, items: list[Item]) -> bool:
-    """Whether these are files of the public data set, by their names."""
-    return known.stem is None or all(known.stem.fullmatch(item.image.stem) for item in items)
+def _is(public: PublicDataset, items: list[Item]) -> bool:
+    """Whether the file names are those of the public dataset."""
+    return public.stem is None or all(public.stem.fullmatch(item.image.stem) for item in items)
 
 
-def _by_name(names: list[str] | None, lists: dict[str, list[Colour]], source: str) -> list[tuple[int, Colour]]:
-    names = names or list(lists)
-    for wrong in [name for name in names if name not in lists]:
-        raise DataError(f"{source}: has no colour for the class {wrong!r}.{nearest(wrong, list(lists))}")
-    for wrong in [name for name in lists if name not in names]:
-        raise DataError(
-            f"{source}: has a colour for {wrong!r}, which is none of the classes {short(names)}: name it among them, "
-            f"and leave it out with `ignore: [{wrong}]` in {FILE}"
-        )
-    return [(names.index(name), colour) for name, colours in lists.items() for colour in colours]
-
-
-def colour_name(colour: Colour) -> str:
-    """The name of a class that is known by its colour alone."""
-    return "colour_{}_{}_{}".format(*colour)
+def _by_name(names: list[str] | None, colours: dict[str, list[Colour]], source: str) -> list[tuple[int, Colour]]:
+    names = names or list(colours)
+    for name in names:
+        if name not in colours:
+            raise DataError(f"{source}: has no colour for the class {name!r}.{nearest(name, list(colours))}")
+    for name in colours:
+        if name not in names:
+            raise DataError(
+                f"{source}: has a colour for {name!r}, which is not one of the classes {short(names)}: add it to them, "
+                f"and exclude it with `ignore: [{name}]` in {FILE}"
+            )
+    return [(names.index(name), colour) for name, several in colours.items() for colour in several]

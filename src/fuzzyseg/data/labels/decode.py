@@ -1,8 +1,7 @@
-"""An item's mask as class indices: what the file holds, and what its encoding says that it means."""
+"""Decoding of mask files into class indices, by their encoding."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,29 +10,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.io.mask import Colour, out_of_range, read_mask
-from fuzzyseg.data.io.pillow import counted, short
+from fuzzyseg.data.io.mask import out_of_range, read_mask
 from fuzzyseg.data.io.tiff import Box
-from fuzzyseg.data.labels.nearest import nearest_colour, nearest_values
 from fuzzyseg.data.sample import MAX_CLASSES, VOID, DataError, Encoding, Item
+from fuzzyseg.data.text import counted, short
 
 HIGHEST = 65535
-"""The largest value that may mean something."""
+"""Largest mask value that can be mapped."""
 
-UNKNOWN = -1
-"""The label of a pixel whose value or colour means nothing."""
+UNMAPPED = -1
+"""Label of a pixel whose value or colour has no class."""
 
 PLAIN = Encoding()
 
-_TRANSPARENT = -1  # the value that Encoding.colours has for void
+_TRANSPARENT = -1  # void in Encoding.colours
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A mask file that was understood: its labels (H, W) int32, class index, `VOID` or `UNKNOWN`, and what is stored.
+    """A decoded mask.
 
-    stored: values (H, W), or colours (H, W) as one number each, red * 65536 + green * 256 + blue. snapped: pixels whose
-    colour was taken for the nearest.
+    labels: (H, W) int32: class index, `VOID` or `UNMAPPED`. stored: (H, W): values of the file, or packed colours (red
+    * 65536 + green * 256 + blue). snapped: number of pixels assigned to the nearest colour.
     """
 
     labels: NDArray[np.int32]
@@ -42,102 +40,87 @@ class Decoded:
 
 
 def read_stored(item: Item, box: Box | None = None) -> NDArray[np.integer]:
-    """The mask of an item as `read_mask` gives it, read as its encoding asks for. box: see there. Raises DataError.
+    """Read the mask of an item, or the part `box`, with `read_mask`, as its encoding requires. Raises DataError.
 
-    The functions below take a `part` of it, some of its rows, in place of reading it.
+    The functions below accept some rows of the result as `part`, instead of reading the file.
     """
     coloured = item.encoding is not None and item.encoding.colours is not None
     return read_mask(mask_of(item), colours=coloured, lossy=coloured or (item.encoding or PLAIN).snap, box=box)
 
 
 def stored_labels(item: Item, part: NDArray[np.integer] | None = None) -> NDArray[np.integer]:
-    """The mask of an item as (H, W) class indices. Raises DataError naming the file.
+    """Return the mask of an item as (H, W) class indices with `VOID`, or its values if it has no encoding.
 
-    Without an encoding the file's values as they are; with one VOID is void. An item without a mask is an error.
+    Raises DataError, also for an item without a mask.
     """
     path = mask_of(item)
     mask = read_stored(item) if part is None else part
     if item.encoding is None:
         return _one_band(mask, path)
-    found = understood(mask, item.encoding, VOID, path)
-    _refuse(found, found.labels == UNKNOWN, item.encoding, path, "")
+    found = decode_array(mask, item.encoding, VOID, path)
+    _check(found, found.labels == UNMAPPED, item.encoding, path, "")
     return found.labels
 
 
 def training_labels(
     item: Item, *, classes: int, ignore_index: int, part: NDArray[np.integer] | None = None
 ) -> NDArray[np.uint8]:
-    """The mask of an item as (H, W) uint8 class indices, void 255 (promise 3). Raises DataError naming the file.
+    """Return the mask of an item as (H, W) uint8 class indices with void 255 (promise 3). Raises DataError.
 
-    ignore_index: the data set's, a value in the files; the item's encoding goes before it.
+    ignore_index: void value of the dataset's files, unless the item's encoding declares its own.
     """
     if classes > MAX_CLASSES:
         raise DataError(f"found {classes} classes; at most {MAX_CLASSES} are supported: merge some")
     path, encoding = mask_of(item), item.encoding or PLAIN
     mask = read_stored(item) if part is None else part
     if encoding.colours is None and not encoding.snap and mask.ndim == 2 and mask.dtype == np.uint8:
-        table, wrong = _bytes(encoding, _ignored(encoding, ignore_index), classes)
-        if not (np.bincount(mask.ravel(), minlength=256)[wrong]).any():
+        table, bad_bytes = _byte_table(encoding, _ignored(encoding, ignore_index), classes)
+        if not (np.bincount(mask.ravel(), minlength=256)[bad_bytes]).any():
             quick: NDArray[np.uint8] = table[mask]
             return quick
-    found = understood(mask, encoding, ignore_index, path)
+    found = decode_array(mask, encoding, ignore_index, path)
     labels = found.labels
-    strange = (labels == UNKNOWN) | ((labels != VOID) & (labels >= classes))
-    _refuse(found, strange, item.encoding, path, f"0 to {classes - 1} ({classes} classes) or {ignore_index}")
+    invalid = (labels == UNMAPPED) | ((labels != VOID) & (labels >= classes))
+    _check(found, invalid, item.encoding, path, f"0 to {classes - 1} ({classes} classes) or {ignore_index}")
     return labels.astype(np.uint8)
 
 
 def decode(item: Item, ignore_index: int, part: NDArray[np.integer] | None = None) -> Decoded:
-    """The item's mask file, read and understood as far as it can be. Raises DataError for one that cannot be read."""
+    """Decode the mask of an item; invalid pixels become UNMAPPED. Raises DataError for unreadable files."""
     mask = read_stored(item) if part is None else part
-    return understood(mask, item.encoding or PLAIN, ignore_index, mask_of(item))
+    return decode_array(mask, item.encoding or PLAIN, ignore_index, mask_of(item))
 
 
-def understood(mask: NDArray[np.integer], encoding: Encoding, ignore_index: int, path: Path) -> Decoded:
-    """What is stored, as `read_mask` gives it, understood as far as it can be. Raises DataError naming `path`."""
+def decode_array(mask: NDArray[np.integer], encoding: Encoding, ignore_index: int, path: Path) -> Decoded:
+    """Decode the result of `read_mask`; invalid pixels become UNMAPPED. Raises DataError with `path`."""
     ignored = _ignored(encoding, ignore_index)
     if encoding.colours is None:
         stored = _one_band(mask, path)
         labels = _labels(stored, encoding, ignored)
-        return _nearest_value(labels, stored, encoding) if encoding.snap else Decoded(labels, stored)
+        return _snap_binary(labels, stored, encoding) if encoding.snap else Decoded(labels, stored)
     stored, values, snapped = _colour_values(mask, encoding, path)
     labels = _labels(np.maximum(values, 0), encoding, ignored)
     labels[values == _TRANSPARENT] = VOID
-    labels[values < _TRANSPARENT] = UNKNOWN
+    labels[values < _TRANSPARENT] = UNMAPPED
     return Decoded(labels, stored, snapped)
 
 
-def colour_counts(path: Path, part: NDArray[np.integer] | None = None) -> Counter[Colour | None]:
-    """How many pixels of a mask file, or of a part of it, have each colour; None: are transparent. Raises DataError."""
-    array = read_mask(path, colours=True, lossy=True) if part is None else part
-    if array.ndim == 2:
-        raise DataError(f"{path}: holds one value a pixel; expected colours as in the other masks")
-    packed, counts = np.unique(_packed(array), return_counts=True)
-    found: Counter[Colour | None] = Counter()
-    if array.shape[2] == 4:
-        clear = array[..., 3] == 0
-        if clear.any():
-            found[None] = int(clear.sum())
-        packed, counts = np.unique(_packed(array)[~clear], return_counts=True)
-    for colour, count in zip(packed, counts, strict=True):
-        found[unpacked(int(colour))] = int(count)
-    return found
-
-
-def unpacked(colour: int) -> Colour:
-    """One number as (r, g, b)."""
+def unpack_colour(colour: Any) -> Any:
+    """Split packed colours (a number, or an array) into r, g, b."""
     return colour >> 16, colour >> 8 & 255, colour & 255
 
 
-def encoded(labels: NDArray[np.integer], encoding: Encoding | None, ignore_index: int, path: Path) -> NDArray[Any]:
-    """Class indices (H, W) as the files of the encoding hold them: values (H, W), or colours (H, W, 3) uint8.
+def encode_labels(
+    labels: NDArray[np.integer], encoding: Encoding | None, ignore_index: int, path: Path
+) -> NDArray[Any]:
+    """Encode class indices (H, W) as values (H, W) or colours (H, W, 3) uint8; the inverse of `decode_array`.
 
-    Of several values or colours of a class the first is taken. Raises DataError where a class has none.
+    The first value or colour of a class is used. Raises DataError for a class without one.
     """
     encoding = encoding or PLAIN
     ignored = _ignored(encoding, ignore_index)
     count = int(labels.max()) + 1 if labels.size else 0
-    table = _meaning(encoding, ignored, HIGHEST + 1)
+    table = _lookup_table(encoding, ignored, HIGHEST + 1)
     sources: dict[int, Any] = {}
     if encoding.colours is not None:
         for r, g, b, value in encoding.colours:
@@ -148,15 +131,15 @@ def encoded(labels: NDArray[np.integer], encoding: Encoding | None, ignore_index
         sources = {int(label): int(value) for label, value in zip(*first, strict=True)}
     lost = sorted(set(np.unique(labels).tolist()) - set(sources))
     if lost:
-        raise DataError(f"{path}: the encoding ({encoding.text}) has nothing for the class index {short(lost)}")
+        raise DataError(f"{path}: the encoding ({encoding.text}) has no value for the class index {short(lost)}")
     rows = [sources.get(index, sources[next(iter(sources))]) for index in range(count)]
     highest = max((int(np.max(row)) for row in rows), default=0)
     stored: NDArray[Any] = np.array(rows, dtype=np.uint8 if highest < 256 else np.uint16)[labels]
     return stored
 
 
-def renamed(encoding: Encoding | None, ignore_index: int, order: list[int], text: str) -> Encoding:
-    """`encoding` (None: class indices) followed by class index i -> order[i]; `ignore_index` is fixed in it."""
+def remap_classes(encoding: Encoding | None, ignore_index: int, order: list[int], text: str) -> Encoding:
+    """Return `encoding` (None: class indices) followed by class index i -> order[i], with `ignore_index` as void."""
     base = encoding or PLAIN
     table = base.table if base.table is not None else tuple((index, index) for index in range(len(order)))
     mapped = tuple((value, VOID if index == VOID else order[index]) for value, index in table)
@@ -165,9 +148,9 @@ def renamed(encoding: Encoding | None, ignore_index: int, order: list[int], text
 
 
 def mask_of(item: Item) -> Path:
-    """The mask file of an item. Raises DataError where there is none."""
+    """Return the mask file of an item. Raises DataError if it has none."""
     if item.mask is None:
-        raise DataError(f"{item.image}: has no mask, but one was asked for")
+        raise DataError(f"{item.image}: has no mask, but one is required")
     return item.mask
 
 
@@ -175,45 +158,45 @@ def _one_band(mask: NDArray[np.integer], path: Path) -> NDArray[np.integer]:
     if mask.ndim == 2:
         return mask
     raise DataError(
-        f"{path}: found {mask.shape[0]}x{mask.shape[1]} pixels with {mask.shape[2]} bands; expected one band that "
-        "holds a class index a pixel, as in the other masks. Colour-coded masks need all files to be so"
+        f"{path}: found {mask.shape[2]} bands; expected one with a class index per pixel, as in the other masks"
     )
 
 
 def _labels(values: NDArray[np.integer], encoding: Encoding, ignored: tuple[int, ...]) -> NDArray[np.int32]:
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    if low >= 0 and high <= HIGHEST:
-        known: NDArray[np.int32] = _meaning(encoding, ignored, 256 if high < 256 else HIGHEST + 1)[values]
-        return known
-    labels: NDArray[np.int32] = _meaning(encoding, ignored, HIGHEST + 1)[np.clip(values, 0, HIGHEST)]
-    labels[(values < 0) | (values > HIGHEST)] = UNKNOWN
-    labels[np.isin(values, ignored)] = VOID
+    table = _lookup_table(encoding, ignored, 256 if high < 256 else HIGHEST + 1)
+    labels: NDArray[np.int32] = table[values if low >= 0 and high <= HIGHEST else np.clip(values, 0, HIGHEST)]
+    if low < 0 or high > HIGHEST:
+        labels[(values < 0) | (values > HIGHEST)] = UNMAPPED
+        labels[np.isin(values, ignored)] = VOID
     return labels
 
 
 @lru_cache(maxsize=64)
-def _meaning(encoding: Encoding, ignored: tuple[int, ...], length: int) -> NDArray[np.int32]:
-    """(length,): the class index of each value, VOID for void, UNKNOWN for no meaning."""
+def _lookup_table(encoding: Encoding, ignored: tuple[int, ...], length: int) -> NDArray[np.int32]:
+    """Return (length,): the label of each value."""
     values = np.arange(length, dtype=np.int32)
     named = dict(encoding.table or ())
     void = np.isin(values, ignored)
     if encoding.reduce_zero:
         void |= (values == 0) | (values == VOID)
     elif VOID not in named:
-        void |= values == VOID  # there are at most 255 classes, so it can be nothing else
+        void |= values == VOID  # there are at most 255 classes, so that 255 cannot be one
     result = values - 1 if encoding.reduce_zero else values.copy()
     if encoding.table is not None:
-        result = np.array([named.get(int(value), UNKNOWN) for value in result], dtype=np.int32)
+        result = np.array([named.get(int(value), UNMAPPED) for value in result], dtype=np.int32)
     result[void] = VOID
     result.setflags(write=False)
     return result
 
 
 @lru_cache(maxsize=64)
-def _bytes(encoding: Encoding, ignored: tuple[int, ...], classes: int) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-    """(256,) the label of each byte, and the bytes that mean nothing: the quick way for the masks that most have."""
-    labels = _meaning(encoding, ignored, 256)
-    wrong = (labels == UNKNOWN) | ((labels != VOID) & (labels >= classes))
+def _byte_table(
+    encoding: Encoding, ignored: tuple[int, ...], classes: int
+) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+    """Return the label of each byte (256,) and the invalid bytes: a fast path for 8-bit index masks."""
+    labels = _lookup_table(encoding, ignored, 256)
+    wrong = (labels == UNMAPPED) | ((labels != VOID) & (labels >= classes))
     return np.where(wrong, VOID, labels).astype(np.uint8), np.flatnonzero(wrong)
 
 
@@ -221,14 +204,15 @@ def _ignored(encoding: Encoding, ignore_index: int) -> tuple[int, ...]:
     return (ignore_index,) if encoding.ignore is None else encoding.ignore
 
 
-def _packed(colours: NDArray[np.integer]) -> NDArray[np.int32]:
+def pack_colours(colours: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Pack colours (..., 3 or more) into one number each: red * 65536 + green * 256 + blue."""
     wide = colours[..., :3].astype(np.int32)
     return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
 
 
 @lru_cache(maxsize=4)
 def _colour_table(colours: tuple[tuple[int, int, int, int], ...]) -> NDArray[np.int16]:
-    """(2**24,): the value of each colour plus 2, 0 for none; zeros take no memory until used."""
+    """Return (2**24,): the value of each colour plus 2, 0 for none; untouched zeros take no memory."""
     table = np.zeros(2**24, np.int16)
     for r, g, b, value in colours:
         table[r << 16 | g << 8 | b] = value + 2
@@ -238,63 +222,78 @@ def _colour_table(colours: tuple[tuple[int, int, int, int], ...]) -> NDArray[np.
 def _colour_values(
     mask: NDArray[np.integer], encoding: Encoding, path: Path
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
-    """Packed colours, their values (-1: void, -2: none), and how many were taken for the nearest."""
+    """Return packed colours, their values (-1: void, -2: none), and the number of snapped pixels."""
     assert encoding.colours is not None
     if mask.ndim == 2:
-        raise DataError(f"{path}: holds one value a pixel; expected colours ({encoding.text}), as in the other masks")
-    packed = _packed(mask)
+        raise DataError(f"{path}: has one value per pixel; expected colours ({encoding.text}), as in the other masks")
+    packed = pack_colours(mask)
     values = _colour_table(encoding.colours)[packed].astype(np.int32) - 2
     clear = None
     if mask.shape[2] == 4:
         clear = mask[..., 3] == 0
-        values[(mask[..., 3] > 0) & (mask[..., 3] < 255)] = -2  # half transparent: the edge of something drawn smoothly
+        values[(mask[..., 3] > 0) & (mask[..., 3] < 255)] = -2  # half transparent: an anti-aliased edge
         values[clear] = _TRANSPARENT
     off = values == -2
     snapped = int(off.sum()) if encoding.snap else 0
     if snapped:
-        which, places = np.unique(packed[off], return_inverse=True)
-        values[off] = nearest_values(which, encoding)[places]
+        distinct, places = np.unique(packed[off], return_inverse=True)
+        meant = np.array([value for *_, value in encoding.colours])
+        values[off] = meant[nearest_colours(distinct, encoding)[0]][places]
     return packed, values, snapped
 
 
-def _nearest_value(labels: NDArray[np.int32], stored: NDArray[np.integer], encoding: Encoding) -> Decoded:
-    off = labels == UNKNOWN
-    if not off.any() or encoding.table is None or {value for value, _ in encoding.table} != {0, VOID}:
-        return Decoded(labels, stored)  # between 0 and 255 there is a nearest; between other numbers it says nothing
-    known = np.array([value for value, _ in encoding.table])
-    meant = np.array([index for _, index in encoding.table])
-    distance = np.abs(stored[off].astype(np.int64)[:, None] - known)
-    labels[off] = meant[distance.argmin(1)]
+def _snap_binary(labels: NDArray[np.int32], stored: NDArray[np.integer], encoding: Encoding) -> Decoded:
+    """Assign grey values between 0 and 255 to the nearer one; between other values, the distance means nothing."""
+    off, table = labels == UNMAPPED, dict(encoding.table or ())
+    if set(table) != {0, VOID}:
+        return Decoded(labels, stored)
+    labels[off] = np.where(stored[off] < 128, table[0], table[VOID])
     return Decoded(labels, stored, int(off.sum()))
 
 
-def _refuse(found: Decoded, strange: NDArray[np.bool_], encoding: Encoding | None, path: Path, expected: str) -> None:
-    """Raises DataError where a pixel means nothing: which values or colours, how many, what to do."""
-    if not strange.any():
+def nearest_colours(packed: NDArray[np.int32], encoding: Encoding) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+    """Return the nearest entry of `encoding.colours` for packed colours (N,).
+
+    Returns its index (N,), the first one at equal distances, and the squared Euclidean distance in RGB (N,).
+    """
+    assert encoding.colours is not None
+    wanted = np.stack(unpack_colour(packed), 1)
+    index, best = np.zeros(len(packed), np.intp), np.full(len(packed), np.iinfo(np.int32).max, np.int32)
+    for place, (*colour, _) in enumerate(encoding.colours):  # one by one: a lossy file has 100,000 colours
+        distance = ((wanted - np.array(colour, np.int32)) ** 2).sum(1, dtype=np.int32)
+        closer = distance < best
+        index[closer], best[closer] = place, distance[closer]
+    return index, best
+
+
+def _check(found: Decoded, invalid: NDArray[np.bool_], encoding: Encoding | None, path: Path, expected: str) -> None:
+    """Raise DataError for invalid pixels, with values or colours and counts."""
+    if not invalid.any():
         return
     if encoding is not None and encoding.colours is not None:
-        raise DataError(off_colours(found.stored, strange, encoding, path))
+        raise DataError(_unmapped_colours(found.stored, invalid, encoding, path))
     if encoding is None or not encoding.text:
-        raise DataError(out_of_range(found.stored, strange, expected or "class indices", path))
-    values, count = [int(v) for v in np.unique(found.stored[strange])], int(strange.sum())
+        raise DataError(out_of_range(found.stored, invalid, expected or "class indices", path))
+    values, count = [int(v) for v in np.unique(found.stored[invalid])], int(invalid.sum())
     raise DataError(f"{path}: found the values {short(values)} in {counted(count, 'pixel')}; expected {encoding.text}")
 
 
-def off_colours(
-    stored: NDArray[np.integer], strange: NDArray[np.bool_], encoding: Encoding, path: Path, most: int = 5
+def _unmapped_colours(
+    stored: NDArray[np.integer], unmapped: NDArray[np.bool_], encoding: Encoding, path: Path, most: int = 5
 ) -> str:
-    """The message on colours that no class has: which, how many pixels, what is nearest, what to do."""
-    colours, counts = np.unique(stored[strange], return_counts=True)
-    lines = []
-    for place in np.argsort(-counts, kind="stable")[:most]:
-        colour = unpacked(int(colours[place]))
-        _, near, distance = nearest_colour(colour, encoding)
-        lines.append(f"{colour} {counts[place]} times (nearest {near}, {distance:.0f} away)")
+    """Return the message on colours without a class: colours, pixel counts, nearest class colours."""
+    assert encoding.colours is not None
+    colours, counts = np.unique(stored[unmapped], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:most]
+    lines = [
+        f"{unpack_colour(int(colours[place]))} {counts[place]} times (nearest {encoding.colours[index][:3]}, "
+        f"distance {squared**0.5:.0f})"
+        for place, index, squared in zip(order, *nearest_colours(colours[order], encoding), strict=True)
+    ]
     more = f" and {len(colours) - most} more" if len(colours) > most else ""
-    share = 100 * int(strange.sum()) / strange.size
+    share = 100 * int(unmapped.sum()) / unmapped.size
     return (
-        f"{path}: found {int(strange.sum())} pixels ({share:.2g} %) of {len(colours)} colours that no class has: "
+        f"{path}: found {int(unmapped.sum())} pixels ({share:.2g} %) of {len(colours)} colours without a class: "
         f"{'; '.join(lines)}{more}; expected the colours of the classes ({encoding.text}). If a colour is a class, "
-        "name it in dataset.yaml; if the file was stored with loss or drawn with smooth edges, --snap takes the "
-        "nearest colour"
+        "declare it in dataset.yaml; for lossy or anti-aliased masks, --snap uses the nearest colour"
     )

@@ -1,7 +1,8 @@
-"""Which kind of mask a data set has, told from a few of its files; and the colours that its files hold."""
+"""Detection of the mask encoding, and of class colours, from mask files."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,85 +12,81 @@ from typing import Literal
 import numpy as np
 
 from fuzzyseg.data.io.header import Header, read_header
-from fuzzyseg.data.io.mask import Colour, palette_of, read_mask
-from fuzzyseg.data.io.pillow import short
+from fuzzyseg.data.io.mask import palette_of, read_mask
 from fuzzyseg.data.labels.blocks import stored_parts
-from fuzzyseg.data.labels.class_counts import each
-from fuzzyseg.data.labels.decode import colour_counts
-from fuzzyseg.data.sample import MAX_CLASSES, DataError, Encoding, Item
+from fuzzyseg.data.labels.class_counts import map_items
+from fuzzyseg.data.labels.decode import pack_colours, unpack_colour
+from fuzzyseg.data.sample import MAX_CLASSES, Colour, DataError, Encoding, Item
+from fuzzyseg.data.text import short
 
 Kind = Literal["index", "palette", "colour"]
 
-IN_COLOURS = Encoding(colours=())
-"""Of a mask that is read as colours before it is known what they mean."""
-
 HEADERS, SAMPLE = 200, 32
-"""How many masks are looked at: headers alone, and pixels."""
+"""Number of masks examined: headers only, and pixels."""
 
 RARE, NEAR, MANY = 1e-4, 24.0, 64
-"""Colours found in files are doubted where one covers less than this share of the pixels, lies this near (in RGB) to
-one that is 20 times as frequent, or where there are more than so many."""
+"""Detected colours are doubtful if they cover less than this share of the pixels, lie this near (in RGB) to a colour 20
+times as frequent, or if there are more than this many."""
 
 
-def spread(items: Sequence[Item], most: int) -> list[Item]:
-    """At most so many items, evenly spaced."""
+def subsample(items: Sequence[Item], most: int) -> list[Item]:
+    """Return at most `most` evenly spaced items."""
     step = max(1, -(-len(items) // most))
     return list(items[::step])
 
 
-def kind_of(items: Sequence[Item], colours: set[Colour] | None, told: bool = False) -> tuple[Kind, str]:
-    """The kind of the items' masks and what the files are, in words. colours: those of the classes, where known.
+def detect_kind(items: Sequence[Item], colours: set[Colour] | None, declared: bool = False) -> tuple[Kind, str]:
+    """Return the kind of the masks, and a description.
 
-    told: what a palette means is said elsewhere. Raises DataError where files of two kinds lie together, or where a
-    palette can be read in two ways.
+    colours: of the classes, if known. declared: whether the encoding is declared, so that palettes are not examined.
+    Raises DataError for a mixture of kinds, and for ambiguous palettes.
     """
-    looked = spread([item for item in items if item.mask is not None], HEADERS)
-    heads = _headers([item.mask for item in looked if item.mask is not None])
+    sample = subsample([item for item in items if item.mask is not None], HEADERS)
+    heads = _headers([item.mask for item in sample if item.mask is not None])
     groups: dict[Kind, tuple[Path, Header]] = {}
     for path, head in heads:
         kind: Kind = "palette" if head.palette else "colour" if head.bands >= 3 else "index"
         groups.setdefault(kind, (path, head))
     if not groups:
         return "index", ""
-    if "palette" in groups and not told and _by_palette([path for path, head in heads if head.palette], colours):
+    if "palette" in groups and not declared and _by_palette([path for path, head in heads if head.palette], colours):
         groups.setdefault("colour", groups.pop("palette"))
     if "colour" in groups and len(groups) > 1:
         (a, _), (b, _) = groups["colour"], next(value for kind, value in groups.items() if kind != "colour")
         raise DataError(
-            f"{a} is colour-coded and {b} holds one value a pixel; expected masks of one kind: put them into folders "
-            "of their own (--more), or convert one of the kinds"
+            f"{a} is colour-coded and {b} contains one value per pixel; expected masks of one kind: put them into "
+            "separate folders (--more), or convert one kind"
         )
     kind = "palette" if "palette" in groups else next(iter(groups))
     path, head = groups[kind]
     bits = f"{8 * np.dtype(head.dtype).itemsize}-bit"
     words = {
         "index": f"index masks ({bits} {head.format})",
-        "palette": f"palette masks (their index counts; {head.format})",
+        "palette": f"palette masks (the index is the class; {head.format})",
         "colour": f"colour-coded masks ({'RGBA' if head.alpha else 'RGB'} {head.format})",
     }
     return kind, words[kind]
 
 
 def _headers(paths: Sequence[Path]) -> list[tuple[Path, Header]]:
-    """The headers of the files that have one. DataError where none has.
+    """Return the readable headers. Raises DataError if there is none.
 
-    A single damaged file says nothing of the others, and may be of an image whose mask is never read; where it is read,
-    that says so.
+    A single damaged file may belong to an image whose mask is never read; otherwise reading reports it.
     """
     found: list[tuple[Path, Header]] = []
-    wrong: list[DataError] = []
+    errors: list[DataError] = []
     for path in paths:
         try:
             found.append((path, read_header(path)))
         except DataError as error:
-            wrong.append(error)
-    if wrong and not found:
-        raise wrong[0]
+            errors.append(error)
+    if errors and not found:
+        raise errors[0]
     return found
 
 
 def _by_palette(paths: Sequence[Path], colours: set[Colour] | None, most: int = 8) -> bool:
-    """Whether the palette's colours, not the index, mean the class. Raises DataError where that cannot be told."""
+    """Whether the palette colour, not the index, is the class. Raises DataError if that is ambiguous."""
     used: dict[int, tuple[Colour, Path]] = {}
     differ: tuple[int, Path, Path] | None = None
     everything: set[Colour] = set()
@@ -107,82 +104,69 @@ def _by_palette(paths: Sequence[Path], colours: set[Colour] | None, most: int = 
         return True
     index, a, b = differ
     raise DataError(
-        f"{a} and {b}: their palettes have different colours for index {index}, so either can mean the class; write "
-        "encoding: index or encoding: colour into dataset.yaml"
+        f"{a} and {b}: their palettes have different colours for index {index}, so that either can be the class; set "
+        "encoding: index or encoding: colour in dataset.yaml"
     )
 
 
-def found_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
-    """How many pixels of the items' masks have each colour, and how many are transparent. Every mask is read.
+def count_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
+    """Count pixels per colour, and transparent pixels, in all masks. Raises DataError if all are transparent."""
 
-    Raises DataError where every pixel is transparent.
-    """
-    total: Counter[Colour | None] = Counter()
-
-    def look(item: Item) -> Counter[Colour | None]:
-        assert item.mask is not None
-        counts: Counter[Colour | None] = Counter()
-        for _, part in stored_parts(replace(item, encoding=IN_COLOURS)):
-            counts += colour_counts(item.mask, part)
+    def count(item: Item) -> Counter[int]:  # by packed colour, -1: transparent
+        counts: Counter[int] = Counter()
+        for _, part in stored_parts(replace(item, encoding=Encoding(colours=()))):  # read as colours, not decoded
+            if part.ndim == 2:
+                raise DataError(f"{item.mask}: has one value per pixel; expected colours, as in the other masks")
+            packed = pack_colours(part)
+            if part.shape[2] == 4:
+                packed[part[..., 3] == 0] = -1
+            colours, numbers = np.unique(packed, return_counts=True)
+            counts.update(dict(zip(colours.tolist(), numbers.tolist(), strict=True)))
         return counts
 
-    for counts in each(items, look):
+    total: Counter[int] = Counter()
+    for counts in map_items(items, count):
         total += counts
-    clear = total.pop(None, 0)
-    opaque: Counter[Colour] = Counter({colour: count for colour, count in total.items() if colour is not None})
+    transparent = total.pop(-1, 0)
+    opaque: Counter[Colour] = Counter({unpack_colour(colour): number for colour, number in total.items()})
     if not opaque:
         raise DataError(
             f"{items[0].mask} and {len(items) - 1} more masks: every pixel is transparent, which means void; save them "
             "without opacity (alpha)"
         )
-    return opaque, clear
+    return opaque, transparent
 
 
-def doubtful(counts: Counter[Colour]) -> list[Colour]:
-    """The colours of `counts` that may be no classes: rare ones, and ones that lie near to a far more frequent one."""
-    pixels = sum(counts.values())
-    doubted = {colour for colour, number in counts.items() if number < RARE * pixels}
-    # Among the others alone: there are 1 / RARE of them at most, however many colours a lossy file holds.
-    colours = sorted(set(counts) - doubted)
-    table, numbers = np.array(colours, dtype=float), np.array([counts[colour] for colour in colours])
-    for colour, place, number in zip(colours, table, numbers, strict=True):
-        near = ((table - place) ** 2).sum(1) <= NEAR**2
-        if (numbers[near] >= 20 * number).any():
-            doubted.add(colour)
-    return sorted(doubted)
+def select_class_colours(counts: Counter[Colour], masks: int, snap: bool) -> list[Colour]:
+    """Return the colours that are classes, sorted. Raises DataError if the files do not tell.
 
-
-def apart(counts: Counter[Colour], colours: Sequence[Colour]) -> list[Colour]:
-    """The most frequent of `colours`, then the next ones that do not lie near to one before."""
-    chosen: list[Colour] = []
-    for colour in sorted(colours, key=lambda each: (-counts[each], each)):
-        if not chosen or ((np.array(chosen) - colour) ** 2).sum(1).min() > NEAR**2:
-            chosen.append(colour)
-    return chosen
-
-
-def check_found(counts: Counter[Colour], masks: int, snap: bool) -> list[Colour]:
-    """The colours that are classes, sorted. Raises DataError where that cannot be told from the files.
-
-    snap: doubtful colours are none; they will be taken for the nearest. Frequent ones that lie near to each other are
-    asked about all the same: each may be a class, or what loss made of one.
+    snap: doubtful colours are no classes; pixels of these are assigned to the nearest class. Frequent colours near to
+    each other are an error even then: each may be a class, or a compression artefact.
     """
-    doubted = set(doubtful(counts))
-    kept = [colour for colour in sorted(counts) if not snap or colour not in doubted]
-    frequent = apart(counts, [colour for colour in counts if colour not in doubted])
-    unclear = len(frequent) < len(kept) if snap else bool(doubted) or len(kept) > MANY
-    if not unclear and len(kept) <= MAX_CLASSES:
-        return kept
-    odd = sorted(doubted, key=lambda colour: (-counts[colour], colour))[:5]
-    which = ", ".join(f"{colour} {counts[colour]} times" for colour in odd)
+    total = sum(counts.values())
+    distinct: list[Colour] = []
+    close: list[Colour] = []
+    doubtful: list[Colour] = []
+    for colour in sorted(counts, key=lambda colour: (-counts[colour], colour)):
+        near = (
+            [other for other in distinct if math.dist(other, colour) <= NEAR] if counts[colour] >= RARE * total else []
+        )
+        if counts[colour] < RARE * total or any(counts[other] >= 20 * counts[colour] for other in near):
+            doubtful.append(colour)
+        else:
+            (close if near else distinct).append(colour)
+    unclear = bool(close) if snap else bool(doubtful) or len(counts) > MANY
+    if not unclear and len(distinct) + len(close) <= MAX_CLASSES:
+        return sorted(distinct + close)
+    examples = ", ".join(f"{colour} {counts[colour]} times" for colour in doubtful[:5])
     hint = (
-        "--snap then takes each other colour for the nearest"
+        "--snap then assigns the other colours to the nearest one"
         if snap
-        else ("or, if they come from lossy or smoothed files, --snap takes each for the nearest frequent one")
+        else "or, for lossy or anti-aliased masks, assign each to the nearest frequent one with --snap"
     )
     raise DataError(
-        f"{masks} colour-coded masks hold {len(counts)} colours, of which {len(doubted)} are rare or lie next to a "
-        f"frequent one{': ' if which else ''}{which}. Say in dataset.yaml which colours are classes, such as "
-        f"colours: {{road: {list(frequent[0]) if frequent else [128, 64, 128]}, ...}}; {hint}. Frequent, and apart "
-        f"from each other, are: {short(frequent, 30)}"
+        f"{masks} colour-coded masks contain {len(counts)} colours, of which {len(doubtful)} are rare or close to a "
+        f"frequent one{': ' if examples else ''}{examples}. Declare the class colours in dataset.yaml, such as "
+        f"colours: {{road: {list(distinct[0]) if distinct else [128, 64, 128]}, ...}}; {hint}. Frequent and distinct "
+        f"colours: {short(distinct, 30)}"
     )

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from fuzzyseg.data.io.header import Header, read_header
 from fuzzyseg.data.io.image import Levels, open_windows, read_image, read_native
-from fuzzyseg.data.io.pillow import short
 from fuzzyseg.data.io.tiff import Box
 from fuzzyseg.data.labels.blocks import open_large, row_blocks
-from fuzzyseg.data.labels.class_counts import each
-from fuzzyseg.data.labels.detect import spread
+from fuzzyseg.data.labels.class_counts import map_items
+from fuzzyseg.data.labels.detect import subsample
 from fuzzyseg.data.sample import DataError, Item
+from fuzzyseg.data.text import short
 
 HEADERS, IMAGES = 500, 200
 """How many files are looked at: headers, and pixels."""
@@ -53,7 +53,7 @@ class Kinds:
 
 def kinds_of(items: Sequence[Item], channels: int) -> Kinds:
     """What the images are, from their headers. Raises DataError naming a file that cannot be read."""
-    heads = each(spread(items, HEADERS), lambda item: read_header(item.image))
+    heads = map_items(subsample(items, HEADERS), lambda item: read_header(item.image))
     colour = channels == 3 and all(_is_picture(head) for head in heads) and any(head.bands > 2 for head in heads)
     return Kinds(
         tuple(sorted({head.bands for head in heads})),
@@ -85,12 +85,12 @@ def measure(
     """
     own_range = kinds.measured_range and levels is None
     scale = None if own_range else levels or kinds.levels
-    looked = spread(items, IMAGES)
+    looked = subsample(items, IMAGES)
 
     def look(item: Item) -> NDArray[np.float64]:
         return sum_up(_parts(item.image, channels, bands, scale, native=own_range), channels)
 
-    sums = np.stack(each(looked, look))  # (images, 5, channels)
+    sums = np.stack(map_items(looked, look))  # (images, 5, channels)
     count, total, low, high = sums[:, 0].sum(0), sums[:, 1].sum(0), sums[:, 3].min(0), sums[:, 4].max(0)
     if not count.all():
         raise DataError(

@@ -1,1 +1,1 @@
-"""Labelled, unlabelled and validation images."""
+"""Splits into labelled, unlabelled, validation and test images."""

@@ -1,4 +1,4 @@
-"""Images that belong together: frames of a video, slices of a patient, tiles of a scene. A split never divides them."""
+"""Groups of images that a split keeps together: frames of a video, slices of a patient, tiles of a scene."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.datasets.pairing import SPLITS
-from fuzzyseg.data.io.pillow import short
-from fuzzyseg.data.sample import DataError, Item
+from fuzzyseg.data.sample import SPLITS, DataError, Item
+from fuzzyseg.data.text import short
 
 _PREFIX = re.compile(r"(.*?)[ _.-]*\d*$")
 
 
 def group_keys(items: Sequence[Item], rule: str) -> list[str]:
-    """The group of each item by its name (the path below the image folder, without suffix).
+    """Return the group of each item, from its name (the path below the image folder, without suffix).
 
-    rule: `folder`, the folder that holds the image; `prefix`, the name without the number at its end
-    (`patient7_slice_012` -> `patient7_slice`); else a regular expression that is searched for in the name: its first
-    group, or all it matches without one. Raises DataError for names that it does not fit.
+    rule: `folder`: the image's folder; `prefix`: the name without its trailing number (`patient7_slice_012` ->
+    `patient7_slice`); else a regular expression, searched in the name: its first group, or the whole match without one.
+    Raises DataError for names without a match.
     """
     if rule == "folder":
         return [item.name.rpartition("/")[0] for item in items]
@@ -30,7 +29,7 @@ def group_keys(items: Sequence[Item], rule: str) -> list[str]:
     try:
         pattern = re.compile(rule)
     except re.error as error:
-        raise DataError(f"group: '{rule}' is no regular expression ({error}); or use folder or prefix") from None
+        raise DataError(f"group: '{rule}' is not a regular expression ({error}), folder or prefix") from None
     found = [pattern.search(item.name) for item in items]
     bare = [item.name for item, match in zip(items, found, strict=True) if match is None]
     if bare:
@@ -44,30 +43,31 @@ def _prefix(name: str) -> str:
     return match.group(1)
 
 
-def beside(items: Sequence[Item], held: Sequence[Item], rule: str) -> set[str]:
-    """Names of the items from besides the data set (`Item.under`) that belong to a group of those held.
+def extras_in_groups(items: Sequence[Item], held: Sequence[Item], rule: str) -> set[str]:
+    """Return names of items from additional sources (`Item.prefix`) that share a group with the held-out items.
 
-    Their names begin otherwise: what is compared is the group by the path below the folder that was named, and below
-    the folder of the split. A name to which the rule gives nothing is in no group.
+    The group is that of the name without the source's prefix or the split folder, since these differ between sources. A
+    name without a match is in no group.
     """
 
     def key(item: Item) -> str:
         first, _, rest = item.name.partition("/")
-        below = replace(item, name=rest) if rest and first in (item.under, *SPLITS) else item
+        below = replace(item, name=rest) if rest and first in (item.prefix, *SPLITS) else item
         try:
             return group_keys([below], rule)[0]
         except DataError:
             return ""
 
-    extra = [item for item in items if item.under]
+    extra = [item for item in items if item.prefix]
     groups = {key(item) for item in held} - {""} if extra else set()
     return {item.name for item in extra if key(item) in groups}
 
 
 class Groups:
-    """The groups of some items as items of their own: what orders items by name and content orders groups alike.
+    """Groups of items, represented by items so that functions that order items also order groups.
 
-    heads: one item a group, named by its key. members: the places of each group's items. rule None: each by itself.
+    representatives: one item per group, named by its key. members: indices of each group's items. rule None: one group
+    per item.
     """
 
     def __init__(self, items: Sequence[Item], rule: str | None) -> None:
@@ -75,15 +75,15 @@ class Groups:
         members: dict[str, list[int]] = {}
         for place, key in enumerate(keys):
             members.setdefault(key, []).append(place)
-        self.heads = [replace(items[places[0]], name=key) for key, places in members.items()]
+        self.representatives = [replace(items[places[0]], name=key) for key, places in members.items()]
         self.members = list(members.values())
 
     def presence(self, present: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(groups, C) from (items, C): which classes a group holds."""
+        """Reduce (items, C) to (groups, C): the classes contained in each group."""
         return np.stack([present[places].any(0) for places in self.members])
 
     def first(self, order: Sequence[int], count: int) -> list[int]:
-        """The places of the items of the first groups of `order` that together hold `count` items or more."""
+        """Return item indices of the first groups of `order` that together have at least `count` items."""
         chosen: list[int] = []
         for group in order:
             if len(chosen) >= count:

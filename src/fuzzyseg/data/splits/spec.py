@@ -1,4 +1,4 @@
-"""How many images, or which: counts, fractions, list files."""
+"""Specification of a number of images, or of particular images: counts, fractions, list files."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from fuzzyseg.data.dataset_yaml import nearest
 from fuzzyseg.data.datasets.split_files import fields
-from fuzzyseg.data.io.pillow import short
 from fuzzyseg.data.sample import DataError, Item
+from fuzzyseg.data.text import nearest, short
 
 
 def parse_amount(text: str, count: int, what: str = "images", *, option: str = "") -> int | Path:
-    """`46` (a count), `1/8` or `0.2` (a share of `count`, rounded to the nearest, at least 1), else the path of a list.
+    """Parse `46` (a count), `1/8` or `0.2` (a share of `count`, rounded, at least 1), else the path of a list file.
 
-    option: the one that it was given by. Raises DataError, which names it, for a number that is not in reach.
+    option: command-line option, for messages. Raises DataError for a number out of range.
     """
     asked = f"{option}: " if option else ""
     expected = f"expected a count from 1 to {count}, a fraction such as 1/8 or 0.2, or a list file"
@@ -36,7 +35,7 @@ EVERY = "every:"
 
 
 def parse_every(text: str) -> int | None:
-    """The N of `every:N`, None for anything else. Raises DataError where N is no number from 1 on."""
+    """Return N of `every:N`, None for other texts. Raises DataError unless N is a positive integer."""
     if not text.startswith(EVERY):
         return None
     number = text.removeprefix(EVERY)
@@ -46,17 +45,16 @@ def parse_every(text: str) -> int | None:
 
 
 def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item] = ()) -> list[Item]:
-    """The items that a text file names, one a line: by name, stem or image path. Lines from # on are comments.
+    """Return the items listed in a text file, one per line, by name, stem or image path. # starts a comment.
 
-    Published lists are read as they are (see `listed.fields`): of `image mask` the image counts; where such a line, or
-    one with a slash at its start, names a file of another arrangement of the data set (CPS on Cityscapes), the image of
-    that stem is meant. held: images of validation and test, which are told by name where they are listed. Raises
-    DataError naming the file and the line for a name that fits no item, or several.
+    Reads published lists (see `split_files.fields`): of `image mask` only the image is used. If such a line, or one
+    with a leading slash, belongs to another arrangement of the dataset (CPS on Cityscapes), the image is matched by
+    stem. held: validation and test images, for messages. Raises DataError with file and line for no match or several.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of images ({error}); expected one name a line") from None
+        raise DataError(f"{path}: cannot be read as a list of images ({error}); expected one name per line") from None
     names: dict[str, list[Item]] = {}
     for item in items:
         paths = {item.image.name, item.image.as_posix(), item.image.resolve().as_posix()}
@@ -85,8 +83,8 @@ def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item
                 raise DataError(f"{path}, line {number}: {line!r} is an image of validation or test, not of training")
             raise DataError(f"{path}, line {number}: found no image {line!r}.{nearest(name, known)}")
         if len(fits) > 1:
-            raise DataError(f"{path}, line {number}: {name!r} fits {short([item.name for item in fits])}; write one")
+            raise DataError(f"{path}, line {number}: {name!r} matches {short([item.name for item in fits])}; write one")
         chosen[fits[0].name] = fits[0]
     if not chosen:
-        raise DataError(f"{path}: names no image; expected one name a line")
+        raise DataError(f"{path}: lists no image; expected one name per line")
     return list(chosen.values())

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzzyseg.config import ConfigError, dump_yaml
-from fuzzyseg.data.io.pillow import counted
+from fuzzyseg.data.text import counted
 from fuzzyseg.experiment.load_run import run_config
 from fuzzyseg.experiment.prepare_data import fingerprint, read_configured
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid

@@ -1,0 +1,43 @@
+"""Parts of messages: lists, counts, suggestions, validation errors."""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from pydantic import ValidationError
+
+
+def short(values: Sequence[object], most: int = 8) -> str:
+    """Join the first `most` values."""
+    text = ", ".join(str(v) for v in values[:most])
+    return text if len(values) <= most else f"{text}, ... ({len(values)} in all)"
+
+
+def counted(count: int, what: str) -> str:
+    """Return `1 file`, `2 files`, `1 class`, `2 classes`."""
+    plural = f"{what}es" if what.endswith("s") else f"{what}s"
+    return f"{count} {what if count == 1 else plural}"
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return ' Did you mean X?' for the most similar known name, or a list of the known names."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known[:20])}."
+
+
+def problems(
+    error: ValidationError, keys: Sequence[str] = (), aliases: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Yield a line per problem of a pydantic error: key, value found, value expected.
+
+    keys: known keys, to suggest one for an unknown key. aliases: internal key -> the key that the user writes.
+    """
+    for item in error.errors(include_url=False):
+        key = ".".join((aliases or {}).get(str(part), str(part)) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            yield f"unknown key {key!r}.{nearest(key, keys)}"
+        else:
+            found = f"{key}: found {reprlib.repr(item['input'])}; " if key else ""
+            yield found + item["msg"].removeprefix("Value error, ")
