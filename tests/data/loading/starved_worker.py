@@ -1,8 +1,7 @@
-"""Run by test_workers in a process of its own: reads with a worker that lacks files or memory (argument)."""
+"""Run by test_workers in a process of its own: reads with a worker that lacks shared memory."""
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 from pathlib import Path
@@ -14,15 +13,10 @@ from fuzzyseg.data.sample import DataError
 
 
 class Starved(FakeReader):
-    """Limits the open files, or the shared memory, of the worker."""
+    """Limits the shared memory of the worker."""
 
     def read(self, item, with_mask):
-        if sys.argv[1] == "files":
-            there = len(os.listdir("/proc/self/fd"))
-            most = min(there, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        else:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         return super().read(item, with_mask)
 
 
