@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from fuzzyseg.losses.arguments import at_one_size, check_map, check_pair, check_threshold, full_precision
 from fuzzyseg.losses.fpl.options import FPLKeywords, FPLOptions
 from fuzzyseg.losses.fpl.reference import FuzzyMap, balance_factor, fuzzy_positive_map, statistics
-from fuzzyseg.losses.kernels.custom_op import LossOutputs, choose, pseudo_label
+from fuzzyseg.losses.kernels.chunked import LossOutputs
+from fuzzyseg.losses.kernels.custom_op import choose, pseudo_label
 from fuzzyseg.losses.reduction import histogram, local_mean
 from fuzzyseg.ops.mix import Mixed
 

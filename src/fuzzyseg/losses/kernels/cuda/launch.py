@@ -1,9 +1,9 @@
-"""`fuzzy` and `hard` on CUDA by kernels in Triton: nothing of the size of the logits but the inputs and the gradient.
+"""The losses `fuzzy` and `hard` on CUDA by Triton kernels: the only tensor of the logits' size is their gradient.
 
-Mean: the forward kernel writes the gradient; only if another factor than 1 arrives it is gone over again. Map: what the
-backward kernel needs beside the student's logits is kept, 16 bytes and C bits for each pixel. Raised logits are
-interpolated where they are read, `Mixed` ones where the mask says, and their gradient is gathered by a kernel that
-stands at each low-resolution logit, without atomics: deterministic, and no full-resolution logits or gradient.
+Mean: the forward kernel writes the gradient, which is multiplied afterwards if the incoming gradient is not 1. Map: the
+backward kernel reads the student's logits and a state of 16 bytes and C bits per pixel. Resized logits are interpolated
+where they are read, and only the side of `Mixed` logits that the mask selects is read. Their gradient is gathered by
+one program per group of low-resolution logits, without atomics: deterministic, and without full-resolution tensors.
 
 TRITON_INTERPRET=1 runs the kernels on the CPU, slowly.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,24 +41,13 @@ Numbers = tuple[Any, ...]
 
 
 def empty_outputs(inputs: LossInputs) -> LossOutputs:
-    """Empty tensors of the shapes that `run` gives."""
-    like, shape, classes = inputs.student, inputs.loss_shape, inputs.student.shape[1]
-    counted = classes if inputs.statistics else 0
-    requested = shape if inputs.maps else torch.Size((0,))
+    """Uninitialised outputs of the shapes that `run` returns."""
     in_state = inputs.gradient and (inputs.resized or not inputs.mean)
-    planes = (2 if inputs.resized else 4) + (2 if _continuous(inputs) else 0) + (classes + 31) // 32
-    return LossOutputs(
-        loss=like.new_empty(() if inputs.mean else shape, dtype=torch.float32),
-        grad=gradient_like(like) if inputs.gradient and not in_state else like.new_empty(0),
-        state=like.new_empty((planes, *shape) if in_state else 0, dtype=torch.int32),
-        sums=like.new_empty(5, dtype=torch.float64),
-        k_counts=like.new_empty(max(counted - 1, 0), dtype=torch.float64),
-        label_counts=like.new_empty(counted, dtype=torch.float64),
-        k=like.new_empty(requested, dtype=torch.int64),
-        weight=like.new_empty(requested, dtype=torch.float32),
-        confidence=like.new_empty(requested, dtype=torch.float32),
-        label=like.new_empty(requested, dtype=torch.int64),
-    )
+    outputs = LossOutputs.empty(replace(inputs, gradient=False) if in_state else inputs)
+    planes = (2 if inputs.resized else 4) + (2 if _continuous(inputs) else 0) + (inputs.student.shape[1] + 31) // 32
+    shape = (planes, *inputs.loss_shape) if in_state else (0,)
+    outputs.state = inputs.student.new_empty(shape, dtype=torch.int32)
+    return outputs
 
 
 def run(inputs: LossInputs) -> LossOutputs:
