@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analysis import literal
-from fuzzyseg.analysis import count_thresholds, diagnose, look
+from fuzzyseg.analysis import count_thresholds, diagnose, pixel_maps
 from fuzzyseg.losses.fpl.assignment import sorted_classes
 
 CLASSES, SIZE, T = 5, (6, 7), 0.85
@@ -34,7 +34,7 @@ def by_pixel(teacher, student, target):
 
 
 def test_maps_are_those_of_the_formulas(logits):
-    found = look(*logits, threshold=T)
+    found = pixel_maps(*logits, threshold=T)
     seen = set()
     for place, z, s, truth in by_pixel(*logits):
         p = literal.probabilities(z)
@@ -64,7 +64,7 @@ def test_maps_are_those_of_the_formulas(logits):
 
 
 def test_the_continuous_rule_has_its_own_gradient(logits):
-    found = look(*logits, threshold=T, options={"rule": "continuous", "weight": "none"})
+    found = pixel_maps(*logits, threshold=T, options={"rule": "continuous", "weight": "none"})
     partial = 0
     for place, z, s, truth in by_pixel(*logits):
         mu = literal.membership(literal.probabilities(z), T)
@@ -80,7 +80,7 @@ def test_the_continuous_rule_has_its_own_gradient(logits):
 
 
 def test_sums_are_those_of_a_loop(logits):
-    numbers = diagnose(look(*logits, threshold=T), logits[2]).numbers()
+    numbers = diagnose(pixel_maps(*logits, threshold=T), logits[2]).numbers()
     rows = []
     for _, z, s, truth in by_pixel(*logits):
         if truth == 255:
@@ -146,15 +146,17 @@ def test_sums_are_those_of_a_loop(logits):
 
 
 def test_images_add_up(logits):
-    whole = diagnose(look(*logits, threshold=T), logits[2])
-    parts = [diagnose(look(*(side[i : i + 1] for side in logits), threshold=T), logits[2][i : i + 1]) for i in (0, 1)]
+    whole = diagnose(pixel_maps(*logits, threshold=T), logits[2])
+    parts = [
+        diagnose(pixel_maps(*(side[i : i + 1] for side in logits), threshold=T), logits[2][i : i + 1]) for i in (0, 1)
+    ]
     torch.testing.assert_close(vars(whole), vars(parts[0].plus(parts[1])))
 
 
 def test_a_threshold_for_each_pixel(logits):
     threshold = torch.full((2, *SIZE), 0.5, dtype=torch.float64)
     threshold[1] = 0.95
-    found = look(*logits, threshold=threshold)
+    found = pixel_maps(*logits, threshold=threshold)
     for (image, y, x), z, _, _ in by_pixel(*logits):
         expected = len(literal.fuzzy_set(literal.probabilities(z), 0.95 if image else 0.5))
         assert int(found.k[image, y, x]) == expected
@@ -162,10 +164,12 @@ def test_a_threshold_for_each_pixel(logits):
 
 def test_what_is_not_measured_is_none(logits):
     teacher, student, target = logits
-    brief = diagnose(look(teacher, student, target, lift=False), target)
+    brief = diagnose(pixel_maps(teacher, student, target, lift=False), target)
     assert brief.numbers()["cases"]["1"]["lift"] == {"hard": None, "fuzzy": None}
     assert brief.numbers()["cases"]["1"]["score"]["hard"] == pytest.approx(1.0)
-    nothing = diagnose(look(teacher, student, torch.full_like(target, 255)), torch.full_like(target, 255)).numbers()
+    nothing = diagnose(
+        pixel_maps(teacher, student, torch.full_like(target, 255)), torch.full_like(target, 255)
+    ).numbers()
     assert nothing["pixels"] == 0 and nothing["ece"] is None and nothing["mean_k"] is None
     assert nothing["cases"]["2"] == {
         "share": 0.0,
@@ -180,11 +184,11 @@ def test_what_is_not_measured_is_none(logits):
 def test_wrong_shapes_and_options_are_refused(logits):
     teacher, student, target = logits
     with pytest.raises(ValueError, match="target"):
-        look(teacher, student, target[:1])
+        pixel_maps(teacher, student, target[:1])
     with pytest.raises(ValueError, match="teacher_logits"):
-        look(teacher[:, :4], student, target)
+        pixel_maps(teacher[:, :4], student, target)
     with pytest.raises(ValueError, match="rule"):
-        look(teacher, student, target, options={"rule": "m"})
+        pixel_maps(teacher, student, target, options={"rule": "m"})
 
 
 def test_the_table_over_thresholds(logits):

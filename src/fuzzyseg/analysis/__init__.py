@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fuzzyseg.analysis.diagnosis import Diagnosis, diagnose
-from fuzzyseg.analysis.pixels import Pixels, look
+from fuzzyseg.analysis.pixels import PixelMaps, pixel_maps
 from fuzzyseg.analysis.table import LEVELS, THRESHOLDS, Confident, ThresholdTable, count_confident, count_thresholds
 from fuzzyseg.analysis.threshold import (
     conformal_threshold,
@@ -17,7 +17,7 @@ __all__ = [
     "THRESHOLDS",
     "Confident",
     "Diagnosis",
-    "Pixels",
+    "PixelMaps",
     "ThresholdTable",
     "conformal_threshold",
     "count_confident",
@@ -25,6 +25,6 @@ __all__ = [
     "coverage_by_threshold",
     "diagnose",
     "fitted_temperature",
-    "look",
+    "pixel_maps",
     "smallest_covering",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fuzzyseg.analysis.pixels import MISSED, RESCUED, RIGHT, Pixels
+from fuzzyseg.analysis.pixels import MISSED, RESCUED, RIGHT, PixelMaps
 from fuzzyseg.analysis.sums import Sums
 
 BINS = 20
@@ -23,7 +23,7 @@ class Diagnosis(Sums):
     """Sums over the pixels with a true class.
 
     pixels (3,C): by case (1 to 3) and K (1 to C). entropy, weight (C,): sums by K. entropies, weights (C,20): their
-    histograms by K. score, lift (3,2): sums by case of `Pixels.score` and `Pixels.lift` for the hard and the fuzzy
+    histograms by K. score, lift (3,2): sums by case of the maps of that name for the hard and the fuzzy
     loss; NaN if not measured. reliability (3,15): number, sum of confidences and number of right pixels in each bin of
     confidence. confusion (2,C,C): true class by pseudo label, of all pixels and of those of case 2.
     """
@@ -132,8 +132,8 @@ def _means(sums: Tensor, pixels: int) -> dict[str, float | None]:
     return {name: None if value != value else value for name, value in zip(("hard", "fuzzy"), values, strict=True)}
 
 
-def diagnose(pixels: Pixels, target: Tensor) -> Diagnosis:
-    """Statistics of one batch. pixels: maps made by `look` with the same target (B,H,W)."""
+def diagnose(pixels: PixelMaps, target: Tensor) -> Diagnosis:
+    """Statistics of one batch. pixels: maps made by `pixel_maps` with the same target (B,H,W)."""
     classes = pixels.order.shape[1]
     case = pixels.case.flatten().cpu().long()
     known = case > 0

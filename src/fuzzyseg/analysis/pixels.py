@@ -27,7 +27,7 @@ class Losses(NamedTuple):
     fuzzy: Tensor
 
 
-class Pixels(NamedTuple):
+class PixelMaps(NamedTuple):
     """Maps (B,H,W) without gradient, and `order` (B,C,H,W): classes by falling probability.
 
     label: the most probable class. k: size of the fuzzy set, partial members included. confidence: largest probability.
@@ -47,7 +47,7 @@ class Pixels(NamedTuple):
     lift: Losses | None
 
 
-def look(
+def pixel_maps(
     teacher: Tensor,
     student: Tensor,
     target: Tensor,
@@ -57,7 +57,7 @@ def look(
     lift: bool = True,
     ranking: SortedClasses | None = None,
     ignore_index: int = 255,
-) -> Pixels:
+) -> PixelMaps:
     """Compute the maps for the logits (B,C,H,W) of a teacher and a student.
 
     target (B,H,W): true classes, or `ignore_index`. threshold: T, a number or a tensor, 0-dim or (B,H,W). options: of
@@ -84,7 +84,7 @@ def look(
         if lift:
             hard, fuzzy = (torch.where(known, _lift(student, y, truth), torch.nan) for y in (vanilla, members))
             lifts = Losses(hard, weight * fuzzy)
-        return Pixels(
+        return PixelMaps(
             found.order,
             label,
             found.positives().squeeze(1),

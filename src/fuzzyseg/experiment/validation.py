@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fuzzyseg.analysis import Diagnosis, Pixels, diagnose, look
+from fuzzyseg.analysis import Diagnosis, PixelMaps, diagnose, pixel_maps
 from fuzzyseg.config import Config, LossConfig
 from fuzzyseg.data import Item, Reader
 from fuzzyseg.data.io.mask import save_index_png
@@ -129,14 +129,14 @@ class Scoring:
         for image, mask in training_parts(self.reader, item):
             yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(self.device)
 
-    def _look(self, predictor: Predictor, logits: Tensor, target: Tensor) -> Pixels:
+    def _look(self, predictor: Predictor, logits: Tensor, target: Tensor) -> PixelMaps:
         """What the loss, with T and temperature as it has them now, makes of such a pair."""
         assert self.pixel_loss is not None
         teacher = self.pixel_loss.tempered(logits)
         assert isinstance(teacher, Tensor)
         threshold = thresholds_at(self.pixel_loss, teacher, predictor.network)
         options = set_options(self.config.loss)
-        return look(teacher, logits, target, threshold=threshold, options=options, lift=False)
+        return pixel_maps(teacher, logits, target, threshold=threshold, options=options, lift=False)
 
 
 def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:

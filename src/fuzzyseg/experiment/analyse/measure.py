@@ -17,12 +17,12 @@ from fuzzyseg.analysis import (
     THRESHOLDS,
     Confident,
     Diagnosis,
-    Pixels,
+    PixelMaps,
     ThresholdTable,
     count_confident,
     count_thresholds,
     diagnose,
-    look,
+    pixel_maps,
 )
 from fuzzyseg.data import VOID, DataError, Item
 from fuzzyseg.data.io.write import to_picture
@@ -45,7 +45,7 @@ class Example:
     """One image to draw, as arrays (H,W), subsampled if large.
 
     image (H,W,3) uint8. mask, label, sets: class indices, 255 for void; sets at a multiple of the size, the classes of
-    each fuzzy set in alternating stripes. k, case: as in `Pixels`. hard, fuzzy: scores, NaN where void.
+    each fuzzy set in alternating stripes. k, case: as in `PixelMaps`. hard, fuzzy: scores, NaN where void.
     """
 
     name: str
@@ -97,7 +97,9 @@ def measure(inputs: Inputs, images: int, progress: Counter | None) -> tuple[dict
     return groups, examples
 
 
-def _measure(inputs: Inputs, image: Tensor, mask: Tensor, levels: Sequence[float]) -> tuple[Statistics, Pixels, Tensor]:
+def _measure(
+    inputs: Inputs, image: Tensor, mask: Tensor, levels: Sequence[float]
+) -> tuple[Statistics, PixelMaps, Tensor]:
     """Statistics of an image (Cin,H,W) and its mask (H,W); the maps behind them; the mask (1,H,W) on the device."""
     logits = inputs.teacher.training_logits(image).unsqueeze(0)
     same, teacher = inputs.student is inputs.teacher, inputs.tempered(logits)
@@ -106,12 +108,12 @@ def _measure(inputs: Inputs, image: Tensor, mask: Tensor, levels: Sequence[float
     with torch.no_grad():
         ranking = sorted_classes(teacher)
     threshold = inputs.threshold(teacher)
-    pixels = look(teacher, student, target, threshold=threshold, options=inputs.options, ranking=ranking)
+    pixels = pixel_maps(teacher, student, target, threshold=threshold, options=inputs.options, ranking=ranking)
     table = count_thresholds(ranking, target, options=inputs.options)
     return (diagnose(pixels, target), table, count_confident(teacher, target, levels)), pixels, target
 
 
-def _example(inputs: Inputs, name: str, image: Tensor, target: Tensor, pixels: Pixels) -> Example:
+def _example(inputs: Inputs, name: str, image: Tensor, target: Tensor, pixels: PixelMaps) -> Example:
     step = -(-image.shape[-1] // MOST_WIDE)
 
     def array(values: Tensor) -> Array:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import fuzzyseg
 from experiment.test_own_data import write_bands
-from fuzzyseg.analysis import diagnose, look
+from fuzzyseg.analysis import diagnose, pixel_maps
 from fuzzyseg.config import ConfigError
 from fuzzyseg.data import DataError, Reader, read_dataset
 from fuzzyseg.data.io.mask import read_mask
@@ -72,7 +72,7 @@ def test_a_run_is_measured_with_its_student_and_its_teacher(run):
             image, mask = reader.read(items[each], with_mask=True)
             card = fuzzyseg.load(run, network=own).card
             t, s = (Predictor(network, card).training_logits(image)[None] for network in (teacher, student))
-            counts = diagnose(look(t, s, mask[None], threshold=0.7), mask[None])
+            counts = diagnose(pixel_maps(t, s, mask[None], threshold=0.7), mask[None])
             total = counts if total is None else total.plus(counts)
         expected = total.numbers()
         assert group["images"] == len(record[name])
@@ -131,7 +131,7 @@ def test_maps_of_k_are_kept_at_every_evaluation(trained):
     items = {item.name: item for item in read_dataset(trained.parent / "data").val}
     image, mask = Reader(3, 3, 255).read(items[record["val"][2]], with_mask=True)
     logits = fuzzyseg.load(trained, network=own).training_logits(image)[None]
-    k = look(logits, logits, mask[None], threshold=0.7).k[0]
+    k = pixel_maps(logits, logits, mask[None], threshold=0.7).k[0]
     assert torch.equal(torch.tensor(read_mask(files[1])).long(), k)
 
 
