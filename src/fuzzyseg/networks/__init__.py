@@ -10,9 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import segmentation_models_pytorch as smp
-import timm
-from segmentation_models_pytorch.encoders import get_encoder_names
 from torch import nn
 
 from fuzzyseg.networks.segmenter import Segmenter
@@ -25,21 +22,21 @@ from fuzzyseg.networks.weights import (
     weights_statistics,
 )
 
-NETWORKS: dict[str, type[nn.Module]] = {
-    "DPT": smp.DPT,
-    "DeepLabV3": smp.DeepLabV3,
-    "DeepLabV3Plus": smp.DeepLabV3Plus,
-    "FPN": smp.FPN,
-    "Linknet": smp.Linknet,
-    "MAnet": smp.MAnet,
-    "PAN": smp.PAN,
-    "PSPNet": smp.PSPNet,
-    "Segformer": smp.Segformer,
-    "UPerNet": smp.UPerNet,
-    "Unet": smp.Unet,
-    "UnetPlusPlus": smp.UnetPlusPlus,
-}
-"""Architectures by name."""
+NETWORKS = (
+    "DPT",
+    "DeepLabV3",
+    "DeepLabV3Plus",
+    "FPN",
+    "Linknet",
+    "MAnet",
+    "PAN",
+    "PSPNet",
+    "Segformer",
+    "UPerNet",
+    "Unet",
+    "UnetPlusPlus",
+)
+"""Architectures: names of classes in segmentation_models_pytorch."""
 
 _SET_ELSEWHERE = {
     "encoder_name": "network.encoder",
@@ -55,6 +52,15 @@ _NOT_OPTIONS = {
     "aux_params": "images have no labels here",
     "upsampling": "it follows from the architecture",
 }
+
+
+def architecture(name: str) -> type[nn.Module]:
+    """Return the class of an architecture in `NETWORKS`. Raises KeyError for any other name."""
+    import segmentation_models_pytorch as smp  # here: it takes seconds to import, and methods import this package
+
+    if name not in NETWORKS:
+        raise KeyError(name)
+    return getattr(smp, name)  # type: ignore[no-any-return]
 
 
 def build_network(
@@ -99,6 +105,9 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _check_encoder(encoder: str) -> None:
+    import timm
+    from segmentation_models_pytorch.encoders import get_encoder_names
+
     if encoder.startswith("tu-"):
         name = encoder[3:].split(".")[0]
         if not timm.is_model(name):
@@ -112,7 +121,7 @@ def _check_encoder(encoder: str) -> None:
 
 
 def _option_names(arch: str) -> set[str]:
-    return set(inspect.signature(NETWORKS[arch]).parameters) - {"kwargs", *_SET_ELSEWHERE, *_NOT_OPTIONS}
+    return set(inspect.signature(architecture(arch)).parameters) - {"kwargs", *_SET_ELSEWHERE, *_NOT_OPTIONS}
 
 
 def dropout_options(arch: str) -> list[str]:
@@ -133,7 +142,7 @@ def _settings(arch: str, encoder: str, options: dict[str, Any], output_stride: i
     settings = dict(options)
     if output_stride is not None:
         able = [
-            name for name, model in NETWORKS.items() if "encoder_output_stride" in inspect.signature(model).parameters
+            name for name in NETWORKS if "encoder_output_stride" in inspect.signature(architecture(name)).parameters
         ]
         if arch not in able:
             raise ValueError(
@@ -156,7 +165,7 @@ def _build(
     def construct(extra: Mapping[str, Any]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            return NETWORKS[arch](
+            return architecture(arch)(
                 encoder_name=encoder,
                 encoder_weights=weights,
                 in_channels=channels,
@@ -231,6 +240,7 @@ __all__ = [
     "NETWORKS",
     "NetworkFactory",
     "Segmenter",
+    "architecture",
     "build_network",
     "dropout_options",
     "load_encoder",

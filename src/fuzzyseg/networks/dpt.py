@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from segmentation_models_pytorch.base.initialization import initialize_decoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -66,6 +65,8 @@ def _resampling(channels: int, stride: int, level: int) -> nn.Module:
         if factor > 1
         else nn.Conv2d(channels, channels, 3, stride=int(1 / factor), padding=1)
     )
+    from segmentation_models_pytorch.base.initialization import initialize_decoder
+
     initialize_decoder(resampling)
     return resampling
 
