@@ -122,7 +122,9 @@ class TrainConfig(Section):
     )
     save_every: int | None = Field(None, ge=1, description="Steps between checkpoints; None: a tenth of the run.")
     log_every: int = Field(10, ge=1, description="Steps between lines of metrics.jsonl.")
-    tensorboard: bool = Field(True, description="Also write files for TensorBoard.")
+    tensorboard: bool | Literal["auto"] = Field(
+        "auto", description="Also write files for TensorBoard; auto: if the package tensorboard is installed."
+    )
     k_maps: int = Field(
         0, ge=0, description="Validation images whose K is kept as a map at each evaluation, for `fuzzyseg analyse`."
     )
