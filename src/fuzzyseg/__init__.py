@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fuzzyseg.experiment import train
+    from fuzzyseg.experiment.train import train
     from fuzzyseg.inference import load
     from fuzzyseg.losses import (
         FuzzyPositiveLoss,
@@ -44,7 +44,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'fuzzyseg' has no attribute {name!r}; it has {', '.join(__all__)}")
     if name == "train":
-        from fuzzyseg.experiment import train
+        from fuzzyseg.experiment.train import train
 
         return train
     if name == "load":

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE, BLUR, SHIFT = range(6)
 Change = tuple[int, float]
@@ -42,7 +42,7 @@ class Colours:
             elif kind == SHIFT:
                 part = shifted(part, amount)
             elif part.shape[0] == 3:
-                part = _tv().adjust_hue(part if part.dtype == torch.uint8 else part.clamp(0, 1), amount)
+                part = tv.adjust_hue(part if part.dtype == torch.uint8 else part.clamp(0, 1), amount)
         return part
 
     def brightness(self, part: Tensor, factor: float) -> Tensor:
@@ -50,14 +50,14 @@ class Colours:
         if part.dtype == torch.uint8:
             # torchvision takes 1 or 3 channels; pixel by pixel as it is, any number may be read as rows of one
             rows = part if part.shape[0] in (1, 3) else part.reshape(1, -1, part.shape[-1])
-            changed: Tensor = _tv().adjust_brightness(rows, factor).view_as(part)
+            changed: Tensor = tv.adjust_brightness(rows, factor).view_as(part)
             return changed
         return part * factor
 
     def contrast(self, part: Tensor, factor: float) -> Tensor:
         """Distances from the mean grey value times `factor`; of N bands from each band's own mean in the crop."""
         if part.dtype == torch.uint8 and part.shape[0] in (1, 3):
-            changed: Tensor = _tv().adjust_contrast(part, factor)
+            changed: Tensor = tv.adjust_contrast(part, factor)
             return changed
         values = part.float()
         mean = values.mean((-2, -1), keepdim=True)
@@ -69,9 +69,7 @@ class Colours:
             return part
         if part.dtype == torch.uint8 and part.shape[0] == 3:
             changed: Tensor = (
-                _tv().rgb_to_grayscale(part, num_output_channels=3)
-                if factor == 0
-                else _tv().adjust_saturation(part, factor)
+                tv.rgb_to_grayscale(part, num_output_channels=3) if factor == 0 else tv.adjust_saturation(part, factor)
             )
             return changed
         scale = 255.0 if part.dtype == torch.uint8 else 1.0
@@ -79,12 +77,6 @@ class Colours:
         deviations = (part.float() - mean) / std
         common = deviations.mean(0, keepdim=True)
         return _as((common + factor * (deviations - common)) * std + mean, part)
-
-
-def _tv() -> Any:
-    from torchvision.transforms.v2 import functional  # here: it takes seconds to import
-
-    return functional
 
 
 def _bands(values: Sequence[float], device: torch.device) -> Tensor:
@@ -97,7 +89,7 @@ def blurred(part: Tensor, sigma: float) -> Tensor:
     reach = max(1, min(round(3 * sigma), part.shape[-1] - 1, part.shape[-2] - 1))
     if min(part.shape[-2:]) < 2:
         return part
-    result: Tensor = _tv().gaussian_blur(part, [2 * reach + 1] * 2, [sigma] * 2)
+    result: Tensor = tv.gaussian_blur(part, [2 * reach + 1] * 2, [sigma] * 2)
     return result
 
 
