@@ -14,7 +14,7 @@ help:
 	@echo "make demo    train three ways on generated images, print a table, draw pictures into demo/ (under 6 minutes)"
 	@echo "make test    run the tests, of the slow ones a fixed fifth; one part: make test ARGS=tests/losses"
 	@echo "make test-all  run every test"
-	@echo "make check   linter, formatter, types, architecture, workflow files"
+	@echo "make check   linter, formatter, types, architecture, files for hosting"
 	@echo "make dist    build the source archive and the wheel into dist/, and check them"
 	@echo "make docs    build the documentation into site/"
 	@echo "make clean   remove .venv, caches and everything built; runs/ stays"
@@ -61,6 +61,8 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	$(BIN)/python -m pytest tests/architecture
 
 dist: $(READY)

@@ -34,23 +34,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def in_sample(nodeid: str) -> bool:
-    """Whether a slow test is in the sample. It depends on the test's own name alone."""
-    return zlib.crc32(nodeid.encode()) % SAMPLE == 0
+def left_out(nodeid: str, chosen: str) -> bool:
+    """Whether a slow test is left out. For a sample it depends on the test's own name alone."""
+    return chosen == "none" or (chosen == "sample" and zlib.crc32(nodeid.encode()) % SAMPLE != 0)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     chosen = config.getoption("slow")
-    if chosen == "all":
-        return
-    dropped = [
-        item
-        for item in items
-        if item.get_closest_marker("slow") and not (chosen == "sample" and in_sample(item.nodeid))
-    ]
+    dropped = [item for item in items if item.get_closest_marker("slow") and left_out(item.nodeid, chosen)]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
-        items[:] = [item for item in items if item not in set(dropped)]
+        items[:] = [item for item in items if item not in dropped]
 
 
 @pytest.fixture(scope="session")
