@@ -1,10 +1,11 @@
-"""Shared by all tests: one thread each (the suite runs in parallel) and the folder of real data, where there is one."""
+"""Settings of all tests: one thread each, as the suite runs in parallel; the sample of slow tests; the shared data."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,32 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if not torch.cuda.is_available():
     # Kernels in Triton run in its interpreter, which is chosen when it is first imported.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+SAMPLE = 5
+"""With --slow sample, one slow test in so many runs."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--slow",
+        choices=("all", "sample", "none"),
+        default="all",
+        help=f"slow tests to run; sample: one in {SAMPLE}, chosen by their names, so always the same",
+    )
+
+
+def left_out(nodeid: str, chosen: str) -> bool:
+    """Whether a slow test is left out. For a sample it depends on the test's own name alone."""
+    return chosen == "none" or (chosen == "sample" and zlib.crc32(nodeid.encode()) % SAMPLE != 0)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    chosen = config.getoption("slow")
+    dropped = [item for item in items if item.get_closest_marker("slow") and left_out(item.nodeid, chosen)]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in dropped]
 
 
 @pytest.fixture(scope="session")

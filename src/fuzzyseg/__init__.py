@@ -1,26 +1,26 @@
-"""Semi-supervised semantic segmentation with Fuzzy Positive Learning: a few labelled images, many unlabelled ones.
+"""Semi-supervised semantic segmentation with Fuzzy Positive Learning.
 
-The loss works in anybody's loop and needs torch alone. `train` and `load` bring in the rest when they are first used.
+Importing the package imports nothing else. A public name is loaded on first access: the loss needs torch alone, `train`
+and `load` need all dependencies.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fuzzyseg.losses import (
-    FuzzyPositiveLoss,
-    assign_fuzzy_positives,
-    fuzzy_membership,
-    fuzzy_positive_loss,
-    fuzzy_positive_weight,
-    positive_gradient_score,
-    weight_curve,
-)
-from fuzzyseg.ops.mix import Mixed
-
 if TYPE_CHECKING:
-    from fuzzyseg.experiment import train
+    from fuzzyseg.experiment.train import train
     from fuzzyseg.inference import load
+    from fuzzyseg.losses import (
+        FuzzyPositiveLoss,
+        assign_fuzzy_positives,
+        fuzzy_membership,
+        fuzzy_positive_loss,
+        fuzzy_positive_weight,
+        positive_gradient_score,
+        weight_curve,
+    )
+    from fuzzyseg.ops.mix import Mixed
 
 __version__ = "0.1.0"
 
@@ -40,18 +40,26 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`train` and `load`, imported when they are first asked for."""
+    """Load a public name on first access."""
+    if name not in __all__:
+        raise AttributeError(f"module 'fuzzyseg' has no attribute {name!r}; it has {', '.join(__all__)}")
     if name == "train":
-        from fuzzyseg.experiment import train
+        from fuzzyseg.experiment.train import train
 
         return train
     if name == "load":
         from fuzzyseg.inference import load
 
         return load
-    raise AttributeError(f"module 'fuzzyseg' has no attribute {name!r}; it has {', '.join(__all__)}")
+    if name == "Mixed":
+        from fuzzyseg.ops.mix import Mixed
+
+        return Mixed
+    from fuzzyseg import losses
+
+    return getattr(losses, name)
 
 
 def __dir__() -> list[str]:
-    """The public names, the lazy ones too."""
+    """The public names."""
     return __all__

@@ -1,13 +1,17 @@
-"""Budgets: how long a file, a function, a method and the loop may be."""
+"""Budgets: the lines of the package, a file, a function, a method and the training loop."""
 
 import ast
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "fuzzyseg"
 FILE, FUNCTION, METHOD = 300, 60, 150
+CODE = 19_500
+"""Lines of code of the package. A new capability states its allowance here."""
 
 EXCEPTIONS: dict[str, tuple[int, str]] = {
     "engine/trainer.py:fit": (120, "the loop has a budget of its own (design: engine)"),
@@ -45,6 +49,29 @@ def test_everything_is_within_its_budget():
     for path in files:
         found += over_budget(path.read_text(encoding="utf-8"), path.relative_to(PACKAGE).as_posix())
     assert not found, "\n".join(found)
+
+
+def code_lines(source: str) -> int:
+    """Lines of a source text that hold code: no blank lines, comments or docstrings, nor texts below a field."""
+    prose: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            prose |= {*range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+    lines: set[int] = set()
+    layout = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in layout:
+            lines |= {*range(token.start[0], token.end[0] + 1)}
+    return len(lines - prose)
+
+
+def test_the_package_is_within_its_budget():
+    assert sum(code_lines(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")) <= CODE
+
+
+def test_code_lines_counts_neither_prose_nor_blank_lines():
+    source = '"""Doc.\n\nMore."""\n\n# why\nx = (  # two\n    1,\n\n)\n"""Of x."""\ny = """a\nb"""\n'
+    assert code_lines(source) == 5
 
 
 @pytest.mark.parametrize("reason", [reason for _, reason in EXCEPTIONS.values()])

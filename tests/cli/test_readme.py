@@ -16,9 +16,8 @@ TEXT = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
-def test_the_loss_in_ones_own_loop_takes_ten_lines_and_runs():
+def test_the_loss_in_ones_own_loop_runs():
     code = next(code for code in PYTHON if "import fuzzy_positive_loss" in code)
-    assert len([line for line in code.splitlines() if line.strip()]) == 10
     torch.manual_seed(0)
     student, teacher = (nn.Conv2d(3, 4, 3, stride=2, padding=1) for _ in range(2))
     before = [p.detach().clone() for p in (*student.parameters(), *teacher.parameters())]
@@ -56,7 +55,7 @@ def commands():
 
 def test_the_commands_of_the_readme_name_options_that_exist():
     found = commands()
-    assert {words[0] for words in found} == {"check", "train", "evaluate", "predict"}
+    assert {words[0] for words in found} >= {"check", "train", "evaluate", "predict"}
     for verb, *words in found:
         shown = CliRunner().invoke(app, [verb, "--help"]).stdout
         for word in words:

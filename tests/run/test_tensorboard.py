@@ -1,5 +1,6 @@
 import math
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fuzzyseg.run.tensorboard import TensorBoard
@@ -30,3 +31,9 @@ def test_resuming_hides_what_was_written_past_the_checkpoint(tmp_path):
     with TensorBoard(tmp_path, keep_to=10) as board:
         board.write(line(20, 0.5))
     assert read(tmp_path)["losses/sup"] == [(1, 0.25), (10, 0.25), (20, 0.5)]
+
+
+def test_without_the_package_the_message_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr("fuzzyseg.run.tensorboard.available", lambda: False)
+    with pytest.raises(ValueError, match=r"fuzzyseg\[tensorboard\]"):
+        TensorBoard(tmp_path)

@@ -1,4 +1,4 @@
-"""The command line: the app here, one file a verb. What is heavier than torch is imported inside the commands."""
+"""Command-line application: one module per command. Commands import torch, and what needs it, when they run."""
 
 from __future__ import annotations
 

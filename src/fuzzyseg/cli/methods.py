@@ -21,7 +21,7 @@ def methods(
       fuzzyseg methods
       fuzzyseg methods cps
     """
-    from fuzzyseg.experiment.list_methods import described
+    from fuzzyseg.cli.list_methods import described
 
     found = described(name)
     if as_json:

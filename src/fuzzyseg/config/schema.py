@@ -127,7 +127,9 @@ class TrainConfig(Section):
     )
     save_every: int | None = Field(None, ge=1, description="Steps between checkpoints; None: a tenth of the run.")
     log_every: int = Field(10, ge=1, description="Steps between lines of metrics.jsonl.")
-    tensorboard: bool = Field(True, description="Write TensorBoard files, too.")
+    tensorboard: bool | Literal["auto"] = Field(
+        "auto", description="Also write files for TensorBoard; auto: if the package tensorboard is installed."
+    )
     k_maps: int = Field(
         0,
         ge=0,

@@ -40,7 +40,7 @@ from fuzzyseg.run import environment
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import MetricsLog, Sink
 from fuzzyseg.run.progress import Display, score_text
-from fuzzyseg.run.tensorboard import TensorBoard
+from fuzzyseg.run.tensorboard import TensorBoard, available
 
 RESUMABLE = {
     "data.cache",
@@ -185,7 +185,7 @@ def _fit(
         sinks: list[Sink] = []
         if distributed.rank() == 0:
             sinks.append(stack.enter_context(MetricsLog(run.metrics, keep_to=step)))
-            if train.tensorboard:
+            if available() if train.tensorboard == "auto" else train.tensorboard:
                 sinks.append(stack.enter_context(TensorBoard(run.tensorboard_dir, keep_to=step)))
             if not quiet:
                 sinks.append(stack.enter_context(Display(train.steps, done=step)))

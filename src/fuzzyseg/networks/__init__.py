@@ -10,9 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import segmentation_models_pytorch as smp
-import timm
-from segmentation_models_pytorch.encoders import get_encoder_names
 from torch import nn
 
 from fuzzyseg.networks.segmenter import Segmenter
@@ -25,12 +22,11 @@ from fuzzyseg.networks.weights import (
     weights_statistics,
 )
 
-_ARCHITECTURES = (
+NETWORKS = (
     "DPT", "DeepLabV3", "DeepLabV3Plus", "FPN", "Linknet", "MAnet",
     "PAN", "PSPNet", "Segformer", "UPerNet", "Unet", "UnetPlusPlus",
 )  # fmt: skip
-NETWORKS: dict[str, type[nn.Module]] = {name: getattr(smp, name) for name in _ARCHITECTURES}
-"""Architectures by name."""
+"""Architectures: names of classes in segmentation_models_pytorch."""
 
 _RESERVED = {
     "encoder_name": ": set network.encoder instead",
@@ -45,6 +41,15 @@ _RESERVED = {
 """Arguments of smp's constructors that are no options, with the rest of the message."""
 _OURS = {"arch", "encoder", "weights", "channels", "output_stride"}
 """Network settings common to all architectures."""
+
+
+def architecture(name: str) -> type[nn.Module]:
+    """Return the class of an architecture in `NETWORKS`. Raises KeyError for any other name."""
+    import segmentation_models_pytorch as smp  # here: it takes seconds to import, and methods import this package
+
+    if name not in NETWORKS:
+        raise KeyError(name)
+    return getattr(smp, name)  # type: ignore[no-any-return]
 
 
 def build_network(
@@ -89,6 +94,9 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _check_encoder(encoder: str) -> None:
+    import timm
+    from segmentation_models_pytorch.encoders import get_encoder_names
+
     if encoder.startswith("tu-"):
         name = encoder[3:].split(".")[0]
         if not timm.is_model(name):
@@ -102,7 +110,7 @@ def _check_encoder(encoder: str) -> None:
 
 
 def _option_names(arch: str) -> set[str]:
-    return set(inspect.signature(NETWORKS[arch]).parameters) - {"kwargs", *_RESERVED}
+    return set(inspect.signature(architecture(arch)).parameters) - {"kwargs", *_RESERVED}
 
 
 def dropout_options(arch: str) -> list[str]:
@@ -121,7 +129,7 @@ def _settings(arch: str, encoder: str, options: dict[str, Any], output_stride: i
     settings = dict(options)
     if output_stride is not None:
         able = [
-            name for name, model in NETWORKS.items() if "encoder_output_stride" in inspect.signature(model).parameters
+            name for name in NETWORKS if "encoder_output_stride" in inspect.signature(architecture(name)).parameters
         ]
         if arch not in able:
             raise ValueError(
@@ -144,7 +152,7 @@ def _build(
     def construct(extra: Mapping[str, Any]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            return NETWORKS[arch](
+            return architecture(arch)(
                 encoder_name=encoder,
                 encoder_weights=weights,
                 in_channels=channels,
@@ -199,6 +207,7 @@ __all__ = [
     "NETWORKS",
     "NetworkFactory",
     "Segmenter",
+    "architecture",
     "build_network",
     "dropout_options",
     "load_encoder",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from segmentation_models_pytorch import DPT
-from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor, nn
 
 from fuzzyseg.networks.dpt import fit_to_grid, loads_elsewhere, only_size
+
+if TYPE_CHECKING:
+    from segmentation_models_pytorch.base import SegmentationModel
 
 
 class Segmenter(nn.Module):
@@ -25,10 +26,13 @@ class Segmenter(nn.Module):
 
         Raises ValueError for a model with an auxiliary classification head.
         """
+        from segmentation_models_pytorch import DPT
+
         super().__init__()
         if model.classification_head is not None:
             raise ValueError("the model has a classification head (aux_params), which a Segmenter cannot use")
-        if isinstance(model, DPT):
+        self._is_dpt = isinstance(model, DPT)
+        if self._is_dpt:
             fit_to_grid(model)
         self.smp = model
 
@@ -46,7 +50,7 @@ class Segmenter(nn.Module):
     def head(self) -> nn.Module:
         """The segmentation head without up-sampling."""
         head = self.smp.segmentation_head
-        return head.head if isinstance(self.smp, DPT) else head[0]  # type: ignore[no-any-return]
+        return head.head if self._is_dpt else head[0]  # type: ignore[no-any-return]
 
     def encode(self, image: Tensor) -> Any:
         """Features of all stages for the decoder: a list of (B,D_i,h_i,w_i); with DPT also the prefix tokens.
@@ -62,7 +66,7 @@ class Segmenter(nn.Module):
                 f"{type(self.smp).__name__} needs images whose height and width are multiples of {divisor}, found "
                 f"{height}x{width}; the next size that fits is {fits}"
             )
-        size = only_size(self.smp) if isinstance(self.smp, DPT) else None
+        size = only_size(self.smp) if self._is_dpt else None
         if size not in (None, (height, width)):
             raise ValueError(
                 f"the encoder accepts only images of {size[0]}x{size[1]}, found {height}x{width}; train on crops of "
@@ -103,13 +107,13 @@ class Segmenter(nn.Module):
     def stride(self) -> float:
         """Pixels of the image per cell of the logits; 1.75 for DPT with patches of 14."""
         head = self.smp.segmentation_head
-        factor = head.upsampling_factor if isinstance(self.smp, DPT) else getattr(head[1], "scale_factor", 1)
+        factor = head.upsampling_factor if self._is_dpt else getattr(head[1], "scale_factor", 1)
         return float(factor)
 
     @property
     def loads_elsewhere(self) -> bool:
-        """Whether segmentation_models_pytorch alone can load the weights of `smp`; not for DPT with patches of 14."""
-        return not isinstance(self.smp, DPT) or loads_elsewhere(self.smp)
+        """Whether segmentation_models_pytorch alone can load the weights of `smp`: not a DPT with patches of 14."""
+        return not self._is_dpt or loads_elsewhere(self.smp)
 
     @property
     def divisor(self) -> int:

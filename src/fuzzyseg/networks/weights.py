@@ -13,7 +13,6 @@ from huggingface_hub import constants, get_session
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_model
-from segmentation_models_pytorch.encoders import get_preprocessing_params
 from torch import Tensor, nn
 
 from fuzzyseg.networks.segmenter import Segmenter
@@ -207,6 +206,8 @@ def weights_statistics(weights: str, encoder: str, channels: int = 3) -> Statist
     if weights == "none":
         return None
     if weights == "imagenet":
+        from segmentation_models_pytorch.encoders import get_preprocessing_params
+
         settings = from_hub(encoder, lambda: get_preprocessing_params(encoder))
         largest = float(settings["input_range"][1])
         mean, std = ([float(v) / largest for v in settings[key]] for key in ("mean", "std"))

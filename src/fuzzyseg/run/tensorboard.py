@@ -1,21 +1,35 @@
-"""Log lines as TensorBoard scalars; the only module of `run` that imports torch."""
+"""Metrics as TensorBoard scalars, with the extra `[tensorboard]`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-from torch.utils.tensorboard import SummaryWriter
 
 from fuzzyseg.run.logs import Sink
 
 
+def available() -> bool:
+    """Return whether the package tensorboard is installed."""
+    return find_spec("tensorboard") is not None
+
+
 class TensorBoard(Sink):
-    """Writes each number of a line under its path: `losses/sup`, for lists `metrics/k/0`, `metrics/k/1`, ..."""
+    """Sink that writes every number of a line under its path: `losses/sup`, `metrics/k/0`, `metrics/k/1`, ..."""
 
     def __init__(self, folder: str | Path, *, keep_to: int = 0) -> None:
-        """Write into `folder`; scalars of an earlier writer after step `keep_to` are hidden."""
+        """Open a writer into `folder`; events of an earlier writer past step `keep_to` are purged.
+
+        Raises ValueError if tensorboard is not installed.
+        """
+        if not available():
+            raise ValueError(
+                "train.tensorboard: found true, but tensorboard is not installed; pip install 'fuzzyseg[tensorboard]', "
+                "or set it to auto or false"
+            )
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(folder), purge_step=keep_to + 1)  # type: ignore[no-untyped-call]
 
     def write(self, line: dict[str, Any]) -> None:
