@@ -36,8 +36,8 @@ TABLE = {
             "pydantic",
             "yaml",
             "pycocotools",
-            "tifffile",
-            "imagecodecs",
+            "rasterio",
+            "scipy",
         )
     ),
     "run": Row(packages=("rich",)),

@@ -14,6 +14,15 @@ VOID = 255
 MAX_CLASSES = 255
 """Masks are uint8 inside the package and 255 is void: indices 0 to 254."""
 
+Size = tuple[int, int]
+"""Height and width."""
+
+Box = tuple[int, int, int, int]
+"""y0, x0, y1, x1; the last row and column are outside."""
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
 
 class DataError(ValueError):
     """Something is wrong with the user's files: which file, what was found, what was expected, what to do."""

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fuzzyseg.data.dataset_yaml import nearest
+from fuzzyseg.data.io.pillow import most_pixels
 from fuzzyseg.data.labels.class_lists import BACKGROUND, IGNORE, check_names, plain
 from fuzzyseg.data.sample import VOID, DataError
 
@@ -146,6 +146,6 @@ def near(points: list[tuple[float, float]], size: Size, where: str) -> None:
 
 def check_pixels(size: Size, where: str) -> None:
     """Raises DataError for images that are too large to be drawn safely."""
-    most = 2 * (Image.MAX_IMAGE_PIXELS or 2**28)
+    most = 2 * most_pixels()
     if size[0] < 1 or size[1] < 1 or size[0] * size[1] > most:
         raise DataError(f"{where}: found a size of {size[0]}x{size[1]}; expected 1 to {most} pixels")

@@ -15,7 +15,7 @@ from fuzzyseg.data.io.header import Header, read_header
 from fuzzyseg.data.io.image import GREY_WEIGHTS, read_native
 from fuzzyseg.data.io.mask import numbers, read_mask
 from fuzzyseg.data.io.pillow import empty
-from fuzzyseg.data.io.tiff import Raster
+from fuzzyseg.data.io.raster import Raster
 from fuzzyseg.data.labels.blocks import large_raster, row_arrays
 from fuzzyseg.data.sample import DataError
 

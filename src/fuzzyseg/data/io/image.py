@@ -1,4 +1,4 @@
-"""Image files as arrays: 8 bits a band, or as exact as the file; whole, or by windows."""
+"""Image files as arrays, whole or by windows: 8 bits a band, units, or the file's own numbers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image, read_bytes, undecodable
-from fuzzyseg.data.io.tiff import Box, Raster, exif_turn, open_raster, turned
-from fuzzyseg.data.sample import DataError
+from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_header, open_image, undecodable
+from fuzzyseg.data.io.raster import Raster, exif_turn, gdal_read, open_raster, turned
+from fuzzyseg.data.sample import Box, DataError, Size
 
 Pixels = NDArray[np.uint8]
 """An image (H, W, channels) of 8 bits a band."""
@@ -89,8 +88,8 @@ def _finished(
 def _stored(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
     """The file's bands (H, W, n) and whether the last is opacity. exact: 16 bits of several bands stay 16."""
     raster = open_raster(path)
-    if raster is not None and raster.colour:
-        array = turned(raster.whole(), raster.orientation)
+    if raster is not None:
+        array = turned(raster.read(), raster.orientation)
         if array.dtype == np.bool_:
             array = array.astype(np.uint8) * np.uint8(255)
         return array.astype(array.dtype.newbyteorder("="), copy=False), raster.alpha
@@ -117,15 +116,15 @@ def _bits_of_png(path: Path) -> int:
 
 
 def _deep_png(path: Path) -> NDArray[np.uint16]:
-    """A PNG of 16 bits a band, of which Pillow would keep 8; it was opened by Pillow, which checked it."""
+    """A PNG of 16 bits a band, of which Pillow keeps 8; Pillow has verified its checksums."""
     try:
-        deep: NDArray[np.uint16] = np.asarray(imagecodecs.png_decode(read_bytes(path)))
+        deep: NDArray[np.uint16] = gdal_read(path, "PNG")
+        with path.open("rb") as file:
+            return turned(deep, exif_turn(open_header(file).getexif()))
+    except DataError:
+        raise
     except Exception as error:  # damaged bytes
         raise undecodable(path, error) from None
-    with Pillow.open(path) as image:
-        turn = exif_turn(image.getexif())
-    deep = deep[..., None] if deep.ndim == 2 else deep
-    return turned(deep, turn)
 
 
 def _eight_bits(array: NDArray[Any], path: Path) -> Pixels:
@@ -170,7 +169,7 @@ def _chosen(array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: 
 
 @dataclass(frozen=True)
 class Windows:
-    """A file that is read by windows: `read_image` of a part, decoding no more than that part needs."""
+    """A file that is read by windows: `read_image` of a part of it."""
 
     raster: Raster
     channels: int
@@ -178,27 +177,27 @@ class Windows:
     levels: Levels | None = None
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> Size:
         """Height and width."""
-        return self.raster.height, self.raster.width
+        return self.raster.size
 
     def read(self, box: Box) -> NDArray[Any]:
         """(h, w, channels) of y0, x0, y1, x1. Raises DataError."""
         return _finished(self._stored(box), self.raster.alpha, self.raster.path, self.channels, self.bands, self.levels)
 
     def native(self, box: Box) -> NDArray[Any]:
-        """As `read`, but in the file's own numbers: `read_native` of a part. Raises DataError."""
+        """As `read`, in the file's own numbers: `read_native` of a part. Raises DataError."""
         return _chosen(self._stored(box), self.raster.alpha, self.raster.path, self.channels, self.bands)
 
     def _stored(self, box: Box) -> NDArray[Any]:
-        array = self.raster.window(box)
+        array = self.raster.read(box)
         return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def open_windows(
     path: Path, channels: int = 3, *, bands: Sequence[int] | None = None, levels: Levels | None = None
 ) -> Windows | None:
-    """A tiled or striped TIFF or a NumPy file to be read by windows; None for all other files. Raises DataError."""
+    """A tiled or striped TIFF or a NumPy file to be read by windows; None for other files. Raises DataError."""
     raster = open_raster(path)
     if raster is None or not raster.windowed or raster.dtype == np.bool_:
         return None

@@ -12,10 +12,8 @@ from PIL import Image
 from fuzzyseg.data.io.mat import SUFFIX as MATLAB
 from fuzzyseg.data.io.mat import read_matlab_mask
 from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image, short
-from fuzzyseg.data.io.tiff import Box, open_raster, turned
-from fuzzyseg.data.sample import MAX_CLASSES, VOID, DataError
-
-Colour = tuple[int, int, int]
+from fuzzyseg.data.io.raster import open_raster, turned
+from fuzzyseg.data.sample import Box, Colour, DataError
 
 RUN_LENGTHS = (1, 2)
 """Kinds of BMP in which lost rows go unseen: they are read as zeros."""
@@ -31,10 +29,8 @@ def read_mask(path: Path, *, colours: bool = False, lossy: bool = False, box: Bo
     if path.suffix.lower() == MATLAB:
         return read_matlab_mask(path)
     raster = open_raster(path)
-    if raster is not None and box is not None:
-        return numbers(raster.window(box), path)
-    if raster is not None and raster.colour:
-        return numbers(turned(raster.whole(), raster.orientation), path)
+    if raster is not None:
+        return numbers(turned(raster.read(box), raster.orientation), path)
     image = open_image(path)
     if image.format == "JPEG" and not lossy:
         raise DataError(f"{path}: is a JPEG, which changes the class indices it stores; save masks as PNG")
@@ -117,21 +113,6 @@ def values_in(mask: NDArray[np.integer], path: Path) -> list[int]:
     if mask.size and int(mask.max()) > 65535:
         return [int(v) for v in np.unique(mask)]
     return [int(v) for v in np.flatnonzero(np.bincount(mask.ravel()))]
-
-
-def to_training_mask(mask: NDArray[np.integer], *, classes: int, ignore_index: int, path: Path) -> NDArray[np.uint8]:
-    """File values -> class indices in uint8, with 255 where the file has `ignore_index` (promise 3).
-
-    Raises DataError naming the file where a value is neither a class nor `ignore_index`. 255 is void in any case:
-    there are at most 255 classes, so it can be nothing else.
-    """
-    if classes > MAX_CLASSES:
-        raise DataError(f"found {classes} classes; at most {MAX_CLASSES} are supported: merge some")
-    ignored = (mask == ignore_index) | (mask == VOID)
-    bad = ~ignored & ((mask < 0) | (mask >= classes))
-    if bad.any():
-        raise DataError(out_of_range(mask, bad, f"0 to {classes - 1} ({classes} classes) or {ignore_index}", path))
-    return np.where(ignored, VOID, mask).astype(np.uint8)
 
 
 def out_of_range(mask: NDArray[np.integer], bad: NDArray[np.bool_], expected: str, path: Path) -> str:

@@ -1,19 +1,16 @@
-"""What is written to be looked at: colours, overlays, picture files, and PNG files that grow row by row."""
+"""Colours, overlays and picture files."""
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Colour = tuple[int, int, int]
+from fuzzyseg.data.sample import Colour
 
 
 def default_colours(count: int) -> list[Colour]:
@@ -65,50 +62,3 @@ def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
 def save_array(array: NDArray[np.float16], path: Path) -> None:
     """Writes an array to a file that `numpy.load` reads; it holds numbers only."""
     np.save(path, array, allow_pickle=False)
-
-
-class PngRows:
-    """An 8-bit PNG file that is written from top to bottom, so that it need never be held as a whole.
-
-    Use it as a context manager; `add` takes (rows, width) values or (rows, width, 3) colours, as `bands` says. palette:
-    a colour for each value. The file is complete once the height is reached and the context left.
-    """
-
-    def __init__(
-        self, path: Path, height: int, width: int, *, bands: int = 1, palette: Sequence[Colour] | None = None
-    ) -> None:
-        self.path, self.height, self.width, self.bands, self.palette = path, height, width, bands, palette
-        self.done = 0
-
-    def __enter__(self) -> PngRows:
-        self._file: BinaryIO = self.path.open("wb")
-        self._packer = zlib.compressobj(6)
-        kind = 2 if self.bands == 3 else 0 if self.palette is None else 3  # PNG's colour types: RGB, grey, palette
-        self._file.write(b"\x89PNG\r\n\x1a\n")
-        self._chunk(b"IHDR", struct.pack(">IIBBBBB", self.width, self.height, 8, kind, 0, 0, 0))
-        if self.palette is not None:
-            self._chunk(b"PLTE", bytes(value for colour in self.palette for value in colour))
-        return self
-
-    def add(self, rows: NDArray[np.uint8]) -> None:
-        """The next rows."""
-        flat = np.ascontiguousarray(rows).reshape(rows.shape[0], self.width * self.bands)
-        # each row begins with the number of its filter: 0, as it is
-        data = self._packer.compress(np.concatenate([np.zeros((len(flat), 1), np.uint8), flat], 1).tobytes())
-        if data:
-            self._chunk(b"IDAT", data)
-        self.done += len(flat)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            assert self.done == self.height, "a row is missing"
-            self._chunk(b"IDAT", self._packer.flush())
-            self._chunk(b"IEND", b"")
-        self._file.close()
-        if kind is not None:
-            self.path.unlink(missing_ok=True)
-
-    def _chunk(self, name: bytes, data: bytes) -> None:
-        self._file.write(struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)))

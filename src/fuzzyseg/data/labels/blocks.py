@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from fuzzyseg.data.io.image import Levels, Windows, open_windows
 from fuzzyseg.data.io.mask import numbers
 from fuzzyseg.data.io.pillow import too_large
-from fuzzyseg.data.io.tiff import Box, Raster, open_raster
+from fuzzyseg.data.io.raster import Raster, open_raster
 from fuzzyseg.data.labels.decode import mask_of, read_stored, training_labels
-from fuzzyseg.data.sample import DataError, Item
+from fuzzyseg.data.sample import Box, DataError, Item
 
 BLOCK = 2**22
 """Pixels of a row block, about: it has whole rows of tiles."""
@@ -35,12 +35,12 @@ def large_raster(path: Path) -> Raster | None:
 
 
 def _large(raster: Raster) -> bool:
-    return too_large(raster.height, raster.width, raster.bands)
+    return too_large(*raster.size, raster.bands)
 
 
 def row_blocks(raster: Raster) -> Iterator[Box]:
     """Boxes of whole rows that together are the file, from top to bottom; no tile or strip lies in two of them."""
-    rows = max(1, BLOCK // (raster.width * raster.tall)) * raster.tall
+    rows = max(1, BLOCK // (raster.width * raster.block[0])) * raster.block[0]
     for top in range(0, raster.height, rows):
         yield top, 0, min(top + rows, raster.height), raster.width
 
@@ -48,7 +48,7 @@ def row_blocks(raster: Raster) -> Iterator[Box]:
 def row_arrays(raster: Raster) -> Iterator[NDArray[Any]]:
     """The pixels (rows, W, bands) of these blocks, as stored. Raises DataError."""
     for box in row_blocks(raster):
-        part = raster.window(box)
+        part = raster.read(box)
         yield part.astype(part.dtype.newbyteorder("="), copy=False)
 
 
@@ -75,7 +75,7 @@ def label_reader(item: Item, *, classes: int, ignore_index: int) -> Callable[[Bo
         return lambda box: whole[box[0] : box[2], box[1] : box[3]]
 
     def read(box: Box) -> NDArray[np.uint8]:
-        part = numbers(raster.window(box), raster.path)
+        part = numbers(raster.read(box), raster.path)
         try:
             return training_labels(item, classes=classes, ignore_index=ignore_index, part=part)
         except DataError as error:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import FILE, Description, nearest
-from fuzzyseg.data.io.mask import Colour
 from fuzzyseg.data.io.pillow import short
 from fuzzyseg.data.labels.class_lists import VOID_NAMES, class_table, read_class_table
-from fuzzyseg.data.sample import DataError, Files, Item, Known, Meaning
+from fuzzyseg.data.sample import Colour, DataError, Files, Item, Known, Meaning
 
 
 @dataclass(frozen=True)

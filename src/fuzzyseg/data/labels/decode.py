@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.io.mask import Colour, out_of_range, read_mask
+from fuzzyseg.data.io.mask import out_of_range, read_mask
 from fuzzyseg.data.io.pillow import counted, short
-from fuzzyseg.data.io.tiff import Box
 from fuzzyseg.data.labels.nearest import nearest_colour, nearest_values
-from fuzzyseg.data.sample import MAX_CLASSES, VOID, DataError, Encoding, Item
+from fuzzyseg.data.sample import MAX_CLASSES, VOID, Box, Colour, DataError, Encoding, Item
 
 HIGHEST = 65535
 """The largest value that may mean something."""

@@ -11,12 +11,12 @@ from typing import Literal
 import numpy as np
 
 from fuzzyseg.data.io.header import Header, read_header
-from fuzzyseg.data.io.mask import Colour, palette_of, read_mask
+from fuzzyseg.data.io.mask import palette_of, read_mask
 from fuzzyseg.data.io.pillow import short
 from fuzzyseg.data.labels.blocks import stored_parts
 from fuzzyseg.data.labels.class_counts import each
 from fuzzyseg.data.labels.decode import colour_counts
-from fuzzyseg.data.sample import MAX_CLASSES, DataError, Encoding, Item
+from fuzzyseg.data.sample import MAX_CLASSES, Colour, DataError, Encoding, Item
 
 Kind = Literal["index", "palette", "colour"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.io.mask import Colour
-from fuzzyseg.data.sample import Encoding
+from fuzzyseg.data.sample import Colour, Encoding
 
 
 def nearest_values(packed: NDArray[np.int32], encoding: Encoding) -> NDArray[np.int32]:

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from fuzzyseg.data.dataset_yaml import FILE, Description, nearest
 from fuzzyseg.data.datasets.pairing import SPLITS
-from fuzzyseg.data.io.mask import Colour, palette_of
+from fuzzyseg.data.io.mask import palette_of
 from fuzzyseg.data.io.pillow import short
 from fuzzyseg.data.labels.blocks import stored_parts
 from fuzzyseg.data.labels.class_counts import ADVICE, count_classes, seen_values
 from fuzzyseg.data.labels.declared import Said, colour_name
 from fuzzyseg.data.labels.decode import decode, renamed
 from fuzzyseg.data.labels.detect import SAMPLE, check_found, found_colours, kind_of, spread
-from fuzzyseg.data.sample import MAX_CLASSES, VOID, DataError, Encoding, Files, Item, Meaning
+from fuzzyseg.data.sample import MAX_CLASSES, VOID, Colour, DataError, Encoding, Files, Item, Meaning
 
 GREY = Encoding(colours=tuple((v, v, v, v) for v in range(256)), text="index masks that are stored as RGB")
 BINARY = ((0, 0), (VOID, 1))
