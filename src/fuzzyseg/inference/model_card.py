@@ -10,12 +10,9 @@ from typing import Any
 
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Levels
-from fuzzyseg.data.sample import Encoding, Meaning
+from fuzzyseg.data.sample import Colour, Encoding, Meaning, Size
 
 CARD_NAME = "fuzzyseg.json"
-
-Size = tuple[int, int]
-Colour = tuple[int, int, int]
 
 
 def _version() -> str | None:

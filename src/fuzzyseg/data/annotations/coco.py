@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_masks
 
-from fuzzyseg.data.annotations.reading import Classes, Colour, Json, Picture, Size, inside, load_json, near, number
+from fuzzyseg.data.annotations.reading import Classes, Json, Picture, inside, load_json, near, number
 from fuzzyseg.data.io.pillow import SUFFIXES, counted, short
 from fuzzyseg.data.labels.class_lists import plain
-from fuzzyseg.data.sample import DataError
+from fuzzyseg.data.sample import Colour, DataError, Size
 
 SPLITS = ("train", "val", "test")
 PREFIXES = ("instances_", "stuff_", "annotations_")

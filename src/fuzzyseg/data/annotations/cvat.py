@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.annotations.reading import Classes, Colour, Picture, Size
+from fuzzyseg.data.annotations.reading import Classes, Picture
 from fuzzyseg.data.datasets.pairing import image_files
 from fuzzyseg.data.io.mask import read_colours
 from fuzzyseg.data.io.pillow import counted, short
 from fuzzyseg.data.labels.class_lists import Label, plain, read_label_map
-from fuzzyseg.data.sample import VOID, DataError
+from fuzzyseg.data.sample import VOID, Colour, DataError, Size
 
 MAP, MASKS = "labelmap.txt", "SegmentationClass"
 IMAGES = ("JPEGImages", "images", "IMAGES")

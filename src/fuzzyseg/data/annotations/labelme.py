@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fuzzyseg.data.annotations.reading import Classes, Colour, Json, Picture, Size, inside, load_json, near, number
+from fuzzyseg.data.annotations.reading import Classes, Json, Picture, inside, load_json, near, number
 from fuzzyseg.data.datasets.pairing import image_files
 from fuzzyseg.data.io.pillow import SUFFIXES, counted, short
-from fuzzyseg.data.sample import DataError
+from fuzzyseg.data.sample import Colour, DataError, Size
 
 LINE, POINT = 10, 5
 """Width of a line and radius of a point in pixels, as LabelMe draws them."""

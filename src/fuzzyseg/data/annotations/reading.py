@@ -15,15 +15,11 @@ from numpy.typing import NDArray
 from fuzzyseg.data.dataset_yaml import nearest
 from fuzzyseg.data.io.pillow import most_pixels
 from fuzzyseg.data.labels.class_lists import BACKGROUND, IGNORE, check_names, plain
-from fuzzyseg.data.sample import VOID, DataError
+from fuzzyseg.data.sample import VOID, Colour, DataError, Size
 
 Json = Any
 """What a JSON file holds: nothing is known of it before it was looked at."""
 
-Size = tuple[int, int]
-"""Height and width."""
-
-Colour = tuple[int, int, int]
 
 FAR = 10
 """Coordinates may lie outside of the image, but not by more than so many times its longer side: an edge of a polygon is

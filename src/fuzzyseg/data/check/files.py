@@ -17,11 +17,9 @@ from fuzzyseg.data.io.mask import numbers, read_mask
 from fuzzyseg.data.io.pillow import empty
 from fuzzyseg.data.io.raster import Raster
 from fuzzyseg.data.labels.blocks import large_raster, row_arrays
-from fuzzyseg.data.sample import DataError
+from fuzzyseg.data.sample import DataError, Size
 
 Kind = Literal["image", "mask"]
-Size = tuple[int, int]
-"""Height and width."""
 
 ACROSS, DOWN, SIDE = 9, 8, 16
 """Pixels of the pictures that are compared: of the fingerprint (9 x 8 make 8 x 8 differences) and the thumbnail."""

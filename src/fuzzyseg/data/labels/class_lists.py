@@ -6,12 +6,10 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzzyseg.data.sample import MAX_CLASSES, DataError
+from fuzzyseg.data.sample import MAX_CLASSES, Colour, DataError
 
 BACKGROUND, IGNORE = "_background_", "__ignore__"
 """LabelMe's names for what is under no shape, and for shapes that are void."""
-
-Colour = tuple[int, int, int]
 
 
 def read_lines(path: Path) -> list[str]:

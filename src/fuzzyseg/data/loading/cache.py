@@ -21,9 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from fuzzyseg.data.loading.ledger import ledger
-from fuzzyseg.data.sample import DataError
+from fuzzyseg.data.sample import DataError, Size
 
-Size = tuple[int, int]
 Key = tuple[object, ...]
 """All that the pixels depend on: the file, its time and length, and how it is read. Another key is another entry."""
 

@@ -18,8 +18,8 @@ from fuzzyseg.data.io.image import Levels, open_windows, read_image
 from fuzzyseg.data.io.pillow import TooLarge, check_pixels, pixel_limit
 from fuzzyseg.data.io.raster import open_raster
 from fuzzyseg.data.labels.decode import read_stored, training_labels
-from fuzzyseg.data.loading.cache import DiskCache, Entry, Key, MemoryCache, Size, stamp
-from fuzzyseg.data.sample import Box, DataError, Item
+from fuzzyseg.data.loading.cache import DiskCache, Entry, Key, MemoryCache, stamp
+from fuzzyseg.data.sample import Box, DataError, Item, Size
 from fuzzyseg.data.transforms.lazy import Large
 
 

@@ -17,13 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fuzzyseg.data.sample import VOID
+from fuzzyseg.data.sample import VOID, Size
 from fuzzyseg.data.transforms.jitter import as_tensor, mild, strong
 from fuzzyseg.data.transforms.lazy import Large, chosen_place
 from fuzzyseg.data.transforms.photometric import Change, Colours
 from fuzzyseg.data.views import CropPair, View, WeakStrong
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
