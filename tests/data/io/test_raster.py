@@ -229,7 +229,8 @@ def test_what_needs_rasterio_names_the_extra(tmp_path, no_rasterio):
     tifffile.imwrite(tmp_path / "bands.tif", STORED.repeat(2, 2), photometric="minisblack", planarconfig="contig")
     tifffile.imwrite(tmp_path / "deep.tif", STORED.astype(np.uint16), photometric="rgb")
     (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(STORED.astype(np.uint16) * 257))
-    for name in ("bands.tif", "deep.tif", "deep.png"):
+    tifffile.imwrite(tmp_path / "stack.tif", np.moveaxis(STORED, -1, 0), photometric="minisblack")
+    for name in ("bands.tif", "deep.tif", "stack.tif", "deep.png"):
         with pytest.raises(DataError, match=rf"{name}: .*pip install fuzzyseg\[geo\]"):
             read_image(tmp_path / name, levels=Levels())
     assert read_image(tmp_path / "deep.png").dtype == np.uint8

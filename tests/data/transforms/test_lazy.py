@@ -111,7 +111,7 @@ def test_a_crop_has_the_pixels_of_the_whole(tmp_path, monkeypatch, layout, bands
     for window in windows(60, SIZE):
         for one, other, how in ((part, image, RESAMPLING.BILINEAR), (labels, mask, RESAMPLING.NEAREST)):
             seen, expected = window.resample(one, how), window.resample(other, how)
-            exact = SIZE == window.scaled
+            exact = window.scaled == SIZE
             assert same(seen, expected) if exact else close(seen, expected, how), window
 
 

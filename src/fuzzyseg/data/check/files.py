@@ -13,7 +13,7 @@ from PIL import Image
 
 from fuzzyseg.data.io.header import Header, read_header
 from fuzzyseg.data.io.image import GREY_WEIGHTS, read_native
-from fuzzyseg.data.io.mask import numbers, read_mask
+from fuzzyseg.data.io.mask import read_mask, to_integers
 from fuzzyseg.data.io.pillow import empty
 from fuzzyseg.data.io.raster import Raster
 from fuzzyseg.data.labels.blocks import large_raster, row_arrays
@@ -84,7 +84,7 @@ def _by_blocks(raster: Raster, head: Header, kind: Kind) -> Seen:
     step, rows = max(1, max(head.size) // LARGE), []
     state, top = None, 0
     for array in row_arrays(raster):
-        part: NDArray[Any] = numbers(array, raster.path) if kind == "mask" else array
+        part: NDArray[Any] = to_integers(array, raster.path) if kind == "mask" else array
         if state is None:
             state = _digest((head.height, *part.shape[1:]), part.dtype)
         state.update(np.ascontiguousarray(part).data)

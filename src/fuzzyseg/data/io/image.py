@@ -19,20 +19,20 @@ Pixels = NDArray[np.uint8]
 """An image (H, W, channels) of 8 bits a band."""
 
 Units = NDArray[np.float32]
-"""An image (H, W, channels) in units in which 0 and 1 are the ends of its `Levels`."""
+"""An image (H, W, channels) in units: 0 and 1 are the ends of its `Levels`."""
 
 Image = Pixels | Units
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
-"""Of red, green and blue in a grey picture (ITU-R 601)."""
+"""Weights of red, green and blue in grey (ITU-R 601)."""
 
 
 @dataclass(frozen=True)
 class Levels:
-    """How file values that are no 8-bit ones become units: low is 0 and high is 1, one of each a band.
+    """The file values per band that become 0 (low) and 1 (high) in units, for files of other types than uint8.
 
-    None: 0 and the largest number of the file's own unsigned type (255 or 65535). Values beyond are not cut off; what
-    is not a number (missing data) becomes 0.
+    None: 0 and the maximum of the file's unsigned type (255 or 65535). Values beyond are not clipped; NaN and infinity
+    (missing data) become 0.
     """
 
     low: tuple[float, ...] | None = None
@@ -59,16 +59,16 @@ def read_image(
 ) -> NDArray[Any]:
     """An image file as (H, W, channels), EXIF orientation applied: uint8, or float32 in units where `levels` are given.
 
-    Where the file has other bands than asked for: grey is repeated for 3; RGB becomes grey (ITU-R 601) for 1; opacity
-    is dropped; palettes and CMYK are RGB. bands: which of the file's bands, from 1, in this order, in place of all.
-    Without levels 16-bit files give the high byte. Raises DataError naming the file.
+    If the file has another number of bands, grey is repeated for 3 channels, RGB becomes grey (ITU-R 601) for 1, and
+    opacity is dropped; palettes and CMYK become RGB. bands: the file's bands to use, from 1, in this order (default:
+    all). Without levels, 16-bit files give the high byte. Raises DataError naming the file.
     """
     array, alpha = _stored(path, exact=levels is not None)
     return _finished(array, alpha, path, channels, bands, levels)
 
 
 def read_native(path: Path, channels: int = 3, *, bands: Sequence[int] | None = None) -> NDArray[Any]:
-    """As `read_image`, but in the file's own numbers, such as uint16; grey of several bands is float. DataError."""
+    """As `read_image`, in the file's own number type, such as uint16; RGB as grey is float. Raises DataError."""
     array, alpha = _stored(path, exact=True)
     return _chosen(array, alpha, path, channels, bands)
 
@@ -86,7 +86,7 @@ def _finished(
 
 
 def _stored(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
-    """The file's bands (H, W, n) and whether the last is opacity. exact: 16 bits of several bands stay 16."""
+    """The file's bands (H, W, n) and whether the last is opacity. exact: 16-bit colour PNG keeps its 16 bits."""
     raster = open_raster(path)
     if raster is not None:
         array = turned(raster.read(), raster.orientation)
@@ -133,13 +133,13 @@ def _eight_bits(array: NDArray[Any], path: Path) -> Pixels:
     if array.dtype == np.uint16:
         return (array >> 8).astype(np.uint8)
     raise DataError(
-        f"{path}: found {8 * array.dtype.itemsize}-bit pixels ({array.dtype}); expected 8 or 16 bits, as in the images "
-        "that are learnt from: convert it to one of them"
+        f"{path}: found {8 * array.dtype.itemsize}-bit pixels ({array.dtype}); expected 8 or 16 bits, as in the "
+        "training images: convert it to one of them"
     )
 
 
 def _chosen(array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: Sequence[int] | None) -> NDArray[Any]:
-    """The bands that are asked for, of (H, W, n)."""
+    """The requested bands of (H, W, n)."""
     count = array.shape[2]
     if bands is not None:
         if len(bands) != channels or not all(1 <= band <= count for band in bands):
@@ -163,7 +163,7 @@ def _chosen(array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: 
     raise DataError(
         f"{path}: has {count} band{'s' * (count > 1)}, but the network takes {channels} "
         f"channel{'s' * (channels > 1)}: for a new training set network.channels={count} to use all its bands{fewer}; "
-        "a trained model takes images of the bands it has learnt from"
+        "a trained model takes images with the bands of its training images"
     )
 
 

@@ -1,4 +1,4 @@
-"""Mask files as the numbers or colours that are stored in them."""
+"""Reading and writing of mask files: the stored numbers or colours."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ from fuzzyseg.data.io.raster import open_raster, turned
 from fuzzyseg.data.sample import Box, Colour, DataError
 
 RUN_LENGTHS = (1, 2)
-"""Kinds of BMP in which lost rows go unseen: they are read as zeros."""
+"""BMP compressions in which lost rows are not detected: they are read as zeros."""
 
 
 def read_mask(path: Path, *, colours: bool = False, lossy: bool = False, box: Box | None = None) -> NDArray[np.integer]:
     """A mask as stored, EXIF orientation applied: (H, W) integers, or (H, W, 3 or 4) uint8 colours.
 
     8 to 32 bits; a palette file gives its index, with `colours` its colours. lossy: JPEG files are read too, which
-    change what they store. box: only this part, of a file whose raster is `windowed`. Raises DataError naming the file
-    for what is neither.
+    change what they store. box: only this part, of a file whose raster is `windowed`. Raises DataError naming the file.
     """
     if path.suffix.lower() == MATLAB:
         return read_matlab_mask(path)
     raster = open_raster(path)
     if raster is not None:
-        return numbers(turned(raster.read(box), raster.orientation), path)
+        return to_integers(turned(raster.read(box), raster.orientation), path)
     image = open_image(path)
     if image.format == "JPEG" and not lossy:
         raise DataError(f"{path}: is a JPEG, which changes the class indices it stores; save masks as PNG")
     if image.format == "BMP" and image.info.get("compression") in RUN_LENGTHS:
-        raise DataError(f"{path}: is a BMP of run lengths, in which damage goes unseen; save masks as PNG")
+        raise DataError(f"{path}: is a BMP of run lengths, in which damage is not detected; save masks as PNG")
     if image.mode in ("P", "PA") and colours:
         image = image.convert("RGBA")
     if image.mode == "PA":  # the index is the first band
@@ -47,15 +46,15 @@ def read_mask(path: Path, *, colours: bool = False, lossy: bool = False, box: Bo
     if image.mode == "I":
         return np.array(image).astype(np.int32)
     if image.mode in ("L", "P", "F", "LA", "RGB", "RGBA"):
-        return numbers(np.array(image), path)
+        return to_integers(np.array(image), path)
     raise DataError(
         f"{path}: found {image.height}x{image.width} pixels of mode {image.mode}; expected one band that holds a class "
         "index a pixel, or red, green and blue: convert it to PNG"
     )
 
 
-def numbers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
-    """What a raster holds as `read_mask` gives it: integers (H, W), or uint8 (H, W, 3 or 4). Raises DataError.
+def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
+    """The pixels of a raster as those of `read_mask`: integers (H, W), or uint8 (H, W, 3 or 4). Raises DataError.
 
     Whole numbers that are stored as floats are integers.
     """
@@ -83,7 +82,7 @@ def numbers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
 
 
 def read_colours(path: Path) -> NDArray[np.uint8]:
-    """A mask as it is seen: (H, W, 3) RGB, palettes looked up and alpha dropped; (H, W) where it has one 8-bit band.
+    """A mask as RGB (H, W, 3), with palettes applied and alpha dropped; (H, W) if it has one 8-bit band.
 
     EXIF applied. Raises DataError naming the file.
     """
@@ -116,7 +115,7 @@ def values_in(mask: NDArray[np.integer], path: Path) -> list[int]:
 
 
 def out_of_range(mask: NDArray[np.integer], bad: NDArray[np.bool_], expected: str, path: Path) -> str:
-    """The message on values that mean nothing: which, how many, what to do."""
+    """The error message for undeclared values: which, how many, where."""
     values = [int(v) for v in np.unique(mask[bad])]
     y, x = (int(place) for place in np.argwhere(bad)[0])
     return (

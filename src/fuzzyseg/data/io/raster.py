@@ -151,7 +151,7 @@ def _tiff(path: Path) -> Raster | None:
     pages = _directories(path)
     if not pages:
         return None
-    numbers, tags = list(pages), pages[1]
+    tags = pages[1]
     height, width, bits = int(tags.get(257, 0)), int(tags.get(256, 0)), set(_values(tags, 258, 1))
     if not height or not width:
         raise DataError(f"{path}: has no height or width; it is damaged: copy it again")
@@ -169,16 +169,22 @@ def _tiff(path: Path) -> Raster | None:
     if len(bits) > 1 or not bits <= {8, 16, 32, 64}:
         raise DataError(f"{path}: found {sorted(bits)} bits a pixel; expected 8, 16 or 32")
     dtype, samples = np.dtype(f"{kind}{bits.pop() // 8}"), int(tags.get(277, 1))
-    bands, extra = samples * len(numbers), _values(tags, 338, 0)
+    bands, extra = samples * len(pages), _values(tags, 338, 0)
     alpha = bands in (2, 4) and (1 in extra or 2 in extra)
     if find_spec("rasterio") is None:
         byte = dtype == np.uint8 and (bands in (1, 3) or (alpha and 1 not in extra))
-        if byte or (bands == 1 and dtype in (np.uint16, np.int32, np.float32)):
+        if len(pages) == 1 and (byte or (bands == 1 and dtype in (np.uint16, np.int32, np.float32))):
             return None
         raise _needs_rasterio(path)
-    nodata = None if 42113 not in tags else float(str(tags[42113]).strip("\0 "))
-    turn = exif_turn(tags)
-    return Raster(path, height, width, bands, dtype, alpha, turn, nodata, block, tuple(numbers))
+    return Raster(path, height, width, bands, dtype, alpha, exif_turn(tags), _nodata(tags), block, tuple(pages))
+
+
+def _nodata(tags: Mapping[int, Any]) -> float | None:
+    """GDAL_NODATA, which is text."""
+    try:
+        return float(str(tags[42113]).strip("\0 "))
+    except (KeyError, ValueError):
+        return None
 
 
 def _directories(path: Path) -> dict[int, dict[int, Any]]:

@@ -38,10 +38,10 @@ def overlay(
 
 
 def to_picture(image: NDArray[Any], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.uint8]:
-    """An image (H, W, bands) as (H, W, 3) or (H, W, 1) that can be looked at.
+    """An image (H, W, bands) as a viewable 8-bit image (H, W, 3) or (H, W, 1).
 
-    Grey and RGB of 8 bits stay. Of others the first three bands (of two the first) are stretched: two standard
-    deviations below the mean is black, two above is white. mean, std: per band, in units of [0, 1].
+    Grey and RGB of 8 bits are returned as they are. Of other images the first three bands (of two, the first) are
+    scaled: two standard deviations below the mean is black, two above is white. mean, std: per band, in [0, 1].
     """
     bands = image.shape[2]
     if image.dtype == np.uint8 and bands in (1, 3):
@@ -55,10 +55,10 @@ def to_picture(image: NDArray[Any], mean: Sequence[float], std: Sequence[float])
 
 
 def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Writes (H, W, 3) RGB, or (H, W) or (H, W, 1) grey, to an image file of the kind that the suffix names."""
+    """Writes (H, W, 3) RGB, or (H, W) or (H, W, 1) grey, in the format of the suffix."""
     Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(path)
 
 
 def save_array(array: NDArray[np.float16], path: Path) -> None:
-    """Writes an array to a file that `numpy.load` reads; it holds numbers only."""
+    """Writes an array as a .npy file, without pickles."""
     np.save(path, array, allow_pickle=False)
