@@ -37,8 +37,8 @@ TABLE = {
             "yaml",
             "filelock",
             "pycocotools",
-            "tifffile",
-            "imagecodecs",
+            "rasterio",
+            "scipy",
         )
     ),
     "run": Row(packages=("rich",)),

@@ -12,7 +12,6 @@ from torch import nn
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Levels, read_image
 from fuzzyseg.data.io.mask import read_mask
-from fuzzyseg.data.io.write import PngRows
 from fuzzyseg.data.sample import Encoding
 from fuzzyseg.inference import ModelCard, Predictor, load, predict_files, save_model
 from fuzzyseg.inference import predictor as room
@@ -163,20 +162,3 @@ def test_index_masks_have_the_classes_colours_as_palette(tmp_path):
     np.testing.assert_array_equal(np.array(image.convert("RGB")), np.array(COLOURS)[index])
     predict_files(model(), path, tmp_path / "plain", overlay=False)
     assert Image.open(tmp_path / "plain/a.png").mode == "L"
-
-
-def test_png_files_that_grow_are_whole_or_not_there(tmp_path):
-    rows = np.random.default_rng(0).integers(0, 256, (9, 7, 3)).astype(np.uint8)
-    with PngRows(tmp_path / "a.png", 9, 7, bands=3) as file:
-        file.add(rows[:4])
-        file.add(rows[4:])
-    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "a.png")), rows)
-
-    def interrupted():
-        with PngRows(tmp_path / "b.png", 9, 7, bands=3) as file:
-            file.add(rows[:4])
-            raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"):
-        interrupted()
-    assert not (tmp_path / "b.png").exists()

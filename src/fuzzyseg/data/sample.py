@@ -19,6 +19,12 @@ SPLITS = ("train", "val", "test")
 Colour = tuple[int, int, int]
 """Red, green and blue, from 0 to 255."""
 
+Size = tuple[int, int]
+"""Height and width."""
+
+Box = tuple[int, int, int, int]
+"""y0, x0, y1, x1; the last row and column are outside."""
+
 
 class DataError(ValueError):
     """The user's files are unusable. The message names the file, the value found, the value expected and the remedy."""

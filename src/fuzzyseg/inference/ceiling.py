@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from fuzzyseg.data import VOID, Item, Reader
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.labels.blocks import label_reader
+from fuzzyseg.data.sample import Size
 from fuzzyseg.inference.metrics import confusion_matrix
-from fuzzyseg.inference.sliding_window import Size, tiles_of
+from fuzzyseg.inference.sliding_window import tiles_of
 from fuzzyseg.ops.resize import resize_labels
 
 

@@ -10,11 +10,9 @@ from typing import Any
 
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Levels
-from fuzzyseg.data.sample import Colour, Encoding, LabelMap
+from fuzzyseg.data.sample import Colour, Encoding, LabelMap, Size
 
 CARD_NAME = "fuzzyseg.json"
-
-Size = tuple[int, int]
 
 
 def _version() -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Pixels, Windows, open_windows, read_image
 from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.io.pillow import SUFFIXES
-from fuzzyseg.data.io.write import PngRows, default_colours, overlay, save_array, save_picture, to_picture
+from fuzzyseg.data.io.write import default_colours, overlay, save_array, save_picture, to_picture
 from fuzzyseg.data.labels.decode import encode_labels
 from fuzzyseg.data.sample import Colour
 from fuzzyseg.inference.model_card import ModelCard
@@ -40,7 +39,8 @@ def predict_files(
     (NAME.jpg.png). The pixels of a mask are class indices; the classes' colours, if any, are its palette. encoded:
     write masks as the training masks were encoded instead: colours, 0 and 255, values from 1. tile: (H, W) of sliding
     windows; by default only images too large for one pass are predicted in windows. Large TIFF and NumPy files that
-    need no resizing are read by windows. progress: called with files done and in all.
+    need no resizing are read by windows; only their mask and overlay are held whole. progress: called with files done
+    and in all.
 
     Returns the files written and an error for each image that could not be predicted. Raises DataError if there are no
     images, or if a result would replace one of them.
@@ -133,46 +133,45 @@ def _predict_file(
         target.parent.mkdir(parents=True, exist_ok=True)
     windows = open_windows(file, card.channels, **kind)
     if windows is not None and "probabilities" not in targets and predictor.reads_by_windows(windows.size, protocol):
-        _predict_rows(predictor, windows, targets, protocol, encoded=encoded)
-        return
-    image = read_image(file, card.channels, **kind)
-    if "probabilities" in targets:
-        logits = predictor.logits(image, protocol)
-        labels = logits.argmax(0)
-        save_array(logits.softmax(0).half().cpu().numpy(), targets["probabilities"])
+        mask, picture = _predict_rows(predictor, windows, protocol, with_overlay="overlay" in targets)
     else:
-        labels = predictor.labels(image, protocol)
-    mask = labels.cpu().numpy()
+        image = read_image(file, card.channels, **kind)
+        if "probabilities" in targets:
+            logits = predictor.logits(image, protocol)
+            labels = logits.argmax(0)
+            save_array(logits.softmax(0).half().cpu().numpy(), targets["probabilities"])
+        else:
+            labels = predictor.labels(image, protocol)
+        mask = labels.cpu().numpy()
+        picture = _overlaid(image, mask, card) if "overlay" in targets else None
     if encoded:
         save_picture(_encoded(mask, card, targets["mask"]), targets["mask"])
     else:
         save_index_png(mask, targets["mask"], card.colours)
-    if "overlay" in targets:
-        picture = to_picture(image, card.mean, card.std)
-        save_picture(overlay(picture, mask, _colours(card)), targets["overlay"])
+    if picture is not None:
+        save_picture(picture, targets["overlay"])
 
 
 def _predict_rows(
-    predictor: Predictor, windows: Windows, targets: dict[str, Path], protocol: Protocol, *, encoded: bool
-) -> None:
-    """Predicts an image that is never held as a whole, and writes its results row by row."""
-    card, (height, width) = predictor.card, windows.size
-    sample = _encoded(torch.zeros(1, 1, dtype=torch.long).numpy(), card, targets["mask"]) if encoded else None
-    bands = 3 if sample is not None and sample.ndim == 3 else 1
-    done = 0
-    with ExitStack() as stack:
-        palette = None if encoded else card.colours
-        masks = stack.enter_context(PngRows(targets["mask"], height, width, bands=bands, palette=palette))
-        overlays = None
-        if "overlay" in targets:
-            overlays = stack.enter_context(PngRows(targets["overlay"], height, width, bands=3))
-        for labels in predictor.label_rows(windows.read, windows.size, protocol):
-            rows = labels.cpu().numpy()
-            masks.add(_encoded(rows, card, targets["mask"]) if encoded else rows.astype("uint8"))
-            if overlays is not None:
-                part = windows.read((done, 0, done + len(rows), width))
-                overlays.add(overlay(to_picture(part, card.mean, card.std), rows, _colours(card)))
-            done += len(rows)
+    predictor: Predictor, windows: Windows, protocol: Protocol, *, with_overlay: bool
+) -> tuple[Pixels, Pixels | None]:
+    """Mask (H,W) and overlay (H,W,3) of an image that is read by windows; only these two are held whole, as uint8."""
+    height, width = windows.size
+    mask: Pixels = torch.empty(height, width, dtype=torch.uint8).numpy()
+    picture: Pixels | None = torch.empty(height, width, 3, dtype=torch.uint8).numpy() if with_overlay else None
+    top = 0
+    for labels in predictor.label_rows(windows.read, windows.size, protocol):
+        bottom = top + len(labels)
+        mask[top:bottom] = labels.cpu().numpy()
+        if picture is not None:
+            part = windows.read((top, 0, bottom, width))
+            picture[top:bottom] = _overlaid(part, mask[top:bottom], predictor.card)
+        top = bottom
+    return mask, picture
+
+
+def _overlaid(image: Any, mask: Any, card: ModelCard) -> Pixels:
+    return overlay(to_picture(image, card.mean, card.std), mask, _colours(card))
 
 
 def _colours(card: ModelCard) -> list[Colour]:

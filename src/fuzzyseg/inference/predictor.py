@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Image
-from fuzzyseg.data.io.tiff import Box
+from fuzzyseg.data.sample import Box, Size
 from fuzzyseg.inference.model_card import ModelCard
-from fuzzyseg.inference.sliding_window import TILE, Size, sweep
+from fuzzyseg.inference.sliding_window import TILE, sweep
 from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.resize import resize_labels, resize_logits
 

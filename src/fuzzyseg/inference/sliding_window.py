@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-Size = tuple[int, int]
+from fuzzyseg.data.sample import Size
 
 TILE = (1024, 1024)
 """Height and width of tiles of images that are too large for one forward pass."""

@@ -99,7 +99,7 @@ MASKS = {
     "plain.tif": (tiff(LABELS), None, decoders.tiff, by_value),
     "packed.tif": (tiff(LABELS, compression="zlib"), None, decoders.tiff, by_value),
     "deep.tif": (tiff(LABELS.astype(np.uint16), compression="lzw"), None, decoders.tiff, by_value),
-    "tiles.tif": (tiff(LABELS.astype(np.uint16), tile=(16, 16), compression="lzw"), None, decoders.tiff, by_value),
+    "tiles.tif": (tiff(LABELS.astype(np.uint16), tile=(16, 16)), None, decoders.tiff, by_value),
     "index.npy": (npy(LABELS), None, decoders.npy, by_value),
     "wide.npy": (npy(LABELS.astype(np.int32)), None, decoders.npy, by_value),
     "index.bmp": (saved(LABELS, "BMP"), None, decoders.bmp, by_value),

@@ -42,7 +42,7 @@ FILES = {
     "apart.tif": apart(rowsperstrip=7, compression="zlib"),
     "apart_tiles.tif": apart(**TILES),
     "sparse.tif": sparse(),
-    "big.tif": tiff(STORED, compression="zstd", bigtiff=True, byteorder=">", **TILES, **COLOUR),
+    "big.tif": tiff(STORED, compression="zstd", bigtiff=True, byteorder="<", **TILES, **COLOUR),
     "jpeg.tif": tiff(STORED, compression="jpeg", **TILES, **COLOUR),
     "bands.npy": npy(STORED),
 }

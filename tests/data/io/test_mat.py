@@ -22,12 +22,11 @@ def mat(path, values=MASK, compress=True, kind=np.uint8, field="Segmentation", n
     savemat(path, {"first": np.eye(3), name: content}, do_compression=compress)
 
 
-@pytest.mark.parametrize("compress", [True, False])
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.int8])
 @pytest.mark.parametrize("shape", [(23, 37), (1, 1), (1, 3), (4, 1)])
-def test_masks_are_read_as_scipy_reads_them(tmp_path, compress, kind, shape):
+def test_masks_are_read_as_scipy_reads_them(tmp_path, kind, shape):
     path = tmp_path / "a.mat"
-    mat(path, MASK[: shape[0], : shape[1]], compress, kind)
+    mat(path, MASK[: shape[0], : shape[1]], kind=kind)
     found = read_matlab_mask(path)
     np.testing.assert_array_equal(found, loadmat(path)["GTcls"]["Segmentation"][0, 0])
     np.testing.assert_array_equal(found, MASK[: shape[0], : shape[1]])
@@ -37,11 +36,12 @@ def test_masks_are_read_as_scipy_reads_them(tmp_path, compress, kind, shape):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "GTinst"}, "no variable GTcls"),
-        ({"field": "Segments"}, "no field Segmentation"),
+        ({"name": "GTinst"}, "GTcls"),
+        ({"field": "Segments"}, "Segmentation"),
         ({"kind": np.float64}, r"found float64 values of shape \(23, 37\)"),
         ({"values": np.zeros((2, 3, 4))}, r"found uint8 values of shape \(2, 3, 4\)"),
         ({"values": np.zeros((0, 3))}, "found|cannot be decoded"),
+        ({"compress": False}, "not compressed"),
     ],
 )
 def test_other_content_is_named(tmp_path, change, message):
@@ -50,10 +50,9 @@ def test_other_content_is_named(tmp_path, change, message):
         read_matlab_mask(tmp_path / "a.mat")
 
 
-@pytest.mark.parametrize("compress", [True, False])
-def test_damaged_files_are_read_right_or_named(tmp_path, compress):
+def test_damaged_files_are_read_right_or_named(tmp_path):
     path = tmp_path / "a.mat"
-    mat(path, MASK, compress)
+    mat(path)
     whole = path.read_bytes()
     for length in range(0, len(whole), 11):
         path.write_bytes(whole[:length])
@@ -70,8 +69,7 @@ def test_damaged_files_are_read_right_or_named(tmp_path, compress):
         except DataError as error:
             told.append(str(error))
             continue
-        assert found.size == MASK.size
-        assert not compress or np.array_equal(found, MASK)  # a checksum guards what is compressed
+        np.testing.assert_array_equal(found, MASK)
     assert len(told) > 50
     assert all("a.mat" in text for text in told)
 

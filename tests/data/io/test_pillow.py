@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import read_image
-from fuzzyseg.data.io.mask import read_mask, save_index_png, to_training_mask, values_in
+from fuzzyseg.data.io.mask import read_mask, save_index_png, values_in
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.io.write import default_colours, overlay
 from fuzzyseg.data.sample import DataError
@@ -116,28 +116,6 @@ def test_colours_are_read_as_they_are_and_lossy_masks_only_where_asked_for(tmp_p
     with pytest.raises(DataError, match=r"lossy\.jpg.*JPEG.*PNG"):
         read_mask(tmp_path / "lossy.jpg")
     assert read_mask(tmp_path / "lossy.jpg", lossy=True).shape == (5, 7)
-
-
-def test_training_mask_moves_void_to_255_and_refuses_other_values(tmp_path):
-    mask = np.array([[0, 10, 11], [255, 3, 11]], np.uint16)
-    found = to_training_mask(mask, classes=11, ignore_index=11, path=tmp_path / "m.png")
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, [[0, 10, 255], [255, 3, 255]])
-    # An ignored index inside the range of classes is void too.
-    np.testing.assert_array_equal(
-        to_training_mask(np.array([[0, 1]]), classes=2, ignore_index=0, path=tmp_path), [[255, 1]]
-    )
-    with pytest.raises(
-        DataError, match=r"m\.png: found the values 11, 400 in 3 pixels; expected 0 to 10.*ignore_index"
-    ):
-        to_training_mask(np.array([[11, 400, 0, 11]]), classes=11, ignore_index=255, path=tmp_path / "m.png")
-    with pytest.raises(DataError, match="256 classes"):
-        to_training_mask(mask, classes=256, ignore_index=255, path=tmp_path)
-
-
-def test_most_classes_that_fit_are_kept_apart_from_void(tmp_path):
-    every = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    np.testing.assert_array_equal(to_training_mask(every, classes=255, ignore_index=255, path=tmp_path), every)
 
 
 def test_saved_index_png_is_read_back(tmp_path):

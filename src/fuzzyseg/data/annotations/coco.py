@@ -19,7 +19,6 @@ from fuzzyseg.data.annotations.reading import (
     Coordinate,
     Json,
     Model,
-    Size,
     check_points,
     inside,
     load_json,
@@ -27,7 +26,7 @@ from fuzzyseg.data.annotations.reading import (
 )
 from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.labels.class_lists import plain
-from fuzzyseg.data.sample import SPLITS, Colour, DataError
+from fuzzyseg.data.sample import SPLITS, Colour, DataError, Size
 from fuzzyseg.data.text import counted, short
 
 PREFIXES = ("instances_", "stuff_", "annotations_")

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.annotations.reading import AnnotatedImage, Classes, Size
+from fuzzyseg.data.annotations.reading import AnnotatedImage, Classes
 from fuzzyseg.data.datasets.pairing import image_files
 from fuzzyseg.data.io.mask import read_mask
 from fuzzyseg.data.labels.class_lists import plain, read_labelmap
 from fuzzyseg.data.labels.decode import training_labels
-from fuzzyseg.data.sample import VOID, Colour, DataError, Encoding, Item
+from fuzzyseg.data.sample import VOID, Colour, DataError, Encoding, Item, Size
 
 MAP, MASKS = "labelmap.txt", "SegmentationClass"
 IMAGES = ("JPEGImages", "images", "IMAGES")

@@ -22,7 +22,6 @@ from fuzzyseg.data.annotations.reading import (
     Coordinate,
     Json,
     Model,
-    Size,
     check_points,
     inside,
     load_json,
@@ -30,7 +29,7 @@ from fuzzyseg.data.annotations.reading import (
 )
 from fuzzyseg.data.datasets.pairing import image_files
 from fuzzyseg.data.io.pillow import SUFFIXES
-from fuzzyseg.data.sample import Colour, DataError
+from fuzzyseg.data.sample import Colour, DataError, Size
 from fuzzyseg.data.text import counted, short
 
 LINE, POINT = 10, 5

@@ -13,14 +13,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fuzzyseg.data.labels.class_lists import BACKGROUND, IGNORE, check_names, plain
-from fuzzyseg.data.sample import VOID, Colour, DataError
+from fuzzyseg.data.sample import VOID, Colour, DataError, Size
 from fuzzyseg.data.text import nearest, problems
 
 Json = Any
 """Unvalidated content of a JSON file."""
-
-Size = tuple[int, int]
-"""Height and width."""
 
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 

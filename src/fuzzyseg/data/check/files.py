@@ -13,15 +13,13 @@ from PIL import Image
 
 from fuzzyseg.data.io.header import Header, read_header
 from fuzzyseg.data.io.image import GREY_WEIGHTS, read_native
-from fuzzyseg.data.io.mask import numbers, read_mask
+from fuzzyseg.data.io.mask import read_mask, to_integers
 from fuzzyseg.data.io.pillow import empty
-from fuzzyseg.data.io.tiff import Raster
+from fuzzyseg.data.io.raster import Raster
 from fuzzyseg.data.labels.blocks import large_raster, row_arrays
-from fuzzyseg.data.sample import DataError
+from fuzzyseg.data.sample import DataError, Size
 
 Kind = Literal["image", "mask"]
-Size = tuple[int, int]
-"""Height and width."""
 
 ACROSS, DOWN, SIDE = 9, 8, 16
 """Sizes of the averaged images: fingerprint (9 x 8, for 8 x 8 differences) and thumbnail (16 x 16)."""
@@ -86,7 +84,7 @@ def _by_blocks(raster: Raster, head: Header, kind: Kind) -> FileInfo:
     step, rows = max(1, max(head.size) // LARGE), []
     state, top = None, 0
     for array in row_arrays(raster):
-        part: NDArray[Any] = numbers(array, raster.path) if kind == "mask" else array
+        part: NDArray[Any] = to_integers(array, raster.path) if kind == "mask" else array
         if state is None:
             state = _digest((head.height, *part.shape[1:]), part.dtype)
         state.update(np.ascontiguousarray(part).data)

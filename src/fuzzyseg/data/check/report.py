@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fuzzyseg.data.check.files import FileInfo, Size
+from fuzzyseg.data.check.files import FileInfo
 from fuzzyseg.data.check.findings import Finding
 from fuzzyseg.data.check.labels import MaskStatistics
+from fuzzyseg.data.sample import Size
 
 
 @dataclass(frozen=True)

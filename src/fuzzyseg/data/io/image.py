@@ -1,4 +1,4 @@
-"""Image files as arrays: 8 bits a band, or as exact as the file; whole, or by windows."""
+"""Image files as arrays, whole or by windows: 8 bits a band, units, or the file's own numbers."""
 
 from __future__ import annotations
 
@@ -7,33 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image, read_bytes, undecodable
-from fuzzyseg.data.io.tiff import Box, Raster, exif_turn, open_raster, turned
-from fuzzyseg.data.sample import DataError
+from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_header, open_image, undecodable
+from fuzzyseg.data.io.raster import Raster, exif_turn, gdal_read, open_raster, turned
+from fuzzyseg.data.sample import Box, DataError, Size
 
 Pixels = NDArray[np.uint8]
 """An image (H, W, channels) of 8 bits a band."""
 
 Units = NDArray[np.float32]
-"""An image (H, W, channels) in units in which 0 and 1 are the ends of its `Levels`."""
+"""An image (H, W, channels) in units: 0 and 1 are the ends of its `Levels`."""
 
 Image = Pixels | Units
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
-"""Of red, green and blue in a grey picture (ITU-R 601)."""
+"""Weights of red, green and blue in grey (ITU-R 601)."""
 
 
 @dataclass(frozen=True)
 class Levels:
-    """How file values that are no 8-bit ones become units: low is 0 and high is 1, one of each a band.
+    """The file values per band that become 0 (low) and 1 (high) in units, for files of other types than uint8.
 
-    None: 0 and the largest number of the file's own unsigned type (255 or 65535). Values beyond are not cut off; what
-    is not a number (missing data) becomes 0.
+    None: 0 and the maximum of the file's unsigned type (255 or 65535). Values beyond are not clipped; NaN and infinity
+    (missing data) become 0.
     """
 
     low: tuple[float, ...] | None = None
@@ -60,16 +59,16 @@ def read_image(
 ) -> NDArray[Any]:
     """An image file as (H, W, channels), EXIF orientation applied: uint8, or float32 in units where `levels` are given.
 
-    Where the file has other bands than asked for: grey is repeated for 3; RGB becomes grey (ITU-R 601) for 1; opacity
-    is dropped; palettes and CMYK are RGB. bands: which of the file's bands, from 1, in this order, in place of all.
-    Without levels 16-bit files give the high byte. Raises DataError naming the file.
+    If the file has another number of bands, grey is repeated for 3 channels, RGB becomes grey (ITU-R 601) for 1, and
+    opacity is dropped; palettes and CMYK become RGB. bands: the file's bands to use, from 1, in this order (default:
+    all). Without levels, 16-bit files give the high byte. Raises DataError naming the file.
     """
     array, alpha = _stored(path, exact=levels is not None)
     return _finished(array, alpha, path, channels, bands, levels)
 
 
 def read_native(path: Path, channels: int = 3, *, bands: Sequence[int] | None = None) -> NDArray[Any]:
-    """As `read_image`, but in the file's own numbers, such as uint16; grey of several bands is float. DataError."""
+    """As `read_image`, in the file's own number type, such as uint16; RGB as grey is float. Raises DataError."""
     array, alpha = _stored(path, exact=True)
     return _chosen(array, alpha, path, channels, bands)
 
@@ -87,10 +86,10 @@ def _finished(
 
 
 def _stored(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
-    """The file's bands (H, W, n) and whether the last is opacity. exact: 16 bits of several bands stay 16."""
+    """The file's bands (H, W, n) and whether the last is opacity. exact: 16-bit colour PNG keeps its 16 bits."""
     raster = open_raster(path)
-    if raster is not None and raster.colour:
-        array = turned(raster.whole(), raster.orientation)
+    if raster is not None:
+        array = turned(raster.read(), raster.orientation)
         if array.dtype == np.bool_:
             array = array.astype(np.uint8) * np.uint8(255)
         return array.astype(array.dtype.newbyteorder("="), copy=False), raster.alpha
@@ -117,15 +116,15 @@ def _bits_of_png(path: Path) -> int:
 
 
 def _deep_png(path: Path) -> NDArray[np.uint16]:
-    """A PNG of 16 bits a band, of which Pillow would keep 8; it was opened by Pillow, which checked it."""
+    """A PNG of 16 bits a band, of which Pillow keeps 8; Pillow has verified its checksums."""
     try:
-        deep: NDArray[np.uint16] = np.asarray(imagecodecs.png_decode(read_bytes(path)))
+        deep: NDArray[np.uint16] = gdal_read(path, "PNG")
+        with path.open("rb") as file:
+            return turned(deep, exif_turn(open_header(file).getexif()))
+    except DataError:
+        raise
     except Exception as error:  # damaged bytes
         raise undecodable(path, error) from None
-    with Pillow.open(path) as image:
-        turn = exif_turn(image.getexif())
-    deep = deep[..., None] if deep.ndim == 2 else deep
-    return turned(deep, turn)
 
 
 def _eight_bits(array: NDArray[Any], path: Path) -> Pixels:
@@ -134,13 +133,13 @@ def _eight_bits(array: NDArray[Any], path: Path) -> Pixels:
     if array.dtype == np.uint16:
         return (array >> 8).astype(np.uint8)
     raise DataError(
-        f"{path}: found {8 * array.dtype.itemsize}-bit pixels ({array.dtype}); expected 8 or 16 bits, as in the images "
-        "that are learnt from: convert it to one of them"
+        f"{path}: found {8 * array.dtype.itemsize}-bit pixels ({array.dtype}); expected 8 or 16 bits, as in the "
+        "training images: convert it to one of them"
     )
 
 
 def _chosen(array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: Sequence[int] | None) -> NDArray[Any]:
-    """The bands that are asked for, of (H, W, n)."""
+    """The requested bands of (H, W, n)."""
     count = array.shape[2]
     if bands is not None:
         if len(bands) != channels or not all(1 <= band <= count for band in bands):
@@ -164,13 +163,13 @@ def _chosen(array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: 
     raise DataError(
         f"{path}: has {count} band{'s' * (count > 1)}, but the network takes {channels} "
         f"channel{'s' * (channels > 1)}: for a new training set network.channels={count} to use all its bands{fewer}; "
-        "a trained model takes images of the bands it has learnt from"
+        "a trained model takes images with the bands of its training images"
     )
 
 
 @dataclass(frozen=True)
 class Windows:
-    """A file that is read by windows: `read_image` of a part, decoding no more than that part needs."""
+    """A file that is read by windows: `read_image` of a part of it."""
 
     raster: Raster
     channels: int
@@ -178,27 +177,27 @@ class Windows:
     levels: Levels | None = None
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> Size:
         """Height and width."""
-        return self.raster.height, self.raster.width
+        return self.raster.size
 
     def read(self, box: Box) -> NDArray[Any]:
         """(h, w, channels) of y0, x0, y1, x1. Raises DataError."""
         return _finished(self._stored(box), self.raster.alpha, self.raster.path, self.channels, self.bands, self.levels)
 
     def native(self, box: Box) -> NDArray[Any]:
-        """As `read`, but in the file's own numbers: `read_native` of a part. Raises DataError."""
+        """As `read`, in the file's own numbers: `read_native` of a part. Raises DataError."""
         return _chosen(self._stored(box), self.raster.alpha, self.raster.path, self.channels, self.bands)
 
     def _stored(self, box: Box) -> NDArray[Any]:
-        array = self.raster.window(box)
+        array = self.raster.read(box)
         return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def open_windows(
     path: Path, channels: int = 3, *, bands: Sequence[int] | None = None, levels: Levels | None = None
 ) -> Windows | None:
-    """A tiled or striped TIFF or a NumPy file to be read by windows; None for all other files. Raises DataError."""
+    """A tiled or striped TIFF or a NumPy file to be read by windows; None for other files. Raises DataError."""
     raster = open_raster(path)
     if raster is None or not raster.windowed or raster.dtype == np.bool_:
         return None

@@ -1,4 +1,4 @@
-"""Mask files as the numbers or colours that are stored in them."""
+"""Reading and writing of mask files: the stored numbers or colours."""
 
 from __future__ import annotations
 
@@ -12,33 +12,30 @@ from PIL import Image
 from fuzzyseg.data.io.mat import SUFFIX as MATLAB
 from fuzzyseg.data.io.mat import read_matlab_mask
 from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image
-from fuzzyseg.data.io.tiff import Box, open_raster, turned
-from fuzzyseg.data.sample import MAX_CLASSES, VOID, Colour, DataError
+from fuzzyseg.data.io.raster import open_raster, turned
+from fuzzyseg.data.sample import Box, Colour, DataError
 from fuzzyseg.data.text import short
 
 RUN_LENGTHS = (1, 2)
-"""Kinds of BMP in which lost rows go unseen: they are read as zeros."""
+"""BMP compressions in which lost rows are not detected: they are read as zeros."""
 
 
 def read_mask(path: Path, *, colours: bool = False, lossy: bool = False, box: Box | None = None) -> NDArray[np.integer]:
     """A mask as stored, EXIF orientation applied: (H, W) integers, or (H, W, 3 or 4) uint8 colours.
 
     8 to 32 bits; a palette file gives its index, with `colours` its colours. lossy: JPEG files are read too, which
-    change what they store. box: only this part, of a file whose raster is `windowed`. Raises DataError naming the file
-    for what is neither.
+    change what they store. box: only this part, of a file whose raster is `windowed`. Raises DataError naming the file.
     """
     if path.suffix.lower() == MATLAB:
         return read_matlab_mask(path)
     raster = open_raster(path)
-    if raster is not None and box is not None:
-        return numbers(raster.window(box), path)
-    if raster is not None and raster.colour:
-        return numbers(turned(raster.whole(), raster.orientation), path)
+    if raster is not None:
+        return to_integers(turned(raster.read(box), raster.orientation), path)
     image = open_image(path)
     if image.format == "JPEG" and not lossy:
         raise DataError(f"{path}: is a JPEG, which changes the class indices it stores; save masks as PNG")
     if image.format == "BMP" and image.info.get("compression") in RUN_LENGTHS:
-        raise DataError(f"{path}: is a BMP of run lengths, in which damage goes unseen; save masks as PNG")
+        raise DataError(f"{path}: is a BMP of run lengths, in which damage is not detected; save masks as PNG")
     if image.mode in ("P", "PA") and colours:
         image = image.convert("RGBA")
     if image.mode == "PA":  # the index is the first band
@@ -50,15 +47,15 @@ def read_mask(path: Path, *, colours: bool = False, lossy: bool = False, box: Bo
     if image.mode == "I":
         return np.array(image).astype(np.int32)
     if image.mode in ("L", "P", "F", "LA", "RGB", "RGBA"):
-        return numbers(np.array(image), path)
+        return to_integers(np.array(image), path)
     raise DataError(
         f"{path}: found {image.height}x{image.width} pixels of mode {image.mode}; expected one band that holds a class "
         "index a pixel, or red, green and blue: convert it to PNG"
     )
 
 
-def numbers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
-    """What a raster holds as `read_mask` gives it: integers (H, W), or uint8 (H, W, 3 or 4). Raises DataError.
+def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
+    """The pixels of a raster as those of `read_mask`: integers (H, W), or uint8 (H, W, 3 or 4). Raises DataError.
 
     Whole numbers that are stored as floats are integers.
     """
@@ -85,21 +82,6 @@ def numbers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def read_colours(path: Path) -> NDArray[np.uint8]:
-    """A mask as it is seen: (H, W, 3) RGB, palettes looked up and alpha dropped; (H, W) where it has one 8-bit band.
-
-    EXIF applied. Raises DataError naming the file.
-    """
-    image = open_image(path)
-    if image.format == "JPEG":
-        raise DataError(f"{path}: is a JPEG, which changes the colours of a mask; save masks as PNG")
-    if image.mode not in ("1", "L", "P", "RGB", "RGBA"):
-        raise DataError(f"{path}: found pixels of mode {image.mode}; expected a mask with 8 bits a band")
-    if image.mode == "P":
-        image = image.convert("RGBA")  # a palette may hold transparency; straight to RGB would warn
-    return np.array(image if image.mode == "L" else image.convert("L" if image.mode == "1" else "RGB"))
-
-
 def palette_of(path: Path) -> list[Colour] | None:
     """The colours of a palette file by index, None for other files. Raises DataError."""
     image = open_image(path)
@@ -118,23 +100,8 @@ def values_in(mask: NDArray[np.integer], path: Path) -> list[int]:
     return [int(v) for v in np.flatnonzero(np.bincount(mask.ravel()))]
 
 
-def to_training_mask(mask: NDArray[np.integer], *, classes: int, ignore_index: int, path: Path) -> NDArray[np.uint8]:
-    """File values -> class indices in uint8, with 255 where the file has `ignore_index` (promise 3).
-
-    Raises DataError naming the file where a value is neither a class nor `ignore_index`. 255 is void in any case:
-    there are at most 255 classes, so it can be nothing else.
-    """
-    if classes > MAX_CLASSES:
-        raise DataError(f"found {classes} classes; at most {MAX_CLASSES} are supported: merge some")
-    ignored = (mask == ignore_index) | (mask == VOID)
-    bad = ~ignored & ((mask < 0) | (mask >= classes))
-    if bad.any():
-        raise DataError(out_of_range(mask, bad, f"0 to {classes - 1} ({classes} classes) or {ignore_index}", path))
-    return np.where(ignored, VOID, mask).astype(np.uint8)
-
-
 def out_of_range(mask: NDArray[np.integer], bad: NDArray[np.bool_], expected: str, path: Path) -> str:
-    """The message on values that mean nothing: which, how many, what to do."""
+    """The error message for undeclared values: which, how many, where."""
     values = [int(v) for v in np.unique(mask[bad])]
     y, x = (int(place) for place in np.argwhere(bad)[0])
     return (

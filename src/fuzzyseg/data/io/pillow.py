@@ -1,14 +1,17 @@
-"""Opening an image file with Pillow; its limit against decompression bombs. What is wrong becomes a DataError."""
+"""Opening image files with Pillow, and the limit against decompression bombs."""
 
 from __future__ import annotations
 
 import io
-import warnings
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import BinaryIO
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fuzzyseg.data.sample import DataError
 
@@ -20,66 +23,54 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF, ".webp", NUMPY)
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's modes for 16 bits in one band."""
 
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+"""Pillow's decoders that are used, whatever the suffix of a file says."""
 
 USUAL_MEGAPIXELS = 89
-"""Pillow's own limit, where no other is set, in millions of pixels and rounded."""
+"""Pillow's default limit in millions of pixels, rounded."""
+
+_MEGAPIXELS: ContextVar[int | None] = ContextVar("megapixels", default=None)
 
 
 @contextmanager
-def pixel_limit(most: int | None) -> Iterator[None]:
-    """Within it files with up to `most` million pixels are decoded whole; None: Pillow's limit of some 89 million.
+def pixel_limit(megapixels: int | None) -> Iterator[None]:
+    """Within the context, images with up to this many million pixels are decoded at once; None: the limit as it is.
 
-    It is Pillow's own limit that is moved, which holds for the process; reading processes that are forked inherit it.
+    The default is Pillow's `MAX_IMAGE_PIXELS`, which is never changed. Forked processes inherit the limit, new threads
+    and other processes do not.
     """
-    before = Image.MAX_IMAGE_PIXELS
-    if most is not None:
-        Image.MAX_IMAGE_PIXELS = most * 10**6
+    token = _MEGAPIXELS.set(_MEGAPIXELS.get() if megapixels is None else megapixels)
     try:
         yield
     finally:
-        Image.MAX_IMAGE_PIXELS = before
+        _MEGAPIXELS.reset(token)
+
+
+def most_pixels() -> int:
+    """The limit on the pixels of an image that is decoded at once."""
+    megapixels = _MEGAPIXELS.get()
+    return (Image.MAX_IMAGE_PIXELS or sys.maxsize) if megapixels is None else megapixels * 10**6
 
 
 def too_large(height: int, width: int, bands: int = 1) -> bool:
-    """Whether this is more pixels, or 16 times as many numbers, than are decoded at once."""
-    most = Image.MAX_IMAGE_PIXELS
-    return most is not None and (height * width > most or height * width * bands > 16 * most)
+    """Whether an image has more pixels than the limit, or 16 times as many numbers."""
+    most = most_pixels()
+    return height * width > most or height * width * bands > 16 * most
 
 
 class TooLarge(DataError):
-    """A file, or one of its tiles or strips, has more pixels than are decoded at once."""
+    """A file, or one of its tiles or strips, has more pixels than the limit."""
 
 
 def check_pixels(path: Path, height: int, width: int, bands: int = 1, *, part: str | None = None) -> None:
-    """Raises TooLarge for a file whose header promises more pixels, or 16 times as many numbers, than are decoded.
-
-    part: what has these pixels, `tiles`, `strips` or `crops`, where it is not the whole image.
-    """
+    """Raises TooLarge for an image, or a `part` of it (`tiles`, `crops`), that is above the limit."""
     if too_large(height, width, bands):
-        most = Image.MAX_IMAGE_PIXELS
         of = f" of {bands} bands" if bands > 1 else ""
         raise TooLarge(
-            f"{path}: has {f'{part} of ' if part else ''}{height} x {width} pixels{of}, more than the {most} that are "
-            "decoded at once: a damaged or hostile file can claim any size. If it is right, raise data.max_megapixels "
-            f"(predict: --max-megapixels), or cut it into {'smaller ' if part else ''}tiles"
+            f"{path}: has {f'{part} of ' if part else ''}{height} x {width} pixels{of}, more than the {most_pixels()} "
+            "that are decoded at once: a damaged or hostile file can claim any size. If it is right, raise "
+            f"data.max_megapixels (predict: --max-megapixels), or cut it into {'smaller ' if part else ''}tiles"
         )
-
-
-def check_stream(path: Path, data: bytes) -> None:
-    """Raises DataError for a tile that is a JPEG, JPEG 2000, PNG or WebP of more pixels than are decoded.
-
-    Such a tile says its own size, and is decoded to it, whatever size the file's header gives.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=("JPEG", "JPEG2000", "PNG", "WEBP")) as image:
-                width, height = image.size
-    except Image.DecompressionBombError as error:
-        raise undecodable(path, error) from None
-    except Exception:  # damaged, or of another kind: the decoder has the words
-        return
-    check_pixels(path, height, width, part="tiles")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -99,18 +90,16 @@ def empty(path: Path) -> DataError:
 
 
 def open_image(path: Path) -> Image.Image:
-    """A decoded image, turned as its EXIF orientation says."""
+    """A decoded image, turned by its EXIF orientation. Raises DataError."""
     data = read_bytes(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # check_pixels is stricter
-            image = Image.open(io.BytesIO(data))
-            check_pixels(path, image.height, image.width)
-            if image.format == "PNG":  # decoding skips the checksums, so a flipped bit would be another label
-                image.verify()
-                image = Image.open(io.BytesIO(data))
-            image.load()
-            turned = ImageOps.exif_transpose(image)
+        image = open_header(io.BytesIO(data))
+        check_pixels(path, image.height, image.width)
+        if image.format == "PNG":  # decoding skips the checksums, so a flipped bit would be another label
+            image.verify()
+            image = open_header(io.BytesIO(data))
+        image.load()
+        turned = ImageOps.exif_transpose(image)
     except DataError:
         raise
     except Exception as error:  # damaged bytes make the decoders raise nearly anything
@@ -119,16 +108,26 @@ def open_image(path: Path) -> Image.Image:
     return turned
 
 
+def open_header(file: BinaryIO) -> Image.Image:
+    """`PIL.Image.open` without its check of the size: the limit of that check is a global variable of Pillow."""
+    Image.init()
+    start = file.read(16)
+    for name in FORMATS:
+        decoder, accept = Image.OPEN[name]
+        if accept is None or accept(start) is True:
+            file.seek(0)
+            try:
+                return decoder(file, "")
+            except (SyntaxError, IndexError, TypeError, struct.error):  # it is of another format
+                continue
+    raise UnidentifiedImageError
+
+
 def undecodable(path: Path, error: Exception) -> DataError:
-    """The error for a file that no decoder takes."""
-    if isinstance(error, Image.DecompressionBombError):
-        return DataError(
-            f"{path}: has too many pixels to be decoded at once ({error}); if the file is right, raise "
-            "data.max_megapixels (predict: --max-megapixels), or cut it into tiles"
-        )
+    """The error for a file that cannot be decoded."""
     if path.is_file() and path.stat().st_size == 0:
         return empty(path)
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         reason = "is no image, or of no kind that is read"
     else:
         reason = str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Files that are too large to be decoded whole, row block by row block: each of their tiles is decoded once."""
+"""Reading of files above the pixel limit in blocks of whole rows, so that each tile is decoded once."""
 
 from __future__ import annotations
 
@@ -10,64 +10,64 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuzzyseg.data.io.image import Levels, Windows, open_windows
-from fuzzyseg.data.io.mask import numbers
+from fuzzyseg.data.io.mask import to_integers
 from fuzzyseg.data.io.pillow import too_large
-from fuzzyseg.data.io.tiff import Box, Raster, open_raster
+from fuzzyseg.data.io.raster import Raster, open_raster
 from fuzzyseg.data.labels.decode import mask_of, read_stored, training_labels
-from fuzzyseg.data.sample import DataError, Item
+from fuzzyseg.data.sample import Box, DataError, Item
 
 BLOCK = 2**22
-"""Pixels of a row block, about: it has whole rows of tiles."""
+"""Approximate number of pixels of a row block, which has whole rows of tiles."""
 
 
 def open_large(
     path: Path, channels: int = 3, *, bands: Sequence[int] | None = None, levels: Levels | None = None
 ) -> Windows | None:
-    """`open_windows` of an image that is too large to be decoded whole; None for all others. Raises DataError."""
+    """`open_windows` of an image above the pixel limit; None for other files. Raises DataError."""
     windows = open_windows(path, channels, bands=bands, levels=levels)
     return windows if windows is not None and _large(windows.raster) else None
 
 
 def large_raster(path: Path) -> Raster | None:
-    """The header of a file that is too large to be decoded whole and can be read by windows. Raises DataError."""
+    """The header of a file above the pixel limit that can be read by windows; else None. Raises DataError."""
     raster = open_raster(path)
     return raster if raster is not None and raster.windowed and _large(raster) else None
 
 
 def _large(raster: Raster) -> bool:
-    return too_large(raster.height, raster.width, raster.bands)
+    return too_large(*raster.size, raster.bands)
 
 
 def row_blocks(raster: Raster) -> Iterator[Box]:
-    """Boxes of whole rows that together are the file, from top to bottom; no tile or strip lies in two of them."""
-    rows = max(1, BLOCK // (raster.width * raster.tall)) * raster.tall
+    """Boxes of whole rows, from top to bottom, that cover the file; no tile or strip lies in two of them."""
+    rows = max(1, BLOCK // (raster.width * raster.block[0])) * raster.block[0]
     for top in range(0, raster.height, rows):
         yield top, 0, min(top + rows, raster.height), raster.width
 
 
 def row_arrays(raster: Raster) -> Iterator[NDArray[Any]]:
-    """The pixels (rows, W, bands) of these blocks, as stored. Raises DataError."""
+    """The pixels (rows, W, bands) of the row blocks, as stored. Raises DataError."""
     for box in row_blocks(raster):
-        part = raster.window(box)
+        part = raster.read(box)
         yield part.astype(part.dtype.newbyteorder("="), copy=False)
 
 
 def stored_parts(item: Item) -> Iterator[tuple[int, NDArray[np.integer]]]:
-    """The mask of an item as `read_stored` gives it: first row and rows, block by block if it is large, else whole."""
+    """First row and pixels of the mask as of `read_stored`: block by block above the pixel limit, else whole."""
     raster = large_raster(mask_of(item))
     if raster is None:
         yield 0, read_stored(item)
         return
     top = 0
     for array in row_arrays(raster):
-        yield top, numbers(array, raster.path)
+        yield top, to_integers(array, raster.path)
         top += len(array)
 
 
 def label_reader(item: Item, *, classes: int, ignore_index: int) -> Callable[[Box], NDArray[np.uint8]]:
-    """What gives the part y0, x0, y1, x1 of `training_labels`: a large mask by windows, others read here, whole.
+    """A function of a box that reads this part of `training_labels`; a mask within the limit is read once, here.
 
-    Raises DataError, then and here.
+    Both raise DataError.
     """
     raster = large_raster(mask_of(item))
     if raster is None:
@@ -75,7 +75,7 @@ def label_reader(item: Item, *, classes: int, ignore_index: int) -> Callable[[Bo
         return lambda box: whole[box[0] : box[2], box[1] : box[3]]
 
     def read(box: Box) -> NDArray[np.uint8]:
-        part = numbers(raster.window(box), raster.path)
+        part = to_integers(raster.read(box), raster.path)
         try:
             return training_labels(item, classes=classes, ignore_index=ignore_index, part=part)
         except DataError as error:

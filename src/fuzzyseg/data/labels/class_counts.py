@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 import numpy as np
@@ -23,7 +24,8 @@ ADVICE = "declare the class names (classes) and the void value (ignore_index) in
 def map_items(items: Sequence[Item], function: Callable[[Item], T]) -> list[T]:
     """Return `function(item)` of each item, in order, computed by up to eight threads."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(function, items))
+        # a new thread has no context variables (`pixel_limit`); a context serves one call at a time
+        return list(pool.map(lambda item, context: context.run(function, item), items, [copy_context() for _ in items]))
 
 
 def class_presence(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArray[np.bool_]:

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuzzyseg.data.io.mask import out_of_range, read_mask
-from fuzzyseg.data.io.tiff import Box
-from fuzzyseg.data.sample import MAX_CLASSES, VOID, DataError, Encoding, Item
+from fuzzyseg.data.sample import MAX_CLASSES, VOID, Box, DataError, Encoding, Item
 from fuzzyseg.data.text import counted, short
 
 HIGHEST = 65535

@@ -17,9 +17,8 @@ import PIL
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from fuzzyseg.data.sample import DataError
+from fuzzyseg.data.sample import DataError, Size
 
-Size = tuple[int, int]
 Key = tuple[object, ...]
 """Everything that determines the pixels: the file, its times and length, and how it is read."""
 

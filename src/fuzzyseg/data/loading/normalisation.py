@@ -1,4 +1,4 @@
-"""What numbers a data set's images hold: mean, deviation and range of each band, measured on a part of them."""
+"""Mean, standard deviation and range of each band, measured on a part of the images."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from numpy.typing import NDArray
 
 from fuzzyseg.data.io.header import Header, read_header
 from fuzzyseg.data.io.image import Levels, open_windows, read_image, read_native
-from fuzzyseg.data.io.tiff import Box
-from fuzzyseg.data.labels.blocks import open_large, row_blocks
+from fuzzyseg.data.io.pillow import too_large
 from fuzzyseg.data.labels.class_counts import map_items
 from fuzzyseg.data.labels.detect import subsample
-from fuzzyseg.data.sample import DataError, Item
+from fuzzyseg.data.sample import Box, DataError, Item, Size
 from fuzzyseg.data.text import short
 
 HEADERS, IMAGES = 500, 200
-"""How many files are looked at: headers, and pixels."""
+"""Number of files whose headers, and whose pixels, are read."""
 
 WINDOW, WINDOWS = 512, 16
-"""Of a file that can be read by windows and is larger than all of them: their side, and how many, evenly spaced."""
+"""Side and number of the windows that are read of a large file, evenly spaced."""
 
 UNSIGNED = ("uint8", "uint16")
 
 
 @dataclass(frozen=True)
 class Kinds:
-    """What the images' headers say. bands: how many there are; plain: RGB of 8 bits a band, grey among it or not."""
+    """What the images' headers say. bands: their numbers; plain: all are RGB or grey of 8 bits a band, some RGB."""
 
     bands: tuple[int, ...]
     dtypes: tuple[str, ...]
@@ -38,21 +37,21 @@ class Kinds:
 
     @property
     def levels(self) -> Levels | None:
-        """None for 8 bits; levels without numbers for 16 bits. Other types have no range of their own: measure it."""
+        """None for 8 bits; `Levels` of the type's range for 16 bits. The range of other types is to be measured."""
         return None if set(self.dtypes) == {"uint8"} else Levels()
 
     @property
     def measured_range(self) -> bool:
-        """Whether the numbers have no range of their own."""
+        """Whether the number types have no range of their own."""
         return not set(self.dtypes) <= set(UNSIGNED)
 
     def words(self) -> str:
-        """All this as a sentence."""
+        """The bands and types as a sentence."""
         return f"images have {short(self.bands)} band{'s' * (self.bands != (1,))} of {' and '.join(self.dtypes)}"
 
 
 def kinds_of(items: Sequence[Item], channels: int) -> Kinds:
-    """What the images are, from their headers. Raises DataError naming a file that cannot be read."""
+    """Bands and number types of the images, from their headers. Raises DataError naming a file that cannot be read."""
     heads = map_items(subsample(items, HEADERS), lambda item: read_header(item.image))
     colour = channels == 3 and all(_is_picture(head) for head in heads) and any(head.bands > 2 for head in heads)
     return Kinds(
@@ -68,7 +67,7 @@ def _is_picture(head: Header) -> bool:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation per channel in units (see `Levels`), measured on so many images."""
+    """Mean and standard deviation per channel in units (see `Levels`), measured on `images` images."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -79,7 +78,7 @@ class Statistics:
 def measure(
     items: Sequence[Item], kinds: Kinds, channels: int, bands: Sequence[int] | None, levels: Levels | None = None
 ) -> Statistics:
-    """Measures up to 200 of the images, evenly spaced. levels: as given; None: as the kinds say, and measured.
+    """Measures up to 200 of the images, evenly spaced. levels: as declared; None: by the kinds, or measured.
 
     What is not a number (missing data) is left out. Raises DataError naming the file.
     """
@@ -133,15 +132,16 @@ def sum_up(parts: Iterator[NDArray[Any]], channels: int) -> NDArray[np.float64]:
 def _parts(
     path: Path, channels: int, bands: Sequence[int] | None, levels: Levels | None, *, native: bool
 ) -> Iterator[NDArray[Any]]:
-    """The image, or windows of a large one; native: in the file's own numbers, never uint8.
+    """The image, or windows of one that is too large to be read whole; native: in the file's own numbers, as float.
 
-    Native numbers are measured for their range too, so that they are read whole as long as that can be.
+    Native numbers are measured for their range too, so that they are read whole as long as the pixel limit allows it.
     """
-    large = open_large(path, channels, bands=bands, levels=levels)
-    windows = large if native else large or open_windows(path, channels, bands=bands, levels=levels)
-    few = windows is not None and windows.size[0] * windows.size[1] > WINDOWS * WINDOW**2
-    if windows is not None and (few or large is not None):
-        for box in _spaced(windows.size) if few else row_blocks(windows.raster):
+    windows = open_windows(path, channels, bands=bands, levels=levels)
+    if windows is not None and (
+        too_large(*windows.size, windows.raster.bands)
+        or (not native and windows.size[0] * windows.size[1] > WINDOWS * WINDOW**2)
+    ):
+        for box in _spaced(windows.size):
             yield windows.native(box).astype(np.float64) if native else windows.read(box)
     elif native:
         yield read_native(path, channels, bands=bands).astype(np.float64)
@@ -149,7 +149,7 @@ def _parts(
         yield read_image(path, channels, bands=bands, levels=levels)
 
 
-def _spaced(size: tuple[int, int]) -> Iterator[Box]:
+def _spaced(size: Size) -> Iterator[Box]:
     """The windows, evenly spaced over an image (H, W)."""
     side = int(WINDOWS**0.5)
     for number in range(WINDOWS):

@@ -16,10 +16,10 @@ from torch import Tensor
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels, open_windows, read_image
 from fuzzyseg.data.io.pillow import TooLarge, check_pixels, pixel_limit
-from fuzzyseg.data.io.tiff import Box, open_raster
+from fuzzyseg.data.io.raster import open_raster
 from fuzzyseg.data.labels.decode import read_stored, training_labels
-from fuzzyseg.data.loading.cache import DiskCache, Entry, Key, MemoryCache, Size, stamp
-from fuzzyseg.data.sample import DataError, Item
+from fuzzyseg.data.loading.cache import DiskCache, Entry, Key, MemoryCache, stamp
+from fuzzyseg.data.sample import Box, DataError, Item, Size
 from fuzzyseg.data.transforms.lazy import Large
 
 
@@ -160,7 +160,7 @@ class ByWindows:
                 except DataError as error:
                     raise DataError(f"{error} (read: the part from row {box[0]}, column {box[1]} on)") from None
 
-        return Large((raster.height, raster.width), read)
+        return Large(raster.size, read)
 
 
 def _tensor(entry: Entry) -> Tensor:

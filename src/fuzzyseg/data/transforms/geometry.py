@@ -17,12 +17,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fuzzyseg.data.sample import VOID
-from fuzzyseg.data.transforms.lazy import Large, chosen_place, resampled
+from fuzzyseg.data.sample import VOID, Size
+from fuzzyseg.data.transforms.lazy import Large, chosen_place
 from fuzzyseg.data.transforms.photometric import Change, Colours, as_tensor, draw_strong, draw_weak
 from fuzzyseg.data.views import CropPair, View, WeakStrong
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ class Window:
         if (y1 - y0, x1 - x0) == (height, width) == self.scaled:
             return array.whole() if isinstance(array, Large) else array.clone()
         if isinstance(array, Large):
-            return resampled(array, (x1 - x0, y1 - y0), how, box)
+            array, box = array.around(box, (x1 - x0, y1 - y0))
 
         def resize(part: Tensor) -> Tensor:
             image = Image.fromarray(part.numpy())
@@ -230,11 +228,7 @@ def _over_class(draw: random.Random, window: Window, mask: Tensor | Large, label
         ((torch.arange(scaled, dtype=torch.float64) + 0.5) * length / scaled).long().clamp(max=length - 1)
         for scaled, length in zip(window.scaled, mask.shape, strict=True)
     )
-    if isinstance(mask, Large):
-        place = chosen_place(mask, rows, columns, label, draw.randrange)
-    else:
-        pixels = (mask[rows][:, columns] == label).nonzero()
-        place = tuple(pixels[draw.randrange(len(pixels))].tolist()) if len(pixels) else None
+    place = chosen_place(mask, rows, columns, label, draw.randrange)
     if place is None:
         return window
     offsets = []

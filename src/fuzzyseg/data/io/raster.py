@@ -1,0 +1,246 @@
+"""TIFF and NumPy files with any number of bands and any number type, read whole or by windows.
+
+TIFF pixels are decoded by rasterio (the extra `geo`). Without it, TIFF files that Pillow reads exactly are left to
+Pillow, and the others are refused with an error that names the extra.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from fuzzyseg.data.io.pillow import NUMPY, TIFF, check_pixels, too_large, undecodable
+from fuzzyseg.data.sample import Box, DataError
+
+Array = NDArray[Any]
+
+ORIENTATION = 0x0112
+"""EXIF and TIFF tag; values 5 to 8 swap height and width."""
+
+NO_SIDECARS = {"GDAL_PAM_ENABLED": "NO", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+"""GDAL options: files beside the image (.aux.xml, .ovr, .msk) are not read."""
+
+
+@dataclass(frozen=True)
+class Raster:
+    """Header of a TIFF or NumPy file; `read` decodes its pixels.
+
+    height, width: as stored, before `orientation` (EXIF's number, 1 to 8). alpha: the last band is opacity. nodata: the
+    value of missing data, if declared. block: height and width of a tile or strip, which is decoded as a whole. pages:
+    numbers of the TIFF directories that together hold the bands. axis: position of a NumPy array's bands, if any.
+    """
+
+    path: Path
+    height: int
+    width: int
+    bands: int
+    dtype: np.dtype[Any]
+    alpha: bool = False
+    orientation: int = 1
+    nodata: float | None = None
+    block: tuple[int, int] = (1, 1)
+    pages: tuple[int, ...] = (1,)
+    axis: int | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+    @property
+    def windowed(self) -> bool:
+        """Whether `read` of a window decodes less than the whole file."""
+        return self.orientation == 1 and self.block != self.size and not too_large(*self.block, self.bands)
+
+    def read(self, box: Box | None = None) -> Array:
+        """The pixels (h, w, bands) of y0, x0, y1, x1, or of the whole file, as stored. Raises DataError.
+
+        A window decodes the tiles or strips that it touches and no others.
+        """
+        if box is None:
+            check_pixels(self.path, self.height, self.width, self.bands)
+            box = (0, 0, self.height, self.width)
+        check_pixels(self.path, *self.block, self.bands, part="tiles or strips")
+        try:
+            if self.path.suffix.lower() == NUMPY:
+                bands_last = self._bands_last(_mapped(self.path))
+                return np.array(bands_last[box[0] : box[2], box[1] : box[3]])
+            parts = [gdal_read(self.path, "GTiff", box, page) for page in self.pages]
+            return np.concatenate(parts, -1).astype(self.dtype, copy=False)
+        except DataError:
+            raise
+        except Exception as error:  # damaged bytes make the decoders raise nearly anything
+            raise undecodable(self.path, error) from None
+
+    def _bands_last(self, array: Array) -> Array:
+        if self.axis is None:
+            return array[..., None]
+        return np.moveaxis(array, self.axis, -1)
+
+
+def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) -> Array:
+    """Pixels (h, w, bands) decoded by one GDAL driver. Raises DataError without rasterio, RasterioError for damage.
+
+    No other driver can open the file: some of GDAL's (VRT) open further files and network addresses that a file names.
+    """
+    if find_spec("rasterio") is None:
+        raise _needs_rasterio(path)
+    import rasterio
+    from rasterio.windows import Window
+
+    name = path if page == 1 else f"GTIFF_DIR:{page}:{path}"
+    window = None if box is None else Window(box[1], box[0], box[3] - box[1], box[2] - box[0])
+    with warnings.catch_warnings(), rasterio.Env(**NO_SIDECARS, GDAL_ERROR_ON_LIBJPEG_WARNING=True):
+        warnings.simplefilter("ignore")  # a file without georeference is usual here
+        with rasterio.open(name, driver=driver) as file:
+            return np.moveaxis(file.read(window=window), 0, -1)
+
+
+def _needs_rasterio(path: Path) -> DataError:
+    return DataError(
+        f"{path}: has several bands, or numbers of a type, that are read by rasterio: pip install fuzzyseg[geo]"
+    )
+
+
+def open_raster(path: Path) -> Raster | None:
+    """The header of a TIFF or NumPy file; None for files that Pillow reads. Raises DataError.
+
+    Pillow reads palettes, CMYK and fewer than 8 bits, and files that are no TIFF in spite of their suffix.
+    """
+    suffix = path.suffix.lower()
+    if suffix != NUMPY and suffix not in TIFF:
+        return None
+    try:
+        return _numpy(path) if suffix == NUMPY else _tiff(path)
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except Exception as error:
+        raise undecodable(path, error) from None
+
+
+def _mapped(path: Path) -> Array:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path}: is an archive of arrays; expected one array in a .npy file")
+    return array
+
+
+def _numpy(path: Path) -> Raster:
+    array = _mapped(path)
+    if array.dtype.kind not in "biuf" or array.ndim not in (2, 3) or 0 in array.shape:
+        raise DataError(
+            f"{path}: found {array.dtype} values of shape {array.shape}; expected numbers of shape (H, W), (H, W, "
+            "bands) or (bands, H, W)"
+        )
+    axis = None if array.ndim == 2 else 0 if array.shape[0] < array.shape[2] else -1
+    height, width = array.shape[1:] if axis == 0 else array.shape[:2]
+    return Raster(path, height, width, 1 if axis is None else array.shape[axis], array.dtype, axis=axis)
+
+
+def _tiff(path: Path) -> Raster | None:
+    pages = _directories(path)
+    if not pages:
+        return None
+    tags = pages[1]
+    height, width, bits = int(tags.get(257, 0)), int(tags.get(256, 0)), set(_values(tags, 258, 1))
+    if not height or not width:
+        raise DataError(f"{path}: has no height or width; it is damaged: copy it again")
+    tiled = any(tag in tags for tag in (322, 323, 324, 325))
+    block = (int(tags[323]), int(tags[322])) if tiled else (min(int(tags.get(278, height)), height), width)
+    if tiled:  # a tile may be larger than the image, and Pillow decodes it as a whole too
+        check_pixels(path, *block, part="tiles")
+    for page in pages.values():
+        _check_complete(path, page, tiled, block)
+    photometric, compression = tags.get(262, 0), tags.get(259, 1)
+    # what the numbers are: grey or RGB; JPEG's YCbCr is decoded to RGB
+    if min(bits) < 8 or not (photometric in (1, 2) or (photometric == 6 and compression == 7)):
+        return None
+    kind = "uifu"[min(int(_values(tags, 339, 1)[0]), 4) - 1]  # sample format: unsigned, signed, float, undefined
+    if len(bits) > 1 or not bits <= {8, 16, 32, 64}:
+        raise DataError(f"{path}: found {sorted(bits)} bits a pixel; expected 8, 16 or 32")
+    dtype, samples = np.dtype(f"{kind}{bits.pop() // 8}"), int(tags.get(277, 1))
+    bands, extra = samples * len(pages), _values(tags, 338, 0)
+    alpha = bands in (2, 4) and (1 in extra or 2 in extra)
+    if find_spec("rasterio") is None:
+        byte = dtype == np.uint8 and (bands in (1, 3) or (alpha and 1 not in extra))
+        if len(pages) == 1 and (byte or (bands == 1 and dtype in (np.uint16, np.int32, np.float32))):
+            return None
+        raise _needs_rasterio(path)
+    return Raster(path, height, width, bands, dtype, alpha, exif_turn(tags), _nodata(tags), block, tuple(pages))
+
+
+def _nodata(tags: Mapping[int, Any]) -> float | None:
+    """GDAL_NODATA, which is text."""
+    try:
+        return float(str(tags[42113]).strip("\0 "))
+    except (KeyError, ValueError):
+        return None
+
+
+def _directories(path: Path) -> dict[int, dict[int, Any]]:
+    """The tags of a TIFF file's first directory, and of those like it, by number from 1; {}: it is no TIFF file.
+
+    Stacks are stored with a directory for each band. Thumbnails, overviews and masks have another size or say so.
+    """
+    found: dict[int, dict[int, Any]] = {}
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        start = file.read(16)
+        if start[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return {}
+        directory = ImageFileDirectory_v2(start if 43 in start[2:4] else start[:8])
+        places = set()
+        while directory.next and directory.next not in places:
+            places.add(directory.next)
+            file.seek(directory.next)
+            directory.load(file)
+            tags = dict(directory)
+            if not found or (not tags.get(254) and all(tags.get(tag) == found[1].get(tag) for tag in (256, 257, 258))):
+                found[len(places)] = tags
+    return found
+
+
+def _values(tags: Mapping[int, Any], tag: int, default: Any) -> tuple[Any, ...]:
+    value = tags.get(tag, default)
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _check_complete(path: Path, tags: Mapping[int, Any], tiled: bool, block: tuple[int, int]) -> None:
+    """Raises DataError where a page lacks some of its pixels, which GDAL would fill up with zeros.
+
+    A tile of no place and no bytes was never written, which is allowed: it holds missing data, or 0. A strip without
+    bytes was lost, and so was a tile that has either.
+    """
+    places, counts = (_values(tags, tag, ()) for tag in ((324, 325) if tiled else (273, 279)))
+    expected = -(-tags[257] // block[0]) * -(-tags[256] // block[1])
+    expected *= int(tags.get(277, 1)) if tags.get(284) == 2 else 1
+    parts = list(zip(places, counts, strict=True))
+    size, end = path.stat().st_size, max((place + count for place, count in parts), default=0)
+    if end > size:
+        raise DataError(f"{path}: is cut short ({size} bytes, {end} expected); copy it again")
+    if len(parts) != expected or any(place < 8 if count else place or not tiled for place, count in parts):
+        raise DataError(f"{path}: a part of its pixels is lost; copy it again")
+
+
+def exif_turn(exif: Mapping[int, Any]) -> int:
+    """The orientation, 1 to 8, of EXIF or TIFF tags; 1 for none, or one that does not exist."""
+    value = exif.get(ORIENTATION, 1)
+    return next((turn for turn in range(1, 9) if turn == value), 1)
+
+
+def turned(array: Array, orientation: int) -> Array:
+    """(H, W, ...) turned as EXIF's orientation 1 to 8 says."""
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    down, right = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}[orientation]
+    return array[:: -1 if down else 1, :: -1 if right else 1]
