@@ -142,6 +142,11 @@ class EvaluateConfig(Section):
     )
     flip: bool = Field(False, description="Also average with the prediction of the mirrored image.")
     batch: int = Field(1, ge=1, description="Images per forward pass, where their sizes agree.")
+    diagnose: Literal["off", "last", "every"] = Field(
+        "last",
+        description="Evaluations during training after which FPL's statistics (K, coverage) are measured in a second "
+        "pass: none (off), the last one, or every one, as train.k_maps asks for too.",
+    )
 
     _size = field_validator("window", mode="before")(parse_size)
 

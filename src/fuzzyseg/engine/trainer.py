@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -27,7 +28,7 @@ from fuzzyseg.engine.signals import Interrupt
 from fuzzyseg.methods.base import Method, Progress, Step
 from fuzzyseg.ops import distributed
 from fuzzyseg.run.environment import peak_memory_mib
-from fuzzyseg.run.logs import Sink
+from fuzzyseg.run.logs import SCORE, Sink
 from fuzzyseg.run.progress import Pace
 
 __all__ = ["NonFiniteLoss", "Outcome", "Samples", "Settings", "fit"]
@@ -58,6 +59,8 @@ class Settings:
     """Optimiser steps in all; the schedules follow it."""
     device: torch.device
     seed: int = 0
+    score: str = SCORE
+    """Key of the evaluation's result that chooses the best checkpoint; larger is better."""
     stop_at: int | None = None
     """Save and end after this step; schedules and evaluations do not change."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -115,8 +118,8 @@ def fit(
     batches(start, stop) yields, for the steps start to stop - 1, the micro-batches of this process; their losses are
     averaged, so that accumulation equals one large batch where all have the same number of valid pixels.
     evaluate(predictor, finished steps) is called on every process with the same weights and buffers, without
-    gradients, and must return the same plain values on all; its `miou` is the score for `keep_best`, which the first
-    process calls with an evaluation that beats all before. publish(stream, step, weights) takes the method's draw
+    gradients, and must return the same plain values on all; `settings.score` is the key of the score for `keep_best`,
+    which the first process calls with an evaluation that beats all before. publish(stream, step, weights) takes draw
     weights after each step; `stream_state()` and `config` are stored in `checkpoint` as `streams` and `config`.
     Only the first process writes.
     The first SIGINT or SIGTERM ends the training after its step and a save, the second raises KeyboardInterrupt.
@@ -262,7 +265,7 @@ def _evaluate(
     with torch.no_grad(), first_process_buffers(predictor):
         result = evaluate(predictor, training.step)
         training.last = {"step": training.step, **result}
-        if keep_best is not None and result["miou"] > (training.best or {"miou": -1.0})["miou"]:
+        if keep_best is not None and result[settings.score] > (training.best or {}).get(settings.score, -math.inf):
             training.best = training.last
             if distributed.rank() == 0:
                 keep_best(predictor, training.best)

@@ -28,14 +28,16 @@ def evaluate(
     batch: int = 1,
     ignore_index: int | None = None,
     ceiling: Mapping[str, float | None] | None = None,
+    metrics: Mapping[str, Callable[[Tensor], float]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Scores predictions at the size of the files against the masks. One confusion matrix is summed over all pixels.
 
     mode, window, scales, flip: see `Protocol`. batch: images per forward pass, where neighbours have one size.
     ignore_index: the masks' value for void, if not that of the training data. ceiling: that of an earlier result for
-    the same items and network, which saves a second reading of the masks. progress is called with images done and in
-    all.
+    the same items and network, which saves a second reading of the masks. metrics: further scores of the confusion
+    matrix (C,C) float64, rows truth and columns prediction; the result has them by name. progress is called with
+    images done and in all.
 
     A TIFF or NumPy file that is too large to be decoded whole is read and scored in row blocks, and so is such a mask,
     where the protocol allows it (one scale, no flip, no `image_size`); the result is the same.
@@ -64,12 +66,14 @@ def evaluate(
         done += finished
         if finished and progress is not None:
             progress(done, len(items))
-    result = scores(matrix.compute().cpu(), card.classes)
+    counts = matrix.compute().cpu()
+    result = scores(counts, card.classes)
+    further = {name: float(metric(counts.double())) for name, metric in (metrics or {}).items()}
     if ceiling is None:
         found = ceiling_matrix(items, reader, image_size=card.image_size, stride=predictor.stride())
         ceiling = scores(found, card.classes)["per_class"]
     measure = resolvable(result["per_class"], ceiling)
-    return {**result, **measure, "images": len(items), "protocol": protocol.describe(card)}
+    return {**further, **result, **measure, "images": len(items), "protocol": protocol.describe(card)}
 
 
 Prediction = tuple[Tensor, Tensor, int]

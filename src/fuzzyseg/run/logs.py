@@ -10,6 +10,9 @@ from typing import Any, Self
 
 from fuzzyseg.run.files import write_text
 
+SCORE = "miou"
+"""Key of the main score in evaluations, rows and results: the mean IoU, in [0, 1]."""
+
 
 class Sink:
     """Something that takes the lines of a training. A line is a nested mapping with the key `step`.

@@ -11,8 +11,8 @@ from typing import Any
 
 from fuzzyseg.config import Config, ConfigError, merge, nearest, override, validate
 from fuzzyseg.config.plan import Plan
-from fuzzyseg.experiment.build import choose_method, loss_name
-from fuzzyseg.methods import METHODS
+from fuzzyseg.experiment.build import resolve
+from fuzzyseg.experiment.plugins import methods
 
 START = "start"
 MACHINE = {
@@ -21,6 +21,7 @@ MACHINE = {
     "data.cache_mib",
     "data.cache_dir",
     "augment.on_device",
+    "evaluate.diagnose",
     "out",
     "init",
     "train.device",
@@ -122,7 +123,7 @@ class Grid:
         """The supervised runs that a cell goes on from: as many as its method trains networks."""
         if cell.is_start or self.plan.start is None or self.init is not None:
             return []
-        learners = METHODS[self._values(cell)["method"]["name"]].learners
+        learners = methods()[self._values(cell)["method"]["name"]].learners
         return [replace(cell, arm=f"{START}{number}") for number in range(learners)]
 
     def config(self, cell: Cell, out: Path) -> Config:
@@ -137,7 +138,7 @@ class Grid:
             filled = {"{labelled}": amount, "{seed}": str(cell.seed), "{subset}": str(subset)}
             files = reduce(lambda text, part: text.replace(*part), filled.items(), self.init).split(",")
             name = values["method"]["name"]
-            learners = METHODS[name].learners
+            learners = methods()[name].learners
             if len(files) < learners:
                 raise ConfigError(
                     f"--init: found {len(files)} file, expected {learners} for {cell.arm!r} ({name} trains {learners} "
@@ -145,7 +146,7 @@ class Grid:
                 )
             values = override(values, ["init"], files[:learners])
         config = validate(values)
-        loss_name(config, choose_method(config)[0])
+        resolve(config)
         return config
 
     def _values(self, cell: Cell) -> dict[str, Any]:
@@ -179,10 +180,10 @@ class Grid:
     def _refuse_idle_options(self) -> None:
         """A single setting `method.*` that no arm's method has must not be passed over in silence."""
         given = self.settings.get("method", {})
-        methods = {self._method(arm) for arm in self.plan.arms if arm in self.arms or not self.arms}
+        named = {self._method(arm) for arm in self.plan.arms if arm in self.arms or not self.arms}
         for key in given:
-            if key != "name" and not any(_has(method, key) for method in methods):
-                raise ConfigError(f"method.{key}: no method of this sweep has it ({', '.join(sorted(methods))})")
+            if key != "name" and not any(_has(method, key) for method in named):
+                raise ConfigError(f"method.{key}: no method of this sweep has it ({', '.join(sorted(named))})")
 
     def expected(self, cell: Cell) -> tuple[float | None, str | None]:
         """The published score of a cell in per cent, and the amount it was published for."""
@@ -194,7 +195,7 @@ class Grid:
 
 
 def _has(method: str, option: str) -> bool:
-    return method in METHODS and option in METHODS[method].Config.model_fields
+    return method in methods() and option in methods()[method].Config.model_fields
 
 
 def identity(config: Config) -> dict[str, Any]:
@@ -212,7 +213,7 @@ def identity(config: Config) -> dict[str, Any]:
             flat[prefix] = value
 
     add("", config.model_dump(mode="json"))
-    add("method", choose_method(config)[1].model_dump(mode="json"))
+    add("method", resolve(config).options.model_dump(mode="json"))
     flat["network.weights"] = Path(str(flat["network.weights"])).name
     flat["started"] = len(config.init or [])
     return flat

@@ -13,7 +13,7 @@ from fuzzyseg.config import ConfigError
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid, identity
 from fuzzyseg.networks import network_file
 from fuzzyseg.run.folder import RunFolder
-from fuzzyseg.run.logs import read_lines
+from fuzzyseg.run.logs import SCORE, read_lines
 
 
 def read_row(path: Path) -> dict[str, Any] | None:
@@ -22,7 +22,7 @@ def read_row(path: Path) -> dict[str, Any] | None:
         return None
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
-        dict(row["settings"]), float(row["result"]["last"]["miou"]), int(row["result"]["labelled"])
+        dict(row["settings"]), float(row["result"]["last"][SCORE]), int(row["result"]["labelled"])
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{path}: is no row of a sweep (a JSON object with settings and result); remove it") from None
     return dict(row)

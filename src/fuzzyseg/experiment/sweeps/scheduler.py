@@ -18,6 +18,7 @@ from typing import Any
 from fuzzyseg.config import ConfigError, dump_yaml
 from fuzzyseg.data.io.pillow import counted
 from fuzzyseg.experiment.load_run import run_config
+from fuzzyseg.experiment.plugins import imported_files
 from fuzzyseg.experiment.prepare_data import fingerprint, read_configured
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid, differences, identity
 from fuzzyseg.experiment.sweeps.rows import origin_differences, read_row, row_of, same_runs
@@ -222,12 +223,13 @@ def _begin(state: _Sweep, cell: Cell, total: int) -> None:
     recipe = state.out / f"{cell.name}.yaml"
     write_text(recipe, dump_yaml(config))
     environment = dict(os.environ)
+    imports = [word for file in imported_files() for word in ("--import", file)]
     if state.jobs > 1:  # threads that wait for each other make small steps many times slower
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // state.jobs)))
     with (state.out / f"{cell.name}.log").open("ab") as log:
         logged = log.tell()
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fuzzyseg", "train", str(recipe), "--resume"],
+            [sys.executable, "-P", "-m", "fuzzyseg", "train", str(recipe), "--resume", *imports],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
