@@ -178,7 +178,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_exits_130(train):
     result = train("--data", "photos", "--steps", "40", "--stop-at", "9", "--no-eval", "optim.lr=0.1").result
     assert result.exit_code == 130
     line = result.stdout.splitlines()[-1]
-    words = shlex.split(line.removeprefix("to go on: "))
+    words = shlex.split(line.removeprefix("to continue: "))
     assert words[:2] == ["fuzzyseg", "train"]
     again = train(*words[2:])
     assert again.options == {"resume": True}
@@ -194,7 +194,7 @@ def test_a_training_that_stops_as_asked_exits_0_and_says_how_to_go_on(train):
     train.asked.run = SimpleNamespace(run=Path("runs/a"), finished=False, interrupted=False, step=9)
     result = train("--stop-at", "9", "--out", "runs/a", "train.stop_at=8").result
     assert result.exit_code == 0
-    assert result.stdout == "to go on: fuzzyseg train --out runs/a --resume\n"
+    assert result.stdout == "to continue: fuzzyseg train --out runs/a --resume\n"
 
 
 def test_only_the_first_process_says_how_to_go_on(train, monkeypatch):

@@ -80,8 +80,8 @@ def test_crops_show_the_class_they_were_drawn_for(rare):
         (
             "crops",
             ["a", "b", "c", "never"],
-            "labelled images are drawn for each of the 3 of 4 classes that labelled images hold equally often, and "
-            "cropped where the class they are drawn for lies",
+            "labelled images are drawn for each of the 3 of 4 classes in the labelled images equally often, and "
+            "cropped around that class",
         ),
     ],
 )

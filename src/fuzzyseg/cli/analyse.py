@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fuzzyseg.cli.imports import Import
 from fuzzyseg.cli.progress import counter
 
 
@@ -58,6 +59,7 @@ def analyse(
     pictures: Annotated[Pictures, typer.Option("--pictures", help="Format of the figures.")] = Pictures.png,
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    imports: Import = None,
 ) -> None:
     """Show what FPL sees, and whether it can help.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -59,8 +58,7 @@ class Settings:
     """Optimiser steps in all; the schedules follow it."""
     device: torch.device
     seed: int = 0
-    score: str = SCORE
-    """Key of the evaluation's result that chooses the best checkpoint; larger is better."""
+    score: str = SCORE  # key of the evaluation; the largest value is the best
     stop_at: int | None = None
     """Save and end after this step; schedules and evaluations do not change."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -265,7 +263,7 @@ def _evaluate(
     with torch.no_grad(), first_process_buffers(predictor):
         result = evaluate(predictor, training.step)
         training.last = {"step": training.step, **result}
-        if keep_best is not None and result[settings.score] > (training.best or {}).get(settings.score, -math.inf):
+        if keep_best is not None and result[settings.score] > (training.best or {}).get(settings.score, float("-inf")):
             training.best = training.last
             if distributed.rank() == 0:
                 keep_best(predictor, training.best)

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import TimeoutError, as_completed
+from concurrent.futures import Future, TimeoutError, as_completed
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -62,7 +62,9 @@ def each_apart(
         initializer=signal.signal,
         initargs=[signal.SIGINT, signal.SIG_IGN],  # a terminal sends Ctrl-C to all processes; the parent answers it
     ) as pool:
-        numbers = {pool.schedule(look, [task], timeout=patience): number for number, task in enumerate(tasks)}
+        numbers: dict[Future[R], int] = {
+            pool.schedule(look, [task], timeout=patience): number for number, task in enumerate(tasks)
+        }
         try:
             for done, future in enumerate(as_completed(numbers), start=1):
                 try:
@@ -76,7 +78,7 @@ def each_apart(
                 if progress is not None:
                     progress(done, len(tasks))
         except BaseException:
-            pool.stop()
+            pool.stop()  # type: ignore[no-untyped-call]
             raise
     return results
 
