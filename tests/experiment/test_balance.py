@@ -104,6 +104,5 @@ def test_the_masks_are_looked_at_once_for_the_draws_and_the_sentence(rare, monke
 
     monkeypatch.setattr(prepare_data, "presence", presence)
     found = drawn(rare, "crops", 1)[3]
-    config = validate(settings(rare / "data", rare / "x", data={"balance": "crops"}))
-    assert prepare_data.say_balance(config, found)
+    assert prepare_data.say_balance(found, "crops")
     assert looked == [12]

@@ -107,7 +107,7 @@ def test_a_gate_follows_the_truth_that_was_held_back(folder, tmp_path, confidenc
     assert logged(tmp_path / "run", "reliable") == [1, 1, float(reliable)]
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["modules"]["method"]
     assert bool(state["confident.reliable"]) == reliable
-    assert ("all pixels teach" in said) == (not reliable)
+    assert ("all pixels are used" in said) == (not reliable)
     shown = analyse(tmp_path / "run", network=own, device="cpu")
     (row,) = [row for row in shown["groups"]["val"]["confident"] if row["confidence"] == confidence]
     logits, mask = (torch.cat(side) for side in zip(*pairs(tmp_path / "run", config, json.loads(
