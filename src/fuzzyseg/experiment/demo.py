@@ -69,8 +69,8 @@ def demo(out: Path, *, seed: int = 0, say: Callable[[str], None] = print) -> Swe
     grid = Grid(plan, settings={"data": {"root": str(data.resolve())}}, seeds=[seed])
     done = sweep(grid, runs, jobs=usual_workers(4), say=say)
     say(done.table)
-    for cell, row in done.rows.items():
-        if (fuzzy := row["result"]["last"].get("fuzzy")) is not None:
+    for cell in [cell for cell in grid.cells if cell in done.rows]:
+        if (fuzzy := done.rows[cell]["result"]["last"].get("fuzzy")) is not None:
             top, covered = (f"{100 * fuzzy[key]:.1f} %" for key in ("top1", "coverage"))
             say(f"{cell.arm}: the most probable class is true in {top} of the pixels, the fuzzy set covers {covered}")
         predict(runs / cell.name, data / "images" / "val" / "demo_000[0-5].png", out / "pictures" / cell.name)
