@@ -130,7 +130,7 @@ def test_resuming_with_other_images_is_an_error(folder, tmp_path):
     config = settings(folder, tmp_path / "run", train={"stop_at": 2, "evaluate": False})
     run(config)
     (folder / "images" / "train" / "im15.png").unlink()
-    with pytest.raises(ConfigError, match="not those the run began with"):
+    with pytest.raises(ConfigError, match="have changed since the run started"):
         run(config, resume=True)
 
 
