@@ -18,6 +18,7 @@ from typing import Any
 from fuzzyseg.config import ConfigError, dump_yaml
 from fuzzyseg.data.text import counted
 from fuzzyseg.experiment.load_run import run_config
+from fuzzyseg.experiment.plugins import imported_files
 from fuzzyseg.experiment.prepare_data import fingerprint, read_configured
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.experiment.sweeps.rows import differences, identity, origin_differences, read_row, row_of, same_runs
@@ -210,12 +211,13 @@ class _Scheduler:
         recipe, log = (self.out / f"{cell.name}.{suffix}" for suffix in ("yaml", "log"))
         write_text(recipe, dump_yaml(self.grid.config(cell, self.out)))
         environment = dict(os.environ)
+        imports = [word for file in imported_files() for word in ("--import", file)]
         if self.jobs > 1:  # oversubscribed threads make small steps many times slower
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
         with log.open("ab") as file:
             size = file.tell()
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "fuzzyseg", "train", str(recipe), "--resume"],
+                [sys.executable, "-P", "-m", "fuzzyseg", "train", str(recipe), "--resume", *imports],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
