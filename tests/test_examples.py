@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from fuzzyseg import plugins
 from fuzzyseg.cli import app
-from fuzzyseg.experiment import plugins
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICK = shlex.split(

@@ -11,7 +11,7 @@ import typer
 def _load(files: list[Path] | None) -> list[Path] | None:
     """Import the files, before the command runs."""
     if files:
-        from fuzzyseg.experiment.plugins import import_file
+        from fuzzyseg.plugins import import_file
 
         for file in files:
             import_file(file)

@@ -6,8 +6,8 @@ from typing import Any
 
 from fuzzyseg.config import ConfigError, nearest
 from fuzzyseg.config.reference import source_of, written
-from fuzzyseg.experiment.plugins import methods
 from fuzzyseg.methods import Method
+from fuzzyseg.plugins import methods
 
 _FPL = {
     "native": "native: replaces the paper's own pseudo labels",

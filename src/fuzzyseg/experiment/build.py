@@ -17,12 +17,12 @@ from torch.optim import Optimizer
 from fuzzyseg.config import Config, ConfigError, LossConfig, OptimConfig, SupervisedConfig, describe, nearest
 from fuzzyseg.config.schema import NetworkConfig
 from fuzzyseg.engine.optim import build_optimisers
-from fuzzyseg.experiment.plugins import losses, methods
 from fuzzyseg.experiment.threshold_policy import threshold_of
 from fuzzyseg.losses import PIXEL_LOSSES, PIXEL_OPTIONS, SET_LOSSES, PixelFunction, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import Facts, Method, MethodConfig
 from fuzzyseg.networks import NetworkFactory, Segmenter, dropout_options, load_network, network_file
 from fuzzyseg.ops.module_mode import evaluating
+from fuzzyseg.plugins import losses, methods
 
 Network = Callable[[], nn.Module]
 M = TypeVar("M", bound=BaseModel)

@@ -14,11 +14,11 @@ from fuzzyseg.config import Config, ConfigError, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
-from fuzzyseg.experiment.plugins import metrics
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
+from fuzzyseg.plugins import metrics
 from fuzzyseg.run.folder import RunFolder
 
 Factory = Callable[[], nn.Module]

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from fuzzyseg.data import DataError
-from fuzzyseg.experiment.plugins import datasets
+from fuzzyseg.plugins import datasets
 from fuzzyseg.run.files import write_text
 
 DESCRIPTION = "dataset.yaml"

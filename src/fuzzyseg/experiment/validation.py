@@ -17,7 +17,6 @@ from fuzzyseg.data import Item, Reader
 from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
-from fuzzyseg.experiment.plugins import Metric
 from fuzzyseg.experiment.prepare_data import Material, build_reader
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
 from fuzzyseg.inference.sliding_window import tiles_of
@@ -25,6 +24,7 @@ from fuzzyseg.losses import Adaptive, PixelLossModule
 from fuzzyseg.losses.fpl.options import SetOptions
 from fuzzyseg.ops import distributed
 from fuzzyseg.ops.resize import resize_logits
+from fuzzyseg.plugins import Metric
 from fuzzyseg.run.folder import RunFolder
 
 MOST_LABELLED = 50

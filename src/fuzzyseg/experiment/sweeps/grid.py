@@ -12,7 +12,7 @@ from typing import Any
 from fuzzyseg.config import Config, ConfigError, merge, nearest, override, validate
 from fuzzyseg.config.plan import Plan
 from fuzzyseg.experiment.build import resolve
-from fuzzyseg.experiment.plugins import methods
+from fuzzyseg.plugins import methods
 
 START = "start"
 """Arms of supervised starts are called start0, start1."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from fuzzyseg.config import ConfigError, nearest
 from fuzzyseg.config.plan import Plan
-from fuzzyseg.experiment.plugins import losses as known_losses
-from fuzzyseg.experiment.plugins import methods as known_methods
+from fuzzyseg.plugins import losses as known_losses
+from fuzzyseg.plugins import methods as known_methods
 
 
 def comparison(

@@ -18,11 +18,11 @@ from typing import Any
 from fuzzyseg.config import ConfigError, dump_yaml
 from fuzzyseg.data.text import counted
 from fuzzyseg.experiment.load_run import run_config
-from fuzzyseg.experiment.plugins import imported_files
 from fuzzyseg.experiment.prepare_data import fingerprint, read_configured
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.experiment.sweeps.rows import differences, identity, origin_differences, read_row, row_of, same_runs
 from fuzzyseg.experiment.sweeps.tables import miou, tables
+from fuzzyseg.plugins import imported_files
 from fuzzyseg.run.environment import code_version
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.folder import RunFolder
