@@ -18,17 +18,17 @@ from typing import Any
 import torch
 
 from fuzzyseg.config import ConfigError, merge, override, parse_override, read_yaml, validate
-from fuzzyseg.experiment.build import build_method
+from fuzzyseg.experiment.build import build_method, resolve
 from fuzzyseg.experiment.prepare_data import build_loader, gather_material
 from fuzzyseg.methods import METHODS, Progress
 
 
 def norms(values: dict[str, Any], batches: int, threshold: float) -> dict[str, tuple[float, float]]:
     """Term -> mean loss, mean norm of its gradient, over so many batches."""
-    config = validate(values)
+    config = validate(override(values, ["loss", "threshold"], threshold))
     material = gather_material(config)
     torch.manual_seed(config.seed)
-    method = build_method(config, material.facts(config.network.channels), None, threshold)
+    method = build_method(resolve(config), material.facts(config.network.channels))
     loader = build_loader(config, material, method, torch.device("cpu"))
     learner = next(part for part in method.children() if any(True for _ in part.parameters()))
     learnt = [parameter for parameter in learner.parameters() if parameter.requires_grad]

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from fuzzyseg.config.plan import read_plan
-from fuzzyseg.experiment.build import build_method, build_network, choose_method, idle_options, optimisers_of
+from fuzzyseg.experiment.build import build_method, network_factory, optimisers_of, resolve
 from fuzzyseg.experiment.sweeps import Grid
 from fuzzyseg.methods import Facts, Progress
 from support.tiny_network import TinyNetwork, make_batch
@@ -39,7 +39,7 @@ def test_every_reading_of_a_plan_gives_complete_settings_none_of_them_idle(path)
     assert {reading for reading, *_ in runs} == set(plan.readings or [None])
     assert len(runs) == len(plan.readings or [None]) * len(plan.arms) * max(1, len(plan.labelled))
     for reading, arm, amount, config in runs:
-        assert idle_options(config, choose_method(config)[0]) == [], (reading, arm)
+        assert resolve(config).idle == [], (reading, arm)
         assert config.data.labelled == (amount or config.data.labelled)
 
 
@@ -71,7 +71,7 @@ def _distinct(part):
 def test_every_network_is_built_and_takes_the_crop():
     for config in _distinct(lambda c: (c.network.model_dump_json(), c.train.crop)).values():
         bare = config.model_copy(update={"network": config.network.model_copy(update={"weights": "none"})})
-        network = build_network(bare, 21, 1)().eval()
+        network = network_factory(resolve(bare), 21)().eval()
         assert all(side % network.divisor == 0 for side in config.train.crop)
         side = 4 * network.divisor
         with torch.no_grad():
@@ -89,8 +89,8 @@ LEARNT = list(_distinct(_learnt).values())
 @pytest.mark.parametrize("config", LEARNT, ids=[f"{c.method.name}-{c.loss.name}-{n}" for n, c in enumerate(LEARNT)])
 def test_every_method_loss_and_optimiser_makes_a_step(config):
     torch.manual_seed(0)
-    method = build_method(config, Facts(21, background=0, images=IMAGES), lambda: TinyNetwork(21), 0.9)
-    optimisers = optimisers_of(config, method)
+    method = build_method(resolve(config), Facts(21, background=0, images=IMAGES), lambda: TinyNetwork(21))
+    optimisers = optimisers_of(config.optim, method)
     batch = {
         name: make_batch(2, (32, 32), 21, masks=stream.source == "labelled", seed=number, view=stream.view)
         for number, (name, stream) in enumerate(method.streams.items())

@@ -53,8 +53,9 @@ TABLE = {
     "inference": Row(("networks", "data", "ops"), TORCH),
     "engine": Row(("methods.base", "ops.distributed", "run"), TORCH),
     "report": Row(packages=("matplotlib",)),
-    "experiment": Row(FLOORS, (EVERYTHING,)),
-    "cli": Row((*FLOORS, "experiment", "__version__"), (EVERYTHING,)),
+    "plugins": Row(("config", "losses", "methods"), TORCH),
+    "experiment": Row((*FLOORS, "plugins"), (EVERYTHING,)),
+    "cli": Row((*FLOORS, "plugins", "experiment", "__version__"), (EVERYTHING,)),
     "": Row(itself=False),
     "__main__": Row(("cli",)),
 }

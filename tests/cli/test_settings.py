@@ -42,7 +42,7 @@ def listed(*words):
 def leaves(values, above=""):
     """The dotted names of what a configuration holds, from its dump: another way than through the models' fields."""
     for key, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from leaves(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value

@@ -108,9 +108,9 @@ def test_the_help_names_every_option_with_a_text():
             entries[name] = ""
         if line.strip():
             entries[name] += line
-    for name in [*OPTIONS, "--no-eval", "--resume"]:
+    for name in [*OPTIONS, "--no-eval", "--resume", "--import"]:
         assert len(entries[name].split()) > 3, name
-    assert set(entries) - {"-h,"} == {*OPTIONS, "--no-eval", "--resume"}
+    assert set(entries) - {"-h,"} == {*OPTIONS, "--no-eval", "--resume", "--import"}
     assert "None:" not in shown
     assert "2000" in entries["--steps"]
     assert "512x512" in entries["--crop"]
@@ -178,7 +178,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_exits_130(train):
     result = train("--data", "photos", "--steps", "40", "--stop-at", "9", "--no-eval", "optim.lr=0.1").result
     assert result.exit_code == 130
     line = result.stdout.splitlines()[-1]
-    words = shlex.split(line.removeprefix("to go on: "))
+    words = shlex.split(line.removeprefix("to continue: "))
     assert words[:2] == ["fuzzyseg", "train"]
     again = train(*words[2:])
     assert again.options == {"resume": True}
@@ -194,7 +194,7 @@ def test_a_training_that_stops_as_asked_exits_0_and_says_how_to_go_on(train):
     train.asked.run = SimpleNamespace(run=Path("runs/a"), finished=False, interrupted=False, step=9)
     result = train("--stop-at", "9", "--out", "runs/a", "train.stop_at=8").result
     assert result.exit_code == 0
-    assert result.stdout == "to go on: fuzzyseg train --out runs/a --resume\n"
+    assert result.stdout == "to continue: fuzzyseg train --out runs/a --resume\n"
 
 
 def test_only_the_first_process_says_how_to_go_on(train, monkeypatch):

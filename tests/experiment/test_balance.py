@@ -80,8 +80,8 @@ def test_crops_show_the_class_they_were_drawn_for(rare):
         (
             "crops",
             ["a", "b", "c", "never"],
-            "labelled images are drawn for each of the 3 of 4 classes that labelled images hold equally often, and "
-            "cropped where the class they are drawn for lies",
+            "labelled images are drawn for each of the 3 of 4 classes in the labelled images equally often, and "
+            "cropped around that class",
         ),
     ],
 )
@@ -104,6 +104,5 @@ def test_the_masks_are_looked_at_once_for_the_draws_and_the_sentence(rare, monke
 
     monkeypatch.setattr(prepare_data, "class_presence", class_presence)
     found = drawn(rare, "crops", 1)[3]
-    config = validate(settings(rare / "data", rare / "x", data={"balance": "crops"}))
-    assert prepare_data.say_balance(config, found)
+    assert prepare_data.say_balance(found, "crops")
     assert looked == [12]

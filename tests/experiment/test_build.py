@@ -9,7 +9,7 @@ import torch
 
 import fuzzyseg
 from fuzzyseg.config import Config, ConfigError, validate
-from fuzzyseg.experiment.build import build_method, idle_options, notes_of
+from fuzzyseg.experiment.build import build_method, notes_of, resolve
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts, Progress
 from support.tiny_data import settings, write_folder
@@ -28,7 +28,7 @@ OTHER = {
 def test_a_methods_settings_that_are_named_as_idle_are_those_that_change_nothing(name, loss):
     assert OTHER[name].keys() == {*METHODS[name].paper_only, *METHODS[name].pixel_only}
     given = Config.model_validate({"method": {"name": name, **OTHER[name]}, "loss": {"name": loss}})
-    idle = {option.removeprefix("method.") for option in idle_options(given, METHODS[name])}
+    idle = {option.removeprefix("method.") for option in resolve(given).idle}
     plain = losses(name, loss)
     assert {key for key, value in OTHER[name].items() if torch.equal(losses(name, loss, **{key: value}), plain)} == idle
 
@@ -55,7 +55,7 @@ def losses(name, loss, **options):
 
 def test_a_setting_that_stands_as_usual_is_not_named():
     config = Config.model_validate({"method": {"name": "cutmix_seg", "distance": "squared"}, "loss": {"name": "hard"}})
-    assert idle_options(config, METHODS["cutmix_seg"]) == []
+    assert resolve(config).idle == []
 
 
 def test_gct_on_small_crops_says_that_nobody_teaches(tmp_path, capsys):
@@ -64,8 +64,8 @@ def test_gct_on_small_crops_says_that_nobody_teaches(tmp_path, capsys):
     for crop, said in (([32, 64], True), ([32, 96], False)):
         config["train"]["crop"], config["out"] = crop, str(tmp_path / f"{crop[1]}")
         result = fuzzyseg.train(config, network=own).result
-        assert ("nobody teaches, --loss has no effect" in capsys.readouterr().out) == said
-        assert ["nobody teaches" in sentence for sentence in result["notes"]] == [True] * said
+        assert ("--loss has no effect" in capsys.readouterr().out) == said
+        assert ["--loss has no effect" in sentence for sentence in result["notes"]] == [True] * said
 
 
 @pytest.mark.parametrize("name", ["fixmatch", "unimatch", "unimatch_v2", "ael", "cutmix_seg", "pseudoseg"])
@@ -100,7 +100,7 @@ def test_a_mask_under_which_fpl_is_cross_entropy_is_told(name):
             {"name": "cps", "cutmix": False},
             "FPN",
             {},
-            ["(p up to 0.2) is in them; to take it away set network.decoder_dropout=0"],
+            ["(p up to 0.2); to disable it set network.decoder_dropout=0"],
         ),
         ({"name": "cps", "cutmix": False}, "FPN", {"decoder_dropout": 0.0}, []),
         ({"name": "fixmatch", "teacher": "ema"}, "DeepLabV3Plus", {}, []),
@@ -108,7 +108,7 @@ def test_a_mask_under_which_fpl_is_cross_entropy_is_told(name):
             {"name": "fixmatch"},
             "DeepLabV3Plus",
             {},
-            ["(p up to 0.5) is in them; to take it away set network.decoder_aspp_dropout=0"],
+            ["(p up to 0.5); to disable it set network.decoder_aspp_dropout=0"],
         ),
         ({"name": "unimatch"}, "Unet", {}, []),
         ({"name": "supervised"}, "DeepLabV3Plus", {}, []),
@@ -117,7 +117,8 @@ def test_a_mask_under_which_fpl_is_cross_entropy_is_told(name):
 def test_dropout_in_pseudo_labels_is_told_by_the_setting_that_takes_it_away(method, arch, options, said):
     network = {"arch": arch, "encoder": "mobilenet_v2", "weights": "none", **options}
     config = validate({"method": method, "network": network, "train": {"crop": [64, 64]}})
-    found = [note for note in notes_of(config, build_method(config, Facts(5), None, 0.9)) if "dropout" in note]
+    setup = resolve(config)
+    found = [note for note in notes_of(setup, build_method(setup, Facts(5))) if "dropout" in note]
     assert len(found) == len(said)
     assert all(part in note for part, note in zip(said, found, strict=True))
 
@@ -128,7 +129,7 @@ def test_dropout_of_a_network_of_ones_own_is_told_where_a_run_keeps_its_notes(tm
     for dropout, said in ((0.0, False), (0.3, True)):
         config["out"] = str(tmp_path / f"{dropout}")
         result = fuzzyseg.train(config, network=partial(own, dropout=dropout)).result
-        assert ("them; to take it away build the network without dropout" in capsys.readouterr().out) == said
+        assert ("to disable it build the network without dropout" in capsys.readouterr().out) == said
         assert ["(p up to 0.3)" in note for note in result["notes"] if "dropout" in note] == [True] * said
 
 

@@ -32,7 +32,7 @@ def pairs(run, config, names):
     """Logits (1,C,H,W) of the finished model, and masks (1,H,W), of these images in this order."""
     model, ready = fuzzyseg.load(run, network=own), validate(config)
     material = gather_material(ready)
-    reader = build_reader(ready, material)
+    reader = build_reader(ready.data, 3, material)
     items = {item.name: item for item in [*material.split.labelled, *material.split.val]}
     for name in names:
         image, mask = reader.read(items[name], with_mask=True)
@@ -108,7 +108,7 @@ def test_a_gate_follows_the_truth_that_was_held_back(folder, tmp_path, confidenc
     assert logged(tmp_path / "run", "reliable") == [1, 1, float(reliable)]
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["modules"]["method"]
     assert bool(state["confident.reliable"]) == reliable
-    assert ("all pixels teach" in said) == (not reliable)
+    assert ("all pixels are used" in said) == (not reliable)
     shown = analyse(tmp_path / "run", network=own, device="cpu")
     (row,) = [row for row in shown["groups"]["val"]["confident"] if row["confidence"] == confidence]
     logits, mask = (torch.cat(side) for side in zip(*pairs(tmp_path / "run", config, json.loads(

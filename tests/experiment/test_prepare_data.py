@@ -41,14 +41,14 @@ def test_half_or_misfitting_statistics_are_errors(tmp_path):
 def test_sizes_are_said_and_a_crop_of_mostly_padding_is_noticed(tmp_path):
     write_folder(tmp_path / "data")
     small = config(tmp_path)
-    said = say_sizes(small, gather_material(small))
+    said = say_sizes(gather_material(small), (16, 24))
     assert "images are 24x32" in said[0]
     assert "crops are 16x24" in said[0]
     assert len(said) == 2
     large = config(tmp_path, train={"crop": [64, 64]})
-    assert "--crop 32x32" in say_sizes(large, gather_material(large))[1]
+    assert "--crop 32x32" in say_sizes(gather_material(large), (64, 64))[1]
     resized = config(tmp_path, data={"image_size": [48, 64]}, train={"crop": [64, 64]})
-    said = say_sizes(resized, gather_material(resized))
+    said = say_sizes(gather_material(resized), (64, 64), (48, 64))
     assert "read at 48x64" in said[0]
     assert len(said) == 2
 

@@ -51,7 +51,7 @@ def test_settings_become_policies():
     facts = Facts(3, images={"labelled": 11, "all": 367})
 
     def policy(**loss):
-        return threshold_of(validate({"loss": loss}), facts)
+        return threshold_of(validate({"loss": loss}).loss, facts)
 
     assert policy(threshold=0.75) == 0.75
     assert policy(threshold="auto") == 0.95
@@ -62,7 +62,9 @@ def test_settings_become_policies():
     assert policy(threshold="conformal:0.8", conformal={"per_class": True}) == Conformal(0.9, 3)
     with pytest.raises(ConfigError, match=r"loss.adaptive.window: found 4, expected an odd number"):
         policy(threshold="adaptive", adaptive={"window": 4})
-    with pytest.raises(ConfigError, match=r"loss.threshold: found 'schedule' with loss.rule=2; a fixed K does not"):
+    with pytest.raises(
+        ConfigError, match=r"loss.threshold: found 'schedule' with loss.rule=2; a fixed K does not use T"
+    ):
         policy(threshold="schedule", rule=2)
 
 
@@ -135,7 +137,7 @@ def test_calibration_reaches_the_wanted_coverage(folder, tmp_path):
     model = fuzzyseg.load(tmp_path / "run", network=own)
     ready = validate(config)
     material = gather_material(ready)
-    reader, counts = build_reader(ready, material), []
+    reader, counts = build_reader(ready.data, 3, material), []
     held = json.loads((tmp_path / "run" / "split.json").read_text())["held_back"]
     assert len(held) == 3
     value = result["threshold"]["value"]
@@ -159,7 +161,7 @@ def test_coverage_is_measured_at_the_threshold_of_the_loss(folder, tmp_path, pol
     result = fuzzyseg.train(settings(folder, tmp_path / "run", loss=loss), network=own, quiet=True).result
     model, ready = fuzzyseg.load(tmp_path / "run", network=own), validate(settings(folder, tmp_path / "run"))
     material = gather_material(ready)
-    reader, found = build_reader(ready, material), {}
+    reader, found = build_reader(ready.data, 3, material), {}
     for item in material.split.val:
         image, mask = reader.read(item, with_mask=True)
         logits = model.training_logits(image)[None]

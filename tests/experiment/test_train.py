@@ -130,7 +130,7 @@ def test_resuming_with_other_images_is_an_error(folder, tmp_path):
     config = settings(folder, tmp_path / "run", train={"stop_at": 2, "evaluate": False})
     run(config)
     (folder / "images" / "train" / "im15.png").unlink()
-    with pytest.raises(ConfigError, match="not those the run began with"):
+    with pytest.raises(ConfigError, match="have changed since the run started"):
         run(config, resume=True)
 
 
@@ -290,7 +290,7 @@ def test_a_resumed_run_needs_no_other_files_and_records_what_it_is(folder, tmp_p
     config["train"] = {**config["train"], "stop_at": None, "steps": 6}
     capsys.readouterr()
     assert fuzzyseg.train(config, network=own, resume=True).step == 6
-    assert "resuming at step 2; --steps was 20: the schedules go by 6 now" in capsys.readouterr().out
+    assert "resuming at step 2; --steps was 20" in capsys.readouterr().out
     assert read_yaml(tmp_path / "run" / "config.yaml")["train"]["steps"] == 6
     assert len(json.loads((tmp_path / "run" / "environment.json").read_text())["earlier"]) == 1
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fuzzyseg.cli.imports import Import
 from fuzzyseg.cli.sweep import (
     Amounts,
     AnyCode,
@@ -45,6 +46,7 @@ def compare(
     discard: Discard = False,
     any_code: AnyCode = False,
     only_table: OnlyTable = False,
+    imports: Import = None,
 ) -> None:
     """Compare methods and losses under one protocol.
 

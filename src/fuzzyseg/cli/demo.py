@@ -7,17 +7,23 @@ from typing import Annotated
 
 import typer
 
+from fuzzyseg.cli.errors import INTERRUPTED, Failure
+
 
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for data, runs, pictures.")] = Path("demo"),
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of data and training.")] = 0,
 ) -> None:
-    """Learn generated images in three ways, and compare.
+    """Train on generated images in three ways, and compare.
 
-    Supervised, CPS, and CPS with FPL (fuzzy positive learning) start from the same supervised weights and take the same
-    labelled steps. Prints a table of the three; draws predictions and K maps, in which a pixel is the brighter the more
-    classes its fuzzy set holds. Takes a few minutes on two cores.
+    Supervised training, CPS, and CPS with FPL (fuzzy positive learning) continue from the same supervised weights with
+    the same number of labelled steps. Prints a table of the three and writes predictions of some validation images.
+    Takes a few minutes on two cores. `fuzzyseg analyse DIR/runs/...` then shows what FPL sees.
     """
-    from fuzzyseg.experiment.demo import demo as carry_out
+    from fuzzyseg.experiment.demo import demo as run_demo
 
-    carry_out(out, seed=seed, say=typer.echo)
+    done = run_demo(out, seed=seed, say=typer.echo)
+    if done.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if done.failed:
+        raise Failure(f"{len(done.failed)} of 3 runs failed; their logs are in {out / 'runs'}")

@@ -1,7 +1,7 @@
-"""What the user sees when something goes wrong, and the exit codes.
+"""Error messages and exit codes.
 
-0: done. 1: the work itself failed (a loss that is not finite, an image that cannot be predicted). 2: the request cannot
-be carried out as given (an unknown setting, a missing file). 130: interrupted.
+0: success. 1: the work failed (a loss that is not finite, an image that cannot be predicted). 2: an invalid request (an
+unknown setting, a missing file). 130: interrupted.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
 
 class Failure(Exception):
-    """The work began and failed: exit code 1 with this message."""
+    """The work started and failed: exit code 1."""
 
 
 def complain(message: str) -> None:
-    """One error on stderr; red on a terminal, plain elsewhere."""
+    """Print an error on stderr, red on a terminal."""
     Console(stderr=True).print(Text(f"error: {message}", style="red"), soft_wrap=True)
 
 
 class Verbs(TyperGroup):
-    """The commands; an error that the user can mend is shown as one message, with `--debug` as a traceback."""
+    """The commands. An error that the user can correct is one message; with `--debug`, a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the chosen command and turns errors into messages and exit codes."""
+        """Run the command; turn errors into messages and exit codes."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # the reader of our output has gone: click ends quietly
+        except BrokenPipeError:  # the reader of the output has closed it: click exits silently
             raise
         except (Failure, ValueError, OSError) as error:
             if ctx.params["debug"]:

@@ -1,4 +1,4 @@
-"""`fuzzyseg evaluate`: the score of a trained model on a split."""
+"""`fuzzyseg evaluate`: score a trained model on a split."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
+from fuzzyseg.cli.imports import Import
 from fuzzyseg.cli.progress import counter
+from fuzzyseg.run.logs import SCORE
 
 
 class Split(StrEnum):
-    """Which images are scored."""
+    """The images to score."""
 
     val = "val"
     test = "test"
@@ -21,7 +23,7 @@ class Split(StrEnum):
 
 
 class Mode(StrEnum):
-    """How an image is predicted."""
+    """How to predict an image."""
 
     whole = "whole"
     sliding = "sliding"
@@ -31,15 +33,20 @@ def evaluate(
     source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a model/ folder alone.")],
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="DIR", help="Images and masks to score on; the run's own by default."),
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Folder with images and masks, or the name of an imported data set. [default: the run's own]",
+        ),
     ] = None,
-    split: Annotated[Split, typer.Option("--split", help="Which images are scored.")] = Split.val,
+    split: Annotated[Split, typer.Option("--split", help="Images to score.")] = Split.val,
     mode: Annotated[
         Mode | None,
-        typer.Option("--mode", help="Each image whole, or in overlapping windows; the run's own by default."),
+        typer.Option("--mode", help="Predict each image whole, or in overlapping windows. [default: the run's own]"),
     ] = None,
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    imports: Import = None,
 ) -> None:
     """Score a trained model on a split.
 
@@ -50,12 +57,10 @@ def evaluate(
       fuzzyseg evaluate runs/first
       fuzzyseg evaluate runs/first/model --data photos --split test --json
     """
-    from fuzzyseg.experiment import evaluate as carry_out
+    from fuzzyseg.experiment import evaluate as score
 
     with counter("images") as progress:
-        result = carry_out(
-            source, data=data, split=split.value, mode=mode and mode.value, device=device, progress=progress
-        )
+        result = score(source, data=data, split=split.value, mode=mode and mode.value, device=device, progress=progress)
     if as_json:
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:
@@ -64,17 +69,15 @@ def evaluate(
 
 
 def report(result: Mapping[str, Any]) -> Iterator[str]:
-    """The result as lines; every fraction is a share, shown in per cent, and what does not exist is a dash.
-
-    `miou_resolvable` stands beside mIoU and the ceiling of each class beside its IoU.
-    """
+    """The result as lines: shares in per cent, and a dash for None. Ceilings are shown beside the scores."""
+    resolvable = f"{SCORE}_resolvable"
     ceiling, least = result.get("ceiling", {}), result.get("ceiling_least", 0.0)
     beside = {("per_class", name): f"  (ceiling {_shown(value)})" for name, value in ceiling.items()}
     if ceiling:
         kept = sum((value or 0.0) >= least for value in ceiling.values())
         over = f"over the {kept} of {len(ceiling)} classes with a ceiling of at least {_shown(least)}"
-        beside["miou", ""] = f"  ({_shown(result['miou_resolvable'])} {over})"
-    apart = ("ceiling", "ceiling_least", "miou_resolvable")
+        beside[SCORE, ""] = f"  ({_shown(result[resolvable])} {over})"
+    apart = ("ceiling", "ceiling_least", resolvable)
     shown = {name: value for name, value in result.items() if name not in apart}
     width = max(len(str(name)) for value in [shown, *shown.values()] if isinstance(value, Mapping) for name in value)
     for name, value in shown.items():

@@ -1,4 +1,4 @@
-"""What there is to say of each method, from its own declarations."""
+"""Descriptions of the methods, from their own declarations."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ from typing import Any
 
 from fuzzyseg.config import ConfigError, nearest
 from fuzzyseg.config.reference import source_of, written
-from fuzzyseg.methods import METHODS, Method
+from fuzzyseg.methods import Method
+from fuzzyseg.plugins import methods
 
-_PLUGS = {
-    "native": "native: in the place of the paper's own pseudo labels",
-    "variant": "a variant of ours: in the place of a term that has no pseudo labels",
+_FPL = {
+    "native": "native: replaces the paper's own pseudo labels",
+    "variant": "a variant of ours: replaces a term without pseudo labels",
 }
 
 
 def described(name: str | None = None) -> dict[str, dict[str, Any]]:
-    """Method -> paper, its own loss, how FPL applies, networks, cost, keeps, and its settings with their help texts.
+    """Method -> paper, its own loss, use of FPL, networks, cost, state, and its settings with their help texts.
 
-    name: only this one. Raises ConfigError where there is none of that name.
+    name: only this method. Raises ConfigError if it is unknown.
     """
-    if name is not None and name not in METHODS:
-        raise ConfigError(f"method: found {name!r}.{nearest(name, METHODS)}")
-    return {each: _facts(method) for each, method in METHODS.items() if name in (None, each)}
+    known = methods()
+    if name is not None and name not in known:
+        raise ConfigError(f"method: found {name!r}.{nearest(name, known)}")
+    return {each: _facts(method) for each, method in known.items() if name in (None, each)}
 
 
 def _facts(method: type[Method]) -> dict[str, Any]:
     own = method.paper_loss
-    starts = "a start of its own" if method.learners == 1 else "starts of their own"
     settings = {}
     for key, field in method.Config.model_fields.items():
         source = source_of(field)
@@ -36,8 +37,8 @@ def _facts(method: type[Method]) -> dict[str, Any]:
     return {
         "paper": method.paper,
         "paper's loss": own[0] if own else "none of the pixel losses",
-        "fuzzy": _PLUGS.get(method.fuzzy) or method.refuses["fuzzy"],
-        "networks": f"{method.learners} trained from {starts}",
+        "fuzzy": method.refuses.get("fuzzy") or _FPL[method.fuzzy],
+        "networks": f"{method.learners}, each trained from its own initial weights",
         "cost": method.cost,
         "keeps": method.keeps,
         "settings": settings,

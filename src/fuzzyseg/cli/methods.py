@@ -1,4 +1,4 @@
-"""`fuzzyseg methods`: what can be trained."""
+"""`fuzzyseg methods`: list the methods."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
+from fuzzyseg.cli.imports import Import
+
 
 def methods(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One method, with its settings.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    imports: Import = None,
 ) -> None:
     """List the methods, or all settings of one.
 
-    Of each: the paper, how FPL applies, the cost of a step, the state it keeps.
+    Shows the paper, how FPL applies, the cost of a step, and the state between steps.
 
     \b
     Examples:
@@ -35,4 +38,4 @@ def methods(
         for setting, text in settings.items() if name else ():
             typer.echo(f"  method.{setting}: {text}")
     if name is None:
-        typer.echo("\nall settings of one: fuzzyseg methods NAME")
+        typer.echo("\nsettings of one method: fuzzyseg methods NAME")

@@ -1,4 +1,4 @@
-"""`fuzzyseg predict`: image files become mask files."""
+"""`fuzzyseg predict`: segment image files."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def predict(
     encoded: Annotated[
         bool,
         typer.Option(
-            "--encoded", help="Write masks as the training masks were: in colours, 0 and 255, ...; else class indices."
+            "--encoded", help="Encode masks as the training masks (colours, 0 and 255, ...) instead of class indices."
         ),
     ] = False,
     max_megapixels: Annotated[
         int | None,
-        typer.Option("--max-megapixels", metavar="N", min=1, help="Largest image that is decoded whole."),
+        typer.Option("--max-megapixels", metavar="N", min=1, help="Largest image to decode whole."),
     ] = None,
     tile: Annotated[
         str | None,
-        typer.Option("--tile", metavar="HxW", help="Predict in overlapping tiles of this size (large images)."),
+        typer.Option("--tile", metavar="HxW", help="Predict in overlapping tiles of this size, for large images."),
     ] = None,
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
     """Segment an image, or a folder of images.
 
-    Writes an index mask (PNG) of the size of each image, and an overlay to look at.
+    Writes an index mask (PNG) of the size of each image, and an overlay.
 
     \b
     Examples:
@@ -51,10 +51,10 @@ def predict(
         size = parse_size(tile)
     except ValueError as error:
         raise ConfigError(f"--tile: found {tile!r}; {error}") from None
-    from fuzzyseg.experiment import predict as carry_out
+    from fuzzyseg.experiment import predict as segment
 
     with counter("images") as progress:
-        written, failures = carry_out(
+        written, failures = segment(
             source,
             images,
             out,

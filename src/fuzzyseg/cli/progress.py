@@ -1,4 +1,4 @@
-"""How far a command is, where somebody looks on."""
+"""A progress bar on stderr, or lines."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Show = Callable[[int, int], None]
 
 @contextmanager
 def counter(what: str, *, every: float | None = None) -> Iterator[Show]:
-    """Gives a function of (done, total) that moves a bar with the time that is left, on stderr.
+    """A context with a function of (done, total) that updates a bar and the remaining time, on stderr.
 
-    Without a terminal it writes a line every so many seconds, or, if `every` is None, shows nothing.
+    every: seconds between two lines if there is no terminal; None: no lines.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines(what, every, console)
         return
-    # Refreshed by hand: a process that is forked while another thread writes could inherit its locks.
+    # Refreshed in this thread: a process forked while another thread writes could inherit its locks.
     with Progress(console=console, transient=True, auto_refresh=False) as bar:
         task = bar.add_task(what, total=None)
         shown = 0.0
@@ -39,7 +39,7 @@ def counter(what: str, *, every: float | None = None) -> Iterator[Show]:
 
 
 class _Lines:
-    """Plain lines; the time that is left is told from the time since the count began."""
+    """Plain lines; the remaining time is extrapolated from the start of the count."""
 
     def __init__(self, what: str, every: float | None, console: Console) -> None:
         self._what, self._every, self._console = what, every, console
@@ -48,7 +48,7 @@ class _Lines:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if done <= self._done:  # another count
+        if done <= self._done:  # a new count
             self._start = self._shown = now
         self._done = done
         if self._every is None or now - self._shown < self._every:

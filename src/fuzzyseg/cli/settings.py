@@ -1,4 +1,4 @@
-"""`fuzzyseg settings`: everything that can be set."""
+"""`fuzzyseg settings`: list the settings."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def settings(
 ) -> None:
     """List all settings of a run, or those of a section.
 
-    Of each: its name and default as one would give them, what may be given, what it does, the option of `fuzzyseg
-    train` that stands for it. Off a terminal, a setting is one line.
+    Shows name, default, values, description, and the option of `fuzzyseg train`, if any. One line per setting when the
+    output is not a terminal.
 
     \b
     Examples:
@@ -38,5 +38,5 @@ def settings(
 
 
 def terminal_width() -> int | None:
-    """Columns to wrap text at; None where it goes to a file or a pipe."""
+    """Columns to wrap text at; None for a file or a pipe."""
     return max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
+from fuzzyseg.cli.imports import Import
 from fuzzyseg.config import ConfigError, merge, override, parse_override, read_yaml
 from fuzzyseg.config.plan import Plan, nested, read_plan
 
@@ -85,6 +87,7 @@ def sweep(
     discard: Discard = False,
     any_code: AnyCode = False,
     only_table: OnlyTable = False,
+    imports: Import = None,
 ) -> None:
     """Execute all runs of a plan and tabulate them.
 
@@ -149,9 +152,13 @@ def carry_out(
     grid: Any, out: str, results: str | None, jobs: int, discard: bool, only_table: bool, *, any_code: bool
 ) -> None:
     """Run a grid with a progress bar, print its table, and set the exit code."""
+    from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
     from fuzzyseg.experiment.sweeps import sweep as run
 
     root = grid.config(grid.cells[0], Path(out)).data.root
+    if not only_table and (own := find_dataset(root)) is not None:
+        root = str(write_dataset(own, Path(out) / "data", keep=True).resolve())
+        grid = replace(grid, settings=override(grid.settings, ["data", "root"], root))
     if not only_table and root is None:
         raise ConfigError("--data: not given; name the folder with your images")
     if not only_table and root is not None and not Path(root).exists():

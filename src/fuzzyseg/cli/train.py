@@ -1,4 +1,4 @@
-"""`fuzzyseg train`: options and overrides become a configuration, which `experiment.train` carries out."""
+"""`fuzzyseg train`: turn options and overrides into a configuration, and train."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
+from fuzzyseg.cli.imports import Import
 from fuzzyseg.config import Config, ConfigError, override, parse_override, read_yaml, validate
 
 KEYS = {
@@ -38,7 +39,7 @@ KEYS = {
     "device": "train.device",
     "workers": "train.workers",
 }
-"""Option (with _ for -) -> the setting it stands for; the setting's description is the option's help text."""
+"""Option (with _ for -) -> its setting, whose description is the help text."""
 
 
 def flag(name: str) -> str:
@@ -47,7 +48,7 @@ def flag(name: str) -> str:
 
 
 def _option(name: str, metavar: str | None) -> Any:
-    """The command-line option of a setting, with the setting's own description and default."""
+    """The option of a setting, with the description and default of the setting."""
     *sections, field = KEYS[name].split(".")
     model: Any = Config
     for section in sections:
@@ -64,7 +65,7 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RECIPE.yaml|KEY=VALUE",
-        help="A file of settings; single settings by their dotted names, such as train.ema=0.998; in any order.",
+        help="A file of settings, and single settings by dotted name, such as train.ema=0.998, in any order.",
     ),
 ]
 
@@ -101,11 +102,12 @@ def train(
     snap: Annotated[bool | None, _option("snap", None)] = None,
     device: Annotated[str | None, _option("device", "NAME")] = None,
     workers: Annotated[int | None, _option("workers", "N")] = None,
+    imports: Import = None,
 ) -> None:
     """Train on a folder of images of which some have masks.
 
-    Settings come from the defaults, then RECIPE.yaml, then the options, then KEY=VALUE; what comes later wins. Every
-    setting of the run can be given as KEY=VALUE: `fuzzyseg settings` lists them, with what each does.
+    Precedence, lowest first: defaults, RECIPE.yaml, options, KEY=VALUE. Every setting of a run can be given as
+    KEY=VALUE; `fuzzyseg settings` lists them.
 
     \b
     Examples:
@@ -115,22 +117,24 @@ def train(
     """
     words = words or []
     options = {name: context.params[name] for name in KEYS if context.params[name] is not None}
-    config = settings(words, options, evaluate=not no_eval)  # a typing error shows before the slow imports
+    config = settings(words, options, evaluate=not no_eval)  # a mistyped setting is reported before the slow imports
     from fuzzyseg.engine.trainer import NonFiniteLoss
-    from fuzzyseg.experiment import train as carry_out
+    from fuzzyseg.experiment import train as run_training
 
     try:
-        result = carry_out(config, resume=resume)
+        result = run_training(config, resume=resume)
     except NonFiniteLoss as error:
         raise Failure(str(error)) from error
     if not result.finished and os.environ.get("RANK", "0") == "0":
-        typer.echo(f"to go on: {continuation(words, options, no_eval=no_eval, run=result.run)}")
+        words += [f"--import={file}" for file in imports or ()]
+        typer.echo(f"to continue: {continuation(words, options, no_eval=no_eval, run=result.run)}")
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
 
 
 def settings(words: Sequence[str], options: Mapping[str, Any], *, evaluate: bool = True) -> Config:
-    """Defaults < recipe < options < KEY=VALUE. options: by their names in `KEYS`. Raises ConfigError."""
+    """The configuration: defaults < recipe < options (by their names in `KEYS`) < KEY=VALUE. Raises ConfigError."""
+    words = [word for word in words if not word.startswith("--import=")]
     recipes = [word for word in words if "=" not in word]
     for word in recipes:
         if not word.endswith((".yaml", ".yml")):
@@ -143,7 +147,7 @@ def settings(words: Sequence[str], options: Mapping[str, Any], *, evaluate: bool
     if "start" in values:
         raise ConfigError(
             f"{recipes[0]}: has a section 'start', which is for `fuzzyseg sweep` and `fuzzyseg compare`; for a single "
-            "run leave it out, and name the weights to start from with --init"
+            "run remove it, and give the initial weights with --init"
         )
     for name, value in options.items():
         values = override(values, KEYS[name].split("."), value)
@@ -156,7 +160,7 @@ def settings(words: Sequence[str], options: Mapping[str, Any], *, evaluate: bool
 
 
 def continuation(words: Sequence[str], options: Mapping[str, Any], *, no_eval: bool, run: Path) -> str:
-    """The command that continues the run to its end: the same without --stop-at, with --resume."""
+    """The command that continues the run: the same without --stop-at and with --resume."""
     kept = {**options, "out": str(run)}
     kept.pop("stop_at", None)
     parts = [word for word in words if not word.startswith("train.stop_at=")]

@@ -133,6 +133,9 @@ class LossConfig(Section):
         le=1,
         description="For the loss thresholded: smallest confidence of the teacher for a pixel to be used.",
     )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Settings of a loss from outside the package (loss.options.gamma=2)."
+    )
 
     @property
     def policy(self) -> str:

@@ -145,6 +145,8 @@ def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
         return _kind(info.annotation, [*info.metadata, *metadata])
     if origin in (Union, UnionType):
         return " | ".join(_kind(each, () if each is NoneType else metadata) for each in inside)
+    if origin is dict:
+        return "mapping"
     if origin is list or (origin is tuple and inside[-1] is Ellipsis):
         return f"list of {_KINDS[inside[0]][1]}"
     if origin is tuple:

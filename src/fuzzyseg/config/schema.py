@@ -149,6 +149,11 @@ class EvaluateConfig(Section):
     scales: list[float] = Field([1.0], description="Scales of the image whose predictions are averaged.")
     flip: bool = Field(False, description="Average with the prediction of the horizontally flipped image.")
     batch: int = Field(1, ge=1, description="Images per forward pass, if their sizes are equal.")
+    diagnose: Literal["off", "last", "every"] = Field(
+        "last",
+        description="Evaluations during training after which FPL's statistics (K, coverage) are measured in a second "
+        "pass: none (off), the last one, or every one, as train.k_maps asks for too.",
+    )
 
     _size = field_validator("window", mode="before")(parse_size)
 

@@ -25,7 +25,7 @@ from fuzzyseg.engine.signals import Interrupt
 from fuzzyseg.engine.state import TrainingState, average_of
 from fuzzyseg.methods.base import Method, Progress, Step
 from fuzzyseg.ops import distributed
-from fuzzyseg.run.logs import Sink, Throughput, peak_memory_mib
+from fuzzyseg.run.logs import SCORE, Sink, Throughput, peak_memory_mib
 
 __all__ = ["NonFiniteLoss", "Outcome", "Samples", "Settings", "fit"]
 
@@ -56,6 +56,7 @@ class Settings:
     """Total optimiser steps, which the schedules are based on."""
     device: torch.device
     seed: int = 0
+    score: str = SCORE  # key of the evaluation; the largest value is the best
     stop_at: int | None = None
     """Save and stop after this step; schedules and evaluations do not change."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -114,8 +115,8 @@ def fit(
     averaged, so that accumulation equals one large batch if all have the same number of valid pixels.
     evaluate(predictor, finished steps) is called on every process with the same weights and buffers, without
     gradients, and must return the same plain values on all. keep_best(predictor, evaluation) is called on the first
-    process if the `miou` is the highest so far. publish(stream, step, weights) gets the method's draw weights after
-    each step. `stream_state()` and `config` are stored in `checkpoint` as `streams` and `config`. Only the first
+    process if `settings.score` is the highest so far. publish(stream, step, weights) gets the method's draw weights
+    after each step. `stream_state()` and `config` are stored in `checkpoint` as `streams` and `config`. Only the first
     process writes.
     The first SIGINT or SIGTERM stops the training after its step and a checkpoint, the second raises
     KeyboardInterrupt. Raises NonFiniteLoss, with the weights as before the step.
@@ -262,7 +263,7 @@ def _evaluate(
     with torch.no_grad(), first_process_buffers(predictor):
         result = evaluate(predictor, training.step)
         training.last = {"step": training.step, **result}
-        if keep_best is not None and result["miou"] > (training.best or {"miou": -1.0})["miou"]:
+        if keep_best is not None and result[settings.score] > (training.best or {}).get(settings.score, float("-inf")):
             training.best = training.last
             if distributed.rank() == 0:
                 keep_best(predictor, training.best)

@@ -1,139 +1,204 @@
-"""Configuration -> what is learnt: method, losses, network, optimisers."""
+"""Resolve the configuration into what is trained: method, pseudo-label loss, networks, optimisers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import nn
-from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.dropout import _DropoutNd  # private: torch has no public base of its dropout layers
 from torch.optim import Optimizer
 
-from fuzzyseg.config import Config, ConfigError, LossConfig, SupervisedConfig, describe, nearest
+from fuzzyseg.config import Config, ConfigError, LossConfig, OptimConfig, SupervisedConfig, describe, nearest
+from fuzzyseg.config.schema import NetworkConfig
 from fuzzyseg.engine.optim import build_optimisers
-from fuzzyseg.losses import PIXEL_LOSSES, PIXEL_OPTIONS, SET_LOSSES, PixelLossModule, Policy, SupervisedLoss
-from fuzzyseg.methods import METHODS, Facts, Method, MethodConfig
+from fuzzyseg.experiment.threshold_policy import threshold_of
+from fuzzyseg.losses import PIXEL_LOSSES, PIXEL_OPTIONS, SET_LOSSES, PixelFunction, PixelLossModule, SupervisedLoss
+from fuzzyseg.methods import Facts, Method, MethodConfig
 from fuzzyseg.networks import NetworkFactory, Segmenter, dropout_options, load_network, network_file
 from fuzzyseg.ops.module_mode import evaluating
+from fuzzyseg.plugins import losses, methods
 
 Network = Callable[[], nn.Module]
+M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 
-def choose_method(config: Config) -> tuple[type[Method], MethodConfig]:
-    """The method's class and its own settings. Raises ConfigError."""
-    name = config.method.name
-    if name not in METHODS:
-        raise ConfigError(f"method: found {name!r}.{nearest(name, METHODS)}")
-    chosen = METHODS[name]
-    try:
-        return chosen, chosen.Config.model_validate(config.method.options)
-    except ValidationError as error:
-        raise ConfigError(describe(error, "method", chosen.Config.model_fields)) from None
+@dataclass(frozen=True)
+class Setup:
+    """What is trained, resolved once from the configuration.
+
+    method, options: the method's class and its own settings. pixel_loss, function, arguments: the pseudo-label loss by
+    name, its function and its keyword arguments without the threshold; None if the method uses none. loss, supervised,
+    network, init, crop: these settings as they were given.
+    """
+
+    method: type[Method]
+    options: MethodConfig
+    pixel_loss: str | None
+    function: PixelFunction | None
+    arguments: dict[str, Any]
+    loss: LossConfig
+    supervised: SupervisedConfig
+    network: NetworkConfig
+    init: list[str]
+    crop: tuple[int, int]
+
+    @property
+    def uses_threshold(self) -> bool:
+        """Whether T has an effect: on losses over a set, on `hard` with `balance`, on a loss that names it."""
+        if self.loss.name == "paper" or self.function is None:
+            return False
+        if self.pixel_loss in PIXEL_LOSSES:
+            return self.pixel_loss in SET_LOSSES or (self.pixel_loss == "hard" and self.loss.balance)
+        return "threshold" in inspect.signature(self.function).parameters
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether T is chosen on images that are held back."""
+        return self.uses_threshold and self.loss.policy in ("calibrated", "conformal")
+
+    @property
+    def gates(self) -> bool:
+        """Whether held-back labels decide if the method's confident pixels alone are trained on."""
+        return getattr(self.options, "confidence", None) == "gate"
+
+    @property
+    def idle(self) -> list[str]:
+        """Settings of the pseudo-label loss, and of the method's own term, that were changed but have no effect."""
+        name, loss = self.pixel_loss, self.loss
+        used: set[str] = set()
+        if name is not None and loss.name != "paper":
+            used = set(PIXEL_OPTIONS.get(name, ("options",)))
+            if self.uses_threshold:
+                used |= {"threshold", loss.policy}  # a policy's settings have its name
+                used |= {"calibrated"} if loss.policy == "conformal" else set()
+            elif name == "hard":
+                used = {"balance"}
+        if self.gates:
+            used.add("calibrated")
+        usual, given = LossConfig().model_dump(exclude={"name"}), loss.model_dump()
+        unread = self.method.pixel_only if name is None else self.method.paper_only
+        return [
+            *(f"loss.{key}" for key, value in usual.items() if key not in used and given[key] != value),
+            *(f"method.{key}" for key in unread if getattr(self.options, key) != getattr(self.method.Config(), key)),
+        ]
 
 
-def loss_name(config: Config, method: type[Method]) -> str | None:
-    """The name of the pixel loss that will be used; None where the method's own term is none. Raises ConfigError."""
-    name = config.loss.name
+def resolve(config: Config, *, method: type[Method] | None = None, loss: PixelFunction | None = None) -> Setup:
+    """Resolve the names of method and loss. Reads no file.
+
+    method, loss: objects in place of those that the names stand for. Raises ConfigError for an unknown name, a setting
+    that does not fit, and a loss that the method refuses.
+    """
+    chosen = method or _named("method", config.method.name, methods())
+    options = _validated(chosen.Config, config.method.options, "method")
+    name, arguments = config.loss.name, {}
+    pixel_loss: str | None = name
+    function: PixelFunction | None = None
     if name == "paper":
-        return method.paper_loss[0] if method.paper_loss else None
-    if name not in PIXEL_LOSSES:
-        raise ConfigError(f"loss: found {name!r}.{nearest(name, ['paper', *PIXEL_LOSSES])}")
-    if name in method.refuses:
-        raise ConfigError(f"loss {name!r} with method {config.method.name!r} {method.refuses[name]}")
-    return name
-
-
-def build_pixel_loss(config: Config, method: type[Method], threshold: float | Policy) -> PixelLossModule | None:
-    """The pseudo-label loss, or None where the method uses none. threshold: T, or what sets it."""
-    name = loss_name(config, method)
-    if name is None:
-        return None
-    if config.loss.name == "paper":
-        assert method.paper_loss is not None
-        options = dict(method.paper_loss[1])
+        pixel_loss, arguments = chosen.paper_loss or (None, {})
+        function = None if pixel_loss is None else PIXEL_LOSSES[pixel_loss]
     else:
-        options = pixel_options(config.loss, name)
-    return PixelLossModule(PIXEL_LOSSES[name], options, threshold)
-
-
-def uses_threshold(config: Config, method: type[Method]) -> bool:
-    """Whether T changes anything: for losses over a set, and for `hard` with the scale of one."""
-    name = loss_name(config, method)
-    if config.loss.name == "paper":
-        return False
-    return name in SET_LOSSES or (name == "hard" and config.loss.balance)
-
-
-def gates(config: Config) -> bool:
-    """Whether held-back labels decide if the method's confident pixels are to be trusted."""
-    return getattr(choose_method(config)[1], "confidence", None) == "gate"
-
-
-def idle_options(config: Config, method: type[Method]) -> list[str]:
-    """Settings of the pseudo-label loss, and of the method's term in its place, that were changed but are not read."""
-    name, loss = loss_name(config, method), config.loss
-    used: set[str] = set()
-    if name is not None and loss.name != "paper":
-        used = set(PIXEL_OPTIONS[name])
-        if uses_threshold(config, method):
-            used |= {"threshold", loss.policy}  # with the settings of the policy of that name
-            used |= {"calibrated"} if loss.policy == "conformal" else set()
-        elif name == "hard":
-            used = {"balance"}
-    if gates(config):
-        used.add("calibrated")
-    plain, given = LossConfig().model_dump(exclude={"name"}), loss.model_dump()
-    unread = method.pixel_only if name is None else method.paper_only
-    usual, chosen = (own.model_dump() for own in (method.Config(), choose_method(config)[1]))
-    return [
-        *(f"loss.{key}" for key, value in plain.items() if key not in used and given[key] != value),
-        *(f"method.{key}" for key in unread if chosen[key] != usual[key]),
-    ]
-
-
-def pixel_options(loss: LossConfig, name: str) -> dict[str, Any]:
-    """The options that the loss of this name takes, but for the threshold."""
-    return loss.model_dump(include=set(PIXEL_OPTIONS[name]))
-
-
-def build_supervised_loss(settings: SupervisedConfig, classes: int) -> SupervisedLoss:
-    """The loss on labelled pixels. Raises ConfigError where the number of class weights is not that of the classes."""
-    weights = settings.class_weights
-    if weights is not None and len(weights) != classes:
-        raise ConfigError(f"supervised.class_weights: found {len(weights)} weights, expected {classes}, one per class")
-    return SupervisedLoss(
-        settings.name,
-        ohem_threshold=settings.ohem_threshold,
-        ohem_min_kept=settings.ohem_min_kept,
-        class_weights=weights,
-        label_smoothing=settings.label_smoothing,
-        dice=settings.dice,
+        function = loss or _named("loss", name, losses(), "paper")
+        refusal = chosen.refuses.get(name if name in PIXEL_LOSSES else "hard")
+        if refusal is not None:
+            raise ConfigError(f"loss {name!r} with method {config.method.name!r} {refusal}")
+        own = loss is not None or name not in PIXEL_LOSSES
+        arguments = _arguments(function, config.loss.options) if own else pixel_options(config.loss, name)
+    return Setup(
+        chosen,
+        options,
+        pixel_loss,
+        function,
+        dict(arguments),
+        config.loss,
+        config.supervised,
+        config.network,
+        config.init or [],
+        config.train.crop,
     )
 
 
-def build_network(config: Config, classes: int, learners: int, own: Network | None = None) -> Network:
-    """A factory of networks; its n-th call starts from the n-th file of `init`. Raises ConfigError.
+def _named(what: str, name: str, table: Mapping[str, T], *more: str) -> T:
+    if name not in table:
+        raise ConfigError(f"{what}: found {name!r}.{nearest(name, [*more, *table])}")
+    return table[name]
 
-    own: the user's factory, which is called in place of segmentation_models_pytorch.
+
+def _validated(kind: type[M], given: Mapping[str, Any], section: str) -> M:
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(describe(error, section, kind.model_fields)) from None
+
+
+def _arguments(function: PixelFunction, given: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` of a loss from outside: the pydantic model that its parameter of this name is annotated with."""
+    parameter = inspect.signature(function, eval_str=True).parameters.get("options")
+    if parameter is not None:
+        return {"options": _validated(parameter.annotation, given, "loss.options")}
+    if given:
+        raise ConfigError(f"loss.options: found {', '.join(given)}; the loss has no parameter `options`")
+    return {}
+
+
+def pixel_options(loss: LossConfig, name: str) -> dict[str, Any]:
+    """The options that the built-in loss of this name takes, without the threshold."""
+    return loss.model_dump(include=set(PIXEL_OPTIONS[name]))
+
+
+def build_method(setup: Setup, facts: Facts, network: Network | None = None) -> Method:
+    """The method with its networks, on the CPU. network: the user's factory. Raises ConfigError."""
+    pixel_loss = None
+    threshold = threshold_of(setup.loss, facts)
+    if setup.function is not None:
+        pixel_loss = PixelLossModule(setup.function, setup.arguments, threshold)
+    if isinstance(setup.loss.rule, int) and setup.loss.rule >= facts.classes:
+        raise ConfigError(f"loss.rule: found K = {setup.loss.rule} for {facts.classes} classes; expected fewer")
+    supervised = build_supervised_loss(setup.supervised, facts.classes)
+    method = setup.method(network_factory(setup, facts.classes, network), supervised, pixel_loss, setup.options, facts)
+    for built in method.networks():
+        divisor, crop = int(getattr(built, "divisor", 1)), setup.crop
+        if any(side % divisor for side in crop):
+            fits = [max(divisor, round(side / divisor) * divisor) for side in crop]
+            raise ConfigError(
+                f"--crop: found {crop[0]}x{crop[1]}; the network takes multiples of {divisor}, as {fits[0]}x{fits[1]}"
+            )
+    return method
+
+
+def build_supervised_loss(settings: SupervisedConfig, classes: int) -> SupervisedLoss:
+    """The loss on labelled pixels. Raises ConfigError unless there is one class weight per class."""
+    weights = settings.class_weights
+    if weights is not None and len(weights) != classes:
+        raise ConfigError(f"supervised.class_weights: found {len(weights)} weights, expected {classes}, one per class")
+    return SupervisedLoss(**settings.model_dump())
+
+
+def network_factory(setup: Setup, classes: int, own: Network | None = None) -> Network:
+    """A factory of networks; its n-th call loads the n-th file of `init`. Raises ConfigError.
+
+    own: the user's factory, in place of segmentation_models_pytorch.
     """
-    init = config.init or []
+    init, network, learners = setup.init, setup.network, setup.method.learners
     if init and len(init) != learners:
         raise ConfigError(
-            f"--init: found {len(init)} file(s), but method {config.method.name!r} trains {learners} network(s): give "
-            f"{learners}, separated by commas"
+            f"--init: found {len(init)} file(s), but the method trains {learners} network(s): give {learners}, "
+            "separated by commas"
             + (", each trained from another seed (equal networks teach each other nothing)" if learners > 1 else "")
         )
-    network = config.network
     try:
         files = [network_file(Path(path)) for path in init]
     except ValueError as error:
         raise ConfigError(f"--init: {error}") from None
     if own is not None:
-        return _OwnFactory(own, files, config.network.channels, classes, config.train.crop)
+        return _OwnFactory(own, files, network.channels, classes, setup.crop)
     return NetworkFactory(
         network.arch,
         network.encoder,
@@ -158,13 +223,13 @@ class _OwnFactory:
 
     def __call__(self) -> nn.Module:
         network = self.make()
-        self._try(network)
+        self._check(network)
         if self.files:
             load_network(network, self.files.pop(0))
         return network
 
-    def _try(self, network: nn.Module) -> None:
-        """Raises ConfigError where the network does not give the logits that training needs."""
+    def _check(self, network: nn.Module) -> None:
+        """Raises ConfigError unless the network returns logits (B,C,h,w) for a crop."""
         with torch.no_grad(), evaluating(network):
             logits = network(torch.zeros(1, self.channels, *self.crop))
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
@@ -175,50 +240,22 @@ class _OwnFactory:
             )
 
 
-def build_method(config: Config, facts: Facts, network: Network | None, threshold: float | Policy) -> Method:
-    """The method with its networks, on the CPU. threshold: T, or what sets it."""
-    chosen, own = choose_method(config)
-    factory = build_network(config, facts.classes, chosen.learners, network)
-    supervised = build_supervised_loss(config.supervised, facts.classes)
-    if isinstance(config.loss.rule, int) and config.loss.rule >= facts.classes:
-        raise ConfigError(f"loss.rule: found K = {config.loss.rule} for {facts.classes} classes; expected fewer")
-    method = chosen(factory, supervised, build_pixel_loss(config, chosen, threshold), own, facts)
-    for built in method.networks():
-        divisor = int(getattr(built, "divisor", 1))
-        crop = config.train.crop
-        if any(side % divisor for side in crop):
-            fits = [max(divisor, round(side / divisor) * divisor) for side in crop]
-            raise ConfigError(
-                f"--crop: found {crop[0]}x{crop[1]}; the network takes multiples of {divisor}, as {fits[0]}x{fits[1]}"
-            )
-    return method
-
-
-def notes_of(config: Config, method: Method) -> list[str]:
-    """What is to be told before the training: the method's own notes, and dropout in the pseudo labels."""
-    notes, networks = method.notes(config.train.crop), list(method.networks())
+def notes_of(setup: Setup, method: Method) -> list[str]:
+    """Notes for the user before the training: the method's own, and on dropout in the pseudo labels."""
+    notes, networks = method.notes(setup.crop), list(method.networks())
     parts = [part for network in networks for part in network.modules() if isinstance(part, _DropoutNd)]
     most = max((part.p for part in parts), default=0.0)
     if method.shares_forward and most > 0:
-        names = dropout_options(config.network.arch) if isinstance(networks[0], Segmenter) else []
-        still = [f"network.{name}=0" for name in names if config.network.options.get(name) != 0]
+        names = dropout_options(setup.network.arch) if isinstance(networks[0], Segmenter) else []
+        still = [f"network.{name}=0" for name in names if setup.network.options.get(name) != 0]
         notes.append(
-            f"pseudo labels come from the forward that also trains, so the network's dropout (p up to {most:g}) is in "
-            f"them; to take it away {'set ' + ' '.join(still) if still else 'build the network without dropout'}"
+            f"pseudo labels come from the forward pass that trains, with the network's dropout (p up to {most:g}); "
+            f"to disable it {'set ' + ' '.join(still) if still else 'build the network without dropout'}"
         )
     return notes
 
 
-def optimisers_of(config: Config, method: Method) -> list[Optimizer]:
+def optimisers_of(optim: OptimConfig, method: Method) -> list[Optimizer]:
     """The optimisers of the method's roles."""
-    optim = config.optim
-    return build_optimisers(
-        method.roles(),
-        method,
-        name=optim.name,
-        lr=optim.lr,
-        momentum=optim.momentum,
-        weight_decay=optim.weight_decay,
-        decay_norm=optim.decay_norm,
-        head_lr_factor=optim.head_lr_factor,
-    )
+    names = {"name", "lr", "momentum", "weight_decay", "decay_norm", "head_lr_factor"}
+    return build_optimisers(method.roles(), method, **optim.model_dump(include=names))

@@ -1,4 +1,4 @@
-"""What is chosen on labelled images that are held back: T, a temperature, and whether confidence can be trusted."""
+"""Calibration on held-back labelled images: T, a temperature, and a reliability gate."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from fuzzyseg.analysis import (
     fitted_temperature,
     smallest_covering,
 )
-from fuzzyseg.config import Config, ConfigError
+from fuzzyseg.config import ConfigError
 from fuzzyseg.data import VOID, Item
 from fuzzyseg.data.splits.holdout import hold_out
-from fuzzyseg.experiment.build import choose_method, gates, uses_threshold
+from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material
 from fuzzyseg.experiment.validation import Scoring
 from fuzzyseg.inference import Predictor
@@ -31,26 +31,18 @@ from fuzzyseg.ops import distributed
 Batches = Callable[[int, int], Iterator[Any]]
 
 SAMPLE = 4096
-"""Pixels of an image, or of a tile of a large one, that the temperature is fitted on, at most; evenly spread."""
+"""Most pixels per image, or per tile of a large one, that the temperature is fitted on; evenly spaced."""
 
 
-def chooses_threshold(config: Config) -> bool:
-    """Whether T is chosen on images that are held back."""
-    return config.loss.policy in ("calibrated", "conformal") and uses_threshold(config, choose_method(config)[0])
-
-
-def with_held_back(config: Config, material: Material) -> Material:
-    """The material, without the labelled images that are held back if something is chosen on them.
-
-    Raises ConfigError.
-    """
-    if not chooses_threshold(config) and not gates(config):
+def with_held_back(setup: Setup, material: Material) -> Material:
+    """The material with some labelled images held back, if the setup calibrates on them. Raises ConfigError."""
+    if not setup.calibrates and not setup.gates:
         return material
     labelled = len(material.split.labelled)
-    count = max(1, round(config.loss.calibrated.hold_back * labelled))
+    count = max(1, round(setup.loss.calibrated.hold_back * labelled))
     if count >= labelled:
-        key, value, other = "loss.threshold", config.loss.threshold, "threshold"
-        if not chooses_threshold(config):
+        key, value, other = "loss.threshold", setup.loss.threshold, "threshold"
+        if not setup.calibrates:
             key, value, other = "method.confidence", "gate", "value"
         raise ConfigError(
             f"{key}: found {value!r} with {labelled} labelled image(s), {count} of them to be held back; "
@@ -61,30 +53,30 @@ def with_held_back(config: Config, material: Material) -> Material:
 
 
 def calibrated_batches(
-    config: Config, source: Batches, scoring: Scoring, method: Method, say: Callable[[str], None]
+    setup: Setup, source: Batches, scoring: Scoring, method: Method, say: Callable[[str], None]
 ) -> Batches:
-    """The batches of the run; what is chosen on held-back images is set in between. Raises ConfigError."""
-    if not chooses_threshold(config) and not gates(config):
+    """The batches of the run, with calibrations in between if the setup asks for them. Raises ConfigError."""
+    if not setup.calibrates and not setup.gates:
         return source
-    return Calibration(config, scoring, method, say).batches(source)
+    return Calibration(setup, scoring, method, say).batches(source)
 
 
 class Calibration:
-    """Sets T so that the fuzzy sets hold the wanted share of the truth on the images that were held back, a temperature
-    before it if T is conformal, and a reliability gate.
+    """Sets a temperature (if T is conformal), T, such that the fuzzy sets hold the wanted share of the held-back truth,
+    and a reliability gate.
 
-    It happens between two steps, before the batch of a step that `every` divides (the first one only where the weights
-    come from `init`), with the network that the method would be evaluated by: a function of the step and the weights,
-    so that a resumed run goes on bit for bit. Several processes measure alike and take the mean of what they measured.
+    It runs between two steps, before the batch of a step that `every` divides (at step 0 only with `init`), with the
+    network that is evaluated. It depends on step and weights alone, so that a resumed run is the same bit for bit.
+    Several processes measure the same images and average.
 
-    The temperature has images of its own, every fourth one, for the coverage of a conformal set is promised only where
-    its pixels played no part in what it is made of; a single image serves both.
+    Every fourth image serves the temperature alone: a conformal set keeps its coverage only on pixels that the
+    temperature was not fitted on. A single image serves both.
     """
 
-    def __init__(self, config: Config, scoring: Scoring, method: Method, say: Callable[[str], None]) -> None:
-        settings, steps = config.loss.calibrated, config.train.steps
-        self.every = max(1, steps // 10) if settings.every is None else settings.every
-        self.at_start = bool(config.init)
+    def __init__(self, setup: Setup, scoring: Scoring, method: Method, say: Callable[[str], None]) -> None:
+        settings = setup.loss.calibrated
+        self.every = max(1, scoring.steps // 10) if settings.every is None else settings.every
+        self.at_start = bool(setup.init)
         if not self.every and not self.at_start:
             raise ConfigError(
                 "loss.calibrated.every: found 0, once at the start, but the network starts untrained; give --init, or "
@@ -94,24 +86,24 @@ class Calibration:
             raise ConfigError(
                 f"loss.calibrated: found low {settings.low} and high {settings.high}; expected low < high"
             )
-        self.loss, self.pixel_loss = config.loss, method.pixel_loss
+        self.loss, self.pixel_loss = setup.loss, method.pixel_loss
         count = max(2, 1 + round((settings.high - settings.low) / 0.005))
         self.thresholds: list[float] = torch.linspace(settings.low, settings.high, count, dtype=torch.float64).tolist()
         self.scoring, self.method, self.say = scoring, method, say
-        self.gate = method.confident if gates(config) else None
-        self.sets = chooses_threshold(config)
-        self.conformal = self.sets and config.loss.policy == "conformal"
+        self.gate = method.confident if setup.gates else None
+        self.sets = setup.calibrates
+        self.conformal = self.sets and setup.loss.policy == "conformal"
         held = scoring.material.held_back
         self.fitted_on, self.items = fourths(held) if self.conformal else ([], held)
-        if self.conformal and config.loss.conformal.unit == "image":
-            check_images(len(self.items), config.loss.coverage)
+        if self.conformal and setup.loss.conformal.unit == "image":
+            check_images(len(self.items), setup.loss.coverage)
 
     def due(self, step: int) -> bool:
-        """Whether something is measured before the batch of this step."""
+        """Whether to calibrate before the batch of this step."""
         return self.at_start if step == 0 else self.every > 0 and step % self.every == 0
 
     def batches(self, source: Batches) -> Batches:
-        """The same batches; what is measured is set in between."""
+        """The same batches, with `calibrate` before those of the steps that are due."""
 
         def calibrated(start: int, stop: int) -> Iterator[Any]:
             for step, batch in zip(range(start, stop), source(start, stop), strict=True):
@@ -122,8 +114,8 @@ class Calibration:
         return calibrated
 
     def calibrate(self, step: int) -> None:
-        """Measures and sets. What the images hold no pixels for stays as it is."""
-        predictor = Predictor(self.method.predictor(), self.scoring.card(step), self.scoring.device)
+        """Measure and set. A value that no pixel bears on stays as it is."""
+        predictor = Predictor(self.method.predictor(), self.scoring.card_at(step), self.scoring.device)
         if self.conformal:
             self._fit_temperature(predictor, step)
         counts, confident = self._measure(predictor)
@@ -134,8 +126,8 @@ class Calibration:
             reliable = self.gate.decide(above, right)
             share = f"{100 * right / above:.1f} % of {above:.0f}" if above else "none"
             self.say(
-                f"step {step}: {share} confident pixels held back are right, "
-                + ("so that confident pixels alone teach" if reliable else "too few: all pixels teach")
+                f"step {step}: {share} held-back confident pixels are right, "
+                + ("so that only confident pixels are used" if reliable else "too few: all pixels are used")
             )
 
     def _fit_temperature(self, predictor: Predictor, step: int) -> None:
@@ -154,8 +146,8 @@ class Calibration:
         self.say(f"step {step}: temperature {float(self.pixel_loss.temperature):.3f}")
 
     def _measure(self, predictor: Predictor) -> tuple[Tensor, Tensor]:
-        """(1+C,M+1) of all pixels and by their most probable class: covered at each threshold, and units; zeros where
-        T is not asked for. (3,): pixels, confident ones, and those of them that are right."""
+        """Counts (1+C,M+1), for all pixels and by most probable class: covered at each threshold, and units; zeros if T
+        is not calibrated. Counts (3,): pixels, confident ones, and confident ones that are right."""
         assert isinstance(self.pixel_loss, PixelLossModule)
         classes = self.method.facts.classes
         counts = torch.zeros(1 + classes, len(self.thresholds) + 1, dtype=torch.float64)
@@ -191,7 +183,7 @@ class Calibration:
         buffer = self.pixel_loss.threshold
         if buffer.dim() == 0:
             buffer.fill_(found)
-            self.say(f"step {step}: T = {found:.3f} covers {100 * share:.1f} % of the truth that was held back")
+            self.say(f"step {step}: T = {found:.3f} covers {100 * share:.1f} % of the held-back truth")
             return
         each = [choose(row[:-1], row[-1], self.thresholds, wanted)[0] if row[-1] > 0 else found for row in counts[1:]]
         buffer.copy_(torch.tensor(each))
@@ -199,13 +191,13 @@ class Calibration:
 
 
 def fourths(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
-    """Every fourth item, from the first on, and the others; a single one stands in both."""
+    """Every fourth item from the first on, and the others; a single item is in both."""
     others = [item for place, item in enumerate(items) if place % 4]
     return list(items[::4]), others or list(items)
 
 
 def check_images(images: int, coverage: float) -> None:
-    """ConfigError where even sets that hold the whole truth of so many images promise less than this coverage."""
+    """Raise ConfigError if no set can guarantee this coverage with so few images."""
     least = next(n for n in itertools.count(1) if n >= (n + 1) * coverage)
     if images < least:
         raise ConfigError(
@@ -215,5 +207,5 @@ def check_images(images: int, coverage: float) -> None:
 
 
 def by_image(rows: Tensor) -> Tensor:
-    """The sums of one image (R,M+1) as those of one unit: shares of its pixels, and 1, or 0 where a row has none."""
+    """Sums (R,M+1) over the pixels of one image as shares, with 1 for the number of units, or 0 if a row has none."""
     return torch.where(rows[:, -1:] > 0, rows / rows[:, -1:].clamp(min=1), 0)

@@ -1,7 +1,8 @@
-"""A trained model at work: scored on a data set, applied to image files."""
+"""Evaluate and apply a trained model."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from torch import nn
 from fuzzyseg.config import Config, ConfigError, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
+from fuzzyseg.plugins import metrics
 from fuzzyseg.run.folder import RunFolder
 
 Factory = Callable[[], nn.Module]
@@ -32,15 +35,29 @@ def evaluate(
     network: Factory | None = None,
     progress: Counter | None = None,
 ) -> dict[str, Any]:
-    """The score of a run's (or a model folder's) last weights, at the size of the files.
+    """Score the last weights of a run, or those of a model folder, at the size of the files.
 
-    data: folder with images and masks; the run's own if not given. split: val, test or train; of the run's own data,
-    the lists that the run used (train: the labelled images). mode: whole or sliding; the run's own if not given.
-    network: the factory, where the network is the user's own. Raises ConfigError, DataError.
+    Args:
+        source: a run folder or a model folder.
+        data: folder with images and masks, or the name of a data set from outside; None: the run's own.
+        split: val, test or train; of the run's own data, its lists (train: the labelled images).
+        mode: whole or sliding; None: the run's own.
+        device: auto, cpu, cuda, cuda:N or mps.
+        network: the factory of the user's own network, if it was trained.
+        progress: called with (images done, images in all).
+
+    Returns:
+        The result of `fuzzyseg.inference.evaluate`, with `data` and `split`.
+
+    Raises:
+        ConfigError, DataError
     """
     predictor = load(source, network=network, device=choose_device(device))
     config = run_config(Path(source))
-    with pixel_limit(None if config is None else config.data.max_megapixels):
+    limit = None if config is None else config.data.max_megapixels
+    with pixel_limit(limit), tempfile.TemporaryDirectory() as folder:
+        if (own := find_dataset(None if data is None else str(data))) is not None:
+            data = write_dataset(own, Path(folder) / str(data))
         return _evaluate(predictor, Path(source), config, data, split, mode, progress)
 
 
@@ -60,7 +77,7 @@ def _evaluate(
         items, where = run_items(source, config, predictor, split), config.data.root
         void = predictor.card.ignore_index
     else:
-        raise ConfigError(f"{source}: is a model alone and knows no data; give --data DIR")
+        raise ConfigError(f"{source}: is a model without a run, so its data is unknown; give --data DIR")
     items = [item for item in items if item.mask is not None]
     if not items:
         raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
@@ -74,6 +91,7 @@ def _evaluate(
         flip=settings.flip,
         batch=settings.batch,
         ignore_index=void,
+        metrics=metrics(),
         progress=progress,
     )
     return {"data": where, "split": split, **result}
@@ -93,10 +111,10 @@ def predict(
     network: Factory | None = None,
     progress: Counter | None = None,
 ) -> tuple[list[Path], list[DataError]]:
-    """Masks for image files: the files written, and an error for each image that could not be predicted.
+    """Segment image files. Returns the files written, and an error for each image that could not be predicted.
 
-    max_megapixels: the largest image that is decoded whole; the run's own if not given. For the others see
-    `predict_files`.
+    max_megapixels: the largest image that is decoded whole; None: the run's own. The other arguments are those of
+    `evaluate` and `predict_files`.
     """
     predictor = load(source, network=network, device=choose_device(device))
     if max_megapixels is None and (config := run_config(Path(source))) is not None:
@@ -115,7 +133,7 @@ def predict(
 
 
 def run_folder(source: Path) -> RunFolder | None:
-    """The run that `source` is, or whose model/ or best/ it is."""
+    """The run of a run folder, or of its model/ or best/; None if there is none."""
     for folder in (source, source.parent):
         run = RunFolder(folder)
         if run.config.is_file() and run.split.is_file():
@@ -124,18 +142,17 @@ def run_folder(source: Path) -> RunFolder | None:
 
 
 def run_config(source: Path) -> Config | None:
-    """The settings of that run."""
+    """The settings of `run_folder(source)`."""
     run = run_folder(source)
     return None if run is None else validate(yaml.safe_load(run.config.read_text(encoding="utf-8")))
 
 
 def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
-    """The data set with the model's classes; what its masks hold is its own, where it says so. Raises ConfigError."""
+    """The data set, which must have the model's classes; its own mask encoding has precedence. Raises ConfigError."""
     card = predictor.card
     if config is not None and config.data.root is not None and Path(config.data.root).resolve() == root.resolve():
-        # What is said of the data goes before what the model knows, as in training: further roots may order theirs
-        # otherwise. What was found out then is not found out again. Images without masks are in none of the lists that
-        # are scored: they need not be there any more.
+        # Declared metadata goes before the model's, as in training: further roots may order their classes differently.
+        # What was detected then is not detected again. Images without masks are not scored and may be gone.
         dataset = read_configured(config.data, fallback=card.label_map, unlabelled=False)
     else:
         dataset = read_dataset(root, fallback=card.label_map, snap=config is not None and config.data.snap)
@@ -160,7 +177,7 @@ def split_of(dataset: DataSet, split: str) -> list[Item]:
 
 
 def run_items(source: Path, config: Config, predictor: Predictor, split: str) -> list[Item]:
-    """The images of one of the run's own lists (train: the labelled ones), from its split.json. Raises DataError."""
+    """The images of a list in the run's split.json (train: the labelled ones). Raises DataError."""
     run = run_folder(source)
     assert run is not None and config.data.root is not None
     dataset = read_for(Path(config.data.root), predictor, config)
@@ -171,6 +188,6 @@ def run_items(source: Path, config: Config, predictor: Predictor, split: str) ->
     lost = [name for name in names if name not in known]
     if lost:
         raise DataError(
-            f"{config.data.root}: {len(lost)} images of the run's {split} list are gone, such as {lost[0]!r}"
+            f"{config.data.root}: {len(lost)} images of the run's {split} list are missing, such as {lost[0]!r}"
         )
     return [known[name] for name in names]

@@ -25,7 +25,7 @@ def write_split(config: Config, out: str | Path) -> tuple[Split, list[str]]:
     if data.root is None:
         raise ConfigError("DATA: not given; name the folder with your images")
     dataset = read_configured(data)
-    split = split_for(config, dataset)
+    split = split_for(data, config.seed, dataset)
     record = {**split.record(), "group": data.group}
     texts = {"split.json": json.dumps(record, indent=2, ensure_ascii=False) + "\n"}
     for part in LISTS:

@@ -1,4 +1,4 @@
-"""Configuration -> what is learnt from: data set, split, input statistics, streams."""
+"""Prepare the data of a run: data set, split, input statistics, reader, loader."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GREY = ([0.449], [0.226])  # ImageNet's, as one channel
 
 @dataclass
 class Material:
-    """What a run learns from, once it is understood. mean, std: per channel, in units; levels: what units are."""
+    """The data of a run. mean, std: per channel, in the units that `levels` defines."""
 
     dataset: DataSet
     split: Split
@@ -44,18 +44,18 @@ class Material:
     levels: Levels | None = None
     sentences: list[str] = field(default_factory=list)
     held_back: list[Item] = field(default_factory=list)
-    """Labelled images that are not trained on, but used to choose a setting."""
+    """Labelled images that are calibrated on and not trained on."""
 
     @property
     def sources(self) -> dict[str, list[Item]]:
-        """The lists that streams draw from."""
+        """The lists that streams draw from, by name."""
         return {"labelled": self.split.labelled, "unlabelled": self.split.unlabelled, "all": self.split.all_}
 
     @cached_property
     def class_weights(self) -> Tensor:
-        """(C,N): for each class the labelled images that hold it, all alike; 0 for a class that none holds.
+        """Draw weights (C,N): uniform over the labelled images that contain the class, 0 for a class in none.
 
-        Reads the masks of the labelled images, once.
+        Reads the masks of the labelled images once.
         """
         classes, items = len(self.dataset.classes), self.split.labelled
         holds = class_presence(items, classes=classes, ignore_index=self.dataset.ignore_index).T
@@ -63,7 +63,7 @@ class Material:
         return weights / weights.sum(1, keepdim=True).clamp(min=1)
 
     def facts(self, channels: int) -> Facts:
-        """What a method is told of the data."""
+        """What a method knows of the data."""
         names = [name.lower() for name in self.dataset.classes]
         background = names.index("background") if "background" in names else None
         counts = {name: len(items) for name, items in self.sources.items()}
@@ -71,7 +71,7 @@ class Material:
 
 
 def fingerprint(dataset: DataSet) -> str:
-    """Hash of the names and file sizes of all images and masks: two data sets with files of one name differ in it."""
+    """Hash of the names and file sizes of all images and masks."""
     digest = hashlib.sha256()
     for split, items in (("train", dataset.train), ("val", dataset.val), ("test", dataset.test)):
         for item in items or []:
@@ -81,26 +81,25 @@ def fingerprint(dataset: DataSet) -> str:
 
 
 def gather_material(config: Config, *, own_network: bool = False) -> Material:
-    """Reads the data set's structure, makes the split, settles the input statistics (see `input_statistics`)."""
+    """Read the data set's structure, split it, determine the input statistics. Raises ConfigError, DataError."""
     data = config.data
     if data.root is None:
         raise ConfigError("--data: not given; name the folder with your images (see `fuzzyseg train --help`)")
     dataset = read_configured(data)
     if len(dataset.classes) < 2:
         raise DataError(f"{dataset.root}: found {len(dataset.classes)} class; segmentation needs at least 2")
-    split = split_for(config, dataset)
+    split = split_for(data, config.seed, dataset)
     check_sizes([*split.labelled, *split.val])
     return Material(dataset, split, *input_scale(config, split.all_, own_network=own_network))
 
 
-def split_for(config: Config, dataset: DataSet) -> Split:
+def split_for(data: DataConfig, seed: int, dataset: DataSet) -> Split:
     """The lists that a run with these settings trains and validates on. Raises DataError."""
-    data = config.data
     return make_split(
         dataset,
         labelled=data.labelled,
         val=data.val,
-        seed=config.seed if data.split_seed is None else data.split_seed,
+        seed=seed if data.split_seed is None else data.split_seed,
         policy=data.policy,
         unlabelled=data.unlabelled,
         group=data.group,
@@ -108,9 +107,9 @@ def split_for(config: Config, dataset: DataSet) -> Split:
 
 
 def read_configured(data: DataConfig, *, fallback: LabelMap | None = None, unlabelled: bool = True) -> DataSet:
-    """The data set that the settings name. fallback: what masks mean where nothing says it.
+    """The data set that the settings name. fallback: what masks mean if nothing declares it.
 
-    unlabelled: with the further images that have no masks.
+    unlabelled: include the images of `data.unlabelled_from`.
     """
     assert data.root is not None
     given: dict[str, Any] = {"encoding": data.encoding, "snap": data.snap}
@@ -136,7 +135,7 @@ def read_configured(data: DataConfig, *, fallback: LabelMap | None = None, unlab
 def input_scale(
     config: Config, images: list[Item], *, own_network: bool = False
 ) -> tuple[list[float], list[float], Levels | None, list[str]]:
-    """Mean, standard deviation, levels and sentences: as `input_statistics`; measured for all but plain RGB images."""
+    """Mean, standard deviation, levels and sentences. Plain RGB images need no measurement (`input_statistics`)."""
     data, channels = config.data, config.network.channels
     if (data.low is None) != (data.high is None):
         raise ConfigError("data.low, data.high: found one without the other; give both or neither")
@@ -147,7 +146,7 @@ def input_scale(
         )
     given = None if data.low is None or data.high is None else Levels(tuple(data.low), tuple(data.high))
     card = next((card for path in config.init or () if (card := read_card(path)) is not None), None)
-    if given is None and card is not None:  # what the weights were trained with
+    if given is None and card is not None:  # as the weights were trained
         given = card.levels
     levels = given or kinds.levels
     known = data.mean is not None or card is not None
@@ -160,40 +159,40 @@ def input_scale(
     return mean, std, found.levels, [f"{kinds.words()}; mean and standard deviation are {source}"]
 
 
-def say_sizes(config: Config, material: Material, most: int = 500) -> list[str]:
-    """Sentences on the sizes of the training images (of the first `most`, from their headers) and how they are used."""
+def say_sizes(
+    material: Material, crop: tuple[int, int], image_size: tuple[int, int] | None = None, most: int = 500
+) -> list[str]:
+    """Sentences on the sizes of the first `most` training images, from their headers, and on the crops."""
     sizes = [file_size(item.image) for item in material.split.all_[:most]]
     low, high = (tuple(pick(side) for side in zip(*sizes, strict=True)) for pick in (min, max))
     text = f"images are {low[0]}x{low[1]}" + (f" to {high[0]}x{high[1]}" if low != high else "")
-    if config.data.image_size is not None:
-        high = config.data.image_size
+    if image_size is not None:
+        high = image_size
         text += f", read at {high[0]}x{high[1]}"
-    crop = config.train.crop
     sentences = [f"{text} (height x width); crops are {crop[0]}x{crop[1]}"]
     if crop[0] * crop[1] > 2 * high[0] * high[1]:
-        fits = [max(32, side // 32 * 32) for side in high]  # what every architecture can take
+        fits = [max(32, side // 32 * 32) for side in high]  # fits every architecture
         sentences.append(f"most of such a crop is padding: consider --crop {fits[0]}x{fits[1]} or smaller")
     mean, std = ([round(value, 3) for value in values] for values in (material.mean, material.std))
     return [*sentences, *material.sentences, f"input statistics: mean {mean}, standard deviation {std}"]
 
 
-def say_balance(config: Config, material: Material) -> list[str]:
-    """A sentence on which classes the labelled images are drawn for; none where nothing steers the draws."""
-    balance = config.data.balance
+def say_balance(material: Material, balance: str) -> list[str]:
+    """A sentence on `data.balance`, unless it is none."""
     if balance == "none":
         return []
     held, known = int((material.class_weights.sum(1) > 0).sum()), len(material.dataset.classes)
-    which = f"the {held} classes" if held == known else f"the {held} of {known} classes that labelled images hold"
+    which = f"the {held} classes" if held == known else f"the {held} of {known} classes in the labelled images"
     text = f"data.balance={balance}: labelled images are drawn for each of {which} equally often"
-    return [text + ", and cropped where the class they are drawn for lies" * (balance == "crops")]
+    return [text + ", and cropped around that class" * (balance == "crops")]
 
 
 def input_statistics(
     config: Config, *, own_network: bool = False, measured: tuple[list[float], list[float]] | None = None
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation: given, else those of `init`, else measured, else the weights', else ImageNet's.
+    """Mean and standard deviation: given, of `init`, measured, of the weights, or ImageNet's; the first that is known.
 
-    own_network: the user's factory is trained, so that `network.weights` is not what is started from.
+    own_network: the network is the user's, so that `network.weights` has no effect.
     """
     data, channels = config.data, config.network.channels
     if (data.mean is None) != (data.std is None):
@@ -220,11 +219,11 @@ def input_statistics(
     return list(found[0]), list(found[1])
 
 
-def build_reader(config: Config, material: Material) -> Reader:
-    """How items are read at the training scale."""
-    data, dataset = config.data, material.dataset
+def build_reader(data: DataConfig, channels: int, material: Material) -> Reader:
+    """A reader of items at the training scale."""
+    dataset = material.dataset
     return Reader(
-        channels=config.network.channels,
+        channels=channels,
         classes=len(dataset.classes),
         ignore_index=dataset.ignore_index,
         image_size=data.image_size,
@@ -237,7 +236,7 @@ def build_reader(config: Config, material: Material) -> Reader:
 
 
 def build_loader(config: Config, material: Material, method: Method, device: torch.device) -> Loader:
-    """The streams that the method asks for. Raises ConfigError where a source is empty."""
+    """A loader of the method's streams. Raises ConfigError if a source is empty."""
     for name, stream in method.streams.items():
         if not material.sources[stream.source]:
             raise ConfigError(
@@ -256,7 +255,7 @@ def build_loader(config: Config, material: Material, method: Method, device: tor
     return Loader(
         method.streams,
         material.sources,
-        ByWindows(build_reader(config, material)),
+        ByWindows(build_reader(config.data, config.network.channels, material)),
         geometry=geometry,
         jitter=augment.jitter,
         mean=material.mean,

@@ -1,4 +1,4 @@
-"""Processes started by torchrun: the group is opened once and closed at the end."""
+"""The device of a process, and the process group of torchrun."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from fuzzyseg.config import ConfigError
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`: this process's GPU, else MPS, else the CPU. Raises ConfigError for a device that is not there."""
+    """The device of this name; `auto`: this process's GPU, else MPS, else the CPU. Raises ConfigError."""
+    mps = torch.backends.mps.is_available()
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -25,17 +24,17 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            raise ConfigError(f"--device: found {name!r}, but {count} GPUs can be used here; try --device cpu")
+            raise ConfigError(f"--device: found {name!r}, but {count} GPUs are available; try --device cpu")
         if device.index is None:
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError(f"--device: found {name!r}, but MPS cannot be used here; try --device cpu")
+    if device.type == "mps" and not mps:
+        raise ConfigError(f"--device: found {name!r}, but MPS is not available; try --device cpu")
     return device
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Opens the group if torchrun started this process (nccl on GPUs, gloo elsewhere) and closes it afterwards."""
+    """Open the process group (nccl on GPUs, else gloo) if torchrun started this process, and close it at the end."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
         return

@@ -1,9 +1,11 @@
-"""What a run's folder says of it: the split it began with, the machines it ran on, what came out."""
+"""The records of a run folder: split.json, environment.json and result.json."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +18,28 @@ from fuzzyseg.ops import distributed
 from fuzzyseg.run.folder import RunFolder
 
 
+def absolute_paths(config: Config) -> Config:
+    """The same settings with absolute paths, which are valid in any working folder. Changes `config`."""
+    data = config.data
+    if data.root is not None:
+        data.root = str(Path(data.root).resolve())
+    if data.more is not None:
+        data.more = [str(Path(root).resolve()) for root in data.more]
+    if data.unlabelled_from is not None:  # may be patterns, which resolve() does not take on every platform
+        data.unlabelled_from = [os.path.abspath(Path(path).expanduser()) for path in data.unlabelled_from]
+    if config.init is not None:
+        config.init = [str(Path(path).resolve()) for path in config.init]
+    if config.network.weights not in ("imagenet", "none"):
+        config.network.weights = str(Path(config.network.weights).resolve())
+    for key in ("labelled", "val", "description"):
+        value = getattr(data, key)
+        if value is not None and Path(value).is_file():
+            setattr(data, key, str(Path(value).resolve()))
+    return config
+
+
 def without_files(config: Config, run: RunFolder) -> Config:
-    """For a run that is resumed: all weights come from its checkpoint, the input statistics from its own record."""
+    """The settings of a resumed run: weights are in its checkpoint, input statistics in its split.json."""
     begun = config.model_copy(deep=True)
     begun.init, begun.network.weights = None, "none"
     known = record(run)["input"]
@@ -27,13 +49,13 @@ def without_files(config: Config, run: RunFolder) -> Config:
 
 
 def record(run: RunFolder) -> dict[str, Any]:
-    """What stands in split.json."""
+    """The content of split.json."""
     content: dict[str, Any] = json.loads(run.split.read_text(encoding="utf-8"))
     return content
 
 
 def split_record(material: Material, threshold: dict[str, Any] | None) -> dict[str, Any]:
-    """The content of split.json: the lists, what the masks hold, what the images are normalised by, where T is from."""
+    """New content for split.json: lists, mask encoding, input statistics, and the source of T."""
     encoding, levels = material.dataset.encoding, material.levels or Levels()
     return {
         **material.split.record(),
@@ -46,7 +68,7 @@ def split_record(material: Material, threshold: dict[str, Any] | None) -> dict[s
 
 
 def sessions(run: RunFolder, now: dict[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:
-    """The environment of this session, and below `earlier` those of the sessions before it."""
+    """The environment of this session, with those of the sessions before it under `earlier`."""
     if state is None or not run.environment.is_file():
         return now
     before = json.loads(run.environment.read_text(encoding="utf-8"))
@@ -54,17 +76,17 @@ def sessions(run: RunFolder, now: dict[str, Any], state: dict[str, Any] | None) 
 
 
 def same_split(run: RunFolder, material: Material) -> None:
-    """ConfigError unless the data set still gives the lists that the run began with."""
+    """Raise ConfigError unless the data set still gives the split that the run started with."""
     saved = record(run)["hash"]
     if saved != material.split.hash:
         raise ConfigError(
-            f"{material.dataset.root}: its images or masks are not those the run began with (split hash {saved}, now "
+            f"{material.dataset.root}: its images or masks have changed since the run started (split hash {saved}, now "
             f"{material.split.hash}); restore the files, or start again in another --out"
         )
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """What only torch knows of the machine."""
+    """The part of environment.json that needs torch."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "device": str(device),
@@ -82,10 +104,7 @@ def result_of(
     threshold: dict[str, Any] | None,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The content of result.json. threshold: where T came from and what it is; None where it is not used.
-
-    notes: what the method had to say of these settings.
-    """
+    """The content of result.json. threshold: source and value of T; None if it is not used. notes: `notes_of`."""
     return {
         "last": outcome.last,
         "best": outcome.best,

@@ -1,16 +1,18 @@
-"""Evaluation during training: the score on the validation images, and what the fuzzy sets hold there."""
+"""Evaluation during training: the score on the validation images, and FPL's statistics there."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fuzzyseg.analysis import Diagnosis, PixelMaps, diagnose, pixel_maps
-from fuzzyseg.config import Config, LossConfig
+from fuzzyseg.config import Config, EvaluateConfig, LossConfig
 from fuzzyseg.data import Item, Reader
 from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.labels.blocks import label_reader, open_large
@@ -22,73 +24,50 @@ from fuzzyseg.losses import Adaptive, PixelLossModule
 from fuzzyseg.losses.fpl.options import SetOptions
 from fuzzyseg.ops import distributed
 from fuzzyseg.ops.resize import resize_logits
+from fuzzyseg.plugins import Metric
 from fuzzyseg.run.folder import RunFolder
 
 MOST_LABELLED = 50
-"""Labelled images that are looked at during training, at most."""
+"""Most labelled images that FPL's statistics are measured on."""
 
 
+@dataclass
 class Scoring:
-    """Scores a network on the validation images of a run."""
+    """Scores a network on the validation images of a run.
 
-    def __init__(
-        self,
-        config: Config,
-        material: Material,
-        device: torch.device,
-        factory: Callable[[], nn.Module] | None,
-        pixel_loss: nn.Module | None,
-    ) -> None:
-        self.config, self.material, self.device = config, material, device
-        self.pixel_loss = pixel_loss if isinstance(pixel_loss, PixelLossModule) else None
-        self.items = [item for item in material.split.val if item.mask is not None]
-        labelled = material.split.labelled
+    card: of the run before its first step. settings, loss: these sections. steps: of the run in all. pixel_loss: for
+    FPL's statistics; None: there are none. k_maps: images whose K is kept as a map below the folder `maps`.
+    """
+
+    material: Material
+    reader: Reader
+    card: ModelCard
+    device: torch.device
+    settings: EvaluateConfig
+    loss: LossConfig
+    steps: int
+    pixel_loss: PixelLossModule | None = None
+    maps: Path | None = None
+    k_maps: int = 0
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    _ceiling: dict[str, float | None] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.items = [item for item in self.material.split.val if item.mask is not None]
+        labelled = self.material.split.labelled
         self.labelled = [labelled[place] for place in spread(len(labelled), MOST_LABELLED)]
-        self.maps = None if config.out is None else RunFolder(config.out).maps_dir
-        self.own_network = factory is not None
-        self.reader = build_reader(config, material)
-        self.ceiling: dict[str, float | None] | None = None  # of the masks and the stride alone: the same all run long
 
-    @property
-    def possible(self) -> bool:
-        """Whether there is anything to score on."""
-        return bool(self.items)
-
-    @property
-    def choose_best(self) -> bool:
-        """Whether the validation images are enough to choose a checkpoint by."""
-        return bool(self.material.split.choose_best)
-
-    def card(self, step: int) -> ModelCard:
-        """What is stored beside the weights."""
-        config, dataset = self.config, self.material.dataset
-        return ModelCard(
-            classes=list(dataset.classes),
-            colours=dataset.colours,
-            encoding=dataset.encoding,
-            bands=config.data.bands,
-            levels=self.material.levels,
-            ignore_index=dataset.ignore_index,
-            mean=self.material.mean,
-            std=self.material.std,
-            channels=config.network.channels,
-            image_size=config.data.image_size,
-            crop=config.train.crop,
-            arch=None if self.own_network else config.network.arch,
-            encoder=None if self.own_network else config.network.encoder,
-            method=config.method.name,
-            loss=config.loss.name,
-            step=step,
-        )
+    def card_at(self, step: int) -> ModelCard:
+        """The card after so many steps."""
+        return replace(self.card, step=step)
 
     def evaluate(self, network: nn.Module, step: int) -> dict[str, Any]:
-        """mIoU and its parts, and under `fuzzy` what FPL sees (`Diagnosis.brief`), of labelled images under `labelled`.
+        """Result of `inference.evaluate`, the further metrics by name, and under `fuzzy` FPL's statistics, if due.
 
-        Where the run asks for them, maps of K are written into its folder, but none of an image that is looked at in
-        tiles because it is too large.
+        `fuzzy` holds `Diagnosis.brief` of the validation images and, under `labelled`, of some labelled ones.
         """
-        settings = self.config.evaluate
-        predictor = Predictor(network, self.card(step), self.device)
+        settings = self.settings
+        predictor = Predictor(network, self.card_at(step), self.device)
         result: dict[str, Any] = evaluate(
             predictor,
             self.items,
@@ -97,23 +76,26 @@ class Scoring:
             scales=settings.scales,
             flip=settings.flip,
             batch=settings.batch,
-            ceiling=self.ceiling,
+            ceiling=self._ceiling,
+            metrics=self.metrics,
         )
-        self.ceiling = result["ceiling"]
-        if self.pixel_loss is not None:
-            result["fuzzy"] = self._diagnosis(predictor, step)
+        self._ceiling = result["ceiling"]  # depends on masks and stride alone
+        every = settings.diagnose == "every" or (settings.diagnose == "last" and self.k_maps > 0)
+        due = every or (settings.diagnose == "last" and step == self.steps)
+        if self.pixel_loss is not None and due:
+            result["fuzzy"] = self._diagnosis(self.pixel_loss, predictor, step)
         return result
 
-    def _diagnosis(self, predictor: Predictor, step: int) -> dict[str, Any]:
-        """Of the network as its own teacher, on the validation images and on some of the labelled ones."""
-        keep = set(spread(len(self.items), self.config.train.k_maps)) if distributed.rank() == 0 else set()
+    def _diagnosis(self, pixel_loss: PixelLossModule, predictor: Predictor, step: int) -> dict[str, Any]:
+        """FPL's statistics of the network as its own teacher. Writes maps of K, but not of images read in tiles."""
+        keep = set(spread(len(self.items), self.k_maps)) if distributed.rank() == 0 else set()
         found = {}
         for name, items in (("val", self.items), ("labelled", self.labelled)):
             total: Diagnosis | None = None
             for number, item in enumerate(items):
                 tiles = 0
                 for logits, target in self.training_pairs(predictor, item):
-                    pixels = self._look(predictor, logits, target)
+                    pixels = self._pixel_maps(pixel_loss, predictor, logits, target)
                     counts = diagnose(pixels, target)
                     total = counts if total is None else total.plus(counts)
                     tiles += 1
@@ -125,25 +107,66 @@ class Scoring:
         return {**found["val"], **({"labelled": found["labelled"]} if "labelled" in found else {})}
 
     def training_pairs(self, predictor: Predictor, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
-        """Logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`, where the loss sees them."""
+        """Logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`, on the device."""
         for image, mask in training_parts(self.reader, item):
             yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(self.device)
 
-    def _look(self, predictor: Predictor, logits: Tensor, target: Tensor) -> PixelMaps:
-        """What the loss, with T and temperature as it has them now, makes of such a pair."""
-        assert self.pixel_loss is not None
-        teacher = self.pixel_loss.tempered(logits)
+    def _pixel_maps(
+        self, pixel_loss: PixelLossModule, predictor: Predictor, logits: Tensor, target: Tensor
+    ) -> PixelMaps:
+        """FPL's maps of such a pair, with the current T and temperature."""
+        teacher = pixel_loss.tempered(logits)
         assert isinstance(teacher, Tensor)
-        threshold = thresholds_at(self.pixel_loss, teacher, predictor.network)
-        options = set_options(self.config.loss)
-        return pixel_maps(teacher, logits, target, threshold=threshold, options=options, lift=False)
+        threshold = thresholds_at(pixel_loss, teacher, predictor.network)
+        return pixel_maps(teacher, logits, target, threshold=threshold, options=set_options(self.loss), lift=False)
+
+
+def build_scoring(
+    config: Config,
+    material: Material,
+    pixel_loss: nn.Module | None,
+    device: torch.device,
+    *,
+    own_network: bool = False,
+    metrics: Mapping[str, Metric] | None = None,
+) -> Scoring:
+    """The scoring of a run. own_network: the network is the user's; metrics: further scores by name."""
+    assert config.out is not None
+    data, network, dataset = config.data, config.network, material.dataset
+    card = ModelCard(
+        classes=list(dataset.classes),
+        colours=dataset.colours,
+        encoding=dataset.encoding,
+        bands=data.bands,
+        levels=material.levels,
+        ignore_index=dataset.ignore_index,
+        mean=material.mean,
+        std=material.std,
+        channels=network.channels,
+        image_size=data.image_size,
+        crop=config.train.crop,
+        arch=None if own_network else network.arch,
+        encoder=None if own_network else network.encoder,
+        method=config.method.name,
+        loss=config.loss.name,
+    )
+    return Scoring(
+        material,
+        build_reader(data, network.channels, material),
+        card,
+        device,
+        config.evaluate,
+        config.loss,
+        config.train.steps,
+        pixel_loss if isinstance(pixel_loss, PixelLossModule) else None,
+        RunFolder(config.out).maps_dir,
+        config.train.k_maps,
+        metrics or {},
+    )
 
 
 def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
-    """Image (Cin,H,W) and mask (H,W) at the training scale.
-
-    Of an image that is too large to be decoded whole, one pair for each of its tiles, which do not overlap.
-    """
+    """Image (Cin,H,W) and mask (H,W) at the training scale, or of each tile of an image too large to decode whole."""
     windows = None
     if reader.image_size is None:
         windows = open_large(item.image, reader.channels, bands=reader.bands, levels=reader.levels)
@@ -159,9 +182,9 @@ def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]
 
 
 def thresholds_at(pixel_loss: PixelLossModule, logits: Tensor, network: nn.Module) -> Tensor:
-    """T as the loss has it now for logits (B,C,H,W) of a network: 0-dim, or (B,H,W) where it is chosen by the pixels.
+    """The current T for logits (B,C,H,W) of a network: 0-dim, or (B,H,W) if it is chosen per pixel.
 
-    Under A-FPL that is at the network's stride.
+    A-FPL chooses it at the network's stride.
     """
     stride = int(getattr(network, "stride", 1))
     size = (logits.shape[-2], logits.shape[-1])
@@ -171,11 +194,11 @@ def thresholds_at(pixel_loss: PixelLossModule, logits: Tensor, network: nn.Modul
 
 
 def set_options(loss: LossConfig) -> SetOptions:
-    """What of the loss's settings says which set and weight a pixel gets; also where another loss is trained with."""
+    """The settings that determine set and weight of a pixel, whichever loss is trained with."""
     return SetOptions(weight=loss.weight, a=loss.a, k_cap=loss.k_cap, rule=loss.rule, variant=loss.variant)
 
 
 def spread(total: int, wanted: int) -> list[int]:
-    """`wanted` of the places 0 to total - 1, or all, evenly."""
+    """`wanted` of the places 0 to total - 1, evenly spaced, or all."""
     count = min(total, wanted)
     return [(2 * number + 1) * total // (2 * count) for number in range(count)]

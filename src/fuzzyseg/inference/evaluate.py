@@ -28,13 +28,15 @@ def evaluate(
     batch: int = 1,
     ignore_index: int | None = None,
     ceiling: Mapping[str, float | None] | None = None,
+    metrics: Mapping[str, Callable[[Tensor], float]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Score predictions at the size of the files against the masks, by one confusion matrix over all pixels.
 
     mode, window, scales, flip: see `Protocol`. batch: images of equal size per forward pass. ignore_index: the masks'
     value for void, if not that of the training data. ceiling: that of an earlier result for the same items and network;
-    saves reading the masks twice. progress: called with images done and in all.
+    saves reading the masks twice. metrics: further scores by name, functions of the confusion matrix (C,C) float64
+    with rows truth and columns prediction. progress: called with images done and in all.
 
     Images and masks too large to be decoded whole are read and scored in row blocks if the protocol allows it (one
     scale, no flip, no `image_size`); the result is the same.
@@ -58,12 +60,14 @@ def evaluate(
         done += finished
         if finished and progress is not None:
             progress(done, len(items))
-    result = scores(matrix.cpu(), card.classes)
+    counts = matrix.cpu()
+    result = scores(counts, card.classes)
+    further = {name: float(metric(counts.double())) for name, metric in (metrics or {}).items()}
     if ceiling is None:
         found = ceiling_matrix(items, reader, image_size=card.image_size, stride=predictor.stride())
         ceiling = scores(found, card.classes)["per_class"]
     measure = resolvable(result["per_class"], ceiling)
-    return {**result, **measure, "images": len(items), "protocol": protocol.describe(card)}
+    return {**further, **result, **measure, "images": len(items), "protocol": protocol.describe(card)}
 
 
 Prediction = tuple[Tensor, Tensor, int]

@@ -14,6 +14,9 @@ from typing import Any, Self
 
 from fuzzyseg.run.files import write_text
 
+SCORE = "miou"
+"""Key of the main score in evaluations, rows and results: the mean IoU, in [0, 1]."""
+
 
 class Sink:
     """Receives the log lines of a training: nested mappings with the key `step`. A context manager that closes it."""

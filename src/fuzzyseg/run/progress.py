@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from fuzzyseg.run.logs import Sink
+from fuzzyseg.run.logs import SCORE, Sink
 
 
 class Display(Sink):
@@ -41,7 +41,7 @@ class Display(Sink):
 
     def write(self, line: dict[str, Any]) -> None:
         """Show a logged line."""
-        if "miou" in line.get("evaluation", {}):
+        if SCORE in line.get("evaluation", {}):
             self._score = score_text(line["evaluation"])
         text = "  ".join(self._parts(line))
         if self._bar is not None:
@@ -69,6 +69,6 @@ class Display(Sink):
 
 def score_text(evaluation: Mapping[str, Any]) -> str:
     """mIoU and, if measured, mIoU over the classes that the network's resolution can show."""
-    resolvable = evaluation.get("miou_resolvable")
+    resolvable = evaluation.get(f"{SCORE}_resolvable")
     beside = "" if resolvable is None else f" ({100 * resolvable:.2f} % over resolvable classes)"
-    return f"mIoU {100 * evaluation['miou']:.2f} %{beside}"
+    return f"mIoU {100 * evaluation[SCORE]:.2f} %{beside}"

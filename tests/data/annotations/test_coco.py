@@ -1,6 +1,7 @@
 """COCO: files written with the API's own code."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 
 from fuzzyseg.data import DataError, read_dataset
-from fuzzyseg.data.annotations import read_annotations, write_dataset
+from fuzzyseg.data.annotations import coco, read_annotations, write_dataset
 from fuzzyseg.data.annotations.coco import decompress
 from fuzzyseg.experiment import convert
 
@@ -201,3 +202,9 @@ def test_an_image_of_another_size_is_left_out_and_told(tmp_path):
     result = convert(tmp_path / "in", tmp_path / "out")
     assert result.written == {"images": 1, "masks": 1}
     assert "a.jpg as (32, 24) (height, width), but it is (24, 32)" in str(result.failures[0])
+
+
+def test_a_missing_pycocotools_is_an_error_that_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(DataError, match="annotate"):
+        coco._pixels([[0.0, 0.0, 2.0, 0.0, 2.0, 2.0]], (4, 4))

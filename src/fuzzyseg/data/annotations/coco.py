@@ -10,7 +10,6 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_masks
 from pydantic import Field, NonNegativeInt
 
 from fuzzyseg.data.annotations.reading import (
@@ -214,6 +213,12 @@ def decompress(text: str, where: str) -> list[int]:
 
 def _pixels(segmentation: list[list[float]] | RunLengths, size: Size) -> NDArray[np.bool_]:
     """Return the pixels (H, W) of an object, as `COCO.annToMask`, whose class requires a file and prints."""
+    try:
+        from pycocotools import mask as coco_masks
+    except ModuleNotFoundError:
+        raise DataError(
+            "COCO annotations need pycocotools, which is not installed: pip install 'fuzzyseg[annotate]'"
+        ) from None
     if isinstance(segmentation, list):
         rle = coco_masks.merge(coco_masks.frPyObjects(segmentation, *size))
     elif isinstance(segmentation.counts, list):

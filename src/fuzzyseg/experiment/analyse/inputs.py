@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data import DataError, Item, Reader
 from fuzzyseg.engine import checkpoint
-from fuzzyseg.experiment.build import build_method, choose_method, loss_name
+from fuzzyseg.experiment.build import build_method, resolve
 from fuzzyseg.experiment.load_run import read_for, run_config, run_folder, run_items, split_of
 from fuzzyseg.experiment.process_group import choose_device
 from fuzzyseg.experiment.results import record, without_files
-from fuzzyseg.experiment.threshold_policy import UNKNOWN, as_written, threshold_of
+from fuzzyseg.experiment.threshold_policy import UNKNOWN, as_written
 from fuzzyseg.experiment.validation import set_options, spread, thresholds_at
 from fuzzyseg.inference import ModelCard, Predictor, load
 from fuzzyseg.losses import ConfidentPixels, PixelLossModule
@@ -183,7 +183,7 @@ def _trained(run: RunFolder, config: Config, card: ModelCard, network: Factory |
     images["all"] = images["labelled"] + images[UNLABELLED]
     facts = Facts(len(names), card.channels, names.index("background") if "background" in names else None, images)
     with torch.random.fork_rng(devices=[]):
-        method = build_method(begun, facts, network, threshold_of(begun, facts))
+        method = build_method(resolve(begun), facts, network)
     try:
         method.load_state_dict(state["modules"]["method"])
     except RuntimeError as error:
@@ -214,7 +214,7 @@ def _sets(
     """Options of the fuzzy loss, T if it is one number, and notes. config, run: None for a model alone."""
     loss, notes = (config or Config()).loss, []
     if config is not None:
-        name = loss_name(config, choose_method(config)[0])
+        name = resolve(config).pixel_loss
         if name != "fuzzy":
             how = "without a pseudo-label loss" if name is None else f"with the loss {name}"
             notes.append(f"trained {how}: the sets are those that FPL would have built from the same logits")

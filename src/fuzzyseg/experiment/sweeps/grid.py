@@ -11,8 +11,8 @@ from typing import Any
 
 from fuzzyseg.config import Config, ConfigError, merge, nearest, override, validate
 from fuzzyseg.config.plan import Plan
-from fuzzyseg.experiment.build import choose_method, loss_name
-from fuzzyseg.methods import METHODS
+from fuzzyseg.experiment.build import resolve
+from fuzzyseg.plugins import methods
 
 START = "start"
 """Arms of supervised starts are called start0, start1."""
@@ -107,7 +107,7 @@ class Grid:
         """The supervised starts whose weights a run loads: as many as its method trains networks."""
         if cell.is_start or self.plan.start is None or self.init is not None:
             return []
-        learners = METHODS[self._values(cell)["method"]["name"]].learners
+        learners = methods()[self._values(cell)["method"]["name"]].learners
         return [replace(cell, arm=f"{START}{number}") for number in range(learners)]
 
     def config(self, cell: Cell, out: Path) -> Config:
@@ -119,11 +119,11 @@ class Grid:
         elif self.init is not None and not cell.is_start:
             values = override(values, ["init"], self._init_files(cell, values["method"]["name"]))
         config = validate(values)
-        loss_name(config, choose_method(config)[0])
+        resolve(config)
         return config
 
     def _init_files(self, cell: Cell, method: str) -> list[str]:
-        subset, learners = cell.seed if cell.subset is None else cell.subset, METHODS[method].learners
+        subset, learners = cell.seed if cell.subset is None else cell.subset, methods()[method].learners
         filled = {"labelled": (cell.labelled or "").replace("/", "_"), "seed": str(cell.seed), "subset": str(subset)}
         files = reduce(lambda text, key: text.replace(f"{{{key}}}", filled[key]), filled, self.init or "").split(",")
         if len(files) < learners:
@@ -164,10 +164,10 @@ class Grid:
     def _refuse_idle_options(self) -> None:
         """Raise ConfigError for a setting `method.*` that no arm's method has."""
         given = self.settings.get("method", {})
-        methods = {self._method(arm) for arm in self.plan.arms if arm in self.arms or not self.arms}
+        named = {self._method(arm) for arm in self.plan.arms if arm in self.arms or not self.arms}
         for key in given:
-            if key != "name" and not any(_has(method, key) for method in methods):
-                raise ConfigError(f"method.{key}: no method of this sweep has it ({', '.join(sorted(methods))})")
+            if key != "name" and not any(_has(method, key) for method in named):
+                raise ConfigError(f"method.{key}: no method of this sweep has it ({', '.join(sorted(named))})")
 
     def expected(self, cell: Cell) -> tuple[float | None, str | None]:
         """The published score of a cell in per cent, and the amount it was published for."""
@@ -178,4 +178,4 @@ class Grid:
 
 
 def _has(method: str, option: str) -> bool:
-    return method in METHODS and option in METHODS[method].Config.model_fields
+    return method in methods() and option in methods()[method].Config.model_fields

@@ -7,8 +7,8 @@ from typing import Any
 
 from fuzzyseg.config import ConfigError, nearest
 from fuzzyseg.config.plan import Plan
-from fuzzyseg.losses import PIXEL_LOSSES
-from fuzzyseg.methods import METHODS
+from fuzzyseg.plugins import losses as known_losses
+from fuzzyseg.plugins import methods as known_methods
 
 
 def comparison(
@@ -25,16 +25,16 @@ def comparison(
     pairs: list[tuple[str, str]] = []
     masked: list[str] = []
     for method in methods:
-        if method not in METHODS:
-            raise ConfigError(f"--methods: found {method!r}.{nearest(method, METHODS)}")
+        if method not in known_methods():
+            raise ConfigError(f"--methods: found {method!r}.{nearest(method, known_methods())}")
         slots = {}
         for loss in losses:
-            if loss not in ("paper", *PIXEL_LOSSES):
-                raise ConfigError(f"--loss: found {loss!r}.{nearest(loss, ['paper', *PIXEL_LOSSES])}")
+            if loss not in ("paper", *known_losses()):
+                raise ConfigError(f"--loss: found {loss!r}.{nearest(loss, ['paper', *known_losses()])}")
             slots[loss] = f"{method} {loss}"
-            own = METHODS[method].paper_loss
-            if loss in METHODS[method].refuses:
-                notes.append(f"{method} with {loss}: {METHODS[method].refuses[loss]}")
+            own = known_methods()[method].paper_loss
+            if loss in known_methods()[method].refuses:
+                notes.append(f"{method} with {loss}: {known_methods()[method].refuses[loss]}")
                 del slots[loss]
             elif own == (loss, {}) and "paper" in losses:
                 slots[loss] = f"{method} paper"
@@ -48,7 +48,7 @@ def comparison(
     if not arms:
         raise ConfigError("nothing to compare is left: " + "; ".join(notes))
     about = ["Each method with each pseudo-label loss in the same slot."]
-    ours = [m for m in methods if METHODS[m].fuzzy == "variant" and f"{m} fuzzy" in arms]
+    ours = [m for m in methods if known_methods()[m].fuzzy == "variant" and f"{m} fuzzy" in arms]
     if ours:
         about.append(f"FPL in {', '.join(ours)} is a variant of ours: there are no pseudo labels in the paper's term.")
     if masked:
@@ -64,7 +64,7 @@ def comparison(
 
 def _mask_follows_the_loss(method: str) -> bool:
     """Whether the method's confidence mask by default applies to the hard loss only."""
-    fields = METHODS[method].Config.model_fields
+    fields = known_methods()[method].Config.model_fields
     if "confidence" not in fields or "threshold" not in fields:
         return False
     return fields["confidence"].default is None and fields["threshold"].default > 0

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from fuzzyseg.config import Config, ConfigError, validate
-from fuzzyseg.experiment.build import choose_method
+from fuzzyseg.experiment.build import resolve
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.networks import network_file
 from fuzzyseg.run.folder import RunFolder
-from fuzzyseg.run.logs import read_lines
+from fuzzyseg.run.logs import SCORE, read_lines
 
 MACHINE = {
-    "data.root", "data.cache", "data.cache_mib", "data.cache_dir", "augment.on_device", "out", "init", "train.device",
-    "train.workers", "train.log_every", "train.save_every", "train.tensorboard", "train.stop_at",
+    "data.root", "data.cache", "data.cache_mib", "data.cache_dir", "augment.on_device", "evaluate.diagnose",
+    "out", "init", "train.device", "train.workers", "train.log_every", "train.save_every", "train.tensorboard",
+    "train.stop_at",
 }  # fmt: skip
 """Settings that say where and how a run is made, not what it computes; rows leave them out."""
 
@@ -38,7 +39,7 @@ def identity(config: Config) -> dict[str, Any]:
             flat[prefix] = value
 
     add("", config.model_dump(mode="json"))
-    add("method", choose_method(config)[1].model_dump(mode="json"))
+    add("method", resolve(config).options.model_dump(mode="json"))
     flat["network.weights"] = Path(str(flat["network.weights"])).name
     flat["started"] = len(config.init or [])
     return flat
@@ -61,7 +62,7 @@ def read_row(path: Path) -> dict[str, Any] | None:
         return None
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
-        dict(row["settings"]), float(row["result"]["last"]["miou"]), int(row["result"]["labelled"])
+        dict(row["settings"]), float(row["result"]["last"][SCORE]), int(row["result"]["labelled"])
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{path}: is no row of a sweep (a JSON object with settings and result); remove it") from None
     return dict(row)

@@ -22,6 +22,7 @@ from fuzzyseg.experiment.prepare_data import fingerprint, read_configured
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.experiment.sweeps.rows import differences, identity, origin_differences, read_row, row_of, same_runs
 from fuzzyseg.experiment.sweeps.tables import miou, tables
+from fuzzyseg.plugins import imported_files
 from fuzzyseg.run.environment import code_version
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.folder import RunFolder
@@ -210,12 +211,13 @@ class _Scheduler:
         recipe, log = (self.out / f"{cell.name}.{suffix}" for suffix in ("yaml", "log"))
         write_text(recipe, dump_yaml(self.grid.config(cell, self.out)))
         environment = dict(os.environ)
+        imports = [word for file in imported_files() for word in ("--import", file)]
         if self.jobs > 1:  # oversubscribed threads make small steps many times slower
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
         with log.open("ab") as file:
             size = file.tell()
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "fuzzyseg", "train", str(recipe), "--resume"],
+                [sys.executable, "-P", "-m", "fuzzyseg", "train", str(recipe), "--resume", *imports],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,

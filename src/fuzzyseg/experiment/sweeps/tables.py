@@ -10,6 +10,7 @@ from typing import Any
 from scipy.stats import t as student_t
 
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
+from fuzzyseg.run.logs import SCORE
 
 Rows = Mapping[Cell, Mapping[str, Any]]
 
@@ -142,16 +143,16 @@ def _apart(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
 
 def miou(row: Mapping[str, Any]) -> float:
     """The last checkpoint's mean IoU in per cent."""
-    return 100 * float(row["result"]["last"]["miou"])
+    return 100 * float(row["result"]["last"][SCORE])
 
 
 def _has_ceilings(rows: Rows) -> bool:
-    return any("miou_resolvable" in row["result"]["last"] for row in rows.values())
+    return any(f"{SCORE}_resolvable" in row["result"]["last"] for row in rows.values())
 
 
 def _resolvable(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     """`miou_resolvable` of the last checkpoints in per cent; empty if any row lacks it."""
-    found = [row["result"]["last"].get("miou_resolvable") for row in rows]
+    found = [row["result"]["last"].get(f"{SCORE}_resolvable") for row in rows]
     return [] if None in found else [100 * float(value) for value in found]
 
 

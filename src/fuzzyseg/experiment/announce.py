@@ -1,0 +1,63 @@
+"""Messages to the user before and after a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fuzzyseg.config import Config
+from fuzzyseg.engine.trainer import Outcome
+from fuzzyseg.experiment.build import Setup
+from fuzzyseg.experiment.prepare_data import Material, say_balance, say_sizes
+from fuzzyseg.experiment.threshold_policy import say_threshold
+from fuzzyseg.losses import SET_LOSSES
+from fuzzyseg.methods import Method
+from fuzzyseg.run.folder import RunFolder
+from fuzzyseg.run.progress import score_text
+
+
+def announce(
+    config: Config,
+    setup: Setup,
+    material: Material,
+    method: Method,
+    notes: Sequence[str],
+    state: dict[str, Any] | None,
+    say: Callable[[str], None],
+) -> None:
+    """Describe data, method and loss. notes: `notes_of`; state: the checkpoint of a resumed run."""
+    sentences = [*material.dataset.notes, *material.split.notes]
+    sentences += say_sizes(material, config.train.crop, config.data.image_size)
+    sentences += say_balance(material, config.data.balance)
+    name, asked = setup.pixel_loss, setup.loss.name
+    parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    shown = f"paper ({name or 'none'})" if asked == "paper" else name
+    sentences.append(f"method {config.method.name}, loss {shown}, {parameters / 1e6:.1f} M trainable parameters")
+    if setup.uses_threshold:
+        sentences += say_threshold(setup.loss, method.facts)
+    if idle := setup.idle:
+        has = "has" if len(idle) == 1 else "have"
+        sentences.append(f"note: {', '.join(idle)} {has} no effect with --loss {asked} as it is set")
+    if name in SET_LOSSES and len(material.dataset.classes) == 2:
+        what = "FPL" if name == "fuzzy" else f"the loss {name}"
+        sentences.append(f"two classes: every fuzzy set holds one class, so {what} is weighted cross entropy")
+    sentences += [f"note: {note}" for note in notes]
+    if state is not None:
+        before, now = state["config"]["train"]["steps"], config.train.steps
+        changed = f"; --steps was {before}: the schedules are now those of {now}" if before != now else ""
+        sentences.append(f"resuming at step {state['step']}{changed}")
+    for sentence in sentences:
+        say(sentence)
+
+
+def summary(run: RunFolder, outcome: Outcome, *, score: str) -> str:
+    """The end of the training in one line. score: the key of the score that chose the best checkpoint."""
+    if not outcome.finished:
+        how = "interrupted" if outcome.interrupted else "stopped as asked"
+        return f"{how}: step {outcome.step} is saved in {run.path}; continue with --resume"
+    if outcome.last is None:
+        return f"done: model in {run.model_dir} (not evaluated)"
+    text = f"done: {score_text(outcome.last)} at the last step"
+    if outcome.best is not None:
+        text += f" (best on val {100 * outcome.best[score]:.2f} % at step {outcome.best['step']})"
+    return f"{text}; model in {run.model_dir}"

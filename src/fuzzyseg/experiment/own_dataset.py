@@ -1,0 +1,91 @@
+"""A data set given as a Python object, written once as a folder that the readers know."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from fuzzyseg.data import DataError
+from fuzzyseg.plugins import datasets
+from fuzzyseg.run.files import write_text
+
+DESCRIPTION = "dataset.yaml"
+
+
+class Pairs(Protocol):
+    """A map-style data set of torch: (image, mask or None) by index.
+
+    image: (H,W) or (H,W,C), an array, a tensor or a PIL image; mask: (H,W) class indices, 255 for void.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+Source = Pairs | Mapping[str, Pairs]
+"""Training pairs, or pairs by split: train, val and test. An attribute `classes` gives the names of the classes."""
+
+
+def find_dataset(name: str | None) -> Source | None:
+    """The data set from outside the package with this name; None if there is none, or a file or folder of the name."""
+    found = None if name is None or Path(name).exists() else datasets().get(name)
+    return None if found is None else found()
+
+
+def write_dataset(source: Source, folder: Path, *, keep: bool = False) -> Path:
+    """Write a data set as image and mask files into `folder` and return it. What was there is replaced.
+
+    Images of 8 bits with one or three channels become PNG, others NumPy files. Files are named by split and index.
+
+    Args:
+        source: the pairs.
+        folder: where to write.
+        keep: leave a folder that is complete as it is.
+
+    Raises:
+        DataError: a pair or an array of another kind, named by split and index.
+    """
+    if keep and (folder / DESCRIPTION).is_file():
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    splits = source if isinstance(source, Mapping) else {"train": source}
+    for split, pairs in splits.items():
+        for index in range(len(pairs)):
+            where, pair = f"data: item {index} of {split}", pairs[index]
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise DataError(f"{where}: found {type(pair).__name__}; expected a pair (image, mask or None)")
+            image, mask = np.asarray(pair[0]), None if pair[1] is None else np.asarray(pair[1])
+            _write_image(image, folder / "images" / split / f"{index:06d}", where)
+            if mask is not None:
+                _write_mask(mask, folder / "masks" / split / f"{index:06d}.png", where, image.shape[:2])
+    classes = next((list(each.classes) for each in (source, *splits.values()) if hasattr(each, "classes")), None)
+    lines = ["ignore_index: 255", *([] if classes is None else [f"classes: {json.dumps(classes)}"])]
+    write_text(folder / DESCRIPTION, "\n".join(lines) + "\n")  # last: its presence says that the folder is complete
+    return folder
+
+
+def _write_image(image: Any, path: Path, where: str) -> None:
+    if image.ndim not in (2, 3) or not image.size:
+        raise DataError(f"{where}: found an image of shape {image.shape}; expected (H,W) or (H,W,C)")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if image.dtype == np.uint8 and image.shape[2:] in ((), (1,), (3,)):
+        Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).save(path.with_suffix(".png"))
+    else:
+        np.save(path.with_suffix(".npy"), image)
+
+
+def _write_mask(mask: Any, path: Path, where: str, size: tuple[int, ...]) -> None:
+    if mask.shape != size or mask.dtype.kind not in "iub" or mask.min() < 0 or mask.max() > 255:
+        raise DataError(
+            f"{where}: found a mask {mask.dtype} of shape {mask.shape}; expected class indices 0 to 254, 255 for void, "
+            f"of shape {tuple(size)}, as its image"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask.astype(np.uint8)).save(path)

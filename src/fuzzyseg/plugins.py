@@ -1,0 +1,99 @@
+"""Methods, losses, data sets and metrics from outside the package: entry points and imported Python files."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+
+from fuzzyseg.config import ConfigError
+from fuzzyseg.losses import PIXEL_LOSSES, PixelFunction
+from fuzzyseg.methods import METHODS, Method
+
+logger = logging.getLogger(__name__)
+
+Metric = Callable[[Tensor], float]
+"""A score of a confusion matrix (C,C) float64: rows truth, columns prediction, larger is better."""
+
+GROUPS = {"METHODS": "fuzzyseg.methods", "LOSSES": "fuzzyseg.losses", "DATASETS": "fuzzyseg.datasets"}
+"""Dictionary of an imported file -> the entry-point group that offers the same."""
+
+_modules: dict[Path, ModuleType] = {}
+
+
+def import_file(path: str | Path) -> None:
+    """Execute a Python file; its dictionaries METHODS, LOSSES, DATASETS and METRICS then are known by their names.
+
+    METHODS: name -> `Method` class. LOSSES: name -> pixel-loss function. DATASETS: name -> function without arguments
+    that returns a data set (`write_dataset`). METRICS: name -> `Metric`; the first one chooses the best checkpoint.
+
+    Raises ConfigError if there is no such file, it has none of these, or a name is one of fuzzyseg's own.
+    """
+    path = Path(path).resolve()
+    if path in _modules:
+        return
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ConfigError(f"--import: found {path}; expected an existing Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)  # pydantic and pickle look classes up by their module
+    spec.loader.exec_module(module)
+    tables = {key: table for key in (*GROUPS, "METRICS") if isinstance(table := getattr(module, key, None), Mapping)}
+    if not tables:
+        raise ConfigError(f"--import: {path} has no dictionary METHODS, LOSSES, DATASETS or METRICS")
+    for key, own in (("METHODS", METHODS), ("LOSSES", PIXEL_LOSSES)):
+        if taken := sorted(own.keys() & tables.get(key, {}).keys()):
+            raise ConfigError(f"--import: {path} has {key}[{taken[0]!r}], a name of fuzzyseg's own; rename it")
+    _modules[path] = module
+
+
+def imported_files() -> list[str]:
+    """The files of `import_file`, to be imported by child processes too."""
+    return [str(path) for path in _modules]
+
+
+def methods() -> dict[str, type[Method]]:
+    """Method classes by name: fuzzyseg's own and those from outside."""
+    return {**METHODS, **_outside("METHODS", METHODS)}
+
+
+def losses() -> dict[str, PixelFunction]:
+    """Pixel-loss functions by name: fuzzyseg's own and those from outside."""
+    return {**PIXEL_LOSSES, **_outside("LOSSES", PIXEL_LOSSES)}
+
+
+def datasets() -> dict[str, Callable[[], Any]]:
+    """Functions that return a data set, by name. All are from outside."""
+    return _outside("DATASETS", {})
+
+
+def metrics() -> dict[str, Metric]:
+    """Named scores of the imported files, in their order."""
+    return {name: metric for module in _modules.values() for name, metric in getattr(module, "METRICS", {}).items()}
+
+
+def _outside(table: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: value for name, value in _installed(GROUPS[table]).items() if name not in own}
+    for module in _modules.values():
+        found |= getattr(module, table, {})
+    return found
+
+
+@cache
+def _installed(group: str) -> dict[str, Any]:
+    """What installed packages offer; one that cannot be imported is ignored with a warning."""
+    found = {}
+    for point in entry_points(group=group):
+        try:
+            found[point.name] = point.load()
+        except Exception as error:
+            logger.warning("entry point %s of group %s is ignored: %s: %s", point, group, type(error).__name__, error)
+    return found
