@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import zlib
 from pathlib import Path
 
 import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+from support.slow_sample import SAMPLE, left_out
+
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A suite in a shell's background; what it starts would ignore Ctrl-C too, and tests send it.
@@ -21,10 +22,6 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
-SAMPLE = 5
-"""With --slow sample, one slow test in so many runs."""
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--slow",
@@ -32,11 +29,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="all",
         help=f"slow tests to run; sample: one in {SAMPLE}, chosen by their names, so always the same",
     )
-
-
-def left_out(nodeid: str, chosen: str) -> bool:
-    """Whether a slow test is left out. For a sample it depends on the test's own name alone."""
-    return chosen == "none" or (chosen == "sample" and zlib.crc32(nodeid.encode()) % SAMPLE != 0)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -18,8 +18,6 @@ BROUGHT_ALONG = {
     "huggingface_hub": "timm and smp depend on it; only its errors and its session are used",
     "triton": "PyTorch for CUDA depends on it; its kernels are used where it is there",
 }
-CHANGING = {"tifffile", "imagecodecs", "torchmetrics", "pebble", "filelock"}
-"""Dependencies that are about to leave or to come: neither asked for nor refused."""
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -45,7 +43,7 @@ def test_the_core_dependencies_are_what_is_imported_and_no_extra():
     core = names(PROJECT["project"]["dependencies"])
     optional = names([each for name, group in extras.items() if name not in ("all", "dev", "docs") for each in group])
     assert core.isdisjoint(optional)
-    assert imported() - CHANGING - set(BROUGHT_ALONG) - optional == core - CHANGING
+    assert imported() - set(BROUGHT_ALONG) - optional == core
 
 
 def test_every_core_dependency_is_explained():

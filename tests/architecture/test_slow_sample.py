@@ -1,6 +1,6 @@
 """The sample of slow tests that `make test` and continuous integration run."""
 
-from conftest import SAMPLE, left_out
+from support.slow_sample import SAMPLE, left_out
 
 NAMES = [f"tests/methods/test_{number}.py::test_{number}[case]" for number in range(1000)]
 
