@@ -113,5 +113,5 @@ def test_an_encoder_of_one_size_says_so():
     options = {"img_size": [64, 96]}
     network = dpt("tu-beit_base_patch16_224", **options)
     assert network(torch.randn(1, 3, 64, 96)).shape == (1, 5, 32, 48)
-    with pytest.raises(ValueError, match=r"64x96 alone, found 32x96.*network.img_size=\[HEIGHT,WIDTH\]"):
+    with pytest.raises(ValueError, match=r"64x96, found 32x96.*network.img_size=\[HEIGHT,WIDTH\]"):
         network(torch.randn(1, 3, 32, 96))
