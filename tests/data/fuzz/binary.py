@@ -153,11 +153,11 @@ def masks(folder, name, data, source=None):
         labels = training_labels(item, classes=CLASSES, ignore_index=VOID)
     except DataError as error:
         named(error, name)
-        if counted.problem is None and not counted.strange_pixels:
+        if counted.problem is None and not counted.unmapped_pixels:
             raise Wrong("the check says nothing of what training refuses") from None
         named(counted.problem or name, name)
         return "reported"
-    if seen.problem is not None or counted.problem is not None or counted.strange_pixels:
+    if seen.problem is not None or counted.problem is not None or counted.unmapped_pixels:
         raise Wrong(f"the check complains of what training takes: {seen.problem} {counted}")
     if seen.size != labels.shape:
         raise Wrong(f"sizes {seen.size} and {labels.shape}")
