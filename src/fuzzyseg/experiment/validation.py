@@ -55,7 +55,7 @@ class Scoring:
     def __post_init__(self) -> None:
         self.items = [item for item in self.material.split.val if item.mask is not None]
         labelled = self.material.split.labelled
-        self.labelled = [labelled[place] for place in spread(len(labelled), MOST_LABELLED)]
+        self.labelled = [labelled[place] for place in evenly_spaced(len(labelled), MOST_LABELLED)]
 
     def card_at(self, step: int) -> ModelCard:
         """The card after so many steps."""
@@ -88,7 +88,7 @@ class Scoring:
 
     def _diagnosis(self, pixel_loss: PixelLossModule, predictor: Predictor, step: int) -> dict[str, Any]:
         """FPL's statistics of the network as its own teacher. Writes maps of K, but not of images read in tiles."""
-        keep = set(spread(len(self.items), self.k_maps)) if distributed.rank() == 0 else set()
+        keep = set(evenly_spaced(len(self.items), self.k_maps)) if distributed.rank() == 0 else set()
         found = {}
         for name, items in (("val", self.items), ("labelled", self.labelled)):
             total: Diagnosis | None = None
@@ -198,7 +198,7 @@ def set_options(loss: LossConfig) -> SetOptions:
     return SetOptions(weight=loss.weight, a=loss.a, k_cap=loss.k_cap, rule=loss.rule, variant=loss.variant)
 
 
-def spread(total: int, wanted: int) -> list[int]:
+def evenly_spaced(total: int, wanted: int) -> list[int]:
     """`wanted` of the places 0 to total - 1, evenly spaced, or all."""
     count = min(total, wanted)
     return [(2 * number + 1) * total // (2 * count) for number in range(count)]

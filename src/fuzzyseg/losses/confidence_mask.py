@@ -18,10 +18,10 @@ from fuzzyseg.losses.reduction import local_mean, masked_mean
 Confidence = Literal["keep", "drop", "gate"] | None
 
 CONFIDENCE = (
-    "keep: confident pixels alone teach (paper); drop: all (ours); gate: confident ones while at least "
-    "method.threshold of them are right on held-back labels, else all (the idea is CW-BASS v2's); None: keep with "
-    "hard, else drop. From .95 on, for T up to .95, K is 1 and the weight at least .986: FPL is cross entropy but for "
-    "that."
+    "Pixels that contribute to the loss. keep: confident ones only, as in the paper; drop: all; gate: confident ones "
+    "if at least the share method.threshold of them is right on held-back labels, else all (after CW-BASS v2); None: "
+    "keep for the hard loss, else drop. If this threshold is at least T, confident pixels have K = 1, and FPL is weighted "
+    "cross entropy."
 )
 """Help text of the setting."""
 

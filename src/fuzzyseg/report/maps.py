@@ -17,7 +17,7 @@ MOST_K = 6
 K_COLOURS = ("#f2f2f2", "#fde725", "#5ec962", "#21918c", "#3b528b", "#440154")
 """The larger K, the darker (viridis: ordered for colour-blind readers and in grey)."""
 
-VOID = "#ffffff"
+VOID_COLOUR = "#ffffff"
 
 
 @dataclass
@@ -79,7 +79,7 @@ def _show(spot: Any, panel: Panel) -> Any:
 
     colours = K_COLOURS if panel.kind == "k" else tuple(CASES.values())
     norm = BoundaryNorm([place + 0.5 for place in range(-1, len(colours) + 1)], len(colours) + 1)
-    shades = ListedColormap([VOID, *colours])
+    shades = ListedColormap([VOID_COLOUR, *colours])
     values = panel.values.clip(0, len(colours))
     return spot.imshow(values, cmap=shades, norm=norm, interpolation="nearest")
 

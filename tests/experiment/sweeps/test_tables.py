@@ -2,7 +2,7 @@
 
 from fuzzyseg.config.plan import Plan
 from fuzzyseg.experiment.sweeps import Cell, Grid, tables
-from fuzzyseg.experiment.sweeps.tables import interval, spread
+from fuzzyseg.experiment.sweeps.tables import interval, mean_std
 
 
 def row(miou, seconds=0.5):
@@ -14,7 +14,7 @@ def test_interval_is_students():
     assert interval([1.0, 2.0, 3.0]) == "+2.00 ± 2.48 (n = 3)"
     assert interval([-0.5]) == "-0.50 (one pair: no interval)"
     assert interval([]) == "-"
-    assert spread([1.0, 3.0]) == "2.00 ± 1.41"
+    assert mean_std([1.0, 3.0]) == "2.00 ± 1.41"
 
 
 def test_differences_are_paired_by_seed_and_what_is_missing_is_told():

@@ -18,7 +18,7 @@ from fuzzyseg.experiment.load_run import read_for, run_config, run_folder, run_i
 from fuzzyseg.experiment.process_group import choose_device
 from fuzzyseg.experiment.results import record, without_files
 from fuzzyseg.experiment.threshold_policy import UNKNOWN, as_written
-from fuzzyseg.experiment.validation import set_options, spread, thresholds_at
+from fuzzyseg.experiment.validation import evenly_spaced, set_options, thresholds_at
 from fuzzyseg.inference import ModelCard, Predictor, load
 from fuzzyseg.losses import ConfidentPixels, PixelLossModule
 from fuzzyseg.losses.fpl.options import SetOptions
@@ -103,8 +103,8 @@ def read_inputs(
     validation = lists.get("val", []) if run is not None and data is None else []
     for name, items in lists.items():
         if limit is not None and len(items) > limit:
-            lists[name] = [items[place] for place in spread(len(items), limit)]
-            notes.append(f"{name}: {limit} of {len(items)} images, evenly spread")
+            lists[name] = [items[place] for place in evenly_spaced(len(items), limit)]
+            notes.append(f"{name}: {limit} of {len(items)} images, evenly evenly_spaced")
     confident = method.confident if method is not None else None
     return Inputs(
         str(source),

@@ -27,7 +27,7 @@ from fuzzyseg.analysis import (
 from fuzzyseg.data import VOID, DataError, Item
 from fuzzyseg.data.io.write import to_picture
 from fuzzyseg.experiment.analyse.inputs import Inputs
-from fuzzyseg.experiment.validation import spread, training_parts
+from fuzzyseg.experiment.validation import evenly_spaced, training_parts
 from fuzzyseg.losses.fpl.assignment import sorted_classes
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import read_lines
@@ -61,7 +61,7 @@ class Example:
 
 def measure(inputs: Inputs, images: int, progress: Counter | None) -> tuple[dict[str, dict[str, Any]], list[Example]]:
     """Statistics of each list of images, and evenly spaced examples from `inputs.shown`. Raises DataError."""
-    chosen = set(spread(len(inputs.lists[inputs.shown]), images))
+    chosen = set(evenly_spaced(len(inputs.lists[inputs.shown]), images))
     total = sum(len(items) for items in inputs.lists.values())
     levels = LEVELS if inputs.confidence is None else sorted({*LEVELS, inputs.confidence})
     groups: dict[str, dict[str, Any]] = {}

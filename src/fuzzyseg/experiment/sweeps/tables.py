@@ -52,8 +52,8 @@ def _scores(grid: Grid, rows: Rows) -> str:
             images = sorted({row["result"]["labelled"] for row in own})
             shown = amount or "all"
             shown += f" ({', '.join(map(str, images))})" if images and [amount] != list(map(str, images)) else ""
-            cells = [arm, shown, str(len(own)), spread([miou(row) for row in own])]
-            cells += [spread(_resolvable(own))] if known else []
+            cells = [arm, shown, str(len(own)), mean_std([miou(row) for row in own])]
+            cells += [mean_std(_resolvable(own))] if known else []
             if published:
                 cells.append(_published(grid, Cell(arm, amount, 0)))
             cells += [_middle([row.get("seconds_per_step") for row in own], "{:.2f}")]
@@ -156,7 +156,7 @@ def _resolvable(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     return [] if None in found else [100 * float(value) for value in found]
 
 
-def spread(values: Sequence[float]) -> str:
+def mean_std(values: Sequence[float]) -> str:
     """Mean and sample standard deviation."""
     if not values:
         return "-"
