@@ -19,9 +19,9 @@ Confidence = Literal["keep", "drop", "gate"] | None
 
 CONFIDENCE = (
     "Pixels that contribute to the loss. keep: confident ones only, as in the paper; drop: all; gate: confident ones "
-    "if at least the share method.threshold of them is right on held-back labels, else all (after CW-BASS v2); None: "
-    "keep for the hard loss, else drop. If this threshold is at least T, confident pixels have K = 1, and FPL is weighted "
-    "cross entropy."
+    "if at least the share method.threshold of them is right on held-back labels, else all (after CW-BASS v2); "
+    "None: keep for the hard loss, else drop. If this threshold is at least T, confident pixels have K = 1, and FPL is "
+    "weighted cross entropy."
 )
 """Help text of the setting."""
 
