@@ -68,6 +68,8 @@ def read(folders: list[Path]) -> list[dict[str, Any]]:
 def _kind(settings: dict[str, Any]) -> str | None:
     """fuzzy or hard; None for variants. `paper` is hard in the methods whose paper has plain hard labels."""
     name = settings["loss.name"]
+    if settings.get("loss.balance"):
+        return None
     if name == "fuzzy":
         paper = settings.get("loss.rule", "n-1") == "n-1" and settings.get("loss.weight", "concave") == "concave"
         plain = settings.get("loss.k_cap") is None and isinstance(settings["loss.threshold"], float)
