@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from fuzzyseg.engine.optim import build_optimisers, factor, rates, set_rates
+from fuzzyseg.engine import Settings, build_optimisers
+from fuzzyseg.engine.trainer import _rates, _set_rates, rate_factor
 from fuzzyseg.methods.base import Role
 
 
@@ -25,6 +26,10 @@ def roles(net, **head):
 
 def build(net, parts=None, **options):
     return build_optimisers(parts or roles(net), net, **{"name": "sgd", "lr": 0.1, "weight_decay": 0.01, **options})
+
+
+def factor(step, steps, **options):
+    return rate_factor(step, Settings(steps, torch.device("cpu"), **options))
 
 
 def groups(optimisers):
@@ -64,11 +69,11 @@ def test_a_role_brings_its_own_betas():
 def test_rates_of_the_roles():
     net = Net()
     built = build(net, roles(net, lr_factor=3.0), head_lr_factor=10.0)
-    assert rates(built) == pytest.approx({"backbone": 0.1, "head": 3.0, "critic": 1e-4})
-    set_rates(built, 0.5)
-    assert rates(built) == pytest.approx({"backbone": 0.05, "head": 1.5, "critic": 5e-5})
-    set_rates(built, 0.5)  # of the base, not of what it was
-    assert rates(built) == pytest.approx({"backbone": 0.05, "head": 1.5, "critic": 5e-5})
+    assert _rates(built) == pytest.approx({"backbone": 0.1, "head": 3.0, "critic": 1e-4})
+    _set_rates(built, 0.5)
+    assert _rates(built) == pytest.approx({"backbone": 0.05, "head": 1.5, "critic": 5e-5})
+    _set_rates(built, 0.5)  # of the base, not of what it was
+    assert _rates(built) == pytest.approx({"backbone": 0.05, "head": 1.5, "critic": 5e-5})
 
 
 @pytest.mark.parametrize("decay_norm", [False, True])

@@ -14,7 +14,7 @@ from PIL import Image
 
 import fuzzyseg
 from fuzzyseg.config import ConfigError, read_yaml
-from fuzzyseg.engine.trainer import NonFiniteLoss
+from fuzzyseg.engine import NonFiniteLoss
 from fuzzyseg.experiment import evaluate
 from fuzzyseg.ops.resize import resize_logits
 from support.tiny_data import settings, write_folder

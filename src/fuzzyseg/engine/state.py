@@ -1,10 +1,10 @@
-"""State of a training: the method, its optimisers, the average of its weights, and the scores so far."""
+"""Settings, state and outcome of a training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,6 +14,36 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fuzzyseg.engine.buffers import gather_buffers, restore_buffers
 from fuzzyseg.methods.base import Method
+from fuzzyseg.run.logs import SCORE
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a method is trained."""
+
+    steps: int
+    """Total optimiser steps, which the schedules are based on."""
+    device: torch.device
+    seed: int = 0
+    score: str = SCORE  # key of the evaluation; the largest value is the best
+    stop_at: int | None = None
+    """Save and stop after this step; schedules and evaluations do not change."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    clip: float | None = None
+    """Largest norm of all gradients together."""
+    channels_last: bool = False
+    compile: bool = False
+    ema: float | None = None
+    """Largest decay of an average of the predictor's weights (`average_of`), which is evaluated and saved instead."""
+    freeze_batch_norm: bool = False
+    eval_every: int | None = 0
+    """Steps between evaluations, besides the one at the last step; 0: only that one; None: no evaluation."""
+    save_every: int | None = None
+    """Steps between checkpoints; None: at the end only."""
+    log_every: int = 10
+    schedule: str = "poly"
+    power: float = 0.9
+    warmup: int = 0
 
 
 @dataclass
@@ -58,6 +88,23 @@ class TrainingState:
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of `fit`.
+
+    step: finished steps. finished: all steps are done. interrupted: a signal stopped it before `steps` or `stop_at`.
+    last, best: the latest and the best evaluation with its `step`, of this or an earlier session, if any.
+    predictor: the module to export, in evaluation mode.
+    """
+
+    step: int
+    finished: bool
+    interrupted: bool
+    last: dict[str, Any] | None
+    best: dict[str, Any] | None
+    predictor: nn.Module
 
 
 def average_of(predictor: nn.Module, decay: float) -> AveragedModel:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +18,22 @@ from torch.optim import Optimizer
 
 from fuzzyseg.engine.buffers import first_process_buffers
 from fuzzyseg.engine.checkpoint import save
-from fuzzyseg.engine.metrics import averaged
-from fuzzyseg.engine.nan_check import NonFiniteLoss, check_finite, gradient_norm
-from fuzzyseg.engine.optim import factor, rates, set_rates
+from fuzzyseg.engine.metrics import averaged, check_finite
 from fuzzyseg.engine.signals import Interrupt
-from fuzzyseg.engine.state import TrainingState, average_of
+from fuzzyseg.engine.state import Outcome, Settings, TrainingState, average_of
 from fuzzyseg.methods.base import Method, Progress, Step
 from fuzzyseg.ops import distributed
-from fuzzyseg.run.logs import SCORE, Sink, Throughput, peak_memory_mib
-
-__all__ = ["NonFiniteLoss", "Outcome", "Samples", "Settings", "fit"]
+from fuzzyseg.run.logs import Sink, Throughput, peak_memory_mib
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+SCHEDULES: dict[str, Callable[[float, float], float]] = {
+    "poly": lambda progress, power: (1.0 - progress) ** power,
+    "constant": lambda progress, power: 1.0,
+    "cosine": lambda progress, power: 0.5 * (1.0 + math.cos(math.pi * progress)),
+}
+"""Name -> factor of the learning rate at a progress in [0, 1). poly: Chen et al., "DeepLab", TPAMI 2018."""
 
 
 class Samples(Protocol):
@@ -46,52 +49,6 @@ class Samples(Protocol):
 MicroBatch = Mapping[str, Samples]
 Batches = Callable[[int, int], Iterator[Sequence[MicroBatch]]]
 Evaluate = Callable[[nn.Module, int], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a method is trained."""
-
-    steps: int
-    """Total optimiser steps, which the schedules are based on."""
-    device: torch.device
-    seed: int = 0
-    score: str = SCORE  # key of the evaluation; the largest value is the best
-    stop_at: int | None = None
-    """Save and stop after this step; schedules and evaluations do not change."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    clip: float | None = None
-    """Largest norm of all gradients together."""
-    channels_last: bool = False
-    compile: bool = False
-    ema: float | None = None
-    """Largest decay of an average of the predictor's weights (`average_of`), which is evaluated and saved instead."""
-    freeze_batch_norm: bool = False
-    eval_every: int | None = 0
-    """Steps between evaluations, besides the one at the last step; 0: only that one; None: no evaluation."""
-    save_every: int | None = None
-    """Steps between checkpoints; None: at the end only."""
-    log_every: int = 10
-    schedule: str = "poly"
-    power: float = 0.9
-    warmup: int = 0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Result of `fit`.
-
-    step: finished steps. finished: all steps are done. interrupted: a signal stopped it before `steps` or `stop_at`.
-    last, best: the latest and the best evaluation with its `step`, of this or an earlier session, if any.
-    predictor: the module to export, in evaluation mode.
-    """
-
-    step: int
-    finished: bool
-    interrupted: bool
-    last: dict[str, Any] | None
-    best: dict[str, Any] | None
-    predictor: nn.Module
 
 
 def fit(
@@ -133,10 +90,7 @@ def fit(
             # Dropout and noise depend on seed, step and process only, so that a resumed run has the same.
             progress = Progress(step, last_step)
             torch.manual_seed(_step_seed(settings.seed, step, rank))
-            set_rates(
-                optimisers,
-                factor(step, last_step, schedule=settings.schedule, power=settings.power, warmup=settings.warmup),
-            )
+            _set_rates(optimisers, rate_factor(step, settings))
 
             # Forward and backward; the weights change only if every loss of every process is finite.
             steps = [
@@ -144,7 +98,7 @@ def fit(
                 for number, micro_batch in enumerate(micro_batches, start=1)
             ]
             names = [{stream: samples.name for stream, samples in each.items()} for each in micro_batches]
-            stop = check_finite(steps, names, progress, interrupt.requested, gradient_norm(training))
+            stop = check_finite(steps, names, progress, interrupt.requested, _gradient_norm(training))
             _update(training, settings.clip)
             method.after_step(progress)
             if training.average is not None:
@@ -164,7 +118,7 @@ def fit(
                 with throughput.pause():
                     line["evaluation"] = _evaluate(training, settings, evaluate, keep_best)
             if line or training.step in (1, last_step) or training.step % settings.log_every == 0:
-                line = {"step": training.step, **averaged(steps), "lr": rates(optimisers), **line}
+                line = {"step": training.step, **averaged(steps), "lr": _rates(optimisers), **line}
                 line["time"] = {**throughput.read(), "memory_mib": _memory(settings.device)}
                 for sink in listeners:
                     sink.write(line)
@@ -182,6 +136,29 @@ def fit(
                 break
     finished = training.step >= last_step
     return Outcome(training.step, finished, stop, training.last, training.best, training.predictor().eval())
+
+
+def rate_factor(step: int, settings: Settings) -> float:
+    """Factor of the base learning rates at `step` (finished steps, from 0).
+
+    Without warm-up 1 at step 0, and above 0 at the last step. Warm-up rises linearly to 1 over `settings.warmup` steps
+    and multiplies the schedule without shifting it. Raises ValueError for an unknown schedule.
+    """
+    if settings.schedule not in SCHEDULES:
+        raise ValueError(f"schedule: found {settings.schedule!r}; expected one of {', '.join(sorted(SCHEDULES))}")
+    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup > 0 else 1.0
+    return warm * SCHEDULES[settings.schedule](step / settings.steps, settings.power)
+
+
+def _set_rates(optimisers: Sequence[Optimizer], factor: float) -> None:
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+
+def _rates(optimisers: Sequence[Optimizer]) -> dict[str, float]:
+    """The current learning rate of each role."""
+    return {group["role"]: group["lr"] for optimiser in optimisers for group in optimiser.param_groups}
 
 
 def _start(
@@ -231,6 +208,13 @@ def _backward(
         total = torch.stack(list(step.losses.values())).sum()
         scaler.scale(total / count).backward()  # type: ignore[no-untyped-call]
     return Step({name: value.detach() for name, value in step.losses.items()}, step.metrics)
+
+
+def _gradient_norm(training: TrainingState) -> Tensor | None:
+    """The norm of all gradients, 0-dim; None under a scaler, which skips steps whose gradients overflow."""
+    groups = [group for optimiser in training.optimisers for group in optimiser.param_groups]
+    gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+    return None if training.scaler.is_enabled() or not gradients else nn.utils.get_total_norm(gradients)
 
 
 def _update(training: TrainingState, clip: float | None) -> None:

@@ -15,8 +15,7 @@ from fuzzyseg import plugins
 from fuzzyseg.config import Config, ConfigError, dump_yaml, validate
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.loading.loader import Loader
-from fuzzyseg.engine import checkpoint
-from fuzzyseg.engine.trainer import Outcome, Settings, fit
+from fuzzyseg.engine import Outcome, Settings, checkpoint, fit
 from fuzzyseg.experiment.announce import announce, summary
 from fuzzyseg.experiment.build import Network, Setup, build_method, notes_of, optimisers_of, resolve
 from fuzzyseg.experiment.calibration import Batches, calibrated_batches, with_held_back

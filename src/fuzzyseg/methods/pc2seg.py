@@ -27,11 +27,10 @@ from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
 from fuzzyseg.losses import assign_fuzzy_positives, masked_mean
 from fuzzyseg.losses.arguments import at_size, full_precision
 from fuzzyseg.losses.contrast import info_nce, unit
-from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, linear_ramp, setting
 from fuzzyseg.networks.heads import encoder_channels, projector, run_stages, stage
 from fuzzyseg.ops.feature_grid import whole_cells
 from fuzzyseg.ops.masked_sampling import draw_weighted
-from fuzzyseg.ops.ramp import linear_ramp
 
 # The colours of PseudoSeg
 _COLOURS = WeakStrong(jitter_probability=1.0, grey_probability=0.0, blur_probability=0.0, add_brightness=True)
