@@ -1,6 +1,6 @@
 """AEL to its card: who teaches, what a pixel weighs, what the banks steer.
 
-Of the card's tests: 1, 3, 8 below; 2 in the sampling tests; 4 in tests/ops/test_class_banks.py and here; 5 here and in
+Of the card's tests: 1, 3, 8 below; 2 in the sampling tests; 4 in test_ael_class_banks.py and here; 5 here and in
 tests/ops/test_mix.py; 6 in tests/ops/test_ema.py and here; 7 here. None is left out.
 """
 

@@ -1,5 +1,5 @@
-"""CAC to its card. Elsewhere: geometry in tests/ops/test_feature_grid.py and tests/data/transforms/test_geometry.py,
-chunks in tests/losses/test_contrast.py, the bank in tests/ops/test_bank.py, the loss by cell in test_cac_contrast.py.
+"""CAC to its card. Elsewhere: geometry in test_feature_cells.py and tests/data/transforms/test_geometry.py,
+chunks in tests/losses/test_contrast.py, the bank in test_banks.py, the loss by cell in test_cac_contrast.py.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from fuzzyseg.data.transforms.geometry import Geometry, make_sample
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import Facts, Progress
 from fuzzyseg.methods.pseudoseg import PseudoSeg
-from fuzzyseg.methods.pseudoseg.cam import activation_maps, spread
+from fuzzyseg.methods.pseudoseg.cam import activation_maps, attended
 from fuzzyseg.networks import build_network
 from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.resize import resize_logits
@@ -58,7 +58,7 @@ def designed(method, batch):
         s = coarse.mean((2, 3)) @ method.classifier.weight.flatten(1).T + method.classifier.bias
         maps = activation_maps(coarse, method.classifier.weight.flatten(1), s.sigmoid() >= 0.5)
         seen = torch.cat([resize_logits(fine, coarse.shape[-2:]), coarse], 1)
-        a = spread(maps, method.query(seen), method.key(seen), nearest(weak.valid, coarse.shape[-2:]))
+        a = attended(maps, method.query(seen), method.key(seen), nearest(weak.valid, coarse.shape[-2:]))
         at = method.facts.background
         if at is not None:
             a = torch.cat([a[:, :at], 2 - a.max(1, keepdim=True).values, a[:, at:]], 1)
@@ -169,7 +169,7 @@ def test_labelled_images_teach_classifier_and_attention_by_the_cards_formula():
     torch.testing.assert_close(found["images"], expected)
     maps = activation_maps(coarse, method.classifier.weight.flatten(1), shown)
     seen = torch.cat([resize_logits(fine, coarse.shape[-2:]), coarse], 1)
-    a = spread(maps, method.query(seen), method.key(seen), nearest(labelled.valid, coarse.shape[-2:]))
+    a = attended(maps, method.query(seen), method.key(seen), nearest(labelled.valid, coarse.shape[-2:]))
     a = torch.cat([a[:, :1], 2 - a.max(1, keepdim=True).values, a[:, 1:]], 1)
     z = resize_logits(method.calibrate(a), labelled.size)
     torch.testing.assert_close(found["attention"], F.cross_entropy(z, labelled.mask, ignore_index=255))

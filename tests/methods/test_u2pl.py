@@ -1,5 +1,5 @@
 """U2PL to its card, section 9. Elsewhere: the rule for negatives (2) in test_u2pl_reliability.py, the banks (3) in
-tests/ops/test_bank.py, the value of InfoNCE (5) in tests/losses/test_contrast.py, which network gives what to filter
+test_banks.py, the value of InfoNCE (5) in tests/losses/test_contrast.py, which network gives what to filter
 and contrast in test_u2pl_contrast.py.
 """
 

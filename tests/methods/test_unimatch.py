@@ -14,9 +14,8 @@ from torch.nn import functional as F
 
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import Facts, Progress
-from fuzzyseg.methods.unimatch import UniMatch
+from fuzzyseg.methods.unimatch import UniMatch, channel_masks
 from fuzzyseg.networks import build_network
-from fuzzyseg.ops.channel_dropout import channel_masks
 from fuzzyseg.ops.resize import resize_logits
 from support.tiny_network import TinyNetwork, make_batch
 

@@ -52,7 +52,7 @@ NOT_THE_SUM_OF_ITS_PARTS = {
 READS_VALUES = {
     "ael": (
         {"adaptive_mix": True},
-        "parts of one class are found on the CPU: their number is that of the image (ops/mix.py)",
+        "parts of one class are found on the CPU: their number is that of the image (methods/ael/masks.py)",
     ),
 }
 """Method -> settings with which it needs the values of the network's output, and why."""

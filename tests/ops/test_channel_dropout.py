@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from fuzzyseg.ops.channel_dropout import channel_masks, join, levels, scale_channels
+from fuzzyseg.methods.unimatch import channel_masks, join
+from fuzzyseg.ops.channel_dropout import levels, scale_channels
 
 SEEDS = torch.tensor([5, 2**61, 5])
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from fuzzyseg.ops.mix import box_masks, class_masks, component_masks, paste, rectangle_masks
+from fuzzyseg.methods.ael.masks import class_masks, component_masks
+from fuzzyseg.ops.mix import box_masks, paste, rectangle_masks
 from support.published_boxes import published_mask, published_sides
 
 

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from fuzzyseg.losses.ablations import partial
+from fuzzyseg.losses.base import local_mean, masked_mean
 from fuzzyseg.losses.fpl.adaptive_threshold import Adaptive
 from fuzzyseg.losses.fpl.threshold import Schedule
 from fuzzyseg.losses.fpl.weight import weight_curve
-from fuzzyseg.losses.modules import PixelLossModule
-from fuzzyseg.losses.pseudo_label import PixelLoss, fuzzy, hard
-from fuzzyseg.losses.reduction import local_mean, masked_mean
+from fuzzyseg.losses.pseudo_label import PixelLoss, PixelLossModule, fuzzy, hard
 
 Confidence = Literal["keep", "drop", "gate"] | None
 

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.arguments import at_size, check_map, check_pair, full_precision
+from fuzzyseg.losses.base import at_size, check_map, check_pair, full_precision
 from fuzzyseg.ops.mix import Mixed
 
 

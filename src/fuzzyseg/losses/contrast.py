@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from fuzzyseg.losses.arguments import at_least_fp32, full_precision
+from fuzzyseg.losses.base import at_least_fp32, full_precision
 
 
 def unit(features: Tensor, axis: int = 1) -> Tensor:

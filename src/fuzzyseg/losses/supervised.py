@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fuzzyseg.losses.arguments import at_size, check_logits, full_precision
-from fuzzyseg.losses.reduction import masked_mean
+from fuzzyseg.losses.base import at_size, check_logits, full_precision, masked_mean
 
 VOID = 255
 """The mask value of pixels without a class, whatever the files use."""

@@ -13,7 +13,7 @@ dropout, batch-norm statistics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,9 +23,11 @@ from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
 from fuzzyseg.losses import CONFIDENCE, Confidence, ConfidentPixels
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, RectangleArea, Step, setting
 from fuzzyseg.networks.stages import check_stages
-from fuzzyseg.ops.channel_dropout import channel_masks, join, levels, scale_channels
+from fuzzyseg.ops.channel_dropout import levels, scale_channels
 from fuzzyseg.ops.mix import Mixed, paste, rectangle_masks
 from fuzzyseg.ops.module_mode import evaluating
+
+_STREAM = 0x5DEECE66  # separates these draws from the sample's others
 
 
 class UniMatchConfig(MethodConfig):
@@ -105,3 +107,21 @@ class UniMatch(Method):
         result = self.pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
         mean, metrics = self.confident(result, valid)
         return mean, metrics
+
+
+def channel_masks(seeds: Tensor, channels: Sequence[int], probability: float = 0.5) -> list[Tensor]:
+    """Dropout masks (B,D_i) of each level: 0 with `probability`, else 1 / (1 - probability).
+
+    seeds: (B,) int64, on the CPU, as the masks are. Draws depend on the sample's seed only.
+    """
+    generators = [torch.Generator().manual_seed(seed ^ _STREAM) for seed in seeds.tolist()]
+    drawn = [torch.stack([torch.rand(count, generator=g) for g in generators]) for count in channels]
+    return [(values >= probability).float() / (1 - probability) for values in drawn]
+
+
+def join(first: Any, second: Any) -> Any:
+    """The features of two batches, concatenated along the batch."""
+    if first is None or isinstance(first, Tensor):
+        return None if first is None else torch.cat([first, second])
+    parts = [join(a, b) for a, b in zip(first, second, strict=True)]
+    return tuple(parts) if isinstance(first, tuple) else parts

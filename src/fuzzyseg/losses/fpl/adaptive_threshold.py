@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuzzyseg.losses.arguments import at_least_fp32, check_logits, full_precision
+from fuzzyseg.losses.base import at_least_fp32, check_logits, full_precision
 from fuzzyseg.losses.fpl.assignment import assign
 from fuzzyseg.losses.fpl.options import FPLOptions, Rule, Variant
 from fuzzyseg.ops.mix import Mixed

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.arguments import at_least_fp32, check_logits, check_threshold, full_precision
+from fuzzyseg.losses.base import at_least_fp32, check_logits, check_threshold, full_precision
 from fuzzyseg.losses.fpl.options import FPLOptions, Rule, Variant
 
 

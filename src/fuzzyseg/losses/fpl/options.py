@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class FPLKeywords(TypedDict, total=False):
 
 
 class SetOptions(FPLKeywords, total=False):
-    """Keyword arguments of the pixel losses over the fuzzy positive set."""
+    """Options of the pixel losses over the fuzzy positive set."""
 
     balance: bool
 
@@ -62,6 +62,14 @@ class FPLOptions:
             raise ValueError(f"rule: found {self.rule!r}, expected 'n-1', 'n', 'continuous' or an integer K >= 1")
         if not self.a > 0:
             raise ValueError(f"a: found {self.a!r}, expected a number above 0")
+
+    @classmethod
+    def of(cls, keywords: Mapping[str, Any]) -> FPLOptions:
+        """The options among these keywords. Raises TypeError for unknown ones."""
+        unknown = keywords.keys() - SetOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"unexpected keyword argument {', '.join(sorted(unknown))}")
+        return cls(**{name: value for name, value in keywords.items() if name in FPLKeywords.__annotations__})
 
     def cap(self, classes: int) -> int:
         """The largest K for this number of classes. Raises ValueError for a fixed K that is too large."""

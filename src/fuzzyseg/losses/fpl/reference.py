@@ -13,17 +13,18 @@ K is at most 3, a class is kept while S < T (paper: S <= T), and the mean in the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fuzzyseg.losses.base import histogram, local_mean
 from fuzzyseg.losses.fpl.assignment import assign
 from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.losses.fpl.regularisation import fuzzy_positive_regularisation
 from fuzzyseg.losses.fpl.weight import assignment_weight
-from fuzzyseg.losses.reduction import histogram, local_mean
 
 
 class FuzzyMap(NamedTuple):
@@ -40,12 +41,21 @@ class FuzzyMap(NamedTuple):
     label: Tensor
 
 
-def fuzzy_positive_map(student: Tensor, teacher: Tensor, threshold: float | Tensor, options: FPLOptions) -> FuzzyMap:
-    """Alg. 1, Eq. 7 and Eq. 11 for each pixel, from logits (B,C,*spatial) of one size in fp32 or fp64, unchecked."""
+def fuzzy_positive_map(
+    student: Tensor,
+    teacher: Tensor,
+    threshold: float | Tensor,
+    options: FPLOptions,
+    function: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> FuzzyMap:
+    """Alg. 1, Eq. 7 and Eq. 11 for each pixel, from logits (B,C,*spatial) of one size in fp32 or fp64, unchecked.
+
+    function: of student logits and membership, in place of Eq. 7.
+    """
     with torch.no_grad():
         found = assign(teacher, threshold, options)
         w = assignment_weight(found, options).squeeze(1)
-    loss = w * fuzzy_positive_regularisation(student, found.membership())
+    loss = w * (function or fuzzy_positive_regularisation)(student, found.membership())
     return FuzzyMap(loss, w, found.positives().squeeze(1), found.p[:, 0], found.order[:, 0])
 
 

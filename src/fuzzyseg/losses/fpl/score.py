@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.arguments import at_least_fp32, check_logits, check_map, full_precision
+from fuzzyseg.losses.base import at_least_fp32, check_logits, check_map, full_precision
 
 
 def positive_gradient_score(

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, library
 from torch.autograd.function import FunctionCtx
 
-from fuzzyseg.losses.arguments import at_size, full_precision
+from fuzzyseg.losses.base import at_one_size, full_precision
 from fuzzyseg.losses.fpl.options import FPLOptions
+from fuzzyseg.losses.fpl.reference import FuzzyMap, balance_factor, fuzzy_positive_map
+from fuzzyseg.losses.fpl.reference import statistics as reference_statistics
 from fuzzyseg.losses.kernels import chunked
 from fuzzyseg.losses.kernels.chunk_io import gradient_like
 from fuzzyseg.losses.kernels.chunked import LossInputs, LossOutputs
@@ -81,9 +83,7 @@ def pseudo_label(
     Only the loss has a gradient. Logits that are not (B,C,h,w) are interpolated to `size` as a whole first.
     """
     if size is not None and student.dim() != 4:
-        student = at_size(student, size, align_corners=align_corners)
-        with torch.no_grad():
-            teacher = at_size(teacher, size, align_corners=align_corners)
+        student, teacher = at_one_size(student, teacher, size, align_corners=align_corners)
     shape = tuple(student.shape[2:]) if size is None or student.dim() != 4 else tuple(size)
     if options is not None:
         options.cap(student.shape[1])  # raises for a fixed K that is too large
@@ -106,6 +106,43 @@ def pseudo_label(
     )
     found = torch.ops.fuzzyseg.pseudo_label(*_packed(inputs), form)
     return LossOutputs(found[0], *(value.detach() for value in found[1:]))
+
+
+def fuzzy_forms(
+    student_logits: Tensor,
+    teacher: Tensor | Mixed,
+    options: FPLOptions,
+    *,
+    size: Sequence[int] | None,
+    valid: Tensor | None,
+    threshold: float | Tensor,
+    align_corners: bool = True,
+    mean: bool = False,
+    maps: bool = False,
+    measure: bool = True,
+    balance: bool = False,
+    function: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> tuple[LossOutputs | FuzzyMap, dict[str, Tensor]]:
+    """The loss over the fuzzy set by the form that fits the logits, and statistics (`measure`, `balance`). Unchecked.
+
+    The loss is a map; with `mean`, and unless by the readable form, its mean over valid pixels.
+    """
+    form = "reference" if function else choose(student_logits, teacher)
+    if form == "reference":
+        student, target = at_one_size(student_logits, teacher, size, align_corners=align_corners)
+        found = fuzzy_positive_map(student, target, threshold, options, function)
+        stats = reference_statistics(found, valid, student.shape[1]) if measure else {}
+        if balance:
+            stats["balance"] = balance_factor(found.loss, student, found.label, valid)
+        return found, stats
+    outputs = pseudo_label(
+        student_logits, teacher, options, form=form, threshold=threshold, size=size, align_corners=align_corners,
+        valid=valid, mean=mean, statistics=measure, maps=maps, cross_entropy=balance,
+    )  # fmt: skip
+    stats = outputs.statistics() if measure else {}
+    if balance:
+        stats["balance"] = outputs.balance()
+    return outputs, stats
 
 
 def _triton() -> ModuleType:

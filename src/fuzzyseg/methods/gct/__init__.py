@@ -26,9 +26,8 @@ from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import masked_mean
-from fuzzyseg.losses.arguments import at_size
+from fuzzyseg.losses.base import at_size, local_mean
 from fuzzyseg.losses.consistency import squared_error
-from fuzzyseg.losses.reduction import local_mean
 from fuzzyseg.losses.supervised import VOID
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Role, Step, setting, sigmoid_ramp
 from fuzzyseg.methods.gct.detector import FlawDetector

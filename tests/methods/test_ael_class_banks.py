@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fuzzyseg.methods.ael.class_banks import area_of_classes, class_confidence, moved, noted
 from fuzzyseg.ops import distributed
-from fuzzyseg.ops.class_banks import area_of_classes, class_confidence, moved, noted
 
 
 def test_sums_are_those_of_a_loop_over_pixels():

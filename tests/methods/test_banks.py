@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fuzzyseg.methods.cac.bank import StepBank
+from fuzzyseg.methods.u2pl.bank import ClassBank
 from fuzzyseg.ops import distributed
-from fuzzyseg.ops.bank import ClassBank, StepBank
 
 
 def rows(count, first=0, width=3):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fuzzyseg.ops.masked_sampling import draw_members, draw_weighted, masked_quantile, seeded_places
+from fuzzyseg.methods.cac.cells import seeded_places
+from fuzzyseg.methods.pc2seg import draw_weighted
+from fuzzyseg.methods.u2pl.contrast import draw_members, masked_quantile
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.2, 0.5, 0.83, 1.0])
