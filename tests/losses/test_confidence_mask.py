@@ -19,7 +19,7 @@ CALL = {"size": (6, 7), "valid": VALID, "progress": (0, 1)}
 def taught(which, loss="fuzzy", tau=0.7):
     pixel = PixelLossModule(PIXEL_LOSSES[loss], {}, 0.9)
     mask = ConfidentPixels(which, tau, pixel)
-    return mask, lambda: mask(pixel(Z, T, maps=True, **CALL), VALID)
+    return mask, lambda: mask(pixel, Z, T, VALID, (0, 1))
 
 
 @pytest.mark.parametrize("loss", ["fuzzy", "hard"])
@@ -51,7 +51,7 @@ def test_open_to_all_the_hard_loss_teaches_one_label_and_it_is_said():
     pixel = PixelLossModule(PIXEL_LOSSES["hard"], {}, 0.9)
     gate = ConfidentPixels("gate", 0.95, pixel)
     gate.decide(1, 0)
-    mean, _ = gate(pixel(Z, T, maps=True, **CALL), VALID)
+    mean, _ = gate(pixel, Z, T, VALID, (0, 1))
     expected = F.cross_entropy(Z, T.argmax(1), reduction="none")[VALID].mean()
     torch.testing.assert_close(mean, expected)
     assert "one label each" in gate.notes(pixel)[0]

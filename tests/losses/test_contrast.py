@@ -36,9 +36,10 @@ SETS = torch.rand(7, 4, generator=GENERATOR) > 0.6, torch.rand(11, 4, generator=
 
 
 @pytest.mark.parametrize("chunk", [1, 11, 30, 100, 2**24])
-@pytest.mark.parametrize("by_index", [False, True])
-@pytest.mark.parametrize("kept", [None, KEPT])
-@pytest.mark.parametrize("classes", [None, LABELS, SETS], ids=["all", "labels", "sets"])
+@pytest.mark.parametrize(
+    ("by_index", "kept", "classes"),
+    [(True, None, None), *((False, kept, classes) for kept in (None, KEPT) for classes in (None, LABELS, SETS))],
+)
 def test_equals_a_literal_loop_in_value_and_gradient_for_any_chunk(chunk, by_index, kept, classes):
     ours, theirs, rows = (t.clone().requires_grad_() for t in (ANCHORS, POSITIVES, NEGATIVES))
     found = info_nce(
@@ -138,6 +139,7 @@ def test_unit_is_of_length_one_and_stays_zero():
         ({"anchor_classes": LABELS[0]}, "both or neither"),
         ({"anchor_classes": LABELS[0][:2], "negative_classes": LABELS[1]}, "of 2 anchors"),
         ({"anchor_classes": LABELS[0], "negative_classes": SETS[1]}, "sets"),
+        ({"index": INDEX, "kept": KEPT}, "index"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fuzzyseg.losses.ablations import negative, partial
 from fuzzyseg.losses.base import masked_mean
 from fuzzyseg.losses.confidence_mask import CONFIDENCE, Confidence, ConfidentPixels, under_mask
-from fuzzyseg.losses.consistency import confidence_map, js_divergence, kl_divergence, squared_error
+from fuzzyseg.losses.consistency import confidence_map, kl_divergence, squared_error
 from fuzzyseg.losses.fpl.adaptive_threshold import Adaptive, adaptive_threshold
 from fuzzyseg.losses.fpl.assignment import assign_fuzzy_positives, fuzzy_membership
 from fuzzyseg.losses.fpl.options import SetOptions
@@ -61,7 +61,6 @@ __all__ = [
     "fuzzy_membership",
     "fuzzy_positive_loss",
     "fuzzy_positive_weight",
-    "js_divergence",
     "kl_divergence",
     "masked_mean",
     "ohem_keep",

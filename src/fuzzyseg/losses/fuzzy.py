@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fuzzyseg.losses.base import check_map, check_pair, check_threshold, full_precision, local_mean
 from fuzzyseg.losses.fpl.options import FPLOptions, Rule, Variant, WeightKind, check_choice
-from fuzzyseg.losses.kernels.custom_op import fuzzy_forms
+from fuzzyseg.losses.kernels.custom_op import pseudo_label
 from fuzzyseg.ops.mix import Mixed
 
 Reduction = Literal["mean", "none"]
@@ -92,9 +92,9 @@ def fuzzy_positive_loss(
     # A kernel writes the gradient of the mean before the factor of a GradScaler is known: fp16 would underflow.
     mean = reduction == "mean" and student_logits.dtype != torch.float16
     with full_precision(student_logits.device):
-        found, stats = fuzzy_forms(
+        found, stats = pseudo_label(
             student_logits, teacher_logits, options, size=size, valid=valid, threshold=threshold,
-            align_corners=align_corners, mean=mean, measure=return_stats, balance=balance,
+            align_corners=align_corners, mean=mean, statistics=return_stats, balance=balance,
         )  # fmt: skip
         loss = local_mean(found.loss, valid) if reduction == "mean" and found.loss.dim() else found.loss
         if balance:

@@ -28,10 +28,10 @@ from fuzzyseg.losses.base import (
 )
 from fuzzyseg.losses.fpl.adaptive_threshold import Adaptive, adaptive_map
 from fuzzyseg.losses.fpl.options import FPLOptions, SetOptions
-from fuzzyseg.losses.fpl.reference import FuzzyMap
+from fuzzyseg.losses.fpl.reference import FuzzyMap, one_label_map
 from fuzzyseg.losses.fpl.threshold import Conformal, Policy, Schedule
 from fuzzyseg.losses.kernels.chunked import LossOutputs
-from fuzzyseg.losses.kernels.custom_op import choose, fuzzy_forms, pseudo_label
+from fuzzyseg.losses.kernels.custom_op import pseudo_label
 from fuzzyseg.ops.mix import Mixed
 
 
@@ -73,21 +73,15 @@ def hard(
     with the same options. Threshold and options affect this factor only.
     """
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
-    choice, form = FPLOptions.of(options), choose(student_logits, teacher)
+    choice = FPLOptions.of(options)
     stats: dict[str, Tensor] = {}
     with full_precision(student_logits.device):
         if options.get("balance"):
             check_threshold(threshold, valid.shape, student_logits.device)
             given: dict[str, Any] = {"size": size, "valid": valid, "threshold": threshold}
             with torch.no_grad():
-                _, stats = fuzzy_forms(student_logits, teacher, choice, measure=False, balance=True, **given)
-        if form == "reference":
-            student, target = at_one_size(student_logits, teacher, size)
-            probability, label = torch.softmax(target, 1).max(1)
-            loss = F.cross_entropy(student, label, reduction="none")
-            return _one_label(loss, probability, label, valid, student.shape[1], stats, maps=maps)
-        found = pseudo_label(student_logits, teacher, None, form=form, size=size, valid=valid, maps=maps)
-        measured = found.statistics()
+                _, stats = pseudo_label(student_logits, teacher, choice, statistics=False, balance=True, **given)
+        found, measured = pseudo_label(student_logits, teacher, None, size=size, valid=valid, maps=maps)
         kept = {"confidence": measured["mean_confidence"], "label_histogram": measured["label_histogram"]}
         return _result(found, valid, {**kept, **stats}, maps=maps)
 
@@ -107,7 +101,7 @@ def soft(
         p = torch.softmax(target, 1)
         probability, label = p.max(1)
         loss = -(p * torch.log_softmax(student, 1)).sum(1)
-        return _one_label(loss, probability, label, valid, student.shape[1], maps=maps)
+        return _one_label(one_label_map(loss, probability, label), valid, student.shape[1], {}, maps=maps)
 
 
 def thresholded(
@@ -133,11 +127,8 @@ def thresholded(
         probability, label = torch.softmax(target, 1).max(1)
         kept = (probability >= confidence).to(probability.dtype)
         loss = kept * F.cross_entropy(student, label, reduction="none")
-        stats = {"weight": local_mean(kept, valid)}
-        found = _one_label(loss, probability, label, valid, student.shape[1], stats, maps=maps)
-        if maps:
-            found.weight = kept
-        return found
+        found = one_label_map(loss, probability, label)._replace(weight=kept)
+        return _one_label(found, valid, student.shape[1], {"weight": local_mean(kept, valid)}, maps=maps)
 
 
 def fuzzy(
@@ -174,7 +165,7 @@ def over_set(
     given: dict[str, Any] = {"size": size, "valid": valid, "threshold": threshold, "function": function}
     balance, choice = options.get("balance", False), FPLOptions.of(options)
     with full_precision(student_logits.device):
-        found, stats = fuzzy_forms(student_logits, teacher, choice, maps=maps, balance=balance, **given)
+        found, stats = pseudo_label(student_logits, teacher, choice, maps=maps, balance=balance, **given)
         return _result(found, valid, {name.removeprefix("mean_"): value for name, value in stats.items()}, maps=maps)
 
 
@@ -195,20 +186,13 @@ def _result(found: LossOutputs | FuzzyMap, valid: Tensor, stats: dict[str, Tenso
     return PixelLoss(loss, found.k, found.weight, found.confidence, found.label, stats)
 
 
-def _one_label(
-    loss: Tensor,
-    confidence: Tensor,
-    label: Tensor,
-    valid: Tensor,
-    classes: int,
-    stats: Mapping[str, Tensor] | None = None,
-    *,
-    maps: bool,
-) -> PixelLoss:
-    """The result of a loss with one target per pixel; a NaN of the teacher reaches the loss."""
-    found = FuzzyMap(loss + (confidence - confidence), torch.ones_like(loss), torch.ones_like(label), confidence, label)
-    kept = {"confidence": local_mean(confidence, valid), "label_histogram": histogram(label, valid, classes)}
-    return _result(found, valid, {**kept, **(stats or {})}, maps=maps)
+def _one_label(found: FuzzyMap, valid: Tensor, classes: int, stats: Mapping[str, Tensor], *, maps: bool) -> PixelLoss:
+    """The result of a loss with one target per pixel, whose statistics have no K."""
+    kept = {
+        "confidence": local_mean(found.confidence, valid),
+        "label_histogram": histogram(found.label, valid, classes),
+    }
+    return _result(found, valid, {**kept, **stats}, maps=maps)
 
 
 class PixelLossModule(nn.Module):

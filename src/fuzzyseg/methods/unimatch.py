@@ -78,9 +78,10 @@ class UniMatch(Method):
         strong = [paste(va, vb, mask) for va, vb, mask in zip(a.strong, b.strong, masks, strict=True)]
         z_1, z_2 = self.student(torch.cat(strong)).chunk(2)
         valid = [paste(a.valid, b.valid, mask) for mask in masks]
-        first, stats_1 = self._term(z_1, Mixed(weak, pasted, masks[0]), valid[0], progress)
-        second, stats_2 = self._term(z_2, Mixed(weak, pasted, masks[1]), valid[1], progress)
-        features, _ = self._term(perturbed[count:], weak, a.valid, progress)  # no rectangle here
+        loss, mixed = self.pixel_loss, [Mixed(weak, pasted, mask) for mask in masks]
+        first, stats_1 = self.confident(loss, z_1, mixed[0], valid[0], progress)
+        second, stats_2 = self.confident(loss, z_2, mixed[1], valid[1], progress)
+        features, _ = self.confident(loss, perturbed[count:], weak, a.valid, progress)  # no rectangle here
         losses = {
             "supervised": self.supervised_loss(plain[:count], labelled.mask),
             "strong_1": config.image_weight * first,
@@ -88,7 +89,7 @@ class UniMatch(Method):
             "features": config.feature_weight * features,
         }
         metrics = {name: (value + stats_2[name]) / 2 for name, value in stats_1.items()}
-        return Step({name: loss / 2 for name, loss in losses.items()}, metrics)
+        return Step({name: value / 2 for name, value in losses.items()}, metrics)
 
     def _perturbed(self, image: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the images, and of their features with dropped channels; one batch for the decoder."""
@@ -98,15 +99,6 @@ class UniMatch(Method):
         dropped = scale_channels(features, channel_masks(seeds, channels, self.config.channel_dropout))
         plain, perturbed = network.classify(network.decode(join(features, dropped))).chunk(2)
         return plain, perturbed
-
-    def _term(
-        self, student: Tensor, teacher: Tensor | Mixed, valid: Tensor, progress: Progress
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean over valid pixels, of which unconfident ones count as 0; and metrics."""
-        assert self.pixel_loss is not None
-        result = self.pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
-        mean, metrics = self.confident(result, valid)
-        return mean, metrics
 
 
 def channel_masks(seeds: Tensor, channels: Sequence[int], probability: float = 0.5) -> list[Tensor]:

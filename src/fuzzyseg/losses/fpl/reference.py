@@ -45,18 +45,26 @@ def fuzzy_positive_map(
     student: Tensor,
     teacher: Tensor,
     threshold: float | Tensor,
-    options: FPLOptions,
+    options: FPLOptions | None,
     function: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> FuzzyMap:
     """Alg. 1, Eq. 7 and Eq. 11 for each pixel, from logits (B,C,*spatial) of one size in fp32 or fp64, unchecked.
 
-    function: of student logits and membership, in place of Eq. 7.
+    function: of student logits and membership, in place of Eq. 7. options None: cross entropy on the pseudo label.
     """
+    if options is None:
+        confidence, label = torch.softmax(teacher, 1).max(1)
+        return one_label_map(F.cross_entropy(student, label, reduction="none"), confidence, label)
     with torch.no_grad():
         found = assign(teacher, threshold, options)
         w = assignment_weight(found, options).squeeze(1)
     loss = w * (function or fuzzy_positive_regularisation)(student, found.membership())
     return FuzzyMap(loss, w, found.positives().squeeze(1), found.p[:, 0], found.order[:, 0])
+
+
+def one_label_map(loss: Tensor, confidence: Tensor, label: Tensor) -> FuzzyMap:
+    """The maps of a loss with one target per pixel; a NaN of the teacher, in its confidence, reaches the loss."""
+    return FuzzyMap(loss + (confidence - confidence), torch.ones_like(loss), torch.ones_like(label), confidence, label)
 
 
 def balance_factor(loss: Tensor, student: Tensor, label: Tensor, valid: Tensor | None) -> Tensor:

@@ -11,30 +11,10 @@ by products with the same weights in a fixed order, so that it is deterministic.
 from __future__ import annotations
 
 from itertools import groupby
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-
-class Source(Protocol):
-    """Logits of all images at the size of the loss."""
-
-    def read(self, image: int, start: int, stop: int) -> Tensor:
-        """Pixels start to stop of an image, (C,stop-start); read-only."""
-        ...
-
-
-class Sink(Protocol):
-    """The gradient of the student's logits."""
-
-    def open(self, image: int, start: int, stop: int) -> Tensor:
-        """An uninitialised buffer (C,stop-start) for the gradient of these pixels."""
-        ...
-
-    def close(self, image: int, start: int, stop: int, written: Tensor) -> None:
-        """Store the buffer that `open` returned and the caller has filled."""
-        ...
 
 
 def flat(logits: Tensor) -> Tensor:
@@ -230,3 +210,13 @@ class ResizedSink:
         self.grid.upsample_adjoint(written.view(len(written), -1, width), start // width, stop // width, self.sums)
         if stop // width == len(self.grid.y.lows):
             self.grad[image] = self.sums
+
+
+Source = DirectSource | ResizedSource | MixedSource
+"""Logits of all images at the size of the loss: `read(image, start, stop)` gives pixels (C,stop-start), read-only."""
+
+Sink = DirectSink | ResizedSink
+"""The gradient of the student's logits.
+
+`open(image, start, stop)` gives an uninitialised buffer (C,stop-start), `close(..., buffer)` stores it once filled.
+"""

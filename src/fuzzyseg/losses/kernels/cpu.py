@@ -130,8 +130,16 @@ def _one_positive(
     one = torch.ones_like(first)
     weight = options.weight_of(first, second, one)
     marks = torch.eq(p, first, out=torch.empty_like(p))
-    label = only_class(marks).clamp_(max=len(p) - 1)  # where several are equal it is found anew
-    entropy = label_cross_entropy(e, label, marks, weight if scale is None else weight * scale, out)
+    label = only_class(marks).clamp_(max=len(p) - 1)  # ties are computed again by the caller
+    index = label.unsqueeze(0)
+    own = e.gather(0, index).squeeze(0)
+    others = torch.addcmul(e, e, marks, value=-1, out=torch.empty_like(e) if out is None else out)
+    rest = others.sum(0)
+    if out is not None:
+        part = (weight if scale is None else weight * scale) / (own + rest)
+        out.mul_(part)
+        out.scatter_(0, index, (-part * rest).unsqueeze(0))
+    entropy = (rest / own).log1p()
     return Pixels(entropy * weight, weight, None, first, label, entropy if cross_entropy else None)
 
 
@@ -187,19 +195,6 @@ def exponentials_of(z: Tensor) -> Exponentials:
     largest = z.amax(0)
     e = torch.sub(z, largest).exp_()
     return Exponentials(e, largest, bool(e.amin() > SMALLEST))
-
-
-def label_cross_entropy(e: Tensor, label: Tensor, marks: Tensor, scale: Tensor, out: Tensor | None) -> Tensor:
-    """-log softmax(z)_label (P,), and into `out` (C,P) `scale` times its gradient. e: narrow; marks: 1 at the label."""
-    index = label.unsqueeze(0)
-    own = e.gather(0, index).squeeze(0)
-    others = torch.addcmul(e, e, marks, value=-1, out=torch.empty_like(e) if out is None else out)
-    rest = others.sum(0)
-    if out is not None:
-        part = scale / (own + rest)
-        out.mul_(part)
-        out.scatter_(0, index, (-part * rest).unsqueeze(0))
-    return (rest / own).log1p()
 
 
 def fuzzy_loss(e: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) -> Tensor:

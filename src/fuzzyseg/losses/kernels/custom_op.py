@@ -68,7 +68,6 @@ def pseudo_label(
     teacher: Tensor | Mixed,
     options: FPLOptions | None,
     *,
-    form: str,
     threshold: float | Tensor = 0.9,
     size: Sequence[int] | None = None,
     align_corners: bool = True,
@@ -76,14 +75,26 @@ def pseudo_label(
     mean: bool = False,
     statistics: bool = True,
     maps: bool = False,
-    cross_entropy: bool = False,
-) -> LossOutputs:
-    """The fuzzy loss, or without options the hard one, by the form that `choose` returned. Arguments are checked.
+    balance: bool = False,
+    function: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> tuple[LossOutputs | FuzzyMap, dict[str, Tensor]]:
+    """The fuzzy loss, or without options the hard one, and its statistics, by the form that `choose` returns.
 
-    Only the loss has a gradient. Logits that are not (B,C,h,w) are interpolated to `size` as a whole first.
+    Arguments are not checked. The loss is a map; with `mean` it may be the mean over valid pixels. Only the loss has a
+    gradient. balance: also the factor of `balance_factor`. function: in place of Eq. 7, by the readable form. Logits
+    that are not (B,C,h,w) are interpolated to `size` as a whole first.
     """
-    if size is not None and student.dim() != 4:
+    form = "reference" if function else choose(student, teacher)
+    if form == "reference" or (size is not None and student.dim() != 4):
         student, teacher = at_one_size(student, teacher, size, align_corners=align_corners)
+    stats: dict[str, Tensor] = {}
+    if form == "reference":
+        assert isinstance(teacher, Tensor)
+        by_pixel = fuzzy_positive_map(student, teacher, threshold, options, function)
+        stats = reference_statistics(by_pixel, valid, student.shape[1]) if statistics else {}
+        if balance:
+            stats["balance"] = balance_factor(by_pixel.loss, student, by_pixel.label, valid)
+        return by_pixel, stats
     shape = tuple(student.shape[2:]) if size is None or student.dim() != 4 else tuple(size)
     if options is not None:
         options.cap(student.shape[1])  # raises for a fixed K that is too large
@@ -102,44 +113,11 @@ def pseudo_label(
         gradient=student.requires_grad and torch.is_grad_enabled(),
         statistics=statistics,
         maps=maps,
-        cross_entropy=cross_entropy,
+        cross_entropy=balance,
     )
     found = torch.ops.fuzzyseg.pseudo_label(*_packed(inputs), form)
-    return LossOutputs(found[0], *(value.detach() for value in found[1:]))
-
-
-def fuzzy_forms(
-    student_logits: Tensor,
-    teacher: Tensor | Mixed,
-    options: FPLOptions,
-    *,
-    size: Sequence[int] | None,
-    valid: Tensor | None,
-    threshold: float | Tensor,
-    align_corners: bool = True,
-    mean: bool = False,
-    maps: bool = False,
-    measure: bool = True,
-    balance: bool = False,
-    function: Callable[[Tensor, Tensor], Tensor] | None = None,
-) -> tuple[LossOutputs | FuzzyMap, dict[str, Tensor]]:
-    """The loss over the fuzzy set by the form that fits the logits, and statistics (`measure`, `balance`). Unchecked.
-
-    The loss is a map; with `mean`, and unless by the readable form, its mean over valid pixels.
-    """
-    form = "reference" if function else choose(student_logits, teacher)
-    if form == "reference":
-        student, target = at_one_size(student_logits, teacher, size, align_corners=align_corners)
-        found = fuzzy_positive_map(student, target, threshold, options, function)
-        stats = reference_statistics(found, valid, student.shape[1]) if measure else {}
-        if balance:
-            stats["balance"] = balance_factor(found.loss, student, found.label, valid)
-        return found, stats
-    outputs = pseudo_label(
-        student_logits, teacher, options, form=form, threshold=threshold, size=size, align_corners=align_corners,
-        valid=valid, mean=mean, statistics=measure, maps=maps, cross_entropy=balance,
-    )  # fmt: skip
-    stats = outputs.statistics() if measure else {}
+    outputs = LossOutputs(found[0], *(value.detach() for value in found[1:]))
+    stats = outputs.statistics() if statistics else {}
     if balance:
         stats["balance"] = outputs.balance()
     return outputs, stats
