@@ -1,4 +1,4 @@
-"""Losses as pure functions, and the modules that hold them."""
+"""Losses as pure functions, and modules with their options."""
 
 from __future__ import annotations
 

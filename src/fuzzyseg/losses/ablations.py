@@ -2,7 +2,7 @@
 
 Set, weight, options and signature are those of `fuzzyseg.losses.pseudo_label.fuzzy`; only the loss on the student
 differs. p are the student's probabilities, Y the fuzzy positives, mu the membership: 1 in Y and 0 elsewhere, except
-under the continuous rule. `weight="none"` gives the losses of the original papers.
+with the continuous rule. `weight="none"` gives the losses of the original papers.
 """
 
 from __future__ import annotations

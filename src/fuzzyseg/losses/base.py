@@ -17,12 +17,12 @@ from fuzzyseg.ops.resize import resize_logits
 
 
 def at_least_fp32(values: Tensor) -> Tensor:
-    """fp16 and bf16 become fp32; fp32 and fp64 stay."""
+    """Convert fp16 and bf16 to fp32; fp32 and fp64 stay."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def at_size(logits: Tensor | Mixed, size: Sequence[int] | None, *, align_corners: bool = True) -> Tensor:
-    """Logits (B,C,*size) in fp32 or fp64; those of two images are resized, then mixed. size None: as is."""
+    """Logits (B,C,*size) in fp32 or fp64; both sides of `Mixed` are resized, then mixed. size None: not resized."""
     if isinstance(logits, Mixed):
         a = at_size(logits.a, size, align_corners=align_corners)
         b = at_size(logits.b, size, align_corners=align_corners)
@@ -65,7 +65,7 @@ def check_logits(name: str, logits: Tensor) -> None:
 
 
 def check_pair(student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | None) -> tuple[int, ...]:
-    """The shape (B,*spatial) of the loss map that the two give; ValueError if they do not match."""
+    """Shape (B,*spatial) of the loss map of student and teacher; ValueError if they do not match."""
     check_logits("student_logits", student)
     shape = tuple(student.shape)
     if size is not None and len(size) != student.dim() - 2:

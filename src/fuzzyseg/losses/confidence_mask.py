@@ -28,7 +28,7 @@ CONFIDENCE = (
 
 
 class ConfidentPixels(nn.Module):
-    """Mean of a pixel loss over confident pixels, over all pixels, or over either as a reliability gate decides.
+    """Mean of a pixel loss over confident pixels or over all pixels, as set or as a reliability gate decides.
 
     threshold: tau, the least teacher probability of a confident pixel. which: `keep` counts confident pixels only,
     `drop` all; None is keep if pixel_loss is the hard loss, else drop. `gate` sets the buffer `reliable`: confident

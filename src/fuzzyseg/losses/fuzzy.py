@@ -1,6 +1,6 @@
-"""The public call of Fuzzy Positive Learning, as a function and as a module.
+"""Public interface of Fuzzy Positive Learning, as a function and as a module.
 
-The method is explained in `fuzzyseg.losses.fpl.reference`; `fuzzyseg.losses.kernels` holds the fast forms.
+`fuzzyseg.losses.fpl.reference` explains the method; `fuzzyseg.losses.kernels` contains the fast forms.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def fuzzy_positive_loss(
     reduction: Reduction = "mean",
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-    """The loss of Fuzzy Positive Learning: Eq. 7 over the classes of Alg. 1, times the weight of Eq. 11.
+    """Loss of Fuzzy Positive Learning: Eq. 7 over the classes of Alg. 1, times the weight of Eq. 11.
 
     student_logits, teacher_logits: (N,C), (B,C,H,W) or (B,C,D,H,W), C >= 2; the teacher gets no gradient and may be
     `Mixed(a, b, mask)`. threshold, k_cap, rule: see `assign_fuzzy_positives`; weight: see `weight_curve`, A = 50.
@@ -107,7 +107,7 @@ def fuzzy_positive_loss(
 class FuzzyPositiveLoss(nn.Module):
     """`fuzzy_positive_loss` with its options set once; a tensor given as `threshold` becomes a buffer.
 
-    Called with (student_logits, teacher_logits, valid=None, size=None); a `size` in the call goes before the one set
+    Called with (student_logits, teacher_logits, valid=None, size=None); a `size` in the call overrides the one set
     here. Raises ValueError for wrong options here, for wrong shapes in the call.
     """
 
@@ -167,7 +167,7 @@ class FuzzyPositiveLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """All options by name."""
-        # A buffer is named by its shape: its value may lie on a GPU.
+        # Reading the value of a buffer could synchronise with a GPU.
         threshold = f"tensor{tuple(self.threshold.shape)}" if isinstance(self.threshold, Tensor) else self.threshold
         shown = {"threshold": threshold, "size": self.size, **self.options}
         return ", ".join(f"{name}={value!r}" for name, value in shown.items())

@@ -18,7 +18,7 @@ WEIGHT_CURVES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "linear": lambda m, q, a: (m - q).clamp(min=0) / m,
     "convex": lambda m, q, a: (m - q).clamp(min=0) / (m + 4 * q),
     "convex1": lambda m, q, a: (m - q).clamp(min=0) / (m + q),
-    "none": lambda m, q, a: 1 + (m - m),  # a NaN stays one
+    "none": lambda m, q, a: 1 + (m - m),  # keeps a NaN
 }
 """Eq. 11 and 16 by name (`weight_curve`)."""
 
@@ -41,7 +41,7 @@ class SetOptions(FPLKeywords, total=False):
 
 @dataclass(frozen=True)
 class FPLOptions:
-    """How the fuzzy positive set is chosen and weighted.
+    """Options of the fuzzy positive set and its weight.
 
     weight, a: see `weight_curve`. k_cap, rule: see `assign_fuzzy_positives`. variant: `official` follows the published
     code (`fuzzyseg.losses.fpl.reference`). Raises ValueError naming the option, the value and the values allowed.
@@ -79,11 +79,11 @@ class FPLOptions:
         return min(default if self.k_cap is None else self.k_cap, classes - 1)
 
     def continuous(self, classes: int) -> bool:
-        """Whether a class can be positive in part: not if K is always 1."""
+        """Whether a class can have a fractional membership: not if K is always 1."""
         return self.rule == "continuous" and self.cap(classes) > 1
 
     def weight_of(self, inside: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        """The weight from the summed probability of the positives, the largest negative and K."""
+        """Weight from the summed probability of the positives, the largest negative and K."""
         m = inside / k if self.variant == "paper" else (inside + q) / (k + 1)
         return WEIGHT_CURVES[self.weight](m, q, self.a)
 

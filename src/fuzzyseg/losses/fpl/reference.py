@@ -3,12 +3,13 @@
 P. Qiao, Z. Wei, Y. Wang, Z. Wang, G. Song, F. Xu, X. Ji, C. Liu, J. Chen, "Fuzzy Positive Learning for Semi-supervised
 Semantic Segmentation", CVPR 2023: assignment (Alg. 1), regularisation (Eq. 7) and weight (Eq. 11, 16).
 
-Where the teacher is unsure, a pixel gets the K most probable classes Y instead of one pseudo label, and the student
-learns to rank all of Y above all other classes. z are the student's logits, p the teacher's probabilities in descending
-order, S_n the sum of the first n, T the threshold. Logits are (N,C), (B,C,H,W) or (B,C,D,H,W); maps lack the axis C.
-Everything is computed in fp32 (fp64 stays fp64), with or without autocast. `variant="official"` is the published code:
-K is at most 3, a class is kept while S < T (paper: S <= T), and the mean in the weight includes the first negative.
-`rule="continuous"` is ours: the class at which the sum exceeds T is positive in part (`fuzzy_membership`).
+Where the teacher is uncertain, a pixel gets the set Y of the K most probable classes instead of one pseudo label, and
+the student learns to rank all of Y above all other classes. z are the student's logits, p the teacher's probabilities
+in descending order, S_n the sum of the first n, T the threshold. Logits are (N,C), (B,C,H,W) or (B,C,D,H,W); maps lack
+the axis C. Everything is computed in fp32 (fp64 stays fp64), with or without autocast. `variant="official"` is the
+published code: K is at most 3, a class is kept while S < T (paper: S <= T), and the mean in the weight includes the
+first negative. `rule="continuous"` is ours: the class at which the sum exceeds T has a fractional membership
+(`fuzzy_membership`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from fuzzyseg.losses.fpl.weight import assignment_weight
 class FuzzyMap(NamedTuple):
     """Maps (B,*spatial): `loss`, the weighted loss, has a gradient; the others have none.
 
-    weight: Eq. 11 or 16. k: number of positives, including one that is positive in part under the continuous rule.
+    weight: Eq. 11 or 16. k: number of positives, including one with a fractional membership.
     confidence, label: the teacher's largest probability and its class.
     """
 
@@ -70,7 +71,7 @@ def one_label_map(loss: Tensor, confidence: Tensor, label: Tensor) -> FuzzyMap:
 def balance_factor(loss: Tensor, student: Tensor, label: Tensor, valid: Tensor | None) -> Tensor:
     """Factor that scales the mean of `loss` to the mean cross entropy on the pseudo label: 0-dim, without gradient.
 
-    Taken per process, as in the published code. 1 where the mean is 0 or too small to divide by.
+    Computed per process, as in the published code. 1 if the mean is 0 or too small to divide by.
     """
     with torch.no_grad():
         hard = local_mean(F.cross_entropy(student, label, reduction="none"), valid)

@@ -1,9 +1,9 @@
-"""The fast forms of the losses as one custom op of torch with a backward op, and the choice between the forms.
+"""Choice between the forms of the losses, and the fast ones as a custom op of torch with a backward op.
 
 The forward op writes the gradient of the mean, or of each pixel's loss in a map; the backward pass multiplies it in
-place by the incoming gradient. For resized logits the sum over pixels cannot be separated afterwards: there the forward
-op assumes that a mean over `valid` follows, as in every method, and the chunks are computed again only where the
-incoming gradient differs from that. torch.compile treats each op as one node.
+place by the incoming gradient. For resized logits the gradient is a sum over pixels, which cannot be weighted
+afterwards: the forward op assumes that a mean over `valid` follows, as in every method, and the backward op recomputes
+the chunks only if the incoming gradient differs from that. torch.compile treats each op as one node.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ARGUMENTS = (
     "bool statistics, bool maps, bool cross_entropy, str form"
 )
 _TENSORS = 6
-"""How many of the arguments are tensors, the first ones."""
+"""Number of tensor arguments, which come first."""
 
 _LIBRARY: Any = library.Library("fuzzyseg", "FRAGMENT")  # type: ignore[no-untyped-call]
 _LIBRARY.define(f"pseudo_label({_ARGUMENTS}) -> ({', '.join(['Tensor'] * 10)})")
@@ -59,7 +59,7 @@ def choose(student: Tensor, teacher: Tensor | Mixed) -> str:
     if requested == "compiled" and device == "cpu":
         return "compiled"
     runs_triton = device == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
-    # Not by default on CUDA before the tests of the kernels have passed on a GPU.
+    # Not the default on CUDA until the tests of the kernels have passed on a GPU.
     return "triton" if requested == "triton" and HAS_TRITON and runs_triton and not any(double) else "chunked"
 
 
@@ -239,14 +239,14 @@ def _multiplied(grad: Tensor, upstream: Tensor, form: str) -> Tensor:
 
 
 def _graph_is_kept() -> bool:
-    """Whether another backward pass may follow (retain_graph); True where torch cannot tell."""
+    """Whether another backward pass may follow (retain_graph); True if unknown."""
     # No public API reports retain_graph, and a saved gradient may be overwritten only without it.
     ask: Callable[[], bool] | None = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
     return True if ask is None else ask()
 
 
 class _Once(torch.autograd.Function):
-    """The identity, with an error as its backward."""
+    """Identity whose backward raises an error."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, grad: Tensor, upstream: Tensor, anchor: Tensor) -> Tensor:
