@@ -78,7 +78,7 @@ def test_loading_runs_no_code(tmp_path, capsys):
 
 def test_settings_that_may_differ():
     check_resumable(CONFIG, changed(steps=20, workers=0), {"train.steps", "train.workers"})
-    check_resumable(CONFIG, changed(crop=(5, 6)), set())  # a tuple is the list that a file makes of it
+    check_resumable(CONFIG, changed(crop=(5, 6)), set())  # a tuple equals the list that is read from a file
 
 
 def test_other_settings_are_named_with_both_values():

@@ -37,7 +37,7 @@ def groups(optimisers):
 
 
 def of(optimisers, parameter):
-    """The one group that holds the parameter."""
+    """The only group that contains the parameter."""
     (group,) = [g for g in groups(optimisers) if any(p is parameter for p in g["params"])]
     return group
 
@@ -72,7 +72,7 @@ def test_rates_of_the_roles():
     assert _rates(built) == pytest.approx({"backbone": 0.1, "head": 3.0, "critic": 1e-4})
     _set_rates(built, 0.5)
     assert _rates(built) == pytest.approx({"backbone": 0.05, "head": 1.5, "critic": 5e-5})
-    _set_rates(built, 0.5)  # of the base, not of what it was
+    _set_rates(built, 0.5)  # relative to the base rate, not to the current one
     assert _rates(built) == pytest.approx({"backbone": 0.05, "head": 1.5, "critic": 5e-5})
 
 
@@ -85,7 +85,7 @@ def test_norm_parameters_and_biases_are_spared(decay_norm):
     assert of(built, net.head.weight)["weight_decay"] == 0.01
     for parameter in (net.encoder[0].bias, net.encoder[1].weight, net.encoder[1].bias, net.head.bias):
         assert of(built, parameter)["weight_decay"] == spared
-    assert of(built, net.critic.weight)["weight_decay"] == 0.0  # its role wants none
+    assert of(built, net.critic.weight)["weight_decay"] == 0.0  # its role has no weight decay
 
 
 def test_mistakes_in_the_roles_are_named():

@@ -1,4 +1,4 @@
-"""20 steps straight = 10 + resume, bit for bit; saving and ending at any moment."""
+"""A resumed training equals an uninterrupted one, bit for bit, wherever it was saved or stopped."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def test_resuming_gives_the_same_bits(tmp_path, case):
     assert differences({"steps": lines(straight)}, {"steps": lines(parted)}) == []
     assert (whole.last, whole.best) == (rest.last, rest.best)
     assert [line["step"] for line in lines(parted)] == [1, 4, 5, 8, 10, 12, 15, 16, 20]
-    # the comparison is worth something: all kinds of state are there, and they moved
+    # all kinds of state are compared, and they have changed
     kinds = ["running_var", "student", "teacher", "optimisers", "scaler", "streams"]
     assert all(any(kind in path for path in flat(a)) for kind in kinds if kind != "scaler" or case == "fp16")
     assert differences(a["modules"]["method"], load_first(tmp_path, CASES[case])["modules"]["method"])

@@ -29,7 +29,7 @@ def largest_gap(a, b):
 
 
 def plain_method():
-    """Without noise and without statistics of the batch, so that it does not matter how a batch is cut."""
+    """Without noise and batch statistics, so that splitting a batch changes nothing."""
     return ToyMethod(dropout=0.0, noise=0.0, norm=lambda c: nn.GroupNorm(2, c))
 
 
@@ -91,7 +91,7 @@ def test_clipping_bounds_the_norm_of_all_gradients_together(precision):
     before = weights(method)
     train(method, clip=1e-3, steps=1, lr=1.0, precision=precision)
     moved = [after - before[name] for name, after in weights(method).items() if name.startswith("student")]
-    # SGD moves by rate x (gradient + decay x weight); the decay is 1e-3
+    # SGD's update is rate x (gradient + decay x weight), with a decay of 1e-3
     decayed = [1e-3 * before[n] if before[n].dim() > 1 else 0 * before[n] for n in before if n.startswith("student")]
     norm = torch.stack([(m + d).norm() for m, d in zip(moved, decayed, strict=True)]).norm()
     assert float(norm) == pytest.approx(1e-3, rel=1e-3)
@@ -125,14 +125,14 @@ def test_the_average_is_the_literal_formula_and_is_what_is_evaluated_and_saved(t
     call = {"evaluate": look, "checkpoint": tmp_path / "last.pt"}
     _, outcome = train(method, steps=6, ema=0.3, call=call)
     expected = values[0]
-    for n, value in enumerate(values[1:], start=1):  # n updates are finished: the warm-up ends between two of these
+    for n, value in enumerate(values[1:], start=1):  # after n updates; the warm-up ends between two of them
         d = min(0.3, (1 + n) / (10 + n))
         expected = {
             name: d * expected[name] + (1 - d) * value[name] if value[name].is_floating_point() else value[name]
             for name in value
         }
     assert largest_gap(evaluated[0], expected) < 1e-6
-    assert evaluated[0]["encoder.1.num_batches_tracked"] == 6 * 2  # two passes a step, an exact count
+    assert evaluated[0]["encoder.1.num_batches_tracked"] == 6 * 2  # two passes a step
     assert largest_gap(evaluated[0], method.student.state_dict()) > 1e-4
     assert differences(outcome.predictor.state_dict(), evaluated[0]) == []
     saved = load(tmp_path / "last.pt")["modules"]["average"]
@@ -229,7 +229,7 @@ def test_fp16_survives_gradients_that_overflow():
 
 
 def test_compiled_is_the_same_within_rounding(monkeypatch):
-    # the capture of the graph is tested, not the minute that a C++ compiler takes
+    # only the capture of the graph is tested: compiling C++ takes a minute
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     plain, _ = train(plain_method(), steps=3)
     compiled, _ = train(plain_method(), steps=3, compile=True)

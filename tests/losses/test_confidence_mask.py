@@ -1,4 +1,4 @@
-"""Which pixels teach: confident ones, all, or as a gate decides; and the temperature that confidence is taken at."""
+"""The confidence mask and its gate, and the temperature of the confidence."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def test_a_gate_is_the_mask_while_it_is_reliable_and_none_else(loss):
     assert gate.decide(100, 69) is False
     assert torch.equal(apply()[0], drop[0])
     assert float(apply()[1]["reliable"]) == 0
-    assert torch.equal(apply()[1]["confident"], keep[1]["confident"])  # how many are, whoever teaches
+    assert torch.equal(apply()[1]["confident"], keep[1]["confident"])  # the share does not depend on the gate
     assert gate.decide(100, 70) is True
     assert torch.equal(apply()[0], keep[0])
-    assert gate.decide(0, 0) is False  # a mask that leaves nothing
+    assert gate.decide(0, 0) is False  # a mask without pixels
 
 
 def test_the_state_of_a_gate_alone_is_saved():
@@ -66,7 +66,7 @@ def test_a_temperature_divides_the_teachers_logits_alone(mixed):
     box[:, :3] = True
     teacher = Mixed(T, T.flip(0), box) if mixed else T
     at_one = module(Z, teacher, maps=True, **CALL)
-    for name in ("loss", "k", "weight", "confidence", "label"):  # 1: not a bit
+    for name in ("loss", "k", "weight", "confidence", "label"):  # a temperature of 1 changes no bit
         assert torch.equal(getattr(at_one, name), getattr(plain(Z, teacher, maps=True, **CALL), name))
     module.temperature.fill_(2.5)
     found = module(Z, teacher, maps=True, **CALL)

@@ -1,4 +1,4 @@
-"""Class activation maps, attention and fusion against literal loops and hand-made numbers."""
+"""Class activation maps, attention and fusion against literal loops and values computed by hand."""
 
 from __future__ import annotations
 

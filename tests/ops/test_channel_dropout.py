@@ -19,7 +19,7 @@ def test_a_channel_is_dropped_or_doubled_by_the_samples_seed_alone():
         assert torch.equal(mask[0], mask[2])
         assert not torch.equal(mask[0], mask[1])
         assert abs(float(mask.mean()) - 1) < 0.15
-    assert not torch.equal(masks[0], masks[1][:, :300])  # levels are dropped apart
+    assert not torch.equal(masks[0], masks[1][:, :300])  # levels are dropped independently
     assert torch.equal(channel_masks(SEEDS[1:2], [300, 500])[1], masks[1][1:2])
 
 
