@@ -9,7 +9,7 @@ from toy_training import Lines, ToyMethod, batches, differences, evaluate, optim
 
 from fuzzyseg.engine import NonFiniteLoss, fit
 from fuzzyseg.engine.checkpoint import load
-from fuzzyseg.methods.base import Progress
+from fuzzyseg.methods.base import Progress, Step
 
 
 def train(method=None, draw=None, name="sgd", lr=0.05, sinks=(), call=None, **options):
@@ -111,6 +111,32 @@ def test_a_non_finite_loss_names_term_step_images_and_leaves_the_weights():
     assert all(f"labelled-6-{k}" in text and f"un-6-{k}" in text for k in range(4))
     now = {name: value for name, value in weights(method).items() if "running" not in name and "num" not in name}
     assert differences(now, {name: kept[-1][name] for name in now}) == []
+
+
+def broken(step, image=False):
+    method, draw = ToyMethod(), batches()
+
+    def damaged(start, stop):
+        for number, micro_batches in zip(range(start, stop), draw(start, stop), strict=True):
+            if image and number == step:
+                micro_batches[0]["labelled"].image[2, 0, 3, 3] = torch.inf
+            yield micro_batches
+
+    method.break_at = step
+    with pytest.raises(NonFiniteLoss) as caught:
+        train(method, damaged, steps=4)
+    return str(caught.value).splitlines()[-1]
+
+
+def test_a_non_finite_loss_blames_what_can_be_its_cause():
+    first, later, image = broken(0), broken(2), broken(0, image=True)
+    assert "class_weights" in first
+    assert "data.std" in first
+    assert "optim.lr" not in first  # no step was made yet
+    assert "optim.lr" in later
+    assert "labelled-0-2" in image
+    assert "labelled-0-1" not in image
+    assert "class_weights" not in image
 
 
 def test_the_average_is_the_literal_formula_and_is_what_is_evaluated_and_saved(tmp_path):
@@ -224,8 +250,16 @@ def test_images_may_run_out_only_at_the_end():
 
 
 def test_fp16_survives_gradients_that_overflow():
-    method, _ = train(precision="fp16", steps=4)
+    sink = Lines()
+    method, outcome = train(precision="fp16", steps=4, sinks=[sink])
     assert all(value.isfinite().all() for value in weights(method).values())
+    assert [line["skipped_steps"] for line in sink.lines][-1] == outcome.skipped
+    method = ToyMethod()
+    before = weights(method)
+    method.forward = lambda batch, progress: Step({"x": 1e3 * method.student(batch["labelled"].image).sum()})
+    _, outcome = train(method, precision="fp16", steps=2)
+    assert outcome.skipped == 2
+    assert all(torch.equal(value, before[name]) for name, value in weights(method).items() if "student.head" in name)
 
 
 def test_compiled_is_the_same_within_rounding(monkeypatch):

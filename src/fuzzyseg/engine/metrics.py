@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -11,8 +11,18 @@ from torch import Tensor
 from fuzzyseg.methods.base import Progress, Step
 from fuzzyseg.ops import distributed
 
-Names = Mapping[str, Sequence[str]]
-"""Image names of a micro-batch, by stream."""
+
+class Samples(Protocol):
+    """The part of a stream's batch that the loop uses."""
+
+    image: Tensor
+    name: list[str]
+
+    def to(self, device: torch.device, channels_last: bool = False) -> Self:
+        """The same samples on `device`."""
+
+
+MicroBatch = Mapping[str, Samples]
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -23,9 +33,13 @@ class NonFiniteLoss(ArithmeticError):
 
 
 def check_finite(
-    steps: Sequence[Step], names: Sequence[Names], progress: Progress, stop: bool, gradient: Tensor | None = None
+    steps: Sequence[Step],
+    micro_batches: Sequence[MicroBatch],
+    progress: Progress,
+    stop: bool,
+    gradient: Tensor | None = None,
 ) -> bool:
-    """Whether any process requests to `stop`. steps, names: one for each micro-batch. gradient: its norm, 0-dim.
+    """Whether any process requests to `stop`. steps: one for each micro-batch. gradient: its norm, 0-dim.
 
     One synchronisation with the accelerator and one collective serve both questions. Raises NonFiniteLoss.
     """
@@ -36,27 +50,47 @@ def check_finite(
     flags = distributed.mean(torch.stack([bad.float(), torch.full_like(losses[0, 0], float(stop))]))
     any_bad, any_stop = flags.tolist()
     if any_bad:
-        raise NonFiniteLoss(_message(steps, names, losses, progress))
+        raise NonFiniteLoss(_message(steps, micro_batches, losses, progress))
     return bool(any_stop)
 
 
-def _message(steps: Sequence[Step], names: Sequence[Names], losses: Tensor, progress: Progress) -> str:
-    found = []
-    for step, streams, row in zip(steps, names, losses.tolist(), strict=True):
+def _message(steps: Sequence[Step], micro_batches: Sequence[MicroBatch], losses: Tensor, progress: Progress) -> str:
+    found, damaged = [], []
+    for step, streams, row in zip(steps, micro_batches, losses.tolist(), strict=True):
         terms = [f"{term} is {value}" for term, value in zip(step.losses, row, strict=True) if value - value != 0]
-        images = "; ".join(f"{stream}: {', '.join(images)}" for stream, images in streams.items())
+        images = "; ".join(f"{stream}: {', '.join(samples.name)}" for stream, samples in streams.items())
         if not terms and losses.isfinite().all():
             terms = ["its gradient is NaN or infinite"]
         if terms:
             found.append(f"{' and '.join(terms)} (images: {images})")
-    # Every process reports what all found, since only the first one's message may be visible.
-    own = torch.tensor(list("\n".join(found).encode()), dtype=torch.uint8, device=losses.device)
-    everywhere = bytes(distributed.gather(own).tolist()).decode() if distributed.active() else "\n".join(found)
+        for samples in streams.values():
+            finite = samples.image.flatten(1).isfinite().all(1).tolist()
+            damaged += [name for name, ok in zip(samples.name, finite, strict=True) if not ok]
+    # Every process reports the findings of all, since only the first one's message may be visible.
+    found, damaged = _of_all_processes(found, losses.device), _of_all_processes(damaged, losses.device)
+    if damaged:
+        cause = f"These images are not finite after normalisation: {', '.join(damaged)}. Check the files and data.std."
+    elif progress.step == 0:
+        cause = (
+            "The images are finite and no weight has changed yet, so that a setting is the cause: check "
+            "supervised.class_weights, data.mean and data.std, the initial weights, and train.precision."
+        )
+    else:
+        cause = (
+            "The images are finite, so that a setting is the likely cause: a lower optim.lr, optim.clip, or "
+            "train.precision=fp32 may help; check supervised.class_weights and data.std."
+        )
     return (
-        f"step {progress.step + 1}: the loss is not finite: {everywhere}\n"
-        f"The weights are those of step {progress.step}. "
-        "Check these images and their masks; a lower optim.lr, optim.clip, or train.precision=fp32 may help."
+        f"step {progress.step + 1}: the loss is not finite: {chr(10).join(found)}\n"
+        f"The weights are those of step {progress.step}. {cause}"
     )
+
+
+def _of_all_processes(lines: list[str], device: torch.device) -> list[str]:
+    if not distributed.active():
+        return lines
+    own = torch.tensor(list("".join(f"{line}\n" for line in lines).encode()), dtype=torch.uint8, device=device)
+    return bytes(distributed.gather(own).tolist()).decode().splitlines()
 
 
 def averaged(steps: Sequence[Step]) -> dict[str, Any]:

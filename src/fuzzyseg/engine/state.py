@@ -40,6 +40,7 @@ class Settings:
     """Steps between evaluations, besides the one at the last step; 0: only that one; None: no evaluation."""
     save_every: int | None = None
     """Steps between checkpoints; None: at the end only."""
+    keep_checkpoints: int = 1
     log_every: int = 10
     schedule: str = "poly"
     power: float = 0.9
@@ -50,7 +51,8 @@ class Settings:
 class TrainingState:
     """Everything that changes during a training, and hence the content of a checkpoint.
 
-    step: finished steps. last, best: the latest and the best evaluation, each with its `step`.
+    step: finished steps. last, best: the latest and the best evaluation, each with its `step`. skipped: number of steps
+    that the scaler of fp16 has skipped because gradients overflowed.
     """
 
     method: Method
@@ -60,6 +62,7 @@ class TrainingState:
     step: int = 0
     last: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
+    skipped: int = 0
 
     def predictor(self) -> nn.Module:
         """The module that is evaluated, exported and saved: the average of the weights, if any."""
@@ -72,6 +75,7 @@ class TrainingState:
             "step": self.step,
             "last": self.last,
             "best": self.best,
+            "skipped": self.skipped,
             "modules": {name: module.state_dict() for name, module in modules.items() if module is not None},
             "replicas": {name: gather_buffers(module) for name, module in modules.items() if module is not None},
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
@@ -79,8 +83,9 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the result of `state_dict`."""
+        """Load the result of `state_dict`; one of an earlier version has no `skipped`."""
         self.step, self.last, self.best = state["step"], state["last"], state["best"]
+        self.skipped = state.get("skipped", 0)
         for name, module in (("method", self.method), ("average", self.average)):
             if module is not None:
                 module.load_state_dict(state["modules"][name])
@@ -96,7 +101,7 @@ class Outcome:
 
     step: finished steps. finished: all steps are done. interrupted: a signal stopped it before `steps` or `stop_at`.
     last, best: the latest and the best evaluation with its `step`, of this or an earlier session, if any.
-    predictor: the module to export, in evaluation mode.
+    predictor: the module to export, in evaluation mode. skipped: steps skipped by the scaler of fp16.
     """
 
     step: int
@@ -105,6 +110,7 @@ class Outcome:
     last: dict[str, Any] | None
     best: dict[str, Any] | None
     predictor: nn.Module
+    skipped: int = 0
 
 
 def average_of(predictor: nn.Module, decay: float) -> AveragedModel:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from fuzzyseg.engine.buffers import first_process_buffers
-from fuzzyseg.engine.checkpoint import save
-from fuzzyseg.engine.metrics import averaged, check_finite
+from fuzzyseg.engine.checkpoint import CheckpointError, save_training
+from fuzzyseg.engine.metrics import MicroBatch, averaged, check_finite
 from fuzzyseg.engine.signals import Interrupt
 from fuzzyseg.engine.state import Outcome, Settings, TrainingState, average_of
 from fuzzyseg.methods.base import Method, Progress, Step
@@ -36,17 +36,6 @@ SCHEDULES: dict[str, Callable[[float, float], float]] = {
 """Name -> factor of the learning rate at a progress in [0, 1). poly: Chen et al., "DeepLab", TPAMI 2018."""
 
 
-class Samples(Protocol):
-    """The part of a stream's batch that the loop uses."""
-
-    image: Tensor
-    name: list[str]
-
-    def to(self, device: torch.device, channels_last: bool = False) -> Self:
-        """The same samples on `device`."""
-
-
-MicroBatch = Mapping[str, Samples]
 Batches = Callable[[int, int], Iterator[Sequence[MicroBatch]]]
 Evaluate = Callable[[nn.Module, int], dict[str, Any]]
 
@@ -75,7 +64,7 @@ def fit(
     process if `settings.score` is the highest so far. publish(stream, step, weights) gets the method's draw weights
     after each step. `stream_state()` and `config` are stored in `checkpoint` as `streams` and `config`. Only the first
     process writes.
-    The first SIGINT or SIGTERM stops the training after its step and a checkpoint, the second raises
+    The first SIGINT, SIGTERM, SIGHUP or SIGUSR1 stops the training after its step and a checkpoint, the second raises
     KeyboardInterrupt. Raises NonFiniteLoss, with the weights as before the step.
     """
     training = _start(method, optimisers, settings, resume)
@@ -97,8 +86,7 @@ def fit(
                 _backward(runner, micro_batch, progress, training.scaler, settings, len(micro_batches), number)
                 for number, micro_batch in enumerate(micro_batches, start=1)
             ]
-            names = [{stream: samples.name for stream, samples in each.items()} for each in micro_batches]
-            stop = check_finite(steps, names, progress, interrupt.requested, _gradient_norm(training))
+            stop = check_finite(steps, micro_batches, progress, interrupt.requested, _gradient_norm(training))
             _update(training, settings.clip)
             method.after_step(progress)
             if training.average is not None:
@@ -119,6 +107,8 @@ def fit(
                     line["evaluation"] = _evaluate(training, settings, evaluate, keep_best)
             if line or training.step in (1, last_step) or training.step % settings.log_every == 0:
                 line = {"step": training.step, **averaged(steps), "lr": _rates(optimisers), **line}
+                if training.scaler.is_enabled():
+                    line["skipped_steps"] = training.skipped
                 line["time"] = {**throughput.read(), "memory_mib": _memory(settings.device)}
                 for sink in listeners:
                     sink.write(line)
@@ -128,14 +118,13 @@ def fit(
             saving = settings.save_every is not None and training.step % settings.save_every == 0
             if checkpoint is not None and (saving or stop or training.step == end):
                 with throughput.pause():
-                    state = {**training.state_dict(), "streams": stream_state(), "config": dict(config or {})}
-                    if rank == 0:
-                        save(checkpoint, state)
-                    distributed.barrier()
+                    more = {"streams": stream_state(), "config": dict(config or {})}
+                    save_training(checkpoint, training, more, settings)
             if stop:
                 break
     finished = training.step >= last_step
-    return Outcome(training.step, finished, stop, training.last, training.best, training.predictor().eval())
+    predictor = training.predictor().eval()
+    return Outcome(training.step, finished, stop, training.last, training.best, predictor, training.skipped)
 
 
 def rate_factor(step: int, settings: Settings) -> float:
@@ -171,7 +160,14 @@ def _start(
     average = None if settings.ema is None else average_of(method.predictor(), settings.ema)
     training = TrainingState(method, optimisers, scaler, average)
     if resume is not None:
-        training.load_state_dict(resume)
+        try:
+            training.load_state_dict(resume)
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise CheckpointError(
+                f"the checkpoint does not fit this method and its settings ({type(error).__name__}: {reason}); use the "
+                "version of fuzzyseg that wrote it, or another --out"
+            ) from None
     return training
 
 
@@ -220,6 +216,7 @@ def _gradient_norm(training: TrainingState) -> Tensor | None:
 def _update(training: TrainingState, clip: float | None) -> None:
     """One step of every optimiser that has gradients, clipped over all of them together."""
     scaler = training.scaler
+    scale = scaler.get_scale()
     moving = [
         optimiser
         for optimiser in training.optimisers
@@ -232,6 +229,7 @@ def _update(training: TrainingState, clip: float | None) -> None:
     for optimiser in moving:
         scaler.step(optimiser)
     scaler.update()
+    training.skipped += scaler.get_scale() < scale  # the scale falls if, and only if, a step was skipped
     for optimiser in training.optimisers:
         optimiser.zero_grad(set_to_none=True)
 
