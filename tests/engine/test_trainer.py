@@ -256,7 +256,7 @@ def test_fp16_survives_gradients_that_overflow():
     assert [line["skipped_steps"] for line in sink.lines][-1] == outcome.skipped
     method = ToyMethod()
     before = weights(method)
-    method.forward = lambda batch, progress: Step({"x": 1e3 * method.student(batch["labelled"].image).sum()})
+    method.forward = lambda batch, progress: Step({"x": 1e3 * method.student(batch["labelled"].image).float().sum()})
     _, outcome = train(method, precision="fp16", steps=2)
     assert outcome.skipped == 2
     assert all(torch.equal(value, before[name]) for name, value in weights(method).items() if "student.head" in name)

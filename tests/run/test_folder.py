@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fuzzyseg.run import RunFolder, RunFolderError
+from fuzzyseg.run import RunFolder, RunFolderError, folder
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -32,7 +32,8 @@ def test_resuming_continues_if_there_is_a_checkpoint_and_starts_otherwise(tmp_pa
     assert RunFolder.open(tmp_path, resume=True).has_checkpoint
 
 
-def test_a_locked_folder_is_refused_until_its_holder_ends(tmp_path):
+def test_a_locked_folder_is_refused_until_its_holder_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "WAIT", 0.1)
     run = tmp_path / "run"
     code = f"""
 import time

@@ -16,6 +16,8 @@ from fuzzyseg.run.logs import plain
 
 LOCK = ".lock"
 """Name of the lock file."""
+WAIT = 7.0
+"""Seconds to wait for it: the data workers of a killed training, which share its lock, end within five."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ class RunFolder:
         Raises RunFolderError if another process, or another training of this one, has the lock.
         """
         self._make()
-        lock = FileLock(self.path / LOCK, timeout=0)
+        lock = FileLock(self.path / LOCK, timeout=WAIT)
         try:
             lock.acquire()
         except NotImplementedError:
