@@ -101,13 +101,13 @@ def test_equal_views_without_dropping_have_equal_terms(monkeypatch):
     method = make(undropped=1.0, cutmix_probability=0.0, confidence="drop")
     batch = batches(method)
     batch["unlabelled"].strong = (batch["unlabelled"].strong[0],) * 2
-    terms, original = [], method._term
+    terms, original = [], method.confident.forward
 
     def listening(*args):
         terms.append(original(*args)[0].detach())
         return original(*args)
 
-    monkeypatch.setattr(method, "_term", listening)
+    monkeypatch.setattr(method.confident, "forward", listening)
     found = method(batch, START).losses["unsupervised"].detach()
     torch.testing.assert_close(terms[0], terms[1])
     torch.testing.assert_close(found, terms[0] / 2)
