@@ -46,7 +46,10 @@ with RunFolder({str(run)!r}).lock():
         assert other.stdout.read(1) == b"1"
         (run / "last.pt.123.part").touch()
         for _ in range(2):  # a refused attempt does not break the lock
-            with pytest.raises(RunFolderError, match=r"run: another training is running.*--out"), RunFolder(run).lock():
+            with (
+                pytest.raises(RunFolderError, match=r"run: another training .*--out"),
+                RunFolder(run).lock(),
+            ):
                 pass
         assert (run / "last.pt.123.part").exists()
         other.kill()

@@ -76,7 +76,7 @@ class RunFolder:
             _log.warning("%s: its file system has no locks; do not start another training in it", self.path)
         except (Timeout, RuntimeError):  # RuntimeError: held by this thread
             raise RunFolderError(
-                f"{self.path}: another training is running in it; wait for its end, stop it, or choose another --out"
+                f"{self.path}: another training or sweep runs in it; wait for it, stop it, or choose another --out"
             ) from None
         except OSError as error:
             raise self._unusable(error) from None
