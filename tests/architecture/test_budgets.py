@@ -15,7 +15,10 @@ CODE = 18_510
 
 EXCEPTIONS: dict[str, tuple[int, str]] = {
     "engine/trainer.py:fit": (120, "the loop has a budget of its own (design: engine)"),
-    "methods/ael.py": (250, "AEL's adaptive sampling, mixing and weighting are one method (design: house style)"),
+    "methods/ael/__init__.py": (
+        250,
+        "adaptive sampling, mixing and weighting are one method (design: house style)",
+    ),
 }
 """Path, or path:function -> its own budget and why. A budget broken is a decision written down here."""
 
@@ -89,7 +92,7 @@ def _function(lines: int, name: str = "f", indent: str = "") -> str:
         ("data/x.py", "x = 1\n" * FILE, "x = 1\n" * (FILE + 1)),
         ("methods/x.py", "x = 1\n" * METHOD, "x = 1\n" * (METHOD + 1)),
         ("methods/base.py", "x = 1\n" * FILE, "x = 1\n" * (FILE + 1)),
-        ("methods/ael.py", "x = 1\n" * 250, "x = 1\n" * 251),
+        ("methods/ael/__init__.py", "x = 1\n" * 250, "x = 1\n" * 251),
         ("data/x.py", _function(FUNCTION), _function(FUNCTION + 1)),
         ("data/x.py", "class A:\n" + _function(60, indent="    "), "class A:\n" + _function(61, indent="    ")),
         ("data/x.py", "if True:\n" + _function(60, indent="    "), "if True:\n" + _function(61, indent="    ")),

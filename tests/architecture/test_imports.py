@@ -24,7 +24,7 @@ class Row:
 
 FLOORS = ("engine", "inference", "analysis", "report", "run", "methods", "losses", "ops", "networks", "data", "config")
 TABLE = {
-    "ops": Row(packages=("torch", "scipy")),
+    "ops": Row(packages=TORCH),
     "losses": Row(("ops",), ("torch", "triton")),
     "networks": Row(("ops",), ("torch", "segmentation_models_pytorch", "timm")),
     "data": Row(
@@ -41,13 +41,13 @@ TABLE = {
             "scipy",
         )
     ),
-    "run": Row(packages=("rich",)),
+    "run": Row(packages=("rich", "filelock")),
     "run.tensorboard": Row(("run",), ("rich", "torch")),
     "config": Row(packages=("pydantic", "yaml")),
     "methods": Row(("methods",)),
     "methods.base": Row(("data.views",), ("torch", "pydantic"), itself=False),
     "methods.<name>": Row(
-        ("methods.base", "ops", "losses", "networks", "data.views"), ("torch", "pydantic"), itself=False
+        ("methods.base", "ops", "losses", "networks", "data.views"), ("torch", "pydantic", "scipy"), itself=False
     ),
     "analysis": Row(("losses",), TORCH),
     "inference": Row(("networks", "data", "ops"), TORCH),

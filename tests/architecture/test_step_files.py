@@ -11,7 +11,7 @@ import fuzzyseg
 from support.tiny_data import settings, write_folder
 from support.tiny_network import TinyNetwork
 
-LIMIT = 30
+LIMIT = 25
 ROOT = Path(fuzzyseg.__file__).parent
 
 

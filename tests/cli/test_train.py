@@ -12,7 +12,7 @@ import fuzzyseg.experiment
 from fuzzyseg.cli import app
 from fuzzyseg.cli.train import continuation, settings
 from fuzzyseg.config import Config
-from fuzzyseg.engine.trainer import NonFiniteLoss
+from fuzzyseg.engine import NonFiniteLoss
 
 DEFAULTS = Config()
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from fuzzyseg.engine.optim import build_optimisers, factor, rates, set_rates
+from fuzzyseg.engine import Settings, build_optimisers
+from fuzzyseg.engine.trainer import _rates, _set_rates, rate_factor
 from fuzzyseg.methods.base import Role
 
 
@@ -27,12 +28,16 @@ def build(net, parts=None, **options):
     return build_optimisers(parts or roles(net), net, **{"name": "sgd", "lr": 0.1, "weight_decay": 0.01, **options})
 
 
+def factor(step, steps, **options):
+    return rate_factor(step, Settings(steps, torch.device("cpu"), **options))
+
+
 def groups(optimisers):
     return [group for optimiser in optimisers for group in optimiser.param_groups]
 
 
 def of(optimisers, parameter):
-    """The one group that holds the parameter."""
+    """The only group that contains the parameter."""
     (group,) = [g for g in groups(optimisers) if any(p is parameter for p in g["params"])]
     return group
 
@@ -64,11 +69,11 @@ def test_a_role_brings_its_own_betas():
 def test_rates_of_the_roles():
     net = Net()
     built = build(net, roles(net, lr_factor=3.0), head_lr_factor=10.0)
-    assert rates(built) == pytest.approx({"backbone": 0.1, "head": 3.0, "critic": 1e-4})
-    set_rates(built, 0.5)
-    assert rates(built) == pytest.approx({"backbone": 0.05, "head": 1.5, "critic": 5e-5})
-    set_rates(built, 0.5)  # of the base, not of what it was
-    assert rates(built) == pytest.approx({"backbone": 0.05, "head": 1.5, "critic": 5e-5})
+    assert _rates(built) == pytest.approx({"backbone": 0.1, "head": 3.0, "critic": 1e-4})
+    _set_rates(built, 0.5)
+    assert _rates(built) == pytest.approx({"backbone": 0.05, "head": 1.5, "critic": 5e-5})
+    _set_rates(built, 0.5)  # relative to the base rate, not to the current one
+    assert _rates(built) == pytest.approx({"backbone": 0.05, "head": 1.5, "critic": 5e-5})
 
 
 @pytest.mark.parametrize("decay_norm", [False, True])
@@ -80,7 +85,7 @@ def test_norm_parameters_and_biases_are_spared(decay_norm):
     assert of(built, net.head.weight)["weight_decay"] == 0.01
     for parameter in (net.encoder[0].bias, net.encoder[1].weight, net.encoder[1].bias, net.head.bias):
         assert of(built, parameter)["weight_decay"] == spared
-    assert of(built, net.critic.weight)["weight_decay"] == 0.0  # its role wants none
+    assert of(built, net.critic.weight)["weight_decay"] == 0.0  # its role has no weight decay
 
 
 def test_mistakes_in_the_roles_are_named():

@@ -1,4 +1,4 @@
-"""20 steps straight = 10 + resume, bit for bit; saving and ending at any moment."""
+"""A resumed training equals an uninterrupted one, bit for bit, wherever it was saved or stopped."""
 
 import json
 import os
@@ -8,8 +8,9 @@ import pytest
 import torch
 from toy_training import Lines, ToyMethod, batches, differences, evaluate, flat, optimisers, settings
 
-from fuzzyseg.engine import fit
-from fuzzyseg.engine.checkpoint import load
+from fuzzyseg.engine import NonFiniteLoss, fit
+from fuzzyseg.engine.checkpoint import CheckpointError, load
+from fuzzyseg.methods.base import Step
 from fuzzyseg.run import MetricsLog
 
 CASES = {
@@ -61,7 +62,7 @@ def test_resuming_gives_the_same_bits(tmp_path, case):
     assert differences({"steps": lines(straight)}, {"steps": lines(parted)}) == []
     assert (whole.last, whole.best) == (rest.last, rest.best)
     assert [line["step"] for line in lines(parted)] == [1, 4, 5, 8, 10, 12, 15, 16, 20]
-    # the comparison is worth something: all kinds of state are there, and they moved
+    # all kinds of state are compared, and they have changed
     kinds = ["running_var", "student", "teacher", "optimisers", "scaler", "streams"]
     assert all(any(kind in path for path in flat(a)) for kind in kinds if kind != "scaler" or case == "fp16")
     assert differences(a["modules"]["method"], load_first(tmp_path, CASES[case])["modules"]["method"])
@@ -113,7 +114,7 @@ def test_stop_at_changes_no_schedule(tmp_path):
     assert [line["step"] for line in other.lines] == [1, 4, 5, 8]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_the_first_signal_finishes_the_step_and_saves(tmp_path, number, capfd):
     before = signal.getsignal(number)
     outcome = run(tmp_path, on_step=lambda step: os.kill(os.getpid(), number) if step == 6 else None)
@@ -126,6 +127,39 @@ def test_the_first_signal_finishes_the_step_and_saves(tmp_path, number, capfd):
     assert run(tmp_path, resume=tmp_path / "last.pt").finished
     assert differences(load(tmp_path / "last.pt"), load(tmp_path / "straight" / "last.pt")) == []
     assert differences({"x": lines(tmp_path)}, {"x": lines(tmp_path / "straight")}) == []
+
+
+def test_a_hangup_is_ignored_under_nohup(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        outcome = run(tmp_path, stop_at=8, on_step=lambda step: os.kill(os.getpid(), signal.SIGHUP))
+        assert (outcome.step, outcome.interrupted) == (8, False)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    def infinite(step):
+        if step == 5:
+            method.teacher.head.bias.data[0] = torch.inf
+
+    method = ToyMethod()
+    method.forward = lambda batch, progress: Step({"x": method.student(batch["labelled"].image).square().mean()})
+    call = {"checkpoint": tmp_path / "last.pt", "stream_state": dict}
+    with pytest.raises(NonFiniteLoss, match="step 6: the weights are not finite"):
+        fit(method, batches(on_step=infinite), optimisers(method), settings(save_every=3), **call)
+    assert load(tmp_path / "last.pt")["step"] == 3
+
+
+def test_a_checkpoint_that_does_not_fit_is_one_sentence(tmp_path):
+    run(tmp_path, stop_at=3)
+    state = load(tmp_path / "last.pt")
+    state["modules"]["method"].popitem()
+    method = ToyMethod()
+    with pytest.raises(CheckpointError, match="does not fit this method") as caught:
+        fit(method, batches(), optimisers(method), settings(), resume=state)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_second_signal_ends_at_once(tmp_path):

@@ -9,7 +9,7 @@ from toy_training import Lines, ToyMethod, batches, differences, evaluate, optim
 
 from fuzzyseg.engine import NonFiniteLoss, fit
 from fuzzyseg.engine.checkpoint import load
-from fuzzyseg.methods.base import Progress
+from fuzzyseg.methods.base import Progress, Step
 
 
 def train(method=None, draw=None, name="sgd", lr=0.05, sinks=(), call=None, **options):
@@ -29,7 +29,7 @@ def largest_gap(a, b):
 
 
 def plain_method():
-    """Without noise and without statistics of the batch, so that it does not matter how a batch is cut."""
+    """Without noise and batch statistics, so that splitting a batch changes nothing."""
     return ToyMethod(dropout=0.0, noise=0.0, norm=lambda c: nn.GroupNorm(2, c))
 
 
@@ -91,7 +91,7 @@ def test_clipping_bounds_the_norm_of_all_gradients_together(precision):
     before = weights(method)
     train(method, clip=1e-3, steps=1, lr=1.0, precision=precision)
     moved = [after - before[name] for name, after in weights(method).items() if name.startswith("student")]
-    # SGD moves by rate x (gradient + decay x weight); the decay is 1e-3
+    # SGD's update is rate x (gradient + decay x weight), with a decay of 1e-3
     decayed = [1e-3 * before[n] if before[n].dim() > 1 else 0 * before[n] for n in before if n.startswith("student")]
     norm = torch.stack([(m + d).norm() for m, d in zip(moved, decayed, strict=True)]).norm()
     assert float(norm) == pytest.approx(1e-3, rel=1e-3)
@@ -113,6 +113,32 @@ def test_a_non_finite_loss_names_term_step_images_and_leaves_the_weights():
     assert differences(now, {name: kept[-1][name] for name in now}) == []
 
 
+def broken(step, image=False):
+    method, draw = ToyMethod(), batches()
+
+    def damaged(start, stop):
+        for number, micro_batches in zip(range(start, stop), draw(start, stop), strict=True):
+            if image and number == step:
+                micro_batches[0]["labelled"].image[2, 0, 3, 3] = torch.inf
+            yield micro_batches
+
+    method.break_at = step
+    with pytest.raises(NonFiniteLoss) as caught:
+        train(method, damaged, steps=4)
+    return str(caught.value).splitlines()[-1]
+
+
+def test_a_non_finite_loss_blames_what_can_be_its_cause():
+    first, later, image = broken(0), broken(2), broken(0, image=True)
+    assert "class_weights" in first
+    assert "data.std" in first
+    assert "optim.lr" not in first  # no step was made yet
+    assert "optim.lr" in later
+    assert "labelled-0-2" in image
+    assert "labelled-0-1" not in image
+    assert "class_weights" not in image
+
+
 def test_the_average_is_the_literal_formula_and_is_what_is_evaluated_and_saved(tmp_path):
     values, evaluated = [], []
     method = ToyMethod()
@@ -125,14 +151,14 @@ def test_the_average_is_the_literal_formula_and_is_what_is_evaluated_and_saved(t
     call = {"evaluate": look, "checkpoint": tmp_path / "last.pt"}
     _, outcome = train(method, steps=6, ema=0.3, call=call)
     expected = values[0]
-    for n, value in enumerate(values[1:], start=1):  # n updates are finished: the warm-up ends between two of these
+    for n, value in enumerate(values[1:], start=1):  # after n updates; the warm-up ends between two of them
         d = min(0.3, (1 + n) / (10 + n))
         expected = {
             name: d * expected[name] + (1 - d) * value[name] if value[name].is_floating_point() else value[name]
             for name in value
         }
     assert largest_gap(evaluated[0], expected) < 1e-6
-    assert evaluated[0]["encoder.1.num_batches_tracked"] == 6 * 2  # two passes a step, an exact count
+    assert evaluated[0]["encoder.1.num_batches_tracked"] == 6 * 2  # two passes a step
     assert largest_gap(evaluated[0], method.student.state_dict()) > 1e-4
     assert differences(outcome.predictor.state_dict(), evaluated[0]) == []
     saved = load(tmp_path / "last.pt")["modules"]["average"]
@@ -224,12 +250,20 @@ def test_images_may_run_out_only_at_the_end():
 
 
 def test_fp16_survives_gradients_that_overflow():
-    method, _ = train(precision="fp16", steps=4)
+    sink = Lines()
+    method, outcome = train(precision="fp16", steps=4, sinks=[sink])
     assert all(value.isfinite().all() for value in weights(method).values())
+    assert [line["skipped_steps"] for line in sink.lines][-1] == outcome.skipped
+    method = ToyMethod()
+    before = weights(method)
+    method.forward = lambda batch, progress: Step({"x": 1e3 * method.student(batch["labelled"].image).float().sum()})
+    _, outcome = train(method, precision="fp16", steps=2)
+    assert outcome.skipped == 2
+    assert all(torch.equal(value, before[name]) for name, value in weights(method).items() if "student.head" in name)
 
 
 def test_compiled_is_the_same_within_rounding(monkeypatch):
-    # the capture of the graph is tested, not the minute that a C++ compiler takes
+    # only the capture of the graph is tested: compiling C++ takes a minute
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     plain, _ = train(plain_method(), steps=3)
     compiled, _ = train(plain_method(), steps=3, compile=True)

@@ -1,4 +1,4 @@
-"""A small method and small batches that need no data, shared by the tests of the engine."""
+"""A small method and synthetic batches for the tests of the engine."""
 
 import torch
 from torch import nn
@@ -29,7 +29,7 @@ class Student(nn.Module):
 
 
 class ToyMethod(Method):
-    """Cross entropy, and an EMA teacher on noisy images; keeps what it was told and drew (`seen`, `after`, `drawn`)."""
+    """Cross entropy, and an EMA teacher on noisy images; records its calls and draws (`seen`, `after`, `drawn`)."""
 
     def __init__(self, dropout=0.3, norm=nn.BatchNorm2d, noise=0.1):
         nn.Module.__init__(self)
@@ -90,7 +90,7 @@ def samples(step, stream, count, mask):
 
 
 def cut(batch, part):
-    """The samples of `batch` in the slice `part`."""
+    """The samples `part` (a slice) of `batch`."""
     values = {
         k: v[part]
         for k, v in vars(batch).items()
@@ -133,7 +133,7 @@ def settings(steps=20, **options):
 
 
 class Lines(Sink):
-    """Keeps lines and ticks."""
+    """Records lines and ticks."""
 
     def __init__(self):
         self.lines, self.ticks = [], []
@@ -146,7 +146,7 @@ class Lines(Sink):
 
 
 def evaluate(predictor, step):
-    """A score that depends on the weights and uses random numbers of its own."""
+    """A score that depends on the weights and draws random numbers."""
     assert not predictor.training
     torch.rand(3)
     image = samples(10_000, "val", 2, False).image
@@ -165,7 +165,7 @@ def flat(value, prefix=""):
 
 
 def differences(a, b):
-    """The paths at which two nested states are not the same, bit for bit."""
+    """Paths at which two nested states differ in any bit."""
     a, b = flat(a), flat(b)
     same = lambda x, y: torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y  # noqa: E731
     return sorted(k for k in a.keys() | b.keys() if k not in a or k not in b or not same(a[k], b[k]))

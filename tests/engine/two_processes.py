@@ -1,4 +1,4 @@
-"""Run by test_processes.py as `two_processes.py RANK FOLDER`: one of two processes; each writes what it saw."""
+"""Run by test_processes.py as `two_processes.py RANK FOLDER`: one of two processes; each writes its results."""
 
 import os
 import signal
@@ -54,7 +54,7 @@ def a_signal_on_the_second(rank, part, folder):
 
 
 def resumed(part, folder):
-    """With batch-norm, whose statistics are each process's own, and accumulation."""
+    """With batch norm, whose statistics differ between processes, and accumulation."""
     states = []
     for stops in ([None], [4, None]):
         path, scores = folder / f"resumed-{len(stops)}.pt", []

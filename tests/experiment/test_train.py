@@ -14,9 +14,11 @@ from PIL import Image
 
 import fuzzyseg
 from fuzzyseg.config import ConfigError, read_yaml
-from fuzzyseg.engine.trainer import NonFiniteLoss
+from fuzzyseg.engine import NonFiniteLoss
 from fuzzyseg.experiment import evaluate
 from fuzzyseg.ops.resize import resize_logits
+from fuzzyseg.run import RunFolder, RunFolderError
+from fuzzyseg.run import folder as run_folder
 from support.tiny_data import settings, write_folder
 from support.tiny_network import TinyNetwork
 
@@ -115,6 +117,36 @@ def test_resuming_changes_nothing(folder, tmp_path, precision):
     same(a, b)
     same(lines(straight.run), lines(resumed.run))
     same(straight.result, resumed.result)
+
+
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(folder, tmp_path, caplog):
+    train = {"steps": 8, "save_every": 2, "evaluate": False}
+    straight = run(settings(folder, tmp_path / "straight", train=train))
+    config = settings(folder, tmp_path / "parts", train={**train, "stop_at": 6})
+    path = run(config).run / "last.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    config["train"].pop("stop_at")
+    resumed = run(config, resume=True)
+    assert "last-1.pt, step 4" in caplog.text
+    assert resumed.finished
+    a, b = (torch.load(r.run / "last.pt", weights_only=True) for r in (straight, resumed))
+    same(a["modules"], b["modules"])
+    same(lines(straight.run), lines(resumed.run))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_second_training_in_the_folder_is_refused(folder, tmp_path, resume, monkeypatch):
+    monkeypatch.setattr(run_folder, "WAIT", 0.1)
+    config = settings(folder, tmp_path / "run", train={"stop_at": 2, "evaluate": False})
+    with (
+        RunFolder(tmp_path / "run").lock(),
+        pytest.raises(RunFolderError, match="another training"),
+    ):
+        run(config, resume=resume)
+    assert not (tmp_path / "run" / "config.yaml").exists()
+    assert run(config, resume=resume).step == 2  # the lock is released
 
 
 def test_resuming_with_another_setting_names_key_and_both_values(folder, tmp_path):

@@ -78,10 +78,23 @@ def test_card_holds_all_in_json(tmp_path: Path) -> None:
         "config.json",
         "fuzzyseg.json",
         "model.safetensors",
+        "model.safetensors.sha256",
     }
     readme = (tmp_path / "model" / "README.md").read_text()
     assert "class0, class1, class2" in readme
     assert "license" not in readme
+
+
+def test_damaged_weights_are_detected(tmp_path: Path) -> None:
+    save_model(tmp_path / "model", network(), card=CARD)
+    file = tmp_path / "model" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors: are damaged .*model\.safetensors\.sha256"):
+        load(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors.sha256").unlink()
+    load(tmp_path / "model")
 
 
 def test_saving_again_replaces_all(tmp_path: Path) -> None:

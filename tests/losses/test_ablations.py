@@ -1,4 +1,4 @@
-"""Relatives of FPL, each against its formula pixel by pixel, and what the paper's appendix says of them."""
+"""Ablations of FPL against their formulas, pixel by pixel, and statements of the paper's appendix."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def call(name: str, z: Tensor, t: Tensor, **options: object) -> Tensor:
 
 
 def literal(name: str, z: Tensor, mu: Tensor) -> Tensor:
-    """One pixel after the other, one class after the other."""
+    """By a loop over pixels and classes."""
     out = torch.zeros(2, *SIZE, dtype=torch.float64)
     for b in range(2):
         for y in range(SIZE[0]):
@@ -154,7 +154,7 @@ def test_the_gradient_cannot_vanish_under_rule_n_minus_1() -> None:
         (grad,) = torch.autograd.grad(loss.sum(), z)
         s = grad.abs().sum(1) / 2
         k = assign_fuzzy_positives(t, rule=rule).sum(1)
-        below = t.softmax(1).amax(1) <= 0.9  # where the top class alone does not pass T
+        below = t.softmax(1).amax(1) <= 0.9  # the top class alone does not exceed T
         smallest[rule] = float(s[below].min())
         if rule == "n-1":
             several = k >= 2
@@ -163,8 +163,8 @@ def test_the_gradient_cannot_vanish_under_rule_n_minus_1() -> None:
             assert several.sum() > 10_000
     assert smallest["n-1"] >= 0.1 - 1e-12
     assert smallest["n"] < 1e-3
-    # Ours: with x = (1 - T) sum of 1/p over the full positives and y what lifts the class in between, half the L1 norm
-    # of the gradient is at least max(x, y) / (1 + x + y), hence x / (1 + 2 x), and x >= (1 - T) / T.
+    # Ours: with x = (1 - T) sum of 1/p over the full positives, and y the raising term of the fractional class, half
+    # the L1 norm of the gradient is at least max(x, y) / (1 + x + y), hence x / (1 + 2 x), and x >= (1 - T) / T.
     assert smallest["continuous"] >= 0.1 / (2 - 0.9) - 1e-12
 
 

@@ -1,4 +1,4 @@
-"""Which pixels teach: confident ones, all, or as a gate decides; and the temperature that confidence is taken at."""
+"""The confidence mask and its gate, and the temperature of the confidence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CALL = {"size": (6, 7), "valid": VALID, "progress": (0, 1)}
 def taught(which, loss="fuzzy", tau=0.7):
     pixel = PixelLossModule(PIXEL_LOSSES[loss], {}, 0.9)
     mask = ConfidentPixels(which, tau, pixel)
-    return mask, lambda: mask(pixel(Z, T, maps=True, **CALL), VALID)
+    return mask, lambda: mask(pixel, Z, T, VALID, (0, 1))
 
 
 @pytest.mark.parametrize("loss", ["fuzzy", "hard"])
@@ -31,10 +31,10 @@ def test_a_gate_is_the_mask_while_it_is_reliable_and_none_else(loss):
     assert gate.decide(100, 69) is False
     assert torch.equal(apply()[0], drop[0])
     assert float(apply()[1]["reliable"]) == 0
-    assert torch.equal(apply()[1]["confident"], keep[1]["confident"])  # how many are, whoever teaches
+    assert torch.equal(apply()[1]["confident"], keep[1]["confident"])  # the share does not depend on the gate
     assert gate.decide(100, 70) is True
     assert torch.equal(apply()[0], keep[0])
-    assert gate.decide(0, 0) is False  # a mask that leaves nothing
+    assert gate.decide(0, 0) is False  # a mask without pixels
 
 
 def test_the_state_of_a_gate_alone_is_saved():
@@ -51,7 +51,7 @@ def test_open_to_all_the_hard_loss_teaches_one_label_and_it_is_said():
     pixel = PixelLossModule(PIXEL_LOSSES["hard"], {}, 0.9)
     gate = ConfidentPixels("gate", 0.95, pixel)
     gate.decide(1, 0)
-    mean, _ = gate(pixel(Z, T, maps=True, **CALL), VALID)
+    mean, _ = gate(pixel, Z, T, VALID, (0, 1))
     expected = F.cross_entropy(Z, T.argmax(1), reduction="none")[VALID].mean()
     torch.testing.assert_close(mean, expected)
     assert "one label each" in gate.notes(pixel)[0]
@@ -66,7 +66,7 @@ def test_a_temperature_divides_the_teachers_logits_alone(mixed):
     box[:, :3] = True
     teacher = Mixed(T, T.flip(0), box) if mixed else T
     at_one = module(Z, teacher, maps=True, **CALL)
-    for name in ("loss", "k", "weight", "confidence", "label"):  # 1: not a bit
+    for name in ("loss", "k", "weight", "confidence", "label"):  # a temperature of 1 changes no bit
         assert torch.equal(getattr(at_one, name), getattr(plain(Z, teacher, maps=True, **CALL), name))
     module.temperature.fill_(2.5)
     found = module(Z, teacher, maps=True, **CALL)

@@ -1,4 +1,4 @@
-"""What is said of a loss over sets under a mask of confident pixels is what the loss does there."""
+"""The note on losses over sets under a confidence mask describes what the loss does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def module(name="fuzzy", threshold=0.9, **options):
 
 
 def confident_logits():
-    """400 pixels whose teacher's largest probability is .95 or more, the rest anyhow: (1,5,20,20)."""
+    """400 pixels whose largest teacher probability is at least 0.95: (1,5,20,20)."""
     generator = torch.Generator().manual_seed(0)
     rest = torch.rand(1, 4, 20, 20, generator=generator, dtype=torch.float64)
     first = CONFIDENCE + 0.05 * torch.rand(1, 1, 20, 20, generator=generator, dtype=torch.float64)
@@ -32,9 +32,9 @@ def test_where_it_speaks_the_loss_is_cross_entropy_but_for_the_weight_that_it_na
     call = {"size": (20, 20), "valid": valid, "progress": (0, 1)}
     found = module(name, threshold, **options)(student, teacher, **call).loss
     ratio = found / torch.nn.functional.cross_entropy(student, teacher.argmax(1), reduction="none")
-    assert ratio.min() >= least - 5e-4  # three decimals are told
+    assert ratio.min() >= least - 5e-4  # the note gives three decimals
     assert ratio.max() <= 1 + 1e-6
-    assert ratio.min() < least + 0.02  # and it is no loose bound
+    assert ratio.min() < least + 0.02  # the bound is tight
 
 
 def test_without_a_weight_none_is_named():

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fuzzyseg.losses import js_divergence, kl_divergence, squared_error
+from fuzzyseg.losses import kl_divergence, squared_error
 from fuzzyseg.ops.mix import Mixed
 
-ALL = [squared_error, kl_divergence, js_divergence]
+ALL = [squared_error, kl_divergence]
 SIZE = (5, 7)
 
 
@@ -31,9 +31,7 @@ def literal(function, z, t):
     pairs = list(zip(p, q, strict=True))
     if function is squared_error:
         return sum((a - b) ** 2 for a, b in pairs)
-    if function is kl_divergence:
-        return sum(a * math.log(a / b) for a, b in pairs)
-    return sum(a * math.log(2 * a / (a + b)) + b * math.log(2 * b / (a + b)) for a, b in pairs) / 2
+    return sum(a * math.log(a / b) for a, b in pairs)
 
 
 @pytest.mark.parametrize("function", ALL)
@@ -61,9 +59,7 @@ def test_two_images_are_mixed_after_resizing(function):
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize(
-    ("function", "far"), [(squared_error, 2.0), (js_divergence, math.log(2)), (kl_divergence, 2e4)]
-)
+@pytest.mark.parametrize(("function", "far"), [(squared_error, 2.0), (kl_divergence, 2e4)])
 def test_opposite_certainties_stay_finite(function, far):
     z = torch.tensor([1e4, -1e4, -1e4]).view(1, 3, 1, 1).requires_grad_()
     t = torch.tensor([-1e4, 1e4, -1e4]).view(1, 3, 1, 1)

@@ -1,4 +1,4 @@
-"""The continuous form of K: the class with which the sum passes T is positive in part."""
+"""The continuous form of K: the class at which the sum exceeds T has a fractional membership."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = ("concave", "linear", "convex", "convex1", "none")
 
 
 def literal_membership(p: list[float], threshold: float, cap: int | None = None) -> list[float]:
-    """1 before c, 0 after c, (T - S_(c-1)) / p_(c) at c; 1 at rank 1 and 0 at rank C; equal ones by class index."""
+    """1 before c, 0 after c, (T - S_(c-1)) / p_(c) at c; 1 at rank 1 and 0 at rank C; ties by class index."""
     classes = len(p)
     order = sorted(range(classes), key=lambda c: (-p[c], c))
     mu = [0.0] * classes
@@ -104,7 +104,7 @@ def test_equals_a_literal_loop(both: tuple[list[float], list[float]], threshold:
 
 
 def test_reference_values() -> None:
-    two = torch.tensor([[0.5, 0.49, 0.01]], dtype=torch.float64).log()  # torn between two: the rule n-1 keeps one
+    two = torch.tensor([[0.5, 0.49, 0.01]], dtype=torch.float64).log()  # ambiguous between two: the rule n-1 keeps one
     assert fuzzy_membership(two)[0].tolist() == pytest.approx([1, 0.4 / 0.49, 0])
     assert assign_fuzzy_positives(two, rule="continuous").tolist() == [[True, True, False]]
     three = torch.tensor([[0.1, 0.4, 0.2, 0.3]], dtype=torch.float64).log()
@@ -129,7 +129,7 @@ def test_gradient_is_that_of_the_pairs() -> None:
     (found,) = torch.autograd.grad(loss.sum(), z, retain_graph=True)
     mu = fuzzy_membership(t)
     assert ((mu > 0) & (mu < 1)).any(1).sum() > 30
-    with torch.no_grad():  # d L / d z_k = e^-L (what pushes k down - what lifts k)
+    with torch.no_grad():  # d L / d z_k = e^-L (lowering terms of k - raising terms of k)
         pair = mu[:, :, None] * (1 - mu[:, None, :]) * (z[:, None, :] - z[:, :, None]).exp()
         pair.diagonal(dim1=1, dim2=2).zero_()
         expected = (-loss).exp()[:, None] * (pair.sum(1) - pair.sum(2))
@@ -141,7 +141,7 @@ def test_gradient_is_that_of_the_pairs() -> None:
 
 @pytest.mark.parametrize("rule", ["continuous", "n-1"])
 def test_continuous_in_the_teachers_probabilities(rule: str) -> None:
-    """Sharper and sharper teachers: the order stays and K falls from 5 to 1; steps shrink with the distance."""
+    """Sharper and sharper teachers: the order stays, K falls from 5 to 1, and differences shrink with the distance."""
     z = random_logits(8, 6, seed=3)
     t = random_logits(8, 6, seed=4)
 
@@ -250,7 +250,7 @@ def test_extreme_logits_stay_finite_and_a_nan_shows(dtype: torch.dtype) -> None:
 
 
 def test_classes_that_the_student_cannot_give() -> None:
-    """A negative at -inf costs nothing and poisons no gradient, also where all but the class in between are such."""
+    """A negative at -inf adds nothing to the loss and no NaN to the gradient, also beside the fractional class."""
     t = torch.tensor([[0.4, 0.3, 0.2, 0.1], [0.9, 0.05, 0.03, 0.02]], dtype=torch.float64).log()
     z = torch.tensor([[0.3, 1.0, 0.5, -math.inf], [0.0, 1.0, -math.inf, -1.0]], dtype=torch.float64)
     loss = fuzzy_positive_loss(z.requires_grad_(), t, threshold=0.8, rule="continuous", weight="none", reduction="none")

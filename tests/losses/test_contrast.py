@@ -11,7 +11,7 @@ from fuzzyseg.losses.contrast import info_nce, unit
 
 
 def literal(anchors, positives, negatives, temperature, counts):
-    """The formula, one anchor and one negative at a time. counts(n, r): does row r count for anchor n?"""
+    """The formula by a loop over anchors and negatives. counts(n, r): whether row r counts for anchor n."""
     losses = []
     for n, anchor in enumerate(anchors):
         positive = torch.exp(anchor @ positives[n] / temperature)
@@ -36,9 +36,10 @@ SETS = torch.rand(7, 4, generator=GENERATOR) > 0.6, torch.rand(11, 4, generator=
 
 
 @pytest.mark.parametrize("chunk", [1, 11, 30, 100, 2**24])
-@pytest.mark.parametrize("by_index", [False, True])
-@pytest.mark.parametrize("kept", [None, KEPT])
-@pytest.mark.parametrize("classes", [None, LABELS, SETS], ids=["all", "labels", "sets"])
+@pytest.mark.parametrize(
+    ("by_index", "kept", "classes"),
+    [(True, None, None), *((False, kept, classes) for kept in (None, KEPT) for classes in (None, LABELS, SETS))],
+)
 def test_equals_a_literal_loop_in_value_and_gradient_for_any_chunk(chunk, by_index, kept, classes):
     ours, theirs, rows = (t.clone().requires_grad_() for t in (ANCHORS, POSITIVES, NEGATIVES))
     found = info_nce(
@@ -80,11 +81,11 @@ def test_values_that_can_be_worked_out():
     assert loss.item() == pytest.approx(math.log(1 + 50 * math.exp(-2)), abs=1e-6)
     # negatives equal to anchor and positive: log(1 + N)
     assert info_nce(anchor, anchor, anchor.expand(200, -1), temperature=0.07).item() == pytest.approx(math.log(201))
-    # all rows of the anchor's class: only the positive is left
+    # all rows have the anchor's class: only the positive counts
     same = torch.zeros(50, dtype=torch.long)
     loss = info_nce(anchor, anchor, axes[1:], temperature=0.1, anchor_classes=same[:1], negative_classes=same)
     assert loss.item() == 0
-    # one other class as near as the positive: log 2
+    # one negative as similar as the positive: log 2
     other = torch.tensor([0, 1])
     near = anchor.expand(2, -1)
     loss = info_nce(anchor, anchor, near, temperature=0.1, anchor_classes=same[:1], negative_classes=other)
@@ -92,7 +93,7 @@ def test_values_that_can_be_worked_out():
 
 
 def test_hard_anchors_keep_their_gradient():
-    """An epsilon within the logarithm lets it vanish where the negatives are nearer than the positive."""
+    """With an epsilon in the logarithm it would vanish if negatives are more similar than the positive."""
     anchor = torch.tensor([[1.0, 0.0, 0.0]], requires_grad=True)
     positive = torch.tensor([[-0.5, math.sqrt(0.75), 0.0]])
     negatives = torch.tensor([[0.9, 0.0, math.sqrt(0.19)]]).expand(70_000, -1)
@@ -138,6 +139,7 @@ def test_unit_is_of_length_one_and_stays_zero():
         ({"anchor_classes": LABELS[0]}, "both or neither"),
         ({"anchor_classes": LABELS[0][:2], "negative_classes": LABELS[1]}, "of 2 anchors"),
         ({"anchor_classes": LABELS[0], "negative_classes": SETS[1]}, "sets"),
+        ({"index": INDEX, "kept": KEPT}, "index"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):

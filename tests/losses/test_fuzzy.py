@@ -1,4 +1,4 @@
-"""Fuzzy positive learning against a literal reading of the paper, pixel by pixel."""
+"""Fuzzy positive learning against a literal implementation of the paper, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = ("concave", "linear", "convex", "convex1", "none")
 
 
 def literal_positives(p: list[float], threshold: float, *, rule: str | int = "n-1", cap: int | None = None) -> set[int]:
-    """Alg. 1 with sums in falling order; equal probabilities by class index. T = 1 is never passed."""
+    """Alg. 1 with probabilities in descending order, ties by class index. T = 1 is never exceeded."""
     classes = len(p)
     order = sorted(range(classes), key=lambda c: (-p[c], c))
     n, total = 0, 0.0
@@ -111,7 +111,7 @@ def test_k_grows_with_the_threshold_and_is_c_minus_1_at_one() -> None:
     ks = [assign_fuzzy_positives(t, threshold=threshold).sum(1) for threshold in THRESHOLDS]
     assert all((low <= high).all() for low, high in pairwise(ks))
     assert (ks[-1] == 6).all()
-    # Sums of fp32 probabilities may pass 1: K must be C-1 all the same.
+    # Sums of fp32 probabilities may exceed 1; K must still be C-1.
     assert (assign_fuzzy_positives(random_logits(2000, 21, scale=6.0), threshold=1.0).sum(1) == 20).all()
     tail = torch.tensor([[0.8, 0.1, 0.1, 0.0, 0.0]]).log()
     assert assign_fuzzy_positives(tail, threshold=1.0).tolist() == [[True, True, True, True, False]]
@@ -140,7 +140,7 @@ def test_rules_and_caps() -> None:
     }
     for (rule, cap), k in count.items():
         assert int(assign_fuzzy_positives(t, threshold=0.8, rule=rule, k_cap=cap).sum()) == k
-    two = torch.tensor([[0.5, 0.49, 0.01]]).log()  # torn between two: `n-1` keeps one, `n` both
+    two = torch.tensor([[0.5, 0.49, 0.01]]).log()  # ambiguous between two: `n-1` keeps one, `n` both
     assert int(assign_fuzzy_positives(two).sum()) == 1
     assert int(assign_fuzzy_positives(two, rule="n").sum()) == 2
     assert float(fuzzy_positive_loss(two, two, reduction="none", return_stats=True)[1]["mean_weight"]) == pytest.approx(
@@ -169,7 +169,7 @@ def test_gradient_is_equation_8() -> None:
     torch.testing.assert_close(grad, expected, rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(grad.abs().sum(1), 2 * s.squeeze(1), rtol=1e-10, atol=1e-12)
     assert grad.sum(1).abs().max() < 1e-12
-    assert torch.autograd.grad(loss.sum(), t, allow_unused=True)[0] is None  # nothing reaches the teacher
+    assert torch.autograd.grad(loss.sum(), t, allow_unused=True)[0] is None  # no gradient to the teacher
     leaf = z.detach().requires_grad_()
     for options in ({}, {"weight": "none"}, {"variant": "official"}, {"reduction": "none"}):
         assert torch.autograd.gradcheck(lambda x, o=options: fuzzy_positive_loss(x, t.detach(), **o), leaf)

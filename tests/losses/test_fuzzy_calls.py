@@ -1,4 +1,4 @@
-"""How the loss is called: masks, thresholds, sizes, mixtures, precision, balance, statistics, and wrong input."""
+"""Arguments of the loss: masks, thresholds, sizes, mixed logits, precision, balance, statistics, and errors."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_nan_gives_a_nan(side: str, options: dict[str, object]) -> None:
         assert loss[1, 2, 0].isnan()
         assert fuzzy_positive_loss(z, t, **options).isnan()
         valid = torch.ones(2, 3, 3, dtype=torch.bool)
-        valid[1, 2, 0] = False  # a NaN there would still reach the gradient: it shows in the loss
+        valid[1, 2, 0] = False  # a NaN there would reach the gradient, so it must show in the loss
         assert fuzzy_positive_loss(z, t, valid=valid, **options).isnan()
 
 
@@ -178,7 +178,7 @@ def test_module_is_the_function() -> None:
 
 
 def test_nothing_looks_at_a_value() -> None:
-    """Tensors of the device `meta` have none to look at: what runs on them makes no GPU wait."""
+    """Tensors on the device `meta` have no values, so that code that runs on them does not synchronise with a GPU."""
     z = torch.zeros(2, 5, 4, 4, device="meta", requires_grad=True)
     valid = torch.zeros(2, 8, 8, device="meta")
     threshold = torch.zeros(2, 8, 8, device="meta")

@@ -92,7 +92,7 @@ def test_mixed_weights_half_precision_and_autocast(name: str) -> None:
     mixed = call(z, Mixed(t, other, mask), size=SIZE, valid=valid, threshold=0.9).loss
     blended = torch.where(mask[:, None], up(other), up(t))
     torch.testing.assert_close(mixed, expected(name, up(z), blended) * valid)
-    weighted = call(z, t, size=SIZE, valid=valid * 0.25, threshold=0.9).loss  # the weight itself is the mean's
+    weighted = call(z, t, size=SIZE, valid=valid * 0.25, threshold=0.9).loss  # weights apply in the mean only
     torch.testing.assert_close(weighted, call(z, t, size=SIZE, valid=valid, threshold=0.9).loss)
     half = call(z.half(), t.half(), size=SIZE, valid=valid, threshold=0.9).loss
     assert half.dtype == torch.float32
@@ -138,7 +138,7 @@ def test_the_module_holds_the_threshold_as_a_buffer() -> None:
     module = PixelLossModule(PIXEL_LOSSES["fuzzy"], {"weight": "none"}, threshold=0.9)
     assert module.state_dict()["threshold"] == pytest.approx(0.9)
     for threshold in (0.9, 0.6):
-        module.threshold.fill_(threshold)  # what a policy does
+        module.threshold.fill_(threshold)  # as a policy does
         found = module(z, t, size=SIZE, valid=valid, progress=(0, 10), maps=True)
         assert torch.equal(found.k, assign_fuzzy_positives(up(t), threshold=threshold).sum(1))
     assert "fuzzy" in repr(module)
@@ -151,7 +151,7 @@ def test_masked_mean_counts_valid_values_only() -> None:
     values = torch.tensor([[1.0, 2.0, torch.nan, 4.0]], requires_grad=True)
     valid = torch.tensor([[True, True, False, True]])
     assert masked_mean(values, valid).item() == pytest.approx(7 / 3)
-    weights = torch.tensor([[0.1, 0.2, 0.0, 0.0]])  # a sum below 1 is divided by as well
+    weights = torch.tensor([[0.1, 0.2, 0.0, 0.0]])  # also divided by a sum below 1
     assert masked_mean(values, weights).item() == pytest.approx(0.5 / 0.3)
     nothing = masked_mean(values, torch.zeros(1, 4, dtype=torch.bool))
     assert nothing.item() == 0

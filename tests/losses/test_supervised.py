@@ -109,7 +109,7 @@ def test_ohem_lets_a_nan_through() -> None:
 
 def test_dice_equals_a_loop_over_classes() -> None:
     logits, mask = sample()
-    mask[mask == 2] = 255  # a class that is absent does not count
+    mask[mask == 2] = 255  # an absent class does not count
     known = mask != 255
     p = logits.softmax(1)
     per_class = []

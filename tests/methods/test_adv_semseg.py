@@ -1,4 +1,4 @@
-"""AdvSemSeg to its card, but for test 2, which is in test_adv_semseg_discriminator.py."""
+"""AdvSemSeg against its specification; test 2 is in test_adv_semseg_discriminator.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZE = (12, 14)
 
 
 class Answers(nn.Module):
-    """In the discriminator's place: logits that the test chooses, one map a call, plus a part of the prediction."""
+    """Replacement of the discriminator: given logits, one map a call, plus a function of the prediction."""
 
     def __init__(self, *maps, follows=0.0):
         super().__init__()
@@ -50,7 +50,7 @@ def probabilities(method, samples):
 
 
 def bce(logits, target, valid):
-    """The mean over valid pixels, one by one."""
+    """Mean over valid pixels, by a loop."""
     total = 0.0
     for b, y, x in valid.nonzero().tolist():
         p = torch.sigmoid(logits[b, 0, y, x])
@@ -81,7 +81,7 @@ def test_one_hot_is_zero_on_void():
 
 
 def test_all_terms_are_the_cards_formulae():
-    """Also card 3: means are over pixels that are not void, and not of zeros in their place (which would add log 2)."""
+    """Means are over pixels that are not void; zeros in their place would add log 2."""
     method, batch = make(labelled_weight=0.7, unlabelled_weight=0.3), batches()
     d, d_free, d_fake, d_real = drawn(seed=1), drawn(seed=2), drawn(6, seed=3), drawn(seed=4)
     method.discriminator = Answers(d, d_free, d_fake, d_real)
@@ -162,7 +162,7 @@ def test_where_no_pixel_passes_the_other_terms_train_as_if_it_was_not_there():
 def test_a_pixel_at_the_threshold_is_kept():
     method, batch = make(threshold=0.5), batches()
     logits = torch.full((3, 1, *SIZE), -1e-3)
-    logits[:, :, 3:5] = 0.0  # sigmoid exactly .5
+    logits[:, :, 3:5] = 0.0  # sigmoid exactly 0.5
     method.discriminator = Answers(torch.zeros(3, 1, *SIZE), logits, torch.zeros(6, 1, *SIZE), logits)
     found = method(batch, LATE)
     free = batch["unlabelled"]
@@ -172,7 +172,7 @@ def test_a_pixel_at_the_threshold_is_kept():
 
 
 def test_the_mask_carries_no_gradient():
-    """The self-taught term's gradient is that of cross entropy on constant pixels, though the mask follows it."""
+    """The self-taught term's gradient is that of cross entropy on a constant set of pixels."""
     method, batch = make(), batches()
     method.discriminator = Answers(drawn(seed=1), drawn(seed=2), drawn(6, seed=3), drawn(seed=4), follows=3)
     method(batch, LATE).losses["self_taught"].backward()

@@ -1,7 +1,6 @@
-"""AEL to its card: who teaches, what a pixel weighs, what the banks steer.
+"""AEL against its specification: teacher, pixel weights, and effects of the banks.
 
-Of the card's tests: 1, 3, 8 below; 2 in the sampling tests; 4 in tests/ops/test_class_banks.py and here; 5 here and in
-tests/ops/test_mix.py; 6 in tests/ops/test_ema.py and here; 7 here. None is left out.
+Other tests of AEL are in test_ael_class_banks.py, tests/ops/test_mix.py and tests/ops/test_ema.py.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def make(loss="hard", norm="group", options=None, images=6, **config):
     pixel = PixelLossModule(PIXEL_LOSSES[loss], options or {}, 0.9)
     facts = Facts(5, images={"unlabelled": images})
     method = AEL(lambda: TinyNetwork(norm=norm), SupervisedLoss("ce"), pixel, AEL.Config(**config), facts)
-    for p in method.teacher.parameters():  # a teacher of its own mind
+    for p in method.teacher.parameters():  # the teacher differs from the student
         p.add_(0.1 * torch.randn(p.shape))
     return method
 
@@ -44,7 +43,7 @@ def batches(method, size=(12, 14), count=3):
 
 
 def consistency(z, t, valid, *, bank=None, seeds=None, gamma=2.0, beta=1.0, threshold=0.0, image=True):
-    """The card's consistency term, pixel by pixel."""
+    """The consistency term by a loop over pixels."""
     z, t = (resize_logits(each, valid.shape[-2:]).detach() for each in (z, t))
     terms, weights = torch.zeros(valid.shape), torch.zeros(valid.shape)
     drawn = None if seeds is None else uniform(seeds, valid.shape[-2:], purpose=3)
@@ -101,10 +100,10 @@ def test_padding_has_label_0_and_teaches_only_where_the_published_behaviour_is_a
     batch = batches(method)
     found = method(batch, START).losses
     bank = method.seen
-    assert (batch["labelled"].mask[~batch["labelled"].valid] == 255).all()  # the caller's batch is as it was
+    assert (batch["labelled"].mask[~batch["labelled"].valid] == 255).all()  # the caller's batch is unchanged
     for samples in batch.values():
         if samples.mask is not None:
-            samples.mask = torch.where(samples.valid, samples.mask, 0)  # void, where the image is valid, stays void
+            samples.mask = torch.where(samples.valid, samples.mask, 0)  # void pixels of the image stay void
         samples.valid = torch.ones_like(samples.valid)
     plain = make(copy_paste_probability=1.0)
     expected = plain(batch, START).losses
@@ -117,7 +116,7 @@ def test_padding_has_label_0_and_teaches_only_where_the_published_behaviour_is_a
 
 
 def test_sampling_follows_the_students_class_and_its_rate():
-    """The least sure class is kept whole, a sure one never; between them by the rate."""
+    """The least confident class is kept as a whole, a class with confidence 1 never, others at their rate."""
     method = make(beta=2.0)
     method.class_confidence.copy_(torch.tensor([0.2, 1.0, 0.6, 0.6, 0.2]))
     student = torch.zeros(8, 5, 60, 60)
@@ -127,7 +126,9 @@ def test_sampling_follows_the_students_class_and_its_rate():
     assert kept[label == 0].all()
     assert not kept[label == 1].any()
     assert abs(float(kept[label == 2].float().mean()) - (0.4 / 0.8) ** 2) < 0.02
-    assert torch.equal(kept[3:4], method._sampled(student[3:4], (60, 60), torch.tensor([3])))  # not by the batch
+    assert torch.equal(
+        kept[3:4], method._sampled(student[3:4], (60, 60), torch.tensor([3]))
+    )  # independent of the batch
 
 
 def test_nothing_sampled_is_no_loss():
@@ -164,7 +165,7 @@ def test_the_bank_is_the_mean_so_far_and_then_moves_by_a_thousandth():
     mask = batch["labelled"].mask
     mean = torch.stack([p[:, c][mask == c].mean() if (mask == c).any() else torch.tensor(0.0) for c in range(5)])
     method(batch, START)
-    assert torch.equal(method.class_confidence, before)  # in the midst of a step it stands still
+    assert torch.equal(method.class_confidence, before)  # constant during a step
     method.after_step(START)
     torch.testing.assert_close(method.class_confidence, mean.detach())
     method(batch, Progress(1, 10))
@@ -199,7 +200,7 @@ def test_copy_paste_takes_classes_by_how_unsure_they_are():
     """Image, mask and validity change where the source has a drawn class, in about half of the images."""
     for config, allowed in (({}, {3, 4}), ({"copy_paste_exclude": (3,)}, {4})):
         method = make(copy_paste_classes=1, copy_paste_power=1.0, **config)
-        # so many unsure steps apart that softmax leaves but two: only possible with a bank beyond [0, 1]
+        # values outside [0, 1], so that softmax selects two classes
         method.class_confidence.copy_(torch.tensor([0.99, 0.99, 0.99, -30, -30.0]))
         labelled = make_batch(300, (6, 6), masks=True, seed=1)
         source = make_batch(300, (6, 6), masks=True, seed=2)
@@ -237,7 +238,7 @@ def test_copy_paste_draws_by_the_softmax_of_one_minus_confidence():
     torch.testing.assert_close(share, torch.softmax(1 - method.class_confidence, 0), atol=0.025, rtol=0)
     method = make(copy_paste_classes=40, copy_paste_probability=1.0)
     _, mask, _ = method._copy_paste(labelled, source)
-    assert float((mask != 255).float().mean()) > 0.95  # many draws reach every class
+    assert float((mask != 255).float().mean()) > 0.95  # every class is drawn
 
 
 def test_the_partner_shows_the_class_it_was_drawn_for():
@@ -249,8 +250,8 @@ def test_the_partner_shows_the_class_it_was_drawn_for():
     t_a = torch.zeros(3, 5, 12, 14)
     t_b = torch.zeros(3, 5, 12, 14)
     t_b[:, 0] = 1
-    t_b[0, 2, 3:6, 4:9] = 9  # one part of class 2; class 4 is nowhere
-    b.valid[0, 3:6, 8] = False  # padding is not a part of anything
+    t_b[0, 2, 3:6, 4:9] = 9  # one component of class 2; class 4 is absent
+    b.valid[0, 3:6, 8] = False  # padding belongs to no component
     mask = method._mix_mask(t_a, t_b, a, b)
     expected = torch.zeros(12, 14, dtype=torch.bool)
     expected[3:6, 4:8] = True
@@ -315,7 +316,7 @@ def test_partners_are_drawn_by_class_and_bank():
     torch.testing.assert_close(weights.sum(1), torch.softmax(1 - method.class_confidence, 0))
     assert weights[0].nonzero().flatten().tolist() == [1, 4]
     assert weights[3].nonzero().flatten().tolist() == [5]
-    assert (weights[2] == weights[2, 0]).all()  # shown by none that is known: any
+    assert (weights[2] == weights[2, 0]).all()  # no known image shows it: any image
     assert method.draw_weights("unlabelled") is None
     assert make(adaptive_mix=False).draw_weights("partner") is None
     draws = Sampler(method.streams, {"labelled": 3, "unlabelled": 6}, 4, 0)

@@ -16,7 +16,7 @@ def learn_part(rank):
 
 
 def learn(part, *, parallel):
-    """Three steps on the given samples of four; parallel: in DDP, as one of two processes."""
+    """Three steps on the given samples of a batch of four; parallel: with DDP."""
     torch.manual_seed(0)
     pixel = PixelLossModule(PIXEL_LOSSES["fuzzy"], {}, 0.6)
     facts = Facts(5, images={"unlabelled": 9})

@@ -1,5 +1,5 @@
-"""CAC to its card. Elsewhere: geometry in tests/ops/test_feature_grid.py and tests/data/transforms/test_geometry.py,
-chunks in tests/losses/test_contrast.py, the bank in tests/ops/test_bank.py, the loss by cell in test_cac_contrast.py.
+"""CAC against its specification. Elsewhere: geometry in test_feature_cells.py and data/transforms/test_geometry.py,
+chunks in tests/losses/test_contrast.py, the bank in test_banks.py, the loss by cell in test_cac_contrast.py.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def test_negatives_of_the_anchors_own_class_and_of_padding_do_not_count():
     valid = torch.tensor([True, False])
     method.bank.push(axis.expand(2, -1), torch.tensor([4, 3]), valid)
     assert pull(method, cells(0.1, label=4), cells(0.9))[0] == 0
-    # of another class, and as near as the positive: log 2
+    # one negative as similar as the positive: log 2
     torch.testing.assert_close(pull(method, cells(0.1, label=2), cells(0.9))[0], torch.tensor(2.0).log())
 
 

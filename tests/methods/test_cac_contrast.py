@@ -1,7 +1,7 @@
-"""CAC's contrast: section 2 of its card, step by step and cell by cell.
+"""CAC's contrast against a loop over cells.
 
-Each image has flips, an offset and padding of its own. The padding, at the bottom and on the right, reaches into the
-overlap, and that of one crop alone: as where a crop's side is no multiple of a cell, and a flip moves its cells.
+Images differ in flips, offset and padding. Padding, at the bottom and on the right, reaches into the overlap of one of
+the crops, as if its side were no multiple of a cell and a flip moved its cells.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEPT = [[(16, 24), (9, 24)], [(16, 13), (16, 24)], [(8, 24), (16, 24)], [(16, 24
 
 
 def padded_batches():
-    """Four pairs of crops; what lies below and to the right of KEPT, before flipping, is padding."""
+    """Four pairs of crops with padding below and to the right of KEPT, before flipping."""
     batch = batches(4, SIZE)
     crops = batch["unlabelled"]
     pairs = []
@@ -40,7 +40,7 @@ def padded_batches():
 
 
 def views(method, crops, cell):
-    """For each crop and image, unflipped: features (D,h,w), confidence, class, logits, and is all of the cell shown?"""
+    """For each crop and image, unflipped: features (D,h,w), confidence, class, logits, and whether all is valid."""
     rows, columns = SIZE[0] // cell, SIZE[1] // cell
     found = []
     for crop, (image, valid) in enumerate([(crops.image, crops.valid), crops.pair]):
@@ -57,13 +57,13 @@ def views(method, crops, cell):
 
 
 def literal(method, crops, *, cell, temperature=0.1, gamma=0.0, sets=None):
-    """The sum of both directions' losses, and why cells were not pulled; sets: T of the fuzzy negatives."""
+    """Sum of the losses of both directions, and reasons why cells have none. sets: T of the fuzzy negatives."""
     seen = views(method, crops, cell)
     rows, columns = SIZE[0] // cell, SIZE[1] // cell
     places = [(y, x) for y in range(rows) for x in range(columns)]
 
     def kind(label, logits):
-        """The classes that make a cell a negative of others: its own, or all of its positives."""
+        """The classes of a cell that negatives must not share: its own, or all positives."""
         if sets is None:
             return {int(label)}
         return set(assign_fuzzy_positives(logits[None], threshold=sets)[0].nonzero().flatten().tolist())
@@ -105,7 +105,7 @@ def test_the_loss_is_the_cards_cell_by_cell_and_so_is_its_gradient(cell, sets):
     assert method.pool == cell // 2
     found = method(batch, NOW).losses["contrast"]
     total, skipped = literal(method, batch["unlabelled"], cell=cell, gamma=0.25, sets=sets)
-    # the padding of either crop alone takes cells away, in both directions
+    # padding of either crop excludes cells in both directions
     assert all(skipped[f"{ours}: {one}"] for ours in (0, 1) for one in ("True, False", "False, True"))
     expected = 0.1 * total
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)

@@ -1,5 +1,5 @@
-"""CCT to its card. Elsewhere: single perturbations in test_cct_perturb.py and test_cct_regions.py, the direction of
-I-VAT in tests/ops/test_gradient.py.
+"""CCT against its specification. Elsewhere: perturbations in test_cct_perturb.py and test_cct_regions.py, the direction
+of I-VAT in tests/ops/test_gradient.py.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def test_the_main_decoder_learns_from_labels_alone(loss):
 
 
 class Linear(TinyNetwork):
-    """Its head is what an auxiliary decoder is."""
+    """A network whose head has the form of an auxiliary decoder."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -124,7 +124,7 @@ def test_twice_as_many_equal_decoders_change_nothing():
 
 
 def test_what_each_decoder_sees():
-    """In the order of the setting; Con-Msk and Obj-Msk complete each other."""
+    """In the order of the setting; Con-Msk and Obj-Msk are complementary."""
     method = make(background=3, decoders=(1, 2, 2, 1, 1, 1, 1))
     features, z = features_and_target(method, batches((40, 48)))
     front = (z.argmax(1) != 3).unsqueeze(1)
@@ -136,7 +136,7 @@ def test_what_each_decoder_sees():
     torch.testing.assert_close(
         torch.linalg.vector_norm(offset, dim=(1, 2, 3)), torch.full((3,), 2.0), rtol=0.01, atol=0
     )
-    for dropped in seen[1:3]:  # channels, and what is left is doubled
+    for dropped in seen[1:3]:  # whole channels; the others are doubled
         share = dropped / torch.where(features == 0, 1, features)
         kept = share.amax((2, 3))
         assert set(kept.detach().round(decimals=3).unique().tolist()) == {0.0, 2.0}
@@ -144,7 +144,7 @@ def test_what_each_decoder_sees():
     for cut in seen[3:5]:
         kept = (cut != 0) | (features == 0)
         assert (kept.all(1) | (cut == 0).all(1)).all()
-    assert not torch.equal(seen[3], seen[4])  # every decoder has boxes of its own
+    assert not torch.equal(seen[3], seen[4])  # boxes differ between decoders
     assert torch.equal(seen[5], features * front)
     assert torch.equal(seen[5] + seen[6], features)
     assert ((seen[7] == features) | (seen[7] == 0)).all()
@@ -178,7 +178,7 @@ def test_each_decoder_has_an_adversarial_offset_of_its_own():
 
 
 def test_the_probe_is_one_that_fp32_resolves_in_feature_space():
-    """Features of the size that the authors' have: 512 x 40 x 40, norm about 640; at their 1e-6 nothing is left."""
+    """With features of the authors' size, 512 x 40 x 40, and a norm of about 640, their probe of 1e-6 is lost."""
     torch.manual_seed(0)
     features, decoder = torch.randn(1, 512, 40, 40).relu(), nn.Conv2d(512, 21, 1)
     noise = torch.rand_like(features) - 0.5
@@ -210,7 +210,7 @@ def test_ramp():
 def test_annealed_leaves_out_what_is_known():
     plain, annealed = make(), make(annealed=0.99)
     for method in (plain, annealed):
-        method.student.head.weight.data *= 30  # a network that is sure of some pixels
+        method.student.head.weight.data *= 30  # a network that is confident at some pixels
     batch = batches()
     labelled = batch["labelled"]
     z = plain.student(labelled.image)

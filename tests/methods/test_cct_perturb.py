@@ -31,7 +31,7 @@ def test_the_most_active_cells_are_dropped_by_each_images_own_measure():
         ratio = activity / top
         assert ratio[kept].max() <= ratio[~kept].min()  # one u for all images
         seen.add(int(kept.sum()))
-    assert len(seen) > 3  # drawn anew each time
+    assert len(seen) > 3  # drawn anew in each call
 
 
 def test_foreground_is_what_is_not_background_at_the_features_size():

@@ -7,7 +7,7 @@ from fuzzyseg.methods.cct.perturb import boxes_within, regions
 
 
 def spiral(side):
-    """One winding line, a cell wide."""
+    """A spiral line, one cell wide."""
     mask, y, x, dy, dx = torch.zeros(side, side, dtype=torch.bool), 0, 0, 0, 1
     mask[0, 0] = True
     turns = 0
@@ -27,7 +27,7 @@ def spiral(side):
 
 
 def agree(found, mask):
-    """The numbering is that of scipy but for the names, and the names are as documented."""
+    """Components equal those of scipy, with the documented labels."""
     for numbers, one in zip(found.numpy(), mask.numpy(), strict=True):
         expected, count = ndimage.label(one, structure=np.ones((3, 3)))
         assert ((numbers > 0) == one).all()
@@ -56,7 +56,7 @@ def test_empty_and_full_masks():
 
 
 def jagged(size=40):
-    """One blob whose rim is uneven."""
+    """A blob with an irregular border."""
     mask = torch.zeros(1, size, size, dtype=torch.bool)
     mask[0, 6:30, 4:36] = True
     mask[0, 5, 4:36:2] = True
@@ -67,7 +67,7 @@ def jagged(size=40):
 @pytest.mark.parametrize("solid", [False, True])
 @pytest.mark.parametrize("seed", range(8))
 def test_one_region_gets_one_box_within_its_bounds(seed, solid):
-    """A clean rectangle is treated alike (the published code, which counts corners, never cuts one)."""
+    """Also for a rectangle, which the published code never cuts, since it has few corners."""
     mask = torch.zeros(1, 40, 40, dtype=torch.bool)
     mask[0, 5:30, 4:37] = True
     torch.manual_seed(seed)
@@ -85,8 +85,8 @@ def test_boxes_reach_every_place_that_fits():
     boxes = boxes_within(regions(mask), 0.4)
     tops = {int(b.any(1).nonzero().min()) for b in boxes}
     lefts = {int(b.any(0).nonzero().min()) for b in boxes}
-    assert tops == set(range(2, 8))  # int(.4 * 6) = 2 cells tall within rows 2 to 8
-    assert lefts == set(range(1, 9))  # int(.4 * 10) = 4 wide within columns 1 to 11
+    assert tops == set(range(2, 8))  # int(0.4 * 6) = 2 cells tall within rows 2 to 8
+    assert lefts == set(range(1, 9))  # int(0.4 * 10) = 4 wide within columns 1 to 11
 
 
 def test_each_region_of_each_image_has_its_own_box():
@@ -99,5 +99,5 @@ def test_each_region_of_each_image_has_its_own_box():
     assert boxes[0, 2:10, 2:10].sum() == 2 * 2
     assert boxes[0, 12:20, 15:30].sum() == 2 * 5
     assert boxes[0].sum() == 4 + 10
-    assert not boxes[1].any()  # three cells wide: int(.4 * 2) = 0
+    assert not boxes[1].any()  # three cells wide: int(0.4 * 2) = 0
     assert not boxes_within(regions(torch.zeros_like(mask)), 0.4).any()

@@ -1,4 +1,4 @@
-"""What every method promises, over all METHODS and all pixel losses they take."""
+"""The contract of `methods/base.py`, for all METHODS with all pixel losses that they accept."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def build(name, loss, options, *, classes=5, norm="batch", dropout=0.0, seed=0, 
     if loss == "paper":
         pixel = None if chosen.paper_loss is None else PixelLossModule(PIXEL_LOSSES[chosen.paper_loss[0]], {})
     else:
-        # a network that has learnt nothing is sure of nothing, and parts that learn from sure pixels alone would not
+        # an untrained network is not confident, so that parts that need confident pixels would have no gradient
         pixel = PixelLossModule(PIXEL_LOSSES[loss], {"confidence": 0.25} if loss == "thresholded" else {})
     network = lambda: TinyNetwork(classes=classes, norm=norm, dropout=dropout)  # noqa: E731
     method = chosen(network, SupervisedLoss("ce"), pixel, chosen.Config(**options), Facts(classes, images=IMAGES))
-    if name == "gct":  # a detector that has learnt nothing finds no flaws, and without flaws nobody teaches
+    if name == "gct":  # an untrained detector finds no flaws, and without flaws there is no consistency
         with torch.no_grad():
             method.detector.body[-1].weight.mul_(flaws)
     return method
 
 
 def batches(method, *, seed=0, count=3, size=None, classes=5):
-    """One batch per stream; unlabelled streams have no mask to read."""
+    """One batch per stream; unlabelled streams have no mask."""
     size = size or SIZES.get(type(method), (12, 14))
     return {
         name: make_batch(
@@ -62,7 +62,7 @@ def batches(method, *, seed=0, count=3, size=None, classes=5):
 
 
 def step(method, optimisers, seed, progress=None):
-    """One step as the loop does it; the sum of the losses."""
+    """One training step; returns the sum of the losses."""
     progress = progress or Progress(seed, 10)
     torch.manual_seed(seed)
     losses = method(batches(method, seed=seed), progress).losses
@@ -76,7 +76,7 @@ def step(method, optimisers, seed, progress=None):
 
 
 def still(method):
-    """The method with the batch norm of its own parts frozen: its statistics are each micro-batch's and process's."""
+    """The method with frozen batch norm, whose statistics would differ between micro-batches and processes."""
     for module in method.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -112,7 +112,7 @@ def test_a_class_absent_and_an_image_all_void_do_no_harm(name, loss, options):
 
 @every_case
 def test_no_dropout_is_in_the_labels_but_where_they_share_the_students_forward(name, loss, options):
-    """What the pixel loss gets as teacher, and the pixels it is asked for, with p = .9 and without dropout."""
+    """The teacher logits and valid pixels that the pixel loss receives, with and without dropout (p = 0.9)."""
 
     def given(dropout):
         method = build(name, loss, options, dropout=dropout)
@@ -140,7 +140,7 @@ def test_no_dropout_is_in_the_labels_but_where_they_share_the_students_forward(n
 
 @every_case
 def test_void_and_padding_teach_nothing(name, loss, options):
-    """Where nothing is valid, there is no loss."""
+    """Without a valid pixel the loss is 0."""
     method = build(name, loss, options, norm="group")
     batch = batches(method)
     for samples in batch.values():
@@ -155,7 +155,7 @@ def test_void_and_padding_teach_nothing(name, loss, options):
 def test_every_loss_and_every_trained_parameter_takes_part_and_roles_cover_all(name, loss, options):
     method = build(name, loss, options, norm="group")
     losses = method(batches(method), Progress(5, 10)).losses
-    if (name, loss) != ("mean_teacher", "paper"):  # whose teacher is the student at first
+    if (name, loss) != ("mean_teacher", "paper"):  # the teacher equals the student at first
         assert all(float(value.detach()) != 0 for value in losses.values())
     torch.stack(list(losses.values())).sum().backward()
     in_roles = [p for role in method.roles().values() for p in role.params]
@@ -191,7 +191,7 @@ def test_state_dict_is_the_whole_method(name, loss, options):
 
 @every_case
 def test_no_device_is_assumed(name, loss, options):
-    """On the meta device a tensor made on the CPU, or a value that is read, is an error."""
+    """On the meta device, tensors created on the CPU and reading values are errors."""
     method = build(name, loss, options, norm="group").to("meta")
     settings, reason = READS_VALUES.get(name, ({}, ""))
     if settings and settings.items() <= method.config.model_dump().items():
@@ -226,7 +226,7 @@ def test_micro_batches_of_equal_valid_pixels_equal_one_batch(name, loss, options
 
 
 def cut(batch, part):
-    """Some of the samples of a batch."""
+    """A slice of a batch."""
 
     def some(value):
         if isinstance(value, tuple):
@@ -242,7 +242,7 @@ def test_every_method_describes_itself_and_what_it_refuses():
         assert method.paper
         assert method.cost
         assert (method.fuzzy == "does not apply") == ("fuzzy" in method.refuses)
-        assert len({loss in method.refuses for loss in SET_LOSSES}) == 1  # they share the set, and what is against it
+        assert len({loss in method.refuses for loss in SET_LOSSES}) == 1  # they share the fuzzy set and its complement
         assert set(method.refuses) <= set(PIXEL_LOSSES)
         assert all("does not apply" in reason for reason in method.refuses.values())
         for key, field in method.Config.model_fields.items():

@@ -1,4 +1,4 @@
-"""CPS to its card: who teaches whom, which images take part, what moves."""
+"""CPS against its specification: teachers, images used, and updated parameters."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_cutmix_cps_is_the_cards_formula_on_the_mixed_image():
 
 
 def test_the_authors_step_from_the_same_numbers():
-    """Three boxes, in training mode with batch norm, no padding: theirs is trained on. Loss and all gradients."""
+    """Loss and all gradients: three boxes, training mode with batch norm, no padding (theirs is trained on)."""
     method, batch = make(), batches()
     a, b, labelled = batch["unlabelled"], batch["partner"], batch["labelled"]
     for each in batch.values():
@@ -129,13 +129,13 @@ def test_the_authors_step_from_the_same_numbers():
 
 @pytest.mark.parametrize("cutmix", [True, False])
 def test_balance_is_one_factor_over_both_directions(cutmix):
-    """As released: (hard12 + hard21) / (fuzzy12 + fuzzy21), so that the term has the hard loss's value."""
+    """As released: (hard12 + hard21) / (fuzzy12 + fuzzy21), so that the term equals the hard loss."""
     batch = batches(cutmix)
     gradients, values, factors = {}, {}, []
     for name, options in (("hard", {}), ("fuzzy", {}), ("balanced", {"balance": True})):
         method = make("hard" if name == "hard" else "fuzzy", norm="group", options=options, cutmix=cutmix)
         with torch.no_grad():
-            method.second.head.weight.mul_(10)  # one network is sure, the other is not: factors apart would differ
+            method.second.head.weight.mul_(10)  # one network is confident, so that separate factors would differ
         step = method(batch, START)
         values[name] = step.losses["unsupervised"].detach()
         gradients[name] = grads(method, step.losses["unsupervised"])

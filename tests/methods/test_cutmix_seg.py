@@ -1,7 +1,6 @@
-"""CutMix-Seg to its card: what is mixed, the distance, the scale by confidence, how the teacher moves.
+"""CutMix-Seg against its specification: mixing, distance, scale by confidence, and the teacher's update.
 
-Of the card's tests left out are: supervised and unsupervised backward apart (the loop has one backward of the sum), and
-the mask generator (tests/ops/test_mix.py). Counters of batch norm are copied, not left as they were.
+Not tested here: separate backward passes (the loop has one, of the sum) and the mask generator (tests/ops/test_mix.py).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ START = Progress(0, 10)
 
 
 class PerPixel(nn.Module):
-    """A network without context: the first five channels of the image are the logits, but for a factor."""
+    """A network without context: logits are the first five channels of the image times a factor."""
 
     def __init__(self):
         super().__init__()
@@ -61,7 +60,7 @@ def batches(method, channels=3):
 
 
 def mixed(method, batch):
-    """Mixed image, validity and teacher logits at image size, by the formula of the card."""
+    """Mixed image, valid pixels and teacher logits at image size, by the formula."""
     a, b = batch["unlabelled"], batch["partner"]
     area = (method.config.box_area,) * 2
     m = module.box_masks(a.seed, a.size, boxes=1, area=area).unsqueeze(1).float()
@@ -88,7 +87,8 @@ def test_loss_is_the_cards_formula(colour, per_pixel):
     sure = (t.softmax(1).amax(1) >= 0.4).float()
     share = (sure * valid).sum() / valid.sum()
     assert 0.2 < share < 0.8
-    expected = 3 * (d * (sure if per_pixel else share)).sum() / d.numel()  # every pixel counts, padding as 0
+    # the mean is over all pixels, with padding as 0
+    expected = 3 * (d * (sure if per_pixel else share)).sum() / d.numel()
     torch.testing.assert_close(found.losses["unsupervised"], expected)
     torch.testing.assert_close(found.metrics["sure"], share)
     labelled = batch["labelled"]
@@ -126,7 +126,7 @@ def test_half_the_pixels_sure_halves_the_loss_or_drops_the_other_half():
     for each in batch.values():
         each.valid[:] = True
         each.image[:] = 0
-        each.image[:, 2, :, :7] = -50  # the teacher turns the sign: sure of class 2 in the left half of 14 columns
+        each.image[:, 2, :, :7] = -50  # the teacher negates: confident of class 2 in the left half of 14 columns
     found = method(batch, START).losses["unsupervised"]
     plain = make(network=PerPixel, apart=False, confidence="drop")
     plain.load_state_dict(method.state_dict())
@@ -135,7 +135,7 @@ def test_half_the_pixels_sure_halves_the_loss_or_drops_the_other_half():
     method.student.factor.data.fill_(1)
     method.teacher.factor.data.fill_(-1)
     for each in batch.values():
-        each.image[:, 1, :, 7:] = 0.5  # the two differ here, but the teacher is not sure
+        each.image[:, 1, :, 7:] = 0.5  # the predictions differ, but the teacher is not confident
         each.image.requires_grad_()
     method(batch, START).losses["unsupervised"].backward()
     grad = batch["unlabelled"].image.grad + batch["partner"].image.grad

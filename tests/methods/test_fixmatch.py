@@ -1,6 +1,6 @@
-"""FixMatch to its card: who labels whom, the denominator, padding, rectangles, the average.
+"""FixMatch against its specification: labels, denominator, padding, rectangles and the averaged teacher.
 
-All of the card's tests are here; the partner's identity (never the image itself) is the streams' (tests/data).
+That the partner is never the image itself is tested in tests/data.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ def batches(method):
 
 
 def constant(value):
-    """Masks that are one value throughout."""
+    """Constant masks."""
     return lambda seeds, size, views=1, **_: tuple(
         torch.full((len(seeds), *size), value, dtype=torch.bool) for _ in range(views)
     )
 
 
 def labels_of(method, batch, mask):
-    """Teacher logits at image size and validity, pasted by the mask."""
+    """Teacher logits at image size and valid pixels, mixed by the mask."""
     a, b = batch["unlabelled"], batch["partner"]
     teacher = method.student if method.teacher is None else method.teacher
     t0, t1 = (resize_logits(teacher(each.image), a.size) for each in (a, b))
@@ -90,7 +90,7 @@ def test_a_threshold_above_1_leaves_the_supervised_loss_alone(teacher):
 
 
 def test_unconfident_pixels_count_in_the_denominator():
-    """Half of the pixels confident, each with the same cross entropy c: the loss is c / 2, halved again."""
+    """With half of the pixels confident and a cross entropy of c each, the loss is c / 2, halved again."""
     method = make(network=PerPixel)
     batch = batches(method)
     for each in batch.values():
@@ -103,7 +103,7 @@ def test_unconfident_pixels_count_in_the_denominator():
 
 
 class PerPixel(nn.Module):
-    """A network without context: the image's five channels are the logits, but for a factor."""
+    """A network without context: logits are the image's five channels times a factor."""
 
     def __init__(self):
         super().__init__()
@@ -131,7 +131,7 @@ def test_padding_teaches_nothing_whatever_stands_there():
 
 
 def test_pasted_labels_are_those_of_the_pasted_image():
-    """With a network without context and no colour the labels are what it says of the mixed image."""
+    """For a network without context, and without colour jitter, labels are its prediction of the mixed image."""
     method = make(network=PerPixel, confidence="drop")
     batch = batches(method)
     for each in batch.values():
@@ -218,7 +218,7 @@ def test_the_average_is_always_in_evaluation_mode_and_its_buffers_follow_alone()
     assert seen == [False, False]
     assert all(torch.equal(value, before[key]) for key, value in method.teacher.state_dict().items())
     assert int(method.student.encoder["fine"][1].num_batches_tracked) == 1
-    method.after_step(START)  # the first step copies
+    method.after_step(START)  # the first step copies the student
     for key, value in method.student.state_dict().items():
         assert torch.equal(value, method.teacher.state_dict()[key])
     for step, decay in ((9, 0.9), (248, 248 / 249), (249, 0.996), (1000, 0.996)):
@@ -236,7 +236,7 @@ def test_the_average_is_always_in_evaluation_mode_and_its_buffers_follow_alone()
 
 
 def test_under_the_confidence_mask_fuzzy_is_hard_and_without_it_is_not():
-    """K is 1 wherever the largest probability passes T, so with T at the mask's threshold nothing is left of FPL."""
+    """K is 1 where the largest probability exceeds T, so that with T at the mask's threshold FPL is cross entropy."""
     kept = {name: make(name, confidence="keep", threshold=0.9, network=sharp) for name in ("hard", "fuzzy")}
     kept["fuzzy"].pixel_loss.options["weight"] = "none"
     batch = batches(kept["hard"])
@@ -251,7 +251,7 @@ def test_under_the_confidence_mask_fuzzy_is_hard_and_without_it_is_not():
 
 
 def sharp():
-    """A tiny network that is sure of some pixels."""
+    """A tiny network that is confident at some pixels."""
     network = TinyNetwork(norm="group")
     with torch.no_grad():
         network.head.weight.mul_(12)

@@ -1,5 +1,5 @@
-"""GCT to its card. Elsewhere: tests 1 to 3 in test_gct_flaw_map.py, 7 in test_gct_detector.py and test_gct_blur.py.
-Left out: 6, and of 4 what concerns three steps, since there is one here.
+"""GCT against its specification. Elsewhere: flaw maps in test_gct_flaw_map.py, the detector in test_gct_detector.py and
+test_gct_blur.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIZE = (12, 14)
 
 
 class Flaws(nn.Module):
-    """In the detector's place: maps that the test chooses, plus what the prediction makes of a weight."""
+    """Replacement of the detector: given maps, plus a weighted function of the prediction."""
 
     def __init__(self, first, second, follows=0.0):
         super().__init__()
@@ -59,7 +59,7 @@ def both(batch):
 
 
 def halves(left, right, count=6):
-    """A map (B,1,H,W) of one value in the left half and another in the right one, and a 0 and a 1 as scale."""
+    """A map (B,1,H,W) with one value in each half, and a 0 and a 1 that fix its scale."""
     maps = torch.full((count, 1, *SIZE), float(right))
     maps[..., :7] = left
     maps[..., 0, 0], maps[..., 0, 1] = 0.0, 1.0
@@ -73,7 +73,7 @@ def predictions(method, batch):
 
 
 def where_each_learns():
-    """The first is better on the left, both are bad on the right; the corner where the scales stand left out."""
+    """The first is better in the left half, both are bad in the right half; the corner with the scale is excluded."""
     where = torch.zeros(SIZE, dtype=torch.bool)
     where[:, :7] = True
     where[0, :2] = False
@@ -127,7 +127,7 @@ def test_correction_is_the_mean_square_of_the_detector_where_both_are_bad():
     expected = sum((m[:, 0] ** 2 * bad * valid).sum() for m in maps) / valid.sum()
     torch.testing.assert_close(method(batch, LATE).losses["correction"], 3 * expected)
     method.detector = Flaws(halves(0.2, 0.2), halves(0.5, 0.5))
-    method.detector.maps[0][..., 0, 1] = 0.9  # its scale; the other's lies elsewhere
+    method.detector.maps[0][..., 0, 1] = 0.9  # its scale; that of the other map is elsewhere
     method.detector.maps[1][..., 0, 1], method.detector.maps[1][..., 0, 2] = 0.0, 1.0
     assert float(method(batch, LATE).losses["correction"].detach()) == 0
 
@@ -166,7 +166,7 @@ def test_the_detectors_loss_is_the_formula(nu):
 
 @pytest.mark.parametrize(("side", "teach"), [(91, False), (92, True)])
 def test_up_to_91_pixels_the_detectors_map_is_one_number_and_nobody_teaches(side, teach):
-    """The detector's smallest useful crop, which its docstring and page name."""
+    """The detector's smallest useful crop, as documented."""
     method, batch = make("fuzzy", detector_width=4), batches((side, side))
     with torch.no_grad():
         method.detector.body[-1].weight.mul_(30)
@@ -261,10 +261,10 @@ def test_bf16_trains_all_that_fp32_does():
 
 
 def test_micro_batches_equal_one_batch_where_the_detector_sees_more_than_one_cell():
-    """The contract test's images are too small for that. Batch norm is frozen: its statistics are per micro-batch."""
+    """The images of the contract test are too small. Batch norm is frozen, since its statistics are per micro-batch."""
     method, batch = make(detector_width=4), batches((64, 96))
     with torch.no_grad():
-        method.detector.body[-1].weight.mul_(30)  # flaws that are worth comparing
+        method.detector.body[-1].weight.mul_(30)  # large flaws
     for module in method.detector.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()

@@ -34,7 +34,7 @@ def test_half_of_the_channels_is_normalised_over_the_batch_and_half_in_each_imag
 
     torch.testing.assert_close(found[:, :3], normal(x[:, :3], (0, 2, 3)))
     torch.testing.assert_close(found[:, 3:], normal(x[:, 3:], (2, 3)))
-    assert sum(p.numel() for p in HalfInstanceNorm(6).parameters()) == 6  # weights of the batch half alone
+    assert sum(p.numel() for p in HalfInstanceNorm(6).parameters()) == 6  # weights of the batch-norm half only
 
 
 def test_a_frozen_critic_lets_the_gradient_through():

@@ -48,7 +48,7 @@ def test_handling_leaves_its_input_and_stretches_each_image():
     raw = torch.randn(3, 1, 20, 18)
     before = raw.clone()
     found = comparable(raw)
-    assert torch.equal(raw, before)  # the published code clamps the map that the detector is trained by
+    assert torch.equal(raw, before)  # the published code clamps the detector's target, too
     assert not found.requires_grad
     for one, value in zip(found, raw.clamp(min=0), strict=True):
         torch.testing.assert_close(one, (value - value.min()) / (value.max() - value.min()))

@@ -1,7 +1,4 @@
-"""Mean teacher to its card: the distance, its weight and ramp, and how the teacher moves.
-
-Of the card's tests the legacy order of update and step is left out: `forward` changes no parameter here.
-"""
+"""Mean teacher against its specification: distance, weight, ramp, and the teacher's update."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ START, END = Progress(0, 90), Progress(89, 90)
 
 
 def make(loss=None, norm="group", network=None, options=None, apart=True, **config):
-    """apart: the teacher is another network than the student, as after some steps."""
+    """apart: the teacher differs from the student, as after some steps."""
     torch.manual_seed(0)
     pixel = None if loss is None else PixelLossModule(PIXEL_LOSSES[loss], options or {}, 0.9)
     network = network or (lambda: TinyNetwork(norm=norm))
@@ -39,7 +36,7 @@ def batches():
 
 
 def pairs(method, batch, names):
-    """Student and teacher logits at image size, and valid, of the named streams together."""
+    """Student and teacher logits at image size, and valid pixels, of the named streams."""
     image = torch.cat([batch[name].image for name in names])
     size = image.shape[-2:]
     valid = torch.cat([batch[name].valid for name in names])
@@ -47,7 +44,7 @@ def pairs(method, batch, names):
 
 
 def mean_squares(a, b, valid):
-    """Over valid pixels and classes, by a loop over the classes."""
+    """Mean over valid pixels and classes, by a loop over classes."""
     total = sum((((a[:, c] - b[:, c]) ** 2) * valid).sum() for c in range(a.shape[1]))
     return total / (a.shape[1] * valid.sum())
 
@@ -76,7 +73,7 @@ def test_every_choice_of_a_preset_can_be_changed_alone():
 
 
 class OneAnswer(torch.nn.Module):
-    """The same logits for every pixel of every image."""
+    """The same logits at every pixel."""
 
     def __init__(self, classes=21):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Every method in two processes equals itself in one process with the whole batch."""
+"""Every method in two processes equals one process with the whole batch."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ STEPS = {"gct": 1}
 
 
 def train(case, part, *, wrap=lambda method: method):
-    """The losses of each step and the method's state, from `part` of each batch of four; dropout and noise are off."""
+    """Losses of each step and the method's state, with `part` of each batch of four, without dropout and noise."""
     name, loss, options = case
     method = still(build(name, loss, options, norm="group"))
     moving, runner = optimisers(method), wrap(method)
@@ -54,7 +54,7 @@ def distributed(method):
 
 
 def train_parts(rank):
-    """Every case on this process's half of the batch."""
+    """All cases on this process's half of the batch."""
     return [train(case, slice(2 * rank, 2 * rank + 2), wrap=distributed) for case in CASES]
 
 
@@ -66,7 +66,7 @@ def seen(tmp_path_factory):
 @pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
 def test_two_processes_equal_one(seen, number):
     first, second = (process[number] for process in seen)
-    for key, value in first["state"].items():  # batch-norm's statistics are each process's own
+    for key, value in first["state"].items():  # batch-norm statistics differ between processes
         assert "running_" in key or torch.equal(value, second["state"][key]), key
     if CASES[number][0] in EXEMPT:
         assert all(value == value for losses in first["losses"] for value in losses.values())
@@ -74,7 +74,7 @@ def test_two_processes_equal_one(seen, number):
     one = train(CASES[number], slice(0, 4))
     for a, b, whole in zip(first["losses"], second["losses"], one["losses"], strict=True):
         for key, value in whole.items():  # DDP averages gradients, so the mean of the losses is the loss
-            # 1e-6 of the value as well: GCT's flaws, ×30, make losses of 100, whose float32 steps are 8e-6
+            # relative, too: GCT's flaws, times 30, give losses of 100, with float32 steps of 8e-6
             assert (a[key] + b[key]) / 2 == pytest.approx(value, rel=1e-6, abs=1e-5), key
     for key, value in one["state"].items():
         if key.startswith("bank."):  # the same rows in the order of the processes: see test_cac.py

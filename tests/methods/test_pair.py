@@ -1,4 +1,4 @@
-"""The pair that an analysis looks at: a student that learns and the teacher whose logits it learns from."""
+"""Student and teacher for analysis."""
 
 import pytest
 import torch

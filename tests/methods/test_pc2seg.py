@@ -1,9 +1,5 @@
-"""PC2Seg to its card, section 9. The values of InfoNCE (1) and its chunks (7) stand in tests/losses/test_contrast.py,
-the draws (2, 3) in test_pc2seg_negatives.py.
-
-Left out: that the cosine does not change where p is scaled (5), for p comes from a softmax and cannot be; that the
-image below padding changes nothing (6), for a network sees over the edge. What it makes of padding is tested; that
-padding has one colour, in tests/data/transforms/test_geometry.py.
+"""PC2Seg against its specification. Elsewhere: InfoNCE in tests/losses/test_contrast.py, draws in
+test_pc2seg_negatives.py, the colour of padding in tests/data/transforms/test_geometry.py.
 """
 
 from __future__ import annotations
@@ -64,7 +60,7 @@ def test_the_consistency_is_the_cards_over_valid_pixels(kind):
     torch.testing.assert_close(found, 2 * total / count)
     ours = torch.autograd.grad(found, list(method.student.parameters()))
     theirs = torch.autograd.grad(2 * total / count, list(method.student.parameters()))
-    for a, b in zip(ours, theirs, strict=True):  # none comes by way of the weak view
+    for a, b in zip(ours, theirs, strict=True):  # no gradient through the weak view
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
 
 
@@ -111,7 +107,7 @@ def test_the_ramp_grows_over_a_tenth_of_the_run_and_leaves_the_other_terms():
 
 
 def watched(method):
-    """A list that grows by what each draw of negatives was given and what it gave."""
+    """Record of the arguments and results of each draw of negatives."""
     draws, draw = [], method._negatives
 
     def negatives(*given):
@@ -156,7 +152,7 @@ def test_the_contrast_is_the_cards_for_the_negatives_that_were_drawn():
 def test_the_loss_is_the_mean_over_anchors_that_have_a_negative():
     method, valid = make(contrast_weight=1.0, temperature=0.3), batches()["unlabelled"].valid
     label = torch.ones(3, 3, 4, dtype=torch.long)
-    label[0, 2, 0] = 2  # the only negative of the other images' cells, and the only anchor of this one that has any
+    label[0, 2, 0] = 2  # the only negative of other images' cells, and the only anchor of this image with negatives
     weak = 1e4 * F.one_hot(label, 5).movedim(-1, 1).float()
     features = torch.randn(6, 8, 3, 4, requires_grad=True)
     draws = watched(method)

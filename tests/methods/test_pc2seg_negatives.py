@@ -1,4 +1,4 @@
-"""PC2Seg's draws of negatives: by which probabilities, from which images, and what can never be drawn."""
+"""PC2Seg's draws of negatives: probabilities, images, and exclusions."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_one_hot_predictions_draw_evenly_from_other_classes():
         assert torch.equal(counts > 0, may)
         expected = 30_000 / int(may.sum())
         chi_square = ((counts[may] - expected) ** 2 / expected).sum()
-        assert chi_square < 35  # at most 12 degrees of freedom: passed in less than one of a thousand
+        assert chi_square < 35  # chi-squared, at most 12 degrees of freedom, p < 0.001
 
 
 def test_uniform_predictions_draw_evenly_from_all():
@@ -71,7 +71,7 @@ def test_uniform_predictions_draw_evenly_from_all():
     allowed = (IMAGE != 0) & SHOWN
     assert torch.equal(counts > 0, allowed)
     expected = 100_000 / int(allowed.sum())
-    assert ((counts[allowed] - expected) ** 2 / expected).sum() < 31.3  # 11 degrees of freedom: one of a thousand
+    assert ((counts[allowed] - expected) ** 2 / expected).sum() < 31.3  # chi-squared, 11 degrees of freedom, p = 0.001
 
 
 def test_probabilities_weigh_the_draws():
@@ -87,7 +87,7 @@ def test_probabilities_weigh_the_draws():
 def test_fuzzy_sets_must_be_apart():
     method = make(debias="fuzzy", fuzzy_threshold=0.9, negatives=200)
     p = torch.tensor([[0.5, 0.35, 0.1, 0.05], [0.05, 0.5, 0.35, 0.1], [0.02, 0.03, 0.5, 0.45], [0.98, 0.01, 0.01, 0.0]])
-    # sets: {0,1}, {1,2}, {2} ({2,3} would pass .9), {0}
+    # sets: {0,1}, {1,2}, {2} ({2,3} would exceed 0.9), {0}
     index, able = method._negatives(p, torch.ones(4, dtype=torch.bool), torch.arange(4))
     assert [sorted(set(row.tolist())) for row in index] == [[2], [3], [0, 3], [1, 2]]
     assert able.all()

@@ -1,6 +1,6 @@
-"""PseudoSeg to its card: the designed label, what teaches what, what is hidden.
+"""PseudoSeg against its specification: the designed label, gradients, and the hidden square.
 
-The card's tests 1, 2, 5 and 6 are in tests/methods/test_pseudoseg_cam.py; 3, 4, 7 and 8 here. None is left out.
+Activation maps are tested in test_pseudoseg_cam.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fuzzyseg.data.transforms.geometry import Geometry, make_sample
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import Facts, Progress
 from fuzzyseg.methods.pseudoseg import PseudoSeg
-from fuzzyseg.methods.pseudoseg.cam import activation_maps, spread
+from fuzzyseg.methods.pseudoseg.cam import activation_maps, attended
 from fuzzyseg.networks import build_network
 from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.resize import resize_logits
@@ -33,7 +33,7 @@ def make(loss="soft", norm="group", network=None, options=None, background=None,
     network = network or (lambda: TinyNetwork(norm=norm))
     facts = Facts(5, background=background)
     method = PseudoSeg(network, SupervisedLoss("ce"), pixel, PseudoSeg.Config(**config), facts)
-    if norm == "group":  # the one batch norm that is always there: its statistics stand still, so that calls compare
+    if norm == "group":  # frozen statistics, so that calls can be compared
         method.calibrate[1].momentum = 0.0
     return method
 
@@ -50,7 +50,7 @@ def nearest(valid, size):
 
 
 def designed(method, batch):
-    """The label of the weak view, by the card's steps 1 to 5: probabilities (B,C,h,w)."""
+    """The label of the weak view, step by step: probabilities (B,C,h,w)."""
     weak = batch["unlabelled"]
     z_w = method.student(weak.image)
     with evaluating(method.student):
@@ -58,7 +58,7 @@ def designed(method, batch):
         s = coarse.mean((2, 3)) @ method.classifier.weight.flatten(1).T + method.classifier.bias
         maps = activation_maps(coarse, method.classifier.weight.flatten(1), s.sigmoid() >= 0.5)
         seen = torch.cat([resize_logits(fine, coarse.shape[-2:]), coarse], 1)
-        a = spread(maps, method.query(seen), method.key(seen), nearest(weak.valid, coarse.shape[-2:]))
+        a = attended(maps, method.query(seen), method.key(seen), nearest(weak.valid, coarse.shape[-2:]))
         at = method.facts.background
         if at is not None:
             a = torch.cat([a[:, :at], 2 - a.max(1, keepdim=True).values, a[:, at:]], 1)
@@ -76,7 +76,7 @@ def strong_view(method, batch):
 
 
 def test_brightness_is_added_as_published():
-    """Of an image of one grey a number from [-.5, .5]: contrast, saturation and hue leave such an image alone."""
+    """A number in [-0.5, 0.5] for an image of one grey, which contrast, saturation and hue do not change."""
     view = make().streams["unlabelled"].view
     geometry = Geometry((8, 8), (1.0, 1.0))
     changes = []
@@ -88,7 +88,7 @@ def test_brightness_is_added_as_published():
     grey, dark = ([change for at, change in changes if at == level] for level in (128, 64))
     assert (sum(change**2 for change in grey) / len(grey)) ** 0.5 == pytest.approx(12**-0.5, abs=0.02)
     assert -0.505 <= min(grey) < -0.48 < 0.48 < max(grey) <= 0.505
-    assert 0.48 < max(dark) <= 0.505  # the number does not depend on the level, but for black and white
+    assert 0.48 < max(dark) <= 0.505  # the number does not depend on the grey level, except near black and white
     assert min(dark) == -64 / 255
     assert max(change for level, change in changes if level == 0) > 0.48
     assert min(change for level, change in changes if level == 255) < -0.48
@@ -165,11 +165,11 @@ def test_labelled_images_teach_classifier_and_attention_by_the_cards_formula():
     assert shown.any()
     assert not shown.all()
     s = coarse.mean((2, 3)) @ method.classifier.weight.flatten(1).T + method.classifier.bias
-    expected = F.binary_cross_entropy_with_logits(s[:2], shown[:2].float())  # nothing is known of the third
+    expected = F.binary_cross_entropy_with_logits(s[:2], shown[:2].float())  # the third image has no labelled pixel
     torch.testing.assert_close(found["images"], expected)
     maps = activation_maps(coarse, method.classifier.weight.flatten(1), shown)
     seen = torch.cat([resize_logits(fine, coarse.shape[-2:]), coarse], 1)
-    a = spread(maps, method.query(seen), method.key(seen), nearest(labelled.valid, coarse.shape[-2:]))
+    a = attended(maps, method.query(seen), method.key(seen), nearest(labelled.valid, coarse.shape[-2:]))
     a = torch.cat([a[:, :1], 2 - a.max(1, keepdim=True).values, a[:, 1:]], 1)
     z = resize_logits(method.calibrate(a), labelled.size)
     torch.testing.assert_close(found["attention"], F.cross_entropy(z, labelled.mask, ignore_index=255))
@@ -178,7 +178,7 @@ def test_labelled_images_teach_classifier_and_attention_by_the_cards_formula():
 
 
 def learners(method, loss):
-    """The parts that a loss gives a gradient."""
+    """The modules that get a gradient from a loss."""
     method.zero_grad()
     loss.backward(retain_graph=True)
     return {name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None and p.grad.any()}
@@ -210,7 +210,7 @@ def test_the_weak_view_is_neither_hidden_nor_taught(monkeypatch):
     assert hidden.any()
     assert torch.equal(strong, unlabelled.strong[0] * ~hidden[:, None])
     del method.student.forward
-    # what stands under the square has no influence
+    # pixels under the square have no influence
     unlabelled.strong = (torch.where(hidden[:, None], 9.0, unlabelled.strong[0]),)
     torch.testing.assert_close(method(batch, START).losses["unsupervised"], before["unsupervised"])
 

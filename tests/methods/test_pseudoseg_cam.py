@@ -1,4 +1,4 @@
-"""Class activation maps, attention and fusion against literal loops and hand-made numbers."""
+"""Class activation maps, attention and fusion against literal loops and values computed by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from fuzzyseg.methods.pseudoseg.cam import activation_maps, fused, sharpened, spread
+from fuzzyseg.methods.pseudoseg.cam import activation_maps, attended, fused, sharpened
 
 
 def test_maps_are_grad_cam_by_autograd_up_to_their_maximum():
@@ -37,7 +37,7 @@ def test_attention_is_that_of_a_loop_over_cells():
     generator = torch.Generator().manual_seed(1)
     maps, query, key = (torch.randn(2, n, 2, 3, generator=generator) for n in (3, 4, 4))
     valid = torch.tensor([[[True, True, False], [True, False, True]], [[False] * 3] * 2])
-    found = spread(maps, query, key, valid)
+    found = attended(maps, query, key, valid)
     cells = [(y, x) for y in range(2) for x in range(3)]
     for b in range(2):
         for y, x in cells:
@@ -51,9 +51,9 @@ def test_attention_is_that_of_a_loop_over_cells():
             torch.testing.assert_close(found[b, :, y, x], maps[b, :, y, x] + mean)
 
 
-def test_equal_keys_spread_the_mean():
+def test_equal_keys_attended_the_mean():
     maps, zero = torch.rand(1, 2, 3, 3), torch.zeros(1, 4, 3, 3)
-    found = spread(maps, zero, zero, torch.ones(1, 3, 3) > 0)
+    found = attended(maps, zero, zero, torch.ones(1, 3, 3) > 0)
     torch.testing.assert_close(found, maps + maps.mean((2, 3), keepdim=True))
 
 

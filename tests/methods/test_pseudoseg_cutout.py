@@ -19,7 +19,7 @@ def test_a_square_around_a_pixel_is_cut_at_the_borders():
         corners.add((top, left))
     assert len(corners) > 200
     centre = float(masks.float().mean(0)[10, 15])
-    assert abs(centre - 64 / 600) < 0.04  # the pixels around which a square reaches this one
+    assert abs(centre - 64 / 600) < 0.04  # centres whose square contains this pixel
 
 
 def test_a_samples_seed_alone_decides():

@@ -1,6 +1,6 @@
-"""U2PL to its card, section 9. Elsewhere: the rule for negatives (2) in test_u2pl_reliability.py, the banks (3) in
-tests/ops/test_bank.py, the value of InfoNCE (5) in tests/losses/test_contrast.py, which network gives what to filter
-and contrast in test_u2pl_contrast.py.
+"""U2PL against its specification. Elsewhere: the rule for negatives in test_u2pl_reliability.py, the banks in
+test_banks.py, InfoNCE in tests/losses/test_contrast.py, and the sources of filter and contrast in
+test_u2pl_contrast.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SMALL = {"bank": (20, 30), "width": 8, "anchors": 6, "negatives": 5, "anchor_con
 
 
 class Recorder(nn.Module):
-    """A pixel loss that remembers what it was given and gave."""
+    """A pixel loss that records its arguments and results."""
 
     def __init__(self, inner):
         super().__init__()
@@ -72,7 +72,7 @@ def test_without_the_filter_every_valid_pixel_is_trained():
 
 
 def test_labels_come_from_the_teacher_at_rest_and_entropy_from_the_one_in_training():
-    """One forward of the student; the teacher's only forward in training mode sees what the student sees."""
+    """One forward of the student; the teacher's only forward in training mode has the student's input."""
     method, batch = make(norm="batch"), batches()
     seen = []
     encode = method.teacher.encode
@@ -145,7 +145,7 @@ def test_without_filter_and_contrast_it_is_a_mean_teacher_with_cutmix():
 
 
 def contrast_of(method, label, features, p, unlabelled):
-    """`_contrast` of cells whose features and probabilities are given; the heads hand the features on."""
+    """`_contrast` of cells with given features and probabilities; the heads are identities."""
     method.head = method.teacher_head = nn.Identity()
     decoded = features.T[None, :, None]  # (1,D,1,N)
     ours, theirs = Stages(None, decoded, None), Stages(None, decoded, p.log().T[None, :, None])
@@ -154,7 +154,7 @@ def contrast_of(method, label, features, p, unlabelled):
 
 
 def test_each_class_meets_its_own_bank_and_prototype_where_others_are_absent():
-    """Only classes 5 and 7: confused by the published index they would not learn, or meet what is pulled to them."""
+    """Only classes 5 and 7, which the published index would confuse."""
     method = make(classes=9, anchor_confidence=0.1, negatives=4)
     angle = 1.1
     five = torch.eye(8)[0]
@@ -162,11 +162,11 @@ def test_each_class_meets_its_own_bank_and_prototype_where_others_are_absent():
     label = torch.tensor([5, 5, 7, 7, 255, 255])
     features = torch.stack([2 * five, 3 * five, seven, 5 * seven, five, seven]).requires_grad_()
     p = torch.full((6, 9), 0.02)
-    p[:, 5] = p[:, 7] = 0.43  # each confused with the other
-    for c in (0, 1):  # keys that the index bug would set against the anchors
+    p[:, 5] = p[:, 7] = 0.43  # confused with each other
+    for c in (0, 1):  # negatives under the published index
         method.bank.push(torch.stack([five, seven]), F.one_hot(torch.tensor([c, c]), 9).bool())
     loss = contrast_of(method, label, features, p, unlabelled=2)
-    # bank 5 holds cells of class 7 and the other way round
+    # bank 5 contains cells of class 7 and vice versa
     assert int(method.bank.filled[5]) == int(method.bank.filled[7]) == 2
     start = method.bank.start
     torch.testing.assert_close(method.bank.rows[start[5] : start[5] + 2], torch.stack([seven, seven]))
@@ -191,7 +191,7 @@ def test_the_background_has_the_larger_bank():
 
 
 def test_the_teacher_is_what_is_evaluated_with_statistics_of_its_own_forwards():
-    """Before the start it is the student, buffers and all, so that an early checkpoint is no untrained network."""
+    """Before `start` it equals the student including buffers, so that an early checkpoint is no untrained network."""
     method = make(start=0.5, norm="batch")
     assert method.predictor() is method.teacher
     method(batches(), Progress(0, 10))
@@ -204,7 +204,7 @@ def test_the_teacher_is_what_is_evaluated_with_statistics_of_its_own_forwards():
 
 
 def test_the_teacher_is_the_student_at_first_then_follows():
-    """10 of 80 steps without unsupervised losses, 10 as a copy."""
+    """10 of 80 steps without unsupervised losses, then 10 as a copy."""
     method = make(start=1 / 8, copy_share=1 / 8, norm="batch")
     pairs = [(method.teacher, method.student), (method.teacher_head, method.head)]
 
@@ -222,13 +222,13 @@ def test_the_teacher_is_the_student_at_first_then_follows():
         before = [t.clone() for teacher, _ in pairs for t in teacher.parameters()]
         with torch.no_grad():
             for p in (*method.student.parameters(), *method.head.parameters()):
-                p += 0.01  # as an optimiser moves it
+                p += 0.01  # as an optimiser would
         after = [t for teacher, _ in pairs for t in teacher.parameters()]
         assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))  # no memory is shared
         method.after_step(Progress(step, 80))
-        assert equal() == (step < 19)  # at the start of the steps up to 19 they are one
+        assert equal() == (step < 19)  # equal at the start of steps up to 19
         if step >= 19:
-            # 1 - 1/(t+1) with t from 10, which is below .99
+            # 1 - 1/(t+1) with t from 10, below 0.99
             weight, old = next(method.teacher.parameters()), before[0]
             wanted = old + (next(method.student.parameters()) - old) / (step - 10 + 1)
             torch.testing.assert_close(weight, wanted, rtol=1e-5, atol=1e-6)

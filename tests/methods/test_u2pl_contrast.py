@@ -1,4 +1,4 @@
-"""U2PL's step: which network, which image, which mode and which share each part of filter and contrast is made of."""
+"""U2PL's step: network, image, mode and share of each part of the filter and the contrast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who takes which part in the contrast: against the rule, cell by cell and class by class."""
+"""Roles of cells in the contrast against a loop over cells and classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fuzzyseg.methods.u2pl.contrast import Parts, contrast_parts, entropy_of, me
 
 
 def literal(p, label, entropy, share, ranks, confidence):
-    """The rule of the card, one cell and one class at a time."""
+    """The rule, one cell and one class at a time."""
     count, classes = p.shape
     first = count - len(entropy)
     known = [float(h) for h, y in zip(entropy, label[first:], strict=True) if y != 255]

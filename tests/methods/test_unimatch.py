@@ -1,6 +1,6 @@
-"""UniMatch to its card: three terms with their weights, who labels whom, what is dropped.
+"""UniMatch against its specification: three weighted terms, their labels, and dropped channels.
 
-Of the card's tests left out is the partner's identity (never the image itself), which is the streams' (tests/data).
+That the partner is never the image itself is tested in tests/data.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from torch.nn import functional as F
 
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import Facts, Progress
-from fuzzyseg.methods.unimatch import UniMatch
+from fuzzyseg.methods.unimatch import UniMatch, channel_masks
 from fuzzyseg.networks import build_network
-from fuzzyseg.ops.channel_dropout import channel_masks
 from fuzzyseg.ops.resize import resize_logits
 from support.tiny_network import TinyNetwork, make_batch
 
@@ -40,14 +39,14 @@ def batches(method, size=(12, 14)):
 
 
 def ce(z, t, valid, threshold):
-    """The card's masked cross entropy: confident pixels over all valid ones."""
+    """Masked cross entropy: sum over confident pixels divided by the number of valid ones."""
     z, t = (resize_logits(each, valid.shape[-2:]) for each in (z, t))
     confidence, label = t.softmax(1).max(1)
     return (F.cross_entropy(z, label, reduction="none") * (confidence >= threshold) * valid).sum() / valid.sum()
 
 
 def dropped(method, image, seeds):
-    """Logits of the image's features, each map's channels dropped by the samples' seeds."""
+    """Logits of the image's features with channels dropped by the samples' seeds."""
     maps = method.student.encode(image)
     masks = channel_masks(seeds, [each.shape[1] for each in maps], method.config.channel_dropout)
     return method.student.classify(
@@ -184,7 +183,7 @@ def test_padding_teaches_nothing_whatever_stands_there():
 
 
 class PerPixel(nn.Module):
-    """A network without context: the image's five channels are the logits, but for a factor."""
+    """A network without context: logits are the image's five channels times a factor."""
 
     def __init__(self):
         super().__init__()

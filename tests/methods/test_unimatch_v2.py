@@ -1,8 +1,6 @@
-"""UniMatch V2 to its card: two terms, who labels them, what each view loses.
+"""UniMatch V2 against its specification: two terms, their labels, and dropped channels.
 
-The card's tests: 1 and 3 in tests/methods/test_unimatch_v2_dropout.py, but that each sample draws for itself whether it
-loses channels; 2, 5, 7 here; 4 here and in tests/ops/test_ema.py; 8 in tests/networks/test_dpt.py. Left out is 6 (the
-partner of image i is image 3 - i of the batch): partners come from a stream of their own.
+Elsewhere: masks in test_unimatch_v2_dropout.py, average in ops/test_ema.py, DPT in networks/test_dpt.py.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ def make(loss="hard", norm="group", network=None, options=None, **config):
     pixel = PixelLossModule(PIXEL_LOSSES[loss], options or {}, 0.9)
     network = network or (lambda: TinyNetwork(norm=norm))
     method = UniMatchV2(network, SupervisedLoss("ce"), pixel, UniMatchV2.Config(**config), Facts(5))
-    for p in method.teacher.parameters():  # a teacher of its own mind
+    for p in method.teacher.parameters():  # the teacher differs from the student
         p.add_(0.1 * torch.randn(p.shape))
     return method
 
@@ -44,7 +42,7 @@ def batches(method, size=(12, 14)):
 
 
 def ce(z, t, valid, threshold):
-    """The card's masked cross entropy: confident pixels over all valid ones."""
+    """Masked cross entropy: sum over confident pixels divided by the number of valid ones."""
     z, t = (resize_logits(each, valid.shape[-2:]) for each in (z, t))
     confidence, label = t.softmax(1).max(1)
     return (F.cross_entropy(z, label, reduction="none") * (confidence >= threshold) * valid).sum() / valid.sum()
@@ -58,7 +56,7 @@ def dropped(method, image, masks):
 
 
 def expected_terms(method, batch, mean):
-    """The terms of both views, computed apart; mean(z, t, valid) is that of a term."""
+    """The terms of both views, computed separately; mean(z, t, valid) gives one term."""
     a, b = batch["unlabelled"], batch["partner"]
     weak, pasted = (resize_logits(method.teacher(each.image), a.size) for each in (a, b))
     views = complementary_masks(a.seed, [3, 8, 8], undropped=method.config.undropped)
@@ -103,13 +101,13 @@ def test_equal_views_without_dropping_have_equal_terms(monkeypatch):
     method = make(undropped=1.0, cutmix_probability=0.0, confidence="drop")
     batch = batches(method)
     batch["unlabelled"].strong = (batch["unlabelled"].strong[0],) * 2
-    terms, original = [], method._term
+    terms, original = [], method.confident.forward
 
     def listening(*args):
         terms.append(original(*args)[0].detach())
         return original(*args)
 
-    monkeypatch.setattr(method, "_term", listening)
+    monkeypatch.setattr(method.confident, "forward", listening)
     found = method(batch, START).losses["unsupervised"].detach()
     torch.testing.assert_close(terms[0], terms[1])
     torch.testing.assert_close(found, terms[0] / 2)
@@ -136,7 +134,7 @@ def test_the_teacher_is_in_evaluation_mode_and_follows_with_its_buffers():
     method(batch, START)
     assert int(own.num_batches_tracked) == 0
     assert int(students.num_batches_tracked) == 2  # labelled, both views
-    assert not own.running_mean.any()  # it labels by the statistics of the step before
+    assert not own.running_mean.any()  # labels use the statistics of the previous step
     assert own.training
     method.after_step(START)
     for name, value in method.student.state_dict().items():

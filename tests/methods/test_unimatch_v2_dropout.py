@@ -13,10 +13,10 @@ def test_the_two_views_keep_what_the_other_loses():
         assert set(a.unique().tolist()) <= {0.0, 1.0, 2.0}
     whole = (first[0] == 1).all(1)
     for a in first[:1] + first[2:]:
-        assert torch.equal((a == 1).all(1), whole)  # the same samples on every level
-        assert ((a == 1).any(1) == whole).all()  # all of their channels or none
+        assert torch.equal((a == 1).all(1), whole)  # the same samples at every level
+        assert ((a == 1).any(1) == whole).all()  # all or no channels
         dropped = a[~whole]
-        assert abs(float(dropped.mean()) - 1) < 0.05  # the features' mean stays
+        assert abs(float(dropped.mean()) - 1) < 0.05  # the mean of the features is preserved
     assert abs(float(whole.float().mean()) - 0.5) < 0.08
 
 

@@ -1,4 +1,4 @@
-"""VAT to its card. Tests 1 to 4, 6 and 8 of the card, on the direction itself, stand in tests/ops/test_gradient.py."""
+"""VAT against its specification; the direction is tested in tests/ops/test_gradient.py."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def unsupervised(method, batch):
 
 
 def offset_of(method, batch):
-    """The offset that `forward` takes under `unsupervised`."""
+    """The offset that `forward` adds for `unsupervised`."""
     free = batch["unlabelled"]
     source = method.teacher or method.student
     seen = free.strong[0] if free.strong else free.image
@@ -81,7 +81,7 @@ def test_the_loss_is_alpha_times_the_mean_divergence_at_the_offset():
 
 
 def test_the_gradient_flows_through_the_offset_image_alone():
-    """Equal to that of a loss whose target and offset are constants."""
+    """The gradient equals that with constant target and offset."""
     method = make()
     batch = batches(method)
     free = batch["unlabelled"]
@@ -114,9 +114,9 @@ def test_padding_counts_neither_in_loss_nor_in_direction():
     batch["unlabelled"].valid[:, :6, :6] = True
     offset, _ = offset_of(method, batch)
     assert offset[:, :, :6, :6].any()
-    assert not offset[:, :, 24:, 24:].any()  # nothing that a valid pixel sees
+    assert not offset[:, :, 24:, 24:].any()  # no effect on valid pixels
     before = unsupervised(method, batch)
-    batch["unlabelled"].image[:, :, 24:, 24:] = 0  # changes the radius alone, which is of the whole image
+    batch["unlabelled"].image[:, :, 24:, 24:] = 0  # changes only the radius, which depends on the whole image
     method.config = method.config.model_copy(update={"radius": "fixed"})
     after = unsupervised(method, batch)
     batch["unlabelled"].image[:, :, 24:, 24:] = 1
@@ -138,7 +138,7 @@ def test_weight_and_scalar_confidence_scale_the_loss():
 
 
 def test_dropout_is_off_where_predictions_are_compared():
-    """With an offset of next to nothing the divergence is next to nothing, whatever dropout there is."""
+    """With a tiny offset the divergence is tiny, in spite of dropout."""
     method = make(dropout=0.5, epsilon=1e-6, radius="fixed")
     assert float(unsupervised(method, batches(method))) < 1e-6
 
@@ -151,7 +151,7 @@ def test_batch_norm_moves_with_the_labelled_and_the_clean_image_only():
 
 
 def test_micro_batches_equal_one_batch_where_the_noise_does(monkeypatch):
-    """The noise is drawn per micro-batch; fixed per image, all else is an average over the images."""
+    """Noise is drawn per micro-batch; with fixed noise per image, everything else is an average over images."""
     method = make()
     batch = batches(method)
     batch["unlabelled"].valid[:] = True
@@ -199,7 +199,7 @@ def test_a_pixel_loss_takes_the_place_of_the_divergence(loss):
     batch = batches(method)
     free = batch["unlabelled"]
     found = unsupervised(method, batch)
-    offset, _ = offset_of(method, batch)  # still by the KL
+    offset, _ = offset_of(method, batch)  # still from the KL divergence
     result = method.pixel_loss(
         method.student(free.image + offset),
         method.student(free.image),

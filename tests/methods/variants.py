@@ -1,4 +1,4 @@
-"""Settings with which the contract test runs each method, and what a method is excused from, with the reason."""
+"""Settings of each method in the contract test, and exceptions with reasons."""
 
 IMAGES = {"labelled": 4, "unlabelled": 4, "all": 8}
 
@@ -24,7 +24,7 @@ VARIANTS = {
         {"cell": 2, "confidence": 0.0},
         {"cell": 2, "confidence": 0.0, "fuzzy_negatives": True, "fuzzy_threshold": 0.3, "negatives": 5},
     ],
-    "adv_semseg": [{"discriminator_width": 4, "self_start": 0.0}],  # the term of the pixel loss from step 0 on
+    "adv_semseg": [{"discriminator_width": 4, "self_start": 0.0}],  # the pixel loss is used from step 0 on
     "vat": [
         {},
         {"radius": "fixed", "images": "unlabelled", "power": 2},
@@ -52,7 +52,7 @@ NOT_THE_SUM_OF_ITS_PARTS = {
 READS_VALUES = {
     "ael": (
         {"adaptive_mix": True},
-        "parts of one class are found on the CPU: their number is that of the image (ops/mix.py)",
+        "parts of one class are found on the CPU: their number is that of the image (methods/ael/masks.py)",
     ),
 }
 """Method -> settings with which it needs the values of the network's output, and why."""

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from fuzzyseg.ops.channel_dropout import channel_masks, join, levels, scale_channels
+from fuzzyseg.methods.unimatch import channel_masks, join
+from fuzzyseg.ops.channel_dropout import levels, scale_channels
 
 SEEDS = torch.tensor([5, 2**61, 5])
 
@@ -18,7 +19,7 @@ def test_a_channel_is_dropped_or_doubled_by_the_samples_seed_alone():
         assert torch.equal(mask[0], mask[2])
         assert not torch.equal(mask[0], mask[1])
         assert abs(float(mask.mean()) - 1) < 0.15
-    assert not torch.equal(masks[0], masks[1][:, :300])  # levels are dropped apart
+    assert not torch.equal(masks[0], masks[1][:, :300])  # levels are dropped independently
     assert torch.equal(channel_masks(SEEDS[1:2], [300, 500])[1], masks[1][1:2])
 
 

@@ -20,7 +20,7 @@ def test_the_gradient_flows_through_a_frozen_module_and_not_into_it():
 
 
 def kl_sum(net, image):
-    """The divergence of the card: sum over pixels of KL(p || q(x + r)), p without gradient."""
+    """Sum over pixels of KL(p || q(x + r)), p without gradient."""
     with torch.no_grad():
         p = net(image).log_softmax(1)
     return lambda offset: F.kl_div(net(image + offset).log_softmax(1), p, reduction="none", log_target=True)
@@ -48,7 +48,7 @@ def test_a_sample_is_divided_by_its_own_norm_however_small():
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
 def test_the_direction_has_length_1_per_sample(scale):
-    """Where the gradient is tiny too (card, section 6: with 1e-8 added to its norm the offset was .007 for 2)."""
+    """Also for tiny gradients: with 1e-8 added to the norm, an offset of 2 became 0.007."""
     net = small_net()
     with torch.no_grad():
         net[-1].weight.mul_(scale)
@@ -60,7 +60,7 @@ def test_the_direction_has_length_1_per_sample(scale):
 
 @pytest.mark.parametrize("power", [1, 2])
 def test_a_power_step_on_a_linear_softmax_is_the_analytic_fisher(power):
-    """For z = A x the Hessian of KL at 0 is H = A^T (diag p - p p^T) A: one step is H d / |H d|."""
+    """For z = A x the Hessian of KL at 0 is H = A^T (diag p - p p^T) A; one step gives H d / |H d|."""
     torch.manual_seed(1)
     a = torch.randn(4, 6, dtype=torch.float64)
     x, noise = torch.randn(2, 6, dtype=torch.float64), torch.randn(2, 6, dtype=torch.float64)
@@ -87,7 +87,7 @@ def test_the_direction_changes_more_than_random_ones():
     found = change(adversarial_direction(divergence, torch.randn_like(image), probe=0.1))
     others = torch.stack([change(unit(torch.randn_like(image))) for _ in range(20)])
     assert (found > others.max(0).values).all()
-    # more steps climb to the largest; none goes beyond it
+    # more steps approach the maximum
     largest = change(adversarial_direction(divergence, torch.randn_like(image), probe=0.1, power=40))
     assert (found <= largest * 1.02).all()
 
@@ -99,7 +99,7 @@ def test_nothing_of_the_network_is_touched():
     divergence = kl_sum(net, image)
     buffers = {k: v.clone() for k, v in net.named_buffers()}
     flags = [p.requires_grad for p in net.parameters()]
-    with torch.no_grad(), without_dropout(net, update_statistics=False):  # also where the caller wants no gradient
+    with torch.no_grad(), without_dropout(net, update_statistics=False):  # also within no_grad
         adversarial_direction(divergence, torch.randn_like(image), probe=0.1)
     assert (net[3].weight.grad == 1).all()
     assert all(p.grad is None for p in net.parameters() if p is not net[3].weight)
@@ -136,7 +136,7 @@ def test_fp32_finds_the_direction_of_fp64_at_the_probe_and_not_far_below():
         return (found[0] * found[1]).sum((1, 2, 3)).min()
 
     assert cosine(VATConfig().probe) > 0.999
-    assert cosine(1e-5) < 0.9  # what the test can see
+    assert cosine(1e-5) < 0.9  # the test is sensitive
 
 
 def test_autocast_does_not_reach_the_direction():

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from fuzzyseg.ops.mix import box_masks, class_masks, component_masks, paste, rectangle_masks
+from fuzzyseg.methods.ael.masks import class_masks, component_masks
+from fuzzyseg.ops.mix import box_masks, paste, rectangle_masks
 from support.published_boxes import published_mask, published_sides
 
 
@@ -24,7 +25,7 @@ def test_box_masks_are_the_published_ones_of_the_same_numbers(boxes, area):
 
 
 def test_three_boxes_are_compact():
-    """Where a share of three boxes is divided before the aspect is drawn, sides reach 1 and 47 % are strips."""
+    """If the share were divided by three before drawing the aspect, sides would reach 1 and 47 % would be strips."""
     sides = torch.tensor([side for seed in range(4000) for side in published_sides(seed, 3, (0.25, 0.5))])[:, :2]
     area = sides.prod(1)
     assert 0.25 / 3 <= area.min() < 0.084 < 0.166 < area.max() <= 0.5 / 3 + 1e-6
@@ -34,7 +35,7 @@ def test_three_boxes_are_compact():
 
 
 def test_three_boxes_cover_a_quarter_on_average():
-    # Overlaps cancel, so the mean is below .375; the authors' generator gives .251 over 4000 draws of 128x128.
+    # Overlaps cancel, so the mean is below 0.375; the authors' generator gives 0.251 over 4000 draws of 128x128.
     area = box_masks(torch.arange(3000), (64, 64)).float().mean()
     assert abs(float(area) - 0.251) < 0.02
 
@@ -65,7 +66,7 @@ def test_some_samples_can_go_without_boxes():
 
 
 def test_overlapping_boxes_cancel():
-    # Both boxes are .71 of the image's height and width, wherever they lie: they have its centre in common.
+    # Boxes with sides of 0.71 of the image's always contain its centre.
     masks = box_masks(torch.arange(200), (50, 50), boxes=2, area=(1.0, 1.0))
     assert 0.2 < float(masks.float().mean()) < 0.3
     assert not masks[:, 20:30, 20:30].any()
@@ -87,7 +88,7 @@ def test_rectangles_depend_on_each_samples_own_seed_and_differ_between_views():
         assert torch.equal(masks[0], masks[2])
         assert not torch.equal(masks[0], masks[1])
     assert not torch.equal(views[0][0], views[1][0])
-    # more views, or other samples beside it, change nothing
+    # independent of other views and samples
     assert torch.equal(rectangle_masks(seeds[1:2], (40, 60), probability=1)[0][0], views[0][1])
 
 
@@ -118,7 +119,7 @@ def test_class_masks_are_true_where_a_class_of_the_images_own_is():
 
 
 def parts_by_hand(labels, wanted, smallest):
-    """Bounding boxes of the parts of a class by flood fill: {(y0, x0, y1, x1)}."""
+    """Bounding boxes of the components of a class by flood fill: {(y0, x0, y1, x1)}."""
     height, width = labels.shape
     left = {(y, x) for y in range(height) for x in range(width) if labels[y, x] == wanted}
     boxes = set()
@@ -154,7 +155,7 @@ def test_component_masks_are_the_box_of_a_part_of_the_class(smallest):
         assert int(mask.sum()) == (box[2] - box[0]) * (box[3] - box[1])  # a full rectangle
         seen[box] = seen.get(box, 0) + 1
     assert set(seen) == boxes
-    assert min(seen.values()) > 10  # each is as likely as any other
+    assert min(seen.values()) > 10  # uniform
 
 
 def test_component_masks_are_empty_where_the_class_is_not_or_only_small():

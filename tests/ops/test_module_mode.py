@@ -20,11 +20,11 @@ def test_forwards_agree_and_no_statistics_move():
     found = modes(net)
     with without_dropout(net, update_statistics=False):
         first, second = net(image), net(image)
-        assert [m for m in net.modules() if m.training] == [net[1]]  # stochastic depth, for one, reads such a flag
+        assert [m for m in net.modules() if m.training] == [net[1]]  # as stochastic depth does
     assert torch.equal(first, second)
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
     assert modes(net) == found
-    # batch-norm uses the batch, as in training
+    # batch norm uses the batch, as in training
     hidden = net[0](image)
     normal = (hidden - hidden.mean((0, 2, 3), True)) / (
         hidden.var((0, 2, 3), unbiased=False, keepdim=True) + 1e-5

@@ -1,9 +1,11 @@
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 
-from fuzzyseg.run import RunFolder, RunFolderError
+from fuzzyseg.run import RunFolder, RunFolderError, folder
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -28,6 +30,39 @@ def test_resuming_continues_if_there_is_a_checkpoint_and_starts_otherwise(tmp_pa
     assert not RunFolder.open(tmp_path, resume=True).has_checkpoint
     (tmp_path / "last.pt").touch()
     assert RunFolder.open(tmp_path, resume=True).has_checkpoint
+
+
+def test_a_locked_folder_is_refused_until_its_holder_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "WAIT", 0.1)
+    run = tmp_path / "run"
+    code = f"""
+import time
+from fuzzyseg.run import RunFolder
+with RunFolder({str(run)!r}).lock():
+    print(1, flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        assert other.stdout.read(1) == b"1"
+        (run / "last.pt.123.part").touch()
+        for _ in range(2):  # a refused attempt does not break the lock
+            with (
+                pytest.raises(RunFolderError, match=r"run: another training .*--out"),
+                RunFolder(run).lock(),
+            ):
+                pass
+        assert (run / "last.pt.123.part").exists()
+        other.kill()
+    with RunFolder(run).lock():  # of a dead process
+        assert not list(run.glob("*.part"))
+        with pytest.raises(RunFolderError, match="another training"), RunFolder(run).lock():
+            pass
+    RunFolder(run).check_empty(resume=False)
+
+
+def test_an_earlier_checkpoint_can_be_resumed(tmp_path):
+    (tmp_path / "last-1.pt").touch()
+    assert RunFolder(tmp_path).has_checkpoint
 
 
 def test_a_file_in_the_way_is_named(tmp_path):

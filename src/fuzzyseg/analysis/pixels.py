@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fuzzyseg.losses import positive_gradient_score
-from fuzzyseg.losses.arguments import at_least_fp32, check_map, check_pair, check_threshold, full_precision
+from fuzzyseg.losses.base import at_least_fp32, check_map, check_pair, check_threshold, full_precision
 from fuzzyseg.losses.fpl.assignment import SortedClasses, assign_sorted, sorted_classes
 from fuzzyseg.losses.fpl.options import FPLKeywords, FPLOptions, SetOptions
 from fuzzyseg.losses.fpl.regularisation import fuzzy_positive_regularisation

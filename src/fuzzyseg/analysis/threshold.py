@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.arguments import at_least_fp32
+from fuzzyseg.losses.base import at_least_fp32
 from fuzzyseg.losses.fpl.assignment import assign
 from fuzzyseg.losses.fpl.options import FPLOptions, Rule, Variant
 

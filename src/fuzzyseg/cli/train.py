@@ -118,7 +118,7 @@ def train(
     words = words or []
     options = {name: context.params[name] for name in KEYS if context.params[name] is not None}
     config = settings(words, options, evaluate=not no_eval)  # a mistyped setting is reported before the slow imports
-    from fuzzyseg.engine.trainer import NonFiniteLoss
+    from fuzzyseg.engine import NonFiniteLoss
     from fuzzyseg.experiment import train as run_training
 
     try:

@@ -126,6 +126,9 @@ class TrainConfig(Section):
         description="Evaluate on the validation images; false: no score and no best checkpoint.",
     )
     save_every: int | None = Field(None, ge=1, description="Steps between checkpoints; None: a tenth of the run.")
+    keep_checkpoints: int = Field(
+        2, ge=1, description="Checkpoints kept: last.pt, and those before it, which replace it if it is damaged."
+    )
     log_every: int = Field(10, ge=1, description="Steps between lines of metrics.jsonl.")
     tensorboard: bool | Literal["auto"] = Field(
         "auto", description="Also write files for TensorBoard; auto: if the package tensorboard is installed."

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 from fuzzyseg.ops import distributed
@@ -15,7 +14,7 @@ def gather_buffers(module: nn.Module) -> dict[str, Tensor]:
     """Every buffer that differs between the N processes, as (N, ...) rows on the CPU. Empty on one process."""
     if not distributed.active():
         return {}
-    rows = {name: _rows(buffer) for name, buffer in module.named_buffers()}
+    rows = {name: distributed.gather(buffer.unsqueeze(0)) for name, buffer in module.named_buffers()}
     return {name: row.cpu() for name, row in rows.items() if not bool((row == row[:1]).all())}
 
 
@@ -34,16 +33,9 @@ def first_process_buffers(module: nn.Module) -> Iterator[None]:
         return
     own = [buffer.clone() for buffer in module.buffers()]
     for buffer in module.buffers():
-        buffer.copy_(_rows(buffer)[0])
+        buffer.copy_(distributed.gather(buffer.unsqueeze(0))[0])
     try:
         yield
     finally:
         for buffer, value in zip(module.buffers(), own, strict=True):
             buffer.copy_(value)
-
-
-def _rows(buffer: Tensor) -> Tensor:
-    # not every backend can send bool
-    flat = buffer.to(torch.uint8) if buffer.dtype == torch.bool else buffer
-    rows: Tensor = distributed.gather(flat.unsqueeze(0))
-    return rows.to(buffer.dtype)

@@ -1,46 +1,171 @@
-"""Checkpoint files: written atomically, loaded without running code."""
+"""Checkpoint files: written atomically with a checksum, loaded without running code, the last few kept."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import os
 import pickle
+import struct
+import zipfile
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
+from fuzzyseg.engine.metrics import NonFiniteLoss
+from fuzzyseg.engine.state import Settings, TrainingState
+from fuzzyseg.ops import distributed
 from fuzzyseg.run.files import replacing
 
 FORMAT = 1
 """Layout of `last.pt`; files of another layout are refused."""
+
+_CONTENT: dict[str, type | tuple[type, ...]] = {
+    "step": int,
+    "last": (dict, type(None)),
+    "best": (dict, type(None)),
+    "modules": dict,
+    "replicas": dict,
+    "optimisers": list,
+    "scaler": dict,
+    "streams": dict,
+    "config": dict,
+}
+"""Keys of a checkpoint and the types of their values."""
+
+_MARK = b"fuzzyseg sha256 "
+_log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message names the file or the setting and what to do."""
 
 
-def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` atomically."""
+def save(path: Path, state: Mapping[str, Any], *, keep: int = 1) -> None:
+    """Write `state` atomically. The `keep` - 1 checkpoints before it are kept: last.pt, last-1.pt, last-2.pt, ..."""
     with replacing(path) as file:
         torch.save({"format": FORMAT, "versions": {"torch": str(torch.__version__)}, **state}, file)
+        _seal(file)
+        file.flush()
+        os.fsync(file.fileno())  # before the older files are renamed
+        kept = [path, *(_earlier(path, number) for number in range(1, keep))]
+        for newer, older in reversed(list(pairwise(kept))):
+            if newer.is_file():
+                os.replace(newer, older)
+
+
+def save_training(path: Path, training: TrainingState, more: Mapping[str, Any], settings: Settings) -> None:
+    """Save the state and `more`, by the first process. Raises NonFiniteLoss on all if weights of any are not finite."""
+    state = {**training.state_dict(), **more}
+    bad = torch.tensor(float(not finite(state["modules"])), device=settings.device)
+    if float(distributed.mean(bad)):
+        raise NonFiniteLoss(
+            f"step {training.step}: the weights are not finite, so no checkpoint was written; the last one stays. A "
+            "lower optim.lr, optim.clip, or train.precision=fp32 may help"
+        )
+    if distributed.rank() == 0:
+        save(path, state, keep=settings.keep_checkpoints)
+    distributed.barrier()
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read what `save` wrote. Raises CheckpointError if the file is damaged or of another kind."""
+    """Read the newest checkpoint that is complete and finite: `path`, or one of those before it, with a warning.
+
+    Raises CheckpointError if there is none, for the newest file.
+    """
+    first: CheckpointError | None = None
+    for file in candidates(path):
+        try:
+            state = _load(file, device)
+        except CheckpointError as error:
+            first = first or error
+            continue
+        if first is not None or file != path:
+            reason = first or f"{path}: is missing"
+            _log.warning("%s; continuing from the checkpoint before it, %s, step %d", reason, file, state["step"])
+        return state
+    raise first or CheckpointError(f"{path}: cannot be read (no such file)")
+
+
+def candidates(path: Path) -> list[Path]:
+    """The existing checkpoints of a run, the newest first."""
+    older = sorted(path.parent.glob(f"{path.stem}-[0-9]*{path.suffix}"), key=lambda file: (len(file.name), file.name))
+    return [file for file in (path, *older) if file.is_file()]
+
+
+def finite(values: Any) -> bool:
+    """Whether all floating-point tensors in nested containers are finite."""
+    if isinstance(values, Tensor):
+        return not values.is_floating_point() or bool(values.isfinite().all())
+    if isinstance(values, Mapping):
+        return all(finite(value) for value in values.values())
+    return all(finite(value) for value in values) if isinstance(values, list | tuple) else True
+
+
+def _earlier(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _seal(file: BinaryIO) -> None:
+    """Append the SHA-256 of a zip archive as its comment, whose length is in the last two bytes."""
+    file.seek(-2, os.SEEK_END)
+    file.write(struct.pack("<H", len(_MARK) + 64))
+    size = file.tell()
+    file.seek(0)
+    file.write(_MARK + _digest(file, size))
+
+
+def _digest(file: BinaryIO, size: int) -> bytes:
+    """SHA-256 of the next `size` bytes, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    while size > 0 and (part := file.read(min(size, 1 << 20))):
+        digest.update(part)
+        size -= len(part)
+    return digest.hexdigest().encode()
+
+
+def _intact(path: Path) -> bool:
+    """Whether a file has its checksum, or, written by an earlier version, those of its parts."""
+    size = len(_MARK) + 64
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        comment = file.read()
+        if comment.startswith(_MARK):
+            file.seek(0)
+            return comment == _MARK + _digest(file, path.stat().st_size - size)
+    with zipfile.ZipFile(path) as archive:
+        return not archive.comment and archive.testzip() is None
+
+
+def _load(path: Path, device: torch.device | str) -> dict[str, Any]:
+    advice = "restore a copy or choose another --out"
     try:
+        if not _intact(path):
+            raise CheckpointError(f"{path}: is damaged (its checksum differs); {advice}")
         state = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged archive can fail in any way
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise CheckpointError(
-            f"{path}: is damaged or not a checkpoint of fuzzyseg ({reason}); restore a copy or choose another --out"
-        ) from None
+        if isinstance(error, pickle.UnpicklingError):  # its message advises to load without weights_only
+            reason = "it contains other objects than tensors and plain values"
+        raise CheckpointError(f"{path}: is damaged or not a checkpoint of fuzzyseg ({reason}); {advice}") from None
+    version = "use the version of fuzzyseg that wrote it"
     found = state.get("format") if isinstance(state, dict) else None
     if found != FORMAT:
-        raise CheckpointError(
-            f"{path}: found checkpoint format {found!r}, expected {FORMAT}; use the version of fuzzyseg that wrote it"
-        )
+        raise CheckpointError(f"{path}: found checkpoint format {found!r}, expected {FORMAT}; {version}")
+    for key, kinds in _CONTENT.items():
+        if not isinstance(state.get(key, ...), kinds):
+            what = f"{key} is of type {type(state[key]).__name__}" if key in state else f"{key} is missing"
+            raise CheckpointError(f"{path}: is not a complete checkpoint ({what}); {version}")
+    if not finite(state["modules"]):
+        raise CheckpointError(f"{path}: has weights that are not finite; {advice}")
     return dict(state)
 
 

@@ -1,15 +1,96 @@
-"""Losses and metrics of a step, averaged over micro-batches and processes."""
+"""Losses and metrics of a step: the NaN check, and averages over micro-batches and processes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
 
-from fuzzyseg.methods.base import Step
+from fuzzyseg.methods.base import Progress, Step
 from fuzzyseg.ops import distributed
+
+
+class Samples(Protocol):
+    """The part of a stream's batch that the loop uses."""
+
+    image: Tensor
+    name: list[str]
+
+    def to(self, device: torch.device, channels_last: bool = False) -> Self:
+        """The same samples on `device`."""
+
+
+MicroBatch = Mapping[str, Samples]
+
+
+class NonFiniteLoss(ArithmeticError):
+    """A loss or the gradient is NaN or infinite. The message names the terms, the step (as logged) and the images.
+
+    Raised on all processes, before the optimiser's step: the weights are those of the previous step.
+    """
+
+
+def check_finite(
+    steps: Sequence[Step],
+    micro_batches: Sequence[MicroBatch],
+    progress: Progress,
+    stop: bool,
+    gradient: Tensor | None = None,
+) -> bool:
+    """Whether any process requests to `stop`. steps: one for each micro-batch. gradient: its norm, 0-dim.
+
+    One synchronisation with the accelerator and one collective serve both questions. Raises NonFiniteLoss.
+    """
+    losses = torch.stack([torch.stack([value.detach().float() for value in step.losses.values()]) for step in steps])
+    bad = ~losses.isfinite().all()
+    if gradient is not None:  # a NaN at an ignored pixel shows in the gradient only
+        bad = bad | ~gradient.isfinite()
+    flags = distributed.mean(torch.stack([bad.float(), torch.full_like(losses[0, 0], float(stop))]))
+    any_bad, any_stop = flags.tolist()
+    if any_bad:
+        raise NonFiniteLoss(_message(steps, micro_batches, losses, progress))
+    return bool(any_stop)
+
+
+def _message(steps: Sequence[Step], micro_batches: Sequence[MicroBatch], losses: Tensor, progress: Progress) -> str:
+    found, damaged = [], []
+    for step, streams, row in zip(steps, micro_batches, losses.tolist(), strict=True):
+        terms = [f"{term} is {value}" for term, value in zip(step.losses, row, strict=True) if value - value != 0]
+        images = "; ".join(f"{stream}: {', '.join(samples.name)}" for stream, samples in streams.items())
+        if not terms and losses.isfinite().all():
+            terms = ["its gradient is NaN or infinite"]
+        if terms:
+            found.append(f"{' and '.join(terms)} (images: {images})")
+        for samples in streams.values():
+            finite = samples.image.flatten(1).isfinite().all(1).tolist()
+            damaged += [name for name, ok in zip(samples.name, finite, strict=True) if not ok]
+    # Every process reports the findings of all, since only the first one's message may be visible.
+    found, damaged = _of_all_processes(found, losses.device), _of_all_processes(damaged, losses.device)
+    if damaged:
+        cause = f"These images are not finite after normalisation: {', '.join(damaged)}. Check the files and data.std."
+    elif progress.step == 0:
+        cause = (
+            "The images are finite and no weight has changed yet, so that a setting is the cause: check "
+            "supervised.class_weights, data.mean and data.std, the initial weights, and train.precision."
+        )
+    else:
+        cause = (
+            "The images are finite, so that a setting is the likely cause: a lower optim.lr, optim.clip, or "
+            "train.precision=fp32 may help; check supervised.class_weights and data.std."
+        )
+    return (
+        f"step {progress.step + 1}: the loss is not finite: {chr(10).join(found)}\n"
+        f"The weights are those of step {progress.step}. {cause}"
+    )
+
+
+def _of_all_processes(lines: list[str], device: torch.device) -> list[str]:
+    if not distributed.active():
+        return lines
+    own = torch.tensor(list("".join(f"{line}\n" for line in lines).encode()), dtype=torch.uint8, device=device)
+    return bytes(distributed.gather(own).tolist()).decode().splitlines()
 
 
 def averaged(steps: Sequence[Step]) -> dict[str, Any]:
@@ -19,23 +100,13 @@ def averaged(steps: Sequence[Step]) -> dict[str, Any]:
     must have the same losses and metrics.
     """
     device = next(iter(steps[0].losses.values())).device  # a metric may be on another one
-    rows = torch.stack(
-        [torch.cat([value.detach().to(device).float().reshape(-1) for value in _values(step)]) for step in steps]
-    )
+    values = [[*step.losses.values(), *step.metrics.values()] for step in steps]
+    rows = torch.stack([torch.cat([v.detach().to(device).float().reshape(-1) for v in each]) for each in values])
     known = ~rows.isnan()
     sums = torch.stack([torch.where(known, rows, 0.0).sum(0), known.float().sum(0)])
     total, count = distributed.mean(sums)
-    flat = (total / count).cpu()
-    values = [
-        part.reshape(like.shape).tolist()
-        for part, like in zip(
-            flat.split([value.numel() for value in _values(steps[0])]), _values(steps[0]), strict=True
-        )
-    ]
-    losses = dict(zip(steps[0].losses, values, strict=False))
-    metrics = dict(zip(steps[0].metrics, values[len(losses) :], strict=True))
+    parts = (total / count).cpu().split([value.numel() for value in values[0]])
+    means = [part.reshape(like.shape).tolist() for part, like in zip(parts, values[0], strict=True)]
+    losses = dict(zip(steps[0].losses, means, strict=False))
+    metrics = dict(zip(steps[0].metrics, means[len(losses) :], strict=True))
     return {"loss": sum(losses.values()), "losses": losses, "metrics": metrics}
-
-
-def _values(step: Step) -> list[Tensor]:
-    return [*step.losses.values(), *step.metrics.values()]

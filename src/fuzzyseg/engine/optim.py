@@ -1,9 +1,8 @@
-"""Optimisers from parameter roles, and learning-rate schedules as pure functions of the step."""
+"""Optimisers from parameter roles."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -17,13 +16,6 @@ OPTIMISERS: dict[str, Callable[[list[dict[str, Any]], float], Optimizer]] = {
     "adamw": lambda groups, momentum: AdamW(groups, lr=0.0),
 }
 """Name -> optimiser of parameter groups and a momentum; each group has its own learning rate and weight decay."""
-
-SCHEDULES: dict[str, Callable[[float, float], float]] = {
-    "poly": lambda progress, power: (1.0 - progress) ** power,
-    "constant": lambda progress, power: 1.0,
-    "cosine": lambda progress, power: 0.5 * (1.0 + math.cos(math.pi * progress)),
-}
-"""Name -> factor of the learning rate at a progress in [0, 1). poly: Chen et al., "DeepLab", TPAMI 2018."""
 
 
 def build_optimisers(
@@ -61,30 +53,6 @@ def build_optimisers(
         if wanted not in OPTIMISERS:
             raise ValueError(f"optimiser: found {wanted!r}; expected one of {', '.join(sorted(OPTIMISERS))}")
     return [OPTIMISERS[wanted](members, momentum) for wanted, members in groups.items()]
-
-
-def factor(step: int, total: int, *, schedule: str = "poly", power: float = 0.9, warmup: int = 0) -> float:
-    """Factor of the base learning rate at `step` (finished steps, from 0) of `total`.
-
-    Without warm-up 1 at step 0, and above 0 at the last step. Warm-up rises linearly to 1 over `warmup` steps and
-    multiplies the schedule without shifting it. Raises ValueError for an unknown schedule.
-    """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule: found {schedule!r}; expected one of {', '.join(sorted(SCHEDULES))}")
-    warm = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
-    return warm * SCHEDULES[schedule](step / total, power)
-
-
-def set_rates(optimisers: Iterable[Optimizer], value: float) -> None:
-    """Set the learning rate of every group to `value` times its base rate."""
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group["lr"] = group["initial_lr"] * value
-
-
-def rates(optimisers: Iterable[Optimizer]) -> dict[str, float]:
-    """The current learning rate of each role."""
-    return {group["role"]: group["lr"] for optimiser in optimisers for group in optimiser.param_groups}
 
 
 def _check_cover(roles: Mapping[str, Role], module: nn.Module) -> None:

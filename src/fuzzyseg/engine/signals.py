@@ -1,16 +1,18 @@
-"""Signal handling: the first Ctrl-C or SIGTERM saves and stops the training, the second stops it at once."""
+"""Signal handling: the first Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 saves and stops the training, the second stops it."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
 from fuzzyseg.ops import distributed
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
+"""Windows has only the first two; job schedulers send SIGUSR1 before a time limit, a closing terminal sends SIGHUP."""
 
 
 class Interrupt:
@@ -27,7 +29,9 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+            for number in _SIGNALS:
+                if number.name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -49,4 +53,5 @@ class Interrupt:
         if distributed.rank() == 0:
             # The message comes at once, since a step or an evaluation may take minutes. It is neither logged nor
             # printed, because the handler may interrupt another write to the same stream.
-            os.write(2, b"\nstopping after this step, with a checkpoint; a second signal stops at once, without\n")
+            with suppress(OSError):  # the terminal may be closed
+                os.write(2, b"\nstopping after this step, with a checkpoint; a second signal stops at once, without\n")

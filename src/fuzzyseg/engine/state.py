@@ -1,10 +1,10 @@
-"""State of a training: the method, its optimisers, the average of its weights, and the scores so far."""
+"""Settings, state and outcome of a training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,13 +14,45 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fuzzyseg.engine.buffers import gather_buffers, restore_buffers
 from fuzzyseg.methods.base import Method
+from fuzzyseg.run.logs import SCORE
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a method is trained."""
+
+    steps: int
+    """Total optimiser steps, which the schedules are based on."""
+    device: torch.device
+    seed: int = 0
+    score: str = SCORE  # key of the evaluation; the largest value is the best
+    stop_at: int | None = None
+    """Save and stop after this step; schedules and evaluations do not change."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    clip: float | None = None
+    """Largest norm of all gradients together."""
+    channels_last: bool = False
+    compile: bool = False
+    ema: float | None = None
+    """Largest decay of an average of the predictor's weights (`average_of`), which is evaluated and saved instead."""
+    freeze_batch_norm: bool = False
+    eval_every: int | None = 0
+    """Steps between evaluations, besides the one at the last step; 0: only that one; None: no evaluation."""
+    save_every: int | None = None
+    """Steps between checkpoints; None: at the end only."""
+    keep_checkpoints: int = 1
+    log_every: int = 10
+    schedule: str = "poly"
+    power: float = 0.9
+    warmup: int = 0
 
 
 @dataclass
 class TrainingState:
     """Everything that changes during a training, and hence the content of a checkpoint.
 
-    step: finished steps. last, best: the latest and the best evaluation, each with its `step`.
+    step: finished steps. last, best: the latest and the best evaluation, each with its `step`. skipped: number of steps
+    that the scaler of fp16 has skipped because gradients overflowed.
     """
 
     method: Method
@@ -30,6 +62,7 @@ class TrainingState:
     step: int = 0
     last: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
+    skipped: int = 0
 
     def predictor(self) -> nn.Module:
         """The module that is evaluated, exported and saved: the average of the weights, if any."""
@@ -42,6 +75,7 @@ class TrainingState:
             "step": self.step,
             "last": self.last,
             "best": self.best,
+            "skipped": self.skipped,
             "modules": {name: module.state_dict() for name, module in modules.items() if module is not None},
             "replicas": {name: gather_buffers(module) for name, module in modules.items() if module is not None},
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
@@ -49,8 +83,9 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the result of `state_dict`."""
+        """Load the result of `state_dict`; one of an earlier version has no `skipped`."""
         self.step, self.last, self.best = state["step"], state["last"], state["best"]
+        self.skipped = state.get("skipped", 0)
         for name, module in (("method", self.method), ("average", self.average)):
             if module is not None:
                 module.load_state_dict(state["modules"][name])
@@ -58,6 +93,24 @@ class TrainingState:
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of `fit`.
+
+    step: finished steps. finished: all steps are done. interrupted: a signal stopped it before `steps` or `stop_at`.
+    last, best: the latest and the best evaluation with its `step`, of this or an earlier session, if any.
+    predictor: the module to export, in evaluation mode. skipped: steps skipped by the scaler of fp16.
+    """
+
+    step: int
+    finished: bool
+    interrupted: bool
+    last: dict[str, Any] | None
+    best: dict[str, Any] | None
+    predictor: nn.Module
+    skipped: int = 0
 
 
 def average_of(predictor: nn.Module, decay: float) -> AveragedModel:

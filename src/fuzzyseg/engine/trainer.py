@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,81 +17,27 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from fuzzyseg.engine.buffers import first_process_buffers
-from fuzzyseg.engine.checkpoint import save
-from fuzzyseg.engine.metrics import averaged
-from fuzzyseg.engine.nan_check import NonFiniteLoss, check_finite, gradient_norm
-from fuzzyseg.engine.optim import factor, rates, set_rates
+from fuzzyseg.engine.checkpoint import CheckpointError, save_training
+from fuzzyseg.engine.metrics import MicroBatch, averaged, check_finite
 from fuzzyseg.engine.signals import Interrupt
-from fuzzyseg.engine.state import TrainingState, average_of
+from fuzzyseg.engine.state import Outcome, Settings, TrainingState, average_of
 from fuzzyseg.methods.base import Method, Progress, Step
 from fuzzyseg.ops import distributed
-from fuzzyseg.run.logs import SCORE, Sink, Throughput, peak_memory_mib
-
-__all__ = ["NonFiniteLoss", "Outcome", "Samples", "Settings", "fit"]
+from fuzzyseg.run.logs import Sink, Throughput, peak_memory_mib
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-
-class Samples(Protocol):
-    """The part of a stream's batch that the loop uses."""
-
-    image: Tensor
-    name: list[str]
-
-    def to(self, device: torch.device, channels_last: bool = False) -> Self:
-        """The same samples on `device`."""
+SCHEDULES: dict[str, Callable[[float, float], float]] = {
+    "poly": lambda progress, power: (1.0 - progress) ** power,
+    "constant": lambda progress, power: 1.0,
+    "cosine": lambda progress, power: 0.5 * (1.0 + math.cos(math.pi * progress)),
+}
+"""Name -> factor of the learning rate at a progress in [0, 1). poly: Chen et al., "DeepLab", TPAMI 2018."""
 
 
-MicroBatch = Mapping[str, Samples]
 Batches = Callable[[int, int], Iterator[Sequence[MicroBatch]]]
 Evaluate = Callable[[nn.Module, int], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a method is trained."""
-
-    steps: int
-    """Total optimiser steps, which the schedules are based on."""
-    device: torch.device
-    seed: int = 0
-    score: str = SCORE  # key of the evaluation; the largest value is the best
-    stop_at: int | None = None
-    """Save and stop after this step; schedules and evaluations do not change."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    clip: float | None = None
-    """Largest norm of all gradients together."""
-    channels_last: bool = False
-    compile: bool = False
-    ema: float | None = None
-    """Largest decay of an average of the predictor's weights (`average_of`), which is evaluated and saved instead."""
-    freeze_batch_norm: bool = False
-    eval_every: int | None = 0
-    """Steps between evaluations, besides the one at the last step; 0: only that one; None: no evaluation."""
-    save_every: int | None = None
-    """Steps between checkpoints; None: at the end only."""
-    log_every: int = 10
-    schedule: str = "poly"
-    power: float = 0.9
-    warmup: int = 0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Result of `fit`.
-
-    step: finished steps. finished: all steps are done. interrupted: a signal stopped it before `steps` or `stop_at`.
-    last, best: the latest and the best evaluation with its `step`, of this or an earlier session, if any.
-    predictor: the module to export, in evaluation mode.
-    """
-
-    step: int
-    finished: bool
-    interrupted: bool
-    last: dict[str, Any] | None
-    best: dict[str, Any] | None
-    predictor: nn.Module
 
 
 def fit(
@@ -118,7 +64,7 @@ def fit(
     process if `settings.score` is the highest so far. publish(stream, step, weights) gets the method's draw weights
     after each step. `stream_state()` and `config` are stored in `checkpoint` as `streams` and `config`. Only the first
     process writes.
-    The first SIGINT or SIGTERM stops the training after its step and a checkpoint, the second raises
+    The first SIGINT, SIGTERM, SIGHUP or SIGUSR1 stops the training after its step and a checkpoint, the second raises
     KeyboardInterrupt. Raises NonFiniteLoss, with the weights as before the step.
     """
     training = _start(method, optimisers, settings, resume)
@@ -133,18 +79,14 @@ def fit(
             # Dropout and noise depend on seed, step and process only, so that a resumed run has the same.
             progress = Progress(step, last_step)
             torch.manual_seed(_step_seed(settings.seed, step, rank))
-            set_rates(
-                optimisers,
-                factor(step, last_step, schedule=settings.schedule, power=settings.power, warmup=settings.warmup),
-            )
+            _set_rates(optimisers, rate_factor(step, settings))
 
             # Forward and backward; the weights change only if every loss of every process is finite.
             steps = [
                 _backward(runner, micro_batch, progress, training.scaler, settings, len(micro_batches), number)
                 for number, micro_batch in enumerate(micro_batches, start=1)
             ]
-            names = [{stream: samples.name for stream, samples in each.items()} for each in micro_batches]
-            stop = check_finite(steps, names, progress, interrupt.requested, gradient_norm(training))
+            stop = check_finite(steps, micro_batches, progress, interrupt.requested, _gradient_norm(training))
             _update(training, settings.clip)
             method.after_step(progress)
             if training.average is not None:
@@ -164,7 +106,9 @@ def fit(
                 with throughput.pause():
                     line["evaluation"] = _evaluate(training, settings, evaluate, keep_best)
             if line or training.step in (1, last_step) or training.step % settings.log_every == 0:
-                line = {"step": training.step, **averaged(steps), "lr": rates(optimisers), **line}
+                line = {"step": training.step, **averaged(steps), "lr": _rates(optimisers), **line}
+                if training.scaler.is_enabled():
+                    line["skipped_steps"] = training.skipped
                 line["time"] = {**throughput.read(), "memory_mib": _memory(settings.device)}
                 for sink in listeners:
                     sink.write(line)
@@ -174,14 +118,36 @@ def fit(
             saving = settings.save_every is not None and training.step % settings.save_every == 0
             if checkpoint is not None and (saving or stop or training.step == end):
                 with throughput.pause():
-                    state = {**training.state_dict(), "streams": stream_state(), "config": dict(config or {})}
-                    if rank == 0:
-                        save(checkpoint, state)
-                    distributed.barrier()
+                    more = {"streams": stream_state(), "config": dict(config or {})}
+                    save_training(checkpoint, training, more, settings)
             if stop:
                 break
     finished = training.step >= last_step
-    return Outcome(training.step, finished, stop, training.last, training.best, training.predictor().eval())
+    predictor = training.predictor().eval()
+    return Outcome(training.step, finished, stop, training.last, training.best, predictor, training.skipped)
+
+
+def rate_factor(step: int, settings: Settings) -> float:
+    """Factor of the base learning rates at `step` (finished steps, from 0).
+
+    Without warm-up 1 at step 0, and above 0 at the last step. Warm-up rises linearly to 1 over `settings.warmup` steps
+    and multiplies the schedule without shifting it. Raises ValueError for an unknown schedule.
+    """
+    if settings.schedule not in SCHEDULES:
+        raise ValueError(f"schedule: found {settings.schedule!r}; expected one of {', '.join(sorted(SCHEDULES))}")
+    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup > 0 else 1.0
+    return warm * SCHEDULES[settings.schedule](step / settings.steps, settings.power)
+
+
+def _set_rates(optimisers: Sequence[Optimizer], factor: float) -> None:
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+
+def _rates(optimisers: Sequence[Optimizer]) -> dict[str, float]:
+    """The current learning rate of each role."""
+    return {group["role"]: group["lr"] for optimiser in optimisers for group in optimiser.param_groups}
 
 
 def _start(
@@ -194,7 +160,14 @@ def _start(
     average = None if settings.ema is None else average_of(method.predictor(), settings.ema)
     training = TrainingState(method, optimisers, scaler, average)
     if resume is not None:
-        training.load_state_dict(resume)
+        try:
+            training.load_state_dict(resume)
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise CheckpointError(
+                f"the checkpoint does not fit this method and its settings ({type(error).__name__}: {reason}); use the "
+                "version of fuzzyseg that wrote it, or another --out"
+            ) from None
     return training
 
 
@@ -233,9 +206,17 @@ def _backward(
     return Step({name: value.detach() for name, value in step.losses.items()}, step.metrics)
 
 
+def _gradient_norm(training: TrainingState) -> Tensor | None:
+    """The norm of all gradients, 0-dim; None under a scaler, which skips steps whose gradients overflow."""
+    groups = [group for optimiser in training.optimisers for group in optimiser.param_groups]
+    gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+    return None if training.scaler.is_enabled() or not gradients else nn.utils.get_total_norm(gradients)
+
+
 def _update(training: TrainingState, clip: float | None) -> None:
     """One step of every optimiser that has gradients, clipped over all of them together."""
     scaler = training.scaler
+    scale = scaler.get_scale()
     moving = [
         optimiser
         for optimiser in training.optimisers
@@ -248,6 +229,7 @@ def _update(training: TrainingState, clip: float | None) -> None:
     for optimiser in moving:
         scaler.step(optimiser)
     scaler.update()
+    training.skipped += scaler.get_scale() < scale  # the scale falls if, and only if, a step was skipped
     for optimiser in training.optimisers:
         optimiser.zero_grad(set_to_none=True)
 

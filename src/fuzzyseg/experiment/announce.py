@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fuzzyseg.config import Config
-from fuzzyseg.engine.trainer import Outcome
+from fuzzyseg.engine import Outcome
 from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material, say_balance, say_sizes
 from fuzzyseg.experiment.threshold_policy import say_threshold

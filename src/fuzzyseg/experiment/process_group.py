@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import torch
 from torch import distributed as dist
 
 from fuzzyseg.config import ConfigError
+from fuzzyseg.ops import distributed
 
 
 def choose_device(name: str) -> torch.device:
@@ -45,3 +46,18 @@ def process_group(device: torch.device) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def on_first_process(context: AbstractContextManager[object], device: torch.device) -> Iterator[None]:
+    """Enter a context on the first process only. If that raises a ValueError, all processes do."""
+    error: ValueError | None = None
+    with ExitStack() as stack:
+        if distributed.rank() == 0:
+            try:
+                stack.enter_context(context)
+            except ValueError as found:
+                error = found
+        if float(distributed.mean(torch.tensor(float(error is not None), device=device))):
+            raise error or ValueError("the first process has failed; see its message")
+        yield

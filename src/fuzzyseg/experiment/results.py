@@ -12,7 +12,7 @@ import torch
 
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data.io.image import Levels
-from fuzzyseg.engine.trainer import Outcome
+from fuzzyseg.engine import Outcome
 from fuzzyseg.experiment.prepare_data import Material, fingerprint
 from fuzzyseg.ops import distributed
 from fuzzyseg.run.folder import RunFolder

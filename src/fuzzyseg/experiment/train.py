@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,13 @@ from fuzzyseg import plugins
 from fuzzyseg.config import Config, ConfigError, dump_yaml, validate
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.loading.loader import Loader
-from fuzzyseg.engine import checkpoint
-from fuzzyseg.engine.trainer import Outcome, Settings, fit
+from fuzzyseg.engine import Outcome, Settings, checkpoint, fit
 from fuzzyseg.experiment.announce import announce, summary
 from fuzzyseg.experiment.build import Network, Setup, build_method, notes_of, optimisers_of, resolve
 from fuzzyseg.experiment.calibration import Batches, calibrated_batches, with_held_back
 from fuzzyseg.experiment.own_dataset import Source, find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import build_loader, gather_material
-from fuzzyseg.experiment.process_group import choose_device, process_group
+from fuzzyseg.experiment.process_group import choose_device, on_first_process, process_group
 from fuzzyseg.experiment.results import (
     absolute_paths,
     hardware,
@@ -55,6 +54,7 @@ RESUMABLE = {
     "train.log_every",
     "train.tensorboard",
     "train.k_maps",
+    "train.keep_checkpoints",
     "out",
 }
 """Settings that may change when a run is resumed."""
@@ -131,13 +131,15 @@ def train(
     objects = _Objects(network, method, loss, metrics or plugins.metrics())
     objects.resolve(settings)  # mistyped names are reported before any file is read
     device = choose_device(settings.train.device)
+    run = RunFolder(settings.out)
     with process_group(device), pixel_limit(settings.data.max_megapixels), torch.random.fork_rng(devices=[]):
-        RunFolder(settings.out).check_empty(resume=resume)
+        run.check_empty(resume=resume)
         source = data if data is not None else find_dataset(settings.data.root)
         if source is not None:
             settings.data.root = str(_written(source, Path(f"{settings.out}.data"), keep=resume))
         say: Callable[[str], None] | None = None if quiet or distributed.rank() else print
-        return _train(absolute_paths(settings), device, objects, resume, say)
+        with on_first_process(run.lock() if resume else nullcontext(), device):  # before the checkpoint is read
+            return _train(absolute_paths(settings), device, objects, resume, say)
 
 
 def _written(source: Source, folder: Path, *, keep: bool) -> Path:
@@ -174,20 +176,21 @@ def _train(
         used = setup.uses_threshold and isinstance(method.pixel_loss, PixelLossModule)
         return threshold_record(setup.loss, method.pixel_loss) if used else None  # type: ignore[arg-type]
 
-    if first:  # nothing is written into the run folder before all settings are known to fit
-        RunFolder.open(run.path, resume=resume)
-        run.write_config(dump_yaml(config))
-        run.write_split(split_record(material, threshold()))
-        run.write_environment(sessions(run, environment.collect(hardware(device)), state))
-    distributed.barrier()
-    outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is None)
-    result = None
-    if outcome.finished:
-        result = result_of(config, material, outcome, threshold(), notes)
-        if first:
-            save_model(run.model_dir, outcome.predictor, card=scoring.card_at(outcome.step))
-            run.write_result(result)
+    with on_first_process(nullcontext() if resume else run.lock(), device):
+        if first:  # nothing is written into the run folder before all settings are known to fit
+            RunFolder.open(run.path, resume=resume)
+            run.write_config(dump_yaml(config))
+            run.write_split(split_record(material, threshold()))
+            run.write_environment(sessions(run, environment.collect(hardware(device)), state))
         distributed.barrier()
+        outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is None)
+        result = None
+        if outcome.finished:
+            result = result_of(config, material, outcome, threshold(), notes)
+            if first:
+                save_model(run.model_dir, outcome.predictor, card=scoring.card_at(outcome.step))
+                run.write_result(result)
+            distributed.barrier()
     if say is not None:
         say(summary(run, outcome, score=next(iter(metrics), SCORE)))
     return RunResult(run.path, outcome.finished, outcome.interrupted, outcome.step, result)
@@ -273,6 +276,7 @@ def _settings(config: Config, device: torch.device, *, score: str) -> Settings:
         freeze_batch_norm=train.freeze_batch_norm,
         eval_every=eval_every if train.evaluate else None,
         save_every=tenth if train.save_every is None else train.save_every,
+        keep_checkpoints=train.keep_checkpoints,
         log_every=train.log_every,
         schedule=config.optim.schedule,
         power=config.optim.power,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -40,10 +42,22 @@ def save_model(folder: Path, network: nn.Module, *, card: ModelCard) -> None:
     (part / "README.md").write_text(_readme(card, network), encoding="utf-8")
     card.write(part)
     save_network(network, part)
+    for path in (*part.iterdir(), part):
+        _sync(path)
     if folder.exists():
         folder.rename(old)
     part.rename(folder)
+    _sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to the disk; does nothing on Windows."""
+    if os.name == "posix":
+        opened = os.open(path, os.O_RDONLY)
+        with suppress(OSError):  # not every file system can
+            os.fsync(opened)
+        os.close(opened)
 
 
 def _readme(card: ModelCard, network: nn.Module) -> str:

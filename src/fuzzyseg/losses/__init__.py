@@ -1,10 +1,11 @@
-"""Losses as pure functions, and the modules that hold them."""
+"""Losses as pure functions, and modules with their options."""
 
 from __future__ import annotations
 
 from fuzzyseg.losses.ablations import negative, partial
+from fuzzyseg.losses.base import masked_mean
 from fuzzyseg.losses.confidence_mask import CONFIDENCE, Confidence, ConfidentPixels, under_mask
-from fuzzyseg.losses.consistency import confidence_map, js_divergence, kl_divergence, squared_error
+from fuzzyseg.losses.consistency import confidence_map, kl_divergence, squared_error
 from fuzzyseg.losses.fpl.adaptive_threshold import Adaptive, adaptive_threshold
 from fuzzyseg.losses.fpl.assignment import assign_fuzzy_positives, fuzzy_membership
 from fuzzyseg.losses.fpl.options import SetOptions
@@ -12,9 +13,7 @@ from fuzzyseg.losses.fpl.score import positive_gradient_score
 from fuzzyseg.losses.fpl.threshold import Calibrated, Conformal, Policy, Schedule
 from fuzzyseg.losses.fpl.weight import fuzzy_positive_weight, weight_curve
 from fuzzyseg.losses.fuzzy import FuzzyPositiveLoss, fuzzy_positive_loss
-from fuzzyseg.losses.modules import PixelFunction, PixelLossModule
-from fuzzyseg.losses.pseudo_label import PixelLoss, fuzzy, hard, soft, thresholded
-from fuzzyseg.losses.reduction import masked_mean
+from fuzzyseg.losses.pseudo_label import PixelFunction, PixelLoss, PixelLossModule, fuzzy, hard, soft, thresholded
 from fuzzyseg.losses.supervised import SupervisedLoss, cross_entropy_map, dice_loss, ohem_keep
 
 PIXEL_LOSSES: dict[str, PixelFunction] = {
@@ -62,7 +61,6 @@ __all__ = [
     "fuzzy_membership",
     "fuzzy_positive_loss",
     "fuzzy_positive_weight",
-    "js_divergence",
     "kl_divergence",
     "masked_mean",
     "ohem_keep",

@@ -2,25 +2,21 @@
 
 Set, weight, options and signature are those of `fuzzyseg.losses.pseudo_label.fuzzy`; only the loss on the student
 differs. p are the student's probabilities, Y the fuzzy positives, mu the membership: 1 in Y and 0 elsewhere, except
-under the continuous rule. `weight="none"` gives the losses of the original papers.
+with the continuous rule. `weight="none"` gives the losses of the original papers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Unpack
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuzzyseg.losses.arguments import check_threshold, full_precision
-from fuzzyseg.losses.fpl.assignment import assign
-from fuzzyseg.losses.fpl.options import FPLKeywords, FPLOptions
-from fuzzyseg.losses.fpl.reference import FuzzyMap
+from fuzzyseg.losses.fpl.options import SetOptions
 from fuzzyseg.losses.fpl.regularisation import log_sum_exp
-from fuzzyseg.losses.fpl.weight import assignment_weight
-from fuzzyseg.losses.pseudo_label import PixelLoss, both_sides, over_set
+from fuzzyseg.losses.pseudo_label import PixelLoss, over_set
 from fuzzyseg.ops.mix import Mixed
 
 
@@ -32,14 +28,10 @@ def negative(
     valid: Tensor,
     threshold: float | Tensor = 0.9,
     maps: bool = False,
-    balance: bool = False,
-    **keywords: Unpack[FPLKeywords],
+    **options: Unpack[SetOptions],
 ) -> PixelLoss:
     """Negative learning: `negative_learning` over the classes outside the fuzzy set."""
-    options = FPLOptions(**keywords)
-    return _pixel_loss(
-        negative_learning, student_logits, teacher, size, valid, threshold, options, balance=balance, maps=maps
-    )
+    return over_set(negative_learning, student_logits, teacher, size, valid, threshold, options, maps=maps)
 
 
 def partial(
@@ -50,25 +42,21 @@ def partial(
     valid: Tensor,
     threshold: float | Tensor = 0.9,
     maps: bool = False,
-    balance: bool = False,
-    **keywords: Unpack[FPLKeywords],
+    **options: Unpack[SetOptions],
 ) -> PixelLoss:
     """Partial labels: `partial_label` over the fuzzy set."""
-    options = FPLOptions(**keywords)
-    return _pixel_loss(
-        partial_label, student_logits, teacher, size, valid, threshold, options, balance=balance, maps=maps
-    )
+    return over_set(partial_label, student_logits, teacher, size, valid, threshold, options, maps=maps)
 
 
 def negative_learning(student: Tensor, members: Tensor) -> Tensor:
     """-sum over j of (1 - mu_j) log(1 - p_j): (B,*spatial) from (B,C,*spatial).
 
     Y. Kim, J. Yim, J. Yun, J. Kim, "NLNL: Negative Learning for Noisy Labels", ICCV 2019: "not these classes". Its
-    gradient lifts a positive in proportion to p_i, hence the largest most, where FPL lifts the smallest.
+    gradient raises positives in proportion to p_i, hence the largest most, where FPL raises the smallest most.
     """
     largest = student.detach().max(1, keepdim=True).indices
     top = torch.zeros_like(student, dtype=torch.bool).scatter_(1, largest, True)
-    # 1 - p of the largest class cancels; against the sum of the others it does not.
+    # Avoids cancellation: 1 - p of the largest class is computed from the sum of the others.
     others = log_sum_exp(torch.where(top, -torch.inf, student)).unsqueeze(1)
     above = F.softplus(torch.where(top, student - others, 0), threshold=50.0)
     below = torch.log1p(-torch.where(top, 0, torch.softmax(student, 1)))
@@ -78,32 +66,8 @@ def negative_learning(student: Tensor, members: Tensor) -> Tensor:
 def partial_label(student: Tensor, members: Tensor) -> Tensor:
     """-log(sum over i of mu_i p_i): (B,*spatial) from (B,C,*spatial).
 
-    R. Jin, Z. Ghahramani, "Learning with multiple labels", NIPS 2002: "one of these classes", whichever. One class that
-    has it all is enough, so that it too lifts the largest most; for K = 1 it is cross entropy.
+    R. Jin, Z. Ghahramani, "Learning with multiple labels", NIPS 2002: "one of these classes". It is 0 if one class has
+    all the probability, so that it, too, raises the largest one most; for K = 1 it is cross entropy.
     """
     mu = members.to(student.dtype)
     return F.softplus(log_sum_exp(student + torch.log1p(-mu)) - log_sum_exp(student + mu.log()), threshold=50.0)
-
-
-def _pixel_loss(
-    function: Callable[[Tensor, Tensor], Tensor],
-    student_logits: Tensor,
-    teacher: Tensor | Mixed,
-    size: Sequence[int],
-    valid: Tensor,
-    threshold: float | Tensor,
-    options: FPLOptions,
-    *,
-    balance: bool,
-    maps: bool,
-) -> PixelLoss:
-    """`fuzzy` with `function` in place of Eq. 7."""
-    with full_precision(student_logits.device):
-        student, target = both_sides(student_logits, teacher, size, valid)
-        check_threshold(threshold, valid.shape, student.device)
-        with torch.no_grad():
-            found = assign(target, threshold, options)
-            w = assignment_weight(found, options).squeeze(1)
-        loss = w * function(student, found.membership())
-        result = FuzzyMap(loss, w, found.positives().squeeze(1), found.p[:, 0], found.order[:, 0])
-        return over_set(result, student, valid, balance=balance, maps=maps)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fuzzyseg.losses.ablations import partial
+from fuzzyseg.losses.base import local_mean, masked_mean
 from fuzzyseg.losses.fpl.adaptive_threshold import Adaptive
 from fuzzyseg.losses.fpl.threshold import Schedule
 from fuzzyseg.losses.fpl.weight import weight_curve
-from fuzzyseg.losses.modules import PixelLossModule
-from fuzzyseg.losses.pseudo_label import PixelLoss, fuzzy, hard
-from fuzzyseg.losses.reduction import local_mean, masked_mean
+from fuzzyseg.losses.pseudo_label import PixelLoss, PixelLossModule, fuzzy, hard
+from fuzzyseg.ops.mix import Mixed
 
 Confidence = Literal["keep", "drop", "gate"] | None
 
@@ -27,13 +28,12 @@ CONFIDENCE = (
 
 
 class ConfidentPixels(nn.Module):
-    """Mean of a pixel loss over confident pixels, over all pixels, or over either as a reliability gate decides.
+    """Mean of a pixel loss over confident pixels or over all pixels, as set or as a reliability gate decides.
 
-    threshold: tau, the smallest teacher probability of a confident pixel. which: `keep` counts confident pixels only,
-    `drop` all; None is keep if pixel_loss is the hard loss, else drop. `gate`: a confidence mask is useful only if the
-    confidence is calibrated. Where on held-back labelled pixels at least a share tau of the confident ones is right,
-    the buffer `reliable` is True and only confident pixels count, else all. The idea is from CW-BASS v2, arXiv
-    2608.12773; the rule is ours. The buffer is True until it is first measured.
+    threshold: tau, the least teacher probability of a confident pixel. which: `keep` counts confident pixels only,
+    `drop` all; None is keep if pixel_loss is the hard loss, else drop. `gate` sets the buffer `reliable`: confident
+    pixels count if a share tau of them or more is right on held-out labelled pixels, else all pixels. The idea is from
+    CW-BASS v2, arXiv 2608.12773; the rule is ours. The buffer is True until it is first measured.
     """
 
     reliable: Tensor
@@ -45,11 +45,16 @@ class ConfidentPixels(nn.Module):
         if self.which == "gate":
             self.register_buffer("reliable", torch.ones((), dtype=torch.bool))
 
-    def forward(self, found: PixelLoss, valid: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean over all valid pixels, masked ones counting as 0, and metrics to log.
-
-        found: with maps (B,H,W); valid (B,H,W).
-        """
+    def forward(
+        self,
+        pixel_loss: Callable[..., PixelLoss],
+        student: Tensor,
+        teacher: Tensor | Mixed,
+        valid: Tensor,
+        progress: tuple[int, int],
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean of the pixel loss over all valid pixels (B,H,W), masked ones counting as 0, and metrics to log."""
+        found = pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
         if self.which == "drop":
             return masked_mean(found.loss, valid), found.stats
         assert found.confidence is not None
@@ -61,9 +66,9 @@ class ConfidentPixels(nn.Module):
         return masked_mean(found.loss * teaches.float(), valid), metrics
 
     def decide(self, confident: float, right: float) -> bool:
-        """Set and return `reliable` from the numbers of held-back pixels that are confident, and of these right.
+        """Set and return `reliable` from the numbers of held-out pixels that are confident, and of these right.
 
-        False if none is confident: the mask would exclude every pixel.
+        False if none is confident, since the mask would exclude every pixel.
         """
         reliable = confident > 0 and right >= self.threshold * confident
         self.reliable.fill_(reliable)

@@ -1,24 +1,37 @@
-"""The public call of Fuzzy Positive Learning, as a function and as a module.
+"""Public interface of Fuzzy Positive Learning, as a function and as a module.
 
-The method is explained in `fuzzyseg.losses.fpl.reference`; `fuzzyseg.losses.kernels` holds the fast forms.
+`fuzzyseg.losses.fpl.reference` explains the method; `fuzzyseg.losses.kernels` contains the fast forms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args, overload
+from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
 import torch
 from torch import Tensor, nn
 
-from fuzzyseg.losses.arguments import at_one_size, check_map, check_pair, check_threshold, full_precision
+from fuzzyseg.losses.base import check_map, check_pair, check_threshold, full_precision, local_mean
 from fuzzyseg.losses.fpl.options import FPLOptions, Rule, Variant, WeightKind, check_choice
-from fuzzyseg.losses.fpl.reference import balance_factor, fuzzy_positive_map, statistics
-from fuzzyseg.losses.kernels.custom_op import choose, pseudo_label
-from fuzzyseg.losses.reduction import local_mean
+from fuzzyseg.losses.kernels.custom_op import pseudo_label
 from fuzzyseg.ops.mix import Mixed
 
 Reduction = Literal["mean", "none"]
+
+
+class FuzzyKeywords(TypedDict, total=False):
+    """Keyword arguments of `fuzzy_positive_loss` but return_stats, for type checkers."""
+
+    threshold: float | Tensor
+    weight: WeightKind
+    k_cap: int | None
+    rule: Rule
+    valid: Tensor | None
+    size: Sequence[int] | None
+    align_corners: bool
+    variant: Variant
+    balance: bool
+    reduction: Reduction
 
 
 @overload
@@ -26,17 +39,8 @@ def fuzzy_positive_loss(
     student_logits: Tensor,
     teacher_logits: Tensor | Mixed,
     *,
-    threshold: float | Tensor = ...,
-    weight: WeightKind = ...,
-    k_cap: int | None = ...,
-    rule: Rule = ...,
-    valid: Tensor | None = ...,
-    size: Sequence[int] | None = ...,
-    align_corners: bool = ...,
-    variant: Variant = ...,
-    balance: bool = ...,
-    reduction: Reduction = ...,
     return_stats: Literal[False] = ...,
+    **options: Unpack[FuzzyKeywords],
 ) -> Tensor: ...
 
 
@@ -45,17 +49,8 @@ def fuzzy_positive_loss(
     student_logits: Tensor,
     teacher_logits: Tensor | Mixed,
     *,
-    threshold: float | Tensor = ...,
-    weight: WeightKind = ...,
-    k_cap: int | None = ...,
-    rule: Rule = ...,
-    valid: Tensor | None = ...,
-    size: Sequence[int] | None = ...,
-    align_corners: bool = ...,
-    variant: Variant = ...,
-    balance: bool = ...,
-    reduction: Reduction = ...,
     return_stats: Literal[True],
+    **options: Unpack[FuzzyKeywords],
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 
 
@@ -75,7 +70,7 @@ def fuzzy_positive_loss(
     reduction: Reduction = "mean",
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-    """The loss of Fuzzy Positive Learning: Eq. 7 over the classes of Alg. 1, times the weight of Eq. 11.
+    """Loss of Fuzzy Positive Learning: Eq. 7 over the classes of Alg. 1, times the weight of Eq. 11.
 
     student_logits, teacher_logits: (N,C), (B,C,H,W) or (B,C,D,H,W), C >= 2; the teacher gets no gradient and may be
     `Mixed(a, b, mask)`. threshold, k_cap, rule: see `assign_fuzzy_positives`; weight: see `weight_curve`, A = 50.
@@ -94,27 +89,16 @@ def fuzzy_positive_loss(
     check_threshold(threshold, shape, student_logits.device)
     if valid is not None:
         check_map("valid", valid, shape, student_logits.device)
-    form = choose(student_logits, teacher_logits)
+    # A kernel writes the gradient of the mean before the factor of a GradScaler is known: fp16 would underflow.
+    mean = reduction == "mean" and student_logits.dtype != torch.float16
     with full_precision(student_logits.device):
-        if form == "reference":
-            student, teacher = at_one_size(student_logits, teacher_logits, size, align_corners=align_corners)
-            maps = fuzzy_positive_map(student, teacher, threshold, options)
-            stats = statistics(maps, valid, student.shape[1]) if return_stats else {}
-            loss = local_mean(maps.loss, valid) if reduction == "mean" else maps.loss
-            factor = balance_factor(maps.loss, student, maps.label, valid) if balance else None
-        else:
-            # The kernel writes the gradient of the mean before the factor of a GradScaler is known: fp16 underflows.
-            mean = reduction == "mean" and student_logits.dtype != torch.float16
-            wanted: dict[str, Any] = {"mean": mean, "statistics": return_stats, "cross_entropy": balance}
-            wanted.update(threshold=threshold, valid=valid, size=size, align_corners=align_corners)
-            found = pseudo_label(student_logits, teacher_logits, options, form=form, **wanted)
-            stats = found.statistics() if return_stats else {}
-            loss, factor = found.loss, found.balance() if balance else None
-            if reduction == "mean" and not mean:
-                loss = local_mean(loss, valid)
-        if factor is not None:
-            stats["balance"] = factor
-            loss = loss * factor
+        found, stats = pseudo_label(
+            student_logits, teacher_logits, options, size=size, valid=valid, threshold=threshold,
+            align_corners=align_corners, mean=mean, statistics=return_stats, balance=balance,
+        )  # fmt: skip
+        loss = local_mean(found.loss, valid) if reduction == "mean" and found.loss.dim() else found.loss
+        if balance:
+            loss = loss * stats["balance"]
         if reduction == "none" and valid is not None:
             loss = loss * (valid > 0)
     return (loss, stats) if return_stats else loss
@@ -123,7 +107,7 @@ def fuzzy_positive_loss(
 class FuzzyPositiveLoss(nn.Module):
     """`fuzzy_positive_loss` with its options set once; a tensor given as `threshold` becomes a buffer.
 
-    Called with (student_logits, teacher_logits, valid=None, size=None); a `size` in the call goes before the one set
+    Called with (student_logits, teacher_logits, valid=None, size=None); a `size` in the call overrides the one set
     here. Raises ValueError for wrong options here, for wrong shapes in the call.
     """
 
@@ -183,7 +167,7 @@ class FuzzyPositiveLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """All options by name."""
-        # A buffer is named by its shape: its value may lie on a GPU.
+        # Reading the value of a buffer could synchronise with a GPU.
         threshold = f"tensor{tuple(self.threshold.shape)}" if isinstance(self.threshold, Tensor) else self.threshold
         shown = {"threshold": threshold, "size": self.size, **self.options}
         return ", ".join(f"{name}={value!r}" for name, value in shown.items())

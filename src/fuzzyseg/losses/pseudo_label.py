@@ -1,37 +1,48 @@
-"""Pseudo-label losses, pixel by pixel: hard, soft, thresholded and fuzzy, under one signature.
+"""Pseudo-label losses, pixel by pixel: hard, soft, thresholded and fuzzy, and the module that methods hold.
 
-Each is called `(student_logits, teacher, *, size, valid, threshold, maps=False, **options) -> PixelLoss`: logits of the
-student, (B,C,h,w), and of the teacher, (B,C,h,w) or `Mixed`, are brought to `size` = (H,W) with align_corners, as in
-the networks' own heads; valid (B,H,W) is bool or non-negative weights. The teacher is detached inside; all is computed
-in fp32 (fp64 stays). A NaN in either side's logits is a NaN in the loss of that pixel, if it is valid.
+Each is called `(student_logits, teacher, *, size, valid, threshold, maps=False, **options) -> PixelLoss`. Logits of the
+student, (B,C,h,w), and of the teacher, (B,C,h,w) or `Mixed`, are interpolated to `size` = (H,W) with align_corners, as
+in the networks' own heads. valid (B,H,W) is bool or non-negative weights. The teacher is detached; computation is in
+fp32 (fp64 stays fp64). A NaN in either side's logits makes the loss of that pixel NaN if it is valid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fuzzyseg.losses.arguments import at_one_size, check_map, check_pair, check_threshold, full_precision
-from fuzzyseg.losses.fpl.options import FPLKeywords, FPLOptions
-from fuzzyseg.losses.fpl.reference import FuzzyMap, balance_factor, fuzzy_positive_map, statistics
+from fuzzyseg.losses.base import (
+    at_one_size,
+    check_map,
+    check_pair,
+    check_threshold,
+    full_precision,
+    histogram,
+    labels,
+    local_mean,
+)
+from fuzzyseg.losses.fpl.adaptive_threshold import Adaptive, adaptive_map
+from fuzzyseg.losses.fpl.options import FPLOptions, SetOptions
+from fuzzyseg.losses.fpl.reference import FuzzyMap, one_label_map
+from fuzzyseg.losses.fpl.threshold import Conformal, Policy, Schedule
 from fuzzyseg.losses.kernels.chunked import LossOutputs
-from fuzzyseg.losses.kernels.custom_op import choose, pseudo_label
-from fuzzyseg.losses.reduction import histogram, local_mean
+from fuzzyseg.losses.kernels.custom_op import pseudo_label
 from fuzzyseg.ops.mix import Mixed
 
 
 @dataclass
 class PixelLoss:
-    """Maps (B,H,W): `loss`, with gradient and 0 where invalid, and detached and only where asked for, the others.
+    """Result of a pixel loss: `loss` (B,H,W), with gradient and 0 where invalid; on request also detached maps.
 
-    k: positive classes. weight: of the loss. confidence: the teacher's largest probability; label: its class. stats:
-    detached, over the valid pixels of this process: confidence, label_histogram (C,); where there is a weight, weight;
-    over a set also k_histogram (C-1,), the share of pixels with K = 1, 2, ...; and balance (the factor) where it is on.
+    k: number of positive classes. weight: of the loss. confidence, label: the teacher's largest probability and its
+    class. stats: detached, over the valid pixels of this process: confidence and label_histogram (C,); weight where
+    there is one; for losses over a set also k_histogram (C-1,), the share of pixels with K = 1, 2, ...; balance (the
+    factor) if on.
     """
 
     loss: Tensor
@@ -42,6 +53,10 @@ class PixelLoss:
     stats: dict[str, Tensor] = field(default_factory=dict)
 
 
+PixelFunction = Callable[..., PixelLoss]
+"""A pseudo-label loss as a pure function, with the signature above."""
+
+
 def hard(
     student_logits: Tensor,
     teacher: Tensor | Mixed,
@@ -50,66 +65,25 @@ def hard(
     valid: Tensor,
     threshold: float | Tensor = 0.9,
     maps: bool = False,
-    balance: bool = False,
-    **keywords: Unpack[FPLKeywords],
+    **options: Unpack[SetOptions],
 ) -> PixelLoss:
     """Cross entropy on the teacher's most probable class; every valid pixel counts.
 
-    balance is a control for what FPL gains by its scale alone: the loss is multiplied by the factor that `fuzzy` with
-    the same options and `balance` is multiplied by. Threshold and options are used for this factor only.
+    With `balance`, a control for what FPL gains by its scale alone, the loss is multiplied by the factor of `fuzzy`
+    with the same options. Threshold and options affect this factor only.
     """
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
-    options = FPLOptions(**keywords)
-    if balance:
-        check_threshold(threshold, valid.shape, student_logits.device)
-    form = choose(student_logits, teacher)
+    choice = FPLOptions.of(options)
+    stats: dict[str, Tensor] = {}
     with full_precision(student_logits.device):
-        if form == "reference":
-            return _hard(student_logits, teacher, size, valid, threshold, options if balance else None, maps=maps)
-        found = pseudo_label(student_logits, teacher, None, form=form, size=size, valid=valid, maps=maps)
-        loss, stats = found.loss, found.statistics()
-        stats = {"confidence": stats["mean_confidence"], "label_histogram": stats["label_histogram"]}
-        if balance:
+        if options.get("balance"):
+            check_threshold(threshold, valid.shape, student_logits.device)
+            given: dict[str, Any] = {"size": size, "valid": valid, "threshold": threshold}
             with torch.no_grad():
-                stats["balance"] = pseudo_label(
-                    student_logits,
-                    teacher,
-                    options,
-                    form=form,
-                    threshold=threshold,
-                    size=size,
-                    valid=valid,
-                    statistics=False,
-                    cross_entropy=True,
-                ).balance()
-            loss = loss * stats["balance"]
-        return _pixel_loss(found, loss, valid, stats, maps=maps)
-
-
-def _hard(
-    student_logits: Tensor,
-    teacher: Tensor | Mixed,
-    size: Sequence[int],
-    valid: Tensor,
-    threshold: float | Tensor,
-    options: FPLOptions | None,
-    *,
-    maps: bool,
-) -> PixelLoss:
-    """`hard` in the readable form; balanced if there are options."""
-    student, target = at_one_size(student_logits, teacher, size)
-    with torch.no_grad():
-        probability, label = torch.softmax(target, 1).max(1)
-    loss = F.cross_entropy(student, label, reduction="none")
-    stats = {}
-    if options is not None:
-        with torch.no_grad():
-            fuzzy_loss = fuzzy_positive_map(student, target, threshold, options).loss
-        stats["balance"] = balance_factor(fuzzy_loss, student, label, valid)
-        loss = loss * stats["balance"]
-    found = _one_label(loss, probability, label, valid, student.shape[1], maps)
-    found.stats.update(stats)
-    return found
+                _, stats = pseudo_label(student_logits, teacher, choice, statistics=False, balance=True, **given)
+        found, measured = pseudo_label(student_logits, teacher, None, size=size, valid=valid, maps=maps)
+        kept = {"confidence": measured["mean_confidence"], "label_histogram": measured["label_histogram"]}
+        return _result(found, valid, {**kept, **stats}, maps=maps)
 
 
 def soft(
@@ -125,10 +99,9 @@ def soft(
     with full_precision(student_logits.device):
         student, target = both_sides(student_logits, teacher, size, valid)
         p = torch.softmax(target, 1)
-        with torch.no_grad():
-            probability, label = p.max(1)
+        probability, label = p.max(1)
         loss = -(p * torch.log_softmax(student, 1)).sum(1)
-        return _one_label(loss, probability, label, valid, student.shape[1], maps)
+        return _one_label(one_label_map(loss, probability, label), valid, student.shape[1], {}, maps=maps)
 
 
 def thresholded(
@@ -143,23 +116,19 @@ def thresholded(
 ) -> PixelLoss:
     """`hard` where the teacher's largest probability is at least `confidence`, in [0, 1]; 0 elsewhere.
 
-    K. Sohn et al., "FixMatch", NeurIPS 2020: a pixel that is left out still counts in the mean, so that the term grows
-    with the teacher's confidence. weight is 1 where a pixel takes part, its mean the share that does. The threshold T,
-    which bounds a sum of probabilities, is not used.
+    K. Sohn et al., "FixMatch", NeurIPS 2020: pixels below it still count in the mean, so that the term grows with the
+    teacher's confidence. weight is 1 for trained pixels and 0 for others. The threshold T, which bounds a sum of
+    probabilities, is not used.
     """
     if not 0 <= confidence <= 1:
         raise ValueError(f"confidence: found {confidence!r}, expected a probability in [0, 1]")
     with full_precision(student_logits.device):
         student, target = both_sides(student_logits, teacher, size, valid)
-        with torch.no_grad():
-            probability, label = torch.softmax(target, 1).max(1)
-            kept = (probability >= confidence).to(probability.dtype)
+        probability, label = torch.softmax(target, 1).max(1)
+        kept = (probability >= confidence).to(probability.dtype)
         loss = kept * F.cross_entropy(student, label, reduction="none")
-        found = _one_label(loss, probability, label, valid, student.shape[1], maps)
-        found.stats["weight"] = local_mean(kept, valid)
-        if maps:
-            found.weight = kept
-        return found
+        found = one_label_map(loss, probability, label)._replace(weight=kept)
+        return _one_label(found, valid, student.shape[1], {"weight": local_mean(kept, valid)}, maps=maps)
 
 
 def fuzzy(
@@ -170,59 +139,34 @@ def fuzzy(
     valid: Tensor,
     threshold: float | Tensor = 0.9,
     maps: bool = False,
-    balance: bool = False,
-    **keywords: Unpack[FPLKeywords],
+    **options: Unpack[SetOptions],
 ) -> PixelLoss:
-    """Fuzzy Positive Learning (`fuzzyseg.losses.fpl.reference`). `balance` is taken per process, as published.
+    """Fuzzy Positive Learning (`fuzzyseg.losses.fpl.reference`). `balance` is computed per process, as published.
 
     With k_cap = 1 it is `hard` times FPL's weight for K = 1.
     """
-    options = FPLOptions(**keywords)
+    return over_set(None, student_logits, teacher, size, valid, threshold, options, maps=maps)
+
+
+def over_set(
+    function: Callable[[Tensor, Tensor], Tensor] | None,
+    student_logits: Tensor,
+    teacher: Tensor | Mixed,
+    size: Sequence[int],
+    valid: Tensor,
+    threshold: float | Tensor,
+    options: SetOptions,
+    *,
+    maps: bool,
+) -> PixelLoss:
+    """A loss over the fuzzy positive set: Eq. 7, or `function` of student logits and membership in its place."""
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
     check_threshold(threshold, valid.shape, student_logits.device)
-    form = choose(student_logits, teacher)
+    given: dict[str, Any] = {"size": size, "valid": valid, "threshold": threshold, "function": function}
+    balance, choice = options.get("balance", False), FPLOptions.of(options)
     with full_precision(student_logits.device):
-        if form == "reference":
-            student, target = at_one_size(student_logits, teacher, size)
-            by_pixel = fuzzy_positive_map(student, target, threshold, options)
-            return over_set(by_pixel, student, valid, balance=balance, maps=maps)
-        found = pseudo_label(
-            student_logits,
-            teacher,
-            options,
-            form=form,
-            threshold=threshold,
-            size=size,
-            valid=valid,
-            maps=maps,
-            cross_entropy=balance,
-        )
-        stats = {name.removeprefix("mean_"): value for name, value in found.statistics().items()}
-        loss = found.loss
-        if balance:
-            stats["balance"] = found.balance()
-            loss = loss * stats["balance"]
-        return _pixel_loss(found, loss, valid, stats, maps=maps)
-
-
-def _pixel_loss(
-    found: LossOutputs | FuzzyMap, loss: Tensor, valid: Tensor, stats: dict[str, Tensor], *, maps: bool
-) -> PixelLoss:
-    """The result with a loss of 0 where invalid."""
-    loss = torch.where(valid > 0, loss, 0)
-    if not maps:
-        return PixelLoss(loss, stats=stats)
-    return PixelLoss(loss, found.k, found.weight, found.confidence, found.label, stats)
-
-
-def over_set(found: FuzzyMap, student: Tensor, valid: Tensor, *, balance: bool, maps: bool) -> PixelLoss:
-    """The result of a loss over a fuzzy set: its statistics, its scale, 0 where invalid."""
-    stats = {name.removeprefix("mean_"): value for name, value in statistics(found, valid, student.shape[1]).items()}
-    loss = found.loss
-    if balance:
-        stats["balance"] = balance_factor(loss, student, found.label, valid)
-        loss = loss * stats["balance"]
-    return _pixel_loss(found, loss, valid, stats, maps=maps)
+        found, stats = pseudo_label(student_logits, teacher, choice, maps=maps, balance=balance, **given)
+        return _result(found, valid, {name.removeprefix("mean_"): value for name, value in stats.items()}, maps=maps)
 
 
 def both_sides(
@@ -233,13 +177,102 @@ def both_sides(
     return at_one_size(student_logits, teacher, size)
 
 
-def _one_label(loss: Tensor, confidence: Tensor, label: Tensor, valid: Tensor, classes: int, maps: bool) -> PixelLoss:
-    """The result of a loss with one target per pixel; a NaN of the teacher reaches the loss."""
-    loss = torch.where(valid > 0, loss + (confidence - confidence), 0)
-    stats = {
-        "confidence": local_mean(confidence, valid),
-        "label_histogram": histogram(label, valid, classes),
-    }
+def _result(found: LossOutputs | FuzzyMap, valid: Tensor, stats: dict[str, Tensor], *, maps: bool) -> PixelLoss:
+    """The result: the loss times the balance, if any, and 0 where invalid."""
+    loss = found.loss * stats["balance"] if "balance" in stats else found.loss
+    loss = torch.where(valid > 0, loss, 0)
     if not maps:
         return PixelLoss(loss, stats=stats)
-    return PixelLoss(loss, torch.ones_like(label), torch.ones_like(loss), confidence, label, stats)
+    return PixelLoss(loss, found.k, found.weight, found.confidence, found.label, stats)
+
+
+def _one_label(found: FuzzyMap, valid: Tensor, classes: int, stats: Mapping[str, Tensor], *, maps: bool) -> PixelLoss:
+    """The result of a loss with one target per pixel, whose statistics have no K."""
+    kept = {
+        "confidence": local_mean(found.confidence, valid),
+        "label_histogram": histogram(found.label, valid, classes),
+    }
+    return _result(found, valid, {**kept, **stats}, maps=maps)
+
+
+class PixelLossModule(nn.Module):
+    """A pseudo-label loss with its options, and the threshold T as a buffer; the module that methods hold.
+
+    threshold: a number in (0, 1], or a policy. `Schedule` sets the buffer in every call, by the progress. `Calibrated`
+    and `Conformal` leave it to the caller; `Conformal` has a second buffer, `temperature`, which divides the teacher's
+    logits. `Adaptive` selects one of its candidates for each pixel. With a policy the statistics also contain
+    `threshold`, its mean over the valid pixels; for `Conformal` also `temperature`; for `Adaptive` also
+    `threshold_histogram`, the share of pixels with each candidate.
+    """
+
+    threshold: Tensor
+    temperature: Tensor
+
+    def __init__(self, function: PixelFunction, options: Mapping[str, Any], threshold: float | Policy = 0.9) -> None:
+        super().__init__()
+        self.policy = threshold if isinstance(threshold, tuple) else None
+        if isinstance(threshold, tuple):
+            threshold.check()
+            first = threshold.candidates[0] if isinstance(threshold, Adaptive) else threshold.start
+        else:
+            check_threshold(threshold, (), torch.device("cpu"))
+            first = threshold
+        self.function = function
+        self.options = dict(options)
+        self.register_buffer("threshold", torch.tensor(float(first)))
+        if isinstance(threshold, Conformal):
+            self.register_buffer("temperature", torch.ones(()))
+            if threshold.classes is not None:
+                self.threshold = torch.full((threshold.classes,), first)
+
+    def forward(
+        self,
+        student_logits: Tensor,
+        teacher: Tensor | Mixed,
+        *,
+        size: Sequence[int],
+        valid: Tensor,
+        progress: tuple[int, int],
+        maps: bool = False,
+    ) -> PixelLoss:
+        """The loss maps at `size`. progress: (finished steps, total), for a schedule of the threshold."""
+        if isinstance(self.policy, Schedule):
+            self.threshold.fill_(self.policy.at(*progress))
+        teacher = self.tempered(teacher)
+        threshold = self.thresholds(teacher, size)
+        found = self.function(
+            student_logits, teacher, size=size, valid=valid, threshold=threshold, maps=maps, **self.options
+        )
+        if isinstance(self.policy, Adaptive):
+            found.stats["threshold"] = local_mean(threshold, valid)
+            place = torch.zeros_like(threshold, dtype=torch.long)
+            for candidate in self.policy.candidates[:-1]:
+                place += threshold > candidate
+            found.stats["threshold_histogram"] = histogram(place, valid, len(self.policy.candidates))
+        elif self.policy is not None:
+            found.stats["threshold"] = threshold if threshold.dim() == 0 else local_mean(threshold, valid)
+        if isinstance(self.policy, Conformal):
+            found.stats["temperature"] = self.temperature.clone()
+        return found
+
+    def tempered(self, teacher: Tensor | Mixed) -> Tensor | Mixed:
+        """The teacher's logits over the temperature, detached; unchanged for policies without a temperature."""
+        if not isinstance(self.policy, Conformal):
+            return teacher
+        if isinstance(teacher, Mixed):
+            return Mixed(teacher.a.detach() / self.temperature, teacher.b.detach() / self.temperature, teacher.mask)
+        return teacher.detach() / self.temperature
+
+    def thresholds(self, teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
+        """The current T for these logits (B,C,h,w): 0-dim, or one for each pixel of `size`, (B,H,W)."""
+        if isinstance(self.policy, Conformal) and self.policy.classes is not None:
+            return self.threshold[labels(teacher, size)]
+        if not isinstance(self.policy, Adaptive):
+            return self.threshold.clone()  # the next call may change the buffer before this one's backward pass
+        return adaptive_map(teacher, size, self.policy, FPLOptions.of(self.options))
+
+    def extra_repr(self) -> str:
+        """The function, its options and its policy."""
+        name = getattr(self.function, "__name__", repr(self.function))
+        policy = [] if self.policy is None else [repr(self.policy)]
+        return ", ".join([name, *(f"{key}={value!r}" for key, value in self.options.items()), *policy])

@@ -1,4 +1,4 @@
-"""Losses on labelled pixels: cross entropy, OHEM, class weights, label smoothing, and Dice as an addition."""
+"""Losses on labelled pixels: cross entropy with OHEM, class weights and label smoothing, and Dice loss."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fuzzyseg.losses.arguments import at_size, check_logits, full_precision
-from fuzzyseg.losses.reduction import masked_mean
+from fuzzyseg.losses.base import at_size, check_logits, full_precision, masked_mean
 
 VOID = 255
-"""The mask value of pixels without a class, whatever the files use."""
+"""Mask value of pixels without a class (inside the package; files may use another one)."""
 
 
 def cross_entropy_map(logits: Tensor, mask: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     """Cross entropy of each pixel, (B,H,W), 0 on void. logits (B,C,H,W); mask (B,H,W) int64, 255 is void.
 
-    label_smoothing: the share of the target that is spread evenly over all classes.
+    label_smoothing: share of the target that is distributed evenly over all classes.
     """
     return F.cross_entropy(logits, mask, ignore_index=VOID, reduction="none", label_smoothing=label_smoothing)
 
 
 def ohem_keep(logits: Tensor, mask: Tensor, *, threshold: float, min_kept: int) -> Tensor:
-    """The pixels that online hard example mining keeps: (B,H,W) bool, never void, without gradient.
+    """Pixels selected by online hard example mining: (B,H,W) bool, False on void, without gradient.
 
-    Kept are the pixels whose true class has probability at most max(threshold, the min_kept-th smallest of this
-    process's batch); all of them where fewer than min_kept are not void. logits (B,C,H,W); mask (B,H,W), 255 is void.
+    A pixel is selected if the probability of its true class is at most max(threshold, the min_kept-th smallest in this
+    process's batch), or if fewer than min_kept pixels are not void. logits (B,C,H,W); mask (B,H,W), 255 is void.
     A. Shrivastava, A. Gupta, R. Girshick, "Training region-based object detectors with online hard example mining",
-    CVPR 2016, in the pixel-wise form that CPS, AEL and U2PL use. A NaN is kept, so that the loss shows it.
+    CVPR 2016, in the pixel-wise form of CPS, AEL and U2PL. A NaN is selected, so that it shows in the loss.
     """
     with torch.no_grad():
         known = mask != VOID
@@ -42,7 +41,7 @@ def ohem_keep(logits: Tensor, mask: Tensor, *, threshold: float, min_kept: int) 
 
 
 def dice_loss(logits: Tensor, mask: Tensor, *, smooth: float = 1.0) -> Tensor:
-    """One minus the soft Dice coefficient, averaged over the classes that occur in the batch: 0-dim, 0 if all is void.
+    """One minus the soft Dice coefficient, averaged over the classes in the batch: 0-dim, 0 if all pixels are void.
 
     Per class (2 sum(p y) + smooth) / (sum(p) + sum(y) + smooth), sums over the non-void pixels of this process's batch.
     logits (B,C,H,W); mask (B,H,W), 255 is void. After F. Milletari, N. Navab, S.-A. Ahmadi, "V-Net", 3DV 2016, without
@@ -61,12 +60,12 @@ def dice_loss(logits: Tensor, mask: Tensor, *, smooth: float = 1.0) -> Tensor:
 
 
 class SupervisedLoss(nn.Module):
-    """The loss on labelled images, called with logits (B,C,h,w) at any stride and mask (B,H,W) int64: a scalar.
+    """Loss on labelled images: a scalar from logits (B,C,h,w) at any stride and mask (B,H,W) int64.
 
-    name: `ce`, or `ohem`, with ohem_threshold in [0, 1] and ohem_min_kept pixels *per image*. class_weights: one per
-    class; the mean is divided by the weights of the pixels it covers. label_smoothing: in [0, 1). dice: weight of the
-    Dice loss that is added. 255 is void; a batch of void alone gives 0. OHEM's ranking and Dice's sums are taken per
-    process, as published; the means are over the global batch.
+    name: `ce`, or `ohem` with ohem_threshold in [0, 1] and ohem_min_kept pixels *per image*. class_weights: one per
+    class; the mean is weighted by them. label_smoothing: in [0, 1). dice: weight of the additional Dice loss. 255 is
+    void; a batch of void pixels gives 0. OHEM's ranking and Dice's sums are per process, as published; means are over
+    the global batch.
     """
 
     class_weights: Tensor | None
@@ -103,7 +102,7 @@ class SupervisedLoss(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The loss. Raises ValueError where shapes or the number of class weights do not fit."""
+        """The loss. Raises ValueError if shapes or the number of class weights do not fit."""
         self._check(logits, mask)
         with full_precision(logits.device):
             logits = at_size(logits, mask.shape[1:])

@@ -26,11 +26,10 @@ from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import masked_mean
-from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Shares, Step, setting
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Shares, Step, linear_ramp, setting
 from fuzzyseg.networks.stages import check_different
 from fuzzyseg.ops.mix import Mixed, box_masks, paste
 from fuzzyseg.ops.module_mode import without_dropout
-from fuzzyseg.ops.ramp import linear_ramp
 
 
 class CPSConfig(MethodConfig):

@@ -24,7 +24,7 @@ from torch import nn
 
 from fuzzyseg.data.views import Batch, Stream, View, Weak, WeakStrong
 from fuzzyseg.losses import confidence_map, kl_divergence, masked_mean, squared_error, under_mask
-from fuzzyseg.losses.reduction import local_mean
+from fuzzyseg.losses.base import local_mean
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
 from fuzzyseg.ops.ema import follow, teacher_of
 from fuzzyseg.ops.mix import Mixed, box_masks, paste

@@ -82,8 +82,7 @@ class FixMatch(Method):
         strong = paste(a.strong[0], b.strong[0], mask)
         z_l, z_s, teacher = self._logits(labelled.image, strong, a.image, b.image, mask)
         valid = paste(a.valid, b.valid, mask)
-        result = self.pixel_loss(z_s, teacher, size=a.size, valid=valid, progress=progress, maps=True)
-        mean, metrics = self.confident(result, valid)
+        mean, metrics = self.confident(self.pixel_loss, z_s, teacher, valid, progress)
         unsupervised = self.config.unsupervised_weight * mean
         supervised = self.supervised_loss(z_l, labelled.mask)
         return Step({"supervised": supervised / 2, "unsupervised": unsupervised / 2}, metrics)

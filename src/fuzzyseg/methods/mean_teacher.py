@@ -24,10 +24,9 @@ from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import masked_mean, squared_error
-from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting, sigmoid_ramp
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
 from fuzzyseg.ops.module_mode import without_dropout
-from fuzzyseg.ops.ramp import sigmoid_ramp
 
 PRESETS: dict[str, dict[str, Any]] = {
     "torchsemiseg": {"of": "probabilities", "weight": 100.0, "labelled": True, "ramp": 0.0, "warm_up": False},

@@ -25,13 +25,11 @@ from torch.nn import functional as F
 
 from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
 from fuzzyseg.losses import assign_fuzzy_positives, masked_mean
-from fuzzyseg.losses.arguments import at_size, full_precision
+from fuzzyseg.losses.base import at_size, full_precision
 from fuzzyseg.losses.contrast import info_nce, unit
-from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, linear_ramp, setting
 from fuzzyseg.networks.heads import encoder_channels, projector, run_stages, stage
-from fuzzyseg.ops.feature_grid import whole_cells
-from fuzzyseg.ops.masked_sampling import draw_weighted
-from fuzzyseg.ops.ramp import linear_ramp
+from fuzzyseg.ops.resize import whole_cells
 
 # The colours of PseudoSeg
 _COLOURS = WeakStrong(jitter_probability=1.0, grey_probability=0.0, blur_probability=0.0, add_brightness=True)
@@ -137,3 +135,13 @@ class PC2Seg(Method):
             index.append(draw_weighted(weight, self.config.negatives))
             able.append(weight.any(1))
         return torch.cat(index), torch.cat(able)
+
+
+def draw_weighted(weights: Tensor, count: int) -> Tensor:
+    """`count` positions of each row, drawn in proportion to its weights (R,N), with replacement: (R,count) int64.
+
+    Unlike torch.multinomial it accepts rows of zeros, for which the result is meaningless, and never draws weight 0.
+    """
+    running = weights.double().cumsum(1)
+    chance = torch.rand(len(weights), count, device=weights.device, dtype=torch.float64)
+    return torch.searchsorted(running, chance * running[:, -1:], right=True).clamp(max=weights.shape[1] - 1)

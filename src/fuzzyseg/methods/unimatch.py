@@ -13,7 +13,7 @@ dropout, batch-norm statistics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,9 +23,11 @@ from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
 from fuzzyseg.losses import CONFIDENCE, Confidence, ConfidentPixels
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, RectangleArea, Step, setting
 from fuzzyseg.networks.stages import check_stages
-from fuzzyseg.ops.channel_dropout import channel_masks, join, levels, scale_channels
+from fuzzyseg.ops.channel_dropout import levels, scale_channels
 from fuzzyseg.ops.mix import Mixed, paste, rectangle_masks
 from fuzzyseg.ops.module_mode import evaluating
+
+_STREAM = 0x5DEECE66  # separates these draws from the sample's others
 
 
 class UniMatchConfig(MethodConfig):
@@ -76,9 +78,10 @@ class UniMatch(Method):
         strong = [paste(va, vb, mask) for va, vb, mask in zip(a.strong, b.strong, masks, strict=True)]
         z_1, z_2 = self.student(torch.cat(strong)).chunk(2)
         valid = [paste(a.valid, b.valid, mask) for mask in masks]
-        first, stats_1 = self._term(z_1, Mixed(weak, pasted, masks[0]), valid[0], progress)
-        second, stats_2 = self._term(z_2, Mixed(weak, pasted, masks[1]), valid[1], progress)
-        features, _ = self._term(perturbed[count:], weak, a.valid, progress)  # no rectangle here
+        loss, mixed = self.pixel_loss, [Mixed(weak, pasted, mask) for mask in masks]
+        first, stats_1 = self.confident(loss, z_1, mixed[0], valid[0], progress)
+        second, stats_2 = self.confident(loss, z_2, mixed[1], valid[1], progress)
+        features, _ = self.confident(loss, perturbed[count:], weak, a.valid, progress)  # no rectangle here
         losses = {
             "supervised": self.supervised_loss(plain[:count], labelled.mask),
             "strong_1": config.image_weight * first,
@@ -86,7 +89,7 @@ class UniMatch(Method):
             "features": config.feature_weight * features,
         }
         metrics = {name: (value + stats_2[name]) / 2 for name, value in stats_1.items()}
-        return Step({name: loss / 2 for name, loss in losses.items()}, metrics)
+        return Step({name: value / 2 for name, value in losses.items()}, metrics)
 
     def _perturbed(self, image: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the images, and of their features with dropped channels; one batch for the decoder."""
@@ -97,11 +100,20 @@ class UniMatch(Method):
         plain, perturbed = network.classify(network.decode(join(features, dropped))).chunk(2)
         return plain, perturbed
 
-    def _term(
-        self, student: Tensor, teacher: Tensor | Mixed, valid: Tensor, progress: Progress
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean over valid pixels, of which unconfident ones count as 0; and metrics."""
-        assert self.pixel_loss is not None
-        result = self.pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
-        mean, metrics = self.confident(result, valid)
-        return mean, metrics
+
+def channel_masks(seeds: Tensor, channels: Sequence[int], probability: float = 0.5) -> list[Tensor]:
+    """Dropout masks (B,D_i) of each level: 0 with `probability`, else 1 / (1 - probability).
+
+    seeds: (B,) int64, on the CPU, as the masks are. Draws depend on the sample's seed only.
+    """
+    generators = [torch.Generator().manual_seed(seed ^ _STREAM) for seed in seeds.tolist()]
+    drawn = [torch.stack([torch.rand(count, generator=g) for g in generators]) for count in channels]
+    return [(values >= probability).float() / (1 - probability) for values in drawn]
+
+
+def join(first: Any, second: Any) -> Any:
+    """The features of two batches, concatenated along the batch."""
+    if first is None or isinstance(first, Tensor):
+        return None if first is None else torch.cat([first, second])
+    parts = [join(a, b) for a, b in zip(first, second, strict=True)]
+    return tuple(parts) if isinstance(first, tuple) else parts

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
 from fuzzyseg.losses import masked_mean
+from fuzzyseg.losses.base import local_mean
 from fuzzyseg.losses.consistency import confidence_map, kl_divergence
-from fuzzyseg.losses.reduction import local_mean
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
 from fuzzyseg.ops.ema import follow, teacher_of
 from fuzzyseg.ops.gradient import adversarial_direction, difference_norm, small_differences

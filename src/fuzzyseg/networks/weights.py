@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ T = TypeVar("T")
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "smp.", "encoder.", "backbone.", "features.")
 _NESTED = ("state_dict", "model_state_dict", "model", "network", "ema")
 _REACH_SECONDS = 5.0
+CHECKSUM = ".sha256"
+"""Suffix of the file with the checksum of a weights file."""
 
 
 def read_state(path: Path) -> State:
@@ -146,9 +149,15 @@ def network_file(path: Path) -> Path:
 def load_network(network: nn.Module, path: Path) -> None:
     """Load all weights of a network from a file, a model folder or a run folder.
 
-    Raises ValueError naming the file, key and shapes that do not fit.
+    Raises ValueError naming the file, key and shapes that do not fit, and for a file that differs from its checksum.
     """
     file = network_file(path)
+    expected = file.with_name(file.name + CHECKSUM)
+    if expected.is_file() and expected.read_text(encoding="utf-8").split()[:1] != [_sha256(file)]:
+        raise ValueError(
+            f"network weights {file}: are damaged (they differ from {expected.name}); copy the folder again, or delete "
+            f"{expected.name} if you have changed the weights"
+        )
     target = network.smp if isinstance(network, Segmenter) else network
     wanted = set(target.state_dict())
     state = max(_namings(read_state(file), wanted), key=lambda form: len(wanted & form.keys()))
@@ -156,7 +165,7 @@ def load_network(network: nn.Module, path: Path) -> None:
 
 
 def save_network(network: nn.Module, folder: Path) -> None:
-    """Write model.safetensors, as read by `load_network`.
+    """Write model.safetensors, as read by `load_network`, and its checksum in the format of `sha256sum`.
 
     For a Segmenter also config.json, so that `segmentation_models_pytorch.from_pretrained(folder)` returns its `smp`.
     """
@@ -164,6 +173,13 @@ def save_network(network: nn.Module, folder: Path) -> None:
         network.smp.save_pretrained(folder)
     else:
         save_model(network, str(folder / "model.safetensors"))
+    file = folder / "model.safetensors"
+    file.with_name(file.name + CHECKSUM).write_text(f"{_sha256(file)}  {file.name}\n", encoding="utf-8")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""Tensor operations that methods and losses share."""
+"""Tensor operations shared by methods and losses."""

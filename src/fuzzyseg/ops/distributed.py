@@ -8,7 +8,7 @@ from torch import distributed as dist
 
 
 def active() -> bool:
-    """True when several processes train together."""
+    """Whether several processes train together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
@@ -18,12 +18,12 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return dist.get_world_size() if active() else 1
 
 
 def mean(value: Tensor) -> Tensor:
-    """The mean over the processes of a detached tensor of one shape on all of them; no gradient flows through it."""
+    """Mean over the processes of a tensor of the same shape on all of them, without gradient."""
     if not active():
         return value
     value = value.detach().clone()
@@ -32,9 +32,11 @@ def mean(value: Tensor) -> Tensor:
 
 
 def gather(value: Tensor) -> Tensor:
-    """Rows of all processes, in rank order, concatenated along the first axis; each process may hold another number."""
+    """Rows of all processes, in rank order, concatenated along the first axis; their number may differ."""
     if not active():
         return value
+    if value.dtype == torch.bool:  # not every backend can send bool
+        return gather(value.to(torch.uint8)).bool()
     value = value.detach().contiguous()
     counts = [torch.zeros((), dtype=torch.long, device=value.device) for _ in range(world_size())]
     dist.all_gather(counts, torch.tensor(value.shape[0], device=value.device))

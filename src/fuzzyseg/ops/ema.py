@@ -1,4 +1,4 @@
-"""Teachers: copies of a network that follow it. What becomes of the buffers (batch-norm's) is the paper's choice.
+"""Exponential moving averages of a network as teachers; each paper treats buffers (batch-norm statistics) differently.
 
 A. Tarvainen, H. Valpola, "Mean teachers are better role models", NeurIPS 2017.
 """
@@ -12,26 +12,25 @@ import torch
 from torch import nn
 
 Buffers = Literal["own", "average", "copy"]
-"""own: the teacher's forwards in training mode move its statistics; average: they follow as the weights do; copy: they
-are the student's."""
+"""own: updated by the teacher's own forwards in training mode; average: as the weights; copy: the student's."""
 
 
 def teacher_of(student: nn.Module) -> nn.Module:
-    """A copy of the student that nothing trains: no parameter requires a gradient."""
+    """A copy of the student whose parameters require no gradient."""
     return copy.deepcopy(student).requires_grad_(False)
 
 
 def warm_decay(step: int, decay: float) -> float:
-    """min(1 - 1 / (step + 1), decay): at step 0 a copy of the student, then the average of all weights so far."""
+    """min(1 - 1 / (step + 1), decay): 0 at step 0, then the decay of a plain average of all weights so far."""
     return min(1 - 1 / (step + 1), decay)
 
 
 @torch.no_grad()
 def follow(teacher: nn.Module, student: nn.Module, decay: float, *, buffers: Buffers = "own") -> None:
-    """One step of the teacher: weights become decay * teacher + (1 - decay) * student, and the buffers as chosen.
+    """Update the teacher: weights become decay * teacher + (1 - decay) * student, buffers as selected.
 
-    Whole-number buffers (batch counters) are copied where buffers follow at all. Raises ValueError where the two have
-    not the same parameters and buffers by name.
+    With `average`, integer buffers (batch counters) are copied. Raises ValueError if the names of parameters or
+    buffers differ.
     """
     ours, theirs = dict(teacher.named_parameters()), dict(student.named_parameters())
     own, other = dict(teacher.named_buffers()), dict(student.named_buffers())

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fuzzyseg.ops.sample_rng import uniform
-
 
 @dataclass(frozen=True)
 class Mixed:
-    """Logits of two images that are read as one: `b` where `mask` is True, else `a`.
+    """Logits of a mix of two images: `b` where `mask` is True, else `a`.
 
     a, b (B,C,h,w); mask (B,H,W) bool at image size. Mixing logits, never labels, lets every pixel loss fit.
     """
@@ -40,13 +38,11 @@ def box_masks(
     area: tuple[float, float] = (0.25, 0.5),
     probability: float = 1.0,
 ) -> Tensor:
-    """A (B,H,W) bool mask per sample, True inside its boxes, drawn from the sample's own seed alone.
+    """Box masks (B,H,W) bool, True inside the boxes, drawn from each sample's seed only.
 
-    Each of the `boxes` is drawn as if it were the only one, with a uniform share `area` of the image and a random
-    aspect; then both its sides are multiplied by sqrt(1 / boxes), so that none is longer than that share of the
-    image's side. Where two overlap they cancel. All as in the generator of French et al. probability: of a sample to
-    have boxes at all; else its mask is False throughout.
-    seeds: (B,) int64, on the CPU, as the masks are.
+    As in the generator of French et al., each box is drawn independently, with a uniform share `area` of the image and
+    a random aspect ratio; both sides are then multiplied by sqrt(1 / boxes). Overlapping boxes cancel. probability: of
+    a sample to have boxes; else its mask is False. seeds: (B,) int64, on the CPU, as the masks are.
     """
     height, width = size
     factor = math.sqrt(1 / boxes)
@@ -56,11 +52,11 @@ def box_masks(
         for _ in range(boxes):
             share, aspect, y, x = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
             share = area[0] + share * (area[1] - area[0])
-            tall = math.exp(aspect * math.log(share))  # both sides stay within the image
+            tall = math.exp(aspect * math.log(share))  # both sides are at most 1
             h, w = round(tall * factor * height), round(share / tall * factor * width)
             top, left = round(y * (height - h)), round(x * (width - w))
             mask[top : top + h, left : left + w] ^= True
-        if probability < 1:  # drawn last: the boxes are the same whatever it is
+        if probability < 1:  # drawn last, so that the boxes do not depend on it
             mask &= torch.rand((), generator=generator) < probability
     return masks
 
@@ -74,12 +70,12 @@ def rectangle_masks(
     area: tuple[float, float] = (0.02, 0.4),
     ratio: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> tuple[Tensor, ...]:
-    """For each of the `views` a (B,H,W) bool mask, True inside one rectangle per sample, or nowhere.
+    """Rectangle masks (B,H,W) bool, one for each view, True inside at most one rectangle per sample.
 
-    With `probability` there is a rectangle; it covers a uniform share `area` of the image, its height over its width,
-    each as a share of the image's, is uniform in `ratio`, and shape and place are drawn until it lies inside, as in
-    the generator of Yang et al. (on their square crops the two readings of the ratio agree). A sample's own seed alone
-    decides, and draws apart for each view. seeds: (B,) int64, on the CPU, as the masks are.
+    As in the generator of Yang et al., a sample has a rectangle with `probability`. It covers a uniform share `area` of
+    the image; the ratio of its height to its width, each relative to the image's, is uniform in `ratio`; shape and
+    position are redrawn until it lies inside. Draws depend on the sample's seed only and differ between views.
+    seeds: (B,) int64, on the CPU, as the masks are.
     """
     height, width = size
     masks = torch.zeros((views, len(seeds), height, width), dtype=torch.bool)
@@ -99,38 +95,3 @@ def rectangle_masks(
                     break
             mask[top : top + h, left : left + w] = True
     return masks.unbind(0)
-
-
-def class_masks(mask: Tensor, classes: Tensor) -> Tensor:
-    """(B,H,W) bool, True where a pixel's class is one of its image's `classes` (B,K). mask (B,H,W) int64.
-
-    G. Ghiasi et al., "Simple copy-paste is a strong data augmentation method for instance segmentation", CVPR 2021.
-    """
-    return (mask.unsqueeze(1) == classes[:, :, None, None]).any(1)
-
-
-def component_masks(labels: Tensor, classes: Tensor, seeds: Tensor, *, smallest: float) -> tuple[Tensor, Tensor]:
-    """(B,H,W) bool, True inside the bounding box of a part of the image that is all of one class; and (B,) bool, found.
-
-    Of the connected parts (touching at a corner counts) of classes[i] in labels[i], those of more than `smallest`, a
-    share of the image, are equally likely. Where there is none the mask is empty and found is False. labels (B,H,W) and
-    classes (B,), below 0 or above 254 for none; seeds (B,) int64, on the CPU, as the results are.
-
-    The labels are copied to the CPU, for which a GPU has to be waited for once: parts are found by following them, of
-    which there is no form without a number of passes that depends on the image.
-    """
-    from scipy import ndimage  # slow to import, and needed here alone
-
-    height, width = labels.shape[-2:]
-    image = labels.clamp(-1, 255).add(1).to(torch.int16).cpu().numpy()
-    chosen = uniform(seeds, (), purpose=1).tolist()
-    masks = torch.zeros(labels.shape, dtype=torch.bool)
-    for mask, values, wanted, chance in zip(masks, image, classes.tolist(), chosen, strict=True):
-        if not 0 <= wanted < 255:
-            continue
-        parts, count = ndimage.label(values == wanted + 1, structure=[[1] * 3] * 3)
-        areas = torch.bincount(torch.from_numpy(parts).flatten(), minlength=count + 1)[1:]
-        large = (areas > smallest * height * width).nonzero().flatten().tolist()
-        if large:
-            mask[ndimage.find_objects(parts)[large[int(chance * len(large))]]] = True
-    return masks, masks.flatten(1).any(1)

@@ -11,9 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Put the modules in evaluation mode: no dropout, batch norm by its running statistics, which do not change.
+    """Put the modules in evaluation mode: no dropout, and batch norm with its running statistics, which do not change.
 
-    On exit, also after an error, each part returns to the mode it was in: frozen batch norm stays in evaluation mode.
+    On exit, also after an error, each submodule returns to its previous mode, so that frozen batch norm stays frozen.
     """
     held = [part for module in modules for part in module.modules() if part.training]
     for part in held:
@@ -27,7 +27,7 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_dropout(*modules: nn.Module, update_statistics: bool = True) -> Iterator[None]:
-    """Put all parts but batch norm in evaluation mode: no dropout and no stochastic depth, so that forwards agree.
+    """Put all submodules but batch norm in evaluation mode: no dropout and no stochastic depth.
 
     Batch norm in training mode normalises by its batch. It updates its running statistics unless `update_statistics` is
     False. Batch norm in evaluation mode stays so. Flags and modes are restored on exit, also after an error.

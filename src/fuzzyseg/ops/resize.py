@@ -1,4 +1,4 @@
-"""Precision and size of logits."""
+"""Precision and size of logits, and valid pixels at other sizes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def resize_logits(logits: Tensor, size: Sequence[int], *, align_corners: bool = 
 def resize_labels(scores: Tensor, size: Sequence[int]) -> Tensor:
     """argmax over the classes (B,*size) int64 of scores (B,C,h,w) resized to size (align_corners=False).
 
-    One class at a time, so that the resized scores are never in memory together. Of equal classes the first wins.
+    One class at a time, so that the resized scores are never in memory together. Ties go to the first class.
     """
     best = resize_logits(scores[:, :1], size, align_corners=False)[:, 0].clone()
     label = torch.zeros_like(best, dtype=torch.long)
@@ -44,5 +44,10 @@ def resize_labels(scores: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def resize_valid(valid: Tensor, size: Sequence[int]) -> Tensor:
-    """valid (B,H,W) bool at `size` = (h,w), by the nearest pixel."""
+    """valid (B,H,W) bool resized to `size` = (h,w) by the nearest pixel."""
     return F.interpolate(valid.unsqueeze(1).float(), size=tuple(size), mode="nearest").squeeze(1) > 0
+
+
+def whole_cells(valid: Tensor, size: Sequence[int]) -> Tensor:
+    """Cells (B,h,w) bool of a feature map that contain no invalid pixel. valid (B,H,W) bool."""
+    return F.adaptive_avg_pool2d(valid.unsqueeze(1).float(), (size[0], size[1])).squeeze(1) > 1 - 1e-6

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that replaces `path` if the block ends without an error."""
-    part = path.with_name(path.name + ".part")
+    """A binary file, readable and writable, that replaces `path` if the block ends without an error."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
+        with part.open("w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+        sync_folder(path.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -28,3 +29,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text atomically."""
     with replacing(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def sync_folder(path: Path) -> None:
+    """Flush the entries of a folder to the disk, without which a rename may be lost; does nothing on Windows."""
+    if os.name == "posix":
+        folder = os.open(path, os.O_RDONLY)
+        with suppress(OSError):  # not every file system can
+            os.fsync(folder)
+        os.close(folder)

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.logs import plain
+
+LOCK = ".lock"
+"""Name of the lock file."""
+WAIT = 7.0
+"""Seconds to wait for it: the data workers of a killed training, which share its lock, end within five."""
+
+_log = logging.getLogger(__name__)
 
 
 class RunFolderError(ValueError):
@@ -39,19 +51,48 @@ class RunFolder:
         any other started. Raises RunFolderError.
         """
         folder = cls(path)
-        try:
-            folder.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise folder._unusable(error) from None
+        folder._make()
         folder.check_empty(resume=resume)
         return folder
+
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Context in which no other training can write into the folder, which is made if necessary.
+
+        The system releases the lock of a process that has died. What such a process left half written is deleted.
+        Raises RunFolderError if another process, or another training of this one, has the lock.
+        """
+        self._make()
+        lock = FileLock(self.path / LOCK, timeout=WAIT)
+        try:
+            lock.acquire()
+        except NotImplementedError:
+            _log.warning("%s: its file system has no locks; do not start another training in it", self.path)
+        except (Timeout, RuntimeError):  # RuntimeError: held by this thread
+            raise RunFolderError(
+                f"{self.path}: another training or sweep runs in it; wait for it, stop it, or choose another --out"
+            ) from None
+        except OSError as error:
+            raise self._unusable(error) from None
+        try:
+            for part in self.path.glob("*.part"):
+                part.unlink(missing_ok=True)
+            yield
+        finally:
+            lock.release()
 
     def check_empty(self, *, resume: bool) -> None:
         """Raises RunFolderError if the folder is not empty and the run is not resumed."""
         if resume:
             return
         try:
-            taken = next(self.path.iterdir(), None)
+            taken = next((file for file in self.path.iterdir() if file.name != LOCK), None)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -67,8 +108,8 @@ class RunFolder:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether the run can be resumed."""
-        return self.last_pt.is_file()
+        """Whether the run can be resumed, if need be from an earlier checkpoint."""
+        return self.last_pt.is_file() or any(self.path.glob("last-[1-9]*.pt"))
 
     def write_config(self, text: str) -> None:
         """Store the resolved configuration (YAML)."""

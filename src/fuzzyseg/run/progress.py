@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,10 @@ from fuzzyseg.run.logs import SCORE, Sink
 
 
 class Display(Sink):
-    """Shows losses, learning rates, images/s, remaining time and the latest mIoU; for the first process only."""
+    """Shows losses, learning rates, images/s, remaining time and the latest mIoU; for the first process only.
+
+    If the terminal is closed it stops without an error, so that the training can end with a checkpoint.
+    """
 
     def __init__(self, total: int, *, done: int = 0, console: Console | None = None, live: bool | None = None) -> None:
         """`done` of `total` steps are finished. live: show a bar; default: if the console is a terminal."""
@@ -37,24 +41,27 @@ class Display(Sink):
     def tick(self, step: int) -> None:
         """Move the bar."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=step)
+            with suppress(OSError):
+                self._bar.update(self._task, completed=step)
 
     def write(self, line: dict[str, Any]) -> None:
         """Show a logged line."""
         if SCORE in line.get("evaluation", {}):
             self._score = score_text(line["evaluation"])
         text = "  ".join(self._parts(line))
-        if self._bar is not None:
-            self._bar.update(self._task, completed=line["step"], description=text)
-        else:
-            self.console.print(
-                f"step {line['step']}/{self._total}  {text}", markup=False, highlight=False, soft_wrap=True
-            )
+        with suppress(OSError):
+            if self._bar is not None:
+                self._bar.update(self._task, completed=line["step"], description=text)
+            else:
+                self.console.print(
+                    f"step {line['step']}/{self._total}  {text}", markup=False, highlight=False, soft_wrap=True
+                )
 
     def close(self) -> None:
         """Stop the bar."""
         if self._bar is not None:
-            self._bar.stop()
+            with suppress(OSError):
+                self._bar.stop()
 
     def _parts(self, line: dict[str, Any]) -> Iterator[str]:
         terms = ", ".join(f"{name} {value:.4g}" for name, value in line.get("losses", {}).items())
@@ -63,6 +70,8 @@ class Display(Sink):
         pace = line.get("time", {})
         yield f"{pace.get('images_per_second', math.nan):.1f} images/s"
         yield f"ETA {timedelta(seconds=round(pace.get('eta_seconds', 0.0)))}"
+        if line.get("skipped_steps"):
+            yield f"{line['skipped_steps']} steps skipped (fp16 overflow)"
         if self._score:
             yield self._score
 

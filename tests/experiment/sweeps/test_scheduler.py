@@ -17,6 +17,7 @@ from fuzzyseg.experiment.prepare_data import fingerprint, read_configured
 from fuzzyseg.experiment.sweeps import Cell, Grid, sweep
 from fuzzyseg.experiment.sweeps.rows import identity, same_runs
 from fuzzyseg.experiment.sweeps.scheduler import _last_words
+from fuzzyseg.run import RunFolder, RunFolderError, folder
 from fuzzyseg.run.environment import code_version
 from support.tiny_data import settings, write_folder
 
@@ -42,6 +43,14 @@ def common(tmp_path, steps=3):
     values["train"] |= {"steps": steps, "crop": [64, 64], "eval_every": 0, "log_every": 1}
     del values["out"], values["data"]["labelled"], values["seed"]
     return values
+
+
+def test_a_second_sweep_in_the_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "WAIT", 0.1)
+    grid = Grid(Plan.model_validate(plan()), common(tmp_path))
+    with RunFolder(tmp_path / "out").lock(), pytest.raises(RunFolderError, match="another training or sweep"):
+        sweep(grid, tmp_path / "out", say=lambda text: None)
+    assert not list((tmp_path / "out").glob("*.log"))
 
 
 @pytest.mark.slow

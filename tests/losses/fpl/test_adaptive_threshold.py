@@ -1,4 +1,4 @@
-"""The threshold that a pixel takes from its neighbourhood, against explicit loops."""
+"""Adaptive thresholds against explicit loops."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def test_a_homogeneous_map_takes_the_first_candidate() -> None:
     t = cumulative([0.9985, 0.0005, 0.0004, 0.0003, 0.0003]).view(1, 5, 1, 1).repeat(2, 1, 6, 5)
     assert (adaptive_threshold(t, **CODE) == 0.84).all()
     unsure = cumulative([0.5, 0.2, 0.15, 0.1, 0.05]).view(1, 5, 1, 1).repeat(1, 1, 6, 5)
-    found = adaptive_threshold(unsure, **CODE)  # every set explains its copies equally well
+    found = adaptive_threshold(unsure, **CODE)  # all candidates have the same divergence
     assert (found == 0.84).all()
     assert (adaptive_threshold(t[..., :1, :1], **CODE) == 0.84).all()  # no neighbours: no NaN
 
 
 def test_the_set_grows_to_hold_what_the_neighbours_are() -> None:
-    """A centre of (.6, .28, .06, ...) among pixels that are sure of the second, or of the first class."""
+    """A centre of (0.6, 0.28, 0.06, ...) among pixels that are confident of the second or the first class."""
     centre = [0.6, 0.28, 0.06, 0.03, 0.02, 0.01]
     for neighbour in (0, 1):
         sure = [0.001] * 6
@@ -100,7 +100,7 @@ def test_the_set_grows_to_hold_what_the_neighbours_are() -> None:
         chosen = adaptive_threshold(t, candidates=(0.7, 0.89, 0.99))
         members = assign_fuzzy_positives(t, threshold=chosen)[0, :, 2, 2].nonzero().flatten().tolist()
         assert members == ([0, 1] if neighbour else [0])
-        assert float(chosen[0, 2, 2]) == (0.89 if neighbour else 0.7)  # no larger than it must be
+        assert float(chosen[0, 2, 2]) == (0.89 if neighbour else 0.7)  # the smallest that suffices
 
 
 def test_classes_permute_and_images_flip() -> None:
@@ -142,7 +142,7 @@ def test_the_choice_is_made_at_the_stride_and_never_across_a_seam() -> None:
     module = PixelLossModule(PIXEL_LOSSES["fuzzy"], {}, Adaptive())
     sides = [adaptive_threshold(side) for side in (a, b)]
     for y in range(9):
-        for x in range(10):  # corners on corners: cell y * 4 / 8, x * 3 / 9
+        for x in range(10):  # align_corners: cell y * 4 / 8, x * 3 / 9
             cell = (round(y / 2), round(x / 3))
             for side, alone in zip((a, b), sides, strict=True):
                 assert torch.equal(module.thresholds(side, size)[:, y, x], alone[:, cell[0], cell[1]])

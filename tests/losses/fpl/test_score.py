@@ -44,7 +44,7 @@ def test_score_of_the_continuous_form() -> None:
     expected = grad.gather(1, target.unsqueeze(1)).squeeze(1) / grad.clamp(max=0).sum(1)
     score = positive_gradient_score(z, mu, target)
     torch.testing.assert_close(score, expected)
-    torch.testing.assert_close(  # where no class is in between it is that of the set
+    torch.testing.assert_close(  # without a fractional class it is that of the set
         positive_gradient_score(z, (mu == 1).double(), target), positive_gradient_score(z, mu == 1, target)
     )
     far = positive_gradient_score(z.detach().float() * 1e4, mu.float(), target)

@@ -1,4 +1,4 @@
-"""Where the threshold comes from: a schedule, a calibration, and what of it a checkpoint holds."""
+"""Policies of the threshold, and their state in checkpoints."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_calibrated_threshold_is_kept_with_the_state() -> None:
     resumed.load_state_dict(module.state_dict())
     assert torch.equal(k_of(resumed, 50), k_of(module, 50))
     before = module(Z, T, size=(4, 4), valid=VALID, progress=(0, 1)).stats["threshold"]
-    module.threshold.fill_(0.7)  # what was logged does not follow
+    module.threshold.fill_(0.7)  # logged values do not change
     assert float(before) == pytest.approx(0.6)
 
 

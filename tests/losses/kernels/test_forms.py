@@ -1,4 +1,4 @@
-"""The fast forms against the readable one in float64, and against what has broken such forms before."""
+"""The fast forms against the readable form in float64."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def random_logits(*shape: int, seed: int = 0, scale: float = 2.0, dtype: torch.d
 
 
 def oracle(monkeypatch: pytest.MonkeyPatch, call, *arguments, **options):
-    """The same call by the readable form."""
+    """The same call with the readable form."""
     with monkeypatch.context() as patch:
         patch.setenv("FUZZYSEG_KERNEL", "reference")
         return call(*arguments, **options)
@@ -58,7 +58,7 @@ def far_from_a_boundary(teacher: Tensor, threshold: float, rule: str = "n-1") ->
     for rank in (k - 1, k):
         gap = (padded.gather(1, rank) - padded.gather(1, rank + 1)).squeeze(1)
         sure = sure & ((gap > 1e-6) | (gap == 0))
-    # (T - S) / p_c divides what fp32 rounds in S, some 1e-7, by p_c; the readable form does so too.
+    # (T - S) / p_c divides the rounding error of S, about 1e-7, by p_c, also in the readable form.
     return sure & (p.gather(1, k).squeeze(1) > 0.2) if rule == "continuous" else sure
 
 
@@ -130,7 +130,7 @@ def test_half_precision_is_that_of_its_rounded_inputs(monkeypatch, dtype: torch.
 @pytest.mark.parametrize("name", CORES)
 @pytest.mark.parametrize("rule", RULES)
 def test_every_core_gives_the_maps_of_the_readable_form(name: str, rule) -> None:
-    """The core for other devices too, which no test on a CPU would meet otherwise; with thresholds by pixel."""
+    """Also the core for other devices, with per-pixel thresholds."""
     for teacher in kinds_of_data(7, torch.float64).values():
         t = teacher[0].flatten(1)
         z = random_logits(7, 63, seed=2, dtype=torch.float64)
@@ -153,11 +153,11 @@ def test_every_core_gives_the_maps_of_the_readable_form(name: str, rule) -> None
 
 
 def test_most_and_few_pixels_with_several_positives_are_one_computation(monkeypatch) -> None:
-    """Gathered, in full, and neither: chunks of every kind give the same."""
+    """Pixels gathered, the chunk computed in full, or neither: the result is the same."""
     z, t = random_logits(9, 400, seed=4), random_logits(9, 400, seed=5, scale=3.0)
     options = FPLOptions("concave", 50.0, 8, "n-1", "paper")
     results = []
-    for most in (-1.0, 2.0):  # all in full; those with several alone
+    for most in (-1.0, 2.0):  # all in full; only pixels with several positives
         monkeypatch.setattr(cpu, "MOST", most)
         out = torch.empty_like(z)
         results.append((*cpu.fuzzy_pixels(z, t, torch.tensor(0.9), options, None, out, cross_entropy=True), out))
@@ -206,7 +206,7 @@ def test_many_chunks_of_any_order_in_memory_give_the_gradient_of_one(monkeypatch
         z.detach().transpose(2, 3).contiguous().transpose(2, 3),
     ):
         leaf.requires_grad_()
-        half = leaf.detach().bfloat16().requires_grad_()  # its gradient is multiplied by the map's in chunks
+        half = leaf.detach().bfloat16().requires_grad_()  # its gradient is multiplied in chunks
         (grad,) = torch.autograd.grad(fuzzy_positive_loss(half, t.bfloat16(), reduction="none").sum(), half)
         (whole,) = torch.autograd.grad(fuzzy_positive_loss(half, t.bfloat16()), half)
         torch.testing.assert_close(grad.float(), whole.float() * 3 * 11 * 13, rtol=0.02, atol=1e-6)
@@ -220,7 +220,7 @@ def test_many_chunks_of_any_order_in_memory_give_the_gradient_of_one(monkeypatch
 
 @pytest.mark.parametrize("rule", RULES)
 def test_what_is_compiled_is_the_core(rule) -> None:
-    """The function that is given to the compiler, run as it is."""
+    """The function that is compiled, run without compilation."""
     for teacher in kinds_of_data(6, torch.float64).values():
         z, t = random_logits(6, 63, seed=30, dtype=torch.float64), teacher[1].flatten(1)
         scale, threshold = torch.full((63,), 0.5, dtype=torch.float64), torch.full((63,), 0.9, dtype=torch.float64)

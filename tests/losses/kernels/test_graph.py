@@ -1,4 +1,4 @@
-"""The kernels in a graph: kept, differentiated twice, compiled; and which of them is chosen."""
+"""Kernels in a graph that is kept, differentiated twice, or compiled; and the choice between them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def random_logits(*shape: int, seed: int = 0, scale: float = 2.0, dtype: torch.d
 
 
 def oracle(monkeypatch: pytest.MonkeyPatch, call, *arguments, **options):
-    """The same call by the readable form."""
+    """The same call with the readable form."""
     with monkeypatch.context() as patch:
         patch.setenv("FUZZYSEG_KERNEL", "reference")
         return call(*arguments, **options)
@@ -49,7 +49,7 @@ def test_a_graph_may_be_kept_and_gone_through_again(reduction: str, size) -> Non
 @pytest.mark.parametrize("size", [None, (9, 9)])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_a_second_derivative_is_refused_in_words(reduction: str, size: tuple[int, int] | None) -> None:
-    """Also where the gradient that arrives at the loss is a constant: the second one would be 0, without a word."""
+    """Also if the incoming gradient is constant, where the second derivative would silently be 0."""
     z, t = random_logits(1, 5, 4, 4, seed=21).requires_grad_(), random_logits(1, 5, 4, 4, seed=22)
     loss = fuzzy_positive_loss(z, t, reduction=reduction, size=size)
     for end in (loss.sum(), loss.square().sum()):

@@ -1,4 +1,4 @@
-"""What has broken fast forms of the loss before: rounding, ties, logits far apart, NaN, sums of many numbers."""
+"""Pitfalls of fast forms: rounding, ties, extreme logits, NaN, sums of many numbers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def random_logits(*shape: int, seed: int = 0, scale: float = 2.0, dtype: torch.d
 
 
 def oracle(monkeypatch: pytest.MonkeyPatch, call, *arguments, **options):
-    """The same call by the readable form."""
+    """The same call with the readable form."""
     with monkeypatch.context() as patch:
         patch.setenv("FUZZYSEG_KERNEL", "reference")
         return call(*arguments, **options)
 
 
 def test_rank_1_is_decided_by_comparison() -> None:
-    """With p_1 rounding to 1 all classes share its running sum: a form that ranks by sums takes them all for first."""
+    """If p_1 rounds to 1, all cumulative sums are equal, and ranking by sums would put all classes first."""
     z = random_logits(1, 21, 16, 16, seed=11).requires_grad_()
     t = torch.zeros(1, 21, 16, 16)
     t[:, 4] = 40.0
@@ -89,7 +89,7 @@ def test_a_nan_stays_at_its_pixel_and_reaches_its_loss(monkeypatch, kind: str, s
 
 
 def test_means_and_counts_are_summed_exactly() -> None:
-    """Half a million fp32 numbers added one by one drift by 4e-6."""
+    """Sequential fp32 sums of half a million numbers have an error of 4e-6."""
     z, t = random_logits(2, 3, 500, 500, seed=17), random_logits(2, 3, 500, 500, seed=18)
     found, stats = fuzzy_positive_loss(z, t, return_stats=True)
     exact = fuzzy_positive_loss(z, t, reduction="none").double().mean()
@@ -99,7 +99,7 @@ def test_means_and_counts_are_summed_exactly() -> None:
 
 @pytest.mark.parametrize("size", [None, (300, 300)])
 def test_the_mean_of_fp16_logits_keeps_its_gradient_under_a_scaled_loss(monkeypatch, size) -> None:
-    """One part in 90,000 of a gradient is less than fp16 can hold; what a GradScaler multiplies by saves it."""
+    """1/90,000 of a gradient underflows in fp16 without the factor of a GradScaler."""
     shape = (300, 300) if size is None else (100, 100)
     z = random_logits(1, 7, *shape, seed=19).half().requires_grad_()
     t = random_logits(1, 7, *shape, seed=20, scale=4.0).half()

@@ -25,7 +25,7 @@ from fuzzyseg.losses.kernels.custom_op import choose
 pytest.importorskip("triton", reason="the kernels on CUDA need triton, an optional dependency")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RULES = ("n-1", "n", "continuous", 1, 2)
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of an exponential that overflows
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # from numpy: overflow of an exponential
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def logits(*shape: int, seed: int = 0, scale: float = 2.0, dtype: torch.dtype = 
 
 
 def oracle(monkeypatch: pytest.MonkeyPatch, call, *arguments, **options):
-    """The same call by the readable form."""
+    """The same call with the readable form."""
     with monkeypatch.context() as patch:
         patch.setenv("FUZZYSEG_KERNEL", "reference")
         return call(*arguments, **options)
@@ -105,7 +105,7 @@ def test_all_is_that_of_the_readable_form(monkeypatch, classes: int, variant: st
     valid = sure(t, threshold) & (logits(*t[:, 0].shape, seed=5) > -1)
     for cap in (None, 7) if variant == "official" else (None, 2):
         z = logits(*t.shape, seed=1)
-        t = torch.where(valid.unsqueeze(1), t, t[:, :, :1, :1])  # K is compared everywhere
+        t = torch.where(valid.unsqueeze(1), t, t[:, :, :1, :1])  # K is compared at all pixels
         options = {"rule": rule, "variant": variant, "k_cap": cap, "threshold": threshold}
         compare(monkeypatch, z, t, valid=valid, **options)
 
@@ -137,7 +137,7 @@ def test_many_classes_have_several_words_of_bits(monkeypatch, classes: int, rule
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("rule", ["n-1", "continuous"])
 def test_half_precision_is_exact_but_for_the_rounding_of_the_gradient(monkeypatch, dtype: torch.dtype, rule) -> None:
-    """Of inputs that are rounded: equal logits are frequent among them."""
+    """With rounded inputs, in which ties are frequent."""
     t = teachers(6)[:, :, :5].to(dtype)
     z = logits(*t.shape, seed=3, dtype=dtype)
     valid = sure(t, 0.9)
@@ -151,12 +151,12 @@ def test_half_precision_is_exact_but_for_the_rounding_of_the_gradient(monkeypatc
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0, check_dtype=False)
         grads = [torch.autograd.grad(x, side)[0] for x, side in ((found, leaf), (wanted, exact))]
         assert grads[0].dtype == dtype
-        eps = torch.finfo(dtype).eps  # a GPU rounds to the nearest, half as far; the interpreter cuts off
+        eps = torch.finfo(dtype).eps  # a GPU rounds to nearest; the interpreter truncates
         torch.testing.assert_close(grads[0].double(), grads[1], rtol=eps, atol=1e-7)
 
 
 def layouts(values: Tensor) -> dict[str, Tensor]:
-    """The same logits (B,C,H,W) in several orders of memory."""
+    """The same logits (B,C,H,W) in several memory layouts."""
     wide = torch.zeros((*values.shape[:3], 2 * values.shape[3]), device=DEVICE)
     wide[..., ::2] = values
     return {
@@ -258,7 +258,7 @@ def test_raised_logits(monkeypatch, small: tuple[int, int], size: tuple[int, int
 
 
 def test_more_low_resolution_logits_than_one_program_takes(monkeypatch) -> None:
-    """A row of 70, of which a program takes some thirty; three, which it takes from 512 columns; and 33 classes."""
+    """A row of 70 logits, of which a program computes about 30; 3 logits from 512 columns; and 33 classes."""
     for small, size, classes in (((1, 70), (1, 300), 2), ((2, 3), (3, 500), 2), ((1, 2), (1, 4), 33)):
         z, t = logits(1, classes, *small, seed=15).requires_grad_(), logits(1, classes, *small, seed=16)
         t[:, -1] += 4  # the last of 33 is positive and the first is not
@@ -298,7 +298,7 @@ def test_two_mixed_teachers_of_two_precisions(monkeypatch) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0, check_dtype=False)
 
 
-# What has broken fast forms before.
+# Pitfalls of fast forms.
 
 
 def test_rank_1_is_decided_by_comparison() -> None:

@@ -73,7 +73,8 @@ def sweep(
     with a row there is not repeated, nor one whose settings equal those of another row there. discard: delete a run's
     folder once its row is written. any_code: accept rows and starts of another version of the code. Interrupted runs
     are resumed; failed ones are reported, left out of the table and retried by the next call. SIGINT and SIGTERM stop
-    the runs, which save. Raises ConfigError for a row, or a start in `out`, with other settings, data or code.
+    the runs, which save. Raises ConfigError for a row, or a start in `out`, with other settings, data or code;
+    RunFolderError if another sweep is running in `out`.
     """
     out = Path(out).resolve()
     results = Path(results).resolve() if results else out / "rows"
@@ -100,7 +101,8 @@ def sweep(
     for folder in (out, results):
         folder.mkdir(parents=True, exist_ok=True)
     scheduler = _Scheduler(grid, out, results, jobs, discard, say, rows, [*starts, *waiting])
-    interrupted = scheduler.run(watch)
+    with RunFolder(out).lock():
+        interrupted = scheduler.run(watch)
     return SweepResult(rows, scheduler.failed, interrupted, scheduler.write_table())
 
 

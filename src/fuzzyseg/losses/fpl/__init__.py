@@ -1,1 +1,1 @@
-"""Fuzzy Positive Learning in its readable form."""
+"""Readable form of Fuzzy Positive Learning."""

@@ -1,10 +1,10 @@
-"""A threshold for every pixel, chosen by its neighbourhood: the T-value adaption of A-FPL.
+"""Per-pixel thresholds chosen by the neighbourhood: the T-value adaption of A-FPL.
 
 P. Qiao, Y. Wang, C. Liu, L. Shang, B. Sun, Z. Wang, X. Zheng, R. Ji, J. Chen, "Adaptive Fuzzy Positive Learning for
-Annotation-Scarce Semantic Segmentation", IJCV 2025. Each of a few candidates gives every pixel a fuzzy set; the pixel
-takes the candidate whose set explains best which classes lie in the window around it. Object boundaries and noisy
-regions take a large T, homogeneous ones a small T. The only code that the authors released is for source-free domain
-adaptation; what we do here is that choice, carried over to this setting (see `adaptive_threshold`).
+Annotation-Scarce Semantic Segmentation", IJCV 2025. Each pixel takes the candidate threshold whose fuzzy set best
+matches the classes in the window around the pixel: a large T at object boundaries and in noisy regions, a small T in
+homogeneous ones. The authors' code is for source-free domain adaptation; this is our transfer to semi-supervised
+segmentation (see `adaptive_threshold`).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuzzyseg.losses.arguments import at_least_fp32, check_logits, full_precision
+from fuzzyseg.losses.base import at_least_fp32, check_logits, full_precision
 from fuzzyseg.losses.fpl.assignment import assign
 from fuzzyseg.losses.fpl.options import FPLOptions, Rule, Variant
 from fuzzyseg.ops.mix import Mixed
 
 
 class Adaptive(NamedTuple):
-    """What the choice depends on.
+    """Settings of the choice.
 
-    candidates: thresholds in (0, 1], the smallest first; the first of those that explain a pixel equally well is taken.
-    window: side of the square around the pixel, odd, from 3. epsilon: added to every density; the smaller it is, the
-    worse is a neighbour whose class the pixel's set lacks (by -log epsilon), the rarer a small T.
+    candidates: thresholds in (0, 1], in rising order; ties go to the first. window: side of the square around the
+    pixel, odd, at least 3. epsilon: added to every density; a neighbour whose class is not in the pixel's set costs
+    about -log epsilon, so that a smaller epsilon makes small T rarer.
     """
 
     candidates: tuple[float, ...] = (0.85, 0.9, 0.95)
@@ -35,7 +35,7 @@ class Adaptive(NamedTuple):
     epsilon: float = 1e-6
 
     def check(self) -> None:
-        """ValueError naming the option, the value found and what is allowed."""
+        """Raise ValueError naming the option, the value found and the values allowed."""
         rising = all(low <= high for low, high in zip(self.candidates, self.candidates[1:], strict=False))
         if not self.candidates or not rising or not all(0 < value <= 1 for value in self.candidates):
             raise ValueError(
@@ -57,12 +57,12 @@ def adaptive_threshold(
     rule: Rule = "n-1",
     variant: Variant = "paper",
 ) -> Tensor:
-    """The threshold of every pixel, one of `candidates`: (B,H,W) from (B,C,H,W), without gradient.
+    """Threshold of each pixel, one of `candidates`: (B,H,W) from (B,C,H,W), without gradient.
 
-    For each candidate: the fuzzy set by k_cap, rule and variant (`fuzzy_membership`), and how badly it explains the
-    window (`neighbourhood_divergence`). The smallest divergence wins, the first candidate among equals. Give the logits
-    at the network's own stride: up-sampled, a window holds little but copies of its centre. The window takes in
-    padding; at the border of the image it is smaller. Raises ValueError for wrong shapes and options.
+    The candidate with the smallest `neighbourhood_divergence` of its fuzzy set (by k_cap, rule and variant, see
+    `fuzzy_membership`); ties go to the first. Logits should be at the network's stride, since after up-sampling a
+    window contains little but copies of its centre. The window includes padding; it is cropped at the border of the
+    image. Raises ValueError for wrong shapes and options.
     """
     Adaptive(tuple(candidates), window, epsilon).check()
     options = FPLOptions(k_cap=k_cap, rule=rule, variant=variant)
@@ -86,11 +86,11 @@ def adaptive_threshold(
 
 
 def neighbourhood_divergence(membership: Tensor, *, window: int, epsilon: float) -> Tensor:
-    """KL(neighbours || pixel) of the class densities: (B,H,W) from memberships (B,C,H,W) in [0, 1].
+    """KL(neighbours || pixel) of class densities: (B,H,W) from memberships (B,C,H,W) in [0, 1].
 
-    The pixel's density is epsilon plus its memberships over their sum; the neighbours' is epsilon plus the memberships
-    in the window around it, itself left out and nothing beyond the border, over the sum of these. Neither is
-    normalised again, as in the authors' code: compare values, do not read them. A pixel without neighbours gets 0.
+    The pixel's density is epsilon plus its memberships divided by their sum; the neighbours' density likewise, from the
+    sum of memberships in the window without the pixel itself. As in the authors' code, neither is normalised after
+    epsilon is added, so that values are only comparable with each other. 0 for a pixel without neighbours.
     """
     own = membership / membership.sum(1, keepdim=True) + epsilon
     boxes = F.avg_pool2d(membership, window, stride=1, padding=window // 2, divisor_override=1)
@@ -102,10 +102,10 @@ def neighbourhood_divergence(membership: Tensor, *, window: int, epsilon: float)
 
 
 def adaptive_map(teacher: Tensor | Mixed, size: Sequence[int], policy: Adaptive, options: FPLOptions) -> Tensor:
-    """`adaptive_threshold` at the stride of the logits; a pixel of `size` = (H,W) takes its nearest cell's: (B,H,W).
+    """`adaptive_threshold` at the stride of the logits, resized to `size` = (H,W) by the nearest cell: (B,H,W).
 
-    Of `Mixed` logits each image chooses for itself and the choices are mixed, so that no window looks across a seam.
-    (The authors' code chooses at full resolution.)
+    The thresholds of `Mixed` logits are computed for each image and then mixed, so that no window crosses the border
+    between the images. (The authors' code computes thresholds at full resolution.)
     """
     if isinstance(teacher, Mixed):
         a, b = (adaptive_map(side, size, policy, options) for side in (teacher.a, teacher.b))
@@ -115,7 +115,7 @@ def adaptive_map(teacher: Tensor | Mixed, size: Sequence[int], policy: Adaptive,
     )
     for axis, wide in enumerate(size, start=1):
         narrow = chosen.shape[axis]
-        if wide != narrow:  # corners on corners, as logits are resized
+        if wide != narrow:  # align_corners, as for logits
             cells = torch.arange(wide, device=chosen.device) * ((narrow - 1) / max(wide - 1, 1))
             chosen = chosen.index_select(axis, cells.round().long())
     return chosen

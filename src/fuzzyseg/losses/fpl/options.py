@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ WEIGHT_CURVES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "linear": lambda m, q, a: (m - q).clamp(min=0) / m,
     "convex": lambda m, q, a: (m - q).clamp(min=0) / (m + 4 * q),
     "convex1": lambda m, q, a: (m - q).clamp(min=0) / (m + q),
-    "none": lambda m, q, a: 1 + (m - m),  # a NaN stays one
+    "none": lambda m, q, a: 1 + (m - m),  # keeps a NaN
 }
 """Eq. 11 and 16 by name (`weight_curve`)."""
 
@@ -34,14 +34,14 @@ class FPLKeywords(TypedDict, total=False):
 
 
 class SetOptions(FPLKeywords, total=False):
-    """Keyword arguments of the pixel losses over the fuzzy positive set."""
+    """Options of the pixel losses over the fuzzy positive set."""
 
     balance: bool
 
 
 @dataclass(frozen=True)
 class FPLOptions:
-    """How the fuzzy positive set is chosen and weighted.
+    """Options of the fuzzy positive set and its weight.
 
     weight, a: see `weight_curve`. k_cap, rule: see `assign_fuzzy_positives`. variant: `official` follows the published
     code (`fuzzyseg.losses.fpl.reference`). Raises ValueError naming the option, the value and the values allowed.
@@ -63,6 +63,14 @@ class FPLOptions:
         if not self.a > 0:
             raise ValueError(f"a: found {self.a!r}, expected a number above 0")
 
+    @classmethod
+    def of(cls, keywords: Mapping[str, Any]) -> FPLOptions:
+        """The options among these keywords. Raises TypeError for unknown ones."""
+        unknown = keywords.keys() - SetOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"unexpected keyword argument {', '.join(sorted(unknown))}")
+        return cls(**{name: value for name, value in keywords.items() if name in FPLKeywords.__annotations__})
+
     def cap(self, classes: int) -> int:
         """The largest K for this number of classes. Raises ValueError for a fixed K that is too large."""
         if isinstance(self.rule, int) and self.rule >= classes:
@@ -71,11 +79,11 @@ class FPLOptions:
         return min(default if self.k_cap is None else self.k_cap, classes - 1)
 
     def continuous(self, classes: int) -> bool:
-        """Whether a class can be positive in part: not if K is always 1."""
+        """Whether a class can have a fractional membership: not if K is always 1."""
         return self.rule == "continuous" and self.cap(classes) > 1
 
     def weight_of(self, inside: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        """The weight from the summed probability of the positives, the largest negative and K."""
+        """Weight from the summed probability of the positives, the largest negative and K."""
         m = inside / k if self.variant == "paper" else (inside + q) / (k + 1)
         return WEIGHT_CURVES[self.weight](m, q, self.a)
 

@@ -3,33 +3,35 @@
 P. Qiao, Z. Wei, Y. Wang, Z. Wang, G. Song, F. Xu, X. Ji, C. Liu, J. Chen, "Fuzzy Positive Learning for Semi-supervised
 Semantic Segmentation", CVPR 2023: assignment (Alg. 1), regularisation (Eq. 7) and weight (Eq. 11, 16).
 
-Where the teacher is unsure, a pixel gets the K most probable classes Y instead of one pseudo label, and the student
-learns to rank all of Y above all other classes. z are the student's logits, p the teacher's probabilities in descending
-order, S_n the sum of the first n, T the threshold. Logits are (N,C), (B,C,H,W) or (B,C,D,H,W); maps lack the axis C.
-Everything is computed in fp32 (fp64 stays fp64), with or without autocast. `variant="official"` is the published code:
-K is at most 3, a class is kept while S < T (paper: S <= T), and the mean in the weight includes the first negative.
-`rule="continuous"` is ours: the class at which the sum exceeds T is positive in part (`fuzzy_membership`).
+Where the teacher is uncertain, a pixel gets the set Y of the K most probable classes instead of one pseudo label, and
+the student learns to rank all of Y above all other classes. z are the student's logits, p the teacher's probabilities
+in descending order, S_n the sum of the first n, T the threshold. Logits are (N,C), (B,C,H,W) or (B,C,D,H,W); maps lack
+the axis C. Everything is computed in fp32 (fp64 stays fp64), with or without autocast. `variant="official"` is the
+published code: K is at most 3, a class is kept while S < T (paper: S <= T), and the mean in the weight includes the
+first negative. `rule="continuous"` is ours: the class at which the sum exceeds T has a fractional membership
+(`fuzzy_membership`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fuzzyseg.losses.base import histogram, local_mean
 from fuzzyseg.losses.fpl.assignment import assign
 from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.losses.fpl.regularisation import fuzzy_positive_regularisation
 from fuzzyseg.losses.fpl.weight import assignment_weight
-from fuzzyseg.losses.reduction import histogram, local_mean
 
 
 class FuzzyMap(NamedTuple):
     """Maps (B,*spatial): `loss`, the weighted loss, has a gradient; the others have none.
 
-    weight: Eq. 11 or 16. k: number of positives, including one that is positive in part under the continuous rule.
+    weight: Eq. 11 or 16. k: number of positives, including one with a fractional membership.
     confidence, label: the teacher's largest probability and its class.
     """
 
@@ -40,19 +42,36 @@ class FuzzyMap(NamedTuple):
     label: Tensor
 
 
-def fuzzy_positive_map(student: Tensor, teacher: Tensor, threshold: float | Tensor, options: FPLOptions) -> FuzzyMap:
-    """Alg. 1, Eq. 7 and Eq. 11 for each pixel, from logits (B,C,*spatial) of one size in fp32 or fp64, unchecked."""
+def fuzzy_positive_map(
+    student: Tensor,
+    teacher: Tensor,
+    threshold: float | Tensor,
+    options: FPLOptions | None,
+    function: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> FuzzyMap:
+    """Alg. 1, Eq. 7 and Eq. 11 for each pixel, from logits (B,C,*spatial) of one size in fp32 or fp64, unchecked.
+
+    function: of student logits and membership, in place of Eq. 7. options None: cross entropy on the pseudo label.
+    """
+    if options is None:
+        confidence, label = torch.softmax(teacher, 1).max(1)
+        return one_label_map(F.cross_entropy(student, label, reduction="none"), confidence, label)
     with torch.no_grad():
         found = assign(teacher, threshold, options)
         w = assignment_weight(found, options).squeeze(1)
-    loss = w * fuzzy_positive_regularisation(student, found.membership())
+    loss = w * (function or fuzzy_positive_regularisation)(student, found.membership())
     return FuzzyMap(loss, w, found.positives().squeeze(1), found.p[:, 0], found.order[:, 0])
+
+
+def one_label_map(loss: Tensor, confidence: Tensor, label: Tensor) -> FuzzyMap:
+    """The maps of a loss with one target per pixel; a NaN of the teacher, in its confidence, reaches the loss."""
+    return FuzzyMap(loss + (confidence - confidence), torch.ones_like(loss), torch.ones_like(label), confidence, label)
 
 
 def balance_factor(loss: Tensor, student: Tensor, label: Tensor, valid: Tensor | None) -> Tensor:
     """Factor that scales the mean of `loss` to the mean cross entropy on the pseudo label: 0-dim, without gradient.
 
-    Taken per process, as in the published code. 1 where the mean is 0 or too small to divide by.
+    Computed per process, as in the published code. 1 if the mean is 0 or too small to divide by.
     """
     with torch.no_grad():
         hard = local_mean(F.cross_entropy(student, label, reduction="none"), valid)

@@ -1,4 +1,4 @@
-"""The loss of a pixel before its weight: Eq. 7 of the FPL paper, and its continuous form."""
+"""Fuzzy positive regularisation: Eq. 7 of the FPL paper, and its continuous form."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_SOFTPLUS = 50.0  # above it log(1 + e^x) and x are one number, in fp64 too
+_SOFTPLUS = 50.0  # above it log(1 + e^x) equals x, also in fp64
 
 
 def fuzzy_positive_regularisation(student: Tensor, members: Tensor) -> Tensor:
     """Eq. 7, log(1 + sum over Y of e^-z times sum outside Y of e^z): (B,*spatial) from (B,C,*spatial).
 
-    members: bool, or a membership mu in [0, 1] with one class at most in between; then the continuous form,
+    members: bool, or a membership mu in [0, 1], fractional for one class at most; then the continuous form,
     log(1 + sum over i != j of mu_i (1 - mu_j) e^(z_j - z_i)).
     """
     if members.dtype != torch.bool:
@@ -23,14 +23,14 @@ def fuzzy_positive_regularisation(student: Tensor, members: Tensor) -> Tensor:
 
 
 def _continuous(student: Tensor, mu: Tensor) -> Tensor:
-    """The continuous form, without cancellation: the pair of the class c in between with itself is never added.
+    """The continuous form without cancellation: the pair of the fractional class c with itself is never added.
 
-    With a = log(sum of e^-z over mu = 1), a negative other than c is held against e^a + mu_c e^-z_c = e^(a + d), where
-    d = log(1 + mu_c e^(-z_c - a)); c, which is negative by 1 - mu_c, against e^a alone. Hence
+    With a = log(sum of e^-z over mu = 1), a negative other than c is paired with e^a + mu_c e^-z_c = e^(a + d), where
+    d = log(1 + mu_c e^(-z_c - a)), and c, which is negative by 1 - mu_c, with e^a only. Hence
     L = softplus(a + d + log(sum of e^z over mu = 0, plus (1 - mu_c) e^(z_c - d))). Without c, d = 0 and this is Eq. 7.
     """
     between = (mu > 0) & (mu < 1)
-    part = torch.where(between, mu, 0).sum(1)  # mu_c; 0 where there is none
+    part = torch.where(between, mu, 0).sum(1)  # mu_c; 0 without such a class
     z_c = torch.where(between, student, 0).sum(1)
     lift = log_sum_exp(torch.where(mu == 1, -student, -torch.inf))
     both = F.softplus(part.log() - z_c - lift, threshold=_SOFTPLUS)  # log 0 gives 0, with a gradient of 0
@@ -40,10 +40,10 @@ def _continuous(student: Tensor, mu: Tensor) -> Tensor:
 
 
 def log_sum_exp(values: Tensor) -> Tensor:
-    """Over axis 1, as the largest value plus the cross entropy on its class.
+    """Log-sum-exp over axis 1, as the largest value plus the cross entropy on its class.
 
-    Unlike torch.logsumexp, whose backward takes values minus result, this keeps the gradient exact for values in the
-    thousands, as cross entropy does.
+    Unlike that of torch.logsumexp, whose backward uses values minus result, the gradient is exact for values in the
+    thousands.
     """
-    largest = values.detach().max(1).indices  # on the CPU several times as fast as argmax
+    largest = values.detach().max(1).indices  # several times as fast as argmax on the CPU
     return values.gather(1, largest.unsqueeze(1)).squeeze(1) + F.cross_entropy(values, largest, reduction="none")

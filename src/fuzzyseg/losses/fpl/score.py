@@ -1,25 +1,25 @@
-"""What a loss does to the true class: the positive gradient score R, Eq. 12 to 15 of the FPL paper."""
+"""Positive gradient score R, the effect of a loss on the true class: Eq. 12 to 15 of the FPL paper."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.arguments import at_least_fp32, check_logits, check_map, full_precision
+from fuzzyseg.losses.base import at_least_fp32, check_logits, check_map, full_precision
 
 
 def positive_gradient_score(
     student_logits: Tensor, members: Tensor, target: Tensor, *, ignore_index: int = 255
 ) -> Tensor:
-    """The gradient on the true class g over the sum of the gradients on the positives: (B,*spatial) in [-1, 1].
+    """Gradient on the true class g divided by the sum of the gradients on the positives: (B,*spatial) in [-1, 1].
 
-    Eq. 12 in closed form: the softmax of -z over the members at g if g is one of them (the loss lifts the true class),
-    else minus the softmax of +z over the others at g (it pushes the true class down). Eq. 15 prints e^-z there, which
-    contradicts Eq. 8 and 12. For cross entropy on a pseudo label `members` is that one class.
+    Eq. 12 in closed form: if g is a member, the softmax of -z over the members at g (the loss raises the true class);
+    else minus the softmax of z over the other classes at g (the loss lowers the true class). Eq. 15 prints e^-z there,
+    which contradicts Eq. 8 and 12. For cross entropy on a pseudo label `members` contains that class only.
 
     student_logits (B,C,*spatial); members, of that shape: bool, from `assign_fuzzy_positives`, or a membership, from
-    `fuzzy_membership`, for the loss of the continuous rule, where the sum is over the classes that it lifts. target
-    (B,*spatial), the ground-truth classes; NaN where it is `ignore_index`. Without gradient. Raises ValueError for
+    `fuzzy_membership`, for the continuous rule, where the sum is over the classes with a raising gradient. target
+    (B,*spatial): true classes; the score is NaN where it is `ignore_index`. Without gradient. Raises ValueError for
     wrong shapes.
     """
     check_logits("student_logits", student_logits)
@@ -31,7 +31,7 @@ def positive_gradient_score(
         g = torch.where(ignored, 0, target.long().unsqueeze(1))
         if members.dtype != torch.bool:
             grad = _direction(z, members.to(z.dtype))
-            score = -grad.gather(1, g) / (-grad).clamp(min=0).sum(1, keepdim=True)  # positive where g is lifted
+            score = -grad.gather(1, g) / (-grad).clamp(min=0).sum(1, keepdim=True)  # positive if g is raised
             return torch.where(ignored, torch.nan, score).squeeze(1)
         inside = members.gather(1, g)
         # Only classes on g's side of Y share its softmax.
@@ -42,10 +42,10 @@ def positive_gradient_score(
 
 
 def _direction(z: Tensor, mu: Tensor) -> Tensor:
-    """The gradient of the continuous form, up to a positive factor for each pixel: what pushes minus what lifts.
+    """Gradient of the continuous form, up to a positive factor for each pixel.
 
-    mu_i e^-z_i lifts i against every negative but itself, (1 - mu_j) e^z_j pushes j against every positive but itself;
-    only the class in between has itself among either.
+    mu_i e^-z_i raises i against every negative but itself, (1 - mu_j) e^z_j lowers j against every positive but itself;
+    only the fractional class is among both.
     """
     between = (mu > 0) & (mu < 1)
     lift, push = mu.log() - z, torch.log1p(-mu) + z

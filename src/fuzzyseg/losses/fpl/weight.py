@@ -1,20 +1,20 @@
-"""The weight of a pixel: Eq. 11 and 16 of the FPL paper, as a curve and from the teacher's logits."""
+"""Weight of a pixel: Eq. 11 and 16 of the FPL paper, as a curve and from the teacher's logits."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.arguments import at_least_fp32, check_logits, check_map, full_precision
+from fuzzyseg.losses.base import at_least_fp32, check_logits, check_map, full_precision
 from fuzzyseg.losses.fpl.assignment import Assignment
 from fuzzyseg.losses.fpl.options import WEIGHT_CURVES, FPLOptions, Variant, WeightKind
 
 
 def weight_curve(m: Tensor, q: Tensor, *, kind: WeightKind = "concave", a: float = 50.0) -> Tensor:
-    """The weight where the positives have mean probability m > 0 and the best negative q: 1 at q = 0, 0 at q >= m.
+    """Weight for positives of mean probability m > 0 and a most probable negative q: 1 at q = 0, 0 at q >= m.
 
     `concave` is Eq. 11, log(1 + A (m - q)) / log(1 + A m); Eq. 16 has `linear`, (m - q) / m, and `convex`,
-    (m - q) / (m + 4 q); `convex1`, (m - q) / (m + q), is that of two of the releases; `none` is 1.
+    (m - q) / (m + 4 q); `convex1`, (m - q) / (m + q), is in two of the releases; `none` is 1.
     """
     return WEIGHT_CURVES[FPLOptions(kind, a).weight](m, q, a)
 
@@ -27,12 +27,12 @@ def fuzzy_positive_weight(
     a: float = 50.0,
     variant: Variant = "paper",
 ) -> Tensor:
-    """The weight of every pixel, Eq. 11 and 16 (`weight_curve`): (B,*spatial) in [0, 1], without gradient.
+    """Weight of each pixel, Eq. 11 and 16 (`weight_curve`): (B,*spatial) in [0, 1], without gradient.
 
-    members: shaped like the logits; bool with at least one True and one False at each pixel, or a membership in [0, 1]
-    with one class at most in between (`fuzzy_membership`). The mean m is over them, or weighted by them; q is the most
-    probable class outside, or that many parts of it as the class in between is positive, and the rest of this class.
-    `official` counts q in the mean too. Raises ValueError for wrong shapes and options.
+    members: shaped like the logits; bool with at least one True and one False at each pixel, or a membership in [0, 1],
+    fractional for one class c at most (`fuzzy_membership`). m is the mean probability weighted by membership; q is the
+    largest probability outside, or with c: (1 - mu_c) p_c + mu_c times that probability. `official` includes q in the
+    mean. Raises ValueError for wrong shapes and options.
     """
     options = FPLOptions(kind, a, variant=variant)
     check_logits("teacher_logits", teacher_logits)
@@ -51,12 +51,12 @@ def fuzzy_positive_weight(
 
 
 def assignment_weight(found: Assignment, options: FPLOptions) -> Tensor:
-    """The weight from sorted probabilities, without checks: (B,1,*spatial)."""
+    """Weight from sorted probabilities, without checks: (B,1,*spatial)."""
     inside, q = found.total.gather(1, found.k - 1), found.p.gather(1, found.k)
     if found.fraction is None:
         return options.weight_of(inside, q, found.k)
     last = found.p.shape[1] - 1
-    after = found.p.gather(1, (found.k + 1).clamp(max=last))  # the fraction is 0 where the rank is clamped
+    after = found.p.gather(1, (found.k + 1).clamp(max=last))  # where the rank is clamped the fraction is 0
     inside = inside + found.fraction * q
     q = q + found.fraction * (after - q)
     return options.weight_of(inside, q, found.k + found.fraction)

@@ -1,49 +1,28 @@
-"""Chunk-wise reading of logits and writing of their gradient, with bilinear upsampling where sizes differ.
+"""Reading logits and writing their gradient in chunks, with bilinear upsampling where sizes differ.
 
 Chunks are (C,P) tensors in the precision of the computation, P pixels of one image in row-major order.
 
-Logits at another size than the loss are upsampled one band of rows at a time, so that full-resolution logits never
-exist: the low-resolution rows are interpolated along x, then pairs of them along y. The gradient takes the reverse way
-by products with the same weights in a fixed order, so that it is deterministic. The weights equal those of
-`torch.nn.functional.interpolate` in the same precision.
+Logits at another size than the loss are upsampled in bands of rows, first along x, then along y, so that the whole is
+never in memory at full resolution. The gradient is the adjoint: products with the same weights in a fixed order, hence
+deterministic. The weights equal those of `torch.nn.functional.interpolate` in the same precision.
 """
 
 from __future__ import annotations
 
 from itertools import groupby
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-class Source(Protocol):
-    """Logits of all images at the size of the loss."""
-
-    def read(self, image: int, start: int, stop: int) -> Tensor:
-        """Pixels start to stop of an image, (C,stop-start); read-only."""
-        ...
-
-
-class Sink(Protocol):
-    """The gradient of the student's logits."""
-
-    def open(self, image: int, start: int, stop: int) -> Tensor:
-        """An uninitialised buffer (C,stop-start) for the gradient of these pixels."""
-        ...
-
-    def close(self, image: int, start: int, stop: int, written: Tensor) -> None:
-        """Store the buffer that `open` returned and the caller has filled."""
-        ...
-
-
 def flat(logits: Tensor) -> Tensor:
-    """(B,C,P) from (B,C,*spatial), (1,C,N) from (N,C); a view where strides allow."""
+    """(B,C,P) from (B,C,*spatial), (1,C,N) from (N,C); a view if strides permit."""
     return logits.t().unsqueeze(0) if logits.dim() == 2 else logits.flatten(2)
 
 
 def gradient_like(logits: Tensor) -> Tensor:
-    """An uninitialised tensor like the logits, in a memory format of which `flat` returns a view."""
+    """An uninitialised tensor like the logits, in a memory format in which `flat` returns a view."""
     last = logits.dim() == 4 and logits.is_contiguous(memory_format=torch.channels_last)
     kind = torch.channels_last if last and not logits.is_contiguous() else torch.contiguous_format
     return torch.empty_like(logits, memory_format=kind)
@@ -56,7 +35,7 @@ class DirectSource:
         self.flat, self.dtype = flat(logits), dtype
 
     def read(self, image: int, start: int, stop: int) -> Tensor:
-        """A view, or a copy where pixels are not contiguous or the precision differs."""
+        """A view, or a copy if pixels are not contiguous or the precision differs."""
         found = self.flat[image, :, start:stop].to(self.dtype)
         return found if found.stride(1) == 1 else found.contiguous()
 
@@ -70,7 +49,7 @@ class DirectSink:
         self.buffer = self.flat.new_empty(0, dtype=dtype)
 
     def open(self, image: int, start: int, stop: int) -> Tensor:
-        """A view of the gradient, or a buffer where precision or memory order differ."""
+        """A view of the gradient, or a buffer if precision or memory order differ."""
         place = self.flat[image, :, start:stop]
         if self.in_place:
             return place
@@ -79,7 +58,7 @@ class DirectSink:
         return self.buffer
 
     def close(self, image: int, start: int, stop: int, written: Tensor) -> None:
-        """Copy the buffer, if there is one."""
+        """Copy the buffer to the gradient, if there is one."""
         if not self.in_place:
             self.flat[image, :, start:stop] = written
 
@@ -91,9 +70,9 @@ class MixedSource:
         self.a, self.b, self.mask = a, b, mask.reshape(1 if mask.dim() == 1 else len(mask), -1)
 
     def read(self, image: int, start: int, stop: int) -> Tensor:
-        """On the CPU a source that the chunk does not need is not read."""
+        """Read both sources; on the CPU only those that the chunk needs."""
         mask = self.mask[image, start:stop]
-        if mask.device.type == "cpu":  # elsewhere reading the mask would synchronise
+        if mask.device.type == "cpu":  # on other devices, reading the mask would synchronise
             if not bool(mask.any()):
                 return self.a.read(image, start, stop)
             if bool(mask.all()):
@@ -102,14 +81,14 @@ class MixedSource:
 
 
 BLOCK = 128
-"""Columns whose gradient along x goes through one matrix product, whose weights are mostly zeros if it is wide."""
+"""Columns per matrix product of the gradient along x; the weights of a wider product would be mostly zeros."""
 
 
 class Axis:
     """Linear interpolation from `old` to `new` points: new[i] = (1 - part[i]) old[low[i]] + part[i] old[high[i]]."""
 
     def __init__(self, old: int, new: int, *, align_corners: bool, dtype: torch.dtype, device: torch.device) -> None:
-        # The step is rounded to the precision of the weights, product and difference are not: a fused multiply-add.
+        # As in a fused multiply-add, only the step is rounded to the precision of the weights.
         share = (old - 1) / max(new - 1, 1) if align_corners else old / new
         step = torch.tensor(share, dtype=dtype).double()
         points = torch.arange(new, dtype=torch.float64)
@@ -120,11 +99,11 @@ class Axis:
         part = (at - low).clamp(0, 1)
         self.lows: list[int] = low.tolist()
         self.highs: list[int] = high.tolist()
-        # Without non_blocking a copy to a GPU would synchronise.
+        # A blocking copy to a GPU would synchronise.
         self.low, self.high, self.part = (values.to(device, non_blocking=True) for values in (low, high, part))
 
     def reach(self, start: int, stop: int) -> tuple[int, int]:
-        """The range of old points, first and one past the last, of which new points start to stop are made."""
+        """First and one past the last of the old points that the new points start to stop depend on."""
         return self.lows[start], self.highs[stop - 1] + 1
 
     def weights(self, start: int, stop: int) -> Tensor:
@@ -166,7 +145,7 @@ class Grid:
         self.pieces = [Piece(a, b, *self.x.reach(a, b), self.x.weights(a, b)) for a, b in starts]
 
     def upsample(self, logits: Tensor, top: int, bottom: int) -> Tensor:
-        """Rows top to bottom, (C,rows,W), of one image's logits (C,h,w) upsampled."""
+        """Rows top to bottom, (C,rows,W), of the upsampled logits (C,h,w) of an image."""
         first, last = self.y.reach(top, bottom)
         rows = logits[:, first:last].to(self.x.part.dtype)
         wide = rows.index_select(2, self.x.low)
@@ -203,7 +182,7 @@ class ResizedSource:
         self.logits, self.grid = logits, grid
 
     def read(self, image: int, start: int, stop: int) -> Tensor:
-        """start and stop are at row boundaries."""
+        """Upsampled rows; start and stop are at row boundaries."""
         width = self.grid.width
         return self.grid.upsample(self.logits[image], start // width, stop // width).flatten(1)
 
@@ -230,3 +209,13 @@ class ResizedSink:
         self.grid.upsample_adjoint(written.view(len(written), -1, width), start // width, stop // width, self.sums)
         if stop // width == len(self.grid.y.lows):
             self.grad[image] = self.sums
+
+
+Source = DirectSource | ResizedSource | MixedSource
+"""Logits of all images at the size of the loss: `read(image, start, stop)` gives pixels (C,stop-start), read-only."""
+
+Sink = DirectSink | ResizedSink
+"""The gradient of the student's logits.
+
+`open(image, start, stop)` gives an uninitialised buffer (C,stop-start), `close(..., buffer)` stores it once filled.
+"""

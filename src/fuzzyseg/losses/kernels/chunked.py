@@ -1,7 +1,7 @@
 """The losses in chunks of pixels, in plain torch: the only tensor of the size of the logits is their gradient.
 
-A chunk (C,P) goes through the whole computation while it is in the cache. `cpu` computes it on the CPU, `no_sync` on
-other devices, without host synchronisation.
+A chunk (C,P) stays in the cache for the whole computation, which is in `cpu` for the CPU and in `no_sync`, without host
+synchronisation, for other devices.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from fuzzyseg.losses.kernels.chunk_io import (
 )
 
 LEAST, LARGEST, SHARE = 1 << 16, 1 << 19, 100
-"""A chunk has 1/100 of the elements of fp32 logits, 1/133 of bf16 ones, within these bounds. Its fp32 buffers take a
-tenth of the memory of the logits, or 16 MB. Smaller chunks are slower, because each needs the same number of calls."""
+"""Bounds of the number of elements of a chunk, and its share of fp32 logits (bf16: 1/133). The fp32 buffers of a chunk
+take a tenth of the memory of the logits, or 16 MB. Each chunk needs the same number of calls, so that smaller ones are
+slower."""
 
 ACCELERATOR = 1 << 24
-"""Elements of a chunk on other devices, where calls cost more."""
+"""Elements of a chunk on other devices, where calls are more expensive."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class LossInputs:
     (B,*size) is True where it is used. size: the spatial size of the loss; logits of another size (four axes only) are
     interpolated bilinearly, with `align_corners`, before they are mixed. valid (B,*size): bool or non-negative
     weights, or None. threshold: 0-dim or (B,*size). options: None for cross entropy on the teacher's top class. mean:
-    compute the mean over valid pixels, else the map, not multiplied by valid. The last four: what else is computed.
+    compute the mean over valid pixels, else the map, not multiplied by valid. The last four: requested outputs.
     """
 
     student: Tensor
@@ -139,7 +140,7 @@ class LossOutputs:
 
 
 def run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOutputs:
-    """Compute the outputs. With upstream (B,*spatial) each pixel's gradient is multiplied by it instead of `_scale`."""
+    """Compute the outputs. upstream (B,*spatial): factor of each pixel's gradient, instead of `_scale`."""
     outputs = LossOutputs.empty(inputs)
     images = 1 if inputs.student.dim() == 2 else inputs.student.shape[0]
     pixels = inputs.loss_shape.numel() // max(images, 1)
@@ -180,7 +181,7 @@ def run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOu
 
 
 def _readers(inputs: LossInputs, grad: Tensor) -> tuple[Source, Source, Sink | None, int]:
-    """Student, teacher and gradient by chunks, and the number of pixels of a chunk."""
+    """Sources of student and teacher, sink of the gradient, and the number of pixels of a chunk."""
     precision, size, classes = inputs.precision, inputs.size, inputs.student.shape[1]
     sides = [inputs.student, inputs.teacher, *([] if inputs.other is None else [inputs.other])]
     grids: dict[tuple[int, ...], Grid] = {
@@ -205,7 +206,7 @@ def _readers(inputs: LossInputs, grad: Tensor) -> tuple[Source, Source, Sink | N
     if inputs.gradient:
         grid = grids.get(tuple(inputs.student.shape[2:]))
         sink = DirectSink(grad, precision) if grid is None else ResizedSink(grad, grid)
-    # Elements of a chunk. A band of upsampled rows also needs the rows that are interpolated along x only.
+    # A band of upsampled rows also needs memory for the rows that are interpolated along x only.
     share = classes * inputs.loss_shape.numel() * (4 + inputs.student.element_size()) // (8 * SHARE)
     elements = min(max(share * 2 // 3, 2 * LEAST) if grids else max(share, LEAST), LARGEST)
     if inputs.student.device.type != "cpu":
@@ -227,7 +228,7 @@ def _kernel(inputs: LossInputs, form: str) -> Callable[..., cpu.Pixels]:
 def _scale(inputs: LossInputs, valid: Tensor | None, pixels: int) -> Tensor | None:
     """Factor of each pixel's gradient: its share of the mean; for a map of resized logits `valid`; else none.
 
-    A mean over `valid` is expected to follow a map of resized logits (`custom_op`).
+    A map of resized logits is assumed to be averaged over `valid` (`custom_op`).
     """
     if not inputs.mean:
         return valid.to(inputs.precision) if inputs.resized and valid is not None else None
@@ -239,7 +240,7 @@ def _scale(inputs: LossInputs, valid: Tensor | None, pixels: int) -> Tensor | No
 
 
 def _accumulate(inputs: LossInputs, outputs: LossOutputs, found: cpu.Pixels, pixels: int, valid: Tensor | None) -> None:
-    """Add the sums and counts of a chunk, in fp64: half a million fp32 losses summed one by one lose six digits."""
+    """Add the sums and counts of a chunk, in fp64, since a sequential fp32 sum would lose precision."""
 
     def total(values: Tensor) -> Tensor:
         return values.sum(dtype=torch.float64) if valid is None else (values * valid).sum()
@@ -271,7 +272,7 @@ def _divisor(total: Tensor) -> Tensor:
 def multiply(grad: Tensor, upstream: Tensor) -> Tensor:
     """`grad` (B,C,*spatial), overwritten, times `upstream`, 0-dim or (B,*spatial).
 
-    In chunks on the CPU where precisions differ, to avoid an fp32 copy of the whole.
+    In chunks on the CPU if precisions differ, to avoid an fp32 copy of the whole tensor.
     """
     if upstream.dim() == 0 or grad.dtype == upstream.dtype or grad.device.type != "cpu":
         return grad.mul_(upstream.unsqueeze(1) if upstream.dim() else upstream)

@@ -22,7 +22,7 @@ WIDEST = 32
 """The largest number of classes: above it unrolled code grows too large to compile."""
 
 NARROWEST = 1024
-"""The fewest pixels that are worth it."""
+"""Least number of pixels for which the compiled form is used."""
 
 Maps = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
 """Gradient (C,P), loss, weight, K, confidence, label and cross entropy on it, (P,) each."""
@@ -63,7 +63,7 @@ def _compiled(
     def function(z: Tensor, t: Tensor, threshold: Tensor, scale: Tensor) -> Maps:
         return rows(z, t, threshold, scale, options, network, cross_entropy=cross_entropy)
 
-    # By default the compiler would cut so many rows into several loops, with buffers in between: half the speed.
+    # By default the compiler would split so many rows into several loops with buffers between them, at half the speed.
     return torch.compile(function, dynamic=True, fullgraph=True, options={"max_fusion_size": 100_000})
 
 

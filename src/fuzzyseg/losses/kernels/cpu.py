@@ -1,16 +1,16 @@
-"""One chunk of pixels (C,P) on the CPU: maps (P,) and, in `out` (C,P), the gradient.
+"""Losses of one chunk of pixels (C,P) on the CPU: maps (P,), and the gradient in `out` (C,P).
 
-Masks are floating-point, because comparisons that write bool are several times slower here. A chunk is first computed
-as if K were 1 everywhere, which needs the two largest probabilities only; pixels where K may be larger are gathered,
-computed for any K and put back. If they are the majority, the whole chunk is computed for any K.
+Masks are floating-point, since comparisons that write bool are several times slower on the CPU. A chunk is first
+computed with K = 1 everywhere, which needs only the two largest probabilities. Pixels whose K may be larger are
+gathered, computed for any K, and written back; if they are the majority, the whole chunk is computed for any K.
 
-Loss and gradient, Eq. 7 and 8, are in closed form. With Y the positives, c the class that is positive by f (continuous
-rule only; its other part 1 - f is negative), and e = exp(z) up to a factor per pixel:
+Loss and gradient, Eq. 7 and 8, are in closed form. With Y the positives, c the class with fractional membership f
+(continuous rule only), and e = exp(z) up to a factor per pixel:
 
     x = log( sum over Y of 1/e * (sum outside Y of e + (1 - f) e_c) + f / e_c * sum outside Y of e ),   L = softplus(x)
 
 c is in neither sum. The derivative by z_j outside Y is e_j (sum of 1/e + f / e_c) / (1 + exp x), by z_i in Y
--1/e_i (sum of e + (1 - f) e_c) / (1 + exp x), and by z_c the sum of those of its two parts.
+-1/e_i (sum of e + (1 - f) e_c) / (1 + exp x), by z_c ((1 - f) e_c sum of 1/e - f / e_c sum of e) / (1 + exp x).
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from fuzzyseg.losses.kernels.cpu_assignment import (
 )
 
 MOST = 0.6
-"""Share of pixels with K > 1 above which gathering them costs more than it saves."""
+"""Share of pixels with K > 1 above which the whole chunk is computed for any K."""
 
 SMALLEST = 1e-26
-"""Smallest exp(z - largest z) for which 1 / e and all sums of products stay within fp32, for thousands of classes."""
+"""Least exp(z - largest z) for which 1 / e and sums of products do not overflow fp32 for thousands of classes."""
 
 
 class Pixels(NamedTuple):
-    """Of each pixel (P,): the weighted loss, the weight, K in full numbers, the teacher's top probability and class.
+    """Maps (P,): weighted loss, weight, K, and the teacher's top probability and class.
 
-    k None: 1 everywhere. cross_entropy: of the student on the label, if asked for.
+    k None: 1 everywhere. cross_entropy: of the student on the label, if requested.
     """
 
     loss: Tensor
@@ -63,7 +63,7 @@ def hard_pixels(z: Tensor, t: Tensor, scale: Tensor | None, out: Tensor | None) 
     e, top, _ = exponentials_of(z)
     total = e.sum(0)
     index = label.unsqueeze(0)
-    # A NaN of the teacher, which has no other way to the loss, goes through its confidence.
+    # A NaN of the teacher reaches the loss through the confidence only.
     loss = total.log() - (z.gather(0, index).squeeze(0) - top) + (confidence - confidence)
     if out is not None:
         part = one if scale is None else one * scale
@@ -130,8 +130,16 @@ def _one_positive(
     one = torch.ones_like(first)
     weight = options.weight_of(first, second, one)
     marks = torch.eq(p, first, out=torch.empty_like(p))
-    label = only_class(marks).clamp_(max=len(p) - 1)  # where several are equal it is found anew
-    entropy = label_cross_entropy(e, label, marks, weight if scale is None else weight * scale, out)
+    label = only_class(marks).clamp_(max=len(p) - 1)  # ties are computed again by the caller
+    index = label.unsqueeze(0)
+    own = e.gather(0, index).squeeze(0)
+    others = torch.addcmul(e, e, marks, value=-1, out=torch.empty_like(e) if out is None else out)
+    rest = others.sum(0)
+    if out is not None:
+        part = (weight if scale is None else weight * scale) / (own + rest)
+        out.mul_(part)
+        out.scatter_(0, index, (-part * rest).unsqueeze(0))
+    entropy = (rest / own).log1p()
     return Pixels(entropy * weight, weight, None, first, label, entropy if cross_entropy else None)
 
 
@@ -146,7 +154,7 @@ def _in_full(
     *,
     cross_entropy: bool,
 ) -> Pixels:
-    """Any K. Where the exponentials are narrow, z is not read."""
+    """Any K. z is read only if the exponentials are not in range."""
     ranked = rank(p, threshold, options)
     chosen = members(p, ranked)
     label = top_class(torch.eq(p, ranked.largest, out=torch.empty_like(p)))
@@ -174,7 +182,7 @@ def top_class(marks: Tensor) -> Tensor:
 class Exponentials(NamedTuple):
     """exp(z - largest) of a chunk (C,P), the largest (P,), and whether all are above `SMALLEST`.
 
-    Otherwise each side needs a scale of its own, or a logit is NaN.
+    If not, each side needs its own scale, or a logit is NaN.
     """
 
     e: Tensor
@@ -183,27 +191,14 @@ class Exponentials(NamedTuple):
 
 
 def exponentials_of(z: Tensor) -> Exponentials:
-    """Exponentials of logits (C,P), one for each."""
+    """Exponentials of logits (C,P)."""
     largest = z.amax(0)
     e = torch.sub(z, largest).exp_()
     return Exponentials(e, largest, bool(e.amin() > SMALLEST))
 
 
-def label_cross_entropy(e: Tensor, label: Tensor, marks: Tensor, scale: Tensor, out: Tensor | None) -> Tensor:
-    """-log softmax(z)_label (P,), and into `out` (C,P) `scale` times its gradient. e: narrow; marks: 1 at the label."""
-    index = label.unsqueeze(0)
-    own = e.gather(0, index).squeeze(0)
-    others = torch.addcmul(e, e, marks, value=-1, out=torch.empty_like(e) if out is None else out)
-    rest = others.sum(0)
-    if out is not None:
-        part = scale / (own + rest)
-        out.mul_(part)
-        out.scatter_(0, index, (-part * rest).unsqueeze(0))
-    return (rest / own).log1p()
-
-
 def fuzzy_loss(e: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) -> Tensor:
-    """L (P,), and into `out` (C,P) `scale` times its gradient. e: narrow; chosen.positive is overwritten."""
+    """L (P,), and in `out` (C,P) `scale` times its gradient. e must be in range; chosen.positive is overwritten."""
     push = torch.addcmul(e, e, chosen.positive, value=-1, out=torch.empty_like(e) if out is None else out)
     lift = chosen.positive.div_(e)
     if chosen.between is None or chosen.fraction is None:
@@ -218,7 +213,7 @@ def fuzzy_loss(e: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) ->
 
 
 def fuzzy_loss_stable(z: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) -> Tensor:
-    """The same for any logits: each side is scaled by its own largest term. A NaN in z gives a NaN."""
+    """`fuzzy_loss` for any logits: each side is scaled by its own largest term. A NaN in z gives NaN."""
     inside = chosen.positive > 0
     top = torch.where(inside, -z, -torch.inf)
     low = torch.where(inside, -torch.inf, z)
@@ -249,11 +244,11 @@ def _with_partial_class(
     shift: Tensor | None,
     out: Tensor | None,
 ) -> Tensor:
-    """own, inverse (P,): e and 1 / e of the class in between, each up to its side's factor."""
+    """own, inverse (P,): e and 1 / e of the fractional class, each up to its side's factor."""
     assert chosen.between is not None and chosen.fraction is not None
     f = chosen.fraction
     push.scatter_(0, chosen.between, 0)
-    # A side that it has no part in may have a factor under which its exponential overflows.
+    # With f = 0 or 1 the exponential of the other side may overflow.
     upper, lower = torch.where(f > 0, f * inverse, 0), torch.where(f < 1, (1 - f) * own, 0)
     return _combine(lift, push, upper, lower, scale, shift, out, chosen.between)
 
@@ -268,7 +263,7 @@ def _combine(
     out: Tensor | None,
     between: Tensor | None = None,
 ) -> Tensor:
-    """Loss and gradient from the terms of both sides; shift: the logarithm of their factors, None for 0."""
+    """Loss and gradient from the terms of both sides. shift: logarithm of their factors; None: 0."""
     ups, downs = lift.sum(0), push.sum(0)
     product = ups * (downs + lower) + upper * downs
     if shift is None:

@@ -1,7 +1,7 @@
-"""The fuzzy positive set of each pixel of a chunk (C,P) on the CPU, by comparison with the probability at rank K.
+"""Fuzzy positive set of each pixel of a chunk (C,P) on the CPU, by comparison with the probability at rank K.
 
-Rows are sorted by a network of comparators, each a maximum and a minimum: no index tensor, no gather. Classes whose
-probability is at least that of rank K are positive; among equal probabilities the lower class is taken first.
+Rows are sorted by a network of comparators, each a maximum and a minimum, without index tensors. Classes whose
+probability is at least that of rank K are positive; ties go to the lower class.
 
 K. E. Batcher, "Sorting networks and their applications", AFIPS 1968, for any number of rows as in D. E. Knuth, The Art
 of Computer Programming, volume 3, 5.2.2, algorithm M.
@@ -19,9 +19,9 @@ from fuzzyseg.losses.fpl.options import FPLOptions
 
 
 class Ranked(NamedTuple):
-    """Of each pixel (P,): K in the precision of p, the probabilities at ranks 1, K and K + 1, the weight.
+    """Maps (P,): K in the precision of p, the probabilities at ranks 1, K and K + 1, and the weight.
 
-    fraction: how much of rank K + 1 is positive, of the continuous rule alone.
+    fraction: membership of rank K + 1, with the continuous rule only.
     """
 
     k: Tensor
@@ -33,7 +33,7 @@ class Ranked(NamedTuple):
 
 
 class Members(NamedTuple):
-    """A fuzzy set by class: `positive` (C,P) of 0 and 1; `between` (1,P) int64, the class that is so by `fraction`."""
+    """A fuzzy set: `positive` (C,P) of 0 and 1; `between` (1,P) int64, the class with membership `fraction`."""
 
     positive: Tensor
     between: Tensor | None
@@ -41,9 +41,9 @@ class Members(NamedTuple):
 
 
 def may_have_several(first: Tensor, second: Tensor, threshold: Tensor, options: FPLOptions, classes: int) -> Tensor:
-    """Bool (P,): where K may exceed 1, or where the top class is tied.
+    """Bool (P,): whether K may exceed 1, or the top class is tied.
 
-    first, second: the two largest probabilities. Where it is False, K is 1 and the weight follows from these two.
+    first, second: the two largest probabilities, which determine the weight where the result is False.
     """
     if options.cap(classes) == 1 or options.rule == 1:
         return first == second
@@ -78,7 +78,7 @@ def rank(p: Tensor, threshold: Tensor, options: FPLOptions) -> Ranked:
 
 
 def _count_within(total: Tensor, threshold: Tensor, options: FPLOptions) -> Tensor:
-    """How many of the running sums (n,P) are within the threshold: (P,). Rounded sums may exceed T = 1."""
+    """Number of cumulative sums (n,P) within the threshold: (P,). Rounded sums may exceed T = 1."""
     counted = torch.empty_like(total)
     if options.variant == "official":
         return torch.lt(total, threshold, out=counted).sum(0)
@@ -86,7 +86,7 @@ def _count_within(total: Tensor, threshold: Tensor, options: FPLOptions) -> Tens
 
 
 def members(p: Tensor, ranked: Ranked) -> Members:
-    """Which classes are positive: (C,P) of 0 and 1, equal probabilities by class index."""
+    """The positive classes; ties go to the lower class."""
     positive = torch.ge(p, ranked.last, out=torch.empty_like(p))
     tied = (ranked.last == ranked.next).nonzero().squeeze(1)
     if len(tied):
@@ -99,7 +99,7 @@ def members(p: Tensor, ranked: Ranked) -> Members:
 
 
 def _lowest(p: Tensor, last: Tensor, k: Tensor) -> Tensor:
-    """Members (C,n) where several classes have the probability of rank K: the lowest of them, K in all."""
+    """Members (C,n) of pixels with ties at rank K: the lowest of the tied classes, K positives in all."""
     chosen = torch.gt(p, last, out=torch.empty_like(p))
     equal = torch.eq(p, last, out=torch.empty_like(p))
     wanted, seen = k - chosen.sum(0), torch.zeros_like(k)
@@ -110,19 +110,19 @@ def _lowest(p: Tensor, last: Tensor, k: Tensor) -> Tensor:
 
 
 def first_class(marks: Tensor) -> Tensor:
-    """The lowest class with a 1 in `marks` (C,P): int64 (P,); 0 where there is none."""
+    """The lowest class with a 1 in `marks` (C,P): int64 (P,); 0 without one."""
     classes = len(marks)
     falling = torch.arange(classes, 0, -1, dtype=marks.dtype, device=marks.device).unsqueeze(1)
     return (classes - (marks * falling).amax(0)).long() % classes
 
 
 def only_class(marks: Tensor) -> Tensor:
-    """The same where each column holds one 1 at most: a product of matrices, several times as fast."""
+    """`first_class` for columns with at most one 1, by a matrix product, which is several times as fast."""
     return (torch.arange(len(marks), dtype=marks.dtype, device=marks.device) @ marks).long()
 
 
 class Comparator(NamedTuple):
-    """Two rows that are brought into order, the larger one first, and which of the two is needed afterwards."""
+    """Two rows to be ordered, the larger value first, and which of the results are needed."""
 
     first: int
     second: int
@@ -132,7 +132,7 @@ class Comparator(NamedTuple):
 
 @cache
 def comparators(rows: int, top: int) -> tuple[Comparator, ...]:
-    """The network that puts the `top` largest of `rows` values at the front in falling order; dead halves left out."""
+    """Network that moves the `top` largest of `rows` values to the front in descending order."""
     pairs = []
     p = half = 1 << max(rows - 1, 1).bit_length() - 1
     while p > 0:
@@ -152,13 +152,13 @@ def comparators(rows: int, top: int) -> tuple[Comparator, ...]:
 
 
 def sort_rows(values: Tensor, top: int) -> list[Tensor]:
-    """The `top` largest of each column of `values` (C,P), which is overwritten: rows (P,) in falling order.
+    """The `top` largest of each column of `values` (C,P), which is overwritten: rows (P,) in descending order.
 
     A column with a NaN gives NaN.
     """
     network = comparators(len(values), top)
     if values.shape[1] * len(values) * len(values).bit_length() < 500 * len(network):
-        return list(values.sort(0, descending=True).values[:top])  # too few columns for the price of so many calls
+        return list(values.sort(0, descending=True).values[:top])  # with few columns, one call is cheaper than many
     rows = list(values.unbind(0))
     spare = torch.empty_like(rows[0])
     for i, j, larger, smaller in network:
@@ -173,11 +173,11 @@ def sort_rows(values: Tensor, top: int) -> list[Tensor]:
 
 
 def two_largest(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest and the second largest of each column of `values` (C,P), C >= 2, equal ones counted apart."""
+    """The two largest of each column of `values` (C,P), C >= 2; the same value twice in case of ties."""
     half = values.shape[0] // 2
     high = torch.maximum(values[:half], values[half : 2 * half])
     low = torch.minimum(values[:half], values[half : 2 * half])
-    rest: list[tuple[Tensor, Tensor | None]] = []  # what found no partner: (largest, second largest or None)
+    rest: list[tuple[Tensor, Tensor | None]] = []  # rows without a partner: (largest, second largest or None)
     if values.shape[0] % 2:
         rest.append((values[-1], None))
     while high.shape[0] > 1:

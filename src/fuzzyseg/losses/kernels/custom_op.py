@@ -1,9 +1,9 @@
-"""The fast forms of the losses as one custom op of torch with a backward op, and the choice between the forms.
+"""Choice between the forms of the losses, and the fast ones as a custom op of torch with a backward op.
 
 The forward op writes the gradient of the mean, or of each pixel's loss in a map; the backward pass multiplies it in
-place by the incoming gradient. For resized logits the sum over pixels cannot be separated afterwards: there the forward
-op assumes that a mean over `valid` follows, as in every method, and the chunks are computed again only where the
-incoming gradient differs from that. torch.compile treats each op as one node.
+place by the incoming gradient. For resized logits the gradient is a sum over pixels, which cannot be weighted
+afterwards: the forward op assumes that a mean over `valid` follows, as in every method, and the backward op recomputes
+the chunks only if the incoming gradient differs from that. torch.compile treats each op as one node.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, library
 from torch.autograd.function import FunctionCtx
 
-from fuzzyseg.losses.arguments import at_size, full_precision
+from fuzzyseg.losses.base import at_one_size, full_precision
 from fuzzyseg.losses.fpl.options import FPLOptions
+from fuzzyseg.losses.fpl.reference import FuzzyMap, balance_factor, fuzzy_positive_map
+from fuzzyseg.losses.fpl.reference import statistics as reference_statistics
 from fuzzyseg.losses.kernels import chunked
 from fuzzyseg.losses.kernels.chunk_io import gradient_like
 from fuzzyseg.losses.kernels.chunked import LossInputs, LossOutputs
@@ -37,7 +39,7 @@ _ARGUMENTS = (
     "bool statistics, bool maps, bool cross_entropy, str form"
 )
 _TENSORS = 6
-"""How many of the arguments are tensors, the first ones."""
+"""Number of tensor arguments, which come first."""
 
 _LIBRARY: Any = library.Library("fuzzyseg", "FRAGMENT")  # type: ignore[no-untyped-call]
 _LIBRARY.define(f"pseudo_label({_ARGUMENTS}) -> ({', '.join(['Tensor'] * 10)})")
@@ -57,7 +59,7 @@ def choose(student: Tensor, teacher: Tensor | Mixed) -> str:
     if requested == "compiled" and device == "cpu":
         return "compiled"
     runs_triton = device == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
-    # Not by default on CUDA before the tests of the kernels have passed on a GPU.
+    # Not the default on CUDA until the tests of the kernels have passed on a GPU.
     return "triton" if requested == "triton" and HAS_TRITON and runs_triton and not any(double) else "chunked"
 
 
@@ -66,7 +68,6 @@ def pseudo_label(
     teacher: Tensor | Mixed,
     options: FPLOptions | None,
     *,
-    form: str,
     threshold: float | Tensor = 0.9,
     size: Sequence[int] | None = None,
     align_corners: bool = True,
@@ -74,16 +75,26 @@ def pseudo_label(
     mean: bool = False,
     statistics: bool = True,
     maps: bool = False,
-    cross_entropy: bool = False,
-) -> LossOutputs:
-    """The fuzzy loss, or without options the hard one, by the form that `choose` returned. Arguments are checked.
+    balance: bool = False,
+    function: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> tuple[LossOutputs | FuzzyMap, dict[str, Tensor]]:
+    """The fuzzy loss, or without options the hard one, and its statistics, by the form that `choose` returns.
 
-    Only the loss has a gradient. Logits that are not (B,C,h,w) are interpolated to `size` as a whole first.
+    Arguments are not checked. The loss is a map; with `mean` it may be the mean over valid pixels. Only the loss has a
+    gradient. balance: also the factor of `balance_factor`. function: in place of Eq. 7, by the readable form. Logits
+    that are not (B,C,h,w) are interpolated to `size` as a whole first.
     """
-    if size is not None and student.dim() != 4:
-        student = at_size(student, size, align_corners=align_corners)
-        with torch.no_grad():
-            teacher = at_size(teacher, size, align_corners=align_corners)
+    form = "reference" if function else choose(student, teacher)
+    if form == "reference" or (size is not None and student.dim() != 4):
+        student, teacher = at_one_size(student, teacher, size, align_corners=align_corners)
+    stats: dict[str, Tensor] = {}
+    if form == "reference":
+        assert isinstance(teacher, Tensor)
+        by_pixel = fuzzy_positive_map(student, teacher, threshold, options, function)
+        stats = reference_statistics(by_pixel, valid, student.shape[1]) if statistics else {}
+        if balance:
+            stats["balance"] = balance_factor(by_pixel.loss, student, by_pixel.label, valid)
+        return by_pixel, stats
     shape = tuple(student.shape[2:]) if size is None or student.dim() != 4 else tuple(size)
     if options is not None:
         options.cap(student.shape[1])  # raises for a fixed K that is too large
@@ -102,10 +113,14 @@ def pseudo_label(
         gradient=student.requires_grad and torch.is_grad_enabled(),
         statistics=statistics,
         maps=maps,
-        cross_entropy=cross_entropy,
+        cross_entropy=balance,
     )
     found = torch.ops.fuzzyseg.pseudo_label(*_packed(inputs), form)
-    return LossOutputs(found[0], *(value.detach() for value in found[1:]))
+    outputs = LossOutputs(found[0], *(value.detach() for value in found[1:]))
+    stats = outputs.statistics() if statistics else {}
+    if balance:
+        stats["balance"] = outputs.balance()
+    return outputs, stats
 
 
 def _triton() -> ModuleType:
@@ -224,14 +239,14 @@ def _multiplied(grad: Tensor, upstream: Tensor, form: str) -> Tensor:
 
 
 def _graph_is_kept() -> bool:
-    """Whether another backward pass may follow (retain_graph); True where torch cannot tell."""
+    """Whether another backward pass may follow (retain_graph); True if unknown."""
     # No public API reports retain_graph, and a saved gradient may be overwritten only without it.
     ask: Callable[[], bool] | None = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
     return True if ask is None else ask()
 
 
 class _Once(torch.autograd.Function):
-    """The identity, with an error as its backward."""
+    """Identity whose backward raises an error."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, grad: Tensor, upstream: Tensor, anchor: Tensor) -> Tensor:

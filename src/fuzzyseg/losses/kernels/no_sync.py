@@ -1,4 +1,4 @@
-"""One chunk of pixels (C,P) on an accelerator: as in `cpu`, but without reading any value back to the host."""
+"""Losses of one chunk of pixels (C,P) on an accelerator: as `cpu`, without synchronising with the host."""
 
 from __future__ import annotations
 

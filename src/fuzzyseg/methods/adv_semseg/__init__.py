@@ -29,8 +29,7 @@ from torch.nn import functional as F
 
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import masked_mean
-from fuzzyseg.losses.arguments import at_size, full_precision
-from fuzzyseg.losses.reduction import local_mean
+from fuzzyseg.losses.base import at_size, full_precision, local_mean
 from fuzzyseg.losses.supervised import VOID
 from fuzzyseg.methods.adv_semseg.discriminator import Discriminator
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Role, Step, setting

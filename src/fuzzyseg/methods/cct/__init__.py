@@ -30,12 +30,11 @@ from torch.nn import functional as F
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import masked_mean
 from fuzzyseg.losses.consistency import kl_divergence, squared_error
-from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Shares, Step, setting
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Shares, Step, setting, sigmoid_ramp
 from fuzzyseg.methods.cct.annealed import annealed_mask, annealed_threshold
 from fuzzyseg.methods.cct.perturb import boxes_within, feature_drop, feature_noise, foreground, regions
 from fuzzyseg.networks.heads import decoder_channels
 from fuzzyseg.ops.gradient import adversarial_direction, small_differences
-from fuzzyseg.ops.ramp import sigmoid_ramp
 
 
 class CCTConfig(MethodConfig):

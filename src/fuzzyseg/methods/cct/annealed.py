@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from fuzzyseg.losses.arguments import at_size, full_precision
+from fuzzyseg.losses.base import at_size, full_precision
 from fuzzyseg.losses.supervised import VOID
 
 

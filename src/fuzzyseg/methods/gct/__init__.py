@@ -26,17 +26,15 @@ from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import masked_mean
-from fuzzyseg.losses.arguments import at_size
+from fuzzyseg.losses.base import at_size, local_mean
 from fuzzyseg.losses.consistency import squared_error
-from fuzzyseg.losses.reduction import local_mean
 from fuzzyseg.losses.supervised import VOID
-from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Role, Step, setting
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Role, Step, setting, sigmoid_ramp
 from fuzzyseg.methods.gct.detector import FlawDetector
 from fuzzyseg.methods.gct.flaw_map import comparable, compare_flaws, flaw_target
 from fuzzyseg.networks.stages import check_different
 from fuzzyseg.ops.gradient import frozen
 from fuzzyseg.ops.module_mode import without_dropout
-from fuzzyseg.ops.ramp import sigmoid_ramp
 
 
 class GCTConfig(MethodConfig):

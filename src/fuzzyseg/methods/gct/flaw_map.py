@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuzzyseg.losses.arguments import full_precision
+from fuzzyseg.losses.base import full_precision
 from fuzzyseg.losses.supervised import VOID
 
 

@@ -26,11 +26,10 @@ from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
 from fuzzyseg.losses import cross_entropy_map, masked_mean, under_mask
 from fuzzyseg.losses.supervised import VOID
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
-from fuzzyseg.methods.pseudoseg.cam import activation_maps, fused, sharpened, spread
+from fuzzyseg.methods.pseudoseg.cam import activation_maps, attended, fused, sharpened
 from fuzzyseg.methods.pseudoseg.cutout import square_masks
 from fuzzyseg.networks.heads import encoder_channels
 from fuzzyseg.ops.channel_dropout import levels
-from fuzzyseg.ops.class_banks import area_of_classes
 from fuzzyseg.ops.module_mode import evaluating, without_dropout
 from fuzzyseg.ops.resize import resize_logits, resize_valid
 
@@ -95,7 +94,7 @@ class PseudoSeg(Method):
         unsupervised, metrics = self._strong(unlabelled, teacher, progress)
         features = network.encode(labelled.image)
         z_l = network.classify(network.decode(features))
-        shown = area_of_classes(labelled.mask, self.facts.classes)[:, self.foreground] > 0  # (B,K)
+        shown = torch.stack([(labelled.mask == c).flatten(1).any(1) for c in self.foreground], 1)  # (B,K)
         z_a, image_logits = self._maps(features, labelled.valid, shown)
         known = labelled.mask != VOID
         by_image = F.binary_cross_entropy_with_logits(image_logits.float(), shown.float(), reduction="none").mean(1)
@@ -119,7 +118,7 @@ class PseudoSeg(Method):
         present = image_logits.detach() >= 0 if shown is None else shown
         maps = activation_maps(coarse, self.classifier.weight.flatten(1), present)
         seen = torch.cat([resize_logits(fine.detach(), coarse.shape[-2:]), coarse.detach()], 1)
-        maps = spread(maps, self.query(seen), self.key(seen), resize_valid(valid, coarse.shape[-2:]))
+        maps = attended(maps, self.query(seen), self.key(seen), resize_valid(valid, coarse.shape[-2:]))
         if self.facts.background is not None:
             at = self.facts.background
             maps = torch.cat([maps[:, :at], 2 - maps.amax(1, keepdim=True), maps[:, at:]], 1)

@@ -25,8 +25,8 @@ def activation_maps(features: Tensor, weight: Tensor, present: Tensor) -> Tensor
         return maps / torch.where(most > 0, most, 1)
 
 
-def spread(maps: Tensor, query: Tensor, key: Tensor, valid: Tensor) -> Tensor:
-    """Each cell's maps plus the attention-weighted mean of all cells' maps: (B,K,h,w).
+def attended(maps: Tensor, query: Tensor, key: Tensor, valid: Tensor) -> Tensor:
+    """Self-attention with a residual: each cell's maps plus the attention-weighted mean of all cells' maps, (B,K,h,w).
 
     The attention of cell i to j is softmax over j of query_i . key_j / sqrt(d). Cells do not attend to invalid ones;
     invalid cells, and all cells of an image without valid ones, attend uniformly.

@@ -22,16 +22,21 @@ from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import masked_mean
-from fuzzyseg.losses.arguments import at_size, full_precision
+from fuzzyseg.losses.base import at_size, full_precision
 from fuzzyseg.losses.contrast import info_nce, unit
 from fuzzyseg.losses.supervised import VOID
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
-from fuzzyseg.methods.u2pl.contrast import contrast_parts, entropy_of, mean_over_classes
+from fuzzyseg.methods.u2pl.bank import ClassBank
+from fuzzyseg.methods.u2pl.contrast import (
+    contrast_parts,
+    draw_members,
+    entropy_of,
+    masked_quantile,
+    mean_over_classes,
+    nearest_cells,
+)
 from fuzzyseg.networks.heads import Stages, convolutional_head, decoder_channels, encoder_channels, run_stages, stage
-from fuzzyseg.ops.bank import ClassBank
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
-from fuzzyseg.ops.feature_grid import nearest_cells
-from fuzzyseg.ops.masked_sampling import draw_members, masked_quantile
 from fuzzyseg.ops.mix import Mixed, box_masks, paste
 from fuzzyseg.ops.module_mode import evaluating, without_dropout
 

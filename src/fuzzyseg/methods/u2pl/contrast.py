@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from fuzzyseg.losses.arguments import at_size
+from fuzzyseg.losses.base import at_size
 from fuzzyseg.losses.supervised import VOID
-from fuzzyseg.ops.masked_sampling import masked_quantile
 
 
 @torch.no_grad()
@@ -68,3 +68,33 @@ def mean_over_classes(loss: Tensor, parts: Parts, held: Tensor) -> Tensor:
 def _labelled_or(chosen: Tensor, first: int) -> Tensor:
     """True for the `first` cells, then `chosen`."""
     return torch.cat([chosen.new_ones(first), chosen])
+
+
+def masked_quantile(values: Tensor, valid: Tensor, share: float) -> Tensor:
+    """Quantile of the valid values at `share` in [0, 1]: 0-dim; +inf if nothing is valid.
+
+    Interpolated linearly, as by `numpy.quantile`. values, valid (bool): of one shape. Does not synchronise with a GPU.
+    """
+    ordered = torch.where(valid, values, torch.inf).flatten().sort().values
+    last = (valid.sum() - 1).clamp(min=0)
+    place = share * last.double()
+    low, high = ordered.gather(0, torch.stack([place.floor(), place.ceil()]).long())  # a 0-dim index would synchronise
+    return torch.where(high.isfinite(), low + (place - place.floor()).to(values.dtype) * (high - low), torch.inf)
+
+
+def draw_members(members: Tensor, count: int) -> Tensor:
+    """`count` positions of True in each row of members (R,N) bool: (R,count) int64, uniform, with replacement.
+
+    Drawn by torch's global generator, without synchronising with a GPU. Meaningless for rows without True.
+    """
+    running = members.long().cumsum(1)
+    total = running[:, -1:]
+    chance = torch.rand(len(members), count, device=members.device)
+    wanted = torch.minimum((chance * total).long(), total - 1) + 1  # rank among the members, from 1
+    return torch.searchsorted(running, wanted).clamp(max=members.shape[1] - 1)
+
+
+def nearest_cells(values: Tensor, size: Sequence[int]) -> Tensor:
+    """A map (B,H,W) resized to the cells (B,h,w) of a feature map by the nearest value, of the same type."""
+    nearest = F.interpolate(values.unsqueeze(1).float(), size=tuple(size), mode="nearest")
+    return nearest.squeeze(1).to(values.dtype)

@@ -83,7 +83,10 @@ class UniMatchV2(Method):
         z_l = self.student(labelled.image)
         strong = [paste(va, vb, mask) for va, vb, mask in zip(a.strong, b.strong, masks, strict=True)]
         views = zip(self._dropped(torch.cat(strong), a.seed).chunk(2), masks, strict=True)
-        terms = [self._term(z, Mixed(weak, pasted, mask), paste(a.valid, b.valid, mask), progress) for z, mask in views]
+        terms = [
+            self.confident(self.pixel_loss, z, Mixed(weak, pasted, mask), paste(a.valid, b.valid, mask), progress)
+            for z, mask in views
+        ]
         unsupervised = config.unsupervised_weight * (terms[0][0] + terms[1][0]) / 2
         supervised = self.supervised_loss(z_l, labelled.mask)
         metrics = {name: (value + terms[1][1][name]) / 2 for name, value in terms[0][1].items()}
@@ -98,15 +101,6 @@ class UniMatchV2(Method):
         masks = [torch.cat(pair) for pair in zip(first, second, strict=True)]  # (2B,D_i) each
         logits: Tensor = network.classify(network.decode(scale_channels(features, masks)))
         return logits
-
-    def _term(
-        self, student: Tensor, teacher: Mixed, valid: Tensor, progress: Progress
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean over valid pixels, of which unconfident ones count as 0; and metrics."""
-        assert self.pixel_loss is not None
-        result = self.pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
-        mean, metrics = self.confident(result, valid)
-        return mean, metrics
 
     def after_step(self, progress: Progress) -> None:
         """EMA update of weights and buffers; after the first step the average is the student."""

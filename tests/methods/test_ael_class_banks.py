@@ -1,12 +1,12 @@
-"""The banks of classes: sums against literal loops; two processes against one."""
+"""Class banks against literal loops, and two processes against one."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from fuzzyseg.methods.ael.class_banks import area_of_classes, class_confidence, moved, noted
 from fuzzyseg.ops import distributed
-from fuzzyseg.ops.class_banks import area_of_classes, class_confidence, moved, noted
 
 
 def test_sums_are_those_of_a_loop_over_pixels():
@@ -48,7 +48,7 @@ def test_an_image_shows_what_it_showed_when_last_seen():
 
 
 def test_two_processes_have_the_banks_of_one(monkeypatch):
-    """Collectives that see both processes' tensors, as they would of a batch in two halves."""
+    """Collectives replaced by ones that see the tensors of both halves of a batch."""
     index, shows = torch.tensor([0, 3, 1, 3]), torch.rand(4, 3, generator=torch.Generator().manual_seed(1)) > 0.5
     sums = torch.tensor([[[1.0, 0, 0.5], [2, 0, 1]], [[0.2, 0, 3], [1, 0, 6]]])  # (process, 2, C)
     bank, shown = torch.rand(3), torch.rand(3, 5) > 0.5

@@ -1,4 +1,4 @@
-"""Cells of feature maps; where the cells of two crops meet, with real crops."""
+"""Cells of feature maps, and corresponding cells of two real crops."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import torch
 
 from fuzzyseg.data.transforms.geometry import Geometry, make_sample
 from fuzzyseg.data.views import CropPair
-from fuzzyseg.ops.feature_grid import meeting_cells, nearest_cells, whole_cells
+from fuzzyseg.methods.cac.cells import meeting_cells
+from fuzzyseg.methods.u2pl.contrast import nearest_cells
+from fuzzyseg.ops.resize import whole_cells
 
 
 def test_cells_of_a_map():
@@ -21,7 +23,7 @@ def test_cells_of_a_map():
 
 
 def test_cells_that_meet_show_the_same_pixels_of_the_image():
-    """1000 draws, small padded images among them: the value of a pixel is its place, one scale, flips undone."""
+    """1000 draws, also of small padded images: pixel values are their positions, at one scale, with flips undone."""
     met, padded = 0, 0
     for seed in range(1000):
         height, width = 20 + seed % 37, 25 + seed % 29
@@ -48,7 +50,7 @@ def test_cells_that_meet_show_the_same_pixels_of_the_image():
             assert (cells[ours][2, meeting] > 254.9).all()  # no padding
             met += int(meeting.sum())
             padded += int((~whole[ours]).sum())
-            # and no cell is forgotten: in the overlap, cell by cell
+            # no cell of the overlap is missing
             rows, columns = (32 - abs(int(boxes[0, 0, axis] - boxes[0, 1, axis])) for axis in (0, 1))
             assert int(pairs.sum()) == rows // 4 * ((columns - 8) // 4)
     assert met > 1000

@@ -29,11 +29,12 @@ from torch import Tensor, nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import PIXEL_LOSSES, masked_mean, under_mask
-from fuzzyseg.losses.reduction import local_mean
+from fuzzyseg.losses.base import local_mean
+from fuzzyseg.methods.ael.class_banks import area_of_classes, class_confidence, moved, noted
+from fuzzyseg.methods.ael.masks import class_masks, component_masks
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
-from fuzzyseg.ops.class_banks import area_of_classes, class_confidence, moved, noted
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
-from fuzzyseg.ops.mix import Mixed, box_masks, class_masks, component_masks, paste
+from fuzzyseg.ops.mix import Mixed, box_masks, paste
 from fuzzyseg.ops.module_mode import without_dropout
 from fuzzyseg.ops.resize import resize_logits
 from fuzzyseg.ops.sample_rng import uniform

@@ -26,10 +26,10 @@ from fuzzyseg.data.views import Batch, CropPair, Stream, Weak, WeakStrong
 from fuzzyseg.losses import PIXEL_LOSSES, assign_fuzzy_positives, masked_mean
 from fuzzyseg.losses.contrast import info_nce, unit
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
+from fuzzyseg.methods.cac.bank import StepBank
+from fuzzyseg.methods.cac.cells import meeting_cells, seeded_places
 from fuzzyseg.networks.heads import decoder_channels, pooled_cells, projector
-from fuzzyseg.ops.bank import StepBank
-from fuzzyseg.ops.feature_grid import meeting_cells, whole_cells
-from fuzzyseg.ops.masked_sampling import seeded_places
+from fuzzyseg.ops.resize import whole_cells
 
 _REASON = (
     "does not apply: no term of this method trains class scores on pseudo labels, which only choose the negatives; "

@@ -1,4 +1,4 @@
-"""Arguments of the pseudo-label losses: checks of shape and device, full precision, one size.
+"""What the losses share: argument checks, precision and size of logits, means and histograms over valid pixels.
 
 No check reads a tensor's values, so none synchronises with a GPU.
 """
@@ -10,18 +10,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fuzzyseg.ops import distributed
 from fuzzyseg.ops.mix import Mixed
 from fuzzyseg.ops.resize import full_precision as full_precision
 from fuzzyseg.ops.resize import resize_logits
 
 
 def at_least_fp32(values: Tensor) -> Tensor:
-    """fp16 and bf16 become fp32; fp32 and fp64 stay."""
+    """Convert fp16 and bf16 to fp32; fp32 and fp64 stay."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def at_size(logits: Tensor | Mixed, size: Sequence[int] | None, *, align_corners: bool = True) -> Tensor:
-    """Logits (B,C,*size) in fp32 or fp64; those of two images are resized, then mixed. size None: as is."""
+    """Logits (B,C,*size) in fp32 or fp64; both sides of `Mixed` are resized, then mixed. size None: not resized."""
     if isinstance(logits, Mixed):
         a = at_size(logits.a, size, align_corners=align_corners)
         b = at_size(logits.b, size, align_corners=align_corners)
@@ -39,6 +40,17 @@ def at_one_size(
     return at_size(student, size, align_corners=align_corners), target
 
 
+def labels(teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
+    """The most probable class at each pixel of `size`, (B,H,W) int64, of logits (B,C,h,w).
+
+    One image at a time, so that no batch of logits is in memory at full size.
+    """
+    if isinstance(teacher, Mixed):
+        return torch.where(teacher.mask, labels(teacher.b, size), labels(teacher.a, size))
+    with torch.no_grad():
+        return torch.cat([at_size(image, size).argmax(1) for image in torch.split(teacher, 1)])
+
+
 def check_logits(name: str, logits: Tensor) -> None:
     """ValueError unless `logits` is floating point, (N,C) or (B,C,*spatial) with up to three spatial axes, C >= 2."""
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
@@ -53,7 +65,7 @@ def check_logits(name: str, logits: Tensor) -> None:
 
 
 def check_pair(student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | None) -> tuple[int, ...]:
-    """The shape (B,*spatial) of the loss map that the two give; ValueError if they do not match."""
+    """Shape (B,*spatial) of the loss map of student and teacher; ValueError if they do not match."""
     check_logits("student_logits", student)
     shape = tuple(student.shape)
     if size is not None and len(size) != student.dim() - 2:
@@ -104,3 +116,45 @@ def check_threshold(threshold: float | Tensor, shape: Sequence[int], device: tor
             raise ValueError(f"threshold is on {threshold.device}, the logits are on {device}; move one of them")
     elif isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold <= 1:
         raise ValueError(f"threshold: found {threshold!r}, expected a number in (0, 1] or a tensor")
+
+
+def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean of `values` over valid pixels: the one place where training takes a mean over pixels.
+
+    values, valid (B,*spatial); valid is bool, or non-negative weights. The sum of values times weights is divided by
+    the sum of the weights *averaged over the processes*, so that DDP's average of the gradients is that of the mean
+    over the global batch. If no pixel is valid, the result is 0, with a graph. Values with weight 0 are ignored, even a
+    NaN. Weights of half precision are summed in the precision of the values.
+    """
+    if valid.dtype == torch.bool:  # saves two maps of weights
+        count = valid.sum().to(values.dtype)
+        return torch.where(valid, values, 0).sum() / _divisor(distributed.mean(count))
+    weight = valid.detach().to(values.dtype)
+    total = (torch.where(weight > 0, values, 0) * weight).sum()
+    return total / _divisor(distributed.mean(weight.sum()))
+
+
+def local_mean(values: Tensor, valid: Tensor | None) -> Tensor:
+    """Mean over the valid pixels of this process, 0 if there are none. valid None: all pixels.
+
+    Unlike in `masked_mean`, a NaN at an invalid pixel makes the mean NaN: it would reach the gradient through the
+    product with 0 without showing in the loss.
+    """
+    if valid is None:
+        return values.sum() / max(values.numel(), 1)
+    weight = valid.detach().to(values.dtype)
+    return (values * weight).sum() / _divisor(weight.sum())
+
+
+def histogram(index: Tensor, valid: Tensor | None, bins: int) -> Tensor:
+    """Share of the valid pixels in each bin: (bins,), fp32, without gradient. index (B,*spatial) int64."""
+    index = index.reshape(len(index), index.numel() // max(len(index), 1))  # -1 is ambiguous for an empty batch
+    weight = torch.ones_like(index, dtype=torch.float32) if valid is None else valid.reshape(index.shape).float()
+    # One row per image has fewer collisions on a GPU than one row for all, and counts that fp32 represents exactly.
+    # bincount would synchronise with the GPU.
+    counts = weight.new_zeros((index.shape[0], bins)).scatter_add_(1, index, weight).sum(0)
+    return counts / _divisor(counts.sum())
+
+
+def _divisor(total: Tensor) -> Tensor:
+    return torch.where(total > 0, total, torch.ones_like(total))

@@ -1,6 +1,6 @@
 import math
 
-from fuzzyseg.ops.ramp import linear_ramp, sigmoid_ramp
+from fuzzyseg.methods.base import linear_ramp, sigmoid_ramp
 
 
 def test_linear_ramp():

@@ -1,0 +1,40 @@
+"""Masks of AEL's adaptive copy-paste and CutMix: pixels of given classes, and boxes around connected components."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fuzzyseg.ops.sample_rng import uniform
+
+
+def class_masks(mask: Tensor, classes: Tensor) -> Tensor:
+    """(B,H,W) bool, True where a pixel's class is one of its image's `classes` (B,K). mask (B,H,W) int64.
+
+    G. Ghiasi et al., "Simple copy-paste is a strong data augmentation method for instance segmentation", CVPR 2021.
+    """
+    return (mask.unsqueeze(1) == classes[:, :, None, None]).any(1)
+
+
+def component_masks(labels: Tensor, classes: Tensor, seeds: Tensor, *, smallest: float) -> tuple[Tensor, Tensor]:
+    """(B,H,W) bool, True inside the bounding box of a connected component of a class; and (B,) bool, whether found.
+
+    A component (8 neighbours) of classes[i] in labels[i] is drawn uniformly from those larger than `smallest`, a share
+    of the image. Without one the mask is empty. labels (B,H,W) and classes (B,): values below 0 or above 254 mean none;
+    seeds (B,) int64, on the CPU, as the results are. Synchronises with a GPU, since components are found on the CPU.
+    """
+    from scipy import ndimage  # slow to import
+
+    height, width = labels.shape[-2:]
+    image = labels.clamp(-1, 255).add(1).to(torch.int16).cpu().numpy()
+    chosen = uniform(seeds, (), purpose=1).tolist()
+    masks = torch.zeros(labels.shape, dtype=torch.bool)
+    for mask, values, wanted, chance in zip(masks, image, classes.tolist(), chosen, strict=True):
+        if not 0 <= wanted < 255:
+            continue
+        components, count = ndimage.label(values == wanted + 1, structure=[[1] * 3] * 3)
+        areas = torch.bincount(torch.from_numpy(components).flatten(), minlength=count + 1)[1:]
+        large = (areas > smallest * height * width).nonzero().flatten().tolist()
+        if large:
+            mask[ndimage.find_objects(components)[large[int(chance * len(large))]]] = True
+    return masks, masks.flatten(1).any(1)

@@ -1,0 +1,32 @@
+"""Cells of two overlapping crops: which of them meet, and which are drawn."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def meeting_cells(boxes: Tensor, size: tuple[int, int], grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Index of the second crop's cell at the place of each cell of the first, and whether there is one: (B,n), n = h w.
+
+    boxes (B,2,4): y0,x0,y1,x1 of both; size (H,W) of a crop; grid (h,w) of cells. Exact for crops that lie a multiple
+    of a cell apart, else the cell that contains the centre.
+    """
+    shift = boxes[:, 0, :2] - boxes[:, 1, :2]
+    found = []
+    for axis in (0, 1):
+        apart = shift[:, axis : axis + 1] * (grid[axis] / size[axis])
+        found.append((torch.arange(grid[axis], device=boxes.device) + 0.5 + apart).floor().long())
+    y, x = found[0].unsqueeze(2), found[1].unsqueeze(1)
+    inside = (y >= 0) & (y < grid[0]) & (x >= 0) & (x < grid[1])
+    place = y.clamp(0, grid[0] - 1) * grid[1] + x.clamp(0, grid[1] - 1)
+    return place.flatten(1), inside.flatten(1)
+
+
+def seeded_places(seeds: Tensor, places: int, count: int) -> Tensor:
+    """`count` of `places` positions for each seed, drawn without replacement: (B,count) int64, or all positions.
+
+    seeds: (B,) int64, on the CPU, as the result is. Draws depend on the seed only.
+    """
+    drawn = [torch.randperm(places, generator=torch.Generator().manual_seed(seed)) for seed in seeds.tolist()]
+    return torch.stack(drawn)[:, :count]

@@ -1,0 +1,79 @@
+"""Memory bank of U2PL's negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fuzzyseg.ops import distributed
+
+
+class ClassBank(nn.Module):
+    """A ring buffer of rows (·,D) for each class, concatenated in `rows`; equal on every process.
+
+    Class c has the `capacity[c]` rows from `start[c]` on; `filled[c]` of them have been written, and the next key goes
+    to position `following[c]`. Keys are gathered over the processes in rank order, without gradient. The rows must not
+    be read for a backward pass after the next push.
+    """
+
+    rows: Tensor
+    start: Tensor
+    capacity: Tensor
+    following: Tensor
+    filled: Tensor
+
+    def __init__(self, sizes: Sequence[int], width: int) -> None:
+        """sizes: number of rows of each class. width: D."""
+        super().__init__()
+        if min(sizes) < 1:
+            raise ValueError(f"sizes: found {tuple(sizes)}, expected at least one row for each class")
+        self.sizes = tuple(sizes)
+        starts = torch.tensor([0, *self.sizes[:-1]]).cumsum(0)
+        self._starts = starts.tolist()
+        self.register_buffer("rows", torch.zeros(sum(self.sizes), width))
+        self.register_buffer("start", starts, persistent=False)
+        self.register_buffer("capacity", torch.tensor(self.sizes), persistent=False)
+        self.register_buffer("following", torch.zeros(len(self.sizes), dtype=torch.long))
+        self.register_buffer("filled", torch.zeros(len(self.sizes), dtype=torch.long))
+
+    @torch.no_grad()
+    def push(self, keys: Tensor, members: Tensor, most: int | None = None) -> None:
+        """Append to each class the keys (N,D) selected by members (N,C) bool, in order, over the oldest rows.
+
+        If a class gets more keys than it has rows, the last ones are kept. most: upper bound of the number of keys that
+        belong to any class, if known; only so many are sent and written, in an order drawn by torch's global generator.
+        Does not synchronise with an accelerator.
+        """
+        if most is not None:
+            chosen = (members.any(1) + torch.rand(len(keys), device=keys.device)).topk(min(most, len(keys))).indices
+            keys, members = keys[chosen], members[chosen]
+        keys = distributed.gather(keys.to(self.rows.dtype))
+        members = distributed.gather(members)
+        place = members.long().cumsum(0) - 1  # (N,C), rank of each member
+        counts = members.sum(0)
+        surplus = (counts - self.capacity).clamp(min=0)
+        number = torch.arange(len(keys), device=keys.device)
+        for c, size in enumerate(self.sizes):
+            most = min(size, len(keys))
+            ahead = torch.arange(most, device=keys.device)
+            # Key of each row from here on; keys that are not written share one extra entry. Negative: keep the row.
+            step = place[:, c] - surplus[c]
+            step = torch.where(members[:, c] & (step >= 0), step, most)
+            source = torch.full((most + 1,), -1, device=keys.device).scatter_(0, step, number)[:most]
+            where = self._starts[c] + (self.following[c] + surplus[c] + ahead) % size
+            kept = self.rows[where]
+            self.rows.index_copy_(0, where, torch.where((source >= 0).unsqueeze(1), keys[source.clamp(min=0)], kept))
+        self.following.copy_((self.following + counts) % self.capacity)
+        self.filled.copy_(torch.minimum(self.filled + counts, self.capacity))
+
+    def draw(self, each: int, count: int) -> Tensor:
+        """Indices of `rows`: (C,each,count) int64, drawn uniformly with replacement from the written rows.
+
+        Drawn by torch's global generator. Meaningless for classes without a row (`filled`).
+        """
+        filled = self.filled.view(-1, 1, 1)
+        chance = torch.rand(len(self.sizes), each, count, device=self.rows.device)
+        within = torch.minimum((chance * filled).long(), filled - 1).clamp(min=0)
+        return self.start.view(-1, 1, 1) + within
