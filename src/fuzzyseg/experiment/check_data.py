@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from fuzzyseg.config import Config, ConfigError, DataConfig
 from fuzzyseg.data import DataError, DataSet, Item
@@ -25,6 +24,7 @@ from fuzzyseg.data.check.findings import EVALUATION, TRAINING, Finding
 from fuzzyseg.data.datasets.combine import add_unlabelled, merge_datasets
 from fuzzyseg.data.datasets.read import DatasetLocation, build_dataset, list_files, locate
 from fuzzyseg.data.io.pillow import USUAL_MEGAPIXELS, pixel_limit
+from fuzzyseg.data.labels.declared import LabelOptions
 from fuzzyseg.data.sample import SPLITS, VOID, Files
 from fuzzyseg.data.splits.spec import parse_amount
 from fuzzyseg.data.splits.split import make_split
@@ -150,12 +150,13 @@ class _Check:
         for files in inspected.files:
             files.splits = {name: list(filter(inspected.usable, items)) for name, items in files.splits.items()}
         data = self.data
-        options: dict[str, Any] = {"classes": data.classes, "ignore_index": data.ignore_index}
+        options: LabelOptions = {"classes": data.classes, "ignore_index": data.ignore_index}
         options |= {"encoding": data.encoding, "snap": data.snap}
         try:
             dataset = build_dataset(self.locations[0], inspected.files[0], **options)
+            options["fallback"] = dataset.label_map
             rest = zip(self.locations[1:], inspected.files[1:], strict=True)
-            others = [build_dataset(where, files, fallback=dataset.label_map, **options) for where, files in rest]
+            others = [build_dataset(where, files, **options) for where, files in rest]
             dataset, resolved = merge_datasets(dataset, others) if others else dataset, True
         except DataError as error:
             self._add(findings.from_message("not_understood", "the labels of the masks are unclear", str(error)))

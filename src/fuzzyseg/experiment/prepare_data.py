@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from fuzzyseg.data import DataError, DataSet, Item, Reader, combine, read_datase
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.data.labels.class_counts import class_presence
+from fuzzyseg.data.labels.declared import LabelOptions
 from fuzzyseg.data.loading.cache import default_folder
 from fuzzyseg.data.loading.loader import Loader
 from fuzzyseg.data.loading.normalisation import kinds_of, measure
@@ -112,24 +112,11 @@ def read_configured(data: DataConfig, *, fallback: LabelMap | None = None, unlab
     unlabelled: include the images of `data.unlabelled_from`.
     """
     assert data.root is not None
-    given: dict[str, Any] = {"encoding": data.encoding, "snap": data.snap}
-    first = read_dataset(
-        data.root,
-        layout=data.layout,
-        classes=data.classes,
-        ignore_index=data.ignore_index,
-        fallback=fallback,
-        description=None if data.description is None else Path(data.description),
-        **given,
-    )
-    return combine(
-        first,
-        more=data.more,
-        unlabelled=data.unlabelled_from if unlabelled else None,
-        classes=data.classes,
-        ignore_index=data.ignore_index,
-        **given,
-    )
+    options: LabelOptions = {"classes": data.classes, "ignore_index": data.ignore_index}
+    options |= {"encoding": data.encoding, "snap": data.snap, "fallback": fallback}
+    description = None if data.description is None else Path(data.description)
+    first = read_dataset(data.root, layout=data.layout, description=description, **options)
+    return combine(first, more=data.more, unlabelled=data.unlabelled_from if unlabelled else None, **options)
 
 
 def input_scale(

@@ -10,6 +10,7 @@ from typing import Any
 
 from fuzzyseg.data.dataset_yaml import Description
 from fuzzyseg.data.datasets.split_files import name_below
+from fuzzyseg.data.labels.class_lists import numbered_lines
 from fuzzyseg.data.sample import DataError, Files, Item, PublicDataset
 from fuzzyseg.data.text import nearest, short
 
@@ -120,13 +121,7 @@ def _read_json_lines(path: Path) -> tuple[list[tuple[int, Row]], list[str]]:
     """Return numbered rows and the ignored keys."""
     rows: list[tuple[int, Row]] = []
     extra: set[str] = set()
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); expected JSON lines in UTF-8") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path).items():
         try:
             value: Any = json.loads(line)
         except (ValueError, RecursionError) as error:

@@ -12,12 +12,18 @@ BACKGROUND, IGNORE = "_background_", "__ignore__"
 """LabelMe's labels for unannotated pixels and for void shapes."""
 
 
-def read_lines(path: Path) -> list[str]:
-    """Return the non-empty lines of a text file, stripped. Raises DataError."""
+def numbered_lines(path: Path) -> dict[int, str]:
+    """Return the non-empty lines of a text file, stripped, by line number from 1. Raises DataError."""
     try:
-        return [text for line in path.read_text(encoding="utf-8-sig").splitlines() if (text := line.strip())]
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text ({error}); expected UTF-8, one entry per line") from None
+    return {number: text for number, line in enumerate(lines, 1) if (text := line.strip())}
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the non-empty lines of a text file, stripped. Raises DataError."""
+    return list(numbered_lines(path).values())
 
 
 def read_names(path: Path) -> list[str]:
@@ -92,14 +98,14 @@ def read_class_table(path: Path) -> list[Label]:
 def read_labelmap(path: Path) -> list[Label]:
     """Read CVAT's `labelmap.txt`: lines `name:r,g,b:parts:actions` and comments (#); parts and actions are ignored.
 
-    Raises DataError with the entry.
+    Raises DataError with the line.
     """
     labels = []
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in numbered_lines(path).items():
         if line.startswith("#"):
             continue
         name, rest = (*line.rsplit(":", 3), "")[:2]  # names may contain colons
-        expected = f"{path}, entry {number}: found {line!r}; expected name:r,g,b:parts:actions"
+        expected = f"{path}, line {number}: found {line!r}; expected name:r,g,b:parts:actions"
         labels.append(_label(name, rest.split(","), expected))
     if not labels:
         raise DataError(f"{path}: declares no class; expected lines such as road:128,64,128::")
