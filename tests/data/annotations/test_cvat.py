@@ -94,10 +94,10 @@ def test_a_colour_that_is_not_in_the_map_is_told_with_its_count(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("car:10,20", r"labelmap\.txt, entry 2: found 'car:10,20'"),
-        ("car", r"labelmap\.txt, entry 2"),
-        ("car:10,20,300::", r"entry 2: .*from 0 to 255"),
-        (":1,2,3::", r"entry 2"),
+        ("car:10,20", r"labelmap\.txt, line 2: found 'car:10,20'"),
+        ("car", r"labelmap\.txt, line 2"),
+        ("car:10,20,300::", r"line 2: .*from 0 to 255"),
+        (":1,2,3::", r"line 2"),
         ("car:0,0,0::", r"two labels have the colour \(0, 0, 0\)"),
     ],
 )

@@ -20,6 +20,7 @@ from fuzzyseg.data.labels.blocks import large_raster, row_arrays
 from fuzzyseg.data.sample import DataError, Size
 
 Kind = Literal["image", "mask"]
+KINDS: tuple[Kind, ...] = ("image", "mask")
 
 ACROSS, DOWN, SIDE = 9, 8, 16
 """Sizes of the averaged images: fingerprint (9 x 8, for 8 x 8 differences) and thumbnail (16 x 16)."""

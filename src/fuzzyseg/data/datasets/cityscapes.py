@@ -5,14 +5,17 @@ Cordts et al., "The Cityscapes dataset for semantic urban scene understanding", 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import Description
-from fuzzyseg.data.datasets.pairing import image_files, note_ignored
+from fuzzyseg.data.datasets.pairing import Key, image_files, note_ignored, pair
 from fuzzyseg.data.sample import VOID, Encoding, Files, Item, PublicDataset
 
 IMAGES, MASKS = "leftImg8bit", "gtFine"
 ENDS = {"labelTrainIds": "_gtFine_labelTrainIds", "labelIds": "_gtFine_labelIds"}
+
+FOLDERS = ("train", "train_extra", "val", "test")
 
 CLASSES = {
     "road": 7,
@@ -56,51 +59,41 @@ class Cityscapes:
 
     def files(self, root: Path, description: Description) -> Files:
         """List the items of each split. Raises DataError."""
-        files = Files({})
-        used: dict[str, int] = {}
-        for split, folder in (("train", "train"), ("train", "train_extra"), ("val", "val"), ("test", "test")):
+        notes: list[str] = []
+        images: dict[Key, Path] = {}
+        masks: dict[Key, Path] = {}
+        for folder in FOLDERS:
             place = root / IMAGES / folder
-            if not place.is_dir():
-                continue
-            images, others = image_files(place)
-            files.notes += note_ignored(place, others, "images")
-            # The test masks are dummies; the real ones are not public.
-            masks = _masks(root / MASKS / folder) if folder in ("train", "val") else {}
-            items, unmatched = _items(folder, images, masks)
-            files.unmatched_masks += unmatched
-            files.splits[split] = files.splits.get(split, []) + items
-            for item in items:
-                if item.mask is not None:
-                    kind = "labelTrainIds" if item.encoding is None else "labelIds"
-                    used[kind] = used.get(kind, 0) + 1
-            if folder == "train_extra":
-                files.notes.append(f"{len(items)} images of train_extra are used without masks")
-        files.notes += [f"{count} masks are {kind} files" for kind, count in sorted(used.items())]
+            if place.is_dir():
+                found, others = image_files(place)
+                notes += note_ignored(place, others, "images")
+                images |= {(folder, name.removesuffix(f"_{IMAGES}")): path for name, path in found.items()}
+                masks |= {(folder, name): path for name, path in _masks(root / MASKS / folder).items()}
+        files = pair(images, masks, notes)
+        if extra := files.splits.pop("train_extra", []):
+            files.splits["train"] = files.splits.get("train", []) + extra
+            notes.append(f"{len(extra)} images of train_extra are used without masks")
+        files.splits = {split: [_with_encoding(item) for item in items] for split, items in files.splits.items()}
+        for kind, end in ENDS.items():
+            used = sum(item.mask is not None for items in files.splits.values() for item in items if _ends(item, end))
+            notes += [f"{used} masks are {kind} files"] * (used > 0)
         if (root / "gtCoarse").is_dir():
-            files.notes.append(f"{root / 'gtCoarse'}: coarse masks are not read")
+            notes.append(f"{root / 'gtCoarse'}: coarse masks are not read")
         return files
 
 
-def _masks(folder: Path) -> dict[str, tuple[Path, Encoding | None]]:
+def _ends(item: Item, end: str) -> bool:
+    return item.mask is not None and item.mask.stem.endswith(end)
+
+
+def _with_encoding(item: Item) -> Item:
+    return replace(item, encoding=LABEL_IDS) if _ends(item, ENDS["labelIds"]) else item
+
+
+def _masks(folder: Path) -> dict[str, Path]:
     """Return masks by `<city>/<name>`. Train ids take precedence: they were generated on purpose."""
-    if not folder.is_dir():
-        return {}
-    masks: dict[str, tuple[Path, Encoding | None]] = {}
-    for name, path in image_files(folder)[0].items():
-        for kind, end in ENDS.items():
-            key = name.removesuffix(end)
-            if name.endswith(end) and (key not in masks or kind == "labelTrainIds"):
-                masks[key] = (path, LABEL_IDS if kind == "labelIds" else None)
-    return masks
-
-
-def _items(
-    folder: str, images: dict[str, Path], masks: dict[str, tuple[Path, Encoding | None]]
-) -> tuple[list[Item], list[Path]]:
-    """Return the items of an image folder, and the masks without an image."""
-    names = {name.removesuffix(f"_{IMAGES}"): path for name, path in images.items()}
-    items = []
-    for name in sorted(names):
-        mask, values = masks.get(name, (None, None))
-        items.append(Item(names[name], mask, f"{folder}/{name}", values))
-    return items, [masks[name][0] for name in sorted(set(masks) - set(names))]
+    if folder.name not in ("train", "val") or not folder.is_dir():
+        return {}  # the test masks are dummies; the real ones are not public
+    files = image_files(folder)[0]
+    ends = (ENDS["labelIds"], ENDS["labelTrainIds"])
+    return {name.removesuffix(end): path for end in ends for name, path in files.items() if name.endswith(end)}

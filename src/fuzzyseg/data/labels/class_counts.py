@@ -17,15 +17,27 @@ from fuzzyseg.data.labels.decode import mask_of, stored_labels, training_labels
 from fuzzyseg.data.sample import MAX_CLASSES, VOID, DataError, Item
 from fuzzyseg.data.text import short
 
+S = TypeVar("S")
 T = TypeVar("T")
 ADVICE = "declare the class names (classes) and the void value (ignore_index) in dataset.yaml"
 
 
-def map_items(items: Sequence[Item], function: Callable[[Item], T]) -> list[T]:
-    """Return `function(item)` of each item, in order, computed by up to eight threads."""
+def map_items(
+    items: Sequence[S], function: Callable[[S], T], progress: Callable[[int, int], None] | None = None
+) -> list[T]:
+    """Return `function(item)` of each item, in order, computed by up to eight threads.
+
+    progress: called with the numbers of finished items and of all.
+    """
+    results: list[T] = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         # a new thread has no context variables (`pixel_limit`); a context serves one call at a time
-        return list(pool.map(lambda item, context: context.run(function, item), items, [copy_context() for _ in items]))
+        contexts = [copy_context() for _ in items]
+        for result in pool.map(lambda item, context: context.run(function, item), items, contexts):
+            results.append(result)
+            if progress is not None:
+                progress(len(results), len(items))
+    return results
 
 
 def class_presence(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArray[np.bool_]:
