@@ -9,13 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import Description
-from fuzzyseg.data.datasets.pairing import Key, image_files, note_ignored, pair
+from fuzzyseg.data.datasets.pairing import Key, add_files, image_files, note_other_folders, pair, split_folders
 from fuzzyseg.data.sample import VOID, Encoding, Files, Item, PublicDataset
 
-IMAGES, MASKS = "leftImg8bit", "gtFine"
+IMAGES, MASKS, EXTRA = "leftImg8bit", "gtFine", "train_extra"
 ENDS = {"labelTrainIds": "_gtFine_labelTrainIds", "labelIds": "_gtFine_labelIds"}
-
-FOLDERS = ("train", "train_extra", "val", "test")
 
 CLASSES = {
     "road": 7,
@@ -62,17 +60,19 @@ class Cityscapes:
         notes: list[str] = []
         images: dict[Key, Path] = {}
         masks: dict[Key, Path] = {}
-        for folder in FOLDERS:
-            place = root / IMAGES / folder
-            if place.is_dir():
-                found, others = image_files(place)
-                notes += note_ignored(place, others, "images")
-                images |= {(folder, name.removesuffix(f"_{IMAGES}")): path for name, path in found.items()}
-                masks |= {(folder, name): path for name, path in _masks(root / MASKS / folder).items()}
+        extra = root / IMAGES / EXTRA
+        places = [*split_folders(root / IMAGES), *[(EXTRA, extra)] * extra.is_dir()]
+        for split, place in places:
+            add_files(images, place, split, "image", notes)
+        for split, place in split_folders(root / MASKS):
+            if split != "test":  # the test masks are dummies; the real ones are not public
+                masks |= {(split, name): path for name, path in _masks(place).items()}
+        notes += note_other_folders(root / IMAGES, [place for _, place in places], "not read")
+        images = {(split, name.removesuffix(f"_{IMAGES}")): path for (split, name), path in images.items()}
         files = pair(images, masks, notes)
-        if extra := files.splits.pop("train_extra", []):
-            files.splits["train"] = files.splits.get("train", []) + extra
-            notes.append(f"{len(extra)} images of train_extra are used without masks")
+        if bare := files.splits.pop(EXTRA, []):
+            files.splits["train"] = files.splits.get("train", []) + bare
+            notes.append(f"{len(bare)} images of train_extra are used without masks")
         files.splits = {split: [_with_encoding(item) for item in items] for split, items in files.splits.items()}
         for kind, end in ENDS.items():
             used = sum(item.mask is not None for items in files.splits.values() for item in items if _ends(item, end))
@@ -92,8 +92,6 @@ def _with_encoding(item: Item) -> Item:
 
 def _masks(folder: Path) -> dict[str, Path]:
     """Return masks by `<city>/<name>`. Train ids take precedence: they were generated on purpose."""
-    if folder.name not in ("train", "val") or not folder.is_dir():
-        return {}  # the test masks are dummies; the real ones are not public
     files = image_files(folder)[0]
     ends = (ENDS["labelIds"], ENDS["labelTrainIds"])
     return {name.removesuffix(end): path for end in ends for name, path in files.items() if name.endswith(end)}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from fuzzyseg.data.datasets.pairing import composed
 from fuzzyseg.data.datasets.split_files import fields
 from fuzzyseg.data.labels.class_lists import numbered_lines
 from fuzzyseg.data.sample import DataError, Item
@@ -60,7 +61,7 @@ def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item
         if item.image.is_relative_to(root):
             paths.add(item.image.relative_to(root).as_posix())
         for key in {item.name, *paths, *(key[: -len(item.image.suffix)] for key in paths)}:
-            names.setdefault(key, []).append(item)
+            names.setdefault(composed(key), []).append(item)
         for stem in _stems(item):
             stems.setdefault(stem, []).append(item)
     exact = {item.name: [item] for item in items}
@@ -71,9 +72,9 @@ def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item
         if line.startswith("#"):
             continue
         name, mask = fields(line)
-        fits = exact.get(name) or names.get(name) or names.get(Path(name).resolve().as_posix())
+        fits = exact.get(name) or names.get(composed(name)) or names.get(composed(Path(name).resolve().as_posix()))
         if not fits and (mask or name.startswith("/")):
-            fits = names.get(name.lstrip("/")) or stems.get(Path(name).stem)
+            fits = names.get(composed(name.lstrip("/"))) or stems.get(Path(name).stem)
         if not fits:
             if Path(name).stem in scored:
                 raise DataError(f"{path}, line {number}: {line!r} is an image of validation or test, not of training")
