@@ -47,12 +47,12 @@ def note_other_folders(root: Path, known: Sequence[Path], what: str, holding: Se
     """
     if not known:
         return []
-    folders = (path for path in sorted(root.iterdir()) if path not in known and not _hidden(path.name))
+    folders = (path for path in sorted(root.iterdir()) if path not in known and not is_hidden(path.name))
     others = [f"{path.name}/" for path in folders if any((path / name).is_dir() for name in holding)]
     return [f"{root}: {what}: {short(others)}"] if others else []
 
 
-def _hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
     """Whether a file or folder belongs to the system: hidden files, and the resource forks in a Mac's archives."""
     return name.startswith(".") or name == "__MACOSX"
 
@@ -84,10 +84,10 @@ def image_files(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
     visited = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        folders[:] = sorted(name for name in folders if not _hidden(name)) if real not in visited else []
+        folders[:] = sorted(name for name in folders if not is_hidden(name)) if real not in visited else []
         names = names if real not in visited else []
         visited.add(real)
-        for name in sorted(name for name in names if not _hidden(name)):
+        for name in sorted(name for name in names if not is_hidden(name)):
             path = Path(place, name)
             if path.suffix.lower() not in SUFFIXES:
                 others[path.suffix.lower() or "no suffix"] += 1
