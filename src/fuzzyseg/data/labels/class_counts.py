@@ -19,6 +19,9 @@ from fuzzyseg.data.text import short
 
 S = TypeVar("S")
 T = TypeVar("T")
+MANY = 48
+"""Masks with class indices from this one on are grey levels, unless the classes are named."""
+
 ADVICE = "declare the class names (classes) and the void value (ignore_index) in dataset.yaml"
 
 
@@ -59,19 +62,32 @@ def distinct_values(items: Sequence[Item], ignored: Sequence[int] = ()) -> dict[
     ignored: void values; only these may be negative. Raises DataError for unreadable files.
     """
     negative = [value for value in ignored if value < 0]
-
-    def values_of(item: Item) -> list[int]:
-        found: set[int] = set()
-        for _, part in stored_parts(item):
-            mask = stored_labels(item, part)
-            found.update(values_in(mask[~np.isin(mask, negative)] if negative else mask, mask_of(item)))
-        return sorted(found)
-
     first: dict[int, Item] = {}
-    for item, values in zip(items, map_items(items, values_of), strict=True):
+    for item, values in zip(items, map_items(items, lambda item: _values(item, negative)), strict=True):
         for value in values:
             first.setdefault(value, item)
     return first
+
+
+def values_of_each(items: Sequence[Item]) -> list[list[int]]:
+    """Return the values in each mask (class indices, if the item has an encoding); none for an unreadable mask."""
+
+    def values_of(item: Item) -> list[int]:
+        try:
+            return _values(item, ())
+        except DataError:  # it may never be read; otherwise reading reports it
+            return []
+
+    return map_items(items, values_of)
+
+
+def _values(item: Item, negative: Sequence[int]) -> list[int]:
+    """Return the distinct values in a mask without those of `negative`. Raises DataError for other negative values."""
+    found: set[int] = set()
+    for _, part in stored_parts(item):
+        mask = stored_labels(item, part)
+        found.update(values_in(mask[~np.isin(mask, negative)] if negative else mask, mask_of(item)))
+    return sorted(found)
 
 
 def count_classes(
@@ -79,8 +95,8 @@ def count_classes(
 ) -> tuple[int, list[str]]:
     """Return the number of classes (largest value plus one, void aside) and notes.
 
-    values: result of `distinct_values`, if available. Raises DataError for fewer than 2 or more than 255 classes, and
-    for values so sparse that they are hardly class indices.
+    values: result of `distinct_values`, if available. Raises DataError for fewer than 2 classes, and for more than
+    `MANY`, which are hardly class indices without names.
     """
     values = distinct_values(items) if values is None else values
     found = sorted(value for value in values if value not in (ignore_index, VOID))
@@ -96,11 +112,12 @@ def count_classes(
             f"{values[found[-1]].mask}: found the value {found[-1]}; expected class indices up to {MAX_CLASSES - 1}: "
             f"{ADVICE}"
         )
-    if found[-1] >= 64 and 4 * len(found) <= found[-1] + 1:
+    if found[-1] >= MANY:
         raise DataError(
             f"{len(items)} masks contain the values {short(sorted(values), 20)}; {found[-1]} is in "
-            f"{values[found[-1]].mask}: these may be grey levels, or class indices most of which are unused. Declare "
-            f"the value of each class in dataset.yaml (values: {{road: 50, car: [100, 150]}}), or {ADVICE}"
+            f"{values[found[-1]].mask}: these may be grey levels, or class indices without names. Declare the value of "
+            f"each class in dataset.yaml (values: {{road: 50, car: [100, 150]}}), or {ADVICE}. For masks of 0 and 255 "
+            "that were compressed (JPEG) or resized smoothly, set encoding: binary there, and use --snap"
         )
     count = found[-1] + 1
     notes = [f"{count} classes, detected in {len(items)} masks"]

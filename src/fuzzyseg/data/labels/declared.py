@@ -88,8 +88,8 @@ def declared_labels(
         rows = tuple(label.name for label in labels) if void else None
     elif files.colours is not None and files.classes is not None:
         names, source = names or files.classes, "labelmap.txt"
-        if names == files.classes:
-            colours = list(enumerate(files.colours))
+        if set(names) == set(files.classes):
+            colours = [(names.index(name), c) for name, c in zip(files.classes, files.colours, strict=True)]
     names = names or files.classes
     if colours is not None:
         colours += [(-1, colour) for colour in description.ignore_colours or ()]
