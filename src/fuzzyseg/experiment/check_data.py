@@ -224,7 +224,8 @@ class _Check:
             expected += f", or {void} for void"
         self._add(
             *findings.invalid_masks(items, masks, expected, colours=coloured),
-            *findings.void_masks(items, masks),
+            *findings.void_masks(training, sides[0]),
+            *findings.void_masks(evaluation, sides[1]),
             *findings.scarce_classes(dataset.classes, *sides),
         )
         snapped = sum(each.snapped for each in masks)

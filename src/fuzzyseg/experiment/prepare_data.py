@@ -15,7 +15,7 @@ from fuzzyseg.config import Config, ConfigError, DataConfig
 from fuzzyseg.data import DataError, DataSet, Item, Reader, combine, read_dataset
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels
-from fuzzyseg.data.labels.class_counts import class_presence
+from fuzzyseg.data.labels.class_counts import class_presence, only_void
 from fuzzyseg.data.labels.declared import LabelOptions
 from fuzzyseg.data.loading.cache import default_folder
 from fuzzyseg.data.loading.loader import Loader
@@ -23,6 +23,7 @@ from fuzzyseg.data.loading.normalisation import kinds_of, measure
 from fuzzyseg.data.loading.reader import ByWindows, check_sizes
 from fuzzyseg.data.sample import LabelMap
 from fuzzyseg.data.splits.split import Split, make_split
+from fuzzyseg.data.text import short
 from fuzzyseg.data.transforms.geometry import Geometry
 from fuzzyseg.inference import read_card
 from fuzzyseg.methods import Facts, Method
@@ -90,6 +91,10 @@ def gather_material(config: Config, *, own_network: bool = False) -> Material:
         raise DataError(f"{dataset.root}: found {len(dataset.classes)} class; segmentation needs at least 2")
     split = split_for(data, config.seed, dataset)
     check_sizes([*split.labelled, *split.val])
+    for what, items in (("labelled", split.labelled), ("validation", split.val)):
+        if items and only_void(items, classes=len(dataset.classes), ignore_index=dataset.ignore_index):
+            names = short([str(item.mask) for item in items], 3)
+            raise DataError(f"every pixel of all {what} masks is void: {names}; is ignore_index right?")
     return Material(dataset, split, *input_scale(config, split.all_, own_network=own_network))
 
 

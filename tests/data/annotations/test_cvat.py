@@ -141,3 +141,11 @@ def test_what_is_no_annotation_is_said(tmp_path):
     (tmp_path / "in/b.json").write_text('{"a": 1}')
     with pytest.raises(DataError, match=r"b\.json: is not a LabelMe file"):
         read_annotations(tmp_path / "in")
+
+
+def test_a_value_that_is_no_entry_of_the_label_map_is_an_error(tmp_path):
+    source = export(tmp_path / "in", "background:0,0,0::\ncar:128,0,0::\n")
+    for path in (source / "SegmentationClass").iterdir():
+        Image.fromarray(np.full(np.array(Image.open(path)).shape[:2], 255, np.uint8)).save(path)
+    _, failures = write_dataset(read_annotations(source), tmp_path / "out")
+    assert failures and all("found the value 255" in str(failure) for failure in failures)

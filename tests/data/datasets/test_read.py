@@ -477,3 +477,10 @@ def test_what_a_macs_archive_adds_is_skipped(tmp_path):
             (tmp_path / kind / name).parent.mkdir(exist_ok=True)
             (tmp_path / kind / name).write_bytes(b"\0\5\x16\7")
     assert names(read_dataset(tmp_path).train) == [("x", True)]
+
+
+def test_nearly_equal_class_names_are_told(tmp_path):
+    put(tmp_path / "images/x.png")
+    put(tmp_path / "masks/x.png")
+    notes = read_dataset(tmp_path, classes=["car", "Car", "traffic sign", "road"]).notes
+    assert any("'car' and 'Car'" in note and "road" not in note for note in notes)

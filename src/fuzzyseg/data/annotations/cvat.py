@@ -76,5 +76,7 @@ class Cvat:
         if stored.shape[:2] != size:
             raise DataError(f"{path}: is {stored.shape[:2]} (height, width), its image {picture.image} is {size}")
         encoding = self._indexed if stored.ndim == 2 else self._coloured
+        if stored.ndim == 2 and (stored == VOID).any():
+            raise DataError(f"{path}: found the value {VOID}; expected {self._indexed.text}")
         item = Item(picture.image or path, path, picture.name, encoding)
         return training_labels(item, classes=len(self.classes), ignore_index=VOID, part=stored)

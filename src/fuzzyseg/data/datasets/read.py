@@ -10,6 +10,7 @@ from fuzzyseg.data.dataset_yaml import FILE, Description, read_description
 from fuzzyseg.data.datasets.pairing import check_unmatched
 from fuzzyseg.data.datasets.registry import DATASETS
 from fuzzyseg.data.io.pillow import SUFFIXES
+from fuzzyseg.data.labels.class_lists import note_similar
 from fuzzyseg.data.labels.declared import LabelOptions, declared_labels
 from fuzzyseg.data.labels.resolve import resolve_labels
 from fuzzyseg.data.sample import SPLITS, DataError, DataSet, Files
@@ -78,6 +79,7 @@ def build_dataset(location: DatasetLocation, files: Files, **options: Unpack[Lab
     public = DATASETS[location.layout].public
     declared = declared_labels(location.folder, location.description, files, public, **options)
     labels, notes = resolve_labels(declared, files)
+    notes = notes + note_similar(labels.classes)
     counts = [
         f"{split}: {counted(len(items), 'image')}, {sum(item.mask is not None for item in items)} with masks"
         for split in SPLITS
@@ -92,7 +94,14 @@ def build_dataset(location: DatasetLocation, files: Files, **options: Unpack[Lab
         val=files.splits.get("val"),
         test=files.splits.get("test"),
         colours=labels.colours,
-        notes=[f"layout {location.layout}", *counts, *files.notes, *notes, f"value {labels.ignore_index} is ignored"],
+        notes=[
+            f"layout {location.layout}",
+            *counts,
+            *files.notes,
+            *notes,
+            *note_similar(labels.classes),
+            f"value {labels.ignore_index} is ignored",
+        ],
         encoding=labels.encoding,
     )
 

@@ -56,6 +56,11 @@ def class_presence(items: Sequence[Item], *, classes: int, ignore_index: int) ->
     return np.array(map_items(items, present), dtype=np.bool_).reshape(len(items), classes)
 
 
+def only_void(items: Sequence[Item], *, classes: int, ignore_index: int) -> bool:
+    """Whether no mask has a pixel of a class. Masks are read until one has. Raises DataError for invalid values."""
+    return not any(class_presence([item], classes=classes, ignore_index=ignore_index).any() for item in items)
+
+
 def distinct_values(items: Sequence[Item], ignored: Sequence[int] = ()) -> dict[int, Item]:
     """Return each value in the masks (class index, if the item has an encoding) with the first item that contains it.
 
