@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from fuzzyseg.config import ConfigError, validate
@@ -72,3 +74,21 @@ def test_the_loader_draws_scales_as_asked(tmp_path):
         build_loader(asked, gather_material(asked), method, torch.device("cpu"))
     with pytest.raises(ConfigError, match="found 'thirds'"):
         config(tmp_path, augment={"scale_draw": "thirds"})
+
+
+@pytest.mark.parametrize(("split", "what"), [("train", "labelled"), ("val", "validation")])
+@pytest.mark.parametrize("policy", ["cover", "random"])
+def test_nothing_but_void_is_an_error_before_the_training(tmp_path, split, what, policy):
+    write_folder(tmp_path / "data")
+    paths = sorted((tmp_path / "data/masks" / split).iterdir())
+    assert len(paths) > 1
+    for path in paths[1:]:
+        Image.fromarray(np.full_like(np.array(Image.open(path)), 255)).save(path)
+    gather_material(config(tmp_path, data={"policy": policy, "labelled": "12"}))
+    mask = np.full_like(np.array(Image.open(paths[0])), 255)
+    Image.fromarray(mask).save(paths[0])
+    with pytest.raises(DataError, match=rf"all {what} masks is void: .*{paths[0].name}"):
+        gather_material(config(tmp_path, data={"policy": policy, "labelled": "12"}))
+    mask[0, -1] = 1
+    Image.fromarray(mask).save(paths[0])
+    gather_material(config(tmp_path, data={"policy": policy, "labelled": "12"}))

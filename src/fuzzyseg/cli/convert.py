@@ -25,6 +25,9 @@ def convert(
             help="Labels in the order of their class indices, one per line; default: SOURCE/labels.txt or the tool's.",
         ),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Write nothing if a shape is of an unknown type. [default: skip its image]")
+    ] = False,
 ) -> None:
     """Convert annotations to a dataset: images/, masks/, dataset.yaml.
 
@@ -39,11 +42,13 @@ def convert(
     from fuzzyseg.experiment import convert as carry_out
 
     with counter("images") as progress:
-        result = carry_out(source, out, labels=labels, progress=progress)
+        result = carry_out(source, out, labels=labels, strict=strict, progress=progress)
     for note in result.notes:
         typer.echo(note)
     typer.echo(f"{len(result.classes)} classes: {', '.join(result.classes)}")
     typer.echo(f"{result.written['images']} images and {result.written['masks']} masks written to {out}")
+    if result.failures:
+        complain(f"{len(result.failures)} images were not written:")
     for failure in result.failures:
         complain(str(failure))
     if result.failures:

@@ -87,6 +87,9 @@ def report(result: Mapping[str, Any]) -> Iterator[str]:
                 yield f"  {key!s:<{width}}  {_shown(part)}{beside.get((name, key), '')}"
         else:
             yield f"{name!s:<{width + 2}}  {_shown(value)}{beside.get((name, ''), '')}"
+    absent = [name for name, value in ceiling.items() if value is None]
+    if absent:
+        yield f"no pixel of the masks is of {', '.join(absent)}: the score says nothing about it"
 
 
 def _shown(value: Any) -> str:

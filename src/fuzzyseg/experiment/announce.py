@@ -60,4 +60,6 @@ def summary(run: RunFolder, outcome: Outcome, *, score: str) -> str:
     text = f"done: {score_text(outcome.last)} at the last step"
     if outcome.best is not None:
         text += f" (best on val {100 * outcome.best[score]:.2f} % at step {outcome.best['step']})"
+    absent = [name for name, value in outcome.last.get("ceiling", {}).items() if value is None]
+    text += f" (no pixel of {', '.join(absent)} in the validation masks)" if absent else ""
     return f"{text}; model in {run.model_dir}"

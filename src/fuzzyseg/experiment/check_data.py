@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from fuzzyseg.config import Config, ConfigError, DataConfig
 from fuzzyseg.data import DataError, DataSet, Item
@@ -20,16 +20,19 @@ from fuzzyseg.data.check import (
     mask_statistics,
     near_duplicates,
 )
-from fuzzyseg.data.check.files import Kind
+from fuzzyseg.data.check.files import KINDS, Kind
 from fuzzyseg.data.check.findings import EVALUATION, TRAINING, Finding
 from fuzzyseg.data.datasets.combine import add_unlabelled, merge_datasets
 from fuzzyseg.data.datasets.read import DatasetLocation, build_dataset, list_files, locate
 from fuzzyseg.data.io.pillow import USUAL_MEGAPIXELS, pixel_limit
+from fuzzyseg.data.labels.declared import LabelOptions
 from fuzzyseg.data.sample import SPLITS, VOID, Files
 from fuzzyseg.data.splits.spec import parse_amount
 from fuzzyseg.data.splits.split import make_split
 from fuzzyseg.experiment.worker_pool import PATIENCE, Lost, each_apart
 
+T = TypeVar("T")
+R = TypeVar("R")
 Counter = Callable[[int, int], None]
 Task = tuple[Path, Kind]
 Lists = dict[str, list[Item]]
@@ -125,19 +128,22 @@ class _Check:
                 tasks.setdefault(item.mask, (item.mask, "mask"))
         # Images that are resized must fit into memory, so that block-wise reading does not help.
         inspect = partial(_inspect_task, self.data.max_megapixels, self.data.image_size is None)
-        results = each_apart(
-            inspect, list(tasks.values()), workers=self.workers, patience=_patience(tasks), progress=self.progress
-        )
+        results = self._each(inspect, list(tasks.values()), list(tasks))
         inspected = {
-            path: result
-            if isinstance(result, FileInfo)
-            else FileInfo(path, f"{path}: the process that reads it {result.reason}; open it in an image viewer")
+            path: FileInfo(path, f"{_lost(path, result)}; open it in an image viewer")
+            if isinstance(result, Lost)
+            else result
             for path, result in zip(tasks, results, strict=True)
         }
-        for kind in ("image", "mask"):
-            files = [each for path, each in inspected.items() if tasks[path][1] == kind]
-            self.result.count_files(**{f"{kind}s": files})
+        kinds = {kind: [each for path, each in inspected.items() if tasks[path][1] == kind] for kind in KINDS}
+        self.result.count_files(kinds["image"], kinds["mask"])
         return inspected
+
+    def _each(self, look: Callable[[T], R], tasks: Sequence[T], files: Iterable[Path]) -> list[R | Lost]:
+        """Run `look` on each task in processes; the time limit is set by the largest of the files."""
+        most = max((path.stat().st_size for path in files if path.is_file()), default=0)
+        patience = PATIENCE + most / SLOWEST
+        return each_apart(look, tasks, workers=self.workers, patience=patience, progress=self.progress)
 
     def _band_mismatches(self, inspected: _Inspected) -> list[Finding]:
         if self.data.bands is not None:
@@ -150,12 +156,13 @@ class _Check:
         for files in inspected.files:
             files.splits = {name: list(filter(inspected.usable, items)) for name, items in files.splits.items()}
         data = self.data
-        options: dict[str, Any] = {"classes": data.classes, "ignore_index": data.ignore_index}
+        options: LabelOptions = {"classes": data.classes, "ignore_index": data.ignore_index}
         options |= {"encoding": data.encoding, "snap": data.snap}
         try:
             dataset = build_dataset(self.locations[0], inspected.files[0], **options)
+            options["fallback"] = dataset.label_map
             rest = zip(self.locations[1:], inspected.files[1:], strict=True)
-            others = [build_dataset(where, files, fallback=dataset.label_map, **options) for where, files in rest]
+            others = [build_dataset(where, files, **options) for where, files in rest]
             dataset, resolved = merge_datasets(dataset, others) if others else dataset, True
         except DataError as error:
             self._add(findings.from_message("not_understood", "the labels of the masks are unclear", str(error)))
@@ -202,12 +209,9 @@ class _Check:
         )
         items = training + evaluation
         count = partial(_mask_task, len(dataset.classes), dataset.ignore_index, self.data.max_megapixels)
-        patience = _patience([item.mask for item in items if item.mask is not None])
-        results = each_apart(count, items, workers=self.workers, patience=patience, progress=self.progress)
+        results = self._each(count, items, [item.mask for item in items if item.mask is not None])
         masks = [
-            MaskStatistics(problem=f"{item.mask}: the process that reads it {result.reason}")
-            if isinstance(result, Lost)
-            else result
+            MaskStatistics(problem=_lost(item.mask, result)) if isinstance(result, Lost) else result
             for item, result in zip(items, results, strict=True)
         ]
         sides = masks[: len(training)], masks[len(training) :]
@@ -220,7 +224,8 @@ class _Check:
             expected += f", or {void} for void"
         self._add(
             *findings.invalid_masks(items, masks, expected, colours=coloured),
-            *findings.void_masks(items, masks),
+            *findings.void_masks(training, sides[0]),
+            *findings.void_masks(evaluation, sides[1]),
             *findings.scarce_classes(dataset.classes, *sides),
         )
         snapped = sum(each.snapped for each in masks)
@@ -247,10 +252,8 @@ def _mask_task(classes: int, ignore_index: int, megapixels: int | None, item: It
         return mask_statistics(item, classes, ignore_index)
 
 
-def _patience(files: Iterable[Path]) -> float:
-    """Return the time limit per file in seconds; large files take minutes to decode."""
-    most = max((path.stat().st_size for path in files if path.is_file()), default=0)
-    return PATIENCE + most / SLOWEST
+def _lost(path: Path | None, result: Lost) -> str:
+    return f"{path}: the process that reads it {result.reason}"
 
 
 def _large_note(count: int, megapixels: int | None) -> str:

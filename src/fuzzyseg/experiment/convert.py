@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fuzzyseg.data import DataError
 from fuzzyseg.data.annotations import read_annotations, write_dataset
-from fuzzyseg.data.labels.class_lists import read_lines
+from fuzzyseg.data.labels.class_lists import read_names
 
 Counter = Callable[[int, int], None]
 
@@ -24,17 +24,23 @@ class Conversion:
 
 
 def convert(
-    source: str | Path, out: str | Path, *, labels: str | Path | None = None, progress: Counter | None = None
+    source: str | Path,
+    out: str | Path,
+    *,
+    labels: str | Path | None = None,
+    strict: bool = False,
+    progress: Counter | None = None,
 ) -> Conversion:
     """Convert LabelMe, COCO or CVAT annotations to images/, masks/ and dataset.yaml in `out`.
 
     labels: text file with one label per line in the order of the class indices; None: `labels.txt` in the source, if
-    any, else the order of the tool. `out` must be new or empty. Raises DataError.
+    any, else the order of the tool. strict: nothing is written if a shape is of an unknown type; otherwise its image is
+    left out. `out` must be new or empty. Raises DataError.
     """
     source, out = Path(source), Path(out)
     default = source / "labels.txt"
     used = Path(labels) if labels is not None else default if default.is_file() else None
-    annotations = read_annotations(source, None if used is None else read_lines(used))
+    annotations = read_annotations(source, None if used is None else read_names(used), strict=strict)
     written, failures = write_dataset(annotations, out, progress=progress)
     notes = [*annotations.notes, f"classes in the order of {used}"] if used else annotations.notes
     return Conversion(written, failures, notes, annotations.classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.plugins import metrics
 from fuzzyseg.run.folder import RunFolder
+
+logger = logging.getLogger(__name__)
 
 Factory = Callable[[], nn.Module]
 Counter = Callable[[int, int], None]
@@ -156,6 +159,9 @@ def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet
         dataset = read_configured(config.data, fallback=card.label_map, unlabelled=False)
     else:
         dataset = read_dataset(root, fallback=card.label_map, snap=config is not None and config.data.snap)
+    for note in dataset.notes:
+        if note.startswith("warning: "):
+            logger.warning("%s: %s", root, note.removeprefix("warning: "))
     if dataset.classes != card.classes:
         raise ConfigError(
             f"{root}: its classes are {', '.join(dataset.classes)}, those of the model {', '.join(card.classes)}; "

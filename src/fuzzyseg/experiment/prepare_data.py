@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +15,15 @@ from fuzzyseg.config import Config, ConfigError, DataConfig
 from fuzzyseg.data import DataError, DataSet, Item, Reader, combine, read_dataset
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels
-from fuzzyseg.data.labels.class_counts import class_presence
+from fuzzyseg.data.labels.class_counts import class_presence, only_void
+from fuzzyseg.data.labels.declared import LabelOptions
 from fuzzyseg.data.loading.cache import default_folder
 from fuzzyseg.data.loading.loader import Loader
 from fuzzyseg.data.loading.normalisation import kinds_of, measure
 from fuzzyseg.data.loading.reader import ByWindows, check_sizes
 from fuzzyseg.data.sample import LabelMap
 from fuzzyseg.data.splits.split import Split, make_split
+from fuzzyseg.data.text import short
 from fuzzyseg.data.transforms.geometry import Geometry
 from fuzzyseg.inference import read_card
 from fuzzyseg.methods import Facts, Method
@@ -90,6 +91,10 @@ def gather_material(config: Config, *, own_network: bool = False) -> Material:
         raise DataError(f"{dataset.root}: found {len(dataset.classes)} class; segmentation needs at least 2")
     split = split_for(data, config.seed, dataset)
     check_sizes([*split.labelled, *split.val])
+    for what, items in (("labelled", split.labelled), ("validation", split.val)):
+        if items and only_void(items, classes=len(dataset.classes), ignore_index=dataset.ignore_index):
+            names = short([str(item.mask) for item in items], 3)
+            raise DataError(f"every pixel of all {what} masks is void: {names}; is ignore_index right?")
     return Material(dataset, split, *input_scale(config, split.all_, own_network=own_network))
 
 
@@ -112,24 +117,11 @@ def read_configured(data: DataConfig, *, fallback: LabelMap | None = None, unlab
     unlabelled: include the images of `data.unlabelled_from`.
     """
     assert data.root is not None
-    given: dict[str, Any] = {"encoding": data.encoding, "snap": data.snap}
-    first = read_dataset(
-        data.root,
-        layout=data.layout,
-        classes=data.classes,
-        ignore_index=data.ignore_index,
-        fallback=fallback,
-        description=None if data.description is None else Path(data.description),
-        **given,
-    )
-    return combine(
-        first,
-        more=data.more,
-        unlabelled=data.unlabelled_from if unlabelled else None,
-        classes=data.classes,
-        ignore_index=data.ignore_index,
-        **given,
-    )
+    options: LabelOptions = {"classes": data.classes, "ignore_index": data.ignore_index}
+    options |= {"encoding": data.encoding, "snap": data.snap, "fallback": fallback}
+    description = None if data.description is None else Path(data.description)
+    first = read_dataset(data.root, layout=data.layout, description=description, **options)
+    return combine(first, more=data.more, unlabelled=data.unlabelled_from if unlabelled else None, **options)
 
 
 def input_scale(

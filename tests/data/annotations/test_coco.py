@@ -133,7 +133,7 @@ def test_several_files_are_splits(tmp_path):
     one, _ = masks(root / "annotations/instances_val2017.json", tmp_path / "one")
     assert set(one) == {"a", "b"}
     write(root, content([], images=("a",)), "annotations/instances_train_more.json", "train_more")
-    with pytest.raises(DataError, match=r"instances_train_more\.json.*'a\.jpg' is listed twice"):
+    with pytest.raises(DataError, match=r"instances_train_more\.json.*train_more/a\.jpg and .*both named train/a"):
         read_annotations(root)
 
 
@@ -178,19 +178,31 @@ def test_annotations_that_are_wrong_are_named_and_nothing_is_written(tmp_path, w
     assert not (tmp_path / "out").exists()
 
 
+ENTRY = {"id": 7, "file_name": "a.jpg", "height": 24, "width": 32}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"images": [{"id": 7, "height": 24, "width": 32}]}, r"images\.0\.file_name"),
         ({"images": [{"id": 7, "file_name": "a.jpg", "height": 0.5, "width": 32}]}, r"images\.0\.height.*0\.5"),
         ({"images": [{"id": 7, "file_name": "lost.jpg", "height": 24, "width": 32}]}, r"images\.0.*'lost\.jpg'"),
-        ({"images": [{"id": 7, "file_name": "a.jpg", "height": 24, "width": 32}] * 2}, r"images\.1: the id 7"),
+        (
+            {"images": [ENTRY, ENTRY | {"file_name": "b.jpg"}]},
+            r"images\.1: the id 7 is that of two images, 'a' and 'b'",
+        ),
+        (
+            {"images": [ENTRY, ENTRY | {"id": 8, "width": 30}]},
+            r"'a\.jpg' is listed twice \(image 7 of .*, image 8 here\)",
+        ),
+        ({"images": [ENTRY, ENTRY | {"id": 8, "file_name": "a.png"}]}, r"a\.png and .*a\.jpg are both named a; rename"),
         ({"categories": [{"id": 1}]}, r"categories\.0\.name"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "category id 1 is 'a'; found 'b'"),
     ],
 )
 def test_images_and_categories_that_are_wrong_are_named(tmp_path, change, message):
-    write(tmp_path / "in", content([]) | change)
+    write(tmp_path / "in", content([]) | change, images=("a", "b"))
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / "in/train2017/a.png")
     with pytest.raises(DataError, match=rf"instances_train2017\.json.*{message}"):
         read_annotations(tmp_path / "in")
 
@@ -208,3 +220,67 @@ def test_a_missing_pycocotools_is_an_error_that_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     with pytest.raises(DataError, match="annotate"):
         coco._pixels([[0.0, 0.0, 2.0, 0.0, 2.0, 2.0]], (4, 4))
+
+
+def test_objects_of_an_image_that_is_listed_twice_are_joined(tmp_path):
+    left, right = np.zeros((2, *SIZE), np.uint8)
+    left[:, :8], right[:, 20:] = 1, 1
+    value = content([thing(7, 1, coded(left)), thing(9, 3, coded(right))])
+    value["images"] += [ENTRY | {"id": 9}, ENTRY]
+    write(tmp_path / "in", value)
+    found, annotations = masks(tmp_path / "in", tmp_path / "out")
+    np.testing.assert_array_equal(found["a"], left + 2 * right)
+    assert list(found) == ["a"]
+    assert any("image 7" in note and "image 9" in note for note in annotations.notes)
+
+
+PLACES = {
+    "beside the images": ("{folder}/_annotations.coco.json", "{folder}"),
+    "images in data": ("{folder}/labels.json", "{folder}/data"),
+    "images in images": ("{folder}/annotations.json", "{folder}/images"),
+    "annotations beside": ("{folder}/annotations/instances_default.json", "{folder}/images"),
+    "files named": ("annotations/instances_{folder}.json", "images/{folder}"),
+    "files named with a year": ("annotations/person_{folder}2014.json", "{folder}2014"),
+    "file of another folder": ("{folder}.json", "{folder}"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("names", [("train", "valid", "test"), ("training", "Validation", "testing")])
+def test_split_folders_become_splits_also_with_the_same_names_in_each(tmp_path, place, names):
+    root = tmp_path / "in"
+    for seed, folder in enumerate(names):
+        path, images = (text.format(folder=folder) for text in PLACES[place])
+        (root / images).mkdir(parents=True)
+        write(root, content([thing(7, 1, coded(blob(seed)))]), path, images)
+        Image.fromarray(np.full((*SIZE, 3), seed, np.uint8)).save(root / images / "a.jpg")
+    found, _ = masks(root, tmp_path / "out")
+    assert set(found) == {"train/a", "val/a", "test/a"}
+    for seed, split in enumerate(("train", "val", "test")):
+        np.testing.assert_array_equal(found[f"{split}/a"], blob(seed))
+        assert np.array(Image.open(tmp_path / f"out/images/{split}/a.jpg")).max() == seed
+
+
+@pytest.mark.parametrize("names", [("latest", "strain"), ("interval", "contest"), ("devices", "validity")])
+def test_a_part_of_a_word_is_no_split(tmp_path, names):
+    for name in names:
+        write(tmp_path / "in", content([]), f"{name}/annotations.json", name)
+    found, _ = masks(tmp_path / "in", tmp_path / "out")
+    data = read_dataset(tmp_path / "out", classes=["a", "b"])
+    assert len(found) == len(data.train) == 2 and data.val is None and data.test is None
+
+
+def test_a_validation_folder_alone_is_not_trained_on(tmp_path):
+    write(tmp_path / "in", content([]), "valid/_annotations.coco.json", "valid")
+    masks(tmp_path / "in", tmp_path / "out")
+    data = read_dataset(tmp_path / "out", classes=["a", "b"])
+    assert not data.train and [item.name for item in data.val] == ["val/a"]
+
+
+def test_blanks_around_names_are_removed_and_nearly_equal_names_are_told(tmp_path):
+    categories = [{"id": 1, "name": "car "}, {"id": 3, "name": "Car"}, {"id": 4, "name": "car"}]
+    write(tmp_path / "in", content([thing(7, 1, [SQUARE])], categories=categories))
+    _, annotations = masks(tmp_path / "in", tmp_path / "out")
+    assert annotations.classes == ["background", "car", "Car"]
+    assert any("'car '" in note for note in annotations.notes)
+    assert any("'car' and 'Car'" in note for note in annotations.notes)

@@ -94,10 +94,10 @@ def test_a_colour_that_is_not_in_the_map_is_told_with_its_count(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("car:10,20", r"labelmap\.txt, entry 2: found 'car:10,20'"),
-        ("car", r"labelmap\.txt, entry 2"),
-        ("car:10,20,300::", r"entry 2: .*from 0 to 255"),
-        (":1,2,3::", r"entry 2"),
+        ("car:10,20", r"labelmap\.txt, line 2: found 'car:10,20'"),
+        ("car", r"labelmap\.txt, line 2"),
+        ("car:10,20,300::", r"line 2: .*from 0 to 255"),
+        (":1,2,3::", r"line 2"),
         ("car:0,0,0::", r"two labels have the colour \(0, 0, 0\)"),
     ],
 )
@@ -141,3 +141,11 @@ def test_what_is_no_annotation_is_said(tmp_path):
     (tmp_path / "in/b.json").write_text('{"a": 1}')
     with pytest.raises(DataError, match=r"b\.json: is not a LabelMe file"):
         read_annotations(tmp_path / "in")
+
+
+def test_a_value_that_is_no_entry_of_the_label_map_is_an_error(tmp_path):
+    source = export(tmp_path / "in", "background:0,0,0::\ncar:128,0,0::\n")
+    for path in (source / "SegmentationClass").iterdir():
+        Image.fromarray(np.full(np.array(Image.open(path)).shape[:2], 255, np.uint8)).save(path)
+    _, failures = write_dataset(read_annotations(source), tmp_path / "out")
+    assert failures and all("found the value 255" in str(failure) for failure in failures)

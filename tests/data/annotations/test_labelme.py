@@ -131,6 +131,111 @@ def test_every_kind_of_shape_is_drawn(tmp_path):
     np.testing.assert_array_equal(found["mask"], expected)
 
 
+@pytest.mark.parametrize("start", [4.0, 4.4, 4.5, 5.5, 4.6])
+def test_a_mask_shape_that_was_moved_by_a_part_of_a_pixel_is_drawn_whole(tmp_path, start):
+    pixels = np.array([[1, 0, 1], [0, 1, 1]], bool)
+    points = [[start, start + 1], [start + 2, start + 2]]
+    write(tmp_path / "in", "a", [shape("x", points, "mask", mask=encoded(pixels))])
+    found = masks(tmp_path / "in", tmp_path / "out")["a"]
+    y, x = np.argwhere(found).min(0)
+    np.testing.assert_array_equal(found[y : y + 2, x : x + 3], pixels)
+    assert found.sum() == 4 and abs(x - start) <= 0.5 and abs(y - start - 1) <= 0.5
+
+
+TILTED = [[4, 2], [14, 6], [12, 14], [2, 9]]
+
+
+@pytest.mark.parametrize("kind", ["oriented_rectangle", "rotation", "quadrilateral", "rectangle"])
+def test_rectangles_of_four_points_are_polygons(tmp_path, kind):
+    write(tmp_path / "in", "a", [shape("x", TILTED, kind)])
+    write(tmp_path / "in", "b", [shape("x", TILTED, "polygon")])
+    found = masks(tmp_path / "in", tmp_path / "out")
+    assert found["a"].any()
+    np.testing.assert_array_equal(found["a"], found["b"])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_base64_may_have_line_breaks(tmp_path, end):
+    picture = np.random.default_rng(0).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="PNG")
+    held = base64.encodebytes(file.getvalue()).decode().replace("\n", end)
+    pixels = np.random.default_rng(1).random((9, 19)) > 0.5
+    text = end.join(encoded(pixels)[i : i + 20] for i in range(0, len(encoded(pixels)), 20))
+    write(tmp_path / "in", "a", [shape("x", [[0, 0], [18, 8]], "mask", mask=text)], imageData=held, image=False)
+    np.testing.assert_array_equal(masks(tmp_path / "in", tmp_path / "out")["a"][:9, :19], pixels)
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out/images/a.png")), picture)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig", "utf-32"])
+def test_json_in_another_unicode_encoding_is_read(tmp_path, encoding):
+    path = write(tmp_path / "in", "a", [shape("车", box(0, 0, 3, 3))])
+    path.write_bytes(json.dumps(json.loads(path.read_text()), ensure_ascii=False).encode(encoding))
+    assert read_annotations(tmp_path / "in").classes == ["background", "车"]
+
+
+def test_json_in_gbk_names_the_encoding(tmp_path):
+    path = write(tmp_path / "in", "a", [shape("x", box(0, 0, 3, 3))])
+    path.write_bytes(path.read_text().replace('"x"', '"汽车"').encode("gbk"))
+    with pytest.raises(DataError, match=r"a\.json: is not encoded as UTF-8.*GBK"):
+        read_annotations(tmp_path / "in")
+
+
+def test_files_of_the_system_are_skipped(tmp_path):
+    write(tmp_path / "in", "a", [shape("x", box(0, 0, 3, 3))])
+    for name in ("._a.json", "._a.png", "__MACOSX/._a.json", "__MACOSX/a.json", ".ipynb_checkpoints/a.json"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"\0\5\x16\7")
+    assert [picture.name for picture in read_annotations(tmp_path / "in").pictures] == ["a"]
+
+
+def test_images_are_found_by_names_in_another_unicode_form(tmp_path):
+    write(tmp_path / "in", "a", [shape("x", box(0, 0, 3, 3))], image=False, imagePath="caf\u00e9.png")
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / "in/cafe\u0301.png")
+    assert masks(tmp_path / "in", tmp_path / "out")["a"].any()
+
+
+def test_labels_are_stripped_and_nearly_equal_ones_are_told(tmp_path):
+    write(tmp_path / "in", "a", [shape("car ", box(0, 0, 3, 3)), shape("car", box(8, 0, 9, 3))])
+    write(tmp_path / "in", "b", [shape("Traffic light", box(0, 0, 3, 3)), shape("traffic_light", box(8, 0, 9, 3))])
+    found = read_annotations(tmp_path / "in")
+    assert found.classes == ["background", "Traffic light", "car", "traffic_light"]
+    assert any("'car '" in note for note in found.notes)
+    assert any("'Traffic light' and 'traffic_light'" in note for note in found.notes)
+    assert masks(tmp_path / "in", tmp_path / "out", ["_background_", "car", "Traffic light", "traffic_light"])[
+        "a"
+    ].any()
+
+
+def test_background_in_upper_case_is_the_background(tmp_path):
+    write(tmp_path / "in", "a", [shape("car", box(0, 0, 3, 3))])
+    for number, labels in enumerate((["car", "Background"], ["Background", "car"])):
+        found = masks(tmp_path / "in", tmp_path / f"out{number}", labels)["a"]
+        assert found[0, 0] == labels.index("car") and found[10, 10] == labels.index("Background")
+    write(tmp_path / "in", "a", [shape("car", box(0, 0, 3, 3)), shape("BACKGROUND", box(1, 1, 2, 2))])
+    assert read_annotations(tmp_path / "in").classes == ["BACKGROUND", "car"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("car\n", r"labels\.txt: lists one class, 'car'.*_background_"),
+        ("__ignore__\n\ncar\n", r"labels\.txt: lists one class, 'car'.*_background_"),
+        ("_background_,car,dog\n", r"labels\.txt, line 1: found '_background_,car,dog'; expected one name per line"),
+        ("_background_\n\ncar\ndog\ncar \n", r"labels\.txt, line 5: 'car' is also in line 3"),
+        ("_background_\nbackground\n", r"labels\.txt, line 2: 'background' is also in line 1"),
+    ],
+)
+@pytest.mark.parametrize("given", [False, True])
+def test_labels_files_that_are_wrong_are_named_with_the_line(tmp_path, text, message, given):
+    write(tmp_path / "in", "a", [shape("car", box(0, 0, 3, 3))])
+    path = (tmp_path if given else tmp_path / "in") / "labels.txt"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        convert(tmp_path / "in", tmp_path / "out", labels=path if given else None)
+    assert not (tmp_path / "out").exists()
+
+
 def test_images_without_a_file_and_images_within_a_file(tmp_path):
     file = io.BytesIO()
     picture = np.random.default_rng(0).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
@@ -244,13 +349,17 @@ def test_files_that_are_wrong_are_named_and_nothing_is_written(tmp_path, what):
     write(tmp_path / "in", "good", [shape("x", box(0, 0, 3, 3))])
     write(tmp_path / "in", "a", **BAD[what])
     with pytest.raises(DataError, match=r"a\.json"):
-        convert(tmp_path / "in", tmp_path / "out")
+        convert(tmp_path / "in", tmp_path / "out", strict=True)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (
+            {"shapes": [shape("x", box(0, 0, 1, 1), "star")]},
+            r"a\.json: shapes\.0: found the shape type 'star'; expected",
+        ),
         ({"imageHeight": 21}, r"a\.json: .*\(21, 30\)"),
         ({"shapes": [shape("x", [[0, 0], [1e9, 0], [0, 5]])]}, r"a\.json: shapes\.0: found the point \(1e\+09, 0\)"),
         ({"shapes": [shape("x", [[0, 0], [1, 1]], "mask", mask="AAAA")]}, r"a\.json: shapes\.0: the encoded mask"),

@@ -144,12 +144,14 @@ def test_description_names_folders_classes_colours_and_void(tmp_path, monkeypatc
     put(tmp_path / "photos" / "x.png")
     put(tmp_path / "index maps" / "x.png")
     (tmp_path / "dataset.yaml").write_text(
-        "classes: [cat, dog]\ncolours: [[0, 0, 0], [255, 0, 9]]\nignore_index: 9\nimages: photos\nmasks: index maps\n"
+        "classes: [cat, dog, fox]\ncolours: [[0, 0, 0], [255, 0, 9], [1, 1, 1]]\nignore_index: 9\n"
+        "images: photos\nmasks: index maps\n"
     )
     data = read_dataset(tmp_path)
     assert names(data.train) == [("x", True)]
-    assert (data.classes, data.colours, data.ignore_index) == (["cat", "dog"], [(0, 0, 0), (255, 0, 9)], 9)
-    assert read_dataset(tmp_path, classes=["a", "b"], ignore_index=2).classes == ["a", "b"]
+    assert (data.classes, data.ignore_index) == (["cat", "dog", "fox"], 9)
+    assert data.colours == [(0, 0, 0), (255, 0, 9), (1, 1, 1)]
+    assert read_dataset(tmp_path, classes=["a", "b", "c"], ignore_index=2).classes == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -333,3 +335,152 @@ def test_an_empty_file_is_called_empty_wherever_it_is_met_first(tmp_path):
     for read in (file_size, read_image, read_mask):
         with pytest.raises(DataError, match=r"a\.png: is empty \(0 bytes\)"):
             read(path)
+
+
+VAL_NAMES = ["val", "Val", "valid", "validation", "VALID", "dev"]
+
+
+def by_folder(root, name):
+    for part, image in (("train", "a"), (name, "b"), ("testing", "c")):
+        put(root / "images" / part / f"{image}.png")
+        put(root / "masks" / part / f"{image}.png")
+
+
+def by_folder_above(root, name):
+    for part, image in (("training", "a"), (name, "b"), ("test", "c")):
+        put(root / part / "images" / f"{image}.png")
+        put(root / part / "masks" / f"{image}.png")
+
+
+def by_image_folder(root, name):
+    for part, image in (("train", "a"), (name, "b"), ("test", "c")):
+        put(root / "images" / part / f"{image}.png")
+        put(root / "masks" / f"{image}.png")
+
+
+def by_annot(root, name):
+    for part, image in (("train", "a"), (name, "b"), ("test", "c")):
+        put(root / part / f"{image}.png")
+        put(root / f"{part}annot" / f"{image}.png")
+
+
+def by_voc_list(root, name):
+    for part, image in (("train", "a"), (name, "b"), ("test", "c")):
+        put(root / "JPEGImages" / f"{image}.png")
+        put(root / "SegmentationClass" / f"{image}.png")
+        (root / "ImageSets/Segmentation").mkdir(parents=True, exist_ok=True)
+        (root / "ImageSets/Segmentation" / f"{part}.txt").write_text(f"{image}\n")
+
+
+def by_list(root, name):
+    for part, image in (("train", "a"), (name, "b"), ("test", "c")):
+        put(root / f"{image}.png")
+        put(root / f"{image}_mask.png")
+        (root / f"{part}.txt").write_text(f"{image}.png {image}_mask.png\n")
+
+
+def by_table(root, name):
+    rows = ["image,mask,split"]
+    for part, image in (("train", "a"), (name, "b"), ("test", "c")):
+        put(root / f"{image}.png")
+        put(root / f"{image}_mask.png")
+        rows.append(f"{image}.png,{image}_mask.png,{part}")
+    (root / "manifest.csv").write_text("\n".join(rows))
+
+
+def by_city(root, name):
+    for part, image in (("train", "a"), (name, "b"), ("test", "c")):
+        put(root / "leftImg8bit" / part / "ulm" / f"{image}_leftImg8bit.png")
+        put(root / "gtFine" / part / "ulm" / f"{image}_gtFine_labelIds.png", [[0, 7], [8, 33]])
+
+
+def by_ade(root, name):
+    for part, image in (("training", "a"), (name, "b"), ("test", "c")):
+        put(root / "images" / part / f"{image}.png")
+        put(root / "annotations" / part / f"{image}.png")
+
+
+@pytest.mark.parametrize("name", VAL_NAMES)
+@pytest.mark.parametrize(
+    "layout",
+    [by_folder, by_folder_above, by_image_folder, by_annot, by_voc_list, by_list, by_table, by_city, by_ade],
+)
+def test_every_usual_name_of_the_validation_split_is_read_as_such(tmp_path, layout, name):
+    layout(tmp_path, name)
+    data = read_dataset(tmp_path)
+    found = [[item.image.stem[0] for item in items or []] for items in (data.train, data.val, data.test)]
+    assert found == [["a"], ["b"], ["c"]]
+    assert data.val[0].mask is not None and data.val[0].name.startswith("val/") == ("/" in data.val[0].name)
+
+
+def test_two_names_of_one_split_are_joined_and_their_common_files_refused(tmp_path):
+    for part, image in (("train", "a"), ("val", "b"), ("valid", "c")):
+        put(tmp_path / "images" / part / f"{image}.png")
+        put(tmp_path / "masks" / part / f"{image}.png")
+    assert names(read_dataset(tmp_path).val) == [("val/b", True), ("val/c", True)]
+    put(tmp_path / "images/valid/b.png")
+    with pytest.raises(DataError, match="are the same image of split val"):
+        read_dataset(tmp_path)
+
+
+def test_folders_beside_split_folders_are_told(tmp_path):
+    for part in ("train", "val", "latest"):
+        put(tmp_path / "a/images" / part / f"{part}.png")
+        put(tmp_path / "a/masks" / part / f"{part}.png")
+        put(tmp_path / "b" / part / "images/x.png")
+        put(tmp_path / "b" / part / "masks/x.png")
+    below = read_dataset(tmp_path / "a")
+    assert names(below.train) == [("latest/latest", True), ("train/train", True)] and below.test is None
+    assert any("training images: latest/" in note for note in below.notes)
+    above = read_dataset(tmp_path / "b")
+    assert names(above.train) == [("train/x", True)]
+    assert any("not read: latest/" in note for note in above.notes)
+
+
+NFC, NFD = "caf\u00e9 \u5199\u304c", "cafe\u0301 \u5199\u304b\u3099"
+
+
+@pytest.mark.parametrize(("image", "mask"), [(NFD, NFC), (NFC, NFD), (NFD, NFD)])
+@pytest.mark.parametrize("layout", ["folder", "train", "voc", "list", "table"])
+def test_names_in_two_unicode_forms_are_paired(tmp_path, layout, image, mask):
+    if layout == "voc":
+        put(tmp_path / "JPEGImages" / f"{image}.png")
+        put(tmp_path / "SegmentationClass" / f"{mask}.png")
+        (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+        (tmp_path / "ImageSets/Segmentation/train.txt").write_text(f"{mask}\n", encoding="utf-8")
+    elif layout in ("list", "table"):
+        put(tmp_path / f"i/{image}.png")
+        put(tmp_path / f"m/{mask}.png")
+        name = "train.txt" if layout == "list" else "manifest.csv"
+        text = f"i/{mask}.png\tm/{image}.png" if layout == "list" else f"image,mask\ni/{mask}.png,m/{image}.png"
+        (tmp_path / name).write_text(f"{text}\n", encoding="utf-8")
+    else:
+        put(tmp_path / "images" / f"{image}.png")
+        put(tmp_path / "masks" / ("train" if layout == "train" else "") / f"{mask}.png")
+    data = read_dataset(tmp_path)
+    assert len(data.train) == 1 and data.train[0].mask is not None
+    assert data.train[0].mask.is_file() and data.train[0].image.is_file()
+
+
+def test_names_that_differ_in_case_get_a_hint(tmp_path):
+    put(tmp_path / "images/IMG_0.JPG")
+    put(tmp_path / "masks/img_0.png")
+    with pytest.raises(DataError, match=r"img_0\.png: is a mask without an image.*'IMG_0'.*case only"):
+        read_dataset(tmp_path)
+
+
+def test_what_a_macs_archive_adds_is_skipped(tmp_path):
+    put(tmp_path / "images/x.png")
+    put(tmp_path / "masks/x.png")
+    for kind in ("images", "masks"):
+        for name in ("__MACOSX/x.png", "._x.png", ".ipynb_checkpoints/x.png"):
+            (tmp_path / kind / name).parent.mkdir(exist_ok=True)
+            (tmp_path / kind / name).write_bytes(b"\0\5\x16\7")
+    assert names(read_dataset(tmp_path).train) == [("x", True)]
+
+
+def test_nearly_equal_class_names_are_told(tmp_path):
+    put(tmp_path / "images/x.png")
+    put(tmp_path / "masks/x.png")
+    notes = read_dataset(tmp_path, classes=["car", "Car", "traffic sign", "road"]).notes
+    assert any("'car' and 'Car'" in note and "road" not in note for note in notes)

@@ -160,8 +160,8 @@ def test_a_table_may_name_files_anywhere_and_reads_the_description_beside_it(roo
         ("manifest.csv", csv_text([*ROWS, ("train2017/9.jpg", "", "")]), r"line 6: .*9\.jpg does not exist"),
         (
             "manifest.csv",
-            csv_text([("train2017/0.jpg", "masks/0.png", "valid")]),
-            r"line 2: found the split 'valid'.*mean 'val'",
+            csv_text([("train2017/0.jpg", "masks/0.png", "vall")]),
+            r"line 2: found the split 'vall'.*mean 'val'",
         ),
         ("manifest.csv", csv_text([("", "masks/0.png", "val")]), r"line 2: has no image"),
         ("manifest.csv", csv_text([ROWS[0], ROWS[0]]), r"line 3: .*0\.jpg is also in line 2"),

@@ -5,6 +5,7 @@ Lin et al., "Microsoft COCO: common objects in context", ECCV 2014.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -23,9 +24,10 @@ from fuzzyseg.data.annotations.reading import (
     load_json,
     parse,
 )
+from fuzzyseg.data.datasets.pairing import split_folders, split_named
 from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.labels.class_lists import plain
-from fuzzyseg.data.sample import SPLITS, Colour, DataError, Size
+from fuzzyseg.data.sample import Colour, DataError, Size
 from fuzzyseg.data.text import counted, short
 
 PREFIXES = ("instances_", "stuff_", "annotations_")
@@ -88,49 +90,66 @@ class Coco:
         self.pictures: list[AnnotatedImage] = []
         self._objects: dict[str, list[tuple[str, str, Annotation]]] = {}  # by picture: place in the file, label, object
         self._images: dict[str, Image] = {}
+        self._joined: list[str] = []
         files = {path: parse(File, load_json(path), path) for path in paths}
         names: dict[int, str] = {}
         for path, file in files.items():
             for category in file.categories:
-                name = plain(category.name)
-                if names.setdefault(category.id, name) != name:
-                    raise DataError(f"{path}: the category id {category.id} is {names[category.id]!r}; found {name!r}")
-        self._classes = Classes(labels, list(dict.fromkeys(names[key] for key in sorted(names))), source)
+                name = names.setdefault(category.id, category.name)
+                if plain(name) != plain(category.name):
+                    raise DataError(f"{path}: the category id {category.id} is {name!r}; found {category.name!r}")
+        self._classes = Classes(labels, [names[key] for key in sorted(names)], source)
         for path, file in files.items():
-            self._read_objects(file, path, self._read_images(file, path, _split(path) if len(paths) > 1 else ""))
+            below = path.relative_to(source) if source.is_dir() else Path(path.name)
+            self._read_objects(file, path, self._read_images(file, path, _folder_of(below, len(paths) > 1)))
         self.classes = self._classes.names
         objects = [item for file in files.values() for item in file.annotations]
         self.notes = [
             f"{counted(len(paths), 'COCO file')} with {len(objects)} objects, {sum(o.iscrowd for o in objects)} of "
             "them crowds (drawn like the others)",
-            self._classes.note(),
+            *self._classes.notes,
             *(f"{path}: has no segmentations and is ignored" for path in left),
+            *[f"listed more than once, objects joined: {short(self._joined)}"] * bool(self._joined),
         ]
 
-    def _read_images(self, file: File, path: Path, split: str) -> dict[int, str]:
-        """Add the images of a file; return their names by id."""
+    def _read_images(self, file: File, path: Path, folder: str) -> dict[int, str]:
+        """Add the images of a file; return their names by id. folder: of the names. Raises DataError."""
         names: dict[int, str] = {}
+        pictures = {picture.name: picture for picture in self.pictures}
         for place, entry in enumerate(file.images):
             where = f"{path}: images.{place}"
-            image = self._find(entry.file_name, path, where)
+            image = self._find(entry.file_name, path, split_named(folder), where)
             below = Path(entry.file_name.replace("\\", "/")).with_suffix("")
             parts = [part for part in below.parts if part not in ("..", ".", below.anchor)]
-            name = "/".join([split, *parts] if split and parts[:1] != [split] else parts)
-            if entry.id in names or name in self._images:
+            name = "/".join([folder, *parts] if folder and parts[:1] != [folder] else parts)
+            if names.setdefault(entry.id, name) != name:
                 raise DataError(
-                    f"{where}: the id {entry.id} or the file {entry.file_name!r} is listed twice; remove one entry, or "
-                    "convert a single file"
+                    f"{where}: the id {entry.id} is that of two images, {names[entry.id]!r} and {name!r}; give each "
+                    "image its own id"
                 )
-            names[entry.id], self._images[name], self._objects[name] = name, entry, []
-            self.pictures.append(AnnotatedImage(name, image, path))
+            if name not in pictures:
+                self._images[name], self._objects[name] = entry, []
+                pictures[name] = AnnotatedImage(name, image, path)
+                continue
+            first, other = self._images[name], pictures[name]
+            listed = f"{entry.file_name!r} is listed twice (image {first.id} of {other.origin}, image {entry.id} here)"
+            if other.image != image:
+                raise DataError(f"{where}: {image} and {other.image} are both named {name}; rename one")
+            if (first.height, first.width) != (entry.height, entry.width):
+                raise DataError(f"{where}: {listed} with different sizes; remove one entry")
+            self._joined.append(listed)
+        self.pictures = list(pictures.values())
         return names
 
-    def _find(self, text: str, path: Path, where: str) -> Path:
-        """Return the image file, in one of the usual folders. Raises DataError."""
+    def _find(self, text: str, path: Path, split: str | None, where: str) -> Path:
+        """Return the image file, in one of the usual folders near the annotations, nearest first. Raises DataError."""
         stem = path.stem
         for prefix in PREFIXES:
             stem = stem.removeprefix(prefix)
-        bases = [self._root / part for part in ("", "images", stem, f"images/{stem}", "data")] + [path.parent]
+        above = [folder for folder in path.parents if folder.is_relative_to(self._root)]
+        bases = [folder / part for folder in above for part in ("", "images", "data", stem, f"images/{stem}")]
+        named = (each for folder in above for part in ("", "images") for each in split_folders(folder / part))
+        bases += [folder for name, folder in named if name == split]
         for place in [inside(self._root, base, text, where) for base in bases]:
             if place.is_file() and place.suffix.lower() in SUFFIXES:
                 return place
@@ -166,9 +185,15 @@ class Coco:
         return result
 
 
-def _split(path: Path) -> str:
-    """Return train, val or test if in the file's name, else the name itself."""
-    return next((split for split in SPLITS if split in path.stem.lower()), path.stem)
+def _folder_of(path: Path, several: bool) -> str:
+    """Return the folder of a file's images in the output: their split, if the file's name or its folders tell it.
+
+    path: below the source. several: whether there are other files; a single one may have the name of any split.
+    """
+    words = re.split(r"[^a-z0-9]+", path.stem.lower()) if several else []
+    folders = [folder.name for folder in path.parents]
+    split = next((split for word in (*words, *folders) if (split := split_named(word)) is not None), None)
+    return split or ("_".join(path.with_suffix("").parts) if several else "")
 
 
 def _check(segmentation: list[list[float]] | RunLengths, size: Size, where: str) -> None:

@@ -43,11 +43,11 @@ class Cvat:
         self.classes = self._classes.names
         colours = {plain(entry.name): entry.colour for entry in entries}
         if self._classes.background != VOID:
-            colours.setdefault("background", BLACK)
+            colours.setdefault(self.classes[self._classes.background], BLACK)
         known = [colours[name] for name in self.classes if name in colours]
         self.colours: list[Colour] | None = known if len(known) == len(self.classes) else None
         self.pictures = self._pictures(source)
-        self.notes = [f"{len(entries)} labels of {path}", self._classes.note()]
+        self.notes = [f"{len(entries)} labels of {path}", *self._classes.notes]
         bare = sum(not picture.annotated for picture in self.pictures)
         if bare:
             self.notes.append(f"{bare} images have no mask in {MASKS} and remain unlabelled")
@@ -76,5 +76,7 @@ class Cvat:
         if stored.shape[:2] != size:
             raise DataError(f"{path}: is {stored.shape[:2]} (height, width), its image {picture.image} is {size}")
         encoding = self._indexed if stored.ndim == 2 else self._coloured
+        if stored.ndim == 2 and (stored == VOID).any():
+            raise DataError(f"{path}: found the value {VOID}; expected {self._indexed.text}")
         item = Item(picture.image or path, path, picture.name, encoding)
         return training_labels(item, classes=len(self.classes), ignore_index=VOID, part=stored)

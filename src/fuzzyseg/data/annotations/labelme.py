@@ -8,7 +8,7 @@ import io
 import math
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import PIL.Image
@@ -35,7 +35,9 @@ from fuzzyseg.data.text import counted, short
 LINE, POINT = 10, 5
 """Line width and point radius in pixels, as drawn by LabelMe."""
 
-Kind = Literal["polygon", "rectangle", "circle", "line", "linestrip", "point", "points", "mask"]
+POLYGONS = ("oriented_rectangle", "rotation", "quadrilateral")
+"""Shape types of newer versions and of X-AnyLabeling that are polygons of four points."""
+
 FEWEST = {"polygon": 3, "rectangle": 2, "circle": 2, "line": 2, "linestrip": 2, "point": 1, "points": 1, "mask": 2}
 OPEN = ("polygon", "linestrip", "points")
 """Kinds that may have more points than the fewest."""
@@ -49,17 +51,20 @@ class Shape(Model):
 
     label: str = Field(min_length=1)
     points: list[Annotated[list[Coordinate], Field(min_length=2, max_length=2)]]
-    shape_type: Kind | None = None
+    shape_type: str | None = None
     mask: str | None = None
 
     @property
-    def kind(self) -> Kind:
-        """The shape type, or polygon if there is none."""
-        return self.shape_type or "polygon"
+    def kind(self) -> str:
+        """The shape type; polygon if there is none, and for rectangles that are not parallel to the axes."""
+        four = self.shape_type == "rectangle" and len(self.points) == 4
+        return "polygon" if four or self.shape_type in POLYGONS else self.shape_type or "polygon"
 
     @model_validator(mode="after")
     def _complete(self) -> Shape:
-        fewest, count = FEWEST[self.kind], len(self.points)
+        fewest, count = FEWEST.get(self.kind, 0), len(self.points)
+        if self.kind not in FEWEST:
+            return self  # the image is left out
         if count < fewest or (count > fewest and self.kind not in OPEN):
             raise ValueError(f"found {count} points; expected {fewest}{' or more' * (self.kind in OPEN)}")
         if self.kind == "mask" and self.mask is None:
@@ -87,8 +92,11 @@ class LabelMe:
 
     colours: list[Colour] | None = None
 
-    def __init__(self, source: Path, paths: list[Path], labels: list[str] | None) -> None:
-        """Read all files before anything is drawn. Raises DataError with each invalid file."""
+    def __init__(self, source: Path, paths: list[Path], labels: list[str] | None, *, strict: bool = False) -> None:
+        """Read all files before anything is drawn. Raises DataError with each invalid file.
+
+        strict: a shape of an unknown type makes its file invalid; otherwise drawing its image fails.
+        """
         self._root = source if source.is_dir() else source.parent
         self._files: dict[Path, File] = {}
         self.pictures: list[AnnotatedImage] = []
@@ -96,6 +104,8 @@ class LabelMe:
         for path in paths:
             try:
                 file = parse(File, load_json(path), path)
+                for place, shape in enumerate(file.shapes if strict else ()):
+                    _check_kind(shape, f"{path}: shapes.{place}")
                 self.pictures.append(self._picture(file, path))
                 self._files[path] = file.model_copy(update={"imageData": None})  # may be large; read again if needed
             except DataError as error:
@@ -109,7 +119,7 @@ class LabelMe:
         for path, shape in shapes:
             self._classes.index(shape.label, str(path))
         self.classes = self._classes.names
-        self.notes = [f"{len(paths)} LabelMe files with {len(shapes)} shapes", self._classes.note()]
+        self.notes = [f"{len(paths)} LabelMe files with {len(shapes)} shapes", *self._classes.notes]
         if source.is_dir():
             self._add_unlabelled()
 
@@ -144,6 +154,7 @@ class LabelMe:
         image = PIL.Image.new("L", size[::-1], self._classes.background)
         for place, shape in enumerate(file.shapes):
             where = f"{path}: shapes.{place}"
+            _check_kind(shape, where)
             check_points([x for x, _ in shape.points], [y for _, y in shape.points], size, where)
             _draw(image, shape, self._classes.index(shape.label, where), where)
         return np.array(image, dtype=np.uint8)
@@ -153,9 +164,19 @@ def embedded_image(path: Path) -> tuple[bytes, str]:
     """Return the image in a LabelMe file, and its suffix. Raises DataError."""
     file = parse(File, load_json(path), path)
     try:
-        return base64.b64decode(file.imageData or "", validate=True), Path(file.imagePath).suffix.lower()
+        return _decoded(file.imageData or ""), Path(file.imagePath).suffix.lower()
     except (binascii.Error, ValueError) as error:
         raise DataError(f"{path}: imageData is damaged ({error}); put the image next to the file") from None
+
+
+def _decoded(text: str) -> bytes:
+    """Decode base64, which may have line breaks (RFC 2045). Raises ValueError."""
+    return base64.b64decode("".join(text.split()), validate=True)
+
+
+def _check_kind(shape: Shape, where: str) -> None:
+    if shape.kind not in FEWEST:
+        raise DataError(f"{where}: found the shape type {shape.kind!r}; expected one of {', '.join(FEWEST)}")
 
 
 def _draw(image: PIL.Image.Image, shape: Shape, value: int, where: str) -> None:
@@ -176,18 +197,21 @@ def _draw(image: PIL.Image.Image, shape: Shape, value: int, where: str) -> None:
         for x, y in xy:
             draw.ellipse([x - POINT, y - POINT, x + POINT, y + POINT], outline=value, fill=value)
     else:
-        image.paste(value, (round(xy[0][0]), round(xy[0][1])), _pixels(shape, where))
+        image.paste(value, (math.floor(xy[0][0] + 0.5), math.floor(xy[0][1] + 0.5)), _pixels(shape, where))
 
 
 def _pixels(shape: Shape, where: str) -> PIL.Image.Image:
-    """Return the encoded image of a mask shape, 255 inside; it fills the box of the two points."""
+    """Return the encoded image of a mask shape, 255 inside; it fills the box of the two points.
+
+    The points of a mask that was moved are fractions of a pixel.
+    """
     (x0, y0), (x1, y1) = shape.points
-    box = (round(x1) - round(x0) + 1, round(y1) - round(y0) + 1)
+    box = (x1 - x0 + 1, y1 - y0 + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-            image = PIL.Image.open(io.BytesIO(base64.b64decode(shape.mask or "", validate=True)))
-            if image.size != box:
+            image = PIL.Image.open(io.BytesIO(_decoded(shape.mask or "")))
+            if any(abs(side - span) >= 1 for side, span in zip(image.size, box, strict=True)):
                 raise ValueError(f"it is {image.size} (width, height), its points span {box}")
             return image.convert("L").point([0] + 255 * [255])
     except Exception as error:  # decoders raise nearly any exception on damaged bytes

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fuzzyseg.data.labels.class_lists import BACKGROUND, IGNORE, check_names, plain
+from fuzzyseg.data.datasets.pairing import existing
+from fuzzyseg.data.labels.class_lists import IGNORE, background_of, check_names, note_similar, plain
 from fuzzyseg.data.sample import VOID, Colour, DataError, Size
-from fuzzyseg.data.text import nearest, problems
+from fuzzyseg.data.text import nearest, problems, short
 
 Json = Any
 """Unvalidated content of a JSON file."""
@@ -64,21 +65,31 @@ class Annotations(Protocol):
 class Classes:
     """Class names in index order, and the class index of each label.
 
-    background: index of unannotated pixels; VOID without a background class.
+    background: index of unannotated pixels; VOID without a background class. notes: sentences for the user.
     """
 
     def __init__(self, labels: list[str] | None, found: list[str], where: Path) -> None:
         """labels: declared by the user; None: `found`, preceded by a background class. Raises DataError."""
-        names = [plain(name) for name in (labels if labels is not None else found) if name != IGNORE]
-        if labels is None and "background" not in names:
-            names = ["background", *names]
+        names = [name for name in map(plain, found if labels is None else labels) if name != IGNORE]
+        if labels is None:
+            names = list(dict.fromkeys(names))
+            names = names if background_of(names) is not None else ["background", *names]
         check_names(names, str(where))
         self.names = names
-        self.background = names.index("background") if "background" in names else VOID
-        self._index = {name: index for index, name in enumerate(names)} | {IGNORE: VOID, BACKGROUND: self.background}
+        place = background_of(names)
+        self.background = VOID if place is None else place
+        self._index = {name: index for index, name in enumerate(names)} | {IGNORE: VOID}
+        self._index.setdefault("background", self.background)
+        text = "no class is named background: unannotated pixels are void"
+        if place is not None:
+            text = f"unannotated pixels are class {place}, {names[place]}"
+        padded = [repr(label) for label in found if label != label.strip()]
+        blanks = [f"labels with blanks around them, which are removed: {short(padded)}"] * bool(padded)
+        self.notes = [text, *blanks, *note_similar(names)]
 
     def index(self, label: str, where: str) -> int:
         """Return the class index of a label, VOID for `__ignore__`. Raises DataError for unknown labels."""
+        label = plain(label)
         if label not in self._index:
             raise DataError(
                 f"{where}: found the label {label!r}, which is not one of the {len(self.names)} labels."
@@ -86,21 +97,28 @@ class Classes:
             )
         return self._index[label]
 
-    def note(self) -> str:
-        """Return a note on unannotated pixels."""
-        if self.background == VOID:
-            return "no class is named background: unannotated pixels are void"
-        return f"unannotated pixels are class {self.background}, background"
-
 
 def load_json(path: Path) -> Json:
-    """Load a JSON file. Raises DataError."""
+    """Load a JSON file in UTF-8, UTF-16 or UTF-32. Raises DataError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        data = path.read_bytes()
+        return json.loads(data.decode(json.detect_encoding(data)))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError among them
+    except UnicodeDecodeError as error:
+        fits = [name for name in ("GBK", "Shift-JIS", "Windows-1252") if _is_json(data, name)]
+        hint = f"; it can be read as {' or '.join(fits)}: save it as UTF-8" if fits else ": export it again"
+        raise DataError(f"{path}: is not encoded as UTF-8 ({error}){hint}") from None
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not valid JSON ({error}); export it again") from None
+
+
+def _is_json(data: bytes, encoding: str) -> bool:
+    try:
+        json.loads(data.decode(encoding))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def parse(model: type[M], content: Json, path: Path) -> M:
@@ -119,7 +137,7 @@ def inside(root: Path, base: Path, text: str, where: str) -> Path:
     """
     if "\0" in text or not text.strip():
         raise DataError(f"{where}: found the path {text!r}; expected the path of a file")
-    path = Path(os.path.normpath(base / text.replace("\\", "/")))
+    path = existing(Path(os.path.normpath(base / text.replace("\\", "/"))))
     if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):  # both without `..`
         raise DataError(
             f"{where}: found the path {text!r}, which leaves the data folder {root}; move the file into it, "

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
@@ -15,6 +13,7 @@ from fuzzyseg.data.dataset_yaml import FILE
 from fuzzyseg.data.io.header import read_header
 from fuzzyseg.data.io.image import read_native
 from fuzzyseg.data.io.mask import save_index_png
+from fuzzyseg.data.labels.class_counts import map_items
 from fuzzyseg.data.sample import VOID, DataError
 
 Counter = Callable[[int, int], None]
@@ -47,17 +46,9 @@ def write_dataset(
         except DataError as error:
             return error
 
-    written = {"images": 0, "masks": 0}
-    failures = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for done, result in enumerate(pool.map(write, source.pictures), 1):
-            if isinstance(result, DataError):
-                failures.append(result)
-            else:
-                written["images"] += 1
-                written["masks"] += result
-            if progress is not None:
-                progress(done, len(source.pictures))
+    results = map_items(source.pictures, write, progress)
+    failures = [result for result in results if isinstance(result, DataError)]
+    written = {"images": len(results) - len(failures), "masks": results.count(True)}
     if written["images"]:
         about: dict[str, object] = {"classes": source.classes, "ignore_index": VOID}
         if source.colours is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +16,11 @@ from fuzzyseg.data.io.header import Header, read_header
 from fuzzyseg.data.io.image import GREY_WEIGHTS, read_native
 from fuzzyseg.data.io.mask import read_mask, to_integers
 from fuzzyseg.data.io.pillow import empty
-from fuzzyseg.data.io.raster import Raster
 from fuzzyseg.data.labels.blocks import large_raster, row_arrays
 from fuzzyseg.data.sample import DataError, Size
 
 Kind = Literal["image", "mask"]
+KINDS: tuple[Kind, ...] = ("image", "mask")
 
 ACROSS, DOWN, SIDE = 9, 8, 16
 """Sizes of the averaged images: fingerprint (9 x 8, for 8 x 8 differences) and thumbnail (16 x 16)."""
@@ -60,43 +61,31 @@ def inspect_file(path: Path, kind: Kind, windows: bool = True) -> FileInfo:
             return FileInfo(path, str(empty(path)))
         head = read_header(path)
         raster = large_raster(path) if windows else None
-        if raster is not None and (kind == "mask" or raster.dtype != np.bool_):
-            return _by_blocks(raster, head, kind)
-        if kind == "mask":
-            pixels: NDArray[Any] = read_mask(path, colours=True, lossy=True)
+        if raster is not None and kind == "image" and raster.dtype == np.bool_:
+            raster = None
+        parts: Iterable[NDArray[Any]]
+        if raster is not None:
+            parts = (to_integers(part, path) if kind == "mask" else part for part in row_arrays(raster))
+        elif kind == "mask":
+            parts = [read_mask(path, colours=True, lossy=True)]
         else:
-            pixels = read_native(path, 3 if head.palette else head.bands)
+            parts = [read_native(path, 3 if head.palette else head.bands)]
+        state, step, rows, top = hashlib.blake2b(digest_size=16), max(1, max(head.size) // LARGE), [], 0
+        for part in parts:
+            if top == 0:
+                kinds = f"{(head.height, *part.shape[1:])} {part.dtype.kind}{part.dtype.itemsize}"
+                state.update(kinds.encode())
+            state.update(np.ascontiguousarray(part).data)
+            if kind == "image":
+                rows.append(part[-top % step :: step, ::step, :3].copy())  # a view would keep the block
+            top += len(part)
     except DataError as error:
         return FileInfo(path, str(error))
     except OSError as error:
         return FileInfo(path, f"{path}: cannot be read ({error.strerror or error})")
-    size = (pixels.shape[0], pixels.shape[1])
     bands = 3 if head.palette else head.bands - head.alpha
-    seen = FileInfo(path, None, size, bands, _words(head), digest_of(pixels))
-    if kind == "mask":
-        return seen
-    number, small = fingerprint_of(pixels)
-    return replace(seen, fingerprint=number, thumbnail=small)
-
-
-def _by_blocks(raster: Raster, head: Header, kind: Kind) -> FileInfo:
-    """Inspect a file block by block. Raises DataError."""
-    step, rows = max(1, max(head.size) // LARGE), []
-    state, top = None, 0
-    for array in row_arrays(raster):
-        part: NDArray[Any] = to_integers(array, raster.path) if kind == "mask" else array
-        if state is None:
-            state = _digest((head.height, *part.shape[1:]), part.dtype)
-        state.update(np.ascontiguousarray(part).data)
-        if kind == "image":
-            rows.append(array[-top % step :: step, ::step, :3].copy())  # a view would keep the block
-        top += len(array)
-    assert state is not None
-    seen = FileInfo(raster.path, None, head.size, head.bands - head.alpha, _words(head), state.digest(), windows=True)
-    if kind == "mask":
-        return seen
-    number, small = _fingerprint(np.concatenate(rows))
-    return replace(seen, fingerprint=number, thumbnail=small)
+    number, small = fingerprint_of(np.concatenate(rows)) if rows else (None, b"")
+    return FileInfo(path, None, head.size, bands, _words(head), state.digest(), number, small, raster is not None)
 
 
 def _words(head: Header) -> str:
@@ -110,18 +99,6 @@ def _words(head: Header) -> str:
     return f"{number} {bands} {head.format}"
 
 
-def digest_of(pixels: NDArray[Any]) -> bytes:
-    """Return a hash of the pixels that is independent of the file format."""
-    state = _digest(pixels.shape, pixels.dtype)
-    state.update(np.ascontiguousarray(pixels).data)
-    return state.digest()
-
-
-def _digest(shape: tuple[int, ...], dtype: np.dtype[Any]) -> hashlib.blake2b:
-    """Return the hash state for pixels of this shape and type."""
-    return hashlib.blake2b(f"{shape} {dtype.kind}{dtype.itemsize}".encode(), digest_size=16)
-
-
 def fingerprint_of(pixels: NDArray[Any]) -> tuple[int | None, bytes]:
     """Return the difference hash ("dHash", 64 bits) of an image (H, W, bands), and a thumbnail.
 
@@ -129,12 +106,7 @@ def fingerprint_of(pixels: NDArray[Any]) -> tuple[int | None, bytes]:
     robust to size, brightness and compression. The thumbnail has 16 x 16 standardised averages as float16. Returns
     (None, b"") for an image of one colour.
     """
-    step = max(1, max(pixels.shape[:2]) // LARGE)
-    return _fingerprint(pixels[::step, ::step, :3])
-
-
-def _fingerprint(part: NDArray[Any]) -> tuple[int | None, bytes]:
-    """`fingerprint_of` for a subsampled image."""
+    part = pixels[..., :3]
     weights = np.array(GREY_WEIGHTS if part.shape[2] == 3 else [1 / part.shape[2]] * part.shape[2], np.float32)
     grey = np.nan_to_num(part.astype(np.float32) @ weights, nan=0.0, posinf=0.0, neginf=0.0)
     picture = Image.fromarray(np.ascontiguousarray(grey))

@@ -21,6 +21,7 @@ FEW_PIXELS, FEW_SHARE, SEVERAL = 100, 1e-4, 10
 """A class is rare below this number of pixels, below this share of them, or in one of this many masks or more."""
 
 Detail = dict[str, Any]
+Level = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Finding:
     for programs, `file` or other values.
     """
 
-    level: Literal["error", "warning"]
+    level: Level
     kind: str
     what: str
     advice: str
@@ -43,9 +44,7 @@ class Finding:
         return {**about, "count": len(self.details), "details": list(self.details)}
 
 
-def _finding(
-    level: Literal["error", "warning"], kind: str, what: str, advice: str, details: Iterable[Detail]
-) -> list[Finding]:
+def _finding(level: Level, kind: str, what: str, advice: str, details: Iterable[Detail]) -> list[Finding]:
     """Return a finding, or nothing without details."""
     details = tuple(details)
     return [Finding(level, kind, what, advice, details)] if details else []
@@ -137,11 +136,12 @@ def _unmapped(item: Item, mask: MaskStatistics) -> Detail:
 
 
 def void_masks(items: Sequence[Item], masks: Sequence[MaskStatistics]) -> list[Finding]:
-    """Masks in which every pixel is void."""
+    """Masks of the training or the evaluation in which every pixel is void; an error if all masks are."""
     bad = [item for item, mask in zip(items, masks, strict=True) if mask.all_void]
     advice = "annotate them, or delete them (their images are then used without masks): they do not contribute"
     details = ({"file": str(item.mask), "text": f"{item.mask}: every pixel is void"} for item in bad)
-    return _finding("warning", "all_void", f"{counted(len(bad), 'mask')} with void only", advice, details)
+    level: Level = "error" if len(bad) == len(items) else "warning"
+    return _finding(level, "all_void", f"{counted(len(bad), 'mask')} with void only", advice, details)
 
 
 def missing_masks(lists: Mapping[str, Sequence[Item]]) -> list[Finding]:

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import Description
-from fuzzyseg.data.datasets.pairing import pair_folders
+from fuzzyseg.data.datasets.pairing import Key, add_files, note_other_folders, pair, split_folders
 from fuzzyseg.data.sample import VOID, Encoding, Files, PublicDataset
 
-FOLDERS = {"training": "train", "validation": "val"}
+FOLDERS = ("training", "validation")
 PLACES = ("", "ADEChallengeData2016")
 
 _NAMES = (
@@ -50,9 +50,14 @@ class ADE20K:
         """List the items of each split. Raises DataError."""
         base = place(root)
         assert base is not None
-        folders = {split: (base / "images" / name, base / "annotations" / name) for name, split in FOLDERS.items()}
-        files = pair_folders(folders)
-        files.notes.append(VALUES.text)
+        notes: list[str] = []
+        keys: dict[str, dict[Key, Path]] = {"images": {}, "annotations": {}}
+        for name, found in keys.items():
+            folders = split_folders(base / name)
+            for split, folder in folders:
+                add_files(found, folder, split, "image" if name == "images" else "mask", notes)
+            notes += note_other_folders(base / name, [path for _, path in folders], "not read")
+        files = pair(keys["images"], keys["annotations"], [*notes, VALUES.text])
         files.splits = {
             split: [replace(item, encoding=VALUES if item.mask else None) for item in items]
             for split, items in files.splits.items()

@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import Description
-from fuzzyseg.data.datasets.pairing import pair_folders
-from fuzzyseg.data.sample import SPLITS, Files, PublicDataset
+from fuzzyseg.data.datasets.pairing import Key, add_files, pair, split_folders
+from fuzzyseg.data.sample import Files, PublicDataset
 
 CLASSES = "sky building pole road pavement tree sign_symbol fence car pedestrian bicyclist"
 
@@ -26,8 +26,18 @@ class CamVid:
 
     def matches(self, root: Path, description: Description) -> bool:
         """Whether both folders of a split exist."""
-        return any((root / split).is_dir() and (root / f"{split}annot").is_dir() for split in SPLITS)
+        return any(_masks(path).is_dir() for _, path in split_folders(root))
 
     def files(self, root: Path, description: Description) -> Files:
         """List the items of each split. Raises DataError."""
-        return pair_folders({split: (root / split, root / f"{split}annot") for split in SPLITS})
+        images: dict[Key, Path] = {}
+        masks: dict[Key, Path] = {}
+        notes: list[str] = []
+        for split, folder in split_folders(root):
+            add_files(images, folder, split, "image", notes)
+            add_files(masks, _masks(folder), split, "mask", notes)
+        return pair(images, masks, notes)
+
+
+def _masks(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}annot")

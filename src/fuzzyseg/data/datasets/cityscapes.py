@@ -5,13 +5,14 @@ Cordts et al., "The Cityscapes dataset for semantic urban scene understanding", 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import Description
-from fuzzyseg.data.datasets.pairing import image_files, note_ignored
+from fuzzyseg.data.datasets.pairing import Key, add_files, image_files, note_other_folders, pair, split_folders
 from fuzzyseg.data.sample import VOID, Encoding, Files, Item, PublicDataset
 
-IMAGES, MASKS = "leftImg8bit", "gtFine"
+IMAGES, MASKS, EXTRA = "leftImg8bit", "gtFine", "train_extra"
 ENDS = {"labelTrainIds": "_gtFine_labelTrainIds", "labelIds": "_gtFine_labelIds"}
 
 CLASSES = {
@@ -56,51 +57,41 @@ class Cityscapes:
 
     def files(self, root: Path, description: Description) -> Files:
         """List the items of each split. Raises DataError."""
-        files = Files({})
-        used: dict[str, int] = {}
-        for split, folder in (("train", "train"), ("train", "train_extra"), ("val", "val"), ("test", "test")):
-            place = root / IMAGES / folder
-            if not place.is_dir():
-                continue
-            images, others = image_files(place)
-            files.notes += note_ignored(place, others, "images")
-            # The test masks are dummies; the real ones are not public.
-            masks = _masks(root / MASKS / folder) if folder in ("train", "val") else {}
-            items, unmatched = _items(folder, images, masks)
-            files.unmatched_masks += unmatched
-            files.splits[split] = files.splits.get(split, []) + items
-            for item in items:
-                if item.mask is not None:
-                    kind = "labelTrainIds" if item.encoding is None else "labelIds"
-                    used[kind] = used.get(kind, 0) + 1
-            if folder == "train_extra":
-                files.notes.append(f"{len(items)} images of train_extra are used without masks")
-        files.notes += [f"{count} masks are {kind} files" for kind, count in sorted(used.items())]
+        notes: list[str] = []
+        images: dict[Key, Path] = {}
+        masks: dict[Key, Path] = {}
+        extra = root / IMAGES / EXTRA
+        places = [*split_folders(root / IMAGES), *[(EXTRA, extra)] * extra.is_dir()]
+        for split, place in places:
+            add_files(images, place, split, "image", notes)
+        for split, place in split_folders(root / MASKS):
+            if split != "test":  # the test masks are dummies; the real ones are not public
+                masks |= {(split, name): path for name, path in _masks(place).items()}
+        notes += note_other_folders(root / IMAGES, [place for _, place in places], "not read")
+        images = {(split, name.removesuffix(f"_{IMAGES}")): path for (split, name), path in images.items()}
+        files = pair(images, masks, notes)
+        if bare := files.splits.pop(EXTRA, []):
+            files.splits["train"] = files.splits.get("train", []) + bare
+            notes.append(f"{len(bare)} images of train_extra are used without masks")
+        files.splits = {split: [_with_encoding(item) for item in items] for split, items in files.splits.items()}
+        for kind, end in ENDS.items():
+            used = sum(item.mask is not None for items in files.splits.values() for item in items if _ends(item, end))
+            notes += [f"{used} masks are {kind} files"] * (used > 0)
         if (root / "gtCoarse").is_dir():
-            files.notes.append(f"{root / 'gtCoarse'}: coarse masks are not read")
+            notes.append(f"{root / 'gtCoarse'}: coarse masks are not read")
         return files
 
 
-def _masks(folder: Path) -> dict[str, tuple[Path, Encoding | None]]:
+def _ends(item: Item, end: str) -> bool:
+    return item.mask is not None and item.mask.stem.endswith(end)
+
+
+def _with_encoding(item: Item) -> Item:
+    return replace(item, encoding=LABEL_IDS) if _ends(item, ENDS["labelIds"]) else item
+
+
+def _masks(folder: Path) -> dict[str, Path]:
     """Return masks by `<city>/<name>`. Train ids take precedence: they were generated on purpose."""
-    if not folder.is_dir():
-        return {}
-    masks: dict[str, tuple[Path, Encoding | None]] = {}
-    for name, path in image_files(folder)[0].items():
-        for kind, end in ENDS.items():
-            key = name.removesuffix(end)
-            if name.endswith(end) and (key not in masks or kind == "labelTrainIds"):
-                masks[key] = (path, LABEL_IDS if kind == "labelIds" else None)
-    return masks
-
-
-def _items(
-    folder: str, images: dict[str, Path], masks: dict[str, tuple[Path, Encoding | None]]
-) -> tuple[list[Item], list[Path]]:
-    """Return the items of an image folder, and the masks without an image."""
-    names = {name.removesuffix(f"_{IMAGES}"): path for name, path in images.items()}
-    items = []
-    for name in sorted(names):
-        mask, values = masks.get(name, (None, None))
-        items.append(Item(names[name], mask, f"{folder}/{name}", values))
-    return items, [masks[name][0] for name in sorted(set(masks) - set(names))]
+    files = image_files(folder)[0]
+    ends = (ENDS["labelIds"], ENDS["labelTrainIds"])
+    return {name.removesuffix(end): path for end in ends for name, path in files.items() if name.endswith(end)}

@@ -6,10 +6,12 @@ import glob
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 from fuzzyseg.data.datasets.pairing import image_files
 from fuzzyseg.data.datasets.read import read_dataset
 from fuzzyseg.data.io.pillow import SUFFIXES
+from fuzzyseg.data.labels.declared import LabelOptions
 from fuzzyseg.data.labels.decode import remap_classes
 from fuzzyseg.data.sample import SPLITS, DataError, DataSet, Encoding, Item
 from fuzzyseg.data.text import nearest, short
@@ -20,27 +22,14 @@ def combine(
     *,
     more: Sequence[str | Path] | None = None,
     unlabelled: Sequence[str | Path] | None = None,
-    classes: list[str] | None = None,
-    ignore_index: int | None = None,
-    encoding: str | None = None,
-    snap: bool = False,
+    **options: Unpack[LabelOptions],
 ) -> DataSet:
     """Return `first` with the datasets of further roots and further images without masks. Raises DataError.
 
-    classes, ignore_index, encoding, snap: as in `read_dataset`, for all roots. The label map of `first` applies to a
-    root without class names.
+    options: as in `read_dataset`, for all roots. The label map of `first` applies to a root without class names.
     """
-    others = [
-        read_dataset(
-            root,
-            classes=classes,
-            ignore_index=ignore_index,
-            fallback=first.label_map,
-            encoding=encoding,
-            snap=snap,
-        )
-        for root in more or ()
-    ]
+    options["fallback"] = first.label_map
+    others = [read_dataset(root, **options) for root in more or ()]
     dataset = merge_datasets(first, others) if others else first
     return add_unlabelled(dataset, unlabelled) if unlabelled else dataset
 

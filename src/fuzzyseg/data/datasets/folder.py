@@ -6,8 +6,8 @@ from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
 from fuzzyseg.data.datasets.ade20k import place as ade20k_place
-from fuzzyseg.data.datasets.pairing import Key, image_files, note_ignored, pair
-from fuzzyseg.data.sample import SPLITS, DataError, Files, PublicDataset
+from fuzzyseg.data.datasets.pairing import Key, add_files, note_other_folders, pair, split_folders
+from fuzzyseg.data.sample import DataError, Files, PublicDataset
 
 
 class Folder:
@@ -21,8 +21,8 @@ class Folder:
         """Whether an image folder of the expected name exists."""
         images, masks = description.images or "images", description.masks or "masks"
         if ade20k_place(root) == root and not (root / masks).is_dir():
-            return False  # ADE20K names its splits and its mask folder differently
-        return any((root / part / images).is_dir() for part in ("", *SPLITS))
+            return False  # ADE20K names its mask folder differently
+        return any((base / images).is_dir() for base in (root, *(path for _, path in split_folders(root))))
 
     def files(self, root: Path, description: Description) -> Files:
         """List the items of each split. Raises DataError."""
@@ -31,21 +31,14 @@ class Folder:
         images, masks = ((root / name).resolve() for name in names)
         if images.is_relative_to(masks) or masks.is_relative_to(images):
             raise DataError(f"{root / FILE}: {images} and {masks} contain each other; expected two separate folders")
-        return pair(_keys(root, names[0], "image", notes), _keys(root, names[1], "mask", notes), notes)
-
-
-def _keys(root: Path, folder: str, kind: str, notes: list[str]) -> dict[Key, Path]:
-    keys: dict[Key, Path] = {}
-    for above in (None, *SPLITS):
-        base = root / (above or "") / folder
-        if not base.is_dir():
-            continue
-        files, others = image_files(base)
-        notes += note_ignored(base, others, f"{kind}s")
-        for name, path in files.items():
-            first, _, rest = name.partition("/")
-            key = (first, rest) if above is None and rest and first in SPLITS else (above, name)
-            if key in keys:
-                raise DataError(f"{path} and {keys[key]} are the same {kind} of split {key[0]}; expected one")
-            keys[key] = path
-    return keys
+        above = [(split, path) for split, path in split_folders(root) if any((path / name).is_dir() for name in names)]
+        keys: dict[str, dict[Key, Path]] = {"image": {}, "mask": {}}
+        for name, (kind, found) in zip(names, keys.items(), strict=True):
+            for split, base in ((None, root), *above):
+                add_files(found, base / name, split, kind, notes)
+        below = [path for _, path in split_folders(root / names[0])]
+        if below:
+            notes += note_other_folders(root / names[0], below, "no split folders, read as training images")
+        if above:
+            notes += note_other_folders(root, [path for _, path in above], "no split folders, not read", names)
+        return pair(keys["image"], keys["mask"], notes)

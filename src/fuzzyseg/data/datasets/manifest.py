@@ -9,21 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from fuzzyseg.data.dataset_yaml import Description
-from fuzzyseg.data.datasets.split_files import name_below
+from fuzzyseg.data.datasets.pairing import existing
+from fuzzyseg.data.datasets.split_files import PARTS, name_below, part_named
+from fuzzyseg.data.labels.class_lists import numbered_lines
 from fuzzyseg.data.sample import DataError, Files, Item, PublicDataset
 from fuzzyseg.data.text import nearest, short
 
 NAMES = ("manifest.csv", "manifest.jsonl")
 SUFFIXES = (".csv", ".jsonl")
 COLUMNS = ("image", "mask", "split")
-SPLIT_NAMES = {
-    "train": "train",
-    "val": "val",
-    "validation": "val",
-    "test": "test",
-    "unlabelled": "train",
-    "unlabeled": "train",
-}
 
 Row = dict[str, str]
 
@@ -83,20 +77,21 @@ def _table(root: Path) -> Path | None:
 
 def _item(path: Path, number: int, row: Row) -> tuple[str, Item]:
     where = f"{path}, line {number}"
-    split = row.get("split", "").strip().lower() or "train"
-    if split not in SPLIT_NAMES:
-        raise DataError(f"{where}: found the split {split!r}.{nearest(split, list(SPLIT_NAMES))}")
+    name = row.get("split", "").strip() or "train"
+    split = part_named(name)
+    if split is None:
+        raise DataError(f"{where}: found the split {name!r}.{nearest(name, PARTS)}")
     texts = [row.get("image", "").strip(), row.get("mask", "").strip()]
     if not texts[0]:
         raise DataError(f"{where}: has no image; expected a path")
-    if split.startswith("unlab"):
-        texts[1] = ""
-    files = [Path(os.path.normpath(path.parent / text)) for text in texts if text]
+    if split == "unlabelled":
+        split, texts[1] = "train", ""
+    files = [existing(Path(os.path.normpath(path.parent / text))) for text in texts if text]
     for file in files:
         if not file.is_file():
             raise DataError(f"{where}: {file} does not exist; expected a path relative to {path.parent}")
     mask = files[1] if len(files) > 1 else None
-    return SPLIT_NAMES[split], Item(files[0], mask, name_below(files[0], path.parent))
+    return split, Item(files[0], mask, name_below(files[0], path.parent))
 
 
 def _read_csv(path: Path) -> tuple[list[tuple[int, Row]], list[str]]:
@@ -120,13 +115,7 @@ def _read_json_lines(path: Path) -> tuple[list[tuple[int, Row]], list[str]]:
     """Return numbered rows and the ignored keys."""
     rows: list[tuple[int, Row]] = []
     extra: set[str] = set()
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); expected JSON lines in UTF-8") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path).items():
         try:
             value: Any = json.loads(line)
         except (ValueError, RecursionError) as error:

@@ -1,10 +1,13 @@
-"""Image and mask files of a folder, and their assignment to each other."""
+"""Image and mask files of a folder, their splits, and their assignment to each other."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.sample import DataError, Files, Item
@@ -12,6 +15,63 @@ from fuzzyseg.data.text import nearest, short
 
 Key = tuple[str | None, str]
 """(split or None, path without suffix below the split folder)."""
+
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Usual names of split folders and lists -> the split."""
+
+_YEAR = re.compile(r"[ _.-]?(19|20)\d\d")
+
+
+def split_named(name: str) -> str | None:
+    """Return train, val or test for the name of a folder or list, in any case and with a year (`val2017`), if any.
+
+    The whole name counts: `latest` is no test split.
+    """
+    return SPLIT_NAMES.get(_YEAR.sub("", name.lower()))
+
+
+def split_folders(root: Path) -> list[tuple[str, Path]]:
+    """Return the folders in `root` that are named as splits, with their splits."""
+    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    return [(split, path) for path in folders if (split := split_named(path.name)) is not None]
+
+
+def note_other_folders(root: Path, known: Sequence[Path], what: str, holding: Sequence[str] = ("",)) -> list[str]:
+    """Return a note on the folders in `root` beside the split folders `known`, if any.
+
+    what: what becomes of them. holding: only folders that contain one of these folders are noted.
+    """
+    if not known:
+        return []
+    folders = (path for path in sorted(root.iterdir()) if path not in known and not is_hidden(path.name))
+    others = [f"{path.name}/" for path in folders if any((path / name).is_dir() for name in holding)]
+    return [f"{root}: {what}: {short(others)}"] if others else []
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder belongs to the system: hidden files, and the resource forks in a Mac's archives."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def composed(text: str) -> str:
+    """Return the text with composed letters (Unicode NFC); file names of a Mac are decomposed (e + accent)."""
+    return normalize("NFC", text)
+
+
+def name_finder(known: Collection[str]) -> Callable[[str], str]:
+    """Return a function that returns the known name in any Unicode form, else its argument."""
+    forms = {composed(name): name for name in known}
+    return lambda name: name if name in known else forms.get(composed(name), name)
+
+
+def existing(path: Path) -> Path:
+    """Return the file, also if its name on disk is another Unicode form of the same letters."""
+    forms = (Path(normalize(form, str(path))) for form in ("NFC", "NFD"))
+    return path if path.is_file() else next((form for form in forms if form.is_file()), path)
 
 
 def image_files(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
@@ -24,10 +84,10 @@ def image_files(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
     visited = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in visited else []
+        folders[:] = sorted(name for name in folders if not is_hidden(name)) if real not in visited else []
         names = names if real not in visited else []
         visited.add(real)
-        for name in sorted(name for name in names if not name.startswith(".")):
+        for name in sorted(name for name in names if not is_hidden(name)):
             path = Path(place, name)
             if path.suffix.lower() not in SUFFIXES:
                 others[path.suffix.lower() or "no suffix"] += 1
@@ -47,32 +107,39 @@ def note_ignored(folder: Path, others: Counter[str], what: str) -> list[str]:
     return [f"{folder}: not read as {what}: {kinds}"]
 
 
-def pair_folders(folders: dict[str, tuple[Path, Path]]) -> Files:
-    """Pair the files of an image and a mask folder per split; missing folders are skipped. Raises DataError."""
-    notes: list[str] = []
-    keys: tuple[dict[Key, Path], dict[Key, Path]] = ({}, {})
-    for split, pairs in folders.items():
-        for folder, paths, what in zip(pairs, keys, ("images", "masks"), strict=True):
-            if folder.is_dir():
-                files, others = image_files(folder)
-                notes += note_ignored(folder, others, what)
-                paths.update({(split, name): path for name, path in files.items()})
-    return pair(*keys, notes)
+def add_files(keys: dict[Key, Path], folder: Path, split: str | None, kind: str, notes: list[str]) -> None:
+    """Add the files of a folder, if it exists, to `keys`, and notes on ignored files to `notes`.
+
+    split: of all files; None: that of the folder's split folders, if any. kind: image or mask. Raises DataError for two
+    files of one split and name.
+    """
+    if not folder.is_dir():
+        return
+    files, others = image_files(folder)
+    notes += note_ignored(folder, others, f"{kind}s")
+    for name, path in files.items():
+        first, _, rest = name.partition("/")
+        below = split_named(first) if split is None and rest else None
+        key = (below, rest) if below is not None else (split, name)
+        if key in keys:
+            raise DataError(f"{path} and {keys[key]} are the same {kind} of split {key[0]}; expected one")
+        keys[key] = path
 
 
 def pair(images: dict[Key, Path], masks: dict[Key, Path], notes: list[str]) -> Files:
     """Match masks to images by split and path, or by path alone where only one side has split folders.
 
-    An image outside of split folders is a training image. notes: passed on. Raises DataError for a mask that matches
-    several images, and for an image with two masks.
+    An image outside of split folders is a training image. Names in different Unicode forms match. notes: passed on.
+    Raises DataError for a mask that matches several images, and for an image with two masks.
     """
     by_path: dict[str, list[Key]] = {}
     for key in images:
-        by_path.setdefault(key[1], []).append(key)
+        by_path.setdefault(composed(key[1]), []).append(key)
     owner: dict[Key, Key] = {}
     unmatched: list[Path] = []
     for key, path in masks.items():
-        candidates = [c for c in by_path.get(key[1], []) if c == key or (key not in images and None in (c[0], key[0]))]
+        alike = [key] if key in images else by_path.get(composed(key[1]), [])
+        candidates = [c for c in alike if c[0] == key[0]] or [c for c in alike if None in (c[0], key[0])]
         if not candidates:
             unmatched.append(path)
         elif len(candidates) > 1:
@@ -106,5 +173,9 @@ def check_unmatched(files: Files) -> None:
 
 def suggest_image(mask: Path, files: Files) -> str:
     """Return a sentence with the most similar image name, if any."""
-    text = nearest(mask.stem, sorted({item.image.stem for items in files.splits.values() for item in items}))
+    stems = sorted({item.image.stem for items in files.splits.values() for item in items})
+    for stem in stems:
+        if stem.casefold() == mask.stem.casefold() and stem != mask.stem:
+            return f" The image {stem!r} differs from it in upper and lower case only."
+    text = nearest(mask.stem, stems)
     return text if text.startswith(" Did") else ""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from fuzzyseg.data.dataset_yaml import FILE, Description, read_description
 from fuzzyseg.data.datasets.pairing import check_unmatched
 from fuzzyseg.data.datasets.registry import DATASETS
 from fuzzyseg.data.io.pillow import SUFFIXES
-from fuzzyseg.data.labels.class_lists import check_names
-from fuzzyseg.data.labels.declared import declared_labels
+from fuzzyseg.data.labels.class_lists import note_similar
+from fuzzyseg.data.labels.declared import LabelOptions, declared_labels
 from fuzzyseg.data.labels.resolve import resolve_labels
-from fuzzyseg.data.sample import SPLITS, DataError, DataSet, Files, LabelMap
+from fuzzyseg.data.sample import SPLITS, DataError, DataSet, Files
 from fuzzyseg.data.text import counted, nearest, short
 
 
@@ -30,12 +31,8 @@ def read_dataset(
     root: str | Path,
     *,
     layout: str = "auto",
-    classes: list[str] | None = None,
-    ignore_index: int | None = None,
-    fallback: LabelMap | None = None,
     description: Path | None = None,
-    encoding: str | None = None,
-    snap: bool = False,
+    **options: Unpack[LabelOptions],
 ) -> DataSet:
     """Read a dataset folder, or a table of images, into lists of items with classes, void value and mask encoding.
 
@@ -44,14 +41,12 @@ def read_dataset(
     value is 255.
 
     layout: a key of `DATASETS`, or auto for the one that matches. description: file to read instead of `dataset.yaml`.
-    encoding: index, colour or binary; None: detected. snap: see `Encoding`. Raises DataError.
+    options: see `LabelOptions`. Raises DataError.
     """
     location = locate(root, layout=layout, description=description)
     files = list_files(location)
     check_unmatched(files)
-    return build_dataset(
-        location, files, classes=classes, ignore_index=ignore_index, fallback=fallback, encoding=encoding, snap=snap
-    )
+    return build_dataset(location, files, **options)
 
 
 def locate(root: str | Path, *, layout: str = "auto", description: Path | None = None) -> DatasetLocation:
@@ -79,31 +74,12 @@ def list_files(location: DatasetLocation) -> Files:
     return files
 
 
-def build_dataset(
-    location: DatasetLocation,
-    files: Files,
-    *,
-    classes: list[str] | None = None,
-    ignore_index: int | None = None,
-    fallback: LabelMap | None = None,
-    encoding: str | None = None,
-    snap: bool = False,
-) -> DataSet:
+def build_dataset(location: DatasetLocation, files: Files, **options: Unpack[LabelOptions]) -> DataSet:
     """Resolve the labels of the listed files; see `read_dataset`. Raises DataError."""
-    if classes is not None:
-        check_names(classes, str(location.root))
-    declared = declared_labels(
-        location.folder,
-        location.description,
-        files,
-        DATASETS[location.layout].public,
-        classes=classes,
-        ignore_index=ignore_index,
-        fallback=fallback,
-        encoding=encoding,
-        snap=snap,
-    )
+    public = DATASETS[location.layout].public
+    declared = declared_labels(location.folder, location.description, files, public, **options)
     labels, notes = resolve_labels(declared, files)
+    notes = notes + note_similar(labels.classes)
     counts = [
         f"{split}: {counted(len(items), 'image')}, {sum(item.mask is not None for item in items)} with masks"
         for split in SPLITS
@@ -118,7 +94,14 @@ def build_dataset(
         val=files.splits.get("val"),
         test=files.splits.get("test"),
         colours=labels.colours,
-        notes=[f"layout {location.layout}", *counts, *files.notes, *notes, f"value {labels.ignore_index} is ignored"],
+        notes=[
+            f"layout {location.layout}",
+            *counts,
+            *files.notes,
+            *notes,
+            *note_similar(labels.classes),
+            f"value {labels.ignore_index} is ignored",
+        ],
         encoding=labels.encoding,
     )
 

@@ -14,19 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
+from fuzzyseg.data.datasets.pairing import existing, split_named
 from fuzzyseg.data.io.mat import SUFFIX as MATLAB
 from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.labels.class_lists import read_lines
 from fuzzyseg.data.sample import DataError, Files, Item, PublicDataset
 from fuzzyseg.data.text import counted, short
 
-PARTS = {
-    "train": ("train.txt", "labelled.txt", "labeled.txt"),
-    "unlabelled": ("unlabelled.txt", "unlabeled.txt"),
-    "val": ("val.txt",),
-    "test": ("test.txt",),
-}
-"""Part of the dataset -> file names of its list at the root."""
+PARTS = ("train", "unlabelled", "val", "test")
+"""Parts of a dataset that have lists."""
 
 _SUFFIX = "|".join(re.escape(suffix) for suffix in (*SUFFIXES, MATLAB))
 _PAIR = re.compile(rf"(.+?(?:{_SUFFIX}))\s+(\S.*(?:{_SUFFIX}))", re.IGNORECASE)
@@ -42,9 +38,17 @@ def fields(line: str) -> tuple[str, str | None]:
     return (pair[1], pair[2]) if pair else (text, None)
 
 
+def part_named(name: str) -> str | None:
+    """Return the part of a dataset (see `PARTS`) for the name of a list or of a split in a table, None for another."""
+    name = name.lower()
+    if name in ("unlabelled", "unlabeled"):
+        return "unlabelled"
+    return "train" if name in ("labelled", "labeled") else split_named(name)
+
+
 def located(text: str, root: Path) -> Path:
     """Return the file of a list entry: below `root` even with a leading slash, else an absolute path."""
-    below = root / text.lstrip("/")
+    below = existing(root / text.lstrip("/"))
     return Path(text) if text.startswith("/") and not below.is_file() else below
 
 
@@ -87,9 +91,8 @@ class Lists:
 def _paths(root: Path, description: Description) -> dict[str, list[Path]]:
     """Return the list files of each part: the declared ones, else those at the root."""
     if description.lists is None:
-        return {
-            part: found for part, names in PARTS.items() if (found := [root / n for n in names if (root / n).is_file()])
-        }
+        lists = [(part_named(path.stem), path) for path in sorted(root.glob("*.[tT][xX][tT]"))]
+        return {part: found for part in PARTS if (found := [path for of, path in lists if of == part])}
     paths: dict[str, list[Path]] = {}
     for part, value in description.lists.items():
         paths[part] = [root / name for name in ([value] if isinstance(value, str) else value)]

@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import Description
-from fuzzyseg.data.datasets.pairing import image_files, note_ignored
+from fuzzyseg.data.datasets.pairing import image_files, name_finder, note_ignored, split_named
 from fuzzyseg.data.io.mat import SUFFIX
 from fuzzyseg.data.labels.class_lists import read_labelmap, read_lines, read_names
-from fuzzyseg.data.sample import SPLITS, DataError, Files, Item, PublicDataset
+from fuzzyseg.data.sample import DataError, Files, Item, PublicDataset
 from fuzzyseg.data.text import short
 
 IMAGES, MASKS, AUGMENTED = "JPEGImages", "SegmentationClass", "SegmentationClassAug"
@@ -64,7 +64,9 @@ class VOC:
         self, root: Path, base: Path, images: dict[str, Path], lists: dict[str, list[str]]
     ) -> tuple[dict[str, Path], list[str]]:
         """Return masks by name, and notes. VOC's own masks take precedence over the augmented ones."""
-        masks, others = image_files(base / MASKS)
+        files, others = image_files(base / MASKS)
+        known = name_finder(images)
+        masks = {known(name): path for name, path in files.items()}
         notes = note_ignored(base / MASKS, others, "masks")
         if self.augmented:
             more: dict[str, Path] = {}
@@ -100,16 +102,17 @@ def _sbd(root: Path, base: Path) -> Path | None:
 
 def _lists(base: Path, images: dict[str, Path]) -> dict[str, list[str]]:
     """Return names by split from `ImageSets/Segmentation`. Raises DataError for missing images, except of test."""
-    lists = {}
-    for split in SPLITS:
-        path = base / "ImageSets" / "Segmentation" / f"{split}.txt"
-        if not path.is_file():
+    lists: dict[str, list[str]] = {}
+    known = name_finder(images)
+    for path in sorted((base / "ImageSets" / "Segmentation").glob("*.txt")):
+        split = split_named(path.stem)
+        if split is None:
             continue
-        names = read_lines(path)
+        names = [known(name) for name in read_lines(path)]
         lost = [name for name in names if name not in images]
         if lost and split != "test":  # the test images are a download of their own
             raise DataError(f"{path}: {len(lost)} images are not in {base / IMAGES}: {short(lost)}; copy them there")
-        lists[split] = [name for name in names if name in images]
+        lists[split] = list(dict.fromkeys([*lists.get(split, ()), *(name for name in names if name in images)]))
     return lists
 
 

@@ -17,15 +17,30 @@ from fuzzyseg.data.labels.decode import mask_of, stored_labels, training_labels
 from fuzzyseg.data.sample import MAX_CLASSES, VOID, DataError, Item
 from fuzzyseg.data.text import short
 
+S = TypeVar("S")
 T = TypeVar("T")
+MANY = 48
+"""Masks with class indices from this one on are grey levels, unless the classes are named."""
+
 ADVICE = "declare the class names (classes) and the void value (ignore_index) in dataset.yaml"
 
 
-def map_items(items: Sequence[Item], function: Callable[[Item], T]) -> list[T]:
-    """Return `function(item)` of each item, in order, computed by up to eight threads."""
+def map_items(
+    items: Sequence[S], function: Callable[[S], T], progress: Callable[[int, int], None] | None = None
+) -> list[T]:
+    """Return `function(item)` of each item, in order, computed by up to eight threads.
+
+    progress: called with the numbers of finished items and of all.
+    """
+    results: list[T] = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         # a new thread has no context variables (`pixel_limit`); a context serves one call at a time
-        return list(pool.map(lambda item, context: context.run(function, item), items, [copy_context() for _ in items]))
+        contexts = [copy_context() for _ in items]
+        for result in pool.map(lambda item, context: context.run(function, item), items, contexts):
+            results.append(result)
+            if progress is not None:
+                progress(len(results), len(items))
+    return results
 
 
 def class_presence(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArray[np.bool_]:
@@ -41,25 +56,43 @@ def class_presence(items: Sequence[Item], *, classes: int, ignore_index: int) ->
     return np.array(map_items(items, present), dtype=np.bool_).reshape(len(items), classes)
 
 
+def only_void(items: Sequence[Item], *, classes: int, ignore_index: int) -> bool:
+    """Whether no mask has a pixel of a class. Masks are read until one has. Raises DataError for invalid values."""
+    return not any(class_presence([item], classes=classes, ignore_index=ignore_index).any() for item in items)
+
+
 def distinct_values(items: Sequence[Item], ignored: Sequence[int] = ()) -> dict[int, Item]:
     """Return each value in the masks (class index, if the item has an encoding) with the first item that contains it.
 
     ignored: void values; only these may be negative. Raises DataError for unreadable files.
     """
     negative = [value for value in ignored if value < 0]
-
-    def values_of(item: Item) -> list[int]:
-        found: set[int] = set()
-        for _, part in stored_parts(item):
-            mask = stored_labels(item, part)
-            found.update(values_in(mask[~np.isin(mask, negative)] if negative else mask, mask_of(item)))
-        return sorted(found)
-
     first: dict[int, Item] = {}
-    for item, values in zip(items, map_items(items, values_of), strict=True):
+    for item, values in zip(items, map_items(items, lambda item: _values(item, negative)), strict=True):
         for value in values:
             first.setdefault(value, item)
     return first
+
+
+def values_of_each(items: Sequence[Item]) -> list[list[int]]:
+    """Return the values in each mask (class indices, if the item has an encoding); none for an unreadable mask."""
+
+    def values_of(item: Item) -> list[int]:
+        try:
+            return _values(item, ())
+        except DataError:  # it may never be read; otherwise reading reports it
+            return []
+
+    return map_items(items, values_of)
+
+
+def _values(item: Item, negative: Sequence[int]) -> list[int]:
+    """Return the distinct values in a mask without those of `negative`. Raises DataError for other negative values."""
+    found: set[int] = set()
+    for _, part in stored_parts(item):
+        mask = stored_labels(item, part)
+        found.update(values_in(mask[~np.isin(mask, negative)] if negative else mask, mask_of(item)))
+    return sorted(found)
 
 
 def count_classes(
@@ -67,8 +100,8 @@ def count_classes(
 ) -> tuple[int, list[str]]:
     """Return the number of classes (largest value plus one, void aside) and notes.
 
-    values: result of `distinct_values`, if available. Raises DataError for fewer than 2 or more than 255 classes, and
-    for values so sparse that they are hardly class indices.
+    values: result of `distinct_values`, if available. Raises DataError for fewer than 2 classes, and for more than
+    `MANY`, which are hardly class indices without names.
     """
     values = distinct_values(items) if values is None else values
     found = sorted(value for value in values if value not in (ignore_index, VOID))
@@ -84,11 +117,12 @@ def count_classes(
             f"{values[found[-1]].mask}: found the value {found[-1]}; expected class indices up to {MAX_CLASSES - 1}: "
             f"{ADVICE}"
         )
-    if found[-1] >= 64 and 4 * len(found) <= found[-1] + 1:
+    if found[-1] >= MANY:
         raise DataError(
             f"{len(items)} masks contain the values {short(sorted(values), 20)}; {found[-1]} is in "
-            f"{values[found[-1]].mask}: these may be grey levels, or class indices most of which are unused. Declare "
-            f"the value of each class in dataset.yaml (values: {{road: 50, car: [100, 150]}}), or {ADVICE}"
+            f"{values[found[-1]].mask}: these may be grey levels, or class indices without names. Declare the value of "
+            f"each class in dataset.yaml (values: {{road: 50, car: [100, 150]}}), or {ADVICE}. For masks of 0 and 255 "
+            "that were compressed (JPEG) or resized smoothly, set encoding: binary there, and use --snap"
         )
     count = found[-1] + 1
     notes = [f"{count} classes, detected in {len(items)} masks"]

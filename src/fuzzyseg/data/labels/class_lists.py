@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,27 +14,62 @@ BACKGROUND, IGNORE = "_background_", "__ignore__"
 """LabelMe's labels for unannotated pixels and for void shapes."""
 
 
-def read_lines(path: Path) -> list[str]:
-    """Return the non-empty lines of a text file, stripped. Raises DataError."""
+def numbered_lines(path: Path) -> dict[int, str]:
+    """Return the non-empty lines of a text file, stripped, by line number from 1. Raises DataError."""
     try:
-        return [text for line in path.read_text(encoding="utf-8-sig").splitlines() if (text := line.strip())]
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text ({error}); expected UTF-8, one entry per line") from None
+    return {number: text for number, line in enumerate(lines, 1) if (text := line.strip())}
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the non-empty lines of a text file, stripped. Raises DataError."""
+    return list(numbered_lines(path).values())
 
 
 def read_names(path: Path) -> list[str]:
     """Return class names in index order, one per line, without `__ignore__`; `_background_` is `background`.
 
-    Raises DataError.
+    Raises DataError with the line.
     """
-    names = [plain(name) for name in read_lines(path) if name != IGNORE]
-    check_names(names, str(path))
-    return names
+    lines = numbered_lines(path)
+    names: dict[str, int] = {}
+    for number, line in lines.items():
+        name = plain(line)
+        if name in names:
+            raise DataError(f"{path}, line {number}: {line!r} is also in line {names[name]}; expected each name once")
+        if name != IGNORE:
+            names[name] = number
+        if "," in line and len(lines) == 1:
+            raise DataError(f"{path}, line {number}: found {line!r}; expected one name per line, without commas")
+    if len(names) == 1:
+        raise DataError(
+            f"{path}: lists one class, {next(iter(names))!r}; expected two or more: add the line {BACKGROUND} for the "
+            "pixels of no object"
+        )
+    check_names(list(names), str(path))
+    return list(names)
 
 
 def plain(name: str) -> str:
-    """Return `background` for LabelMe's `_background_`, other names unchanged."""
+    """Return a label without blanks around it; `background` for LabelMe's `_background_`."""
+    name = name.strip()
     return "background" if name == BACKGROUND else name
+
+
+def background_of(names: Sequence[str]) -> int | None:
+    """Return the index of the class `background`, in upper or lower case, if any."""
+    return next((index for index, name in enumerate(names) if name.casefold() == "background"), None)
+
+
+def note_similar(names: Iterable[str]) -> list[str]:
+    """Return a note on names that differ only in case and in blanks, hyphens or underscores, if any."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(re.sub(r"[\s_-]+", "", name.casefold()), []).append(repr(name))
+    alike = [" and ".join(group) for group in groups.values() if len(group) > 1]
+    return [f"nearly equal names of different classes: {', '.join(alike)}; if one class is meant, rename"] * bool(alike)
 
 
 def check_names(names: list[str], where: str) -> None:
@@ -92,14 +129,14 @@ def read_class_table(path: Path) -> list[Label]:
 def read_labelmap(path: Path) -> list[Label]:
     """Read CVAT's `labelmap.txt`: lines `name:r,g,b:parts:actions` and comments (#); parts and actions are ignored.
 
-    Raises DataError with the entry.
+    Raises DataError with the line.
     """
     labels = []
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in numbered_lines(path).items():
         if line.startswith("#"):
             continue
         name, rest = (*line.rsplit(":", 3), "")[:2]  # names may contain colons
-        expected = f"{path}, entry {number}: found {line!r}; expected name:r,g,b:parts:actions"
+        expected = f"{path}, line {number}: found {line!r}; expected name:r,g,b:parts:actions"
         labels.append(_label(name, rest.split(","), expected))
     if not labels:
         raise DataError(f"{path}: declares no class; expected lines such as road:128,64,128::")
@@ -108,6 +145,6 @@ def read_labelmap(path: Path) -> list[Label]:
 
 def _label(name: str, colour: list[str], message: str) -> Label:
     values = [int(part) if part.strip().isdecimal() else -1 for part in colour]
-    if not name or len(values) != 3 or not all(0 <= value <= 255 for value in values):
+    if not name.strip() or len(values) != 3 or not all(0 <= value <= 255 for value in values):
         raise DataError(f"{message}, with a name and colours from 0 to 255")
-    return Label(name, (values[0], values[1], values[2]))
+    return Label(plain(name), (values[0], values[1], values[2]))

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
-from fuzzyseg.data.labels.class_lists import VOID_NAMES, class_table, read_class_table
+from fuzzyseg.data.labels.class_lists import VOID_NAMES, check_names, class_table, read_class_table
 from fuzzyseg.data.sample import Colour, DataError, Files, Item, LabelMap, PublicDataset
 from fuzzyseg.data.text import nearest, short
+
+
+class LabelOptions(TypedDict, total=False):
+    """Label metadata given by the caller; it has precedence over the dataset's files, except for `fallback`.
+
+    classes: names in index order. ignore_index: void value of the files. fallback: label map to use if nothing else is
+    declared. encoding: index, colour or binary; None: detected. snap: see `Encoding`.
+    """
+
+    classes: list[str] | None
+    ignore_index: int | None
+    fallback: LabelMap | None
+    encoding: str | None
+    snap: bool
 
 
 @dataclass(frozen=True)
@@ -50,14 +65,12 @@ def declared_labels(
     description: Description,
     files: Files,
     same_layout: PublicDataset | None,
-    *,
-    classes: list[str] | None = None,
-    ignore_index: int | None = None,
-    fallback: LabelMap | None = None,
-    encoding: str | None = None,
-    snap: bool = False,
+    **options: Unpack[LabelOptions],
 ) -> DeclaredLabels:
     """Collect label metadata from arguments, `dataset.yaml`, a class table and the layout's files. Raises DataError."""
+    classes, ignore_index = options.get("classes"), options.get("ignore_index")
+    if classes is not None:
+        check_names(classes, str(root))
     table = None if description.has_colours or description.values else class_table(root)
     names, source, rows = classes or description.names, FILE, None
     colours: list[tuple[int, Colour]] | None = None
@@ -75,8 +88,8 @@ def declared_labels(
         rows = tuple(label.name for label in labels) if void else None
     elif files.colours is not None and files.classes is not None:
         names, source = names or files.classes, "labelmap.txt"
-        if names == files.classes:
-            colours = list(enumerate(files.colours))
+        if set(names) == set(files.classes):
+            colours = [(names.index(name), c) for name, c in zip(files.classes, files.colours, strict=True)]
     names = names or files.classes
     if colours is not None:
         colours += [(-1, colour) for colour in description.ignore_colours or ()]
@@ -94,11 +107,11 @@ def declared_labels(
         colours=colours,
         source=source,
         ignore=ignore,
-        kind=encoding or description.encoding,
-        snap=snap,
+        kind=options.get("encoding") or description.encoding,
+        snap=options.get("snap", False),
         public=same_layout if matches else None,
         same_layout=same_layout,
-        fallback=fallback,
+        fallback=options.get("fallback"),
         rows=rows,
     )
 

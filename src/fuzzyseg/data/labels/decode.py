@@ -101,7 +101,8 @@ def decode_array(mask: NDArray[np.integer], encoding: Encoding, ignore_index: in
     labels = _labels(np.maximum(values, 0), encoding, ignored)
     labels[values == _TRANSPARENT] = VOID
     labels[values < _TRANSPARENT] = UNMAPPED
-    return Decoded(labels, stored, snapped)
+    greys = _snap_binary(labels, values, encoding).snapped if encoding.snap else 0
+    return Decoded(labels, stored, snapped + greys)
 
 
 def unpack_colour(colour: Any) -> Any:

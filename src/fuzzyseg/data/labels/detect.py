@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 
 from fuzzyseg.data.io.header import Header, read_header
-from fuzzyseg.data.io.mask import palette_of, read_mask
 from fuzzyseg.data.labels.blocks import stored_parts
 from fuzzyseg.data.labels.class_counts import map_items
 from fuzzyseg.data.labels.decode import pack_colours, unpack_colour
@@ -35,12 +34,8 @@ def subsample(items: Sequence[Item], most: int) -> list[Item]:
     return list(items[::step])
 
 
-def detect_kind(items: Sequence[Item], colours: set[Colour] | None, declared: bool = False) -> tuple[Kind, str]:
-    """Return the kind of the masks, and a description.
-
-    colours: of the classes, if known. declared: whether the encoding is declared, so that palettes are not examined.
-    Raises DataError for a mixture of kinds, and for ambiguous palettes.
-    """
+def detect_kind(items: Sequence[Item]) -> tuple[Kind, str]:
+    """Return the kind of the masks, and a description. Raises DataError for a mixture of kinds."""
     sample = subsample([item for item in items if item.mask is not None], HEADERS)
     heads = _headers([item.mask for item in sample if item.mask is not None])
     groups: dict[Kind, tuple[Path, Header]] = {}
@@ -49,8 +44,6 @@ def detect_kind(items: Sequence[Item], colours: set[Colour] | None, declared: bo
         groups.setdefault(kind, (path, head))
     if not groups:
         return "index", ""
-    if "palette" in groups and not declared and _by_palette([path for path, head in heads if head.palette], colours):
-        groups.setdefault("colour", groups.pop("palette"))
     if "colour" in groups and len(groups) > 1:
         (a, _), (b, _) = groups["colour"], next(value for kind, value in groups.items() if kind != "colour")
         raise DataError(
@@ -83,30 +76,6 @@ def _headers(paths: Sequence[Path]) -> list[tuple[Path, Header]]:
     if errors and not found:
         raise errors[0]
     return found
-
-
-def _by_palette(paths: Sequence[Path], colours: set[Colour] | None, most: int = 8) -> bool:
-    """Whether the palette colour, not the index, is the class. Raises DataError if that is ambiguous."""
-    used: dict[int, tuple[Colour, Path]] = {}
-    differ: tuple[int, Path, Path] | None = None
-    everything: set[Colour] = set()
-    for path in paths[:: max(1, len(paths) // most)][:most]:
-        palette = palette_of(path) or []
-        for index in np.unique(read_mask(path)).tolist():
-            colour = palette[index] if index < len(palette) else (0, 0, 0)
-            everything.add(colour)
-            before, other = used.setdefault(index, (colour, path))
-            if before != colour:
-                differ = differ or (index, other, path)
-    if differ is None:
-        return False
-    if colours is not None and everything <= colours:
-        return True
-    index, a, b = differ
-    raise DataError(
-        f"{a} and {b}: their palettes have different colours for index {index}, so that either can be the class; set "
-        "encoding: index or encoding: colour in dataset.yaml"
-    )
 
 
 def count_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:

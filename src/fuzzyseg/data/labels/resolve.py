@@ -7,15 +7,16 @@ from dataclasses import replace
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
 from fuzzyseg.data.io.mask import palette_of
+from fuzzyseg.data.labels.binary import binary_labels, check_scales
 from fuzzyseg.data.labels.class_counts import ADVICE, count_classes, distinct_values
 from fuzzyseg.data.labels.declared import DeclaredLabels, first_colours
 from fuzzyseg.data.labels.decode import remap_classes
 from fuzzyseg.data.labels.detect import SAMPLE, count_colours, detect_kind, select_class_colours, subsample
+from fuzzyseg.data.labels.palettes import colours_decide
 from fuzzyseg.data.sample import MAX_CLASSES, SPLITS, VOID, Colour, DataError, Encoding, Files, Item, LabelMap
 from fuzzyseg.data.text import nearest, short
 
 GREY = Encoding(colours=tuple((v, v, v, v) for v in range(256)), text="index masks stored as RGB")
-BINARY = ((0, 0), (VOID, 1))
 Resolved = tuple[LabelMap, list[str]]
 """A label map, and notes on how it was determined."""
 
@@ -29,15 +30,18 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
     # Validation and test masks are examined only if there are no training masks.
     items = masks["train"] or [item for split in SPLITS for item in masks[split]]
     plain = [item for item in items if item.encoding is None]
-    colours = None if declared.colours is None else {colour for _, colour in declared.colours}
-    kind, words = detect_kind(plain, colours, declared=declared.kind is not None)
+    everything = [item for split in SPLITS for item in masks[split] if item.encoding is None]
+    kind, words = detect_kind(plain)
+    void = colours_decide(everything, declared) if kind == "palette" else None
+    if void is not None:
+        kind, words = "colour", "palette masks whose colours, not indices, are the classes"
     base = None
     if declared.kind == "colour":
         kind = "colour"
     elif declared.kind is not None and kind == "colour":
         kind, base = "index", GREY
     if kind == "colour":
-        labels, notes = _coloured(declared, plain)
+        labels, notes = _coloured(declared, plain, void)
     else:
         labels, notes = _indexed(declared, items, base, images=sum(map(len, files.splits.values())))
         shown = declared.class_colours
@@ -45,6 +49,9 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
             labels = replace(labels, colours=shown if len(shown) == len(labels.classes) else None)
         elif kind == "palette" and plain:
             labels = replace(labels, colours=_palette(plain[0], labels))
+    grey = labels.encoding is not None and labels.encoding.colours == GREY.colours
+    if (kind != "colour" or grey) and declared.public is None and VOID not in (declared.ignore or ()):
+        notes = notes + check_scales(declared, labels, files, GREY if grey else None)
     order = None
     if declared.fallback is None or labels.classes is not declared.fallback.classes:  # the fallback is merged already
         labels, order = _merged(declared.description, labels)
@@ -60,16 +67,22 @@ def _palette(item: Item, labels: LabelMap) -> list[Colour] | None:
     return palette if plain and len(set(palette)) == len(labels.classes) else None
 
 
-def _coloured(declared: DeclaredLabels, items: Sequence[Item]) -> Resolved:
-    """Resolve colour-coded masks: by declared colours, else those of the fallback, else those in the files."""
+def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour] | None) -> Resolved:
+    """Resolve colour-coded masks: by declared colours, else those of the fallback, else those in the files.
+
+    void: further colours of void in palette masks; None for other masks.
+    """
     ignore, fallback = declared.ignore or (), declared.fallback
     if declared.colours is not None:
         table, source = declared.colours, f"from {declared.source}"
         names = declared.names or _colour_names([colour for index, colour in table if index >= 0])
     elif fallback is not None and fallback.encoding is not None and fallback.encoding.colours:
-        encoding = replace(fallback.encoding, snap=declared.snap or fallback.encoding.snap)
+        colours = fallback.encoding.colours + tuple((*colour, -1) for colour in void or ())
+        encoding = replace(fallback.encoding, colours=colours, snap=declared.snap or fallback.encoding.snap)
         note = f"{len(fallback.encoding.colours)} colours, as in the training data"
         return replace(fallback, encoding=encoding), [note, *_snap_note(encoding)]
+    elif void is not None and fallback is not None and fallback.colours is not None:
+        names, table, source = fallback.classes, list(enumerate(fallback.colours)), "as in the training data"
     else:
         counts, transparent = count_colours(items)
         if all(r == g == b for r, g, b in counts):
@@ -89,7 +102,7 @@ def _coloured(declared: DeclaredLabels, items: Sequence[Item]) -> Resolved:
         where = declared.source if declared.colours is not None else items[0].mask
         raise DataError(f"{where}: found {len(names)} colours; expected 2 to {MAX_CLASSES} classes: {ADVICE}")
     text = f"colour-coded, {len(table)} colours, {source}"
-    entries = tuple((*colour, index) for index, colour in table)
+    entries = (*((*colour, index) for index, colour in table), *((*colour, -1) for colour in void or ()))
     encoding = Encoding(ignore=ignore, text=text, colours=entries, snap=declared.snap)
     labels = LabelMap(names, ignore[0] if ignore else VOID, encoding, first_colours(table))
     return labels, [text, *_snap_note(encoding)]
@@ -125,7 +138,7 @@ def _indexed(
         text += short(listed, 40)
         return LabelMap(names, first, replace(start, table=tuple(table), ignore=ignore or (), text=text)), [text]
     if declared.kind == "binary":
-        return _binary(names, ignore, declared.snap, base)
+        return binary_labels(names, ignore, declared.snap, base)
     if description.reduce_zero_label:
         text = "0 is ignored and value v is class index v - 1 (reduce_zero_label)"
         offset = replace(start, reduce_zero=True, ignore=ignore or (), text=text)
@@ -166,7 +179,7 @@ def _named(names: list[str], items: Sequence[Item], base: Encoding | None, decla
         return plain, notes
     values = set(distinct_values(subsample(own, SAMPLE)))
     if len(names) == 2 and values == {0, VOID}:
-        return _binary(names, None, declared.snap, base)
+        return binary_labels(names, None, declared.snap, base)
     inside = values - {VOID}
     if inside and max(inside) == len(names) and min(inside) >= 1:
         offset = _offset(len(names), base)
@@ -186,7 +199,7 @@ def _detected(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | 
     values = distinct_values(items, ignore or ())
     alike = all(item.encoding is base for item in items)
     if ignore is None and set(values) == {0, VOID} and alike:
-        return _binary(None, None, declared.snap, base)
+        return binary_labels(None, None, declared.snap, base)
     inside = set(values) - {VOID}
     if ignore is None and len(inside) >= 2 and min(inside) == 1 and alike:
         count, _ = count_classes(items, VOID, values)
@@ -219,15 +232,6 @@ def _with_ignored(base: Encoding | None, ignore: tuple[int, ...] | None) -> Enco
         return None
     text = base.text if base is not None else f"class indices, {short(ignore or ())} are void"
     return replace(base or Encoding(), ignore=ignore or (VOID,), text=text)
-
-
-def _binary(names: list[str] | None, ignore: tuple[int, ...] | None, snap: bool, base: Encoding | None) -> Resolved:
-    if names is not None and len(names) != 2:
-        raise DataError(f"encoding: binary masks have two classes, 0 and 255, but {len(names)} are declared; name two")
-    names = names or ["background", "foreground"]
-    text = f"binary masks: 0 is {names[0]}, 255 is {names[1]}"
-    encoding = replace(base or Encoding(), table=BINARY, ignore=ignore or (), text=text, snap=snap)
-    return LabelMap(names, ignore[0] if ignore else VOID, encoding), [text]
 
 
 def _merged(description: Description, labels: LabelMap) -> tuple[LabelMap, list[int] | None]:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from fuzzyseg.data.datasets.pairing import composed
 from fuzzyseg.data.datasets.split_files import fields
+from fuzzyseg.data.labels.class_lists import numbered_lines
 from fuzzyseg.data.sample import DataError, Item
 from fuzzyseg.data.text import nearest, short
 
@@ -51,40 +53,39 @@ def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item
     with a leading slash, belongs to another arrangement of the dataset (CPS on Cityscapes), the image is matched by
     stem. held: validation and test images, for messages. Raises DataError with file and line for no match or several.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of images ({error}); expected one name per line") from None
+    lines = numbered_lines(path)
     names: dict[str, list[Item]] = {}
+    stems: dict[str, list[Item]] = {}
     for item in items:
         paths = {item.image.name, item.image.as_posix(), item.image.resolve().as_posix()}
         if item.image.is_relative_to(root):
             paths.add(item.image.relative_to(root).as_posix())
-        for key in {item.name, item.image.stem, *paths, *(key[: -len(item.image.suffix)] for key in paths)}:
-            names.setdefault(key, []).append(item)
-    exact = {item.name: [item] for item in items}
-    stems: dict[str, list[Item]] = {}
-    for item in items:
-        for stem in {Path(item.name).name, item.image.stem}:
+        for key in {item.name, *paths, *(key[: -len(item.image.suffix)] for key in paths)}:
+            names.setdefault(composed(key), []).append(item)
+        for stem in _stems(item):
             stems.setdefault(stem, []).append(item)
-    known = sorted({*exact, *(item.image.stem for item in items)})
-    scored = {stem for item in held for stem in (Path(item.name).name, item.image.stem)}
+    exact = {item.name: [item] for item in items}
+    scored = {stem for item in held for stem in _stems(item)}
     chosen: dict[str, Item] = {}
-    for number, line in enumerate(lines, 1):
-        name = line.partition(" #")[0].strip()
-        if not name or name.startswith("#"):
+    for number, text in lines.items():
+        line = text.partition(" #")[0].strip()
+        if line.startswith("#"):
             continue
-        line, (name, mask) = name, fields(name)
-        fits = exact.get(name) or names.get(name) or names.get(Path(name).resolve().as_posix())
+        name, mask = fields(line)
+        fits = exact.get(name) or names.get(composed(name)) or names.get(composed(Path(name).resolve().as_posix()))
         if not fits and (mask or name.startswith("/")):
-            fits = names.get(name.lstrip("/")) or stems.get(Path(name).stem)
+            fits = names.get(composed(name.lstrip("/"))) or stems.get(Path(name).stem)
         if not fits:
             if Path(name).stem in scored:
                 raise DataError(f"{path}, line {number}: {line!r} is an image of validation or test, not of training")
-            raise DataError(f"{path}, line {number}: found no image {line!r}.{nearest(name, known)}")
+            raise DataError(f"{path}, line {number}: found no image {line!r}.{nearest(name, sorted({*exact, *stems}))}")
         if len(fits) > 1:
             raise DataError(f"{path}, line {number}: {name!r} matches {short([item.name for item in fits])}; write one")
         chosen[fits[0].name] = fits[0]
     if not chosen:
         raise DataError(f"{path}: lists no image; expected one name per line")
     return list(chosen.values())
+
+
+def _stems(item: Item) -> set[str]:
+    return {Path(item.name).name, item.image.stem}

@@ -1,0 +1,142 @@
+"""Meaning of palette masks: the class of a pixel is its index, or the colour of its index."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from fuzzyseg.data.io.mask import palette_of, read_mask
+from fuzzyseg.data.io.pillow import open_header
+from fuzzyseg.data.labels.class_counts import map_items
+from fuzzyseg.data.labels.declared import DeclaredLabels
+from fuzzyseg.data.labels.decode import mask_of
+from fuzzyseg.data.sample import VOID, Colour, DataError, Item
+
+Palette = tuple[Colour, ...]
+BLACK = (0, 0, 0)
+DECLARE = "set encoding: index or encoding: colour in dataset.yaml"
+
+
+def colours_decide(items: Sequence[Item], declared: DeclaredLabels) -> set[Colour] | None:
+    """Return None if the indices are the classes, else the colours that are void only by their index.
+
+    The colours decide if they are named (declared, or those of the training data) and say otherwise than the indices.
+    All files are compared by their palettes; pixels are read only if these disagree.
+
+    items: masks of all splits; those without a palette are skipped. Raises DataError if index and colour disagree and a
+    colour has no name, and if files disagree on the colour of an index.
+    """
+    if declared.kind is not None or declared.description.values or declared.description.reduce_zero_label:
+        return None
+    named, class_of = _named_colours(declared), partial(_class_of, declared)
+    found = zip(items, map_items(items, _palette), strict=True)
+    palettes = {mask_of(item): palette for item, palette in found if palette is not None}
+    known: dict[int, Colour] = {}
+    if not any(
+        known.setdefault(index, colour) != colour or _disagrees(index, palette, named, class_of)
+        for palette in set(palettes.values())
+        for index, colour in enumerate(palette)
+    ):
+        return None
+    uses = dict(zip(palettes, map_items(list(palettes), _indices), strict=True))
+    colours: dict[int, Counter[Colour]] = {}
+    files: dict[tuple[int, Colour], Path] = {}
+    void: set[Colour] = set()
+    other: tuple[Path, int, Colour] | None = None
+    for path, palette in palettes.items():
+        for index in uses[path]:
+            colour = _colour(palette, index)
+            if class_of(index) == VOID and (colour not in named or palette.count(colour) > 1):
+                void |= {colour} - set(named)
+                continue
+            colours.setdefault(index, Counter())[colour] += 1
+            files.setdefault((index, colour), path)
+            if _disagrees(index, palette, named, class_of):
+                other = other or (path, index, colour)
+    several = next((index for index, counts in colours.items() if len(counts) > 1), None)
+    if other is None and several is None:
+        return None
+    unnamed = [place for place in files if place[1] not in named]
+    if not unnamed:
+        return void
+    index, colour = unnamed[0]
+    hint = f"{files[index, colour]}: index {index} has the colour {colour}, which has no class. Name it, or {DECLARE}"
+    if other is not None:
+        path, index, colour = other
+        raise DataError(
+            f"{path}: index and colour disagree: index {index} is {_class(class_of(index))}, its colour {colour} is "
+            f"declared as {_class(named[colour])}. {hint}"
+        )
+    assert several is not None
+    (usual, count), *_, (odd, few) = colours[several].most_common()
+    raise DataError(
+        f"{files[several, odd]} and {files[several, usual]}: their palettes have different colours for index {several} "
+        f"({odd} in {few}, {usual} in {count} masks), so that either can be the class; {DECLARE}"
+    )
+
+
+def _named_colours(declared: DeclaredLabels) -> dict[Colour, int]:
+    """Return the class index, VOID for void, of the declared colours, else of those of the fallback."""
+    fallback = declared.fallback
+    if declared.colours is not None:
+        return {colour: VOID if index < 0 else index for index, colour in declared.colours}
+    if fallback is not None and declared.names in (None, fallback.classes):
+        if fallback.encoding is None:
+            return {colour: index for index, colour in enumerate(fallback.colours or ())}
+        if fallback.encoding.colours is not None and fallback.encoding.table is None:
+            return {(r, g, b): VOID if i < 0 else i for r, g, b, i in fallback.encoding.colours}
+    return {}
+
+
+def _class_of(declared: DeclaredLabels, index: int) -> int | None:
+    """Return the class index of a value, VOID for void, None if it has none."""
+    names = declared.names or (declared.fallback.classes if declared.fallback is not None else None)
+    if declared.rows is not None and names is not None and index < len(declared.rows):
+        return names.index(declared.rows[index]) if declared.rows[index] in names else VOID
+    if index == VOID or index in (declared.ignore or ()):
+        return VOID
+    return index if names is None or index < len(names) else None
+
+
+def _class(index: int | None) -> str:
+    return "void" if index == VOID else "no class" if index is None else f"class {index}"
+
+
+def _colour(palette: Palette, index: int) -> Colour:
+    return palette[index] if index < len(palette) else BLACK
+
+
+def _disagrees(
+    index: int, palette: Palette, named: Mapping[Colour, int], class_of: Callable[[int], int | None]
+) -> bool:
+    """Whether the colour is declared for another class. Palettes are filled up with one colour, which tells nothing."""
+    colour, meant = _colour(palette, index), class_of(index)
+    return colour in named and named[colour] != meant and not (meant == VOID and palette.count(colour) > 1)
+
+
+def _palette(item: Item) -> Palette | None:
+    """Return the palette of a mask, if any. An unreadable file has none: reading reports it, if it is ever read."""
+    path = mask_of(item)
+    try:
+        with path.open("rb") as file:
+            image = open_header(file)
+            if image.mode not in ("P", "PA"):
+                return None
+            if image.format == "PNG" and image.palette is not None:  # known before the pixels are decoded
+                data = bytes(image.palette.palette)
+                return tuple(zip(data[::3], data[1::3], data[2::3], strict=True))
+        return tuple(palette_of(path) or ())
+    except (DataError, OSError, ValueError):
+        return None
+
+
+def _indices(path: Path) -> list[int]:
+    try:
+        found: list[int] = np.unique(read_mask(path)).tolist()
+    except DataError:
+        return []
+    return found
