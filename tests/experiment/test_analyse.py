@@ -13,7 +13,8 @@ from PIL import Image
 
 import fuzzyseg
 from experiment.test_own_data import write_bands
-from fuzzyseg.analysis import diagnose, pixel_maps
+from fuzzyseg.analysis.diagnosis import diagnose
+from fuzzyseg.analysis.pixels import pixel_maps
 from fuzzyseg.config import ConfigError
 from fuzzyseg.data import DataError, Reader, read_dataset
 from fuzzyseg.data.io.mask import read_mask

@@ -17,10 +17,10 @@ from fuzzyseg.data import DataError, DataSet, Item, Reader, combine, read_datase
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.data.labels.class_counts import class_presence
-from fuzzyseg.data.loading.cache import default_folder
+from fuzzyseg.data.loading.disk_cache import default_folder
 from fuzzyseg.data.loading.loader import Loader
 from fuzzyseg.data.loading.normalisation import kinds_of, measure
-from fuzzyseg.data.loading.reader import ByWindows, check_sizes
+from fuzzyseg.data.loading.reader import LazyReader, check_sizes
 from fuzzyseg.data.sample import LabelMap
 from fuzzyseg.data.splits.split import Split, make_split
 from fuzzyseg.data.transforms.geometry import Geometry
@@ -255,7 +255,7 @@ def build_loader(config: Config, material: Material, method: Method, device: tor
     return Loader(
         method.streams,
         material.sources,
-        ByWindows(build_reader(config.data, config.network.channels, material)),
+        LazyReader(build_reader(config.data, config.network.channels, material)),
         geometry=geometry,
         jitter=augment.jitter,
         mean=material.mean,

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fuzzyseg.analysis import Diagnosis, PixelMaps, diagnose, pixel_maps
+from fuzzyseg.analysis.diagnosis import Diagnosis, diagnose
+from fuzzyseg.analysis.pixels import PixelMaps, pixel_maps
 from fuzzyseg.config import Config, EvaluateConfig, LossConfig
 from fuzzyseg.data import Item, Reader
 from fuzzyseg.data.io.mask import save_index_png

@@ -108,8 +108,5 @@ def _rows(
     """An image, and a mask that is as large, that are never held whole."""
     check_sizes([item])
     truth = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)
-    (height, width), top = windows.size, 0
-    for labels in predictor.label_rows(windows.read, windows.size, protocol):
-        box = (top, 0, top + len(labels), width)
-        top = box[2]
-        yield labels.unsqueeze(0), torch.from_numpy(truth(box)).unsqueeze(0), int(top == height)
+    for box, labels in predictor.label_rows(windows.read, windows.size, protocol):
+        yield labels.unsqueeze(0), torch.from_numpy(truth(box)).unsqueeze(0), int(box[2] == windows.size[0])

@@ -159,14 +159,11 @@ def _predict_rows(
     height, width = windows.size
     mask: Pixels = torch.empty(height, width, dtype=torch.uint8).numpy()
     picture: Pixels | None = torch.empty(height, width, 3, dtype=torch.uint8).numpy() if with_overlay else None
-    top = 0
-    for labels in predictor.label_rows(windows.read, windows.size, protocol):
-        bottom = top + len(labels)
-        mask[top:bottom] = labels.cpu().numpy()
+    for box, labels in predictor.label_rows(windows.read, windows.size, protocol):
+        rows = slice(box[0], box[2])
+        mask[rows] = labels.cpu().numpy()
         if picture is not None:
-            part = windows.read((top, 0, bottom, width))
-            picture[top:bottom] = _overlaid(part, mask[top:bottom], predictor.card)
-        top = bottom
+            picture[rows] = _overlaid(windows.read(box), mask[rows], predictor.card)
     return mask, picture
 
 

@@ -33,7 +33,7 @@ _MOST_AHEAD = 32
 
 
 class ImageReader(Protocol):
-    """Reads an item: `fuzzyseg.data.Reader`, `fuzzyseg.data.loading.reader.ByWindows`, or a replacement."""
+    """Reads an item: `fuzzyseg.data.Reader`, `fuzzyseg.data.loading.reader.LazyReader`, or a replacement."""
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor | Large, Tensor | Large | None]:
         """Image (C,H,W), uint8 or float32 in units; with_mask: mask uint8 (H,W), 255 for void. Raises DataError."""
@@ -121,7 +121,7 @@ class Loader:
     in this process. rank, world: index and number of training processes. pin: use page-locked memory. balance: see
     `Sampler`. focused: crops with masks show a pixel of the class they are drawn for. colours_later: colour changes are
     made in `Batch.to`, on the device. Raises ValueError if the batch cannot be split evenly, DataError if a stream has
-    too few images.
+    too few images. The attribute `sampler` holds the weights that steer the draws, for checkpoints.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Loader:
         options = {"geometry": geometry, "jitter": jitter, "mean": mean, "std": std, "colours_later": colours_later}
         self._colours = Colours(tuple(mean), tuple(std))
         self._statistics = (torch.tensor(list(mean)), torch.tensor(list(std)))
-        self._sampler = Sampler(streams, {name: len(items) for name, items in sources.items()}, batch, seed, balance)
+        self.sampler = Sampler(streams, {name: len(items) for name, items in sources.items()}, batch, seed, balance)
         self._samples = _Samples(streams, sources, reader, options, self._workers, focused)
         self._streams = list(streams)
         self._batch, self._accumulate, self._rank, self._world, self._pin = batch, accumulate, rank, world, pin
@@ -201,25 +201,13 @@ class Loader:
         finally:
             del results  # the last reference: the workers stop here, not at a later garbage collection
 
-    def publish(self, stream: str, step: int, weights: Tensor) -> None:
-        """Set weights (C,N) that steer the stream's draws from step + 16 on: see `Sampler.publish`."""
-        self._sampler.publish(stream, step, weights)
-
-    def state_dict(self) -> dict[str, dict[int, Tensor]]:
-        """The published weights that a resumed run needs."""
-        return self._sampler.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Mapping[int, Tensor]]) -> None:
-        """Restore `state_dict`. Raises ValueError for an unknown stream."""
-        self._sampler.load_state_dict(state)
-
     def _tasks(self, step: int) -> Iterator[_Task]:
         """This process's part of a step: for each micro-batch a range of numbers, the same in every stream."""
         share = self._batch // (self._world * self._accumulate)
         for micro in range(self._accumulate):
             first = step * self._batch + (self._rank * self._accumulate + micro) * share
             for stream in self._streams:
-                draws = tuple(self._sampler.at(stream, number) for number in range(first, first + share))
+                draws = tuple(self.sampler.at(stream, number) for number in range(first, first + share))
                 yield _Task(stream, draws)
 
     def _data_loader(self, tasks: Iterator[_Task]) -> DataLoader[Any]:
