@@ -89,20 +89,9 @@ def _pillow(path: Path) -> Header:
     dtype = {"I": "int32", "F": "float32"}.get(mode, "uint16" if mode in SIXTEEN_BIT else "uint8")
     if kind == "PNG" and start[_DEPTH] == 16:
         dtype = "uint16"
-    if turn >= 5:
-        height, width = width, height
-    palette = mode in ("P", "PA")
-    return Header(
-        height,
-        width,
-        _BANDS[mode],
-        dtype,
-        mode,
-        kind,
-        alpha=mode in ("LA", "PA", "RGBA"),
-        palette=palette,
-        orientation=turn,
-    )
+    height, width = (width, height) if turn >= 5 else (height, width)
+    alpha, palette = mode in ("LA", "PA", "RGBA"), mode in ("P", "PA")
+    return Header(height, width, _BANDS[mode], dtype, mode, kind, alpha, palette, turn)
 
 
 def _turn(image: Image.Image, file: BinaryIO, path: Path) -> int:

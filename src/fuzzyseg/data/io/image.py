@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_header, open_image, undecodable
-from fuzzyseg.data.io.raster import Raster, exif_turn, gdal_read, open_raster, turned
+from fuzzyseg.data.io.header import read_header
+from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image, undecodable
+from fuzzyseg.data.io.raster import Raster, gdal_read, open_raster, turned
 from fuzzyseg.data.sample import Box, DataError, Size
 
 Pixels = NDArray[np.uint8]
@@ -89,12 +90,10 @@ def _stored(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
     """The file's bands (H, W, n) and whether the last is opacity. exact: 16-bit colour PNG keeps its 16 bits."""
     raster = open_raster(path)
     if raster is not None:
-        array = turned(raster.read(), raster.orientation)
-        if array.dtype == np.bool_:
-            array = array.astype(np.uint8) * np.uint8(255)
-        return array.astype(array.dtype.newbyteorder("="), copy=False), raster.alpha
+        stored = raster.read()
+        return (stored.astype(np.uint8) * np.uint8(255) if stored.dtype == np.bool_ else stored), raster.alpha
     image = open_image(path)
-    if exact and image.format == "PNG" and _bits_of_png(path) == 16 and image.mode not in SIXTEEN_BIT:
+    if exact and image.format == "PNG" and image.mode not in SIXTEEN_BIT and read_header(path).dtype == "uint16":
         deep = _deep_png(path)
         return deep, deep.shape[2] in (2, 4)
     if image.mode in SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):
@@ -110,17 +109,11 @@ def _stored(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
     return (array[..., None] if array.ndim == 2 else array), image.mode in ("LA", "RGBA")
 
 
-def _bits_of_png(path: Path) -> int:
-    with path.open("rb") as file:
-        return file.read(25)[-1]
-
-
 def _deep_png(path: Path) -> NDArray[np.uint16]:
     """A PNG of 16 bits a band, of which Pillow keeps 8; Pillow has verified its checksums."""
     try:
         deep: NDArray[np.uint16] = gdal_read(path, "PNG")
-        with path.open("rb") as file:
-            return turned(deep, exif_turn(open_header(file).getexif()))
+        return turned(deep, read_header(path).orientation)
     except DataError:
         raise
     except Exception as error:  # damaged bytes
@@ -183,15 +176,12 @@ class Windows:
 
     def read(self, box: Box) -> NDArray[Any]:
         """(h, w, channels) of y0, x0, y1, x1. Raises DataError."""
-        return _finished(self._stored(box), self.raster.alpha, self.raster.path, self.channels, self.bands, self.levels)
+        raster = self.raster
+        return _finished(raster.read(box), raster.alpha, raster.path, self.channels, self.bands, self.levels)
 
     def native(self, box: Box) -> NDArray[Any]:
         """As `read`, in the file's own numbers: `read_native` of a part. Raises DataError."""
-        return _chosen(self._stored(box), self.raster.alpha, self.raster.path, self.channels, self.bands)
-
-    def _stored(self, box: Box) -> NDArray[Any]:
-        array = self.raster.read(box)
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
+        return _chosen(self.raster.read(box), self.raster.alpha, self.raster.path, self.channels, self.bands)
 
 
 def open_windows(

@@ -12,25 +12,25 @@ from PIL import Image
 from fuzzyseg.data.io.mat import SUFFIX as MATLAB
 from fuzzyseg.data.io.mat import read_matlab_mask
 from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image
-from fuzzyseg.data.io.raster import open_raster, turned
-from fuzzyseg.data.sample import Box, Colour, DataError
+from fuzzyseg.data.io.raster import open_raster
+from fuzzyseg.data.sample import Colour, DataError
 from fuzzyseg.data.text import short
 
 RUN_LENGTHS = (1, 2)
 """BMP compressions in which lost rows are not detected: they are read as zeros."""
 
 
-def read_mask(path: Path, *, colours: bool = False, lossy: bool = False, box: Box | None = None) -> NDArray[np.integer]:
+def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDArray[np.integer]:
     """A mask as stored, EXIF orientation applied: (H, W) integers, or (H, W, 3 or 4) uint8 colours.
 
     8 to 32 bits; a palette file gives its index, with `colours` its colours. lossy: JPEG files are read too, which
-    change what they store. box: only this part, of a file whose raster is `windowed`. Raises DataError naming the file.
+    change what they store. Raises DataError naming the file.
     """
     if path.suffix.lower() == MATLAB:
         return read_matlab_mask(path)
     raster = open_raster(path)
     if raster is not None:
-        return to_integers(turned(raster.read(box), raster.orientation), path)
+        return to_integers(raster.read(), path)
     image = open_image(path)
     if image.format == "JPEG" and not lossy:
         raise DataError(f"{path}: is a JPEG, which changes the class indices it stores; save masks as PNG")
@@ -79,7 +79,7 @@ def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
                 "numbers: class indices"
             )
         return array.astype(np.int32)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array
 
 
 def palette_of(path: Path) -> list[Colour] | None:

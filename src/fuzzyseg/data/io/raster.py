@@ -61,7 +61,8 @@ class Raster:
         return self.orientation == 1 and self.block != self.size and not too_large(*self.block, self.bands)
 
     def read(self, box: Box | None = None) -> Array:
-        """The pixels (h, w, bands) of y0, x0, y1, x1, or of the whole file, as stored. Raises DataError.
+        """The pixels (h, w, bands) of y0, x0, y1, x1, or of the whole file with its orientation applied, in the byte
+        order of the machine. Raises DataError.
 
         A window decodes the tiles or strips that it touches and no others.
         """
@@ -71,19 +72,16 @@ class Raster:
         check_pixels(self.path, *self.block, self.bands, part="tiles or strips")
         try:
             if self.path.suffix.lower() == NUMPY:
-                bands_last = self._bands_last(_mapped(self.path))
-                return np.array(bands_last[box[0] : box[2], box[1] : box[3]])
-            parts = [gdal_read(self.path, "GTiff", box, page) for page in self.pages]
-            return np.concatenate(parts, -1).astype(self.dtype, copy=False)
+                stored = _mapped(self.path)
+                bands_last = stored[..., None] if self.axis is None else np.moveaxis(stored, self.axis, -1)
+                array = np.array(bands_last[box[0] : box[2], box[1] : box[3]])
+            else:
+                array = np.concatenate([gdal_read(self.path, "GTiff", box, page) for page in self.pages], -1)
+            return turned(array.astype(self.dtype.newbyteorder("="), copy=False), self.orientation)
         except DataError:
             raise
         except Exception as error:  # damaged bytes make the decoders raise nearly anything
             raise undecodable(self.path, error) from None
-
-    def _bands_last(self, array: Array) -> Array:
-        if self.axis is None:
-            return array[..., None]
-        return np.moveaxis(array, self.axis, -1)
 
 
 def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) -> Array:

@@ -48,8 +48,7 @@ def row_blocks(raster: Raster) -> Iterator[Box]:
 def row_arrays(raster: Raster) -> Iterator[NDArray[Any]]:
     """The pixels (rows, W, bands) of the row blocks, as stored. Raises DataError."""
     for box in row_blocks(raster):
-        part = raster.read(box)
-        yield part.astype(part.dtype.newbyteorder("="), copy=False)
+        yield raster.read(box)
 
 
 def stored_parts(item: Item) -> Iterator[tuple[int, NDArray[np.integer]]]:

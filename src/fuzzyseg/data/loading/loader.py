@@ -47,14 +47,7 @@ class _Task:
     draws: tuple[Draw, ...]
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """A DataError of a worker. Returned, not raised: the DataLoader would raise it with the worker's traceback."""
-
-    message: str
-
-
-class _Samples(Dataset[dict[str, Tensor] | _Failure]):
+class _Samples(Dataset[dict[str, Tensor] | DataError]):
     """Tasks -> stacked tensors.
 
     reading: stream number and index that each worker reads, -1 for none, in shared memory: a killed worker cannot
@@ -81,7 +74,7 @@ class _Samples(Dataset[dict[str, Tensor] | _Failure]):
         """The item at an index of the stream's source."""
         return self.sources[self.streams[stream].source][index]
 
-    def __getitem__(self, task: _Task) -> dict[str, Tensor] | _Failure:
+    def __getitem__(self, task: _Task) -> dict[str, Tensor] | DataError:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as in a worker: sums over several threads may round differently
         try:
@@ -90,7 +83,8 @@ class _Samples(Dataset[dict[str, Tensor] | _Failure]):
             if get_worker_info() is not None:
                 share(batch)
         except DataError as error:
-            return _Failure(str(error))
+            # returned, not raised: the DataLoader would raise it with the worker's traceback
+            return DataError(str(error))
         finally:
             torch.set_num_threads(threads)
         return batch
@@ -193,8 +187,8 @@ class Loader:
                 micro_batches: list[dict[str, Batch]] = [{} for _ in range(self._accumulate)]
                 for place in range(self._tasks_per_step):
                     content = self._receive(results)
-                    if isinstance(content, _Failure):
-                        raise DataError(content.message)
+                    if isinstance(content, DataError):
+                        raise content
                     task = pending.popleft()
                     micro_batches[place // len(self._streams)][task.stream] = self._assemble(task, content)
                 yield micro_batches
@@ -229,15 +223,15 @@ class Loader:
             **several,
         )
 
-    def _receive(self, results: Iterator[Any]) -> dict[str, Tensor] | _Failure:
+    def _receive(self, results: Iterator[Any]) -> dict[str, Tensor] | DataError:
         """The next micro-batch. An error is returned: raised here, its traceback would keep the workers alive."""
         try:
-            content: dict[str, Tensor] | _Failure = next(results)
+            content: dict[str, Tensor] | DataError = next(results)
         except RuntimeError as error:
             if not died(error):
                 raise
             files = ", ".join(str(item.image) for item in self._samples.being_read()) or "no image"
-            return _Failure(
+            return DataError(
                 f"a data worker died ({str(error).splitlines()[0]}) while reading {files}; check whether the file "
                 "opens in an image viewer and whether memory is short; train.workers=0 shows where the error occurs"
             )
