@@ -6,8 +6,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from pydantic import TypeAdapter
 from PIL import Image
+from pydantic import TypeAdapter
 
 from fuzzyseg.data import DataError, Item, Reader, read_dataset
 from fuzzyseg.data.labels.class_counts import class_presence
