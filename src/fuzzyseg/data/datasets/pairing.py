@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
-from fuzzyseg.data.io.pillow import SUFFIXES
+from fuzzyseg.data.io.find import Found, counts, find_images
 from fuzzyseg.data.sample import DataError, Files, Item
 from fuzzyseg.data.text import nearest, short
 
@@ -19,32 +18,24 @@ def image_files(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
 
     Hidden files are skipped, links are followed. Raises DataError for two files that differ in suffix only.
     """
+    found = find_images(folder)
+    return by_name(found), found.others
+
+
+def by_name(found: Found) -> dict[str, Path]:
+    """Return image files by relative path without suffix. Raises DataError for two that differ in suffix only."""
     files: dict[str, Path] = {}
-    others: Counter[str] = Counter()
-    visited = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in visited else []
-        names = names if real not in visited else []
-        visited.add(real)
-        for name in sorted(name for name in names if not name.startswith(".")):
-            path = Path(place, name)
-            if path.suffix.lower() not in SUFFIXES:
-                others[path.suffix.lower() or "no suffix"] += 1
-                continue
-            key = path.relative_to(folder).with_suffix("").as_posix()
-            if key in files:
-                raise DataError(f"{path} and {files[key]} have the same name; expected one file per name: delete one")
-            files[key] = path
-    return files, others
+    for path in found.files:
+        key = path.relative_to(found.root).with_suffix("").as_posix()
+        if key in files:
+            raise DataError(f"{path} and {files[key]} have the same name; expected one file per name: delete one")
+        files[key] = path
+    return files
 
 
 def note_ignored(folder: Path, others: Counter[str], what: str) -> list[str]:
     """Return a note on files of other formats, if any."""
-    if not others:
-        return []
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
-    return [f"{folder}: not read as {what}: {kinds}"]
+    return [f"{folder}: not read as {what}: {counts(others)}"] if others else []
 
 
 def pair_folders(folders: dict[str, tuple[Path, Path]]) -> Files:

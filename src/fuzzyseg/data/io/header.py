@@ -10,7 +10,7 @@ from PIL import Image
 
 from fuzzyseg.data.io.mat import SUFFIX as MATLAB
 from fuzzyseg.data.io.mat import read_matlab_mask
-from fuzzyseg.data.io.pillow import NUMPY, SIXTEEN_BIT, check_pixels, open_header, undecodable
+from fuzzyseg.data.io.pillow import NUMPY, SIXTEEN_BIT, check_pixels, check_regular, open_header, suffix_of, undecodable
 from fuzzyseg.data.io.raster import exif_turn, open_raster
 from fuzzyseg.data.sample import DataError, Size
 
@@ -53,13 +53,14 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """The header of an image or mask file. Raises DataError naming the file."""
-    if path.suffix.lower() == MATLAB:
+    check_regular(path)
+    if suffix_of(path) == MATLAB:
         mask = read_matlab_mask(path)
         return Header(mask.shape[0], mask.shape[1], 1, str(mask.dtype), "bands", "MAT")
     raster = open_raster(path)
     if raster is not None:
         height, width = raster.size if raster.orientation < 5 else raster.size[::-1]
-        kind = "NPY" if path.suffix.lower() == NUMPY else "TIFF"
+        kind = "NPY" if suffix_of(path) == NUMPY else "TIFF"
         dtype = raster.dtype.newbyteorder("=").name
         return Header(height, width, raster.bands, dtype, "bands", kind, raster.alpha, orientation=raster.orientation)
     return _pillow(path)

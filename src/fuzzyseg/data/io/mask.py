@@ -11,10 +11,13 @@ from PIL import Image
 
 from fuzzyseg.data.io.mat import SUFFIX as MATLAB
 from fuzzyseg.data.io.mat import read_matlab_mask
-from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image
+from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image, suffix_of
 from fuzzyseg.data.io.raster import open_raster
 from fuzzyseg.data.sample import Colour, DataError
 from fuzzyseg.data.text import short
+
+LOSSY = ("JPEG", "MPO", "JPEG2000", "HEIF")
+"""Formats that change the values of pixels. JPEG 2000 need not, but a file does not say reliably whether it did."""
 
 RUN_LENGTHS = (1, 2)
 """BMP compressions in which lost rows are not detected: they are read as zeros."""
@@ -26,14 +29,14 @@ def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDAr
     8 to 32 bits; a palette file gives its index, with `colours` its colours. lossy: JPEG files are read too, which
     change what they store. Raises DataError naming the file.
     """
-    if path.suffix.lower() == MATLAB:
+    if suffix_of(path) == MATLAB:
         return read_matlab_mask(path)
     raster = open_raster(path)
     if raster is not None:
         return to_integers(raster.read(), path)
     image = open_image(path)
-    if image.format == "JPEG" and not lossy:
-        raise DataError(f"{path}: is a JPEG, which changes the class indices it stores; save masks as PNG")
+    if image.format in LOSSY and not lossy:
+        raise DataError(f"{path}: is a {image.format}, which changes the class indices it stores; save masks as PNG")
     if image.format == "BMP" and image.info.get("compression") in RUN_LENGTHS:
         raise DataError(f"{path}: is a BMP of run lengths, in which damage is not detected; save masks as PNG")
     if image.mode in ("P", "PA") and colours:

@@ -6,8 +6,9 @@ import io
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,13 +18,16 @@ from fuzzyseg.data.sample import DataError
 
 TIFF = (".tif", ".tiff")
 NUMPY = ".npy"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF, ".webp", NUMPY)
-"""Suffixes of the files that are read as images and as masks."""
+HEIF = (".heic", ".heif") if find_spec("pillow_heif") is not None else ()
+"""Suffixes of HEIF files, which Pillow reads if the package pillow-heif is installed."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", *TIFF, ".webp", ".jp2", ".gif", *HEIF, NUMPY)
+"""Suffixes of the files that are read as images and as masks; of an animation the first frame."""
 
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's modes for 16 bits in one band."""
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "JPEG2000", "GIF", "HEIF")
 """Pillow's decoders that are used, whatever the suffix of a file says."""
 
 USUAL_MEGAPIXELS = 89
@@ -73,8 +77,20 @@ def check_pixels(path: Path, height: int, width: int, bands: int = 1, *, part: s
         )
 
 
+def suffix_of(path: Path) -> str:
+    """The suffix in lower case, without blanks behind it."""
+    return path.suffix.lower().rstrip()
+
+
+def check_regular(path: Path) -> None:
+    """Raises DataError for a pipe, socket or device, from which a read may never return."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path}: is no regular file but a pipe, socket or device; take it off the images and masks")
+
+
 def read_bytes(path: Path) -> bytes:
     """The content of a file. Raises DataError for one that cannot be read or is empty."""
+    check_regular(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -111,9 +127,15 @@ def open_image(path: Path) -> Image.Image:
 def open_header(file: BinaryIO) -> Image.Image:
     """`PIL.Image.open` without its check of the size: the limit of that check is a global variable of Pillow."""
     Image.init()
+    if HEIF and "HEIF" not in Image.OPEN:
+        import pillow_heif  # type: ignore[import-not-found]
+
+        pillow_heif.register_heif_opener()
     start = file.read(16)
     for name in FORMATS:
-        decoder, accept = Image.OPEN[name]
+        decoder, accept = Image.OPEN.get(name, (None, None))
+        if decoder is None:
+            continue
         if accept is None or accept(start) is True:
             file.seek(0)
             try:
@@ -125,8 +147,14 @@ def open_header(file: BinaryIO) -> Image.Image:
 
 def undecodable(path: Path, error: Exception) -> DataError:
     """The error for a file that cannot be decoded."""
-    if path.is_file() and path.stat().st_size == 0:
-        return empty(path)
+    with suppress(OSError), path.open("rb") as file:
+        start = file.read(64).lstrip().lower()
+        if not start:
+            return empty(path)
+        if start.startswith(b"version https://git-lfs"):
+            return DataError(f"{path}: is a Git LFS pointer, not the file that it stands for: run `git lfs pull`")
+        if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+            return DataError(f"{path}: is a page of text (HTML or XML), as a failed download gives: download it again")
     if isinstance(error, UnidentifiedImageError):
         reason = "is no image, or of no kind that is read"
     else:

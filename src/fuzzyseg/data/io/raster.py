@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from fuzzyseg.data.io.pillow import NUMPY, TIFF, check_pixels, too_large, undecodable
+from fuzzyseg.data.io.pillow import NUMPY, TIFF, check_pixels, check_regular, suffix_of, too_large, undecodable
 from fuzzyseg.data.sample import Box, DataError
 
 Array = NDArray[Any]
@@ -71,7 +71,7 @@ class Raster:
             box = (0, 0, self.height, self.width)
         check_pixels(self.path, *self.block, self.bands, part="tiles or strips")
         try:
-            if self.path.suffix.lower() == NUMPY:
+            if suffix_of(self.path) == NUMPY:
                 stored = _mapped(self.path)
                 bands_last = stored[..., None] if self.axis is None else np.moveaxis(stored, self.axis, -1)
                 array = np.array(bands_last[box[0] : box[2], box[1] : box[3]])
@@ -113,9 +113,10 @@ def open_raster(path: Path) -> Raster | None:
 
     Pillow reads palettes, CMYK and fewer than 8 bits, and files that are no TIFF in spite of their suffix.
     """
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
     if suffix != NUMPY and suffix not in TIFF:
         return None
+    check_regular(path)
     try:
         return _numpy(path) if suffix == NUMPY else _tiff(path)
     except DataError:
