@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Image
 from fuzzyseg.data.sample import Box, Size
+from fuzzyseg.data.views import known_pixels
 from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.inference.sliding_window import TILE, sweep
 from fuzzyseg.ops.module_mode import evaluating
@@ -89,17 +90,20 @@ class Predictor:
         or an array of the file's own values. For several views or windows, the logarithm of their average probability.
         Raises DataError for an image of another shape or type.
         """
-        pixels = self._pixels(image)
-        with torch.no_grad(), evaluating(self.network):
-            scores = self._scores(self._input(pixels), protocol)
-            return resize_logits(scores, pixels.shape[-2:], align_corners=False)[0]
+        return self.batch_logits(self._pixels(image), protocol)[0]
 
     def labels(self, image: Image | Tensor, protocol: Protocol = WHOLE) -> Tensor:
         """The most probable class (H,W) int64; arguments as of `logits`, far less memory."""
         return self.batch_labels(self._pixels(image), protocol)[0]
 
+    def batch_logits(self, images: Tensor, protocol: Protocol = WHOLE) -> Tensor:
+        """`logits` (B,C,H,W) of images as of `batch_labels`."""
+        with torch.no_grad(), evaluating(self.network):
+            scores = self._scores(self._input(images), protocol)
+            return resize_logits(scores, images.shape[-2:], align_corners=False)
+
     def batch_labels(self, images: Tensor, protocol: Protocol = WHOLE) -> Tensor:
-        """`labels` (B,H,W) of images (B,Cin,H,W), uint8 or float32."""
+        """`labels` (B,H,W) of images (B,Cin,H,W), uint8 or float32, or (B,Cin+1,H,W) as of `Reader.read`."""
         size = (images.shape[-2], images.shape[-1])
         with torch.no_grad(), evaluating(self.network):
             inputs = self._input(images)
@@ -121,12 +125,12 @@ class Predictor:
     ) -> Iterator[tuple[Box, Tensor]]:
         """Bands of rows, from top to bottom, of an image that is read by windows: their boxes and `labels` (rows,W).
 
-        read: the part y0, x0, y1, x1 as an array that `labels` takes. size: the image's (H,W), for which
+        read: the part y0, x0, y1, x1 as an array that `read_image` gives. size: the image's (H,W), for which
         `reads_by_windows` holds.
         """
 
         def predict(box: Box) -> Tensor:
-            return self._probabilities(self._normalised(self._pixels(read(box))))
+            return self._probabilities(self._normalised(torch.from_numpy(read(box)).movedim(-1, 0).unsqueeze(0)))
 
         window, top = protocol.window or (self.card.crop if protocol.mode == "sliding" else TILE), 0
         with torch.no_grad(), evaluating(self.network):
@@ -135,7 +139,7 @@ class Predictor:
                 top += band.shape[2]
 
     def training_logits(self, image: Tensor) -> Tensor:
-        """Logits (C,H,W) float32 of a tensor (Cin,H,W) at the training scale; whole image, one view."""
+        """Logits (C,H,W) float32 of an image as of `Reader.read` at the training scale; whole image, one view."""
         with torch.no_grad(), evaluating(self.network):
             return self._forward(self._normalised(image.unsqueeze(0)))[0]
 
@@ -171,8 +175,11 @@ class Predictor:
 
     def _normalised(self, images: Tensor) -> Tensor:
         images = images.to(self.device)
+        known = known_pixels(images, self.card.channels)
+        images = images[:, : self.card.channels]
         units = images.float() / 255 if images.dtype == torch.uint8 else images
-        return (units - self._mean) / self._std
+        inputs = (units - self._mean) / self._std
+        return inputs if known is None else inputs.masked_fill(~known.unsqueeze(1), 0)  # as in training
 
     def _window(self, inputs: Tensor, protocol: Protocol) -> Size | None:
         """Size of the windows; None: the whole image at once."""

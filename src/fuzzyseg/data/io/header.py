@@ -10,8 +10,17 @@ from PIL import Image
 
 from fuzzyseg.data.io.mat import SUFFIX as MATLAB
 from fuzzyseg.data.io.mat import read_matlab_mask
-from fuzzyseg.data.io.pillow import NUMPY, SIXTEEN_BIT, check_pixels, check_regular, open_header, suffix_of, undecodable
-from fuzzyseg.data.io.raster import exif_turn, open_raster
+from fuzzyseg.data.io.pillow import (
+    NUMPY,
+    SIXTEEN_BIT,
+    check_pixels,
+    check_regular,
+    exif_turn,
+    open_header,
+    suffix_of,
+    undecodable,
+)
+from fuzzyseg.data.io.raster import open_raster
 from fuzzyseg.data.sample import DataError, Size
 
 _BANDS = {

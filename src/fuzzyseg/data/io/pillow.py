@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fuzzyseg.data.sample import DataError
@@ -29,6 +30,9 @@ SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "JPEG2000", "GIF", "HEIF")
 """Pillow's decoders that are used, whatever the suffix of a file says."""
+
+ORIENTATION = 0x0112
+"""EXIF and TIFF tag; values 5 to 8 swap height and width."""
 
 USUAL_MEGAPIXELS = 89
 """Pillow's default limit in millions of pixels, rounded."""
@@ -162,3 +166,17 @@ def undecodable(path: Path, error: Exception) -> DataError:
     return DataError(
         f"{path}: cannot be decoded ({reason}); expected one of {', '.join(SUFFIXES)}, whole and undamaged"
     )
+
+
+def exif_turn(exif: Mapping[int, Any]) -> int:
+    """The orientation, 1 to 8, of EXIF or TIFF tags; 1 for none, or one that does not exist."""
+    value = exif.get(ORIENTATION, 1)
+    return next((turn for turn in range(1, 9) if turn == value), 1)
+
+
+def turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """(H, W, ...) turned as EXIF's orientation 1 to 8 says."""
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    down, right = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}[orientation]
+    return array[:: -1 if down else 1, :: -1 if right else 1]

@@ -41,8 +41,10 @@ def to_picture(image: NDArray[Any], mean: Sequence[float], std: Sequence[float])
     """An image (H, W, bands) as a viewable 8-bit image (H, W, 3) or (H, W, 1).
 
     Grey and RGB of 8 bits are returned as they are. Of other images the first three bands (of two, the first) are
-    scaled: two standard deviations below the mean is black, two above is white. mean, std: per band, in [0, 1].
+    scaled: two standard deviations below the mean is black, two above is white. mean, std: per band, in [0, 1];
+    further bands are left out.
     """
+    image = image[..., : len(mean)]
     bands = image.shape[2]
     if image.dtype == np.uint8 and bands in (1, 3):
         return image

@@ -21,7 +21,7 @@ from fuzzyseg.data.sample import DataError, Size
 Key = tuple[object, ...]
 """Everything that determines the pixels: the file, its times and length, and how it is read."""
 
-FORMAT = 2
+FORMAT = 3
 """Part of every key on disk. Raise it when the package decodes the same file to other pixels (reading, levels, masks,
 resizing) or changes the layout of the cache files."""
 

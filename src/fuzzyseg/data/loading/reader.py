@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from fuzzyseg.data.io.raster import Raster
 from fuzzyseg.data.labels.blocks import label_reader
 from fuzzyseg.data.labels.decode import mask_of, training_labels
 from fuzzyseg.data.loading.disk_cache import DiskCache, Entry, Key
-from fuzzyseg.data.sample import Box, DataError, Item, Size
+from fuzzyseg.data.sample import VOID, Box, DataError, Item, Size
 from fuzzyseg.data.transforms.lazy import Large
+from fuzzyseg.data.views import known_pixels
 
 
 def stamp(path: Path) -> tuple[str, int, int, int]:
@@ -103,15 +105,18 @@ class Reader:
         """Image (C,H,W) and, with_mask, mask uint8 (H,W) with 255 for void; without, no mask file is opened.
 
         The image is uint8, or float32 in units if there are levels. It is resized bilinearly with antialiasing, the
-        mask by nearest neighbour. Writing into the tensors never changes the cache. Raises DataError naming the file.
+        mask by nearest neighbour. An image that can miss data is (C+1,H,W): see `read_image` with `with_known`; the
+        mask is void there. Writing into the tensors never changes the cache. Raises DataError naming the file.
         """
-        image = self._entry("image", item.image, item)
+        entry = self._entry("image", item.image, item)
+        image = _tensor(entry)
         if not with_mask:
-            return _tensor(image), None
+            return image, None
         mask = self._entry("mask", mask_of(item), item)
-        if mask.original != image.original:
-            raise DataError(_mismatch(item, image.original, mask.original))
-        return _tensor(image), _tensor(mask)
+        if mask.original != entry.original:
+            raise DataError(_mismatch(item, entry.original, mask.original))
+        labels, known = _tensor(mask), known_pixels(image, self.channels)
+        return image, labels if known is None else labels.masked_fill(~known, VOID)
 
     def _entry(self, kind: str, path: Path, item: Item) -> Entry:
         if self._cache is None:
@@ -130,7 +135,8 @@ class Reader:
     def _load(self, kind: str, path: Path, item: Item) -> Entry:
         with pixel_limit(self.megapixels):
             if kind == "image":
-                array: NDArray[Any] = read_image(path, self.channels, bands=self.bands, levels=self.levels)
+                options: dict[str, Any] = {"bands": self.bands, "levels": self.levels}
+                array: NDArray[Any] = read_image(path, self.channels, **options, with_known=True)
             else:
                 array = training_labels(item, classes=self.classes, ignore_index=self.ignore_index)
         original = (array.shape[0], array.shape[1])
@@ -163,7 +169,8 @@ class LazyReader:
             if windows is None:  # too large: it says so; or the mask alone is
                 image: Tensor | Large = reader.read(item, False)[0]
             else:
-                image = self._large((reader.channels, *windows.size), windows.read, windows.raster)
+                read, bands = partial(windows.read, with_known=True), reader.channels + windows.raster.may_miss
+                image = self._large((bands, *windows.size), read, windows.raster)
             if not with_mask:
                 return image, None
             labels = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)

@@ -20,7 +20,7 @@ from torch import Tensor
 from fuzzyseg.data.sample import VOID, Size
 from fuzzyseg.data.transforms.lazy import Large, chosen_place
 from fuzzyseg.data.transforms.photometric import Change, Colours, as_tensor, draw_strong, draw_weak
-from fuzzyseg.data.views import CropPair, View, WeakStrong
+from fuzzyseg.data.views import CropPair, View, WeakStrong, known_pixels
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ class Window:
             return resize(array.movedim(0, -1).contiguous()).movedim(-1, 0)
         return torch.stack([resize(band) for band in array])
 
-    def shown(self) -> Tensor:
-        """(H,W) bool, flipped: True inside the image."""
+    def shown(self, known: Tensor | None = None) -> Tensor:
+        """(H,W) bool, flipped: True inside the image, where its visible part is known."""
         y0, x0, y1, x1 = self.visible
-        return self.place(torch.ones(y1 - y0, x1 - x0, dtype=torch.bool), False)
+        return self.place(torch.ones(y1 - y0, x1 - x0, dtype=torch.bool) if known is None else known, False)
 
     def place(self, part: Tensor, fill: float) -> Tensor:
         """The visible part (..., h, w), padded with `fill` to the crop's size, flipped."""
@@ -153,7 +153,8 @@ def make_sample(
 ) -> dict[str, Tensor]:
     """The view of image (C,H,W), uint8 or float32 in units, and mask (H,W) uint8, with random numbers from `seed`.
 
-    Of images that stay in their files (`Large`) only the part inside the crop is read.
+    Of images that stay in their files (`Large`) only the part inside the crop is read. An image of C+1 bands tells in
+    the last one which pixels hold data (see `Reader.read`); the others are neither valid nor labelled.
     jitter: strength of the colour jitter of the weak image. mean, std: per channel, in units (uint8: [0, 1]), for
     colour changes of N bands. focus: a class of which the crop shows a pixel, if the mask has any; -1: none.
     colours_later: draw the colour changes but do not apply them.
@@ -181,17 +182,22 @@ def make_sample(
             later.append((drawn, window))
         return window.place(part if colours_later else colours.apply(part, drawn), 0)
 
-    seen = window.resample(image, Image.Resampling.BILINEAR)
-    sample = {"image": finish(window, seen, changes()), "valid": window.shown()}
+    def resample(window: Window) -> tuple[Tensor, Tensor | None]:
+        part = window.resample(image, Image.Resampling.BILINEAR)
+        return part[: len(mean)], known_pixels(part, len(mean))
+
+    seen, known = resample(window)
+    sample = {"image": finish(window, seen, changes()), "valid": window.shown(known)}
     if mask is not None:
-        sample["mask"] = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
+        labels = window.resample(mask, Image.Resampling.NEAREST)
+        sample["mask"] = window.place(labels if known is None else labels.masked_fill(~known, VOID), VOID)
     if isinstance(view, WeakStrong):
         copies = [finish(window, seen, draw_strong(draw, view, geometry.blur)) for _ in range(view.strong)]
         sample |= {} if colours_later else {"strong": stacked(copies)}
     if isinstance(view, CropPair):
         other = _overlapping(draw, window, view, geometry)
-        second = other.resample(image, Image.Resampling.BILINEAR)
-        sample |= {"pair_image": finish(other, second, changes()), "pair_valid": other.shown()}
+        second, known = resample(other)
+        sample |= {"pair_image": finish(other, second, changes()), "pair_valid": other.shown(known)}
         sample["boxes"] = torch.tensor([window.box, other.box])
         sample["flips"] = torch.tensor([window.flip, other.flip])
     if colours_later:
