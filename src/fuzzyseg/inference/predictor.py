@@ -130,7 +130,7 @@ class Predictor:
         """
 
         def predict(box: Box) -> Tensor:
-            return self._probabilities(self._normalised(torch.from_numpy(read(box)).movedim(-1, 0).unsqueeze(0)))
+            return self._probabilities(self._normalised(torch.tensor(read(box)).movedim(-1, 0).unsqueeze(0)))
 
         window, top = protocol.window or (self.card.crop if protocol.mode == "sliding" else TILE), 0
         with torch.no_grad(), evaluating(self.network):

@@ -13,6 +13,7 @@ from fuzzyseg.data.io.mat import SUFFIX as MATLAB
 from fuzzyseg.data.io.mat import read_matlab_mask
 from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image, suffix_of
 from fuzzyseg.data.io.raster import Raster, open_raster, palette_nodata
+from fuzzyseg.data.io.write import replacing
 from fuzzyseg.data.sample import VOID, Box, Colour, DataError
 from fuzzyseg.data.text import short
 
@@ -160,8 +161,8 @@ def save_index_png(array: NDArray[np.integer], path: Path, palette: list[Colour]
     """
     if array.ndim != 2 or (array.size and (int(array.min()) < 0 or int(array.max()) > 255)):
         raise DataError(f"{path}: found an array of shape {array.shape}; expected (H, W) with values from 0 to 255")
-    path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(np.ascontiguousarray(array.astype(np.uint8)))
     if palette is not None:
         image.putpalette([value for colour in palette for value in colour])
-    image.save(path)
+    with replacing(path) as part:
+        image.save(part)
