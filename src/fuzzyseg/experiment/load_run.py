@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 from fuzzyseg.config import Config, ConfigError, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.data.loading.value_range import compare
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device
@@ -20,6 +22,8 @@ from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.plugins import metrics
 from fuzzyseg.run.folder import RunFolder
+
+log = logging.getLogger(__name__)
 
 Factory = Callable[[], nn.Module]
 Counter = Callable[[int, int], None]
@@ -72,6 +76,8 @@ def _evaluate(
 ) -> dict[str, Any]:
     if data is not None:
         dataset, where = read_for(Path(data), predictor, config), str(data)
+        for note in (note for note in dataset.notes if "not read as" in note):
+            log.warning(note)
         items, void = split_of(dataset, split), dataset.ignore_index
     elif config is not None and config.data.root is not None:
         items, where = run_items(source, config, predictor, split), config.data.root
@@ -81,6 +87,9 @@ def _evaluate(
     items = [item for item in items if item.mask is not None]
     if not items:
         raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
+    card = predictor.card
+    for note in compare(items, card.value_range, card.channels, card.bands, card.levels):
+        log.warning(note)
     settings = (config or Config()).evaluate
     result = score(
         predictor,

@@ -141,6 +141,7 @@ def build_scoring(
         encoding=dataset.encoding,
         bands=data.bands,
         levels=material.levels,
+        value_range=material.value_range,
         ignore_index=dataset.ignore_index,
         mean=material.mean,
         std=material.std,

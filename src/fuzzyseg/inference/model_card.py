@@ -30,7 +30,8 @@ class ModelCard:
 
     classes: names in index order. colours: (r, g, b) of each class, if any. ignore_index: the files' value for void.
     encoding: of the masks; None: class indices. mean, std: per channel, for images scaled to [0, 1], or by `levels` if
-    they have other than 8 bits. bands: those used of an image file, from 1; None: all. image_size: (H, W) that images
+    they have other than 8 bits. value_range: number type of the training images -> smallest and largest value; None:
+    not recorded. bands: those used of an image file, from 1; None: all. image_size: (H, W) that images
     are resized to, if any. crop: (H, W) of the training crops. arch, encoder: None for a network of the user's own.
     step: finished steps. version: of fuzzyseg.
     """
@@ -43,6 +44,7 @@ class ModelCard:
     image_size: Size | None = None
     bands: list[int] | None = None
     levels: Levels | None = None
+    value_range: dict[str, tuple[float, float]] | None = None
     encoding: Encoding | None = None
     colours: list[Colour] | None = None
     ignore_index: int = 255

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fuzzyseg.data import VOID, DataError
+from fuzzyseg.data import VOID, DataError, Item
 from fuzzyseg.data.io.find import Found, counts, find_images
 from fuzzyseg.data.io.image import Pixels, Windows, open_windows, read_image
 from fuzzyseg.data.io.mask import save_index_png
@@ -29,6 +29,7 @@ from fuzzyseg.data.io.write import (
     to_picture,
 )
 from fuzzyseg.data.labels.decode import encode_labels
+from fuzzyseg.data.loading.value_range import compare
 from fuzzyseg.data.views import known_pixels
 from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.inference.predictor import Predictor, Protocol
@@ -74,6 +75,9 @@ def predict_files(
         if target.exists() and _identity(target) in sources:
             raise DataError(f"{target}: is one of the images and would be replaced; choose another --out")
     check_writable(out)
+    card, items = predictor.card, [Item(file, None, file.name) for file in found.files]
+    for note in compare(items, card.value_range, card.channels, card.bands, card.levels):
+        log.warning(note)
     protocol = Protocol("whole" if tile is None else "sliding", tile)
     written: list[Path] = []
     failures: list[DataError] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image
 
@@ -20,7 +20,7 @@ from fuzzyseg.data.io.pillow import (
     suffix_of,
     undecodable,
 )
-from fuzzyseg.data.io.raster import open_raster
+from fuzzyseg.data.io.raster import open_raster, palette_nodata
 from fuzzyseg.data.sample import DataError, Size
 
 _BANDS = {
@@ -41,7 +41,8 @@ class Header:
     """height, width: with the orientation applied. bands: opacity included; 1 for a palette.
 
     dtype: name of the number type, such as uint8, uint16, float32. mode: Pillow's mode, or `bands` for a `Raster`.
-    alpha: the last band is opacity. palette: pixels are indices into colours. orientation: EXIF's number.
+    alpha: the last band is opacity. palette: pixels are indices into colours. orientation: EXIF's number. nodata: the
+    value of missing data, if declared. pages: of a TIFF file.
     """
 
     height: int
@@ -53,6 +54,8 @@ class Header:
     alpha: bool = False
     palette: bool = False
     orientation: int = 1
+    nodata: float | None = None
+    pages: int = 1
 
     @property
     def size(self) -> Size:
@@ -71,7 +74,8 @@ def read_header(path: Path) -> Header:
         height, width = raster.size if raster.orientation < 5 else raster.size[::-1]
         kind = "NPY" if suffix_of(path) == NUMPY else "TIFF"
         dtype = raster.dtype.newbyteorder("=").name
-        return Header(height, width, raster.bands, dtype, "bands", kind, raster.alpha, orientation=raster.orientation)
+        more: dict[str, Any] = {"orientation": raster.orientation, "nodata": raster.nodata, "pages": len(raster.pages)}
+        return Header(height, width, raster.bands, dtype, "bands", kind, raster.alpha, **more)
     return _pillow(path)
 
 
@@ -101,7 +105,8 @@ def _pillow(path: Path) -> Header:
         dtype = "uint16"
     height, width = (width, height) if turn >= 5 else (height, width)
     alpha, palette = mode in ("LA", "PA", "RGBA"), mode in ("P", "PA")
-    return Header(height, width, _BANDS[mode], dtype, mode, kind, alpha, palette, turn)
+    nodata = palette_nodata(path) if kind == "TIFF" else None
+    return Header(height, width, _BANDS[mode], dtype, mode, kind, alpha, palette, turn, nodata)
 
 
 def _turn(image: Image.Image, file: BinaryIO, path: Path) -> int:

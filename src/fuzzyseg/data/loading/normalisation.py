@@ -87,7 +87,7 @@ def measure(
     looked = subsample(items, IMAGES)
 
     def look(item: Item) -> NDArray[np.float64]:
-        return sum_up(_parts(item.image, channels, bands, scale, native=own_range), channels)
+        return sum_up(parts_of(item.image, channels, bands, scale, native=own_range), channels)
 
     sums = np.stack(map_items(looked, look))  # (images, 5, channels)
     count, total, low, high = sums[:, 0].sum(0), sums[:, 1].sum(0), sums[:, 3].min(0), sums[:, 4].max(0)
@@ -130,7 +130,7 @@ def sum_up(parts: Iterator[NDArray[Any]], channels: int) -> NDArray[np.float64]:
     return result
 
 
-def _parts(
+def parts_of(
     path: Path, channels: int, bands: Sequence[int] | None, levels: Levels | None, *, native: bool
 ) -> Iterator[NDArray[Any]]:
     """The image, or windows of one that is too large to be read whole; native: in the file's own numbers, as float.
