@@ -145,12 +145,10 @@ def compare(
     if not trained:
         return []
     found = values_of(items, channels, bands)
-    expected = max(_units(high, name, levels) for name, (_, high) in trained.items())
+    reach = {name: _units(high, name, levels) for name, (_, high) in trained.items()}
     notes = []
     for name, (low, high) in found.ranges.items():
-        reached = _units(high, name, levels)
-        if name in trained and name == "uint8":
-            continue
+        reached, expected = _units(high, name, levels), reach.get(name, max(reach.values()))
         if reached * FACTOR < expected or reached > expected * FACTOR:
             bits = bits_of((low, high)) if name == "uint16" else None
             held = " and ".join(f"{a:g} to {b:g} ({kind})" for kind, (a, b) in trained.items())
