@@ -1,5 +1,8 @@
 """Files in, files out: names, sizes, contents; one bad file is not the end."""
 
+import csv
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +119,69 @@ def test_tiles(tmp_path: Path) -> None:
     predict_files(model, file, tmp_path / "out", tile=(16, 24))
     assert set(model.network.sizes) == {(16, 24)}
     assert read_mask(tmp_path / "out" / "masks" / "a.png").shape == (50, 60)
+
+
+def test_files_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.png", "._a.png", "__MACOSX/b.png", ".ipynb_checkpoints/a.png"):
+        write(tmp_path / "in" / name, noise(8, 9))
+    for name in ("b.heic", "c.heic", "d.xyz"):
+        (tmp_path / "in" / name).write_bytes(b"x")
+    predict_files(predictor(), tmp_path / "in", tmp_path / "out", overlay=False)
+    assert names(tmp_path / "out" / "masks") == {"a.png"}
+    assert "not read as images: 2 .heic, 1 .xyz" in caplog.text
+    with pytest.raises(DataError, match=r"there is no such file, but 1 \.xyz"):
+        predict_files(predictor(), tmp_path / "in" / "*.xyz", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_shares_of_classes(tmp_path: Path) -> None:
+    for name in ("a.png", "far/b, c.png"):
+        write(tmp_path / "in" / name, noise(8, 9))
+    predict_files(predictor(), tmp_path / "in", tmp_path / "out", overlay=False)
+    with (tmp_path / "out" / "class_shares.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["image", "a", "b", "c", "no data"]
+    assert [row[0] for row in rows] == ["a.png", "far/b, c.png"]
+    for name, *shares in rows:
+        mask = read_mask(tmp_path / "out" / "masks" / name)
+        assert np.allclose([float(share) for share in shares], [*(np.mean(mask == k) for k in range(3)), 0], atol=1e-6)
+
+
+def test_the_legend_names_the_classes_that_occur_in_their_colours(tmp_path: Path) -> None:
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    model = predictor(colours=colours)
+    image = noise(60, 200)
+    predict_files(model, write(tmp_path / "a.png", image), tmp_path / "out")
+    strip = np.array(Image.open(tmp_path / "out" / "overlays" / "a.png"))[60:]
+    found = {colour for colour in colours if (strip == colour).all(-1).sum() > 50}
+    assert found == {colours[k] for k in np.unique(read_mask(tmp_path / "out" / "masks" / "a.png"))}
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    file, model = write(tmp_path / "a.png", noise(8, 9)), predictor()
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(DataError, match=r"taken: cannot be written to"):
+        predict_files(model, file, tmp_path / "taken")
+    assert model.network.sizes == []
+
+
+@pytest.mark.parametrize("at", ["mask", "overlay", "shares"])
+def test_a_full_disk_leaves_no_cut_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    for name in ("a.png", "b.png"):
+        write(tmp_path / "in" / name, noise(8, 9))
+    real, count = os.replace, {"mask": 2, "overlay": 3, "shares": 4}[at]
+    calls: list[object] = []
+
+    def full(source: object, target: object) -> None:
+        calls.append(target)
+        if len(calls) > count:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(DataError, match=r"cannot be written \(No space left.*results of [12] of 2 images are complete"):
+        predict_files(predictor(), tmp_path / "in", tmp_path / "out")
+    assert len(names(tmp_path / "out")) == count
+    for name in names(tmp_path / "out"):
+        assert "part" not in name
+        Image.open(tmp_path / "out" / name).load()
