@@ -140,7 +140,7 @@ def test_shares_of_classes(tmp_path: Path) -> None:
     predict_files(predictor(), tmp_path / "in", tmp_path / "out", overlay=False)
     with (tmp_path / "out" / "class_shares.csv").open(newline="") as file:
         head, *rows = csv.reader(file)
-    assert head == ["image", "a", "b", "c", "no data"]
+    assert head == ["image", "class0", "class1", "class2", "no data"]
     assert [row[0] for row in rows] == ["a.png", "far/b, c.png"]
     for name, *shares in rows:
         mask = read_mask(tmp_path / "out" / "masks" / name)

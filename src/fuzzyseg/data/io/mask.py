@@ -17,7 +17,7 @@ from fuzzyseg.data.io.write import replacing
 from fuzzyseg.data.sample import VOID, Box, Colour, DataError
 from fuzzyseg.data.text import short
 
-LOSSY = ("JPEG", "MPO", "JPEG2000", "HEIF")
+LOSSY = ("JPEG", "MPO", "JPEG2000")
 """Formats that change the values of pixels. JPEG 2000 need not, but a file does not say reliably whether it did."""
 
 RUN_LENGTHS = (1, 2)

@@ -182,11 +182,7 @@ def make_sample(
             later.append((drawn, window))
         return window.place(part if colours_later else colours.apply(part, drawn), 0)
 
-    def resample(window: Window) -> tuple[Tensor, Tensor | None]:
-        part = window.resample(image, Image.Resampling.BILINEAR)
-        return part[: len(mean)], known_pixels(part, len(mean))
-
-    seen, known = resample(window)
+    seen, known = _resample(window, image, len(mean))
     sample = {"image": finish(window, seen, changes()), "valid": window.shown(known)}
     if mask is not None:
         labels = window.resample(mask, Image.Resampling.NEAREST)
@@ -196,7 +192,7 @@ def make_sample(
         sample |= {} if colours_later else {"strong": stacked(copies)}
     if isinstance(view, CropPair):
         other = _overlapping(draw, window, view, geometry)
-        second, known = resample(other)
+        second, known = _resample(other, image, len(mean))
         sample |= {"pair_image": finish(other, second, changes()), "pair_valid": other.shown(known)}
         sample["boxes"] = torch.tensor([window.box, other.box])
         sample["flips"] = torch.tensor([window.flip, other.flip])
@@ -204,6 +200,12 @@ def make_sample(
         sample["changes"] = torch.stack([as_tensor(drawn) for drawn, _ in later])
         sample["shown"] = torch.tensor([where.shown_box for _, where in later])
     return sample
+
+
+def _resample(window: Window, image: Tensor | Large, channels: int) -> tuple[Tensor, Tensor | None]:
+    """The visible part of an image (C,h,w), and where it is known, if it can miss data."""
+    part = window.resample(image, Image.Resampling.BILINEAR)
+    return part[:channels], known_pixels(part, channels)
 
 
 def stacked(parts: list[Tensor]) -> Tensor:
