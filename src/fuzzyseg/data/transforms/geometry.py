@@ -153,13 +153,12 @@ def make_sample(
 ) -> dict[str, Tensor]:
     """The view of image (C,H,W), uint8 or float32 in units, and mask (H,W) uint8, with random numbers from `seed`.
 
-    Of images that stay in their files (`Large`) only the part inside the crop is read. An image of C+1 bands tells in
-    the last one which pixels hold data (see `Reader.read`); the others are neither valid nor labelled.
+    Of a `Large` image only the part inside the crop is read. An image may have a band of known pixels (`Reader.read`).
     jitter: strength of the colour jitter of the weak image. mean, std: per channel, in units (uint8: [0, 1]), for
     colour changes of N bands. focus: a class of which the crop shows a pixel, if the mask has any; -1: none.
     colours_later: draw the colour changes but do not apply them.
 
-    Returns image (C,H,W) and valid (H,W); with a mask, `mask` (H,W), 255 outside the image; for `WeakStrong`, strong
+    Returns image (C,H,W) and valid (H,W); with a mask, `mask` (H,W), 255 where not valid; for `WeakStrong`, strong
     (n,C,H,W); for `CropPair`, pair_image, pair_valid, boxes (2,4) and flips (2,) bool (horizontal; it never flips
     vertically). Images are 0 outside and not normalised (see `Batch.to`). With colours_later there is no `strong`, but
     `changes` (V,6,2) and `shown` (V,4) for each view (image, then strong or pair): see `Pending`.
@@ -167,11 +166,10 @@ def make_sample(
     draw = random.Random(seed)
     if isinstance(view, CropPair):  # `flips` has no place for vertical ones
         geometry = replace(geometry, vertical_flip=0.0)
-    colours = Colours(tuple(mean), tuple(std))
+    colours, later = Colours(tuple(mean), tuple(std)), list[tuple[list[Change], Window]]()
     window = _draw_window(draw, (image.shape[-2], image.shape[-1]), geometry)
     if mask is not None and focus >= 0:
         window = _over_class(draw, window, mask, focus)
-    later: list[tuple[list[Change], Window]] = []
 
     def changes() -> list[Change]:
         own = view.colours if isinstance(view, CropPair) else None
@@ -185,8 +183,8 @@ def make_sample(
     seen, known = _resample(window, image, len(mean))
     sample = {"image": finish(window, seen, changes()), "valid": window.shown(known)}
     if mask is not None:
-        labels = window.resample(mask, Image.Resampling.NEAREST)
-        sample["mask"] = window.place(labels if known is None else labels.masked_fill(~known, VOID), VOID)
+        labels = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
+        sample["mask"] = labels.masked_fill(~sample["valid"], VOID)
     if isinstance(view, WeakStrong):
         copies = [finish(window, seen, draw_strong(draw, view, geometry.blur)) for _ in range(view.strong)]
         sample |= {} if colours_later else {"strong": stacked(copies)}
