@@ -30,6 +30,7 @@ from fuzzyseg.data.io.write import (
 )
 from fuzzyseg.data.labels.decode import encode_labels
 from fuzzyseg.data.loading.value_range import compare
+from fuzzyseg.data.text import printable
 from fuzzyseg.data.views import known_pixels
 from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.inference.predictor import Predictor, Protocol
@@ -77,7 +78,7 @@ def predict_files(
     check_writable(out)
     card, items = predictor.card, [Item(file, None, file.name) for file in found.files]
     for note in compare(items, card.value_range, card.channels, card.bands, card.levels):
-        log.warning(note)
+        log.warning(printable(note))
     protocol = Protocol("whole" if tile is None else "sliding", tile)
     written: list[Path] = []
     failures: list[DataError] = []
@@ -128,7 +129,7 @@ def _find(images: Path, out: Path) -> Found:
         what += f", but {counts(found.others)}" if found.others else ""
         raise DataError(f"{images}: {what}; expected a file, a folder or a pattern; read are {', '.join(SUFFIXES)}")
     if found.others:
-        log.warning("%s: not read as images: %s", images, counts(found.others))
+        log.warning(printable(f"{images}: not read as images: {counts(found.others)}"))
     return found
 
 
