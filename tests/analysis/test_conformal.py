@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from fuzzyseg import assign_fuzzy_positives
-from fuzzyseg.analysis import conformal_threshold, coverage_by_threshold, fitted_temperature, smallest_covering
+from fuzzyseg.analysis.threshold import (
+    conformal_threshold,
+    coverage_by_threshold,
+    fitted_temperature,
+    smallest_covering,
+)
 
 GRID = torch.linspace(0, 1, 201, dtype=torch.float64).clamp(min=1e-9).tolist()
 

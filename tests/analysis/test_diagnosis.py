@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from analysis import literal
-from fuzzyseg.analysis import count_thresholds, diagnose, pixel_maps
+from fuzzyseg.analysis.diagnosis import diagnose
+from fuzzyseg.analysis.pixels import pixel_maps
+from fuzzyseg.analysis.table import count_thresholds
 from fuzzyseg.losses.fpl.assignment import sorted_classes
 
 CLASSES, SIZE, T = 5, (6, 7), 0.85

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fuzzyseg import fuzzy_membership
-from fuzzyseg.analysis import coverage_by_threshold, smallest_covering
+from fuzzyseg.analysis.threshold import coverage_by_threshold, smallest_covering
 
 THRESHOLDS = (0.3, 0.5, 0.75, 0.9, 0.99, 1.0)
 

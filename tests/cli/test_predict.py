@@ -12,7 +12,10 @@ from fuzzyseg.cli import app
 @pytest.fixture
 def predict(monkeypatch):
     asked = {}
-    answer = {"written": [Path("out/a.png"), Path("out/b.png")], "failures": []}
+    answer = {
+        "written": [Path("out/masks/a.png"), Path("out/overlays/a.png"), Path("out/class_shares.csv")],
+        "failures": [],
+    }
 
     def carry_out(source, images, out, **options):
         options.pop("progress")(1, 2)
@@ -42,7 +45,7 @@ def test_defaults(predict):
         "tile": None,
         "device": "auto",
     }
-    assert result.stdout == "2 files written to out\n"
+    assert result.stdout == "1 image predicted; results are in out\n"
 
 
 def test_every_option_is_handed_on(predict):
@@ -74,4 +77,11 @@ def test_images_that_fail_are_named_and_exit_1(predict):
     result, _ = predict("run", "images", "--out", "out")
     assert result.exit_code == 1
     assert result.stderr == "error: images/x.png: is no image\n"
-    assert result.stdout == "2 files written to out\n"
+    assert result.stdout == "1 image predicted, 1 failed; results are in out\n"
+
+
+def test_names_of_files_send_no_codes_to_the_terminal(predict):
+    predict.answer["failures"] = ["images/\x1b[2J\udcff.png: is no image"]
+    result, _ = predict("run", "images", "--out", "out")
+    assert "\x1b" not in result.stderr
+    assert r"images/\x1b[2J\udcff.png: is no image" in result.stderr

@@ -86,7 +86,7 @@ def test_the_tutorial_is_what_happens(shared, tmp_path, monkeypatch):
         own = np.array(Image.open(camvid / "trainannot" / f"{item.image.stem}.png"))
         labels = training_labels(item, classes=11, ignore_index=dataset.ignore_index)
         assert np.array_equal(labels, np.where(own == 11, 255, own))
-    predicted = [path for path in Path("results").rglob("*.png") if not path.stem.endswith("_overlay")]
+    predicted = list(Path("results/masks").rglob("*.png"))
     assert len(predicted) == 2
     for path in predicted:
         assert {tuple(colour) for colour in np.array(Image.open(path)).reshape(-1, 3).tolist()} <= {

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fuzzyseg
-from fuzzyseg.analysis import conformal_threshold, coverage_by_threshold, fitted_temperature
+from fuzzyseg.analysis.threshold import conformal_threshold, coverage_by_threshold, fitted_temperature
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.experiment.analyse import analyse
 from fuzzyseg.experiment.calibration import by_image, check_images, fourths

@@ -61,8 +61,8 @@ def test_a_file_of_16_bits_and_five_bands(tmp_path):
     assert len(np.unique(expected)) > 1
     _, failures = predict_files(predictor, path, tmp_path / "out")
     assert not failures
-    np.testing.assert_array_equal(read_mask(tmp_path / "out/a.png"), expected)
-    assert read_image(tmp_path / "out/a_overlay.png").shape == (20, 30, 3)
+    np.testing.assert_array_equal(read_mask(tmp_path / "out/masks/a.png"), expected)
+    assert read_image(tmp_path / "out/overlays/a.png").shape[0] > 20
     # In memory: units, or the numbers of the file
     np.testing.assert_array_equal(predictor.labels(stored).numpy(), expected)
     np.testing.assert_array_equal(predictor.labels(stored.astype(np.float32) / 65535).numpy(), expected)
@@ -79,7 +79,7 @@ def test_a_choice_of_bands_and_measured_levels(tmp_path):
     path = write(tmp_path / "a.tif", stored)
     predict_files(predictor, path, tmp_path / "out", overlay=False)
     units = (stored[..., [3, 1]] - np.array(low)) / (np.array(high) - np.array(low))
-    np.testing.assert_array_equal(read_mask(tmp_path / "out/a.png"), literal(predictor, units.astype(np.float32)))
+    np.testing.assert_array_equal(read_mask(tmp_path / "out/masks/a.png"), literal(predictor, units.astype(np.float32)))
 
 
 def test_a_saved_model_knows_bands_levels_and_encoding(tmp_path):
@@ -109,14 +109,14 @@ def test_windows_give_the_files_of_the_whole(tmp_path, monkeypatch, kind, encode
     written, failures = predict_files(predictor, path, tmp_path / "parts", encoded=encoded)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**8)
     assert not failures
-    assert len(written) == 2
-    for name in ("a.png", "a_overlay.png"):
+    assert len(written) == 3
+    for name in ("masks/a.png", "overlays/a.png"):
         a, b = (Image.open(tmp_path / folder / name) for folder in ("whole", "parts"))
         assert a.mode == b.mode
         np.testing.assert_array_equal(np.array(a), np.array(b))
     predict_files(predictor, path, tmp_path / "asked", encoded=encoded, tile=(50, 50))
     np.testing.assert_array_equal(
-        np.array(Image.open(tmp_path / "asked/a.png")), np.array(Image.open(tmp_path / "parts/a.png"))
+        np.array(Image.open(tmp_path / "asked/masks/a.png")), np.array(Image.open(tmp_path / "parts/masks/a.png"))
     )
 
 
@@ -132,7 +132,7 @@ def test_a_file_of_lost_strips_has_no_mask_by_windows_either(tmp_path):
         written, failures = predict_files(model(), path, tmp_path / "out", tile=tile)
         assert not written
         assert "a.tif: a part of its pixels is lost" in str(failures[0])
-        assert not list((tmp_path / "out").glob("*.png"))
+        assert not list((tmp_path / "out").rglob("*.png"))
 
 
 @pytest.mark.parametrize(
@@ -149,16 +149,16 @@ def test_masks_in_the_encoding_that_was_learnt_from(tmp_path, encoding, expected
     path, predictor = write(tmp_path / "a.tif", stored), model(encoding=encoding)
     index = literal(predictor, stored.astype(np.float32) / 65535)
     predict_files(predictor, path, tmp_path / "out", overlay=False, encoded=True)
-    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out/a.png")), expected(index))
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out/masks/a.png")), expected(index))
 
 
 def test_index_masks_have_the_classes_colours_as_palette(tmp_path):
     path, stored = tmp_path / "a.tif", numbers(20, 30)
     write(path, stored)
     predict_files(model(colours=COLOURS), path, tmp_path / "out", overlay=False)
-    image = Image.open(tmp_path / "out/a.png")
+    image = Image.open(tmp_path / "out/masks/a.png")
     assert image.mode == "P"
-    index = read_mask(tmp_path / "out/a.png")
+    index = read_mask(tmp_path / "out/masks/a.png")
     np.testing.assert_array_equal(np.array(image.convert("RGB")), np.array(COLOURS)[index])
     predict_files(model(), path, tmp_path / "plain", overlay=False)
-    assert Image.open(tmp_path / "plain/a.png").mode == "L"
+    assert Image.open(tmp_path / "plain/masks/a.png").mode == "L"

@@ -22,7 +22,9 @@ class Failure(Exception):
 
 def complain(message: str) -> None:
     """Print an error on stderr, red on a terminal."""
-    Console(stderr=True).print(Text(f"error: {message}", style="red"), soft_wrap=True)
+    from fuzzyseg.data.text import printable
+
+    Console(stderr=True).print(Text(f"error: {printable(message)}", style="red"), soft_wrap=True)
 
 
 class Verbs(TyperGroup):

@@ -40,7 +40,8 @@ def predict(
 ) -> None:
     """Segment an image, or a folder of images.
 
-    Writes an index mask (PNG) of the size of each image, and an overlay.
+    Writes an index mask (PNG) of the size of each image into masks/, an overlay with a legend into overlays/, and the
+    share of each class in each image into class_shares.csv.
 
     \b
     Examples:
@@ -51,6 +52,7 @@ def predict(
         size = parse_size(tile)
     except ValueError as error:
         raise ConfigError(f"--tile: found {tile!r}; {error}") from None
+    from fuzzyseg.data.text import printable
     from fuzzyseg.experiment import predict as segment
 
     with counter("images") as progress:
@@ -68,6 +70,8 @@ def predict(
         )
     for failure in failures:
         complain(str(failure))
-    typer.echo(f"{len(written)} file{'s' * (len(written) != 1)} written to {out}")
+    images_done = sum(path.is_relative_to(out / "masks") for path in written)
+    failed = f", {len(failures)} failed" if failures else ""
+    typer.echo(f"{images_done} image{'s' * (images_done != 1)} predicted{failed}; results are in {printable(str(out))}")
     if failures:
         raise typer.Exit(FAILED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,17 +50,8 @@ class Encoding:
     snap: bool = False
 
     def record(self) -> dict[str, Any]:
-        """Return the fields for JSON; see `from_record`."""
+        """Return the fields for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Encoding:
-        """Restore an encoding from `record()`, also after a round trip through JSON. Raises TypeError, ValueError."""
-
-        def frozen(value: Any) -> Any:
-            return tuple(frozen(part) for part in value) if isinstance(value, list | tuple) else value
-
-        return cls(**{key: frozen(value) for key, value in record.items()})
 
 
 @dataclass(frozen=True)

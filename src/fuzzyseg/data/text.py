@@ -15,6 +15,15 @@ def short(values: Sequence[object], most: int = 8) -> str:
     return text if len(values) <= most else f"{text}, ... ({len(values)} in all)"
 
 
+def printable(text: str) -> str:
+    """Return the text for a terminal: control characters and bytes that are no UTF-8, as in file names, are escaped."""
+
+    def shown(letter: str) -> str:
+        return letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+
+    return "".join(map(shown, text))
+
+
 def counted(count: int, what: str) -> str:
     """Return `1 file`, `2 files`, `1 class`, `2 classes`."""
     plural = f"{what}es" if what.endswith("s") else f"{what}s"

@@ -167,6 +167,16 @@ class Batch:
         )
 
 
+def known_pixels(image: Tensor, channels: int) -> Tensor | None:
+    """(..., H, W) True where an image (..., C+1, H, W) with a last band of known pixels holds data; None without one.
+
+    Pixels to which a missing one contributes by resampling are not known.
+    """
+    if image.shape[-3] == channels:
+        return None
+    return image[..., channels, :, :] >= (255 if image.dtype == torch.uint8 else 1 - 1e-6)
+
+
 def normalised(image: Tensor, valid: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """(image - mean) / std, 0 where not valid: (B,C,H,W) float32.
 

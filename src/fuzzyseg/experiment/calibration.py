@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fuzzyseg.analysis import (
+from fuzzyseg.analysis.table import count_confident
+from fuzzyseg.analysis.threshold import (
     conformal_threshold,
-    count_confident,
     coverage_by_threshold,
     fitted_temperature,
     smallest_covering,

@@ -29,6 +29,7 @@ from fuzzyseg.data.labels.declared import LabelOptions
 from fuzzyseg.data.sample import SPLITS, VOID, Files
 from fuzzyseg.data.splits.spec import parse_amount
 from fuzzyseg.data.splits.split import make_split
+from fuzzyseg.experiment.prepare_data import value_notes
 from fuzzyseg.experiment.worker_pool import PATIENCE, Lost, each_apart
 
 T = TypeVar("T")
@@ -109,6 +110,8 @@ class _Check:
         self.result.lists = {
             name: (len(items), sum(item.mask is not None for item in items)) for name, items in lists.items() if items
         }
+        training = [*lists.get("labelled", ()), *lists.get("unlabelled", ())]
+        self.result.notes += value_notes(self.config, training, list(lists.get("val", ())))[0]
         self._add(*findings.missing_masks(lists))
         if resolved:
             self._check_masks(dataset, lists)

@@ -14,6 +14,8 @@ from torch import nn
 from fuzzyseg.config import Config, ConfigError, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.data.loading.value_range import compare
+from fuzzyseg.data.text import printable
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device
@@ -75,6 +77,8 @@ def _evaluate(
 ) -> dict[str, Any]:
     if data is not None:
         dataset, where = read_for(Path(data), predictor, config), str(data)
+        for note in (note for note in dataset.notes if "not read as" in note):
+            logger.warning(printable(note))
         items, void = split_of(dataset, split), dataset.ignore_index
     elif config is not None and config.data.root is not None:
         items, where = run_items(source, config, predictor, split), config.data.root
@@ -84,6 +88,9 @@ def _evaluate(
     items = [item for item in items if item.mask is not None]
     if not items:
         raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
+    card = predictor.card
+    for note in compare(items, card.value_range, card.channels, card.bands, card.levels):
+        logger.warning(printable(note))
     settings = (config or Config()).evaluate
     result = score(
         predictor,

@@ -17,10 +17,11 @@ from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.data.labels.class_counts import class_presence, only_void
 from fuzzyseg.data.labels.declared import LabelOptions
-from fuzzyseg.data.loading.cache import default_folder
+from fuzzyseg.data.loading.disk_cache import default_folder
 from fuzzyseg.data.loading.loader import Loader
 from fuzzyseg.data.loading.normalisation import kinds_of, measure
-from fuzzyseg.data.loading.reader import ByWindows, check_sizes
+from fuzzyseg.data.loading.reader import LazyReader, check_sizes
+from fuzzyseg.data.loading.value_range import compare, header_notes, values_of
 from fuzzyseg.data.sample import LabelMap
 from fuzzyseg.data.splits.split import Split, make_split
 from fuzzyseg.data.text import short
@@ -44,6 +45,7 @@ class Material:
     std: list[float]
     levels: Levels | None = None
     sentences: list[str] = field(default_factory=list)
+    value_range: dict[str, tuple[float, float]] | None = None
     held_back: list[Item] = field(default_factory=list)
     """Labelled images that are calibrated on and not trained on."""
 
@@ -95,7 +97,26 @@ def gather_material(config: Config, *, own_network: bool = False) -> Material:
         if items and only_void(items, classes=len(dataset.classes), ignore_index=dataset.ignore_index):
             names = short([str(item.mask) for item in items], 3)
             raise DataError(f"every pixel of all {what} masks is void: {names}; is ignore_index right?")
-    return Material(dataset, split, *input_scale(config, split.all_, own_network=own_network))
+    material = Material(dataset, split, *input_scale(config, split.all_, own_network=own_network))
+    notes, material.value_range = value_notes(config, split.all_, split.val)
+    material.sentences += notes
+    return material
+
+
+def value_notes(
+    config: Config, images: list[Item], val: list[Item]
+) -> tuple[list[str], dict[str, tuple[float, float]]]:
+    """Sentences on values of images that are likely not read as they are meant, and the range of the training images.
+
+    Training images are compared with those of `init`, validation images with the training images.
+    """
+    data, kind = config.data, (config.network.channels, config.data.bands)
+    levels = None if data.low is None or data.high is None else Levels(tuple(data.low), tuple(data.high))
+    values = values_of(images, *kind)
+    notes = [*header_notes([*images, *val]), *([] if levels else values.notes(config.network.channels))]
+    cards = [card for path in config.init or () if (card := read_card(path)) is not None]
+    notes += [note for card in cards[:1] for note in compare(images, card.value_range, *kind, levels or card.levels)]
+    return [*notes, *compare(val, values.ranges, *kind, levels)], values.ranges
 
 
 def split_for(data: DataConfig, seed: int, dataset: DataSet) -> Split:
@@ -247,7 +268,7 @@ def build_loader(config: Config, material: Material, method: Method, device: tor
     return Loader(
         method.streams,
         material.sources,
-        ByWindows(build_reader(config.data, config.network.channels, material)),
+        LazyReader(build_reader(config.data, config.network.channels, material)),
         geometry=geometry,
         jitter=augment.jitter,
         mean=material.mean,

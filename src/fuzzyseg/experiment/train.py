@@ -165,7 +165,7 @@ def _train(
     method = build_method(setup, material.facts(config.network.channels), objects.network)
     loader = build_loader(config, material, method, device)
     if state is not None:
-        loader.load_state_dict(state["streams"])
+        loader.sampler.load_state_dict(state["streams"])
     scoring = build_scoring(config, material, method.pixel_loss, device, own_network=own, metrics=metrics)
     batches = calibrated_batches(setup, loader.batches, scoring, method, say or _silent)
     notes = notes_of(setup, method)
@@ -236,8 +236,8 @@ def _fit(
             _settings(config, device, score=next(iter(scoring.metrics), SCORE)),
             evaluate=scoring.evaluate if can_score else None,
             keep_best=keep_best if can_score and scoring.material.split.choose_best else None,
-            publish=loader.publish,
-            stream_state=loader.state_dict,
+            publish=loader.sampler.publish,
+            stream_state=loader.sampler.state_dict,
             sinks=sinks,
             checkpoint=run.last_pt,
             config=config.model_dump(mode="json"),

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fuzzyseg.analysis import Diagnosis, PixelMaps, diagnose, pixel_maps
+from fuzzyseg.analysis.diagnosis import Diagnosis, diagnose
+from fuzzyseg.analysis.pixels import PixelMaps, pixel_maps
 from fuzzyseg.config import Config, EvaluateConfig, LossConfig
-from fuzzyseg.data import Item, Reader
+from fuzzyseg.data import VOID, Item, Reader
 from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
+from fuzzyseg.data.views import known_pixels
 from fuzzyseg.experiment.prepare_data import Material, build_reader
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
 from fuzzyseg.inference.sliding_window import tiles_of
@@ -139,6 +141,7 @@ def build_scoring(
         encoding=dataset.encoding,
         bands=data.bands,
         levels=material.levels,
+        value_range=material.value_range,
         ignore_index=dataset.ignore_index,
         mean=material.mean,
         std=material.std,
@@ -178,7 +181,9 @@ def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]
     check_sizes([item])
     truth = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)
     for box in tiles_of(windows.size):
-        yield torch.from_numpy(windows.read(box)).movedim(-1, 0), torch.from_numpy(truth(box))
+        image, mask = torch.from_numpy(windows.read(box, with_known=True)).movedim(-1, 0), torch.from_numpy(truth(box))
+        known = known_pixels(image, reader.channels)
+        yield image, mask if known is None else mask.masked_fill(~known, VOID)
 
 
 def thresholds_at(pixel_loss: PixelLossModule, logits: Tensor, network: nn.Module) -> Tensor:

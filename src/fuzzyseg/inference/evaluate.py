@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fuzzyseg.data import DataError, Item, Reader
+from fuzzyseg.data import VOID, DataError, Item, Reader
 from fuzzyseg.data.io.image import Windows
 from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
+from fuzzyseg.data.views import known_pixels
 from fuzzyseg.inference.ceiling import ceiling_matrix
 from fuzzyseg.inference.metrics import confusion_matrix, resolvable, scores
 from fuzzyseg.inference.predictor import Predictor, Protocol
@@ -108,8 +110,10 @@ def _rows(
     """An image, and a mask that is as large, that are never held whole."""
     check_sizes([item])
     truth = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)
-    (height, width), top = windows.size, 0
-    for labels in predictor.label_rows(windows.read, windows.size, protocol):
-        box = (top, 0, top + len(labels), width)
-        top = box[2]
-        yield labels.unsqueeze(0), torch.from_numpy(truth(box)).unsqueeze(0), int(top == height)
+    read = partial(windows.read, with_known=True)
+    for box, labels in predictor.label_rows(read, windows.size, protocol):
+        masks = torch.from_numpy(truth(box)).unsqueeze(0)
+        if windows.raster.may_miss:
+            known = known_pixels(torch.from_numpy(read(box)).movedim(-1, 0), reader.channels)
+            masks = masks if known is None else masks.masked_fill(~known, VOID)
+        yield labels.unsqueeze(0), masks, int(box[2] == windows.size[0])

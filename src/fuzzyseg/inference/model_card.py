@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.data.sample import Colour, Encoding, LabelMap, Size
+from fuzzyseg.data.text import problems
 
 CARD_NAME = "fuzzyseg.json"
 
@@ -28,7 +30,8 @@ class ModelCard:
 
     classes: names in index order. colours: (r, g, b) of each class, if any. ignore_index: the files' value for void.
     encoding: of the masks; None: class indices. mean, std: per channel, for images scaled to [0, 1], or by `levels` if
-    they have other than 8 bits. bands: those used of an image file, from 1; None: all. image_size: (H, W) that images
+    they have other than 8 bits. value_range: number type of the training images -> smallest and largest value; None:
+    not recorded. bands: those used of an image file, from 1; None: all. image_size: (H, W) that images
     are resized to, if any. crop: (H, W) of the training crops. arch, encoder: None for a network of the user's own.
     step: finished steps. version: of fuzzyseg.
     """
@@ -41,6 +44,7 @@ class ModelCard:
     image_size: Size | None = None
     bands: list[int] | None = None
     levels: Levels | None = None
+    value_range: dict[str, tuple[float, float]] | None = None
     encoding: Encoding | None = None
     colours: list[Colour] | None = None
     ignore_index: int = 255
@@ -79,20 +83,9 @@ def read_card(path: str | Path) -> ModelCard | None:
         return None
     file = folder / CARD_NAME
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        known = {f.name for f in fields(ModelCard)}
-        return ModelCard(**{k: _tuples(k, v) for k, v in values.items() if k in known})
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{file}: is no model card ({error}); copy the model folder again") from None
-
-
-def _tuples(key: str, value: Any) -> Any:
-    """JSON lists as the types of the card."""
-    if key in ("crop", "image_size") and value is not None:
-        height, width = value
-        return height, width
-    if key == "encoding" and value is not None:
-        return Encoding.from_record(value)
-    if key == "levels" and value is not None:
-        return Levels(*(None if value[end] is None else tuple(value[end]) for end in ("low", "high")))
-    return [tuple(colour) for colour in value] if key == "colours" and value is not None else value
+        return TypeAdapter(ModelCard).validate_json(file.read_bytes())
+    except ValidationError as error:
+        reason = "; ".join(problems(error))
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise DataError(f"{file}: is no model card ({reason}); copy the model folder again")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Image
 from fuzzyseg.data.sample import Box, Size
+from fuzzyseg.data.views import known_pixels
 from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.inference.sliding_window import TILE, sweep
 from fuzzyseg.ops.module_mode import evaluating
@@ -67,19 +67,6 @@ class Protocol:
 WHOLE = Protocol()
 
 
-@dataclass(frozen=True)
-class _ByWindows:
-    """An image (B,C,H,W) that is read where parts are cut out of it."""
-
-    read: Callable[[Box], Tensor]
-    shape: tuple[int, int, int, int]
-    device: torch.device
-
-    def __getitem__(self, key: Any) -> Tensor:
-        _, rows, columns = key
-        return self.read((rows.start, columns.start, min(rows.stop, self.shape[2]), min(columns.stop, self.shape[3])))
-
-
 class Predictor:
     """Predict images at the size of their files.
 
@@ -103,23 +90,26 @@ class Predictor:
         or an array of the file's own values. For several views or windows, the logarithm of their average probability.
         Raises DataError for an image of another shape or type.
         """
-        pixels = self._pixels(image)
-        with torch.no_grad(), evaluating(self.network):
-            scores = self._scores(self._input(pixels), protocol)
-            return resize_logits(scores, pixels.shape[-2:], align_corners=False)[0]
+        return self.batch_logits(self._pixels(image), protocol)[0]
 
     def labels(self, image: Image | Tensor, protocol: Protocol = WHOLE) -> Tensor:
         """The most probable class (H,W) int64; arguments as of `logits`, far less memory."""
         return self.batch_labels(self._pixels(image), protocol)[0]
 
+    def batch_logits(self, images: Tensor, protocol: Protocol = WHOLE) -> Tensor:
+        """`logits` (B,C,H,W) of images as of `batch_labels`."""
+        with torch.no_grad(), evaluating(self.network):
+            scores = self._scores(self._input(images), protocol)
+            return resize_logits(scores, images.shape[-2:], align_corners=False)
+
     def batch_labels(self, images: Tensor, protocol: Protocol = WHOLE) -> Tensor:
-        """`labels` (B,H,W) of images (B,Cin,H,W), uint8 or float32."""
+        """`labels` (B,H,W) of images (B,Cin,H,W), uint8 or float32, or (B,Cin+1,H,W) as of `Reader.read`."""
         size = (images.shape[-2], images.shape[-1])
         with torch.no_grad(), evaluating(self.network):
             inputs = self._input(images)
             window = self._window(inputs, protocol)
             if protocol.views == [(1.0, False)] and window is not None and inputs.shape[-2:] == size:
-                return torch.cat([band.argmax(1) for band in sweep(inputs, window, self._probabilities)], 1)
+                return torch.cat([band.argmax(1) for band in self._sweep(inputs, window)], 1)
             return resize_labels(self._scores(inputs, protocol), size)
 
     def reads_by_windows(self, size: Size, protocol: Protocol = WHOLE) -> bool:
@@ -130,24 +120,26 @@ class Predictor:
             and (protocol.mode == "sliding" or size[0] * size[1] > MOST_PIXELS)
         )
 
-    def label_rows(self, read: Callable[[Box], Image], size: Size, protocol: Protocol = WHOLE) -> Iterator[Tensor]:
-        """`labels` in bands of rows (rows,W), from top to bottom, of an image that is read by windows.
+    def label_rows(
+        self, read: Callable[[Box], Image], size: Size, protocol: Protocol = WHOLE
+    ) -> Iterator[tuple[Box, Tensor]]:
+        """Bands of rows, from top to bottom, of an image that is read by windows: their boxes and `labels` (rows,W).
 
-        read: the part y0, x0, y1, x1 as an array that `labels` takes. size: the image's (H,W), for which
+        read: the part y0, x0, y1, x1 as an array that `read_image` gives. size: the image's (H,W), for which
         `reads_by_windows` holds.
         """
 
-        def part(box: Box) -> Tensor:
-            return self._normalised(self._pixels(read(box)))
+        def predict(box: Box) -> Tensor:
+            return self._probabilities(self._normalised(torch.tensor(read(box)).movedim(-1, 0).unsqueeze(0)))
 
-        image = _ByWindows(part, (1, self.card.channels, *size), self.device)
-        window = protocol.window or (self.card.crop if protocol.mode == "sliding" else TILE)
+        window, top = protocol.window or (self.card.crop if protocol.mode == "sliding" else TILE), 0
         with torch.no_grad(), evaluating(self.network):
-            for band in sweep(image, window, self._probabilities):
-                yield band.argmax(1)[0]
+            for band in sweep(size, window, predict):
+                yield (top, 0, top + band.shape[2], size[1]), band.argmax(1)[0]
+                top += band.shape[2]
 
     def training_logits(self, image: Tensor) -> Tensor:
-        """Logits (C,H,W) float32 of a tensor (Cin,H,W) at the training scale; whole image, one view."""
+        """Logits (C,H,W) float32 of an image as of `Reader.read` at the training scale; whole image, one view."""
         with torch.no_grad(), evaluating(self.network):
             return self._forward(self._normalised(image.unsqueeze(0)))[0]
 
@@ -183,8 +175,11 @@ class Predictor:
 
     def _normalised(self, images: Tensor) -> Tensor:
         images = images.to(self.device)
+        known = known_pixels(images, self.card.channels)
+        images = images[:, : self.card.channels]
         units = images.float() / 255 if images.dtype == torch.uint8 else images
-        return (units - self._mean) / self._std
+        inputs = (units - self._mean) / self._std
+        return inputs if known is None else inputs.masked_fill(~known.unsqueeze(1), 0)  # as in training
 
     def _window(self, inputs: Tensor, protocol: Protocol) -> Size | None:
         """Size of the windows; None: the whole image at once."""
@@ -203,6 +198,12 @@ class Predictor:
     def _probabilities(self, inputs: Tensor) -> Tensor:
         return self._forward(inputs).softmax(1)
 
+    def _sweep(self, inputs: Tensor, window: Size) -> Iterator[Tensor]:
+        def predict(box: Box) -> Tensor:
+            return self._probabilities(inputs[..., box[0] : box[2], box[1] : box[3]])
+
+        return sweep((inputs.shape[-2], inputs.shape[-1]), window, predict)
+
     def _scores(self, inputs: Tensor, protocol: Protocol) -> Tensor:
         """Logits (B,C,h,w) at the size of the inputs, averaged over the views and windows of the protocol."""
         views = protocol.views
@@ -216,11 +217,7 @@ class Predictor:
                 view = F.interpolate(view, size=scaled, mode="bilinear", antialias=True)
             view = view.flip(-1) if mirrored else view
             window = self._window(view, protocol)
-            seen = (
-                self._probabilities(view)
-                if window is None
-                else torch.cat(list(sweep(view, window, self._probabilities)), 2)
-            )
+            seen = self._probabilities(view) if window is None else torch.cat(list(self._sweep(view, window)), 2)
             seen = resize_logits(seen.flip(-1) if mirrored else seen, size, align_corners=False)
             total = seen if total is None else total + seen
         assert total is not None

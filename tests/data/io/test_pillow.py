@@ -135,10 +135,10 @@ def test_default_colours_are_those_of_voc_and_distinct():
     assert len(set(colours)) == 256
 
 
-def test_overlay_mixes_class_colours_and_leaves_void():
+def test_overlay_mixes_class_colours_and_leaves_void_and_black():
     image = np.full((1, 3, 3), 100, np.uint8)
     found = overlay(image, np.array([[0, 1, 255]]), [(0, 0, 0), (200, 0, 100)])
-    np.testing.assert_array_equal(found, [[[50, 50, 50], [150, 50, 100], [100, 100, 100]]])
+    np.testing.assert_array_equal(found, [[[100, 100, 100], [150, 50, 100], [100, 100, 100]]])
     assert overlay(image[..., :1], np.zeros((1, 3), int), [(1, 2, 3)], 1.0)[0, 0].tolist() == [1, 2, 3]
 
 

@@ -166,9 +166,11 @@ def test_files_beside_the_image_are_not_read(tmp_path):
 
 
 def test_the_header_tells_blocks_and_missing_data(tmp_path):
-    path = write(tmp_path / "a.tif", **TILES, extratags=[(42113, "s", 0, "-9999", True)])
+    path = write(tmp_path / "a.tif", **TILES, extratags=[(42113, "s", 0, "99", True)])
     found = open_raster(path)
-    assert (found.size, found.bands, found.dtype, found.block, found.nodata) == ((96, 80), 3, np.uint8, (32, 32), -9999)
+    assert (found.size, found.bands, found.dtype, found.block, found.nodata) == ((96, 80), 3, np.uint8, (32, 32), 99)
+    impossible = write(tmp_path / "d.tif", **TILES, extratags=[(42113, "s", 0, "-9999", True)])
+    assert open_raster(impossible).nodata is None
     assert open_raster(write(tmp_path / "b.tif", **STRIPS)).block == (16, 80)
     assert open_raster(write(tmp_path / "c.tif")).windowed is False
 

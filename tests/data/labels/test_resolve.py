@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
 from fuzzyseg.data import DataError, Item, Reader, read_dataset
 from fuzzyseg.data.labels.class_counts import class_presence
@@ -455,8 +456,8 @@ def test_what_is_written_in_an_encoding_is_read_back(tmp_path, name):
     np.testing.assert_array_equal(training_labels(item, classes=3, ignore_index=255), index)
     assert stored.ndim == (3 if encoding and encoding.colours else 2)
     if encoding is not None:
-        assert Encoding.from_record(json.loads(json.dumps(encoding.record()))) == encoding
-        assert hash(Encoding.from_record(json.loads(json.dumps(encoding.record())))) == hash(encoding)
+        assert TypeAdapter(Encoding).validate_json(json.dumps(encoding.record())) == encoding
+        assert hash(TypeAdapter(Encoding).validate_json(json.dumps(encoding.record()))) == hash(encoding)
         with pytest.raises(DataError, match="has no value for the class index 77"):
             encode_labels(np.array([[77]]), ENCODINGS["table"], 255, tmp_path)
 

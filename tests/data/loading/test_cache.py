@@ -14,8 +14,9 @@ from filelock import FileLock
 from PIL import Image
 
 from fuzzyseg.data import DataError, Item, Reader
-from fuzzyseg.data.loading import cache
-from fuzzyseg.data.loading.cache import DiskCache, Entry, MemoryCache, stamp
+from fuzzyseg.data.loading import disk_cache as cache
+from fuzzyseg.data.loading.disk_cache import DiskCache, Entry
+from fuzzyseg.data.loading.reader import MemoryCache, stamp
 
 
 @pytest.fixture

@@ -214,7 +214,7 @@ def train(loader, start, stop):
     drawn = []
     for step, (micro_batch,) in zip(range(start, stop), loader.batches(start, stop), strict=True):
         drawn.append(micro_batch)
-        loader.publish("unlabelled", step, weights_of(step))
+        loader.sampler.publish("unlabelled", step, weights_of(step))
     return drawn
 
 
@@ -232,7 +232,7 @@ def test_published_weights_steer_after_sixteen_steps_and_survive_a_resume(worker
     first = loader(**one)
     assert_same_steps(straight[:25], train(first, 0, 25))
     second = loader(workers=2, **one)
-    second.load_state_dict(first.state_dict())
+    second.sampler.load_state_dict(first.sampler.state_dict())
     assert_same_steps(straight[25:], train(second, 25, 40))
 
 
@@ -310,4 +310,4 @@ def test_one_unlabelled_image_cannot_be_paired():
 
 def test_state_of_another_method_is_refused():
     with pytest.raises(ValueError, match="found stream 'other'"):
-        loader().load_state_dict({"other": {0: torch.ones(1, 7)}})
+        loader().sampler.load_state_dict({"other": {0: torch.ones(1, 7)}})

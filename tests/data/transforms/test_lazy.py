@@ -16,7 +16,7 @@ import fuzzyseg
 from fuzzyseg.config import validate
 from fuzzyseg.data import DataError, Item, Reader
 from fuzzyseg.data.io.image import Levels
-from fuzzyseg.data.loading.reader import ByWindows, check_sizes
+from fuzzyseg.data.loading.reader import LazyReader, check_sizes
 from fuzzyseg.data.sample import Encoding
 from fuzzyseg.data.transforms import lazy
 from fuzzyseg.data.transforms.geometry import Geometry, Window, make_sample
@@ -72,7 +72,7 @@ def both(reader, item, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", LIMIT)
     with pytest.raises(DataError, match=r"data\.max_megapixels"):
         reader.read(item, False)
-    return whole, ByWindows(reader).read(item, item.mask is not None)
+    return whole, LazyReader(reader).read(item, item.mask is not None)
 
 
 def same(one, other):
@@ -190,8 +190,8 @@ def test_masks_of_other_encodings(tmp_path, monkeypatch, encoding, stored, layou
 def test_what_a_mask_must_not_hold_is_told_with_the_part(tmp_path, monkeypatch):
     item = item_of(tmp_path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", LIMIT)
-    _, labels = ByWindows(Reader(3, 2, 7)).read(item, True)
-    with pytest.raises(DataError, match=r"m\.tif: found the values 2 in .*the part from row 16, column 32 on"):
+    _, labels = LazyReader(Reader(3, 2, 7)).read(item, True)
+    with pytest.raises(DataError, match=r"m\.tif: found the values 2 in .*rows 16 to 39 and columns 32 to 49"):
         labels.part((16, 32, 40, 50))
 
 
@@ -203,14 +203,14 @@ def test_what_can_be_neither_read_whole_nor_by_windows_is_refused_as_before(tmp_
     tifffile.imwrite(turned, array, photometric="rgb", tile=(16, 16), extratags=[(274, "H", 1, 6, True)])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", LIMIT)
     check_sizes([item])
-    reader = ByWindows(Reader(3, 3, 7))
+    reader = LazyReader(Reader(3, 3, 7))
     for path in (png, turned):
         with pytest.raises(DataError, match=rf"{path.name}: has .* pixels.*raise data\.max_megapixels"):
             reader.read(Item(path, None, "i"), False)
     with pytest.raises(DataError, match=r"i\.png: has 88 x 130 pixels.*raise data\.max_megapixels"):
         reader.read(Item(item.image, png, "i"), True)
     with pytest.raises(DataError, match=r"i\.tif: has 88 x 130 pixels"):
-        ByWindows(Reader(3, 3, 7, image_size=(20, 20))).read(item, False)
+        LazyReader(Reader(3, 3, 7, image_size=(20, 20))).read(item, False)
     with pytest.raises(DataError, match="has no mask"):
         reader.read(Item(item.image, None, "i"), True)
     with pytest.raises(DataError, match=r"has crops of 88 x 130 pixels of 3 bands"):
@@ -222,7 +222,7 @@ def test_what_can_be_neither_read_whole_nor_by_windows_is_refused_as_before(tmp_
 
 def test_other_files_are_read_and_cached_as_they_are(tmp_path):
     item = item_of(tmp_path)
-    reader = ByWindows(Reader(3, 3, 7, cache_bytes=10**6))
+    reader = LazyReader(Reader(3, 3, 7, cache_bytes=10**6))
     for _ in range(2):
         for one, other in zip(reader.read(item, True), Reader(3, 3, 7).read(item, True), strict=True):
             assert isinstance(one, torch.Tensor) and same(one, other)
@@ -232,7 +232,7 @@ def test_other_files_are_read_and_cached_as_they_are(tmp_path):
 
 def test_very_large_images_are_not_cached(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", LIMIT)
-    reader = ByWindows(Reader(3, 3, 7, cache_bytes=10**6))
+    reader = LazyReader(Reader(3, 3, 7, cache_bytes=10**6))
     image, mask = reader.read(item_of(tmp_path), True)
     assert isinstance(image, Large) and isinstance(mask, Large)
     assert not reader.reader._cache.entries

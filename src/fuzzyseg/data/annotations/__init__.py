@@ -9,7 +9,7 @@ from fuzzyseg.data.annotations.cvat import MAP, Cvat
 from fuzzyseg.data.annotations.labelme import LabelMe, is_labelme
 from fuzzyseg.data.annotations.reading import AnnotatedImage, Annotations, load_json
 from fuzzyseg.data.annotations.writing import write_dataset
-from fuzzyseg.data.datasets.pairing import is_hidden
+from fuzzyseg.data.io.find import is_hidden
 from fuzzyseg.data.sample import DataError
 from fuzzyseg.data.text import counted, short
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-from fuzzyseg.data.datasets.pairing import image_files
+from fuzzyseg.data.datasets.pairing import by_name, note_ignored
 from fuzzyseg.data.datasets.read import read_dataset
+from fuzzyseg.data.io.find import Found, counts, find_images, why_not_image
 from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.labels.declared import LabelOptions
 from fuzzyseg.data.labels.decode import remap_classes
@@ -100,7 +102,7 @@ def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
     prefixes = {item.name.split("/")[0] for item in items}
     train, notes = list(dataset.train), list(dataset.notes)
     for source in sources:
-        files = _images(str(source))
+        files, others = _images(str(source))
         fresh = {name: path for name, path in files.items() if path.resolve() not in known}
         known |= {path.resolve() for path in fresh.values()}
         notes = [note for note in notes if f"--unlabelled {source} uses" not in note]  # the layout's hint is followed
@@ -109,30 +111,23 @@ def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
         left = len(files) - len(fresh)
         also = f"; {left} files are in the dataset already and are skipped" if left else ""
         notes.append(f"{source}: {len(fresh)} more training images without masks{also}")
+        notes += note_ignored(Path(source), others, "images")
     return replace(dataset, train=train, notes=notes)
 
 
-def _images(source: str) -> dict[str, Path]:
-    """Return image files by path without suffix, relative to the folder or to the fixed part of the pattern."""
+def _images(source: str) -> tuple[dict[str, Path], Counter[str]]:
+    """Return image files by path without suffix, and the count of other files by suffix.
+
+    The path is relative to the folder or to the fixed part of the pattern.
+    """
     path = Path(source).expanduser()
-    if path.is_dir():
-        files, _ = image_files(path)
-    elif path.is_file():
-        files = {path.stem: path} if path.suffix.lower() in SUFFIXES else {}
-    elif glob.has_magic(source):
-        parts = path.parts
-        fixed = Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
-        files = {}
-        for each in sorted(glob.glob(str(path), recursive=True)):
-            file = Path(each)
-            if file.suffix.lower() not in SUFFIXES or not file.is_file():
-                continue
-            name = file.relative_to(fixed).with_suffix("").as_posix()
-            if name in files:
-                raise DataError(f"{file} and {files[name]} have the same name; expected one file per name: delete one")
-            files[name] = file
+    if path.is_file():
+        found = Found(path.parent, [path] if why_not_image(path) is None else [])
+    elif path.is_dir() or glob.has_magic(source):
+        found = find_images(path)
     else:
         raise DataError(f"--unlabelled: {source} does not exist; expected a folder, an image file, or a quoted pattern")
-    if not files:
-        raise DataError(f"--unlabelled: {source} contains no image; expected files in {short(SUFFIXES, 20)}")
-    return files
+    if not found.files:
+        others = f"; not read are {counts(found.others)}" if found.others else ""
+        raise DataError(f"--unlabelled: {source} contains no image{others}; expected files in {short(SUFFIXES, 20)}")
+    return by_name(found), found.others

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from unicodedata import normalize
 
-from fuzzyseg.data.io.pillow import SUFFIXES
+from fuzzyseg.data.io.find import Found, counts, find_images, is_hidden
 from fuzzyseg.data.sample import DataError, Files, Item
 from fuzzyseg.data.text import nearest, short
 
@@ -52,11 +51,6 @@ def note_other_folders(root: Path, known: Sequence[Path], what: str, holding: Se
     return [f"{root}: {what}: {short(others)}"] if others else []
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder belongs to the system: hidden files, and the resource forks in a Mac's archives."""
-    return name.startswith(".") or name == "__MACOSX"
-
-
 def composed(text: str) -> str:
     """Return the text with composed letters (Unicode NFC); file names of a Mac are decomposed (e + accent)."""
     return normalize("NFC", text)
@@ -79,32 +73,24 @@ def image_files(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
 
     Hidden files are skipped, links are followed. Raises DataError for two files that differ in suffix only.
     """
+    found = find_images(folder)
+    return by_name(found), found.others
+
+
+def by_name(found: Found) -> dict[str, Path]:
+    """Return image files by relative path without suffix. Raises DataError for two that differ in suffix only."""
     files: dict[str, Path] = {}
-    others: Counter[str] = Counter()
-    visited = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        folders[:] = sorted(name for name in folders if not is_hidden(name)) if real not in visited else []
-        names = names if real not in visited else []
-        visited.add(real)
-        for name in sorted(name for name in names if not is_hidden(name)):
-            path = Path(place, name)
-            if path.suffix.lower() not in SUFFIXES:
-                others[path.suffix.lower() or "no suffix"] += 1
-                continue
-            key = path.relative_to(folder).with_suffix("").as_posix()
-            if key in files:
-                raise DataError(f"{path} and {files[key]} have the same name; expected one file per name: delete one")
-            files[key] = path
-    return files, others
+    for path in found.files:
+        key = path.relative_to(found.root).with_suffix("").as_posix()
+        if key in files:
+            raise DataError(f"{path} and {files[key]} have the same name; expected one file per name: delete one")
+        files[key] = path
+    return files
 
 
 def note_ignored(folder: Path, others: Counter[str], what: str) -> list[str]:
     """Return a note on files of other formats, if any."""
-    if not others:
-        return []
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
-    return [f"{folder}: not read as {what}: {kinds}"]
+    return [f"{folder}: not read as {what}: {counts(others)}"] if others else []
 
 
 def add_files(keys: dict[Key, Path], folder: Path, split: str | None, kind: str, notes: list[str]) -> None:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image
 
 from fuzzyseg.data.io.mat import SUFFIX as MATLAB
 from fuzzyseg.data.io.mat import read_matlab_mask
-from fuzzyseg.data.io.pillow import NUMPY, SIXTEEN_BIT, check_pixels, open_header, undecodable
-from fuzzyseg.data.io.raster import exif_turn, open_raster
+from fuzzyseg.data.io.pillow import (
+    NUMPY,
+    SIXTEEN_BIT,
+    check_pixels,
+    check_regular,
+    exif_turn,
+    open_header,
+    suffix_of,
+    undecodable,
+)
+from fuzzyseg.data.io.raster import open_raster, palette_nodata
 from fuzzyseg.data.sample import DataError, Size
 
 _BANDS = {
@@ -32,7 +41,8 @@ class Header:
     """height, width: with the orientation applied. bands: opacity included; 1 for a palette.
 
     dtype: name of the number type, such as uint8, uint16, float32. mode: Pillow's mode, or `bands` for a `Raster`.
-    alpha: the last band is opacity. palette: pixels are indices into colours. orientation: EXIF's number.
+    alpha: the last band is opacity. palette: pixels are indices into colours. orientation: EXIF's number. nodata: the
+    value of missing data, if declared. pages: of a TIFF file.
     """
 
     height: int
@@ -44,6 +54,8 @@ class Header:
     alpha: bool = False
     palette: bool = False
     orientation: int = 1
+    nodata: float | None = None
+    pages: int = 1
 
     @property
     def size(self) -> Size:
@@ -53,15 +65,17 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """The header of an image or mask file. Raises DataError naming the file."""
-    if path.suffix.lower() == MATLAB:
+    check_regular(path)
+    if suffix_of(path) == MATLAB:
         mask = read_matlab_mask(path)
         return Header(mask.shape[0], mask.shape[1], 1, str(mask.dtype), "bands", "MAT")
     raster = open_raster(path)
     if raster is not None:
         height, width = raster.size if raster.orientation < 5 else raster.size[::-1]
-        kind = "NPY" if path.suffix.lower() == NUMPY else "TIFF"
+        kind = "NPY" if suffix_of(path) == NUMPY else "TIFF"
         dtype = raster.dtype.newbyteorder("=").name
-        return Header(height, width, raster.bands, dtype, "bands", kind, raster.alpha, orientation=raster.orientation)
+        more: dict[str, Any] = {"orientation": raster.orientation, "nodata": raster.nodata, "pages": len(raster.pages)}
+        return Header(height, width, raster.bands, dtype, "bands", kind, raster.alpha, **more)
     return _pillow(path)
 
 
@@ -89,20 +103,10 @@ def _pillow(path: Path) -> Header:
     dtype = {"I": "int32", "F": "float32"}.get(mode, "uint16" if mode in SIXTEEN_BIT else "uint8")
     if kind == "PNG" and start[_DEPTH] == 16:
         dtype = "uint16"
-    if turn >= 5:
-        height, width = width, height
-    palette = mode in ("P", "PA")
-    return Header(
-        height,
-        width,
-        _BANDS[mode],
-        dtype,
-        mode,
-        kind,
-        alpha=mode in ("LA", "PA", "RGBA"),
-        palette=palette,
-        orientation=turn,
-    )
+    height, width = (width, height) if turn >= 5 else (height, width)
+    alpha, palette = mode in ("LA", "PA", "RGBA"), mode in ("P", "PA")
+    nodata = palette_nodata(path) if kind == "TIFF" else None
+    return Header(height, width, _BANDS[mode], dtype, mode, kind, alpha, palette, turn, nodata)
 
 
 def _turn(image: Image.Image, file: BinaryIO, path: Path) -> int:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_header, open_image, undecodable
-from fuzzyseg.data.io.raster import Raster, exif_turn, gdal_read, open_raster, turned
+from fuzzyseg.data.io.header import read_header
+from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image, turned, undecodable
+from fuzzyseg.data.io.raster import Raster, gdal_read, open_raster
 from fuzzyseg.data.sample import Box, DataError, Size
 
 Pixels = NDArray[np.uint8]
@@ -32,7 +33,7 @@ class Levels:
     """The file values per band that become 0 (low) and 1 (high) in units, for files of other types than uint8.
 
     None: 0 and the maximum of the file's unsigned type (255 or 65535). Values beyond are not clipped; NaN and infinity
-    (missing data) become 0.
+    (missing data) become 0. Files of 8 bits keep their own range, 0 to 255, if a `high` is above 255.
     """
 
     low: tuple[float, ...] | None = None
@@ -50,51 +51,94 @@ class Levels:
         if len(self.low) != array.shape[2] or len(self.high) != array.shape[2]:
             raise DataError(f"{path}: has {array.shape[2]} bands; expected {len(self.low)}, as many as data.low has")
         low, high = np.array(self.low), np.array(self.high)
+        if array.dtype == np.uint8 and high.max() > 255:  # a range of 16 bits is not that of 8-bit files beside them
+            low, high = np.zeros_like(low), np.full_like(high, 255)
         scaled = (array.astype(np.float64) - low) / np.where(high > low, high - low, 1.0)
         return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
 
 
 def read_image(
-    path: Path, channels: int = 3, *, bands: Sequence[int] | None = None, levels: Levels | None = None
+    path: Path,
+    channels: int = 3,
+    *,
+    bands: Sequence[int] | None = None,
+    levels: Levels | None = None,
+    with_known: bool = False,
 ) -> NDArray[Any]:
     """An image file as (H, W, channels), EXIF orientation applied: uint8, or float32 in units where `levels` are given.
 
     If the file has another number of bands, grey is repeated for 3 channels, RGB becomes grey (ITU-R 601) for 1, and
     opacity is dropped; palettes and CMYK become RGB. bands: the file's bands to use, from 1, in this order (default:
-    all). Without levels, 16-bit files give the high byte. Raises DataError naming the file.
+    all). Without levels, 16-bit files give the high byte. with_known: append to a file with missing data (see
+    `Raster.missing`; it may hold none) a band of 0 where it is missing, and 255, or 1.0, elsewhere; missing pixels
+    become 0 in all bands. Raises DataError naming the file.
     """
-    array, alpha = _stored(path, exact=levels is not None)
-    return _finished(array, alpha, path, channels, bands, levels)
+    return _finished(_stored(path, exact=levels is not None), path, channels, bands, levels, with_known)
 
 
 def read_native(path: Path, channels: int = 3, *, bands: Sequence[int] | None = None) -> NDArray[Any]:
     """As `read_image`, in the file's own number type, such as uint16; RGB as grey is float. Raises DataError."""
-    array, alpha = _stored(path, exact=True)
-    return _chosen(array, alpha, path, channels, bands)
+    stored = _stored(path, exact=True)
+    return _chosen(stored.array, stored.alpha, path, channels, bands)
+
+
+def read_known(path: Path, channels: int = 3, *, bands: Sequence[int] | None = None) -> NDArray[np.float64]:
+    """As `read_native`, float64, with NaN where data is missing. Raises DataError."""
+    return _known(_stored(path, exact=True), path, channels, bands)
+
+
+class _Stored(NamedTuple):
+    """A file's bands (H, W, n); whether the last is opacity; (H, W) True where data is missing, None: nowhere."""
+
+    array: NDArray[Any]
+    alpha: bool
+    missing: NDArray[np.bool_] | None = None
+
+
+def _known(stored: _Stored, path: Path, channels: int, bands: Sequence[int] | None) -> NDArray[np.float64]:
+    numbers: NDArray[np.float64] = _chosen(stored.array, stored.alpha, path, channels, bands).astype(np.float64)
+    if stored.missing is not None:
+        numbers[stored.missing] = np.nan
+    return numbers
 
 
 def _finished(
-    array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: Sequence[int] | None, levels: Levels | None
+    stored: _Stored,
+    path: Path,
+    channels: int,
+    bands: Sequence[int] | None,
+    levels: Levels | None,
+    with_known: bool = False,
 ) -> NDArray[Any]:
+    array, alpha, missing = stored
     if levels is None:
-        array = _eight_bits(array, path)
-        chosen = _chosen(array, alpha, path, channels, bands)
-        return chosen if chosen.dtype == np.uint8 else np.rint(chosen).astype(np.uint8)
-    if levels.low is not None:
-        return levels.units(_chosen(array, alpha, path, channels, bands), path)
-    return _chosen(levels.units(array, path), alpha, path, channels, bands).astype(np.float32, copy=False)
+        chosen = _chosen(_eight_bits(array, path), alpha, path, channels, bands)
+        chosen = chosen if chosen.dtype == np.uint8 else np.rint(chosen).astype(np.uint8)
+    elif levels.low is not None:
+        chosen = levels.units(_chosen(array, alpha, path, channels, bands), path)
+    else:
+        chosen = _chosen(levels.units(array, path), alpha, path, channels, bands).astype(np.float32, copy=False)
+    if missing is None or not with_known:
+        return chosen
+    known, one = ~missing[..., None], chosen.dtype.type(255 if chosen.dtype == np.uint8 else 1)
+    return np.concatenate([np.where(known, chosen, chosen.dtype.type(0)), known * one], -1)
 
 
-def _stored(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
-    """The file's bands (H, W, n) and whether the last is opacity. exact: 16-bit colour PNG keeps its 16 bits."""
+def _of_raster(raster: Raster, box: Box | None = None) -> _Stored:
+    array = raster.read(box)
+    missing = raster.missing(array) if raster.may_miss else None
+    return _Stored(array.astype(np.uint8) * np.uint8(255) if array.dtype == np.bool_ else array, raster.alpha, missing)
+
+
+def _stored(path: Path, *, exact: bool) -> _Stored:
+    """exact: 16-bit colour PNG keeps its 16 bits."""
     raster = open_raster(path)
-    if raster is not None:
-        array = turned(raster.read(), raster.orientation)
-        if array.dtype == np.bool_:
-            array = array.astype(np.uint8) * np.uint8(255)
-        return array.astype(array.dtype.newbyteorder("="), copy=False), raster.alpha
+    return _Stored(*_by_pillow(path, exact=exact)) if raster is None else _of_raster(raster)
+
+
+def _by_pillow(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
     image = open_image(path)
-    if exact and image.format == "PNG" and _bits_of_png(path) == 16 and image.mode not in SIXTEEN_BIT:
+    if exact and image.format == "PNG" and image.mode not in SIXTEEN_BIT and read_header(path).dtype == "uint16":
         deep = _deep_png(path)
         return deep, deep.shape[2] in (2, 4)
     if image.mode in SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):
@@ -110,17 +154,11 @@ def _stored(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
     return (array[..., None] if array.ndim == 2 else array), image.mode in ("LA", "RGBA")
 
 
-def _bits_of_png(path: Path) -> int:
-    with path.open("rb") as file:
-        return file.read(25)[-1]
-
-
 def _deep_png(path: Path) -> NDArray[np.uint16]:
     """A PNG of 16 bits a band, of which Pillow keeps 8; Pillow has verified its checksums."""
     try:
         deep: NDArray[np.uint16] = gdal_read(path, "PNG")
-        with path.open("rb") as file:
-            return turned(deep, exif_turn(open_header(file).getexif()))
+        return turned(deep, read_header(path).orientation)
     except DataError:
         raise
     except Exception as error:  # damaged bytes
@@ -181,17 +219,14 @@ class Windows:
         """Height and width."""
         return self.raster.size
 
-    def read(self, box: Box) -> NDArray[Any]:
-        """(h, w, channels) of y0, x0, y1, x1. Raises DataError."""
-        return _finished(self._stored(box), self.raster.alpha, self.raster.path, self.channels, self.bands, self.levels)
+    def read(self, box: Box, *, with_known: bool = False) -> NDArray[Any]:
+        """(h, w, channels) of y0, x0, y1, x1; with_known: see `read_image`. Raises DataError."""
+        kind = self.channels, self.bands, self.levels
+        return _finished(_of_raster(self.raster, box), self.raster.path, *kind, with_known)
 
-    def native(self, box: Box) -> NDArray[Any]:
-        """As `read`, in the file's own numbers: `read_native` of a part. Raises DataError."""
-        return _chosen(self._stored(box), self.raster.alpha, self.raster.path, self.channels, self.bands)
-
-    def _stored(self, box: Box) -> NDArray[Any]:
-        array = self.raster.read(box)
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    def known(self, box: Box) -> NDArray[np.float64]:
+        """As `read`, in the file's own numbers: `read_known` of a part. Raises DataError."""
+        return _known(_of_raster(self.raster, box), self.raster.path, self.channels, self.bands)
 
 
 def open_windows(

@@ -11,31 +11,42 @@ from PIL import Image
 
 from fuzzyseg.data.io.mat import SUFFIX as MATLAB
 from fuzzyseg.data.io.mat import read_matlab_mask
-from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image
-from fuzzyseg.data.io.raster import open_raster, turned
-from fuzzyseg.data.sample import Box, Colour, DataError
+from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image, suffix_of
+from fuzzyseg.data.io.raster import Raster, open_raster, palette_nodata
+from fuzzyseg.data.io.write import replacing
+from fuzzyseg.data.sample import VOID, Box, Colour, DataError
 from fuzzyseg.data.text import short
+
+LOSSY = ("JPEG", "MPO", "JPEG2000")
+"""Formats that change the values of pixels. JPEG 2000 need not, but a file does not say reliably whether it did."""
 
 RUN_LENGTHS = (1, 2)
 """BMP compressions in which lost rows are not detected: they are read as zeros."""
 
 
-def read_mask(path: Path, *, colours: bool = False, lossy: bool = False, box: Box | None = None) -> NDArray[np.integer]:
+def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDArray[np.integer]:
     """A mask as stored, EXIF orientation applied: (H, W) integers, or (H, W, 3 or 4) uint8 colours.
 
     8 to 32 bits; a palette file gives its index, with `colours` its colours. lossy: JPEG files are read too, which
-    change what they store. box: only this part, of a file whose raster is `windowed`. Raises DataError naming the file.
+    change what they store. Raises DataError naming the file.
     """
-    if path.suffix.lower() == MATLAB:
+    if suffix_of(path) == MATLAB:
         return read_matlab_mask(path)
     raster = open_raster(path)
     if raster is not None:
-        return to_integers(turned(raster.read(box), raster.orientation), path)
+        return read_raster_mask(raster)
     image = open_image(path)
-    if image.format == "JPEG" and not lossy:
-        raise DataError(f"{path}: is a JPEG, which changes the class indices it stores; save masks as PNG")
+    if image.format in LOSSY and not lossy:
+        raise DataError(f"{path}: is a {image.format}, which changes the class indices it stores; save masks as PNG")
     if image.format == "BMP" and image.info.get("compression") in RUN_LENGTHS:
         raise DataError(f"{path}: is a BMP of run lengths, in which damage is not detected; save masks as PNG")
+    if image.format == "TIFF" and image.mode in ("1", "P") and (nodata := palette_nodata(path)) is not None:
+        missing = np.array(image, dtype=np.uint8) == nodata
+        return _voided(_stored(image, path, colours), missing, nodata, path)
+    return _stored(image, path, colours)
+
+
+def _stored(image: Image.Image, path: Path, colours: bool) -> NDArray[np.integer]:
     if image.mode in ("P", "PA") and colours:
         image = image.convert("RGBA")
     if image.mode == "PA":  # the index is the first band
@@ -52,6 +63,38 @@ def read_mask(path: Path, *, colours: bool = False, lossy: bool = False, box: Bo
         f"{path}: found {image.height}x{image.width} pixels of mode {image.mode}; expected one band that holds a class "
         "index a pixel, or red, green and blue: convert it to PNG"
     )
+
+
+def read_raster_mask(raster: Raster, box: Box | None = None) -> NDArray[np.integer]:
+    """`read_mask` of a TIFF or NumPy file, or of a part of it. Raises DataError.
+
+    Pixels with the value that the file declares for missing data are void: 255, or transparent. NaN that is not
+    declared is an error.
+    """
+    array, path = raster.read(box), raster.path
+    if len(raster.pages) > 1:
+        raise DataError(f"{path}: has {len(raster.pages)} pages; expected one: save the mask alone")
+    if raster.nodata is None:
+        return to_integers(array, path)
+    missing = raster.missing(array)
+    found = to_integers(np.where(missing[..., None], array.dtype.type(0), array), path)
+    return _voided(found, missing, raster.nodata, path)
+
+
+def _voided(found: NDArray[np.integer], missing: NDArray[np.bool_], nodata: float, path: Path) -> NDArray[np.integer]:
+    """A mask whose missing pixels are void. Raises DataError where that is not certain."""
+    if not missing.any():
+        return found
+    if found.ndim == 3:
+        opacity = found[..., 3] if found.shape[2] == 4 else np.full(missing.shape, 255, np.uint8)
+        return np.dstack([found[..., :3], np.where(missing, np.uint8(0), opacity)])
+    if nodata != VOID and (found[~missing] == VOID).any():
+        raise DataError(
+            f"{path}: declares {nodata:g} as the value of missing data, which is void, and holds {VOID} too, which is "
+            f"void or an object. If {nodata:g} is a class, remove the tag (gdal_edit.py -unsetnodata FILE); else give "
+            f"{VOID} another value"
+        )
+    return np.where(missing, VOID, found if found.dtype != np.int8 else found.astype(np.int32))
 
 
 def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
@@ -79,7 +122,7 @@ def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
                 "numbers: class indices"
             )
         return array.astype(np.int32)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array
 
 
 def palette_of(path: Path) -> list[Colour] | None:
@@ -118,8 +161,8 @@ def save_index_png(array: NDArray[np.integer], path: Path, palette: list[Colour]
     """
     if array.ndim != 2 or (array.size and (int(array.min()) < 0 or int(array.max()) > 255)):
         raise DataError(f"{path}: found an array of shape {array.shape}; expected (H, W) with values from 0 to 255")
-    path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(np.ascontiguousarray(array.astype(np.uint8)))
     if palette is not None:
         image.putpalette([value for colour in palette for value in colour])
-    image.save(path)
+    with replacing(path) as part:
+        image.save(part)

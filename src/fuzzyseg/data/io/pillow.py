@@ -5,26 +5,30 @@ from __future__ import annotations
 import io
 import struct
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fuzzyseg.data.sample import DataError
 
 TIFF = (".tif", ".tiff")
 NUMPY = ".npy"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF, ".webp", NUMPY)
-"""Suffixes of the files that are read as images and as masks."""
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", *TIFF, ".webp", ".jp2", ".gif", NUMPY)
+"""Suffixes of the files that are read as images and as masks; of an animation the first frame."""
 
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's modes for 16 bits in one band."""
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "JPEG2000", "GIF")
 """Pillow's decoders that are used, whatever the suffix of a file says."""
+
+ORIENTATION = 0x0112
+"""EXIF and TIFF tag; values 5 to 8 swap height and width."""
 
 USUAL_MEGAPIXELS = 89
 """Pillow's default limit in millions of pixels, rounded."""
@@ -73,8 +77,20 @@ def check_pixels(path: Path, height: int, width: int, bands: int = 1, *, part: s
         )
 
 
+def suffix_of(path: Path) -> str:
+    """The suffix in lower case, without blanks behind it."""
+    return path.suffix.lower().rstrip()
+
+
+def check_regular(path: Path) -> None:
+    """Raises DataError for a pipe, socket or device, from which a read may never return."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path}: is no regular file but a pipe, socket or device; take it off the images and masks")
+
+
 def read_bytes(path: Path) -> bytes:
     """The content of a file. Raises DataError for one that cannot be read or is empty."""
+    check_regular(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -125,8 +141,14 @@ def open_header(file: BinaryIO) -> Image.Image:
 
 def undecodable(path: Path, error: Exception) -> DataError:
     """The error for a file that cannot be decoded."""
-    if path.is_file() and path.stat().st_size == 0:
-        return empty(path)
+    with suppress(OSError), path.open("rb") as file:
+        start = file.read(64).lstrip().lower()
+        if not start:
+            return empty(path)
+        if start.startswith(b"version https://git-lfs"):
+            return DataError(f"{path}: is a Git LFS pointer, not the file that it stands for: run `git lfs pull`")
+        if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+            return DataError(f"{path}: is a page of text (HTML or XML), as a failed download gives: download it again")
     if isinstance(error, UnidentifiedImageError):
         reason = "is no image, or of no kind that is read"
     else:
@@ -134,3 +156,17 @@ def undecodable(path: Path, error: Exception) -> DataError:
     return DataError(
         f"{path}: cannot be decoded ({reason}); expected one of {', '.join(SUFFIXES)}, whole and undamaged"
     )
+
+
+def exif_turn(exif: Mapping[int, Any]) -> int:
+    """The orientation, 1 to 8, of EXIF or TIFF tags; 1 for none, or one that does not exist."""
+    value = exif.get(ORIENTATION, 1)
+    return next((turn for turn in range(1, 9) if turn == value), 1)
+
+
+def turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """(H, W, ...) turned as EXIF's orientation 1 to 8 says."""
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    down, right = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}[orientation]
+    return array[:: -1 if down else 1, :: -1 if right else 1]

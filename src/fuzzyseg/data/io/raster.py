@@ -17,13 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from fuzzyseg.data.io.pillow import NUMPY, TIFF, check_pixels, too_large, undecodable
+from fuzzyseg.data.io.pillow import (
+    NUMPY,
+    TIFF,
+    check_pixels,
+    check_regular,
+    exif_turn,
+    open_image,
+    suffix_of,
+    too_large,
+    turned,
+    undecodable,
+)
 from fuzzyseg.data.sample import Box, DataError
 
 Array = NDArray[Any]
-
-ORIENTATION = 0x0112
-"""EXIF and TIFF tag; values 5 to 8 swap height and width."""
 
 NO_SIDECARS = {"GDAL_PAM_ENABLED": "NO", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 """GDAL options: files beside the image (.aux.xml, .ovr, .msk) are not read."""
@@ -34,8 +42,9 @@ class Raster:
     """Header of a TIFF or NumPy file; `read` decodes its pixels.
 
     height, width: as stored, before `orientation` (EXIF's number, 1 to 8). alpha: the last band is opacity. nodata: the
-    value of missing data, if declared. block: height and width of a tile or strip, which is decoded as a whole. pages:
-    numbers of the TIFF directories that together hold the bands. axis: position of a NumPy array's bands, if any.
+    value of missing data, if declared and possible. block: height and width of a tile or strip, which is decoded as a
+    whole. pages: numbers of the TIFF directories that together hold the bands. axis: position of a NumPy array's bands,
+    if any.
     """
 
     path: Path
@@ -58,10 +67,29 @@ class Raster:
     @property
     def windowed(self) -> bool:
         """Whether `read` of a window decodes less than the whole file."""
-        return self.orientation == 1 and self.block != self.size and not too_large(*self.block, self.bands)
+        parts = self.orientation == 1 and self.block != self.size and not too_large(*self.block, self.bands)
+        return parts and (suffix_of(self.path) == NUMPY or find_spec("rasterio") is not None)
+
+    @property
+    def may_miss(self) -> bool:
+        """Whether pixels can be without data: a value is declared for them, or numbers are floating."""
+        return self.nodata is not None or self.dtype.kind == "f"
+
+    def missing(self, array: Array) -> NDArray[np.bool_]:
+        """(h, w) True where an array (h, w, bands) of `read` holds no data.
+
+        NaN, infinity, or the declared value in a band; if that is a possible brightness (unsigned numbers), in all
+        bands. Opacity does not count.
+        """
+        bands = array[..., : self.bands - self.alpha]
+        absent = ~np.isfinite(bands)
+        if self.nodata is not None:
+            absent = absent | (bands == self.dtype.type(self.nodata))
+        return np.asarray(absent.all(-1) if self.dtype.kind == "u" else absent.any(-1))
 
     def read(self, box: Box | None = None) -> Array:
-        """The pixels (h, w, bands) of y0, x0, y1, x1, or of the whole file, as stored. Raises DataError.
+        """The pixels (h, w, bands) of y0, x0, y1, x1, or of the whole file with its orientation applied, in the byte
+        order of the machine. Raises DataError.
 
         A window decodes the tiles or strips that it touches and no others.
         """
@@ -70,20 +98,20 @@ class Raster:
             box = (0, 0, self.height, self.width)
         check_pixels(self.path, *self.block, self.bands, part="tiles or strips")
         try:
-            if self.path.suffix.lower() == NUMPY:
-                bands_last = self._bands_last(_mapped(self.path))
-                return np.array(bands_last[box[0] : box[2], box[1] : box[3]])
-            parts = [gdal_read(self.path, "GTiff", box, page) for page in self.pages]
-            return np.concatenate(parts, -1).astype(self.dtype, copy=False)
+            if suffix_of(self.path) == NUMPY:
+                stored = _mapped(self.path)
+                bands_last = stored[..., None] if self.axis is None else np.moveaxis(stored, self.axis, -1)
+                array = np.array(bands_last[box[0] : box[2], box[1] : box[3]])
+            elif find_spec("rasterio") is None:
+                array = np.asarray(open_image(self.path)).astype(self.dtype, copy=False)
+                return array if array.ndim == 3 else array[..., None]
+            else:
+                array = np.concatenate([gdal_read(self.path, "GTiff", box, page) for page in self.pages], -1)
+            return turned(array.astype(self.dtype.newbyteorder("="), copy=False), self.orientation)
         except DataError:
             raise
         except Exception as error:  # damaged bytes make the decoders raise nearly anything
             raise undecodable(self.path, error) from None
-
-    def _bands_last(self, array: Array) -> Array:
-        if self.axis is None:
-            return array[..., None]
-        return np.moveaxis(array, self.axis, -1)
 
 
 def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) -> Array:
@@ -113,11 +141,13 @@ def _needs_rasterio(path: Path) -> DataError:
 def open_raster(path: Path) -> Raster | None:
     """The header of a TIFF or NumPy file; None for files that Pillow reads. Raises DataError.
 
-    Pillow reads palettes, CMYK and fewer than 8 bits, and files that are no TIFF in spite of their suffix.
+    Pillow reads palettes, CMYK and fewer than 8 bits, and files that are no TIFF in spite of their suffix. Pages of a
+    TIFF file that hold one grey band each are the bands of one image; a file with several other pages is refused.
     """
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
     if suffix != NUMPY and suffix not in TIFF:
         return None
+    check_regular(path)
     try:
         return _numpy(path) if suffix == NUMPY else _tiff(path)
     except DataError:
@@ -148,10 +178,10 @@ def _numpy(path: Path) -> Raster:
 
 
 def _tiff(path: Path) -> Raster | None:
-    pages = _directories(path)
+    pages = _pages(path)
     if not pages:
         return None
-    tags = pages[1]
+    tags = next(iter(pages.values()))
     height, width, bits = int(tags.get(257, 0)), int(tags.get(256, 0)), set(_values(tags, 258, 1))
     if not height or not width:
         raise DataError(f"{path}: has no height or width; it is damaged: copy it again")
@@ -159,38 +189,59 @@ def _tiff(path: Path) -> Raster | None:
     block = (int(tags[323]), int(tags[322])) if tiled else (min(int(tags.get(278, height)), height), width)
     if tiled:  # a tile may be larger than the image, and Pillow decodes it as a whole too
         check_pixels(path, *block, part="tiles")
+    photometric, compression, samples = tags.get(262, 0), tags.get(259, 1), int(tags.get(277, 1))
+    # what the numbers are: grey or RGB; JPEG's YCbCr is decoded to RGB
+    numbers = min(bits) >= 8 and (photometric in (1, 2) or (photometric == 6 and compression == 7))
+    alike = (256, 257, 258, 262, 277, 339)
+    if len(pages) > 1 and not (
+        numbers and samples == 1 and all(page.get(tag) == tags.get(tag) for page in pages.values() for tag in alike)
+    ):
+        raise DataError(
+            f"{path}: has {len(pages)} pages; expected one image, or pages of one grey band each, which are its bands: "
+            "save each page as a file of its own (ImageMagick: convert FILE.tif page-%d.png)"
+        )
     for page in pages.values():
         _check_complete(path, page, tiled, block)
-    photometric, compression = tags.get(262, 0), tags.get(259, 1)
-    # what the numbers are: grey or RGB; JPEG's YCbCr is decoded to RGB
-    if min(bits) < 8 or not (photometric in (1, 2) or (photometric == 6 and compression == 7)):
+    if not numbers:
+        if 1 not in pages:
+            raise DataError(f"{path}: its first page is a thumbnail, which would be read; save the image alone")
         return None
     kind = "uifu"[min(int(_values(tags, 339, 1)[0]), 4) - 1]  # sample format: unsigned, signed, float, undefined
     if len(bits) > 1 or not bits <= {8, 16, 32, 64}:
         raise DataError(f"{path}: found {sorted(bits)} bits a pixel; expected 8, 16 or 32")
-    dtype, samples = np.dtype(f"{kind}{bits.pop() // 8}"), int(tags.get(277, 1))
+    dtype = np.dtype(f"{kind}{bits.pop() // 8}")
     bands, extra = samples * len(pages), _values(tags, 338, 0)
     alpha = bands in (2, 4) and (1 in extra or 2 in extra)
-    if find_spec("rasterio") is None:
-        byte = dtype == np.uint8 and (bands in (1, 3) or (alpha and 1 not in extra))
-        if len(pages) == 1 and (byte or (bands == 1 and dtype in (np.uint16, np.int32, np.float32))):
-            return None
+    byte = dtype == np.uint8 and (bands in (1, 3) or (alpha and 1 not in extra))
+    simple = list(pages) == [1] and (byte or (bands == 1 and dtype in (np.uint16, np.int32, np.float32)))
+    if find_spec("rasterio") is None and not simple:
         raise _needs_rasterio(path)
-    return Raster(path, height, width, bands, dtype, alpha, exif_turn(tags), _nodata(tags), block, tuple(pages))
+    nodata = _nodata(tags, dtype)
+    return Raster(path, height, width, bands, dtype, alpha, exif_turn(tags), nodata, block, tuple(pages))
 
 
-def _nodata(tags: Mapping[int, Any]) -> float | None:
-    """GDAL_NODATA, which is text."""
+def _nodata(tags: Mapping[int, Any], dtype: np.dtype[Any]) -> float | None:
+    """GDAL_NODATA, which is text; None for a value that pixels of the type cannot have."""
     try:
-        return float(str(tags[42113]).strip("\0 "))
+        value = float(str(tags[42113]).strip("\0 "))
     except (KeyError, ValueError):
         return None
+    if dtype.kind == "f":
+        return value
+    possible = value.is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
+    return value if possible else None
 
 
-def _directories(path: Path) -> dict[int, dict[int, Any]]:
-    """The tags of a TIFF file's first directory, and of those like it, by number from 1; {}: it is no TIFF file.
+def palette_nodata(path: Path) -> float | None:
+    """The value that a TIFF file of up to 8 bits declares for missing data."""
+    pages = _pages(path)
+    return _nodata(pages[1], np.dtype(np.uint8)) if pages else None
 
-    Stacks are stored with a directory for each band. Thumbnails, overviews and masks have another size or say so.
+
+def _pages(path: Path) -> dict[int, dict[int, Any]]:
+    """The tags of the directories of a TIFF file that are images, by number from 1; {}: it is no TIFF file.
+
+    Thumbnails and overviews say so or have at most half of the height and width; masks of transparency say so.
     """
     found: dict[int, dict[int, Any]] = {}
     with path.open("rb") as file, warnings.catch_warnings():
@@ -204,10 +255,16 @@ def _directories(path: Path) -> dict[int, dict[int, Any]]:
             places.add(directory.next)
             file.seek(directory.next)
             directory.load(file)
-            tags = dict(directory)
-            if not found or (not tags.get(254) and all(tags.get(tag) == found[1].get(tag) for tag in (256, 257, 258))):
-                found[len(places)] = tags
-    return found
+            found[len(places)] = dict(directory)
+    reduced, page, transparency = 1, 2, 4  # bits of tag 254
+    kinds = {number: int(tags.get(254, 0)) for number, tags in found.items()}
+    images = {number: tags for number, tags in found.items() if not kinds[number] & (reduced | transparency)} or found
+    height, width = (max((int(tags.get(tag, 0)) for tags in images.values()), default=0) for tag in (257, 256))
+    return {
+        number: tags
+        for number, tags in images.items()
+        if kinds[number] & page or 2 * int(tags.get(257, 0)) > height or 2 * int(tags.get(256, 0)) > width
+    }
 
 
 def _values(tags: Mapping[int, Any], tag: int, default: Any) -> tuple[Any, ...]:
@@ -230,17 +287,3 @@ def _check_complete(path: Path, tags: Mapping[int, Any], tiled: bool, block: tup
         raise DataError(f"{path}: is cut short ({size} bytes, {end} expected); copy it again")
     if len(parts) != expected or any(place < 8 if count else place or not tiled for place, count in parts):
         raise DataError(f"{path}: a part of its pixels is lost; copy it again")
-
-
-def exif_turn(exif: Mapping[int, Any]) -> int:
-    """The orientation, 1 to 8, of EXIF or TIFF tags; 1 for none, or one that does not exist."""
-    value = exif.get(ORIENTATION, 1)
-    return next((turn for turn in range(1, 9) if turn == value), 1)
-
-
-def turned(array: Array, orientation: int) -> Array:
-    """(H, W, ...) turned as EXIF's orientation 1 to 8 says."""
-    if orientation >= 5:
-        array = array.swapaxes(0, 1)
-    down, right = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}[orientation]
-    return array[:: -1 if down else 1, :: -1 if right else 1]

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import colorsys
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from fuzzyseg.data.sample import Colour
+from fuzzyseg.data.sample import Colour, DataError
+
+_DISTINCT: tuple[Colour, ...] = (
+    (86, 180, 233), (213, 94, 0), (240, 228, 66), (122, 122, 122), (204, 121, 167), (0, 158, 115),
+    (51, 34, 136), (230, 159, 0), (0, 114, 178), (136, 34, 85), (68, 170, 153), (221, 204, 119),
+)  # fmt: skip
+
+
+def class_colours(count: int) -> list[Colour]:
+    """Colours for classes without any that can be told apart: Okabe and Ito's and five of Tol's, then bright hues."""
+    hues = [colorsys.hsv_to_rgb(0.618 * place % 1, 0.6 + 0.4 * (place % 2), 0.95) for place in range(count)]
+    bright = [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in hues]
+    return [*_DISTINCT, *bright][:count]
 
 
 def default_colours(count: int) -> list[Colour]:
@@ -28,12 +45,13 @@ def default_colours(count: int) -> list[Colour]:
 def overlay(
     image: NDArray[np.uint8], mask: NDArray[np.integer], colours: Sequence[Colour], strength: float = 0.5
 ) -> NDArray[np.uint8]:
-    """(H, W, 3) or (H, W, 1) image with each pixel's class colour mixed in; pixels without a colour (void) stay."""
+    """(H, W, 3) or (H, W, 1) image with each pixel's class colour mixed in; void, and classes that are black, stay."""
     table = np.zeros((256, 3), dtype=np.float32)
     table[: len(colours)] = np.asarray(colours, dtype=np.float32).reshape(-1, 3)
     base = np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float32)
     mixed = base * (1 - strength) + table[mask] * strength
-    known = (mask < len(colours))[..., None]
+    tinted: NDArray[np.bool_] = np.array([row.any() for row in table])
+    known = tinted[mask][..., None]
     return np.where(known, np.rint(mixed), base).astype(np.uint8)
 
 
@@ -41,8 +59,10 @@ def to_picture(image: NDArray[Any], mean: Sequence[float], std: Sequence[float])
     """An image (H, W, bands) as a viewable 8-bit image (H, W, 3) or (H, W, 1).
 
     Grey and RGB of 8 bits are returned as they are. Of other images the first three bands (of two, the first) are
-    scaled: two standard deviations below the mean is black, two above is white. mean, std: per band, in [0, 1].
+    scaled: two standard deviations below the mean is black, two above is white. mean, std: per band, in [0, 1];
+    further bands are left out.
     """
+    image = image[..., : len(mean)]
     bands = image.shape[2]
     if image.dtype == np.uint8 and bands in (1, 3):
         return image
@@ -54,11 +74,59 @@ def to_picture(image: NDArray[Any], mean: Sequence[float], std: Sequence[float])
     return picture
 
 
+def legend(entries: Sequence[tuple[str, Colour | None]], width: int) -> NDArray[np.uint8]:
+    """A strip (h, w, 3), w at least `width`, with a square of its colour before each text; None: no square."""
+    font = ImageFont.load_default(size=max(12, min(40, width // 40)))
+    edge = round(1.4 * font.getbbox("Ag")[3])
+    lengths = [round(font.getlength(text)) + 2 * edge for text, _ in entries]
+    width = max(width, *lengths, 0) if lengths else width
+    places, x, row = [], 0, 0
+    for length in lengths:
+        if x and x + length > width:
+            x, row = 0, row + 1
+        places.append((x, row * edge))
+        x += length
+    strip = Image.new("RGB", (width, (row + 1) * edge), "white")
+    draw = ImageDraw.Draw(strip)
+    for (text, colour), (left, top) in zip(entries, places, strict=True):
+        if colour is not None:
+            square = (left + edge // 6, top + edge // 6, left + edge - edge // 6, top + edge - edge // 6)
+            draw.rectangle(square, fill=colour, outline="black")
+        draw.text((left + edge + edge // 8, top + edge // 6), text, fill="black", font=font)
+    return np.array(strip)
+
+
+def stack(above: NDArray[np.uint8], below: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Two pictures (h, w, 3), one above the other, the narrower one on white."""
+    width = max(above.shape[1], below.shape[1])
+    parts = [np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=255) for part in (above, below)]
+    return np.concatenate(parts)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path`, with its suffix, whose file replaces `path` if the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder, and raise DataError unless files can be written in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**16))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written to ({error.strerror or error}); choose another folder") from None
+
+
 def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Writes (H, W, 3) RGB, or (H, W) or (H, W, 1) grey, in the format of the suffix."""
-    Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(path)
-
-
-def save_array(array: NDArray[np.float16], path: Path) -> None:
-    """Writes an array as a .npy file, without pickles."""
-    np.save(path, array, allow_pickle=False)
+    """Writes (H, W, 3) RGB, or (H, W) or (H, W, 1) grey, in the format of the suffix. No part of a file is left."""
+    with replacing(path) as part:
+        Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(part)

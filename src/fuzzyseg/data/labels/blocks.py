@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuzzyseg.data.io.image import Levels, Windows, open_windows
-from fuzzyseg.data.io.mask import to_integers
+from fuzzyseg.data.io.mask import read_raster_mask
 from fuzzyseg.data.io.pillow import too_large
 from fuzzyseg.data.io.raster import Raster, open_raster
 from fuzzyseg.data.labels.decode import mask_of, read_stored, training_labels
@@ -48,8 +48,7 @@ def row_blocks(raster: Raster) -> Iterator[Box]:
 def row_arrays(raster: Raster) -> Iterator[NDArray[Any]]:
     """The pixels (rows, W, bands) of the row blocks, as stored. Raises DataError."""
     for box in row_blocks(raster):
-        part = raster.read(box)
-        yield part.astype(part.dtype.newbyteorder("="), copy=False)
+        yield raster.read(box)
 
 
 def stored_parts(item: Item) -> Iterator[tuple[int, NDArray[np.integer]]]:
@@ -58,10 +57,8 @@ def stored_parts(item: Item) -> Iterator[tuple[int, NDArray[np.integer]]]:
     if raster is None:
         yield 0, read_stored(item)
         return
-    top = 0
-    for array in row_arrays(raster):
-        yield top, to_integers(array, raster.path)
-        top += len(array)
+    for box in row_blocks(raster):
+        yield box[0], read_raster_mask(raster, box)
 
 
 def label_reader(item: Item, *, classes: int, ignore_index: int) -> Callable[[Box], NDArray[np.uint8]]:
@@ -75,7 +72,7 @@ def label_reader(item: Item, *, classes: int, ignore_index: int) -> Callable[[Bo
         return lambda box: whole[box[0] : box[2], box[1] : box[3]]
 
     def read(box: Box) -> NDArray[np.uint8]:
-        part = to_integers(raster.read(box), raster.path)
+        part = read_raster_mask(raster, box)
         try:
             return training_labels(item, classes=classes, ignore_index=ignore_index, part=part)
         except DataError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuzzyseg.data.io.mask import out_of_range, read_mask
-from fuzzyseg.data.sample import MAX_CLASSES, VOID, Box, DataError, Encoding, Item
+from fuzzyseg.data.sample import MAX_CLASSES, VOID, DataError, Encoding, Item
 from fuzzyseg.data.text import counted, short
 
 HIGHEST = 65535
@@ -38,13 +38,13 @@ class Decoded:
     snapped: int = 0
 
 
-def read_stored(item: Item, box: Box | None = None) -> NDArray[np.integer]:
-    """Read the mask of an item, or the part `box`, with `read_mask`, as its encoding requires. Raises DataError.
+def read_stored(item: Item) -> NDArray[np.integer]:
+    """Read the mask of an item with `read_mask`, as its encoding requires. Raises DataError.
 
     The functions below accept some rows of the result as `part`, instead of reading the file.
     """
     coloured = item.encoding is not None and item.encoding.colours is not None
-    return read_mask(mask_of(item), colours=coloured, lossy=coloured or (item.encoding or PLAIN).snap, box=box)
+    return read_mask(mask_of(item), colours=coloured, lossy=coloured or (item.encoding or PLAIN).snap)
 
 
 def stored_labels(item: Item, part: NDArray[np.integer] | None = None) -> NDArray[np.integer]:

@@ -33,7 +33,7 @@ _MOST_AHEAD = 32
 
 
 class ImageReader(Protocol):
-    """Reads an item: `fuzzyseg.data.Reader`, `fuzzyseg.data.loading.reader.ByWindows`, or a replacement."""
+    """Reads an item: `fuzzyseg.data.Reader`, `fuzzyseg.data.loading.reader.LazyReader`, or a replacement."""
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor | Large, Tensor | Large | None]:
         """Image (C,H,W), uint8 or float32 in units; with_mask: mask uint8 (H,W), 255 for void. Raises DataError."""
@@ -47,14 +47,7 @@ class _Task:
     draws: tuple[Draw, ...]
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """A DataError of a worker. Returned, not raised: the DataLoader would raise it with the worker's traceback."""
-
-    message: str
-
-
-class _Samples(Dataset[dict[str, Tensor] | _Failure]):
+class _Samples(Dataset[dict[str, Tensor] | DataError]):
     """Tasks -> stacked tensors.
 
     reading: stream number and index that each worker reads, -1 for none, in shared memory: a killed worker cannot
@@ -81,7 +74,7 @@ class _Samples(Dataset[dict[str, Tensor] | _Failure]):
         """The item at an index of the stream's source."""
         return self.sources[self.streams[stream].source][index]
 
-    def __getitem__(self, task: _Task) -> dict[str, Tensor] | _Failure:
+    def __getitem__(self, task: _Task) -> dict[str, Tensor] | DataError:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as in a worker: sums over several threads may round differently
         try:
@@ -90,7 +83,8 @@ class _Samples(Dataset[dict[str, Tensor] | _Failure]):
             if get_worker_info() is not None:
                 share(batch)
         except DataError as error:
-            return _Failure(str(error))
+            # returned, not raised: the DataLoader would raise it with the worker's traceback
+            return DataError(str(error))
         finally:
             torch.set_num_threads(threads)
         return batch
@@ -121,7 +115,7 @@ class Loader:
     in this process. rank, world: index and number of training processes. pin: use page-locked memory. balance: see
     `Sampler`. focused: crops with masks show a pixel of the class they are drawn for. colours_later: colour changes are
     made in `Batch.to`, on the device. Raises ValueError if the batch cannot be split evenly, DataError if a stream has
-    too few images.
+    too few images. The attribute `sampler` holds the weights that steer the draws, for checkpoints.
     """
 
     def __init__(
@@ -160,7 +154,7 @@ class Loader:
         options = {"geometry": geometry, "jitter": jitter, "mean": mean, "std": std, "colours_later": colours_later}
         self._colours = Colours(tuple(mean), tuple(std))
         self._statistics = (torch.tensor(list(mean)), torch.tensor(list(std)))
-        self._sampler = Sampler(streams, {name: len(items) for name, items in sources.items()}, batch, seed, balance)
+        self.sampler = Sampler(streams, {name: len(items) for name, items in sources.items()}, batch, seed, balance)
         self._samples = _Samples(streams, sources, reader, options, self._workers, focused)
         self._streams = list(streams)
         self._batch, self._accumulate, self._rank, self._world, self._pin = batch, accumulate, rank, world, pin
@@ -193,25 +187,13 @@ class Loader:
                 micro_batches: list[dict[str, Batch]] = [{} for _ in range(self._accumulate)]
                 for place in range(self._tasks_per_step):
                     content = self._receive(results)
-                    if isinstance(content, _Failure):
-                        raise DataError(content.message)
+                    if isinstance(content, DataError):
+                        raise content
                     task = pending.popleft()
                     micro_batches[place // len(self._streams)][task.stream] = self._assemble(task, content)
                 yield micro_batches
         finally:
             del results  # the last reference: the workers stop here, not at a later garbage collection
-
-    def publish(self, stream: str, step: int, weights: Tensor) -> None:
-        """Set weights (C,N) that steer the stream's draws from step + 16 on: see `Sampler.publish`."""
-        self._sampler.publish(stream, step, weights)
-
-    def state_dict(self) -> dict[str, dict[int, Tensor]]:
-        """The published weights that a resumed run needs."""
-        return self._sampler.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Mapping[int, Tensor]]) -> None:
-        """Restore `state_dict`. Raises ValueError for an unknown stream."""
-        self._sampler.load_state_dict(state)
 
     def _tasks(self, step: int) -> Iterator[_Task]:
         """This process's part of a step: for each micro-batch a range of numbers, the same in every stream."""
@@ -219,7 +201,7 @@ class Loader:
         for micro in range(self._accumulate):
             first = step * self._batch + (self._rank * self._accumulate + micro) * share
             for stream in self._streams:
-                draws = tuple(self._sampler.at(stream, number) for number in range(first, first + share))
+                draws = tuple(self.sampler.at(stream, number) for number in range(first, first + share))
                 yield _Task(stream, draws)
 
     def _data_loader(self, tasks: Iterator[_Task]) -> DataLoader[Any]:
@@ -241,15 +223,15 @@ class Loader:
             **several,
         )
 
-    def _receive(self, results: Iterator[Any]) -> dict[str, Tensor] | _Failure:
+    def _receive(self, results: Iterator[Any]) -> dict[str, Tensor] | DataError:
         """The next micro-batch. An error is returned: raised here, its traceback would keep the workers alive."""
         try:
-            content: dict[str, Tensor] | _Failure = next(results)
+            content: dict[str, Tensor] | DataError = next(results)
         except RuntimeError as error:
             if not died(error):
                 raise
             files = ", ".join(str(item.image) for item in self._samples.being_read()) or "no image"
-            return _Failure(
+            return DataError(
                 f"a data worker died ({str(error).splitlines()[0]}) while reading {files}; check whether the file "
                 "opens in an image viewer and whether memory is short; train.workers=0 shows where the error occurs"
             )

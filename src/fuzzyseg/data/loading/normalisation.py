@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuzzyseg.data.io.header import Header, read_header
-from fuzzyseg.data.io.image import Levels, open_windows, read_image, read_native
+from fuzzyseg.data.io.image import Levels, open_windows, read_image, read_known
 from fuzzyseg.data.io.pillow import too_large
 from fuzzyseg.data.labels.class_counts import map_items
 from fuzzyseg.data.labels.detect import subsample
@@ -87,7 +87,7 @@ def measure(
     looked = subsample(items, IMAGES)
 
     def look(item: Item) -> NDArray[np.float64]:
-        return sum_up(_parts(item.image, channels, bands, scale, native=own_range), channels)
+        return sum_up(parts_of(item.image, channels, bands, scale, native=own_range), channels)
 
     sums = np.stack(map_items(looked, look))  # (images, 5, channels)
     count, total, low, high = sums[:, 0].sum(0), sums[:, 1].sum(0), sums[:, 3].min(0), sums[:, 4].max(0)
@@ -113,8 +113,9 @@ def sum_up(parts: Iterator[NDArray[Any]], channels: int) -> NDArray[np.float64]:
     result = np.zeros((5, channels))
     result[3], result[4] = np.inf, -np.inf
     for part in parts:
-        flat = part.reshape(-1, channels).astype(np.float64) / (255 if part.dtype == np.uint8 else 1)
-        known = np.isfinite(flat)
+        flat = part.reshape(-1, part.shape[2]).astype(np.float64) / (255 if part.dtype == np.uint8 else 1)
+        known = np.isfinite(flat[:, :channels]) & flat[:, channels:].all(1, keepdims=True)
+        flat = flat[:, :channels]
         count = known.sum(0)
         values = np.where(known, flat, 0.0)
         mean = values.sum(0) / np.maximum(count, 1)
@@ -129,7 +130,7 @@ def sum_up(parts: Iterator[NDArray[Any]], channels: int) -> NDArray[np.float64]:
     return result
 
 
-def _parts(
+def parts_of(
     path: Path, channels: int, bands: Sequence[int] | None, levels: Levels | None, *, native: bool
 ) -> Iterator[NDArray[Any]]:
     """The image, or windows of one that is too large to be read whole; native: in the file's own numbers, as float.
@@ -142,11 +143,11 @@ def _parts(
         or (not native and windows.size[0] * windows.size[1] > WINDOWS * WINDOW**2)
     ):
         for box in _spaced(windows.size):
-            yield windows.native(box).astype(np.float64) if native else windows.read(box)
+            yield windows.known(box) if native else windows.read(box, with_known=True)
     elif native:
-        yield read_native(path, channels, bands=bands).astype(np.float64)
+        yield read_known(path, channels, bands=bands)
     else:
-        yield read_image(path, channels, bands=bands, levels=levels)
+        yield read_image(path, channels, bands=bands, levels=levels, with_known=True)
 
 
 def _spaced(size: Size) -> Iterator[Box]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +20,59 @@ from torch import Tensor
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels, open_windows, read_image
 from fuzzyseg.data.io.pillow import TooLarge, check_pixels, pixel_limit
-from fuzzyseg.data.io.raster import open_raster
-from fuzzyseg.data.labels.decode import read_stored, training_labels
-from fuzzyseg.data.loading.cache import DiskCache, Entry, Key, MemoryCache, stamp
-from fuzzyseg.data.sample import Box, DataError, Item, Size
+from fuzzyseg.data.io.raster import Raster
+from fuzzyseg.data.labels.blocks import label_reader
+from fuzzyseg.data.labels.decode import mask_of, training_labels
+from fuzzyseg.data.loading.disk_cache import DiskCache, Entry, Key
+from fuzzyseg.data.sample import VOID, Box, DataError, Item, Size
 from fuzzyseg.data.transforms.lazy import Large
+from fuzzyseg.data.views import known_pixels
+
+
+def stamp(path: Path) -> tuple[str, int, int, int]:
+    """Absolute path, times of modification and change, and length of a file. Raises DataError if it is missing.
+
+    The time of change (ctime) is included because unpacked archives give all files the same modification time, and
+    uncompressed images of one size have the same length.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); restore the file") from None
+    return os.path.abspath(path), status.st_mtime_ns, status.st_ctime_ns, status.st_size
+
+
+@dataclass
+class MemoryCache:
+    """The most recently used entries, at most `limit` bytes. Pickled without its entries: each process has its own."""
+
+    limit: int
+    entries: OrderedDict[Key, Entry] = field(default_factory=OrderedDict)
+    used: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MemoryCache, (self.limit,)
+
+    def get(self, key: Key) -> Entry | None:
+        """A copy of the entry, if any."""
+        with self.lock:
+            entry = self.entries.get(key)
+            if entry is None:
+                return None
+            self.entries.move_to_end(key)
+        return Entry(entry.array.copy(), entry.original)
+
+    def put(self, key: Key, entry: Entry) -> None:
+        """Store a copy of the entry if it fits; the least recently used entries are dropped."""
+        with self.lock:
+            if entry.array.nbytes > self.limit or key in self.entries:
+                return
+            self.entries[key] = Entry(entry.array.copy(), entry.original)
+            self.used += entry.array.nbytes
+            while self.used > self.limit:
+                _, old = self.entries.popitem(last=False)
+                self.used -= old.array.nbytes
 
 
 @dataclass
@@ -53,23 +105,18 @@ class Reader:
         """Image (C,H,W) and, with_mask, mask uint8 (H,W) with 255 for void; without, no mask file is opened.
 
         The image is uint8, or float32 in units if there are levels. It is resized bilinearly with antialiasing, the
-        mask by nearest neighbour. Writing into the tensors never changes the cache. Raises DataError naming the file.
+        mask by nearest neighbour. An image that can miss data is (C+1,H,W): see `read_image` with `with_known`; the
+        mask is void there. Writing into the tensors never changes the cache. Raises DataError naming the file.
         """
-        image = self._entry("image", item.image, item)
+        entry = self._entry("image", item.image, item)
+        image = _tensor(entry)
         if not with_mask:
-            return _tensor(image), None
-        if item.mask is None:
-            raise DataError(f"{item.image}: has no mask, but one was asked for")
-        mask = self._entry("mask", item.mask, item)
-        if mask.original != image.original:
-            raise DataError(_mismatch(item, image.original, mask.original))
-        return _tensor(image), _tensor(mask)
-
-    def mask(self, item: Item) -> Tensor:
-        """The mask of `read`."""
-        if item.mask is None:
-            raise DataError(f"{item.image}: has no mask, but one was asked for")
-        return _tensor(self._entry("mask", item.mask, item))
+            return image, None
+        mask = self._entry("mask", mask_of(item), item)
+        if mask.original != entry.original:
+            raise DataError(_mismatch(item, entry.original, mask.original))
+        labels, known = _tensor(mask), known_pixels(image, self.channels)
+        return image, labels if known is None else labels.masked_fill(~known, VOID)
 
     def _entry(self, kind: str, path: Path, item: Item) -> Entry:
         if self._cache is None:
@@ -87,26 +134,21 @@ class Reader:
 
     def _load(self, kind: str, path: Path, item: Item) -> Entry:
         with pixel_limit(self.megapixels):
-            return self._load_image(path) if kind == "image" else self._load_mask(item)
-
-    def _load_image(self, path: Path) -> Entry:
-        array = read_image(path, self.channels, bands=self.bands, levels=self.levels)
+            if kind == "image":
+                options: dict[str, Any] = {"bands": self.bands, "levels": self.levels}
+                array: NDArray[Any] = read_image(path, self.channels, **options, with_known=True)
+            else:
+                array = training_labels(item, classes=self.classes, ignore_index=self.ignore_index)
         original = (array.shape[0], array.shape[1])
-        if self.image_size not in (None, original):
-            array = _resize(array, self.image_size, Image.Resampling.BILINEAR)
-        return Entry(np.ascontiguousarray(array), original)
-
-    def _load_mask(self, item: Item) -> Entry:
-        array = training_labels(item, classes=self.classes, ignore_index=self.ignore_index)
-        original = (array.shape[0], array.shape[1])
-        if self.image_size not in (None, original):
-            array = _resize(array, self.image_size, Image.Resampling.NEAREST)
+        if self.image_size is not None and self.image_size != original:
+            how = Image.Resampling.BILINEAR if kind == "image" else Image.Resampling.NEAREST
+            array = _resize(array, self.image_size, how)
         return Entry(np.ascontiguousarray(array), original)
 
 
 @dataclass
-class ByWindows:
-    """A `Reader` for training that returns files with too many pixels to decode whole as `Large`, read by windows.
+class LazyReader:
+    """A `Reader` for training that returns files with too many pixels to decode whole as `Large`.
 
     Those are TIFF files in tiles or strips and NumPy files that `Reader.read` refuses, unless images are resized to
     `image_size`, which needs whole files. They are not cached.
@@ -116,60 +158,42 @@ class ByWindows:
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor | Large, Tensor | Large | None]:
         """As `Reader.read`. Raises DataError for files that can be neither decoded whole nor read by windows."""
+        reader = self.reader
         try:
-            return self.reader.read(item, with_mask)
+            return reader.read(item, with_mask)
         except TooLarge:
-            if self.reader.image_size is not None:
+            if reader.image_size is not None:
                 raise
-        image = self._image(item)
-        if not with_mask:
-            return image, None
-        mask = self._mask(item)
-        if mask.shape != image.shape[1:]:
-            raise DataError(_mismatch(item, _size(image), _size(mask)))
-        return image, mask
-
-    def _image(self, item: Item) -> Tensor | Large:
-        reader, path = self.reader, item.image
         with pixel_limit(reader.megapixels):
-            windows = open_windows(path, reader.channels, bands=reader.bands, levels=reader.levels)
-        if windows is None:  # too large: it says so; or the mask alone is
-            return reader.read(item, False)[0]
+            windows = open_windows(item.image, reader.channels, bands=reader.bands, levels=reader.levels)
+            if windows is None:  # too large: it says so; or the mask alone is
+                image: Tensor | Large = reader.read(item, False)[0]
+            else:
+                read, bands = partial(windows.read, with_known=True), reader.channels + windows.raster.may_miss
+                image = self._large((bands, *windows.size), read, windows.raster)
+            if not with_mask:
+                return image, None
+            labels = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)
+            check_sizes([item])
+        return image, self._large(image.shape[-2:], labels)
 
-        def read(box: Box) -> NDArray[Any]:
-            with pixel_limit(reader.megapixels):
-                check_pixels(path, box[2] - box[0], box[3] - box[1], windows.raster.bands, part="crops")
-                return windows.read(box)
+    def _large(
+        self, shape: tuple[int, ...], read: Callable[[Box], NDArray[Any]], raster: Raster | None = None
+    ) -> Large:
+        """raster: of an image, whose crops are limited in size; masks are also searched in larger strips."""
 
-        return Large((reader.channels, *windows.size), read)
+        def within_limit(box: Box) -> NDArray[Any]:
+            with pixel_limit(self.reader.megapixels):
+                if raster is not None:
+                    check_pixels(raster.path, box[2] - box[0], box[3] - box[1], raster.bands, part="crops")
+                return read(box)
 
-    def _mask(self, item: Item) -> Tensor | Large:
-        reader, path = self.reader, item.mask
-        if path is None:
-            raise DataError(f"{item.image}: has no mask, but one was asked for")
-        with pixel_limit(reader.megapixels):
-            raster = open_raster(path)
-        if raster is None or not raster.windowed:
-            return reader.mask(item)
-
-        def read(box: Box) -> NDArray[Any]:
-            with pixel_limit(reader.megapixels):
-                try:
-                    part = read_stored(item, box)
-                    return training_labels(item, classes=reader.classes, ignore_index=reader.ignore_index, part=part)
-                except DataError as error:
-                    raise DataError(f"{error} (read: the part from row {box[0]}, column {box[1]} on)") from None
-
-        return Large(raster.size, read)
+        return Large(shape, within_limit)
 
 
 def _tensor(entry: Entry) -> Tensor:
     values = torch.from_numpy(entry.array)
     return values.movedim(-1, 0) if values.dim() == 3 else values
-
-
-def _size(array: Tensor | Large) -> Size:
-    return array.shape[-2], array.shape[-1]
 
 
 def check_sizes(items: Sequence[Item]) -> None:
@@ -181,9 +205,8 @@ def check_sizes(items: Sequence[Item]) -> None:
                 raise DataError(_mismatch(item, image, mask))
 
 
-def _resize(array: NDArray[Any], size: Size | None, how: Image.Resampling) -> NDArray[Any]:
+def _resize(array: NDArray[Any], size: Size, how: Image.Resampling) -> NDArray[Any]:
     """(H,W) or (H,W,C), uint8 or float32, resized by Pillow: RGB at once, other numbers of bands one by one."""
-    assert size is not None
     if array.ndim == 3 and not (array.shape[2] == 3 and array.dtype == np.uint8):
         bands = [_resize(np.ascontiguousarray(array[..., band]), size, how) for band in range(array.shape[2])]
         return np.stack(bands, 2)

@@ -20,7 +20,7 @@ from torch import Tensor
 from fuzzyseg.data.sample import VOID, Size
 from fuzzyseg.data.transforms.lazy import Large, chosen_place
 from fuzzyseg.data.transforms.photometric import Change, Colours, as_tensor, draw_strong, draw_weak
-from fuzzyseg.data.views import CropPair, View, WeakStrong
+from fuzzyseg.data.views import CropPair, View, WeakStrong, known_pixels
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ class Window:
             return resize(array.movedim(0, -1).contiguous()).movedim(-1, 0)
         return torch.stack([resize(band) for band in array])
 
-    def shown(self) -> Tensor:
-        """(H,W) bool, flipped: True inside the image."""
+    def shown(self, known: Tensor | None = None) -> Tensor:
+        """(H,W) bool, flipped: True inside the image, where its visible part is known."""
         y0, x0, y1, x1 = self.visible
-        return self.place(torch.ones(y1 - y0, x1 - x0, dtype=torch.bool), False)
+        return self.place(torch.ones(y1 - y0, x1 - x0, dtype=torch.bool) if known is None else known, False)
 
     def place(self, part: Tensor, fill: float) -> Tensor:
         """The visible part (..., h, w), padded with `fill` to the crop's size, flipped."""
@@ -153,12 +153,12 @@ def make_sample(
 ) -> dict[str, Tensor]:
     """The view of image (C,H,W), uint8 or float32 in units, and mask (H,W) uint8, with random numbers from `seed`.
 
-    Of images that stay in their files (`Large`) only the part inside the crop is read.
+    Of a `Large` image only the part inside the crop is read. An image may have a band of known pixels (`Reader.read`).
     jitter: strength of the colour jitter of the weak image. mean, std: per channel, in units (uint8: [0, 1]), for
     colour changes of N bands. focus: a class of which the crop shows a pixel, if the mask has any; -1: none.
     colours_later: draw the colour changes but do not apply them.
 
-    Returns image (C,H,W) and valid (H,W); with a mask, `mask` (H,W), 255 outside the image; for `WeakStrong`, strong
+    Returns image (C,H,W) and valid (H,W); with a mask, `mask` (H,W), 255 where not valid; for `WeakStrong`, strong
     (n,C,H,W); for `CropPair`, pair_image, pair_valid, boxes (2,4) and flips (2,) bool (horizontal; it never flips
     vertically). Images are 0 outside and not normalised (see `Batch.to`). With colours_later there is no `strong`, but
     `changes` (V,6,2) and `shown` (V,4) for each view (image, then strong or pair): see `Pending`.
@@ -166,11 +166,10 @@ def make_sample(
     draw = random.Random(seed)
     if isinstance(view, CropPair):  # `flips` has no place for vertical ones
         geometry = replace(geometry, vertical_flip=0.0)
-    colours = Colours(tuple(mean), tuple(std))
+    colours, later = Colours(tuple(mean), tuple(std)), list[tuple[list[Change], Window]]()
     window = _draw_window(draw, (image.shape[-2], image.shape[-1]), geometry)
     if mask is not None and focus >= 0:
         window = _over_class(draw, window, mask, focus)
-    later: list[tuple[list[Change], Window]] = []
 
     def changes() -> list[Change]:
         own = view.colours if isinstance(view, CropPair) else None
@@ -181,23 +180,30 @@ def make_sample(
             later.append((drawn, window))
         return window.place(part if colours_later else colours.apply(part, drawn), 0)
 
-    seen = window.resample(image, Image.Resampling.BILINEAR)
-    sample = {"image": finish(window, seen, changes()), "valid": window.shown()}
+    seen, known = _resample(window, image, len(mean))
+    sample = {"image": finish(window, seen, changes()), "valid": window.shown(known)}
     if mask is not None:
-        sample["mask"] = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
+        labels = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
+        sample["mask"] = labels.masked_fill(~sample["valid"], VOID)
     if isinstance(view, WeakStrong):
         copies = [finish(window, seen, draw_strong(draw, view, geometry.blur)) for _ in range(view.strong)]
         sample |= {} if colours_later else {"strong": stacked(copies)}
     if isinstance(view, CropPair):
         other = _overlapping(draw, window, view, geometry)
-        second = other.resample(image, Image.Resampling.BILINEAR)
-        sample |= {"pair_image": finish(other, second, changes()), "pair_valid": other.shown()}
+        second, known = _resample(other, image, len(mean))
+        sample |= {"pair_image": finish(other, second, changes()), "pair_valid": other.shown(known)}
         sample["boxes"] = torch.tensor([window.box, other.box])
         sample["flips"] = torch.tensor([window.flip, other.flip])
     if colours_later:
         sample["changes"] = torch.stack([as_tensor(drawn) for drawn, _ in later])
         sample["shown"] = torch.tensor([where.shown_box for _, where in later])
     return sample
+
+
+def _resample(window: Window, image: Tensor | Large, channels: int) -> tuple[Tensor, Tensor | None]:
+    """The visible part of an image (C,h,w), and where it is known, if it can miss data."""
+    part = window.resample(image, Image.Resampling.BILINEAR)
+    return part[:channels], known_pixels(part, channels)
 
 
 def stacked(parts: list[Tensor]) -> Tensor:

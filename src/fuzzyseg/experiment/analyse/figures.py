@@ -11,7 +11,7 @@ import torch
 
 from fuzzyseg.data import VOID
 from fuzzyseg.data.io.mask import read_mask
-from fuzzyseg.data.io.write import default_colours
+from fuzzyseg.data.io.write import class_colours
 from fuzzyseg.experiment.analyse.inputs import Inputs
 from fuzzyseg.experiment.analyse.measure import Array, Example, kept_maps, picture
 from fuzzyseg.experiment.validation import training_parts
@@ -19,12 +19,6 @@ from fuzzyseg.losses import weight_curve
 from fuzzyseg.report.charts import draw_entropy, draw_k_over_time, draw_training, draw_weights
 from fuzzyseg.report.maps import Panel, draw_rows
 from fuzzyseg.report.quality import draw_calibration, draw_cases, draw_confusions, draw_coverage
-
-CLASS_COLOURS = (
-    (86, 180, 233), (213, 94, 0), (240, 228, 66), (122, 122, 122), (204, 121, 167), (0, 158, 115),
-    (0, 0, 0), (230, 159, 0), (0, 114, 178), (136, 34, 85), (68, 170, 153), (221, 204, 119),
-)  # fmt: skip
-"""For up to twelve classes without colours of their own: Okabe and Ito's and four of Tol's (colour-blind safe)."""
 
 MOST_NAMED = 21
 """More classes than this get no legend: their colours cannot be told apart."""
@@ -64,8 +58,7 @@ def draw(folder: Path, suffix: str, inputs: Inputs, result: dict[str, Any], exam
 def _draw_examples(add: Add, inputs: Inputs, examples: list[Example]) -> None:
     """Fig. 1 and Fig. 3a."""
     count = len(inputs.card.classes)
-    fallback = CLASS_COLOURS if count <= len(CLASS_COLOURS) else default_colours(count)
-    table = colour_table(inputs.card.colours or fallback)
+    table = colour_table(inputs.card.colours or class_colours(count))
     present = np.unique(np.concatenate([array.ravel() for e in examples for array in (e.mask, e.sets)]))
     legend = [(inputs.card.classes[place], table[place] / 255) for place in present if place < count]
     if any((e.mask == VOID).any() for e in examples):

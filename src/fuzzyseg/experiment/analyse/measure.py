@@ -12,18 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fuzzyseg.analysis import (
-    LEVELS,
-    THRESHOLDS,
-    Confident,
-    Diagnosis,
-    PixelMaps,
-    ThresholdTable,
-    count_confident,
-    count_thresholds,
-    diagnose,
-    pixel_maps,
-)
+from fuzzyseg.analysis.diagnosis import Diagnosis, diagnose
+from fuzzyseg.analysis.pixels import PixelMaps, pixel_maps
+from fuzzyseg.analysis.table import LEVELS, THRESHOLDS, Confident, ThresholdTable, count_confident, count_thresholds
 from fuzzyseg.data import VOID, DataError, Item
 from fuzzyseg.data.io.write import to_picture
 from fuzzyseg.experiment.analyse.inputs import Inputs

@@ -1,4 +1,4 @@
-"""Caches of decoded, resized images and masks: in memory, or in a folder that processes and later runs share."""
+"""Cache of decoded, resized images and masks in a folder that processes and later runs share."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import hashlib
 import os
 import re
 import threading
-from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from fuzzyseg.data.sample import DataError, Size
 Key = tuple[object, ...]
 """Everything that determines the pixels: the file, its times and length, and how it is read."""
 
-FORMAT = 2
+FORMAT = 3
 """Part of every key on disk. Raise it when the package decodes the same file to other pixels (reading, levels, masks,
 resizing) or changes the layout of the cache files."""
 
@@ -36,52 +35,6 @@ class Entry:
 
     array: NDArray[Any]
     original: Size
-
-
-def stamp(path: Path) -> tuple[str, int, int, int]:
-    """Absolute path, times of modification and change, and length of a file. Raises DataError if it is missing.
-
-    The time of change (ctime) is included because unpacked archives give all files the same modification time, and
-    uncompressed images of one size have the same length.
-    """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); restore the file") from None
-    return os.path.abspath(path), status.st_mtime_ns, status.st_ctime_ns, status.st_size
-
-
-@dataclass
-class MemoryCache:
-    """The most recently used entries, at most `limit` bytes. Pickled without its entries: each process has its own."""
-
-    limit: int
-    entries: OrderedDict[Key, Entry] = field(default_factory=OrderedDict)
-    used: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return MemoryCache, (self.limit,)
-
-    def get(self, key: Key) -> Entry | None:
-        """A copy of the entry, if any."""
-        with self.lock:
-            entry = self.entries.get(key)
-            if entry is None:
-                return None
-            self.entries.move_to_end(key)
-        return Entry(entry.array.copy(), entry.original)
-
-    def put(self, key: Key, entry: Entry) -> None:
-        """Store a copy of the entry if it fits; the least recently used entries are dropped."""
-        with self.lock:
-            if entry.array.nbytes > self.limit or key in self.entries:
-                return
-            self.entries[key] = Entry(entry.array.copy(), entry.original)
-            self.used += entry.array.nbytes
-            while self.used > self.limit:
-                _, old = self.entries.popitem(last=False)
-                self.used -= old.array.nbytes
 
 
 class DiskCache:

@@ -1,0 +1,94 @@
+"""Image files of a folder or pattern, and the files that are passed over."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fuzzyseg.data.io.pillow import SUFFIXES, suffix_of
+
+_SYSTEM = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
+"""Names that operating systems and file servers write beside the user's files."""
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder belongs to the system and is passed over everywhere without a word."""
+    return name.startswith(".") or name in _SYSTEM
+
+
+@dataclass
+class Found:
+    """root: folder that names are relative to. files: image files, sorted. others: number of other files by suffix."""
+
+    root: Path
+    files: list[Path] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+
+def counts(others: Counter[str]) -> str:
+    """Text such as `3 .heic, 1 .txt`."""
+    return ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+
+
+def find_images(source: str | Path) -> Found:
+    """The image files below a folder, or those that match a pattern such as `photos/**/*.jpg`.
+
+    Hidden files are passed over. Links to folders are followed, each folder once. Files that are no regular files, such
+    as pipes and devices, are never images.
+    """
+    root = Path(source)
+    if root.is_dir():
+        return _sorted(Found(root), walk(root))
+    fixed = next((place for place, part in enumerate(root.parts) if glob.has_magic(part)), len(root.parts) - 1)
+    found, pattern = Found(Path(*root.parts[:fixed])), root.parts[fixed:]
+    files = walk(found.root, None if "**" in pattern else len(pattern))
+    return _sorted(found, (path for path in files if _matches(path.relative_to(found.root).parts, pattern)))
+
+
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_matches(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
+def _sorted(found: Found, paths: Iterator[Path]) -> Found:
+    for path in paths:
+        reason = why_not_image(path)
+        if reason is None:
+            found.files.append(path)
+        else:
+            found.others[reason] += 1
+    found.files.sort()
+    return found
+
+
+def why_not_image(path: Path) -> str | None:
+    """The suffix, or kind, by which a file is passed over; None for an image, also one whose link leads nowhere."""
+    if suffix_of(path) not in SUFFIXES:
+        return suffix_of(path) or "no suffix"
+    try:
+        return None if stat.S_ISREG(path.stat().st_mode) else "no regular file"
+    except OSError:
+        return None
+
+
+def walk(folder: Path, depth: int | None = None) -> Iterator[Path]:
+    """The files below a folder that are not hidden. depth: 1 for those in the folder itself; None: all."""
+    visited = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in visited:  # links may lead in circles
+            folders.clear()
+            continue
+        visited.add(real)
+        level = len(Path(place).relative_to(folder).parts) + 1
+        folders[:] = sorted(name for name in folders if not is_hidden(name) and (depth is None or level < depth))
+        yield from (Path(place, name) for name in sorted(names) if not is_hidden(name))

@@ -1,0 +1,171 @@
+"""Values that image files hold: the range of each number type, and values that stand apart from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fuzzyseg.data.io.header import Header, read_header
+from fuzzyseg.data.io.image import Levels
+from fuzzyseg.data.io.pillow import TIFF, suffix_of
+from fuzzyseg.data.labels.class_counts import map_items
+from fuzzyseg.data.labels.detect import subsample
+from fuzzyseg.data.loading.normalisation import HEADERS, parts_of
+from fuzzyseg.data.sample import DataError, Item
+
+SAMPLE = 8
+"""Number of files of each number type whose pixels are read."""
+
+FACTOR = 3.0
+"""Ranges whose upper ends differ by more are not of the same kind of data: 14 bits in 16 are a fourth."""
+
+Ranges = Mapping[str, tuple[float, float]]
+"""Number type -> smallest and largest value, without values that stand apart."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """ranges: of the files. apart: value that stands apart -> number of files. example: number type -> a file."""
+
+    ranges: dict[str, tuple[float, float]]
+    apart: dict[float, int]
+    example: dict[str, Path]
+
+    def notes(self, channels: int) -> list[str]:
+        """Sentences on values that stand apart, and on 10 to 14 bits in 16-bit files beside 8-bit files."""
+        found = [
+            f"{count} of the sampled images hold the value {value:g}, far from all others: if it stands for missing "
+            f"data, declare it in the files (gdal_edit.py -a_nodata {value:g} FILE) or replace it by NaN"
+            for value, count in sorted(self.apart.items())
+        ]
+        bits = bits_of(self.ranges.get("uint16"))
+        if bits and "uint8" in self.ranges:
+            low, high = ",".join(["0"] * channels), ",".join([str(2**bits - 1)] * channels)
+            found.append(
+                f"warning: images of 8 bits are beside 16-bit files such as {self.example['uint16']}, whose values do "
+                f"not exceed {self.ranges['uint16'][1]:g} ({bits} bits): these are almost black; set data.low=[{low}] "
+                f"data.high=[{high}]"
+            )
+        return found
+
+
+def bits_of(limits: tuple[float, float] | None) -> int | None:
+    """10, 12 or 14 if that many bits hold all values of a 16-bit type, else None."""
+    return None if limits is None else next((bits for bits in (10, 12, 14) if 255 < limits[1] < 2**bits), None)
+
+
+def values_of(items: Sequence[Item], channels: int, bands: Sequence[int] | None) -> Values:
+    """The values of up to 500 images by number type, sampled; of 8 bits, the range of the type.
+
+    Files that cannot be read are left out: reading them all reports them.
+    """
+    by_type: dict[str, list[Item]] = {}
+    looked = subsample(items, HEADERS)
+    for item, head in zip(looked, map_items(looked, lambda item: _header(item.image)), strict=True):
+        if head is not None:
+            by_type.setdefault("uint8" if head.dtype == "bool" else head.dtype, []).append(item)
+    found = Values({}, {}, {name: files[0].image for name, files in by_type.items()})
+    for name, files in by_type.items():
+        if name == "uint8":
+            found.ranges[name] = (0.0, 255.0)
+            continue
+        ends = []
+        for item in subsample(files, SAMPLE):
+            try:
+                limits, apart = _limits(item.image, channels, bands)
+            except DataError:
+                continue
+            ends += [limits] if limits is not None else []
+            for value in apart:
+                found.apart[value] = found.apart.get(value, 0) + 1
+        if ends:
+            found.ranges[name] = min(low for low, _ in ends), max(high for _, high in ends)
+    return found
+
+
+def _header(path: Path) -> Header | None:
+    try:
+        return read_header(path)
+    except DataError:
+        return None
+
+
+def header_notes(items: Sequence[Item]) -> list[str]:
+    """Sentences on TIFF files that declare missing data or have several pages, from up to 500 headers of each kind."""
+    notes = []
+    for what, paths in (("images", [item.image for item in items]), ("masks", [item.mask for item in items])):
+        tiffs = [Item(path, None, "") for path in paths if path is not None and suffix_of(path) in TIFF]
+        heads = [head for head in map_items(subsample(tiffs, HEADERS), lambda item: _header(item.image)) if head]
+        for value, count in sorted(Counter(head.nodata for head in heads if head.nodata is not None).items()):
+            effect = "these pixels are not used"
+            if what == "masks":
+                effect = f"these pixels are void; if {value:g} is a class, remove it (gdal_edit.py -unsetnodata FILE)"
+            notes.append(f"{count} of {len(heads)} TIFF {what} declare {value:g} as missing data: {effect}")
+        paged = sum(head.pages > 1 for head in heads)
+        if paged:
+            notes.append(
+                f"{paged} of {len(heads)} TIFF {what} have several pages, which are read as bands of one image"
+            )
+    return notes
+
+
+def _limits(path: Path, channels: int, bands: Sequence[int] | None) -> tuple[tuple[float, float] | None, set[float]]:
+    """Smallest and largest value of a file without those that stand apart, and these.
+
+    A value at one end stands apart if the gap to the next is wider than the range of all others.
+    """
+    parts = [part.reshape(-1, channels) for part in parts_of(path, channels, bands, None, native=True)]
+    apart: set[float] = set()
+    ends = []
+    for band in np.concatenate(parts).T:
+        values = np.unique(band[np.isfinite(band)])
+        if len(values) > 3 and values[1] - values[0] > values[-1] - values[1]:
+            apart.add(float(values[0]))
+            values = values[1:]
+        if len(values) > 3 and values[-1] - values[-2] > values[-2] - values[0]:
+            apart.add(float(values[-1]))
+            values = values[:-1]
+        ends += [(float(values[0]), float(values[-1]))] * bool(len(values))
+    return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None, apart
+
+
+def compare(
+    items: Sequence[Item], trained: Ranges | None, channels: int, bands: Sequence[int] | None, levels: Levels | None
+) -> list[str]:
+    """Warnings for images whose values are not those that a model was trained on.
+
+    trained: of its images; None, of models that did not record it: 8 bits, unless there are levels.
+    """
+    if trained is None:
+        trained = {"uint8": (0.0, 255.0)} if levels is None else {}
+    if not trained:
+        return []
+    found = values_of(items, channels, bands)
+    reach = {name: _units(high, name, levels) for name, (_, high) in trained.items()}
+    notes = []
+    for name, (low, high) in found.ranges.items():
+        reached, expected = _units(high, name, levels), reach.get(name, max(reach.values()))
+        if reached * FACTOR < expected or reached > expected * FACTOR:
+            bits = bits_of((low, high)) if name == "uint16" else None
+            held = " and ".join(f"{a:g} to {b:g} ({kind})" for kind, (a, b) in trained.items())
+            notes.append(
+                f"warning: {found.example[name]}: images of this type ({name}) hold values from {low:g} to {high:g}"
+                f"{f' ({bits} bits)' if bits else ''}, those of the training {held}: the model sees them "
+                f"{'almost black' if reached < expected else 'far too bright'} (its input reaches {reached:.2g} in "
+                f"place of {expected:.2g}). Convert them to the range of the training images (gdal_translate -scale "
+                f"{low:g} {high:g} ...), or train on images of this kind with data.low and data.high"
+            )
+    return notes
+
+
+def _units(value: float, dtype: str, levels: Levels | None) -> float:
+    """The value that the network gets, before mean and standard deviation."""
+    if levels is not None and levels.low is not None and levels.high is not None:
+        if dtype == "uint8" and max(levels.high) > 255:
+            return value / 255
+        return (value - min(levels.low)) / max(max(levels.high) - min(levels.low), 1e-12)
+    return value / float(np.iinfo(dtype).max) if dtype in ("uint8", "uint16") else value
