@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +53,6 @@ def predict(
         size = parse_size(tile)
     except ValueError as error:
         raise ConfigError(f"--tile: found {tile!r}; {error}") from None
-    from fuzzyseg.data.text import printable
     from fuzzyseg.experiment import predict as segment
 
     with counter("images") as progress:
@@ -68,10 +68,16 @@ def predict(
             device=device,
             progress=progress,
         )
+    _report(written, failures, out)
+
+
+def _report(written: Sequence[Path], failures: Sequence[Exception], out: Path) -> None:
+    from fuzzyseg.data.text import printable
+
     for failure in failures:
         complain(str(failure))
-    images_done = sum(path.is_relative_to(out / "masks") for path in written)
+    images = sum(path.is_relative_to(out / "masks") for path in written)
     failed = f", {len(failures)} failed" if failures else ""
-    typer.echo(f"{images_done} image{'s' * (images_done != 1)} predicted{failed}; results are in {printable(str(out))}")
+    typer.echo(f"{images} image{'s' * (images != 1)} predicted{failed}; results are in {printable(str(out))}")
     if failures:
         raise typer.Exit(FAILED)
