@@ -84,7 +84,7 @@ def test_equals_a_literal_loop_of_algorithm_1(
 @settings(max_examples=100, deadline=None)
 @given(both=pixels(), threshold=st.sampled_from(THRESHOLDS), kind=st.sampled_from(KINDS))
 def test_finite_bounded_and_signed_for_any_logits(both: tuple[Tensor, Tensor], threshold: float, kind: str) -> None:
-    # Teacher logits that differ by less than the rounding of their probabilities are ranked either way: make them equal.
+    # Teacher logits that differ by less than the rounding of their probabilities are ranked either way: made equal.
     z, t = both[0].requires_grad_(), both[1].mul(1024).round().div(1024)
     members = assign_fuzzy_positives(t, threshold=threshold)
     k = members.sum(1)
