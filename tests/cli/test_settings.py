@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
-from fuzzyseg.cli.train import KEYS
+from fuzzyseg.cli.options import SETTINGS
+from fuzzyseg.cli.train import OPTIONS
 from fuzzyseg.config import Config, override, parse_override, validate
 from fuzzyseg.data import DATASETS
 from fuzzyseg.losses import PIXEL_LOSSES
@@ -122,7 +123,7 @@ def test_names_that_other_rooms_know_are_in_the_description(name, known):
 def test_the_options_of_train_are_named_where_they_stand_for_a_setting():
     found = {name: line["about"] for name, line in listed().items()}
     named = {name: text.rpartition(" Option: ")[2] for name, text in found.items() if " Option: " in text}
-    assert named == {key: f"--{option.replace('_', '-')}." for option, key in KEYS.items()}
+    assert named == {SETTINGS[option][0]: f"--{option.replace('_', '-')}." for option in OPTIONS}
 
 
 def test_a_section_a_section_within_and_a_single_setting():

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fuzzyseg.cli.imports import Import
+from fuzzyseg.cli.options import Device, Import, Json
 from fuzzyseg.cli.progress import counter
 
 
@@ -61,8 +61,8 @@ def analyse(
     threshold: Threshold = None,
     unlabelled_masks: UnlabelledMasks = False,
     pictures: Annotated[Pictures, typer.Option("--pictures", help="Format of the figures.")] = Pictures.png,
-    device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
     imports: Import = None,
 ) -> None:
     """Compare fuzzy sets with the truth: can FPL help?

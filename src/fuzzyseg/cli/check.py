@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fuzzyseg.cli.errors import FAILED
+from fuzzyseg.cli.options import Given, Words, setting, takes
 from fuzzyseg.cli.progress import counter
-from fuzzyseg.cli.train import Words, settings
+from fuzzyseg.cli.train import settings
 
 if TYPE_CHECKING:
     from fuzzyseg.data.check import Report
@@ -19,31 +20,14 @@ LIST, EVERY = 10, 5.0
 """Files listed per finding; seconds between progress lines without a terminal."""
 
 
+@takes(*map(setting, ("more", "unlabelled", "labelled", "val", "seed", "snap")))
 def check(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with images and masks; the layout is detected.")],
     words: Words = None,
-    more: Annotated[
-        str | None, typer.Option("--more", metavar="DIR[,DIR]", help="Further folders with images and masks.")
-    ] = None,
-    unlabelled: Annotated[
-        str | None,
-        typer.Option("--unlabelled", metavar="DIR|GLOB[,...]", help="Further images without masks."),
-    ] = None,
-    labelled: Annotated[
-        str | None, typer.Option("--labelled", metavar="N|1/N|FILE", help="Labelled images, as for training.")
-    ] = None,
-    val: Annotated[
-        str | None,
-        typer.Option(
-            "--val", metavar="SPEC", help="Validation: fraction, count, list, folder or none; default: as found."
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, metavar="N", help="Seed for holding out validation images.")
-    ] = None,
-    snap: Annotated[bool, typer.Option("--snap", help="Assign colours without a class to the nearest one.")] = False,
+    *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every file.")] = False,
     everything: Annotated[bool, typer.Option("--all", help=f"List every file, not the first {LIST}.")] = False,
+    given: Given,
 ) -> None:
     """Check the files of a dataset. Nothing is changed.
 
@@ -58,9 +42,7 @@ def check(
       fuzzyseg check photos --labelled splits/46/labelled.txt --val splits/46/val.txt --unlabelled more_photos
       fuzzyseg check photos --json > report.json
     """
-    options = {"data": data, "more": more, "unlabelled": unlabelled, "labelled": labelled, "val": val, "seed": seed}
-    options |= {"snap": snap or None}
-    config = settings(words or [], {name: value for name, value in options.items() if value is not None})
+    config = settings(words or [], {"data": data, **given})
     from fuzzyseg.experiment.check_data import check as carry_out
 
     try:

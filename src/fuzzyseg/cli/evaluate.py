@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fuzzyseg.cli.imports import Import
+from fuzzyseg.cli.options import Device, Import, Json
 from fuzzyseg.cli.progress import counter
 from fuzzyseg.run.logs import SCORE
 
@@ -44,8 +44,8 @@ def evaluate(
         Mode | None,
         typer.Option("--mode", help="Predict each image whole, or in overlapping windows. [default: the run's own]"),
     ] = None,
-    device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
     imports: Import = None,
 ) -> None:
     """Score a trained model on a split.

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fuzzyseg.cli.errors import FAILED, complain
+from fuzzyseg.cli.options import Device
 from fuzzyseg.cli.progress import counter
 from fuzzyseg.config import ConfigError, parse_size
 
@@ -36,7 +37,7 @@ def predict(
         str | None,
         typer.Option("--tile", metavar="HxW", help="Predict in overlapping tiles of this size, for large images."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Segment an image, or a folder of images.
 

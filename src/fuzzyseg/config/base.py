@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+PAPER: dict[str, Any] = {"source": "paper"}
+"""`json_schema_extra` of a default that is the paper's; "authors' code" and "ours" are other sources."""
 
 
 class Section(BaseModel):
-    """A group of settings; unknown names are errors."""
+    """A group of settings, each described by the text below it; unknown names are errors."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid",
+        validate_assignment=True,
+        validate_default=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
+
+
+class OpenSection(Section, extra="allow"):
+    """A group of settings in which other names are options, which something else validates."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings of other names."""
+        return dict(self.model_extra or {})
 
 
 Size = tuple[int, int]
@@ -29,3 +47,17 @@ def parse_size(value: Any) -> Any:
     if isinstance(value, list | tuple) and any(isinstance(v, int) and v < 1 for v in value):
         raise ValueError("height and width must be at least 1")
     return value
+
+
+SizeSetting = Annotated[Size, BeforeValidator(parse_size)]
+OptionalSize = Annotated[Size | None, BeforeValidator(parse_size)]
+
+
+def _parse_list(value: Any) -> Any:
+    """`a,b` -> [a, b]; other values are unchanged."""
+    return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+
+Texts = Annotated[list[str] | None, BeforeValidator(_parse_list)]
+Numbers = Annotated[list[int] | None, BeforeValidator(_parse_list)]
+"""Lists that may be written `a,b`."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from fuzzyseg.config.schema import Config
 
@@ -28,14 +29,17 @@ def nearest(name: str, known: Iterable[str], listed: Iterable[str] | None = None
     return f" Did you mean {prefix + close[0]!r}?" if close else f" Known: {', '.join(sorted(listed or names))}."
 
 
+def section_of(info: FieldInfo | None) -> type[BaseModel] | None:
+    """The model of a field that is a section, else None."""
+    kind = None if info is None else info.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
 def _fields_at(path: tuple[str | int, ...]) -> Iterable[str]:
-    model: type[BaseModel] = Config
+    model: type[BaseModel] | None = Config
     for part in path:
-        info = model.model_fields.get(str(part))
-        if info is None or not (isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)):
-            return []
-        model = info.annotation
-    return model.model_fields
+        model = None if model is None else section_of(model.model_fields.get(str(part)))
+    return [] if model is None else model.model_fields
 
 
 def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | None = None) -> str:

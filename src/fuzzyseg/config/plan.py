@@ -16,34 +16,29 @@ from fuzzyseg.config.load import ConfigError, describe, merge, override, read_ya
 class Plan(Section):
     """Runs of a sweep: arms x labelled amounts x subsets x seeds, all with the same base settings."""
 
-    title: str = Field(description="Title of the table.")
-    about: str = Field("", description="Description, and source of the expected scores.")
-    base: dict[str, Any] = Field(default_factory=dict, description="Settings of every run, nested or dotted.")
-    readings: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="Named variants of the base, for ambiguous sources."
-    )
-    arms: dict[str, dict[str, Any]] = Field(
-        description="Name -> settings compared, nested or dotted. An arm may have a `base` and `readings` of its own, "
-        "which override the plan's."
-    )
-    labelled: list[str] = Field(default_factory=list, description="Labelled amounts; empty: the base's own.")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(
-        default_factory=list, description="Seeds of every arm. Empty: 0, or the number given by --seeds."
-    )
-    subsets: list[Annotated[int, Field(ge=0)]] = Field(
-        default_factory=list,
-        description="Labelled subsets (values of data.split_seed), each with every seed; empty: one per seed, equal to "
-        "it.",
-    )
-    expected: dict[str, list[float | None]] = Field(
-        default_factory=dict, description="Arm -> the published score in per cent for each labelled amount."
-    )
-    pairs: list[tuple[str, str]] = Field(
-        default_factory=list, description="Paired differences to tabulate, first minus second."
-    )
-    start: dict[str, Any] | None = Field(
-        None, description="Settings of a supervised run whose weights every arm starts from; null: none."
-    )
+    title: str
+    """Title of the table."""
+    about: str = ""
+    """Description, and source of the expected scores."""
+    base: dict[str, Any] = Field(default_factory=dict)
+    """Settings of every run, nested or dotted."""
+    readings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Named variants of the base, for ambiguous sources."""
+    arms: dict[str, dict[str, Any]]
+    """Name -> settings compared, nested or dotted. An arm may have a `base` and `readings` of its own, which override
+    the plan's."""
+    labelled: list[str] = Field(default_factory=list)
+    """Labelled amounts; empty: the base's own."""
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    """Seeds of every arm. Empty: 0, or the number given by --seeds."""
+    subsets: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    """Labelled subsets (values of data.split_seed), each with every seed; empty: one per seed, equal to it."""
+    expected: dict[str, list[float | None]] = Field(default_factory=dict)
+    """Arm -> the published score in per cent for each labelled amount."""
+    pairs: list[tuple[str, str]] = Field(default_factory=list)
+    """Paired differences to tabulate, first minus second."""
+    start: dict[str, Any] | None = None
+    """Settings of a supervised run whose weights every arm starts from; null: none."""
 
     @field_validator("labelled", mode="before")
     @classmethod

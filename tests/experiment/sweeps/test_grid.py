@@ -100,7 +100,7 @@ def test_each_seed_draws_its_own_subset():
 
 def test_starts_are_supervised_of_different_seeds_as_many_as_networks_and_shared_by_the_arms():
     base = {"method": {"name": "cps", "cutmix": False}, "loss": {"name": "fuzzy"}, "optim": {"lr": 0.25}}
-    grid = Grid(plan(base=base, start={"train": {"steps": 7}}, labelled=["4"]), seeds=2)
+    grid = Grid(plan(base=base, start={"train": {"steps": 7}}), seeds=2)
     cps, plain = Cell("T=0.5", "4", 1), Cell("plain", "4", 1)
     assert [start.name for start in grid.starts(cps)] == ["start0-4-s1", "start1-4-s1"]
     assert grid.starts(plain) == grid.starts(cps)[:1]
@@ -186,7 +186,7 @@ def test_published_scores_stand_beside_other_amounts_with_their_own():
 
 
 def test_a_comparison_leaves_out_what_does_not_apply_and_runs_the_papers_loss_once():
-    made, said = comparison(["supervised", "cps"], ["paper", "hard", "fuzzy"], labelled=["4"])
+    made, said = comparison(["supervised", "cps"], ["paper", "hard", "fuzzy"])
     assert list(made.arms) == ["supervised paper", "cps paper", "cps fuzzy"]
     assert made.pairs == [("cps fuzzy", "cps paper")]
     assert sum("does not apply" in sentence for sentence in said) == 2

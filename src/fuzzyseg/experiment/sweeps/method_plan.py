@@ -11,9 +11,7 @@ from fuzzyseg.plugins import losses as known_losses
 from fuzzyseg.plugins import methods as known_methods
 
 
-def comparison(
-    methods: Sequence[str], losses: Sequence[str], *, labelled: Sequence[str] = ()
-) -> tuple[Plan, list[str]]:
+def comparison(methods: Sequence[str], losses: Sequence[str]) -> tuple[Plan, list[str]]:
     """A plan with an arm for each method and loss, and sentences on what was left out and why.
 
     A loss that a paper itself uses is run once, as `paper`. Differences: fuzzy minus hard (or `paper`, if that is the
@@ -58,7 +56,7 @@ def comparison(
         )
         about.append(both)
         notes.append(both)
-    plan = Plan(title="Methods and losses", about=" ".join(about), arms=arms, labelled=list(labelled), pairs=pairs)
+    plan = Plan(title="Methods and losses", about=" ".join(about), arms=arms, pairs=pairs)
     return plan, notes
 
 
