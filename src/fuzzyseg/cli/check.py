@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fuzzyseg.cli.errors import FAILED
-from fuzzyseg.cli.options import Given, Words, setting, takes
-from fuzzyseg.cli.progress import counter
+from fuzzyseg.cli.options import Given, Json, Words, setting, takes
+from fuzzyseg.cli.progress import counter, table
 from fuzzyseg.cli.train import settings
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def check(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with images and masks; the layout is detected.")],
     words: Words = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every file.")] = False,
+    as_json: Json = False,
     everything: Annotated[bool, typer.Option("--all", help=f"List every file, not the first {LIST}.")] = False,
     given: Given,
 ) -> None:
@@ -65,7 +65,7 @@ def lines(report: Report, most: int | None = LIST) -> Iterator[str]:
     """Yield the report as text. most: files listed per finding; None: all."""
     yield f"{report.data} (layout {report.layout})"
     rows = [(name, str(images), str(masks)) for name, (images, masks) in report.lists.items()]
-    yield from _table(("list", "images", "with masks"), rows)
+    yield from table(("list", "images", "with masks"), rows)
     for name, kinds in (("images", report.images), ("masks", report.masks)):
         if kinds:
             yield f"{name}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
@@ -97,24 +97,19 @@ def _classes(report: Report) -> Iterator[str]:
     if not report.classes:
         return
     pixels, held = sum(each.pixels for each in report.classes), sum(each.held_pixels for each in report.classes)
-    rows = [
-        (
-            str(each.index),
-            each.name,
-            str(each.images),
-            f"{100 * each.pixels / max(1, pixels):.2f} %",
-            str(each.held_images),
-            f"{100 * each.held_pixels / max(1, held):.2f} %",
-        )
-        for each in report.classes
-    ]
+    rows = []
+    for each in report.classes:
+        shares = [
+            f"{100 * part / max(1, whole):.2f} %" for part, whole in ((each.pixels, pixels), (each.held_pixels, held))
+        ]
+        rows.append([str(each.index), each.name, str(each.images), shares[0], str(each.held_images), shares[1]])
     void = [
         f"{100 * part / max(1, part + whole):.2f} % of all"
         for part, whole in ((report.void, pixels), (report.held_void, held))
     ]
-    rows.append(("", "(void)", "", void[0], "", void[1]))
+    rows.append(["", "(void)", "", void[0], "", void[1]])
     yield ""
-    yield from _table(("", "class", "masks", "of pixels", "val, test masks", "of pixels"), rows)
+    yield from table(("", "class", "masks", "of pixels", "val, test masks", "of pixels"), rows)
 
 
 def _verdict(report: Report) -> str:
@@ -122,15 +117,3 @@ def _verdict(report: Report) -> str:
         return "no problems found"
     counts = ((report.errors, "error"), (report.warnings, "warning"))
     return ", ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in counts if count)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows below a head line, in columns: names to the left, numbers to the right."""
-    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
-    numbers = [all(row[place][:1].isdigit() or not row[place] for row in rows) for place in range(len(head))]
-    for row in (head, *rows):
-        cells = [
-            text.rjust(width) if number else text.ljust(width)
-            for text, width, number in zip(row, widths, numbers, strict=True)
-        ]
-        yield "  " + "  ".join(cells).rstrip()

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fuzzyseg.config import Config, override, parse_override
+from fuzzyseg.config import Config, ConfigError, override, parse_override, read_yaml
 from fuzzyseg.config.load import section_of
 
 SETTINGS = {
@@ -69,8 +69,12 @@ def setting(name: str, *, default: bool = True) -> inspect.Parameter:
 
 
 def option(name: str, kind: Any, default: Any = None, **details: Any) -> inspect.Parameter:
-    """A parameter that is an option. kind: its type; details: those of `typer.Option`."""
-    default = typer.Option(default, flag(name), **details)
+    """A parameter that is an option; a flag that is on by default has its opposite.
+
+    kind: its type. details: those of `typer.Option`.
+    """
+    names = f"{flag(name)}/{flag('no_' + name)}" if default is True else flag(name)
+    default = typer.Option(default, names, **details)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind | None)
 
 
@@ -101,6 +105,17 @@ def overridden(values: Mapping[str, Any], given: Mapping[str, Any], words: Itera
     return reduce(lambda result, change: override(result, *change), changes, dict(values))
 
 
+def read_recipe(words: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    """Name and settings of the recipe among the words, which may be none. Raises ConfigError."""
+    recipes = [word for word in words if "=" not in word]
+    for word in recipes:
+        if not word.endswith((".yaml", ".yml")):
+            raise ConfigError(f"found {word!r}; expected a recipe.yaml or key=value, such as train.ema=0.998")
+    if len(recipes) > 1:
+        raise ConfigError(f"found {len(recipes)} recipes, {' and '.join(recipes)}; expected one")
+    return (recipes[0], read_yaml(recipes[0])) if recipes else ("", {})
+
+
 def listed(text: str | None) -> list[str]:
     """`a,b` -> [a, b]."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
@@ -123,7 +138,7 @@ Words = Annotated[
         help="A file of settings, and single settings by dotted name, such as train.ema=0.998, in any order.",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
+DEVICE = option("device", str, "auto", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Import = Annotated[
     list[Path] | None,

@@ -1,14 +1,17 @@
-"""A progress bar on stderr, or lines."""
+"""Progress on stderr, as a bar or lines; tables as text."""
 
 from __future__ import annotations
 
+import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
 
 Show = Callable[[int, int], None]
 
@@ -56,3 +59,16 @@ class _Lines:
         self._shown = now
         left = timedelta(seconds=round((now - self._start) / done * (total - done)))
         self._console.print(f"{self._what} {done}/{total}  ETA {left}", markup=False, highlight=False, soft_wrap=True)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table, as wide as its cells: names to the left, numbers to the right."""
+    shown = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    for place, title in enumerate(head):
+        number = all(row[place][:1].isdigit() or row[place] in ("", "-") for row in rows)
+        shown.add_column(Text(title), justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        shown.add_row(*map(Text, row))
+    text = io.StringIO()
+    Console(file=text, width=10_000).print(shown)
+    return ["  " + line.rstrip() for line in text.getvalue().splitlines()]

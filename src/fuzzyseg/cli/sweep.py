@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
-from fuzzyseg.cli.options import Given, Import, listed, option, overridden, setting, takes
-from fuzzyseg.config import ConfigError, merge, override, read_yaml
+from fuzzyseg.cli.options import Given, Import, listed, option, overridden, read_recipe, setting, takes
+from fuzzyseg.config import ConfigError, merge, override
 from fuzzyseg.config.plan import Plan, nested, read_plan
 
 SETTINGS = ("data", "image_size", "val", "encoder", "weights", "steps", "device")
@@ -127,10 +127,7 @@ def carry_out(plan: Plan, words: list[str], out: str, given: Given, **choice: An
 
 def laid_out(plan: Plan, words: list[str], given: Given) -> tuple[Plan, dict[str, Any], dict[str, Any]]:
     """Plan, recipe and single settings; a recipe's section `start` is the plan's. Raises ConfigError."""
-    recipes = [word for word in words if "=" not in word]
-    if len(recipes) > 1 or any(not word.endswith((".yaml", ".yml")) for word in recipes):
-        raise ConfigError(f"found {' '.join(recipes)!r}; expected at most one recipe.yaml, and key=value settings")
-    recipe = read_yaml(recipes[0]) if recipes else {}
+    _, recipe = read_recipe(words)
     start = nested(recipe.pop("start") or {}) if "start" in recipe else plan.start
     if (steps := given.get("start_steps")) is not None:
         start = merge(start or {}, {"train": {"steps": steps}}) if steps else None

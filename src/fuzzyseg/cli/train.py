@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
-from fuzzyseg.cli.options import SETTINGS, Given, Import, Words, flag, overridden, setting, takes
-from fuzzyseg.config import Config, ConfigError, override, read_yaml, validate
+from fuzzyseg.cli.options import SETTINGS, Given, Import, Words, flag, overridden, read_recipe, setting, takes
+from fuzzyseg.config import Config, ConfigError, validate
 
 OPTIONS = [name for name in SETTINGS if name not in ("policy", "group")]
 """The settings that have an option of `fuzzyseg train`."""
@@ -42,8 +42,8 @@ def train(
       fuzzyseg train --data photos --method cps --loss fuzzy --labelled 1/8 --steps 2000 --seed 0 --out runs/fuzzy
       fuzzyseg train --data photos --batch 4 --crop 256 --out runs/small optim.name=adamw optim.lr=0.001
     """
-    words = words or []
-    config = settings(words, given, evaluate=not no_eval)  # a mistyped setting is reported before the slow imports
+    words = [*(["train.evaluate=false"] if no_eval else []), *(words or [])]
+    config = settings(words, given)  # a mistyped setting is reported before the slow imports
     from fuzzyseg.engine.trainer import NonFiniteLoss
     from fuzzyseg.experiment import train as run_training
 
@@ -52,36 +52,27 @@ def train(
     except NonFiniteLoss as error:
         raise Failure(str(error)) from error
     if not result.finished and os.environ.get("RANK", "0") == "0":
-        words += [f"--import={file}" for file in imports or ()]
-        typer.echo(f"to continue: {continuation(words, given, no_eval=no_eval, run=result.run)}")
+        files = [f"--import={file}" for file in imports or ()]
+        typer.echo(f"to continue: {continuation(words, given, result.run)} {shlex.join([*files, '--resume'])}")
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
 
 
-def settings(words: Sequence[str], options: Mapping[str, Any], *, evaluate: bool = True) -> Config:
+def settings(words: Sequence[str], options: Mapping[str, Any]) -> Config:
     """The configuration: defaults < recipe < options (by their names in `SETTINGS`) < KEY=VALUE. Raises ConfigError."""
-    words = [word for word in words if not word.startswith("--import=")]
-    recipes = [word for word in words if "=" not in word]
-    for word in recipes:
-        if not word.endswith((".yaml", ".yml")):
-            raise ConfigError(f"found {word!r}; expected a recipe.yaml or key=value, such as train.ema=0.998")
-    if len(recipes) > 1:
-        raise ConfigError(f"found {len(recipes)} recipes, {' and '.join(recipes)}; expected one")
-    values = read_yaml(recipes[0]) if recipes else {}
+    name, values = read_recipe(words)
     if "arms" in values:
-        raise ConfigError(f"{recipes[0]}: compares several runs; use `fuzzyseg sweep {recipes[0]}`")
+        raise ConfigError(f"{name}: compares several runs; use `fuzzyseg sweep {name}`")
     if "start" in values:
         raise ConfigError(
-            f"{recipes[0]}: has a section 'start', which is for `fuzzyseg sweep` and `fuzzyseg compare`; for a single "
+            f"{name}: has a section 'start', which is for `fuzzyseg sweep` and `fuzzyseg compare`; for a single "
             "run remove it, and give the initial weights with --init"
         )
-    if not evaluate:
-        values = override(values, ["train", "evaluate"], False)
     return validate(overridden(values, options, words))
 
 
-def continuation(words: Sequence[str], options: Mapping[str, Any], *, no_eval: bool, run: Path) -> str:
-    """The command that continues the run: the same without --stop-at and with --resume."""
+def continuation(words: Sequence[str], options: Mapping[str, Any], run: Path) -> str:
+    """The command that continues the run, without --resume: the same one without --stop-at."""
     kept = {**options, "out": str(run)}
     kept.pop("stop_at", None)
     parts = [word for word in words if not word.startswith("train.stop_at=")]
@@ -89,6 +80,5 @@ def continuation(words: Sequence[str], options: Mapping[str, Any], *, no_eval: b
         parts.append("train.stop_at=")
     for name, value in kept.items():
         parts += [flag(name)] if value is True else [flag(name), str(value)]
-    parts += ["--no-eval"] if no_eval else []
     start = "torchrun ... -m fuzzyseg" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "fuzzyseg"
-    return f"{start} train {shlex.join(parts)} --resume"
+    return f"{start} train {shlex.join(parts)}"

@@ -13,6 +13,7 @@ from torch import nn
 from fuzzyseg.config import Config, ConfigError, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.data.sample import SPLITS
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device
@@ -52,6 +53,9 @@ def evaluate(
     Raises:
         ConfigError, DataError
     """
+    for option, found, known in (("--split", split, SPLITS), ("--mode", mode or "whole", ("whole", "sliding"))):
+        if found not in known:
+            raise ConfigError(f"{option}: found {found!r}; expected one of {', '.join(known)}")
     predictor = load(source, network=network, device=choose_device(device))
     config = run_config(Path(source))
     limit = None if config is None else config.data.max_megapixels
@@ -165,10 +169,8 @@ def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet
 
 
 def split_of(dataset: DataSet, split: str) -> list[Item]:
-    """The items of train, val or test. Raises ConfigError, DataError."""
+    """The items of train, val or test. Raises DataError."""
     lists = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
-    if split not in lists:
-        raise ConfigError(f"--split: found {split!r}; expected one of {', '.join(lists)}")
     items = lists[split]
     if items is None:
         there = ", ".join(name for name, found in lists.items() if found)

@@ -1,11 +1,12 @@
 """Which runs there are, and the settings of each."""
 
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
+import fuzzyseg.experiment.sweeps
 from fuzzyseg.cli import app
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.config.plan import Plan
@@ -219,12 +220,16 @@ def test_the_steps_of_the_start_that_are_asked_for_go_before_the_recipes(monkeyp
     recipe = tmp_path / "r.yaml"
     recipe.write_text("start: {train.steps: 7, optim.lr: 0.5}\n")
     grids = []
-    command = sys.modules[f"fuzzyseg.cli.{name}"]  # the name in the package is the function's
-    monkeypatch.setattr(command, "carry_out", lambda grid, *rest, **options: grids.append(grid))
+
+    def run(grid, *rest, **options):
+        grids.append(grid)
+        return SimpleNamespace(table="", interrupted=False, failed={})
+
+    monkeypatch.setattr(fuzzyseg.experiment.sweeps, "sweep", run)
     (tmp_path / "plan.yaml").write_text("title: T\narms: {a: {method.name: cps}}\n")
     chosen = ["compare", str(recipe), "--methods", "cps", "--loss", "hard"]
     words = chosen if name == "compare" else ["sweep", str(tmp_path / "plan.yaml"), str(recipe)]
-    result = CliRunner().invoke(app, [*words, *(["--start-steps", asked] if asked else [])])
+    result = CliRunner().invoke(app, [*words, "--data", str(tmp_path), *(["--start-steps", asked] if asked else [])])
     assert result.exit_code == 0, result.stderr
     (grid,) = grids
     starts = [grid.config(start, OUT) for start in grid.starts(grid.cells[0])]
