@@ -13,9 +13,9 @@ from fuzzyseg.analysis import conformal_threshold, coverage_by_threshold, fitted
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.experiment.analyse import analyse
 from fuzzyseg.experiment.calibration import by_image, check_images, fourths
-from fuzzyseg.experiment.prepare_data import build_reader, gather_material
+from fuzzyseg.experiment.prepare_data import build_reader
 from support.fuzzy_coverage import fuzzy_coverage
-from support.tiny_data import settings, write_folder
+from support.tiny_data import material_of, settings, write_folder
 from support.tiny_network import TinyNetwork
 
 own = partial(TinyNetwork, classes=3)
@@ -31,7 +31,7 @@ def folder(tmp_path):
 def pairs(run, config, names):
     """Logits (1,C,H,W) of the finished model, and masks (1,H,W), of these images in this order."""
     model, ready = fuzzyseg.load(run, network=own), validate(config)
-    material = gather_material(ready)
+    material = material_of(ready)
     reader = build_reader(ready.data, 3, material)
     items = {item.name: item for item in [*material.split.labelled, *material.split.val]}
     for name in names:

@@ -85,19 +85,9 @@ def _evaluate(
     items = [item for item in items if item.mask is not None]
     if not items:
         raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
-    settings = (config or Config()).evaluate
-    result = score(
-        predictor,
-        items,
-        mode=mode or settings.mode,
-        window=settings.window,
-        scales=settings.scales,
-        flip=settings.flip,
-        batch=settings.batch,
-        ignore_index=void,
-        metrics=metrics(),
-        progress=progress,
-    )
+    settings: dict[str, Any] = (config or Config()).evaluate.model_dump(exclude={"diagnose"})
+    settings["mode"] = mode or settings["mode"]
+    result = score(predictor, items, ignore_index=void, metrics=metrics(), progress=progress, **settings)
     return {"data": where, "split": split, **result}
 
 

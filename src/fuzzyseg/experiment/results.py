@@ -13,6 +13,7 @@ import torch
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.engine.trainer import Outcome
+from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material, fingerprint
 from fuzzyseg.ops import distributed
 from fuzzyseg.run.folder import RunFolder
@@ -98,20 +99,21 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 
 def result_of(
-    config: Config,
+    setup: Setup,
+    seed: int,
     material: Material,
     outcome: Outcome,
     threshold: dict[str, Any] | None,
-    notes: Sequence[str] = (),
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     """The content of result.json. threshold: source and value of T; None if it is not used. notes: `notes_of`."""
     return {
         "last": outcome.last,
         "best": outcome.best,
         "steps": outcome.step,
-        "seed": config.seed,
-        "method": config.method.name,
-        "loss": config.loss.name,
+        "seed": seed,
+        "method": setup.name,
+        "loss": setup.loss.name,
         "threshold": threshold,
         "labelled": len(material.split.labelled) + len(material.held_back),
         "held_back": len(material.held_back),

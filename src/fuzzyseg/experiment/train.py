@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +76,6 @@ class RunResult:
     result: dict[str, Any] | None
 
 
-@dataclass(frozen=True)
-class _Objects:
-    """What the caller hands in in place of what the configuration names."""
-
-    network: Network | None
-    method: type[Method] | None
-    loss: PixelFunction | None
-    metrics: Mapping[str, plugins.Metric]
-
-    def resolve(self, config: Config) -> Setup:
-        return resolve(config, method=self.method, loss=self.loss)
-
-
 def train(
     config: Config | Mapping[str, Any],
     *,
@@ -128,51 +116,59 @@ def train(
         settings.method.name = method.__name__
     if loss is not None:
         settings.loss.name = loss.__name__
-    objects = _Objects(network, method, loss, metrics or plugins.metrics())
-    objects.resolve(settings)  # mistyped names are reported before any file is read
+    settled = partial(resolve, method=method, loss=loss, network=network)
+    settled(settings)  # mistyped names are reported before any file is read
     device = choose_device(settings.train.device)
     with process_group(device), pixel_limit(settings.data.max_megapixels), torch.random.fork_rng(devices=[]):
         RunFolder(settings.out).check_empty(resume=resume)
         source = data if data is not None else find_dataset(settings.data.root)
         if source is not None:
-            settings.data.root = str(_written(source, Path(f"{settings.out}.data"), keep=resume))
-        say: Callable[[str], None] | None = None if quiet or distributed.rank() else print
-        return _train(absolute_paths(settings), device, objects, resume, say)
+            settings.data.root = f"{settings.out}.data"
+            if distributed.rank() == 0:
+                write_dataset(source, Path(settings.data.root), keep=resume)
+            distributed.barrier()
+        say = _silent if quiet or distributed.rank() else print
+        return _train(absolute_paths(settings), device, settled, metrics or plugins.metrics(), resume, say)
 
 
-def _written(source: Source, folder: Path, *, keep: bool) -> Path:
-    if distributed.rank() == 0:
-        write_dataset(source, folder, keep=keep)
-    distributed.barrier()
-    return folder
+def _silent(text: str) -> None:
+    """Say nothing."""
 
 
 def _train(
-    config: Config, device: torch.device, objects: _Objects, resume: bool, say: Callable[[str], None] | None
+    config: Config,
+    device: torch.device,
+    settled: Callable[[Config], Setup],
+    metrics: Mapping[str, plugins.Metric],
+    resume: bool,
+    say: Callable[[str], None],
 ) -> RunResult:
     assert config.out is not None
     run, first = RunFolder(config.out), distributed.rank() == 0
-    own, metrics = objects.network is not None, objects.metrics
     state = _load(run, config) if resume and run.has_checkpoint else None
     begun = config if state is None else without_files(config, run)
-    setup = objects.resolve(begun)
-    material = with_held_back(setup, gather_material(begun, own_network=own))
+    setup = settled(begun)
+    material = with_held_back(setup, gather_material(begun.data, setup, begun.seed))
     if state is not None:
         same_split(run, material)
     torch.manual_seed(config.seed)
-    method = build_method(setup, material.facts(config.network.channels), objects.network)
-    loader = build_loader(config, material, method, device)
+    method = build_method(setup, material.facts(setup.network.channels))
+    loader = build_loader(config.data, config.augment, config.train, material, method, device, config.seed)
     if state is not None:
         loader.load_state_dict(state["streams"])
-    scoring = build_scoring(config, material, method.pixel_loss, device, own_network=own, metrics=metrics)
-    batches = calibrated_batches(setup, loader.batches, scoring, method, say or _silent)
+    pixel_loss = method.pixel_loss if isinstance(method.pixel_loss, PixelLossModule) else None
+    sections = config.data, config.train, config.evaluate
+    scoring = build_scoring(setup, *sections, material, pixel_loss, device, run.maps_dir, metrics)
+    batches = calibrated_batches(setup, loader.batches, scoring, method, say)
     notes = notes_of(setup, method)
-    if say is not None:
-        announce(config, setup, material, method, notes, state, say)
+    announce(setup, config.data, material, method, notes, say)
+    if state is not None:
+        before, now = state["config"]["train"]["steps"], config.train.steps
+        changed = f"; --steps was {before}: the schedules are now those of {now}" if before != now else ""
+        say(f"resuming at step {state['step']}{changed}")
 
     def threshold() -> dict[str, Any] | None:
-        used = setup.uses_threshold and isinstance(method.pixel_loss, PixelLossModule)
-        return threshold_record(setup.loss, method.pixel_loss) if used else None  # type: ignore[arg-type]
+        return threshold_record(setup.loss, pixel_loss) if setup.uses_threshold and pixel_loss is not None else None
 
     if first:  # nothing is written into the run folder before all settings are known to fit
         RunFolder.open(run.path, resume=resume)
@@ -180,21 +176,16 @@ def _train(
         run.write_split(split_record(material, threshold()))
         run.write_environment(sessions(run, environment.collect(hardware(device)), state))
     distributed.barrier()
-    outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is None)
+    outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is _silent)
     result = None
     if outcome.finished:
-        result = result_of(config, material, outcome, threshold(), notes)
+        result = result_of(setup, config.seed, material, outcome, threshold(), notes)
         if first:
             save_model(run.model_dir, outcome.predictor, card=scoring.card_at(outcome.step))
             run.write_result(result)
         distributed.barrier()
-    if say is not None:
-        say(summary(run, outcome, score=next(iter(metrics), SCORE)))
+    say(summary(run, outcome, score=next(iter(metrics), SCORE)))
     return RunResult(run.path, outcome.finished, outcome.interrupted, outcome.step, result)
-
-
-def _silent(text: str) -> None:
-    pass
 
 
 def _fit(
@@ -257,27 +248,13 @@ def _batch_norm_error() -> Iterator[None]:
 
 
 def _settings(config: Config, device: torch.device, *, score: str) -> Settings:
-    train, tenth = config.train, max(1, config.train.steps // 10)
-    eval_every = tenth if train.eval_every is None else train.eval_every
-    return Settings(
-        steps=train.steps,
-        device=device,
-        seed=config.seed,
-        score=score,
-        stop_at=train.stop_at,
-        precision=train.precision,
-        clip=config.optim.clip,
-        channels_last=train.channels_last,
-        compile=train.compile,
-        ema=train.ema,
-        freeze_batch_norm=train.freeze_batch_norm,
-        eval_every=eval_every if train.evaluate else None,
-        save_every=tenth if train.save_every is None else train.save_every,
-        log_every=train.log_every,
-        schedule=config.optim.schedule,
-        power=config.optim.power,
-        warmup=config.optim.warmup,
-    )
+    train, optim, tenth = config.train, config.optim, max(1, config.train.steps // 10)
+    known = {field.name for field in fields(Settings)} - {"device"}
+    values = train.model_dump(include=known) | optim.model_dump(include=known)
+    values["save_every"] = train.save_every or tenth
+    if not train.evaluate or train.eval_every is None:
+        values["eval_every"] = tenth if train.evaluate else None
+    return Settings(**values, device=device, seed=config.seed, score=score)
 
 
 def _load(run: RunFolder, config: Config) -> dict[str, Any]:

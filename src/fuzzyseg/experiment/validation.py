@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from fuzzyseg.analysis import Diagnosis, PixelMaps, diagnose, pixel_maps
-from fuzzyseg.config import Config, EvaluateConfig, LossConfig
+from fuzzyseg.config import DataConfig, EvaluateConfig, LossConfig, TrainConfig
 from fuzzyseg.data import Item, Reader
 from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
+from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material, build_reader
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
 from fuzzyseg.inference.sliding_window import tiles_of
@@ -25,7 +26,6 @@ from fuzzyseg.losses.fpl.options import SetOptions
 from fuzzyseg.ops import distributed
 from fuzzyseg.ops.resize import resize_logits
 from fuzzyseg.plugins import Metric
-from fuzzyseg.run.folder import RunFolder
 
 MOST_LABELLED = 50
 """Most labelled images that FPL's statistics are measured on."""
@@ -68,17 +68,8 @@ class Scoring:
         """
         settings = self.settings
         predictor = Predictor(network, self.card_at(step), self.device)
-        result: dict[str, Any] = evaluate(
-            predictor,
-            self.items,
-            mode=settings.mode,
-            window=settings.window,
-            scales=settings.scales,
-            flip=settings.flip,
-            batch=settings.batch,
-            ceiling=self._ceiling,
-            metrics=self.metrics,
-        )
+        options: dict[str, Any] = settings.model_dump(exclude={"diagnose"})
+        result: dict[str, Any] = evaluate(predictor, self.items, ceiling=self._ceiling, metrics=self.metrics, **options)
         self._ceiling = result["ceiling"]  # depends on masks and stride alone
         every = settings.diagnose == "every" or (settings.diagnose == "last" and self.k_maps > 0)
         due = every or (settings.diagnose == "last" and step == self.steps)
@@ -122,17 +113,18 @@ class Scoring:
 
 
 def build_scoring(
-    config: Config,
+    setup: Setup,
+    data: DataConfig,
+    train: TrainConfig,
+    settings: EvaluateConfig,
     material: Material,
     pixel_loss: nn.Module | None,
     device: torch.device,
-    *,
-    own_network: bool = False,
-    metrics: Mapping[str, Metric] | None = None,
+    maps: Path,
+    metrics: Mapping[str, Metric],
 ) -> Scoring:
-    """The scoring of a run. own_network: the network is the user's; metrics: further scores by name."""
-    assert config.out is not None
-    data, network, dataset = config.data, config.network, material.dataset
+    """The scoring of a run. maps: folder of the maps of K. metrics: further scores by name."""
+    dataset, own = material.dataset, setup.own_network is not None
     card = ModelCard(
         classes=list(dataset.classes),
         colours=dataset.colours,
@@ -142,26 +134,26 @@ def build_scoring(
         ignore_index=dataset.ignore_index,
         mean=material.mean,
         std=material.std,
-        channels=network.channels,
+        channels=setup.network.channels,
         image_size=data.image_size,
-        crop=config.train.crop,
-        arch=None if own_network else network.arch,
-        encoder=None if own_network else network.encoder,
-        method=config.method.name,
-        loss=config.loss.name,
+        crop=setup.crop,
+        arch=None if own else setup.network.arch,
+        encoder=None if own else setup.network.encoder,
+        method=setup.name,
+        loss=setup.loss.name,
     )
     return Scoring(
         material,
-        build_reader(data, network.channels, material),
+        build_reader(data, setup.network.channels, material),
         card,
         device,
-        config.evaluate,
-        config.loss,
-        config.train.steps,
+        settings,
+        setup.loss,
+        train.steps,
         pixel_loss if isinstance(pixel_loss, PixelLossModule) else None,
-        RunFolder(config.out).maps_dir,
-        config.train.k_maps,
-        metrics or {},
+        maps,
+        train.k_maps,
+        metrics,
     )
 
 
