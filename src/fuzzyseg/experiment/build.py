@@ -14,8 +14,16 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd  # private: torch has no public base of its dropout layers
 from torch.optim import Optimizer
 
-from fuzzyseg.config import Config, ConfigError, LossConfig, OptimConfig, SupervisedConfig, describe, nearest
-from fuzzyseg.config.schema import NetworkConfig
+from fuzzyseg.config import (
+    Config,
+    ConfigError,
+    LossConfig,
+    NetworkConfig,
+    OptimConfig,
+    SupervisedConfig,
+    describe,
+    nearest,
+)
 from fuzzyseg.engine.optim import build_optimisers
 from fuzzyseg.experiment.threshold_policy import threshold_of
 from fuzzyseg.losses import PIXEL_LOSSES, PIXEL_OPTIONS, SET_LOSSES, PixelFunction, PixelLossModule, SupervisedLoss

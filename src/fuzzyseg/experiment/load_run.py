@@ -62,32 +62,20 @@ def evaluate(
     with pixel_limit(limit), tempfile.TemporaryDirectory() as folder:
         if (own := find_dataset(None if data is None else str(data))) is not None:
             data = write_dataset(own, Path(folder) / str(data))
-        return _evaluate(predictor, Path(source), config, data, split, mode, progress)
-
-
-def _evaluate(
-    predictor: Predictor,
-    source: Path,
-    config: Config | None,
-    data: str | Path | None,
-    split: str,
-    mode: str | None,
-    progress: Counter | None,
-) -> dict[str, Any]:
-    if data is not None:
-        dataset, where = read_for(Path(data), predictor, config), str(data)
-        items, void = split_of(dataset, split), dataset.ignore_index
-    elif config is not None and config.data.root is not None:
-        items, where = run_items(source, config, predictor, split), config.data.root
         void = predictor.card.ignore_index
-    else:
-        raise ConfigError(f"{source}: is a model without a run, so its data is unknown; give --data DIR")
-    items = [item for item in items if item.mask is not None]
-    if not items:
-        raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
-    settings: dict[str, Any] = (config or Config()).evaluate.model_dump(exclude={"diagnose"})
-    settings["mode"] = mode or settings["mode"]
-    result = score(predictor, items, ignore_index=void, metrics=metrics(), progress=progress, **settings)
+        if data is not None:
+            dataset, where = read_for(Path(data), predictor, config), str(data)
+            items, void = split_of(dataset, split), dataset.ignore_index
+        elif config is not None and config.data.root is not None:
+            items, where = run_items(Path(source), config, predictor, split), config.data.root
+        else:
+            raise ConfigError(f"{source}: is a model without a run, so its data is unknown; give --data DIR")
+        items = [item for item in items if item.mask is not None]
+        if not items:
+            raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
+        settings: dict[str, Any] = (config or Config()).evaluate.model_dump(exclude={"diagnose"})
+        settings["mode"] = mode or settings["mode"]
+        result = score(predictor, items, ignore_index=void, metrics=metrics(), progress=progress, **settings)
     return {"data": where, "split": split, **result}
 
 
@@ -96,34 +84,22 @@ def predict(
     images: str | Path,
     out: str | Path,
     *,
-    overlay: bool = True,
-    probabilities: bool = False,
-    encoded: bool = False,
-    tile: tuple[int, int] | None = None,
     max_megapixels: int | None = None,
     device: str = "auto",
     network: Factory | None = None,
     progress: Counter | None = None,
+    **options: Any,
 ) -> tuple[list[Path], list[DataError]]:
     """Segment image files. Returns the files written, and an error for each image that could not be predicted.
 
-    max_megapixels: the largest image that is decoded whole; None: the run's own. The other arguments are those of
-    `evaluate` and `predict_files`.
+    max_megapixels: the largest image that is decoded whole; None: the run's own. device, network, progress: those of
+    `evaluate`. options: those of `fuzzyseg.inference.predict_files` (overlay, probabilities, encoded, tile).
     """
     predictor = load(source, network=network, device=choose_device(device))
     if max_megapixels is None and (config := run_config(Path(source))) is not None:
         max_megapixels = config.data.max_megapixels
     with pixel_limit(max_megapixels):
-        return predict_files(
-            predictor,
-            Path(images),
-            Path(out),
-            overlay=overlay,
-            probabilities=probabilities,
-            encoded=encoded,
-            tile=tile,
-            progress=progress,
-        )
+        return predict_files(predictor, Path(images), Path(out), progress=progress, **options)
 
 
 def run_folder(source: Path) -> RunFolder | None:

@@ -75,7 +75,6 @@ class Inputs:
 
 def read_inputs(
     source: Path,
-    *,
     data: Path | None,
     threshold: float | None,
     unlabelled_masks: bool,
