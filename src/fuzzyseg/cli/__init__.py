@@ -50,18 +50,11 @@ def _general(
     """Semantic segmentation from a few labelled images and many unlabelled ones."""
 
 
-app.command()(train)
-app.command()(evaluate)
-app.command()(predict)
-app.command()(analyse)
-app.command()(split)
-app.command()(sweep)
-app.command()(compare)
-app.command()(methods)
-app.command()(settings)
-app.command()(check)
-app.command()(convert)
-app.command()(demo)
+for _command in (
+    *(train, evaluate, predict, analyse, split, sweep),
+    *(compare, methods, settings, check, convert, demo),
+):
+    app.command()(_command)
 
 
 def main() -> None:

@@ -117,21 +117,16 @@ class LossConfig(Section):
     def _number_or_name(cls, value: Any) -> Any:
         if value in THRESHOLDS:
             return value
-        if isinstance(value, str) and value.partition(":")[0] == "conformal":
-            try:
-                wanted = float(value.partition(":")[2])
-            except ValueError:
-                wanted = 0.0
-            if not 0 < wanted < 1:
-                raise ValueError("expected conformal: and a coverage above 0 and below 1, such as conformal:0.9")
-            return value
+        name, _, share = str(value).partition(":")
+        conformal = name == "conformal"
         try:
-            number = float(value)
+            number = float(share if conformal else value)
         except (TypeError, ValueError):
             number = 0.0
-        if isinstance(value, bool) or not 0 < number <= 1:
-            raise ValueError(f"expected a number in (0, 1], {', '.join(THRESHOLDS)}, or conformal:0.9")
-        return number
+        if isinstance(value, bool) or not 0 < number <= 1 or (conformal and number == 1):
+            words = ", ".join(THRESHOLDS)
+            raise ValueError(f"expected a number in (0, 1], {words}, or a coverage below 1 such as conformal:0.9")
+        return value if conformal else number
 
     @field_validator("rule", mode="before")
     @classmethod

@@ -7,6 +7,7 @@ import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -133,16 +134,9 @@ def written(value: Any, kind: Any = None) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
-def _by_section(shown: Iterable[Setting]) -> dict[str, list[Setting]]:
-    groups: dict[str, list[Setting]] = {}
-    for each in shown:
-        groups.setdefault(each.section, []).append(each)
-    return groups
-
-
 def plain(shown: Iterable[Setting], width: int | None = None) -> Iterator[str]:
     """Settings as lines of text: one per line or, with a width, its name and its wrapped description."""
-    for number, (section, settings) in enumerate(_by_section(shown).items()):
+    for number, (section, settings) in enumerate(groupby(shown, lambda each: each.section)):
         yield from [""] * (number > 0)
         title = f"{section}: {_about(section)}" if section else _about(section)
         yield from [title] if width is None else textwrap.wrap(title, width)
@@ -162,7 +156,7 @@ def markdown(shown: Iterable[Setting]) -> Iterator[str]:
     yield "<!-- written by `fuzzyseg settings --markdown`: change the descriptions in src/fuzzyseg/config instead -->"
     yield ""
     yield from textwrap.wrap(HOW, 120, break_on_hyphens=False)
-    for section, settings in _by_section(shown).items():
+    for section, settings in groupby(shown, lambda each: each.section):
         yield from ["", f"## {section or 'At the top'}", "", _about(section), ""]
         yield from ["| setting | values | default | description |", "| --- | --- | --- | --- |"]
         for each in settings:

@@ -33,8 +33,7 @@ def absolute_paths(config: Config) -> Config:
     if config.network.weights not in ("imagenet", "none"):
         config.network.weights = str(Path(config.network.weights).resolve())
     for key in ("labelled", "val", "description"):
-        value = getattr(data, key)
-        if value is not None and Path(value).is_file():
+        if (value := getattr(data, key)) is not None and Path(value).is_file():
             setattr(data, key, str(Path(value).resolve()))
     return config
 

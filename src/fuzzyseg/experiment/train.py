@@ -18,21 +18,13 @@ from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.loading.loader import Loader
 from fuzzyseg.engine import checkpoint
 from fuzzyseg.engine.trainer import Outcome, Settings, fit
+from fuzzyseg.experiment import results
 from fuzzyseg.experiment.announce import announce, summary
 from fuzzyseg.experiment.build import Network, Setup, build_method, notes_of, optimisers_of, resolve
-from fuzzyseg.experiment.calibration import Batches, calibrated_batches, with_held_back
+from fuzzyseg.experiment.calibration import Batches, Calibration, with_held_back
 from fuzzyseg.experiment.own_dataset import Source, find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import build_loader, gather_material
 from fuzzyseg.experiment.process_group import choose_device, process_group
-from fuzzyseg.experiment.results import (
-    absolute_paths,
-    hardware,
-    result_of,
-    same_split,
-    sessions,
-    split_record,
-    without_files,
-)
 from fuzzyseg.experiment.threshold_policy import threshold_record
 from fuzzyseg.experiment.validation import Scoring, build_scoring
 from fuzzyseg.inference import save_model
@@ -128,7 +120,7 @@ def train(
                 write_dataset(source, Path(settings.data.root), keep=resume)
             distributed.barrier()
         say = _silent if quiet or distributed.rank() else print
-        return _train(absolute_paths(settings), device, settled, metrics or plugins.metrics(), resume, say)
+        return _train(results.absolute_paths(settings), device, settled, metrics or plugins.metrics(), resume, say)
 
 
 def _silent(text: str) -> None:
@@ -146,11 +138,11 @@ def _train(
     assert config.out is not None
     run, first = RunFolder(config.out), distributed.rank() == 0
     state = _load(run, config) if resume and run.has_checkpoint else None
-    begun = config if state is None else without_files(config, run)
+    begun = config if state is None else results.without_files(config, run)
     setup = settled(begun)
     material = with_held_back(setup, gather_material(begun.data, setup, begun.seed))
     if state is not None:
-        same_split(run, material)
+        results.same_split(run, material)
     torch.manual_seed(config.seed)
     method = build_method(setup, material.facts(setup.network.channels))
     loader = build_loader(config.data, config.augment, config.train, material, method, device, config.seed)
@@ -159,7 +151,9 @@ def _train(
     pixel_loss = method.pixel_loss if isinstance(method.pixel_loss, PixelLossModule) else None
     sections = config.data, config.train, config.evaluate
     scoring = build_scoring(setup, *sections, material, pixel_loss, device, run.maps_dir, metrics)
-    batches = calibrated_batches(setup, loader.batches, scoring, method, say)
+    batches: Batches = loader.batches
+    if setup.calibrates or setup.gates:
+        batches = Calibration(setup, scoring, method, say).batches(batches)
     notes = notes_of(setup, method)
     announce(setup, config.data, material, method, notes, say)
     if state is not None:
@@ -173,13 +167,13 @@ def _train(
     if first:  # nothing is written into the run folder before all settings are known to fit
         RunFolder.open(run.path, resume=resume)
         run.write_config(dump_yaml(config))
-        run.write_split(split_record(material, threshold()))
-        run.write_environment(sessions(run, environment.collect(hardware(device)), state))
+        run.write_split(results.split_record(material, threshold()))
+        run.write_environment(results.sessions(run, environment.collect(results.hardware(device)), state))
     distributed.barrier()
     outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is _silent)
     result = None
     if outcome.finished:
-        result = result_of(setup, config.seed, material, outcome, threshold(), notes)
+        result = results.result_of(setup, config.seed, material, outcome, threshold(), notes)
         if first:
             save_model(run.model_dir, outcome.predictor, card=scoring.card_at(outcome.step))
             run.write_result(result)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fuzzyseg.analysis import Diagnosis, PixelMaps, diagnose, pixel_maps
+from fuzzyseg.analysis import Diagnosis, diagnose, pixel_maps
 from fuzzyseg.config import DataConfig, EvaluateConfig, LossConfig, TrainConfig
 from fuzzyseg.data import Item, Reader
 from fuzzyseg.data.io.mask import save_index_png
@@ -80,13 +80,16 @@ class Scoring:
     def _diagnosis(self, pixel_loss: PixelLossModule, predictor: Predictor, step: int) -> dict[str, Any]:
         """FPL's statistics of the network as its own teacher. Writes maps of K, but not of images read in tiles."""
         keep = set(evenly_spaced(len(self.items), self.k_maps)) if distributed.rank() == 0 else set()
-        found = {}
+        found, options = {}, set_options(self.loss)
         for name, items in (("val", self.items), ("labelled", self.labelled)):
             total: Diagnosis | None = None
             for number, item in enumerate(items):
                 tiles = 0
                 for logits, target in self.training_pairs(predictor, item):
-                    pixels = self._pixel_maps(pixel_loss, predictor, logits, target)
+                    teacher = pixel_loss.tempered(logits)
+                    assert isinstance(teacher, Tensor)
+                    threshold = thresholds_at(pixel_loss, teacher, predictor.network)
+                    pixels = pixel_maps(teacher, logits, target, threshold=threshold, options=options, lift=False)
                     counts = diagnose(pixels, target)
                     total = counts if total is None else total.plus(counts)
                     tiles += 1
@@ -101,15 +104,6 @@ class Scoring:
         """Logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`, on the device."""
         for image, mask in training_parts(self.reader, item):
             yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(self.device)
-
-    def _pixel_maps(
-        self, pixel_loss: PixelLossModule, predictor: Predictor, logits: Tensor, target: Tensor
-    ) -> PixelMaps:
-        """FPL's maps of such a pair, with the current T and temperature."""
-        teacher = pixel_loss.tempered(logits)
-        assert isinstance(teacher, Tensor)
-        threshold = thresholds_at(pixel_loss, teacher, predictor.network)
-        return pixel_maps(teacher, logits, target, threshold=threshold, options=set_options(self.loss), lift=False)
 
 
 def build_scoring(
