@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
-from fuzzyseg.cli.options import SETTINGS
 from fuzzyseg.cli.train import OPTIONS
 from fuzzyseg.config import Config, override, parse_override, validate
+from fuzzyseg.config.short_names import SETTINGS
 from fuzzyseg.data import DATASETS
 from fuzzyseg.losses import PIXEL_LOSSES
 from fuzzyseg.networks import NETWORKS

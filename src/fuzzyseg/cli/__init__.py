@@ -12,7 +12,7 @@ from fuzzyseg.cli.check import check
 from fuzzyseg.cli.compare import compare
 from fuzzyseg.cli.convert import convert
 from fuzzyseg.cli.demo import demo
-from fuzzyseg.cli.errors import Verbs
+from fuzzyseg.cli.errors import Verb, Verbs
 from fuzzyseg.cli.evaluate import evaluate
 from fuzzyseg.cli.methods import methods
 from fuzzyseg.cli.predict import predict
@@ -54,7 +54,7 @@ for _command in (
     *(train, evaluate, predict, analyse, split, sweep),
     *(compare, methods, settings, check, convert, demo),
 ):
-    app.command()(_command)
+    app.command(cls=Verb)(_command)
 
 
 def main() -> None:

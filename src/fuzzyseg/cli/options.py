@@ -13,36 +13,7 @@ import typer
 
 from fuzzyseg.config import Config, ConfigError, override, parse_override, read_yaml
 from fuzzyseg.config.load import section_of
-
-SETTINGS = {
-    "data": ("data.root", "DIR"),
-    "more": ("data.more", "DIR[,DIR]"),
-    "unlabelled": ("data.unlabelled_from", "DIR|GLOB[,...]"),
-    "method": ("method.name", "NAME"),
-    "loss": ("loss.name", "NAME"),
-    "labelled": ("data.labelled", "N|1/N|FILE"),
-    "steps": ("train.steps", "N"),
-    "seed": ("seed", "N"),
-    "arch": ("network.arch", "NAME"),
-    "encoder": ("network.encoder", "NAME"),
-    "weights": ("network.weights", "imagenet|none|FILE"),
-    "crop": ("train.crop", "HxW"),
-    "batch": ("train.batch", "N"),
-    "init": ("init", "FILE[,FILE]"),
-    "out": ("out", "RUN"),
-    "stop_at": ("train.stop_at", "N"),
-    "eval_every": ("train.eval_every", "N"),
-    "save_every": ("train.save_every", "N"),
-    "val": ("data.val", "SPEC"),
-    "image_size": ("data.image_size", "HxW"),
-    "snap": ("data.snap", None),
-    "device": ("train.device", "NAME"),
-    "workers": ("train.workers", "N"),
-    "policy": ("data.policy", "NAME"),
-    "group": ("data.group", "RULE"),
-}
-"""Option (with _ for -) -> its setting, whose description is the help text, and its metavar."""
-
+from fuzzyseg.config.short_names import SETTINGS
 
 Given = dict[str, Any]
 """Values of the options that were given, by name with _ for -."""

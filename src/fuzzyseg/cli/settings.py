@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from fuzzyseg.cli.options import SETTINGS, flag
+from fuzzyseg.cli.options import flag
 from fuzzyseg.cli.train import OPTIONS
 from fuzzyseg.config.reference import all_settings, chosen, markdown, plain
+from fuzzyseg.config.short_names import SETTINGS
 
 
 def settings(

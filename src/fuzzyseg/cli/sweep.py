@@ -15,7 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
 from fuzzyseg.cli.options import Given, Import, listed, option, overridden, read_recipe, setting, takes
 from fuzzyseg.config import ConfigError, merge, override
-from fuzzyseg.config.plan import Plan, nested, read_plan
+from fuzzyseg.config.load import nested
+from fuzzyseg.config.plan import Plan, read_plan
 
 SETTINGS = ("data", "image_size", "val", "encoder", "weights", "steps", "device")
 RUNS = (

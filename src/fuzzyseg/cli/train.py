@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
-from fuzzyseg.cli.options import SETTINGS, Given, Import, Words, flag, overridden, read_recipe, setting, takes
+from fuzzyseg.cli.options import Given, Import, Words, flag, overridden, read_recipe, setting, takes
 from fuzzyseg.config import Config, ConfigError, validate
+from fuzzyseg.config.short_names import SETTINGS
 
 OPTIONS = [name for name in SETTINGS if name not in ("policy", "group")]
 """The settings that have an option of `fuzzyseg train`."""

@@ -13,6 +13,7 @@ from fuzzyseg.config.load import (
     override,
     parse_override,
     read_yaml,
+    settings_from,
     validate,
 )
 from fuzzyseg.config.loss_schema import LossConfig, SupervisedConfig
@@ -21,5 +22,5 @@ from fuzzyseg.config.schema import Config, EvaluateConfig, NetworkConfig, OptimC
 __all__ = [
     "AugmentConfig", "Config", "ConfigError", "DataConfig", "EvaluateConfig", "LossConfig", "NetworkConfig",
     "OptimConfig", "SupervisedConfig", "TrainConfig", "describe", "dump_yaml", "merge", "nearest", "override",
-    "parse_override", "parse_size", "read_yaml", "validate",
+    "parse_override", "parse_size", "read_yaml", "settings_from", "validate",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 
 from fuzzyseg.config.base import Numbers, OptionalSize, Section, Texts
 
@@ -52,7 +52,7 @@ class DataConfig(Section):
     """Unlabelled images: the training images that are not labelled (rest), or all of them (all)."""
     mean: list[float] | None = None
     """Per-channel mean of the input in [0, 1]; None: that of the weights, measured if not plain RGB."""
-    std: list[float] | None = None
+    std: list[PositiveFloat] | None = None
     """Per-channel standard deviation; None: that of the weights, measured if not plain RGB."""
     low: list[float] | None = None
     """Per-channel value that is mapped to 0, for images not of 8 or 16 bits; None: measured."""
@@ -81,7 +81,7 @@ class DataConfig(Section):
 class AugmentConfig(Section):
     """Random geometry and weak colour jitter of all training images, and the blur of strong views."""
 
-    scale: tuple[float, float] = (0.5, 2.0)
+    scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0)
     """Smallest and largest factor of the random scale, applied before the crop."""
     scale_draw: Literal["uniform", "halves"] = "uniform"
     """Distribution of the scale. uniform: over the whole range; halves: with probability 0.5 from below 1, else from
@@ -97,3 +97,10 @@ class AugmentConfig(Section):
     that it hides as much of an object. 320: the smallest published crop; 1: never."""
     on_device: bool = False
     """Apply colour changes on the training device instead of in the data workers: if the GPU waits."""
+
+    @field_validator("scale", mode="after")
+    @classmethod
+    def _ascending(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("expected the smaller factor first")
+        return value

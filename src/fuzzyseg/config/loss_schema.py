@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, NonNegativeFloat, field_validator
 
 from fuzzyseg.config.base import PAPER, Section
 
@@ -146,7 +146,7 @@ class SupervisedConfig(Section):
     """OHEM keeps pixels whose true class has at most this probability."""
     ohem_min_kept: int = Field(50000, ge=1)
     """OHEM keeps at least this number of pixels per image, the hardest."""
-    class_weights: list[float] | None = None
+    class_weights: list[NonNegativeFloat] | None = None
     """One weight per class, in index order; None: all equal."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target that is spread uniformly over all classes."""

@@ -10,18 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, NonNegativeInt, ValidationError, model_validator
 
 from fuzzyseg.config.base import Section
-from fuzzyseg.config.load import ConfigError, describe, merge, override, read_yaml
-
-
-def nested(values: Any) -> Any:
-    """Settings with dotted keys (`loss.threshold: 0.9`) as nested ones; both forms may be mixed."""
-    if not isinstance(values, Mapping):
-        return values
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        result = override(result, str(key).split("."), nested(value))
-    return result
-
+from fuzzyseg.config.load import ConfigError, describe, merge, nested, read_yaml
 
 Settings = Annotated[dict[str, Any], BeforeValidator(nested)]
 Arm = Annotated[dict[str, Any], BeforeValidator(lambda value: nested(value or {}))]

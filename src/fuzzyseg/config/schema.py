@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from fuzzyseg.config.base import PAPER, OpenSection, OptionalSize, Section, SizeSetting, Texts
 from fuzzyseg.config.data_schema import AugmentConfig, DataConfig
@@ -109,7 +109,7 @@ class EvaluateConfig(Section):
     """The whole image at once, or averaged overlapping windows (sliding)."""
     window: OptionalSize = None
     """HxW of the sliding window; None: that of the training crops."""
-    scales: list[float] = Field([1.0])
+    scales: list[PositiveFloat] = Field([1.0], min_length=1)
     """Scales of the image whose predictions are averaged."""
     flip: bool = False
     """Average with the prediction of the horizontally flipped image."""
@@ -132,7 +132,7 @@ class Config(Section):
     optim: OptimConfig = Field(default_factory=OptimConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     """Seed of all random numbers: order, crops, colours, initial weights."""
     init: Texts = None
     """Initial weights: a file or a run for each network that the method trains."""

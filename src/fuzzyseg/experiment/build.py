@@ -112,6 +112,9 @@ def resolve(
     method, loss, network: objects in place of those that the names stand for. Raises ConfigError for an unknown name, a
     setting that does not fit, and a loss that the method refuses.
     """
+    if config.optim.warmup >= config.train.steps:
+        steps = config.train.steps
+        raise ConfigError(f"optim.warmup: found {config.optim.warmup} steps for a run of {steps}; expected fewer")
     chosen = method or _named("method", config.method.name, methods())
     options = _validated(chosen.Config, config.method.options, "method")
     name, arguments = config.loss.name, {}
@@ -174,8 +177,9 @@ def build_method(setup: Setup, facts: Facts) -> Method:
     threshold = threshold_of(setup.loss, facts)
     if setup.function is not None:
         pixel_loss = PixelLossModule(setup.function, setup.arguments, threshold)
-    if isinstance(setup.loss.rule, int) and setup.loss.rule >= facts.classes:
-        raise ConfigError(f"loss.rule: found K = {setup.loss.rule} for {facts.classes} classes; expected fewer")
+    for key, value in (("rule", setup.loss.rule), ("k_cap", setup.loss.k_cap)):
+        if isinstance(value, int) and value >= facts.classes:
+            raise ConfigError(f"loss.{key}: found K = {value} for {facts.classes} classes; expected fewer")
     weights = setup.supervised.class_weights
     if weights is not None and len(weights) != facts.classes:
         expected = f"expected {facts.classes}, one per class"

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import nn
 
-from fuzzyseg.config import Config, ConfigError, validate
+from fuzzyseg.config import Config, ConfigError, read_yaml, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.sample import SPLITS
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device
+from fuzzyseg.experiment.results import record
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.plugins import metrics
@@ -114,7 +114,13 @@ def run_folder(source: Path) -> RunFolder | None:
 def run_config(source: Path) -> Config | None:
     """The settings of `run_folder(source)`."""
     run = run_folder(source)
-    return None if run is None else validate(yaml.safe_load(run.config.read_text(encoding="utf-8")))
+    if run is None:
+        return None
+    values = read_yaml(run.config)
+    try:
+        return validate(values)
+    except ConfigError as error:
+        raise ConfigError(f"{run.config}: {error}") from None
 
 
 def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
@@ -150,8 +156,7 @@ def run_items(source: Path, config: Config, predictor: Predictor, split: str) ->
     assert run is not None and config.data.root is not None
     dataset = read_for(Path(config.data.root), predictor, config)
     everything = [*dataset.train, *(dataset.val or []), *(dataset.test or [])]
-    record = yaml.safe_load(run.split.read_text(encoding="utf-8"))
-    names = record[{"train": "labelled"}.get(split, split)]
+    names = record(run).get({"train": "labelled"}.get(split, split), [])
     known = {item.name: item for item in everything}
     lost = [name for name in names if name not in known]
     if lost:

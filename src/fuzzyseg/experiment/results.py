@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from fuzzyseg.config import Config, ConfigError
+from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.engine.trainer import Outcome
 from fuzzyseg.experiment.build import Setup
@@ -49,8 +50,14 @@ def without_files(config: Config, run: RunFolder) -> Config:
 
 
 def record(run: RunFolder) -> dict[str, Any]:
-    """The content of split.json."""
-    content: dict[str, Any] = json.loads(run.split.read_text(encoding="utf-8"))
+    """The content of split.json. Raises DataError for a damaged file."""
+    try:
+        content: dict[str, Any] = json.loads(run.split.read_text(encoding="utf-8"))
+        names = [name for key in ("labelled", "unlabelled", "val") for name in content[key]]
+        if not all(isinstance(name, str) for name in names) or not isinstance(content.get("input", {}), dict):
+            raise ValueError("expected lists of names, and input statistics")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{run.split}: is no record of a split ({error!r}); restore the file") from None
     return content
 
 

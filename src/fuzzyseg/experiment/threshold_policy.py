@@ -62,9 +62,9 @@ def say_threshold(loss: LossConfig, facts: Facts) -> list[str]:
     if loss.threshold == "auto":
         labelled, images = facts.images.get("labelled", 0), facts.images.get("all", 0)
         share, count = auto_threshold(labelled, images, "share"), auto_threshold(labelled, images, "count")
-        amounts = (share, f"share of labels ({labelled} of {images} training images)"), (count, f"count ({labelled})")
-        (value, why), (other, by) = amounts if loss.auto == "share" else amounts[::-1]
-        return [f"threshold auto: T = {value}, by the {why}; by the {by} it would be {other}"]
+        ways = ("share", share, f"{labelled} of {images} training images"), ("count", count, f"{labelled} images")
+        (by, value, amount), (other, instead, _) = ways if loss.auto == "share" else ways[::-1]
+        return [f"threshold auto: T = {value}, by the {by} of labels ({amount}); by the {other} it would be {instead}"]
     if loss.threshold == "schedule":
         plan = loss.schedule
         return [f"threshold schedule: T from {plan.start} to {plan.end} over {100 * plan.share:g} % of the run"]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from fuzzyseg import plugins
-from fuzzyseg.config import Config, ConfigError, dump_yaml, validate
+from fuzzyseg.config import Config, ConfigError, dump_yaml, settings_from
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.loading.loader import Loader
 from fuzzyseg.engine import checkpoint
@@ -30,6 +30,7 @@ from fuzzyseg.experiment.validation import Scoring, build_scoring
 from fuzzyseg.inference import save_model
 from fuzzyseg.losses import PIXEL_LOSSES, PixelFunction, PixelLossModule
 from fuzzyseg.methods import METHODS, Method
+from fuzzyseg.networks import check_names
 from fuzzyseg.ops import distributed
 from fuzzyseg.run import environment
 from fuzzyseg.run.folder import RunFolder
@@ -69,51 +70,56 @@ class RunResult:
 
 
 def train(
-    config: Config | Mapping[str, Any],
+    config: Config | Mapping[str, Any] | None = None,
     *,
     network: Network | None = None,
-    method: type[Method] | None = None,
-    loss: PixelFunction | None = None,
-    data: Source | None = None,
+    method: type[Method] | str | None = None,
+    loss: PixelFunction | str | None = None,
+    data: Source | str | Path | None = None,
     metrics: Mapping[str, plugins.Metric] | None = None,
     resume: bool = False,
     quiet: bool = False,
+    **given: Any,
 ) -> RunResult:
-    """Train, as `fuzzyseg train` does. Objects replace what the configuration names.
+    """Train, as `fuzzyseg train` does: `train(data="photos", method="cps", steps=2000, out="runs/a")`.
 
     Args:
-        config: a `Config`, or nested settings.
+        config: a `Config`, or settings, nested or by dotted names (`{"train.crop": 256}`).
         network: a factory of networks. Each call returns a newly initialised module with an attribute `encoder` that
             maps images (B,Cin,H,W) to logits (B,C,h,w) at any stride.
-        method: a subclass of `fuzzyseg.methods.Method`; the section `method` holds its settings.
-        loss: a pseudo-label loss with the signature of `fuzzyseg.losses.pseudo_label`. Its parameter `options`, if
-            any, is annotated with a pydantic model, which `loss.options` is validated by.
-        data: pairs (image, mask or None) by index, or such pairs by split (train, val, test); see `Pairs`. They are
-            written into the folder `<out>.data`, which replaces `data.root`.
+        method: a name, or a subclass of `fuzzyseg.methods.Method`; the section `method` holds its settings.
+        loss: a name, or a pseudo-label loss with the signature of `fuzzyseg.losses.pseudo_label`. Its parameter
+            `options`, if any, is annotated with a pydantic model, which `loss.options` is validated by.
+        data: a folder, or pairs (image, mask or None) by index, or such pairs by split (train, val, test); see `Pairs`.
+            They are written into the folder `<out>.data`, which replaces `data.root`.
         metrics: scores of the confusion matrix by name; see `Metric`. The first one chooses the best checkpoint.
         resume: continue the run folder if it holds a checkpoint.
         quiet: print nothing.
+        given: settings by the names of the command's options (`image_size=256`), or sections; they override `config`.
 
     Raises:
         ConfigError, DataError, RunFolderError: ValueErrors that the user can correct.
         NonFiniteLoss: the loss is not finite.
     """
-    settings = (config if isinstance(config, Config) else validate(config)).model_copy(deep=True)
+    named = {"method": method, "loss": loss, "data": data}
+    given |= {key: value for key, value in named.items() if isinstance(value, str | Path)}
+    settings = settings_from(config, given)
+    own_method, own_loss = None if isinstance(method, str) else method, None if isinstance(loss, str) else loss
     if settings.out is None:
         raise ConfigError("--out: not given; name the run folder, such as --out runs/first")
-    for given, name in ((method, METHODS), (loss, PIXEL_LOSSES)):
-        if given is not None and given.__name__ in name:
-            raise ConfigError(f"found an object with the name {given.__name__!r} of fuzzyseg's own; rename it")
-    if method is not None:
-        settings.method.name = method.__name__
-    if loss is not None:
-        settings.loss.name = loss.__name__
-    settled = partial(resolve, method=method, loss=loss, network=network)
+    for own, table, section in ((own_method, METHODS, settings.method), (own_loss, PIXEL_LOSSES, settings.loss)):
+        if own is not None:
+            section.name = own.__name__
+            if own.__name__ in table:
+                raise ConfigError(f"found an object with the name {own.__name__!r} of fuzzyseg's own; rename it")
+    settled = partial(resolve, method=own_method, loss=own_loss, network=network)
     settled(settings)  # mistyped names are reported before any file is read
+    if network is None:
+        check_names(settings.network.arch, settings.network.encoder)
     device = choose_device(settings.train.device)
     with process_group(device), pixel_limit(settings.data.max_megapixels), torch.random.fork_rng(devices=[]):
         RunFolder(settings.out).check_empty(resume=resume)
-        source = data if data is not None else find_dataset(settings.data.root)
+        source = find_dataset(settings.data.root) if data is None or isinstance(data, str | Path) else data
         if source is not None:
             settings.data.root = f"{settings.out}.data"
             if distributed.rank() == 0:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Levels
@@ -81,9 +84,31 @@ def read_card(path: str | Path) -> ModelCard | None:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         known = {f.name for f in fields(ModelCard)}
-        return ModelCard(**{k: _tuples(k, v) for k, v in values.items() if k in known})
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        card = ModelCard(**{k: _tuples(k, v) for k, v in values.items() if k in known})
+        _check(card)
+        return card
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        found = f"{key}: found {str(first['input'])[:60]!r}; {first['msg']}"
+        raise DataError(f"{file}: is no model card ({found}); copy the model folder again") from None
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise DataError(f"{file}: is no model card ({error}); copy the model folder again") from None
+
+
+def _check(card: ModelCard) -> None:
+    """Raises ValueError for values of another type, and for numbers that no training writes."""
+    TypeAdapter(ModelCard).validate_python(asdict(card))
+    if len(card.classes) < 2 or card.channels < 1:
+        raise ValueError(f"found {len(card.classes)} classes and {card.channels} channels; expected 2 and 1 or more")
+    if not len(card.mean) == len(card.std) == card.channels:
+        raise ValueError(f"found {len(card.mean)} means and {len(card.std)} deviations for {card.channels} channels")
+    if not all(map(math.isfinite, card.mean)) or not all(0 < value < math.inf for value in card.std):
+        raise ValueError(f"found mean {card.mean} and std {card.std}; expected finite numbers, std above 0")
+    if min(*card.crop, *(card.image_size or ()), *(card.bands or ())) < 1:
+        raise ValueError(
+            f"found crop {card.crop}, image_size {card.image_size}, bands {card.bands}; expected 1 or more"
+        )
 
 
 def _tuples(key: str, value: Any) -> Any:
