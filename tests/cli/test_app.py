@@ -58,7 +58,7 @@ def test_a_mistyped_command_line_is_explained_and_exits_2(words, message):
 
 
 @pytest.mark.parametrize(
-    "error", [ConfigError("train.steps: found 'x'"), ValueError("found [b]"), OSError(28, "disc full")]
+    "error", [ConfigError("train.steps: found 'x'"), ConfigError("found [b]"), OSError(28, "disc full")]
 )
 def test_an_error_for_the_user_is_one_message_and_exits_2(failing, error):
     failing(error)

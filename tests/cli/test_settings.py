@@ -149,7 +149,6 @@ def test_the_last_part_of_a_name_is_enough():
         ("loss.shedule.start", "Did you mean 'loss.schedule.start'?"),
         ("qqqq", "Known: augment, data, evaluate, init, loss, method, network, optim, out, seed, supervised, train."),
         ("method.cutmix", "`fuzzyseg methods NAME`"),
-        ("", "Known:"),
     ],
 )
 def test_an_unknown_name_suggests_and_exits_2(name, hint):

@@ -34,13 +34,13 @@ def complain(message: str) -> None:
 class Verb(TyperCommand):
     """A command, which takes no empty text: `--out "$UNSET"` would otherwise mean the working folder."""
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command. Raises ConfigError for an empty value."""
-        for parameter in self.params:
-            if str(ctx.params.get(parameter.name, 0)) == "":
-                name = parameter.opts[0] if parameter.opts[0].startswith("-") else str(parameter.name).upper()
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments. Raises ConfigError for an empty one."""
+        for before, word in zip(["", *args], args, strict=False):
+            if word == "" or (word.startswith("--") and word.endswith("=")):
+                name = (word or before).rstrip("=") if (word or before).startswith("--") else ctx.info_name
                 raise ConfigError(f"{name}: found an empty value; give one, or leave it out")
-        return super().invoke(ctx)
+        return super().parse_args(ctx, args)
 
 
 class Verbs(TyperGroup):

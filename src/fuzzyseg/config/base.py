@@ -42,7 +42,7 @@ class Section(BaseModel):
     def _plain(cls, value: Any, info: ValidationInfo) -> Any:
         """Paths as text. Raises ValueError for an empty text, and for true or false in place of a number."""
         field = cls.model_fields[info.field_name or ""]
-        values = value if isinstance(value, list | tuple) else [value]
+        values = value if isinstance(value, list | tuple) else [value] if value != field.default else []
         if any(isinstance(each, str) and not each.strip() for each in values):
             raise ValueError("found an empty text; give a value, or leave the setting out")
         if any(isinstance(each, bool) for each in values) and not _holds(field.annotation, bool):

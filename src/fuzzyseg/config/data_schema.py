@@ -81,7 +81,7 @@ class DataConfig(Section):
 class AugmentConfig(Section):
     """Random geometry and weak colour jitter of all training images, and the blur of strong views."""
 
-    scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0)
+    scale: tuple[float, float] = (0.5, 2.0)
     """Smallest and largest factor of the random scale, applied before the crop."""
     scale_draw: Literal["uniform", "halves"] = "uniform"
     """Distribution of the scale. uniform: over the whole range; halves: with probability 0.5 from below 1, else from
@@ -101,6 +101,6 @@ class AugmentConfig(Section):
     @field_validator("scale", mode="after")
     @classmethod
     def _ascending(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError("expected the smaller factor first")
+        if not 0 < value[0] <= value[1]:
+            raise ValueError("expected two factors above 0, the smaller one first")
         return value

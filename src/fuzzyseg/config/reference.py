@@ -118,7 +118,8 @@ def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
     if origin is dict:
         return "mapping"
     if origin is list or (origin is tuple and inside[-1] is Ellipsis):
-        return f"list of {_kind(inside[0])}s"
+        name, sign, bound = _kind(inside[0]).partition(" >")
+        return f"list of {name}s{sign}{bound}"
     if origin is tuple:
         return f"[{', '.join(_kind(each) for each in inside)}]"
     bounds = [

@@ -9,8 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.data.sample import Colour, Encoding, LabelMap, Size
@@ -87,18 +85,25 @@ def read_card(path: str | Path) -> ModelCard | None:
         card = ModelCard(**{k: _tuples(k, v) for k, v in values.items() if k in known})
         _check(card)
         return card
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        found = f"{key}: found {str(first['input'])[:60]!r}; {first['msg']}"
-        raise DataError(f"{file}: is no model card ({found}); copy the model folder again") from None
     except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise DataError(f"{file}: is no model card ({error}); copy the model folder again") from None
 
 
 def _check(card: ModelCard) -> None:
     """Raises ValueError for values of another type, and for numbers that no training writes."""
-    TypeAdapter(ModelCard).validate_python(asdict(card))
+    lists: dict[str, type] = {"classes": str, "mean": float, "std": float, "crop": int, "image_size": int, "bands": int}
+    for name, kind in lists.items():
+        value = getattr(card, name)
+        if value is not None and not _holds(value, kind):
+            raise ValueError(f"{name}: found {str(value)[:60]!r}, expected a list of {kind.__name__}")
+    if not _holds([card.channels, card.ignore_index, card.step], int):
+        raise ValueError("channels, ignore_index, step: expected whole numbers")
+    if card.levels is not None and not all(_holds(end or (), float) for end in (card.levels.low, card.levels.high)):
+        raise ValueError(f"levels: found {str(card.levels)[:60]}, expected numbers")
+    colours = [] if card.colours is None else card.colours
+    coded = (card.encoding.colours or ()) if card.encoding is not None else ()
+    if not all(_holds(colour, int) and len(colour) >= 3 for colour in (*colours, *coded)):
+        raise ValueError("colours: expected (red, green, blue) of each class")
     if len(card.classes) < 2 or card.channels < 1:
         raise ValueError(f"found {len(card.classes)} classes and {card.channels} channels; expected 2 and 1 or more")
     if not len(card.mean) == len(card.std) == card.channels:
@@ -109,6 +114,12 @@ def _check(card: ModelCard) -> None:
         raise ValueError(
             f"found crop {card.crop}, image_size {card.image_size}, bands {card.bands}; expected 1 or more"
         )
+
+
+def _holds(value: Any, kind: type) -> bool:
+    """Whether it is a list or tuple of such values; whole numbers are numbers, true and false are not."""
+    kinds = (int, float) if kind is float else (kind,)
+    return isinstance(value, list | tuple) and all(type(each) in kinds for each in value)
 
 
 def _tuples(key: str, value: Any) -> Any:

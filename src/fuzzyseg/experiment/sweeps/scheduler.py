@@ -22,6 +22,7 @@ from fuzzyseg.experiment.prepare_data import fingerprint, read_configured
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.experiment.sweeps.rows import differences, identity, origin_differences, read_row, row_of, same_runs
 from fuzzyseg.experiment.sweeps.tables import miou, tables
+from fuzzyseg.networks import check_names
 from fuzzyseg.plugins import imported_files
 from fuzzyseg.run.environment import code_version
 from fuzzyseg.run.files import write_text
@@ -87,6 +88,8 @@ def sweep(
     if only_table:
         return SweepResult(rows, {}, False, tables(grid, rows))
     waiting = [cell for cell in grid.cells if cell not in rows]
+    for arch, encoder in {(net.arch, net.encoder) for net in (grid.config(cell, out).network for cell in waiting)}:
+        check_names(arch, encoder)
     starts = list(dict.fromkeys(start for cell in waiting for start in grid.starts(cell)))
     for start in starts:
         _check_start(grid, out, start, made_from)
