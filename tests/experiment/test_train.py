@@ -364,7 +364,7 @@ def test_what_is_handed_in_is_not_changed(asked, tmp_path):
         ({"seed": 2**63}, "seed: found 9223372036854775808"),
         ({"device": "meta"}, "found 'meta'"),
         ({"optim": {"warmup": 2000}}, "optim.warmup: found 2000 steps for a run of 2000"),
-        ({"method.unsupervised_weight": float("inf")}, "method.unsupervised_weight: found inf"),
+        ({"method.unsupervised_weight": float("inf")}, "unsupervised_weight: found inf"),
         ({"method.cutmix": "often"}, "method.cutmix: found 'often'"),
     ],
 )
