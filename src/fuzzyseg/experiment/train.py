@@ -122,14 +122,18 @@ def train(
         run.check_empty(resume=resume)
         source = find_dataset(settings.data.root) if data is None or isinstance(data, str | Path) else data
         if source is not None:
-            settings.data.root = f"{settings.out}.data"
-            if distributed.rank() == 0:
-                write_dataset(source, Path(settings.data.root), keep=resume)
-            distributed.barrier()
+            settings.data.root = str(_written(source, Path(f"{settings.out}.data"), keep=resume))
         say = _silent if quiet or distributed.rank() else print
         with on_first_process(run.lock() if resume else nullcontext(), device):  # before the checkpoint is read
-            scores = metrics or plugins.metrics()
-            return _train(results.absolute_paths(settings), device, settled, scores, resume, say)
+            settings = results.absolute_paths(settings)
+            return _train(settings, device, settled, metrics or plugins.metrics(), resume, say)
+
+
+def _written(source: Source, folder: Path, *, keep: bool) -> Path:
+    if distributed.rank() == 0:
+        write_dataset(source, folder, keep=keep)
+    distributed.barrier()
+    return folder
 
 
 def _silent(text: str) -> None:
