@@ -26,10 +26,12 @@ from fuzzyseg.methods import METHODS, Progress
 def norms(values: dict[str, Any], batches: int, threshold: float) -> dict[str, tuple[float, float]]:
     """Term -> mean loss, mean norm of its gradient, over so many batches."""
     config = validate(override(values, ["loss", "threshold"], threshold))
-    material = gather_material(config)
+    setup = resolve(config)
+    material = gather_material(config.data, setup, config.seed)
     torch.manual_seed(config.seed)
-    method = build_method(resolve(config), material.facts(config.network.channels))
-    loader = build_loader(config, material, method, torch.device("cpu"))
+    method = build_method(setup, material.facts(config.network.channels))
+    sections = config.data, config.augment, config.train
+    loader = build_loader(*sections, material, method, torch.device("cpu"), config.seed)
     learner = next(part for part in method.children() if any(True for _ in part.parameters()))
     learnt = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     found = defaultdict(list)

@@ -83,3 +83,86 @@ def test_a_recipe_that_is_no_mapping_is_named(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"recipe\.yaml"):
         read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ("optim.lr=.inf", "optim.lr: found inf"),
+        ("optim.lr=1e400", "optim.lr: found inf"),
+        ("train.ema=nan", "train.ema: found nan"),
+        ("train.steps=true", "train.steps: found True"),
+        ("optim.lr=true", "optim.lr: found True"),
+        ("data.bands=[true]", "data.bands: found"),
+        ("data.bands=[0]", "data.bands.0: found 0"),
+        ("data.std=[0, 1, 1]", "data.std.0: found 0"),
+        ("data.mean=[.nan, 0, 0]", "data.mean.0: found nan"),
+        ("supervised.class_weights=[-1, 2]", "supervised.class_weights.0: found -1"),
+        ("evaluate.scales=[]", "evaluate.scales: found"),
+        ("evaluate.scales=[0]", "evaluate.scales.0: found 0"),
+        ("augment.scale=[2, 1]", "augment.scale: found"),
+        ("train.crop=0", "train.crop: found 0"),
+        ("train.crop=-5", "train.crop: found -5"),
+        ("network.decoder_dropout=.nan", "network: found"),
+        ("data=3", "data: found 3; it is a section"),
+        ("train=[1]", "train: found [1]; it is a section"),
+        ("init=''", "init: found ''"),
+        ("init='a,,b'", "init: found 'a,,b'"),
+        ("network.weights=''", "network.weights: found ''"),
+        ("data.more=['']", "data.more: found ['']"),
+    ],
+)
+def test_an_impossible_value_is_an_error_that_names_its_key(words, key):
+    with pytest.raises(ConfigError) as error:
+        validate(override({}, *parse_override(words)))
+    assert str(error.value).startswith(key)
+
+
+def test_true_and_false_stay_for_settings_that_take_them():
+    values = {"train": {"compile": True, "tensorboard": True}, "loss": {"options": {"flag": True}}}
+    config = validate(values)
+    assert (config.train.compile, config.train.tensorboard, config.loss.options) == (True, True, {"flag": True})
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train: {steps: 3}\ntrain: {batch: 2}\n", "the key 'train' is written twice"),
+        ("train: {steps: 3, steps: 4}\n", "the key 'steps' is written twice"),
+        ("train: " + "[" * 3000, "brackets in each other"),
+        ("train: {steps: " + "y" * 1_000_000 + "}", "characters"),
+        (LAUGHS + "train: *h\n", "values, written out"),
+        ("train: &a {steps: *a}\n", "nested without end"),
+        ("seed: 2020-13-45\n", "not valid YAML"),
+        ("seed: \x00\n", "not valid YAML"),
+        ("seed: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
+    ],
+)
+def test_a_hostile_recipe_is_one_short_line(tmp_path, text, words):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        validate(read_yaml(path))
+    message = str(error.value)
+    assert message.startswith(str(path)) and words in message
+    assert len(message) < 400 and "\n" not in message
+
+
+@pytest.mark.parametrize("words", ["train.steps=" + "[" * 3000, "train.steps=" + "x" * 1_000_000, "x" * 10**6 + "=3"])
+def test_a_hostile_override_is_a_short_error(words):
+    with pytest.raises(ConfigError) as error:
+        validate(override({}, *parse_override(words)))
+    assert len(str(error.value)) < 400
+
+
+def test_anchors_and_merge_keys_stay_possible(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("x: &x {steps: 3}\ntrain: {<<: *x, batch: 2}\n")
+    assert read_yaml(path)["train"] == {"steps": 3, "batch": 2}
+    path.write_text("x: &x {steps: 3}\ntrain: {<<: *x, steps: 4}\n")  # what is merged in may be overridden
+    assert read_yaml(path)["train"] == {"steps": 4}

@@ -1,7 +1,8 @@
 import pytest
 
 from fuzzyseg.config import ConfigError
-from fuzzyseg.config.plan import Plan, nested, read_plan
+from fuzzyseg.config.load import nested
+from fuzzyseg.config.plan import Plan, read_plan
 
 ARMS = "arms: {a: {loss.name: hard}, b: {loss: {name: fuzzy}, loss.threshold: 0.5}}\n"
 

@@ -89,7 +89,7 @@ LEARNT = list(_distinct(_learnt).values())
 @pytest.mark.parametrize("config", LEARNT, ids=[f"{c.method.name}-{c.loss.name}-{n}" for n, c in enumerate(LEARNT)])
 def test_every_method_loss_and_optimiser_makes_a_step(config):
     torch.manual_seed(0)
-    method = build_method(resolve(config), Facts(21, background=0, images=IMAGES), lambda: TinyNetwork(21))
+    method = build_method(resolve(config, network=lambda: TinyNetwork(21)), Facts(21, background=0, images=IMAGES))
     optimisers = optimisers_of(config.optim, method)
     batch = {
         name: make_batch(2, (32, 32), 21, masks=stream.source == "labelled", seed=number, view=stream.view)

@@ -18,7 +18,6 @@ PLACES = {
     "methods/__init__.py": (METHODS, "METHODS, the table of methods"),
     "config/schema.py": (("cps",), "the default method"),
     "cli/train.py": (("cps",), "an example in the help text"),
-    "experiment/demo.py": (("cps",), "the arms of the demonstration"),
 }
 """File -> the methods it may name and why, besides each method's own file."""
 

@@ -43,8 +43,8 @@ def test_a_run_is_written_beside_itself(analyse):
     result, asked = analyse("runs/a")
     assert result.exit_code == 0, result.stderr
     assert asked == {
-        "source": "runs/a", "data": None, "out": "runs/a/analysis", "images": 4, "limit": None, "threshold": None,
-        "unlabelled_masks": False, "pictures": "png", "device": "auto",
+        "source": "runs/a", "out": "runs/a/analysis", "images": 4, "unlabelled_masks": False, "pictures": "png",
+        "device": "auto",
     }  # fmt: skip
     assert result.stdout.splitlines()[-1] == "all numbers and 1 figures: runs/a/analysis/analysis.md"
     assert "\x1b" not in result.stdout
@@ -69,14 +69,13 @@ def test_every_option_is_handed_on(analyse):
         "source": "m", "data": "d", "out": "o", "images": 2, "limit": 9, "threshold": 0.8, "unlabelled_masks": True,
         "pictures": "svg", "device": "cpu",
     }  # fmt: skip
-    assert type(asked["pictures"]) is str
 
 
 def test_the_answer_for_programs(analyse):
     assert json.loads(analyse("runs/a", "--json")[0].stdout) == RESULT
 
 
-@pytest.mark.parametrize("words", [[], ["runs/a", "--model", "m"], ["runs/a", "--pictures", "gif"]])
+@pytest.mark.parametrize("words", [[], ["runs/a", "--model", "m"]])
 def test_what_does_not_fit_is_refused(analyse, words):
     result, asked = analyse(*words)
     assert result.exit_code == 2

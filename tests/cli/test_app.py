@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import fuzzyseg.experiment
 from fuzzyseg.cli import app
+from fuzzyseg.cli.errors import explained
 from fuzzyseg.config import ConfigError
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -57,7 +58,7 @@ def test_a_mistyped_command_line_is_explained_and_exits_2(words, message):
 
 
 @pytest.mark.parametrize(
-    "error", [ConfigError("train.steps: found 'x'"), ValueError("found [b]"), OSError(28, "disc full")]
+    "error", [ConfigError("train.steps: found 'x'"), ConfigError("found [b]"), OSError(28, "disc full")]
 )
 def test_an_error_for_the_user_is_one_message_and_exits_2(failing, error):
     failing(error)
@@ -67,15 +68,71 @@ def test_an_error_for_the_user_is_one_message_and_exits_2(failing, error):
     assert result.stdout == ""
 
 
-def test_a_fault_of_ours_is_not_dressed_up_as_the_users(failing):
-    failing(ZeroDivisionError("bug"))
-    assert isinstance(call("train", "--out", "run").exception, ZeroDivisionError)
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("a\nb"), KeyError("resnet5"), RecursionError(), TypeError("x" * 9000), AssertionError()]
+)
+def test_a_fault_of_ours_is_one_line_that_says_what_was_done_and_exits_1(failing, error):
+    failing(error)
+    result = call("train", "--out", "run")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1 and len(result.stderr) < 600
+    assert "fuzzyseg train failed" in result.stderr and type(error).__name__ in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")])
+def test_too_little_memory_names_the_settings_that_need_less(failing, error):
+    failing(error)
+    result = call("train", "--out", "run")
+    assert result.exit_code == 1
+    assert "memory is short" in result.stderr and "--batch" in result.stderr
+
+
+def test_an_error_of_a_library_is_not_taken_for_one_of_the_users():
+    """A ValueError that no one here wrote says nothing without what was being done."""
+
+    def failing():
+        int("text")
+
+    with pytest.raises(ValueError) as error:
+        failing()
+    message, code = explained(error.value, "train")
+    assert code == 1 and "fuzzyseg train failed" in message and "invalid literal" in message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "run", "", "--out", "out"],
+        ["predict", "", "image.png", "--out", "out"],
+        ["predict", "run", "image.png", "--out", ""],
+        ["evaluate", ""],
+        ["evaluate", "run", "--data", ""],
+        ["check", ""],
+        ["split", "", "--out", "out"],
+        ["convert", "", "--out", "out"],
+        ["train", "--data", ""],
+        ["train", "--out", ""],
+        ["train", "--init", ""],
+        ["sweep", "", "--table"],
+        ["compare", "--results", ""],
+    ],
+)
+def test_an_empty_value_is_refused_by_name(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = call(*words)
+    assert result.exit_code == 2
+    assert "found an empty value" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_debug_shows_the_traceback(failing):
     error = ConfigError("no such thing")
     failing(error)
     assert call("--debug", "train", "--out", "run").exception is error
+    fault = ZeroDivisionError("bug")
+    failing(fault)
+    assert call("--debug", "train", "--out", "run").exception is fault
 
 
 def test_an_interruption_outside_of_the_training_exits_130(failing):

@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
-from fuzzyseg.cli.progress import _Lines, counter
+from fuzzyseg.cli.progress import _lines, counter
 from fuzzyseg.experiment.worker_pool import usual_workers
 from support.tiny_data import write_folder
 
@@ -88,17 +88,19 @@ def test_the_options_are_those_of_training(folder, tmp_path):
     }
 
 
-def test_progress_is_a_plain_line_now_and_then_where_there_is_no_terminal(capsys):
+def test_progress_is_a_plain_line_now_and_then_where_there_is_no_terminal(capsys, monkeypatch):
     with counter("files") as silent:
         silent(1, 2)
     assert capsys.readouterr().err == ""
-    show = _Lines("files", 0.0, Console(stderr=True))
-    show._start -= 10.0
+    now = iter([0.0, 10.0, 10.0])
+    monkeypatch.setattr("fuzzyseg.cli.progress.time.monotonic", lambda: next(now))
+    show = _lines("files", 0.0, Console(stderr=True))
     for done in (1, 2):
         show(done, 4)
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["files 1/4  ETA 0:00:30", "files 2/4  ETA 0:00:10"]
-    rare = _Lines("files", 3600.0, Console(stderr=True))
+    now = iter([0.0, 10.0])
+    rare = _lines("files", 3600.0, Console(stderr=True))
     rare(1, 4)
     assert capsys.readouterr().err == ""
 

@@ -41,7 +41,6 @@ def test_defaults(predict):
         "overlay": True,
         "probabilities": False,
         "encoded": False,
-        "max_megapixels": None,
         "tile": None,
         "device": "auto",
     }

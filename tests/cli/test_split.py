@@ -5,8 +5,7 @@ from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
 from fuzzyseg.config import validate
-from fuzzyseg.experiment.prepare_data import gather_material
-from support.tiny_data import settings, write_folder
+from support.tiny_data import material_of, settings, write_folder
 
 
 def call(*words):
@@ -23,10 +22,10 @@ def test_the_lists_give_back_the_split_that_a_run_makes(folder, tmp_path):
     assert result.exit_code == 0, result.stderr
     made = json.loads((tmp_path / "split" / "split.json").read_text())
     assert made["hash"] in result.stdout
-    own = gather_material(validate(settings(folder, tmp_path / "x", data={"labelled": "5"}))).split
+    own = material_of(validate(settings(folder, tmp_path / "x", data={"labelled": "5"}))).split
     assert own.hash == made["hash"]
     lists = {"labelled": str(tmp_path / "split" / "labelled.txt"), "val": str(tmp_path / "split" / "val.txt")}
-    read = gather_material(validate(settings(folder, tmp_path / "x", data=lists))).split
+    read = material_of(validate(settings(folder, tmp_path / "x", data=lists))).split
     assert read.hash == made["hash"]
     assert [item.name for item in read.labelled] == made["labelled"]
 

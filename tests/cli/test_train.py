@@ -225,6 +225,6 @@ def test_the_shipped_recipes_are_valid(train):
 def test_the_command_to_go_on_undoes_a_recipes_stop(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("train: {stop_at: 2}\n")
-    text = continuation([str(recipe)], {}, no_eval=False, run=tmp_path / "run")
+    text = continuation([str(recipe)], {}, tmp_path / "run")
     words = [word for word in shlex.split(text)[2:] if "=" in word or word.endswith(".yaml")]
     assert settings(words, {}).train.stop_at is None

@@ -8,10 +8,9 @@ from PIL import Image
 from fuzzyseg.config import validate
 from fuzzyseg.data.labels import class_counts
 from fuzzyseg.experiment import prepare_data, train
-from fuzzyseg.experiment.prepare_data import build_loader, gather_material
 from fuzzyseg.losses import SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts
-from support.tiny_data import settings
+from support.tiny_data import loader_of, material_of, settings
 from support.tiny_network import TinyNetwork
 
 
@@ -32,10 +31,14 @@ def rare(tmp_path):
 def drawn(rare, balance, steps=60):
     data = {"labelled": None, "val": "none", "balance": balance}
     train = {"crop": [8, 8], "batch": 2, "workers": 0}
-    config = validate(settings(rare / "data", rare / "x", data=data, train=train, method={"name": "supervised"}))
-    material = gather_material(config)
+    config = validate(
+        settings(
+            rare / "data", rare / "x", data=data, train=train, method={"name": "supervised"}, loss={"name": "paper"}
+        )
+    )
+    material = material_of(config)
     method = METHODS["supervised"](TinyNetwork, SupervisedLoss("ce"), None, METHODS["supervised"].Config(), Facts(3))
-    loader = build_loader(config, material, method, torch.device("cpu"))
+    loader = loader_of(config, material, method)
     batches = [step[0]["labelled"] for step in loader.batches(0, steps)]
     masks = torch.cat([batch.mask for batch in batches])
     return (

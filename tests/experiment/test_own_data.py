@@ -13,9 +13,8 @@ from PIL import Image
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.data import DataError
 from fuzzyseg.experiment import evaluate, predict, train
-from fuzzyseg.experiment.prepare_data import gather_material
 from fuzzyseg.inference import read_card
-from support.tiny_data import settings, write_folder
+from support.tiny_data import material_of, settings, write_folder
 
 COLOURS = np.array([(128, 64, 128), (64, 0, 128), (70, 130, 180)], np.uint8)
 
@@ -96,9 +95,9 @@ def test_images_that_are_not_plain_rgb_are_measured_and_asked_about(tmp_path):
     with pytest.raises(
         DataError, match=r"im\d\d\.tif: has 4 bands, but the network takes 3 channels.*network\.channels=4"
     ):
-        gather_material(validate(settings(root, tmp_path / "run")))
+        material_of(validate(settings(root, tmp_path / "run")))
     network = {"weights": "none", "channels": 4}
-    material = gather_material(validate(settings(root, tmp_path / "run", network=network)))
+    material = material_of(validate(settings(root, tmp_path / "run", network=network)))
     every = np.concatenate([tifffile.imread(item.image).reshape(-1, 4) for item in material.split.all_]).astype(float)
     np.testing.assert_allclose(material.levels.low, every.min(0), rtol=1e-6)
     units = (every - every.min(0)) / np.ptp(every, 0)
@@ -106,26 +105,26 @@ def test_images_that_are_not_plain_rgb_are_measured_and_asked_about(tmp_path):
     np.testing.assert_allclose(material.std, units.std(0), rtol=1e-5)
     assert "measured on" in material.sentences[0]
     given = {"mean": [0.1] * 4, "std": [0.2] * 4, "low": [0.0] * 4, "high": [9.0] * 4}
-    material = gather_material(validate(settings(root, tmp_path / "run", network=network, data=given)))
+    material = material_of(validate(settings(root, tmp_path / "run", network=network, data=given)))
     assert (material.mean, material.levels.high) == ([0.1] * 4, (9.0,) * 4)
     chosen = {"bands": [4, 2]}
     network["channels"] = 2
-    material = gather_material(validate(settings(root, tmp_path / "run", network=network, data=chosen)))
+    material = material_of(validate(settings(root, tmp_path / "run", network=network, data=chosen)))
     np.testing.assert_allclose(material.mean, units.mean(0)[[3, 1]], rtol=1e-5)
     network["channels"] = 3
     with pytest.raises(ConfigError, match=r"data\.bands: found 2 bands for network\.channels=3"):
-        gather_material(validate(settings(root, tmp_path / "run", network=network, data=chosen)))
+        material_of(validate(settings(root, tmp_path / "run", network=network, data=chosen)))
 
 
 def test_another_description_and_a_limit_of_pixels(tmp_path, monkeypatch):
     root = write_folder(tmp_path / "data")
     (tmp_path / "merged.yaml").write_text("classes: [low, middle, high]\nmerge: {rest: [middle, high]}\n")
     data = {"description": str(tmp_path / "merged.yaml")}
-    material = gather_material(validate(settings(root, tmp_path / "run", data=data)))
+    material = material_of(validate(settings(root, tmp_path / "run", data=data)))
     assert material.dataset.classes == ["low", "rest"]
     data = {"description": str(tmp_path / "nowhere.yaml")}
     with pytest.raises(DataError, match=r"nowhere\.yaml: cannot be read"):
-        gather_material(validate(settings(root, tmp_path / "run", data=data)))
+        material_of(validate(settings(root, tmp_path / "run", data=data)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     with pytest.raises(DataError, match=r"im\d\d\.png.*data\.max_megapixels"):
         train(settings(root, tmp_path / "run"), quiet=True)

@@ -10,13 +10,13 @@ import torch
 
 import fuzzyseg
 from fuzzyseg.config import ConfigError, validate
-from fuzzyseg.experiment.prepare_data import build_reader, gather_material
+from fuzzyseg.experiment.prepare_data import build_reader
 from fuzzyseg.experiment.threshold_policy import auto_threshold, threshold_of
 from fuzzyseg.losses import PIXEL_LOSSES, Adaptive, Calibrated, Conformal, PixelLossModule, Schedule
 from fuzzyseg.methods import Facts
 from fuzzyseg.ops.resize import resize_logits
 from support.fuzzy_coverage import fuzzy_coverage
-from support.tiny_data import settings, write_folder
+from support.tiny_data import material_of, settings, write_folder
 from support.tiny_network import TinyNetwork
 
 own = partial(TinyNetwork, classes=3)
@@ -136,7 +136,7 @@ def test_calibration_reaches_the_wanted_coverage(folder, tmp_path):
     result = fuzzyseg.train(config, network=own, quiet=True).result
     model = fuzzyseg.load(tmp_path / "run", network=own)
     ready = validate(config)
-    material = gather_material(ready)
+    material = material_of(ready)
     reader, counts = build_reader(ready.data, 3, material), []
     held = json.loads((tmp_path / "run" / "split.json").read_text())["held_back"]
     assert len(held) == 3
@@ -160,7 +160,7 @@ def test_coverage_is_measured_at_the_threshold_of_the_loss(folder, tmp_path, pol
             "adaptive": {"candidates": [0.4, 0.7, 0.99], "window": 3}}  # fmt: skip
     result = fuzzyseg.train(settings(folder, tmp_path / "run", loss=loss), network=own, quiet=True).result
     model, ready = fuzzyseg.load(tmp_path / "run", network=own), validate(settings(folder, tmp_path / "run"))
-    material = gather_material(ready)
+    material = material_of(ready)
     reader, found = build_reader(ready.data, 3, material), {}
     for item in material.split.val:
         image, mask = reader.read(item, with_mask=True)

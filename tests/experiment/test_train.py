@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import shutil
 from functools import partial
 
@@ -13,7 +14,8 @@ import torch
 from PIL import Image
 
 import fuzzyseg
-from fuzzyseg.config import ConfigError, read_yaml
+from fuzzyseg.config import ConfigError, read_yaml, validate
+from fuzzyseg.config.load import nested
 from fuzzyseg.engine import NonFiniteLoss
 from fuzzyseg.experiment import evaluate
 from fuzzyseg.ops.resize import resize_logits
@@ -349,3 +351,65 @@ def test_other_data_is_scored_with_its_own_ignore_index_and_the_models_classes(f
     (other / "dataset.yaml").write_text("ignore_index: 9\nclasses: [high, middle, low]\n")
     with pytest.raises(ConfigError, match=r"high, middle, low.*low, middle, high"):
         evaluate(tmp_path / "run", data=other, network=own)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The configurations that trainings were begun with, none of which runs."""
+    begun = []
+    module = importlib.import_module("fuzzyseg.experiment.train")
+    monkeypatch.setattr(module, "_train", lambda config, *rest: begun.append(config))
+    return begun
+
+
+def test_keywords_and_dotted_keys_say_the_same_as_sections(asked, tmp_path):
+    out = tmp_path / "run"
+    given = {"crop": 64, "steps": 7, "labelled": 5, "weights": "none", "arch": "Unet", "encoder": "resnet18"}
+    fuzzyseg.train(data=tmp_path, method="fixmatch", loss="fuzzy", out=out, optim={"lr": 0.5}, **given)
+    dotted = {"train.crop": "64x64", "train": {"steps": 7}, "data.labelled": "5", "network.weights": "none",
+              "network": {"arch": "Unet", "encoder": "resnet18"}, "optim.lr": 0.5, "method.name": "fixmatch",
+              "loss.name": "fuzzy", "data.root": str(tmp_path), "out": str(out)}  # fmt: skip
+    fuzzyseg.train(dotted)
+    fuzzyseg.train({**dotted, "train.crop": 32}, crop=64)  # a keyword overrides
+    fuzzyseg.train(validate(nested({**dotted, "optim.lr": 9.0})), **{"optim": {"lr": 0.5}})
+    assert asked[0].method.name == "fixmatch" and asked[0].train.crop == (64, 64) and asked[0].optim.lr == 0.5
+    assert all(config == asked[0] for config in asked[1:])
+
+
+def test_what_is_handed_in_is_not_changed(asked, tmp_path):
+    config = validate({"out": str(tmp_path / "run"), "data": {"root": "photos"}})
+    before = config.model_copy(deep=True)
+    fuzzyseg.train(config, network=own, steps=3)
+    assert config == before
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"stepz": 3}, "'stepz'. Did you mean 'steps'"),
+        ({"method": "cpss"}, "Did you mean 'cps'"),
+        ({"loss": "fuzy"}, "Did you mean 'fuzzy'"),
+        ({"encoder": "resnet5"}, "Did you mean 'resnet50'"),
+        ({"encoder": "tu-resnet5"}, "timm has no model 'resnet5'"),
+        ({"encoder": "tu-hf-hub:a/b"}, "timm has no model"),
+        ({"arch": "Unett"}, "Did you mean 'Unet'"),
+        ({"seed": 2**63}, "seed: found 9223372036854775808"),
+        ({"device": "meta"}, "found 'meta'"),
+        ({"optim": {"warmup": 2000}}, "optim.warmup: found 2000 steps for a run of 2000"),
+        ({"method.unsupervised_weight": float("inf")}, "unsupervised_weight: found inf"),
+        ({"method.cutmix": "often"}, "method.cutmix: found 'often'"),
+    ],
+)
+def test_bad_names_and_values_are_found_before_any_file_is_looked_for(tmp_path, given, words):
+    files = {"data": "no_such_folder", "weights": "no_such_file", "out": str(tmp_path / "run")}
+    with pytest.raises(ValueError, match=re.escape(words)):
+        fuzzyseg.train({key: value for key, value in given.items() if "." in key}, quiet=True,
+                       **files, **{key: value for key, value in given.items() if "." not in key})  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("key", ["rule", "k_cap"])
+def test_more_positive_classes_than_there_are_is_an_error(folder, tmp_path, key):
+    config = settings(folder, tmp_path / "run", loss={"name": "fuzzy", key: 3})
+    with pytest.raises(ConfigError, match=f"loss.{key}: found K = 3 for 3 classes"):
+        run(config)

@@ -169,3 +169,66 @@ def test_damaged_files_are_named(tmp_path: Path, file: str, text: str) -> None:
     (tmp_path / "model" / file).write_text(text)
     with pytest.raises(DataError, match=f"{file}.*copy the model folder again"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("encoder_weights", "imagenet"),
+        ("encoder_name", "tu-hf-hub:someone/something"),
+        ("encoder_name", "tu-hf_hub:someone/something"),
+        ("encoder_name", "timm/resnet18.a1_in1k"),
+        ("pretrained_cfg", {"hf_hub_id": "someone/something"}),
+        ("checkpoint_path", "other.pth"),
+    ],
+)
+def test_a_model_folder_asks_no_hub_for_what_it_names(tmp_path, monkeypatch, key, value):
+    save_model(tmp_path / "model", network(), card=CARD)
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), key: value}))
+
+    def connect(*arguments, **options):
+        raise AssertionError("a connection was tried")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(f"socket.socket.{name}", connect)
+    monkeypatch.setattr("socket.getaddrinfo", connect)
+    if key == "encoder_weights":  # the weights of the folder are all that is needed
+        assert load(tmp_path).card == CARD
+    else:
+        with pytest.raises(DataError, match="describes no network"):
+            load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("classes", "abc"),
+        ("classes", ["one"]),
+        ("classes", [1, 2, 3]),
+        ("channels", 0),
+        ("channels", "three"),
+        ("mean", 0.5),
+        ("mean", [0.5]),
+        ("mean", [float("nan")] * 3),
+        ("std", [0.0, 0.2, 0.2]),
+        ("std", ["a", "b", "c"]),
+        ("crop", [-1, 5]),
+        ("image_size", [1.5, 2]),
+        ("bands", [0, 1, 2]),
+        ("bands", "all"),
+        ("colours", [["r", "g", "b"]] * 3),
+        ("levels", {"low": ["x"], "high": ["y"]}),
+        ("encoding", {"colours": 3}),
+        ("ignore_index", "void"),
+        ("step", "last"),
+    ],
+)
+def test_a_card_with_values_of_another_kind_is_named(tmp_path, key, value):
+    CARD.write(tmp_path)
+    card = tmp_path / "fuzzyseg.json"
+    assert read_card(tmp_path) == CARD
+    card.write_text(json.dumps({**json.loads(card.read_text()), key: value}))
+    with pytest.raises(DataError, match=r"fuzzyseg\.json: is no model card") as error:
+        read_card(tmp_path)
+    assert "\n" not in str(error.value)

@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+
+from fuzzyseg.config import Config
+from fuzzyseg.data.loading.loader import Loader
+from fuzzyseg.experiment.build import resolve
+from fuzzyseg.experiment.prepare_data import Material, build_loader, gather_material
 
 
 def write_folder(
@@ -45,3 +51,14 @@ def settings(root: Path, out: Path, **sections: dict[str, Any]) -> dict[str, Any
     for name, values in sections.items():
         base[name] = {**base[name], **values} if isinstance(values, dict) else values
     return base
+
+
+def material_of(config: Config) -> Material:
+    """The data of a run with this configuration."""
+    return gather_material(config.data, resolve(config), config.seed)
+
+
+def loader_of(config: Config, material: Material, method: Any) -> Loader:
+    """The loader of such a run, on the CPU."""
+    sections = config.data, config.augment, config.train
+    return build_loader(*sections, material, method, torch.device("cpu"), config.seed)

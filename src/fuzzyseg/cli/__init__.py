@@ -12,7 +12,7 @@ from fuzzyseg.cli.check import check
 from fuzzyseg.cli.compare import compare
 from fuzzyseg.cli.convert import convert
 from fuzzyseg.cli.demo import demo
-from fuzzyseg.cli.errors import Verbs
+from fuzzyseg.cli.errors import Verb, Verbs
 from fuzzyseg.cli.evaluate import evaluate
 from fuzzyseg.cli.methods import methods
 from fuzzyseg.cli.predict import predict
@@ -50,18 +50,11 @@ def _general(
     """Semantic segmentation from a few labelled images and many unlabelled ones."""
 
 
-app.command()(train)
-app.command()(evaluate)
-app.command()(predict)
-app.command()(analyse)
-app.command()(split)
-app.command()(sweep)
-app.command()(compare)
-app.command()(methods)
-app.command()(settings)
-app.command()(check)
-app.command()(convert)
-app.command()(demo)
+for _command in (
+    *(train, evaluate, predict, analyse, split, sweep),
+    *(compare, methods, settings, check, convert, demo),
+):
+    app.command(cls=Verb)(_command)
 
 
 def main() -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fuzzyseg.cli.errors import FAILED
-from fuzzyseg.cli.progress import counter
-from fuzzyseg.cli.train import Words, settings
+from fuzzyseg.cli.options import Given, Json, Words, setting, takes
+from fuzzyseg.cli.progress import counter, table
+from fuzzyseg.cli.train import settings
 
 if TYPE_CHECKING:
     from fuzzyseg.data.check import Report
@@ -19,31 +20,14 @@ LIST, EVERY = 10, 5.0
 """Files listed per finding; seconds between progress lines without a terminal."""
 
 
+@takes(*map(setting, ("more", "unlabelled", "labelled", "val", "seed", "snap")))
 def check(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with images and masks; the layout is detected.")],
     words: Words = None,
-    more: Annotated[
-        str | None, typer.Option("--more", metavar="DIR[,DIR]", help="Further folders with images and masks.")
-    ] = None,
-    unlabelled: Annotated[
-        str | None,
-        typer.Option("--unlabelled", metavar="DIR|GLOB[,...]", help="Further images without masks."),
-    ] = None,
-    labelled: Annotated[
-        str | None, typer.Option("--labelled", metavar="N|1/N|FILE", help="Labelled images, as for training.")
-    ] = None,
-    val: Annotated[
-        str | None,
-        typer.Option(
-            "--val", metavar="SPEC", help="Validation: fraction, count, list, folder or none; default: as found."
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, metavar="N", help="Seed for holding out validation images.")
-    ] = None,
-    snap: Annotated[bool, typer.Option("--snap", help="Assign colours without a class to the nearest one.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every file.")] = False,
+    *,
+    as_json: Json = False,
     everything: Annotated[bool, typer.Option("--all", help=f"List every file, not the first {LIST}.")] = False,
+    given: Given,
 ) -> None:
     """Check the files of a dataset. Nothing is changed.
 
@@ -58,9 +42,7 @@ def check(
       fuzzyseg check photos --labelled splits/46/labelled.txt --val splits/46/val.txt --unlabelled more_photos
       fuzzyseg check photos --json > report.json
     """
-    options = {"data": data, "more": more, "unlabelled": unlabelled, "labelled": labelled, "val": val, "seed": seed}
-    options |= {"snap": snap or None}
-    config = settings(words or [], {name: value for name, value in options.items() if value is not None})
+    config = settings(words or [], {"data": data, **given})
     from fuzzyseg.experiment.check_data import check as carry_out
 
     try:
@@ -83,7 +65,7 @@ def lines(report: Report, most: int | None = LIST) -> Iterator[str]:
     """Yield the report as text. most: files listed per finding; None: all."""
     yield f"{report.data} (layout {report.layout})"
     rows = [(name, str(images), str(masks)) for name, (images, masks) in report.lists.items()]
-    yield from _table(("list", "images", "with masks"), rows)
+    yield from table(("list", "images", "with masks"), rows)
     for name, kinds in (("images", report.images), ("masks", report.masks)):
         if kinds:
             yield f"{name}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
@@ -115,24 +97,19 @@ def _classes(report: Report) -> Iterator[str]:
     if not report.classes:
         return
     pixels, held = sum(each.pixels for each in report.classes), sum(each.held_pixels for each in report.classes)
-    rows = [
-        (
-            str(each.index),
-            each.name,
-            str(each.images),
-            f"{100 * each.pixels / max(1, pixels):.2f} %",
-            str(each.held_images),
-            f"{100 * each.held_pixels / max(1, held):.2f} %",
-        )
-        for each in report.classes
-    ]
+    rows = []
+    for each in report.classes:
+        shares = [
+            f"{100 * part / max(1, whole):.2f} %" for part, whole in ((each.pixels, pixels), (each.held_pixels, held))
+        ]
+        rows.append([str(each.index), each.name, str(each.images), shares[0], str(each.held_images), shares[1]])
     void = [
         f"{100 * part / max(1, part + whole):.2f} % of all"
         for part, whole in ((report.void, pixels), (report.held_void, held))
     ]
-    rows.append(("", "(void)", "", void[0], "", void[1]))
+    rows.append(["", "(void)", "", void[0], "", void[1]])
     yield ""
-    yield from _table(("", "class", "masks", "of pixels", "val, test masks", "of pixels"), rows)
+    yield from table(("", "class", "masks", "of pixels", "val, test masks", "of pixels"), rows)
 
 
 def _verdict(report: Report) -> str:
@@ -140,15 +117,3 @@ def _verdict(report: Report) -> str:
         return "no problems found"
     counts = ((report.errors, "error"), (report.warnings, "warning"))
     return ", ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in counts if count)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows below a head line, in columns: names to the left, numbers to the right."""
-    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
-    numbers = [all(row[place][:1].isdigit() or not row[place] for row in rows) for place in range(len(head))]
-    for row in (head, *rows):
-        cells = [
-            text.rjust(width) if number else text.ljust(width)
-            for text, width, number in zip(row, widths, numbers, strict=True)
-        ]
-        yield "  " + "  ".join(cells).rstrip()

@@ -1,17 +1,23 @@
 """Error messages and exit codes.
 
-0: success. 1: the work failed (a loss that is not finite, an image that cannot be predicted). 2: an invalid request (an
-unknown setting, a missing file). 130: interrupted.
+0: success. 1: the work failed (a loss that is not finite, an image that cannot be predicted, too little memory, a fault
+of this software). 2: an invalid request (an unknown setting, a missing file). 130: interrupted.
 """
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+
+from fuzzyseg.config import ConfigError
+
+PACKAGE = Path(__file__).parents[1]
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
@@ -27,8 +33,20 @@ def complain(message: str) -> None:
     Console(stderr=True).print(Text(f"error: {printable(message)}", style="red"), soft_wrap=True)
 
 
+class Verb(TyperCommand):
+    """A command, which takes no empty text: `--out "$UNSET"` would otherwise mean the working folder."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments. Raises ConfigError for an empty one."""
+        for before, word in zip(["", *args], args, strict=False):
+            if word == "" or (word.startswith("--") and word.endswith("=")):
+                name = (word or before).rstrip("=") if (word or before).startswith("--") else ctx.info_name
+                raise ConfigError(f"{name}: found an empty value; give one, or leave it out")
+        return super().parse_args(ctx, args)
+
+
 class Verbs(TyperGroup):
-    """The commands. An error that the user can correct is one message; with `--debug`, a traceback."""
+    """The commands. Whatever error reaches it ends in one message; with `--debug`, in a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; turn errors into messages and exit codes."""
@@ -36,13 +54,36 @@ class Verbs(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:  # the reader of the output has closed it: click exits silently
             raise
-        except (Failure, ValueError, OSError) as error:
-            if ctx.params["debug"]:
+        except Exception as error:
+            # exit_code: of click's exceptions, which print their own message; Exit and Abort have none to print
+            if ctx.params["debug"] or hasattr(error, "exit_code") or isinstance(error, typer.Exit | typer.Abort):
                 raise
-            complain(str(error))
-            raise typer.Exit(FAILED if isinstance(error, Failure) else REFUSED) from None
+            message, code = explained(error, ctx.invoked_subcommand)
+            complain(message)
+            raise typer.Exit(code) from None
         except KeyboardInterrupt:
             if ctx.params["debug"]:
                 raise
             complain("interrupted")
             raise typer.Exit(INTERRUPTED) from None
+
+
+def explained(error: Exception, command: str | None) -> tuple[str, int]:
+    """Message and exit code of an error: its own words if it is meant for the user, else what was being done."""
+    if isinstance(error, Failure):
+        return str(error), FAILED
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
+    last = ours[-1].line or "raise" if ours and ours[-1] is frames[-1] else ""  # a call of C code has no frame
+    told = type(error).__module__.startswith("fuzzyseg") or last.startswith("raise")
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror or error}", REFUSED
+    if isinstance(error, OSError) or (isinstance(error, ValueError) and told):
+        return str(error), REFUSED
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        advice = "choose a smaller --batch, --crop or image size, or evaluate.mode=sliding"
+        return f"fuzzyseg {command}: memory is short ({text[:200] or type(error).__name__}); {advice}", FAILED
+    place = f" in {Path(ours[-1].filename).relative_to(PACKAGE).as_posix()}, line {ours[-1].lineno}" if ours else ""
+    what = f"{type(error).__name__}: {text[:300]}".rstrip(": ")
+    return f"fuzzyseg {command} failed{place} ({what}); --debug shows the traceback, for a report", FAILED

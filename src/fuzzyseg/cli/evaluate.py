@@ -4,49 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from fuzzyseg.cli.imports import Import
+from fuzzyseg.cli.options import DEVICE, Given, Import, Json, option, takes
 from fuzzyseg.cli.progress import counter
 from fuzzyseg.run.logs import SCORE
 
 
-class Split(StrEnum):
-    """The images to score."""
-
-    val = "val"
-    test = "test"
-    train = "train"
-
-
-class Mode(StrEnum):
-    """How to predict an image."""
-
-    whole = "whole"
-    sliding = "sliding"
-
-
+@takes(
+    option(
+        "data",
+        str,
+        metavar="DIR",
+        help="Folder with images and masks, or the name of an imported data set. [default: the run's own]",
+    ),
+    option("split", str, "val", metavar="val|test|train", help="Images to score."),
+    option(
+        "mode",
+        str,
+        metavar="whole|sliding",
+        help="Predict each image whole, or in overlapping windows. [default: the run's own]",
+    ),
+    DEVICE,
+)
 def evaluate(
     source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a model/ folder alone.")],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="DIR",
-            help="Folder with images and masks, or the name of an imported data set. [default: the run's own]",
-        ),
-    ] = None,
-    split: Annotated[Split, typer.Option("--split", help="Images to score.")] = Split.val,
-    mode: Annotated[
-        Mode | None,
-        typer.Option("--mode", help="Predict each image whole, or in overlapping windows. [default: the run's own]"),
-    ] = None,
-    device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    *,
+    as_json: Json = False,
     imports: Import = None,
+    given: Given,
 ) -> None:
     """Score a trained model on a split.
 
@@ -60,7 +48,7 @@ def evaluate(
     from fuzzyseg.experiment import evaluate as score
 
     with counter("images") as progress:
-        result = score(source, data=data, split=split.value, mode=mode and mode.value, device=device, progress=progress)
+        result = score(source, progress=progress, **given)
     if as_json:
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:

@@ -1,18 +1,28 @@
-"""`fuzzyseg methods`: list the methods."""
+"""`fuzzyseg methods`: list the methods, from their own declarations."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fuzzyseg.cli.imports import Import
+from fuzzyseg.cli.options import Import, Json
+from fuzzyseg.config import ConfigError, nearest
+from fuzzyseg.config.reference import description, written
+
+if TYPE_CHECKING:
+    from fuzzyseg.methods import Method
+
+_FPL = {
+    "native": "native: replaces the paper's own pseudo labels",
+    "variant": "a variant of ours: replaces a term without pseudo labels",
+}
 
 
 def methods(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One method, with its settings.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
     imports: Import = None,
 ) -> None:
     """List the methods, or all settings of one.
@@ -24,9 +34,12 @@ def methods(
       fuzzyseg methods
       fuzzyseg methods cps
     """
-    from fuzzyseg.cli.list_methods import described
+    from fuzzyseg.plugins import methods as known_methods
 
-    found = described(name)
+    known = known_methods()
+    if name is not None and name not in known:
+        raise ConfigError(f"method: found {name!r}.{nearest(name, known)}")
+    found = {each: _facts(method) for each, method in known.items() if name in (None, each)}
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -39,3 +52,20 @@ def methods(
             typer.echo(f"  method.{setting}: {text}")
     if name is None:
         typer.echo("\nsettings of one method: fuzzyseg methods NAME")
+
+
+def _facts(method: type[Method]) -> dict[str, Any]:
+    own = method.paper_loss
+    settings = {
+        key: f"{description(field)} [default: {written(field.default)}]"
+        for key, field in method.Config.model_fields.items()
+    }
+    return {
+        "paper": method.paper,
+        "paper's loss": own[0] if own else "none of the pixel losses",
+        "fuzzy": method.refuses.get("fuzzy") or _FPL[method.fuzzy],
+        "networks": f"{method.learners}, each trained from its own initial weights",
+        "cost": method.cost,
+        "keeps": method.keeps,
+        "settings": settings,
+    }

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-from fuzzyseg.cli.train import KEYS, flag
-from fuzzyseg.config.reference import chosen, groups, markdown, plain
+from fuzzyseg.cli.options import flag
+from fuzzyseg.cli.train import OPTIONS
+from fuzzyseg.config.reference import all_settings, chosen, markdown, plain
+from fuzzyseg.config.short_names import SETTINGS
 
 
 def settings(
@@ -29,8 +31,8 @@ def settings(
       fuzzyseg settings data
       fuzzyseg settings loss.threshold
     """
-    options = {key: flag(option) for option, key in KEYS.items()}
-    found = groups(options) if name is None else chosen(name, options)
+    options = {SETTINGS[name][0]: flag(name) for name in OPTIONS}
+    found = list(all_settings(options)) if name is None else chosen(name, options)
     for line in markdown(found) if as_markdown else plain(found, terminal_width()):
         typer.echo(line)
     if name is None and not as_markdown:

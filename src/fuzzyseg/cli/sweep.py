@@ -13,9 +13,53 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
-from fuzzyseg.cli.imports import Import
-from fuzzyseg.config import ConfigError, merge, override, parse_override, read_yaml
-from fuzzyseg.config.plan import Plan, nested, read_plan
+from fuzzyseg.cli.options import Given, Import, listed, option, overridden, read_recipe, setting, takes
+from fuzzyseg.config import ConfigError, merge, override
+from fuzzyseg.config.load import nested
+from fuzzyseg.config.plan import Plan, read_plan
+
+SETTINGS = ("data", "image_size", "val", "encoder", "weights", "steps", "device")
+RUNS = (
+    *(setting(name, default=False) for name in SETTINGS),
+    option(
+        "results",
+        str,
+        metavar="DIR",
+        help="Folder of the rows, one small JSON per run; a run with a row there is not repeated. [default: OUT/rows]",
+    ),
+    option(
+        "seeds",
+        int,
+        metavar="N",
+        help="Runs per arm, with the seeds 0 to N-1 and a labelled subset each. [default: the plan's, else 1]",
+    ),
+    option("labelled", str, metavar="A[,B]", help="Labelled amounts (46, 1/8) instead of the plan's."),
+    option(
+        "start_steps",
+        int,
+        min=0,
+        metavar="N",
+        help="Steps of a supervised start, a training on the labels that gives every run of a subset and seed the same "
+        "initial weights (two for methods with two networks); 0: none. [default: section start of plan or recipe]",
+    ),
+    option(
+        "init",
+        str,
+        metavar="FILE[,FILE]",
+        help="Initial weights of every run instead of the plan's start; {labelled}, {seed} and {subset} are filled in; "
+        "a method with one network uses the first file.",
+    ),
+    option("jobs", int, 1, min=1, metavar="N", help="Runs at a time."),
+    option("discard", bool, False, help="Delete a run's folder after writing its row."),
+    option(
+        "any_code",
+        bool,
+        False,
+        help="Accept rows and starts of another version of fuzzyseg; the table has a note.",
+    ),
+    option("table", bool, False, help="Run nothing; print the table of existing rows."),
+)
+"""Options of `sweep` and `compare`."""
 
 Words = Annotated[
     list[str] | None,
@@ -25,69 +69,21 @@ Words = Annotated[
         "their dotted names. The settings of an arm (one of the compared variants) override both.",
     ),
 ]
-Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help="Folder with images and masks.")]
 Out = Annotated[str, typer.Option("--out", metavar="DIR", help="Folder of the runs and of table.md.")]
-Results = Annotated[
-    str | None,
-    typer.Option("--results", metavar="DIR", help="Folder of the rows, one small JSON per run; a run with a row "
-                 "there is not repeated. [default: OUT/rows]"),
-]  # fmt: skip
-Seeds = Annotated[
-    int | None,
-    typer.Option(
-        "--seeds",
-        metavar="N",
-        help="Runs per arm, with the seeds 0 to N-1 and a labelled subset each. [default: the plan's, else 1]",
-    ),
-]
-Amounts = Annotated[
-    str | None, typer.Option("--labelled", metavar="A[,B]", help="Labelled amounts (46, 1/8) instead of the plan's.")
-]
-Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Runs at a time.")]
-Device = Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
-Init = Annotated[
-    str | None,
-    typer.Option("--init", metavar="FILE[,FILE]", help="Initial weights of every run instead of the plan's start; "
-                 "{labelled}, {seed} and {subset} are filled in; a method with one network uses the first file."),
-]  # fmt: skip
-StartSteps = Annotated[
-    int | None,
-    typer.Option(
-        "--start-steps",
-        min=0,
-        metavar="N",
-        help="Steps of a supervised start, a training on the labels that gives every run of a subset and seed the same "
-        "initial weights (two for methods with two networks); 0: none. [default: section start of plan or recipe]",
-    ),
-]
-Discard = Annotated[bool, typer.Option("--discard", help="Delete a run's folder after writing its row.")]
-AnyCode = Annotated[
-    bool,
-    typer.Option("--any-code", help="Accept rows and starts of another version of fuzzyseg; the table has a note."),
-]
-OnlyTable = Annotated[bool, typer.Option("--table", help="Run nothing; print the table of existing rows.")]
 
 
+@takes(*RUNS)
 def sweep(
     file: Annotated[str, typer.Argument(metavar="PLAN.yaml", help="Plan file; see recipes/ and docs/comparing.md.")],
     words: Words = None,
-    data: Data = None,
+    *,
     out: Out = "runs/sweep",
-    results: Results = None,
-    seeds: Seeds = None,
-    labelled: Amounts = None,
     arms: Annotated[str | None, typer.Option("--arms", metavar="A[,B]", help="Only these arms.")] = None,
     reading: Annotated[
         str | None, typer.Option("--reading", metavar="NAME", help="Reading of the source, if the plan has several.")
     ] = None,
-    start_steps: StartSteps = None,
-    init: Init = None,
-    jobs: Jobs = 1,
-    device: Device = None,
-    discard: Discard = False,
-    any_code: AnyCode = False,
-    only_table: OnlyTable = False,
     imports: Import = None,
+    given: Given,
 ) -> None:
     """Execute all runs of a plan and tabulate them.
 
@@ -100,71 +96,27 @@ def sweep(
       fuzzyseg sweep recipes/table4.yaml recipes/camvid_sweep.yaml --data camvid --labelled 23 --out runs/t4
       fuzzyseg sweep recipes/table4.yaml --out runs/table4 --table
     """
-    from fuzzyseg.experiment.sweeps import Grid
-
-    plan, recipe, single = laid_out(read_plan(file), words or [], data, device)
-    grid = Grid(
-        with_start(plan, start_steps),
-        recipe,
-        single,
-        seeds=seeds,
-        labelled=listed(labelled),
-        arms=listed(arms),
-        reading=reading,
-        init=init,
-    )
-    carry_out(grid, out, results, jobs, discard, only_table, any_code=any_code)
+    carry_out(read_plan(file), words or [], out, given, arms=listed(arms), reading=reading)
 
 
-def with_start(plan: Plan, steps: int | None) -> Plan:
-    """The plan with supervised starts of `steps` steps; None: unchanged, 0: without starts."""
-    if steps is None:
-        return plan
-    return plan.model_copy(update={"start": merge(plan.start or {}, {"train": {"steps": steps}}) if steps else None})
-
-
-def listed(text: str | None) -> list[str]:
-    """`a,b` -> [a, b]."""
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
-
-
-def laid_out(
-    plan: Plan, words: list[str], data: str | None, device: str | None
-) -> tuple[Plan, dict[str, Any], dict[str, Any]]:
-    """Plan, recipe and single settings; a recipe's section `start` is the plan's. Raises ConfigError."""
-    recipes = [word for word in words if "=" not in word]
-    if len(recipes) > 1 or any(not word.endswith((".yaml", ".yml")) for word in recipes):
-        raise ConfigError(f"found {' '.join(recipes)!r}; expected at most one recipe.yaml, and key=value settings")
-    recipe = read_yaml(recipes[0]) if recipes else {}
-    if "start" in recipe:
-        plan = plan.model_copy(update={"start": nested(recipe.pop("start") or {})})
-    single: dict[str, Any] = {}
-    for key, value in (("data.root", data), ("train.device", device)):
-        if value is not None:
-            single = override(single, key.split("."), value)
-    for word in words:
-        if "=" in word:
-            single = override(single, *parse_override(word))
-    return plan, recipe, single
-
-
-def carry_out(
-    grid: Any, out: str, results: str | None, jobs: int, discard: bool, only_table: bool, *, any_code: bool
-) -> None:
-    """Run a grid with a progress bar, print its table, and set the exit code."""
+def carry_out(plan: Plan, words: list[str], out: str, given: Given, **choice: Any) -> None:
+    """Run a plan with a progress bar, print its table, and set the exit code. choice: arguments of `Grid`."""
     from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
+    from fuzzyseg.experiment.sweeps import Grid
     from fuzzyseg.experiment.sweeps import sweep as run
 
+    plan, recipe, single = laid_out(plan, words, given)
+    labelled, only_table = listed(given.get("labelled")), given["table"]
+    grid = Grid(plan, recipe, single, seeds=given.get("seeds"), labelled=labelled, init=given.get("init"), **choice)
     root = grid.config(grid.cells[0], Path(out)).data.root
     if not only_table and (own := find_dataset(root)) is not None:
         root = str(write_dataset(own, Path(out) / "data", keep=True).resolve())
         grid = replace(grid, settings=override(grid.settings, ["data", "root"], root))
-    if not only_table and root is None:
-        raise ConfigError("--data: not given; name the folder with your images")
-    if not only_table and root is not None and not Path(root).exists():
-        raise ConfigError(f"--data: found {root}, which does not exist; name the folder with your images")
+    if not only_table and (root is None or not Path(root).exists()):
+        found = "not given" if root is None else f"found {root}, which does not exist"
+        raise ConfigError(f"--data: {found}; name the folder with your images")
     with _watched() as (say, watch):
-        options: dict[str, Any] = {"results": results, "jobs": jobs, "discard": discard, "any_code": any_code}
+        options: dict[str, Any] = {name: given.get(name) for name in ("results", "jobs", "discard", "any_code")}
         done = run(grid, out, **options, only_table=only_table, say=say, watch=watch)
     typer.echo(done.table)
     if done.interrupted:
@@ -172,6 +124,16 @@ def carry_out(
     failed = [cell for cell in grid.cells if cell in done.failed]
     if failed:
         raise Failure(f"{len(failed)} of {len(grid.cells)} runs failed; their logs are in {out}")
+
+
+def laid_out(plan: Plan, words: list[str], given: Given) -> tuple[Plan, dict[str, Any], dict[str, Any]]:
+    """Plan, recipe and single settings; a recipe's section `start` is the plan's. Raises ConfigError."""
+    _, recipe = read_recipe(words)
+    start = nested(recipe.pop("start") or {}) if "start" in recipe else plan.start
+    if (steps := given.get("start_steps")) is not None:
+        start = merge(start or {}, {"train": {"steps": steps}}) if steps else None
+    single = overridden({}, {name: given[name] for name in SETTINGS if name in given}, words)
+    return plan.model_copy(update={"start": start}), recipe, single
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzzyseg.config.base import Section, parse_size
+from fuzzyseg.config.base import parse_size
 from fuzzyseg.config.data_schema import AugmentConfig, DataConfig
 from fuzzyseg.config.load import (
     ConfigError,
@@ -13,42 +13,14 @@ from fuzzyseg.config.load import (
     override,
     parse_override,
     read_yaml,
+    settings_from,
     validate,
 )
-from fuzzyseg.config.loss_schema import (
-    AdaptiveConfig,
-    CalibratedConfig,
-    ConformalConfig,
-    LossConfig,
-    ScheduleConfig,
-    SupervisedConfig,
-)
-from fuzzyseg.config.schema import Config, EvaluateConfig, MethodChoice, NetworkConfig, OptimConfig, TrainConfig
+from fuzzyseg.config.loss_schema import LossConfig, SupervisedConfig
+from fuzzyseg.config.schema import Config, EvaluateConfig, NetworkConfig, OptimConfig, TrainConfig
 
 __all__ = [
-    "AdaptiveConfig",
-    "AugmentConfig",
-    "CalibratedConfig",
-    "Config",
-    "ConfigError",
-    "ConformalConfig",
-    "DataConfig",
-    "EvaluateConfig",
-    "LossConfig",
-    "MethodChoice",
-    "NetworkConfig",
-    "OptimConfig",
-    "ScheduleConfig",
-    "Section",
-    "SupervisedConfig",
-    "TrainConfig",
-    "describe",
-    "dump_yaml",
-    "merge",
-    "nearest",
-    "override",
-    "parse_override",
-    "parse_size",
-    "read_yaml",
-    "validate",
-]
+    "AugmentConfig", "Config", "ConfigError", "DataConfig", "EvaluateConfig", "LossConfig", "NetworkConfig",
+    "OptimConfig", "SupervisedConfig", "TrainConfig", "describe", "dump_yaml", "merge", "nearest", "override",
+    "parse_override", "parse_size", "read_yaml", "settings_from", "validate",
+]  # fmt: skip

@@ -2,15 +2,68 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import os
+from typing import Annotated, Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+PAPER: dict[str, Any] = {"source": "paper"}
+"""`json_schema_extra` of a default that is the paper's; "authors' code" and "ours" are other sources."""
+
+
+def _holds(annotation: Any, kind: type) -> bool:
+    """Whether a type, or one that it is composed of, takes values of `kind`: itself, any value, or a mapping."""
+    return annotation in (kind, Any) or any(_holds(each, kind) for each in get_args(annotation))
 
 
 class Section(BaseModel):
-    """A group of settings; unknown names are errors."""
+    """A group of settings, each described by the text below it; unknown names are errors."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid",
+        validate_assignment=True,
+        validate_default=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
+        """Paths as text. Raises ValueError for an empty text, and for true or false in place of a number."""
+        field = cls.model_fields[info.field_name or ""]
+        values = value if isinstance(value, list | tuple) else [value] if value != field.default else []
+        if any(isinstance(each, str) and not each.strip() for each in values):
+            raise ValueError("found an empty text; give a value, or leave the setting out")
+        if any(isinstance(each, bool) for each in values) and not _holds(field.annotation, bool):
+            raise ValueError("expected no true or false")
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+class OpenSection(Section, extra="allow"):
+    """A group of settings in which other names are options, which something else validates."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings of other names."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _finite(self) -> Self:
+        for name, value in self.options.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name}: found {value}, expected a finite number")
+        return self
 
 
 Size = tuple[int, int]
@@ -19,7 +72,7 @@ Size = tuple[int, int]
 def parse_size(value: Any) -> Any:
     """Parse `HxW`, one number for a square, or a pair; None stays None. Raises ValueError."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return (value, value)
+        value = (value, value)
     if isinstance(value, str):
         parts = value.lower().split("x")
         if len(parts) not in (1, 2) or not all(part.strip().isdigit() for part in parts):
@@ -29,3 +82,20 @@ def parse_size(value: Any) -> Any:
     if isinstance(value, list | tuple) and any(isinstance(v, int) and v < 1 for v in value):
         raise ValueError("height and width must be at least 1")
     return value
+
+
+SizeSetting = Annotated[Size, BeforeValidator(parse_size)]
+OptionalSize = Annotated[Size | None, BeforeValidator(parse_size)]
+
+
+def _parse_list(value: Any) -> Any:
+    """`a,b` -> [a, b]; other values are unchanged. Raises ValueError for an empty part."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if isinstance(parts, list) and any(isinstance(part, str) and not part.strip() for part in parts):
+        raise ValueError("found an empty name in the list")
+    return parts
+
+
+Texts = Annotated[list[str] | None, BeforeValidator(_parse_list)]
+Numbers = Annotated[list[PositiveInt] | None, BeforeValidator(_parse_list)]
+"""Lists that may be written `a,b`."""

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from fuzzyseg.config.schema import Config
+from fuzzyseg.config.short_names import SETTINGS
+
+MOST_TEXT, MOST_BRACKETS, MOST_VALUES = 2**18, 100, 100_000
+"""Longest text of settings, most brackets in each other, and most values with aliases written out."""
+
+_shown = reprlib.Repr()
+"""Writes values of any size as short texts."""
+_shown.maxstring = _shown.maxother = 120
+_shown.maxlevel = 3
 
 
 class ConfigError(ValueError):
@@ -23,19 +35,22 @@ def nearest(name: str, known: Iterable[str], listed: Iterable[str] | None = None
 
     prefix: of the name in the message, such as `optim.`.
     """
-    names = sorted(known)
+    names, name = sorted(known), name[:80]
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f" Did you mean {prefix + close[0]!r}?" if close else f" Known: {', '.join(sorted(listed or names))}."
 
 
+def section_of(info: FieldInfo | None) -> type[BaseModel] | None:
+    """The model of a field that is a section, else None."""
+    kind = None if info is None else info.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
 def _fields_at(path: tuple[str | int, ...]) -> Iterable[str]:
-    model: type[BaseModel] = Config
+    model: type[BaseModel] | None = Config
     for part in path:
-        info = model.model_fields.get(str(part))
-        if info is None or not (isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)):
-            return []
-        model = info.annotation
-    return model.model_fields
+        model = None if model is None else section_of(model.model_fields.get(str(part)))
+    return [] if model is None else model.model_fields
 
 
 def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | None = None) -> str:
@@ -43,7 +58,7 @@ def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | No
     lines = []
     for item in error.errors():
         place = tuple(item["loc"])
-        key = ".".join([*([prefix] if prefix else []), *map(str, place)])
+        key = ".".join([*([prefix] if prefix else []), *map(str, place)])[:200]
         if item["type"] == "extra_forbidden":
             names = known if known is not None else _fields_at(place[:-1])
             within = [f"{section}.{key}" for section in _fields_at(()) if key in _fields_at((section,))]
@@ -53,7 +68,10 @@ def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | No
                 parent = key[: -len(str(place[-1]))]
                 lines.append(f"unknown setting {key!r}.{nearest(str(place[-1]), names, prefix=parent)}")
         else:
-            lines.append(f"{key}: found {item['input']!r}; {item['msg'].removeprefix('Value error, ')}")
+            message = item["msg"].removeprefix("Value error, ")
+            if item["type"] in ("model_type", "model_attributes_type"):
+                message = f"it is a section; expected settings in it, such as {key}.NAME=VALUE or {{NAME: VALUE}}"
+            lines.append(f"{key}: found {_shown.repr(item['input'])}; {message}" if place else message)
     return "\n".join(lines)
 
 
@@ -68,25 +86,68 @@ def validate(values: Mapping[str, Any]) -> Config:
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file with nested settings. Raises ConfigError naming the file."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open(encoding="utf-8") as file:
+            values = parse_yaml(file.read(MOST_TEXT + 1))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); give the path of a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not valid YAML: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}" if isinstance(error, ConfigError) else f"{path}: is no text") from None
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: found {type(values).__name__} at the top; expected sections such as 'train:'")
     return values
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose keys are unique."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.MarkedYAMLError(None, None, f"the key {twice!r} is written twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text. Raises ConfigError in one line, and at once for what would take YAML long."""
+    if len(text) > MOST_TEXT:
+        raise ConfigError(f"more than {MOST_TEXT} characters; expected settings")
+    depths = accumulate((char in "[{") - (char in "]}") for char in text)
+    if max(depths, default=0) > MOST_BRACKETS:
+        raise ConfigError(f"more than {MOST_BRACKETS} brackets in each other; expected settings")
+    try:
+        values = yaml.load(text, _Loader)
+        _count(values, MOST_VALUES)
+        return values
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+        raise ConfigError(f"is not valid YAML: {error.problem or error.context}{where}") from None
+    except RecursionError:  # an alias within itself
+        raise ConfigError("is not valid YAML: nested without end") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"is not valid YAML: {' '.join(str(error).split())[:200]}") from None
+
+
+def _count(values: Any, most: int) -> int:
+    """`most` minus the values in it, aliases counted each time. Raises ConfigError below 0."""
+    parts = [*values, *values.values()] if isinstance(values, dict) else values if isinstance(values, list) else ()
+    for part in parts:
+        most = _count(part, most - 1)
+        if most < 0:
+            raise ConfigError(f"more than {MOST_VALUES} values, written out; expected settings")
+    return most
+
+
 def parse_override(text: str) -> tuple[list[str], Any]:
     """`train.steps=100` -> (["train", "steps"], 100); the value is read as YAML. Raises ConfigError."""
     key, sign, raw = text.partition("=")
     if not sign or not key.strip():
-        raise ConfigError(f"found {text!r}; expected key=value, such as train.ema=0.998")
+        raise ConfigError(f"found {_shown.repr(text)}; expected key=value, such as train.ema=0.998")
     try:
-        value = yaml.safe_load(raw) if raw.strip() else None
-    except yaml.YAMLError:
+        value = parse_yaml(raw) if raw.strip() else None
+    except ConfigError:
         value = raw
     if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
         with suppress(ValueError):
@@ -108,6 +169,30 @@ def override(values: Mapping[str, Any], path: list[str], value: Any) -> dict[str
     for part in reversed(path):
         value = {part: value}
     return merge(values, value)
+
+
+def nested(values: Any) -> Any:
+    """Settings with dotted keys (`loss.threshold: 0.9`) as nested ones; both forms may be mixed."""
+    if not isinstance(values, Mapping):
+        return values
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        result = override(result, str(key).split("."), nested(value))
+    return result
+
+
+def settings_from(config: Config | Mapping[str, Any] | None, given: Mapping[str, Any]) -> Config:
+    """The configuration overridden by keywords: short names of settings, or sections. Raises ConfigError.
+
+    config: a `Config`, or settings, nested or by dotted names.
+    """
+    values = config.model_dump() if isinstance(config, Config) else nested(config or {})
+    for name, value in given.items():
+        if name not in SETTINGS and name not in Config.model_fields:
+            raise ConfigError(f"found the keyword {name!r}.{nearest(name, [*SETTINGS, *Config.model_fields])}")
+        key = SETTINGS[name][0] if name in SETTINGS else name
+        values = override(values, key.split("."), nested(value))
+    return validate(values)
 
 
 def dump_yaml(config: Config) -> str:

@@ -4,65 +4,58 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, NonNegativeFloat, field_validator
 
-from fuzzyseg.config.base import Section
+from fuzzyseg.config.base import PAPER, Section
 
 
 class ScheduleConfig(Section):
     """The threshold T as a function of the step, for `loss.threshold=schedule`."""
 
-    start: float = Field(0.95, gt=0, le=1, description="T at the first step.")
-    end: float = Field(0.85, gt=0, le=1, description="T at the end.")
-    share: float = Field(
-        1.0, gt=0, le=1, description="Share of the run over which T changes linearly; then it is constant."
-    )
+    start: float = Field(0.95, gt=0, le=1)
+    """T at the first step."""
+    end: float = Field(0.85, gt=0, le=1)
+    """T at the end."""
+    share: float = Field(1.0, gt=0, le=1)
+    """Share of the run over which T changes linearly; then it is constant."""
 
 
 class AdaptiveConfig(Section):
     """The threshold T of each pixel, for `loss.threshold=adaptive` (A-FPL)."""
 
-    candidates: tuple[float, ...] = Field(
-        (0.85, 0.9, 0.95),
-        description="Candidates for T, in (0, 1], in ascending order.",
-        json_schema_extra={"source": "paper"},
-    )
-    window: int = Field(5, ge=3, description="Side of the neighbourhood, in feature cells; odd.")
-    epsilon: float = Field(
-        1e-6, gt=0, lt=1, description="Floor of the densities; smaller values give boundaries a larger T."
-    )
+    candidates: tuple[float, ...] = Field((0.85, 0.9, 0.95), json_schema_extra=PAPER)
+    """Candidates for T, in (0, 1], in ascending order."""
+    window: int = Field(5, ge=3)
+    """Side of the neighbourhood, in feature cells; odd."""
+    epsilon: float = Field(1e-6, gt=0, lt=1)
+    """Floor of the densities; smaller values give boundaries a larger T."""
 
 
 class CalibratedConfig(Section):
     """Held-out labelled images, for `loss.threshold=calibrated` or `conformal:...` and for a reliability gate
     (`method.confidence=gate`)."""
 
-    coverage: float = Field(
-        0.95,
-        gt=0,
-        le=1,
-        description="For calibrated: share of the true labels of these images that the fuzzy sets shall contain.",
-    )
-    hold_back: float = Field(
-        0.2, gt=0, lt=1, description="Share of the labelled images, at least one, that is held out of training."
-    )
-    every: int | None = Field(
-        None, ge=0, description="Steps between calibrations; 0: only at the start, with init; None: a tenth of the run."
-    )
-    low: float = Field(0.5, gt=0, le=1, description="Smallest T.")
-    high: float = Field(0.99, gt=0, le=1, description="Largest T, used if the coverage cannot be reached.")
+    coverage: float = Field(0.95, gt=0, le=1)
+    """For calibrated: share of the true labels of these images that the fuzzy sets shall contain."""
+    hold_back: float = Field(0.2, gt=0, lt=1)
+    """Share of the labelled images, at least one, that is held out of training."""
+    every: int | None = Field(None, ge=0)
+    """Steps between calibrations; 0: only at the start, with init; None: a tenth of the run."""
+    low: float = Field(0.5, gt=0, le=1)
+    """Smallest T."""
+    high: float = Field(0.99, gt=0, le=1)
+    """Largest T, used if the coverage cannot be reached."""
 
 
 class ConformalConfig(Section):
     """Split-conformal T, for `loss.threshold=conformal:...`; held-out images, steps between calibrations and range of T
     are those of `loss.calibrated`."""
 
-    per_class: bool = Field(False, description="One T for each class, selected by the teacher's most probable class.")
-    unit: Literal["pixel", "image"] = Field(
-        "pixel",
-        description="Unit of the coverage: pixels, treated as independent, or images by their share of covered pixels, "
-        "for which it is guaranteed; a coverage of 0.9 needs at least 9 images, all covered.",
-    )
+    per_class: bool = False
+    """One T for each class, selected by the teacher's most probable class."""
+    unit: Literal["pixel", "image"] = "pixel"
+    """Unit of the coverage: pixels, treated as independent, or images by their share of covered pixels, for which it is
+    guaranteed; a coverage of 0.9 needs at least 9 images, all covered."""
 
 
 THRESHOLDS = ("auto", "schedule", "adaptive", "calibrated")
@@ -72,70 +65,41 @@ THRESHOLDS = ("auto", "schedule", "adaptive", "calibrated")
 class LossConfig(Section):
     """The pseudo-label loss on unlabelled images; see docs/losses.md."""
 
-    name: str = Field(
-        "paper",
-        description="paper (that of the method's authors), hard, soft, fuzzy, negative, partial or thresholded.",
-    )
+    name: str = "paper"
+    """paper (that of the method's authors), hard, soft, fuzzy, negative, partial or thresholded."""
     threshold: (
         Annotated[float, Field(gt=0, le=1)]
         | Literal["auto", "schedule", "adaptive", "calibrated"]
         | Annotated[str, Field(title="conformal:COVERAGE")]
-    ) = Field(
-        0.9,
-        description="T of Alg. 1: the larger, the more classes are positive. Or a policy with settings of the same "
-        "name: auto (by Table 5: the fewer labels, the larger), schedule, adaptive (A-FPL), calibrated, or "
-        "conformal:0.9 for sets that contain the true label with that probability.",
-        json_schema_extra={"source": "paper"},
-    )
-    auto: Literal["share", "count"] = Field(
-        "share", description="For loss.threshold=auto: use the share of labelled images, or their number (count)."
-    )
+    ) = Field(0.9, json_schema_extra=PAPER)
+    """T of Alg. 1: the larger, the more classes are positive. Or a policy with settings of the same name: auto (by
+    Table 5: the fewer labels, the larger), schedule, adaptive (A-FPL), calibrated, or conformal:0.9 for sets that
+    contain the true label with that probability."""
+    auto: Literal["share", "count"] = "share"
+    """For loss.threshold=auto: use the share of labelled images, or their number (count)."""
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
     adaptive: AdaptiveConfig = Field(default_factory=AdaptiveConfig)
     calibrated: CalibratedConfig = Field(default_factory=CalibratedConfig)
     conformal: ConformalConfig = Field(default_factory=ConformalConfig)
-    weight: Literal["concave", "linear", "convex", "convex1", "none"] = Field(
-        "concave",
-        description="Weight of a pixel as a function of its best negative: concave (Eq. 11), linear and convex "
-        "(Eq. 16), convex1 (two releases of the code), or none: every weight is 1.",
-        json_schema_extra={"source": "paper"},
-    )
-    a: float = Field(
-        50.0,
-        gt=0,
-        description="A of Eq. 11, for the weight concave: the larger, the stronger the curvature.",
-        json_schema_extra={"source": "paper"},
-    )
-    k_cap: int | None = Field(
-        None,
-        ge=1,
-        description="Largest K, the number of positive classes of a pixel; None: all classes but one (official: 3).",
-        json_schema_extra={"source": "paper"},
-    )
-    rule: Literal["n-1", "n", "continuous"] | int = Field(
-        "n-1",
-        description="Last positive class: n-1 (before the class with which the cumulative probability exceeds T), n "
-        "(that class), continuous (ours: that class counts in part), or a number from 1: a fixed K.",
-        json_schema_extra={"source": "paper"},
-    )
-    variant: Literal["paper", "official"] = Field(
-        "paper", description="The loss of the paper, or that of the authors' published code (official)."
-    )
-    balance: bool = Field(
-        False,
-        description="Scale the loss, each step, to the value of hard labels on the same pixels; for the loss hard, as "
-        "a control: by the factor that fuzzy would have.",
-        json_schema_extra={"source": "ours"},
-    )
-    confidence: float = Field(
-        0.95,
-        ge=0,
-        le=1,
-        description="For the loss thresholded: smallest confidence of the teacher for a pixel to be used.",
-    )
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="Settings of a loss from outside the package (loss.options.gamma=2)."
-    )
+    weight: Literal["concave", "linear", "convex", "convex1", "none"] = Field("concave", json_schema_extra=PAPER)
+    """Weight of a pixel as a function of its best negative: concave (Eq. 11), linear and convex (Eq. 16), convex1 (two
+    releases of the code), or none: every weight is 1."""
+    a: float = Field(50.0, gt=0, json_schema_extra=PAPER)
+    """A of Eq. 11, for the weight concave: the larger, the stronger the curvature."""
+    k_cap: int | None = Field(None, ge=1, json_schema_extra=PAPER)
+    """Largest K, the number of positive classes of a pixel; None: all classes but one (official: 3)."""
+    rule: Literal["n-1", "n", "continuous"] | int = Field("n-1", json_schema_extra=PAPER)
+    """Last positive class: n-1 (before the class with which the cumulative probability exceeds T), n (that class),
+    continuous (ours: that class counts in part), or a number from 1: a fixed K."""
+    variant: Literal["paper", "official"] = "paper"
+    """The loss of the paper, or that of the authors' published code (official)."""
+    balance: bool = Field(False, json_schema_extra={"source": "ours"})
+    """Scale the loss, each step, to the value of hard labels on the same pixels; for the loss hard, as a control: by
+    the factor that fuzzy would have."""
+    confidence: float = Field(0.95, ge=0, le=1)
+    """For the loss thresholded: smallest confidence of the teacher for a pixel to be used."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Settings of a loss from outside the package (loss.options.gamma=2)."""
 
     @property
     def policy(self) -> str:
@@ -153,21 +117,16 @@ class LossConfig(Section):
     def _number_or_name(cls, value: Any) -> Any:
         if value in THRESHOLDS:
             return value
-        if isinstance(value, str) and value.partition(":")[0] == "conformal":
-            try:
-                wanted = float(value.partition(":")[2])
-            except ValueError:
-                wanted = 0.0
-            if not 0 < wanted < 1:
-                raise ValueError("expected conformal: and a coverage above 0 and below 1, such as conformal:0.9")
-            return value
+        name, _, share = str(value).partition(":")
+        conformal = name == "conformal"
         try:
-            number = float(value)
+            number = float(share if conformal else value)
         except (TypeError, ValueError):
             number = 0.0
-        if isinstance(value, bool) or not 0 < number <= 1:
-            raise ValueError(f"expected a number in (0, 1], {', '.join(THRESHOLDS)}, or conformal:0.9")
-        return number
+        if isinstance(value, bool) or not 0 < number <= 1 or (conformal and number == 1):
+            words = ", ".join(THRESHOLDS)
+            raise ValueError(f"expected a number in (0, 1], {words}, or a coverage below 1 such as conformal:0.9")
+        return value if conformal else number
 
     @field_validator("rule", mode="before")
     @classmethod
@@ -181,19 +140,15 @@ class LossConfig(Section):
 class SupervisedConfig(Section):
     """The supervised loss."""
 
-    name: Literal["ce", "ohem"] = Field(
-        "ce", description="Cross entropy on all pixels (ce), or on the hardest only (ohem)."
-    )
-    ohem_threshold: float = Field(
-        0.7, gt=0, le=1, description="OHEM keeps pixels whose true class has at most this probability."
-    )
-    ohem_min_kept: int = Field(
-        50000, ge=1, description="OHEM keeps at least this number of pixels per image, the hardest."
-    )
-    class_weights: list[float] | None = Field(
-        None, description="One weight per class, in index order; None: all equal."
-    )
-    label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="Share of the target that is spread uniformly over all classes."
-    )
-    dice: float = Field(0.0, ge=0, description="Weight of an additional Dice loss; 0: none.")
+    name: Literal["ce", "ohem"] = "ce"
+    """Cross entropy on all pixels (ce), or on the hardest only (ohem)."""
+    ohem_threshold: float = Field(0.7, gt=0, le=1)
+    """OHEM keeps pixels whose true class has at most this probability."""
+    ohem_min_kept: int = Field(50000, ge=1)
+    """OHEM keeps at least this number of pixels per image, the hardest."""
+    class_weights: list[NonNegativeFloat] | None = None
+    """One weight per class, in index order; None: all equal."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target that is spread uniformly over all classes."""
+    dice: float = Field(0.0, ge=0)
+    """Weight of an additional Dice loss; 0: none."""

@@ -7,60 +7,42 @@ from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, ValidationError, model_validator
 
 from fuzzyseg.config.base import Section
-from fuzzyseg.config.load import ConfigError, describe, merge, override, read_yaml
+from fuzzyseg.config.load import ConfigError, describe, merge, nested, read_yaml
+
+Settings = Annotated[dict[str, Any], BeforeValidator(nested)]
+Arm = Annotated[dict[str, Any], BeforeValidator(lambda value: nested(value or {}))]
+Amount = Annotated[str, BeforeValidator(str)]
 
 
 class Plan(Section):
     """Runs of a sweep: arms x labelled amounts x subsets x seeds, all with the same base settings."""
 
-    title: str = Field(description="Title of the table.")
-    about: str = Field("", description="Description, and source of the expected scores.")
-    base: dict[str, Any] = Field(default_factory=dict, description="Settings of every run, nested or dotted.")
-    readings: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="Named variants of the base, for ambiguous sources."
-    )
-    arms: dict[str, dict[str, Any]] = Field(
-        description="Name -> settings compared, nested or dotted. An arm may have a `base` and `readings` of its own, "
-        "which override the plan's."
-    )
-    labelled: list[str] = Field(default_factory=list, description="Labelled amounts; empty: the base's own.")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(
-        default_factory=list, description="Seeds of every arm. Empty: 0, or the number given by --seeds."
-    )
-    subsets: list[Annotated[int, Field(ge=0)]] = Field(
-        default_factory=list,
-        description="Labelled subsets (values of data.split_seed), each with every seed; empty: one per seed, equal to "
-        "it.",
-    )
-    expected: dict[str, list[float | None]] = Field(
-        default_factory=dict, description="Arm -> the published score in per cent for each labelled amount."
-    )
-    pairs: list[tuple[str, str]] = Field(
-        default_factory=list, description="Paired differences to tabulate, first minus second."
-    )
-    start: dict[str, Any] | None = Field(
-        None, description="Settings of a supervised run whose weights every arm starts from; null: none."
-    )
-
-    @field_validator("labelled", mode="before")
-    @classmethod
-    def _text(cls, value: Any) -> Any:
-        return [str(each) for each in value] if isinstance(value, list) else value
-
-    @field_validator("base", "start", mode="before")
-    @classmethod
-    def _one(cls, value: Any) -> Any:
-        return nested(value) if isinstance(value, Mapping) else value
-
-    @field_validator("readings", "arms", mode="before")
-    @classmethod
-    def _each(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        return {str(name): nested(part) if isinstance(part, Mapping) else part or {} for name, part in value.items()}
+    title: str
+    """Title of the table."""
+    about: str = ""
+    """Description, and source of the expected scores."""
+    base: Settings = Field(default_factory=dict)
+    """Settings of every run, nested or dotted."""
+    readings: dict[str, Arm] = Field(default_factory=dict)
+    """Named variants of the base, for ambiguous sources."""
+    arms: dict[str, Arm]
+    """Name -> settings compared, nested or dotted. An arm may have a `base` and `readings` of its own, which override
+    the plan's."""
+    labelled: list[Amount] = Field(default_factory=list)
+    """Labelled amounts; empty: the base's own."""
+    seeds: list[NonNegativeInt] = Field(default_factory=list)
+    """Seeds of every arm. Empty: 0, or the number given by --seeds."""
+    subsets: list[NonNegativeInt] = Field(default_factory=list)
+    """Labelled subsets (values of data.split_seed), each with every seed; empty: one per seed, equal to it."""
+    expected: dict[str, list[float | None]] = Field(default_factory=dict)
+    """Arm -> the published score in per cent for each labelled amount."""
+    pairs: list[tuple[str, str]] = Field(default_factory=list)
+    """Paired differences to tabulate, first minus second."""
+    start: Settings | None = None
+    """Settings of a supervised run whose weights every arm starts from; null: none."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -101,14 +83,6 @@ class Plan(Section):
     def compared(self, arm: str) -> dict[str, Any]:
         """The settings of an arm itself, which override all others."""
         return {key: value for key, value in self.arms[arm].items() if key not in ("base", "readings")}
-
-
-def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with dotted keys (`loss.threshold: 0.9`) as nested ones; both forms may be mixed."""
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        result = override(result, str(key).split("."), nested(value) if isinstance(value, Mapping) else value)
-    return result
 
 
 def read_plan(path: str | Path) -> Plan:

@@ -6,7 +6,8 @@ import inspect
 import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import groupby
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from fuzzyseg.config.base import Size
-from fuzzyseg.config.load import ConfigError, nearest
+from fuzzyseg.config.load import ConfigError, nearest, section_of
 from fuzzyseg.config.schema import Config
 
 HOW = (
@@ -28,105 +29,76 @@ HOW = (
 """Introduction of the page."""
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-_KINDS: dict[Any, tuple[str, str]] = {
-    bool: ("true | false", ""),
-    int: ("whole number", "whole numbers"),
-    float: ("number", "numbers"),
-    str: ("text", "texts"),
-}
-"""Type -> its name for one value, and for a list."""
+_KINDS: dict[Any, str] = {bool: "true | false", int: "whole number", float: "number", str: "text"}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """name: dotted. kind: possible values. default: as written. source: of the default. option: of `fuzzyseg train`."""
+    """section, name: dotted. kind: possible values. default: as written. about: description, source and option."""
 
+    section: str
     name: str
     kind: str
     default: str
     about: str
-    source: str = ""
-    option: str = ""
-
-    @property
-    def notes(self) -> str:
-        """Description and source."""
-        return self.about + (f" Source: {self.source}." if self.source else "")
 
 
-@dataclass(frozen=True)
-class Group:
-    """The settings of a section. name: dotted; '': settings outside sections. open: other names are allowed."""
-
-    name: str
-    about: str
-    settings: tuple[Setting, ...]
-    open: bool = False
-
-
-def groups(options: Mapping[str, str] | None = None) -> list[Group]:
+def all_settings(options: Mapping[str, str], model: type[BaseModel] = Config, section: str = "") -> Iterator[Setting]:
     """All settings, by section. options: setting -> option of `fuzzyseg train`."""
-    return list(_groups(Config, "", options or {}))
+    inner = {}
+    for key, info in model.model_fields.items():
+        name = f"{section}.{key}".lstrip(".")
+        if (below := section_of(info)) is not None:
+            inner[name] = below
+            continue
+        about = description(info).replace("None:", "null:")
+        about += f" Option: {options[name]}." if name in options else ""
+        default = written(info.get_default(call_default_factory=True), info.annotation)
+        yield Setting(section, name, _kind(info.annotation, info.metadata), default, about)
+    for name, below in inner.items():
+        yield from all_settings(options, below, name)
 
 
-def chosen(name: str, options: Mapping[str, str] | None = None) -> list[Group]:
+def chosen(name: str, options: Mapping[str, str]) -> list[Setting]:
     """The settings of a section (with sections in it), one setting, or all settings whose last part is `name`.
 
     Raises ConfigError naming the nearest.
     """
-    everything = groups(options)
-    known = [each.name for group in everything for each in group.settings]
-    meant = [each for each in known if f"{each}.".startswith(f"{name}.")]
-    meant = meant or [each for each in known if each.endswith(f".{name}")]
+    everything = list(all_settings(options))
+    meant = [each for each in everything if f"{each.name}.".startswith(f"{name}.")]
+    meant = meant or [each for each in everything if each.name.endswith(f".{name}")]
     if name and meant:
-        found = [replace(each, settings=tuple(s for s in each.settings if s.name in meant)) for each in everything]
-        return [each for each in found if each.settings]
-    raise ConfigError(
-        f"settings: found {name!r}, which is neither a setting nor a section.{_nearest(name, everything)}"
-    )
+        return meant
+    above = name.rpartition(".")[0]
+    own = [each.name for each in everything if above and each.section == above]
+    if own and _model(above).model_config.get("extra") == "allow":
+        hint = f" Known: {', '.join(own)}. {_about(above)}"
+    elif own:
+        hint = nearest(name, own)
+    else:
+        names = {each.name for each in everything}
+        known = names | {each.section for each in everything} | {each.rpartition(".")[2] for each in names}
+        hint = nearest(name, known - {""}, Config.model_fields)
+    raise ConfigError(f"settings: found {name!r}, which is neither a setting nor a section.{hint}")
 
 
-def _nearest(name: str, everything: Iterable[Group]) -> str:
-    """The nearest name, or the known ones; for an open section also its description."""
-    sections = {each.name: each for each in everything}
-    own = sections.get(name.rpartition(".")[0]) if "." in name else None
-    if own is not None and own.open:
-        return f" Known: {', '.join(each.name for each in own.settings)}. {own.about}"
-    if own is not None:
-        return nearest(name, [each.name for each in own.settings])
-    names = [each.name for group in sections.values() for each in group.settings]
-    tops = {known.partition(".")[0] for known in names}
-    return nearest(name, {*names, *sections, *(known.rpartition(".")[2] for known in names)} - {""}, tops)
+def _model(section: str) -> type[BaseModel]:
+    """The model of a section by its dotted name."""
+    model: type[BaseModel] = Config
+    for part in section.split(".") if section else ():
+        model = section_of(model.model_fields[part]) or model
+    return model
 
 
-def _groups(model: type[BaseModel], name: str, options: Mapping[str, str]) -> Iterator[Group]:
-    """The group of a model, then those of its sections."""
-    fields = {f"{name}.{key}".lstrip("."): info for key, info in model.model_fields.items()}
-    inner = {key: section for key, info in fields.items() if (section := _section(info)) is not None}
-    settings = [_setting(key, info, options.get(key, "")) for key, info in fields.items() if key not in inner]
-    about = " ".join((inspect.getdoc(model) or "").split()) if name else "Settings outside sections."
-    yield Group(name, about, tuple(settings), model.model_config.get("extra") == "allow")
-    for key, section in inner.items():
-        yield from _groups(section, key, options)
+def _about(section: str) -> str:
+    return " ".join((inspect.getdoc(_model(section)) or "").split()) if section else "Settings outside sections."
 
 
-def _section(info: FieldInfo) -> type[BaseModel] | None:
-    """The model of a field that is a section, else None."""
-    kind = info.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-
-
-def _setting(name: str, info: FieldInfo, option: str) -> Setting:
-    value = info.get_default(call_default_factory=True)
-    about = (info.description or "").replace("None:", "null:")
-    kind = _kind(info.annotation, info.metadata)
-    return Setting(name, kind, written(value, info.annotation), about, source_of(info), option)
-
-
-def source_of(info: FieldInfo) -> str:
-    """Source of a field's default (paper, authors' code, ours), or '' if none is declared."""
+def description(info: FieldInfo) -> str:
+    """Description of a setting in one line, with the source of its default if declared."""
     extra = info.json_schema_extra
-    return str(extra.get("source", "")) if isinstance(extra, dict) else ""
+    source = f" Source: {extra['source']}." if isinstance(extra, dict) and "source" in extra else ""
+    return " ".join((info.description or "").split()) + source
 
 
 def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
@@ -139,22 +111,21 @@ def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
     if origin is Literal:
         return " | ".join(map(str, inside))
     if origin is Annotated:
-        info = FieldInfo.from_annotation(kind)
-        if info.title is not None:  # format of a text
-            return info.title
-        return _kind(info.annotation, [*info.metadata, *metadata])
+        info = FieldInfo.from_annotation(kind)  # a title is the format of a text
+        return info.title or _kind(info.annotation, [*info.metadata, *metadata])
     if origin in (Union, UnionType):
         return " | ".join(_kind(each, () if each is NoneType else metadata) for each in inside)
     if origin is dict:
         return "mapping"
     if origin is list or (origin is tuple and inside[-1] is Ellipsis):
-        return f"list of {_KINDS[inside[0]][1]}"
+        name, sign, bound = _kind(inside[0]).partition(" >")
+        return f"list of {name}s{sign}{bound}"
     if origin is tuple:
         return f"[{', '.join(_kind(each) for each in inside)}]"
     bounds = [
         f"{sign} {getattr(each, key):g}" for each in metadata for key, sign in _BOUNDS.items() if hasattr(each, key)
     ]
-    return " ".join([_KINDS[kind][0], " and ".join(bounds)]).strip()
+    return " ".join([_KINDS[kind], " and ".join(bounds)]).strip()
 
 
 def written(value: Any, kind: Any = None) -> str:
@@ -164,33 +135,33 @@ def written(value: Any, kind: Any = None) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
-def plain(shown: Iterable[Group], width: int | None = None) -> Iterator[str]:
-    """Groups as lines of text: a setting per line or, with a width, its name and its wrapped description."""
-    for number, group in enumerate(shown):
+def plain(shown: Iterable[Setting], width: int | None = None) -> Iterator[str]:
+    """Settings as lines of text: one per line or, with a width, its name and its wrapped description."""
+    for number, (section, settings) in enumerate(groupby(shown, lambda each: each.section)):
         yield from [""] * (number > 0)
-        title = f"{group.name}: {group.about}" if group.name else group.about
+        title = f"{section}: {_about(section)}" if section else _about(section)
         yield from [title] if width is None else textwrap.wrap(title, width)
-        for each in group.settings:
-            about = each.notes + (f" Option: {each.option}." if each.option else "")
+        for each in settings:
             head = f"  {each.name}={each.default}  ({each.kind})"
             if width is None:
-                yield f"{head}  {about}"
+                yield f"{head}  {each.about}"
             else:
                 yield from textwrap.wrap(head, width, subsequent_indent="    ")
-                yield from textwrap.wrap(about, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+                yield from textwrap.wrap(each.about, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
-def markdown(shown: Iterable[Group]) -> Iterator[str]:
-    """Groups as lines of a Markdown page, one table per group."""
+def markdown(shown: Iterable[Setting]) -> Iterator[str]:
+    """Settings as lines of a Markdown page, one table per section."""
     yield "# Settings"
     yield ""
     yield "<!-- written by `fuzzyseg settings --markdown`: change the descriptions in src/fuzzyseg/config instead -->"
     yield ""
     yield from textwrap.wrap(HOW, 120, break_on_hyphens=False)
-    for group in shown:
-        yield from ["", f"## {group.name or 'At the top'}", "", group.about, ""]
+    for section, settings in groupby(shown, lambda each: each.section):
+        yield from ["", f"## {section or 'At the top'}", "", _about(section), ""]
         yield from ["| setting | values | default | description |", "| --- | --- | --- | --- |"]
-        for each in group.settings:
-            option = f" Option: `{each.option}`." if each.option else ""
-            cells = [f"`{each.name}`", f"`{each.kind}`", f"`{each.default}`", each.notes + option]
+        for each in settings:
+            about, sign, option = each.about.partition(" Option: ")
+            cells = [f"`{each.name}`", f"`{each.kind}`", f"`{each.default}`"]
+            cells.append(about + (f"{sign}`{option[:-1]}`." if option else ""))
             yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

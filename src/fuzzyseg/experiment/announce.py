@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from fuzzyseg.config import Config
+from fuzzyseg.config import DataConfig
 from fuzzyseg.engine import Outcome
 from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material, say_balance, say_sizes
@@ -17,22 +16,16 @@ from fuzzyseg.run.progress import score_text
 
 
 def announce(
-    config: Config,
-    setup: Setup,
-    material: Material,
-    method: Method,
-    notes: Sequence[str],
-    state: dict[str, Any] | None,
-    say: Callable[[str], None],
+    setup: Setup, data: DataConfig, material: Material, method: Method, notes: Sequence[str], say: Callable[[str], None]
 ) -> None:
-    """Describe data, method and loss. notes: `notes_of`; state: the checkpoint of a resumed run."""
+    """Describe data, method and loss. notes: `notes_of`."""
     sentences = [*material.dataset.notes, *material.split.notes]
-    sentences += say_sizes(material, config.train.crop, config.data.image_size)
-    sentences += say_balance(material, config.data.balance)
+    sentences += say_sizes(material, setup.crop, data.image_size)
+    sentences += say_balance(material, data.balance)
     name, asked = setup.pixel_loss, setup.loss.name
     parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
     shown = f"paper ({name or 'none'})" if asked == "paper" else name
-    sentences.append(f"method {config.method.name}, loss {shown}, {parameters / 1e6:.1f} M trainable parameters")
+    sentences.append(f"method {setup.name}, loss {shown}, {parameters / 1e6:.1f} M trainable parameters")
     if setup.uses_threshold:
         sentences += say_threshold(setup.loss, method.facts)
     if idle := setup.idle:
@@ -42,10 +35,6 @@ def announce(
         what = "FPL" if name == "fuzzy" else f"the loss {name}"
         sentences.append(f"two classes: every fuzzy set holds one class, so {what} is weighted cross entropy")
     sentences += [f"note: {note}" for note in notes]
-    if state is not None:
-        before, now = state["config"]["train"]["steps"], config.train.steps
-        changed = f"; --steps was {before}: the schedules are now those of {now}" if before != now else ""
-        sentences.append(f"resuming at step {state['step']}{changed}")
     for sentence in sentences:
         say(sentence)
 

@@ -14,8 +14,16 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd  # private: torch has no public base of its dropout layers
 from torch.optim import Optimizer
 
-from fuzzyseg.config import Config, ConfigError, LossConfig, OptimConfig, SupervisedConfig, describe, nearest
-from fuzzyseg.config.schema import NetworkConfig
+from fuzzyseg.config import (
+    Config,
+    ConfigError,
+    LossConfig,
+    NetworkConfig,
+    OptimConfig,
+    SupervisedConfig,
+    describe,
+    nearest,
+)
 from fuzzyseg.engine.optim import build_optimisers
 from fuzzyseg.experiment.threshold_policy import threshold_of
 from fuzzyseg.losses import PIXEL_LOSSES, PIXEL_OPTIONS, SET_LOSSES, PixelFunction, PixelLossModule, SupervisedLoss
@@ -35,9 +43,10 @@ class Setup:
 
     method, options: the method's class and its own settings. pixel_loss, function, arguments: the pseudo-label loss by
     name, its function and its keyword arguments without the threshold; None if the method uses none. loss, supervised,
-    network, init, crop: these settings as they were given.
+    network, init, crop: these settings as they were given. own_network: a factory in place of the network's settings.
     """
 
+    name: str
     method: type[Method]
     options: MethodConfig
     pixel_loss: str | None
@@ -48,6 +57,7 @@ class Setup:
     network: NetworkConfig
     init: list[str]
     crop: tuple[int, int]
+    own_network: Network | None = None
 
     @property
     def uses_threshold(self) -> bool:
@@ -90,12 +100,23 @@ class Setup:
         ]
 
 
-def resolve(config: Config, *, method: type[Method] | None = None, loss: PixelFunction | None = None) -> Setup:
+def resolve(
+    config: Config,
+    *,
+    method: type[Method] | None = None,
+    loss: PixelFunction | None = None,
+    network: Network | None = None,
+) -> Setup:
     """Resolve the names of method and loss. Reads no file.
 
-    method, loss: objects in place of those that the names stand for. Raises ConfigError for an unknown name, a setting
-    that does not fit, and a loss that the method refuses.
+    method, loss, network: objects in place of those that the names stand for. Raises ConfigError for an unknown name, a
+    setting that does not fit, and a loss that the method refuses.
     """
+    if config.seed >= 2**63:
+        raise ConfigError(f"seed: found {config.seed}; expected a number below 2**63")
+    if config.optim.warmup >= config.train.steps:
+        steps = config.train.steps
+        raise ConfigError(f"optim.warmup: found {config.optim.warmup} steps for a run of {steps}; expected fewer")
     chosen = method or _named("method", config.method.name, methods())
     options = _validated(chosen.Config, config.method.options, "method")
     name, arguments = config.loss.name, {}
@@ -110,8 +131,11 @@ def resolve(config: Config, *, method: type[Method] | None = None, loss: PixelFu
         if refusal is not None:
             raise ConfigError(f"loss {name!r} with method {config.method.name!r} {refusal}")
         own = loss is not None or name not in PIXEL_LOSSES
-        arguments = _arguments(function, config.loss.options) if own else pixel_options(config.loss, name)
+        arguments = (
+            _arguments(function, config.loss.options) if own else config.loss.model_dump(include={*PIXEL_OPTIONS[name]})
+        )
     return Setup(
+        config.method.name,
         chosen,
         options,
         pixel_loss,
@@ -122,6 +146,7 @@ def resolve(config: Config, *, method: type[Method] | None = None, loss: PixelFu
         config.network,
         config.init or [],
         config.train.crop,
+        network,
     )
 
 
@@ -148,21 +173,21 @@ def _arguments(function: PixelFunction, given: Mapping[str, Any]) -> dict[str, A
     return {}
 
 
-def pixel_options(loss: LossConfig, name: str) -> dict[str, Any]:
-    """The options that the built-in loss of this name takes, without the threshold."""
-    return loss.model_dump(include=set(PIXEL_OPTIONS[name]))
-
-
-def build_method(setup: Setup, facts: Facts, network: Network | None = None) -> Method:
-    """The method with its networks, on the CPU. network: the user's factory. Raises ConfigError."""
+def build_method(setup: Setup, facts: Facts) -> Method:
+    """The method with its networks, on the CPU. Raises ConfigError."""
     pixel_loss = None
     threshold = threshold_of(setup.loss, facts)
     if setup.function is not None:
         pixel_loss = PixelLossModule(setup.function, setup.arguments, threshold)
-    if isinstance(setup.loss.rule, int) and setup.loss.rule >= facts.classes:
-        raise ConfigError(f"loss.rule: found K = {setup.loss.rule} for {facts.classes} classes; expected fewer")
-    supervised = build_supervised_loss(setup.supervised, facts.classes)
-    method = setup.method(network_factory(setup, facts.classes, network), supervised, pixel_loss, setup.options, facts)
+    for key, value in (("rule", setup.loss.rule), ("k_cap", setup.loss.k_cap)):
+        if isinstance(value, int) and value >= facts.classes:
+            raise ConfigError(f"loss.{key}: found K = {value} for {facts.classes} classes; expected fewer")
+    weights = setup.supervised.class_weights
+    if weights is not None and len(weights) != facts.classes:
+        expected = f"expected {facts.classes}, one per class"
+        raise ConfigError(f"supervised.class_weights: found {len(weights)} weights, {expected}")
+    supervised = SupervisedLoss(**setup.supervised.model_dump())
+    method = setup.method(network_factory(setup, facts.classes), supervised, pixel_loss, setup.options, facts)
     for built in method.networks():
         divisor, crop = int(getattr(built, "divisor", 1)), setup.crop
         if any(side % divisor for side in crop):
@@ -173,19 +198,8 @@ def build_method(setup: Setup, facts: Facts, network: Network | None = None) -> 
     return method
 
 
-def build_supervised_loss(settings: SupervisedConfig, classes: int) -> SupervisedLoss:
-    """The loss on labelled pixels. Raises ConfigError unless there is one class weight per class."""
-    weights = settings.class_weights
-    if weights is not None and len(weights) != classes:
-        raise ConfigError(f"supervised.class_weights: found {len(weights)} weights, expected {classes}, one per class")
-    return SupervisedLoss(**settings.model_dump())
-
-
-def network_factory(setup: Setup, classes: int, own: Network | None = None) -> Network:
-    """A factory of networks; its n-th call loads the n-th file of `init`. Raises ConfigError.
-
-    own: the user's factory, in place of segmentation_models_pytorch.
-    """
+def network_factory(setup: Setup, classes: int) -> Network:
+    """A factory of networks; its n-th call loads the n-th file of `init`. Raises ConfigError."""
     init, network, learners = setup.init, setup.network, setup.method.learners
     if init and len(init) != learners:
         raise ConfigError(
@@ -197,8 +211,8 @@ def network_factory(setup: Setup, classes: int, own: Network | None = None) -> N
         files = [network_file(Path(path)) for path in init]
     except ValueError as error:
         raise ConfigError(f"--init: {error}") from None
-    if own is not None:
-        return _OwnFactory(own, files, network.channels, classes, setup.crop)
+    if setup.own_network is not None:
+        return _OwnFactory(setup.own_network, files, network.channels, classes, setup.crop)
     return NetworkFactory(
         network.arch,
         network.encoder,

@@ -52,15 +52,6 @@ def with_held_back(setup: Setup, material: Material) -> Material:
     return replace(material, split=split, held_back=held)
 
 
-def calibrated_batches(
-    setup: Setup, source: Batches, scoring: Scoring, method: Method, say: Callable[[str], None]
-) -> Batches:
-    """The batches of the run, with calibrations in between if the setup asks for them. Raises ConfigError."""
-    if not setup.calibrates and not setup.gates:
-        return source
-    return Calibration(setup, scoring, method, say).batches(source)
-
-
 class Calibration:
     """Sets a temperature (if T is conformal), T, such that the fuzzy sets hold the wanted share of the held-back truth,
     and a reliability gate.

@@ -111,7 +111,8 @@ class _Check:
             name: (len(items), sum(item.mask is not None for item in items)) for name, items in lists.items() if items
         }
         training = [*lists.get("labelled", ()), *lists.get("unlabelled", ())]
-        self.result.notes += value_notes(self.config, training, list(lists.get("val", ())))[0]
+        kind = self.data, self.config.network.channels, self.config.init or ()
+        self.result.notes += value_notes(*kind, training, list(lists.get("val", ())))[0]
         self._add(*findings.missing_masks(lists))
         if resolved:
             self._check_masks(dataset, lists)

@@ -8,17 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import nn
 
-from fuzzyseg.config import Config, ConfigError, validate
+from fuzzyseg.config import Config, ConfigError, read_yaml, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.loading.value_range import compare
+from fuzzyseg.data.sample import SPLITS
 from fuzzyseg.data.text import printable
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device
+from fuzzyseg.experiment.results import record
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.plugins import metrics
@@ -57,53 +58,33 @@ def evaluate(
     Raises:
         ConfigError, DataError
     """
+    for option, found, known in (("--split", split, SPLITS), ("--mode", mode or "whole", ("whole", "sliding"))):
+        if found not in known:
+            raise ConfigError(f"{option}: found {found!r}; expected one of {', '.join(known)}")
     predictor = load(source, network=network, device=choose_device(device))
     config = run_config(Path(source))
     limit = None if config is None else config.data.max_megapixels
     with pixel_limit(limit), tempfile.TemporaryDirectory() as folder:
         if (own := find_dataset(None if data is None else str(data))) is not None:
             data = write_dataset(own, Path(folder) / str(data))
-        return _evaluate(predictor, Path(source), config, data, split, mode, progress)
-
-
-def _evaluate(
-    predictor: Predictor,
-    source: Path,
-    config: Config | None,
-    data: str | Path | None,
-    split: str,
-    mode: str | None,
-    progress: Counter | None,
-) -> dict[str, Any]:
-    if data is not None:
-        dataset, where = read_for(Path(data), predictor, config), str(data)
-        for note in (note for note in dataset.notes if "not read as" in note):
+        void, card = predictor.card.ignore_index, predictor.card
+        if data is not None:
+            dataset, where = read_for(Path(data), predictor, config), str(data)
+            for note in (note for note in dataset.notes if "not read as" in note):
+                logger.warning(printable(note))
+            items, void = split_of(dataset, split), dataset.ignore_index
+        elif config is not None and config.data.root is not None:
+            items, where = run_items(Path(source), config, predictor, split), config.data.root
+        else:
+            raise ConfigError(f"{source}: is a model without a run, so its data is unknown; give --data DIR")
+        items = [item for item in items if item.mask is not None]
+        if not items:
+            raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
+        for note in compare(items, card.value_range, card.channels, card.bands, card.levels):
             logger.warning(printable(note))
-        items, void = split_of(dataset, split), dataset.ignore_index
-    elif config is not None and config.data.root is not None:
-        items, where = run_items(source, config, predictor, split), config.data.root
-        void = predictor.card.ignore_index
-    else:
-        raise ConfigError(f"{source}: is a model without a run, so its data is unknown; give --data DIR")
-    items = [item for item in items if item.mask is not None]
-    if not items:
-        raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
-    card = predictor.card
-    for note in compare(items, card.value_range, card.channels, card.bands, card.levels):
-        logger.warning(printable(note))
-    settings = (config or Config()).evaluate
-    result = score(
-        predictor,
-        items,
-        mode=mode or settings.mode,
-        window=settings.window,
-        scales=settings.scales,
-        flip=settings.flip,
-        batch=settings.batch,
-        ignore_index=void,
-        metrics=metrics(),
-        progress=progress,
-    )
+        settings: dict[str, Any] = (config or Config()).evaluate.model_dump(exclude={"diagnose"})
+        settings["mode"] = mode or settings["mode"]
+        result = score(predictor, items, ignore_index=void, metrics=metrics(), progress=progress, **settings)
     return {"data": where, "split": split, **result}
 
 
@@ -112,34 +93,22 @@ def predict(
     images: str | Path,
     out: str | Path,
     *,
-    overlay: bool = True,
-    probabilities: bool = False,
-    encoded: bool = False,
-    tile: tuple[int, int] | None = None,
     max_megapixels: int | None = None,
     device: str = "auto",
     network: Factory | None = None,
     progress: Counter | None = None,
+    **options: Any,
 ) -> tuple[list[Path], list[DataError]]:
     """Segment image files. Returns the files written, and an error for each image that could not be predicted.
 
-    max_megapixels: the largest image that is decoded whole; None: the run's own. The other arguments are those of
-    `evaluate` and `predict_files`.
+    max_megapixels: the largest image that is decoded whole; None: the run's own. device, network, progress: those of
+    `evaluate`. options: those of `fuzzyseg.inference.predict_files` (overlay, probabilities, encoded, tile).
     """
     predictor = load(source, network=network, device=choose_device(device))
     if max_megapixels is None and (config := run_config(Path(source))) is not None:
         max_megapixels = config.data.max_megapixels
     with pixel_limit(max_megapixels):
-        return predict_files(
-            predictor,
-            Path(images),
-            Path(out),
-            overlay=overlay,
-            probabilities=probabilities,
-            encoded=encoded,
-            tile=tile,
-            progress=progress,
-        )
+        return predict_files(predictor, Path(images), Path(out), progress=progress, **options)
 
 
 def run_folder(source: Path) -> RunFolder | None:
@@ -154,7 +123,13 @@ def run_folder(source: Path) -> RunFolder | None:
 def run_config(source: Path) -> Config | None:
     """The settings of `run_folder(source)`."""
     run = run_folder(source)
-    return None if run is None else validate(yaml.safe_load(run.config.read_text(encoding="utf-8")))
+    if run is None:
+        return None
+    values = read_yaml(run.config)
+    try:
+        return validate(values)
+    except ConfigError as error:
+        raise ConfigError(f"{run.config}: {error}") from None
 
 
 def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
@@ -178,10 +153,8 @@ def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet
 
 
 def split_of(dataset: DataSet, split: str) -> list[Item]:
-    """The items of train, val or test. Raises ConfigError, DataError."""
+    """The items of train, val or test. Raises DataError."""
     lists = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
-    if split not in lists:
-        raise ConfigError(f"--split: found {split!r}; expected one of {', '.join(lists)}")
     items = lists[split]
     if items is None:
         there = ", ".join(name for name, found in lists.items() if found)
@@ -195,8 +168,7 @@ def run_items(source: Path, config: Config, predictor: Predictor, split: str) ->
     assert run is not None and config.data.root is not None
     dataset = read_for(Path(config.data.root), predictor, config)
     everything = [*dataset.train, *(dataset.val or []), *(dataset.test or [])]
-    record = yaml.safe_load(run.split.read_text(encoding="utf-8"))
-    names = record[{"train": "labelled"}.get(split, split)]
+    names = record(run).get({"train": "labelled"}.get(split, split), [])
     known = {item.name: item for item in everything}
     lost = [name for name in names if name not in known]
     if lost:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fuzzyseg.config import Config, ConfigError, DataConfig
+from fuzzyseg.config import AugmentConfig, ConfigError, DataConfig, TrainConfig
 from fuzzyseg.data import DataError, DataSet, Item, Reader, combine, read_dataset
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels
@@ -26,6 +27,7 @@ from fuzzyseg.data.sample import LabelMap
 from fuzzyseg.data.splits.split import Split, make_split
 from fuzzyseg.data.text import short
 from fuzzyseg.data.transforms.geometry import Geometry
+from fuzzyseg.experiment.build import Setup
 from fuzzyseg.inference import read_card
 from fuzzyseg.methods import Facts, Method
 from fuzzyseg.networks import weights_statistics
@@ -83,38 +85,37 @@ def fingerprint(dataset: DataSet) -> str:
     return digest.hexdigest()[:16]
 
 
-def gather_material(config: Config, *, own_network: bool = False) -> Material:
+def gather_material(data: DataConfig, setup: Setup, seed: int) -> Material:
     """Read the data set's structure, split it, determine the input statistics. Raises ConfigError, DataError."""
-    data = config.data
     if data.root is None:
         raise ConfigError("--data: not given; name the folder with your images (see `fuzzyseg train --help`)")
     dataset = read_configured(data)
     if len(dataset.classes) < 2:
         raise DataError(f"{dataset.root}: found {len(dataset.classes)} class; segmentation needs at least 2")
-    split = split_for(data, config.seed, dataset)
+    split = split_for(data, seed, dataset)
     check_sizes([*split.labelled, *split.val])
     for what, items in (("labelled", split.labelled), ("validation", split.val)):
         if items and only_void(items, classes=len(dataset.classes), ignore_index=dataset.ignore_index):
             names = short([str(item.mask) for item in items], 3)
             raise DataError(f"every pixel of all {what} masks is void: {names}; is ignore_index right?")
-    material = Material(dataset, split, *input_scale(config, split.all_, own_network=own_network))
-    notes, material.value_range = value_notes(config, split.all_, split.val)
+    material = Material(dataset, split, *input_scale(data, setup, split.all_))
+    notes, material.value_range = value_notes(data, setup.network.channels, setup.init, split.all_, split.val)
     material.sentences += notes
     return material
 
 
 def value_notes(
-    config: Config, images: list[Item], val: list[Item]
+    data: DataConfig, channels: int, init: Sequence[str], images: list[Item], val: list[Item]
 ) -> tuple[list[str], dict[str, tuple[float, float]]]:
     """Sentences on values of images that are likely not read as they are meant, and the range of the training images.
 
     Training images are compared with those of `init`, validation images with the training images.
     """
-    data, kind = config.data, (config.network.channels, config.data.bands)
+    kind = (channels, data.bands)
     levels = None if data.low is None or data.high is None else Levels(tuple(data.low), tuple(data.high))
     values = values_of(images, *kind)
-    notes = [*header_notes([*images, *val]), *([] if levels else values.notes(config.network.channels))]
-    cards = [card for path in config.init or () if (card := read_card(path)) is not None]
+    notes = [*header_notes([*images, *val]), *([] if levels else values.notes(channels))]
+    cards = [card for path in init if (card := read_card(path)) is not None]
     notes += [note for card in cards[:1] for note in compare(images, card.value_range, *kind, levels or card.levels)]
     return [*notes, *compare(val, values.ranges, *kind, levels)], values.ranges
 
@@ -146,10 +147,10 @@ def read_configured(data: DataConfig, *, fallback: LabelMap | None = None, unlab
 
 
 def input_scale(
-    config: Config, images: list[Item], *, own_network: bool = False
+    data: DataConfig, setup: Setup, images: list[Item]
 ) -> tuple[list[float], list[float], Levels | None, list[str]]:
     """Mean, standard deviation, levels and sentences. Plain RGB images need no measurement (`input_statistics`)."""
-    data, channels = config.data, config.network.channels
+    channels = setup.network.channels
     if (data.low is None) != (data.high is None):
         raise ConfigError("data.low, data.high: found one without the other; give both or neither")
     kinds = kinds_of(images, channels)
@@ -158,16 +159,16 @@ def input_scale(
             f"data.bands: found {len(data.bands)} bands for network.channels={channels}; expected as many"
         )
     given = None if data.low is None or data.high is None else Levels(tuple(data.low), tuple(data.high))
-    card = next((card for path in config.init or () if (card := read_card(path)) is not None), None)
+    card = next((card for path in setup.init if (card := read_card(path)) is not None), None)
     if given is None and card is not None:  # as the weights were trained
         given = card.levels
     levels = given or kinds.levels
     known = data.mean is not None or card is not None
     if (kinds.plain and data.bands is None) or (known and not (kinds.measured_range and given is None)):
-        mean, std = input_statistics(config, own_network=own_network)
+        mean, std = input_statistics(data, setup)
         return mean, std, levels, [] if kinds.plain else [kinds.words()]
     found = measure(images, kinds, channels, data.bands, given)
-    mean, std = input_statistics(config, own_network=own_network, measured=(list(found.mean), list(found.std)))
+    mean, std = input_statistics(data, setup, measured=(list(found.mean), list(found.std)))
     source = "given" if known else f"measured on {found.images} images"
     return mean, std, found.levels, [f"{kinds.words()}; mean and standard deviation are {source}"]
 
@@ -201,20 +202,20 @@ def say_balance(material: Material, balance: str) -> list[str]:
 
 
 def input_statistics(
-    config: Config, *, own_network: bool = False, measured: tuple[list[float], list[float]] | None = None
+    data: DataConfig, setup: Setup, *, measured: tuple[list[float], list[float]] | None = None
 ) -> tuple[list[float], list[float]]:
     """Mean and standard deviation: given, of `init`, measured, of the weights, or ImageNet's; the first that is known.
 
-    own_network: the network is the user's, so that `network.weights` has no effect.
+    For a network of the user's own, `network.weights` has no effect.
     """
-    data, channels = config.data, config.network.channels
+    channels = setup.network.channels
     if (data.mean is None) != (data.std is None):
         raise ConfigError("data.mean, data.std: found one without the other; give both or neither")
     found: tuple[list[float], list[float]] | None = None
     if data.mean is not None and data.std is not None:
         found = (data.mean, data.std)
-    elif config.init:
-        cards = [read_card(path) for path in config.init]
+    elif setup.init:
+        cards = [read_card(path) for path in setup.init]
         known = [(list(card.mean), list(card.std)) for card in cards if card is not None]
         if any(pair != known[0] for pair in known):
             raise ConfigError(
@@ -223,8 +224,8 @@ def input_statistics(
         found = known[0] if known else None
     found = found or measured
     if found is None:
-        source = "none" if own_network else config.network.weights
-        weights = weights_statistics(source, config.network.encoder, channels)
+        source = "none" if setup.own_network else setup.network.weights
+        weights = weights_statistics(source, setup.network.encoder, channels)
         found = weights or {3: IMAGENET, 1: GREY}.get(channels)
     if found is None or len(found[0]) != channels or len(found[1]) != channels:
         what = "none are known" if found is None else f"found {len(found[0])} and {len(found[1])} values"
@@ -248,39 +249,39 @@ def build_reader(data: DataConfig, channels: int, material: Material) -> Reader:
     )
 
 
-def build_loader(config: Config, material: Material, method: Method, device: torch.device) -> Loader:
+def build_loader(
+    data: DataConfig,
+    augment: AugmentConfig,
+    train: TrainConfig,
+    material: Material,
+    method: Method,
+    device: torch.device,
+    seed: int,
+) -> Loader:
     """A loader of the method's streams. Raises ConfigError if a source is empty."""
     for name, stream in method.streams.items():
         if not material.sources[stream.source]:
             raise ConfigError(
-                f"method {config.method.name!r} draws from {stream.source} images (stream {name!r}); there are none: "
-                "add images without masks, lower --labelled, or set data.unlabelled=all to use the labelled ones too"
+                f"the method draws from {stream.source} images (stream {name!r}); there are none: add images without "
+                "masks, lower --labelled, or set data.unlabelled=all to use the labelled ones too"
             )
-    augment = config.augment
-    geometry = Geometry(
-        crop=config.train.crop,
-        scale=augment.scale,
-        scale_draw=augment.scale_draw,
-        flip=augment.flip,
-        vertical_flip=augment.vertical_flip,
-        blur_reference=augment.blur_reference,
-    )
+    geometry = augment.model_dump(include={"scale", "scale_draw", "flip", "vertical_flip", "blur_reference"})
     return Loader(
         method.streams,
         material.sources,
-        LazyReader(build_reader(config.data, config.network.channels, material)),
-        geometry=geometry,
+        LazyReader(build_reader(data, method.facts.channels, material)),
+        geometry=Geometry(crop=train.crop, **geometry),
         jitter=augment.jitter,
         mean=material.mean,
         std=material.std,
-        batch=config.train.batch,
-        accumulate=config.train.accumulate,
-        seed=config.seed,
-        workers=config.train.workers,
+        batch=train.batch,
+        accumulate=train.accumulate,
+        seed=seed,
+        workers=train.workers,
         rank=distributed.rank(),
         world=distributed.world_size(),
         pin=device.type == "cuda",
-        balance=None if config.data.balance == "none" else {"labelled": material.class_weights},
-        focused=config.data.balance == "crops",
+        balance=None if data.balance == "none" else {"labelled": material.class_weights},
+        focused=data.balance == "crops",
         colours_later=augment.on_device,
     )

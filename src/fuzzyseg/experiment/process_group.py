@@ -20,6 +20,8 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError
     except RuntimeError:
         raise ConfigError(f"--device: found {name!r}; expected auto, cpu, cuda, cuda:N or mps") from None
     if device.type == "cuda":

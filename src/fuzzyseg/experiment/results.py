@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from fuzzyseg.config import Config, ConfigError
+from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.engine import Outcome
+from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material, fingerprint
 from fuzzyseg.ops import distributed
 from fuzzyseg.run.folder import RunFolder
@@ -32,8 +34,7 @@ def absolute_paths(config: Config) -> Config:
     if config.network.weights not in ("imagenet", "none"):
         config.network.weights = str(Path(config.network.weights).resolve())
     for key in ("labelled", "val", "description"):
-        value = getattr(data, key)
-        if value is not None and Path(value).is_file():
+        if (value := getattr(data, key)) is not None and Path(value).is_file():
             setattr(data, key, str(Path(value).resolve()))
     return config
 
@@ -49,8 +50,14 @@ def without_files(config: Config, run: RunFolder) -> Config:
 
 
 def record(run: RunFolder) -> dict[str, Any]:
-    """The content of split.json."""
-    content: dict[str, Any] = json.loads(run.split.read_text(encoding="utf-8"))
+    """The content of split.json. Raises DataError for a damaged file."""
+    try:
+        content: dict[str, Any] = json.loads(run.split.read_text(encoding="utf-8"))
+        names = [name for key in ("labelled", "unlabelled", "val") for name in content[key]]
+        if not all(isinstance(name, str) for name in names) or not isinstance(content.get("input", {}), dict):
+            raise ValueError("expected lists of names, and input statistics")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{run.split}: is no record of a split ({error!r}); restore the file") from None
     return content
 
 
@@ -98,20 +105,21 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 
 def result_of(
-    config: Config,
+    setup: Setup,
+    seed: int,
     material: Material,
     outcome: Outcome,
     threshold: dict[str, Any] | None,
-    notes: Sequence[str] = (),
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     """The content of result.json. threshold: source and value of T; None if it is not used. notes: `notes_of`."""
     return {
         "last": outcome.last,
         "best": outcome.best,
         "steps": outcome.step,
-        "seed": config.seed,
-        "method": config.method.name,
-        "loss": config.loss.name,
+        "seed": seed,
+        "method": setup.name,
+        "loss": setup.loss.name,
         "threshold": threshold,
         "labelled": len(material.split.labelled) + len(material.held_back),
         "held_back": len(material.held_back),

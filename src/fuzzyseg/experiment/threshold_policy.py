@@ -61,13 +61,10 @@ def say_threshold(loss: LossConfig, facts: Facts) -> list[str]:
     """Sentences on the source of T; none if it is a number."""
     if loss.threshold == "auto":
         labelled, images = facts.images.get("labelled", 0), facts.images.get("all", 0)
-        value = {by: auto_threshold(labelled, images, by) for by in ("share", "count")}  # type: ignore[arg-type]
-        amount = {"share": f"{labelled} of {images} training images", "count": f"{labelled} images"}
-        other = "count" if loss.auto == "share" else "share"
-        return [
-            f"threshold auto: T = {value[loss.auto]}, by the {loss.auto} of labels ({amount[loss.auto]}); "
-            f"by the {other} it would be {value[other]}"
-        ]
+        share, count = auto_threshold(labelled, images, "share"), auto_threshold(labelled, images, "count")
+        ways = ("share", share, f"{labelled} of {images} training images"), ("count", count, f"{labelled} images")
+        (by, value, amount), (other, instead, _) = ways if loss.auto == "share" else ways[::-1]
+        return [f"threshold auto: T = {value}, by the {by} of labels ({amount}); by the {other} it would be {instead}"]
     if loss.threshold == "schedule":
         plan = loss.schedule
         return [f"threshold schedule: T from {plan.start} to {plan.end} over {100 * plan.share:g} % of the run"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +13,23 @@ import torch
 from torch import nn
 
 from fuzzyseg import plugins
-from fuzzyseg.config import Config, ConfigError, dump_yaml, validate
+from fuzzyseg.config import Config, ConfigError, dump_yaml, settings_from
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.loading.loader import Loader
 from fuzzyseg.engine import Outcome, Settings, checkpoint, fit
+from fuzzyseg.experiment import results
 from fuzzyseg.experiment.announce import announce, summary
 from fuzzyseg.experiment.build import Network, Setup, build_method, notes_of, optimisers_of, resolve
-from fuzzyseg.experiment.calibration import Batches, calibrated_batches, with_held_back
+from fuzzyseg.experiment.calibration import Batches, Calibration, with_held_back
 from fuzzyseg.experiment.own_dataset import Source, find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import build_loader, gather_material
 from fuzzyseg.experiment.process_group import choose_device, on_first_process, process_group
-from fuzzyseg.experiment.results import (
-    absolute_paths,
-    hardware,
-    result_of,
-    same_split,
-    sessions,
-    split_record,
-    without_files,
-)
 from fuzzyseg.experiment.threshold_policy import threshold_record
 from fuzzyseg.experiment.validation import Scoring, build_scoring
 from fuzzyseg.inference import save_model
 from fuzzyseg.losses import PIXEL_LOSSES, PixelFunction, PixelLossModule
 from fuzzyseg.methods import METHODS, Method
+from fuzzyseg.networks import check_names
 from fuzzyseg.ops import distributed
 from fuzzyseg.run import environment
 from fuzzyseg.run.folder import RunFolder
@@ -75,71 +69,64 @@ class RunResult:
     result: dict[str, Any] | None
 
 
-@dataclass(frozen=True)
-class _Objects:
-    """What the caller hands in in place of what the configuration names."""
-
-    network: Network | None
-    method: type[Method] | None
-    loss: PixelFunction | None
-    metrics: Mapping[str, plugins.Metric]
-
-    def resolve(self, config: Config) -> Setup:
-        return resolve(config, method=self.method, loss=self.loss)
-
-
 def train(
-    config: Config | Mapping[str, Any],
+    config: Config | Mapping[str, Any] | None = None,
     *,
     network: Network | None = None,
-    method: type[Method] | None = None,
-    loss: PixelFunction | None = None,
-    data: Source | None = None,
+    method: type[Method] | str | None = None,
+    loss: PixelFunction | str | None = None,
+    data: Source | str | Path | None = None,
     metrics: Mapping[str, plugins.Metric] | None = None,
     resume: bool = False,
     quiet: bool = False,
+    **given: Any,
 ) -> RunResult:
-    """Train, as `fuzzyseg train` does. Objects replace what the configuration names.
+    """Train, as `fuzzyseg train` does: `train(data="photos", method="cps", steps=2000, out="runs/a")`.
 
     Args:
-        config: a `Config`, or nested settings.
+        config: a `Config`, or settings, nested or by dotted names (`{"train.crop": 256}`).
         network: a factory of networks. Each call returns a newly initialised module with an attribute `encoder` that
             maps images (B,Cin,H,W) to logits (B,C,h,w) at any stride.
-        method: a subclass of `fuzzyseg.methods.Method`; the section `method` holds its settings.
-        loss: a pseudo-label loss with the signature of `fuzzyseg.losses.pseudo_label`. Its parameter `options`, if
-            any, is annotated with a pydantic model, which `loss.options` is validated by.
-        data: pairs (image, mask or None) by index, or such pairs by split (train, val, test); see `Pairs`. They are
-            written into the folder `<out>.data`, which replaces `data.root`.
+        method: a name, or a subclass of `fuzzyseg.methods.Method`; the section `method` holds its settings.
+        loss: a name, or a pseudo-label loss with the signature of `fuzzyseg.losses.pseudo_label`. Its parameter
+            `options`, if any, is annotated with a pydantic model, which `loss.options` is validated by.
+        data: a folder, or pairs (image, mask or None) by index, or such pairs by split (train, val, test); see `Pairs`.
+            They are written into the folder `<out>.data`, which replaces `data.root`.
         metrics: scores of the confusion matrix by name; see `Metric`. The first one chooses the best checkpoint.
         resume: continue the run folder if it holds a checkpoint.
         quiet: print nothing.
+        given: settings by the names of the command's options (`image_size=256`), or sections; they override `config`.
 
     Raises:
         ConfigError, DataError, RunFolderError: ValueErrors that the user can correct.
         NonFiniteLoss: the loss is not finite.
     """
-    settings = (config if isinstance(config, Config) else validate(config)).model_copy(deep=True)
+    named = {"method": method, "loss": loss, "data": data}
+    given |= {key: value for key, value in named.items() if isinstance(value, str | Path)}
+    settings = settings_from(config, given)
+    own_method, own_loss = None if isinstance(method, str) else method, None if isinstance(loss, str) else loss
     if settings.out is None:
         raise ConfigError("--out: not given; name the run folder, such as --out runs/first")
-    for given, name in ((method, METHODS), (loss, PIXEL_LOSSES)):
-        if given is not None and given.__name__ in name:
-            raise ConfigError(f"found an object with the name {given.__name__!r} of fuzzyseg's own; rename it")
-    if method is not None:
-        settings.method.name = method.__name__
-    if loss is not None:
-        settings.loss.name = loss.__name__
-    objects = _Objects(network, method, loss, metrics or plugins.metrics())
-    objects.resolve(settings)  # mistyped names are reported before any file is read
+    for own, table, section in ((own_method, METHODS, settings.method), (own_loss, PIXEL_LOSSES, settings.loss)):
+        if own is not None:
+            section.name = own.__name__
+            if own.__name__ in table:
+                raise ConfigError(f"found an object with the name {own.__name__!r} of fuzzyseg's own; rename it")
+    settled = partial(resolve, method=own_method, loss=own_loss, network=network)
+    settled(settings)  # mistyped names are reported before any file is read
+    if network is None:
+        check_names(settings.network.arch, settings.network.encoder)
     device = choose_device(settings.train.device)
     run = RunFolder(settings.out)
     with process_group(device), pixel_limit(settings.data.max_megapixels), torch.random.fork_rng(devices=[]):
         run.check_empty(resume=resume)
-        source = data if data is not None else find_dataset(settings.data.root)
+        source = find_dataset(settings.data.root) if data is None or isinstance(data, str | Path) else data
         if source is not None:
             settings.data.root = str(_written(source, Path(f"{settings.out}.data"), keep=resume))
-        say: Callable[[str], None] | None = None if quiet or distributed.rank() else print
+        say = _silent if quiet or distributed.rank() else print
         with on_first_process(run.lock() if resume else nullcontext(), device):  # before the checkpoint is read
-            return _train(absolute_paths(settings), device, objects, resume, say)
+            settings = results.absolute_paths(settings)
+            return _train(settings, device, settled, metrics or plugins.metrics(), resume, say)
 
 
 def _written(source: Source, folder: Path, *, keep: bool) -> Path:
@@ -149,55 +136,64 @@ def _written(source: Source, folder: Path, *, keep: bool) -> Path:
     return folder
 
 
+def _silent(text: str) -> None:
+    """Say nothing."""
+
+
 def _train(
-    config: Config, device: torch.device, objects: _Objects, resume: bool, say: Callable[[str], None] | None
+    config: Config,
+    device: torch.device,
+    settled: Callable[[Config], Setup],
+    metrics: Mapping[str, plugins.Metric],
+    resume: bool,
+    say: Callable[[str], None],
 ) -> RunResult:
     assert config.out is not None
     run, first = RunFolder(config.out), distributed.rank() == 0
-    own, metrics = objects.network is not None, objects.metrics
     state = _load(run, config) if resume and run.has_checkpoint else None
-    begun = config if state is None else without_files(config, run)
-    setup = objects.resolve(begun)
-    material = with_held_back(setup, gather_material(begun, own_network=own))
+    begun = config if state is None else results.without_files(config, run)
+    setup = settled(begun)
+    material = with_held_back(setup, gather_material(begun.data, setup, begun.seed))
     if state is not None:
-        same_split(run, material)
+        results.same_split(run, material)
     torch.manual_seed(config.seed)
-    method = build_method(setup, material.facts(config.network.channels), objects.network)
-    loader = build_loader(config, material, method, device)
+    method = build_method(setup, material.facts(setup.network.channels))
+    loader = build_loader(config.data, config.augment, config.train, material, method, device, config.seed)
     if state is not None:
         loader.sampler.load_state_dict(state["streams"])
-    scoring = build_scoring(config, material, method.pixel_loss, device, own_network=own, metrics=metrics)
-    batches = calibrated_batches(setup, loader.batches, scoring, method, say or _silent)
+    pixel_loss = method.pixel_loss if isinstance(method.pixel_loss, PixelLossModule) else None
+    sections = config.data, config.train, config.evaluate
+    scoring = build_scoring(setup, *sections, material, pixel_loss, device, run.maps_dir, metrics)
+    batches: Batches = loader.batches
+    if setup.calibrates or setup.gates:
+        batches = Calibration(setup, scoring, method, say).batches(batches)
     notes = notes_of(setup, method)
-    if say is not None:
-        announce(config, setup, material, method, notes, state, say)
+    announce(setup, config.data, material, method, notes, say)
+    if state is not None:
+        before, now = state["config"]["train"]["steps"], config.train.steps
+        changed = f"; --steps was {before}: the schedules are now those of {now}" if before != now else ""
+        say(f"resuming at step {state['step']}{changed}")
 
     def threshold() -> dict[str, Any] | None:
-        used = setup.uses_threshold and isinstance(method.pixel_loss, PixelLossModule)
-        return threshold_record(setup.loss, method.pixel_loss) if used else None  # type: ignore[arg-type]
+        return threshold_record(setup.loss, pixel_loss) if setup.uses_threshold and pixel_loss is not None else None
 
     with on_first_process(nullcontext() if resume else run.lock(), device):
         if first:  # nothing is written into the run folder before all settings are known to fit
             RunFolder.open(run.path, resume=resume)
             run.write_config(dump_yaml(config))
-            run.write_split(split_record(material, threshold()))
-            run.write_environment(sessions(run, environment.collect(hardware(device)), state))
+            run.write_split(results.split_record(material, threshold()))
+            run.write_environment(results.sessions(run, environment.collect(results.hardware(device)), state))
         distributed.barrier()
-        outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is None)
+        outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is _silent)
         result = None
         if outcome.finished:
-            result = result_of(config, material, outcome, threshold(), notes)
+            result = results.result_of(setup, config.seed, material, outcome, threshold(), notes)
             if first:
                 save_model(run.model_dir, outcome.predictor, card=scoring.card_at(outcome.step))
                 run.write_result(result)
             distributed.barrier()
-    if say is not None:
-        say(summary(run, outcome, score=next(iter(metrics), SCORE)))
+    say(summary(run, outcome, score=next(iter(metrics), SCORE)))
     return RunResult(run.path, outcome.finished, outcome.interrupted, outcome.step, result)
-
-
-def _silent(text: str) -> None:
-    pass
 
 
 def _fit(
@@ -260,28 +256,13 @@ def _batch_norm_error() -> Iterator[None]:
 
 
 def _settings(config: Config, device: torch.device, *, score: str) -> Settings:
-    train, tenth = config.train, max(1, config.train.steps // 10)
-    eval_every = tenth if train.eval_every is None else train.eval_every
-    return Settings(
-        steps=train.steps,
-        device=device,
-        seed=config.seed,
-        score=score,
-        stop_at=train.stop_at,
-        precision=train.precision,
-        clip=config.optim.clip,
-        channels_last=train.channels_last,
-        compile=train.compile,
-        ema=train.ema,
-        freeze_batch_norm=train.freeze_batch_norm,
-        eval_every=eval_every if train.evaluate else None,
-        save_every=tenth if train.save_every is None else train.save_every,
-        keep_checkpoints=train.keep_checkpoints,
-        log_every=train.log_every,
-        schedule=config.optim.schedule,
-        power=config.optim.power,
-        warmup=config.optim.warmup,
-    )
+    train, optim, tenth = config.train, config.optim, max(1, config.train.steps // 10)
+    known = {field.name for field in fields(Settings)} - {"device"}
+    values = train.model_dump(include=known) | optim.model_dump(include=known)
+    values["save_every"] = train.save_every or tenth
+    if not train.evaluate or train.eval_every is None:
+        values["eval_every"] = tenth if train.evaluate else None
+    return Settings(**values, device=device, seed=config.seed, score=score)
 
 
 def _load(run: RunFolder, config: Config) -> dict[str, Any]:

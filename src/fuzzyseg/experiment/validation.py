@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from fuzzyseg.analysis.diagnosis import Diagnosis, diagnose
-from fuzzyseg.analysis.pixels import PixelMaps, pixel_maps
-from fuzzyseg.config import Config, EvaluateConfig, LossConfig
+from fuzzyseg.analysis.pixels import pixel_maps
+from fuzzyseg.config import DataConfig, EvaluateConfig, LossConfig, TrainConfig
 from fuzzyseg.data import VOID, Item, Reader
 from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
 from fuzzyseg.data.views import known_pixels
+from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material, build_reader
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
 from fuzzyseg.inference.sliding_window import tiles_of
@@ -27,7 +28,6 @@ from fuzzyseg.losses.fpl.options import SetOptions
 from fuzzyseg.ops import distributed
 from fuzzyseg.ops.resize import resize_logits
 from fuzzyseg.plugins import Metric
-from fuzzyseg.run.folder import RunFolder
 
 MOST_LABELLED = 50
 """Most labelled images that FPL's statistics are measured on."""
@@ -70,17 +70,8 @@ class Scoring:
         """
         settings = self.settings
         predictor = Predictor(network, self.card_at(step), self.device)
-        result: dict[str, Any] = evaluate(
-            predictor,
-            self.items,
-            mode=settings.mode,
-            window=settings.window,
-            scales=settings.scales,
-            flip=settings.flip,
-            batch=settings.batch,
-            ceiling=self._ceiling,
-            metrics=self.metrics,
-        )
+        options: dict[str, Any] = settings.model_dump(exclude={"diagnose"})
+        result: dict[str, Any] = evaluate(predictor, self.items, ceiling=self._ceiling, metrics=self.metrics, **options)
         self._ceiling = result["ceiling"]  # depends on masks and stride alone
         every = settings.diagnose == "every" or (settings.diagnose == "last" and self.k_maps > 0)
         due = every or (settings.diagnose == "last" and step == self.steps)
@@ -91,13 +82,16 @@ class Scoring:
     def _diagnosis(self, pixel_loss: PixelLossModule, predictor: Predictor, step: int) -> dict[str, Any]:
         """FPL's statistics of the network as its own teacher. Writes maps of K, but not of images read in tiles."""
         keep = set(evenly_spaced(len(self.items), self.k_maps)) if distributed.rank() == 0 else set()
-        found = {}
+        found, options = {}, set_options(self.loss)
         for name, items in (("val", self.items), ("labelled", self.labelled)):
             total: Diagnosis | None = None
             for number, item in enumerate(items):
                 tiles = 0
                 for logits, target in self.training_pairs(predictor, item):
-                    pixels = self._pixel_maps(pixel_loss, predictor, logits, target)
+                    teacher = pixel_loss.tempered(logits)
+                    assert isinstance(teacher, Tensor)
+                    threshold = thresholds_at(pixel_loss, teacher, predictor.network)
+                    pixels = pixel_maps(teacher, logits, target, threshold=threshold, options=options, lift=False)
                     counts = diagnose(pixels, target)
                     total = counts if total is None else total.plus(counts)
                     tiles += 1
@@ -113,28 +107,20 @@ class Scoring:
         for image, mask in training_parts(self.reader, item):
             yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(self.device)
 
-    def _pixel_maps(
-        self, pixel_loss: PixelLossModule, predictor: Predictor, logits: Tensor, target: Tensor
-    ) -> PixelMaps:
-        """FPL's maps of such a pair, with the current T and temperature."""
-        teacher = pixel_loss.tempered(logits)
-        assert isinstance(teacher, Tensor)
-        threshold = thresholds_at(pixel_loss, teacher, predictor.network)
-        return pixel_maps(teacher, logits, target, threshold=threshold, options=set_options(self.loss), lift=False)
-
 
 def build_scoring(
-    config: Config,
+    setup: Setup,
+    data: DataConfig,
+    train: TrainConfig,
+    settings: EvaluateConfig,
     material: Material,
     pixel_loss: nn.Module | None,
     device: torch.device,
-    *,
-    own_network: bool = False,
-    metrics: Mapping[str, Metric] | None = None,
+    maps: Path,
+    metrics: Mapping[str, Metric],
 ) -> Scoring:
-    """The scoring of a run. own_network: the network is the user's; metrics: further scores by name."""
-    assert config.out is not None
-    data, network, dataset = config.data, config.network, material.dataset
+    """The scoring of a run. maps: folder of the maps of K. metrics: further scores by name."""
+    dataset, own = material.dataset, setup.own_network is not None
     card = ModelCard(
         classes=list(dataset.classes),
         colours=dataset.colours,
@@ -145,26 +131,26 @@ def build_scoring(
         ignore_index=dataset.ignore_index,
         mean=material.mean,
         std=material.std,
-        channels=network.channels,
+        channels=setup.network.channels,
         image_size=data.image_size,
-        crop=config.train.crop,
-        arch=None if own_network else network.arch,
-        encoder=None if own_network else network.encoder,
-        method=config.method.name,
-        loss=config.loss.name,
+        crop=setup.crop,
+        arch=None if own else setup.network.arch,
+        encoder=None if own else setup.network.encoder,
+        method=setup.name,
+        loss=setup.loss.name,
     )
     return Scoring(
         material,
-        build_reader(data, network.channels, material),
+        build_reader(data, setup.network.channels, material),
         card,
         device,
-        config.evaluate,
-        config.loss,
-        config.train.steps,
+        settings,
+        setup.loss,
+        train.steps,
         pixel_loss if isinstance(pixel_loss, PixelLossModule) else None,
-        RunFolder(config.out).maps_dir,
-        config.train.k_maps,
-        metrics or {},
+        maps,
+        train.k_maps,
+        metrics,
     )
 
 

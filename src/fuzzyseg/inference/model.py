@@ -15,7 +15,7 @@ from torch import nn
 from fuzzyseg.data import DataError
 from fuzzyseg.inference.model_card import CARD_NAME, ModelCard, model_folder, read_card
 from fuzzyseg.inference.predictor import Predictor
-from fuzzyseg.networks import Segmenter, architecture, load_network, save_network
+from fuzzyseg.networks import Segmenter, architecture, check_names, load_network, save_network
 
 _README = """# {title}
 
@@ -117,6 +117,11 @@ def _from_config(path: Path) -> nn.Module:
     """The untrained model described by config.json."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return architecture(values.pop("_model_class"))(**values)
+        name = values.pop("_model_class")
+        check_names(name, values["encoder_name"])
+        fetched = [key for key in values if key.startswith(("pretrained", "checkpoint"))]
+        if fetched:
+            raise ValueError(f"found {fetched[0]!r}; a model folder holds all its weights")
+        return architecture(name)(**values | {"encoder_weights": None})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: describes no network ({error!r}); copy the model folder again") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -83,9 +84,30 @@ def read_card(path: str | Path) -> ModelCard | None:
         return None
     file = folder / CARD_NAME
     try:
-        return TypeAdapter(ModelCard).validate_json(file.read_bytes())
+        card = TypeAdapter(ModelCard).validate_json(file.read_bytes(), strict=True)
+        _check(card)
+        return card
     except ValidationError as error:
         reason = "; ".join(problems(error))
     except OSError as error:
         reason = error.strerror or str(error)
+    except ValueError as error:
+        reason = str(error)
     raise DataError(f"{file}: is no model card ({reason}); copy the model folder again")
+
+
+def _check(card: ModelCard) -> None:
+    """Raises ValueError for numbers that no training writes."""
+    colours = [*(card.colours or ()), *((card.encoding.colours or ()) if card.encoding is not None else ())]
+    if any(len(colour) < 3 for colour in colours):
+        raise ValueError("colours: expected (red, green, blue) of each class")
+    if len(card.classes) < 2 or card.channels < 1:
+        raise ValueError(f"found {len(card.classes)} classes and {card.channels} channels; expected 2 and 1 or more")
+    if not len(card.mean) == len(card.std) == card.channels:
+        raise ValueError(f"found {len(card.mean)} means and {len(card.std)} deviations for {card.channels} channels")
+    if not all(map(math.isfinite, card.mean)) or not all(0 < value < math.inf for value in card.std):
+        raise ValueError(f"found mean {card.mean} and std {card.std}; expected finite numbers, std above 0")
+    if min(*card.crop, *(card.image_size or ()), *(card.bands or ())) < 1:
+        raise ValueError(
+            f"found crop {card.crop}, image_size {card.image_size}, bands {card.bands}; expected 1 or more"
+        )

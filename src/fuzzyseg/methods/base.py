@@ -21,7 +21,7 @@ Fuzzy = Literal["native", "variant", "does not apply"]
 class MethodConfig(BaseModel):
     """Base class of a method's settings; fields are made by `setting`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 def setting(default: Any, source: str, description: str, **options: Any) -> Any:

@@ -70,9 +70,7 @@ def build_network(
     Raises ValueError for an unknown name (with the nearest known one), an option that does not apply, and weights that
     are not available or do not fit.
     """
-    if arch not in NETWORKS:
-        raise ValueError(f"network.arch: found {arch!r}, which is not an architecture.{_nearest(arch, NETWORKS)}")
-    _check_encoder(encoder)
+    check_names(arch, encoder)
     settings = _settings(arch, encoder, dict(options or {}), output_stride)
     if weights == "imagenet":
         # segmentation_models_pytorch takes the name of its weights, timm True
@@ -93,13 +91,16 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {names[close[0]]!r}?" if close else f" Known: {', '.join(sorted(names.values()))}."
 
 
-def _check_encoder(encoder: str) -> None:
+def check_names(arch: str, encoder: str) -> None:
+    """Raises ValueError for an unknown architecture or encoder. Asks no hub: an encoder is smp's or timm's own."""
+    if arch not in NETWORKS:
+        raise ValueError(f"network.arch: found {arch!r}, which is not an architecture.{_nearest(arch, NETWORKS)}")
     import timm
     from segmentation_models_pytorch.encoders import get_encoder_names
 
     if encoder.startswith("tu-"):
         name = encoder[3:].split(".")[0]
-        if not timm.is_model(name):
+        if ":" in name or not timm.is_model(name):
             known = [f"tu-{model}" for model in timm.list_models()]
             close = difflib.get_close_matches(encoder, known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else " timm.list_models() lists the names."

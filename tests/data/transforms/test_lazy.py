@@ -22,8 +22,7 @@ from fuzzyseg.data.transforms import lazy
 from fuzzyseg.data.transforms.geometry import Geometry, Window, make_sample
 from fuzzyseg.data.transforms.lazy import Large
 from fuzzyseg.data.views import CropPair, Stream, Weak, WeakStrong
-from fuzzyseg.experiment.prepare_data import build_loader, gather_material
-from support.tiny_data import settings, write_folder
+from support.tiny_data import loader_of, material_of, settings, write_folder
 from support.tiny_network import TinyNetwork
 
 SIZE = (88, 130)
@@ -254,12 +253,12 @@ def training(tmp_path, workers=0):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches_hold_the_large_image_as_if_it_were_decoded_whole(tmp_path, monkeypatch, workers):
     config = validate(training(tmp_path, workers))
-    material = gather_material(config)
+    material = material_of(config)
 
-    method = SimpleNamespace(streams={"unlabelled": Stream(Weak(), "unlabelled")})
+    method = SimpleNamespace(streams={"unlabelled": Stream(Weak(), "unlabelled")}, facts=SimpleNamespace(channels=3))
 
     def batches():
-        loader = build_loader(config, material, method, torch.device("cpu"))
+        loader = loader_of(config, material, method)
         return [(batch.name, batch.image) for (step,) in loader.batches(0, 3) for batch in step.values()]
 
     whole = batches()

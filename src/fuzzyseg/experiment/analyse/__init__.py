@@ -60,15 +60,8 @@ def analyse(
         require_matplotlib()
     config = run_config(Path(source))
     with pixel_limit(None if config is None else config.data.max_megapixels):
-        inputs = read_inputs(
-            Path(source),
-            data=None if data is None else Path(data),
-            threshold=threshold,
-            unlabelled_masks=unlabelled_masks,
-            limit=limit,
-            device=device,
-            network=network,
-        )
+        root = None if data is None else Path(data)
+        inputs = read_inputs(Path(source), root, threshold, unlabelled_masks, limit, device, network)
         groups, examples = measure(inputs, images if out is not None else 0, progress)
         result = _result(inputs, groups)
         if out is not None:

@@ -75,7 +75,6 @@ class Inputs:
 
 def read_inputs(
     source: Path,
-    *,
     data: Path | None,
     threshold: float | None,
     unlabelled_masks: bool,
@@ -183,7 +182,7 @@ def _trained(run: RunFolder, config: Config, card: ModelCard, network: Factory |
     images["all"] = images["labelled"] + images[UNLABELLED]
     facts = Facts(len(names), card.channels, names.index("background") if "background" in names else None, images)
     with torch.random.fork_rng(devices=[]):
-        method = build_method(resolve(begun), facts, network)
+        method = build_method(resolve(begun, network=network), facts)
     try:
         method.load_state_dict(state["modules"]["method"])
     except RuntimeError as error:

@@ -36,7 +36,7 @@ class Example:
     """One image to draw, as arrays (H,W), subsampled if large.
 
     image (H,W,3) uint8. mask, label, sets: class indices, 255 for void; sets at a multiple of the size, the classes of
-    each fuzzy set in alternating stripes. k, case: as in `PixelMaps`. hard, fuzzy: scores, NaN where void.
+    each fuzzy set in alternating stripes. case: as in `PixelMaps`. hard, fuzzy: scores, NaN where void.
     """
 
     name: str
@@ -44,7 +44,6 @@ class Example:
     mask: Array
     label: Array
     sets: Array
-    k: Array
     case: Array
     hard: Array
     fuzzy: Array
@@ -59,14 +58,12 @@ def measure(inputs: Inputs, images: int, progress: Counter | None) -> tuple[dict
     examples: list[Example] = []
     done = 0
     for name, items in inputs.lists.items():
-        sums: Statistics | None = None
+        sums: Any = None
         for number, item in enumerate(items):
             example, known = None, -1
             for image, mask in training_parts(inputs.reader, item):
                 found, pixels, target = _measure(inputs, image, mask, levels)
-                sums = (
-                    found if sums is None else (sums[0].plus(found[0]), sums[1].plus(found[1]), sums[2].plus(found[2]))
-                )
+                sums = found if sums is None else tuple(a.plus(b) for a, b in zip(sums, found, strict=True))
                 here = int((mask != VOID).sum())
                 if name == inputs.shown and number in chosen and here > known:  # of tiles the one with the least void
                     example, known = _example(inputs, item.name, image, target, pixels), here
@@ -110,10 +107,11 @@ def _example(inputs: Inputs, name: str, image: Tensor, target: Tensor, pixels: P
     def array(values: Tensor) -> Array:
         return values[0, ..., ::step, ::step].cpu().numpy()
 
-    k, shown = array(pixels.k), picture(inputs, image[:, ::step, ::step])
-    maps = (target, pixels.label, pixels.case, pixels.score.hard, pixels.score.fuzzy)
+    k = array(pixels.k)
+    maps = target, pixels.label, pixels.case, pixels.score.hard, pixels.score.fuzzy
     mask, label, case, hard, fuzzy = map(array, maps)
-    return Example(name, shown, mask, label, striped(array(pixels.order), k), k, case, hard, fuzzy)
+    shown = picture(inputs, image[:, ::step, ::step])
+    return Example(name, shown, mask, label, striped(array(pixels.order), k), case, hard, fuzzy)
 
 
 def picture(inputs: Inputs, image: Tensor) -> Array:

@@ -71,8 +71,7 @@ class Grid:
             if name not in self.plan.arms:
                 raise ConfigError(f"--arms: found {name!r}.{nearest(name, self.plan.arms)}")
         readings = self.plan.readings
-        if self.reading is None and readings:
-            self.reading = next(iter(readings))
+        self.reading = self.reading or next(iter(readings), None)
         if self.reading is not None and self.reading not in readings:
             known = nearest(self.reading, readings) if readings else " This sweep has none."
             raise ConfigError(f"--reading: found {self.reading!r}.{known}")

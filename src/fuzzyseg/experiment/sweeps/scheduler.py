@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from fuzzyseg.experiment.prepare_data import fingerprint, read_configured
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.experiment.sweeps.rows import differences, identity, origin_differences, read_row, row_of, same_runs
 from fuzzyseg.experiment.sweeps.tables import miou, tables
+from fuzzyseg.networks import check_names
 from fuzzyseg.plugins import imported_files
 from fuzzyseg.run.environment import code_version
 from fuzzyseg.run.files import write_text
@@ -81,14 +82,15 @@ def sweep(
     made_from = {} if only_table else _made_from(grid, out, any_code=any_code)
     rows = {cell: row for cell in grid.cells if (row := read_row(results / f"{cell.name}.json")) is not None}
     for cell, row in rows.items():
-        path = results / f"{cell.name}.json"
-        _refuse(path, "row", differences(row["settings"], identity(grid.config(cell, out))))
-        _refuse_origin(path, row, made_from)
+        changed = differences(row["settings"], identity(grid.config(cell, out)))
+        _refuse(results / f"{cell.name}.json", "row", changed, row, made_from)
     missing = [cell for cell in grid.cells if cell not in rows]
     rows |= same_runs(missing, [identity(grid.config(cell, out)) for cell in missing], results, made_from)
     if only_table:
         return SweepResult(rows, {}, False, tables(grid, rows))
     waiting = [cell for cell in grid.cells if cell not in rows]
+    for arch, encoder in {(net.arch, net.encoder) for net in (grid.config(cell, out).network for cell in waiting)}:
+        check_names(arch, encoder)
     starts = list(dict.fromkeys(start for cell in waiting for start in grid.starts(cell)))
     for start in starts:
         _check_start(grid, out, start, made_from)
@@ -113,17 +115,14 @@ def _made_from(grid: Grid, out: Path, *, any_code: bool) -> dict[str, str | None
     return {"data": found, "code": None if any_code else code_version()["sources"]}
 
 
-def _refuse(path: Path, kind: str, found: list[str]) -> None:
-    if found:
+def _refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], made_from: dict[str, Any]) -> None:
+    """Raise ConfigError for a row or start with changed settings, or made from other data or code."""
+    if changed:
         raise ConfigError(
-            f"{path}: is a {kind} made with other settings ({'; '.join(found[:4])}): give the same, choose another "
+            f"{path}: is a {kind} made with other settings ({'; '.join(changed[:4])}): give the same, choose another "
             "--out or --results, or delete it"
         )
-
-
-def _refuse_origin(path: Path, recorded: dict[str, Any], made_from: dict[str, str | None]) -> None:
-    found = origin_differences(recorded, made_from)
-    if found:
+    if found := origin_differences(recorded, made_from):
         code = "" if "data " in found[0] else "; --any-code accepts rows and starts of another version of fuzzyseg"
         raise ConfigError(
             f"{path}: was made from other data or code ({'; '.join(found)}): choose another --out and --results, or "
@@ -139,38 +138,37 @@ def _check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | 
         return
     now = identity(grid.config(start, out))
     # the folder's settings have absolute paths of the machine, which are not compared
-    before = {key: now.get(key) if _has_paths(value) else value for key, value in identity(made).items()}
-    _refuse(run.path, "supervised start", differences(before, now))
+    before = identity(made)
+    for key, value in before.items():
+        if any(
+            isinstance(part, str) and os.path.isabs(part) for part in (value if isinstance(value, list) else [value])
+        ):
+            before[key] = now.get(key)
     split, environment = (json.loads(path.read_text(encoding="utf-8")) for path in (run.split, run.environment))
-    _refuse_origin(run.path, {"data": split.get("data"), "code": environment.get("code")}, made_from)
-
-
-def _has_paths(value: object) -> bool:
-    values = value if isinstance(value, list) else [value]
-    return any(isinstance(each, str) and os.path.isabs(each) for each in values)
+    recorded = {"data": split.get("data"), "code": environment.get("code")}
+    _refuse(run.path, "supervised start", differences(before, now), recorded, made_from)
 
 
 def _finished(out: Path, cell: Cell) -> bool:
     return RunFolder(out / cell.name).result.is_file()
 
 
+@dataclass
 class _Scheduler:
-    def __init__(
-        self,
-        grid: Grid,
-        out: Path,
-        results: Path,
-        jobs: int,
-        discard: bool,
-        say: Say,
-        rows: dict[Cell, dict[str, Any]],
-        waiting: list[Cell],
-    ) -> None:
-        self.grid, self.out, self.results, self.jobs, self.discard, self.say = grid, out, results, jobs, discard, say
-        self.rows, self.waiting, self.total = rows, waiting, len(waiting)
-        self.failed: dict[Cell, str] = {}
-        self.running: list[_Running] = []
-        self.done = 0
+    grid: Grid
+    out: Path
+    results: Path
+    jobs: int
+    discard: bool
+    say: Say
+    rows: dict[Cell, dict[str, Any]]
+    waiting: list[Cell]
+    failed: dict[Cell, str] = field(default_factory=dict)
+    running: list[_Running] = field(default_factory=list)
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        self.total = len(self.waiting)
 
     def run(self, watch: Watch | None) -> bool:
         """Keep `jobs` processes running until nothing is left to start. Returns whether it was interrupted."""
@@ -182,7 +180,7 @@ class _Scheduler:
                     time.sleep(POLL)
                     for each in [each for each in self.running if each.process.poll() is not None]:
                         self.running.remove(each)
-                        self._end(each.cell, each.process.returncode, time.monotonic() - each.begun, each.log_size)
+                        self._end(each)
                     if watch is not None:
                         watch({each.cell.name: self._steps(each.cell) for each in self.running}, self.done, self.total)
         except KeyboardInterrupt:
@@ -229,19 +227,20 @@ class _Scheduler:
         self.running.append(_Running(cell, process, time.monotonic(), size))
         self.say(f"[{self.done + len(self.running)}/{self.total}] {cell.name}: started, log in {log}")
 
-    def _end(self, cell: Cell, code: int, seconds: float, log_size: int) -> None:
+    def _end(self, ended: _Running) -> None:
         self.done += 1
+        cell, code = ended.cell, ended.process.returncode
+        seconds = time.monotonic() - ended.begun
+        row = None
         if code != 0 or not _finished(self.out, cell):
-            self.failed[cell] = _last_words(self.out / f"{cell.name}.log", log_size, code)
-            self.say(f"{cell.name}: failed after {seconds:.0f} s: {self.failed[cell]}")
-            return
-        if cell.is_start:
+            self.failed[cell] = _last_words(self.out / f"{cell.name}.log", ended.log_size, code)
+        elif cell.is_start:
             self.say(f"{cell.name}: finished in {seconds:.0f} s")
             return
-        row = row_of(self.grid, cell, self.out)
-        if row["result"]["last"] is None:
+        elif (row := row_of(self.grid, cell, self.out))["result"]["last"] is None:
             self.failed[cell] = "ended without a score: there are no validation images with masks (data.val)"
-            self.say(f"{cell.name}: {self.failed[cell]}")
+        if row is None or cell in self.failed:
+            self.say(f"{cell.name}: failed after {seconds:.0f} s: {self.failed[cell]}")
             return
         write_text(self.results / f"{cell.name}.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
         self.rows[cell] = row

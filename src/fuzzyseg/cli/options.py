@@ -1,0 +1,122 @@
+"""Options that several commands share: those of settings, with the settings' own help texts, and `--import`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fuzzyseg.config import Config, ConfigError, override, parse_override, read_yaml
+from fuzzyseg.config.load import section_of
+from fuzzyseg.config.short_names import SETTINGS
+
+Given = dict[str, Any]
+"""Values of the options that were given, by name with _ for -."""
+
+
+def flag(name: str) -> str:
+    """`stop_at` -> `--stop-at`."""
+    return "--" + name.replace("_", "-")
+
+
+def setting(name: str, *, default: bool = True) -> inspect.Parameter:
+    """The option of a setting, with the setting's description and, unless something else may set it, its default."""
+    key, metavar = SETTINGS[name]
+    *sections, field = key.split(".")
+    model: Any = Config
+    for section in sections:
+        model = section_of(model.model_fields[section])
+    info = model.model_fields[field]
+    text = " ".join(info.description.split()).replace("None:", "if not given:")
+    if default and info.default is not None:
+        text += f" [default: {'x'.join(map(str, info.default)) if isinstance(info.default, tuple) else info.default}]"
+    kind = next((kind for kind in (int, bool) if info.annotation in (kind, kind | None)), str)
+    return option(name, kind, metavar=metavar, help=text)
+
+
+def option(name: str, kind: Any, default: Any = None, **details: Any) -> inspect.Parameter:
+    """A parameter that is an option; a flag that is on by default has its opposite.
+
+    kind: its type. details: those of `typer.Option`.
+    """
+    names = f"{flag(name)}/{flag('no_' + name)}" if default is True else flag(name)
+    default = typer.Option(default, names, **details)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind | None)
+
+
+def takes(*options: inspect.Parameter) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add options to a command, behind its arguments; it receives the values that are not None as `given`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            taken = {each.name: values.pop(each.name) for each in options}
+            command(**values, given={name: value for name, value in taken.items() if value is not None})
+
+        signature = inspect.signature(command, eval_str=True)
+        own = [each for each in signature.parameters.values() if each.name != "given"]
+        arguments = [each for each in own if each.kind is not inspect.Parameter.KEYWORD_ONLY]
+        run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*arguments, *options, *own[len(arguments) :]]
+        )
+        return run
+
+    return decorate
+
+
+def overridden(values: Mapping[str, Any], given: Mapping[str, Any], words: Iterable[str]) -> dict[str, Any]:
+    """Nested settings replaced by options, and these by the words KEY=VALUE. Raises ConfigError."""
+    changes = [(SETTINGS[name][0].split("."), value) for name, value in given.items()]
+    changes += [parse_override(word) for word in words if "=" in word]
+    return reduce(lambda result, change: override(result, *change), changes, dict(values))
+
+
+def read_recipe(words: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    """Name and settings of the recipe among the words, which may be none. Raises ConfigError."""
+    recipes = [word for word in words if "=" not in word]
+    for word in recipes:
+        if not word.endswith((".yaml", ".yml")):
+            raise ConfigError(f"found {word!r}; expected a recipe.yaml or key=value, such as train.ema=0.998")
+    if len(recipes) > 1:
+        raise ConfigError(f"found {len(recipes)} recipes, {' and '.join(recipes)}; expected one")
+    return (recipes[0], read_yaml(recipes[0])) if recipes else ("", {})
+
+
+def listed(text: str | None) -> list[str]:
+    """`a,b` -> [a, b]."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def _load(files: list[Path] | None) -> list[Path] | None:
+    """Import the files, before the command runs."""
+    if files:
+        from fuzzyseg.plugins import import_file
+
+        for file in files:
+            import_file(file)
+    return files
+
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="RECIPE.yaml|KEY=VALUE",
+        help="A file of settings, and single settings by dotted name, such as train.ema=0.998, in any order.",
+    ),
+]
+DEVICE = option("device", str, "auto", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Import = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--import",
+        metavar="FILE.py",
+        callback=_load,
+        help="Python file with METHODS, LOSSES, DATASETS or METRICS by name; may be given several times.",
+    ),
+]

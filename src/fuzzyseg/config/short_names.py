@@ -1,0 +1,30 @@
+"""Short names of settings: options of the command line, and keywords of `fuzzyseg.train`."""
+
+SETTINGS = {
+    "data": ("data.root", "DIR"),
+    "more": ("data.more", "DIR[,DIR]"),
+    "unlabelled": ("data.unlabelled_from", "DIR|GLOB[,...]"),
+    "method": ("method.name", "NAME"),
+    "loss": ("loss.name", "NAME"),
+    "labelled": ("data.labelled", "N|1/N|FILE"),
+    "steps": ("train.steps", "N"),
+    "seed": ("seed", "N"),
+    "arch": ("network.arch", "NAME"),
+    "encoder": ("network.encoder", "NAME"),
+    "weights": ("network.weights", "imagenet|none|FILE"),
+    "crop": ("train.crop", "HxW"),
+    "batch": ("train.batch", "N"),
+    "init": ("init", "FILE[,FILE]"),
+    "out": ("out", "RUN"),
+    "stop_at": ("train.stop_at", "N"),
+    "eval_every": ("train.eval_every", "N"),
+    "save_every": ("train.save_every", "N"),
+    "val": ("data.val", "SPEC"),
+    "image_size": ("data.image_size", "HxW"),
+    "snap": ("data.snap", None),
+    "device": ("train.device", "NAME"),
+    "workers": ("train.workers", "N"),
+    "policy": ("data.policy", "NAME"),
+    "group": ("data.group", "RULE"),
+}
+"""Name -> its setting, and the form of its value on the command line; an option has dashes for `_`."""
