@@ -50,7 +50,9 @@ TABLE = {
         ("methods.base", "ops", "losses", "networks", "data.views"), ("torch", "pydantic", "scipy"), itself=False
     ),
     "analysis": Row(("losses",), TORCH),
-    "inference": Row(("networks", "data", "ops"), (*TORCH, "numpy", "pydantic")),  # masks of files; the model card
+    "inference": Row(
+        ("networks", "data", "ops", "run.files"), (*TORCH, "numpy", "pydantic")
+    ),  # masks of files; the model card
     "engine": Row(("methods.base", "ops.distributed", "run"), TORCH),
     "report": Row(packages=("matplotlib",)),
     "plugins": Row(("config", "losses", "methods"), TORCH),

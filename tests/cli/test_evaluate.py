@@ -70,10 +70,8 @@ def test_the_answer_for_programs(evaluate):
     assert json.loads(evaluate("runs/a", "--json")[0].stdout) == RESULT
 
 
-@pytest.mark.parametrize(
-    ("words", "found"), [(["--split", "all"], "--split: found 'all'"), (["--mode", "half"], "--mode: found 'half'")]
-)
-def test_what_does_not_exist_is_refused_before_anything_is_read(words, found):
-    result = CliRunner().invoke(app, ["evaluate", "no_such_run", *words])
+@pytest.mark.parametrize(("option", "found", "known"), [("--split", "all", "test"), ("--mode", "half", "sliding")])
+def test_what_does_not_exist_is_refused_before_anything_is_read(option, found, known):
+    result = CliRunner().invoke(app, ["evaluate", "no_such_run", option, found])
     assert result.exit_code == 2
-    assert found in result.stderr
+    assert all(text in result.stderr for text in (option, found, known))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -23,7 +23,7 @@ from fuzzyseg.cli.progress import counter, table
         False,
         help="Diagnosis: include the unlabelled images. Reads their masks; the output has a note.",
     ),
-    option("pictures", str, "png", metavar="png|svg", help="Format of the figures."),
+    option("pictures", Literal["png", "svg"], "png", help="Format of the figures."),
     DEVICE,
 )
 def analyse(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -20,11 +20,10 @@ from fuzzyseg.run.logs import SCORE
         metavar="DIR",
         help="Folder with images and masks, or the name of an imported data set. [default: the run's own]",
     ),
-    option("split", str, "val", metavar="val|test|train", help="Images to score."),
+    option("split", Literal["val", "test", "train"], "val", help="Images to score."),
     option(
         "mode",
-        str,
-        metavar="whole|sliding",
+        Literal["whole", "sliding"],
         help="Predict each image whole, or in overlapping windows. [default: the run's own]",
     ),
     DEVICE,

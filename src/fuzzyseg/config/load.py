@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import accumulate
@@ -102,8 +103,8 @@ class _Loader(yaml.SafeLoader):
     """YAML whose keys are unique."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
+        keys = Counter(str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge")
+        twice = next((key for key, count in keys.items() if count > 1), None)
         if twice is not None:
             raise yaml.MarkedYAMLError(None, None, f"the key {twice!r} is written twice", node.start_mark)
         return super().construct_mapping(node, deep)

@@ -158,10 +158,11 @@ def markdown(shown: Iterable[Setting]) -> Iterator[str]:
     yield ""
     yield from textwrap.wrap(HOW, 120, break_on_hyphens=False)
     for section, settings in groupby(shown, lambda each: each.section):
-        yield from ["", f"## {section or 'At the top'}", "", _about(section), ""]
+        yield from ["", f"## {section or 'Top level'}", "", _about(section), ""]
         yield from ["| setting | values | default | description |", "| --- | --- | --- | --- |"]
         for each in settings:
             about, sign, option = each.about.partition(" Option: ")
-            cells = [f"`{each.name}`", f"`{each.kind}`", f"`{each.default}`"]
+            # An escaped pipe in code is shown with its backslash by some renderers.
+            cells = [f"`{each.name}`", f"`{each.kind.replace(' | ', ' or ')}`", f"`{each.default}`"]
             cells.append(about + (f"{sign}`{option[:-1]}`." if option else ""))
             yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

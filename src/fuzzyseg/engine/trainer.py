@@ -162,6 +162,8 @@ def _start(
     if resume is not None:
         try:
             training.load_state_dict(resume)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             reason = str(error).partition("\n")[0]
             raise CheckpointError(

@@ -14,7 +14,6 @@ from fuzzyseg.config import Config, ConfigError, read_yaml, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.loading.value_range import compare
-from fuzzyseg.data.sample import SPLITS
 from fuzzyseg.data.text import printable
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
@@ -58,9 +57,6 @@ def evaluate(
     Raises:
         ConfigError, DataError
     """
-    for option, found, known in (("--split", split, SPLITS), ("--mode", mode or "whole", ("whole", "sliding"))):
-        if found not in known:
-            raise ConfigError(f"{option}: found {found!r}; expected one of {', '.join(known)}")
     predictor = load(source, network=network, device=choose_device(device))
     config = run_config(Path(source))
     limit = None if config is None else config.data.max_megapixels

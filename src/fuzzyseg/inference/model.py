@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -16,6 +14,7 @@ from fuzzyseg.data import DataError
 from fuzzyseg.inference.model_card import CARD_NAME, ModelCard, model_folder, read_card
 from fuzzyseg.inference.predictor import Predictor
 from fuzzyseg.networks import Segmenter, architecture, check_names, load_network, save_network
+from fuzzyseg.run.files import sync
 
 _README = """# {title}
 
@@ -43,21 +42,12 @@ def save_model(folder: Path, network: nn.Module, *, card: ModelCard) -> None:
     card.write(part)
     save_network(network, part)
     for path in (*part.iterdir(), part):
-        _sync(path)
+        sync(path)
     if folder.exists():
         folder.rename(old)
     part.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """Flush a file, or the entries of a folder, to the disk; does nothing on Windows."""
-    if os.name == "posix":
-        opened = os.open(path, os.O_RDONLY)
-        with suppress(OSError):  # not every file system can
-            os.fsync(opened)
-        os.close(opened)
 
 
 def _readme(card: ModelCard, network: nn.Module) -> str:

@@ -19,7 +19,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-        sync_folder(path.parent)
+        sync(path.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -31,10 +31,10 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
-def sync_folder(path: Path) -> None:
-    """Flush the entries of a folder to the disk, without which a rename may be lost; does nothing on Windows."""
+def sync(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to the disk, so that no rename is lost; does nothing on Windows."""
     if os.name == "posix":
-        folder = os.open(path, os.O_RDONLY)
+        opened = os.open(path, os.O_RDONLY)
         with suppress(OSError):  # not every file system can
-            os.fsync(folder)
-        os.close(folder)
+            os.fsync(opened)
+        os.close(opened)

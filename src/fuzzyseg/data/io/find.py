@@ -18,7 +18,7 @@ _SYSTEM = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder belongs to the system and is passed over everywhere without a word."""
+    """Whether a file or folder belongs to the system and is ignored silently."""
     return name.startswith(".") or name in _SYSTEM
 
 

@@ -184,7 +184,7 @@ def make_sample(
     sample = {"image": finish(window, seen, changes()), "valid": window.shown(known)}
     if mask is not None:
         labels = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
-        sample["mask"] = labels.masked_fill(~sample["valid"], VOID)
+        sample["mask"] = labels if known is None else labels.masked_fill(~sample["valid"], VOID)
     if isinstance(view, WeakStrong):
         copies = [finish(window, seen, draw_strong(draw, view, geometry.blur)) for _ in range(view.strong)]
         sample |= {} if colours_later else {"strong": stacked(copies)}
