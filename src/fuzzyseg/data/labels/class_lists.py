@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from fuzzyseg.data.sample import MAX_CLASSES, Colour, DataError
+
+T = TypeVar("T")
 
 BACKGROUND, IGNORE = "_background_", "__ignore__"
 """LabelMe's labels for unannotated pixels and for void shapes."""
@@ -72,10 +76,14 @@ def note_similar(names: Iterable[str]) -> list[str]:
     return [f"nearly equal names of different classes: {', '.join(alike)}; if one class is meant, rename"] * bool(alike)
 
 
+def repeated(values: Sequence[T]) -> list[T]:
+    """Return the values that occur more than once."""
+    return [value for value, count in Counter(values).items() if count > 1]
+
+
 def check_names(names: list[str], where: str) -> None:
     """Raise DataError unless there are 2 to 255 distinct names."""
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    if twice := repeated(names):
         raise DataError(f"{where}: found {', '.join(twice)} more than once; expected distinct names")
     if not 2 <= len(names) <= MAX_CLASSES:
         raise DataError(f"{where}: found {len(names)} class names; expected 2 to {MAX_CLASSES}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
-from fuzzyseg.data.labels.class_lists import VOID_NAMES, check_names, class_table, read_class_table
+from fuzzyseg.data.labels.class_lists import VOID_NAMES, check_names, class_table, read_class_table, repeated
 from fuzzyseg.data.sample import Colour, DataError, Files, Item, LabelMap, PublicDataset
 from fuzzyseg.data.text import nearest, short
 
@@ -93,9 +93,7 @@ def declared_labels(
     names = names or files.classes
     if colours is not None:
         colours += [(-1, colour) for colour in description.ignore_colours or ()]
-        listed = [colour for _, colour in colours]
-        twice = [colour for colour in dict.fromkeys(listed) if listed.count(colour) > 1]
-        if twice:
+        if twice := repeated([colour for _, colour in colours]):
             raise DataError(f"{root / source}: the colour {twice[0]} is declared twice; expected one class per colour")
     ignore = None if description.ignore_index is None else (description.ignore_index, *(description.ignore_also or ()))
     ignore = ignore if ignore_index is None else (ignore_index,)
