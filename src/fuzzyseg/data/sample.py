@@ -123,6 +123,10 @@ class Files:
     classes: list[str] | None = None
     colours: list[Colour] | None = None
 
+    def change(self, function: Callable[[Item], Item]) -> None:
+        """Replace each item."""
+        self.splits = {split: [function(item) for item in items] for split, items in self.splits.items()}
+
 
 @dataclass(frozen=True)
 class LabelMap:
@@ -153,6 +157,11 @@ class DataSet:
     colours: list[Colour] | None = None
     notes: list[str] = field(default_factory=list)
     encoding: Encoding | None = None
+
+    @property
+    def items(self) -> list[Item]:
+        """The items of all splits."""
+        return [*self.train, *(self.val or ()), *(self.test or ())]
 
     @property
     def label_map(self) -> LabelMap:

@@ -116,10 +116,11 @@ def _columns(path: Path) -> list[str]:
             head = file.readline(1000)
     except OSError:
         return []
-    return [part.strip().strip('"').lower() for part in head.split(_delimiter(head))]
+    return [part.strip().strip('"').lower() for part in head.split(delimiter(head))]
 
 
-def _delimiter(head: str) -> str:
+def delimiter(head: str) -> str:
+    """Return the delimiter of a table by its first line: comma, semicolon or tab."""
     return max(",;\t", key=head.count)
 
 
@@ -128,7 +129,7 @@ def read_class_table(path: Path) -> list[Label]:
     lines = read_lines(path)
     columns = [_columns(path).index(name) for name in COLUMNS]
     labels = []
-    for number, row in enumerate(csv.reader(lines[1:], delimiter=_delimiter(lines[0])), 2):
+    for number, row in enumerate(csv.reader(lines[1:], delimiter=delimiter(lines[0])), 2):
         name, *colour = (row[column].strip() if column < len(row) else "" for column in columns)
         labels.append(_label(name, colour, f"{path}, line {number}: found {row}; expected name,r,g,b"))
     return labels
