@@ -26,11 +26,11 @@ class Cvat:
         """labels: class order; None: that of `labelmap.txt`. Raises DataError."""
         path = source / MAP
         entries = read_labelmap(path)
-        if twice := repeated([entry.colour for entry in entries]):
+        if twice := repeated([colour for _, colour in entries]):
             raise DataError(f"{path}: two labels have the colour {twice[0]}; expected one label per colour")
-        classes = Classes(labels, [entry.name for entry in entries], path)
-        indices = [classes.index(entry.name, str(path)) for entry in entries]
-        table = dict(zip((entry.colour for entry in entries), indices, strict=True))
+        classes = Classes(labels, [name for name, _ in entries], path)
+        table = {colour: classes.index(name, str(path)) for name, colour in entries}
+        indices = list(table.values())
         table.setdefault(BLACK, classes.background)  # unannotated pixels
         self._coloured = Encoding(
             text=f"those of {MAP}", colours=tuple((*colour, -1 if i == VOID else i) for colour, i in table.items())

@@ -74,8 +74,7 @@ def list_files(root: Path, description: Description, *, augmented: bool = True) 
     if (base / "class_names.txt").is_file():
         files.classes = read_names(base / "class_names.txt")
     elif (base / "labelmap.txt").is_file():
-        labels = read_labelmap(base / "labelmap.txt")
-        files.classes, files.colours = [label.name for label in labels], [label.colour for label in labels]
+        files.classes, files.colours = map(list, zip(*read_labelmap(base / "labelmap.txt"), strict=True))
     return files
 
 

@@ -6,7 +6,6 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -89,13 +88,8 @@ def check_names(names: list[str], where: str) -> None:
         raise DataError(f"{where}: found {len(names)} class names; expected 2 to {MAX_CLASSES}")
 
 
-@dataclass(frozen=True)
-class Label:
-    """A class name and its colour in the masks."""
-
-    name: str
-    colour: Colour
-
+Label = tuple[str, Colour]
+"""A class name and its colour in the masks."""
 
 COLUMNS = ("name", "r", "g", "b")
 VOID_NAMES = ("void", "ignore", "ignored", "unlabelled", "unlabeled", "unlabel", IGNORE)
@@ -156,4 +150,4 @@ def _label(name: str, colour: list[str], message: str) -> Label:
     values = [int(part) if part.strip().isdecimal() else -1 for part in colour]
     if not name.strip() or len(values) != 3 or not all(0 <= value <= 255 for value in values):
         raise DataError(f"{message}, with a name and colours from 0 to 255")
-    return Label(plain(name), (values[0], values[1], values[2]))
+    return plain(name), (values[0], values[1], values[2])

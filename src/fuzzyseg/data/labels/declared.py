@@ -81,11 +81,11 @@ def declared_labels(
         colours = _by_name(names, description.colours_of, FILE)
     elif table is not None:
         labels, source = read_class_table(table), table.name
-        names = names or [label.name for label in labels if label.name.lower() not in VOID_NAMES]
-        void = [(-1, label.colour) for label in labels if label.name not in names and label.name.lower() in VOID_NAMES]
-        rest = {label.name: [label.colour] for label in labels if (-1, label.colour) not in void}
+        names = names or [name for name, _ in labels if name.lower() not in VOID_NAMES]
+        void = [(-1, colour) for name, colour in labels if name not in names and name.lower() in VOID_NAMES]
+        rest = {name: [colour] for name, colour in labels if (-1, colour) not in void}
         colours = [*_by_name(names, rest, source), *void]
-        rows = tuple(label.name for label in labels) if void else None
+        rows = tuple(name for name, _ in labels) if void else None
     elif files.colours is not None and files.classes is not None:
         names, source = names or files.classes, "labelmap.txt"
         if set(names) == set(files.classes):
