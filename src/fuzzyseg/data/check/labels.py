@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fuzzyseg.data.labels.blocks import stored_parts
-from fuzzyseg.data.labels.decode import UNMAPPED, decode, nearest_colours, unpack_colour
+from fuzzyseg.data.labels.decode import PLAIN, decode_array, invalid_labels, mask_of, nearest_colours, unpack_colour
 from fuzzyseg.data.sample import VOID, Colour, DataError, Item
 from fuzzyseg.data.text import counted
 
@@ -58,8 +58,8 @@ def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatisti
     unmapped: dict[int, tuple[int, int, int]] = {}  # value: pixels, row and column of the first
     try:
         for top, part in stored_parts(item):
-            found = decode(item, ignore_index, part)
-            invalid = (found.labels == UNMAPPED) | ((found.labels != VOID) & (found.labels >= classes))
+            found = decode_array(part, item.encoding or PLAIN, ignore_index, mask_of(item))
+            invalid = invalid_labels(found.labels, classes)
             counts += np.bincount(found.labels[~invalid].ravel(), minlength=VOID + 1)
             snapped += found.snapped
             places = np.flatnonzero(invalid)
