@@ -23,7 +23,6 @@ from fuzzyseg.data.splits.spec import FOLD, parse_amount, parse_every, read_list
 from fuzzyseg.data.splits.stratify import shuffled
 from fuzzyseg.data.splits.validation import (
     Presence,
-    class_notes,
     need_masks,
     validation_images,
     with_masks,
@@ -32,6 +31,8 @@ from fuzzyseg.data.splits.validation import (
 from fuzzyseg.data.text import short
 
 Policy = Literal["cover", "random"]
+MIN_BEST = 10
+"""With fewer labelled images and held-out validation images, no best checkpoint is selected."""
 
 
 @dataclass
@@ -162,27 +163,23 @@ def make_split(
     policy: Policy = "cover",
     unlabelled: Literal["rest", "all"] = "rest",
     group: str | None = None,
-    min_best: int = 10,
 ) -> Split:
     """Split the images of a dataset; the same arguments give the same lists on every platform. Raises DataError.
 
     labelled: count, fraction of the training images with masks (after holding out validation images), list file, or
     every:N (each Nth of these by name, from the first); None: all. val: fraction, count, list file or split.json of a
     run, `fold:K/N` of the labelled images, `val`, `test` or `none`; None: the val folder, or a fifth of the training
-    images with masks. policy: cover reads the masks of the candidates, once (promise 10), so that the labelled images
-    cover the classes, and held-out images and folds hold the classes that training does; random reads none.
-    unlabelled: the images that are not labelled, or all. group: rule of images that stay together (`group_keys`); whole
-    groups are taken until the number is reached, and groups of validation images are excluded from training. min_best:
-    with fewer labelled images and held-out validation images, no best checkpoint is selected.
+    images with masks. policy: cover reads the masks of the candidates, once (promise 10), and lets labelled images,
+    held-out images and folds hold all classes; random reads none. unlabelled: the images that are not labelled, or all.
+    group: rule of images that stay together (`group_keys`); groups of validation images are excluded from training.
     """
     if policy not in ("cover", "random"):
         raise DataError(f"found the policy {policy!r}; expected cover or random")
     pool = with_masks(dataset.train)
     wanted, named = _wanted(dataset, pool, labelled)
     presence = _presence_of(dataset) if policy == "cover" else None
-    val_items, val_note = validation_images(dataset, named, val, seed, group, presence)
-    folds = (val or "").startswith(FOLD)
-    if folds:
+    val_items, val_note, val_notes = validation_images(dataset, named, val, seed, group, presence)
+    if (val or "").startswith(FOLD):
         named = [item for item in named if item not in val_items]
     kept = {item.name for item in named}
     if both := sorted(kept & {item.name for item in val_items}):
@@ -202,10 +199,8 @@ def make_split(
     names = {item.name for item in chosen}
     sources = [item for item in train if unlabelled == "all" or item.name not in names]
     held_out = len(train) < len(dataset.train)
-    notes += class_notes(dataset, val_items, presence, folds=folds)
-    few = held_out and len(chosen) < min_best
-    if few:
-        notes.append(f"fewer than {min_best} labelled images: no best checkpoint is chosen, the last one counts")
+    if few := held_out and len(chosen) < MIN_BEST:
+        notes.append(f"fewer than {MIN_BEST} labelled images: no best checkpoint is chosen, the last one counts")
     return Split(
         labelled=chosen,
         unlabelled=without_mask(sources),
@@ -217,5 +212,5 @@ def make_split(
         seed=seed,
         held_out=held_out,
         choose_best=bool(val_items) and not few,
-        notes=[note, f"{len(sources)} images are used without masks", val_note + apart, *notes],
+        notes=[note, f"{len(sources)} images are used without masks", val_note + apart, *notes, *val_notes],
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fuzzyseg.data.sample import DataError, DataSet, Item
 from fuzzyseg.data.splits.groups import Groups, extras_in_groups, group_keys
-from fuzzyseg.data.splits.spec import parse_amount, parse_fold, read_list
+from fuzzyseg.data.splits.spec import FOLD, parse_amount, parse_fold, read_list
 from fuzzyseg.data.splits.stratify import shuffled, stratified
 from fuzzyseg.data.text import counted, short
 
@@ -39,12 +39,19 @@ def need_masks(items: Sequence[Item], path: Path) -> None:
 
 def validation_images(
     dataset: DataSet, named: Sequence[Item], val: str | None, seed: int, group: str | None, presence: Presence | None
-) -> tuple[list[Item], str]:
-    """Return the validation images and a note.
+) -> tuple[list[Item], str, list[str]]:
+    """Return the validation images, a note on their source, and notes on what they cannot show.
 
     named: images of a list, which stay labelled, but are what `fold:K/N` divides. presence: for parts that hold the
     same classes; None: no mask is read.
     """
+    items, note = _select(dataset, named, val, seed, group, presence)
+    return items, note, _shortcomings(dataset, items, presence, folds=(val or "").startswith(FOLD))
+
+
+def _select(
+    dataset: DataSet, named: Sequence[Item], val: str | None, seed: int, group: str | None, presence: Presence | None
+) -> tuple[list[Item], str]:
     if val == "none":
         return [], "no validation (--val none)"
     if val is not None and (fold := parse_fold(val)) is not None:
@@ -164,7 +171,7 @@ def without_validation(items: list[Item], val: list[Item], kept: set[str], group
     return apart, f"; {left} more images of its groups ({group}) are left out of training" * (left > 0)
 
 
-def class_notes(dataset: DataSet, val: Sequence[Item], presence: Presence | None, *, folds: bool) -> list[str]:
+def _shortcomings(dataset: DataSet, val: Sequence[Item], presence: Presence | None, *, folds: bool) -> list[str]:
     """Return notes on validation images that lack classes, or are few and not a fold.
 
     The masks of larger sets are not read for it; an evaluation names the classes without a pixel.
