@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from fuzzyseg.data.labels.decode import mask_of, pack_colours, unpack_colour
 from fuzzyseg.data.sample import MAX_CLASSES, Colour, DataError, Encoding, Item, attempt
 from fuzzyseg.data.text import short
 
+S = TypeVar("S")
+
 HEADERS, SAMPLE = 200, 32
 """Number of masks examined: headers only, and pixels."""
 
@@ -25,10 +28,9 @@ RARE, NEAR, MANY = 1e-4, 24.0, 64
 times as frequent, or if there are more than this many."""
 
 
-def subsample(items: Sequence[Item], most: int) -> list[Item]:
+def subsample(items: Sequence[S], most: int) -> list[S]:
     """Return at most `most` evenly spaced items."""
-    step = max(1, -(-len(items) // most))
-    return list(items[::step])
+    return list(items[:: max(1, -(-len(items) // most))])
 
 
 def detect_kind(items: Sequence[Item]) -> tuple[str, str]:

@@ -39,14 +39,11 @@ class ImageReader(Protocol):
         """Image (C,H,W), uint8 or float32 in units; with_mask: mask uint8 (H,W), 255 for void. Raises DataError."""
 
 
-@dataclass(frozen=True)
-class _Task:
-    """One micro-batch of one stream, made by one worker."""
-
-    stream: str
-    draws: tuple[Draw, ...]
+_Task = tuple[str, tuple[Draw, ...]]
+"""One micro-batch of one stream, made by one worker."""
 
 
+@dataclass
 class _Samples(Dataset[dict[str, Tensor] | DataError]):
     """Tasks -> stacked tensors.
 
@@ -54,21 +51,12 @@ class _Samples(Dataset[dict[str, Tensor] | DataError]):
     report them.
     """
 
-    def __init__(
-        self,
-        streams: Mapping[str, Stream],
-        sources: Mapping[str, Sequence[Item]],
-        reader: ImageReader,
-        options: Mapping[str, Any],
-        workers: int,
-        focused: bool = False,
-    ) -> None:
-        self.focused = focused
-        self.streams = dict(streams)
-        self.sources = {name: list(items) for name, items in sources.items()}
-        self.reader = reader
-        self.options = dict(options)
-        self.reading = torch.full((workers, 2), -1).share_memory_()  # type: ignore[no-untyped-call]
+    streams: dict[str, Stream]
+    sources: dict[str, list[Item]]
+    reader: ImageReader
+    options: dict[str, Any]
+    reading: Tensor
+    focused: bool
 
     def item(self, stream: str, index: int) -> Item:
         """The item at an index of the stream's source."""
@@ -78,7 +66,7 @@ class _Samples(Dataset[dict[str, Tensor] | DataError]):
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as in a worker: sums over several threads may round differently
         try:
-            samples = [self._sample(task.stream, draw) for draw in task.draws]
+            samples = [self._sample(task[0], draw) for draw in task[1]]
             batch = {key: stacked([sample[key] for sample in samples]) for key in samples[0]}
             if get_worker_info() is not None:
                 share(batch)
@@ -141,21 +129,22 @@ class Loader:
     ) -> None:
         if batch < 1 or accumulate < 1 or batch % (world * accumulate):
             raise ValueError(
-                f"batch: found {batch} images per step for {world} processes with {accumulate} micro-batches each; "
-                f"expected a multiple of {world} x {accumulate} = {world * accumulate}: change train.batch or "
-                "train.accumulate, or the number of processes"
+                f"batch: found {batch} images per step; expected a multiple of {world} x {accumulate} = "
+                f"{world * accumulate}: change train.batch, train.accumulate or the number of processes"
             )
         if workers < 0 or not 0 <= rank < world:
             raise ValueError(
-                f"found workers={workers}, rank={rank}, world={world}; expected workers >= 0, rank < world"
+                f"found workers={workers}, rank={rank}, world={world}; expected rank < world, none below 0"
             )
         self._tasks_per_step = accumulate * len(streams)
         self._workers = min(workers, self._most_ahead)
         options = {"geometry": geometry, "jitter": jitter, "mean": mean, "std": std, "colours_later": colours_later}
+        copied = {name: list(items) for name, items in sources.items()}
+        reading = torch.full((self._workers, 2), -1).share_memory_()  # type: ignore[no-untyped-call]
         self._colours = Colours(tuple(mean), tuple(std))
         self._statistics = (torch.tensor(list(mean)), torch.tensor(list(std)))
         self.sampler = Sampler(streams, {name: len(items) for name, items in sources.items()}, batch, seed, balance)
-        self._samples = _Samples(streams, sources, reader, options, self._workers, focused)
+        self._samples = _Samples(dict(streams), copied, reader, options, reading, focused)
         self._streams = list(streams)
         self._batch, self._accumulate, self._rank, self._world, self._pin = batch, accumulate, rank, world, pin
 
@@ -189,8 +178,8 @@ class Loader:
                     content = self._receive(results)
                     if isinstance(content, DataError):
                         raise content
-                    task = pending.popleft()
-                    micro_batches[place // len(self._streams)][task.stream] = self._assemble(task, content)
+                    stream, draws = pending.popleft()
+                    micro_batches[place // len(self._streams)][stream] = self._assemble(stream, draws, content)
                 yield micro_batches
         finally:
             del results  # the last reference: the workers stop here, not at a later garbage collection
@@ -201,8 +190,7 @@ class Loader:
         for micro in range(self._accumulate):
             first = step * self._batch + (self._rank * self._accumulate + micro) * share
             for stream in self._streams:
-                draws = tuple(self.sampler.at(stream, number) for number in range(first, first + share))
-                yield _Task(stream, draws)
+                yield stream, tuple(self.sampler.at(stream, number) for number in range(first, first + share))
 
     def _data_loader(self, tasks: Iterator[_Task]) -> DataLoader[Any]:
         several: dict[str, Any] = {}
@@ -216,7 +204,6 @@ class Loader:
             self._samples,
             sampler=tasks,  # type: ignore[arg-type]
             batch_size=None,
-            collate_fn=_identity,
             num_workers=self._workers,
             pin_memory=self._pin,
             generator=torch.Generator(),  # else it draws its base seed from the global generator
@@ -237,24 +224,19 @@ class Loader:
             )
         return content
 
-    def _assemble(self, task: _Task, content: dict[str, Tensor]) -> Batch:
-        pair = (content["pair_image"], content["pair_valid"]) if "pair_image" in content else None
+    def _assemble(self, stream: str, draws: tuple[Draw, ...], content: dict[str, Tensor]) -> Batch:
         return Batch(
             image=content["image"],
             valid=content["valid"],
             mask=content.get("mask"),
-            index=torch.tensor([draw.index for draw in task.draws]),
-            name=[self._samples.item(task.stream, draw.index).name for draw in task.draws],
-            seed=torch.tensor([draw.seed for draw in task.draws]),
-            drawn_for=torch.tensor([draw.drawn_for for draw in task.draws]),
+            index=torch.tensor([draw.index for draw in draws]),
+            name=[self._samples.item(stream, draw.index).name for draw in draws],
+            seed=torch.tensor([draw.seed for draw in draws]),
+            drawn_for=torch.tensor([draw.drawn_for for draw in draws]),
             strong=content["strong"].unbind(1) if "strong" in content else (),
-            pair=pair,
+            pair=(content["pair_image"], content["pair_valid"]) if "pair_image" in content else None,
             boxes=content.get("boxes"),
             flips=content.get("flips"),
             statistics=self._statistics,
             pending=Pending.of(content, self._colours),
         )
-
-
-def _identity(content: Any) -> Any:
-    return content

@@ -131,9 +131,7 @@ class Sampler:
         published = self._of(stream)
         n = self._counts[self._streams[stream].source]
         if weights.dim() != 2 or weights.shape[0] < 1 or weights.shape[1] != n:
-            raise ValueError(
-                f"stream {stream!r}: found weights of shape {tuple(weights.shape)}; expected (classes, {n})"
-            )
+            raise ValueError(f"stream {stream!r}: weights have shape {tuple(weights.shape)}; expected (classes, {n})")
         weights = weights.detach().to("cpu", torch.float32, copy=True)
         if not bool((weights >= 0).all() and weights.isfinite().all()):
             raise ValueError(f"stream {stream!r}: found weights that are negative or not finite")
