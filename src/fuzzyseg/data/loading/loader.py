@@ -10,6 +10,7 @@ workers therefore use nothing but the dataset, on one thread. Other platforms us
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from fuzzyseg.data.loading.sampler import PUBLISH_DELAY, Draw, Sampler
-from fuzzyseg.data.loading.workers import died, share, start_worker
 from fuzzyseg.data.sample import DataError, Item
 from fuzzyseg.data.transforms.geometry import Geometry, make_sample, stacked
 from fuzzyseg.data.transforms.lazy import Large
@@ -198,7 +198,7 @@ class Loader:
             several = {
                 "prefetch_factor": max(1, min(4, self._most_ahead // self._workers)),
                 "multiprocessing_context": "fork" if sys.platform == "linux" else None,
-                "worker_init_fn": start_worker,
+                "worker_init_fn": _start_worker,
             }
         return DataLoader(
             self._samples,
@@ -215,7 +215,7 @@ class Loader:
         try:
             content: dict[str, Tensor] | DataError = next(results)
         except RuntimeError as error:
-            if not died(error):
+            if not str(error).startswith("DataLoader worker (pid"):  # its report that a process ended
                 raise
             files = ", ".join(str(item.image) for item in self._samples.being_read()) or "no image"
             return DataError(
@@ -240,3 +240,30 @@ class Loader:
             statistics=self._statistics,
             pending=Pending.of(content, self._colours),
         )
+
+
+def _start_worker(worker: int) -> None:
+    """Set up a worker process.
+
+    Ctrl-C reaches all processes of a terminal: the training process handles it, workers go on until they are stopped.
+    Tensors are passed by file name, since passing descriptors takes one for each tensor that is read ahead.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if "file_system" in torch.multiprocessing.get_all_sharing_strategies():  # type: ignore[no-untyped-call]
+        torch.multiprocessing.set_sharing_strategy("file_system")  # type: ignore[no-untyped-call]
+
+
+def share(tensors: Mapping[str, Tensor]) -> None:
+    """Move tensors into shared memory. Raises DataError if there is too little.
+
+    The queue would do it later, in a thread whose errors nobody sees: the training process would wait for ever.
+    """
+    try:
+        for tensor in tensors.values():
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
+    except (RuntimeError, OSError) as error:
+        raise DataError(
+            f"a data worker cannot share its batch ({error}): raise the size of shared memory (/dev/shm; --shm-size of "
+            "a container) or the number of open files (ulimit -n), lower train.batch or train.workers, or set "
+            "train.workers=0"
+        ) from None
