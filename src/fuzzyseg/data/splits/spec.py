@@ -34,6 +34,7 @@ def parse_amount(text: str, count: int, what: str = "images", *, option: str = "
 
 
 EVERY = "every:"
+FOLD = "fold:"
 
 
 def parse_every(text: str) -> int | None:
@@ -44,6 +45,16 @@ def parse_every(text: str) -> int | None:
     if not number.isdigit() or int(number) < 1:
         raise DataError(f"found {text!r}; expected every:N with a whole number, such as every:16")
     return int(number)
+
+
+def parse_fold(text: str) -> tuple[int, int] | None:
+    """Return (K, N) of `fold:K/N`, None for other texts. Raises DataError unless 1 <= K <= N and N >= 2."""
+    if not text.startswith(FOLD):
+        return None
+    number, _, folds = text.removeprefix(FOLD).partition("/")
+    if not (number.isdigit() and folds.isdigit() and 1 <= int(number) <= int(folds) >= 2):
+        raise DataError(f"found {text!r}; expected fold:K/N, the Kth of N folds, such as fold:1/5")
+    return int(number), int(folds)
 
 
 def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item] = ()) -> list[Item]:
