@@ -101,6 +101,8 @@ def test_a_recipe_that_is_no_mapping_is_named(tmp_path, text):
         ("evaluate.scales=[]", "evaluate.scales: found"),
         ("evaluate.scales=[0]", "evaluate.scales.0: found 0"),
         ("augment.scale=[2, 1]", "augment.scale: found"),
+        ("augment.scale=[0, 1]", "augment.scale: found"),
+        ("augment.scale=[-1, 1]", "augment.scale: found"),
         ("train.crop=0", "train.crop: found 0"),
         ("train.crop=-5", "train.crop: found -5"),
         ("network.decoder_dropout=.nan", "network: found"),

@@ -263,7 +263,7 @@ def test_files_of_other_kinds_are_not_passed_over_in_silence(tmp_path):
 
 def test_images_alone_need_class_names(tmp_path):
     put(tmp_path / "images/x.png")
-    with pytest.raises(DataError, match=r"the 1 images have no mask.*dataset\.yaml"):
+    with pytest.raises(DataError, match=r"no image has a mask.*dataset\.yaml"):
         read_dataset(tmp_path)
     assert names(read_dataset(tmp_path, classes=["a", "b"]).train) == [("x", False)]
     with pytest.raises(DataError, match="found 1 class names"):

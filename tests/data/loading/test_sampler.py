@@ -84,9 +84,9 @@ def test_partners_change_from_epoch_to_epoch():
 
 
 def test_too_few_images_are_told_with_what_to_do():
-    with pytest.raises(DataError, match=r"'partner'.*found 1 image.*give more unlabelled images"):
+    with pytest.raises(DataError, match=r"'partner'.*found 1 image;.*at least 2.*give more unlabelled images"):
         plain(n=1)
-    with pytest.raises(DataError, match=r"'unlabelled' draws unlabelled images: found none"):
+    with pytest.raises(DataError, match=r"'unlabelled' draws unlabelled images: found 0 images"):
         plain(n=0)
     Sampler({"unlabelled": PAIR["unlabelled"]}, {"unlabelled": 1}, 4, 0)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from data.loading.test_loader import FakeReader, loader
-from fuzzyseg.data.loading.workers import share
+from fuzzyseg.data.loading.loader import share
 from fuzzyseg.data.sample import DataError
 
 

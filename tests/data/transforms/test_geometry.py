@@ -463,12 +463,6 @@ def test_statistics_must_fit_the_channels():
         normalised(noise(8, 8, 1).unsqueeze(0), torch.ones(1, 8, 8).bool(), torch.ones(3), torch.ones(3))
 
 
-@pytest.mark.parametrize("scale", [(2.0, 0.5), (0.0, 1.0), (-1.0, 1.0)])
-def test_scales_that_no_image_can_have_are_refused(scale):
-    with pytest.raises(ValueError, match=r"augment\.scale"):
-        Geometry(crop=(4, 4), scale=scale)
-
-
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, SIDES, SIDES, st.sampled_from(CROPS), st.sampled_from(SCALES))
 def test_a_focused_crop_shows_the_class(seed, height, width, crop, scale):

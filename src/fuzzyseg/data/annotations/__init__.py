@@ -1,16 +1,24 @@
-"""Conversion of LabelMe, COCO and CVAT annotations to masks in the folder layout."""
+"""Conversion of LabelMe, COCO and CVAT annotations to the folder layout: images/, masks/ and dataset.yaml."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+
+import yaml
 
 from fuzzyseg.data.annotations.coco import Coco, is_coco
 from fuzzyseg.data.annotations.cvat import MAP, Cvat
-from fuzzyseg.data.annotations.labelme import LabelMe, is_labelme
+from fuzzyseg.data.annotations.labelme import LabelMe, embedded_image, is_labelme
 from fuzzyseg.data.annotations.reading import AnnotatedImage, Annotations, load_json
-from fuzzyseg.data.annotations.writing import write_dataset
+from fuzzyseg.data.dataset_yaml import FILE
 from fuzzyseg.data.io.find import names_in, walk
-from fuzzyseg.data.sample import DataError, attempt_all
+from fuzzyseg.data.io.header import read_header
+from fuzzyseg.data.io.image import read_native
+from fuzzyseg.data.io.mask import save_index_png
+from fuzzyseg.data.io.pillow import read_bytes
+from fuzzyseg.data.labels.class_counts import map_items
+from fuzzyseg.data.sample import VOID, DataError, attempt_all
 from fuzzyseg.data.text import short
 
 __all__ = ["AnnotatedImage", "Annotations", "read_annotations", "write_dataset"]
@@ -54,3 +62,68 @@ def read_annotations(source: Path, labels: list[str] | None = None, *, strict: b
 def _kind(path: Path) -> str:
     content = load_json(path)
     return KINDS[0] if is_labelme(content) else KINDS[1] if is_coco(content) else KINDS[2]
+
+
+Counter = Callable[[int, int], None]
+
+
+def write_dataset(
+    source: Annotations, out: Path, *, progress: Counter | None = None
+) -> tuple[dict[str, int], list[DataError]]:
+    """Write `out/images`, `out/masks` and, last, `out/dataset.yaml`.
+
+    Images are copied unchanged; masks are 8-bit index PNG of the image size with EXIF orientation applied. Returns the
+    numbers of images and masks, and an error for each picture that was not written. Raises DataError if `out` is not
+    empty, or two pictures have the same name.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: is {'not empty' if out.is_dir() else 'a file'}; remove it or choose another --out")
+    twice: dict[str, AnnotatedImage] = {}
+    for picture in source.pictures:
+        if picture.name in twice:
+            raise DataError(
+                f"{picture.origin} and {twice[picture.name].origin} are both named {picture.name}; rename one"
+            )
+        twice[picture.name] = picture
+    if not source.pictures:
+        raise DataError("found no image to write; expected at least one")
+
+    def write(picture: AnnotatedImage) -> DataError | bool:
+        try:
+            return _write(source, picture, out)
+        except DataError as error:
+            return error
+
+    results = map_items(source.pictures, write, progress)
+    failures = [result for result in results if isinstance(result, DataError)]
+    written = {"images": len(results) - len(failures), "masks": results.count(True)}
+    if written["images"]:
+        about: dict[str, object] = {"classes": source.classes, "ignore_index": VOID}
+        if source.colours is not None:
+            about["colours"] = [list(colour) for colour in source.colours]
+        text = yaml.safe_dump(about, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+        (out / FILE).write_text(text, encoding="utf-8")
+    return written, failures
+
+
+def _write(source: Annotations, picture: AnnotatedImage, out: Path) -> bool:
+    """Copy the image and write the mask; return whether there is one. Nothing remains after a failure."""
+    if picture.image is not None:
+        data, suffix = read_bytes(picture.image), picture.image.suffix.lower()
+    else:
+        data, suffix = embedded_image(picture.origin)
+    image = out / "images" / f"{picture.name}{suffix}"
+    image.parent.mkdir(parents=True, exist_ok=True)
+    image.write_bytes(data)
+    try:
+        head = read_header(image)
+        pixels = read_native(image, 3 if head.palette else head.bands)  # reports damage now, not in training
+        if not picture.annotated:
+            return False
+        save_index_png(source.mask(picture, (pixels.shape[0], pixels.shape[1])), out / "masks" / f"{picture.name}.png")
+    except BaseException as error:
+        image.unlink(missing_ok=True)
+        if isinstance(error, DataError) and str(image) in str(error):
+            raise DataError(str(error).replace(str(image), str(picture.image or picture.origin))) from None
+        raise
+    return True

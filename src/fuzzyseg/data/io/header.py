@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -15,10 +15,10 @@ from fuzzyseg.data.io.pillow import (
     SIXTEEN_BIT,
     check_pixels,
     check_regular,
+    decoding,
     exif_turn,
     open_header,
     suffix_of,
-    undecodable,
 )
 from fuzzyseg.data.io.raster import open_raster, palette_nodata
 from fuzzyseg.data.sample import DataError, Size
@@ -73,9 +73,8 @@ def read_header(path: Path) -> Header:
     if raster is not None:
         height, width = raster.size if raster.orientation < 5 else raster.size[::-1]
         kind = "NPY" if suffix_of(path) == NUMPY else "TIFF"
-        dtype = raster.dtype.newbyteorder("=").name
-        more: dict[str, Any] = {"orientation": raster.orientation, "nodata": raster.nodata, "pages": len(raster.pages)}
-        return Header(height, width, raster.bands, dtype, "bands", kind, raster.alpha, **more)
+        dtype, extra = raster.dtype.newbyteorder("=").name, (raster.orientation, raster.nodata, len(raster.pages))
+        return Header(height, width, raster.bands, dtype, "bands", kind, raster.alpha, False, *extra)
     return _pillow(path)
 
 
@@ -85,19 +84,14 @@ def file_size(path: Path) -> Size:
 
 
 def _pillow(path: Path) -> Header:
-    try:
-        with path.open("rb") as file:
-            start = file.read(_DEPTH + 1)
-            file.seek(0)
-            image = open_header(file)
-            # Pillow's size of a TIFF has the orientation applied, or not, by its version
-            width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
-            turn = _turn(image, file, path)
-            mode, kind = image.mode, str(image.format)
-    except DataError:
-        raise
-    except Exception as error:  # damaged bytes make the decoders raise nearly anything
-        raise undecodable(path, error) from None
+    with decoding(path), path.open("rb") as file:
+        start = file.read(_DEPTH + 1)
+        file.seek(0)
+        image = open_header(file)
+        # Pillow's size of a TIFF has the orientation applied, or not, by its version
+        width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
+        turn = _turn(image, file, path)
+        mode, kind = image.mode, str(image.format)
     if mode not in _BANDS:
         raise DataError(f"{path}: has pixels of mode {mode}, which are not supported; save it as PNG or TIFF")
     dtype = {"I": "int32", "F": "float32"}.get(mode, "uint16" if mode in SIXTEEN_BIT else "uint8")

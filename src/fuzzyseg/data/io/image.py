@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from fuzzyseg.data.io.header import read_header
-from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image, turned, undecodable
+from fuzzyseg.data.io.pillow import SIXTEEN_BIT, decoding, open_image, turned
 from fuzzyseg.data.io.raster import Raster, gdal_read, open_raster
 from fuzzyseg.data.sample import Box, DataError, Size
 
@@ -58,12 +59,13 @@ class Levels:
 
 
 def read_image(
-    path: Path,
+    source: Path | Raster,
     channels: int = 3,
     *,
     bands: Sequence[int] | None = None,
     levels: Levels | None = None,
     with_known: bool = False,
+    box: Box | None = None,
 ) -> NDArray[Any]:
     """An image file as (H, W, channels), EXIF orientation applied: uint8, or float32 in units where `levels` are given.
 
@@ -71,75 +73,62 @@ def read_image(
     opacity is dropped; palettes and CMYK become RGB. bands: the file's bands to use, from 1, in this order (default:
     all). Without levels, 16-bit files give the high byte. with_known: append to a file with missing data (see
     `Raster.missing`; it may hold none) a band of 0 where it is missing, and 255, or 1.0, elsewhere; missing pixels
-    become 0 in all bands. Raises DataError naming the file.
+    become 0 in all bands. box: y0, x0, y1, x1 of the part of a raster to read. Raises DataError naming the file.
     """
-    return _finished(_stored(path, exact=levels is not None), path, channels, bands, levels, with_known)
-
-
-def read_native(path: Path, channels: int = 3, *, bands: Sequence[int] | None = None) -> NDArray[Any]:
-    """As `read_image`, in the file's own number type, such as uint16; RGB as grey is float. Raises DataError."""
-    stored = _stored(path, exact=True)
-    return _chosen(stored.array, stored.alpha, path, channels, bands)
-
-
-def read_known(path: Path, channels: int = 3, *, bands: Sequence[int] | None = None) -> NDArray[np.float64]:
-    """As `read_native`, float64, with NaN where data is missing. Raises DataError."""
-    return _known(_stored(path, exact=True), path, channels, bands)
-
-
-class _Stored(NamedTuple):
-    """A file's bands (H, W, n); whether the last is opacity; (H, W) True where data is missing, None: nowhere."""
-
-    array: NDArray[Any]
-    alpha: bool
-    missing: NDArray[np.bool_] | None = None
-
-
-def _known(stored: _Stored, path: Path, channels: int, bands: Sequence[int] | None) -> NDArray[np.float64]:
-    numbers: NDArray[np.float64] = _chosen(stored.array, stored.alpha, path, channels, bands).astype(np.float64)
-    if stored.missing is not None:
-        numbers[stored.missing] = np.nan
-    return numbers
-
-
-def _finished(
-    stored: _Stored,
-    path: Path,
-    channels: int,
-    bands: Sequence[int] | None,
-    levels: Levels | None,
-    with_known: bool = False,
-) -> NDArray[Any]:
-    array, alpha, missing = stored
+    path, array, alpha, missing = _stored(source, box, exact=levels is not None)
+    choose = partial(_chosen, alpha=alpha, path=path, channels=channels, bands=bands)
     if levels is None:
-        chosen = _chosen(_eight_bits(array, path), alpha, path, channels, bands)
+        chosen = choose(_eight_bits(array, path))
         chosen = chosen if chosen.dtype == np.uint8 else np.rint(chosen).astype(np.uint8)
     elif levels.low is not None:
-        chosen = levels.units(_chosen(array, alpha, path, channels, bands), path)
+        chosen = levels.units(choose(array), path)
     else:
-        chosen = _chosen(levels.units(array, path), alpha, path, channels, bands).astype(np.float32, copy=False)
+        chosen = choose(levels.units(array, path)).astype(np.float32, copy=False)
     if missing is None or not with_known:
         return chosen
     known, one = ~missing[..., None], chosen.dtype.type(255 if chosen.dtype == np.uint8 else 1)
     return np.concatenate([np.where(known, chosen, chosen.dtype.type(0)), known * one], -1)
 
 
-def _of_raster(raster: Raster, box: Box | None = None) -> _Stored:
+def read_native(path: Path, channels: int = 3, *, bands: Sequence[int] | None = None) -> NDArray[Any]:
+    """As `read_image`, in the file's own number type, such as uint16; RGB as grey is float. Raises DataError."""
+    _, array, alpha, _ = _stored(path, exact=True)
+    return _chosen(array, alpha, path, channels, bands)
+
+
+def read_known(
+    source: Path | Raster, channels: int = 3, *, bands: Sequence[int] | None = None, box: Box | None = None
+) -> NDArray[np.float64]:
+    """As `read_native`, float64, with NaN where data is missing. Raises DataError."""
+    path, array, alpha, missing = _stored(source, box, exact=True)
+    numbers: NDArray[np.float64] = _chosen(array, alpha, path, channels, bands).astype(np.float64)
+    if missing is not None:
+        numbers[missing] = np.nan
+    return numbers
+
+
+def _stored(
+    source: Path | Raster, box: Box | None = None, *, exact: bool
+) -> tuple[Path, NDArray[Any], bool, NDArray[np.bool_] | None]:
+    """The path, the bands (H, W, n), whether the last is opacity, and (H, W) True where data is missing, None: nowhere.
+
+    exact: 16-bit colour PNG keeps its 16 bits.
+    """
+    raster = source if isinstance(source, Raster) else open_raster(source)
+    if raster is None:
+        assert isinstance(source, Path)
+        return source, *_by_pillow(source, exact=exact), None
     array = raster.read(box)
     missing = raster.missing(array) if raster.may_miss else None
-    return _Stored(array.astype(np.uint8) * np.uint8(255) if array.dtype == np.bool_ else array, raster.alpha, missing)
-
-
-def _stored(path: Path, *, exact: bool) -> _Stored:
-    """exact: 16-bit colour PNG keeps its 16 bits."""
-    raster = open_raster(path)
-    return _Stored(*_by_pillow(path, exact=exact)) if raster is None else _of_raster(raster)
+    array = array.astype(np.uint8) * np.uint8(255) if array.dtype == np.bool_ else array
+    return raster.path, array, raster.alpha, missing
 
 
 def _by_pillow(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
     image = open_image(path)
     if exact and image.format == "PNG" and image.mode not in SIXTEEN_BIT and read_header(path).dtype == "uint16":
-        deep = _deep_png(path)
+        with decoding(path):  # Pillow keeps 8 of the 16 bits; it has verified the checksums
+            deep = turned(gdal_read(path, "PNG"), read_header(path).orientation)
         return deep, deep.shape[2] in (2, 4)
     if image.mode in SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):
         return np.asarray(image).astype(np.uint16)[..., None], False
@@ -152,17 +141,6 @@ def _by_pillow(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
         image = image.convert("L" if image.mode == "1" else "RGB")
     array = np.array(image, dtype=np.uint8)
     return (array[..., None] if array.ndim == 2 else array), image.mode in ("LA", "RGBA")
-
-
-def _deep_png(path: Path) -> NDArray[np.uint16]:
-    """A PNG of 16 bits a band, of which Pillow keeps 8; Pillow has verified its checksums."""
-    try:
-        deep: NDArray[np.uint16] = gdal_read(path, "PNG")
-        return turned(deep, read_header(path).orientation)
-    except DataError:
-        raise
-    except Exception as error:  # damaged bytes
-        raise undecodable(path, error) from None
 
 
 def _eight_bits(array: NDArray[Any], path: Path) -> Pixels:
@@ -221,12 +199,12 @@ class Windows:
 
     def read(self, box: Box, *, with_known: bool = False) -> NDArray[Any]:
         """(h, w, channels) of y0, x0, y1, x1; with_known: see `read_image`. Raises DataError."""
-        kind = self.channels, self.bands, self.levels
-        return _finished(_of_raster(self.raster, box), self.raster.path, *kind, with_known)
+        kind: dict[str, Any] = {"bands": self.bands, "levels": self.levels}
+        return read_image(self.raster, self.channels, **kind, with_known=with_known, box=box)
 
     def known(self, box: Box) -> NDArray[np.float64]:
         """As `read`, in the file's own numbers: `read_known` of a part. Raises DataError."""
-        return _known(_of_raster(self.raster, box), self.raster.path, self.channels, self.bands)
+        return read_known(self.raster, self.channels, bands=self.bands, box=box)
 
 
 def open_windows(

@@ -102,11 +102,10 @@ def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
 
     Whole numbers that are stored as floats are integers.
     """
-    if array.ndim == 3 and array.shape[2] == 2 and array.dtype == np.uint8 and (array[..., 1] == 255).all():
+    bands, is_byte = array.shape[2] if array.ndim == 3 else 0, array.dtype == np.uint8
+    if bands == 1 or (bands == 2 and is_byte and (array[..., 1] == 255).all()):
         array = array[..., 0]
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.ndim == 3 and not (array.shape[2] in (3, 4) and array.dtype == np.uint8):
+    elif bands and not (bands in (3, 4) and is_byte):
         raise DataError(
             f"{path}: found {array.dtype} values of shape {array.shape}; expected one band that holds a class index a "
             "pixel, or 8 bits each of red, green and blue"

@@ -91,10 +91,8 @@ def check_regular(path: Path) -> None:
 def read_bytes(path: Path) -> bytes:
     """The content of a file. Raises DataError for one that cannot be read or is empty."""
     check_regular(path)
-    try:
+    with decoding(path):
         data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     if not data:
         raise empty(path)
     return data
@@ -108,20 +106,16 @@ def empty(path: Path) -> DataError:
 def open_image(path: Path) -> Image.Image:
     """A decoded image, turned by its EXIF orientation. Raises DataError."""
     data = read_bytes(path)
-    try:
+    with decoding(path):
         image = open_header(io.BytesIO(data))
         check_pixels(path, image.height, image.width)
         if image.format == "PNG":  # decoding skips the checksums, so a flipped bit would be another label
             image.verify()
             image = open_header(io.BytesIO(data))
         image.load()
-        turned = ImageOps.exif_transpose(image)
-    except DataError:
-        raise
-    except Exception as error:  # damaged bytes make the decoders raise nearly anything
-        raise undecodable(path, error) from None
-    turned.format = image.format
-    return turned
+        result = ImageOps.exif_transpose(image)
+    result.format = image.format
+    return result
 
 
 def open_header(file: BinaryIO) -> Image.Image:
@@ -139,8 +133,20 @@ def open_header(file: BinaryIO) -> Image.Image:
     raise UnidentifiedImageError
 
 
-def undecodable(path: Path, error: Exception) -> DataError:
-    """The error for a file that cannot be decoded."""
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Within the context errors become DataError naming the file: damaged bytes make the decoders raise nearly any."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise _undecodable(path, error) from None
+
+
+def _undecodable(path: Path, error: Exception) -> DataError:
+    if isinstance(error, OSError) and error.strerror:
+        return DataError(f"{path}: cannot be read ({error.strerror})")
     with suppress(OSError), path.open("rb") as file:
         start = file.read(64).lstrip().lower()
         if not start:

@@ -22,12 +22,12 @@ from fuzzyseg.data.io.pillow import (
     TIFF,
     check_pixels,
     check_regular,
+    decoding,
     exif_turn,
     open_image,
     suffix_of,
     too_large,
     turned,
-    undecodable,
 )
 from fuzzyseg.data.sample import Box, DataError
 
@@ -97,7 +97,7 @@ class Raster:
             check_pixels(self.path, self.height, self.width, self.bands)
             box = (0, 0, self.height, self.width)
         check_pixels(self.path, *self.block, self.bands, part="tiles or strips")
-        try:
+        with decoding(self.path):
             if suffix_of(self.path) == NUMPY:
                 stored = _mapped(self.path)
                 bands_last = stored[..., None] if self.axis is None else np.moveaxis(stored, self.axis, -1)
@@ -108,10 +108,6 @@ class Raster:
             else:
                 array = np.concatenate([gdal_read(self.path, "GTiff", box, page) for page in self.pages], -1)
             return turned(array.astype(self.dtype.newbyteorder("="), copy=False), self.orientation)
-        except DataError:
-            raise
-        except Exception as error:  # damaged bytes make the decoders raise nearly anything
-            raise undecodable(self.path, error) from None
 
 
 def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) -> Array:
@@ -119,8 +115,7 @@ def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) ->
 
     No other driver can open the file: some of GDAL's (VRT) open further files and network addresses that a file names.
     """
-    if find_spec("rasterio") is None:
-        raise _needs_rasterio(path)
+    check_rasterio(path)
     import rasterio
     from rasterio.windows import Window
 
@@ -132,10 +127,12 @@ def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) ->
             return np.moveaxis(file.read(window=window), 0, -1)
 
 
-def _needs_rasterio(path: Path) -> DataError:
-    return DataError(
-        f"{path}: has several bands, or numbers of a type, that are read by rasterio: pip install fuzzyseg[geo]"
-    )
+def check_rasterio(path: Path) -> None:
+    """Raises DataError unless rasterio, the extra `geo`, is installed."""
+    if find_spec("rasterio") is None:
+        raise DataError(
+            f"{path}: has several bands, or numbers of a type, that are read by rasterio: pip install fuzzyseg[geo]"
+        )
 
 
 def open_raster(path: Path) -> Raster | None:
@@ -148,14 +145,8 @@ def open_raster(path: Path) -> Raster | None:
     if suffix != NUMPY and suffix not in TIFF:
         return None
     check_regular(path)
-    try:
+    with decoding(path):
         return _numpy(path) if suffix == NUMPY else _tiff(path)
-    except DataError:
-        raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except Exception as error:
-        raise undecodable(path, error) from None
 
 
 def _mapped(path: Path) -> Array:
@@ -214,8 +205,8 @@ def _tiff(path: Path) -> Raster | None:
     alpha = bands in (2, 4) and (1 in extra or 2 in extra)
     byte = dtype == np.uint8 and (bands in (1, 3) or (alpha and 1 not in extra))
     simple = list(pages) == [1] and (byte or (bands == 1 and dtype in (np.uint16, np.int32, np.float32)))
-    if find_spec("rasterio") is None and not simple:
-        raise _needs_rasterio(path)
+    if not simple:
+        check_rasterio(path)
     nodata = _nodata(tags, dtype)
     return Raster(path, height, width, bands, dtype, alpha, exif_turn(tags), nodata, block, tuple(pages))
 

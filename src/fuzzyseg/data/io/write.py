@@ -50,9 +50,7 @@ def overlay(
     table[: len(colours)] = np.asarray(colours, dtype=np.float32).reshape(-1, 3)
     base = np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float32)
     mixed = base * (1 - strength) + table[mask] * strength
-    tinted: NDArray[np.bool_] = np.array([row.any() for row in table])
-    known = tinted[mask][..., None]
-    return np.where(known, np.rint(mixed), base).astype(np.uint8)
+    return np.where(np.asarray(table.any(1))[mask][..., None], np.rint(mixed), base).astype(np.uint8)
 
 
 def to_picture(image: NDArray[Any], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.uint8]:

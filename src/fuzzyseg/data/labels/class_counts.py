@@ -102,24 +102,20 @@ def count_classes(
     if not found or found[-1] < 1:
         raise DataError(
             f"{items[0].mask} and {len(items) - 1} more masks: found only the values {short(sorted(values))}; expected "
-            f"at least two classes, 0, 1, ... ({ignored} ignored; write 1 for a class stored as 255): store class "
-            f"indices, and {ADVICE}"
+            f"at least two classes, 0, 1, ... ({ignored} ignored; a class stored as 255 must be 1): {ADVICE}"
         )
-    if found[-1] >= MAX_CLASSES:
+    largest, where = found[-1], values[found[-1]].mask
+    if largest >= MAX_CLASSES:
+        raise DataError(f"{where}: found the value {largest}; expected class indices up to {MAX_CLASSES - 1}: {ADVICE}")
+    if largest >= MANY:
         raise DataError(
-            f"{values[found[-1]].mask}: found the value {found[-1]}; expected class indices up to {MAX_CLASSES - 1}: "
-            f"{ADVICE}"
-        )
-    if found[-1] >= MANY:
-        raise DataError(
-            f"{len(items)} masks contain the values {short(sorted(values), 20)}; {found[-1]} is in "
-            f"{values[found[-1]].mask}: these may be grey levels, or class indices without names. Declare the value of "
-            f"each class in dataset.yaml (values: {{road: 50, car: [100, 150]}}), or {ADVICE}. For masks of 0 and 255 "
-            "that were compressed (JPEG) or resized smoothly, set encoding: binary there, and use --snap"
+            f"{len(items)} masks contain the values {short(sorted(values), 20)}; {largest} is in {where}: these may be "
+            "grey levels, or class indices without names. Declare the values in dataset.yaml (values: {road: 50, car: "
+            f"[100, 150]}}), or {ADVICE}. For masks of 0 and 255 that were compressed (JPEG) or resized smoothly, set "
+            "encoding: binary there, and use --snap"
         )
     count = found[-1] + 1
     notes = [f"{count} classes, detected in {len(items)} masks"]
-    missing = sorted(set(range(count)) - set(found) - {ignore_index})
-    if missing:
+    if missing := sorted(set(range(count)) - set(found) - {ignore_index}):
         notes.append(f"no mask contains the class index {short(missing)}: if these are not classes, {ADVICE}")
     return count, notes

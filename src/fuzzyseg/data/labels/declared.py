@@ -8,7 +8,7 @@ from typing import TypedDict, Unpack
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
 from fuzzyseg.data.labels.class_lists import VOID_NAMES, check_names, class_table, read_class_table, repeated
-from fuzzyseg.data.sample import Colour, DataError, Files, Item, LabelMap, PublicDataset
+from fuzzyseg.data.sample import VOID, Colour, DataError, Files, LabelMap, PublicDataset
 from fuzzyseg.data.text import nearest, short
 
 
@@ -47,6 +47,11 @@ class DeclaredLabels:
     same_layout: PublicDataset | None
     fallback: LabelMap | None
     rows: tuple[str, ...] | None = None
+
+    @property
+    def void(self) -> int:
+        """The first void value."""
+        return self.ignore[0] if self.ignore else VOID
 
     @property
     def class_colours(self) -> list[Colour] | None:
@@ -97,8 +102,7 @@ def declared_labels(
             raise DataError(f"{root / source}: the colour {twice[0]} is declared twice; expected one class per colour")
     ignore = None if description.ignore_index is None else (description.ignore_index, *(description.ignore_also or ()))
     ignore = ignore if ignore_index is None else (ignore_index,)
-    items = [item for items in files.splits.values() for item in items]
-    matches = same_layout and names in (None, list(same_layout.classes)) and _is(same_layout, items)
+    matches = same_layout and names in (None, list(same_layout.classes)) and _is(same_layout, files)
     return DeclaredLabels(
         description=description,
         names=names,
@@ -114,9 +118,10 @@ def declared_labels(
     )
 
 
-def _is(public: PublicDataset, items: list[Item]) -> bool:
+def _is(public: PublicDataset, files: Files) -> bool:
     """Whether the file names are those of the public dataset."""
-    return public.stem is None or all(public.stem.fullmatch(item.image.stem) for item in items)
+    stems = (item.image.stem for items in files.splits.values() for item in items)
+    return public.stem is None or all(map(public.stem.fullmatch, stems))
 
 
 def _by_name(names: list[str] | None, colours: dict[str, list[Colour]], source: str) -> list[tuple[int, Colour]]:

@@ -1,4 +1,4 @@
-"""Detection of the mask encoding, and of class colours, from mask files."""
+"""Detection of the mask encoding, of class colours, and of binary masks, from mask files."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from fuzzyseg.data.io.header import Header, read_header
 from fuzzyseg.data.labels.blocks import stored_parts
-from fuzzyseg.data.labels.class_counts import map_items
+from fuzzyseg.data.labels.class_counts import map_items, values_of_each
+from fuzzyseg.data.labels.declared import DeclaredLabels
 from fuzzyseg.data.labels.decode import mask_of, pack_colours, unpack_colour
-from fuzzyseg.data.sample import MAX_CLASSES, Colour, DataError, Encoding, Item, attempt
-from fuzzyseg.data.text import short
+from fuzzyseg.data.sample import MAX_CLASSES, VOID, Colour, DataError, Encoding, Files, Item, LabelMap, attempt
+from fuzzyseg.data.text import counted, short
+
+S = TypeVar("S")
 
 HEADERS, SAMPLE = 200, 32
 """Number of masks examined: headers only, and pixels."""
@@ -25,10 +29,9 @@ RARE, NEAR, MANY = 1e-4, 24.0, 64
 times as frequent, or if there are more than this many."""
 
 
-def subsample(items: Sequence[Item], most: int) -> list[Item]:
+def subsample(items: Sequence[S], most: int) -> list[S]:
     """Return at most `most` evenly spaced items."""
-    step = max(1, -(-len(items) // most))
-    return list(items[::step])
+    return list(items[:: max(1, -(-len(items) // most))])
 
 
 def detect_kind(items: Sequence[Item]) -> tuple[str, str]:
@@ -117,3 +120,73 @@ def select_class_colours(counts: Counter[Colour], masks: int, snap: bool) -> lis
         f"colours: {{road: {list(distinct[0]) if distinct else [128, 64, 128]}, ...}}; {hint}. Frequent and distinct "
         f"colours: {short(distinct, 30)}"
     )
+
+
+TABLE = ((0, 0), (VOID, 1))
+FULL = {0, VOID}
+
+
+def binary_labels(
+    names: list[str] | None, ignore: tuple[int, ...] | None, snap: bool, base: Encoding | None
+) -> tuple[LabelMap, list[str]]:
+    """Return the label map of masks with 0 and 255, and a note. Raises DataError for other than two names."""
+    if names is not None and len(names) != 2:
+        raise DataError(f"encoding: binary masks have two classes, 0 and 255, but {len(names)} are declared; name two")
+    names = names or ["background", "foreground"]
+    text = f"binary masks: 0 is {names[0]}, 255 is {names[1]}"
+    encoding = replace(base or Encoding(), table=TABLE, ignore=ignore or (), text=text, snap=snap)
+    return LabelMap(names, ignore[0] if ignore else VOID, encoding), [text]
+
+
+def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base: Encoding | None) -> list[str]:
+    """Set the encodings of masks with 0 and 1 beside 0 and 255, if declared as binary; return warnings.
+
+    A mask with 0 and 255 has an object where 255 is its value, and none where 255 is void. Raises DataError if binary
+    masks are not declared, and there is a mask with 0 and 255 that `labels` reads as void, or masks of both kinds.
+    """
+    read = labels.encoding or Encoding()
+    coloured = read.colours != (base and base.colours)
+    if labels.encoding is not None and (read.reduce_zero or coloured or read.table not in (None, TABLE)):
+        return []
+
+    def values(items: Sequence[Item]) -> list[set[int]]:
+        return [set(found) for found in values_of_each([replace(item, encoding=base) for item in items])]
+
+    masks = {
+        split: [item for item in items if item.mask is not None and item.encoding is None]
+        for split, items in files.splits.items()
+    }
+    if len(labels.classes) > 2:
+        if declared.ignore is not None:
+            return []
+        samples = {split: subsample(items, SAMPLE) for split, items in masks.items()}
+        return [note for split, items in samples.items() for note in _note_void_only(values(items), split)]
+    everything = [item for items in masks.values() for item in items]
+    held = list(zip(everything, values(everything), strict=True))
+    if declared.kind == "binary":
+        text = f"binary masks: 0 is {labels.classes[0]}, 1 is {labels.classes[1]}"
+        encoding = replace(read, table=((0, 0), (1, 1)), text=text)
+        low = {item.mask for item, found in held if 1 in found and found <= {0, 1}}
+        files.change(lambda item: replace(item, encoding=encoding) if item.mask in low else item)
+        return [f"{len(low)} masks hold 0 and 1, the others 0 and 255"] * bool(low)
+    ones = [item for item, found in held if 1 in found and found <= {0, 1, VOID}]
+    full = [item for item, found in held if VOID in found and found <= FULL]
+    if full and (ones or read.table != TABLE):
+        beside = f"{ones[0].mask} holds 0 and 1" if ones else "0 and 1 are expected"
+        raise DataError(
+            f"{full[0].mask} holds 0 and 255 ({counted(len(full), 'such mask')}), {beside}. 255 can be "
+            f"{labels.classes[1]!r} or void: declare `encoding: binary` in the dataset.yaml of this folder if it is "
+            f"{labels.classes[1]!r}, or `ignore_index: 255` if it is void"
+        )
+    return []
+
+
+def _note_void_only(values: Sequence[set[int]], split: str) -> list[str]:
+    """Return a warning if most masks of a sample of a split hold nothing but 0 and 255, which is void."""
+    found = sum(VOID in each and each <= FULL for each in values)
+    if 2 * found <= len(values):
+        return []
+    return [
+        f"warning: {found} of {counted(len(values), 'mask')} of {split} hold only 0 and 255, which is void: if 255 is "
+        "an object, correct these masks, or declare its value (values: {name: 255, ...} in dataset.yaml)"
+    ]

@@ -7,11 +7,18 @@ from dataclasses import replace
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
 from fuzzyseg.data.io.mask import palette_of
-from fuzzyseg.data.labels.binary import binary_labels, check_scales
 from fuzzyseg.data.labels.class_counts import ADVICE, count_classes, distinct_values
 from fuzzyseg.data.labels.declared import DeclaredLabels, first_colours
 from fuzzyseg.data.labels.decode import remap_classes
-from fuzzyseg.data.labels.detect import SAMPLE, count_colours, detect_kind, select_class_colours, subsample
+from fuzzyseg.data.labels.detect import (
+    SAMPLE,
+    binary_labels,
+    check_scales,
+    count_colours,
+    detect_kind,
+    select_class_colours,
+    subsample,
+)
 from fuzzyseg.data.labels.palettes import colours_decide
 from fuzzyseg.data.sample import MAX_CLASSES, SPLITS, VOID, Colour, DataError, Encoding, Files, Item, LabelMap
 from fuzzyseg.data.text import nearest, short
@@ -43,7 +50,7 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
     if kind == "colour":
         labels, notes = _coloured(declared, plain, void)
     else:
-        labels, notes = _indexed(declared, items, base, images=sum(map(len, files.splits.values())))
+        labels, notes = _indexed(declared, items, base)
         shown = declared.class_colours
         if shown is not None:
             labels = replace(labels, colours=shown if len(shown) == len(labels.classes) else None)
@@ -104,7 +111,7 @@ def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour]
     text = f"colour-coded, {len(table)} colours, {source}"
     entries = (*((*colour, index) for index, colour in table), *((*colour, -1) for colour in void or ()))
     encoding = Encoding(ignore=ignore, text=text, colours=entries, snap=declared.snap)
-    labels = LabelMap(names, ignore[0] if ignore else VOID, encoding, first_colours(table))
+    labels = LabelMap(names, declared.void, encoding, first_colours(table))
     return labels, [text, *_snap_note(encoding)]
 
 
@@ -117,12 +124,9 @@ def _snap_note(encoding: Encoding) -> list[str]:
     return ["--snap: other colours become the nearest one; `fuzzyseg check --snap` counts them"] * encoding.snap
 
 
-def _indexed(
-    declared: DeclaredLabels, items: Sequence[Item], base: Encoding | None = None, images: int = 0
-) -> Resolved:
+def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | None = None) -> Resolved:
     """Resolve masks of values. base: encoding from stored data to values; None: the stored data are values."""
-    names, ignore, description = declared.names, declared.ignore, declared.description
-    first = VOID if ignore is None else ignore[0]
+    names, ignore, description, first = declared.names, declared.ignore, declared.description, declared.void
     start = base or Encoding()
     table: list[tuple[int, int]] | None = None
     if description.values is not None and names is not None:
@@ -134,8 +138,7 @@ def _indexed(
         table = [(row, names.index(name) if name in names else VOID) for row, name in enumerate(declared.rows)]
         text = f"row numbers of {declared.source}: "
     if table is not None and names is not None:
-        listed = [f"{value} {'void' if index == VOID else names[index]}" for value, index in sorted(table)]
-        text += short(listed, 40)
+        text += short([f"{value} {'void' if i == VOID else names[i]}" for value, i in sorted(table)], 40)
         return LabelMap(names, first, replace(start, table=tuple(table), ignore=ignore or (), text=text)), [text]
     if declared.kind == "binary":
         return binary_labels(names, ignore, declared.snap, base)
@@ -160,17 +163,13 @@ def _indexed(
         first = fallback.ignore_index if ignore is None else first
         return replace(fallback, ignore_index=first), [f"{len(fallback.classes)} classes, none declared here"]
     if not items:
-        raise DataError(
-            f"the {images} images have no mask, so that the number of classes is unknown; add masks, or declare the "
-            f"classes in {FILE} (classes: [...])"
-        )
+        raise DataError(f"no image has a mask: add masks, or declare the classes in {FILE} (classes: [...])")
     return _detected(declared, items, base)
 
 
 def _named(names: list[str], items: Sequence[Item], base: Encoding | None, declared: DeclaredLabels) -> Resolved:
     """Resolve masks of named classes; a sample tells whether they are binary, or start at 1."""
-    ignore, fallback = declared.ignore, declared.fallback
-    first = VOID if ignore is None else ignore[0]
+    ignore, fallback, first = declared.ignore, declared.fallback, declared.void
     if fallback is not None and fallback.classes == names and ignore is None and not _is_coloured(fallback):
         return fallback, [f"{len(names)} classes, as in the training data"]
     plain, notes = LabelMap(names, first, _with_ignored(base, ignore)), [f"{len(names)} classes, as declared"]
@@ -207,7 +206,7 @@ def _detected(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | 
         notes = [f"{count - 1} classes, detected in {len(items)} masks", offset.text]
         return LabelMap([f"class_{i}" for i in range(1, count)], VOID, offset), notes
     values = {value: item for value, item in values.items() if value not in (ignore or ())[1:]}
-    first = VOID if ignore is None else ignore[0]
+    first = declared.void
     count, notes = count_classes(items, first, values)
     public = declared.same_layout
     if public is not None and ignore is None and base is None and count == public.ignore_index + 1:
@@ -273,7 +272,4 @@ def _set_encodings(files: Files, labels: LabelMap, order: list[int] | None) -> N
         return remap_classes(item.encoding, labels.ignore_index, order, item.encoding.text)
 
     if labels.encoding is not None or order is not None:
-        files.splits = {
-            split: [replace(item, encoding=encoding_of(item)) for item in items]
-            for split, items in files.splits.items()
-        }
+        files.change(lambda item: replace(item, encoding=encoding_of(item)))

@@ -10,6 +10,7 @@ workers therefore use nothing but the dataset, on one thread. Other platforms us
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from fuzzyseg.data.loading.sampler import PUBLISH_DELAY, Draw, Sampler
-from fuzzyseg.data.loading.workers import died, share, start_worker
 from fuzzyseg.data.sample import DataError, Item
 from fuzzyseg.data.transforms.geometry import Geometry, make_sample, stacked
 from fuzzyseg.data.transforms.lazy import Large
@@ -39,14 +39,11 @@ class ImageReader(Protocol):
         """Image (C,H,W), uint8 or float32 in units; with_mask: mask uint8 (H,W), 255 for void. Raises DataError."""
 
 
-@dataclass(frozen=True)
-class _Task:
-    """One micro-batch of one stream, made by one worker."""
-
-    stream: str
-    draws: tuple[Draw, ...]
+_Task = tuple[str, tuple[Draw, ...]]
+"""One micro-batch of one stream, made by one worker."""
 
 
+@dataclass
 class _Samples(Dataset[dict[str, Tensor] | DataError]):
     """Tasks -> stacked tensors.
 
@@ -54,21 +51,12 @@ class _Samples(Dataset[dict[str, Tensor] | DataError]):
     report them.
     """
 
-    def __init__(
-        self,
-        streams: Mapping[str, Stream],
-        sources: Mapping[str, Sequence[Item]],
-        reader: ImageReader,
-        options: Mapping[str, Any],
-        workers: int,
-        focused: bool = False,
-    ) -> None:
-        self.focused = focused
-        self.streams = dict(streams)
-        self.sources = {name: list(items) for name, items in sources.items()}
-        self.reader = reader
-        self.options = dict(options)
-        self.reading = torch.full((workers, 2), -1).share_memory_()  # type: ignore[no-untyped-call]
+    streams: dict[str, Stream]
+    sources: dict[str, list[Item]]
+    reader: ImageReader
+    options: dict[str, Any]
+    reading: Tensor
+    focused: bool
 
     def item(self, stream: str, index: int) -> Item:
         """The item at an index of the stream's source."""
@@ -78,7 +66,7 @@ class _Samples(Dataset[dict[str, Tensor] | DataError]):
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as in a worker: sums over several threads may round differently
         try:
-            samples = [self._sample(task.stream, draw) for draw in task.draws]
+            samples = [self._sample(task[0], draw) for draw in task[1]]
             batch = {key: stacked([sample[key] for sample in samples]) for key in samples[0]}
             if get_worker_info() is not None:
                 share(batch)
@@ -141,21 +129,22 @@ class Loader:
     ) -> None:
         if batch < 1 or accumulate < 1 or batch % (world * accumulate):
             raise ValueError(
-                f"batch: found {batch} images per step for {world} processes with {accumulate} micro-batches each; "
-                f"expected a multiple of {world} x {accumulate} = {world * accumulate}: change train.batch or "
-                "train.accumulate, or the number of processes"
+                f"batch: found {batch} images per step; expected a multiple of {world} x {accumulate} = "
+                f"{world * accumulate}: change train.batch, train.accumulate or the number of processes"
             )
         if workers < 0 or not 0 <= rank < world:
             raise ValueError(
-                f"found workers={workers}, rank={rank}, world={world}; expected workers >= 0, rank < world"
+                f"found workers={workers}, rank={rank}, world={world}; expected rank < world, none below 0"
             )
         self._tasks_per_step = accumulate * len(streams)
         self._workers = min(workers, self._most_ahead)
         options = {"geometry": geometry, "jitter": jitter, "mean": mean, "std": std, "colours_later": colours_later}
+        copied = {name: list(items) for name, items in sources.items()}
+        reading = torch.full((self._workers, 2), -1).share_memory_()  # type: ignore[no-untyped-call]
         self._colours = Colours(tuple(mean), tuple(std))
         self._statistics = (torch.tensor(list(mean)), torch.tensor(list(std)))
         self.sampler = Sampler(streams, {name: len(items) for name, items in sources.items()}, batch, seed, balance)
-        self._samples = _Samples(streams, sources, reader, options, self._workers, focused)
+        self._samples = _Samples(dict(streams), copied, reader, options, reading, focused)
         self._streams = list(streams)
         self._batch, self._accumulate, self._rank, self._world, self._pin = batch, accumulate, rank, world, pin
 
@@ -189,8 +178,8 @@ class Loader:
                     content = self._receive(results)
                     if isinstance(content, DataError):
                         raise content
-                    task = pending.popleft()
-                    micro_batches[place // len(self._streams)][task.stream] = self._assemble(task, content)
+                    stream, draws = pending.popleft()
+                    micro_batches[place // len(self._streams)][stream] = self._assemble(stream, draws, content)
                 yield micro_batches
         finally:
             del results  # the last reference: the workers stop here, not at a later garbage collection
@@ -201,8 +190,7 @@ class Loader:
         for micro in range(self._accumulate):
             first = step * self._batch + (self._rank * self._accumulate + micro) * share
             for stream in self._streams:
-                draws = tuple(self.sampler.at(stream, number) for number in range(first, first + share))
-                yield _Task(stream, draws)
+                yield stream, tuple(self.sampler.at(stream, number) for number in range(first, first + share))
 
     def _data_loader(self, tasks: Iterator[_Task]) -> DataLoader[Any]:
         several: dict[str, Any] = {}
@@ -210,13 +198,12 @@ class Loader:
             several = {
                 "prefetch_factor": max(1, min(4, self._most_ahead // self._workers)),
                 "multiprocessing_context": "fork" if sys.platform == "linux" else None,
-                "worker_init_fn": start_worker,
+                "worker_init_fn": _start_worker,
             }
         return DataLoader(
             self._samples,
             sampler=tasks,  # type: ignore[arg-type]
             batch_size=None,
-            collate_fn=_identity,
             num_workers=self._workers,
             pin_memory=self._pin,
             generator=torch.Generator(),  # else it draws its base seed from the global generator
@@ -228,7 +215,7 @@ class Loader:
         try:
             content: dict[str, Tensor] | DataError = next(results)
         except RuntimeError as error:
-            if not died(error):
+            if not str(error).startswith("DataLoader worker (pid"):  # its report that a process ended
                 raise
             files = ", ".join(str(item.image) for item in self._samples.being_read()) or "no image"
             return DataError(
@@ -237,18 +224,17 @@ class Loader:
             )
         return content
 
-    def _assemble(self, task: _Task, content: dict[str, Tensor]) -> Batch:
-        pair = (content["pair_image"], content["pair_valid"]) if "pair_image" in content else None
+    def _assemble(self, stream: str, draws: tuple[Draw, ...], content: dict[str, Tensor]) -> Batch:
         return Batch(
             image=content["image"],
             valid=content["valid"],
             mask=content.get("mask"),
-            index=torch.tensor([draw.index for draw in task.draws]),
-            name=[self._samples.item(task.stream, draw.index).name for draw in task.draws],
-            seed=torch.tensor([draw.seed for draw in task.draws]),
-            drawn_for=torch.tensor([draw.drawn_for for draw in task.draws]),
+            index=torch.tensor([draw.index for draw in draws]),
+            name=[self._samples.item(stream, draw.index).name for draw in draws],
+            seed=torch.tensor([draw.seed for draw in draws]),
+            drawn_for=torch.tensor([draw.drawn_for for draw in draws]),
             strong=content["strong"].unbind(1) if "strong" in content else (),
-            pair=pair,
+            pair=(content["pair_image"], content["pair_valid"]) if "pair_image" in content else None,
             boxes=content.get("boxes"),
             flips=content.get("flips"),
             statistics=self._statistics,
@@ -256,5 +242,28 @@ class Loader:
         )
 
 
-def _identity(content: Any) -> Any:
-    return content
+def _start_worker(worker: int) -> None:
+    """Set up a worker process.
+
+    Ctrl-C reaches all processes of a terminal: the training process handles it, workers go on until they are stopped.
+    Tensors are passed by file name, since passing descriptors takes one for each tensor that is read ahead.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if "file_system" in torch.multiprocessing.get_all_sharing_strategies():  # type: ignore[no-untyped-call]
+        torch.multiprocessing.set_sharing_strategy("file_system")  # type: ignore[no-untyped-call]
+
+
+def share(tensors: Mapping[str, Tensor]) -> None:
+    """Move tensors into shared memory. Raises DataError if there is too little.
+
+    The queue would do it later, in a thread whose errors nobody sees: the training process would wait for ever.
+    """
+    try:
+        for tensor in tensors.values():
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
+    except (RuntimeError, OSError) as error:
+        raise DataError(
+            f"a data worker cannot share its batch ({error}): raise the size of shared memory (/dev/shm; --shm-size of "
+            "a container) or the number of open files (ulimit -n), lower train.batch or train.workers, or set "
+            "train.workers=0"
+        ) from None

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fuzzyseg.data.sample import DataError
+from fuzzyseg.data.text import counted
 from fuzzyseg.data.views import Stream
 
 PUBLISH_DELAY = 16
@@ -131,9 +132,7 @@ class Sampler:
         published = self._of(stream)
         n = self._counts[self._streams[stream].source]
         if weights.dim() != 2 or weights.shape[0] < 1 or weights.shape[1] != n:
-            raise ValueError(
-                f"stream {stream!r}: found weights of shape {tuple(weights.shape)}; expected (classes, {n})"
-            )
+            raise ValueError(f"stream {stream!r}: weights have shape {tuple(weights.shape)}; expected (classes, {n})")
         weights = weights.detach().to("cpu", torch.float32, copy=True)
         if not bool((weights >= 0).all() and weights.isfinite().all()):
             raise ValueError(f"stream {stream!r}: found weights that are negative or not finite")
@@ -183,19 +182,15 @@ class Sampler:
 
 def _check(name: str, stream: Stream, streams: Mapping[str, Stream], counts: Mapping[str, int]) -> None:
     """Raises DataError or ValueError for a stream that cannot be drawn."""
-    n = counts.get(stream.source, 0)
-    if n == 0:
-        raise DataError(f"stream {name!r} draws {stream.source} images: found none; expected at least one, add images")
-    if stream.partner is None:
-        return
-    other = streams.get(stream.partner)
-    if other is None or other.source != stream.source or other.partner is not None:
+    other = streams.get(stream.partner or "")
+    if stream.partner is not None and (other is None or other.source != stream.source or other.partner is not None):
         raise ValueError(
             f"stream {name!r}: found partner {stream.partner!r}; expected another stream that draws the "
             f"{stream.source} images and has no partner itself"
         )
-    if n < 2:
+    found, needed = counts.get(stream.source, 0), 1 if stream.partner is None else 2
+    if found < needed:
         raise DataError(
-            f"stream {name!r} pairs different {stream.source} images: found {n} image; expected at least two, "
-            f"give more {stream.source} images"
+            f"stream {name!r} draws {stream.source} images: found {counted(found, 'image')}; expected at least "
+            f"{needed}: give more {stream.source} images"
         )

@@ -15,7 +15,7 @@ from fuzzyseg.data.io.pillow import TIFF, suffix_of
 from fuzzyseg.data.labels.class_counts import map_items
 from fuzzyseg.data.labels.detect import subsample
 from fuzzyseg.data.loading.normalisation import HEADERS, parts_of
-from fuzzyseg.data.sample import DataError, Item
+from fuzzyseg.data.sample import Item, attempt
 
 SAMPLE = 8
 """Number of files of each number type whose pixels are read."""
@@ -65,7 +65,7 @@ def values_of(items: Sequence[Item], channels: int, bands: Sequence[int] | None)
     """
     by_type: dict[str, list[Item]] = {}
     looked = subsample(items, HEADERS)
-    for item, head in zip(looked, map_items(looked, lambda item: _header(item.image)), strict=True):
+    for item, head in zip(looked, _headers([item.image for item in looked]), strict=True):
         if head is not None:
             by_type.setdefault("uint8" if head.dtype == "bool" else head.dtype, []).append(item)
     found = Values({}, {}, {name: files[0].image for name, files in by_type.items()})
@@ -75,10 +75,7 @@ def values_of(items: Sequence[Item], channels: int, bands: Sequence[int] | None)
             continue
         ends = []
         for item in subsample(files, SAMPLE):
-            try:
-                limits, apart = _limits(item.image, channels, bands)
-            except DataError:
-                continue
+            limits, apart = attempt(lambda item: _limits(item.image, channels, bands), item) or (None, ())
             ends += [limits] if limits is not None else []
             for value in apart:
                 found.apart[value] = found.apart.get(value, 0) + 1
@@ -87,29 +84,23 @@ def values_of(items: Sequence[Item], channels: int, bands: Sequence[int] | None)
     return found
 
 
-def _header(path: Path) -> Header | None:
-    try:
-        return read_header(path)
-    except DataError:
-        return None
+def _headers(paths: Sequence[Path]) -> list[Header | None]:
+    return map_items(paths, lambda path: attempt(read_header, path))
 
 
 def header_notes(items: Sequence[Item]) -> list[str]:
     """Sentences on TIFF files that declare missing data or have several pages, from up to 500 headers of each kind."""
     notes = []
     for what, paths in (("images", [item.image for item in items]), ("masks", [item.mask for item in items])):
-        tiffs = [Item(path, None, "") for path in paths if path is not None and suffix_of(path) in TIFF]
-        heads = [head for head in map_items(subsample(tiffs, HEADERS), lambda item: _header(item.image)) if head]
+        tiffs = [path for path in paths if path is not None and suffix_of(path) in TIFF]
+        heads = [head for head in _headers(subsample(tiffs, HEADERS)) if head is not None]
         for value, count in sorted(Counter(head.nodata for head in heads if head.nodata is not None).items()):
             effect = "these pixels are not used"
             if what == "masks":
                 effect = f"these pixels are void; if {value:g} is a class, remove it (gdal_edit.py -unsetnodata FILE)"
             notes.append(f"{count} of {len(heads)} TIFF {what} declare {value:g} as missing data: {effect}")
-        paged = sum(head.pages > 1 for head in heads)
-        if paged:
-            notes.append(
-                f"{paged} of {len(heads)} TIFF {what} have several pages, which are read as bands of one image"
-            )
+        if paged := sum(head.pages > 1 for head in heads):
+            notes.append(f"{paged} of {len(heads)} TIFF {what} have several pages, read as bands of one image")
     return notes
 
 

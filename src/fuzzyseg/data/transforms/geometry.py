@@ -40,11 +40,7 @@ class Geometry:
     blur_reference: int = 1
 
     def __post_init__(self) -> None:
-        """Raises ValueError for impossible sizes and scales."""
-        if min(self.crop) < 1:
-            raise ValueError(f"train.crop: found {self.crop}; expected height and width of at least 1")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"augment.scale: found {self.scale}; expected two factors above 0, the smaller one first")
+        """Raises ValueError for a scale that cannot be drawn in halves."""
         if self.scale_draw == "halves" and not self.scale[0] <= 1 <= self.scale[1]:
             raise ValueError(f"augment.scale: found {self.scale}; augment.scale_draw=halves needs a range around 1")
 

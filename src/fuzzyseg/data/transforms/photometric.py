@@ -71,19 +71,9 @@ class Colours:
 
     def apply(self, part: Tensor, changes: Sequence[Change]) -> Tensor:
         """`part` after all changes, in their order. Hue is skipped unless there are three bands."""
+        functions = (self.brightness, self.contrast, self.saturation, turned, blurred, shifted)  # in the order of kinds
         for kind, amount in changes:
-            if kind == BRIGHTNESS:
-                part = self.brightness(part, amount)
-            elif kind == CONTRAST:
-                part = self.contrast(part, amount)
-            elif kind == SATURATION:
-                part = self.saturation(part, amount)
-            elif kind == BLUR:
-                part = blurred(part, amount)
-            elif kind == SHIFT:
-                part = shifted(part, amount)
-            elif part.shape[0] == 3:
-                part = tv.adjust_hue(part if part.dtype == torch.uint8 else part.clamp(0, 1), amount)
+            part = functions[kind](part, amount)
         return part
 
     def brightness(self, part: Tensor, factor: float) -> Tensor:
@@ -154,6 +144,14 @@ class Pending:
 def _bands(values: Sequence[float], device: torch.device) -> Tensor:
     """(C,1,1), filled on the device: a copy from the CPU would make a GPU wait."""
     return torch.cat([torch.full((1, 1, 1), value, device=device) for value in values])
+
+
+def turned(part: Tensor, amount: float) -> Tensor:
+    """Three bands with their hue turned; other images unchanged."""
+    if part.shape[0] != 3:
+        return part
+    result: Tensor = tv.adjust_hue(part if part.dtype == torch.uint8 else part.clamp(0, 1), amount)
+    return result
 
 
 def blurred(part: Tensor, sigma: float) -> Tensor:
