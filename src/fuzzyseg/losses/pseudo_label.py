@@ -204,7 +204,6 @@ class PixelLossModule(nn.Module):
         super().__init__()
         self.policy = threshold if isinstance(threshold, tuple) else None
         if isinstance(threshold, tuple):
-            threshold.check()
             first = threshold.candidates[0] if isinstance(threshold, Adaptive) else threshold.start
         else:
             check_threshold(threshold, (), torch.device("cpu"))
