@@ -279,6 +279,6 @@ def multiply(grad: Tensor, upstream: Tensor) -> Tensor:
         return grad.mul_(upstream.unsqueeze(1) if upstream.dim() else upstream)
     whole = flat(grad)
     factor, length = upstream.reshape(len(whole), 1, -1), max(LEAST // (len(whole) * grad.shape[1]), 1)
-    for part, by in zip(whole.split(length, 2), factor.split(length, 2), strict=True):
+    for part, by in zip(torch.split(whole, length, 2), torch.split(factor, length, 2), strict=True):
         part.mul_(by)
     return grad
