@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -221,11 +221,11 @@ def _fit(
     with ExitStack() as stack:
         sinks: list[Sink] = []
         if distributed.rank() == 0:
-            sinks.append(stack.enter_context(MetricsLog(run.metrics, keep_to=step)))
+            sinks.append(stack.enter_context(closing(MetricsLog(run.metrics, keep_to=step))))
             if available() if train.tensorboard == "auto" else train.tensorboard:
-                sinks.append(stack.enter_context(TensorBoard(run.tensorboard_dir, keep_to=step)))
+                sinks.append(stack.enter_context(closing(TensorBoard(run.tensorboard_dir, keep_to=step))))
             if not quiet:
-                sinks.append(stack.enter_context(Display(train.steps, done=step)))
+                sinks.append(stack.enter_context(closing(Display(train.steps, done=step))))
         stack.enter_context(_batch_norm_error())
         return fit(
             method,

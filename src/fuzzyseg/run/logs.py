@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from fuzzyseg.run.files import plain, write_text
 
@@ -18,7 +17,7 @@ SCORE = "miou"
 
 
 class Sink:
-    """Receives the log lines of a training: nested mappings with the key `step`. A context manager that closes it."""
+    """Receives the log lines of a training: nested mappings with the key `step`. `contextlib.closing` closes it."""
 
     def write(self, line: dict[str, Any]) -> None:
         """Receive a line."""
@@ -29,14 +28,6 @@ class Sink:
 
     def close(self) -> None:
         """Called once at the end. Default: nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class MetricsLog(Sink):
