@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from contextlib import closing
 from functools import partial
 
 import pytest
@@ -25,7 +26,7 @@ CASES = {
 def run(folder, *, stop_at=None, resume=None, accumulate=1, name="sgd", lr=0.05, sinks=(), on_step=None, **options):
     method = ToyMethod()
     state = None if resume is None else load(resume)
-    with MetricsLog(folder / "metrics.jsonl", keep_to=0 if state is None else state["step"]) as log:
+    with closing(MetricsLog(folder / "metrics.jsonl", keep_to=0 if state is None else state["step"])) as log:
         outcome = fit(
             method,
             batches(accumulate, on_step=on_step),

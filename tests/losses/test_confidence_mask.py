@@ -98,10 +98,3 @@ def test_a_threshold_per_class_is_that_of_the_most_probable_class(mixed):
     each = torch.stack([assign_fuzzy_positives(logits, threshold=float(value)).sum(1) for value in t])
     assert torch.equal(found.k, each.gather(0, logits.argmax(1)[None])[0])
     torch.testing.assert_close(found.stats["threshold"], t[logits.argmax(1)][VALID].mean())
-
-
-def test_wrong_options_are_named():
-    with pytest.raises(ValueError, match="classes: found 1"):
-        PixelLossModule(PIXEL_LOSSES["fuzzy"], {}, Conformal(0.9, classes=1))
-    with pytest.raises(ValueError, match=r"start: found 1\.5"):
-        PixelLossModule(PIXEL_LOSSES["fuzzy"], {}, Conformal(1.5))

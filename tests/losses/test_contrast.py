@@ -49,8 +49,7 @@ def test_equals_a_literal_loop_in_value_and_gradient_for_any_chunk(chunk, by_ind
         temperature=0.2,
         index=INDEX if by_index else None,
         kept=kept,
-        anchor_classes=None if classes is None else classes[0],
-        negative_classes=None if classes is None else classes[1],
+        classes=classes,
         chunk=chunk,
     )
 
@@ -83,12 +82,12 @@ def test_values_that_can_be_worked_out():
     assert info_nce(anchor, anchor, anchor.expand(200, -1), temperature=0.07).item() == pytest.approx(math.log(201))
     # all rows have the anchor's class: only the positive counts
     same = torch.zeros(50, dtype=torch.long)
-    loss = info_nce(anchor, anchor, axes[1:], temperature=0.1, anchor_classes=same[:1], negative_classes=same)
+    loss = info_nce(anchor, anchor, axes[1:], temperature=0.1, classes=(same[:1], same))
     assert loss.item() == 0
     # one negative as similar as the positive: log 2
     other = torch.tensor([0, 1])
     near = anchor.expand(2, -1)
-    loss = info_nce(anchor, anchor, near, temperature=0.1, anchor_classes=same[:1], negative_classes=other)
+    loss = info_nce(anchor, anchor, near, temperature=0.1, classes=(same[:1], other))
     assert loss.item() == pytest.approx(math.log(2))
 
 
@@ -131,18 +130,8 @@ def test_unit_is_of_length_one_and_stays_zero():
     assert torch.equal(unit(values.view(1, 2, 2), 2), unit(values).view(1, 2, 2))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"positives": POSITIVES[:3]}, "positives"),
-        ({"negatives": NEGATIVES[:, :2]}, "negatives"),
-        ({"anchor_classes": LABELS[0]}, "both or neither"),
-        ({"anchor_classes": LABELS[0][:2], "negative_classes": LABELS[1]}, "of 2 anchors"),
-        ({"anchor_classes": LABELS[0], "negative_classes": SETS[1]}, "sets"),
-        ({"index": INDEX, "kept": KEPT}, "index"),
-    ],
-)
-def test_what_does_not_fit_is_refused(change, message):
+@pytest.mark.parametrize("change", [{"positives": POSITIVES[:1]}, {"index": INDEX, "kept": KEPT}])
+def test_what_would_be_broadcast_or_ignored_is_refused(change):
     given = {"anchors": ANCHORS, "positives": POSITIVES, "negatives": NEGATIVES, "temperature": 0.1}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(AssertionError):
         info_nce(**given | change)

@@ -126,22 +126,6 @@ def test_dice_equals_a_loop_over_classes() -> None:
     assert torch.autograd.gradcheck(lambda x: dice_loss(x, mask), leaf)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"name": "focal"}, "found 'focal', expected 'ce' or 'ohem'"),
-        ({"ohem_threshold": 1.5}, "ohem_threshold: found 1.5"),
-        ({"ohem_min_kept": 0}, "ohem_min_kept: found 0"),
-        ({"label_smoothing": 1.0}, "label_smoothing: found 1.0"),
-        ({"dice": -1.0}, "dice: found -1.0"),
-        ({"class_weights": [1, -1, 1, 1]}, "class_weights: found"),
-    ],
-)
-def test_wrong_options(options: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SupervisedLoss(**options)
-
-
 def test_wrong_shapes() -> None:
     logits, mask = sample()
     with pytest.raises(ValueError, match="found 3 weights, expected one for each of the 4 classes"):

@@ -8,8 +8,7 @@ import torch
 from fuzzyseg.data.transforms.geometry import Geometry, make_sample
 from fuzzyseg.data.views import CropPair
 from fuzzyseg.methods.cac.cells import meeting_cells
-from fuzzyseg.methods.u2pl.contrast import nearest_cells
-from fuzzyseg.ops.resize import whole_cells
+from fuzzyseg.ops.resize import nearest_cells, whole_cells
 
 
 def test_cells_of_a_map():

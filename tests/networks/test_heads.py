@@ -14,8 +14,8 @@ from fuzzyseg.networks.heads import (
     pooled_cells,
     projector,
     run_stages,
-    stage,
 )
+from fuzzyseg.ops.channel_dropout import levels
 
 
 def test_a_projector_works_cell_by_cell():
@@ -47,7 +47,7 @@ def test_the_coarsest_stage_of_any_encoder_has_the_channels_that_it_tells():
         with torch.no_grad():
             found = run_stages(network, image)
             assert torch.equal(found.logits, network(image))
-        coarsest = stage(found.features, -1)
+        coarsest = levels(found.features)[-1]
         assert coarsest.dim() == 4
         assert encoder_channels(network, "m")[-1] == coarsest.shape[1]
         assert decoder_channels(network, "m") == found.decoded.shape[1]

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from fuzzyseg.run import RunFolder, RunFolderError, folder
+from fuzzyseg.run.files import write_json, write_text
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -73,10 +74,10 @@ def test_a_file_in_the_way_is_named(tmp_path):
 
 def test_the_files(tmp_path):
     folder = RunFolder.open(tmp_path)
-    folder.write_config("seed: 0\n")
-    folder.write_split({"labelled": ["ä", "b"], "hash": "12"})
-    folder.write_environment({"python": "3"})
-    folder.write_result({"last": {"miou": 0.4, "per_class": [0.1, math.nan]}})
+    write_text(folder.config, "seed: 0\n")
+    write_json(folder.split, {"labelled": ["ä", "b"], "hash": "12"})
+    write_json(folder.environment, {"python": "3"})
+    write_json(folder.result, {"last": {"miou": 0.4, "per_class": [0.1, math.nan]}})
     names = {"config.yaml", "split.json", "environment.json", "result.json"}
     assert {file.name for file in tmp_path.iterdir()} == names
     assert folder.config.read_text() == "seed: 0\n"

@@ -1,10 +1,12 @@
 import json
 import math
+from contextlib import closing
 
 import pytest
 
 from fuzzyseg.run import files, logs
-from fuzzyseg.run.logs import MetricsLog, Throughput, peak_memory_mib, plain, read_lines, truncate_after
+from fuzzyseg.run.files import plain
+from fuzzyseg.run.logs import MetricsLog, Throughput, peak_memory_mib, read_lines, truncate_after
 
 
 def write(path, steps, tail=""):
@@ -17,7 +19,7 @@ def steps(path):
 
 def test_every_line_is_on_disk_at_once_and_is_json(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    with MetricsLog(path) as log:
+    with closing(MetricsLog(path)) as log:
         log.write({"step": 1, "losses": {"a": 0.1}, "k": [1.0, math.nan, (math.inf, -math.inf)]})
         text = path.read_text()
         assert text.endswith("\n")
@@ -44,7 +46,7 @@ def test_a_broken_last_line_is_cut_off(tmp_path, tail):
     path = tmp_path / "metrics.jsonl"
     write(path, [1, 10], tail)
     truncate_after(path, 100)
-    with MetricsLog(path, keep_to=100) as log:
+    with closing(MetricsLog(path, keep_to=100)) as log:
         log.write({"step": 11})
     assert steps(path) == [1, 10, 11]
 
@@ -59,10 +61,10 @@ def test_a_broken_line_elsewhere_is_named(tmp_path):
 def test_a_new_log_starts_anew_and_a_continued_one_continues(tmp_path):
     path = tmp_path / "metrics.jsonl"
     write(path, [1, 10, 20])
-    with MetricsLog(path, keep_to=10) as log:
+    with closing(MetricsLog(path, keep_to=10)) as log:
         log.write({"step": 20})
     assert steps(path) == [1, 10, 20]
-    with MetricsLog(path) as log:
+    with closing(MetricsLog(path)) as log:
         log.write({"step": 1})
     assert steps(path) == [1]
 

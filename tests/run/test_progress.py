@@ -1,4 +1,5 @@
 import io
+from contextlib import closing
 
 from rich.console import Console
 
@@ -19,7 +20,7 @@ def console(**options):
 
 def test_plain_lines_without_a_terminal():
     out = console()
-    with Display(2000, console=out) as display:
+    with closing(Display(2000, console=out)) as display:
         display.tick(9)
         display.write(LINE)
         display.write({**LINE, "step": 20, "evaluation": {"miou": 0.4512}})
@@ -37,7 +38,7 @@ def test_the_score_over_resolvable_classes_stands_beside_miou():
 
 def test_a_bar_on_a_terminal():
     out = Console(file=io.StringIO(), width=200, force_terminal=True)
-    with Display(2000, done=5, console=out) as display:
+    with closing(Display(2000, done=5, console=out)) as display:
         display.tick(10)
         display.write(LINE)
         display.tick(11)

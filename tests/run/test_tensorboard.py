@@ -1,4 +1,5 @@
 import math
+from contextlib import closing
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -17,7 +18,7 @@ def line(step, value):
 
 
 def test_numbers_lists_and_nothing_else(tmp_path):
-    with TensorBoard(tmp_path) as board:
+    with closing(TensorBoard(tmp_path)) as board:
         board.write({**line(1, 0.25), "evaluation": {"miou": 0.75, "protocol": "whole", "classes": {"a": math.nan}}})
     found = read(tmp_path)
     assert set(found) == {"losses/sup", "metrics/k/0", "metrics/k/1", "evaluation/miou", "evaluation/classes/a"}
@@ -25,10 +26,10 @@ def test_numbers_lists_and_nothing_else(tmp_path):
 
 
 def test_resuming_hides_what_was_written_past_the_checkpoint(tmp_path):
-    with TensorBoard(tmp_path) as board:
+    with closing(TensorBoard(tmp_path)) as board:
         for step in (1, 10, 20):
             board.write(line(step, 0.25))
-    with TensorBoard(tmp_path, keep_to=10) as board:
+    with closing(TensorBoard(tmp_path, keep_to=10)) as board:
         board.write(line(20, 0.5))
     assert read(tmp_path)["losses/sup"] == [(1, 0.25), (10, 0.25), (20, 0.5)]
 

@@ -41,19 +41,17 @@ def threshold_of(loss: LossConfig, facts: Facts) -> float | Policy:
         raise ConfigError(
             f"loss.threshold: found {loss.threshold!r} with loss.rule={loss.rule}; a fixed K does not use T"
         )
-    policy: Policy
     if loss.threshold == "schedule":
-        policy = Schedule(**loss.schedule.model_dump())
-    elif loss.threshold == "adaptive":
-        policy = Adaptive(**loss.adaptive.model_dump())
-    elif loss.policy == "conformal":
-        policy = Conformal(UNKNOWN, facts.classes if loss.conformal.per_class else None)
-    else:
-        policy = Calibrated(UNKNOWN)
+        return Schedule(**loss.schedule.model_dump())
+    if loss.policy == "conformal":
+        return Conformal(UNKNOWN, facts.classes if loss.conformal.per_class else None)
+    if loss.threshold == "calibrated":
+        return Calibrated(UNKNOWN)
+    policy = Adaptive(**loss.adaptive.model_dump())
     try:
         policy.check()
     except ValueError as error:
-        raise ConfigError(f"loss.{loss.threshold}.{error}") from None
+        raise ConfigError(f"loss.adaptive.{error}") from None
     return policy
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from fuzzyseg.methods import METHODS, Method
 from fuzzyseg.networks import check_names
 from fuzzyseg.ops import distributed
 from fuzzyseg.run import environment
+from fuzzyseg.run.files import write_json, write_text
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import SCORE, MetricsLog, Sink
 from fuzzyseg.run.progress import Display
@@ -180,9 +181,10 @@ def _train(
     with on_first_process(nullcontext() if resume else run.lock(), device):
         if first:  # nothing is written into the run folder before all settings are known to fit
             RunFolder.open(run.path, resume=resume)
-            run.write_config(dump_yaml(config))
-            run.write_split(results.split_record(material, threshold()))
-            run.write_environment(results.sessions(run, environment.collect(results.hardware(device)), state))
+            write_text(run.config, dump_yaml(config))
+            write_json(run.split, results.split_record(material, threshold()))
+            sessions = results.sessions(run, environment.collect(results.hardware(device)), state)
+            write_json(run.environment, sessions)
         distributed.barrier()
         outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is _silent)
         result = None
@@ -190,7 +192,7 @@ def _train(
             result = results.result_of(setup, config.seed, material, outcome, threshold(), notes)
             if first:
                 save_model(run.model_dir, outcome.predictor, card=scoring.card_at(outcome.step))
-                run.write_result(result)
+                write_json(run.result, result)
             distributed.barrier()
     say(summary(run, outcome, score=next(iter(metrics), SCORE)))
     return RunResult(run.path, outcome.finished, outcome.interrupted, outcome.step, result)
@@ -219,11 +221,11 @@ def _fit(
     with ExitStack() as stack:
         sinks: list[Sink] = []
         if distributed.rank() == 0:
-            sinks.append(stack.enter_context(MetricsLog(run.metrics, keep_to=step)))
+            sinks.append(stack.enter_context(closing(MetricsLog(run.metrics, keep_to=step))))
             if available() if train.tensorboard == "auto" else train.tensorboard:
-                sinks.append(stack.enter_context(TensorBoard(run.tensorboard_dir, keep_to=step)))
+                sinks.append(stack.enter_context(closing(TensorBoard(run.tensorboard_dir, keep_to=step))))
             if not quiet:
-                sinks.append(stack.enter_context(Display(train.steps, done=step)))
+                sinks.append(stack.enter_context(closing(Display(train.steps, done=step))))
         stack.enter_context(_batch_norm_error())
         return fit(
             method,

@@ -7,45 +7,26 @@ with the continuous rule. `weight="none"` gives the losses of the original paper
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Unpack
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuzzyseg.losses.fpl.options import SetOptions
+from fuzzyseg.losses.fpl.options import SetKeywords
 from fuzzyseg.losses.fpl.regularisation import log_sum_exp
 from fuzzyseg.losses.pseudo_label import PixelLoss, over_set
 from fuzzyseg.ops.mix import Mixed
 
 
-def negative(
-    student_logits: Tensor,
-    teacher: Tensor | Mixed,
-    *,
-    size: Sequence[int],
-    valid: Tensor,
-    threshold: float | Tensor = 0.9,
-    maps: bool = False,
-    **options: Unpack[SetOptions],
-) -> PixelLoss:
+def negative(student_logits: Tensor, teacher: Tensor | Mixed, **given: Unpack[SetKeywords]) -> PixelLoss:
     """Negative learning: `negative_learning` over the classes outside the fuzzy set."""
-    return over_set(negative_learning, student_logits, teacher, size, valid, threshold, options, maps=maps)
+    return over_set(negative_learning, student_logits, teacher, **given)
 
 
-def partial(
-    student_logits: Tensor,
-    teacher: Tensor | Mixed,
-    *,
-    size: Sequence[int],
-    valid: Tensor,
-    threshold: float | Tensor = 0.9,
-    maps: bool = False,
-    **options: Unpack[SetOptions],
-) -> PixelLoss:
+def partial(student_logits: Tensor, teacher: Tensor | Mixed, **given: Unpack[SetKeywords]) -> PixelLoss:
     """Partial labels: `partial_label` over the fuzzy set."""
-    return over_set(partial_label, student_logits, teacher, size, valid, threshold, options, maps=maps)
+    return over_set(partial_label, student_logits, teacher, **given)
 
 
 def negative_learning(student: Tensor, members: Tensor) -> Tensor:

@@ -29,26 +29,25 @@ def info_nce(
     temperature: float,
     index: Tensor | None = None,
     kept: Tensor | None = None,
-    anchor_classes: Tensor | None = None,
-    negative_classes: Tensor | None = None,
+    classes: tuple[Tensor, Tensor] | None = None,
     chunk: int = 2**24,
 ) -> Tensor:
     """-log(e^{a.p/t} / (e^{a.p/t} + sum over the anchor's negatives of e^{a.n/t})): (N,), with gradient.
 
     anchors, positives (N,D) and negatives (R,D), usually of length 1 (`unit`). index (N,K): rows that are the negatives
     of each anchor. Without it the negatives are all rows, or those with kept (R,) bool and no class in common with the
-    anchor: anchor_classes and negative_classes are class indices, (N,) and (R,), or bool sets, (N,C) and (R,C). The
-    loss of an anchor without negatives is 0. chunk: number of similarities in memory at a time, times D with `index`.
-    Raises ValueError for shapes that do not fit.
+    anchor: classes are those of anchors and negatives, indices (N,) and (R,) or bool sets (N,C) and (R,C). The loss of
+    an anchor without negatives is 0. chunk: number of similarities in memory at a time, times D with `index`.
     """
-    _check(anchors, positives, negatives, index, kept, anchor_classes, negative_classes)
+    assert positives.shape == anchors.shape  # (1,D) would be broadcast
+    assert index is None or (kept is None and classes is None)
 
     def part(rows: slice) -> Tensor:
         with full_precision(anchors.device):  # recomputed in the backward pass, where autocast may be on
             a, p, n = (at_least_fp32(each) for each in (anchors[rows], positives[rows], negatives))
             positive = (a * p).sum(1, keepdim=True)
             if index is None:
-                counts = _counts(rows, kept, anchor_classes, negative_classes)
+                counts = _counts(rows, kept, classes)
                 negative = a @ n.T if counts is None else torch.where(counts, a @ n.T, -torch.inf)
             else:
                 negative = torch.einsum("nd,nkd->nk", a, n[index[rows]])
@@ -63,44 +62,10 @@ def info_nce(
     return torch.cat([checkpoint(part, rows, use_reentrant=False, preserve_rng_state=False) for rows in slices])
 
 
-def _counts(
-    rows: slice, kept: Tensor | None, anchor_classes: Tensor | None, negative_classes: Tensor | None
-) -> Tensor | None:
+def _counts(rows: slice, kept: Tensor | None, classes: tuple[Tensor, Tensor] | None) -> Tensor | None:
     """(n,R) or (R,) bool: the negatives that count for these anchors; None: all."""
-    if anchor_classes is None or negative_classes is None:
+    if classes is None:
         return kept
-    if anchor_classes.dim() == 1:
-        different = anchor_classes[rows].unsqueeze(1) != negative_classes
-    else:
-        different = anchor_classes[rows].float() @ negative_classes.float().T == 0
+    ours, theirs = classes[0][rows], classes[1]
+    different = ours.unsqueeze(1) != theirs if ours.dim() == 1 else ours.float() @ theirs.float().T == 0
     return different if kept is None else different & kept
-
-
-def _check(
-    anchors: Tensor,
-    positives: Tensor,
-    negatives: Tensor,
-    index: Tensor | None,
-    kept: Tensor | None,
-    anchor_classes: Tensor | None,
-    negative_classes: Tensor | None,
-) -> None:
-    if anchors.dim() != 2 or positives.shape != anchors.shape:
-        raise ValueError(
-            f"anchors, positives: found shapes {tuple(anchors.shape)}, {tuple(positives.shape)}, expected (N,D) twice"
-        )
-    if negatives.dim() != 2 or negatives.shape[1] != anchors.shape[1]:
-        raise ValueError(f"negatives: found shape {tuple(negatives.shape)}, expected (R,{anchors.shape[1]})")
-    if index is not None and any(each is not None for each in (kept, anchor_classes, negative_classes)):
-        raise ValueError("index: found together with kept or classes, expected one or the other")
-    if anchor_classes is None or negative_classes is None:
-        if anchor_classes is not negative_classes:
-            raise ValueError("anchor_classes, negative_classes: found one of them, expected both or neither")
-        return
-    if (len(anchor_classes), len(negative_classes)) != (len(anchors), len(negatives)):
-        raise ValueError(
-            f"found classes of {len(anchor_classes)} anchors and {len(negative_classes)} negatives, "
-            f"expected {len(anchors)} and {len(negatives)}"
-        )
-    if anchor_classes.shape[1:] != negative_classes.shape[1:] or anchor_classes.dim() > 2:
-        raise ValueError("anchor_classes, negative_classes: expected class indices (N,), (R,) or sets (N,C), (R,C)")

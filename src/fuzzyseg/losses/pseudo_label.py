@@ -27,7 +27,7 @@ from fuzzyseg.losses.base import (
     local_mean,
 )
 from fuzzyseg.losses.fpl.adaptive_threshold import Adaptive, adaptive_map
-from fuzzyseg.losses.fpl.options import FPLOptions, SetOptions
+from fuzzyseg.losses.fpl.options import FPLOptions, SetKeywords, SetOptions
 from fuzzyseg.losses.fpl.reference import FuzzyMap, one_label_map
 from fuzzyseg.losses.fpl.threshold import Conformal, Policy, Schedule
 from fuzzyseg.losses.kernels.chunked import LossOutputs
@@ -131,7 +131,16 @@ def thresholded(
         return _one_label(found, valid, student.shape[1], {"weight": local_mean(kept, valid)}, maps=maps)
 
 
-def fuzzy(
+def fuzzy(student_logits: Tensor, teacher: Tensor | Mixed, **given: Unpack[SetKeywords]) -> PixelLoss:
+    """Fuzzy Positive Learning (`fuzzyseg.losses.fpl.reference`). `balance` is computed per process, as published.
+
+    With k_cap = 1 it is `hard` times FPL's weight for K = 1.
+    """
+    return over_set(None, student_logits, teacher, **given)
+
+
+def over_set(
+    function: Callable[[Tensor, Tensor], Tensor] | None,
     student_logits: Tensor,
     teacher: Tensor | Mixed,
     *,
@@ -141,31 +150,14 @@ def fuzzy(
     maps: bool = False,
     **options: Unpack[SetOptions],
 ) -> PixelLoss:
-    """Fuzzy Positive Learning (`fuzzyseg.losses.fpl.reference`). `balance` is computed per process, as published.
-
-    With k_cap = 1 it is `hard` times FPL's weight for K = 1.
-    """
-    return over_set(None, student_logits, teacher, size, valid, threshold, options, maps=maps)
-
-
-def over_set(
-    function: Callable[[Tensor, Tensor], Tensor] | None,
-    student_logits: Tensor,
-    teacher: Tensor | Mixed,
-    size: Sequence[int],
-    valid: Tensor,
-    threshold: float | Tensor,
-    options: SetOptions,
-    *,
-    maps: bool,
-) -> PixelLoss:
     """A loss over the fuzzy positive set: Eq. 7, or `function` of student logits and membership in its place."""
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
     check_threshold(threshold, valid.shape, student_logits.device)
-    given: dict[str, Any] = {"size": size, "valid": valid, "threshold": threshold, "function": function}
-    balance, choice = options.get("balance", False), FPLOptions.of(options)
     with full_precision(student_logits.device):
-        found, stats = pseudo_label(student_logits, teacher, choice, maps=maps, balance=balance, **given)
+        found, stats = pseudo_label(
+            student_logits, teacher, FPLOptions.of(options), size=size, valid=valid, threshold=threshold,
+            maps=maps, balance=options.get("balance", False), function=function,
+        )  # fmt: skip
         return _result(found, valid, {name.removeprefix("mean_"): value for name, value in stats.items()}, maps=maps)
 
 
@@ -212,7 +204,6 @@ class PixelLossModule(nn.Module):
         super().__init__()
         self.policy = threshold if isinstance(threshold, tuple) else None
         if isinstance(threshold, tuple):
-            threshold.check()
             first = threshold.candidates[0] if isinstance(threshold, Adaptive) else threshold.start
         else:
             check_threshold(threshold, (), torch.device("cpu"))

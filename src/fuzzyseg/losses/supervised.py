@@ -63,9 +63,9 @@ class SupervisedLoss(nn.Module):
     """Loss on labelled images: a scalar from logits (B,C,h,w) at any stride and mask (B,H,W) int64.
 
     name: `ce`, or `ohem` with ohem_threshold in [0, 1] and ohem_min_kept pixels *per image*. class_weights: one per
-    class; the mean is weighted by them. label_smoothing: in [0, 1). dice: weight of the additional Dice loss. 255 is
-    void; a batch of void pixels gives 0. OHEM's ranking and Dice's sums are per process, as published; means are over
-    the global batch.
+    class; the mean is weighted by them. label_smoothing: in [0, 1). dice: weight of the additional Dice loss. The
+    configuration checks these ranges. 255 is void; a batch of void pixels gives 0. OHEM's ranking and Dice's sums are
+    per process, as published; means are over the global batch.
     """
 
     class_weights: Tensor | None
@@ -81,18 +81,6 @@ class SupervisedLoss(nn.Module):
         dice: float = 0.0,
     ) -> None:
         super().__init__()
-        if name not in ("ce", "ohem"):
-            raise ValueError(f"supervised loss: found {name!r}, expected 'ce' or 'ohem'")
-        if not 0 <= ohem_threshold <= 1:
-            raise ValueError(f"ohem_threshold: found {ohem_threshold}, expected a probability in [0, 1]")
-        if ohem_min_kept < 1:
-            raise ValueError(f"ohem_min_kept: found {ohem_min_kept}, expected at least 1 pixel per image")
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing: found {label_smoothing}, expected a share in [0, 1)")
-        if dice < 0:
-            raise ValueError(f"dice: found {dice}, expected a weight of at least 0")
-        if class_weights is not None and min(class_weights, default=0.0) < 0:
-            raise ValueError(f"class_weights: found {list(class_weights)}, expected weights of at least 0")
         self.name = name
         self.ohem_threshold = ohem_threshold
         self.ohem_min_kept = ohem_min_kept

@@ -28,7 +28,8 @@ from fuzzyseg.losses import assign_fuzzy_positives, masked_mean
 from fuzzyseg.losses.base import at_size, full_precision
 from fuzzyseg.losses.contrast import info_nce, unit
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, linear_ramp, setting
-from fuzzyseg.networks.heads import encoder_channels, projector, run_stages, stage
+from fuzzyseg.networks.heads import encoder_channels, projector, run_stages
+from fuzzyseg.ops.channel_dropout import levels
 from fuzzyseg.ops.resize import whole_cells
 
 # The colours of PseudoSeg
@@ -90,7 +91,7 @@ class PC2Seg(Method):
             result = self.pixel_loss(strong, weak, size=unlabelled.size, valid=unlabelled.valid, progress=progress)
             term = config.unsupervised_weight * masked_mean(result.loss, unlabelled.valid)
             statistics = result.stats
-        features = stage(found.features, -1)[count:]
+        features = levels(found.features)[-1][count:]
         losses = {
             "supervised": self.supervised_loss(found.logits[:count], labelled.mask),
             "consistency": ramp * term,

@@ -66,13 +66,6 @@ def run_stages(network: Any, image: Tensor) -> Stages:
     return Stages(features, decoded, network.classify(decoded))
 
 
-def stage(features: Any, number: int) -> Tensor:
-    """One of the feature maps (B,D,h,w) of `encode` by index, without prefix tokens: -1 is the coarsest."""
-    maps = features[0] if isinstance(features, tuple) else features
-    chosen: Tensor = maps[number]
-    return chosen
-
-
 def projector(channels: int, width: int, hidden: int | None = None) -> nn.Sequential:
     """1x1 convolution to `hidden` (None: channels), ReLU, 1x1 convolution to width: (B,D,h,w) -> (B,width,h,w)."""
     hidden = hidden or channels

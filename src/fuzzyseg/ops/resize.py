@@ -43,9 +43,10 @@ def resize_labels(scores: Tensor, size: Sequence[int]) -> Tensor:
     return label
 
 
-def resize_valid(valid: Tensor, size: Sequence[int]) -> Tensor:
-    """valid (B,H,W) bool resized to `size` = (h,w) by the nearest pixel."""
-    return F.interpolate(valid.unsqueeze(1).float(), size=tuple(size), mode="nearest").squeeze(1) > 0
+def nearest_cells(values: Tensor, size: Sequence[int]) -> Tensor:
+    """A map (B,H,W), numbers or bool, resized to `size` = (h,w) by the nearest value, of the same type."""
+    resized = F.interpolate(values.unsqueeze(1).float(), size=tuple(size), mode="nearest")
+    return resized.squeeze(1).to(values.dtype)
 
 
 def whole_cells(valid: Tensor, size: Sequence[int]) -> Tensor:

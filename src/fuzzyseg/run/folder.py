@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
-
-from fuzzyseg.run.files import write_text
-from fuzzyseg.run.logs import plain
 
 LOCK = ".lock"
 """Name of the lock file."""
@@ -110,23 +105,3 @@ class RunFolder:
     def has_checkpoint(self) -> bool:
         """Whether the run can be resumed, if need be from an earlier checkpoint."""
         return self.last_pt.is_file() or any(self.path.glob("last-[1-9]*.pt"))
-
-    def write_config(self, text: str) -> None:
-        """Store the resolved configuration (YAML)."""
-        write_text(self.config, text)
-
-    def write_split(self, split: dict[str, Any]) -> None:
-        """Store the split, its policy and its hash."""
-        self._write(self.split, split)
-
-    def write_environment(self, environment: dict[str, Any]) -> None:
-        """Store the result of `environment.collect`."""
-        self._write(self.environment, environment)
-
-    def write_result(self, result: dict[str, Any]) -> None:
-        """Store the scores of the last and the best checkpoint. A number that is not finite becomes null."""
-        self._write(self.result, result)
-
-    @staticmethod
-    def _write(path: Path, value: dict[str, Any]) -> None:
-        write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")

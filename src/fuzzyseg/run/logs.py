@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from fuzzyseg.run.files import write_text
+from fuzzyseg.run.files import plain, write_text
 
 SCORE = "miou"
 """Key of the main score in evaluations, rows and results: the mean IoU, in [0, 1]."""
 
 
 class Sink:
-    """Receives the log lines of a training: nested mappings with the key `step`. A context manager that closes it."""
+    """Receives the log lines of a training: nested mappings with the key `step`. `contextlib.closing` closes it."""
 
     def write(self, line: dict[str, Any]) -> None:
         """Receive a line."""
@@ -30,14 +28,6 @@ class Sink:
 
     def close(self) -> None:
         """Called once at the end. Default: nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class MetricsLog(Sink):
@@ -139,12 +129,3 @@ def truncate_after(path: str | Path, step: int) -> None:
     if Path(path).is_file():
         kept = [line for line in read_lines(path) if line["step"] <= step] if step > 0 else []
         write_text(Path(path), "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
-
-
-def plain(value: Any) -> Any:
-    """`value` for JSON: numbers that are not finite become None, tuples lists, keys text."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -61,16 +61,6 @@ def test_every_loss_takes_every_policy(name: str, policy: object) -> None:
     assert type(policy).__name__ in repr(module) or policy == 0.8
 
 
-@pytest.mark.parametrize(
-    ("policy", "message"),
-    [
-        (Schedule(start=0), r"start: found 0, expected a number in \(0, 1\]"),
-        (Schedule(end=1.2), "end: found 1.2"),
-        (Schedule(share=0), "share: found 0"),
-        (Calibrated(2), "start: found 2"),
-        (2.0, "threshold: found 2.0"),
-    ],
-)
-def test_wrong_values_are_named(policy: object, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        PixelLossModule(PIXEL_LOSSES["fuzzy"], {}, policy)
+def test_a_wrong_number_is_named() -> None:
+    with pytest.raises(ValueError, match=r"threshold: found 2\.0"):
+        PixelLossModule(PIXEL_LOSSES["fuzzy"], {}, 2.0)

@@ -218,7 +218,7 @@ def test_many_chunks_of_any_order_in_memory_give_the_gradient_of_one(monkeypatch
     assert chunk_io.gradient_like(channels_last).stride() == channels_last.stride()
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "continuous"])
 def test_what_is_compiled_is_the_core(rule) -> None:
     """The function that is compiled, run without compilation."""
     for teacher in kinds_of_data(6, torch.float64).values():
@@ -227,13 +227,24 @@ def test_what_is_compiled_is_the_core(rule) -> None:
         for cap in (3, 5):
             options = FPLOptions("linear", 50.0, cap, rule, "paper" if cap == 5 else "official")
             pairs = tuple((i, j) for i, j, _, _ in cpu_assignment.comparators(6, 6))
-            grad, *maps = compiled.rows(z, t, threshold, scale, options, pairs, cross_entropy=True)
+            grad, *maps = compiled.rows(z, t, threshold, scale, options, pairs)
             out = torch.empty_like(z)
-            expected = cpu.fuzzy_pixels(z, t, threshold, options, scale, out, cross_entropy=True)
-            for found, wanted in zip(maps, expected, strict=True):
+            expected = cpu.fuzzy_pixels(z, t, threshold, options, scale, out, cross_entropy=False)
+            for found, wanted in zip(maps, expected[:5], strict=True):
                 wanted = torch.ones_like(scale) if wanted is None else wanted.double()
                 torch.testing.assert_close(found.double(), wanted, rtol=1e-9, atol=1e-11)
             torch.testing.assert_close(grad, out, rtol=1e-9, atol=1e-11)
+
+
+def test_what_the_compiled_form_leaves_out_is_computed_by_the_other() -> None:
+    z, t = random_logits(4, 2048, seed=34), random_logits(4, 2048, seed=35)
+    for rule, entropy in (("continuous", False), ("n-1", True)):
+        options, given = FPLOptions(rule=rule), (torch.tensor(0.9),)
+        found, wanted = (
+            form.fuzzy_pixels(z, t, *given, options, None, None, cross_entropy=entropy) for form in (compiled, cpu)
+        )
+        for each, other in zip(found, wanted, strict=True):
+            assert (each is None and other is None) or torch.equal(each, other)
 
 
 @pytest.mark.slow

@@ -17,8 +17,7 @@ from fuzzyseg.experiment.analyse.measure import measure, over_time
 from fuzzyseg.experiment.analyse.text import answer, page
 from fuzzyseg.experiment.load_run import run_config
 from fuzzyseg.report.drawing import require_matplotlib
-from fuzzyseg.run.files import write_text
-from fuzzyseg.run.logs import plain
+from fuzzyseg.run.files import plain, write_text
 
 __all__ = ["analyse"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, Required, TypedDict, get_args
 
 import torch
 from torch import Tensor
@@ -37,6 +37,15 @@ class SetOptions(FPLKeywords, total=False):
     """Options of the pixel losses over the fuzzy positive set."""
 
     balance: bool
+
+
+class SetKeywords(SetOptions, total=False):
+    """All keyword arguments of these losses."""
+
+    size: Required[Sequence[int]]
+    valid: Required[Tensor]
+    threshold: float | Tensor
+    maps: bool
 
 
 @dataclass(frozen=True)

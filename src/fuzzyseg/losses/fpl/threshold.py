@@ -1,4 +1,4 @@
-"""Policies of the threshold T: schedule, calibration and conformal sets."""
+"""Policies of the threshold T: schedule, calibration and conformal sets. The configuration checks their ranges."""
 
 from __future__ import annotations
 
@@ -19,22 +19,11 @@ class Schedule(NamedTuple):
         done = min(1.0, step / (self.share * max(total, 1)))
         return self.start + (self.end - self.start) * done
 
-    def check(self) -> None:
-        """Raise ValueError naming the option, the value found and the values allowed."""
-        for name, value in self._asdict().items():
-            if not 0 < value <= 1:
-                raise ValueError(f"{name}: found {value}, expected a number in (0, 1]")
-
 
 class Calibrated(NamedTuple):
     """T is measured on labelled pixels by the caller, who sets `PixelLossModule.threshold`; until then `start`."""
 
     start: float = 0.9
-
-    def check(self) -> None:
-        """Raise ValueError naming the option, the value found and the values allowed."""
-        if not 0 < self.start <= 1:
-            raise ValueError(f"start: found {self.start}, expected a number in (0, 1]")
 
 
 class Conformal(NamedTuple):
@@ -45,12 +34,6 @@ class Conformal(NamedTuple):
 
     start: float = 0.9
     classes: int | None = None
-
-    def check(self) -> None:
-        """Raise ValueError naming the option, the value found and the values allowed."""
-        Calibrated(self.start).check()
-        if self.classes is not None and self.classes < 2:
-            raise ValueError(f"classes: found {self.classes}, expected None or at least 2")
 
 
 Policy = Schedule | Adaptive | Calibrated | Conformal

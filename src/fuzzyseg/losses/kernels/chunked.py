@@ -23,6 +23,7 @@ from fuzzyseg.losses.kernels.chunk_io import (
     ResizedSource,
     Sink,
     Source,
+    flat,
     gradient_like,
 )
 
@@ -276,12 +277,8 @@ def multiply(grad: Tensor, upstream: Tensor) -> Tensor:
     """
     if upstream.dim() == 0 or grad.dtype == upstream.dtype or grad.device.type != "cpu":
         return grad.mul_(upstream.unsqueeze(1) if upstream.dim() else upstream)
-    source, sink = DirectSource(grad, upstream.dtype), DirectSink(grad, upstream.dtype)
-    factor = upstream.reshape(len(sink.flat), -1)
-    length = max(LEAST // grad.shape[1], 1)
-    for image in range(len(factor)):
-        for start in range(0, factor.shape[1], length):
-            stop = min(start + length, factor.shape[1])
-            product = source.read(image, start, stop) * factor[image, start:stop]
-            sink.flat[image, :, start:stop] = product
+    whole = flat(grad)
+    factor, length = upstream.reshape(len(whole), 1, -1), max(LEAST // (len(whole) * grad.shape[1]), 1)
+    for part, by in zip(torch.split(whole, length, 2), torch.split(factor, length, 2), strict=True):
+        part.mul_(by)
     return grad

@@ -135,7 +135,6 @@ class CAC(Method):
             self.bank.features,
             temperature=self.config.temperature,
             kept=self.bank.valid,
-            anchor_classes=ours.classes.flatten(0, 1),
-            negative_classes=self.bank.classes,
+            classes=(ours.classes.flatten(0, 1), self.bank.classes),
         )
         return masked_mean(loss, pulled.flatten()), pulled

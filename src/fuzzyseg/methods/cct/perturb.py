@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fuzzyseg.ops.resize import nearest_cells
+
 
 def feature_noise(features: Tensor, limit: float) -> Tensor:
     """F-Noise: features times 1 + n, n uniform in [-limit, limit] per channel and cell, the same for all images."""
@@ -24,10 +26,7 @@ def feature_drop(features: Tensor, low: float, high: float) -> Tensor:
 
 def foreground(logits: Tensor, background: int, cells: tuple[int, int]) -> Tensor:
     """Where another class than the background is predicted: (B,*cells) bool. logits (B,C,h,w); cells: feature size."""
-    mask = (logits.argmax(1, keepdim=True) != background).float()
-    if tuple(mask.shape[-2:]) != tuple(cells):
-        mask = F.interpolate(mask, size=cells, mode="nearest")
-    return mask.squeeze(1) > 0
+    return nearest_cells(logits.argmax(1) != background, cells)
 
 
 def regions(mask: Tensor, rounds: int = 12) -> Tensor:

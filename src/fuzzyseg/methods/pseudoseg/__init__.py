@@ -31,7 +31,7 @@ from fuzzyseg.methods.pseudoseg.cutout import square_masks
 from fuzzyseg.networks.heads import encoder_channels
 from fuzzyseg.ops.channel_dropout import levels
 from fuzzyseg.ops.module_mode import evaluating, without_dropout
-from fuzzyseg.ops.resize import resize_logits, resize_valid
+from fuzzyseg.ops.resize import nearest_cells, resize_logits
 
 
 class PseudoSegConfig(MethodConfig):
@@ -118,7 +118,7 @@ class PseudoSeg(Method):
         present = image_logits.detach() >= 0 if shown is None else shown
         maps = activation_maps(coarse, self.classifier.weight.flatten(1), present)
         seen = torch.cat([resize_logits(fine.detach(), coarse.shape[-2:]), coarse.detach()], 1)
-        maps = attended(maps, self.query(seen), self.key(seen), resize_valid(valid, coarse.shape[-2:]))
+        maps = attended(maps, self.query(seen), self.key(seen), nearest_cells(valid, coarse.shape[-2:]))
         if self.facts.background is not None:
             at = self.facts.background
             maps = torch.cat([maps[:, :at], 2 - maps.amax(1, keepdim=True), maps[:, at:]], 1)
@@ -130,7 +130,7 @@ class PseudoSeg(Method):
         half = round(self.config.cutout * min(unlabelled.size))
         hidden = square_masks(unlabelled.seed, unlabelled.size, half).to(unlabelled.image.device)  # (B,H,W)
         z_s = self.student(torch.where(hidden.unsqueeze(1), 0, unlabelled.strong[0]))
-        valid = resize_valid(unlabelled.valid & ~hidden, z_s.shape[-2:])  # (B,h,w)
+        valid = nearest_cells(unlabelled.valid & ~hidden, z_s.shape[-2:])  # (B,h,w)
         result = self.pixel_loss(z_s, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
         # Labels below the threshold count as 0 and stay in the denominator
         kept = torch.where(result.confidence >= self.config.threshold, result.loss, 0)

@@ -33,12 +33,13 @@ from fuzzyseg.methods.u2pl.contrast import (
     entropy_of,
     masked_quantile,
     mean_over_classes,
-    nearest_cells,
 )
-from fuzzyseg.networks.heads import Stages, convolutional_head, decoder_channels, encoder_channels, run_stages, stage
+from fuzzyseg.networks.heads import Stages, convolutional_head, decoder_channels, encoder_channels, run_stages
+from fuzzyseg.ops.channel_dropout import levels
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
 from fuzzyseg.ops.mix import Mixed, box_masks, paste
 from fuzzyseg.ops.module_mode import evaluating, without_dropout
+from fuzzyseg.ops.resize import nearest_cells
 
 
 class U2PLConfig(MethodConfig):
@@ -102,7 +103,7 @@ class U2PL(Method):
         ours = run_stages(self.student, images)
         losses = {"supervised": self.supervised_loss(ours.logits[:count], labelled.mask)}
         if config.auxiliary_weight:
-            guess = self.auxiliary(stage(ours.features, -2)[:count])
+            guess = self.auxiliary(levels(ours.features)[-2][:count])
             losses["auxiliary"] = config.auxiliary_weight * self.supervised_loss(guess, labelled.mask)
         if not ready:
             return Step(losses)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fuzzyseg.losses.base import at_size
 from fuzzyseg.losses.supervised import VOID
@@ -92,9 +91,3 @@ def draw_members(members: Tensor, count: int) -> Tensor:
     chance = torch.rand(len(members), count, device=members.device)
     wanted = torch.minimum((chance * total).long(), total - 1) + 1  # rank among the members, from 1
     return torch.searchsorted(running, wanted).clamp(max=members.shape[1] - 1)
-
-
-def nearest_cells(values: Tensor, size: Sequence[int]) -> Tensor:
-    """A map (B,H,W) resized to the cells (B,h,w) of a feature map by the nearest value, of the same type."""
-    nearest = F.interpolate(values.unsqueeze(1).float(), size=tuple(size), mode="nearest")
-    return nearest.squeeze(1).to(values.dtype)
