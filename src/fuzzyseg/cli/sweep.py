@@ -42,6 +42,13 @@ RUNS = (
         metavar="N",
         help="Runs per arm, with the seeds 0 to N-1 and a labelled subset each. [default: the plan's, else 1]",
     ),
+    option(
+        "folds",
+        int,
+        min=2,
+        metavar="K",
+        help="Cross-validation: K runs in place of one, each with another fold of the labelled images for validation.",
+    ),
     option("labelled", str, metavar="A[,B]", help="Labelled amounts (46, 1/8) instead of the plan's."),
     option(
         "start_steps",
@@ -116,7 +123,8 @@ def carry_out(plan: Plan, words: list[str], out: str, given: Given, **choice: An
 
     plan, recipe, single = laid_out(plan, words, given)
     labelled, only_table = listed(given.get("labelled")), given["table"]
-    grid = Grid(plan, recipe, single, seeds=given.get("seeds"), labelled=labelled, init=given.get("init"), **choice)
+    choice |= {name: given.get(name) for name in ("seeds", "init", "folds")}
+    grid = Grid(plan, recipe, single, labelled=labelled, **choice)
     root = grid.config(grid.cells[0], Path(out)).data.root
     if not only_table and (own := find_dataset(root)) is not None:
         root = str(write_dataset(own, Path(out) / "data", keep=True).resolve())

@@ -33,6 +33,11 @@ def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> 
         parts.append("Runs go on from the weights that were given.")
     elif grid.plan.start is not None:
         parts.append("Runs go on from supervised starts, the same for all arms of a labelled subset and seed.")
+    if grid.folds is not None:
+        parts.append(
+            f"Cross-validation: in {grid.folds} runs of each, every labelled image validates once. Intervals allow for "
+            "the overlap of their training images (Nadeau and Bengio, 2003)."
+        )
     parts.append(_scores(grid, rows))
     arms = {cell.arm for cell in grid.cells}
     if any({*pair} <= arms for pair in grid.plan.pairs):
@@ -85,16 +90,16 @@ def _notes(grid: Grid, rows: Rows) -> list[str]:
         for sentence in rows[cell]["result"].get("notes", []) if cell in rows else []:
             said.setdefault(sentence, {})[cell.arm] = None
     lines = [f"- {', '.join(arms)}: {sentence}." for sentence, arms in said.items()]
-    for amount, *repeat in dict.fromkeys((cell.labelled, cell.seed, cell.subset) for cell in grid.cells):
+    for amount, repeat in dict.fromkeys((cell.labelled, cell.repeat) for cell in grid.cells):
         first: dict[str | None, list[str]] = {}
         for cell in grid.cells:
-            if cell in rows and (cell.labelled, cell.seed, cell.subset) == (amount, *repeat):
+            if cell in rows and (cell.labelled, cell.repeat) == (amount, repeat):
                 known = rows[cell].get("starts")
                 start = "of none" if known == [] else "that are not recorded" if known is None else f"of {known[0]}"
                 first.setdefault(start, []).append(cell.arm)
         if len(first) > 1:
-            seed, subset = repeat
-            where = f"{amount or 'all'} labelled, seed {seed}" + ("" if subset is None else f", subset {subset}")
+            named = zip(("seed", "subset", "fold"), repeat, strict=True)
+            where = ", ".join([f"{amount or 'all'} labelled", *(f"{k} {n}" for k, n in named if n is not None)])
             groups = "; ".join(f"{start}: {', '.join(arms)}" for start, arms in first.items())
             lines.append(f"- {where}: not all runs went on from the same weights ({groups}).")
     versions = sorted({_code(rows[cell]) for cell in grid.cells if cell in rows})
@@ -130,10 +135,11 @@ def _pairs(grid: Grid, rows: Rows) -> str:
             ]
             paired = [pair for pair in both if not _apart(*pair)]
             apart += len(both) - len(paired)
-            cells = [f"{first} - {second}", amount or "all", interval([miou(one) - miou(two) for one, two in paired])]
+            differences = [miou(one) - miou(two) for one, two in paired]
+            cells = [f"{first} - {second}", amount or "all", interval(differences, grid.folds)]
             if known:
                 scores = [_resolvable(pair) for pair in paired]
-                cells.append(interval([pair[0] - pair[1] for pair in scores if pair]))
+                cells.append(interval([pair[0] - pair[1] for pair in scores if pair], grid.folds))
             table.append(cells)
     pairs = "pair" if apart == 1 else "pairs"
     left_out = f"\n\nLeft out: {apart} {pairs} whose runs went on from different weights." if apart else ""
@@ -168,12 +174,18 @@ def mean_std(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
 
 
-def interval(differences: Sequence[float]) -> str:
-    """Mean and 95 % confidence interval of paired differences (Student's t)."""
+def interval(differences: Sequence[float], folds: int | None = None) -> str:
+    """Mean and 95 % confidence interval of paired differences (Student's t).
+
+    folds: of a cross-validation, whose runs share training images: the mean's variance is s^2 (1/n + 1/(folds - 1))
+    in place of s^2/n, with 1/(folds - 1) the ratio of validation to training images (the corrected resampled t-test,
+    Nadeau and Bengio 2003).
+    """
     n = len(differences)
     if n < 2:
         return f"{differences[0]:+.2f} (one pair: no interval)" if differences else "-"
-    half = float(student_t.ppf(0.975, n - 1)) * statistics.stdev(differences) / math.sqrt(n)
+    variance = 1 / n + (0 if folds is None else 1 / (folds - 1))
+    half = float(student_t.ppf(0.975, n - 1)) * statistics.stdev(differences) * math.sqrt(variance)
     return f"{statistics.mean(differences):+.2f} ± {half:.2f} (n = {n})"
 
 
