@@ -40,7 +40,8 @@ RUNS = (
         "seeds",
         int,
         metavar="N",
-        help="Runs per arm, with the seeds 0 to N-1 and a labelled subset each. [default: the plan's, else 1]",
+        help="Runs of each compared variant, with the seeds 0 to N-1 and a labelled subset each. "
+        "[default: the plan's, else 1]",
     ),
     option(
         "folds",
@@ -71,7 +72,7 @@ RUNS = (
         "any_code",
         bool,
         False,
-        help="Accept rows and starts of another version of fuzzyseg; the table has a note.",
+        help="Accept rows and supervised starts made by another version of fuzzyseg; the table has a note.",
     ),
     option("table", bool, False, help="Run nothing; print the table of existing rows."),
 )
@@ -94,9 +95,12 @@ def sweep(
     words: Words = None,
     *,
     out: Out = "runs/sweep",
-    arms: Annotated[str | None, typer.Option("--arms", metavar="A[,B]", help="Only these arms.")] = None,
+    arms: Annotated[
+        str | None, typer.Option("--arms", metavar="A[,B]", help="Only these arms (compared variants).")
+    ] = None,
     reading: Annotated[
-        str | None, typer.Option("--reading", metavar="NAME", help="Reading of the source, if the plan has several.")
+        str | None,
+        typer.Option("--reading", metavar="NAME", help="Interpretation of the source, if the plan has several."),
     ] = None,
     imports: Import = None,
     given: Given,

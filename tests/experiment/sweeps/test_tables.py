@@ -153,3 +153,14 @@ def test_folds_are_runs_whose_differences_are_paired_fold_by_fold():
     apart = {**rows, Cell("b", None, 0, None, 2): {**row(0.2), "starts": ["x"]}}
     apart[Cell("a", None, 0, None, 2)] = {**row(0.2), "starts": ["y"]}
     assert "all labelled, seed 0, fold 2: not all runs" in tables(Grid(plan, folds=2), apart)
+
+
+def test_every_column_but_counts_is_explained():
+    grid = Grid(Plan(title="T", arms={"a": {}}, expected={"a": [50.0]}))
+    scored = row(0.4)
+    scored["result"]["last"]["miou_resolvable"] = 0.5
+    text = tables(grid, {grid.cells[0]: scored})
+    head = next(line for line in text.splitlines() if line.startswith("| arm"))
+    for name in {each.strip() for each in head.strip("|").split("|")} - {"labelled", "runs"}:
+        assert f"{name}: " in text
+    assert "resolvable: " not in tables(grid, {})

@@ -32,7 +32,10 @@ def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> 
     if grid.init is not None:
         parts.append("Runs go on from the weights that were given.")
     elif grid.plan.start is not None:
-        parts.append("Runs go on from supervised starts, the same for all arms of a labelled subset and seed.")
+        parts.append(
+            "Runs go on from supervised starts (trainings on the labelled images alone), the same for all arms of a "
+            "labelled subset and seed."
+        )
     if grid.folds is not None:
         parts.append(
             f"Cross-validation: in {grid.folds} runs of each, every labelled image validates once. Intervals allow for "
@@ -68,7 +71,16 @@ def _scores(grid: Grid, rows: Rows) -> str:
             cells += [_middle([row.get("seconds_per_step") for row in own], "{:.2f}")]
             cells += [_middle([row.get("memory_mib") for row in own], "{:.0f}")]
             table.append(cells)
-    return _markdown(table)
+    legend = {
+        "arm": "a compared variant",
+        "mIoU": "of the last checkpoint in %, mean ± standard deviation over the runs",
+        "resolvable": "the same over the classes that the network's resolution can show",
+        "published": "in the source",
+        "s/step": "seconds per training step",
+        "MiB": "peak memory",
+    }
+    words = "; ".join(f"{name}: {text}" for name, text in legend.items() if name in table[0])
+    return f"{_markdown(table)}\n\n{words}."
 
 
 def _beside(grid: Grid) -> str:
