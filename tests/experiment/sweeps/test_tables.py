@@ -164,3 +164,18 @@ def test_every_column_but_counts_is_explained():
     for name in {each.strip() for each in head.strip("|").split("|")} - {"labelled", "runs"}:
         assert f"{name}: " in text
     assert "resolvable: " not in tables(grid, {})
+
+
+def test_a_table_of_few_validation_images_says_what_they_can_show():
+    grid = Grid(Plan(title="T", arms={"a": {}, "b": {}, "c": {}}))
+
+    def text(images, grid=grid, **score):
+        rows = {cell: row(0.4) for cell in grid.cells}
+        for cell, error in zip(grid.cells, (0.01, 0.03, 0.02), strict=False):
+            rows[cell]["result"]["last"] |= {"images": images, "miou_error": error, **score}
+        return tables(grid, rows)
+
+    assert "of 9 validation images" in text(9) and "about 4.0 points" in text(9)
+    assert "validation images" not in text(20)
+    assert "validation images" not in text(1, miou_error=None)
+    assert "validation images:" not in text(9, Grid(Plan(title="T", arms={"a": {}}), folds=2))

@@ -9,6 +9,7 @@ from typing import Any
 
 from scipy.stats import t as student_t
 
+from fuzzyseg.data.splits.validation import FEW
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.run.logs import SCORE
 
@@ -114,6 +115,14 @@ def _notes(grid: Grid, rows: Rows) -> list[str]:
             where = ", ".join([f"{amount or 'all'} labelled", *(f"{k} {n}" for k, n in named if n is not None)])
             groups = "; ".join(f"{start}: {', '.join(arms)}" for start, arms in first.items())
             lines.append(f"- {where}: not all runs went on from the same weights ({groups}).")
+    scores = [rows[cell]["result"]["last"] for cell in grid.cells if cell in rows and cell.fold is None]
+    few = [score for score in scores if score.get("images", FEW) < FEW and score.get(f"{SCORE}_error") is not None]
+    if few:
+        points = 200 * statistics.median(score[f"{SCORE}_error"] for score in few)
+        lines.append(
+            f"- Scores of {few[0]['images']} validation images: two standard errors over their choice are about "
+            f"{points:.1f} points (`--folds 5` validates on all labelled images)."
+        )
     versions = sorted({_code(rows[cell]) for cell in grid.cells if cell in rows})
     if len(versions) > 1:
         lines.append(f"- Rows were made by several versions of the code ({', '.join(versions)}).")
