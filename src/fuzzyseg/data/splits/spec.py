@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from fuzzyseg.data.datasets.pairing import composed
-from fuzzyseg.data.datasets.split_files import fields
+from fuzzyseg.data.datasets.tables import fields
 from fuzzyseg.data.labels.class_lists import numbered_lines
 from fuzzyseg.data.sample import DataError, Item
 from fuzzyseg.data.text import nearest, short
@@ -60,7 +60,7 @@ def parse_fold(text: str) -> tuple[int, int] | None:
 def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item] = ()) -> list[Item]:
     """Return the items listed in a text file, one per line, by name, stem or image path. # starts a comment.
 
-    Reads published lists (see `split_files.fields`): of `image mask` only the image is used. If such a line, or one
+    Reads published lists (see `tables.fields`): of `image mask` only the image is used. If such a line, or one
     with a leading slash, belongs to another arrangement of the dataset (CPS on Cityscapes), the image is matched by
     stem. held: validation and test images, for messages. Raises DataError with file and line for no match or several.
     """
