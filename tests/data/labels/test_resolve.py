@@ -478,3 +478,4 @@ def test_no_note_comes_twice_and_a_void_value_is_named_for_values_only(tmp_path)
     for data in (colours, values, grey):
         assert len(set(data.notes)) == len(data.notes)
     assert sum("colour-coded" in note for note in colours.notes) == 1
+    assert any("'Car'" in note and "'car'" in note for note in values.notes)

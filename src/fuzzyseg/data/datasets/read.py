@@ -94,7 +94,7 @@ def build_dataset(location: DatasetLocation, files: Files, **options: Unpack[Lab
         val=files.splits.get("val"),
         test=files.splits.get("test"),
         colours=labels.colours,
-        notes=[f"layout {location.layout}", *counts, *files.notes, *notes],
+        notes=[f"layout {location.layout}", *counts, *files.notes, *notes, *note_similar(labels.classes)],
         encoding=labels.encoding,
     )
 
