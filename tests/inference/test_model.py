@@ -67,6 +67,15 @@ def test_every_way_to_name_it(tmp_path: Path) -> None:
     assert load(tmp_path / "run" / "best").card.step == 3
 
 
+def test_a_card_says_how_images_are_resized(tmp_path: Path) -> None:
+    for size, words in (((48, 64), ("48x64", "bilinearly", "aspect ratio")), (None, ("none",))):
+        given = card(image_size=size)
+        given.write(tmp_path)
+        text = json.loads((tmp_path / "fuzzyseg.json").read_text())["resizing"]
+        assert all(word in text for word in words)
+        assert read_card(tmp_path) == given
+
+
 def test_card_holds_all_in_json(tmp_path: Path) -> None:
     save_model(tmp_path / "model", network(), card=CARD)
     values = json.loads((tmp_path / "model" / "fuzzyseg.json").read_text())

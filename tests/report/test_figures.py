@@ -1,12 +1,17 @@
 """Figures: what they are given is what they show, and equal numbers give equal files."""
 
+import itertools
 import re
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from fuzzyseg.report import drawing, maps
 from fuzzyseg.report.charts import draw_entropy, draw_k_over_time, draw_training, draw_weights
 from fuzzyseg.report.maps import K_COLOURS, Panel, draw_rows
 from fuzzyseg.report.quality import draw_calibration, draw_cases, draw_confusions, draw_coverage
@@ -50,6 +55,33 @@ def test_maps_show_each_value_in_its_colour(tmp_path):
     assert green > 0.15
     assert one == pytest.approx(three, rel=0.1) and one + three == pytest.approx(green, rel=0.1)
     assert share(path, K_COLOURS[3]) == 0
+
+
+@pytest.mark.parametrize("shape", [(20, 60), (60, 40), (10, 80)])
+def test_labels_of_rows_do_not_overlap(tmp_path, monkeypatch, shape):
+    boxes = []
+
+    @contextmanager
+    def kept(*arguments, **options):
+        with drawing.figure(*arguments, **options) as (made, axes):
+            yield made, axes
+            made.canvas.draw()
+            boxes.extend(row[0].yaxis.label.get_window_extent() for row in axes)
+
+    monkeypatch.setattr(maps, "figure", kept)
+    image = np.zeros((*shape, 3), np.uint8)
+    names = ["train/berlin/WWWWWWWW_a_long_name_of_a_photograph_000001_000019_leftImg8bit", "b", "c" * 70]
+    draw_rows(tmp_path / "a.png", [[Panel("image", image), Panel("truth", image)]] * 3, title="x", names=names)
+    assert len(boxes) == 3
+    for above, below in itertools.pairwise(boxes):
+        assert above.y0 >= below.y1
+
+
+@given(name=st.text(max_size=90), height=st.floats(0.1, 3))
+def test_a_fitted_name_is_whole_or_keeps_both_ends(name, height):
+    text = maps.fitted(name, height).replace("\n", "")
+    shown = name.replace("\n", "")
+    assert text == shown or (len(text) <= len(shown) and "..." in text and shown.endswith(text.rpartition("...")[2]))
 
 
 def test_scores_are_red_above_and_blue_below_zero_and_void_is_grey(tmp_path):

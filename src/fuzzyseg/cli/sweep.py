@@ -40,7 +40,15 @@ RUNS = (
         "seeds",
         int,
         metavar="N",
-        help="Runs per arm, with the seeds 0 to N-1 and a labelled subset each. [default: the plan's, else 1]",
+        help="Runs of each compared variant, with the seeds 0 to N-1 and a labelled subset each. "
+        "[default: the plan's, else 1]",
+    ),
+    option(
+        "folds",
+        int,
+        min=2,
+        metavar="K",
+        help="Cross-validation: K runs in place of one, each with another fold of the labelled images for validation.",
     ),
     option("labelled", str, metavar="A[,B]", help="Labelled amounts (46, 1/8) instead of the plan's."),
     option(
@@ -64,7 +72,7 @@ RUNS = (
         "any_code",
         bool,
         False,
-        help="Accept rows and starts of another version of fuzzyseg; the table has a note.",
+        help="Accept rows and supervised starts made by another version of fuzzyseg; the table has a note.",
     ),
     option("table", bool, False, help="Run nothing; print the table of existing rows."),
 )
@@ -87,9 +95,12 @@ def sweep(
     words: Words = None,
     *,
     out: Out = "runs/sweep",
-    arms: Annotated[str | None, typer.Option("--arms", metavar="A[,B]", help="Only these arms.")] = None,
+    arms: Annotated[
+        str | None, typer.Option("--arms", metavar="A[,B]", help="Only these arms (compared variants).")
+    ] = None,
     reading: Annotated[
-        str | None, typer.Option("--reading", metavar="NAME", help="Reading of the source, if the plan has several.")
+        str | None,
+        typer.Option("--reading", metavar="NAME", help="Interpretation of the source, if the plan has several."),
     ] = None,
     imports: Import = None,
     given: Given,
@@ -116,7 +127,8 @@ def carry_out(plan: Plan, words: list[str], out: str, given: Given, **choice: An
 
     plan, recipe, single = laid_out(plan, words, given)
     labelled, only_table = listed(given.get("labelled")), given["table"]
-    grid = Grid(plan, recipe, single, seeds=given.get("seeds"), labelled=labelled, init=given.get("init"), **choice)
+    choice |= {name: given.get(name) for name in ("seeds", "init", "folds")}
+    grid = Grid(plan, recipe, single, labelled=labelled, **choice)
     root = grid.config(grid.cells[0], Path(out)).data.root
     if not only_table and (own := find_dataset(root)) is not None:
         root = str(write_dataset(own, Path(out) / "data", keep=True).resolve())

@@ -61,9 +61,21 @@ class ModelCard:
         """Classes, void value, encoding and colours of the masks that it was trained with."""
         return LabelMap(self.classes, self.ignore_index, self.encoding, self.colours)
 
+    @property
+    def resizing(self) -> str:
+        """How images are resized for the network, and its logits for the prediction, in words."""
+        if self.image_size is None:
+            return "none: the network sees images at the size of their files"
+        height, width = self.image_size
+        return (
+            f"images are resized to {height}x{width} (height x width), whatever their aspect ratio, bilinearly with "
+            "antialiasing; logits are resized bilinearly to the size of the file"
+        )
+
     def write(self, folder: Path) -> None:
-        """Store the card in the folder."""
-        (folder / CARD_NAME).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        """Store the card in the folder, with `resizing` for the reader."""
+        content = {**asdict(self), "resizing": self.resizing}
+        (folder / CARD_NAME).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def model_folder(path: Path) -> Path | None:

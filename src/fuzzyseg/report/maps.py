@@ -19,6 +19,9 @@ K_COLOURS = ("#f2f2f2", "#fde725", "#5ec962", "#21918c", "#3b528b", "#440154")
 
 VOID_COLOUR = "#ffffff"
 
+POINTS, LETTER = 7, 0.65
+"""Size of the rows' labels, and the width of a wide letter as a share of it."""
+
 
 @dataclass
 class Panel:
@@ -57,7 +60,7 @@ def draw_rows(
                 if number == 0:
                     spot.set_title(panel.title, fontsize=9)
             if names:
-                axes[number, 0].set_ylabel(names[number], fontsize=7)
+                axes[number, 0].set_ylabel(fitted(names[number], cell * height / width), fontsize=POINTS)
         if "score" in shown:
             layout: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 50, "pad": 0.02}
             bar = made.colorbar(shown["score"], ax=axes.ravel().tolist(), ticks=[-1, -0.5, 0, 0.5, 1], **layout)
@@ -67,6 +70,14 @@ def draw_rows(
         if entries:
             made.legend(handles=entries, loc="outside lower center", ncols=min(7, len(entries)), fontsize=7.5)
     return path
+
+
+def fitted(name: str, height: float) -> str:
+    """A name in up to three lines, none longer than a row of so many inches; the middle of a longer one is left out."""
+    letters = max(4, int(72 * height / (LETTER * POINTS)))
+    if len(name) > 3 * letters:
+        name = f"{name[: letters - 2]}...{name[-2 * letters + 1 :]}"
+    return "\n".join(name[start : start + letters] for start in range(0, len(name), letters))
 
 
 def _show(spot: Any, panel: Panel) -> Any:

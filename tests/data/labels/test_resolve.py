@@ -466,3 +466,16 @@ def test_a_pickled_reader_reads_colours_in_another_process(tmp_path):
     data = folder(tmp_path, COLOURS[INDEX], yaml=YAML)
     reader, item = pickle.loads(pickle.dumps((Reader(3, 3, 255, cache_bytes=100), data.train[0])))
     np.testing.assert_array_equal(reader.read(item, True)[1].numpy(), INDEX)
+
+
+def test_no_note_comes_twice_and_a_void_value_is_named_for_values_only(tmp_path):
+    colours = folder(tmp_path / "colours", COLOURS[INDEX], COLOURS[INDEX])
+    values = folder(tmp_path / "values", INDEX.astype(np.uint8), yaml="classes: [road, Car, car]")
+    grey = folder(tmp_path / "grey", np.repeat(INDEX.astype(np.uint8)[..., None], 3, 2))
+    assert [f"value {data.ignore_index} is ignored" in data.notes for data in (colours, values, grey)] == [
+        False, True, True,
+    ]  # fmt: skip
+    for data in (colours, values, grey):
+        assert len(set(data.notes)) == len(data.notes)
+    assert sum("colour-coded" in note for note in colours.notes) == 1
+    assert any("'Car'" in note and "'car'" in note for note in values.notes)

@@ -260,3 +260,23 @@ def test_a_plans_seeds_give_way_to_the_commands_and_a_subset_follows_its_seed():
     assert [cell.seed for cell in Grid(plan(seeds=[5, 6]), arms=["plain"], seeds=3).cells] == [0, 1, 2]
     with pytest.raises(ValueError, match="seeds"):
         plan(seeds=[5, 5])
+
+
+def test_folds_repeat_every_arm_with_each_fold_for_validation_and_starts_of_its_own():
+    base = {"method": {"name": "cps"}, "loss": {"name": "fuzzy"}}
+    grid = Grid(plan(base=base, start={}), seeds=2, folds=3)
+    assert len(grid.cells) == 2 * 2 * 3
+    assert len({cell.name for cell in grid.cells}) == 12
+    configs = [grid.config(cell, OUT) for cell in grid.cells if cell.arm == "plain"]
+    assert [(c.seed, c.data.split_seed, c.data.val) for c in configs] == [
+        (seed, seed, f"fold:{fold}/3") for seed in (0, 1) for fold in (1, 2, 3)
+    ]
+    for cell in grid.cells:  # a start must not have learnt from the images that validate its runs
+        starts = [grid.config(start, OUT) for start in grid.starts(cell)]
+        assert {start.data.val for start in starts} == {grid.config(cell, OUT).data.val}
+    one, two = (grid.config(Cell("plain", None, 0, None, fold), OUT) for fold in (1, 2))
+    assert differences(identity(one), identity(two)) == ["data.val is 'fold:1/3' there, 'fold:2/3' here"]
+    init = Grid(plan(base=base), arms=["plain"], folds=2, init="w/{fold}")
+    assert [init.config(cell, OUT).init for cell in init.cells] == [["w/1"], ["w/2"]]
+    with pytest.raises(ConfigError, match=r"--val: found '0\.2' beside --folds"):
+        Grid(plan(), settings={"data": {"val": "0.2"}}, folds=3)

@@ -12,6 +12,8 @@ def row(miou, seconds=0.5):
 def test_interval_is_students():
     # differences 1, 2, 3: mean 2, s = 1, t(.975, 2) = 4.3027, half width 4.3027 / sqrt 3
     assert interval([1.0, 2.0, 3.0]) == "+2.00 ± 2.48 (n = 3)"
+    # of a cross-validation with 3 folds: 4.3027 sqrt(1 / 3 + 1 / 2)
+    assert interval([1.0, 2.0, 3.0], 3) == "+2.00 ± 3.93 (n = 3)"
     assert interval([-0.5]) == "-0.50 (one pair: no interval)"
     assert interval([]) == "-"
     assert mean_std([1.0, 3.0]) == "2.00 ± 1.41"
@@ -138,3 +140,42 @@ def test_a_table_of_one_run_of_each_says_that_its_differences_may_be_chance():
     assert ONE_RUN in tables(Grid(plan), rows)
     assert ONE_RUN not in tables(Grid(plan, seeds=2), rows)
     assert ONE_RUN not in tables(Grid(Plan(title="T", arms={"a": {}})), rows)  # no difference
+
+
+def test_folds_are_runs_whose_differences_are_paired_fold_by_fold():
+    plan = Plan(title="T", arms={"a": {}, "b": {}}, pairs=[("a", "b")])
+    scores = {"a": (0.5, 0.3), "b": (0.4, 0.22)}
+    rows = {Cell(arm, None, 0, None, fold): row(scores[arm][fold - 1]) for arm in scores for fold in (1, 2)}
+    text = tables(Grid(plan, folds=2), rows)
+    assert "| a | all (4) | 2 | 40.00 ± 14.14 |" in text
+    assert "| a - b | all | +9.00 ± 22.01 (n = 2) |" in text  # t(.975, 1) = 12.706, s = 1.414, sqrt(1 / 2 + 1)
+    assert ONE_RUN not in text
+    apart = {**rows, Cell("b", None, 0, None, 2): {**row(0.2), "starts": ["x"]}}
+    apart[Cell("a", None, 0, None, 2)] = {**row(0.2), "starts": ["y"]}
+    assert "all labelled, seed 0, fold 2: not all runs" in tables(Grid(plan, folds=2), apart)
+
+
+def test_every_column_but_counts_is_explained():
+    grid = Grid(Plan(title="T", arms={"a": {}}, expected={"a": [50.0]}))
+    scored = row(0.4)
+    scored["result"]["last"]["miou_resolvable"] = 0.5
+    text = tables(grid, {grid.cells[0]: scored})
+    head = next(line for line in text.splitlines() if line.startswith("| arm"))
+    for name in {each.strip() for each in head.strip("|").split("|")} - {"labelled", "runs"}:
+        assert f"{name}: " in text
+    assert "resolvable: " not in tables(grid, {})
+
+
+def test_a_table_of_few_validation_images_says_what_they_can_show():
+    grid = Grid(Plan(title="T", arms={"a": {}, "b": {}, "c": {}}))
+
+    def text(images, grid=grid, **score):
+        rows = {cell: row(0.4) for cell in grid.cells}
+        for cell, error in zip(grid.cells, (0.01, 0.03, 0.02), strict=False):
+            rows[cell]["result"]["last"] |= {"images": images, "miou_error": error, **score}
+        return tables(grid, rows)
+
+    assert "of 9 validation images" in text(9) and "about 4.0 points" in text(9)
+    assert "validation images" not in text(20)
+    assert "validation images" not in text(1, miou_error=None)
+    assert "validation images:" not in text(9, Grid(Plan(title="T", arms={"a": {}}), folds=2))

@@ -125,14 +125,7 @@ def build_dataset(location: DatasetLocation, files: Files, **options: Unpack[Lab
         val=files.splits.get("val"),
         test=files.splits.get("test"),
         colours=labels.colours,
-        notes=[
-            f"layout {location.layout}",
-            *counts,
-            *files.notes,
-            *notes,
-            *note_similar(labels.classes),
-            f"value {labels.ignore_index} is ignored",
-        ],
+        notes=[f"layout {location.layout}", *counts, *files.notes, *notes, *note_similar(labels.classes)],
         encoding=labels.encoding,
     )
 

@@ -63,6 +63,10 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
     if declared.fallback is None or labels.classes is not declared.fallback.classes:  # the fallback is merged already
         labels, order = _merged(declared.description, labels)
     _set_encodings(files, labels, order)
+    if kind != "colour" or grey:
+        notes = [*notes, f"value {labels.ignore_index} is ignored"]
+    elif void is None:
+        words = ""  # the notes say it
     return labels, [words, *notes] if words else notes
 
 

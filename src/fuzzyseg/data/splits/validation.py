@@ -181,6 +181,6 @@ def _shortcomings(dataset: DataSet, val: Sequence[Item], presence: Presence | No
         lacking = [name for name, held in zip(dataset.classes, presence(val).sum(0), strict=True) if not held]
     notes = [f"{', '.join(lacking)} not in the validation masks: the score leaves such classes out"] if lacking else []
     if 0 < len(val) < FEW and not folds:
-        text = f"{counted(len(val), 'validation image')}: a score of so few depends on their choice"
+        text = f"{counted(len(val), 'validation image')}: a score of so few depends on which they are"
         notes.append(f"{text}; `fuzzyseg compare --folds 5` validates on all labelled images in turn")
     return notes

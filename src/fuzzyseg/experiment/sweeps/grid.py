@@ -11,9 +11,11 @@ from typing import Any
 
 from fuzzyseg.config import Config, ConfigError, merge, nearest, override, validate
 from fuzzyseg.config.plan import Plan
+from fuzzyseg.data.splits.spec import FOLD
 from fuzzyseg.experiment.build import resolve
 from fuzzyseg.plugins import methods
 
+Repeat = tuple[int, int | None, int | None]
 START = "start"
 """Arms of supervised starts are called start0, start1."""
 
@@ -23,20 +25,27 @@ class Cell:
     """One run of a sweep.
 
     arm: the variant that is compared. labelled: amount of labelled images (None: the base's). seed. subset: of the
-    labelled images (None: the seed's). A supervised start, a run that only makes initial weights for others, has the
-    arm start0 or start1.
+    labelled images (None: the seed's). fold: of the labelled images that validates, from 1 (None: no cross-validation).
+    A supervised start, a run that only makes initial weights for others, has the arm start0 or start1.
     """
 
     arm: str
     labelled: str | None
     seed: int
     subset: int | None = None
+    fold: int | None = None
+
+    @property
+    def repeat(self) -> Repeat:
+        """Seed, subset and fold."""
+        return self.seed, self.subset, self.fold
 
     @property
     def name(self) -> str:
         """File name of letters, digits, dots, dashes and underscores."""
         parts = [self.arm, *([self.labelled] if self.labelled else [])]
-        parts += [*([] if self.subset is None else [f"subset{self.subset}"]), f"s{self.seed}"]
+        numbers = (("subset", self.subset), ("fold", self.fold), ("s", self.seed))
+        parts += [f"{key}{number}" for key, number in numbers if number is not None]
         return "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part).strip("_") or "_" for part in parts)
 
     @property
@@ -52,7 +61,8 @@ class Grid:
     recipe: sections that replace those of the plan's base. settings: single settings that override both; an arm's own
     override all. labelled: amounts instead of the plan's. arms: only these. seeds: their number (0 to seeds - 1) or
     list; None: the plan's, else 0. reading: which of the plan's readings overrides its base. init: files with initial
-    weights instead of the plan's start; `{labelled}`, `{seed}` and `{subset}` are filled in. Raises ConfigError.
+    weights instead of the plan's start; `{labelled}`, `{seed}`, `{subset}` and `{fold}` are filled in. folds: of a
+    cross-validation on the labelled images. Raises ConfigError.
     """
 
     plan: Plan
@@ -63,10 +73,13 @@ class Grid:
     arms: Sequence[str] = ()
     reading: str | None = None
     init: str | None = None
+    folds: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.seeds, int) and self.seeds < 1:
             raise ConfigError(f"--seeds: found {self.seeds}, expected at least 1")
+        if self.folds is not None and (val := self.settings.get("data", {}).get("val")) is not None:
+            raise ConfigError(f"--val: found {val!r} beside --folds, which validates on labelled images; give one")
         for name in self.arms:
             if name not in self.plan.arms:
                 raise ConfigError(f"--arms: found {name!r}.{nearest(name, self.plan.arms)}")
@@ -90,15 +103,16 @@ class Grid:
         return [*(self.labelled or self.plan.labelled)] or [None]
 
     @property
-    def repeats(self) -> list[tuple[int, int | None]]:
-        """Pairs of seed and labelled subset (None: the seed's) with which every arm runs."""
+    def repeats(self) -> list[Repeat]:
+        """Seed, labelled subset (None: the seed's) and fold with which every arm runs."""
         seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds or self.plan.seeds or [0]
         subsets: Sequence[int | None] = self.plan.subsets or [None]
-        return [(seed, subset) for subset in subsets for seed in seeds]
+        folds: Sequence[int | None] = [None] if self.folds is None else range(1, self.folds + 1)
+        return [(seed, subset, fold) for subset in subsets for seed in seeds for fold in folds]
 
     @property
     def cells(self) -> list[Cell]:
-        """All runs that are compared; the arms of one amount, subset and seed stay together."""
+        """All runs that are compared; the arms of one amount, subset, seed and fold stay together."""
         arms = [arm for arm in self.plan.arms if arm in self.arms or not self.arms]
         return [Cell(arm, amount, *repeat) for amount in self.amounts for repeat in self.repeats for arm in arms]
 
@@ -124,6 +138,7 @@ class Grid:
     def _init_files(self, cell: Cell, method: str) -> list[str]:
         subset, learners = cell.seed if cell.subset is None else cell.subset, methods()[method].learners
         filled = {"labelled": (cell.labelled or "").replace("/", "_"), "seed": str(cell.seed), "subset": str(subset)}
+        filled["fold"] = str(cell.fold or "")
         files = reduce(lambda text, key: text.replace(f"{{{key}}}", filled[key]), filled, self.init or "").split(",")
         if len(files) < learners:
             raise ConfigError(
@@ -150,6 +165,8 @@ class Grid:
             values = merge({**values, "method": {**own, **options, "name": name}}, plan.compared(cell.arm))
         subset = cell.seed if cell.subset is None else cell.subset
         values = merge(values, {"seed": seed, "data": {"split_seed": subset}})
+        if cell.fold is not None:
+            values = merge(values, {"data": {"val": f"{FOLD}{cell.fold}/{self.folds}"}})
         return values if cell.labelled is None else merge(values, {"data": {"labelled": cell.labelled}})
 
     def _method(self, arm: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from scipy.stats import t as student_t
 
+from fuzzyseg.data.splits.validation import FEW
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.run.logs import SCORE
 
@@ -32,7 +33,15 @@ def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> 
     if grid.init is not None:
         parts.append("Runs go on from the weights that were given.")
     elif grid.plan.start is not None:
-        parts.append("Runs go on from supervised starts, the same for all arms of a labelled subset and seed.")
+        parts.append(
+            "Runs go on from supervised starts (trainings on the labelled images alone), the same for all arms of a "
+            "labelled subset and seed."
+        )
+    if grid.folds is not None:
+        parts.append(
+            f"Cross-validation: in {grid.folds} runs of each, every labelled image validates once. Intervals allow for "
+            "the overlap of their training images (Nadeau and Bengio, 2003)."
+        )
     parts.append(_scores(grid, rows))
     arms = {cell.arm for cell in grid.cells}
     if any({*pair} <= arms for pair in grid.plan.pairs):
@@ -63,7 +72,16 @@ def _scores(grid: Grid, rows: Rows) -> str:
             cells += [_middle([row.get("seconds_per_step") for row in own], "{:.2f}")]
             cells += [_middle([row.get("memory_mib") for row in own], "{:.0f}")]
             table.append(cells)
-    return _markdown(table)
+    legend = {
+        "arm": "a compared variant",
+        "mIoU": "of the last checkpoint in %, mean ± standard deviation over the runs",
+        "resolvable": "the same over the classes that the network's resolution can show",
+        "published": "in the source",
+        "s/step": "seconds per training step",
+        "MiB": "peak memory",
+    }
+    words = "; ".join(f"{name}: {text}" for name, text in legend.items() if name in table[0])
+    return f"{_markdown(table)}\n\n{words}."
 
 
 def _beside(grid: Grid) -> str:
@@ -85,18 +103,26 @@ def _notes(grid: Grid, rows: Rows) -> list[str]:
         for sentence in rows[cell]["result"].get("notes", []) if cell in rows else []:
             said.setdefault(sentence, {})[cell.arm] = None
     lines = [f"- {', '.join(arms)}: {sentence}." for sentence, arms in said.items()]
-    for amount, *repeat in dict.fromkeys((cell.labelled, cell.seed, cell.subset) for cell in grid.cells):
+    for amount, repeat in dict.fromkeys((cell.labelled, cell.repeat) for cell in grid.cells):
         first: dict[str | None, list[str]] = {}
         for cell in grid.cells:
-            if cell in rows and (cell.labelled, cell.seed, cell.subset) == (amount, *repeat):
+            if cell in rows and (cell.labelled, cell.repeat) == (amount, repeat):
                 known = rows[cell].get("starts")
                 start = "of none" if known == [] else "that are not recorded" if known is None else f"of {known[0]}"
                 first.setdefault(start, []).append(cell.arm)
         if len(first) > 1:
-            seed, subset = repeat
-            where = f"{amount or 'all'} labelled, seed {seed}" + ("" if subset is None else f", subset {subset}")
+            named = zip(("seed", "subset", "fold"), repeat, strict=True)
+            where = ", ".join([f"{amount or 'all'} labelled", *(f"{k} {n}" for k, n in named if n is not None)])
             groups = "; ".join(f"{start}: {', '.join(arms)}" for start, arms in first.items())
             lines.append(f"- {where}: not all runs went on from the same weights ({groups}).")
+    scores = [rows[cell]["result"]["last"] for cell in grid.cells if cell in rows and cell.fold is None]
+    few = [score for score in scores if score.get("images", FEW) < FEW and score.get(f"{SCORE}_error") is not None]
+    if few:
+        points = 200 * statistics.median(score[f"{SCORE}_error"] for score in few)
+        lines.append(
+            f"- Scores of {few[0]['images']} validation images: two standard errors over their choice are about "
+            f"{points:.1f} points (`--folds 5` validates on all labelled images)."
+        )
     versions = sorted({_code(rows[cell]) for cell in grid.cells if cell in rows})
     if len(versions) > 1:
         lines.append(f"- Rows were made by several versions of the code ({', '.join(versions)}).")
@@ -130,10 +156,11 @@ def _pairs(grid: Grid, rows: Rows) -> str:
             ]
             paired = [pair for pair in both if not _apart(*pair)]
             apart += len(both) - len(paired)
-            cells = [f"{first} - {second}", amount or "all", interval([miou(one) - miou(two) for one, two in paired])]
+            differences = [miou(one) - miou(two) for one, two in paired]
+            cells = [f"{first} - {second}", amount or "all", interval(differences, grid.folds)]
             if known:
                 scores = [_resolvable(pair) for pair in paired]
-                cells.append(interval([pair[0] - pair[1] for pair in scores if pair]))
+                cells.append(interval([pair[0] - pair[1] for pair in scores if pair], grid.folds))
             table.append(cells)
     pairs = "pair" if apart == 1 else "pairs"
     left_out = f"\n\nLeft out: {apart} {pairs} whose runs went on from different weights." if apart else ""
@@ -168,12 +195,18 @@ def mean_std(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
 
 
-def interval(differences: Sequence[float]) -> str:
-    """Mean and 95 % confidence interval of paired differences (Student's t)."""
+def interval(differences: Sequence[float], folds: int | None = None) -> str:
+    """Mean and 95 % confidence interval of paired differences (Student's t).
+
+    folds: of a cross-validation, whose runs share training images: the mean's variance is s^2 (1/n + 1/(folds - 1))
+    in place of s^2/n, with 1/(folds - 1) the ratio of validation to training images (the corrected resampled t-test,
+    Nadeau and Bengio 2003).
+    """
     n = len(differences)
     if n < 2:
         return f"{differences[0]:+.2f} (one pair: no interval)" if differences else "-"
-    half = float(student_t.ppf(0.975, n - 1)) * statistics.stdev(differences) / math.sqrt(n)
+    variance = 1 / n + (0 if folds is None else 1 / (folds - 1))
+    half = float(student_t.ppf(0.975, n - 1)) * statistics.stdev(differences) * math.sqrt(variance)
     return f"{statistics.mean(differences):+.2f} ± {half:.2f} (n = {n})"
 
 
