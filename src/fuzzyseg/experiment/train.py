@@ -211,6 +211,7 @@ def _fit(
     """Run the loop with the logs open."""
     method.to(device)  # before the optimisers, whose state is on the device of the parameters
     train, step = config.train, state["step"] if state else 0
+    logged = step - (state is not None and "unscored" in state)  # its line is written after its evaluation
     can_score = train.evaluate and bool(scoring.items)
 
     def keep_best(predictor: nn.Module, score: dict[str, Any]) -> None:
@@ -219,9 +220,9 @@ def _fit(
     with ExitStack() as stack:
         sinks: list[Sink] = []
         if distributed.rank() == 0:
-            sinks.append(stack.enter_context(MetricsLog(run.metrics, keep_to=step)))
+            sinks.append(stack.enter_context(MetricsLog(run.metrics, keep_to=logged)))
             if available() if train.tensorboard == "auto" else train.tensorboard:
-                sinks.append(stack.enter_context(TensorBoard(run.tensorboard_dir, keep_to=step)))
+                sinks.append(stack.enter_context(TensorBoard(run.tensorboard_dir, keep_to=logged)))
             if not quiet:
                 sinks.append(stack.enter_context(Display(train.steps, done=step)))
         stack.enter_context(_batch_norm_error())
