@@ -25,6 +25,18 @@ def test_a_folder_that_is_not_empty_is_an_error_that_says_what_to_do(tmp_path):
         RunFolder.open(tmp_path)
 
 
+@pytest.mark.parametrize("left", [None, "last.pt", "last-1.pt", "result.json", "model", "best"])
+def test_what_a_training_leaves_before_its_first_checkpoint_is_used_again(tmp_path, left):
+    for name in (".lock", "config.yaml", "split.json", "environment.json", "metrics.jsonl", left or "config.yaml"):
+        (tmp_path / name).touch()
+    (tmp_path / "tensorboard").mkdir()
+    if left is None:
+        RunFolder.open(tmp_path)
+    else:
+        with pytest.raises(RunFolderError, match=f"is not empty .found {left}"):
+            RunFolder.open(tmp_path)
+
+
 def test_resuming_continues_if_there_is_a_checkpoint_and_starts_otherwise(tmp_path):
     (tmp_path / "metrics.jsonl").touch()
     assert not RunFolder.open(tmp_path, resume=True).has_checkpoint

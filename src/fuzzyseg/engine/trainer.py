@@ -84,7 +84,7 @@ def fit(
         if due and evaluate is not None:
             with throughput.pause():
                 line["evaluation"] = _evaluate(training, settings, evaluate, keep_best)
-        line["time"] = {**throughput.read(), "memory_mib": _memory(settings.device)}
+        line["time"] = {**throughput.read(), "memory_mib": memory_mib(settings.device)}
         for sink in listeners:
             sink.write(line)
 
@@ -300,6 +300,6 @@ def _step_seed(seed: int, step: int, rank: int) -> int:
     return int.from_bytes(digest) >> 1  # 63 bits
 
 
-def _memory(device: torch.device) -> float | None:
+def memory_mib(device: torch.device) -> float | None:
     """Peak memory in MiB: the accelerator's, or the process's."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_memory_mib()

@@ -21,6 +21,7 @@ from fuzzyseg.experiment import results
 from fuzzyseg.experiment.announce import announce, summary
 from fuzzyseg.experiment.build import Network, Setup, build_method, notes_of, optimisers_of, resolve
 from fuzzyseg.experiment.calibration import Batches, Calibration, with_held_back
+from fuzzyseg.experiment.estimate import Estimate
 from fuzzyseg.experiment.own_dataset import Source, find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import build_loader, gather_material
 from fuzzyseg.experiment.process_group import choose_device, on_first_process, process_group
@@ -184,7 +185,7 @@ def _train(
             run.write_split(results.split_record(material, threshold()))
             run.write_environment(results.sessions(run, environment.collect(results.hardware(device)), state))
         distributed.barrier()
-        outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is _silent)
+        outcome = _fit(config, run, method, loader, batches, scoring, device, state, say)
         result = None
         if outcome.finished:
             result = results.result_of(setup, config.seed, material, outcome, threshold(), notes)
@@ -205,32 +206,33 @@ def _fit(
     scoring: Scoring,
     device: torch.device,
     state: dict[str, Any] | None,
-    *,
-    quiet: bool,
+    say: Callable[[str], None],
 ) -> Outcome:
     """Run the loop with the logs open."""
     method.to(device)  # before the optimisers, whose state is on the device of the parameters
     train, step = config.train, state["step"] if state else 0
     logged = step - (state is not None and "unscored" in state)  # its line is written after its evaluation
     can_score = train.evaluate and bool(scoring.items)
+    settings = _settings(config, device, score=next(iter(scoring.metrics), SCORE))
 
     def keep_best(predictor: nn.Module, score: dict[str, Any]) -> None:
         save_model(run.best_dir, predictor, card=scoring.card_at(score["step"]))
 
     with ExitStack() as stack:
-        sinks: list[Sink] = []
+        estimate = stack.enter_context(Estimate(method, settings, say))
+        sinks: list[Sink] = [estimate]
         if distributed.rank() == 0:
             sinks.append(stack.enter_context(MetricsLog(run.metrics, keep_to=logged)))
             if available() if train.tensorboard == "auto" else train.tensorboard:
                 sinks.append(stack.enter_context(TensorBoard(run.tensorboard_dir, keep_to=logged)))
-            if not quiet:
+            if say is not _silent:
                 sinks.append(stack.enter_context(Display(train.steps, done=step)))
         stack.enter_context(_batch_norm_error())
         return fit(
             method,
-            batches,
+            estimate.batches(batches),
             optimisers_of(config.optim, method),
-            _settings(config, device, score=next(iter(scoring.metrics), SCORE)),
+            settings,
             evaluate=scoring.evaluate if can_score else None,
             keep_best=keep_best if can_score and scoring.material.split.choose_best else None,
             publish=loader.sampler.publish,

@@ -47,8 +47,8 @@ class RunFolder:
     def open(cls, path: str | Path, *, resume: bool = False) -> RunFolder:
         """Make the folder, or check that it may be used. With several processes: on the first one only.
 
-        Without `resume` the folder must be empty. With it, a run with a checkpoint is continued (`has_checkpoint`) and
-        any other started. Raises RunFolderError.
+        Without `resume` the folder must be empty, or that of a training that ended before its first checkpoint. With
+        it, a run with a checkpoint is continued (`has_checkpoint`) and any other started. Raises RunFolderError.
         """
         folder = cls(path)
         folder._make()
@@ -88,11 +88,13 @@ class RunFolder:
             lock.release()
 
     def check_empty(self, *, resume: bool) -> None:
-        """Raises RunFolderError if the folder is not empty and the run is not resumed."""
+        """Raises RunFolderError if the run is not resumed and the folder holds more than a training writes before its
+        first checkpoint."""
         if resume:
             return
+        begun = {self.path / LOCK, self.config, self.split, self.environment, self.metrics, self.tensorboard_dir}
         try:
-            taken = next((file for file in self.path.iterdir() if file.name != LOCK), None)
+            taken = next((file for file in self.path.iterdir() if file not in begun), None)
         except FileNotFoundError:
             return
         except OSError as error:
