@@ -1,7 +1,5 @@
-"""Memory before the first step, time after the third."""
+"""Memory of a step, before the first one."""
 
-import json
-from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -12,7 +10,6 @@ import fuzzyseg
 from fuzzyseg.config import ConfigError
 from fuzzyseg.engine import Settings
 from fuzzyseg.experiment import estimate
-from fuzzyseg.experiment.estimate import Estimate
 from fuzzyseg.methods.base import Step
 from support.tiny_data import settings, write_folder
 from support.tiny_network import TinyNetwork, make_batch
@@ -26,12 +23,11 @@ def train(config, **options):
 
 @pytest.mark.parametrize("method", ["cps", "u2pl", "ael"])
 def test_measuring_changes_no_bit_of_the_training(tmp_path, monkeypatch, method):
-    data, ends, calls = write_folder(tmp_path / "data"), {}, []
+    data, ends, calls, kept = write_folder(tmp_path / "data"), {}, [], estimate.kept_bytes
+    monkeypatch.setattr(estimate, "kept_bytes", lambda *args: calls.append("kept") or kept(*args))
     for name, small in (("measured", 2**50), ("not measured", 1)):
         monkeypatch.setattr(estimate, "SMALL", small)
         monkeypatch.setattr(estimate, "free_bytes", lambda: calls.append(1) or 2**40)
-        kept = Estimate._kept
-        monkeypatch.setattr(Estimate, "_kept", lambda *args, kept=kept: calls.append("kept") or kept(*args))
         out = tmp_path / name
         train(settings(data, out, method={"name": method}, loss={"name": "paper"}, train={"steps": 4}), quiet=True)
         state = torch.load(out / "last.pt", weights_only=True)
@@ -78,7 +74,7 @@ class Square(nn.Module):
 def test_what_the_backward_pass_needs_is_counted(count):
     method, size = Square(), (64, 48)
     batch = {"labelled": make_batch(count, size, masks=True)}
-    found = Estimate(method, Settings(3, torch.device("cpu")), print)._kept(batch, 0)
+    found = estimate.kept_bytes(batch, 0, method, Settings(3, torch.device("cpu")))
     assert found == count * 3 * 64 * 48 * 4
     assert method.calls == 0 and method.weight.grad is None
 
@@ -88,37 +84,9 @@ def test_the_batch_in_parts_is_proposed_where_it_can_be_split(monkeypatch, image
     batch = {"labelled": make_batch(images, (128, 128), masks=True)}
     each = 3 * 128 * 128 * 4 * estimate.MARGIN
     monkeypatch.setattr(estimate, "free_bytes", lambda: int(5 * each) + 100)
-    own = Estimate(Square(), Settings(3, torch.device("cpu")), print)
+    source = estimate.with_memory_check(
+        lambda start, stop: iter([[batch, batch], [batch, batch]]), Square(), Settings(3, torch.device("cpu"))
+    )
     with pytest.raises(ConfigError) as caught:
-        next(own.batches(lambda start, stop: iter([[batch, batch], [batch, batch]]))(0, 2))
+        source(0, 2)
     assert (proposed in str(caught.value)) if proposed else "accumulate" not in str(caught.value)
-    own.close()
-
-
-def test_a_plan_is_said_once_and_a_run_of_days_is_told(monkeypatch):
-    said, now = [], [0.0]
-    monkeypatch.setattr(estimate.time, "monotonic", lambda: now[0])
-    own = Estimate(Square(), Settings(9000, torch.device("cpu")), said.append)
-    batch = {"labelled": make_batch(2, (4, 4), masks=True)}
-
-    def source(start, stop):
-        for _ in range(start, stop):
-            now[0] += 5  # reading counts
-            yield [batch]
-
-    for step, _ in zip(range(6), own.batches(source)(0, 9000), strict=False):
-        now[0] += 10 if step else 500  # the first step is no measure
-        own.tick(step + 1)
-        now[0] += 100  # an evaluation is none either
-    (line,) = said
-    assert "15 s a step" in line and str(timedelta(seconds=15 * 8997)) in line and "--steps 5760" in line
-
-
-def test_a_long_first_step_says_what_it_does(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(estimate, "SLOW", 0.0)
-    config = settings(write_folder(tmp_path / "data"), tmp_path / "out", train={"steps": 4})
-    train(config)
-    shown = capsys.readouterr().out
-    assert shown.count("still in the first step") == 1
-    assert shown.count("plan: ") == 1
-    assert json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[0])["step"] == 1

@@ -18,12 +18,12 @@ from torch.optim import Optimizer
 
 from fuzzyseg.engine.buffers import first_process_buffers
 from fuzzyseg.engine.checkpoint import CheckpointError, save_training
-from fuzzyseg.engine.metrics import MicroBatch, averaged, check_finite
+from fuzzyseg.engine.metrics import MicroBatch, averaged, check_finite, memory_mib
 from fuzzyseg.engine.signals import Interrupt
 from fuzzyseg.engine.state import Outcome, Settings, TrainingState, average_of
 from fuzzyseg.methods.base import Method, Progress, Step
 from fuzzyseg.ops import distributed
-from fuzzyseg.run.logs import Sink, Throughput, peak_memory_mib
+from fuzzyseg.run.logs import Sink, Throughput
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -298,8 +298,3 @@ def _evaluation_due(step: int, settings: Settings) -> bool:
 def _step_seed(seed: int, step: int, rank: int) -> int:
     digest = hashlib.blake2b(f"{seed}/{step}/{rank}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1  # 63 bits
-
-
-def memory_mib(device: torch.device) -> float | None:
-    """Peak memory in MiB: the accelerator's, or the process's."""
-    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_memory_mib()

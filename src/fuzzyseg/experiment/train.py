@@ -21,7 +21,7 @@ from fuzzyseg.experiment import results
 from fuzzyseg.experiment.announce import announce, summary
 from fuzzyseg.experiment.build import Network, Setup, build_method, notes_of, optimisers_of, resolve
 from fuzzyseg.experiment.calibration import Batches, Calibration, with_held_back
-from fuzzyseg.experiment.estimate import Estimate
+from fuzzyseg.experiment.estimate import with_memory_check
 from fuzzyseg.experiment.own_dataset import Source, find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import build_loader, gather_material
 from fuzzyseg.experiment.process_group import choose_device, on_first_process, process_group
@@ -185,7 +185,7 @@ def _train(
             run.write_split(results.split_record(material, threshold()))
             run.write_environment(results.sessions(run, environment.collect(results.hardware(device)), state))
         distributed.barrier()
-        outcome = _fit(config, run, method, loader, batches, scoring, device, state, say)
+        outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is _silent)
         result = None
         if outcome.finished:
             result = results.result_of(setup, config.seed, material, outcome, threshold(), notes)
@@ -206,7 +206,8 @@ def _fit(
     scoring: Scoring,
     device: torch.device,
     state: dict[str, Any] | None,
-    say: Callable[[str], None],
+    *,
+    quiet: bool,
 ) -> Outcome:
     """Run the loop with the logs open."""
     method.to(device)  # before the optimisers, whose state is on the device of the parameters
@@ -219,18 +220,18 @@ def _fit(
         save_model(run.best_dir, predictor, card=scoring.card_at(score["step"]))
 
     with ExitStack() as stack:
-        estimate = stack.enter_context(Estimate(method, settings, say))
-        sinks: list[Sink] = [estimate]
+        sinks: list[Sink] = []
         if distributed.rank() == 0:
             sinks.append(stack.enter_context(MetricsLog(run.metrics, keep_to=logged)))
             if available() if train.tensorboard == "auto" else train.tensorboard:
                 sinks.append(stack.enter_context(TensorBoard(run.tensorboard_dir, keep_to=logged)))
-            if say is not _silent:
-                sinks.append(stack.enter_context(Display(train.steps, done=step)))
+            if not quiet:
+                work = f"batches of {train.batch} images of {train.crop[0]}x{train.crop[1]} on {device}"
+                sinks.append(stack.enter_context(Display(train.steps, done=step, work=work)))
         stack.enter_context(_batch_norm_error())
         return fit(
             method,
-            estimate.batches(batches),
+            with_memory_check(batches, method, settings),
             optimisers_of(config.optim, method),
             settings,
             evaluate=scoring.evaluate if can_score else None,
