@@ -72,6 +72,18 @@ with RunFolder({str(run)!r}).lock():
     RunFolder(run).check_empty(resume=False)
 
 
+@pytest.mark.parametrize("text", ["[1]", "3", "{", "", "[" * 100_000, None])
+def test_a_damaged_record_is_named_in_one_line(tmp_path, text):
+    run = RunFolder(tmp_path)
+    if text is not None:
+        run.result.write_text(text)
+    with pytest.raises(RunFolderError, match=r"result\.json: cannot be read.*restore the file") as caught:
+        run.read(run.result)
+    assert "\n" not in str(caught.value)
+    run.write_result({"last": None})
+    assert run.read(run.result) == {"last": None}
+
+
 def test_an_earlier_checkpoint_can_be_resumed(tmp_path):
     (tmp_path / "last-1.pt").touch()
     assert RunFolder(tmp_path).has_checkpoint

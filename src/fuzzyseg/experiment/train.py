@@ -18,7 +18,7 @@ from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.loading.loader import Loader
 from fuzzyseg.engine import Outcome, Settings, checkpoint, fit
 from fuzzyseg.experiment import results
-from fuzzyseg.experiment.announce import announce, summary
+from fuzzyseg.experiment.announce import announce, summary, tell
 from fuzzyseg.experiment.build import Network, Setup, build_method, notes_of, optimisers_of, resolve
 from fuzzyseg.experiment.calibration import Batches, Calibration, with_held_back
 from fuzzyseg.experiment.estimate import with_memory_check
@@ -124,7 +124,7 @@ def train(
         source = find_dataset(settings.data.root) if data is None or isinstance(data, str | Path) else data
         if source is not None:
             settings.data.root = str(_written(source, Path(f"{settings.out}.data"), keep=resume))
-        say = _silent if quiet or distributed.rank() else print
+        say = _silent if quiet or distributed.rank() else tell
         with on_first_process(run.lock() if resume else nullcontext(), device):  # before the checkpoint is read
             settings = results.absolute_paths(settings)
             return _train(settings, device, settled, metrics or plugins.metrics(), resume, say)

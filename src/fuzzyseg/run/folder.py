@@ -130,5 +130,17 @@ class RunFolder:
         self._write(self.result, result)
 
     @staticmethod
+    def read(path: Path) -> dict[str, Any]:
+        """The content of a JSON file of the run. Raises RunFolderError for a damaged one."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError(f"found a {type(content).__name__}, expected an object")
+        except (OSError, ValueError, RecursionError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise RunFolderError(f"{path}: cannot be read as a record of a run ({reason}); restore the file") from None
+        return content
+
+    @staticmethod
     def _write(path: Path, value: dict[str, Any]) -> None:
         write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
