@@ -35,7 +35,7 @@ def train(
     """Train on a folder of images of which some have masks.
 
     Precedence, lowest first: defaults, RECIPE.yaml, options, KEY=VALUE. Every setting of a run can be given as
-    KEY=VALUE; `fuzzyseg settings` lists them.
+    KEY=VALUE; `fuzzyseg settings` lists them, docs/which-settings.md says which to choose.
 
     \b
     Examples:

@@ -134,7 +134,7 @@ class Config(Section):
     optim: OptimConfig = Field(default_factory=OptimConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0)
     """Seed of all random numbers: order, crops, colours, initial weights."""
     init: Texts = None
     """Initial weights: a file or a run for each network that the method trains."""

@@ -112,6 +112,8 @@ def resolve(
     method, loss, network: objects in place of those that the names stand for. Raises ConfigError for an unknown name, a
     setting that does not fit, and a loss that the method refuses.
     """
+    if config.seed >= 2**63:
+        raise ConfigError(f"seed: found {config.seed}; expected a number below 2**63")
     if config.optim.warmup >= config.train.steps:
         steps = config.train.steps
         raise ConfigError(f"optim.warmup: found {config.optim.warmup} steps for a run of {steps}; expected fewer")

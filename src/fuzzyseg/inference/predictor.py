@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import PIL.Image
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fuzzyseg.data import DataError
-from fuzzyseg.data.io.image import Image, read_image
+from fuzzyseg.data.io.image import Image, Picture, picture_pixels
 from fuzzyseg.data.sample import Box, Size
 from fuzzyseg.data.views import known_pixels
 from fuzzyseg.inference.model_card import ModelCard
@@ -22,7 +21,7 @@ from fuzzyseg.inference.sliding_window import TILE, sweep
 from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.resize import resize_labels, resize_logits
 
-Input: TypeAlias = str | Path | PIL.Image.Image | Image | Tensor
+Input: TypeAlias = Picture | Image | Tensor
 
 MOST_PIXELS = 2**22
 """Images with more pixels are predicted in tiles (`TILE`), in mode `whole` too."""
@@ -98,8 +97,8 @@ class Predictor:
 
         image: a file, read as in training; a PIL image, whose EXIF orientation is not applied; or uint8, an array
         (H,W,Cin) or a tensor (Cin,H,W); for a model with `levels` also float32 scaled by them, or an array of the
-        file's own values. For several views or windows, the logarithm of their average probability. Raises DataError for an image
-        of another shape or type.
+        file's own values. For several views or windows, the logarithm of their average probability. Raises DataError
+        for an image of another shape or type.
         """
         return self.batch_logits(self._pixels(image), protocol)[0]
 
@@ -164,14 +163,10 @@ class Predictor:
 
     def _pixels(self, image: Input) -> Tensor:
         """The image as of `batch_labels`, B = 1."""
-        if isinstance(image, str | Path):
-            kind: dict[str, Any] = {"bands": self.card.bands, "levels": self.card.levels}
-            read = read_image(Path(image), self.card.channels, **kind, with_known=True)
-            return torch.from_numpy(np.ascontiguousarray(read)).movedim(-1, 0).unsqueeze(0)
-        if isinstance(image, PIL.Image.Image):
-            mode = {1: "L", 3: "RGB"}.get(self.card.channels)
-            deep = mode is None or image.mode[0] in "IF"  # Pillow would clip its values
-            image = np.atleast_3d(np.array(image if deep else image.convert(mode)))
+        if isinstance(image, Picture):
+            card = self.card
+            image = picture_pixels(image, card.channels, bands=card.bands, levels=card.levels)
+            return torch.from_numpy(image).movedim(-1, 0).unsqueeze(0)
         if not isinstance(image, Tensor | np.ndarray):
             found = type(image).__name__
             raise DataError(f"found an image of type {found}; expected a path, a PIL image, an array or a tensor")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ Units = NDArray[np.float32]
 """An image (H, W, channels) in units: 0 and 1 are the ends of its `Levels`."""
 
 Image = Pixels | Units
+Picture: TypeAlias = str | Path | Pillow.Image
+"""A file, or an image that Pillow has opened."""
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R 601)."""
@@ -74,6 +76,15 @@ def read_image(
     become 0 in all bands. Raises DataError naming the file.
     """
     return _finished(_stored(path, exact=levels is not None), path, channels, bands, levels, with_known)
+
+
+def picture_pixels(
+    image: Picture, channels: int = 3, *, bands: Sequence[int] | None = None, levels: Levels | None = None
+) -> NDArray[Any]:
+    """The pixels of a file, as of `read_image` with a band of known ones, or of a PIL image, which is not turned."""
+    if isinstance(image, str | Path):
+        return np.ascontiguousarray(read_image(Path(image), channels, bands=bands, levels=levels, with_known=True))
+    return _finished(_Stored(*_of_pillow(image)), Path("the image"), channels, bands, levels)
 
 
 def read_native(path: Path, channels: int = 3, *, bands: Sequence[int] | None = None) -> NDArray[Any]:
@@ -141,6 +152,10 @@ def _by_pillow(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
     if exact and image.format == "PNG" and image.mode not in SIXTEEN_BIT and read_header(path).dtype == "uint16":
         deep = _deep_png(path)
         return deep, deep.shape[2] in (2, 4)
+    return _of_pillow(image)
+
+
+def _of_pillow(image: Pillow.Image) -> tuple[NDArray[Any], bool]:
     if image.mode in SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):
         return np.asarray(image).astype(np.uint16)[..., None], False
     if image.mode in ("I", "F"):
