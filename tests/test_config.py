@@ -1,6 +1,16 @@
 import pytest
 
-from fuzzyseg.config import Config, ConfigError, dump_yaml, merge, override, parse_override, read_yaml, validate
+from fuzzyseg.config import (
+    Config,
+    ConfigError,
+    dump_yaml,
+    merge,
+    override,
+    parse_override,
+    read_yaml,
+    settings_from,
+    validate,
+)
 
 
 def test_defaults_survive_yaml(tmp_path):
@@ -176,3 +186,12 @@ def test_anchors_and_merge_keys_stay_possible(tmp_path):
     assert read_yaml(path)["train"] == {"steps": 3, "batch": 2}
     path.write_text("x: &x {steps: 3}\ntrain: {<<: *x, steps: 4}\n")  # what is merged in may be overridden
     assert read_yaml(path)["train"] == {"steps": 4}
+
+
+def test_keywords_are_short_names_dotted_names_or_sections():
+    found = settings_from({"train.steps": 5}, {"train.crop": 64, "batch": 2, "optim": {"lr": 0.5}})
+    assert (found.train.steps, found.train.crop, found.train.batch, found.optim.lr) == (5, (64, 64), 2, 0.5)
+    with pytest.raises(ConfigError, match=r"'train\.crops'\. Did you mean 'train\.crop'"):
+        settings_from(None, {"train.crops": 64})
+    with pytest.raises(ConfigError, match=r"'trian\.crop'"):
+        settings_from(None, {"trian.crop": 64})

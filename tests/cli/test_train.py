@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 
 import fuzzyseg.experiment
 from fuzzyseg.cli import app
-from fuzzyseg.cli.train import continuation, settings
-from fuzzyseg.config import Config
+from fuzzyseg.config import Config, dump_yaml
 from fuzzyseg.engine import NonFiniteLoss
 
 DEFAULTS = Config()
@@ -173,28 +172,22 @@ def test_a_loss_that_is_not_finite_exits_1_with_its_message(monkeypatch):
     assert result.stderr == "error: step 7: supervised is nan\n"
 
 
-def test_an_interrupted_training_says_how_to_go_on_and_exits_130(train):
-    train.asked.run = SimpleNamespace(run=Path("runs/my a"), finished=False, interrupted=True, step=5)
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_training_that_stops_says_how_to_go_on(train, tmp_path, interrupted):
+    run = tmp_path / "my a"
+    train.asked.run = SimpleNamespace(run=run, finished=False, interrupted=interrupted, step=5)
     result = train("--data", "photos", "--steps", "40", "--stop-at", "9", "--no-eval", "optim.lr=0.1").result
-    assert result.exit_code == 130
+    assert result.exit_code == (130 if interrupted else 0)
+    before = train.asked.config
+    run.mkdir()
+    (run / "config.yaml").write_text(dump_yaml(before))  # as a training does
     line = result.stdout.splitlines()[-1]
     words = shlex.split(line.removeprefix("to continue: "))
     assert words[:2] == ["fuzzyseg", "train"]
     again = train(*words[2:])
     assert again.options == {"resume": True}
-    assert again.config.data.root == "photos"
-    assert again.config.train.steps == 40
-    assert again.config.train.stop_at is None
-    assert again.config.train.evaluate is False
-    assert again.config.optim.lr == 0.1
-    assert again.config.out == "runs/my a"
-
-
-def test_a_training_that_stops_as_asked_exits_0_and_says_how_to_go_on(train):
-    train.asked.run = SimpleNamespace(run=Path("runs/a"), finished=False, interrupted=False, step=9)
-    result = train("--stop-at", "9", "--out", "runs/a", "train.stop_at=8").result
-    assert result.exit_code == 0
-    assert result.stdout == "to continue: fuzzyseg train --out runs/a --resume\n"
+    before.train.stop_at, before.out = None, str(run)
+    assert again.config == before
 
 
 def test_only_the_first_process_says_how_to_go_on(train, monkeypatch):
@@ -220,11 +213,3 @@ def test_the_shipped_recipes_are_valid(train):
         for key, value in values["train"].items():
             found = at(train.asked.config, f"train.{key}")
             assert found == (tuple(value) if isinstance(value, list) else value)
-
-
-def test_the_command_to_go_on_undoes_a_recipes_stop(tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("train: {stop_at: 2}\n")
-    text = continuation([str(recipe)], {}, tmp_path / "run")
-    words = [word for word in shlex.split(text)[2:] if "=" in word or word.endswith(".yaml")]
-    assert settings(words, {}).train.stop_at is None

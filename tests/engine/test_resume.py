@@ -23,16 +23,20 @@ CASES = {
 }
 
 
-def run(folder, *, stop_at=None, resume=None, accumulate=1, name="sgd", lr=0.05, sinks=(), on_step=None, **options):
+def run(
+    folder, *, stop_at=None, resume=None, accumulate=1, name="sgd", lr=0.05, sinks=(), on_step=None, score=evaluate,
+    **options,
+):  # fmt: skip
     method = ToyMethod()
     state = None if resume is None else load(resume)
-    with closing(MetricsLog(folder / "metrics.jsonl", keep_to=0 if state is None else state["step"])) as log:
+    keep = 0 if state is None else state["step"] - ("unscored" in state)
+    with closing(MetricsLog(folder / "metrics.jsonl", keep_to=keep)) as log:
         outcome = fit(
             method,
             batches(accumulate, on_step=on_step),
             optimisers(method, name, lr),
             settings(**{"stop_at": stop_at, "eval_every": 5, "save_every": 3, **options}),
-            evaluate=evaluate,
+            evaluate=score,
             keep_best=lambda predictor, result: None,
             stream_state=lambda: {"drawn": torch.arange(3)},
             sinks=[log, *sinks],
@@ -94,6 +98,35 @@ def test_lines_past_the_checkpoint_are_cut_off_after_a_crash(tmp_path):
     run(crashed, resume=crashed / "last.pt")
     assert differences({"steps": lines(straight)}, {"steps": lines(crashed)}) == []
     assert differences(load(straight / "last.pt"), load(crashed / "last.pt")) == []
+
+
+@pytest.mark.parametrize("at", [15, 20])  # the last step, too
+@pytest.mark.parametrize("logged", [False, True])
+def test_a_failed_evaluation_costs_no_step_and_is_made_up_for(tmp_path, at, logged):
+    straight, failed = tmp_path / "straight", tmp_path / "failed"
+    straight.mkdir()
+    failed.mkdir()
+    whole = run(straight, keep_checkpoints=2)
+
+    class Full(Lines):
+        def write(self, line):
+            if line["step"] == at and logged:  # the line is in the log, the second checkpoint is not written
+                raise OSError("disk full")
+
+    def fails(predictor, step):
+        if step == at and not logged:
+            raise OSError("disk full")
+        return evaluate(predictor, step)
+
+    with pytest.raises(OSError, match="disk full"):
+        run(failed, keep_checkpoints=2, score=fails, sinks=[Full()])
+    assert load(failed / "last.pt")["step"] == at
+    rest = run(failed, keep_checkpoints=2, resume=failed / "last.pt")
+    assert (rest.last, rest.best) == (whole.last, whole.best)
+    assert differences({"steps": lines(straight)}, {"steps": lines(failed)}) == []
+    for name in ("last.pt", "last-1.pt"):  # the two checkpoints of a step take one place
+        assert differences(load(straight / name), load(failed / name)) == []
+    assert [load(failed / name)["step"] for name in ("last.pt", "last-1.pt")] == [20, 18]
 
 
 def test_a_finished_run_trains_no_further_and_knows_its_scores(tmp_path):

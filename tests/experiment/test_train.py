@@ -406,6 +406,7 @@ def test_what_is_handed_in_is_not_changed(asked, tmp_path):
         ({"encoder": "tu-hf-hub:a/b"}, "timm has no model"),
         ({"arch": "Unett"}, "Did you mean 'Unet'"),
         ({"seed": 2**63}, "seed: found 9223372036854775808"),
+        ({"data.split_seed": -1}, "data.split_seed: found -1"),
         ({"device": "meta"}, "found 'meta'"),
         ({"optim": {"warmup": 2000}}, "optim.warmup: found 2000 steps for a run of 2000"),
         ({"method.unsupervised_weight": float("inf")}, "unsupervised_weight: found inf"),

@@ -1,7 +1,10 @@
 """Predictions have the size of the file and do not depend on how the image was cut up."""
 
 import random
+from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch import Tensor, nn
@@ -30,6 +33,40 @@ def test_logits_are_the_networks_on_the_normalised_image() -> None:
     assert not found.requires_grad
     torch.testing.assert_close(predictor(network).logits(torch.tensor(image).permute(2, 0, 1)), expected)
     assert torch.equal(predictor(network).labels(image), expected.argmax(0))
+
+
+@pytest.mark.parametrize("kind", [str, Path, PIL.Image.fromarray])
+def test_a_file_and_a_pil_image_are_read_as_the_array(tmp_path, kind) -> None:
+    model, image = predictor(PointNetwork()), noise(20, 31)
+    PIL.Image.fromarray(image).save(tmp_path / "a.png")
+    given = kind(image if kind is PIL.Image.fromarray else tmp_path / "a.png")
+    assert torch.equal(model.labels(given), model.labels(image))
+    assert torch.equal(model.logits(given), model.logits(image))
+    assert model.classes == model.card.classes
+
+
+@pytest.mark.parametrize("mode", ["P", "RGBA", "L", "CMYK", "1", "LA", "I;16"])
+def test_other_modes_are_converted_as_files_are(tmp_path, mode) -> None:
+    model, image = predictor(PointNetwork()), PIL.Image.fromarray(noise(20, 31))
+    image = PIL.Image.fromarray(noise(20, 31)[..., 0].astype("uint16") << 8) if mode == "I;16" else image.convert(mode)
+    file = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    image.save(file)
+    assert torch.equal(model.labels(image), model.labels(file))
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ([[1, 2]], "type list"),
+        (PIL.Image.new("F", (8, 8)), "the image: found 32-bit pixels"),
+        ("no_such.png", "no_such.png"),
+        (np.zeros((8, 8, 3)), "type float64"),
+        (np.zeros((8, 8), np.uint8), "shape .8, 8."),
+    ],
+)
+def test_other_images_are_errors_in_our_words(image, words) -> None:
+    with pytest.raises((DataError, FileNotFoundError), match=words):
+        predictor(PointNetwork()).labels(image)
 
 
 @pytest.mark.parametrize("size", [(37, 50), (64, 32), (5, 3), (1, 1)])

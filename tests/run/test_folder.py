@@ -26,6 +26,18 @@ def test_a_folder_that_is_not_empty_is_an_error_that_says_what_to_do(tmp_path):
         RunFolder.open(tmp_path)
 
 
+@pytest.mark.parametrize("left", [None, "last.pt", "last-1.pt", "result.json", "model", "best"])
+def test_what_a_training_leaves_before_its_first_checkpoint_is_used_again(tmp_path, left):
+    for name in (".lock", "config.yaml", "split.json", "environment.json", "metrics.jsonl", left or "config.yaml"):
+        (tmp_path / name).touch()
+    (tmp_path / "tensorboard").mkdir()
+    if left is None:
+        RunFolder.open(tmp_path)
+    else:
+        with pytest.raises(RunFolderError, match=f"is not empty .found {left}"):
+            RunFolder.open(tmp_path)
+
+
 def test_resuming_continues_if_there_is_a_checkpoint_and_starts_otherwise(tmp_path):
     (tmp_path / "metrics.jsonl").touch()
     assert not RunFolder.open(tmp_path, resume=True).has_checkpoint
@@ -59,6 +71,18 @@ with RunFolder({str(run)!r}).lock():
         with pytest.raises(RunFolderError, match="another training"), RunFolder(run).lock():
             pass
     RunFolder(run).check_empty(resume=False)
+
+
+@pytest.mark.parametrize("text", ["[1]", "3", "{", "", "[" * 100_000, None])
+def test_a_damaged_record_is_named_in_one_line(tmp_path, text):
+    run = RunFolder(tmp_path)
+    if text is not None:
+        run.result.write_text(text)
+    with pytest.raises(RunFolderError, match=r"result\.json: cannot be read.*restore the file") as caught:
+        run.read(run.result)
+    assert "\n" not in str(caught.value)
+    run.write_result({"last": None})
+    assert run.read(run.result) == {"last": None}
 
 
 def test_an_earlier_checkpoint_can_be_resumed(tmp_path):

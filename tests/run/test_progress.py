@@ -1,8 +1,11 @@
 import io
 from contextlib import closing
+from datetime import timedelta
 
+import pytest
 from rich.console import Console
 
+from fuzzyseg.run import progress
 from fuzzyseg.run.progress import Display, score_text
 
 LINE = {
@@ -29,6 +32,36 @@ def test_plain_lines_without_a_terminal():
     assert first == ("step 10/2000  loss 1.5 (supervised 1, [unsup] 0.5)  lr 0.0025, 0.025  12.3 images/s  ETA 1:02:03")
     assert second.endswith("mIoU 45.12 %")
     assert third.endswith("mIoU 45.12 %")  # the last one stays
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_plan_is_said_once_and_a_run_of_days_is_told(monkeypatch, live):
+    now, out = [0.0], Console(file=io.StringIO(), width=200, force_terminal=live)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Display(9000, console=out, live=live) as display:
+        for step in range(1, 7):
+            now[0] += 500 if step == 1 else 15  # the first step is no measure
+            display.tick(step)
+            if step == 1:
+                display.write({**LINE, "step": 1, "time": {"memory_mib": 2000.0}})
+            if step == 2:
+                now[0] += 300  # an evaluation is none either
+                display.write({**LINE, "step": 2, "evaluation": {"miou": 0.4}})
+    text = out.file.getvalue()
+    assert text.count("plan: ") == 1
+    assert f"15 s a step, {timedelta(seconds=15 * 8996)} for 8996 steps, 2.1 GB" in text and "--steps 5760" in text
+
+
+@pytest.mark.parametrize("ticks", [0, 1])
+def test_a_first_step_that_takes_long_says_what_it_does(monkeypatch, ticks):
+    monkeypatch.setattr(progress, "SLOW", 0.1)
+    out = console()
+    with Display(20, console=out, work="8 images") as display:
+        for _ in range(ticks):
+            display.tick(1)
+        display._slow.join()
+    assert ("still in the first step" in out.file.getvalue()) == (ticks == 0)
+    assert "8 images" in out.file.getvalue() or ticks
 
 
 def test_the_score_over_resolvable_classes_stands_beside_miou():

@@ -6,6 +6,7 @@ of this software). 2: an invalid request (an unknown setting, a missing file). 1
 
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,15 @@ class Verb(TyperCommand):
                 name = (word or before).rstrip("=") if (word or before).startswith("--") else ctx.info_name
                 raise ConfigError(f"{name}: found an empty value; give one, or leave it out")
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Of several processes (torchrun) only `train` uses more than the first one."""
+        if ctx.info_name != "train" and (world := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+            if os.environ.pop("RANK", "0") != "0":
+                return None
+            del os.environ["WORLD_SIZE"]  # else its trainings would wait for the others
+            typer.echo(f"{ctx.info_name} runs on one of the {world} processes", err=True)
+        return super().invoke(ctx)
 
 
 class Verbs(TyperGroup):

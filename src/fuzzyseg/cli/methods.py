@@ -59,7 +59,7 @@ def methods(
         for setting, text in settings.items() if name else ():
             typer.echo(f"  method.{setting}: {text}")
     if name is None:
-        typer.echo("\nsettings of one method: fuzzyseg methods NAME")
+        typer.echo("\nsettings of one method: fuzzyseg methods NAME; which one to choose: docs/which-settings.md")
 
 
 def facts(method: type[Method]) -> dict[str, Any]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
-from fuzzyseg.cli.options import Given, Import, Words, flag, overridden, read_recipe, setting, takes
+from fuzzyseg.cli.options import Given, Import, Words, overridden, read_recipe, setting, takes
 from fuzzyseg.config import Config, ConfigError, validate
 from fuzzyseg.config.short_names import SETTINGS
 
@@ -35,7 +34,7 @@ def train(
     """Train on a folder of images of which some have masks.
 
     Precedence, lowest first: defaults, RECIPE.yaml, options, KEY=VALUE. Every setting of a run can be given as
-    KEY=VALUE; `fuzzyseg settings` lists them.
+    KEY=VALUE; `fuzzyseg settings` lists them, docs/which-settings.md says which to choose.
 
     \b
     Examples:
@@ -53,8 +52,11 @@ def train(
     except NonFiniteLoss as error:
         raise Failure(str(error)) from error
     if not result.finished and os.environ.get("RANK", "0") == "0":
+        start = "torchrun ... -m fuzzyseg" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "fuzzyseg"
+        goal = [] if config.train.stop_at is None else ["train.stop_at="]
         files = [f"--import={file}" for file in imports or ()]
-        typer.echo(f"to continue: {continuation(words, given, result.run)} {shlex.join([*files, '--resume'])}")
+        again = [str(result.run / "config.yaml"), f"--out={result.run}", *goal, *files, "--resume"]
+        typer.echo(f"to continue: {start} train {shlex.join(again)}")
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
 
@@ -70,16 +72,3 @@ def settings(words: Sequence[str], options: Mapping[str, Any]) -> Config:
             "run remove it, and give the initial weights with --init"
         )
     return validate(overridden(values, options, words))
-
-
-def continuation(words: Sequence[str], options: Mapping[str, Any], run: Path) -> str:
-    """The command that continues the run, without --resume: the same one without --stop-at."""
-    kept = {**options, "out": str(run)}
-    kept.pop("stop_at", None)
-    parts = [word for word in words if not word.startswith("train.stop_at=")]
-    if settings(parts, kept).train.stop_at is not None:  # a recipe's
-        parts.append("train.stop_at=")
-    for name, value in kept.items():
-        parts += [flag(name)] if value is True else [flag(name), str(value)]
-    start = "torchrun ... -m fuzzyseg" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "fuzzyseg"
-    return f"{start} train {shlex.join(parts)}"

@@ -37,7 +37,7 @@ class DataConfig(Section):
     """HxW to which images and masks are resized on reading; None: not resized."""
     labelled: str | None = None
     """Labelled images: count, fraction (1/8), list file, or every:N (each Nth by name); None: all."""
-    split_seed: int | None = None
+    split_seed: int | None = Field(None, ge=0)
     """Seed of the labelled order and of the held-out images; None: `seed`."""
     policy: Literal["cover", "random"] = "cover"
     """How a number of labelled images is chosen. cover: so that each class occurs, the rarest first (reads the masks

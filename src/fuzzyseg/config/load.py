@@ -183,13 +183,13 @@ def nested(values: Any) -> Any:
 
 
 def settings_from(config: Config | Mapping[str, Any] | None, given: Mapping[str, Any]) -> Config:
-    """The configuration overridden by keywords: short names of settings, or sections. Raises ConfigError.
+    """The configuration overridden by keywords: short or dotted names, or sections. Raises ConfigError.
 
     config: a `Config`, or settings, nested or by dotted names.
     """
     values = config.model_dump() if isinstance(config, Config) else nested(config or {})
     for name, value in given.items():
-        if name not in SETTINGS and name not in Config.model_fields:
+        if name not in SETTINGS and name.partition(".")[0] not in Config.model_fields:
             raise ConfigError(f"found the keyword {name!r}.{nearest(name, [*SETTINGS, *Config.model_fields])}")
         key = SETTINGS[name][0] if name in SETTINGS else name
         values = override(values, key.split("."), nested(value))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fuzzyseg.engine.metrics import NonFiniteLoss
-from fuzzyseg.engine.state import Settings, TrainingState
+from fuzzyseg.engine.state import TrainingState
 from fuzzyseg.ops import distributed
 from fuzzyseg.run.files import replacing
 
@@ -58,17 +58,19 @@ def save(path: Path, state: Mapping[str, Any], *, keep: int = 1) -> None:
                 os.replace(newer, older)
 
 
-def save_training(path: Path, training: TrainingState, more: Mapping[str, Any], settings: Settings) -> None:
+def save_training(
+    path: Path, training: TrainingState, more: Mapping[str, Any], device: torch.device, keep: int
+) -> None:
     """Save the state and `more`, by the first process. Raises NonFiniteLoss on all if weights of any are not finite."""
     state = {**training.state_dict(), **more}
-    bad = torch.tensor(float(not finite(state["modules"])), device=settings.device)
+    bad = torch.tensor(float(not finite(state["modules"])), device=device)
     if float(distributed.mean(bad)):
         raise NonFiniteLoss(
             f"step {training.step}: the weights are not finite, so no checkpoint was written; the last one stays. A "
             "lower optim.lr, optim.clip, or train.precision=fp32 may help"
         )
     if distributed.rank() == 0:
-        save(path, state, keep=settings.keep_checkpoints)
+        save(path, state, keep=keep)
     distributed.barrier()
 
 

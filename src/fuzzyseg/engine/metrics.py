@@ -1,4 +1,4 @@
-"""Losses and metrics of a step: the NaN check, and averages over micro-batches and processes."""
+"""Losses and metrics of a step: the NaN check, averages over micro-batches and processes, peak memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fuzzyseg.methods.base import Progress, Step
 from fuzzyseg.ops import distributed
+from fuzzyseg.run.logs import peak_memory_mib
 
 
 class Samples(Protocol):
@@ -110,3 +111,8 @@ def averaged(steps: Sequence[Step]) -> dict[str, Any]:
     losses = dict(zip(steps[0].losses, means, strict=False))
     metrics = dict(zip(steps[0].metrics, means[len(losses) :], strict=True))
     return {"loss": sum(losses.values()), "losses": losses, "metrics": metrics}
+
+
+def memory_mib(device: torch.device) -> float | None:
+    """Peak memory in MiB: the accelerator's, or the process's."""
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_memory_mib()

@@ -18,12 +18,12 @@ from torch.optim import Optimizer
 
 from fuzzyseg.engine.buffers import first_process_buffers
 from fuzzyseg.engine.checkpoint import CheckpointError, save_training
-from fuzzyseg.engine.metrics import MicroBatch, averaged, check_finite
+from fuzzyseg.engine.metrics import MicroBatch, averaged, check_finite, memory_mib
 from fuzzyseg.engine.signals import Interrupt
 from fuzzyseg.engine.state import Outcome, Settings, TrainingState, average_of
 from fuzzyseg.methods.base import Method, Progress, Step
 from fuzzyseg.ops import distributed
-from fuzzyseg.run.logs import Sink, Throughput, peak_memory_mib
+from fuzzyseg.run.logs import Sink, Throughput
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -73,8 +73,26 @@ def fit(
     end = max(first, min(settings.stop_at or last_step, last_step))
     listeners = sinks if rank == 0 else ()
     throughput, stop = Throughput(end - first), False
+
+    def save(keep: int, **more: Any) -> None:
+        if checkpoint is not None:
+            with throughput.pause():
+                more |= {"streams": stream_state(), "config": dict(config or {})}
+                save_training(checkpoint, training, more, settings.device, keep)
+
+    def report(line: dict[str, Any], due: bool) -> None:
+        if due and evaluate is not None:
+            with throughput.pause():
+                line["evaluation"] = _evaluate(training, settings, evaluate, keep_best)
+        line["time"] = {**throughput.read(), "memory_mib": memory_mib(settings.device)}
+        for sink in listeners:
+            sink.write(line)
+
     _training_mode(method, settings)
     with Interrupt() as interrupt:
+        if resume is not None and (unscored := resume.get("unscored")):  # that evaluation failed
+            report(dict(unscored), True)
+            save(1)
         for step, micro_batches in zip(range(first, end), batches(first, end), strict=True):
             # Dropout and noise depend on seed, step and process only, so that a resumed run has the same.
             progress = Progress(step, last_step)
@@ -101,25 +119,23 @@ def fit(
                 sink.tick(training.step)
 
             # Evaluations and log lines depend on the step only, not on where a session started or stopped.
+            due = evaluate is not None and _evaluation_due(training.step, settings)
+            saving = settings.save_every is not None and training.step % settings.save_every == 0
             line: dict[str, Any] = {}
-            if evaluate is not None and _evaluation_due(training.step, settings):
-                with throughput.pause():
-                    line["evaluation"] = _evaluate(training, settings, evaluate, keep_best)
-            if line or training.step in (1, last_step) or training.step % settings.log_every == 0:
-                line = {"step": training.step, **averaged(steps), "lr": _rates(optimisers), **line}
+            if due or training.step in (1, last_step) or training.step % settings.log_every == 0:
+                line = {"step": training.step, **averaged(steps), "lr": _rates(optimisers)}
                 if training.scaler.is_enabled():
                     line["skipped_steps"] = training.skipped
-                line["time"] = {**throughput.read(), "memory_mib": _memory(settings.device)}
-                for sink in listeners:
-                    sink.write(line)
+            early = due and (saving or stop or training.step == end)
+            if early:  # an evaluation that fails costs no step
+                save(settings.keep_checkpoints, unscored=line)
+            if line:
+                report(line, due)
 
             # A signal since the check counts on a single process only: several must agree.
             stop = (stop or (interrupt.requested and not distributed.active())) and training.step < end
-            saving = settings.save_every is not None and training.step % settings.save_every == 0
-            if checkpoint is not None and (saving or stop or training.step == end):
-                with throughput.pause():
-                    more = {"streams": stream_state(), "config": dict(config or {})}
-                    save_training(checkpoint, training, more, settings)
+            if saving or stop or training.step == end:
+                save(1 if early else settings.keep_checkpoints)
             if stop:
                 break
     finished = training.step >= last_step
@@ -187,6 +203,14 @@ def _runner(method: Method, settings: Settings) -> Callable[..., Step]:
     return torch.compile(runner) if settings.compile else runner  # type: ignore[no-any-return]
 
 
+def losses_of(runner: Callable[..., Step], micro_batch: MicroBatch, progress: Progress, settings: Settings) -> Step:
+    """The method's losses of a micro-batch, moved to the device, under autocast if the precision asks for it."""
+    device = settings.device
+    batch = {name: samples.to(device, settings.channels_last) for name, samples in micro_batch.items()}
+    with torch.autocast(device.type, _DTYPES[settings.precision], enabled=settings.precision != "fp32"):
+        return runner(batch, progress)
+
+
 def _backward(
     runner: Any,
     micro_batch: MicroBatch,
@@ -197,12 +221,9 @@ def _backward(
     number: int,
 ) -> Step:
     """Losses and gradients of the `number`-th of `count` micro-batches; the last one sums over the processes."""
-    device = settings.device
-    batch = {name: samples.to(device, settings.channels_last) for name, samples in micro_batch.items()}
     alone = number < count and hasattr(runner, "no_sync")
     with runner.no_sync() if alone else nullcontext():
-        with torch.autocast(device.type, _DTYPES[settings.precision], enabled=settings.precision != "fp32"):
-            step: Step = runner(batch, progress)
+        step = losses_of(runner, micro_batch, progress, settings)
         total = torch.stack(list(step.losses.values())).sum()
         scaler.scale(total / count).backward()  # type: ignore[no-untyped-call]
     return Step({name: value.detach() for name, value in step.losses.items()}, step.metrics)
@@ -277,8 +298,3 @@ def _evaluation_due(step: int, settings: Settings) -> bool:
 def _step_seed(seed: int, step: int, rank: int) -> int:
     digest = hashlib.blake2b(f"{seed}/{step}/{rank}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1  # 63 bits
-
-
-def _memory(device: torch.device) -> float | None:
-    """Peak memory in MiB: the accelerator's, or the process's."""
-    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_memory_mib()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Sequence
 
 from fuzzyseg.config import DataConfig
@@ -16,6 +18,16 @@ from fuzzyseg.methods import Method
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import SCORE
 from fuzzyseg.run.progress import score_text
+
+
+def tell(text: str) -> None:
+    """Print; nothing if the terminal is closed, which ends a training as a signal does, with its exit code."""
+    try:
+        print(text)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that flushing at the end is no error, either
 
 
 def announce(

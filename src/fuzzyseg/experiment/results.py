@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import Any
 import torch
 
 from fuzzyseg.config import Config, ConfigError
-from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.data.splits.spec import FOLD
 from fuzzyseg.engine import Outcome
 from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material, fingerprint
 from fuzzyseg.ops import distributed
-from fuzzyseg.run.folder import RunFolder
+from fuzzyseg.run.folder import RunFolder, RunFolderError
 
 
 def absolute_paths(config: Config) -> Config:
@@ -54,14 +52,13 @@ def without_files(config: Config, run: RunFolder) -> Config:
 
 
 def record(run: RunFolder) -> dict[str, Any]:
-    """The content of split.json. Raises DataError for a damaged file."""
-    try:
-        content: dict[str, Any] = json.loads(run.split.read_text(encoding="utf-8"))
-        names = [name for key in ("labelled", "unlabelled", "val") for name in content[key]]
-        if not all(isinstance(name, str) for name in names) or not isinstance(content.get("input", {}), dict):
-            raise ValueError("expected lists of names, and input statistics")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{run.split}: is no record of a split ({error!r}); restore the file") from None
+    """The content of split.json. Raises RunFolderError for a damaged file."""
+    content = run.read(run.split)
+    lists = [content.get(key) for key in ("labelled", "unlabelled", "val")]
+    if not all(
+        isinstance(each, list) and all(isinstance(name, str) for name in each) for each in lists
+    ) or not isinstance(content.get("input", {}), dict):
+        raise RunFolderError(f"{run.split}: expected lists of names, and input statistics; restore the file")
     return content
 
 
@@ -82,7 +79,7 @@ def sessions(run: RunFolder, now: dict[str, Any], state: dict[str, Any] | None) 
     """The environment of this session, with those of the sessions before it under `earlier`."""
     if state is None or not run.environment.is_file():
         return now
-    before = json.loads(run.environment.read_text(encoding="utf-8"))
+    before = run.read(run.environment)
     return {**now, "earlier": [*before.pop("earlier", []), before]}
 
 

@@ -18,9 +18,10 @@ from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.loading.loader import Loader
 from fuzzyseg.engine import Outcome, Settings, checkpoint, fit
 from fuzzyseg.experiment import results
-from fuzzyseg.experiment.announce import announce, summary
+from fuzzyseg.experiment.announce import announce, summary, tell
 from fuzzyseg.experiment.build import Network, Setup, build_method, notes_of, optimisers_of, resolve
 from fuzzyseg.experiment.calibration import Batches, Calibration, with_held_back
+from fuzzyseg.experiment.estimate import with_memory_check
 from fuzzyseg.experiment.own_dataset import Source, find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import build_loader, gather_material
 from fuzzyseg.experiment.process_group import choose_device, on_first_process, process_group
@@ -124,7 +125,7 @@ def train(
         source = find_dataset(settings.data.root) if data is None or isinstance(data, str | Path) else data
         if source is not None:
             settings.data.root = str(_written(source, Path(f"{settings.out}.data"), keep=resume))
-        say = _silent if quiet or distributed.rank() else print
+        say = _silent if quiet or distributed.rank() else tell
         with on_first_process(run.lock() if resume else nullcontext(), device):  # before the checkpoint is read
             settings = results.absolute_paths(settings)
             return _train(settings, device, settled, metrics or plugins.metrics(), resume, say)
@@ -213,7 +214,9 @@ def _fit(
     """Run the loop with the logs open."""
     method.to(device)  # before the optimisers, whose state is on the device of the parameters
     train, step = config.train, state["step"] if state else 0
+    logged = step - (state is not None and "unscored" in state)  # its line is written after its evaluation
     can_score = train.evaluate and bool(scoring.items)
+    settings = _settings(config, device, score=next(iter(scoring.metrics), SCORE))
 
     def keep_best(predictor: nn.Module, score: dict[str, Any]) -> None:
         save_model(run.best_dir, predictor, card=scoring.card_at(score["step"]))
@@ -221,17 +224,18 @@ def _fit(
     with ExitStack() as stack:
         sinks: list[Sink] = []
         if distributed.rank() == 0:
-            sinks.append(stack.enter_context(closing(MetricsLog(run.metrics, keep_to=step))))
+            sinks.append(stack.enter_context(closing(MetricsLog(run.metrics, keep_to=logged))))
             if available() if train.tensorboard == "auto" else train.tensorboard:
-                sinks.append(stack.enter_context(closing(TensorBoard(run.tensorboard_dir, keep_to=step))))
+                sinks.append(stack.enter_context(closing(TensorBoard(run.tensorboard_dir, keep_to=logged))))
             if not quiet:
-                sinks.append(stack.enter_context(closing(Display(train.steps, done=step))))
+                work = f"batches of {train.batch} images of {train.crop[0]}x{train.crop[1]} on {device}"
+                sinks.append(stack.enter_context(closing(Display(train.steps, done=step, work=work))))
         stack.enter_context(_batch_norm_error())
         return fit(
             method,
-            batches,
+            with_memory_check(batches, method, settings),
             optimisers_of(config.optim, method),
-            _settings(config, device, score=next(iter(scoring.metrics), SCORE)),
+            settings,
             evaluate=scoring.evaluate if can_score else None,
             keep_best=keep_best if can_score and scoring.material.split.choose_best else None,
             publish=loader.sampler.publish,

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fuzzyseg.data import DataError
-from fuzzyseg.data.io.image import Image
+from fuzzyseg.data.io.image import Image, Picture, read_image
 from fuzzyseg.data.sample import Box, Size
 from fuzzyseg.data.views import known_pixels
 from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.inference.sliding_window import TILE, sweep
 from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.resize import resize_labels, resize_logits
+
+Input: TypeAlias = Picture | Image | Tensor
 
 MOST_PIXELS = 2**22
 """Images with more pixels are predicted in tiles (`TILE`), in mode `whole` too."""
@@ -83,16 +87,22 @@ class Predictor:
         self._mean = torch.tensor(card.mean, device=device, dtype=torch.float32).expand(card.channels).view(shape)
         self._std = torch.tensor(card.std, device=device, dtype=torch.float32).expand(card.channels).view(shape)
 
-    def logits(self, image: Image | Tensor, protocol: Protocol = WHOLE) -> Tensor:
+    @property
+    def classes(self) -> list[str]:
+        """Class names in index order."""
+        return self.card.classes
+
+    def logits(self, image: Input, protocol: Protocol = WHOLE) -> Tensor:
         """Logits (C,H,W) float32 at the size of the image.
 
-        image: uint8, an array (H,W,Cin) or a tensor (Cin,H,W); for a model with `levels` also float32 scaled by them,
-        or an array of the file's own values. For several views or windows, the logarithm of their average probability.
-        Raises DataError for an image of another shape or type.
+        image: a file, read as in training; a PIL image, whose EXIF orientation is not applied; or uint8, an array
+        (H,W,Cin) or a tensor (Cin,H,W); for a model with `levels` also float32 scaled by them, or an array of the
+        file's own values. For several views or windows, the logarithm of their average probability. Raises DataError
+        for an image of another shape or type.
         """
         return self.batch_logits(self._pixels(image), protocol)[0]
 
-    def labels(self, image: Image | Tensor, protocol: Protocol = WHOLE) -> Tensor:
+    def labels(self, image: Input, protocol: Protocol = WHOLE) -> Tensor:
         """The most probable class (H,W) int64; arguments as of `logits`, far less memory."""
         return self.batch_labels(self._pixels(image), protocol)[0]
 
@@ -151,8 +161,21 @@ class Predictor:
             logits = self.network(torch.zeros(1, self.card.channels, height, width, device=self.device))
         return height / int(logits.shape[-2])
 
-    def _pixels(self, image: Image | Tensor) -> Tensor:
-        """The image as (1,Cin,H,W), uint8 or float32."""
+    def _pixels(self, image: Input) -> Tensor:
+        """The image as of `batch_labels`, B = 1."""
+        if isinstance(image, Picture):
+            card = self.card
+            image = read_image(
+                Path(image) if isinstance(image, str) else image,
+                card.channels,
+                bands=card.bands,
+                levels=card.levels,
+                with_known=True,
+            )
+            return torch.from_numpy(image).movedim(-1, 0).unsqueeze(0)
+        if not isinstance(image, Tensor | np.ndarray):
+            found = type(image).__name__
+            raise DataError(f"found an image of type {found}; expected a path, a PIL image, an array or a tensor")
         levels, given = self.card.levels, image
         if levels is not None and not isinstance(image, Tensor) and str(image.dtype) not in ("uint8", "float32"):
             image = levels.units(image, Path("the image"))

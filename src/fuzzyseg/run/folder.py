@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -42,8 +44,8 @@ class RunFolder:
     def open(cls, path: str | Path, *, resume: bool = False) -> RunFolder:
         """Make the folder, or check that it may be used. With several processes: on the first one only.
 
-        Without `resume` the folder must be empty. With it, a run with a checkpoint is continued (`has_checkpoint`) and
-        any other started. Raises RunFolderError.
+        Without `resume` the folder must be empty, or that of a training that ended before its first checkpoint. With
+        it, a run with a checkpoint is continued (`has_checkpoint`) and any other started. Raises RunFolderError.
         """
         folder = cls(path)
         folder._make()
@@ -83,11 +85,13 @@ class RunFolder:
             lock.release()
 
     def check_empty(self, *, resume: bool) -> None:
-        """Raises RunFolderError if the folder is not empty and the run is not resumed."""
+        """Raises RunFolderError if the run is not resumed and the folder holds more than a training writes before its
+        first checkpoint."""
         if resume:
             return
+        begun = {self.path / LOCK, self.config, self.split, self.environment, self.metrics, self.tensorboard_dir}
         try:
-            taken = next((file for file in self.path.iterdir() if file.name != LOCK), None)
+            taken = next((file for file in self.path.iterdir() if file not in begun), None)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -105,3 +109,15 @@ class RunFolder:
     def has_checkpoint(self) -> bool:
         """Whether the run can be resumed, if need be from an earlier checkpoint."""
         return self.last_pt.is_file() or any(self.path.glob("last-[1-9]*.pt"))
+
+    @staticmethod
+    def read(path: Path) -> dict[str, Any]:
+        """The content of a JSON file of the run. Raises RunFolderError for a damaged one."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError(f"found a {type(content).__name__}, expected an object")
+        except (OSError, ValueError, RecursionError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise RunFolderError(f"{path}: cannot be read as a record of a run ({reason}); restore the file") from None
+        return content

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -13,18 +15,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from fuzzyseg.run.logs import SCORE, Sink
 
+SLOW = 10.0
+"""Seconds after which a first step is explained."""
+DAY = 24 * 3600.0
+
 
 class Display(Sink):
     """Shows losses, learning rates, images/s, remaining time and the latest mIoU; for the first process only.
 
+    After three steps it says how long the run will take; before, if the first one takes long, what it does.
     If the terminal is closed it stops without an error, so that the training can end with a checkpoint.
     """
 
-    def __init__(self, total: int, *, done: int = 0, console: Console | None = None, live: bool | None = None) -> None:
-        """`done` of `total` steps are finished. live: show a bar; default: if the console is a terminal."""
+    def __init__(
+        self, total: int, *, done: int = 0, work: str = "", console: Console | None = None, live: bool | None = None
+    ) -> None:
+        """`done` of `total` steps are finished. work: what a step takes. live: show a bar; default: on a terminal."""
         self.console = console or Console()
         self._total = total
         self._score = ""
+        self._memory, self._seconds, self._mark = "", list[float](), math.nan
+        slow = f"still in the first step after {SLOW:.0f} s; it reads, trains on and compiles code for {work}"
+        self._slow = threading.Timer(SLOW, self._line, (slow,))
+        self._slow.daemon = True
+        self._slow.start()
         self._bar: Progress | None = None
         self._task = TaskID(0)
         if self.console.is_terminal if live is None else live:
@@ -39,29 +53,51 @@ class Display(Sink):
             self._bar.start()
 
     def tick(self, step: int) -> None:
-        """Move the bar."""
+        """Move the bar; after three steps, show the plan."""
+        self._slow.cancel()
+        if len(self._seconds) < 2:
+            before, self._mark = self._mark, time.monotonic()
+            if math.isfinite(before):
+                self._seconds.append(self._mark - before)
+            if len(self._seconds) == 2:
+                self._line(self._plan(sum(self._seconds) / 2, self._total - step))
         if self._bar is not None:
             with suppress(OSError):
                 self._bar.update(self._task, completed=step)
 
     def write(self, line: dict[str, Any]) -> None:
         """Show a logged line."""
+        if "evaluation" in line:
+            self._mark = math.nan  # no step took that time
+        if memory := line.get("time", {}).get("memory_mib"):
+            self._memory = f", {memory * 2**20 / 1e9:.1f} GB of memory"
         if SCORE in line.get("evaluation", {}):
             self._score = score_text(line["evaluation"])
         text = "  ".join(self._parts(line))
-        with suppress(OSError):
-            if self._bar is not None:
+        if self._bar is None:
+            self._line(f"step {line['step']}/{self._total}  {text}")
+        else:
+            with suppress(OSError):
                 self._bar.update(self._task, completed=line["step"], description=text)
-            else:
-                self.console.print(
-                    f"step {line['step']}/{self._total}  {text}", markup=False, highlight=False, soft_wrap=True
-                )
 
     def close(self) -> None:
         """Stop the bar."""
+        self._slow.cancel()
         if self._bar is not None:
             with suppress(OSError):
                 self._bar.stop()
+
+    def _line(self, text: str) -> None:
+        with suppress(OSError):
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _plan(self, seconds: float, left: int) -> str:
+        text = (
+            f"plan: {seconds:.2g} s a step, {timedelta(seconds=round(seconds * left))} for {left} steps{self._memory}"
+        )
+        if seconds * left <= DAY:
+            return text
+        return f"{text}; more than a day: --steps {int(DAY / seconds)} fit into one, half the --crop takes a quarter"
 
     def _parts(self, line: dict[str, Any]) -> Iterator[str]:
         terms = ", ".join(f"{name} {value:.4g}" for name, value in line.get("losses", {}).items())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ Units = NDArray[np.float32]
 """An image (H, W, channels) in units: 0 and 1 are the ends of its `Levels`."""
 
 Image = Pixels | Units
+Picture: TypeAlias = str | Path | Pillow.Image
+"""A file, or an image that Pillow has opened."""
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R 601)."""
@@ -59,7 +61,7 @@ class Levels:
 
 
 def read_image(
-    source: Path | Raster,
+    source: Path | Raster | Pillow.Image,
     channels: int = 3,
     *,
     bands: Sequence[int] | None = None,
@@ -69,10 +71,10 @@ def read_image(
 ) -> NDArray[Any]:
     """An image file as (H, W, channels), EXIF orientation applied: uint8, or float32 in units where `levels` are given.
 
-    If the file has another number of bands, grey is repeated for 3 channels, RGB becomes grey (ITU-R 601) for 1, and
-    opacity is dropped; palettes and CMYK become RGB. bands: the file's bands to use, from 1, in this order (default:
-    all). Without levels, 16-bit files give the high byte. with_known: append to a file with missing data (see
-    `Raster.missing`; it may hold none) a band of 0 where it is missing, and 255, or 1.0, elsewhere; missing pixels
+    An image that Pillow opened is not turned. If there is another number of bands, grey is repeated for 3 channels, RGB
+    becomes grey (ITU-R 601) for 1, and opacity is dropped; palettes and CMYK become RGB. bands: the file's bands to
+    use, from 1, in this order (default: all). Without levels, 16-bit files give the high byte. with_known: append to a file
+    with missing data (see     `Raster.missing`; it may hold none) a band of 0 where it is missing, and 255, or 1.0, elsewhere; missing pixels
     become 0 in all bands. box: y0, x0, y1, x1 of the part of a raster to read. Raises DataError naming the file.
     """
     path, array, alpha, missing = _stored(source, box, exact=levels is not None)
@@ -108,12 +110,14 @@ def read_known(
 
 
 def _stored(
-    source: Path | Raster, box: Box | None = None, *, exact: bool
+    source: Path | Raster | Pillow.Image, box: Box | None = None, *, exact: bool
 ) -> tuple[Path, NDArray[Any], bool, NDArray[np.bool_] | None]:
     """The path, the bands (H, W, n), whether the last is opacity, and (H, W) True where data is missing, None: nowhere.
 
     exact: 16-bit colour PNG keeps its 16 bits.
     """
+    if isinstance(source, Pillow.Image):
+        return Path("the image"), *_of_pillow(source), None
     raster = source if isinstance(source, Raster) else open_raster(source)
     if raster is None:
         assert isinstance(source, Path)
@@ -130,6 +134,10 @@ def _by_pillow(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
         with decoding(path):  # Pillow keeps 8 of the 16 bits; it has verified the checksums
             deep = turned(gdal_read(path, "PNG"), read_header(path).orientation)
         return deep, deep.shape[2] in (2, 4)
+    return _of_pillow(image)
+
+
+def _of_pillow(image: Pillow.Image) -> tuple[NDArray[Any], bool]:
     if image.mode in SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):
         return np.asarray(image).astype(np.uint16)[..., None], False
     if image.mode in ("I", "F"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,5 +236,7 @@ def _sets(
 
 def _ended_with(run: RunFolder | None) -> float:
     """T in the run's result.json, for a run whose last.pt is not read."""
-    found = json.loads(run.result.read_text(encoding="utf-8")) if run is not None and run.result.is_file() else {}
-    return float((found.get("threshold") or {}).get("value", UNKNOWN))
+    found = run.read(run.result) if run is not None and run.result.is_file() else {}
+    record = found.get("threshold")
+    value = record.get("value", UNKNOWN) if isinstance(record, dict) else UNKNOWN
+    return float(value) if isinstance(value, int | float) else UNKNOWN
