@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from fuzzyseg.run import RunFolder, RunFolderError, folder
-from fuzzyseg.run.files import write_json, write_text
+from fuzzyseg.run.files import write_text
+from fuzzyseg.run.logs import write_json
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -81,7 +82,7 @@ def test_a_damaged_record_is_named_in_one_line(tmp_path, text):
     with pytest.raises(RunFolderError, match=r"result\.json: cannot be read.*restore the file") as caught:
         run.read(run.result)
     assert "\n" not in str(caught.value)
-    run.write_result({"last": None})
+    write_json(run.result, {"last": None})
     assert run.read(run.result) == {"last": None}
 
 

@@ -38,7 +38,7 @@ def test_plain_lines_without_a_terminal():
 def test_a_plan_is_said_once_and_a_run_of_days_is_told(monkeypatch, live):
     now, out = [0.0], Console(file=io.StringIO(), width=200, force_terminal=live)
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    with Display(9000, console=out, live=live) as display:
+    with closing(Display(9000, console=out, live=live)) as display:
         for step in range(1, 7):
             now[0] += 500 if step == 1 else 15  # the first step is no measure
             display.tick(step)
@@ -56,7 +56,7 @@ def test_a_plan_is_said_once_and_a_run_of_days_is_told(monkeypatch, live):
 def test_a_first_step_that_takes_long_says_what_it_does(monkeypatch, ticks):
     monkeypatch.setattr(progress, "SLOW", 0.1)
     out = console()
-    with Display(20, console=out, work="8 images") as display:
+    with closing(Display(20, console=out, work="8 images")) as display:
         for _ in range(ticks):
             display.tick(1)
         display._slow.join()

@@ -73,9 +73,10 @@ def read_image(
 
     An image that Pillow opened is not turned. If there is another number of bands, grey is repeated for 3 channels, RGB
     becomes grey (ITU-R 601) for 1, and opacity is dropped; palettes and CMYK become RGB. bands: the file's bands to
-    use, from 1, in this order (default: all). Without levels, 16-bit files give the high byte. with_known: append to a file
-    with missing data (see     `Raster.missing`; it may hold none) a band of 0 where it is missing, and 255, or 1.0, elsewhere; missing pixels
-    become 0 in all bands. box: y0, x0, y1, x1 of the part of a raster to read. Raises DataError naming the file.
+    use, from 1, in this order (default: all). Without levels, 16-bit files give the high byte. with_known: append to a
+    file with missing data (see `Raster.missing`; it may hold none) a band of 0 where it is missing, and 255, or 1.0,
+    elsewhere; missing pixels become 0 in all bands. box: y0, x0, y1, x1 of the part of a raster to read. Raises
+    DataError naming the file.
     """
     path, array, alpha, missing = _stored(source, box, exact=levels is not None)
     choose = partial(_chosen, alpha=alpha, path=path, channels=channels, bands=bands)

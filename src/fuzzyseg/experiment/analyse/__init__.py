@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from fuzzyseg.experiment.analyse.measure import measure, over_time
 from fuzzyseg.experiment.analyse.text import answer, page
 from fuzzyseg.experiment.load_run import run_config
 from fuzzyseg.report.drawing import require_matplotlib
-from fuzzyseg.run.files import plain, write_text
+from fuzzyseg.run.files import write_text
+from fuzzyseg.run.logs import write_json
 
 __all__ = ["analyse"]
 
@@ -66,8 +66,7 @@ def analyse(
         if out is not None:
             folder = Path(out)
             result["figures"] = draw(folder, pictures, inputs, result, examples)
-            text = json.dumps(plain(result), indent=1, ensure_ascii=False, allow_nan=False)
-            write_text(folder / "analysis.json", text + "\n")
+            write_json(folder / "analysis.json", result)
             write_text(folder / "analysis.md", page(result))
     return result
 
