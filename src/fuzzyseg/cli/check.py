@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,6 +28,9 @@ def check(
     *,
     as_json: Json = False,
     everything: Annotated[bool, typer.Option("--all", help=f"List every file, not the first {LIST}.")] = False,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Picture of each class to write.")
+    ] = None,
     given: Given,
 ) -> None:
     """Check the files of a dataset. Nothing is changed.
@@ -41,13 +45,14 @@ def check(
       fuzzyseg check photos
       fuzzyseg check photos --labelled splits/46/labelled.txt --val splits/46/val.txt --unlabelled more_photos
       fuzzyseg check photos --json > report.json
+      fuzzyseg check photos --sheet classes.png
     """
     config = settings(words or [], {"data": data, **given})
     from fuzzyseg.experiment.check_data import check as carry_out
 
     try:
         with counter("files", every=EVERY) as progress:
-            report = carry_out(config, progress=progress)
+            report = carry_out(config, progress=progress, sheet=sheet)
     except ValueError as error:
         if as_json:  # programs get one object in any case
             typer.echo(json.dumps({"data": data, "error": str(error)}, indent=2, ensure_ascii=False))

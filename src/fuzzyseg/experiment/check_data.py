@@ -22,6 +22,7 @@ from fuzzyseg.data.check import (
 )
 from fuzzyseg.data.check.files import KINDS, Kind
 from fuzzyseg.data.check.findings import EVALUATION, TRAINING, Finding
+from fuzzyseg.data.check.sheet import check_sheet, save_sheet
 from fuzzyseg.data.datasets.combine import add_unlabelled, merge_datasets
 from fuzzyseg.data.datasets.read import DatasetLocation, build_dataset, list_files, locate
 from fuzzyseg.data.io.pillow import USUAL_MEGAPIXELS, pixel_limit
@@ -42,11 +43,14 @@ SLOWEST = 5e6
 """Lower bound of the decoding speed, in bytes per second."""
 
 
-def check(config: Config, *, workers: int | None = None, progress: Counter | None = None) -> Report:
-    """Decode every image and mask of the configured data, and report problems. Nothing is written.
+def check(
+    config: Config, *, workers: int | None = None, progress: Counter | None = None, sheet: Path | None = None
+) -> Report:
+    """Decode every image and mask of the configured data, and report problems. Nothing but the sheet is written.
 
-    workers: reading processes; None: one per processor. progress: called with (done, total). Raises ConfigError, and
-    DataError if no dataset is recognised or dataset.yaml is invalid.
+    workers: reading processes; None: one per processor. progress: called with (done, total). sheet: picture file for
+    the contact sheet of the classes. Raises ConfigError, and DataError if no dataset is recognised, dataset.yaml is
+    invalid, or the sheet cannot be written.
     """
     data = config.data
     if data.root is None:
@@ -54,7 +58,7 @@ def check(config: Config, *, workers: int | None = None, progress: Counter | Non
     description = None if data.description is None else Path(data.description)
     locations = [locate(data.root, layout=data.layout, description=description), *map(locate, data.more or ())]
     with pixel_limit(data.max_megapixels):
-        return _Check(config, locations, workers, progress).report()
+        return _Check(config, locations, workers, progress, sheet).report()
 
 
 @dataclass
@@ -81,10 +85,15 @@ class _Check:
     """The steps of a check; each adds findings and continues with the usable files."""
 
     def __init__(
-        self, config: Config, locations: Sequence[DatasetLocation], workers: int | None, progress: Counter | None
+        self,
+        config: Config,
+        locations: Sequence[DatasetLocation],
+        workers: int | None,
+        progress: Counter | None,
+        sheet: Path | None,
     ) -> None:
         self.config, self.data, self.locations = config, config.data, locations
-        self.workers, self.progress = workers, progress
+        self.workers, self.progress, self.sheet = workers, progress, sheet
         self.result = Report(str(config.data.root), locations[0].layout)
 
     def report(self) -> Report:
@@ -95,6 +104,8 @@ class _Check:
             self._add(findings.from_message("structure", "images and masks cannot be paired", str(error)))
             return self.result
         inspected = _Inspected(files, _extra(self.locations[0], files, self.data), {})
+        if self.sheet is not None:
+            check_sheet(self.sheet, inspected.items)
         inspected.results = self._inspect(inspected.items)
         self._add(
             *findings.unreadable_files(list(inspected.results.values())),
@@ -231,10 +242,14 @@ class _Check:
             *findings.void_masks(training, sides[0]),
             *findings.void_masks(evaluation, sides[1]),
             *findings.scarce_classes(dataset.classes, *sides),
+            *findings.outline_classes(dataset.classes, masks, dataset.colours),
         )
         snapped = sum(each.snapped for each in masks)
         if snapped:
             self.result.notes.append(f"--snap: {snapped} pixels are assigned to the nearest colour")
+        if self.sheet is not None and items:
+            save_sheet(self.sheet, dataset, items, masks)
+            self.result.notes.append(f"contact sheet of the classes: {self.sheet}")
 
     def _find_duplicates(self, lists: Lists, results: dict[Path, FileInfo]) -> None:
         """Find duplicate images, and images in both training and evaluation lists."""

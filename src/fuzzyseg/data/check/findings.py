@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from fuzzyseg.data.check.duplicates import Group
 from fuzzyseg.data.check.files import FileInfo
-from fuzzyseg.data.check.labels import MaskStatistics
+from fuzzyseg.data.check.labels import NO_CLASS, MaskStatistics, outlines
 from fuzzyseg.data.datasets.pairing import suggest_image
-from fuzzyseg.data.sample import Files, Item
+from fuzzyseg.data.sample import Colour, Files, Item
 from fuzzyseg.data.text import counted, short
 
 TRAINING, EVALUATION = ("labelled", "unlabelled"), ("val", "test")
@@ -113,17 +113,60 @@ def size_mismatches(items: Sequence[Item], files: Mapping[Path, FileInfo]) -> li
 def invalid_masks(
     items: Sequence[Item], masks: Sequence[MaskStatistics], expected: str, *, colours: bool
 ) -> list[Finding]:
-    """Masks that cannot be decoded, and masks with unmapped values or colours."""
+    """Masks that cannot be decoded, and masks with unmapped values or colours. Those in all masks are one finding."""
     lost = [{"file": str(item.mask), "text": m.problem} for item, m in zip(items, masks, strict=True) if m.problem]
     what = f"{counted(len(lost), 'mask')} of another encoding"
     findings = _finding("error", "other_form", what, "convert them to the encoding of the other masks", lost)
-    bad = [(item, mask) for item, mask in zip(items, masks, strict=True) if mask.unmapped_pixels]
     kind, keys = ("colours", "colours, ignore_colours") if colours else ("values", "ignore_index, classes")
+    common = _in_all_masks([mask for mask in masks if not mask.problem])
+    advice = f"declare in dataset.yaml whether it is void or a class ({keys})"
+    details = ({"value": value, "text": f"{value}: {text}"} for value, text in common.items())
+    what = f"{counted(len(common), kind[:-1])} without a class in all masks"
+    findings += _finding("error", "common_values", what, advice, details)
+    bad = [
+        (item, mask)
+        for item, mask in zip(items, masks, strict=True)
+        if any(each.value not in common for each in mask.unmapped)
+    ]
     advice = f"expected {expected}. If a {kind[:-1]} is void or a class, declare it in dataset.yaml ({keys})"
     advice += "; for lossy or anti-aliased masks, --snap uses the nearest colour" * colours + "; else correct the masks"
     pixels = counted(sum(mask.unmapped_pixels for _, mask in bad), "pixel")
     what = f"{counted(len(bad), 'mask')} with {kind} without a class, in {pixels}"
     return findings + _finding("error", "values", what, advice, (_unmapped(*each) for each in bad))
+
+
+def _in_all_masks(masks: Sequence[MaskStatistics]) -> dict[int | Colour, str]:
+    """Return the unmapped values of all masks, if there are several, and a description of each.
+
+    A colour near that of a class is left out: it is rather a trace of compression or smoothing.
+    """
+    if len(masks) < 2:
+        return {}
+    found = [{each.value: each for each in mask.unmapped} for mask in masks]
+    whole = sum(sum(mask.counts) + mask.void + mask.unmapped_pixels for mask in masks)
+    line = "; a thin line around the classes, as of void" * (NO_CLASS in outlines(masks))
+    texts = {}
+    for value, first in found[0].items():
+        if all(value in each for each in found) and not first.is_near:
+            share = 100 * sum(each[value].pixels for each in found) / whole
+            texts[value] = f"in each of {len(masks)} masks, {share:.2g} % of the pixels{line}"
+    return texts
+
+
+def outline_classes(
+    names: Sequence[str], masks: Sequence[MaskStatistics], colours: Sequence[Colour] | None
+) -> list[Finding]:
+    """Classes that are thin lines around the others, which are rather void."""
+    details: list[Detail] = []
+    for index in outlines(masks):
+        if index != NO_CLASS:
+            colour = f", {colours[index]}" if colours is not None else ""
+            text = f"{names[index]} ({index}{colour}): a thin line between the other classes, in all masks"
+            details.append({"class": names[index], "index": index, "text": text})
+    listed = ", ".join(str(detail["class"]) for detail in details)
+    advice = f"if it is void, write `ignore: [{listed}]` into dataset.yaml; if it is a class, leave it"
+    what = f"{counted(len(details), 'class')} that may be the outlines of objects"
+    return _finding("warning", "outline", what, advice, details)
 
 
 def _unmapped(item: Item, mask: MaskStatistics) -> Detail:

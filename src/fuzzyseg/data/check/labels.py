@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fuzzyseg.data.labels.blocks import stored_parts
-from fuzzyseg.data.labels.decode import UNMAPPED, decode, nearest_colours, unpack_colour
+from fuzzyseg.data.labels.decode import PLAIN, decode_array, invalid_labels, mask_of, nearest_colours, unpack_colour
+from fuzzyseg.data.labels.detect import NEAR
 from fuzzyseg.data.sample import VOID, Colour, DataError, Item
 from fuzzyseg.data.text import counted
 
 MOST = 5
 """Unmapped values listed per mask, most frequent first."""
+
+WIDTH = 7
+"""Lines are thinner than this, in pixels."""
+
+NO_CLASS = VOID + 1
+"""Label of unmapped pixels in `MaskStatistics.changes` and `inner`."""
+
+THIN, INVOLVED, ONE_SIDE = 0.05, 0.9, 0.75
+"""A label is an outline if at most this share of its pixels is inside an area of `WIDTH`, at least this share of all
+changes of label are from or to it, and at most this share of these from or to the same other label."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +41,11 @@ class UnmappedValue:
     column: int
     nearest: Colour | None = None
 
+    @property
+    def is_near(self) -> bool:
+        """Whether it is a colour so near to that of a class that lossy compression may be the reason."""
+        return self.nearest is not None and math.dist(self.nearest, cast(Colour, self.value)) <= NEAR
+
     def words(self) -> str:
         """Return, for example, `17 in 3 pixels, first at row 4, column 5`."""
         near = f" (nearest {self.nearest})" if self.nearest is not None else ""
@@ -35,7 +56,9 @@ class UnmappedValue:
 class MaskStatistics:
     """Number of pixels per class (C), of void, snapped to the nearest colour, and unmapped.
 
-    unmapped: the most frequent of `unmapped_values` values. problem: error message of a mask that cannot be decoded.
+    unmapped: the most frequent of `unmapped_values` values. changes: number of neighbouring pixels of two different
+    labels, by the lower and the higher label. inner: number of pixels per label in squares of `WIDTH` without another
+    label. problem: error message of a mask that cannot be decoded.
     """
 
     counts: tuple[int, ...] = ()
@@ -44,6 +67,8 @@ class MaskStatistics:
     unmapped: tuple[UnmappedValue, ...] = ()
     unmapped_values: int = 0
     unmapped_pixels: int = 0
+    changes: Counter[tuple[int, int]] = field(default_factory=Counter, compare=False)  # not across row blocks
+    inner: Counter[int] = field(default_factory=Counter, compare=False)
     problem: str | None = None
 
     @property
@@ -51,17 +76,24 @@ class MaskStatistics:
         """Whether every pixel is void."""
         return self.problem is None and not self.unmapped_pixels and not any(self.counts)
 
+    def pixels_of(self, label: int) -> int:
+        """Number of pixels of a label."""
+        return self.unmapped_pixels if label == NO_CLASS else self.void if label == VOID else self.counts[label]
+
 
 def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatistics:
     """Decode the mask of an item. Does not raise DataError, but sets `problem`."""
     counts, snapped = np.zeros(VOID + 1, np.int64), 0
     unmapped: dict[int, tuple[int, int, int]] = {}  # value: pixels, row and column of the first
+    changes, inner = Counter[tuple[int, int]](), Counter[int]()
     try:
         for top, part in stored_parts(item):
-            found = decode(item, ignore_index, part)
-            invalid = (found.labels == UNMAPPED) | ((found.labels != VOID) & (found.labels >= classes))
+            found = decode_array(part, item.encoding or PLAIN, ignore_index, mask_of(item))
+            invalid = invalid_labels(found.labels, classes)
             counts += np.bincount(found.labels[~invalid].ravel(), minlength=VOID + 1)
             snapped += found.snapped
+            more, within = _edges(np.where(invalid, NO_CLASS, found.labels))
+            changes, inner = changes + more, inner + within
             places = np.flatnonzero(invalid)
             values, first, pixels = np.unique(found.stored.ravel()[places], return_index=True, return_counts=True)
             for value, place, number in zip(values.tolist(), places[first].tolist(), pixels.tolist(), strict=True):
@@ -78,7 +110,45 @@ def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatisti
         unmapped=tuple(_unmapped(item, value, *unmapped[value]) for value in most),
         unmapped_values=len(unmapped),
         unmapped_pixels=sum(pixels for pixels, _, _ in unmapped.values()),
+        changes=changes,
+        inner=inner,
     )
+
+
+def _edges(labels: NDArray[np.int32]) -> tuple[Counter[tuple[int, int]], Counter[int]]:
+    """Return `changes` and `inner` of `MaskStatistics` for labels (H, W)."""
+    base, changes = NO_CLASS + 1, Counter[tuple[int, int]]()
+    edge = np.zeros(labels.shape, np.bool_)
+    for one, other, place in ((labels[:, 1:], labels[:, :-1], edge[:, :-1]), (labels[1:], labels[:-1], edge[:-1])):
+        differ = one != other
+        place |= differ
+        pairs = np.minimum(one[differ], other[differ]) * base + np.maximum(one[differ], other[differ])
+        for pair, number in zip(*np.unique(pairs, return_counts=True), strict=True):
+            changes[divmod(int(pair), base)] += int(number)
+    if min(labels.shape) < WIDTH:
+        return changes, Counter()
+    sums = np.pad(edge.astype(np.int32).cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # edges above and to the left
+    squares = sums[WIDTH:, WIDTH:] - sums[:-WIDTH, WIDTH:] - sums[WIDTH:, :-WIDTH] + sums[:-WIDTH, :-WIDTH]
+    half = WIDTH // 2
+    counts = np.bincount(labels[half:-half, half:-half][squares == 0], minlength=base)
+    return changes, Counter({label: int(counts[label]) for label in np.flatnonzero(counts).tolist()})
+
+
+def outlines(masks: Sequence[MaskStatistics]) -> list[int]:
+    """Return the labels, but void, that are thin lines between the other labels in every mask with several labels.
+
+    Drawings and label tools draw such lines around objects; they are usually void.
+    """
+    masks = [mask for mask in masks if mask.changes]
+    changes = sum((mask.changes for mask in masks), Counter[tuple[int, int]]())
+    found = []
+    for label in sorted({label for pair in changes for label in pair} - {VOID}):
+        beside = [number for pair, number in changes.items() if label in pair]
+        pixels, inner = sum(mask.pixels_of(label) for mask in masks), sum(mask.inner[label] for mask in masks)
+        between = sum(beside) >= INVOLVED * changes.total() and max(beside) <= ONE_SIDE * sum(beside)
+        if between and inner <= THIN * pixels and all(any(label in pair for pair in mask.changes) for mask in masks):
+            found.append(label)
+    return found
 
 
 def _unmapped(item: Item, value: int, pixels: int, row: int, column: int) -> UnmappedValue:
