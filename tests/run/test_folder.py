@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from fuzzyseg.run import RunFolder, RunFolderError, folder
-from fuzzyseg.run.files import write_json, write_text
+from fuzzyseg.run.files import write_text
+from fuzzyseg.run.logs import write_json
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -5,8 +5,7 @@ from contextlib import closing
 import pytest
 
 from fuzzyseg.run import files, logs
-from fuzzyseg.run.files import plain
-from fuzzyseg.run.logs import MetricsLog, Throughput, peak_memory_mib, read_lines, truncate_after
+from fuzzyseg.run.logs import MetricsLog, Throughput, peak_memory_mib, plain, read_lines, truncate_after
 
 
 def write(path, steps, tail=""):

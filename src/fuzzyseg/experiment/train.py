@@ -32,9 +32,9 @@ from fuzzyseg.methods import METHODS, Method
 from fuzzyseg.networks import check_names
 from fuzzyseg.ops import distributed
 from fuzzyseg.run import environment
-from fuzzyseg.run.files import write_json, write_text
+from fuzzyseg.run.files import write_text
 from fuzzyseg.run.folder import RunFolder
-from fuzzyseg.run.logs import SCORE, MetricsLog, Sink
+from fuzzyseg.run.logs import SCORE, MetricsLog, Sink, write_json
 from fuzzyseg.run.progress import Display
 from fuzzyseg.run.tensorboard import TensorBoard, available
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fuzzyseg.run.files import plain, write_text
+from fuzzyseg.run.files import write_text
 
 SCORE = "miou"
 """Key of the main score in evaluations, rows and results: the mean IoU, in [0, 1]."""
@@ -129,3 +130,17 @@ def truncate_after(path: str | Path, step: int) -> None:
     if Path(path).is_file():
         kept = [line for line in read_lines(path) if line["step"] <= step] if step > 0 else []
         write_text(Path(path), "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object atomically; numbers that are not finite become null."""
+    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """`value` for JSON: numbers that are not finite become None, tuples lists, keys text."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

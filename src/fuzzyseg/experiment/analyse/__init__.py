@@ -17,7 +17,8 @@ from fuzzyseg.experiment.analyse.measure import measure, over_time
 from fuzzyseg.experiment.analyse.text import answer, page
 from fuzzyseg.experiment.load_run import run_config
 from fuzzyseg.report.drawing import require_matplotlib
-from fuzzyseg.run.files import plain, write_text
+from fuzzyseg.run.files import write_text
+from fuzzyseg.run.logs import plain
 
 __all__ = ["analyse"]
 
