@@ -8,7 +8,7 @@ stays fp64); the map is 0 where `valid` (B,H,W) is 0. q are the student's probab
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -36,6 +36,11 @@ def squared_error(
         return (z - t).square().sum(1)
 
     return _map(distance, student_logits, teacher, size, valid)
+
+
+def mean_squared_error(student_logits: Tensor, teacher: Tensor | Mixed, **given: Any) -> Tensor:
+    """`squared_error` as the mean over the classes."""
+    return squared_error(student_logits, teacher, **given) / student_logits.shape[1]
 
 
 def kl_divergence(student_logits: Tensor, teacher: Tensor | Mixed, *, size: Sequence[int], valid: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from fuzzyseg.data.views import Batch, Stream
+from fuzzyseg.data.views import Batch, Source, Stream, View, Weak
 
 Network = Callable[[], nn.Module]
 SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
@@ -87,6 +87,11 @@ class Role:
     optimiser: str | None = None
     decay: bool = True
     betas: tuple[float, float] | None = None
+
+
+def critic(module: nn.Module, lr: float) -> Role:
+    """Role of a network that judges predictions: Adam with a learning rate of its own, without weight decay."""
+    return Role(list(module.parameters()), lr=lr, optimiser="adam", betas=(0.9, 0.99), decay=False)
 
 
 class Method(nn.Module):
@@ -171,16 +176,26 @@ class Method(nn.Module):
 
     def roles(self) -> dict[str, Role]:
         """Trained parameters by role. Default: `backbone` (the encoders) and `head` (everything else)."""
-        return self.roles_without(())
+        return self.roles_beside({})
 
-    def roles_without(self, apart: Iterable[nn.Parameter]) -> dict[str, Role]:
-        """The default roles without the parameters `apart`."""
+    def roles_beside(self, apart: Mapping[str, Role]) -> dict[str, Role]:
+        """The default roles of the parameters that are in none of the roles `apart`, and these."""
         backbone: list[nn.Parameter] = []
         for network in self.networks():
             backbone += [p for p in network.encoder.parameters() if p.requires_grad]  # type: ignore[union-attr]
-        known = {id(p) for p in (*backbone, *apart)}
+        known = {id(p) for p in (*backbone, *(p for role in apart.values() for p in role.params))}
         head = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
-        return {"backbone": Role(backbone), "head": Role(head)}
+        return {"backbone": Role(backbone), "head": Role(head), **apart}
+
+    def unlabelled_map(
+        self, distance: Callable[..., Tensor], student: Tensor, teacher: Any, valid: Tensor, progress: Progress
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The pixel loss (B,H,W) and its statistics; without one the paper's `distance`, which is called alike."""
+        size = valid.shape[1:]
+        if self.pixel_loss is None:
+            return distance(student, teacher, size=size, valid=valid), {}
+        found = self.pixel_loss(student, teacher, size=size, valid=valid, progress=progress)
+        return found.loss, found.stats
 
     def draw_weights(self, stream: str) -> Tensor | None:
         """Weights (C,N) for drawing the N images of a stream's source; None: no new weights.
@@ -189,6 +204,15 @@ class Method(nn.Module):
         16 steps after the first ones, images are drawn in seeded permutations.
         """
         return None
+
+
+def mixing_streams(view: View, source: Source = "unlabelled") -> dict[str, Stream]:
+    """Labelled images in the weak view; images of a source in another one, and the partners they are mixed with."""
+    return {
+        "labelled": Stream(Weak(), "labelled"),
+        "unlabelled": Stream(view, source),
+        "partner": Stream(view, source, partner="unlabelled"),
+    }
 
 
 def linear_ramp(step: int, steps: int) -> float:

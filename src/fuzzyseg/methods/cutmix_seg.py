@@ -22,10 +22,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from fuzzyseg.data.views import Batch, Stream, View, Weak, WeakStrong
+from fuzzyseg.data.views import Batch, Weak, WeakStrong
 from fuzzyseg.losses import confidence_map, kl_divergence, masked_mean, squared_error, under_mask
 from fuzzyseg.losses.base import local_mean
-from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, mixing_streams, setting
 from fuzzyseg.ops.ema import follow, teacher_of
 from fuzzyseg.ops.mix import Mixed, box_masks, paste
 from fuzzyseg.ops.module_mode import without_dropout
@@ -79,12 +79,7 @@ class CutMixSeg(Method):
         super().__init__(network, *rest)
         self.student = network()
         self.teacher = teacher_of(self.student)
-        view: View = COLOUR if self.config.colour else Weak()
-        self.streams = {
-            "labelled": Stream(Weak(), "labelled"),
-            "unlabelled": Stream(view, self.config.images),
-            "partner": Stream(view, self.config.images, partner="unlabelled"),
-        }
+        self.streams = mixing_streams(COLOUR if self.config.colour else Weak(), self.config.images)
 
     def notes(self, size: tuple[int, int]) -> list[str]:
         """With `per_pixel`: whether FPL is cross entropy under the confidence mask."""
@@ -107,12 +102,8 @@ class CutMixSeg(Method):
         valid = paste(a.valid, b.valid, mask)
         seen = (a.strong[0], b.strong[0]) if self.config.colour else (a.image, b.image)
         z = self.student(paste(*seen, mask))  # (B,C,h,w)
-        if self.pixel_loss is None:
-            weight, metrics = self.config.unsupervised_weight, {}
-            loss = DISTANCES[self.config.distance](z, teacher, size=a.size, valid=valid)  # (B,H,W)
-        else:
-            result = self.pixel_loss(z, teacher, size=a.size, valid=valid, progress=progress)
-            weight, loss, metrics = self.config.pixel_weight, result.loss, result.stats
+        weight = self.config.unsupervised_weight if self.pixel_loss is None else self.config.pixel_weight
+        loss, metrics = self.unlabelled_map(DISTANCES[self.config.distance], z, teacher, valid, progress)  # (B,H,W)
         if self.config.confidence == "keep":
             sure = (confidence_map(teacher, a.size) >= self.config.threshold).float()
             share = local_mean(sure, valid)

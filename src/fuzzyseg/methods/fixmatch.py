@@ -23,9 +23,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
+from fuzzyseg.data.views import Batch, WeakStrong
 from fuzzyseg.losses import CONFIDENCE, Confidence, ConfidentPixels
-from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, RectangleArea, Step, setting
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, RectangleArea, Step, mixing_streams, setting
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
 from fuzzyseg.ops.mix import Mixed, paste, rectangle_masks
 from fuzzyseg.ops.module_mode import evaluating
@@ -61,11 +61,7 @@ class FixMatch(Method):
         self.teacher = teacher_of(self.student) if self.config.teacher == "ema" else None
         self.shares_forward = self.teacher is None
         self.confident = ConfidentPixels(self.config.confidence, self.config.threshold, self.pixel_loss)
-        self.streams = {
-            "labelled": Stream(Weak(), "labelled"),
-            "unlabelled": Stream(WeakStrong(1), "unlabelled"),
-            "partner": Stream(WeakStrong(1), "unlabelled", partner="unlabelled"),
-        }
+        self.streams = mixing_streams(WeakStrong(1))
 
     def predictor(self) -> nn.Module:
         """The average if there is one, else the network."""

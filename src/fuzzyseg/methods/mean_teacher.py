@@ -17,13 +17,15 @@ keeps batch-norm statistics of its own forwards. Per process: batch-norm statist
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fuzzyseg.data.views import Batch, Stream, Weak
-from fuzzyseg.losses import masked_mean, squared_error
+from fuzzyseg.losses import masked_mean
+from fuzzyseg.losses.consistency import mean_squared_error
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting, sigmoid_ramp
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
 from fuzzyseg.ops.module_mode import without_dropout
@@ -99,22 +101,13 @@ class MeanTeacher(Method):
             t_l = self.teacher(labelled.image) if self.labelled else None
             t_u = self.teacher(unlabelled.image)
         supervised = self.supervised_loss(z_l, labelled.mask)
-        if t_l is None:
-            found, metrics = self._consistency(z_u, t_u, unlabelled.valid, progress)
-        else:
-            valid = torch.cat([labelled.valid, unlabelled.valid])
-            found, metrics = self._consistency(torch.cat([z_l, z_u]), torch.cat([t_l, t_u]), valid, progress)
+        z, t, valid = z_u, t_u, unlabelled.valid
+        if t_l is not None:
+            z, t, valid = (torch.cat(both) for both in ((z_l, z), (t_l, t), (labelled.valid, valid)))
+        loss, metrics = self.unlabelled_map(partial(mean_squared_error, of=self.of), z, t, valid, progress)
         ramp = sigmoid_ramp(progress.step, round(self.ramp * progress.total))
-        return Step({"supervised": supervised, "unsupervised": self.weight * ramp * found}, metrics)
-
-    def _consistency(self, z: Tensor, t: Tensor, valid: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean over valid pixels of the squared error (mean over classes) or of the pixel loss, and its statistics."""
-        size = valid.shape[-2:]
-        if self.pixel_loss is None:
-            error = squared_error(z, t, size=size, valid=valid, of=self.of) / z.shape[1]
-            return masked_mean(error, valid), {}
-        result = self.pixel_loss(z, t, size=size, valid=valid, progress=progress)
-        return masked_mean(result.loss, valid), result.stats
+        unsupervised = self.weight * ramp * masked_mean(loss, valid)
+        return Step({"supervised": supervised, "unsupervised": unsupervised}, metrics)
 
     def after_step(self, progress: Progress) -> None:
         """EMA update of the teacher's weights; at the first step of a warm-up they are the student's."""

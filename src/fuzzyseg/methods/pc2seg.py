@@ -16,7 +16,7 @@ global generator.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -84,13 +84,9 @@ class PC2Seg(Method):
         weak, strong = found.logits[count:].chunk(2)  # (B,C,h,w)
         weak = weak.detach()
         ramp = linear_ramp(progress.step, int(config.ramp * progress.total))
-        if self.pixel_loss is None:
-            term = config.consistency_weight * masked_mean(self._distance(strong, weak, unlabelled), unlabelled.valid)
-            statistics = {}
-        else:
-            result = self.pixel_loss(strong, weak, size=unlabelled.size, valid=unlabelled.valid, progress=progress)
-            term = config.unsupervised_weight * masked_mean(result.loss, unlabelled.valid)
-            statistics = result.stats
+        weight = config.consistency_weight if self.pixel_loss is None else config.unsupervised_weight
+        loss, statistics = self.unlabelled_map(self._distance, strong, weak, unlabelled.valid, progress)
+        term = weight * masked_mean(loss, unlabelled.valid)
         features = levels(found.features)[-1][count:]
         losses = {
             "supervised": self.supervised_loss(found.logits[:count], labelled.mask),
@@ -99,10 +95,10 @@ class PC2Seg(Method):
         }
         return Step(losses, statistics)
 
-    def _distance(self, strong: Tensor, weak: Tensor, samples: Batch) -> Tensor:
+    def _distance(self, strong: Tensor, weak: Tensor, *, size: Sequence[int], valid: Tensor) -> Tensor:
         """Distance (B,H,W) of the predictions of the two views."""
         with full_precision(strong.device):
-            p, q = (torch.softmax(at_size(logits, samples.size), 1) for logits in (strong, weak))
+            p, q = (torch.softmax(at_size(logits, size), 1) for logits in (strong, weak))
             return 1 - F.cosine_similarity(p, q, 1) if self.config.consistency == "cosine" else (p - q).square().sum(1)
 
     def _contrast(self, features: Tensor, weak: Tensor, valid: Tensor) -> Tensor:

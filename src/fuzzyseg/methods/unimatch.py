@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
+from fuzzyseg.data.views import Batch, WeakStrong
 from fuzzyseg.losses import CONFIDENCE, Confidence, ConfidentPixels
-from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, RectangleArea, Step, setting
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, RectangleArea, Step, mixing_streams, setting
 from fuzzyseg.networks.stages import check_stages
 from fuzzyseg.ops.channel_dropout import levels, scale_channels
 from fuzzyseg.ops.mix import Mixed, paste, rectangle_masks
@@ -57,11 +57,7 @@ class UniMatch(Method):
         self.student = network()
         check_stages(self.student, "UniMatch")
         self.confident = ConfidentPixels(self.config.confidence, self.config.threshold, self.pixel_loss)
-        self.streams = {
-            "labelled": Stream(Weak(), "labelled"),
-            "unlabelled": Stream(WeakStrong(2), "unlabelled"),
-            "partner": Stream(WeakStrong(2), "unlabelled", partner="unlabelled"),
-        }
+        self.streams = mixing_streams(WeakStrong(2))
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Half of: supervised loss plus the weighted losses of both strong views and of the perturbed features."""

@@ -109,12 +109,8 @@ class VAT(Method):
         same = without_dropout(self.student, update_statistics=False) if self.teacher is None else nullcontext()
         with same:
             logits = self.student(seen + offset)
-        metrics = {"radius": radius.mean()}
-        if self.pixel_loss is None:
-            loss = kl_divergence(logits, target, size=free.size, valid=free.valid)
-        else:
-            result = self.pixel_loss(logits, target, size=free.size, valid=free.valid, progress=progress)
-            loss, metrics = result.loss, {**metrics, **result.stats}
+        loss, stats = self.unlabelled_map(kl_divergence, logits, target, free.valid, progress)
+        metrics = {"radius": radius.mean(), **stats}
         if self.config.confidence is not None:
             sure = confidence_map(target, free.size) >= self.config.confidence
             metrics["sure"] = local_mean(sure.to(loss.dtype), free.valid)

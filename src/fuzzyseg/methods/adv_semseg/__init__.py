@@ -32,7 +32,7 @@ from fuzzyseg.losses import masked_mean
 from fuzzyseg.losses.base import at_size, full_precision, local_mean
 from fuzzyseg.losses.supervised import VOID
 from fuzzyseg.methods.adv_semseg.discriminator import Discriminator
-from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Role, Step, setting
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Role, Step, critic, setting
 from fuzzyseg.ops.gradient import frozen
 
 
@@ -75,9 +75,7 @@ class AdvSemSeg(Method):
 
     def roles(self) -> dict[str, Role]:
         """Backbone, head and, with Adam and its own learning rate, the discriminator."""
-        critic = list(self.discriminator.parameters())
-        adam = Role(critic, lr=self.config.discriminator_lr, optimiser="adam", betas=(0.9, 0.99), decay=False)
-        return {**self.roles_without(critic), "discriminator": adam}
+        return self.roles_beside({"discriminator": critic(self.discriminator, self.config.discriminator_lr)})
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised, adversarial and self-taught terms of the network, and the discriminator's loss."""

@@ -32,7 +32,7 @@ from fuzzyseg.losses import PIXEL_LOSSES, masked_mean, under_mask
 from fuzzyseg.losses.base import local_mean
 from fuzzyseg.methods.ael.class_banks import area_of_classes, class_confidence, moved, noted
 from fuzzyseg.methods.ael.masks import class_masks, component_masks
-from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, mixing_streams, setting
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
 from fuzzyseg.ops.mix import Mixed, box_masks, paste
 from fuzzyseg.ops.module_mode import without_dropout
@@ -113,11 +113,7 @@ class AEL(Method):
         self.register_buffer("class_confidence", torch.zeros(classes))
         self.register_buffer("seen", torch.zeros(2, classes))  # sums and counts of this step: `class_confidence`
         self.register_buffer("shown", torch.zeros(classes, self.facts.images.get("unlabelled", 0), dtype=torch.bool))
-        self.streams = {
-            "labelled": Stream(Weak(), "labelled"),
-            "unlabelled": Stream(Weak(), "unlabelled"),
-            "partner": Stream(Weak(), "unlabelled", partner="unlabelled"),
-        }
+        self.streams = mixing_streams(Weak())
         if config.copy_paste:
             self.streams["source"] = Stream(Weak(), "labelled", partner="labelled")
 

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import masked_mean
-from fuzzyseg.losses.consistency import kl_divergence, squared_error
+from fuzzyseg.losses.consistency import kl_divergence, mean_squared_error
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Shares, Step, setting, sigmoid_ramp
 from fuzzyseg.methods.cct.annealed import annealed_mask, annealed_threshold
 from fuzzyseg.methods.cct.perturb import boxes_within, feature_drop, feature_noise, foreground, regions
@@ -88,7 +88,7 @@ class CCT(Method):
         """Supervised loss plus lambda times the auxiliary decoders' mean loss against the main decoder."""
         labelled, free = batch["labelled"], batch["unlabelled"]
         assert labelled.mask is not None
-        net, mask, size = self.student, labelled.mask, free.size
+        net, mask = self.student, labelled.mask
         logits = net(labelled.image)
         if self.config.annealed is not None:
             eta = annealed_threshold(progress.step, progress.total, logits.shape[1], end=self.config.annealed)
@@ -96,14 +96,10 @@ class CCT(Method):
         features: Tensor = net.decode(net.encode(free.image))  # type: ignore[operator]  # (B,D,h,w)
         with torch.no_grad():
             target: Tensor = net.classify(features)  # type: ignore[operator]  # (B,C,h,w)
-        terms, stats = [], {}
+        terms: list[Tensor] = []
         for decoder, perturbed in zip(self.auxiliary, self.perturbed(features, target), strict=True):
-            z = decoder(perturbed)
-            if self.pixel_loss is None:
-                loss = squared_error(z, target, size=size, valid=free.valid) / target.shape[1]
-            else:
-                result = self.pixel_loss(z, target, size=size, valid=free.valid, progress=progress)
-                loss, stats = result.loss, result.stats  # of the teacher, hence equal for all decoders
+            # statistics are of the teacher, hence equal for all decoders
+            loss, stats = self.unlabelled_map(mean_squared_error, decoder(perturbed), target, free.valid, progress)
             terms.append(masked_mean(loss, free.valid))
         ramp = sigmoid_ramp(progress.step, round(self.config.ramp_share * progress.total))
         unsupervised = self.weight * ramp * torch.stack(terms).mean()

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import masked_mean
 from fuzzyseg.losses.base import at_size, local_mean
-from fuzzyseg.losses.consistency import squared_error
+from fuzzyseg.losses.consistency import mean_squared_error
 from fuzzyseg.losses.supervised import VOID
-from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Role, Step, setting, sigmoid_ramp
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Role, Step, critic, setting, sigmoid_ramp
 from fuzzyseg.methods.gct.detector import FlawDetector
 from fuzzyseg.methods.gct.flaw_map import comparable, compare_flaws, flaw_target
 from fuzzyseg.networks.stages import check_different
@@ -89,9 +89,7 @@ class GCT(Method):
 
     def roles(self) -> dict[str, Role]:
         """Backbone, head and, with Adam and its own learning rate, the detector."""
-        detector = list(self.detector.parameters())
-        adam = Role(detector, lr=self.config.detector_lr, optimiser="adam", betas=(0.9, 0.99), decay=False)
-        return {**self.roles_without(detector), "detector": adam}
+        return self.roles_beside({"detector": critic(self.detector, self.config.detector_lr)})
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss, consistency where the other is better, correction where both are bad, detector loss."""
@@ -109,11 +107,8 @@ class GCT(Method):
         count, known = len(labelled.mask), labelled.mask != VOID
         for one in (0, 1):
             student, teacher = z[one], z[1 - one].detach()
-            if self.pixel_loss is None:
-                loss = squared_error(student, teacher, size=free.size, valid=valid) / student.shape[1]
-            else:
-                result = self.pixel_loss(student, teacher, size=free.size, valid=valid, progress=progress)
-                loss, stats = result.loss, {k: v / 2 + stats.get(k, 0) for k, v in result.stats.items()}
+            loss, found = self.unlabelled_map(mean_squared_error, student, teacher, valid, progress)
+            stats = {k: v / 2 + stats.get(k, 0) for k, v in found.items()}
             target = flaw_target(q[one][:count], labelled.mask, mu=self.config.mu, nu=self.config.nu)
             error = (flaws[one][:count] - target).square().squeeze(1)
             terms["supervised"].append(self.supervised_loss(student[:count], labelled.mask))

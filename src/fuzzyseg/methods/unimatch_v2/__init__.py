@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fuzzyseg.data.views import Batch, Stream, Weak, WeakStrong
+from fuzzyseg.data.views import Batch, WeakStrong
 from fuzzyseg.losses import CONFIDENCE, Confidence, ConfidentPixels
-from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, RectangleArea, Step, setting
+from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, RectangleArea, Step, mixing_streams, setting
 from fuzzyseg.methods.unimatch_v2.complementary_dropout import complementary_masks
 from fuzzyseg.networks.stages import check_stages
 from fuzzyseg.ops.channel_dropout import levels, scale_channels
@@ -61,11 +61,7 @@ class UniMatchV2(Method):
         check_stages(self.student, "UniMatch V2")
         self.teacher = teacher_of(self.student)
         self.confident = ConfidentPixels(self.config.confidence, self.config.threshold, self.pixel_loss)
-        self.streams = {
-            "labelled": Stream(Weak(), "labelled"),
-            "unlabelled": Stream(WeakStrong(2), "unlabelled"),
-            "partner": Stream(WeakStrong(2), "unlabelled", partner="unlabelled"),
-        }
+        self.streams = mixing_streams(WeakStrong(2))
 
     def predictor(self) -> nn.Module:
         """The averaged teacher."""
