@@ -47,24 +47,13 @@ def find_images(source: str | Path) -> Found:
     Hidden files are passed over. Links to folders are followed, each folder once. Files that are no regular files, such
     as pipes and devices, are never images.
     """
-    root = Path(source)
-    if root.is_dir():
-        return _sorted(Found(root), walk(root))
-    fixed = next((place for place, part in enumerate(root.parts) if glob.has_magic(part)), len(root.parts) - 1)
-    found, pattern = Found(Path(*root.parts[:fixed])), root.parts[fixed:]
-    files = walk(found.root, None if "**" in pattern else len(pattern))
-    return _sorted(found, (path for path in files if _matches(path.relative_to(found.root).parts, pattern)))
-
-
-def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return any(_matches(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
-    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
-
-
-def _sorted(found: Found, paths: Iterator[Path]) -> Found:
+    found, paths = Found(Path(source)), walk(Path(source))
+    if not found.root.is_dir():
+        parts = found.root.parts
+        fixed = next((place for place, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+        root, pattern = Path(*parts[:fixed]), parts[fixed:]
+        below = walk(root, None if "**" in pattern else len(pattern))
+        found, paths = Found(root), (path for path in below if _matches(path.relative_to(root).parts, pattern))
     for path in paths:
         reason = why_not_image(path)
         if reason is None:
@@ -73,6 +62,14 @@ def _sorted(found: Found, paths: Iterator[Path]) -> Found:
             found.others[reason] += 1
     found.files.sort()
     return found
+
+
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_matches(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def why_not_image(path: Path) -> str | None:

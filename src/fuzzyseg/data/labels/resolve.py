@@ -241,23 +241,19 @@ def _merged(description: Description, labels: LabelMap) -> tuple[LabelMap, list[
     """Apply `merge` and `ignore`; also return the new class index of each class, None if there are none."""
     if not description.merge and not description.ignore:
         return labels, None
-    target = {name: name for name in labels.classes}
-    ignored = set(description.ignore or ())
-    for new, parts in (description.merge or {}).items():
-        for part in parts:
-            if part not in target:
-                raise DataError(f"{FILE}: merge.{new}: found no class {part!r}.{nearest(part, labels.classes)}")
-            target[part] = new
-    for name in ignored - set(target):
-        raise DataError(f"{FILE}: ignore: found no class {name!r}.{nearest(name, labels.classes)}")
+    merge, ignored = description.merge or {}, description.ignore or []
+    for key, names in {**{f"merge.{new}": parts for new, parts in merge.items()}, "ignore": ignored}.items():
+        if lost := [name for name in names if name not in labels.classes]:
+            raise DataError(f"{FILE}: {key}: found no class {lost[0]!r}.{nearest(lost[0], labels.classes)}")
+    target = {name: name for name in labels.classes} | {part: new for new, parts in merge.items() for part in parts}
     names = list(dict.fromkeys(target[name] for name in labels.classes if name not in ignored))
     order = [VOID if name in ignored else names.index(target[name]) for name in labels.classes]
     if len(names) < 2:
         raise DataError(f"{FILE}: merge and ignore leave {len(names)} class; expected 2 or more")
     colours = labels.colours and [labels.colours[order.index(index)] for index in range(len(names))]
-    joined = "; ".join(f"{new} of {', '.join(parts)}" for new, parts in (description.merge or {}).items())
-    text = f"{len(labels.classes)} classes of the files become {len(names)}" + (f": {joined}" if joined else "")
-    text += f"; ignored: {', '.join(sorted(ignored))}" if ignored else ""
+    changes = [f"{new} of {', '.join(parts)}" for new, parts in merge.items()]
+    changes += [f"ignored: {', '.join(sorted(ignored))}"] * bool(ignored)
+    text = f"{len(labels.classes)} classes of the files become {len(names)}: {'; '.join(changes)}"
     before = f"{labels.encoding.text}; " if labels.encoding is not None else ""
     encoding = remap_classes(labels.encoding, labels.ignore_index, order, before + text)
     return LabelMap(names, labels.ignore_index, encoding, colours), order
