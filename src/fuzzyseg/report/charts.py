@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fuzzyseg.report.drawing import SERIES, figure, finish, per_cent
+from fuzzyseg.report.drawing import SERIES, figure, per_cent
 from fuzzyseg.report.maps import K_COLOURS
 
 Row = Mapping[str, Any]
@@ -29,8 +29,8 @@ def draw_k_over_time(path: Path, steps: Sequence[int], histograms: Sequence[Sequ
             spot = axes[0, 0] if k == 1 else axes[0, 1]
             spot.plot(steps, values, color=_LINES[k - 1], alpha=0.22, linewidth=0.8)
             spot.plot(steps, smooth, color=_LINES[k - 1], linewidth=1.8, label=label)
-        finish(axes[0, 0], title="one positive class (K = 1)", x="step", y="share of the pixels")
-        finish(axes[0, 1], title="several (logarithmic)", x="step", y="share of the pixels")
+        axes[0, 0].set(title="one positive class (K = 1)", xlabel="step", ylabel="share of the pixels")
+        axes[0, 1].set(title="several (logarithmic)", xlabel="step", ylabel="share of the pixels")
         axes[0, 1].set_yscale("log")
         axes[0, 1].set_ylim(bottom=1e-4)
         per_cent(axes[0, 0].yaxis)
@@ -59,7 +59,7 @@ def draw_entropy(path: Path, by_k: Sequence[Row], *, title: str) -> Path:
         left.set_xticks(places, sizes)
         left.legend(loc="lower right")
         left.grid(visible=False)
-        finish(left, title="entropy of the pixels with each K", x="K", y="entropy / log C")
+        left.set(title="entropy of the pixels with each K", xlabel="K", ylabel="entropy / log C")
         made.colorbar(image, ax=left, label="share of the pixels of that K", format=lambda v, p: f"{100 * v:.0f} %")
         right.bar(places, [row["share"] for row in by_k], color="#0072b2")
         for place, row in enumerate(by_k):
@@ -68,7 +68,7 @@ def draw_entropy(path: Path, by_k: Sequence[Row], *, title: str) -> Path:
         right.set_ylim(top=3)
         right.set_xticks(places, sizes)
         per_cent(right.yaxis)
-        finish(right, title="how many pixels have it", x="K", y="share of the pixels (logarithmic)")
+        right.set(title="how many pixels have it", xlabel="K", ylabel="share of the pixels (logarithmic)")
     return path
 
 
@@ -98,7 +98,7 @@ def draw_weights(
         left.set_ylim(0, 1.02)
         left.legend(loc="lower left")
         curves_of = f"curves for T = {threshold:g}, K = {k}, m = {m:g}"
-        finish(left, title=curves_of, x="q, probability of the best negative", y="weight")
+        left.set(title=curves_of, xlabel="q, probability of the best negative", ylabel="weight")
         for row in by_k[: len(_LINES)]:
             bins = len(row["weights"])
             middle = [(place + 0.5) / bins for place in range(bins)]
@@ -108,7 +108,7 @@ def draw_weights(
         right.set_yticks([0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
         per_cent(right.yaxis)
         right.legend(ncols=2)
-        finish(right, title="weights that occur", x="weight", y="share of the pixels of that K")
+        right.set(title="weights that occur", xlabel="weight", ylabel="share of the pixels of that K")
     return path
 
 
@@ -128,5 +128,5 @@ def draw_training(
             else:
                 spot.legend(fontsize=7.5)
                 per_cent(spot.yaxis)
-            finish(spot, title=name, x="step", y="")
+            spot.set(title=name, xlabel="step", ylabel="")
     return path

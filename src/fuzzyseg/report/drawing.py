@@ -21,6 +21,7 @@ SERIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#00
 _STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
+    "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -66,10 +67,3 @@ def figure(
 def per_cent(axis: Any) -> None:
     """Show the ticks of a share as per cent. Call it after setting the scale."""
     axis.set_major_formatter(lambda value, place: f"{100 * value:.4g} %")
-
-
-def finish(axes: Any, *, title: str, x: str, y: str) -> None:
-    """Set title and labels."""
-    axes.set_title(title, loc="left")
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)

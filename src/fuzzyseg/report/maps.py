@@ -52,13 +52,11 @@ def draw_rows(
             for place, panel in enumerate(row):
                 spot = axes[number, place]
                 shown[panel.kind] = _show(spot, panel)
-                spot.set_xticks([])
-                spot.set_yticks([])
+                spot.set(xticks=[], yticks=[])
                 spot.grid(visible=False)
-                for side in spot.spines.values():
-                    side.set_visible(False)
+                spot.spines[:].set_visible(False)
                 if number == 0:
-                    spot.set_title(panel.title, fontsize=9)
+                    spot.set_title(panel.title, fontsize=9, loc="center")
             if names:
                 axes[number, 0].set_ylabel(fitted(names[number], cell * height / width), fontsize=POINTS)
         if "score" in shown:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fuzzyseg.report.drawing import FUZZY, HARD, figure, finish, per_cent
+from fuzzyseg.report.drawing import FUZZY, HARD, figure, per_cent
 from fuzzyseg.report.maps import K_COLOURS
 
 Row = Mapping[str, Any]
@@ -21,11 +21,11 @@ def draw_cases(path: Path, cases: Mapping[str, Row], effect: Row, *, title: str)
         names = [f"case {case}\n{100 * row['share']:.1f} % of pixels" for case, row in cases.items()]
         _pairs(axes[0, 0], places, [row["score"] for row in cases.values()], "{:.2f}")
         axes[0, 0].set_ylim(-1.15, 1.3)
-        finish(axes[0, 0], title="positive gradient score R (Eq. 12)", x="", y="mean R")
+        axes[0, 0].set(title="positive gradient score R (Eq. 12)", xlabel="", ylabel="mean R")
         _pairs(axes[0, 1], places, [row["lift"] for row in cases.values()], "{:.2f}")
-        finish(axes[0, 1], title="-w dL/dz of the true class", x="", y="mean gradient")
+        axes[0, 1].set(title="-w dL/dz of the true class", xlabel="", ylabel="mean gradient")
         _pairs(axes[1, 0], [*places, 3], [*[row["effect"] for row in cases.values()], effect], "{:.3f}")
-        finish(axes[1, 0], title="the same, times the frequency of the case", x="", y="mean over all pixels")
+        axes[1, 0].set(title="the same, times the frequency of the case", xlabel="", ylabel="mean over all pixels")
         for spot in (axes[0, 0], axes[0, 1]):
             spot.set_xticks(places, names)
         axes[1, 0].set_xticks([*places, 3], ["case 1", "case 2", "case 3", "all"])
@@ -48,7 +48,7 @@ def _k_of_cases(spot: Any, cases: Mapping[str, Row]) -> None:
     spot.set_xticks(range(len(cases)), [CASE_LINES[int(case)] for case in cases], fontsize=7.5)
     spot.set_xlim(-0.6, 3.4)
     spot.legend(loc="center right")
-    finish(spot, title="K of their pixels", x="", y="share of the case")
+    spot.set(title="K of their pixels", xlabel="", ylabel="share of the case")
 
 
 def _pairs(spot: Any, places: Sequence[int], values: Sequence[Row], shown: str) -> None:
@@ -79,7 +79,7 @@ def draw_coverage(path: Path, by_k: Sequence[Row], table: Sequence[Row], *, titl
         left.set_yticks([0, 0.25, 0.5, 0.75, 1])
         per_cent(left.yaxis)
         left.legend(ncols=2, loc="upper center")
-        finish(left, title="by K", x="K", y="share of the pixels of that K")
+        left.set(title="by K", xlabel="K", ylabel="share of the pixels of that K")
         t = [row["threshold"] for row in table]
         right.plot(t, [row["coverage"] for row in table], "o-", color=FUZZY, label="truth in the fuzzy set")
         right.plot(t, [row["top1"] for row in table], "--", color=HARD, label="truth is the label")
@@ -88,7 +88,7 @@ def draw_coverage(path: Path, by_k: Sequence[Row], table: Sequence[Row], *, titl
         right.set_ylim(0, 1.02)
         per_cent(right.yaxis)
         right.legend(fontsize=7.5)
-        finish(right, title="by threshold", x="T", y="share of the pixels")
+        right.set(title="by threshold", xlabel="T", ylabel="share of the pixels")
     return path
 
 
@@ -107,7 +107,7 @@ def draw_confusions(path: Path, pairs: Sequence[Row], *, title: str) -> Path:
         spot.grid(visible=False, axis="y")
         per_cent(spot.xaxis)
         spot.legend(loc="lower right")
-        finish(spot, title=title, x="share of all pixels", y="")
+        spot.set(title=title, xlabel="share of all pixels", ylabel="")
     return path
 
 
@@ -125,10 +125,10 @@ def draw_calibration(path: Path, reliability: Sequence[Row], error: float, *, ti
         above.plot([], [], "_", label="mean confidence of the bin", **mark)
         above.set_ylim(0, 1)
         above.legend(loc="upper left")
-        finish(above, title=f"{title}: ECE {100 * error:.2f} %", x="", y="accuracy")
+        above.set(title=f"{title}: ECE {100 * error:.2f} %", xlabel="", ylabel="accuracy")
         starts, shares = ([row[name] for row in reliability] for name in ("from", "share"))
         below.bar(starts, shares, color="#8c969f", **bars)
         below.set_yscale("log")
         per_cent(below.yaxis)
-        finish(below, title="", x="confidence, the largest probability", y="pixels")
+        below.set(title="", xlabel="confidence, the largest probability", ylabel="pixels")
     return path

@@ -256,9 +256,9 @@ def test_a_row_of_another_data_set_or_of_other_code_is_refused(tmp_path):
         done()
     assert list(sweep(grid, tmp_path / "out", results=rows, any_code=True, say=lambda text: None).rows) == [cell]
     (rows / f"{cell.name}.json").rename(rows / "another_arm-s0.json")  # nor does it count under another name
-    made = same_runs([cell], [identity(grid.config(cell, tmp_path))], rows, {"code": code_version()["sources"]})
+    made = same_runs({cell: identity(grid.config(cell, tmp_path))}, rows, {"code": code_version()["sources"]})
     assert made == {}
-    assert list(same_runs([cell], [identity(grid.config(cell, tmp_path))], rows, {"code": "older"})) == [cell]
+    assert list(same_runs({cell: identity(grid.config(cell, tmp_path))}, rows, {"code": "older"})) == [cell]
 
 
 def test_the_fingerprint_tells_data_sets_with_files_of_the_same_names_apart(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,20 +69,17 @@ def read_row(path: Path) -> dict[str, Any] | None:
 
 
 def same_runs(
-    cells: Sequence[Cell],
-    settings: Sequence[Mapping[str, Any]],
-    results: Path,
-    made_from: Mapping[str, str | None] | None = None,
+    settings: Mapping[Cell, Mapping[str, Any]], results: Path, made_from: Mapping[str, str | None]
 ) -> dict[Cell, dict[str, Any]]:
     """Rows in `results` with the settings of a cell under another name, such as the arm of another sweep.
 
-    made_from: see `origin_differences`. Files that are no rows are ignored.
+    settings: `identity` of each cell. made_from: see `origin_differences`. Files that are no rows are ignored.
     """
 
     def key(values: Mapping[str, Any]) -> str:
         return json.dumps(values, sort_keys=True)
 
-    wanted = dict(zip(map(key, settings), cells, strict=True))
+    wanted = {key(values): cell for cell, values in settings.items()}
     found = {}
     for path in sorted(results.glob("*.json")) if wanted else []:
         try:
@@ -90,7 +87,7 @@ def same_runs(
         except ConfigError:
             continue
         cell = None if row is None else wanted.get(key(row["settings"]))
-        if row is not None and cell is not None and not origin_differences(row, made_from or {}):
+        if row is not None and cell is not None and not origin_differences(row, made_from):
             found[cell] = row
     return found
 

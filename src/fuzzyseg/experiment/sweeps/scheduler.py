@@ -81,12 +81,12 @@ def sweep(
     out = Path(out).resolve()
     results = Path(results).resolve() if results else out / "rows"
     made_from = {} if only_table else _made_from(grid, out, any_code=any_code)
+    settings = {cell: identity(grid.config(cell, out)) for cell in grid.cells}
     rows = {cell: row for cell in grid.cells if (row := read_row(results / f"{cell.name}.json")) is not None}
     for cell, row in rows.items():
-        changed = differences(row["settings"], identity(grid.config(cell, out)))
+        changed = differences(row["settings"], settings.pop(cell))
         _refuse(results / f"{cell.name}.json", "row", changed, row, made_from)
-    missing = [cell for cell in grid.cells if cell not in rows]
-    rows |= same_runs(missing, [identity(grid.config(cell, out)) for cell in missing], results, made_from)
+    rows |= same_runs(settings, results, made_from)
     if only_table:
         return SweepResult(rows, {}, False, tables(grid, rows))
     waiting = [cell for cell in grid.cells if cell not in rows]
