@@ -185,7 +185,7 @@ def _train(
             run.write_split(results.split_record(material, threshold()))
             run.write_environment(results.sessions(run, environment.collect(results.hardware(device)), state))
         distributed.barrier()
-        outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is _silent)
+        outcome = _fit(config, run, method, loader, batches, scoring, state, quiet=say is _silent)
         result = None
         if outcome.finished:
             result = results.result_of(setup, config.seed, material, outcome, threshold(), notes)
@@ -204,12 +204,12 @@ def _fit(
     loader: Loader,
     batches: Batches,
     scoring: Scoring,
-    device: torch.device,
     state: dict[str, Any] | None,
     *,
     quiet: bool,
 ) -> Outcome:
     """Run the loop with the logs open."""
+    device = scoring.device
     method.to(device)  # before the optimisers, whose state is on the device of the parameters
     train, step = config.train, state["step"] if state else 0
     logged = step - (state is not None and "unscored" in state)  # its line is written after its evaluation
