@@ -180,7 +180,7 @@ def _train(
 
     with on_first_process(nullcontext() if resume else run.lock(), device):
         if first:  # nothing is written into the run folder before all settings are known to fit
-            RunFolder.open(run.path, resume=resume)
+            run.check_empty(resume=resume)
             run.write_config(dump_yaml(config))
             run.write_split(results.split_record(material, threshold()))
             run.write_environment(results.sessions(run, environment.collect(results.hardware(device)), state))
