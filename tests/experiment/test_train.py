@@ -19,6 +19,7 @@ from fuzzyseg.config.load import nested
 from fuzzyseg.data.splits import validation
 from fuzzyseg.engine import NonFiniteLoss
 from fuzzyseg.experiment import evaluate
+from fuzzyseg.experiment.validation import Scoring
 from fuzzyseg.ops.resize import resize_logits
 from fuzzyseg.run import RunFolder, RunFolderError
 from fuzzyseg.run import folder as run_folder
@@ -419,6 +420,27 @@ def test_bad_names_and_values_are_found_before_any_file_is_looked_for(tmp_path, 
         fuzzyseg.train({key: value for key, value in given.items() if "." in key}, quiet=True,
                        **files, **{key: value for key, value in given.items() if "." not in key})  # fmt: skip
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("at", [10, 20])
+def test_a_failed_evaluation_is_made_up_for_by_resuming(folder, tmp_path, monkeypatch, at):
+    straight, failed = (settings(folder, tmp_path / name) for name in ("straight", "failed"))
+    whole = run(straight)
+    with monkeypatch.context() as patched:
+        score = Scoring.evaluate
+
+        def fails(self, predictor, step):
+            if step == at:
+                raise OSError("no memory left")
+            return score(self, predictor, step)
+
+        patched.setattr(Scoring, "evaluate", fails)
+        with pytest.raises(OSError, match="no memory left"):
+            run(failed)
+    assert torch.load(tmp_path / "failed" / "last.pt", weights_only=True)["step"] == at
+    rest = run(failed, resume=True)
+    assert rest.result == whole.result
+    assert lines(tmp_path / "failed") == lines(tmp_path / "straight")
 
 
 @pytest.mark.parametrize("key", ["rule", "k_cap"])

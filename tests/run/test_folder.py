@@ -10,21 +10,23 @@ from fuzzyseg.run.files import write_text
 from fuzzyseg.run.logs import write_json
 
 
-@pytest.mark.parametrize("resume", [False, True])
-def test_a_new_folder_is_made(tmp_path, resume):
-    folder = RunFolder.open(tmp_path / "runs" / "a", resume=resume)
-    assert folder.path.is_dir()
+def test_a_new_folder_is_made_with_the_lock(tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "a")
+    folder.check_empty(resume=False)
+    assert not folder.path.exists()
+    with folder.lock():
+        assert folder.path.is_dir()
     assert not folder.has_checkpoint
 
 
 def test_an_empty_folder_is_taken(tmp_path):
-    assert RunFolder.open(tmp_path).path == tmp_path
+    RunFolder(tmp_path).check_empty(resume=False)
 
 
 def test_a_folder_that_is_not_empty_is_an_error_that_says_what_to_do(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(RunFolderError, match=rf"{tmp_path}.*notes\.txt.*--resume.*--out"):
-        RunFolder.open(tmp_path)
+        RunFolder(tmp_path).check_empty(resume=False)
 
 
 @pytest.mark.parametrize("left", [None, "last.pt", "last-1.pt", "result.json", "model", "best"])
@@ -33,17 +35,20 @@ def test_what_a_training_leaves_before_its_first_checkpoint_is_used_again(tmp_pa
         (tmp_path / name).touch()
     (tmp_path / "tensorboard").mkdir()
     if left is None:
-        RunFolder.open(tmp_path)
+        RunFolder(tmp_path).check_empty(resume=False)
     else:
         with pytest.raises(RunFolderError, match=f"is not empty .found {left}"):
-            RunFolder.open(tmp_path)
+            RunFolder(tmp_path).check_empty(resume=False)
 
 
 def test_resuming_continues_if_there_is_a_checkpoint_and_starts_otherwise(tmp_path):
     (tmp_path / "metrics.jsonl").touch()
-    assert not RunFolder.open(tmp_path, resume=True).has_checkpoint
+    folder = RunFolder(tmp_path)
+    folder.check_empty(resume=True)
+    assert not folder.has_checkpoint
     (tmp_path / "last.pt").touch()
-    assert RunFolder.open(tmp_path, resume=True).has_checkpoint
+    folder.check_empty(resume=True)
+    assert folder.has_checkpoint
 
 
 def test_a_locked_folder_is_refused_until_its_holder_ends(tmp_path, monkeypatch):
@@ -94,11 +99,13 @@ def test_an_earlier_checkpoint_can_be_resumed(tmp_path):
 def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "run").touch()
     with pytest.raises(RunFolderError, match=r"run: cannot be used as a run folder .*--out"):
-        RunFolder.open(tmp_path / "run")
+        RunFolder(tmp_path / "run").check_empty(resume=False)
+    with pytest.raises(RunFolderError, match=r"run: cannot be used"), RunFolder(tmp_path / "run").lock():
+        pass
 
 
 def test_the_files(tmp_path):
-    folder = RunFolder.open(tmp_path)
+    folder = RunFolder(tmp_path)
     write_text(folder.config, "seed: 0\n")
     write_json(folder.split, {"labelled": ["ä", "b"], "hash": "12"})
     write_json(folder.environment, {"python": "3"})

@@ -181,13 +181,13 @@ def _train(
 
     with on_first_process(nullcontext() if resume else run.lock(), device):
         if first:  # nothing is written into the run folder before all settings are known to fit
-            RunFolder.open(run.path, resume=resume)
+            run.check_empty(resume=resume)
             write_text(run.config, dump_yaml(config))
             write_json(run.split, results.split_record(material, threshold()))
             sessions = results.sessions(run, environment.collect(results.hardware(device)), state)
             write_json(run.environment, sessions)
         distributed.barrier()
-        outcome = _fit(config, run, method, loader, batches, scoring, device, state, quiet=say is _silent)
+        outcome = _fit(config, run, method, loader, batches, scoring, state, quiet=say is _silent)
         result = None
         if outcome.finished:
             result = results.result_of(setup, config.seed, material, outcome, threshold(), notes)
@@ -206,12 +206,12 @@ def _fit(
     loader: Loader,
     batches: Batches,
     scoring: Scoring,
-    device: torch.device,
     state: dict[str, Any] | None,
     *,
     quiet: bool,
 ) -> Outcome:
     """Run the loop with the logs open."""
+    device = scoring.device
     method.to(device)  # before the optimisers, whose state is on the device of the parameters
     train, step = config.train, state["step"] if state else 0
     logged = step - (state is not None and "unscored" in state)  # its line is written after its evaluation

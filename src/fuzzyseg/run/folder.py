@@ -24,7 +24,7 @@ class RunFolderError(ValueError):
 
 
 class RunFolder:
-    """The files of one training. The constructor does not touch the disk; `open` does."""
+    """The files of one training. The constructor does not touch the disk; `lock` makes the folder."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -39,18 +39,6 @@ class RunFolder:
         self.tensorboard_dir = self.path / "tensorboard"
         self.maps_dir = self.path / "maps"
         self.analysis_dir = self.path / "analysis"
-
-    @classmethod
-    def open(cls, path: str | Path, *, resume: bool = False) -> RunFolder:
-        """Make the folder, or check that it may be used. With several processes: on the first one only.
-
-        Without `resume` the folder must be empty, or that of a training that ended before its first checkpoint. With
-        it, a run with a checkpoint is continued (`has_checkpoint`) and any other started. Raises RunFolderError.
-        """
-        folder = cls(path)
-        folder._make()
-        folder.check_empty(resume=resume)
-        return folder
 
     def _make(self) -> None:
         try:

@@ -35,7 +35,7 @@ class Display(Sink):
         self._total = total
         self._score = ""
         self._memory, self._seconds, self._mark = "", list[float](), math.nan
-        slow = f"still in the first step after {SLOW:.0f} s; it reads, trains on and compiles code for {work}"
+        slow = f"still in the first step after {SLOW:.0f} s: reading, losses and gradients of {work}"
         self._slow = threading.Timer(SLOW, self._line, (slow,))
         self._slow.daemon = True
         self._slow.start()

@@ -115,9 +115,7 @@ def row_of(grid: Grid, cell: Cell, out: Path) -> dict[str, Any]:
     times = [line.get("time", {}) for line in lines]
     seconds = [time["seconds_per_step"] for time in times if time.get("seconds_per_step")]
     memory = [time["memory_mib"] for time in times if time.get("memory_mib")]
-    environment, split, result = (
-        json.loads(path.read_text(encoding="utf-8")) for path in (run.environment, run.split, run.result)
-    )
+    environment, split, result = (run.read(path) for path in (run.environment, run.split, run.result))
     return {
         "sweep": grid.plan.title,
         "arm": cell.arm,

@@ -145,7 +145,7 @@ def _check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | 
             isinstance(part, str) and os.path.isabs(part) for part in (value if isinstance(value, list) else [value])
         ):
             before[key] = now.get(key)
-    split, environment = (json.loads(path.read_text(encoding="utf-8")) for path in (run.split, run.environment))
+    split, environment = (run.read(path) for path in (run.split, run.environment))
     recorded = {"data": split.get("data"), "code": environment.get("code")}
     _refuse(run.path, "supervised start", differences(before, now), recorded, made_from)
 
