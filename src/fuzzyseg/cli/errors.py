@@ -16,6 +16,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from fuzzyseg.config import ConfigError
+from fuzzyseg.run.files import UNWRITABLE
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -77,7 +78,8 @@ def explained(error: Exception, command: str | None) -> tuple[str, int]:
     last = ours[-1].line or "raise" if ours and ours[-1] is frames[-1] else ""  # a call of C code has no frame
     told = type(error).__module__.startswith("fuzzyseg") or last.startswith("raise")
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror or error}", REFUSED
+        full = error.errno in UNWRITABLE
+        return f"{error.filename}: {error.strerror or error}", FAILED if full else REFUSED
     if isinstance(error, OSError) or (isinstance(error, ValueError) and told):
         return str(error), REFUSED
     text = " ".join(str(error).split())

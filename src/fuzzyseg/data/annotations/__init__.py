@@ -8,12 +8,12 @@ from fuzzyseg.data.annotations.coco import Coco, is_coco
 from fuzzyseg.data.annotations.cvat import MAP, Cvat
 from fuzzyseg.data.annotations.labelme import LabelMe, is_labelme
 from fuzzyseg.data.annotations.reading import AnnotatedImage, Annotations, load_json
-from fuzzyseg.data.annotations.writing import write_dataset
+from fuzzyseg.data.annotations.writing import check_empty, write_dataset
 from fuzzyseg.data.io.find import is_hidden
 from fuzzyseg.data.sample import DataError
 from fuzzyseg.data.text import counted, short
 
-__all__ = ["AnnotatedImage", "Annotations", "read_annotations", "write_dataset"]
+__all__ = ["AnnotatedImage", "Annotations", "check_empty", "read_annotations", "write_dataset"]
 
 EXPECTED = "LabelMe files (.json), COCO files (.json) or CVAT's Segmentation mask (labelmap.txt, SegmentationClass/)"
 

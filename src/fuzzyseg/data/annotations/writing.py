@@ -13,6 +13,7 @@ from fuzzyseg.data.dataset_yaml import FILE
 from fuzzyseg.data.io.header import read_header
 from fuzzyseg.data.io.image import read_native
 from fuzzyseg.data.io.mask import save_index_png
+from fuzzyseg.data.io.write import check_writable, written_beside
 from fuzzyseg.data.labels.class_counts import map_items
 from fuzzyseg.data.sample import VOID, DataError
 
@@ -26,10 +27,9 @@ def write_dataset(
 
     Images are copied unchanged; masks are 8-bit index PNG of the image size with EXIF orientation applied. Returns the
     numbers of images and masks, and an error for each picture that was not written. Raises DataError if `out` is not
-    empty, or two pictures have the same name.
+    empty, two pictures have the same name, or files cannot be written; no part of a file is left.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: is {'not empty' if out.is_dir() else 'a file'}; remove it or choose another --out")
+    check_empty(out)
     twice: dict[str, AnnotatedImage] = {}
     for picture in source.pictures:
         if picture.name in twice:
@@ -46,7 +46,14 @@ def write_dataset(
         except DataError as error:
             return error
 
-    results = map_items(source.pictures, write, progress)
+    try:
+        results = map_items(source.pictures, write, progress)
+    except OSError as error:
+        done = len(list(out.glob("masks/*.png")))
+        raise DataError(
+            f"{error.filename or out}: cannot be written ({error.strerror or error}); {done} masks of "
+            f"{len(source.pictures)} images are complete, dataset.yaml is missing: remove {out}, make room and repeat"
+        ) from None
     failures = [result for result in results if isinstance(result, DataError)]
     written = {"images": len(results) - len(failures), "masks": results.count(True)}
     if written["images"]:
@@ -54,8 +61,16 @@ def write_dataset(
         if source.colours is not None:
             about["colours"] = [list(colour) for colour in source.colours]
         text = yaml.safe_dump(about, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
-        (out / FILE).write_text(text, encoding="utf-8")
+        with written_beside(out / FILE) as part:
+            part.write_text(text, encoding="utf-8")
     return written, failures
+
+
+def check_empty(out: Path) -> None:
+    """Raise DataError unless `out` is an empty folder, or none, that can be written."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: is {'not empty' if out.is_dir() else 'a file'}; remove it or choose another --out")
+    check_writable(out)
 
 
 def _write(source: Annotations, picture: AnnotatedImage, out: Path) -> bool:
@@ -68,8 +83,8 @@ def _write(source: Annotations, picture: AnnotatedImage, out: Path) -> bool:
     else:
         data, suffix = embedded_image(picture.origin)
     image = out / "images" / f"{picture.name}{suffix}"
-    image.parent.mkdir(parents=True, exist_ok=True)
-    image.write_bytes(data)
+    with written_beside(image) as part:
+        part.write_bytes(data)
     try:
         head = read_header(image)
         pixels = read_native(image, 3 if head.palette else head.bands)  # reports damage now, not in training
