@@ -1,6 +1,9 @@
-"""Gain of FPL over hard labels against what the fuzzy sets hold: the regime map of docs/evidence.md.
+r"""Gain of FPL over hard labels against what the fuzzy sets hold: the regime map of docs/evidence.md.
 
-    python recipes/evidence/regime_map.py results --out docs/figures/regime_map.svg --json regime_map.json
+    python recipes/evidence/regime_map.py results --out docs/figures/regime_map.svg \
+        --json src/fuzzyseg/experiment/analyse/regime.json
+
+`fuzzyseg analyse` bases its verdict on that second file.
 
 Reads the rows of sweeps, one JSON a run, below the given folders. A pair is a row with the fuzzy loss and one with hard
 labels whose folder, label count, subset, seed, data and settings outside `loss` agree. A cell is the mean over the
@@ -82,18 +85,20 @@ def _kind(settings: dict[str, Any]) -> str | None:
 def cells(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean gain and features by folder, method, label count and T."""
     hard = {(row["folder"], row["method"], row["pair"]): row["score"] for row in rows if row["kind"] == "hard"}
-    groups = defaultdict(list)
+    groups, seen = defaultdict(list), set()
     for row in rows:
         key = (row["folder"], row["method"], row["pair"])
         if row["kind"] == "fuzzy" and key in hard:
             features = {name: f(row["fuzzy"]) for name, f in FEATURES.items()}
             gain = 100 * (row["score"] - hard[key])
-            groups[(*key[:2], str(row["pair"][0]), row["threshold"])].append((gain, features))
+            if (gain, *features.values()) not in seen:  # one run may be a row of two comparisons
+                seen.add((gain, *features.values()))
+                groups[(*key[:2], str(row["pair"][0]), row["threshold"])].append((gain, features))
     found = []
     for (folder, method, labelled, threshold), members in sorted(groups.items()):
         gains = [gain for gain, _ in members]
         cell = {"folder": folder, "method": method, "labelled": labelled, "threshold": threshold, "pairs": len(gains)}
-        cell |= {"gain": float(np.mean(gains)), "gains": gains}
+        cell["gain"] = float(np.mean(gains))
         for name in FEATURES:
             values = [features[name] for _, features in members if features[name] is not None]
             cell[name] = float(np.mean(values)) if values else None
@@ -114,8 +119,10 @@ def correlation(table: list[dict[str, Any]], feature: str) -> dict[str, float]:
 
 def draw(table: list[dict[str, Any]], found: dict[str, dict[str, float]], path: Path) -> None:
     """Scatter plots, one for each feature, coloured by data set."""
+    import matplotlib
     from matplotlib.figure import Figure
 
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "fuzzyseg"})
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     for axis, name in zip(figure.subplots(1, len(FEATURES), sharey=True), FEATURES, strict=True):
         for colour, data in enumerate(("camvid", "nyu39", "voc_animals")):
@@ -138,6 +145,11 @@ def _data(folder: str) -> str:
     return next((name for name in ("nyu39", "voc_animals") if name in folder), "camvid")
 
 
+def rounded(values: dict[str, Any]) -> dict[str, Any]:
+    """Numbers with four decimals."""
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in values.items()}
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
@@ -147,6 +159,8 @@ if __name__ == "__main__":
     table = cells(read(arguments.folders))
     found = {name: correlation(table, name) for name in FEATURES}
     draw(table, found, arguments.out)
-    arguments.json.write_text(json.dumps({"correlations": found, "cells": table}, indent=1) + "\n")
+    lines = ",\n".join(json.dumps(rounded(cell)) for cell in table)
+    head = json.dumps({name: rounded(value) for name, value in found.items()}, indent=1)
+    arguments.json.write_text(f'{{"correlations": {head},\n"cells": [\n{lines}\n]}}\n')
     for name, value in found.items():
         print(f"{name}: rho {value['rho']:.2f} [{value['low']:.2f}, {value['high']:.2f}] over {value['cells']} cells")

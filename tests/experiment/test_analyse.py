@@ -20,6 +20,7 @@ from fuzzyseg.config import ConfigError
 from fuzzyseg.data import DataError, Reader, read_dataset
 from fuzzyseg.data.io.mask import read_mask
 from fuzzyseg.experiment import analyse
+from fuzzyseg.experiment.analyse import regime
 from fuzzyseg.experiment.analyse.measure import striped
 from fuzzyseg.experiment.analyse.text import answer
 from fuzzyseg.inference import Predictor
@@ -202,7 +203,6 @@ def test_a_network_that_has_hardly_learnt_is_told_to_be_trained_first():
     rows = [row(t, 0.6, 0.4, 0.8, 0.02) for t in (0.5, 0.85, 0.9, 0.95)]
     text = " ".join(answer(rows, classes=3, images="the images"))
     assert "right at fewer than half of the pixels" in text
-    assert "FPL can help" not in text
 
 
 def test_the_answer_takes_the_smallest_usual_threshold_that_covers_enough():
@@ -211,17 +211,38 @@ def test_the_answer_takes_the_smallest_usual_threshold_that_covers_enough():
         *(row(t, c, 0.9, 0.1, 0.02) for t, c in ((0.85, 0.94), (0.9, 0.953), (0.95, 0.97))),
     ]
     text = " ".join(answer(rows, classes=3, images="the images"))
-    assert "FPL can help. Start with T = 0.9 (the smallest" in text
-    assert "53 % of the wrong" in text and "5.3 % of all pixels" in text
+    assert "start with T = 0.9 (the smallest" in text and "at 5.3 % more" in text
     assert "rule=continuous" not in text
     poor = [row(t, 0.8, 0.7, 0.1, 0.3) for t in (0.85, 0.9, 0.95)]
     text = " ".join(answer(poor, classes=3, images="the images"))
     assert "T = 0.95 (none of" in text and "rule=continuous" in text
     assert "rule=continuous" not in " ".join(answer(poor, classes=3, images="the images", rule="n"))
     assert answer(poor, classes=3, images="the images", rule=2) == ["The rule is a fixed K = 2: T changes nothing."]
-    sure = [row(t, 0.981, 0.98, 0.01, 0.0) for t in (0.85, 0.9, 0.95)]
-    assert "little to gain" in " ".join(answer(sure, classes=3, images="the images"))
-    assert answer(sure, classes=2, images="the images")[0].startswith("No: with two classes")
+    assert answer(poor, classes=2, images="the images")[0].startswith("FPL does not pay: with two classes")
+
+
+def cells(*points):
+    return [{regime.FEATURE: share, "gain": gain, "pairs": pairs} for share, gain, pairs in points]
+
+
+def test_the_verdict_claims_a_gain_only_where_the_interval_excludes_zero():
+    rising = cells(*((x / 10, 4 * (x / 10 - 0.5) + (-1) ** x * 0.1, 1) for x in range(11)))
+    assert [regime.verdict(x, rising).word for x in (0.05, 0.5, 0.95)] == ["does not pay", "cannot tell", "pays"]
+    noisy = cells(*((x / 10, 4 * (x / 10 - 0.5) + (-1) ** x * 9, 1) for x in range(11)))
+    assert {regime.verdict(x, noisy).word for x in (0.05, 0.5, 0.95)} == {"cannot tell"}
+
+
+def test_the_verdict_weighs_cells_by_pairs_and_does_not_extrapolate():
+    many = cells(*((x / 20, -1.0, 50) for x in range(8)), (0.1, 2.0, 1), (0.3, 2.0, 1))
+    assert regime.verdict(0.2, many).word == "does not pay"
+    assert regime.verdict(0.2, [cell | {"pairs": 1} for cell in many]).word == "cannot tell"
+    assert regime.verdict(0.45, many).word == "cannot tell" and "no run was measured" in regime.verdict(0.45, many)[1]
+    assert regime.verdict(0.2, []).word == "cannot tell"
+
+
+def test_a_constant_share_among_the_cells_is_no_line():
+    """All runs at one share: the interval there is that of their weighted mean."""
+    assert regime.verdict(0.2, cells(*((0.2, gain, 1) for gain in (1.0, 1.1, 0.9, 1.0)))).word == "pays"
 
 
 def test_stripes_hold_the_classes_of_the_set_alone_and_all_of_them():

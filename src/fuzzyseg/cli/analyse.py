@@ -40,9 +40,8 @@ def analyse(
     imports: Import = None,
     given: Given,
 ) -> None:
-    """Compare fuzzy sets with the truth: can FPL help?
+    """Show what a model confuses, what its fuzzy sets hold, and whether FPL paid for models like it.
 
-    The table shows, for several thresholds T, how often the fuzzy set holds the truth and how many classes it holds.
     All numbers and figures are written to a folder; docs/analysis.md explains them.
 
     \b
@@ -73,7 +72,12 @@ def _print(result: dict[str, Any]) -> None:
 
     typer.echo("\n".join(text.about(result)))
     for name, group in result["groups"].items():
-        typer.echo(f"\n{name} images ({group['images']}):")
-        for head, *rows in (text.thresholds(group["table"]), text.confident(group["confident"])):
-            typer.echo("\n".join([*table(head, rows), ""]))
-    typer.echo("\n".join(result["answer"]))
+        tables = {
+            f"Most frequent confusions of {name} images ({group['images']}):": text.confusions(group, most=6),
+            "Fuzzy sets, for each threshold T:": text.thresholds(group["table"]),
+            "Pixels with at least this confidence:": text.confident(group["confident"]),
+        }
+        for title, (head, *rows) in tables.items():
+            if rows:
+                typer.echo("\n".join(["", title, *table(head, rows)]))
+    typer.echo("\n".join(["", *text.LEGEND, "", *result["answer"]]))

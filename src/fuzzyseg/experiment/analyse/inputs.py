@@ -103,7 +103,7 @@ def read_inputs(
     for name, items in lists.items():
         if limit is not None and len(items) > limit:
             lists[name] = [items[place] for place in evenly_spaced(len(items), limit)]
-            notes.append(f"{name}: {limit} of {len(items)} images, evenly evenly_spaced")
+            notes.append(f"{name}: {limit} of {len(items)} images, evenly spaced")
     confident = method.confident if method is not None else None
     return Inputs(
         str(source),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fuzzyseg.experiment.analyse.regime import verdict
 from fuzzyseg.report.drawing import CASE_NAMES
 
 Table = list[list[str]]
@@ -12,67 +13,68 @@ Table = list[list[str]]
 USUAL = (0.85, 0.9, 0.95)
 """The thresholds that the FPL paper chooses from."""
 
+MEASURED = 0.9
+"""T of most of the runs that the verdict rests on."""
+
 WANTED = 0.95
 """Share of the truth that the sets should hold, as in `loss.calibrated.coverage`."""
 
 WEAK = 0.5
 """Below this accuracy the sets of a network say little."""
 
-LITTLE = 0.005
-"""Below this share of all pixels, case 2 (label wrong, truth in the set) is called little."""
+LEGEND = (
+    "label right: pixels whose most probable class is the true one, all that hard labels can teach",
+    "truth in set: pixels whose fuzzy set holds the true class",
+    "of wrong labels: the share with the truth in the set, what FPL can gain",
+    "classes: mean number in a set (K); K=1, ...: pixels with sets of that size. More classes teach less about each",
+    "two share: pixels with p1 <= T < p1 + p2; the paper's rule keeps one of their two classes",
+)
+"""Columns of `thresholds`."""
 
 
 def answer(
     table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rule: str | int | None = "n-1"
 ) -> list[str]:
-    """Sentences on whether FPL can help and with which T.
+    """Sentences on whether FPL pays, as far as runs were measured, and on T.
 
     table: rows of a `ThresholdTable` with the usual thresholds, measured on `images` with `rule`. T is the smallest
     usual one whose sets hold the wanted share of the truth, else the largest: the better the network, the smaller T
     (Table 5 of the FPL paper). A rule of thumb, no prediction of a score.
     """
     if classes == 2:
-        return ["No: with two classes every fuzzy set holds one class, and FPL is weighted cross entropy."]
+        return ["FPL does not pay: with two classes every fuzzy set holds one, and FPL is weighted cross entropy."]
     if isinstance(rule, int):
         return [f"The rule is a fixed K = {rule}: T changes nothing."]
     rows = [row for row in table if row["threshold"] in USUAL]
     enough = [row for row in rows if row["coverage"] >= WANTED]
     row = enough[0] if enough else rows[-1]
-    t, many, gain = row["threshold"], 1 - row["k_histogram"][0], row["coverage"] - row["top1"]
+    t, several, gain = row["threshold"], 1 - row["k_histogram"][0], row["coverage"] - row["top1"]
     usual = ", ".join(f"{value:g}" for value in USUAL)
     why = (
         f"the smallest of {usual} whose sets hold {_share(WANTED)} of the truth"
         if enough
         else f"none of {usual} holds {_share(WANTED)} of the truth; the largest comes closest"
     )
+    found = verdict(next(row["rescued"] for row in rows if row["threshold"] == MEASURED))
     sentences = [
-        f"On {images} the most probable class is right at {_share(row['top1'])} of the pixels. With T = {t:g} the "
-        f"fuzzy set holds the truth at {_share(row['coverage'])}: at {_share(row['rescued'])} of the wrong labels, "
-        f"{_share(gain)} of all pixels, the truth is still in the set (rescued). The cost: {_share(many)} of the "
-        f"pixels get more than one class; {_share(gain / many if many else 0)} of these are rescued ones.",
+        f"Does FPL pay here (T = {MEASURED:g})? {found.word.capitalize()}: {found.sentence}",
+        f"On {images} the label is right at {_share(row['top1'])} of the pixels. With T = {t:g} the set holds the "
+        f"truth at {_share(gain)} more, and {_share(several)} of the pixels have more than one class. "
+        f"If you train with FPL, start with T = {t:g} ({why}).",
     ]
     if row["top1"] < WEAK:
         sentences.append(
             "The network is right at fewer than half of the pixels, so this says little yet: train it on the labels "
             "first, then repeat the analysis."
         )
-    elif gain < LITTLE:
-        sentences.append(
-            f"There is little to gain: less than {_share(LITTLE)} of all pixels would be rescued. Either the labels "
-            "are right already, or the network is confident where it is wrong; then FPL is close to weighted cross "
-            "entropy."
-        )
-    else:
-        sentences.append(f"FPL can help. Start with T = {t:g} ({why}).")
-    if row["torn"] > many and rule == "n-1":
+    if row["torn"] > several and rule == "n-1":
         sentences.append(
             f"{_share(row['torn'])} of the pixels have p1 <= T < p1 + p2: two classes share them, and the paper's rule "
-            f"keeps one. `loss.rule=continuous` (or `n`) counts the second one too, on more pixels than the "
-            f"{_share(many)} with K > 1."
+            f"keeps one. `loss.rule=continuous` (or `n`) counts the second one too."
         )
     sentences.append(
-        "These are statistics of the sets; whether the score rises only a training shows. `loss.threshold=calibrated` "
-        "chooses T on held-out labelled images, so that validation images stay untouched."
+        "Only a training shows whether the score rises: `fuzzyseg compare` trains supervised, hard and fuzzy side by "
+        "side. `loss.threshold=calibrated` chooses T on held-out labelled images."
     )
     return sentences
 
@@ -93,10 +95,12 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def thresholds(rows: Sequence[dict[str, Any]]) -> Table:
     """Statistics of the fuzzy sets, a row for each T."""
-    table = [["T", "coverage", "top-1", "rescued", "mean K", "K=1", "K=2", "K=3", "K>3", "p1<=T<p1+p2"]]
+    table = [
+        ["T", "label right", "truth in set", "of wrong labels", "classes", "K=1", "K=2", "K=3", "K>3", "two share"]
+    ]
     for row in rows:
         k = [*row["k_histogram"], 0.0, 0.0]
-        shares = [per_cent(row[name]) for name in ("coverage", "top1", "rescued")]
+        shares = [per_cent(row[name]) for name in ("top1", "coverage", "rescued")]
         sizes = [per_cent(value) for value in (*k[:3], sum(k[3:]), row["torn"])]
         table.append([f"{row['threshold']:g}", *shares, number(row["mean_k"], 2), *sizes])
     return table
@@ -104,7 +108,7 @@ def thresholds(rows: Sequence[dict[str, Any]]) -> Table:
 
 def confident(rows: Sequence[dict[str, Any]]) -> Table:
     """Accuracy of confident pixels, a row for each confidence tau, and the choice of a reliability gate."""
-    table = [["confidence", "pixels", "right", "who teaches with confidence=gate"]]
+    table = [["confidence", "pixels", "label right", "who teaches with confidence=gate"]]
     for row in rows:
         who = "confident pixels" if row["reliable"] else "all pixels"
         table.append([f"{row['confidence']:g}", per_cent(row["share"]), per_cent(row["right"], 2), who])
@@ -125,7 +129,7 @@ def cases(group: dict[str, Any]) -> Table:
 
 def sizes(group: dict[str, Any]) -> Table:
     """Statistics by K."""
-    table = [["K", "pixels", "coverage", "top-1", "entropy / log C", "weight"]]
+    table = [["K", "pixels", "truth in set", "label right", "entropy / log C", "weight"]]
     for row in group["by_k"]:
         shares = [per_cent(row[name], 2) for name in ("share", "coverage", "top1")]
         table.append([str(row["k"]), *shares, number(row["entropy"]), number(row["weight"])])
@@ -136,7 +140,7 @@ def confusions(group: dict[str, Any], most: int = 12) -> Table:
     """The most frequent confusions, and the share of their pixels with the truth in the set."""
     rows = group["confusions"][:most]
     table = [[row["truth"], row["label"], per_cent(row["share"], 2), per_cent(row["rescued"])] for row in rows]
-    return [["truth", "taken for", "pixels", "rescued"], *table]
+    return [["truth", "taken for", "pixels", "truth in set"], *table]
 
 
 def markdown(table: Table) -> list[str]:
@@ -160,11 +164,12 @@ def about(result: dict[str, Any]) -> list[str]:
 def page(result: dict[str, Any]) -> str:
     """analysis.md."""
     lines = ["# Fuzzy sets against the truth", "", *(f"- {line}" for line in about(result)), ""]
-    lines += ["## Can FPL help, and with which T?", ""]
+    lines += ["## Does FPL pay, and with which T?", ""]
+    lines += [line for sentence in result["answer"] for line in (sentence, "")]
     for name, group in result["groups"].items():
         lines += [f"{name} images:", "", *markdown(thresholds(group["table"]))]
         lines += markdown(confident(group["confident"]))
-    lines += [line for sentence in result["answer"] for line in (sentence, "")]
+    lines += [f"- {line}" for line in LEGEND] + [""]
     for name, group in result["groups"].items():
         lines += [
             f"## {name} images",

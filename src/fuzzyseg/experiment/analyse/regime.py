@@ -1,0 +1,57 @@
+"""Verdict on FPL: what the measured runs of docs/evidence.md say about a network like this one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import t as student_t
+
+FEATURE = "case 2 / (case 2 + case 3)"
+"""Of the pixels with a wrong label, the share with the truth in the fuzzy set."""
+
+
+class Verdict(NamedTuple):
+    """word: "pays", "does not pay" or "cannot tell". sentence: the figures it rests on."""
+
+    word: str
+    sentence: str
+
+
+@cache
+def measured() -> list[dict[str, Any]]:
+    """Cells of the regime map, written by recipes/evidence/regime_map.py."""
+    cells: list[dict[str, Any]] = json.loads(Path(__file__).with_name("regime.json").read_text("utf-8"))["cells"]
+    return cells
+
+
+def verdict(share: float, cells: Sequence[Mapping[str, Any]] | None = None) -> Verdict:
+    """Gain of FPL over hard labels to expect where `share` of the wrong labels have the truth in their set.
+
+    A line through the cells (mean gain of one data set, method, label count and T; weighted by the number of pairs),
+    and the 95 % confidence interval of its value at `share`. "cannot tell": the interval holds 0, or no cell lies at
+    or beyond `share`. cells: each with `FEATURE`, `gain` in points of mIoU, and `pairs`; the measured ones by default.
+    """
+    known = measured() if cells is None else cells
+    x, gain, pairs = (np.array([cell[name] for cell in known], float) for name in (FEATURE, "gain", "pairs"))
+    here_too = f"the truth is in the set of {100 * share:.3g} % of the wrong labels"
+    if len(x) < 4 or not x.min() <= share <= x.max():
+        return Verdict("cannot tell", f"{here_too}, and no run was measured there ({len(x)} cells were elsewhere).")
+    design = np.stack([np.ones_like(x), x], 1)
+    inverse = np.linalg.pinv(design.T * pairs @ design)
+    line = inverse @ (design.T @ (pairs * gain))
+    variance = pairs @ (gain - design @ line) ** 2 / (len(x) - 2)
+    here = np.array([1.0, share])
+    middle = float(here @ line)
+    half = float(student_t.ppf(0.975, len(x) - 2) * np.sqrt(variance * (here @ inverse @ here)))
+    word = "pays" if middle - half > 0 else "does not pay" if middle + half < 0 else "cannot tell"
+    return Verdict(
+        word,
+        f"in {len(x)} measured cells ({int(pairs.sum())} pairs of runs, small networks), FPL minus hard labels is "
+        f"{middle:+.1f} [{middle - half:+.1f}, {middle + half:+.1f}] points of mIoU where, as here, "
+        f"{here_too}.",
+    )
