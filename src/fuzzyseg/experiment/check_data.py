@@ -94,6 +94,7 @@ class _Check:
     ) -> None:
         self.config, self.data, self.locations = config, config.data, locations
         self.workers, self.progress, self.sheet = workers, progress, sheet
+        self.lost_masks = False
         self.result = Report(str(config.data.root), locations[0].layout)
 
     def report(self) -> Report:
@@ -124,7 +125,7 @@ class _Check:
         training = [*lists.get("labelled", ()), *lists.get("unlabelled", ())]
         kind = self.data, self.config.network.channels, self.config.init or ()
         self.result.notes += value_notes(*kind, training, list(lists.get("val", ())))[0]
-        self._add(*findings.missing_masks(lists))
+        self._add(*findings.missing_masks(lists, lost=self.lost_masks))
         if resolved:
             self._check_masks(dataset, lists)
         self._find_duplicates(lists, inspected.results)
@@ -168,9 +169,12 @@ class _Check:
 
     def _resolve(self, inspected: _Inspected) -> tuple[DataSet, bool]:
         """Build the dataset of the usable files; also return whether its labels could be resolved."""
+        self.lost_masks = any(item.mask is not None and not inspected.usable(item) for item in inspected.items)
         for files in inspected.files:
             files.splits = {name: list(filter(inspected.usable, items)) for name, items in files.splits.items()}
         data = self.data
+        if self.lost_masks and not any(item.mask is not None for item in inspected.items):
+            return _without_labels(self.locations[0], inspected.files), False  # the findings so far say why
         options: LabelOptions = {"classes": data.classes, "ignore_index": data.ignore_index}
         options |= {"encoding": data.encoding, "snap": data.snap}
         try:

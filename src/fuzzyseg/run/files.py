@@ -60,9 +60,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text atomically."""
+    """Write a UTF-8 text atomically. Bytes of file names that are no UTF-8 become escapes, as in JSON and YAML."""
     with replacing(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def sync(path: Path) -> None:

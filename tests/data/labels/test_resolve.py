@@ -280,8 +280,25 @@ def test_binary_masks_0_and_255(tmp_path, yaml, rgb):
 
 
 def test_0_and_255_are_index_masks_where_void_is_named(tmp_path):
-    data = folder(tmp_path, BINARY, yaml="classes: [a, b]\nignore_index: 255")
-    np.testing.assert_array_equal(labels(data), BINARY)
+    mask = BINARY.copy()
+    mask[-1] = 1
+    data = folder(tmp_path, mask, yaml="classes: [a, b]\nignore_index: 255")
+    np.testing.assert_array_equal(labels(data), mask)
+
+
+@pytest.mark.parametrize(("values", "void"), [((0, 255), 255), ((0, 1), 1), ((0, 1), 0), ((0, 1, 255), 1)])
+@pytest.mark.parametrize("names", ["", "classes: [a, b]\n"])
+def test_a_void_value_that_leaves_one_class_is_an_error(tmp_path, values, void, names):
+    mask = np.array(values, np.uint8).repeat(8)[None].repeat(8, 0)
+    with pytest.raises(DataError, match="ignore_index"):
+        folder(tmp_path, mask, yaml=f"{names}ignore_index: {void}")
+
+
+@pytest.mark.parametrize("names", ["", "classes: [a, b]\n", "encoding: binary\n"])
+def test_0_and_65535_are_binary(tmp_path, names):
+    data = folder(tmp_path, np.where(BINARY == 255, 65535, 0).astype(np.uint16), yaml=names)
+    assert len(data.classes) == 2
+    np.testing.assert_array_equal(labels(data), BINARY == 255)
 
 
 def test_lossy_binary_masks_snap_to_the_nearer(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from pathlib import Path
@@ -13,7 +14,7 @@ from fuzzyseg.data.datasets.pairing import existing
 from fuzzyseg.data.datasets.split_files import PARTS, name_below, part_named
 from fuzzyseg.data.labels.class_lists import numbered_lines
 from fuzzyseg.data.sample import DataError, Files, Item, PublicDataset
-from fuzzyseg.data.text import nearest, short
+from fuzzyseg.data.text import decoded, nearest, short
 
 NAMES = ("manifest.csv", "manifest.jsonl")
 SUFFIXES = (".csv", ".jsonl")
@@ -97,14 +98,14 @@ def _item(path: Path, number: int, row: Row) -> tuple[str, Item]:
 def _read_csv(path: Path) -> tuple[list[tuple[int, Row]], list[str]]:
     """Return numbered rows and the ignored columns. The delimiter (comma, semicolon, tab) is that of the header."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with io.StringIO(decoded(path.read_bytes(), "surrogateescape"), newline="") as file:
             head = file.readline()
             file.seek(0)
             reader = csv.DictReader(file, delimiter=max(",;\t", key=head.count), strict=True)
             columns = [str(name).strip() for name in reader.fieldnames or ()]
             reader.fieldnames = columns
             rows = [(reader.line_num, {str(k): str(v or "") for k, v in row.items()}) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a table ({error}); expected CSV in UTF-8") from None
     if "image" not in columns:
         raise DataError(f"{path}: found the columns {short(columns)}; expected image, mask, split in the first line")

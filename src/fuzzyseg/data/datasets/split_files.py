@@ -8,9 +8,11 @@ outside of the folder are reported.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
@@ -29,13 +31,26 @@ _PAIR = re.compile(rf"(.+?(?:{_SUFFIX}))\s+(\S.*(?:{_SUFFIX}))", re.IGNORECASE)
 
 
 def fields(line: str) -> tuple[str, str | None]:
-    """Parse a line into (image, mask or None). Paths may contain spaces; ` #` starts a comment."""
+    """Parse a line into (image, mask or None). Paths may contain spaces; ` #` starts a comment.
+
+    A name in quotation marks, as `quoted` writes it, is taken as it is.
+    """
+    if line.startswith('"'):
+        with suppress(ValueError):
+            name = json.loads(line)
+            return name, None
     text = line.partition(" #")[0].strip()
     if "\t" in text:
         image, _, mask = text.partition("\t")
         return image.strip(), mask.strip() or None
     pair = _PAIR.fullmatch(text)
     return (pair[1], pair[2]) if pair else (text, None)
+
+
+def quoted(name: str) -> str:
+    """Return the line for a name that `fields` gives back: a JSON string where the name itself would be misread."""
+    plain = name.isprintable() and name == name.strip() and not name.startswith(("#", '"'))
+    return name if plain and fields(name) == (name, None) else json.dumps(name)
 
 
 def part_named(name: str) -> str | None:
@@ -104,7 +119,7 @@ def _paths(root: Path, description: Description) -> dict[str, list[Path]]:
 
 def _first_is_there(path: Path, root: Path) -> bool:
     try:
-        lines = read_lines(path)
+        lines = read_lines(path, "surrogateescape")
     except DataError:
         return False
     first = next((line for line in lines if not line.startswith("#")), "")
@@ -115,7 +130,7 @@ def _first_is_there(path: Path, root: Path) -> bool:
 def _items(path: Path, root: Path, *, masks: bool) -> Iterator[Item]:
     """Yield the items of a list. Raises DataError for missing files."""
     lost = []
-    for line in read_lines(path):
+    for line in read_lines(path, "surrogateescape"):
         if line.startswith("#"):
             continue
         image, mask = fields(line)

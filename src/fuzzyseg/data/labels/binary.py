@@ -13,17 +13,21 @@ from fuzzyseg.data.text import counted
 
 TABLE = ((0, 0), (VOID, 1))
 FULL = {0, VOID}
+HIGHS = (VOID, 2**16 - 1)
+"""Values of the object in masks with 0 and the highest value of 8 or 16 bits."""
 
 
 def binary_labels(
-    names: list[str] | None, ignore: tuple[int, ...] | None, snap: bool, base: Encoding | None
+    names: list[str] | None, ignore: tuple[int, ...] | None, snap: bool, base: Encoding | None, high: int = VOID
 ) -> tuple[LabelMap, list[str]]:
-    """Return the label map of masks with 0 and 255, and a note. Raises DataError for other than two names."""
+    """Return the label map of masks with 0 and `high`, and a note. Raises DataError for other than two names."""
     if names is not None and len(names) != 2:
-        raise DataError(f"encoding: binary masks have two classes, 0 and 255, but {len(names)} are declared; name two")
+        raise DataError(
+            f"encoding: binary masks have two classes, 0 and {high}, but {len(names)} are declared; name two"
+        )
     names = names or ["background", "foreground"]
-    text = f"binary masks: 0 is {names[0]}, 255 is {names[1]}"
-    encoding = replace(base or Encoding(), table=TABLE, ignore=ignore or (), text=text, snap=snap)
+    text = f"binary masks: 0 is {names[0]}, {high} is {names[1]}"
+    encoding = replace(base or Encoding(), table=((0, 0), (high, 1)), ignore=ignore or (), text=text, snap=snap)
     return LabelMap(names, ignore[0] if ignore else VOID, encoding), [text]
 
 
@@ -39,10 +43,12 @@ def _mixed_scales(items: Sequence[Item], labels: LabelMap, declared: bool) -> di
     full = [item for item, found in zip(items, values, strict=True) if VOID in found and found <= FULL]
     is_binary = labels.encoding is not None and labels.encoding.table == TABLE
     if declared:
-        text = f"binary masks: 0 is {labels.classes[0]}, 1 is {labels.classes[1]}"
-        base = labels.encoding or Encoding()
-        low = [item for item, found in zip(items, values, strict=True) if 1 in found and found <= {0, 1}]
-        return {item: replace(base, table=((0, 0), (1, 1)), text=text) for item in low}
+        base, encodings = labels.encoding or Encoding(), dict[Item, Encoding]()
+        for high in (1, HIGHS[1]):
+            text = f"binary masks: 0 is {labels.classes[0]}, {high} is {labels.classes[1]}"
+            each = replace(base, table=((0, 0), (high, 1)), text=text)
+            encodings |= {item: each for item, v in zip(items, values, strict=True) if high in v and v <= {0, high}}
+        return encodings
     if full and (ones or not is_binary):
         beside = f"{ones[0].mask} holds 0 and 1" if ones else "0 and 1 are expected"
         raise DataError(
@@ -76,7 +82,7 @@ def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base:
     encodings = {item.mask: encoding for item, encoding in found.items()}
     for split, items in files.splits.items():
         files.splits[split] = [replace(i, encoding=encodings.get(i.mask, i.encoding)) for i in items]
-    return [f"{len(found)} masks hold 0 and 1, the others 0 and 255"] * bool(found)
+    return [f"{len(found)} masks hold 0 and 1 (or 65535), the others 0 and 255"] * bool(found)
 
 
 def _note_void_only(items: Sequence[Item], split: str) -> list[str]:

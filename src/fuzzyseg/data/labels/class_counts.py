@@ -106,7 +106,7 @@ def count_classes(
     values = distinct_values(items) if values is None else values
     found = sorted(value for value in values if value not in (ignore_index, VOID))
     ignored = "255 is" if ignore_index == VOID else f"{ignore_index} and 255 are"
-    if not found or found[-1] < 1:
+    if len(found) < 2:
         raise DataError(
             f"{items[0].mask} and {len(items) - 1} more masks: found only the values {short(sorted(values))}; expected "
             f"at least two classes, 0, 1, ... ({ignored} ignored; write 1 for a class stored as 255): store class "
