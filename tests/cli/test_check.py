@@ -76,6 +76,17 @@ def test_the_table_of_classes(folder):
         assert re.search(row, text, re.MULTILINE), text
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_names_send_no_codes_to_the_terminal(folder, more):
+    os.rename(folder / "masks/train/im01.png", os.fsencode(folder / "masks/train") + b"/\x1b[2Jim01\x9b\xff.png")
+    (folder / "dataset.yaml").write_text('classes: [low, "mid\\e[31mdle", high]\nignore_index: 255\n')
+    result = call(folder, *more)
+    assert result.exit_code == 1
+    assert result.stdout.replace("\n", "").isprintable()
+    assert r"\u001b[2Jim01" in result.stdout
+    assert not more or json.loads(result.stdout)["classes"][1]["name"] == "mid\x1b[31mdle"
+
+
 def test_the_options_are_those_of_training(folder, tmp_path):
     other = tmp_path / "more"
     other.mkdir()

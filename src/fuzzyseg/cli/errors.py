@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
+from fuzzyseg.cli.terminal import cleaned_output
 from fuzzyseg.config import ConfigError
 from fuzzyseg.run.files import UNWRITABLE
 
@@ -51,8 +52,10 @@ class Verbs(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; turn errors into messages and exit codes."""
+        ctx.color = True  # click would remove codes off a terminal; shown, names stay what they are
         try:
-            return super().invoke(ctx)
+            with cleaned_output():
+                return super().invoke(ctx)
         except BrokenPipeError:  # the reader of the output has closed it: click exits silently
             raise
         except Exception as error:

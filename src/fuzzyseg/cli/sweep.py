@@ -139,6 +139,8 @@ def laid_out(plan: Plan, words: list[str], given: Given) -> tuple[Plan, dict[str
 @contextmanager
 def _watched() -> Iterator[Any]:
     """A function that prints a line, and one that shows the progress of the runs on a terminal."""
+    from fuzzyseg.data.text import printable
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -155,4 +157,4 @@ def _watched() -> Iterator[Any]:
                     shown[name] = bar.add_task(name)
                 bar.update(shown[name], completed=done, total=steps)
 
-        yield (lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)), watch
+        yield (lambda text: console.print(printable(text), markup=False, highlight=False, soft_wrap=True)), watch

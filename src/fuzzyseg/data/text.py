@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import difflib
 import json
+import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -24,6 +25,11 @@ def printable(text: str) -> str:
         return letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1]  # valid within JSON too
 
     return "".join(map(shown, text))
+
+
+def markdown(text: str) -> str:
+    """Return the text for one line of Markdown, or a cell of a table, in which it means nothing but itself."""
+    return re.sub(r"([\\`*\[\]<>|&~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", printable(" ".join(text.split())))
 
 
 def decoded(data: bytes, errors: str = "strict") -> str:

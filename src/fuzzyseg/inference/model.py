@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fuzzyseg.data import DataError
+from fuzzyseg.data.text import markdown
 from fuzzyseg.inference.model_card import CARD_NAME, ModelCard, model_folder, read_card
 from fuzzyseg.inference.predictor import Predictor
 from fuzzyseg.networks import Segmenter, architecture, check_names, load_network, save_network
@@ -66,7 +67,7 @@ def _readme(card: ModelCard, network: nn.Module) -> str:
         method=card.method,
         loss=card.loss,
         step=card.step,
-        classes=", ".join(card.classes),
+        classes=", ".join(map(markdown, card.classes)),
         channels=card.channels,
         mean=card.mean,
         std=card.std,
