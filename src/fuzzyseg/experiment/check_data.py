@@ -93,8 +93,7 @@ class _Check:
         sheet: Path | None,
     ) -> None:
         self.config, self.data, self.locations = config, config.data, locations
-        self.workers, self.progress, self.sheet = workers, progress, sheet
-        self.lost_masks = False
+        self.workers, self.progress, self.sheet, self.lost_masks = workers, progress, sheet, False
         self.result = Report(str(config.data.root), locations[0].layout)
 
     def report(self) -> Report:
