@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -74,6 +75,15 @@ def test_the_table_of_classes(folder):
     for each in report["classes"]:
         row = rf"^ +{each['index']} +{each['name']} +{each['images']} +{100 * each['share']:.2f} %"
         assert re.search(row, text, re.MULTILINE), text
+
+
+def test_a_warning_among_the_notes_is_no_problems_found_no_more(folder):
+    for path in (folder / "images" / "train").glob("im0*.png"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 1024, (24, 32)).astype(np.uint16)).save(path)
+    text = call(folder).stdout
+    assert "warning: images of 8 bits are beside 16-bit files" in text
+    assert "no problems found" not in text
+    assert text.endswith(" warnings\n") or text.endswith(" warning\n")
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

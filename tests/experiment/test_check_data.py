@@ -256,6 +256,12 @@ def test_unusable_masks_are_not_called_missing(folder, split, size):
     assert set(found) - {"rare_class", "absent_class"} == {"size" if size else "unreadable"}
 
 
+def test_masks_without_an_image_are_not_called_missing(folder):
+    for path in (folder / "masks").rglob("*.png"):
+        path.rename(path.with_stem(path.stem.upper()))
+    assert set(kinds(checked(folder))) == {"orphaned", "missing"}
+
+
 def test_no_mask_at_all(folder):
     shutil.rmtree(folder / "masks")
     report = checked(folder)

@@ -168,7 +168,8 @@ class _Check:
 
     def _resolve(self, inspected: _Inspected) -> tuple[DataSet, bool]:
         """Build the dataset of the usable files; also return whether its labels could be resolved."""
-        self.lost_masks = any(item.mask is not None and not inspected.usable(item) for item in inspected.items)
+        unusable = any(item.mask is not None and not inspected.usable(item) for item in inspected.items)
+        self.lost_masks = unusable or any(files.unmatched_masks for files in inspected.files)
         for files in inspected.files:
             files.splits = {name: list(filter(inspected.usable, items)) for name, items in files.splits.items()}
         data = self.data
@@ -248,8 +249,7 @@ class _Check:
             *findings.outline_classes(dataset.classes, masks, dataset.colours),
         )
         snapped = sum(each.snapped for each in masks)
-        if snapped:
-            self.result.notes.append(f"--snap: {snapped} pixels are assigned to the nearest colour")
+        self.result.notes += [f"--snap: {snapped} pixels are assigned to the nearest colour"] * bool(snapped)
         if self.sheet is not None and items:
             save_sheet(self.sheet, dataset, items, masks)
             self.result.notes.append(f"contact sheet of the classes: {self.sheet}")

@@ -79,7 +79,6 @@ def build_dataset(location: DatasetLocation, files: Files, **options: Unpack[Lab
     public = DATASETS[location.layout].public
     declared = declared_labels(location.folder, location.description, files, public, **options)
     labels, notes = resolve_labels(declared, files)
-    notes = notes + note_similar(labels.classes)
     counts = [
         f"{split}: {counted(len(items), 'image')}, {sum(item.mask is not None for item in items)} with masks"
         for split in SPLITS

@@ -115,7 +115,7 @@ def count_classes(
     if found[-1] >= MAX_CLASSES:
         raise DataError(
             f"{values[found[-1]].mask}: found the value {found[-1]}; expected class indices up to {MAX_CLASSES - 1}: "
-            f"{ADVICE}"
+            f"{ADVICE}, or, for objects of the highest value (0 and 65535) in some of the masks, encoding: binary"
         )
     if found[-1] >= MANY:
         raise DataError(
