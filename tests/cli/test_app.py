@@ -171,7 +171,8 @@ HEAVY = ("matplotlib", "pycocotools", "rasterio", "segmentation_models_pytorch",
         (["--help"], ("torch", *HEAVY)),
         (["train", "--help"], ("torch", *HEAVY)),
         (["settings"], ("torch", *HEAVY)),
-        (["methods"], ("fuzzyseg.experiment", *HEAVY)),
+        (["methods"], ("torch", *HEAVY)),
+        (["methods", "cps", "--json"], ("torch", *HEAVY)),
     ],
 )
 def test_nothing_is_imported_before_it_is_used(code, absent):

@@ -1,10 +1,35 @@
 import json
+import os
+import subprocess
+import sys
 
 from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
+from fuzzyseg.cli.methods import LISTING, facts
 from fuzzyseg.config import parse_override
 from fuzzyseg.methods import METHODS
+
+
+def test_the_stored_list_is_what_the_classes_declare():
+    declared = {name: facts(method) for name, method in METHODS.items()}
+    assert list(json.loads(LISTING.read_text(encoding="utf-8")).items()) == list(declared.items()), (
+        "run: python -c 'from fuzzyseg.cli.methods import write_listing; write_listing()'"
+    )
+
+
+def test_a_method_from_a_file_is_listed_behind_the_own_ones(tmp_path):
+    file = tmp_path / "listed_method.py"
+    file.write_text(
+        "from fuzzyseg.methods import Method\nclass Mine(Method):\n    paper = 'none yet'\nMETHODS = {'mine': Mine}\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "fuzzyseg", "methods", "--json", "--import", str(file)],
+        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(LISTING.parents[2])},
+    )  # fmt: skip
+    found = json.loads(result.stdout)
+    assert list(found) == [*METHODS, "mine"]
+    assert found["mine"]["paper"] == "none yet"
 
 
 def test_the_list_names_every_method_with_what_it_declares():

@@ -9,7 +9,7 @@ from PIL import Image
 
 import fuzzyseg
 from fuzzyseg.config.load import read_yaml
-from fuzzyseg.data.datasets.cityscapes import CLASSES
+from fuzzyseg.data.datasets.public import LABELS as CLASSES
 from fuzzyseg.experiment import evaluate
 from support.tiny_data import settings
 from support.tiny_network import TinyNetwork

@@ -17,6 +17,7 @@ import fuzzyseg
 from fuzzyseg.config import ConfigError, read_yaml, validate
 from fuzzyseg.config.load import nested
 from fuzzyseg.data import DataError
+from fuzzyseg.data.splits import validation
 from fuzzyseg.engine import NonFiniteLoss
 from fuzzyseg.experiment import evaluate
 from fuzzyseg.ops.resize import resize_logits
@@ -167,6 +168,17 @@ def test_resuming_with_other_images_is_an_error(folder, tmp_path):
     (folder / "images" / "train" / "im15.png").unlink()
     with pytest.raises(ConfigError, match="have changed since the run started"):
         run(config, resume=True)
+
+
+def test_a_resumed_run_keeps_its_held_out_images_if_another_version_would_hold_out_others(tmp_path, monkeypatch):
+    config = settings(write_folder(tmp_path / "data", val=0), tmp_path / "run", train={"stop_at": 2, "steps": 4})
+    monkeypatch.setattr(validation, "shuffled", lambda items, seed, purpose: range(len(items)))
+    held = json.loads((run(config).run / "split.json").read_text())["val"]
+    monkeypatch.undo()
+    config["train"].pop("stop_at")
+    assert run(config, resume=True).finished
+    assert json.loads((tmp_path / "run" / "split.json").read_text())["val"] == held
+    assert json.loads((run({**config, "out": str(tmp_path / "new")}).run / "split.json").read_text())["val"] != held
 
 
 def test_a_run_folder_in_use_is_refused(folder, tmp_path):

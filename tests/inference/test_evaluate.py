@@ -1,5 +1,6 @@
 """Scores of hand-made predictions, worked out by hand."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from fuzzyseg.data import DataError, Item
 from fuzzyseg.inference import Predictor, evaluate
-from fuzzyseg.inference.metrics import confusion_matrix, scores
+from fuzzyseg.inference.metrics import bootstrap_error, confusion_matrix, scores
 from support.small_images import card, item, noise, predictor
 
 
@@ -124,3 +125,32 @@ def test_the_confusion_matrix_is_that_of_torchmetrics() -> None:
     predicted, truth = a_random_pair()
     expected = functional.multiclass_confusion_matrix(predicted, truth, 5, ignore_index=255)
     assert torch.equal(confusion_matrix(predicted, truth, 5), expected)
+
+
+def test_the_bootstrap_error_is_the_spread_over_all_draws_of_as_many_images() -> None:
+    """Against the standard deviation over all 4^4 draws with replacement, by a literal loop."""
+    images = torch.tensor([[[4, 2], [6, 2], [4, 4]], [[1, 0], [5, 3], [3, 5]], [[9, 0], [9, 0], [9, 0]],
+                           [[2, 6], [2, 7], [3, 6]]])  # fmt: skip
+    means = []
+    for draw in product(range(4), repeat=4):
+        ious = []
+        for label in range(2):
+            hit, truth, predicted = (sum(images[n, part, label].item() for n in draw) for part in range(3))
+            ious += [hit / (truth + predicted - hit)] if truth + predicted > hit else []
+        means.append(sum(ious) / len(ious))
+    exact = float(np.std(means)) * (4 / 3) ** 0.5
+    assert bootstrap_error(images, draws=20_000) == pytest.approx(exact, rel=0.02)
+    assert bootstrap_error(images) == bootstrap_error(images)
+    void = torch.zeros(5, 3, 2, dtype=torch.long)  # images without a pixel of a class tell nothing
+    assert bootstrap_error(torch.cat([images, void]), 20_000) == pytest.approx(exact, rel=0.02)
+    assert bootstrap_error(torch.cat([images[:1], void])) is None
+
+
+def test_an_evaluation_counts_images_not_batches_for_its_error(tmp_path: Path) -> None:
+    items = [
+        example(tmp_path, name, [[0, 1]], [truth]) for name, truth in zip("abc", ([0, 1], [1, 1], [0, 0]), strict=True)
+    ]
+    result = evaluate(reading(), items, batch=3)
+    assert result["miou_error"] > 0
+    assert result["miou_error"] == evaluate(reading(), items)["miou_error"]
+    assert evaluate(reading(), items[:1])["miou_error"] is None

@@ -40,9 +40,10 @@ def analyse(
     imports: Import = None,
     given: Given,
 ) -> None:
-    """Show what a model confuses, what its fuzzy sets hold, and whether FPL paid for models like it.
+    """Show what a model confuses, and whether FPL may pay.
 
-    All numbers and figures are written to a folder; docs/analysis.md explains them.
+    Confusions, contents of the fuzzy sets for several T, and the gain of FPL in runs whose sets were alike. All
+    numbers and figures are written to a folder; docs/analysis.md explains them.
 
     \b
     Examples:

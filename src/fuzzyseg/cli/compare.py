@@ -15,7 +15,8 @@ def compare(
     words: Words = None,
     *,
     methods: Annotated[
-        str, typer.Option("--methods", metavar="A,B", help="Methods by name, or all; see `fuzzyseg methods`.")
+        str,
+        typer.Option("--methods", metavar="A,B", help="Methods besides supervised, or all; see `fuzzyseg methods`."),
     ] = "all",
     loss: Annotated[str, typer.Option("--loss", metavar="A,B", help="Pseudo-label losses.")] = "paper,hard,fuzzy",
     out: Out = "runs/compare",
@@ -24,8 +25,9 @@ def compare(
 ) -> None:
     """Compare methods and losses under one protocol.
 
-    The table shows mean IoU of the last checkpoint (mean and standard deviation over the seeds), paired differences of
-    the fuzzy and the hard loss in each method with a 95 % interval, seconds per step and peak memory.
+    Supervised training, on the labelled images alone, always runs as the reference. The table shows mean IoU of the
+    last checkpoint (mean and standard deviation over the runs), seconds per step and peak memory; and, with a 95 %
+    interval, the paired differences from supervised training and those of the fuzzy and the hard loss in each method.
 
     \b
     Examples:

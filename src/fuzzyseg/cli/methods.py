@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +15,9 @@ from fuzzyseg.config.reference import description, written
 
 if TYPE_CHECKING:
     from fuzzyseg.methods import Method
+
+LISTING = Path(__file__).with_suffix(".json")
+"""What fuzzyseg's own methods declare, in a file, because their classes import torch; `write_listing` makes it."""
 
 _FPL = {
     "native": "native: replaces the paper's own pseudo labels",
@@ -34,19 +39,22 @@ def methods(
       fuzzyseg methods
       fuzzyseg methods cps
     """
-    from fuzzyseg.plugins import methods as known_methods
+    found = json.loads(LISTING.read_text(encoding="utf-8"))
+    if imports or entry_points(group="fuzzyseg.methods"):
+        from fuzzyseg.plugins import methods as known_methods
 
-    known = known_methods()
-    if name is not None and name not in known:
-        raise ConfigError(f"method: found {name!r}.{nearest(name, known)}")
-    found = {each: _facts(method) for each, method in known.items() if name in (None, each)}
+        found |= {each: facts(method) for each, method in known_methods().items() if each not in found}
+    if name is not None:
+        if name not in found:
+            raise ConfigError(f"method: found {name!r}.{nearest(name, found)}")
+        found = {name: found[name]}
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    for method, facts in found.items():
+    for method, shown in found.items():
         typer.echo(method)
-        settings = facts.pop("settings")
-        for key, text in facts.items():
+        settings = shown.pop("settings")
+        for key, text in shown.items():
             typer.echo(f"  {key:<12} {text}")
         for setting, text in settings.items() if name else ():
             typer.echo(f"  method.{setting}: {text}")
@@ -54,7 +62,8 @@ def methods(
         typer.echo("\nsettings of one method: fuzzyseg methods NAME")
 
 
-def _facts(method: type[Method]) -> dict[str, Any]:
+def facts(method: type[Method]) -> dict[str, Any]:
+    """What a method declares, as it is listed."""
     own = method.paper_loss
     settings = {
         key: f"{description(field)} [default: {written(field.default)}]"
@@ -69,3 +78,11 @@ def _facts(method: type[Method]) -> dict[str, Any]:
         "keeps": method.keeps,
         "settings": settings,
     }
+
+
+def write_listing() -> None:
+    """Write `LISTING` from the classes."""
+    from fuzzyseg.methods import METHODS
+
+    found = {name: facts(method) for name, method in METHODS.items()}
+    LISTING.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

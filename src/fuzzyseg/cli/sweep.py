@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as Rows
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
 from fuzzyseg.cli.options import Given, Import, listed, option, overridden, read_recipe, setting, takes
@@ -18,6 +22,11 @@ from fuzzyseg.config import ConfigError, merge, override
 from fuzzyseg.config.load import nested
 from fuzzyseg.config.plan import Plan, read_plan
 
+if TYPE_CHECKING:
+    from fuzzyseg.experiment.sweeps.progress import Progress, RunState
+
+EVERY = 300.0
+"""Seconds between two lines on the progress if there is no terminal."""
 SETTINGS = ("data", "image_size", "val", "encoder", "weights", "steps", "device")
 RUNS = (
     *(setting(name, default=False) for name in SETTINGS),
@@ -138,23 +147,52 @@ def laid_out(plan: Plan, words: list[str], given: Given) -> tuple[Plan, dict[str
 
 @contextmanager
 def _watched() -> Iterator[Any]:
-    """A function that prints a line, and one that shows the progress of the runs on a terminal."""
+    """A function that prints a line, and one that shows `Progress`: bars on a terminal, else a line now and then."""
     from fuzzyseg.data.text import printable
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        whole = bar.add_task("runs", total=None)
-        shown: dict[str, Any] = {}
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20))
+    shown: dict[str, TaskID] = {}
+    due = time.monotonic() + EVERY
 
-        def watch(running: dict[str, tuple[int, int]], made: int, total: int) -> None:
-            parts = sum(done / max(steps, 1) for done, steps in running.values())
-            bar.update(whole, completed=made + parts, total=total, description=f"runs {made}/{total}")
-            for name in [name for name in shown if name not in running]:
-                bar.remove_task(shown.pop(name))
-            for name, (done, steps) in running.items():
-                if name not in shown:
-                    shown[name] = bar.add_task(name)
-                bar.update(shown[name], completed=done, total=steps)
+    def line(text: str) -> None:
+        console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
-        yield (lambda text: console.print(printable(text), markup=False, highlight=False, soft_wrap=True)), watch
+    with Rows(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+
+        def show(name: str, text: str, done: float, total: float) -> None:
+            if name not in shown:
+                shown[name] = bars.add_task(text)
+            bars.update(shown[name], completed=done, total=total, description=text)
+
+        def watch(now: Progress) -> None:
+            nonlocal due
+            whole, *runs = texts = [all_text(now), *map(run_text, now.running)]
+            if not console.is_terminal:
+                if time.monotonic() >= due:
+                    line("; ".join(texts))
+                    due = time.monotonic() + EVERY
+                return
+            show("", whole, now.done + sum(run.step / max(run.steps, 1) for run in now.running), now.total)
+            for run, text in zip(now.running, runs, strict=True):
+                show(run.name, text, run.step, run.steps)
+            for name in shown.keys() - {"", *(run.name for run in now.running)}:
+                bars.remove_task(shown.pop(name))
+
+        yield line, watch
+
+
+def all_text(now: Progress) -> str:
+    """`3 of 12 runs finished, ETA 1:10:00`."""
+    return f"{now.done} of {now.total} runs finished{_eta(now.seconds_left)}"
+
+
+def run_text(run: RunState) -> str:
+    """`cps_fuzzy-s0: step 300/2000, loss 0.43, mIoU 40.12 %, ETA 0:12:00`, with what is known."""
+    loss = "" if run.loss is None else f", loss {run.loss:.4g}"
+    score = "" if run.score is None else f", mIoU {100 * run.score:.2f} %"
+    return f"{run.name}: step {run.step}/{run.steps}{loss}{score}{_eta(run.seconds_left)}"
+
+
+def _eta(seconds: float) -> str:
+    return f", ETA {timedelta(seconds=round(seconds))}" if math.isfinite(seconds) else ""

@@ -43,8 +43,8 @@ class DataConfig(Section):
     """How a number of labelled images is chosen. cover: so that each class occurs, the rarest first (reads the masks
     once); random: a shuffle (reads no mask)."""
     val: str | None = None
-    """Validation: fraction (0.2), count, list file, folder name (val, test) or none; None: the folder val, else a fifth
-    of the images with masks."""
+    """Validation: fraction (0.2), count, list file (or split.json of a run), folder name (val, test), fold:K/N (the Kth
+    of N folds of the labelled images) or none; None: the folder val, else a fifth of the images with masks."""
     group: str | None = None
     """Images that a split keeps together: folder, prefix (the name without its trailing number), or a regular
     expression whose first group names the video, patient or scene."""

@@ -2,10 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from fuzzyseg.data.datasets.base import Layout
 from fuzzyseg.data.datasets.combine import combine
 from fuzzyseg.data.datasets.read import read_dataset
-from fuzzyseg.data.datasets.registry import DATASETS
+from fuzzyseg.data.datasets.registry import DATASETS, Layout
 from fuzzyseg.data.sample import VOID, DataError, DataSet, Item
 
 if TYPE_CHECKING:

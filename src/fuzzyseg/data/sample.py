@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from fuzzyseg.data.text import counted
+
+S = TypeVar("S")
+T = TypeVar("T")
+
 
 VOID = 255
 """Mask value inside the package for pixels without a class, whatever value the files use (promise 3)."""
@@ -27,6 +34,28 @@ Box = tuple[int, int, int, int]
 
 class DataError(ValueError):
     """The user's files are unusable. The message names the file, the value found, the value expected and the remedy."""
+
+
+def attempt(function: Callable[[S], T], value: S) -> T | None:
+    """The function's result, or None where it raises DataError: another reader of the file reports it."""
+    try:
+        return function(value)
+    except DataError:
+        return None
+
+
+def attempt_all(function: Callable[[S], T], values: Iterable[S], what: str, most: int = 50) -> list[T]:
+    """The function's results. Raises one DataError with the number of errors, `what`, and the first `most` messages."""
+    results, errors = list[T](), list[str]()
+    for value in values:
+        try:
+            results.append(function(value))
+        except DataError as error:
+            errors.append(str(error))
+    if errors:
+        more = [f"... and {len(errors) - most} more"] * (len(errors) > most)
+        raise DataError("\n".join([f"{counted(len(errors), what)}:", *errors[:most], *more]))
+    return results
 
 
 @dataclass(frozen=True)
@@ -94,6 +123,10 @@ class Files:
     classes: list[str] | None = None
     colours: list[Colour] | None = None
 
+    def change(self, function: Callable[[Item], Item]) -> None:
+        """Replace each item."""
+        self.splits = {split: [function(item) for item in items] for split, items in self.splits.items()}
+
 
 @dataclass(frozen=True)
 class LabelMap:
@@ -124,6 +157,11 @@ class DataSet:
     colours: list[Colour] | None = None
     notes: list[str] = field(default_factory=list)
     encoding: Encoding | None = None
+
+    @property
+    def items(self) -> list[Item]:
+        """The items of all splits."""
+        return [*self.train, *(self.val or ()), *(self.test or ())]
 
     @property
     def label_map(self) -> LabelMap:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fuzzyseg.config import DataConfig
+from fuzzyseg.data.splits.validation import FEW
 from fuzzyseg.engine import Outcome
 from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material, say_balance, say_sizes
+from fuzzyseg.experiment.results import record
 from fuzzyseg.experiment.threshold_policy import say_threshold
 from fuzzyseg.losses import SET_LOSSES
 from fuzzyseg.methods import Method
 from fuzzyseg.run.folder import RunFolder
+from fuzzyseg.run.logs import SCORE
 from fuzzyseg.run.progress import score_text
 
 
@@ -40,7 +43,7 @@ def announce(
 
 
 def summary(run: RunFolder, outcome: Outcome, *, score: str) -> str:
-    """The end of the training in one line. score: the key of the score that chose the best checkpoint."""
+    """The end of the training. score: the key of the score that chose the best checkpoint."""
     if not outcome.finished:
         how = "interrupted" if outcome.interrupted else "stopped as asked"
         return f"{how}: step {outcome.step} is saved in {run.path}; continue with --resume"
@@ -51,4 +54,16 @@ def summary(run: RunFolder, outcome: Outcome, *, score: str) -> str:
         text += f" (best on val {100 * outcome.best[score]:.2f} % at step {outcome.best['step']})"
     absent = [name for name, value in outcome.last.get("ceiling", {}).items() if value is None]
     text += f" (no pixel of {', '.join(absent)} in the validation masks)" if absent else ""
-    return f"{text}; model in {run.model_dir}"
+    lines = [f"{text}; model in {run.model_dir}"]
+    images, error = outcome.last.get("images", FEW), outcome.last.get(f"{SCORE}_error")
+    if images < FEW and error is not None:
+        lines.append(
+            f"two standard errors of this mIoU over the choice of {images} validation images are {200 * error:.1f} "
+            "points: smaller differences between models may be chance"
+        )
+    if record(run).get("held_out"):
+        lines.append(
+            "the validation images were held out of those with masks: once the settings are chosen, a last training "
+            "with --val none and another --out learns from all of them"
+        )
+    return "\n".join(lines)

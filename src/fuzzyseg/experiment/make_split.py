@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data import DataError
-from fuzzyseg.data.datasets.split_files import quoted
+from fuzzyseg.data.datasets.tables import quoted
 from fuzzyseg.data.splits.split import Split
 from fuzzyseg.experiment.prepare_data import read_configured, split_for
 from fuzzyseg.run.files import write_text

@@ -13,6 +13,7 @@ import torch
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Levels
+from fuzzyseg.data.splits.spec import FOLD
 from fuzzyseg.engine import Outcome
 from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material, fingerprint
@@ -40,10 +41,13 @@ def absolute_paths(config: Config) -> Config:
 
 
 def without_files(config: Config, run: RunFolder) -> Config:
-    """The settings of a resumed run: weights are in its checkpoint, input statistics in its split.json."""
+    """The settings of a resumed run: weights are in its checkpoint, input statistics and split in its split.json."""
     begun = config.model_copy(deep=True)
     begun.init, begun.network.weights = None, "none"
-    known = record(run)["input"]
+    content = record(run)
+    if content.get("held_out") and not (begun.data.val or "").startswith(FOLD):
+        begun.data.val = str(run.split)  # the rule of the hold-out may have changed since
+    known = content["input"]
     begun.data.mean, begun.data.std = known["mean"], known["std"]
     begun.data.low, begun.data.high = known.get("low"), known.get("high")
     return begun

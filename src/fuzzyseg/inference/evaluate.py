@@ -15,7 +15,7 @@ from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
 from fuzzyseg.data.views import known_pixels
 from fuzzyseg.inference.ceiling import ceiling_matrix
-from fuzzyseg.inference.metrics import confusion_matrix, resolvable, scores
+from fuzzyseg.inference.metrics import bootstrap_error, confusion_matrix, resolvable, scores
 from fuzzyseg.inference.predictor import Predictor, Protocol
 
 
@@ -45,7 +45,7 @@ def evaluate(
 
     Returns the `scores` of the matrix; `ceiling`, the IoU of each class between the masks and their `round_trip` to the
     stride of the network's logits (one view of the whole image, whatever the protocol), None for a class in no mask;
-    `miou_resolvable`, see `resolvable`; `images`; and `protocol` in words.
+    `miou_resolvable`, see `resolvable`; `miou_error`, see `bootstrap_error`; `images`; and `protocol` in words.
 
     Raises DataError if there is no image, an image has no mask, or every pixel is void.
     """
@@ -57,8 +57,14 @@ def evaluate(
     reader = Reader(card.channels, len(card.classes), void, bands=bands, levels=card.levels)
     count, done = len(card.classes), 0
     matrix = torch.zeros(count, count, dtype=torch.long, device=predictor.device)
+    image, images = torch.zeros_like(matrix), []
     for labels, masks, finished in _predictions(predictor, reader, items, protocol, batch):
-        matrix += confusion_matrix(labels, masks.to(predictor.device), count)
+        for label, mask in zip(labels, masks.to(predictor.device), strict=True):
+            image = image + confusion_matrix(label, mask, count)
+            if finished:
+                matrix += image
+                images.append(torch.stack([image.diagonal(), image.sum(1), image.sum(0)]))
+                image = torch.zeros_like(matrix)
         done += finished
         if finished and progress is not None:
             progress(done, len(items))
@@ -68,7 +74,7 @@ def evaluate(
     if ceiling is None:
         found = ceiling_matrix(items, reader, image_size=card.image_size, stride=predictor.stride())
         ceiling = scores(found, card.classes)["per_class"]
-    measure = resolvable(result["per_class"], ceiling)
+    measure = resolvable(result["per_class"], ceiling) | {"miou_error": bootstrap_error(torch.stack(images).cpu())}
     return {**further, **result, **measure, "images": len(items), "protocol": protocol.describe(card)}
 
 

@@ -67,7 +67,7 @@ def test_a_public_data_set_joins_by_its_names(first, tmp_path):
     put(city / "gtFine/train/ulm/ulm_1_2_gtFine_labelIds.png", [[7, 23], [0, 26]])
     with pytest.raises(DataError, match="has the class"):
         combine(read_dataset(first), more=[city])
-    from fuzzyseg.data.datasets.cityscapes import CLASSES
+    from fuzzyseg.data.datasets.public import LABELS as CLASSES
 
     names = ["void thing", *reversed(CLASSES)]
     (first / "dataset.yaml").write_text("classes: [" + ", ".join(names) + "]\n")

@@ -6,9 +6,8 @@ from PIL import Image
 
 from data.io.test_mat import mat
 from fuzzyseg.data import DataError, Reader, read_dataset
-from fuzzyseg.data.datasets.ade20k import CLASSES as ADE_CLASSES
-from fuzzyseg.data.datasets.cityscapes import CLASSES as CITY_CLASSES
-from fuzzyseg.data.datasets.voc import CLASSES as VOC_CLASSES
+from fuzzyseg.data.datasets.public import ADE20K, LABELS
+from fuzzyseg.data.datasets.voc import VOC
 from fuzzyseg.data.io.write import default_colours
 from fuzzyseg.data.loading.reader import check_sizes
 from fuzzyseg.data.splits.split import make_split
@@ -62,7 +61,7 @@ def add_sbd(root, names):
 def test_voc_alone_is_its_lists(voc, place):
     root, _, names = voc
     data = read_dataset(root / place)
-    assert (data.layout, tuple(data.classes), data.ignore_index) == ("voc", VOC_CLASSES, 255)
+    assert (data.layout, tuple(data.classes), data.ignore_index) == ("voc", VOC.classes, 255)
     assert listed(data.train) == {names["a"]: ".png", names["b"]: ".png"}
     assert [item.name for item in data.train] == sorted(item.name for item in data.train)
     assert (listed(data.val), listed(data.test)) == ({names["c"]: ".png"}, {names["d"]: None})
@@ -196,11 +195,11 @@ def test_cityscapes_label_ids_become_19_classes(city):
     }
     assert [item.mask for item in data.test] == [None, None]  # dummies
     labels = Reader(3, 19, 255).read(data.val[1], True)[1]
-    names = list(CITY_CLASSES)
+    names = list(LABELS)
     for value, found in zip(range(10, 34), labels.flatten().tolist(), strict=True):
-        expected = next((names.index(name) for name, number in CITY_CLASSES.items() if number == value), 255)
+        expected = next((names.index(name) for name, number in LABELS.items() if number == value), 255)
         assert found == expected, value
-    assert names[0] == "road" and CITY_CLASSES["road"] == 7 and CITY_CLASSES["bicycle"] == 33
+    assert names[0] == "road" and LABELS["road"] == 7 and LABELS["bicycle"] == 33
 
 
 def test_cityscapes_train_ids_are_taken_where_they_are(city):
@@ -258,7 +257,7 @@ def test_ade20k_reduces_zero(tmp_path, above):
         mask(base / "annotations" / folder / f"ADE_{kind}_00000001.png", [[0, 1, 2, 149, 150]])
     data = read_dataset(tmp_path)
     assert (data.layout, len(data.classes), data.ignore_index) == ("ade20k", 150, 255)
-    assert ADE_CLASSES[0] == "wall" and ADE_CLASSES[149] == "flag" and len(set(ADE_CLASSES)) == 150
+    assert ADE20K.classes[0] == "wall" and ADE20K.classes[149] == "flag" and len(set(ADE20K.classes)) == 150
     assert [item.name for item in data.train + data.val] == ["train/ADE_train_00000001", "val/ADE_val_00000001"]
     assert Reader(3, 150, 255).read(data.val[0], True)[1].tolist() == [[255, 0, 1, 148, 149]]
     mask(base / "annotations/training/ADE_train_00000001.png", [[0, 1, 2, 149, 151]])

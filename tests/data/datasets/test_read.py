@@ -236,7 +236,7 @@ def test_nothing_recognised_says_what_lies_there_and_what_was_expected(tmp_path)
         read_dataset(tmp_path / "notes.txt")
     with pytest.raises(DataError, match=r"unknown layout 'foldr'.*'folder'"):
         read_dataset(tmp_path, layout="foldr")
-    with pytest.raises(DataError, match="expected layout camvid"):
+    with pytest.raises(DataError, match="expected one of these:\n  camvid: train"):
         read_dataset(tmp_path, layout="camvid")
 
 

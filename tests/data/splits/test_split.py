@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fuzzyseg.data import DataError, Item, read_dataset
-from fuzzyseg.data.datasets.split_files import quoted
+from fuzzyseg.data.datasets.tables import quoted
 from fuzzyseg.data.labels import decode as labels_module
 from fuzzyseg.data.labels.class_counts import class_presence
 from fuzzyseg.data.splits.holdout import hold_out
 from fuzzyseg.data.splits.spec import parse_amount, read_list
-from fuzzyseg.data.splits.split import labelled_order, make_split, shuffled
+from fuzzyseg.data.splits.split import labelled_order, make_split
+from fuzzyseg.data.splits.stratify import shuffled
 from fuzzyseg.run.files import write_text
 
 
@@ -91,7 +92,7 @@ def test_order_equals_the_literal_rule(seed, count, classes, density):
     order = labelled_order(items, present, seed)
     assert order == literal_order(items, present.tolist(), seed)
     assert sorted(order) == list(range(count))
-    assert labelled_order(items, None, seed, "random") == shuffled(items, seed, "labelled")
+    assert labelled_order(items, None, seed) == shuffled(items, seed, "labelled")
 
 
 def test_cover_takes_the_rarest_first_and_needs_few_images():
@@ -236,7 +237,7 @@ def test_random_policy_reads_no_mask_and_cover_reads_each_once(tmp_path, monkeyp
     split = make_split(data, labelled="4", policy="random")
     assert (read, split.uncovered, split.policy) == ([], [], "random")
     make_split(data, labelled="4", policy="cover")
-    assert len(read) == len(set(read)) == 24  # of 30, 6 are held out
+    assert len(read) == len(set(read)) == 30  # the 6 that are held out too, so that they hold the classes
 
 
 def test_presence_ignores_void_and_names_bad_files(tmp_path):

@@ -189,10 +189,13 @@ def test_published_scores_stand_beside_other_amounts_with_their_own():
 def test_a_comparison_leaves_out_what_does_not_apply_and_runs_the_papers_loss_once():
     made, said = comparison(["supervised", "cps"], ["paper", "hard", "fuzzy"])
     assert list(made.arms) == ["supervised paper", "cps paper", "cps fuzzy"]
-    assert made.pairs == [("cps fuzzy", "cps paper")]
+    against = [("cps paper", "supervised paper"), ("cps fuzzy", "supervised paper")]
+    assert made.pairs == [*against, ("cps fuzzy", "cps paper")]
     assert sum("does not apply" in sentence for sentence in said) == 2
     only, _ = comparison(["cps"], ["hard", "fuzzy"])
-    assert only.pairs == [("cps fuzzy", "cps hard")]
+    assert list(only.arms) == ["supervised paper", "cps hard", "cps fuzzy"]  # the reference, asked for or not
+    assert only.arms["supervised paper"] == {"method": {"name": "supervised"}, "loss": {"name": "paper"}}
+    assert only.pairs[-1] == ("cps fuzzy", "cps hard")
     with pytest.raises(ConfigError, match="Did you mean 'cps'"):
         comparison(["cpss"], ["hard"])
     with pytest.raises(ConfigError, match="nothing to compare"):
@@ -232,7 +235,7 @@ def test_the_steps_of_the_start_that_are_asked_for_go_before_the_recipes(monkeyp
     result = CliRunner().invoke(app, [*words, "--data", str(tmp_path), *(["--start-steps", asked] if asked else [])])
     assert result.exit_code == 0, result.stderr
     (grid,) = grids
-    starts = [grid.config(start, OUT) for start in grid.starts(grid.cells[0])]
+    starts = [grid.config(start, OUT) for start in grid.starts(grid.cells[-1])]
     assert [(start.train.steps, start.optim.lr) for start in starts] == ([] if steps is None else [(steps, 0.5)] * 2)
 
 

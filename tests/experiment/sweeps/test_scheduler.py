@@ -158,7 +158,7 @@ def test_an_error_of_our_own_leaves_no_run_behind(tmp_path, monkeypatch):
         begun.append(Popen(*arguments, **options))
         return begun[-1]
 
-    def watch(steps, made, total):
+    def watch(now):
         raise RuntimeError("no space for the table")
 
     Popen = subprocess.Popen

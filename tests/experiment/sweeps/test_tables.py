@@ -2,7 +2,7 @@
 
 from fuzzyseg.config.plan import Plan
 from fuzzyseg.experiment.sweeps import Cell, Grid, tables
-from fuzzyseg.experiment.sweeps.tables import interval, mean_std
+from fuzzyseg.experiment.sweeps.tables import ONE_RUN, interval, mean_std
 
 
 def row(miou, seconds=0.5):
@@ -130,3 +130,11 @@ def test_differences_over_resolvable_classes_stand_beside_those_of_all_where_bot
         rows[Cell("a", None, seed)]["result"]["last"]["miou_resolvable"] = one
         rows[Cell("b", None, seed)]["result"]["last"]["miou_resolvable"] = two
     assert "| a - b | all | +10.00 ± 0.00 (n = 3) | +4.00 ± 12.71 (n = 2) |" in tables(Grid(plan, seeds=3), rows)
+
+
+def test_a_table_of_one_run_of_each_says_that_its_differences_may_be_chance():
+    plan = Plan(title="T", arms={"a": {}, "b": {}}, pairs=[("a", "b")])
+    rows = {Cell(arm, None, seed): row(share) for arm, share in (("a", 0.5), ("b", 0.4)) for seed in (0, 1)}
+    assert ONE_RUN in tables(Grid(plan), rows)
+    assert ONE_RUN not in tables(Grid(plan, seeds=2), rows)
+    assert ONE_RUN not in tables(Grid(Plan(title="T", arms={"a": {}})), rows)  # no difference

@@ -9,12 +9,13 @@ from fuzzyseg.data.annotations.cvat import MAP, Cvat
 from fuzzyseg.data.annotations.labelme import LabelMe, is_labelme
 from fuzzyseg.data.annotations.reading import AnnotatedImage, Annotations, load_json
 from fuzzyseg.data.annotations.writing import check_empty, write_dataset
-from fuzzyseg.data.io.find import is_hidden
-from fuzzyseg.data.sample import DataError
-from fuzzyseg.data.text import counted, short
+from fuzzyseg.data.io.find import names_in, walk
+from fuzzyseg.data.sample import DataError, attempt_all
+from fuzzyseg.data.text import short
 
 __all__ = ["AnnotatedImage", "Annotations", "check_empty", "read_annotations", "write_dataset"]
 
+KINDS = ("LabelMe", "COCO", "other")
 EXPECTED = "LabelMe files (.json), COCO files (.json) or CVAT's Segmentation mask (labelmap.txt, SegmentationClass/)"
 
 
@@ -31,34 +32,25 @@ def read_annotations(source: Path, labels: list[str] | None = None, *, strict: b
         raise DataError(f"{source}: does not exist; expected {EXPECTED}")
     if source.is_dir() and (source / MAP).is_file():
         return Cvat(source, labels)
-    paths = [source] if source.is_file() else _json_files(source)
-    kinds: dict[str, list[Path]] = {"LabelMe": [], "COCO": [], "other": []}
-    errors = []
-    for path in paths:
-        try:
-            content = load_json(path)
-            kinds["LabelMe" if is_labelme(content) else "COCO" if is_coco(content) else "other"].append(path)
-        except DataError as error:
-            errors.append(str(error))
-    if errors:
+    found = [source] if source.is_file() else sorted(walk(source))
+    paths = [path for path in found if path.suffix.lower() == ".json" and path.is_file()]
+    kinds = attempt_all(_kind, paths, "annotation file")
+    labelme, coco, other = ([p for p, kind in zip(paths, kinds, strict=True) if kind == name] for name in KINDS)
+    if labelme and coco:
         raise DataError(
-            f"{counted(len(errors), 'annotation file')} cannot be read; nothing was written\n" + "\n".join(errors)
+            f"{source}: contains LabelMe files such as {labelme[0]} and COCO files such as {coco[0]}; convert them "
+            "separately"
         )
-    if kinds["LabelMe"] and kinds["COCO"]:
-        raise DataError(
-            f"{source}: contains LabelMe files such as {kinds['LabelMe'][0]} and COCO files such as "
-            f"{kinds['COCO'][0]}; convert them separately"
-        )
-    if kinds["LabelMe"] and kinds["other"]:
-        raise DataError(f"{kinds['other'][0]}: is not a LabelMe file (no list 'shapes'); repair it or move it away")
-    if kinds["LabelMe"]:
-        return LabelMe(source, kinds["LabelMe"], labels, strict=strict)
-    if kinds["COCO"]:
-        return Coco(source, kinds["COCO"], labels, left=kinds["other"])
-    found = short(sorted(p.name + ("/" if p.is_dir() else "") for p in source.iterdir())) if source.is_dir() else "JSON"
-    raise DataError(f"{source}: contains no known annotations; found {found or 'nothing'}; expected {EXPECTED}")
+    if labelme and other:
+        raise DataError(f"{other[0]}: is not a LabelMe file (no list 'shapes'); repair it or move it away")
+    if labelme:
+        return LabelMe(source, labelme, labels, strict=strict)
+    if coco:
+        return Coco(source, coco, labels, left=other)
+    content = short(names_in(source)) if source.is_dir() else "JSON"
+    raise DataError(f"{source}: contains no known annotations; found {content or 'nothing'}; expected {EXPECTED}")
 
 
-def _json_files(root: Path) -> list[Path]:
-    files = (path for path in root.rglob("*.[jJ][sS][oO][nN]") if path.is_file())
-    return sorted(path for path in files if not any(map(is_hidden, path.relative_to(root).parts)))
+def _kind(path: Path) -> str:
+    content = load_json(path)
+    return KINDS[0] if is_labelme(content) else KINDS[1] if is_coco(content) else KINDS[2]

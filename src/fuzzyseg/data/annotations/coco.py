@@ -6,12 +6,13 @@ Lin et al., "Microsoft COCO: common objects in context", ECCV 2014.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt
+from pydantic import AfterValidator, Field, NonNegativeInt
 
 from fuzzyseg.data.annotations.reading import (
     AnnotatedImage,
@@ -20,6 +21,7 @@ from fuzzyseg.data.annotations.reading import (
     Json,
     Model,
     check_points,
+    check_size,
     inside,
     load_json,
     parse,
@@ -29,8 +31,6 @@ from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.labels.class_lists import plain
 from fuzzyseg.data.sample import Colour, DataError, Size
 from fuzzyseg.data.text import counted, short
-
-PREFIXES = ("instances_", "stuff_", "annotations_")
 
 
 class Image(Model):
@@ -56,12 +56,21 @@ class RunLengths(Model):
     counts: list[NonNegativeInt] | str
 
 
+def _even(polygon: list[float]) -> list[float]:
+    if len(polygon) % 2:
+        raise ValueError(f"found a polygon of {len(polygon)} numbers; expected [x, y, x, y, ...]")
+    return polygon
+
+
+Polygon = Annotated[list[Coordinate], Field(min_length=6), AfterValidator(_even)]
+
+
 class Annotation(Model):
     """An entry of `annotations`: an object of an image."""
 
     image_id: NonNegativeInt
     category_id: NonNegativeInt
-    segmentation: Annotated[list[Annotated[list[Coordinate], Field(min_length=6)]], Field(min_length=1)] | RunLengths
+    segmentation: Annotated[list[Polygon], Field(min_length=1)] | RunLengths
     iscrowd: int | bool = 0
 
 
@@ -78,6 +87,15 @@ def is_coco(content: Json) -> bool:
     return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in File.model_fields)
 
 
+@dataclass
+class _Entry:
+    """An image, its first entry, and its objects: place in the file, label, object."""
+
+    picture: AnnotatedImage
+    image: Image
+    objects: list[tuple[str, str, Annotation]] = field(default_factory=list)
+
+
 class Coco:
     """The COCO files of a folder, or a single file; several files become splits by their names."""
 
@@ -87,9 +105,7 @@ class Coco:
         """Read all files before anything is drawn. left: ignored JSON files. Raises DataError."""
         above = source.parent
         self._root = source if source.is_dir() else above.parent if above.name == "annotations" else above
-        self.pictures: list[AnnotatedImage] = []
-        self._objects: dict[str, list[tuple[str, str, Annotation]]] = {}  # by picture: place in the file, label, object
-        self._images: dict[str, Image] = {}
+        self._entries: dict[str, _Entry] = {}
         self._joined: list[str] = []
         files = {path: parse(File, load_json(path), path) for path in paths}
         names: dict[int, str] = {}
@@ -103,49 +119,46 @@ class Coco:
             below = path.relative_to(source) if source.is_dir() else Path(path.name)
             self._read_objects(file, path, self._read_images(file, path, _folder_of(below, len(paths) > 1)))
         self.classes = self._classes.names
-        objects = [item for file in files.values() for item in file.annotations]
+        self.pictures = [entry.picture for entry in self._entries.values()]
+        crowds = [bool(item.iscrowd) for file in files.values() for item in file.annotations]
         self.notes = [
-            f"{counted(len(paths), 'COCO file')} with {len(objects)} objects, {sum(o.iscrowd for o in objects)} of "
-            "them crowds (drawn like the others)",
+            f"{counted(len(paths), 'COCO file')} with {len(crowds)} objects, {sum(crowds)} of them crowds (drawn like "
+            "the others)",
             *self._classes.notes,
             *(f"{path}: has no segmentations and is ignored" for path in left),
             *[f"listed more than once, objects joined: {short(self._joined)}"] * bool(self._joined),
         ]
 
-    def _read_images(self, file: File, path: Path, folder: str) -> dict[int, str]:
-        """Add the images of a file; return their names by id. folder: of the names. Raises DataError."""
-        names: dict[int, str] = {}
-        pictures = {picture.name: picture for picture in self.pictures}
-        for place, entry in enumerate(file.images):
+    def _read_images(self, file: File, path: Path, folder: str) -> dict[int, _Entry]:
+        """Add the images of a file; return them by id. folder: of the names. Raises DataError."""
+        found: dict[int, _Entry] = {}
+        for place, image in enumerate(file.images):
             where = f"{path}: images.{place}"
-            image = self._find(entry.file_name, path, split_named(folder), where)
-            below = Path(entry.file_name.replace("\\", "/")).with_suffix("")
+            picture = self._find(image.file_name, path, split_named(folder), where)
+            below = Path(image.file_name.replace("\\", "/")).with_suffix("")
             parts = [part for part in below.parts if part not in ("..", ".", below.anchor)]
             name = "/".join([folder, *parts] if folder and parts[:1] != [folder] else parts)
-            if names.setdefault(entry.id, name) != name:
+            fresh = _Entry(AnnotatedImage(name, picture, path), image)
+            entry = self._entries.setdefault(name, fresh)
+            if found.setdefault(image.id, entry) is not entry:
+                named = found[image.id].picture.name
                 raise DataError(
-                    f"{where}: the id {entry.id} is that of two images, {names[entry.id]!r} and {name!r}; give each "
-                    "image its own id"
+                    f"{where}: the id {image.id} is that of two images, {named!r} and {name!r}; give each its own id"
                 )
-            if name not in pictures:
-                self._images[name], self._objects[name] = entry, []
-                pictures[name] = AnnotatedImage(name, image, path)
+            if entry is fresh:
                 continue
-            first, other = self._images[name], pictures[name]
-            listed = f"{entry.file_name!r} is listed twice (image {first.id} of {other.origin}, image {entry.id} here)"
-            if other.image != image:
-                raise DataError(f"{where}: {image} and {other.image} are both named {name}; rename one")
-            if (first.height, first.width) != (entry.height, entry.width):
+            first, other = entry.image, entry.picture
+            listed = f"{image.file_name!r} is listed twice (image {first.id} of {other.origin}, image {image.id} here)"
+            if other.image != picture:
+                raise DataError(f"{where}: {picture} and {other.image} are both named {name}; rename one")
+            if (first.height, first.width) != (image.height, image.width):
                 raise DataError(f"{where}: {listed} with different sizes; remove one entry")
             self._joined.append(listed)
-        self.pictures = list(pictures.values())
-        return names
+        return found
 
     def _find(self, text: str, path: Path, split: str | None, where: str) -> Path:
         """Return the image file, in one of the usual folders near the annotations, nearest first. Raises DataError."""
-        stem = path.stem
-        for prefix in PREFIXES:
-            stem = stem.removeprefix(prefix)
+        stem = re.sub("^(instances_|stuff_|annotations_)+", "", path.stem)
         above = [folder for folder in path.parents if folder.is_relative_to(self._root)]
         bases = [folder / part for folder in above for part in ("", "images", "data", stem, f"images/{stem}")]
         named = (each for folder in above for part in ("", "images") for each in split_folders(folder / part))
@@ -155,33 +168,26 @@ class Coco:
                 return place
         raise DataError(f"{where}: found no image {text!r} in {short(list(dict.fromkeys(bases)))}")
 
-    def _read_objects(self, file: File, path: Path, images: dict[int, str]) -> None:
+    def _read_objects(self, file: File, path: Path, images: dict[int, _Entry]) -> None:
         """Add the objects of a file to their images, validated but not drawn."""
         labels = {category.id: plain(category.name) for category in file.categories}
-        for place, entry in enumerate(file.annotations):
+        for place, item in enumerate(file.annotations):
             where = f"{path}: annotations.{place}"
-            for key, value, known in (
-                ("image_id", entry.image_id, images),
-                ("category_id", entry.category_id, labels),
-            ):
+            for key, value, known in (("image_id", item.image_id, images), ("category_id", item.category_id, labels)):
                 if value not in known:
                     raise DataError(f"{where}: found the {key} {value}, which is not in the file")
-            name, label = images[entry.image_id], labels[entry.category_id]
+            entry, label = images[item.image_id], labels[item.category_id]
             self._classes.index(label, where)
-            _check(entry.segmentation, (self._images[name].height, self._images[name].width), where)
-            self._objects[name].append((where, label, entry))
+            _check(item.segmentation, (entry.image.height, entry.image.width), where)
+            entry.objects.append((where, label, item))
 
     def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
         """Draw the objects in file order: later ones overwrite earlier ones. Raises DataError."""
-        declared = (self._images[picture.name].height, self._images[picture.name].width)
-        if declared != size:
-            raise DataError(
-                f"{picture.origin}: declares {picture.image} as {declared} (height, width), but it is {size}"
-                + ("; save it with its EXIF orientation applied" if declared == size[::-1] else "")
-            )
+        entry = self._entries[picture.name]
+        check_size((entry.image.height, entry.image.width), size, picture)
         result = np.full(size, self._classes.background, dtype=np.uint8)
-        for where, label, entry in self._objects[picture.name]:
-            result[_pixels(entry.segmentation, size)] = self._classes.index(label, where)
+        for where, label, item in entry.objects:
+            result[_pixels(item.segmentation, size)] = self._classes.index(label, where)
         return result
 
 
@@ -200,12 +206,9 @@ def _check(segmentation: list[list[float]] | RunLengths, size: Size, where: str)
     """Raise DataError for points far outside of the image, and for run lengths that do not fill it."""
     if isinstance(segmentation, list):
         for polygon in segmentation:
-            if len(polygon) % 2:
-                raise DataError(f"{where}: found a polygon of {len(polygon)} numbers; expected [x, y, x, y, ...]")
-            check_points(polygon[::2], polygon[1::2], size, where)
+            check_points(zip(polygon[::2], polygon[1::2], strict=True), size, where)
         return
-    counts = segmentation.counts
-    total = sum(counts) if isinstance(counts, list) else sum(decompress(counts, where))
+    total = sum(_runs(segmentation, where))
     if segmentation.size != list(size) or total != size[0] * size[1]:
         raise DataError(
             f"{where}: found run lengths of {total} pixels and size {segmentation.size}; expected {size[0] * size[1]} "
@@ -213,42 +216,42 @@ def _check(segmentation: list[list[float]] | RunLengths, size: Size, where: str)
         )
 
 
+def _runs(segmentation: RunLengths, where: str = "") -> list[int]:
+    return segmentation.counts if isinstance(segmentation.counts, list) else decompress(segmentation.counts, where)
+
+
 def decompress(text: str, where: str) -> list[int]:
     """Decode compressed run lengths. Raises DataError for damaged text.
 
     Five bits per character from 48 on, lowest first; bit 32: more follow; bit 16 of the last: sign. From the fourth
     number on, numbers are differences to the last but one. pycocotools checks neither the text nor the sum of the
-    numbers: `decode` would return uninitialised memory.
+    numbers: its `decode` would return uninitialised memory.
     """
     runs: list[int] = []
     value = shift = 0
     for code in (ord(character) - 48 for character in text):
         if not 0 <= code < 64 or shift > 40:
-            raise DataError(f"{where}: its compressed run lengths are damaged; export it again")
+            break
         value |= (code & 31) << shift
         shift += 5
         if not code & 32:
             value -= bool(code & 16) << shift
             runs.append(value + (runs[-2] if len(runs) > 2 else 0))
             value = shift = 0
-    if shift or min(runs, default=0) < 0:
-        raise DataError(f"{where}: its compressed run lengths are damaged; export it again")
-    return runs
+    else:
+        if not shift and min(runs, default=0) >= 0:
+            return runs
+    raise DataError(f"{where}: its compressed run lengths are damaged; export it again")
 
 
 def _pixels(segmentation: list[list[float]] | RunLengths, size: Size) -> NDArray[np.bool_]:
     """Return the pixels (H, W) of an object, as `COCO.annToMask`, whose class requires a file and prints."""
+    if not isinstance(segmentation, list):
+        runs = _runs(segmentation)
+        return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[::-1]).T
     try:
         from pycocotools import mask as coco_masks
     except ModuleNotFoundError:
-        raise DataError(
-            "COCO annotations need pycocotools, which is not installed: pip install 'fuzzyseg[annotate]'"
-        ) from None
-    if isinstance(segmentation, list):
-        rle = coco_masks.merge(coco_masks.frPyObjects(segmentation, *size))
-    elif isinstance(segmentation.counts, list):
-        rle = coco_masks.frPyObjects(segmentation.model_dump(), *size)
-    else:
-        rle = segmentation.model_dump()
-    pixels: NDArray[np.bool_] = coco_masks.decode(rle).astype(bool)
+        raise DataError("COCO's polygons need pycocotools: pip install 'fuzzyseg[annotate]'") from None
+    pixels: NDArray[np.bool_] = coco_masks.decode(coco_masks.merge(coco_masks.frPyObjects(segmentation, *size))) > 0
     return pixels

@@ -6,7 +6,6 @@ import base64
 import binascii
 import io
 import math
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -23,14 +22,15 @@ from fuzzyseg.data.annotations.reading import (
     Json,
     Model,
     check_points,
+    check_size,
     inside,
     load_json,
     parse,
 )
 from fuzzyseg.data.datasets.pairing import image_files
-from fuzzyseg.data.io.pillow import SUFFIXES
-from fuzzyseg.data.sample import Colour, DataError, Size
-from fuzzyseg.data.text import counted, short
+from fuzzyseg.data.io.pillow import SUFFIXES, open_header, too_large
+from fuzzyseg.data.sample import Colour, DataError, Size, attempt_all
+from fuzzyseg.data.text import short
 
 LINE, POINT = 10, 5
 """Line width and point radius in pixels, as drawn by LabelMe."""
@@ -99,21 +99,8 @@ class LabelMe:
         """
         self._root = source if source.is_dir() else source.parent
         self._files: dict[Path, File] = {}
-        self.pictures: list[AnnotatedImage] = []
-        errors = []
-        for path in paths:
-            try:
-                file = parse(File, load_json(path), path)
-                for place, shape in enumerate(file.shapes if strict else ()):
-                    _check_kind(shape, f"{path}: shapes.{place}")
-                self.pictures.append(self._picture(file, path))
-                self._files[path] = file.model_copy(update={"imageData": None})  # may be large; read again if needed
-            except DataError as error:
-                errors.append(str(error))
-        if errors:
-            raise DataError(
-                f"{counted(len(errors), 'invalid annotation file')}; nothing was written\n" + "\n".join(errors)
-            )
+        self._strict = strict
+        self.pictures = attempt_all(self._picture, paths, "invalid annotation file")
         shapes = [(path, shape) for path, file in self._files.items() for shape in file.shapes]
         self._classes = Classes(labels, sorted({shape.label for _, shape in shapes}), source)
         for path, shape in shapes:
@@ -123,7 +110,11 @@ class LabelMe:
         if source.is_dir():
             self._add_unlabelled()
 
-    def _picture(self, file: File, path: Path) -> AnnotatedImage:
+    def _picture(self, path: Path) -> AnnotatedImage:
+        file = parse(File, load_json(path), path)
+        for place, shape in enumerate(file.shapes if self._strict else ()):
+            _check_kind(shape, f"{path}: shapes.{place}")
+        self._files[path] = file.model_copy(update={"imageData": None})  # may be large; read again if needed
         image = inside(self._root, path.parent, file.imagePath, f"{path}: imagePath")
         if image.suffix.lower() not in SUFFIXES:
             raise DataError(f"{path}: imagePath: found {file.imagePath!r}; expected one of {', '.join(SUFFIXES)}")
@@ -145,17 +136,12 @@ class LabelMe:
     def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
         """Draw the shapes in file order: later ones overwrite earlier ones. Raises DataError."""
         file, path = self._files[picture.origin], picture.origin
-        declared = (file.imageHeight, file.imageWidth)
-        if declared not in ((None, None), size):
-            raise DataError(
-                f"{path}: declares its image as {declared} (height, width), but it is {size}"
-                + ("; save the image with its EXIF orientation applied" if declared == size[::-1] else "")
-            )
+        check_size((file.imageHeight or size[0], file.imageWidth or size[1]), size, picture)
         image = PIL.Image.new("L", size[::-1], self._classes.background)
         for place, shape in enumerate(file.shapes):
             where = f"{path}: shapes.{place}"
             _check_kind(shape, where)
-            check_points([x for x, _ in shape.points], [y for _, y in shape.points], size, where)
+            check_points(shape.points, size, where)
             _draw(image, shape, self._classes.index(shape.label, where), where)
         return np.array(image, dtype=np.uint8)
 
@@ -208,11 +194,9 @@ def _pixels(shape: Shape, where: str) -> PIL.Image.Image:
     (x0, y0), (x1, y1) = shape.points
     box = (x1 - x0 + 1, y1 - y0 + 1)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-            image = PIL.Image.open(io.BytesIO(_decoded(shape.mask or "")))
-            if any(abs(side - span) >= 1 for side, span in zip(image.size, box, strict=True)):
-                raise ValueError(f"it is {image.size} (width, height), its points span {box}")
-            return image.convert("L").point([0] + 255 * [255])
+        image = open_header(io.BytesIO(_decoded(shape.mask or "")))
+        if too_large(*image.size) or any(abs(side - span) >= 1 for side, span in zip(image.size, box, strict=True)):
+            raise ValueError(f"it is {image.size} (width, height), its points span {box}")
+        return image.convert("L").point([0] + 255 * [255])
     except Exception as error:  # decoders raise nearly any exception on damaged bytes
         raise DataError(f"{where}: the encoded mask cannot be read ({error}); draw it again") from None

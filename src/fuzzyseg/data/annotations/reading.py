@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fuzzyseg.data.datasets.pairing import existing
+from fuzzyseg.data.io.pillow import read_bytes
 from fuzzyseg.data.labels.class_lists import IGNORE, background_of, check_names, note_similar, plain
 from fuzzyseg.data.sample import VOID, Colour, DataError, Size
 from fuzzyseg.data.text import nearest, problems, short
@@ -100,11 +102,9 @@ class Classes:
 
 def load_json(path: Path) -> Json:
     """Load a JSON file in UTF-8, UTF-16 or UTF-32. Raises DataError."""
+    data = read_bytes(path)
     try:
-        data = path.read_bytes()
         return json.loads(data.decode(json.detect_encoding(data)))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError as error:
         fits = [name for name in ("GBK", "Shift-JIS", "Windows-1252") if _is_json(data, name)]
         hint = f"; it can be read as {' or '.join(fits)}: save it as UTF-8" if fits else ": export it again"
@@ -146,11 +146,17 @@ def inside(root: Path, base: Path, text: str, where: str) -> Path:
     return path
 
 
-def check_points(xs: list[float], ys: list[float], size: Size, where: str) -> None:
-    """Raise DataError for points far outside of an image of `size`."""
-    limit = MAX_DISTANCE * max(size)
-    for x, y in zip(xs, ys, strict=True):
-        if abs(x) > limit or abs(y) > limit:
-            raise DataError(
-                f"{where}: found the point ({x:g}, {y:g}) in an image of {size[0]}x{size[1]} (height x width)"
-            )
+def check_points(points: Iterable[Sequence[float]], size: Size, where: str) -> None:
+    """Raise DataError for points (x, y) far outside of an image of `size`."""
+    for x, y in points:
+        if max(abs(x), abs(y)) > MAX_DISTANCE * max(size):
+            raise DataError(f"{where}: found the point ({x:g}, {y:g}) in an image of {size} (height, width)")
+
+
+def check_size(declared: Size, size: Size, picture: AnnotatedImage) -> None:
+    """Raise DataError unless an annotation is for an image of this size."""
+    if declared != size:
+        raise DataError(
+            f"{picture.origin}: declares {picture.image or 'its image'} as {declared} (height, width), but it is {size}"
+            + "; save the image with its EXIF orientation applied" * (declared == size[::-1])
+        )

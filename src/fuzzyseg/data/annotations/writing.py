@@ -13,6 +13,7 @@ from fuzzyseg.data.dataset_yaml import FILE
 from fuzzyseg.data.io.header import read_header
 from fuzzyseg.data.io.image import read_native
 from fuzzyseg.data.io.mask import save_index_png
+from fuzzyseg.data.io.pillow import read_bytes
 from fuzzyseg.data.io.write import check_writable, written_beside
 from fuzzyseg.data.labels.class_counts import map_items
 from fuzzyseg.data.sample import VOID, DataError
@@ -76,10 +77,7 @@ def check_empty(out: Path) -> None:
 def _write(source: Annotations, picture: AnnotatedImage, out: Path) -> bool:
     """Copy the image and write the mask; return whether there is one. Nothing remains after a failure."""
     if picture.image is not None:
-        try:
-            data, suffix = picture.image.read_bytes(), picture.image.suffix.lower()
-        except OSError as error:
-            raise DataError(f"{picture.image}: cannot be read ({error.strerror or error})") from None
+        data, suffix = read_bytes(picture.image), picture.image.suffix.lower()
     else:
         data, suffix = embedded_image(picture.origin)
     image = out / "images" / f"{picture.name}{suffix}"

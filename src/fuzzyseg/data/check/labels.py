@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuzzyseg.data.labels.blocks import stored_parts
-from fuzzyseg.data.labels.decode import UNMAPPED, decode, nearest_colours, unpack_colour
+from fuzzyseg.data.labels.decode import PLAIN, decode_array, invalid_labels, mask_of, nearest_colours, unpack_colour
 from fuzzyseg.data.labels.detect import NEAR
 from fuzzyseg.data.sample import VOID, Colour, DataError, Item
 from fuzzyseg.data.text import counted
@@ -88,8 +88,8 @@ def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatisti
     changes, inner, last = Counter[tuple[int, int]](), Counter[int](), np.zeros((0, 0), np.int32)
     try:
         for top, part in stored_parts(item):
-            found = decode(item, ignore_index, part)
-            invalid = (found.labels == UNMAPPED) | ((found.labels != VOID) & (found.labels >= classes))
+            found = decode_array(part, item.encoding or PLAIN, ignore_index, mask_of(item))
+            invalid = invalid_labels(found.labels, classes)
             counts += np.bincount(found.labels[~invalid].ravel(), minlength=VOID + 1)
             snapped += found.snapped
             labels = np.where(invalid, NO_CLASS, found.labels)

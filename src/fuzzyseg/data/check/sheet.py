@@ -14,7 +14,7 @@ from fuzzyseg.data.check.labels import MaskStatistics
 from fuzzyseg.data.io.header import read_header
 from fuzzyseg.data.io.image import read_native
 from fuzzyseg.data.io.write import check_writable, class_colours, save_picture, to_picture
-from fuzzyseg.data.labels.decode import decode
+from fuzzyseg.data.labels.decode import PLAIN, decode_array, mask_of, read_stored
 from fuzzyseg.data.sample import VOID, Colour, DataError, DataSet, Item
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -111,9 +111,10 @@ def _example(item: Item | None, label: int, ignore_index: int) -> list[Image.Ima
     if item is None:
         return "in no mask"
     try:
-        image, here = _picture(item), decode(item, ignore_index).labels == label
+        image, stored = _picture(item), read_stored(item)
     except DataError:
         return "its image cannot be shown (too large)"
+    here = decode_array(stored, item.encoding or PLAIN, ignore_index, mask_of(item)).labels == label
     boxes = [_enlarged(np.flatnonzero(here.any(axis)), size) for axis, size in ((1, len(here)), (0, here.shape[1]))]
     part, here = image[boxes[0], boxes[1]], here[boxes[0], boxes[1], None]
     target = 255 * (part[here[..., 0]].mean() < 128)  # white beside dark pixels, black beside bright ones

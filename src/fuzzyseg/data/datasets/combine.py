@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from fuzzyseg.data.datasets.pairing import by_name, note_ignored
 from fuzzyseg.data.datasets.read import read_dataset
@@ -41,37 +41,26 @@ def merge_datasets(first: DataSet, others: Sequence[DataSet]) -> DataSet:
 
     Items of the others are named `<folder>/<name>`. Raises DataError for a class that `first` lacks.
     """
-    lists = {split: list(getattr(first, split) or []) for split in SPLITS}
-    existing = {split for split in SPLITS if getattr(first, split) is not None}
+    lists: dict[str, Any] = {split: getattr(first, split) for split in SPLITS}
     notes = list(first.notes)
-    prefixes = {item.name.split("/")[0] for items in lists.values() for item in items}
-    images = {item.image.resolve() for items in lists.values() for item in items}
+    prefixes = {item.name.split("/")[0] for item in first.items}
+    images = {item.image.resolve() for item in first.items}
     for other in others:
         prefix = _free(other.root.resolve().stem, prefixes)
-        order = _class_order(first, other)
-        for split in SPLITS:
-            items = getattr(other, split)
-            if items is None:
-                continue
-            existing.add(split)
-            fresh = [item for item in items if item.image.resolve() not in images]
+        if unknown := [name for name in other.classes if name not in first.classes]:
+            raise DataError(
+                f"{other.root}: has the class {unknown[0]!r}, which {first.root} lacks."
+                f"{nearest(unknown[0], first.classes)} Use the same class names in both (dataset.yaml), or declare all "
+                "classes in the first"
+            )
+        order = [first.classes.index(name) for name in other.classes]
+        for split, items in ((split, getattr(other, split)) for split in SPLITS):
+            fresh = [item for item in items or () if item.image.resolve() not in images]
             images |= {item.image.resolve() for item in fresh}
-            lists[split] += [_remapped(item, prefix, other, order) for item in fresh]
+            if items is not None:
+                lists[split] = [*(lists[split] or ()), *(_remapped(item, prefix, other, order) for item in fresh)]
         notes += [f"{other.root}: {note}" for note in [*other.notes, f"names begin with {prefix}/"]]
-    train, val, test = (lists[split] if split in existing else None for split in SPLITS)
-    return replace(first, train=train or [], val=val, test=test, notes=notes)
-
-
-def _class_order(first: DataSet, other: DataSet) -> list[int]:
-    """Return the class index in `first` of each class of `other`."""
-    unknown = [name for name in other.classes if name not in first.classes]
-    if unknown:
-        raise DataError(
-            f"{other.root}: has the class {unknown[0]!r}, which {first.root} lacks."
-            f"{nearest(unknown[0], first.classes)} Use the same class names in both (dataset.yaml), or declare all "
-            "classes in the first"
-        )
-    return [first.classes.index(name) for name in other.classes]
+    return replace(first, **lists, notes=notes)
 
 
 def _remapped(item: Item, prefix: str, other: DataSet, order: list[int]) -> Item:
@@ -97,9 +86,8 @@ def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
     Files that are already in the dataset, as an image of any split or as a mask, are skipped: validation images are
     not trained on, and masks are not used as images. Raises DataError for a source without an image.
     """
-    items = [item for split in SPLITS for item in getattr(dataset, split) or []]
-    known = {path.resolve() for item in items for path in (item.image, item.mask) if path is not None}
-    prefixes = {item.name.split("/")[0] for item in items}
+    known = {path.resolve() for item in dataset.items for path in (item.image, item.mask) if path is not None}
+    prefixes = {item.name.split("/")[0] for item in dataset.items}
     train, notes = list(dataset.train), list(dataset.notes)
     for source in sources:
         files, others = _images(str(source))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from unicodedata import normalize
 
@@ -111,6 +111,14 @@ def add_files(keys: dict[Key, Path], folder: Path, split: str | None, kind: str,
         if key in keys:
             raise DataError(f"{path} and {keys[key]} are the same {kind} of split {key[0]}; expected one")
         keys[key] = path
+
+
+def pair_folders(places: Iterable[tuple[str, str | None, Path]], notes: list[str]) -> Files:
+    """Match the files of folders: (image or mask, split, folder); see `add_files` and `pair`. Raises DataError."""
+    keys: dict[str, dict[Key, Path]] = {"image": {}, "mask": {}}
+    for kind, split, folder in places:
+        add_files(keys[kind], folder, split, kind, notes)
+    return pair(keys["image"], keys["mask"], notes)
 
 
 def pair(images: dict[Key, Path], masks: dict[Key, Path], notes: list[str]) -> Files:

@@ -9,6 +9,7 @@ from typing import Unpack
 from fuzzyseg.data.dataset_yaml import FILE, Description, read_description
 from fuzzyseg.data.datasets.pairing import check_unmatched
 from fuzzyseg.data.datasets.registry import DATASETS
+from fuzzyseg.data.io.find import names_in
 from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.labels.class_lists import note_similar
 from fuzzyseg.data.labels.declared import LabelOptions, declared_labels
@@ -107,38 +108,25 @@ def build_dataset(location: DatasetLocation, files: Files, **options: Unpack[Lab
 
 def _layout(root: Path, layout: str, description: Description) -> str:
     """Return the name of the layout to read. Raises DataError with the folder's content and the layouts tried."""
-    if layout != "auto" and layout not in DATASETS:
+    if layout not in ("auto", *DATASETS):
         raise DataError(f"unknown layout {layout!r}.{nearest(layout, ['auto', *DATASETS])}")
-    automatic = [name for name, each in DATASETS.items() if each.automatic]
-    expected = "one of these:\n" + "\n".join(f"  {name}: {DATASETS[name].expected}" for name in automatic)
-    if root.is_file() and DATASETS.get(layout, DATASETS["manifest"]).matches(root, description):
-        return "manifest" if layout == "auto" else layout
-    if not root.is_dir():
-        raise DataError(
-            f"{root}: {'is a file' if root.exists() else 'does not exist'}; expected a dataset folder, or a table of "
-            "images (.csv, .jsonl)"
-        )
-    content = sorted(p.name + ("/" if p.is_dir() else "") for p in root.iterdir())
-    if not content:
-        raise DataError(f"{root}: is empty; expected {expected}")
-    names = [
-        name for name in (automatic if layout == "auto" else [layout]) if DATASETS[name].matches(root, description)
-    ]
-    if not names:
-        wanted = expected if layout == "auto" else f"layout {layout}: {DATASETS[layout].expected}"
-        raise DataError(
-            f"{root}: no dataset is recognised; found {short(content)}.{_conversion_hint(root)}\n"
-            f"If the image and mask folders have other names, set them in {root / FILE} (images: ..., masks: ...). "
-            f"Otherwise expected {wanted}"
-        )
-    if len(names) > 1:
+    tried = [name for name, each in DATASETS.items() if (each.automatic if layout == "auto" else name == layout)]
+    names = [name for name in tried if DATASETS[name].matches(root, description)]
+    if len(names) == 1:
+        return names[0]
+    if names:
         raise DataError(f"{root}: fits several layouts: {', '.join(names)}; choose one with data.layout=...")
-    return names[0]
-
-
-def _conversion_hint(root: Path) -> str:
-    """Return a hint at `fuzzyseg convert` for a folder with JSON files."""
-    path = next((path for pattern in ("*.json", "*/*.json") for path in sorted(root.glob(pattern))), None)
-    if path is None:
-        return ""
-    return f" If {path} is a LabelMe or COCO file, `fuzzyseg convert {root} --out DIR` creates masks from it."
+    expected = "expected one of these:\n" + "\n".join(f"  {name}: {DATASETS[name].expected}" for name in tried)
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise DataError(f"{root}: {what}; expected a dataset folder, or a table of images (.csv, .jsonl)")
+    content = names_in(root)
+    if not content:
+        raise DataError(f"{root}: is empty; {expected}")
+    annotations = next((path for pattern in ("*.json", "*/*.json") for path in sorted(root.glob(pattern))), None)
+    hint = f" If {annotations} is a LabelMe or COCO file, `fuzzyseg convert {root} --out DIR` creates masks from it."
+    raise DataError(
+        f"{root}: no dataset is recognised; found {short(content)}.{hint if annotations else ''}\n"
+        f"If the image and mask folders have other names, set them in {root / FILE} (images: ..., masks: ...). "
+        f"Otherwise {expected}"
+    )

@@ -1,24 +1,41 @@
-"""Table of the dataset layouts."""
+"""The dataset layouts."""
 
 from __future__ import annotations
 
-from fuzzyseg.data.datasets.ade20k import ADE20K
-from fuzzyseg.data.datasets.base import Layout
-from fuzzyseg.data.datasets.camvid import CamVid
-from fuzzyseg.data.datasets.cityscapes import Cityscapes
-from fuzzyseg.data.datasets.folder import Folder
-from fuzzyseg.data.datasets.manifest import Manifest
-from fuzzyseg.data.datasets.split_files import Lists
-from fuzzyseg.data.datasets.voc import VOC
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
-DATASETS: dict[str, Layout] = {
-    "folder": Folder(),
-    "camvid": CamVid(),
-    "voc": VOC(),
-    "voc_plain": VOC(augmented=False),
-    "cityscapes": Cityscapes(),
-    "ade20k": ADE20K(),
-    "lists": Lists(),
-    "manifest": Manifest(),
+from fuzzyseg.data.dataset_yaml import Description
+from fuzzyseg.data.datasets import folder, public, tables, voc
+from fuzzyseg.data.sample import Files, PublicDataset
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A folder structure of datasets.
+
+    expected: description for messages. matches: whether a root (a folder, or the file that names the images) has this
+    layout. files: lists the items of each split of a matching root, or raises DataError. public: the public dataset
+    with this layout, if any. automatic: tried by `layout="auto"`.
+    """
+
+    expected: str
+    matches: Callable[[Path, Description], bool]
+    files: Callable[[Path, Description], Files]
+    public: PublicDataset | None = None
+    automatic: bool = True
+
+
+DATASETS = {
+    "folder": Layout(folder.EXPECTED, folder.matches, folder.list_files),
+    "camvid": Layout(public.CAMVID_EXPECTED, public.is_camvid, public.camvid, public.CAMVID),
+    "voc": Layout(voc.EXPECTED, voc.matches, voc.list_files, voc.VOC),
+    "voc_plain": Layout(voc.EXPECTED, voc.matches, partial(voc.list_files, augmented=False), voc.VOC, automatic=False),
+    "cityscapes": Layout(public.CITYSCAPES_EXPECTED, public.is_cityscapes, public.cityscapes, public.CITYSCAPES),
+    "ade20k": Layout(public.ADE20K_EXPECTED, public.is_ade20k, public.ade20k, public.ADE20K),
+    "lists": Layout(tables.LISTS_EXPECTED, tables.has_lists, tables.read_lists),
+    "manifest": Layout(tables.MANIFEST_EXPECTED, tables.has_manifest, tables.read_manifest),
 }
 """Layouts by name; `read_dataset(layout="auto")` takes the one that matches."""

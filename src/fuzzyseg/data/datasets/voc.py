@@ -24,67 +24,58 @@ _NAMES = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
     "pottedplant sheep sofa train tvmonitor"
 )
-CLASSES = tuple(_NAMES.split())
+EXPECTED = "JPEGImages/ and SegmentationClass/, in VOCdevkit/VOC2012/ or at the top (PASCAL VOC; SBD beside it)"
+VOC = PublicDataset("PASCAL VOC 2012", tuple(_NAMES.split()), 255, re.compile(r"20\d\d_\d{6}"))
 
 
-class VOC:
-    """`JPEGImages/`, `SegmentationClass/`, `ImageSets/Segmentation/*.txt`; optionally SBD's `cls/*.mat`."""
+def matches(root: Path, description: Description) -> bool:
+    """Whether images and masks are in one of the usual places."""
+    return _place(root) is not None
 
-    expected = "JPEGImages/ and SegmentationClass/, in VOCdevkit/VOC2012/ or at the top (PASCAL VOC; SBD beside it)"
-    public: PublicDataset | None = PublicDataset("PASCAL VOC 2012", CLASSES, 255, re.compile(r"20\d\d_\d{6}"))
 
-    def __init__(self, *, augmented: bool = True) -> None:
-        """augmented: use SBD's masks if present. Otherwise the layout must be selected by name."""
-        self.augmented = augmented
-        self.automatic = augmented
+def list_files(root: Path, description: Description, *, augmented: bool = True) -> Files:
+    """List the items of each split, by VOC's lists if present. Raises DataError.
 
-    def matches(self, root: Path, description: Description) -> bool:
-        """Whether images and masks are in one of the usual places."""
-        return _place(root) is not None
-
-    def files(self, root: Path, description: Description) -> Files:
-        """List the items of each split, by VOC's lists if present. Raises DataError."""
-        base = _place(root)
-        assert base is not None
-        images, others = image_files(base / IMAGES)
-        notes = note_ignored(base / IMAGES, others, "images")
-        lists = _lists(base, images)
-        masks, mask_notes = self._masks(root, base, images, lists)
-        unmatched = [masks.pop(name) for name in sorted(set(masks) - set(images))]
-        notes += mask_notes
-        files = Files(_splits(base, images, masks, lists, notes), notes, unmatched)
-        if (base / "class_names.txt").is_file():
-            files.classes = read_names(base / "class_names.txt")
-        elif (base / "labelmap.txt").is_file():
-            labels = read_labelmap(base / "labelmap.txt")
-            files.classes, files.colours = [label.name for label in labels], [label.colour for label in labels]
-        return files
-
-    def _masks(
-        self, root: Path, base: Path, images: dict[str, Path], lists: dict[str, list[str]]
-    ) -> tuple[dict[str, Path], list[str]]:
-        """Return masks by name, and notes. VOC's own masks take precedence over the augmented ones."""
-        files, others = image_files(base / MASKS)
-        known = name_finder(images)
-        masks = {known(name): path for name, path in files.items()}
-        notes = note_ignored(base / MASKS, others, "masks")
-        if self.augmented:
-            more: dict[str, Path] = {}
-            if (base / AUGMENTED).is_dir():
-                more, source = image_files(base / AUGMENTED)[0], base / AUGMENTED
-            elif (place := _sbd(root, base)) is not None:
-                source = place / "cls"
-                more = {path.stem: path for path in sorted(source.glob(f"*{SUFFIX}"))}
-            held = {*lists.get("val", ()), *lists.get("test", ())}
-            added = {name: path for name, path in more.items() if name in images and name not in {*masks, *held}}
-            if more:
-                notes.append(f"{len(added)} more masks of {source}, none of them of val or test")
-            if lost := len(set(more) - set(images)):
-                notes.append(f"{source}: {lost} masks have no image in {base / IMAGES} and are ignored")
-            masks = {**masks, **added}
-        elif lists.get("train"):
-            masks = {name: path for name, path in masks.items() if name in {n for part in lists.values() for n in part}}
-        return masks, notes
+    augmented: use SBD's masks (`cls/*.mat`, or SegmentationClassAug) if present.
+    """
+    base = _place(root)
+    assert base is not None
+    images, others = image_files(base / IMAGES)
+    notes = note_ignored(base / IMAGES, others, "images")
+    lists = _lists(base, images)
+    found, others = image_files(base / MASKS)
+    notes += note_ignored(base / MASKS, others, "masks")
+    known = name_finder(images)
+    masks = {known(name): path for name, path in found.items()}
+    held = {*lists.get("val", ()), *lists.get("test", ())}
+    if augmented:
+        source, more = _more_masks(root, base)
+        added = {name: path for name, path in more.items() if name in images and name not in {*masks, *held}}
+        if more:
+            notes.append(f"{len(added)} more masks of {source}, none of them of val or test")
+        if lost := len(set(more) - set(images)):
+            notes.append(f"{source}: {lost} masks have no image in {base / IMAGES} and are ignored")
+        masks |= added
+    elif lists.get("train"):
+        masks = {name: path for name, path in masks.items() if any(name in names for names in lists.values())}
+    unmatched = [masks.pop(name) for name in sorted(set(masks) - set(images))]
+    train = sorted(set(images) - held)
+    if lists.get("train"):
+        train = sorted({*lists["train"], *(name for name in images if name in masks)} - held)
+        if left := len(images) - len({*train, *held}):
+            notes.append(
+                f"{left} images of {base / IMAGES} are in no list and have no mask: --unlabelled {base / IMAGES} uses "
+                "them too"
+            )
+    splits = {"train": train, "val": sorted(lists.get("val", ())), "test": sorted(lists.get("test", ()))}
+    files = Files({}, notes, unmatched)
+    for split, names in splits.items():
+        files.splits |= {split: [Item(images[name], masks.get(name), name) for name in names]} if names else {}
+    if (base / "class_names.txt").is_file():
+        files.classes = read_names(base / "class_names.txt")
+    elif (base / "labelmap.txt").is_file():
+        files.classes, files.colours = map(list, zip(*read_labelmap(base / "labelmap.txt"), strict=True))
+    return files
 
 
 def _place(root: Path) -> Path | None:
@@ -93,11 +84,14 @@ def _place(root: Path) -> Path | None:
     return next((base for base in bases if (base / IMAGES).is_dir() and (base / MASKS).is_dir()), None)
 
 
-def _sbd(root: Path, base: Path) -> Path | None:
-    """Return SBD's folder: in `root`, in VOC2012, or next to VOCdevkit."""
+def _more_masks(root: Path, base: Path) -> tuple[Path, dict[str, Path]]:
+    """Return SegmentationClassAug, or SBD's folder in `root`, in VOC2012 or next to VOCdevkit, and its masks."""
+    if (base / AUGMENTED).is_dir():
+        return base / AUGMENTED, image_files(base / AUGMENTED)[0]
     beside = [folder.parent for folder in (base.absolute().parent,) if folder.name.startswith("VOCdevkit")]
-    places = (above / part for above in dict.fromkeys((root, base, *beside)) for part in SBD)
-    return next((place for place in places if (place / "cls").is_dir()), None)
+    places = (above / part / "cls" for above in (root, base, *beside) for part in SBD)
+    source = next((place for place in places if place.is_dir()), base)
+    return source, {path.stem: path for path in sorted(source.glob(f"*{SUFFIX}"))}
 
 
 def _lists(base: Path, images: dict[str, Path]) -> dict[str, list[str]]:
@@ -114,25 +108,3 @@ def _lists(base: Path, images: dict[str, Path]) -> dict[str, list[str]]:
             raise DataError(f"{path}: {len(lost)} images are not in {base / IMAGES}: {short(lost)}; copy them there")
         lists[split] = list(dict.fromkeys([*lists.get(split, ()), *(name for name in names if name in images)]))
     return lists
-
-
-def _splits(
-    base: Path, images: dict[str, Path], masks: dict[str, Path], lists: dict[str, list[str]], notes: list[str]
-) -> dict[str, list[Item]]:
-    """Return items by split; without a train list, all images in no other list are for training."""
-    held = {*lists.get("val", ()), *lists.get("test", ())}
-    if lists.get("train"):
-        listed = set(lists["train"])
-        train = sorted(name for name in images if name not in held and (name in listed or name in masks))
-        left = len(images) - len({*train, *held})
-        if left:
-            notes.append(
-                f"{left} images of {base / IMAGES} are in no list and have no mask: --unlabelled {base / IMAGES} uses "
-                "them too"
-            )
-    else:
-        train = sorted(name for name in images if name not in held)
-    splits = {"train": train, **{split: sorted(lists[split]) for split in ("val", "test") if lists.get(split)}}
-    return {
-        split: [Item(images[name], masks.get(name), name) for name in names] for split, names in splits.items() if names
-    }

@@ -22,6 +22,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in _SYSTEM
 
 
+def names_in(folder: Path) -> list[str]:
+    """The names in a folder, sorted, those of folders with a slash."""
+    return sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+
+
 @dataclass
 class Found:
     """root: folder that names are relative to. files: image files, sorted. others: number of other files by suffix."""

@@ -129,9 +129,7 @@ def palette_of(path: Path) -> list[Colour] | None:
     """The colours of a palette file by index, None for other files. Raises DataError."""
     image = open_image(path)
     values = image.getpalette() if image.mode in ("P", "PA") else None
-    if values is None:
-        return None
-    return [(values[i], values[i + 1], values[i + 2]) for i in range(0, len(values) - 2, 3)]
+    return None if values is None else list(zip(values[::3], values[1::3], values[2::3], strict=True))
 
 
 def values_in(mask: NDArray[np.integer], path: Path) -> list[int]:
@@ -140,18 +138,8 @@ def values_in(mask: NDArray[np.integer], path: Path) -> list[int]:
         raise DataError(f"{path}: found the value {int(mask.min())}; expected class indices from 0")
     if mask.size and int(mask.max()) > 65535:
         return [int(v) for v in np.unique(mask)]
-    return [int(v) for v in np.flatnonzero(np.bincount(mask.ravel()))]
-
-
-def out_of_range(mask: NDArray[np.integer], bad: NDArray[np.bool_], expected: str, path: Path) -> str:
-    """The error message for undeclared values: which, how many, where."""
-    values = [int(v) for v in np.unique(mask[bad])]
-    y, x = (int(place) for place in np.argwhere(bad)[0])
-    return (
-        f"{path}: found the values {short(values)} in {int(bad.sum())} pixels; expected {expected} (ignored). The "
-        f"first is at row {y}, column {x}. If a value is void, set ignore_index to it; if it is a class, name all "
-        "classes in dataset.yaml"
-    )
+    found: list[int] = np.flatnonzero(np.bincount(mask.ravel())).tolist()
+    return found
 
 
 def save_index_png(array: NDArray[np.integer], path: Path, palette: list[Colour] | None = None) -> None:

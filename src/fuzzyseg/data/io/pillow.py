@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -133,7 +132,9 @@ def open_header(file: BinaryIO) -> Image.Image:
     """`PIL.Image.open` without its check of the size: the limit of that check is a global variable of Pillow."""
     Image.init()
     if HEIF and "HEIF" not in Image.OPEN:
-        import_module("pillow_heif").register_heif_opener()
+        import pillow_heif  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+        pillow_heif.register_heif_opener()
     start = file.read(16)
     for name in FORMATS:
         decoder, accept = Image.OPEN[name]

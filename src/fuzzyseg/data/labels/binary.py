@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from fuzzyseg.data.labels.class_counts import values_of_each
 from fuzzyseg.data.labels.declared import DeclaredLabels
@@ -31,66 +32,57 @@ def binary_labels(
     return LabelMap(names, ignore[0] if ignore else VOID, encoding), [text]
 
 
-def _mixed_scales(items: Sequence[Item], labels: LabelMap, declared: bool) -> dict[Item, Encoding]:
-    """Return the encoding of the masks with 0 and 1 beside masks with 0 and 255.
+def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base: Encoding | None) -> list[str]:
+    """Set the encodings of masks with 0 and 1 beside 0 and 255, if declared as binary; return warnings.
 
-    A mask with 0 and 255 has an object where 255 is its value, and none where 255 is void. items: masks of all splits,
-    of two classes. labels: their label map. declared: whether binary masks are declared, so that both are read. Raises
-    DataError if they are not, and there is a mask with 0 and 255 that `labels` reads as void, or masks of both kinds.
+    A mask with 0 and 255 has an object where 255 is its value, and none where 255 is void. Raises DataError if binary
+    masks are not declared, and there is a mask with 0 and 255 that `labels` reads as void, or masks of both kinds.
     """
-    values = [set(found) for found in values_of_each(items)]
-    ones = [item for item, found in zip(items, values, strict=True) if 1 in found and found <= {0, 1, VOID}]
-    full = [item for item, found in zip(items, values, strict=True) if VOID in found and found <= FULL]
-    is_binary = labels.encoding is not None and labels.encoding.table == TABLE
-    if declared:
-        base, encodings = labels.encoding or Encoding(), dict[Item, Encoding]()
+    read = labels.encoding or Encoding()
+    coloured = read.colours != (base and base.colours)
+    if labels.encoding is not None and (read.reduce_zero or coloured or read.table not in (None, TABLE)):
+        return []
+
+    def values(items: Sequence[Item]) -> list[set[int]]:
+        return [set(found) for found in values_of_each([replace(item, encoding=base) for item in items])]
+
+    masks = {
+        split: [item for item in items if item.mask is not None and item.encoding is None]
+        for split, items in files.splits.items()
+    }
+    if len(labels.classes) > 2:
+        if declared.ignore is not None:
+            return []
+        samples = {split: subsample(items, SAMPLE) for split, items in masks.items()}
+        return [note for split, items in samples.items() for note in _note_void_only(values(items), split)]
+    everything = [item for items in masks.values() for item in items]
+    held = list(zip(everything, values(everything), strict=True))
+    if declared.kind == "binary":
+        own: dict[Path | None, Encoding] = {}
         for high in (1, HIGHS[1]):
             text = f"binary masks: 0 is {labels.classes[0]}, {high} is {labels.classes[1]}"
-            each = replace(base, table=((0, 0), (high, 1)), text=text)
-            encodings |= {item: each for item, v in zip(items, values, strict=True) if high in v and v <= {0, high}}
-        return encodings
-    if full and (ones or not is_binary):
+            encoding = replace(read, table=((0, 0), (high, 1)), text=text)
+            own |= {item.mask: encoding for item, found in held if high in found and found <= {0, high}}
+        files.change(lambda item: replace(item, encoding=own.get(item.mask, item.encoding)))
+        return [f"{len(own)} masks hold 0 and 1 (or 65535), the others 0 and 255"] * bool(own)
+    ones = [item for item, found in held if 1 in found and found <= {0, 1, VOID}]
+    full = [item for item, found in held if VOID in found and found <= FULL]
+    if full and (ones or read.table != TABLE):
         beside = f"{ones[0].mask} holds 0 and 1" if ones else "0 and 1 are expected"
         raise DataError(
             f"{full[0].mask} holds 0 and 255 ({counted(len(full), 'such mask')}), {beside}. 255 can be "
             f"{labels.classes[1]!r} or void: declare `encoding: binary` in the dataset.yaml of this folder if it is "
             f"{labels.classes[1]!r}, or `ignore_index: 255` if it is void"
         )
-    return {}
+    return []
 
 
-def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base: Encoding | None) -> list[str]:
-    """Set the encodings of masks with 0 and 1 beside 0 and 255, if declared as binary; return warnings.
-
-    Raises DataError if both occur and binary masks are not declared.
-    """
-    read = labels.encoding
-    if read is not None and (read.reduce_zero or read.colours != (base and base.colours)):
-        return []
-    if read is not None and read.table not in (None, TABLE):
-        return []
-    masks = {
-        split: [replace(item, encoding=base) for item in items if item.mask is not None and item.encoding is None]
-        for split, items in files.splits.items()
-    }
-    if len(labels.classes) > 2:
-        if declared.ignore is not None:
-            return []
-        return [note for name, items in masks.items() for note in _note_void_only(subsample(items, SAMPLE), name)]
-    everything = [item for items in masks.values() for item in items]
-    found = _mixed_scales(everything, labels, declared.kind == "binary")
-    encodings = {item.mask: encoding for item, encoding in found.items()}
-    for split, items in files.splits.items():
-        files.splits[split] = [replace(i, encoding=encodings.get(i.mask, i.encoding)) for i in items]
-    return [f"{len(found)} masks hold 0 and 1 (or 65535), the others 0 and 255"] * bool(found)
-
-
-def _note_void_only(items: Sequence[Item], split: str) -> list[str]:
+def _note_void_only(values: Sequence[set[int]], split: str) -> list[str]:
     """Return a warning if most masks of a sample of a split hold nothing but 0 and 255, which is void."""
-    found = sum(VOID in values and set(values) <= FULL for values in values_of_each(items))
-    if 2 * found <= len(items):
+    found = sum(VOID in each and each <= FULL for each in values)
+    if 2 * found <= len(values):
         return []
     return [
-        f"warning: {found} of {counted(len(items), 'mask')} of {split} hold only 0 and 255, which is void: if 255 is "
+        f"warning: {found} of {counted(len(values), 'mask')} of {split} hold only 0 and 255, which is void: if 255 is "
         "an object, correct these masks, or declare its value (values: {name: 255, ...} in dataset.yaml)"
     ]

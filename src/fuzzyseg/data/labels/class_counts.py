@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fuzzyseg.data.io.mask import values_in
 from fuzzyseg.data.labels.blocks import stored_parts
 from fuzzyseg.data.labels.decode import mask_of, stored_labels, training_labels
-from fuzzyseg.data.sample import MAX_CLASSES, VOID, DataError, Item
+from fuzzyseg.data.sample import MAX_CLASSES, VOID, DataError, Item, attempt
 from fuzzyseg.data.text import short
 
 S = TypeVar("S")
@@ -76,17 +76,10 @@ def distinct_values(items: Sequence[Item], ignored: Sequence[int] = ()) -> dict[
 
 def values_of_each(items: Sequence[Item]) -> list[list[int]]:
     """Return the values in each mask (class indices, if the item has an encoding); none for an unreadable mask."""
-
-    def values_of(item: Item) -> list[int]:
-        try:
-            return _values(item, ())
-        except DataError:  # it may never be read; otherwise reading reports it
-            return []
-
-    return map_items(items, values_of)
+    return map_items(items, lambda item: attempt(_values, item) or [])
 
 
-def _values(item: Item, negative: Sequence[int]) -> list[int]:
+def _values(item: Item, negative: Sequence[int] = ()) -> list[int]:
     """Return the distinct values in a mask without those of `negative`. Raises DataError for other negative values."""
     found: set[int] = set()
     for _, part in stored_parts(item):

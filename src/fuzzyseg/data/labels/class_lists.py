@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from fuzzyseg.data.sample import MAX_CLASSES, Colour, DataError
 from fuzzyseg.data.text import decoded
+
+T = TypeVar("T")
 
 BACKGROUND, IGNORE = "_background_", "__ignore__"
 """LabelMe's labels for unannotated pixels and for void shapes."""
@@ -76,22 +79,21 @@ def note_similar(names: Iterable[str]) -> list[str]:
     return [f"nearly equal names of different classes: {', '.join(alike)}; if one class is meant, rename"] * bool(alike)
 
 
+def repeated(values: Sequence[T]) -> list[T]:
+    """Return the values that occur more than once."""
+    return [value for value, count in Counter(values).items() if count > 1]
+
+
 def check_names(names: list[str], where: str) -> None:
     """Raise DataError unless there are 2 to 255 distinct names."""
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    if twice := repeated(names):
         raise DataError(f"{where}: found {', '.join(twice)} more than once; expected distinct names")
     if not 2 <= len(names) <= MAX_CLASSES:
         raise DataError(f"{where}: found {len(names)} class names; expected 2 to {MAX_CLASSES}")
 
 
-@dataclass(frozen=True)
-class Label:
-    """A class name and its colour in the masks."""
-
-    name: str
-    colour: Colour
-
+Label = tuple[str, Colour]
+"""A class name and its colour in the masks."""
 
 COLUMNS = ("name", "r", "g", "b")
 VOID_NAMES = ("void", "ignore", "ignored", "unlabelled", "unlabeled", "unlabel", IGNORE)
@@ -112,10 +114,11 @@ def _columns(path: Path) -> list[str]:
             head = decoded(file.read(1000), "replace").partition("\n")[0]
     except (OSError, UnicodeError):
         return []
-    return [part.strip().strip('"').lower() for part in head.split(_delimiter(head))]
+    return [part.strip().strip('"').lower() for part in head.split(delimiter(head))]
 
 
-def _delimiter(head: str) -> str:
+def delimiter(head: str) -> str:
+    """Return the delimiter of a table by its first line: comma, semicolon or tab."""
     return max(",;\t", key=head.count)
 
 
@@ -124,7 +127,7 @@ def read_class_table(path: Path) -> list[Label]:
     lines = read_lines(path)
     columns = [_columns(path).index(name) for name in COLUMNS]
     labels = []
-    for number, row in enumerate(csv.reader(lines[1:], delimiter=_delimiter(lines[0])), 2):
+    for number, row in enumerate(csv.reader(lines[1:], delimiter=delimiter(lines[0])), 2):
         name, *colour = (row[column].strip() if column < len(row) else "" for column in columns)
         labels.append(_label(name, colour, f"{path}, line {number}: found {row}; expected name,r,g,b"))
     return labels
@@ -151,4 +154,4 @@ def _label(name: str, colour: list[str], message: str) -> Label:
     values = [int(part) if part.strip().isdecimal() else -1 for part in colour]
     if not name.strip() or len(values) != 3 or not all(0 <= value <= 255 for value in values):
         raise DataError(f"{message}, with a name and colours from 0 to 255")
-    return Label(plain(name), (values[0], values[1], values[2]))
+    return plain(name), (values[0], values[1], values[2])

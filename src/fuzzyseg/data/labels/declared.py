@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
-from fuzzyseg.data.labels.class_lists import VOID_NAMES, check_names, class_table, read_class_table
+from fuzzyseg.data.labels.class_lists import VOID_NAMES, check_names, class_table, read_class_table, repeated
 from fuzzyseg.data.sample import Colour, DataError, Files, Item, LabelMap, PublicDataset
 from fuzzyseg.data.text import nearest, short
 
@@ -81,11 +81,11 @@ def declared_labels(
         colours = _by_name(names, description.colours_of, FILE)
     elif table is not None:
         labels, source = read_class_table(table), table.name
-        names = names or [label.name for label in labels if label.name.lower() not in VOID_NAMES]
-        void = [(-1, label.colour) for label in labels if label.name not in names and label.name.lower() in VOID_NAMES]
-        rest = {label.name: [label.colour] for label in labels if (-1, label.colour) not in void}
+        names = names or [name for name, _ in labels if name.lower() not in VOID_NAMES]
+        void = [(-1, colour) for name, colour in labels if name not in names and name.lower() in VOID_NAMES]
+        rest = {name: [colour] for name, colour in labels if (-1, colour) not in void}
         colours = [*_by_name(names, rest, source), *void]
-        rows = tuple(label.name for label in labels) if void else None
+        rows = tuple(name for name, _ in labels) if void else None
     elif files.colours is not None and files.classes is not None:
         names, source = names or files.classes, "labelmap.txt"
         if set(names) == set(files.classes):
@@ -93,9 +93,7 @@ def declared_labels(
     names = names or files.classes
     if colours is not None:
         colours += [(-1, colour) for colour in description.ignore_colours or ()]
-        listed = [colour for _, colour in colours]
-        twice = [colour for colour in dict.fromkeys(listed) if listed.count(colour) > 1]
-        if twice:
+        if twice := repeated([colour for _, colour in colours]):
             raise DataError(f"{root / source}: the colour {twice[0]} is declared twice; expected one class per colour")
     ignore = None if description.ignore_index is None else (description.ignore_index, *(description.ignore_also or ()))
     ignore = ignore if ignore_index is None else (ignore_index,)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.io.mask import out_of_range, read_mask
+from fuzzyseg.data.io.mask import read_mask
 from fuzzyseg.data.sample import MAX_CLASSES, VOID, DataError, Encoding, Item
 from fuzzyseg.data.text import counted, short
 
@@ -57,7 +57,7 @@ def stored_labels(item: Item, part: NDArray[np.integer] | None = None) -> NDArra
     if item.encoding is None:
         return _one_band(mask, path)
     found = decode_array(mask, item.encoding, VOID, path)
-    _check(found, found.labels == UNMAPPED, item.encoding, path, "")
+    _check(found, found.labels == UNMAPPED, item.encoding, path, "class indices")
     return found.labels
 
 
@@ -78,20 +78,18 @@ def training_labels(
             quick: NDArray[np.uint8] = table[mask]
             return quick
     found = decode_array(mask, encoding, ignore_index, path)
-    labels = found.labels
-    invalid = (labels == UNMAPPED) | ((labels != VOID) & (labels >= classes))
-    _check(found, invalid, item.encoding, path, f"0 to {classes - 1} ({classes} classes) or {ignore_index}")
-    return labels.astype(np.uint8)
+    invalid = invalid_labels(found.labels, classes)
+    _check(found, invalid, item.encoding, path, f"0 to {classes - 1} ({classes} classes) or {ignore_index} (ignored)")
+    return found.labels.astype(np.uint8)
 
 
-def decode(item: Item, ignore_index: int, part: NDArray[np.integer] | None = None) -> Decoded:
-    """Decode the mask of an item; invalid pixels become UNMAPPED. Raises DataError for unreadable files."""
-    mask = read_stored(item) if part is None else part
-    return decode_array(mask, item.encoding or PLAIN, ignore_index, mask_of(item))
+def invalid_labels(labels: NDArray[np.int32], classes: int) -> NDArray[np.bool_]:
+    """Return where labels are neither a class index nor void."""
+    return np.asarray((labels == UNMAPPED) | ((labels != VOID) & (labels >= classes)))
 
 
 def decode_array(mask: NDArray[np.integer], encoding: Encoding, ignore_index: int, path: Path) -> Decoded:
-    """Decode the result of `read_mask`; invalid pixels become UNMAPPED. Raises DataError with `path`."""
+    """Decode the result of `read_stored`; invalid pixels become UNMAPPED. Raises DataError with `path`."""
     ignored = _ignored(encoding, ignore_index)
     if encoding.colours is None:
         stored = _one_band(mask, path)
@@ -119,22 +117,18 @@ def encode_labels(
     """
     encoding = encoding or PLAIN
     ignored = _ignored(encoding, ignore_index)
-    count = int(labels.max()) + 1 if labels.size else 0
     table = _lookup_table(encoding, ignored, HIGHEST + 1)
-    sources: dict[int, Any] = {}
-    if encoding.colours is not None:
-        for r, g, b, value in encoding.colours:
-            if value >= 0:
-                sources.setdefault(int(table[value]), (r, g, b))
+    if encoding.colours is None:
+        values: Any = np.unique(table, return_index=True)[1]
+        sources: dict[int, Any] = dict(zip(table[values].tolist(), values.tolist(), strict=True))
     else:
-        first = np.unique(table, return_index=True)
-        sources = {int(label): int(value) for label, value in zip(*first, strict=True)}
-    lost = sorted(set(np.unique(labels).tolist()) - set(sources))
-    if lost:
+        pairs = [(int(table[value]), colour) for *colour, value in encoding.colours if value >= 0]
+        sources = dict(reversed(pairs))
+    if lost := sorted(set(np.unique(labels).tolist()) - set(sources)):
         raise DataError(f"{path}: the encoding ({encoding.text}) has no value for the class index {short(lost)}")
-    rows = [sources.get(index, sources[next(iter(sources))]) for index in range(count)]
-    highest = max((int(np.max(row)) for row in rows), default=0)
-    stored: NDArray[Any] = np.array(rows, dtype=np.uint8 if highest < 256 else np.uint16)[labels]
+    count = int(labels.max()) + 1 if labels.size else 0
+    rows = np.array([sources.get(index, next(iter(sources.values()))) for index in range(count)])
+    stored: NDArray[Any] = rows.astype(np.uint16 if (rows > 255).any() else np.uint8)[labels]
     return stored
 
 
@@ -196,7 +190,7 @@ def _byte_table(
 ) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
     """Return the label of each byte (256,) and the invalid bytes: a fast path for 8-bit index masks."""
     labels = _lookup_table(encoding, ignored, 256)
-    wrong = (labels == UNMAPPED) | ((labels != VOID) & (labels >= classes))
+    wrong = invalid_labels(labels, classes)
     return np.where(wrong, VOID, labels).astype(np.uint8), np.flatnonzero(wrong)
 
 
@@ -273,10 +267,14 @@ def _check(found: Decoded, invalid: NDArray[np.bool_], encoding: Encoding | None
         return
     if encoding is not None and encoding.colours is not None:
         raise DataError(_unmapped_colours(found.stored, invalid, encoding, path))
-    if encoding is None or not encoding.text:
-        raise DataError(out_of_range(found.stored, invalid, expected or "class indices", path))
-    values, count = [int(v) for v in np.unique(found.stored[invalid])], int(invalid.sum())
-    raise DataError(f"{path}: found the values {short(values)} in {counted(count, 'pixel')}; expected {encoding.text}")
+    if encoding is not None and encoding.text:
+        expected = encoding.text
+    values, (y, x) = np.unique(found.stored[invalid]).tolist(), np.argwhere(invalid)[0]
+    raise DataError(
+        f"{path}: found the values {short(values)} in {counted(int(invalid.sum()), 'pixel')}; expected {expected}. The "
+        f"first is at row {y}, column {x}. If a value is void, set ignore_index to it; if it is a class, name all "
+        "classes in dataset.yaml"
+    )
 
 
 def _unmapped_colours(

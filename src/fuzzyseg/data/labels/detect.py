@@ -7,18 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from fuzzyseg.data.io.header import Header, read_header
 from fuzzyseg.data.labels.blocks import stored_parts
 from fuzzyseg.data.labels.class_counts import map_items
-from fuzzyseg.data.labels.decode import pack_colours, unpack_colour
-from fuzzyseg.data.sample import MAX_CLASSES, Colour, DataError, Encoding, Item
+from fuzzyseg.data.labels.decode import mask_of, pack_colours, unpack_colour
+from fuzzyseg.data.sample import MAX_CLASSES, Colour, DataError, Encoding, Item, attempt
 from fuzzyseg.data.text import short
-
-Kind = Literal["index", "palette", "colour"]
 
 HEADERS, SAMPLE = 200, 32
 """Number of masks examined: headers only, and pixels."""
@@ -34,21 +31,23 @@ def subsample(items: Sequence[Item], most: int) -> list[Item]:
     return list(items[::step])
 
 
-def detect_kind(items: Sequence[Item]) -> tuple[Kind, str]:
+def detect_kind(items: Sequence[Item]) -> tuple[str, str]:
     """Return the kind of the masks, and a description. Raises DataError for a mixture of kinds."""
-    sample = subsample([item for item in items if item.mask is not None], HEADERS)
-    heads = _headers([item.mask for item in sample if item.mask is not None])
-    groups: dict[Kind, tuple[Path, Header]] = {}
-    for path, head in heads:
-        kind: Kind = "palette" if head.palette else "colour" if head.bands >= 3 else "index"
-        groups.setdefault(kind, (path, head))
+    groups: dict[str, tuple[Path, Header]] = {}
+    sample = [mask_of(item) for item in subsample(items, HEADERS)]
+    for path in sample:
+        head = attempt(read_header, path)  # a damaged mask may never be read; otherwise reading reports it
+        if head is not None:
+            groups.setdefault("palette" if head.palette else "colour" if head.bands >= 3 else "index", (path, head))
     if not groups:
+        for path in sample:  # all are damaged: raise the first error
+            read_header(path)
         return "index", ""
     if "colour" in groups and len(groups) > 1:
-        (a, _), (b, _) = groups["colour"], next(value for kind, value in groups.items() if kind != "colour")
+        other = next(path for kind, (path, _) in groups.items() if kind != "colour")
         raise DataError(
-            f"{a} is colour-coded and {b} contains one value per pixel; expected masks of one kind: put them into "
-            "separate folders (--more), or convert one kind"
+            f"{groups['colour'][0]} is colour-coded and {other} contains one value per pixel; expected masks of one "
+            "kind: put them into separate folders (--more), or convert one kind"
         )
     kind = "palette" if "palette" in groups else next(iter(groups))
     path, head = groups[kind]
@@ -59,23 +58,6 @@ def detect_kind(items: Sequence[Item]) -> tuple[Kind, str]:
         "colour": f"colour-coded masks ({'RGBA' if head.alpha else 'RGB'} {head.format})",
     }
     return kind, words[kind]
-
-
-def _headers(paths: Sequence[Path]) -> list[tuple[Path, Header]]:
-    """Return the readable headers. Raises DataError if there is none.
-
-    A single damaged file may belong to an image whose mask is never read; otherwise reading reports it.
-    """
-    found: list[tuple[Path, Header]] = []
-    errors: list[DataError] = []
-    for path in paths:
-        try:
-            found.append((path, read_header(path)))
-        except DataError as error:
-            errors.append(error)
-    if errors and not found:
-        raise errors[0]
-    return found
 
 
 def count_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
@@ -117,10 +99,9 @@ def select_class_colours(counts: Counter[Colour], masks: int, snap: bool) -> lis
     close: list[Colour] = []
     doubtful: list[Colour] = []
     for colour in sorted(counts, key=lambda colour: (-counts[colour], colour)):
-        near = (
-            [other for other in distinct if math.dist(other, colour) <= NEAR] if counts[colour] >= RARE * total else []
-        )
-        if counts[colour] < RARE * total or any(counts[other] >= 20 * counts[colour] for other in near):
+        rare = counts[colour] < RARE * total
+        near = [] if rare else [other for other in distinct if math.dist(other, colour) <= NEAR]
+        if rare or any(counts[other] >= 20 * counts[colour] for other in near):
             doubtful.append(colour)
         else:
             (close if near else distinct).append(colour)
@@ -128,11 +109,8 @@ def select_class_colours(counts: Counter[Colour], masks: int, snap: bool) -> lis
     if not unclear and len(distinct) + len(close) <= MAX_CLASSES:
         return sorted(distinct + close)
     examples = ", ".join(f"{colour} {counts[colour]} times" for colour in doubtful[:5])
-    hint = (
-        "--snap then assigns the other colours to the nearest one"
-        if snap
-        else "or, for lossy or anti-aliased masks, assign each to the nearest frequent one with --snap"
-    )
+    hint = "or, for lossy or anti-aliased masks, assign each to the nearest frequent one with --snap"
+    hint = "--snap then assigns the other colours to the nearest one" if snap else hint
     raise DataError(
         f"{masks} colour-coded masks contain {len(counts)} colours, of which {len(doubtful)} are rare or close to a "
         f"frequent one{': ' if examples else ''}{examples}. Declare the class colours in dataset.yaml, such as "

@@ -14,7 +14,7 @@ from fuzzyseg.data.io.pillow import open_header
 from fuzzyseg.data.labels.class_counts import map_items
 from fuzzyseg.data.labels.declared import DeclaredLabels
 from fuzzyseg.data.labels.decode import mask_of
-from fuzzyseg.data.sample import VOID, Colour, DataError, Item
+from fuzzyseg.data.sample import VOID, Colour, DataError, Item, attempt
 
 Palette = tuple[Colour, ...]
 BLACK = (0, 0, 0)
@@ -34,7 +34,7 @@ def colours_decide(items: Sequence[Item], declared: DeclaredLabels) -> set[Colou
         return None
     named, class_of = _named_colours(declared), partial(_class_of, declared)
     found = zip(items, map_items(items, _palette), strict=True)
-    palettes = {mask_of(item): palette for item, palette in found if palette is not None}
+    palettes = {mask_of(item): palette for item, palette in found if palette}
     known: dict[int, Colour] = {}
     if not any(
         known.setdefault(index, colour) != colour or _disagrees(index, palette, named, class_of)
@@ -42,39 +42,37 @@ def colours_decide(items: Sequence[Item], declared: DeclaredLabels) -> set[Colou
         for index, colour in enumerate(palette)
     ):
         return None
-    uses = dict(zip(palettes, map_items(list(palettes), _indices), strict=True))
+    uses = map_items(list(palettes), lambda path: attempt(_indices, path) or [])
     colours: dict[int, Counter[Colour]] = {}
     files: dict[tuple[int, Colour], Path] = {}
     void: set[Colour] = set()
-    other: tuple[Path, int, Colour] | None = None
-    for path, palette in palettes.items():
-        for index in uses[path]:
+    others: list[tuple[Path, int, Colour]] = []
+    for (path, palette), indices in zip(palettes.items(), uses, strict=True):
+        for index in indices:
             colour = _colour(palette, index)
             if class_of(index) == VOID and (colour not in named or palette.count(colour) > 1):
                 void |= {colour} - set(named)
                 continue
             colours.setdefault(index, Counter())[colour] += 1
             files.setdefault((index, colour), path)
-            if _disagrees(index, palette, named, class_of):
-                other = other or (path, index, colour)
-    several = next((index for index, counts in colours.items() if len(counts) > 1), None)
-    if other is None and several is None:
+            others += [(path, index, colour)] * _disagrees(index, palette, named, class_of)
+    several = [(index, counts) for index, counts in colours.items() if len(counts) > 1]
+    if not others and not several:
         return None
-    unnamed = [place for place in files if place[1] not in named]
-    if not unnamed:
+    unnamed = next(((path, *place) for place, path in files.items() if place[1] not in named), None)
+    if unnamed is None:
         return void
-    index, colour = unnamed[0]
-    hint = f"{files[index, colour]}: index {index} has the colour {colour}, which has no class. Name it, or {DECLARE}"
-    if other is not None:
-        path, index, colour = other
+    if others:
+        path, index, colour = others[0]
         raise DataError(
             f"{path}: index and colour disagree: index {index} is {_class(class_of(index))}, its colour {colour} is "
-            f"declared as {_class(named[colour])}. {hint}"
+            f"declared as {_class(named[colour])}. {unnamed[0]}: index {unnamed[1]} has the colour {unnamed[2]}, which "
+            f"has no class. Name it, or {DECLARE}"
         )
-    assert several is not None
-    (usual, count), *_, (odd, few) = colours[several].most_common()
+    index, counts = several[0]
+    (usual, count), *_, (odd, few) = counts.most_common()
     raise DataError(
-        f"{files[several, odd]} and {files[several, usual]}: their palettes have different colours for index {several} "
+        f"{files[index, odd]} and {files[index, usual]}: their palettes have different colours for index {index} "
         f"({odd} in {few}, {usual} in {count} masks), so that either can be the class; {DECLARE}"
     )
 
@@ -135,8 +133,5 @@ def _palette(item: Item) -> Palette | None:
 
 
 def _indices(path: Path) -> list[int]:
-    try:
-        found: list[int] = np.unique(read_mask(path)).tolist()
-    except DataError:
-        return []
+    found: list[int] = np.unique(read_mask(path)).tolist()
     return found

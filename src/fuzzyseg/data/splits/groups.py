@@ -82,11 +82,11 @@ class Groups:
         """Reduce (items, C) to (groups, C): the classes contained in each group."""
         return np.stack([present[places].any(0) for places in self.members])
 
+    def reached(self, order: Sequence[int], count: int) -> int:
+        """Return how many groups of `order`, from the first, have at least `count` items together."""
+        sizes = np.cumsum([len(self.members[group]) for group in order])
+        return min(int(np.searchsorted(sizes, count)) + 1, len(order))
+
     def first(self, order: Sequence[int], count: int) -> list[int]:
         """Return item indices of the first groups of `order` that together have at least `count` items."""
-        chosen: list[int] = []
-        for group in order:
-            if len(chosen) >= count:
-                break
-            chosen += self.members[group]
-        return chosen
+        return [place for group in order[: self.reached(order, count)] for place in self.members[group]]

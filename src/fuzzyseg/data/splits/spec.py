@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from fuzzyseg.data.datasets.pairing import composed
-from fuzzyseg.data.datasets.split_files import fields
+from fuzzyseg.data.datasets.tables import fields
 from fuzzyseg.data.labels.class_lists import numbered_lines
 from fuzzyseg.data.sample import DataError, Item
 from fuzzyseg.data.text import nearest, short
@@ -35,6 +35,7 @@ def parse_amount(text: str, count: int, what: str = "images", *, option: str = "
 
 
 EVERY = "every:"
+FOLD = "fold:"
 
 
 def parse_every(text: str) -> int | None:
@@ -47,10 +48,20 @@ def parse_every(text: str) -> int | None:
     return int(number)
 
 
+def parse_fold(text: str) -> tuple[int, int] | None:
+    """Return (K, N) of `fold:K/N`, None for other texts. Raises DataError unless 1 <= K <= N and N >= 2."""
+    if not text.startswith(FOLD):
+        return None
+    number, _, folds = text.removeprefix(FOLD).partition("/")
+    if not (number.isdigit() and folds.isdigit() and 1 <= int(number) <= int(folds) >= 2):
+        raise DataError(f"found {text!r}; expected fold:K/N, the Kth of N folds, such as fold:1/5")
+    return int(number), int(folds)
+
+
 def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item] = ()) -> list[Item]:
     """Return the items listed in a text file, one per line, by name, stem or image path. # starts a comment.
 
-    Names in quotation marks are those that `quoted` writes. Reads published lists (see `split_files.fields`): of `image
+    Names in quotation marks are those that `quoted` writes. Reads published lists (see `tables.fields`): of `image
     mask` only the image is used. If such a line, or one with a leading slash, belongs to another arrangement of the
     dataset (CPS on Cityscapes), the image is matched by stem. held: validation and test images, for messages. Raises
     DataError with file and line for no match or several.

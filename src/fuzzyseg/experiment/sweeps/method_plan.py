@@ -10,13 +10,16 @@ from fuzzyseg.config import ConfigError, nearest
 from fuzzyseg.config.plan import Plan
 from fuzzyseg.methods import Method
 
+REFERENCE = "supervised paper"
+"""The arm that every other one is compared with: training on the labelled images alone."""
+
 
 def comparison(methods: Sequence[str], losses: Sequence[str]) -> tuple[Plan, list[str]]:
     """A plan with an arm for each method and loss, and sentences on what was left out and why.
 
-    A loss that a paper itself uses is run once, as `paper`. Differences: fuzzy minus hard (or `paper`, if that is the
-    hard loss) in each method. The plan says where FPL is a variant of ours. Raises ConfigError for an unknown name or
-    if no arm is left.
+    Supervised training is always an arm, the reference. A loss that a paper itself uses is run once, as `paper`.
+    Differences: each arm minus the reference, and fuzzy minus hard (or `paper`, if that is the hard loss) in each
+    method. The plan says where FPL is a variant of ours. Raises ConfigError for an unknown name or if no arm is left.
     """
     known, known_losses = plugins.methods(), ("paper", *plugins.losses())
     for option, names, table in (("--methods", methods, known), ("--loss", losses, known_losses)):
@@ -25,7 +28,7 @@ def comparison(methods: Sequence[str], losses: Sequence[str]) -> tuple[Plan, lis
                 raise ConfigError(f"{option}: found {name!r}.{nearest(name, table)}")
     arms: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
-    pairs: list[tuple[str, str]] = []
+    losses_apart: list[tuple[str, str]] = []
     masked: list[str] = []
     for name in methods:
         method, slots = known[name], {}
@@ -39,11 +42,16 @@ def comparison(methods: Sequence[str], losses: Sequence[str]) -> tuple[Plan, lis
                 slots[loss] = f"{name} {loss}"
                 arms[slots[loss]] = {"method": {"name": name}, "loss": {"name": loss}}
         if "fuzzy" in slots and "hard" in slots:
-            pairs.append((slots["fuzzy"], slots["hard"]))
+            losses_apart.append((slots["fuzzy"], slots["hard"]))
             masked += [name] if _mask_follows_the_loss(method) else []
     if not arms:
         raise ConfigError("nothing to compare is left: " + "; ".join(notes))
-    about = ["Each method with each pseudo-label loss in the same slot."]
+    arms = {REFERENCE: {"method": {"name": "supervised"}, "loss": {"name": "paper"}}, **arms}
+    pairs = [*((arm, REFERENCE) for arm in arms if arm != REFERENCE), *losses_apart]
+    about = [
+        "Each method with each pseudo-label loss in the same slot. `supervised` uses the labelled images alone, for as "
+        "many steps: a difference from it is what the unlabelled images bring."
+    ]
     ours = [name for name in methods if known[name].fuzzy == "variant" and f"{name} fuzzy" in arms]
     if ours:
         about.append(f"FPL in {', '.join(ours)} is a variant of ours: there are no pseudo labels in the paper's term.")

@@ -20,6 +20,7 @@ from fuzzyseg.data.text import counted
 from fuzzyseg.experiment.load_run import run_config
 from fuzzyseg.experiment.prepare_data import fingerprint, read_configured
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
+from fuzzyseg.experiment.sweeps.progress import Pace, Progress, RunState, read_state
 from fuzzyseg.experiment.sweeps.rows import differences, identity, origin_differences, read_row, row_of, same_runs
 from fuzzyseg.experiment.sweeps.tables import miou, tables
 from fuzzyseg.networks import check_names
@@ -27,14 +28,13 @@ from fuzzyseg.plugins import imported_files
 from fuzzyseg.run.environment import code_version
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.folder import RunFolder
-from fuzzyseg.run.logs import read_lines
 
 POLL = 0.5
 """Seconds between polls of the running processes."""
 
 Say = Callable[[str], None]
-Watch = Callable[[dict[str, tuple[int, int]], int, int], None]
-"""Called at every poll with the steps (done, total) of each running run, runs finished and runs in all."""
+Watch = Callable[[Progress], None]
+"""Called at every poll."""
 
 
 @dataclass
@@ -54,6 +54,7 @@ class _Running:
     begun: float
     log_size: int
     """Bytes in its log from earlier attempts."""
+    first_step: int
 
 
 def sweep(
@@ -169,6 +170,8 @@ class _Scheduler:
 
     def __post_init__(self) -> None:
         self.total = len(self.waiting)
+        configs = {cell: self.grid.config(cell, self.out) for cell in self.waiting}
+        self.pace = Pace({cell: (config.method.name, config.train.steps) for cell, config in configs.items()})
 
     def run(self, watch: Watch | None) -> bool:
         """Keep `jobs` processes running until nothing is left to start. Returns whether it was interrupted."""
@@ -182,7 +185,7 @@ class _Scheduler:
                         self.running.remove(each)
                         self._end(each)
                     if watch is not None:
-                        watch({each.cell.name: self._steps(each.cell) for each in self.running}, self.done, self.total)
+                        watch(self._progress())
         except KeyboardInterrupt:
             self.say("interrupted: the runs save; repeat the command to continue")
             return True
@@ -207,6 +210,7 @@ class _Scheduler:
 
     def _begin(self, cell: Cell) -> None:
         self.waiting.remove(cell)
+        step = self._state(cell, 0.0).step
         (self.out / cell.name).mkdir(parents=True, exist_ok=True)
         recipe, log = (self.out / f"{cell.name}.{suffix}" for suffix in ("yaml", "log"))
         write_text(recipe, dump_yaml(self.grid.config(cell, self.out)))
@@ -224,23 +228,26 @@ class _Scheduler:
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches it through us, once
             )
-        self.running.append(_Running(cell, process, time.monotonic(), size))
+        self.running.append(_Running(cell, process, time.monotonic(), size, step))
         self.say(f"[{self.done + len(self.running)}/{self.total}] {cell.name}: started, log in {log}")
 
     def _end(self, ended: _Running) -> None:
         self.done += 1
         cell, code = ended.cell, ended.process.returncode
         seconds = time.monotonic() - ended.begun
-        row = None
         if code != 0 or not _finished(self.out, cell):
-            self.failed[cell] = _last_words(self.out / f"{cell.name}.log", ended.log_size, code)
-        elif cell.is_start:
-            self.say(f"{cell.name}: finished in {seconds:.0f} s")
-            return
-        elif (row := row_of(self.grid, cell, self.out))["result"]["last"] is None:
-            self.failed[cell] = "ended without a score: there are no validation images with masks (data.val)"
-        if row is None or cell in self.failed:
-            self.say(f"{cell.name}: failed after {seconds:.0f} s: {self.failed[cell]}")
+            row, reason = {}, _last_words(self.out / f"{cell.name}.log", ended.log_size, code)
+        else:
+            self.pace.measure(cell, self.pace.runs[cell][1] - ended.first_step, seconds)
+            if cell.is_start:
+                self.say(f"{cell.name}: finished in {seconds:.0f} s")
+                return
+            row = row_of(self.grid, cell, self.out)
+            scored = row["result"]["last"] is not None
+            reason = "" if scored else "ended without a score: there are no validation images with masks (data.val)"
+        if reason:
+            self.failed[cell] = reason
+            self.say(f"{cell.name}: failed after {seconds:.0f} s: {reason}")
             return
         write_text(self.results / f"{cell.name}.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
         self.rows[cell] = row
@@ -249,10 +256,15 @@ class _Scheduler:
             shutil.rmtree(self.out / cell.name)
         self.say(f"{cell.name}: finished in {seconds:.0f} s, mIoU {miou(row):.2f} %")
 
-    def _steps(self, cell: Cell) -> tuple[int, int]:
-        metrics = RunFolder(self.out / cell.name).metrics
-        lines = read_lines(metrics) if metrics.is_file() else []
-        return (lines[-1]["step"] if lines else 0), self.grid.config(cell, self.out).train.steps
+    def _state(self, cell: Cell, elapsed: float) -> RunState:
+        return read_state(cell.name, self.pace.runs[cell][1], RunFolder(self.out / cell.name).metrics, elapsed)
+
+    def _progress(self) -> Progress:
+        states = [self._state(each.cell, time.monotonic() - each.begun) for each in self.running]
+        left = {each.cell: state.seconds_left for each, state in zip(self.running, states, strict=True)}
+        for cell, state in zip(left, states, strict=True):
+            self.pace.measure(cell, state.steps - state.step, state.seconds_left)
+        return Progress(states, self.done, self.total, self.pace.remaining(left, self.waiting, self.jobs))
 
 
 def _last_words(log: Path, begun: int, code: int) -> str:

@@ -13,6 +13,10 @@ from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.run.logs import SCORE
 
 Rows = Mapping[Cell, Mapping[str, Any]]
+ONE_RUN = (
+    "One run of each: another seed and labelled subset can move a score by more than such a difference. `--seeds 3` "
+    "gives intervals."
+)
 
 
 def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> str:
@@ -133,7 +137,8 @@ def _pairs(grid: Grid, rows: Rows) -> str:
             table.append(cells)
     pairs = "pair" if apart == 1 else "pairs"
     left_out = f"\n\nLeft out: {apart} {pairs} whose runs went on from different weights." if apart else ""
-    return _markdown(table) + left_out
+    single = f"\n\n{ONE_RUN}" if len(grid.repeats) == 1 else ""
+    return _markdown(table) + left_out + single
 
 
 def _apart(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:

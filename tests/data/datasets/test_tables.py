@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fuzzyseg.data import DataError, read_dataset
-from fuzzyseg.data.datasets.split_files import fields
+from fuzzyseg.data.datasets.tables import fields
 
 
 def put(path, values=((0, 1), (1, 2))):

@@ -1,0 +1,230 @@
+"""Image lists: text files with one image per line, as published with several methods, and tables.
+
+A line of a list is an image and its mask, separated by a space or tab (`JPEGImages/a.jpg SegmentationClass/a.png`:
+UniMatch, CPS on Cityscapes), an image (`leftImg8bit/train/ulm/ulm_0_leftImg8bit.png`: U2PL on Cityscapes) or a name
+(`2007_000032`: CPS and U2PL on VOC). A leading slash may denote the dataset root (CPS). Absolute paths and `..` are
+allowed; files outside of the folder are reported. A table (`manifest.csv`, `manifest.jsonl`, or the path of such a
+file) has the columns image, mask (may be empty) and split; its paths are relative to its folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fuzzyseg.data.dataset_yaml import FILE, Description
+from fuzzyseg.data.datasets.pairing import existing, split_named
+from fuzzyseg.data.io.mat import SUFFIX as MATLAB
+from fuzzyseg.data.io.pillow import SUFFIXES
+from fuzzyseg.data.labels.class_lists import delimiter, numbered_lines, read_lines
+from fuzzyseg.data.sample import DataError, Files, Item, attempt, attempt_all
+from fuzzyseg.data.text import counted, decoded, nearest, short
+
+PARTS = ("train", "unlabelled", "val", "test")
+"""Parts of a dataset that have lists."""
+
+COLUMNS = ("image", "mask", "split")
+
+_SUFFIX = "|".join(re.escape(suffix) for suffix in (*SUFFIXES, MATLAB))
+_PAIR = re.compile(rf"(.+?(?:{_SUFFIX}))\s+(\S.*(?:{_SUFFIX}))", re.IGNORECASE)
+
+LISTS_EXPECTED = "train.txt (or labelled.txt), unlabelled.txt, val.txt, test.txt with lines `image mask` (lists)"
+MANIFEST_EXPECTED = "manifest.csv or manifest.jsonl with image, mask, split (or the path of such a file)"
+
+
+def fields(line: str) -> tuple[str, str | None]:
+    """Parse a line into (image, mask or None). Paths may contain spaces; ` #` starts a comment.
+
+    A name in quotation marks, as `quoted` writes it, is taken as it is.
+    """
+    if line.startswith('"'):
+        with suppress(ValueError):
+            return json.loads(line), None
+    text = line.partition(" #")[0].strip()
+    if "\t" in text:
+        image, _, mask = text.partition("\t")
+        return image.strip(), mask.strip() or None
+    pair = _PAIR.fullmatch(text)
+    return (pair[1], pair[2]) if pair else (text, None)
+
+
+def quoted(name: str) -> str:
+    """Return the line for a name that `fields` gives back: a JSON string where the name itself would be misread."""
+    plain = name.isprintable() and name == name.strip() and not name.startswith(("#", '"'))
+    return name if plain and fields(name) == (name, None) else json.dumps(name)
+
+
+def _part_named(name: str) -> str | None:
+    """Return the part of a dataset (see `PARTS`) for the name of a list or of a split in a table, None for another."""
+    name = name.lower().replace("labeled", "labelled")
+    return {"labelled": "train", "unlabelled": "unlabelled"}.get(name) or split_named(name)
+
+
+def _item(image: Path, mask: Path | None, root: Path) -> Item:
+    """Return an item, named by its path below the root without suffix, or by its whole path if it is elsewhere."""
+    place = image.relative_to(root) if image.is_relative_to(root) else image.relative_to(image.anchor)
+    return Item(image, mask, place.with_suffix("").as_posix())
+
+
+def has_lists(root: Path, description: Description) -> bool:
+    """Whether lists are declared, or exist and start with an image file."""
+    if description.lists is not None:
+        return root.is_dir()
+    entries = (attempt(_entries, path) for path in _lists(root, description).get("train", []))
+    firsts = [image for found in entries for image, _ in (found or [])[:1]]
+    return any(Path(image).suffix.lower() in SUFFIXES and _located(image, root).is_file() for image in firsts)
+
+
+def read_lists(root: Path, description: Description) -> Files:
+    """List the items of lists at the root, or declared in `dataset.yaml` (`lists: {train: a.txt}`).
+
+    Masks in an `unlabelled` list are ignored. Raises DataError.
+    """
+    files = Files({})
+    taken: dict[Path, str] = {}  # the first list that contains an image determines its part
+    for part, path in ((part, path) for part, paths in _lists(root, description).items() for path in paths):
+        fresh: list[Item] = []
+        for item in _items(path, root, masks=part != "unlabelled"):
+            before = taken.get(item.image)
+            if before is None:
+                fresh.append(item)
+            elif before != part and {before, part} != {"train", "unlabelled"}:
+                raise DataError(f"{path}: contains {item.image}, which is in a list for {before}; expected one of them")
+            taken.setdefault(item.image, part)
+        split = "train" if part == "unlabelled" else part
+        files.splits[split] = files.splits.get(split, []) + fresh
+        files.notes.append(f"{path}: {len(fresh)} images for {part}{_outside(fresh, root)}")
+    return files
+
+
+def _lists(root: Path, description: Description) -> dict[str, list[Path]]:
+    """Return the list files of each part: the declared ones, else those at the root."""
+    if description.lists is None:
+        lists = [(_part_named(path.stem), path) for path in sorted(root.glob("*.[tT][xX][tT]"))]
+        return {part: found for part in PARTS if (found := [path for of, path in lists if of == part])}
+    paths: dict[str, list[Path]] = {}
+    for part, value in description.lists.items():
+        paths[part] = [root / name for name in ([value] if isinstance(value, str) else value)]
+        if lost := [path for path in paths[part] if not path.is_file()]:
+            raise DataError(f"{root / FILE}: lists.{part}: {lost[0]} does not exist; expected a list of images")
+    return paths
+
+
+def _entries(path: Path) -> list[tuple[str, str | None]]:
+    return [fields(line) for line in read_lines(path, "surrogateescape") if not line.startswith("#")]
+
+
+def _located(text: str, root: Path) -> Path:
+    """Return the file of a list entry: below `root` even with a leading slash, else an absolute path."""
+    below = existing(root / text.lstrip("/"))
+    return Path(text) if text.startswith("/") and not below.is_file() else below
+
+
+def _items(path: Path, root: Path, *, masks: bool) -> Iterator[Item]:
+    """Yield the items of a list. Raises DataError for missing files."""
+    lost = []
+    for image, mask in _entries(path):
+        files = [_located(text, root) for text in (image, mask if masks else None) if text]
+        lost += [file for file in files if not file.is_file()]
+        yield _item(files[0], files[1] if len(files) > 1 else None, root)
+    if lost:
+        raise DataError(
+            f"{path}: {len(lost)} files do not exist: {short(lost, 3)}; expected lines `image mask` with paths below "
+            f"{root}"
+        )
+
+
+def _outside(items: list[Item], root: Path) -> str:
+    """Return a note on files outside of the root, which are allowed but should not go unnoticed."""
+    top = os.path.abspath(root)
+    files = [file for item in items for file in (item.image, item.mask) if file is not None]
+    count = sum(not Path(os.path.abspath(file)).is_relative_to(top) for file in files)
+    return f"; {counted(count, 'file')} outside of {root}" if count else ""
+
+
+Row = dict[str, str]
+
+
+def has_manifest(root: Path, description: Description) -> bool:
+    """Whether `root` is or contains a table."""
+    return _table(root) is not None
+
+
+def read_manifest(root: Path, description: Description) -> Files:
+    """List the items of each split of a table. Raises DataError with file and line."""
+    path = _table(root)
+    assert path is not None
+    files, seen = Files({}), dict[Path, int]()
+    rows, columns = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json_lines(path)
+    if extra := sorted(columns - set(COLUMNS)):
+        files.notes.append(f"{path}: ignored columns: {short(extra)}")
+
+    def add(numbered: tuple[int, Row]) -> None:
+        number, row = numbered
+        where = f"{path}, line {number}"
+        image, mask, name = (row.get(column, "").strip() for column in COLUMNS)
+        part = _part_named(name or "train")
+        if part is None:
+            raise DataError(f"{where}: found the split {name!r}.{nearest(name, PARTS)}")
+        if not image:
+            raise DataError(f"{where}: has no image; expected a path")
+        texts = [image] if part == "unlabelled" or not mask else [image, mask]
+        found = [existing(Path(os.path.normpath(path.parent / text))) for text in texts]
+        if lost := [file for file in found if not file.is_file()]:
+            raise DataError(f"{where}: {lost[0]} does not exist; expected a path relative to {path.parent}")
+        if seen.setdefault(found[0], number) != number:
+            raise DataError(f"{where}: {found[0]} is also in line {seen[found[0]]}; expected it once")
+        item = _item(found[0], found[1] if len(found) > 1 else None, path.parent)
+        files.splits.setdefault("train" if part == "unlabelled" else part, []).append(item)
+
+    attempt_all(add, rows, "invalid line", most=20)
+    return files
+
+
+def _table(root: Path) -> Path | None:
+    if root.is_file():
+        return root if root.suffix.lower() in (".csv", ".jsonl") else None
+    found = [path for path in (root / "manifest.csv", root / "manifest.jsonl") if path.is_file()]
+    if len(found) > 1:
+        raise DataError(f"{root}: contains manifest.csv and manifest.jsonl; expected one of them")
+    return found[0] if found else None
+
+
+def _read_csv(path: Path) -> tuple[list[tuple[int, Row]], set[str]]:
+    """Return numbered rows and the columns. The delimiter (comma, semicolon, tab) is that of the header."""
+    try:
+        with io.StringIO(decoded(path.read_bytes(), "surrogateescape"), newline="") as file:
+            head = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=delimiter(head), strict=True)
+            columns = [str(name).strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            rows = [(reader.line_num, {str(k): str(v or "") for k, v in row.items()}) for row in reader]
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a table ({error}); expected CSV in UTF-8") from None
+    if "image" not in columns:
+        raise DataError(f"{path}: found the columns {short(columns)}; expected image, mask, split in the first line")
+    return rows, set(columns)
+
+
+def _read_json_lines(path: Path) -> tuple[list[tuple[int, Row]], set[str]]:
+    """Return numbered rows and all keys."""
+    rows: list[tuple[int, Row]] = []
+    keys: set[str] = set()
+    for number, line in numbered_lines(path).items():
+        try:
+            value: Any = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}: is not JSON ({error})") from None
+        if not isinstance(value, dict) or not all(isinstance(value.get(key) or "", str) for key in COLUMNS):
+            raise DataError(f'{path}, line {number}: found {line[:80]!r}; expected {{"image": "...", "mask": "..."}}')
+        keys |= set(value)
+        rows.append((number, {key: value.get(key) or "" for key in COLUMNS}))
+    return rows, keys

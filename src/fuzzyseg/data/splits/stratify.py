@@ -1,0 +1,53 @@
+"""Seeded orders of images, and stratification: parts of a set that hold the same classes, as far as possible."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuzzyseg.data.sample import Item
+
+
+def shuffled(items: Sequence[Item], seed: int, purpose: str) -> list[int]:
+    """Return the indices of `items` in an order that depends only on (purpose, seed) and the names."""
+
+    def key(index: int) -> bytes:
+        return hashlib.sha256(f"{purpose}|{seed}|{items[index].name}".encode("utf-8", "surrogateescape")).digest()
+
+    return sorted(range(len(items)), key=key)
+
+
+def stratified(
+    parts: Sequence[Sequence[int]], present: NDArray[np.bool_], sizes: Sequence[int] | None = None
+) -> list[list[int]]:
+    """Exchange members between parts, pair by pair, as long as an exchange brings a class into more of the parts.
+
+    parts: disjoint lists of indices. present: (N,C), the classes of each index. sizes: of each index, if it stands for
+    several images. The exchange that brings most is made first; of equals, the one that changes the sizes of the parts
+    least, then the first. Parts that all hold what they can are returned as they are. The result depends only on the
+    order in the lists. Like any search by single exchanges, it may miss a better arrangement.
+    """
+    lists = [np.array(part, dtype=np.intp) for part in parts]
+    size = np.ones(len(present), np.int64) if sizes is None else np.array(sizes)
+    while True:
+        counts = np.stack([present[part].sum(0) for part in lists])
+        short = (counts > 0).sum(0) < np.minimum(counts.sum(0), len(lists))
+        best, found = 0, None
+        for source, target in permutations(range(len(lists)), 2):
+            wanted = short & (counts[target] == 0) & (counts[source] > 1)
+            other = present[lists[target]]
+            for place in np.flatnonzero(present[lists[source]][:, wanted].any(1)):
+                index = lists[source][place]
+                after = counts[target] - other + present[index], counts[source] + other - present[index]
+                gain = sum((each > 0).sum(1) for each in after) - (counts[[target, source]] > 0).sum()
+                value = gain * (size.sum() + 1) - abs(size[lists[target]] - size[index])
+                if len(value) and value.max() > best:
+                    best, found = value.max(), (source, place, target, int(value.argmax()))
+        if found is None:
+            return [part.tolist() for part in lists]
+        source, place, target, partner = found
+        lists[source][place], lists[target][partner] = lists[target][partner], lists[source][place]

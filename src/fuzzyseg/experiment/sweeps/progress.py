@@ -1,0 +1,88 @@
+"""Progress of a sweep: step, loss and score of the running trainings, and the remaining time of all runs."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import statistics
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fuzzyseg.experiment.sweeps.grid import Cell
+from fuzzyseg.run.logs import SCORE, read_lines
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Progress of a running training.
+
+    step: finished ones, of `steps`. loss: of the last logged step. score: mIoU of the last evaluation, in [0, 1].
+    seconds_left: its own estimate; infinite before the first logged step.
+    """
+
+    name: str
+    step: int
+    steps: int
+    loss: float | None = None
+    score: float | None = None
+    seconds_left: float = math.inf
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Running trainings; runs finished and in all; seconds until the last one ends (infinite: nothing is measured)."""
+
+    running: list[RunState]
+    done: int
+    total: int
+    seconds_left: float
+
+
+def read_state(name: str, steps: int, metrics: Path, elapsed: float) -> RunState:
+    """The progress of a training that was started `elapsed` seconds ago, from its metrics.jsonl, if any."""
+    lines = read_lines(metrics) if metrics.is_file() else []
+    if not lines:
+        return RunState(name, 0, steps)
+    scores = [line["evaluation"][SCORE] for line in lines if SCORE in (line.get("evaluation") or {})]
+    left = lines[-1].get("time", {}).get("eta_seconds", math.inf)
+    age = min(elapsed, max(0.0, time.time() - metrics.stat().st_mtime))  # a resumed training's line is an old one
+    state = RunState(name, lines[-1]["step"], steps, lines[-1].get("loss"), scores[-1] if scores else None)
+    return replace(state, seconds_left=max(0.0, left - age))
+
+
+@dataclass
+class Pace:
+    """Remaining time from the measured pace of each method. runs: method and steps of each run of the sweep.
+
+    measured: seconds per step of runs.
+    """
+
+    runs: Mapping[Cell, tuple[str, int]]
+    measured: dict[Cell, float] = field(default_factory=dict)
+
+    def measure(self, cell: Cell, steps: int, seconds: float) -> None:
+        """Record that a run takes so many seconds for so many steps."""
+        if steps > 0 and math.isfinite(seconds):
+            self.measured[cell] = seconds / steps
+
+    def seconds(self, cell: Cell) -> float:
+        """Duration of a run, estimated from runs of the same arm, else of the same method, else from all."""
+        method, steps = self.runs[cell]
+        arms = [pace for other, pace in self.measured.items() if other.arm == cell.arm]
+        methods = [pace for other, pace in self.measured.items() if self.runs[other][0] == method]
+        known = arms or methods or list(self.measured.values())
+        return statistics.mean(known) * steps if known else math.inf
+
+    def remaining(self, running: Mapping[Cell, float], waiting: Iterable[Cell], lanes: int) -> float:
+        """Seconds until all runs have ended, `lanes` at a time. running: seconds left of each.
+
+        Each waiting run, in turn, is assigned to the lane that is free first.
+        """
+        free = [self.seconds(cell) if math.isinf(left) else left for cell, left in running.items()]
+        free += [0.0] * (lanes - len(free))
+        heapq.heapify(free)
+        for cell in waiting:
+            heapq.heapreplace(free, free[0] + self.seconds(cell))
+        return max(free)

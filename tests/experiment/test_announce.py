@@ -1,0 +1,37 @@
+"""What the end of a training says of its validation images."""
+
+import json
+
+import pytest
+from torch import nn
+
+from fuzzyseg.engine import Outcome
+from fuzzyseg.experiment.announce import summary
+from fuzzyseg.run import RunFolder
+
+
+def told(folder, *, held_out=False, **last):
+    run = RunFolder(folder)
+    lists = {"labelled": ["a"], "unlabelled": [], "val": ["b"]}
+    run.write_split({**lists, "held_out": held_out})
+    last = {"miou": 0.5, "step": 4, **last}
+    return summary(run, Outcome(4, True, False, last, None, nn.Identity()), score="miou")
+
+
+def test_the_difference_that_few_images_can_show_is_told(tmp_path):
+    text = told(tmp_path, images=9, miou_error=0.0312)
+    assert "9 validation images" in text and "6.2 points" in text
+    assert "points" not in told(tmp_path, images=20, miou_error=0.0312)
+    assert "points" not in told(tmp_path, images=1, miou_error=None)
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_that_held_out_images_can_be_learnt_from_is_told(tmp_path, held_out):
+    assert ("--val none" in told(tmp_path, held_out=held_out, images=30)) is held_out
+
+
+def test_an_interrupted_training_says_how_to_continue_alone(tmp_path):
+    run = RunFolder(tmp_path)
+    run.write_split(json.loads('{"labelled": [], "unlabelled": [], "val": [], "held_out": true}'))
+    text = summary(run, Outcome(2, False, True, None, None, nn.Identity()), score="miou")
+    assert "--resume" in text and "--val none" not in text
