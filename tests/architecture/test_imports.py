@@ -36,6 +36,7 @@ TABLE = {
             "pydantic",
             "yaml",
             "filelock",
+            "pillow_heif",  # a plugin of Pillow for images of phones, used if installed
             "pycocotools",
             "rasterio",
             "scipy",

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -74,6 +75,26 @@ def test_the_table_of_classes(folder):
     for each in report["classes"]:
         row = rf"^ +{each['index']} +{each['name']} +{each['images']} +{100 * each['share']:.2f} %"
         assert re.search(row, text, re.MULTILINE), text
+
+
+def test_a_warning_among_the_notes_is_no_problems_found_no_more(folder):
+    for path in (folder / "images" / "train").glob("im0*.png"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 1024, (24, 32)).astype(np.uint16)).save(path)
+    text = call(folder).stdout
+    assert "warning: images of 8 bits are beside 16-bit files" in text
+    assert "no problems found" not in text
+    assert text.endswith(" warnings\n") or text.endswith(" warning\n")
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_names_send_no_codes_to_the_terminal(folder, more):
+    os.rename(folder / "masks/train/im01.png", os.fsencode(folder / "masks/train") + b"/\x1b[2Jim01\x9b\xff.png")
+    (folder / "dataset.yaml").write_text('classes: [low, "mid\\e[31mdle", high]\nignore_index: 255\n')
+    result = call(folder, *more)
+    assert result.exit_code == 1
+    assert result.stdout.replace("\n", "").isprintable()
+    assert r"\u001b[2Jim01" in result.stdout
+    assert not more or json.loads(result.stdout)["classes"][1]["name"] == "mid\x1b[31mdle"
 
 
 def test_the_options_are_those_of_training(folder, tmp_path):

@@ -1,4 +1,7 @@
+import errno
+import importlib
 import json
+import os
 
 import numpy as np
 from PIL import Image
@@ -46,3 +49,33 @@ def test_exit_codes_tell_refused_from_failed(tmp_path):
     assert "nowhere: does not exist" in lost.stderr and "Traceback" not in lost.stderr
     labels = run(folder, "--out", tmp_path / "out2", "--labels", tmp_path / "none.txt")
     assert labels.exit_code == 2 and "none.txt: cannot be read" in labels.stderr
+
+
+def test_a_folder_that_is_taken_is_refused_before_the_annotations_are_read(tmp_path, monkeypatch):
+    module = importlib.import_module("fuzzyseg.experiment.convert")
+    monkeypatch.setattr(module, "read_annotations", lambda *_, **__: 1 / 0)
+    (tmp_path / "taken").write_text("")
+    for out in (tmp_path / "taken", tmp_path / "taken" / "below", source(tmp_path / "in")):
+        result = run(tmp_path / "in", "--out", out)
+        assert result.exit_code == 2
+        assert str(out) in result.stderr
+
+
+def test_a_full_disk_leaves_no_cut_file_and_says_so(tmp_path, monkeypatch):
+    real = os.replace
+
+    def replace(part, path):
+        if path.name == "b.png" and path.parent.name == "masks":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(part, path)
+
+    folder = source(tmp_path / "in", names=("a", "b", "c"))
+    monkeypatch.setattr(os, "replace", replace)
+    result = run(folder, "--out", tmp_path / "out")
+    assert result.exit_code != 0
+    assert "No space left on device" in result.stderr
+    assert "dataset.yaml is missing" in result.stderr
+    left = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert set(left) <= {"images/a.png", "images/c.png", "masks/a.png", "masks/c.png"}  # those that were written
+    assert len(left) >= 2
+    assert all((tmp_path / "out" / name).read_bytes() for name in left)

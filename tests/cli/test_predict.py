@@ -83,4 +83,4 @@ def test_names_of_files_send_no_codes_to_the_terminal(predict):
     predict.answer["failures"] = ["images/\x1b[2J\udcff.png: is no image"]
     result, _ = predict("run", "images", "--out", "out")
     assert "\x1b" not in result.stderr
-    assert r"images/\x1b[2J\udcff.png: is no image" in result.stderr
+    assert r"images/\u001b[2J\udcff.png: is no image" in result.stderr

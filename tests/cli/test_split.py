@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 from typer.testing import CliRunner
@@ -50,3 +51,18 @@ def test_groups_and_what_cannot_be(folder, tmp_path):
     assert wrong.exit_code == 2
     assert "--labelled: found 99 of 12 training images with masks; expected a count from 1 to 12" in wrong.stderr
     assert not (tmp_path / "b").exists()
+
+
+def test_names_that_are_no_utf8_or_no_words_are_listed_and_read_back(folder, tmp_path):
+    for old, new in (("im01", b"# im\xff "), ("im02", b"a #b\nc"), ("im03", b"\x85 x ")):
+        for kind in ("images", "masks"):
+            place = folder / kind / "train"
+            os.rename(place / f"{old}.png", os.fsencode(place) + b"/" + new + b".png")
+    for _ in range(2):  # again is the same
+        result = call(folder, "--labelled", 12, "--val", "val", "--out", tmp_path / "split")
+        assert result.exit_code == 0, result.output
+    made = json.loads((tmp_path / "split" / "split.json").read_text())
+    lists = {"labelled": str(tmp_path / "split" / "labelled.txt"), "val": str(tmp_path / "split" / "val.txt")}
+    read = material_of(validate(settings(folder, tmp_path / "x", data=lists))).split
+    assert [item.name for item in read.labelled] == made["labelled"]
+    assert "train/# im\udcff " in made["labelled"]

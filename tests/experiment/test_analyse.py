@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from functools import partial
@@ -275,6 +276,14 @@ def test_a_model_alone_is_measured_with_the_threshold_that_its_run_came_to(tmp_p
     fuzzyseg.train(settings(root, run, loss={"name": "fuzzy", "threshold": "auto"}), network=own, quiet=True)
     assert analyse(run, network=own, device="cpu")["threshold"] == 0.85  # 6 of 16 images
     assert analyse(run / "model", network=own, device="cpu")["threshold"] == 0.85
+
+
+def test_an_output_that_cannot_be_written_is_told_before_the_work(run, tmp_path, monkeypatch):
+    module = importlib.import_module("fuzzyseg.experiment.analyse")
+    monkeypatch.setattr(module, "read_inputs", lambda *_: pytest.fail("worked already"))
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(DataError, match="taken: cannot be written"):
+        analyse(run, out=tmp_path / "taken", network=own)
 
 
 def test_masks_that_are_void_everywhere_are_an_error_that_names_one(run):

@@ -8,12 +8,13 @@ from torch import nn
 from fuzzyseg.engine import Outcome
 from fuzzyseg.experiment.announce import summary
 from fuzzyseg.run import RunFolder
+from fuzzyseg.run.logs import write_json
 
 
 def told(folder, *, held_out=False, **last):
     run = RunFolder(folder)
     lists = {"labelled": ["a"], "unlabelled": [], "val": ["b"]}
-    run.write_split({**lists, "held_out": held_out})
+    write_json(run.split, {**lists, "held_out": held_out})
     last = {"miou": 0.5, "step": 4, **last}
     return summary(run, Outcome(4, True, False, last, None, nn.Identity()), score="miou")
 
@@ -32,6 +33,6 @@ def test_that_held_out_images_can_be_learnt_from_is_told(tmp_path, held_out):
 
 def test_an_interrupted_training_says_how_to_continue_alone(tmp_path):
     run = RunFolder(tmp_path)
-    run.write_split(json.loads('{"labelled": [], "unlabelled": [], "val": [], "held_out": true}'))
+    write_json(run.split, json.loads('{"labelled": [], "unlabelled": [], "val": [], "held_out": true}'))
     text = summary(run, Outcome(2, False, True, None, None, nn.Identity()), score="miou")
     assert "--resume" in text and "--val none" not in text

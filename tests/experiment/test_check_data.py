@@ -247,6 +247,21 @@ def test_what_cannot_be_brought_together_and_what_cannot_be_looked_at(folder, tm
         check(validate({}))
 
 
+@pytest.mark.parametrize("split", ["*", "train"])
+@pytest.mark.parametrize("size", [None, (9, 9)])
+def test_unusable_masks_are_not_called_missing(folder, split, size):
+    for path in (folder / "masks").glob(f"{split}/*.png"):
+        path.write_bytes(b"") if size is None else Image.new("L", size).save(path)
+    found = kinds(checked(folder))
+    assert set(found) - {"rare_class", "absent_class"} == {"size" if size else "unreadable"}
+
+
+def test_masks_without_an_image_are_not_called_missing(folder):
+    for path in (folder / "masks").rglob("*.png"):
+        path.rename(path.with_stem(path.stem.upper()))
+    assert set(kinds(checked(folder))) == {"orphaned", "missing"}
+
+
 def test_no_mask_at_all(folder):
     shutil.rmtree(folder / "masks")
     report = checked(folder)

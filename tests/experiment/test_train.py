@@ -16,6 +16,7 @@ from PIL import Image
 import fuzzyseg
 from fuzzyseg.config import ConfigError, read_yaml, validate
 from fuzzyseg.config.load import nested
+from fuzzyseg.data import DataError
 from fuzzyseg.data.splits import validation
 from fuzzyseg.engine import NonFiniteLoss
 from fuzzyseg.experiment import evaluate
@@ -301,6 +302,17 @@ def test_loss_settings_without_effect_are_named(folder, tmp_path, capsys):
         fuzzyseg.train(config, network=own)
         has = "have" if "," in idle else "has"
         assert f"note: {idle} {has} no effect" in capsys.readouterr().out
+
+
+def test_an_output_that_cannot_be_written_is_told_before_the_data_is_read(folder, tmp_path, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("fuzzyseg.data.io.write.TemporaryFile", refuse)
+    module = importlib.import_module("fuzzyseg.experiment.train")
+    monkeypatch.setattr(module, "gather_material", lambda *_: pytest.fail("worked already"))
+    with pytest.raises(DataError, match=r"out: cannot be written to \(Permission denied"):
+        run(settings(folder, tmp_path / "out"))
 
 
 def test_what_cannot_run_leaves_no_folder(folder, tmp_path):

@@ -138,6 +138,23 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
         assert "weights_only" not in str(error.value)  # torch's advice to run what is in the file
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "is empty"), (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+     (b"\n<!DOCTYPE html><html>", "page of text"), (b"<html>Sign in", "page of text")],
+)  # fmt: skip
+def test_failed_downloads_are_named(tmp_path: Path, suffix: str, content: bytes, words: str) -> None:
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(content)
+    readers = [lambda: load_encoder(encoder(), path), lambda: load_network(encoder(), path)]
+    readers += [lambda: weights_statistics(str(path), "resnet18")] * (suffix == ".safetensors")
+    (tmp_path / f"{path.name}.sha256").write_text("0" * 64)
+    for read in readers:
+        with pytest.raises(ValueError, match=f"{path.name}: .*{words}"):
+            read()
+
+
 @needs_shared
 def test_given_weights_and_their_statistics() -> None:
     assert weights_statistics(str(SHARED), "mobilenet_v2") == ([0.5] * 3, [0.5] * 3)

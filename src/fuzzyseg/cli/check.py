@@ -118,7 +118,7 @@ def _classes(report: Report) -> Iterator[str]:
 
 
 def _verdict(report: Report) -> str:
-    if not report.findings:
+    if not report.errors + report.warnings:
         return "no problems found"
     counts = ((report.errors, "error"), (report.warnings, "warning"))
     return ", ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in counts if count)

@@ -16,7 +16,9 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
+from fuzzyseg.cli.terminal import cleaned_output
 from fuzzyseg.config import ConfigError
+from fuzzyseg.run.files import UNWRITABLE
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -60,8 +62,10 @@ class Verbs(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; turn errors into messages and exit codes."""
+        ctx.color = True  # click would remove codes off a terminal; shown, names stay what they are
         try:
-            return super().invoke(ctx)
+            with cleaned_output():
+                return super().invoke(ctx)
         except BrokenPipeError:  # the reader of the output has closed it: click exits silently
             raise
         except Exception as error:
@@ -87,7 +91,8 @@ def explained(error: Exception, command: str | None) -> tuple[str, int]:
     last = ours[-1].line or "raise" if ours and ours[-1] is frames[-1] else ""  # a call of C code has no frame
     told = type(error).__module__.startswith("fuzzyseg") or last.startswith("raise")
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror or error}", REFUSED
+        full = error.errno in UNWRITABLE
+        return f"{error.filename}: {error.strerror or error}", FAILED if full else REFUSED
     if isinstance(error, OSError) or (isinstance(error, ValueError) and told):
         return str(error), REFUSED
     text = " ".join(str(error).split())

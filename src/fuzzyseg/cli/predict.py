@@ -56,12 +56,10 @@ def predict(
 
 
 def _report(written: Sequence[Path], failures: Sequence[Exception], out: Path) -> None:
-    from fuzzyseg.data.text import printable
-
     for failure in failures:
         complain(str(failure))
     images = sum(path.is_relative_to(out / "masks") for path in written)
     failed = f", {len(failures)} failed" if failures else ""
-    typer.echo(f"{images} image{'s' * (images != 1)} predicted{failed}; results are in {printable(str(out))}")
+    typer.echo(f"{images} image{'s' * (images != 1)} predicted{failed}; results are in {out}")
     if failures:
         raise typer.Exit(FAILED)

@@ -160,13 +160,15 @@ def laid_out(plan: Plan, words: list[str], given: Given) -> tuple[Plan, dict[str
 @contextmanager
 def _watched() -> Iterator[Any]:
     """A function that prints a line, and one that shows `Progress`: bars on a terminal, else a line now and then."""
+    from fuzzyseg.data.text import printable
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20))
     shown: dict[str, TaskID] = {}
     due = time.monotonic() + EVERY
 
     def line(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     with Rows(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fuzzyseg.data.sample import MAX_CLASSES, DataError
-from fuzzyseg.data.text import problems
+from fuzzyseg.data.text import decoded, problems
 
 FILE = "dataset.yaml"
 
@@ -126,10 +126,10 @@ def read_description(root: Path, path: Path | None = None) -> Description:
             raise DataError(f"{root / 'dataset.yml'}: is ignored; rename it to {FILE}")
         return Description()
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(decoded(path.read_bytes()))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, UnicodeError, RecursionError) as error:
         raise DataError(f"{path}: is not valid YAML: {error}") from None
     if _entries(values, {}) > MAX_ENTRIES:
         raise DataError(f"{path}: holds more than {MAX_ENTRIES} entries with its aliases (*) expanded; shorten it")

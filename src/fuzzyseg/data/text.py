@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
+import json
+import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -19,9 +22,26 @@ def printable(text: str) -> str:
     """Return the text for a terminal: control characters and bytes that are no UTF-8, as in file names, are escaped."""
 
     def shown(letter: str) -> str:
-        return letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        return letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1]  # valid within JSON too
 
     return "".join(map(shown, text))
+
+
+def markdown(text: str) -> str:
+    """Return the text for one line of Markdown, or a cell of a table, in which it means nothing but itself."""
+    return re.sub(r"([\\`*\[\]<>|&~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", printable(" ".join(text.split())))
+
+
+def decoded(data: bytes, errors: str = "strict") -> str:
+    """Return the text of a file in UTF-8 or, as Windows' editors and shells write it, in UTF-16. Raises UnicodeError.
+
+    errors: `surrogateescape` keeps bytes that are no UTF-8, as Python does in file names.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    if len(data) % 2 == 0 and b"\0" in data[:2]:  # without a mark: one byte of an ASCII letter is 0
+        return data.decode("utf-16-be" if data[0] == 0 else "utf-16-le")
+    return data.decode("utf-8-sig", errors)
 
 
 def counted(count: int, what: str) -> str:

@@ -93,7 +93,7 @@ class _Check:
         sheet: Path | None,
     ) -> None:
         self.config, self.data, self.locations = config, config.data, locations
-        self.workers, self.progress, self.sheet = workers, progress, sheet
+        self.workers, self.progress, self.sheet, self.lost_masks = workers, progress, sheet, False
         self.result = Report(str(config.data.root), locations[0].layout)
 
     def report(self) -> Report:
@@ -124,7 +124,7 @@ class _Check:
         training = [*lists.get("labelled", ()), *lists.get("unlabelled", ())]
         kind = self.data, self.config.network.channels, self.config.init or ()
         self.result.notes += value_notes(*kind, training, list(lists.get("val", ())))[0]
-        self._add(*findings.missing_masks(lists))
+        self._add(*findings.missing_masks(lists, lost=self.lost_masks))
         if resolved:
             self._check_masks(dataset, lists)
         self._find_duplicates(lists, inspected.results)
@@ -168,9 +168,13 @@ class _Check:
 
     def _resolve(self, inspected: _Inspected) -> tuple[DataSet, bool]:
         """Build the dataset of the usable files; also return whether its labels could be resolved."""
+        unusable = any(item.mask is not None and not inspected.usable(item) for item in inspected.items)
+        self.lost_masks = unusable or any(files.unmatched_masks for files in inspected.files)
         for files in inspected.files:
             files.splits = {name: list(filter(inspected.usable, items)) for name, items in files.splits.items()}
         data = self.data
+        if self.lost_masks and not any(item.mask is not None for item in inspected.items):
+            return _without_labels(self.locations[0], inspected.files), False  # the findings so far say why
         options: LabelOptions = {"classes": data.classes, "ignore_index": data.ignore_index}
         options |= {"encoding": data.encoding, "snap": data.snap}
         try:
@@ -245,8 +249,7 @@ class _Check:
             *findings.outline_classes(dataset.classes, masks, dataset.colours),
         )
         snapped = sum(each.snapped for each in masks)
-        if snapped:
-            self.result.notes.append(f"--snap: {snapped} pixels are assigned to the nearest colour")
+        self.result.notes += [f"--snap: {snapped} pixels are assigned to the nearest colour"] * bool(snapped)
         if self.sheet is not None and items:
             save_sheet(self.sheet, dataset, items, masks)
             self.result.notes.append(f"contact sheet of the classes: {self.sheet}")

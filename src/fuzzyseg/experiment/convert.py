@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzzyseg.data import DataError
-from fuzzyseg.data.annotations import read_annotations, write_dataset
+from fuzzyseg.data.annotations import check_empty, read_annotations, write_dataset
 from fuzzyseg.data.labels.class_lists import read_names
 
 Counter = Callable[[int, int], None]
@@ -38,6 +38,7 @@ def convert(
     left out. `out` must be new or empty. Raises DataError.
     """
     source, out = Path(source), Path(out)
+    check_empty(out)
     default = source / "labels.txt"
     used = Path(labels) if labels is not None else default if default.is_file() else None
     annotations = read_annotations(source, None if used is None else read_names(used), strict=strict)

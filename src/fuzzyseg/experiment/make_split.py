@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data import DataError
+from fuzzyseg.data.datasets.tables import quoted
 from fuzzyseg.data.splits.split import Split
 from fuzzyseg.experiment.prepare_data import read_configured, split_for
 from fuzzyseg.run.files import write_text
@@ -30,11 +31,11 @@ def write_split(config: Config, out: str | Path) -> tuple[Split, list[str]]:
     texts = {"split.json": json.dumps(record, indent=2, ensure_ascii=False) + "\n"}
     for part in LISTS:
         head = f"# {part} images of split {split.hash} (policy {split.policy}, seed {split.seed})\n"
-        texts[f"{part}.txt"] = head + "".join(f"{item.name}\n" for item in getattr(split, part))
+        texts[f"{part}.txt"] = head + "".join(f"{quoted(item.name)}\n" for item in getattr(split, part))
     folder = Path(out)
     for name, text in texts.items():
         path = folder / name
-        if path.exists() and path.read_text(encoding="utf-8") != text:
+        if path.exists() and path.read_bytes() != text.encode("utf-8", "backslashreplace"):
             raise ConfigError(f"{path}: contains another split; choose another --out, or remove it")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from torch import nn
 from fuzzyseg import plugins
 from fuzzyseg.config import Config, ConfigError, dump_yaml, settings_from
 from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.data.io.write import check_writable
 from fuzzyseg.data.loading.loader import Loader
 from fuzzyseg.engine import Outcome, Settings, checkpoint, fit
 from fuzzyseg.experiment import results
@@ -122,6 +123,7 @@ def train(
     run = RunFolder(settings.out)
     with process_group(device), pixel_limit(settings.data.max_megapixels), torch.random.fork_rng(devices=[]):
         run.check_empty(resume=resume)
+        check_writable(run.path)
         source = find_dataset(settings.data.root) if data is None or isinstance(data, str | Path) else data
         if source is not None:
             settings.data.root = str(_written(source, Path(f"{settings.out}.data"), keep=resume))

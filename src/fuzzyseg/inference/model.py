@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from fuzzyseg.data import DataError
+from fuzzyseg.data.text import markdown
 from fuzzyseg.inference.model_card import CARD_NAME, ModelCard, model_folder, read_card
 from fuzzyseg.inference.predictor import Predictor
 from fuzzyseg.networks import Segmenter, architecture, check_names, load_network, save_network
-from fuzzyseg.run.files import sync
+from fuzzyseg.run.files import naming, sync
 
 _README = """# {title}
 
@@ -32,17 +33,22 @@ def save_model(folder: Path, network: nn.Module, *, card: ModelCard) -> None:
 
     A Segmenter is stored as `segmentation_models_pytorch.from_pretrained(folder)` loads it (config.json and
     model.safetensors), another network as weights only. The files are written beside the folder first, which is
-    replaced once they are complete.
+    replaced once they are complete. Raises an OSError for the folder if the disk takes no more; nothing is left then.
     """
     part, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    part.mkdir(parents=True)
-    (part / "README.md").write_text(_readme(card, network), encoding="utf-8")
-    card.write(part)
-    save_network(network, part)
-    for path in (*part.iterdir(), part):
-        sync(path)
+    try:
+        with naming(folder):
+            part.mkdir(parents=True)
+            (part / "README.md").write_text(_readme(card, network), encoding="utf-8")
+            card.write(part)
+            save_network(network, part)
+            for path in (*part.iterdir(), part):
+                sync(path)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     if folder.exists():
         folder.rename(old)
     part.rename(folder)
@@ -61,7 +67,7 @@ def _readme(card: ModelCard, network: nn.Module) -> str:
         method=card.method,
         loss=card.loss,
         step=card.step,
-        classes=", ".join(card.classes),
+        classes=", ".join(map(markdown, card.classes)),
         channels=card.channels,
         mean=card.mean,
         std=card.std,

@@ -23,10 +23,10 @@ from fuzzyseg.data.io.write import (
     class_colours,
     legend,
     overlay,
-    replacing,
     save_picture,
     stack,
     to_picture,
+    written_beside,
 )
 from fuzzyseg.data.labels.decode import encode_labels
 from fuzzyseg.data.loading.value_range import compare
@@ -159,7 +159,7 @@ def _predict_file(
         if "probabilities" in targets:
             logits = predictor.batch_logits(pixels, protocol)[0]
             labels = logits.argmax(0)
-            with replacing(targets["probabilities"]) as part:
+            with written_beside(targets["probabilities"]) as part:
                 np.save(part, logits.softmax(0).half().cpu().numpy(), allow_pickle=False)
         else:
             labels = predictor.batch_labels(pixels, protocol)[0]
@@ -228,7 +228,7 @@ def _encoded(mask: Any, card: ModelCard, path: Path) -> Pixels:
 
 def _write_shares(path: Path, shares: Mapping[Path, NDArray[np.float64]], classes: list[str]) -> None:
     """A row for each image: its path, the share of each class, and that of the pixels without data."""
-    with replacing(path) as part, part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with written_beside(path) as part, part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         table = csv.writer(file)
         table.writerow(["image", *classes, "no data"])
         for image, row in shares.items():

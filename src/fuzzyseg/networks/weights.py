@@ -36,6 +36,7 @@ def read_state(path: Path) -> State:
     """
     if not path.is_file():
         raise ValueError(f"weights {path}: no such file; expected a .safetensors or .pth file")
+    _check_start(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -56,6 +57,20 @@ def read_state(path: Path) -> State:
     if not state:
         raise ValueError(f"weights {path}: contains no tensors by name; expected a state_dict")
     return state
+
+
+def _check_start(path: Path) -> None:
+    """Raise ValueError for what an incomplete or failed download leaves in the place of a weights file."""
+    with path.open("rb") as file:
+        start = file.read(64).lstrip().lower()
+    if not start:
+        raise ValueError(f"weights {path}: is empty; download or copy it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise ValueError(f"weights {path}: is a Git LFS pointer, not the file that it stands for: run `git lfs pull`")
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ValueError(
+            f"weights {path}: is a page of text (HTML or XML), as a failed download gives: download it again"
+        )
 
 
 def _namings(state: State, wanted: set[str]) -> Iterator[State]:
@@ -152,6 +167,7 @@ def load_network(network: nn.Module, path: Path) -> None:
     Raises ValueError naming the file, key and shapes that do not fit, and for a file that differs from its checksum.
     """
     file = network_file(path)
+    _check_start(file)
     expected = file.with_name(file.name + CHECKSUM)
     if expected.is_file() and expected.read_text(encoding="utf-8").split()[:1] != [_sha256(file)]:
         raise ValueError(
@@ -243,6 +259,7 @@ def weights_statistics(weights: str, encoder: str, channels: int = 3) -> Statist
 def _metadata(path: Path) -> dict[str, str]:
     if path.suffix != ".safetensors" or not path.is_file():
         return {}
+    _check_start(path)
     try:
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})

@@ -61,7 +61,12 @@ def figure(
             made.suptitle(title, fontsize=10, x=0.01, ha="left")
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        made.savefig(path, dpi=110, metadata=metadata)
+        part = path.with_name(f".{path.stem}.part{path.suffix}")
+        try:
+            made.savefig(part, dpi=110, metadata=metadata)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def per_cent(axis: Any) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+from fuzzyseg.run.files import UNWRITABLE
 
 LOCK = ".lock"
 """Name of the lock file."""
@@ -51,7 +54,8 @@ class RunFolder:
         """Context in which no other training can write into the folder, which is made if necessary.
 
         The system releases the lock of a process that has died. What such a process left half written is deleted.
-        Raises RunFolderError if another process, or another training of this one, has the lock.
+        Raises RunFolderError if another process, or another training of this one, has the lock. An OSError of a disk
+        that takes no more says what can be resumed.
         """
         self._make()
         lock = FileLock(self.path / LOCK, timeout=WAIT)
@@ -66,9 +70,15 @@ class RunFolder:
         except OSError as error:
             raise self._unusable(error) from None
         try:
-            for part in self.path.glob("*.part"):
-                part.unlink(missing_ok=True)
+            for part in (*self.path.glob("*.part"), *self.path.glob(".*.part")):
+                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
             yield
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            stands = f"{self.last_pt} is complete" if self.last_pt.is_file() else "there is no checkpoint yet"
+            advice = f"cannot be written ({error.strerror}); {stands}: make room, then repeat the command with --resume"
+            raise OSError(error.errno, advice, error.filename or str(self.path)) from None
         finally:
             lock.release()
 

@@ -38,7 +38,7 @@ class MetricsLog(Sink):
         """Continue the file at `path` after step `keep_to`; later lines are removed. 0: start a new file."""
         self.path = Path(path)
         truncate_after(self.path, keep_to)
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def write(self, line: dict[str, Any]) -> None:
         """Append a line."""

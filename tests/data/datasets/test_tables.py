@@ -165,7 +165,7 @@ def test_a_table_may_name_files_anywhere_and_reads_the_description_beside_it(roo
         ),
         ("manifest.csv", csv_text([("", "masks/0.png", "val")]), r"line 2: has no image"),
         ("manifest.csv", csv_text([ROWS[0], ROWS[0]]), r"line 3: .*0\.jpg is also in line 2"),
-        ("manifest.csv", csv_text(ROWS).encode("utf-16"), r"manifest\.csv: cannot be read as a table"),
+        ("manifest.csv", csv_text(ROWS).encode("utf-16") + b"x", r"manifest\.csv: cannot be read as a table"),
         ("manifest.jsonl", '{"image": "train2017/0.jpg"}\n{"image"\n', r"line 2: is not JSON"),
         ("manifest.jsonl", '["a"]\n', r"line 1: found"),
         ("manifest.jsonl", '{"image": 3}\n', r"line 1: found"),

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from fuzzyseg.data import DataError, Item, Reader, read_dataset
 from fuzzyseg.data.labels.class_counts import class_presence
-from fuzzyseg.data.labels.decode import encode_labels, nearest_colours, training_labels, unpack_colour
+from fuzzyseg.data.labels.decode import decode_array, encode_labels, nearest_colours, training_labels, unpack_colour
 from fuzzyseg.data.labels.detect import select_class_colours
 from fuzzyseg.data.sample import Encoding
 
@@ -280,8 +280,25 @@ def test_binary_masks_0_and_255(tmp_path, yaml, rgb):
 
 
 def test_0_and_255_are_index_masks_where_void_is_named(tmp_path):
-    data = folder(tmp_path, BINARY, yaml="classes: [a, b]\nignore_index: 255")
-    np.testing.assert_array_equal(labels(data), BINARY)
+    mask = BINARY.copy()
+    mask[-1] = 1
+    data = folder(tmp_path, mask, yaml="classes: [a, b]\nignore_index: 255")
+    np.testing.assert_array_equal(labels(data), mask)
+
+
+@pytest.mark.parametrize(("values", "void"), [((0, 255), 255), ((0, 1), 1), ((0, 1), 0), ((0, 1, 255), 1)])
+@pytest.mark.parametrize("names", ["", "classes: [a, b]\n"])
+def test_a_void_value_that_leaves_one_class_is_an_error(tmp_path, values, void, names):
+    mask = np.array(values, np.uint8).repeat(8)[None].repeat(8, 0)
+    with pytest.raises(DataError, match="ignore_index"):
+        folder(tmp_path, mask, yaml=f"{names}ignore_index: {void}")
+
+
+@pytest.mark.parametrize("names", ["", "classes: [a, b]\n", "encoding: binary\n"])
+def test_0_and_65535_are_binary(tmp_path, names):
+    data = folder(tmp_path, np.where(BINARY == 255, 65535, 0).astype(np.uint16), yaml=names)
+    assert len(data.classes) == 2
+    np.testing.assert_array_equal(labels(data), BINARY == 255)
 
 
 def test_lossy_binary_masks_snap_to_the_nearer(tmp_path):
@@ -293,6 +310,38 @@ def test_lossy_binary_masks_snap_to_the_nearer(tmp_path):
         labels(read_dataset(tmp_path, encoding="binary"))
     found = labels(read_dataset(tmp_path, encoding="binary", snap=True))
     np.testing.assert_array_equal(found, mask > 127)
+
+
+def test_greys_of_16_bits_are_asked_about_and_never_snapped_at_128(tmp_path):
+    greys = np.linspace(0, 65535, 256).round().reshape(16, 16).astype(np.uint16)
+    with pytest.raises(DataError, match="encoding: binary"):
+        folder(tmp_path / "a", greys)
+    data = read_dataset(tmp_path / "a", encoding="binary", snap=True)
+    with pytest.raises(DataError, match="found the values 257"):
+        labels(data)
+    table = Encoding(table=((0, 0), (65535, 1)), snap=True)
+    assert (decode_array(greys, table, 255, tmp_path).labels == (greys > 32767)).all()
+
+
+@pytest.mark.parametrize("high", [255, 65535])
+def test_binary_masks_of_both_depths_in_one_folder(tmp_path, high):
+    shape = np.array([[0, 1, 1], [0, 0, 1]])
+    for number, value in enumerate((1, high)):
+        for name in ("images", "masks"):
+            (tmp_path / name).mkdir(exist_ok=True)
+        Image.new("L", (3, 2)).save(tmp_path / "images" / f"{number}.png")
+        dtype = np.uint16 if value > 255 else np.uint8
+        Image.fromarray((shape * value).astype(dtype)).save(tmp_path / "masks" / f"{number}.png")
+    with pytest.raises(DataError, match="encoding: binary"):
+        read_dataset(tmp_path)
+    data = read_dataset(tmp_path, encoding="binary")
+    for item in data.train:
+        np.testing.assert_array_equal(training_labels(item, classes=2, ignore_index=data.ignore_index), shape)
+
+
+def test_nearly_equal_names_are_told_once(tmp_path):
+    data = folder(tmp_path, INDEX.astype(np.uint8), yaml='classes: [car, "car ", road]')
+    assert said(data).count("nearly equal") == 1
 
 
 def test_values_that_begin_at_1(tmp_path):

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fuzzyseg.data import DataError, Item, read_dataset
+from fuzzyseg.data.datasets.tables import quoted
 from fuzzyseg.data.labels import decode as labels_module
 from fuzzyseg.data.labels.class_counts import class_presence
 from fuzzyseg.data.splits.holdout import hold_out
 from fuzzyseg.data.splits.spec import parse_amount, read_list
 from fuzzyseg.data.splits.split import labelled_order, make_split
 from fuzzyseg.data.splits.stratify import shuffled
+from fuzzyseg.run.files import write_text
 
 
 def put(path, values=((0, 1), (1, 2))):
@@ -380,3 +382,42 @@ def test_a_published_line_may_have_the_full_stem_of_a_shortened_name(tmp_path):
     path = tmp_path / "l.txt"
     path.write_text("/images/train/ulm_000000_000019_leftImg8bit.png\t/segmentation/train/ulm.png\n")
     assert read_list(path, [item], tmp_path) == [item]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("line", ["images\\train\\b.png", "train\\b", r"C:\data\images\train\b.png", "b é"])
+def test_lists_as_windows_writes_them(tmp_path, encoding, line):
+    image = tmp_path / "images" / "train" / ("b é.png" if "é" in line else "b.png")
+    items = [Item(image, None, f"train/{image.stem}"), Item(tmp_path / "images/c.png", None, "c")]
+    (tmp_path / "list.txt").write_bytes(f"{line}\r\nc\r\n".encode(encoding))
+    assert read_list(tmp_path / "list.txt", items, tmp_path) == items
+
+
+NAMES = [
+    "# a",
+    "a #b",
+    " a",
+    "a ",
+    "a\nb",
+    "a\u2028b",
+    '"a"',
+    '"',
+    "a\tb",
+    "a\\b",
+    "x.png y.png",
+    "\udcff",
+    "a\x85",
+    "é",
+]
+
+
+def test_lists_are_read_back_whatever_the_names_are(tmp_path):
+    items = [Item(tmp_path / f"{name}.png", None, name) for name in NAMES]
+    write_text(tmp_path / "list.txt", "# head\n" + "".join(f"{quoted(item.name)}\n" for item in items))
+    assert read_list(tmp_path / "list.txt", items, tmp_path) == items
+    assert len(set(shuffled(items, 0, "labelled"))) == len(items)
+
+
+def test_usual_names_are_listed_as_they_are():
+    for name in ("train/im01", "cat 3", "scan_2024-01", "größe", "a#b"):
+        assert quoted(name) == name

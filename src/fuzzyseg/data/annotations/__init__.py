@@ -17,11 +17,12 @@ from fuzzyseg.data.io.header import read_header
 from fuzzyseg.data.io.image import read_native
 from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.io.pillow import read_bytes
+from fuzzyseg.data.io.write import check_writable, written_beside
 from fuzzyseg.data.labels.class_counts import map_items
 from fuzzyseg.data.sample import VOID, DataError, attempt_all
 from fuzzyseg.data.text import short
 
-__all__ = ["AnnotatedImage", "Annotations", "read_annotations", "write_dataset"]
+__all__ = ["AnnotatedImage", "Annotations", "check_empty", "read_annotations", "write_dataset"]
 
 KINDS = ("LabelMe", "COCO", "other")
 EXPECTED = "LabelMe files (.json), COCO files (.json) or CVAT's Segmentation mask (labelmap.txt, SegmentationClass/)"
@@ -74,10 +75,9 @@ def write_dataset(
 
     Images are copied unchanged; masks are 8-bit index PNG of the image size with EXIF orientation applied. Returns the
     numbers of images and masks, and an error for each picture that was not written. Raises DataError if `out` is not
-    empty, or two pictures have the same name.
+    empty, two pictures have the same name, or files cannot be written; no part of a file is left.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: is {'not empty' if out.is_dir() else 'a file'}; remove it or choose another --out")
+    check_empty(out)
     twice: dict[str, AnnotatedImage] = {}
     for picture in source.pictures:
         if picture.name in twice:
@@ -94,7 +94,14 @@ def write_dataset(
         except DataError as error:
             return error
 
-    results = map_items(source.pictures, write, progress)
+    try:
+        results = map_items(source.pictures, write, progress)
+    except OSError as error:
+        done = len(list(out.glob("masks/*.png")))
+        raise DataError(
+            f"{error.filename or out}: cannot be written ({error.strerror or error}); {done} masks of "
+            f"{len(source.pictures)} images are complete, dataset.yaml is missing: remove {out}, make room and repeat"
+        ) from None
     failures = [result for result in results if isinstance(result, DataError)]
     written = {"images": len(results) - len(failures), "masks": results.count(True)}
     if written["images"]:
@@ -102,8 +109,16 @@ def write_dataset(
         if source.colours is not None:
             about["colours"] = [list(colour) for colour in source.colours]
         text = yaml.safe_dump(about, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
-        (out / FILE).write_text(text, encoding="utf-8")
+        with written_beside(out / FILE) as part:
+            part.write_text(text, encoding="utf-8")
     return written, failures
+
+
+def check_empty(out: Path) -> None:
+    """Raise DataError unless `out` is an empty folder, or none, that can be written."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: is {'not empty' if out.is_dir() else 'a file'}; remove it or choose another --out")
+    check_writable(out)
 
 
 def _write(source: Annotations, picture: AnnotatedImage, out: Path) -> bool:
@@ -113,8 +128,8 @@ def _write(source: Annotations, picture: AnnotatedImage, out: Path) -> bool:
     else:
         data, suffix = embedded_image(picture.origin)
     image = out / "images" / f"{picture.name}{suffix}"
-    image.parent.mkdir(parents=True, exist_ok=True)
-    image.write_bytes(data)
+    with written_beside(image) as part:
+        part.write_bytes(data)
     try:
         head = read_header(image)
         pixels = read_native(image, 3 if head.palette else head.bands)  # reports damage now, not in training

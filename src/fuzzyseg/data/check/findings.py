@@ -187,10 +187,10 @@ def void_masks(items: Sequence[Item], masks: Sequence[MaskStatistics]) -> list[F
     return _finding(level, "all_void", f"{counted(len(bad), 'mask')} with void only", advice, details)
 
 
-def missing_masks(lists: Mapping[str, Sequence[Item]]) -> list[Finding]:
-    """Validation images without a mask, and the lack of any training mask."""
+def missing_masks(lists: Mapping[str, Sequence[Item]], *, lost: bool = False) -> list[Finding]:
+    """Validation images without a mask, and the lack of any training mask. lost: masks were found to be unusable."""
     findings: list[Finding] = []
-    if not lists.get("labelled"):
+    if not lists.get("labelled") and not lost:
         advice = "add masks of the same names for some images to the mask folder"
         findings.append(Finding("error", "no_masks", "no training image has a mask", advice))
     bare = [item for item in lists.get("val", ()) if item.mask is None]

@@ -58,7 +58,7 @@ class MaskStatistics:
 
     unmapped: the most frequent of `unmapped_values` values. changes: number of neighbouring pixels of two different
     labels, by the lower and the higher label. inner: number of pixels per label in squares of `WIDTH` without another
-    label. problem: error message of a mask that cannot be decoded.
+    label, and within one block of a large file. problem: error message of a mask that cannot be decoded.
     """
 
     counts: tuple[int, ...] = ()
@@ -67,7 +67,7 @@ class MaskStatistics:
     unmapped: tuple[UnmappedValue, ...] = ()
     unmapped_values: int = 0
     unmapped_pixels: int = 0
-    changes: Counter[tuple[int, int]] = field(default_factory=Counter, compare=False)  # not across row blocks
+    changes: Counter[tuple[int, int]] = field(default_factory=Counter)
     inner: Counter[int] = field(default_factory=Counter, compare=False)
     problem: str | None = None
 
@@ -85,15 +85,17 @@ def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatisti
     """Decode the mask of an item. Does not raise DataError, but sets `problem`."""
     counts, snapped = np.zeros(VOID + 1, np.int64), 0
     unmapped: dict[int, tuple[int, int, int]] = {}  # value: pixels, row and column of the first
-    changes, inner = Counter[tuple[int, int]](), Counter[int]()
+    changes, inner, last = Counter[tuple[int, int]](), Counter[int](), np.zeros((0, 0), np.int32)
     try:
         for top, part in stored_parts(item):
             found = decode_array(part, item.encoding or PLAIN, ignore_index, mask_of(item))
             invalid = invalid_labels(found.labels, classes)
             counts += np.bincount(found.labels[~invalid].ravel(), minlength=VOID + 1)
             snapped += found.snapped
-            more, within = _edges(np.where(invalid, NO_CLASS, found.labels))
-            changes, inner = changes + more, inner + within
+            labels = np.where(invalid, NO_CLASS, found.labels)
+            changes += _changes(labels[:, 1:], labels[:, :-1]) + _changes(labels[1:], labels[:-1])
+            changes += _changes(labels[:1], last)
+            inner, last = inner + _inner(labels), labels[-1:]
             places = np.flatnonzero(invalid)
             values, first, pixels = np.unique(found.stored.ravel()[places], return_index=True, return_counts=True)
             for value, place, number in zip(values.tolist(), places[first].tolist(), pixels.tolist(), strict=True):
@@ -115,23 +117,28 @@ def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatisti
     )
 
 
-def _edges(labels: NDArray[np.int32]) -> tuple[Counter[tuple[int, int]], Counter[int]]:
-    """Return `changes` and `inner` of `MaskStatistics` for labels (H, W)."""
-    base, changes = NO_CLASS + 1, Counter[tuple[int, int]]()
-    edge = np.zeros(labels.shape, np.bool_)
-    for one, other, place in ((labels[:, 1:], labels[:, :-1], edge[:, :-1]), (labels[1:], labels[:-1], edge[:-1])):
-        differ = one != other
-        place |= differ
-        pairs = np.minimum(one[differ], other[differ]) * base + np.maximum(one[differ], other[differ])
-        for pair, number in zip(*np.unique(pairs, return_counts=True), strict=True):
-            changes[divmod(int(pair), base)] += int(number)
+def _changes(one: NDArray[np.int32], other: NDArray[np.int32]) -> Counter[tuple[int, int]]:
+    """Count the pairs of unequal labels at the same place of two arrays; none if `other` is empty."""
+    if not other.size:
+        return Counter()
+    differ, base = one != other, NO_CLASS + 1
+    pairs = np.minimum(one[differ], other[differ]) * base + np.maximum(one[differ], other[differ])
+    found = zip(*np.unique(pairs, return_counts=True), strict=True)
+    return Counter({divmod(int(pair), base): int(number) for pair, number in found})
+
+
+def _inner(labels: NDArray[np.int32]) -> Counter[int]:
+    """Count the pixels (H, W) of each label in whose square of `WIDTH` is no other label."""
     if min(labels.shape) < WIDTH:
-        return changes, Counter()
+        return Counter()
+    edge = np.zeros(labels.shape, np.bool_)
+    edge[:, :-1] |= labels[:, 1:] != labels[:, :-1]
+    edge[:-1] |= labels[1:] != labels[:-1]
     sums = np.pad(edge.astype(np.int32).cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # edges above and to the left
     squares = sums[WIDTH:, WIDTH:] - sums[:-WIDTH, WIDTH:] - sums[WIDTH:, :-WIDTH] + sums[:-WIDTH, :-WIDTH]
     half = WIDTH // 2
-    counts = np.bincount(labels[half:-half, half:-half][squares == 0], minlength=base)
-    return changes, Counter({label: int(counts[label]) for label in np.flatnonzero(counts).tolist()})
+    counts = np.bincount(labels[half:-half, half:-half][squares == 0])
+    return Counter({label: int(counts[label]) for label in np.flatnonzero(counts).tolist()})
 
 
 def outlines(masks: Sequence[MaskStatistics]) -> list[int]:

@@ -53,8 +53,8 @@ class Report:
 
     @property
     def warnings(self) -> int:
-        """Number of warnings."""
-        return len(self.findings) - self.errors
+        """Number of warnings, with those among the notes."""
+        return len(self.findings) - self.errors + sum(note.startswith("warning: ") for note in self.notes)
 
     def count_files(self, images: Sequence[FileInfo] = (), masks: Sequence[FileInfo] = ()) -> None:
         """Add file statistics."""

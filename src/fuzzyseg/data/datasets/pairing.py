@@ -63,8 +63,9 @@ def name_finder(known: Collection[str]) -> Callable[[str], str]:
 
 
 def existing(path: Path) -> Path:
-    """Return the file, also if its name on disk is another Unicode form of the same letters."""
-    forms = (Path(normalize(form, str(path))) for form in ("NFC", "NFD"))
+    """Return the file, also if its name on disk is another Unicode form of the same letters, or has / for \\."""
+    names = (str(path), str(path).replace("\\", "/"))
+    forms = (Path(normalize(form, name)) for name in names for form in ("NFC", "NFD"))
     return path if path.is_file() else next((form for form in forms if form.is_file()), path)
 
 

@@ -10,10 +10,12 @@ file) has the columns image, mask (may be empty) and split; its paths are relati
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from fuzzyseg.data.io.mat import SUFFIX as MATLAB
 from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.labels.class_lists import delimiter, numbered_lines, read_lines
 from fuzzyseg.data.sample import DataError, Files, Item, attempt, attempt_all
-from fuzzyseg.data.text import counted, nearest, short
+from fuzzyseg.data.text import counted, decoded, nearest, short
 
 PARTS = ("train", "unlabelled", "val", "test")
 """Parts of a dataset that have lists."""
@@ -38,13 +40,25 @@ MANIFEST_EXPECTED = "manifest.csv or manifest.jsonl with image, mask, split (or 
 
 
 def fields(line: str) -> tuple[str, str | None]:
-    """Parse a line into (image, mask or None). Paths may contain spaces; ` #` starts a comment."""
+    """Parse a line into (image, mask or None). Paths may contain spaces; ` #` starts a comment.
+
+    A name in quotation marks, as `quoted` writes it, is taken as it is.
+    """
+    if line.startswith('"'):
+        with suppress(ValueError):
+            return json.loads(line), None
     text = line.partition(" #")[0].strip()
     if "\t" in text:
         image, _, mask = text.partition("\t")
         return image.strip(), mask.strip() or None
     pair = _PAIR.fullmatch(text)
     return (pair[1], pair[2]) if pair else (text, None)
+
+
+def quoted(name: str) -> str:
+    """Return the line for a name that `fields` gives back: a JSON string where the name itself would be misread."""
+    plain = name.isprintable() and name == name.strip() and not name.startswith(("#", '"'))
+    return name if plain and fields(name) == (name, None) else json.dumps(name)
 
 
 def _part_named(name: str) -> str | None:
@@ -104,7 +118,7 @@ def _lists(root: Path, description: Description) -> dict[str, list[Path]]:
 
 
 def _entries(path: Path) -> list[tuple[str, str | None]]:
-    return [fields(line) for line in read_lines(path) if not line.startswith("#")]
+    return [fields(line) for line in read_lines(path, "surrogateescape") if not line.startswith("#")]
 
 
 def _located(text: str, root: Path) -> Path:
@@ -186,14 +200,14 @@ def _table(root: Path) -> Path | None:
 def _read_csv(path: Path) -> tuple[list[tuple[int, Row]], set[str]]:
     """Return numbered rows and the columns. The delimiter (comma, semicolon, tab) is that of the header."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with io.StringIO(decoded(path.read_bytes(), "surrogateescape"), newline="") as file:
             head = file.readline()
             file.seek(0)
             reader = csv.DictReader(file, delimiter=delimiter(head), strict=True)
             columns = [str(name).strip() for name in reader.fieldnames or ()]
             reader.fieldnames = columns
             rows = [(reader.line_num, {str(k): str(v or "") for k, v in row.items()}) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a table ({error}); expected CSV in UTF-8") from None
     if "image" not in columns:
         raise DataError(f"{path}: found the columns {short(columns)}; expected image, mask, split in the first line")

@@ -13,7 +13,7 @@ from fuzzyseg.data.io.mat import SUFFIX as MATLAB
 from fuzzyseg.data.io.mat import read_matlab_mask
 from fuzzyseg.data.io.pillow import SIXTEEN_BIT, open_image, suffix_of
 from fuzzyseg.data.io.raster import Raster, open_raster, palette_nodata
-from fuzzyseg.data.io.write import replacing
+from fuzzyseg.data.io.write import written_beside
 from fuzzyseg.data.sample import VOID, Box, Colour, DataError
 from fuzzyseg.data.text import short
 
@@ -151,5 +151,5 @@ def save_index_png(array: NDArray[np.integer], path: Path, palette: list[Colour]
     image = Image.fromarray(np.ascontiguousarray(array.astype(np.uint8)))
     if palette is not None:
         image.putpalette([value for colour in palette for value in colour])
-    with replacing(path) as part:
+    with written_beside(path) as part:
         image.save(part)

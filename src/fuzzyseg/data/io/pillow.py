@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,13 +19,16 @@ from fuzzyseg.data.sample import DataError
 
 TIFF = (".tif", ".tiff")
 NUMPY = ".npy"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", *TIFF, ".webp", ".jp2", ".gif", NUMPY)
+HEIF = (".heic", ".heif") if find_spec("pillow_heif") else ()
+"""Suffixes of phones' images, which Pillow reads if the package pillow-heif is installed."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", *TIFF, ".webp", ".jp2", ".gif", *HEIF, NUMPY)
 """Suffixes of the files that are read as images and as masks; of an animation the first frame."""
 
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's modes for 16 bits in one band."""
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "JPEG2000", "GIF")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "JPEG2000", "GIF", *["HEIF"] * bool(HEIF))
 """Pillow's decoders that are used, whatever the suffix of a file says."""
 
 ORIENTATION = 0x0112
@@ -121,6 +125,10 @@ def open_image(path: Path) -> Image.Image:
 def open_header(file: BinaryIO) -> Image.Image:
     """`PIL.Image.open` without its check of the size: the limit of that check is a global variable of Pillow."""
     Image.init()
+    if HEIF and "HEIF" not in Image.OPEN:
+        import pillow_heif  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+        pillow_heif.register_heif_opener()
     start = file.read(16)
     for name in FORMATS:
         decoder, accept = Image.OPEN[name]

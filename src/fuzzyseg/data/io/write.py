@@ -102,7 +102,7 @@ def stack(above: NDArray[np.uint8], below: NDArray[np.uint8]) -> NDArray[np.uint
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def written_beside(path: Path) -> Iterator[Path]:
     """A path beside `path`, with its suffix, whose file replaces `path` if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part{path.suffix}")
@@ -115,10 +115,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder, and raise DataError unless files can be written in it."""
+    """Raise DataError unless files can be written in the folder, or, if it does not exist, next to where it would be.
+
+    Nothing is left.
+    """
+    place = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder) as file:
+        with TemporaryFile(dir=place) as file:
             file.write(bytes(2**16))
     except OSError as error:
         raise DataError(f"{folder}: cannot be written to ({error.strerror or error}); choose another folder") from None
@@ -126,5 +129,5 @@ def check_writable(folder: Path) -> None:
 
 def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
     """Writes (H, W, 3) RGB, or (H, W) or (H, W, 1) grey, in the format of the suffix. No part of a file is left."""
-    with replacing(path) as part:
+    with written_beside(path) as part:
         Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(part)

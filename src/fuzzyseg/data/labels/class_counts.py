@@ -99,14 +99,17 @@ def count_classes(
     values = distinct_values(items) if values is None else values
     found = sorted(value for value in values if value not in (ignore_index, VOID))
     ignored = "255 is" if ignore_index == VOID else f"{ignore_index} and 255 are"
-    if not found or found[-1] < 1:
+    if len(found) < 2:
         raise DataError(
             f"{items[0].mask} and {len(items) - 1} more masks: found only the values {short(sorted(values))}; expected "
             f"at least two classes, 0, 1, ... ({ignored} ignored; a class stored as 255 must be 1): {ADVICE}"
         )
     largest, where = found[-1], values[found[-1]].mask
     if largest >= MAX_CLASSES:
-        raise DataError(f"{where}: found the value {largest}; expected class indices up to {MAX_CLASSES - 1}: {ADVICE}")
+        raise DataError(
+            f"{where}: found the value {largest}; expected class indices up to {MAX_CLASSES - 1}: {ADVICE}, or, for "
+            "objects of the highest value (0 and 65535) in some of the masks, encoding: binary"
+        )
     if largest >= MANY:
         raise DataError(
             f"{len(items)} masks contain the values {short(sorted(values), 20)}; {largest} is in {where}: these may be "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fuzzyseg.data.sample import MAX_CLASSES, Colour, DataError
+from fuzzyseg.data.text import decoded
 
 T = TypeVar("T")
 
@@ -17,18 +18,21 @@ BACKGROUND, IGNORE = "_background_", "__ignore__"
 """LabelMe's labels for unannotated pixels and for void shapes."""
 
 
-def numbered_lines(path: Path) -> dict[int, str]:
-    """Return the non-empty lines of a text file, stripped, by line number from 1. Raises DataError."""
+def numbered_lines(path: Path, errors: str = "strict") -> dict[int, str]:
+    """Return the non-empty lines of a text file, stripped, by line number from 1. errors: see `decoded`.
+
+    Raises DataError.
+    """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = decoded(path.read_bytes(), errors).splitlines()
+    except (OSError, UnicodeError) as error:
         raise DataError(f"{path}: cannot be read as text ({error}); expected UTF-8, one entry per line") from None
     return {number: text for number, line in enumerate(lines, 1) if (text := line.strip())}
 
 
-def read_lines(path: Path) -> list[str]:
-    """Return the non-empty lines of a text file, stripped. Raises DataError."""
-    return list(numbered_lines(path).values())
+def read_lines(path: Path, errors: str = "strict") -> list[str]:
+    """Return the non-empty lines of a text file, stripped. errors: see `decoded`. Raises DataError."""
+    return list(numbered_lines(path, errors).values())
 
 
 def read_names(path: Path) -> list[str]:
@@ -106,9 +110,9 @@ def class_table(root: Path) -> Path | None:
 
 def _columns(path: Path) -> list[str]:
     try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            head = file.readline(1000)
-    except OSError:
+        with path.open("rb") as file:
+            head = decoded(file.read(1000), "replace").partition("\n")[0]
+    except (OSError, UnicodeError):
         return []
     return [part.strip().strip('"').lower() for part in head.split(delimiter(head))]
 

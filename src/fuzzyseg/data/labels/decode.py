@@ -237,11 +237,12 @@ def _colour_values(
 
 
 def _snap_binary(labels: NDArray[np.int32], stored: NDArray[np.integer], encoding: Encoding) -> Decoded:
-    """Assign grey values between 0 and 255 to the nearer one; between other values, the distance means nothing."""
-    off, table = labels == UNMAPPED, dict(encoding.table or ())
-    if set(table) != {0, VOID}:
+    """Assign greys between 0 and 255, or 65535, to the nearer one; between other values, the distance means nothing."""
+    table = dict(encoding.table or ())
+    if set(table) not in ({0, VOID}, {0, HIGHEST}):
         return Decoded(labels, stored)
-    labels[off] = np.where(stored[off] < 128, table[0], table[VOID])
+    off = (labels == UNMAPPED) & (stored >= 0) & (stored <= (high := max(table)))
+    labels[off] = np.where(2 * stored[off].astype(np.int64) < high, table[0], table[high])
     return Decoded(labels, stored, int(off.sum()))
 
 

@@ -124,17 +124,21 @@ def select_class_colours(counts: Counter[Colour], masks: int, snap: bool) -> lis
 
 TABLE = ((0, 0), (VOID, 1))
 FULL = {0, VOID}
+HIGHS = (VOID, 2**16 - 1)
+"""Values of the object in masks with 0 and the highest value of 8 or 16 bits."""
 
 
 def binary_labels(
-    names: list[str] | None, ignore: tuple[int, ...] | None, snap: bool, base: Encoding | None
+    names: list[str] | None, ignore: tuple[int, ...] | None, snap: bool, base: Encoding | None, high: int = VOID
 ) -> tuple[LabelMap, list[str]]:
-    """Return the label map of masks with 0 and 255, and a note. Raises DataError for other than two names."""
+    """Return the label map of masks with 0 and `high`, and a note. Raises DataError for other than two names."""
     if names is not None and len(names) != 2:
-        raise DataError(f"encoding: binary masks have two classes, 0 and 255, but {len(names)} are declared; name two")
+        raise DataError(
+            f"encoding: binary masks have two classes, 0 and {high}, but {len(names)} are declared; name two"
+        )
     names = names or ["background", "foreground"]
-    text = f"binary masks: 0 is {names[0]}, 255 is {names[1]}"
-    encoding = replace(base or Encoding(), table=TABLE, ignore=ignore or (), text=text, snap=snap)
+    text = f"binary masks: 0 is {names[0]}, {high} is {names[1]}"
+    encoding = replace(base or Encoding(), table=((0, 0), (high, 1)), ignore=ignore or (), text=text, snap=snap)
     return LabelMap(names, ignore[0] if ignore else VOID, encoding), [text]
 
 
@@ -164,11 +168,13 @@ def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base:
     everything = [item for items in masks.values() for item in items]
     held = list(zip(everything, values(everything), strict=True))
     if declared.kind == "binary":
-        text = f"binary masks: 0 is {labels.classes[0]}, 1 is {labels.classes[1]}"
-        encoding = replace(read, table=((0, 0), (1, 1)), text=text)
-        low = {item.mask for item, found in held if 1 in found and found <= {0, 1}}
-        files.change(lambda item: replace(item, encoding=encoding) if item.mask in low else item)
-        return [f"{len(low)} masks hold 0 and 1, the others 0 and 255"] * bool(low)
+        own: dict[Path | None, Encoding] = {}
+        for high in (1, HIGHS[1]):
+            text = f"binary masks: 0 is {labels.classes[0]}, {high} is {labels.classes[1]}"
+            encoding = replace(read, table=((0, 0), (high, 1)), text=text)
+            own |= {item.mask: encoding for item, found in held if high in found and found <= {0, high}}
+        files.change(lambda item: replace(item, encoding=own.get(item.mask, item.encoding)))
+        return [f"{len(own)} masks hold 0 and 1 (or 65535), the others 0 and 255"] * bool(own)
     ones = [item for item, found in held if 1 in found and found <= {0, 1, VOID}]
     full = [item for item, found in held if VOID in found and found <= FULL]
     if full and (ones or read.table != TABLE):

@@ -11,6 +11,7 @@ from fuzzyseg.data.labels.class_counts import ADVICE, count_classes, distinct_va
 from fuzzyseg.data.labels.declared import DeclaredLabels, first_colours
 from fuzzyseg.data.labels.decode import remap_classes
 from fuzzyseg.data.labels.detect import (
+    HIGHS,
     SAMPLE,
     binary_labels,
     check_scales,
@@ -178,11 +179,13 @@ def _named(names: list[str], items: Sequence[Item], base: Encoding | None, decla
         return fallback, [f"{len(names)} classes, as in the training data"]
     plain, notes = LabelMap(names, first, _with_ignored(base, ignore)), [f"{len(names)} classes, as declared"]
     own = [item for item in items if item.encoding is base]
+    if ignore is not None and len(names) == 2 and declared.kind is None and own and fallback is None:
+        _check_kept(own, ignore, names)
     if ignore is not None or declared.kind is not None or not own:
         return plain, notes
     values = set(distinct_values(subsample(own, SAMPLE)))
-    if len(names) == 2 and values == {0, VOID}:
-        return binary_labels(names, None, declared.snap, base)
+    if len(names) == 2 and values in ({0, high} for high in HIGHS):
+        return binary_labels(names, None, declared.snap, base, max(values))
     inside = values - {VOID}
     if inside and max(inside) == len(names) and min(inside) >= 1:
         offset = _offset(len(names), base)
@@ -196,13 +199,27 @@ def _named(names: list[str], items: Sequence[Item], base: Encoding | None, decla
     return plain, notes
 
 
+def _check_kept(items: Sequence[Item], ignore: Sequence[int], names: Sequence[str]) -> None:
+    """Raise DataError if the declared void values leave one of two classes, in a sample and then in all masks."""
+    for examined in (subsample(items, SAMPLE), items):
+        values = set(distinct_values(examined, ignore))
+        if len(values - {*ignore, VOID}) > 1 or not values & set(ignore):
+            return
+    lost = sorted(values & set(ignore))
+    raise DataError(
+        f"{items[0].mask} and the other masks hold only the values {short(sorted(values))}, of which {short(lost)} is "
+        f"declared void (ignore_index), so that one class is left of {' and '.join(names)}: remove ignore_index if "
+        f"{short(lost)} is a class"
+    )
+
+
 def _detected(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | None) -> Resolved:
     """Resolve masks without any declaration, from the values of all masks."""
     ignore = declared.ignore
     values = distinct_values(items, ignore or ())
     alike = all(item.encoding is base for item in items)
-    if ignore is None and set(values) == {0, VOID} and alike:
-        return binary_labels(None, None, declared.snap, base)
+    if ignore is None and set(values) in ({0, high} for high in HIGHS) and alike:
+        return binary_labels(None, None, declared.snap, base, max(values))
     inside = set(values) - {VOID}
     if ignore is None and len(inside) >= 2 and min(inside) == 1 and alike:
         count, _ = count_classes(items, VOID, values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -60,11 +61,12 @@ def parse_fold(text: str) -> tuple[int, int] | None:
 def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item] = ()) -> list[Item]:
     """Return the items listed in a text file, one per line, by name, stem or image path. # starts a comment.
 
-    Reads published lists (see `tables.fields`): of `image mask` only the image is used. If such a line, or one
-    with a leading slash, belongs to another arrangement of the dataset (CPS on Cityscapes), the image is matched by
-    stem. held: validation and test images, for messages. Raises DataError with file and line for no match or several.
+    Names in quotation marks are those that `quoted` writes. Reads published lists (see `tables.fields`): of `image
+    mask` only the image is used. If such a line, or one with a leading slash, belongs to another arrangement of the
+    dataset (CPS on Cityscapes), the image is matched by stem. held: validation and test images, for messages. Raises
+    DataError with file and line for no match or several.
     """
-    lines = numbered_lines(path)
+    lines = numbered_lines(path, "surrogateescape")
     names: dict[str, list[Item]] = {}
     stems: dict[str, list[Item]] = {}
     for item in items:
@@ -79,17 +81,20 @@ def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item
     scored = {stem for item in held for stem in _stems(item)}
     chosen: dict[str, Item] = {}
     for number, text in lines.items():
-        line = text.partition(" #")[0].strip()
-        if line.startswith("#"):
+        if text.startswith("#"):
             continue
-        name, mask = fields(line)
-        fits = exact.get(name) or names.get(composed(name)) or names.get(composed(Path(name).resolve().as_posix()))
+        name, mask = fields(text)
+        written, fits = name, exact.get(name)
+        if not fits and "\\" in name:  # written on Windows; C:/ is a leading slash
+            name = re.sub("^[A-Za-z]:/", "/", name.replace("\\", "/"))
+        fits = fits or names.get(composed(name)) or names.get(composed(Path(name).resolve().as_posix()))
         if not fits and (mask or name.startswith("/")):
             fits = names.get(composed(name.lstrip("/"))) or stems.get(Path(name).stem)
         if not fits:
+            place = f"{path}, line {number}:"
             if Path(name).stem in scored:
-                raise DataError(f"{path}, line {number}: {line!r} is an image of validation or test, not of training")
-            raise DataError(f"{path}, line {number}: found no image {line!r}.{nearest(name, sorted({*exact, *stems}))}")
+                raise DataError(f"{place} {written!r} is an image of validation or test, not of training")
+            raise DataError(f"{place} found no image {written!r}.{nearest(name, sorted({*exact, *stems}))}")
         if len(fits) > 1:
             raise DataError(f"{path}, line {number}: {name!r} matches {short([item.name for item in fits])}; write one")
         chosen[fits[0].name] = fits[0]

@@ -16,7 +16,7 @@ def shuffled(items: Sequence[Item], seed: int, purpose: str) -> list[int]:
     """Return the indices of `items` in an order that depends only on (purpose, seed) and the names."""
 
     def key(index: int) -> bytes:
-        return hashlib.sha256(f"{purpose}|{seed}|{items[index].name}".encode()).digest()
+        return hashlib.sha256(f"{purpose}|{seed}|{items[index].name}".encode("utf-8", "surrogateescape")).digest()
 
     return sorted(range(len(items)), key=key)
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from fuzzyseg.config import ConfigError
 from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.data.io.write import check_writable
 from fuzzyseg.experiment.analyse.figures import draw
 from fuzzyseg.experiment.analyse.inputs import Inputs, read_inputs
 from fuzzyseg.experiment.analyse.measure import measure, over_time
@@ -57,6 +58,7 @@ def analyse(
             raise ConfigError(f"{option}: found {value}; expected a number from {least}")
     if out is not None:
         require_matplotlib()
+        check_writable(Path(out))
     config = run_config(Path(source))
     with pixel_limit(None if config is None else config.data.max_megapixels):
         root = None if data is None else Path(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fuzzyseg.data.text import markdown as in_markdown
 from fuzzyseg.experiment.analyse.regime import verdict
 from fuzzyseg.report.drawing import CASE_NAMES
 
@@ -145,7 +146,7 @@ def confusions(group: dict[str, Any], most: int = 12) -> Table:
 
 def markdown(table: Table) -> list[str]:
     """Lines of the table in Markdown, and an empty one."""
-    rows = ["| " + " | ".join(row) + " |" for row in table]
+    rows = ["| " + " | ".join(map(in_markdown, row)) + " |" for row in table]
     return [rows[0], "|---" + "|---:" * (len(table[0]) - 1) + "|", *rows[1:], ""]
 
 
