@@ -126,16 +126,14 @@ TABLE = ((0, 0), (VOID, 1))
 FULL = {0, VOID}
 
 
-def binary_labels(
-    names: list[str] | None, ignore: tuple[int, ...] | None, snap: bool, base: Encoding | None
-) -> tuple[LabelMap, list[str]]:
+def binary_labels(declared: DeclaredLabels, base: Encoding | None) -> tuple[LabelMap, list[str]]:
     """Return the label map of masks with 0 and 255, and a note. Raises DataError for other than two names."""
-    if names is not None and len(names) != 2:
+    names = declared.names or ["background", "foreground"]
+    if len(names) != 2:
         raise DataError(f"encoding: binary masks have two classes, 0 and 255, but {len(names)} are declared; name two")
-    names = names or ["background", "foreground"]
     text = f"binary masks: 0 is {names[0]}, 255 is {names[1]}"
-    encoding = replace(base or Encoding(), table=TABLE, ignore=ignore or (), text=text, snap=snap)
-    return LabelMap(names, ignore[0] if ignore else VOID, encoding), [text]
+    encoding = replace(base or Encoding(), table=TABLE, ignore=declared.ignore or (), text=text, snap=declared.snap)
+    return LabelMap(names, declared.void, encoding), [text]
 
 
 def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base: Encoding | None) -> list[str]:
