@@ -72,9 +72,7 @@ class Description(BaseModel):
         if self.classes is not None and len(set(self.classes)) < len(self.classes):
             raise ValueError(f"two classes have the same name in {self.classes}")
         if self.classes is not None and self.colours is not None and len(self.classes) != len(self.colours):
-            raise ValueError(
-                f"{len(self.classes)} classes but {len(self.colours)} colours; expected one colour per class"
-            )
+            raise ValueError(f"{len(self.classes)} classes but {len(self.colours)} colours; expected one per class")
         for key, named in (("colours", self.colours_of), ("values", self.values)):
             if named is not None and self.classes is not None and set(named) != set(self.classes):
                 odd = sorted(set(named) ^ set(self.classes))

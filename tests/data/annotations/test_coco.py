@@ -189,7 +189,7 @@ ENTRY = {"id": 7, "file_name": "a.jpg", "height": 24, "width": 32}
         ({"images": [{"id": 7, "file_name": "lost.jpg", "height": 24, "width": 32}]}, r"images\.0.*'lost\.jpg'"),
         (
             {"images": [ENTRY, ENTRY | {"file_name": "b.jpg"}]},
-            r"images\.1: the id 7 is that of two images, 'a' and 'b'",
+            r"images\.1: the id 7 is of two images, 'a' and 'b'",
         ),
         (
             {"images": [ENTRY, ENTRY | {"id": 8, "width": 30}]},

@@ -77,7 +77,7 @@ def test_which_bands_are_used(tmp_path):
     path = write(tmp_path / "a.tif", stored)
     np.testing.assert_array_equal(read_image(path, 3, bands=[4, 3, 1]), stored[..., [3, 2, 0]])
     for channels, bands in ((3, [1, 2]), (2, [0, 1]), (1, [6])):
-        with pytest.raises(DataError, match=r"a\.tif: has 5 bands; data\.bands asks for .*from 1 to 5"):
+        with pytest.raises(DataError, match=r"a\.tif: has 5 bands; found data\.bands=.*from 1 to 5"):
             read_image(path, channels, bands=bands)
     words = r"has 5 bands, but the network takes 3 channels.*network\.channels=5.*data\.bands=\[1, 2, 3\]; a trained"
     with pytest.raises(DataError, match=words):

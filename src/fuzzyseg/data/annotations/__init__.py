@@ -19,6 +19,7 @@ from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.io.pillow import read_bytes
 from fuzzyseg.data.io.write import check_writable, written_beside
 from fuzzyseg.data.labels.class_counts import map_items
+from fuzzyseg.data.labels.class_lists import repeated
 from fuzzyseg.data.sample import VOID, DataError, attempt_all
 from fuzzyseg.data.text import short
 
@@ -78,13 +79,9 @@ def write_dataset(
     empty, two pictures have the same name, or files cannot be written; no part of a file is left.
     """
     check_empty(out)
-    twice: dict[str, AnnotatedImage] = {}
-    for picture in source.pictures:
-        if picture.name in twice:
-            raise DataError(
-                f"{picture.origin} and {twice[picture.name].origin} are both named {picture.name}; rename one"
-            )
-        twice[picture.name] = picture
+    if twice := repeated([picture.name for picture in source.pictures]):
+        first, second, *_ = (picture.origin for picture in source.pictures if picture.name == twice[0])
+        raise DataError(f"{second} and {first} are both named {twice[0]}; rename one")
     if not source.pictures:
         raise DataError("found no image to write; expected at least one")
 

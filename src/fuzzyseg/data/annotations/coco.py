@@ -142,9 +142,7 @@ class Coco:
             entry = self._entries.setdefault(name, fresh)
             if found.setdefault(image.id, entry) is not entry:
                 named = found[image.id].picture.name
-                raise DataError(
-                    f"{where}: the id {image.id} is that of two images, {named!r} and {name!r}; give each its own id"
-                )
+                raise DataError(f"{where}: the id {image.id} is of two images, {named!r} and {name!r}; use two ids")
             if entry is fresh:
                 continue
             first, other = entry.image, entry.picture

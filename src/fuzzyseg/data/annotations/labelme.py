@@ -173,15 +173,13 @@ def _draw(image: PIL.Image.Image, shape: Shape, value: int, where: str) -> None:
     elif shape.kind == "rectangle":
         (x0, y0), (x1, y1) = xy
         draw.rectangle([min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)], outline=value, fill=value)
-    elif shape.kind == "circle":
-        (x, y), edge = xy
-        radius = math.dist((x, y), edge)
-        draw.ellipse([x - radius, y - radius, x + radius, y + radius], outline=value, fill=value)
+    elif shape.kind in ("circle", "point", "points"):
+        circle = shape.kind == "circle"
+        radius = math.dist(*xy) if circle else POINT
+        for x, y in xy[:1] if circle else xy:
+            draw.ellipse([x - radius, y - radius, x + radius, y + radius], outline=value, fill=value)
     elif shape.kind in ("line", "linestrip"):
         draw.line(xy, fill=value, width=LINE)
-    elif shape.kind in ("point", "points"):
-        for x, y in xy:
-            draw.ellipse([x - POINT, y - POINT, x + POINT, y + POINT], outline=value, fill=value)
     else:
         image.paste(value, (math.floor(xy[0][0] + 0.5), math.floor(xy[0][1] + 0.5)), _pixels(shape, where))
 

@@ -74,8 +74,7 @@ def _remapped(item: Item, prefix: str, other: DataSet, order: list[int]) -> Item
 
 def _free(name: str, taken: set[str]) -> str:
     """Return `name`, or the first free of `name_2`, `name_3`, ..., and add it to `taken`."""
-    names = (name if number == 1 else f"{name}_{number}" for number in range(1, len(taken) + 2))
-    free = next(each for each in names if each not in taken)
+    free = next(each for each in (name, *(f"{name}_{n}" for n in range(2, len(taken) + 3))) if each not in taken)
     taken.add(free)
     return free
 

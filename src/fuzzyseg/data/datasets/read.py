@@ -13,7 +13,7 @@ from fuzzyseg.data.datasets import folder, public, tables, voc
 from fuzzyseg.data.datasets.pairing import check_unmatched
 from fuzzyseg.data.io.find import names_in
 from fuzzyseg.data.io.pillow import SUFFIXES
-from fuzzyseg.data.labels.class_lists import note_similar
+from fuzzyseg.data.labels.class_lists import note_similar, repeated
 from fuzzyseg.data.labels.declared import LabelOptions, declared_labels
 from fuzzyseg.data.labels.resolve import resolve_labels
 from fuzzyseg.data.sample import SPLITS, DataError, DataSet, Files, PublicDataset
@@ -98,11 +98,10 @@ def list_files(location: DatasetLocation) -> Files:
             f"{root}: contains no image (layout {location.layout}); expected files in {', '.join(SUFFIXES)}. "
             + "; ".join(files.notes)
         )
-    images: dict[str, Path] = {}
-    for item in (item for items in files.splits.values() for item in items):
-        if item.name in images:  # such as a.png and a.jpg in a list
-            raise DataError(f"{root}: {item.image} and {images[item.name]} are both named {item.name}; rename one")
-        images[item.name] = item.image
+    items = [item for items in files.splits.values() for item in items]
+    if twice := repeated([item.name for item in items]):  # such as a.png and a.jpg in a list
+        same = [item.image for item in items if item.name == twice[0]]
+        raise DataError(f"{root}: {same[0]} and {same[1]} are both named {twice[0]}; rename one")
     return files
 
 

@@ -168,10 +168,8 @@ def _chosen(array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: 
     count = array.shape[2]
     if bands is not None:
         if len(bands) != channels or not all(1 <= band <= count for band in bands):
-            raise DataError(
-                f"{path}: has {count} bands; data.bands asks for {list(bands)} and network.channels for {channels}: "
-                f"expected {channels} numbers from 1 to {count}"
-            )
+            expected = f"{channels} numbers (network.channels) from 1 to {count}"
+            raise DataError(f"{path}: has {count} bands; found data.bands={list(bands)}, expected {expected}")
         return array[..., [band - 1 for band in bands]]
     if count == channels:
         return array

@@ -167,9 +167,7 @@ def _undecodable(path: Path, error: Exception) -> DataError:
         reason = "is no image, or of no kind that is read"
     else:
         reason = str(error) or type(error).__name__
-    return DataError(
-        f"{path}: cannot be decoded ({reason}); expected one of {', '.join(SUFFIXES)}, whole and undamaged"
-    )
+    return DataError(f"{path}: cannot be decoded ({reason}); expected one of {', '.join(SUFFIXES)}, undamaged")
 
 
 def exif_turn(exif: Mapping[int, Any]) -> int:

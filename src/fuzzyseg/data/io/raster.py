@@ -130,9 +130,7 @@ def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) ->
 def check_rasterio(path: Path) -> None:
     """Raises DataError unless rasterio, the extra `geo`, is installed."""
     if find_spec("rasterio") is None:
-        raise DataError(
-            f"{path}: has several bands, or numbers of a type, that are read by rasterio: pip install fuzzyseg[geo]"
-        )
+        raise DataError(f"{path}: has several bands, or numbers of a type, read by rasterio: pip install fuzzyseg[geo]")
 
 
 def open_raster(path: Path) -> Raster | None:

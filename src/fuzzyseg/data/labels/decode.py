@@ -151,9 +151,7 @@ def mask_of(item: Item) -> Path:
 def _one_band(mask: NDArray[np.integer], path: Path) -> NDArray[np.integer]:
     if mask.ndim == 2:
         return mask
-    raise DataError(
-        f"{path}: found {mask.shape[2]} bands; expected one with a class index per pixel, as in the other masks"
-    )
+    raise DataError(f"{path}: found {mask.shape[2]} bands; expected one with a class index per pixel")
 
 
 def _labels(values: NDArray[np.integer], encoding: Encoding, ignored: tuple[int, ...]) -> NDArray[np.int32]:

@@ -128,18 +128,16 @@ HIGHS = (VOID, 2**16 - 1)
 """Values of the object in masks with 0 and the highest value of 8 or 16 bits."""
 
 
-def binary_labels(
-    names: list[str] | None, ignore: tuple[int, ...] | None, snap: bool, base: Encoding | None, high: int = VOID
-) -> tuple[LabelMap, list[str]]:
+def binary_labels(declared: DeclaredLabels, base: Encoding | None, high: int = VOID) -> tuple[LabelMap, list[str]]:
     """Return the label map of masks with 0 and `high`, and a note. Raises DataError for other than two names."""
-    if names is not None and len(names) != 2:
+    names = declared.names or ["background", "foreground"]
+    if len(names) != 2:
         raise DataError(
             f"encoding: binary masks have two classes, 0 and {high}, but {len(names)} are declared; name two"
         )
-    names = names or ["background", "foreground"]
-    text = f"binary masks: 0 is {names[0]}, {high} is {names[1]}"
-    encoding = replace(base or Encoding(), table=((0, 0), (high, 1)), ignore=ignore or (), text=text, snap=snap)
-    return LabelMap(names, ignore[0] if ignore else VOID, encoding), [text]
+    text, table = f"binary masks: 0 is {names[0]}, {high} is {names[1]}", ((0, 0), (high, 1))
+    encoding = replace(base or Encoding(), table=table, ignore=declared.ignore or (), text=text, snap=declared.snap)
+    return LabelMap(names, declared.void, encoding), [text]
 
 
 def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base: Encoding | None) -> list[str]:

@@ -146,7 +146,7 @@ def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | N
         text += short([f"{value} {'void' if i == VOID else names[i]}" for value, i in sorted(table)], 40)
         return LabelMap(names, first, replace(start, table=tuple(table), ignore=ignore or (), text=text)), [text]
     if declared.kind == "binary":
-        return binary_labels(names, ignore, declared.snap, base)
+        return binary_labels(declared, base)
     if description.reduce_zero_label:
         text = "0 is ignored and value v is class index v - 1 (reduce_zero_label)"
         offset = replace(start, reduce_zero=True, ignore=ignore or (), text=text)
@@ -185,7 +185,7 @@ def _named(names: list[str], items: Sequence[Item], base: Encoding | None, decla
         return plain, notes
     values = set(distinct_values(subsample(own, SAMPLE)))
     if len(names) == 2 and values in ({0, high} for high in HIGHS):
-        return binary_labels(names, None, declared.snap, base, max(values))
+        return binary_labels(declared, base, max(values))
     inside = values - {VOID}
     if inside and max(inside) == len(names) and min(inside) >= 1:
         offset = _offset(len(names), base)
@@ -219,7 +219,7 @@ def _detected(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | 
     values = distinct_values(items, ignore or ())
     alike = all(item.encoding is base for item in items)
     if ignore is None and set(values) in ({0, high} for high in HIGHS) and alike:
-        return binary_labels(None, None, declared.snap, base, max(values))
+        return binary_labels(declared, base, max(values))
     inside = set(values) - {VOID}
     if ignore is None and len(inside) >= 2 and min(inside) == 1 and alike:
         count, _ = count_classes(items, VOID, values)

@@ -133,9 +133,7 @@ class Loader:
                 f"{world * accumulate}: change train.batch, train.accumulate or the number of processes"
             )
         if workers < 0 or not 0 <= rank < world:
-            raise ValueError(
-                f"found workers={workers}, rank={rank}, world={world}; expected rank < world, none below 0"
-            )
+            raise ValueError(f"found workers={workers}, rank={rank}, world={world}; expected rank < world, none < 0")
         self._tasks_per_step = accumulate * len(streams)
         self._workers = min(workers, self._most_ahead)
         options = {"geometry": geometry, "jitter": jitter, "mean": mean, "std": std, "colours_later": colours_later}

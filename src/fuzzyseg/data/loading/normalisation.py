@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.io.header import Header, read_header
+from fuzzyseg.data.io.header import read_header
 from fuzzyseg.data.io.image import Levels, open_windows, read_image, read_known
 from fuzzyseg.data.io.pillow import too_large
 from fuzzyseg.data.labels.class_counts import map_items
@@ -53,16 +53,13 @@ class Kinds:
 def kinds_of(items: Sequence[Item], channels: int) -> Kinds:
     """Bands and number types of the images, from their headers. Raises DataError naming a file that cannot be read."""
     heads = map_items(subsample(items, HEADERS), lambda item: read_header(item.image))
-    colour = channels == 3 and all(_is_picture(head) for head in heads) and any(head.bands > 2 for head in heads)
+    pictures = all(head.dtype == "uint8" and head.bands - head.alpha in (1, 3) for head in heads)
+    colour = channels == 3 and pictures and any(head.bands > 2 for head in heads)
     return Kinds(
         tuple(sorted({head.bands for head in heads})),
         tuple(sorted({head.dtype if head.dtype != "bool" else "uint8" for head in heads})),
         colour,
     )
-
-
-def _is_picture(head: Header) -> bool:
-    return head.dtype == "uint8" and head.bands - head.alpha in (1, 3)
 
 
 @dataclass(frozen=True)
@@ -92,9 +89,7 @@ def measure(
     sums = np.stack(map_items(looked, look))  # (images, 5, channels)
     count, total, low, high = sums[:, 0].sum(0), sums[:, 1].sum(0), sums[:, 3].min(0), sums[:, 4].max(0)
     if not count.all():
-        raise DataError(
-            f"{looked[0].image} and {len(looked) - 1} more images: a band holds no number at all; expected some"
-        )
+        raise DataError(f"{looked[0].image} and {len(looked) - 1} more images: a band holds no number")
     mean = total / count
     # Deviations are summed about each image's own mean: large values that vary little would cancel otherwise.
     own = sums[:, 1] / np.maximum(sums[:, 0], 1)

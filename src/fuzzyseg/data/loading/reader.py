@@ -121,16 +121,13 @@ class Reader:
     def _entry(self, kind: str, path: Path, item: Item) -> Entry:
         if self._cache is None:
             return self._load(kind, path, item)
-        key = self._key(kind, path, item)
+        image, mask = (self.channels, self.bands, self.levels), (self.classes, self.ignore_index, item.encoding)
+        key = (kind, *stamp(path), self.image_size, *(image if kind == "image" else mask))
         entry = self._cache.get(key)
         if entry is None:
             entry = self._load(kind, path, item)
             self._cache.put(key, entry)
         return entry
-
-    def _key(self, kind: str, path: Path, item: Item) -> Key:
-        image, mask = (self.channels, self.bands, self.levels), (self.classes, self.ignore_index, item.encoding)
-        return (kind, *stamp(path), self.image_size, *(image if kind == "image" else mask))
 
     def _load(self, kind: str, path: Path, item: Item) -> Entry:
         with pixel_limit(self.megapixels):
