@@ -74,7 +74,7 @@ def fitted(name: str, height: float) -> str:
     """A name in up to three lines, none longer than a row of so many inches; the middle of a longer one is left out."""
     letters = max(4, int(72 * height / (LETTER * POINTS)))
     if len(name) > 3 * letters:
-        name = f"{name[: letters - 2]}...{name[-2 * letters + 1 :]}"
+        name = f"{name[: letters - 3]}...{name[-2 * letters :]}"
     return "\n".join(name[start : start + letters] for start in range(0, len(name), letters))
 
 
