@@ -16,6 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 IMPORTED_AS = {"segmentation-models-pytorch": "segmentation_models_pytorch", "pyyaml": "yaml", "pillow": "PIL"}
 BROUGHT_ALONG = {
     "huggingface_hub": "timm and smp depend on it; only its errors and its session are used",
+    "pillow_heif": "a plugin of Pillow that the user may have; it is used where it is there",
     "triton": "PyTorch for CUDA depends on it; its kernels are used where it is there",
 }
 

@@ -77,9 +77,9 @@ def test_bands_and_colours_from_training_to_prediction(tmp_path, colours):
     assert list(alone["per_class"]) == card.classes
     written, failures = predict(run, root / "images" / "val", tmp_path / "out", encoded=True, device="cpu")
     assert not failures
-    found = np.array(Image.open(tmp_path / "out" / "im16.png"))
+    found = np.array(Image.open(tmp_path / "out" / "masks" / "im16.png"))
     assert {tuple(colour) for colour in found.reshape(-1, 3)} <= {tuple(colour) for colour in COLOURS.tolist()}
-    assert len(written) == 6
+    assert len(written) == 7  # masks, overlays, shares of classes
     kept = tmp_path / "gone"
     (root / "images").rename(kept)
     with pytest.raises(DataError, match="masks"):

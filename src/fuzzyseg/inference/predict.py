@@ -105,7 +105,7 @@ def predict_files(
 
 
 def _unwritable(path: Path, error: OSError, done: int, total: int) -> DataError:
-    reason = error.strerror or str(error)
+    reason = error.strerror or f"{error}: the disk may be full"  # NumPy gives no number
     return DataError(f"{path}: cannot be written ({reason}); the results of {done} of {total} images are complete")
 
 
