@@ -37,7 +37,9 @@ def test_every_reading_of_a_plan_gives_complete_settings_none_of_them_idle(path)
     runs = settings(path)
     plan = read_plan(path)
     assert {reading for reading, *_ in runs} == set(plan.readings or [None])
-    assert len(runs) == len(plan.readings or [None]) * len(plan.arms) * max(1, len(plan.labelled))
+    assert len(runs) == len(plan.readings or [None]) * len(plan.arms) * max(1, len(plan.labelled)) * max(
+        1, len(plan.subsets or [])
+    )
     for reading, arm, amount, config in runs:
         assert resolve(config).idle == [], (reading, arm)
         assert config.data.labelled == (amount or config.data.labelled)

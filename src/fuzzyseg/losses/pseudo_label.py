@@ -203,8 +203,11 @@ class PixelLossModule(nn.Module):
     def __init__(self, function: PixelFunction, options: Mapping[str, Any], threshold: float | Policy = 0.9) -> None:
         super().__init__()
         self.policy = threshold if isinstance(threshold, tuple) else None
-        if isinstance(threshold, tuple):
-            first = threshold.candidates[0] if isinstance(threshold, Adaptive) else threshold.start
+        if isinstance(threshold, Adaptive):
+            threshold.check()
+            first = threshold.candidates[0]
+        elif isinstance(threshold, tuple):
+            first = threshold.start
         else:
             check_threshold(threshold, (), torch.device("cpu"))
             first = threshold
