@@ -94,7 +94,8 @@ def load(
     if folder is None or card is None:
         found = "no such file or folder" if not path.exists() else f"no {CARD_NAME} and no model/{CARD_NAME}"
         if (path / "last.pt").is_file():
-            found += "; its training is not finished (continue it with --resume)"
+            found += "; its training is not finished (continue it with --resume"
+            found += f", or use {path / 'best'})" if (path / "best" / CARD_NAME).is_file() else ")"
         raise DataError(f"{path}: found {found}; expected a run folder or its model/ or best/ folder")
     config = folder / "config.json"
     if network is not None:

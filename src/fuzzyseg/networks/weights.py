@@ -149,7 +149,27 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     try:
         _fill(encoder, _adapt_channels(encoder, state), f"encoder weights {path}")
     except ValueError as error:
-        raise ValueError(f"{error}; expected weights of the encoder given by --encoder") from None
+        raise ValueError(f"{error}; expected weights of the encoder given by --encoder{_look_like(path)}") from None
+
+
+def _look_like(path: Path) -> str:
+    """Advice on the encoder whose weights a file has: the one that most names and shapes fit, if nearly all do."""
+    from segmentation_models_pytorch.encoders import encoders, get_encoder
+    from timm import list_models  # both take seconds to import
+
+    state, best = read_state(path), (0.95, "")
+    stem = max((name for name in list_models() if path.stem.startswith(name)), key=len, default="")
+    for name in [*encoders, *[f"tu-{stem}"] * bool(stem)]:
+        try:
+            with torch.device("meta"):  # no memory, no random numbers
+                own = get_encoder(name, weights=None).state_dict()
+        except Exception:  # an encoder that cannot be built so is not suggested
+            continue
+        shapes = {key: value.shape for key, value in own.items() if not key.endswith("num_batches_tracked")}
+        for form in _namings(state, set(own)):
+            fit = sum(key in form and form[key].shape == shape for key, shape in shapes.items())
+            best = max(best, (fit / len(shapes), name))
+    return f"; this file looks like --encoder {best[1]}" * bool(best[1])
 
 
 def network_file(path: Path) -> Path:

@@ -108,7 +108,7 @@ class Display(Sink):
         yield f"ETA {timedelta(seconds=round(pace.get('eta_seconds', 0.0)))}"
         if line.get("skipped_steps"):
             yield f"{line['skipped_steps']} steps skipped (fp16 overflow)"
-        if self._score:
+        if self._score and (self._bar is not None or "evaluation" in line):  # a line says what was measured at its step
             yield self._score
 
 

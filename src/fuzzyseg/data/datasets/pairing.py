@@ -161,7 +161,7 @@ def check_unmatched(files: Files) -> None:
         path, count = files.unmatched_masks[0], len(files.unmatched_masks)
         total = sum(item.mask is not None for items in files.splits.values() for item in items) + count
         raise DataError(
-            f"{path}: is a mask without an image ({count} of {total} masks are); expected an image of the same name."
+            f"{path}: is a mask without an image ({count} of {total} masks); expected an image of the same name."
             f"{suggest_image(path, files)} Rename or delete it"
         )
 

@@ -15,8 +15,8 @@ from fuzzyseg.run.logs import SCORE
 
 Rows = Mapping[Cell, Mapping[str, Any]]
 ONE_RUN = (
-    "One run of each: another seed and labelled subset can move a score by more than such a difference. `--seeds 3` "
-    "gives intervals."
+    "One run of each: another seed (with --labelled, another subset) can move a score by more than such a difference. "
+    "`--seeds 3` gives intervals."
 )
 
 
