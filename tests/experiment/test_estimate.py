@@ -21,7 +21,7 @@ def train(config, **options):
     return fuzzyseg.train(config, network=own, **options)
 
 
-@pytest.mark.parametrize("method", ["cps", "u2pl", "ael"])
+@pytest.mark.parametrize("method", ["cps", "u2pl", "ael", "cac"])
 def test_measuring_changes_no_bit_of_the_training(tmp_path, monkeypatch, method):
     data, ends, calls, kept = write_folder(tmp_path / "data"), {}, [], estimate.kept_bytes
     monkeypatch.setattr(estimate, "kept_bytes", lambda *args: calls.append("kept") or kept(*args))

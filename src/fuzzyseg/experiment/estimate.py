@@ -77,12 +77,16 @@ def kept_bytes(micro_batch: Mapping[str, Any], step: int, method: Method, settin
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    before = [buffer.clone() for buffer in method.buffers()]
+    before = [
+        (module, name, buffer, buffer.clone())
+        for module in method.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         result = losses_of(method, micro_batch, Progress(step, settings.steps), settings)
     del result
-    for buffer, value in zip(method.buffers(), before, strict=True):
-        buffer.copy_(value)
+    for module, name, buffer, value in before:  # a bank that grows replaces its buffers
+        setattr(module, name, buffer.copy_(value))
     for tensor in (*method.parameters(), *method.buffers()):
         kept.pop(tensor.untyped_storage().data_ptr(), None)
     return sum(kept.values())

@@ -1,5 +1,7 @@
 """The contact sheet: what is in it, in which colour, and where it is not written."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,7 +9,8 @@ from PIL import Image
 from fuzzyseg.config import validate
 from fuzzyseg.data import DataError
 from fuzzyseg.data.check import sheet as module
-from fuzzyseg.data.check.sheet import GAP, TILE
+from fuzzyseg.data.check.sheet import GAP, TILE, check_sheet
+from fuzzyseg.data.sample import Item
 from fuzzyseg.experiment.check_data import check
 from support.tiny_data import write_folder
 
@@ -72,3 +75,13 @@ def test_the_sheet_is_refused_before_the_work(folder, tmp_path, monkeypatch):
         with pytest.raises(DataError, match=path.name if path.suffix == ".txt" else str(path.parent)):
             check(validate({"data": {"root": str(folder)}}), workers=1, sheet=path)
     assert not (folder / "images" / "train" / "s.png").exists()
+
+
+@pytest.mark.parametrize(("place", "taken"), [("images", True), ("images/train", True), (".", False), ("..", False)])
+def test_a_sheet_above_split_folders_would_be_an_image_too(tmp_path, place, taken):
+    root = tmp_path / "data"
+    for kind in ("images", "masks"):
+        (root / kind / "train").mkdir(parents=True)
+    items = [Item(root / "images/train/a.png", root / "masks/train/a.png", "train/a")]
+    with pytest.raises(DataError, match="taken for an image") if taken else nullcontext():
+        check_sheet(root / place / "sheet.png", items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,11 @@ def check_sheet(path: Path, items: Sequence[Item]) -> None:
     """Raise DataError if the sheet cannot be written, or would be read as one of the data's files."""
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"--sheet: found {path}; expected a file name that ends in {' or '.join(SUFFIXES)}")
-    folders = {file.parent for item in items for file in (item.image, item.mask) if file is not None}
-    if path.resolve().parent in {folder.resolve() for folder in folders}:
+    files = {file.parent for item in items for file in (item.image, item.mask) if file is not None}
+    folders, here = {folder.resolve() for folder in files}, path.resolve().parent
+    above = {parent for folder in folders for parent in (folder, *folder.parents)}
+    root = Path(os.path.commonpath(folders)) if folders else here  # images/ of images/train/ is read with all below it
+    if here in folders or (here in above and here != root and here.is_relative_to(root)):
         raise DataError(f"--sheet {path}: is in a folder of the data and would be taken for an image; choose another")
     check_writable(path.parent)
 
