@@ -117,3 +117,13 @@ def test_the_files(tmp_path):
     assert json.loads(folder.result.read_text())["last"]["per_class"] == [0.1, None]
     assert folder.model_dir == tmp_path / "model"
     assert folder.best_dir == tmp_path / "best"
+
+
+def test_a_configuration_of_the_users_own_is_not_taken_for_that_of_a_run(tmp_path):
+    run = RunFolder(tmp_path)
+    run.config.touch()
+    with pytest.raises(RunFolderError, match=r"is not empty \(found config\.yaml\)"):
+        run.check_empty(resume=False)
+    with run.lock():
+        pass
+    run.check_empty(resume=False)

@@ -89,7 +89,9 @@ class RunFolder:
             return
         begun = {self.path / LOCK, self.config, self.split, self.environment, self.metrics, self.tensorboard_dir}
         try:
-            taken = next((file for file in self.path.iterdir() if file not in begun), None)
+            files = set(self.path.iterdir())
+            ours = begun if self.path / LOCK in files else set()  # without a lock, config.yaml is a user's own file
+            taken = min(files - ours, default=None)
         except FileNotFoundError:
             return
         except OSError as error:

@@ -212,5 +212,5 @@ def make_split(
         seed=seed,
         held_out=held_out,
         choose_best=bool(val_items) and not few,
-        notes=[note, f"{len(sources)} images have no mask or are used without it", val_note + apart, *notes, *val_notes],
+        notes=[note, f"{len(sources)} images are used without masks, if at all", val_note + apart, *notes, *val_notes],
     )
