@@ -54,4 +54,4 @@ class Interrupt:
             # The message comes at once, since a step or an evaluation may take minutes. It is neither logged nor
             # printed, because the handler may interrupt another write to the same stream.
             with suppress(OSError):  # the terminal may be closed
-                os.write(2, b"\nstopping after this step, with a checkpoint; a second signal stops without one\n")
+                os.write(2, b"\nstopping after this step, with a checkpoint; a second signal stops at once\n")
