@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fuzzyseg.config import AugmentConfig, ConfigError, DataConfig, TrainConfig
 from fuzzyseg.data import DataError, DataSet, Item, Reader, combine, read_dataset
+from fuzzyseg.data.check.findings import note_undeclared_void
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.data.labels.class_counts import class_presence, only_void
@@ -100,7 +101,7 @@ def gather_material(data: DataConfig, setup: Setup, seed: int) -> Material:
             raise DataError(f"every pixel of all {what} masks is void: {names}; is ignore_index right?")
     material = Material(dataset, split, *input_scale(data, setup, split.all_))
     notes, material.value_range = value_notes(data, setup.network.channels, setup.init, split.all_, split.val)
-    material.sentences += notes
+    material.sentences += [*notes, *note_undeclared_void(dataset, [*split.labelled, *split.val])]
     return material
 
 

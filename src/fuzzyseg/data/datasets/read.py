@@ -13,7 +13,7 @@ from fuzzyseg.data.datasets import folder, public, tables, voc
 from fuzzyseg.data.datasets.pairing import check_unmatched
 from fuzzyseg.data.io.find import names_in
 from fuzzyseg.data.io.pillow import SUFFIXES
-from fuzzyseg.data.labels.class_lists import note_similar, repeated
+from fuzzyseg.data.labels.class_lists import note_names, repeated
 from fuzzyseg.data.labels.declared import LabelOptions, declared_labels
 from fuzzyseg.data.labels.resolve import resolve_labels
 from fuzzyseg.data.sample import SPLITS, DataError, DataSet, Files, PublicDataset
@@ -124,7 +124,7 @@ def build_dataset(location: DatasetLocation, files: Files, **options: Unpack[Lab
         val=files.splits.get("val"),
         test=files.splits.get("test"),
         colours=labels.colours,
-        notes=[f"layout {location.layout}", *counts, *files.notes, *notes, *note_similar(labels.classes)],
+        notes=[f"layout {location.layout}", *counts, *files.notes, *notes, *note_names(labels.classes)],
         encoding=labels.encoding,
     )
 
