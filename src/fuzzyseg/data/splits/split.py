@@ -163,6 +163,7 @@ def make_split(
     policy: Policy = "cover",
     unlabelled: Literal["rest", "all"] = "rest",
     group: str | None = None,
+    presence: Presence | None = None,
 ) -> Split:
     """Split the images of a dataset; the same arguments give the same lists on every platform. Raises DataError.
 
@@ -172,12 +173,13 @@ def make_split(
     images with masks. policy: cover reads the masks of the candidates, once (promise 10), and lets labelled images,
     held-out images and folds hold all classes; random reads none. unlabelled: the images that are not labelled, or all.
     group: rule of images that stay together (`group_keys`); groups of validation images are excluded from training.
+    presence: gives the classes in masks; None: by reading them.
     """
     if policy not in ("cover", "random"):
         raise DataError(f"found the policy {policy!r}; expected cover or random")
     pool = with_masks(dataset.train)
     wanted, named = _wanted(dataset, pool, labelled)
-    presence = _presence_of(dataset) if policy == "cover" else None
+    presence = (presence or _presence_of(dataset)) if policy == "cover" else None
     val_items, val_note, val_notes = validation_images(dataset, named, val, seed, group, presence)
     if (val or "").startswith(FOLD):
         named = [item for item in named if item not in val_items]
