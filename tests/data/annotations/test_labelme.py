@@ -464,3 +464,11 @@ def test_labels_are_lines(tmp_path):
         read_lines(path)
     with pytest.raises(DataError, match=r"nowhere\.txt"):
         read_lines(Path(tmp_path / "nowhere.txt"))
+
+
+def test_two_files_of_one_image_are_an_error_that_names_both(tmp_path):
+    write(tmp_path, "a", [shape("cat", box(2, 2, 9, 9))])
+    write(tmp_path, "a_second", [shape("dog", box(12, 2, 19, 9))], image=False, imagePath="a.png")
+    with pytest.raises(DataError, match=r"a\.png: is annotated twice, in .*a\.json and .*a_second\.json"):
+        write_dataset(read_annotations(tmp_path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
