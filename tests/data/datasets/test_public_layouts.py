@@ -135,6 +135,17 @@ def test_low_data_lists_are_read_in_each_published_form(voc, tmp_path, line, pla
     assert {item.name for item in split.unlabelled} == {names[key] for key in "aef"}  # SBD lies beside VOCdevkit
 
 
+@pytest.mark.parametrize("form", ["{}", "{}.jpg", r"JPEGImages\{}.jpg SegmentationClass\{}.png", "{}  # easy"])
+def test_vocs_lists_may_have_other_forms(voc, form):
+    root, base, _ = voc
+    before = read_dataset(root)
+    for path in (base / "ImageSets/Segmentation").glob("*.txt"):
+        lines = [form.format(name, name) for name in path.read_text().split()]
+        path.write_bytes("\r\n".join(["# names", *lines, " "]).encode("utf-16"))
+    data = read_dataset(root)
+    assert (data.train, data.val) == (before.train, before.val)
+
+
 def test_voc_says_what_does_not_fit(voc):
     root, base, _names = voc
     (base / "ImageSets/Segmentation/train.txt").write_text("2007_000032\n2007_123456\n")

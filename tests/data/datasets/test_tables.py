@@ -195,3 +195,19 @@ def test_files_outside_of_the_folder_are_told(root):
     with (root / "train.txt").open("a") as file:
         file.write(f"../{outside.name}\n")
     assert any("train.txt: 3 images for train; 1 file outside of" in text for text in read_dataset(root).notes)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("place", ["", "lists"])
+def test_lists_as_windows_writes_them(root, encoding, place):
+    put(root / "train2017/é 5.jpg")
+    put(root / "masks/é 5.png")
+    lines = ["# a comment", r"train2017\0.jpg masks\0.png  ", "train2017\\é 5.jpg\tmasks\\é 5.png # why", "", "  "]
+    (root / place).mkdir(exist_ok=True)
+    (root / place / "train.txt").write_bytes("\r\n".join(lines).encode(encoding))
+    (root / place / "val.txt").write_bytes(".\\train2017\\1.jpg .\\masks\\1.png\r\n".encode(encoding))
+    if place:
+        (root / "dataset.yaml").write_text("lists: {train: lists\\train.txt, val: lists/val.txt}\n")
+    data = read_dataset(root)
+    assert names(data.train) == {"train2017/0": "0.png", "train2017/é 5": "é 5.png"}
+    assert names(data.val) == {"train2017/1": "1.png"}

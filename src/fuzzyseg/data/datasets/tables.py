@@ -77,7 +77,7 @@ def has_lists(root: Path, description: Description) -> bool:
     """Whether lists are declared, or exist and start with an image file."""
     if description.lists is not None:
         return root.is_dir()
-    entries = (attempt(_entries, path) for path in _lists(root, description).get("train", []))
+    entries = (attempt(list_entries, path) for path in _lists(root, description).get("train", []))
     firsts = [image for found in entries for image, _ in (found or [])[:1]]
     return any(Path(image).suffix.lower() in SUFFIXES and _located(image, root).is_file() for image in firsts)
 
@@ -111,13 +111,14 @@ def _lists(root: Path, description: Description) -> dict[str, list[Path]]:
         return {part: found for part in PARTS if (found := [path for of, path in lists if of == part])}
     paths: dict[str, list[Path]] = {}
     for part, value in description.lists.items():
-        paths[part] = [root / name for name in ([value] if isinstance(value, str) else value)]
+        paths[part] = [existing(root / name) for name in ([value] if isinstance(value, str) else value)]
         if lost := [path for path in paths[part] if not path.is_file()]:
             raise DataError(f"{root / FILE}: lists.{part}: {lost[0]} does not exist; expected a list of images")
     return paths
 
 
-def _entries(path: Path) -> list[tuple[str, str | None]]:
+def list_entries(path: Path) -> list[tuple[str, str | None]]:
+    """Return the lines of a list as (image, mask or None), without comments. Raises DataError."""
     return [fields(line) for line in read_lines(path, "surrogateescape") if not line.startswith("#")]
 
 
@@ -130,7 +131,7 @@ def _located(text: str, root: Path) -> Path:
 def _items(path: Path, root: Path, *, masks: bool) -> Iterator[Item]:
     """Yield the items of a list. Raises DataError for missing files."""
     lost = []
-    for image, mask in _entries(path):
+    for image, mask in list_entries(path):
         files = [_located(text, root) for text in (image, mask if masks else None) if text]
         lost += [file for file in files if not file.is_file()]
         yield _item(files[0], files[1] if len(files) > 1 else None, root)

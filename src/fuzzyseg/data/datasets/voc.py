@@ -11,8 +11,9 @@ from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import Description
 from fuzzyseg.data.datasets.pairing import image_files, name_finder, note_ignored, split_named
+from fuzzyseg.data.datasets.tables import list_entries
 from fuzzyseg.data.io.mat import SUFFIX
-from fuzzyseg.data.labels.class_lists import read_labelmap, read_lines, read_names
+from fuzzyseg.data.labels.class_lists import read_labelmap, read_names
 from fuzzyseg.data.sample import DataError, Files, Item, PublicDataset
 from fuzzyseg.data.text import short
 
@@ -102,7 +103,8 @@ def _lists(base: Path, images: dict[str, Path]) -> dict[str, list[str]]:
         split = split_named(path.stem)
         if split is None:
             continue
-        names = [known(name) for name in read_lines(path)]
+        listed = [name.replace("\\", "/").removeprefix(f"{IMAGES}/") for name, _ in list_entries(path)]
+        names = [known(name if known(name) in images else str(Path(name).with_suffix(""))) for name in listed]
         lost = [name for name in names if name not in images]
         if lost and split != "test":  # the test images are a download of their own
             raise DataError(f"{path}: {len(lost)} images are not in {base / IMAGES}: {short(lost)}; copy them there")
