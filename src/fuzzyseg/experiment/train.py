@@ -38,7 +38,7 @@ from fuzzyseg.run.files import write_text
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import SCORE, MetricsLog, Sink, write_json
 from fuzzyseg.run.progress import Display
-from fuzzyseg.run.tensorboard import TensorBoard, available
+from fuzzyseg.run.trackers import TensorBoard, Tracker, available
 
 RESUMABLE = {
     "data.cache",
@@ -52,6 +52,8 @@ RESUMABLE = {
     "train.tensorboard",
     "train.k_maps",
     "train.keep_checkpoints",
+    "track.to",
+    "track.project",
     "out",
 }
 """Settings that may change when a run is resumed."""
@@ -229,6 +231,11 @@ def _fit(
             sinks.append(stack.enter_context(closing(MetricsLog(run.metrics, keep_to=logged))))
             if available() if train.tensorboard == "auto" else train.tensorboard:
                 sinks.append(stack.enter_context(closing(TensorBoard(run.tensorboard_dir, keep_to=logged))))
+            if config.track.to:
+                tracker = Tracker(
+                    config.track.to, config.track.project, run.path, config.model_dump(mode="json"), keep_to=logged
+                )
+                sinks.append(stack.enter_context(closing(tracker)))
             if not quiet:
                 work = f"batches of {train.batch} images of {train.crop[0]}x{train.crop[1]} on {device}"
                 sinks.append(stack.enter_context(closing(Display(train.steps, done=step, work=work))))
