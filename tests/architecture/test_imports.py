@@ -43,7 +43,7 @@ TABLE = {
         )
     ),
     "run": Row(packages=("rich", "filelock")),
-    "run.trackers": Row(("run",), ("rich", "torch")),
+    "run.trackers": Row(("run",), ("rich", "torch", "trackio", "wandb")),
     "config": Row(packages=("pydantic", "yaml")),
     "methods": Row(("methods",)),
     "methods.base": Row(("data.views",), ("torch", "pydantic"), itself=False),

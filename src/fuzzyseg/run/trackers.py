@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,11 @@ class Tracker(Sink):
             raise ValueError(
                 f"track.to: found {package}, which is not installed; pip install {package}, or set track.to=null"
             )
-        self._package = import_module(package)
+        if package == "wandb":
+            import wandb as tracker
+        else:
+            import trackio as tracker
+        self._package = tracker
         path = Path(folder).resolve()
         # Both resume by a key: trackio by the name, wandb by an id, which has to be another in another folder.
         resumed: dict[str, Any] = {"resume": "allow"}
