@@ -58,7 +58,7 @@ def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | No
     """Message of a pydantic error: key, value found, value expected, nearest known key."""
     lines = []
     for item in error.errors():
-        place = tuple(item["loc"])
+        place = tuple(part for part in item["loc"] if "[" not in str(part))  # without the alternatives of a union
         key = ".".join([*([prefix] if prefix else []), *map(str, place)])[:200]
         if item["type"] == "extra_forbidden":
             names = known if known is not None else _fields_at(place[:-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -173,8 +173,8 @@ def _arguments(function: PixelFunction, given: Mapping[str, Any]) -> dict[str, A
     return {}
 
 
-def build_method(setup: Setup, facts: Facts) -> Method:
-    """The method with its networks, on the CPU. Raises ConfigError."""
+def build_method(setup: Setup, facts: Facts, weights: Sequence[float] | None = None) -> Method:
+    """The method with its networks, on the CPU. weights: those of the classes if they are auto. Raises ConfigError."""
     pixel_loss = None
     threshold = threshold_of(setup.loss, facts)
     if setup.function is not None:
@@ -182,11 +182,12 @@ def build_method(setup: Setup, facts: Facts) -> Method:
     for key, value in (("rule", setup.loss.rule), ("k_cap", setup.loss.k_cap)):
         if isinstance(value, int) and value >= facts.classes:
             raise ConfigError(f"loss.{key}: found K = {value} for {facts.classes} classes; expected fewer")
-    weights = setup.supervised.class_weights
+    given = setup.supervised.class_weights
+    weights = given if isinstance(given, list) else weights
     if weights is not None and len(weights) != facts.classes:
         expected = f"expected {facts.classes}, one per class"
         raise ConfigError(f"supervised.class_weights: found {len(weights)} weights, {expected}")
-    supervised = SupervisedLoss(**setup.supervised.model_dump())
+    supervised = SupervisedLoss(**setup.supervised.model_dump(exclude={"class_weights"}), class_weights=weights)
     method = setup.method(network_factory(setup, facts.classes), supervised, pixel_loss, setup.options, facts)
     for built in method.networks():
         divisor, crop = int(getattr(built, "divisor", 1)), setup.crop

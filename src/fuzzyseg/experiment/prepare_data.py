@@ -16,7 +16,7 @@ from fuzzyseg.config import AugmentConfig, ConfigError, DataConfig, TrainConfig
 from fuzzyseg.data import DataError, DataSet, Item, Reader, combine, read_dataset
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels
-from fuzzyseg.data.labels.class_counts import class_presence, only_void
+from fuzzyseg.data.labels.class_counts import class_presence, median_frequency_weights, only_void, pixel_counts
 from fuzzyseg.data.labels.declared import LabelOptions
 from fuzzyseg.data.loading.disk_cache import default_folder
 from fuzzyseg.data.loading.loader import Loader
@@ -66,6 +66,15 @@ class Material:
         holds = class_presence(items, classes=classes, ignore_index=self.dataset.ignore_index).T
         weights = torch.from_numpy(np.ascontiguousarray(holds)).float()
         return weights / weights.sum(1, keepdim=True).clamp(min=1)
+
+    def balanced_weights(self) -> list[float]:
+        """One weight per class for the supervised loss, from the labelled masks, which are read."""
+        items, classes = self.split.labelled, len(self.dataset.classes)
+        counts = pixel_counts(items, classes=classes, ignore_index=self.dataset.ignore_index)
+        weights = median_frequency_weights(counts)
+        named = zip(self.dataset.classes, weights, strict=True)
+        self.sentences.append("class weights: " + ", ".join(f"{name} {weight:.2g}" for name, weight in named))
+        return weights
 
     def facts(self, channels: int) -> Facts:
         """What a method knows of the data."""
@@ -129,6 +138,7 @@ def split_for(data: DataConfig, seed: int, dataset: DataSet) -> Split:
         seed=seed if data.split_seed is None else data.split_seed,
         policy=data.policy,
         unlabelled=data.unlabelled,
+        void=data.void,
         group=data.group,
     )
 

@@ -163,7 +163,8 @@ def _train(
     if state is not None:
         results.same_split(run, material)
     torch.manual_seed(config.seed)
-    method = build_method(setup, material.facts(setup.network.channels))
+    weights = material.balanced_weights() if setup.supervised.class_weights == "auto" else None
+    method = build_method(setup, material.facts(setup.network.channels), weights)
     loader = build_loader(config.data, config.augment, config.train, material, method, device, config.seed)
     if state is not None:
         loader.sampler.load_state_dict(state["streams"])

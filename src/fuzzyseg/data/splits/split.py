@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.labels.class_counts import class_presence
+from fuzzyseg.data.labels.class_counts import class_presence, pixel_counts
 from fuzzyseg.data.sample import DataError, DataSet, Item
 from fuzzyseg.data.splits.groups import Groups
 from fuzzyseg.data.splits.spec import FOLD, parse_amount, parse_every, read_list
@@ -28,7 +28,7 @@ from fuzzyseg.data.splits.validation import (
     with_masks,
     without_validation,
 )
-from fuzzyseg.data.text import short
+from fuzzyseg.data.text import counted, short
 
 Policy = Literal["cover", "random"]
 MIN_BEST = 10
@@ -162,6 +162,7 @@ def make_split(
     seed: int = 0,
     policy: Policy = "cover",
     unlabelled: Literal["rest", "all"] = "rest",
+    void: Literal["ignored", "unlabelled"] = "ignored",
     group: str | None = None,
 ) -> Split:
     """Split the images of a dataset; the same arguments give the same lists on every platform. Raises DataError.
@@ -171,6 +172,7 @@ def make_split(
     run, `fold:K/N` of the labelled images, `val`, `test` or `none`; None: the val folder, or a fifth of the training
     images with masks. policy: cover reads the masks of the candidates, once (promise 10), and lets labelled images,
     held-out images and folds hold all classes; random reads none. unlabelled: the images that are not labelled, or all.
+    void: with unlabelled, labelled images with void pixels are among the unlabelled images too (reads their masks).
     group: rule of images that stay together (`group_keys`); groups of validation images are excluded from training.
     """
     if policy not in ("cover", "random"):
@@ -197,7 +199,13 @@ def make_split(
         chosen, uncovered, notes = _choose(dataset, named or left, None, seed, presence, None)
         note = f"{len(chosen)} labelled images, " + (f"by {wanted}" if wanted else "all that have masks")
     names = {item.name for item in chosen}
-    sources = [item for item in train if unlabelled == "all" or item.name not in names]
+    whole = names if unlabelled == "rest" else set()
+    if void == "unlabelled" and whole:
+        counts = pixel_counts(chosen, classes=len(dataset.classes), ignore_index=dataset.ignore_index)
+        partly = {item.name for item, count in zip(chosen, counts, strict=True) if count[-1]}
+        whole = whole - partly
+        notes.append(f"{counted(len(partly), 'labelled image')} with void pixels are used without masks, too")
+    sources = [item for item in train if item.name not in whole]
     held_out = len(train) < len(dataset.train)
     if few := held_out and len(chosen) < MIN_BEST:
         notes.append(f"fewer than {MIN_BEST} labelled images: no best checkpoint is chosen, the last one counts")
