@@ -154,6 +154,14 @@ def _choose(
     return [pool[index] for index in chosen], uncovered, notes
 
 
+def _with_void(dataset: DataSet, chosen: Sequence[Item], notes: list[str]) -> set[str]:
+    """Return the names of labelled images with void pixels, and add a note."""
+    counts = pixel_counts(chosen, classes=len(dataset.classes), ignore_index=dataset.ignore_index)
+    partly = {item.name for item, count in zip(chosen, counts, strict=True) if count[-1]}
+    notes.append(f"{counted(len(partly), 'labelled image')} with void pixels are used without masks, too")
+    return partly
+
+
 def make_split(
     dataset: DataSet,
     *,
@@ -184,8 +192,8 @@ def make_split(
     if (val or "").startswith(FOLD):
         named = [item for item in named if item not in val_items]
     kept = {item.name for item in named}
-    if both := sorted(kept & {item.name for item in val_items}):
-        raise DataError(f"{short(both)}: listed as labelled and as validation; expected them in one of the lists")
+    if listed := sorted(kept & {item.name for item in val_items}):
+        raise DataError(f"{short(listed)}: listed as labelled and as validation; expected them in one of the lists")
     train, apart = without_validation(dataset.train, val_items, kept, group)
     if not (left := with_masks(train)):
         raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; ask for fewer")
@@ -199,13 +207,8 @@ def make_split(
         chosen, uncovered, notes = _choose(dataset, named or left, None, seed, presence, None)
         note = f"{len(chosen)} labelled images, " + (f"by {wanted}" if wanted else "all that have masks")
     names = {item.name for item in chosen}
-    whole = names if unlabelled == "rest" else set()
-    if void == "unlabelled" and whole:
-        counts = pixel_counts(chosen, classes=len(dataset.classes), ignore_index=dataset.ignore_index)
-        partly = {item.name for item, count in zip(chosen, counts, strict=True) if count[-1]}
-        whole = whole - partly
-        notes.append(f"{counted(len(partly), 'labelled image')} with void pixels are used without masks, too")
-    sources = [item for item in train if item.name not in whole]
+    both = names if unlabelled == "all" else _with_void(dataset, chosen, notes) if void == "unlabelled" else set()
+    sources = [item for item in train if item.name not in names - both]
     held_out = len(train) < len(dataset.train)
     if few := held_out and len(chosen) < MIN_BEST:
         notes.append(f"fewer than {MIN_BEST} labelled images: no best checkpoint is chosen, the last one counts")
