@@ -180,11 +180,9 @@ def make_split(
     run, `fold:K/N` of the labelled images, `val`, `test` or `none`; None: the val folder, or a fifth of the training
     images with masks. policy: cover reads the masks of the candidates, once (promise 10), and lets labelled images,
     held-out images and folds hold all classes; random reads none. unlabelled: the images that are not labelled, or all.
-    void: with unlabelled, labelled images with void pixels are among the unlabelled images too (reads their masks).
-    group: rule of images that stay together (`group_keys`); groups of validation images are excluded from training.
+    void: unlabelled adds labelled images with void pixels to the unlabelled ones (reads masks). group: rule of images
+    that stay together (`group_keys`); groups of validation images are excluded from training.
     """
-    if policy not in ("cover", "random"):
-        raise DataError(f"found the policy {policy!r}; expected cover or random")
     pool = with_masks(dataset.train)
     wanted, named = _wanted(dataset, pool, labelled)
     presence = _presence_of(dataset) if policy == "cover" else None
