@@ -23,19 +23,14 @@ WEIGHT_CURVES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 """Eq. 11 and 16 by name (`weight_curve`)."""
 
 
-class FPLKeywords(TypedDict, total=False):
-    """Keyword arguments of `FPLOptions`."""
+class SetOptions(TypedDict, total=False):
+    """Options of the pixel losses over the fuzzy positive set: those of `FPLOptions`, and `balance`."""
 
     weight: WeightKind
     a: float
     k_cap: int | None
     rule: Rule
     variant: Variant
-
-
-class SetOptions(FPLKeywords, total=False):
-    """Options of the pixel losses over the fuzzy positive set."""
-
     balance: bool
 
 
@@ -78,7 +73,7 @@ class FPLOptions:
         unknown = keywords.keys() - SetOptions.__annotations__.keys()
         if unknown:
             raise TypeError(f"unexpected keyword argument {', '.join(sorted(unknown))}")
-        return cls(**{name: value for name, value in keywords.items() if name in FPLKeywords.__annotations__})
+        return cls(**{name: value for name, value in keywords.items() if name != "balance"})
 
     def cap(self, classes: int) -> int:
         """The largest K for this number of classes. Raises ValueError for a fixed K that is too large."""
@@ -95,6 +90,10 @@ class FPLOptions:
         """Weight from the summed probability of the positives, the largest negative and K."""
         m = inside / k if self.variant == "paper" else (inside + q) / (k + 1)
         return WEIGHT_CURVES[self.weight](m, q, self.a)
+
+
+PAPER = FPLOptions()
+"""The options of the FPL paper."""
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
