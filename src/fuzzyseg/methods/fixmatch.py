@@ -70,8 +70,6 @@ class FixMatch(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Half of: supervised loss plus the strong view's loss."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
-        assert labelled.mask is not None
-        assert self.pixel_loss is not None
         area, chance = self.config.box_area, self.config.cutmix_probability
         (drawn,) = rectangle_masks(a.seed, a.size, probability=chance, area=area)
         mask = drawn.to(a.image.device)  # (B,H,W), True: partner

@@ -66,7 +66,6 @@ class MeanTeacher(Method):
 
     Config = MeanTeacherConfig
     config: MeanTeacherConfig
-    paper_loss = None
     paper_only = ("of", "consistency_weight")
     pixel_only = ("pixel_weight",)
     paper = "Mean Teacher, Tarvainen and Valpola, NeurIPS 2017"
@@ -95,7 +94,6 @@ class MeanTeacher(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss plus the ramped, weighted consistency with the teacher."""
         labelled, unlabelled = batch["labelled"], batch["unlabelled"]
-        assert labelled.mask is not None
         z_l, z_u = self.student(labelled.image), self.student(unlabelled.image)  # (B,C,h,w)
         with torch.no_grad(), without_dropout(self.teacher):
             t_l = self.teacher(labelled.image) if self.labelled else None

@@ -19,7 +19,6 @@ _REASON = "does not apply: the supervised baseline has no pseudo labels; choose 
 class Supervised(Method):
     """Training on labelled images only."""
 
-    paper_loss = None
     paper = "the supervised baseline"
     fuzzy = "does not apply"
     cost = "one network, 1 forward"
@@ -33,6 +32,5 @@ class Supervised(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """The supervised loss of the labelled batch."""
         labelled = batch["labelled"]
-        assert labelled.mask is not None
         logits = self.student(labelled.image)  # (B,C,h,w)
         return Step({"supervised": self.supervised_loss(logits, labelled.mask)})

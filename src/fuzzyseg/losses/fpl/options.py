@@ -92,10 +92,6 @@ class FPLOptions:
         return WEIGHT_CURVES[self.weight](m, q, self.a)
 
 
-PAPER = FPLOptions()
-"""The options of the FPL paper."""
-
-
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless `value` is one of `choices`."""
     if value not in choices:
@@ -104,3 +100,7 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+PAPER = FPLOptions()
+"""The options of the FPL paper."""

@@ -67,7 +67,6 @@ class CAC(Method):
 
     Config = CACConfig
     config: CACConfig
-    paper_loss = None
     refuses: ClassVar[dict[str, str]] = dict.fromkeys(PIXEL_LOSSES, _REASON)
     paper = "CAC, Lai et al., CVPR 2021"
     fuzzy = "does not apply"
@@ -87,7 +86,6 @@ class CAC(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss and, from `start` on, the contrast in both directions."""
         labelled, crops = batch["labelled"], batch["unlabelled"]
-        assert labelled.mask is not None
         assert crops.pair is not None and crops.boxes is not None and crops.flips is not None
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
         if progress.step < int(self.config.start * progress.total):

@@ -93,7 +93,7 @@ class U2PL(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss, pseudo-label loss on pixels of low entropy, and contrast."""
         labelled, unlabelled, config = batch["labelled"], batch["unlabelled"], self.config
-        assert labelled.mask is not None and self.pixel_loss is not None
+        assert labelled.mask is not None
         ready = progress.step >= int(config.start * progress.total)
         images, count = labelled.image, len(labelled.image)
         if ready:
