@@ -1,7 +1,5 @@
 """Maps of the fuzzy set, the weight, and the gradient of the losses on the true class."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """Tables to read before a training: what the sets would hold for several T, and how reliable confidence is."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Calibration on labelled images: the threshold T that covers enough of the truth, and the temperature."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

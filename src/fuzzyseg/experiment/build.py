@@ -1,12 +1,10 @@
 """Resolve the configuration into what is trained: method, pseudo-label loss, networks, optimisers."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -59,7 +57,7 @@ class Setup:
     crop: tuple[int, int]
     own_network: Network | None = None
 
-    def resumed(self) -> Setup:
+    def resumed(self) -> Self:
         """The setup without files of initial weights, which a checkpoint replaces."""
         return replace(self, init=[], network=self.network.model_copy(update={"weights": "none"}))
 

@@ -1,7 +1,5 @@
 """Calibration on held-back labelled images: T, a temperature, and a reliability gate."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Prepare the data of a run: data set, split, input statistics, reader, loader."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The records of a run folder: split.json, environment.json and result.json."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

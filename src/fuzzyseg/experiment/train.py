@@ -1,7 +1,5 @@
 """Train: configuration, data, method, loop and evaluation are put together here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace

@@ -1,7 +1,5 @@
 """Evaluation during training: the score on the validation images, and FPL's statistics there."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Scores of a model on images with masks, with a description of the protocol."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any

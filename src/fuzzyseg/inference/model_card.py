@@ -1,7 +1,5 @@
 """The model card: everything besides the weights that is needed to use a model on image files."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,5 @@
 """The contract between a method and the rest of the package."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -16,8 +16,6 @@ because two samplers share a seed). Losses are not divided by the number of proc
 image. Padding is not trained on. Per process: batch-norm statistics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

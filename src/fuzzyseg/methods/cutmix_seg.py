@@ -14,8 +14,6 @@ share of confident pixels. Parameters and buffers of the teacher are matched by 
 the share of confident pixels (also per micro-batch, as published), batch-norm statistics, dropout.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 

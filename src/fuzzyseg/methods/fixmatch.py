@@ -15,8 +15,6 @@ views use our jitter and blur (`data/views.py`). Padding is the mean colour, the
 statistics, dropout.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 

@@ -14,8 +14,6 @@ counts it). PixelSSL's ramp, 5 of 45 epochs, is a share of the run. The teacher 
 keeps batch-norm statistics of its own forwards. Per process: batch-norm statistics, the student's dropout.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal

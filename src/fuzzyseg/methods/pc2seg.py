@@ -14,8 +14,6 @@ negatives are the other cells of the image. Per process: the images that negativ
 global generator.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 

@@ -4,8 +4,6 @@ The loss on labelled pixels (cross entropy, OHEM, class weights, label smoothing
 by all methods. Not implemented: the auxiliary head on the third encoder stage in the baselines of AEL and U2PL.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -11,8 +11,6 @@ theirs is black. Rectangles and dropped channels depend on the sample's seed onl
 dropout, batch-norm statistics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

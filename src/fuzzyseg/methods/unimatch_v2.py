@@ -14,8 +14,6 @@ norm (theirs after it) and has batch norm in its decoder. Strong views use our j
 Padding is the mean colour, theirs is black. Per process: the network's own dropout, batch-norm statistics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -16,8 +16,6 @@ the radius. Not implemented: other divergences; a direction from the student wit
 Per process: initial noise of the direction, batch-norm statistics, scalar confidence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, Literal, Self

@@ -1,7 +1,5 @@
 """Networks: architectures and encoders of segmentation_models_pytorch."""
 
-from __future__ import annotations
-
 import difflib
 import inspect
 import warnings

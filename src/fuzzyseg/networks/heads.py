@@ -1,7 +1,5 @@
 """Training-only modules that methods add to a network, access to its features, and checks of the network."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from typing import Any, NamedTuple
 

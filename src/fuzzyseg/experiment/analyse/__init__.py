@@ -1,7 +1,5 @@
 """`analyse`: statistics of the fuzzy sets of a trained network, before or after a training with FPL."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The figures of `analyse`: statistics handed to `report` as plain numbers and arrays."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

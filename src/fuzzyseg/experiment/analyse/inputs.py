@@ -1,7 +1,5 @@
 """Inputs of `analyse`: teacher and student, the options of the fuzzy sets, and lists of images."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

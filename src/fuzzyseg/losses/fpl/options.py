@@ -1,10 +1,8 @@
 """Options of Fuzzy Positive Learning, checked once and passed on as one object."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Required, TypedDict, get_args
+from typing import Any, Literal, Required, Self, TypedDict, get_args
 
 import torch
 from torch import Tensor
@@ -68,7 +66,7 @@ class FPLOptions:
             raise ValueError(f"a: found {self.a!r}, expected a number above 0")
 
     @classmethod
-    def of(cls, keywords: Mapping[str, Any]) -> FPLOptions:
+    def of(cls, keywords: Mapping[str, Any]) -> Self:
         """The options among these keywords. Raises TypeError for unknown ones."""
         unknown = keywords.keys() - SetOptions.__annotations__.keys()
         if unknown:

@@ -13,8 +13,6 @@ c is in neither sum. The derivative by z_j outside Y is e_j (sum of 1/e + f / e_
 -1/e_i (sum of e + (1 - f) e_c) / (1 + exp x), by z_c ((1 - f) e_c sum of 1/e - f / e_c sum of e) / (1 + exp x).
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -51,6 +49,24 @@ class Pixels(NamedTuple):
     confidence: Tensor
     label: Tensor
     cross_entropy: Tensor | None
+
+
+class Exponentials(NamedTuple):
+    """exp(z - largest) of a chunk (C,P), the largest (P,), and whether all are above `SMALLEST`.
+
+    If not, each side needs its own scale, or a logit is NaN.
+    """
+
+    e: Tensor
+    largest: Tensor
+    in_range: bool
+
+
+def exponentials_of(z: Tensor) -> Exponentials:
+    """Exponentials of logits (C,P)."""
+    largest = z.amax(0)
+    e = torch.sub(z, largest).exp_()
+    return Exponentials(e, largest, bool(e.amin() > SMALLEST))
 
 
 def hard_pixels(z: Tensor, t: Tensor, scale: Tensor | None, out: Tensor | None) -> Pixels:
@@ -177,24 +193,6 @@ def top_class(marks: Tensor) -> Tensor:
     """The lowest class marked with 1 in each column of (C,P)."""
     ones = torch.ones(len(marks), dtype=marks.dtype, device=marks.device) @ marks
     return first_class(marks) if bool((ones > 1).any()) else only_class(marks)
-
-
-class Exponentials(NamedTuple):
-    """exp(z - largest) of a chunk (C,P), the largest (P,), and whether all are above `SMALLEST`.
-
-    If not, each side needs its own scale, or a logit is NaN.
-    """
-
-    e: Tensor
-    largest: Tensor
-    in_range: bool
-
-
-def exponentials_of(z: Tensor) -> Exponentials:
-    """Exponentials of logits (C,P)."""
-    largest = z.amax(0)
-    e = torch.sub(z, largest).exp_()
-    return Exponentials(e, largest, bool(e.amin() > SMALLEST))
 
 
 def fuzzy_loss(e: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) -> Tensor:

@@ -18,8 +18,6 @@ network's optimiser (theirs: SGD with 2.5e-4, head times ten). Per process: batc
 batches the self-taught term is averaged over batches with unequal numbers of selected pixels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

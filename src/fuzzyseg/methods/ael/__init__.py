@@ -18,8 +18,6 @@ keeps one). Source images of a paste use the run's scales (theirs: 0.1 to 2). Pe
 dropout, and, if used, OHEM's ranking and the scale of `loss.balance`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal

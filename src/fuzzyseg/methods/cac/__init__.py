@@ -13,8 +13,6 @@ all cells, as in both published settings, or a number per image. The start is a 
 the learning rate is `optim.head_lr_factor=10`. Per process: batch norm, which sees each crop separately.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 

@@ -16,8 +16,6 @@ forwards that train it. Crops up to 91 pixels have one detector cell, so that no
 batch-norm statistics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

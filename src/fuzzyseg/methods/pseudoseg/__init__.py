@@ -13,8 +13,6 @@ classes (theirs assumes one). The hidden square scales with the crop. Not implem
 images (`weakly`). Per process: batch-norm statistics; the scale with `normalise: batch`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 

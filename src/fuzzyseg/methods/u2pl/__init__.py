@@ -11,8 +11,6 @@ log-uniform height. Percentiles of the contrast are over cells. Padding is exclu
 delta_n, U2PL with AEL. Per process: percentiles, lambda_u, prototypes, mix partners, draws other than the boxes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, Literal

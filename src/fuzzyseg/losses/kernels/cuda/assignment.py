@@ -9,8 +9,6 @@ or upwards, and one exponential its probability; a block is done when no lane ne
 the classes are in, the few outside are taken away from below instead.
 """
 
-from __future__ import annotations
-
 import triton
 import triton.language as tl
 

@@ -4,8 +4,6 @@ The state of a pixel, 32-bit words in planes: of each side the largest term and 
 the two as one; of the continuous rule the gradient of the class in between, and this class; then a bit for each class.
 """
 
-from __future__ import annotations
-
 import triton
 import triton.language as tl
 

@@ -1,7 +1,5 @@
 """On the device: the forward kernel, which puts the steps together, and one that adds up what its programs found."""
 
-from __future__ import annotations
-
 import triton
 import triton.language as tl
 

@@ -8,8 +8,6 @@ one program per group of low-resolution logits, without atomics: deterministic, 
 TRITON_INTERPRET=1 runs the kernels on the CPU, slowly.
 """
 
-from __future__ import annotations
-
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace

@@ -4,8 +4,6 @@ The mean knows the factor of every pixel and writes the gradient. The map does n
 each class, from which `backward` and the student's logits give the gradient; the teacher is not needed again.
 """
 
-from __future__ import annotations
-
 import triton
 import triton.language as tl
 
