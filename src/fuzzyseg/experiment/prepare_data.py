@@ -37,11 +37,7 @@ GREY = ([0.449], [0.226])  # ImageNet's, as one channel
 
 @dataclass
 class Material:
-    """The data of a run.
-
-    card: the model card before the first step, which says how images are read and normalised. sentences: for the user.
-    held_back: labelled images that are calibrated on and not trained on.
-    """
+    """The data of a run: card, how images are read and normalised; held_back, labelled images for calibration only."""
 
     dataset: DataSet
     split: Split
@@ -102,7 +98,9 @@ def gather_material(data: DataConfig, setup: Setup, seed: int) -> Material:
             raise DataError(f"every pixel of all {what} masks is void: {names}; is ignore_index right?")
     mean, std, levels, sentences = input_scale(data, setup, split.all_)
     notes, value_range = value_notes(data, setup.network.channels, setup.init, split.all_, split.val)
-    own = setup.own_network is not None
+    network = setup.network.model_dump(include={"channels", "arch", "encoder"})
+    if setup.own_network is not None:
+        network |= {"arch": None, "encoder": None}
     card = ModelCard(
         classes=list(dataset.classes),
         colours=dataset.colours,
@@ -113,13 +111,11 @@ def gather_material(data: DataConfig, setup: Setup, seed: int) -> Material:
         ignore_index=dataset.ignore_index,
         mean=mean,
         std=std,
-        channels=setup.network.channels,
         image_size=data.image_size,
         crop=setup.crop,
-        arch=None if own else setup.network.arch,
-        encoder=None if own else setup.network.encoder,
         method=setup.name,
         loss=setup.loss.name,
+        **network,
     )
     return Material(dataset, split, card, [*sentences, *notes])
 
@@ -131,8 +127,8 @@ def value_notes(
 
     Training images are compared with those of `init`, validation images with the training images.
     """
-    kind = (channels, data.bands)
-    levels, values = given_levels(data), values_of(images, *kind)
+    kind, levels = (channels, data.bands), given_levels(data)
+    values = values_of(images, *kind)
     notes = [*header_notes([*images, *val]), *([] if levels else values.notes(channels))]
     for card in cards_of(init)[:1]:
         notes += compare(images, card.value_range, *kind, levels or card.levels)
@@ -184,9 +180,7 @@ def input_scale(
         raise ConfigError("data.low, data.high: found one without the other; give both or neither")
     kinds = kinds_of(images, channels)
     if data.bands is not None and len(data.bands) != channels:
-        raise ConfigError(
-            f"data.bands: found {len(data.bands)} bands for network.channels={channels}; expected as many"
-        )
+        raise ConfigError(f"data.bands: found {len(data.bands)} bands for network.channels={channels}; give as many")
     given, cards = given_levels(data), cards_of(setup.init)
     if given is None and cards:  # as the weights were trained
         given = cards[0].levels
@@ -231,10 +225,7 @@ def say_balance(material: Material, balance: str) -> list[str]:
 def input_statistics(
     data: DataConfig, setup: Setup, *, measured: tuple[list[float], list[float]] | None = None
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation: given, of `init`, measured, of the weights, or ImageNet's; the first that is known.
-
-    For a network of the user's own, `network.weights` has no effect.
-    """
+    """Mean and standard deviation: given, of `init`, measured, of the weights, or ImageNet's; the first that is known."""
     channels = setup.network.channels
     if (data.mean is None) != (data.std is None):
         raise ConfigError("data.mean, data.std: found one without the other; give both or neither")
@@ -250,7 +241,7 @@ def input_statistics(
         found = known[0] if known else None
     found = found or measured
     if found is None:
-        source = "none" if setup.own_network else setup.network.weights
+        source = "none" if setup.own_network else setup.network.weights  # without effect on a custom network
         weights = weights_statistics(source, setup.network.encoder, channels)
         found = weights or {3: IMAGENET, 1: GREY}.get(channels)
     if found is None or len(found[0]) != channels or len(found[1]) != channels:
