@@ -225,7 +225,7 @@ def say_balance(material: Material, balance: str) -> list[str]:
 def input_statistics(
     data: DataConfig, setup: Setup, *, measured: tuple[list[float], list[float]] | None = None
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation: given, of `init`, measured, of the weights, or ImageNet's; the first that is known."""
+    """Mean and standard deviation: the first known of given, `init`'s, measured, the weights', ImageNet's."""
     channels = setup.network.channels
     if (data.mean is None) != (data.std is None):
         raise ConfigError("data.mean, data.std: found one without the other; give both or neither")
