@@ -18,6 +18,7 @@ from rich.progress import Progress as Rows
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
 from fuzzyseg.cli.options import Given, Import, listed, option, overridden, read_recipe, setting, takes
+from fuzzyseg.cli.train import OPTIONS
 from fuzzyseg.config import ConfigError, merge, override
 from fuzzyseg.config.load import nested
 from fuzzyseg.config.plan import Plan, read_plan
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 EVERY = 300.0
 """Seconds between two lines on the progress if there is no terminal."""
-SETTINGS = ("data", "image_size", "val", "encoder", "weights", "steps", "device")
+SETTINGS = [name for name in OPTIONS if name not in ("method", "loss", "labelled", "seed", "init", "out", "stop_at")]
+"""The options of `train` that are settings of all runs."""
 RUNS = (
     *(setting(name, default=False) for name in SETTINGS),
     option(
