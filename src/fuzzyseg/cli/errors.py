@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from fuzzyseg.cli.terminal import cleaned_output
 from fuzzyseg.config import ConfigError
 from fuzzyseg.run.files import UNWRITABLE
+from fuzzyseg.run.progress import terminal
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -33,7 +33,7 @@ def complain(message: str) -> None:
     """Print an error on stderr, red on a terminal."""
     from fuzzyseg.data.text import printable
 
-    Console(stderr=True).print(Text(f"error: {printable(message)}", style="red"), soft_wrap=True)
+    terminal(stderr=True).print(Text(f"error: {printable(message)}", style="red"), soft_wrap=True)
 
 
 class Verb(TyperCommand):
