@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
+from fuzzyseg.cli.methods import check_names
 from fuzzyseg.cli.options import Given, Import, Words, overridden, read_recipe, setting, takes
 from fuzzyseg.config import Config, ConfigError, validate
 from fuzzyseg.config.short_names import SETTINGS
@@ -43,7 +44,8 @@ def train(
       fuzzyseg train --data photos --batch 4 --crop 256 --out runs/small optim.name=adamw optim.lr=0.001
     """
     words = [*(["train.evaluate=false"] if no_eval else []), *(words or [])]
-    config = settings(words, given)  # a mistyped setting is reported before the slow imports
+    config = settings(words, given)
+    check_names(config, imports)
     from fuzzyseg.engine import NonFiniteLoss
     from fuzzyseg.experiment import train as run_training
 
