@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from fuzzyseg.cli.methods import check_names
 from fuzzyseg.cli.options import Given, Import, Words, overridden, read_recipe, setting, takes
 from fuzzyseg.config import Config, ConfigError, validate
 from fuzzyseg.config.short_names import SETTINGS
+from fuzzyseg.run.environment import process_number
 
 OPTIONS = [name for name in SETTINGS if name not in ("policy", "group")]
 """The settings that have an option of `fuzzyseg train`."""
@@ -53,8 +53,8 @@ def train(
         result = run_training(config, resume=resume)
     except NonFiniteLoss as error:
         raise Failure(str(error)) from error
-    if not result.finished and os.environ.get("RANK", "0") == "0":
-        start = "torchrun ... -m fuzzyseg" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "fuzzyseg"
+    if not result.finished and process_number("RANK") == 0:
+        start = "torchrun ... -m fuzzyseg" if process_number("WORLD_SIZE", 1) > 1 else "fuzzyseg"
         goal = [] if config.train.stop_at is None else ["train.stop_at="]
         files = [f"--import={file}" for file in imports or ()]
         again = [str(result.run / "config.yaml"), f"--out={result.run}", *goal, *files, "--resume"]
