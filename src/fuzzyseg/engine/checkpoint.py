@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
+from types import EllipsisType
 from typing import Any, BinaryIO
 
 import torch
@@ -32,8 +33,9 @@ _CONTENT: dict[str, type | tuple[type, ...]] = {
     "scaler": dict,
     "streams": dict,
     "config": dict,
+    "unscored": (dict, EllipsisType),
 }
-"""Keys of a checkpoint and the types of their values."""
+"""Keys of a checkpoint and the types of their values; ... stands for a missing key."""
 
 _MARK = b"fuzzyseg sha256 "
 _log = logging.getLogger(__name__)
