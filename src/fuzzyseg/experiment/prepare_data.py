@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fuzzyseg.config import AugmentConfig, ConfigError, DataConfig, TrainConfig
 from fuzzyseg.data import DataError, DataSet, Item, Reader, combine, read_dataset
+from fuzzyseg.data.check.findings import note_undeclared_void
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.data.labels.class_counts import class_presence, median_frequency_weights, only_void, pixel_counts
@@ -126,6 +127,7 @@ def gather_material(data: DataConfig, setup: Setup, seed: int) -> Material:
         loss=setup.loss.name,
         **network,
     )
+    notes += note_undeclared_void(dataset, [*split.labelled, *split.val])
     return Material(dataset, split, card, [*sentences, *notes])
 
 

@@ -168,7 +168,10 @@ def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | N
         first = fallback.ignore_index if ignore is None else first
         return replace(fallback, ignore_index=first), [f"{len(fallback.classes)} classes, none declared here"]
     if not items:
-        raise DataError(f"no image has a mask: add masks, or declare the classes in {FILE} (classes: [...])")
+        raise DataError(
+            f"no image has a mask: add masks (`fuzzyseg convert` draws those of LabelMe, COCO and CVAT), or declare "
+            f"the classes in {FILE} (classes: [...])"
+        )
     return _detected(declared, items, base)
 
 
