@@ -61,9 +61,7 @@ class Tracker(Sink):
         to: trackio or wandb. config: shown beside the metrics. Raises ValueError if the package is not installed.
         """
         if not available(to):
-            raise ValueError(
-                f"track.to: found {to}, which is not installed; pip install {to}, or set track.to=null"
-            )
+            raise ValueError(f"track.to: found {to}, which is not installed; pip install {to}, or set track.to=null")
         if to == "wandb":
             import wandb as tracker
         else:
