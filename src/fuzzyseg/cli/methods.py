@@ -63,7 +63,7 @@ def methods(
             without = [method for method, shown in found.items() if shown["fuzzy"].startswith("does not apply")]
             typer.echo(f"{name} is a pseudo-label loss: {LOSSES[loss]}")
             typer.echo(f"  use          --loss {words}, with any method but {' and '.join(without)}")
-            typer.echo(f"  example      fuzzyseg train --data photos --method cps --loss {words} --out runs/{loss}")
+            typer.echo(f"  example      fuzzyseg train --data photos --loss {words} --out runs/{loss}")
             typer.echo("  more         fuzzyseg settings loss; docs/losses.md")
             return
         check_known("method", name, [*found, *LOSSES, *_OTHER_NAMES])

@@ -165,8 +165,7 @@ def _train(
     if state is not None:
         results.same_split(run, material)
     torch.manual_seed(seed)
-    weights = material.balanced_weights() if begun.supervised.class_weights == "auto" else None
-    method = build_method(begun, material.facts, weights)
+    method = build_method(begun, material.facts, material.loss_weights(begun.supervised.class_weights))
     loader = build_loader(data, config.augment, train, material, method, device, seed)
     if state is not None:
         loader.sampler.load_state_dict(state["streams"])

@@ -176,12 +176,12 @@ def make_split(
     """Split the images of a dataset; the same arguments give the same lists on every platform. Raises DataError.
 
     labelled: count, fraction of the training images with masks (after holding out validation images), list file, or
-    every:N (each Nth of these by name, from the first); None: all. val: fraction, count, list file or split.json of a
-    run, `fold:K/N` of the labelled images, `val`, `test` or `none`; None: the val folder, or a fifth of the training
-    images with masks. policy: cover reads the masks of the candidates, once (promise 10), and lets labelled images,
-    held-out images and folds hold all classes; random reads none. unlabelled: the images that are not labelled, or all.
-    void: unlabelled adds labelled images with void pixels to the unlabelled ones (reads masks). group: rule of images
-    that stay together (`group_keys`); groups of validation images are excluded from training.
+    every:N (each Nth by name, from the first); None: all. val: fraction, count, list file or split.json of a run,
+    `fold:K/N` of the labelled images, `val`, `test` or `none`; None: the val folder, or a fifth of the images with
+    masks. policy: cover reads the masks of the candidates, once (promise 10), so that labelled images, held-out images
+    and folds hold all classes; random reads none. unlabelled: those not labelled, or all. void: unlabelled adds
+    labelled images with void pixels (reads masks). group: see `group_keys`; no group of a validation image is
+    trained on.
     """
     pool = with_masks(dataset.train)
     wanted, named = _wanted(dataset, pool, labelled)
