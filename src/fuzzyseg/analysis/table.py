@@ -1,4 +1,4 @@
-"""Tables to read before a training: what the sets would hold for several T, and how reliable confidence is."""
+"""Tables for the choice of T before a training: fuzzy sets by threshold, and accuracy by confidence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -102,7 +102,7 @@ class Calibration:
         return calibrated
 
     def calibrate(self, step: int) -> None:
-        """Measure and set. A value that no pixel bears on stays as it is."""
+        """Measure and set. A value that cannot be measured on any pixel is unchanged."""
         predictor = Predictor(self.method.predictor(), self.scoring.card_at(step), self.scoring.device)
         if self.conformal:
             self._fit_temperature(predictor, step)

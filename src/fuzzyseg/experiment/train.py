@@ -1,4 +1,4 @@
-"""Train: configuration, data, method, loop and evaluation are put together here."""
+"""Training: from configuration, data and method to the loop, its evaluation and the run folder."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext
@@ -159,10 +159,11 @@ def _train(
     state, begun, given = None, setup, data
     if resume and run.has_checkpoint:  # weights are in its checkpoint, input statistics and split in its split.json
         state, begun, given = _load(run, config), setup.resumed(), results.recorded_data(data, run)
+    # A resumed run calibrates as before, hence `setup`, but loads no initial weights, hence `begun`.
     material = with_held_back(setup, gather_material(given, begun, seed))
     if state is not None:
         results.same_split(run, material)
-    torch.manual_seed(seed)
+    torch.manual_seed(seed)  # after the data, whose reading may draw random numbers
     method = build_method(begun, material.facts)
     loader = build_loader(data, config.augment, train, material, method, device, seed)
     if state is not None:

@@ -1,4 +1,4 @@
-"""What the losses share: argument checks, precision and size of logits, means and histograms over valid pixels.
+"""Argument checks, precision and size of logits, and means and histograms over valid pixels.
 
 No check reads a tensor's values, so none synchronises with a GPU.
 """

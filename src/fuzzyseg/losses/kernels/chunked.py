@@ -157,6 +157,7 @@ def run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOu
         for name in ("loss", "k", "weight", "confidence", "label")
         if (value := getattr(outputs, name)).numel() and value.dim()
     }
+    # Images and pixels in order: a sink of resized logits adds up rows until its image is complete.
     for image in range(images):
         for start in range(0, pixels, length):
             stop = min(start + length, pixels)
