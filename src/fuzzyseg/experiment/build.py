@@ -121,6 +121,7 @@ def resolve(
         raise ConfigError(f"optim.warmup: found {config.optim.warmup} steps for a run of {steps}; expected fewer")
     chosen = method or _named("method", config.method.name, methods())
     options = _validated(chosen.Config, config.method.options, "method")
+    # `paper` stands for the pixel loss of the method's paper, which may have none; a policy of T then has no effect.
     name, arguments = config.loss.name, {}
     pixel_loss: str | None = name
     function: PixelFunction | None = None
