@@ -58,16 +58,19 @@ def methods(
     found, _ = known(imports)
     if name is not None:
         words = _OTHER_NAMES.get(name.lower(), name)
-        loss, _, setting = words.partition(" ")
+        loss, _, _ = words.partition(" ")
         if loss in LOSSES:
             without = [method for method, shown in found.items() if shown["fuzzy"].startswith("does not apply")]
-            typer.echo(f"{name} is a pseudo-label loss: {LOSSES[loss]}")
-            typer.echo(f"  use          --loss {words}, with any method but {' and '.join(without)}")
-            typer.echo(f"  example      fuzzyseg train --data photos --loss {words} --out runs/{loss}")
-            typer.echo("  more         fuzzyseg settings loss; docs/losses.md")
-            return
-        check_known("method", name, [*found, *LOSSES, *_OTHER_NAMES])
-        found = {name: found[name]}
+            about = {
+                "loss": f"{LOSSES[loss]}; a pseudo-label loss, not a method",
+                "use": f"--loss {words}, with any method but {' and '.join(without)}",
+                "example": f"fuzzyseg train --data photos --loss {words} --out runs/{loss}",
+                "more": "fuzzyseg settings loss; docs/losses.md",
+            }
+            found = {name: {**about, "settings": {}}}
+        else:
+            check_known("method", name, [*found, *LOSSES, *_OTHER_NAMES])
+            found = {name: found[name]}
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
