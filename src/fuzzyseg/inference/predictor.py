@@ -93,7 +93,7 @@ class Predictor:
     def logits(self, image: Input, protocol: Protocol = WHOLE) -> Tensor:
         """Logits (C,H,W) float32 at the size of the image.
 
-        image: a file, read as in training; a PIL image, whose EXIF orientation is not applied; or uint8, an array
+        image: a file, or a PIL image, read as in training (turned by its EXIF orientation); or uint8, an array
         (H,W,Cin) or a tensor (Cin,H,W); for a model with `levels` also float32 scaled by them, or an array of the
         file's own values. For several views or windows, the logarithm of their average probability. Raises DataError
         for an image of another shape or type.

@@ -154,6 +154,14 @@ def _choose(
     return [pool[index] for index in chosen], uncovered, notes
 
 
+def _described(chosen: int, of: int, wanted: int | Path | None, how: str, group: str | None) -> str:
+    """Return the note on the labelled images."""
+    if not isinstance(wanted, int):
+        return f"{chosen} labelled images, " + (f"by {wanted}" if wanted else "all that have masks")
+    groups = f": whole groups ({group}) until {wanted} are reached" * (group is not None)
+    return f"{chosen} of {of} training images with masks are labelled ({how}){groups}"
+
+
 def _with_void(dataset: DataSet, chosen: Sequence[Item], notes: list[str]) -> set[str]:
     """Return the names of labelled images with void pixels, and add a note."""
     counts = pixel_counts(chosen, classes=len(dataset.classes), ignore_index=dataset.ignore_index)
@@ -172,6 +180,7 @@ def make_split(
     unlabelled: Literal["rest", "all"] = "rest",
     void: Literal["ignored", "unlabelled"] = "ignored",
     group: str | None = None,
+    presence: Presence | None = None,
 ) -> Split:
     """Split the images of a dataset; the same arguments give the same lists on every platform. Raises DataError.
 
@@ -181,11 +190,11 @@ def make_split(
     masks. policy: cover reads the masks of the candidates, once (promise 10), so that labelled images, held-out images
     and folds hold all classes; random reads none. unlabelled: those not labelled, or all. void: unlabelled adds
     labelled images with void pixels (reads masks). group: see `group_keys`; no group of a validation image is
-    trained on.
+    trained on. presence: gives the classes in masks; None: by reading them.
     """
     pool = with_masks(dataset.train)
     wanted, named = _wanted(dataset, pool, labelled)
-    presence = _presence_of(dataset) if policy == "cover" else None
+    presence = (presence or _presence_of(dataset)) if policy == "cover" else None
     val_items, val_note, val_notes = validation_images(dataset, named, val, seed, group, presence)
     if (val or "").startswith(FOLD):
         named = [item for item in named if item not in val_items]
@@ -199,11 +208,9 @@ def make_split(
         wanted = parse_amount(str(labelled), len(left), "images with masks not for validation", option="--labelled")
         assert isinstance(wanted, int)
         chosen, uncovered, notes = _choose(dataset, left, wanted, seed, presence, group)
-        note = f"{len(chosen)} of {len(left)} training images with masks are labelled (policy {policy}, seed {seed})"
-        note += f": whole groups ({group}) until {wanted} are reached" * (group is not None)
     else:
         chosen, uncovered, notes = _choose(dataset, named or left, None, seed, presence, None)
-        note = f"{len(chosen)} labelled images, " + (f"by {wanted}" if wanted else "all that have masks")
+    note = _described(len(chosen), len(left), wanted, f"policy {policy}, seed {seed}", group)
     names = {item.name for item in chosen}
     both = names if unlabelled == "all" else _with_void(dataset, chosen, notes) if void == "unlabelled" else set()
     sources = [item for item in train if item.name not in names - both]
