@@ -174,17 +174,20 @@ class Predictor:
         if not isinstance(image, Tensor | np.ndarray):
             found = type(image).__name__
             raise DataError(f"found an image of type {found}; expected a path, a PIL image, an array or a tensor")
-        levels, given = self.card.levels, image
-        if levels is not None and not isinstance(image, Tensor) and str(image.dtype) not in ("uint8", "float32"):
-            image = levels.units(image, Path("the image"))
-        pixels = image if isinstance(image, Tensor) else torch.tensor(image).movedim(-1, 0)
-        fits = pixels.dtype == torch.uint8 or (levels is not None and pixels.dtype == torch.float32)
-        if not fits or pixels.dim() != 3 or pixels.shape[0] != self.card.channels:
+        levels, kind = self.card.levels, str(image.dtype).removeprefix("torch.")
+        numbers = isinstance(image, np.ndarray) and image.dtype.kind in "uif"
+        fits = kind == "uint8" or (levels is not None and (kind == "float32" or numbers))
+        channels = 0 if image.ndim != 3 or 0 in image.shape else image.shape[0 if isinstance(image, Tensor) else -1]
+        if not fits or channels != self.card.channels:
             kinds = "uint8" if levels is None else "uint8, float32 in units, or the numbers of the image files"
             raise DataError(
-                f"found an image of shape {tuple(given.shape)} and type {given.dtype}; expected {kinds}, an array "
+                f"found an image of shape {tuple(image.shape)} and type {image.dtype}; expected {kinds}, an array "
                 f"(H, W, {self.card.channels}) or a tensor ({self.card.channels}, H, W)"
             )
+        if levels is not None and kind != "float32":
+            array = image.movedim(0, -1).cpu().numpy() if isinstance(image, Tensor) else image
+            image = levels.units(array, Path("the image"))
+        pixels = image if isinstance(image, Tensor) else torch.tensor(np.ascontiguousarray(image)).movedim(-1, 0)
         return pixels.unsqueeze(0)
 
     def _input(self, images: Tensor) -> Tensor:
