@@ -48,8 +48,8 @@ class Verb(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. Of several processes (torchrun) only `train` uses more than the first one."""
-        if ctx.info_name != "train" and (world := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        """Run the command. Of several processes (torchrun) only `train` and `predict` use more than the first one."""
+        if ctx.info_name not in ("train", "predict") and (world := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
             if os.environ.pop("RANK", "0") != "0":
                 return None
             del os.environ["WORLD_SIZE"]  # else its trainings would wait for the others

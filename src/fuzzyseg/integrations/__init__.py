@@ -1,0 +1,1 @@
+"""Functions that annotation tools load."""
