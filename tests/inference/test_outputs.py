@@ -121,13 +121,13 @@ def test_a_geotiff_gives_geotiffs_of_the_same_place(tmp_path, monkeypatch, large
 
 
 class Wide(torch.nn.Module):
-    """A network of stride 4 whose cells see 12 pixels to each side; each gives 4 x 4 pixels."""
+    """A network of stride 4 whose cells see 4 pixels to each side; each gives 4 x 4 pixels."""
 
     divisor = 4
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = torch.nn.Conv2d(3, 3, 28, stride=4, padding=12)
+        self.encoder = torch.nn.Conv2d(3, 3, 12, stride=4, padding=4)
 
     def forward(self, image):
         return 20 * self.encoder(image).repeat_interleave(4, 2).repeat_interleave(4, 3)
