@@ -18,7 +18,8 @@ def predict(monkeypatch):
     }
 
     def carry_out(source, images, out, **options):
-        options.pop("progress")(1, 2)
+        if (progress := options.pop("progress")) is not None:
+            progress(1, 2)
         asked.update(options, source=source, images=images, out=out)
         return answer["written"], answer["failures"]
 
@@ -77,6 +78,15 @@ def test_what_is_no_size_or_number_is_refused(predict, name):
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: --{name}: found 'big'")
     assert not asked
+
+
+def test_of_several_processes_the_first_reports(predict, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, text in (("0", "1 image predicted; results are in out\n"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)
+        result, asked = predict("run", "images", "--out", "out")
+        assert (result.exit_code, result.stdout) == (0, text)
+        assert asked["out"] == Path("out")
 
 
 def test_images_that_fail_are_named_and_exit_1(predict):

@@ -1,8 +1,5 @@
 """`fuzzyseg predict`: segment image files."""
 
-from __future__ import annotations
-
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +10,7 @@ from fuzzyseg.cli.errors import FAILED, complain
 from fuzzyseg.cli.options import DEVICE, Given, listed, option, takes
 from fuzzyseg.cli.progress import counter
 from fuzzyseg.config import ConfigError, parse_size
+from fuzzyseg.run.environment import process_number
 
 
 @takes(
@@ -70,7 +68,7 @@ def predict(
             raise ConfigError(f"--scales: found {given['scales']!r}; expected numbers such as 0.75,1,1.25") from None
     from fuzzyseg.experiment import predict as segment
 
-    first = os.environ.get("RANK", "0") == "0"
+    first = process_number("RANK") == 0
     with counter("images") as progress:
         written, failures = segment(source, images, out, progress=progress if first else None, **given)
     if first:

@@ -1,7 +1,5 @@
 """Calibration on held-back labelled images: T, a temperature, and a reliability gate."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -20,15 +18,14 @@ from fuzzyseg.analysis.threshold import (
 from fuzzyseg.config import ConfigError
 from fuzzyseg.data import VOID, Item
 from fuzzyseg.data.splits.holdout import hold_out
+from fuzzyseg.engine.trainer import Batches
 from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material
-from fuzzyseg.experiment.validation import Scoring
+from fuzzyseg.experiment.validation import Scoring, set_options
 from fuzzyseg.inference import Predictor
 from fuzzyseg.losses import ConfidentPixels, PixelLossModule
 from fuzzyseg.methods import Method
 from fuzzyseg.ops import distributed
-
-Batches = Callable[[int, int], Iterator[Any]]
 
 SAMPLE = 4096
 """Most pixels per image, or per tile of a large one, that the temperature is fitted on; evenly spaced."""
@@ -66,7 +63,7 @@ class Calibration:
 
     def __init__(self, setup: Setup, scoring: Scoring, method: Method, say: Callable[[str], None]) -> None:
         settings = setup.loss.calibrated
-        self.every = max(1, scoring.steps // 10) if settings.every is None else settings.every
+        self.every = max(1, scoring.train.steps // 10) if settings.every is None else settings.every
         self.at_start = bool(setup.init)
         if not self.every and not self.at_start:
             raise ConfigError(
@@ -159,10 +156,7 @@ class Calibration:
         return next(both), next(both)
 
     def _covered(self, teacher: Tensor, mask: Tensor) -> Tensor:
-        loss = self.loss
-        covered, pixels = coverage_by_threshold(
-            teacher, mask, self.thresholds, k_cap=loss.k_cap, rule=loss.rule, variant=loss.variant
-        )
+        covered, pixels = coverage_by_threshold(teacher, mask, self.thresholds, set_options(self.loss))
         rows = torch.cat([covered, pixels.unsqueeze(1)], 1)
         return torch.cat([rows.sum(0, keepdim=True), rows])
 

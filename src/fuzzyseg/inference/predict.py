@@ -1,7 +1,5 @@
 """Prediction of image files: which files, which are done, and what is written for all of them."""
 
-from __future__ import annotations
-
 import csv
 import logging
 import os

@@ -1,7 +1,5 @@
 """Prediction of one image file, whole or row by row, into all its outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass

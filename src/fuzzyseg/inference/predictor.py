@@ -1,7 +1,5 @@
 """Prediction of logits or labels for images of any size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -55,16 +55,14 @@ class Tracker(Sink):
     `TRACKIO_SPACE_ID`, ...
     """
 
-    def __init__(self, package: str, project: str, folder: str | Path, config: Mapping[str, Any], *, keep_to: int = 0):
+    def __init__(self, to: str, project: str, folder: str | Path, config: Mapping[str, Any], *, keep_to: int = 0):
         """Open a run named after `folder`; a resumed one goes on after step `keep_to`.
 
-        package: trackio or wandb. config: shown beside the metrics. Raises ValueError if the package is not installed.
+        to: trackio or wandb. config: shown beside the metrics. Raises ValueError if the package is not installed.
         """
-        if not available(package):
-            raise ValueError(
-                f"track.to: found {package}, which is not installed; pip install {package}, or set track.to=null"
-            )
-        if package == "wandb":
+        if not available(to):
+            raise ValueError(f"track.to: found {to}, which is not installed; pip install {to}, or set track.to=null")
+        if to == "wandb":
             import wandb as tracker
         else:
             import trackio as tracker
@@ -72,7 +70,7 @@ class Tracker(Sink):
         path = Path(folder).resolve()
         # Both resume by a key: trackio by the name, wandb by an id, which has to be another in another folder.
         resumed: dict[str, Any] = {"resume": "allow"}
-        if package == "wandb":
+        if to == "wandb":
             resumed |= {"id": sha256(os.fsencode(path)).hexdigest()[:16], "dir": str(path)}
         self._package.init(project=project, name=path.name, config=dict(config), **resumed)
         self._kept = keep_to

@@ -154,6 +154,14 @@ def _choose(
     return [pool[index] for index in chosen], uncovered, notes
 
 
+def _with_void(dataset: DataSet, chosen: Sequence[Item], notes: list[str]) -> set[str]:
+    """Return the names of labelled images with void pixels, and add a note."""
+    counts = pixel_counts(chosen, classes=len(dataset.classes), ignore_index=dataset.ignore_index)
+    partly = {item.name for item, count in zip(chosen, counts, strict=True) if count[-1]}
+    notes.append(f"{counted(len(partly), 'labelled image')} with void pixels are used without masks, too")
+    return partly
+
+
 def make_split(
     dataset: DataSet,
     *,
@@ -172,11 +180,9 @@ def make_split(
     run, `fold:K/N` of the labelled images, `val`, `test` or `none`; None: the val folder, or a fifth of the training
     images with masks. policy: cover reads the masks of the candidates, once (promise 10), and lets labelled images,
     held-out images and folds hold all classes; random reads none. unlabelled: the images that are not labelled, or all.
-    void: with unlabelled, labelled images with void pixels are among the unlabelled images too (reads their masks).
-    group: rule of images that stay together (`group_keys`); groups of validation images are excluded from training.
+    void: unlabelled adds labelled images with void pixels to the unlabelled ones (reads masks). group: rule of images
+    that stay together (`group_keys`); groups of validation images are excluded from training.
     """
-    if policy not in ("cover", "random"):
-        raise DataError(f"found the policy {policy!r}; expected cover or random")
     pool = with_masks(dataset.train)
     wanted, named = _wanted(dataset, pool, labelled)
     presence = _presence_of(dataset) if policy == "cover" else None
@@ -184,8 +190,8 @@ def make_split(
     if (val or "").startswith(FOLD):
         named = [item for item in named if item not in val_items]
     kept = {item.name for item in named}
-    if both := sorted(kept & {item.name for item in val_items}):
-        raise DataError(f"{short(both)}: listed as labelled and as validation; expected them in one of the lists")
+    if listed := sorted(kept & {item.name for item in val_items}):
+        raise DataError(f"{short(listed)}: listed as labelled and as validation; expected them in one of the lists")
     train, apart = without_validation(dataset.train, val_items, kept, group)
     if not (left := with_masks(train)):
         raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; ask for fewer")
@@ -199,13 +205,8 @@ def make_split(
         chosen, uncovered, notes = _choose(dataset, named or left, None, seed, presence, None)
         note = f"{len(chosen)} labelled images, " + (f"by {wanted}" if wanted else "all that have masks")
     names = {item.name for item in chosen}
-    whole = names if unlabelled == "rest" else set()
-    if void == "unlabelled" and whole:
-        counts = pixel_counts(chosen, classes=len(dataset.classes), ignore_index=dataset.ignore_index)
-        partly = {item.name for item, count in zip(chosen, counts, strict=True) if count[-1]}
-        whole = whole - partly
-        notes.append(f"{counted(len(partly), 'labelled image')} with void pixels are used without masks, too")
-    sources = [item for item in train if item.name not in whole]
+    both = names if unlabelled == "all" else _with_void(dataset, chosen, notes) if void == "unlabelled" else set()
+    sources = [item for item in train if item.name not in names - both]
     held_out = len(train) < len(dataset.train)
     if few := held_out and len(chosen) < MIN_BEST:
         notes.append(f"fewer than {MIN_BEST} labelled images: no best checkpoint is chosen, the last one counts")

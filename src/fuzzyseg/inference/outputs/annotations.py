@@ -1,7 +1,5 @@
 """Outputs for annotation tools, made from the masks of all images: COCO, LabelMe, CVAT and Label Studio."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

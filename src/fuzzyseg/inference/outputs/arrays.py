@@ -1,7 +1,5 @@
 """Outputs that are NumPy archives, which are held whole: probabilities, and fuzzy sets as bits."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path

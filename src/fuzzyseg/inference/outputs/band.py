@@ -1,7 +1,5 @@
 """The prediction of some rows of an image, from which all its outputs are made."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import cached_property
 

@@ -1,7 +1,5 @@
 """Masks as polygons: one ring for each connected region, along the edges of its pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any

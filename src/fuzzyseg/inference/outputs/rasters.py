@@ -1,7 +1,5 @@
 """Outputs that are images: PNG, or GeoTIFF where the image is georeferenced, written row by row."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The record of a folder of results: what was predicted, from which file, how; so that a prediction can be resumed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
