@@ -52,8 +52,9 @@ TABLE = {
     ),
     "analysis": Row(("losses",), TORCH),
     "inference": Row(
-        ("networks", "data", "ops", "run.files"), (*TORCH, "numpy", "pydantic")
-    ),  # masks of files; the model card
+        ("networks", "data", "ops", "run.files", "losses.fpl"), (*TORCH, "numpy", "pydantic", "PIL", "rasterio")
+    ),  # masks of files, the model card; fuzzy sets as the loss assigns them; GeoTIFF and polygons
+    "integrations": Row(("inference", "data"), (*TORCH, "numpy", "PIL", "cvat_sdk")),
     "engine": Row(("methods.base", "ops.distributed", "run"), TORCH),
     "report": Row(packages=("matplotlib",)),
     "plugins": Row(("config", "losses", "methods"), TORCH),

@@ -13,7 +13,13 @@ import fuzzyseg
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-IMPORTED_AS = {"segmentation-models-pytorch": "segmentation_models_pytorch", "pyyaml": "yaml", "pillow": "PIL"}
+
+IMPORTED_AS = {
+    "cvat-sdk": "cvat_sdk",
+    "segmentation-models-pytorch": "segmentation_models_pytorch",
+    "pyyaml": "yaml",
+    "pillow": "PIL",
+}
 BROUGHT_ALONG = {
     "huggingface_hub": "timm and smp depend on it; only its errors and its session are used",
     "pillow_heif": "a plugin of Pillow that the user may have; it is used where it is there",
