@@ -66,11 +66,10 @@ class Material:
         """One weight per class for the supervised loss, if any. auto: from the labelled masks, which are read."""
         if given != "auto":
             return given
-        items, classes = self.split.labelled, len(self.dataset.classes)
-        counts = pixel_counts(items, classes=classes, ignore_index=self.dataset.ignore_index)
-        weights = median_frequency_weights(counts)
-        named = zip(self.dataset.classes, weights, strict=True)
-        self.sentences.append("class weights: " + ", ".join(f"{name} {weight:.2g}" for name, weight in named))
+        names, void = self.dataset.classes, self.dataset.ignore_index
+        weights = median_frequency_weights(pixel_counts(self.split.labelled, classes=len(names), ignore_index=void))
+        shown = (f"{name} {weight:.2g}" for name, weight in zip(names, weights, strict=True))
+        self.sentences.append(f"class weights: {', '.join(shown)}")
         return weights
 
     @property
@@ -239,9 +238,7 @@ def input_statistics(
     elif setup.init:
         known = [(list(card.mean), list(card.std)) for card in cards_of(setup.init)]
         if any(pair != known[0] for pair in known):
-            raise ConfigError(
-                "--init: the files were trained with different input statistics; set data.mean and data.std"
-            )
+            raise ConfigError("--init: the files have different input statistics; set data.mean and data.std")
         found = known[0] if known else None
     found = found or measured
     if found is None:

@@ -30,7 +30,7 @@ class Record:
         self.out, self._how = out, json.loads(json.dumps({"how": how}))  # tuples become lists
         lines = [] if overwrite else [line for path in self._files() for line in _read(path)]
         self.lines = {line["image"]: line for line in lines if "outputs" in line}
-        found = next((line["how"] for line in lines if "how" in line), {})
+        found: dict[str, Any] = next((line["how"] for line in lines if "how" in line), {})
         if self.lines and found != self._how["how"]:
             names = [name for name, value in self._how["how"].items() if found.get(name) != value]
             raise DataError(
