@@ -438,6 +438,25 @@ def test_folders_beside_split_folders_are_told(tmp_path):
     assert any("not read: latest/" in note for note in above.notes)
 
 
+@pytest.mark.parametrize("name", ["valset", "Val_images", "validation-data", "dev split", "val2017_images"])
+def test_a_split_folder_may_have_a_word_such_as_set(tmp_path, name):
+    for part in ("train_set", name):
+        put(tmp_path / "images" / part / "a.png")
+        put(tmp_path / "masks" / part / "a.png")
+    data = read_dataset(tmp_path)
+    assert names(data.train) == [("train/a", True)] and names(data.val) == [("val/a", True)]
+
+
+def test_a_split_folder_below_another_folder_is_not_trained_on(tmp_path):
+    for site in ("north", "south"):
+        for part in ("train", "Valid"):
+            put(tmp_path / "images" / site / part / "a.png")
+            put(tmp_path / "masks" / site / part / "a.png")
+    data = read_dataset(tmp_path)
+    assert names(data.train) == [("train/north/a", True), ("train/south/a", True)]
+    assert names(data.val) == [("val/north/a", True), ("val/south/a", True)]
+
+
 NFC, NFD = "caf\u00e9 \u5199\u304c", "cafe\u0301 \u5199\u304b\u3099"
 
 

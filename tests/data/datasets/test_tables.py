@@ -211,3 +211,12 @@ def test_lists_as_windows_writes_them(root, encoding, place):
     data = read_dataset(root)
     assert names(data.train) == {"train2017/0": "0.png", "train2017/é 5": "é 5.png"}
     assert names(data.val) == {"train2017/1": "1.png"}
+
+
+def test_the_names_of_columns_may_be_in_upper_case(root):
+    rows = [["a.png", "", "train"], ["b.png", "", "Val"]]
+    for path in ("a.png", "b.png"):
+        put(root / path)
+    (root / "manifest.csv").write_text(csv_text(rows, head=("Image", "MASK", "Split")))
+    data = read_dataset(root / "manifest.csv", classes=["a", "b"])
+    assert [item.name for item in data.train] == ["a"] and [item.name for item in data.val] == ["b"]

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
+from unicodedata import normalize
 
 from fuzzyseg.data.sample import MAX_CLASSES, Colour, DataError
 from fuzzyseg.data.text import decoded
@@ -60,8 +61,8 @@ def read_names(path: Path) -> list[str]:
 
 
 def plain(name: str) -> str:
-    """Return a label without blanks around it; `background` for LabelMe's `_background_`."""
-    name = name.strip()
+    """Return a label in composed letters (NFC) without blanks around it; `background` for LabelMe's `_background_`."""
+    name = normalize("NFC", name.strip())
     return "background" if name == BACKGROUND else name
 
 
@@ -71,10 +72,10 @@ def background_of(names: Sequence[str]) -> int | None:
 
 
 def note_names(names: Sequence[str]) -> list[str]:
-    """Return notes on names that differ only in case, blanks, hyphens or underscores, and on names of void."""
+    """Return notes on names of void, and on names that differ only in case, Unicode form, blanks, hyphens or _."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(re.sub(r"[\s_-]+", "", name.casefold()), []).append(repr(name))
+        groups.setdefault(re.sub(r"[\s_-]+", "", normalize("NFKC", name).casefold()), []).append(repr(name))
     alike = [" and ".join(group) for group in groups.values() if len(group) > 1]
     notes = [f"nearly equal names of different classes: {', '.join(alike)}; if one class is meant, rename"]
     notes *= bool(alike)
