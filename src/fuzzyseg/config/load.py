@@ -81,7 +81,7 @@ def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | No
     """Message of a pydantic error: key, value found, value expected, nearest known key."""
     lines = []
     for item in error.errors():
-        place = item["loc"]
+        place = tuple(part for part in item["loc"] if "[" not in str(part))  # without the alternatives of a union
         key = ".".join([*([prefix] if prefix else []), *map(str, place)])
         if item["type"] == "extra_forbidden":
             lines.append(unknown(key, known))

@@ -1,7 +1,5 @@
 """Checkpoint files: written atomically with a checksum, loaded without running code, the last few kept."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os
