@@ -144,6 +144,7 @@ def test_the_last_part_of_a_name_is_enough():
     ("name", "hint"),
     [
         ("data.chache", "Did you mean 'data.cache'?"),
+        ("augment.crop", "section. Did you mean 'train.crop'?"),
         ("dta", "Did you mean 'data'?"),
         ("on_devise", "Did you mean 'on_device'?"),
         ("loss.shedule.start", "Did you mean 'loss.schedule.start'?"),

@@ -69,12 +69,13 @@ def chosen(name: str, options: Mapping[str, str]) -> list[Setting]:
     meant = meant or [each for each in everything if each.name.endswith(f".{name}")]
     if name and meant:
         return meant
-    above = name.rpartition(".")[0]
+    above, _, last = name.rpartition(".")
     own = [each.name for each in everything if above and each.section == above]
     if own and model_of(above).model_config.get("extra") == "allow":
         hint = f" Known: {', '.join(own)}. {_about(above)}"
     elif own:
-        hint = nearest(name, own)
+        more = [each.name for each in everything if each.name.endswith(f".{last}")]
+        hint = nearest(last, [each.rpartition(".")[2] for each in own], prefix=f"{above}.", more=more)
     else:
         names = {each.name for each in everything}
         known = names | {each.section for each in everything} | {each.rpartition(".")[2] for each in names}

@@ -9,7 +9,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from fuzzyseg.config import Config, ConfigError, merge, nearest, override, validate
+from fuzzyseg.config import Config, ConfigError, check_known, merge, nearest, override, validate
 from fuzzyseg.config.plan import Plan
 from fuzzyseg.data.splits.spec import FOLD
 from fuzzyseg.experiment.build import resolve
@@ -81,8 +81,7 @@ class Grid:
         if self.folds is not None and (val := self.settings.get("data", {}).get("val")) is not None:
             raise ConfigError(f"--val: found {val!r} beside --folds, which validates on labelled images; give one")
         for name in self.arms:
-            if name not in self.plan.arms:
-                raise ConfigError(f"--arms: found {name!r}.{nearest(name, self.plan.arms)}")
+            check_known("--arms", name, self.plan.arms)
         readings = self.plan.readings
         self.reading = self.reading or next(iter(readings), None)
         if self.reading is not None and self.reading not in readings:
