@@ -29,7 +29,7 @@ from fuzzyseg.data.io.write import (
     written_beside,
 )
 from fuzzyseg.data.labels.decode import encode_labels
-from fuzzyseg.data.loading.value_range import compare
+from fuzzyseg.data.loading.value_range import compare, header_notes
 from fuzzyseg.data.text import printable
 from fuzzyseg.data.views import known_pixels
 from fuzzyseg.inference.model_card import ModelCard
@@ -77,7 +77,7 @@ def predict_files(
             raise DataError(f"{target}: is one of the images and would be replaced; choose another --out")
     check_writable(out)
     card, items = predictor.card, [Item(file, None, file.name) for file in found.files]
-    for note in compare(items, card.value_range, card.channels, card.bands, card.levels):
+    for note in (*header_notes(items), *compare(items, card.value_range, card.channels, card.bands, card.levels)):
         log.warning(printable(note))
     protocol = Protocol("whole" if tile is None else "sliding", tile)
     written: list[Path] = []
