@@ -480,3 +480,10 @@ def test_labels_in_two_unicode_forms_are_one_class(tmp_path):
     for name, label in (("a", "caf\u00e9"), ("b", "cafe\u0301")):
         write(tmp_path / "in", name, shapes=[shape(label, box(1, 1, 3, 3))])
     assert read_annotations(tmp_path / "in").classes == ["background", "caf\u00e9"]
+
+
+def test_an_image_of_two_files_is_told(tmp_path):
+    write(tmp_path / "in", "a", shapes=[shape("car", box(1, 1, 3, 3))])
+    write(tmp_path / "in", "b", shapes=[shape("dog", box(5, 5, 9, 9))], image=False, imagePath="a.png")
+    notes = read_annotations(tmp_path / "in").notes
+    assert any("in several files" in note and "a.png" in note for note in notes)
