@@ -46,6 +46,18 @@ def test_a_file_and_a_pil_image_are_read_as_the_array(tmp_path, kind) -> None:
     assert model.classes == model.card.classes
 
 
+@pytest.mark.parametrize("orientation", [1, 2, 6, 7])
+def test_a_pil_image_is_turned_as_its_file_is(tmp_path, orientation) -> None:
+    model, image = predictor(PointNetwork()), PIL.Image.fromarray(noise(20, 31))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.jpg", exif=exif)
+    with PIL.Image.open(tmp_path / "a.jpg") as opened:
+        found = model.labels(opened)
+    assert torch.equal(found, model.labels(tmp_path / "a.jpg"))
+    assert tuple(found.shape) == ((31, 20) if orientation > 4 else (20, 31))
+
+
 @pytest.mark.parametrize("mode", ["P", "RGBA", "L", "CMYK", "1", "LA", "I;16"])
 def test_other_modes_are_converted_as_files_are(tmp_path, mode) -> None:
     model, image = predictor(PointNetwork()), PIL.Image.fromarray(noise(20, 31))

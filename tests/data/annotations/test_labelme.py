@@ -482,8 +482,9 @@ def test_labels_in_two_unicode_forms_are_one_class(tmp_path):
     assert read_annotations(tmp_path / "in").classes == ["background", "caf\u00e9"]
 
 
-def test_an_image_of_two_files_is_told(tmp_path):
-    write(tmp_path / "in", "a", shapes=[shape("car", box(1, 1, 3, 3))])
-    write(tmp_path / "in", "b", shapes=[shape("dog", box(5, 5, 9, 9))], image=False, imagePath="a.png")
-    notes = read_annotations(tmp_path / "in").notes
-    assert any("in several files" in note and "a.png" in note for note in notes)
+def test_two_files_of_one_image_are_an_error_that_names_both(tmp_path):
+    write(tmp_path, "a", [shape("cat", box(2, 2, 9, 9))])
+    write(tmp_path, "a_second", [shape("dog", box(12, 2, 19, 9))], image=False, imagePath="a.png")
+    with pytest.raises(DataError, match=r"a\.png: is annotated twice, in .*a\.json and .*a_second\.json"):
+        write_dataset(read_annotations(tmp_path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import numpy as np
@@ -503,3 +504,44 @@ def test_nearly_equal_class_names_are_told(tmp_path):
     put(tmp_path / "masks/x.png")
     notes = read_dataset(tmp_path, classes=["car", "Car", "traffic sign", "road"]).notes
     assert any("'car' and 'Car'" in note and "road" not in note for note in notes)
+
+
+@pytest.mark.parametrize("place", ["", "train/"])
+@pytest.mark.parametrize("folder", ["labels", "annotations/png", "Labels_png"])
+def test_masks_in_another_folder_beside_the_images_are_pointed_at(tmp_path, place, folder):
+    for stem in ("x", "night/y"):
+        put(tmp_path / f"{place}images/{stem}.jpg")
+        put(tmp_path / f"{place}{folder}/{stem}.png")
+    put(tmp_path / f"{place}depth/x.png")
+    put(tmp_path / f"{place}other/z.png")
+    with pytest.raises(DataError) as caught:
+        read_dataset(tmp_path, classes=["a", "b"])
+    assert f"{folder}/ holds 2 files" in str(caught.value)
+    assert "other/" not in str(caught.value)
+    (tmp_path / "dataset.yaml").write_text(re.search("`(masks: .*?)`", str(caught.value))[1])
+    assert all(item.mask is not None for item in read_dataset(tmp_path).train)
+
+
+def test_two_folders_of_equal_names_are_pointed_at(tmp_path):
+    for stem in ("x", "y", "z"):
+        put(tmp_path / f"pictures/{stem}.jpg")
+    for stem in ("x", "y"):
+        put(tmp_path / f"coloured/{stem}.png")
+    put(tmp_path / "coloured/old/x.png")
+    with pytest.raises(DataError) as caught:
+        read_dataset(tmp_path)
+    (tmp_path / "dataset.yaml").write_text("\n".join(re.findall("`((?:images|masks): .*?)`", str(caught.value))))
+    (tmp_path / "coloured/old/x.png").unlink()
+    assert names(read_dataset(tmp_path).train) == [("x", True), ("y", True), ("z", False)]
+
+
+def test_a_dataset_above_or_below_is_pointed_at(tmp_path):
+    put(tmp_path / "data/set/images/x.png")
+    put(tmp_path / "data/set/masks/x.png")
+    put(tmp_path / "data/set/train/images/x.png")
+    for wrong in ("data", "data/set/images", "data/set/masks", ""):
+        with pytest.raises(DataError) as caught:
+            read_dataset(tmp_path / wrong)
+        hint = str(caught.value).splitlines()[1]
+        assert re.findall(rf"{tmp_path / 'data/set'}\b(?!/)", hint.partition(". ")[0].partition(" into ")[0])
+        assert str(tmp_path / "data/set/train") not in hint

@@ -29,7 +29,6 @@ from fuzzyseg.data.annotations.reading import (
 )
 from fuzzyseg.data.datasets.pairing import image_files
 from fuzzyseg.data.io.pillow import SUFFIXES, open_header, too_large
-from fuzzyseg.data.labels.class_lists import repeated
 from fuzzyseg.data.sample import Colour, DataError, Size, attempt_all
 from fuzzyseg.data.text import short
 
@@ -108,8 +107,6 @@ class LabelMe:
             self._classes.index(shape.label, str(path))
         self.classes = self._classes.names
         self.notes = [f"{len(paths)} LabelMe files with {len(shapes)} shapes", *self._classes.notes]
-        if several := repeated([str(picture.image) for picture in self.pictures if picture.image is not None]):
-            self.notes.append(f"warning: in several files, hence written with the shapes of each: {short(several)}")
         if source.is_dir():
             self._add_unlabelled()
 
