@@ -12,8 +12,9 @@ from PIL import Image
 
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.data import DataError
-from fuzzyseg.experiment import evaluate, predict, train
+from fuzzyseg.experiment import evaluate, load_run, predict, train
 from fuzzyseg.inference import read_card
+from support.small_images import noise, predictor, write
 from support.tiny_data import material_of, settings, write_folder
 
 COLOURS = np.array([(128, 64, 128), (64, 0, 128), (70, 130, 180)], np.uint8)
@@ -134,3 +135,15 @@ def test_another_description_and_a_limit_of_pixels(tmp_path, monkeypatch):
     evaluate(tmp_path / "small", device="cpu")
     assert not predict(tmp_path / "small", root / "images/val", tmp_path / "out", device="cpu")[1]
     assert Image.MAX_IMAGE_PIXELS == 500
+
+
+def test_a_score_without_the_pixels_of_a_declared_value_says_so(tmp_path, monkeypatch, caplog):
+    write(tmp_path / "images/a.png", noise(6, 8))
+    (tmp_path / "masks").mkdir()
+    mask = np.tile(np.array([0, 1, 2, 0], np.uint8), (6, 2))
+    tifffile.imwrite(tmp_path / "masks/a.tif", mask, extratags=[(42113, "s", 0, "0", True)])
+    (tmp_path / "dataset.yaml").write_text("classes: [class0, class1, class2]\n")
+    monkeypatch.setattr(load_run, "load", lambda *_, **__: predictor())
+    result = evaluate(tmp_path / "model", data=tmp_path, split="train", device="cpu")
+    assert result["pixels"] == 24
+    assert "1 of 1 TIFF masks declare 0 as missing data" in caplog.text

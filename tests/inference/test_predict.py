@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from fuzzyseg.data import DataError
@@ -121,6 +122,12 @@ def test_tiles(tmp_path: Path) -> None:
     predict_files(model, file, tmp_path / "out", tile=(16, 24))
     assert set(model.network.sizes) == {(16, 24)}
     assert read_mask(tmp_path / "out" / "masks" / "a.png").shape == (50, 60)
+
+
+def test_pages_that_are_read_as_bands_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", noise(3, 8).swapaxes(1, 2).copy(), photometric="minisblack")
+    written, _ = predict_files(predictor(), tmp_path / "a.tif", tmp_path / "out", write=("mask",))
+    assert written and "1 of 1 TIFF images have several pages" in caplog.text
 
 
 def test_files_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

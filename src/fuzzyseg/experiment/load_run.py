@@ -13,7 +13,7 @@ from torch import nn
 from fuzzyseg.config import Config, ConfigError, read_yaml, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
-from fuzzyseg.data.loading.value_range import compare
+from fuzzyseg.data.loading.value_range import compare, header_notes
 from fuzzyseg.data.text import printable
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
@@ -77,7 +77,7 @@ def evaluate(
         items = [item for item in items if item.mask is not None]
         if not items:
             raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
-        for note in compare(items, card.value_range, card.channels, card.bands, card.levels):
+        for note in (*header_notes(items), *compare(items, card.value_range, card.channels, card.bands, card.levels)):
             logger.warning(printable(note))
         settings: dict[str, Any] = (config or Config()).evaluate.model_dump(exclude={"diagnose"})
         settings["mode"] = mode or settings["mode"]

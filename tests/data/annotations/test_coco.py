@@ -298,17 +298,14 @@ def test_blanks_around_names_are_removed_and_nearly_equal_names_are_told(tmp_pat
     assert any("'car' and 'Car'" in note for note in annotations.notes)
 
 
-def test_an_image_in_several_files_is_joined_in_one_split_and_told_of_in_two(tmp_path):
+def test_an_image_in_several_files_is_joined_in_one_split_and_refused_in_two(tmp_path):
     left, right = np.zeros((2, *SIZE), np.uint8)
     left[:, :8], right[:, 20:] = 1, 1
-    for root, second in ((tmp_path / "one", "dogs.json"), (tmp_path / "two", "val.json")):
-        write(
-            root, content([thing(7, 1, coded(left))]), "cats.json" if second == "dogs.json" else "train.json", "images"
-        )
-        write(root, content([thing(7, 3, coded(right))]), second, "images")
+    for folder, files in {"one": ("cats.json", "dogs.json"), "two": ("train.json", "val.json")}.items():
+        write(tmp_path / folder, content([thing(7, 1, coded(left))]), files[0], "images")
+        write(tmp_path / folder, content([thing(7, 3, coded(right))]), files[1], "images")
     found, _ = masks(tmp_path / "one", tmp_path / "out")
     assert len(found) == 1
     np.testing.assert_array_equal(next(iter(found.values())), left + 2 * right)
-    found, annotations = masks(tmp_path / "two", tmp_path / "out2")
-    assert set(found) == {"train/a", "val/a"}
-    assert any("several splits" in note and "a.jpg" in note for note in annotations.notes)
+    with pytest.raises(DataError, match=r"a\.jpg: is annotated twice, in .*train\.json and .*val\.json"):
+        masks(tmp_path / "two", tmp_path / "out2")

@@ -99,7 +99,11 @@ def test_a_folder_with_lists_of_bare_names_stays_a_folder(tmp_path):
     put(tmp_path / "images/x.png")
     put(tmp_path / "masks/x.png")
     (tmp_path / "train.txt").write_text("x\n")
-    assert read_dataset(tmp_path).layout == "folder"
+    data = read_dataset(tmp_path)
+    assert data.layout == "folder" and not any(".txt" in note for note in data.notes)
+    (tmp_path / "Valid.txt").write_text("x\n")
+    assert any(f"trained on unless --val {tmp_path / 'Valid.txt'}" in note for note in read_dataset(tmp_path).notes)
+    (tmp_path / "Valid.txt").unlink()
     (tmp_path / "train.txt").write_text("images/x.png masks/x.png\n")
     with pytest.raises(DataError, match="fits several layouts: folder, lists"):
         read_dataset(tmp_path)

@@ -97,6 +97,18 @@ def test_further_data_and_evaluation_data_with_0_and_255(tmp_path):
             np.testing.assert_array_equal(labels(data, item), OBJECT)
 
 
+@pytest.mark.parametrize(
+    "yaml", ["classes: [a, b, c]\nmerge: {bc: [b, c]}", "values: {a: 0, bc: 1}", "values: {a: [0, 2], bc: [1, 3]}"]
+)
+def test_0_and_255_where_a_table_gives_two_classes(tmp_path, yaml):
+    (fill(tmp_path / "first", full=0) / "dataset.yaml").write_text(yaml)
+    known = read_dataset(tmp_path / "first")
+    other = fill(tmp_path / "other", ones=0, full=3)
+    with pytest.raises(DataError, match=r"b0\.png holds 0 and 255 \(3 such masks\)"):
+        read_dataset(other, fallback=known.label_map)
+    assert read_dataset(other, fallback=known.label_map, ignore_index=255).classes == ["a", "bc"]
+
+
 def test_snapping_does_not_turn_1_into_background(tmp_path):
     fill(tmp_path, ones=1, full=3, split="train")
     (tmp_path / "masks/train/a0.png").rename(tmp_path / "masks/train/a0.bak")

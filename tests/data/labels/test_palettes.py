@@ -174,3 +174,19 @@ def test_declared_colours_that_the_palette_lacks_are_told(tmp_path, order):
     assert len(told) == 1 and f"index 1, read as {order[0]!r}, has the colour {RED}" in told[0]
     folder(tmp_path, 2, yaml=f"{yaml}\nencoding: index")
     assert not any(note.startswith("warning: ") for note in read_dataset(tmp_path).notes)
+
+
+def test_the_order_of_classes_known_by_colour_alone_is_asked_for(tmp_path):
+    first = folder(tmp_path / "a")
+    for path in (first / "masks").iterdir():
+        Image.open(path).convert("RGB").save(path)
+    trained = read_dataset(first)
+    assert trained.classes[0].startswith("colour_")
+    second = folder(tmp_path / "b")
+    np.testing.assert_array_equal(named(read_dataset(second, fallback=trained.label_map)), named(trained))
+    for path in (second / "masks").iterdir():
+        Image.fromarray(INDEX).save(path)
+    with pytest.raises(DataError, match=r"x0\.png: holds class indices.*colours alone.*classes: \['colour_0_0_0'"):
+        read_dataset(second, fallback=trained.label_map)
+    (second / "dataset.yaml").write_text(f"classes: {trained.classes}")
+    assert read_dataset(second, fallback=trained.label_map).classes == trained.classes

@@ -77,6 +77,13 @@ def test_transparent_pixels_and_ignored_colours_are_void(tmp_path):
         folder(tmp_path / "clear", mask)
 
 
+@pytest.mark.parametrize("colour", [(255, 0, 0), (255, 255, 255)])
+def test_one_colour_on_transparent_ground_is_asked_about(tmp_path, colour):
+    mask = np.where((INDEX > 0)[..., None], (*colour, 255), 0).astype(np.uint8)
+    with pytest.raises(DataError, match=r"one colour, \(255, \d+, \d+\), and transparent pixels.*without opacity"):
+        folder(tmp_path, mask)
+
+
 def test_a_class_table_beside_the_data_and_its_void(tmp_path):
     (tmp_path / "class_dict.csv").write_text(
         "name, r, g, b\nVoid,0,0,0\nroad,128,64,128\ncar,64,0,128\nsky,70,130,180\n"

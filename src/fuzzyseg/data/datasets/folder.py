@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
-from fuzzyseg.data.datasets.pairing import note_other_folders, pair_folders, split_folders
+from fuzzyseg.data.datasets.pairing import note_other_folders, pair_folders, split_folders, split_named
 from fuzzyseg.data.datasets.public import ade20k_place
 from fuzzyseg.data.datasets.suggest import suggest_masks
 from fuzzyseg.data.sample import DataError, Files
@@ -42,4 +42,7 @@ def list_files(root: Path, description: Description) -> Files:
     files.notes += note_other_folders(root / names["image"], below, "no split folders, read as training images")
     holding = list(names.values())
     files.notes += note_other_folders(root, [path for _, path in above], "no split folders, not read", holding)
+    lists = [] if "val" in files.splits else sorted(root.glob("*.txt"))
+    held = [path for path in lists if split_named(path.stem) == "val"]
+    files.notes += [f"{path}: not read; its images are trained on unless --val {path} names them" for path in held]
     return files

@@ -37,7 +37,10 @@ def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDAr
         return read_raster_mask(raster)
     image = open_image(path)
     if image.format in LOSSY and not lossy:
-        raise DataError(f"{path}: is a {image.format}, which changes the class indices it stores; save masks as PNG")
+        raise DataError(
+            f"{path}: is a {image.format}, which changes the class indices it stores; save masks as PNG, or, for masks "
+            "of 0 and 255, set encoding: binary in dataset.yaml and use --snap"
+        )
     if image.format == "BMP" and image.info.get("compression") in RUN_LENGTHS:
         raise DataError(f"{path}: is a BMP of run lengths, in which damage is not detected; save masks as PNG")
     if image.format == "TIFF" and image.mode in ("1", "P") and (nodata := palette_nodata(path)) is not None:

@@ -64,7 +64,7 @@ def detect_kind(items: Sequence[Item]) -> tuple[str, str]:
 
 
 def count_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
-    """Count pixels per colour, and transparent pixels, in all masks. Raises DataError if all are transparent."""
+    """Count pixels per colour, and transparent pixels, in all masks. Raises DataError if fewer than two are left."""
 
     def count(item: Item) -> Counter[int]:  # by packed colour, -1: transparent
         counts: Counter[int] = Counter()
@@ -87,6 +87,11 @@ def count_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
         raise DataError(
             f"{items[0].mask} and {len(items) - 1} more masks: every pixel is transparent, which means void; save them "
             "without opacity (alpha)"
+        )
+    if transparent and len(opaque) == 1:
+        raise DataError(
+            f"{items[0].mask} and {len(items) - 1} more masks: hold one colour, {next(iter(opaque))}, and transparent "
+            "pixels, which are void: if these are a class, save the masks without opacity (alpha)"
         )
     return opaque, transparent
 
@@ -148,7 +153,9 @@ def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base:
     """
     read = labels.encoding or Encoding()
     coloured = read.colours != (base and base.colours)
-    if labels.encoding is not None and (read.reduce_zero or coloured or read.table not in (None, TABLE)):
+    named = dict(read.table or TABLE)  # a table without 255 makes it void, as class indices do
+    other = 0 not in named or (VOID in named and read.table not in (None, TABLE))
+    if labels.encoding is not None and (read.reduce_zero or coloured or other):
         return []
 
     def values(items: Sequence[Item]) -> list[set[int]]:

@@ -15,7 +15,7 @@ from fuzzyseg.data.io.pillow import open_header
 from fuzzyseg.data.labels.class_counts import map_items
 from fuzzyseg.data.labels.declared import DeclaredLabels
 from fuzzyseg.data.labels.decode import mask_of
-from fuzzyseg.data.sample import VOID, Colour, DataError, Item, attempt
+from fuzzyseg.data.sample import VOID, Colour, DataError, Item, LabelMap, attempt
 
 Palette = tuple[Colour, ...]
 BLACK = (0, 0, 0)
@@ -92,6 +92,20 @@ def note_other_colours(declared: DeclaredLabels, item: Item, names: list[str]) -
                 f"{FILE}"
             ]
     return []
+
+
+def colour_names(colours: Sequence[Colour]) -> list[str]:
+    """Return names for classes known by their colour only."""
+    return ["colour_{}_{}_{}".format(*colour) for colour in colours]
+
+
+def check_order(training: LabelMap, items: Sequence[Item]) -> None:
+    """Raise DataError for masks of indices without colours if the classes of the training data have no other names."""
+    if items and training.classes == colour_names(training.colours or ()) and not palette_of(mask_of(items[0])):
+        raise DataError(
+            f"{items[0].mask}: holds class indices, but the classes of the training data are known by their colours "
+            f"alone: write colours, or declare the order in {FILE}, such as classes: {training.classes}"
+        )
 
 
 def _named_colours(declared: DeclaredLabels) -> dict[Colour, int]:

@@ -21,7 +21,7 @@ from fuzzyseg.data.labels.detect import (
     subsample,
 )
 from fuzzyseg.data.labels.merge import merged
-from fuzzyseg.data.labels.palettes import colours_decide, note_other_colours
+from fuzzyseg.data.labels.palettes import check_order, colour_names, colours_decide, note_other_colours
 from fuzzyseg.data.sample import MAX_CLASSES, SPLITS, VOID, Colour, DataError, Encoding, Files, Item, LabelMap
 from fuzzyseg.data.text import short
 
@@ -89,7 +89,7 @@ def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour]
     ignore, fallback = declared.ignore or (), declared.fallback
     if declared.colours is not None:
         table, source = declared.colours, f"from {declared.source}"
-        names = declared.names or _colour_names([colour for index, colour in table if index >= 0])
+        names = declared.names or colour_names([colour for index, colour in table if index >= 0])
     elif fallback is not None and fallback.encoding is not None and fallback.encoding.colours:
         colours = fallback.encoding.colours + tuple((*colour, -1) for colour in void or ())
         encoding = replace(fallback.encoding, colours=colours, snap=declared.snap or fallback.encoding.snap)
@@ -108,7 +108,7 @@ def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour]
                 f"{items[0].mask}: is colour-coded, as the other masks; found the colours {short(found, 40)}. Declare "
                 f"the colour of each class in {FILE}, such as colours: {{{declared.names[0]}: {list(found[0])}, ...}}"
             )
-        names, table = _colour_names(found), list(enumerate(found))
+        names, table = colour_names(found), list(enumerate(found))
         source = "found in the files; name them in dataset.yaml (colours: {road: [r, g, b], ...})"
         if transparent:
             source += f"; {transparent} transparent pixels are ignored"
@@ -120,11 +120,6 @@ def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour]
     encoding = Encoding(ignore=ignore, text=text, colours=entries, snap=declared.snap)
     labels = LabelMap(names, declared.void, encoding, first_colours(table))
     return labels, [text, *_snap_note(encoding)]
-
-
-def _colour_names(colours: Sequence[Colour]) -> list[str]:
-    """Return names for classes known by their colour only."""
-    return ["colour_{}_{}_{}".format(*colour) for colour in colours]
 
 
 def _snap_note(encoding: Encoding) -> list[str]:
@@ -166,6 +161,7 @@ def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | N
         return _named(names, items, base, declared)
     if fallback is not None:
         if _is_coloured(fallback):
+            check_order(fallback, items)
             fallback = LabelMap(fallback.classes, VOID, base, fallback.colours)
         first = fallback.ignore_index if ignore is None else first
         return replace(fallback, ignore_index=first), [f"{len(fallback.classes)} classes, none declared here"]
