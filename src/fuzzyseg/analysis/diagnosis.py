@@ -37,7 +37,7 @@ class Diagnosis(Sums):
     confusion: Tensor
 
     def brief(self) -> dict[str, Any]:
-        """What training logs: coverage, top-1 accuracy, K histogram, ECE, share and mean score of each case."""
+        """Statistics logged in training: coverage, top-1 accuracy, K histogram, ECE, size and score of each case."""
         total = max(1, int(self.pixels.sum()))
         right, rescued, _ = self.pixels.sum(1).tolist()
         return {

@@ -53,9 +53,9 @@ def _share(p: Tensor, before: Tensor, upto: Tensor, rank: Tensor, t: float, opti
 
 
 def smallest_covering(
-    covered: Tensor, pixels: Tensor, thresholds: Sequence[float], wanted: float
+    covered: Tensor, pixels: Tensor, thresholds: Sequence[float], coverage: float
 ) -> tuple[float, float]:
-    """First of the rising thresholds that covers at least the share `wanted`, else the last; and the share it covers.
+    """The first of ascending thresholds that covers at least the fraction `coverage`, else the last, and its coverage.
 
     Raises ValueError without pixels.
     """
@@ -63,24 +63,24 @@ def smallest_covering(
         raise ValueError("no pixel with a class to measure the coverage on")
     shares = (covered / pixels).tolist()
     for threshold, share in zip(thresholds, shares, strict=True):
-        if share >= wanted:
+        if share >= coverage:
             return threshold, share
     return thresholds[-1], shares[-1]
 
 
 def conformal_threshold(
-    covered: Tensor, units: Tensor, thresholds: Sequence[float], wanted: float
+    covered: Tensor, units: Tensor, thresholds: Sequence[float], coverage: float
 ) -> tuple[float, float]:
-    """First of the rising thresholds at which the sets of a new unit hold the truth with probability `wanted`.
+    """The first of ascending thresholds at which the sets of a new unit contain the truth with probability `coverage`.
 
     covered (M,): coverage of the truth at each threshold, 0, 1 or a fraction, summed over the calibration units. units:
-    their number n. The sum has to reach (n + 1) wanted. For 0 and 1 that is split conformal prediction; for shares it
+    their number n. The sum has to reach (n + 1) coverage. For 0 and 1 that is split conformal prediction; else it
     is conformal risk control (A. N. Angelopoulos et al., ICLR 2024). It assumes units exchangeable with the new one.
     Returns the threshold, the last if none is enough, and the share covered there. Raises ValueError without units.
     """
     if not float(units) > 0:
         raise ValueError("no unit to measure the coverage on")
-    found, share = smallest_covering(covered, units + 1, thresholds, wanted)
+    found, share = smallest_covering(covered, units + 1, thresholds, coverage)
     return found, share * float(units + 1) / float(units)
 
 

@@ -47,7 +47,7 @@ class Settings:
 
 @dataclass
 class TrainingState:
-    """Everything that changes during a training, and hence the content of a checkpoint.
+    """Everything that changes during a training: the content of a checkpoint.
 
     step: finished steps. last, best: the latest and the best evaluation, each with its `step`. skipped: number of steps
     that the scaler of fp16 has skipped because gradients overflowed.

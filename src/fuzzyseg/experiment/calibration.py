@@ -50,7 +50,7 @@ def with_held_back(setup: Setup, material: Material) -> Material:
 
 
 class Calibration:
-    """Sets T such that the fuzzy sets contain the wanted fraction of the held-out truth, a temperature if T is
+    """Sets T such that the fuzzy sets contain the required fraction of the held-out truth, a temperature if T is
     conformal, and a reliability gate.
 
     It runs between two steps, before the batch of a step that `every` divides (at step 0 only with `init`), with the

@@ -74,12 +74,12 @@ class Material:
 
     @property
     def facts(self) -> Facts:
-        """What a method knows of the data."""
+        """Properties of the data for the method."""
         return facts_of(self.card, {name: len(items) for name, items in self.sources.items()})
 
 
 def facts_of(card: ModelCard, images: Mapping[str, int]) -> Facts:
-    """What a method knows of the data. images: their number by source."""
+    """Properties of the data for a method. images: their number by source."""
     names = [name.lower() for name in card.classes]
     return Facts(len(names), card.channels, names.index("background") if "background" in names else None, images)
 
@@ -125,7 +125,7 @@ def gather_material(data: DataConfig, setup: Setup, seed: int) -> Material:
 def value_notes(
     data: DataConfig, channels: int, init: Sequence[str], images: list[Item], val: list[Item]
 ) -> tuple[list[str], dict[str, tuple[float, float]]]:
-    """Sentences on values of images that are likely not read as they are meant, and the range of the training images.
+    """Warnings of image values that are probably misread, and the value range of the training images.
 
     Training images are compared with those of `init`, validation images with the training images.
     """

@@ -43,7 +43,7 @@ def evaluate(
 
     Returns the `scores` of the matrix; `ceiling`, the IoU of each class between the masks and their `round_trip` to the
     stride of the network's logits (one view of the whole image, whatever the protocol), None for a class in no mask;
-    `miou_resolvable`, see `resolvable`; `miou_error`, see `bootstrap_error`; `images`; and `protocol` in words.
+    `miou_resolvable`, see `resolvable`; `miou_error`, see `bootstrap_error`; `images`; and `protocol`, a description.
 
     Raises DataError if there is no image, an image has no mask, or every pixel is void.
     """

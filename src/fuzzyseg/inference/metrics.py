@@ -60,7 +60,7 @@ def bootstrap_error(counts: Tensor, draws: int = 200) -> float | None:
     """Standard error of the mIoU over the choice of images; None for fewer than two with a pixel that is not void.
 
     counts: (N,3,C) pixels of each image by class: hit, in the truth, predicted. N images are drawn with replacement,
-    `draws` times, by a generator of its own (the bootstrap, Efron and Tibshirani 1993, chapter 6); the factor
+    `draws` times, by a separate generator (the bootstrap, Efron and Tibshirani 1993, chapter 6); the factor
     sqrt(N / (N - 1)) makes up for its too small spread in small samples.
     """
     counts = counts[counts[:, 1].sum(1) > 0]

@@ -84,7 +84,7 @@ def load(
 ) -> Predictor:
     """Load the trained model of a run folder (its last one) or of a `model/` or `best/` folder.
 
-    network: the factory that it was trained with, for a network of the user's own. Raises DataError if there is no
+    network: the factory that it was trained with, for a custom network. Raises DataError if there is no
     model, a file is damaged, or the factory is missing; ValueError if weights do not fit.
     """
     path = Path(path)

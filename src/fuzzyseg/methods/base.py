@@ -75,7 +75,7 @@ class Step:
 class Role:
     """A group of parameters with common optimiser settings.
 
-    lr_factor multiplies the run's learning rate; lr replaces it (the schedule applies to it, too). optimiser replaces
+    lr_factor multiplies the run's learning rate; lr replaces it (the schedule still applies). optimiser replaces
     the run's optimiser, betas those of Adam. decay=False: no weight decay.
     """
 
@@ -88,7 +88,7 @@ class Role:
 
 
 def critic(module: nn.Module, lr: float) -> Role:
-    """Role of a network that judges predictions: Adam with a learning rate of its own, without weight decay."""
+    """Role of a network that judges predictions: Adam with a separate learning rate, without weight decay."""
     return Role(list(module.parameters()), lr=lr, optimiser="adam", betas=(0.9, 0.99), decay=False)
 
 
@@ -101,7 +101,7 @@ class Method(nn.Module):
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     learners: ClassVar[int] = 1
-    """Number of networks with an initialisation of their own (`--init` takes as many files)."""
+    """Number of separately initialised networks, and of files that `--init` takes."""
     paper_loss: ClassVar[tuple[str, dict[str, Any]] | None] = None
     """Name and options of the paper's pixel loss; None if the paper's term is not a pixel loss."""
     refuses: ClassVar[dict[str, str]] = {}

@@ -16,7 +16,7 @@ class Segmenter(nn.Module):
     `forward` is encode, decode, classify, without up-sampling or activation:
     `resize_logits(segmenter(x), x.shape[-2:])` equals the output of the wrapped model `smp` in evaluation mode.
 
-    A network of your own can be any `nn.Module` (docs/own-network.md).
+    A custom network can be any `nn.Module` (docs/own-network.md).
     """
 
     def __init__(self, model: "SegmentationModel") -> None:

@@ -43,7 +43,7 @@ def analyse(
     folder with images and masks in place of the run's validation and labelled images. out: folder for analysis.json,
     analysis.md and the figures; None: nothing is written. images: examples to draw. limit: most images of each list.
     threshold: T; the run's by default. unlabelled_masks: include the unlabelled images of the run, whose masks are read
-    for this diagnosis only. pictures: png or svg. network: the factory, for a network of the user's own. progress:
+    for this diagnosis only. pictures: png or svg. network: the factory of a custom network. progress:
     called with images done and in all.
 
     Returns the content of analysis.json. Raises ConfigError, DataError.

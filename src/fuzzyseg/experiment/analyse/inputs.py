@@ -30,9 +30,9 @@ UNLABELLED = "unlabelled"
 class Inputs:
     """Inputs of the measurement. Logits are those of whole images at the training scale, or of tiles of large images.
 
-    roles: teacher and student, in words. fixed: T, if it is one number. confidence: the method's confidence threshold,
-    if any. lists: name -> images with masks. validation: all validation images of the run, in order. run: the run
-    folder; None for a model alone. notes: sentences for the user.
+    roles: descriptions of teacher and student. fixed: T, if it is one number. confidence: the method's confidence
+    threshold, if any. lists: name -> images with masks. validation: all validation images of the run, in order. run:
+    the run folder; None for a model alone. notes: sentences for the user.
     """
 
     source: str
@@ -178,7 +178,7 @@ def _trained(run: RunFolder, config: Config, card: ModelCard, network: Network |
 
 
 def _roles(source: Path, method: Method | None, same: bool) -> tuple[dict[str, str], list[str]]:
-    """Teacher and student in words; a note if they are one network."""
+    """Descriptions of teacher and student; a note if they are one network."""
     if method is not None and not same:
         teacher, student = "the network whose logits give the sets", "the network that learns from them"
         return {"teacher": f"{teacher}, from last.pt", "student": f"{student}, from last.pt"}, []

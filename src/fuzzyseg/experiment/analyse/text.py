@@ -1,4 +1,4 @@
-"""The results of `analyse` in words and Markdown tables."""
+"""Sentences and Markdown tables of the results of `analyse`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,7 +37,7 @@ def answer(
     """Sentences on whether FPL pays, as far as runs were measured, and on T.
 
     table: rows of a `ThresholdTable` with the usual thresholds, measured on `images` with `rule`. T is the smallest
-    usual one whose sets hold the wanted fraction of the truth, else the largest: the better the network, the smaller T
+    usual one whose sets contain the fraction `WANTED` of the truth, else the largest: a better network has a smaller T
     (Table 5 of the FPL paper). A rule of thumb, no prediction of a score.
     """
     if classes == 2:

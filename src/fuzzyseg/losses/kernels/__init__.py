@@ -11,6 +11,6 @@ The environment variable FUZZYSEG_KERNEL requests a form, which is used wherever
 rounding; the tests compare them with `reference`.
 
 A form is a function `run(inputs: LossInputs) -> LossOutputs` (`chunked.py`), called without a graph and without
-autocast. `cuda/launch.py` has a backward kernel of its own and therefore also `empty_outputs(inputs)`, outputs of the
+autocast. `cuda/launch.py` has a backward kernel and therefore also `empty_outputs(inputs)`, outputs of the
 same shapes for torch.compile, and `backward(inputs, state, upstream)`, the gradient of the student's logits.
 """

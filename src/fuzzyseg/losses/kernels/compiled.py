@@ -63,7 +63,7 @@ def _compiled(classes: int, options: FPLOptions) -> Callable[[Tensor, Tensor, Te
 def rows(
     z: Tensor, t: Tensor, threshold: Tensor, scale: Tensor, options: FPLOptions, network: tuple[tuple[int, int], ...]
 ) -> Maps:
-    """What is compiled: all of it by rows (P,)."""
+    """The compiled function, on rows (P,)."""
     p = list(torch.softmax(t, 0).unbind(0))
     ordered = list(p)
     for i, j in network:

@@ -117,8 +117,8 @@ def lower_kernel(
 ):  # fmt: skip
     """Gradient of USED neighbouring low-resolution logits of one row, for all classes.
 
-    Gathers over the pixels that depend on them, at most COLUMNS columns, in a fixed order: without atomics, hence
-    deterministic. Sums along y in the lanes of the columns, along x by a product with the interpolation weights.
+    Gathers over the pixels that depend on them, at most COLUMNS columns, in a fixed order without atomics, so that
+    it is deterministic. Sums along y in the lanes of the columns, along x by a product with the interpolation weights.
     upstream: a number, times a map if MAP.
     """
     y_old, image = tl.program_id(1), tl.program_id(2).to(tl.int64)
