@@ -22,7 +22,6 @@ from fuzzyseg.experiment.results import record
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.inference.outputs import Fuzzy
-from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.plugins import metrics
 from fuzzyseg.run.folder import RunFolder
 
@@ -123,7 +122,7 @@ def _fuzzy(source: Path, config: Config | None) -> Fuzzy:
     for note in notes:
         logger.warning(note)
     assert threshold is not None
-    return Fuzzy(threshold, FPLOptions.of(options))
+    return Fuzzy(threshold, options)
 
 
 def run_folder(source: Path) -> RunFolder | None:
