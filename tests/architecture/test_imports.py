@@ -52,8 +52,18 @@ TABLE = {
     ),
     "analysis": Row(("losses",), TORCH),
     "inference": Row(
-        ("networks", "data", "ops", "run.files"), (*TORCH, "numpy", "pydantic")
-    ),  # masks of files; the model card
+        ("networks", "data", "ops", "run.files"),
+        (
+            *TORCH,
+            "numpy",  # masks of files
+            "pydantic",  # the model card
+            "huggingface_hub",  # `load("user/name")`, in one file
+            "onnx",
+            "onnxruntime",
+            "openvino",
+            "segmentation_models_pytorch",  # an export as smp's folder is loaded by smp alone
+        ),
+    ),
     "engine": Row(("methods.base", "ops.distributed", "run"), TORCH),
     "report": Row(packages=("matplotlib",)),
     "plugins": Row(("config", "losses", "methods"), TORCH),

@@ -160,7 +160,7 @@ def _predict_file(
             logits = predictor.batch_logits(pixels, protocol)[0]
             labels = logits.argmax(0)
             with written_beside(targets["probabilities"]) as part:
-                np.save(part, logits.softmax(0).half().cpu().numpy(), allow_pickle=False)
+                np.save(part, predictor.probabilities(logits).half().cpu().numpy(), allow_pickle=False)
         else:
             labels = predictor.batch_labels(pixels, protocol)[0]
         mask = _voided(labels, image, card)

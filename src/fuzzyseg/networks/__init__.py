@@ -15,6 +15,7 @@ from torch import nn
 from fuzzyseg.networks.segmenter import Segmenter
 from fuzzyseg.networks.weights import (
     from_hub,
+    hub_or_cache,
     load_encoder,
     load_network,
     network_file,
@@ -211,6 +212,7 @@ __all__ = [
     "architecture",
     "build_network",
     "dropout_options",
+    "hub_or_cache",
     "load_encoder",
     "load_network",
     "network_file",

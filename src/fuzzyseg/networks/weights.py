@@ -219,7 +219,7 @@ def _sha256(file: Path) -> str:
 
 
 @contextmanager
-def _hub() -> Iterator[None]:
+def hub_or_cache() -> Iterator[None]:
     """Use only the hub's cache if one short request cannot reach the hub.
 
     The hub's client would repeat each request for most of a minute, and neither smp nor timm passes its argument
@@ -239,7 +239,7 @@ def _hub() -> Iterator[None]:
 def from_hub(encoder: str, fetch: Callable[[], T]) -> T:
     """Result of fetch, which may download ImageNet weights. Raises ValueError if they are not available."""
     try:
-        with _hub():
+        with hub_or_cache():
             return fetch()
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
         raise ValueError(
