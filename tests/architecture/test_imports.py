@@ -43,7 +43,7 @@ TABLE = {
         )
     ),
     "run": Row(packages=("rich", "filelock")),
-    "run.tensorboard": Row(("run",), ("rich", "torch")),
+    "run.trackers": Row(("run",), ("rich", "torch", "trackio", "wandb")),
     "config": Row(packages=("pydantic", "yaml")),
     "methods": Row(("methods",)),
     "methods.base": Row(("data.views",), ("torch", "pydantic"), itself=False),
@@ -278,7 +278,7 @@ def test_the_checker_sees_a_violation(module, source):
         ("methods", "from fuzzyseg.methods.cps import CPS"),
         ("engine.trainer", "from fuzzyseg.methods.base import Method\nfrom fuzzyseg.ops.distributed import mean"),
         ("ops.distributed", "from torch import distributed"),
-        ("run.tensorboard", "from torch.utils.tensorboard import SummaryWriter"),
+        ("run.trackers", "from torch.utils.tensorboard import SummaryWriter"),
         ("experiment.training", "import numpy\nfrom fuzzyseg.methods import METHODS"),
         ("", "def f():\n    from fuzzyseg.experiment import train"),
         ("__main__", "from fuzzyseg.cli import main"),

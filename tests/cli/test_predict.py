@@ -71,6 +71,17 @@ def test_a_tile_that_is_no_size_is_refused(predict):
     assert not asked
 
 
+def test_replaced_results_are_counted(predict, tmp_path):
+    for kind in ("masks", "overlays"):
+        (tmp_path / kind / "day").mkdir(parents=True)
+        for name in ("a", "day/b", "other"):
+            (tmp_path / kind / f"{name}.png").touch()
+    names = ("masks/a.png", "overlays/a.png", "masks/day/b.png", "masks/c.png", "class_shares.csv")
+    predict.answer["written"] = [tmp_path / name for name in names]
+    result, _ = predict("run", "images", "--out", str(tmp_path))
+    assert result.stdout.startswith("3 images predicted, 2 of them again")
+
+
 def test_images_that_fail_are_named_and_exit_1(predict):
     predict.answer["failures"] = ["images/x.png: is no image"]
     result, _ = predict("run", "images", "--out", "out")

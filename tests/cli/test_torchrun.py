@@ -6,10 +6,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
 from fuzzyseg.cli.errors import Verb
+from fuzzyseg.config import ConfigError
+from fuzzyseg.experiment.process_group import process_group
 from support.tiny_data import write_folder
 
 
@@ -27,6 +30,46 @@ def test_the_first_process_works_and_the_others_end(tmp_path, monkeypatch, rank)
     assert out.exists() == (rank == 0)
     assert ("one of the 2 processes" in result.stderr) == (rank == 0)
     assert rank == 1 or os.environ.get("WORLD_SIZE", "1") == "1"  # nor would a training of it wait for the other
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE: found ''"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE: found 'two'"),
+        ({"WORLD_SIZE": "-1"}, "WORLD_SIZE: found '-1'"),
+        ({"WORLD_SIZE": "2", "RANK": ""}, "RANK: found ''"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command", [["split", "photos", "--out", "split"], ["train", "--data", "photos", "--out", "r"]]
+)
+def test_odd_variables_are_one_sentence(tmp_path, monkeypatch, command, variables, words):
+    write_folder(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    torchrun = {"RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in (torchrun | variables).items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, [*command, "network.weights=none"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {words}") and result.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({}, "RANK, MASTER_ADDR, MASTER_PORT not set"),
+        ({"RANK": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "RANK is 2"),
+    ],
+)
+def test_a_group_that_cannot_form_is_refused(monkeypatch, variables, words):
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"WORLD_SIZE": "2"} | variables).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=words), process_group(torch.device("cpu")):
+        pass
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ def pairs(run, config, names):
     """Logits (1,C,H,W) of the finished model, and masks (1,H,W), of these images in this order."""
     model, ready = fuzzyseg.load(run, network=own), validate(config)
     material = material_of(ready)
-    reader = build_reader(ready.data, 3, material)
+    reader = build_reader(ready.data, material.card)
     items = {item.name: item for item in [*material.split.labelled, *material.split.val]}
     for name in names:
         image, mask = reader.read(items[name], with_mask=True)

@@ -80,7 +80,13 @@ class Hub(BaseHTTPRequestHandler):
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            self._json({"success": True, "commitUrl": f"http://{self.headers['Host']}/anna/streets/commit/{COMMIT}", "commitOid": COMMIT})
+            self._json(
+                {
+                    "success": True,
+                    "commitUrl": f"http://{self.headers['Host']}/anna/streets/commit/{COMMIT}",
+                    "commitOid": COMMIT,
+                }
+            )
         else:
             self._json({})
 

@@ -1,7 +1,5 @@
 """Statistics of the fuzzy sets on images with masks: coverage, K, the three cases, calibration, confusions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

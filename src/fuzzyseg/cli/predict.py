@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -50,16 +49,16 @@ def predict(
         raise ConfigError(f"--tile: found {given['tile']!r}; {error}") from None
     from fuzzyseg.experiment import predict as segment
 
+    earlier = set((out / "masks").rglob("*.png"))
     with counter("images") as progress:
         written, failures = segment(source, images, out, progress=progress, **given)
-    _report(written, failures, out)
-
-
-def _report(written: Sequence[Path], failures: Sequence[Exception], out: Path) -> None:
     for failure in failures:
         complain(str(failure))
-    images = sum(path.is_relative_to(out / "masks") for path in written)
-    failed = f", {len(failures)} failed" if failures else ""
-    typer.echo(f"{images} image{'s' * (images != 1)} predicted{failed}; results are in {out}")
+    masks = [path for path in written if path.is_relative_to(out / "masks")]
+    text = f"{len(masks)} image{'s' * (len(masks) != 1)} predicted"
+    if replaced := len(earlier.intersection(masks)):
+        text += f", {replaced} of them again: their earlier results are replaced"
+    text += f", {len(failures)} failed" if failures else ""
+    typer.echo(f"{text}; results are in {out}")
     if failures:
         raise typer.Exit(FAILED)

@@ -1,7 +1,5 @@
 """Checkpoint files: written atomically with a checksum, loaded without running code, the last few kept."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os
@@ -11,6 +9,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
+from types import EllipsisType
 from typing import Any, BinaryIO
 
 import torch
@@ -34,8 +33,9 @@ _CONTENT: dict[str, type | tuple[type, ...]] = {
     "scaler": dict,
     "streams": dict,
     "config": dict,
+    "unscored": (dict, EllipsisType),
 }
-"""Keys of a checkpoint and the types of their values."""
+"""Keys of a checkpoint and the types of their values; ... stands for a missing key."""
 
 _MARK = b"fuzzyseg sha256 "
 _log = logging.getLogger(__name__)

@@ -1,7 +1,5 @@
 """The one place where all parts meet: what the commands do, from Python."""
 
-from __future__ import annotations
-
 from fuzzyseg.experiment.analyse import analyse
 from fuzzyseg.experiment.convert import Conversion, convert
 from fuzzyseg.experiment.export_run import export

@@ -1,7 +1,5 @@
 """Calibration on held-back labelled images: T, a temperature, and a reliability gate."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -11,27 +9,23 @@ import torch
 from torch import Tensor
 
 from fuzzyseg.analysis.table import count_confident
+from fuzzyseg.analysis.temperature import temperature_of
 from fuzzyseg.analysis.threshold import (
     conformal_threshold,
     coverage_by_threshold,
-    fitted_temperature,
     smallest_covering,
 )
 from fuzzyseg.config import ConfigError
-from fuzzyseg.data import VOID, Item
+from fuzzyseg.data import Item
 from fuzzyseg.data.splits.holdout import hold_out
+from fuzzyseg.engine.trainer import Batches
 from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material
-from fuzzyseg.experiment.validation import Scoring
+from fuzzyseg.experiment.validation import Scoring, set_options
 from fuzzyseg.inference import Predictor
 from fuzzyseg.losses import ConfidentPixels, PixelLossModule
 from fuzzyseg.methods import Method
 from fuzzyseg.ops import distributed
-
-Batches = Callable[[int, int], Iterator[Any]]
-
-SAMPLE = 4096
-"""Most pixels per image, or per tile of a large one, that the temperature is fitted on; evenly spaced."""
 
 
 def with_held_back(setup: Setup, material: Material) -> Material:
@@ -66,7 +60,7 @@ class Calibration:
 
     def __init__(self, setup: Setup, scoring: Scoring, method: Method, say: Callable[[str], None]) -> None:
         settings = setup.loss.calibrated
-        self.every = max(1, scoring.steps // 10) if settings.every is None else settings.every
+        self.every = max(1, scoring.train.steps // 10) if settings.every is None else settings.every
         self.at_start = bool(setup.init)
         if not self.every and not self.at_start:
             raise ConfigError(
@@ -123,16 +117,10 @@ class Calibration:
 
     def _fit_temperature(self, predictor: Predictor, step: int) -> None:
         assert isinstance(self.pixel_loss, PixelLossModule)
-        logits, targets = [], []
-        for item in self.fitted_on:
-            for z, mask in self.scoring.training_pairs(predictor, item):
-                seen = mask[0] != VOID
-                every = max(1, -(-int(seen.sum()) // SAMPLE))
-                logits.append(z[0][:, seen][:, ::every].T)
-                targets.append(mask[0][seen][::every])
-        if not sum(map(len, targets)):
+        images = self.scoring.pixels(predictor, self.fitted_on)
+        if not images:
             return
-        fitted = torch.tensor(fitted_temperature(torch.cat(logits), torch.cat(targets)), device=self.scoring.device)
+        fitted = torch.tensor(temperature_of(images), device=self.scoring.device)
         self.pixel_loss.temperature.fill_(float(distributed.mean(fitted)))
         self.say(f"step {step}: temperature {float(self.pixel_loss.temperature):.3f}")
 
@@ -159,10 +147,7 @@ class Calibration:
         return next(both), next(both)
 
     def _covered(self, teacher: Tensor, mask: Tensor) -> Tensor:
-        loss = self.loss
-        covered, pixels = coverage_by_threshold(
-            teacher, mask, self.thresholds, k_cap=loss.k_cap, rule=loss.rule, variant=loss.variant
-        )
+        covered, pixels = coverage_by_threshold(teacher, mask, self.thresholds, set_options(self.loss))
         rows = torch.cat([covered, pixels.unsqueeze(1)], 1)
         return torch.cat([rows.sum(0, keepdim=True), rows])
 

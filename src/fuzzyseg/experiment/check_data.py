@@ -246,7 +246,7 @@ class _Check:
             *findings.void_masks(training, sides[0]),
             *findings.void_masks(evaluation, sides[1]),
             *findings.scarce_classes(dataset.classes, *sides),
-            *findings.outline_classes(dataset.classes, masks, dataset.colours),
+            *findings.undeclared_void(dataset.classes, masks, dataset.colours),
         )
         snapped = sum(each.snapped for each in masks)
         self.result.notes += [f"--snap: {snapped} pixels are assigned to the nearest colour"] * bool(snapped)

@@ -1,7 +1,5 @@
 """The demonstration: generated images with groups of similar classes, trained on in three ways with equal steps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The threshold T of a run: a number, the paper's rule, a policy, or a calibration on held-back images."""
 
-from __future__ import annotations
-
 from math import sqrt
 from typing import Any, Literal
 

@@ -1,9 +1,7 @@
 """Evaluation during training: the score on the validation images, and FPL's statistics there."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,45 +11,46 @@ from torch import Tensor, nn
 
 from fuzzyseg.analysis.diagnosis import Diagnosis, diagnose
 from fuzzyseg.analysis.pixels import pixel_maps
-from fuzzyseg.config import DataConfig, EvaluateConfig, LossConfig, TrainConfig
+from fuzzyseg.analysis.temperature import Pixels, judged, sampled, temperature_of
+from fuzzyseg.config import EvaluateConfig, LossConfig, TrainConfig
 from fuzzyseg.data import VOID, Item, Reader
 from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
 from fuzzyseg.data.views import known_pixels
-from fuzzyseg.experiment.build import Setup
-from fuzzyseg.experiment.prepare_data import Material, build_reader
+from fuzzyseg.experiment.prepare_data import Material
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
 from fuzzyseg.inference.sliding_window import tiles_of
 from fuzzyseg.losses import Adaptive, PixelLossModule
-from fuzzyseg.losses.fpl.options import SetOptions
+from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.ops import distributed
 from fuzzyseg.ops.resize import resize_logits
 from fuzzyseg.plugins import Metric
 
 MOST_LABELLED = 50
-"""Most labelled images that FPL's statistics are measured on."""
+"""Most labelled images that FPL's statistics are measured on, and most images for the temperature."""
+
+HELD_BACK, CROSS_FITTED = "held-back labels", "the validation images, cross-fitted"
+"""What a temperature was fitted on, in words."""
 
 
 @dataclass
 class Scoring:
     """Scores a network on the validation images of a run.
 
-    card: of the run before its first step. settings, loss: these sections. steps: of the run in all. pixel_loss: for
-    FPL's statistics; None: there are none. k_maps: images whose K is kept as a map below the folder `maps`.
+    train, settings, loss: these sections. pixel_loss: for FPL's statistics; None: there are none. maps: folder of the
+    maps of K. metrics: further scores by name.
     """
 
     material: Material
     reader: Reader
-    card: ModelCard
     device: torch.device
+    train: TrainConfig
     settings: EvaluateConfig
     loss: LossConfig
-    steps: int
-    pixel_loss: PixelLossModule | None = None
-    maps: Path | None = None
-    k_maps: int = 0
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    pixel_loss: PixelLossModule | None
+    maps: Path
+    metrics: Mapping[str, Metric]
     _ceiling: dict[str, float | None] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -61,7 +60,7 @@ class Scoring:
 
     def card_at(self, step: int) -> ModelCard:
         """The card after so many steps."""
-        return replace(self.card, step=step)
+        return replace(self.material.card, step=step)
 
     def evaluate(self, network: nn.Module, step: int) -> dict[str, Any]:
         """Result of `inference.evaluate`, the further metrics by name, and under `fuzzy` FPL's statistics, if due.
@@ -73,15 +72,41 @@ class Scoring:
         options: dict[str, Any] = settings.model_dump(exclude={"diagnose"})
         result: dict[str, Any] = evaluate(predictor, self.items, ceiling=self._ceiling, metrics=self.metrics, **options)
         self._ceiling = result["ceiling"]  # depends on masks and stride alone
-        every = settings.diagnose == "every" or (settings.diagnose == "last" and self.k_maps > 0)
-        due = every or (settings.diagnose == "last" and step == self.steps)
+        last = settings.diagnose == "last" and (self.train.k_maps > 0 or step == self.train.steps)
+        due = last or settings.diagnose == "every"
         if self.pixel_loss is not None and due:
             result["fuzzy"] = self._diagnosis(self.pixel_loss, predictor, step)
+        if step == self.train.steps:
+            result["calibration"] = self._calibration(predictor)
         return result
+
+    def _calibration(self, predictor: Predictor) -> dict[str, Any] | None:
+        """The temperature of the finished model, how it was fitted, and how far its probabilities can be trusted.
+
+        It is fitted on held-back labels, else on validation images, which then are judged by temperatures of the other
+        half of them. At most `MOST_LABELLED` images of each kind. None without a labelled pixel.
+        """
+        held, val = (
+            self.pixels(predictor, [items[place] for place in evenly_spaced(len(items), MOST_LABELLED)])
+            for items in (self.material.held_back, self.items)
+        )
+        if not held and not val:
+            return None
+        temperature = temperature_of(held or val)
+        result = judged(val, temperature if held else None) if val else {}
+        if "coverage_per_class" in result:
+            classes = self.material.card.classes
+            result["coverage_per_class"] = dict(zip(classes, result["coverage_per_class"], strict=True))
+        return {"temperature": temperature, "fitted_on": HELD_BACK if held else CROSS_FITTED, **result}
+
+    def pixels(self, predictor: Predictor, items: Sequence[Item]) -> list[Pixels]:
+        """`sampled` pixels of each of the items that has any."""
+        found = (sampled(self.training_pairs(predictor, item)) for item in items)
+        return [pixels for pixels in found if pixels is not None]
 
     def _diagnosis(self, pixel_loss: PixelLossModule, predictor: Predictor, step: int) -> dict[str, Any]:
         """FPL's statistics of the network as its own teacher. Writes maps of K, but not of images read in tiles."""
-        keep = set(evenly_spaced(len(self.items), self.k_maps)) if distributed.rank() == 0 else set()
+        keep = set(evenly_spaced(len(self.items), self.train.k_maps)) if distributed.rank() == 0 else set()
         found, options = {}, set_options(self.loss)
         for name, items in (("val", self.items), ("labelled", self.labelled)):
             total: Diagnosis | None = None
@@ -95,7 +120,7 @@ class Scoring:
                     counts = diagnose(pixels, target)
                     total = counts if total is None else total.plus(counts)
                     tiles += 1
-                if name == "val" and number in keep and self.maps is not None and tiles == 1:
+                if name == "val" and number in keep and tiles == 1:
                     file = self.maps / f"{step:06d}" / f"{number:05d}.png"
                     save_index_png(pixels.k[0].cpu().numpy(), file)
             if total is not None:
@@ -106,52 +131,6 @@ class Scoring:
         """Logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`, on the device."""
         for image, mask in training_parts(self.reader, item):
             yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(self.device)
-
-
-def build_scoring(
-    setup: Setup,
-    data: DataConfig,
-    train: TrainConfig,
-    settings: EvaluateConfig,
-    material: Material,
-    pixel_loss: nn.Module | None,
-    device: torch.device,
-    maps: Path,
-    metrics: Mapping[str, Metric],
-) -> Scoring:
-    """The scoring of a run. maps: folder of the maps of K. metrics: further scores by name."""
-    dataset, own = material.dataset, setup.own_network is not None
-    card = ModelCard(
-        classes=list(dataset.classes),
-        colours=dataset.colours,
-        encoding=dataset.encoding,
-        bands=data.bands,
-        levels=material.levels,
-        value_range=material.value_range,
-        ignore_index=dataset.ignore_index,
-        mean=material.mean,
-        std=material.std,
-        channels=setup.network.channels,
-        image_size=data.image_size,
-        crop=setup.crop,
-        arch=None if own else setup.network.arch,
-        encoder=None if own else setup.network.encoder,
-        method=setup.name,
-        loss=setup.loss.name,
-    )
-    return Scoring(
-        material,
-        build_reader(data, setup.network.channels, material),
-        card,
-        device,
-        settings,
-        setup.loss,
-        train.steps,
-        pixel_loss if isinstance(pixel_loss, PixelLossModule) else None,
-        maps,
-        train.k_maps,
-        metrics,
-    )
 
 
 def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
@@ -184,9 +163,9 @@ def thresholds_at(pixel_loss: PixelLossModule, logits: Tensor, network: nn.Modul
     return pixel_loss.thresholds(logits, size)
 
 
-def set_options(loss: LossConfig) -> SetOptions:
+def set_options(loss: LossConfig) -> FPLOptions:
     """The settings that determine set and weight of a pixel, whichever loss is trained with."""
-    return SetOptions(weight=loss.weight, a=loss.a, k_cap=loss.k_cap, rule=loss.rule, variant=loss.variant)
+    return FPLOptions(loss.weight, loss.a, loss.k_cap, loss.rule, loss.variant)
 
 
 def evenly_spaced(total: int, wanted: int) -> list[int]:

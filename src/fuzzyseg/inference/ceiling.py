@@ -1,7 +1,5 @@
 """The highest IoU that a class can reach at the resolution of a network, computed from masks alone."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """Prediction of image files: masks, overlays, probabilities, class shares."""
 
-from __future__ import annotations
-
 import csv
 import logging
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Prediction of logits or labels for images of any size."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Sliding windows over an image, and the average of their predictions in bounded memory."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import torch

@@ -3,8 +3,6 @@
 No check reads a tensor's values, so none synchronises with a GPU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Confidence mask of FixMatch and its successors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

@@ -6,8 +6,6 @@ in the networks' own heads. valid (B,H,W) is bool or non-negative weights. The t
 fp32 (fp64 stays fp64). A NaN in either side's logits makes the loss of that pixel NaN if it is valid.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Unpack

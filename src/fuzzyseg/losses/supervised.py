@@ -1,7 +1,5 @@
 """Losses on labelled pixels: cross entropy with OHEM, class weights and label smoothing, and Dice loss."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

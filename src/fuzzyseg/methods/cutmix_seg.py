@@ -14,8 +14,6 @@ share of confident pixels. Parameters and buffers of the teacher are matched by 
 the share of confident pixels (also per micro-batch, as published), batch-norm statistics, dropout.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -67,7 +65,6 @@ class CutMixSeg(Method):
 
     Config = CutMixSegConfig
     config: CutMixSegConfig
-    paper_loss = None
     paper_only = ("distance", "unsupervised_weight")
     pixel_only = ("pixel_weight",)
     paper = "CutMix-Seg, French et al., BMVC 2020"
@@ -93,7 +90,6 @@ class CutMixSeg(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss plus the distance to the teacher's mixed prediction."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
-        assert labelled.mask is not None
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
         area = (self.config.box_area, self.config.box_area)
         mask = box_masks(a.seed, a.size, boxes=1, area=area).to(a.image.device)  # (B,H,W), True: partner

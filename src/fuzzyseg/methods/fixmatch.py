@@ -15,8 +15,6 @@ views use our jitter and blur (`data/views.py`). Padding is the mean colour, the
 statistics, dropout.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -70,8 +68,6 @@ class FixMatch(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Half of: supervised loss plus the strong view's loss."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
-        assert labelled.mask is not None
-        assert self.pixel_loss is not None
         area, chance = self.config.box_area, self.config.cutmix_probability
         (drawn,) = rectangle_masks(a.seed, a.size, probability=chance, area=area)
         mask = drawn.to(a.image.device)  # (B,H,W), True: partner

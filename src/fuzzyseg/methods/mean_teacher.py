@@ -14,8 +14,6 @@ counts it). PixelSSL's ramp, 5 of 45 epochs, is a share of the run. The teacher 
 keeps batch-norm statistics of its own forwards. Per process: batch-norm statistics, the student's dropout.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
@@ -66,7 +64,6 @@ class MeanTeacher(Method):
 
     Config = MeanTeacherConfig
     config: MeanTeacherConfig
-    paper_loss = None
     paper_only = ("of", "consistency_weight")
     pixel_only = ("pixel_weight",)
     paper = "Mean Teacher, Tarvainen and Valpola, NeurIPS 2017"
@@ -95,7 +92,6 @@ class MeanTeacher(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss plus the ramped, weighted consistency with the teacher."""
         labelled, unlabelled = batch["labelled"], batch["unlabelled"]
-        assert labelled.mask is not None
         z_l, z_u = self.student(labelled.image), self.student(unlabelled.image)  # (B,C,h,w)
         with torch.no_grad(), without_dropout(self.teacher):
             t_l = self.teacher(labelled.image) if self.labelled else None

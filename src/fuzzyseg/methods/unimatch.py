@@ -11,8 +11,6 @@ theirs is black. Rectangles and dropped channels depend on the sample's seed onl
 dropout, batch-norm statistics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +20,7 @@ from torch import Tensor
 from fuzzyseg.data.views import Batch, WeakStrong
 from fuzzyseg.losses import CONFIDENCE, Confidence, ConfidentPixels
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, RectangleArea, Step, mixing_streams, setting
-from fuzzyseg.networks.stages import check_stages
+from fuzzyseg.networks.heads import check_stages
 from fuzzyseg.ops.channel_dropout import levels, scale_channels
 from fuzzyseg.ops.mix import Mixed, paste, rectangle_masks
 from fuzzyseg.ops.module_mode import evaluating
@@ -62,7 +60,6 @@ class UniMatch(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Half of: supervised loss plus the weighted losses of both strong views and of the perturbed features."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
-        assert labelled.mask is not None
         config, count = self.config, len(labelled.image)
         drawn = rectangle_masks(a.seed, a.size, views=2, probability=config.cutmix_probability, area=config.box_area)
         masks = [mask.to(a.image.device) for mask in drawn]  # (B,H,W) each, True: partner

@@ -16,8 +16,6 @@ the radius. Not implemented: other divergences; a direction from the student wit
 Per process: initial noise of the direction, batch-norm statistics, scalar confidence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, Literal, Self
@@ -99,7 +97,6 @@ class VAT(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss plus alpha times the divergence or pixel loss at the adversarial offset."""
         labelled, free = batch["labelled"], batch["unlabelled"]
-        assert labelled.mask is not None
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
         source = self.student if self.teacher is None else self.teacher
         with torch.no_grad(), small_differences(free.image.device), without_dropout(source):

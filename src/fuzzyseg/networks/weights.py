@@ -1,7 +1,5 @@
 """Loading and saving of encoder and network weights: files and the Hugging Face hub."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -274,6 +272,17 @@ def weights_statistics(weights: str, encoder: str, channels: int = 3) -> Statist
     if channels == 1:
         return [sum(mean) / len(mean)], [sum(std) / len(std)]
     return [mean[i % len(mean)] for i in range(channels)], [std[i % len(std)] for i in range(channels)]
+
+
+def weights_licence(weights: str, encoder: str) -> str | None:
+    """The licence that the encoder's weights declare: metadata `license` of a file, or timm's entry. None: none is."""
+    if weights == "none":
+        return "none, trained from random weights"
+    if weights != "imagenet":
+        return _metadata(Path(weights)).get("license")
+    from timm import get_pretrained_cfg  # takes seconds to import
+
+    return getattr(get_pretrained_cfg(encoder.removeprefix("tu-")), "license", None) if encoder[:3] == "tu-" else None
 
 
 def _metadata(path: Path) -> dict[str, str]:

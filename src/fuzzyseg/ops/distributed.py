@@ -1,7 +1,5 @@
 """The only file with collectives. On one process every function is the identity."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch import distributed as dist

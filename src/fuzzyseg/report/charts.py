@@ -1,7 +1,5 @@
 """Charts of K, its entropy and weights, and its course in training (Fig. 4 of the FPL paper)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

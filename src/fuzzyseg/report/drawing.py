@@ -1,7 +1,5 @@
 """Size, style and storage of all figures. matplotlib, the extra [plots], is imported when a figure is drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

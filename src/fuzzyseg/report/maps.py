@@ -1,7 +1,5 @@
 """Rows of images and maps of labels, fuzzy sets, K, cases and scores (Fig. 1, 3a and 5 of the FPL paper)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

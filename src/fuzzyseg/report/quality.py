@@ -1,7 +1,5 @@
 """Charts of the three cases, coverage, confusions and calibration (Fig. 3b of the FPL paper)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -464,3 +464,19 @@ def test_labels_are_lines(tmp_path):
         read_lines(path)
     with pytest.raises(DataError, match=r"nowhere\.txt"):
         read_lines(Path(tmp_path / "nowhere.txt"))
+
+
+@pytest.mark.parametrize("mode", ["P", "LA", "RGBA"])
+def test_a_mask_shape_that_may_be_meant_by_its_index_or_opacity_is_no_grey_image(tmp_path, mode):
+    data = io.BytesIO()
+    Image.new(mode, (3, 2)).save(data, "PNG")
+    mask = base64.b64encode(data.getvalue()).decode()
+    write(tmp_path / "in", shapes=[shape("car", [[1, 1], [3, 2]], "mask", mask=mask)])
+    _, failures = write_dataset(read_annotations(tmp_path / "in"), tmp_path / "out")
+    assert len(failures) == 1 and f"are {mode}; expected grey" in str(failures[0])
+
+
+def test_labels_in_two_unicode_forms_are_one_class(tmp_path):
+    for name, label in (("a", "caf\u00e9"), ("b", "cafe\u0301")):
+        write(tmp_path / "in", name, shapes=[shape(label, box(1, 1, 3, 3))])
+    assert read_annotations(tmp_path / "in").classes == ["background", "caf\u00e9"]

@@ -9,7 +9,7 @@ from fuzzyseg.data.dataset_yaml import FILE, Description
 from fuzzyseg.data.io.mask import palette_of
 from fuzzyseg.data.labels.class_counts import ADVICE, count_classes, distinct_values
 from fuzzyseg.data.labels.declared import DeclaredLabels, first_colours
-from fuzzyseg.data.labels.decode import remap_classes
+from fuzzyseg.data.labels.decode import mask_of, remap_classes
 from fuzzyseg.data.labels.detect import (
     HIGHS,
     SAMPLE,
@@ -55,6 +55,7 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
         shown = declared.class_colours
         if shown is not None:
             labels = replace(labels, colours=shown if len(shown) == len(labels.classes) else None)
+            notes = notes + (_other_colours(declared, plain[0], labels.classes) if kind == "palette" else [])
         elif kind == "palette" and plain:
             labels = replace(labels, colours=_palette(plain[0], labels))
     grey = labels.encoding is not None and labels.encoding.colours == GREY.colours
@@ -69,6 +70,22 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
     elif void is None:
         words = ""  # the notes say it
     return labels, [words, *notes] if words else notes
+
+
+def _other_colours(declared: DeclaredLabels, item: Item, names: list[str]) -> list[str]:
+    """Return a warning if the palette of a mask has none of the declared colours for the index of a class."""
+    if declared.kind is not None or declared.description.values or declared.description.reduce_zero_label:
+        return []
+    palette, places = palette_of(mask_of(item)) or [], declared.rows or names
+    for place, (name, colour) in enumerate(zip(places, palette, strict=False)):
+        wanted = [own for index, own in declared.colours or () if name in names and index == names.index(name)]
+        if wanted and colour not in wanted:
+            return [
+                f"warning: {item.mask}: index {place}, read as {name!r}, has the colour {colour} in the palette, but "
+                f"{wanted[0]} in {declared.source}: is the order of the classes right? If so, set encoding: index in "
+                f"{FILE}"
+            ]
+    return []
 
 
 def _palette(item: Item, labels: LabelMap) -> list[Colour] | None:
@@ -168,7 +185,10 @@ def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | N
         first = fallback.ignore_index if ignore is None else first
         return replace(fallback, ignore_index=first), [f"{len(fallback.classes)} classes, none declared here"]
     if not items:
-        raise DataError(f"no image has a mask: add masks, or declare the classes in {FILE} (classes: [...])")
+        raise DataError(
+            f"no image has a mask: add masks (`fuzzyseg convert` draws those of LabelMe, COCO and CVAT), or declare "
+            f"the classes in {FILE} (classes: [...])"
+        )
     return _detected(declared, items, base)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.labels.class_counts import class_presence
+from fuzzyseg.data.labels.class_counts import class_presence, pixel_counts
 from fuzzyseg.data.sample import DataError, DataSet, Item
 from fuzzyseg.data.splits.groups import Groups
 from fuzzyseg.data.splits.spec import FOLD, parse_amount, parse_every, read_list
@@ -28,7 +28,7 @@ from fuzzyseg.data.splits.validation import (
     with_masks,
     without_validation,
 )
-from fuzzyseg.data.text import short
+from fuzzyseg.data.text import counted, short
 
 Policy = Literal["cover", "random"]
 MIN_BEST = 10
@@ -154,6 +154,14 @@ def _choose(
     return [pool[index] for index in chosen], uncovered, notes
 
 
+def _with_void(dataset: DataSet, chosen: Sequence[Item], notes: list[str]) -> set[str]:
+    """Return the names of labelled images with void pixels, and add a note."""
+    counts = pixel_counts(chosen, classes=len(dataset.classes), ignore_index=dataset.ignore_index)
+    partly = {item.name for item, count in zip(chosen, counts, strict=True) if count[-1]}
+    notes.append(f"{counted(len(partly), 'labelled image')} with void pixels are used without masks, too")
+    return partly
+
+
 def make_split(
     dataset: DataSet,
     *,
@@ -162,6 +170,7 @@ def make_split(
     seed: int = 0,
     policy: Policy = "cover",
     unlabelled: Literal["rest", "all"] = "rest",
+    void: Literal["ignored", "unlabelled"] = "ignored",
     group: str | None = None,
 ) -> Split:
     """Split the images of a dataset; the same arguments give the same lists on every platform. Raises DataError.
@@ -171,10 +180,9 @@ def make_split(
     run, `fold:K/N` of the labelled images, `val`, `test` or `none`; None: the val folder, or a fifth of the training
     images with masks. policy: cover reads the masks of the candidates, once (promise 10), and lets labelled images,
     held-out images and folds hold all classes; random reads none. unlabelled: the images that are not labelled, or all.
-    group: rule of images that stay together (`group_keys`); groups of validation images are excluded from training.
+    void: unlabelled adds labelled images with void pixels to the unlabelled ones (reads masks). group: rule of images
+    that stay together (`group_keys`); groups of validation images are excluded from training.
     """
-    if policy not in ("cover", "random"):
-        raise DataError(f"found the policy {policy!r}; expected cover or random")
     pool = with_masks(dataset.train)
     wanted, named = _wanted(dataset, pool, labelled)
     presence = _presence_of(dataset) if policy == "cover" else None
@@ -182,8 +190,8 @@ def make_split(
     if (val or "").startswith(FOLD):
         named = [item for item in named if item not in val_items]
     kept = {item.name for item in named}
-    if both := sorted(kept & {item.name for item in val_items}):
-        raise DataError(f"{short(both)}: listed as labelled and as validation; expected them in one of the lists")
+    if listed := sorted(kept & {item.name for item in val_items}):
+        raise DataError(f"{short(listed)}: listed as labelled and as validation; expected them in one of the lists")
     train, apart = without_validation(dataset.train, val_items, kept, group)
     if not (left := with_masks(train)):
         raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; ask for fewer")
@@ -197,7 +205,8 @@ def make_split(
         chosen, uncovered, notes = _choose(dataset, named or left, None, seed, presence, None)
         note = f"{len(chosen)} labelled images, " + (f"by {wanted}" if wanted else "all that have masks")
     names = {item.name for item in chosen}
-    sources = [item for item in train if unlabelled == "all" or item.name not in names]
+    both = names if unlabelled == "all" else _with_void(dataset, chosen, notes) if void == "unlabelled" else set()
+    sources = [item for item in train if item.name not in names - both]
     held_out = len(train) < len(dataset.train)
     if few := held_out and len(chosen) < MIN_BEST:
         notes.append(f"fewer than {MIN_BEST} labelled images: no best checkpoint is chosen, the last one counts")

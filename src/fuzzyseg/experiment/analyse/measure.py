@@ -1,7 +1,5 @@
 """One pass over the images: statistics that add up, maps of some examples, and the course of a training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Verdict on FPL: what the measured runs of docs/evidence.md say about a network like this one."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache

@@ -1,7 +1,5 @@
 """The results of `analyse` in words and Markdown tables."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

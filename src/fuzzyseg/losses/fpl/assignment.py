@@ -1,7 +1,5 @@
 """Fuzzy positive assignment: Alg. 1 of the FPL paper, its variants, and its continuous form."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

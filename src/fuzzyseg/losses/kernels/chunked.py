@@ -4,10 +4,9 @@ A chunk (C,P) stays in the cache for the whole computation, which is in `cpu` fo
 synchronisation, for other devices.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -100,13 +99,13 @@ class LossOutputs:
     confidence: Tensor
     label: Tensor
 
-    @staticmethod
-    def empty(inputs: LossInputs) -> LossOutputs:
+    @classmethod
+    def empty(cls, inputs: LossInputs) -> Self:
         """Outputs of the requested shapes: sums and counts are 0, the rest is uninitialised."""
         like, shape = inputs.student, inputs.loss_shape
         classes = like.shape[1] if inputs.statistics else 0
         requested = shape if inputs.maps else torch.Size((0,))
-        return LossOutputs(
+        return cls(
             loss=like.new_empty(() if inputs.mean else shape, dtype=inputs.precision),
             grad=gradient_like(like) if inputs.gradient else like.new_empty(0),
             state=like.new_empty(0),

@@ -6,8 +6,6 @@ afterwards: the forward op assumes that a mean over `valid` follows, as in every
 the chunks only if the incoming gradient differs from that. torch.compile treats each op as one node.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec

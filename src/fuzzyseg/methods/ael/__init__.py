@@ -18,8 +18,6 @@ keeps one). Source images of a paste use the run's scales (theirs: 0.1 to 2). Pe
 dropout, and, if used, OHEM's ranking and the scale of `loss.balance`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -191,7 +189,6 @@ class AEL(Method):
         self, student: Tensor, teacher: Tensor | Mixed, valid: Tensor, seeds: Tensor, progress: Progress
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Consistency: mean of the pixel loss over the sampled pixels, weighted by confidence^gamma; and metrics."""
-        assert self.pixel_loss is not None
         result = self.pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
         sampled = self._sampled(student.detach(), (valid.shape[1], valid.shape[2]), seeds) & valid
         weight = torch.where(sampled, result.confidence**self.config.gamma, 0)  # (B,H,W)

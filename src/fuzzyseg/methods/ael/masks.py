@@ -1,7 +1,5 @@
 """Masks of AEL's adaptive copy-paste and CutMix: pixels of given classes, and boxes around connected components."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

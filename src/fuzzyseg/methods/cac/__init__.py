@@ -13,8 +13,6 @@ all cells, as in both published settings, or a number per image. The start is a 
 the learning rate is `optim.head_lr_factor=10`. Per process: batch norm, which sees each crop separately.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -67,7 +65,6 @@ class CAC(Method):
 
     Config = CACConfig
     config: CACConfig
-    paper_loss = None
     refuses: ClassVar[dict[str, str]] = dict.fromkeys(PIXEL_LOSSES, _REASON)
     paper = "CAC, Lai et al., CVPR 2021"
     fuzzy = "does not apply"
@@ -87,7 +84,6 @@ class CAC(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss and, from `start` on, the contrast in both directions."""
         labelled, crops = batch["labelled"], batch["unlabelled"]
-        assert labelled.mask is not None
         assert crops.pair is not None and crops.boxes is not None and crops.flips is not None
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
         if progress.step < int(self.config.start * progress.total):

@@ -17,8 +17,6 @@ as the authors do, if it has none. Not implemented: weak labels, the pair-wise l
 confidence mask (off by default), decoders with PixelShuffle. Per process: all random draws, batch-norm statistics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 

@@ -16,8 +16,6 @@ forwards that train it. Crops up to 91 pixels have one detector cell, so that no
 batch-norm statistics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -32,7 +30,7 @@ from fuzzyseg.losses.supervised import VOID
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Role, Step, critic, setting, sigmoid_ramp
 from fuzzyseg.methods.gct.detector import FlawDetector
 from fuzzyseg.methods.gct.flaw_map import comparable, compare_flaws, flaw_target
-from fuzzyseg.networks.stages import check_different
+from fuzzyseg.networks.heads import check_different
 from fuzzyseg.ops.gradient import frozen
 from fuzzyseg.ops.module_mode import without_dropout
 

@@ -13,8 +13,6 @@ classes (theirs assumes one). The hidden square scales with the crop. Not implem
 images (`weakly`). Per process: batch-norm statistics; the scale with `normalise: batch`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -126,7 +124,6 @@ class PseudoSeg(Method):
 
     def _strong(self, unlabelled: Batch, teacher: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the strong view at the logits' stride, without the hidden square; and metrics."""
-        assert self.pixel_loss is not None
         half = round(self.config.cutout * min(unlabelled.size))
         hidden = square_masks(unlabelled.seed, unlabelled.size, half).to(unlabelled.image.device)  # (B,H,W)
         z_s = self.student(torch.where(hidden.unsqueeze(1), 0, unlabelled.strong[0]))

@@ -11,8 +11,6 @@ log-uniform height. Percentiles of the contrast are over cells. Padding is exclu
 delta_n, U2PL with AEL. Per process: percentiles, lambda_u, prototypes, mix partners, draws other than the boxes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -93,7 +91,7 @@ class U2PL(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss, pseudo-label loss on pixels of low entropy, and contrast."""
         labelled, unlabelled, config = batch["labelled"], batch["unlabelled"], self.config
-        assert labelled.mask is not None and self.pixel_loss is not None
+        assert labelled.mask is not None
         ready = progress.step >= int(config.start * progress.total)
         images, count = labelled.image, len(labelled.image)
         if ready:
