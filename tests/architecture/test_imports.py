@@ -52,8 +52,20 @@ TABLE = {
     ),
     "analysis": Row(("losses",), TORCH),
     "inference": Row(
-        ("networks", "data", "ops", "run.files", "losses.fpl"), (*TORCH, "numpy", "pydantic", "PIL", "rasterio")
-    ),  # masks of files, the model card; fuzzy sets as the loss assigns them; GeoTIFF and polygons
+        ("networks", "data", "ops", "run.files", "losses.fpl"),  # fuzzy sets as the loss assigns them
+        (
+            *TORCH,
+            "PIL",
+            "rasterio",  # GeoTIFF and polygons
+            "numpy",  # masks of files
+            "pydantic",  # the model card
+            "huggingface_hub",  # `load("user/name")`, in one file
+            "onnx",
+            "onnxruntime",
+            "openvino",
+            "segmentation_models_pytorch",  # an export as smp's folder is loaded by smp alone
+        ),
+    ),
     "integrations": Row(("inference", "data"), (*TORCH, "numpy", "PIL", "cvat_sdk")),
     "engine": Row(("methods.base", "ops.distributed", "run"), TORCH),
     "report": Row(packages=("matplotlib",)),

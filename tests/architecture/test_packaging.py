@@ -13,15 +13,15 @@ import fuzzyseg
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-
 IMPORTED_AS = {
     "cvat-sdk": "cvat_sdk",
     "segmentation-models-pytorch": "segmentation_models_pytorch",
     "pyyaml": "yaml",
     "pillow": "PIL",
+    "huggingface-hub": "huggingface_hub",
 }
 BROUGHT_ALONG = {
-    "huggingface_hub": "timm and smp depend on it; only its errors and its session are used",
+    "openvino": "a large package for one export, which names it where it is missing",
     "pillow_heif": "a plugin of Pillow that the user may have; it is used where it is there",
     "triton": "PyTorch for CUDA depends on it; its kernels are used where it is there",
 }

@@ -14,8 +14,10 @@ from fuzzyseg.cli.convert import convert
 from fuzzyseg.cli.demo import demo
 from fuzzyseg.cli.errors import Verb, Verbs
 from fuzzyseg.cli.evaluate import evaluate
+from fuzzyseg.cli.export import export
 from fuzzyseg.cli.methods import methods
 from fuzzyseg.cli.predict import predict
+from fuzzyseg.cli.push import push
 from fuzzyseg.cli.settings import settings
 from fuzzyseg.cli.split import split
 from fuzzyseg.cli.sweep import sweep
@@ -51,7 +53,7 @@ def _general(
 
 
 for _command in (
-    *(train, evaluate, predict, analyse, split, sweep),
+    *(train, evaluate, predict, export, push, analyse, split, sweep),
     *(compare, methods, settings, check, convert, demo),
 ):
     app.command(cls=Verb)(_command)

@@ -64,7 +64,7 @@ def report(result: Mapping[str, Any]) -> Iterator[str]:
         kept = sum((value or 0.0) >= least for value in ceiling.values())
         over = f"over the {kept} of {len(ceiling)} classes with a ceiling of at least {_shown(least)}"
         beside[SCORE, ""] = f"  ({_shown(result[resolvable])} {over})"
-    apart = ("ceiling", "ceiling_least", resolvable)
+    apart = ("ceiling", "ceiling_least", "calibration", resolvable)
     shown = {name: value for name, value in result.items() if name not in apart}
     width = max(len(str(name)) for value in [shown, *shown.values()] if isinstance(value, Mapping) for name in value)
     for name, value in shown.items():
@@ -74,9 +74,22 @@ def report(result: Mapping[str, Any]) -> Iterator[str]:
                 yield f"  {key!s:<{width}}  {_shown(part)}{beside.get((name, key), '')}"
         else:
             yield f"{name!s:<{width + 2}}  {_shown(value)}{beside.get((name, ''), '')}"
+    if "ece" in (calibration := result.get("calibration") or {}):
+        yield from _calibration(calibration)
     absent = [name for name, value in ceiling.items() if value is None]
     if absent:
         yield f"no pixel of the masks is of {', '.join(absent)}: the score says nothing about it"
+
+
+def _calibration(found: Mapping[str, Any]) -> Iterator[str]:
+    how = f"temperature {found['temperature']:.3f}, fitted on {found['fitted_on'] or 'nothing'}"
+    ece, calibrated = _shown(found["ece"]), _shown(found["ece_calibrated"])
+    yield f"calibration error (ECE) {ece}, {calibrated} with {how}"
+    yield f"  measured on {found['pixels']} pixels of {found['images']} images"
+    size, coverage = found["set_size"], _shown(found["coverage"])
+    yield f"sets of {_shown(found['level'])} probability: {size:.2f} classes, {coverage} of the truth; of each class:"
+    for name, value in found["coverage_per_class"].items():
+        yield f"  {name}  {_shown(value)}"
 
 
 def _shown(value: Any) -> str:

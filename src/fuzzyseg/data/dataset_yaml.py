@@ -30,6 +30,7 @@ class Description(BaseModel):
     colours: a list with one per class, or one or several per class name (stored as `colours_of`). values: one or
     several mask values per class name. ignore_index: one or several void values (the others in `ignore_also`). merge:
     new name -> classes. ignore: classes that become void. encoding: index, colour or binary, if it cannot be detected.
+    licence: of the data, for the model card.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +51,7 @@ class Description(BaseModel):
     ignore: list[str] | None = None
     colours_of: dict[str, list[_Colour]] | None = Field(default=None, min_length=1)
     ignore_also: list[_Value] | None = None
+    licence: str | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from fuzzyseg.analysis.table import count_confident
+from fuzzyseg.analysis.temperature import temperature_of
 from fuzzyseg.analysis.threshold import (
     conformal_threshold,
     coverage_by_threshold,
-    fitted_temperature,
     smallest_covering,
 )
 from fuzzyseg.config import ConfigError
-from fuzzyseg.data import VOID, Item
+from fuzzyseg.data import Item
 from fuzzyseg.data.splits.holdout import hold_out
 from fuzzyseg.engine.trainer import Batches
 from fuzzyseg.experiment.build import Setup
@@ -26,9 +26,6 @@ from fuzzyseg.inference import Predictor
 from fuzzyseg.losses import ConfidentPixels, PixelLossModule
 from fuzzyseg.methods import Method
 from fuzzyseg.ops import distributed
-
-SAMPLE = 4096
-"""Most pixels per image, or per tile of a large one, that the temperature is fitted on; evenly spaced."""
 
 
 def with_held_back(setup: Setup, material: Material) -> Material:
@@ -120,16 +117,10 @@ class Calibration:
 
     def _fit_temperature(self, predictor: Predictor, step: int) -> None:
         assert isinstance(self.pixel_loss, PixelLossModule)
-        logits, targets = [], []
-        for item in self.fitted_on:
-            for z, mask in self.scoring.training_pairs(predictor, item):
-                seen = mask[0] != VOID
-                every = max(1, -(-int(seen.sum()) // SAMPLE))
-                logits.append(z[0][:, seen][:, ::every].T)
-                targets.append(mask[0][seen][::every])
-        if not sum(map(len, targets)):
+        images = self.scoring.pixels(predictor, self.fitted_on)
+        if not images:
             return
-        fitted = torch.tensor(fitted_temperature(torch.cat(logits), torch.cat(targets)), device=self.scoring.device)
+        fitted = torch.tensor(temperature_of(images), device=self.scoring.device)
         self.pixel_loss.temperature.fill_(float(distributed.mean(fitted)))
         self.say(f"step {step}: temperature {float(self.pixel_loss.temperature):.3f}")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from fuzzyseg.analysis.temperature import judged, sampled
 from fuzzyseg.config import Config, ConfigError, read_yaml, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
@@ -19,6 +20,7 @@ from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device, process_group
 from fuzzyseg.experiment.results import record
+from fuzzyseg.experiment.validation import CROSS_FITTED, MOST_LABELLED, evenly_spaced, training_parts
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.inference.outputs import Fuzzy
@@ -82,7 +84,26 @@ def evaluate(
         settings: dict[str, Any] = (config or Config()).evaluate.model_dump(exclude={"diagnose"})
         settings["mode"] = mode or settings["mode"]
         result = score(predictor, items, ignore_index=void, metrics=metrics(), progress=progress, **settings)
+        root = where if config is None else config.data.root  # without its run, the model may have been fitted here
+        fitted_here = split == "val" and Path(where).resolve() == Path(root or "").resolve()
+        result["calibration"] = _calibration(predictor, items, void, fitted_here)
     return {"data": where, "split": split, **result}
+
+
+def _calibration(predictor: Predictor, items: list[Item], void: int, fitted_here: bool) -> dict[str, Any]:
+    """`judged` on some of the items, with the model's temperature, or cross-fitted ones if it was fitted on these."""
+    card, images = predictor.card, []
+    reader = card.reader(void, image_size=card.image_size)
+    for place in evenly_spaced(len(items), MOST_LABELLED):
+        parts = training_parts(reader, items[place])
+        found = sampled((predictor.training_logits(x)[None], y[None].to(predictor.device)) for x, y in parts)
+        images += [] if found is None else [found]
+    fitted_on = ((card.record or {}).get("calibration") or {}).get("fitted_on")
+    crossed = fitted_here and fitted_on == CROSS_FITTED
+    result = judged(images, None if crossed else card.temperature) if images else {}
+    if "coverage_per_class" in result:
+        result["coverage_per_class"] = dict(zip(card.classes, result["coverage_per_class"], strict=True))
+    return {"temperature": card.temperature, "fitted_on": fitted_on, **result}
 
 
 def predict(

@@ -20,6 +20,7 @@ from fuzzyseg.experiment import results
 from fuzzyseg.experiment.announce import announce, summary, tell
 from fuzzyseg.experiment.build import Setup, build_method, notes_of, optimisers_of, resolve
 from fuzzyseg.experiment.calibration import Calibration, with_held_back
+from fuzzyseg.experiment.card_record import with_record
 from fuzzyseg.experiment.estimate import with_memory_check
 from fuzzyseg.experiment.own_dataset import Source, find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import build_loader, build_reader, gather_material
@@ -200,7 +201,7 @@ def _train(
         if outcome.finished:
             result = results.result_of(setup, seed, material, outcome, threshold(), notes)
             if first:
-                save_model(run.model_dir, outcome.predictor, card=scoring.card_at(outcome.step))
+                save_model(run.model_dir, outcome.predictor, card=with_record(scoring, config, result))
                 write_json(run.result, result)
             distributed.barrier()
     say(summary(run, outcome, score=score))

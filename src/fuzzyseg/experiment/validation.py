@@ -1,7 +1,7 @@
 """Evaluation during training: the score on the validation images, and FPL's statistics there."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fuzzyseg.analysis.diagnosis import Diagnosis, diagnose
 from fuzzyseg.analysis.pixels import pixel_maps
+from fuzzyseg.analysis.temperature import Pixels, judged, sampled, temperature_of
 from fuzzyseg.config import EvaluateConfig, LossConfig, TrainConfig
 from fuzzyseg.data import VOID, Item, Reader
 from fuzzyseg.data.io.mask import save_index_png
@@ -27,7 +28,10 @@ from fuzzyseg.ops.resize import resize_logits
 from fuzzyseg.plugins import Metric
 
 MOST_LABELLED = 50
-"""Most labelled images that FPL's statistics are measured on."""
+"""Most labelled images that FPL's statistics are measured on, and most images for the temperature."""
+
+HELD_BACK, CROSS_FITTED = "held-back labels", "the validation images, cross-fitted"
+"""What a temperature was fitted on, in words."""
 
 
 @dataclass
@@ -72,7 +76,33 @@ class Scoring:
         due = last or settings.diagnose == "every"
         if self.pixel_loss is not None and due:
             result["fuzzy"] = self._diagnosis(self.pixel_loss, predictor, step)
+        if step == self.train.steps:
+            result["calibration"] = self._calibration(predictor)
         return result
+
+    def _calibration(self, predictor: Predictor) -> dict[str, Any] | None:
+        """The temperature of the finished model, how it was fitted, and how far its probabilities can be trusted.
+
+        It is fitted on held-back labels, else on validation images, which then are judged by temperatures of the other
+        half of them. At most `MOST_LABELLED` images of each kind. None without a labelled pixel.
+        """
+        held, val = (
+            self.pixels(predictor, [items[place] for place in evenly_spaced(len(items), MOST_LABELLED)])
+            for items in (self.material.held_back, self.items)
+        )
+        if not held and not val:
+            return None
+        temperature = temperature_of(held or val)
+        result = judged(val, temperature if held else None) if val else {}
+        if "coverage_per_class" in result:
+            classes = self.material.card.classes
+            result["coverage_per_class"] = dict(zip(classes, result["coverage_per_class"], strict=True))
+        return {"temperature": temperature, "fitted_on": HELD_BACK if held else CROSS_FITTED, **result}
+
+    def pixels(self, predictor: Predictor, items: Sequence[Item]) -> list[Pixels]:
+        """`sampled` pixels of each of the items that has any."""
+        found = (sampled(self.training_pairs(predictor, item)) for item in items)
+        return [pixels for pixels in found if pixels is not None]
 
     def _diagnosis(self, pixel_loss: PixelLossModule, predictor: Predictor, step: int) -> dict[str, Any]:
         """FPL's statistics of the network as its own teacher. Writes maps of K, but not of images read in tiles."""

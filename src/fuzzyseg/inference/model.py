@@ -2,36 +2,39 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from fuzzyseg.data import DataError
-from fuzzyseg.data.text import markdown
+from fuzzyseg.inference.hub import download, is_hub_name
 from fuzzyseg.inference.model_card import CARD_NAME, ModelCard, model_folder, read_card
 from fuzzyseg.inference.predictor import Predictor
+from fuzzyseg.inference.readme import readme
 from fuzzyseg.networks import Segmenter, architecture, check_names, load_network, save_network
 from fuzzyseg.run.files import naming, sync
-
-_README = """# {title}
-
-A semantic segmentation model trained with {version}: method {method}, loss {loss}, {step} steps.
-Classes, in index order: {classes}.
-
-Input: {channels} channels in [0, 1], then mean {mean} and standard deviation {std}.
-
-{how}
-"""
 
 
 def save_model(folder: Path, network: nn.Module, *, card: ModelCard) -> None:
     """Store network and card in folder, replacing its content.
 
     A Segmenter is stored as `segmentation_models_pytorch.from_pretrained(folder)` loads it (config.json and
-    model.safetensors), another network as weights only. The files are written beside the folder first, which is
-    replaced once they are complete. Raises an OSError for the folder if the disk takes no more; nothing is left then.
+    model.safetensors), another network as weights only. Raises an OSError as `replacing_folder` does.
+    """
+    with replacing_folder(folder) as part:
+        card.write(part)
+        save_network(network, part)
+        (part / "README.md").write_text(readme(card, network), encoding="utf-8")  # in the place of smp's
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, which it replaces if the block ends without an error.
+
+    Raises an OSError for the folder if the disk takes no more; nothing is left then.
     """
     part, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
     for leftover in (part, old):
@@ -39,9 +42,7 @@ def save_model(folder: Path, network: nn.Module, *, card: ModelCard) -> None:
     try:
         with naming(folder):
             part.mkdir(parents=True)
-            (part / "README.md").write_text(_readme(card, network), encoding="utf-8")
-            card.write(part)
-            save_network(network, part)
+            yield part
             for path in (*part.iterdir(), part):
                 sync(path)
     except BaseException:
@@ -54,40 +55,17 @@ def save_model(folder: Path, network: nn.Module, *, card: ModelCard) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _readme(card: ModelCard, network: nn.Module) -> str:
-    own = not isinstance(network, Segmenter)
-    elsewhere = 'Elsewhere: `segmentation_models_pytorch.from_pretrained("THIS_FOLDER")`.'
-    if isinstance(network, Segmenter) and not network.loads_elsewhere:
-        elsewhere = "segmentation_models_pytorch alone cannot load it: its DPT takes no patches of this size."
-    return _README.format(
-        title="Network of your own" if own else f"{card.arch} with encoder {card.encoder}",
-        version=f"fuzzyseg {card.version}" if card.version else "fuzzyseg",
-        method=card.method,
-        loss=card.loss,
-        step=card.step,
-        classes=", ".join(map(markdown, card.classes)),
-        channels=card.channels,
-        mean=card.mean,
-        std=card.std,
-        how=(
-            "The network is one of your own: use it from Python and give its factory, "
-            '`fuzzyseg.load("THIS_FOLDER", network=factory).labels(image)`.'
-            if own
-            else "With fuzzyseg: `fuzzyseg predict THIS_FOLDER IMAGES --out DIR`, or "
-            f'`fuzzyseg.load("THIS_FOLDER").labels(image)`. {elsewhere}'
-        ),
-    )
-
-
 def load(
     path: str | Path, *, network: Callable[[], nn.Module] | None = None, device: torch.device | str = "cpu"
 ) -> Predictor:
-    """Load the trained model of a run folder (its last one) or of a `model/` or `best/` folder.
+    """Load the trained model of a run folder (its last one), of a `model/` or `best/` folder, or of the hub.
 
-    network: the factory that it was trained with, for a custom network. Raises DataError if there is no
-    model, a file is damaged, or the factory is missing; ValueError if weights do not fit.
+    path: a name such as `user/name` is the hub's if there is neither such a path nor a folder `user`; what
+    a model folder names is never looked up there. network: the factory that it was trained with, for a custom
+    network. Raises DataError if there is no model, a file is damaged, or the factory is missing; ValueError if weights
+    do not fit.
     """
-    path = Path(path)
+    path = download(str(path)) if is_hub_name(str(path)) else Path(path)
     folder, card = model_folder(path), read_card(path)
     if folder is None or card is None:
         found = "no such file or folder" if not path.exists() else f"no {CARD_NAME} and no model/{CARD_NAME}"

@@ -33,7 +33,8 @@ class ModelCard:
     they have other than 8 bits. value_range: number type of the training images -> smallest and largest value; None:
     not recorded. bands: those used of an image file, from 1; None: all. image_size: (H, W) that images
     are resized to, if any. crop: (H, W) of the training crops. arch, encoder: None for a network of the user's own.
-    step: finished steps. version: of fuzzyseg.
+    step: finished steps. version: of fuzzyseg. temperature: divides the logits before the softmax, so that
+    probabilities are calibrated; no label changes. record: data, scores, calibration and licences of the run.
     """
 
     classes: list[str]
@@ -54,6 +55,8 @@ class ModelCard:
     loss: str | None = None
     step: int = 0
     version: str | None = field(default_factory=_version)
+    temperature: float = 1.0
+    record: dict[str, Any] | None = None
 
     @property
     def label_map(self) -> LabelMap:
@@ -124,6 +127,8 @@ def _check(card: ModelCard) -> None:
         raise ValueError(f"found {len(card.mean)} means and {len(card.std)} deviations for {card.channels} channels")
     if not all(map(math.isfinite, card.mean)) or not all(0 < value < math.inf for value in card.std):
         raise ValueError(f"found mean {card.mean} and std {card.std}; expected finite numbers, std above 0")
+    if not 0 < card.temperature < math.inf:
+        raise ValueError(f"found temperature {card.temperature}; expected a finite number above 0")
     if min(*card.crop, *(card.image_size or ()), *(card.bands or ())) < 1:
         raise ValueError(
             f"found crop {card.crop}, image_size {card.image_size}, bands {card.bands}; expected 1 or more"

@@ -1,9 +1,10 @@
 """Prediction of logits or labels for images of any size."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 import numpy as np
 import torch
@@ -71,6 +72,19 @@ class Protocol:
 WHOLE = Protocol()
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """An image's segmentation.
+
+    labels (H,W) int64: the most probable class. probabilities (C,H,W) float32, calibrated by the card's temperature.
+    uncertainty (H,W) float32: entropy of the probabilities over log C, in [0, 1].
+    """
+
+    labels: Tensor
+    probabilities: Tensor
+    uncertainty: Tensor
+
+
 class Predictor:
     """Predict images at the size of their files.
 
@@ -105,6 +119,28 @@ class Predictor:
     def labels(self, image: Input, protocol: Protocol = WHOLE) -> Tensor:
         """The most probable class (H,W) int64; arguments as of `logits`, far less memory."""
         return self.batch_labels(self._pixels(image), protocol)[0]
+
+    @overload
+    def predict(self, image: Input, protocol: Protocol = WHOLE) -> Prediction: ...
+
+    @overload
+    def predict(self, image: Sequence[Input], protocol: Protocol = WHOLE) -> list[Prediction]: ...
+
+    def predict(self, image: Input | Sequence[Input], protocol: Protocol = WHOLE) -> Prediction | list[Prediction]:
+        """Labels, probabilities and uncertainty of an image, as of `logits`, or of each image of a batch.
+
+        A batch is a sequence, or an array or tensor with one more dimension in front.
+        """
+        if isinstance(image, list | tuple) or (isinstance(image, Tensor | np.ndarray) and image.ndim == 4):
+            return [self.predict(each, protocol) for each in image]
+        logits = self.logits(image, protocol)  # type: ignore[arg-type]
+        probabilities = self.probabilities(logits)
+        entropy = -torch.xlogy(probabilities, probabilities).sum(0) / math.log(len(probabilities))
+        return Prediction(logits.argmax(0), probabilities, entropy.clamp(0, 1))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Calibrated probabilities (C,...) of logits (C,...) as `logits` gives them."""
+        return (logits / self.card.temperature).softmax(0)
 
     def batch_logits(self, images: Tensor, protocol: Protocol = WHOLE) -> Tensor:
         """`logits` (B,C,H,W) of images as of `batch_labels`."""

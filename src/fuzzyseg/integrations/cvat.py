@@ -45,7 +45,7 @@ class Segmentation:
         from cvat_sdk import auto_annotation
         from cvat_sdk.masks import encode_mask
 
-        confidence, labels = self.predictor.logits(image).softmax(0).max(0)
+        confidence, labels = self.predictor.probabilities(self.predictor.logits(image)).max(0)
         mask = np.where(confidence.cpu() < (context.conf_threshold or 0), -1, labels.cpu())
         shapes = []
         for index, _ in self._labels:

@@ -12,10 +12,12 @@ from torch import nn
 from fuzzyseg.networks.segmenter import Segmenter
 from fuzzyseg.networks.weights import (
     from_hub,
+    hub_or_cache,
     load_encoder,
     load_network,
     network_file,
     save_network,
+    weights_licence,
     weights_statistics,
 )
 
@@ -204,9 +206,11 @@ __all__ = [
     "architecture",
     "build_network",
     "dropout_options",
+    "hub_or_cache",
     "load_encoder",
     "load_network",
     "network_file",
     "save_network",
+    "weights_licence",
     "weights_statistics",
 ]

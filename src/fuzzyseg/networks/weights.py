@@ -217,7 +217,7 @@ def _sha256(file: Path) -> str:
 
 
 @contextmanager
-def _hub() -> Iterator[None]:
+def hub_or_cache() -> Iterator[None]:
     """Use only the hub's cache if one short request cannot reach the hub.
 
     The hub's client would repeat each request for most of a minute, and neither smp nor timm passes its argument
@@ -237,7 +237,7 @@ def _hub() -> Iterator[None]:
 def from_hub(encoder: str, fetch: Callable[[], T]) -> T:
     """Result of fetch, which may download ImageNet weights. Raises ValueError if they are not available."""
     try:
-        with _hub():
+        with hub_or_cache():
             return fetch()
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
         raise ValueError(
@@ -272,6 +272,17 @@ def weights_statistics(weights: str, encoder: str, channels: int = 3) -> Statist
     if channels == 1:
         return [sum(mean) / len(mean)], [sum(std) / len(std)]
     return [mean[i % len(mean)] for i in range(channels)], [std[i % len(std)] for i in range(channels)]
+
+
+def weights_licence(weights: str, encoder: str) -> str | None:
+    """The licence that the encoder's weights declare: metadata `license` of a file, or timm's entry. None: none is."""
+    if weights == "none":
+        return "none, trained from random weights"
+    if weights != "imagenet":
+        return _metadata(Path(weights)).get("license")
+    from timm import get_pretrained_cfg  # takes seconds to import
+
+    return getattr(get_pretrained_cfg(encoder.removeprefix("tu-")), "license", None) if encoder[:3] == "tu-" else None
 
 
 def _metadata(path: Path) -> dict[str, str]:

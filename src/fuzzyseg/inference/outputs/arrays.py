@@ -18,8 +18,7 @@ from fuzzyseg.inference.outputs.rasters import Write
 
 def _probabilities(band: Band) -> NDArray[Any]:
     """(C,rows,W) float16."""
-    assert band.probabilities is not None
-    return band.probabilities.half().cpu().numpy()
+    return band.calibrated.half().cpu().numpy()
 
 
 def _sets(band: Band) -> NDArray[Any]:

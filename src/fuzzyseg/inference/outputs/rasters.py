@@ -80,8 +80,7 @@ def _bytes(values: torch.Tensor, band: Band) -> Pixels:
 
 def _uncertainty(band: Band) -> Pixels:
     """Entropy of the probabilities over log C, the largest possible."""
-    assert band.probabilities is not None
-    entropy = torch.special.entr(band.probabilities).sum(0)
+    entropy = torch.special.entr(band.calibrated).sum(0)
     return _bytes(entropy / math.log(len(band.card.classes)), band)
 
 
@@ -90,8 +89,7 @@ def _k(band: Band) -> Pixels:
 
 
 def _probabilities(band: Band) -> Pixels:
-    assert band.probabilities is not None
-    return _bytes(band.probabilities, band)
+    return _bytes(band.calibrated, band)
 
 
 RASTERS = {

@@ -1,0 +1,88 @@
+"""Temperature of a finished model: fitted on some labelled pixels and judged on others."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fuzzyseg.analysis.diagnosis import CONFIDENCE_BINS
+from fuzzyseg.analysis.threshold import fitted_temperature
+
+SAMPLE = 4096
+"""Most pixels per image, or per tile of a large one, that a temperature is fitted or judged on; evenly spaced."""
+
+LEVEL = 0.9
+"""Probability that the classes of a set exceed together."""
+
+Pixels = tuple[Tensor, Tensor]
+"""Logits (N,C) and true classes (N,) of pixels of one image."""
+
+
+def sampled(parts: Iterable[tuple[Tensor, Tensor]], ignore_index: int = 255) -> Pixels | None:
+    """Evenly spaced pixels with a true class of an image's parts: logits (1,C,H,W), masks (1,H,W). None: no such."""
+    logits, targets = [], []
+    for z, mask in parts:
+        seen = mask[0] != ignore_index
+        every = max(1, -(-int(seen.sum()) // SAMPLE))
+        logits.append(z[0][:, seen][:, ::every].T)
+        targets.append(mask[0][seen][::every])
+    return (torch.cat(logits), torch.cat(targets)) if sum(map(len, targets)) else None
+
+
+def temperature_of(images: Sequence[Pixels]) -> float:
+    """The temperature fitted on these images together. Raises ValueError without any."""
+    logits, targets = zip(*images, strict=True) if images else ((torch.empty(0, 1),), (torch.empty(0),))
+    return fitted_temperature(torch.cat(logits), torch.cat(targets))
+
+
+def judged(images: Sequence[Pixels], temperature: float | None) -> dict[str, Any]:
+    """How far probabilities can be trusted on these images, without and with a temperature; shares in [0, 1].
+
+    temperature: fitted on other images; None: that of each half of the images is fitted on the other half (the halves
+    are neighbours in order, so that frames of one video are not in both), {} for fewer than two images.
+    `ece`, `ece_calibrated`: expected calibration error (Guo et al., ICML 2017). `coverage`, `coverage_per_class` (None
+    without pixels): how often a pixel's set holds the true class; its set are the most probable classes until their
+    calibrated probabilities exceed `level` together. `set_size`: their mean number.
+    """
+    half = len(images) // 2
+    parts = [(images, temperature)]
+    if temperature is None:
+        if half == 0:
+            return {}
+        first, second = images[:half], images[half:]
+        parts = [(first, temperature_of(second)), (second, temperature_of(first))]
+    classes = images[0][0].shape[1]
+    bins = torch.zeros(2, 2, CONFIDENCE_BINS, dtype=torch.float64)  # without and with; confidence and right ones
+    covered, pixels = torch.zeros(2, classes, dtype=torch.float64)
+    size = 0.0
+    for part, t in parts:
+        for logits, target in part:
+            for row, value in enumerate((1.0, t)):
+                p = (logits.double() / value).softmax(1)
+                confidence, label = p.max(1)
+                place = ((confidence * CONFIDENCE_BINS).ceil().long() - 1).clamp(0, CONFIDENCE_BINS - 1)
+                bins[row] += torch.stack(
+                    [
+                        torch.bincount(place, each, minlength=CONFIDENCE_BINS).cpu()
+                        for each in (confidence, (label == target).double())
+                    ]
+                )
+            upto = p.sort(1, descending=True).values.cumsum(1)
+            size += len(target) + int((upto[:, :-1] <= LEVEL).sum())  # in while those before it do not exceed
+            more = (p * (p > p.gather(1, target.long().unsqueeze(1)))).sum(1)  # of the classes ranked before the truth
+            covered += torch.bincount(target, (more <= LEVEL).double(), minlength=classes).cpu()
+            pixels += torch.bincount(target, minlength=classes).cpu()
+    total = float(pixels.sum())
+    ece, calibrated = ((confidence - right).abs().sum().item() / total for confidence, right in bins)
+    per_class = [None if of == 0 else hit / of for hit, of in zip(covered.tolist(), pixels.tolist(), strict=True)]
+    return {
+        "images": len(images),
+        "pixels": int(total),
+        "ece": ece,
+        "ece_calibrated": calibrated,
+        "level": LEVEL,
+        "coverage": float(covered.sum()) / total,
+        "coverage_per_class": per_class,
+        "set_size": size / total,
+    }

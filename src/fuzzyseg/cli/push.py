@@ -1,0 +1,26 @@
+"""`fuzzyseg push`: upload a trained model to the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def push(
+    source: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a model/ or best/ folder.")],
+    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="The model on the hub; it is made if necessary.")],
+    private: Annotated[bool, typer.Option("--private", help="If it is made: visible to you alone.")] = False,
+) -> None:
+    """Upload a trained model to the Hugging Face hub.
+
+    Weights and model card, nothing of the data. `fuzzyseg.load("USER/NAME")` loads it on another machine.
+
+    \b
+    Example:
+      fuzzyseg push runs/first anna/street-scenes --private
+    """
+    from fuzzyseg.inference.hub import upload
+
+    typer.echo(f"uploaded to {upload(source, name, private=private)}")

@@ -1,0 +1,66 @@
+"""Export the model of a run, or push it to the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fuzzyseg.config import ConfigError
+from fuzzyseg.data import Item
+from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.experiment.load_run import Factory, read_for, run_config, run_items
+from fuzzyseg.experiment.validation import evenly_spaced
+from fuzzyseg.inference import Predictor, load
+from fuzzyseg.inference.export import FORMATS, Agreement, export_model
+from fuzzyseg.inference.model_card import model_folder
+
+
+def export(
+    source: str | Path,
+    *,
+    form: str = "onnx",
+    out: str | Path | None = None,
+    static: tuple[int, int] | None = None,
+    data: str | Path | None = None,
+    images: int = 50,
+    tolerance: float = 1e-4,
+    network: Factory | None = None,
+) -> tuple[Path, Agreement]:
+    """Export a model and compare it with PyTorch on images. Returns the folder and the agreement.
+
+    Args:
+        source: a run folder, a model folder, or a name of the hub.
+        form: onnx, pt2 (torch.export), openvino or smp.
+        out: folder to write; None: `export/FORM` in the run folder, or beside the model folder.
+        static: the only (H, W) of the input; None: any size, or that of a vision transformer's training crops.
+        data: folder with images to compare on; None: the validation images of the run.
+        images: how many of these, evenly spaced.
+        tolerance: the largest share of labels that may differ.
+        network: the factory of the user's own network, if it was trained.
+
+    Raises:
+        ConfigError, DataError: what is asked for is not possible.
+        ExportError: more labels differ; nothing is written.
+    """
+    if form not in FORMATS:
+        raise ConfigError(f"--format: found {form!r}; expected {', '.join(FORMATS)}")
+    predictor, config = load(source, network=network), run_config(Path(source))
+    if out is None:
+        folder = model_folder(Path(source))
+        if folder is None:
+            raise ConfigError(f"--out: not given; {source} is no folder to write the export beside")
+        out = folder.parent / "export" / form
+    with pixel_limit(None if config is None else config.data.max_megapixels):
+        items = _items(Path(source), predictor, data)
+        kept = [items[place] for place in evenly_spaced(len(items), images)]
+        return Path(out), export_model(predictor, kept, Path(out), form=form, static=static, tolerance=tolerance)
+
+
+def _items(source: Path, predictor: Predictor, data: str | Path | None) -> list[Item]:
+    config = run_config(source)
+    if data is not None:
+        dataset = read_for(Path(data), predictor, config)
+        return dataset.val or dataset.items
+    if config is None or config.data.root is None:
+        raise ConfigError(f"{source}: is a model without a run, so its data is unknown; give --data DIR with images")
+    items = run_items(source, config, predictor, "val")
+    return items or run_items(source, config, predictor, "train")

@@ -1,0 +1,130 @@
+"""Formats of an export: each writes a model into a folder and returns how to run what it has written."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fuzzyseg.data import DataError
+from fuzzyseg.inference.export.graph import INPUT, OUTPUTS, Deployed, least_size
+from fuzzyseg.inference.predictor import Predictor
+from fuzzyseg.networks import Segmenter, save_network
+
+OPSET = 18
+Run = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Logits (B,C,H,W) and labels (B,H,W) of image values (B,Cin,H,W)."""
+
+
+def metadata(model: Deployed, predictor: Predictor, least: list[int]) -> dict[str, str]:
+    """What a user of the file needs, as JSON by name."""
+    card = predictor.card
+    ranged = card.levels is not None and card.levels.low is not None
+    float_values = "the image files' own values" if ranged else "values in [0, 1]"
+    values: dict[str, Any] = {
+        **{name: value for name, value in asdict(card).items() if name not in ("record", "value_range")},
+        "licences": (card.record or {}).get("licences"),
+        "window": model.size,
+        "least_size": least,
+        "input": "uint8, 0 to 255" if model.dtype == torch.uint8 else f"float32, {float_values}",
+        "outputs": "logits, whose softmax gives the probabilities, and labels, both of the size of the input",
+        "resizing": card.resizing,
+    }
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+
+
+def write_onnx(model: Deployed, predictor: Predictor, folder: Path) -> Run:
+    """model.onnx by torch's dynamo exporter."""
+    need("onnx", "onnxscript", "onnxruntime", extra="onnx")
+    import onnx
+    import onnxruntime
+
+    program, file = model.program(), folder / "model.onnx"
+    written = torch.onnx.export(
+        program, dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=OUTPUTS, verbose=False
+    )
+    assert written is not None
+    written.model.metadata_props.update(metadata(model, predictor, least_size(program)))
+    written.save(file)
+    onnx.checker.check_model(file)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+    def run(image: Tensor) -> tuple[Tensor, Tensor]:
+        logits, labels = session.run(list(OUTPUTS), {INPUT: image.numpy()})
+        return torch.from_numpy(logits), torch.from_numpy(labels)
+
+    return run
+
+
+def write_pt2(model: Deployed, predictor: Predictor, folder: Path) -> Run:
+    """model.pt2, an archive of torch.export."""
+    program, file = model.program(), folder / "model.pt2"
+    extra = {"fuzzyseg.json": json.dumps(metadata(model, predictor, least_size(program)), ensure_ascii=False)}
+    torch.export.save(program, file, extra_files=extra)
+    loaded = torch.export.load(file).module()
+
+    def run(image: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return loaded(image)  # type: ignore[no-any-return]
+
+    return run
+
+
+def write_openvino(model: Deployed, predictor: Predictor, folder: Path) -> Run:
+    """model.xml and model.bin, converted from the ONNX file beside them."""
+    need("openvino", extra=None)
+    import openvino
+
+    write_onnx(model, predictor, folder)
+    converted = openvino.convert_model(folder / "model.onnx")
+    openvino.save_model(converted, folder / "model.xml", compress_to_fp16=False)
+    compiled = openvino.compile_model(folder / "model.xml", "CPU")
+
+    def run(image: Tensor) -> tuple[Tensor, Tensor]:
+        found = compiled([image.numpy()])
+        logits, labels = (torch.from_numpy(np.asarray(found[name])) for name in OUTPUTS)
+        return logits, labels
+
+    return run
+
+
+def write_smp(model: Deployed, predictor: Predictor, folder: Path) -> Run:
+    """A folder that `segmentation_models_pytorch.from_pretrained` loads; what is in the graph elsewhere is outside."""
+    from segmentation_models_pytorch import from_pretrained
+
+    network = predictor.network
+    if not isinstance(network, Segmenter) or not network.loads_elsewhere:
+        what = "has patches of a size that smp's DPT" if isinstance(network, Segmenter) else "is your own, which smp"
+        raise DataError(f"the network {what} cannot load; export it as onnx or pt2")
+    save_network(network, folder)
+    loaded = Segmenter(from_pretrained(str(folder)).eval())
+    deployed = Deployed(Predictor(loaded, predictor.card), model.size)
+
+    def run(image: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return deployed(image)  # type: ignore[no-any-return]
+
+    return run
+
+
+FORMATS: dict[str, Callable[[Deployed, Predictor, Path], Run]] = {
+    "onnx": write_onnx,
+    "pt2": write_pt2,
+    "openvino": write_openvino,
+    "smp": write_smp,
+}
+
+
+def need(*packages: str, extra: str | None) -> None:
+    """Raise DataError, which says what to install, if a package is missing."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        command = f"pip install 'fuzzyseg[{extra}]'" if extra else f"pip install {' '.join(missing)}"
+        raise DataError(f"this export needs {', '.join(missing)}, not installed here: {command}")

@@ -1,0 +1,53 @@
+"""Where an ONNX file first computes something else than PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx
+
+from fuzzyseg.inference.export.graph import INPUT, Deployed
+
+LIMIT = 1e-2
+"""Difference, relative to the largest value, from which on an operation is named."""
+
+
+class _Recorder(fx.Interpreter):
+    """Keeps the result of every node."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.results: dict[str, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.results[n.name] = found = super().run_node(n)
+        return found
+
+
+def first_difference(file: Path, model: Deployed) -> str:
+    """`; the first operation that differs is ...`, or nothing if none does on random values.
+
+    The exporter names values as torch.export names its nodes, so that both can be compared by name.
+    """
+    import onnx
+    import onnxruntime
+
+    content = onnx.load(file)
+    recorder = _Recorder(model.program().module())
+    image = model.example()
+    with torch.no_grad():
+        recorder.run(image)
+    named = [(node, name) for node in content.graph.node for name in node.output if name in recorder.results]
+    content.graph.output.extend(onnx.ValueInfoProto(name=name) for _, name in named)
+    session = onnxruntime.InferenceSession(content.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run([name for _, name in named], {INPUT: image.numpy()})
+    for (node, name), value in zip(named, found, strict=True):
+        expected = recorder.results[name]
+        if isinstance(expected, torch.Tensor) and expected.is_floating_point():
+            expected, value = expected.float(), torch.from_numpy(value)
+            if expected.shape != value.shape or not (expected - value).abs().max() <= LIMIT * expected.abs().max():
+                scope = next((each.value for each in node.metadata_props if each.key.endswith("name_scopes")), "")
+                return f"; the first operation that differs is {node.op_type} {name} of {scope}"
+    return ""

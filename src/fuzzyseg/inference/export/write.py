@@ -1,0 +1,78 @@
+"""Write an export: the model in one format, its card, and the result of the comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fuzzyseg.data import DataError, Item
+from fuzzyseg.data.sample import Size
+from fuzzyseg.inference.export.formats import FORMATS, Run
+from fuzzyseg.inference.export.gate import Agreement, ExportError, compare
+from fuzzyseg.inference.export.graph import Deployed
+from fuzzyseg.inference.export.trace import first_difference
+from fuzzyseg.inference.model import replacing_folder
+from fuzzyseg.inference.model_card import CARD_NAME
+from fuzzyseg.inference.predictor import Predictor
+from fuzzyseg.inference.readme import readme
+
+USE = {
+    "onnx": "`model.onnx`, for onnxruntime and others",
+    "pt2": '`model.pt2`: `torch.export.load("model.pt2").module()`',
+    "openvino": "`model.xml` with `model.bin`, for OpenVINO",
+    "smp": '`segmentation_models_pytorch.from_pretrained("THIS_FOLDER")`; normalise as stated under Input',
+}
+SMALLEST = 64
+"""Smallest side of the images that an export of any size is compared at."""
+
+
+def fixed_size(predictor: Predictor, static: Size | None) -> Size | None:
+    """The only size of an export: given, that images are resized to, or for a vision transformer the training crop."""
+    card = predictor.card
+    if static is not None and card.image_size not in (None, static):
+        raise DataError(f"--static: found {static}; images are resized to {card.image_size} for this model")
+    divisor = int(getattr(predictor.network, "divisor", 1))
+    if static is not None and any(side % divisor for side in static):
+        raise DataError(f"--static: found {static[0]}x{static[1]}; the network takes multiples of {divisor}")
+    return static or card.image_size or (card.crop if card.arch == "DPT" else None)
+
+
+def export_model(
+    predictor: Predictor,
+    items: Sequence[Item],
+    out: Path,
+    *,
+    form: str,
+    static: Size | None = None,
+    tolerance: float = 1e-4,
+) -> Agreement:
+    """Export a model into the folder `out` and compare it with PyTorch on images, which need no masks.
+
+    form: a key of `FORMATS`. static: the only (H, W) of the input; see `fixed_size`. tolerance: the largest share of
+    labels that may differ. Raises DataError if the model has no such export, packages are missing, or `out` holds
+    something else; ExportError if more labels differ. Nothing is left under the name `out` then.
+    """
+    if out.exists() and not ((out / CARD_NAME).is_file() or (out.is_dir() and not any(out.iterdir()))):
+        raise DataError(f"{out}: is no earlier export and would be replaced; choose another --out")
+    if not items:
+        raise DataError("there are no images to compare the export with PyTorch on; give --data DIR")
+    size = fixed_size(predictor, static)
+    model = Deployed(predictor, size)
+    with replacing_folder(out) as part:
+        run: Run = FORMATS[form](model, predictor, part)
+        found = compare(predictor, model, run, items, (SMALLEST, SMALLEST))
+        if 1 - found.equal > tolerance:
+            place = first_difference(part / "model.onnx", model) if form == "onnx" else ""
+            raise ExportError(
+                f"{out}: not written: {found.describe()}; at most {100 * tolerance:g} % may differ. Look at image "
+                f"{found.worst!r}, where {100 * found.worst_differing:.4f} % differ{place}"
+            )
+        predictor.card.write(part)
+        shape = "height and width of your choice" if size is None else f"height x width {size[0]}x{size[1]}"
+        use = [
+            f"Use: {USE[form]}. Input: (batch, channels, height, width), {shape}.",
+            "",
+            f"Checked: {found.describe()}.",
+        ]
+        (part / "README.md").write_text(readme(predictor.card, predictor.network, use), encoding="utf-8")
+    return found

@@ -1,0 +1,73 @@
+"""Models on the Hugging Face hub: the files of a model folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+from fuzzyseg.data import DataError
+from fuzzyseg.inference.model_card import CARD_NAME, model_folder
+from fuzzyseg.networks import hub_or_cache
+
+FILES = [CARD_NAME, "README.md", "config.json", "model.safetensors", "model.safetensors.sha256"]
+"""What is uploaded and downloaded: text and safetensors, nothing that runs."""
+
+
+def is_hub_name(source: str) -> bool:
+    """Whether this is `user/name` and no path: a mistyped path below a folder that exists asks no hub."""
+    path = Path(source)
+    return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source) is not None and not path.parent.exists()
+
+
+def download(name: str) -> Path:
+    """The folder with the files of a model of the hub, or of its cache. Raises DataError if there is none."""
+    try:
+        with hub_or_cache():
+            return Path(snapshot_download(name, allow_patterns=FILES))
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, OSError, HFValidationError) as error:
+        raise DataError(_failure(name, error)) from None
+
+
+def upload(folder: Path, name: str, *, private: bool = False) -> str:
+    """Upload the files of a model folder as the hub's model `name`, which is made if necessary. Returns its address.
+
+    Who uploads is what `hf auth login` or HF_TOKEN says. Raises DataError if there is no model, the name is none, or
+    the hub refuses or cannot be reached.
+    """
+    model = model_folder(folder)
+    if model is None:
+        raise DataError(f"{folder}: found no {CARD_NAME}; expected a run folder or its model/ or best/ folder")
+    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) is None:
+        raise DataError(f"found the name {name!r}; expected USER/NAME")
+    try:
+        with hub_or_cache():
+            api = HfApi()
+            address = api.create_repo(name, private=private, exist_ok=True)
+            api.upload_folder(
+                repo_id=name, folder_path=model, allow_patterns=FILES, commit_message="Upload by fuzzyseg"
+            )
+    except (OfflineModeIsEnabled, OSError, HFValidationError) as error:
+        raise DataError(_failure(name, error)) from None
+    return str(address)
+
+
+def _failure(name: str, error: Exception) -> str:
+    where = constants.ENDPOINT
+    if isinstance(error, RepositoryNotFoundError):
+        return f"{name}: there is no such path, and {where} shows no such model; a private one needs `hf auth login`"
+    if isinstance(error, HfHubHTTPError):
+        reason = " ".join(str(error).split())[:200]
+        return f"{name}: {where} refused ({reason}); `hf auth login` says who you are"
+    return (
+        f"{name}: there is no such path, and the hub ({where}) cannot be reached; copy the model folder by other means "
+        "and give its path"
+    )

@@ -1,0 +1,107 @@
+"""The model card as Markdown: README.md of a model folder and of an export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from fuzzyseg.data.text import markdown
+from fuzzyseg.inference.model_card import ModelCard
+from fuzzyseg.networks import Segmenter
+
+LICENCES = {"code": "Apache-2.0 (fuzzyseg)", "backbone": "not declared", "data": "not declared"}
+"""Licences where the run's record holds none."""
+
+
+def readme(card: ModelCard, network: nn.Module, use: Sequence[str] = ()) -> str:
+    """The card as Markdown, with what the run recorded. use: lines on how to use
+    the files beside it, if they are not those of a model folder."""
+    own = not isinstance(network, Segmenter)
+    title = "Network of your own" if own else f"{card.arch} with encoder {card.encoder}"
+    version = f"fuzzyseg {card.version}" if card.version else "fuzzyseg"
+    lines = [
+        f"# {title}",
+        "",
+        f"A semantic segmentation model trained with {version}: method {card.method}, loss {card.loss}, "
+        f"{card.step} steps.",
+        f"Classes, in index order: {', '.join(map(markdown, card.classes))}.",
+        "",
+        *(use or _use(network)),
+        "",
+        "## Input",
+        "",
+        f"Input: {card.channels} channels in [0, 1], then mean {card.mean} and standard deviation {card.std}.",
+        f"Resizing: {card.resizing}. Training crops: {_size(card.crop)}.",
+    ]
+    record = card.record or {}
+    for heading, part in (
+        ("Data", _data(record.get("data", {}))),
+        ("Scores", _scores(record.get("scores", {}))),
+        ("Calibration", _calibration(card, record.get("calibration") or {})),
+        ("Limits", _limits(card)),
+        ("Licences", _licences({**LICENCES, **record.get("licences", {})})),
+    ):
+        if found := list(part):
+            lines += ["", f"## {heading}", "", *found]
+    return "\n".join(lines) + "\n"
+
+
+def _size(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))
+
+
+def _use(network: nn.Module) -> list[str]:
+    if not isinstance(network, Segmenter):
+        return [
+            "The network is one of your own: use it from Python and give its factory, "
+            '`fuzzyseg.load("THIS_FOLDER", network=factory).predict(image)`.'
+        ]
+    elsewhere = 'Elsewhere: `segmentation_models_pytorch.from_pretrained("THIS_FOLDER")`.'
+    if not network.loads_elsewhere:
+        elsewhere = "segmentation_models_pytorch alone cannot load it: its DPT takes no patches of this size."
+    return [
+        "With fuzzyseg: `fuzzyseg predict THIS_FOLDER IMAGES --out DIR`, or "
+        f'`fuzzyseg.load("THIS_FOLDER").predict(image)`. {elsewhere}'
+    ]
+
+
+def _data(data: Mapping[str, Any]) -> Iterator[str]:
+    if data:
+        yield f"Trained on {markdown(str(data['name']))}: {data['labelled']} labelled images (of these "
+        yield f"{data['held_back']} held back), {data['unlabelled']} without labels, {data['val']} for validation; "
+        yield f"split {data['split']}, seed {data['seed']}."
+
+
+def _scores(scores: Mapping[str, Any]) -> Iterator[str]:
+    if scores:
+        yield f"On {scores['images']} validation images, {scores['protocol']}; of the last step."
+        yield ""
+        yield "| class | IoU |"
+        yield "|---|---|"
+        for name, value in {**scores["per_class"], "**mean**": scores["miou"]}.items():
+            shown = name if name == "**mean**" else markdown(name)
+            yield f"| {shown} | {'-' if value is None else f'{100 * value:.2f} %'} |"
+
+
+def _calibration(card: ModelCard, found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"Probabilities are softmax(logits / {card.temperature:.4g})."
+    if "ece" in found:
+        yield (
+            f"The temperature was fitted on {found['fitted_on']}. Expected calibration error on validation images: "
+            f"{100 * found['ece']:.2f} % without it, {100 * found['ece_calibrated']:.2f} % with it; no pixel served "
+            "for both fitting and measuring."
+        )
+
+
+def _limits(card: ModelCard) -> Iterator[str]:
+    yield "Scores and calibration hold for images like those of the validation; they say nothing about other sources."
+    if card.value_range:
+        ranges = ", ".join(f"{kind} {low:g} to {high:g}" for kind, (low, high) in card.value_range.items())
+        yield f"Values of the training images: {ranges}."
+
+
+def _licences(licences: Mapping[str, str]) -> Iterator[str]:
+    for name, text in licences.items():
+        yield f"- {name}: {markdown(text)}"
