@@ -24,12 +24,12 @@ def picture(path: Path) -> np.ndarray:
     return np.array(Image.open(path))
 
 
-@pytest.mark.parametrize("large", [False, True])
-def test_values_of_every_output(tmp_path, monkeypatch, large):
+@pytest.mark.parametrize(("large", "temperature"), [(False, 1.0), (True, 2.5)])
+def test_values_of_every_output(tmp_path, monkeypatch, large, temperature):
     if large:
         monkeypatch.setattr(room, "MOST_PIXELS", 100)
         monkeypatch.setattr(room, "TILE", (16, 16))
-    model, image = predictor(colours=COLOURS), noise(21, 34)
+    model, image = predictor(colours=COLOURS, temperature=temperature), noise(21, 34)
     kinds = ["colour", "uncertainty", "k", "sets", "probabilities", "probabilities8"]
     fuzzy = Fuzzy(0.7, FPLOptions(rule="n"))
     written, failures = predict_files(
@@ -39,7 +39,7 @@ def test_values_of_every_output(tmp_path, monkeypatch, large):
     assert all(path.is_file() for path in written)
     assert len(written) == 1 + 5 + 3 + 1
     logits = model.logits(image)
-    p, mask, out = logits.softmax(0), model.labels(image).numpy(), tmp_path / "out"
+    p, mask, out = (logits / temperature).softmax(0), model.labels(image).numpy(), tmp_path / "out"
     assert np.array_equal(read_mask(out / "masks/a.v2.png"), mask)
     assert np.array_equal(picture(out / "colours/a.v2.png"), np.array(COLOURS)[mask])
     entropy = -(p * p.log()).sum(0) / np.log(3)
