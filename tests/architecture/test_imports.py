@@ -52,11 +52,13 @@ TABLE = {
     ),
     "analysis": Row(("losses",), TORCH),
     "inference": Row(
-        ("networks", "data", "ops", "run.files"),
+        ("networks", "data", "ops", "run.files", "losses.fpl"),  # fuzzy sets as the loss assigns them
         (
             *TORCH,
             "numpy",  # masks of files
             "pydantic",  # the model card
+            "PIL",  # polygons
+            "rasterio",  # GeoTIFF
             "huggingface_hub",  # `load("user/name")`, in one file
             "onnx",
             "onnxruntime",
@@ -64,6 +66,7 @@ TABLE = {
             "segmentation_models_pytorch",  # an export as smp's folder is loaded by smp alone
         ),
     ),
+    "integrations": Row(("inference", "data"), (*TORCH, "numpy", "PIL", "cvat_sdk")),
     "engine": Row(("methods.base", "ops.distributed", "run"), TORCH),
     "report": Row(packages=("matplotlib",)),
     "plugins": Row(("config", "losses", "methods"), TORCH),

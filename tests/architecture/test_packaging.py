@@ -13,7 +13,9 @@ import fuzzyseg
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
 IMPORTED_AS = {
+    "cvat-sdk": "cvat_sdk",
     "segmentation-models-pytorch": "segmentation_models_pytorch",
     "pyyaml": "yaml",
     "pillow": "PIL",

@@ -77,7 +77,7 @@ def test_a_loss_asked_for_as_a_method_is_shown_with_a_command_that_uses_it(name,
     shown = CliRunner().invoke(app, ["methods", name]).stdout
     words = shown.partition("fuzzyseg train ")[2].splitlines()[0].split()
     options = dict(pairwise(words))
-    values = {"method": {"name": options["--method"]}, "loss": {"name": options["--loss"]}}
+    values = {"method": {"name": options.get("--method", "cps")}, "loss": {"name": options["--loss"]}}
     for word in words:
         values = override(values, *parse_override(word)) if "=" in word else values
     setup = resolve(validate(values))

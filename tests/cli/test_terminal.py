@@ -12,6 +12,15 @@ shown = Display(3)
 shown.tick(1)
 shown.close()
 """
+SWEEP = """
+from types import SimpleNamespace as Made
+from fuzzyseg.cli.sweep import _watched
+run = Made(name="cps-s0", step=3, steps=9, loss=None, score=None, seconds_left=60.0)
+with _watched() as (line, watch):
+    watch(Made(done=0, total=2, seconds_left=120.0, running=[run]))
+    line("scan\\x1b[2J.png: odd")
+    watch(Made(done=1, total=2, seconds_left=60.0, running=[]))
+"""
 LOGGED = """
 import logging, warnings
 logging.getLogger("library").warning("scan\\x1b[2J\\x9b.png\\r: odd")
@@ -45,6 +54,13 @@ def test_a_bar_moves_the_cursor():
     written = on_a_terminal(BAR)
     assert b"\x1b[2K" in written
     assert b"u001b" not in written
+
+
+def test_a_sweep_shows_what_runs_until_it_ends():
+    before, _, after = on_a_terminal(SWEEP).partition(b"scan\\u001b[2J.png: odd")
+    assert b"0 of 2 runs finished, ETA 0:02:00" in before and b"cps-s0: step 3/9, ETA 0:01:00" in before
+    assert b"1 of 2 runs finished, ETA 0:01:00" in after
+    assert after.rindex(b"\x1b[2K") > after.rindex(b"1 of 2")  # the display is erased
 
 
 @pytest.mark.parametrize("name", ["scan", "tif", "gif", "bmp"])

@@ -1,4 +1,4 @@
-"""Tables to read before a training: what the sets would hold for several T, and how reliable confidence is."""
+"""Tables for the choice of T before a training: fuzzy sets by threshold, and accuracy by confidence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class ThresholdTable(Sums):
     k: Tensor
 
     def numbers(self, thresholds: Sequence[float]) -> list[dict[str, Any]]:
-        """A row for each threshold: shares of the pixels; `rescued` of the wrong ones; 0 without pixels."""
+        """A row for each threshold: fractions of the pixels; `rescued` of the wrong ones; 0 without pixels."""
         pixels, top1 = max(1, int(self.pixels)), int(self.top1)
         sizes = torch.arange(1, self.k.shape[1] + 1)
         return [
@@ -89,7 +89,7 @@ class Confident(Sums):
     right: Tensor
 
     def numbers(self, levels: Sequence[float]) -> list[dict[str, Any]]:
-        """A row for each tau: share of the pixels above it, accuracy of these (None without any).
+        """A row for each tau: fraction of the pixels above it, accuracy of these (None without any).
 
         reliable: whether that accuracy is at least tau, so that a reliability gate keeps its mask.
         """

@@ -73,7 +73,7 @@ def conformal_threshold(
 ) -> tuple[float, float]:
     """First of the rising thresholds at which the sets of a new unit hold the truth with probability `wanted`.
 
-    covered (M,): coverage of the truth at each threshold, 0 or 1 or a share, summed over the calibration units. units:
+    covered (M,): coverage of the truth at each threshold, 0, 1 or a fraction, summed over the calibration units. units:
     their number n. The sum has to reach (n + 1) wanted. For 0 and 1 that is split conformal prediction; for shares it
     is conformal risk control (A. N. Angelopoulos et al., ICLR 2024). It assumes units exchangeable with the new one.
     Returns the threshold, the last if none is enough, and the share covered there. Raises ValueError without units.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fuzzyseg.cli.methods import known_losses, known_methods
+from fuzzyseg.cli.methods import known
 from fuzzyseg.cli.options import Given, Import, listed, takes
 from fuzzyseg.cli.sweep import RUNS, Out, Words, carry_out, read_settings
 from fuzzyseg.config import check_known
@@ -36,11 +36,12 @@ def compare(
       fuzzyseg compare --data photos --methods supervised,cps --seeds 3 --out runs/compare
       fuzzyseg compare recipes/camvid_sweep.yaml --data camvid --labelled 23 --out runs/all
     """
-    settings, known = read_settings(words, given), known_methods(imports)
-    chosen, losses = list(known) if methods == "all" else listed(methods), listed(loss)
-    for option, names, table in (("--methods", chosen, known), ("--loss", losses, known_losses(imports))):
-        for name in names:
-            check_known(option, name, table)
+    settings, (known_methods, known_losses) = read_settings(words, given), known(imports)
+    chosen, losses = list(known_methods) if methods == "all" else listed(methods), listed(loss)
+    for name in chosen:
+        check_known("--methods", name, known_methods)
+    for name in losses:
+        check_known("--loss", name, known_losses)
     from fuzzyseg.experiment.sweeps import comparison
 
     plan, notes = comparison(chosen, losses)

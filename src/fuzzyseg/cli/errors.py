@@ -49,8 +49,8 @@ class Verb(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. Of several processes (torchrun) only `train` uses more than the first one."""
-        if ctx.info_name != "train" and (world := process_number("WORLD_SIZE", 1)) > 1:
+        """Run the command. Of several processes (torchrun) only `train` and `predict` use more than the first one."""
+        if ctx.info_name not in ("train", "predict") and (world := process_number("WORLD_SIZE", 1)) > 1:
             if process_number("RANK") != 0:
                 return None  # torchrun waits for the first one
             del os.environ["WORLD_SIZE"]  # else its trainings would wait for the others

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fuzzyseg.cli.options import Import, Json
-from fuzzyseg.config import Config, ConfigError, check_known, unknown
+from fuzzyseg.config import check_known
 from fuzzyseg.config.reference import description, written
 
 if TYPE_CHECKING:
@@ -55,19 +55,22 @@ def methods(
       fuzzyseg methods
       fuzzyseg methods cps
     """
-    found = known_methods(imports)
+    found, _ = known(imports)
     if name is not None:
         words = _OTHER_NAMES.get(name.lower(), name)
-        loss, _, setting = words.partition(" ")
+        loss, _, _ = words.partition(" ")
         if loss in LOSSES:
             without = [method for method, shown in found.items() if shown["fuzzy"].startswith("does not apply")]
-            typer.echo(f"{name} is a pseudo-label loss: {LOSSES[loss]}")
-            typer.echo(f"  use          --loss {words}, with any method but {' and '.join(without)}")
-            typer.echo(f"  example      fuzzyseg train --data photos --method cps --loss {words} --out runs/{loss}")
-            typer.echo("  more         fuzzyseg settings loss; docs/losses.md")
-            return
-        check_known("method", name, [*found, *LOSSES, *_OTHER_NAMES])
-        found = {name: found[name]}
+            about = {
+                "loss": f"{LOSSES[loss]}; a pseudo-label loss, not a method",
+                "use": f"--loss {words}, with any method but {' and '.join(without)}",
+                "example": f"fuzzyseg train --data photos --loss {words} --out runs/{loss}",
+                "more": "fuzzyseg settings loss; docs/losses.md",
+            }
+            found = {name: {**about, "settings": {}}}
+        else:
+            check_known("method", name, [*found, *LOSSES, *_OTHER_NAMES])
+            found = {name: found[name]}
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -82,33 +85,15 @@ def methods(
         typer.echo("\nsettings of one method: fuzzyseg methods NAME; which one to choose: docs/which-settings.md")
 
 
-def known_methods(imports: list[Path] | None) -> dict[str, dict[str, Any]]:
-    """What all methods declare, by name; those from outside are imported, if there are any."""
+def known(imports: list[Path] | None) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """What all methods declare, by name, and the names of all losses; those from outside are imported, if any."""
     found: dict[str, dict[str, Any]] = json.loads(LISTING.read_text(encoding="utf-8"))
-    if imports or entry_points(group="fuzzyseg.methods"):
-        from fuzzyseg import plugins
+    if not imports and not any(entry_points(group=f"fuzzyseg.{kind}") for kind in ("methods", "losses")):
+        return found, list(LOSSES)
+    from fuzzyseg import plugins
 
-        found |= {name: facts(method) for name, method in plugins.methods().items() if name not in found}
-    return found
-
-
-def known_losses(imports: list[Path] | None) -> list[str]:
-    """Names of all pseudo-label losses."""
-    if imports or entry_points(group="fuzzyseg.losses"):
-        from fuzzyseg import plugins
-
-        return ["paper", *plugins.losses()]
-    return list(LOSSES)
-
-
-def check_names(config: Config, imports: list[Path] | None) -> None:
-    """Raise ConfigError for an unknown method, loss or setting of the method, before torch is imported."""
-    check_known("loss", config.loss.name, known_losses(imports))
-    found, chosen = known_methods(imports), config.method
-    check_known("method", chosen.name, found)
-    for key in chosen.options:
-        if key not in (settings := found[chosen.name]["settings"]):
-            raise ConfigError(unknown(f"method.{key}", settings))
+    found |= {name: facts(method) for name, method in plugins.methods().items() if name not in found}
+    return found, ["paper", *plugins.losses()]
 
 
 def facts(method: type[Method]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, TaskID, TextColumn
-from rich.progress import Progress as Rows
+from rich.live import Live
+from rich.text import Text
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
-from fuzzyseg.cli.methods import known_losses, known_methods
+from fuzzyseg.cli.methods import known
 from fuzzyseg.cli.options import Given, Import, listed, option, overridden, read_recipe, setting, takes
 from fuzzyseg.cli.train import OPTIONS
 from fuzzyseg.config import ConfigError, check_known, merge, override, validate
@@ -119,12 +119,12 @@ def sweep(
       fuzzyseg sweep recipes/table4.yaml recipes/camvid_sweep.yaml --data camvid --labelled 23 --out runs/t4
       fuzzyseg sweep recipes/table4.yaml --out runs/table4 --table
     """
-    plan = read_plan(file)
+    plan, (methods, losses) = read_plan(file), known(imports)
     for arm in plan.arms:  # of which each part is complete with the defaults
         for values in (plan.setting(arm, reading), plan.compared(arm)):
             config = validate(values)
-            check_known("method", config.method.name, known_methods(imports))
-            check_known("loss", config.loss.name, known_losses(imports))
+            check_known("method", config.method.name, methods)
+            check_known("loss", config.loss.name, losses)
     carry_out(plan, *read_settings(words, given), out, given, arms=listed(arms), reading=reading)
 
 
@@ -174,37 +174,24 @@ def read_settings(words: list[str] | None, given: Given) -> tuple[dict[str, Any]
 
 @contextmanager
 def _watched() -> Iterator[Any]:
-    """A function that prints a line, and one that shows `Progress`: bars on a terminal, else a line now and then."""
+    """A function that prints a line, and one that shows `Progress`: live on a terminal, else in a line now and then."""
     from fuzzyseg.data.text import printable
 
-    console = terminal(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20))
-    shown: dict[str, TaskID] = {}
-    due = time.monotonic() + EVERY
+    console, due = terminal(stderr=True), time.monotonic() + EVERY
 
     def line(text: str) -> None:
         console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
-    with Rows(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-
-        def show(name: str, text: str, done: float, total: float) -> None:
-            if name not in shown:
-                shown[name] = bars.add_task(text)
-            bars.update(shown[name], completed=done, total=total, description=text)
+    with Live(console=console, transient=True, auto_refresh=False) as live:
 
         def watch(now: Progress) -> None:
             nonlocal due
-            whole, *runs = texts = [all_text(now), *map(run_text, now.running)]
-            if not console.is_terminal:
-                if time.monotonic() >= due:
-                    line("; ".join(texts))
-                    due = time.monotonic() + EVERY
-                return
-            show("", whole, now.done + sum(run.step / max(run.steps, 1) for run in now.running), now.total)
-            for run, text in zip(now.running, runs, strict=True):
-                show(run.name, text, run.step, run.steps)
-            for name in shown.keys() - {"", *(run.name for run in now.running)}:
-                bars.remove_task(shown.pop(name))
+            texts = [all_text(now), *map(run_text, now.running)]
+            if console.is_terminal:
+                live.update(Text("\n".join(texts)), refresh=True)
+            elif time.monotonic() >= due:
+                line("; ".join(texts))
+                due = time.monotonic() + EVERY
 
         yield line, watch
 

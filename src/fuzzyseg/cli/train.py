@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
-from fuzzyseg.cli.methods import check_names
+from fuzzyseg.cli.methods import known
 from fuzzyseg.cli.options import Given, Import, Words, overridden, read_recipe, setting, takes
-from fuzzyseg.config import Config, ConfigError, validate
+from fuzzyseg.config import Config, ConfigError, check_known, unknown, validate
 from fuzzyseg.config.short_names import SETTINGS
 from fuzzyseg.run.environment import process_number
 
@@ -45,7 +45,12 @@ def train(
     """
     words = [*(["train.evaluate=false"] if no_eval else []), *(words or [])]
     config = settings(words, given)
-    check_names(config, imports)
+    methods, losses = known(imports)  # names are checked before torch is imported
+    check_known("method", config.method.name, methods)
+    check_known("loss", config.loss.name, losses)
+    for key in config.method.options:
+        if key not in (own := methods[config.method.name]["settings"]):
+            raise ConfigError(unknown(f"method.{key}", own))
     from fuzzyseg.engine import NonFiniteLoss
     from fuzzyseg.experiment import train as run_training
 

@@ -176,7 +176,7 @@ def check_resumable(saved: Mapping[str, Any], config: Mapping[str, Any], allowed
 
     Only the dotted keys in `allowed` may differ. Raises CheckpointError naming each other key and both values.
     """
-    old, new = dict(_leaves(saved)), dict(_leaves(config))
+    old, new = dict(leaves(saved)), dict(leaves(config))
 
     def shown(value: Any) -> str:
         return "not set" if value is None else repr(value)
@@ -193,9 +193,10 @@ def check_resumable(saved: Mapping[str, Any], config: Mapping[str, Any], allowed
         raise CheckpointError("\n".join(lines))
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested settings."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value

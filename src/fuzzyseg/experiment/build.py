@@ -121,6 +121,7 @@ def resolve(
         raise ConfigError(f"optim.warmup: found {config.optim.warmup} steps for a run of {steps}; expected fewer")
     chosen = method or _named("method", config.method.name, methods())
     options = _validated(chosen.Config, config.method.options, "method")
+    # `paper` stands for the pixel loss of the method's paper, which may have none; a policy of T then has no effect.
     name, arguments = config.loss.name, {}
     pixel_loss: str | None = name
     function: PixelFunction | None = None
@@ -176,7 +177,7 @@ def _arguments(function: PixelFunction, given: Mapping[str, Any]) -> dict[str, A
 
 
 def build_method(setup: Setup, facts: Facts, weights: Sequence[float] | None = None) -> Method:
-    """The method with its networks, on the CPU. weights: those of the classes if they are auto. Raises ConfigError."""
+    """The method with its networks, on the CPU. weights: of the classes in the supervised loss. Raises ConfigError."""
     pixel_loss = None
     threshold = threshold_of(setup.loss, facts)
     if setup.function is not None:
@@ -184,8 +185,6 @@ def build_method(setup: Setup, facts: Facts, weights: Sequence[float] | None = N
     for key, value in (("rule", setup.loss.rule), ("k_cap", setup.loss.k_cap)):
         if isinstance(value, int) and value >= facts.classes:
             raise ConfigError(f"loss.{key}: found K = {value} for {facts.classes} classes; expected fewer")
-    given = setup.supervised.class_weights
-    weights = given if isinstance(given, list) else weights
     if weights is not None and len(weights) != facts.classes:
         expected = f"expected {facts.classes}, one per class"
         raise ConfigError(f"supervised.class_weights: found {len(weights)} weights, {expected}")

@@ -47,8 +47,8 @@ def with_held_back(setup: Setup, material: Material) -> Material:
 
 
 class Calibration:
-    """Sets a temperature (if T is conformal), T, such that the fuzzy sets hold the wanted share of the held-back truth,
-    and a reliability gate.
+    """Sets T such that the fuzzy sets contain the wanted fraction of the held-out truth, a temperature if T is
+    conformal, and a reliability gate.
 
     It runs between two steps, before the batch of a step that `every` divides (at step 0 only with `init`), with the
     network that is evaluated. It depends on step and weights alone, so that a resumed run is the same bit for bit.
@@ -99,7 +99,7 @@ class Calibration:
         return calibrated
 
     def calibrate(self, step: int) -> None:
-        """Measure and set. A value that no pixel bears on stays as it is."""
+        """Measure and set. A value that cannot be measured on any pixel is unchanged."""
         predictor = Predictor(self.method.predictor(), self.scoring.card_at(step), self.scoring.device)
         if self.conformal:
             self._fit_temperature(predictor, step)
@@ -183,5 +183,5 @@ def check_images(images: int, coverage: float) -> None:
 
 
 def by_image(rows: Tensor) -> Tensor:
-    """Sums (R,M+1) over the pixels of one image as shares, with 1 for the number of units, or 0 if a row has none."""
+    """Sums (R,M+1) over the pixels of one image as fractions, and 1 as the number of units; 0 if a row has none."""
     return torch.where(rows[:, -1:] > 0, rows / rows[:, -1:].clamp(min=1), 0)

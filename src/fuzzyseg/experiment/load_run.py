@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from fuzzyseg.data.loading.value_range import compare
 from fuzzyseg.data.text import printable
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
-from fuzzyseg.experiment.process_group import choose_device
+from fuzzyseg.experiment.process_group import choose_device, process_group
 from fuzzyseg.experiment.results import record
 from fuzzyseg.experiment.validation import CROSS_FITTED, MOST_LABELLED, evenly_spaced, training_parts
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
+from fuzzyseg.inference.outputs import Fuzzy
 from fuzzyseg.plugins import metrics
 from fuzzyseg.run.folder import RunFolder
 
@@ -107,9 +108,10 @@ def _calibration(predictor: Predictor, items: list[Item], void: int, fitted_here
 
 def predict(
     source: str | Path,
-    images: str | Path,
+    images: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
+    write: Sequence[str] = ("mask", "overlay"),
     max_megapixels: int | None = None,
     device: str = "auto",
     network: Factory | None = None,
@@ -118,14 +120,30 @@ def predict(
 ) -> tuple[list[Path], list[DataError]]:
     """Segment image files. Returns the files written, and an error for each image that could not be predicted.
 
+    The processes of torchrun share the images. T and options of the outputs k and sets are the run's.
     max_megapixels: the largest image that is decoded whole; None: the run's own. device, network, progress: those of
-    `evaluate`. options: those of `fuzzyseg.inference.predict_files` (overlay, probabilities, encoded, tile).
+    `evaluate`. write and options: those of `fuzzyseg.inference.predict_files`.
     """
-    predictor = load(source, network=network, device=choose_device(device))
-    if max_megapixels is None and (config := run_config(Path(source))) is not None:
+    where = choose_device(device)
+    predictor, config = load(source, network=network, device=where), run_config(Path(source))
+    if max_megapixels is None and config is not None:
         max_megapixels = config.data.max_megapixels
-    with pixel_limit(max_megapixels):
-        return predict_files(predictor, Path(images), Path(out), progress=progress, **options)
+    if {"k", "sets"} & set(write):
+        options["fuzzy"] = _fuzzy(Path(source), config)
+    files = [Path(each) for each in ([images] if isinstance(images, str | Path) else images)]
+    with pixel_limit(max_megapixels), process_group(where):
+        return predict_files(predictor, files, Path(out), write=write, progress=progress, **options)
+
+
+def _fuzzy(source: Path, config: Config | None) -> Fuzzy:
+    """T at the end of the run, and the options of its loss; those of the paper for a model alone."""
+    from fuzzyseg.experiment.analyse.inputs import fuzzy_sets  # which imports this module
+
+    options, threshold, notes = fuzzy_sets(config, None, None, run_folder(source))
+    for note in notes:
+        logger.warning(note)
+    assert threshold is not None
+    return Fuzzy(threshold, options)
 
 
 def run_folder(source: Path) -> RunFolder | None:

@@ -1,10 +1,10 @@
 """Prepare the data of a run: data set, split, input statistics, reader, loader."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -62,13 +62,14 @@ class Material:
         weights = torch.from_numpy(np.ascontiguousarray(holds)).float()
         return weights / weights.sum(1, keepdim=True).clamp(min=1)
 
-    def balanced_weights(self) -> list[float]:
-        """One weight per class for the supervised loss, from the labelled masks, which are read."""
-        items, classes = self.split.labelled, len(self.dataset.classes)
-        counts = pixel_counts(items, classes=classes, ignore_index=self.dataset.ignore_index)
-        weights = median_frequency_weights(counts)
-        named = zip(self.dataset.classes, weights, strict=True)
-        self.sentences.append("class weights: " + ", ".join(f"{name} {weight:.2g}" for name, weight in named))
+    def loss_weights(self, given: Sequence[float] | Literal["auto"] | None) -> Sequence[float] | None:
+        """One weight per class for the supervised loss, if any. auto: from the labelled masks, which are read."""
+        if given != "auto":
+            return given
+        names, void = self.dataset.classes, self.dataset.ignore_index
+        weights = median_frequency_weights(pixel_counts(self.split.labelled, classes=len(names), ignore_index=void))
+        shown = (f"{name} {weight:.2g}" for name, weight in zip(names, weights, strict=True))
+        self.sentences.append(f"class weights: {', '.join(shown)}")
         return weights
 
     @property
@@ -81,16 +82,6 @@ def facts_of(card: ModelCard, images: Mapping[str, int]) -> Facts:
     """What a method knows of the data. images: their number by source."""
     names = [name.lower() for name in card.classes]
     return Facts(len(names), card.channels, names.index("background") if "background" in names else None, images)
-
-
-def fingerprint(dataset: DataSet) -> str:
-    """Hash of the names and file sizes of all images and masks."""
-    digest = hashlib.sha256()
-    for split, items in (("train", dataset.train), ("val", dataset.val), ("test", dataset.test)):
-        for item in items or []:
-            sizes = [path.stat().st_size if path is not None else None for path in (item.image, item.mask)]
-            digest.update(f"{split}\0{item.name}\0{sizes}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:16]
 
 
 def gather_material(data: DataConfig, setup: Setup, seed: int) -> Material:
@@ -247,9 +238,7 @@ def input_statistics(
     elif setup.init:
         known = [(list(card.mean), list(card.std)) for card in cards_of(setup.init)]
         if any(pair != known[0] for pair in known):
-            raise ConfigError(
-                "--init: the files were trained with different input statistics; set data.mean and data.std"
-            )
+            raise ConfigError("--init: the files have different input statistics; set data.mean and data.std")
         found = known[0] if known else None
     found = found or measured
     if found is None:

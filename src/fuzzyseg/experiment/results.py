@@ -12,7 +12,7 @@ from fuzzyseg.data.io.image import Levels
 from fuzzyseg.data.splits.spec import FOLD
 from fuzzyseg.engine import Outcome
 from fuzzyseg.experiment.build import Setup
-from fuzzyseg.experiment.prepare_data import Material, fingerprint
+from fuzzyseg.experiment.prepare_data import Material
 from fuzzyseg.ops import distributed
 from fuzzyseg.run.folder import RunFolder, RunFolderError
 
@@ -65,7 +65,7 @@ def split_record(material: Material, threshold: dict[str, Any] | None) -> dict[s
     levels = card.levels or Levels()
     return {
         **material.split.record(),
-        "data": fingerprint(material.dataset),
+        "data": material.dataset.fingerprint,
         "held_back": [item.name for item in material.held_back],
         "input": {"mean": card.mean, "std": card.std, "low": levels.low, "high": levels.high},
         "encoding": None if encoding is None else encoding.record(),

@@ -1,4 +1,4 @@
-"""Train: configuration, data, method, loop and evaluation are put together here."""
+"""Training: from configuration, data and method to the loop, its evaluation and the run folder."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext
@@ -162,12 +162,12 @@ def _train(
     state, begun, given = None, setup, data
     if resume and run.has_checkpoint:  # weights are in its checkpoint, input statistics and split in its split.json
         state, begun, given = _load(run, config), setup.resumed(), results.recorded_data(data, run)
+    # A resumed run calibrates as before, hence `setup`, but loads no initial weights, hence `begun`.
     material = with_held_back(setup, gather_material(given, begun, seed))
     if state is not None:
         results.same_split(run, material)
-    torch.manual_seed(seed)
-    weights = material.balanced_weights() if begun.supervised.class_weights == "auto" else None
-    method = build_method(begun, material.facts, weights)
+    torch.manual_seed(seed)  # initial weights depend on the seed alone
+    method = build_method(begun, material.facts, material.loss_weights(begun.supervised.class_weights))
     loader = build_loader(data, config.augment, train, material, method, device, seed)
     if state is not None:
         loader.sampler.load_state_dict(state["streams"])
@@ -192,16 +192,14 @@ def _train(
             run.check_empty(resume=resume)
             write_text(run.config, dump_yaml(config))
             write_json(run.split, results.split_record(material, threshold()))
-            sessions = results.sessions(run, environment.collect(results.hardware(device)), state)
-            write_json(run.environment, sessions)
+            write_json(run.environment, results.sessions(run, environment.collect(results.hardware(device)), state))
         distributed.barrier()
         settings = _settings(train, config.optim, device, seed, score=score)
         record = config.model_dump(mode="json")
-        quiet = say is _silent
-        outcome = _fit(run, method, config.optim, settings, loader, batches, scoring, record, state, quiet=quiet)
+        outcome = _fit(run, method, config.optim, settings, loader, batches, scoring, record, state, say is _silent)
         result = None
         if outcome.finished:
-            result = results.result_of(setup, config.seed, material, outcome, threshold(), notes)
+            result = results.result_of(setup, seed, material, outcome, threshold(), notes)
             if first:
                 save_model(run.model_dir, outcome.predictor, card=with_record(scoring, config, result))
                 write_json(run.result, result)
@@ -220,7 +218,6 @@ def _fit(
     scoring: Scoring,
     record: dict[str, Any],
     state: dict[str, Any] | None,
-    *,
     quiet: bool,
 ) -> Outcome:
     """Run the loop with the logs open. record: the configuration, for the checkpoints."""

@@ -41,7 +41,7 @@ def _shares(largest: float) -> AfterValidator:
 
 
 Shares = Annotated[tuple[float, float], _shares(1)]
-"""Range of a share of an image."""
+"""Range of a fraction of an image."""
 RectangleArea = Annotated[tuple[float, float], _shares(0.7)]
 """Range of the share that `ops.mix.rectangle_masks` covers; larger rectangles rarely fit into the image."""
 

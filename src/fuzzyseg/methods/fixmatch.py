@@ -39,8 +39,8 @@ class FixMatchConfig(MethodConfig):
     confidence: Confidence = setting(None, "ours", CONFIDENCE)
     unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the strong view's loss.", ge=0)
     decay: float = setting(0.996, "authors' code", "Decay of the average, after warm-up 1 - 1/(step + 1).", ge=0, lt=1)
-    cutmix_probability: float = setting(0.5, "authors' code", "Share of images with a rectangle.", ge=0, le=1)
-    box_area: RectangleArea = setting((0.02, 0.4), "authors' code", "Range of the rectangle's share of the image.")
+    cutmix_probability: float = setting(0.5, "authors' code", "Fraction of images with a rectangle.", ge=0, le=1)
+    box_area: RectangleArea = setting((0.02, 0.4), "authors' code", "Range of the rectangle's fraction of the image.")
 
 
 class FixMatch(Method):

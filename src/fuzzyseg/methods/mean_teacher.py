@@ -10,8 +10,8 @@ the authors of CPS; the rows quoted by the CPS and FPL papers) or `pixelssl` (Pi
 Differences from their code: the teacher is updated after the step (TorchSemiSeg: between the labelled and the
 unlabelled forward, so that its labelled targets are one update older). Labelled and unlabelled images are separate
 forwards (PixelSSL: one batch). Padding does not count in the consistency, nor void in the supervised mean (PixelSSL
-counts it). PixelSSL's ramp, 5 of 45 epochs, is a share of the run. The teacher is in training mode without dropout and
-keeps batch-norm statistics of its own forwards. Per process: batch-norm statistics, the student's dropout.
+counts it). PixelSSL's ramp, 5 of 45 epochs, is a fraction of the run. The teacher is in training mode without dropout
+and keeps batch-norm statistics of its own forwards. Per process: batch-norm statistics, the student's dropout.
 """
 
 from collections.abc import Mapping
@@ -52,7 +52,9 @@ class MeanTeacherConfig(MethodConfig):
     labelled: bool | None = setting(
         None, "preset", "Consistency on labelled images too; None: true (torchsemiseg), false (pixelssl, pixel losses)."
     )
-    ramp: float | None = setting(None, "preset", "Share of the run with a growing weight; None: 0 or 5/45.", ge=0, le=1)
+    ramp: float | None = setting(
+        None, "preset", "Ramp of the weight, as a fraction of the run; None: 0 or 5/45.", ge=0, le=1
+    )
     pixel_weight: float = setting(1.0, "ours", "Weight of a pixel loss (hard, soft, fuzzy).", ge=0)
     predictor: Literal["student", "teacher"] = setting(
         "student", "torchsemiseg", "Network that is evaluated and saved (pixelssl reports both)."

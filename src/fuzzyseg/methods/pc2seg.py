@@ -42,7 +42,7 @@ class PC2SegConfig(MethodConfig):
     unsupervised_weight: float = setting(
         0.25, "ours", "Weight of a pixel loss; gradients are then about as large as those of the consistency.", ge=0
     )
-    ramp: float = setting(0.1, "ours", "Share of the run over which either weight grows.", ge=0, le=1)
+    ramp: float = setting(0.1, "ours", "Fraction of the run over which either weight grows.", ge=0, le=1)
     contrast_weight: float = setting(0.1, "ours", "Weight of the contrast; adjust it with `negatives`.", ge=0)
     temperature: float = setting(0.07, "ours", "tau.", gt=0)
     negatives: int = setting(200, "ours", "Negatives per anchor, drawn with replacement.", ge=1)

@@ -35,9 +35,9 @@ class UniMatchConfig(MethodConfig):
     confidence: Confidence = setting(None, "ours", CONFIDENCE)
     image_weight: float = setting(0.25, "authors' code", "Weight of each of the two strong views.", ge=0)
     feature_weight: float = setting(0.5, "authors' code", "Weight of the perturbed features.", ge=0)
-    channel_dropout: float = setting(0.5, "authors' code", "Share of dropped channels.", ge=0, lt=1)
-    cutmix_probability: float = setting(0.5, "authors' code", "Share of images with a rectangle.", ge=0, le=1)
-    box_area: RectangleArea = setting((0.02, 0.4), "authors' code", "Range of the rectangle's share of the image.")
+    channel_dropout: float = setting(0.5, "authors' code", "Fraction of dropped channels.", ge=0, lt=1)
+    cutmix_probability: float = setting(0.5, "authors' code", "Fraction of images with a rectangle.", ge=0, le=1)
+    box_area: RectangleArea = setting((0.02, 0.4), "authors' code", "Range of the rectangle's fraction of the image.")
 
 
 class UniMatch(Method):

@@ -58,7 +58,7 @@ class VATConfig(MethodConfig):
     ema_decay: float = setting(0.99, "French et al.", "Decay of the mean teacher.", ge=0, lt=1)
     jitter: bool = setting(False, "Miyato et al.", "Colour jitter in the student's images (true in French et al.).")
     confidence: float | None = setting(
-        None, "Miyato et al.", "Scale the loss by the share of pixels above it (0.97 in French et al.).", gt=0, lt=1
+        None, "Miyato et al.", "Scale the loss by the fraction of pixels above it (0.97 in French et al.).", gt=0, lt=1
     )
 
 

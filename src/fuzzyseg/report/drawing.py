@@ -68,5 +68,5 @@ def figure(
 
 
 def per_cent(axis: Any) -> None:
-    """Show the ticks of a share as per cent. Call it after setting the scale."""
+    """Show the ticks of a fraction as per cent. Call it after setting the scale."""
     axis.set_major_formatter(lambda value, place: f"{100 * value:.4g} %")

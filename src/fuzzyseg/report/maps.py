@@ -18,7 +18,7 @@ K_COLOURS = ("#f2f2f2", "#fde725", "#5ec962", "#21918c", "#3b528b", "#440154")
 VOID_COLOUR = "#ffffff"
 
 POINTS, LETTER = 7, 0.65
-"""Size of the rows' labels, and the width of a wide letter as a share of it."""
+"""Size of the rows' labels, and the width of a wide letter as a fraction of it."""
 
 
 @dataclass

@@ -234,6 +234,18 @@ def test_objects_of_an_image_that_is_listed_twice_are_joined(tmp_path):
     assert any("image 7" in note and "image 9" in note for note in annotations.notes)
 
 
+@pytest.mark.parametrize("names", [("batch1", "batch2"), ("instances_train", "instances_val"), ("one/val", "train")])
+def test_an_image_of_two_files_is_an_error_that_names_both(tmp_path, names):
+    for seed, name in enumerate(names):
+        write(tmp_path / "in", content([thing(7, 1, coded(blob(seed)))]), f"{name}.json", "images")
+    annotations = read_annotations(tmp_path / "in")
+    with pytest.raises(DataError) as caught:
+        write_dataset(annotations, tmp_path / "out")
+    for name in (f"{names[0]}.json", f"{names[1]}.json", "images/a.jpg"):
+        assert str(tmp_path / "in" / name) in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
 PLACES = {
     "beside the images": ("{folder}/_annotations.coco.json", "{folder}"),
     "images in data": ("{folder}/labels.json", "{folder}/data"),

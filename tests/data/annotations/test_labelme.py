@@ -480,3 +480,11 @@ def test_labels_in_two_unicode_forms_are_one_class(tmp_path):
     for name, label in (("a", "caf\u00e9"), ("b", "cafe\u0301")):
         write(tmp_path / "in", name, shapes=[shape(label, box(1, 1, 3, 3))])
     assert read_annotations(tmp_path / "in").classes == ["background", "caf\u00e9"]
+
+
+def test_two_files_of_one_image_are_an_error_that_names_both(tmp_path):
+    write(tmp_path, "a", [shape("cat", box(2, 2, 9, 9))])
+    write(tmp_path, "a_second", [shape("dog", box(12, 2, 19, 9))], image=False, imagePath="a.png")
+    with pytest.raises(DataError, match=r"a\.png: is annotated twice, in .*a\.json and .*a_second\.json"):
+        write_dataset(read_annotations(tmp_path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -305,8 +305,6 @@ def test_impossible_wishes_say_why(tmp_path):
         make_split(data, labelled=str(tmp_path / "list.txt"))
     with pytest.raises(DataError, match="validation takes all 5"):
         make_split(data, val=str(tmp_path / "list.txt"))
-    with pytest.raises(DataError, match="'covr'"):
-        make_split(data, policy="covr")
     with pytest.raises(DataError, match="1 validation images cannot be held out of 1"):
         make_split(make(tmp_path / "one", labelled=1))
     put(tmp_path / "bare/images/x.png")

@@ -14,7 +14,7 @@ from fuzzyseg.cli import app
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.config.plan import Plan
 from fuzzyseg.data import DataError
-from fuzzyseg.experiment.prepare_data import fingerprint, read_configured
+from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.sweeps import Cell, Grid, sweep
 from fuzzyseg.experiment.sweeps.checks import origin
 from fuzzyseg.experiment.sweeps.rows import identity, same_runs
@@ -270,7 +270,7 @@ def test_a_row_of_another_data_set_or_of_other_code_is_refused(tmp_path):
     arms = {"plain": {"method.name": "supervised", "loss.name": "paper"}}
     grid = Grid(Plan(title="x", arms=arms), values)
     (cell,) = grid.cells
-    data = fingerprint(read_configured(grid.config(cell, tmp_path).data))
+    data = read_configured(grid.config(cell, tmp_path).data).fingerprint
 
     def done():
         return sweep(grid, tmp_path / "out", results=rows, say=lambda text: None).rows
@@ -294,7 +294,7 @@ def test_the_fingerprint_tells_data_sets_with_files_of_the_same_names_apart(tmp_
     one, two = (write_folder(tmp_path / name) for name in ("one", "two"))
 
     def of(root):
-        return fingerprint(read_configured(Config.model_validate({"data": {"root": str(root)}}).data))
+        return read_configured(Config.model_validate({"data": {"root": str(root)}}).data).fingerprint
 
     assert of(one) == of(two)
     image = sorted((two / "images").rglob("*.png"))[0]

@@ -94,7 +94,7 @@ def read_inputs(
         student, teacher = (Predictor(each.eval(), card, where) for each in method.pair())
         pixel_loss = method.pixel_loss if isinstance(method.pixel_loss, PixelLossModule) else None
     roles, more = _roles(source, method, student.network is teacher.network)
-    options, fixed, others = _sets(config, threshold, pixel_loss, run)
+    options, fixed, others = fuzzy_sets(config, threshold, pixel_loss, run)
     validation = lists.get("val", []) if run is not None and data is None else []
     for name, items in lists.items():
         if limit is not None and len(items) > limit:
@@ -191,7 +191,7 @@ def _roles(source: Path, method: Method | None, same: bool) -> tuple[dict[str, s
     return {"teacher": who, "student": who}, [note]
 
 
-def _sets(
+def fuzzy_sets(
     config: Config | None, threshold: float | None, pixel_loss: PixelLossModule | None, run: RunFolder | None
 ) -> tuple[FPLOptions, float | None, list[str]]:
     """Options of the fuzzy loss, T if it is one number, and notes. config, run: None for a model alone."""

@@ -10,7 +10,7 @@ from typing import Any
 from fuzzyseg.config import ConfigError, DataConfig
 from fuzzyseg.data.text import counted
 from fuzzyseg.experiment.load_run import run_config
-from fuzzyseg.experiment.prepare_data import fingerprint, read_configured, split_for
+from fuzzyseg.experiment.prepare_data import read_configured, split_for
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.experiment.sweeps.rows import differences, identity, origin_differences
 from fuzzyseg.run.environment import code_version
@@ -42,7 +42,7 @@ def origin(grid: Grid, out: Path, say: Callable[[str], None], *, any_code: bool)
         unused += [f"the {counted(len(dataset.val), 'image')} of the val folder"] if dataset.val else []
         if unused:
             say(f"--folds: the labelled images validate in turn; not used: {', '.join(unused)}")
-    return {"data": fingerprint(dataset), "code": code}
+    return {"data": dataset.fingerprint, "code": code}
 
 
 def refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], made_from: dict[str, Any]) -> None:

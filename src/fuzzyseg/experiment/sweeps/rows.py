@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fuzzyseg.config import Config, ConfigError, validate
+from fuzzyseg.config import Config, ConfigError, merge, validate
+from fuzzyseg.engine.checkpoint import leaves
 from fuzzyseg.experiment.build import resolve
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.networks import network_file
@@ -29,17 +30,8 @@ def identity(config: Config) -> dict[str, Any]:
 
     All options of the method are included, so that a row made before a change of a default is recognised.
     """
-    flat: dict[str, Any] = {}
-
-    def add(prefix: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, part in value.items():
-                add(f"{prefix}.{key}" if prefix else str(key), part)
-        elif prefix not in MACHINE:
-            flat[prefix] = value
-
-    add("", config.model_dump(mode="json"))
-    add("method", resolve(config).options.model_dump(mode="json"))
+    values = merge(config.model_dump(mode="json"), {"method": resolve(config).options.model_dump(mode="json")})
+    flat = {key: value for key, value in leaves(values) if key not in MACHINE}
     flat["network.weights"] = Path(str(flat["network.weights"])).name
     flat["started"] = len(config.init or [])
     return flat

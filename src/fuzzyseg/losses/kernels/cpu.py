@@ -31,7 +31,7 @@ from fuzzyseg.losses.kernels.cpu_assignment import (
 )
 
 MOST = 0.6
-"""Share of pixels with K > 1 above which the whole chunk is computed for any K."""
+"""Fraction of pixels with K > 1 above which the whole chunk is computed for any K."""
 
 SMALLEST = 1e-26
 """Least exp(z - largest z) for which 1 / e and sums of products do not overflow fp32 for thousands of classes."""

@@ -180,7 +180,9 @@ def _common_factor(upstream: Tensor, valid: Tensor | None) -> Tensor | None:
     """c if upstream = c * valid within rounding, else None. Image by image, to save memory."""
     if upstream.device.type != "cpu":  # the comparison would synchronise
         return None
-    largest = torch.zeros((), dtype=torch.int64) if valid is None else _largest(valid)
+    largest = torch.zeros((), dtype=torch.int64)  # flat index
+    if valid is not None:
+        largest = (valid.view(torch.uint8) if valid.dtype == torch.bool else valid).argmax()
     at = torch.ones((), dtype=upstream.dtype) if valid is None else valid.flatten()[largest].to(upstream.dtype)
     factor = upstream.flatten()[largest] / at
     close = 4 * torch.finfo(upstream.dtype).eps
@@ -189,11 +191,6 @@ def _common_factor(upstream: Tensor, valid: Tensor | None) -> Tensor | None:
         if not bool(((arrived - supposed).abs() <= close * supposed.abs()).all()):
             return None
     return factor
-
-
-def _largest(valid: Tensor) -> Tensor:
-    """Flat index of the largest value."""
-    return (valid.view(torch.uint8) if valid.dtype == torch.bool else valid).argmax()
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

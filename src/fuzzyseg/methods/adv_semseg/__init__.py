@@ -43,7 +43,7 @@ class AdvSemSegConfig(MethodConfig):
     unlabelled_weight: float = setting(0.001, "authors' code", "Adversarial weight, unlabelled.", ge=0)
     self_weight: float = setting(0.1, "paper", "Weight of the self-taught term.", ge=0)
     self_start: float = setting(
-        0.25, "paper, 5000 of 20000", "Share of the run before the self-taught term.", ge=0, le=1
+        0.25, "paper, 5000 of 20000", "Fraction of the run before the self-taught term.", ge=0, le=1
     )
     threshold: float = setting(0.2, "paper", "Least discriminator output of a self-taught pixel.", ge=0, le=1)
     discriminator_width: int = setting(64, "paper", "Channels of the discriminator's first layer.", ge=1)

@@ -62,7 +62,7 @@ class AELConfig(MethodConfig):
     )
     copy_paste: bool = setting(True, "paper", "Adaptive copy-paste of labelled classes.")
     copy_paste_classes: int = setting(3, "paper", "Classes drawn for each image (1 in the authors' code on VOC).", ge=1)
-    copy_paste_probability: float = setting(0.5, "authors' code", "Share of images with a paste.", ge=0, le=1)
+    copy_paste_probability: float = setting(0.5, "authors' code", "Fraction of images with a paste.", ge=0, le=1)
     copy_paste_power: float = setting(1.0, "paper", "Classes are drawn by softmax((1 - confidence)^power).", gt=0)
     copy_paste_exclude: tuple[int, ...] = setting(
         (), "paper", "Classes never pasted (authors' code: 0, 1, 2, 8, 10, the large classes of Cityscapes)."

@@ -43,7 +43,7 @@ class GCTConfig(MethodConfig):
     )
     correction_weight: float = setting(1.0, "paper", "Weight of the flaw correction.", ge=0)
     detector_weight: float = setting(10.0, "authors' scripts", "Weight of the detector's loss.", ge=0)
-    ramp_share: float = setting(0.1, "authors' scripts", "Share of the run over which consistency grows.", ge=0, le=1)
+    ramp_share: float = setting(0.1, "authors' scripts", "Fraction of the run with growing consistency.", ge=0, le=1)
     xi: float = setting(0.6, "paper", "Flaw from which a pixel is bad.", gt=0, lt=1)
     clip: float = setting(0.1, "authors' code", "Images whose largest flaw is at most this have none.", ge=0)
     mu: float = setting(0.5, "paper", "Scale of the detector's target, without effect once stretched.", gt=0, le=1)

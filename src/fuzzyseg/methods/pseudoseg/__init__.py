@@ -38,7 +38,7 @@ class PseudoSegConfig(MethodConfig):
     unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the strong view's loss.", ge=0)
     image_weight: float = setting(1.0, "authors' code", "Weight of the classifier's loss.", ge=0)
     attention_weight: float = setting(1.0, "authors' code", "Weight of the attention maps' loss.", ge=0)
-    fusion: float = setting(0.5, "paper", "Share of the network's prediction; 0: maps only.", ge=0, le=1)
+    fusion: float = setting(0.5, "paper", "Fraction of the network's prediction; 0: maps only.", ge=0, le=1)
     normalise: Literal["image", "batch", "pixel"] = setting(
         "image", "ours", "Scale of the logits: RMS of each image, of the batch (authors' code), or norm (paper)."
     )
