@@ -59,6 +59,8 @@ TABLE = {
             "rasterio",  # GeoTIFF and polygons
             "numpy",  # masks of files
             "pydantic",  # the model card
+            "PIL",  # polygons
+            "rasterio",  # GeoTIFF
             "huggingface_hub",  # `load("user/name")`, in one file
             "onnx",
             "onnxruntime",
