@@ -28,7 +28,7 @@ from fuzzyseg.data.annotations.reading import (
 )
 from fuzzyseg.data.datasets.pairing import split_folders, split_named
 from fuzzyseg.data.io.pillow import SUFFIXES
-from fuzzyseg.data.labels.class_lists import plain, repeated
+from fuzzyseg.data.labels.class_lists import plain
 from fuzzyseg.data.sample import Colour, DataError, Size
 from fuzzyseg.data.text import counted, short
 
@@ -121,7 +121,6 @@ class Coco:
             self._read_objects(file, path, self._read_images(file, path, _folder_of(below, len(paths) > 1)))
         self.classes = self._classes.names
         self.pictures = [entry.picture for entry in self._entries.values()]
-        several = repeated([str(picture) for _, picture in self._listed])
         crowds = [bool(item.iscrowd) for file in files.values() for item in file.annotations]
         self.notes = [
             f"{counted(len(paths), 'COCO file')} with {len(crowds)} objects, {sum(crowds)} of them crowds (drawn like "
@@ -129,7 +128,6 @@ class Coco:
             *self._classes.notes,
             *(f"{path}: has no segmentations and is ignored" for path in left),
             *[f"listed more than once, objects joined: {short(self._joined)}"] * bool(self._joined),
-            *[f"warning: in files of several splits, hence trained and scored on: {short(several)}"] * bool(several),
         ]
 
     def _read_images(self, file: File, path: Path, folder: str) -> dict[int, _Entry]:
