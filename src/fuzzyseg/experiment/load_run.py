@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from fuzzyseg.analysis.pixels import PixelMaps, pixel_maps
 from fuzzyseg.config import Config, ConfigError, read_yaml, validate
-from fuzzyseg.data import DataError, DataSet, Item, read_dataset
+from fuzzyseg.data import DataError, DataSet, Item, Reader, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.loading.value_range import compare
 from fuzzyseg.data.text import printable
+from fuzzyseg.experiment.gallery import Counts, write_evaluation
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device
 from fuzzyseg.experiment.results import record
+from fuzzyseg.experiment.validation import set_options, training_parts
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.plugins import metrics
@@ -37,6 +41,7 @@ def evaluate(
     split: str = "val",
     mode: str | None = None,
     device: str = "auto",
+    gallery: int | None = None,
     network: Factory | None = None,
     progress: Counter | None = None,
 ) -> dict[str, Any]:
@@ -48,6 +53,8 @@ def evaluate(
         split: val, test or train; of the run's own data, its lists (train: the labelled images).
         mode: whole or sliding; None: the run's own.
         device: auto, cpu, cuda, cuda:N or mps.
+        gallery: images whose pictures are stored in the run folder for `fuzzyseg report`, with the confusion matrix and
+            calibration, in place of those of the training; None: nothing is stored.
         network: the factory of the user's own network, if it was trained.
         progress: called with (images done, images in all).
 
@@ -78,10 +85,49 @@ def evaluate(
             raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
         for note in compare(items, card.value_range, card.channels, card.bands, card.levels):
             logger.warning(printable(note))
-        settings: dict[str, Any] = (config or Config()).evaluate.model_dump(exclude={"diagnose"})
-        settings["mode"] = mode or settings["mode"]
-        result = score(predictor, items, ignore_index=void, metrics=metrics(), progress=progress, **settings)
+        chosen = (config or Config()).evaluate.model_copy(
+            update={"gallery": gallery, **({"mode": mode} if mode else {})}
+        )
+        settings, counts = chosen.model_dump(exclude={"diagnose", "gallery"}), Counts()
+        result = score(
+            predictor, items, ignore_index=void, metrics=metrics(), progress=progress, keep=counts.keep, **settings
+        )
+        if gallery is not None:
+            run = run_folder(Path(source))
+            if run is None or config is None:
+                raise ConfigError(f"{source}: is a model without a run; --gallery stores its pictures in a run folder")
+            write_evaluation(
+                run.evaluation_dir,
+                predictor,
+                items,
+                counts,
+                partial(_pixel_maps, predictor, config, run, void),
+                result=result,
+                settings=chosen,
+                ignore_index=void,
+                step=card.step,
+                split=split,
+            )
     return {"data": where, "split": split, **result}
+
+
+def _pixel_maps(
+    predictor: Predictor, config: Config, run: RunFolder, void: int, item: Item
+) -> Iterator[tuple[PixelMaps, Tensor]]:
+    """Maps and mask (1,H,W) of each of the item's `training_parts`, with the T that the run ended with, else 0.9."""
+    card, ended = predictor.card, run.read(run.result).get("threshold") if run.result.is_file() else None
+    recorded = ended if isinstance(ended, dict) else {}
+    numbers = [recorded.get("value", config.loss.threshold), recorded.get("temperature", 1.0)]
+    threshold, temperature = (
+        each if isinstance(each, int | float) else default for each, default in zip(numbers, (0.9, 1.0), strict=True)
+    )
+    bands = None if card.bands is None else tuple(card.bands)
+    reader = Reader(card.channels, len(card.classes), void, card.image_size, bands=bands, levels=card.levels)
+    for image, mask in training_parts(reader, item):
+        logits, target = predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(predictor.device)
+        options = set_options(config.loss)
+        maps = pixel_maps(logits / temperature, logits, target, threshold=threshold, options=options, lift=False)
+        yield maps, target
 
 
 def predict(

@@ -45,6 +45,7 @@ RESUMABLE = {
     "data.cache_mib",
     "data.cache_dir",
     "evaluate.diagnose",
+    "evaluate.gallery",
     "train.steps",
     "train.stop_at",
     "train.workers",
@@ -167,7 +168,7 @@ def _train(
         loader.sampler.load_state_dict(state["streams"])
     pixel_loss = method.pixel_loss if isinstance(method.pixel_loss, PixelLossModule) else None
     sections = config.data, config.train, config.evaluate
-    scoring = build_scoring(setup, *sections, material, pixel_loss, device, run.maps_dir, metrics)
+    scoring = build_scoring(setup, *sections, material, pixel_loss, device, run, metrics)
     batches: Batches = loader.batches
     if setup.calibrates or setup.gates:
         batches = Calibration(setup, scoring, method, say).batches(batches)

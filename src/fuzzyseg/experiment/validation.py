@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fuzzyseg.analysis.diagnosis import Diagnosis, diagnose
-from fuzzyseg.analysis.pixels import pixel_maps
+from fuzzyseg.analysis.pixels import PixelMaps, pixel_maps
 from fuzzyseg.config import DataConfig, EvaluateConfig, LossConfig, TrainConfig
 from fuzzyseg.data import VOID, Item, Reader
 from fuzzyseg.data.io.mask import save_index_png
@@ -20,6 +21,7 @@ from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
 from fuzzyseg.data.views import known_pixels
 from fuzzyseg.experiment.build import Setup
+from fuzzyseg.experiment.gallery import Counts, write_evaluation
 from fuzzyseg.experiment.prepare_data import Material, build_reader
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
 from fuzzyseg.inference.sliding_window import tiles_of
@@ -28,6 +30,7 @@ from fuzzyseg.losses.fpl.options import SetOptions
 from fuzzyseg.ops import distributed
 from fuzzyseg.ops.resize import resize_logits
 from fuzzyseg.plugins import Metric
+from fuzzyseg.run.folder import RunFolder
 
 MOST_LABELLED = 50
 """Most labelled images that FPL's statistics are measured on."""
@@ -38,7 +41,8 @@ class Scoring:
     """Scores a network on the validation images of a run.
 
     card: of the run before its first step. settings, loss: these sections. steps: of the run in all. pixel_loss: for
-    FPL's statistics; None: there are none. k_maps: images whose K is kept as a map below the folder `maps`.
+    FPL's statistics; None: there are none. k_maps: images whose K is kept as a map below the folder `maps`. gallery:
+    folder of what the report shows of the last evaluation.
     """
 
     material: Material
@@ -51,6 +55,7 @@ class Scoring:
     pixel_loss: PixelLossModule | None = None
     maps: Path | None = None
     k_maps: int = 0
+    gallery: Path | None = None
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     _ceiling: dict[str, float | None] | None = field(default=None, init=False)
 
@@ -68,39 +73,62 @@ class Scoring:
 
         `fuzzy` holds `Diagnosis.brief` of the validation images and, under `labelled`, of some labelled ones.
         """
-        settings = self.settings
+        settings, counts, last = self.settings, Counts(), step == self.steps
         predictor = Predictor(network, self.card_at(step), self.device)
-        options: dict[str, Any] = settings.model_dump(exclude={"diagnose"})
-        result: dict[str, Any] = evaluate(predictor, self.items, ceiling=self._ceiling, metrics=self.metrics, **options)
+        options: dict[str, Any] = settings.model_dump(exclude={"diagnose", "gallery"})
+        result: dict[str, Any] = evaluate(
+            predictor, self.items, ceiling=self._ceiling, metrics=self.metrics, keep=counts.keep, **options
+        )
         self._ceiling = result["ceiling"]  # depends on masks and stride alone
         every = settings.diagnose == "every" or (settings.diagnose == "last" and self.k_maps > 0)
-        due = every or (settings.diagnose == "last" and step == self.steps)
-        if self.pixel_loss is not None and due:
-            result["fuzzy"] = self._diagnosis(self.pixel_loss, predictor, step)
+        found: dict[str, Diagnosis] = {}
+        if self.pixel_loss is not None and (every or (settings.diagnose == "last" and last)):
+            found = self._diagnosis(predictor, step)
+            brief = {name: each.brief() for name, each in found.items()}
+            result["fuzzy"] = {**brief.pop("val"), **brief}
+        if last and settings.gallery > 0 and self.gallery is not None and distributed.rank() == 0:
+            write_evaluation(
+                self.gallery,
+                predictor,
+                self.items,
+                counts,
+                partial(self.pixel_maps, predictor),
+                result=result,
+                settings=settings,
+                ignore_index=self.card.ignore_index,
+                diagnosis=found.get("val"),
+                step=step,
+                split="val",
+            )
         return result
 
-    def _diagnosis(self, pixel_loss: PixelLossModule, predictor: Predictor, step: int) -> dict[str, Any]:
+    def _diagnosis(self, predictor: Predictor, step: int) -> dict[str, Diagnosis]:
         """FPL's statistics of the network as its own teacher. Writes maps of K, but not of images read in tiles."""
         keep = set(evenly_spaced(len(self.items), self.k_maps)) if distributed.rank() == 0 else set()
-        found, options = {}, set_options(self.loss)
+        found: dict[str, Diagnosis] = {}
         for name, items in (("val", self.items), ("labelled", self.labelled)):
-            total: Diagnosis | None = None
             for number, item in enumerate(items):
                 tiles = 0
-                for logits, target in self.training_pairs(predictor, item):
-                    teacher = pixel_loss.tempered(logits)
-                    assert isinstance(teacher, Tensor)
-                    threshold = thresholds_at(pixel_loss, teacher, predictor.network)
-                    pixels = pixel_maps(teacher, logits, target, threshold=threshold, options=options, lift=False)
+                for pixels, target in self.pixel_maps(predictor, item):
                     counts = diagnose(pixels, target)
-                    total = counts if total is None else total.plus(counts)
+                    found[name] = found[name].plus(counts) if name in found else counts
                     tiles += 1
                 if name == "val" and number in keep and self.maps is not None and tiles == 1:
                     file = self.maps / f"{step:06d}" / f"{number:05d}.png"
                     save_index_png(pixels.k[0].cpu().numpy(), file)
-            if total is not None:
-                found[name] = total.brief()
-        return {**found["val"], **({"labelled": found["labelled"]} if "labelled" in found else {})}
+        return found
+
+    def pixel_maps(self, predictor: Predictor, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
+        """Maps and mask (1,H,W) of each of the item's `training_parts`; without an own T, of the sets of T = 0.9."""
+        options, loss = set_options(self.loss), self.pixel_loss
+        for logits, target in self.training_pairs(predictor, item):
+            teacher = logits
+            threshold: float | Tensor = self.loss.threshold if isinstance(self.loss.threshold, float) else 0.9
+            if loss is not None:
+                tempered = loss.tempered(logits)
+                assert isinstance(tempered, Tensor)
+                teacher, threshold = tempered, thresholds_at(loss, tempered, predictor.network)
+            yield pixel_maps(teacher, logits, target, threshold=threshold, options=options, lift=False), target
 
     def training_pairs(self, predictor: Predictor, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
         """Logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`, on the device."""
@@ -116,10 +144,10 @@ def build_scoring(
     material: Material,
     pixel_loss: nn.Module | None,
     device: torch.device,
-    maps: Path,
+    run: RunFolder,
     metrics: Mapping[str, Metric],
 ) -> Scoring:
-    """The scoring of a run. maps: folder of the maps of K. metrics: further scores by name."""
+    """The scoring of a run. metrics: further scores by name."""
     dataset, own = material.dataset, setup.own_network is not None
     card = ModelCard(
         classes=list(dataset.classes),
@@ -148,8 +176,9 @@ def build_scoring(
         setup.loss,
         train.steps,
         pixel_loss if isinstance(pixel_loss, PixelLossModule) else None,
-        maps,
+        run.maps_dir,
         train.k_maps,
+        run.evaluation_dir,
         metrics,
     )
 
