@@ -55,7 +55,7 @@ TABLE = {
         ("networks", "data", "ops", "run.files"), (*TORCH, "numpy", "pydantic")
     ),  # masks of files; the model card
     "engine": Row(("methods.base", "ops.distributed", "run"), TORCH),
-    "report": Row(packages=("matplotlib",)),
+    "report": Row(("run",), ("matplotlib", "jinja2", "scipy", "yaml")),  # run folders; Student's t
     "plugins": Row(("config", "losses", "methods"), TORCH),
     "experiment": Row((*FLOORS, "plugins"), (EVERYTHING,)),
     "cli": Row((*FLOORS, "plugins", "experiment", "__version__"), (EVERYTHING,)),

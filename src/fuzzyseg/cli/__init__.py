@@ -16,6 +16,7 @@ from fuzzyseg.cli.errors import Verb, Verbs
 from fuzzyseg.cli.evaluate import evaluate
 from fuzzyseg.cli.methods import methods
 from fuzzyseg.cli.predict import predict
+from fuzzyseg.cli.report import report
 from fuzzyseg.cli.settings import settings
 from fuzzyseg.cli.split import split
 from fuzzyseg.cli.sweep import sweep
@@ -51,7 +52,7 @@ def _general(
 
 
 for _command in (
-    *(train, evaluate, predict, analyse, split, sweep),
+    *(train, evaluate, predict, report, analyse, split, sweep),
     *(compare, methods, settings, check, convert, demo),
 ):
     app.command(cls=Verb)(_command)

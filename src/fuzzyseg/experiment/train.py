@@ -33,9 +33,11 @@ from fuzzyseg.losses import PIXEL_LOSSES, PixelFunction, PixelLossModule
 from fuzzyseg.methods import METHODS, Method
 from fuzzyseg.networks import check_names
 from fuzzyseg.ops import distributed
+from fuzzyseg.report.read import flat
 from fuzzyseg.run import environment
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.folder import RunFolder
+from fuzzyseg.run.health import review_of
 from fuzzyseg.run.logs import SCORE, MetricsLog, Sink, write_json
 from fuzzyseg.run.progress import Display
 from fuzzyseg.run.tensorboard import TensorBoard, available
@@ -227,7 +229,8 @@ def _fit(
     with ExitStack() as stack:
         sinks: list[Sink] = []
         if distributed.rank() == 0:
-            sinks.append(stack.enter_context(closing(MetricsLog(run.metrics, keep_to=logged))))
+            review = review_of(flat(config.model_dump(mode="json")))
+            sinks.append(stack.enter_context(closing(MetricsLog(run.metrics, keep_to=logged, review=review))))
             if available() if train.tensorboard == "auto" else train.tensorboard:
                 sinks.append(stack.enter_context(closing(TensorBoard(run.tensorboard_dir, keep_to=logged))))
             if not quiet:

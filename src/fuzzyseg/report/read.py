@@ -1,0 +1,219 @@
+"""Run folders and the rows of a sweep as plain values; imports no torch."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fuzzyseg.run.folder import RunFolder, RunFolderError
+from fuzzyseg.run.logs import SCORE, read_lines
+
+SUPERVISED = "supervised"
+"""The method that learns from the labelled images alone: the baseline."""
+
+OWN = {"seed", "data.split_seed", "data.val", "data.root", "out", "init"}
+"""Settings in which runs of one arm differ, besides those that change no result."""
+
+
+@dataclass
+class Run:
+    """One run folder. settings: by dotted names. lines: of metrics.jsonl. evaluation: with pictures, if stored."""
+
+    path: Path
+    name: str
+    settings: dict[str, Any]
+    lines: list[dict[str, Any]]
+    split: dict[str, Any]
+    environment: dict[str, Any]
+    result: dict[str, Any]
+    evaluation: dict[str, Any]
+    arm: str = ""
+
+    @cached_property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Every evaluation with its step."""
+        scored = [line for line in self.lines if SCORE in (line.get("evaluation") or {})]
+        return [{"step": line["step"], **line["evaluation"]} for line in scored]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last evaluation; empty if there is none."""
+        return self.result.get("last") or (self.evaluations[-1] if self.evaluations else {})
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The evaluation that chose the best checkpoint; empty if none did."""
+        best = self.result.get("best")
+        if best is None and not self.result and self.split.get("choose_best", True):
+            best = max(self.evaluations, key=lambda each: each[SCORE], default=None)
+        return best or {}
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+        return str(self.settings.get("method.name"))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images by list, as training used them."""
+        lists = {name: self.split.get(name) or [] for name in ("labelled", "unlabelled", "val", "held_back")}
+        sizes = {name: len(names) for name, names in lists.items()}
+        return {**sizes, "labelled": sizes["labelled"] + sizes.pop("held_back")}
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Finished steps, and those of the whole training."""
+        done = self.result.get("steps") or (self.lines[-1]["step"] if self.lines else 0)
+        return int(done), int(self.settings.get("train.steps") or done)
+
+    def pictures(self) -> Iterator[dict[str, Any]]:
+        """Entries of the gallery, with the content of each picture as a data URI."""
+        for entry in self.evaluation.get("gallery", []):
+            files = {view: self.path / "evaluation" / Path(str(name)).name for view, name in entry["files"].items()}
+            kinds = {".jpg": "jpeg", ".png": "png"}
+            yield {
+                **{key: entry[key] for key in ("name", "miou", "rank")},
+                "views": {
+                    view: f"data:image/{kinds[file.suffix]};base64,{base64.b64encode(file.read_bytes()).decode()}"
+                    for view, file in files.items()
+                    if file.is_file() and file.suffix in kinds
+                },
+            }
+
+
+@dataclass(frozen=True)
+class Score:
+    """The last checkpoint's mIoU in per cent, and what it may be paired by.
+
+    labelled: number of labelled images. repeat: seed, subset and fold. split, protocol: of the evaluation. starts:
+    initial weights; None: not recorded. folds: of a cross-validation.
+    """
+
+    arm: str
+    labelled: int
+    repeat: tuple[Any, ...]
+    miou: float
+    split: str | None
+    protocol: str | None
+    starts: tuple[str, ...] | None
+    folds: int | None
+    supervised: bool
+    best: float | None = field(default=None, compare=False)
+
+
+def read_run(path: Path, names: Mapping[Path, str]) -> Run:
+    """Read a run folder. names: what each is called. Raises RunFolderError if it is none or nothing is logged."""
+    run = RunFolder(path)
+    if not run.config.is_file():
+        raise RunFolderError(f"{path}: is no run folder (no config.yaml) and no folder of a sweep (no rows/*.json)")
+    try:
+        settings = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        lines = read_lines(run.metrics) if run.metrics.is_file() else []
+    except yaml.YAMLError as error:
+        raise RunFolderError(f"{run.config}: cannot be read ({' '.join(str(error).split())}); restore it") from None
+    if not isinstance(settings, dict) or not lines:
+        raise RunFolderError(f"{path}: has no logged step yet; the report shows what a training has written")
+    parts = (run.split, run.environment, run.result, run.evaluation)
+    return Run(path, names[path], flat(settings), lines, *(run.read(p) if p.is_file() else {} for p in parts))
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        found |= flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return found
+
+
+def names_of(paths: list[Path]) -> dict[Path, str]:
+    """The folder's name, with as many folders above it as tell the paths apart."""
+    parts, depth = {path: path.absolute().parts for path in paths}, 1
+    while len({parts[path][-depth:] for path in paths}) < len(paths):
+        depth += 1
+    return {path: "/".join(parts[path][-depth:]) for path in paths}
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a sweep's folder, or of a folder of rows; none if it holds none. Raises RunFolderError."""
+    folder = path / "rows" if (path / "rows").is_dir() else path
+    if (path / "config.yaml").is_file() or not folder.is_dir():
+        return []
+    rows = []
+    for file in sorted(folder.glob("*.json")):
+        row = RunFolder.read(file)
+        try:
+            dict(row["settings"]), float(row["result"]["last"][SCORE]), int(row["result"]["labelled"]), str(row["arm"])
+        except (KeyError, TypeError, ValueError):
+            raise RunFolderError(f"{file}: is no row of a sweep (settings, arm and result); remove it") from None
+        rows.append(row)
+    return rows
+
+
+def score_of_row(row: Mapping[str, Any]) -> Score:
+    """The score of a row."""
+    known, settings = row.get("starts"), row["settings"]
+    repeat = row.get("seed"), row.get("subset")
+    return _score(row["arm"], row["result"], settings, repeat, None if known is None else tuple(map(str, known)))
+
+
+def score_of_run(run: Run) -> Score | None:
+    """The score of a finished run; None without one."""
+    if SCORE not in (run.result.get("last") or {}):
+        return None
+    repeat = run.settings.get("seed"), run.settings.get("data.split_seed")
+    starts = [_fingerprint(Path(str(path))) for path in run.settings.get("init") or ()]
+    return _score(run.arm, run.result, run.settings, repeat, None if None in starts else tuple(map(str, starts)))
+
+
+def _fingerprint(path: Path) -> str | None:
+    """Hash of initial weights, as rows have it; None if they are gone."""
+    file = next((f for f in (path, path / "model.safetensors", path / "model/model.safetensors") if f.is_file()), None)
+    if file is None:
+        return None
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+
+
+def _score(
+    arm: str,
+    result: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    repeat: tuple[Any, ...],
+    starts: tuple[str, ...] | None,
+) -> Score:
+    fold = re.fullmatch(r"fold:(\d+)/(\d+)", str(settings.get("data.val")))
+    return Score(
+        str(arm),
+        int(result["labelled"]),
+        (*repeat, fold[1] if fold else None),
+        100 * float(result["last"][SCORE]),
+        result.get("split"),
+        result.get("protocol"),
+        starts,
+        int(fold[2]) if fold else None,
+        settings.get("method.name") == SUPERVISED,
+        None if result.get("best") is None else 100 * float(result["best"][SCORE]),
+    )
+
+
+def name_arms(runs: list[Run]) -> None:
+    """Give runs that differ in seed, subset or fold only one arm: method, loss, and what tells arms apart."""
+    keys = [{k: v for k, v in run.settings.items() if k not in OWN and k.split(".")[0] != "evaluate"} for run in runs]
+    kinds = [json.dumps(key, sort_keys=True, default=str) for key in keys]
+    apart = {key for key in {k for each in keys for k in each} if len({str(each.get(key)) for each in keys}) > 1}
+    quiet = {"method.name", "loss.name"} | {key for key in apart if key.startswith(("train.device", "train.workers"))}
+    plain = [f"{run.method} · {run.settings.get('loss.name')}" for run in runs]
+    for run, key, name, kind in zip(runs, keys, plain, kinds, strict=True):
+        same = {other for other, label in zip(kinds, plain, strict=True) if label == name}
+        more = [f"{k.split('.', 1)[-1]} {key[k]}" for k in sorted(apart - quiet) if k in key and len(same) > 1]
+        run.arm = ", ".join([name, *more[:3]]) if kind in same else name
