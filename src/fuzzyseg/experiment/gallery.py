@@ -59,10 +59,10 @@ def write_evaluation(
     items: Sequence[Item],
     counts: Counts,
     maps: Maps,
-    *,
     result: Mapping[str, Any],
     settings: EvaluateConfig,
     ignore_index: int,
+    *,
     diagnosis: Diagnosis | None = None,
     **facts: Any,
 ) -> None:
@@ -161,7 +161,7 @@ class _Painter:
         for view, (values, palette) in layers.items():
             files[view] = f"{stem}-{view}.png"
             layer = Image.fromarray(values.cpu().numpy().astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-            layer.putpalette([part for colour in palette for part in colour[:3]])
+            layer.putpalette(bytes(part for colour in palette for part in colour[:3]).ljust(768, b"\0"))
             opaque = bytes(255 * any(colour[:3]) for colour in palette)  # black, and void behind them, show the image
-            layer.save(self.folder / files[view], transparency=opaque.ljust(256, b"\0"), optimize=True)
+            layer.save(self.folder / files[view], transparency=opaque.ljust(256, b"\0"))
         return files

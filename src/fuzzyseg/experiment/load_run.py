@@ -65,50 +65,47 @@ def evaluate(
         ConfigError, DataError
     """
     predictor = load(source, network=network, device=choose_device(device))
-    config = run_config(Path(source))
+    config, run = run_config(Path(source)), run_folder(Path(source))
+    if gallery is not None and run is None:
+        raise ConfigError(f"{source}: is a model without a run; --gallery stores its pictures in a run folder")
     limit = None if config is None else config.data.max_megapixels
     with pixel_limit(limit), tempfile.TemporaryDirectory() as folder:
         if (own := find_dataset(None if data is None else str(data))) is not None:
             data = write_dataset(own, Path(folder) / str(data))
-        void, card = predictor.card.ignore_index, predictor.card
-        if data is not None:
-            dataset, where = read_for(Path(data), predictor, config), str(data)
-            for note in (note for note in dataset.notes if "not read as" in note):
-                logger.warning(printable(note))
-            items, void = split_of(dataset, split), dataset.ignore_index
-        elif config is not None and config.data.root is not None:
-            items, where = run_items(Path(source), config, predictor, split), config.data.root
-        else:
-            raise ConfigError(f"{source}: is a model without a run, so its data is unknown; give --data DIR")
-        items = [item for item in items if item.mask is not None]
-        if not items:
-            raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
+        card = predictor.card
+        items, void, where = _items(Path(source), data, predictor, config, split)
         for note in compare(items, card.value_range, card.channels, card.bands, card.levels):
             logger.warning(printable(note))
-        chosen = (config or Config()).evaluate.model_copy(
-            update={"gallery": gallery, **({"mode": mode} if mode else {})}
-        )
-        settings, counts = chosen.model_dump(exclude={"diagnose", "gallery"}), Counts()
-        result = score(
-            predictor, items, ignore_index=void, metrics=metrics(), progress=progress, keep=counts.keep, **settings
-        )
-        if gallery is not None:
-            run = run_folder(Path(source))
-            if run is None or config is None:
-                raise ConfigError(f"{source}: is a model without a run; --gallery stores its pictures in a run folder")
-            write_evaluation(
-                run.evaluation_dir,
-                predictor,
-                items,
-                counts,
-                partial(_pixel_maps, predictor, config, run, void),
-                result=result,
-                settings=chosen,
-                ignore_index=void,
-                step=card.step,
-                split=split,
-            )
+        chosen = (config or Config()).evaluate.model_copy(update={"gallery": gallery or 0})
+        chosen.mode = mode or chosen.mode  # type: ignore[assignment]
+        options, counts = chosen.model_dump(exclude={"diagnose", "gallery"}), Counts()
+        call: dict[str, Any] = {"metrics": metrics(), "progress": progress, "keep": counts.keep, **options}
+        result = score(predictor, items, ignore_index=void, **call)
+        if run is not None and config is not None and gallery is not None:
+            maps = partial(_pixel_maps, predictor, config, run, void)
+            out = run.evaluation_dir
+            write_evaluation(out, predictor, items, counts, maps, result, chosen, void, step=card.step, split=split)
     return {"data": where, "split": split, **result}
+
+
+def _items(
+    source: Path, data: str | Path | None, predictor: Predictor, config: Config | None, split: str
+) -> tuple[list[Item], int, str]:
+    """The images with masks of a split, the masks' value for void, and the folder in words."""
+    void = predictor.card.ignore_index
+    if data is not None:
+        dataset, where = read_for(Path(data), predictor, config), str(data)
+        for note in (note for note in dataset.notes if "not read as" in note):
+            logger.warning(printable(note))
+        items, void = split_of(dataset, split), dataset.ignore_index
+    elif config is not None and config.data.root is not None:
+        items, where = run_items(source, config, predictor, split), config.data.root
+    else:
+        raise ConfigError(f"{source}: is a model without a run, so its data is unknown; give --data DIR")
+    items = [item for item in items if item.mask is not None]
+    if not items:
+        raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
+    return items, void, where
 
 
 def _pixel_maps(

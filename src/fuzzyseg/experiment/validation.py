@@ -87,19 +87,9 @@ class Scoring:
             brief = {name: each.brief() for name, each in found.items()}
             result["fuzzy"] = {**brief.pop("val"), **brief}
         if last and settings.gallery > 0 and self.gallery is not None and distributed.rank() == 0:
-            write_evaluation(
-                self.gallery,
-                predictor,
-                self.items,
-                counts,
-                partial(self.pixel_maps, predictor),
-                result=result,
-                settings=settings,
-                ignore_index=self.card.ignore_index,
-                diagnosis=found.get("val"),
-                step=step,
-                split="val",
-            )
+            maps, void = partial(self.pixel_maps, predictor), self.card.ignore_index
+            known = self.gallery, predictor, self.items, counts, maps, result, settings, void
+            write_evaluation(*known, diagnosis=found.get("val"), step=step, split="val")
         return result
 
     def _diagnosis(self, predictor: Predictor, step: int) -> dict[str, Diagnosis]:

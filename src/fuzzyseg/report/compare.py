@@ -25,13 +25,15 @@ def comparison(scores: Sequence[Score]) -> dict[str, Any]:
             best = [score.best for score in own if score.best is not None]
             row |= {"text": mean_std(values), "best": mean_std(best), "values": values}
             rows.append(row)
-    differences = []
+    differences: list[dict[str, Any]] = []
     for amount, second, first in product(amounts, arms, arms):
         found, seeds, apart = difference(scores, first, second, amount)
         if first != second and (found is not None or apart):
             differences.append({"first": first, "second": second, "labelled": amount, "found": found, "seeds": seeds,
                                 "apart": apart})  # fmt: skip
-    return {"rows": rows, "differences": differences, "arms": arms, "reference": reference(scores)}
+    first = reference(scores)
+    better = [d for d in differences if d["second"] == first and d["found"] is not None and d["found"].gain]
+    return {"rows": rows, "differences": differences, "arms": arms, "reference": first, "better": better}
 
 
 def reference(scores: Iterable[Score]) -> str:

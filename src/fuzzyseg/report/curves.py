@@ -51,14 +51,15 @@ class Chart:
         y = [point[1] for each in self.series for point in each.points]
         low, high = (0.0, 1.0) if self.stack else _margins(min(y), max(y), at_zero=not self.dots)
         self._range = min(x), max(max(x), min(x) + 1), low, high
-        form = (lambda v: f"{100 * v:.4g} %") if self.share else (lambda v: f"{v:.4g}")
+        scale, unit = (100, " %") if self.share else (1, "")
         first, last = self._range[:2]
         return {
             "title": self.title,
             "note": self.note,
+            "stack": self.stack,
             "curves": list(self._stacked() if self.stack else self._lines()),
             "x": [(f"{v:,.0f}", 100 * (v - first) / (last - first)) for v in ticks(first, last, 4)],
-            "y": [(form(v), 100 - 100 * (v - low) / (high - low)) for v in ticks(low, high, 4)],
+            "y": [(f"{scale * v:.4g}{unit}", 100 - 100 * (v - low) / (high - low)) for v in ticks(low, high, 4)],
             "data": {
                 "range": self._range,
                 "share": self.share,

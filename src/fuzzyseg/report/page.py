@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fuzzyseg.report.compare import comparison, difference, reference
 from fuzzyseg.report.curves import charts
-from fuzzyseg.report.read import Run, Score, name_arms, names_of, read_run, rows_of, score_of_row, score_of_run
+from fuzzyseg.report.read import OWN, Run, Score, name_arms, names_of, read_run, rows_of, score_of_row, score_of_run
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.folder import RunFolderError
 from fuzzyseg.run.health import findings_of, review_of
@@ -59,7 +59,7 @@ def write_report(paths: Sequence[Path], out: Path, *, title: str | None = None) 
         "charts": charts(runs),
         "classes": _classes(runs),
         "views": VIEWS,
-        "comparison": _comparison(scores) if len({score.arm for score in scores}) > 1 else None,
+        "comparisons": _comparisons(scores),
         "sweeps": list(dict.fromkeys(str(row.get("sweep")) for row in rows)),
         **_settings(runs, rows),
         "environment": _environment([(run.name, run.environment) for run in runs] or _environments(rows)),
@@ -134,20 +134,28 @@ def _steps_of(baseline: Run | None) -> dict[int, float]:
 
 def _gain(run: Run, scores: Sequence[Score]) -> dict[str, Any]:
     """The difference from the supervised baseline, and whether it may be called a gain."""
-    own = [score for score in scores if score.arm == run.arm and score.labelled == run.counts["labelled"]]
-    others = [s for s in scores if s.supervised and s.arm != run.arm and s.labelled == run.counts["labelled"]]
+    data, labelled = run.split.get("data"), run.counts["labelled"]
+    scores = [score for score in scores if (score.data, score.labelled) == (data, labelled)]
+    own = [score for score in scores if score.arm == run.arm]
+    others = [score for score in scores if score.supervised and score.arm != run.arm]
     if not own or own[0].supervised or not others:
         return {"kind": "baseline" if run.method == "supervised" else "missing"}
     second = reference(others)
-    found, seeds, apart = difference(scores, run.arm, second, run.counts["labelled"])
+    found, seeds, apart = difference(scores, run.arm, second, labelled)
     if found is None:
         return {"kind": "apart", "apart": apart, "baseline": second}
     kind = "single" if found.n < 2 else "gain" if found.gain else "loss" if found.loss else "open"
     return {"kind": kind, "found": found, "seeds": seeds, "baseline": second, "apart": apart}
 
 
+def _comparisons(scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """A comparison for each data set on which there are several arms."""
+    groups = [[s for s in scores if s.data == data] for data in dict.fromkeys(score.data for score in scores)]
+    return [_comparison(group) for group in groups if len({score.arm for score in group}) > 1]
+
+
 def _comparison(scores: Sequence[Score]) -> dict[str, Any]:
-    """The table and differences of `comparison`, with positions of the chart in per cent."""
+    """The table and differences of `comparison`, with bounds of the charts."""
     found = comparison(scores)
     ends = [row["mean"] + side * row["std"] for row in found["rows"] for side in (-1, 1)]
     ends += [value for row in found["rows"] for value in row["values"]]
@@ -204,8 +212,9 @@ def _legend(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Settings by column (runs, else the arms of a sweep): those that differ, and all."""
-    columns = {run.name: run.settings for run in runs} or {row["arm"]: row["settings"] for row in rows}
-    keys = sorted({key for settings in columns.values() for key in settings})
+    arms = {row["arm"]: row["settings"] for row in rows[::-1] if row.get("data") == rows[0].get("data")}
+    columns = {run.name: run.settings for run in runs} or dict(reversed(arms.items()))
+    keys = sorted({key for settings in columns.values() for key in settings} - (set() if runs else OWN))
     table = [(key, ["" if key not in s else str(s[key]) for s in columns.values()]) for key in keys]
     differing = [row for row in table if len(set(row[1])) > 1]
     return {"columns": list(columns), "differing": differing, "settings": table if runs else []}

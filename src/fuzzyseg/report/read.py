@@ -67,7 +67,8 @@ class Run:
         """Images by list, as training used them."""
         lists = {name: self.split.get(name) or [] for name in ("labelled", "unlabelled", "val", "held_back")}
         sizes = {name: len(names) for name, names in lists.items()}
-        return {**sizes, "labelled": sizes["labelled"] + sizes.pop("held_back")}
+        sizes["labelled"] += sizes.pop("held_back")
+        return sizes | ({"unlabelled": 0} if self.method == SUPERVISED else {})
 
     @property
     def steps(self) -> tuple[int, int]:
@@ -94,10 +95,11 @@ class Run:
 class Score:
     """The last checkpoint's mIoU in per cent, and what it may be paired by.
 
-    labelled: number of labelled images. repeat: seed, subset and fold. split, protocol: of the evaluation. starts:
-    initial weights; None: not recorded. folds: of a cross-validation.
+    data: fingerprint of the data set. labelled: number of labelled images. repeat: seed, subset and fold. split,
+    protocol: of the evaluation. starts: initial weights; None: not recorded. folds: of a cross-validation.
     """
 
+    data: str | None
     arm: str
     labelled: int
     repeat: tuple[Any, ...]
@@ -122,8 +124,9 @@ def read_run(path: Path, names: Mapping[Path, str]) -> Run:
         raise RunFolderError(f"{run.config}: cannot be read ({' '.join(str(error).split())}); restore it") from None
     if not isinstance(settings, dict) or not lines:
         raise RunFolderError(f"{path}: has no logged step yet; the report shows what a training has written")
-    parts = (run.split, run.environment, run.result, run.evaluation)
-    return Run(path, names[path], flat(settings), lines, *(run.read(p) if p.is_file() else {} for p in parts))
+    files = {"split": run.split, "environment": run.environment, "result": run.result, "evaluation": run.evaluation}
+    parts: dict[str, Any] = {key: run.read(file) if file.is_file() else {} for key, file in files.items()}
+    return Run(path, names[path], flat(settings), lines, **parts)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -163,7 +166,8 @@ def score_of_row(row: Mapping[str, Any]) -> Score:
     """The score of a row."""
     known, settings = row.get("starts"), row["settings"]
     repeat = row.get("seed"), row.get("subset")
-    return _score(row["arm"], row["result"], settings, repeat, None if known is None else tuple(map(str, known)))
+    starts = None if known is None else tuple(map(str, known))
+    return _score(row.get("data"), row["arm"], row["result"], settings, repeat, starts)
 
 
 def score_of_run(run: Run) -> Score | None:
@@ -172,7 +176,8 @@ def score_of_run(run: Run) -> Score | None:
         return None
     repeat = run.settings.get("seed"), run.settings.get("data.split_seed")
     starts = [_fingerprint(Path(str(path))) for path in run.settings.get("init") or ()]
-    return _score(run.arm, run.result, run.settings, repeat, None if None in starts else tuple(map(str, starts)))
+    known = None if None in starts else tuple(map(str, starts))
+    return _score(run.split.get("data"), run.arm, run.result, run.settings, repeat, known)
 
 
 def _fingerprint(path: Path) -> str | None:
@@ -185,6 +190,7 @@ def _fingerprint(path: Path) -> str | None:
 
 
 def _score(
+    data: str | None,
     arm: str,
     result: Mapping[str, Any],
     settings: Mapping[str, Any],
@@ -193,6 +199,7 @@ def _score(
 ) -> Score:
     fold = re.fullmatch(r"fold:(\d+)/(\d+)", str(settings.get("data.val")))
     return Score(
+        data,
         str(arm),
         int(result["labelled"]),
         (*repeat, fold[1] if fold else None),

@@ -36,6 +36,31 @@ LIMITS = {
 """The thresholds of all rules."""
 
 
+Rule = tuple[str, str, str]
+"""Kind, level and text of a finding."""
+
+_LESS = (
+    "a smaller weight of the unsupervised loss, a higher T or confidence threshold, a lower optim.lr; and a second "
+    "seed, since one run may be chance"
+)
+
+ADVICE = {
+    "collapse": "start from supervised weights (--init), a lower optim.lr, data.balance, or more labelled images of "
+    "the other classes",
+    "single_sets": "a higher loss.threshold (0.9 or 0.95), or loss.threshold=calibrated",
+    "no_signal": "a lower confidence threshold of the method, a larger weight of the unsupervised loss, or --loss "
+    "fuzzy, in which every pixel takes part; if it was zero from the first step, look for the unlabelled images",
+    "too_hot": "a third of optim.lr, optim.warmup=200, optim.clip=1, or train.precision=bf16 or fp32",
+    "behind_start": _LESS,
+    "behind_baseline": _LESS,
+    "unseen": "labelled images that show them (`fuzzyseg check` counts), supervised.class_weights, data.balance, or "
+    "more steps",
+    "overfitting": "fewer steps, stronger augmentation (augment.scale, augment.jitter), a larger optim.weight_decay, "
+    "train.ema=0.99, or more labelled images",
+}
+"""What to try for each kind of finding."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """What was found at a step, and what to try. level: warning or note."""
@@ -78,102 +103,70 @@ class Review:
         if len(recent) == RECENT:
             rules += [self._labels(recent, scored), self._signal(lines, recent, step)]
         for rule in rules:
-            yield from (Finding(*found, step) for found in rule)
+            yield from (Finding(*found, ADVICE[found[0]], step) for found in rule)
 
-    def _labels(self, recent: Sequence[Line], scored: Sequence[Line]) -> Iterator[tuple[str, str, str, str]]:
-        shares = _mean_list(recent, "label_histogram")
+    def _labels(self, recent: Sequence[Line], scored: Sequence[Line]) -> Iterator[Rule]:
+        shares, sizes = _mean_list(recent, "label_histogram"), _mean_list(recent, "k_histogram")
         if len(shares) > 1 and math.exp(-sum(p * math.log(p) for p in shares if p > 0)) < LIMITS["one_class"]:
             ious = (scored[-1]["evaluation"].get("per_class") or {}).values() if scored else ()
             learnt = sorted((iou for iou in ious if iou is not None), reverse=True)
             if len(learnt) < 2 or learnt[1] < LIMITS["learnt"]:
-                yield (
-                    "collapse", "warning",
-                    f"{100 * max(shares):.1f} % of the pseudo labels are of one class: the network teaches itself "
-                    "nothing else.",
-                    "start from supervised weights (--init), a lower optim.lr, data.balance, or more labelled images of "
-                    "the other classes",
-                )  # fmt: skip
-        sizes = _mean_list(recent, "k_histogram")
+                share = f"{100 * max(shares):.1f} % of the pseudo labels are of one class"
+                yield "collapse", "warning", f"{share}: the network teaches itself nothing else."
         if self.loss == "fuzzy" and len(sizes) > 1 and sizes[0] >= LIMITS["single_sets"]:
-            yield (
-                "single_sets", "warning",
-                f"{100 * sizes[0]:.1f} % of the pixels have K = 1, one class in their fuzzy set: there FPL is weighted "
-                "cross entropy, and adds nothing.",
-                "a higher loss.threshold (0.9 or 0.95), or loss.threshold=calibrated",
-            )  # fmt: skip
+            share = f"{100 * sizes[0]:.1f} % of the pixels have K = 1, one class in their fuzzy set"
+            yield "single_sets", "warning", f"{share}: there FPL is weighted cross entropy, and adds nothing."
 
-    def _signal(self, lines: Sequence[Line], recent: Sequence[Line], step: int) -> Iterator[tuple[str, str, str, str]]:
-        taught = [line["losses"].get("unsupervised") for line in recent]
+    def _signal(self, lines: Sequence[Line], recent: Sequence[Line], step: int) -> Iterator[Rule]:
+        taught = [value for line in recent if (value := line["losses"].get("unsupervised")) is not None]
         labelled = _supervised(recent)
-        if len(labelled) == len(taught) == RECENT and None not in taught and step >= LIMITS["ramp"] * self.steps:
-            if statistics.mean(taught) < LIMITS["no_signal"] * statistics.mean(labelled):
-                yield (
-                    "no_signal", "warning",
-                    "the unsupervised loss is zero: the unlabelled images teach nothing.",
-                    "a lower confidence threshold of the method, a larger weight of the unsupervised loss, or "
-                    "--loss fuzzy, in which every pixel takes part; if it was zero from the first step, check that "
-                    "there are unlabelled images",
-                )  # fmt: skip
+        complete = len(labelled) == len(taught) == RECENT and step >= LIMITS["ramp"] * self.steps
+        if complete and statistics.mean(taught) < LIMITS["no_signal"] * statistics.mean(labelled):
+            yield "no_signal", "warning", "the unsupervised loss is zero: the unlabelled images teach nothing."
         blocks = [_supervised(lines[end - RECENT : end]) for end in range(len(lines), RECENT - 1, -RECENT)]
         medians = [statistics.median(block) for block in blocks if len(block) >= RECENT // 2]
-        rising = len(medians) > 1 and medians[0] > max(LIMITS["rising"] * min(medians[1:]), LIMITS["low_loss"])
-        lost = any(line.get("loss", 0.0) is None for line in recent)
-        skipped = (recent[-1].get("skipped_steps") or 0) > LIMITS["skipped"] * step
-        if rising or lost or skipped:
-            what = (
-                f"the supervised loss has risen from {min(medians[1:]):.3g} to {medians[0]:.3g}" if rising
-                else "the loss was not finite" if lost else f"{recent[-1]['skipped_steps']} steps overflowed in fp16"
-            )  # fmt: skip
-            yield (
-                "too_hot", "warning",
-                f"{what}: the learning rate may be too high.",
-                "a third of optim.lr, optim.warmup=200, optim.clip=1, or train.precision=bf16 or fp32",
-            )  # fmt: skip
+        what = ""
+        if len(medians) > 1 and medians[0] > max(LIMITS["rising"] * min(medians[1:]), LIMITS["low_loss"]):
+            what = f"the supervised loss has risen from {min(medians[1:]):.3g} to {medians[0]:.3g}"
+        elif any(line.get("loss", 0.0) is None for line in recent):
+            what = "the loss was not finite"
+        elif (skipped := recent[-1].get("skipped_steps") or 0) > LIMITS["skipped"] * step:
+            what = f"{skipped} steps overflowed in fp16"
+        if what:
+            yield "too_hot", "warning", f"{what}: the learning rate may be too high."
 
-    def _scores(self, scored: Sequence[Line], step: int) -> Iterator[tuple[str, str, str, str]]:
+    def _scores(self, scored: Sequence[Line], step: int) -> Iterator[Rule]:
         if not scored or scored[-1]["step"] != step:
             return
         evaluation = scored[-1]["evaluation"]
-        if step >= LIMITS["settled"] * self.steps:
-            for name, before in (("start", self.start), ("baseline at this step", self.baseline.get(step))):
-                if before is not None and evaluation[SCORE] < before - LIMITS["behind"]:
-                    yield (
-                        f"behind_{name.split()[0]}", "warning",
-                        f"mIoU {100 * evaluation[SCORE]:.1f} % is below that of the supervised {name}, "
-                        f"{100 * before:.1f} %: so far the unlabelled images do harm.",
-                        "a smaller weight of the unsupervised loss, a higher T or confidence threshold, a lower "
-                        "optim.lr; and a second seed, since one run may be chance",
-                    )  # fmt: skip
-        if step < self.steps / 2:
-            return
+        others = {"start": self.start, "baseline at this step": self.baseline.get(step)}
+        for name, before in others.items() if step >= LIMITS["settled"] * self.steps else ():
+            if before is not None and evaluation[SCORE] < before - LIMITS["behind"]:
+                scores = (
+                    f"mIoU {100 * evaluation[SCORE]:.1f} % is below the {100 * before:.1f} % of the supervised {name}"
+                )
+                yield f"behind_{name.split()[0]}", "warning", f"{scores}: so far the unlabelled images do harm."
         known = evaluation.get("ceiling") or {}
         each = {k: v for k, v in (evaluation.get("per_class") or {}).items() if known.get(k, 0) is not None}
         unseen = [name for name, iou in each.items() if iou is not None and iou <= LIMITS["unseen"]]
-        if unseen:
+        if unseen and step >= self.steps / 2:
             more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
-            yield (
-                "unseen", "warning" if len(unseen) > LIMITS["unseen_many"] * len(each) else "note",
-                f"never predicted right: {', '.join(unseen[:5])}{more} ({len(unseen)} of {len(each)} classes).",
-                "labelled images that show them (`fuzzyseg check` counts), supervised.class_weights, data.balance, or "
-                "more steps",
-            )  # fmt: skip
+            level = "warning" if len(unseen) > LIMITS["unseen_many"] * len(each) else "note"
+            names = f"{', '.join(unseen[:5])}{more} ({len(unseen)} of {len(each)} classes)"
+            yield "unseen", level, f"never predicted right: {names}."
 
-    def _overfitting(self, lines: Sequence[Line], scored: Sequence[Line]) -> Iterator[tuple[str, str, str, str]]:
+    def _overfitting(self, lines: Sequence[Line], scored: Sequence[Line]) -> Iterator[Rule]:
         if len(scored) < 3 or scored[-1] is not lines[-1]:
             return
         best = max(scored[:-2], key=lambda line: line["evaluation"][SCORE])
         last, then = scored[-1]["evaluation"][SCORE], best["evaluation"][SCORE]
         place = lines.index(best) + 1
         before, now = _supervised(lines[max(0, place - RECENT) : place]), _supervised(lines[-RECENT:])
-        if before and now and last < then - LIMITS["fallen"]:
-            if statistics.median(now) < LIMITS["fitted"] * statistics.median(before):
-                yield (
-                    "overfitting", "warning",
-                    f"mIoU has fallen from {100 * then:.1f} % at step {best['step']} to {100 * last:.1f} %, while the "
-                    "loss of the labelled images still falls: the network learns them by heart.",
-                    "fewer steps, stronger augmentation (augment.scale, augment.jitter), a larger "
-                    "optim.weight_decay, train.ema=0.99, or more labelled images",
-                )  # fmt: skip
+        fitted = before and now and statistics.median(now) < LIMITS["fitted"] * statistics.median(before)
+        if fitted and last < then - LIMITS["fallen"]:
+            fall = f"mIoU has fallen from {100 * then:.1f} % at step {best['step']} to {100 * last:.1f} %"
+            while_ = "while the loss of the labelled images still falls: the network learns them by heart"
+            yield "overfitting", "warning", f"{fall}, {while_}."
 
 
 def review_of(settings: Mapping[str, Any], baseline: Mapping[int, float] | None = None) -> Review:
