@@ -118,17 +118,16 @@ class Review:
             yield "single_sets", "warning", f"{share}: there FPL is weighted cross entropy, and adds nothing."
 
     def _signal(self, lines: Sequence[Line], recent: Sequence[Line], step: int) -> Iterator[Rule]:
-        taught = [value for line in recent if (value := line["losses"].get("unsupervised")) is not None]
-        labelled = _supervised(recent)
+        taught, labelled = _losses(recent, "unsupervised"), _losses(recent, "supervised")
         complete = len(labelled) == len(taught) == RECENT and step >= LIMITS["ramp"] * self.steps
         if complete and statistics.mean(taught) < LIMITS["no_signal"] * statistics.mean(labelled):
             yield "no_signal", "warning", "the unsupervised loss is zero: the unlabelled images teach nothing."
-        blocks = [_supervised(lines[end - RECENT : end]) for end in range(len(lines), RECENT - 1, -RECENT)]
+        blocks = [_losses(lines[end - RECENT : end], "supervised") for end in range(len(lines), RECENT - 1, -RECENT)]
         medians = [statistics.median(block) for block in blocks if len(block) >= RECENT // 2]
         what = ""
         if len(medians) > 1 and medians[0] > max(LIMITS["rising"] * min(medians[1:]), LIMITS["low_loss"]):
             what = f"the supervised loss has risen from {min(medians[1:]):.3g} to {medians[0]:.3g}"
-        elif any(line.get("loss", 0.0) is None for line in recent):
+        elif not all(_known(line.get("loss", 0.0)) for line in recent):
             what = "the loss was not finite"
         elif (skipped := recent[-1].get("skipped_steps") or 0) > LIMITS["skipped"] * step:
             what = f"{skipped} steps overflowed in fp16"
@@ -161,7 +160,7 @@ class Review:
         best = max(scored[:-2], key=lambda line: line["evaluation"][SCORE])
         last, then = scored[-1]["evaluation"][SCORE], best["evaluation"][SCORE]
         place = lines.index(best) + 1
-        before, now = _supervised(lines[max(0, place - RECENT) : place]), _supervised(lines[-RECENT:])
+        before, now = (_losses(part, "supervised") for part in (lines[max(0, place - RECENT) : place], lines[-RECENT:]))
         fitted = before and now and statistics.median(now) < LIMITS["fitted"] * statistics.median(before)
         if fitted and last < then - LIMITS["fallen"]:
             fall = f"mIoU has fallen from {100 * then:.1f} % at step {best['step']} to {100 * last:.1f} %"
@@ -197,15 +196,19 @@ def start_score(init: Sequence[str] | str | None) -> float | None:
     return None
 
 
-def _supervised(lines: Sequence[Line]) -> list[float]:
-    """The supervised losses that are finite."""
-    found = ((line.get("losses") or {}).get("supervised") for line in lines)
-    return [value for value in found if value is not None]
+def _losses(lines: Sequence[Line], term: str) -> list[float]:
+    """The finite values of a loss."""
+    found = ((line.get("losses") or {}).get(term) for line in lines)
+    return [value for value in found if value is not None and _known(value)]
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)  # a training's own lines hold NaN where the file has null
 
 
 def _mean_list(lines: Sequence[Line], name: str) -> list[float]:
     """Mean over the lines of a metric that is a list; empty if a line lacks it."""
     rows = [(line.get("metrics") or {}).get(name) for line in lines]
-    if any(not row or None in row for row in rows):
+    if any(not row or not all(map(_known, row)) for row in rows):
         return []
     return [statistics.mean(column) for column in zip(*rows, strict=True)]
