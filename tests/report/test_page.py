@@ -136,6 +136,45 @@ def test_pictures_show_truth_prediction_and_errors(run):
     assert layers["k"].max() <= 1 and layers["image"].shape[2] == 3  # K is 1 or 2 of three classes
 
 
+def test_evaluate_stores_pictures_of_the_images_that_it_scores(run, tmp_path):
+    from fuzzyseg.experiment import evaluate
+
+    again = shutil.copytree(run, tmp_path / "again")
+    before = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    network = partial(TinyNetwork, classes=3)
+    evaluate(again, network=network, device="cpu")
+    assert json.loads((again / "evaluation" / "evaluation.json").read_text()) == before  # not asked for
+    result = evaluate(again, network=network, device="cpu", gallery=2)
+    stored = json.loads((again / "evaluation" / "evaluation.json").read_text())
+    assert stored["matrix"] == before["matrix"] and len(stored["gallery"]) == 2
+    assert stored["calibration"]["k_histogram"] == pytest.approx(before["calibration"]["k_histogram"])
+    assert stored["result"]["miou"] == result["miou"] and len(list((again / "evaluation").iterdir())) == 2 * 6 + 1
+    evaluate(again, network=network, device="cpu", gallery=1, split="train")
+    assert json.loads((again / "evaluation" / "evaluation.json").read_text())["split"] == "train"
+    with pytest.raises(ValueError, match="model without a run"):
+        evaluate(shutil.copytree(run / "model", tmp_path / "model"), network=network, gallery=1)
+
+
+@pytest.mark.parametrize(
+    ("total", "wanted", "places"), [(10, 4, [0, 1, 4, 8]), (3, 12, [0, 1, 2]), (5, 0, []), (9, 1, [0])]
+)
+def test_half_of_the_gallery_are_the_worst_images(total, wanted, places):
+    from fuzzyseg.experiment.gallery import _chosen
+
+    assert _chosen(total, wanted) == places
+
+
+def test_the_command_writes_the_page(run, tmp_path):
+    from typer.testing import CliRunner
+
+    from fuzzyseg.cli import app
+
+    done = CliRunner().invoke(app, ["report", str(run), "--out", str(tmp_path / "new" / "a.html"), "--title", "Mine"])
+    assert done.exit_code == 0 and "<h1>Mine</h1>" in (tmp_path / "new" / "a.html").read_text()
+    done = CliRunner().invoke(app, ["report", str(tmp_path), "--out", str(tmp_path / "b.html")])
+    assert done.exit_code == 2 and "no run folder" in done.output and not (tmp_path / "b.html").exists()
+
+
 def test_the_page_needs_no_torch(run, tmp_path):
     import subprocess
 
@@ -242,9 +281,9 @@ def test_hostile_names_are_text(run, sweep, tmp_path, open_page):
 
 def test_no_gain_without_an_interval_above_0(run, sweep, tmp_path):
     from fuzzyseg.report.page import _gain
-    from fuzzyseg.report.read import Run, rows_of, score_of_row
+    from fuzzyseg.report.read import Run, rows_of, score_of
 
-    scores = [score_of_row(row) for row in rows_of(sweep)]
+    scores = [score_of(row) for row in rows_of(sweep)]
     split = json.loads((run / "split.json").read_text())
 
     def gain(arm, chosen=scores):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from fuzzyseg.run.health import ADVICE, Finding, Review, findings_of, review_of, start_score
+from fuzzyseg.run.health import Review, findings_of, review_of, start_score
 from fuzzyseg.run.logs import MetricsLog, read_lines
 
 REVIEW = Review(steps=400, loss="fuzzy")
@@ -176,7 +176,3 @@ def test_the_score_of_the_start_is_that_of_its_run(tmp_path):
     assert start_score(["nowhere"]) is None and start_score(None) is None
     (tmp_path / "result.json").write_text(json.dumps({"last": None}))
     assert start_score([str(tmp_path)]) is None
-
-
-def test_every_finding_says_what_to_try():
-    assert all(str(Finding(kind, "warning", "text.", advice)).endswith(advice) for kind, advice in ADVICE.items())

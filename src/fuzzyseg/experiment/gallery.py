@@ -41,23 +41,11 @@ Maps = Callable[[Item], Iterator[tuple[PixelMaps, Tensor]]]
 """Maps and truth (1,H,W) of an image at the training scale, or of each tile of a large one."""
 
 
-@dataclass
-class Counts:
-    """Pixel counts of an evaluation: the confusion matrix (C,C), and of each image (N,3,C) hit, truth, predicted."""
-
-    matrix: Tensor | None = None
-    images: Tensor | None = None
-
-    def keep(self, matrix: Tensor, images: Tensor) -> None:
-        """Receive them from `inference.evaluate`."""
-        self.matrix, self.images = matrix, images
-
-
 def write_evaluation(
     folder: Path,
     predictor: Predictor,
     items: Sequence[Item],
-    counts: Counts,
+    counts: tuple[Tensor, Tensor],
     maps: Maps,
     result: Mapping[str, Any],
     settings: EvaluateConfig,
@@ -68,11 +56,11 @@ def write_evaluation(
 ) -> None:
     """Write evaluation.json and pictures of `settings.gallery` images into a folder, in place of what is there.
 
-    counts: of the evaluation of `items` with these settings and this `result`. diagnosis: of the same images, if it was
-    made already. ignore_index: the masks' value for void. facts: further entries, such as split. Half of the images are
-    the worst by their own mIoU; the others are spread over the rest, so that the gallery is no list of failures alone.
+    counts: what `inference.evaluate` kept of the evaluation of `items` with these settings and this result. diagnosis:
+    of the same images, if it was made already. ignore_index: the masks' value for void. facts: further entries, such as
+    split. Half of the images are the worst by their own mIoU; the others are spread over the rest, so that the gallery
+    is no list of failures alone.
     """
-    assert counts.matrix is not None and counts.images is not None
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     card = predictor.card
@@ -81,7 +69,7 @@ def write_evaluation(
     reader = Reader(card.channels, len(card.classes), ignore_index, bands=bands, levels=card.levels)
     protocol = Protocol(settings.mode, settings.window, tuple(settings.scales), settings.flip)
     painter = _Painter(folder, predictor, reader, maps, protocol, colours)
-    hit, truth, predicted = counts.images.double().unbind(1)
+    hit, truth, predicted = counts[1].double().unbind(1)
     scores = (hit / (truth + predicted - hit)).nanmean(1)
     order = [place for place in scores.argsort().tolist() if scores[place] == scores[place]]
     shown = []
@@ -95,7 +83,7 @@ def write_evaluation(
         "classes": list(card.classes),
         "colours": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in (colour[:3] for colour in colours)],
         "result": dict(result),
-        "matrix": counts.matrix.tolist(),
+        "matrix": counts[0].tolist(),
         "calibration": _calibration(items, maps, diagnosis),
         "gallery": shown,
     }
@@ -116,10 +104,7 @@ def _calibration(items: Sequence[Item], maps: Maps, total: Diagnosis | None) -> 
         for pixels, target in maps(item):
             found = diagnose(pixels, target)
             total = found if total is None else total.plus(found)
-    numbers = {} if total is None else total.numbers()
-    kept = ("ece", "coverage", "top1", "k_histogram", "mean_k", "reliability", "cases")
-    by_k = [{key: row[key] for key in ("k", "share", "coverage", "top1")} for row in numbers.get("by_k", ())]
-    return {key: numbers[key] for key in kept if key in numbers} | {"by_k": by_k, "images": len(items[::every])}
+    return {**({} if total is None else total.numbers()), "images": len(items[::every])}
 
 
 @dataclass

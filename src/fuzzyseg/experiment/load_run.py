@@ -17,7 +17,7 @@ from fuzzyseg.data import DataError, DataSet, Item, Reader, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.loading.value_range import compare
 from fuzzyseg.data.text import printable
-from fuzzyseg.experiment.gallery import Counts, write_evaluation
+from fuzzyseg.experiment.gallery import write_evaluation
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device
@@ -78,13 +78,14 @@ def evaluate(
             logger.warning(printable(note))
         chosen = (config or Config()).evaluate.model_copy(update={"gallery": gallery or 0})
         chosen.mode = mode or chosen.mode  # type: ignore[assignment]
-        options, counts = chosen.model_dump(exclude={"diagnose", "gallery"}), Counts()
-        call: dict[str, Any] = {"metrics": metrics(), "progress": progress, "keep": counts.keep, **options}
+        counts: list[Any] = []
+        call: dict[str, Any] = chosen.model_dump(exclude={"diagnose", "gallery"})
+        call |= {"metrics": metrics(), "progress": progress, "keep": lambda *c: counts.append(c)}
         result = score(predictor, items, ignore_index=void, **call)
         if run is not None and config is not None and gallery is not None:
             maps = partial(_pixel_maps, predictor, config, run, void)
             out = run.evaluation_dir
-            write_evaluation(out, predictor, items, counts, maps, result, chosen, void, step=card.step, split=split)
+            write_evaluation(out, predictor, items, counts[0], maps, result, chosen, void, step=card.step, split=split)
     return {"data": where, "split": split, **result}
 
 

@@ -21,7 +21,7 @@ from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
 from fuzzyseg.data.views import known_pixels
 from fuzzyseg.experiment.build import Setup
-from fuzzyseg.experiment.gallery import Counts, write_evaluation
+from fuzzyseg.experiment.gallery import write_evaluation
 from fuzzyseg.experiment.prepare_data import Material, build_reader
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
 from fuzzyseg.inference.sliding_window import tiles_of
@@ -73,11 +73,17 @@ class Scoring:
 
         `fuzzy` holds `Diagnosis.brief` of the validation images and, under `labelled`, of some labelled ones.
         """
-        settings, counts, last = self.settings, Counts(), step == self.steps
+        settings, last = self.settings, step == self.steps
+        counts: list[Any] = []
         predictor = Predictor(network, self.card_at(step), self.device)
         options: dict[str, Any] = settings.model_dump(exclude={"diagnose", "gallery"})
         result: dict[str, Any] = evaluate(
-            predictor, self.items, ceiling=self._ceiling, metrics=self.metrics, keep=counts.keep, **options
+            predictor,
+            self.items,
+            ceiling=self._ceiling,
+            metrics=self.metrics,
+            keep=lambda *c: counts.append(c),
+            **options,
         )
         self._ceiling = result["ceiling"]  # depends on masks and stride alone
         every = settings.diagnose == "every" or (settings.diagnose == "last" and self.k_maps > 0)
@@ -88,7 +94,7 @@ class Scoring:
             result["fuzzy"] = {**brief.pop("val"), **brief}
         if last and settings.gallery > 0 and self.gallery is not None and distributed.rank() == 0:
             maps, void = partial(self.pixel_maps, predictor), self.card.ignore_index
-            known = self.gallery, predictor, self.items, counts, maps, result, settings, void
+            known = self.gallery, predictor, self.items, counts[0], maps, result, settings, void
             write_evaluation(*known, diagnosis=found.get("val"), step=step, split="val")
         return result
 

@@ -32,7 +32,7 @@ def evaluate(
     ceiling: Mapping[str, float | None] | None = None,
     metrics: Mapping[str, Callable[[Tensor], float]] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    keep: Callable[[Tensor, Tensor], None] | None = None,
+    keep: Callable[[Tensor, Tensor], None] = lambda matrix, images: None,
 ) -> dict[str, Any]:
     """Score predictions at the size of the files against the masks, by one confusion matrix over all pixels.
 
@@ -71,7 +71,7 @@ def evaluate(
         if finished and progress is not None:
             progress(done, len(items))
     counts, each = matrix.cpu(), torch.stack(images).cpu()
-    (keep or _forget)(counts, each)
+    keep(counts, each)
     result = scores(counts, card.classes)
     further = {name: float(metric(counts.double())) for name, metric in (metrics or {}).items()}
     if ceiling is None:
@@ -79,10 +79,6 @@ def evaluate(
         ceiling = scores(found, card.classes)["per_class"]
     measure = resolvable(result["per_class"], ceiling) | {"miou_error": bootstrap_error(each)}
     return {**further, **result, **measure, "images": len(items), "protocol": protocol.describe(card)}
-
-
-def _forget(matrix: Tensor, images: Tensor) -> None:
-    """Keep nothing."""
 
 
 Prediction = tuple[Tensor, Tensor, int]

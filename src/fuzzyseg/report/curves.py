@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fuzzyseg.report.charts import smooth
 from fuzzyseg.report.maps import K_COLOURS
 from fuzzyseg.report.read import Run
 from fuzzyseg.run.logs import SCORE
@@ -76,7 +77,7 @@ class Chart:
             drawn = {"run": each.run, "colour": each.colour, "dots": []}
             if each.raw and len(each.points) > 20:
                 yield {**drawn, "kind": "raw", "d": self._path(each.points)}
-                yield {**drawn, "kind": "line", "d": self._path(smooth(each.points))}
+                yield {**drawn, "kind": "line", "d": self._path(smoothed(each.points))}
             else:
                 alone = self.dots or len(each.points) == 1
                 dots = [self._place(point) for point in each.points] if alone else []
@@ -126,11 +127,10 @@ def thinned(points: Points, most: int = MOST_POINTS) -> Points:
     return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts] or points
 
 
-def smooth(points: Points) -> Points:
+def smoothed(points: Points) -> Points:
     """Mean over the neighbours within a thirtieth of the curve on each side."""
-    width = max(1, len(points) // 30)
-    near = (points[max(0, place - width) : place + width + 1] for place in range(len(points)))
-    return [(x, sum(y for _, y in part) / len(part)) for (x, _), part in zip(points, near, strict=True)]
+    values = smooth([y for _, y in points], max(1, len(points) // 30))
+    return [(x, y) for (x, _), y in zip(points, values, strict=True)]
 
 
 def charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -157,8 +157,6 @@ def charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
     found.append(Chart("K = 1", singles, note, share=True))
     for place, run in enumerate(runs[:3]):
         found += _k_areas(place, run, several=len(runs) > 1)
-    rates = _each(runs, lambda line: max((v for v in (line.get("lr") or {}).values() if v is not None), default=None))
-    found.append(Chart("learning rate", rates))
     return [chart.shapes() for chart in found if any(each.points for each in chart.series)]
 
 
@@ -191,6 +189,6 @@ def _k_areas(place: int, run: Run, *, several: bool) -> list[Chart]:
     for k in range(1, min(most, max(len(shares) for _, shares in lines)) + 1):
         points = [(step, sum(shares[k - 1 :]) if k == most else shares[k - 1]) for step, shares in lines]
         label = f"K ≥ {k}" if k == most else f"K = {k}"
-        series.append(Series(place, label, smooth(thinned(points)), colour=f"var(--k{k})"))
+        series.append(Series(place, label, smoothed(thinned(points)), colour=f"var(--k{k})"))
     title = f"size K of the fuzzy sets{f': {run.name}' if several else ''}"
     return [Chart(title, series, "shares of the pixels", share=True, stack=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fuzzyseg.report.compare import comparison, difference, reference
 from fuzzyseg.report.curves import charts
-from fuzzyseg.report.read import OWN, Run, Score, name_arms, names_of, read_run, rows_of, score_of_row, score_of_run
+from fuzzyseg.report.read import (
+    OWN,
+    SUPERVISED,
+    Run,
+    Score,
+    flat,
+    name_arms,
+    names_of,
+    read_run,
+    row_of,
+    rows_of,
+    score_of,
+)
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.folder import RunFolderError
 from fuzzyseg.run.health import findings_of, review_of
@@ -23,16 +35,6 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 MOST_BYTES = 8_000_000
 """Bytes of pictures in a page, which stays below 10 MB."""
-
-VIEWS = {
-    "image": "image",
-    "truth": "truth",
-    "prediction": "prediction",
-    "error": "errors",
-    "k": "K",
-    "score": "score R",
-}
-"""Views of a gallery's image and their names."""
 
 
 def write_report(paths: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
@@ -46,26 +48,26 @@ def write_report(paths: Sequence[Path], out: Path, *, title: str | None = None) 
         raise RunFolderError("nothing to report: give at least one run folder, or the folder of a sweep")
     name_arms(runs)
     rows = [row for each in sweeps.values() for row in each]
-    scores = [score_of_row(row) for row in rows]
-    for run in runs:
-        own = score_of_run(run)
-        if own is not None and (known := next((s for s in scores if _same(s, own)), None)) is not None:
-            run.arm = known.arm  # a run of the sweep
-        elif own is not None:
+    scores = [score_of(row) for row in rows]
+    for run in (run for run in runs if SCORE in (run.result.get("last") or {})):
+        own = score_of(row_of(run))
+        run.arm = next(
+            (s.arm for s in scores if (s.repeat, s.split, s.miou) == (own.repeat, own.split, own.miou)), run.arm
+        )
+        if run.arm == own.arm:  # no run of the sweep
             scores.append(own)
     context = {
         "title": title or _title(runs, rows),
         "runs": [_shown(run, scores, runs) for run in runs],
         "charts": charts(runs),
         "classes": _classes(runs),
-        "views": VIEWS,
         "comparisons": _comparisons(scores),
         "sweeps": list(dict.fromkeys(str(row.get("sweep")) for row in rows)),
         **_settings(runs, rows),
-        "environment": _environment([(run.name, run.environment) for run in runs] or _environments(rows)),
+        "environment": _environment({run.name: run.environment for run in runs} or {rows[0]["arm"]: rows[0]}),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, render(_within_size(context)))
+    write_text(out, render(context))
     return out
 
 
@@ -87,10 +89,6 @@ def _percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f}"
 
 
-def _same(one: Score, two: Score) -> bool:
-    return (one.labelled, one.repeat, one.split) == (two.labelled, two.repeat, two.split) and one.miou == two.miou
-
-
 def _title(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> str:
     names = list(dict.fromkeys([run.name for run in runs] or [str(row.get("sweep")) for row in rows]))
     return names[0] if len(names) == 1 else f"{len(names)} {'runs' if runs else 'sweeps'}: {', '.join(names)}"
@@ -101,35 +99,30 @@ def _shown(run: Run, scores: Sequence[Score], runs: Sequence[Run]) -> dict[str, 
     last, best, (done, steps) = run.last, run.best, run.steps
     settings = run.settings
     network = [str(settings[key]) for key in ("network.arch", "network.encoder") if settings.get(key)]
-    baseline = next((each for each in runs if each.method == "supervised" and each is not run), None)
+    others = [each for each in runs if each.method == SUPERVISED and each is not run]
+    baseline = {each["step"]: each[SCORE] for each in others[0].evaluations} if others else {}
+    gallery = list(run.pictures(MOST_BYTES // len(runs)))
     return {
         "name": run.name,
         "arm": run.arm,
         "about": [run.method, f"loss {settings.get('loss.name')}", *network, f"{steps:,} steps"],
-        "data": Path(str(settings.get("data.root"))).name,
         "last": last,
         "best": best,
         "miou": last.get(SCORE),
         "error": last.get(f"{SCORE}_error"),
-        "resolvable": last.get(f"{SCORE}_resolvable"),
         "done": done,
         "steps": steps,
         "counts": run.counts,
         "gain": _gain(run, scores),
-        "health": findings_of(run.lines, review_of(settings, _steps_of(baseline))),
+        "health": findings_of(run.lines, review_of(settings, baseline)),
         "matrix": _matrix(run.evaluation),
         "calibration": run.evaluation.get("calibration") or {},
-        "fuzzy": last.get("fuzzy") or {},
         "evaluated": {key: run.evaluation.get(key) for key in ("step", "split")},
         "legend": _legend(run.evaluation),
-        "gallery": list(run.pictures()),
-        "left_out": 0,
+        "gallery": gallery,
+        "left_out": len(run.evaluation.get("gallery", [])) - len(gallery),
         "notes": run.result.get("notes") or [],
     }
-
-
-def _steps_of(baseline: Run | None) -> dict[int, float]:
-    return {} if baseline is None else {each["step"]: each[SCORE] for each in baseline.evaluations}
 
 
 def _gain(run: Run, scores: Sequence[Score]) -> dict[str, Any]:
@@ -139,7 +132,7 @@ def _gain(run: Run, scores: Sequence[Score]) -> dict[str, Any]:
     own = [score for score in scores if score.arm == run.arm]
     others = [score for score in scores if score.supervised and score.arm != run.arm]
     if not own or own[0].supervised or not others:
-        return {"kind": "baseline" if run.method == "supervised" else "missing"}
+        return {"kind": "baseline" if run.method == SUPERVISED else "missing"}
     second = reference(others)
     found, seeds, apart = difference(scores, run.arm, second, labelled)
     if found is None:
@@ -216,41 +209,14 @@ def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> dict[str, 
     columns = {run.name: run.settings for run in runs} or dict(reversed(arms.items()))
     keys = sorted({key for settings in columns.values() for key in settings} - (set() if runs else OWN))
     table = [(key, ["" if key not in s else str(s[key]) for s in columns.values()]) for key in keys]
-    differing = [row for row in table if len(set(row[1])) > 1]
+    differing = [row for row in table if len(set(row[1])) > 1 and row[0] != "out"]
     return {"columns": list(columns), "differing": differing, "settings": table if runs else []}
 
 
-def _environments(rows: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    return [(str(rows[0].get("sweep")), {key: rows[0].get(key) for key in ("versions", "hardware", "code")})]
-
-
-def _environment(records: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+def _environment(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Rows of the environments; a column for each."""
-    flattened = []
-    for _, record in records:
-        values = {key: record[key] for key in ("python", "platform") if record.get(key)}
-        for part in ("versions", "hardware", "code"):
-            values |= {k: v for k, v in (record.get(part) or {}).items() if v is not None}
-        if record.get("command"):
-            values["command"] = " ".join(map(str, record["command"]))
-        flattened.append(values)
-    keys = dict.fromkeys(key for values in flattened for key in values)
-    rows = [(key, [str(values.get(key, "–")) for values in flattened]) for key in keys]
-    return {"columns": [name for name, _ in records], "rows": rows}
-
-
-def _within_size(context: dict[str, Any]) -> dict[str, Any]:
-    """Leave out pictures beyond the size of a page, the last of each run first."""
-    left = MOST_BYTES
-    queues = [(run, run["gallery"]) for run in context["runs"]]
-    for run, _ in queues:
-        run["gallery"] = []
-    for place in range(max((len(entries) for _, entries in queues), default=0)):
-        for run, entries in queues:
-            if place < len(entries):
-                left -= sum(map(len, entries[place]["views"].values()))
-                if left > 0:
-                    run["gallery"].append(entries[place])
-                else:
-                    run["left_out"] += 1
-    return context
+    parts = ("python", "platform", "command", "versions", "hardware", "code")
+    columns = [flat({part: record[part] for part in parts if record.get(part)}) for record in records.values()]
+    shown = [{key: " ".join(map(str, v)) if isinstance(v, list) else v for key, v in each.items()} for each in columns]
+    keys = dict.fromkeys(key for each in shown for key, value in each.items() if value is not None)
+    return {"columns": list(records), "rows": [(key, [each.get(key, "–") for each in shown]) for key in keys]}

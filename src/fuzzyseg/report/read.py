@@ -76,19 +76,20 @@ class Run:
         done = self.result.get("steps") or (self.lines[-1]["step"] if self.lines else 0)
         return int(done), int(self.settings.get("train.steps") or done)
 
-    def pictures(self) -> Iterator[dict[str, Any]]:
-        """Entries of the gallery, with the content of each picture as a data URI."""
+    def pictures(self, most_bytes: int) -> Iterator[dict[str, Any]]:
+        """Entries of the gallery, with each picture as a data URI, until these are larger than `most_bytes`."""
+        kinds = {".jpg": "jpeg", ".png": "png"}
         for entry in self.evaluation.get("gallery", []):
             files = {view: self.path / "evaluation" / Path(str(name)).name for view, name in entry["files"].items()}
-            kinds = {".jpg": "jpeg", ".png": "png"}
-            yield {
-                **{key: entry[key] for key in ("name", "miou", "rank")},
-                "views": {
-                    view: f"data:image/{kinds[file.suffix]};base64,{base64.b64encode(file.read_bytes()).decode()}"
-                    for view, file in files.items()
-                    if file.is_file() and file.suffix in kinds
-                },
+            views = {
+                view: f"data:image/{kinds[file.suffix]};base64,{base64.b64encode(file.read_bytes()).decode()}"
+                for view, file in files.items()
+                if file.is_file() and file.suffix in kinds
             }
+            most_bytes -= sum(map(len, views.values()))
+            if most_bytes < 0:
+                return
+            yield {"name": entry["name"], "miou": entry["miou"], "rank": entry["rank"], "views": views}
 
 
 @dataclass(frozen=True)
@@ -162,55 +163,45 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def score_of_row(row: Mapping[str, Any]) -> Score:
-    """The score of a row."""
-    known, settings = row.get("starts"), row["settings"]
-    repeat = row.get("seed"), row.get("subset")
-    starts = None if known is None else tuple(map(str, known))
-    return _score(row.get("data"), row["arm"], row["result"], settings, repeat, starts)
-
-
-def score_of_run(run: Run) -> Score | None:
-    """The score of a finished run; None without one."""
-    if SCORE not in (run.result.get("last") or {}):
-        return None
-    repeat = run.settings.get("seed"), run.settings.get("data.split_seed")
+def row_of(run: Run) -> dict[str, Any]:
+    """A run as a row of a sweep has it."""
     starts = [_fingerprint(Path(str(path))) for path in run.settings.get("init") or ()]
-    known = None if None in starts else tuple(map(str, starts))
-    return _score(run.split.get("data"), run.arm, run.result, run.settings, repeat, known)
+    return {
+        "data": run.split.get("data"),
+        "arm": run.arm,
+        "result": run.result,
+        "settings": run.settings,
+        "seed": run.settings.get("seed"),
+        "subset": run.settings.get("data.split_seed"),
+        "starts": None if None in starts else starts,
+    }
 
 
-def _fingerprint(path: Path) -> str | None:
-    """Hash of initial weights, as rows have it; None if they are gone."""
-    file = next((f for f in (path, path / "model.safetensors", path / "model/model.safetensors") if f.is_file()), None)
-    if file is None:
-        return None
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
-
-
-def _score(
-    data: str | None,
-    arm: str,
-    result: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    repeat: tuple[Any, ...],
-    starts: tuple[str, ...] | None,
-) -> Score:
+def score_of(row: Mapping[str, Any]) -> Score:
+    """The score of a row."""
+    result, settings = row["result"], row["settings"]
     fold = re.fullmatch(r"fold:(\d+)/(\d+)", str(settings.get("data.val")))
     return Score(
-        data,
-        str(arm),
+        row.get("data"),
+        str(row["arm"]),
         int(result["labelled"]),
-        (*repeat, fold[1] if fold else None),
+        (row.get("seed"), row.get("subset"), fold[1] if fold else None),
         100 * float(result["last"][SCORE]),
         result.get("split"),
         result.get("protocol"),
-        starts,
+        None if row.get("starts") is None else tuple(row["starts"]),
         int(fold[2]) if fold else None,
         settings.get("method.name") == SUPERVISED,
         None if result.get("best") is None else 100 * float(result["best"][SCORE]),
     )
+
+
+def _fingerprint(path: Path) -> str | None:
+    """Hash of initial weights, as rows have it; None if they are gone."""
+    for file in (path, path / "model.safetensors", path / "model/model.safetensors"):
+        if file.is_file():
+            return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return None
 
 
 def name_arms(runs: list[Run]) -> None:

@@ -71,9 +71,6 @@ class Finding:
     advice: str
     step: int = 0
 
-    def __str__(self) -> str:
-        return f"{self.level}: {self.text} Try: {self.advice}"
-
 
 @dataclass(frozen=True)
 class Review:

@@ -13,6 +13,7 @@ from fuzzyseg.config import Config, ConfigError, validate
 from fuzzyseg.experiment.build import resolve
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.networks import network_file
+from fuzzyseg.report.read import flat
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import SCORE, read_lines
 
@@ -29,20 +30,13 @@ def identity(config: Config) -> dict[str, Any]:
 
     All options of the method are included, so that a row made before a change of a default is recognised.
     """
-    flat: dict[str, Any] = {}
-
-    def add(prefix: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, part in value.items():
-                add(f"{prefix}.{key}" if prefix else str(key), part)
-        elif prefix not in MACHINE:
-            flat[prefix] = value
-
-    add("", config.model_dump(mode="json"))
-    add("method", resolve(config).options.model_dump(mode="json"))
-    flat["network.weights"] = Path(str(flat["network.weights"])).name
-    flat["started"] = len(config.init or [])
-    return flat
+    values = {
+        **flat(config.model_dump(mode="json")),
+        **flat({"method": resolve(config).options.model_dump(mode="json")}),
+    }
+    computed = {key: value for key, value in values.items() if key not in MACHINE and value != {}}
+    computed["network.weights"] = Path(str(values["network.weights"])).name
+    return {**computed, "started": len(config.init or [])}
 
 
 def differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
