@@ -29,7 +29,7 @@ def norms(values: dict[str, Any], batches: int, threshold: float) -> dict[str, t
     setup = resolve(config)
     material = gather_material(config.data, setup, config.seed)
     torch.manual_seed(config.seed)
-    method = build_method(setup, material.facts(config.network.channels))
+    method = build_method(setup, material.facts)
     sections = config.data, config.augment, config.train
     loader = build_loader(*sections, material, method, torch.device("cpu"), config.seed)
     learner = next(part for part in method.children() if any(True for _ in part.parameters()))

@@ -1,4 +1,4 @@
-"""The loss in a training loop of your own. It needs torch alone.
+"""The loss in a custom training loop. Only torch is required.
 
 python examples/loss_in_your_loop.py
 """
@@ -24,4 +24,4 @@ for step in range(3):
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
-    print(f"step {step}: loss {loss.item():.4f}, share of pixels by K {stats['k_histogram'].tolist()}")
+    print(f"step {step}: loss {loss.item():.4f}, fraction of pixels by K {stats['k_histogram'].tolist()}")

@@ -1,10 +1,10 @@
-"""A data set and a score of your own: pairs (image, mask or None) by index, as a data set of torch has them.
+"""A custom dataset and a custom score. The dataset returns pairs (image, mask or None) by index, like those of torch.
 
     python examples/own_dataset.py
     fuzzyseg train --import examples/own_dataset.py --data discs --out runs/own
 
-The pairs are written once into `<out>.data`, where all commands find them. `METRICS` scores the confusion matrix; its
-first score chooses the best checkpoint.
+The pairs are written once to `<out>.data`, from which all commands read them. `METRICS` contains functions of the
+confusion matrix; the first one selects the best checkpoint.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import fuzzyseg
 
 
 class Discs:
-    """Noisy images with a bright disc; every third one has a mask."""
+    """Noisy images with a bright disc. Every third one has a mask."""
 
     classes = ("ground", "disc")
 
@@ -34,12 +34,12 @@ class Discs:
 
 
 def discs():
-    """Pairs by split; training pairs alone would do."""
+    """Pairs by split. Only `train` is required."""
     return {"train": Discs(24), "val": Discs(4, masks=1)}
 
 
 def disc_iou(matrix):
-    """IoU of class 1. matrix (C,C): rows truth, columns prediction."""
+    """IoU of class 1 from the confusion matrix (C,C): rows true classes, columns predictions."""
     return matrix[1, 1] / (matrix[1].sum() + matrix[:, 1].sum() - matrix[1, 1])
 
 

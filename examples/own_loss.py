@@ -1,10 +1,10 @@
-"""A pseudo-label loss of your own, with settings of its own: cross entropy that is large where the student is unsure.
+"""A custom pseudo-label loss with settings: focal cross entropy, which is larger where the student is uncertain.
 
     python examples/own_loss.py
     fuzzyseg train --import examples/own_loss.py --loss focal loss.options.gamma=1 --data photos --out runs/own
 
-A loss gets student logits (B,C,h,w), the teacher's (a tensor or `Mixed`), and returns a map (B,H,W) at `size`. A
-parameter `threshold`, if it has one, is the T of `loss.threshold`.
+A loss takes the logits of the student (B,C,h,w) and of the teacher (a tensor or `Mixed`), and returns a map (B,H,W) at
+`size`. If it has a parameter `threshold`, it gets the T of `loss.threshold`.
 """
 
 from __future__ import annotations

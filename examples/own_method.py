@@ -1,4 +1,4 @@
-"""A method of your own: self-training, in which the weak view's prediction teaches the strong view.
+"""A custom method: self-training, where the prediction for the weak view is the label of the strong view.
 
 python examples/own_method.py
 fuzzyseg train --import examples/own_method.py --method self_training --data photos --out runs/own
@@ -17,16 +17,16 @@ from fuzzyseg.methods import Method, MethodConfig, Step
 
 
 class SelfTrainingConfig(MethodConfig):
-    """Settings of the method: the section `method`."""
+    """Settings of the section `method`."""
 
     weight: float = Field(1.0, ge=0, description="Weight of the loss on unlabelled images.")
 
 
 class SelfTraining(Method):
-    """One network; its prediction of an image is the pseudo label of the image with stronger augmentation."""
+    """One network. Its prediction for an image is the pseudo label of the strongly augmented image."""
 
     Config = SelfTrainingConfig
-    paper_loss = ("hard", {})  # of `--loss paper`; `--loss fuzzy` replaces it
+    paper_loss = ("hard", {})  # used by `--loss paper`; `--loss fuzzy` replaces it
     paper = "self-training, an example"
     cost = "one network; 3 forwards, one of them without gradient"
 
@@ -36,7 +36,7 @@ class SelfTraining(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(WeakStrong(), "unlabelled")}
 
     def forward(self, batch, progress):
-        """The losses of one step."""
+        """Compute the losses of one step."""
         labelled, unlabelled = batch["labelled"], batch["unlabelled"]
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
         with torch.no_grad():

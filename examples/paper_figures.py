@@ -1,4 +1,4 @@
-"""The figures of the FPL paper for any run: fuzzy sets, K over time, gradient scores.
+"""Figures of the FPL paper for any run: fuzzy sets, K during training, gradient scores.
 
 python examples/paper_figures.py
 fuzzyseg analyse runs/first --images 4
@@ -19,7 +19,7 @@ if __name__ == "__main__":
             "data": {"root": "photos", "labelled": "4"},
             "network": {"arch": "Unet", "encoder": "resnet18", "weights": "none"},
             "loss": {"name": "fuzzy"},
-            # k_maps: validation images whose map of K is kept at each evaluation
+            # k_maps: number of validation images whose map of K is stored at each evaluation
             "train": {"steps": 4, "batch": 2, "crop": 64, "workers": 0, "device": "cpu", "eval_every": 2, "k_maps": 2},
             "out": "runs/figures",
         }

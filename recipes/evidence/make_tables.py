@@ -1,10 +1,9 @@
-"""Tables of the data sets of docs/evidence.md: which images a run may train on, and which it is scored on.
+"""Manifests of the datasets in docs/evidence.md, with the training and validation images of each round.
 
     python recipes/evidence/make_tables.py DATA --out TABLES
 
-DATA holds the folders nyu39 and voc_animals. For each of them two tables are written: NAME-round1 has the first half of
-val.txt as its validation images, NAME-round2 the second half. Training images are the same in both; the validation
-images of one round occur nowhere in the table of the other.
+DATA contains the folders nyu39 and voc_animals. Each gives two manifests with the same training images. The validation
+images of NAME-round1 are the first half of val.txt, those of NAME-round2 the second half. They do not overlap.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ import random
 from pathlib import Path
 
 TRAIN = {"nyu39": None, "voc_animals": 1200}
-"""Training images that take part, drawn once; None: all."""
+"""Number of training images, drawn once; None: all."""
 
 
 def scenes(name: str, stems: list[str]) -> list[list[str]]:
-    """Validation images in groups that are not parted: neighbouring frames of NYUv2 show the same room."""
+    """Groups of validation images that stay together: neighbouring frames of NYUv2 show the same room."""
     groups: list[list[str]] = []
     for stem in sorted(stems):
         if name == "nyu39" and groups and int(stem) == int(groups[-1][-1]) + 1:
@@ -30,7 +29,7 @@ def scenes(name: str, stems: list[str]) -> list[list[str]]:
 
 
 def write(name: str, source: Path, out: Path) -> None:
-    """The two tables of one data set."""
+    """The two manifests of a dataset."""
     train = sorted((source / "train.txt").read_text().split())
     count = TRAIN[name]
     if count is not None:

@@ -1,14 +1,14 @@
-r"""Gain of FPL over hard labels against what the fuzzy sets hold: the regime map of docs/evidence.md.
+r"""Gain of FPL over hard labels against statistics of the fuzzy sets: the regime map of docs/evidence.md.
 
     python recipes/evidence/regime_map.py results --out docs/figures/regime_map.svg \
         --json src/fuzzyseg/experiment/analyse/regime.json
 
-`fuzzyseg analyse` bases its verdict on that second file.
+`fuzzyseg analyse` uses the JSON file for its verdict.
 
-Reads the rows of sweeps, one JSON a run, below the given folders. A pair is a row with the fuzzy loss and one with hard
-labels whose folder, label count, subset, seed, data and settings outside `loss` agree. A cell is the mean over the
-pairs of one folder, method, label count and T. The features are those of the fuzzy run's last evaluation on validation
-images. Intervals of the correlation (Spearman's) are percentiles of 10,000 bootstrap samples of cells.
+Reads the result files of sweeps, one JSON per run, below the given folders. A pair is a run with the fuzzy loss and one
+with hard labels, with the same folder, label count, subset, seed, data and settings except `loss`. A cell is the mean
+over the pairs of one folder, method, label count and T. The features are those of the fuzzy run's last evaluation on
+validation images. Intervals of Spearman's correlation are percentiles of 10,000 bootstrap samples of cells.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FEATURES = {
 
 
 def read(folders: list[Path]) -> list[dict[str, Any]]:
-    """Rows with the fuzzy or the hard loss, also the older ones without settings (results/camvid)."""
+    """Result files with the fuzzy or the hard loss, including older ones without settings (results/camvid)."""
     rows = []
     for path in sorted(path for folder in folders for path in folder.rglob("*.json")):
         content = json.loads(path.read_text())
@@ -39,7 +39,7 @@ def read(folders: list[Path]) -> list[dict[str, Any]]:
         if not last or "fuzzy" not in last:
             continue
         settings = content.get("settings")
-        if settings is None:  # results/camvid: the method is CPS, or AEL
+        if settings is None:  # results/camvid: CPS or AEL
             names = {"fuzzy": "fuzzy", "hard": "hard", "ael": "paper", "ael_fuzzy": "fuzzy"}
             if content["arm"] not in names:
                 continue
@@ -69,7 +69,7 @@ def read(folders: list[Path]) -> list[dict[str, Any]]:
 
 
 def _kind(settings: dict[str, Any]) -> str | None:
-    """fuzzy or hard; None for variants. `paper` is hard in the methods whose paper has plain hard labels."""
+    """fuzzy or hard; None for other losses. `paper` is hard if the paper of the method uses plain hard labels."""
     name = settings["loss.name"]
     if settings.get("loss.balance"):
         return None
@@ -91,7 +91,7 @@ def cells(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if row["kind"] == "fuzzy" and key in hard:
             features = {name: f(row["fuzzy"]) for name, f in FEATURES.items()}
             gain = 100 * (row["score"] - hard[key])
-            if (gain, *features.values()) not in seen:  # one run may be a row of two comparisons
+            if (gain, *features.values()) not in seen:  # a run may occur in two comparisons
                 seen.add((gain, *features.values()))
                 groups[(*key[:2], str(row["pair"][0]), row["threshold"])].append((gain, features))
     found = []
@@ -107,7 +107,7 @@ def cells(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def correlation(table: list[dict[str, Any]], feature: str) -> dict[str, float]:
-    """Spearman's correlation of gain and feature over cells, with a 95 % bootstrap interval."""
+    """Spearman's correlation of gain and feature over cells, with a 95% bootstrap interval."""
     points = np.array([(cell[feature], cell["gain"]) for cell in table if cell[feature] is not None])
     random = np.random.default_rng(0)
     samples = points[random.integers(0, len(points), (10_000, len(points)))]
@@ -118,7 +118,7 @@ def correlation(table: list[dict[str, Any]], feature: str) -> dict[str, float]:
 
 
 def draw(table: list[dict[str, Any]], found: dict[str, dict[str, float]], path: Path) -> None:
-    """Scatter plots, one for each feature, coloured by data set."""
+    """Scatter plots, one per feature, coloured by dataset."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -146,7 +146,7 @@ def _data(folder: str) -> str:
 
 
 def rounded(values: dict[str, Any]) -> dict[str, Any]:
-    """Numbers with four decimals."""
+    """Round to four decimals."""
     return {key: round(value, 4) if isinstance(value, float) else value for key, value in values.items()}
 
 

@@ -1,7 +1,7 @@
 """Semi-supervised semantic segmentation with Fuzzy Positive Learning.
 
-Importing the package imports nothing else. A public name is loaded on first access: the loss needs torch alone, `train`
-and `load` need all dependencies.
+Importing the package imports no other module. Public names are loaded on first access: the loss requires only torch,
+`train` and `load` require all dependencies.
 """
 
 from __future__ import annotations

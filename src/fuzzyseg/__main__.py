@@ -1,4 +1,4 @@
-"""`python -m fuzzyseg`, the same as the command `fuzzyseg`."""
+"""Entry point of `python -m fuzzyseg`."""
 
 from fuzzyseg.cli import main
 

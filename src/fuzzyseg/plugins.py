@@ -1,4 +1,4 @@
-"""Methods, losses, data sets and metrics from outside the package: entry points and imported Python files."""
+"""Custom methods, losses, datasets and metrics from entry points and imported Python files."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Metric = Callable[[Tensor], float]
 """A score of a confusion matrix (C,C) float64: rows truth, columns prediction, larger is better."""
 
 GROUPS = {"METHODS": "fuzzyseg.methods", "LOSSES": "fuzzyseg.losses", "DATASETS": "fuzzyseg.datasets"}
-"""Dictionary of an imported file -> the entry-point group that offers the same."""
+"""Name of a dictionary in imported files -> the corresponding entry-point group."""
 
 _modules: dict[Path, ModuleType] = {}
 
 
 def import_file(path: str | Path) -> None:
-    """Execute a Python file; its dictionaries METHODS, LOSSES, DATASETS and METRICS then are known by their names.
+    """Execute a Python file and register its dictionaries METHODS, LOSSES, DATASETS and METRICS.
 
     METHODS: name -> `Method` class. LOSSES: name -> pixel-loss function. DATASETS: name -> function without arguments
-    that returns a data set (`write_dataset`). METRICS: name -> `Metric`; the first one chooses the best checkpoint.
+    that returns a dataset (see `write_dataset`). METRICS: name -> `Metric`; the first one selects the best checkpoint.
 
-    Raises ConfigError if there is no such file, it has none of these, or a name is one of fuzzyseg's own.
+    Raises ConfigError if the file does not exist or has none of these dictionaries, or if a name is that of a built-in.
     """
     path = Path(path).resolve()
     if path in _modules:
@@ -44,7 +44,7 @@ def import_file(path: str | Path) -> None:
     if spec is None or spec.loader is None or not path.is_file():
         raise ConfigError(f"--import: found {path}; expected an existing Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)  # pydantic and pickle look classes up by their module
+    sys.modules.setdefault(path.stem, module)  # pydantic and pickle look up classes by module
     spec.loader.exec_module(module)
     tables = {key: table for key in (*GROUPS, "METRICS") if isinstance(table := getattr(module, key, None), Mapping)}
     if not tables:
@@ -56,27 +56,27 @@ def import_file(path: str | Path) -> None:
 
 
 def imported_files() -> list[str]:
-    """The files of `import_file`, to be imported by child processes too."""
+    """Paths of all imported files, which child processes import too."""
     return [str(path) for path in _modules]
 
 
 def methods() -> dict[str, type[Method]]:
-    """Method classes by name: fuzzyseg's own and those from outside."""
+    """Method classes by name: built-in and custom."""
     return {**METHODS, **_outside("METHODS", METHODS)}
 
 
 def losses() -> dict[str, PixelFunction]:
-    """Pixel-loss functions by name: fuzzyseg's own and those from outside."""
+    """Pixel-loss functions by name: built-in and custom."""
     return {**PIXEL_LOSSES, **_outside("LOSSES", PIXEL_LOSSES)}
 
 
 def datasets() -> dict[str, Callable[[], Any]]:
-    """Functions that return a data set, by name. All are from outside."""
+    """Functions that return a custom dataset, by name."""
     return _outside("DATASETS", {})
 
 
 def metrics() -> dict[str, Metric]:
-    """Named scores of the imported files, in their order."""
+    """Metrics by name, in the order of the imported files."""
     return {name: metric for module in _modules.values() for name, metric in getattr(module, "METRICS", {}).items()}
 
 
@@ -89,7 +89,7 @@ def _outside(table: str, own: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _installed(group: str) -> dict[str, Any]:
-    """What installed packages offer; one that cannot be imported is ignored with a warning."""
+    """Objects of installed packages by name. Entry points that cannot be imported are ignored with a warning."""
     found = {}
     for point in entry_points(group=group):
         try:

@@ -10,6 +10,7 @@ from fuzzyseg.analysis.diagnosis import diagnose
 from fuzzyseg.analysis.pixels import pixel_maps
 from fuzzyseg.analysis.table import count_thresholds
 from fuzzyseg.losses.fpl.assignment import sorted_classes
+from fuzzyseg.losses.fpl.options import FPLOptions
 
 CLASSES, SIZE, T = 5, (6, 7), 0.85
 
@@ -66,7 +67,7 @@ def test_maps_are_those_of_the_formulas(logits):
 
 
 def test_the_continuous_rule_has_its_own_gradient(logits):
-    found = pixel_maps(*logits, threshold=T, options={"rule": "continuous", "weight": "none"})
+    found = pixel_maps(*logits, threshold=T, options=FPLOptions("none", rule="continuous"))
     partial = 0
     for place, z, s, truth in by_pixel(*logits):
         mu = literal.membership(literal.probabilities(z), T)
@@ -183,14 +184,12 @@ def test_what_is_not_measured_is_none(logits):
     assert nothing["by_k"] == nothing["confusions"] == []
 
 
-def test_wrong_shapes_and_options_are_refused(logits):
+def test_wrong_shapes_are_refused(logits):
     teacher, student, target = logits
     with pytest.raises(ValueError, match="target"):
         pixel_maps(teacher, student, target[:1])
     with pytest.raises(ValueError, match="teacher_logits"):
         pixel_maps(teacher[:, :4], student, target)
-    with pytest.raises(ValueError, match="rule"):
-        pixel_maps(teacher, student, target, options={"rule": "m"})
 
 
 def test_the_table_over_thresholds(logits):

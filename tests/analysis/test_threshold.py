@@ -5,6 +5,7 @@ import torch
 
 from fuzzyseg import fuzzy_membership
 from fuzzyseg.analysis.threshold import coverage_by_threshold, smallest_covering
+from fuzzyseg.losses.fpl.options import FPLOptions
 
 THRESHOLDS = (0.3, 0.5, 0.75, 0.9, 0.99, 1.0)
 
@@ -20,7 +21,7 @@ def test_equals_the_membership_of_the_truth(rule, variant, k_cap):
     target[1, :2] = 255
     seen = target != 255
     options = {"rule": rule, "variant": variant, "k_cap": k_cap}
-    by_class, pixels = coverage_by_threshold(logits, target, THRESHOLDS, **options)
+    by_class, pixels = coverage_by_threshold(logits, target, THRESHOLDS, FPLOptions(**options))
     covered, pixels = by_class.sum(0), pixels.sum()
     assert int(pixels) == int(seen.sum())
     for threshold, found in zip(THRESHOLDS, covered, strict=True):

@@ -10,8 +10,12 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "fuzzyseg"
 FILE, FUNCTION, METHOD = 300, 60, 150
-CODE = 19_130
-"""Lines of code of the package. A new capability states its allowance here."""
+ALLOWANCES = {
+    "training and data": 19_130,
+    "reports, outputs, export": 3_000,
+}
+CODE = sum(ALLOWANCES.values())
+"""Lines of code of the package. A new capability states its allowance."""
 
 EXCEPTIONS: dict[str, tuple[int, str]] = {
     "engine/trainer.py:fit": (120, "the loop has a budget of its own (design: engine)"),

@@ -43,7 +43,7 @@ TABLE = {
         )
     ),
     "run": Row(packages=("rich", "filelock")),
-    "run.tensorboard": Row(("run",), ("rich", "torch")),
+    "run.trackers": Row(("run",), ("rich", "torch", "trackio", "wandb")),
     "config": Row(packages=("pydantic", "yaml")),
     "methods": Row(("methods",)),
     "methods.base": Row(("data.views",), ("torch", "pydantic"), itself=False),
@@ -52,8 +52,9 @@ TABLE = {
     ),
     "analysis": Row(("losses",), TORCH),
     "inference": Row(
-        ("networks", "data", "ops", "run.files"), (*TORCH, "numpy", "pydantic")
-    ),  # masks of files; the model card
+        ("networks", "data", "ops", "run.files", "losses.fpl"), (*TORCH, "numpy", "pydantic", "PIL", "rasterio")
+    ),  # masks of files, the model card; fuzzy sets as the loss assigns them; GeoTIFF and polygons
+    "integrations": Row(("inference", "data"), (*TORCH, "numpy", "PIL", "cvat_sdk")),
     "engine": Row(("methods.base", "ops.distributed", "run"), TORCH),
     "report": Row(("run",), ("matplotlib", "jinja2", "scipy", "yaml")),  # run folders; Student's t
     "plugins": Row(("config", "losses", "methods"), TORCH),
@@ -268,7 +269,7 @@ def test_the_checker_sees_a_violation(module, source):
         ("methods", "from fuzzyseg.methods.cps import CPS"),
         ("engine.trainer", "from fuzzyseg.methods.base import Method\nfrom fuzzyseg.ops.distributed import mean"),
         ("ops.distributed", "from torch import distributed"),
-        ("run.tensorboard", "from torch.utils.tensorboard import SummaryWriter"),
+        ("run.trackers", "from torch.utils.tensorboard import SummaryWriter"),
         ("experiment.training", "import numpy\nfrom fuzzyseg.methods import METHODS"),
         ("", "def f():\n    from fuzzyseg.experiment import train"),
         ("__main__", "from fuzzyseg.cli import main"),

@@ -154,7 +154,7 @@ def test_the_checker_sees_a_misplaced_method(path, source):
     ("path", "source"),
     [
         ("methods/cps.py", "class CPS: pass"),
-        ("methods/unimatch_v2/__init__.py", "name = 'unimatch_v2'"),
+        ("methods/gct/__init__.py", "name = 'gct'"),
         ("methods/__init__.py", "METHODS = {'ael': AEL}"),
         ("config/schema.py", "name = 'cps'"),
         ("losses/pseudo_label.py", '"""AEL weights by conf^2."""'),

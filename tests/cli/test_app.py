@@ -173,11 +173,23 @@ HEAVY = ("matplotlib", "pycocotools", "rasterio", "segmentation_models_pytorch",
         (["settings"], ("torch", *HEAVY)),
         (["methods"], ("torch", *HEAVY)),
         (["methods", "cps", "--json"], ("torch", *HEAVY)),
+        (["methods", "fpl"], ("torch", *HEAVY)),
+        (["train", "optim.lrr=1"], ("torch", *HEAVY)),
+        (["train", "--method", "cpss"], ("torch", *HEAVY)),
+        (["train", "--loss", "fuzy"], ("torch", *HEAVY)),
+        (["train", "method.cutmixx=1"], ("torch", *HEAVY)),
+        (["compare", "--methods", "cpss"], ("torch", *HEAVY)),
+        (["compare", "optim.lrr=1"], ("torch", *HEAVY)),
+        (["sweep", "PLAN", "optim.lrr=1"], ("torch", *HEAVY)),
+        (["sweep", "WRONG"], ("torch", *HEAVY)),
     ],
 )
-def test_nothing_is_imported_before_it_is_used(code, absent):
+def test_nothing_is_imported_before_it_is_used(tmp_path, code, absent):
     """The time that these take is measured by benchmarks/startup.py; what costs it is asserted here."""
+    for name, method in (("PLAN", "cps"), ("WRONG", "cpss")):
+        (tmp_path / name).write_text(f"title: x\narms: {{a: {{method.name: {method}}}}}\n")
     if isinstance(code, list):
+        code = [str(tmp_path / word) if word.isupper() else word for word in code]
         code = f"from fuzzyseg.cli import app\ntry: app({code})\nexcept SystemExit: pass"
     code = f"import sys\n{code}\nfound = sorted(set({absent}) & set(sys.modules))\nassert not found, found"
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}

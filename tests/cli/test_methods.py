@@ -2,12 +2,16 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
+import pytest
 from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
-from fuzzyseg.cli.methods import LISTING, facts
-from fuzzyseg.config import parse_override
+from fuzzyseg.cli.methods import LISTING, LOSSES, facts
+from fuzzyseg.config import override, parse_override, validate
+from fuzzyseg.experiment.build import resolve
+from fuzzyseg.losses import PIXEL_LOSSES
 from fuzzyseg.methods import METHODS
 
 
@@ -60,3 +64,23 @@ def test_one_method_with_its_settings():
     wrong = CliRunner().invoke(app, ["methods", "cpss"])
     assert wrong.exit_code == 2
     assert "Did you mean 'cps'" in wrong.stderr
+
+
+def test_every_loss_is_known_without_torch():
+    assert list(LOSSES) == ["paper", *PIXEL_LOSSES]
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "policy"), [("fpl", "fuzzy", "number"), ("A-FPL", "fuzzy", "adaptive"), ("hard", "hard", "number")]
+)
+def test_a_loss_asked_for_as_a_method_is_shown_with_a_command_that_uses_it(name, loss, policy):
+    shown = CliRunner().invoke(app, ["methods", name]).stdout
+    words = shown.partition("fuzzyseg train ")[2].splitlines()[0].split()
+    options = dict(pairwise(words))
+    values = {"method": {"name": options.get("--method", "cps")}, "loss": {"name": options["--loss"]}}
+    for word in words:
+        values = override(values, *parse_override(word)) if "=" in word else values
+    setup = resolve(validate(values))
+    assert (setup.pixel_loss, setup.loss.policy) == (loss, policy)
+    refusing = {method for method in METHODS if loss in METHODS[method].refuses}
+    assert set(shown.partition("any method but ")[2].splitlines()[0].split(" and ")) == refusing

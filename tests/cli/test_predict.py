@@ -18,7 +18,8 @@ def predict(monkeypatch):
     }
 
     def carry_out(source, images, out, **options):
-        options.pop("progress")(1, 2)
+        if (progress := options.pop("progress")) is not None:
+            progress(1, 2)
         asked.update(options, source=source, images=images, out=out)
         return answer["written"], answer["failures"]
 
@@ -36,12 +37,13 @@ def test_defaults(predict):
     assert result.exit_code == 0, result.stderr
     assert asked == {
         "source": "run",
-        "images": Path("images"),
+        "images": [Path("images")],
         "out": Path("out"),
-        "overlay": True,
-        "probabilities": False,
+        "write": ["mask", "overlay"],
         "encoded": False,
         "tile": None,
+        "flip": False,
+        "overwrite": False,
         "device": "auto",
     }
     assert result.stdout == "1 image predicted; results are in out\n"
@@ -52,23 +54,39 @@ def test_every_option_is_handed_on(predict):
         "--encoded",
         "--max-megapixels",
         "400",
-        "--no-overlay",
-        "--probabilities",
+        "--write",
+        "probabilities, cvat",
+        "--scales",
+        "0.5,1",
+        "--flip",
+        "--overwrite",
         "--tile",
         "512x640",
         "--device",
         "cpu",
     ]
-    asked = predict("run", "images", "--out", "out", *words)[1]
-    assert (asked["overlay"], asked["probabilities"], asked["tile"]) == (False, True, (512, 640))
+    asked = predict("run", "images", "more/*.png", "--out", "out", *words)[1]
+    assert asked["images"] == [Path("images"), Path("more/*.png")]
+    assert (asked["write"], asked["tile"]) == (["probabilities", "cvat"], (512, 640))
+    assert (asked["scales"], asked["flip"], asked["overwrite"]) == ([0.5, 1.0], True, True)
     assert (asked["device"], asked["encoded"], asked["max_megapixels"]) == ("cpu", True, 400)
 
 
-def test_a_tile_that_is_no_size_is_refused(predict):
-    result, asked = predict("run", "images", "--out", "out", "--tile", "big")
+@pytest.mark.parametrize("name", ["tile", "scales"])
+def test_what_is_no_size_or_number_is_refused(predict, name):
+    result, asked = predict("run", "images", "--out", "out", f"--{name}", "big")
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: --tile: found 'big'")
+    assert result.stderr.startswith(f"error: --{name}: found 'big'")
     assert not asked
+
+
+def test_of_several_processes_the_first_reports(predict, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, text in (("0", "1 image predicted; results are in out\n"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)
+        result, asked = predict("run", "images", "--out", "out")
+        assert (result.exit_code, result.stdout) == (0, text)
+        assert asked["out"] == Path("out")
 
 
 def test_images_that_fail_are_named_and_exit_1(predict):

@@ -4,12 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
 from fuzzyseg.cli.errors import Verb
+from fuzzyseg.config import ConfigError
+from fuzzyseg.experiment.process_group import process_group
+from fuzzyseg.inference import save_model
+from fuzzyseg.networks import build_network
+from support.small_images import card
 from support.tiny_data import write_folder
 
 
@@ -29,12 +36,71 @@ def test_the_first_process_works_and_the_others_end(tmp_path, monkeypatch, rank)
     assert rank == 1 or os.environ.get("WORLD_SIZE", "1") == "1"  # nor would a training of it wait for the other
 
 
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE: found ''"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE: found 'two'"),
+        ({"WORLD_SIZE": "-1"}, "WORLD_SIZE: found '-1'"),
+        ({"WORLD_SIZE": "2", "RANK": ""}, "RANK: found ''"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command", [["split", "photos", "--out", "split"], ["train", "--data", "photos", "--out", "r"]]
+)
+def test_odd_variables_are_one_sentence(tmp_path, monkeypatch, command, variables, words):
+    write_folder(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    torchrun = {"RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in (torchrun | variables).items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, [*command, "network.weights=none"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {words}") and result.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({}, "RANK, MASTER_ADDR, MASTER_PORT not set"),
+        ({"RANK": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "RANK is 2"),
+    ],
+)
+def test_a_group_that_cannot_form_is_refused(monkeypatch, variables, words):
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"WORLD_SIZE": "2"} | variables).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=words), process_group(torch.device("cpu")):
+        pass
+
+
+def on_two_processes(*command):
+    """The output of a command under torchrun."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fuzzyseg"]
+    done = subprocess.run([*start, *map(str, command)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stderr.count("runs on one of the 2 processes") == 1
+    return done.stdout
+
+
 @pytest.mark.slow
 def test_torchrun_writes_once(tmp_path):
     folder, out = write_folder(tmp_path / "data"), tmp_path / "split"
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fuzzyseg"]
-    command = ["split", str(folder), "--labelled", "5", "--out", str(out)]
-    done = subprocess.run([*start, *command], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("is written to") == 1
+    assert on_two_processes("split", folder, "--labelled", "5", "--out", out).count("is written to") == 1
     assert len(json.loads((out / "split.json").read_text())["labelled"]) == 5
+
+
+@pytest.mark.slow
+def test_a_model_is_applied_and_scored_once(tmp_path):
+    folder, model, out = write_folder(tmp_path / "data"), tmp_path / "model", tmp_path / "out"
+    network = build_network("FPN", "mobilenet_v2", weights="none", channels=3, classes=3)
+    save_model(
+        model, network, card=replace(card(arch="FPN", encoder="mobilenet_v2"), classes=["low", "middle", "high"])
+    )
+    printed = on_two_processes("predict", model, folder / "images" / "val", "--out", out, "--device", "cpu")
+    assert printed == f"3 images predicted; results are in {out}\n"
+    assert len(list((out / "masks").iterdir())) == 3
+    printed = on_two_processes("evaluate", model, "--data", folder, "--device", "cpu", "--json")
+    assert json.loads(printed)["images"] == 3

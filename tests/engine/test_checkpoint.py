@@ -117,7 +117,12 @@ def test_the_checkpoint_before_replaces_a_damaged_one_with_a_warning(tmp_path, d
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"optimisers": None}, "optimisers is of type NoneType"), ({"step": "3"}, "step is of type str")],
+    [
+        ({"optimisers": None}, "optimisers is of type NoneType"),
+        ({"step": "3"}, "step is of type str"),
+        ({"unscored": 5}, "unscored is of type int"),
+        ({"unscored": None}, "unscored is of type NoneType"),
+    ],
 )
 def test_keys_of_another_type_are_named(tmp_path, changes, message):
     with pytest.raises(CheckpointError, match=message):

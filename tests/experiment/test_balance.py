@@ -7,7 +7,7 @@ from PIL import Image
 
 from fuzzyseg.config import validate
 from fuzzyseg.data.labels import class_counts
-from fuzzyseg.experiment import prepare_data, train
+from fuzzyseg.experiment import build, prepare_data, train
 from fuzzyseg.losses import SupervisedLoss
 from fuzzyseg.methods import METHODS, Facts
 from support.tiny_data import loader_of, material_of, settings
@@ -109,3 +109,22 @@ def test_the_masks_are_looked_at_once_for_the_draws_and_the_sentence(rare, monke
     found = drawn(rare, "crops", 1)[3]
     assert prepare_data.say_balance(found, "crops")
     assert looked == [12]
+
+
+def test_automatic_class_weights_reach_the_loss(rare, monkeypatch):
+    built = []
+
+    def supervised(**options):
+        built.append(SupervisedLoss(**options))
+        return built[0]
+
+    monkeypatch.setattr(build, "SupervisedLoss", supervised)
+    sizes = {"crop": [32, 32], "batch": 2, "steps": 1, "evaluate": False}
+    data = {"labelled": None, "val": "none"}
+    given = settings(rare / "data", rare / "run", data=data, train=sizes, method={"name": "supervised"})
+    given["loss"]["name"] = "paper"
+    given |= {"supervised": {"class_weights": "auto"}}
+    train(given | {"network": {"encoder": "resnet18", "arch": "Unet", "weights": "none"}}, quiet=True)
+    # frequencies: 6 of 6 images; 6 of 6 but a corner of 16 of 1,600 pixels in one; that corner in its image
+    shares = np.array([1, (6 * 1600 - 16) / (6 * 1600), 16 / 1600])
+    assert built[0].class_weights.tolist() == pytest.approx((np.median(shares) / shares).tolist())

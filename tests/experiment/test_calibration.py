@@ -32,7 +32,7 @@ def pairs(run, config, names):
     """Logits (1,C,H,W) of the finished model, and masks (1,H,W), of these images in this order."""
     model, ready = fuzzyseg.load(run, network=own), validate(config)
     material = material_of(ready)
-    reader = build_reader(ready.data, 3, material)
+    reader = build_reader(ready.data, material.card)
     items = {item.name: item for item in [*material.split.labelled, *material.split.val]}
     for name in names:
         image, mask = reader.read(items[name], with_mask=True)
@@ -174,3 +174,20 @@ def test_the_coverage_stands_in_the_name():
     assert (loss.policy, loss.coverage) == ("conformal", 0.85)
     assert validate({"loss": {"threshold": "calibrated"}}).loss.coverage == 0.95
     assert validate({}).loss.policy == "number"
+
+
+def test_a_run_calibrated_at_its_start_only_can_be_resumed(folder, tmp_path):
+    """Its checkpoint has T and the weights, so that it needs neither the initial weights nor another calibration."""
+    start = settings(folder, tmp_path / "start", method={"name": "supervised"}, loss={"name": "paper"},
+                     train={"steps": 1, "evaluate": False})  # fmt: skip
+    fuzzyseg.train(start, network=own, quiet=True)
+    loss = {"name": "fuzzy", "threshold": "calibrated", "calibrated": {"every": 0, "hold_back": 0.5}}
+    train = {"steps": 2, "stop_at": 1, "evaluate": False}
+    config = settings(folder, tmp_path / "run", loss=loss, method={"name": "fixmatch"}, train=train)
+    config["init"] = [str(tmp_path / "start" / "model")]
+    fuzzyseg.train(config, network=own, quiet=True)
+    before = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["modules"]["method"]["pixel_loss.threshold"]
+    config["train"]["stop_at"] = None
+    result = fuzzyseg.train(config, network=own, quiet=True, resume=True).result
+    assert result["threshold"]["value"] == pytest.approx(float(before))
+    assert float(before) != pytest.approx(0.9)

@@ -14,10 +14,12 @@ import tifffile
 from PIL import Image
 
 from fuzzyseg.config import ConfigError, validate
-from fuzzyseg.data import DataError
+from fuzzyseg.data import DataError, read_dataset
 from fuzzyseg.data.check.files import inspect_file
-from fuzzyseg.experiment import check_data
-from fuzzyseg.experiment.check_data import check
+from fuzzyseg.data.datasets.read import locate
+from fuzzyseg.experiment import check_files
+from fuzzyseg.experiment.check_data import _Check, check
+from fuzzyseg.experiment.prepare_data import split_for
 from support.tiny_data import write_folder
 
 
@@ -145,7 +147,7 @@ def test_a_file_that_a_decoder_dies_of_is_named_and_the_others_are_read(folder, 
             os.kill(os.getpid(), signal.SIGKILL)
         return inspect_file(path, kind, **options)
 
-    monkeypatch.setattr(check_data, "inspect_file", deadly)
+    monkeypatch.setattr(check_files, "inspect_file", deadly)
     report = checked(folder)
     (finding,) = report.findings
     assert finding.kind == "unreadable"
@@ -267,6 +269,26 @@ def test_no_mask_at_all(folder):
     report = checked(folder)
     assert kinds(report)["no_masks"].level == "error"
     assert report.lists["unlabelled"] == (16, 0)
+
+
+@pytest.mark.parametrize("options", [{}, {"val": "1/3"}, {"val": "fold:2/4"}, {"labelled": "4"}, {"policy": "random"}])
+def test_the_validation_images_are_those_of_training(folder, options):
+    rng = np.random.default_rng(0)
+    shutil.rmtree(folder / "images" / "val")
+    shutil.rmtree(folder / "masks" / "val")
+    for path in (folder / "masks" / "train").glob("*.png"):  # most classes are in few masks
+        Image.fromarray(np.kron(rng.choice(3, (2, 2), p=[0.8, 0.1, 0.1]), np.ones((24, 32))).astype(np.uint8)).save(
+            path
+        )
+    config = validate({"data": {"root": str(folder), **options}, "seed": 5})
+    steps = _Check(config, [locate(folder)], 2, None, None)
+    dataset = read_dataset(folder)
+    held = [item.name for item in steps._lists(dataset, True)["val"]]
+    assert held == [item.name for item in split_for(config.data, 5, dataset).val]
+    report = check(config, workers=2)
+    assert report.lists["val"] == (len(held), len(held))
+    counts = [int((np.array(Image.open(folder / "masks" / f"{name}.png")) == 2).any()) for name in held]
+    assert report.classes[2].held_images == sum(counts)
 
 
 def test_the_labelled_images_are_asked_for_as_in_training(folder):

@@ -99,18 +99,18 @@ def test_images_that_are_not_plain_rgb_are_measured_and_asked_about(tmp_path):
     network = {"weights": "none", "channels": 4}
     material = material_of(validate(settings(root, tmp_path / "run", network=network)))
     every = np.concatenate([tifffile.imread(item.image).reshape(-1, 4) for item in material.split.all_]).astype(float)
-    np.testing.assert_allclose(material.levels.low, every.min(0), rtol=1e-6)
+    np.testing.assert_allclose(material.card.levels.low, every.min(0), rtol=1e-6)
     units = (every - every.min(0)) / np.ptp(every, 0)
-    np.testing.assert_allclose(material.mean, units.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(material.std, units.std(0), rtol=1e-5)
+    np.testing.assert_allclose(material.card.mean, units.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(material.card.std, units.std(0), rtol=1e-5)
     assert "measured on" in material.sentences[0]
     given = {"mean": [0.1] * 4, "std": [0.2] * 4, "low": [0.0] * 4, "high": [9.0] * 4}
     material = material_of(validate(settings(root, tmp_path / "run", network=network, data=given)))
-    assert (material.mean, material.levels.high) == ([0.1] * 4, (9.0,) * 4)
+    assert (material.card.mean, material.card.levels.high) == ([0.1] * 4, (9.0,) * 4)
     chosen = {"bands": [4, 2]}
     network["channels"] = 2
     material = material_of(validate(settings(root, tmp_path / "run", network=network, data=chosen)))
-    np.testing.assert_allclose(material.mean, units.mean(0)[[3, 1]], rtol=1e-5)
+    np.testing.assert_allclose(material.card.mean, units.mean(0)[[3, 1]], rtol=1e-5)
     network["channels"] = 3
     with pytest.raises(ConfigError, match=r"data\.bands: found 2 bands for network\.channels=3"):
         material_of(validate(settings(root, tmp_path / "run", network=network, data=chosen)))

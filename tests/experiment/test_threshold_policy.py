@@ -137,7 +137,7 @@ def test_calibration_reaches_the_wanted_coverage(folder, tmp_path):
     model = fuzzyseg.load(tmp_path / "run", network=own)
     ready = validate(config)
     material = material_of(ready)
-    reader, counts = build_reader(ready.data, 3, material), []
+    reader, counts = build_reader(ready.data, material.card), []
     held = json.loads((tmp_path / "run" / "split.json").read_text())["held_back"]
     assert len(held) == 3
     value = result["threshold"]["value"]
@@ -161,7 +161,7 @@ def test_coverage_is_measured_at_the_threshold_of_the_loss(folder, tmp_path, pol
     result = fuzzyseg.train(settings(folder, tmp_path / "run", loss=loss), network=own, quiet=True).result
     model, ready = fuzzyseg.load(tmp_path / "run", network=own), validate(settings(folder, tmp_path / "run"))
     material = material_of(ready)
-    reader, found = build_reader(ready.data, 3, material), {}
+    reader, found = build_reader(ready.data, material.card), {}
     for item in material.split.val:
         image, mask = reader.read(item, with_mask=True)
         logits = model.training_logits(image)[None]

@@ -77,7 +77,7 @@ def test_a_choice_of_bands_and_measured_levels(tmp_path):
     low, high = (-3000.0, -1000.0), (60000.0, 50000.0)
     predictor = model(2, bands=[4, 2], levels=Levels(low, high))
     path = write(tmp_path / "a.tif", stored)
-    predict_files(predictor, path, tmp_path / "out", overlay=False)
+    predict_files(predictor, path, tmp_path / "out", write=["mask"])
     units = (stored[..., [3, 1]] - np.array(low)) / (np.array(high) - np.array(low))
     np.testing.assert_array_equal(read_mask(tmp_path / "out/masks/a.png"), literal(predictor, units.astype(np.float32)))
 
@@ -148,17 +148,17 @@ def test_masks_in_the_encoding_that_was_learnt_from(tmp_path, encoding, expected
     stored = numbers(20, 30)
     path, predictor = write(tmp_path / "a.tif", stored), model(encoding=encoding)
     index = literal(predictor, stored.astype(np.float32) / 65535)
-    predict_files(predictor, path, tmp_path / "out", overlay=False, encoded=True)
+    predict_files(predictor, path, tmp_path / "out", write=["mask"], encoded=True)
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out/masks/a.png")), expected(index))
 
 
 def test_index_masks_have_the_classes_colours_as_palette(tmp_path):
     path, stored = tmp_path / "a.tif", numbers(20, 30)
     write(path, stored)
-    predict_files(model(colours=COLOURS), path, tmp_path / "out", overlay=False)
+    predict_files(model(colours=COLOURS), path, tmp_path / "out", write=["mask"])
     image = Image.open(tmp_path / "out/masks/a.png")
     assert image.mode == "P"
     index = read_mask(tmp_path / "out/masks/a.png")
     np.testing.assert_array_equal(np.array(image.convert("RGB")), np.array(COLOURS)[index])
-    predict_files(model(), path, tmp_path / "plain", overlay=False)
+    predict_files(model(), path, tmp_path / "plain", write=["mask"])
     assert Image.open(tmp_path / "plain/masks/a.png").mode == "L"

@@ -16,20 +16,22 @@ from support.small_images import noise, predictor, write
 
 
 def names(folder: Path) -> set[str]:
-    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    """The files below a folder, without the record of the prediction."""
+    found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    return found - {"predictions.jsonl"}
 
 
 def test_a_file_gives_mask_overlay_and_probabilities(tmp_path: Path) -> None:
     image = noise(21, 34)
     file = write(tmp_path / "in" / "a.png", image)
     model = predictor(colours=[(255, 0, 0), (0, 255, 0), (0, 0, 255)])
-    written, failures = predict_files(model, file, tmp_path / "out", probabilities=True)
+    written, failures = predict_files(model, file, tmp_path / "out", write=["overlay", "probabilities"])
     assert failures == []
-    expected = {"masks/a.png", "overlays/a.png", "probabilities/a.npy", "class_shares.csv"}
+    expected = {"masks/a.png", "overlays/a.png", "probabilities/a.npz", "class_shares.csv"}
     assert {str(p.relative_to(tmp_path / "out")) for p in written} == names(tmp_path / "out") == expected
     mask = read_mask(tmp_path / "out" / "masks" / "a.png")
     assert np.array_equal(mask, model.labels(image).numpy())
-    probabilities = np.load(tmp_path / "out" / "probabilities" / "a.npy")
+    probabilities = np.load(tmp_path / "out" / "probabilities" / "a.npz")["probabilities"]
     assert (probabilities.shape, probabilities.dtype) == ((3, 21, 34), np.float16)
     assert np.allclose(probabilities, model.logits(image).softmax(0).numpy(), atol=1e-3)
     shown = np.array(Image.open(tmp_path / "out" / "overlays" / "a.png")).astype(int)
@@ -45,7 +47,7 @@ def test_folders_keep_their_structure(tmp_path: Path) -> None:
     (tmp_path / "in" / "notes.txt").write_text("no image")
     counts: list[tuple[int, int]] = []
     written, failures = predict_files(
-        predictor(), tmp_path / "in", tmp_path / "out", overlay=False, progress=lambda *n: counts.append(n)
+        predictor(), tmp_path / "in", tmp_path / "out", write=["mask"], progress=lambda *n: counts.append(n)
     )
     assert names(tmp_path / "out" / "masks") == {"a.png", "north/a.png", "north/far/b.png"}
     assert (len(written), failures, counts) == (4, [], [(1, 3), (2, 3), (3, 3)])
@@ -54,7 +56,7 @@ def test_folders_keep_their_structure(tmp_path: Path) -> None:
 def test_patterns(tmp_path: Path) -> None:
     for name in ("x/a.png", "x/b.png", "y/c.png"):
         write(tmp_path / "in" / name, noise(8, 9))
-    predict_files(predictor(), tmp_path / "in" / "*" / "[ac].png", tmp_path / "out", overlay=False)
+    predict_files(predictor(), tmp_path / "in" / "*" / "[ac].png", tmp_path / "out", write=["mask"])
     assert names(tmp_path / "out" / "masks") == {"x/a.png", "y/c.png"}
 
 
@@ -99,7 +101,7 @@ def test_one_bad_file_does_not_lose_the_rest(tmp_path: Path) -> None:
     for name in ("a.png", "c.png"):
         write(tmp_path / "in" / name, noise(8, 9))
     (tmp_path / "in" / "b.png").write_bytes(b"nonsense")
-    written, failures = predict_files(predictor(), tmp_path / "in", tmp_path / "out", overlay=False)
+    written, failures = predict_files(predictor(), tmp_path / "in", tmp_path / "out", write=["mask"])
     assert names(tmp_path / "out") == {"masks/a.png", "masks/c.png", "class_shares.csv"}
     assert len(written) == 3
     assert len(failures) == 1
@@ -126,7 +128,7 @@ def test_files_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.LogC
         write(tmp_path / "in" / name, noise(8, 9))
     for name in ("b.heic", "c.heic", "d.xyz"):
         (tmp_path / "in" / name).write_bytes(b"x")
-    predict_files(predictor(), tmp_path / "in", tmp_path / "out", overlay=False)
+    predict_files(predictor(), tmp_path / "in", tmp_path / "out", write=["mask"])
     assert names(tmp_path / "out" / "masks") == {"a.png"}
     assert "not read as images: 2 .heic, 1 .xyz" in caplog.text
     with pytest.raises(DataError, match=r"there is no such file, but 1 \.xyz"):
@@ -137,7 +139,7 @@ def test_files_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.LogC
 def test_shares_of_classes(tmp_path: Path) -> None:
     for name in ("a.png", "far/b, c.png"):
         write(tmp_path / "in" / name, noise(8, 9))
-    predict_files(predictor(), tmp_path / "in", tmp_path / "out", overlay=False)
+    predict_files(predictor(), tmp_path / "in", tmp_path / "out", write=["mask"])
     with (tmp_path / "out" / "class_shares.csv").open(newline="") as file:
         head, *rows = csv.reader(file)
     assert head == ["image", "class0", "class1", "class2", "no data"]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fuzzyseg.data import DataError, Item, Reader
+from fuzzyseg.data.io.image import Levels
 from fuzzyseg.inference import Predictor, Protocol
 from fuzzyseg.inference import predictor as room
 from fuzzyseg.inference.sliding_window import starts, sweep
@@ -45,6 +46,18 @@ def test_a_file_and_a_pil_image_are_read_as_the_array(tmp_path, kind) -> None:
     assert model.classes == model.card.classes
 
 
+@pytest.mark.parametrize("orientation", [1, 2, 6, 7])
+def test_a_pil_image_is_turned_as_its_file_is(tmp_path, orientation) -> None:
+    model, image = predictor(PointNetwork()), PIL.Image.fromarray(noise(20, 31))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.jpg", exif=exif)
+    with PIL.Image.open(tmp_path / "a.jpg") as opened:
+        found = model.labels(opened)
+    assert torch.equal(found, model.labels(tmp_path / "a.jpg"))
+    assert tuple(found.shape) == ((31, 20) if orientation > 4 else (20, 31))
+
+
 @pytest.mark.parametrize("mode", ["P", "RGBA", "L", "CMYK", "1", "LA", "I;16"])
 def test_other_modes_are_converted_as_files_are(tmp_path, mode) -> None:
     model, image = predictor(PointNetwork()), PIL.Image.fromarray(noise(20, 31))
@@ -62,11 +75,30 @@ def test_other_modes_are_converted_as_files_are(tmp_path, mode) -> None:
         ("no_such.png", "no_such.png"),
         (np.zeros((8, 8, 3)), "type float64"),
         (np.zeros((8, 8), np.uint8), "shape .8, 8."),
+        (np.zeros((0, 8, 3), np.uint8), "shape .0, 8, 3."),
+        (torch.zeros((3, 8, 0), dtype=torch.uint8), "shape .3, 8, 0."),
+        (np.full((8, 8, 3), "x", object), "type object"),
     ],
 )
 def test_other_images_are_errors_in_our_words(image, words) -> None:
     with pytest.raises((DataError, FileNotFoundError), match=words):
         predictor(PointNetwork()).labels(image)
+
+
+def test_a_turned_view_of_an_array_is_an_image() -> None:
+    model, image = predictor(PointNetwork()), noise(20, 31)
+    assert torch.equal(model.labels(image[::-1, :, ::-1]), model.labels(image[::-1, :, ::-1].copy()))
+
+
+@pytest.mark.parametrize("levels", [Levels((10.0,) * 3, (200.0,) * 3), Levels((0.0,) * 3, (4095.0,) * 3), Levels()])
+def test_levels_hold_for_arrays_as_for_files(tmp_path, levels) -> None:
+    model, image = predictor(PointNetwork(), levels=levels), noise(20, 31)
+    PIL.Image.fromarray(image).save(tmp_path / "a.png")
+    expected = model.logits(tmp_path / "a.png")
+    assert torch.equal(model.logits(image), expected)
+    assert torch.equal(model.logits(torch.from_numpy(image).movedim(-1, 0)), expected)
+    with pytest.raises(DataError, match=r"shape .20, 31."):
+        model.logits(image[..., 0].astype(np.uint16))
 
 
 @pytest.mark.parametrize("size", [(37, 50), (64, 32), (5, 3), (1, 1)])

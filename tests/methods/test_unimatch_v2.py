@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from fuzzyseg.losses import PIXEL_LOSSES, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import Facts, Progress
-from fuzzyseg.methods.unimatch_v2 import UniMatchV2
-from fuzzyseg.methods.unimatch_v2.complementary_dropout import complementary_masks
+from fuzzyseg.methods.unimatch_v2 import UniMatchV2, complementary_masks
 from fuzzyseg.networks import build_network
 from fuzzyseg.ops.resize import resize_logits
 from support.tiny_network import TinyNetwork, make_batch

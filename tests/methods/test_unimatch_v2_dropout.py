@@ -1,6 +1,6 @@
 import torch
 
-from fuzzyseg.methods.unimatch_v2.complementary_dropout import complementary_masks
+from fuzzyseg.methods.unimatch_v2 import complementary_masks
 
 SEEDS = torch.cat([torch.arange(400), torch.tensor([2**62 - 1])])
 

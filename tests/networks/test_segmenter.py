@@ -1,5 +1,7 @@
 """A Segmenter gives what the model it wraps gives, but for the up-sampling."""
 
+from functools import partial
+
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -149,13 +151,12 @@ def test_other_input_channels(channels: int) -> None:
     assert network.encoder_channels[0] == channels
 
 
-def test_factory_draws_anew_and_counts() -> None:
-    factory = NetworkFactory("FPN", "mobilenet_v2", weights="none", channels=3, classes=3)
+def test_factory_draws_anew() -> None:
+    factory = NetworkFactory(partial(build_network, "FPN", "mobilenet_v2", weights="none", channels=3, classes=3))
     torch.manual_seed(3)
     first, second = factory(), factory()
     torch.manual_seed(3)
     again = factory()
-    assert factory.calls == 3
     heads = [n.smp.segmentation_head[0].weight for n in (first, second, again)]
     assert not torch.equal(heads[0], heads[1])
     assert torch.equal(heads[0], heads[2])

@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from fuzzyseg.networks.stages import check_stages
+from fuzzyseg.networks.heads import check_stages
 from support.tiny_network import TinyNetwork
 
 

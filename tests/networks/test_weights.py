@@ -219,14 +219,7 @@ def test_factory_loads_the_nth_file_on_the_nth_call(tmp_path: Path) -> None:
     sources = [build(), build()]
     sources[0].smp.save_pretrained(tmp_path / "run" / "model")
     save_file(sources[1].state_dict(), tmp_path / "second.safetensors")
-    factory = NetworkFactory(
-        "FPN",
-        "mobilenet_v2",
-        weights="none",
-        channels=3,
-        classes=3,
-        init=[tmp_path / "run", tmp_path / "second.safetensors"],
-    )
+    factory = NetworkFactory(build, [tmp_path / "run", tmp_path / "second.safetensors"])
     made = [factory(), factory(), factory()]
     for network, source in zip(made, sources, strict=False):
         assert same(network, source.state_dict())
@@ -248,11 +241,10 @@ def test_an_encoder_is_no_network(tmp_path: Path) -> None:
 
 
 def test_init_that_is_not_there(tmp_path: Path) -> None:
-    settings = {"weights": "none", "channels": 3, "classes": 3}
     with pytest.raises(ValueError, match="no such file"):
-        NetworkFactory("FPN", "mobilenet_v2", **settings, init=[tmp_path / "gone"])
+        NetworkFactory(build, [tmp_path / "gone"])
     with pytest.raises(ValueError, match=r"without model.safetensors or model/model.safetensors"):
-        NetworkFactory("FPN", "mobilenet_v2", **settings, init=[tmp_path])
+        NetworkFactory(build, [tmp_path])
 
 
 def test_weights_of_another_encoder_name_the_one_they_look_like(tmp_path):

@@ -33,8 +33,8 @@ class PointNetwork(nn.Module):
         return 3 * self.encoder(image)
 
 
-def card(classes: int = 3, **changes: Any) -> ModelCard:
-    names = [f"class{i}" for i in range(classes)]
+def card(classes: int | list[str] = 3, **changes: Any) -> ModelCard:
+    names = [f"class{i}" for i in range(classes)] if isinstance(classes, int) else list(classes)
     return ModelCard(**{"classes": names, "mean": MEAN, "std": STD, "crop": (24, 30), **changes})
 
 

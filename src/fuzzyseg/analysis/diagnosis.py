@@ -1,7 +1,5 @@
 """Statistics of the fuzzy sets on images with masks: coverage, K, the three cases, calibration, confusions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +49,7 @@ class Diagnosis(Sums):
         }
 
     def numbers(self) -> dict[str, Any]:
-        """All statistics as plain numbers: shares of the pixels with a true class; classes as indices."""
+        """All statistics as plain numbers: fractions of the pixels with a true class; classes as indices."""
         total, k = int(self.pixels.sum()), torch.arange(1, self.pixels.shape[1] + 1)
         return {
             "pixels": total,
@@ -65,7 +63,7 @@ class Diagnosis(Sums):
         }
 
     def calibration_error(self) -> float | None:
-        """Expected calibration error (ECE), a share in [0, 1]; None without pixels.
+        """Expected calibration error (ECE), a fraction in [0, 1]; None without pixels.
 
         C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
         """
@@ -100,7 +98,7 @@ class Diagnosis(Sums):
         return rows
 
     def _reliability(self) -> list[dict[str, Any]]:
-        """For each bin its bounds, share of the pixels, mean confidence and accuracy (None if empty)."""
+        """For each bin its bounds, fraction of the pixels, mean confidence and accuracy (None if empty)."""
         total = max(1, int(self.pixels.sum()))
         return [
             {
@@ -114,7 +112,7 @@ class Diagnosis(Sums):
         ]
 
     def _confusions(self, most: int = 20) -> list[dict[str, Any]]:
-        """The pairs of classes with the most wrong pixels: their share of all pixels, and case 2's share of them."""
+        """The pairs of classes with the most wrong pixels, as a fraction of all, and the fraction of case 2 in them."""
         everything, rescued = self.confusion
         total, wrong = max(1, int(everything.sum())), everything.clone().fill_diagonal_(0)
         rows = []

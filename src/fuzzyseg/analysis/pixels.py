@@ -1,7 +1,5 @@
 """Maps of the fuzzy set, the weight, and the gradient of the losses on the true class."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -11,9 +9,10 @@ from torch.nn import functional as F
 from fuzzyseg.losses import positive_gradient_score
 from fuzzyseg.losses.base import at_least_fp32, check_map, check_pair, check_threshold, full_precision
 from fuzzyseg.losses.fpl.assignment import SortedClasses, assign_sorted, sorted_classes
-from fuzzyseg.losses.fpl.options import FPLKeywords, FPLOptions, SetOptions
+from fuzzyseg.losses.fpl.options import PAPER, FPLOptions
 from fuzzyseg.losses.fpl.regularisation import fuzzy_positive_regularisation
 from fuzzyseg.losses.fpl.weight import assignment_weight
+from fuzzyseg.losses.supervised import VOID
 
 UNKNOWN, RIGHT, RESCUED, MISSED = 0, 1, 2, 3
 """Values of the map of cases (section 3.4 of the FPL paper): no true class known; pseudo label right (case 1); label
@@ -53,33 +52,29 @@ def pixel_maps(
     target: Tensor,
     *,
     threshold: float | Tensor = 0.9,
-    options: SetOptions | None = None,
+    options: FPLOptions = PAPER,
     lift: bool = True,
     ranking: SortedClasses | None = None,
-    ignore_index: int = 255,
 ) -> PixelMaps:
     """Compute the maps for the logits (B,C,H,W) of a teacher and a student.
 
-    target (B,H,W): true classes, or `ignore_index`. threshold: T, a number or a tensor, 0-dim or (B,H,W). options: of
-    the fuzzy loss; `balance` is ignored. lift: whether to compute its maps. ranking: `sorted_classes` of the teacher,
-    if known already. Raises ValueError for wrong shapes and options.
+    target (B,H,W): true classes, 255 for void. threshold: T, a number or a tensor, 0-dim or (B,H,W). options: of the
+    fuzzy loss. lift: whether to compute its maps. ranking: `sorted_classes` of the teacher, if known already. Raises
+    ValueError for wrong shapes.
     """
-    chosen = filled(options)
     shape = check_pair(student, teacher, None)
     check_map("target", target, shape, teacher.device)
     check_threshold(threshold, shape, teacher.device)
     with torch.no_grad(), full_precision(teacher.device):
-        found = assign_sorted(sorted_classes(at_least_fp32(teacher)) if ranking is None else ranking, threshold, chosen)
+        found = assign_sorted(ranking or sorted_classes(at_least_fp32(teacher)), threshold, options)
         members, label = found.membership(), found.order[:, 0]
-        known = target != ignore_index
+        known = target != VOID
         truth = torch.where(known, target, 0).long()  # (B,H,W)
         inside = members.gather(1, truth.unsqueeze(1)).squeeze(1) > 0
         case = torch.where(label == truth, RIGHT, torch.where(inside, RESCUED, MISSED))
         vanilla = F.one_hot(label, teacher.shape[1]).movedim(-1, 1).bool()
-        weight = assignment_weight(found, chosen).squeeze(1)
-        score = Losses(
-            *(positive_gradient_score(student, y, target, ignore_index=ignore_index) for y in (vanilla, members))
-        )
+        weight = assignment_weight(found, options).squeeze(1)
+        score = Losses(*(positive_gradient_score(student, y, target) for y in (vanilla, members)))
         lifts = None
         if lift:
             hard, fuzzy = (torch.where(known, _lift(student, y, truth), torch.nan) for y in (vanilla, members))
@@ -95,12 +90,6 @@ def pixel_maps(
             score,
             lifts,
         )
-
-
-def filled(options: SetOptions | None) -> FPLOptions:
-    """The options as one object, without `balance`. Raises ValueError for wrong values."""
-    given = {name: value for name, value in (options or {}).items() if name in FPLKeywords.__annotations__}
-    return FPLOptions(**given)  # type: ignore[arg-type]
 
 
 def _lift(student: Tensor, members: Tensor, truth: Tensor) -> Tensor:

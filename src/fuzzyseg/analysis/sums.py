@@ -1,7 +1,5 @@
 """Base of the statistics: tensors that add up over images."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import Self
 

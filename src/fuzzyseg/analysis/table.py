@@ -1,6 +1,4 @@
-"""Tables to read before a training: what the sets would hold for several T, and how reliable confidence is."""
-
-from __future__ import annotations
+"""Tables for the choice of T before a training: fuzzy sets by threshold, and accuracy by confidence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fuzzyseg.analysis.pixels import filled
 from fuzzyseg.analysis.sums import Sums
 from fuzzyseg.losses.fpl.assignment import SortedClasses, assign_sorted
-from fuzzyseg.losses.fpl.options import SetOptions
+from fuzzyseg.losses.fpl.options import PAPER, FPLOptions
+from fuzzyseg.losses.supervised import VOID
 
 THRESHOLDS = (0.5, 0.75, 0.85, 0.9, 0.95, 0.99)
 """The values of T in Table 4 of the FPL paper."""
@@ -36,7 +34,7 @@ class ThresholdTable(Sums):
     k: Tensor
 
     def numbers(self, thresholds: Sequence[float]) -> list[dict[str, Any]]:
-        """A row for each threshold: shares of the pixels; `rescued` of the wrong ones; 0 without pixels."""
+        """A row for each threshold: fractions of the pixels; `rescued` of the wrong ones; 0 without pixels."""
         pixels, top1 = max(1, int(self.pixels)), int(self.top1)
         sizes = torch.arange(1, self.k.shape[1] + 1)
         return [
@@ -58,19 +56,17 @@ def count_thresholds(
     target: Tensor,
     thresholds: Sequence[float] = THRESHOLDS,
     *,
-    options: SetOptions | None = None,
-    ignore_index: int = 255,
+    options: FPLOptions = PAPER,
 ) -> ThresholdTable:
     """Counts of one batch. ranking: `sorted_classes` of the logits (B,C,H,W). target (B,H,W): true classes."""
-    chosen = filled(options)
     classes = ranking.p.shape[1]
     with torch.no_grad():
-        known = target != ignore_index
+        known = target != VOID
         truth = torch.where(known, target, 0).long().unsqueeze(1)
         rank = (ranking.order == truth).byte().argmax(1, keepdim=True)  # of the truth by falling probability, from 0
         covered, torn, k = [], [], []
         for t in thresholds:
-            size = assign_sorted(ranking, t, chosen).positives()
+            size = assign_sorted(ranking, t, options).positives()
             covered.append((rank < size).squeeze(1)[known].sum())
             torn.append(((ranking.total[:, 0] <= t) & (t < ranking.total[:, 1]))[known].sum())
             k.append(torch.bincount(size.squeeze(1)[known].cpu() - 1, minlength=classes))
@@ -93,7 +89,7 @@ class Confident(Sums):
     right: Tensor
 
     def numbers(self, levels: Sequence[float]) -> list[dict[str, Any]]:
-        """A row for each tau: share of the pixels above it, accuracy of these (None without any).
+        """A row for each tau: fraction of the pixels above it, accuracy of these (None without any).
 
         reliable: whether that accuracy is at least tau, so that a reliability gate keeps its mask.
         """
@@ -109,12 +105,10 @@ class Confident(Sums):
         ]
 
 
-def count_confident(
-    logits: Tensor, target: Tensor, levels: Sequence[float] = LEVELS, *, ignore_index: int = 255
-) -> Confident:
-    """Counts of one batch. logits (B,C,H,W): of the teacher. target (B,H,W): true classes, or `ignore_index`."""
+def count_confident(logits: Tensor, target: Tensor, levels: Sequence[float] = LEVELS) -> Confident:
+    """Counts of one batch. logits (B,C,H,W): of the teacher. target (B,H,W): true classes, 255 for void."""
     with torch.no_grad():
-        known = target != ignore_index
+        known = target != VOID
         confidence, label = torch.softmax(logits.float(), 1).max(1)
         right = (label == target)[known]
         above = torch.stack([(confidence >= tau)[known] for tau in levels])  # (M,N)

@@ -1,58 +1,48 @@
 """Calibration on labelled images: the threshold T that covers enough of the truth, and the temperature."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from fuzzyseg.losses.base import at_least_fp32
-from fuzzyseg.losses.fpl.assignment import assign
-from fuzzyseg.losses.fpl.options import FPLOptions, Rule, Variant
+from fuzzyseg.losses.fpl.assignment import sorted_classes
+from fuzzyseg.losses.fpl.options import PAPER, FPLOptions
+from fuzzyseg.losses.supervised import VOID
 
 LARGEST = 10.0
 """Temperatures are searched from 1 / LARGEST to LARGEST: a network without errors has no finite optimum."""
 
 
 def coverage_by_threshold(
-    logits: Tensor,
-    target: Tensor,
-    thresholds: Sequence[float],
-    *,
-    k_cap: int | None = None,
-    rule: Rule = "n-1",
-    variant: Variant = "paper",
-    ignore_index: int = 255,
+    logits: Tensor, target: Tensor, thresholds: Sequence[float], options: FPLOptions = PAPER
 ) -> tuple[Tensor, Tensor]:
     """Membership of the true class summed over pixels for each threshold (C,M), and the number of pixels (C,).
 
     Rows are the most probable classes of the pixels; fp64 on the CPU. Counts of several batches add up. logits
-    (B,C,H,W). target (B,H,W): true classes, or `ignore_index`. The rule `continuous` counts partial membership.
+    (B,C,H,W). target (B,H,W): true classes, 255 for void. The rule `continuous` counts partial membership.
     """
-    options = FPLOptions(k_cap=k_cap, rule=rule, variant=variant)
     with torch.no_grad():
-        found = assign(at_least_fp32(logits), 1.0, replace(options, rule="n-1"))
         # one sort serves all thresholds: rank and cumulative sum of a class tell from which T on it is positive
-        seen = target != ignore_index
+        found, seen = sorted_classes(at_least_fp32(logits)), target != VOID
         truth = torch.where(seen, target, 0).long().unsqueeze(1)
         rank = (found.order == truth).byte().argmax(1, keepdim=True)  # from 0
         p, upto = (side.gather(1, rank)[seen.unsqueeze(1)] for side in (found.p, found.total))
         before = torch.where(rank > 0, found.total.gather(1, (rank - 1).clamp(min=0)), 0)[seen.unsqueeze(1)]
         rank, label = rank[seen.unsqueeze(1)], found.order[:, 0][seen].cpu()
         classes = logits.shape[1]
-        cap = min(k_cap or (3 if variant == "official" else classes - 1), classes - 1)
+        cap = options.cap(classes)
         covered = []
         for t in thresholds:
-            share = torch.where(rank == 0, 1, _share(p, before, upto, rank, t, rule, variant))
+            share = torch.where(rank == 0, 1, _share(p, before, upto, rank, t, options))
             share = torch.where(rank < cap, share, 0).cpu().double()
             covered.append(torch.zeros(classes, dtype=torch.float64).index_add_(0, label, share))
     return torch.stack(covered, 1), torch.bincount(label, minlength=classes)
 
 
-def _share(p: Tensor, before: Tensor, upto: Tensor, rank: Tensor, t: float, rule: Rule, variant: Variant) -> Tensor:
+def _share(p: Tensor, before: Tensor, upto: Tensor, rank: Tensor, t: float, options: FPLOptions) -> Tensor:
     """Membership at T = t of a class with probability p and the cumulative sums before and with it."""
+    rule, variant = options.rule, options.variant
     if isinstance(rule, int):
         return (rank < rule).to(p.dtype)
     if rule == "continuous" and (t < 1 or variant == "official"):
@@ -83,7 +73,7 @@ def conformal_threshold(
 ) -> tuple[float, float]:
     """First of the rising thresholds at which the sets of a new unit hold the truth with probability `wanted`.
 
-    covered (M,): coverage of the truth at each threshold, 0 or 1 or a share, summed over the calibration units. units:
+    covered (M,): coverage of the truth at each threshold, 0, 1 or a fraction, summed over the calibration units. units:
     their number n. The sum has to reach (n + 1) wanted. For 0 and 1 that is split conformal prediction; for shares it
     is conformal risk control (A. N. Angelopoulos et al., ICLR 2024). It assumes units exchangeable with the new one.
     Returns the threshold, the last if none is enough, and the share covered there. Raises ValueError without units.

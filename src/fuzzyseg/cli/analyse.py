@@ -51,13 +51,13 @@ def analyse(
       fuzzyseg analyse --model runs/supervised/model --data photos
       fuzzyseg analyse runs/first --unlabelled-masks --images 6 --out why
     """
-    from fuzzyseg.experiment import analyse as carry_out
-
     if (run is None) == (model is None):
         found = "neither" if run is None else "both"
         raise ValueError(f"RUN, --model: found {found}; expected a run folder, or --model MODEL --data DIR")
     if out is None and run is not None:
         out = str(Path(run) / "analysis")
+    from fuzzyseg.experiment import analyse as carry_out
+
     with counter("images") as progress:
         result = carry_out(run or model or "", out=out, progress=progress, **given)
     if as_json:

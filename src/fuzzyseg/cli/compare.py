@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from fuzzyseg.cli.methods import known
 from fuzzyseg.cli.options import Given, Import, listed, takes
-from fuzzyseg.cli.sweep import RUNS, Out, Words, carry_out
+from fuzzyseg.cli.sweep import RUNS, Out, Words, carry_out, read_settings
+from fuzzyseg.config import check_known
 
 
 @takes(*RUNS)
@@ -34,10 +36,15 @@ def compare(
       fuzzyseg compare --data photos --methods supervised,cps --seeds 3 --out runs/compare
       fuzzyseg compare recipes/camvid_sweep.yaml --data camvid --labelled 23 --out runs/all
     """
+    settings, (known_methods, known_losses) = read_settings(words, given), known(imports)
+    chosen, losses = list(known_methods) if methods == "all" else listed(methods), listed(loss)
+    for name in chosen:
+        check_known("--methods", name, known_methods)
+    for name in losses:
+        check_known("--loss", name, known_losses)
     from fuzzyseg.experiment.sweeps import comparison
-    from fuzzyseg.plugins import methods as known_methods
 
-    plan, notes = comparison(list(known_methods()) if methods == "all" else listed(methods), listed(loss))
+    plan, notes = comparison(chosen, losses)
     for note in notes:
         typer.echo(note, err=True)
-    carry_out(plan, words or [], out, given)
+    carry_out(plan, *settings, out, given)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from fuzzyseg.cli.terminal import cleaned_output
 from fuzzyseg.config import ConfigError
+from fuzzyseg.run.environment import process_number
 from fuzzyseg.run.files import UNWRITABLE
+from fuzzyseg.run.progress import terminal
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -33,7 +34,7 @@ def complain(message: str) -> None:
     """Print an error on stderr, red on a terminal."""
     from fuzzyseg.data.text import printable
 
-    Console(stderr=True).print(Text(f"error: {printable(message)}", style="red"), soft_wrap=True)
+    terminal(stderr=True).print(Text(f"error: {printable(message)}", style="red"), soft_wrap=True)
 
 
 class Verb(TyperCommand):
@@ -48,10 +49,10 @@ class Verb(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. Of several processes (torchrun) only `train` uses more than the first one."""
-        if ctx.info_name != "train" and (world := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
-            if os.environ.pop("RANK", "0") != "0":
-                return None
+        """Run the command. Of several processes (torchrun) only `train` and `predict` use more than the first one."""
+        if ctx.info_name not in ("train", "predict") and (world := process_number("WORLD_SIZE", 1)) > 1:
+            if process_number("RANK") != 0:
+                return None  # torchrun waits for the first one
             del os.environ["WORLD_SIZE"]  # else its trainings would wait for the others
             typer.echo(f"{ctx.info_name} runs on one of the {world} processes", err=True)
         return super().invoke(ctx)

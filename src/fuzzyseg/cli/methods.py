@@ -1,4 +1,4 @@
-"""`fuzzyseg methods`: list the methods, from their own declarations."""
+"""`fuzzyseg methods`: list the methods, from their own declarations; check names before torch is imported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fuzzyseg.cli.options import Import, Json
-from fuzzyseg.config import ConfigError, nearest
+from fuzzyseg.config import check_known
 from fuzzyseg.config.reference import description, written
 
 if TYPE_CHECKING:
@@ -25,8 +25,24 @@ _FPL = {
 }
 
 
+LOSSES = {
+    "paper": "the term of the method's own paper",
+    "hard": "cross entropy on the teacher's most probable class",
+    "soft": "cross entropy against the teacher's probabilities",
+    "fuzzy": "Fuzzy Positive Learning (FPL)",
+    "negative": "negative learning over the classes outside of FPL's set, an ablation",
+    "partial": "partial labels over FPL's set, an ablation",
+    "thresholded": "cross entropy on pixels whose most probable class is confident",
+}
+"""The pseudo-label losses, without importing torch."""
+
+_OTHER_NAMES = {"fpl": "fuzzy", "a-fpl": "fuzzy loss.threshold=adaptive"}
+
+
 def methods(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One method, with its settings.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One method, with its settings, or a pseudo-label loss.")
+    ] = None,
     as_json: Json = False,
     imports: Import = None,
 ) -> None:
@@ -39,15 +55,22 @@ def methods(
       fuzzyseg methods
       fuzzyseg methods cps
     """
-    found = json.loads(LISTING.read_text(encoding="utf-8"))
-    if imports or entry_points(group="fuzzyseg.methods"):
-        from fuzzyseg.plugins import methods as known_methods
-
-        found |= {each: facts(method) for each, method in known_methods().items() if each not in found}
+    found, _ = known(imports)
     if name is not None:
-        if name not in found:
-            raise ConfigError(f"method: found {name!r}.{nearest(name, found)}")
-        found = {name: found[name]}
+        words = _OTHER_NAMES.get(name.lower(), name)
+        loss, _, _ = words.partition(" ")
+        if loss in LOSSES:
+            without = [method for method, shown in found.items() if shown["fuzzy"].startswith("does not apply")]
+            about = {
+                "loss": f"{LOSSES[loss]}; a pseudo-label loss, not a method",
+                "use": f"--loss {words}, with any method but {' and '.join(without)}",
+                "example": f"fuzzyseg train --data photos --loss {words} --out runs/{loss}",
+                "more": "fuzzyseg settings loss; docs/losses.md",
+            }
+            found = {name: {**about, "settings": {}}}
+        else:
+            check_known("method", name, [*found, *LOSSES, *_OTHER_NAMES])
+            found = {name: found[name]}
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -60,6 +83,17 @@ def methods(
             typer.echo(f"  method.{setting}: {text}")
     if name is None:
         typer.echo("\nsettings of one method: fuzzyseg methods NAME; which one to choose: docs/which-settings.md")
+
+
+def known(imports: list[Path] | None) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """What all methods declare, by name, and the names of all losses; those from outside are imported, if any."""
+    found: dict[str, dict[str, Any]] = json.loads(LISTING.read_text(encoding="utf-8"))
+    if not imports and not any(entry_points(group=f"fuzzyseg.{kind}") for kind in ("methods", "losses")):
+        return found, list(LOSSES)
+    from fuzzyseg import plugins
+
+    found |= {name: facts(method) for name, method in plugins.methods().items() if name not in found}
+    return found, ["paper", *plugins.losses()]
 
 
 def facts(method: type[Method]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fuzzyseg.config import Config, ConfigError, override, parse_override, read_yaml
-from fuzzyseg.config.load import section_of
+from fuzzyseg.config import ConfigError, override, parse_override, read_yaml
+from fuzzyseg.config.reference import model_of
 from fuzzyseg.config.short_names import SETTINGS
 
 Given = dict[str, Any]
@@ -27,12 +27,9 @@ def flag(name: str) -> str:
 def setting(name: str, *, default: bool = True) -> inspect.Parameter:
     """The option of a setting, with the setting's description and, unless something else may set it, its default."""
     key, metavar = SETTINGS[name]
-    *sections, field = key.split(".")
-    model: Any = Config
-    for section in sections:
-        model = section_of(model.model_fields[section])
-    info = model.model_fields[field]
-    text = " ".join(info.description.split()).replace("None:", "if not given:")
+    section, _, field = key.rpartition(".")
+    info = model_of(section).model_fields[field]
+    text = " ".join((info.description or "").split()).replace("None:", "if not given:")
     if default and info.default is not None:
         text += f" [default: {'x'.join(map(str, info.default)) if isinstance(info.default, tuple) else info.default}]"
     kind = next((kind for kind in (int, bool) if info.annotation in (kind, kind | None)), str)

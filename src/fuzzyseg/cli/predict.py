@@ -1,7 +1,5 @@
 """`fuzzyseg predict`: segment image files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -9,50 +7,72 @@ from typing import Annotated
 import typer
 
 from fuzzyseg.cli.errors import FAILED, complain
-from fuzzyseg.cli.options import DEVICE, Given, option, takes
+from fuzzyseg.cli.options import DEVICE, Given, listed, option, takes
 from fuzzyseg.cli.progress import counter
 from fuzzyseg.config import ConfigError, parse_size
+from fuzzyseg.run.environment import process_number
 
 
 @takes(
-    option("overlay", bool, True, help="Also write the image with the classes in colour."),
-    option("probabilities", bool, False, help="Also write the probability of every class."),
+    option(
+        "write",
+        str,
+        "mask,overlay",
+        metavar="KINDS",
+        help="Outputs besides the mask: overlay, colour, uncertainty, k, sets, probabilities, probabilities8, coco, "
+        "labelme, cvat, labelstudio.",
+    ),
     option(
         "encoded",
         bool,
         False,
         help="Encode masks as the training masks (colours, 0 and 255, ...) instead of class indices.",
     ),
+    option("tile", str, metavar="HxW", help="Predict in overlapping windows of this size."),
+    option("scales", str, metavar="A,B,...", help="Average the predictions at these scales, such as 0.75,1,1.25."),
+    option("flip", bool, False, help="Average with the prediction of the mirrored image."),
+    option("overwrite", bool, False, help="Predict images again that are complete in --out."),
     option("max_megapixels", int, metavar="N", min=1, help="Largest image to decode whole."),
-    option("tile", str, metavar="HxW", help="Predict in overlapping tiles of this size, for large images."),
     DEVICE,
 )
 def predict(
     source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a model/ folder alone.")],
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="One image file, a folder, or a quoted pattern.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, folders, and quoted patterns.")
+    ],
     *,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")],
     given: Given,
 ) -> None:
-    """Segment an image, or a folder of images.
+    """Segment images.
 
-    Writes an index mask (PNG) of the size of each image into masks/, an overlay with a legend into overlays/, and the
-    share of each class in each image into class_shares.csv.
+    Writes an index mask (PNG; GeoTIFF for a georeferenced TIFF) of the size of each image into masks/, an overlay with
+    a legend into overlays/, and the share of each class in each image into class_shares.csv. The same command again
+    continues where it was interrupted. torchrun shares the images between processes.
 
     \b
     Examples:
       fuzzyseg predict runs/first photos/new --out results
-      fuzzyseg predict runs/first/model map.tif --out results --tile 1024x1024 --no-overlay
+      fuzzyseg predict runs/first/model map.tif --out results --tile 1024x1024 --write uncertainty
+      fuzzyseg predict runs/first photos/new --out results --write cvat
     """
+    given["write"] = listed(given["write"])
     try:
         given["tile"] = parse_size(given.get("tile"))
     except ValueError as error:
         raise ConfigError(f"--tile: found {given['tile']!r}; {error}") from None
+    if "scales" in given:
+        try:
+            given["scales"] = [float(part) for part in listed(given["scales"])]
+        except ValueError:
+            raise ConfigError(f"--scales: found {given['scales']!r}; expected numbers such as 0.75,1,1.25") from None
     from fuzzyseg.experiment import predict as segment
 
+    first = process_number("RANK") == 0
     with counter("images") as progress:
-        written, failures = segment(source, images, out, progress=progress, **given)
-    _report(written, failures, out)
+        written, failures = segment(source, images, out, progress=progress if first else None, **given)
+    if first:
+        _report(written, failures, out)
 
 
 def _report(written: Sequence[Path], failures: Sequence[Exception], out: Path) -> None:

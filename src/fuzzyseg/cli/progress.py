@@ -13,6 +13,8 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from fuzzyseg.run.progress import terminal
+
 Show = Callable[[int, int], None]
 
 
@@ -22,7 +24,7 @@ def counter(what: str, *, every: float | None = None) -> Iterator[Show]:
 
     every: seconds between two lines if there is no terminal; None: no lines.
     """
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     if not console.is_terminal:
         yield _lines(what, every, console)
         return

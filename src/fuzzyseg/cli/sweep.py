@@ -12,22 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn
-from rich.progress import Progress as Rows
+from rich.live import Live
+from rich.text import Text
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
+from fuzzyseg.cli.methods import known
 from fuzzyseg.cli.options import Given, Import, listed, option, overridden, read_recipe, setting, takes
-from fuzzyseg.config import ConfigError, merge, override
+from fuzzyseg.cli.train import OPTIONS
+from fuzzyseg.config import ConfigError, check_known, merge, override, validate
 from fuzzyseg.config.load import nested
 from fuzzyseg.config.plan import Plan, read_plan
+from fuzzyseg.run.progress import terminal
 
 if TYPE_CHECKING:
     from fuzzyseg.experiment.sweeps.progress import Progress, RunState
 
 EVERY = 300.0
 """Seconds between two lines on the progress if there is no terminal."""
-SETTINGS = ("data", "image_size", "val", "encoder", "weights", "steps", "device")
+SETTINGS = [name for name in OPTIONS if name not in ("method", "loss", "labelled", "seed", "init", "out", "stop_at")]
+"""The options of `train` that are settings of all runs."""
 RUNS = (
     *(setting(name, default=False) for name in SETTINGS),
     option(
@@ -116,16 +119,30 @@ def sweep(
       fuzzyseg sweep recipes/table4.yaml recipes/camvid_sweep.yaml --data camvid --labelled 23 --out runs/t4
       fuzzyseg sweep recipes/table4.yaml --out runs/table4 --table
     """
-    carry_out(read_plan(file), words or [], out, given, arms=listed(arms), reading=reading)
+    plan, (methods, losses) = read_plan(file), known(imports)
+    for arm in plan.arms:  # of which each part is complete with the defaults
+        for values in (plan.setting(arm, reading), plan.compared(arm)):
+            config = validate(values)
+            check_known("method", config.method.name, methods)
+            check_known("loss", config.loss.name, losses)
+    carry_out(plan, *read_settings(words, given), out, given, arms=listed(arms), reading=reading)
 
 
-def carry_out(plan: Plan, words: list[str], out: str, given: Given, **choice: Any) -> None:
-    """Run a plan with a progress bar, print its table, and set the exit code. choice: arguments of `Grid`."""
+def carry_out(
+    plan: Plan, recipe: dict[str, Any], single: dict[str, Any], out: str, given: Given, **choice: Any
+) -> None:
+    """Run a plan with a progress bar, print its table, and set the exit code.
+
+    recipe, single: those of `read_settings`. choice: arguments of `Grid`.
+    """
     from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
     from fuzzyseg.experiment.sweeps import Grid
     from fuzzyseg.experiment.sweeps import sweep as run
 
-    plan, recipe, single = laid_out(plan, words, given)
+    start = nested(recipe.pop("start") or {}) if "start" in recipe else plan.start
+    if (steps := given.get("start_steps")) is not None:
+        start = merge(start or {}, {"train": {"steps": steps}}) if steps else None
+    plan = plan.model_copy(update={"start": start})
     labelled, only_table = listed(given.get("labelled")), given["table"]
     choice |= {name: given.get(name) for name in ("seeds", "init", "folds")}
     grid = Grid(plan, recipe, single, labelled=labelled, **choice)
@@ -147,49 +164,34 @@ def carry_out(plan: Plan, words: list[str], out: str, given: Given, **choice: An
         raise Failure(f"{len(failed)} of {len(grid.cells)} runs failed; their logs are in {out}")
 
 
-def laid_out(plan: Plan, words: list[str], given: Given) -> tuple[Plan, dict[str, Any], dict[str, Any]]:
-    """Plan, recipe and single settings; a recipe's section `start` is the plan's. Raises ConfigError."""
-    _, recipe = read_recipe(words)
-    start = nested(recipe.pop("start") or {}) if "start" in recipe else plan.start
-    if (steps := given.get("start_steps")) is not None:
-        start = merge(start or {}, {"train": {"steps": steps}}) if steps else None
-    single = overridden({}, {name: given[name] for name in SETTINGS if name in given}, words)
-    return plan.model_copy(update={"start": start}), recipe, single
+def read_settings(words: list[str] | None, given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recipe and the single settings, which are validated before torch is imported. Raises ConfigError."""
+    _, recipe = read_recipe(words or [])
+    single = overridden({}, {name: given[name] for name in SETTINGS if name in given}, words or [])
+    validate(merge({key: value for key, value in recipe.items() if key != "start"}, single))
+    return recipe, single
 
 
 @contextmanager
 def _watched() -> Iterator[Any]:
-    """A function that prints a line, and one that shows `Progress`: bars on a terminal, else a line now and then."""
+    """A function that prints a line, and one that shows `Progress`: live on a terminal, else in a line now and then."""
     from fuzzyseg.data.text import printable
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20))
-    shown: dict[str, TaskID] = {}
-    due = time.monotonic() + EVERY
+    console, due = terminal(stderr=True), time.monotonic() + EVERY
 
     def line(text: str) -> None:
         console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
-    with Rows(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-
-        def show(name: str, text: str, done: float, total: float) -> None:
-            if name not in shown:
-                shown[name] = bars.add_task(text)
-            bars.update(shown[name], completed=done, total=total, description=text)
+    with Live(console=console, transient=True, auto_refresh=False) as live:
 
         def watch(now: Progress) -> None:
             nonlocal due
-            whole, *runs = texts = [all_text(now), *map(run_text, now.running)]
-            if not console.is_terminal:
-                if time.monotonic() >= due:
-                    line("; ".join(texts))
-                    due = time.monotonic() + EVERY
-                return
-            show("", whole, now.done + sum(run.step / max(run.steps, 1) for run in now.running), now.total)
-            for run, text in zip(now.running, runs, strict=True):
-                show(run.name, text, run.step, run.steps)
-            for name in shown.keys() - {"", *(run.name for run in now.running)}:
-                bars.remove_task(shown.pop(name))
+            texts = [all_text(now), *map(run_text, now.running)]
+            if console.is_terminal:
+                live.update(Text("\n".join(texts)), refresh=True)
+            elif time.monotonic() >= due:
+                line("; ".join(texts))
+                due = time.monotonic() + EVERY
 
         yield line, watch
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -10,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
+from fuzzyseg.cli.methods import known
 from fuzzyseg.cli.options import Given, Import, Words, overridden, read_recipe, setting, takes
-from fuzzyseg.config import Config, ConfigError, validate
+from fuzzyseg.config import Config, ConfigError, check_known, unknown, validate
 from fuzzyseg.config.short_names import SETTINGS
+from fuzzyseg.run.environment import process_number
 
 OPTIONS = [name for name in SETTINGS if name not in ("policy", "group")]
 """The settings that have an option of `fuzzyseg train`."""
@@ -43,7 +44,13 @@ def train(
       fuzzyseg train --data photos --batch 4 --crop 256 --out runs/small optim.name=adamw optim.lr=0.001
     """
     words = [*(["train.evaluate=false"] if no_eval else []), *(words or [])]
-    config = settings(words, given)  # a mistyped setting is reported before the slow imports
+    config = settings(words, given)
+    methods, losses = known(imports)  # names are checked before torch is imported
+    check_known("method", config.method.name, methods)
+    check_known("loss", config.loss.name, losses)
+    for key in config.method.options:
+        if key not in (own := methods[config.method.name]["settings"]):
+            raise ConfigError(unknown(f"method.{key}", own))
     from fuzzyseg.engine import NonFiniteLoss
     from fuzzyseg.experiment import train as run_training
 
@@ -51,8 +58,8 @@ def train(
         result = run_training(config, resume=resume)
     except NonFiniteLoss as error:
         raise Failure(str(error)) from error
-    if not result.finished and os.environ.get("RANK", "0") == "0":
-        start = "torchrun ... -m fuzzyseg" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "fuzzyseg"
+    if not result.finished and process_number("RANK") == 0:
+        start = "torchrun ... -m fuzzyseg" if process_number("WORLD_SIZE", 1) > 1 else "fuzzyseg"
         goal = [] if config.train.stop_at is None else ["train.stop_at="]
         files = [f"--import={file}" for file in imports or ()]
         again = [str(result.run / "config.yaml"), f"--out={result.run}", *goal, *files, "--resume"]

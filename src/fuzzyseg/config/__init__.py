@@ -6,6 +6,7 @@ from fuzzyseg.config.base import parse_size
 from fuzzyseg.config.data_schema import AugmentConfig, DataConfig
 from fuzzyseg.config.load import (
     ConfigError,
+    check_known,
     describe,
     dump_yaml,
     merge,
@@ -14,6 +15,7 @@ from fuzzyseg.config.load import (
     parse_override,
     read_yaml,
     settings_from,
+    unknown,
     validate,
 )
 from fuzzyseg.config.loss_schema import LossConfig, SupervisedConfig
@@ -21,6 +23,6 @@ from fuzzyseg.config.schema import Config, EvaluateConfig, NetworkConfig, OptimC
 
 __all__ = [
     "AugmentConfig", "Config", "ConfigError", "DataConfig", "EvaluateConfig", "LossConfig", "NetworkConfig",
-    "OptimConfig", "SupervisedConfig", "TrainConfig", "describe", "dump_yaml", "merge", "nearest", "override",
-    "parse_override", "parse_size", "read_yaml", "settings_from", "validate",
+    "OptimConfig", "SupervisedConfig", "TrainConfig", "check_known", "describe", "dump_yaml", "merge", "nearest",
+    "override", "parse_override", "parse_size", "read_yaml", "settings_from", "unknown", "validate",
 ]  # fmt: skip

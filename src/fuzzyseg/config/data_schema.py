@@ -50,6 +50,9 @@ class DataConfig(Section):
     expression whose first group names the video, patient or scene."""
     unlabelled: Literal["rest", "all"] = "rest"
     """Unlabelled images: the training images that are not labelled (rest), or all of them (all)."""
+    void: Literal["ignored", "unlabelled"] = "ignored"
+    """Labelled images with void pixels, such as those labelled by scribbles. ignored: they teach by their labels only;
+    unlabelled: they are among the unlabelled images, too, so that their void pixels take part."""
     mean: list[float] | None = None
     """Per-channel mean of the input in [0, 1]; None: that of the weights, measured if not plain RGB."""
     std: list[PositiveFloat] | None = None

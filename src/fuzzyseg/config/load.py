@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
@@ -31,14 +31,24 @@ class ConfigError(ValueError):
     """An invalid setting; the message names the key, the value found and the value expected."""
 
 
-def nearest(name: str, known: Iterable[str], listed: Iterable[str] | None = None, *, prefix: str = "") -> str:
+def nearest(
+    name: str, known: Iterable[str], listed: Iterable[str] | None = None, *, prefix: str = "", more: Iterable[str] = ()
+) -> str:
     """' Did you mean X?' or, if no name is close, the known ones. listed: names to list instead.
 
-    prefix: of the name in the message, such as `optim.`.
+    prefix: of the name in the message, such as `optim.`. more: names to suggest first.
     """
-    names, name = sorted(known), name[:80]
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f" Did you mean {prefix + close[0]!r}?" if close else f" Known: {', '.join(sorted(listed or names))}."
+    names = sorted(known)
+    close = [prefix + each for each in difflib.get_close_matches(name[:80], names, n=1, cutoff=0.6)]
+    if close := [*more, *close]:
+        return f" Did you mean {' or '.join(map(repr, close))}?"
+    return f" Known: {', '.join(sorted(listed or names))}."
+
+
+def check_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Raise ConfigError for a name that is not known. what: the setting or option."""
+    if name not in known:
+        raise ConfigError(f"{what}: found {name!r}.{nearest(name, known)}")
 
 
 def section_of(info: FieldInfo | None) -> type[BaseModel] | None:
@@ -47,32 +57,39 @@ def section_of(info: FieldInfo | None) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
-def _fields_at(path: tuple[str | int, ...]) -> Iterable[str]:
-    model: type[BaseModel] | None = Config
-    for part in path:
-        model = None if model is None else section_of(model.model_fields.get(str(part)))
-    return [] if model is None else model.model_fields
+def _names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Dotted names of settings and sections."""
+    for key, info in model.model_fields.items():
+        yield prefix + key
+        if (below := section_of(info)) is not None:
+            yield from _names(below, f"{prefix}{key}.")
+
+
+def unknown(key: str, known: Iterable[str] | None = None) -> str:
+    """'unknown setting KEY', the nearest name, and the settings of the same last part in other sections.
+
+    known: names beside it. None: those of its section in `Config`.
+    """
+    parent, dot, last = key.rpartition(".")
+    every = list(_names(Config))
+    beside = [name.rpartition(".")[2] for name in every if name.rpartition(".")[0] == parent]
+    more = [name for name in every if name.rpartition(".")[2] == last] if dot or known is None else []
+    return f"unknown setting {key[:200]!r}.{nearest(last, known or beside, prefix=parent + dot, more=more)}"
 
 
 def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | None = None) -> str:
     """Message of a pydantic error: key, value found, value expected, nearest known key."""
     lines = []
     for item in error.errors():
-        place = tuple(item["loc"])
-        key = ".".join([*([prefix] if prefix else []), *map(str, place)])[:200]
+        place = tuple(part for part in item["loc"] if "[" not in str(part))  # without the alternatives of a union
+        key = ".".join([*([prefix] if prefix else []), *map(str, place)])
         if item["type"] == "extra_forbidden":
-            names = known if known is not None else _fields_at(place[:-1])
-            within = [f"{section}.{key}" for section in _fields_at(()) if key in _fields_at((section,))]
-            if within and known is None and len(place) == 1:
-                lines.append(f"unknown setting {key!r}. Did you mean {' or '.join(map(repr, within))}?")
-            else:
-                parent = key[: -len(str(place[-1]))]
-                lines.append(f"unknown setting {key!r}.{nearest(str(place[-1]), names, prefix=parent)}")
+            lines.append(unknown(key, known))
         else:
             message = item["msg"].removeprefix("Value error, ")
             if item["type"] in ("model_type", "model_attributes_type"):
                 message = f"it is a section; expected settings in it, such as {key}.NAME=VALUE or {{NAME: VALUE}}"
-            lines.append(f"{key}: found {_shown.repr(item['input'])}; {message}" if place else message)
+            lines.append(f"{key[:200]}: found {_shown.repr(item['input'])}; {message}" if place else message)
     return "\n".join(lines)
 
 

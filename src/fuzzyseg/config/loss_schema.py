@@ -146,8 +146,9 @@ class SupervisedConfig(Section):
     """OHEM keeps pixels whose true class has at most this probability."""
     ohem_min_kept: int = Field(50000, ge=1)
     """OHEM keeps at least this number of pixels per image, the hardest."""
-    class_weights: list[NonNegativeFloat] | None = None
-    """One weight per class, in index order; None: all equal."""
+    class_weights: list[NonNegativeFloat] | Literal["auto"] | None = None
+    """One weight per class, in index order; auto: the median of the classes' frequencies in the labelled masks over
+    that of the class; None: all equal."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target that is spread uniformly over all classes."""
     dice: float = Field(0.0, ge=0)

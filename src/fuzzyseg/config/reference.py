@@ -71,7 +71,7 @@ def chosen(name: str, options: Mapping[str, str]) -> list[Setting]:
         return meant
     above = name.rpartition(".")[0]
     own = [each.name for each in everything if above and each.section == above]
-    if own and _model(above).model_config.get("extra") == "allow":
+    if own and model_of(above).model_config.get("extra") == "allow":
         hint = f" Known: {', '.join(own)}. {_about(above)}"
     elif own:
         hint = nearest(name, own)
@@ -82,7 +82,7 @@ def chosen(name: str, options: Mapping[str, str]) -> list[Setting]:
     raise ConfigError(f"settings: found {name!r}, which is neither a setting nor a section.{hint}")
 
 
-def _model(section: str) -> type[BaseModel]:
+def model_of(section: str) -> type[BaseModel]:
     """The model of a section by its dotted name."""
     model: type[BaseModel] = Config
     for part in section.split(".") if section else ():
@@ -91,7 +91,7 @@ def _model(section: str) -> type[BaseModel]:
 
 
 def _about(section: str) -> str:
-    return " ".join((inspect.getdoc(_model(section)) or "").split()) if section else "Settings outside sections."
+    return " ".join((inspect.getdoc(model_of(section)) or "").split()) if section else "Settings outside sections."
 
 
 def description(info: FieldInfo) -> str:

@@ -104,6 +104,15 @@ class TrainConfig(Section):
     """Validation images for which a map of K is saved at each evaluation, for `fuzzyseg analyse`."""
 
 
+class TrackConfig(Section):
+    """Experiment tracker that receives the numbers of `metrics.jsonl` while the training goes on."""
+
+    to: Literal["trackio", "wandb"] | None = None
+    """Package that receives them, which has to be installed; None: none."""
+    project: str = Field("fuzzyseg", min_length=1)
+    """Project in which the run appears, under the name of its folder."""
+
+
 class EvaluateConfig(Section):
     """Prediction of validation and test images."""
 
@@ -137,6 +146,7 @@ class Config(Section):
     optim: OptimConfig = Field(default_factory=OptimConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    track: TrackConfig = Field(default_factory=TrackConfig)
     seed: int = Field(0, ge=0)
     """Seed of all random numbers: order, crops, colours, initial weights."""
     init: Texts = None

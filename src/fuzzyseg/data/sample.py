@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -162,6 +163,16 @@ class DataSet:
     def items(self) -> list[Item]:
         """The items of all splits."""
         return [*self.train, *(self.val or ()), *(self.test or ())]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the names and file sizes of all images and masks."""
+        digest = hashlib.sha256()
+        for split, items in (("train", self.train), ("val", self.val), ("test", self.test)):
+            for item in items or []:
+                sizes = [path.stat().st_size if path is not None else None for path in (item.image, item.mask)]
+                digest.update(f"{split}\0{item.name}\0{sizes}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()[:16]
 
     @property
     def label_map(self) -> LabelMap:

@@ -1,7 +1,5 @@
 """Buffers that differ between processes, such as batch-norm statistics."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 

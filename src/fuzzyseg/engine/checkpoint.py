@@ -1,7 +1,5 @@
 """Checkpoint files: written atomically with a checksum, loaded without running code, the last few kept."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os
@@ -11,6 +9,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
+from types import EllipsisType
 from typing import Any, BinaryIO
 
 import torch
@@ -34,8 +33,9 @@ _CONTENT: dict[str, type | tuple[type, ...]] = {
     "scaler": dict,
     "streams": dict,
     "config": dict,
+    "unscored": (dict, EllipsisType),
 }
-"""Keys of a checkpoint and the types of their values."""
+"""Keys of a checkpoint and the types of their values; ... stands for a missing key."""
 
 _MARK = b"fuzzyseg sha256 "
 _log = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ def check_resumable(saved: Mapping[str, Any], config: Mapping[str, Any], allowed
 
     Only the dotted keys in `allowed` may differ. Raises CheckpointError naming each other key and both values.
     """
-    old, new = dict(_leaves(saved)), dict(_leaves(config))
+    old, new = dict(leaves(saved)), dict(leaves(config))
 
     def shown(value: Any) -> str:
         return "not set" if value is None else repr(value)
@@ -193,9 +193,10 @@ def check_resumable(saved: Mapping[str, Any], config: Mapping[str, Any], allowed
         raise CheckpointError("\n".join(lines))
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested settings."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value

@@ -1,7 +1,5 @@
 """Losses and metrics of a step: the NaN check, averages over micro-batches and processes, peak memory."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
 

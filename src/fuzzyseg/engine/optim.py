@@ -1,7 +1,5 @@
 """Optimisers from parameter roles."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

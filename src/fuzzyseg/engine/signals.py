@@ -1,13 +1,11 @@
 """Signal handling: the first Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 saves and stops the training, the second stops it."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading
 from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Self
 
 from fuzzyseg.ops import distributed
 
@@ -27,7 +25,7 @@ class Interrupt:
         self._owner = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Interrupt:
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 if number.name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP

@@ -1,7 +1,5 @@
 """Settings, state and outcome of a training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

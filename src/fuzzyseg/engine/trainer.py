@@ -1,7 +1,5 @@
 """Training loop: `fit` trains any method on any batches; data, evaluation and logs are passed in."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import warnings

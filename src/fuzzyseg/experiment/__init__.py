@@ -1,6 +1,4 @@
-"""The one place where all parts meet: what the commands do, from Python."""
-
-from __future__ import annotations
+"""The commands as Python functions: data, method, loop and evaluation are put together here."""
 
 from fuzzyseg.experiment.analyse import analyse
 from fuzzyseg.experiment.convert import Conversion, convert

@@ -1,12 +1,10 @@
 """Resolve the configuration into what is trained: method, pseudo-label loss, networks, optimisers."""
 
-from __future__ import annotations
-
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self, TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -28,11 +26,11 @@ from fuzzyseg.engine.optim import build_optimisers
 from fuzzyseg.experiment.threshold_policy import threshold_of
 from fuzzyseg.losses import PIXEL_LOSSES, PIXEL_OPTIONS, SET_LOSSES, PixelFunction, PixelLossModule, SupervisedLoss
 from fuzzyseg.methods import Facts, Method, MethodConfig
-from fuzzyseg.networks import NetworkFactory, Segmenter, dropout_options, load_network, network_file
+from fuzzyseg.methods.base import Network
+from fuzzyseg.networks import NetworkFactory, Segmenter, build_network, dropout_options
 from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.plugins import losses, methods
 
-Network = Callable[[], nn.Module]
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
@@ -58,6 +56,10 @@ class Setup:
     init: list[str]
     crop: tuple[int, int]
     own_network: Network | None = None
+
+    def resumed(self) -> Self:
+        """The setup without files of initial weights, which a checkpoint replaces."""
+        return replace(self, init=[], network=self.network.model_copy(update={"weights": "none"}))
 
     @property
     def uses_threshold(self) -> bool:
@@ -119,6 +121,7 @@ def resolve(
         raise ConfigError(f"optim.warmup: found {config.optim.warmup} steps for a run of {steps}; expected fewer")
     chosen = method or _named("method", config.method.name, methods())
     options = _validated(chosen.Config, config.method.options, "method")
+    # `paper` stands for the pixel loss of the method's paper, which may have none; a policy of T then has no effect.
     name, arguments = config.loss.name, {}
     pixel_loss: str | None = name
     function: PixelFunction | None = None
@@ -173,8 +176,8 @@ def _arguments(function: PixelFunction, given: Mapping[str, Any]) -> dict[str, A
     return {}
 
 
-def build_method(setup: Setup, facts: Facts) -> Method:
-    """The method with its networks, on the CPU. Raises ConfigError."""
+def build_method(setup: Setup, facts: Facts, weights: Sequence[float] | None = None) -> Method:
+    """The method with its networks, on the CPU. weights: of the classes in the supervised loss. Raises ConfigError."""
     pixel_loss = None
     threshold = threshold_of(setup.loss, facts)
     if setup.function is not None:
@@ -182,11 +185,10 @@ def build_method(setup: Setup, facts: Facts) -> Method:
     for key, value in (("rule", setup.loss.rule), ("k_cap", setup.loss.k_cap)):
         if isinstance(value, int) and value >= facts.classes:
             raise ConfigError(f"loss.{key}: found K = {value} for {facts.classes} classes; expected fewer")
-    weights = setup.supervised.class_weights
     if weights is not None and len(weights) != facts.classes:
         expected = f"expected {facts.classes}, one per class"
         raise ConfigError(f"supervised.class_weights: found {len(weights)} weights, {expected}")
-    supervised = SupervisedLoss(**setup.supervised.model_dump())
+    supervised = SupervisedLoss(**setup.supervised.model_dump(exclude={"class_weights"}), class_weights=weights)
     method = setup.method(network_factory(setup, facts.classes), supervised, pixel_loss, setup.options, facts)
     for built in method.networks():
         divisor, crop = int(getattr(built, "divisor", 1)), setup.crop
@@ -198,60 +200,37 @@ def build_method(setup: Setup, facts: Facts) -> Method:
     return method
 
 
-def network_factory(setup: Setup, classes: int) -> Network:
+def network_factory(setup: Setup, classes: int) -> NetworkFactory:
     """A factory of networks; its n-th call loads the n-th file of `init`. Raises ConfigError."""
-    init, network, learners = setup.init, setup.network, setup.method.learners
+    init, network, learners, own = setup.init, setup.network, setup.method.learners, setup.own_network
     if init and len(init) != learners:
         raise ConfigError(
             f"--init: found {len(init)} file(s), but the method trains {learners} network(s): give {learners}, "
             "separated by commas"
             + (", each trained from another seed (equal networks teach each other nothing)" if learners > 1 else "")
         )
+    options = network.model_dump(include={"weights", "channels", "output_stride"}) | {"options": network.options}
+    if init:
+        options["weights"] = "none"  # the init files hold the encoder too
+    make = partial(build_network, network.arch, network.encoder, classes=classes, **options)
     try:
-        files = [network_file(Path(path)) for path in init]
+        return NetworkFactory(make if own is None else partial(_checked, own, setup, classes), init)
     except ValueError as error:
         raise ConfigError(f"--init: {error}") from None
-    if setup.own_network is not None:
-        return _OwnFactory(setup.own_network, files, network.channels, classes, setup.crop)
-    return NetworkFactory(
-        network.arch,
-        network.encoder,
-        weights="none" if init else network.weights,  # the init files hold the encoder too
-        channels=network.channels,
-        classes=classes,
-        output_stride=network.output_stride,
-        options=network.options,
-        init=init,
-    )
 
 
-@dataclass
-class _OwnFactory:
-    """Networks of the user's factory; the n-th call loads the n-th file."""
-
-    make: Network
-    files: list[Path]
-    channels: int
-    classes: int
-    crop: tuple[int, int]
-
-    def __call__(self) -> nn.Module:
-        network = self.make()
-        self._check(network)
-        if self.files:
-            load_network(network, self.files.pop(0))
-        return network
-
-    def _check(self, network: nn.Module) -> None:
-        """Raises ConfigError unless the network returns logits (B,C,h,w) for a crop."""
-        with torch.no_grad(), evaluating(network):
-            logits = network(torch.zeros(1, self.channels, *self.crop))
+def _checked(make: Network, setup: Setup, classes: int) -> nn.Module:
+    """A network of the user's factory. Raises ConfigError unless it returns logits (B,C,h,w) for a crop."""
+    network, shape = make(), (1, setup.network.channels, *setup.crop)
+    with torch.no_grad(), evaluating(network):
+        logits = network(torch.zeros(shape))
+    if not isinstance(logits, torch.Tensor) or logits.dim() != 4 or logits.shape[1] != classes:
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        if not isinstance(logits, torch.Tensor) or logits.dim() != 4 or logits.shape[1] != self.classes:
-            raise ConfigError(
-                f"network: for an image (1, {self.channels}, {self.crop[0]}, {self.crop[1]}) it returned "
-                f"{found}; expected logits (1, {self.classes}, h, w), one channel per class of the data"
-            )
+        raise ConfigError(
+            f"network: for an image {shape} it returned {found}; expected logits (1, {classes}, h, w), one channel per "
+            "class of the data"
+        )
+    return network
 
 
 def notes_of(setup: Setup, method: Method) -> list[str]:

@@ -1,7 +1,5 @@
 """Calibration on held-back labelled images: T, a temperature, and a reliability gate."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -20,15 +18,14 @@ from fuzzyseg.analysis.threshold import (
 from fuzzyseg.config import ConfigError
 from fuzzyseg.data import VOID, Item
 from fuzzyseg.data.splits.holdout import hold_out
+from fuzzyseg.engine.trainer import Batches
 from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material
-from fuzzyseg.experiment.validation import Scoring
+from fuzzyseg.experiment.validation import Scoring, set_options
 from fuzzyseg.inference import Predictor
 from fuzzyseg.losses import ConfidentPixels, PixelLossModule
 from fuzzyseg.methods import Method
 from fuzzyseg.ops import distributed
-
-Batches = Callable[[int, int], Iterator[Any]]
 
 SAMPLE = 4096
 """Most pixels per image, or per tile of a large one, that the temperature is fitted on; evenly spaced."""
@@ -53,8 +50,8 @@ def with_held_back(setup: Setup, material: Material) -> Material:
 
 
 class Calibration:
-    """Sets a temperature (if T is conformal), T, such that the fuzzy sets hold the wanted share of the held-back truth,
-    and a reliability gate.
+    """Sets T such that the fuzzy sets contain the wanted fraction of the held-out truth, a temperature if T is
+    conformal, and a reliability gate.
 
     It runs between two steps, before the batch of a step that `every` divides (at step 0 only with `init`), with the
     network that is evaluated. It depends on step and weights alone, so that a resumed run is the same bit for bit.
@@ -66,7 +63,7 @@ class Calibration:
 
     def __init__(self, setup: Setup, scoring: Scoring, method: Method, say: Callable[[str], None]) -> None:
         settings = setup.loss.calibrated
-        self.every = max(1, scoring.steps // 10) if settings.every is None else settings.every
+        self.every = max(1, scoring.train.steps // 10) if settings.every is None else settings.every
         self.at_start = bool(setup.init)
         if not self.every and not self.at_start:
             raise ConfigError(
@@ -105,7 +102,7 @@ class Calibration:
         return calibrated
 
     def calibrate(self, step: int) -> None:
-        """Measure and set. A value that no pixel bears on stays as it is."""
+        """Measure and set. A value that cannot be measured on any pixel is unchanged."""
         predictor = Predictor(self.method.predictor(), self.scoring.card_at(step), self.scoring.device)
         if self.conformal:
             self._fit_temperature(predictor, step)
@@ -159,10 +156,7 @@ class Calibration:
         return next(both), next(both)
 
     def _covered(self, teacher: Tensor, mask: Tensor) -> Tensor:
-        loss = self.loss
-        covered, pixels = coverage_by_threshold(
-            teacher, mask, self.thresholds, k_cap=loss.k_cap, rule=loss.rule, variant=loss.variant
-        )
+        covered, pixels = coverage_by_threshold(teacher, mask, self.thresholds, set_options(self.loss))
         rows = torch.cat([covered, pixels.unsqueeze(1)], 1)
         return torch.cat([rows.sum(0, keepdim=True), rows])
 
@@ -198,5 +192,5 @@ def check_images(images: int, coverage: float) -> None:
 
 
 def by_image(rows: Tensor) -> Tensor:
-    """Sums (R,M+1) over the pixels of one image as shares, with 1 for the number of units, or 0 if a row has none."""
+    """Sums (R,M+1) over the pixels of one image as fractions, and 1 as the number of units; 0 if a row has none."""
     return torch.where(rows[:, -1:] > 0, rows / rows[:, -1:].clamp(min=1), 0)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from fuzzyseg.config import Config, ConfigError, DataConfig
 from fuzzyseg.data import DataError, DataSet, Item
 from fuzzyseg.data.check import (
     FileInfo,
-    MaskStatistics,
     Report,
     exact_duplicates,
     findings,
-    inspect_file,
-    mask_statistics,
     near_duplicates,
 )
-from fuzzyseg.data.check.files import KINDS, Kind
+from fuzzyseg.data.check.files import KINDS
 from fuzzyseg.data.check.findings import EVALUATION, TRAINING, Finding
 from fuzzyseg.data.check.sheet import check_sheet, save_sheet
 from fuzzyseg.data.datasets.combine import add_unlabelled, merge_datasets
@@ -30,17 +26,10 @@ from fuzzyseg.data.labels.declared import LabelOptions
 from fuzzyseg.data.sample import SPLITS, VOID, Files
 from fuzzyseg.data.splits.spec import parse_amount
 from fuzzyseg.data.splits.split import make_split
+from fuzzyseg.experiment.check_files import Counter, Examiner
 from fuzzyseg.experiment.prepare_data import value_notes
-from fuzzyseg.experiment.worker_pool import PATIENCE, Lost, each_apart
 
-T = TypeVar("T")
-R = TypeVar("R")
-Counter = Callable[[int, int], None]
-Task = tuple[Path, Kind]
 Lists = dict[str, list[Item]]
-
-SLOWEST = 5e6
-"""Lower bound of the decoding speed, in bytes per second."""
 
 
 def check(
@@ -93,7 +82,7 @@ class _Check:
         sheet: Path | None,
     ) -> None:
         self.config, self.data, self.locations = config, config.data, locations
-        self.workers, self.progress, self.sheet, self.lost_masks = workers, progress, sheet, False
+        self.examiner, self.sheet, self.lost_masks = Examiner(self.data, workers, progress), sheet, False
         self.result = Report(str(config.data.root), locations[0].layout)
 
     def report(self) -> Report:
@@ -106,7 +95,9 @@ class _Check:
         inspected = _Inspected(files, _extra(self.locations[0], files, self.data), {})
         if self.sheet is not None:
             check_sheet(self.sheet, inspected.items)
-        inspected.results = self._inspect(inspected.items)
+        examined = self.examiner.inspect(inspected.items)
+        inspected.results = {path: result for path, (_, result) in examined.items()}
+        self.result.count_files(*([each for of, each in examined.values() if of == kind] for kind in KINDS))
         self._add(
             *findings.unreadable_files(list(inspected.results.values())),
             *findings.unmatched_masks(files),
@@ -114,7 +105,7 @@ class _Check:
             *findings.size_mismatches(inspected.items, inspected.results),
         )
         dataset, resolved = self._resolve(inspected)
-        lists = self._lists(dataset)
+        lists = self._lists(dataset, resolved)
         large = sum(inspected.results[path].windows for path in {item.image for item in inspected.items})
         if large:
             self.result.notes.append(_large_note(large, self.data.max_megapixels))
@@ -133,32 +124,6 @@ class _Check:
 
     def _add(self, *found: Finding) -> None:
         self.result.findings += found
-
-    def _inspect(self, items: Sequence[Item]) -> dict[Path, FileInfo]:
-        """Inspect each file once, in processes that may crash."""
-        tasks: dict[Path, Task] = {}
-        for item in items:
-            tasks.setdefault(item.image, (item.image, "image"))
-            if item.mask is not None:
-                tasks.setdefault(item.mask, (item.mask, "mask"))
-        # Images that are resized must fit into memory, so that block-wise reading does not help.
-        inspect = partial(_inspect_task, self.data.max_megapixels, self.data.image_size is None)
-        results = self._each(inspect, list(tasks.values()), list(tasks))
-        inspected = {
-            path: FileInfo(path, f"{_lost(path, result)}; open it in an image viewer")
-            if isinstance(result, Lost)
-            else result
-            for path, result in zip(tasks, results, strict=True)
-        }
-        kinds = {kind: [each for path, each in inspected.items() if tasks[path][1] == kind] for kind in KINDS}
-        self.result.count_files(kinds["image"], kinds["mask"])
-        return inspected
-
-    def _each(self, look: Callable[[T], R], tasks: Sequence[T], files: Iterable[Path]) -> list[R | Lost]:
-        """Run `look` on each task in processes; the time limit is set by the largest of the files."""
-        most = max((path.stat().st_size for path in files if path.is_file()), default=0)
-        patience = PATIENCE + most / SLOWEST
-        return each_apart(look, tasks, workers=self.workers, patience=patience, progress=self.progress)
 
     def _band_mismatches(self, inspected: _Inspected) -> list[Finding]:
         if self.data.bands is not None:
@@ -193,8 +158,11 @@ class _Check:
         self.result.notes = list(dataset.notes)
         return dataset, resolved
 
-    def _lists(self, dataset: DataSet) -> Lists:
-        """Return the image lists of training; all masks count as labelled unless a list is given."""
+    def _lists(self, dataset: DataSet, resolved: bool) -> Lists:
+        """Return the image lists of training; all masks count as labelled unless a list is given.
+
+        resolved: the classes are known, so that the images held out can be those that training holds out.
+        """
         data = self.data
         seed = self.config.seed if data.split_seed is None else data.split_seed
         masks = sum(item.mask is not None for item in dataset.train)
@@ -202,7 +170,15 @@ class _Check:
             what = "training images with masks"
             amount = None if data.labelled is None else parse_amount(data.labelled, masks, what, option="--labelled")
             listed = data.labelled if isinstance(amount, Path) else None
-            split = make_split(dataset, labelled=listed, val=data.val, seed=seed, policy="random", group=data.group)
+            split = make_split(
+                dataset,
+                labelled=listed,
+                val=data.val,
+                seed=seed,
+                policy=data.policy if resolved else "random",
+                group=data.group,
+                presence=partial(self.examiner.presence, dataset),
+            )
         except DataError as error:
             if masks:
                 self._add(findings.from_message("split", "the images cannot be split as configured", str(error)))
@@ -213,6 +189,8 @@ class _Check:
                 "test": dataset.test or [],
             }
         self.result.notes += split.notes
+        if split.held_out and split.val and not resolved and data.policy == "cover":
+            self.result.notes.append("training may hold out other images for validation: it looks at their classes")
         if amount is not None and listed is None:
             self.result.notes.append(f"--labelled {data.labelled}: training selects the images; all masks are checked")
         bare = [item for item in dataset.val or [] if item.mask is None] if data.val in (None, "val") else []
@@ -227,12 +205,7 @@ class _Check:
             for names in (TRAINING, EVALUATION)
         )
         items = training + evaluation
-        count = partial(_mask_task, len(dataset.classes), dataset.ignore_index, self.data.max_megapixels)
-        results = self._each(count, items, [item.mask for item in items if item.mask is not None])
-        masks = [
-            MaskStatistics(problem=_lost(item.mask, result)) if isinstance(result, Lost) else result
-            for item, result in zip(items, results, strict=True)
-        ]
+        masks = self.examiner.statistics(dataset, items)
         sides = masks[: len(training)], masks[len(training) :]
         self.result.count_masks(dataset.classes, *sides)
         encoding = dataset.encoding
@@ -246,7 +219,7 @@ class _Check:
             *findings.void_masks(training, sides[0]),
             *findings.void_masks(evaluation, sides[1]),
             *findings.scarce_classes(dataset.classes, *sides),
-            *findings.outline_classes(dataset.classes, masks, dataset.colours),
+            *findings.undeclared_void(dataset.classes, masks, dataset.colours),
         )
         snapped = sum(each.snapped for each in masks)
         self.result.notes += [f"--snap: {snapped} pixels are assigned to the nearest colour"] * bool(snapped)
@@ -262,20 +235,6 @@ class _Check:
         }
         equal, near = exact_duplicates(images), near_duplicates(images, TRAINING, EVALUATION)
         self._add(*findings.leakage(equal, near, masks, grouped=self.data.group is not None))
-
-
-def _inspect_task(megapixels: int | None, windows: bool, task: Task) -> FileInfo:
-    with pixel_limit(megapixels):
-        return inspect_file(*task, windows=windows)
-
-
-def _mask_task(classes: int, ignore_index: int, megapixels: int | None, item: Item) -> MaskStatistics:
-    with pixel_limit(megapixels):
-        return mask_statistics(item, classes, ignore_index)
-
-
-def _lost(path: Path | None, result: Lost) -> str:
-    return f"{path}: the process that reads it {result.reason}"
 
 
 def _large_note(count: int, megapixels: int | None) -> str:

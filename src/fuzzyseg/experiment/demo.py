@@ -1,6 +1,4 @@
-"""The demonstration: generated images with groups of similar classes, trained on in three ways with equal steps."""
-
-from __future__ import annotations
+"""Demonstration: three trainings of equal length on generated images with groups of similar classes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +18,9 @@ def demo(
 ) -> SweepResult:
     """Generate data below `out`, run the three arms as a sweep, predict validation images.
 
-    The arms continue from the same two supervised networks and see the same number of labelled images per step.
-    Nothing is chosen on the validation images. plan: in place of `PLAN`. images: training images. Raises ConfigError if
-    `out` is not empty.
+    The arms start from the same two supervised networks and use the same number of labelled images per step. No choice
+    is made on the validation images. plan: replaces `PLAN`. images: training images. Raises ConfigError if `out` is not
+    empty.
     """
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; remove it or choose another --out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from fuzzyseg.data.text import printable
 from fuzzyseg.experiment.gallery import write_evaluation
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
-from fuzzyseg.experiment.process_group import choose_device
+from fuzzyseg.experiment.process_group import choose_device, process_group
 from fuzzyseg.experiment.results import record
-from fuzzyseg.experiment.validation import set_options, training_parts
+from fuzzyseg.experiment.validation import training_parts
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
+from fuzzyseg.inference.outputs import Fuzzy
 from fuzzyseg.plugins import metrics
 from fuzzyseg.run.folder import RunFolder
 
@@ -83,7 +84,7 @@ def evaluate(
         call |= {"metrics": metrics(), "progress": progress, "keep": lambda *c: counts.append(c)}
         result = score(predictor, items, ignore_index=void, **call)
         if run is not None and config is not None and gallery is not None:
-            maps = partial(_pixel_maps, predictor, config, run, void)
+            maps = partial(_pixel_maps, predictor, _fuzzy(Path(source), config), void)
             out = run.evaluation_dir
             write_evaluation(out, predictor, items, counts[0], maps, result, chosen, void, step=card.step, split=split)
     return {"data": where, "split": split, **result}
@@ -109,30 +110,22 @@ def _items(
     return items, void, where
 
 
-def _pixel_maps(
-    predictor: Predictor, config: Config, run: RunFolder, void: int, item: Item
-) -> Iterator[tuple[PixelMaps, Tensor]]:
-    """Maps and mask (1,H,W) of each of the item's `training_parts`, with the T that the run ended with, else 0.9."""
-    card, ended = predictor.card, run.read(run.result).get("threshold") if run.result.is_file() else None
-    recorded = ended if isinstance(ended, dict) else {}
-    numbers = [recorded.get("value", config.loss.threshold), recorded.get("temperature", 1.0)]
-    threshold, temperature = (
-        each if isinstance(each, int | float) else default for each, default in zip(numbers, (0.9, 1.0), strict=True)
-    )
+def _pixel_maps(predictor: Predictor, sets: Fuzzy, void: int, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
+    """Maps and mask (1,H,W) of each of the item's `training_parts`, of the sets that the run ended with."""
+    card = predictor.card
     bands = None if card.bands is None else tuple(card.bands)
     reader = Reader(card.channels, len(card.classes), void, card.image_size, bands=bands, levels=card.levels)
     for image, mask in training_parts(reader, item):
         logits, target = predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(predictor.device)
-        options = set_options(config.loss)
-        maps = pixel_maps(logits / temperature, logits, target, threshold=threshold, options=options, lift=False)
-        yield maps, target
+        yield pixel_maps(logits, logits, target, threshold=sets.threshold, options=sets.options, lift=False), target
 
 
 def predict(
     source: str | Path,
-    images: str | Path,
+    images: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
+    write: Sequence[str] = ("mask", "overlay"),
     max_megapixels: int | None = None,
     device: str = "auto",
     network: Factory | None = None,
@@ -141,14 +134,30 @@ def predict(
 ) -> tuple[list[Path], list[DataError]]:
     """Segment image files. Returns the files written, and an error for each image that could not be predicted.
 
+    The processes of torchrun share the images. T and options of the outputs k and sets are the run's.
     max_megapixels: the largest image that is decoded whole; None: the run's own. device, network, progress: those of
-    `evaluate`. options: those of `fuzzyseg.inference.predict_files` (overlay, probabilities, encoded, tile).
+    `evaluate`. write and options: those of `fuzzyseg.inference.predict_files`.
     """
-    predictor = load(source, network=network, device=choose_device(device))
-    if max_megapixels is None and (config := run_config(Path(source))) is not None:
+    where = choose_device(device)
+    predictor, config = load(source, network=network, device=where), run_config(Path(source))
+    if max_megapixels is None and config is not None:
         max_megapixels = config.data.max_megapixels
-    with pixel_limit(max_megapixels):
-        return predict_files(predictor, Path(images), Path(out), progress=progress, **options)
+    if {"k", "sets"} & set(write):
+        options["fuzzy"] = _fuzzy(Path(source), config)
+    files = [Path(each) for each in ([images] if isinstance(images, str | Path) else images)]
+    with pixel_limit(max_megapixels), process_group(where):
+        return predict_files(predictor, files, Path(out), write=write, progress=progress, **options)
+
+
+def _fuzzy(source: Path, config: Config | None) -> Fuzzy:
+    """T at the end of the run, and the options of its loss; those of the paper for a model alone."""
+    from fuzzyseg.experiment.analyse.inputs import fuzzy_sets  # which imports this module
+
+    options, threshold, notes = fuzzy_sets(config, None, None, run_folder(source))
+    for note in notes:
+        logger.warning(note)
+    assert threshold is not None
+    return Fuzzy(threshold, options)
 
 
 def run_folder(source: Path) -> RunFolder | None:

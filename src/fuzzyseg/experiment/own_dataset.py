@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
 from fuzzyseg.data import DataError
+from fuzzyseg.data.io.mask import save_index_png
+from fuzzyseg.data.io.write import save_picture, written_beside
 from fuzzyseg.plugins import datasets
 from fuzzyseg.run.files import write_text
 
@@ -74,11 +75,11 @@ def write_dataset(source: Source, folder: Path, *, keep: bool = False) -> Path:
 def _write_image(image: Any, path: Path, where: str) -> None:
     if image.ndim not in (2, 3) or not image.size:
         raise DataError(f"{where}: found an image of shape {image.shape}; expected (H,W) or (H,W,C)")
-    path.parent.mkdir(parents=True, exist_ok=True)
     if image.dtype == np.uint8 and image.shape[2:] in ((), (1,), (3,)):
-        Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).save(path.with_suffix(".png"))
+        save_picture(image, path.with_suffix(".png"))
     else:
-        np.save(path.with_suffix(".npy"), image)
+        with written_beside(path.with_suffix(".npy")) as part:
+            np.save(part, image)
 
 
 def _write_mask(mask: Any, path: Path, where: str, size: tuple[int, ...]) -> None:
@@ -87,5 +88,4 @@ def _write_mask(mask: Any, path: Path, where: str, size: tuple[int, ...]) -> Non
             f"{where}: found a mask {mask.dtype} of shape {mask.shape}; expected class indices 0 to 254, 255 for void, "
             f"of shape {tuple(size)}, as its image"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(mask.astype(np.uint8)).save(path)
+    save_index_png(mask, path)

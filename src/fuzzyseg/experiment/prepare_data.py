@@ -1,12 +1,10 @@
 """Prepare the data of a run: data set, split, input statistics, reader, loader."""
 
-from __future__ import annotations
-
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,9 +12,10 @@ from torch import Tensor
 
 from fuzzyseg.config import AugmentConfig, ConfigError, DataConfig, TrainConfig
 from fuzzyseg.data import DataError, DataSet, Item, Reader, combine, read_dataset
+from fuzzyseg.data.check.findings import note_undeclared_void
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels
-from fuzzyseg.data.labels.class_counts import class_presence, only_void
+from fuzzyseg.data.labels.class_counts import class_presence, median_frequency_weights, only_void, pixel_counts
 from fuzzyseg.data.labels.declared import LabelOptions
 from fuzzyseg.data.loading.disk_cache import default_folder
 from fuzzyseg.data.loading.loader import Loader
@@ -28,7 +27,7 @@ from fuzzyseg.data.splits.split import Split, make_split
 from fuzzyseg.data.text import short
 from fuzzyseg.data.transforms.geometry import Geometry
 from fuzzyseg.experiment.build import Setup
-from fuzzyseg.inference import read_card
+from fuzzyseg.inference import ModelCard, read_card
 from fuzzyseg.methods import Facts, Method
 from fuzzyseg.networks import weights_statistics
 from fuzzyseg.ops import distributed
@@ -39,17 +38,13 @@ GREY = ([0.449], [0.226])  # ImageNet's, as one channel
 
 @dataclass
 class Material:
-    """The data of a run. mean, std: per channel, in the units that `levels` defines."""
+    """The data of a run: card, how images are read and normalised; held_back, labelled images for calibration only."""
 
     dataset: DataSet
     split: Split
-    mean: list[float]
-    std: list[float]
-    levels: Levels | None = None
-    sentences: list[str] = field(default_factory=list)
-    value_range: dict[str, tuple[float, float]] | None = None
+    card: ModelCard
+    sentences: list[str]
     held_back: list[Item] = field(default_factory=list)
-    """Labelled images that are calibrated on and not trained on."""
 
     @property
     def sources(self) -> dict[str, list[Item]]:
@@ -67,22 +62,26 @@ class Material:
         weights = torch.from_numpy(np.ascontiguousarray(holds)).float()
         return weights / weights.sum(1, keepdim=True).clamp(min=1)
 
-    def facts(self, channels: int) -> Facts:
+    def loss_weights(self, given: Sequence[float] | Literal["auto"] | None) -> Sequence[float] | None:
+        """One weight per class for the supervised loss, if any. auto: from the labelled masks, which are read."""
+        if given != "auto":
+            return given
+        names, void = self.dataset.classes, self.dataset.ignore_index
+        weights = median_frequency_weights(pixel_counts(self.split.labelled, classes=len(names), ignore_index=void))
+        shown = (f"{name} {weight:.2g}" for name, weight in zip(names, weights, strict=True))
+        self.sentences.append(f"class weights: {', '.join(shown)}")
+        return weights
+
+    @property
+    def facts(self) -> Facts:
         """What a method knows of the data."""
-        names = [name.lower() for name in self.dataset.classes]
-        background = names.index("background") if "background" in names else None
-        counts = {name: len(items) for name, items in self.sources.items()}
-        return Facts(len(self.dataset.classes), channels, background, counts)
+        return facts_of(self.card, {name: len(items) for name, items in self.sources.items()})
 
 
-def fingerprint(dataset: DataSet) -> str:
-    """Hash of the names and file sizes of all images and masks."""
-    digest = hashlib.sha256()
-    for split, items in (("train", dataset.train), ("val", dataset.val), ("test", dataset.test)):
-        for item in items or []:
-            sizes = [path.stat().st_size if path is not None else None for path in (item.image, item.mask)]
-            digest.update(f"{split}\0{item.name}\0{sizes}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:16]
+def facts_of(card: ModelCard, images: Mapping[str, int]) -> Facts:
+    """What a method knows of the data. images: their number by source."""
+    names = [name.lower() for name in card.classes]
+    return Facts(len(names), card.channels, names.index("background") if "background" in names else None, images)
 
 
 def gather_material(data: DataConfig, setup: Setup, seed: int) -> Material:
@@ -98,10 +97,29 @@ def gather_material(data: DataConfig, setup: Setup, seed: int) -> Material:
         if items and only_void(items, classes=len(dataset.classes), ignore_index=dataset.ignore_index):
             names = short([str(item.mask) for item in items], 3)
             raise DataError(f"every pixel of all {what} masks is void: {names}; is ignore_index right?")
-    material = Material(dataset, split, *input_scale(data, setup, split.all_))
-    notes, material.value_range = value_notes(data, setup.network.channels, setup.init, split.all_, split.val)
-    material.sentences += notes
-    return material
+    mean, std, levels, sentences = input_scale(data, setup, split.all_)
+    notes, value_range = value_notes(data, setup.network.channels, setup.init, split.all_, split.val)
+    network = setup.network.model_dump(include={"channels", "arch", "encoder"})
+    if setup.own_network is not None:
+        network |= {"arch": None, "encoder": None}
+    card = ModelCard(
+        classes=list(dataset.classes),
+        colours=dataset.colours,
+        encoding=dataset.encoding,
+        bands=data.bands,
+        levels=levels,
+        value_range=value_range,
+        ignore_index=dataset.ignore_index,
+        mean=mean,
+        std=std,
+        image_size=data.image_size,
+        crop=setup.crop,
+        method=setup.name,
+        loss=setup.loss.name,
+        **network,
+    )
+    notes += note_undeclared_void(dataset, [*split.labelled, *split.val])
+    return Material(dataset, split, card, [*sentences, *notes])
 
 
 def value_notes(
@@ -111,13 +129,22 @@ def value_notes(
 
     Training images are compared with those of `init`, validation images with the training images.
     """
-    kind = (channels, data.bands)
-    levels = None if data.low is None or data.high is None else Levels(tuple(data.low), tuple(data.high))
+    kind, levels = (channels, data.bands), given_levels(data)
     values = values_of(images, *kind)
     notes = [*header_notes([*images, *val]), *([] if levels else values.notes(channels))]
-    cards = [card for path in init if (card := read_card(path)) is not None]
-    notes += [note for card in cards[:1] for note in compare(images, card.value_range, *kind, levels or card.levels)]
+    for card in cards_of(init)[:1]:
+        notes += compare(images, card.value_range, *kind, levels or card.levels)
     return [*notes, *compare(val, values.ranges, *kind, levels)], values.ranges
+
+
+def cards_of(init: Sequence[str]) -> list[ModelCard]:
+    """The model cards of these initial weights, of those that have one."""
+    return [card for path in init if (card := read_card(path)) is not None]
+
+
+def given_levels(data: DataConfig) -> Levels | None:
+    """`data.low` and `data.high`, if both are set."""
+    return None if data.low is None or data.high is None else Levels(tuple(data.low), tuple(data.high))
 
 
 def split_for(data: DataConfig, seed: int, dataset: DataSet) -> Split:
@@ -129,6 +156,7 @@ def split_for(data: DataConfig, seed: int, dataset: DataSet) -> Split:
         seed=seed if data.split_seed is None else data.split_seed,
         policy=data.policy,
         unlabelled=data.unlabelled,
+        void=data.void,
         group=data.group,
     )
 
@@ -155,18 +183,14 @@ def input_scale(
         raise ConfigError("data.low, data.high: found one without the other; give both or neither")
     kinds = kinds_of(images, channels)
     if data.bands is not None and len(data.bands) != channels:
-        raise ConfigError(
-            f"data.bands: found {len(data.bands)} bands for network.channels={channels}; expected as many"
-        )
-    given = None if data.low is None or data.high is None else Levels(tuple(data.low), tuple(data.high))
-    card = next((card for path in setup.init if (card := read_card(path)) is not None), None)
-    if given is None and card is not None:  # as the weights were trained
-        given = card.levels
-    levels = given or kinds.levels
-    known = data.mean is not None or card is not None
+        raise ConfigError(f"data.bands: found {len(data.bands)} bands for network.channels={channels}; give as many")
+    given, cards = given_levels(data), cards_of(setup.init)
+    if given is None and cards:  # as the weights were trained
+        given = cards[0].levels
+    known = data.mean is not None or bool(cards)
     if (kinds.plain and data.bands is None) or (known and not (kinds.measured_range and given is None)):
         mean, std = input_statistics(data, setup)
-        return mean, std, levels, [] if kinds.plain else [kinds.words()]
+        return mean, std, given or kinds.levels, [] if kinds.plain else [kinds.words()]
     found = measure(images, kinds, channels, data.bands, given)
     mean, std = input_statistics(data, setup, measured=(list(found.mean), list(found.std)))
     source = "given" if known else f"measured on {found.images} images"
@@ -187,7 +211,7 @@ def say_sizes(
     if crop[0] * crop[1] > 2 * high[0] * high[1]:
         fits = [max(32, side // 32 * 32) for side in high]  # fits every architecture
         sentences.append(f"most of such a crop is padding: consider --crop {fits[0]}x{fits[1]} or smaller")
-    mean, std = ([round(value, 3) for value in values] for values in (material.mean, material.std))
+    mean, std = ([round(value, 3) for value in values] for values in (material.card.mean, material.card.std))
     return [*sentences, *material.sentences, f"input statistics: mean {mean}, standard deviation {std}"]
 
 
@@ -204,10 +228,7 @@ def say_balance(material: Material, balance: str) -> list[str]:
 def input_statistics(
     data: DataConfig, setup: Setup, *, measured: tuple[list[float], list[float]] | None = None
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation: given, of `init`, measured, of the weights, or ImageNet's; the first that is known.
-
-    For a network of the user's own, `network.weights` has no effect.
-    """
+    """Mean and standard deviation: the first known of given, `init`'s, measured, the weights', ImageNet's."""
     channels = setup.network.channels
     if (data.mean is None) != (data.std is None):
         raise ConfigError("data.mean, data.std: found one without the other; give both or neither")
@@ -215,16 +236,13 @@ def input_statistics(
     if data.mean is not None and data.std is not None:
         found = (data.mean, data.std)
     elif setup.init:
-        cards = [read_card(path) for path in setup.init]
-        known = [(list(card.mean), list(card.std)) for card in cards if card is not None]
+        known = [(list(card.mean), list(card.std)) for card in cards_of(setup.init)]
         if any(pair != known[0] for pair in known):
-            raise ConfigError(
-                "--init: the files were trained with different input statistics; set data.mean and data.std"
-            )
+            raise ConfigError("--init: the files have different input statistics; set data.mean and data.std")
         found = known[0] if known else None
     found = found or measured
     if found is None:
-        source = "none" if setup.own_network else setup.network.weights
+        source = "none" if setup.own_network else setup.network.weights  # without effect on a custom network
         weights = weights_statistics(source, setup.network.encoder, channels)
         found = weights or {3: IMAGENET, 1: GREY}.get(channels)
     if found is None or len(found[0]) != channels or len(found[1]) != channels:
@@ -233,18 +251,12 @@ def input_statistics(
     return list(found[0]), list(found[1])
 
 
-def build_reader(data: DataConfig, channels: int, material: Material) -> Reader:
+def build_reader(data: DataConfig, card: ModelCard) -> Reader:
     """A reader of items at the training scale."""
-    dataset = material.dataset
-    return Reader(
-        channels=channels,
-        classes=len(dataset.classes),
-        ignore_index=dataset.ignore_index,
+    return card.reader(
         image_size=data.image_size,
         cache_bytes=0 if data.cache == "none" else data.cache_mib * 2**20,
         cache_dir=None if data.cache != "disk" else Path(data.cache_dir) if data.cache_dir else default_folder(),
-        bands=None if data.bands is None else tuple(data.bands),
-        levels=material.levels,
         megapixels=data.max_megapixels,
     )
 
@@ -269,11 +281,11 @@ def build_loader(
     return Loader(
         method.streams,
         material.sources,
-        LazyReader(build_reader(data, method.facts.channels, material)),
+        LazyReader(build_reader(data, material.card)),
         geometry=Geometry(crop=train.crop, **geometry),
         jitter=augment.jitter,
-        mean=material.mean,
-        std=material.std,
+        mean=material.card.mean,
+        std=material.card.std,
         batch=train.batch,
         accumulate=train.accumulate,
         seed=seed,

@@ -11,6 +11,7 @@ from torch import distributed as dist
 
 from fuzzyseg.config import ConfigError
 from fuzzyseg.ops import distributed
+from fuzzyseg.run.environment import process_number
 
 
 def choose_device(name: str) -> torch.device:
@@ -26,10 +27,10 @@ def choose_device(name: str) -> torch.device:
         raise ConfigError(f"--device: found {name!r}; expected auto, cpu, cuda, cuda:N or mps") from None
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise ConfigError(f"--device: found {name!r}, but {count} GPUs are available; try --device cpu")
-        if device.index is None:
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        number = process_number("LOCAL_RANK") if device.index is None else device.index
+        if number >= count:
+            raise ConfigError(f"--device: found {name!r}, GPU {number}, but {count} are available; try --device cpu")
+        return torch.device("cuda", number)
     if device.type == "mps" and not mps:
         raise ConfigError(f"--device: found {name!r}, but MPS is not available; try --device cpu")
     return device
@@ -37,10 +38,18 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Open the process group (nccl on GPUs, else gloo) if torchrun started this process, and close it at the end."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+    """Open the process group (nccl on GPUs, else gloo) if torchrun started this process, and close it at the end.
+
+    Raises ValueError for variables that torchrun does not set so.
+    """
+    world = process_number("WORLD_SIZE", 1)
+    if world < 2 or dist.is_initialized():
         yield
         return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing or process_number("RANK") >= world:
+        why = f"{', '.join(missing)} not set" if missing else f"RANK is {process_number('RANK')}"
+        raise ConfigError(f"WORLD_SIZE is {world}, but {why}: start the processes with torchrun, or unset WORLD_SIZE")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

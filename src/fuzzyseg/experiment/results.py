@@ -1,7 +1,5 @@
 """The records of a run folder: split.json, environment.json and result.json."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +7,12 @@ from typing import Any
 
 import torch
 
-from fuzzyseg.config import Config, ConfigError
+from fuzzyseg.config import Config, ConfigError, DataConfig
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.data.splits.spec import FOLD
 from fuzzyseg.engine import Outcome
 from fuzzyseg.experiment.build import Setup
-from fuzzyseg.experiment.prepare_data import Material, fingerprint
+from fuzzyseg.experiment.prepare_data import Material
 from fuzzyseg.ops import distributed
 from fuzzyseg.run.folder import RunFolder, RunFolderError
 
@@ -38,17 +36,16 @@ def absolute_paths(config: Config) -> Config:
     return config
 
 
-def without_files(config: Config, run: RunFolder) -> Config:
-    """The settings of a resumed run: weights are in its checkpoint, input statistics and split in its split.json."""
-    begun = config.model_copy(deep=True)
-    begun.init, begun.network.weights = None, "none"
+def recorded_data(data: DataConfig, run: RunFolder) -> DataConfig:
+    """The data settings of a resumed run, with input statistics and split of its split.json."""
     content = record(run)
-    if content.get("held_out") and not (begun.data.val or "").startswith(FOLD):
-        begun.data.val = str(run.split)  # the rule of the hold-out may have changed since
-    known = content["input"]
-    begun.data.mean, begun.data.std = known["mean"], known["std"]
-    begun.data.low, begun.data.high = known.get("low"), known.get("high")
-    return begun
+    known = {key: content["input"].get(key) for key in ("mean", "std", "low", "high")}
+    if content.get("held_out") and not (data.val or "").startswith(FOLD):
+        known["val"] = str(run.split)  # the rule of the hold-out may have changed since
+    resumed = data.model_copy()
+    for key, value in known.items():
+        setattr(resumed, key, value)  # validates what the file holds
+    return resumed
 
 
 def record(run: RunFolder) -> dict[str, Any]:
@@ -64,12 +61,13 @@ def record(run: RunFolder) -> dict[str, Any]:
 
 def split_record(material: Material, threshold: dict[str, Any] | None) -> dict[str, Any]:
     """New content for split.json: lists, mask encoding, input statistics, and the source of T."""
-    encoding, levels = material.dataset.encoding, material.levels or Levels()
+    card, encoding = material.card, material.dataset.encoding
+    levels = card.levels or Levels()
     return {
         **material.split.record(),
-        "data": fingerprint(material.dataset),
+        "data": material.dataset.fingerprint,
         "held_back": [item.name for item in material.held_back],
-        "input": {"mean": material.mean, "std": material.std, "low": levels.low, "high": levels.high},
+        "input": {"mean": card.mean, "std": card.std, "low": levels.low, "high": levels.high},
         "encoding": None if encoding is None else encoding.record(),
         "threshold": threshold,
     }

@@ -1,7 +1,5 @@
 """The threshold T of a run: a number, the paper's rule, a policy, or a calibration on held-back images."""
 
-from __future__ import annotations
-
 from math import sqrt
 from typing import Any, Literal
 
@@ -22,7 +20,7 @@ def auto_threshold(labelled: int, images: int, by: Literal["share", "count"]) ->
     """T by Table 5 of the paper (Cityscapes; the fewer labels, the higher T): 0.95 at 1/32, 0.9 at 1/16 and 1/8.
 
     The boundary between two rows is the geometric mean of their shares. Above the one between 1/8 and 1/4, T is 0.85,
-    the smallest value in the paper. by: the share of labelled images, or their number, with the same boundaries as
+    the smallest value in the paper. by: the fraction of labelled images, or their number, with the same boundaries as
     counts (131 and 525); the two differ on a data set of another size.
     """
     amount = labelled / max(images, 1) if by == "share" else labelled / CITYSCAPES

@@ -1,11 +1,8 @@
-"""Train: configuration, data, method, loop and evaluation are put together here."""
-
-from __future__ import annotations
+"""Training: from configuration, data and method to the loop, its evaluation and the run folder."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +10,35 @@ import torch
 from torch import nn
 
 from fuzzyseg import plugins
-from fuzzyseg.config import Config, ConfigError, dump_yaml, settings_from
+from fuzzyseg.config import Config, ConfigError, OptimConfig, TrainConfig, dump_yaml, settings_from
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.io.write import check_writable
 from fuzzyseg.data.loading.loader import Loader
 from fuzzyseg.engine import Outcome, Settings, checkpoint, fit
+from fuzzyseg.engine.trainer import Batches
 from fuzzyseg.experiment import results
 from fuzzyseg.experiment.announce import announce, summary, tell
-from fuzzyseg.experiment.build import Network, Setup, build_method, notes_of, optimisers_of, resolve
-from fuzzyseg.experiment.calibration import Batches, Calibration, with_held_back
+from fuzzyseg.experiment.build import Setup, build_method, notes_of, optimisers_of, resolve
+from fuzzyseg.experiment.calibration import Calibration, with_held_back
 from fuzzyseg.experiment.estimate import with_memory_check
 from fuzzyseg.experiment.own_dataset import Source, find_dataset, write_dataset
-from fuzzyseg.experiment.prepare_data import build_loader, gather_material
+from fuzzyseg.experiment.prepare_data import build_loader, build_reader, gather_material
 from fuzzyseg.experiment.process_group import choose_device, on_first_process, process_group
 from fuzzyseg.experiment.threshold_policy import threshold_record
-from fuzzyseg.experiment.validation import Scoring, build_scoring
+from fuzzyseg.experiment.validation import Scoring
 from fuzzyseg.inference import save_model
 from fuzzyseg.losses import PIXEL_LOSSES, PixelFunction, PixelLossModule
 from fuzzyseg.methods import METHODS, Method
+from fuzzyseg.methods.base import Network
 from fuzzyseg.networks import check_names
 from fuzzyseg.ops import distributed
-from fuzzyseg.report.read import flat
 from fuzzyseg.run import environment
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.health import review_of
 from fuzzyseg.run.logs import SCORE, MetricsLog, Sink, write_json
 from fuzzyseg.run.progress import Display
-from fuzzyseg.run.tensorboard import TensorBoard, available
+from fuzzyseg.run.trackers import TensorBoard, Tracker, available
 
 RESUMABLE = {
     "data.cache",
@@ -55,6 +53,8 @@ RESUMABLE = {
     "train.tensorboard",
     "train.k_maps",
     "train.keep_checkpoints",
+    "track.to",
+    "track.project",
     "out",
 }
 """Settings that may change when a run is resumed."""
@@ -118,8 +118,8 @@ def train(
             section.name = own.__name__
             if own.__name__ in table:
                 raise ConfigError(f"found an object with the name {own.__name__!r} of fuzzyseg's own; rename it")
-    settled = partial(resolve, method=own_method, loss=own_loss, network=network)
-    settled(settings)  # mistyped names are reported before any file is read
+    # mistyped names are reported before any file is read
+    setup = resolve(settings, method=own_method, loss=own_loss, network=network)
     if network is None:
         check_names(settings.network.arch, settings.network.encoder)
     device = choose_device(settings.train.device)
@@ -133,7 +133,8 @@ def train(
         say = _silent if quiet or distributed.rank() else tell
         with on_first_process(run.lock() if resume else nullcontext(), device):  # before the checkpoint is read
             settings = results.absolute_paths(settings)
-            return _train(settings, device, settled, metrics or plugins.metrics(), resume, say)
+            setup = replace(setup, init=settings.init or [])
+            return _train(settings, setup, device, metrics or plugins.metrics(), resume, say)
 
 
 def _written(source: Source, folder: Path, *, keep: bool) -> Path:
@@ -149,35 +150,38 @@ def _silent(text: str) -> None:
 
 def _train(
     config: Config,
+    setup: Setup,
     device: torch.device,
-    settled: Callable[[Config], Setup],
     metrics: Mapping[str, plugins.Metric],
     resume: bool,
     say: Callable[[str], None],
 ) -> RunResult:
+    """Put the parts together, each with the sections that it needs, and run them."""
     assert config.out is not None
-    run, first = RunFolder(config.out), distributed.rank() == 0
-    state = _load(run, config) if resume and run.has_checkpoint else None
-    begun = config if state is None else results.without_files(config, run)
-    setup = settled(begun)
-    material = with_held_back(setup, gather_material(begun.data, setup, begun.seed))
+    run, first, score = RunFolder(config.out), distributed.rank() == 0, next(iter(metrics), SCORE)
+    data, train, seed = config.data, config.train, config.seed
+    state, begun, given = None, setup, data
+    if resume and run.has_checkpoint:  # weights are in its checkpoint, input statistics and split in its split.json
+        state, begun, given = _load(run, config), setup.resumed(), results.recorded_data(data, run)
+    # A resumed run calibrates as before, hence `setup`, but loads no initial weights, hence `begun`.
+    material = with_held_back(setup, gather_material(given, begun, seed))
     if state is not None:
         results.same_split(run, material)
-    torch.manual_seed(config.seed)
-    method = build_method(setup, material.facts(setup.network.channels))
-    loader = build_loader(config.data, config.augment, config.train, material, method, device, config.seed)
+    torch.manual_seed(seed)  # initial weights depend on the seed alone
+    method = build_method(begun, material.facts, material.loss_weights(begun.supervised.class_weights))
+    loader = build_loader(data, config.augment, train, material, method, device, seed)
     if state is not None:
         loader.sampler.load_state_dict(state["streams"])
     pixel_loss = method.pixel_loss if isinstance(method.pixel_loss, PixelLossModule) else None
-    sections = config.data, config.train, config.evaluate
-    scoring = build_scoring(setup, *sections, material, pixel_loss, device, run, metrics)
+    reader, sections = build_reader(data, material.card), (train, config.evaluate, config.loss)
+    scoring = Scoring(material, reader, device, *sections, pixel_loss, run, metrics)
     batches: Batches = loader.batches
     if setup.calibrates or setup.gates:
         batches = Calibration(setup, scoring, method, say).batches(batches)
     notes = notes_of(setup, method)
-    announce(setup, config.data, material, method, notes, say)
+    announce(setup, data, material, method, notes, say)
     if state is not None:
-        before, now = state["config"]["train"]["steps"], config.train.steps
+        before, now = state["config"]["train"]["steps"], train.steps
         changed = f"; --steps was {before}: the schedules are now those of {now}" if before != now else ""
         say(f"resuming at step {state['step']}{changed}")
 
@@ -189,39 +193,39 @@ def _train(
             run.check_empty(resume=resume)
             write_text(run.config, dump_yaml(config))
             write_json(run.split, results.split_record(material, threshold()))
-            sessions = results.sessions(run, environment.collect(results.hardware(device)), state)
-            write_json(run.environment, sessions)
+            write_json(run.environment, results.sessions(run, environment.collect(results.hardware(device)), state))
         distributed.barrier()
-        outcome = _fit(config, run, method, loader, batches, scoring, state, quiet=say is _silent)
+        settings = _settings(train, config.optim, device, seed, score=score)
+        record = config.model_dump(mode="json")
+        outcome = _fit(run, method, config.optim, settings, loader, batches, scoring, record, state, say is _silent)
         result = None
         if outcome.finished:
-            result = results.result_of(setup, config.seed, material, outcome, threshold(), notes)
+            result = results.result_of(setup, seed, material, outcome, threshold(), notes)
             if first:
                 save_model(run.model_dir, outcome.predictor, card=scoring.card_at(outcome.step))
                 write_json(run.result, result)
             distributed.barrier()
-    say(summary(run, outcome, score=next(iter(metrics), SCORE)))
+    say(summary(run, outcome, score=score))
     return RunResult(run.path, outcome.finished, outcome.interrupted, outcome.step, result)
 
 
 def _fit(
-    config: Config,
     run: RunFolder,
     method: Method,
+    optim: OptimConfig,
+    settings: Settings,
     loader: Loader,
     batches: Batches,
     scoring: Scoring,
+    record: dict[str, Any],
     state: dict[str, Any] | None,
-    *,
     quiet: bool,
 ) -> Outcome:
-    """Run the loop with the logs open."""
-    device = scoring.device
-    method.to(device)  # before the optimisers, whose state is on the device of the parameters
-    train, step = config.train, state["step"] if state else 0
+    """Run the loop with the logs open. record: the configuration, for the checkpoints."""
+    method.to(settings.device)  # before the optimisers, whose state is on the device of the parameters
+    train, step = scoring.train, state["step"] if state else 0
     logged = step - (state is not None and "unscored" in state)  # its line is written after its evaluation
     can_score = train.evaluate and bool(scoring.items)
-    settings = _settings(config, device, score=next(iter(scoring.metrics), SCORE))
 
     def keep_best(predictor: nn.Module, score: dict[str, Any]) -> None:
         save_model(run.best_dir, predictor, card=scoring.card_at(score["step"]))
@@ -229,18 +233,21 @@ def _fit(
     with ExitStack() as stack:
         sinks: list[Sink] = []
         if distributed.rank() == 0:
-            review = review_of(flat(config.model_dump(mode="json")))
+            review = review_of(dict(checkpoint.leaves(record)))
             sinks.append(stack.enter_context(closing(MetricsLog(run.metrics, keep_to=logged, review=review))))
             if available() if train.tensorboard == "auto" else train.tensorboard:
                 sinks.append(stack.enter_context(closing(TensorBoard(run.tensorboard_dir, keep_to=logged))))
+            if (track := record["track"])["to"]:
+                tracker = Tracker(**track, folder=run.path, config=record, keep_to=logged)
+                sinks.append(stack.enter_context(closing(tracker)))
             if not quiet:
-                work = f"batches of {train.batch} images of {train.crop[0]}x{train.crop[1]} on {device}"
+                work = f"batches of {train.batch} images of {train.crop[0]}x{train.crop[1]} on {settings.device}"
                 sinks.append(stack.enter_context(closing(Display(train.steps, done=step, work=work))))
         stack.enter_context(_batch_norm_error())
         return fit(
             method,
             with_memory_check(batches, method, settings),
-            optimisers_of(config.optim, method),
+            optimisers_of(optim, method),
             settings,
             evaluate=scoring.evaluate if can_score else None,
             keep_best=keep_best if can_score and scoring.material.split.choose_best else None,
@@ -248,7 +255,7 @@ def _fit(
             stream_state=loader.sampler.state_dict,
             sinks=sinks,
             checkpoint=run.last_pt,
-            config=config.model_dump(mode="json"),
+            config=record,
             resume=state,
         )
 
@@ -267,14 +274,14 @@ def _batch_norm_error() -> Iterator[None]:
         ) from None
 
 
-def _settings(config: Config, device: torch.device, *, score: str) -> Settings:
-    train, optim, tenth = config.train, config.optim, max(1, config.train.steps // 10)
+def _settings(train: TrainConfig, optim: OptimConfig, device: torch.device, seed: int, *, score: str) -> Settings:
+    tenth = max(1, train.steps // 10)
     known = {field.name for field in fields(Settings)} - {"device"}
     values = train.model_dump(include=known) | optim.model_dump(include=known)
     values["save_every"] = train.save_every or tenth
     if not train.evaluate or train.eval_every is None:
         values["eval_every"] = tenth if train.evaluate else None
-    return Settings(**values, device=device, seed=config.seed, score=score)
+    return Settings(**values, device=device, seed=seed, score=score)
 
 
 def _load(run: RunFolder, config: Config) -> dict[str, Any]:

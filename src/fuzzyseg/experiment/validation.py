@@ -1,12 +1,9 @@
 """Evaluation during training: the score on the validation images, and FPL's statistics there."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,19 +11,18 @@ from torch import Tensor, nn
 
 from fuzzyseg.analysis.diagnosis import Diagnosis, diagnose
 from fuzzyseg.analysis.pixels import PixelMaps, pixel_maps
-from fuzzyseg.config import DataConfig, EvaluateConfig, LossConfig, TrainConfig
+from fuzzyseg.config import EvaluateConfig, LossConfig, TrainConfig
 from fuzzyseg.data import VOID, Item, Reader
 from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
 from fuzzyseg.data.views import known_pixels
-from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.gallery import write_evaluation
-from fuzzyseg.experiment.prepare_data import Material, build_reader
+from fuzzyseg.experiment.prepare_data import Material
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
 from fuzzyseg.inference.sliding_window import tiles_of
 from fuzzyseg.losses import Adaptive, PixelLossModule
-from fuzzyseg.losses.fpl.options import SetOptions
+from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.ops import distributed
 from fuzzyseg.ops.resize import resize_logits
 from fuzzyseg.plugins import Metric
@@ -40,23 +36,19 @@ MOST_LABELLED = 50
 class Scoring:
     """Scores a network on the validation images of a run.
 
-    card: of the run before its first step. settings, loss: these sections. steps: of the run in all. pixel_loss: for
-    FPL's statistics; None: there are none. k_maps: images whose K is kept as a map below the folder `maps`. gallery:
-    folder of what the report shows of the last evaluation.
+    train, settings, loss: these sections. pixel_loss: for FPL's statistics; None: there are none. run: its folder.
+    metrics: further scores by name.
     """
 
     material: Material
     reader: Reader
-    card: ModelCard
     device: torch.device
+    train: TrainConfig
     settings: EvaluateConfig
     loss: LossConfig
-    steps: int
-    pixel_loss: PixelLossModule | None = None
-    maps: Path | None = None
-    k_maps: int = 0
-    gallery: Path | None = None
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    pixel_loss: PixelLossModule | None
+    run: RunFolder
+    metrics: Mapping[str, Metric]
     _ceiling: dict[str, float | None] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -66,14 +58,14 @@ class Scoring:
 
     def card_at(self, step: int) -> ModelCard:
         """The card after so many steps."""
-        return replace(self.card, step=step)
+        return replace(self.material.card, step=step)
 
     def evaluate(self, network: nn.Module, step: int) -> dict[str, Any]:
         """Result of `inference.evaluate`, the further metrics by name, and under `fuzzy` FPL's statistics, if due.
 
         `fuzzy` holds `Diagnosis.brief` of the validation images and, under `labelled`, of some labelled ones.
         """
-        settings, last = self.settings, step == self.steps
+        settings, last = self.settings, step == self.train.steps
         counts: list[Any] = []
         predictor = Predictor(network, self.card_at(step), self.device)
         options: dict[str, Any] = settings.model_dump(exclude={"diagnose", "gallery"})
@@ -86,21 +78,21 @@ class Scoring:
             **options,
         )
         self._ceiling = result["ceiling"]  # depends on masks and stride alone
-        every = settings.diagnose == "every" or (settings.diagnose == "last" and self.k_maps > 0)
+        every = settings.diagnose == "every" or (settings.diagnose == "last" and (self.train.k_maps > 0 or last))
         found: dict[str, Diagnosis] = {}
-        if self.pixel_loss is not None and (every or (settings.diagnose == "last" and last)):
+        if self.pixel_loss is not None and every:
             found = self._diagnosis(predictor, step)
             brief = {name: each.brief() for name, each in found.items()}
             result["fuzzy"] = {**brief.pop("val"), **brief}
-        if last and settings.gallery > 0 and self.gallery is not None and distributed.rank() == 0:
-            maps, void = partial(self.pixel_maps, predictor), self.card.ignore_index
-            known = self.gallery, predictor, self.items, counts[0], maps, result, settings, void
+        if last and settings.gallery > 0 and distributed.rank() == 0:
+            maps, void = partial(self.pixel_maps, predictor), predictor.card.ignore_index
+            known = self.run.evaluation_dir, predictor, self.items, counts[0], maps, result, settings, void
             write_evaluation(*known, diagnosis=found.get("val"), step=step, split="val")
         return result
 
     def _diagnosis(self, predictor: Predictor, step: int) -> dict[str, Diagnosis]:
         """FPL's statistics of the network as its own teacher. Writes maps of K, but not of images read in tiles."""
-        keep = set(evenly_spaced(len(self.items), self.k_maps)) if distributed.rank() == 0 else set()
+        keep = set(evenly_spaced(len(self.items), self.train.k_maps)) if distributed.rank() == 0 else set()
         found: dict[str, Diagnosis] = {}
         for name, items in (("val", self.items), ("labelled", self.labelled)):
             for number, item in enumerate(items):
@@ -109,8 +101,8 @@ class Scoring:
                     counts = diagnose(pixels, target)
                     found[name] = found[name].plus(counts) if name in found else counts
                     tiles += 1
-                if name == "val" and number in keep and self.maps is not None and tiles == 1:
-                    file = self.maps / f"{step:06d}" / f"{number:05d}.png"
+                if name == "val" and number in keep and tiles == 1:
+                    file = self.run.maps_dir / f"{step:06d}" / f"{number:05d}.png"
                     save_index_png(pixels.k[0].cpu().numpy(), file)
         return found
 
@@ -130,53 +122,6 @@ class Scoring:
         """Logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`, on the device."""
         for image, mask in training_parts(self.reader, item):
             yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(self.device)
-
-
-def build_scoring(
-    setup: Setup,
-    data: DataConfig,
-    train: TrainConfig,
-    settings: EvaluateConfig,
-    material: Material,
-    pixel_loss: nn.Module | None,
-    device: torch.device,
-    run: RunFolder,
-    metrics: Mapping[str, Metric],
-) -> Scoring:
-    """The scoring of a run. metrics: further scores by name."""
-    dataset, own = material.dataset, setup.own_network is not None
-    card = ModelCard(
-        classes=list(dataset.classes),
-        colours=dataset.colours,
-        encoding=dataset.encoding,
-        bands=data.bands,
-        levels=material.levels,
-        value_range=material.value_range,
-        ignore_index=dataset.ignore_index,
-        mean=material.mean,
-        std=material.std,
-        channels=setup.network.channels,
-        image_size=data.image_size,
-        crop=setup.crop,
-        arch=None if own else setup.network.arch,
-        encoder=None if own else setup.network.encoder,
-        method=setup.name,
-        loss=setup.loss.name,
-    )
-    return Scoring(
-        material,
-        build_reader(data, setup.network.channels, material),
-        card,
-        device,
-        settings,
-        setup.loss,
-        train.steps,
-        pixel_loss if isinstance(pixel_loss, PixelLossModule) else None,
-        run.maps_dir,
-        train.k_maps,
-        run.evaluation_dir,
-        metrics,
-    )
 
 
 def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
@@ -209,9 +154,9 @@ def thresholds_at(pixel_loss: PixelLossModule, logits: Tensor, network: nn.Modul
     return pixel_loss.thresholds(logits, size)
 
 
-def set_options(loss: LossConfig) -> SetOptions:
+def set_options(loss: LossConfig) -> FPLOptions:
     """The settings that determine set and weight of a pixel, whichever loss is trained with."""
-    return SetOptions(weight=loss.weight, a=loss.a, k_cap=loss.k_cap, rule=loss.rule, variant=loss.variant)
+    return FPLOptions(loss.weight, loss.a, loss.k_cap, loss.rule, loss.variant)
 
 
 def evenly_spaced(total: int, wanted: int) -> list[int]:

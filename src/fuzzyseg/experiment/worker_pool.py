@@ -1,7 +1,5 @@
 """A process pool for files: one that crashes or hangs a decoder is reported and the others are processed."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """The highest IoU that a class can reach at the resolution of a network, computed from masks alone."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 
@@ -44,10 +42,10 @@ def _truths(items: Sequence[Item], reader: Reader, *, whole: bool) -> Iterator[T
 def round_trip(truth: Tensor, grid: Size) -> Tensor:
     """Labels (H,W) int64 that remain of truth (H,W) int64 after a grid of (h, w) cells.
 
-    Each cell holds the share of every class among its pixels that are not void, as a calibrated network would predict
-    it. The shares are resized bilinearly, as logits are, and each pixel gets the class with the largest share. Both
-    directions use align_corners=False: a network can learn to compensate a constant shift. Not a strict bound: a
-    network may predict values other than shares.
+    Each cell holds the fraction of every class among its non-void pixels, as a calibrated network would predict it. The
+    fractions are resized bilinearly, as logits are, and each pixel gets the class with the largest one. Both directions
+    use align_corners=False, since a network can learn to compensate a constant shift. Not a strict bound: a network may
+    predict other values.
     """
     classes = torch.unique(truth[truth != VOID])  # type: ignore[no-untyped-call]
     if not len(classes):

@@ -1,7 +1,5 @@
 """Scores of a model on images with masks, with a description of the protocol."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -54,10 +52,7 @@ def evaluate(
     if not items:
         raise DataError("there are no images to evaluate on; expected at least one with a mask")
     card, protocol = predictor.card, Protocol(mode, window, tuple(scales), flip)
-    void = card.ignore_index if ignore_index is None else ignore_index
-    bands = None if card.bands is None else tuple(card.bands)
-    reader = Reader(card.channels, len(card.classes), void, bands=bands, levels=card.levels)
-    count, done = len(card.classes), 0
+    reader, count, done = card.reader(ignore_index), len(card.classes), 0
     matrix = torch.zeros(count, count, dtype=torch.long, device=predictor.device)
     image, images = torch.zeros_like(matrix), []
     for labels, masks, finished in _predictions(predictor, reader, items, protocol, batch):

@@ -1,7 +1,5 @@
 """The confusion matrix and the scores computed from it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The model folder: weights in the format of segmentation_models_pytorch, and the model card."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

@@ -1,16 +1,15 @@
 """The model card: everything besides the weights that is needed to use a model on image files."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from fuzzyseg.data import DataError
+from fuzzyseg.data import DataError, Reader
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.data.sample import Colour, Encoding, LabelMap, Size
 from fuzzyseg.data.text import problems
@@ -71,6 +70,12 @@ class ModelCard:
             f"images are resized to {height}x{width} (height x width), whatever their aspect ratio, bilinearly with "
             "antialiasing; logits are resized bilinearly to the size of the file"
         )
+
+    def reader(self, ignore_index: int | None = None, **options: Any) -> Reader:
+        """A reader of images as in training. ignore_index: of the masks; None: the card's. options: of `Reader`."""
+        void = self.ignore_index if ignore_index is None else ignore_index
+        bands = None if self.bands is None else tuple(self.bands)
+        return Reader(self.channels, len(self.classes), void, bands=bands, levels=self.levels, **options)
 
     def write(self, folder: Path) -> None:
         """Store the card in the folder, with `resizing` for the reader."""

@@ -1,112 +1,187 @@
-"""Prediction of image files: masks, overlays, probabilities, class shares."""
-
-from __future__ import annotations
+"""Prediction of image files: which files, which are done, and what is written for all of them."""
 
 import csv
 import logging
-from collections.abc import Callable, Mapping
-from functools import partial
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from fuzzyseg.data import VOID, DataError, Item
 from fuzzyseg.data.io.find import Found, counts, find_images
-from fuzzyseg.data.io.image import Pixels, Windows, open_windows, read_image
-from fuzzyseg.data.io.mask import save_index_png
-from fuzzyseg.data.io.pillow import SUFFIXES
-from fuzzyseg.data.io.write import (
-    check_writable,
-    class_colours,
-    legend,
-    overlay,
-    save_picture,
-    stack,
-    to_picture,
-    written_beside,
-)
-from fuzzyseg.data.labels.decode import encode_labels
+from fuzzyseg.data.io.pillow import SUFFIXES, pixel_limit
+from fuzzyseg.data.io.write import check_writable, written_beside
+from fuzzyseg.data.labels.decode import training_labels
 from fuzzyseg.data.loading.value_range import compare
 from fuzzyseg.data.text import printable
-from fuzzyseg.data.views import known_pixels
-from fuzzyseg.inference.model_card import ModelCard
+from fuzzyseg.inference.outputs import ANNOTATIONS, KINDS, POLYGONS, Annotated, Fuzzy
+from fuzzyseg.inference.outputs.polygons import check_polygons
+from fuzzyseg.inference.outputs.record import Line, Record, checksum, state_of
+from fuzzyseg.inference.predict_image import ImagePrediction
 from fuzzyseg.inference.predictor import Predictor, Protocol
+from fuzzyseg.ops import distributed
 
 log = logging.getLogger(__name__)
 
-SHARES = "class_shares.csv"
-KINDS = {"mask": "masks", "overlay": "overlays", "probabilities": "probabilities"}
-"""Kinds of results and their folders."""
+SHARES, LABELS = "class_shares.csv", "labels.txt"
+OWN_MASKS = 10**7
+"""Millions of pixels: masks written here are read again whatever their size."""
 
 
 def predict_files(
     predictor: Predictor,
-    images: Path,
+    images: Path | Sequence[Path],
     out: Path,
     *,
-    overlay: bool = True,
-    probabilities: bool = False,
+    write: Sequence[str] = ("mask", "overlay"),
     encoded: bool = False,
     tile: tuple[int, int] | None = None,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    fuzzy: Fuzzy | None = None,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Path], list[DataError]]:
-    """Write an index mask (8-bit PNG, the size of the image) for each image file.
+    """Write the mask of each image file, and further outputs.
 
-    images: a file, a folder (recursive) or a pattern such as `photos/*.jpg`. NAME.jpg gives masks/NAME.png below `out`;
-    with overlay also overlays/NAME.png, the image with the classes in colour above a legend; with probabilities also
-    probabilities/NAME.npy, float16 (C,H,W). If two results would have one name, all get the full file name
-    (NAME.jpg.png). class_shares.csv holds the share of the pixels of each image that each class has. The pixels of a
-    mask are class indices, and 255 where the image misses data; the classes' colours, if any, are its palette. encoded:
-    write masks as the training masks were encoded instead: colours, 0 and 255, values from 1. tile: (H, W) of sliding
-    windows; by default only images too large for one pass are predicted in windows. Large TIFF and NumPy files that
-    need no resizing are read by windows; only their mask and overlay are held whole. progress: called with files done
-    and in all. Files that are no images are counted in a warning.
+    images: files, folders (recursive) or patterns such as `photos/*.jpg`. NAME.jpg gives masks/NAME.png below `out`, an
+    index mask of the size of the image, whose pixels are class indices, and 255 where the image misses data; the
+    classes' colours, if any, are its palette. A georeferenced TIFF file gives masks/NAME.tif with its coordinate
+    system and transform. If two results would have one name, all get the full file name (NAME.jpg.png).
+    class_shares.csv holds the share of the pixels of each image that each class has.
 
-    Returns the files written and an error for each image that could not be predicted. Raises DataError if there are no
-    images, if a result would replace one of them, or if results cannot be written; no part of a file is left.
+    write: further outputs (`KINDS`, docs/predict.md), in folders of their names, or, for coco, cvat and labelstudio,
+    one file for all images. encoded: write masks as the training masks were encoded: colours, 0 and 255, values from
+    1. tile: (H, W) of windows; by default only images too large for one pass are predicted in windows. scales, flip:
+    average the predictions at several scales and of the mirrored image. fuzzy: T and options of the outputs `k` and
+    `sets`. Large TIFF and NumPy files that need no resizing are read by windows; only outputs that are no GeoTIFF are
+    held whole. progress: called with files done and in all, of this process. Files that are no images are counted in a
+    warning.
+
+    A folder `out` of the same model and options is continued: images whose file has not changed and whose outputs
+    exist are not predicted again. overwrite: predict all. Several processes share the images.
+
+    Returns the files written, those that were there included, and an error for each image that could not be predicted;
+    on other processes than the first both are empty. Raises DataError if there are no images, if a result would replace
+    one of them, if `out` has results of another model or other options, or if results cannot be written; no part of a
+    file is left.
     """
-    found = _find(images, out)
-    kinds = ["mask"] + ["overlay"] * overlay + ["probabilities"] * probabilities
-    targets = [{kind: out / KINDS[kind] / (name + _ending(kind)) for kind in kinds} for name in _names(found)]
-    sources = {_identity(file) for file in found.files}
-    for target in (target for results in targets for target in results.values()):
-        if target.exists() and _identity(target) in sources:
-            raise DataError(f"{target}: is one of the images and would be replaced; choose another --out")
+    kinds = _checked(write)
+    found = _find([images] if isinstance(images, Path) else images, out)
+    names = dict(zip(found.files, _names(found), strict=True))
+    protocol = Protocol("whole" if tile is None else "sliding", tile, tuple(scales), flip, blend=True)
+    direct = [kind for kind in kinds if kind not in ANNOTATIONS]
+    prediction = ImagePrediction(predictor, out, direct, protocol, fuzzy or Fuzzy(), encoded)
+    _check_inputs(prediction, names)
     check_writable(out)
-    card, items = predictor.card, [Item(file, None, file.name) for file in found.files]
-    for note in compare(items, card.value_range, card.channels, card.bands, card.levels):
-        log.warning(printable(note))
-    protocol = Protocol("whole" if tile is None else "sliding", tile)
-    written: list[Path] = []
-    failures: list[DataError] = []
-    shares: dict[Path, NDArray[np.float64]] = {}
-    for number, (file, results) in enumerate(zip(found.files, targets, strict=True), 1):
-        try:
-            mask = _predict_file(predictor, file, results, protocol, encoded=encoded)
-            pixels = np.bincount(mask.ravel(), minlength=VOID + 1)
-            shares[file.relative_to(found.root)] = pixels / pixels.sum()
-            written += results.values()
-        except ValueError as error:
-            failures.append(error if isinstance(error, DataError) else DataError(f"{file}: {error}"))
-        except OSError as error:
-            raise _unwritable(results["mask"].parent, error, len(shares), len(found.files)) from None
+    how = {"model": checksum(predictor), "protocol": asdict(protocol), "outputs": kinds, "encoded": encoded}
+    sets = {"T or options of the sets": asdict(prediction.fuzzy)} if {"k", "sets"} & set(kinds) else {}
+    record = Record(out, how | sets, overwrite=overwrite)
+    _predict(prediction, record, found.root, names, progress)
+    distributed.barrier()
+    if distributed.rank() > 0:
+        return [], []
+    record.gather()
+    return _finish(prediction, record, found.root, names, [kind for kind in kinds if kind in ANNOTATIONS])
+
+
+def _checked(write: Sequence[str]) -> list[str]:
+    """The outputs, of which the mask is the first. Raises DataError for unknown ones."""
+    kinds = ["mask", *(kind for kind in dict.fromkeys(write) if kind != "mask")]
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise DataError(f"--write: found {', '.join(unknown)}; expected some of {', '.join(KINDS)}")
+    if set(POLYGONS) & set(kinds):
+        check_polygons()
+        log.warning("polygons leave gaps between neighbours once a tool moves their corners; masks (cvat) do not")
+    return kinds
+
+
+def _predict(
+    prediction: ImagePrediction,
+    record: Record,
+    root: Path,
+    names: Mapping[Path, str],
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Predict this process's share of the images that are not complete, and record each."""
+    own = list(names.items())[distributed.rank() :: distributed.world_size()]
+    there = [file for file, _ in own if record.complete(_key(file, root), file) is not None]
+    if there:
+        log.warning(
+            f"{len(there)} of {len(own)} images were predicted before and have not changed; --overwrite repeats them"
+        )
+    skipped, done = set(there), len(there)
+    for number, (file, name) in enumerate(own, 1):
+        if file not in skipped:
+            key, state = _key(file, root), state_of(file)
+            try:
+                outputs, pixels = prediction.write(file, name)
+                below = [path.relative_to(prediction.out).as_posix() for path in outputs]
+                record.add(key, file=state, outputs=below, pixels=pixels.tolist())
+                done += 1
+            except ValueError as error:
+                message = str(error) if str(file) in str(error) else f"{file}: {error}"
+                record.add(key, error=message)
+            except OSError as error:
+                raise _unwritable(prediction.out, error, done, len(own)) from None
+            except KeyboardInterrupt:
+                log.warning(f"the results of {done} of {len(own)} images are complete; the same command continues")
+                raise
         if progress is not None:
-            progress(number, len(found.files))
-    if not shares:
+            progress(number, len(own))
+
+
+def _finish(
+    prediction: ImagePrediction, record: Record, root: Path, names: Mapping[Path, str], annotations: Sequence[str]
+) -> tuple[list[Path], list[DataError]]:
+    """Write what is made of all images; return the files of the images and these, and the errors."""
+    lines = {file: record.lines[_key(file, root)] for file in names}
+    failures = [DataError(line["error"]) for line in lines.values() if "error" in line]
+    complete = {file: line for file, line in lines.items() if "error" not in line}
+    if not complete:
         return [], failures
+    out, classes = prediction.out, prediction.predictor.card.classes
+    written = [out / output for line in complete.values() for output in line["outputs"]]
     try:
-        _write_shares(out / SHARES, shares, predictor.card.classes)
+        _write_shares(out / SHARES, list(complete.values()), classes)
+        written += _annotate(prediction, annotations, complete, names)
     except OSError as error:
-        raise _unwritable(out / SHARES, error, len(shares), len(found.files)) from None
+        raise _unwritable(out / SHARES, error, len(complete), len(lines)) from None
     return [*written, out / SHARES], failures
+
+
+def _annotate(
+    prediction: ImagePrediction, kinds: Sequence[str], lines: Mapping[Path, Line], names: Mapping[Path, str]
+) -> list[Path]:
+    """Write the annotations of all images from their masks, and the class names for `convert`; return the files."""
+    card, out = prediction.predictor.card, prediction.out
+    encoding, void = (card.encoding, card.ignore_index) if prediction.encoded else (None, VOID)
+    with ExitStack() as stack, pixel_limit(OWN_MASKS):
+        adds = [stack.enter_context(ANNOTATIONS[kind][1](out, card)) for kind in kinds]
+        for file, line in lines.items() if adds else ():
+            item = Item(file, out / line["outputs"][0], names[file], encoding)
+            mask = training_labels(item, classes=len(card.classes), ignore_index=void)
+            for add in adds:
+                add(Annotated(file, Path(line["image"]), names[file], mask))
+    if not adds:
+        return []
+    with written_beside(out / LABELS) as part:
+        part.write_text("\n".join([*card.classes, ""]), encoding="utf-8")
+    each = [out / "labelme" / f"{names[file]}.json" for file in lines] if "labelme" in kinds else []
+    return [*each, *(out / ANNOTATIONS[kind][0] for kind in kinds if kind != "labelme"), out / LABELS]
+
+
+def _key(file: Path, root: Path) -> str:
+    return file.relative_to(root).as_posix()
 
 
 def _unwritable(path: Path, error: OSError, done: int, total: int) -> DataError:
     reason = error.strerror or f"{error}: the disk may be full"  # NumPy gives no number
-    return DataError(f"{path}: cannot be written ({reason}); the results of {done} of {total} images are complete")
+    return DataError(
+        f"{path}: cannot be written ({reason}); the results of {done} of {total} images are complete, and the same "
+        "command continues"
+    )
 
 
 def _identity(file: Path) -> tuple[int, int]:
@@ -115,8 +190,28 @@ def _identity(file: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _find(images: Path, out: Path) -> Found:
-    """Image files; results below `out` are left out."""
+def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> None:
+    """Raise DataError if a result would replace an image; warn of images unlike those of the training."""
+    sources = {_identity(file) for file in names}
+    for name in names.values():
+        for target in (target for geo in (False, True) for target in prediction.files(name, geo=geo)):
+            if target.exists() and _identity(target) in sources:
+                raise DataError(f"{target}: is one of the images and would be replaced; choose another --out")
+    card, items = prediction.predictor.card, [Item(file, None, file.name) for file in names]
+    for note in compare(items, card.value_range, card.channels, card.bands, card.levels):
+        log.warning(printable(note))
+
+
+def _find(sources: Sequence[Path], out: Path) -> Found:
+    """Image files; results below `out` are left out. Names of several sources are relative to their common folder."""
+    every = [_find_in(source, out) for source in sources]
+    if len(every) == 1:
+        return every[0]
+    files = sorted({Path(os.path.abspath(file)) for found in every for file in found.files})
+    return Found(Path(os.path.commonpath([file.parent for file in files])), files)
+
+
+def _find_in(images: Path, out: Path) -> Found:
     if images.is_file():
         return Found(images.parent, [images])
     if images.is_dir() and out.resolve() == images.resolve():
@@ -140,96 +235,11 @@ def _names(found: Found) -> list[str]:
     return names if len(unique) == len(names) else [str(file.relative_to(found.root)) for file in found.files]
 
 
-def _ending(kind: str) -> str:
-    return ".npy" if kind == "probabilities" else ".png"
-
-
-def _predict_file(
-    predictor: Predictor, file: Path, targets: Mapping[str, Path], protocol: Protocol, *, encoded: bool
-) -> Pixels:
-    """Predict one image, write its results and return the mask."""
-    card = predictor.card
-    kind: dict[str, Any] = {"bands": card.bands, "levels": card.levels}
-    windows = open_windows(file, card.channels, **kind)
-    if windows is not None and "probabilities" not in targets and predictor.reads_by_windows(windows.size, protocol):
-        mask, picture = _predict_rows(predictor, windows, protocol, with_overlay="overlay" in targets)
-    else:
-        image = np.ascontiguousarray(read_image(file, card.channels, **kind, with_known=True))
-        pixels = torch.from_numpy(image).movedim(-1, 0).unsqueeze(0)
-        if "probabilities" in targets:
-            logits = predictor.batch_logits(pixels, protocol)[0]
-            labels = logits.argmax(0)
-            with written_beside(targets["probabilities"]) as part:
-                np.save(part, logits.softmax(0).half().cpu().numpy(), allow_pickle=False)
-        else:
-            labels = predictor.batch_labels(pixels, protocol)[0]
-        mask = _voided(labels, image, card)
-        picture = _overlaid(image, mask, card) if "overlay" in targets else None
-    if encoded:
-        save_picture(_encoded(mask, card, targets["mask"]), targets["mask"])
-    else:
-        save_index_png(mask, targets["mask"], card.colours)
-    if picture is not None:
-        save_picture(stack(picture, _legend(mask, card)), targets["overlay"])
-    return mask
-
-
-def _predict_rows(
-    predictor: Predictor, windows: Windows, protocol: Protocol, *, with_overlay: bool
-) -> tuple[Pixels, Pixels | None]:
-    """Mask (H,W) and overlay (H,W,3) of an image that is read by windows; only these two are held whole, as uint8."""
-    height, width = windows.size
-    mask: Pixels = np.empty((height, width), np.uint8)
-    picture: Pixels | None = np.empty((height, width, 3), np.uint8) if with_overlay else None
-    read = partial(windows.read, with_known=True)
-    for box, labels in predictor.label_rows(read, windows.size, protocol):
-        rows, image = slice(box[0], box[2]), read(box) if with_overlay or windows.raster.may_miss else None
-        mask[rows] = labels.cpu().numpy() if image is None else _voided(labels, image, predictor.card)
-        if picture is not None:
-            picture[rows] = _overlaid(image, mask[rows], predictor.card)
-    return mask, picture
-
-
-def _voided(labels: torch.Tensor, image: Pixels, card: ModelCard) -> Pixels:
-    """Labels (H,W) as uint8, void where the image misses data."""
-    known = known_pixels(torch.from_numpy(image).movedim(-1, 0), card.channels)
-    mask = labels.cpu().to(torch.uint8)
-    found: Pixels = (mask if known is None else mask.masked_fill(~known, VOID)).numpy()
-    return found
-
-
-def _overlaid(image: Any, mask: Any, card: ModelCard) -> Pixels:
-    return overlay(to_picture(image, card.mean, card.std), mask, card.colours or class_colours(len(card.classes)))
-
-
-def _legend(mask: Pixels, card: ModelCard) -> Pixels:
-    """The classes of the mask with colour and share, the largest first."""
-    colours = card.colours or class_colours(len(card.classes))
-    pixels = np.bincount(mask.ravel(), minlength=VOID + 1)
-    entries = [
-        (f"{'no data' if label == VOID else card.classes[label]} {100 * pixels[label] / mask.size:.1f} %", label)
-        for label in np.argsort(-pixels, kind="stable").tolist()
-        if pixels[label]
-    ]
-    # black classes are not tinted, so that their square is empty
-    shown = [(text, colours[label] if label != VOID and any(colours[label]) else None) for text, label in entries]
-    return legend(shown, mask.shape[1])
-
-
-def _encoded(mask: Any, card: ModelCard, path: Path) -> Pixels:
-    """Class indices in the encoding of the training masks."""
-    array = encode_labels(mask, card.encoding, card.ignore_index, path)
-    if array.dtype != "uint8":
-        raise DataError(
-            f"{path}: the training masks have values up to {array.max()}; expected up to 255: leave --encoded out"
-        )
-    return array
-
-
-def _write_shares(path: Path, shares: Mapping[Path, NDArray[np.float64]], classes: list[str]) -> None:
+def _write_shares(path: Path, lines: Sequence[Line], classes: list[str]) -> None:
     """A row for each image: its path, the share of each class, and that of the pixels without data."""
     with written_beside(path) as part, part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         table = csv.writer(file)
         table.writerow(["image", *classes, "no data"])
-        for image, row in shares.items():
-            table.writerow([image.as_posix(), *(f"{share:.6f}" for share in (*row[: len(classes)], row[VOID]))])
+        for line in lines:
+            pixels, total = line["pixels"], sum(line["pixels"])
+            table.writerow([line["image"], *(f"{n / total:.6f}" for n in (*pixels[: len(classes)], pixels[VOID]))])

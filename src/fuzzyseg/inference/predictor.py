@@ -1,7 +1,5 @@
 """Prediction of logits or labels for images of any size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +31,15 @@ class Protocol:
 
     mode: `whole` image at once, or `sliding` windows that overlap by a third. window: their (H, W); None: the training
     crop. scales: factors of the image's size. flip: also predict the mirrored image. The probabilities of all views
-    are averaged. Raises ValueError for other values.
+    are averaged. blend: windows have less weight toward their borders (see `sweep`), and several views of a large image
+    are made of each window; False: equal weights, as in published evaluations. Raises ValueError for other values.
     """
 
     mode: str = "whole"
     window: Size | None = None
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
+    blend: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in ("whole", "sliding"):
@@ -60,7 +60,7 @@ class Protocol:
             parts.append("1 scale")
         else:
             parts.append("scales " + " ".join(f"{scale:g}" for scale in self.scales))
-        return ", ".join([*parts, "flip" if self.flip else "no flip"])
+        return ", ".join([*parts, "flip" if self.flip else "no flip", *["windows blended"] * self.blend])
 
     @property
     def views(self) -> list[tuple[float, bool]]:
@@ -95,7 +95,7 @@ class Predictor:
     def logits(self, image: Input, protocol: Protocol = WHOLE) -> Tensor:
         """Logits (C,H,W) float32 at the size of the image.
 
-        image: a file, read as in training; a PIL image, whose EXIF orientation is not applied; or uint8, an array
+        image: a file, or a PIL image, read as in training (turned by its EXIF orientation); or uint8, an array
         (H,W,Cin) or a tensor (Cin,H,W); for a model with `levels` also float32 scaled by them, or an array of the
         file's own values. For several views or windows, the logarithm of their average probability. Raises DataError
         for an image of another shape or type.
@@ -119,34 +119,43 @@ class Predictor:
             inputs = self._input(images)
             window = self._window(inputs, protocol)
             if protocol.views == [(1.0, False)] and window is not None and inputs.shape[-2:] == size:
-                return torch.cat([band.argmax(1) for band in self._sweep(inputs, window)], 1)
+                return torch.cat([band.argmax(1) for band in self._sweep(inputs, window, protocol)], 1)
             return resize_labels(self._scores(inputs, protocol), size)
 
     def reads_by_windows(self, size: Size, protocol: Protocol = WHOLE) -> bool:
         """Whether an image of this size is predicted in windows, so that it need never be there as a whole."""
         return (
             self.card.image_size is None
-            and protocol.views == [(1.0, False)]
+            and (protocol.blend or protocol.views == [(1.0, False)])
             and (protocol.mode == "sliding" or size[0] * size[1] > MOST_PIXELS)
         )
 
-    def label_rows(
+    def probability_rows(
         self, read: Callable[[Box], Image], size: Size, protocol: Protocol = WHOLE
     ) -> Iterator[tuple[Box, Tensor]]:
-        """Bands of rows, from top to bottom, of an image that is read by windows: their boxes and `labels` (rows,W).
+        """Bands of rows, from top to bottom, of an image that is read by windows: boxes and probabilities (C,rows,W).
 
         read: the part y0, x0, y1, x1 as an array that `read_image` gives. size: the image's (H,W), for which
         `reads_by_windows` holds.
         """
 
         def predict(box: Box) -> Tensor:
-            return self._probabilities(self._normalised(torch.tensor(read(box)).movedim(-1, 0).unsqueeze(0)))
+            inputs = self._normalised(torch.tensor(read(box)).movedim(-1, 0).unsqueeze(0))
+            single = protocol.views == [(1.0, False)]
+            return self._probabilities(inputs) if single else self._scores(inputs, protocol).softmax(1)
 
         window, top = protocol.window or (self.card.crop if protocol.mode == "sliding" else TILE), 0
         with torch.no_grad(), evaluating(self.network):
-            for band in sweep(size, window, predict):
-                yield (top, 0, top + band.shape[2], size[1]), band.argmax(1)[0]
+            for band in sweep(size, window, predict, self._alignment(protocol)):
+                yield (top, 0, top + band.shape[2], size[1]), band[0]
                 top += band.shape[2]
+
+    def label_rows(
+        self, read: Callable[[Box], Image], size: Size, protocol: Protocol = WHOLE
+    ) -> Iterator[tuple[Box, Tensor]]:
+        """`probability_rows` as `labels` (rows,W)."""
+        for box, probabilities in self.probability_rows(read, size, protocol):
+            yield box, probabilities.argmax(0)
 
     def training_logits(self, image: Tensor) -> Tensor:
         """Logits (C,H,W) float32 of an image as of `Reader.read` at the training scale; whole image, one view."""
@@ -176,17 +185,20 @@ class Predictor:
         if not isinstance(image, Tensor | np.ndarray):
             found = type(image).__name__
             raise DataError(f"found an image of type {found}; expected a path, a PIL image, an array or a tensor")
-        levels, given = self.card.levels, image
-        if levels is not None and not isinstance(image, Tensor) and str(image.dtype) not in ("uint8", "float32"):
-            image = levels.units(image, Path("the image"))
-        pixels = image if isinstance(image, Tensor) else torch.tensor(image).movedim(-1, 0)
-        fits = pixels.dtype == torch.uint8 or (levels is not None and pixels.dtype == torch.float32)
-        if not fits or pixels.dim() != 3 or pixels.shape[0] != self.card.channels:
+        levels, kind = self.card.levels, str(image.dtype).removeprefix("torch.")
+        numbers = isinstance(image, np.ndarray) and image.dtype.kind in "uif"
+        fits = kind == "uint8" or (levels is not None and (kind == "float32" or numbers))
+        channels = 0 if image.ndim != 3 or 0 in image.shape else image.shape[0 if isinstance(image, Tensor) else -1]
+        if not fits or channels != self.card.channels:
             kinds = "uint8" if levels is None else "uint8, float32 in units, or the numbers of the image files"
             raise DataError(
-                f"found an image of shape {tuple(given.shape)} and type {given.dtype}; expected {kinds}, an array "
+                f"found an image of shape {tuple(image.shape)} and type {image.dtype}; expected {kinds}, an array "
                 f"(H, W, {self.card.channels}) or a tensor ({self.card.channels}, H, W)"
             )
+        if levels is not None and kind != "float32":
+            array = image.movedim(0, -1).cpu().numpy() if isinstance(image, Tensor) else image
+            image = levels.units(array, Path("the image"))
+        pixels = image if isinstance(image, Tensor) else torch.tensor(np.ascontiguousarray(image)).movedim(-1, 0)
         return pixels.unsqueeze(0)
 
     def _input(self, images: Tensor) -> Tensor:
@@ -221,11 +233,15 @@ class Predictor:
     def _probabilities(self, inputs: Tensor) -> Tensor:
         return self._forward(inputs).softmax(1)
 
-    def _sweep(self, inputs: Tensor, window: Size) -> Iterator[Tensor]:
+    def _alignment(self, protocol: Protocol) -> int | None:
+        """`blend` of `sweep`."""
+        return int(getattr(self.network, "divisor", 1)) if protocol.blend else None
+
+    def _sweep(self, inputs: Tensor, window: Size, protocol: Protocol) -> Iterator[Tensor]:
         def predict(box: Box) -> Tensor:
             return self._probabilities(inputs[..., box[0] : box[2], box[1] : box[3]])
 
-        return sweep((inputs.shape[-2], inputs.shape[-1]), window, predict)
+        return sweep((inputs.shape[-2], inputs.shape[-1]), window, predict, self._alignment(protocol))
 
     def _scores(self, inputs: Tensor, protocol: Protocol) -> Tensor:
         """Logits (B,C,h,w) at the size of the inputs, averaged over the views and windows of the protocol."""
@@ -240,7 +256,9 @@ class Predictor:
                 view = F.interpolate(view, size=scaled, mode="bilinear", antialias=True)
             view = view.flip(-1) if mirrored else view
             window = self._window(view, protocol)
-            seen = self._probabilities(view) if window is None else torch.cat(list(self._sweep(view, window)), 2)
+            seen = (
+                self._probabilities(view) if window is None else torch.cat(list(self._sweep(view, window, protocol)), 2)
+            )
             seen = resize_logits(seen.flip(-1) if mirrored else seen, size, align_corners=False)
             total = seen if total is None else total + seen
         assert total is not None

@@ -1,7 +1,5 @@
 """Sliding windows over an image, and the average of their predictions in bounded memory."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import torch
@@ -20,36 +18,75 @@ def tiles_of(size: Size, tile: Size = TILE) -> Iterator[Box]:
             yield top, left, min(top + tile[0], size[0]), min(left + tile[1], size[1])
 
 
-def starts(length: int, window: int) -> list[int]:
-    """First positions of windows along an axis: ceil(2/3 window) apart, the last moved back to end at the border."""
-    stride = -(-2 * window // 3)
-    return [*range(0, max(length - window, 0), stride), max(length - window, 0)]
+MOST_VALUES = 2**24
+"""Values, over all classes, of the rows that `sweep` yields at once."""
 
 
-def sweep(size: Size, window: Size, predict: Callable[[Box], Tensor]) -> Iterator[Tensor]:
-    """Average the predictions of overlapping windows, weighting them equally, in bands of rows.
+def starts(length: int, window: int, multiple: int = 1) -> list[int]:
+    """First positions of windows along an axis: ceil(2/3 window) apart, the last moved back to end at the border.
+
+    multiple: positions are multiples of it, as far apart as they can be below 2/3; the last window may end behind the
+    border, so that the axis is to be cut off there. 1 if windows are too small for it.
+    """
+    stride, last = -(-2 * window // 3), max(length - window, 0)
+    if 1 < multiple <= stride:
+        stride, last = stride // multiple * multiple, -(-last // multiple) * multiple
+    return [*range(0, last, stride), last]
+
+
+def ramp(length: int, begin: int, end: int, overlap: int) -> Tensor:
+    """Weights (end - begin,) of a window's pixels along an axis, which rise over its overlap with a neighbour.
+
+    The outer quarter of the overlap has (nearly) no weight, the inner quarter full weight. At the border of the image,
+    where no other window sees more, the weights are 1.
+    """
+    place = torch.arange(begin, end) + 0.5
+    sides = [side for side, inner in ((place - begin, begin > 0), (end - place, end < length)) if inner]
+    weight = torch.ones(end - begin)
+    for side in sides:
+        weight = weight.minimum((2 * side / max(overlap, 1) - 0.5).clamp(1e-6, 1))
+    return weight
+
+
+def sweep(size: Size, window: Size, predict: Callable[[Box], Tensor], blend: int | None = None) -> Iterator[Tensor]:
+    """Average the predictions of overlapping windows in bands of rows.
 
     size: (H, W) of the image. predict: prediction (B,C,h,w) for the window y0, x0, y1, x1, which is never larger than
-    the image. Yields (B,C,rows,W) from top to bottom, (B,C,H,W) together. Memory is that of one band as high as a
-    window.
+    the image. blend: weight the pixels of a window by `ramp` along both axes, and start windows at multiples of this
+    number, the network's divisor, so that its cells coincide with those of the whole image; None: equal weights. Yields
+    (B,C,rows,W) from top to bottom, (B,C,H,W) together. Memory is that of one band as high as a window.
     """
     height, width = size
     tall, wide = min(window[0], height), min(window[1], width)
-    tops, lefts = starts(height, tall), starts(width, wide)
-    hits, rows = torch.zeros(width), torch.zeros(tall)  # number of windows over each column, and row of the strip
-    for left in lefts:
-        hits[left : left + wide] += 1
+    tops, lefts = (starts(side, span, blend or 1) for side, span in ((height, tall), (width, wide)))
+    down = [_weights(height, top, tall, tops, blend) for top in tops]
+    across = [_weights(width, left, wide, lefts, blend) for left in lefts]
+    hits, rows = torch.zeros(width), torch.zeros(tall)  # sum of the weights at each column, and row of the strip
+    for left, weight in zip(lefts, across, strict=True):
+        hits[left : left + wide] += weight
     strip: Tensor | None = None
-    for top, following in zip(tops, [*tops[1:], height], strict=True):
-        for left in lefts:
-            seen = predict((top, left, top + tall, left + wide))
+    for top, following, vertical in zip(tops, [*tops[1:], height], down, strict=True):
+        for left, horizontal in zip(lefts, across, strict=True):
+            seen = predict((top, left, top + len(vertical), left + len(horizontal)))
             if strip is None:
                 strip = seen.new_zeros((*seen.shape[:2], tall, width))
                 hits, rows = hits.to(seen.device), rows.to(seen.device)
-            strip[..., left : left + wide] += seen
-        rows += 1
+            weighted = seen if blend is None else seen * (vertical[:, None] * horizontal).to(seen.device)
+            strip[..., : len(vertical), left : left + wide] += weighted
+        rows[: len(vertical)] += vertical.to(rows.device)
         assert strip is not None
         done = following - top
-        yield strip[:, :, :done] / (rows[:done, None] * hits)
-        strip = torch.cat([strip[:, :, done:], torch.zeros_like(strip[:, :, :done])], 2)
-        rows = torch.cat([rows[done:], torch.zeros_like(rows[:done])])
+        step = max(1, MOST_VALUES // (strip.shape[1] * width))
+        for start in range(0, done, step):
+            part = slice(start, min(start + step, done))
+            yield strip[:, :, part] / (rows[part, None] * hits)
+        for sums, axis in ((strip, 2), (rows, 0)):  # the rows that the next windows see move up
+            rest = sums.narrow(axis, done, tall - done).clone()
+            sums.zero_().narrow(axis, 0, tall - done).copy_(rest)
+
+
+def _weights(length: int, begin: int, window: int, begins: list[int], blend: int | None) -> Tensor:
+    end = min(begin + window, length)
+    if blend is None:
+        return torch.ones(end - begin)
+    return ramp(length, begin, end, window - (begins[1] if len(begins) > 1 else window))

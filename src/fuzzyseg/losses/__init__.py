@@ -1,7 +1,5 @@
 """Losses as pure functions, and modules with their options."""
 
-from __future__ import annotations
-
 from fuzzyseg.losses.ablations import negative, partial
 from fuzzyseg.losses.base import masked_mean
 from fuzzyseg.losses.confidence_mask import CONFIDENCE, Confidence, ConfidentPixels, under_mask

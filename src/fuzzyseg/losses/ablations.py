@@ -5,8 +5,6 @@ differs. p are the student's probabilities, Y the fuzzy positives, mu the member
 with the continuous rule. `weight="none"` gives the losses of the original papers.
 """
 
-from __future__ import annotations
-
 from typing import Unpack
 
 import torch

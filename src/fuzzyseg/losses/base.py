@@ -1,9 +1,7 @@
-"""What the losses share: argument checks, precision and size of logits, means and histograms over valid pixels.
+"""Argument checks, precision and size of logits, and means and histograms over valid pixels.
 
 No check reads a tensor's values, so none synchronises with a GPU.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -147,7 +145,7 @@ def local_mean(values: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def histogram(index: Tensor, valid: Tensor | None, bins: int) -> Tensor:
-    """Share of the valid pixels in each bin: (bins,), fp32, without gradient. index (B,*spatial) int64."""
+    """Fraction of the valid pixels in each bin: (bins,), fp32, without gradient. index (B,*spatial) int64."""
     index = index.reshape(len(index), index.numel() // max(len(index), 1))  # -1 is ambiguous for an empty batch
     weight = torch.ones_like(index, dtype=torch.float32) if valid is None else valid.reshape(index.shape).float()
     # One row per image has fewer collisions on a GPU than one row for all, and counts that fp32 represents exactly.

@@ -1,7 +1,5 @@
 """Confidence mask of FixMatch and its successors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 
@@ -32,8 +30,8 @@ class ConfidentPixels(nn.Module):
 
     threshold: tau, the least teacher probability of a confident pixel. which: `keep` counts confident pixels only,
     `drop` all; None is keep if pixel_loss is the hard loss, else drop. `gate` sets the buffer `reliable`: confident
-    pixels count if a share tau of them or more is right on held-out labelled pixels, else all pixels. The idea is from
-    CW-BASS v2, arXiv 2608.12773; the rule is ours. The buffer is True until it is first measured.
+    pixels count if at least a fraction tau of them is right on held-out labelled pixels, else all pixels. The idea is
+    from CW-BASS v2, arXiv 2608.12773; the rule is ours. The buffer is True until it is first measured.
     """
 
     reliable: Tensor

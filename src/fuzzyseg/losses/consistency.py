@@ -5,8 +5,6 @@ teacher's possibly `Mixed`, are interpolated to `size` = (H,W). The teacher is d
 stays fp64); the map is 0 where `valid` (B,H,W) is 0. q are the student's probabilities, p the teacher's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 

@@ -5,8 +5,6 @@ A. van den Oord, Y. Li, O. Vinyals, "Representation learning with contrastive pr
 memory does not grow with the product of anchors and negatives. N anchors, R rows of negatives, K negatives per anchor.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

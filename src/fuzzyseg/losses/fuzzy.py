@@ -3,8 +3,6 @@
 `fuzzyseg.losses.fpl.reference` explains the method; `fuzzyseg.losses.kernels` contains the fast forms.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 

@@ -6,8 +6,6 @@ in the networks' own heads. valid (B,H,W) is bool or non-negative weights. The t
 fp32 (fp64 stays fp64). A NaN in either side's logits makes the loss of that pixel NaN if it is valid.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Unpack
@@ -41,7 +39,7 @@ class PixelLoss:
 
     k: number of positive classes. weight: of the loss. confidence, label: the teacher's largest probability and its
     class. stats: detached, over the valid pixels of this process: confidence and label_histogram (C,); weight where
-    there is one; for losses over a set also k_histogram (C-1,), the share of pixels with K = 1, 2, ...; balance (the
+    there is one; for losses over a set also k_histogram (C-1,), the fraction of pixels with K = 1, 2, ...; balance (the
     factor) if on.
     """
 
@@ -194,7 +192,7 @@ class PixelLossModule(nn.Module):
     and `Conformal` leave it to the caller; `Conformal` has a second buffer, `temperature`, which divides the teacher's
     logits. `Adaptive` selects one of its candidates for each pixel. With a policy the statistics also contain
     `threshold`, its mean over the valid pixels; for `Conformal` also `temperature`; for `Adaptive` also
-    `threshold_histogram`, the share of pixels with each candidate.
+    `threshold_histogram`, the fraction of pixels with each candidate.
     """
 
     threshold: Tensor

@@ -1,7 +1,5 @@
 """Losses on labelled pixels: cross entropy with OHEM, class weights and label smoothing, and Dice loss."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 
@@ -18,7 +16,7 @@ VOID = 255
 def cross_entropy_map(logits: Tensor, mask: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     """Cross entropy of each pixel, (B,H,W), 0 on void. logits (B,C,H,W); mask (B,H,W) int64, 255 is void.
 
-    label_smoothing: share of the target that is distributed evenly over all classes.
+    label_smoothing: fraction of the target that is distributed evenly over all classes.
     """
     return F.cross_entropy(logits, mask, ignore_index=VOID, reduction="none", label_smoothing=label_smoothing)
 

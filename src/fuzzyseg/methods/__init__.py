@@ -1,7 +1,5 @@
 """The methods, each of one paper."""
 
-from __future__ import annotations
-
 from fuzzyseg.methods.adv_semseg import AdvSemSeg
 from fuzzyseg.methods.ael import AEL
 from fuzzyseg.methods.base import Facts, Method, MethodConfig, Progress, Role, Step

@@ -1,7 +1,5 @@
 """The contract between a method and the rest of the package."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +11,8 @@ from torch import Tensor, nn
 from fuzzyseg.data.views import Batch, Source, Stream, View, Weak
 
 Network = Callable[[], nn.Module]
-SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
-PixelLossModule = nn.Module
+SupervisedLoss = Callable[[Tensor, Tensor | None], Tensor]
+"""Of logits, and the mask of a stream of labelled images, which has one."""
 Fuzzy = Literal["native", "variant", "does not apply"]
 
 
@@ -43,7 +41,7 @@ def _shares(largest: float) -> AfterValidator:
 
 
 Shares = Annotated[tuple[float, float], _shares(1)]
-"""Range of a share of an image."""
+"""Range of a fraction of an image."""
 RectangleArea = Annotated[tuple[float, float], _shares(0.7)]
 """Range of the share that `ops.mix.rectangle_masks` covers; larger rectangles rarely fit into the image."""
 
@@ -126,6 +124,8 @@ class Method(nn.Module):
 
     streams: dict[str, Stream]
     student: nn.Module
+    pixel_loss: Any
+    """`fuzzyseg.losses.PixelLossModule`; None if the paper's term is no pixel loss and none replaces it."""
     confident: Any
     """`fuzzyseg.losses.ConfidentPixels` in methods with a confidence threshold, else None. A reliability gate is set
     from outside, between two steps."""
@@ -134,7 +134,7 @@ class Method(nn.Module):
         self,
         network: Network,
         supervised_loss: SupervisedLoss,
-        pixel_loss: PixelLossModule | None,
+        pixel_loss: nn.Module | None,
         config: MethodConfig,
         facts: Facts,
     ) -> None:

@@ -16,8 +16,6 @@ because two samplers share a seed). Losses are not divided by the number of proc
 image. Padding is not trained on. Per process: batch-norm statistics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -27,7 +25,7 @@ from torch import Tensor, nn
 from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import masked_mean
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Shares, Step, linear_ramp, setting
-from fuzzyseg.networks.stages import check_different
+from fuzzyseg.networks.heads import check_different
 from fuzzyseg.ops.mix import Mixed, box_masks, paste
 from fuzzyseg.ops.module_mode import without_dropout
 
@@ -76,10 +74,8 @@ class CPS(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss of both networks plus lambda times the cross pseudo supervision."""
         labelled = batch["labelled"]
-        assert labelled.mask is not None
         z1, z2 = self.first(labelled.image), self.second(labelled.image)  # (B,C,h,w)
         supervised = self.supervised_loss(z1, labelled.mask) + self.supervised_loss(z2, labelled.mask)
-        assert self.pixel_loss is not None
         student, teacher, valid = self._mixed(batch) if self.config.cutmix else self._plain(batch, z1, z2)
         found = self.pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress)
         unsupervised = 2 * masked_mean(found.loss, valid)  # the sum of the two directions' means

@@ -2,7 +2,7 @@
 
 G. French, S. Laine, T. Aila, M. Mackiewicz, G. Finlayson, BMVC 2020. A mean teacher with CutMix: the student sees a mix
 of two images, its target is the same mix of the teacher's predictions of the two clean images. The squared error is
-scaled by the share of pixels on which the teacher is confident.
+scaled by the fraction of pixels on which the teacher is confident.
 
 The authors freeze batch-norm statistics in both networks (`train.freeze_batch_norm=true`). Otherwise both are in
 training mode, and the teacher's statistics, updated by its own forwards, also follow the student's. The strong colours
@@ -10,11 +10,9 @@ of their current scripts, which are later than the paper, are the option `colour
 boxes, the robust cross entropy and costs on logits, their ramp (which excludes a threshold), PixelSSL's variant.
 
 Differences from the authors' code: the two images of a mix are always different ones. Padding does not count in the
-share of confident pixels. Parameters and buffers of the teacher are matched by name, counters are copied. Per process:
-the share of confident pixels (also per micro-batch, as published), batch-norm statistics, dropout.
+fraction of confident pixels. Parameters and buffers of the teacher are matched by name, counters are copied.
+Per process: the fraction of confident pixels (also per micro-batch, as published), batch-norm statistics, dropout.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -49,7 +47,7 @@ class CutMixSegConfig(MethodConfig):
     decay: float = setting(0.99, "authors' scripts", "Decay of the teacher, weights and buffers.", ge=0, lt=1)
     threshold: float = setting(0.97, "authors' scripts", "Probability from which a pixel is confident.")
     confidence: Literal["keep", "drop"] = setting(
-        "keep", "authors' scripts", "keep: scale by the share of confident pixels, with any pixel loss; drop: no scale."
+        "keep", "authors' scripts", "keep: scale any loss by the fraction of confident pixels; drop: no scale."
     )
     per_pixel: bool = setting(
         False,
@@ -57,7 +55,7 @@ class CutMixSegConfig(MethodConfig):
         "Drop each pixel below the threshold instead (an option of the authors' code). A fuzzy loss then is cross "
         "entropy, since every kept pixel has K = 1 and a weight of at least 0.99.",
     )
-    box_area: float = setting(0.5, "authors' scripts", "Share of the image that the box covers.", gt=0, le=1)
+    box_area: float = setting(0.5, "authors' scripts", "Fraction of the image that the box covers.", gt=0, le=1)
     colour: bool = setting(False, "paper", "Strong colours in the student's images (true in the authors' scripts).")
     images: Literal["all", "unlabelled"] = setting("all", "authors' code", "Images to mix; all: labelled ones, too.")
 
@@ -67,7 +65,6 @@ class CutMixSeg(Method):
 
     Config = CutMixSegConfig
     config: CutMixSegConfig
-    paper_loss = None
     paper_only = ("distance", "unsupervised_weight")
     pixel_only = ("pixel_weight",)
     paper = "CutMix-Seg, French et al., BMVC 2020"
@@ -93,7 +90,6 @@ class CutMixSeg(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss plus the distance to the teacher's mixed prediction."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
-        assert labelled.mask is not None
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
         area = (self.config.box_area, self.config.box_area)
         mask = box_masks(a.seed, a.size, boxes=1, area=area).to(a.image.device)  # (B,H,W), True: partner

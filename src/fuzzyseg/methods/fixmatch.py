@@ -15,8 +15,6 @@ views use our jitter and blur (`data/views.py`). Padding is the mean colour, the
 statistics, dropout.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -41,8 +39,8 @@ class FixMatchConfig(MethodConfig):
     confidence: Confidence = setting(None, "ours", CONFIDENCE)
     unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the strong view's loss.", ge=0)
     decay: float = setting(0.996, "authors' code", "Decay of the average, after warm-up 1 - 1/(step + 1).", ge=0, lt=1)
-    cutmix_probability: float = setting(0.5, "authors' code", "Share of images with a rectangle.", ge=0, le=1)
-    box_area: RectangleArea = setting((0.02, 0.4), "authors' code", "Range of the rectangle's share of the image.")
+    cutmix_probability: float = setting(0.5, "authors' code", "Fraction of images with a rectangle.", ge=0, le=1)
+    box_area: RectangleArea = setting((0.02, 0.4), "authors' code", "Range of the rectangle's fraction of the image.")
 
 
 class FixMatch(Method):
@@ -70,8 +68,6 @@ class FixMatch(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Half of: supervised loss plus the strong view's loss."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
-        assert labelled.mask is not None
-        assert self.pixel_loss is not None
         area, chance = self.config.box_area, self.config.cutmix_probability
         (drawn,) = rectangle_masks(a.seed, a.size, probability=chance, area=area)
         mask = drawn.to(a.image.device)  # (B,H,W), True: partner

@@ -10,11 +10,9 @@ the authors of CPS; the rows quoted by the CPS and FPL papers) or `pixelssl` (Pi
 Differences from their code: the teacher is updated after the step (TorchSemiSeg: between the labelled and the
 unlabelled forward, so that its labelled targets are one update older). Labelled and unlabelled images are separate
 forwards (PixelSSL: one batch). Padding does not count in the consistency, nor void in the supervised mean (PixelSSL
-counts it). PixelSSL's ramp, 5 of 45 epochs, is a share of the run. The teacher is in training mode without dropout and
-keeps batch-norm statistics of its own forwards. Per process: batch-norm statistics, the student's dropout.
+counts it). PixelSSL's ramp, 5 of 45 epochs, is a fraction of the run. The teacher is in training mode without dropout
+and keeps batch-norm statistics of its own forwards. Per process: batch-norm statistics, the student's dropout.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
@@ -54,7 +52,9 @@ class MeanTeacherConfig(MethodConfig):
     labelled: bool | None = setting(
         None, "preset", "Consistency on labelled images too; None: true (torchsemiseg), false (pixelssl, pixel losses)."
     )
-    ramp: float | None = setting(None, "preset", "Share of the run with a growing weight; None: 0 or 5/45.", ge=0, le=1)
+    ramp: float | None = setting(
+        None, "preset", "Ramp of the weight, as a fraction of the run; None: 0 or 5/45.", ge=0, le=1
+    )
     pixel_weight: float = setting(1.0, "ours", "Weight of a pixel loss (hard, soft, fuzzy).", ge=0)
     predictor: Literal["student", "teacher"] = setting(
         "student", "torchsemiseg", "Network that is evaluated and saved (pixelssl reports both)."
@@ -66,7 +66,6 @@ class MeanTeacher(Method):
 
     Config = MeanTeacherConfig
     config: MeanTeacherConfig
-    paper_loss = None
     paper_only = ("of", "consistency_weight")
     pixel_only = ("pixel_weight",)
     paper = "Mean Teacher, Tarvainen and Valpola, NeurIPS 2017"
@@ -95,7 +94,6 @@ class MeanTeacher(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss plus the ramped, weighted consistency with the teacher."""
         labelled, unlabelled = batch["labelled"], batch["unlabelled"]
-        assert labelled.mask is not None
         z_l, z_u = self.student(labelled.image), self.student(unlabelled.image)  # (B,C,h,w)
         with torch.no_grad(), without_dropout(self.teacher):
             t_l = self.teacher(labelled.image) if self.labelled else None

@@ -14,8 +14,6 @@ negatives are the other cells of the image. Per process: the images that negativ
 global generator.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -44,7 +42,7 @@ class PC2SegConfig(MethodConfig):
     unsupervised_weight: float = setting(
         0.25, "ours", "Weight of a pixel loss; gradients are then about as large as those of the consistency.", ge=0
     )
-    ramp: float = setting(0.1, "ours", "Share of the run over which either weight grows.", ge=0, le=1)
+    ramp: float = setting(0.1, "ours", "Fraction of the run over which either weight grows.", ge=0, le=1)
     contrast_weight: float = setting(0.1, "ours", "Weight of the contrast; adjust it with `negatives`.", ge=0)
     temperature: float = setting(0.07, "ours", "tau.", gt=0)
     negatives: int = setting(200, "ours", "Negatives per anchor, drawn with replacement.", ge=1)
@@ -61,7 +59,6 @@ class PC2Seg(Method):
 
     Config = PC2SegConfig
     config: PC2SegConfig
-    paper_loss = None
     paper_only = ("consistency", "consistency_weight")
     pixel_only = ("unsupervised_weight",)
     paper = "PC2Seg, Zhong et al., ICCV 2021"
@@ -78,7 +75,6 @@ class PC2Seg(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss, consistency or pixel loss, and contrast."""
         labelled, unlabelled, config = batch["labelled"], batch["unlabelled"], self.config
-        assert labelled.mask is not None
         found = run_stages(self.student, torch.cat([labelled.image, unlabelled.image, unlabelled.strong[0]]))
         count = len(labelled.image)
         weak, strong = found.logits[count:].chunk(2)  # (B,C,h,w)

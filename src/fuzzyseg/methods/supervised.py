@@ -4,8 +4,6 @@ The loss on labelled pixels (cross entropy, OHEM, class weights, label smoothing
 by all methods. Not implemented: the auxiliary head on the third encoder stage in the baselines of AEL and U2PL.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -19,7 +17,6 @@ _REASON = "does not apply: the supervised baseline has no pseudo labels; choose 
 class Supervised(Method):
     """Training on labelled images only."""
 
-    paper_loss = None
     paper = "the supervised baseline"
     fuzzy = "does not apply"
     cost = "one network, 1 forward"
@@ -33,6 +30,5 @@ class Supervised(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """The supervised loss of the labelled batch."""
         labelled = batch["labelled"]
-        assert labelled.mask is not None
         logits = self.student(labelled.image)  # (B,C,h,w)
         return Step({"supervised": self.supervised_loss(logits, labelled.mask)})

@@ -11,8 +11,6 @@ theirs is black. Rectangles and dropped channels depend on the sample's seed onl
 dropout, batch-norm statistics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +20,7 @@ from torch import Tensor
 from fuzzyseg.data.views import Batch, WeakStrong
 from fuzzyseg.losses import CONFIDENCE, Confidence, ConfidentPixels
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, RectangleArea, Step, mixing_streams, setting
-from fuzzyseg.networks.stages import check_stages
+from fuzzyseg.networks.heads import check_stages
 from fuzzyseg.ops.channel_dropout import levels, scale_channels
 from fuzzyseg.ops.mix import Mixed, paste, rectangle_masks
 from fuzzyseg.ops.module_mode import evaluating
@@ -37,9 +35,9 @@ class UniMatchConfig(MethodConfig):
     confidence: Confidence = setting(None, "ours", CONFIDENCE)
     image_weight: float = setting(0.25, "authors' code", "Weight of each of the two strong views.", ge=0)
     feature_weight: float = setting(0.5, "authors' code", "Weight of the perturbed features.", ge=0)
-    channel_dropout: float = setting(0.5, "authors' code", "Share of dropped channels.", ge=0, lt=1)
-    cutmix_probability: float = setting(0.5, "authors' code", "Share of images with a rectangle.", ge=0, le=1)
-    box_area: RectangleArea = setting((0.02, 0.4), "authors' code", "Range of the rectangle's share of the image.")
+    channel_dropout: float = setting(0.5, "authors' code", "Fraction of dropped channels.", ge=0, lt=1)
+    cutmix_probability: float = setting(0.5, "authors' code", "Fraction of images with a rectangle.", ge=0, le=1)
+    box_area: RectangleArea = setting((0.02, 0.4), "authors' code", "Range of the rectangle's fraction of the image.")
 
 
 class UniMatch(Method):
@@ -62,7 +60,6 @@ class UniMatch(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Half of: supervised loss plus the weighted losses of both strong views and of the perturbed features."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
-        assert labelled.mask is not None
         config, count = self.config, len(labelled.image)
         drawn = rectangle_masks(a.seed, a.size, views=2, probability=config.cutmix_probability, area=config.box_area)
         masks = [mask.to(a.image.device) for mask in drawn]  # (B,H,W) each, True: partner

@@ -16,8 +16,6 @@ the radius. Not implemented: other divergences; a direction from the student wit
 Per process: initial noise of the direction, batch-norm statistics, scalar confidence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, Literal, Self
@@ -60,7 +58,7 @@ class VATConfig(MethodConfig):
     ema_decay: float = setting(0.99, "French et al.", "Decay of the mean teacher.", ge=0, lt=1)
     jitter: bool = setting(False, "Miyato et al.", "Colour jitter in the student's images (true in French et al.).")
     confidence: float | None = setting(
-        None, "Miyato et al.", "Scale the loss by the share of pixels above it (0.97 in French et al.).", gt=0, lt=1
+        None, "Miyato et al.", "Scale the loss by the fraction of pixels above it (0.97 in French et al.).", gt=0, lt=1
     )
 
 
@@ -99,7 +97,6 @@ class VAT(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss plus alpha times the divergence or pixel loss at the adversarial offset."""
         labelled, free = batch["labelled"], batch["unlabelled"]
-        assert labelled.mask is not None
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
         source = self.student if self.teacher is None else self.teacher
         with torch.no_grad(), small_differences(free.image.device), without_dropout(source):

@@ -1,12 +1,9 @@
 """Networks: architectures and encoders of segmentation_models_pytorch."""
 
-from __future__ import annotations
-
 import difflib
 import inspect
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,24 +180,20 @@ def _build(
 
 
 class NetworkFactory:
-    """Factory of networks: each call is `build_network` with new random decoder and head weights.
+    """Factory of networks: the n-th call of it loads the n-th of `init`, if any, into a new network.
 
-    The n-th call loads the n-th of `init` (`load_network`: a weights file, a model folder or a run folder), if any.
-    `calls` is the number of networks built.
+    make: returns a network with new random weights. init: weights files, model folders or run folders (`load_network`).
+    Raises ValueError if one of these has no weights file.
     """
 
-    def __init__(self, arch: str, encoder: str, *, init: Sequence[str | Path] = (), **settings: Any) -> None:
-        """settings: the further arguments of `build_network`. Raises ValueError if one of init has no weights file."""
-        self.init = [network_file(Path(path)) for path in init]
-        self.calls = 0
-        self._build = partial(build_network, arch, encoder, **settings)
+    def __init__(self, make: Callable[[], nn.Module], init: Sequence[str | Path] = ()) -> None:
+        self.make, self.files = make, [network_file(Path(path)) for path in init]
 
-    def __call__(self) -> Segmenter:
-        """The next network. Raises ValueError as `build_network` and `load_network` do."""
-        network = self._build()
-        if self.calls < len(self.init):
-            load_network(network, self.init[self.calls])
-        self.calls += 1
+    def __call__(self) -> nn.Module:
+        """The next network. Raises ValueError as `load_network` does."""
+        network = self.make()
+        if self.files:
+            load_network(network, self.files.pop(0))
         return network
 
 

@@ -10,8 +10,6 @@ of the nearest power, as DINOv2's published decoders do, and each level is resiz
 of patches of 8, 16 or 32 are those of smp.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A segmentation network in three stages over segmentation_models_pytorch: encode, decode, classify."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -21,7 +19,7 @@ class Segmenter(nn.Module):
     A network of your own can be any `nn.Module` (docs/own-network.md).
     """
 
-    def __init__(self, model: SegmentationModel) -> None:
+    def __init__(self, model: "SegmentationModel") -> None:
         """A DPT's decoder is replaced by one for any grid of patches (`networks/dpt.py`).
 
         Raises ValueError for a model with an auxiliary classification head.

@@ -1,7 +1,5 @@
 """Loading and saving of encoder and network weights: files and the Hugging Face hub."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping

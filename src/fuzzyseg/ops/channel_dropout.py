@@ -5,8 +5,6 @@ prefix tokens of each level, (B,N,D_i) or None. A channel is dropped in the map 
 the decoder reads both. The first map of segmentation_models_pytorch is the image, which no decoder reads.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,6 +1,4 @@
-"""The only file with collectives. On one process every function is the identity."""
-
-from __future__ import annotations
+"""All collectives of the package. On one process every function is the identity."""
 
 import torch
 from torch import Tensor

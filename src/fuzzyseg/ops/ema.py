@@ -3,8 +3,6 @@
 A. Tarvainen, H. Valpola, "Mean teachers are better role models", NeurIPS 2017.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Frozen modules, adversarial directions, and the precision that small perturbations need."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any

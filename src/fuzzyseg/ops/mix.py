@@ -4,8 +4,6 @@ Boxes follow French et al., "Semi-supervised semantic segmentation needs strong,
 Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation" (CVPR 2023).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Temporary changes of the training mode of modules."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

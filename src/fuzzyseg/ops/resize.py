@@ -1,7 +1,5 @@
 """Precision and size of logits, and valid pixels at other sizes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 

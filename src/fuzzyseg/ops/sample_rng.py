@@ -1,7 +1,5 @@
 """Random numbers that depend on a sample's seed only, not on the process, the batch or the step."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

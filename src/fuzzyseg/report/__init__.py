@@ -1,3 +1,1 @@
 """Figures from plain numbers and arrays; imports no torch and no other room."""
-
-from __future__ import annotations

@@ -1,7 +1,5 @@
 """Charts of K, its entropy and weights, and its course in training (Fig. 4 of the FPL paper)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ _LINES = ("#4d4d4d", "#c7a800", "#3f9e44", *K_COLOURS[3:])
 
 
 def draw_k_over_time(path: Path, steps: Sequence[int], histograms: Sequence[Sequence[float]], *, title: str) -> Path:
-    """Fig. 4a: the share of the pixels with each K at each step; K = 1 on a linear axis, the others logarithmic."""
+    """Fig. 4a: the fraction of the pixels with each K at each step; K = 1 on a linear axis, the others logarithmic."""
     largest = min(len(_LINES), max(len(row) for row in histograms))
     with figure(path, 1, 2, 8.4, 3.2, title=title) as (_, axes):
         window = max(1, len(steps) // 30)
@@ -47,7 +45,7 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
 
 
 def draw_entropy(path: Path, by_k: Sequence[Row], *, title: str) -> Path:
-    """Histogram and mean of the entropy by K, and the share of the pixels with each K."""
+    """Histogram and mean of the entropy by K, and the fraction of the pixels with each K."""
     with figure(path, 1, 2, 8.4, 3.0, gridspec_kw={"width_ratios": [1.25, 1]}, title=title) as (made, axes):
         left, right = axes[0]
         bins, sizes = len(by_k[0]["entropies"]), [row["k"] for row in by_k]

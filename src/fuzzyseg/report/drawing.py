@@ -1,7 +1,5 @@
 """Size, style and storage of all figures. matplotlib, the extra [plots], is imported when a figure is drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,5 +68,5 @@ def figure(
 
 
 def per_cent(axis: Any) -> None:
-    """Show the ticks of a share as per cent. Call it after setting the scale."""
+    """Show the ticks of a fraction as per cent. Call it after setting the scale."""
     axis.set_major_formatter(lambda value, place: f"{100 * value:.4g} %")

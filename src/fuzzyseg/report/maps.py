@@ -1,7 +1,5 @@
 """Rows of images and maps of labels, fuzzy sets, K, cases and scores (Fig. 1, 3a and 5 of the FPL paper)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ K_COLOURS = ("#f2f2f2", "#fde725", "#5ec962", "#21918c", "#3b528b", "#440154")
 VOID_COLOUR = "#ffffff"
 
 POINTS, LETTER = 7, 0.65
-"""Size of the rows' labels, and the width of a wide letter as a share of it."""
+"""Size of the rows' labels, and the width of a wide letter as a fraction of it."""
 
 
 @dataclass

@@ -1,7 +1,5 @@
 """Charts of the three cases, coverage, confusions and calibration (Fig. 3b of the FPL paper)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,7 +91,7 @@ def draw_coverage(path: Path, by_k: Sequence[Row], table: Sequence[Row], *, titl
 
 
 def draw_confusions(path: Path, pairs: Sequence[Row], *, title: str) -> Path:
-    """The pairs of classes with the most wrong labels, and the share of these pixels with the truth in the set."""
+    """The pairs of classes with the most wrong labels, and the fraction of these pixels with the truth in the set."""
     with figure(path, 1, 1, 6.6, 0.9 + 0.26 * len(pairs)) as (_, axes):
         spot = axes[0, 0]
         places = list(range(len(pairs)))[::-1]
@@ -112,7 +110,7 @@ def draw_confusions(path: Path, pairs: Sequence[Row], *, title: str) -> Path:
 
 
 def draw_calibration(path: Path, reliability: Sequence[Row], error: float, *, title: str) -> Path:
-    """Reliability diagram: accuracy against confidence, and the share of the pixels in each bin."""
+    """Reliability diagram: accuracy against confidence, and the fraction of the pixels in each bin."""
     mark: dict[str, Any] = {"color": "#d55e00", "markersize": 9, "markeredgewidth": 2, "linestyle": "none"}
     with figure(path, 2, 1, 4.4, 4.6, sharex=True, gridspec_kw={"height_ratios": [3, 1]}) as (_, axes):
         above, below = axes[:, 0]

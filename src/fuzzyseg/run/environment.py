@@ -28,6 +28,14 @@ PACKAGE = Path(__file__).resolve().parents[1]
 """Folder of the package's sources."""
 
 
+def process_number(name: str, default: int = 0) -> int:
+    """WORLD_SIZE, RANK or LOCAL_RANK, as torchrun sets them. Raises ValueError unless it is a whole number."""
+    text = os.environ.get(name, str(default))
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{name}: found {text!r} in the environment; expected the number that torchrun sets: unset it")
+    return int(text)
+
+
 def collect(facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The environment as plain values; None for what cannot be detected.
 

@@ -90,6 +90,7 @@ class RunFolder:
         if resume:
             return
         begun = {self.path / LOCK, self.config, self.split, self.environment, self.metrics, self.tensorboard_dir}
+        begun |= {self.path / "wandb"}  # of track.to=wandb
         try:
             files = set(self.path.iterdir())
             ours = begun if self.path / LOCK in files else set()  # without a lock, config.yaml is a user's own file

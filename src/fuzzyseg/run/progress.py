@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,12 @@ SLOW = 10.0
 DAY = 24 * 3600.0
 
 
+def terminal(*, stderr: bool = False) -> Console:
+    """The console for bars and colours: the stream below one that escapes control codes, its attribute `raw`."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=getattr(stream, "raw", stream))
+
+
 class Display(Sink):
     """Shows losses, learning rates, images/s, remaining time and the latest mIoU; for the first process only.
 
@@ -31,7 +38,7 @@ class Display(Sink):
         self, total: int, *, done: int = 0, work: str = "", console: Console | None = None, live: bool | None = None
     ) -> None:
         """`done` of `total` steps are finished. work: what a step takes. live: show a bar; default: on a terminal."""
-        self.console = console or Console()
+        self.console = console or terminal()
         self._total = total
         self._score = ""
         self._memory, self._seconds, self._mark = "", list[float](), math.nan

@@ -234,6 +234,18 @@ def test_objects_of_an_image_that_is_listed_twice_are_joined(tmp_path):
     assert any("image 7" in note and "image 9" in note for note in annotations.notes)
 
 
+@pytest.mark.parametrize("names", [("batch1", "batch2"), ("instances_train", "instances_val"), ("one/val", "train")])
+def test_an_image_of_two_files_is_an_error_that_names_both(tmp_path, names):
+    for seed, name in enumerate(names):
+        write(tmp_path / "in", content([thing(7, 1, coded(blob(seed)))]), f"{name}.json", "images")
+    annotations = read_annotations(tmp_path / "in")
+    with pytest.raises(DataError) as caught:
+        write_dataset(annotations, tmp_path / "out")
+    for name in (f"{names[0]}.json", f"{names[1]}.json", "images/a.jpg"):
+        assert str(tmp_path / "in" / name) in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
 PLACES = {
     "beside the images": ("{folder}/_annotations.coco.json", "{folder}"),
     "images in data": ("{folder}/labels.json", "{folder}/data"),
@@ -284,3 +296,19 @@ def test_blanks_around_names_are_removed_and_nearly_equal_names_are_told(tmp_pat
     assert annotations.classes == ["background", "car", "Car"]
     assert any("'car '" in note for note in annotations.notes)
     assert any("'car' and 'Car'" in note for note in annotations.notes)
+
+
+def test_an_image_in_several_files_is_joined_in_one_split_and_told_of_in_two(tmp_path):
+    left, right = np.zeros((2, *SIZE), np.uint8)
+    left[:, :8], right[:, 20:] = 1, 1
+    for root, second in ((tmp_path / "one", "dogs.json"), (tmp_path / "two", "val.json")):
+        write(
+            root, content([thing(7, 1, coded(left))]), "cats.json" if second == "dogs.json" else "train.json", "images"
+        )
+        write(root, content([thing(7, 3, coded(right))]), second, "images")
+    found, _ = masks(tmp_path / "one", tmp_path / "out")
+    assert len(found) == 1
+    np.testing.assert_array_equal(next(iter(found.values())), left + 2 * right)
+    found, annotations = masks(tmp_path / "two", tmp_path / "out2")
+    assert set(found) == {"train/a", "val/a"}
+    assert any("several splits" in note and "a.jpg" in note for note in annotations.notes)

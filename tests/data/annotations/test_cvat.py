@@ -8,6 +8,7 @@ from PIL import Image
 
 from fuzzyseg.data import DataError, read_dataset
 from fuzzyseg.data.annotations import read_annotations, write_dataset
+from fuzzyseg.data.labels.decode import training_labels
 from fuzzyseg.experiment import convert
 
 MAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncar:10,20,30::\n__ignore__:9,9,9::\ntree:200,0,7:a,b:c\n"
@@ -149,3 +150,31 @@ def test_a_value_that_is_no_entry_of_the_label_map_is_an_error(tmp_path):
         Image.fromarray(np.full(np.array(Image.open(path)).shape[:2], 255, np.uint8)).save(path)
     _, failures = write_dataset(read_annotations(source), tmp_path / "out")
     assert failures and all("found the value 255" in str(failure) for failure in failures)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "L"])
+@pytest.mark.parametrize(
+    ("label_map", "classes"),
+    [
+        (MAP, ["background", "car", "tree"]),
+        (MAP.replace("background", "ground"), ["ground", "car", "tree"]),
+        (MAP.replace("tree", "car"), ["background", "car"]),
+    ],
+)
+def test_an_export_read_in_vocs_layout_and_converted_gives_the_same(tmp_path, mode, label_map, classes):
+    source = export(tmp_path / "in", label_map, mode)
+    found, _ = mask(source, tmp_path / "out")
+    for root in (source, tmp_path / "out"):
+        data = read_dataset(root)
+        assert data.classes == classes
+        labels = training_labels(data.train[0], classes=len(classes), ignore_index=data.ignore_index)
+        np.testing.assert_array_equal(labels, found)
+    np.testing.assert_array_equal(found, np.array([0, 1, 255, len(classes) - 1])[PATTERN])
+
+
+def test_names_in_two_unicode_forms_are_paired(tmp_path):
+    source = export(tmp_path / "in", names=("caf\u00e9",))
+    image = source / "JPEGImages/caf\u00e9.jpg"
+    image.rename(image.with_name("cafe\u0301.jpg"))
+    found, _ = mask(source, tmp_path / "out")
+    np.testing.assert_array_equal(found, EXPECTED)

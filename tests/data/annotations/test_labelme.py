@@ -464,3 +464,27 @@ def test_labels_are_lines(tmp_path):
         read_lines(path)
     with pytest.raises(DataError, match=r"nowhere\.txt"):
         read_lines(Path(tmp_path / "nowhere.txt"))
+
+
+@pytest.mark.parametrize("mode", ["P", "LA", "RGBA"])
+def test_a_mask_shape_that_may_be_meant_by_its_index_or_opacity_is_no_grey_image(tmp_path, mode):
+    data = io.BytesIO()
+    Image.new(mode, (3, 2)).save(data, "PNG")
+    mask = base64.b64encode(data.getvalue()).decode()
+    write(tmp_path / "in", shapes=[shape("car", [[1, 1], [3, 2]], "mask", mask=mask)])
+    _, failures = write_dataset(read_annotations(tmp_path / "in"), tmp_path / "out")
+    assert len(failures) == 1 and f"are {mode}; expected grey" in str(failures[0])
+
+
+def test_labels_in_two_unicode_forms_are_one_class(tmp_path):
+    for name, label in (("a", "caf\u00e9"), ("b", "cafe\u0301")):
+        write(tmp_path / "in", name, shapes=[shape(label, box(1, 1, 3, 3))])
+    assert read_annotations(tmp_path / "in").classes == ["background", "caf\u00e9"]
+
+
+def test_two_files_of_one_image_are_an_error_that_names_both(tmp_path):
+    write(tmp_path, "a", [shape("cat", box(2, 2, 9, 9))])
+    write(tmp_path, "a_second", [shape("dog", box(12, 2, 19, 9))], image=False, imagePath="a.png")
+    with pytest.raises(DataError, match=r"a\.png: is annotated twice, in .*a\.json and .*a_second\.json"):
+        write_dataset(read_annotations(tmp_path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

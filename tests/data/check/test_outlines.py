@@ -5,11 +5,13 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fuzzyseg.config import validate
-from fuzzyseg.data.check.labels import NO_CLASS, mask_statistics, outlines
+from fuzzyseg.data.check.findings import note_undeclared_void
+from fuzzyseg.data.check.labels import NO_CLASS, likely_void, mask_statistics
+from fuzzyseg.data.datasets.read import read_dataset
 from fuzzyseg.data.sample import Item
 from fuzzyseg.experiment.check_data import check
 
-COLOURS = np.array([[0, 0, 0], [40, 90, 30], [200, 60, 60], [90, 90, 220]], np.uint8)
+COLOURS = np.array([[0, 0, 0], [40, 90, 30], [200, 60, 60], [90, 90, 220], [150, 20, 90], [224, 224, 192]], np.uint8)
 FIELD, LINE = 1, 0
 
 
@@ -125,4 +127,77 @@ def test_the_counts_of_one_mask(tmp_path):
                 literal[int(mask[y, x])] += 1
     # edges lie at the pixel before a change, so that a square that ends there counts as one with another label
     assert all(0 <= literal[label] - found.inner[label] <= 14 for label in literal)
-    assert outlines([found]) == [NO_CLASS]
+    assert likely_void([found]) == [NO_CLASS]
+
+
+def areas(seed, gap):
+    """Strips of five classes, 1 to 5; `gap` in some places between them, as a thing, and as specks."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:96, :130]
+    mask = (rng.permutation(5)[(x + 6 * np.sin(y / 9 + seed)).clip(0, 129).astype(int) // 26] + 1).astype(np.uint8)
+    border = np.zeros(mask.shape, bool)
+    border[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+    if gap:
+        mask[(border & (rng.random(mask.shape) < 0.4)) | (rng.random(mask.shape) < 0.001)] = gap
+        mask[40:58, 50:76] = gap
+    return mask
+
+
+def pieces(kind):
+    """Masks whose void is the last value or colour, or the first, which is listed before the classes."""
+    masks = [areas(seed, 6) for seed in range(6)]
+    return [mask % 6 if kind == "first" else mask - 1 for mask in masks]
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "index", "declared"),
+    [
+        ("index", "last", 5, "ignore_index: 5"),
+        ("index", "last", 5, "ignore: [class_5]"),
+        ("index", "first", 0, "ignore: [class_0]"),
+        ("palette", "last", 5, "ignore_index: 5"),
+        ("colour", "last", 5, "ignore: [colour_224_224_192]"),
+        ("colour", "first", 0, "ignore: [colour_0_0_0]"),
+    ],
+)
+def test_pieces_between_all_classes_are_asked_about(tmp_path, kind, place, index, declared):
+    root = write(tmp_path, kind, pieces(place))
+    finding = findings_of(root)["outline"]
+    assert [detail["index"] for detail in finding.details] == [index]
+    assert declared.replace("ignore_index: ", "data.ignore_index=") in finding.advice
+    dataset = read_dataset(root)
+    assert [note for note in note_undeclared_void(dataset, dataset.train) if finding.details[0]["text"] in note]
+    (root / "dataset.yaml").write_text(f"{declared}\n")
+    assert "outline" not in findings_of(root)
+    dataset = read_dataset(root)
+    assert len(dataset.classes) == 5
+    assert note_undeclared_void(dataset, dataset.train) == []
+
+
+def test_areas_of_classes_are_not_void(tmp_path):
+    assert "outline" not in findings_of(write(tmp_path / "areas", "index", [areas(seed, 0) - 1 for seed in range(6)]))
+    rng = np.random.default_rng(0)  # fields of which each kind is beside every other
+    fields = [np.kron(rng.integers(0, 4, (8, 10)), np.ones((12, 12))).astype(np.uint8) for _ in range(6)]
+    assert "outline" not in findings_of(write(tmp_path / "fields", "index", fields))
+    named = write(tmp_path / "named", "index", pieces("last"), "classes: [a, b, c, d, e, f]\n")
+    assert "outline" not in findings_of(named)
+    declared = [np.where(mask == 5, 255, mask) for mask in pieces("last")]
+    assert "outline" not in findings_of(write(tmp_path / "declared", "index", declared))
+
+
+def test_a_ring_within_a_ring_is_not_void(tmp_path):
+    masks = []
+    for seed in range(4):
+        picture, shift = Image.new("L", (128, 96), 0), 4 * seed
+        pen = ImageDraw.Draw(picture)
+        for label in range(1, 3):
+            pen.ellipse((20 + shift + 12 * label, 10 + 8 * label, 90 + shift - 12 * label, 80 - 8 * label), fill=label)
+        masks.append(np.array(picture))
+    assert "outline" not in findings_of(write(tmp_path, "index", masks))
+
+
+def test_a_class_named_as_void_is_told_of(tmp_path):
+    root = write(tmp_path, "index", [drawn(seed) for seed in range(2)], "classes: [Unlabelled, field, tree, house]\n")
+    assert [note for note in read_dataset(root).notes if "`ignore: [Unlabelled]`" in note]
+    (root / "dataset.yaml").write_text("classes: [Unlabelled, field, tree, house]\nignore: [Unlabelled]\n")
+    assert not [note for note in read_dataset(root).notes if note.startswith("warning")]

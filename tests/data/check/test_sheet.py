@@ -69,7 +69,7 @@ def test_images_of_other_numbers_and_images_that_are_too_large(folder, tmp_path)
 
 
 def test_the_sheet_is_refused_before_the_work(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("fuzzyseg.experiment.check_data._Check._inspect", lambda *_: pytest.fail("worked already"))
+    monkeypatch.setattr("fuzzyseg.experiment.check_files.Examiner.inspect", lambda *_: pytest.fail("worked already"))
     (tmp_path / "file").write_text("")
     for path in (folder / "images" / "train" / "s.png", tmp_path / "s.txt", tmp_path / "file" / "s.png"):
         with pytest.raises(DataError, match=path.name if path.suffix == ".txt" else str(path.parent)):

@@ -57,6 +57,14 @@ def add_sbd(root, names):
     mat(root / "benchmark_RELEASE/dataset/cls/2011_009999.mat", BARE)
 
 
+def test_images_of_a_list_with_another_name_are_told_as_trained_on(voc):
+    root, base, names = voc
+    lists = base / "ImageSets/Segmentation"
+    assert not any("in no list" in note and names["c"] in note for note in read_dataset(root).notes)
+    (lists / "val.txt").rename(lists / "holdout.txt")
+    assert any("trained on, though in no list" in note and names["c"] in note for note in read_dataset(root).notes)
+
+
 @pytest.mark.parametrize("place", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
 def test_voc_alone_is_its_lists(voc, place):
     root, _, names = voc

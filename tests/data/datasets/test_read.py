@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import numpy as np
@@ -437,6 +438,25 @@ def test_folders_beside_split_folders_are_told(tmp_path):
     assert any("not read: latest/" in note for note in above.notes)
 
 
+@pytest.mark.parametrize("name", ["valset", "Val_images", "validation-data", "dev split", "val2017_images"])
+def test_a_split_folder_may_have_a_word_such_as_set(tmp_path, name):
+    for part in ("train_set", name):
+        put(tmp_path / "images" / part / "a.png")
+        put(tmp_path / "masks" / part / "a.png")
+    data = read_dataset(tmp_path)
+    assert names(data.train) == [("train/a", True)] and names(data.val) == [("val/a", True)]
+
+
+def test_a_split_folder_below_another_folder_is_not_trained_on(tmp_path):
+    for site in ("north", "south"):
+        for part in ("train", "Valid"):
+            put(tmp_path / "images" / site / part / "a.png")
+            put(tmp_path / "masks" / site / part / "a.png")
+    data = read_dataset(tmp_path)
+    assert names(data.train) == [("train/north/a", True), ("train/south/a", True)]
+    assert names(data.val) == [("val/north/a", True), ("val/south/a", True)]
+
+
 NFC, NFD = "caf\u00e9 \u5199\u304c", "cafe\u0301 \u5199\u304b\u3099"
 
 
@@ -484,3 +504,44 @@ def test_nearly_equal_class_names_are_told(tmp_path):
     put(tmp_path / "masks/x.png")
     notes = read_dataset(tmp_path, classes=["car", "Car", "traffic sign", "road"]).notes
     assert any("'car' and 'Car'" in note and "road" not in note for note in notes)
+
+
+@pytest.mark.parametrize("place", ["", "train/"])
+@pytest.mark.parametrize("folder", ["labels", "annotations/png", "Labels_png"])
+def test_masks_in_another_folder_beside_the_images_are_pointed_at(tmp_path, place, folder):
+    for stem in ("x", "night/y"):
+        put(tmp_path / f"{place}images/{stem}.jpg")
+        put(tmp_path / f"{place}{folder}/{stem}.png")
+    put(tmp_path / f"{place}depth/x.png")
+    put(tmp_path / f"{place}other/z.png")
+    with pytest.raises(DataError) as caught:
+        read_dataset(tmp_path, classes=["a", "b"])
+    assert f"{folder}/ holds 2 files" in str(caught.value)
+    assert "other/" not in str(caught.value)
+    (tmp_path / "dataset.yaml").write_text(re.search("`(masks: .*?)`", str(caught.value))[1])
+    assert all(item.mask is not None for item in read_dataset(tmp_path).train)
+
+
+def test_two_folders_of_equal_names_are_pointed_at(tmp_path):
+    for stem in ("x", "y", "z"):
+        put(tmp_path / f"pictures/{stem}.jpg")
+    for stem in ("x", "y"):
+        put(tmp_path / f"coloured/{stem}.png")
+    put(tmp_path / "coloured/old/x.png")
+    with pytest.raises(DataError) as caught:
+        read_dataset(tmp_path)
+    (tmp_path / "dataset.yaml").write_text("\n".join(re.findall("`((?:images|masks): .*?)`", str(caught.value))))
+    (tmp_path / "coloured/old/x.png").unlink()
+    assert names(read_dataset(tmp_path).train) == [("x", True), ("y", True), ("z", False)]
+
+
+def test_a_dataset_above_or_below_is_pointed_at(tmp_path):
+    put(tmp_path / "data/set/images/x.png")
+    put(tmp_path / "data/set/masks/x.png")
+    put(tmp_path / "data/set/train/images/x.png")
+    for wrong in ("data", "data/set/images", "data/set/masks", ""):
+        with pytest.raises(DataError) as caught:
+            read_dataset(tmp_path / wrong)
+        hint = str(caught.value).splitlines()[1]
+        assert re.findall(rf"{tmp_path / 'data/set'}\b(?!/)", hint.partition(". ")[0].partition(" into ")[0])
+        assert str(tmp_path / "data/set/train") not in hint

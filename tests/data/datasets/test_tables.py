@@ -195,3 +195,12 @@ def test_files_outside_of_the_folder_are_told(root):
     with (root / "train.txt").open("a") as file:
         file.write(f"../{outside.name}\n")
     assert any("train.txt: 3 images for train; 1 file outside of" in text for text in read_dataset(root).notes)
+
+
+def test_the_names_of_columns_may_be_in_upper_case(root):
+    rows = [["a.png", "", "train"], ["b.png", "", "Val"]]
+    for path in ("a.png", "b.png"):
+        put(root / path)
+    (root / "manifest.csv").write_text(csv_text(rows, head=("Image", "MASK", "Split")))
+    data = read_dataset(root / "manifest.csv", classes=["a", "b"])
+    assert [item.name for item in data.train] == ["a"] and [item.name for item in data.val] == ["b"]

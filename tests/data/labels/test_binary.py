@@ -44,9 +44,7 @@ def every(data):
 def test_0_and_255_beside_0_and_1_is_an_error_that_names_both(tmp_path, split, yaml, few):
     fill(tmp_path, ones=1 if few else 40, full=40 if few else 1, split=split)
     (tmp_path / "dataset.yaml").write_text(yaml)
-    with pytest.raises(
-        DataError, match=r"b0\.png holds 0 and 255 .*a0\.png holds 0 and 1.*encoding: binary.*ignore_index"
-    ):
+    with pytest.raises(DataError, match=r"b0\.png holds 0 and 255 .*a0\.png holds 1.*encoding: binary.*ignore_index"):
         read_dataset(tmp_path)
     (tmp_path / "dataset.yaml").write_text("encoding: binary\nclasses: [background, crack]")
     data = read_dataset(tmp_path)
@@ -105,7 +103,7 @@ def test_snapping_does_not_turn_1_into_background(tmp_path):
     read_dataset(tmp_path, snap=True)
     (tmp_path / "masks/train/a0.bak").unlink()
     put(tmp_path, "val/a0", OBJECT)
-    with pytest.raises(DataError, match=r"b0\.png holds 0 and 255.*val/a0\.png holds 0 and 1"):
+    with pytest.raises(DataError, match=r"b0\.png holds 0 and 255.*val/a0\.png holds 1"):
         read_dataset(tmp_path, snap=True)
     data = read_dataset(tmp_path, snap=True, encoding="binary")
     for item in every(data):
@@ -163,3 +161,39 @@ def test_many_unnamed_classes_are_asked_about_and_read_with_names(tmp_path):
         read_dataset(tmp_path)
     data = read_dataset(tmp_path, classes=[f"c{i}" for i in range(60)])
     np.testing.assert_array_equal(labels(data, data.train[0]), mask)
+
+
+ONE_CLASS = {
+    "void beside one": [(1, 255)],
+    "one value": [(3,)],
+    "one value in each": [(1, 255), (2, 255), (3,)],
+    "void only in some": [(0,), (1, 255), (255,)],
+}
+
+
+def put_values(root, masks):
+    for number, values in enumerate(masks):
+        put(root, f"a{number}", np.resize(np.array(values, np.uint8), (16, 16)))
+    return root
+
+
+@pytest.mark.parametrize("kind", ONE_CLASS)
+def test_masks_of_one_class_and_void_are_read_with_names(tmp_path, kind):
+    masks = ONE_CLASS[kind]
+    data = read_dataset(put_values(tmp_path, masks), classes=["a", "b", "c", "d"])
+    for item, values in zip(data.train, masks, strict=True):
+        assert set(np.unique(labels(data, item))) == set(values)
+
+
+@pytest.mark.parametrize("kind", ["void beside one", "one value"])
+def test_one_class_without_a_name_is_asked_about(tmp_path, kind):
+    with pytest.raises(DataError, match=r"found only the values .*; expected at least two classes"):
+        read_dataset(put_values(tmp_path, ONE_CLASS[kind]))
+
+
+def test_one_class_in_each_mask_is_enough_if_the_masks_hold_several(tmp_path):
+    masks = ONE_CLASS["one value in each"]
+    data = read_dataset(put_values(tmp_path, masks))
+    assert data.classes == ["class_1", "class_2", "class_3"]
+    for item, values in zip(data.train, masks, strict=True):
+        assert set(np.unique(labels(data, item))) == {value if value == 255 else value - 1 for value in values}

@@ -163,3 +163,14 @@ def test_one_folder_read_as_voc_and_converted_as_cvat_has_the_same_classes(tmp_p
     if yaml and stored != "index":
         (tmp_path / "in/dataset.yaml").write_text(yaml)
     np.testing.assert_array_equal(named(read_dataset(tmp_path / "in")), truth)
+
+
+@pytest.mark.parametrize("order", [("red", "green"), ("green", "red")])
+def test_declared_colours_that_the_palette_lacks_are_told(tmp_path, order):
+    colours = {"red": "[255, 0, 0]", "green": "[0, 255, 0]"}
+    yaml = "colours: {ground: [0, 0, 0], " + ", ".join(f"{name}: {colours[name]}" for name in order) + "}"
+    folder(tmp_path, 2, yaml=yaml)
+    told = [note for note in read_dataset(tmp_path).notes if note.startswith("warning: ")]
+    assert len(told) == 1 and f"index 1, read as {order[0]!r}, has the colour {RED}" in told[0]
+    folder(tmp_path, 2, yaml=f"{yaml}\nencoding: index")
+    assert not any(note.startswith("warning: ") for note in read_dataset(tmp_path).notes)

@@ -305,8 +305,6 @@ def test_impossible_wishes_say_why(tmp_path):
         make_split(data, labelled=str(tmp_path / "list.txt"))
     with pytest.raises(DataError, match="validation takes all 5"):
         make_split(data, val=str(tmp_path / "list.txt"))
-    with pytest.raises(DataError, match="'covr'"):
-        make_split(data, policy="covr")
     with pytest.raises(DataError, match="1 validation images cannot be held out of 1"):
         make_split(make(tmp_path / "one", labelled=1))
     put(tmp_path / "bare/images/x.png")
@@ -421,3 +419,17 @@ def test_lists_are_read_back_whatever_the_names_are(tmp_path):
 def test_usual_names_are_listed_as_they_are():
     for name in ("train/im01", "cat 3", "scan_2024-01", "größe", "a#b"):
         assert quoted(name) == name
+
+
+@pytest.mark.parametrize("unlabelled", ["rest", "all"])
+def test_partly_labelled_images_are_unlabelled_images_too(tmp_path, unlabelled):
+    data = make(tmp_path, labelled=6, free=2)
+    put(tmp_path / "masks/train/im003.png", [[255, 1], [1, 0]])
+    options = {"val": "none", "unlabelled": unlabelled}
+    before, after = make_split(data, **options), make_split(data, void="unlabelled", **options)
+    assert names(after.labelled) == names(before.labelled)
+    assert set(names(after.unlabelled)) - set(names(before.unlabelled)) == (
+        {"train/im003"} if unlabelled == "rest" else set()
+    )
+    assert len(after.unlabelled) == len(set(names(after.unlabelled)))
+    assert all(item.mask is None for item in after.unlabelled)

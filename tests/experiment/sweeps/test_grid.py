@@ -191,15 +191,31 @@ def test_a_comparison_leaves_out_what_does_not_apply_and_runs_the_papers_loss_on
     assert list(made.arms) == ["supervised paper", "cps paper", "cps fuzzy"]
     against = [("cps paper", "supervised paper"), ("cps fuzzy", "supervised paper")]
     assert made.pairs == [*against, ("cps fuzzy", "cps paper")]
-    assert sum("does not apply" in sentence for sentence in said) == 2
+    assert not any("supervised" in sentence for sentence in said)  # it is the reference, whatever the losses
+    assert (
+        sum("does not apply" in sentence for sentence in comparison(["cac", "cps"], ["paper", "hard", "fuzzy"])[1]) == 2
+    )
     only, _ = comparison(["cps"], ["hard", "fuzzy"])
     assert list(only.arms) == ["supervised paper", "cps hard", "cps fuzzy"]  # the reference, asked for or not
     assert only.arms["supervised paper"] == {"method": {"name": "supervised"}, "loss": {"name": "paper"}}
     assert only.pairs[-1] == ("cps fuzzy", "cps hard")
-    with pytest.raises(ConfigError, match="Did you mean 'cps'"):
-        comparison(["cpss"], ["hard"])
+    assert list(comparison(["supervised"], ["hard"])[0].arms) == ["supervised paper"]
     with pytest.raises(ConfigError, match="nothing to compare"):
-        comparison(["supervised"], ["hard"])
+        comparison(["cac"], ["hard"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--methods", "cpss"], "--methods: found 'cpss'. Did you mean 'cps'"),
+        (["--loss", "hard,fuzy"], "--loss: found 'fuzy'. Did you mean 'fuzzy'"),
+        (["data.crop=64"], "Did you mean 'train.crop'"),
+    ],
+)
+def test_a_misspelt_name_is_told_by_the_command(words, said):
+    result = CliRunner().invoke(app, ["compare", *words])
+    assert result.exit_code == 2
+    assert said in result.stderr
 
 
 def test_a_comparison_says_where_the_loss_is_not_all_that_differs():
@@ -217,18 +233,38 @@ def test_a_comparison_says_where_fpl_is_a_variant_of_ours():
     assert "variant" not in comparison(["cps"], ["hard", "fuzzy"])[0].about
 
 
-@pytest.mark.parametrize("name", ["compare", "sweep"])
-@pytest.mark.parametrize(("asked", "steps"), [(None, 7), ("3", 3), ("0", None)])
-def test_the_steps_of_the_start_that_are_asked_for_go_before_the_recipes(monkeypatch, tmp_path, name, asked, steps):
-    recipe = tmp_path / "r.yaml"
-    recipe.write_text("start: {train.steps: 7, optim.lr: 0.5}\n")
-    grids = []
+@pytest.fixture
+def grids(monkeypatch):
+    """The grids of the sweeps that a command runs, in place of running them."""
+    made = []
 
     def run(grid, *rest, **options):
-        grids.append(grid)
+        made.append(grid)
         return SimpleNamespace(table="", interrupted=False, failed={})
 
     monkeypatch.setattr(fuzzyseg.experiment.sweeps, "sweep", run)
+    return made
+
+
+def test_the_options_of_train_are_settings_of_all_runs(grids, tmp_path):
+    words = ["--arch", "FPN", "--encoder", "resnet18", "--crop", "64x96", "--batch", "3", "--workers", "0"]
+    words += ["--more", "other", "--eval-every", "5", "--device", "cpu"]
+    result = CliRunner().invoke(app, ["compare", "--methods", "cps", "--data", str(tmp_path), *words])
+    assert result.exit_code == 0, result.stderr
+    configs = [grids[0].config(cell, OUT) for cell in grids[0].cells]
+    assert len(configs) > 2
+    for config in configs:
+        assert (config.network.arch, config.network.encoder) == ("FPN", "resnet18")
+        train = config.train
+        assert (train.crop, train.batch, train.workers, train.eval_every, train.device) == ((64, 96), 3, 0, 5, "cpu")
+        assert config.data.more == ["other"]
+
+
+@pytest.mark.parametrize("name", ["compare", "sweep"])
+@pytest.mark.parametrize(("asked", "steps"), [(None, 7), ("3", 3), ("0", None)])
+def test_the_steps_of_the_start_that_are_asked_for_go_before_the_recipes(grids, tmp_path, name, asked, steps):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("start: {train.steps: 7, optim.lr: 0.5}\n")
     (tmp_path / "plan.yaml").write_text("title: T\narms: {a: {method.name: cps}}\n")
     chosen = ["compare", str(recipe), "--methods", "cps", "--loss", "hard"]
     words = chosen if name == "compare" else ["sweep", str(tmp_path / "plan.yaml"), str(recipe)]

@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 from fuzzyseg.cli import app
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.config.plan import Plan
-from fuzzyseg.experiment.prepare_data import fingerprint, read_configured
+from fuzzyseg.data import DataError
+from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.sweeps import Cell, Grid, sweep
+from fuzzyseg.experiment.sweeps.checks import origin
 from fuzzyseg.experiment.sweeps.rows import identity, same_runs
 from fuzzyseg.experiment.sweeps.scheduler import _last_words
 from fuzzyseg.run import RunFolder, RunFolderError, folder
@@ -139,6 +141,33 @@ def test_a_folder_of_images_that_is_not_there_is_named_before_the_first_run(tmp_
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("labelled", "folds", "words"), [(None, 13, "13 folds for 12 labelled"), ("9", 2, "9 of 6")])
+def test_images_that_cannot_be_split_are_one_error_before_the_first_run(tmp_path, labelled, folds, words):
+    arms = {"plain": plan()["arms"]["plain"]}
+    grid = Grid(Plan(title="x", arms=arms), common(tmp_path), labelled=[labelled] if labelled else [], folds=folds)
+    with pytest.raises(DataError, match=words):
+        sweep(grid, tmp_path / "out", say=lambda text: None)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "images", "unused"),
+    [
+        ({"data": {"val": "0.2"}}, 3, "not used: data.val=0.2, the 3 images of the val folder"),
+        ({}, 3, "not used: the 3 images of the val folder"),
+        ({}, 0, None),
+    ],
+)
+def test_folds_say_which_validation_images_they_leave_out(tmp_path, given, images, unused):
+    values = {"data": {"root": str(write_folder(tmp_path / "data", val=images))}}
+    arms = {"plain": {"method.name": "supervised", **given}}
+    said = []
+    origin(Grid(Plan(title="x", arms=arms), values, folds=3), tmp_path / "out", said.append, any_code=True)
+    assert [text.partition("; ")[2] for text in said] == ([] if unused is None else [unused])
+    origin(Grid(Plan(title="x", arms=arms), values), tmp_path / "out", said.append, any_code=True)
+    assert len(said) == (unused is not None)  # nothing is left out without folds
+
+
 def test_a_start_that_fails_takes_its_arms_with_it_and_no_others(tmp_path):
     values = common(tmp_path)
     arms = {"plain": {"method.name": "supervised", "loss.name": "paper"}}
@@ -241,7 +270,7 @@ def test_a_row_of_another_data_set_or_of_other_code_is_refused(tmp_path):
     arms = {"plain": {"method.name": "supervised", "loss.name": "paper"}}
     grid = Grid(Plan(title="x", arms=arms), values)
     (cell,) = grid.cells
-    data = fingerprint(read_configured(grid.config(cell, tmp_path).data))
+    data = read_configured(grid.config(cell, tmp_path).data).fingerprint
 
     def done():
         return sweep(grid, tmp_path / "out", results=rows, say=lambda text: None).rows
@@ -265,7 +294,7 @@ def test_the_fingerprint_tells_data_sets_with_files_of_the_same_names_apart(tmp_
     one, two = (write_folder(tmp_path / name) for name in ("one", "two"))
 
     def of(root):
-        return fingerprint(read_configured(Config.model_validate({"data": {"root": str(root)}}).data))
+        return read_configured(Config.model_validate({"data": {"root": str(root)}}).data).fingerprint
 
     assert of(one) == of(two)
     image = sorted((two / "images").rglob("*.png"))[0]

@@ -1,5 +1,7 @@
 """Means, deviations and intervals against numbers worked out by hand."""
 
+import re
+
 from fuzzyseg.config.plan import Plan
 from fuzzyseg.experiment.sweeps import Cell, Grid, tables
 from fuzzyseg.experiment.sweeps.tables import ONE_RUN
@@ -36,6 +38,21 @@ def test_differences_are_paired_by_seed_and_what_is_missing_is_told():
     assert "- b-s2: failed: memory" in text
     assert "Not run yet" not in text
     assert "Not run yet: 1 of 6 (b-s2)" in tables(grid, rows)
+
+
+def test_names_mean_nothing_in_markdown():
+    names = ["a|b", "`c`", "<b>d</b>", "*e*"]
+    plan = Plan(title="T | x\n# y", arms={name: {} for name in [*names, "n\n| f"]}, pairs=[(names[0], names[1])])
+    grid = Grid(plan, labelled=["lists/<a>|b.txt"], seeds=2)
+    text = tables(grid, {}, {grid.cells[0]: "error: <i>`x`\n# no"})
+    lines = text.splitlines()
+    assert sum(line.startswith("#") for line in lines) == 1
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("|")]
+    assert {len(row) for row in rows} == {6, 3}
+    for mark in "`<*":
+        assert not re.search(rf"(?<!\\){re.escape(mark)}", text)
+    told = [re.sub(r"\\(.)", r"\1", row[0].strip()) for row in rows if len(row) == 6][2:]
+    assert told == [*names, "n | f"]
 
 
 def test_the_score_over_resolvable_classes_stands_beside_miou():

@@ -76,12 +76,15 @@ def write_dataset(
 
     Images are copied unchanged; masks are 8-bit index PNG of the image size with EXIF orientation applied. Returns the
     numbers of images and masks, and an error for each picture that was not written. Raises DataError if `out` is not
-    empty, two pictures have the same name, or files cannot be written; no part of a file is left.
+    empty, two pictures have the same name or image, or files cannot be written; no part of a file is left.
     """
     check_empty(out)
     if twice := repeated([picture.name for picture in source.pictures]):
         first, second, *_ = (picture.origin for picture in source.pictures if picture.name == twice[0])
         raise DataError(f"{second} and {first} are both named {twice[0]}; rename one")
+    if again := repeated([picture.image for picture in source.pictures if picture.image is not None]):
+        first, second, *_ = (picture.origin for picture in source.pictures if picture.image == again[0])
+        raise DataError(f"{again[0]}: is annotated twice, in {first} and {second}; join these, or remove it from one")
     if not source.pictures:
         raise DataError("found no image to write; expected at least one")
 

@@ -28,7 +28,7 @@ from fuzzyseg.data.annotations.reading import (
 )
 from fuzzyseg.data.datasets.pairing import split_folders, split_named
 from fuzzyseg.data.io.pillow import SUFFIXES
-from fuzzyseg.data.labels.class_lists import plain
+from fuzzyseg.data.labels.class_lists import plain, repeated
 from fuzzyseg.data.sample import Colour, DataError, Size
 from fuzzyseg.data.text import counted, short
 
@@ -106,6 +106,7 @@ class Coco:
         above = source.parent
         self._root = source if source.is_dir() else above.parent if above.name == "annotations" else above
         self._entries: dict[str, _Entry] = {}
+        self._listed: dict[tuple[str | None, Path], _Entry] = {}  # by split and image
         self._joined: list[str] = []
         files = {path: parse(File, load_json(path), path) for path in paths}
         names: dict[int, str] = {}
@@ -120,6 +121,7 @@ class Coco:
             self._read_objects(file, path, self._read_images(file, path, _folder_of(below, len(paths) > 1)))
         self.classes = self._classes.names
         self.pictures = [entry.picture for entry in self._entries.values()]
+        several = repeated([str(picture) for _, picture in self._listed])
         crowds = [bool(item.iscrowd) for file in files.values() for item in file.annotations]
         self.notes = [
             f"{counted(len(paths), 'COCO file')} with {len(crowds)} objects, {sum(crowds)} of them crowds (drawn like "
@@ -127,6 +129,7 @@ class Coco:
             *self._classes.notes,
             *(f"{path}: has no segmentations and is ignored" for path in left),
             *[f"listed more than once, objects joined: {short(self._joined)}"] * bool(self._joined),
+            *[f"warning: in files of several splits, hence trained and scored on: {short(several)}"] * bool(several),
         ]
 
     def _read_images(self, file: File, path: Path, folder: str) -> dict[int, _Entry]:
@@ -139,7 +142,8 @@ class Coco:
             parts = [part for part in below.parts if part not in ("..", ".", below.anchor)]
             name = "/".join([folder, *parts] if folder and parts[:1] != [folder] else parts)
             fresh = _Entry(AnnotatedImage(name, picture, path), image)
-            entry = self._entries.setdefault(name, fresh)
+            key = split_named(folder), picture
+            entry = self._listed.setdefault(key, self._listed.get(key) or self._entries.setdefault(name, fresh))
             if found.setdefault(image.id, entry) is not entry:
                 named = found[image.id].picture.name
                 raise DataError(f"{where}: the id {image.id} is of two images, {named!r} and {name!r}; use two ids")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuzzyseg.data.annotations.reading import AnnotatedImage, Classes, check_size
-from fuzzyseg.data.datasets.pairing import image_files
+from fuzzyseg.data.datasets.pairing import image_files, name_finder
 from fuzzyseg.data.io.mask import read_mask
 from fuzzyseg.data.labels.class_lists import read_labelmap, repeated
 from fuzzyseg.data.labels.decode import training_labels
@@ -28,7 +28,11 @@ class Cvat:
         entries = read_labelmap(path)
         if twice := repeated([colour for _, colour in entries]):
             raise DataError(f"{path}: two labels have the colour {twice[0]}; expected one label per colour")
-        classes = Classes(labels, [name for name, _ in entries], path)
+        names = list(dict.fromkeys(name for name, _ in entries))
+        black = next((name for name, colour in entries if colour == BLACK), None)
+        classes = Classes(labels or (names if black is not None else None), names, path)
+        if classes.background == VOID and black is not None:
+            classes.notes[0] = f"unannotated pixels, which are black, are {black}"
         table = {colour: classes.index(name, str(path)) for name, colour in entries}
         indices = list(table.values())
         table.setdefault(BLACK, classes.background)  # unannotated pixels
@@ -67,6 +71,8 @@ def _pictures(source: Path) -> list[AnnotatedImage]:
         what = f"no folder {' or '.join(IMAGES[:2])}" if folder is None else f"no mask in {MASKS}"
         raise DataError(f"{source}: has {what}; export with 'Save images', or put the images into {IMAGES[0]}/")
     images, _ = image_files(folder)
+    known = name_finder(images)
+    masks = {known(name): path for name, path in masks.items()}
     if lost := sorted(set(masks) - set(images)):
         raise DataError(f"{masks[lost[0]]}: has no image in {folder} ({len(lost)} of {len(masks)} masks have none)")
     return [AnnotatedImage(name, path, masks.get(name, path), name in masks) for name, path in sorted(images.items())]

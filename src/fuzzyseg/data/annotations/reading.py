@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fuzzyseg.data.datasets.pairing import existing
 from fuzzyseg.data.io.pillow import read_bytes
-from fuzzyseg.data.labels.class_lists import IGNORE, background_of, check_names, note_similar, plain
+from fuzzyseg.data.labels.class_lists import IGNORE, background_of, check_names, note_names, plain
 from fuzzyseg.data.sample import VOID, Colour, DataError, Size
 from fuzzyseg.data.text import nearest, problems, short
 
@@ -87,7 +87,7 @@ class Classes:
             text = f"unannotated pixels are class {place}, {names[place]}"
         padded = [repr(label) for label in found if label != label.strip()]
         blanks = [f"labels with blanks around them, which are removed: {short(padded)}"] * bool(padded)
-        self.notes = [text, *blanks, *note_similar(names)]
+        self.notes = [text, *blanks, *note_names(names)]
 
     def index(self, label: str, where: str) -> int:
         """Return the class index of a label, VOID for `__ignore__`. Raises DataError for unknown labels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,13 @@ from typing import Any, Literal
 
 from fuzzyseg.data.check.duplicates import Group
 from fuzzyseg.data.check.files import FileInfo
-from fuzzyseg.data.check.labels import NO_CLASS, MaskStatistics, outlines
+from fuzzyseg.data.check.labels import NO_CLASS, MaskStatistics, likely_void, mask_statistics
 from fuzzyseg.data.datasets.pairing import suggest_image
-from fuzzyseg.data.sample import Colour, Files, Item
+from fuzzyseg.data.io.header import file_size
+from fuzzyseg.data.labels.class_lists import is_generated
+from fuzzyseg.data.labels.decode import mask_of
+from fuzzyseg.data.labels.detect import subsample
+from fuzzyseg.data.sample import Colour, DataSet, Files, Item
 from fuzzyseg.data.text import counted, short
 
 TRAINING, EVALUATION = ("labelled", "unlabelled"), ("val", "test")
@@ -19,6 +24,9 @@ TRAINING, EVALUATION = ("labelled", "unlabelled"), ("val", "test")
 
 FEW_PIXELS, FEW_SHARE, SEVERAL = 100, 1e-4, 10
 """A class is rare below this number of pixels, below this share of them, or in one of this many masks or more."""
+
+SAMPLED_MASKS, SAMPLED_PIXELS = 16, 2**23
+"""Masks, and pixels, that training examines for classes that may be void."""
 
 Detail = dict[str, Any]
 Level = Literal["error", "warning"]
@@ -144,7 +152,7 @@ def _in_all_masks(masks: Sequence[MaskStatistics]) -> dict[int | Colour, str]:
         return {}
     found = [{each.value: each for each in mask.unmapped} for mask in masks]
     whole = sum(sum(mask.counts) + mask.void + mask.unmapped_pixels for mask in masks)
-    line = "; a thin line around the classes, as of void" * (NO_CLASS in outlines(masks))
+    line = "; a thin line around the classes, as of void" * (NO_CLASS in likely_void(masks))
     texts = {}
     for value, first in found[0].items():
         if all(value in each for each in found) and not first.is_near:
@@ -153,20 +161,38 @@ def _in_all_masks(masks: Sequence[MaskStatistics]) -> dict[int | Colour, str]:
     return texts
 
 
-def outline_classes(
+def undeclared_void(
     names: Sequence[str], masks: Sequence[MaskStatistics], colours: Sequence[Colour] | None
 ) -> list[Finding]:
-    """Classes that are thin lines around the others, which are rather void."""
+    """Classes that are rather void: thin lines around the others; the first or last, without a name, in pieces."""
     details: list[Detail] = []
-    for index in outlines(masks):
+    unnamed = [index for index in (0, len(names) - 1) if is_generated(names[index])]
+    whole = max(1, sum(sum(mask.counts) for mask in masks))
+    for index in likely_void(masks, unnamed):
         if index != NO_CLASS:
             colour = f", {colours[index]}" if colours is not None else ""
-            text = f"{names[index]} ({index}{colour}): a thin line between the other classes, in all masks"
+            share = 100 * sum(mask.pixels_of(index) for mask in masks if mask.counts) / whole
+            text = f"{names[index]} ({index}{colour}): {share:.2g} % of the pixels, in pieces between the others"
             details.append({"class": names[index], "index": index, "text": text})
     listed = ", ".join(str(detail["class"]) for detail in details)
-    advice = f"if it is void, write `ignore: [{listed}]` into dataset.yaml; if it is a class, leave it"
-    what = f"{counted(len(details), 'class')} that may be the outlines of objects"
-    return _finding("warning", "outline", what, advice, details)
+    advice = f"is it void? Then write `ignore: [{listed}]` into dataset.yaml"
+    last = len(names) - 1
+    if [detail["index"] for detail in details] == [last] and names[last] == f"class_{last}":
+        advice += f", or set data.ignore_index={last}"
+    what = f"{counted(len(details), 'class')} that may be void, counted as a class"
+    return _finding("warning", "outline", what, f"{advice}; if it is a class, name it (classes)", details)
+
+
+def note_undeclared_void(dataset: DataSet, items: Sequence[Item]) -> list[str]:
+    """Return `undeclared_void` as a warning, from a sample of the masks, if the classes were detected in them."""
+    if not is_generated(dataset.classes[-1]):
+        return []
+    masks, left = [], SAMPLED_PIXELS
+    for item in subsample(items, SAMPLED_MASKS):
+        left -= math.prod(file_size(mask_of(item)))
+        masks += [mask_statistics(item, len(dataset.classes), dataset.ignore_index)] if left >= 0 else []
+    found = undeclared_void(dataset.classes, masks, dataset.colours)
+    return [f"warning: {each['text']}: {finding.advice}" for finding in found for each in finding.details]
 
 
 def _unmapped(item: Item, mask: MaskStatistics) -> Detail:

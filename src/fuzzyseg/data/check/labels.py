@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import cast
 
 import numpy as np
@@ -29,6 +30,11 @@ NO_CLASS = VOID + 1
 THIN, INVOLVED, ONE_SIDE = 0.05, 0.9, 0.75
 """A label is an outline if at most this share of its pixels is inside an area of `WIDTH`, at least this share of all
 changes of label are from or to it, and at most this share of these from or to the same other label."""
+
+BESIDE, LOOSE, MOST_OF_ALL = 0.9, 0.75, 0.5
+"""A label without a name lies in pieces if, on average over its masks of three or more labels, it borders at least this
+share of the others, and misses less than half as many as any other label does; if at most this share of its pixels is
+inside an area of `WIDTH`; and if it is at most this share of all pixels."""
 
 
 @dataclass(frozen=True)
@@ -141,21 +147,37 @@ def _inner(labels: NDArray[np.int32]) -> Counter[int]:
     return Counter({label: int(counts[label]) for label in np.flatnonzero(counts).tolist()})
 
 
-def outlines(masks: Sequence[MaskStatistics]) -> list[int]:
+def likely_void(masks: Sequence[MaskStatistics], unnamed: Collection[int] = ()) -> list[int]:
     """Return the labels, but void, that are thin lines between the other labels in every mask with several labels.
 
-    Drawings and label tools draw such lines around objects; they are usually void.
+    Drawings and label tools draw such lines around objects. unnamed: labels that are also returned where they lie in
+    pieces between all others, such as pixels and things that were left out.
     """
     masks = [mask for mask in masks if mask.changes]
     changes = sum((mask.changes for mask in masks), Counter[tuple[int, int]]())
+    labels = [{label for pair in mask.changes for label in pair} for mask in masks]
+    missed = _missed(masks, labels)
+    whole = sum(sum(mask.counts) + mask.void + mask.unmapped_pixels for mask in masks)
     found = []
-    for label in sorted({label for pair in changes for label in pair} - {VOID}):
+    for label in sorted(set().union(*labels) - {VOID}):
         beside = [number for pair, number in changes.items() if label in pair]
         pixels, inner = sum(mask.pixels_of(label) for mask in masks), sum(mask.inner[label] for mask in masks)
         between = sum(beside) >= INVOLVED * changes.total() and max(beside) <= ONE_SIDE * sum(beside)
-        if between and inner <= THIN * pixels and all(any(label in pair for pair in mask.changes) for mask in masks):
+        line = between and inner <= THIN * pixels and all(label in each for each in labels)
+        others = min((share for other, share in missed.items() if other != label), default=0.0)
+        pieces = missed.get(label, 1.0) <= 1 - BESIDE and 2 * missed[label] < others and pixels <= MOST_OF_ALL * whole
+        if line or (label in unnamed and pieces and inner <= LOOSE * pixels):
             found.append(label)
     return found
+
+
+def _missed(masks: Sequence[MaskStatistics], labels: Sequence[set[int]]) -> dict[int, float]:
+    """Return the mean share of the other labels of a mask that each label in three or more masks does not border."""
+    shares: dict[int, list[float]] = {}
+    for mask, each in zip(masks, labels, strict=True):
+        for label in each if len(each) > 2 else ():
+            shares.setdefault(label, []).append(1 - sum(label in pair for pair in mask.changes) / (len(each) - 1))
+    return {label: fmean(found) for label, found in shares.items() if len(found) > 2}
 
 
 def _unmapped(item: Item, value: int, pixels: int, row: int, column: int) -> UnmappedValue:

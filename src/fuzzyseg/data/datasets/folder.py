@@ -7,6 +7,7 @@ from pathlib import Path
 from fuzzyseg.data.dataset_yaml import FILE, Description
 from fuzzyseg.data.datasets.pairing import note_other_folders, pair_folders, split_folders
 from fuzzyseg.data.datasets.public import ade20k_place
+from fuzzyseg.data.datasets.suggest import suggest_masks
 from fuzzyseg.data.sample import DataError, Files
 
 EXPECTED = "images/ and masks/ (each may have train/, val/, test/; or train/images, train/masks, ...)"
@@ -33,6 +34,10 @@ def list_files(root: Path, description: Description) -> Files:
     above = [(split, path) for split, path in splits if any((path / name).is_dir() for name in names.values())]
     places = [(kind, split, base / name) for kind, name in names.items() for split, base in ((None, root), *above)]
     files = pair_folders(places, [])
+    if not files.unmatched_masks and all(item.mask is None for items in files.splits.values() for item in items):
+        near = suggest_masks(root, [path for kind, _, path in places if kind == "image" and path.is_dir()])
+        if near:
+            raise DataError(f"{root}: no image has a mask in {names['mask']}/; {near}")
     below = [path for _, path in split_folders(root / names["image"])]
     files.notes += note_other_folders(root / names["image"], below, "no split folders, read as training images")
     holding = list(names.values())

@@ -22,15 +22,16 @@ SPLIT_NAMES = {
 }
 """Usual names of split folders and lists -> the split."""
 
-_YEAR = re.compile(r"[ _.-]?(19|20)\d\d")
+_AROUND = re.compile(r"[ _.-]?((19|20)\d\d|(set|images|data|split)$)")
 
 
 def split_named(name: str) -> str | None:
-    """Return train, val or test for the name of a folder or list, in any case and with a year (`val2017`), if any.
+    """Return train, val or test for the name of a folder or list, in any case, if any.
 
-    The whole name counts: `latest` is no test split.
+    It may have a year or a word such as `set` (`val2017`, `valset`, `val_images`). The whole name counts: `latest` is
+    no test split.
     """
-    return SPLIT_NAMES.get(_YEAR.sub("", name.lower()))
+    return SPLIT_NAMES.get(_AROUND.sub("", name.lower()))
 
 
 def split_folders(root: Path) -> list[tuple[str, Path]]:
@@ -97,17 +98,19 @@ def note_ignored(folder: Path, others: Counter[str], what: str) -> list[str]:
 def add_files(keys: dict[Key, Path], folder: Path, split: str | None, kind: str, notes: list[str]) -> None:
     """Add the files of a folder, if it exists, to `keys`, and notes on ignored files to `notes`.
 
-    split: of all files; None: that of the folder's split folders, if any. kind: image or mask. Raises DataError for two
-    files of one split and name.
+    split: of all files; None: that of the first split folder in a file's path, if any. kind: image or mask. Raises
+    DataError for two files of one split and name.
     """
     if not folder.is_dir():
         return
     files, others = image_files(folder)
     notes += note_ignored(folder, others, f"{kind}s")
     for name, path in files.items():
-        first, _, rest = name.partition("/")
-        below = split_named(first) if split is None and rest else None
-        key = (below, rest) if below is not None else (split, name)
+        *above, stem = name.split("/")
+        place = next((at for at, part in enumerate(above if split is None else ()) if split_named(part)), None)
+        key = (split, name)
+        if place is not None:  # also `site/val/a`: such images are not trained on
+            key = (split_named(above[place]), "/".join([*above[:place], *above[place + 1 :], stem]))
         if key in keys:
             raise DataError(f"{path} and {keys[key]} are the same {kind} of split {key[0]}; expected one")
         keys[key] = path

@@ -11,9 +11,10 @@ from typing import Unpack
 from fuzzyseg.data.dataset_yaml import FILE, Description, read_description
 from fuzzyseg.data.datasets import folder, public, tables, voc
 from fuzzyseg.data.datasets.pairing import check_unmatched
+from fuzzyseg.data.datasets.suggest import suggest_dataset
 from fuzzyseg.data.io.find import names_in
 from fuzzyseg.data.io.pillow import SUFFIXES
-from fuzzyseg.data.labels.class_lists import note_similar, repeated
+from fuzzyseg.data.labels.class_lists import note_names, repeated
 from fuzzyseg.data.labels.declared import LabelOptions, declared_labels
 from fuzzyseg.data.labels.resolve import resolve_labels
 from fuzzyseg.data.sample import SPLITS, DataError, DataSet, Files, PublicDataset
@@ -124,7 +125,7 @@ def build_dataset(location: DatasetLocation, files: Files, **options: Unpack[Lab
         val=files.splits.get("val"),
         test=files.splits.get("test"),
         colours=labels.colours,
-        notes=[f"layout {location.layout}", *counts, *files.notes, *notes, *note_similar(labels.classes)],
+        notes=[f"layout {location.layout}", *counts, *files.notes, *notes, *note_names(labels.classes)],
         encoding=labels.encoding,
     )
 
@@ -148,8 +149,17 @@ def _layout(root: Path, layout: str, description: Description) -> str:
         raise DataError(f"{root}: is empty; {expected}")
     annotations = next((path for pattern in ("*.json", "*/*.json") for path in sorted(root.glob(pattern))), None)
     hint = f" If {annotations} is a LabelMe or COCO file, `fuzzyseg convert {root} --out DIR` creates masks from it."
+    near = suggest_dataset(root, _is_dataset)
     raise DataError(
         f"{root}: no dataset is recognised; found {short(content)}.{hint if annotations else ''}\n"
-        f"If the image and mask folders have other names, set them in {root / FILE} (images: ..., masks: ...). "
-        f"Otherwise {expected}"
+        f"{near + '. ' if near else ''}If the image and mask folders have other names, set them in {root / FILE} "
+        f"(images: ..., masks: ...). Otherwise {expected}"
     )
+
+
+def _is_dataset(root: Path) -> bool:
+    try:
+        description = read_description(root)
+        return any(each.automatic and each.matches(root, description) for each in DATASETS.values())
+    except (DataError, OSError):
+        return False

@@ -16,7 +16,7 @@ from PIL import Image
 
 from fuzzyseg.data.dataset_yaml import FILE
 from fuzzyseg.data.io.mask import save_index_png
-from fuzzyseg.data.io.write import default_colours
+from fuzzyseg.data.io.write import default_colours, written_beside
 from fuzzyseg.data.sample import DataError
 
 Floats = NDArray[np.float64]
@@ -103,9 +103,10 @@ def write_demo(
         for index in range(count):
             image, mask = draw_sample(np.random.default_rng([seed, number, index]), size)
             place = root / "images" / split / f"demo_{index:04d}.png"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(place, compress_level=1)
+            with written_beside(place) as part:
+                Image.fromarray(image).save(part, compress_level=1)
             save_index_png(mask, root / "masks" / split / place.name)
     colours = [list(colour) for colour in default_colours(len(CLASSES))]
     text = yaml.safe_dump({"classes": list(CLASSES), "colours": colours}, sort_keys=False, default_flow_style=None)
-    (root / FILE).write_text(text, encoding="utf-8")
+    with written_beside(root / FILE) as part:  # last: without it the folder is not complete
+        part.write_text(text, encoding="utf-8")

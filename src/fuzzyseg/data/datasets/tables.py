@@ -204,7 +204,7 @@ def _read_csv(path: Path) -> tuple[list[tuple[int, Row]], set[str]]:
             head = file.readline()
             file.seek(0)
             reader = csv.DictReader(file, delimiter=delimiter(head), strict=True)
-            columns = [str(name).strip() for name in reader.fieldnames or ()]
+            columns = [str(name).strip().lower() for name in reader.fieldnames or ()]
             reader.fieldnames = columns
             rows = [(reader.line_num, {str(k): str(v or "") for k, v in row.items()}) for row in reader]
     except (OSError, UnicodeError, csv.Error) as error:

@@ -48,7 +48,10 @@ def list_files(root: Path, description: Description, *, augmented: bool = True) 
     known = name_finder(images)
     masks = {known(name): path for name, path in found.items()}
     held = {*lists.get("val", ()), *lists.get("test", ())}
+    listed = held.union(lists.get("train", ()))
     if augmented:
+        if lists.get("train") and (free := sorted({*masks} & {*images} - listed)):
+            notes.append(f"trained on, though in no list of train, val or test: {len(free)} images: {short(free)}")
         source, more = _more_masks(root, base)
         added = {name: path for name, path in more.items() if name in images and name not in {*masks, *held}}
         if more:
@@ -57,7 +60,7 @@ def list_files(root: Path, description: Description, *, augmented: bool = True) 
             notes.append(f"{source}: {lost} masks have no image in {base / IMAGES} and are ignored")
         masks |= added
     elif lists.get("train"):
-        masks = {name: path for name, path in masks.items() if any(name in names for names in lists.values())}
+        masks = {name: path for name, path in masks.items() if name in listed}
     unmatched = [masks.pop(name) for name in sorted(set(masks) - set(images))]
     train = sorted(set(images) - held)
     if lists.get("train"):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from fuzzyseg.data.io.header import read_header
-from fuzzyseg.data.io.pillow import SIXTEEN_BIT, decoding, open_image, turned
+from fuzzyseg.data.io.pillow import SIXTEEN_BIT, decoding, open_image, turned, upright
 from fuzzyseg.data.io.raster import Raster, gdal_read, open_raster
 from fuzzyseg.data.sample import Box, DataError, Size
 
@@ -71,12 +71,11 @@ def read_image(
 ) -> NDArray[Any]:
     """An image file as (H, W, channels), EXIF orientation applied: uint8, or float32 in units where `levels` are given.
 
-    An image that Pillow opened is not turned. If there is another number of bands, grey is repeated for 3 channels, RGB
-    becomes grey (ITU-R 601) for 1, and opacity is dropped; palettes and CMYK become RGB. bands: the file's bands to
-    use, from 1, in this order (default: all). Without levels, 16-bit files give the high byte. with_known: append to a
-    file with missing data (see `Raster.missing`; it may hold none) a band of 0 where it is missing, and 255, or 1.0,
-    elsewhere; missing pixels become 0 in all bands. box: y0, x0, y1, x1 of the part of a raster to read. Raises
-    DataError naming the file.
+    If there is another number of bands, grey is repeated for 3 channels, RGB becomes grey (ITU-R 601) for 1, and
+    opacity is dropped; palettes and CMYK become RGB. bands: the file's bands to use, from 1, in this order (default:
+    all). Without levels, 16-bit files give the high byte. with_known: append to a file with missing data (see
+    `Raster.missing`; it may hold none) a band of 0 where it is missing, and 255, or 1.0, elsewhere; missing pixels
+    become 0 in all bands. box: y0, x0, y1, x1 of the part of a raster to read. Raises DataError naming the file.
     """
     path, array, alpha, missing = _stored(source, box, exact=levels is not None)
     choose = partial(_chosen, alpha=alpha, path=path, channels=channels, bands=bands)
@@ -118,7 +117,7 @@ def _stored(
     exact: 16-bit colour PNG keeps its 16 bits.
     """
     if isinstance(source, Pillow.Image):
-        return Path("the image"), *_of_pillow(source), None
+        return Path("the image"), *_of_pillow(upright(source)), None
     raster = source if isinstance(source, Raster) else open_raster(source)
     if raster is None:
         assert isinstance(source, Path)

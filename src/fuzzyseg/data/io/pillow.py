@@ -117,7 +117,12 @@ def open_image(path: Path) -> Image.Image:
             image.verify()
             image = open_header(io.BytesIO(data))
         image.load()
-        result = ImageOps.exif_transpose(image)
+        return upright(image)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned by its EXIF orientation."""
+    result = ImageOps.exif_transpose(image)
     result.format = image.format
     return result
 

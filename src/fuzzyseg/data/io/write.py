@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import itertools
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ _DISTINCT: tuple[Colour, ...] = (
     (86, 180, 233), (213, 94, 0), (240, 228, 66), (122, 122, 122), (204, 121, 167), (0, 158, 115),
     (51, 34, 136), (230, 159, 0), (0, 114, 178), (136, 34, 85), (68, 170, 153), (221, 204, 119),
 )  # fmt: skip
+
+_PARTS = itertools.count()
 
 
 def class_colours(count: int) -> list[Colour]:
@@ -105,7 +108,7 @@ def stack(above: NDArray[np.uint8], below: NDArray[np.uint8]) -> NDArray[np.uint
 def written_beside(path: Path) -> Iterator[Path]:
     """A path beside `path`, with its suffix, whose file replaces `path` if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part{path.suffix}")
+    part = path.with_name(f".{os.getpid()}-{threading.get_ident()}-{next(_PARTS)}.part{path.suffix}")
     try:
         yield part
         os.replace(part, path)

@@ -43,17 +43,37 @@ def map_items(
     return results
 
 
-def class_presence(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArray[np.bool_]:
-    """Return (N, C) bool: whether the mask of item n contains class c. Raises DataError for invalid values."""
+def pixel_counts(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArray[np.int64]:
+    """Return (N, C+1): pixels of each class in the mask of item n, and of void. Raises DataError for invalid values."""
 
-    def present(item: Item) -> NDArray[np.bool_]:
+    def count(item: Item) -> NDArray[np.int64]:
         counts = np.zeros(VOID + 1, np.int64)
         for _, part in stored_parts(item):
             mask = training_labels(item, classes=classes, ignore_index=ignore_index, part=part)
             counts += np.bincount(mask.ravel(), minlength=VOID + 1)
-        return counts[:classes] > 0
+        return np.append(counts[:classes], counts[VOID])
 
-    return np.array(map_items(items, present), dtype=np.bool_).reshape(len(items), classes)
+    return np.array(map_items(items, count), dtype=np.int64).reshape(len(items), classes + 1)
+
+
+def class_presence(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArray[np.bool_]:
+    """Return (N, C) bool: whether the mask of item n contains class c. Raises DataError for invalid values."""
+    return pixel_counts(items, classes=classes, ignore_index=ignore_index)[:, :classes] > 0
+
+
+def median_frequency_weights(counts: NDArray[np.int64]) -> list[float]:
+    """Return one weight per class: the median of the classes' frequencies over the frequency of the class.
+
+    counts: see `pixel_counts`. A class's frequency is its share of the labelled pixels of the images that contain it; a
+    class in no image has the weight 1. Eigen & Fergus, ICCV 2015, section 6.3.2.
+    """
+    pixels = counts[:, :-1]
+    holds = (pixels > 0) * pixels.sum(1, keepdims=True)
+    frequency = pixels.sum(0) / np.maximum(holds.sum(0), 1)
+    known = frequency > 0
+    weights = np.ones(len(frequency))
+    weights[known] = np.median(frequency[known]) / frequency[known] if known.any() else 1
+    return [float(weight) for weight in weights]
 
 
 def only_void(items: Sequence[Item], *, classes: int, ignore_index: int) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
+from unicodedata import normalize
 
 from fuzzyseg.data.sample import MAX_CLASSES, Colour, DataError
 from fuzzyseg.data.text import decoded
@@ -60,8 +61,8 @@ def read_names(path: Path) -> list[str]:
 
 
 def plain(name: str) -> str:
-    """Return a label without blanks around it; `background` for LabelMe's `_background_`."""
-    name = name.strip()
+    """Return a label in composed letters (NFC) without blanks around it; `background` for LabelMe's `_background_`."""
+    name = normalize("NFC", name.strip())
     return "background" if name == BACKGROUND else name
 
 
@@ -70,13 +71,25 @@ def background_of(names: Sequence[str]) -> int | None:
     return next((index for index, name in enumerate(names) if name.casefold() == "background"), None)
 
 
-def note_similar(names: Iterable[str]) -> list[str]:
-    """Return a note on names that differ only in case and in blanks, hyphens or underscores, if any."""
+def note_names(names: Sequence[str]) -> list[str]:
+    """Return notes on names of void, and on names that differ only in case, Unicode form, blanks, hyphens or _."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(re.sub(r"[\s_-]+", "", name.casefold()), []).append(repr(name))
+        groups.setdefault(re.sub(r"[\s_-]+", "", normalize("NFKC", name).casefold()), []).append(repr(name))
     alike = [" and ".join(group) for group in groups.values() if len(group) > 1]
-    return [f"nearly equal names of different classes: {', '.join(alike)}; if one class is meant, rename"] * bool(alike)
+    notes = [f"nearly equal names of different classes: {', '.join(alike)}; if one class is meant, rename"]
+    notes *= bool(alike)
+    if void := ", ".join(name for name in names if name.lower() in VOID_NAMES):
+        notes.append(f"warning: {void}: counted as a class; if it is void, write `ignore: [{void}]` into dataset.yaml")
+    return notes
+
+
+_GENERATED = re.compile(r"class_\d+|colour_\d+_\d+_\d+")
+
+
+def is_generated(name: str) -> bool:
+    """Whether a name is one of those that detected classes get."""
+    return _GENERATED.fullmatch(name) is not None
 
 
 def repeated(values: Sequence[T]) -> list[T]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
-from fuzzyseg.data.labels.class_lists import VOID_NAMES, check_names, class_table, read_class_table, repeated
+from fuzzyseg.data.labels.class_lists import IGNORE, VOID_NAMES, check_names, class_table, read_class_table, repeated
 from fuzzyseg.data.sample import VOID, Colour, DataError, Files, LabelMap, PublicDataset
 from fuzzyseg.data.text import nearest, short
 
@@ -33,7 +33,8 @@ class DeclaredLabels:
     names: class names in index order. colours: (class index, colour) pairs, index -1 for void, from the file `source`.
     ignore: void values; None: not declared. kind: encoding (index, colour, binary), if declared. snap: see `Encoding`.
     public: the public dataset that these files are. same_layout: the public dataset with the same layout. fallback:
-    label map to use if nothing else is declared. rows: names of a class table that includes void, in its order.
+    label map to use if nothing else is declared. rows: names of a class table or label map that includes void, or names
+    a class twice, in its order.
     """
 
     description: Description
@@ -92,9 +93,12 @@ def declared_labels(
         colours = [*_by_name(names, rest, source), *void]
         rows = tuple(name for name, _ in labels) if void else None
     elif files.colours is not None and files.classes is not None:
-        names, source = names or files.classes, "labelmap.txt"
-        if set(names) == set(files.classes):
-            colours = [(names.index(name), c) for name, c in zip(files.classes, files.colours, strict=True)]
+        own, source = [name for name in dict.fromkeys(files.classes) if name != IGNORE], "labelmap.txt"
+        names = names or own
+        if set(names) == set(own):
+            entries = zip(files.classes, files.colours, strict=True)
+            colours = [(names.index(name) if name in names else -1, colour) for name, colour in entries]
+            rows = tuple(files.classes) if own != files.classes else None
     names = names or files.classes
     if colours is not None:
         colours += [(-1, colour) for colour in description.ignore_colours or ()]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fuzzyseg.data.dataset_yaml import FILE
 from fuzzyseg.data.io.mask import palette_of, read_mask
 from fuzzyseg.data.io.pillow import open_header
 from fuzzyseg.data.labels.class_counts import map_items
@@ -75,6 +76,22 @@ def colours_decide(items: Sequence[Item], declared: DeclaredLabels) -> set[Colou
         f"{files[index, odd]} and {files[index, usual]}: their palettes have different colours for index {index} "
         f"({odd} in {few}, {usual} in {count} masks), so that either can be the class; {DECLARE}"
     )
+
+
+def note_other_colours(declared: DeclaredLabels, item: Item, names: list[str]) -> list[str]:
+    """Return a warning if the palette of a mask has none of the declared colours for the index of a class."""
+    if declared.kind is not None or declared.description.values or declared.description.reduce_zero_label:
+        return []
+    palette, places = palette_of(mask_of(item)) or [], declared.rows or names
+    for place, (name, colour) in enumerate(zip(places, palette, strict=False)):
+        wanted = [own for index, own in declared.colours or () if name in names and index == names.index(name)]
+        if wanted and colour not in wanted:
+            return [
+                f"warning: {item.mask}: index {place}, read as {name!r}, has the colour {colour} in the palette, but "
+                f"{wanted[0]} in {declared.source}: is the order of the classes right? If so, set encoding: index in "
+                f"{FILE}"
+            ]
+    return []
 
 
 def _named_colours(declared: DeclaredLabels) -> dict[Colour, int]:

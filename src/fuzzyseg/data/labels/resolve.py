@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fuzzyseg.data.dataset_yaml import FILE, Description
+from fuzzyseg.data.dataset_yaml import FILE
 from fuzzyseg.data.io.mask import palette_of
 from fuzzyseg.data.labels.class_counts import ADVICE, count_classes, distinct_values
 from fuzzyseg.data.labels.declared import DeclaredLabels, first_colours
@@ -20,9 +20,10 @@ from fuzzyseg.data.labels.detect import (
     select_class_colours,
     subsample,
 )
-from fuzzyseg.data.labels.palettes import colours_decide
+from fuzzyseg.data.labels.merge import merged
+from fuzzyseg.data.labels.palettes import colours_decide, note_other_colours
 from fuzzyseg.data.sample import MAX_CLASSES, SPLITS, VOID, Colour, DataError, Encoding, Files, Item, LabelMap
-from fuzzyseg.data.text import nearest, short
+from fuzzyseg.data.text import short
 
 GREY = Encoding(colours=tuple((v, v, v, v) for v in range(256)), text="index masks stored as RGB")
 Resolved = tuple[LabelMap, list[str]]
@@ -55,6 +56,7 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
         shown = declared.class_colours
         if shown is not None:
             labels = replace(labels, colours=shown if len(shown) == len(labels.classes) else None)
+            notes = notes + (note_other_colours(declared, plain[0], labels.classes) if kind == "palette" else [])
         elif kind == "palette" and plain:
             labels = replace(labels, colours=_palette(plain[0], labels))
     grey = labels.encoding is not None and labels.encoding.colours == GREY.colours
@@ -62,7 +64,7 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
         notes = notes + check_scales(declared, labels, files, GREY if grey else None)
     order = None
     if declared.fallback is None or labels.classes is not declared.fallback.classes:  # the fallback is merged already
-        labels, order = _merged(declared.description, labels)
+        labels, order = merged(declared.description, labels)
     _set_encodings(files, labels, order)
     if kind != "colour" or grey:
         notes = [*notes, f"value {labels.ignore_index} is ignored"]
@@ -168,7 +170,10 @@ def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | N
         first = fallback.ignore_index if ignore is None else first
         return replace(fallback, ignore_index=first), [f"{len(fallback.classes)} classes, none declared here"]
     if not items:
-        raise DataError(f"no image has a mask: add masks, or declare the classes in {FILE} (classes: [...])")
+        raise DataError(
+            f"no image has a mask: add masks (`fuzzyseg convert` draws those of LabelMe, COCO and CVAT), or declare "
+            f"the classes in {FILE} (classes: [...])"
+        )
     return _detected(declared, items, base)
 
 
@@ -252,28 +257,6 @@ def _with_ignored(base: Encoding | None, ignore: tuple[int, ...] | None) -> Enco
         return None
     text = base.text if base is not None else f"class indices, {short(ignore or ())} are void"
     return replace(base or Encoding(), ignore=ignore or (VOID,), text=text)
-
-
-def _merged(description: Description, labels: LabelMap) -> tuple[LabelMap, list[int] | None]:
-    """Apply `merge` and `ignore`; also return the new class index of each class, None if there are none."""
-    if not description.merge and not description.ignore:
-        return labels, None
-    merge, ignored = description.merge or {}, description.ignore or []
-    for key, names in {**{f"merge.{new}": parts for new, parts in merge.items()}, "ignore": ignored}.items():
-        if lost := [name for name in names if name not in labels.classes]:
-            raise DataError(f"{FILE}: {key}: found no class {lost[0]!r}.{nearest(lost[0], labels.classes)}")
-    target = {name: name for name in labels.classes} | {part: new for new, parts in merge.items() for part in parts}
-    names = list(dict.fromkeys(target[name] for name in labels.classes if name not in ignored))
-    order = [VOID if name in ignored else names.index(target[name]) for name in labels.classes]
-    if len(names) < 2:
-        raise DataError(f"{FILE}: merge and ignore leave {len(names)} class; expected 2 or more")
-    colours = labels.colours and [labels.colours[order.index(index)] for index in range(len(names))]
-    changes = [f"{new} of {', '.join(parts)}" for new, parts in merge.items()]
-    changes += [f"ignored: {', '.join(sorted(ignored))}"] * bool(ignored)
-    text = f"{len(labels.classes)} classes of the files become {len(names)}: {'; '.join(changes)}"
-    before = f"{labels.encoding.text}; " if labels.encoding is not None else ""
-    encoding = remap_classes(labels.encoding, labels.ignore_index, order, before + text)
-    return LabelMap(names, labels.ignore_index, encoding, colours), order
 
 
 def _set_encodings(files: Files, labels: LabelMap, order: list[int] | None) -> None:

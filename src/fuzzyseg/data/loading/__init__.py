@@ -1,1 +1,1 @@
-"""Loading of batches: sampler, reader, cache, workers, loader."""
+"""Sampler, reader, cache, workers and loader of batches."""

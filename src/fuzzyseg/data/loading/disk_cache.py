@@ -1,4 +1,4 @@
-"""Cache of decoded, resized images and masks in a folder that processes and later runs share."""
+"""Cache of decoded, resized images and masks in a folder, shared by processes and later runs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from fuzzyseg.data.sample import DataError, Size
 
 Key = tuple[object, ...]
-"""Everything that determines the pixels: the file, its times and length, and how it is read."""
+"""All that determines the pixels: path, times and length of the file, and reading options."""
 
 FORMAT = 3
-"""Part of every key on disk. Raise it when the package decodes the same file to other pixels (reading, levels, masks,
-resizing) or changes the layout of the cache files."""
+"""Part of every key on disk. Increase it if the same file is decoded to other pixels (reading, levels, masks, resizing)
+or if the layout of the cache files changes."""
 
 _ENTRY = re.compile(r"[0-9a-f]{32}\.pixels")
 _PART = re.compile(r"[0-9a-f]{32}\.\d+\.\d+\.part")
@@ -31,22 +31,22 @@ _PART = re.compile(r"[0-9a-f]{32}\.\d+\.\d+\.part")
 
 @dataclass(frozen=True)
 class Entry:
-    """A decoded, resized file, and the size (H, W) of the file itself."""
+    """A decoded, resized file and its original size (H, W)."""
 
     array: NDArray[Any]
     original: Size
 
 
 class DiskCache:
-    """Arrays as files in a folder, at most `limit` bytes of them, whatever number of processes store.
+    """Arrays as files in a folder, at most `limit` bytes for all processes.
 
-    Opening a cache removes the least recently used files beyond the limit; while it is open, entries that do not fit
-    are not stored. Damaged files are removed. A process that cannot store (full disk, read-only folder, no lock within
-    a second) stores nothing more; reading goes on.
+    Opening a cache deletes the least recently used files beyond the limit. While it is open, entries that do not fit
+    are not stored. Damaged files are deleted. If storing fails (full disk, read-only folder, no lock within a second),
+    the process only reads from then on.
     """
 
     def __init__(self, folder: str | Path, limit: int) -> None:
-        """Open the folder, or make it. Raises DataError."""
+        """Open or create the folder. Raises DataError."""
         self.folder, self.limit = Path(folder), limit
         self._used, self._writable = self.folder / "used", True
         try:
@@ -61,13 +61,13 @@ class DiskCache:
         return DiskCache, (self.folder, self.limit)
 
     def get(self, key: Key) -> Entry | None:
-        """The entry, if any; its array is the caller's own."""
+        """The entry, if any. Its array may be modified."""
         path = self._path(key)
         try:
             with path.open("rb") as file:
                 height, width = np.load(file, allow_pickle=False).tolist()
                 entry = Entry(np.load(file, allow_pickle=False), (height, width))
-        except OSError:  # missing, or too few descriptors or rights: no sign of damage
+        except OSError:  # missing, or no descriptors or permission: not damaged
             return None
         except (ValueError, EOFError):
             with suppress(OSError):
@@ -78,9 +78,9 @@ class DiskCache:
         return entry
 
     def put(self, key: Key, entry: Entry) -> None:
-        """Store the entry if it fits. One process stores at a time, and no process sees half of a file."""
+        """Store the entry if it fits. Only one process stores at a time, and files appear complete."""
         path = self._path(key)
-        if not self._writable or os.path.exists(path):  # unlike Path.exists, it never raises
+        if not self._writable or os.path.exists(path):  # unlike Path.exists, never raises
             return
         part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
         try:
@@ -94,22 +94,22 @@ class DiskCache:
                         np.save(file, entry.array)
                         used += file.tell()
                     if used <= self.limit:
-                        self._used.write_text(str(used))  # before the file appears: a crash counts too much, not less
+                        self._used.write_text(str(used))  # before the file exists: a crash leaves a value too large
                         os.replace(part, path)
                 finally:
                     part.unlink(missing_ok=True)
-        except (OSError, ValueError, NotImplementedError):  # the last: a file system without locks
+        except (OSError, ValueError, NotImplementedError):  # NotImplementedError: no locks on this file system
             self._writable = False
 
     def _lock(self) -> FileLock:
-        return FileLock(self.folder / "lock", timeout=1.0)  # raises filelock.Timeout, an OSError
+        return FileLock(self.folder / "lock", timeout=1.0)  # may raise filelock.Timeout, an OSError
 
     def _path(self, key: Key) -> Path:
-        whole = (FORMAT, PIL.__version__, *key)  # pixels depend on the version of Pillow, too
+        whole = (FORMAT, PIL.__version__, *key)  # pixels also depend on the version of Pillow
         return self.folder / f"{hashlib.sha256(repr(whole).encode()).hexdigest()[:32]}.pixels"
 
     def _tidy(self) -> int:
-        """Remove parts that killed processes left and the least recently used files beyond the limit; bytes left."""
+        """Delete partial files of killed processes and the least recently used files. Returns the bytes in use."""
         entries = []
         for path in self.folder.iterdir():
             with suppress(OSError):
@@ -128,5 +128,5 @@ class DiskCache:
 
 
 def default_folder() -> Path:
-    """The folder of the disk cache if `data.cache_dir` is not given."""
+    """Default of `data.cache_dir`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fuzzyseg" / "images"

@@ -1,11 +1,11 @@
 """Loader: endless, resumable streams of batches.
 
-A sample depends on (seed, stream, number) only (`sampler`), not on the number of workers, on how a step is split over
-processes and micro-batches, or on where the run was resumed.
+A sample depends only on (seed, stream, number), see `sampler`. It does not depend on the number of workers, on the
+division of a step into processes and micro-batches, or on the step from which a run is resumed.
 
-On Linux workers are forked when `batches` starts: that is fast, needs no `if __name__ == "__main__"` in the user's
-script, and shares the lists of files. A lock that another thread holds at that moment stays locked in the worker;
-workers therefore use nothing but the dataset, on one thread. Other platforms use their default start method.
+On Linux, workers are forked when `batches` starts. This is fast, needs no `if __name__ == "__main__"` in the user's
+script, and shares the lists of files. A lock held by another thread at that moment remains locked in the worker;
+workers therefore use only the dataset, in one thread. Other platforms use their default start method.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from fuzzyseg.data.transforms.photometric import Colours, Pending
 from fuzzyseg.data.views import Batch, Stream
 
 _MOST_AHEAD = 32
-"""Micro-batches of one stream that are read ahead: a bound of the memory that they take."""
+"""Maximum number of prefetched micro-batches, which limits their memory."""
 
 
 class ImageReader(Protocol):
-    """Reads an item: `fuzzyseg.data.Reader`, `fuzzyseg.data.loading.reader.LazyReader`, or a replacement."""
+    """Interface of `fuzzyseg.data.Reader` and `fuzzyseg.data.loading.reader.LazyReader`."""
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor | Large, Tensor | Large | None]:
-        """Image (C,H,W), uint8 or float32 in units; with_mask: mask uint8 (H,W), 255 for void. Raises DataError."""
+        """Read image (C,H,W), uint8 or float32 in units, and if with_mask the mask (H,W) uint8. Raises DataError."""
 
 
 _Task = tuple[str, tuple[Draw, ...]]
-"""One micro-batch of one stream, made by one worker."""
+"""A micro-batch of a stream, created by one worker."""
 
 
 @dataclass
 class _Samples(Dataset[dict[str, Tensor] | DataError]):
-    """Tasks -> stacked tensors.
+    """Map-style dataset from tasks to stacked tensors.
 
-    reading: stream number and index that each worker reads, -1 for none, in shared memory: a killed worker cannot
-    report them.
+    reading: stream number and index that each worker is reading, -1: none. It is in shared memory, because a killed
+    worker cannot report them.
     """
 
     streams: dict[str, Stream]
@@ -89,21 +89,21 @@ class _Samples(Dataset[dict[str, Tensor] | DataError]):
         return sample
 
     def being_read(self) -> list[Item]:
-        """The items that workers are reading, or were when they died."""
+        """Items that workers are reading, or were reading when they died."""
         names = list(self.streams)
         return [self.item(names[stream], index) for stream, index in self.reading.tolist() if index >= 0]
 
 
 class Loader:
-    """The batches of all streams for one of `world` training processes.
+    """Batches of all streams for one of `world` training processes.
 
-    streams: by name. sources: the items of "labelled", "unlabelled" and "all"; masks are read for "labelled" only.
-    reader: see `ImageReader`. geometry, jitter, mean, std: see `make_sample`. batch: images per step and stream, over
-    all processes and micro-batches. accumulate: micro-batches per step. workers: processes that read images; 0: read
-    in this process. rank, world: index and number of training processes. pin: use page-locked memory. balance: see
-    `Sampler`. focused: crops with masks show a pixel of the class they are drawn for. colours_later: colour changes are
-    made in `Batch.to`, on the device. Raises ValueError if the batch cannot be split evenly, DataError if a stream has
-    too few images. The attribute `sampler` holds the weights that steer the draws, for checkpoints.
+    streams: by name. sources: items of "labelled", "unlabelled" and "all"; masks are read only for "labelled". reader:
+    see `ImageReader`. geometry, jitter, mean, std: see `make_sample`. batch: images per step and stream, over all
+    processes and micro-batches. accumulate: micro-batches per step. workers: processes that read images; 0: this
+    process. rank, world: index and number of training processes. pin: use page-locked memory. balance: see `Sampler`.
+    focused: crops with masks contain a pixel of the class for which they were drawn. colours_later: apply photometric
+    transforms in `Batch.to`, on the device. Raises ValueError if the batch cannot be split evenly, DataError if a
+    stream has too few images. The state of the attribute `sampler` belongs in checkpoints.
     """
 
     def __init__(
@@ -148,14 +148,14 @@ class Loader:
 
     @property
     def _most_ahead(self) -> int:
-        """Tasks that may be read ahead: at most those of PUBLISH_DELAY - 1 steps, whose weights are known."""
+        """Maximum number of prefetched tasks: those of PUBLISH_DELAY - 1 steps, whose weights are known."""
         return min(_MOST_AHEAD, (PUBLISH_DELAY - 1) * self._tasks_per_step)
 
     def batches(self, start: int, stop: int) -> Iterator[list[dict[str, Batch]]]:
-        """For each step from start to stop - 1 this process's micro-batches: stream -> Batch, on the CPU.
+        """Yield the micro-batches (stream -> Batch, on the CPU) of this process for the steps start to stop - 1.
 
-        Weights that steer step s must be published before step s - 15 is requested. The workers stop when the iterator
-        is closed or exhausted. Raises DataError naming the file, also if a worker died while reading it.
+        Weights of step s must be published before step s - 15 is requested. Workers stop when the iterator is closed or
+        exhausted. Raises DataError with the name of the file, also if a worker died while reading it.
         """
         pending: deque[_Task] = deque()
         reached = [start]
@@ -183,7 +183,7 @@ class Loader:
             del results  # the last reference: the workers stop here, not at a later garbage collection
 
     def _tasks(self, step: int) -> Iterator[_Task]:
-        """This process's part of a step: for each micro-batch a range of numbers, the same in every stream."""
+        """Tasks of this process in a step. The numbers of a micro-batch are the same range in every stream."""
         share = self._batch // (self._world * self._accumulate)
         for micro in range(self._accumulate):
             first = step * self._batch + (self._rank * self._accumulate + micro) * share
@@ -204,16 +204,16 @@ class Loader:
             batch_size=None,
             num_workers=self._workers,
             pin_memory=self._pin,
-            generator=torch.Generator(),  # else it draws its base seed from the global generator
+            generator=torch.Generator(),  # otherwise, it draws its base seed from the global generator
             **several,
         )
 
     def _receive(self, results: Iterator[Any]) -> dict[str, Tensor] | DataError:
-        """The next micro-batch. An error is returned: raised here, its traceback would keep the workers alive."""
+        """The next micro-batch, or an error. If raised here, its traceback would keep the workers alive."""
         try:
             content: dict[str, Tensor] | DataError = next(results)
         except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker (pid"):  # its report that a process ended
+            if not str(error).startswith("DataLoader worker (pid"):  # torch's report that a process ended
                 raise
             files = ", ".join(str(item.image) for item in self._samples.being_read()) or "no image"
             return DataError(
@@ -243,8 +243,8 @@ class Loader:
 def _start_worker(worker: int) -> None:
     """Set up a worker process.
 
-    Ctrl-C reaches all processes of a terminal: the training process handles it, workers go on until they are stopped.
-    Tensors are passed by file name, since passing descriptors takes one for each tensor that is read ahead.
+    Ctrl-C is sent to all processes of a terminal. The training process handles it and stops the workers, which ignore
+    it. Tensors are passed by file name, because file descriptors would need one for each prefetched tensor.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "file_system" in torch.multiprocessing.get_all_sharing_strategies():  # type: ignore[no-untyped-call]
@@ -252,9 +252,9 @@ def _start_worker(worker: int) -> None:
 
 
 def share(tensors: Mapping[str, Tensor]) -> None:
-    """Move tensors into shared memory. Raises DataError if there is too little.
+    """Move tensors into shared memory. Raises DataError if there is not enough.
 
-    The queue would do it later, in a thread whose errors nobody sees: the training process would wait for ever.
+    The queue would do this in a thread whose errors are not reported, so the training process would wait forever.
     """
     try:
         for tensor in tensors.values():

@@ -1,4 +1,4 @@
-"""Mean, standard deviation and range of each band, measured on a part of the images."""
+"""Mean, standard deviation and value range of each band, measured on a sample of the images."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from fuzzyseg.data.sample import Box, DataError, Item, Size
 from fuzzyseg.data.text import short
 
 HEADERS, IMAGES = 500, 200
-"""Number of files whose headers, and whose pixels, are read."""
+"""Number of files of which the headers and the pixels are read."""
 
 WINDOW, WINDOWS = 512, 16
-"""Side and number of the windows that are read of a large file, evenly spaced."""
+"""Side and number of the windows read from a large file, evenly spaced."""
 
 UNSIGNED = ("uint8", "uint16")
 
 
 @dataclass(frozen=True)
 class Kinds:
-    """What the images' headers say. bands: their numbers; plain: all are RGB or grey of 8 bits a band, some RGB."""
+    """Properties of the images from their headers.
+
+    bands: numbers of bands. dtypes: number types. plain: all images are 8-bit RGB or grey, and at least one is RGB.
+    """
 
     bands: tuple[int, ...]
     dtypes: tuple[str, ...]
@@ -37,21 +40,21 @@ class Kinds:
 
     @property
     def levels(self) -> Levels | None:
-        """None for 8 bits; `Levels` of the type's range for 16 bits. The range of other types is to be measured."""
+        """None for 8 bits, `Levels` with the range of the type for 16 bits. Other ranges are measured."""
         return None if set(self.dtypes) == {"uint8"} else Levels()
 
     @property
     def measured_range(self) -> bool:
-        """Whether the number types have no range of their own."""
+        """Whether the value range must be measured, because the number types do not define it."""
         return not set(self.dtypes) <= set(UNSIGNED)
 
     def words(self) -> str:
-        """The bands and types as a sentence."""
+        """Description of bands and types for messages."""
         return f"images have {short(self.bands)} band{'s' * (self.bands != (1,))} of {' and '.join(self.dtypes)}"
 
 
 def kinds_of(items: Sequence[Item], channels: int) -> Kinds:
-    """Bands and number types of the images, from their headers. Raises DataError naming a file that cannot be read."""
+    """Read bands and number types from headers. Raises DataError with the name of an unreadable file."""
     heads = map_items(subsample(items, HEADERS), lambda item: read_header(item.image))
     pictures = all(head.dtype == "uint8" and head.bands - head.alpha in (1, 3) for head in heads)
     colour = channels == 3 and pictures and any(head.bands > 2 for head in heads)
@@ -75,9 +78,10 @@ class Statistics:
 def measure(
     items: Sequence[Item], kinds: Kinds, channels: int, bands: Sequence[int] | None, levels: Levels | None = None
 ) -> Statistics:
-    """Measures up to 200 of the images, evenly spaced. levels: as declared; None: by the kinds, or measured.
+    """Measure the statistics of up to 200 images, evenly spaced.
 
-    What is not a number (missing data) is left out. Raises DataError naming the file.
+    levels: as declared; None: from the number types, or measured. NaN (missing data) is ignored. Raises DataError with
+    the name of the file.
     """
     own_range = kinds.measured_range and levels is None
     scale = None if own_range else levels or kinds.levels
@@ -91,7 +95,7 @@ def measure(
     if not count.all():
         raise DataError(f"{looked[0].image} and {len(looked) - 1} more images: a band holds no number")
     mean = total / count
-    # Deviations are summed about each image's own mean: large values that vary little would cancel otherwise.
+    # Deviations are summed around the mean of each image, to avoid cancellation for large values of low variance.
     own = sums[:, 1] / np.maximum(sums[:, 0], 1)
     variance = (sums[:, 2] + sums[:, 0] * (own - mean) ** 2).sum(0) / count
     std = np.sqrt(variance)
@@ -99,12 +103,12 @@ def measure(
         high = np.where(high > low, high, low + 1)
         mean, std = (mean - low) / (high - low), std / (high - low)
         scale = Levels(tuple(low.tolist()), tuple(high.tolist()))
-    std = np.where(std > 0, std, 1.0)  # a band of one value
+    std = np.where(std > 0, std, 1.0)  # a constant band
     return Statistics(tuple(mean.tolist()), tuple(std.tolist()), scale, len(looked))
 
 
 def sum_up(parts: Iterator[NDArray[Any]], channels: int) -> NDArray[np.float64]:
-    """(5, channels) of an image's parts: count, sum, squared deviations from the mean, minimum, maximum."""
+    """Count, sum, squared deviations from the mean, minimum and maximum (5, channels) of an image's parts."""
     result = np.zeros((5, channels))
     result[3], result[4] = np.inf, -np.inf
     for part in parts:
@@ -128,9 +132,9 @@ def sum_up(parts: Iterator[NDArray[Any]], channels: int) -> NDArray[np.float64]:
 def parts_of(
     path: Path, channels: int, bands: Sequence[int] | None, levels: Levels | None, *, native: bool
 ) -> Iterator[NDArray[Any]]:
-    """The image, or windows of one that is too large to be read whole; native: in the file's own numbers, as float.
+    """Yield the image, or windows of an image that is too large to be read whole. native: values as in the file, float.
 
-    Native numbers are measured for their range too, so that they are read whole as long as the pixel limit allows it.
+    The range of native values is also measured, so they are read whole if the pixel limit permits.
     """
     windows = open_windows(path, channels, bands=bands, levels=levels)
     if windows is not None and (
@@ -146,7 +150,7 @@ def parts_of(
 
 
 def _spaced(size: Size) -> Iterator[Box]:
-    """The windows, evenly spaced over an image (H, W)."""
+    """Evenly spaced windows of an image (H, W)."""
     side = int(WINDOWS**0.5)
     for number in range(WINDOWS):
         y, x = (

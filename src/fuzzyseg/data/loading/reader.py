@@ -1,4 +1,4 @@
-"""Reader: images and masks as tensors at the training scale, with a cache; very large files are read by windows."""
+"""Reader of images and masks at the training scale, with a cache. Very large files are read in windows."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from fuzzyseg.data.views import known_pixels
 
 
 def stamp(path: Path) -> tuple[str, int, int, int]:
-    """Absolute path, times of modification and change, and length of a file. Raises DataError if it is missing.
+    """Absolute path, mtime, ctime and length of a file. Raises DataError if it cannot be read.
 
-    The time of change (ctime) is included because unpacked archives give all files the same modification time, and
-    uncompressed images of one size have the same length.
+    ctime is included because files from an archive may have equal mtimes, and uncompressed images of equal size have
+    equal lengths.
     """
     try:
         status = path.stat()
@@ -44,7 +44,7 @@ def stamp(path: Path) -> tuple[str, int, int, int]:
 
 @dataclass
 class MemoryCache:
-    """The most recently used entries, at most `limit` bytes. Pickled without its entries: each process has its own."""
+    """LRU cache of at most `limit` bytes. It is pickled without its entries, so each process has its own."""
 
     limit: int
     entries: OrderedDict[Key, Entry] = field(default_factory=OrderedDict)
@@ -55,7 +55,7 @@ class MemoryCache:
         return MemoryCache, (self.limit,)
 
     def get(self, key: Key) -> Entry | None:
-        """A copy of the entry, if any."""
+        """Copy of the entry, if any."""
         with self.lock:
             entry = self.entries.get(key)
             if entry is None:
@@ -64,7 +64,7 @@ class MemoryCache:
         return Entry(entry.array.copy(), entry.original)
 
     def put(self, key: Key, entry: Entry) -> None:
-        """Store a copy of the entry if it fits; the least recently used entries are dropped."""
+        """Store a copy of the entry if it fits, and delete the least recently used entries beyond the limit."""
         with self.lock:
             if entry.array.nbytes > self.limit or key in self.entries:
                 return
@@ -77,12 +77,13 @@ class MemoryCache:
 
 @dataclass
 class Reader:
-    """Reads items: channels, the files' `classes` and `ignore_index`, resized to `image_size` (H, W) if given.
+    """Reads images and masks.
 
-    bands, levels: see `read_image`; with levels images are float32 in units. megapixels: see `pixel_limit`.
-    cache_bytes: limit of the cache of decoded, resized files: in the memory of each process, or, with cache_dir, in
-    that folder, which all processes share; 0: no cache. The pixels do not depend on the cache: a changed file is read
-    again. A pickled copy starts with an empty memory cache.
+    channels: of the images. classes, ignore_index: of the masks. image_size: (H, W) to which both are resized, if any.
+    bands, levels: see `read_image`; with levels, images are float32 in units. megapixels: see `pixel_limit`.
+    cache_bytes: limit of the cache of decoded, resized files; 0: no cache. The cache is in the memory of each process,
+    or in cache_dir, if given, which all processes share. Changed files are read again. A pickled copy has an empty
+    memory cache.
     """
 
     channels: int
@@ -102,11 +103,12 @@ class Reader:
             self._cache = MemoryCache(limit) if folder is None else DiskCache(folder, limit)
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor, Tensor | None]:
-        """Image (C,H,W) and, with_mask, mask uint8 (H,W) with 255 for void; without, no mask file is opened.
+        """Read the image (C,H,W) and, if with_mask, the mask (H,W) uint8 with 255 for void.
 
         The image is uint8, or float32 in units if there are levels. It is resized bilinearly with antialiasing, the
-        mask by nearest neighbour. An image that can miss data is (C+1,H,W): see `read_image` with `with_known`; the
-        mask is void there. Writing into the tensors never changes the cache. Raises DataError naming the file.
+        mask by nearest neighbour. An image that may lack data is (C+1,H,W), with a band of known pixels; the mask is
+        void elsewhere (see `read_image` with `with_known`). Writing into the tensors never changes the cache. Raises
+        DataError with the name of the file.
         """
         entry = self._entry("image", item.image, item)
         image = _tensor(entry)
@@ -147,14 +149,14 @@ class Reader:
 class LazyReader:
     """A `Reader` for training that returns files with too many pixels to decode whole as `Large`.
 
-    Those are TIFF files in tiles or strips and NumPy files that `Reader.read` refuses, unless images are resized to
-    `image_size`, which needs whole files. They are not cached.
+    These are NumPy files, and TIFF files with tiles or strips, above the pixel limit. They are not cached. With
+    `image_size`, they raise DataError, because resizing requires whole files.
     """
 
     reader: Reader
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor | Large, Tensor | Large | None]:
-        """As `Reader.read`. Raises DataError for files that can be neither decoded whole nor read by windows."""
+        """Like `Reader.read`. Raises DataError for files that can be neither decoded whole nor read in windows."""
         reader = self.reader
         try:
             return reader.read(item, with_mask)
@@ -163,7 +165,7 @@ class LazyReader:
                 raise
         with pixel_limit(reader.megapixels):
             windows = open_windows(item.image, reader.channels, bands=reader.bands, levels=reader.levels)
-            if windows is None:  # too large: it says so; or the mask alone is
+            if windows is None:  # raises an error if the image is too large; otherwise, only the mask is
                 image: Tensor | Large = reader.read(item, False)[0]
             else:
                 read, bands = partial(windows.read, with_known=True), reader.channels + windows.raster.may_miss
@@ -177,7 +179,7 @@ class LazyReader:
     def _large(
         self, shape: tuple[int, ...], read: Callable[[Box], NDArray[Any]], raster: Raster | None = None
     ) -> Large:
-        """raster: of an image, whose crops are limited in size; masks are also searched in larger strips."""
+        """raster: of an image, to limit the size of crops. The strips in which masks are searched may be larger."""
 
         def within_limit(box: Box) -> NDArray[Any]:
             with pixel_limit(self.reader.megapixels):
@@ -194,7 +196,7 @@ def _tensor(entry: Entry) -> Tensor:
 
 
 def check_sizes(items: Sequence[Item]) -> None:
-    """Raises DataError for the first mask whose size differs from its image's, according to the files' headers."""
+    """Compare the sizes of images and masks in the headers. Raises DataError for the first difference."""
     for item in items:
         if item.mask is not None:
             image, mask = file_size(item.image), file_size(item.mask)
@@ -203,7 +205,7 @@ def check_sizes(items: Sequence[Item]) -> None:
 
 
 def _resize(array: NDArray[Any], size: Size, how: Image.Resampling) -> NDArray[Any]:
-    """(H,W) or (H,W,C), uint8 or float32, resized by Pillow: RGB at once, other numbers of bands one by one."""
+    """Resize (H,W) or (H,W,C), uint8 or float32, with Pillow: RGB at once, other images band by band."""
     if array.ndim == 3 and not (array.shape[2] == 3 and array.dtype == np.uint8):
         bands = [_resize(np.ascontiguousarray(array[..., band]), size, how) for band in range(array.shape[2])]
         return np.stack(bands, 2)

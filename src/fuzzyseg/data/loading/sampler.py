@@ -1,8 +1,8 @@
-"""Sampler: which image each draw takes, a function of (seed, stream, number) and of weights published before.
+"""Sampler: maps each draw to an image, as a function of (seed, stream, number) and of previously published weights.
 
-A stream goes through its source in seeded permutations, one per epoch. A partner stream goes through the same
-permutations in another order, a random derangement: at every number the two have different images, and both see each
-image once per epoch.
+A stream reads its source in seeded permutations, one per epoch. A partner stream reads the same permutations in another
+order, a random derangement. The images of the two therefore differ in every draw, and both streams contain each image
+once per epoch.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from fuzzyseg.data.text import counted
 from fuzzyseg.data.views import Stream
 
 PUBLISH_DELAY = 16
-"""Weights published at step n steer the draws from step n + 16 on: more steps than the loader reads ahead."""
+"""Weights published at step n apply to draws from step n + 16 on. This exceeds the prefetching of the loader."""
 
 
 def _hash(*parts: object) -> int:
-    """An integer below 2**62, the same in every process and version of Python."""
+    """An integer below 2**62 that does not depend on the process or the Python version."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 2
 
@@ -40,7 +40,7 @@ def draw_seed(seed: int, stream: str, number: int) -> int:
 
 @lru_cache(maxsize=16)
 def permutation(seed: int, stream: str, epoch: int, n: int) -> Tensor:
-    """The order (n,) of a stream's n images in an epoch. Read-only."""
+    """Order (n,) of a stream's n images in an epoch. Read-only."""
     return torch.randperm(n, generator=_generator("permutation", seed, stream, epoch))
 
 
@@ -48,7 +48,7 @@ def permutation(seed: int, stream: str, epoch: int, n: int) -> Tensor:
 def derangement(seed: int, stream: str, epoch: int, n: int) -> Tensor:
     """A uniformly random permutation (n,) without fixed points, n >= 2. Read-only.
 
-    Permutations are drawn until one has no fixed point, which about one in 2.7 has.
+    Permutations are drawn until one has no fixed point; about one in 2.7 has none.
     """
     generator = _generator("derangement", seed, stream, epoch)
     places = torch.arange(n)
@@ -58,7 +58,7 @@ def derangement(seed: int, stream: str, epoch: int, n: int) -> Tensor:
 
 
 def index_at(seed: int, stream: str, number: int, n: int, partner: str | None = None) -> int:
-    """Index in the source, from 0 to n - 1, of the stream's draw `number`. partner: the stream that it follows."""
+    """Index in the source, from 0 to n - 1, of the stream's draw `number`. partner: its partner stream, if any."""
     epoch, place = divmod(number, n)
     if partner is None:
         return int(permutation(seed, stream, epoch, n)[place])
@@ -67,7 +67,7 @@ def index_at(seed: int, stream: str, number: int, n: int, partner: str | None = 
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw: index in the source, seed of the sample, and the class it was drawn for (-1: none)."""
+    """A draw: index in the source, seed of the sample, and class for which it was drawn (-1: none)."""
 
     index: int
     seed: int
@@ -75,11 +75,10 @@ class Draw:
 
 
 class Sampler:
-    """Draws of each stream, and the weights that steer them.
+    """Draws of each stream, with optional weights.
 
-    streams: by name. counts: images per source. batch: draws per step. balance: source -> weights (C,N) that steer its
-    streams until others are published. Raises DataError if a source has too few images, ValueError for an invalid
-    partner.
+    streams: by name. counts: images per source. batch: draws per step. balance: source -> weights (C,N) of its streams
+    until others are published. Raises DataError if a source has too few images, ValueError for an invalid partner.
     """
 
     def __init__(
@@ -103,10 +102,9 @@ class Sampler:
         """The stream's draw `number`, from 0, which belongs to step number // batch.
 
         With weights, a class is drawn in proportion to the sum of its row, then an image in proportion to its entry in
-        the row: rows of one sum are drawn equally often, a row of zeros never, and weights that are all 0 have no
-        effect. If the class has no image but the one that the other stream of a pair has, the unweighted draw is
-        taken, still for that class. An unweighted partner skips the image of the other stream and takes the next one
-        of its order.
+        the row. Weights that are all 0 have no effect. If the only image of the class is that of the other stream of a
+        pair, the image is drawn without weights, and `drawn_for` remains the class. A partner without weights skips the
+        image of the other stream.
         """
         spec = self._streams[stream]
         n = self._counts[spec.source]
@@ -117,17 +115,16 @@ class Sampler:
             drawn_for, index = self._draw_weighted(weights, taken, stream, number)
         following = number
         while index in (-1, taken):
-            # cyclic within the epoch: with n >= 2 different images the second one is another
+            # cyclic within the epoch; a partner has n >= 2 images, so the second attempt differs
             place = number - number % n + following % n
             index = index_at(self._seed, stream, place, n, spec.partner)
             following += 1
         return Draw(index, draw_seed(self._seed, stream, number), drawn_for)
 
     def publish(self, stream: str, step: int, weights: Tensor) -> None:
-        """Set weights (C,N), N images of the stream's source, that steer its draws from step + 16 on.
+        """Set weights (C,N) of a stream's draws from step + 16 on, for N images of its source. They are copied.
 
-        They are copied. Publish in the order of the steps: weights that no later step needs are dropped. Raises
-        ValueError.
+        Steps must not decrease, because weights that no later step needs are deleted. Raises ValueError.
         """
         published = self._of(stream)
         n = self._counts[self._streams[stream].source]
@@ -143,11 +140,11 @@ class Sampler:
         self._published[stream] = {at: value for at, value in published.items() if at >= oldest}
 
     def state_dict(self) -> dict[str, dict[int, Tensor]]:
-        """The weights of future draws: stream -> step of publication -> (C,N)."""
+        """Weights of future draws: stream -> step of publication -> (C,N)."""
         return {stream: dict(published) for stream, published in self._published.items()}
 
     def load_state_dict(self, state: Mapping[str, Mapping[int, Tensor]]) -> None:
-        """Replace all published weights by those of `state_dict`. Raises ValueError for an unknown stream."""
+        """Replace all published weights. Raises ValueError for an unknown stream."""
         for stream in self._streams:
             self._published[stream] = {}
         for stream, published in state.items():
@@ -166,7 +163,7 @@ class Sampler:
         return self._balance.get(self._streams[stream].source) if newest is None else published[newest]
 
     def _draw_weighted(self, weights: Tensor, taken: int, stream: str, number: int) -> tuple[int, int]:
-        """Class (-1: none) and image (-1: none) of a weighted draw; never the image `taken`."""
+        """Class and image of a weighted draw (-1: none). The image is never `taken`."""
         generator = _generator("steer", self._seed, stream, number)
         wanted = weights.double().sum(1)
         if not bool((wanted > 0).any()):
@@ -181,7 +178,7 @@ class Sampler:
 
 
 def _check(name: str, stream: Stream, streams: Mapping[str, Stream], counts: Mapping[str, int]) -> None:
-    """Raises DataError or ValueError for a stream that cannot be drawn."""
+    """Raises ValueError for an invalid partner, DataError if there are too few images."""
     other = streams.get(stream.partner or "")
     if stream.partner is not None and (other is None or other.source != stream.source or other.partner is not None):
         raise ValueError(

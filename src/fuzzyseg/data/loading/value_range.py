@@ -1,4 +1,4 @@
-"""Values that image files hold: the range of each number type, and values that stand apart from it."""
+"""Value ranges of image files by number type, and outliers that may represent missing data."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from fuzzyseg.data.loading.normalisation import HEADERS, parts_of
 from fuzzyseg.data.sample import Item, attempt
 
 SAMPLE = 8
-"""Number of files of each number type whose pixels are read."""
+"""Number of files per number type whose pixels are read."""
 
 FACTOR = 3.0
-"""Ranges whose upper ends differ by more are not of the same kind of data: 14 bits in 16 are a fourth."""
+"""Largest factor between the maxima of data of the same kind. 14 bits in 16 are a factor of 4."""
 
 Ranges = Mapping[str, tuple[float, float]]
-"""Number type -> smallest and largest value, without values that stand apart."""
+"""Number type -> smallest and largest value, without outliers."""
 
 
 @dataclass(frozen=True)
 class Values:
-    """ranges: of the files. apart: value that stands apart -> number of files. example: number type -> a file."""
+    """Sampled values. ranges: by number type. apart: outlier -> number of files. example: number type -> a file."""
 
     ranges: dict[str, tuple[float, float]]
     apart: dict[float, int]
     example: dict[str, Path]
 
     def notes(self, channels: int) -> list[str]:
-        """Sentences on values that stand apart, and on 10 to 14 bits in 16-bit files beside 8-bit files."""
+        """Notes on outliers, and on 16-bit files with 10 to 14 bits among 8-bit files."""
         found = [
             f"{count} of the sampled images hold the value {value:g}, far from all others: if it stands for missing "
             f"data, declare it in the files (gdal_edit.py -a_nodata {value:g} FILE) or replace it by NaN"
@@ -54,14 +54,14 @@ class Values:
 
 
 def bits_of(limits: tuple[float, float] | None) -> int | None:
-    """10, 12 or 14 if that many bits hold all values of a 16-bit type, else None."""
+    """10, 12 or 14 if all values of a 16-bit type fit into that many bits, otherwise None."""
     return None if limits is None else next((bits for bits in (10, 12, 14) if 255 < limits[1] < 2**bits), None)
 
 
 def values_of(items: Sequence[Item], channels: int, bands: Sequence[int] | None) -> Values:
-    """The values of up to 500 images by number type, sampled; of 8 bits, the range of the type.
+    """Sample the values of up to 500 images by number type. For 8 bits, the range is that of the type.
 
-    Files that cannot be read are left out: reading them all reports them.
+    Unreadable files are ignored; other checks report them.
     """
     by_type: dict[str, list[Item]] = {}
     looked = subsample(items, HEADERS)
@@ -89,7 +89,7 @@ def _headers(paths: Sequence[Path]) -> list[Header | None]:
 
 
 def header_notes(items: Sequence[Item]) -> list[str]:
-    """Sentences on TIFF files that declare missing data or have several pages, from up to 500 headers of each kind."""
+    """Notes on TIFF images and masks that declare missing data or have several pages (up to 500 headers each)."""
     notes = []
     for what, paths in (("images", [item.image for item in items]), ("masks", [item.mask for item in items])):
         tiffs = [path for path in paths if path is not None and suffix_of(path) in TIFF]
@@ -105,9 +105,9 @@ def header_notes(items: Sequence[Item]) -> list[str]:
 
 
 def _limits(path: Path, channels: int, bands: Sequence[int] | None) -> tuple[tuple[float, float] | None, set[float]]:
-    """Smallest and largest value of a file without those that stand apart, and these.
+    """Smallest and largest value of a file without outliers, and the outliers.
 
-    A value at one end stands apart if the gap to the next is wider than the range of all others.
+    The smallest or largest value is an outlier if its distance to the next value exceeds the range of all others.
     """
     parts = [part.reshape(-1, channels) for part in parts_of(path, channels, bands, None, native=True)]
     apart: set[float] = set()
@@ -127,9 +127,9 @@ def _limits(path: Path, channels: int, bands: Sequence[int] | None) -> tuple[tup
 def compare(
     items: Sequence[Item], trained: Ranges | None, channels: int, bands: Sequence[int] | None, levels: Levels | None
 ) -> list[str]:
-    """Warnings for images whose values are not those that a model was trained on.
+    """Warnings for images whose value ranges differ from those of a model's training images.
 
-    trained: of its images; None, of models that did not record it: 8 bits, unless there are levels.
+    trained: ranges of the training images; None: not recorded, 8 bits unless there are levels.
     """
     if trained is None:
         trained = {"uint8": (0.0, 255.0)} if levels is None else {}
@@ -154,7 +154,7 @@ def compare(
 
 
 def _units(value: float, dtype: str, levels: Levels | None) -> float:
-    """The value that the network gets, before mean and standard deviation."""
+    """Input value of the network, before normalisation by mean and standard deviation."""
     if levels is not None and levels.low is not None and levels.high is not None:
         if dtype == "uint8" and max(levels.high) > 255:
             return value / 255

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.labels.class_counts import class_presence
+from fuzzyseg.data.labels.class_counts import class_presence, pixel_counts
 from fuzzyseg.data.sample import DataError, DataSet, Item
 from fuzzyseg.data.splits.groups import Groups
 from fuzzyseg.data.splits.spec import FOLD, parse_amount, parse_every, read_list
@@ -28,7 +28,7 @@ from fuzzyseg.data.splits.validation import (
     with_masks,
     without_validation,
 )
-from fuzzyseg.data.text import short
+from fuzzyseg.data.text import counted, short
 
 Policy = Literal["cover", "random"]
 MIN_BEST = 10
@@ -154,6 +154,22 @@ def _choose(
     return [pool[index] for index in chosen], uncovered, notes
 
 
+def _described(chosen: int, of: int, wanted: int | Path | None, how: str, group: str | None) -> str:
+    """Return the note on the labelled images."""
+    if not isinstance(wanted, int):
+        return f"{chosen} labelled images, " + (f"by {wanted}" if wanted else "all that have masks")
+    groups = f": whole groups ({group}) until {wanted} are reached" * (group is not None)
+    return f"{chosen} of {of} training images with masks are labelled ({how}){groups}"
+
+
+def _with_void(dataset: DataSet, chosen: Sequence[Item], notes: list[str]) -> set[str]:
+    """Return the names of labelled images with void pixels, and add a note."""
+    counts = pixel_counts(chosen, classes=len(dataset.classes), ignore_index=dataset.ignore_index)
+    partly = {item.name for item, count in zip(chosen, counts, strict=True) if count[-1]}
+    notes.append(f"{counted(len(partly), 'labelled image')} with void pixels are used without masks, too")
+    return partly
+
+
 def make_split(
     dataset: DataSet,
     *,
@@ -162,28 +178,29 @@ def make_split(
     seed: int = 0,
     policy: Policy = "cover",
     unlabelled: Literal["rest", "all"] = "rest",
+    void: Literal["ignored", "unlabelled"] = "ignored",
     group: str | None = None,
+    presence: Presence | None = None,
 ) -> Split:
     """Split the images of a dataset; the same arguments give the same lists on every platform. Raises DataError.
 
     labelled: count, fraction of the training images with masks (after holding out validation images), list file, or
-    every:N (each Nth of these by name, from the first); None: all. val: fraction, count, list file or split.json of a
-    run, `fold:K/N` of the labelled images, `val`, `test` or `none`; None: the val folder, or a fifth of the training
-    images with masks. policy: cover reads the masks of the candidates, once (promise 10), and lets labelled images,
-    held-out images and folds hold all classes; random reads none. unlabelled: the images that are not labelled, or all.
-    group: rule of images that stay together (`group_keys`); groups of validation images are excluded from training.
+    every:N (each Nth by name, from the first); None: all. val: fraction, count, list file or split.json of a run,
+    `fold:K/N` of the labelled images, `val`, `test` or `none`; None: the val folder, or a fifth of the images with
+    masks. policy: cover reads the masks of the candidates, once (promise 10), so that labelled images, held-out images
+    and folds hold all classes; random reads none. unlabelled: those not labelled, or all. void: unlabelled adds
+    labelled images with void pixels (reads masks). group: see `group_keys`; no group of a validation image is
+    trained on. presence: gives the classes in masks; None: by reading them.
     """
-    if policy not in ("cover", "random"):
-        raise DataError(f"found the policy {policy!r}; expected cover or random")
     pool = with_masks(dataset.train)
     wanted, named = _wanted(dataset, pool, labelled)
-    presence = _presence_of(dataset) if policy == "cover" else None
+    presence = (presence or _presence_of(dataset)) if policy == "cover" else None
     val_items, val_note, val_notes = validation_images(dataset, named, val, seed, group, presence)
     if (val or "").startswith(FOLD):
         named = [item for item in named if item not in val_items]
     kept = {item.name for item in named}
-    if both := sorted(kept & {item.name for item in val_items}):
-        raise DataError(f"{short(both)}: listed as labelled and as validation; expected them in one of the lists")
+    if listed := sorted(kept & {item.name for item in val_items}):
+        raise DataError(f"{short(listed)}: listed as labelled and as validation; expected them in one of the lists")
     train, apart = without_validation(dataset.train, val_items, kept, group)
     if not (left := with_masks(train)):
         raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; ask for fewer")
@@ -191,13 +208,12 @@ def make_split(
         wanted = parse_amount(str(labelled), len(left), "images with masks not for validation", option="--labelled")
         assert isinstance(wanted, int)
         chosen, uncovered, notes = _choose(dataset, left, wanted, seed, presence, group)
-        note = f"{len(chosen)} of {len(left)} training images with masks are labelled (policy {policy}, seed {seed})"
-        note += f": whole groups ({group}) until {wanted} are reached" * (group is not None)
     else:
         chosen, uncovered, notes = _choose(dataset, named or left, None, seed, presence, None)
-        note = f"{len(chosen)} labelled images, " + (f"by {wanted}" if wanted else "all that have masks")
+    note = _described(len(chosen), len(left), wanted, f"policy {policy}, seed {seed}", group)
     names = {item.name for item in chosen}
-    sources = [item for item in train if unlabelled == "all" or item.name not in names]
+    both = names if unlabelled == "all" else _with_void(dataset, chosen, notes) if void == "unlabelled" else set()
+    sources = [item for item in train if item.name not in names - both]
     held_out = len(train) < len(dataset.train)
     if few := held_out and len(chosen) < MIN_BEST:
         notes.append(f"fewer than {MIN_BEST} labelled images: no best checkpoint is chosen, the last one counts")

@@ -135,7 +135,7 @@ def _fold(
     if folds > len(groups.members):
         what = "labelled images" if group is None else f"groups ({group}) of labelled images"
         raise DataError(
-            f"--val: found fold:{number}/{folds} of {len(groups.members)} {what}; expected at least one for each fold"
+            f"--folds (data.val): found {folds} folds for {len(groups.members)} {what}; expected one or more in each"
         )
     order = shuffled(groups.representatives, seed, "validation")
     held = _parts(pool, groups, [order[place::folds] for place in range(folds)], presence)[number - 1]

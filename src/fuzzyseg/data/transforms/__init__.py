@@ -1,1 +1,1 @@
-"""Random transforms of samples: geometry, then photometry."""
+"""Random geometric and photometric transforms of samples."""

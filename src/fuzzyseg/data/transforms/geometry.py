@@ -1,7 +1,7 @@
-"""Random scale, crop and flip, and how a decoded image becomes the views of a sample.
+"""Random scale, crop and flip, and the creation of a sample's views from a decoded image.
 
-All random numbers come from one generator, seeded by the sample, in a fixed order. Only the part of the image inside
-the crop is resampled. Padding is 0 after normalisation (the mean colour), False in `valid`, and 255 in the mask.
+All random numbers are drawn in a fixed order from one generator, seeded by the sample. Only the part of the image
+inside the crop is resampled. Padding is 0 after normalisation (the mean colour), False in `valid`, and 255 in the mask.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from fuzzyseg.data.views import CropPair, View, WeakStrong, known_pixels
 
 @dataclass(frozen=True)
 class Geometry:
-    """crop: (H, W) of the views. scale: range of the random scale. flip, vertical_flip: probabilities.
+    """Parameters of the geometric transforms.
 
-    scale_draw: `uniform` draws the scale uniformly from its range, `halves` with probability 0.5 from below 1, else
-    from above. blur_reference: the crop's shorter side, in pixels, below which the sigma of a strong view's blur
-    shrinks in proportion.
+    crop: (H, W) of the views. scale: range of the random scale. scale_draw: `uniform` draws the scale uniformly from
+    its range, `halves` with probability 0.5 from the part below 1, otherwise from the part above. flip, vertical_flip:
+    probabilities. blur_reference: side in pixels; for crops whose shorter side is below it, the blur's sigma in strong
+    views is reduced in proportion.
     """
 
     crop: Size
@@ -40,12 +41,12 @@ class Geometry:
     blur_reference: int = 1
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a scale that cannot be drawn in halves."""
+        """Raises ValueError if `halves` is used with a range that does not contain 1."""
         if self.scale_draw == "halves" and not self.scale[0] <= 1 <= self.scale[1]:
             raise ValueError(f"augment.scale: found {self.scale}; augment.scale_draw=halves needs a range around 1")
 
     def draw_scale(self, draw: random.Random) -> float:
-        """A random scale; takes one number from `draw` for every `scale_draw`."""
+        """A random scale. Draws exactly one random number."""
         low, high = self.scale
         if self.scale_draw == "uniform":
             return draw.uniform(low, high)
@@ -54,13 +55,13 @@ class Geometry:
 
     @property
     def blur(self) -> float:
-        """Factor of a blur's sigma, at most 1."""
+        """Factor of the blur's sigma, at most 1."""
         return min(1.0, min(self.crop) / self.blur_reference)
 
 
 @dataclass(frozen=True)
 class Window:
-    """A crop of the scaled image: top left corner (negative: padding before the image), size, flips."""
+    """A crop of the scaled image: top left corner (negative in the padding), size, flips."""
 
     scaled: Size
     top: int
@@ -98,7 +99,7 @@ class Window:
         height, width = array.shape[-2:]
         fy, fx = height / self.scaled[0], width / self.scaled[1]
         box = ((x0 + self.left) * fx, (y0 + self.top) * fy, (x1 + self.left) * fx, (y1 + self.top) * fy)
-        # rounding errors may put the box outside the image, which Pillow refuses
+        # Pillow raises an error if rounding puts the box outside the image
         box = (max(0.0, box[0]), max(0.0, box[1]), min(float(width), box[2]), min(float(height), box[3]))
         if (y1 - y0, x1 - x0) == (height, width) == self.scaled:
             return array.whole() if isinstance(array, Large) else array.clone()
@@ -112,17 +113,17 @@ class Window:
         if array.dim() == 2:
             return resize(array)
         if array.shape[0] == 3 and array.dtype == torch.uint8:
-            # channels last in memory, as Pillow has them
+            # Pillow stores channels last
             return resize(array.movedim(0, -1).contiguous()).movedim(-1, 0)
         return torch.stack([resize(band) for band in array])
 
     def shown(self, known: Tensor | None = None) -> Tensor:
-        """(H,W) bool, flipped: True inside the image, where its visible part is known."""
+        """Mask (H,W) bool of the flipped crop: True inside the image and where `known`, if given."""
         y0, x0, y1, x1 = self.visible
         return self.place(torch.ones(y1 - y0, x1 - x0, dtype=torch.bool) if known is None else known, False)
 
     def place(self, part: Tensor, fill: float) -> Tensor:
-        """The visible part (..., h, w), padded with `fill` to the crop's size, flipped."""
+        """Pad the visible part (..., h, w) with `fill` to the crop's size, and flip it."""
         y0, x0, y1, x1 = self.visible
         canvas = part
         if (y1 - y0, x1 - x0) != self.size:
@@ -147,20 +148,20 @@ def make_sample(
     focus: int = -1,
     colours_later: bool = False,
 ) -> dict[str, Tensor]:
-    """The view of image (C,H,W), uint8 or float32 in units, and mask (H,W) uint8, with random numbers from `seed`.
+    """Create the views of an image (C,H,W), uint8 or float32 in units, and of a mask (H,W) uint8, if given.
 
-    Of a `Large` image only the part inside the crop is read. An image may have a band of known pixels (`Reader.read`).
-    jitter: strength of the colour jitter of the weak image. mean, std: per channel, in units (uint8: [0, 1]), for
-    colour changes of N bands. focus: a class of which the crop shows a pixel, if the mask has any; -1: none.
-    colours_later: draw the colour changes but do not apply them.
+    seed: of all random numbers. An image may have an additional band of known pixels (see `Reader.read`). Only the part
+    of a `Large` image inside the crop is read. jitter: strength of the colour jitter of the weak image. mean, std: per
+    channel, in units (uint8: [0, 1]), for photometric transforms of N bands. focus: a class that the crop must contain,
+    if the mask has it; -1: none. colours_later: draw photometric transforms, but do not apply them.
 
     Returns image (C,H,W) and valid (H,W); with a mask, `mask` (H,W), 255 where not valid; for `WeakStrong`, strong
-    (n,C,H,W); for `CropPair`, pair_image, pair_valid, boxes (2,4) and flips (2,) bool (horizontal; it never flips
-    vertically). Images are 0 outside and not normalised (see `Batch.to`). With colours_later there is no `strong`, but
-    `changes` (V,6,2) and `shown` (V,4) for each view (image, then strong or pair): see `Pending`.
+    (n,C,H,W); for `CropPair`, pair_image, pair_valid, boxes (2,4) and flips (2,) bool (horizontal only). Images are 0
+    outside and not normalised (see `Batch.to`). With colours_later, the result has no `strong`, but `changes` (V,6,2)
+    and `shown` (V,4) for each view (image, then strong or pair); see `Pending`.
     """
     draw = random.Random(seed)
-    if isinstance(view, CropPair):  # `flips` has no place for vertical ones
+    if isinstance(view, CropPair):  # `flips` describes horizontal flips only
         geometry = replace(geometry, vertical_flip=0.0)
     colours, later = Colours(tuple(mean), tuple(std)), list[tuple[list[Change], Window]]()
     window = _draw_window(draw, (image.shape[-2], image.shape[-1]), geometry)
@@ -197,13 +198,13 @@ def make_sample(
 
 
 def _resample(window: Window, image: Tensor | Large, channels: int) -> tuple[Tensor, Tensor | None]:
-    """The visible part of an image (C,h,w), and where it is known, if it can miss data."""
+    """Visible part of an image (C,h,w), and the mask of its known pixels, if it may lack data."""
     part = window.resample(image, Image.Resampling.BILINEAR)
     return part[:channels], known_pixels(part, channels)
 
 
 def stacked(parts: list[Tensor]) -> Tensor:
-    """`torch.stack` that keeps images (..., C,H,W) channels last if they are so in memory."""
+    """`torch.stack` that preserves the channels-last memory format of images (..., C,H,W)."""
     if parts[0].dim() < 3 or parts[0].is_contiguous():
         return torch.stack(parts)
     return torch.stack([part.movedim(-3, -1) for part in parts]).movedim(-1, -3)
@@ -224,8 +225,8 @@ _TRIES = 50
 
 
 def _over_class(draw: random.Random, window: Window, mask: Tensor | Large, label: int) -> Window:
-    """The window moved over a random pixel of a class; unchanged if the scaled mask (H,W) has none."""
-    # only pixels that nearest-neighbour scaling keeps: small objects may vanish when the image shrinks
+    """Move the window over a random pixel of a class. Without effect if the scaled mask (H,W) has none."""
+    # only pixels that nearest-neighbour scaling keeps: downscaling may remove small objects
     rows, columns = (
         ((torch.arange(scaled, dtype=torch.float64) + 0.5) * length / scaled).long().clamp(max=length - 1)
         for scaled, length in zip(window.scaled, mask.shape, strict=True)
@@ -241,10 +242,10 @@ def _over_class(draw: random.Random, window: Window, mask: Tensor | Large, label
 
 
 def _overlapping(draw: random.Random, first: Window, view: CropPair, geometry: Geometry) -> Window:
-    """A second crop of the same scaled image that shares a random part of its height and width with the first.
+    """Draw a second crop of the same scaled image that overlaps with the first by a random fraction of its sides.
 
-    The crops share more if the image ends before that. Draws whose intersection over union is out of range are
-    repeated, fifty times at most; then both crops are the same.
+    Near the border of the image, the overlap is larger. Draws whose intersection over union is out of range are
+    repeated; after 50 draws, both crops are the same.
     """
     for _ in range(_TRIES):
         offsets = _near(draw, first, view)
@@ -258,7 +259,7 @@ def _overlapping(draw: random.Random, first: Window, view: CropPair, geometry: G
 
 
 def _near(draw: random.Random, first: Window, view: CropPair) -> list[int]:
-    """Offsets (y, x) of the second crop from the first: multiples of the stride, within the image."""
+    """Offsets (y, x) of the second crop from the first: multiples of the stride that keep it within the image."""
     offsets = []
     for start, length, crop in zip((first.top, first.left), first.scaled, first.size, strict=True):
         steps = round((1 - draw.uniform(*view.overlap)) * crop / view.stride)

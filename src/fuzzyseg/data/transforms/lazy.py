@@ -1,4 +1,4 @@
-"""Images and masks that are too large to be decoded at once: only the part that a crop shows is read."""
+"""Images and masks that are too large to be decoded at once. Only the part inside a crop is read."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from torch import Tensor
 
 from fuzzyseg.data.sample import Box
 
-_STRIP = 2**24  # pixels of a mask that are searched at once
+_STRIP = 2**24  # number of mask pixels searched at once
 
 
 @dataclass(frozen=True)
 class Large:
-    """An image (C,H,W) or a mask (H,W) that stays in its file. read: the part of a box, (h,w,C) or (h,w)."""
+    """An image (C,H,W) or a mask (H,W) in a file. read: reads the part in a box as (h,w,C) or (h,w)."""
 
     shape: tuple[int, ...]
     read: Callable[[Box], NDArray[Any]]
 
     def part(self, box: Box) -> Tensor:
-        """(C,h,w) or (h,w) of y0, x0, y1, x1, uint8 or float32. Raises DataError."""
+        """Read the box y0, x0, y1, x1 as (C,h,w) or (h,w), uint8 or float32. Raises DataError."""
         values = torch.from_numpy(np.ascontiguousarray(self.read(box)))
         return values.movedim(-1, 0) if values.dim() == 3 else values
 
     def whole(self) -> Tensor:
-        """All of it."""
+        """Read the whole image or mask."""
         return self.part((0, 0, self.shape[-2], self.shape[-1]))
 
     def around(
         self, box: tuple[float, float, float, float], size: tuple[int, int]
     ) -> tuple[Tensor, tuple[float, float, float, float]]:
-        """The pixels that Pillow needs for `resize(size, box=box)`, and the box within them.
+        """Read the pixels that Pillow needs for `resize(size, box=box)`. Also returns the box relative to them.
 
-        size: (w, h); box: x0, y0, x1, y1. Bilinear weights reach one output pixel beyond the box. Pillow computes them
-        from coordinates, so that those of the whole image may differ from these in their last bits.
+        size: (w, h); box: x0, y0, x1, y1. Bilinear weights extend one output pixel beyond the box. Pillow computes them
+        from coordinates, so they may differ from those of the whole image by rounding.
         """
         ranges = []
         for axis, length in enumerate((self.shape[-1], self.shape[-2])):
@@ -53,9 +53,10 @@ class Large:
 def chosen_place(
     mask: Tensor | Large, rows: Tensor, columns: Tensor, label: int, choose: Callable[[int], int]
 ) -> tuple[int, int] | None:
-    """Of the places in mask[rows][:, columns] that hold a label, row by row, that of the number choose(how many).
+    """Choose a pixel of mask[rows][:, columns] that has a label. Returns its row and column, or None if there is none.
 
-    None: there is none, and nothing is chosen. rows, columns: ascending. A mask in its file is read strip by strip.
+    choose(n) returns the number of the pixel among the n candidates in row-major order. rows, columns: ascending. A
+    mask in a file is read in strips.
     """
     height, width = mask.shape
 

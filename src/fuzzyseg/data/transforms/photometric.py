@@ -1,9 +1,9 @@
-"""Photometric transforms of the crop: brightness, contrast, saturation, hue, grey, blur; for any number of bands.
+"""Photometric transforms of a crop with any number of bands: brightness, contrast, saturation, hue, grey, blur.
 
-They are drawn on the CPU and applied there or, as `Pending`, on the device. One and three bands of 8 bits are changed
-by torchvision. For other images the same is written out below: brightness and contrast band by band; saturation and
-grey, since N bands have no colour wheel, by mixing each pixel's bands with their mean, all bands measured in standard
-deviations from their means (bands may have different units). Hue changes three bands only.
+They are drawn on the CPU, and applied there or, as `Pending`, on the device. 8-bit images with one or three bands are
+transformed by torchvision. For other images, brightness and contrast apply to each band. Saturation and grey mix the
+bands of each pixel with their mean, in standard deviations from the mean of the band, because bands may have different
+units. Hue applies only to three bands.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from fuzzyseg.data.views import WeakStrong
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE, BLUR, SHIFT = range(6)
 Change = tuple[int, float]
-"""A kind of change and its amount: a factor; HUE: a turn in [-0.5, 0.5]; BLUR: the standard deviation in pixels; SHIFT:
-a summand, in units ([0, 1] for uint8)."""
+"""A kind of transform and its amount: a factor; HUE: rotation in [-0.5, 0.5]; BLUR: standard deviation in pixels;
+SHIFT: summand in units ([0, 1] for uint8)."""
 
-_MOST = 6  # changes of a strong view: four of jitter, grey, blur
+_MOST = 6  # transforms of a strong view: four of jitter, grey, blur
 _NONE = -1
 
 
 def draw_weak(draw: random.Random, strength: float) -> list[Change]:
-    """Brightness, contrast and saturation, all of one strength; 0 draws nothing."""
+    """Draw brightness, contrast and saturation with the same strength. At strength 0, nothing is drawn."""
     return _draw_jitter(draw, strength, strength, strength, 0.0) if strength > 0 else []
 
 
 def draw_strong(draw: random.Random, view: WeakStrong, blur: float = 1.0) -> list[Change]:
-    """Colour jitter, grey and blur, each with its probability. blur: factor of the view's sigma."""
+    """Draw colour jitter, grey and blur, each with its probability. blur: factor of the view's sigma."""
     changes: list[Change] = []
     if draw.random() < view.jitter_probability:
         changes += _draw_jitter(draw, view.brightness, view.contrast, view.saturation, view.hue, view.add_brightness)
@@ -47,7 +47,7 @@ def draw_strong(draw: random.Random, view: WeakStrong, blur: float = 1.0) -> lis
 def _draw_jitter(
     draw: random.Random, brightness: float, contrast: float, saturation: float, hue: float, add: bool = False
 ) -> list[Change]:
-    """The four changes in random order. add: brightness is a summand, not a factor."""
+    """Draw the four transforms of jitter in random order. add: brightness is a summand, not a factor."""
 
     def factor(strength: float) -> float:
         return draw.uniform(max(0.0, 1 - strength), 1 + strength)
@@ -58,35 +58,35 @@ def _draw_jitter(
 
 
 def as_tensor(changes: Sequence[Change]) -> Tensor:
-    """(6,2) float64: kind and amount of each change, padded with kind -1."""
+    """Tensor (6,2) float64 with kind and amount of each transform, padded with kind -1."""
     return torch.tensor([*changes, *[(_NONE, 0.0)] * (_MOST - len(changes))], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class Colours:
-    """Applies changes to images (C,H,W), uint8 or float32 in units. mean, std: per channel, in units."""
+    """Applies transforms to images (C,H,W), uint8 or float32 in units. mean, std: per channel, in units."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def apply(self, part: Tensor, changes: Sequence[Change]) -> Tensor:
-        """`part` after all changes, in their order. Hue is skipped unless there are three bands."""
+        """Apply all transforms in order. Hue is skipped unless the image has three bands."""
         functions = (self.brightness, self.contrast, self.saturation, turned, blurred, shifted)  # in the order of kinds
         for kind, amount in changes:
             part = functions[kind](part, amount)
         return part
 
     def brightness(self, part: Tensor, factor: float) -> Tensor:
-        """All values times `factor`."""
+        """Multiply all values by `factor`."""
         if part.dtype == torch.uint8:
-            # torchvision takes 1 or 3 channels; it works pixel by pixel, so N channels may be rows of one
+            # torchvision supports 1 or 3 channels; brightness is pixelwise, so N channels can be rows of one channel
             rows = part if part.shape[0] in (1, 3) else part.reshape(1, -1, part.shape[-1])
             changed: Tensor = tv.adjust_brightness(rows, factor).view_as(part)
             return changed
         return part * factor
 
     def contrast(self, part: Tensor, factor: float) -> Tensor:
-        """Distances from the mean grey value times `factor`; for N bands, from each band's mean in the crop."""
+        """Multiply the differences from the mean grey value, or for N bands from each band's mean, by `factor`."""
         if part.dtype == torch.uint8 and part.shape[0] in (1, 3):
             changed: Tensor = tv.adjust_contrast(part, factor)
             return changed
@@ -95,7 +95,7 @@ class Colours:
         return _as(mean + factor * (values - mean), part)
 
     def saturation(self, part: Tensor, factor: float) -> Tensor:
-        """Distances of a pixel's bands from their common value times `factor`; 0: grey. One band is left unchanged."""
+        """Multiply the differences of a pixel's bands from their mean by `factor`; 0: grey. No effect on one band."""
         if part.shape[0] == 1:
             return part
         if part.dtype == torch.uint8 and part.shape[0] == 3:
@@ -112,11 +112,11 @@ class Colours:
 
 @dataclass(frozen=True)
 class Pending:
-    """Changes to be applied to the images of a batch on its device.
+    """Transforms to be applied to the images of a batch on its device.
 
-    views: for the image, then for each strong view or the second crop, (B,6,2) as of `as_tensor`. shown: for the same
-    images (B,4): y0, x0, y1, x1 of the part that is not padding. Both stay on the CPU: reading them back would make a
-    GPU wait.
+    views: (B,6,2) for the image and for each strong view or the second crop; see `as_tensor`. shown: (B,4) for the same
+    images, y0, x0, y1, x1 of the part that is not padding. Both remain on the CPU, because reading them from a GPU
+    would synchronise it.
     """
 
     views: tuple[Tensor, ...]
@@ -125,13 +125,13 @@ class Pending:
 
     @classmethod
     def of(cls, content: Mapping[str, Tensor], colours: Colours) -> Pending | None:
-        """The changes of stacked samples (see `make_sample`); None if they are applied already."""
+        """Transforms of stacked samples (see `make_sample`). None if they have been applied already."""
         if "changes" not in content:
             return None
         return cls(content["changes"].unbind(1), content["shown"].unbind(1), colours)
 
     def apply(self, image: Tensor, view: int) -> Tensor:
-        """The images (B,C,H,W) with the changes of one view; padding is left unchanged."""
+        """Apply the transforms of one view to images (B,C,H,W). Padding does not change."""
         result = image.clone()
         for place, (changes, box) in enumerate(zip(self.views[view].tolist(), self.shown[view].tolist(), strict=True)):
             y0, x0, y1, x1 = box
@@ -142,12 +142,12 @@ class Pending:
 
 
 def _bands(values: Sequence[float], device: torch.device) -> Tensor:
-    """(C,1,1), filled on the device: a copy from the CPU would make a GPU wait."""
+    """Tensor (C,1,1), filled on the device: a copy from the CPU would synchronise a GPU."""
     return torch.cat([torch.full((1, 1, 1), value, device=device) for value in values])
 
 
 def turned(part: Tensor, amount: float) -> Tensor:
-    """Three bands with their hue turned; other images unchanged."""
+    """Rotate the hue of three bands. No effect on other images."""
     if part.shape[0] != 3:
         return part
     result: Tensor = tv.adjust_hue(part if part.dtype == torch.uint8 else part.clamp(0, 1), amount)
@@ -155,7 +155,7 @@ def turned(part: Tensor, amount: float) -> Tensor:
 
 
 def blurred(part: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (C,H,W); the kernel reaches 3 sigma each way, at most as far as reflection padding can."""
+    """Gaussian blur of (C,H,W). The kernel radius is 3 sigma, limited by the reflection padding."""
     reach = max(1, min(round(3 * sigma), part.shape[-1] - 1, part.shape[-2] - 1))
     if min(part.shape[-2:]) < 2:
         return part
@@ -164,12 +164,12 @@ def blurred(part: Tensor, sigma: float) -> Tensor:
 
 
 def shifted(part: Tensor, amount: float) -> Tensor:
-    """All values plus `amount`, in units, clamped to [0, 1]."""
+    """Add `amount` in units to all values, and clamp to [0, 1]."""
     if part.dtype == torch.uint8:
         return _as(part.float() + 255 * amount, part)
     return (part + amount).clamp(0, 1)
 
 
 def _as(values: Tensor, like: Tensor) -> Tensor:
-    """`values` in the type of `like`: rounded and clamped for uint8."""
+    """Convert `values` to the dtype of `like`: rounded and clamped for uint8."""
     return values.round().clamp(0, 255).byte() if like.dtype == torch.uint8 else values

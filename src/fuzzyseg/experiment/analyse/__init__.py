@@ -1,7 +1,5 @@
 """`analyse`: statistics of the fuzzy sets of a trained network, before or after a training with FPL."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,7 +76,7 @@ def _result(inputs: Inputs, groups: dict[str, dict[str, Any]]) -> dict[str, Any]
     text = f"T = {inputs.fixed:g}" if inputs.fixed is not None else "T of each pixel from its neighbourhood"
     if inputs.fixed is None and inputs.pixel_loss is not None and inputs.pixel_loss.threshold.dim():
         text = "T of each pixel by its most probable class"
-    classes, rule = inputs.card.classes, inputs.options.get("rule")
+    classes, rule = inputs.card.classes, inputs.options.rule
     return {
         "source": inputs.source,
         **inputs.roles,
@@ -87,7 +85,7 @@ def _result(inputs: Inputs, groups: dict[str, dict[str, Any]]) -> dict[str, Any]
         "threshold": inputs.fixed,
         "threshold_text": text,
         "rule": rule,
-        "weight": inputs.options.get("weight"),
+        "weight": inputs.options.weight,
         "notes": inputs.notes,
         "confidence": inputs.confidence,
         "answer": answer(groups[first]["table"], classes=len(classes), images=f"the {first} images", rule=rule),

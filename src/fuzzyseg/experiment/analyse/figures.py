@@ -1,7 +1,5 @@
 """The figures of `analyse`: statistics handed to `report` as plain numbers and arrays."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,7 +115,7 @@ def _draw_course(add: Add, inputs: Inputs, course: dict[str, Any]) -> None:
 def _draw_weights(add: Add, inputs: Inputs, by_k: list[dict[str, Any]]) -> None:
     """Fig. 4b for K = 2, the probabilities of the positives adding up to T."""
     threshold, k = inputs.fixed or 0.9, min(2, len(inputs.card.classes) - 1)
-    m, a = threshold / k, inputs.options.get("a", 50.0)
+    m, a = threshold / k, inputs.options.a
     q = torch.linspace(0, m, 201, dtype=torch.float64)
     kinds = {"concave (Eq. 11)": "concave", "linear (Eq. 16)": "linear", "convex (Eq. 16)": "convex"}
     curves = {

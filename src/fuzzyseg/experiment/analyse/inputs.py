@@ -1,30 +1,27 @@
 """Inputs of `analyse`: teacher and student, the options of the fuzzy sets, and lists of images."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data import DataError, Item, Reader
 from fuzzyseg.engine import checkpoint
 from fuzzyseg.experiment.build import build_method, resolve
 from fuzzyseg.experiment.load_run import read_for, run_config, run_folder, run_items, split_of
+from fuzzyseg.experiment.prepare_data import facts_of
 from fuzzyseg.experiment.process_group import choose_device
-from fuzzyseg.experiment.results import record, without_files
+from fuzzyseg.experiment.results import record
 from fuzzyseg.experiment.threshold_policy import UNKNOWN, as_written
 from fuzzyseg.experiment.validation import evenly_spaced, set_options, thresholds_at
 from fuzzyseg.inference import ModelCard, Predictor, load
 from fuzzyseg.losses import ConfidentPixels, PixelLossModule
-from fuzzyseg.losses.fpl.options import SetOptions
-from fuzzyseg.methods import Facts, Method
+from fuzzyseg.losses.fpl.options import FPLOptions
+from fuzzyseg.methods import Method
+from fuzzyseg.methods.base import Network
 from fuzzyseg.run.folder import RunFolder
-
-Factory = Callable[[], nn.Module]
 
 UNLABELLED = "unlabelled"
 
@@ -43,7 +40,7 @@ class Inputs:
     teacher: Predictor
     student: Predictor
     roles: dict[str, str]
-    options: SetOptions
+    options: FPLOptions
     fixed: float | None
     pixel_loss: PixelLossModule | None
     confidence: float | None
@@ -79,7 +76,7 @@ def read_inputs(
     unlabelled_masks: bool,
     limit: int | None,
     device: str,
-    network: Factory | None,
+    network: Network | None,
 ) -> Inputs:
     """Read a run or model folder and list the images; arguments as in `analyse`. Raises ConfigError, DataError."""
     if threshold is not None and not 0 < threshold <= 1:
@@ -97,7 +94,7 @@ def read_inputs(
         student, teacher = (Predictor(each.eval(), card, where) for each in method.pair())
         pixel_loss = method.pixel_loss if isinstance(method.pixel_loss, PixelLossModule) else None
     roles, more = _roles(source, method, student.network is teacher.network)
-    options, fixed, others = _sets(config, threshold, pixel_loss, run)
+    options, fixed, others = fuzzy_sets(config, threshold, pixel_loss, run)
     validation = lists.get("val", []) if run is not None and data is None else []
     for name, items in lists.items():
         if limit is not None and len(items) > limit:
@@ -114,15 +111,7 @@ def read_inputs(
         fixed,
         pixel_loss,
         confident.threshold if isinstance(confident, ConfidentPixels) else None,
-        Reader(
-            card.channels,
-            len(card.classes),
-            void,
-            card.image_size,
-            bands=None if card.bands is None else tuple(card.bands),
-            levels=card.levels,
-            megapixels=(config or Config()).data.max_megapixels,
-        ),
+        card.reader(void, image_size=card.image_size, megapixels=(config or Config()).data.max_megapixels),
         lists,
         validation,
         run,
@@ -171,17 +160,13 @@ def _lists(
     return lists, void, notes
 
 
-def _trained(run: RunFolder, config: Config, card: ModelCard, network: Factory | None) -> Method:
+def _trained(run: RunFolder, config: Config, card: ModelCard, network: Network | None) -> Method:
     """The method of the run with the state of its last checkpoint."""
-    state = checkpoint.load(run.last_pt)
-    begun = without_files(config, run)
-    names = [name.lower() for name in card.classes]
-    lists = record(run)
-    images = {"labelled": len(lists["labelled"]), UNLABELLED: len(lists[UNLABELLED])}
-    images["all"] = images["labelled"] + images[UNLABELLED]
-    facts = Facts(len(names), card.channels, names.index("background") if "background" in names else None, images)
+    state, lists = checkpoint.load(run.last_pt), record(run)
+    images = {name: len(lists[name]) for name in ("labelled", UNLABELLED)}
+    images["all"] = sum(images.values())
     with torch.random.fork_rng(devices=[]):
-        method = build_method(resolve(begun, network=network), facts)
+        method = build_method(resolve(config, network=network).resumed(), facts_of(card, images))
     try:
         method.load_state_dict(state["modules"]["method"])
     except RuntimeError as error:
@@ -206,9 +191,9 @@ def _roles(source: Path, method: Method | None, same: bool) -> tuple[dict[str, s
     return {"teacher": who, "student": who}, [note]
 
 
-def _sets(
+def fuzzy_sets(
     config: Config | None, threshold: float | None, pixel_loss: PixelLossModule | None, run: RunFolder | None
-) -> tuple[SetOptions, float | None, list[str]]:
+) -> tuple[FPLOptions, float | None, list[str]]:
     """Options of the fuzzy loss, T if it is one number, and notes. config, run: None for a model alone."""
     loss, notes = (config or Config()).loss, []
     if config is not None:

@@ -1,6 +1,4 @@
-"""One pass over the images: statistics that add up, maps of some examples, and the course of a training."""
-
-from __future__ import annotations
+"""Statistics of the images in one pass, maps of example images, and statistics logged during the training."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,4 @@
-"""Verdict on FPL: what the measured runs of docs/evidence.md say about a network like this one."""
-
-from __future__ import annotations
+"""Verdict on the gain of FPL for a network, from the measured runs of docs/evidence.md."""
 
 import json
 from collections.abc import Mapping, Sequence

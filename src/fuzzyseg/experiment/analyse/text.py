@@ -1,7 +1,5 @@
 """The results of `analyse` in words and Markdown tables."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +16,7 @@ MEASURED = 0.9
 """T of most of the runs that the verdict rests on."""
 
 WANTED = 0.95
-"""Share of the truth that the sets should hold, as in `loss.calibrated.coverage`."""
+"""Fraction of the truth that the sets should hold, as in `loss.calibrated.coverage`."""
 
 WEAK = 0.5
 """Below this accuracy the sets of a network say little."""
@@ -39,7 +37,7 @@ def answer(
     """Sentences on whether FPL pays, as far as runs were measured, and on T.
 
     table: rows of a `ThresholdTable` with the usual thresholds, measured on `images` with `rule`. T is the smallest
-    usual one whose sets hold the wanted share of the truth, else the largest: the better the network, the smaller T
+    usual one whose sets hold the wanted fraction of the truth, else the largest: the better the network, the smaller T
     (Table 5 of the FPL paper). A rule of thumb, no prediction of a score.
     """
     if classes == 2:
@@ -85,7 +83,7 @@ def _share(value: float) -> str:
 
 
 def per_cent(value: float | None, digits: int = 1) -> str:
-    """A share as per cent, a dash for None."""
+    """A fraction as per cent, a dash for None."""
     return "-" if value is None else f"{100 * value:.{digits}f} %"
 
 
@@ -138,7 +136,7 @@ def sizes(group: dict[str, Any]) -> Table:
 
 
 def confusions(group: dict[str, Any], most: int = 12) -> Table:
-    """The most frequent confusions, and the share of their pixels with the truth in the set."""
+    """The most frequent confusions, and the fraction of their pixels with the truth in the set."""
     rows = group["confusions"][:most]
     table = [[row["truth"], row["label"], per_cent(row["share"], 2), per_cent(row["rescued"])] for row in rows]
     return [["truth", "taken for", "pixels", "truth in set"], *table]

@@ -116,6 +116,12 @@ class Grid:
         arms = [arm for arm in self.plan.arms if arm in self.arms or not self.arms]
         return [Cell(arm, amount, *repeat) for amount in self.amounts for repeat in self.repeats for arm in arms]
 
+    @property
+    def replaced_val(self) -> list[str]:
+        """The values of `data.val` that a cross-validation replaces."""
+        data = [self._values(replace(cell, fold=None)).get("data", {}) for cell in self.cells]
+        return list(dict.fromkeys(str(each["val"]) for each in data if each.get("val") is not None))
+
     def starts(self, cell: Cell) -> list[Cell]:
         """The supervised starts whose weights a run loads: as many as its method trains networks."""
         if cell.is_start or self.plan.start is None or self.init is not None:

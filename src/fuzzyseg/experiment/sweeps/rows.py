@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fuzzyseg.config import Config, ConfigError, validate
+from fuzzyseg.config import Config, ConfigError, merge, validate
+from fuzzyseg.engine.checkpoint import leaves
 from fuzzyseg.experiment.build import resolve
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.networks import network_file
-from fuzzyseg.report.read import flat
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import SCORE, read_lines
 
 MACHINE = {
     "data.root", "data.cache", "data.cache_mib", "data.cache_dir", "augment.on_device", "evaluate.diagnose",
     "evaluate.gallery", "out", "init", "train.device", "train.workers", "train.log_every", "train.save_every",
-    "train.tensorboard", "train.stop_at", "train.keep_checkpoints",
+    "train.tensorboard", "train.stop_at", "train.keep_checkpoints", "track.to", "track.project",
 }  # fmt: skip
 """Settings that say where and how a run is made, not what it computes; rows leave them out."""
 
@@ -30,13 +30,11 @@ def identity(config: Config) -> dict[str, Any]:
 
     All options of the method are included, so that a row made before a change of a default is recognised.
     """
-    values = {
-        **flat(config.model_dump(mode="json")),
-        **flat({"method": resolve(config).options.model_dump(mode="json")}),
-    }
-    computed = {key: value for key, value in values.items() if key not in MACHINE and value != {}}
-    computed["network.weights"] = Path(str(values["network.weights"])).name
-    return {**computed, "started": len(config.init or [])}
+    values = merge(config.model_dump(mode="json"), {"method": resolve(config).options.model_dump(mode="json")})
+    flat = {key: value for key, value in leaves(values) if key not in MACHINE}
+    flat["network.weights"] = Path(str(flat["network.weights"])).name
+    flat["started"] = len(config.init or [])
+    return flat
 
 
 def differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

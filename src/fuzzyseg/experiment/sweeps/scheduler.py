@@ -15,17 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fuzzyseg.config import ConfigError, dump_yaml
+from fuzzyseg.config import dump_yaml
 from fuzzyseg.data.text import counted
-from fuzzyseg.experiment.load_run import run_config
-from fuzzyseg.experiment.prepare_data import fingerprint, read_configured
+from fuzzyseg.experiment.sweeps.checks import check_start, finished, origin, refuse
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.experiment.sweeps.progress import Pace, Progress, RunState, read_state
-from fuzzyseg.experiment.sweeps.rows import differences, identity, origin_differences, read_row, row_of, same_runs
+from fuzzyseg.experiment.sweeps.rows import differences, identity, read_row, row_of, same_runs
 from fuzzyseg.experiment.sweeps.tables import miou, tables
 from fuzzyseg.networks import check_names
 from fuzzyseg.plugins import imported_files
-from fuzzyseg.run.environment import code_version
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.folder import RunFolder
 
@@ -76,16 +74,16 @@ def sweep(
     folder once its row is written. any_code: accept rows and starts of another version of the code. Interrupted runs
     are resumed; failed ones are reported, left out of the table and retried by the next call. SIGINT and SIGTERM stop
     the runs, which save. Raises ConfigError for a row, or a start in `out`, with other settings, data or code;
-    RunFolderError if another sweep is running in `out`.
+    DataError if the images of a run cannot be split; RunFolderError if another sweep is running in `out`.
     """
     out = Path(out).resolve()
     results = Path(results).resolve() if results else out / "rows"
-    made_from = {} if only_table else _made_from(grid, out, any_code=any_code)
+    made_from = {} if only_table else origin(grid, out, say, any_code=any_code)
     settings = {cell: identity(grid.config(cell, out)) for cell in grid.cells}
     rows = {cell: row for cell in grid.cells if (row := read_row(results / f"{cell.name}.json")) is not None}
     for cell, row in rows.items():
         changed = differences(row["settings"], settings.pop(cell))
-        _refuse(results / f"{cell.name}.json", "row", changed, row, made_from)
+        refuse(results / f"{cell.name}.json", "row", changed, row, made_from)
     rows |= same_runs(settings, results, made_from)
     if only_table:
         return SweepResult(rows, {}, False, tables(grid, rows))
@@ -94,8 +92,8 @@ def sweep(
         check_names(arch, encoder)
     starts = list(dict.fromkeys(start for cell in waiting for start in grid.starts(cell)))
     for start in starts:
-        _check_start(grid, out, start, made_from)
-    starts = [start for start in starts if not _finished(out, start)]
+        check_start(grid, out, start, made_from)
+    starts = [start for start in starts if not finished(out, start)]
     text = f"{counted(len(grid.cells), 'run')}: {len(rows)} finished (rows in {results}), {len(waiting)} to do"
     if starts:
         steps = grid.config(starts[0], out).train.steps
@@ -107,51 +105,6 @@ def sweep(
     with RunFolder(out).lock():
         interrupted = scheduler.run(watch)
     return SweepResult(rows, scheduler.failed, interrupted, scheduler.write_table())
-
-
-def _made_from(grid: Grid, out: Path, *, any_code: bool) -> dict[str, str | None]:
-    """Fingerprints of the first run's data set and of the code; None: not compared. Raises DataError, ConfigError."""
-    data = grid.config(grid.cells[0], out).data
-    found = None if data.root is None else fingerprint(read_configured(data))
-    return {"data": found, "code": None if any_code else code_version()["sources"]}
-
-
-def _refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], made_from: dict[str, Any]) -> None:
-    """Raise ConfigError for a row or start with changed settings, or made from other data or code."""
-    if changed:
-        raise ConfigError(
-            f"{path}: is a {kind} made with other settings ({'; '.join(changed[:4])}): give the same, choose another "
-            "--out or --results, or delete it"
-        )
-    if found := origin_differences(recorded, made_from):
-        code = "" if "data " in found[0] else "; --any-code accepts rows and starts of another version of fuzzyseg"
-        raise ConfigError(
-            f"{path}: was made from other data or code ({'; '.join(found)}): choose another --out and --results, or "
-            f"delete it{code}"
-        )
-
-
-def _check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | None]) -> None:
-    """Raise ConfigError if a finished start was made otherwise; an unfinished one is checked when it resumes."""
-    run = RunFolder(out / start.name)
-    made = run_config(run.path)
-    if made is None or not _finished(out, start):
-        return
-    now = identity(grid.config(start, out))
-    # the folder's settings have absolute paths of the machine, which are not compared
-    before = identity(made)
-    for key, value in before.items():
-        if any(
-            isinstance(part, str) and os.path.isabs(part) for part in (value if isinstance(value, list) else [value])
-        ):
-            before[key] = now.get(key)
-    split, environment = (run.read(path) for path in (run.split, run.environment))
-    recorded = {"data": split.get("data"), "code": environment.get("code")}
-    _refuse(run.path, "supervised start", differences(before, now), recorded, made_from)
-
-
-def _finished(out: Path, cell: Cell) -> bool:
-    return RunFolder(out / cell.name).result.is_file()
 
 
 @dataclass
@@ -205,7 +158,7 @@ class _Scheduler:
 
     def _next(self) -> Cell | None:
         """The first waiting run whose supervised starts are finished."""
-        ready = (c for c in self.waiting if all(_finished(self.out, start) for start in self.grid.starts(c)))
+        ready = (c for c in self.waiting if all(finished(self.out, start) for start in self.grid.starts(c)))
         return next(ready, None)
 
     def _begin(self, cell: Cell) -> None:
@@ -235,7 +188,7 @@ class _Scheduler:
         self.done += 1
         cell, code = ended.cell, ended.process.returncode
         seconds = time.monotonic() - ended.begun
-        if code != 0 or not _finished(self.out, cell):
+        if code != 0 or not finished(self.out, cell):
             row, reason = {}, _last_words(self.out / f"{cell.name}.log", ended.log_size, code)
         else:
             self.pace.measure(cell, self.pace.runs[cell][1] - ended.first_step, seconds)

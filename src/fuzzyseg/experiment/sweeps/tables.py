@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fuzzyseg.data.splits.validation import FEW
+from fuzzyseg.data.text import markdown
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.report.paired import interval, mean_std
 from fuzzyseg.run.logs import SCORE
@@ -23,7 +24,7 @@ def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> 
 
     rows: of finished runs. failed: reasons of failed runs.
     """
-    parts = [f"## {grid.plan.title}"]
+    parts = [f"## {markdown(grid.plan.title)}"]
     if grid.plan.about:
         parts.append(grid.plan.about.strip())
     if grid.plan.expected:
@@ -46,7 +47,7 @@ def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> 
         parts.append(_pairs(grid, rows))
     parts += _notes(grid, rows)
     missing = [cell for cell in grid.cells if cell not in rows and cell not in (failed or {})]
-    parts += [f"- {cell.name}: failed: {reason}" for cell, reason in (failed or {}).items()]
+    parts += [f"- {cell.name}: failed: {markdown(reason)}" for cell, reason in (failed or {}).items()]
     if missing:
         parts.append(f"Not run yet: {len(missing)} of {len(grid.cells)} ({', '.join(c.name for c in missing[:6])}"
                      f"{', ...' if len(missing) > 6 else ''}).")  # fmt: skip
@@ -100,7 +101,7 @@ def _notes(grid: Grid, rows: Rows) -> list[str]:
     for cell in grid.cells:
         for sentence in rows[cell]["result"].get("notes", []) if cell in rows else []:
             said.setdefault(sentence, {})[cell.arm] = None
-    lines = [f"- {', '.join(arms)}: {sentence}." for sentence, arms in said.items()]
+    lines = [f"- {markdown(', '.join(arms))}: {sentence}." for sentence, arms in said.items()]
     for amount, repeat in dict.fromkeys((cell.labelled, cell.repeat) for cell in grid.cells):
         first: dict[str | None, list[str]] = {}
         for cell in grid.cells:
@@ -111,8 +112,8 @@ def _notes(grid: Grid, rows: Rows) -> list[str]:
         if len(first) > 1:
             named = zip(("seed", "subset", "fold"), repeat, strict=True)
             where = ", ".join([f"{amount or 'all'} labelled", *(f"{k} {n}" for k, n in named if n is not None)])
-            groups = "; ".join(f"{start}: {', '.join(arms)}" for start, arms in first.items())
-            lines.append(f"- {where}: not all runs went on from the same weights ({groups}).")
+            groups = "; ".join(f"{start}: {markdown(', '.join(arms))}" for start, arms in first.items())
+            lines.append(f"- {markdown(where)}: not all runs went on from the same weights ({groups}).")
     scores = [rows[cell]["result"]["last"] for cell in grid.cells if cell in rows and cell.fold is None]
     few = [score for score in scores if score.get("images", FEW) < FEW and score.get(f"{SCORE}_error") is not None]
     if few:
@@ -193,4 +194,5 @@ def _middle(values: Sequence[float | None], form: str) -> str:
 
 def _markdown(table: Sequence[Sequence[str]]) -> str:
     head, *rows = table
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+    lines = [head, ["---"] * len(head), *([markdown(cell) for cell in cells] for cells in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

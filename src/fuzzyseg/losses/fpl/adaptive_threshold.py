@@ -7,8 +7,6 @@ homogeneous ones. The authors' code is for source-free domain adaptation; this i
 segmentation (see `adaptive_threshold`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Fuzzy positive assignment: Alg. 1 of the FPL paper, its variants, and its continuous form."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -80,7 +78,7 @@ def assign_sorted(ranking: SortedClasses, threshold: float | Tensor, options: FP
 
 
 def _fraction(k: Tensor, p: Tensor, total: Tensor, threshold: float | Tensor, cap: int) -> Tensor:
-    """Share of the class at rank k + 1 below T, (T - S_k) / p_(k+1): 0 if the top class alone exceeds T.
+    """Fraction of the class at rank k + 1 below T, (T - S_k) / p_(k+1): 0 if the top class alone exceeds T.
 
     Also 0 if k is the largest K, so that the least probable class is never positive.
     """

@@ -1,10 +1,8 @@
 """Options of Fuzzy Positive Learning, checked once and passed on as one object."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Required, TypedDict, get_args
+from typing import Any, Literal, Required, Self, TypedDict, get_args
 
 import torch
 from torch import Tensor
@@ -23,19 +21,14 @@ WEIGHT_CURVES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 """Eq. 11 and 16 by name (`weight_curve`)."""
 
 
-class FPLKeywords(TypedDict, total=False):
-    """Keyword arguments of `FPLOptions`."""
+class SetOptions(TypedDict, total=False):
+    """Options of the pixel losses over the fuzzy positive set: those of `FPLOptions`, and `balance`."""
 
     weight: WeightKind
     a: float
     k_cap: int | None
     rule: Rule
     variant: Variant
-
-
-class SetOptions(FPLKeywords, total=False):
-    """Options of the pixel losses over the fuzzy positive set."""
-
     balance: bool
 
 
@@ -73,12 +66,12 @@ class FPLOptions:
             raise ValueError(f"a: found {self.a!r}, expected a number above 0")
 
     @classmethod
-    def of(cls, keywords: Mapping[str, Any]) -> FPLOptions:
+    def of(cls, keywords: Mapping[str, Any]) -> Self:
         """The options among these keywords. Raises TypeError for unknown ones."""
         unknown = keywords.keys() - SetOptions.__annotations__.keys()
         if unknown:
             raise TypeError(f"unexpected keyword argument {', '.join(sorted(unknown))}")
-        return cls(**{name: value for name, value in keywords.items() if name in FPLKeywords.__annotations__})
+        return cls(**{name: value for name, value in keywords.items() if name != "balance"})
 
     def cap(self, classes: int) -> int:
         """The largest K for this number of classes. Raises ValueError for a fixed K that is too large."""
@@ -105,3 +98,7 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+PAPER = FPLOptions()
+"""The options of the FPL paper."""

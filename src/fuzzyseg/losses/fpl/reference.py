@@ -12,8 +12,6 @@ first negative. `rule="continuous"` is ours: the class at which the sum exceeds 
 (`fuzzy_membership`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Fuzzy positive regularisation: Eq. 7 of the FPL paper, and its continuous form."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

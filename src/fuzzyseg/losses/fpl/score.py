@@ -1,7 +1,5 @@
 """Positive gradient score R, the effect of a loss on the true class: Eq. 12 to 15 of the FPL paper."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Policies of the threshold T: schedule, calibration and conformal sets. The configuration checks their ranges."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from fuzzyseg.losses.fpl.adaptive_threshold import Adaptive

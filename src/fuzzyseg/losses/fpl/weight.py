@@ -1,7 +1,5 @@
 """Weight of a pixel: Eq. 11 and 16 of the FPL paper, as a curve and from the teacher's logits."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

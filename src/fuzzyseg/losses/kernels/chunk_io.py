@@ -7,8 +7,6 @@ never in memory at full resolution. The gradient is the adjoint: products with t
 deterministic. The weights equal those of `torch.nn.functional.interpolate` in the same precision.
 """
 
-from __future__ import annotations
-
 from itertools import groupby
 from typing import NamedTuple
 
@@ -66,7 +64,7 @@ class DirectSink:
 class MixedSource:
     """Source `b` where the mask, (B,*spatial) or (N,) for logits (N,C), is True, else source `a`."""
 
-    def __init__(self, a: Source, b: Source, mask: Tensor) -> None:
+    def __init__(self, a: "Source", b: "Source", mask: Tensor) -> None:
         self.a, self.b, self.mask = a, b, mask.reshape(1 if mask.dim() == 1 else len(mask), -1)
 
     def read(self, image: int, start: int, stop: int) -> Tensor:

@@ -4,10 +4,9 @@ A chunk (C,P) stays in the cache for the whole computation, which is in `cpu` fo
 synchronisation, for other devices.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -28,9 +27,8 @@ from fuzzyseg.losses.kernels.chunk_io import (
 )
 
 LEAST, LARGEST, SHARE = 1 << 16, 1 << 19, 100
-"""Bounds of the number of elements of a chunk, and its share of fp32 logits (bf16: 1/133). The fp32 buffers of a chunk
-take a tenth of the memory of the logits, or 16 MB. Each chunk needs the same number of calls, so that smaller ones are
-slower."""
+"""Bounds of the number of elements of a chunk, and the number of chunks of fp32 logits (bf16: 133). The fp32 buffers of
+a chunk take a tenth of the memory of the logits, or 16 MB. Smaller chunks need more calls and are slower."""
 
 ACCELERATOR = 1 << 24
 """Elements of a chunk on other devices, where calls are more expensive."""
@@ -100,13 +98,13 @@ class LossOutputs:
     confidence: Tensor
     label: Tensor
 
-    @staticmethod
-    def empty(inputs: LossInputs) -> LossOutputs:
+    @classmethod
+    def empty(cls, inputs: LossInputs) -> Self:
         """Outputs of the requested shapes: sums and counts are 0, the rest is uninitialised."""
         like, shape = inputs.student, inputs.loss_shape
         classes = like.shape[1] if inputs.statistics else 0
         requested = shape if inputs.maps else torch.Size((0,))
-        return LossOutputs(
+        return cls(
             loss=like.new_empty(() if inputs.mean else shape, dtype=inputs.precision),
             grad=gradient_like(like) if inputs.gradient else like.new_empty(0),
             state=like.new_empty(0),
@@ -159,6 +157,7 @@ def run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOu
         for name in ("loss", "k", "weight", "confidence", "label")
         if (value := getattr(outputs, name)).numel() and value.dim()
     }
+    # Images and pixels in order: a sink of resized logits adds up rows until its image is complete.
     for image in range(images):
         for start in range(0, pixels, length):
             stop = min(start + length, pixels)
@@ -227,7 +226,7 @@ def _kernel(inputs: LossInputs, form: str) -> Callable[..., cpu.Pixels]:
 
 
 def _scale(inputs: LossInputs, valid: Tensor | None, pixels: int) -> Tensor | None:
-    """Factor of each pixel's gradient: its share of the mean; for a map of resized logits `valid`; else none.
+    """Factor of each pixel's gradient: its fraction of the mean; for a map of resized logits `valid`; else none.
 
     A map of resized logits is assumed to be averaged over `valid` (`custom_op`).
     """

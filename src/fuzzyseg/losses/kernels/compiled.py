@@ -5,8 +5,6 @@ number of classes and options. The run time does not depend on the data. The con
 `balance` needs are left to `cpu`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 

@@ -13,8 +13,6 @@ c is in neither sum. The derivative by z_j outside Y is e_j (sum of 1/e + f / e_
 -1/e_i (sum of e + (1 - f) e_c) / (1 + exp x), by z_c ((1 - f) e_c sum of 1/e - f / e_c sum of e) / (1 + exp x).
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -33,7 +31,7 @@ from fuzzyseg.losses.kernels.cpu_assignment import (
 )
 
 MOST = 0.6
-"""Share of pixels with K > 1 above which the whole chunk is computed for any K."""
+"""Fraction of pixels with K > 1 above which the whole chunk is computed for any K."""
 
 SMALLEST = 1e-26
 """Least exp(z - largest z) for which 1 / e and sums of products do not overflow fp32 for thousands of classes."""
@@ -51,6 +49,24 @@ class Pixels(NamedTuple):
     confidence: Tensor
     label: Tensor
     cross_entropy: Tensor | None
+
+
+class Exponentials(NamedTuple):
+    """exp(z - largest) of a chunk (C,P), the largest (P,), and whether all are above `SMALLEST`.
+
+    If not, each side needs its own scale, or a logit is NaN.
+    """
+
+    e: Tensor
+    largest: Tensor
+    in_range: bool
+
+
+def exponentials_of(z: Tensor) -> Exponentials:
+    """Exponentials of logits (C,P)."""
+    largest = z.amax(0)
+    e = torch.sub(z, largest).exp_()
+    return Exponentials(e, largest, bool(e.amin() > SMALLEST))
 
 
 def hard_pixels(z: Tensor, t: Tensor, scale: Tensor | None, out: Tensor | None) -> Pixels:
@@ -179,37 +195,13 @@ def top_class(marks: Tensor) -> Tensor:
     return first_class(marks) if bool((ones > 1).any()) else only_class(marks)
 
 
-class Exponentials(NamedTuple):
-    """exp(z - largest) of a chunk (C,P), the largest (P,), and whether all are above `SMALLEST`.
-
-    If not, each side needs its own scale, or a logit is NaN.
-    """
-
-    e: Tensor
-    largest: Tensor
-    in_range: bool
-
-
-def exponentials_of(z: Tensor) -> Exponentials:
-    """Exponentials of logits (C,P)."""
-    largest = z.amax(0)
-    e = torch.sub(z, largest).exp_()
-    return Exponentials(e, largest, bool(e.amin() > SMALLEST))
-
-
 def fuzzy_loss(e: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) -> Tensor:
     """L (P,), and in `out` (C,P) `scale` times its gradient. e must be in range; chosen.positive is overwritten."""
     push = torch.addcmul(e, e, chosen.positive, value=-1, out=torch.empty_like(e) if out is None else out)
     lift = chosen.positive.div_(e)
-    if chosen.between is None or chosen.fraction is None:
-        ups, downs = lift.sum(0), push.sum(0)
-        product = ups * downs
-        if out is not None:
-            part = scale / (1 + product)
-            out.mul_(part * ups).addcmul_(lift, part * downs, value=-1)
-        return product.log1p()
-    own = e.gather(0, chosen.between).squeeze(0)
-    return _with_partial_class(lift, push, own, own.reciprocal(), chosen, scale, None, out)
+    own = None if chosen.between is None else e.gather(0, chosen.between).squeeze(0)
+    between = None if own is None else (own, own.reciprocal())
+    return _combine(lift, push, between, chosen, scale, None, out)
 
 
 def fuzzy_loss_stable(z: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) -> Tensor:
@@ -217,53 +209,38 @@ def fuzzy_loss_stable(z: Tensor, chosen: Members, scale: Tensor, out: Tensor | N
     inside = chosen.positive > 0
     top = torch.where(inside, -z, -torch.inf)
     low = torch.where(inside, -torch.inf, z)
-    if chosen.between is None or chosen.fraction is None:
-        top_max, low_max = top.amax(0), low.amax(0)
-        between = None
-    else:
-        own = z.gather(0, chosen.between).squeeze(0)
+    if chosen.between is not None:
         low.scatter_(0, chosen.between, -torch.inf)
-        top_max = torch.maximum(top.amax(0), torch.where(chosen.fraction > 0, -own, -torch.inf))
-        low_max = torch.maximum(low.amax(0), torch.where(chosen.fraction < 1, own, -torch.inf))
-        between = (torch.exp(own - low_max), torch.exp(-own - top_max))
+    top_max, low_max, between = top.amax(0), low.amax(0), None
+    if chosen.between is not None and chosen.fraction is not None:
+        own = z.gather(0, chosen.between).squeeze(0)
+        top_max = torch.maximum(top_max, torch.where(chosen.fraction > 0, -own, -torch.inf))
+        low_max = torch.maximum(low_max, torch.where(chosen.fraction < 1, own, -torch.inf))
+        between = torch.exp(own - low_max), torch.exp(-own - top_max)
     lift, push = torch.exp(top - top_max), torch.exp(low - low_max)
-    shift = top_max + low_max
-    if between is not None:
-        return _with_partial_class(lift, push, *between, chosen, scale, shift, out)
-    nothing = torch.zeros_like(shift)
-    return _combine(lift, push, nothing, nothing, scale, shift, out)
-
-
-def _with_partial_class(
-    lift: Tensor,
-    push: Tensor,
-    own: Tensor,
-    inverse: Tensor,
-    chosen: Members,
-    scale: Tensor,
-    shift: Tensor | None,
-    out: Tensor | None,
-) -> Tensor:
-    """own, inverse (P,): e and 1 / e of the fractional class, each up to its side's factor."""
-    assert chosen.between is not None and chosen.fraction is not None
-    f = chosen.fraction
-    push.scatter_(0, chosen.between, 0)
-    # With f = 0 or 1 the exponential of the other side may overflow.
-    upper, lower = torch.where(f > 0, f * inverse, 0), torch.where(f < 1, (1 - f) * own, 0)
-    return _combine(lift, push, upper, lower, scale, shift, out, chosen.between)
+    return _combine(lift, push, between, chosen, scale, top_max + low_max, out)
 
 
 def _combine(
     lift: Tensor,
     push: Tensor,
-    upper: Tensor,
-    lower: Tensor,
+    between: tuple[Tensor, Tensor] | None,
+    chosen: Members,
     scale: Tensor,
     shift: Tensor | None,
     out: Tensor | None,
-    between: Tensor | None = None,
 ) -> Tensor:
-    """Loss and gradient from the terms of both sides. shift: logarithm of their factors; None: 0."""
+    """Loss and gradient from the terms of both sides.
+
+    between (P,): e and 1 / e of the fractional class, each up to its side's factor; None without such a class. shift:
+    logarithm of the product of these factors; None: 0.
+    """
+    f, place = chosen.fraction, chosen.between
+    upper, lower = lift.new_zeros(()), lift.new_zeros(())
+    if between is not None and f is not None and place is not None:
+        push.scatter_(0, place, 0)
+        # With f = 0 or 1 the exponential of the other side may overflow.
+        upper, lower = torch.where(f > 0, f * between[1], 0), torch.where(f < 1, (1 - f) * between[0], 0)
     ups, downs = lift.sum(0), push.sum(0)
     product = ups * (downs + lower) + upper * downs
     if shift is None:
@@ -275,6 +252,6 @@ def _combine(
     if out is not None:
         torch.mul(push, part * (ups + upper), out=out)
         out.addcmul_(lift, part * (downs + lower), value=-1)
-        if between is not None:
-            out.scatter_(0, between, (part * (lower * ups - upper * downs)).unsqueeze(0))
+        if place is not None:
+            out.scatter_(0, place, (part * (lower * ups - upper * downs)).unsqueeze(0))
     return loss

@@ -7,8 +7,6 @@ K. E. Batcher, "Sorting networks and their applications", AFIPS 1968, for any nu
 of Computer Programming, volume 3, 5.2.2, algorithm M.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import NamedTuple
 

@@ -6,8 +6,6 @@ afterwards: the forward op assumes that a mean over `valid` follows, as in every
 the chunks only if the incoming gradient differs from that. torch.compile treats each op as one node.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -182,7 +180,9 @@ def _common_factor(upstream: Tensor, valid: Tensor | None) -> Tensor | None:
     """c if upstream = c * valid within rounding, else None. Image by image, to save memory."""
     if upstream.device.type != "cpu":  # the comparison would synchronise
         return None
-    largest = torch.zeros((), dtype=torch.int64) if valid is None else _largest(valid)
+    largest = torch.zeros((), dtype=torch.int64)  # flat index
+    if valid is not None:
+        largest = (valid.view(torch.uint8) if valid.dtype == torch.bool else valid).argmax()
     at = torch.ones((), dtype=upstream.dtype) if valid is None else valid.flatten()[largest].to(upstream.dtype)
     factor = upstream.flatten()[largest] / at
     close = 4 * torch.finfo(upstream.dtype).eps
@@ -191,11 +191,6 @@ def _common_factor(upstream: Tensor, valid: Tensor | None) -> Tensor | None:
         if not bool(((arrived - supposed).abs() <= close * supposed.abs()).all()):
             return None
     return factor
-
-
-def _largest(valid: Tensor) -> Tensor:
-    """Flat index of the largest value."""
-    return (valid.view(torch.uint8) if valid.dtype == torch.bool else valid).argmax()
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -1,7 +1,5 @@
 """Losses of one chunk of pixels (C,P) on an accelerator: as `cpu`, without synchronising with the host."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

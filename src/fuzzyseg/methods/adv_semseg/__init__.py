@@ -18,8 +18,6 @@ network's optimiser (theirs: SGD with 2.5e-4, head times ten). Per process: batc
 batches the self-taught term is averaged over batches with unequal numbers of selected pixels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +43,7 @@ class AdvSemSegConfig(MethodConfig):
     unlabelled_weight: float = setting(0.001, "authors' code", "Adversarial weight, unlabelled.", ge=0)
     self_weight: float = setting(0.1, "paper", "Weight of the self-taught term.", ge=0)
     self_start: float = setting(
-        0.25, "paper, 5000 of 20000", "Share of the run before the self-taught term.", ge=0, le=1
+        0.25, "paper, 5000 of 20000", "Fraction of the run before the self-taught term.", ge=0, le=1
     )
     threshold: float = setting(0.2, "paper", "Least discriminator output of a self-taught pixel.", ge=0, le=1)
     discriminator_width: int = setting(64, "paper", "Channels of the discriminator's first layer.", ge=1)
@@ -59,7 +57,6 @@ class AdvSemSeg(Method):
     config: AdvSemSegConfig
     paper_loss = ("hard", {})
     paper = "AdvSemSeg, Hung et al., BMVC 2018"
-    fuzzy = "native"
     shares_forward = True
     cost = "one network, 2 forwards; a discriminator of 2.8 M parameters, 5 forwards at image size"
 
@@ -80,7 +77,7 @@ class AdvSemSeg(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised, adversarial and self-taught terms of the network, and the discriminator's loss."""
         labelled, free, real = batch["labelled"], batch["unlabelled"], batch["real"]
-        assert labelled.mask is not None and real.mask is not None and self.pixel_loss is not None
+        assert labelled.mask is not None and real.mask is not None
         config, known = self.config, labelled.mask != VOID
         z, z_free = self.student(labelled.image), self.student(free.image)  # (B,C,h,w)
         p, p_free = (at_size(logits, free.size).softmax(1) for logits in (z, z_free))  # (B,C,H,W)

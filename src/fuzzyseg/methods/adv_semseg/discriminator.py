@@ -1,7 +1,5 @@
 """Fully convolutional discriminator of label maps and predictions."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 from torch import Tensor, nn

@@ -18,8 +18,6 @@ keeps one). Source images of a paste use the run's scales (theirs: 0.1 to 2). Pe
 dropout, and, if used, OHEM's ranking and the scale of `loss.balance`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -64,7 +62,7 @@ class AELConfig(MethodConfig):
     )
     copy_paste: bool = setting(True, "paper", "Adaptive copy-paste of labelled classes.")
     copy_paste_classes: int = setting(3, "paper", "Classes drawn for each image (1 in the authors' code on VOC).", ge=1)
-    copy_paste_probability: float = setting(0.5, "authors' code", "Share of images with a paste.", ge=0, le=1)
+    copy_paste_probability: float = setting(0.5, "authors' code", "Fraction of images with a paste.", ge=0, le=1)
     copy_paste_power: float = setting(1.0, "paper", "Classes are drawn by softmax((1 - confidence)^power).", gt=0)
     copy_paste_exclude: tuple[int, ...] = setting(
         (), "paper", "Classes never pasted (authors' code: 0, 1, 2, 8, 10, the large classes of Cityscapes)."
@@ -191,7 +189,6 @@ class AEL(Method):
         self, student: Tensor, teacher: Tensor | Mixed, valid: Tensor, seeds: Tensor, progress: Progress
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Consistency: mean of the pixel loss over the sampled pixels, weighted by confidence^gamma; and metrics."""
-        assert self.pixel_loss is not None
         result = self.pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
         sampled = self._sampled(student.detach(), (valid.shape[1], valid.shape[2]), seeds) & valid
         weight = torch.where(sampled, result.confidence**self.config.gamma, 0)  # (B,H,W)

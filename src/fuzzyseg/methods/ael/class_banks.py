@@ -3,8 +3,6 @@
 H. Hu et al., NeurIPS 2021 (Eq. 4, 7).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Masks of AEL's adaptive copy-paste and CutMix: pixels of given classes, and boxes around connected components."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -19,9 +17,10 @@ def class_masks(mask: Tensor, classes: Tensor) -> Tensor:
 def component_masks(labels: Tensor, classes: Tensor, seeds: Tensor, *, smallest: float) -> tuple[Tensor, Tensor]:
     """(B,H,W) bool, True inside the bounding box of a connected component of a class; and (B,) bool, whether found.
 
-    A component (8 neighbours) of classes[i] in labels[i] is drawn uniformly from those larger than `smallest`, a share
-    of the image. Without one the mask is empty. labels (B,H,W) and classes (B,): values below 0 or above 254 mean none;
-    seeds (B,) int64, on the CPU, as the results are. Synchronises with a GPU, since components are found on the CPU.
+    A component (8 neighbours) of classes[i] in labels[i] is drawn uniformly from those larger than the fraction
+    `smallest` of the image. Without one the mask is empty. labels (B,H,W) and classes (B,): values below 0 or above 254
+    mean none; seeds (B,) int64, on the CPU, as the results are. Synchronises with a GPU: components are found on the
+    CPU.
     """
     from scipy import ndimage  # slow to import
 

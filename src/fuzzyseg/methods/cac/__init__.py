@@ -9,11 +9,9 @@ fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) are disjoint from the anchor'
 
 Differences from the authors' code: InfoNCE is a log-sum-exp (their epsilon within the logarithm removes the gradient of
 the hardest cells). Padding is neither anchor nor negative. Crops use the run's scales (theirs: 0.8 to 2). Negatives are
-all cells, as in both published settings, or a number per image. The start is a share of the run, the encoder's tenth of
-the learning rate is `optim.head_lr_factor=10`. Per process: batch norm, which sees each crop separately.
+all cells, as in both published settings, or a number per image. The start is a fraction of the run; a tenth of the
+learning rate for the encoder is `optim.head_lr_factor=10`. Per process: batch norm, which sees each crop separately.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -44,7 +42,7 @@ class CACConfig(MethodConfig):
     unsupervised_weight: float = setting(0.1, "authors' code", "lambda.", ge=0)
     temperature: float = setting(0.1, "authors' code", "tau.", gt=0)
     confidence: float = setting(0.75, "authors' code", "gamma: least confidence of a positive.", ge=0, le=1)
-    start: float = setting(1 / 16, "authors' code, 5 of 80 epochs", "Share of the run without contrast.", ge=0, lt=1)
+    start: float = setting(1 / 16, "authors' code, 5 of 80 epochs", "Fraction of the run without contrast.", ge=0, lt=1)
     bank_steps: int = setting(3, "authors' code, VOC R101", "Steps that give negatives (R50: 2, Cityscapes: 1).", ge=1)
     negatives: int | None = setting(None, "authors' code", "Negatives per image and crop; None: all cells.", ge=1)
     width: int = setting(128, "authors' code", "Channels of the projected features.", ge=2)
@@ -67,7 +65,6 @@ class CAC(Method):
 
     Config = CACConfig
     config: CACConfig
-    paper_loss = None
     refuses: ClassVar[dict[str, str]] = dict.fromkeys(PIXEL_LOSSES, _REASON)
     paper = "CAC, Lai et al., CVPR 2021"
     fuzzy = "does not apply"
@@ -87,7 +84,6 @@ class CAC(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss and, from `start` on, the contrast in both directions."""
         labelled, crops = batch["labelled"], batch["unlabelled"]
-        assert labelled.mask is not None
         assert crops.pair is not None and crops.boxes is not None and crops.flips is not None
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
         if progress.step < int(self.config.start * progress.total):

@@ -1,7 +1,5 @@
 """Memory bank of CAC's negatives."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

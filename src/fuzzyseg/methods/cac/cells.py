@@ -1,7 +1,5 @@
 """Cells of two overlapping crops: which of them meet, and which are drawn."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -17,8 +17,6 @@ as the authors do, if it has none. Not implemented: weak labels, the pair-wise l
 confidence mask (off by default), decoders with PixelShuffle. Per process: all random draws, batch-norm statistics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -41,13 +39,13 @@ class CCTConfig(MethodConfig):
     """Settings of CCT."""
 
     unsupervised_weight: float | None = setting(None, "paper; ours", "lambda; None: 30, with a pixel loss 1.", ge=0)
-    ramp_share: float = setting(0.1, "paper", "Share of the run over which lambda grows.", ge=0, le=1)
+    ramp_share: float = setting(0.1, "paper", "Fraction of the run over which lambda grows.", ge=0, le=1)
     decoders: tuple[NonNegativeInt, ...] = setting(
         (2, 6, 6, 2, 2, 6, 6), "paper",
         "Number of decoders for adversarial offsets, dropout, G-Cutout, Con-Msk (foreground kept), Obj-Msk (background "
         "kept), F-Drop and F-Noise (0 and six times 2 in the port).", min_length=7, max_length=7,
     )  # fmt: skip
-    dropout: float = setting(0.5, "authors' code", "Share of channels that dropout zeroes.", ge=0, lt=1)
+    dropout: float = setting(0.5, "authors' code", "Fraction of channels that dropout zeroes.", ge=0, lt=1)
     cutout: float = setting(0.4, "authors' code", "Side of G-Cutout's box over that of the region.", gt=0, lt=1)
     drop_range: Shares = setting((0.7, 0.9), "authors' code", "Range of F-Drop's threshold u (from 0.6 in the paper).")
     noise: float = setting(0.3, "paper", "Limit of F-Noise's uniform noise.", gt=0)

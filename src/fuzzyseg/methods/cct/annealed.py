@@ -1,7 +1,5 @@
 """Annealed cross entropy: labelled pixels with a confident correct prediction are excluded, ever fewer of them."""
 
-from __future__ import annotations
-
 import math
 
 import torch

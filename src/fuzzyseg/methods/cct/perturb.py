@@ -1,7 +1,5 @@
 """Perturbations of a feature map (B,D,h,w), drawn by torch's global generator (Y. Ouali et al., CVPR 2020)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

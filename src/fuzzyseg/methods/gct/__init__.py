@@ -16,8 +16,6 @@ forwards that train it. Crops up to 91 pixels have one detector cell, so that no
 batch-norm statistics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -32,7 +30,7 @@ from fuzzyseg.losses.supervised import VOID
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Role, Step, critic, setting, sigmoid_ramp
 from fuzzyseg.methods.gct.detector import FlawDetector
 from fuzzyseg.methods.gct.flaw_map import comparable, compare_flaws, flaw_target
-from fuzzyseg.networks.stages import check_different
+from fuzzyseg.networks.heads import check_different
 from fuzzyseg.ops.gradient import frozen
 from fuzzyseg.ops.module_mode import without_dropout
 
@@ -45,7 +43,7 @@ class GCTConfig(MethodConfig):
     )
     correction_weight: float = setting(1.0, "paper", "Weight of the flaw correction.", ge=0)
     detector_weight: float = setting(10.0, "authors' scripts", "Weight of the detector's loss.", ge=0)
-    ramp_share: float = setting(0.1, "authors' scripts", "Share of the run over which consistency grows.", ge=0, le=1)
+    ramp_share: float = setting(0.1, "authors' scripts", "Fraction of the run with growing consistency.", ge=0, le=1)
     xi: float = setting(0.6, "paper", "Flaw from which a pixel is bad.", gt=0, lt=1)
     clip: float = setting(0.1, "authors' code", "Images whose largest flaw is at most this have none.", ge=0)
     mu: float = setting(0.5, "paper", "Scale of the detector's target, without effect once stretched.", gt=0, le=1)

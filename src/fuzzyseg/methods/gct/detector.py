@@ -1,7 +1,5 @@
 """Flaw detector: predicts the error of a prediction at each pixel."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

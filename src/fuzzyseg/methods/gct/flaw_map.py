@@ -3,8 +3,6 @@
 All maps are (B,1,H,W), fp32, without gradient; larger values mean a worse prediction.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

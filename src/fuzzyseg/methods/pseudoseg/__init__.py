@@ -13,8 +13,6 @@ classes (theirs assumes one). The hidden square scales with the crop. Not implem
 images (`weakly`). Per process: batch-norm statistics; the scale with `normalise: batch`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -40,7 +38,7 @@ class PseudoSegConfig(MethodConfig):
     unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the strong view's loss.", ge=0)
     image_weight: float = setting(1.0, "authors' code", "Weight of the classifier's loss.", ge=0)
     attention_weight: float = setting(1.0, "authors' code", "Weight of the attention maps' loss.", ge=0)
-    fusion: float = setting(0.5, "paper", "Share of the network's prediction; 0: maps only.", ge=0, le=1)
+    fusion: float = setting(0.5, "paper", "Fraction of the network's prediction; 0: maps only.", ge=0, le=1)
     normalise: Literal["image", "batch", "pixel"] = setting(
         "image", "ours", "Scale of the logits: RMS of each image, of the batch (authors' code), or norm (paper)."
     )
@@ -126,7 +124,6 @@ class PseudoSeg(Method):
 
     def _strong(self, unlabelled: Batch, teacher: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the strong view at the logits' stride, without the hidden square; and metrics."""
-        assert self.pixel_loss is not None
         half = round(self.config.cutout * min(unlabelled.size))
         hidden = square_masks(unlabelled.seed, unlabelled.size, half).to(unlabelled.image.device)  # (B,H,W)
         z_s = self.student(torch.where(hidden.unsqueeze(1), 0, unlabelled.strong[0]))

@@ -3,8 +3,6 @@
 The last three follow Y. Zou et al., "PseudoSeg", ICLR 2021. K classes of the classifier, C of the network.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -3,8 +3,6 @@
 T. DeVries, G. Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

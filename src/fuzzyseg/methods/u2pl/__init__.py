@@ -11,8 +11,6 @@ log-uniform height. Percentiles of the contrast are over cells. Padding is exclu
 delta_n, U2PL with AEL. Per process: percentiles, lambda_u, prototypes, mix partners, draws other than the boxes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -47,9 +45,9 @@ class U2PLConfig(MethodConfig):
 
     unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the pseudo-label loss.", ge=0)
     confidence: Literal["keep", "drop"] = setting("keep", "paper", "drop: train on pixels of high entropy, too (ours).")
-    drop: float = setting(0.2, "paper", "Share of excluded pixels at the start; falls to 0.", ge=0, lt=1)
+    drop: float = setting(0.2, "paper", "Fraction of excluded pixels at the start; falls to 0.", ge=0, lt=1)
     contrast_weight: float = setting(0.1, "paper", "lambda_c (1 over the number of processes in the code).", ge=0)
-    entropy: float = setting(0.2, "paper", "Share of low and of high entropy at the start.", ge=0, le=0.5)
+    entropy: float = setting(0.2, "paper", "Fraction of low and of high entropy at the start.", ge=0, le=0.5)
     ranks: tuple[int, int] = setting((3, 20), "paper", "r_l, r_h: classes of ranks from 3 to 19 are unlikely.")
     anchor_confidence: float = setting(0.3, "paper", "delta_p: least confidence of anchors.", ge=0, le=1)
     anchors: int = setting(256, "authors' code", "Anchors per class and step (50 in the paper).", ge=1)
@@ -60,7 +58,7 @@ class U2PLConfig(MethodConfig):
     auxiliary_weight: float = setting(0.0, "authors' code", "Weight of an auxiliary classifier (0 or 0.4).", ge=0)
     mix: float = setting(0.5, "authors' code", "Probability of CutMix.", ge=0, le=1)
     decay: float = setting(0.99, "paper", "Decay of the teacher.", ge=0, lt=1)
-    start: float = setting(1 / 80, "authors' code, VOC", "Supervised share of the run (Cityscapes: 0).", ge=0, lt=1)
+    start: float = setting(1 / 80, "authors' code, VOC", "Supervised fraction of the run (Cityscapes: 0).", ge=0, lt=1)
     copy_share: float = setting(1 / 80, "authors' code", "Share, from `start`, with teacher = student.", ge=0, lt=1)
 
 
@@ -93,7 +91,7 @@ class U2PL(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Supervised loss, pseudo-label loss on pixels of low entropy, and contrast."""
         labelled, unlabelled, config = batch["labelled"], batch["unlabelled"], self.config
-        assert labelled.mask is not None and self.pixel_loss is not None
+        assert labelled.mask is not None
         ready = progress.step >= int(config.start * progress.total)
         images, count = labelled.image, len(labelled.image)
         if ready:

@@ -1,7 +1,5 @@
 """Memory bank of U2PL's negatives."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Anchors, positives and negatives of U2PL's contrast, by the teacher's entropy (Y. Wang et al., CVPR 2022)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,1 +1,1 @@
-"""What runs on the device, in Triton's language; `fuzzyseg.losses.kernels.cuda.launch` starts it."""
+"""Triton kernels of the losses; `fuzzyseg.losses.kernels.cuda.launch` launches them."""

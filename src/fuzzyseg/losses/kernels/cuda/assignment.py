@@ -1,28 +1,25 @@
-"""On the device: where logits are read, and the fuzzy set of each pixel of a block, by comparisons of logits alone.
+"""Device functions: reading logits, and the fuzzy set of each pixel of a block.
 
-A program has a block of pixels, one in each lane, and goes through the classes row by row, as often as needed: the rows
-it has read once lie in the nearest cache. Nothing is padded to a power of two but the block.
+A program handles one block of pixels, one per lane, and loops over the classes row by row, as often as needed; rows
+that were read before are in the L1 cache. Only the block is padded to a power of two.
 
-Classes are ranked by logit, equal ones by index, the lower first: no rounded probability decides, rank 1 least of all.
-A set is bounded by the first class outside it, (value, index) at rank K + 1. One pass finds the next class, downwards
-or upwards, and one exponential its probability; a block is done when no lane needs more. Where surely more than half of
-the classes are in, the few outside are taken away from below instead.
+Classes are ranked by logit, ties by index, the lower first, so that rounded probabilities do not affect the order. A
+set is given by the first class outside it, (value, index) at rank K + 1. Each pass over the classes finds the next
+class downwards or upwards; the loop ends when no lane needs another. If more than half of the classes are certainly in
+the set, the classes outside are removed from the lowest rank upwards instead.
 """
-
-from __future__ import annotations
 
 import triton
 import triton.language as tl
 
 FEW: tl.constexpr = tl.constexpr(32)
-"""The classes up to which the compiler unrolls a loop by itself. Else rows are asked for several at a time, for one in
-each warp would not keep the memory busy; not where logits are raised: those few lie in the cache.
-"""
+"""Number of classes up to which the compiler unrolls a loop by itself. Above it loops are unrolled explicitly, since
+one load in flight per warp does not saturate the memory; not for upsampled logits, which are few and in the cache."""
 
 
 @triton.jit
 def log1p(x):
-    """log(1 + x), x >= 0, exact for small x: W. Kahan's form, for there is none in the language."""
+    """log(1 + x) for x >= 0, accurate for small x (W. Kahan): Triton has no log1p."""
     above = 1.0 + x
     step = above - 1.0
     return tl.where(step == 0, x, tl.log(above) * (x / tl.where(step == 0, 1.0, step)))
@@ -30,7 +27,7 @@ def log1p(x):
 
 @triton.jit
 def between(at, old, ratio, ALIGNED: tl.constexpr):
-    """Which two of `old` points a new one lies between, and how far from the first: as torch's interpolation has it."""
+    """The two of `old` points around a new one, and the weight of the second, as in torch's interpolation."""
     if ALIGNED:
         place = tl.cast(at, tl.float32) * ratio
     else:
@@ -42,13 +39,13 @@ def between(at, old, ratio, ALIGNED: tl.constexpr):
 
 @triton.jit
 def blend(a, b, part):
-    """a + part (b - a), the same in every pass: what is fused is not left to the compiler."""
+    """a + part (b - a), as an explicit fma, so that every pass rounds equally."""
     return tl.fma(part, b - a, a)
 
 
 @triton.jit
 def corners(base, pixel, width, height_old, width_old, ratio_y, ratio_x, sy, sx, ALIGNED: tl.constexpr):
-    """Pointers to the four logits of the first class that each pixel lies between, and its parts along y and x."""
+    """Pointers to the four logits of the first class around each pixel, and the weights along y and x."""
     y0, y1, py = between(pixel // width, height_old, ratio_y, ALIGNED)
     x0, x1, px = between(pixel % width, width_old, ratio_x, ALIGNED)
     top, bottom = base + y0 * sy, base + y1 * sy
@@ -57,7 +54,7 @@ def corners(base, pixel, width, height_old, width_old, ratio_y, ratio_x, sy, sx,
 
 @triton.jit
 def read(p00, p01, p10, p11, py, px, offset, inside, RAISED: tl.constexpr):
-    """One row of logits, fp32, `offset` elements after the pointers; 0 in lanes that are no pixel."""
+    """One row of logits in fp32, `offset` elements after the pointers; 0 in lanes outside the image."""
     value = tl.load(p00 + offset, mask=inside, other=0.0).to(tl.float32)
     if RAISED:
         v01 = tl.load(p01 + offset, mask=inside, other=0.0).to(tl.float32)
@@ -69,7 +66,7 @@ def read(p00, p01, p10, p11, py, px, offset, inside, RAISED: tl.constexpr):
 
 @triton.jit
 def two_largest(p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, BLOCK: tl.constexpr, RAISED: tl.constexpr):
-    """(value, class) at ranks 1 and 2. From the last class to the first, so that the lowest of equal ones stays."""
+    """(value, class) at ranks 1 and 2. The loop runs from the last class to the first, so that ties keep the lowest."""
     AHEAD: tl.constexpr = 8 if C > FEW and not RAISED else 1
     v1 = tl.full((BLOCK,), float("-inf"), tl.float32)
     v2 = tl.full((BLOCK,), float("-inf"), tl.float32)
@@ -88,7 +85,7 @@ def two_largest(p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, BLOCK
 
 @triton.jit
 def next_below(v, i, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, RAISED: tl.constexpr):
-    """(value, class) one rank after (v, i)."""
+    """(value, class) at the rank after (v, i)."""
     AHEAD: tl.constexpr = 8 if C > FEW and not RAISED else 1
     best = tl.full(v.shape, float("-inf"), tl.float32)
     at = tl.full(v.shape, C, tl.int32)
@@ -103,7 +100,7 @@ def next_below(v, i, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, 
 
 @triton.jit
 def next_above(v, i, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, RAISED: tl.constexpr):
-    """(value, class) one rank before (v, i)."""
+    """(value, class) at the rank before (v, i)."""
     AHEAD: tl.constexpr = 8 if C > FEW and not RAISED else 1
     best = tl.full(v.shape, float("inf"), tl.float32)
     at = tl.full(v.shape, C, tl.int32)
@@ -127,7 +124,7 @@ def sum_of_exponentials(top, p00, p01, p10, p11, py, px, step, inside, C: tl.con
 
 @triton.jit
 def stays_within(total, threshold, OFFICIAL: tl.constexpr):
-    """Whether a running sum has not passed T. Rounded sums may exceed T = 1."""
+    """Whether a cumulative sum is within T. Rounded sums may exceed T = 1."""
     if OFFICIAL:
         found = total < threshold
     else:
@@ -140,9 +137,9 @@ def take_away(
     k, total, v, i, many, top, p1, threshold, p00, p01, p10, p11, py, px, step, inside,
     C: tl.constexpr, CAP: tl.constexpr, OFFICIAL: tl.constexpr, RAISED: tl.constexpr,
 ):  # fmt: skip
-    """K, the sum of the first K, and rank K + 1, in the lanes `many`: the least probable class is removed, and again.
+    """K, the sum of the first K probabilities, and rank K + 1 in the lanes `many`.
 
-    One is removed in any case, and then as long as what is left exceeds T.
+    Removes the least probable class, then further ones while the remaining sum exceeds T.
     """
     low = tl.full(k.shape, float("-inf"), tl.float32)
     at = tl.full(k.shape, C, tl.int32)
@@ -205,7 +202,7 @@ def goes_on(k, total, p, threshold, CAP: tl.constexpr, RULE: tl.constexpr, FIXED
 
 @triton.jit
 def weight_of(inside, q, k, a, WEIGHT: tl.constexpr, OFFICIAL: tl.constexpr):
-    """Eq. 11 and 16, from the sum over the positives, the best negative and K (`fuzzyseg.losses.fpl.weight`)."""
+    """Eq. 11 and 16 from the sum over the positives, the largest negative and K (`fuzzyseg.losses.fpl.weight`)."""
     m = (inside + q) / (k + 1.0) if OFFICIAL else inside / k
     gap = tl.where(m < q, 0.0, m - q)  # keeps a NaN
     if WEIGHT == "concave":

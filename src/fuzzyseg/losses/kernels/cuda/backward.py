@@ -1,10 +1,8 @@
-"""On the device: the gradient from the student's logits and the state that the forward kernel kept.
+"""Kernels of the gradient, computed from the student's logits and the state that the forward kernel stored.
 
-The state of a pixel, 32-bit words in planes: of each side the largest term and its factor, or, where logits are raised,
-the two as one; of the continuous rule the gradient of the class in between, and this class; then a bit for each class.
+State of a pixel, as 32-bit words in planes: the largest term and the factor of each side (for upsampled logits combined
+into one number); for the continuous rule the gradient of the fractional class and its index; one bit per class.
 """
-
-from __future__ import annotations
 
 import triton
 import triton.language as tl
@@ -14,7 +12,7 @@ from fuzzyseg.losses.kernels.cuda.assignment import between, blend
 
 @triton.jit
 def number(place, mask):
-    """An fp32 number of the state."""
+    """Read an fp32 number of the state."""
     return tl.load(place, mask=mask, other=0).to(tl.float32, bitcast=True)
 
 
@@ -23,10 +21,9 @@ def backward_kernel(
     z_ptr, state_ptr, upstream_ptr, grad_ptr, pixels, plane, z_image, z_class, z_pixel, g_image, g_class, g_pixel,
     C: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, CONTINUOUS: tl.constexpr, MAP: tl.constexpr,
 ):  # fmt: skip
-    """One block of pixels of one image. upstream: a map, or one number for all pixels.
+    """Gradient of one block of pixels of one image. upstream: a map, or one number for all pixels.
 
-    ROWS classes at a time, a power of two up to 32: one after the other, a row could not be asked for before the one
-    before it is written.
+    ROWS classes at a time, a power of two up to 32, so that several loads are in flight.
     """
     image, lane = tl.program_id(1).to(tl.int64), tl.arange(0, BLOCK)
     first = tl.program_id(0).to(tl.int64) * BLOCK
@@ -62,7 +59,7 @@ def backward_kernel(
 
 @triton.jit
 def first_reached(n, inverse, ALIGNED: tl.constexpr):
-    """A new point at or before the first that old point n has a part in: one or two before it, whatever is rounded."""
+    """A lower bound, by one or two, of the first new point that depends on old point n, whatever the rounding."""
     if ALIGNED:
         first = (n - 1).to(tl.float32) * inverse
     else:
@@ -72,7 +69,7 @@ def first_reached(n, inverse, ALIGNED: tl.constexpr):
 
 @triton.jit
 def after_last_reached(n, old, new, inverse, ALIGNED: tl.constexpr):
-    """One past the last new point that old point n has a part in, or a few more."""
+    """An upper bound, by a few, of the end of the new points that depend on old point n."""
     if ALIGNED:
         last = ((n + 1).to(tl.float32) * inverse).to(tl.int32) + 3
     else:
@@ -88,7 +85,7 @@ def part_of(n, low, high, part):
 
 @triton.jit
 def wide_row(ptr, y, sy, x0, x1, px, sx, mask):
-    """A row of one class, stretched along x."""
+    """A row of one class, interpolated along x."""
     a = tl.load(ptr + y * sy + x0 * sx, mask=mask, other=0).to(tl.float32)
     b = tl.load(ptr + y * sy + x1 * sx, mask=mask, other=0).to(tl.float32)
     return blend(a, b, px)
@@ -96,7 +93,7 @@ def wide_row(ptr, y, sy, x0, x1, px, sx, mask):
 
 @triton.jit
 def gradient_at(z, c, at, state_ptr, factor, plane, mask, CONTINUOUS: tl.constexpr):
-    """Times `factor`, of class c at pixels `at`; z: their logits of this class."""
+    """Gradient of class c at the pixels `at`, times `factor`. z: their logits of this class."""
     state = state_ptr + at
     bits = state + (2 + c // 32) * plane
     if CONTINUOUS:
@@ -118,10 +115,11 @@ def lower_kernel(
     C: tl.constexpr, COLUMNS: tl.constexpr, CELLS: tl.constexpr, USED: tl.constexpr, ALIGNED: tl.constexpr,
     CONTINUOUS: tl.constexpr, MAP: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of USED neighbouring logits of one row, of all classes: gathered, so that its order is always one.
+    """Gradient of USED neighbouring low-resolution logits of one row, for all classes.
 
-    The pixels they have a part in are as many rows as reach this one, and at most COLUMNS columns. upstream: a number,
-    times a map if MAP. Along y it is summed in the lanes of the columns, along x by a product with the weights.
+    Gathers over the pixels that depend on them, at most COLUMNS columns, in a fixed order: without atomics, hence
+    deterministic. Sums along y in the lanes of the columns, along x by a product with the interpolation weights.
+    upstream: a number, times a map if MAP.
     """
     y_old, image = tl.program_id(1), tl.program_id(2).to(tl.int64)
     leftmost = tl.program_id(0) * USED
@@ -163,7 +161,7 @@ def lower_kernel(
 
 @triton.jit
 def scale_kernel(grad_ptr, factor_ptr, elements, BLOCK: tl.constexpr):
-    """The gradient times a number that lies on the device, in place; nothing is moved where it is 1."""
+    """Multiply the gradient in place by a number on the device; no memory traffic if it is 1."""
     factor = tl.load(factor_ptr).to(tl.float32)
     if factor != 1.0:
         at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)

@@ -8,8 +8,6 @@ one program per group of low-resolution logits, without atomics: deterministic, 
 TRITON_INTERPRET=1 runs the kernels on the CPU, slowly.
 """
 
-from __future__ import annotations
-
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -26,16 +24,16 @@ from fuzzyseg.losses.kernels.cuda.backward import backward_kernel, lower_kernel,
 from fuzzyseg.losses.kernels.cuda.forward import finish_kernel, forward_kernel
 
 NARROW, WIDE, WARPS = 256, 128, 4
-"""Pixels of a program up to 32 classes and above, and its warps: a block's rows should stay in the nearest cache."""
+"""Pixels per program for up to 32 classes and for more, and warps: the rows of a block should stay in the L1 cache."""
 
 ROWS = 8
-"""Classes that a program of the backward pass takes at a time."""
+"""Classes per iteration of the backward kernel."""
 
 CELLS, COLUMNS = 32, 128
-"""Low-resolution logits and full-resolution columns of a program that takes the gradient back."""
+"""Low-resolution logits and full-resolution columns per program of `lower_kernel`."""
 
 ELEMENTS = 4096
-"""Of a program that multiplies the gradient."""
+"""Elements per program of `scale_kernel`."""
 
 Numbers = tuple[Any, ...]
 
@@ -51,7 +49,7 @@ def empty_outputs(inputs: LossInputs) -> LossOutputs:
 
 
 def run(inputs: LossInputs) -> LossOutputs:
-    """What `inputs` asks for; no tensor is fp64."""
+    """Compute the outputs that `inputs` requests; no tensor is fp64."""
     outputs = empty_outputs(inputs)
     images, pixels, classes, block = *_extent(inputs), inputs.student.shape[1], _block(inputs)
     valid, threshold = _valid(inputs), inputs.threshold
@@ -99,12 +97,12 @@ def run(inputs: LossInputs) -> LossOutputs:
 
 
 def backward(inputs: LossInputs, state: Tensor, upstream: Tensor) -> Tensor:
-    """The gradient of the student's logits, for the gradient that arrives at the loss: 0-dim, or (B,*spatial)."""
+    """Gradient of the student's logits. upstream: the gradient of the loss, 0-dim or (B,*spatial)."""
     student, valid = inputs.student, _valid(inputs)
     images, pixels = _extent(inputs)
     grad = gradient_like(student)
     weights: Tensor | None = None
-    if inputs.mean:  # raised
+    if inputs.mean:  # of upsampled logits
         if valid is None:
             upstream = upstream / (images * pixels)
         else:
@@ -129,7 +127,7 @@ def backward(inputs: LossInputs, state: Tensor, upstream: Tensor) -> Tensor:
 
 
 def multiply(grad: Tensor, factor: Tensor) -> Tensor:
-    """`grad`, as `run` gave it, times a 0-dim factor, in place; read and written only where the factor is not 1."""
+    """Multiply `grad`, a result of `run`, in place by a 0-dim factor; no memory traffic if it is 1."""
     with _device_of(grad):
         scale_kernel[(triton.cdiv(grad.numel(), ELEMENTS),)](
             grad, factor, grad.numel(), BLOCK=ELEMENTS, num_warps=2 * WARPS
@@ -154,12 +152,12 @@ def _lower(inputs: LossInputs, state: Tensor, scalar: Tensor, weights: Tensor | 
 
 
 def _device_of(tensor: Tensor) -> AbstractContextManager[object]:
-    """Triton launches on the current device."""
+    """Context of the tensor's device: Triton launches on the current one."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
 def _side(logits: Tensor, inputs: LossInputs, *, raised: bool) -> tuple[Tensor, Numbers]:
-    """Logits and what a kernel must know to read them: strides, size, and the ratios of their size to the loss's."""
+    """Logits and the numbers for reading them: strides, size, and the ratios of their size to that of the loss."""
     if not raised:
         view = flat(logits)
         return view, (view.stride(0), view.stride(1), 0, view.stride(2), 1, 1, 1.0, 1.0)
@@ -169,7 +167,7 @@ def _side(logits: Tensor, inputs: LossInputs, *, raised: bool) -> tuple[Tensor, 
 
 
 def _ratio(old: int, new: int, inputs: LossInputs) -> float:
-    """How far apart new points lie between old ones, rounded to fp32 as in torch's interpolation."""
+    """Distance of new points in units of old ones, rounded to fp32 as in torch's interpolation."""
     if inputs.align_corners:
         exact = (old - 1) / (new - 1) if new > 1 else 0.0
     else:

@@ -1,10 +1,8 @@
-"""On the device: loss, maps, sums and counts of a block of pixels in one pass, and its gradient or what gives it.
+"""Device functions: loss, maps, sums and counts of a block of pixels, and its gradient or the state for it.
 
-The mean knows the factor of every pixel and writes the gradient. The map does not: it keeps four numbers and a bit for
-each class, from which `backward` and the student's logits give the gradient; the teacher is not needed again.
+For the mean, the factor of every pixel is known and the gradient is written. For a map, four numbers and one bit per
+class are stored, from which `backward` computes the gradient with the student's logits, but without the teacher's.
 """
-
-from __future__ import annotations
 
 import triton
 import triton.language as tl
@@ -23,7 +21,7 @@ from fuzzyseg.losses.kernels.cuda.assignment import (
 
 @triton.jit
 def is_positive(c, label, v, i, p00, p01, p10, p11, py, px, step, inside, HARD: tl.constexpr, RAISED: tl.constexpr):
-    """Whether class c comes before rank K + 1, (v, i); of the hard loss, whether it is the label."""
+    """Whether class c ranks before K + 1, (v, i); for the hard loss, whether it is the label."""
     if HARD:
         found = label == c
     else:
@@ -38,13 +36,13 @@ def teacher_side(
     C: tl.constexpr, BLOCK: tl.constexpr, RAISED: tl.constexpr, HARD: tl.constexpr, WEIGHT: tl.constexpr,
     CAP: tl.constexpr, RULE: tl.constexpr, FIXED: tl.constexpr, OFFICIAL: tl.constexpr,
 ):  # fmt: skip
-    """K in full, the part of rank K + 1, (value, class) there, the label and its probability, the weight."""
+    """K, the membership of rank K + 1, (value, class) there, the label, its probability, and the weight."""
     v1, label, v, i = two_largest(p00, p01, p10, p11, py, px, step, inside, C, BLOCK, RAISED)
-    label = tl.minimum(label, C - 1)  # where all classes are NaN there is none
+    label = tl.minimum(label, C - 1)  # none if all classes are NaN
     p1 = 1.0 / sum_of_exponentials(v1, p00, p01, p10, p11, py, px, step, inside, C, RAISED)
     k = tl.full((BLOCK,), 1, tl.int32)
     fraction = tl.zeros((BLOCK,), tl.float32)
-    weight = 1.0 + (p1 - p1)  # a NaN of the teacher has no other way into the hard loss
+    weight = 1.0 + (p1 - p1)  # otherwise a NaN of the teacher would not reach the hard loss
     if not HARD:
         k, total, v, i = ranked(
             v1, v, i, p1, threshold, p00, p01, p10, p11, py, px, step, inside, C, CAP, RULE, FIXED, OFFICIAL, RAISED
@@ -72,7 +70,7 @@ def student_side(
     C: tl.constexpr, HARD: tl.constexpr, CONTINUOUS: tl.constexpr, ENTROPY: tl.constexpr,
     RAISED_Z: tl.constexpr, RAISED_T: tl.constexpr,
 ):  # fmt: skip
-    """The largest terms of both sides and their sums: what Eq. 7 and 8 are made of (`gradient`), and cross entropy."""
+    """The largest terms and the sums of both sides of Eq. 7 and 8, and the cross entropy."""
     AHEAD: tl.constexpr = 8 if C > FEW and not RAISED_Z and not RAISED_T else 1
     top = tl.full(v.shape, float("-inf"), tl.float32)
     low = tl.full(v.shape, float("-inf"), tl.float32)
@@ -87,11 +85,11 @@ def student_side(
             high = tl.maximum(high, z)
     upper = tl.zeros(v.shape, tl.float32)
     lower = tl.zeros(v.shape, tl.float32)
-    if CONTINUOUS:  # i is positive by `fraction` and negative by the rest
+    if CONTINUOUS:  # class i is positive by `fraction` and negative by the rest
         own = read(z00, z01, z10, z11, zy, zx, i * z_step, inside & (i < C), RAISED_Z)
         top = tl.maximum(top, tl.where(fraction > 0, -own, float("-inf")))
         low = tl.maximum(low, tl.where(fraction < 1, own, float("-inf")))
-        # A side that it has no part in may have a factor under which its exponential overflows.
+        # The exponential of a side in which it has no part may overflow.
         upper = tl.where(fraction > 0, fraction * tl.exp(-own - top), 0.0)
         lower = tl.where(fraction < 1, (1.0 - fraction) * tl.exp(own - low), 0.0)
     ups = tl.zeros(v.shape, tl.float32)
@@ -114,7 +112,7 @@ def student_side(
 
 @triton.jit
 def loss_of(top, low, ups, downs, upper, lower):
-    """Eq. 7 and the factors of its derivatives: by a negative, by a positive, by the class in between."""
+    """Eq. 7, and the factors of its derivatives by a negative, by a positive, and by the fractional class."""
     product = ups * (downs + lower) + upper * downs
     product = tl.where(product < 1.2e-38, 1.2e-38, product)  # keeps a NaN
     x = top + low + tl.log(product)
@@ -129,7 +127,7 @@ def write_gradient(
     z00, z01, z10, z11, zy, zx, z_step, t00, t01, t10, t11, ty, tx, t_step, g_step, inside,
     C: tl.constexpr, HARD: tl.constexpr, CONTINUOUS: tl.constexpr, RAISED_Z: tl.constexpr, RAISED_T: tl.constexpr,
 ):  # fmt: skip
-    """`factor` times the derivative by every logit."""
+    """Write `factor` times the derivative by every logit."""
     AHEAD: tl.constexpr = 8 if C > FEW and not RAISED_Z and not RAISED_T else 1
     for c in tl.range(0, C, loop_unroll_factor=AHEAD):
         z = read(z00, z01, z10, z11, zy, zx, c * z_step, inside, RAISED_Z)
@@ -146,7 +144,7 @@ def write_state(
     place, plane, top, low, push, lift, middle, label, v, i, t00, t01, t10, t11, ty, tx, t_step, inside,
     C: tl.constexpr, HARD: tl.constexpr, CONTINUOUS: tl.constexpr, FOLDED: tl.constexpr, RAISED_T: tl.constexpr,
 ):  # fmt: skip
-    """What the backward pass needs, as 32-bit words in planes: see `backward`."""
+    """Write the state for the backward pass, 32-bit words in planes (`backward`)."""
     if FOLDED:
         tl.store(place, (top - tl.log(lift)).to(tl.int32, bitcast=True), mask=inside)
         tl.store(place + plane, (low - tl.log(push)).to(tl.int32, bitcast=True), mask=inside)
@@ -174,7 +172,7 @@ def write_state(
 
 @triton.jit
 def count(place, index, amount, C: tl.constexpr, BINS: tl.constexpr, WEIGHTED: tl.constexpr):
-    """How many pixels of the block have each index, weighted by `amount`, which is 0 or 1 if not WEIGHTED."""
+    """Write the number of pixels with each index, weighted by `amount`, which is 0 or 1 if not WEIGHTED."""
     if WEIGHTED:
         for c in range(C):
             tl.store(place + c, tl.sum(tl.where(index == c, amount, 0.0), 0))
@@ -185,5 +183,5 @@ def count(place, index, amount, C: tl.constexpr, BINS: tl.constexpr, WEIGHTED: t
 
 @triton.jit
 def total_of(values, amount, inside):
-    """The sum over the pixels of the block times `amount`; a NaN counts wherever it stands."""
+    """Sum over the pixels of the block times `amount`; a NaN is kept even where `amount` is 0."""
     return tl.sum(tl.where(inside, values * amount, 0.0), 0)

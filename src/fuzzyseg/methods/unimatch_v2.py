@@ -14,9 +14,7 @@ norm (theirs after it) and has batch norm in its decoder. Strong views use our j
 Padding is the mean colour, theirs is black. Per process: the network's own dropout, batch-norm statistics.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,12 +23,14 @@ from torch import Tensor, nn
 from fuzzyseg.data.views import Batch, WeakStrong
 from fuzzyseg.losses import CONFIDENCE, Confidence, ConfidentPixels
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, RectangleArea, Step, mixing_streams, setting
-from fuzzyseg.methods.unimatch_v2.complementary_dropout import complementary_masks
-from fuzzyseg.networks.stages import check_stages
+from fuzzyseg.networks.heads import check_stages
 from fuzzyseg.ops.channel_dropout import levels, scale_channels
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
 from fuzzyseg.ops.mix import Mixed, paste, rectangle_masks
 from fuzzyseg.ops.module_mode import evaluating
+from fuzzyseg.ops.sample_rng import uniform
+
+_WHOLE, _LEVEL = 16, 17  # `purpose` of the random numbers; level i uses _LEVEL + i
 
 
 class UniMatchV2Config(MethodConfig):
@@ -39,10 +39,10 @@ class UniMatchV2Config(MethodConfig):
     threshold: float = setting(0.95, "authors' code", "Probability from which a pixel is confident.")
     confidence: Confidence = setting(None, "ours", CONFIDENCE)
     unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the mean of both views' losses.", ge=0)
-    undropped: float = setting(0.5, "authors' code", "Share of images that drop no channel.", ge=0, le=1)
+    undropped: float = setting(0.5, "authors' code", "Fraction of images that drop no channel.", ge=0, le=1)
     decay: float = setting(0.996, "authors' code", "Decay of the average, after warm-up 1 - 1/(step + 1).", ge=0, lt=1)
-    cutmix_probability: float = setting(0.5, "authors' code", "Share of images with a rectangle.", ge=0, le=1)
-    box_area: RectangleArea = setting((0.02, 0.4), "authors' code", "Range of the rectangle's share of the image.")
+    cutmix_probability: float = setting(0.5, "authors' code", "Fraction of images with a rectangle.", ge=0, le=1)
+    box_area: RectangleArea = setting((0.02, 0.4), "authors' code", "Range of the rectangle's fraction of the image.")
 
 
 class UniMatchV2(Method):
@@ -70,7 +70,6 @@ class UniMatchV2(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Half of: supervised loss plus the weighted mean of the two strong views' losses."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
-        assert labelled.mask is not None
         config = self.config
         drawn = rectangle_masks(a.seed, a.size, views=2, probability=config.cutmix_probability, area=config.box_area)
         masks = [mask.to(a.image.device) for mask in drawn]  # (B,H,W) each, True: partner
@@ -101,3 +100,22 @@ class UniMatchV2(Method):
     def after_step(self, progress: Progress) -> None:
         """EMA update of weights and buffers; after the first step the average is the student."""
         follow(self.teacher, self.student, warm_decay(progress.step, self.config.decay), buffers="average")
+
+
+def complementary_masks(
+    seeds: Tensor, channels: Sequence[int], *, undropped: float = 0.5
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Masks (B,D_i) per level for each of two views, of 0 and 2, that add up to 2 in every channel.
+
+    Levels of equal width, as in a vision transformer, share one mask; otherwise each has its own. With probability
+    `undropped` both masks of a sample are 1. seeds: (B,) int64, each sample's seed, on the CPU, as the masks are.
+    """
+    whole = uniform(seeds, (1,), purpose=_WHOLE) < undropped  # (B,1)
+    shared = len(set(channels)) == 1
+    first = [
+        torch.where(whole, 1.0, 2.0 * (uniform(seeds, (count,), purpose=_LEVEL + level) < 0.5))
+        for level, count in enumerate(channels[:1] if shared else channels)
+    ]
+    if shared:
+        first = first * len(channels)
+    return first, [2 - mask for mask in first]

@@ -1,0 +1,73 @@
+"""Folders that are likely meant where no dataset, or no mask, is found."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import combinations, islice
+from pathlib import Path
+
+from fuzzyseg.data.dataset_yaml import FILE
+from fuzzyseg.data.io.find import is_hidden, walk
+from fuzzyseg.data.io.pillow import SUFFIXES, suffix_of
+from fuzzyseg.data.text import short
+
+FOLDERS, FILES = 50, 20_000
+"""Folders that are looked at, and files of each: the given folder can be anything, such as the user's own."""
+
+_MASKS = re.compile("mask|label|annot|gt|truth|seg|target|colou?r", re.IGNORECASE)
+
+
+def suggest_masks(root: Path, images: Sequence[Path]) -> str:
+    """Return a sentence with the folders beside the image folders of a dataset that hold files of equal names."""
+    found: Counter[str] = Counter()
+    for folder in images:
+        names = _names(folder)
+        for other in _folders(folder.parent):
+            if not other.is_relative_to(folder):
+                found[other.relative_to(folder.parent).as_posix()] += len(names & _names(other))
+    likely = [(name, count) for name, count in found.most_common(3) if count]
+    if not likely:
+        return ""
+    listed = ", ".join(f"{name}/ holds {count} files of the images' names" for name, count in likely)
+    return f"{listed}: if these are the masks, write `masks: {likely[0][0]}` into {root / FILE}"
+
+
+def suggest_dataset(root: Path, is_dataset: Callable[[Path], bool]) -> str:
+    """Return a sentence with the datasets in or above a folder that is none, or two of its folders with equal names."""
+    inside = [folder for folder in _folders(root) if is_dataset(folder)]
+    if inside:
+        level = min(len(folder.parts) for folder in inside)
+        return f"a dataset is in {short([folder for folder in inside if len(folder.parts) == level], 3)}: name it"
+    for above in list(root.parents)[:2]:
+        if is_dataset(above):
+            return f"{root} is in the dataset {above}: name that"
+    files = {folder: names for folder in _folders(root) if (names := _names(folder))}
+    pairs = {pair: len(files[pair[0]] & files[pair[1]]) for pair in combinations(files, 2)}
+    if not any(pairs.values()):
+        return ""
+    pair = max(pairs, key=lambda pair: pairs[pair])
+    ordered = sorted(pair, key=lambda folder: (_MASKS.search(folder.name) is not None, -len(files[folder])))
+    images, masks = (folder.relative_to(root).as_posix() for folder in ordered)
+    return (
+        f"{images}/ and {masks}/ hold {pairs[pair]} files of equal names: write "
+        f"`images: {images}` and `masks: {masks}` into {root / FILE}"
+    )
+
+
+def _folders(root: Path) -> list[Path]:
+    """Return the folders in `root`, then those in these, without those of the system."""
+
+    def inside(place: Path) -> list[Path]:
+        _, names, _ = next(os.walk(place), ("", [], []))  # nothing for a folder that may not be read
+        return [place / name for name in sorted(names) if not is_hidden(name)]
+
+    first = inside(root)
+    return [*first, *(folder for place in first for folder in inside(place))][:FOLDERS]
+
+
+def _names(folder: Path) -> set[str]:
+    files = islice(walk(folder, 3), FILES)
+    return {path.relative_to(folder).with_suffix("").as_posix() for path in files if suffix_of(path) in SUFFIXES}

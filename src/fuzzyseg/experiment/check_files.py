@@ -1,0 +1,89 @@
+"""Decoding of every file of a dataset check, in processes that may crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuzzyseg.config import DataConfig
+from fuzzyseg.data import DataSet, Item
+from fuzzyseg.data.check import FileInfo, MaskStatistics, inspect_file, mask_statistics
+from fuzzyseg.data.check.files import Kind
+from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.data.labels.decode import mask_of
+from fuzzyseg.experiment.worker_pool import PATIENCE, Lost, each_apart
+
+T = TypeVar("T")
+R = TypeVar("R")
+Counter = Callable[[int, int], None]
+Task = tuple[Path, Kind]
+
+SLOWEST = 5e6
+"""Lower bound of the decoding speed, in bytes per second."""
+
+
+class Examiner:
+    """Reads files with the settings of the data. workers: processes. progress: called with (done, total)."""
+
+    def __init__(self, data: DataConfig, workers: int | None, progress: Counter | None) -> None:
+        self.data, self.workers, self.progress = data, workers, progress
+        self._counted: dict[Path, MaskStatistics] = {}
+
+    def inspect(self, items: Sequence[Item]) -> dict[Path, tuple[Kind, FileInfo]]:
+        """Inspect each image and each mask once; by path."""
+        tasks: dict[Path, Task] = {}
+        for item in items:
+            tasks.setdefault(item.image, (item.image, "image"))
+            if item.mask is not None:
+                tasks.setdefault(item.mask, (item.mask, "mask"))
+        # Images that are resized must fit into memory, so that block-wise reading does not help.
+        look = partial(_inspect_task, self.data.max_megapixels, self.data.image_size is None)
+        results = zip(tasks.values(), self._each(look, list(tasks.values()), list(tasks)), strict=True)
+        return {
+            path: (
+                kind,
+                FileInfo(path, f"{_lost(path, each)}; open it in an image viewer") if isinstance(each, Lost) else each,
+            )
+            for (path, kind), each in results
+        }
+
+    def statistics(self, dataset: DataSet, items: Sequence[Item]) -> list[MaskStatistics]:
+        """Decode the masks of items, each once."""
+        new = [item for item in items if item.mask not in self._counted]
+        count = partial(_mask_task, len(dataset.classes), dataset.ignore_index, self.data.max_megapixels)
+        paths = [mask_of(item) for item in new]
+        for path, each in zip(paths, self._each(count, new, paths), strict=True):
+            self._counted[path] = MaskStatistics(problem=_lost(path, each)) if isinstance(each, Lost) else each
+        return [self._counted[mask_of(item)] for item in items]
+
+    def presence(self, dataset: DataSet, items: Sequence[Item]) -> NDArray[np.bool_]:
+        """Return the classes in the masks of items (N, C); none in a mask that cannot be decoded."""
+        found = np.zeros((len(items), len(dataset.classes)), np.bool_)
+        for row, mask in zip(found, self.statistics(dataset, items), strict=True):
+            row[: len(mask.counts)] = np.array(mask.counts, np.int64) > 0
+        return found
+
+    def _each(self, look: Callable[[T], R], tasks: Sequence[T], files: Iterable[Path]) -> list[R | Lost]:
+        """Run `look` on each task in processes; the time limit is set by the largest of the files."""
+        most = max((path.stat().st_size for path in files if path.is_file()), default=0)
+        patience = PATIENCE + most / SLOWEST
+        return each_apart(look, tasks, workers=self.workers, patience=patience, progress=self.progress)
+
+
+def _inspect_task(megapixels: int | None, windows: bool, task: Task) -> FileInfo:
+    with pixel_limit(megapixels):
+        return inspect_file(*task, windows=windows)
+
+
+def _mask_task(classes: int, ignore_index: int, megapixels: int | None, item: Item) -> MaskStatistics:
+    with pixel_limit(megapixels):
+        return mask_statistics(item, classes, ignore_index)
+
+
+def _lost(path: Path, result: Lost) -> str:
+    return f"{path}: the process that reads it {result.reason}"

@@ -1,0 +1,84 @@
+"""Checks of a sweep before its first run: data, splits, existing rows and supervised starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fuzzyseg.config import ConfigError, DataConfig
+from fuzzyseg.data.text import counted
+from fuzzyseg.experiment.load_run import run_config
+from fuzzyseg.experiment.prepare_data import read_configured, split_for
+from fuzzyseg.experiment.sweeps.grid import Cell, Grid
+from fuzzyseg.experiment.sweeps.rows import differences, identity, origin_differences
+from fuzzyseg.run.environment import code_version
+from fuzzyseg.run.folder import RunFolder
+
+SPLIT = {"labelled", "val", "split_seed", "policy", "unlabelled", "group"}
+"""Settings of the section `data` that split a data set, not read it."""
+
+
+def origin(grid: Grid, out: Path, say: Callable[[str], None], *, any_code: bool) -> dict[str, str | None]:
+    """Fingerprints of the first run's data set and of the code; None: not compared.
+
+    Says which validation images a cross-validation leaves out. Raises ConfigError, and DataError unless the images of
+    all runs can be split.
+    """
+    first = grid.config(grid.cells[0], out).data
+    code = None if any_code else code_version()["sources"]
+    if first.root is None:
+        return {"data": None, "code": code}
+    dataset = read_configured(first)
+    tried: list[DataConfig] = []
+    for cell in grid.cells:
+        data = grid.config(cell, out).data.model_copy(update={"policy": "random", "split_seed": 0})  # reads no mask
+        if data not in tried and data.model_dump(exclude=SPLIT) == first.model_dump(exclude=SPLIT):
+            tried.append(data)
+            split_for(data, 0, dataset)
+    if grid.folds is not None:
+        unused = [f"data.val={val}" for val in grid.replaced_val]
+        unused += [f"the {counted(len(dataset.val), 'image')} of the val folder"] if dataset.val else []
+        if unused:
+            say(f"--folds: the labelled images validate in turn; not used: {', '.join(unused)}")
+    return {"data": dataset.fingerprint, "code": code}
+
+
+def refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], made_from: dict[str, Any]) -> None:
+    """Raise ConfigError for a row or start with changed settings, or made from other data or code."""
+    if changed:
+        raise ConfigError(
+            f"{path}: is a {kind} made with other settings ({'; '.join(changed[:4])}): give the same, choose another "
+            "--out or --results, or delete it"
+        )
+    if found := origin_differences(recorded, made_from):
+        code = "" if "data " in found[0] else "; --any-code accepts rows and starts of another version of fuzzyseg"
+        raise ConfigError(
+            f"{path}: was made from other data or code ({'; '.join(found)}): choose another --out and --results, or "
+            f"delete it{code}"
+        )
+
+
+def check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | None]) -> None:
+    """Raise ConfigError if a finished start was made otherwise; an unfinished one is checked when it resumes."""
+    run = RunFolder(out / start.name)
+    made = run_config(run.path)
+    if made is None or not finished(out, start):
+        return
+    now = identity(grid.config(start, out))
+    # the folder's settings have absolute paths of the machine, which are not compared
+    before = identity(made)
+    for key, value in before.items():
+        if any(
+            isinstance(part, str) and os.path.isabs(part) for part in (value if isinstance(value, list) else [value])
+        ):
+            before[key] = now.get(key)
+    split, environment = (run.read(path) for path in (run.split, run.environment))
+    recorded = {"data": split.get("data"), "code": environment.get("code")}
+    refuse(run.path, "supervised start", differences(before, now), recorded, made_from)
+
+
+def finished(out: Path, cell: Cell) -> bool:
+    """Whether a run has its result."""
+    return RunFolder(out / cell.name).result.is_file()

@@ -1,0 +1,212 @@
+"""Outputs for annotation tools, made from the masks of all images: COCO, LabelMe, CVAT and Label Studio."""
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fuzzyseg.data import VOID
+from fuzzyseg.data.io.image import Pixels
+from fuzzyseg.data.io.write import class_colours, written_beside
+from fuzzyseg.data.labels.class_lists import IGNORE, background_of
+from fuzzyseg.data.sample import Colour
+from fuzzyseg.inference.model_card import ModelCard
+from fuzzyseg.inference.outputs.polygons import check_polygons, polygons, through_centres
+
+BLACK = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """An image file, its path relative to the folder of the images, the name of its results, and its mask (H,W)."""
+
+    file: Path
+    path: Path
+    name: str
+    mask: Pixels
+
+
+Add = Callable[[Annotated], None]
+
+
+def not_drawn(card: ModelCard) -> list[int]:
+    """Mask values that are no objects: void, and a class named background."""
+    background = background_of(card.classes)
+    return [VOID] if background is None else [VOID, background]
+
+
+@contextmanager
+def _coco(out: Path, card: ModelCard) -> Iterator[Add]:
+    """coco.json: a polygon for each connected region."""
+    check_polygons()
+    content: dict[str, list[Any]] = {"images": [], "annotations": []}
+    categories = [{"id": index + 1, "name": name} for index, name in enumerate(card.classes)]
+
+    def add(image: Annotated) -> None:
+        number, (height, width) = len(content["images"]) + 1, image.mask.shape
+        about = {"id": number, "file_name": image.path.as_posix(), "height": height, "width": width}
+        content["images"].append(about)
+        for label, ring in polygons(image.mask, not_drawn(card)):
+            (left, top), (right, bottom) = ring.min(0).tolist(), ring.max(0).tolist()
+            x, y = ring.T
+            content["annotations"].append(
+                {
+                    "id": len(content["annotations"]) + 1,
+                    "image_id": number,
+                    "category_id": label + 1,
+                    "segmentation": [ring.ravel().tolist()],
+                    "area": abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2,
+                    "bbox": [left, top, right - left, bottom - top],
+                    "iscrowd": 0,
+                }
+            )
+
+    yield add
+    _write_json(out / "coco.json", {**content, "categories": categories})
+
+
+@contextmanager
+def _labelme(out: Path, card: ModelCard) -> Iterator[Add]:
+    """labelme/NAME.json: a polygon for each connected region; the path of the image is relative to the file."""
+    check_polygons()
+
+    def add(image: Annotated) -> None:
+        target = out / "labelme" / f"{image.name}.json"
+        shapes = [
+            {
+                "label": card.classes[label],
+                "points": through_centres(ring).tolist(),
+                "group_id": None,
+                "shape_type": "polygon",
+                "flags": {},
+            }
+            for label, ring in polygons(image.mask, not_drawn(card))
+        ]
+        height, width = image.mask.shape
+        path = {"imagePath": Path(os.path.relpath(image.file, target.parent)).as_posix(), "imageData": None}
+        size = {"imageHeight": height, "imageWidth": width}
+        _write_json(target, {"version": "5.5.0", "flags": {}, "shapes": shapes, **path, **size})
+
+    yield add
+
+
+@contextmanager
+def _cvat(out: Path, card: ModelCard) -> Iterator[Add]:
+    """cvat.zip: an archive "Segmentation mask 1.1" of coloured masks.
+
+    A class named background is black there, as CVAT has it; otherwise void is.
+    """
+    background = background_of(card.classes)
+    for colours in (list(card.colours or ()), class_colours(len(card.classes))):
+        if background is not None and colours:
+            colours[background] = BLACK
+        if len({*colours, BLACK}) == len(card.classes) + (background is None):
+            break
+    unused: Colour = next((each, 1, 2) for each in range(256) if (each, 1, 2) not in colours)
+    table = np.zeros((VOID + 1, 3), np.uint8)
+    table[: len(colours)] = colours
+    table[VOID] = BLACK if background is None else unused
+    lines = [f"{name}:{','.join(map(str, colour))}::" for name, colour in zip(card.classes, colours, strict=True)]
+    names, void = list[str](), False
+    with written_beside(out / "cvat.zip") as part, zipfile.ZipFile(part, "w") as archive:
+
+        def add(image: Annotated) -> None:
+            nonlocal void
+            name = Path(image.name).as_posix()
+            names.append(name)
+            void = void or bool((image.mask == VOID).any())
+            memory = io.BytesIO()
+            Image.fromarray(table[image.mask]).save(memory, "png")
+            archive.writestr(f"SegmentationClass/{name}.png", memory.getvalue())
+
+        yield add
+        if background is not None and void:
+            lines.append(f"{IGNORE}:{','.join(map(str, unused))}::")
+        archive.writestr("labelmap.txt", "\n".join(["# label:color_rgb:parts:actions", *lines, ""]))
+        archive.writestr("ImageSets/Segmentation/default.txt", "\n".join([*names, ""]))
+
+
+@contextmanager
+def _label_studio(out: Path, card: ModelCard) -> Iterator[Add]:
+    """labelstudio.json: a task for each image, whose prediction has the pixels of each class as a brush region.
+
+    For a labelling configuration with `<BrushLabels name="label" toName="image">` and `<Image name="image"
+    value="$image"/>`; the image's address is its path below the folder that Label Studio serves as local files.
+    """
+    tasks: list[dict[str, Any]] = []
+
+    def add(image: Annotated) -> None:
+        height, width = image.mask.shape
+        about = {"original_width": width, "original_height": height, "image_rotation": 0, "type": "brushlabels"}
+        regions = [
+            {
+                "id": f"{len(tasks) + 1}-{label}",
+                "from_name": "label",
+                "to_name": "image",
+                **about,
+                "value": {
+                    "format": "rle",
+                    "rle": brush_runs(image.mask == label),
+                    "brushlabels": [card.classes[label]],
+                },
+            }
+            for label in np.unique(image.mask).tolist()
+            if label not in not_drawn(card)
+        ]
+        address = f"/data/local-files/?d={image.path.as_posix()}"
+        predictions = [{"model_version": f"fuzzyseg step {card.step}", "result": regions}]
+        tasks.append({"data": {"image": address}, "predictions": predictions})
+
+    yield add
+    _write_json(out / "labelstudio.json", tasks)
+
+
+def brush_runs(pixels: np.ndarray[Any, np.dtype[np.bool_]]) -> list[int]:
+    """Pixels (H,W) as the bytes of Label Studio's brush region, the bit stream of `@thi.ng/rle-pack`.
+
+    32 bits: number of values, four (red, green, blue, opacity) a pixel, each 0 or 255. 5 bits: 8 bits a value, less 1.
+    Four times 4 bits: the widths of run lengths, less 1. Then the runs: bit 1, 2 bits for the width (here always the
+    last, 16), the length less 1, and the value in 8 bits.
+    """
+    flat = pixels.ravel()
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    begins = np.concatenate([[0], edges])
+    lengths = 4 * np.diff(np.concatenate([begins, [len(flat)]]))
+    parts = -(-lengths // 2**16)  # runs of at most 2**16 values
+    values = np.repeat(np.where(flat[begins], 255, 0), parts)
+    rest = lengths - (parts - 1) * 2**16
+    runs = np.full(len(values), 2**16)
+    runs[np.cumsum(parts) - 1] = rest
+    words = (0b111 << 24) | (runs - 1 << 8) | values  # 27 bits each
+    head = [(4 * flat.size, 32), (7, 5), *((width - 1, 4) for width in (3, 4, 8, 16))]
+    bits = [_bits(np.array([value]), width) for value, width in head] + [_bits(words, 27)]
+    return list(np.packbits(np.concatenate(bits)).tobytes())
+
+
+def _bits(values: np.ndarray[Any, Any], width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Numbers as `width` bits each, the highest first."""
+    return (values[:, None] >> np.arange(width - 1, -1, -1) & 1).astype(np.uint8).ravel()
+
+
+def _write_json(path: Path, content: object) -> None:
+    with written_beside(path) as part:
+        part.write_text(json.dumps(content, ensure_ascii=True, separators=(",", ":")), encoding="utf-8")
+
+
+ANNOTATIONS: dict[str, tuple[str, Callable[[Path, ModelCard], AbstractContextManager[Add]]]] = {
+    "coco": ("coco.json", _coco),
+    "labelme": ("labelme", _labelme),
+    "cvat": ("cvat.zip", _cvat),
+    "labelstudio": ("labelstudio.json", _label_studio),
+}
+"""Annotations by name: their file or folder, and a context with a function that adds an image."""
+
+POLYGONS = ("coco", "labelme")

@@ -1,0 +1,220 @@
+"""Outputs that are images: PNG, or GeoTIFF where the image is georeferenced, written row by row."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from fuzzyseg.data import VOID, DataError
+from fuzzyseg.data.io.image import Pixels
+from fuzzyseg.data.io.raster import NO_SIDECARS
+from fuzzyseg.data.io.write import class_colours, legend, overlay, stack, to_picture, written_beside
+from fuzzyseg.data.labels.decode import encode_labels
+from fuzzyseg.data.sample import Colour, Size
+from fuzzyseg.inference.model_card import ModelCard
+from fuzzyseg.inference.outputs.band import Band
+
+MOST_SHOWN = 2**26
+"""Overlays of images with more pixels are reduced, unless they are GeoTIFF: they serve to be looked at."""
+
+CACHE_MB = 128
+"""Memory of GDAL for tiles that are not yet written."""
+
+Put = Callable[[Band, Pixels], None]
+Write = Callable[[Band], None]
+Georeference = dict[str, Any]
+
+
+class Raster(NamedTuple):
+    """An output that is an image: its folder, its pixels (rows,W) or (rows,W,3) uint8 of a band, what it needs.
+
+    many: `pixels` gives (C,rows,W), a file for each class in a folder for each image.
+    """
+
+    folder: str
+    pixels: Callable[[Band], Pixels]
+    needs_probabilities: bool = False
+    many: bool = False
+
+
+def colours_of(card: ModelCard) -> list[Colour]:
+    """The classes' colours: those of the card, or distinct ones."""
+    return card.colours or class_colours(len(card.classes))
+
+
+def _mask(band: Band) -> Pixels:
+    if not band.encoded:
+        return band.mask
+    array = encode_labels(band.mask, band.card.encoding, band.card.ignore_index, Path("--encoded"))
+    if array.dtype != "uint8":
+        raise DataError(f"the training masks have values up to {array.max()}; expected up to 255: leave --encoded out")
+    return array
+
+
+def coloured(mask: Pixels, card: ModelCard) -> Pixels:
+    """A mask (H,W) in the classes' colours (H,W,3); void is black."""
+    table = np.zeros((VOID + 1, 3), np.uint8)
+    table[: len(card.classes)] = colours_of(card)
+    found: Pixels = table[mask]
+    return found
+
+
+def _overlay(band: Band) -> Pixels:
+    assert band.image is not None
+    return overlay(to_picture(band.image, band.card.mean, band.card.std), band.mask, colours_of(band.card))
+
+
+def _bytes(values: torch.Tensor, band: Band) -> Pixels:
+    """Values (...,rows,W) in [0, 1] as 0 to 255; 0 where the image misses data."""
+    found = (255 * values).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return np.where(band.mask == VOID, np.uint8(0), found)
+
+
+def _uncertainty(band: Band) -> Pixels:
+    """Entropy of the probabilities over log C, the largest possible."""
+    assert band.probabilities is not None
+    entropy = torch.special.entr(band.probabilities).sum(0)
+    return _bytes(entropy / math.log(len(band.card.classes)), band)
+
+
+def _k(band: Band) -> Pixels:
+    return np.where(band.mask == VOID, np.uint8(0), band.sets.sum(0).to(torch.uint8).cpu().numpy())
+
+
+def _probabilities(band: Band) -> Pixels:
+    assert band.probabilities is not None
+    return _bytes(band.probabilities, band)
+
+
+RASTERS = {
+    "mask": Raster("masks", _mask),
+    "overlay": Raster("overlays", _overlay),
+    "colour": Raster("colours", lambda band: coloured(band.mask, band.card)),
+    "uncertainty": Raster("uncertainty", _uncertainty, True),
+    "k": Raster("k", _k, True),
+    "probabilities8": Raster("probabilities8", _probabilities, True, many=True),
+}
+"""Outputs that are images, by name."""
+
+
+def georeference(path: Path) -> Georeference | None:
+    """Coordinate system and transform of a GeoTIFF; None for other files, and without rasterio."""
+    if path.suffix.lower() not in (".tif", ".tiff") or find_spec("rasterio") is None:
+        return None
+    import rasterio
+
+    with warnings.catch_warnings(), rasterio.Env(**NO_SIDECARS):
+        warnings.simplefilter("ignore")
+        try:
+            with rasterio.open(path, driver="GTiff") as file:
+                found = {"crs": file.crs, "transform": file.transform}
+                return found if file.crs is not None or not file.transform.is_identity else None
+        except rasterio.errors.RasterioError:
+            return None
+
+
+@contextmanager
+def opened_raster(
+    kind: str, path: Path, size: Size, card: ModelCard, geo: Georeference | None, *, encoded: bool
+) -> Iterator[Write]:
+    """A function that writes the part of a file that a band holds. Files replace older ones at the end.
+
+    path: without suffix; with `many` of a folder. geo: write GeoTIFF with this georeference, else PNG.
+    """
+    _, pixels, _, many = RASTERS[kind]
+    palette = card.colours if kind == "mask" and not encoded else None
+    nodata = {"mask": None if encoded else VOID, "k": 0}.get(kind)
+    targets = files_of(kind, path, card, geo=geo is not None)
+    with ExitStack() as files:
+        if geo is None:
+            puts = [files.enter_context(_png(target, size, palette, kind == "overlay")) for target in targets]
+        else:
+            puts = [files.enter_context(_geotiff(target, size, {**geo, "nodata": nodata})) for target in targets]
+
+        def write(band: Band) -> None:
+            found = pixels(band)
+            for put, part in zip(puts, found if many else [found], strict=True):
+                put(band, part)
+
+        yield write
+
+
+def files_of(kind: str, path: Path, card: ModelCard, *, geo: bool) -> list[Path]:
+    """The files that `opened_raster` writes. geo: GeoTIFF."""
+    suffix = ".tif" if geo else ".png"
+    if not RASTERS[kind].many:
+        return [path.with_name(path.name + suffix)]
+    names = ["".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name) for name in card.classes]
+    return [path / f"{place:03}_{name[:60]}{suffix}" for place, name in enumerate(names)]
+
+
+@contextmanager
+def _png(path: Path, size: Size, palette: list[Colour] | None, shown: bool) -> Iterator[Put]:
+    """A PNG file, which is held whole. shown: reduce a large one, and add a legend of the classes below."""
+    step = math.ceil(math.sqrt(size[0] * size[1] / MOST_SHOWN)) if shown else 1
+    whole: Pixels | None = None
+    counts, card = np.zeros(VOID + 1, np.int64), None
+
+    def put(band: Band, part: Pixels) -> None:
+        nonlocal whole, counts, card
+        if whole is None:
+            whole = np.empty((-(-size[0] // step), -(-size[1] // step), *part.shape[2:]), np.uint8)
+        first = -(-band.box[0] // step)
+        part = part[first * step - band.box[0] :: step, ::step]
+        whole[first : first + len(part)] = part
+        if shown:
+            counts, card = counts + np.bincount(band.mask.ravel(), minlength=VOID + 1), band.card
+
+    with written_beside(path) as file:
+        yield put
+        assert whole is not None
+        image = Image.fromarray(whole if card is None else stack(whole, _legend(counts, card, whole.shape[1])))
+        if palette is not None:
+            image.putpalette([value for colour in palette for value in colour])
+        image.save(file)
+
+
+def _legend(pixels: NDArray[np.int64], card: ModelCard, width: int) -> Pixels:
+    """The classes that occur with colour and share, the largest first."""
+    colours = colours_of(card)
+    entries = [
+        (f"{'no data' if label == VOID else card.classes[label]} {100 * pixels[label] / pixels.sum():.1f} %", label)
+        for label in np.argsort(-pixels, kind="stable").tolist()
+        if pixels[label]
+    ]
+    # black classes are not tinted, so that their square is empty
+    shown = [(text, colours[label] if label != VOID and any(colours[label]) else None) for text, label in entries]
+    return legend(shown, width)
+
+
+@contextmanager
+def _geotiff(path: Path, size: Size, profile: dict[str, Any]) -> Iterator[Put]:
+    """A tiled, compressed GeoTIFF file, written row by row.
+
+    It has no palette: fuzzyseg, like other tools, reads files with a palette as a whole only.
+    """
+    import rasterio
+    from rasterio.windows import Window
+
+    tiles = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "BIGTIFF": "IF_SAFER"}
+    with written_beside(path) as part, ExitStack() as opened:
+        file: Any = None
+
+        def put(band: Band, array: Pixels) -> None:
+            nonlocal file
+            bands = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+            if file is None:
+                opened.enter_context(rasterio.Env(**NO_SIDECARS, GDAL_CACHEMAX=CACHE_MB))
+                kind = {"height": size[0], "width": size[1], "count": len(bands), "dtype": "uint8", **tiles, **profile}
+                file = opened.enter_context(rasterio.open(part, "w", driver="GTiff", **kind))
+            file.write(bands, window=Window(0, band.box[0], size[1], bands.shape[1]))
+
+        yield put

@@ -1,0 +1,107 @@
+"""The record of a folder of results: what was predicted, from which file, how; so that a prediction can be resumed."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fuzzyseg.data import DataError
+from fuzzyseg.data.io.write import written_beside
+from fuzzyseg.inference.predictor import Predictor
+from fuzzyseg.ops import distributed
+
+NAME = "predictions"
+Line = dict[str, Any]
+
+
+class Record:
+    """JSON lines in predictions.jsonl: first `how`, then a line for each image that is complete, or failed.
+
+    Each of several processes appends to a file of its own; `gather` puts the lines into one. A line that was cut off
+    is passed over: its image is predicted again.
+    """
+
+    def __init__(self, out: Path, how: Mapping[str, Any], *, overwrite: bool) -> None:
+        """Read the lines in `out`. overwrite: ignore them. Raises DataError if they are of another `how`."""
+        self.out, self._how = out, json.loads(json.dumps({"how": how}))  # tuples become lists
+        lines = [] if overwrite else [line for path in self._files() for line in _read(path)]
+        self.lines = {line["image"]: line for line in lines if "outputs" in line}
+        found: dict[str, Any] = next((line["how"] for line in lines if "how" in line), {})
+        if self.lines and found != self._how["how"]:
+            names = [name for name, value in self._how["how"].items() if found.get(name) != value]
+            raise DataError(
+                f"{out}: holds predictions with another {', '.join(names)}; choose another --out, or --overwrite to "
+                "predict all images anew"
+            )
+        distributed.barrier()  # all have read what is replaced now
+        if distributed.rank() == 0 and self._files():
+            self.join()
+        distributed.barrier()
+
+    def _files(self) -> list[Path]:
+        return sorted(self.out.glob(f"{NAME}*.jsonl"))
+
+    def complete(self, image: str, file: Path) -> Line | None:
+        """The line of an image whose file is unchanged, and whose outputs exist."""
+        line = self.lines.get(image, {})
+        outputs = [self.out / output for output in line.get("outputs", [])]
+        there = bool(outputs) and all(output.is_file() for output in outputs)
+        return line if there and line["file"] == state_of(file) else None
+
+    def add(self, image: str, **about: Any) -> None:
+        """Append the line of an image: state of its `file`, `outputs`, `pixels` by value of the mask; or `error`."""
+        line = self.lines[image] = {"image": image, **about}
+        rank = distributed.rank()
+        path = self.out / f"{NAME}{f'-{rank}' if rank else ''}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as part:
+            part.write(f"{'' if part.tell() else _text(self._how)}{_text(line)}")
+
+    def gather(self) -> None:
+        """Take up the lines of the other processes, which have ended."""
+        parts = [path for path in self._files() if path.stem != NAME]
+        for path in parts:
+            self.lines |= {line["image"]: line for line in _read(path) if "image" in line}
+        if parts:
+            self.join()
+
+    def join(self) -> None:
+        """Replace all files by one that holds the lines of complete images."""
+        parts = [path for path in self._files() if path.stem != NAME]
+        kept = [line for line in self.lines.values() if "error" not in line]
+        with written_beside(self.out / f"{NAME}.jsonl") as part:
+            part.write_text("".join(map(_text, [self._how, *kept])), encoding="utf-8")
+        for path in parts:
+            path.unlink()
+
+
+def _text(line: Line) -> str:
+    return json.dumps(line) + "\n"
+
+
+def _read(path: Path) -> Iterator[Line]:
+    """The lines of a file that are complete."""
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(text)
+        except ValueError:
+            continue
+
+
+def state_of(file: Path) -> list[int]:
+    """Size and time of a file."""
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def checksum(predictor: Predictor) -> str:
+    """Identity of a model: SHA-256 of its card and weights."""
+    found = hashlib.sha256(json.dumps(asdict(predictor.card)).encode())
+    for name, value in predictor.network.state_dict().items():
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()

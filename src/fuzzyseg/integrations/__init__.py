@@ -1,0 +1,1 @@
+"""Functions that annotation tools load. X-AnyLabeling needs none: it opens the exported ONNX file."""
