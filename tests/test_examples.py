@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from fuzzyseg import plugins
 from fuzzyseg.cli import app
+from fuzzyseg.inference.export import export_model
+from support.small_images import item, noise, predictor
+from support.tiny_network import TinyNetwork
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICK = shlex.split(
@@ -43,7 +50,36 @@ def test_an_example_runs(name, printed, capsys):
 
 def test_there_is_a_test_of_each_example():
     marks = test_an_example_runs.pytestmark
-    assert {name for name, _ in marks[0].args[1]} == {path.stem for path in EXAMPLES.glob("*.py")}
+    tested = {name for name, _ in marks[0].args[1]} | {"deploy_onnx"}
+    assert tested == {path.stem for path in EXAMPLES.glob("*.py")}
+
+
+@pytest.mark.parametrize("static", [None, (32, 48)])
+def test_an_exported_model_runs_without_torch(static, tmp_path):
+    """In a process in which torch cannot be imported; windows of a static size are padded at the border."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="needs the extra onnx")
+    colours = [(1, 2, 3), (4, 5, 6), (7, 8, 9)]
+    model = predictor(TinyNetwork(classes=3), colours=colours)
+    pixels = noise(70, 100)
+    export_model(
+        model, [item(tmp_path, "im", pixels, pixels[..., 0] % 3)], tmp_path / "out", form="onnx", static=static
+    )
+    code = f"import sys, runpy; sys.modules['torch'] = None; runpy.run_path({str(EXAMPLES / 'deploy_onnx.py')!r})"
+    words = [str(tmp_path / "out" / "model.onnx"), str(tmp_path / "images" / "im.png"), str(tmp_path / "mask.png")]
+    ran = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    found = Image.open(tmp_path / "mask.png")
+    assert found.getpalette()[:9] == [value for colour in colours for value in colour]
+    tall, wide = static or (70, 100)
+    expected = np.zeros((70, 100), np.uint8)
+    for top in range(0, 70, tall):
+        for left in range(0, 100, wide):
+            part = pixels[top : top + tall, left : left + wide]
+            padded = np.pad(part, ((0, tall - part.shape[0]), (0, wide - part.shape[1]), (0, 0)), mode="edge")
+            labels = model.labels(padded).numpy()[: part.shape[0], : part.shape[1]]
+            expected[top : top + tall, left : left + wide] = labels
+    assert (np.asarray(found) == expected).mean() > 0.999
 
 
 def test_the_command_line_finds_method_loss_data_and_metric():

@@ -59,6 +59,8 @@ TABLE = {
             "rasterio",  # GeoTIFF and polygons
             "numpy",  # masks of files
             "pydantic",  # the model card
+            "PIL",  # polygons
+            "rasterio",  # GeoTIFF
             "huggingface_hub",  # `load("user/name")`, in one file
             "onnx",
             "onnxruntime",
@@ -68,7 +70,7 @@ TABLE = {
     ),
     "integrations": Row(("inference", "data"), (*TORCH, "numpy", "PIL", "cvat_sdk")),
     "engine": Row(("methods.base", "ops.distributed", "run"), TORCH),
-    "report": Row(packages=("matplotlib",)),
+    "report": Row(("run",), ("matplotlib", "jinja2", "scipy", "yaml")),  # run folders; Student's t
     "plugins": Row(("config", "losses", "methods"), TORCH),
     "experiment": Row((*FLOORS, "plugins"), (EVERYTHING,)),
     "cli": Row((*FLOORS, "plugins", "experiment", "__version__"), (EVERYTHING,)),

@@ -292,3 +292,18 @@ def test_grey_images() -> None:
     network = nn.Conv2d(1, 3, 1)
     model = Predictor(network, card(channels=1, mean=[0.5], std=[0.25]))
     assert model.labels(noise(6, 7, channels=1)).shape == (6, 7)
+
+
+def test_predict_gives_calibrated_probabilities_of_one_image_or_a_batch():
+    model = predictor(temperature=2.5)
+    images = [noise(9, 11), noise(5, 7, seed=1)]
+    first, second = model.predict(images)
+    logits = model.logits(images[0])
+    torch.testing.assert_close(first.probabilities, (logits / 2.5).softmax(0))
+    assert torch.equal(first.labels, model.labels(images[0]))
+    p = first.probabilities[:, 3, 4].double()
+    assert float(first.uncertainty[3, 4]) == pytest.approx(
+        float(-(p * p.log()).sum() / torch.tensor(3.0).log()), abs=1e-5
+    )
+    assert torch.equal(second.probabilities, model.predict(images[1]).probabilities)
+    assert len(model.predict(np.stack([images[0], images[0]]))) == 2

@@ -45,12 +45,11 @@ def judged(images: Sequence[Pixels], temperature: float | None) -> dict[str, Any
     without pixels): how often a pixel's set holds the true class; its set are the most probable classes until their
     calibrated probabilities exceed `level` together. `set_size`: their mean number.
     """
-    half = len(images) // 2
-    parts = [(images, temperature)]
+    first, second = images[: len(images) // 2], images[len(images) // 2 :]
+    parts: list[tuple[Sequence[Pixels], float]] = [(images, temperature or 1.0)]
     if temperature is None:
-        if half == 0:
+        if not first:
             return {}
-        first, second = images[:half], images[half:]
         parts = [(first, temperature_of(second)), (second, temperature_of(first))]
     classes = images[0][0].shape[1]
     bins = torch.zeros(2, 2, CONFIDENCE_BINS, dtype=torch.float64)  # without and with; confidence and right ones
@@ -62,12 +61,8 @@ def judged(images: Sequence[Pixels], temperature: float | None) -> dict[str, Any
                 p = (logits.double() / value).softmax(1)
                 confidence, label = p.max(1)
                 place = ((confidence * CONFIDENCE_BINS).ceil().long() - 1).clamp(0, CONFIDENCE_BINS - 1)
-                bins[row] += torch.stack(
-                    [
-                        torch.bincount(place, each, minlength=CONFIDENCE_BINS).cpu()
-                        for each in (confidence, (label == target).double())
-                    ]
-                )
+                for column, each in enumerate((confidence, (label == target).double())):
+                    bins[row, column] += torch.bincount(place, each, minlength=CONFIDENCE_BINS).cpu()
             upto = p.sort(1, descending=True).values.cumsum(1)
             size += len(target) + int((upto[:, :-1] <= LEVEL).sum())  # in while those before it do not exceed
             more = (p * (p > p.gather(1, target.long().unsqueeze(1)))).sum(1)  # of the classes ranked before the truth

@@ -18,6 +18,7 @@ from fuzzyseg.cli.export import export
 from fuzzyseg.cli.methods import methods
 from fuzzyseg.cli.predict import predict
 from fuzzyseg.cli.push import push
+from fuzzyseg.cli.report import report
 from fuzzyseg.cli.settings import settings
 from fuzzyseg.cli.split import split
 from fuzzyseg.cli.sweep import sweep
@@ -53,7 +54,7 @@ def _general(
 
 
 for _command in (
-    *(train, evaluate, predict, export, push, analyse, split, sweep),
+    *(train, evaluate, predict, report, export, push, analyse, split, sweep),
     *(compare, methods, settings, check, convert, demo),
 ):
     app.command(cls=Verb)(_command)

@@ -15,7 +15,7 @@ from fuzzyseg.cli.progress import counter, table
 from fuzzyseg.cli.train import settings
 
 if TYPE_CHECKING:
-    from fuzzyseg.data.check import Report
+    from fuzzyseg.data.check.report import Report
 
 LIST, EVERY = 10, 5.0
 """Files listed per finding; seconds between progress lines without a terminal."""

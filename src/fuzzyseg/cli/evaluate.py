@@ -26,6 +26,14 @@ from fuzzyseg.run.logs import SCORE
         Literal["whole", "sliding"],
         help="Predict each image whole, or in overlapping windows. [default: the run's own]",
     ),
+    option(
+        "gallery",
+        int,
+        min=0,
+        metavar="N",
+        help="Store N images with their predictions, the confusion matrix and calibration in the run folder, for "
+        "`fuzzyseg report`.",
+    ),
     DEVICE,
 )
 def evaluate(

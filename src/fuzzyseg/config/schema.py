@@ -129,6 +129,9 @@ class EvaluateConfig(Section):
     diagnose: Literal["off", "last", "every"] = "last"
     """Evaluations during training after which FPL's statistics (K, coverage) are measured in a second pass: none (off),
     the last one, or every one, as train.k_maps asks for too."""
+    gallery: int = Field(12, ge=0)
+    """Validation images whose pictures the last evaluation stores for `fuzzyseg report`, with the confusion matrix and
+    calibration; 0: none of these."""
 
 
 class Config(Section):

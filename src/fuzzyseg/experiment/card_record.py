@@ -28,7 +28,7 @@ def with_record(scoring: Scoring, config: Config, result: Mapping[str, Any]) -> 
 
 
 def declared_licences(config: Config, *, own: bool) -> dict[str, str]:
-    """Licences of code, backbone and data, as far as weights file, timm and dataset.yaml declare them. own: the network is."""
+    """Licences of code, backbone (not if the network is the user's own) and data, as far as they are declared."""
     data, unknown = config.data, own or bool(config.init)
     declared = {"backbone": None if unknown else weights_licence(config.network.weights, config.network.encoder)}
     description = None if data.description is None else Path(data.description)

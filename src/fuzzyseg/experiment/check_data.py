@@ -9,15 +9,11 @@ from pathlib import Path
 
 from fuzzyseg.config import Config, ConfigError, DataConfig
 from fuzzyseg.data import DataError, DataSet, Item
-from fuzzyseg.data.check import (
-    FileInfo,
-    Report,
-    exact_duplicates,
-    findings,
-    near_duplicates,
-)
-from fuzzyseg.data.check.files import KINDS
+from fuzzyseg.data.check import findings
+from fuzzyseg.data.check.duplicates import exact_duplicates, near_duplicates
+from fuzzyseg.data.check.files import KINDS, FileInfo
 from fuzzyseg.data.check.findings import EVALUATION, TRAINING, Finding
+from fuzzyseg.data.check.report import Report
 from fuzzyseg.data.check.sheet import check_sheet, save_sheet
 from fuzzyseg.data.datasets.combine import add_unlabelled, merge_datasets
 from fuzzyseg.data.datasets.read import DatasetLocation, build_dataset, list_files, locate

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fuzzyseg.config import DataConfig
 from fuzzyseg.data import DataSet, Item
-from fuzzyseg.data.check import FileInfo, MaskStatistics, inspect_file, mask_statistics
-from fuzzyseg.data.check.files import Kind
+from fuzzyseg.data.check.files import FileInfo, Kind, inspect_file
+from fuzzyseg.data.check.labels import MaskStatistics, mask_statistics
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.labels.decode import mask_of
 from fuzzyseg.experiment.worker_pool import PATIENCE, Lost, each_apart

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from fuzzyseg.analysis.pixels import PixelMaps, pixel_maps
 from fuzzyseg.analysis.temperature import judged, sampled
 from fuzzyseg.config import Config, ConfigError, read_yaml, validate
-from fuzzyseg.data import DataError, DataSet, Item, read_dataset
+from fuzzyseg.data import DataError, DataSet, Item, Reader, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.loading.value_range import compare, header_notes
 from fuzzyseg.data.text import printable
+from fuzzyseg.experiment.gallery import write_evaluation
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device, process_group
@@ -40,6 +43,7 @@ def evaluate(
     split: str = "val",
     mode: str | None = None,
     device: str = "auto",
+    gallery: int | None = None,
     network: Factory | None = None,
     progress: Counter | None = None,
 ) -> dict[str, Any]:
@@ -51,6 +55,8 @@ def evaluate(
         split: val, test or train; of the run's own data, its lists (train: the labelled images).
         mode: whole or sliding; None: the run's own.
         device: auto, cpu, cuda, cuda:N or mps.
+        gallery: images whose pictures are stored in the run folder for `fuzzyseg report`, with the confusion matrix and
+            calibration, in place of those of the training; None: nothing is stored.
         network: the factory of the user's own network, if it was trained.
         progress: called with (images done, images in all).
 
@@ -61,29 +67,27 @@ def evaluate(
         ConfigError, DataError
     """
     predictor = load(source, network=network, device=choose_device(device))
-    config = run_config(Path(source))
+    config, run = run_config(Path(source)), run_folder(Path(source))
+    if gallery is not None and run is None:
+        raise ConfigError(f"{source}: is a model without a run; --gallery stores its pictures in a run folder")
     limit = None if config is None else config.data.max_megapixels
     with pixel_limit(limit), tempfile.TemporaryDirectory() as folder:
         if (own := find_dataset(None if data is None else str(data))) is not None:
             data = write_dataset(own, Path(folder) / str(data))
-        void, card = predictor.card.ignore_index, predictor.card
-        if data is not None:
-            dataset, where = read_for(Path(data), predictor, config), str(data)
-            for note in (note for note in dataset.notes if "not read as" in note):
-                logger.warning(printable(note))
-            items, void = split_of(dataset, split), dataset.ignore_index
-        elif config is not None and config.data.root is not None:
-            items, where = run_items(Path(source), config, predictor, split), config.data.root
-        else:
-            raise ConfigError(f"{source}: is a model without a run, so its data is unknown; give --data DIR")
-        items = [item for item in items if item.mask is not None]
-        if not items:
-            raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
+        card = predictor.card
+        items, void, where = _items(Path(source), data, predictor, config, split)
         for note in (*header_notes(items), *compare(items, card.value_range, card.channels, card.bands, card.levels)):
             logger.warning(printable(note))
-        settings: dict[str, Any] = (config or Config()).evaluate.model_dump(exclude={"diagnose"})
-        settings["mode"] = mode or settings["mode"]
-        result = score(predictor, items, ignore_index=void, metrics=metrics(), progress=progress, **settings)
+        chosen = (config or Config()).evaluate.model_copy(update={"gallery": gallery or 0})
+        chosen.mode = mode or chosen.mode  # type: ignore[assignment]
+        counts: list[Any] = []
+        call: dict[str, Any] = chosen.model_dump(exclude={"diagnose", "gallery"})
+        call |= {"metrics": metrics(), "progress": progress, "keep": lambda *c: counts.append(c)}
+        result = score(predictor, items, ignore_index=void, **call)
+        if run is not None and config is not None and gallery is not None:
+            maps = partial(_pixel_maps, predictor, _fuzzy(Path(source), config), void)
+            out = run.evaluation_dir
+            write_evaluation(out, predictor, items, counts[0], maps, result, chosen, void, step=card.step, split=split)
         root = where if config is None else config.data.root  # without its run, the model may have been fitted here
         fitted_here = split == "val" and Path(where).resolve() == Path(root or "").resolve()
         result["calibration"] = _calibration(predictor, items, void, fitted_here)
@@ -104,6 +108,36 @@ def _calibration(predictor: Predictor, items: list[Item], void: int, fitted_here
     if "coverage_per_class" in result:
         result["coverage_per_class"] = dict(zip(card.classes, result["coverage_per_class"], strict=True))
     return {"temperature": card.temperature, "fitted_on": fitted_on, **result}
+
+
+def _items(
+    source: Path, data: str | Path | None, predictor: Predictor, config: Config | None, split: str
+) -> tuple[list[Item], int, str]:
+    """The images with masks of a split, the masks' value for void, and the folder in words."""
+    void = predictor.card.ignore_index
+    if data is not None:
+        dataset, where = read_for(Path(data), predictor, config), str(data)
+        for note in (note for note in dataset.notes if "not read as" in note):
+            logger.warning(printable(note))
+        items, void = split_of(dataset, split), dataset.ignore_index
+    elif config is not None and config.data.root is not None:
+        items, where = run_items(source, config, predictor, split), config.data.root
+    else:
+        raise ConfigError(f"{source}: is a model without a run, so its data is unknown; give --data DIR")
+    items = [item for item in items if item.mask is not None]
+    if not items:
+        raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
+    return items, void, where
+
+
+def _pixel_maps(predictor: Predictor, sets: Fuzzy, void: int, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
+    """Maps and mask (1,H,W) of each of the item's `training_parts`, of the sets that the run ended with."""
+    card = predictor.card
+    bands = None if card.bands is None else tuple(card.bands)
+    reader = Reader(card.channels, len(card.classes), void, card.image_size, bands=bands, levels=card.levels)
+    for image, mask in training_parts(reader, item):
+        logits, target = predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(predictor.device)
+        yield pixel_maps(logits, logits, target, threshold=sets.threshold, options=sets.options, lift=False), target
 
 
 def predict(

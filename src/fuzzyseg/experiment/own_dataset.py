@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
 
 from fuzzyseg.data import DataError
+from fuzzyseg.data.io.image import of_pillow
 from fuzzyseg.data.io.mask import save_index_png
+from fuzzyseg.data.io.pillow import upright
 from fuzzyseg.data.io.write import save_picture, written_beside
 from fuzzyseg.plugins import datasets
 from fuzzyseg.run.files import write_text
@@ -62,7 +66,9 @@ def write_dataset(source: Source, folder: Path, *, keep: bool = False) -> Path:
             where, pair = f"data: item {index} of {split}", pairs[index]
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 raise DataError(f"{where}: found {type(pair).__name__}; expected a pair (image, mask or None)")
-            image, mask = np.asarray(pair[0]), None if pair[1] is None else np.asarray(pair[1])
+            image, mask = _pixels(pair[0]), None
+            if pair[1] is not None:
+                mask = np.asarray(upright(pair[1]) if isinstance(pair[1], Image) else pair[1])
             _write_image(image, folder / "images" / split / f"{index:06d}", where)
             if mask is not None:
                 _write_mask(mask, folder / "masks" / split / f"{index:06d}.png", where, image.shape[:2])
@@ -70,6 +76,14 @@ def write_dataset(source: Source, folder: Path, *, keep: bool = False) -> Path:
     lines = ["ignore_index: 255", *([] if classes is None else [f"classes: {json.dumps(classes)}"])]
     write_text(folder / DESCRIPTION, "\n".join(lines) + "\n")  # last: its presence says that the folder is complete
     return folder
+
+
+def _pixels(image: Any) -> NDArray[Any]:
+    """The pixels of an image, of one of Pillow as of its file."""
+    if not isinstance(image, Image):
+        return np.asarray(image)
+    array, alpha = of_pillow(upright(image))
+    return array[..., :-1] if alpha else array
 
 
 def _write_image(image: Any, path: Path, where: str) -> None:

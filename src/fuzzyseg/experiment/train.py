@@ -36,6 +36,7 @@ from fuzzyseg.ops import distributed
 from fuzzyseg.run import environment
 from fuzzyseg.run.files import write_text
 from fuzzyseg.run.folder import RunFolder
+from fuzzyseg.run.health import review_of
 from fuzzyseg.run.logs import SCORE, MetricsLog, Sink, write_json
 from fuzzyseg.run.progress import Display
 from fuzzyseg.run.trackers import TensorBoard, Tracker, available
@@ -45,6 +46,7 @@ RESUMABLE = {
     "data.cache_mib",
     "data.cache_dir",
     "evaluate.diagnose",
+    "evaluate.gallery",
     "train.steps",
     "train.stop_at",
     "train.workers",
@@ -173,7 +175,7 @@ def _train(
         loader.sampler.load_state_dict(state["streams"])
     pixel_loss = method.pixel_loss if isinstance(method.pixel_loss, PixelLossModule) else None
     reader, sections = build_reader(data, material.card), (train, config.evaluate, config.loss)
-    scoring = Scoring(material, reader, device, *sections, pixel_loss, run.maps_dir, metrics)
+    scoring = Scoring(material, reader, device, *sections, pixel_loss, run, metrics)
     batches: Batches = loader.batches
     if setup.calibrates or setup.gates:
         batches = Calibration(setup, scoring, method, say).batches(batches)
@@ -232,7 +234,8 @@ def _fit(
     with ExitStack() as stack:
         sinks: list[Sink] = []
         if distributed.rank() == 0:
-            sinks.append(stack.enter_context(closing(MetricsLog(run.metrics, keep_to=logged))))
+            review = review_of(dict(checkpoint.leaves(record)))
+            sinks.append(stack.enter_context(closing(MetricsLog(run.metrics, keep_to=logged, review=review))))
             if available() if train.tensorboard == "auto" else train.tensorboard:
                 sinks.append(stack.enter_context(closing(TensorBoard(run.tensorboard_dir, keep_to=logged))))
             if (track := record["track"])["to"]:

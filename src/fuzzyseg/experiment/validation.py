@@ -3,14 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fuzzyseg.analysis.diagnosis import Diagnosis, diagnose
-from fuzzyseg.analysis.pixels import pixel_maps
+from fuzzyseg.analysis.pixels import PixelMaps, pixel_maps
 from fuzzyseg.analysis.temperature import Pixels, judged, sampled, temperature_of
 from fuzzyseg.config import EvaluateConfig, LossConfig, TrainConfig
 from fuzzyseg.data import VOID, Item, Reader
@@ -18,6 +18,7 @@ from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
 from fuzzyseg.data.views import known_pixels
+from fuzzyseg.experiment.gallery import write_evaluation
 from fuzzyseg.experiment.prepare_data import Material
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
 from fuzzyseg.inference.sliding_window import tiles_of
@@ -26,6 +27,7 @@ from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.ops import distributed
 from fuzzyseg.ops.resize import resize_logits
 from fuzzyseg.plugins import Metric
+from fuzzyseg.run.folder import RunFolder
 
 MOST_LABELLED = 50
 """Most labelled images that FPL's statistics are measured on, and most images for the temperature."""
@@ -38,8 +40,8 @@ HELD_BACK, CROSS_FITTED = "held-back labels", "the validation images, cross-fitt
 class Scoring:
     """Scores a network on the validation images of a run.
 
-    train, settings, loss: these sections. pixel_loss: for FPL's statistics; None: there are none. maps: folder of the
-    maps of K. metrics: further scores by name.
+    train, settings, loss: these sections. pixel_loss: for FPL's statistics; None: there are none. run: its folder.
+    metrics: further scores by name.
     """
 
     material: Material
@@ -49,7 +51,7 @@ class Scoring:
     settings: EvaluateConfig
     loss: LossConfig
     pixel_loss: PixelLossModule | None
-    maps: Path
+    run: RunFolder
     metrics: Mapping[str, Metric]
     _ceiling: dict[str, float | None] | None = field(default=None, init=False)
 
@@ -67,16 +69,30 @@ class Scoring:
 
         `fuzzy` holds `Diagnosis.brief` of the validation images and, under `labelled`, of some labelled ones.
         """
-        settings = self.settings
+        settings, last = self.settings, step == self.train.steps
+        counts: list[Any] = []
         predictor = Predictor(network, self.card_at(step), self.device)
-        options: dict[str, Any] = settings.model_dump(exclude={"diagnose"})
-        result: dict[str, Any] = evaluate(predictor, self.items, ceiling=self._ceiling, metrics=self.metrics, **options)
+        options: dict[str, Any] = settings.model_dump(exclude={"diagnose", "gallery"})
+        result: dict[str, Any] = evaluate(
+            predictor,
+            self.items,
+            ceiling=self._ceiling,
+            metrics=self.metrics,
+            keep=lambda *c: counts.append(c),
+            **options,
+        )
         self._ceiling = result["ceiling"]  # depends on masks and stride alone
-        last = settings.diagnose == "last" and (self.train.k_maps > 0 or step == self.train.steps)
-        due = last or settings.diagnose == "every"
-        if self.pixel_loss is not None and due:
-            result["fuzzy"] = self._diagnosis(self.pixel_loss, predictor, step)
-        if step == self.train.steps:
+        every = settings.diagnose == "every" or (settings.diagnose == "last" and (self.train.k_maps > 0 or last))
+        found: dict[str, Diagnosis] = {}
+        if self.pixel_loss is not None and every:
+            found = self._diagnosis(predictor, step)
+            brief = {name: each.brief() for name, each in found.items()}
+            result["fuzzy"] = {**brief.pop("val"), **brief}
+        if last and settings.gallery > 0 and distributed.rank() == 0:
+            maps, void = partial(self.pixel_maps, predictor), predictor.card.ignore_index
+            known = self.run.evaluation_dir, predictor, self.items, counts[0], maps, result, settings, void
+            write_evaluation(*known, diagnosis=found.get("val"), step=step, split="val")
+        if last:
             result["calibration"] = self._calibration(predictor)
         return result
 
@@ -104,28 +120,33 @@ class Scoring:
         found = (sampled(self.training_pairs(predictor, item)) for item in items)
         return [pixels for pixels in found if pixels is not None]
 
-    def _diagnosis(self, pixel_loss: PixelLossModule, predictor: Predictor, step: int) -> dict[str, Any]:
+    def _diagnosis(self, predictor: Predictor, step: int) -> dict[str, Diagnosis]:
         """FPL's statistics of the network as its own teacher. Writes maps of K, but not of images read in tiles."""
         keep = set(evenly_spaced(len(self.items), self.train.k_maps)) if distributed.rank() == 0 else set()
-        found, options = {}, set_options(self.loss)
+        found: dict[str, Diagnosis] = {}
         for name, items in (("val", self.items), ("labelled", self.labelled)):
-            total: Diagnosis | None = None
             for number, item in enumerate(items):
                 tiles = 0
-                for logits, target in self.training_pairs(predictor, item):
-                    teacher = pixel_loss.tempered(logits)
-                    assert isinstance(teacher, Tensor)
-                    threshold = thresholds_at(pixel_loss, teacher, predictor.network)
-                    pixels = pixel_maps(teacher, logits, target, threshold=threshold, options=options, lift=False)
+                for pixels, target in self.pixel_maps(predictor, item):
                     counts = diagnose(pixels, target)
-                    total = counts if total is None else total.plus(counts)
+                    found[name] = found[name].plus(counts) if name in found else counts
                     tiles += 1
                 if name == "val" and number in keep and tiles == 1:
-                    file = self.maps / f"{step:06d}" / f"{number:05d}.png"
+                    file = self.run.maps_dir / f"{step:06d}" / f"{number:05d}.png"
                     save_index_png(pixels.k[0].cpu().numpy(), file)
-            if total is not None:
-                found[name] = total.brief()
-        return {**found["val"], **({"labelled": found["labelled"]} if "labelled" in found else {})}
+        return found
+
+    def pixel_maps(self, predictor: Predictor, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
+        """Maps and mask (1,H,W) of each of the item's `training_parts`; without an own T, of the sets of T = 0.9."""
+        options, loss = set_options(self.loss), self.pixel_loss
+        for logits, target in self.training_pairs(predictor, item):
+            teacher = logits
+            threshold: float | Tensor = self.loss.threshold if isinstance(self.loss.threshold, float) else 0.9
+            if loss is not None:
+                tempered = loss.tempered(logits)
+                assert isinstance(tempered, Tensor)
+                teacher, threshold = tempered, thresholds_at(loss, tempered, predictor.network)
+            yield pixel_maps(teacher, logits, target, threshold=threshold, options=options, lift=False), target
 
     def training_pairs(self, predictor: Predictor, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
         """Logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`, on the device."""

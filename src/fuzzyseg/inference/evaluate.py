@@ -30,13 +30,15 @@ def evaluate(
     ceiling: Mapping[str, float | None] | None = None,
     metrics: Mapping[str, Callable[[Tensor], float]] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    keep: Callable[[Tensor, Tensor], None] = lambda matrix, images: None,
 ) -> dict[str, Any]:
     """Score predictions at the size of the files against the masks, by one confusion matrix over all pixels.
 
     mode, window, scales, flip: see `Protocol`. batch: images of equal size per forward pass. ignore_index: the masks'
     value for void, if not that of the training data. ceiling: that of an earlier result for the same items and network;
     saves reading the masks twice. metrics: further scores by name, functions of the confusion matrix (C,C) float64
-    with rows truth and columns prediction. progress: called with images done and in all.
+    with rows truth and columns prediction. progress: called with images done and in all. keep: called at the end with
+    the confusion matrix (C,C) int64 and, of each image, the pixels by class (N,3,C): hit, in the truth, predicted.
 
     Images and masks too large to be decoded whole are read and scored in row blocks if the protocol allows it (one
     scale, no flip, no `image_size`); the result is the same.
@@ -63,13 +65,14 @@ def evaluate(
         done += finished
         if finished and progress is not None:
             progress(done, len(items))
-    counts = matrix.cpu()
+    counts, each = matrix.cpu(), torch.stack(images).cpu()
+    keep(counts, each)
     result = scores(counts, card.classes)
     further = {name: float(metric(counts.double())) for name, metric in (metrics or {}).items()}
     if ceiling is None:
         found = ceiling_matrix(items, reader, image_size=card.image_size, stride=predictor.stride())
         ceiling = scores(found, card.classes)["per_class"]
-    measure = resolvable(result["per_class"], ceiling) | {"miou_error": bootstrap_error(torch.stack(images).cpu())}
+    measure = resolvable(result["per_class"], ceiling) | {"miou_error": bootstrap_error(each)}
     return {**further, **result, **measure, "images": len(items), "protocol": protocol.describe(card)}
 
 

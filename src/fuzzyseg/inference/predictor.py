@@ -127,10 +127,7 @@ class Predictor:
     def predict(self, image: Sequence[Input], protocol: Protocol = WHOLE) -> list[Prediction]: ...
 
     def predict(self, image: Input | Sequence[Input], protocol: Protocol = WHOLE) -> Prediction | list[Prediction]:
-        """Labels, probabilities and uncertainty of an image, as of `logits`, or of each image of a batch.
-
-        A batch is a sequence, or an array or tensor with one more dimension in front.
-        """
+        """Labels, probabilities and uncertainty of an image as of `logits`, or of each of a sequence or (B,...)."""
         if isinstance(image, list | tuple) or (isinstance(image, Tensor | np.ndarray) and image.ndim == 4):
             return [self.predict(each, protocol) for each in image]
         logits = self.logits(image, protocol)  # type: ignore[arg-type]

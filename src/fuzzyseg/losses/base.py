@@ -126,10 +126,10 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     """
     if valid.dtype == torch.bool:  # saves two maps of weights
         count = valid.sum().to(values.dtype)
-        return torch.where(valid, values, 0).sum() / _divisor(distributed.mean(count))
+        return torch.where(valid, values, 0).sum() / divisor(distributed.mean(count))
     weight = valid.detach().to(values.dtype)
     total = (torch.where(weight > 0, values, 0) * weight).sum()
-    return total / _divisor(distributed.mean(weight.sum()))
+    return total / divisor(distributed.mean(weight.sum()))
 
 
 def local_mean(values: Tensor, valid: Tensor | None) -> Tensor:
@@ -141,7 +141,7 @@ def local_mean(values: Tensor, valid: Tensor | None) -> Tensor:
     if valid is None:
         return values.sum() / max(values.numel(), 1)
     weight = valid.detach().to(values.dtype)
-    return (values * weight).sum() / _divisor(weight.sum())
+    return (values * weight).sum() / divisor(weight.sum())
 
 
 def histogram(index: Tensor, valid: Tensor | None, bins: int) -> Tensor:
@@ -151,8 +151,9 @@ def histogram(index: Tensor, valid: Tensor | None, bins: int) -> Tensor:
     # One row per image has fewer collisions on a GPU than one row for all, and counts that fp32 represents exactly.
     # bincount would synchronise with the GPU.
     counts = weight.new_zeros((index.shape[0], bins)).scatter_add_(1, index, weight).sum(0)
-    return counts / _divisor(counts.sum())
+    return counts / divisor(counts.sum())
 
 
-def _divisor(total: Tensor) -> Tensor:
+def divisor(total: Tensor) -> Tensor:
+    """`total`, or 1 where it is 0."""
     return torch.where(total > 0, total, torch.ones_like(total))

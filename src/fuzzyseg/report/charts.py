@@ -23,10 +23,10 @@ def draw_k_over_time(path: Path, steps: Sequence[int], histograms: Sequence[Sequ
             if not any(values):
                 continue
             label = f"K = {k}" if k < len(_LINES) else f"K >= {k}"
-            smooth = _smooth(values, window)
+            curve = smooth(values, window)
             spot = axes[0, 0] if k == 1 else axes[0, 1]
             spot.plot(steps, values, color=_LINES[k - 1], alpha=0.22, linewidth=0.8)
-            spot.plot(steps, smooth, color=_LINES[k - 1], linewidth=1.8, label=label)
+            spot.plot(steps, curve, color=_LINES[k - 1], linewidth=1.8, label=label)
         axes[0, 0].set(title="one positive class (K = 1)", xlabel="step", ylabel="share of the pixels")
         axes[0, 1].set(title="several (logarithmic)", xlabel="step", ylabel="share of the pixels")
         axes[0, 1].set_yscale("log")
@@ -38,7 +38,7 @@ def draw_k_over_time(path: Path, steps: Sequence[int], histograms: Sequence[Sequ
     return path
 
 
-def _smooth(values: Sequence[float], window: int) -> list[float]:
+def smooth(values: Sequence[float], window: int) -> list[float]:
     """Mean over up to `window` neighbours on each side."""
     parts = [values[max(0, place - window) : place + window + 1] for place in range(len(values))]
     return [sum(part) / len(part) for part in parts]

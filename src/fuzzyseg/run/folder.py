@@ -42,6 +42,8 @@ class RunFolder:
         self.tensorboard_dir = self.path / "tensorboard"
         self.maps_dir = self.path / "maps"
         self.analysis_dir = self.path / "analysis"
+        self.evaluation_dir = self.path / "evaluation"
+        self.evaluation = self.evaluation_dir / "evaluation.json"
 
     def _make(self) -> None:
         try:

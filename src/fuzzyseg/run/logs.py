@@ -6,12 +6,15 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fuzzyseg.run.files import write_text
+
+REVIEWED = 20
+"""Logged lines between two reviews, besides those at evaluations."""
 
 SCORE = "miou"
 """Key of the main score in evaluations, rows and results: the mean IoU, in [0, 1]."""
@@ -31,17 +34,35 @@ class Sink:
         """Called once at the end. Default: nothing."""
 
 
+Review = Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]]
+
+
 class MetricsLog(Sink):
     """`metrics.jsonl`: valid JSON in every line, flushed at once; NaN and infinities become null."""
 
-    def __init__(self, path: str | Path, *, keep_to: int = 0) -> None:
-        """Continue the file at `path` after step `keep_to`; later lines are removed. 0: start a new file."""
+    def __init__(self, path: str | Path, *, keep_to: int = 0, review: Review | None = None) -> None:
+        """Continue the file at `path` after step `keep_to`; later lines are removed. 0: start a new file.
+
+        review: gives the entry `health` of a line, if any, from the lines so far; called at evaluations and now and
+        then.
+        """
         self.path = Path(path)
         truncate_after(self.path, keep_to)
+        self._review = review
+        self._lines = read_lines(self.path) if review is not None and self.path.is_file() else []
+        self._count = len(self._lines)
         self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append a line."""
+        """Append a line, with `health` if the review finds something new: sinks after this one see it too."""
+        if self._review is not None:
+            self._lines.append(line)
+            self._count += 1
+            if "evaluation" in line or self._count % REVIEWED == 0:
+                if found := self._review(self._lines):
+                    line["health"] = found
+                old, recent = self._lines[: -10 * REVIEWED], self._lines[-10 * REVIEWED :]
+                self._lines = [each for each in old if "evaluation" in each or "health" in each] + recent
         self._file.write(json.dumps(plain(line), ensure_ascii=False, allow_nan=False) + "\n")
         self._file.flush()
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fuzzyseg.data.check import duplicates, exact_duplicates, inspect_file, near_duplicates
-from fuzzyseg.data.check.duplicates import DISTANCE, LIKENESS
-from fuzzyseg.data.check.files import FileInfo
+from fuzzyseg.data.check import duplicates
+from fuzzyseg.data.check.duplicates import DISTANCE, LIKENESS, exact_duplicates, near_duplicates
+from fuzzyseg.data.check.files import FileInfo, inspect_file
 
 SIDES = (("labelled", "unlabelled"), ("val", "test"))
 

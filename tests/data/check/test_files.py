@@ -3,8 +3,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from fuzzyseg.data.check import inspect_file
-from fuzzyseg.data.check.files import fingerprint_of
+from fuzzyseg.data.check.files import fingerprint_of, inspect_file
 
 
 def photo(seed=0, size=(48, 72)):

@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from fuzzyseg.data.check import mask_statistics
+from fuzzyseg.data.check.labels import mask_statistics
 from fuzzyseg.data.sample import Encoding, Item
 
 COLOURS = Encoding(colours=((128, 0, 0, 0), (0, 128, 0, 1), (0, 0, 128, 2)), text="three colours")

@@ -545,3 +545,14 @@ def test_a_dataset_above_or_below_is_pointed_at(tmp_path):
         hint = str(caught.value).splitlines()[1]
         assert re.findall(rf"{tmp_path / 'data/set'}\b(?!/)", hint.partition(". ")[0].partition(" into ")[0])
         assert str(tmp_path / "data/set/train") not in hint
+
+
+def test_a_split_given_in_the_place_of_its_dataset_is_warned_of(tmp_path):
+    for split in ("train", "valid"):
+        put(tmp_path / split / "images/x.png")
+        put(tmp_path / split / "masks/x.png")
+    (tmp_path / "test").mkdir()
+    notes = [note for note in read_dataset(tmp_path / "train").notes if note.startswith("warning")]
+    assert len(notes) == 1
+    assert f"valid/ beside it not read; {tmp_path} has all" in notes[0]
+    assert not [note for note in read_dataset(tmp_path).notes if note.startswith("warning")]

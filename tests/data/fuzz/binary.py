@@ -13,7 +13,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from fuzzyseg.data import DataError, Item
-from fuzzyseg.data.check import inspect_file, mask_statistics
+from fuzzyseg.data.check.files import inspect_file
+from fuzzyseg.data.check.labels import mask_statistics
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import read_image
 from fuzzyseg.data.io.mask import read_mask

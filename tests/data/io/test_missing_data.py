@@ -71,6 +71,15 @@ def test_missing_pixels_are_neither_measured_nor_valid_nor_labelled(tmp_path, ki
     np.testing.assert_array_equal(~sample["valid"].numpy(), hole())
 
 
+@pytest.mark.parametrize("written", ["-3.40282e+38", "-3.4e+38", "-3.4028230607370965e+38"])
+def test_a_huge_value_of_few_digits_is_missing_too(tmp_path, written):
+    array, _ = image_of("float")
+    np.testing.assert_array_equal(np.isnan(read_known(write(tmp_path / "a.tif", array, written))).any(-1), hole())
+    array[HOLE] = -9999
+    known = read_known(write(tmp_path / "b.tif", array, -9998.9))
+    assert not np.isnan(known).any()
+
+
 @pytest.mark.parametrize(("kind", "levels"), [("uint8", None), ("float", Levels((0.0,) * 3, (200.0,) * 3))])
 def test_pixels_mixed_with_missing_ones_are_not_valid(tmp_path, kind, levels):
     """At half the size, an output pixel that sees a missing one must not be used, in either crop."""

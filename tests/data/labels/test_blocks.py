@@ -5,7 +5,8 @@ import pytest
 import tifffile
 
 from fuzzyseg.data import Item
-from fuzzyseg.data.check import inspect_file, mask_statistics
+from fuzzyseg.data.check.files import inspect_file
+from fuzzyseg.data.check.labels import mask_statistics
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.io.raster import open_raster
 from fuzzyseg.data.labels import blocks

@@ -4,7 +4,8 @@ import re
 
 from fuzzyseg.config.plan import Plan
 from fuzzyseg.experiment.sweeps import Cell, Grid, tables
-from fuzzyseg.experiment.sweeps.tables import ONE_RUN, interval, mean_std
+from fuzzyseg.experiment.sweeps.tables import ONE_RUN
+from fuzzyseg.report.paired import interval, mean_std
 
 
 def row(miou, seconds=0.5):

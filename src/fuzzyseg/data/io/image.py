@@ -117,7 +117,7 @@ def _stored(
     exact: 16-bit colour PNG keeps its 16 bits.
     """
     if isinstance(source, Pillow.Image):
-        return Path("the image"), *_of_pillow(upright(source)), None
+        return Path("the image"), *of_pillow(upright(source)), None
     raster = source if isinstance(source, Raster) else open_raster(source)
     if raster is None:
         assert isinstance(source, Path)
@@ -134,10 +134,11 @@ def _by_pillow(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
         with decoding(path):  # Pillow keeps 8 of the 16 bits; it has verified the checksums
             deep = turned(gdal_read(path, "PNG"), read_header(path).orientation)
         return deep, deep.shape[2] in (2, 4)
-    return _of_pillow(image)
+    return of_pillow(image)
 
 
-def _of_pillow(image: Pillow.Image) -> tuple[NDArray[Any], bool]:
+def of_pillow(image: Pillow.Image) -> tuple[NDArray[Any], bool]:
+    """The bands (H, W, n) of an image, and whether the last is opacity."""
     if image.mode in SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):
         return np.asarray(image).astype(np.uint16)[..., None], False
     if image.mode in ("I", "F"):

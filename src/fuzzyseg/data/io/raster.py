@@ -36,6 +36,9 @@ Array = NDArray[Any]
 NO_SIDECARS = {"GDAL_PAM_ENABLED": "NO", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 """GDAL options: files beside the image (.aux.xml, .ovr, .msk) are not read."""
 
+HUGE = 1e30
+"""Larger values for missing data are often written with few digits: -3.4e+38 for the lowest number of 32 bits."""
+
 
 @dataclass(frozen=True)
 class Raster:
@@ -83,7 +86,9 @@ class Raster:
         """
         bands = array[..., : self.bands - self.alpha]
         absent = ~np.isfinite(bands)
-        if self.nodata is not None:
+        if self.nodata is not None and abs(self.nodata) > HUGE:
+            absent = absent | np.isclose(bands, np.float64(self.nodata), rtol=1e-3, atol=0)
+        elif self.nodata is not None:
             absent = absent | (bands == self.dtype.type(self.nodata))
         return np.asarray(absent.all(-1) if self.dtype.kind == "u" else absent.any(-1))
 

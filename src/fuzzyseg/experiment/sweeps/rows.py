@@ -19,8 +19,8 @@ from fuzzyseg.run.logs import SCORE, read_lines
 
 MACHINE = {
     "data.root", "data.cache", "data.cache_mib", "data.cache_dir", "augment.on_device", "evaluate.diagnose",
-    "out", "init", "train.device", "train.workers", "train.log_every", "train.save_every", "train.tensorboard",
-    "train.stop_at", "train.keep_checkpoints", "track.to", "track.project",
+    "evaluate.gallery", "out", "init", "train.device", "train.workers", "train.log_every", "train.save_every",
+    "train.tensorboard", "train.stop_at", "train.keep_checkpoints", "track.to", "track.project",
 }  # fmt: skip
 """Settings that say where and how a run is made, not what it computes; rows leave them out."""
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scipy.stats import t as student_t
-
 from fuzzyseg.data.splits.validation import FEW
 from fuzzyseg.data.text import markdown
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
+from fuzzyseg.report.paired import interval, mean_std
 from fuzzyseg.run.logs import SCORE
 
 Rows = Mapping[Cell, Mapping[str, Any]]
@@ -187,28 +185,6 @@ def _resolvable(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     """`miou_resolvable` of the last checkpoints in per cent; empty if any row lacks it."""
     found = [row["result"]["last"].get(f"{SCORE}_resolvable") for row in rows]
     return [] if None in found else [100 * float(value) for value in found]
-
-
-def mean_std(values: Sequence[float]) -> str:
-    """Mean and sample standard deviation."""
-    if not values:
-        return "-"
-    return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
-
-
-def interval(differences: Sequence[float], folds: int | None = None) -> str:
-    """Mean and 95 % confidence interval of paired differences (Student's t).
-
-    folds: of a cross-validation, whose runs share training images: the mean's variance is s^2 (1/n + 1/(folds - 1))
-    in place of s^2/n, with 1/(folds - 1) the ratio of validation to training images (the corrected resampled t-test,
-    Nadeau and Bengio 2003).
-    """
-    n = len(differences)
-    if n < 2:
-        return f"{differences[0]:+.2f} (one pair: no interval)" if differences else "-"
-    variance = 1 / n + (0 if folds is None else 1 / (folds - 1))
-    half = float(student_t.ppf(0.975, n - 1)) * statistics.stdev(differences) * math.sqrt(variance)
-    return f"{statistics.mean(differences):+.2f} ± {half:.2f} (n = {n})"
 
 
 def _middle(values: Sequence[float | None], form: str) -> str:

@@ -49,17 +49,16 @@ class Band:
         found: Pixels = (mask if known is None else mask.masked_fill(~known, VOID)).numpy()
         return found
 
-    @property
-    def _logits(self) -> Tensor:
+    @cached_property
+    def calibrated(self) -> Tensor:
+        """The probabilities (C,rows,W) after the card's temperature."""
+        return (self._log() / self.card.temperature).softmax(0)
+
+    def _log(self) -> Tensor:
         assert self.probabilities is not None
         return self.probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
 
     @cached_property
-    def calibrated(self) -> Tensor:
-        """Probabilities (C,rows,W) with the model's temperature."""
-        return (self._logits / self.card.temperature).softmax(0)
-
-    @cached_property
     def sets(self) -> Tensor:
         """(C,rows,W) True where a class is in the fuzzy positive set of a pixel, as the loss assigns it."""
-        return assign(self._logits.unsqueeze(0), self.fuzzy.threshold, self.fuzzy.options).membership()[0] > 0
+        return assign(self._log().unsqueeze(0), self.fuzzy.threshold, self.fuzzy.options).membership()[0] > 0

@@ -11,6 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from fuzzyseg.losses.base import divisor
 from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.losses.kernels import compiled, cpu, no_sync
 from fuzzyseg.losses.kernels.chunk_io import (
@@ -119,7 +120,7 @@ class LossOutputs:
 
     def statistics(self) -> dict[str, Tensor]:
         """Over the valid pixels: k_histogram (C-1,), label_histogram (C,), mean_weight, mean_confidence."""
-        total = _divisor(self.sums[0])
+        total = divisor(self.sums[0])
         return {
             "k_histogram": (self.k_counts / total).float(),
             "label_histogram": (self.label_counts / total).float(),
@@ -129,7 +130,7 @@ class LossOutputs:
 
     def balance(self) -> Tensor:
         """Factor that scales the mean to that of the cross entropy on the label; 1 where the mean is (almost) 0."""
-        total = _divisor(self.sums[0])
+        total = divisor(self.sums[0])
         fuzzy, hard = self.sums[1] / total, self.sums[4] / total
         return torch.where(fuzzy > 1e-30, hard / fuzzy, 1.0).to(self.loss.dtype)
 
@@ -176,7 +177,7 @@ def run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOu
                 place[here] = 1 if name == "k" and found.k is None else getattr(found, name)
             _accumulate(inputs, outputs, found, stop - start, None if valid is None else valid[here].double())
     if inputs.mean:
-        outputs.loss.copy_(outputs.sums[1] / _divisor(outputs.sums[0]))
+        outputs.loss.copy_(outputs.sums[1] / divisor(outputs.sums[0]))
     return outputs
 
 
@@ -234,8 +235,8 @@ def _scale(inputs: LossInputs, valid: Tensor | None, pixels: int) -> Tensor | No
         return valid.to(inputs.precision) if inputs.resized and valid is not None else None
     if valid is None:
         total = inputs.student.new_full((), float(pixels), dtype=torch.float64)
-        return _divisor(total).reciprocal().to(inputs.precision)
-    part = _divisor(valid.sum(dtype=torch.float64)).reciprocal()
+        return divisor(total).reciprocal().to(inputs.precision)
+    part = divisor(valid.sum(dtype=torch.float64)).reciprocal()
     return (valid.double() * part).to(inputs.precision)
 
 
@@ -263,10 +264,6 @@ def _accumulate(inputs: LossInputs, outputs: LossOutputs, found: cpu.Pixels, pix
         outputs.k_counts[0] += count
     else:
         outputs.k_counts += counts(found.k.long() - 1, len(outputs.k_counts))
-
-
-def _divisor(total: Tensor) -> Tensor:
-    return torch.where(total > 0, total, 1.0)
 
 
 def multiply(grad: Tensor, upstream: Tensor) -> Tensor:

@@ -1,0 +1,33 @@
+"""`fuzzyseg report`: one HTML page of runs and sweeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN|SWEEP ...", help="Run folders; folders of `sweep` or `compare`, or of their rows."),
+    ],
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="The page.")] = Path("report.html"),
+    title: Annotated[str | None, typer.Option("--title", metavar="TEXT", help="Title. [default: the names]")] = None,
+) -> None:
+    """Write one HTML page of runs: scores, curves, classes, a gallery of images, calibration, settings, warnings.
+
+    The page is one file that loads nothing from elsewhere. Several runs are overlaid. The gain over supervised training
+    is shown if a supervised run with as many labelled images, or a sweep that holds one, is given as well.
+
+    \b
+    Examples:
+      fuzzyseg report runs/first
+      fuzzyseg report runs/fuzzy runs/supervised --out fuzzy.html
+      fuzzyseg report runs/fuzzy runs/compare --out fuzzy.html
+    """
+    from fuzzyseg.report.page import write_report
+
+    typer.echo(f"wrote {write_report(runs, out, title=title)}")

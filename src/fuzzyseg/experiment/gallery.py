@@ -1,0 +1,152 @@
+"""What the report shows of an evaluation: pictures, the confusion matrix and calibration, stored in the run folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fuzzyseg.analysis.diagnosis import Diagnosis, diagnose
+from fuzzyseg.analysis.pixels import PixelMaps
+from fuzzyseg.config import EvaluateConfig
+from fuzzyseg.data import VOID, Item, Reader
+from fuzzyseg.data.io.write import class_colours, to_picture
+from fuzzyseg.data.labels.blocks import open_large
+from fuzzyseg.inference import Predictor, Protocol
+from fuzzyseg.run.logs import write_json
+
+SIDE = 480
+"""Longest side of the pictures in pixels."""
+
+MOST_MEASURED = 200
+"""Most images that calibration is measured on where the training measures none."""
+
+K_COLOURS = ((0, 0, 0), (253, 231, 37), (94, 201, 98), (33, 145, 140), (59, 82, 139), (68, 1, 84))
+"""Of K = 1 (black: the image shows), 2, ...; larger K have the last one (viridis)."""
+
+_BLUE, _WHITE, _RED = np.array([(33, 102, 172), (247, 247, 247), (178, 24, 43)])
+SCORE_COLOURS = [
+    tuple(map(int, (_WHITE + abs(r) * ((_RED if r > 0 else _BLUE) - _WHITE)).round())) for r in np.linspace(-1, 1, 63)
+]
+"""Of the score R from -1 to 1."""
+
+Maps = Callable[[Item], Iterator[tuple[PixelMaps, Tensor]]]
+"""Maps and truth (1,H,W) of an image at the training scale, or of each tile of a large one."""
+
+
+def write_evaluation(
+    folder: Path,
+    predictor: Predictor,
+    items: Sequence[Item],
+    counts: tuple[Tensor, Tensor],
+    maps: Maps,
+    result: Mapping[str, Any],
+    settings: EvaluateConfig,
+    ignore_index: int,
+    *,
+    diagnosis: Diagnosis | None = None,
+    **facts: Any,
+) -> None:
+    """Write evaluation.json and pictures of `settings.gallery` images into a folder, in place of what is there.
+
+    counts: what `inference.evaluate` kept of the evaluation of `items` with these settings and this result. diagnosis:
+    of the same images, if it was made already. ignore_index: the masks' value for void. facts: further entries, such as
+    split. Half of the images are the worst by their own mIoU; the others are spread over the rest, so that the gallery
+    is no list of failures alone.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    card = predictor.card
+    colours = card.colours or class_colours(len(card.classes))
+    bands = None if card.bands is None else tuple(card.bands)
+    reader = Reader(card.channels, len(card.classes), ignore_index, bands=bands, levels=card.levels)
+    protocol = Protocol(settings.mode, settings.window, tuple(settings.scales), settings.flip)
+    painter = _Painter(folder, predictor, reader, maps, protocol, colours)
+    hit, truth, predicted = counts[1].double().unbind(1)
+    scores = (hit / (truth + predicted - hit)).nanmean(1)
+    order = [place for place in scores.argsort().tolist() if scores[place] == scores[place]]
+    shown = []
+    for rank in _chosen(len(order), settings.gallery):
+        place = order[rank]
+        if files := painter.draw(f"{rank:05d}", items[place]):
+            entry = {"name": items[place].name, "miou": float(scores[place]), "rank": rank + 1, "files": files}
+            shown.append(entry)
+    content = {
+        **facts,
+        "classes": list(card.classes),
+        "colours": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in (colour[:3] for colour in colours)],
+        "result": dict(result),
+        "matrix": counts[0].tolist(),
+        "calibration": _calibration(items, maps, diagnosis),
+        "gallery": shown,
+    }
+    write_json(folder / "evaluation.json", content)
+
+
+def _chosen(total: int, wanted: int) -> list[int]:
+    """The first half of `wanted` places of `total`, and others evenly spaced over the rest."""
+    worst = min(total, -(-wanted // 2))
+    rest, more = total - worst, min(total, wanted) - worst
+    return [*range(worst), *(worst + (2 * n + 1) * rest // (2 * more) for n in range(more))]
+
+
+def _calibration(items: Sequence[Item], maps: Maps, total: Diagnosis | None) -> dict[str, Any]:
+    """Reliability and coverage of the fuzzy sets, by K; measured if they were not."""
+    every = 1 if total is not None else -(-len(items) // MOST_MEASURED)
+    for item in items[::every] if total is None else ():
+        for pixels, target in maps(item):
+            found = diagnose(pixels, target)
+            total = found if total is None else total.plus(found)
+    return {**({} if total is None else total.numbers()), "images": len(items[::every])}
+
+
+@dataclass
+class _Painter:
+    """Draws the views of images into a folder."""
+
+    folder: Path
+    predictor: Predictor
+    reader: Reader
+    maps: Maps
+    protocol: Protocol
+    colours: Sequence[Sequence[int]]
+
+    def draw(self, stem: str, item: Item) -> dict[str, str]:
+        """Write the pictures of an image. Returns view -> file name; none for an image that is not decoded whole."""
+        reader, card = self.reader, self.predictor.card
+        if open_large(item.image, reader.channels, bands=reader.bands, levels=reader.levels) is not None:
+            return {}
+        image, mask = reader.read(item, with_mask=True)
+        assert mask is not None
+        label = self.predictor.batch_labels(image.unsqueeze(0), self.protocol)[0].cpu()
+        pixels, _ = next(self.maps(item))
+        height, width = mask.shape
+        scale = min(1.0, SIDE / max(height, width))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        picture = to_picture(image.movedim(0, -1).numpy(), card.mean, card.std)
+        shown = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).convert("RGB")
+        files = {"image": f"{stem}-image.jpg"}
+        shown.resize(size, Image.Resampling.BILINEAR).save(self.folder / files["image"], quality=85)
+        wrong = torch.where(mask == VOID, VOID, (label != mask).to(torch.uint8))
+        score = ((pixels.score.fuzzy[0] + 1) / 2 * (len(SCORE_COLOURS) - 1)).round().nan_to_num(VOID)
+        layers = {
+            "truth": (mask, self.colours),
+            "prediction": (label, self.colours),
+            "error": (wrong, ((0, 0, 0), (222, 62, 30))),
+            "k": (pixels.k[0].clamp(max=len(K_COLOURS)) - 1, K_COLOURS),
+            "score": (score, SCORE_COLOURS),
+        }
+        for view, (values, palette) in layers.items():
+            files[view] = f"{stem}-{view}.png"
+            layer = Image.fromarray(values.cpu().numpy().astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
+            layer.putpalette(bytes(part for colour in palette for part in colour[:3]).ljust(768, b"\0"))
+            opaque = bytes(255 * any(colour[:3]) for colour in palette)  # black, and void behind them, show the image
+            layer.save(self.folder / files[view], transparency=opaque.ljust(256, b"\0"))
+        return files

@@ -1,0 +1,70 @@
+"""Scores of several runs: means over the repeats, and paired differences between arms."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import Any
+
+from fuzzyseg.report.paired import Interval, mean_std, paired
+from fuzzyseg.report.read import Score
+
+
+def comparison(scores: Sequence[Score]) -> dict[str, Any]:
+    """The table of arms, and every paired difference between two of them at one number of labelled images."""
+    arms = list(dict.fromkeys(score.arm for score in scores))
+    amounts = sorted({score.labelled for score in scores})
+    rows = []
+    for amount, arm in product(amounts, arms):
+        own = [score for score in scores if (score.arm, score.labelled) == (arm, amount)]
+        if own:
+            values = [score.miou for score in own]
+            spread = statistics.stdev(values) if len(own) > 1 else 0.0
+            row = {"arm": arm, "labelled": amount, "runs": len(own), "mean": statistics.mean(values), "std": spread}
+            best = [score.best for score in own if score.best is not None]
+            row |= {"text": mean_std(values), "best": mean_std(best), "values": values}
+            rows.append(row)
+    differences: list[dict[str, Any]] = []
+    for amount, second, first in product(amounts, arms, arms):
+        found, seeds, apart = difference(scores, first, second, amount)
+        if first != second and (found is not None or apart):
+            differences.append({"first": first, "second": second, "labelled": amount, "found": found, "seeds": seeds,
+                                "apart": apart})  # fmt: skip
+    first = reference(scores)
+    better = [d for d in differences if d["second"] == first and d["found"] is not None and d["found"].gain]
+    return {"rows": rows, "differences": differences, "arms": arms, "reference": first, "better": better}
+
+
+def reference(scores: Iterable[Score]) -> str:
+    """The arm that others are compared with: the first supervised one, else the first."""
+    ordered = sorted(scores, key=lambda score: not score.supervised)
+    return ordered[0].arm if ordered else ""
+
+
+def difference(
+    scores: Iterable[Score], first: str, second: str, labelled: int
+) -> tuple[Interval | None, list[str], int]:
+    """First minus second over the pairs of one repeat; these repeats in words; pairs left out as not comparable.
+
+    A pair counts if both were measured on one split by one protocol, from the same initial weights.
+    """
+    by_repeat: dict[tuple[Any, ...], dict[str, Score]] = {}
+    for score in scores:
+        if score.labelled == labelled and score.arm in (first, second):
+            by_repeat.setdefault(score.repeat, {})[score.arm] = score
+    pairs = [(pair[first], pair[second]) for pair in by_repeat.values() if first in pair and second in pair]
+    fair = [(one, two) for one, two in pairs if _comparable(one, two)]
+    found = paired([one.miou - two.miou for one, two in fair], fair[0][0].folds if fair else None)
+    names = ("seed", "subset", "fold")
+    seeds = [
+        ", ".join(f"{name} {value}" for name, value in zip(names, one.repeat, strict=True) if value is not None)
+        for one, _ in fair
+    ]
+    return found, seeds, len(pairs) - len(fair)
+
+
+def _comparable(one: Score, two: Score) -> bool:
+    known = zip(one.starts or (), two.starts or (), strict=False)  # two networks are compared by their first
+    same = all(a is None or b is None or a == b for a, b in ((one.split, two.split), (one.protocol, two.protocol)))
+    return same and all(first == second for first, second in known)

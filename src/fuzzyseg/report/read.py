@@ -1,0 +1,217 @@
+"""Run folders and the rows of a sweep as plain values; imports no torch."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fuzzyseg.run.folder import RunFolder, RunFolderError
+from fuzzyseg.run.logs import SCORE, read_lines
+
+SUPERVISED = "supervised"
+"""The method that learns from the labelled images alone: the baseline."""
+
+OWN = {"seed", "data.split_seed", "data.val", "data.root", "out", "init"}
+"""Settings in which runs of one arm differ, besides those that change no result."""
+
+
+@dataclass
+class Run:
+    """One run folder. settings: by dotted names. lines: of metrics.jsonl. evaluation: with pictures, if stored."""
+
+    path: Path
+    name: str
+    settings: dict[str, Any]
+    lines: list[dict[str, Any]]
+    split: dict[str, Any]
+    environment: dict[str, Any]
+    result: dict[str, Any]
+    evaluation: dict[str, Any]
+    arm: str = ""
+
+    @cached_property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Every evaluation with its step."""
+        scored = [line for line in self.lines if SCORE in (line.get("evaluation") or {})]
+        return [{"step": line["step"], **line["evaluation"]} for line in scored]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last evaluation; empty if there is none."""
+        return self.result.get("last") or (self.evaluations[-1] if self.evaluations else {})
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The evaluation that chose the best checkpoint; empty if none did."""
+        best = self.result.get("best")
+        if best is None and not self.result and self.split.get("choose_best", True):
+            best = max(self.evaluations, key=lambda each: each[SCORE], default=None)
+        return best or {}
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+        return str(self.settings.get("method.name"))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images by list, as training used them."""
+        lists = {name: self.split.get(name) or [] for name in ("labelled", "unlabelled", "val", "held_back")}
+        sizes = {name: len(names) for name, names in lists.items()}
+        sizes["labelled"] += sizes.pop("held_back")
+        return sizes | ({"unlabelled": 0} if self.method == SUPERVISED else {})
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Finished steps, and those of the whole training."""
+        done = self.result.get("steps") or (self.lines[-1]["step"] if self.lines else 0)
+        return int(done), int(self.settings.get("train.steps") or done)
+
+    def pictures(self, most_bytes: int) -> Iterator[dict[str, Any]]:
+        """Entries of the gallery, with each picture as a data URI, until these are larger than `most_bytes`."""
+        kinds = {".jpg": "jpeg", ".png": "png"}
+        for entry in self.evaluation.get("gallery", []):
+            files = {view: self.path / "evaluation" / Path(str(name)).name for view, name in entry["files"].items()}
+            views = {
+                view: f"data:image/{kinds[file.suffix]};base64,{base64.b64encode(file.read_bytes()).decode()}"
+                for view, file in files.items()
+                if file.is_file() and file.suffix in kinds
+            }
+            most_bytes -= sum(map(len, views.values()))
+            if most_bytes < 0:
+                return
+            yield {"name": entry["name"], "miou": entry["miou"], "rank": entry["rank"], "views": views}
+
+
+@dataclass(frozen=True)
+class Score:
+    """The last checkpoint's mIoU in per cent, and what it may be paired by.
+
+    data: fingerprint of the data set. labelled: number of labelled images. repeat: seed, subset and fold. split,
+    protocol: of the evaluation. starts: initial weights; None: not recorded. folds: of a cross-validation.
+    """
+
+    data: str | None
+    arm: str
+    labelled: int
+    repeat: tuple[Any, ...]
+    miou: float
+    split: str | None
+    protocol: str | None
+    starts: tuple[str, ...] | None
+    folds: int | None
+    supervised: bool
+    best: float | None = field(default=None, compare=False)
+
+
+def read_run(path: Path, names: Mapping[Path, str]) -> Run:
+    """Read a run folder. names: what each is called. Raises RunFolderError if it is none or nothing is logged."""
+    run = RunFolder(path)
+    if not run.config.is_file():
+        raise RunFolderError(f"{path}: is no run folder (no config.yaml) and no folder of a sweep (no rows/*.json)")
+    try:
+        settings = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        lines = read_lines(run.metrics) if run.metrics.is_file() else []
+    except yaml.YAMLError as error:
+        raise RunFolderError(f"{run.config}: cannot be read ({' '.join(str(error).split())}); restore it") from None
+    if not isinstance(settings, dict) or not lines:
+        raise RunFolderError(f"{path}: has no logged step yet; the report shows what a training has written")
+    files = {"split": run.split, "environment": run.environment, "result": run.result, "evaluation": run.evaluation}
+    parts: dict[str, Any] = {key: run.read(file) if file.is_file() else {} for key, file in files.items()}
+    return Run(path, names[path], flat(settings), lines, **parts)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        found |= flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return found
+
+
+def names_of(paths: list[Path]) -> dict[Path, str]:
+    """The folder's name, with as many folders above it as tell the paths apart."""
+    parts, depth = {path: path.absolute().parts for path in paths}, 1
+    while len({parts[path][-depth:] for path in paths}) < len(paths):
+        depth += 1
+    return {path: "/".join(parts[path][-depth:]) for path in paths}
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a sweep's folder, or of a folder of rows; none if it holds none. Raises RunFolderError."""
+    folder = path / "rows" if (path / "rows").is_dir() else path
+    if (path / "config.yaml").is_file() or not folder.is_dir():
+        return []
+    rows = []
+    for file in sorted(folder.glob("*.json")):
+        row = RunFolder.read(file)
+        try:
+            dict(row["settings"]), float(row["result"]["last"][SCORE]), int(row["result"]["labelled"]), str(row["arm"])
+        except (KeyError, TypeError, ValueError):
+            raise RunFolderError(f"{file}: is no row of a sweep (settings, arm and result); remove it") from None
+        rows.append(row)
+    return rows
+
+
+def row_of(run: Run) -> dict[str, Any]:
+    """A run as a row of a sweep has it."""
+    starts = [_fingerprint(Path(str(path))) for path in run.settings.get("init") or ()]
+    return {
+        "data": run.split.get("data"),
+        "arm": run.arm,
+        "result": run.result,
+        "settings": run.settings,
+        "seed": run.settings.get("seed"),
+        "subset": run.settings.get("data.split_seed"),
+        "starts": None if None in starts else starts,
+    }
+
+
+def score_of(row: Mapping[str, Any]) -> Score:
+    """The score of a row."""
+    result, settings = row["result"], row["settings"]
+    fold = re.fullmatch(r"fold:(\d+)/(\d+)", str(settings.get("data.val")))
+    return Score(
+        row.get("data"),
+        str(row["arm"]),
+        int(result["labelled"]),
+        (row.get("seed"), row.get("subset"), fold[1] if fold else None),
+        100 * float(result["last"][SCORE]),
+        result.get("split"),
+        result.get("protocol"),
+        None if row.get("starts") is None else tuple(row["starts"]),
+        int(fold[2]) if fold else None,
+        settings.get("method.name") == SUPERVISED,
+        None if result.get("best") is None else 100 * float(result["best"][SCORE]),
+    )
+
+
+def _fingerprint(path: Path) -> str | None:
+    """Hash of initial weights, as rows have it; None if they are gone."""
+    for file in (path, path / "model.safetensors", path / "model/model.safetensors"):
+        if file.is_file():
+            return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return None
+
+
+def name_arms(runs: list[Run]) -> None:
+    """Give runs that differ in seed, subset or fold only one arm: method, loss, and what tells arms apart."""
+    keys = [{k: v for k, v in run.settings.items() if k not in OWN and k.split(".")[0] != "evaluate"} for run in runs]
+    kinds = [json.dumps(key, sort_keys=True, default=str) for key in keys]
+    apart = {key for key in {k for each in keys for k in each} if len({str(each.get(key)) for each in keys}) > 1}
+    quiet = {"method.name", "loss.name"} | {key for key in apart if key.startswith(("train.device", "train.workers"))}
+    plain = [f"{run.method} · {run.settings.get('loss.name')}" for run in runs]
+    for run, key, name, kind in zip(runs, keys, plain, kinds, strict=True):
+        same = {other for other, label in zip(kinds, plain, strict=True) if label == name}
+        more = [f"{k.split('.', 1)[-1]} {key[k]}" for k in sorted(apart - quiet) if k in key and len(same) > 1]
+        run.arm = ", ".join([name, *more[:3]]) if kind in same else name

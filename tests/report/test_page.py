@@ -1,0 +1,304 @@
+"""The page: made of a tiny run, of a sweep, and of hostile names; driven in a headless browser."""
+
+import json
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fuzzyseg.report.page import write_report
+from fuzzyseg.run.folder import RunFolderError
+from support.tiny_data import settings, write_folder
+from support.tiny_network import TinyNetwork
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(2)>{{ 7*7 }}" + "W" * 240
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished training of a few steps with two evaluations."""
+    from fuzzyseg.experiment import train
+
+    root = tmp_path_factory.mktemp("report")
+    config = settings(write_folder(root / "data"), root / "fuzzy")
+    config["evaluate"] = {"gallery": 3}
+    config["train"] |= {"steps": 4, "eval_every": 2, "log_every": 1}
+    return train(config, network=partial(TinyNetwork, classes=3), quiet=True).run
+
+
+def other(run: Path, folder: Path, name: str, **changes):
+    """A copy of a run under another name with other settings and another last score."""
+    made = shutil.copytree(run, folder / name, ignore=shutil.ignore_patterns("*.pt"))
+    config = yaml.safe_load((made / "config.yaml").read_text())
+    score = changes.pop("miou", None)
+    for key, value in changes.items():
+        section, _, field = key.partition("__")
+        config[section] = {**config[section], field: value} if field else value
+    (made / "config.yaml").write_text(yaml.safe_dump(config))
+    if score is not None:
+        result = json.loads((made / "result.json").read_text())
+        result["last"]["miou"] = score
+        (made / "result.json").write_text(json.dumps(result))
+    return made
+
+
+def row_of(run: Path, arm: str, seed: int, miou: float, **settings):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    flat = {"method.name": config["method"]["name"], "loss.name": "fuzzy", "data.val": None, **settings}
+    result = json.loads((run / "result.json").read_text())
+    result["last"]["miou"] = miou
+    data = json.loads((run / "split.json").read_text())["data"]
+    return {"sweep": "A sweep", "arm": arm, "seed": seed, "subset": seed, "data": data, "settings": flat,
+            "starts": [], "result": result, "hardware": {}, "versions": {}, "code": {}}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sweep(run, tmp_path_factory):
+    """The folder of a sweep: supervised, a variant that is better by an interval, and one that is not."""
+    rows = tmp_path_factory.mktemp("sweep") / "rows"
+    rows.mkdir()
+    scores = {"supervised paper": (0.30, 0.31, 0.29), "fuzzy": (0.40, 0.412, 0.39), HOSTILE: (0.35, 0.20, 0.33)}
+    for place, (arm, values) in enumerate(scores.items()):
+        for seed, value in enumerate(values):
+            method = "supervised" if place == 0 else "other"
+            row = row_of(run, arm, seed, value, **{"method.name": method})
+            (rows / f"{place}-{seed}.json").write_text(json.dumps(row))
+    return rows.parent
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium in the system: the page is not driven")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a file; the test fails if the page logs, throws, shows a dialog or requests anything."""
+    found, contexts = [], []
+
+    def opened(path: Path, width: int = 1400, **options):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: found.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: found.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (found.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: found.append(f"request: {request.url[:90]}"))
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    wanted = [line for line in found if not line.startswith(("request: file:", "request: data:"))]
+    assert not wanted
+    assert sum(line.startswith("request: file:") for line in found) == len(contexts)  # the page itself
+
+
+def test_a_training_stores_what_the_page_shows(run):
+    stored = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    last = json.loads((run / "result.json").read_text())["last"]
+    matrix = stored["matrix"]
+    assert sum(map(sum, matrix)) == last["pixels"]
+    hits = sum(matrix[k][k] for k in range(3)) / last["pixels"]
+    assert hits == pytest.approx(last["accuracy"])
+    assert stored["calibration"]["ece"] == pytest.approx(last["fuzzy"]["ece"])
+    assert stored["calibration"]["coverage"] == pytest.approx(last["fuzzy"]["coverage"])
+    shown = stored["gallery"]
+    assert len(shown) == 3 and [entry["rank"] for entry in shown] == [1, 2, 3]
+    assert [e["miou"] for e in shown] == sorted(e["miou"] for e in shown)
+    assert all((run / "evaluation" / file).is_file() for entry in shown for file in entry["files"].values())
+
+
+def test_pictures_show_truth_prediction_and_errors(run):
+    import numpy as np
+    from PIL import Image
+
+    stored = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    entry = stored["gallery"][0]
+    pictures = {view: Image.open(run / "evaluation" / file) for view, file in entry["files"].items()}
+    layers = {view: np.asarray(picture) for view, picture in pictures.items()}
+    truth = np.asarray(Image.open(run.parent / "data" / "masks" / "val" / f"{Path(entry['name']).name}.png"))
+    assert (layers["truth"] == truth).all()
+    wrong = (layers["prediction"] != truth) & (truth != 255)
+    assert (layers["error"][truth != 255] == wrong[truth != 255]).all() and (layers["error"][truth == 255] == 255).all()
+    shown = np.asarray(pictures["truth"].convert("RGBA"))
+    assert (shown[truth == 255][:, 3] == 0).all() and (shown[truth == 1] == (213, 94, 0, 255)).all()
+    assert layers["k"].max() <= 1 and layers["image"].shape[2] == 3  # K is 1 or 2 of three classes
+
+
+def test_evaluate_stores_pictures_of_the_images_that_it_scores(run, tmp_path):
+    from fuzzyseg.experiment import evaluate
+
+    again = shutil.copytree(run, tmp_path / "again")
+    before = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    network = partial(TinyNetwork, classes=3)
+    evaluate(again, network=network, device="cpu")
+    assert json.loads((again / "evaluation" / "evaluation.json").read_text()) == before  # not asked for
+    result = evaluate(again, network=network, device="cpu", gallery=2)
+    stored = json.loads((again / "evaluation" / "evaluation.json").read_text())
+    assert stored["matrix"] == before["matrix"] and len(stored["gallery"]) == 2
+    assert stored["calibration"]["k_histogram"] == pytest.approx(before["calibration"]["k_histogram"])
+    assert stored["result"]["miou"] == result["miou"] and len(list((again / "evaluation").iterdir())) == 2 * 6 + 1
+    evaluate(again, network=network, device="cpu", gallery=1, split="train")
+    assert json.loads((again / "evaluation" / "evaluation.json").read_text())["split"] == "train"
+    with pytest.raises(ValueError, match="model without a run"):
+        evaluate(shutil.copytree(run / "model", tmp_path / "model"), network=network, gallery=1)
+
+
+@pytest.mark.parametrize(
+    ("total", "wanted", "places"), [(10, 4, [0, 1, 4, 8]), (3, 12, [0, 1, 2]), (5, 0, []), (9, 1, [0])]
+)
+def test_half_of_the_gallery_are_the_worst_images(total, wanted, places):
+    from fuzzyseg.experiment.gallery import _chosen
+
+    assert _chosen(total, wanted) == places
+
+
+def test_the_command_writes_the_page(run, tmp_path):
+    from typer.testing import CliRunner
+
+    from fuzzyseg.cli import app
+
+    done = CliRunner().invoke(app, ["report", str(run), "--out", str(tmp_path / "new" / "a.html"), "--title", "Mine"])
+    assert done.exit_code == 0 and "<h1>Mine</h1>" in (tmp_path / "new" / "a.html").read_text()
+    done = CliRunner().invoke(app, ["report", str(tmp_path), "--out", str(tmp_path / "b.html")])
+    assert done.exit_code == 2 and "no run folder" in done.output and not (tmp_path / "b.html").exists()
+
+
+def test_the_page_needs_no_torch(run, tmp_path):
+    import subprocess
+
+    code = (
+        "import sys; from pathlib import Path; from fuzzyseg.report.page import write_report;"
+        f"write_report([Path({str(run)!r})], Path({str(tmp_path / 'a.html')!r})); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_control_of_a_page_of_runs_works(run, sweep, tmp_path, open_page):
+    second = other(run, tmp_path, "second", loss__threshold=0.75)
+    page = open_page(write_report([run, second, sweep], tmp_path / "a.html"))
+    assert (
+        page.locator(".number")
+        .inner_text()
+        .startswith(f"{100 * json.loads((run / 'result.json').read_text())['last']['miou']:.1f}")
+    )
+    # theme
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.click("#theme")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    # curves: values at the pointer and by keys; runs can be hidden
+    plot = page.locator(".plot").first
+    plot.hover()
+    assert "step" in plot.locator(".tip").inner_text()
+    plot.focus()
+    page.keyboard.press("ArrowRight")
+    assert plot.locator(".tip").is_visible()
+    page.click("[data-toggle='1']")
+    assert page.locator("#curves path[data-run='1']").first.evaluate("e => e.style.display") == "none"
+    plot.hover()
+    assert "second" not in plot.locator(".tip").inner_text()
+    # classes: sorted by IoU, both ways
+    head = page.locator(".classes thead th.n").first
+    head.click()
+    values = [
+        float(v) for v in page.locator(".classes tbody tr td:nth-child(2)").evaluate_all("a => a.map(c => c.dataset.v)")
+    ]
+    assert values == sorted(values, reverse=True)
+    head.click()
+    again = [
+        float(v) for v in page.locator(".classes tbody tr td:nth-child(2)").evaluate_all("a => a.map(c => c.dataset.v)")
+    ]
+    assert again == sorted(values)
+    # confusion: a cell's numbers; shares by prediction; the second run's matrix
+    page.locator(".matrix svg").first.hover()
+    assert "of all" in page.locator(".readout").first.inner_text()
+    cell = page.locator(".matrix rect").first
+    shares = cell.get_attribute("data-t"), cell.get_attribute("data-p")
+    page.click("[data-norm='p']")
+    assert float(cell.get_attribute("fill-opacity")) == pytest.approx(float(shares[1]) ** 0.6, abs=1e-3)
+    page.click("#confusion [data-tab='1']")
+    assert page.locator("#confusion [data-panel='1']").is_visible()
+    assert not page.locator("#confusion [data-panel='0']").is_visible()
+    # gallery: views and the handle
+    frame = page.locator("#gallery .frame").first
+    page.click("[data-side='left'][data-choose='k']")
+    assert frame.locator("img[data-view='k']").is_visible() and not frame.locator("img[data-view='truth']").is_visible()
+    assert page.locator(".key[data-for='k']").is_visible()
+    frame.locator(".wipe").fill("20")
+    assert frame.evaluate("e => e.style.getPropertyValue('--x')") == "20%"
+    page.locator("#strength").fill("30")
+    assert frame.evaluate("e => e.style.getPropertyValue('--strength')") == "0.3"
+    # comparison and settings
+    page.locator(".reference").select_option("fuzzy")
+    assert page.locator("tr[data-reference='fuzzy']").first.is_visible()
+    assert not page.locator("tr[data-reference='supervised paper']").first.is_visible()
+    page.locator("#settings summary").first.click()
+    page.fill("#filter", "loss.threshold")
+    assert page.locator("#all tbody tr:visible").count() == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 400])
+def test_nothing_is_wider_than_the_screen(run, sweep, tmp_path, open_page, width, scheme):
+    path = write_report([run, other(run, tmp_path, "second", loss__name="hard"), sweep], tmp_path / "a.html")
+    page = open_page(path, width, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_hostile_names_are_text(run, sweep, tmp_path, open_page):
+    short = HOSTILE.replace("/", "\u2215")[:200]
+    hostile = other(run, tmp_path, short, network__encoder=HOSTILE, data__root=f"/tmp/{HOSTILE}")
+    for file in (hostile / "result.json", hostile / "evaluation" / "evaluation.json"):
+        file.write_text(file.read_text().replace('"low"', json.dumps(HOSTILE)))
+    text = (hostile / "metrics.jsonl").read_text().replace('"low"', json.dumps(HOSTILE))
+    (hostile / "metrics.jsonl").write_text(text.replace('"unsupervised', json.dumps(HOSTILE)[:-1]))
+    stored = json.loads((hostile / "evaluation" / "evaluation.json").read_text())
+    stored["gallery"][0]["name"] = HOSTILE
+    stored["gallery"][1]["files"]["truth"] = "../result.json"  # no file but pictures of its own folder
+    stored["colours"][0] = "red;background:url(http://example.org)"
+    (hostile / "evaluation" / "evaluation.json").write_text(json.dumps(stored))
+    path = write_report([hostile, run, sweep], tmp_path / "a.html", title=HOSTILE)
+    page = open_page(path, 400)
+    assert page.locator("script:not([type])").count() == 1 and page.locator("img[onerror]").count() == 0
+    assert page.locator("h1").inner_text() == HOSTILE
+    assert HOSTILE in page.locator(".classes").inner_text()
+    assert "example.org" not in path.read_text() and "49" not in page.locator("h1").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    page.locator(".plot").nth(1).hover()
+    assert path.stat().st_size < 10_000_000
+
+
+def test_no_gain_without_an_interval_above_0(run, sweep, tmp_path):
+    from fuzzyseg.report.page import _gain
+    from fuzzyseg.report.read import Run, rows_of, score_of
+
+    scores = [score_of(row) for row in rows_of(sweep)]
+    split = json.loads((run / "split.json").read_text())
+
+    def gain(arm, chosen=scores):
+        made = Run(run, "a", {"method.name": "other"}, [{"step": 1}], split, {}, {}, {}, arm)
+        return _gain(made, chosen)
+
+    better = gain("fuzzy")
+    assert (
+        better["kind"] == "gain" and better["found"].n == 3 and better["found"].mean == pytest.approx(10.07, abs=0.01)
+    )
+    assert gain(HOSTILE)["kind"] == "open"  # +3.3 points on average, but the interval holds 0
+    assert gain("fuzzy", [s for s in scores if s.repeat[0] == 0])["kind"] == "single"
+    assert gain("fuzzy", [s for s in scores if not s.supervised])["kind"] == "missing"
+
+
+def test_what_is_no_run_is_refused_by_name(tmp_path):
+    with pytest.raises(RunFolderError, match="no run folder"):
+        write_report([tmp_path], tmp_path / "a.html")
