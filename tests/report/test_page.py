@@ -89,6 +89,7 @@ def open_page(browser):
     def opened(path: Path, width: int = 1400, **options):
         contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
         page = contexts[-1].new_page()
+        page.set_default_timeout(120_000)  # of a machine under load
         page.on("console", lambda message: found.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: found.append(f"error: {error}"))
         page.on("dialog", lambda dialog: (found.append(f"dialog: {dialog.message}"), dialog.dismiss()))
