@@ -148,7 +148,10 @@ def test_the_last_part_of_a_name_is_enough():
         ("dta", "Did you mean 'data'?"),
         ("on_devise", "Did you mean 'on_device'?"),
         ("loss.shedule.start", "Did you mean 'loss.schedule.start'?"),
-        ("qqqq", "Known: augment, data, evaluate, init, loss, method, network, optim, out, seed, supervised, train."),
+        (
+            "qqqq",
+            "Known: augment, data, evaluate, init, loss, method, network, optim, out, seed, supervised, track, train.",
+        ),
         ("method.cutmix", "`fuzzyseg methods NAME`"),
     ],
 )

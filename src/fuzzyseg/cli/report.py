@@ -17,7 +17,9 @@ def report(
     out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="The page.")] = Path("report.html"),
     title: Annotated[str | None, typer.Option("--title", metavar="TEXT", help="Title. [default: the names]")] = None,
 ) -> None:
-    """Write one HTML page of runs: scores, curves, classes, a gallery of images, calibration, settings, warnings.
+    """Write one HTML page of runs and sweeps.
+
+    It shows scores, curves, classes, a gallery of images, calibration, settings and warnings.
 
     The page is one file that loads nothing from elsewhere. Several runs are overlaid. The gain over supervised training
     is shown if a supervised run with as many labelled images, or a sweep that holds one, is given as well.
