@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fuzzyseg.analysis.pixels import PixelMaps, pixel_maps
 from fuzzyseg.analysis.temperature import judged, sampled
 from fuzzyseg.config import Config, ConfigError, read_yaml, validate
-from fuzzyseg.data import DataError, DataSet, Item, Reader, read_dataset
+from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.loading.value_range import compare, header_notes
 from fuzzyseg.data.text import printable
@@ -133,9 +133,7 @@ def _items(
 def _pixel_maps(predictor: Predictor, sets: Fuzzy, void: int, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
     """Maps and mask (1,H,W) of each of the item's `training_parts`, of the sets that the run ended with."""
     card = predictor.card
-    bands = None if card.bands is None else tuple(card.bands)
-    reader = Reader(card.channels, len(card.classes), void, card.image_size, bands=bands, levels=card.levels)
-    for image, mask in training_parts(reader, item):
+    for image, mask in training_parts(card.reader(void, image_size=card.image_size), item):
         logits, target = predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(predictor.device)
         yield pixel_maps(logits, logits, target, threshold=sets.threshold, options=sets.options, lift=False), target
 
