@@ -65,10 +65,8 @@ def write_evaluation(
     folder.mkdir(parents=True)
     card = predictor.card
     colours = card.colours or class_colours(len(card.classes))
-    bands = None if card.bands is None else tuple(card.bands)
-    reader = Reader(card.channels, len(card.classes), ignore_index, bands=bands, levels=card.levels)
     protocol = Protocol(settings.mode, settings.window, tuple(settings.scales), settings.flip)
-    painter = _Painter(folder, predictor, reader, maps, protocol, colours)
+    painter = _Painter(folder, predictor, card.reader(ignore_index), maps, protocol, colours)
     hit, truth, predicted = counts[1].double().unbind(1)
     scores = (hit / (truth + predicted - hit)).nanmean(1)
     order = [place for place in scores.argsort().tolist() if scores[place] == scores[place]]
