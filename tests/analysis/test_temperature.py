@@ -4,6 +4,8 @@ import torch
 
 from fuzzyseg.analysis.temperature import LEVEL, SAMPLE, judged, sampled, temperature_of
 
+NAMES = ["a", "b", "c", "d"]
+
 
 def images(count, scale, seed=0, classes=4, pixels=600):
     """Pixels of images whose logits are `scale` times those of a calibrated model, one scale an image."""
@@ -42,11 +44,11 @@ def literal(images, temperatures):
 
 def test_numbers_are_those_of_a_literal_count():
     data = images(3, 3.0)
-    found = judged(data, 2.5)
+    found = judged(data, 2.5, NAMES)
     before, _, _ = literal(data, [1.0] * 3)
     after, size, coverage = literal(data, [2.5] * 3)
     torch.testing.assert_close(
-        torch.tensor([found["ece"], found["ece_calibrated"], found["set_size"], *found["coverage_per_class"]]),
+        torch.tensor([found["ece"], found["ece_calibrated"], found["set_size"], *found["coverage_per_class"].values()]),
         torch.tensor([before, after, size, *coverage]),
     )
     assert found["pixels"] == 1800 and after < before / 2
@@ -56,15 +58,15 @@ def test_each_half_is_judged_with_the_temperature_of_the_other():
     data = images(4, [1.0, 1.0, 4.0, 4.0])  # the first half is calibrated, the second far too sure
     first, second = temperature_of(data[:2]), temperature_of(data[2:])
     assert 0.9 < first < 1.1 and 3.5 < second < 4.5
-    crossed = judged(data, None)
+    crossed = judged(data, None, NAMES)
     assert abs(crossed["ece_calibrated"] - literal(data, [second, second, first, first])[0]) < 1e-6
     assert crossed["ece_calibrated"] > 0.1  # fitted and judged on the same pixels it would be small
     assert abs(literal(data, [first, first, second, second])[0]) < 0.05
 
 
 def test_one_image_is_not_judged_by_itself():
-    assert judged(images(1, 2.0), None) == {}
-    assert judged(images(1, 2.0), 2.0)["images"] == 1
+    assert judged(images(1, 2.0), None, NAMES) == judged([], 2.0, NAMES) == {}
+    assert judged(images(1, 2.0), 2.0, NAMES)["images"] == 1
 
 
 def test_void_pixels_are_left_out_and_images_are_sampled_evenly():

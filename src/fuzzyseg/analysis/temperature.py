@@ -36,22 +36,22 @@ def temperature_of(images: Sequence[Pixels]) -> float:
     return fitted_temperature(torch.cat(logits), torch.cat(targets))
 
 
-def judged(images: Sequence[Pixels], temperature: float | None) -> dict[str, Any]:
+def judged(images: Sequence[Pixels], temperature: float | None, names: Sequence[str]) -> dict[str, Any]:
     """How far probabilities can be trusted on these images, without and with a temperature; shares in [0, 1].
 
     temperature: fitted on other images; None: that of each half of the images is fitted on the other half (the halves
-    are neighbours in order, so that frames of one video are not in both), {} for fewer than two images.
-    `ece`, `ece_calibrated`: expected calibration error (Guo et al., ICML 2017). `coverage`, `coverage_per_class` (None
-    without pixels): how often a pixel's set holds the true class; its set are the most probable classes until their
-    calibrated probabilities exceed `level` together. `set_size`: their mean number.
+    are neighbours in order, so that frames of one video are not in both). names: of the classes. Returns {} for too few
+    images, otherwise `ece`, `ece_calibrated`: expected calibration error (Guo et al., ICML 2017); `coverage`,
+    `coverage_per_class` (None without pixels): how often a pixel's set holds the true class; its set are the most probable classes until their
+    calibrated probabilities exceed `level` together; `set_size`: their mean number.
     """
     first, second = images[: len(images) // 2], images[len(images) // 2 :]
     parts: list[tuple[Sequence[Pixels], float]] = [(images, temperature or 1.0)]
+    if not images or (temperature is None and not first):
+        return {}
     if temperature is None:
-        if not first:
-            return {}
         parts = [(first, temperature_of(second)), (second, temperature_of(first))]
-    classes = images[0][0].shape[1]
+    classes = len(names)
     bins = torch.zeros(2, 2, CONFIDENCE_BINS, dtype=torch.float64)  # without and with; confidence and right ones
     covered, pixels = torch.zeros(2, classes, dtype=torch.float64)
     size = 0.0
@@ -70,7 +70,7 @@ def judged(images: Sequence[Pixels], temperature: float | None) -> dict[str, Any
             pixels += torch.bincount(target, minlength=classes).cpu()
     total = float(pixels.sum())
     ece, calibrated = ((confidence - right).abs().sum().item() / total for confidence, right in bins)
-    per_class = [None if of == 0 else hit / of for hit, of in zip(covered.tolist(), pixels.tolist(), strict=True)]
+    counted = zip(names, covered.tolist(), pixels.tolist(), strict=True)
     return {
         "images": len(images),
         "pixels": int(total),
@@ -78,6 +78,6 @@ def judged(images: Sequence[Pixels], temperature: float | None) -> dict[str, Any
         "ece_calibrated": calibrated,
         "level": LEVEL,
         "coverage": float(covered.sum()) / total,
-        "coverage_per_class": per_class,
+        "coverage_per_class": {name: None if of == 0 else hit / of for name, hit, of in counted},
         "set_size": size / total,
     }

@@ -104,9 +104,7 @@ def _calibration(predictor: Predictor, items: list[Item], void: int, fitted_here
         images += [] if found is None else [found]
     fitted_on = ((card.record or {}).get("calibration") or {}).get("fitted_on")
     crossed = fitted_here and fitted_on == CROSS_FITTED
-    result = judged(images, None if crossed else card.temperature) if images else {}
-    if "coverage_per_class" in result:
-        result["coverage_per_class"] = dict(zip(card.classes, result["coverage_per_class"], strict=True))
+    result = judged(images, None if crossed else card.temperature, card.classes)
     return {"temperature": card.temperature, "fitted_on": fitted_on, **result}
 
 

@@ -109,10 +109,7 @@ class Scoring:
         if not held and not val:
             return None
         temperature = temperature_of(held or val)
-        result = judged(val, temperature if held else None) if val else {}
-        if "coverage_per_class" in result:
-            classes = self.material.card.classes
-            result["coverage_per_class"] = dict(zip(classes, result["coverage_per_class"], strict=True))
+        result = judged(val, temperature if held else None, self.material.card.classes)
         return {"temperature": temperature, "fitted_on": HELD_BACK if held else CROSS_FITTED, **result}
 
     def pixels(self, predictor: Predictor, items: Sequence[Item]) -> list[Pixels]:
