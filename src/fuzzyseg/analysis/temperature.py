@@ -40,10 +40,12 @@ def judged(images: Sequence[Pixels], temperature: float | None, names: Sequence[
     """How far probabilities can be trusted on these images, without and with a temperature; shares in [0, 1].
 
     temperature: fitted on other images; None: that of each half of the images is fitted on the other half (the halves
-    are neighbours in order, so that frames of one video are not in both). names: of the classes. Returns {} for too few
-    images, otherwise `ece`, `ece_calibrated`: expected calibration error (Guo et al., ICML 2017); `coverage`,
-    `coverage_per_class` (None without pixels): how often a pixel's set holds the true class; its set are the most probable classes until their
-    calibrated probabilities exceed `level` together; `set_size`: their mean number.
+    are neighbours in order, so that frames of one video are not in both). names: of the classes.
+
+    Returns {} for too few images, otherwise `ece`, `ece_calibrated`: calibration error (Guo et al., ICML 2017);
+    `coverage`, `coverage_per_class` (None without pixels): how often a pixel's set holds the true class, where the set
+    is the most probable classes until their calibrated probabilities exceed `level` together; `set_size`: their mean
+    number.
     """
     first, second = images[: len(images) // 2], images[len(images) // 2 :]
     parts: list[tuple[Sequence[Pixels], float]] = [(images, temperature or 1.0)]
