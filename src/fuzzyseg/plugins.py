@@ -1,7 +1,5 @@
 """Custom methods, losses, datasets and metrics from entry points and imported Python files."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import sys

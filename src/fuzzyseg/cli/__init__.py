@@ -1,7 +1,5 @@
 """Command-line application: one module per command. Commands import torch, and what needs it, when they run."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

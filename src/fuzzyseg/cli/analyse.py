@@ -1,7 +1,5 @@
 """`fuzzyseg analyse`: statistics of the fuzzy sets of a run, or of a model before any training with FPL."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -1,7 +1,5 @@
 """`fuzzyseg compare`: compare methods and losses under one protocol."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

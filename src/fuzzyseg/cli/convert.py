@@ -1,7 +1,5 @@
 """`fuzzyseg convert`: masks from annotation files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

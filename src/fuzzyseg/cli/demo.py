@@ -1,7 +1,5 @@
 """`fuzzyseg demo`: the main job on generated images, from nothing to a table and pictures."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

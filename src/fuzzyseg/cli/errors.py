@@ -4,8 +4,6 @@
 of this software). 2: an invalid request (an unknown setting, a missing file). 130: interrupted.
 """
 
-from __future__ import annotations
-
 import os
 import traceback
 from pathlib import Path

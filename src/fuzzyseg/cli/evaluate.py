@@ -1,7 +1,5 @@
 """`fuzzyseg evaluate`: score a trained model on a split."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal

@@ -1,7 +1,5 @@
 """`fuzzyseg export`: a trained model for use without fuzzyseg."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Options that several commands share: those of settings, with the settings' own help texts, and `--import`."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping

@@ -1,7 +1,5 @@
 """Progress on stderr, as a bar or lines; tables as text."""
 
-from __future__ import annotations
-
 import io
 import time
 from collections.abc import Callable, Iterator, Sequence

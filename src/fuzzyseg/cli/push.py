@@ -1,7 +1,5 @@
 """`fuzzyseg push`: upload a trained model to the Hugging Face hub."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

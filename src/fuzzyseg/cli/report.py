@@ -1,7 +1,5 @@
 """`fuzzyseg report`: one HTML page of runs and sweeps."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

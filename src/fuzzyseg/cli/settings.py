@@ -1,7 +1,5 @@
 """`fuzzyseg settings`: list the settings."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from typing import Annotated

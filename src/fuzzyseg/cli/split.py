@@ -1,7 +1,5 @@
 """`fuzzyseg split`: lists of labelled, unlabelled and validation images."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

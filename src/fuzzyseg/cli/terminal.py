@@ -1,7 +1,5 @@
 """Output of the commands, from which nothing reaches a terminal as a control code."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout

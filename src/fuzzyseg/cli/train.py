@@ -1,7 +1,5 @@
 """`fuzzyseg train`: turn options and overrides into a configuration, and train."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any

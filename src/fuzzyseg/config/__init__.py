@@ -1,7 +1,5 @@
 """Run configuration: typed models, YAML files, dotted overrides. Errors for unknown keys name the nearest one."""
 
-from __future__ import annotations
-
 from fuzzyseg.config.base import parse_size
 from fuzzyseg.config.data_schema import AugmentConfig, DataConfig
 from fuzzyseg.config.load import (

@@ -1,7 +1,5 @@
 """Base class of sections; parsing of sizes."""
 
-from __future__ import annotations
-
 import math
 import os
 from typing import Annotated, Any, Self, get_args

@@ -1,7 +1,5 @@
 """Settings of the data, and of geometry and weak colour jitter."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, field_validator

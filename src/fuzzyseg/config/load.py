@@ -1,7 +1,5 @@
 """Loading of YAML files and dotted overrides into a `Config`; errors name the key and the nearest known one."""
 
-from __future__ import annotations
-
 import difflib
 import reprlib
 from collections import Counter

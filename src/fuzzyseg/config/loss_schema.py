@@ -1,7 +1,5 @@
 """Settings of the losses: the pseudo-label loss with its threshold, and the supervised loss."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, field_validator

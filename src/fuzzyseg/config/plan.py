@@ -1,7 +1,5 @@
 """Plan of a sweep: runs that differ only in the settings compared, described in one file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path

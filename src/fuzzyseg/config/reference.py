@@ -1,7 +1,5 @@
 """Reference of all settings, generated from the models: `fuzzyseg settings` and `docs/settings.md`."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import textwrap

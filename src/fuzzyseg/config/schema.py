@@ -1,7 +1,5 @@
 """Configuration of a run: typed models. The text below a setting is its help text."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field, PositiveFloat

@@ -1,7 +1,5 @@
 """Records shared by the whole package: dataset items, datasets, label maps, and the error for unusable files."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable, Iterable

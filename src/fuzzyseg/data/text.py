@@ -1,7 +1,5 @@
 """Parts of messages: lists, counts, suggestions, validation errors."""
 
-from __future__ import annotations
-
 import codecs
 import difflib
 import json

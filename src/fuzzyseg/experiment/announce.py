@@ -1,7 +1,5 @@
 """Messages to the user before and after a training."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Checking every file of a dataset before training."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial

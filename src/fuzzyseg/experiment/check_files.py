@@ -1,7 +1,5 @@
 """Decoding of every file of a dataset check, in processes that may crash."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path

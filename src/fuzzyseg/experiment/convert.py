@@ -1,7 +1,5 @@
 """Conversion of annotations to a dataset in the folder layout."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Memory of a training step, estimated before the first one."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields

@@ -1,7 +1,5 @@
 """Export the model of a run, or push it to the hub."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from fuzzyseg.config import ConfigError

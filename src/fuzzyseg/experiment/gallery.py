@@ -1,7 +1,5 @@
 """What the report shows of an evaluation: pictures, the confusion matrix and calibration, stored in the run folder."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Evaluate and apply a trained model."""
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Writing of a split as list files."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A data set given as a Python object, written once as a folder that the readers know."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping

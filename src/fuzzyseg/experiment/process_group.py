@@ -1,7 +1,5 @@
 """The device of a process, and the process group of torchrun."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """Models on the Hugging Face hub: the files of a model folder."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The model card as Markdown: README.md of a model folder and of an export."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

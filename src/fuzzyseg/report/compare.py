@@ -1,7 +1,5 @@
 """Scores of several runs: means over the repeats, and paired differences between arms."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterable, Sequence
 from itertools import product

@@ -1,7 +1,5 @@
 """Curves of a training as shapes for the page: positions in per cent of the plot, and the values for the pointer."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The report: one HTML file that needs no network, from run folders and sweeps."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re

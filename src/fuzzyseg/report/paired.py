@@ -1,7 +1,5 @@
 """Mean, standard deviation and paired differences of scores, with their confidence intervals."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Run folders and the rows of a sweep as plain values; imports no torch."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

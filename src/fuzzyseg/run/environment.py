@@ -1,7 +1,5 @@
 """Environment of a run: versions, hardware, code version."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

@@ -1,7 +1,5 @@
 """Atomic writing of files, and the errors of a full or read-only disk."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

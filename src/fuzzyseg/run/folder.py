@@ -1,7 +1,5 @@
 """Run folder: paths of its files, and rules for writing into it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

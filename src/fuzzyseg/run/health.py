@@ -1,7 +1,5 @@
 """Is the training working? Findings from the logged numbers, in plain words, each with what to try."""
 
-from __future__ import annotations
-
 import json
 import math
 import statistics

@@ -1,7 +1,5 @@
 """Log lines of a training: sinks, `metrics.jsonl` with one JSON object per logged step, throughput and memory."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys

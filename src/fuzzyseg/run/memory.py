@@ -1,7 +1,5 @@
 """Free memory of the machine, within the limits of its control groups."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 _NAMES = (

@@ -1,7 +1,5 @@
 """Progress display: a live bar on a terminal, a plain line per logged step elsewhere."""
 
-from __future__ import annotations
-
 import math
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Metrics of a run in TensorBoard, trackio or Weights & Biases, if the package is installed."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from hashlib import sha256

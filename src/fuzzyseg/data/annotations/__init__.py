@@ -1,7 +1,5 @@
 """Conversion of LabelMe, COCO and CVAT annotations to the folder layout: images/, masks/ and dataset.yaml."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Lin et al., "Microsoft COCO: common objects in context", ECCV 2014.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """CVAT's export "Segmentation mask": colours in `labelmap.txt`, masks in `SegmentationClass/`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

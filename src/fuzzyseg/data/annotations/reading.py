@@ -1,7 +1,5 @@
 """Shared parts of the annotation readers: their interface, class names, and validation of untrusted files."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable, Sequence

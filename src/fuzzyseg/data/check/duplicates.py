@@ -1,7 +1,5 @@
 """Duplicate images, and near-duplicates between training and evaluation lists."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Inspection of one image or mask file, read as in training."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Findings of a dataset check: the problem, the files, and the remedy."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Statistics of one mask, decoded as in training: pixels per class, and unmapped values."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence

@@ -1,7 +1,5 @@
 """Report of a dataset check."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Contact sheet of the classes: colour, name, share and an example of each, as one picture."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Merging datasets, and adding images without masks."""
 
-from __future__ import annotations
-
 import glob
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Folders `images/` and `masks/` with files of equal names."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from fuzzyseg.data.dataset_yaml import FILE, Description

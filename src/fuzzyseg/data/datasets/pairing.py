@@ -1,7 +1,5 @@
 """Image and mask files of a folder, their splits, and their assignment to each other."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence

@@ -6,8 +6,6 @@ al., "The Cityscapes dataset for semantic urban scene understanding", CVPR 2016.
 benchmark: 150 classes, mask value 0 is void: Zhou et al., "Scene parsing through ADE20K dataset", CVPR 2017.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

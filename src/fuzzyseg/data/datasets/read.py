@@ -1,7 +1,5 @@
 """Reading a dataset from disk: layout, files, labels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Folders that are likely meant where no dataset, or no mask, is found."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

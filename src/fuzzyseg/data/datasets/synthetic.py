@@ -5,8 +5,6 @@ has two siblings of nearly the same colour and texture; groups do not overlap. L
 image.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

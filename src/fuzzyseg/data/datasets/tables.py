@@ -7,8 +7,6 @@ allowed; files outside of the folder are reported. A table (`manifest.csv`, `man
 file) has the columns image, mask (may be empty) and split; its paths are relative to its folder.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

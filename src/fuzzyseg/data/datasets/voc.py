@@ -4,8 +4,6 @@ Everingham et al., "The PASCAL visual object classes challenge", IJCV 2010; SBD:
 "augmented" training set is VOC's train list plus the images annotated by SBD, minus VOC's val list: 10,582 images.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

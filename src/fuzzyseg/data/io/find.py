@@ -1,7 +1,5 @@
 """Image files of a folder or pattern, and the files that are passed over."""
 
-from __future__ import annotations
-
 import fnmatch
 import glob
 import os

@@ -1,7 +1,5 @@
 """Headers of image and mask files: size, bands and number type, without decoding."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO

@@ -1,7 +1,5 @@
 """Image files as arrays, whole or by windows: 8 bits a band, units, or the file's own numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial

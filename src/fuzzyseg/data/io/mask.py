@@ -1,7 +1,5 @@
 """Reading and writing of mask files: the stored numbers or colours."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

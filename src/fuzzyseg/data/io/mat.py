@@ -5,8 +5,6 @@ Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011. scipy's
 scipy sees whole data only.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """Opening image files with Pillow, and the limit against decompression bombs."""
 
-from __future__ import annotations
-
 import io
 import struct
 import sys

@@ -4,8 +4,6 @@ TIFF pixels are decoded by rasterio (the extra `geo`). Without it, TIFF files th
 Pillow, and the others are refused with an error that names the extra.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Colours, overlays and picture files."""
 
-from __future__ import annotations
-
 import colorsys
 import itertools
 import os

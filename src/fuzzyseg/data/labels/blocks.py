@@ -1,7 +1,5 @@
 """Reading of files above the pixel limit in blocks of whole rows, so that each tile is decoded once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any

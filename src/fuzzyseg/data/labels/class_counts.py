@@ -1,7 +1,5 @@
 """Values and classes contained in the masks of a dataset."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Class names and colours from text files of annotation tools and datasets."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections import Counter

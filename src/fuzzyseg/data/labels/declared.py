@@ -1,7 +1,5 @@
 """Label metadata declared by the user or shipped with the dataset."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack

@@ -1,7 +1,5 @@
 """Decoding of mask files into class indices, by their encoding."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path

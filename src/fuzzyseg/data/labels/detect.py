@@ -1,7 +1,5 @@
 """Detection of the mask encoding, of class colours, and of binary masks, from mask files."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Meaning of palette masks: the class of a pixel is its index, or the colour of its index."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

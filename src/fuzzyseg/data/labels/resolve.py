@@ -1,7 +1,5 @@
 """Resolution of a dataset's label map from declared metadata and, if necessary, from its masks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

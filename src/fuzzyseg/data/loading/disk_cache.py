@@ -1,7 +1,5 @@
 """Cache of decoded, resized images and masks in a folder, shared by processes and later runs."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -8,8 +8,6 @@ script, and shares the lists of files. A lock held by another thread at that mom
 workers therefore use only the dataset, in one thread. Other platforms use their default start method.
 """
 
-from __future__ import annotations
-
 import signal
 import sys
 from collections import deque

@@ -1,7 +1,5 @@
 """Mean, standard deviation and value range of each band, measured on a sample of the images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

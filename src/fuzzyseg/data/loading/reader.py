@@ -1,7 +1,5 @@
 """Reader of images and masks at the training scale, with a cache. Very large files are read in windows."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections import OrderedDict

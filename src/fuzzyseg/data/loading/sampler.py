@@ -5,8 +5,6 @@ order, a random derangement. The images of the two therefore differ in every dra
 once per epoch.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass

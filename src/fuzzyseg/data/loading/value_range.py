@@ -1,7 +1,5 @@
 """Value ranges of image files by number type, and outliers that may represent missing data."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

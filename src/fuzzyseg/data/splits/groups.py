@@ -1,7 +1,5 @@
 """Groups of images that a split keeps together: frames of a video, slices of a patient, tiles of a scene."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import replace

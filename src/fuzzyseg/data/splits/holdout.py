@@ -1,7 +1,5 @@
 """Held-out labelled images for choosing a setting without using the validation images."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from fuzzyseg.data.labels.class_counts import class_presence

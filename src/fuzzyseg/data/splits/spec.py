@@ -1,7 +1,5 @@
 """Specification of a number of images, or of particular images: counts, fractions, list files."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from fractions import Fraction

@@ -4,8 +4,6 @@ Orders are made by hashing (purpose, seed, name), so that they are independent o
 of the order in which a file system lists files.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Seeded orders of images, and stratification: parts of a set that hold the same classes, as far as possible."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from itertools import permutations

@@ -1,7 +1,5 @@
 """Selection of the validation images, and what remains for training."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path

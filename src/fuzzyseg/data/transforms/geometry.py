@@ -4,8 +4,6 @@ All random numbers are drawn in a fixed order from one generator, seeded by the 
 inside the crop is resampled. Padding is 0 after normalisation (the mean colour), False in `valid`, and 255 in the mask.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Images and masks that are too large to be decoded at once. Only the part inside a crop is read."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

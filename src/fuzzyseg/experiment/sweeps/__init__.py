@@ -1,7 +1,5 @@
 """Sweeps: expand a plan into runs, execute them, tabulate their results."""
 
-from __future__ import annotations
-
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.experiment.sweeps.method_plan import comparison
 from fuzzyseg.experiment.sweeps.scheduler import SweepResult, sweep

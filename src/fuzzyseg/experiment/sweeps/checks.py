@@ -1,7 +1,5 @@
 """Checks of a sweep before its first run: data, splits, existing rows and supervised starts."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Expansion of a plan and the command's options into runs, each with its complete settings."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

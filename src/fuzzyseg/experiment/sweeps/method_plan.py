@@ -1,7 +1,5 @@
 """The plan of `compare`: an arm for each method and loss."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

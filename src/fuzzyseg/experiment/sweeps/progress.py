@@ -1,7 +1,5 @@
 """Progress of a sweep: step, loss and score of the running trainings, and the remaining time of all runs."""
 
-from __future__ import annotations
-
 import heapq
 import math
 import statistics

@@ -1,7 +1,5 @@
 """Rows: the result of one finished run, small enough to commit. They name no folder of the machine."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import statistics

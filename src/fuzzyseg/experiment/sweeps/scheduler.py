@@ -1,7 +1,5 @@
 """Execution of a sweep: one process per run, so that a crash affects no other run and interrupted ones resume."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Markdown tables of the rows of a sweep: scores, paired differences, failures."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any

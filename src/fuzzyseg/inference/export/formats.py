@@ -1,7 +1,5 @@
 """Formats of an export: each writes a model into a folder and returns how to run what it has written."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The comparison of an exported model with PyTorch on the user's own images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The module that is exported: image values in, logits and labels out."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

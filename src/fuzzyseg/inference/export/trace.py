@@ -1,7 +1,5 @@
 """Where an ONNX file first computes something else than PyTorch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

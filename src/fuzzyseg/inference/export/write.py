@@ -1,7 +1,5 @@
 """Write an export: the model in one format, its card, and the result of the comparison."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
