@@ -224,9 +224,8 @@ class _Check:
     def _find_duplicates(self, lists: Lists, results: dict[Path, FileInfo]) -> None:
         """Find duplicate images, and images in both training and evaluation lists."""
         images = {name: [results[item.image] for item in items] for name, items in lists.items()}
-        masks = {
-            item.image: results[item.mask].digest for items in lists.values() for item in items if item.mask is not None
-        }
+        everything = [item for items in lists.values() for item in items]
+        masks = {item.image: results[item.mask].digest for item in everything if item.mask is not None}
         equal, near = exact_duplicates(images), near_duplicates(images, TRAINING, EVALUATION)
         self._add(*findings.leakage(equal, near, masks, grouped=self.data.group is not None))
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fuzzyseg.analysis.pixels import PixelMaps, pixel_maps
-from fuzzyseg.analysis.temperature import judged, sampled
+from fuzzyseg.analysis.temperature import judged
 from fuzzyseg.config import Config, ConfigError, read_yaml, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
@@ -21,7 +21,7 @@ from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device, process_group
 from fuzzyseg.experiment.results import record
-from fuzzyseg.experiment.validation import CROSS_FITTED, MOST_LABELLED, evenly_spaced, training_parts
+from fuzzyseg.experiment.validation import CROSS_FITTED, MOST_LABELLED, evenly_spaced, sampled_pixels, training_pairs
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.inference.outputs import Fuzzy
@@ -94,12 +94,9 @@ def evaluate(
 
 def _calibration(predictor: Predictor, items: list[Item], void: int, fitted_here: bool) -> dict[str, Any]:
     """`judged` on some of the items, with the model's temperature, or cross-fitted ones if it was fitted on these."""
-    card, images = predictor.card, []
+    card = predictor.card
     reader = card.reader(void, image_size=card.image_size)
-    for place in evenly_spaced(len(items), MOST_LABELLED):
-        parts = training_parts(reader, items[place])
-        found = sampled((predictor.training_logits(x)[None], y[None].to(predictor.device)) for x, y in parts)
-        images += [] if found is None else [found]
+    images = sampled_pixels(predictor, reader, evenly_spaced(items, MOST_LABELLED))
     fitted_on = ((card.record or {}).get("calibration") or {}).get("fitted_on")
     crossed = fitted_here and fitted_on == CROSS_FITTED
     result = judged(images, None if crossed else card.temperature, card.classes)
@@ -129,8 +126,7 @@ def _items(
 def _pixel_maps(predictor: Predictor, sets: Fuzzy, void: int, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
     """Maps and mask (1,H,W) of each of the item's `training_parts`, of the sets that the run ended with."""
     card = predictor.card
-    for image, mask in training_parts(card.reader(void, image_size=card.image_size), item):
-        logits, target = predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(predictor.device)
+    for logits, target in training_pairs(predictor, card.reader(void, image_size=card.image_size), item):
         yield pixel_maps(logits, logits, target, threshold=sets.threshold, options=sets.options, lift=False), target
 
 
@@ -235,7 +231,5 @@ def run_items(source: Path, config: Config, predictor: Predictor, split: str) ->
     known = {item.name: item for item in everything}
     lost = [name for name in names if name not in known]
     if lost:
-        raise DataError(
-            f"{config.data.root}: {len(lost)} images of the run's {split} list are missing, such as {lost[0]!r}"
-        )
+        raise DataError(f"{config.data.root}: lacks {len(lost)} images of the run's {split} list, such as {lost[0]!r}")
     return [known[name] for name in names]

@@ -16,6 +16,12 @@ from fuzzyseg.experiment.prepare_data import Material
 from fuzzyseg.ops import distributed
 from fuzzyseg.run.folder import RunFolder, RunFolderError
 
+WITHOUT_EFFECT = {
+    "data.cache", "data.cache_mib", "data.cache_dir", "evaluate.diagnose", "evaluate.gallery", "out", "train.workers",
+    "train.log_every", "train.tensorboard", "train.stop_at", "train.keep_checkpoints", "track.to", "track.project",
+}  # fmt: skip
+"""Settings of how a training is carried out, which do not change its weights."""
+
 
 def absolute_paths(config: Config) -> Config:
     """The same settings with absolute paths, which are valid in any working folder. Changes `config`."""

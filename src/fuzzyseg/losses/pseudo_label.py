@@ -7,8 +7,8 @@ fp32 (fp64 stays fp64). A NaN in either side's logits makes the loss of that pix
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Unpack
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,8 @@ class PixelLoss:
     label: Tensor | None = None
     stats: dict[str, Tensor] = field(default_factory=dict)
 
+
+Logits = TypeVar("Logits", bound=Tensor | Mixed)
 
 PixelFunction = Callable[..., PixelLoss]
 """A pseudo-label loss as a pure function, with the signature above."""
@@ -247,13 +249,13 @@ class PixelLossModule(nn.Module):
             found.stats["temperature"] = self.temperature.clone()
         return found
 
-    def tempered(self, teacher: Tensor | Mixed) -> Tensor | Mixed:
+    def tempered(self, teacher: Logits) -> Logits:
         """The teacher's logits over the temperature, detached; unchanged for policies without a temperature."""
         if not isinstance(self.policy, Conformal):
             return teacher
         if isinstance(teacher, Mixed):
-            return Mixed(teacher.a.detach() / self.temperature, teacher.b.detach() / self.temperature, teacher.mask)
-        return teacher.detach() / self.temperature
+            return replace(teacher, a=teacher.a.detach() / self.temperature, b=teacher.b.detach() / self.temperature)
+        return teacher.detach() / self.temperature  # type: ignore[return-value]
 
     def thresholds(self, teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
         """The current T for these logits (B,C,h,w): 0-dim, or one for each pixel of `size`, (B,H,W)."""

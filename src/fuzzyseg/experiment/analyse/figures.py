@@ -61,10 +61,7 @@ def _draw_examples(add: Add, inputs: Inputs, examples: list[Example]) -> None:
     legend = [(inputs.card.classes[place], table[place] / 255) for place in present if place < count]
     if any((e.mask == VOID).any() for e in examples):
         legend.append(("void", table[VOID] / 255))
-    options = {
-        "names": [Path(e.name).name for e in examples],
-        "legend": legend if len(legend) <= MOST_NAMED else [],
-    }
+    options = {"names": [Path(e.name).name for e in examples], "legend": legend if len(legend) <= MOST_NAMED else []}
     sets, scores = [], []
     for e in examples:
         image, truth = Panel("image", e.image), Panel("truth", table[e.mask])

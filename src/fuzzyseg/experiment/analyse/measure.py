@@ -49,7 +49,7 @@ class Example:
 
 def measure(inputs: Inputs, images: int, progress: Counter | None) -> tuple[dict[str, dict[str, Any]], list[Example]]:
     """Statistics of each list of images, and evenly spaced examples from `inputs.shown`. Raises DataError."""
-    chosen = set(evenly_spaced(len(inputs.lists[inputs.shown]), images))
+    chosen = evenly_spaced(range(len(inputs.lists[inputs.shown])), images)
     total = sum(len(items) for items in inputs.lists.values())
     levels = LEVELS if inputs.confidence is None else sorted({*LEVELS, inputs.confidence})
     groups: dict[str, dict[str, Any]] = {}

@@ -87,9 +87,8 @@ def _beside(grid: Grid) -> str:
     text = "The published scores were measured in the sources' setting"
     if changed:
         text += f"; these runs have another one (set: {', '.join(changed)}), so compare differences at most"
-    brackets = any(
-        "(" in _published(grid, Cell(arm, amount, 0)) for arm in grid.plan.expected for amount in grid.amounts
-    )
+    cells = (Cell(arm, amount, 0) for arm in grid.plan.expected for amount in grid.amounts)
+    brackets = any("(" in _published(grid, cell) for cell in cells)
     return text + (". In brackets: the amount of labels that such a score is of." if brackets else ".")
 
 
