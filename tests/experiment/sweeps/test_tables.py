@@ -103,7 +103,7 @@ def test_different_starts_of_one_seed_are_named_and_those_of_different_seeds_are
     starts = {("a", 0): ["x"], ("b", 0): ["y", "x"], ("c", 0): ["x", "z"], ("a", 1): ["z"], ("b", 1): ["z"]}
     rows = {Cell(arm, None, seed): {**row(0.4), "starts": given} for (arm, seed), given in starts.items()}
     text = tables(grid, rows)
-    assert "- all labelled, seed 0: not all runs went on from the same weights (of x: a, c; of y: b)." in text
+    assert "- all labelled, seed 0: the initial weights differ (x: a, c; y: b)." in text
     assert "seed 1" not in text
     assert "that are not recorded: c" in tables(grid, {**rows, Cell("c", None, 1): row(0.4)})
 
@@ -112,7 +112,7 @@ def test_a_table_says_whether_runs_go_on_from_a_start():
     said = [tables(Grid(Plan(title="T", arms={"a": {}}, start=start), init=init), {}) for start, init in
             [(None, None), ({}, None), ({}, "v,w")]]  # fmt: skip
     assert "go on" not in said[0]
-    assert "supervised starts" in said[1]
+    assert "supervised pretraining" in said[1]
     assert "weights that were given" in said[2]
 
 
