@@ -103,9 +103,8 @@ class _Check:
         large = sum(inspected.results[path].windows for path in {item.image for item in inspected.items})
         if large:
             self.result.notes.append(_large_note(large, self.data.max_megapixels))
-        self.result.lists = {
-            name: (len(items), sum(item.mask is not None for item in items)) for name, items in lists.items() if items
-        }
+        found = {name: items for name, items in lists.items() if items}
+        self.result.lists = {name: (len(i), sum(item.mask is not None for item in i)) for name, i in found.items()}
         training = [*lists.get("labelled", ()), *lists.get("unlabelled", ())]
         kind = self.data, self.config.network.channels, self.config.init or ()
         self.result.notes += value_notes(*kind, training, list(lists.get("val", ())))[0]

@@ -29,7 +29,7 @@ from fuzzyseg.data.transforms.geometry import Geometry
 from fuzzyseg.experiment.build import Setup
 from fuzzyseg.inference import ModelCard, read_card
 from fuzzyseg.methods import Facts, Method
-from fuzzyseg.networks import weights_statistics
+from fuzzyseg.networks.weights import weights_statistics
 from fuzzyseg.ops import distributed
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])

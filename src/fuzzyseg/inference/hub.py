@@ -14,7 +14,7 @@ from huggingface_hub.errors import (
 
 from fuzzyseg.data import DataError
 from fuzzyseg.inference.model_card import CARD_NAME, model_folder
-from fuzzyseg.networks import hub_or_cache
+from fuzzyseg.networks.weights import hub_or_cache
 
 FILES = [CARD_NAME, "README.md", "config.json", "model.safetensors", "model.safetensors.sha256"]
 """What is uploaded and downloaded: text and safetensors, nothing that runs."""
@@ -50,9 +50,7 @@ def upload(folder: Path, name: str, *, private: bool = False) -> str:
         with hub_or_cache():
             api = HfApi()
             address = api.create_repo(name, private=private, exist_ok=True)
-            api.upload_folder(
-                repo_id=name, folder_path=model, allow_patterns=FILES, commit_message="Upload by fuzzyseg"
-            )
+            api.upload_folder(repo_id=name, folder_path=model, allow_patterns=FILES, commit_message="Upload a model")
     except (OfflineModeIsEnabled, OSError, HFValidationError) as error:
         raise DataError(_failure(name, error)) from None
     return str(address)

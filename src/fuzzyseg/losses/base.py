@@ -57,9 +57,7 @@ def check_logits(name: str, logits: Tensor) -> None:
     if not 2 <= logits.dim() <= 5:
         raise ValueError(f"{name}: found shape {tuple(logits.shape)}, expected (N,C), (B,C,H,W) or (B,C,D,H,W)")
     if logits.shape[1] < 2:
-        raise ValueError(
-            f"{name}: found {logits.shape[1]} class(es) in shape {tuple(logits.shape)}, expected at least 2 on axis 1"
-        )
+        raise ValueError(f"{name}: found shape {tuple(logits.shape)}, expected at least 2 classes on axis 1")
 
 
 def check_pair(student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | None) -> tuple[int, ...]:

@@ -10,16 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = (
-    "fuzzyseg",
-    "torch",
-    "torchvision",
-    "segmentation-models-pytorch",
-    "timm",
-    "numpy",
-    "pillow",
-    "safetensors",
-)
+PACKAGES = ("fuzzyseg", "torch", "torchvision", "segmentation-models-pytorch", "timm", "numpy", "pillow", "safetensors")
 """Distributions whose versions are recorded."""
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -44,7 +35,7 @@ def collect(facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "hardware": {"cpu": _cpu(), "cores": _cores(), "memory_mib": _memory_mib(), **(facts or {})},
+        "hardware": {"cpu": _cpu(), "cores": cores(), "memory_mib": _memory_mib(), **(facts or {})},
         "code": code_version(),
     }
 
@@ -66,8 +57,8 @@ def _cpu() -> str | None:
     return platform.processor() or platform.machine() or None
 
 
-def _cores() -> int | None:
-    # a container or a scheduler may allow fewer cores than the machine has
+def cores() -> int | None:
+    """Number of processors of this process: a container or a scheduler may allow fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 

@@ -105,15 +105,15 @@ def test_different_starts_of_one_seed_are_named_and_those_of_different_seeds_are
     text = tables(grid, rows)
     assert "- all labelled, seed 0: the initial weights differ (x: a, c; y: b)." in text
     assert "seed 1" not in text
-    assert "that are not recorded: c" in tables(grid, {**rows, Cell("c", None, 1): row(0.4)})
+    assert "not recorded: c" in tables(grid, {**rows, Cell("c", None, 1): row(0.4)})
 
 
-def test_a_table_says_whether_runs_go_on_from_a_start():
+def test_a_table_says_whether_runs_have_initial_weights():
     said = [tables(Grid(Plan(title="T", arms={"a": {}}, start=start), init=init), {}) for start, init in
             [(None, None), ({}, None), ({}, "v,w")]]  # fmt: skip
-    assert "go on" not in said[0]
+    assert "start from" not in said[0]
     assert "supervised pretraining" in said[1]
-    assert "weights that were given" in said[2]
+    assert "given weights" in said[2]
 
 
 def test_published_scores_are_not_shown_as_those_of_another_setting():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuzzyseg.data.io.header import read_header
-from fuzzyseg.data.io.image import Levels, open_windows, read_image, read_known
+from fuzzyseg.data.io.image import Bands, Levels, open_windows, read_image, read_known
 from fuzzyseg.data.io.pillow import too_large
 from fuzzyseg.data.labels.class_counts import map_items
 from fuzzyseg.data.labels.detect import subsample
@@ -74,7 +74,7 @@ class Statistics:
 
 
 def measure(
-    items: Sequence[Item], kinds: Kinds, channels: int, bands: Sequence[int] | None, levels: Levels | None = None
+    items: Sequence[Item], kinds: Kinds, channels: int, bands: Bands, levels: Levels | None = None
 ) -> Statistics:
     """Measure the statistics of up to 200 images, evenly spaced.
 
@@ -127,9 +127,7 @@ def sum_up(parts: Iterator[NDArray[Any]], channels: int) -> NDArray[np.float64]:
     return result
 
 
-def parts_of(
-    path: Path, channels: int, bands: Sequence[int] | None, levels: Levels | None, *, native: bool
-) -> Iterator[NDArray[Any]]:
+def parts_of(path: Path, channels: int, bands: Bands, levels: Levels | None, *, native: bool) -> Iterator[NDArray[Any]]:
     """Yield the image, or windows of an image that is too large to be read whole. native: values as in the file, float.
 
     The range of native values is also measured, so they are read whole if the pixel limit permits.

@@ -68,9 +68,8 @@ def check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | N
     # the folder's settings have absolute paths of the machine, which are not compared
     before = identity(made)
     for key, value in before.items():
-        if any(
-            isinstance(part, str) and os.path.isabs(part) for part in (value if isinstance(value, list) else [value])
-        ):
+        parts = value if isinstance(value, list) else [value]
+        if any(isinstance(part, str) and os.path.isabs(part) for part in parts):
             before[key] = now.get(key)
     split, environment = (run.read(path) for path in (run.split, run.environment))
     recorded = {"data": split.get("data"), "code": environment.get("code")}

@@ -12,7 +12,7 @@ from fuzzyseg.engine.checkpoint import leaves
 from fuzzyseg.experiment.build import resolve
 from fuzzyseg.experiment.results import WITHOUT_EFFECT
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
-from fuzzyseg.networks import network_file
+from fuzzyseg.networks.weights import network_file
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import SCORE, read_lines
 
