@@ -52,11 +52,7 @@ class ThresholdTable(Sums):
 
 
 def count_thresholds(
-    ranking: SortedClasses,
-    target: Tensor,
-    thresholds: Sequence[float] = THRESHOLDS,
-    *,
-    options: FPLOptions = PAPER,
+    ranking: SortedClasses, target: Tensor, thresholds: Sequence[float] = THRESHOLDS, *, options: FPLOptions = PAPER
 ) -> ThresholdTable:
     """Counts of one batch. ranking: `sorted_classes` of the logits (B,C,H,W). target (B,H,W): true classes."""
     classes = ranking.p.shape[1]

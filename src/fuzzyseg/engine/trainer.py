@@ -217,10 +217,13 @@ def _backward(
         yield Step({name: value.detach() for name, value in step.losses.items()}, step.metrics)
 
 
+def _gradients(optimiser: Optimizer) -> list[Tensor]:
+    return [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+
+
 def _gradient_norm(training: TrainingState) -> Tensor | None:
     """The norm of all gradients, 0-dim; None under a scaler, which skips steps whose gradients overflow."""
-    groups = [group for optimiser in training.optimisers for group in optimiser.param_groups]
-    gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+    gradients = [gradient for optimiser in training.optimisers for gradient in _gradients(optimiser)]
     return None if training.scaler.is_enabled() or not gradients else nn.utils.get_total_norm(gradients)
 
 
@@ -228,11 +231,7 @@ def _update(training: TrainingState, clip: float | None) -> None:
     """One step of every optimiser that has gradients, clipped over all of them together."""
     scaler = training.scaler
     scale = scaler.get_scale()
-    moving = [
-        optimiser
-        for optimiser in training.optimisers
-        if any(p.grad is not None for group in optimiser.param_groups for p in group["params"])
-    ]
+    moving = [optimiser for optimiser in training.optimisers if _gradients(optimiser)]
     if clip is not None:
         for optimiser in moving:
             scaler.unscale_(optimiser)

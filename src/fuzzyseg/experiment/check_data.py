@@ -41,7 +41,7 @@ def check(
     description = None if data.description is None else Path(data.description)
     locations = [locate(data.root, layout=data.layout, description=description), *map(locate, data.more or ())]
     with pixel_limit(data.max_megapixels):
-        return _Check(config, locations, workers, progress, sheet).report()
+        return _Check(config, locations, Examiner(data, workers, progress), sheet).report()
 
 
 @dataclass
@@ -64,20 +64,19 @@ class _Inspected:
         return image.problem is None and (mask is None or (mask.problem is None and mask.size == image.size))
 
 
+@dataclass
 class _Check:
     """The steps of a check; each adds findings and continues with the usable files."""
 
-    def __init__(
-        self,
-        config: Config,
-        locations: Sequence[DatasetLocation],
-        workers: int | None,
-        progress: Counter | None,
-        sheet: Path | None,
-    ) -> None:
-        self.config, self.data, self.locations = config, config.data, locations
-        self.examiner, self.sheet, self.lost_masks = Examiner(self.data, workers, progress), sheet, False
-        self.result = Report(str(config.data.root), locations[0].layout)
+    config: Config
+    locations: Sequence[DatasetLocation]
+    examiner: Examiner
+    sheet: Path | None
+    lost_masks: bool = False
+
+    def __post_init__(self) -> None:
+        self.data = self.config.data
+        self.result = Report(str(self.data.root), self.locations[0].layout)
 
     def report(self) -> Report:
         """Run all steps."""
@@ -193,10 +192,8 @@ class _Check:
 
     def _check_masks(self, dataset: DataSet, lists: Lists) -> None:
         """Decode the masks and check their values."""
-        training, evaluation = (
-            [item for name in names for item in lists[name] if item.mask is not None]
-            for names in (TRAINING, EVALUATION)
-        )
+        both = ([item for name in names for item in lists[name]] for names in (TRAINING, EVALUATION))
+        training, evaluation = ([item for item in items if item.mask is not None] for items in both)
         items = training + evaluation
         masks = self.examiner.statistics(dataset, items)
         sides = masks[: len(training)], masks[len(training) :]

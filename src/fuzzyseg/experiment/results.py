@@ -58,9 +58,8 @@ def record(run: RunFolder) -> dict[str, Any]:
     """The content of split.json. Raises RunFolderError for a damaged file."""
     content = run.read(run.split)
     lists = [content.get(key) for key in ("labelled", "unlabelled", "val")]
-    if not all(
-        isinstance(each, list) and all(isinstance(name, str) for name in each) for each in lists
-    ) or not isinstance(content.get("input", {}), dict):
+    named = all(isinstance(each, list) and all(isinstance(name, str) for name in each) for each in lists)
+    if not named or not isinstance(content.get("input", {}), dict):
         raise RunFolderError(f"{run.split}: expected lists of names, and input statistics; restore the file")
     return content
 
@@ -100,13 +99,8 @@ def same_split(run: RunFolder, material: Material) -> None:
 def hardware(device: torch.device) -> dict[str, Any]:
     """The part of environment.json that needs torch."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {
-        "device": str(device),
-        "gpu": gpu,
-        "threads": torch.get_num_threads(),
-        "processes": distributed.world_size(),
-        "cuda": torch.version.cuda,
-    }
+    found = {"device": str(device), "gpu": gpu, "threads": torch.get_num_threads(), "cuda": torch.version.cuda}
+    return {**found, "processes": distributed.world_size()}
 
 
 def result_of(

@@ -15,13 +15,8 @@ from fuzzyseg.losses.pseudo_label import PixelFunction, PixelLoss, PixelLossModu
 from fuzzyseg.losses.supervised import SupervisedLoss, cross_entropy_map, dice_loss, ohem_keep
 
 PIXEL_LOSSES: dict[str, PixelFunction] = {
-    "hard": hard,
-    "soft": soft,
-    "fuzzy": fuzzy,
-    "negative": negative,
-    "partial": partial,
-    "thresholded": thresholded,
-}
+    "hard": hard, "soft": soft, "fuzzy": fuzzy, "negative": negative, "partial": partial, "thresholded": thresholded
+}  # fmt: skip
 """Pseudo-label losses by name."""
 
 SET_LOSSES = ("fuzzy", "negative", "partial")

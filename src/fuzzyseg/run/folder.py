@@ -64,9 +64,8 @@ class RunFolder:
         except NotImplementedError:
             _log.warning("%s: its file system has no locks; do not start another training in it", self.path)
         except (Timeout, RuntimeError):  # RuntimeError: held by this thread
-            raise RunFolderError(
-                f"{self.path}: another training or sweep runs in it; wait for it, stop it, or choose another --out"
-            ) from None
+            message = f"{self.path}: is in use by another training or sweep; wait, stop it, or choose another --out"
+            raise RunFolderError(message) from None
         except OSError as error:
             raise self._unusable(error) from None
         try:

@@ -184,10 +184,8 @@ def _tiff(path: Path) -> Raster | None:
     photometric, compression, samples = tags.get(262, 0), tags.get(259, 1), int(tags.get(277, 1))
     # what the numbers are: grey or RGB; JPEG's YCbCr is decoded to RGB
     numbers = min(bits) >= 8 and (photometric in (1, 2) or (photometric == 6 and compression == 7))
-    alike = (256, 257, 258, 262, 277, 339)
-    if len(pages) > 1 and not (
-        numbers and samples == 1 and all(page.get(tag) == tags.get(tag) for page in pages.values() for tag in alike)
-    ):
+    alike = all(page.get(tag) == tags.get(tag) for page in pages.values() for tag in (256, 257, 258, 262, 277, 339))
+    if len(pages) > 1 and not (numbers and samples == 1 and alike):
         raise DataError(
             f"{path}: has {len(pages)} pages; expected one image, or pages of one grey band each, which are its bands: "
             "save each page as a file of its own (ImageMagick: convert FILE.tif page-%d.png)"

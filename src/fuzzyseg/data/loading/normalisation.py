@@ -56,11 +56,8 @@ def kinds_of(items: Sequence[Item], channels: int) -> Kinds:
     heads = map_items(subsample(items, HEADERS), lambda item: read_header(item.image))
     pictures = all(head.dtype == "uint8" and head.bands - head.alpha in (1, 3) for head in heads)
     colour = channels == 3 and pictures and any(head.bands > 2 for head in heads)
-    return Kinds(
-        tuple(sorted({head.bands for head in heads})),
-        tuple(sorted({head.dtype if head.dtype != "bool" else "uint8" for head in heads})),
-        colour,
-    )
+    dtypes = {"uint8" if head.dtype == "bool" else head.dtype for head in heads}
+    return Kinds(tuple(sorted({head.bands for head in heads})), tuple(sorted(dtypes)), colour)
 
 
 @dataclass(frozen=True)

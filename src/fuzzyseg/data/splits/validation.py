@@ -65,10 +65,7 @@ def _select(
     if isinstance(amount, Path):
         if not amount.is_file():
             known = ", ".join([*folders, "none"])
-            raise DataError(
-                f"found validation {val!r}, which is no file; expected a fraction (0.2), a count, a list file, or one "
-                f"of {known}"
-            )
+            raise DataError(f"--val: found {val!r}; expected a fraction (0.2), a count, a list file, or one of {known}")
         return _listed(dataset, amount)
     kept = {item.name for item in named}
     keys = {} if group is None else keys_of(dataset.train, group)

@@ -11,10 +11,7 @@ from fuzzyseg.report.paired import interval, mean_std
 from fuzzyseg.run.logs import SCORE
 
 Rows = Mapping[Cell, Mapping[str, Any]]
-ONE_RUN = (
-    "One run of each: another seed (with --labelled, another subset) can move a score by more than such a difference. "
-    "`--seeds 3` gives intervals."
-)
+ONE_RUN = "One run each: another seed can change a score by more than such a difference; `--seeds 3` gives intervals."
 
 
 def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> str:
