@@ -1,4 +1,4 @@
-"""Rows: the result of one finished run, small enough to commit. They name no folder of the machine."""
+"""Result files (rows) of finished runs, small enough to commit. They name no folder of the machine."""
 
 import hashlib
 import json
@@ -21,9 +21,9 @@ MACHINE = WITHOUT_EFFECT | {"data.root", "augment.on_device", "init", "train.dev
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """What a run computes: its settings by dotted names, without those of `MACHINE`.
+    """The settings that determine a run, by dotted names: all but those of `MACHINE`.
 
-    All options of the method are included, so that a row made before a change of a default is recognised.
+    All options of the method are included, so that a row from before a change of a default is recognised.
     """
     values = merge(config.model_dump(mode="json"), {"method": resolve(config).options.model_dump(mode="json")})
     flat = {key: value for key, value in leaves(values) if key not in MACHINE}
@@ -58,7 +58,7 @@ def read_row(path: Path) -> dict[str, Any] | None:
 def same_runs(
     settings: Mapping[Cell, Mapping[str, Any]], results: Path, made_from: Mapping[str, str | None]
 ) -> dict[Cell, dict[str, Any]]:
-    """Rows in `results` with the settings of a cell under another name, such as the arm of another sweep.
+    """Rows in `results` with the settings of a cell under another name, such as a configuration of another sweep.
 
     settings: `identity` of each cell. made_from: see `origin_differences`. Files that are no rows are ignored.
     """
