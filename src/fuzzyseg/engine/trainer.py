@@ -104,8 +104,8 @@ def fit(
             method.after_step(progress)
             if training.average is not None:
                 training.average.update_parameters(method.predictor())
-            for stream in method.streams if publish is not None else ():
-                if (weights := method.draw_weights(stream)) is not None:
+            for stream in method.streams:
+                if publish is not None and (weights := method.draw_weights(stream)) is not None:
                     publish(stream, step, weights.detach())
             training.step = step + 1
             seen = sum(len(samples.image) for each in micro_batches for samples in each.values())

@@ -60,7 +60,8 @@ def each_apart(
         initializer=signal.signal,
         initargs=[signal.SIGINT, signal.SIG_IGN],  # a terminal sends Ctrl-C to all processes; the parent answers it
     ) as pool:
-        numbers = {pool.schedule(look, [task], timeout=patience): number for number, task in enumerate(tasks)}
+        futures = (pool.schedule(look, [task], timeout=patience) for task in tasks)
+        numbers: dict[Future[R], int] = {future: number for number, future in enumerate(futures)}
         try:
             for done, future in enumerate(as_completed(numbers), start=1):
                 try:

@@ -239,7 +239,7 @@ def _snap_binary(labels: NDArray[np.int32], stored: NDArray[np.integer], encodin
     return Decoded(labels, stored, int(off.sum()))
 
 
-def nearest_colours(packed: NDArray[np.int32], encoding: Encoding) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+def nearest_colours(packed: Integers, encoding: Encoding) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
     """Return the nearest entry of `encoding.colours` for packed colours (N,).
 
     Returns its index (N,), the first one at equal distances, and the squared Euclidean distance in RGB (N,).
