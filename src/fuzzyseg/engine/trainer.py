@@ -36,6 +36,7 @@ SCHEDULES: dict[str, Callable[[float, float], float]] = {
 
 Batches = Callable[[int, int], Iterator[Sequence[MicroBatch]]]
 Evaluate = Callable[[nn.Module, int], dict[str, Any]]
+KeepBest = Callable[[nn.Module, dict[str, Any]], None]
 
 
 def fit(
@@ -45,7 +46,7 @@ def fit(
     settings: Settings,
     *,
     evaluate: Evaluate | None = None,
-    keep_best: Callable[[nn.Module, dict[str, Any]], None] | None = None,
+    keep_best: KeepBest | None = None,
     publish: Callable[[str, int, Tensor], None] | None = None,
     stream_state: Callable[[], dict[str, Any]] = dict,
     sinks: Sequence[Sink] = (),
@@ -245,10 +246,7 @@ def _update(training: TrainingState, clip: float | None) -> None:
 
 
 def _evaluate(
-    training: TrainingState,
-    settings: Settings,
-    evaluate: Evaluate,
-    keep_best: Callable[[nn.Module, dict[str, Any]], None] | None,
+    training: TrainingState, settings: Settings, evaluate: Evaluate, keep_best: KeepBest | None
 ) -> dict[str, Any]:
     """Evaluate the predictor, record the result, keep the best, and return to training mode."""
     predictor = training.predictor().eval()

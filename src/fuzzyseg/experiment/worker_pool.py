@@ -4,7 +4,7 @@ import multiprocessing
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import TimeoutError, as_completed
+from concurrent.futures import Future, TimeoutError, as_completed
 from dataclasses import dataclass
 from typing import TypeVar
 

@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,9 @@ from fuzzyseg.data import DataError, Reader
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.data.sample import Colour, Encoding, LabelMap, Size
 from fuzzyseg.data.text import problems
+from fuzzyseg.run.environment import version_of
 
 CARD_NAME = "fuzzyseg.json"
-
-
-def _version() -> str | None:
-    try:
-        return metadata.version("fuzzyseg")
-    except metadata.PackageNotFoundError:  # run from its sources without installation
-        return None
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ class ModelCard:
     method: str | None = None
     loss: str | None = None
     step: int = 0
-    version: str | None = field(default_factory=_version)
+    version: str | None = field(default_factory=partial(version_of, "fuzzyseg"))
     temperature: float = 1.0
     record: dict[str, Any] | None = None
 

@@ -34,13 +34,14 @@ def collect(facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "command": list(sys.argv),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: version_of(name) for name in PACKAGES},
         "hardware": {"cpu": _cpu(), "cores": cores(), "memory_mib": _memory_mib(), **(facts or {})},
         "code": code_version(),
     }
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """The version of a distribution; None if it is not installed, such as the sources of fuzzyseg alone."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
