@@ -184,11 +184,8 @@ def network_factory(setup: Setup, classes: int) -> NetworkFactory:
         raise ConfigError(
             f"--init: found {len(init)} file(s), but the method trains {learners} network(s): give {learners}, "
             "separated by commas"
-            + (
-                ", each trained from another seed (equal networks learn nothing from each other)"
-                if learners > 1
-                else ""
-            )
+            + ", each trained from another seed (equal networks learn nothing from each other)"
+            * (learners > 1)
         )
     options = network.model_dump(include={"weights", "channels", "output_stride"}) | {"options": network.options}
     if init:
