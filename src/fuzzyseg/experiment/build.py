@@ -204,10 +204,8 @@ def _checked(make: Network, setup: Setup, classes: int) -> nn.Module:
         logits = network(torch.zeros(shape))
     if not isinstance(logits, torch.Tensor) or logits.dim() != 4 or logits.shape[1] != classes:
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ConfigError(
-            f"network: for an image {shape} it returned {found}; expected logits (1, {classes}, h, w), one channel per "
-            "class of the data"
-        )
+        expected = f"expected logits (1, {classes}, h, w), one channel per class of the data"
+        raise ConfigError(f"network: for an image {shape} it returned {found}; {expected}")
     return network
 
 
