@@ -62,9 +62,7 @@ def test_settings_become_policies():
     assert policy(threshold="conformal:0.8", conformal={"per_class": True}) == Conformal(0.9, 3)
     with pytest.raises(ConfigError, match=r"loss.adaptive.window: found 4, expected an odd number"):
         policy(threshold="adaptive", adaptive={"window": 4})
-    with pytest.raises(
-        ConfigError, match=r"loss.threshold: found 'schedule' with loss.rule=2; a fixed K uses no T"
-    ):
+    with pytest.raises(ConfigError, match=r"loss.threshold: found 'schedule' with loss.rule=2; a fixed K uses no T"):
         policy(threshold="schedule", rule=2)
 
 
