@@ -1,7 +1,7 @@
 """Prepare the data of a run: data set, split, input statistics, reader, loader."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -261,6 +261,25 @@ def build_reader(data: DataConfig, card: ModelCard) -> Reader:
     )
 
 
+def scores_file(folder: Path, item: Item) -> Path:
+    """Where the stored prediction of an item is."""
+    return folder / f"{item.name}.npz"
+
+
+def with_scores(items: list[Item], folder: str | None) -> list[Item]:
+    """The items with their stored predictions. Raises ConfigError without a folder, DataError for missing files."""
+    if folder is None:
+        raise ConfigError("data.scores: not given; `fuzzyseg distill TEACHER_RUN` stores predictions, then trains")
+    found = [replace(item, scores=scores_file(Path(folder), item)) for item in items]
+    missing = [item.name for item in found if item.scores is not None and not item.scores.is_file()]
+    if missing:
+        raise DataError(
+            f"{folder}: {len(missing)} of {len(items)} unlabelled images have no stored prediction, such as "
+            f"{missing[0]!r}; run `fuzzyseg distill` with the same data"
+        )
+    return found
+
+
 def build_loader(
     data: DataConfig,
     augment: AugmentConfig,
@@ -277,10 +296,13 @@ def build_loader(
                 f"the method draws from {stream.source} images (stream {name!r}); there are none: add images without "
                 "masks, lower --labelled, or set data.unlabelled=all to use the labelled ones too"
             )
+    sources = material.sources
+    if any(stream.scores for stream in method.streams.values()):
+        sources["unlabelled"] = with_scores(sources["unlabelled"], data.scores)
     geometry = augment.model_dump(include={"scale", "scale_draw", "flip", "vertical_flip", "blur_reference"})
     return Loader(
         method.streams,
-        material.sources,
+        sources,
         LazyReader(build_reader(data, material.card)),
         geometry=Geometry(crop=train.crop, **geometry),
         jitter=augment.jitter,
