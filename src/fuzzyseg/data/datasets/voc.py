@@ -73,10 +73,11 @@ def list_files(root: Path, description: Description, *, augmented: bool = True) 
     files = Files({}, notes, unmatched)
     for split, names in splits.items():
         files.splits |= {split: [Item(images[name], masks.get(name), name) for name in names]} if names else {}
-    if (base / "class_names.txt").is_file():
-        files.classes = read_names(base / "class_names.txt")
-    elif (base / "labelmap.txt").is_file():
-        files.classes, files.colours = map(list, zip(*read_labelmap(base / "labelmap.txt"), strict=True))
+    listed_names, label_map = base / "class_names.txt", base / "labelmap.txt"
+    if listed_names.is_file():
+        files.orders[listed_names] = read_names(listed_names)
+    if label_map.is_file():
+        files.orders[label_map], files.colours = map(list, zip(*read_labelmap(label_map), strict=True))
     return files
 
 
