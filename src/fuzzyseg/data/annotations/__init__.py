@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from fuzzyseg.data.annotations.coco import Coco, is_coco
+from fuzzyseg.data.annotations.coco import Coco, File, lacking
 from fuzzyseg.data.annotations.cvat import MAP, Cvat
 from fuzzyseg.data.annotations.labelme import LabelMe, embedded_image, is_labelme
 from fuzzyseg.data.annotations.reading import AnnotatedImage, Annotations, load_json
@@ -55,13 +55,16 @@ def read_annotations(source: Path, labels: list[str] | None = None, *, strict: b
         return LabelMe(source, labelme, labels, strict=strict)
     if coco:
         return Coco(source, coco, labels, left=other)
+    for path in other:
+        if len(missing := lacking(load_json(path))) < len(File.model_fields):
+            raise DataError(f"{path}: is a COCO file without {' and '.join(missing)}; export it again, with masks")
     content = short(names_in(source)) if source.is_dir() else "JSON"
     raise DataError(f"{source}: contains no known annotations; found {content or 'nothing'}; expected {EXPECTED}")
 
 
 def _kind(path: Path) -> str:
     content = load_json(path)
-    return KINDS[0] if is_labelme(content) else KINDS[1] if is_coco(content) else KINDS[2]
+    return KINDS[0] if is_labelme(content) else KINDS[1] if not lacking(content) else KINDS[2]
 
 
 Counter = Callable[[int, int], None]
