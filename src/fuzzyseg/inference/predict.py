@@ -13,7 +13,7 @@ from fuzzyseg.data.io.find import Found, counts, find_images
 from fuzzyseg.data.io.pillow import SUFFIXES, pixel_limit
 from fuzzyseg.data.io.write import check_writable, written_beside
 from fuzzyseg.data.labels.decode import training_labels
-from fuzzyseg.data.loading.value_range import compare, header_notes
+from fuzzyseg.data.loading.value_range import header_notes
 from fuzzyseg.data.text import printable
 from fuzzyseg.inference.outputs import ANNOTATIONS, KINDS, POLYGONS, Annotated, Fuzzy
 from fuzzyseg.inference.outputs.polygons import check_polygons
@@ -197,8 +197,8 @@ def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> Non
         for target in (target for geo in (False, True) for target in prediction.files(name, geo=geo)):
             if target.exists() and _identity(target) in sources:
                 raise DataError(f"{target}: is one of the images and would be replaced; choose another --out")
-    card, items = prediction.predictor.card, [Item(file, None, file.name) for file in names]
-    for note in (*header_notes(items), *compare(items, card.value_range, card.channels, card.bands, card.levels)):
+    items = [Item(file, None, file.name) for file in names]
+    for note in (*header_notes(items), *prediction.predictor.card.range_warnings(items)):
         log.warning(printable(note))
 
 
