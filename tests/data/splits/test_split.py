@@ -330,6 +330,22 @@ def test_holding_back_takes_the_last_labelled_images_and_their_masks(tmp_path):
         assert "3 of the 12 labelled images are held out, and used without masks" in left.notes
 
 
+def test_holding_back_takes_whole_groups(tmp_path):
+    data = make(tmp_path)
+    split = make_split(data, labelled="12", seed=5)
+    group = r"im(\d\d)"
+    assert len({item.name[-3:-1] for item in split.labelled}) == 3
+    for count in (1, 5, 11):
+        left, held = hold_out(split, data, count, group)
+        tens = [{item.name[-3:-1] for item in part} for part in (held, left.labelled)]
+        assert tens[0] and tens[1] and not tens[0] & tens[1]
+        assert len(held) >= count or len(tens[1]) == 1
+        assert sorted(names(held) + names(left.labelled)) == sorted(names(split.labelled))
+        assert all(item.mask is not None for item in [*held, *left.labelled])
+    with pytest.raises(DataError, match=r"'\^' puts all 12 labelled images into one group"):
+        hold_out(split, data, 3, "^")
+
+
 def test_classes_lost_by_holding_back_are_named(tmp_path):
     data = make(tmp_path)
     split = make_split(data, labelled="3", seed=5)
