@@ -27,7 +27,8 @@ def names(items):
         ("my photos/x 1.JPG   the masks/x 1.png", ("my photos/x 1.JPG", "the masks/x 1.png")),
         ("my photos/x 1.jpg", ("my photos/x 1.jpg", None)),
         ("2007_000032", ("2007_000032", None)),
-        ("a/x.jpg cls/x.mat # why", ("a/x.jpg", "cls/x.mat")),
+        ("a/x #1.jpg cls/x #1.mat", ("a/x #1.jpg", "cls/x #1.mat")),
+        ("a #1.jpg", ("a #1.jpg", None)),
         ("a/x.jpg\t", ("a/x.jpg", None)),
         ("x.png.jpg y.png", ("x.png.jpg", "y.png")),
     ],
@@ -206,7 +207,7 @@ def test_files_outside_of_the_folder_are_told(root):
 def test_lists_as_windows_writes_them(root, encoding, place):
     put(root / "train2017/é 5.jpg")
     put(root / "masks/é 5.png")
-    lines = ["# a comment", r"train2017\0.jpg masks\0.png  ", "train2017\\é 5.jpg\tmasks\\é 5.png # why", "", "  "]
+    lines = ["# a comment", r"train2017\0.jpg masks\0.png  ", "train2017\\é 5.jpg\tmasks\\é 5.png", "", "  "]
     (root / place).mkdir(exist_ok=True)
     (root / place / "train.txt").write_bytes("\r\n".join(lines).encode(encoding))
     (root / place / "val.txt").write_bytes(".\\train2017\\1.jpg .\\masks\\1.png\r\n".encode(encoding))
@@ -215,6 +216,16 @@ def test_lists_as_windows_writes_them(root, encoding, place):
     data = read_dataset(root)
     assert names(data.train) == {"train2017/0": "0.png", "train2017/é 5": "é 5.png"}
     assert names(data.val) == {"train2017/1": "1.png"}
+
+
+def test_a_comment_behind_a_name_is_no_part_of_a_list(root):
+    put(root / "train2017/0 #1.jpg")
+    (root / "train.txt").write_text("# all\ntrain2017/0.jpg masks/0.png\ntrain2017/0 #1.jpg masks/1.png\n")
+    assert names(read_dataset(root).train) == {"train2017/0": "0.png", "train2017/0 #1": "1.png"}
+    with (root / "train.txt").open("a") as file:
+        file.write("train2017/2.jpg masks/2.png # why\n")
+    with pytest.raises(DataError, match=r"train\.txt: 1 files do not exist.*only a line that begins with #"):
+        read_dataset(root)
 
 
 def test_the_names_of_columns_may_be_in_upper_case(root):

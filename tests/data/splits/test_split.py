@@ -254,7 +254,7 @@ def test_list_files_take_names_stems_paths_and_comments(tmp_path):
     data = make(tmp_path)
     path = tmp_path / "list.txt"
     path.write_text(
-        "# chosen by hand\n\ntrain/im003\nim004  # a stem\nim005.png\nimages/train/im006.png\nim004\n"
+        "# chosen by hand\n\ntrain/im003\nim004\nim005.png\nimages/train/im006.png\nim004\n"
         f"{tmp_path / 'images/train/im007.png'}\n"
     )
     split = make_split(data, labelled=str(path))
@@ -433,8 +433,19 @@ def test_lists_are_read_back_whatever_the_names_are(tmp_path):
 
 
 def test_usual_names_are_listed_as_they_are():
-    for name in ("train/im01", "cat 3", "scan_2024-01", "größe", "a#b"):
+    for name in ("train/im01", "cat 3", "scan_2024-01", "größe", "a#b", "a #1"):
         assert quoted(name) == name
+
+
+def test_only_a_line_that_begins_with_a_number_sign_is_a_comment(tmp_path):
+    items = [Item(tmp_path / f"{name}.png", None, name) for name in ("a", "a #1", "a #2", "b # c")]
+    (tmp_path / "list.txt").write_text("  # a comment\na #1.png\na #2\nb # c\n")
+    assert read_list(tmp_path / "list.txt", items, tmp_path) == items[1:]
+    (tmp_path / "list.txt").write_text("a # why\n")
+    with pytest.raises(
+        DataError, match=r"line 1: found no image 'a # why'.*only a line that begins with #"
+    ):
+        read_list(tmp_path / "list.txt", items, tmp_path)
 
 
 @pytest.mark.parametrize("unlabelled", ["rest", "all"])

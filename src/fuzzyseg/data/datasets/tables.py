@@ -29,6 +29,7 @@ PARTS = ("train", "unlabelled", "val", "test")
 """Parts of a dataset that have lists."""
 
 COLUMNS = ("image", "mask", "split")
+COMMENT = " (# is a part of a name; only a line that begins with # is a comment)"
 
 _SUFFIX = "|".join(re.escape(suffix) for suffix in (*SUFFIXES, MATLAB))
 _PAIR = re.compile(rf"(.+?(?:{_SUFFIX}))\s+(\S.*(?:{_SUFFIX}))", re.IGNORECASE)
@@ -38,19 +39,19 @@ MANIFEST_EXPECTED = "manifest.csv or manifest.jsonl with image, mask, split (or 
 
 
 def fields(line: str) -> tuple[str, str | None]:
-    """Parse a line into (image, mask or None). Paths may contain spaces; ` #` starts a comment.
+    """Parse a line into (image, mask or None). Paths may contain spaces and #: a comment is a line of its own.
 
     A name in quotation marks, as `quoted` writes it, is taken as it is.
     """
     if line.startswith('"'):
         with suppress(ValueError):
             return json.loads(line), None
-    text = line.partition(" #")[0].strip()
-    if "\t" in text:
-        image, _, mask = text.partition("\t")
+    line = line.strip()
+    if "\t" in line:
+        image, _, mask = line.partition("\t")
         return image.strip(), mask.strip() or None
-    pair = _PAIR.fullmatch(text)
-    return (pair[1], pair[2]) if pair else (text, None)
+    pair = _PAIR.fullmatch(line)
+    return (pair[1], pair[2]) if pair else (line, None)
 
 
 def quoted(name: str) -> str:
@@ -136,7 +137,7 @@ def _items(path: Path, root: Path, *, masks: bool) -> Iterator[Item]:
     if lost:
         raise DataError(
             f"{path}: {len(lost)} files do not exist: {short(lost, 3)}; expected lines `image mask` with paths below "
-            f"{root}"
+            f"{root}{COMMENT * any(' #' in str(file) for file in lost)}"
         )
 
 
