@@ -1,6 +1,7 @@
 """Lists and tables of images."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_lists_elsewhere_are_named_in_the_description(root):
 
 def test_lists_that_do_not_fit_are_errors(root):
     (root / "train.txt").write_text("train2017/0.jpg masks/0.png\ntrain2017/7.jpg masks/9.png\n")
-    with pytest.raises(DataError, match=r"train\.txt: 2 files do not exist: .*7\.jpg, .*9\.png"):
+    with pytest.raises(DataError, match=r"train\.txt: 2 files cannot be read: .*7\.jpg does not exist, .*9\.png does"):
         read_dataset(root)
     (root / "train.txt").write_text("train2017/0.jpg masks/0.png\n")
     (root / "val.txt").write_text("train2017/0.jpg masks/0.png\n")
@@ -224,8 +225,32 @@ def test_a_comment_behind_a_name_is_no_part_of_a_list(root):
     assert names(read_dataset(root).train) == {"train2017/0": "0.png", "train2017/0 #1": "1.png"}
     with (root / "train.txt").open("a") as file:
         file.write("train2017/2.jpg masks/2.png # why\n")
-    with pytest.raises(DataError, match=r"train\.txt: 1 files do not exist.*only a line that begins with #"):
+    with pytest.raises(DataError, match=r"train\.txt: 1 file cannot be read.*only a line that begins with #"):
         read_dataset(root)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("table", ["train.txt", "manifest.csv"])
+def test_a_pipe_or_a_device_is_called_what_it_is(tmp_path, table):
+    put(tmp_path / "a.png")
+    put(tmp_path / "m.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "device.png").symlink_to("/dev/null")
+    for name, word in (("pipe", "a pipe"), ("device", "a device"), ("folder", "a folder")):
+        for row in ((f"{name}.png", "m.png"), ("a.png", f"{name}.png")):
+            text = csv_text([(*row, "train")]) if table.endswith("csv") else "a.png m.png\n" + " ".join(row)
+            (tmp_path / table).write_text(text)
+            with pytest.raises(DataError, match=rf"{table}.*{name}\.png is {word}"):
+                read_dataset(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_among_lists_and_tables_are_not_waited_for(root):
+    (root / "train.txt").write_text("train2017/0.jpg masks/0.png\ntrain2017/1.jpg masks/1.png\n")
+    for name in ("val.txt", "classes.csv", "manifest.csv", "labelmap.txt", "class_names.txt", "dataset.yaml"):
+        os.mkfifo(root / name)
+    assert len(read_dataset(root).train) == 2
 
 
 def test_the_names_of_columns_may_be_in_upper_case(root):

@@ -10,6 +10,7 @@ from pathlib import Path
 from fuzzyseg.data.dataset_yaml import Description
 from fuzzyseg.data.datasets.pairing import image_files, name_finder, note_ignored, split_named
 from fuzzyseg.data.datasets.tables import list_entries
+from fuzzyseg.data.io.find import regular_files
 from fuzzyseg.data.io.mat import SUFFIX
 from fuzzyseg.data.labels.class_lists import read_labelmap, read_names
 from fuzzyseg.data.sample import DataError, Files, Item, PublicDataset
@@ -101,7 +102,7 @@ def _lists(base: Path, images: dict[str, Path]) -> dict[str, list[str]]:
     """Return names by split from `ImageSets/Segmentation`. Raises DataError for missing images, except of test."""
     lists: dict[str, list[str]] = {}
     known = name_finder(images)
-    for path in sorted((base / "ImageSets" / "Segmentation").glob("*.txt")):
+    for path in regular_files(base / "ImageSets" / "Segmentation", "*.txt"):
         split = split_named(path.stem)
         if split is None:
             continue
