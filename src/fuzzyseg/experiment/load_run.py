@@ -14,6 +14,7 @@ from fuzzyseg.analysis.temperature import judged
 from fuzzyseg.config import Config, ConfigError, read_yaml, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.data.io.write import Unwritable
 from fuzzyseg.data.loading.value_range import header_notes
 from fuzzyseg.data.text import printable
 from fuzzyseg.experiment.gallery import write_evaluation
@@ -85,7 +86,12 @@ def evaluate(
         if run is not None and config is not None and gallery is not None:
             maps = partial(_pixel_maps, predictor, _fuzzy(Path(source), config), void)
             out = run.evaluation_dir
-            write_evaluation(out, predictor, items, counts[0], maps, result, chosen, void, step=card.step, split=split)
+            known = out, predictor, items, counts[0], maps, result, chosen, void
+            try:
+                write_evaluation(*known, step=card.step, split=split)
+            except OSError as error:
+                stands = "what was in it is unchanged: make room and repeat, or leave out --gallery"
+                raise Unwritable(out, error, stands) from None
         root = where if config is None else config.data.root  # without its run, the model may have been fitted here
         fitted_here = split == "val" and Path(where).resolve() == Path(root or "").resolve()
         result["calibration"] = _calibration(predictor, items, void, fitted_here, (config or Config()).data.group)

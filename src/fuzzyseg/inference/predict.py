@@ -11,7 +11,7 @@ from pathlib import Path
 from fuzzyseg.data import VOID, DataError, Item
 from fuzzyseg.data.io.find import Found, counts, find_images
 from fuzzyseg.data.io.pillow import SUFFIXES, pixel_limit
-from fuzzyseg.data.io.write import check_writable, written_beside
+from fuzzyseg.data.io.write import Unwritable, check_writable, written_beside
 from fuzzyseg.data.labels.decode import training_labels
 from fuzzyseg.data.loading.value_range import header_notes
 from fuzzyseg.data.text import printable
@@ -176,12 +176,9 @@ def _key(file: Path, root: Path) -> str:
     return file.relative_to(root).as_posix()
 
 
-def _unwritable(path: Path, error: OSError, done: int, total: int) -> DataError:
-    reason = error.strerror or f"{error}: the disk may be full"  # NumPy gives no number
-    return DataError(
-        f"{path}: cannot be written ({reason}); the results of {done} of {total} images are complete, and the same "
-        "command continues"
-    )
+def _unwritable(path: Path, error: OSError, done: int, total: int) -> Unwritable:
+    stands = f"the results of {done} of {total} images are complete, and the same command continues"
+    return Unwritable(path, error, stands)
 
 
 def _identity(file: Path) -> tuple[int, int]:

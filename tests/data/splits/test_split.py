@@ -442,9 +442,7 @@ def test_only_a_line_that_begins_with_a_number_sign_is_a_comment(tmp_path):
     (tmp_path / "list.txt").write_text("  # a comment\na #1.png\na #2\nb # c\n")
     assert read_list(tmp_path / "list.txt", items, tmp_path) == items[1:]
     (tmp_path / "list.txt").write_text("a # why\n")
-    with pytest.raises(
-        DataError, match=r"line 1: found no image 'a # why'.*only a line that begins with #"
-    ):
+    with pytest.raises(DataError, match=r"line 1: found no image 'a # why'.*only a line that begins with #"):
         read_list(tmp_path / "list.txt", items, tmp_path)
 
 

@@ -15,7 +15,7 @@ from fuzzyseg.data.io.header import read_header
 from fuzzyseg.data.io.image import read_native
 from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.io.pillow import read_bytes
-from fuzzyseg.data.io.write import check_writable, written_beside
+from fuzzyseg.data.io.write import Unwritable, check_writable, written_beside
 from fuzzyseg.data.labels.class_counts import map_items
 from fuzzyseg.data.labels.class_lists import repeated
 from fuzzyseg.data.sample import VOID, DataError, attempt_all
@@ -99,10 +99,8 @@ def write_dataset(
         results = map_items(source.pictures, write, progress)
     except OSError as error:
         done = len(list(out.glob("masks/*.png")))
-        raise DataError(
-            f"{error.filename or out}: cannot be written ({error.strerror or error}); {done} masks of "
-            f"{len(source.pictures)} images are complete, dataset.yaml is missing: remove {out}, make room and repeat"
-        ) from None
+        stands = f"{done} masks of {len(source.pictures)} images are complete, dataset.yaml is missing"
+        raise Unwritable(out, error, f"{stands}: remove {out}, make room and repeat") from None
     failures = [result for result in results if isinstance(result, DataError)]
     written = {"images": len(results) - len(failures), "masks": results.count(True)}
     if written["images"]:

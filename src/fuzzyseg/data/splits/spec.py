@@ -59,10 +59,10 @@ def parse_fold(text: str) -> tuple[int, int] | None:
 def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item] = ()) -> list[Item]:
     """Return the items listed in a text file, one per line, by name, stem or image path.
 
-    Lines that begin with # are comments. Names in quotation marks are those that `quoted` writes. Reads published lists (see `tables.fields`): of `image
-    mask` only the image is used. If such a line, or one with a leading slash, belongs to another arrangement of the
-    dataset (CPS on Cityscapes), the image is matched by stem. held: validation and test images, for messages. Raises
-    DataError with file and line for no match or several.
+    Lines that begin with # are comments. Names in quotation marks are those that `quoted` writes. Reads published lists
+    (see `tables.fields`): of `image mask` only the image is used. If such a line, or one with a leading slash, belongs
+    to another arrangement of the dataset (CPS on Cityscapes), the image is matched by stem. held: validation and test
+    images, for messages. Raises DataError with file and line for no match or several.
     """
     lines = numbered_lines(path, "surrogateescape")
     names: dict[str, list[Item]] = {}
