@@ -10,18 +10,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from fuzzyseg.analysis.pixels import PixelMaps, pixel_maps
-from fuzzyseg.analysis.temperature import judged, sampled
+from fuzzyseg.analysis.temperature import judged
 from fuzzyseg.config import Config, ConfigError, read_yaml, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
-from fuzzyseg.data.loading.value_range import compare, header_notes
+from fuzzyseg.data.io.write import Unwritable
+from fuzzyseg.data.loading.value_range import header_notes
 from fuzzyseg.data.text import printable
 from fuzzyseg.experiment.gallery import write_evaluation
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device, process_group
 from fuzzyseg.experiment.results import record
-from fuzzyseg.experiment.validation import CROSS_FITTED, MOST_LABELLED, evenly_spaced, training_parts
+from fuzzyseg.experiment.validation import CROSS_FITTED, pixels_of_groups, training_parts
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.inference.outputs import Fuzzy
@@ -74,7 +75,7 @@ def evaluate(
             data = write_dataset(own, Path(folder) / str(data))
         card = predictor.card
         items, void, where = _items(Path(source), data, predictor, config, split)
-        for note in (*header_notes(items), *compare(items, card.value_range, card.channels, card.bands, card.levels)):
+        for note in (*header_notes(items), *card.range_warnings(items)):
             logger.warning(printable(note))
         chosen = (config or Config()).evaluate.model_copy(update={"gallery": gallery or 0})
         chosen.mode = mode or chosen.mode  # type: ignore[assignment]
@@ -85,24 +86,27 @@ def evaluate(
         if run is not None and config is not None and gallery is not None:
             maps = partial(_pixel_maps, predictor, _fuzzy(Path(source), config), void)
             out = run.evaluation_dir
-            write_evaluation(out, predictor, items, counts[0], maps, result, chosen, void, step=card.step, split=split)
+            known = out, predictor, items, counts[0], maps, result, chosen, void
+            try:
+                write_evaluation(*known, step=card.step, split=split)
+            except OSError as error:
+                stands = "what was in it is unchanged: make room and repeat, or leave out --gallery"
+                raise Unwritable(out, error, stands) from None
         root = where if config is None else config.data.root  # without its run, the model may have been fitted here
         fitted_here = split == "val" and Path(where).resolve() == Path(root or "").resolve()
-        result["calibration"] = _calibration(predictor, items, void, fitted_here)
+        result["calibration"] = _calibration(predictor, items, void, fitted_here, (config or Config()).data.group)
     return {"data": where, "split": split, **result}
 
 
-def _calibration(predictor: Predictor, items: list[Item], void: int, fitted_here: bool) -> dict[str, Any]:
+def _calibration(
+    predictor: Predictor, items: list[Item], void: int, fitted_here: bool, group: str | None
+) -> dict[str, Any]:
     """`judged` on some of the items, with the model's temperature, or cross-fitted ones if it was fitted on these."""
-    card, images = predictor.card, []
-    reader = card.reader(void, image_size=card.image_size)
-    for place in evenly_spaced(len(items), MOST_LABELLED):
-        parts = training_parts(reader, items[place])
-        found = sampled((predictor.training_logits(x)[None], y[None].to(predictor.device)) for x, y in parts)
-        images += [] if found is None else [found]
+    card = predictor.card
+    images, middle = pixels_of_groups(partial(_pairs, predictor, void), items, group)
     fitted_on = ((card.record or {}).get("calibration") or {}).get("fitted_on")
     crossed = fitted_here and fitted_on == CROSS_FITTED
-    result = judged(images, None if crossed else card.temperature, card.classes)
+    result = judged(images, None if crossed else card.temperature, card.classes, middle)
     return {"temperature": card.temperature, "fitted_on": fitted_on, **result}
 
 
@@ -126,11 +130,16 @@ def _items(
     return items, void, where
 
 
-def _pixel_maps(predictor: Predictor, sets: Fuzzy, void: int, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
-    """Maps and mask (1,H,W) of each of the item's `training_parts`, of the sets that the run ended with."""
+def _pairs(predictor: Predictor, void: int, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`."""
     card = predictor.card
     for image, mask in training_parts(card.reader(void, image_size=card.image_size), item):
-        logits, target = predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(predictor.device)
+        yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(predictor.device)
+
+
+def _pixel_maps(predictor: Predictor, sets: Fuzzy, void: int, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
+    """Maps and mask (1,H,W) of each of the item's `training_parts`, of the sets that the run ended with."""
+    for logits, target in _pairs(predictor, void, item):
         yield pixel_maps(logits, logits, target, threshold=sets.threshold, options=sets.options, lift=False), target
 
 

@@ -38,13 +38,14 @@ GREY = ([0.449], [0.226])  # ImageNet's, as one channel
 
 @dataclass
 class Material:
-    """The data of a run: card, how images are read and normalised; held_back, labelled images for calibration only."""
+    """The data of a run. card: how images are read. held_back: labelled images for calibration only. group: a rule."""
 
     dataset: DataSet
     split: Split
     card: ModelCard
     sentences: list[str]
     held_back: list[Item] = field(default_factory=list)
+    group: str | None = None
 
     @property
     def sources(self) -> dict[str, list[Item]]:

@@ -1,7 +1,7 @@
 """Evaluation during training: the score on the validation images, and FPL's statistics there."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from fuzzyseg.data import VOID, Item, Reader
 from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
+from fuzzyseg.data.splits.groups import in_groups
 from fuzzyseg.data.views import known_pixels
 from fuzzyseg.experiment.gallery import write_evaluation
 from fuzzyseg.experiment.prepare_data import Material
@@ -102,14 +103,13 @@ class Scoring:
         It is fitted on held-back labels, else on validation images, which then are judged by temperatures of the other
         half of them. At most `MOST_LABELLED` images of each kind. None without a labelled pixel.
         """
-        held, val = (
-            self.pixels(predictor, [items[place] for place in evenly_spaced(len(items), MOST_LABELLED)])
-            for items in (self.material.held_back, self.items)
-        )
+        pairs = partial(self.training_pairs, predictor)
+        held, _ = pixels_of_groups(pairs, self.material.held_back, None)
+        val, middle = pixels_of_groups(pairs, self.items, self.material.group)
         if not held and not val:
             return None
         temperature = temperature_of(held or val)
-        result = judged(val, temperature if held else None, self.material.card.classes)
+        result = judged(val, temperature if held else None, self.material.card.classes, middle)
         return {"temperature": temperature, "fitted_on": HELD_BACK if held else CROSS_FITTED, **result}
 
     def pixels(self, predictor: Predictor, items: Sequence[Item]) -> list[Pixels]:
@@ -149,6 +149,22 @@ class Scoring:
         """Logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`, on the device."""
         for image, mask in training_parts(self.reader, item):
             yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(self.device)
+
+
+def pixels_of_groups(
+    pairs: Callable[[Item], Iterator[tuple[Tensor, Tensor]]], items: Sequence[Item], group: str | None
+) -> tuple[list[Pixels], int]:
+    """`sampled` pixels of at most `MOST_LABELLED` items, and where the second half of their groups begins.
+
+    pairs: see `Scoring.training_pairs`. With one group the second half is that of the images.
+    """
+    keyed, found = in_groups(items, group), []
+    for place in evenly_spaced(len(items), MOST_LABELLED):
+        pixels = sampled(pairs(keyed[place][1]))
+        found += [] if pixels is None else [(keyed[place][0], pixels)]
+    starts = [place for place in range(1, len(found)) if found[place][0] != found[place - 1][0]]
+    middle = min(starts, key=lambda place: abs(place - len(found) // 2), default=len(found) // 2)
+    return [pixels for _, pixels in found], middle
 
 
 def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:

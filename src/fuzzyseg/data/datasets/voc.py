@@ -10,6 +10,7 @@ from pathlib import Path
 from fuzzyseg.data.dataset_yaml import Description
 from fuzzyseg.data.datasets.pairing import image_files, name_finder, note_ignored, split_named
 from fuzzyseg.data.datasets.tables import list_entries
+from fuzzyseg.data.io.find import regular_files
 from fuzzyseg.data.io.mat import SUFFIX
 from fuzzyseg.data.labels.class_lists import read_labelmap, read_names
 from fuzzyseg.data.sample import DataError, Files, Item, PublicDataset
@@ -73,10 +74,11 @@ def list_files(root: Path, description: Description, *, augmented: bool = True) 
     files = Files({}, notes, unmatched)
     for split, names in splits.items():
         files.splits |= {split: [Item(images[name], masks.get(name), name) for name in names]} if names else {}
-    if (base / "class_names.txt").is_file():
-        files.classes = read_names(base / "class_names.txt")
-    elif (base / "labelmap.txt").is_file():
-        files.classes, files.colours = map(list, zip(*read_labelmap(base / "labelmap.txt"), strict=True))
+    listed_names, label_map = base / "class_names.txt", base / "labelmap.txt"
+    if listed_names.is_file():
+        files.orders[listed_names] = read_names(listed_names)
+    if label_map.is_file():
+        files.orders[label_map], files.colours = map(list, zip(*read_labelmap(label_map), strict=True))
     return files
 
 
@@ -103,7 +105,7 @@ def split_lists(base: Path, images: dict[str, Path], folder: str = IMAGES) -> di
     """
     lists: dict[str, list[str]] = {}
     known = name_finder(images)
-    for path in sorted((base / "ImageSets" / "Segmentation").glob("*.txt")):
+    for path in regular_files(base / "ImageSets" / "Segmentation", "*.txt"):
         split = split_named(path.stem)
         if split is None:
             continue
