@@ -12,26 +12,10 @@ from fuzzyseg.run.logs import SCORE
 
 
 @takes(
-    option(
-        "data",
-        str,
-        metavar="DIR",
-        help="Folder with images and masks, or the name of an imported data set. [default: the run's own]",
-    ),
+    option("data", str, metavar="DIR", help="Folder of images and masks, or an imported dataset. [default: the run's]"),
     option("split", Literal["val", "test", "train"], "val", help="Images to score."),
-    option(
-        "mode",
-        Literal["whole", "sliding"],
-        help="Predict each image whole, or in overlapping windows. [default: the run's own]",
-    ),
-    option(
-        "gallery",
-        int,
-        min=0,
-        metavar="N",
-        help="Store N images with their predictions, the confusion matrix and calibration in the run folder, for "
-        "`fuzzyseg report`.",
-    ),
+    option("mode", Literal["whole", "sliding"], help="Predict whole images, or sliding windows. [default: the run's]"),
+    option("gallery", int, min=0, metavar="N", help="Store N images, confusions, calibration for `fuzzyseg report`."),
     DEVICE,
 )
 def evaluate(
@@ -62,7 +46,7 @@ def evaluate(
 
 
 def report(result: Mapping[str, Any]) -> Iterator[str]:
-    """The result as lines: shares in per cent, and a dash for None. Ceilings are shown beside the scores."""
+    """The result as lines: fractions in per cent, and a dash for None. Upper bounds are shown beside the scores."""
     resolvable = f"{SCORE}_resolvable"
     ceiling, least = result.get("ceiling", {}), result.get("ceiling_least", 0.0)
     beside = {("per_class", name): f"  (ceiling {_shown(value)})" for name, value in ceiling.items()}

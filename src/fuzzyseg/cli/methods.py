@@ -40,9 +40,7 @@ _OTHER_NAMES = {"fpl": "fuzzy", "a-fpl": "fuzzy loss.threshold=adaptive"}
 
 
 def methods(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="One method, with its settings, or a pseudo-label loss.")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A method, or a pseudo-label loss.")] = None,
     as_json: Json = False,
     imports: Import = None,
 ) -> None:
@@ -98,11 +96,8 @@ def known(imports: list[Path] | None) -> tuple[dict[str, dict[str, Any]], list[s
 
 def facts(method: type[Method]) -> dict[str, Any]:
     """What a method declares, as it is listed."""
-    own = method.paper_loss
-    settings = {
-        key: f"{description(field)} [default: {written(field.default)}]"
-        for key, field in method.Config.model_fields.items()
-    }
+    own, fields = method.paper_loss, method.Config.model_fields
+    settings = {key: f"{description(field)} [default: {written(field.default)}]" for key, field in fields.items()}
     return {
         "paper": method.paper,
         "paper's loss": own[0] if own else "none of the pixel losses",

@@ -82,6 +82,14 @@ def read_recipe(words: Iterable[str]) -> tuple[str, dict[str, Any]]:
     return (recipes[0], read_yaml(recipes[0])) if recipes else ("", {})
 
 
+def parse(given: Given, name: str, parser: Callable[[str], Any]) -> None:
+    """Replace the text of an option, if given, by its value. Raises ConfigError."""
+    try:
+        given |= {name: parser(given[name])} if name in given else {}
+    except ValueError as error:
+        raise ConfigError(f"{flag(name)}: found {given[name]!r}; {error}") from None
+
+
 def listed(text: str | None) -> list[str]:
     """`a,b` -> [a, b]."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]

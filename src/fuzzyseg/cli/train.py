@@ -23,11 +23,9 @@ def train(
     words: Words = None,
     *,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue RUN if it holds a checkpoint, start it if not.")
+        bool, typer.Option("--resume", help="Continue RUN if it has a checkpoint, else start it.")
     ] = False,
-    no_eval: Annotated[
-        bool, typer.Option("--no-eval", help="Never evaluate: no score, and no best checkpoint.")
-    ] = False,
+    no_eval: Annotated[bool, typer.Option("--no-eval", help="Never evaluate: no score, no best checkpoint.")] = False,
     imports: Import = None,
     given: Given,
 ) -> None:

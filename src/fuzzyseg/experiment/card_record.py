@@ -9,7 +9,7 @@ from fuzzyseg.config import Config
 from fuzzyseg.data.dataset_yaml import read_description
 from fuzzyseg.experiment.validation import Scoring
 from fuzzyseg.inference import ModelCard
-from fuzzyseg.networks import weights_licence
+from fuzzyseg.networks.weights import weights_licence
 
 
 def with_record(scoring: Scoring, config: Config, result: Mapping[str, Any]) -> ModelCard:

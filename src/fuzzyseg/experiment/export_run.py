@@ -48,8 +48,7 @@ def export(
             raise ConfigError(f"--out: not given; {source} is no folder to write the export beside")
         out = folder.parent / "export" / form
     with pixel_limit(None if config is None else config.data.max_megapixels):
-        items = _items(Path(source), predictor, data)
-        kept = [items[place] for place in evenly_spaced(len(items), images)]
+        kept = evenly_spaced(_items(Path(source), predictor, data), images)
         return Path(out), export_model(predictor, kept, Path(out), form=form, static=static, tolerance=tolerance)
 
 

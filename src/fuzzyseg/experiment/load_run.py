@@ -22,7 +22,7 @@ from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device, process_group
 from fuzzyseg.experiment.results import record
-from fuzzyseg.experiment.validation import CROSS_FITTED, pixels_of_groups, training_parts
+from fuzzyseg.experiment.validation import CROSS_FITTED, pixels_of_groups, training_pairs
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.inference.outputs import Fuzzy
@@ -103,7 +103,8 @@ def _calibration(
 ) -> dict[str, Any]:
     """`judged` on some of the items, with the model's temperature, or cross-fitted ones if it was fitted on these."""
     card = predictor.card
-    images, middle = pixels_of_groups(partial(_pairs, predictor, void), items, group)
+    reader = card.reader(void, image_size=card.image_size)
+    images, middle = pixels_of_groups(predictor, reader, items, group)
     fitted_on = ((card.record or {}).get("calibration") or {}).get("fitted_on")
     crossed = fitted_here and fitted_on == CROSS_FITTED
     result = judged(images, None if crossed else card.temperature, card.classes, middle)
@@ -130,16 +131,10 @@ def _items(
     return items, void, where
 
 
-def _pairs(predictor: Predictor, void: int, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`."""
-    card = predictor.card
-    for image, mask in training_parts(card.reader(void, image_size=card.image_size), item):
-        yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(predictor.device)
-
-
 def _pixel_maps(predictor: Predictor, sets: Fuzzy, void: int, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
     """Maps and mask (1,H,W) of each of the item's `training_parts`, of the sets that the run ended with."""
-    for logits, target in _pairs(predictor, void, item):
+    card = predictor.card
+    for logits, target in training_pairs(predictor, card.reader(void, image_size=card.image_size), item):
         yield pixel_maps(logits, logits, target, threshold=sets.threshold, options=sets.options, lift=False), target
 
 
@@ -244,7 +239,5 @@ def run_items(source: Path, config: Config, predictor: Predictor, split: str) ->
     known = {item.name: item for item in everything}
     lost = [name for name in names if name not in known]
     if lost:
-        raise DataError(
-            f"{config.data.root}: {len(lost)} images of the run's {split} list are missing, such as {lost[0]!r}"
-        )
+        raise DataError(f"{config.data.root}: lacks {len(lost)} images of the run's {split} list, such as {lost[0]!r}")
     return [known[name] for name in names]

@@ -19,7 +19,7 @@ from fuzzyseg.data.labels.class_counts import class_presence, median_frequency_w
 from fuzzyseg.data.labels.declared import LabelOptions
 from fuzzyseg.data.loading.disk_cache import default_folder
 from fuzzyseg.data.loading.loader import Loader
-from fuzzyseg.data.loading.normalisation import kinds_of, measure
+from fuzzyseg.data.loading.normalisation import HEADERS, kinds_of, measure
 from fuzzyseg.data.loading.reader import LazyReader, check_sizes
 from fuzzyseg.data.loading.value_range import compare, header_notes, values_of
 from fuzzyseg.data.sample import LabelMap
@@ -29,7 +29,7 @@ from fuzzyseg.data.transforms.geometry import Geometry
 from fuzzyseg.experiment.build import Setup
 from fuzzyseg.inference import ModelCard, read_card
 from fuzzyseg.methods import Facts, Method
-from fuzzyseg.networks import weights_statistics
+from fuzzyseg.networks.weights import weights_statistics
 from fuzzyseg.ops import distributed
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -198,11 +198,9 @@ def input_scale(
     return mean, std, found.levels, [f"{kinds.words()}; mean and standard deviation are {source}"]
 
 
-def say_sizes(
-    material: Material, crop: tuple[int, int], image_size: tuple[int, int] | None = None, most: int = 500
-) -> list[str]:
-    """Sentences on the sizes of the first `most` training images, from their headers, and on the crops."""
-    sizes = [file_size(item.image) for item in material.split.all_[:most]]
+def say_sizes(material: Material, crop: tuple[int, int], image_size: tuple[int, int] | None = None) -> list[str]:
+    """Sentences on the sizes of the first `HEADERS` training images, from their headers, and on the crops."""
+    sizes = [file_size(item.image) for item in material.split.all_[:HEADERS]]
     low, high = (tuple(pick(side) for side in zip(*sizes, strict=True)) for pick in (min, max))
     text = f"images are {low[0]}x{low[1]}" + (f" to {high[0]}x{high[1]}" if low != high else "")
     if image_size is not None:

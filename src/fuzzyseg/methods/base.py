@@ -208,11 +208,8 @@ class Method(nn.Module):
 
 def mixing_streams(view: View, source: Source = "unlabelled") -> dict[str, Stream]:
     """Labelled images in the weak view; images of a source in another one, and the partners they are mixed with."""
-    return {
-        "labelled": Stream(Weak(), "labelled"),
-        "unlabelled": Stream(view, source),
-        "partner": Stream(view, source, partner="unlabelled"),
-    }
+    pair = {"unlabelled": Stream(view, source), "partner": Stream(view, source, partner="unlabelled")}
+    return {"labelled": Stream(Weak(), "labelled"), **pair}
 
 
 def linear_ramp(step: int, steps: int) -> float:

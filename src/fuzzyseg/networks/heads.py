@@ -101,12 +101,8 @@ def convolutional_head(
     """
     parts: list[nn.Module] = []
     for number in range(layers):
-        parts += [
-            nn.Conv2d(hidden if number else channels, hidden, 3, padding=1, bias=False),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(),
-            nn.Dropout2d(dropout),
-        ]
+        convolution = nn.Conv2d(hidden if number else channels, hidden, 3, padding=1, bias=False)
+        parts += [convolution, nn.BatchNorm2d(hidden), nn.ReLU(), nn.Dropout2d(dropout)]
     return nn.Sequential(*parts, nn.Conv2d(hidden, out, 1))
 
 

@@ -47,13 +47,8 @@ class Display(Sink):
         self._bar: Progress | None = None
         self._task = TaskID(0)
         if self.console.is_terminal if live is None else live:
-            columns = (
-                TextColumn("step"),
-                MofNCompleteColumn(),
-                BarColumn(bar_width=20),
-                TextColumn("{task.description}", markup=False),
-            )
-            self._bar = Progress(*columns, console=self.console)
+            columns = TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=20)
+            self._bar = Progress(*columns, TextColumn("{task.description}", markup=False), console=self.console)
             self._task = self._bar.add_task("", total=total, completed=done)
             self._bar.start()
 
@@ -99,9 +94,7 @@ class Display(Sink):
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _plan(self, seconds: float, left: int) -> str:
-        text = (
-            f"plan: {seconds:.2g} s a step, {timedelta(seconds=round(seconds * left))} for {left} steps{self._memory}"
-        )
+        text = f"plan: {seconds:.2g} s/step, {timedelta(seconds=round(seconds * left))} for {left} steps{self._memory}"
         if seconds * left <= DAY:
             return text
         return f"{text}; more than a day: --steps {int(DAY / seconds)} fit into one, half the --crop takes a quarter"

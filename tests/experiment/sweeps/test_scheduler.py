@@ -205,7 +205,7 @@ def test_a_start_that_fails_takes_its_arms_with_it_and_no_others(tmp_path):
     said = []
     done = sweep(grid, tmp_path / "out", say=said.append)
     assert done.rows == {}
-    assert done.failed[Cell("plain", None, 0)] == "its supervised start failed"
+    assert done.failed[Cell("plain", None, 0)] == "its supervised pretraining failed"
     assert any("start0-s0: failed" in line for line in said)
 
 
@@ -283,7 +283,7 @@ def test_a_start_that_was_made_with_other_settings_is_not_gone_on_from(tmp_path)
     sweep(first, tmp_path / "out", say=lambda text: None)
     (tmp_path / "out/rows/plain-s0.json").unlink()
     longer = Grid(Plan(title="x", arms=arms, start={"train": {"steps": 2}}), values)
-    with pytest.raises(ConfigError, match=r"start0-s0: is a supervised start .*train\.steps is 1 there, 2 here"):
+    with pytest.raises(ConfigError, match=r"start0-s0: supervised pretraining .*train\.steps is 1 there, 2 here"):
         sweep(longer, tmp_path / "out", say=lambda text: None)
     done = sweep(first, tmp_path / "out", say=lambda text: None)
     assert len(done.rows) == 1

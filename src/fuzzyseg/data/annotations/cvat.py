@@ -38,9 +38,7 @@ class Cvat:
         self._coloured = Encoding(
             text=f"those of {MAP}", colours=tuple((*colour, -1 if i == VOID else i) for colour, i in table.items())
         )
-        self._indexed = Encoding(
-            text=f"0 to {len(entries) - 1}, the entries of {MAP}", table=tuple(enumerate(indices)), ignore=()
-        )
+        self._indexed = Encoding(text=f"0 to {len(entries) - 1} of {MAP}", table=tuple(enumerate(indices)), ignore=())
         self.classes = classes.names
         colours = {index: colour for colour, index in reversed(table.items())}
         known = [colours[index] for index in range(len(self.classes)) if index in colours]

@@ -59,11 +59,7 @@ class DatasetLocation:
 
 
 def read_dataset(
-    root: str | Path,
-    *,
-    layout: str = "auto",
-    description: Path | None = None,
-    **options: Unpack[LabelOptions],
+    root: str | Path, *, layout: str = "auto", description: Path | None = None, **options: Unpack[LabelOptions]
 ) -> DataSet:
     """Read a dataset folder, or a table of images, into lists of items with classes, void value and mask encoding.
 

@@ -31,9 +31,7 @@ LEGEND = (
 """Columns of `thresholds`."""
 
 
-def answer(
-    table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rule: str | int | None = "n-1"
-) -> list[str]:
+def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rule: str | int = "n-1") -> list[str]:
     """Sentences on whether FPL pays, as far as runs were measured, and on T.
 
     table: rows of a `ThresholdTable` with the usual thresholds, measured on `images` with `rule`. T is the smallest

@@ -36,9 +36,7 @@ class Adaptive(NamedTuple):
         """Raise ValueError naming the option, the value found and the values allowed."""
         rising = all(low <= high for low, high in zip(self.candidates, self.candidates[1:], strict=False))
         if not self.candidates or not rising or not all(0 < value <= 1 for value in self.candidates):
-            raise ValueError(
-                f"candidates: found {list(self.candidates)}, expected thresholds in (0, 1], the smallest first"
-            )
+            raise ValueError(f"candidates: found {list(self.candidates)}, expected ascending thresholds in (0, 1]")
         if self.window < 3 or self.window % 2 == 0:
             raise ValueError(f"window: found {self.window}, expected an odd number from 3")
         if not 0 < self.epsilon < 1:
