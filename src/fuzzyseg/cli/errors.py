@@ -82,7 +82,7 @@ class Verbs(TyperGroup):
 
 
 def explained(error: Exception, command: str | None) -> tuple[str, int]:
-    """Message and exit code of an error: its own words if it is meant for the user, else what was being done."""
+    """Message and exit code of an error: the error's text if it is meant for the user, else what failed."""
     if isinstance(error, Failure):
         return str(error), FAILED
     frames = traceback.extract_tb(error.__traceback__)

@@ -68,7 +68,7 @@ def report(result: Mapping[str, Any]) -> Iterator[str]:
         yield from _calibration(calibration)
     absent = [name for name, value in ceiling.items() if value is None]
     if absent:
-        yield f"no pixel of the masks is of {', '.join(absent)}: the score says nothing about it"
+        yield f"not in the masks: {', '.join(absent)}; the score does not cover this"
 
 
 def _calibration(found: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`fuzzyseg methods`: list the methods, from their own declarations; check names before torch is imported."""
+"""`fuzzyseg methods`: list the methods as they are declared; check names before torch is imported."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from fuzzyseg.methods import Method
 
 LISTING = Path(__file__).with_suffix(".json")
-"""What fuzzyseg's own methods declare, in a file, because their classes import torch; `write_listing` makes it."""
+"""Declarations of the built-in methods, in a file, because their classes import torch (`write_listing`)."""
 
 _FPL = {
-    "native": "native: replaces the paper's own pseudo labels",
+    "native": "native: replaces the paper's pseudo labels",
     "variant": "a variant of ours: replaces a term without pseudo labels",
 }
 
 
 LOSSES = {
-    "paper": "the term of the method's own paper",
+    "paper": "the term of the method's paper",
     "hard": "cross entropy on the teacher's most probable class",
     "soft": "cross entropy against the teacher's probabilities",
     "fuzzy": "Fuzzy Positive Learning (FPL)",

@@ -1,4 +1,4 @@
-"""Options that several commands share: those of settings, with the settings' own help texts, and `--import`."""
+"""Options that several commands share: those of settings, with the settings' help texts, and `--import`."""
 
 import functools
 import inspect

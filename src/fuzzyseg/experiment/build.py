@@ -184,7 +184,8 @@ def network_factory(setup: Setup, classes: int) -> NetworkFactory:
         raise ConfigError(
             f"--init: found {len(init)} file(s), but the method trains {learners} network(s): give {learners}, "
             "separated by commas"
-            + (", each trained from another seed (equal networks teach each other nothing)" if learners > 1 else "")
+            + ", each trained from another seed (equal networks learn nothing from each other)"
+            * (learners > 1)
         )
     options = network.model_dump(include={"weights", "channels", "output_stride"}) | {"options": network.options}
     if init:
@@ -203,10 +204,8 @@ def _checked(make: Network, setup: Setup, classes: int) -> nn.Module:
         logits = network(torch.zeros(shape))
     if not isinstance(logits, torch.Tensor) or logits.dim() != 4 or logits.shape[1] != classes:
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ConfigError(
-            f"network: for an image {shape} it returned {found}; expected logits (1, {classes}, h, w), one channel per "
-            "class of the data"
-        )
+        expected = f"expected logits (1, {classes}, h, w), one channel per class of the data"
+        raise ConfigError(f"network: for an image {shape} it returned {found}; {expected}")
     return network
 
 

@@ -60,10 +60,8 @@ class Calibration:
         self.every = max(1, scoring.train.steps // 10) if settings.every is None else settings.every
         self.at_start = bool(setup.init)
         if not self.every and not self.at_start:
-            raise ConfigError(
-                "loss.calibrated.every: found 0, once at the start, but the network starts untrained; give --init, or "
-                "a number of steps"
-            )
+            found = "found 0, once at the start, but the network starts untrained"
+            raise ConfigError(f"loss.calibrated.every: {found}; give --init, or a number of steps")
         if not settings.low < settings.high:
             raise ConfigError(f"loss.calibrated: found low {settings.low}, high {settings.high}; expected low < high")
         self.loss, self.pixel_loss = setup.loss, method.pixel_loss

@@ -32,8 +32,8 @@ def export(
         static: the only (H, W) of the input; None: any size, or that of a vision transformer's training crops.
         data: folder with images to compare on; None: the validation images of the run.
         images: how many of these, evenly spaced.
-        tolerance: the largest share of labels that may differ.
-        network: the factory of the user's own network, if it was trained.
+        tolerance: the largest fraction of labels that may differ.
+        network: the factory of the custom network, if one was trained.
 
     Raises:
         ConfigError, DataError: what is asked for is not possible.

@@ -50,13 +50,13 @@ def evaluate(
 
     Args:
         source: a run folder or a model folder.
-        data: folder with images and masks, or the name of a data set from outside; None: the run's own.
-        split: val, test or train; of the run's own data, its lists (train: the labelled images).
-        mode: whole or sliding; None: the run's own.
+        data: folder with images and masks, or the name of an imported dataset. Default: the run's.
+        split: val, test or train; of the run's data, the lists of the run (train: the labelled images).
+        mode: whole or sliding. Default: the run's.
         device: auto, cpu, cuda, cuda:N or mps.
         gallery: images whose pictures are stored in the run folder for `fuzzyseg report`, with the confusion matrix and
             calibration, in place of those of the training; None: nothing is stored.
-        network: the factory of the user's own network, if it was trained.
+        network: the factory of the custom network, if one was trained.
         progress: called with (images done, images in all).
 
     Returns:
@@ -153,7 +153,7 @@ def predict(
     """Segment image files. Returns the files written, and an error for each image that could not be predicted.
 
     The processes of torchrun share the images. T and options of the outputs k and sets are the run's.
-    max_megapixels: the largest image that is decoded whole; None: the run's own. device, network, progress: those of
+    max_megapixels: the largest image that is decoded whole. Default: the run's. device, network, progress: those of
     `evaluate`. write and options: those of `fuzzyseg.inference.predict_files`.
     """
     where = choose_device(device)
@@ -200,7 +200,7 @@ def run_config(source: Path) -> Config | None:
 
 
 def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
-    """The data set, which must have the model's classes; its own mask encoding has precedence. Raises ConfigError."""
+    """The data set, which must have the model's classes; its mask encoding has precedence. Raises ConfigError."""
     card = predictor.card
     if config is not None and config.data.root is not None and Path(config.data.root).resolve() == root.resolve():
         # Declared metadata goes before the model's, as in training: further roots may order their classes differently.

@@ -102,7 +102,7 @@ def train(
         if own is not None:
             section.name = own.__name__
             if own.__name__ in table:
-                raise ConfigError(f"found an object with the name {own.__name__!r} of fuzzyseg's own; rename it")
+                raise ConfigError(f"found an object named {own.__name__!r}, as one of fuzzyseg; rename it")
     # mistyped names are reported before any file is read
     setup = resolve(settings, method=own_method, loss=own_loss, network=network)
     if network is None:

@@ -130,7 +130,7 @@ class Scoring:
         return found
 
     def pixel_maps(self, predictor: Predictor, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
-        """Maps and mask (1,H,W) of each of the item's `training_parts`; without an own T, of the sets of T = 0.9."""
+        """Maps and mask (1,H,W) of each of the item's `training_parts`; without a T, of the sets of T = 0.9."""
         options, loss = set_options(self.loss), self.pixel_loss
         for logits, target in training_pairs(predictor, self.reader, item):
             teacher = logits

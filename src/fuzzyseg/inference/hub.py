@@ -55,7 +55,7 @@ def _failure(name: str, error: Exception) -> str:
         return f"{name}: there is no such path, and {where} shows no such model; a private one needs `hf auth login`"
     if isinstance(error, errors.HfHubHTTPError):
         reason = " ".join(str(error).split())[:200]
-        return f"{name}: {where} refused ({reason}); `hf auth login` says who you are"
+        return f"{name}: {where} refused ({reason}); log in with `hf auth login`"
     return (
         f"{name}: there is no such path, and the hub ({where}) cannot be reached; copy the model folder by other means "
         "and give its path"

@@ -49,7 +49,7 @@ def predict_files(
     index mask of the size of the image, whose pixels are class indices, and 255 where the image misses data; the
     classes' colours, if any, are its palette. A georeferenced TIFF file gives masks/NAME.tif with its coordinate
     system and transform. If two results would have one name, all get the full file name (NAME.jpg.png).
-    class_shares.csv holds the share of the pixels of each image that each class has.
+    class_shares.csv holds the fraction of pixels per class of each image.
 
     write: further outputs (`KINDS`, docs/predict.md), in folders of their names, or, for coco, cvat and labelstudio,
     one file for all images. encoded: write masks as the training masks were encoded: colours, 0 and 255, values from
@@ -233,7 +233,7 @@ def _names(found: Found) -> list[str]:
 
 
 def _write_shares(path: Path, lines: Sequence[Line], classes: list[str]) -> None:
-    """A row for each image: its path, the share of each class, and that of the pixels without data."""
+    """A row for each image: its path, the fraction of pixels per class, and that of pixels without data."""
     with written_beside(path) as part, part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         table = csv.writer(file)
         table.writerow(["image", *classes, "no data"])

@@ -66,7 +66,7 @@ def check_pair(student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | N
     shape = tuple(student.shape)
     if size is not None and len(size) != student.dim() - 2:
         raise ValueError(f"size: found {tuple(size)}, expected an entry per spatial axis of student_logits {shape}")
-    sides = {"teacher_logits": teacher}
+    sides = {} if isinstance(teacher, Mixed) else {"teacher_logits": teacher}
     if isinstance(teacher, Mixed):
         sides = {"teacher_logits.a": teacher.a, "teacher_logits.b": teacher.b}
     for name, side in sides.items():

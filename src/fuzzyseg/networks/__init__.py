@@ -81,7 +81,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_names(arch: str, encoder: str) -> None:
-    """Raises ValueError for an unknown architecture or encoder. Asks no hub: an encoder is smp's or timm's own."""
+    """Raise ValueError for an unknown architecture or encoder. Sends no request: the names are those of smp and timm."""
     if arch not in NETWORKS:
         raise ValueError(f"network.arch: found {arch!r}, which is not an architecture.{_nearest(arch, NETWORKS)}")
     import timm

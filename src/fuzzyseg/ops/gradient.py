@@ -28,7 +28,8 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 def small_differences(device: torch.device) -> Iterator[None]:
     """Context without autocast and TF32, whose 10-bit mantissa would lose a small perturbation."""
     cudnn: Any = torch.backends.cudnn
-    places, name, exact = (cudnn, matmul), "allow_tf32", False
+    exact: bool | str = False
+    places, name = (cudnn, matmul), "allow_tf32"
     try:
         held = [getattr(place, name) for place in places]
     except RuntimeError:  # set through the API of torch 2.9, which must not be mixed with the older one

@@ -92,10 +92,8 @@ class RunFolder:
         except OSError as error:
             raise self._unusable(error) from None
         if taken is not None:
-            raise RunFolderError(
-                f"{self.path}: is not empty (found {taken.name}); add --resume to continue that run, or choose another "
-                "--out"
-            )
+            advice = "add --resume to continue that run, or choose another --out"
+            raise RunFolderError(f"{self.path}: is not empty (found {taken.name}); {advice}")
 
     def _unusable(self, error: OSError) -> RunFolderError:
         return RunFolderError(f"{self.path}: cannot be used as a run folder ({error.strerror}); choose another --out")

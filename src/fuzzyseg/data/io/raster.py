@@ -149,10 +149,8 @@ def _mapped(path: Path) -> Array:
 def _numpy(path: Path) -> Raster:
     array = _mapped(path)
     if array.dtype.kind not in "biuf" or array.ndim not in (2, 3) or 0 in array.shape:
-        raise DataError(
-            f"{path}: found {array.dtype} values of shape {array.shape}; expected numbers of shape (H, W), (H, W, "
-            "bands) or (bands, H, W)"
-        )
+        expected = "expected numbers of shape (H, W), (H, W, bands) or (bands, H, W)"
+        raise DataError(f"{path}: found {array.dtype} values of shape {array.shape}; {expected}")
     axis = None if array.ndim == 2 else 0 if array.shape[0] < array.shape[2] else -1
     height, width = array.shape[1:] if axis == 0 else array.shape[:2]
     return Raster(path, height, width, 1 if axis is None else array.shape[axis], array.dtype, axis=axis)

@@ -139,7 +139,7 @@ class _Scheduler:
         except KeyboardInterrupt:
             self.say("interrupted: the runs save; repeat the command to continue")
             return True
-        finally:  # also after an error of our own: no run is left behind
+        finally:  # also after an error: no run is left behind
             for each in self.running:
                 each.process.terminate()  # not SIGINT, which a child of a background job ignores
             for each in self.running:
@@ -154,7 +154,7 @@ class _Scheduler:
         return text
 
     def _next(self) -> Cell | None:
-        """The first waiting run whose supervised starts are finished."""
+        """The first waiting run whose supervised pretraining is finished."""
         ready = (c for c in self.waiting if all(finished(self.out, start) for start in self.grid.starts(c)))
         return next(ready, None)
 

@@ -198,7 +198,7 @@ def fuzzy_loss(e: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) ->
 
 
 def fuzzy_loss_stable(z: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) -> Tensor:
-    """`fuzzy_loss` for any logits: each side is scaled by its own largest term. A NaN in z gives NaN."""
+    """`fuzzy_loss` for any logits: each side is scaled by its largest term. A NaN in z gives NaN."""
     inside = chosen.positive > 0
     top = torch.where(inside, -z, -torch.inf)
     low = torch.where(inside, -torch.inf, z)
