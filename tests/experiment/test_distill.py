@@ -93,7 +93,7 @@ def test_missing_predictions_are_named(teacher, tmp_path):
     with pytest.raises(DataError, match=gone.stem):
         train(config, quiet=True, out=str(tmp_path / "b"), **TINY, **SHORT)
     config["data"]["scores"] = None
-    with pytest.raises(ConfigError, match=r"data\.scores"):
+    with pytest.raises(DataError, match=r"data\.scores"):
         train(config, quiet=True, out=str(tmp_path / "c"), **TINY, **SHORT)
 
 

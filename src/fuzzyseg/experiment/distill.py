@@ -8,11 +8,11 @@ from typing import Any
 from fuzzyseg.config import Config, ConfigError, settings_from
 from fuzzyseg.data import Item
 from fuzzyseg.data.io.pillow import pixel_limit
-from fuzzyseg.data.io.scores import write_scores
+from fuzzyseg.data.io.scores import scores_file, write_scores
 from fuzzyseg.data.io.write import check_writable
 from fuzzyseg.experiment.build import resolve
 from fuzzyseg.experiment.load_run import Factory, run_config, run_folder
-from fuzzyseg.experiment.prepare_data import gather_material, scores_file
+from fuzzyseg.experiment.prepare_data import gather_material
 from fuzzyseg.experiment.process_group import choose_device, process_group
 from fuzzyseg.experiment.results import absolute_paths
 from fuzzyseg.experiment.train import RunResult, train

@@ -69,15 +69,15 @@ def evaluate(
     config, run = run_config(Path(source)), run_folder(Path(source))
     if gallery is not None and run is None:
         raise ConfigError(f"{source}: is a model without a run; --gallery stores its pictures in a run folder")
-    limit = None if config is None else config.data.max_megapixels
-    with pixel_limit(limit), tempfile.TemporaryDirectory() as folder:
+    settings = config or Config()
+    with pixel_limit(settings.data.max_megapixels), tempfile.TemporaryDirectory() as folder:
         if (own := find_dataset(None if data is None else str(data))) is not None:
             data = write_dataset(own, Path(folder) / str(data))
         card = predictor.card
         items, void, where = _items(Path(source), data, predictor, config, split)
         for note in (*header_notes(items), *card.range_warnings(items)):
             logger.warning(printable(note))
-        chosen = (config or Config()).evaluate.model_copy(update={"gallery": gallery or 0})
+        chosen = settings.evaluate.model_copy(update={"gallery": gallery or 0})
         chosen.mode = mode or chosen.mode  # type: ignore[assignment]
         counts: list[Any] = []
         call: dict[str, Any] = chosen.model_dump(exclude={"diagnose", "gallery"})
@@ -92,9 +92,9 @@ def evaluate(
             except OSError as error:
                 stands = "what was in it is unchanged: make room and repeat, or leave out --gallery"
                 raise Unwritable(out, error, stands) from None
-        root = where if config is None else config.data.root  # without its run, the model may have been fitted here
-        fitted_here = split == "val" and Path(where).resolve() == Path(root or "").resolve()
-        result["calibration"] = _calibration(predictor, items, void, fitted_here, (config or Config()).data.group)
+        root = settings.data.root or where  # without its run, the model may have been fitted here
+        fitted_here = split == "val" and Path(where).resolve() == Path(root).resolve()
+        result["calibration"] = _calibration(predictor, items, void, fitted_here, settings.data.group)
     return {"data": where, "split": split, **result}
 
 

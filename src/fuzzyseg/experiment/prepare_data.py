@@ -1,7 +1,7 @@
 """Prepare the data of a run: data set, split, input statistics, reader, loader."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from fuzzyseg.data import DataError, DataSet, Item, Reader, combine, read_datase
 from fuzzyseg.data.check.findings import note_undeclared_void
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels
+from fuzzyseg.data.io.scores import with_scores
 from fuzzyseg.data.labels.class_counts import class_presence, median_frequency_weights, only_void, pixel_counts
 from fuzzyseg.data.labels.declared import LabelOptions
 from fuzzyseg.data.loading.disk_cache import default_folder
@@ -258,25 +259,6 @@ def build_reader(data: DataConfig, card: ModelCard) -> Reader:
         cache_dir=None if data.cache != "disk" else Path(data.cache_dir) if data.cache_dir else default_folder(),
         megapixels=data.max_megapixels,
     )
-
-
-def scores_file(folder: Path, item: Item) -> Path:
-    """Where the stored prediction of an item is."""
-    return folder / f"{item.name}.npz"
-
-
-def with_scores(items: list[Item], folder: str | None) -> list[Item]:
-    """The items with their stored predictions. Raises ConfigError without a folder, DataError for missing files."""
-    if folder is None:
-        raise ConfigError("data.scores: not given; `fuzzyseg distill TEACHER_RUN` stores predictions, then trains")
-    found = [replace(item, scores=scores_file(Path(folder), item)) for item in items]
-    missing = [item.name for item in found if item.scores is not None and not item.scores.is_file()]
-    if missing:
-        raise DataError(
-            f"{folder}: {len(missing)} of {len(items)} unlabelled images have no stored prediction, such as "
-            f"{missing[0]!r}; run `fuzzyseg distill` with the same data"
-        )
-    return found
 
 
 def build_loader(

@@ -1,6 +1,7 @@
 """Stored predictions of a teacher: a byte per class and cell of the network's output."""
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,3 +30,22 @@ def read_scores(item: Item) -> Tensor:
             return torch.from_numpy(content["scores"]).float() / -_STEPS
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{item.scores}: cannot be read ({error}); delete it and repeat `fuzzyseg distill`") from None
+
+
+def scores_file(folder: Path, item: Item) -> Path:
+    """Where the prediction of an item is stored."""
+    return folder / f"{item.name}.npz"
+
+
+def with_scores(items: list[Item], folder: str | None) -> list[Item]:
+    """The items with their stored predictions. Raises DataError if there is no folder or a file is missing."""
+    if folder is None:
+        raise DataError("data.scores: not given; `fuzzyseg distill TEACHER_RUN` stores predictions, then trains")
+    found = [replace(item, scores=scores_file(Path(folder), item)) for item in items]
+    missing = [item.name for item in found if item.scores is not None and not item.scores.is_file()]
+    if missing:
+        raise DataError(
+            f"{folder}: {len(missing)} of {len(items)} unlabelled images have no stored prediction, such as "
+            f"{missing[0]!r}; run `fuzzyseg distill` with the same data"
+        )
+    return found

@@ -180,11 +180,7 @@ def make_sample(
 
     seen, known = _resample(window, image, len(mean))
     sample = {"image": finish(window, seen, changes()), "valid": window.shown(known)}
-    if mask is not None:
-        labels = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
-        sample["mask"] = labels if known is None else labels.masked_fill(~sample["valid"], VOID)
-    if scores is not None:
-        sample["scores"] = window.place(window.resample(scores, Image.Resampling.BILINEAR), 0)
+    sample |= _targets(window, mask, scores, None if known is None else sample["valid"])
     if isinstance(view, WeakStrong):
         copies = [finish(window, seen, draw_strong(draw, view, geometry.blur)) for _ in range(view.strong)]
         sample |= {} if colours_later else {"strong": stacked(copies)}
@@ -204,6 +200,19 @@ def _resample(window: Window, image: Tensor | Large, channels: int) -> tuple[Ten
     """Visible part of an image (C,h,w), and the mask of its known pixels, if it may lack data."""
     part = window.resample(image, Image.Resampling.BILINEAR)
     return part[:channels], known_pixels(part, channels)
+
+
+def _targets(
+    window: Window, mask: Tensor | Large | None, scores: Tensor | None, valid: Tensor | None
+) -> dict[str, Tensor]:
+    """`mask` and `scores` in the window, those that are given. valid: where the mask is not void."""
+    found = {}
+    if mask is not None:
+        labels = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
+        found["mask"] = labels if valid is None else labels.masked_fill(~valid, VOID)
+    if scores is not None:
+        found["scores"] = window.place(window.resample(scores, Image.Resampling.BILINEAR), 0)
+    return found
 
 
 def stacked(parts: list[Tensor]) -> Tensor:
