@@ -84,8 +84,7 @@ def evaluate(
         call |= {"metrics": metrics(), "progress": progress, "keep": lambda *c: counts.append(c)}
         result = score(predictor, items, ignore_index=void, **call)
         if run is not None and config is not None and gallery is not None:
-            maps = partial(_pixel_maps, predictor, _fuzzy(Path(source), config), void)
-            out = run.evaluation_dir
+            maps, out = partial(_pixel_maps, predictor, _fuzzy(Path(source), config), void), run.evaluation_dir
             known = out, predictor, items, counts[0], maps, result, chosen, void
             try:
                 write_evaluation(*known, step=card.step, split=split)

@@ -277,13 +277,11 @@ def build_loader(
                 f"the method draws from {stream.source} images (stream {name!r}); there are none: add images without "
                 "masks, lower --labelled, or set data.unlabelled=all to use the labelled ones too"
             )
-    sources = material.sources
-    if any(stream.scores for stream in method.streams.values()):
-        sources["unlabelled"] = with_scores(sources["unlabelled"], data.scores)
+    scores = any(stream.scores for stream in method.streams.values())
     geometry = augment.model_dump(include={"scale", "scale_draw", "flip", "vertical_flip", "blur_reference"})
     return Loader(
         method.streams,
-        sources,
+        material.sources | ({"unlabelled": with_scores(material.split.unlabelled, data.scores)} if scores else {}),
         LazyReader(build_reader(data, material.card)),
         geometry=Geometry(crop=train.crop, **geometry),
         jitter=augment.jitter,

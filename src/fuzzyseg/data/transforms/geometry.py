@@ -158,8 +158,7 @@ def make_sample(
     Returns image (C,H,W) and valid (H,W); with a mask, `mask` (H,W), 255 where not valid; with scores, `scores`
     (K,H,W), 0 in the padding; for `WeakStrong`, strong (n,C,H,W); for `CropPair`, pair_image, pair_valid, boxes (2,4)
     and flips (2,) bool (horizontal only). Images are 0 outside and not normalised (see `Batch.to`). With colours_later,
-    the result has no `strong`, but `changes` (V,6,2) and `shown` (V,4) for each view (image, then strong or pair); see
-    `Pending`.
+    there are `changes` (V,6,2) and `shown` (V,4) of each view (image, then strong or pair; see `Pending`), no `strong`.
     """
     draw = random.Random(seed)
     if isinstance(view, CropPair):  # `flips` describes horizontal flips only
