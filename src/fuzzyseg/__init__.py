@@ -43,10 +43,21 @@ def __getattr__(name: str) -> Any:
     """Load a public name on first access."""
     if name not in __all__:
         raise AttributeError(f"module 'fuzzyseg' has no attribute {name!r}; it has {', '.join(__all__)}")
-    from importlib import import_module
+    if name == "train":
+        from fuzzyseg.experiment.train import train
 
-    place = {"train": "experiment.train", "load": "inference", "Mixed": "ops.mix"}.get(name, "losses")
-    return getattr(import_module(f"fuzzyseg.{place}"), name)
+        return train
+    if name == "load":
+        from fuzzyseg.inference import load
+
+        return load
+    if name == "Mixed":
+        from fuzzyseg.ops.mix import Mixed
+
+        return Mixed
+    from fuzzyseg import losses
+
+    return getattr(losses, name)
 
 
 def __dir__() -> list[str]:

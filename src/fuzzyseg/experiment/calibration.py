@@ -13,6 +13,7 @@ from fuzzyseg.analysis.temperature import temperature_of
 from fuzzyseg.analysis.threshold import conformal_threshold, coverage_by_threshold, smallest_covering
 from fuzzyseg.config import ConfigError
 from fuzzyseg.data import Item
+from fuzzyseg.data.splits.groups import in_groups
 from fuzzyseg.data.splits.holdout import hold_out
 from fuzzyseg.engine.trainer import Batches
 from fuzzyseg.experiment.build import Setup
@@ -38,7 +39,7 @@ def with_held_back(setup: Setup, material: Material) -> Material:
             f"{key}: found {value!r} with {labelled} labelled image(s), {count} of them to be held back; "
             f"label more, lower loss.calibrated.hold_back, or choose another {other}"
         )
-    split, held = hold_out(material.split, material.dataset, count)
+    split, held = hold_out(material.split, material.dataset, count, material.group)
     return replace(material, split=split, held_back=held)
 
 
@@ -50,8 +51,8 @@ class Calibration:
     network that is evaluated. It depends on step and weights alone, so that a resumed run is the same bit for bit.
     Several processes measure the same images and average.
 
-    Every fourth image serves the temperature alone: a conformal set keeps its coverage only on pixels that the
-    temperature was not fitted on. A single image serves both.
+    Every fourth image, or group of images, serves the temperature alone: a conformal set keeps its coverage only on
+    pixels that the temperature was not fitted on. A single image serves both.
     """
 
     def __init__(self, setup: Setup, scoring: Scoring, method: Method, say: Callable[[str], None]) -> None:
@@ -71,7 +72,7 @@ class Calibration:
         self.sets = setup.calibrates
         self.conformal = self.sets and setup.loss.policy == "conformal"
         held = scoring.material.held_back
-        self.fitted_on, self.items = fourths(held) if self.conformal else ([], held)
+        self.fitted_on, self.items = fourths(held, scoring.material.group) if self.conformal else ([], held)
         if self.conformal and setup.loss.conformal.unit == "image":
             check_images(len(self.items), setup.loss.coverage)
 
@@ -154,10 +155,17 @@ class Calibration:
         self.say(f"step {step}: T by class {', '.join(f'{value:.3f}' for value in each)}; one for all: {found:.3f}")
 
 
-def fourths(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
-    """Every fourth item from the first on, and the others; a single item is in both."""
-    others = [item for place, item in enumerate(items) if place % 4]
-    return list(items[::4]), others or list(items)
+def fourths(items: Sequence[Item], group: str | None = None) -> tuple[list[Item], list[Item]]:
+    """The items of every fourth group from the first on, and the others; a single item is in both.
+
+    Without a rule `group`, or with one group, each item counts as one.
+    """
+    keyed = in_groups(items, group)
+    keys = list(dict.fromkeys(key for key, _ in keyed))
+    if group is not None and len(keys) == 1:
+        return fourths(items)
+    first, others = ([item for key, item in keyed if (key in keys[::4]) == inside] for inside in (True, False))
+    return first, others or first
 
 
 def check_images(images: int, coverage: float) -> None:

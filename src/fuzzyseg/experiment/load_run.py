@@ -14,14 +14,15 @@ from fuzzyseg.analysis.temperature import judged
 from fuzzyseg.config import Config, ConfigError, read_yaml, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
-from fuzzyseg.data.loading.value_range import compare, header_notes
+from fuzzyseg.data.io.write import Unwritable
+from fuzzyseg.data.loading.value_range import header_notes
 from fuzzyseg.data.text import printable
 from fuzzyseg.experiment.gallery import write_evaluation
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device, process_group
 from fuzzyseg.experiment.results import record
-from fuzzyseg.experiment.validation import CROSS_FITTED, MOST_LABELLED, evenly_spaced, sampled_pixels, training_pairs
+from fuzzyseg.experiment.validation import CROSS_FITTED, pixels_of_groups, training_pairs
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.inference.outputs import Fuzzy
@@ -68,38 +69,44 @@ def evaluate(
     config, run = run_config(Path(source)), run_folder(Path(source))
     if gallery is not None and run is None:
         raise ConfigError(f"{source}: is a model without a run; --gallery stores its pictures in a run folder")
-    limit = None if config is None else config.data.max_megapixels
-    with pixel_limit(limit), tempfile.TemporaryDirectory() as folder:
+    settings = config or Config()
+    with pixel_limit(settings.data.max_megapixels), tempfile.TemporaryDirectory() as folder:
         if (own := find_dataset(None if data is None else str(data))) is not None:
             data = write_dataset(own, Path(folder) / str(data))
         card = predictor.card
         items, void, where = _items(Path(source), data, predictor, config, split)
-        for note in (*header_notes(items), *compare(items, card.value_range, card.channels, card.bands, card.levels)):
+        for note in (*header_notes(items), *card.range_warnings(items)):
             logger.warning(printable(note))
-        chosen = (config or Config()).evaluate.model_copy(update={"gallery": gallery or 0})
+        chosen = settings.evaluate.model_copy(update={"gallery": gallery or 0})
         chosen.mode = mode or chosen.mode  # type: ignore[assignment]
         counts: list[Any] = []
         call: dict[str, Any] = chosen.model_dump(exclude={"diagnose", "gallery"})
         call |= {"metrics": metrics(), "progress": progress, "keep": lambda *c: counts.append(c)}
         result = score(predictor, items, ignore_index=void, **call)
         if run is not None and config is not None and gallery is not None:
-            maps = partial(_pixel_maps, predictor, _fuzzy(Path(source), config), void)
-            out = run.evaluation_dir
-            write_evaluation(out, predictor, items, counts[0], maps, result, chosen, void, step=card.step, split=split)
-        root = where if config is None else config.data.root  # without its run, the model may have been fitted here
-        fitted_here = split == "val" and Path(where).resolve() == Path(root or "").resolve()
-        result["calibration"] = _calibration(predictor, items, void, fitted_here)
+            maps, out = partial(_pixel_maps, predictor, _fuzzy(Path(source), config), void), run.evaluation_dir
+            known = out, predictor, items, counts[0], maps, result, chosen, void
+            try:
+                write_evaluation(*known, step=card.step, split=split)
+            except OSError as error:
+                stands = "what was in it is unchanged: make room and repeat, or leave out --gallery"
+                raise Unwritable(out, error, stands) from None
+        root = settings.data.root or where  # without its run, the model may have been fitted here
+        fitted_here = split == "val" and Path(where).resolve() == Path(root).resolve()
+        result["calibration"] = _calibration(predictor, items, void, fitted_here, settings.data.group)
     return {"data": where, "split": split, **result}
 
 
-def _calibration(predictor: Predictor, items: list[Item], void: int, fitted_here: bool) -> dict[str, Any]:
+def _calibration(
+    predictor: Predictor, items: list[Item], void: int, fitted_here: bool, group: str | None
+) -> dict[str, Any]:
     """`judged` on some of the items, with the model's temperature, or cross-fitted ones if it was fitted on these."""
     card = predictor.card
     reader = card.reader(void, image_size=card.image_size)
-    images = sampled_pixels(predictor, reader, evenly_spaced(items, MOST_LABELLED))
+    images, middle = pixels_of_groups(predictor, reader, items, group)
     fitted_on = ((card.record or {}).get("calibration") or {}).get("fitted_on")
     crossed = fitted_here and fitted_on == CROSS_FITTED
-    result = judged(images, None if crossed else card.temperature, card.classes)
+    result = judged(images, None if crossed else card.temperature, card.classes, middle)
     return {"temperature": card.temperature, "fitted_on": fitted_on, **result}
 
 

@@ -15,6 +15,7 @@ from fuzzyseg.data import DataError, DataSet, Item, Reader, combine, read_datase
 from fuzzyseg.data.check.findings import note_undeclared_void
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels
+from fuzzyseg.data.io.scores import with_scores
 from fuzzyseg.data.labels.class_counts import class_presence, median_frequency_weights, only_void, pixel_counts
 from fuzzyseg.data.labels.declared import LabelOptions
 from fuzzyseg.data.loading.disk_cache import default_folder
@@ -38,13 +39,14 @@ GREY = ([0.449], [0.226])  # ImageNet's, as one channel
 
 @dataclass
 class Material:
-    """The data of a run: card, how images are read and normalised; held_back, labelled images for calibration only."""
+    """The data of a run. card: how images are read. held_back: labelled images for calibration only. group: a rule."""
 
     dataset: DataSet
     split: Split
     card: ModelCard
     sentences: list[str]
     held_back: list[Item] = field(default_factory=list)
+    group: str | None = None
 
     @property
     def sources(self) -> dict[str, list[Item]]:
@@ -275,10 +277,11 @@ def build_loader(
                 f"the method draws from {stream.source} images (stream {name!r}); there are none: add images without "
                 "masks, lower --labelled, or set data.unlabelled=all to use the labelled ones too"
             )
+    scores = any(stream.scores for stream in method.streams.values())
     geometry = augment.model_dump(include={"scale", "scale_draw", "flip", "vertical_flip", "blur_reference"})
     return Loader(
         method.streams,
-        material.sources,
+        material.sources | ({"unlabelled": with_scores(material.split.unlabelled, data.scores)} if scores else {}),
         LazyReader(build_reader(data, material.card)),
         geometry=Geometry(crop=train.crop, **geometry),
         jitter=augment.jitter,

@@ -36,8 +36,8 @@ def absolute_paths(config: Config) -> Config:
         config.init = [str(Path(path).resolve()) for path in config.init]
     if config.network.weights not in ("imagenet", "none"):
         config.network.weights = str(Path(config.network.weights).resolve())
-    for key in ("labelled", "val", "description"):
-        if (value := getattr(data, key)) is not None and Path(value).is_file():
+    for key in ("labelled", "val", "description", "scores"):
+        if (value := getattr(data, key)) is not None and Path(value).exists():
             setattr(data, key, str(Path(value).resolve()))
     return config
 

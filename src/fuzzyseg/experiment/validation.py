@@ -17,6 +17,7 @@ from fuzzyseg.data import VOID, Item, Reader
 from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
+from fuzzyseg.data.splits.groups import in_groups
 from fuzzyseg.data.views import known_pixels
 from fuzzyseg.experiment.gallery import write_evaluation
 from fuzzyseg.experiment.prepare_data import Material
@@ -103,12 +104,12 @@ class Scoring:
         It is fitted on held-back labels, else on validation images, which then are judged by temperatures of the other
         half of them. At most `MOST_LABELLED` images of each kind. None without a labelled pixel.
         """
-        both = (evenly_spaced(items, MOST_LABELLED) for items in (self.material.held_back, self.items))
-        held, val = (sampled_pixels(predictor, self.reader, items) for items in both)
+        held, _ = pixels_of_groups(predictor, self.reader, self.material.held_back, None)
+        val, middle = pixels_of_groups(predictor, self.reader, self.items, self.material.group)
         if not held and not val:
             return None
         temperature = temperature_of(held or val)
-        result = judged(val, temperature if held else None, self.material.card.classes)
+        result = judged(val, temperature if held else None, self.material.card.classes, middle)
         return {"temperature": temperature, "fitted_on": HELD_BACK if held else CROSS_FITTED, **result}
 
     def _diagnosis(self, predictor: Predictor, step: int) -> dict[str, Diagnosis]:
@@ -150,6 +151,21 @@ def training_pairs(predictor: Predictor, reader: Reader, item: Item) -> Iterator
     """Logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`, on the device."""
     for image, mask in training_parts(reader, item):
         yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(predictor.device)
+
+
+def pixels_of_groups(
+    predictor: Predictor, reader: Reader, items: Sequence[Item], group: str | None
+) -> tuple[list[Pixels], int]:
+    """`sampled` pixels of at most `MOST_LABELLED` items, and where the second half of their groups begins.
+
+    With one group the second half is that of the images.
+    """
+    found = []
+    for key, item in evenly_spaced(in_groups(items, group), MOST_LABELLED):
+        found += [(key, pixels) for pixels in sampled_pixels(predictor, reader, [item])]
+    starts = [place for place in range(1, len(found)) if found[place][0] != found[place - 1][0]]
+    middle = min(starts, key=lambda place: abs(place - len(found) // 2), default=len(found) // 2)
+    return [pixels for _, pixels in found], middle
 
 
 def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:

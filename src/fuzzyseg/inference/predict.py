@@ -11,9 +11,9 @@ from pathlib import Path
 from fuzzyseg.data import VOID, DataError, Item
 from fuzzyseg.data.io.find import Found, counts, find_images
 from fuzzyseg.data.io.pillow import SUFFIXES, pixel_limit
-from fuzzyseg.data.io.write import check_writable, written_beside
+from fuzzyseg.data.io.write import Unwritable, check_writable, written_beside
 from fuzzyseg.data.labels.decode import training_labels
-from fuzzyseg.data.loading.value_range import compare, header_notes
+from fuzzyseg.data.loading.value_range import header_notes
 from fuzzyseg.data.text import printable
 from fuzzyseg.inference.outputs import ANNOTATIONS, KINDS, POLYGONS, Annotated, Fuzzy
 from fuzzyseg.inference.outputs.polygons import check_polygons
@@ -176,12 +176,9 @@ def _key(file: Path, root: Path) -> str:
     return file.relative_to(root).as_posix()
 
 
-def _unwritable(path: Path, error: OSError, done: int, total: int) -> DataError:
-    reason = error.strerror or f"{error}: the disk may be full"  # NumPy gives no number
-    return DataError(
-        f"{path}: cannot be written ({reason}); the results of {done} of {total} images are complete, and the same "
-        "command continues"
-    )
+def _unwritable(path: Path, error: OSError, done: int, total: int) -> Unwritable:
+    stands = f"the results of {done} of {total} images are complete, and the same command continues"
+    return Unwritable(path, error, stands)
 
 
 def _identity(file: Path) -> tuple[int, int]:
@@ -197,8 +194,8 @@ def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> Non
         for target in (target for geo in (False, True) for target in prediction.files(name, geo=geo)):
             if target.exists() and _identity(target) in sources:
                 raise DataError(f"{target}: is one of the images and would be replaced; choose another --out")
-    card, items = prediction.predictor.card, [Item(file, None, file.name) for file in names]
-    for note in (*header_notes(items), *compare(items, card.value_range, card.channels, card.bands, card.levels)):
+    items = [Item(file, None, file.name) for file in names]
+    for note in (*header_notes(items), *prediction.predictor.card.range_warnings(items)):
         log.warning(printable(note))
 
 

@@ -44,12 +44,12 @@ class RunFolder:
         self.evaluation = self.evaluation_dir / "evaluation.json"
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, stands: str = "") -> Iterator[None]:
         """Context in which no other training can write into the folder, which is made if necessary.
 
         The system releases the lock of a process that has died. What such a process left half written is deleted.
         Raises RunFolderError if another process, or another training of this one, has the lock. An OSError of a disk
-        that takes no more says what can be resumed.
+        that takes no more says what can be resumed; stands: in these words.
         """
         lock = FileLock(self.path / LOCK, timeout=WAIT)
         try:
@@ -69,8 +69,9 @@ class RunFolder:
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
-            stands = f"{self.last_pt} is complete" if self.last_pt.is_file() else "there is no checkpoint yet"
-            advice = f"cannot be written ({error.strerror}); {stands}: make room, then repeat the command with --resume"
+            there = f"{self.last_pt} is complete" if self.last_pt.is_file() else "there is no checkpoint yet"
+            stands = stands or f"{there}: make room, then repeat the command with --resume"
+            advice = f"cannot be written ({error.strerror}); {stands}"
             raise OSError(error.errno, advice, error.filename or str(self.path)) from None
         finally:
             lock.release()

@@ -1,6 +1,8 @@
 """A whole sweep on tiny images: starts, rows, a failure that is told, going on, and what is not run again."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,11 +13,12 @@ import yaml
 from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
+from fuzzyseg.cli.errors import explained
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.config.plan import Plan
 from fuzzyseg.data import DataError
 from fuzzyseg.experiment.prepare_data import read_configured
-from fuzzyseg.experiment.sweeps import Cell, Grid, sweep
+from fuzzyseg.experiment.sweeps import Cell, Grid, scheduler, sweep
 from fuzzyseg.experiment.sweeps.checks import origin
 from fuzzyseg.experiment.sweeps.rows import identity, same_runs
 from fuzzyseg.experiment.sweeps.scheduler import _last_words
@@ -53,6 +56,33 @@ def test_a_second_sweep_in_the_folder_is_refused(tmp_path, monkeypatch):
     with RunFolder(tmp_path / "out").lock(), pytest.raises(RunFolderError, match="another training or sweep"):
         sweep(grid, tmp_path / "out", say=lambda text: None)
     assert not list((tmp_path / "out").glob("*.log"))
+
+
+@pytest.mark.parametrize("name", ["plain", "table.md"])
+def test_a_full_disk_says_what_stands_and_starts_nothing(tmp_path, monkeypatch, name):
+    real, Popen = os.replace, subprocess.Popen
+
+    def begun(arguments, **options):
+        assert "fuzzyseg" not in arguments
+        return Popen(arguments, **options)
+
+    def full(source, target):
+        if name in str(target):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(scheduler.subprocess, "Popen", begun)
+    monkeypatch.setattr(scheduler._Scheduler, "run", scheduler._Scheduler.run if name == "plain" else lambda *_: False)
+    grid = Grid(Plan(title="x", arms={"plain": plan()["arms"]["plain"]}), common(tmp_path))
+    with pytest.raises(OSError, match=rf"{name}") as error:
+        sweep(grid, tmp_path / "out", say=lambda text: None)
+    message, code = explained(error.value, "sweep")
+    assert code == 1
+    assert "cannot be written (No space left on device)" in message
+    assert f"the rows in {tmp_path / 'out' / 'rows'} are complete" in message
+    assert "--resume" not in message
+    assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.slow

@@ -80,6 +80,28 @@ def why_not_image(path: Path) -> str | None:
         return None
 
 
+_KINDS = {
+    stat.S_IFDIR: "is a folder",
+    stat.S_IFIFO: "is a pipe",
+    stat.S_IFCHR: "is a device",
+    stat.S_IFBLK: "is a device",
+    stat.S_IFSOCK: "is a socket",
+}
+
+
+def why_not_file(path: Path) -> str:
+    """What a path is that is no regular file, such as `is a pipe`, `does not exist`."""
+    try:
+        return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "is no regular file")
+    except OSError:
+        return "does not exist"
+
+
+def regular_files(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder that match a pattern, sorted, without pipes, which would be waited for, and devices."""
+    return sorted(path for path in folder.glob(pattern) if path.is_file())
+
+
 def walk(folder: Path, depth: int | None = None) -> Iterator[Path]:
     """The files below a folder that are not hidden. depth: 1 for those in the folder itself; None: all."""
     visited = set()

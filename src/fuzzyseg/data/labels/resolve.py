@@ -42,6 +42,8 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
     void = colours_decide(everything, declared) if kind == "palette" else None
     if void is not None:
         kind, words = "colour", "palette masks whose colours, not indices, are the classes"
+    if kind == "palette" and declared.colours and not note_other_colours(declared, plain[0], declared.names or []):
+        declared = replace(declared, disorder="")  # the colours tell that the indices are those of `names`
     base = None
     if declared.kind == "colour":
         kind = "colour"
@@ -128,6 +130,8 @@ def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | N
     """Resolve masks of values. base: encoding from stored data to values; None: the stored data are values."""
     names, ignore, description, first = declared.names, declared.ignore, declared.description, declared.void
     start = base or Encoding()
+    if items and declared.disorder and declared.kind is None and description.values is None:
+        raise DataError(f"{items[0].mask}: {declared.disorder}")
     table: list[tuple[int, int]] | None = None
     if description.values is not None and names is not None:
         table = [(value, names.index(name)) for name, values in description.values.items() for value in values]

@@ -97,12 +97,11 @@ def sweep(
         steps = grid.config(starts[0], out).train.steps
         text += f", after {counted(len(starts), 'run')} of supervised pretraining of {steps} steps"
     say(text)
-    for folder in (out, results):
-        folder.mkdir(parents=True, exist_ok=True)
     scheduler = _Scheduler(grid, out, results, jobs, discard, say, rows, [*starts, *waiting])
-    with RunFolder(out).lock():
+    with RunFolder(out).lock(f"the rows in {results} are complete: make room, then repeat the command"):
+        results.mkdir(parents=True, exist_ok=True)
         interrupted = scheduler.run(watch)
-    return SweepResult(rows, scheduler.failed, interrupted, scheduler.write_table())
+        return SweepResult(rows, scheduler.failed, interrupted, scheduler.write_table())
 
 
 @dataclass
