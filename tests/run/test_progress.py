@@ -49,7 +49,7 @@ def test_a_plan_is_said_once_and_a_run_of_days_is_told(monkeypatch, live):
                 display.write({**LINE, "step": 2, "evaluation": {"miou": 0.4}})
     text = out.file.getvalue()
     assert text.count("plan: ") == 1
-    assert f"15 s a step, {timedelta(seconds=15 * 8996)} for 8996 steps, 2.1 GB" in text and "--steps 5760" in text
+    assert f"15 s/step, {timedelta(seconds=15 * 8996)} for 8996 steps, 2.1 GB" in text and "--steps 5760" in text
 
 
 @pytest.mark.parametrize("ticks", [0, 1])

@@ -40,7 +40,7 @@ def predict(
     """Segment images.
 
     Writes for each image an index mask of its size (PNG; GeoTIFF for a georeferenced TIFF) into masks/ and an overlay
-    with a legend into overlays/. class_shares.csv lists the fraction of pixels per class of all images. An interrupted
+    with a legend into overlays/. class_shares.csv lists the fraction of pixels per class of each image. An interrupted
     prediction continues with the same command. torchrun distributes the images over processes.
 
     \b

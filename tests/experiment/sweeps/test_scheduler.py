@@ -171,7 +171,7 @@ def test_a_folder_of_images_that_is_not_there_is_named_before_the_first_run(tmp_
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("labelled", "folds", "words"), [(None, 13, "13 folds for 12 labelled"), ("9", 2, "9 of 6")])
+@pytest.mark.parametrize(("labelled", "folds", "words"), [(None, 13, "found 13 for 12 labelled"), ("9", 2, "9 of 6")])
 def test_images_that_cannot_be_split_are_one_error_before_the_first_run(tmp_path, labelled, folds, words):
     arms = {"plain": plan()["arms"]["plain"]}
     grid = Grid(Plan(title="x", arms=arms), common(tmp_path), labelled=[labelled] if labelled else [], folds=folds)
