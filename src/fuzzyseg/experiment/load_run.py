@@ -84,13 +84,13 @@ def evaluate(
         call |= {"metrics": metrics(), "progress": progress, "keep": lambda *c: counts.append(c)}
         result = score(predictor, items, ignore_index=void, **call)
         if run is not None and config is not None and gallery is not None:
-            maps, out = partial(_pixel_maps, predictor, _fuzzy(Path(source), config), void), run.evaluation_dir
-            known = out, predictor, items, counts[0], maps, result, chosen, void
+            maps = partial(_pixel_maps, predictor, _fuzzy(Path(source), config), void)
+            known = run.evaluation_dir, predictor, items, counts[0], maps, result, chosen, void
             try:
                 write_evaluation(*known, step=card.step, split=split)
             except OSError as error:
                 stands = "what was in it is unchanged: make room and repeat, or leave out --gallery"
-                raise Unwritable(out, error, stands) from None
+                raise Unwritable(run.evaluation_dir, error, stands) from None
         root = settings.data.root or where  # without its run, the model may have been fitted here
         fitted_here = split == "val" and Path(where).resolve() == Path(root).resolve()
         result["calibration"] = _calibration(predictor, items, void, fitted_here, settings.data.group)

@@ -81,7 +81,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_names(arch: str, encoder: str) -> None:
-    """Raise ValueError for an unknown architecture or encoder. The names are those of smp and timm."""
+    """Raise ValueError for an unknown architecture or encoder. Sends no request: the names are smp's and timm's."""
     if arch not in NETWORKS:
         raise ValueError(f"network.arch: found {arch!r}, which is not an architecture.{_nearest(arch, NETWORKS)}")
     import timm

@@ -80,21 +80,12 @@ def why_not_image(path: Path) -> str | None:
         return None
 
 
-_KINDS = {
-    stat.S_IFDIR: "is a folder",
-    stat.S_IFIFO: "is a pipe",
-    stat.S_IFCHR: "is a device",
-    stat.S_IFBLK: "is a device",
-    stat.S_IFSOCK: "is a socket",
-}
-
-
 def why_not_file(path: Path) -> str:
     """What a path is that is no regular file, such as `is a pipe`, `does not exist`."""
-    try:
-        return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "is no regular file")
-    except OSError:
+    if not path.exists():
         return "does not exist"
+    kinds = {"folder": path.is_dir, "pipe": path.is_fifo, "socket": path.is_socket}
+    return f"is a {next((name for name, holds in kinds.items() if holds()), 'device')}"
 
 
 def regular_files(folder: Path, pattern: str) -> list[Path]:
