@@ -68,14 +68,17 @@ def test_the_list_is_ranked_and_two_networks_disagree(run, photos, tmp_path):
 
 
 def test_images_with_labels_are_passed_over_and_so_are_their_copies(run, tmp_path):
-    """In the run's own folder: 16 training images of which 6 are labelled, and 3 for validation."""
+    """In the run's own folder: 16 training images of which 6 are labelled, one held back, and 3 for validation."""
     data = run.parent / "data" / "images"
-    labelled = json.loads((run / "split.json").read_text())["labelled"]
+    run = shutil.copytree(run, tmp_path / "run")
+    split = json.loads((run / "split.json").read_text())
+    labelled, held = split["labelled"], split["unlabelled"].pop()
+    (run / "split.json").write_text(json.dumps({**split, "held_back": [held]}))
     copy = tmp_path / "copy.png"
     shutil.copy(next(data.rglob(f"{Path(labelled[0]).name}.png")), copy)
-    chosen, _ = suggest(run, [data, copy], tmp_path / "out", count=11, network=NETWORK, device="cpu")
+    chosen, _ = suggest(run, [data, copy], tmp_path / "out", count=10, network=NETWORK, device="cpu")
     names = {Path(row["image"]).stem for row in chosen}
-    assert len(names) == 10 and not names & {Path(name).name for name in labelled}
+    assert len(names) == 9 and not names & {Path(name).name for name in [*labelled, held]}
     assert not names & {"im16", "im17", "im18", "copy"}  # validation images, and the copy of a labelled one
 
 

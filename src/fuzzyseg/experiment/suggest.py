@@ -32,6 +32,9 @@ from fuzzyseg.report.suggestions import write_suggestions
 
 logger = logging.getLogger(__name__)
 
+Measured = tuple[dict[Path, Candidate], list[Exception]]
+"""Images that could be read, and the errors of the others."""
+
 UNCERTAIN = [(0, 0, 0), *((60 + 13 * n, 10 + 14 * n, 90 - 4 * n) for n in range(1, 16))]
 """Colours of an uncertainty of 0 (the image shows), 1/15, ..., 1."""
 
@@ -66,8 +69,8 @@ def suggest(
     source, where = Path(source), choose_device(device)
     predictor, config = load(source, network=network, device=where), run_config(source)
     with pixel_limit(None if config is None else config.data.max_megapixels):
-        labelled, held = _labelled(source, config, predictor)
-        known = {path.resolve() for path in (*labelled, *held)}
+        labelled, val = _labelled(source, config, predictor)
+        known = {path.resolve() for path in (*labelled, *val)}
         files = [path for path in find_files(images, out).files if path.resolve() not in known]
         if len(files) < count:
             raise ConfigError(f"-n: found {count}, but only {len(files)} of the images have no label yet; give fewer")
@@ -82,10 +85,7 @@ def suggest(
             raise DataError(f"all of the {len(pool)} images are near-duplicates of labelled ones; give others")
         if len(chosen) < count:
             logger.warning("%d of %d suggested: the others are near-duplicates", len(chosen), count)
-        rows = [
-            {"rank": rank, "image": str(each.info.path), "score": each.score, **each.parts}
-            for rank, each in enumerate(chosen, 1)
-        ]
+        rows = [{"rank": n, "image": str(e.info.path), "score": e.score, **e.parts} for n, e in enumerate(chosen, 1)]
         paths = [each.info.path for each in chosen]
         with replacing_folder(out) as part:
             _write_list(part / "suggestions.csv", rows)
@@ -97,16 +97,15 @@ def suggest(
 
 
 def _labelled(source: Path, config: Config | None, predictor: Predictor) -> list[list[Path]]:
-    """Labelled images and validation images of the run; none, with a warning, without a run or its data."""
+    """Labelled (also held back) and validation images of the run; none, with a warning, without a run or its data."""
     if config is None or config.data.root is None or not Path(config.data.root).exists():
         logger.warning("%s: has no run with its data; suggestions may resemble images that it was trained on", source)
         return [[], []]
-    return [[item.image for item in run_items(source, config, predictor, name)] for name in ("train", "val")]
+    train, back, val = (run_items(source, config, predictor, name) for name in ("train", "held_back", "val"))
+    return [[item.image for item in items] for items in (train + back, val)]
 
 
-def _measured(
-    surveyor: Surveyor, files: Sequence[Path], progress: Counter | None
-) -> tuple[dict[Path, Candidate], list[Exception]]:
+def _measured(surveyor: Surveyor, files: Sequence[Path], progress: Counter | None) -> Measured:
     measured, failures = dict[Path, Candidate](), list[Exception]()
     for done, file in enumerate(files, 1):
         try:
