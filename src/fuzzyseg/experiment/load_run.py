@@ -86,7 +86,7 @@ def evaluate(
         call |= {"metrics": metrics(), "progress": progress, "keep": lambda *c: counts.append(c)}
         result = score(predictor, items, ignore_index=void, **call)
         if run is not None and config is not None and gallery is not None:
-            maps = partial(_pixel_maps, predictor, _fuzzy(Path(source), config), void)
+            maps = partial(_pixel_maps, predictor, sets_of(Path(source), config), void)
             known = run.evaluation_dir, predictor, items, counts[0], maps, result, chosen, void
             try:
                 write_evaluation(*known, step=card.step, split=split)
@@ -164,13 +164,13 @@ def predict(
     if max_megapixels is None and config is not None:
         max_megapixels = config.data.max_megapixels
     if {"k", "sets"} & set(write):
-        options["fuzzy"] = _fuzzy(Path(source), config)
+        options["fuzzy"] = sets_of(Path(source), config)
     files = [Path(each) for each in ([images] if isinstance(images, str | Path) else images)]
     with pixel_limit(max_megapixels), process_group(where):
         return predict_files(predictor, files, Path(out), write=write, progress=progress, **options)
 
 
-def _fuzzy(source: Path, config: Config | None) -> Fuzzy:
+def sets_of(source: Path, config: Config | None) -> Fuzzy:
     """T at the end of the run, and the options of its loss; those of the paper for a model alone."""
     from fuzzyseg.experiment.analyse.inputs import fuzzy_sets  # which imports this module
 

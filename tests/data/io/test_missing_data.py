@@ -159,10 +159,13 @@ def test_binary_masks_that_declare_missing_data_are_asked_about(tmp_path, nodata
             path.parent.mkdir(exist_ok=True)
             tifffile.imwrite(path, array.astype(np.uint8), extratags=tag(nodata) if kind == "masks" else [])
     (tmp_path / "dataset.yaml").write_text("classes: [no, yes]\n" + "encoding: binary\n" * declared)
-    with pytest.raises(DataError, match=f"declares {nodata} as the value of missing data"):
+
+    def read():
         data = read_dataset(tmp_path)
-        for item in data.train:
-            training_labels(item, classes=2, ignore_index=data.ignore_index)
+        return [training_labels(item, classes=2, ignore_index=data.ignore_index) for item in data.train]
+
+    with pytest.raises(DataError, match=f"declares {nodata} as the value of missing data"):
+        read()
 
 
 @pytest.mark.parametrize("tile", [None, (16, 16)])
