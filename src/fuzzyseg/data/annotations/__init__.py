@@ -1,5 +1,6 @@
 """Conversion of LabelMe, COCO and CVAT annotations to the folder layout: images/, masks/ and dataset.yaml."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +104,8 @@ def write_dataset(
         raise Unwritable(out, error, f"{stands}: remove {out}, make room and repeat") from None
     failures = [result for result in results if isinstance(result, DataError)]
     written = {"images": len(results) - len(failures), "masks": results.count(True)}
+    if not written["images"]:
+        shutil.rmtree(out / "images", ignore_errors=True)  # folders without files
     if written["images"]:
         about: dict[str, object] = {"classes": source.classes, "ignore_index": VOID}
         if source.colours is not None:
