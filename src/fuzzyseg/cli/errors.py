@@ -48,7 +48,7 @@ class Verb(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Of several processes (torchrun) only `train` and `predict` use more than the first one."""
-        if ctx.info_name not in ("train", "predict") and (world := process_number("WORLD_SIZE", 1)) > 1:
+        if ctx.info_name not in ("train", "distill", "predict") and (world := process_number("WORLD_SIZE", 1)) > 1:
             if process_number("RANK") != 0:
                 return None  # torchrun waits for the first one
             del os.environ["WORLD_SIZE"]  # else its trainings would wait for the others
@@ -82,7 +82,7 @@ class Verbs(TyperGroup):
 
 
 def explained(error: Exception, command: str | None) -> tuple[str, int]:
-    """Message and exit code of an error: its own words if it is meant for the user, else what was being done."""
+    """Message and exit code of an error: the error's text if it is meant for the user, else what failed."""
     if isinstance(error, Failure):
         return str(error), FAILED
     frames = traceback.extract_tb(error.__traceback__)

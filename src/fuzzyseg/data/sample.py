@@ -88,7 +88,8 @@ class Item:
 
     name: unique in the dataset: the path below the image folder without suffix, with the split folder
     (`train/cat_12`). encoding: of the mask; None: class indices with the dataset's ignore index. prefix: first part of
-    the name of an image from an additional source, such as `unlabelled`; empty otherwise.
+    the name of an image from an additional source, such as `unlabelled`; empty otherwise. scores: file with a teacher's
+    prediction (see `data.io.scores`), if any.
     """
 
     image: Path
@@ -96,6 +97,7 @@ class Item:
     name: str
     encoding: Encoding | None = None
     prefix: str = ""
+    scores: Path | None = None
 
 
 @dataclass(frozen=True)

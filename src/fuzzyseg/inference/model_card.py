@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,9 @@ from fuzzyseg.data.io.image import Levels
 from fuzzyseg.data.loading.value_range import compare
 from fuzzyseg.data.sample import Colour, Encoding, LabelMap, Size
 from fuzzyseg.data.text import problems
+from fuzzyseg.run.environment import version_of
 
 CARD_NAME = "fuzzyseg.json"
-
-
-def _version() -> str | None:
-    try:
-        return metadata.version("fuzzyseg")
-    except metadata.PackageNotFoundError:  # run from its sources without installation
-        return None
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ class ModelCard:
     method: str | None = None
     loss: str | None = None
     step: int = 0
-    version: str | None = field(default_factory=_version)
+    version: str | None = field(default_factory=partial(version_of, "fuzzyseg"))
     temperature: float = 1.0
     record: dict[str, Any] | None = None
 

@@ -49,7 +49,7 @@ def predict_files(
     index mask of the size of the image, whose pixels are class indices, and 255 where the image misses data; the
     classes' colours, if any, are its palette. A georeferenced TIFF file gives masks/NAME.tif with its coordinate
     system and transform. If two results would have one name, all get the full file name (NAME.jpg.png).
-    class_shares.csv holds the share of the pixels of each image that each class has.
+    class_shares.csv holds the fraction of pixels per class of each image.
 
     write: further outputs (`KINDS`, docs/predict.md), in folders of their names, or, for coco, cvat and labelstudio,
     one file for all images. encoded: write masks as the training masks were encoded: colours, 0 and 255, values from
@@ -68,7 +68,7 @@ def predict_files(
     file is left.
     """
     kinds = _checked(write)
-    found = _find([images] if isinstance(images, Path) else images, out)
+    found = find_files([images] if isinstance(images, Path) else images, out)
     names = dict(zip(found.files, _names(found), strict=True))
     protocol = Protocol("whole" if tile is None else "sliding", tile, tuple(scales), flip, blend=True)
     direct = [kind for kind in kinds if kind not in ANNOTATIONS]
@@ -199,7 +199,7 @@ def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> Non
         log.warning(printable(note))
 
 
-def _find(sources: Sequence[Path], out: Path) -> Found:
+def find_files(sources: Sequence[Path], out: Path) -> Found:
     """Image files; results below `out` are left out. Names of several sources are relative to their common folder."""
     every = [_find_in(source, out) for source in sources]
     if len(every) == 1:
@@ -233,7 +233,7 @@ def _names(found: Found) -> list[str]:
 
 
 def _write_shares(path: Path, lines: Sequence[Line], classes: list[str]) -> None:
-    """A row for each image: its path, the share of each class, and that of the pixels without data."""
+    """A row for each image: its path, the fraction of pixels per class, and that of pixels without data."""
     with written_beside(path) as part, part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         table = csv.writer(file)
         table.writerow(["image", *classes, "no data"])

@@ -171,7 +171,7 @@ def test_a_folder_of_images_that_is_not_there_is_named_before_the_first_run(tmp_
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("labelled", "folds", "words"), [(None, 13, "13 folds for 12 labelled"), ("9", 2, "9 of 6")])
+@pytest.mark.parametrize(("labelled", "folds", "words"), [(None, 13, "found 13 for 12 labelled"), ("9", 2, "9 of 6")])
 def test_images_that_cannot_be_split_are_one_error_before_the_first_run(tmp_path, labelled, folds, words):
     arms = {"plain": plan()["arms"]["plain"]}
     grid = Grid(Plan(title="x", arms=arms), common(tmp_path), labelled=[labelled] if labelled else [], folds=folds)
@@ -205,7 +205,7 @@ def test_a_start_that_fails_takes_its_arms_with_it_and_no_others(tmp_path):
     said = []
     done = sweep(grid, tmp_path / "out", say=said.append)
     assert done.rows == {}
-    assert done.failed[Cell("plain", None, 0)] == "its supervised start failed"
+    assert done.failed[Cell("plain", None, 0)] == "its supervised pretraining failed"
     assert any("start0-s0: failed" in line for line in said)
 
 
@@ -283,7 +283,7 @@ def test_a_start_that_was_made_with_other_settings_is_not_gone_on_from(tmp_path)
     sweep(first, tmp_path / "out", say=lambda text: None)
     (tmp_path / "out/rows/plain-s0.json").unlink()
     longer = Grid(Plan(title="x", arms=arms, start={"train": {"steps": 2}}), values)
-    with pytest.raises(ConfigError, match=r"start0-s0: is a supervised start .*train\.steps is 1 there, 2 here"):
+    with pytest.raises(ConfigError, match=r"start0-s0: supervised pretraining .*train\.steps is 1 there, 2 here"):
         sweep(longer, tmp_path / "out", say=lambda text: None)
     done = sweep(first, tmp_path / "out", say=lambda text: None)
     assert len(done.rows) == 1

@@ -42,7 +42,7 @@ def list_files(root: Path, description: Description, *, augmented: bool = True) 
     assert base is not None
     images, others = image_files(base / IMAGES)
     notes = note_ignored(base / IMAGES, others, "images")
-    lists = _lists(base, images)
+    lists = split_lists(base, images)
     found, others = image_files(base / MASKS)
     notes += note_ignored(base / MASKS, others, "masks")
     known = name_finder(images)
@@ -98,18 +98,21 @@ def _more_masks(root: Path, base: Path) -> tuple[Path, dict[str, Path]]:
     return source, {path.stem: path for path in sorted(source.glob(f"*{SUFFIX}"))}
 
 
-def _lists(base: Path, images: dict[str, Path]) -> dict[str, list[str]]:
-    """Return names by split from `ImageSets/Segmentation`. Raises DataError for missing images, except of test."""
+def split_lists(base: Path, images: dict[str, Path], folder: str = IMAGES) -> dict[str, list[str]]:
+    """Return names by split from `ImageSets/Segmentation`. Raises DataError for missing images, except of test.
+
+    images: by name. folder: theirs, below `base`.
+    """
     lists: dict[str, list[str]] = {}
     known = name_finder(images)
     for path in regular_files(base / "ImageSets" / "Segmentation", "*.txt"):
         split = split_named(path.stem)
         if split is None:
             continue
-        listed = [name.replace("\\", "/").removeprefix(f"{IMAGES}/") for name, _ in list_entries(path)]
+        listed = [name.replace("\\", "/").removeprefix(f"{folder}/") for name, _ in list_entries(path)]
         names = [known(name if known(name) in images else str(Path(name).with_suffix(""))) for name in listed]
         lost = [name for name in names if name not in images]
         if lost and split != "test":  # the test images are a download of their own
-            raise DataError(f"{path}: {len(lost)} images are not in {base / IMAGES}: {short(lost)}; copy them there")
+            raise DataError(f"{path}: {len(lost)} images are not in {base / folder}: {short(lost)}; copy them there")
         lists[split] = list(dict.fromkeys([*lists.get(split, ()), *(name for name in names if name in images)]))
     return lists

@@ -47,10 +47,8 @@ def read_names(path: Path) -> list[str]:
         if "," in line and len(lines) == 1:
             raise DataError(f"{path}, line {number}: found {line!r}; expected one name per line, without commas")
     if len(names) == 1:
-        raise DataError(
-            f"{path}: lists one class, {next(iter(names))!r}; expected two or more: add the line {BACKGROUND} for the "
-            "pixels of no object"
-        )
+        advice = f"add the line {BACKGROUND} for the pixels of no object"
+        raise DataError(f"{path}: lists one class, {next(iter(names))!r}; expected two or more: {advice}")
     check_names(list(names), str(path))
     return list(names)
 
