@@ -180,7 +180,7 @@ def test_val_folder_is_used_and_can_be_overridden(tmp_path):
     (tmp_path / "list.txt").write_text("val/im001\n")
     split = make_split(data, val=str(tmp_path / "list.txt"))
     assert (names(split.val), split.held_out) == (["val/im001"], False)
-    with pytest.raises(DataError, match=r"validation 'test'.*expected a fraction.*val, none"):
+    with pytest.raises(DataError, match=r"found 'test'.*expected a fraction.*val, none"):
         make_split(data, val="test")
 
 
