@@ -18,9 +18,8 @@ from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.io.pillow import read_bytes
 from fuzzyseg.data.io.write import Unwritable, check_writable, written_beside
 from fuzzyseg.data.labels.class_counts import map_items
-from fuzzyseg.data.labels.class_lists import repeated
 from fuzzyseg.data.sample import VOID, DataError, attempt_all
-from fuzzyseg.data.text import short
+from fuzzyseg.data.text import repeated, short
 
 __all__ = ["AnnotatedImage", "Annotations", "check_empty", "read_annotations", "write_dataset"]
 
