@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "src" / "fuzzyseg"
 FILE, FUNCTION, METHOD = 300, 60, 150
 ALLOWANCES = {
-    "training and data": 18_560,
+    "training and data": 18_590,
     "reports, outputs, export, suggestions, distillation, trackers": 2_905,
 }
 CODE = sum(ALLOWANCES.values())

@@ -232,8 +232,11 @@ def test_a_comment_behind_a_name_is_no_part_of_a_list(root):
     (root / "train.txt").write_text("# all\ntrain2017/0.jpg masks/0.png\ntrain2017/0 #1.jpg masks/1.png\n")
     assert names(read_dataset(root).train) == {"train2017/0": "0.png", "train2017/0 #1": "1.png"}
     with (root / "train.txt").open("a") as file:
+        file.write("train2017/1.jpg masks/1.png  # why\ntrain2017/1.jpg\t# why\n")
+    assert [item.name for item in read_dataset(root).train][-1] == "train2017/1"
+    with (root / "train.txt").open("a") as file:
         file.write("train2017/2.jpg masks/2.png # why\n")
-    with pytest.raises(DataError, match=r"train\.txt: 1 file cannot be read.*only a line that begins with #"):
+    with pytest.raises(DataError, match=r"train\.txt: 1 file cannot be read.*a comment begins a line"):
         read_dataset(root)
 
 

@@ -437,12 +437,12 @@ def test_usual_names_are_listed_as_they_are():
         assert quoted(name) == name
 
 
-def test_only_a_line_that_begins_with_a_number_sign_is_a_comment(tmp_path):
+def test_a_comment_begins_a_line_or_follows_two_blanks(tmp_path):
     items = [Item(tmp_path / f"{name}.png", None, name) for name in ("a", "a #1", "a #2", "b # c")]
-    (tmp_path / "list.txt").write_text("  # a comment\na #1.png\na #2\nb # c\n")
+    (tmp_path / "list.txt").write_text("  # a comment\na #1.png  # why\na #2\nb # c\t# d\n")
     assert read_list(tmp_path / "list.txt", items, tmp_path) == items[1:]
     (tmp_path / "list.txt").write_text("a # why\n")
-    with pytest.raises(DataError, match=r"line 1: found no image 'a # why'.*only a line that begins with #"):
+    with pytest.raises(DataError, match=r"line 1: found no image 'a # why'.*a comment begins a line"):
         read_list(tmp_path / "list.txt", items, tmp_path)
 
 

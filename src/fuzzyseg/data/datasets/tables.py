@@ -30,7 +30,7 @@ PARTS = ("train", "unlabelled", "val", "test")
 """Parts of a dataset that have lists."""
 
 COLUMNS = ("image", "mask", "split")
-COMMENT = " (# is a part of a name; only a line that begins with # is a comment)"
+COMMENT = " (a comment begins a line, or follows two blanks; otherwise # is a part of a name)"
 
 _SUFFIX = "|".join(re.escape(suffix) for suffix in (*SUFFIXES, MATLAB))
 _PAIR = re.compile(rf"(.+?(?:{_SUFFIX}))\s+(\S.*(?:{_SUFFIX}))", re.IGNORECASE)
@@ -40,14 +40,14 @@ MANIFEST_EXPECTED = "manifest.csv or manifest.jsonl with image, mask, split (or 
 
 
 def fields(line: str) -> tuple[str, str | None]:
-    """Parse a line into (image, mask or None). Paths may contain spaces and #: a comment is a line of its own.
+    """Parse a line into (image, mask or None). Paths may contain spaces and #: a comment follows two blanks, or a tab.
 
     A name in quotation marks, as `quoted` writes it, is taken as it is.
     """
     if line.startswith('"'):
         with suppress(ValueError):
             return json.loads(line), None
-    line = line.strip()
+    line = re.split(r"(?:\s\s|\t)\s*#", line.strip())[0].rstrip()
     if "\t" in line:
         image, _, mask = line.partition("\t")
         return image.strip(), mask.strip() or None
