@@ -1,15 +1,15 @@
-"""How fast samples are made, per core: fuzzyseg with a warm cache, beside what a user would write.
+"""Samples per second and core: fuzzyseg with a warm cache, compared with code that a user would write.
 
     python benchmarks/data.py --data CAMVID
 
-All in one process on one thread, in turn, medians over the rounds. Every arm reads image and mask, scales them by a
-random factor, crops, flips and normalises:
+All variants run in turn in one process on one thread; the result is the median over the rounds. Each reads image and
+mask, scales them by a random factor, crops, flips and normalises:
 
-- fuzzyseg: the product's reader, transforms, stacking and normalisation, with each kind of cache;
+- fuzzyseg: its reader, transforms, stacking and normalisation, with each kind of cache;
 - torchvision: PIL and torchvision's functional transforms, item by item;
-- fuzzyseg, ... strong: what is read for a method that wants an image and two strong views (FixMatch's and UniMatch's
-  kind), the colours changed when reading, or drawn only and left to the device (`augment.on_device`);
-- usual: the usual research code rewritten: arrays, whole image resized, then cropped and flipped, item by item.
+- fuzzyseg, ... strong: an image and two strong views, as for FixMatch and UniMatch; colours are changed when reading,
+  or drawn only and applied on the device (`augment.on_device`);
+- usual: typical research code, rewritten: arrays, the whole image resized, then cropped and flipped, item by item.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Batches = Callable[[list[Item], int, int, tuple[float, float]], object]
 
 
 def strong_arm(reader: Reader, later: bool) -> Batches:
-    """What a reading process does for one batch of `WeakStrong(2)`; normalising is left to the device in both cases."""
+    """Work of a data worker for one batch of `WeakStrong(2)`; the device normalises in both cases."""
 
     def batch(items: list[Item], seed: int, crop: int, scale: tuple[float, float]) -> object:
         options = {"geometry": Geometry(crop=(crop, crop), scale=scale), "mean": MEAN, "std": STD}
@@ -111,7 +111,7 @@ def usual_arm(items: list[Item], seed: int, crop: int, scale: tuple[float, float
 
 
 def measure(arms: dict[str, Batches], items: list[Item], args: argparse.Namespace) -> dict[str, float]:
-    """Images per second of each arm, the median over the rounds."""
+    """Images per second of each variant: the median over the rounds."""
     rates: dict[str, list[float]] = {name: [] for name in arms}
     for arm in arms.values():  # caches and imports are warm when the clock starts
         for start in range(0, len(items), BATCH):

@@ -1,10 +1,10 @@
-"""How hard each term of a method pulls: the norm of its gradient over the first network, on batches of training data.
+"""Gradient norm of each term of a method with respect to the first network, on batches of training data.
 
     python benchmarks/gradients.py recipes/camvid_sweep.yaml network.weights=mobilenet_v2_imagenet.safetensors \\
         --data CAMVID --labelled 23 --init start0/model,start1/model --methods pc2seg,vat --loss paper,hard,fuzzy
 
-A pixel loss that takes the place of a method's own term is a fair exchange only where it pulls about as hard. The means
-of the loss and of the norm over the batches, in the middle of the ramps; no step is taken and no score is looked at.
+A pixel loss that replaces a term of a method should have gradients of about the same size. Prints the means of loss and
+norm over the batches, in the middle of the ramps; weights do not change and no score is computed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fuzzyseg.methods import METHODS, Progress
 
 
 def norms(values: dict[str, Any], batches: int, threshold: float) -> dict[str, tuple[float, float]]:
-    """Term -> mean loss, mean norm of its gradient, over so many batches."""
+    """Term -> mean loss and mean gradient norm over the batches."""
     config = validate(override(values, ["loss", "threshold"], threshold))
     setup = resolve(config)
     material = gather_material(config.data, setup, config.seed)

@@ -1,14 +1,14 @@
-"""Time and peak memory of the loss, forward and backward, beside cross entropy, the readable and the published form.
+"""Time and peak memory of the loss, forward and backward, compared with cross entropy and other forms of the loss.
 
     python benchmarks/loss.py                       # all; about 15 minutes on one CPU core
     python benchmarks/loss.py --quick               # small shapes, a minute; not the setting of the targets
     python benchmarks/loss.py --only 2,21,512,512 --json loss.json    # a piece; rows are merged into the file
     python benchmarks/loss.py --table loss.json     # prints what the file has
 
-All arms of a cell run in one process in turn, round after round; the table has medians, as multiples of the baseline b:
+All variants of a cell run in turn in one process; the table has the medians, as multiples of the baseline b:
 `F.cross_entropy(z, t.argmax(1))`, or for the up-sampling two `F.interpolate` (with `Mixed` teachers three and a
-`torch.where`) and then b. S is one tensor of logits of that shape and precision. Peak memory is what a call needs
-beyond its inputs, its gradient included. On a GPU times are of the device, by events, with the calls queued before it
+`torch.where`) and then b. S is one tensor of logits of that shape and precision. Peak memory is that of a call
+beyond its inputs, including the gradient. On a GPU times are of the device, by events, with the calls queued before it
 begins; "bf16" there is bf16 logits under autocast, where cross entropy computes in fp32.
 """
 
@@ -45,7 +45,7 @@ T = 0.9
 
 
 def logits(shape: tuple[int, ...], kind: str, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:
-    """A student's and a teacher's; the share TEACHERS[kind] of the teacher's pixels is confident, `uniform` is flat."""
+    """Logits of a student and a teacher; the fraction TEACHERS[kind] of the teacher's pixels is confident."""
     generator = torch.Generator().manual_seed(0)
     z, t = (torch.randn(shape, generator=generator) for _ in range(2))
     if kind == "uniform":
@@ -93,7 +93,7 @@ def arms_of(z: Tensor, t: Tensor, *, compiled: bool, slow: bool) -> dict[str, Ca
 
 
 def raised_arms(z: Tensor, t: Tensor, other: Tensor | None, size: tuple[int, int]) -> dict[str, Callable[[], Tensor]]:
-    """The losses on logits at a stride, with up-sampling."""
+    """The losses on logits at a stride, with upsampling."""
     valid = torch.ones((z.shape[0], *size), dtype=torch.bool, device=z.device)
     mask = torch.zeros_like(valid)
     mask[:, size[0] // 8 : size[0] // 2, size[1] // 4 : size[1] * 7 // 8] = True
@@ -142,7 +142,7 @@ def resident(field: str) -> int:
 
 
 def peak(call: Callable[[], Tensor], z: Tensor) -> float | None:
-    """The most memory of one forward and backward beyond what was there before, in bytes; None where it is unknown."""
+    """Additional peak memory of one forward and backward in bytes; None if unknown."""
     gc.collect()
     if z.device.type == "cuda":
         torch.cuda.synchronize()
@@ -166,7 +166,7 @@ def copy_seconds(z: Tensor, size: int) -> float:
 
 
 def measure(arms: dict[str, Callable[[], Tensor]], z: Tensor, size: int, repeats: int) -> dict[str, object]:
-    """Medians of all arms of a cell, in turn; size: elements of one tensor of logits at the size of the loss."""
+    """Medians of all variants of a cell, in turn; size: elements of one tensor of logits at the size of the loss."""
     times: dict[str, list[float]] = {name: [] for name in arms}
     for name, call in arms.items():
         if name not in SLOW:
@@ -187,7 +187,7 @@ def measure(arms: dict[str, Callable[[], Tensor]], z: Tensor, size: int, repeats
 
 
 def cells(args: argparse.Namespace) -> dict[str, Callable[[], dict[str, object]]]:
-    """Every cell that was asked for, by its name."""
+    """The requested cells, by name."""
     found: dict[str, Callable[[], dict[str, object]]] = {}
 
     def full(shape: tuple[int, ...], kind: str, dtype: torch.dtype) -> dict[str, object]:
@@ -221,7 +221,7 @@ def cells(args: argparse.Namespace) -> dict[str, Callable[[], dict[str, object]]
 
 
 def hardware(device: str) -> dict[str, str | int]:
-    """What the figures were measured on."""
+    """Hardware of the measurement."""
     name = platform.processor() or platform.machine()
     if device == "cuda":
         name = torch.cuda.get_device_name()
@@ -240,7 +240,7 @@ def hardware(device: str) -> dict[str, str | int]:
 
 
 def table(rows: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Time in b and peak memory in S, arm by arm."""
+    """Time in b and peak memory in S of each variant."""
     arms = list(dict.fromkeys(name for row in rows.values() for name in row["ratio"]))
     lines = ["| time in b (peak extra memory in S) | b, ms | copy, ms | " + " | ".join(arms[1:]) + " |"]
     lines.append("| --- " * (len(arms) + 2) + "|")

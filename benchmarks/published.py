@@ -1,4 +1,4 @@
-"""What the loss costs as it was released, for `loss.py` to compare with."""
+"""The loss as released by its authors, rewritten for comparison by `loss.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def published(z: Tensor, t: Tensor, threshold: float = 0.9, most: int = 3) -> Tensor:
-    """What the released code computes, written anew: a one-hot mask for each rank, a loop over K, and assignment by
+    """The computation of the released code: a one-hot mask for each rank, a loop over K, and assignment by
     boolean index. K is 3 at most, the mean of the weight covers the first negative.
     """
     values, classes = torch.softmax(t, 1).topk(most + 1, dim=1)

@@ -7,6 +7,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from fuzzyseg import plugins
 from fuzzyseg.cli import app
+from fuzzyseg.data.datasets.synthetic import write_demo
 from fuzzyseg.inference.export import export_model
 from support.small_images import item, noise, predictor
 from support.tiny_network import TinyNetwork
@@ -97,3 +99,15 @@ def test_the_command_line_finds_method_loss_data_and_metric():
     assert json.loads(outside.stdout)["disc_iou"] == result["last"]["disc_iou"]
     shown = CliRunner().invoke(app, ["methods", *files, "self_training"])
     assert "method.weight: Weight of the loss" in shown.stdout
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(monkeypatch):
+    cells = json.loads((EXAMPLES / "first_training.ipynb").read_text(encoding="utf-8"))["cells"]
+    monkeypatch.setattr("fuzzyseg.data.datasets.synthetic.write_demo", partial(write_demo, size=(64, 64)))
+    names: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]).replace("STEPS = 60", "STEPS = 2"), names)
+    assert names["prediction"].labels.shape == (64, 64)
+    assert "fuzzy" in Path("notebook/report.html").read_text(encoding="utf-8")

@@ -49,7 +49,7 @@ def import_file(path: str | Path) -> None:
         raise ConfigError(f"--import: {path} has no dictionary METHODS, LOSSES, DATASETS or METRICS")
     for key, own in (("METHODS", METHODS), ("LOSSES", PIXEL_LOSSES)):
         if taken := sorted(own.keys() & tables.get(key, {}).keys()):
-            raise ConfigError(f"--import: {path} has {key}[{taken[0]!r}], a name of fuzzyseg's own; rename it")
+            raise ConfigError(f"--import: {path} has {key}[{taken[0]!r}], a built-in name; rename it")
     _modules[path] = module
 
 

@@ -52,7 +52,8 @@ TABLE = {
     ),
     "analysis": Row(("losses",), TORCH),
     "inference": Row(
-        ("networks", "data", "ops", "run.files", "losses.fpl"),  # fuzzy sets as the loss assigns them
+        # losses.fpl: fuzzy sets as the loss assigns them
+        ("networks", "data", "ops", "run.files", "run.environment", "losses.fpl"),
         (
             *TORCH,
             "PIL",

@@ -11,8 +11,8 @@ from fuzzyseg.methods import METHODS as METHODS_TABLE
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "fuzzyseg"
 
-METHODS = (*(name for name in METHODS_TABLE if name != "supervised"), "afpl")
-"""Names of the methods; `supervised` is left out because it also is a loss, a stream and a common word."""
+METHODS = (*(name for name in METHODS_TABLE if name not in ("supervised", "distill")), "afpl")
+"""Names of the methods without `supervised`, also a loss, a stream and a common word, and `distill`, also a command."""
 
 PLACES = {
     "methods/__init__.py": (METHODS, "METHODS, the table of methods"),

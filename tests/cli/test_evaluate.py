@@ -32,7 +32,7 @@ def evaluate(monkeypatch):
 def test_defaults(evaluate):
     result, asked = evaluate("runs/a")
     assert result.exit_code == 0, result.stderr
-    assert asked == {"source": "runs/a", "split": "val", "device": "auto"}
+    assert asked == {"source": "runs/a", "device": "auto"}
 
 
 def test_every_option_is_handed_on(evaluate):
@@ -62,7 +62,7 @@ def test_ceilings_stand_beside_the_scores():
         "sky 75.00 % (ceiling 95.00 %)",
         "pole 5.00 % (ceiling 3.00 %)",
         "sea - (ceiling -)",
-        "no pixel of the masks is of sea: the score says nothing about it",
+        "not in the masks: sea; the score does not cover this",
     ]
 
 

@@ -41,7 +41,6 @@ def test_defaults(predict):
         "out": Path("out"),
         "write": ["mask", "overlay"],
         "encoded": False,
-        "tile": None,
         "flip": False,
         "overwrite": False,
         "device": "auto",

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 
@@ -40,6 +41,40 @@ def test_again_is_the_same_and_another_split_is_not_written_over_it(folder, tmp_
     assert other.exit_code == 2
     assert "contains another split" in other.stderr
     assert before == {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+@pytest.mark.parametrize("complete", range(4))
+def test_a_full_disk_leaves_nothing_of_a_split(folder, tmp_path, monkeypatch, complete):
+    real, written = os.replace, []
+
+    def full(source, target):
+        if len(written) == complete:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(target)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    before = sorted(tmp_path.iterdir())
+    result = call(folder, "--labelled", 5, "--out", tmp_path / "new" / "split")
+    assert result.exit_code == 1
+    name = ("split.json", "labelled.txt", "unlabelled.txt", "val.txt")[complete]
+    assert f"split/{name}: cannot be written (No space left on device)" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_full_disk_keeps_what_was_in_the_folder_of_a_split(folder, tmp_path, monkeypatch):
+    out = tmp_path / "split"
+    assert call(folder, "--labelled", 5, "--out", out).exit_code == 0
+    (out / "val.txt").unlink()
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert call(folder, "--labelled", 5, "--out", out).exit_code == 1
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_groups_and_what_cannot_be(folder, tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +13,12 @@ import torch
 import fuzzyseg
 from fuzzyseg.analysis.threshold import conformal_threshold, coverage_by_threshold, fitted_temperature
 from fuzzyseg.config import ConfigError, validate
+from fuzzyseg.data import Item
+from fuzzyseg.experiment import validation
 from fuzzyseg.experiment.analyse import analyse
 from fuzzyseg.experiment.calibration import by_image, check_images, fourths
 from fuzzyseg.experiment.prepare_data import build_reader
+from fuzzyseg.experiment.validation import pixels_of_groups
 from support.fuzzy_coverage import fuzzy_coverage
 from support.tiny_data import material_of, settings, write_folder
 from support.tiny_network import TinyNetwork
@@ -137,8 +142,37 @@ def test_a_gated_run_resumes_bit_for_bit(folder, tmp_path, name):
 
 
 def test_every_fourth_image_is_the_temperatures_and_a_single_one_serves_both():
-    assert fourths(list("abcdef")) == (["a", "e"], ["b", "c", "d", "f"])
-    assert fourths(["a"]) == (["a"], ["a"])
+    items = [Item(Path(f"{name}.png"), None, name) for name in "abcdef"]
+
+    def names(parts):
+        return ["".join(item.name for item in part) for part in parts]
+
+    assert names(fourths(items)) == ["ae", "bcdf"]
+    assert names(fourths(items[:1])) == ["a", "a"]
+    assert names(fourths(items, "[abc]|[def]")) == ["ae", "bcdf"]  # six groups
+    grouped = [replace(item, name=f"{item.name}{place}") for item in items for place in (1, 2)]
+    assert names(fourths(grouped, "[a-f]")) == ["a1a2e1e2", "b1b2c1c2d1d2f1f2"]
+    assert names(fourths(grouped[::2] + grouped[1::2], "[a-f]")) == ["a1a2e1e2", "b1b2c1c2d1d2f1f2"]
+    assert names(fourths(grouped[:2], "[a-f]")) == ["a1", "a2"]  # one group
+
+
+def test_no_group_is_both_fitted_on_and_judged(monkeypatch):
+    pixels = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long)
+    counted = []
+
+    def pairs(predictor, reader, item):
+        counted.append(item.name)
+        yield pixels if item.name[0] != "v" else (pixels[0], torch.full((1, 2, 2), 255))
+
+    items = [Item(Path(f"{name}.png"), None, name) for name in ["a1", "b1", "a2", "a3", "v1", "a4", "c1"]]
+    monkeypatch.setattr(validation, "training_pairs", pairs)
+    images, middle = pixels_of_groups(None, None, items, "[a-z]")
+    assert counted == ["a1", "a2", "a3", "a4", "b1", "v1", "c1"]
+    assert (len(images), middle) == (6, 4)
+    assert pixels_of_groups(None, None, items, None)[1] == 3
+    assert pixels_of_groups(None, None, items[:1], "[a-z]")[1] == 0
+    assert pixels_of_groups(None, None, [items[0], *items[2:4]], "[a-z]")[1] == 1  # one group: by image
+    assert pixels_of_groups(None, None, items, "b")[1] == 3  # a name without a match is a group of its own
 
 
 def test_an_image_is_one_unit_by_the_share_of_its_pixels():

@@ -19,6 +19,7 @@ from fuzzyseg.data.check.files import inspect_file
 from fuzzyseg.data.datasets.read import locate
 from fuzzyseg.experiment import check_files
 from fuzzyseg.experiment.check_data import _Check, check
+from fuzzyseg.experiment.check_files import Examiner
 from fuzzyseg.experiment.prepare_data import split_for
 from support.tiny_data import write_folder
 
@@ -281,7 +282,7 @@ def test_the_validation_images_are_those_of_training(folder, options):
             path
         )
     config = validate({"data": {"root": str(folder), **options}, "seed": 5})
-    steps = _Check(config, [locate(folder)], 2, None, None)
+    steps = _Check(config, [locate(folder)], Examiner(config.data, 2, None), None)
     dataset = read_dataset(folder)
     held = [item.name for item in steps._lists(dataset, True)["val"]]
     assert held == [item.name for item in split_for(config.data, 5, dataset).val]

@@ -62,9 +62,7 @@ def test_settings_become_policies():
     assert policy(threshold="conformal:0.8", conformal={"per_class": True}) == Conformal(0.9, 3)
     with pytest.raises(ConfigError, match=r"loss.adaptive.window: found 4, expected an odd number"):
         policy(threshold="adaptive", adaptive={"window": 4})
-    with pytest.raises(
-        ConfigError, match=r"loss.threshold: found 'schedule' with loss.rule=2; a fixed K does not use T"
-    ):
+    with pytest.raises(ConfigError, match=r"loss.threshold: found 'schedule' with loss.rule=2; a fixed K uses no T"):
         policy(threshold="schedule", rule=2)
 
 
@@ -205,7 +203,7 @@ def test_what_cannot_be_calibrated_is_said(folder, tmp_path):
 
     refused(r"'calibrated' with 1 labelled image\(s\), 1 of them to be held back", data={"labelled": "1"})
     refused(r"found 0, once at the start, but the network starts untrained; give --init", calibrated={"every": 0})
-    refused("low 0.9 and high 0.8; expected low < high", calibrated={"low": 0.9, "high": 0.8})
+    refused("low 0.9, high 0.8; expected low < high", calibrated={"low": 0.9, "high": 0.8})
 
 
 def test_a_loss_without_threshold_holds_nothing_back(folder, tmp_path, capsys):

@@ -135,7 +135,7 @@ def test_a_network_of_ones_own(tmp_path: Path) -> None:
     source = PointNetwork()
     save_model(tmp_path / "model", source, card=card())
     image = noise(9, 11)
-    with pytest.raises(DataError, match="network of your own; give its factory"):
+    with pytest.raises(DataError, match="custom network; give its factory"):
         load(tmp_path / "model")
     loaded = load(tmp_path / "model", network=PointNetwork)
     torch.testing.assert_close(loaded.logits(image), predictor(source).logits(image))

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from fuzzyseg.cli.errors import explained
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.mask import read_mask
 from fuzzyseg.inference import predict_files
@@ -169,7 +170,7 @@ def test_the_legend_names_the_classes_that_occur_in_their_colours(tmp_path: Path
 def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
     file, model = write(tmp_path / "a.png", noise(8, 9)), predictor()
     (tmp_path / "taken").write_text("")
-    with pytest.raises(DataError, match=r"taken: cannot be written to"):
+    with pytest.raises(DataError, match=r"taken: cannot be written"):
         predict_files(model, file, tmp_path / "taken")
     assert model.network.sizes == []
 
@@ -188,8 +189,12 @@ def test_a_full_disk_leaves_no_cut_file(tmp_path: Path, monkeypatch: pytest.Monk
         real(source, target)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(DataError, match=r"cannot be written \(No space left.*results of [12] of 2 images are complete"):
+    with pytest.raises(
+        DataError, match=r"cannot be written \(No space left.*results of [12] of 2 images are complete"
+    ) as e:
         predict_files(predictor(), tmp_path / "in", tmp_path / "out")
+    assert explained(e.value, "predict") == (str(e.value), 1)
+    assert str(e.value).startswith(str(calls[-1]))  # the file itself
     assert len(names(tmp_path / "out")) == count
     for name in names(tmp_path / "out"):
         assert "part" not in name

@@ -46,6 +46,27 @@ def test_a_file_and_a_pil_image_are_read_as_the_array(tmp_path, kind) -> None:
     assert model.classes == model.card.classes
 
 
+@pytest.mark.parametrize("call", ["labels", "logits", "predict"])
+@pytest.mark.parametrize("kind", [str, Path, PIL.Image.open])
+def test_a_file_of_twelve_bits_for_a_model_of_eight_is_warned_of_once(tmp_path, caplog, kind, call) -> None:
+    path = tmp_path / "deep.png"
+    PIL.Image.fromarray(noise(20, 31)[..., 0].astype(np.uint16) << 4).save(path)
+    model = predictor(PointNetwork())
+    for _ in range(2):
+        getattr(model, call)(kind(path))
+    assert [record.message.count("(12 bits)") for record in caplog.records] == [1]
+    assert str(path) in caplog.text
+
+
+def test_files_like_those_of_the_training_are_not_warned_of(tmp_path, caplog) -> None:
+    PIL.Image.fromarray(noise(20, 31)).save(tmp_path / "a.png")
+    PIL.Image.fromarray(noise(20, 31)[..., 0].astype(np.uint16) << 8).save(tmp_path / "deep.png")
+    model = predictor(PointNetwork())
+    for given in (tmp_path / "a.png", tmp_path / "deep.png", PIL.Image.fromarray(noise(20, 31))):
+        model.labels(given)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("orientation", [1, 2, 6, 7])
 def test_a_pil_image_is_turned_as_its_file_is(tmp_path, orientation) -> None:
     model, image = predictor(PointNetwork()), PIL.Image.fromarray(noise(20, 31))

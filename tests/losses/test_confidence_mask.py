@@ -54,7 +54,7 @@ def test_open_to_all_the_hard_loss_teaches_one_label_and_it_is_said():
     mean, _ = gate(pixel, Z, T, VALID, (0, 1))
     expected = F.cross_entropy(Z, T.argmax(1), reduction="none")[VALID].mean()
     torch.testing.assert_close(mean, expected)
-    assert "one label each" in gate.notes(pixel)[0]
+    assert "trained on one label" in gate.notes(pixel)[0]
     assert ConfidentPixels("gate", 0.95, None).notes(PixelLossModule(PIXEL_LOSSES["fuzzy"], {}, 0.9)) == []
 
 

@@ -128,7 +128,7 @@ def test_dice_equals_a_loop_over_classes() -> None:
 
 def test_wrong_shapes() -> None:
     logits, mask = sample()
-    with pytest.raises(ValueError, match="found 3 weights, expected one for each of the 4 classes"):
+    with pytest.raises(ValueError, match="class_weights: found 3 for 4 classes"):
         SupervisedLoss(class_weights=[1, 1, 1])(logits, mask)
     with pytest.raises(ValueError, match=r"mask \(6, 7\)"):
         SupervisedLoss()(logits, mask[0])

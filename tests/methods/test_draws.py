@@ -8,7 +8,7 @@ import torch
 
 from fuzzyseg.methods.cac.cells import seeded_places
 from fuzzyseg.methods.pc2seg import draw_weighted
-from fuzzyseg.methods.u2pl.contrast import draw_members, masked_quantile
+from fuzzyseg.methods.u2pl.contrast import draw_members, valid_quantile
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.2, 0.5, 0.83, 1.0])
@@ -17,7 +17,7 @@ def test_a_quantile_is_numpys_over_the_valid_values(share, kept):
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(3, 7, 5, generator=generator)
     valid = torch.rand(3, 7, 5, generator=generator) < kept
-    found = masked_quantile(values, valid, share)
+    found = valid_quantile(values, valid, share)
     if kept == 0:
         assert found == torch.inf
     else:
@@ -26,7 +26,7 @@ def test_a_quantile_is_numpys_over_the_valid_values(share, kept):
 
 def test_a_quantile_of_one_value_is_it():
     valid = torch.tensor([False, True, False])
-    assert masked_quantile(torch.tensor([1.0, 5.0, 2.0]), valid, 0.3) == 5
+    assert valid_quantile(torch.tensor([1.0, 5.0, 2.0]), valid, 0.3) == 5
 
 
 def test_members_are_drawn_evenly_and_nothing_else():

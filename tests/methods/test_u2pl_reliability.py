@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fuzzyseg.methods.u2pl.contrast import Parts, contrast_parts, entropy_of, mean_over_classes
+from fuzzyseg.methods.u2pl.contrast import Parts, contrast_parts, entropy_of, mean_of_classes
 
 
 def literal(p, label, entropy, share, ranks, confidence):
@@ -108,9 +108,9 @@ def test_the_mean_is_over_the_classes_that_are_present():
         return Parts(torch.tensor([present]), torch.tensor([anchor]), torch.zeros(1, 4, dtype=torch.bool))
 
     some = parts([True, True, True, False], [True, False, True, False])
-    assert mean_over_classes(loss, some, torch.tensor([1, 1, 1, 1])) == (2 + 7) / 3
-    assert mean_over_classes(loss, some, torch.tensor([1, 1, 0, 1])) == 2 / 3  # an empty bank
+    assert mean_of_classes(loss, some, torch.tensor([1, 1, 1, 1])) == (2 + 7) / 3
+    assert mean_of_classes(loss, some, torch.tensor([1, 1, 0, 1])) == 2 / 3  # an empty bank
     one = parts([True, False, False, False], [True, False, False, False])
-    assert mean_over_classes(loss, one, torch.tensor([1, 1, 1, 1])) == 0
+    assert mean_of_classes(loss, one, torch.tensor([1, 1, 1, 1])) == 0
     none = parts([False] * 4, [False] * 4)
-    assert mean_over_classes(loss, none, torch.tensor([0, 0, 0, 0])) == 0
+    assert mean_of_classes(loss, none, torch.tensor([0, 0, 0, 0])) == 0

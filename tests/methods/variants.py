@@ -34,6 +34,7 @@ VARIANTS = {
     "pc2seg": [{"negatives": 5}, {"negatives": 5, "debias": "fuzzy", "fuzzy_threshold": 0.3, "consistency": "l2"}],
     "fixmatch": [{"threshold": 0.3}, {"teacher": "ema", "confidence": "drop"}],
     "unimatch": [{"threshold": 0.3}],
+    "distill": [{}, {"strong": False, "unsupervised_weight": 0.5}],
     "unimatch_v2": [{"threshold": 0.3}, {"confidence": "drop", "undropped": 0.2}],
 }
 """The first ones run with every pixel loss, the others with the paper's and fuzzy."""

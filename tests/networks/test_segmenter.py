@@ -118,7 +118,7 @@ def test_output_stride_reaches_the_encoder(stride: int) -> None:
         ({"options": {"decoder_dropot": 0.1}}, "network.decoder_dropot.*Did you mean 'decoder_dropout'"),
         ({"options": {"in_channels": 4}}, "set network.channels instead"),
         ({"options": {"activation": "softmax"}}, "network.activation cannot be set: the losses need logits"),
-        ({"output_stride": 8}, "FPN has a fixed one.*DeepLabV3, DeepLabV3Plus, PAN"),
+        ({"output_stride": 8}, "that of FPN is fixed.*DeepLabV3, DeepLabV3Plus, PAN"),
         ({"arch": "PAN", "output_stride": 8}, "PAN with encoder mobilenet_v2 cannot be built: .*16 or 32"),
         ({"arch": "DeepLabV3", "encoder": "vgg11"}, "cannot be built: .*dilated"),
         ({"arch": "DeepLabV3", "encoder": "tu-swin_tiny_patch4_window7_224"}, "fixed output stride"),

@@ -9,8 +9,9 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import nn
 
-from fuzzyseg.networks import NetworkFactory, build_network, load_encoder, load_network, weights, weights_statistics
+from fuzzyseg.networks import NetworkFactory, build_network, weights
 from fuzzyseg.networks.segmenter import Segmenter
+from fuzzyseg.networks.weights import load_encoder, load_network, weights_statistics
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "weights" / "mobilenet_v2_imagenet.safetensors"
 needs_shared = pytest.mark.skipif(not SHARED.is_file(), reason=f"{SHARED.name} is not beside the repository")

@@ -1,5 +1,6 @@
 """The page: made of a tiny run, of a sweep, and of hostile names; driven in a headless browser."""
 
+import errno
 import json
 import shutil
 import sys
@@ -154,6 +155,28 @@ def test_evaluate_stores_pictures_of_the_images_that_it_scores(run, tmp_path):
     assert json.loads((again / "evaluation" / "evaluation.json").read_text())["split"] == "train"
     with pytest.raises(ValueError, match="model without a run"):
         evaluate(shutil.copytree(run / "model", tmp_path / "model"), network=network, gallery=1)
+
+
+def test_a_full_disk_keeps_the_pictures_of_before(run, tmp_path, monkeypatch):
+    from PIL import Image
+
+    from fuzzyseg.experiment import evaluate
+
+    again = shutil.copytree(run, tmp_path / "again")
+    before = {path: path.read_bytes() for path in again.rglob("*") if path.is_file()}
+    real, calls = Image.Image.save, []
+
+    def full(image, path, **options):
+        calls.append(path)
+        real(image, path, **options)
+        if len(calls) == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match=r"evaluation: cannot be written \(No space left .* unchanged") as error:
+        evaluate(again, network=partial(TinyNetwork, classes=3), device="cpu", gallery=2)
+    assert error.value.errno == errno.ENOSPC
+    assert {path: path.read_bytes() for path in again.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from fuzzyseg.cli.errors import FAILED, explained
+from fuzzyseg.data import DataError
+from fuzzyseg.data.io.write import check_writable
 from fuzzyseg.engine import checkpoint
 from fuzzyseg.inference.model import save_model
 from fuzzyseg.inference.model_card import ModelCard
@@ -80,6 +82,21 @@ def test_the_run_folder_says_what_can_be_resumed(tmp_path, has_checkpoint):
     assert code == FAILED
     assert message.startswith("metrics.jsonl: cannot be written (No space left on device)")
     assert (str(folder.last_pt) in message) == has_checkpoint
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, 1), (errno.EROFS, 1), (errno.EACCES, 2), (errno.ENOTDIR, 2)]
+)
+def test_a_disk_that_takes_no_more_is_a_failure_and_a_wrong_folder_a_wrong_request(tmp_path, monkeypatch, number, code):
+    def refused(**options):
+        raise OSError(number, os.strerror(number), "unnamed")
+
+    monkeypatch.setattr("fuzzyseg.data.io.write.TemporaryFile", refused)
+    with pytest.raises(DataError) as error:
+        check_writable(tmp_path / "out")
+    message, found = explained(error.value, "predict")
+    assert message.startswith(f"{tmp_path / 'out'}: cannot be written ({os.strerror(number)})")
+    assert found == code
 
 
 def test_what_a_killed_process_left_is_deleted(tmp_path):

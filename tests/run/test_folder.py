@@ -66,7 +66,7 @@ with RunFolder({str(run)!r}).lock():
         (run / "last.pt.123.part").touch()
         for _ in range(2):  # a refused attempt does not break the lock
             with (
-                pytest.raises(RunFolderError, match=r"run: another training .*--out"),
+                pytest.raises(RunFolderError, match=r"run: is in use by another training .*--out"),
                 RunFolder(run).lock(),
             ):
                 pass

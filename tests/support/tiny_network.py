@@ -78,6 +78,7 @@ def make_batch(
         name=[f"image{i}" for i in range(count)],
         seed=torch.randint(0, 2**62, (count,), generator=generator),
         drawn_for=torch.full((count,), -1),
+        scores=torch.randn(count, classes, *size, generator=torch.Generator().manual_seed(seed + 104729)),
     )
     view = view or Weak()
     if isinstance(view, WeakStrong):

@@ -13,7 +13,8 @@ BINS = 20
 """Bins of the histograms of entropy and weight, both in [0, 1]."""
 
 CONFIDENCE_BINS = 15
-"""Bins of the reliability diagram, as in Guo et al. (2017): a confidence c lies in bin ceil(15 c)."""
+"""Bins of the reliability diagram, as in C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural
+Networks", ICML 2017: a confidence c lies in bin ceil(15 c)."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ class Diagnosis(Sums):
         """Statistics logged in training: coverage, top-1 accuracy, K histogram, ECE, size and score of each case."""
         total = max(1, int(self.pixels.sum()))
         right, rescued, _ = self.pixels.sum(1).tolist()
+        pixels, confidence, hits = self.reliability
         return {
             "coverage": (right + rescued) / total,
             "top1": right / total,
             "k_histogram": [count / total for count in self.pixels.sum(0).tolist()],
-            "ece": self.calibration_error(),
+            # expected calibration error (ECE), Guo et al. (2017)
+            "ece": float((confidence - hits).abs().sum() / pixels.sum()) if pixels.sum() else None,
             "cases": {case: {"share": row["share"], "score": row["score"]} for case, row in self._cases().items()},
         }
 
@@ -61,14 +64,6 @@ class Diagnosis(Sums):
             "reliability": self._reliability(),
             "confusions": self._confusions(),
         }
-
-    def calibration_error(self) -> float | None:
-        """Expected calibration error (ECE), a fraction in [0, 1]; None without pixels.
-
-        C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
-        """
-        pixels, confidence, right = self.reliability
-        return float((confidence - right).abs().sum() / pixels.sum()) if pixels.sum() else None
 
     def _cases(self) -> dict[str, Any]:
         """For each case its share, mean score and lift (None without pixels), K histogram, and effect: lift x share."""

@@ -52,11 +52,7 @@ class ThresholdTable(Sums):
 
 
 def count_thresholds(
-    ranking: SortedClasses,
-    target: Tensor,
-    thresholds: Sequence[float] = THRESHOLDS,
-    *,
-    options: FPLOptions = PAPER,
+    ranking: SortedClasses, target: Tensor, thresholds: Sequence[float] = THRESHOLDS, *, options: FPLOptions = PAPER
 ) -> ThresholdTable:
     """Counts of one batch. ranking: `sorted_classes` of the logits (B,C,H,W). target (B,H,W): true classes."""
     classes = ranking.p.shape[1]
@@ -71,9 +67,8 @@ def count_thresholds(
             torn.append(((ranking.total[:, 0] <= t) & (t < ranking.total[:, 1]))[known].sum())
             k.append(torch.bincount(size.squeeze(1)[known].cpu() - 1, minlength=classes))
         top1 = (rank == 0).squeeze(1)[known].sum()
-    return ThresholdTable(
-        known.sum().cpu(), top1.cpu(), torch.stack(covered).cpu(), torch.stack(torn).cpu(), torch.stack(k)
-    )
+    counts = (torch.stack(each).cpu() for each in (covered, torn, k))
+    return ThresholdTable(known.sum().cpu(), top1.cpu(), *counts)
 
 
 @dataclass(frozen=True)

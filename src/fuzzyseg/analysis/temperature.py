@@ -36,20 +36,24 @@ def temperature_of(images: Sequence[Pixels]) -> float:
     return fitted_temperature(torch.cat(logits), torch.cat(targets))
 
 
-def judged(images: Sequence[Pixels], temperature: float | None, names: Sequence[str]) -> dict[str, Any]:
+def judged(
+    images: Sequence[Pixels], temperature: float | None, names: Sequence[str], middle: int | None = None
+) -> dict[str, Any]:
     """How far probabilities can be trusted on these images, without and with a temperature; shares in [0, 1].
 
     temperature: fitted on other images; None: that of each half of the images is fitted on the other half (the halves
-    are neighbours in order, so that frames of one video are not in both). names: of the classes.
+    are neighbours in order, so that frames of one video are not in both). names: of the classes. middle: number of
+    images in the first half; None: half of them.
 
     Returns {} for too few images, otherwise `ece`, `ece_calibrated`: calibration error (Guo et al., ICML 2017);
     `coverage`, `coverage_per_class` (None without pixels): how often a pixel's set holds the true class, where the set
     is the most probable classes until their calibrated probabilities exceed `level` together; `set_size`: their mean
     number.
     """
-    first, second = images[: len(images) // 2], images[len(images) // 2 :]
+    middle = len(images) // 2 if middle is None else middle
+    first, second = images[:middle], images[middle:]
     parts: list[tuple[Sequence[Pixels], float]] = [(images, temperature or 1.0)]
-    if not images or (temperature is None and not first):
+    if not images or (temperature is None and not (first and second)):
         return {}
     if temperature is None:
         parts = [(first, temperature_of(second)), (second, temperature_of(first))]

@@ -10,6 +10,7 @@ from fuzzyseg.cli.check import check
 from fuzzyseg.cli.compare import compare
 from fuzzyseg.cli.convert import convert
 from fuzzyseg.cli.demo import demo
+from fuzzyseg.cli.distill import distill
 from fuzzyseg.cli.errors import Verb, Verbs
 from fuzzyseg.cli.evaluate import evaluate
 from fuzzyseg.cli.export import export
@@ -53,7 +54,7 @@ def _general(
 
 
 for _command in (
-    *(train, evaluate, predict, suggest, report, export, push, analyse, split, sweep),
+    *(train, evaluate, predict, suggest, report, export, push, distill, analyse, split, sweep),
     *(compare, methods, settings, check, convert, demo),
 ):
     app.command(cls=Verb)(_command)

@@ -15,21 +15,14 @@ from fuzzyseg.cli.progress import counter, table
     option("images", int, 4, metavar="N", help="Examples to draw."),
     option("limit", int, metavar="N", help="At most N images of each list, evenly spread."),
     option("threshold", float, metavar="T", help="T of the fuzzy sets. [default: the run's]"),
-    option(
-        "unlabelled_masks",
-        bool,
-        False,
-        help="Diagnosis: include the unlabelled images. Reads their masks; the output has a note.",
-    ),
+    option("unlabelled_masks", bool, False, help="Diagnosis: include the unlabelled images, whose masks are read."),
     option("pictures", Literal["png", "svg"], "png", help="Format of the figures."),
     DEVICE,
 )
 def analyse(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run folder.")] = None,
     *,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="Instead of RUN: a model/ folder, or a run.")
-    ] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Model or run in place of RUN.")] = None,
     out: Annotated[
         str | None,
         typer.Option("--out", metavar="DIR", help="Folder of tables and figures. [default: RUN/analysis, or none]"),

@@ -28,9 +28,7 @@ def check(
     *,
     as_json: Json = False,
     everything: Annotated[bool, typer.Option("--all", help=f"List every file, not the first {LIST}.")] = False,
-    sheet: Annotated[
-        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Picture of each class to write.")
-    ] = None,
+    sheet: Annotated[Path | None, typer.Option("--sheet", metavar="FILE.png", help="Picture of the classes.")] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", metavar="RUN|MODEL", help="Also list images whose masks this model contradicts."),
@@ -116,17 +114,16 @@ def _classes(report: Report) -> Iterator[str]:
     if not report.classes:
         return
     pixels, held = sum(each.pixels for each in report.classes), sum(each.held_pixels for each in report.classes)
-    rows = []
-    for each in report.classes:
-        shares = [
-            f"{100 * part / max(1, whole):.2f} %" for part, whole in ((each.pixels, pixels), (each.held_pixels, held))
-        ]
-        rows.append([str(each.index), each.name, str(each.images), shares[0], str(each.held_images), shares[1]])
-    void = [
-        f"{100 * part / max(1, part + whole):.2f} % of all"
-        for part, whole in ((report.void, pixels), (report.held_void, held))
+
+    def share(part: int, whole: int) -> str:
+        return f"{100 * part / max(1, whole):.2f} %"
+
+    rows = [
+        [str(e.index), e.name, str(e.images), share(e.pixels, pixels), str(e.held_images), share(e.held_pixels, held)]
+        for e in report.classes
     ]
-    rows.append(["", "(void)", "", void[0], "", void[1]])
+    void, held_void = share(report.void, report.void + pixels), share(report.held_void, report.held_void + held)
+    rows.append(["", "(void)", "", f"{void} of all", "", f"{held_void} of all"])
     yield ""
     yield from table(("", "class", "masks", "of pixels", "val, test masks", "of pixels"), rows)
 

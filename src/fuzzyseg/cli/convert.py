@@ -10,10 +10,7 @@ from fuzzyseg.cli.progress import counter
 
 
 def convert(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="SOURCE", help="Folder or file of LabelMe, COCO or CVAT."),
-    ],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder or file of LabelMe, COCO or CVAT.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the dataset; must be empty or new.")],
     labels: Annotated[
         Path | None,
@@ -41,13 +38,8 @@ def convert(
 
     with counter("images") as progress:
         result = carry_out(source, out, labels=labels, strict=strict, progress=progress)
-    for note in result.notes:
-        typer.echo(note)
-    typer.echo(f"{len(result.classes)} classes: {', '.join(result.classes)}")
+    typer.echo("\n".join([*result.notes, f"{len(result.classes)} classes: {', '.join(result.classes)}"]))
     typer.echo(f"{result.written['images']} images and {result.written['masks']} masks written to {out}")
     if result.failures:
-        complain(f"{len(result.failures)} images were not written:")
-    for failure in result.failures:
-        complain(str(failure))
-    if result.failures:
+        complain("\n".join([f"{len(result.failures)} images were not written:", *map(str, result.failures)]))
         raise typer.Exit(FAILED)

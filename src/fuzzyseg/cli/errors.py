@@ -48,7 +48,7 @@ class Verb(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Of several processes (torchrun) only `train` and `predict` use more than the first one."""
-        if ctx.info_name not in ("train", "predict") and (world := process_number("WORLD_SIZE", 1)) > 1:
+        if ctx.info_name not in ("train", "distill", "predict") and (world := process_number("WORLD_SIZE", 1)) > 1:
             if process_number("RANK") != 0:
                 return None  # torchrun waits for the first one
             del os.environ["WORLD_SIZE"]  # else its trainings would wait for the others
@@ -82,17 +82,17 @@ class Verbs(TyperGroup):
 
 
 def explained(error: Exception, command: str | None) -> tuple[str, int]:
-    """Message and exit code of an error: its own words if it is meant for the user, else what was being done."""
+    """Message and exit code of an error: the error's text if it is meant for the user, else what failed."""
     if isinstance(error, Failure):
         return str(error), FAILED
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
     last = ours[-1].line or "raise" if ours and ours[-1] is frames[-1] else ""  # a call of C code has no frame
     told = type(error).__module__.startswith("fuzzyseg") or last.startswith("raise")
-    if isinstance(error, OSError) and error.filename is not None:
-        full = error.errno in UNWRITABLE
-        return f"{error.filename}: {error.strerror or error}", FAILED if full else REFUSED
-    if isinstance(error, OSError) or (isinstance(error, ValueError) and told):
+    if isinstance(error, OSError):
+        message = str(error) if error.filename is None else f"{error.filename}: {error.strerror or error}"
+        return message, FAILED if error.errno in UNWRITABLE else REFUSED
+    if isinstance(error, ValueError) and told:
         return str(error), REFUSED
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:

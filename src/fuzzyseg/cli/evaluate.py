@@ -12,26 +12,14 @@ from fuzzyseg.run.logs import SCORE
 
 
 @takes(
+    option("data", str, metavar="DIR", help="Folder of images and masks, or an imported dataset. [default: the run's]"),
     option(
-        "data",
-        str,
-        metavar="DIR",
-        help="Folder with images and masks, or the name of an imported data set. [default: the run's own]",
+        "split",
+        Literal["val", "test", "train"],
+        help="Images to score. [default: val; without one, all images of --data]",
     ),
-    option("split", Literal["val", "test", "train"], "val", help="Images to score."),
-    option(
-        "mode",
-        Literal["whole", "sliding"],
-        help="Predict each image whole, or in overlapping windows. [default: the run's own]",
-    ),
-    option(
-        "gallery",
-        int,
-        min=0,
-        metavar="N",
-        help="Store N images with their predictions, the confusion matrix and calibration in the run folder, for "
-        "`fuzzyseg report`.",
-    ),
+    option("mode", Literal["whole", "sliding"], help="Predict whole images, or sliding windows. [default: the run's]"),
+    option("gallery", int, min=0, metavar="N", help="Store N images, confusions, calibration for `fuzzyseg report`."),
     DEVICE,
 )
 def evaluate(
@@ -62,7 +50,7 @@ def evaluate(
 
 
 def report(result: Mapping[str, Any]) -> Iterator[str]:
-    """The result as lines: shares in per cent, and a dash for None. Ceilings are shown beside the scores."""
+    """The result as lines: fractions in per cent, and a dash for None. Upper bounds are shown beside the scores."""
     resolvable = f"{SCORE}_resolvable"
     ceiling, least = result.get("ceiling", {}), result.get("ceiling_least", 0.0)
     beside = {("per_class", name): f"  (ceiling {_shown(value)})" for name, value in ceiling.items()}
@@ -84,7 +72,7 @@ def report(result: Mapping[str, Any]) -> Iterator[str]:
         yield from _calibration(calibration)
     absent = [name for name, value in ceiling.items() if value is None]
     if absent:
-        yield f"no pixel of the masks is of {', '.join(absent)}: the score says nothing about it"
+        yield f"not in the masks: {', '.join(absent)}; the score does not cover this"
 
 
 def _calibration(found: Mapping[str, Any]) -> Iterator[str]:

@@ -6,22 +6,17 @@ from typing import Annotated, Literal
 import typer
 
 from fuzzyseg.cli.errors import Failure
-from fuzzyseg.cli.options import Given, option, takes
-from fuzzyseg.config import ConfigError, parse_size
+from fuzzyseg.cli.options import Given, option, parse, takes
+from fuzzyseg.config import parse_size
 
 
 @takes(
     option("format", Literal["onnx", "pt2", "openvino", "smp"], "onnx", help="What to write."),
     option("out", Path, metavar="DIR", help="Folder to write. [default: export/FORMAT in the run folder]"),
-    option(
-        "static",
-        str,
-        metavar="HxW",
-        help="The only image size that it will take. [default: any; the training crop's for a vision transformer]",
-    ),
+    option("static", str, metavar="HxW", help="The only input size. [default: any; vision transformer: the crop]"),
     option("data", str, metavar="DIR", help="Images to compare on. [default: the run's validation images]"),
     option("images", int, 50, min=1, metavar="N", help="Most images to compare on."),
-    option("tolerance", float, 0.01, min=0, metavar="PERCENT", help="Largest share of labels that may differ."),
+    option("tolerance", float, 0.01, min=0, metavar="PERCENT", help="Largest fraction of labels that may differ."),
 )
 def export(
     source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a model/ folder alone.")],
@@ -30,18 +25,15 @@ def export(
 ) -> None:
     """Export a trained model, and compare it with PyTorch.
 
-    Normalisation and up-sampling are part of the file. If its labels on your own images differ from PyTorch's, the
-    export fails and nothing is written.
+    Normalisation and upsampling are part of the file. If its labels on your images differ from PyTorch's, the export
+    fails and nothing is written.
 
     \b
     Examples:
       fuzzyseg export runs/first
       fuzzyseg export runs/first --format pt2 --static 512x512 --out shipped
     """
-    try:
-        given["static"] = parse_size(given.get("static"))
-    except ValueError as error:
-        raise ConfigError(f"--static: found {given['static']!r}; {error}") from None
+    parse(given, "static", parse_size)
     from fuzzyseg.experiment import export as carry_out
     from fuzzyseg.inference.export import ExportError
 

@@ -1,4 +1,4 @@
-"""`fuzzyseg methods`: list the methods, from their own declarations; check names before torch is imported."""
+"""`fuzzyseg methods`: list the methods as they are declared; check names before torch is imported."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from fuzzyseg.methods import Method
 
 LISTING = Path(__file__).with_suffix(".json")
-"""What fuzzyseg's own methods declare, in a file, because their classes import torch; `write_listing` makes it."""
+"""Declarations of the built-in methods, in a file, because their classes import torch (`write_listing`)."""
 
 _FPL = {
-    "native": "native: replaces the paper's own pseudo labels",
+    "native": "native: replaces the paper's pseudo labels",
     "variant": "a variant of ours: replaces a term without pseudo labels",
 }
 
 
 LOSSES = {
-    "paper": "the term of the method's own paper",
+    "paper": "the term of the method's paper",
     "hard": "cross entropy on the teacher's most probable class",
     "soft": "cross entropy against the teacher's probabilities",
     "fuzzy": "Fuzzy Positive Learning (FPL)",
@@ -40,9 +40,7 @@ _OTHER_NAMES = {"fpl": "fuzzy", "a-fpl": "fuzzy loss.threshold=adaptive"}
 
 
 def methods(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="One method, with its settings, or a pseudo-label loss.")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A method, or a pseudo-label loss.")] = None,
     as_json: Json = False,
     imports: Import = None,
 ) -> None:
@@ -98,11 +96,8 @@ def known(imports: list[Path] | None) -> tuple[dict[str, dict[str, Any]], list[s
 
 def facts(method: type[Method]) -> dict[str, Any]:
     """What a method declares, as it is listed."""
-    own = method.paper_loss
-    settings = {
-        key: f"{description(field)} [default: {written(field.default)}]"
-        for key, field in method.Config.model_fields.items()
-    }
+    own, fields = method.paper_loss, method.Config.model_fields
+    settings = {key: f"{description(field)} [default: {written(field.default)}]" for key, field in fields.items()}
     return {
         "paper": method.paper,
         "paper's loss": own[0] if own else "none of the pixel losses",

@@ -1,4 +1,4 @@
-"""Options that several commands share: those of settings, with the settings' own help texts, and `--import`."""
+"""Options that several commands share: those of settings, with the settings' help texts, and `--import`."""
 
 import functools
 import inspect
@@ -80,6 +80,14 @@ def read_recipe(words: Iterable[str]) -> tuple[str, dict[str, Any]]:
     if len(recipes) > 1:
         raise ConfigError(f"found {len(recipes)} recipes, {' and '.join(recipes)}; expected one")
     return (recipes[0], read_yaml(recipes[0])) if recipes else ("", {})
+
+
+def parse(given: Given, name: str, parser: Callable[[str], Any]) -> None:
+    """Replace the text of an option, if given, by its value. Raises ConfigError."""
+    try:
+        given |= {name: parser(given[name])} if name in given else {}
+    except ValueError as error:
+        raise ConfigError(f"{flag(name)}: found {given[name]!r}; {error}") from None
 
 
 def listed(text: str | None) -> list[str]:

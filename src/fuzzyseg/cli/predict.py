@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from fuzzyseg.cli.errors import FAILED, complain
-from fuzzyseg.cli.options import DEVICE, Given, listed, option, takes
+from fuzzyseg.cli.options import DEVICE, Given, listed, option, parse, takes
 from fuzzyseg.cli.progress import counter
-from fuzzyseg.config import ConfigError, parse_size
+from fuzzyseg.config import parse_size
 from fuzzyseg.run.environment import process_number
 
 
@@ -22,12 +22,7 @@ from fuzzyseg.run.environment import process_number
         help="Outputs besides the mask: overlay, colour, uncertainty, k, sets, probabilities, probabilities8, coco, "
         "labelme, cvat, labelstudio.",
     ),
-    option(
-        "encoded",
-        bool,
-        False,
-        help="Encode masks as the training masks (colours, 0 and 255, ...) instead of class indices.",
-    ),
+    option("encoded", bool, False, help="Encode masks as the training masks, not as class indices."),
     option("tile", str, metavar="HxW", help="Predict in overlapping windows of this size."),
     option("scales", str, metavar="A,B,...", help="Average the predictions at these scales, such as 0.75,1,1.25."),
     option("flip", bool, False, help="Average with the prediction of the mirrored image."),
@@ -37,18 +32,16 @@ from fuzzyseg.run.environment import process_number
 )
 def predict(
     source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a model/ folder alone.")],
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, folders, and quoted patterns.")
-    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files, folders, quoted patterns.")],
     *,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")],
     given: Given,
 ) -> None:
     """Segment images.
 
-    Writes an index mask (PNG; GeoTIFF for a georeferenced TIFF) of the size of each image into masks/, an overlay with
-    a legend into overlays/, and the share of each class in each image into class_shares.csv. The same command again
-    continues where it was interrupted. torchrun shares the images between processes.
+    Writes for each image an index mask of its size (PNG; GeoTIFF for a georeferenced TIFF) into masks/ and an overlay
+    with a legend into overlays/. class_shares.csv lists the fraction of pixels per class of each image. An interrupted
+    prediction continues with the same command. torchrun distributes the images over processes.
 
     \b
     Examples:
@@ -57,15 +50,8 @@ def predict(
       fuzzyseg predict runs/first photos/new --out results --write cvat
     """
     given["write"] = listed(given["write"])
-    try:
-        given["tile"] = parse_size(given.get("tile"))
-    except ValueError as error:
-        raise ConfigError(f"--tile: found {given['tile']!r}; {error}") from None
-    if "scales" in given:
-        try:
-            given["scales"] = [float(part) for part in listed(given["scales"])]
-        except ValueError:
-            raise ConfigError(f"--scales: found {given['scales']!r}; expected numbers such as 0.75,1,1.25") from None
+    parse(given, "tile", parse_size)
+    parse(given, "scales", _scales)
     from fuzzyseg.experiment import predict as segment
 
     first = process_number("RANK") == 0
@@ -73,6 +59,13 @@ def predict(
         written, failures = segment(source, images, out, progress=progress if first else None, **given)
     if first:
         _report(written, failures, out)
+
+
+def _scales(text: str) -> list[float]:
+    try:
+        return [float(part) for part in listed(text)]
+    except ValueError:
+        raise ValueError("expected numbers such as 0.75,1,1.25") from None
 
 
 def _report(written: Sequence[Path], failures: Sequence[Exception], out: Path) -> None:

@@ -13,9 +13,7 @@ from fuzzyseg.config.short_names import SETTINGS
 
 
 def settings(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A section or a setting, such as data or data.cache.")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A section, or a setting (data.cache).")] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables of docs/settings.md.")] = False,
 ) -> None:
     """List all settings of a run, or those of a section.
@@ -31,12 +29,8 @@ def settings(
     """
     options = {SETTINGS[name][0]: flag(name) for name in OPTIONS}
     found = list(all_settings(options)) if name is None else chosen(name, options)
-    for line in markdown(found) if as_markdown else plain(found, terminal_width()):
+    width = max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None  # to wrap text at
+    for line in markdown(found) if as_markdown else plain(found, width):
         typer.echo(line)
     if name is None and not as_markdown:
         typer.echo("\nto set one: fuzzyseg train ... KEY=VALUE; settings of a method: fuzzyseg methods NAME")
-
-
-def terminal_width() -> int | None:
-    """Columns to wrap text at; None for a file or a pipe."""
-    return max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None

@@ -33,51 +33,29 @@ SETTINGS = [name for name in OPTIONS if name not in ("method", "loss", "labelled
 """The options of `train` that are settings of all runs."""
 RUNS = (
     *(setting(name, default=False) for name in SETTINGS),
-    option(
-        "results",
-        str,
-        metavar="DIR",
-        help="Folder of the rows, one small JSON per run; a run with a row there is not repeated. [default: OUT/rows]",
-    ),
-    option(
-        "seeds",
-        int,
-        metavar="N",
-        help="Runs of each compared variant, with the seeds 0 to N-1 and a labelled subset each. "
-        "[default: the plan's, else 1]",
-    ),
-    option(
-        "folds",
-        int,
-        min=2,
-        metavar="K",
-        help="Cross-validation: K runs in place of one, each with another fold of the labelled images for validation.",
-    ),
-    option("labelled", str, metavar="A[,B]", help="Labelled amounts (46, 1/8) instead of the plan's."),
+    option("results", str, metavar="DIR", help="Folder of results; runs with one are skipped. [default: OUT/rows]"),
+    option("seeds", int, metavar="N", help="Runs per configuration: seeds 0 to N-1. [default: the plan's, else 1]"),
+    option("folds", int, min=2, metavar="K", help="K-fold cross-validation on the labelled images: K runs each."),
+    option("labelled", str, metavar="A[,B]", help="Numbers of labels (46, 1/8) in place of the plan's."),
     option(
         "start_steps",
         int,
         min=0,
         metavar="N",
-        help="Steps of a supervised start, a training on the labels that gives every run of a subset and seed the same "
-        "initial weights (two for methods with two networks); 0: none. [default: section start of plan or recipe]",
+        help="Steps of the supervised pretraining from which every run of a subset and seed starts (twice for methods "
+        "with two networks); 0: none. [default: section start of plan or recipe]",
     ),
     option(
         "init",
         str,
         metavar="FILE[,FILE]",
-        help="Initial weights of every run instead of the plan's start; {labelled}, {seed} and {subset} are filled in; "
+        help="Initial weights of every run in place of a pretraining; {labelled}, {seed} and {subset} are filled in; "
         "a method with one network uses the first file.",
     ),
     option("jobs", int, 1, min=1, metavar="N", help="Runs at a time."),
-    option("discard", bool, False, help="Delete a run's folder after writing its row."),
-    option(
-        "any_code",
-        bool,
-        False,
-        help="Accept rows and supervised starts made by another version of fuzzyseg; the table has a note.",
-    ),
-    option("table", bool, False, help="Run nothing; print the table of existing rows."),
+    option("discard", bool, False, help="Delete a run's folder after writing its result file."),
+    option("any_code", bool, False, help="Accept results of other versions of fuzzyseg; the table has a note."),
+    option("table", bool, False, help="Run nothing; print the table of existing results."),
 )
 """Options of `sweep` and `compare`."""
 
@@ -86,7 +64,7 @@ Words = Annotated[
     typer.Argument(
         metavar="[RECIPE.yaml] [KEY=VALUE]...",
         help="A recipe, whose sections replace those of the plan (it may have a section start), and single settings by "
-        "their dotted names. The settings of an arm (one of the compared variants) override both.",
+        "their dotted names. The settings of a compared configuration override both.",
     ),
 ]
 Out = Annotated[str, typer.Option("--out", metavar="DIR", help="Folder of the runs and of table.md.")]
@@ -98,12 +76,9 @@ def sweep(
     words: Words = None,
     *,
     out: Out = "runs/sweep",
-    arms: Annotated[
-        str | None, typer.Option("--arms", metavar="A[,B]", help="Only these arms (compared variants).")
-    ] = None,
+    arms: Annotated[str | None, typer.Option("--arms", metavar="A[,B]", help="Only these configurations.")] = None,
     reading: Annotated[
-        str | None,
-        typer.Option("--reading", metavar="NAME", help="Interpretation of the source, if the plan has several."),
+        str | None, typer.Option("--reading", metavar="NAME", help="Interpretation of the source.")
     ] = None,
     imports: Import = None,
     given: Given,
@@ -128,9 +103,7 @@ def sweep(
     carry_out(plan, *read_settings(words, given), out, given, arms=listed(arms), reading=reading)
 
 
-def carry_out(
-    plan: Plan, recipe: dict[str, Any], single: dict[str, Any], out: str, given: Given, **choice: Any
-) -> None:
+def carry_out(plan: Plan, recipe: Given, single: Given, out: str, given: Given, **choice: Any) -> None:
     """Run a plan with a progress bar, print its table, and set the exit code.
 
     recipe, single: those of `read_settings`. choice: arguments of `Grid`.
@@ -186,7 +159,8 @@ def _watched() -> Iterator[Any]:
 
         def watch(now: Progress) -> None:
             nonlocal due
-            texts = [all_text(now), *map(run_text, now.running)]
+            every = f"{now.done} of {now.total} runs finished{_eta(now.seconds_left)}"
+            texts = [every, *map(run_text, now.running)]
             if console.is_terminal:
                 live.update(Text("\n".join(texts)), refresh=True)
             elif time.monotonic() >= due:
@@ -194,11 +168,6 @@ def _watched() -> Iterator[Any]:
                 due = time.monotonic() + EVERY
 
         yield line, watch
-
-
-def all_text(now: Progress) -> str:
-    """`3 of 12 runs finished, ETA 1:10:00`."""
-    return f"{now.done} of {now.total} runs finished{_eta(now.seconds_left)}"
 
 
 def run_text(run: RunState) -> str:

@@ -1,7 +1,8 @@
 """`fuzzyseg train`: turn options and overrides into a configuration, and train."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
 from fuzzyseg.cli.methods import known
 from fuzzyseg.cli.options import Given, Import, Words, overridden, read_recipe, setting, takes
-from fuzzyseg.config import Config, ConfigError, check_known, unknown, validate
+from fuzzyseg.config import Config, ConfigError, check_known, merge, read_yaml, unknown, validate
 from fuzzyseg.config.short_names import SETTINGS
 from fuzzyseg.run.environment import process_number
 
@@ -22,11 +23,9 @@ def train(
     words: Words = None,
     *,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue RUN if it holds a checkpoint, start it if not.")
+        bool, typer.Option("--resume", help="Continue RUN if it has a checkpoint, else start it.")
     ] = False,
-    no_eval: Annotated[
-        bool, typer.Option("--no-eval", help="Never evaluate: no score, and no best checkpoint.")
-    ] = False,
+    no_eval: Annotated[bool, typer.Option("--no-eval", help="Never evaluate: no score, no best checkpoint.")] = False,
     imports: Import = None,
     given: Given,
 ) -> None:
@@ -43,22 +42,34 @@ def train(
     """
     words = [*(["train.evaluate=false"] if no_eval else []), *(words or [])]
     config = settings(words, given)
-    methods, losses = known(imports)  # names are checked before torch is imported
+    check_names(config, imports)
+    from fuzzyseg.experiment import train as run_training
+
+    finish(lambda: run_training(config, resume=resume), imports)
+
+
+def check_names(config: Config, imports: list[Path] | None) -> None:
+    """Raise ConfigError for an unknown method, loss or setting of the method, before torch is imported."""
+    methods, losses = known(imports)
     check_known("method", config.method.name, methods)
     check_known("loss", config.loss.name, losses)
     for key in config.method.options:
         if key not in (own := methods[config.method.name]["settings"]):
             raise ConfigError(unknown(f"method.{key}", own))
+
+
+def finish(training: Callable[[], Any], imports: list[Path] | None) -> None:
+    """Run a training; say how to continue it if it does not finish."""
     from fuzzyseg.engine import NonFiniteLoss
-    from fuzzyseg.experiment import train as run_training
 
     try:
-        result = run_training(config, resume=resume)
+        result = training()
     except NonFiniteLoss as error:
         raise Failure(str(error)) from error
     if not result.finished and process_number("RANK") == 0:
         start = "torchrun ... -m fuzzyseg" if process_number("WORLD_SIZE", 1) > 1 else "fuzzyseg"
-        goal = [] if config.train.stop_at is None else ["train.stop_at="]
+        config = read_yaml(result.run / "config.yaml")
+        goal = ["train.stop_at="] if config["train"].get("stop_at") is not None else []
         files = [f"--import={file}" for file in imports or ()]
         again = [str(result.run / "config.yaml"), f"--out={result.run}", *goal, *files, "--resume"]
         typer.echo(f"to continue: {start} train {shlex.join(again)}")
@@ -66,8 +77,11 @@ def train(
         raise typer.Exit(INTERRUPTED)
 
 
-def settings(words: Sequence[str], options: Mapping[str, Any]) -> Config:
-    """The configuration: defaults < recipe < options (by their names in `SETTINGS`) < KEY=VALUE. Raises ConfigError."""
+def settings(words: Sequence[str], options: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> Config:
+    """The configuration: defaults < base < recipe < options (by their names in `SETTINGS`) < KEY=VALUE.
+
+    Raises ConfigError.
+    """
     name, values = read_recipe(words)
     if "arms" in values:
         raise ConfigError(f"{name}: compares several runs; use `fuzzyseg sweep {name}`")
@@ -76,4 +90,4 @@ def settings(words: Sequence[str], options: Mapping[str, Any]) -> Config:
             f"{name}: has a section 'start', which is for `fuzzyseg sweep` and `fuzzyseg compare`; for a single "
             "run remove it, and give the initial weights with --init"
         )
-    return validate(overridden(values, options, words))
+    return validate(overridden(merge(base or {}, values), options, words))

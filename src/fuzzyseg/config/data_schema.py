@@ -51,6 +51,8 @@ class DataConfig(Section):
     void: Literal["ignored", "unlabelled"] = "ignored"
     """Labelled images with void pixels, such as those labelled by scribbles. ignored: they teach by their labels only;
     unlabelled: they are among the unlabelled images, too, so that their void pixels take part."""
+    scores: str | None = None
+    """Folder of a teacher's predictions for the unlabelled images (method distill); `fuzzyseg distill` writes it."""
     mean: list[float] | None = None
     """Per-channel mean of the input in [0, 1]; None: that of the weights, measured if not plain RGB."""
     std: list[PositiveFloat] | None = None

@@ -1,4 +1,4 @@
-"""Plan of a sweep: runs that differ only in the settings compared, described in one file."""
+"""Plan of a sweep (its file): runs that differ only in the settings compared."""
 
 from collections.abc import Mapping
 from functools import reduce
@@ -16,7 +16,7 @@ Amount = Annotated[str, BeforeValidator(str)]
 
 
 class Plan(Section):
-    """Runs of a sweep: arms x labelled amounts x subsets x seeds, all with the same base settings."""
+    """Runs of a sweep: configurations (arms) x numbers of labels x subsets x seeds, with the same base settings."""
 
     title: str
     """Title of the table."""
@@ -25,22 +25,22 @@ class Plan(Section):
     base: Settings = Field(default_factory=dict)
     """Settings of every run, nested or dotted."""
     readings: dict[str, Arm] = Field(default_factory=dict)
-    """Named variants of the base, for ambiguous sources."""
+    """Named interpretations of an ambiguous source: settings that override the base."""
     arms: dict[str, Arm]
-    """Name -> settings compared, nested or dotted. An arm may have a `base` and `readings` of its own, which override
-    the plan's."""
+    """Name -> compared settings, nested or dotted. A configuration may have a `base` and `readings`, which override the
+    plan's."""
     labelled: list[Amount] = Field(default_factory=list)
-    """Labelled amounts; empty: the base's own."""
+    """Numbers of labelled images (46, 1/8); empty: the base's."""
     seeds: list[NonNegativeInt] = Field(default_factory=list)
-    """Seeds of every arm. Empty: 0, or the number given by --seeds."""
+    """Seeds of every configuration. Empty: 0, or the number given by --seeds."""
     subsets: list[NonNegativeInt] = Field(default_factory=list)
     """Labelled subsets (values of data.split_seed), each with every seed; empty: one per seed, equal to it."""
     expected: dict[str, list[float | None]] = Field(default_factory=dict)
-    """Arm -> the published score in per cent for each labelled amount."""
+    """Configuration -> the published score in per cent for each number of labels."""
     pairs: list[tuple[str, str]] = Field(default_factory=list)
     """Paired differences to tabulate, first minus second."""
     start: Settings | None = None
-    """Settings of a supervised run whose weights every arm starts from; null: none."""
+    """Settings of supervised pretraining, whose weights every configuration starts from; null: none."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -73,13 +73,13 @@ class Plan(Section):
         return self
 
     def setting(self, arm: str | None, reading: str | None) -> dict[str, Any]:
-        """Base and reading of the plan, overridden by those of an arm, if any."""
+        """Base and interpretation of the plan, overridden by those of a configuration, if any."""
         own, name = self.arms.get(arm or "", {}), reading or ""
         layers = [self.base, self.readings.get(name, {}), own.get("base", {}), own.get("readings", {}).get(name, {})]
         return reduce(merge, layers, {})
 
     def compared(self, arm: str) -> dict[str, Any]:
-        """The settings of an arm itself, which override all others."""
+        """The compared settings of a configuration, which override all others."""
         return {key: value for key, value in self.arms[arm].items() if key not in ("base", "readings")}
 
 

@@ -40,9 +40,7 @@ class Description(BaseModel):
     ignore_index: int | None = Field(default=None, ge=LOWEST, le=65535)
     images: str | None = Field(default=None, min_length=1)
     masks: str | None = Field(default=None, min_length=1)
-    lists: dict[Literal["train", "unlabelled", "val", "test"], str | list[str]] | None = Field(
-        default=None, min_length=1
-    )
+    lists: dict[Literal["train", "unlabelled", "val", "test"], str | list[str]] | None = Field(None, min_length=1)
     encoding: Literal["index", "colour", "binary"] | None = None
     values: dict[str, list[_Value]] | None = Field(default=None, min_length=1)
     reduce_zero_label: bool = False

@@ -88,7 +88,8 @@ class Item:
 
     name: unique in the dataset: the path below the image folder without suffix, with the split folder
     (`train/cat_12`). encoding: of the mask; None: class indices with the dataset's ignore index. prefix: first part of
-    the name of an image from an additional source, such as `unlabelled`; empty otherwise.
+    the name of an image from an additional source, such as `unlabelled`; empty otherwise. scores: file with a teacher's
+    prediction (see `data.io.scores`), if any.
     """
 
     image: Path
@@ -96,6 +97,7 @@ class Item:
     name: str
     encoding: Encoding | None = None
     prefix: str = ""
+    scores: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,14 @@ class Files:
     """Files found by a layout.
 
     splits: items of each existing split. notes: sentences on ignored files. unmatched_masks: masks without an image.
-    classes, colours: declared by files of the dataset, one colour per class.
+    orders: class names in index order, by the file that declares them; the first file decides. colours: one per name of
+    the last of these files, if it declares them.
     """
 
     splits: dict[str, list[Item]]
     notes: list[str] = field(default_factory=list)
     unmatched_masks: list[Path] = field(default_factory=list)
-    classes: list[str] | None = None
+    orders: dict[Path, list[str]] = field(default_factory=dict)
     colours: list[Colour] | None = None
 
     def change(self, function: Callable[[Item], Item]) -> None:

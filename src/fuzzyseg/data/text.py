@@ -54,15 +54,13 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known[:20])}."
 
 
-def problems(
-    error: ValidationError, keys: Sequence[str] = (), aliases: Mapping[str, str] | None = None
-) -> Iterator[str]:
+def problems(error: ValidationError, keys: Sequence[str] = (), names: Mapping[str, str] | None = None) -> Iterator[str]:
     """Yield a line per problem of a pydantic error: key, value found, value expected.
 
-    keys: known keys, to suggest one for an unknown key. aliases: internal key -> the key that the user writes.
+    keys: known keys, to suggest one for an unknown key. names: internal key -> the key that the user writes.
     """
     for item in error.errors(include_url=False):
-        key = ".".join((aliases or {}).get(str(part), str(part)) for part in item["loc"])
+        key = ".".join((names or {}).get(str(part), str(part)) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             yield f"unknown key {key!r}.{nearest(key, keys)}"
         else:

@@ -75,12 +75,14 @@ class Stream:
     """An endless, resumable sequence of draws.
 
     view: how an image becomes a sample. source: the list of images. partner: name of another stream of the same
-    source; this one draws the same list in another order that never pairs an image with itself.
+    source; this one draws the same list in another order that never pairs an image with itself. scores: with the stored
+    predictions of a teacher (`data.scores`).
     """
 
     view: View
     source: Source
     partner: str | None = None
+    scores: bool = False
 
 
 class PendingChanges(Protocol):
@@ -102,6 +104,7 @@ class Batch:
     on padding. mask (B,H,W) int64 with 255 for void, or None (unlabelled). index (B,) in the source. name: B file
     stems. seed (B,) int64, of each sample. drawn_for (B,) class the sample was drawn for, -1: none. pair, boxes,
     flips: only for `CropPair`: (image, valid) of the second crop; (B,2,4) y0,x0,y1,x1 before flipping; (B,2) bool.
+    scores (B,C,H,W) float: the teacher's log probabilities, of a stream with `scores`.
 
     Before `to`, images and mask are as read (uint8, or float32 in units), `statistics` holds mean and standard
     deviation, (C,) each, in units, and `pending` the colour changes to be applied on the device, if any; `strong` is
@@ -119,6 +122,7 @@ class Batch:
     pair: tuple[Tensor, Tensor] | None = None
     boxes: Tensor | None = None
     flips: Tensor | None = None
+    scores: Tensor | None = None
     statistics: tuple[Tensor, Tensor] | None = None
     pending: PendingChanges | None = None
 

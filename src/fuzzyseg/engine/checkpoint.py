@@ -52,7 +52,7 @@ def save(path: Path, state: Mapping[str, Any], *, keep: int = 1) -> None:
         _seal(file)
         file.flush()
         os.fsync(file.fileno())  # before the older files are renamed
-        kept = [path, *(_earlier(path, number) for number in range(1, keep))]
+        kept = [path, *(path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, keep))]
         for newer, older in reversed(list(pairwise(kept))):
             if newer.is_file():
                 os.replace(newer, older)
@@ -106,10 +106,6 @@ def finite(values: Any) -> bool:
     if isinstance(values, Mapping):
         return all(finite(value) for value in values.values())
     return all(finite(value) for value in values) if isinstance(values, list | tuple) else True
-
-
-def _earlier(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 def _seal(file: BinaryIO) -> None:
@@ -187,9 +183,7 @@ def check_resumable(saved: Mapping[str, Any], config: Mapping[str, Any], allowed
         if key not in allowed and old.get(key) != new.get(key)
     ]
     if lines:
-        lines.append(
-            f"Resume with the same settings (only {', '.join(sorted(allowed))} may differ) or use another --out."
-        )
+        lines.append(f"Resume with the same settings (but for {', '.join(sorted(allowed))}) or choose another --out.")
         raise CheckpointError("\n".join(lines))
 
 

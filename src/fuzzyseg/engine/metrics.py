@@ -60,29 +60,20 @@ def _message(steps: Sequence[Step], micro_batches: Sequence[MicroBatch], losses:
         images = "; ".join(f"{stream}: {', '.join(samples.name)}" for stream, samples in streams.items())
         if not terms and losses.isfinite().all():
             terms = ["its gradient is NaN or infinite"]
-        if terms:
-            found.append(f"{' and '.join(terms)} (images: {images})")
+        found += [f"{' and '.join(terms)} (images: {images})"] * bool(terms)
         for samples in streams.values():
             finite = samples.image.flatten(1).isfinite().all(1).tolist()
             damaged += [name for name, ok in zip(samples.name, finite, strict=True) if not ok]
     # Every process reports the findings of all, since only the first one's message may be visible.
     found, damaged = _of_all_processes(found, losses.device), _of_all_processes(damaged, losses.device)
+    cause = "a lower optim.lr, optim.clip or train.precision=fp32 may help"
+    if progress.step == 0:  # no weight has changed yet
+        cause = "check data.mean, the initial weights and train.precision"
+    cause = f"The images are finite, so {cause}; check supervised.class_weights and data.std."
     if damaged:
         cause = f"These images are not finite after normalisation: {', '.join(damaged)}. Check the files and data.std."
-    elif progress.step == 0:
-        cause = (
-            "The images are finite and no weight has changed yet, so that a setting is the cause: check "
-            "supervised.class_weights, data.mean and data.std, the initial weights, and train.precision."
-        )
-    else:
-        cause = (
-            "The images are finite, so that a setting is the likely cause: a lower optim.lr, optim.clip, or "
-            "train.precision=fp32 may help; check supervised.class_weights and data.std."
-        )
-    return (
-        f"step {progress.step + 1}: the loss is not finite: {chr(10).join(found)}\n"
-        f"The weights are those of step {progress.step}. {cause}"
-    )
+    first = f"step {progress.step + 1}: the loss is not finite: {chr(10).join(found)}"
+    return f"{first}\nThe weights are those of step {progress.step}. {cause}"
 
 
 def _of_all_processes(lines: list[str], device: torch.device) -> list[str]:

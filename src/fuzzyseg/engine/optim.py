@@ -60,9 +60,7 @@ def _check_cover(roles: Mapping[str, Role], module: nn.Module) -> None:
         for parameter in role.params:
             name = names.get(id(parameter))
             if name is None:
-                raise ValueError(
-                    f"role {role_name!r} holds a parameter that the method does not have or does not train"
-                )
+                raise ValueError(f"role {role_name!r} holds a parameter that the method lacks or does not train")
             if id(parameter) in found:
                 raise ValueError(f"parameter {name!r} is in two roles: {found[id(parameter)]!r} and {role_name!r}")
             found[id(parameter)] = role_name

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from fuzzyseg.ops import distributed
@@ -32,9 +32,7 @@ class Interrupt:
                     self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             # None: the handler was not set from Python and cannot be restored
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -36,6 +36,7 @@ SCHEDULES: dict[str, Callable[[float, float], float]] = {
 
 Batches = Callable[[int, int], Iterator[Sequence[MicroBatch]]]
 Evaluate = Callable[[nn.Module, int], dict[str, Any]]
+KeepBest = Callable[[nn.Module, dict[str, Any]], None]
 
 
 def fit(
@@ -45,7 +46,7 @@ def fit(
     settings: Settings,
     *,
     evaluate: Evaluate | None = None,
-    keep_best: Callable[[nn.Module, dict[str, Any]], None] | None = None,
+    keep_best: KeepBest | None = None,
     publish: Callable[[str, int, Tensor], None] | None = None,
     stream_state: Callable[[], dict[str, Any]] = dict,
     sinks: Sequence[Sink] = (),
@@ -98,21 +99,18 @@ def fit(
             _set_rates(optimisers, rate_factor(step, settings))
 
             # Forward and backward; the weights change only if every loss of every process is finite.
-            steps = [
-                _backward(runner, micro_batch, progress, training.scaler, settings, len(micro_batches), number)
-                for number, micro_batch in enumerate(micro_batches, start=1)
-            ]
+            steps = list(_backward(runner, micro_batches, progress, training.scaler, settings))
             stop = check_finite(steps, micro_batches, progress, interrupt.requested, _gradient_norm(training))
             _update(training, settings.clip)
             method.after_step(progress)
             if training.average is not None:
                 training.average.update_parameters(method.predictor())
-            if publish is not None:
-                _publish(method, step, publish)
+            for stream in method.streams:
+                if publish is not None and (weights := method.draw_weights(stream)) is not None:
+                    publish(stream, step, weights.detach())
             training.step = step + 1
-            throughput.step(
-                distributed.world_size() * sum(len(s.image) for each in micro_batches for s in each.values())
-            )
+            seen = sum(len(samples.image) for each in micro_batches for samples in each.values())
+            throughput.step(distributed.world_size() * seen)
             for sink in listeners:
                 sink.tick(training.step)
 
@@ -145,10 +143,8 @@ def rate_factor(step: int, settings: Settings) -> float:
     """Factor of the base learning rates at `step` (finished steps, from 0).
 
     Without warm-up 1 at step 0, and above 0 at the last step. Warm-up rises linearly to 1 over `settings.warmup` steps
-    and multiplies the schedule without shifting it. Raises ValueError for an unknown schedule.
+    and multiplies the schedule without shifting it.
     """
-    if settings.schedule not in SCHEDULES:
-        raise ValueError(f"schedule: found {settings.schedule!r}; expected one of {', '.join(sorted(SCHEDULES))}")
     warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup > 0 else 1.0
     return warm * SCHEDULES[settings.schedule](step / settings.steps, settings.power)
 
@@ -195,9 +191,8 @@ def _runner(method: Method, settings: Settings) -> Callable[..., Step]:
         with warnings.catch_warnings():
             # torch 2.15 deprecates broadcast_buffers; its replacement would overwrite restored buffers
             warnings.simplefilter("ignore", FutureWarning)
-            runner = DistributedDataParallel(
-                method, device_ids=devices, broadcast_buffers=False, find_unused_parameters=True
-            )
+            options: dict[str, Any] = {"broadcast_buffers": False, "find_unused_parameters": True}
+            runner = DistributedDataParallel(method, device_ids=devices, **options)
     return torch.compile(runner) if settings.compile else runner  # type: ignore[no-any-return]
 
 
@@ -210,27 +205,26 @@ def losses_of(runner: Callable[..., Step], micro_batch: MicroBatch, progress: Pr
 
 
 def _backward(
-    runner: Any,
-    micro_batch: MicroBatch,
-    progress: Progress,
-    scaler: GradScaler,
-    settings: Settings,
-    count: int,
-    number: int,
-) -> Step:
-    """Losses and gradients of the `number`-th of `count` micro-batches; the last one sums over the processes."""
-    alone = number < count and hasattr(runner, "no_sync")
-    with runner.no_sync() if alone else nullcontext():
-        step = losses_of(runner, micro_batch, progress, settings)
-        total = torch.stack(list(step.losses.values())).sum()
-        scaler.scale(total / count).backward()  # type: ignore[no-untyped-call]
-    return Step({name: value.detach() for name, value in step.losses.items()}, step.metrics)
+    runner: Any, micro_batches: Sequence[MicroBatch], progress: Progress, scaler: GradScaler, settings: Settings
+) -> Iterator[Step]:
+    """Losses and gradients of the micro-batches; the last one sums the gradients over the processes."""
+    count = len(micro_batches)
+    for number, micro_batch in enumerate(micro_batches, start=1):
+        alone = number < count and hasattr(runner, "no_sync")
+        with runner.no_sync() if alone else nullcontext():
+            step = losses_of(runner, micro_batch, progress, settings)
+            total = torch.stack(list(step.losses.values())).sum()
+            scaler.scale(total / count).backward()  # type: ignore[no-untyped-call]
+        yield Step({name: value.detach() for name, value in step.losses.items()}, step.metrics)
+
+
+def _gradients(optimiser: Optimizer) -> list[Tensor]:
+    return [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
 
 
 def _gradient_norm(training: TrainingState) -> Tensor | None:
     """The norm of all gradients, 0-dim; None under a scaler, which skips steps whose gradients overflow."""
-    groups = [group for optimiser in training.optimisers for group in optimiser.param_groups]
-    gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+    gradients = [gradient for optimiser in training.optimisers for gradient in _gradients(optimiser)]
     return None if training.scaler.is_enabled() or not gradients else nn.utils.get_total_norm(gradients)
 
 
@@ -238,11 +232,7 @@ def _update(training: TrainingState, clip: float | None) -> None:
     """One step of every optimiser that has gradients, clipped over all of them together."""
     scaler = training.scaler
     scale = scaler.get_scale()
-    moving = [
-        optimiser
-        for optimiser in training.optimisers
-        if any(p.grad is not None for group in optimiser.param_groups for p in group["params"])
-    ]
+    moving = [optimiser for optimiser in training.optimisers if _gradients(optimiser)]
     if clip is not None:
         for optimiser in moving:
             scaler.unscale_(optimiser)
@@ -256,10 +246,7 @@ def _update(training: TrainingState, clip: float | None) -> None:
 
 
 def _evaluate(
-    training: TrainingState,
-    settings: Settings,
-    evaluate: Evaluate,
-    keep_best: Callable[[nn.Module, dict[str, Any]], None] | None,
+    training: TrainingState, settings: Settings, evaluate: Evaluate, keep_best: KeepBest | None
 ) -> dict[str, Any]:
     """Evaluate the predictor, record the result, keep the best, and return to training mode."""
     predictor = training.predictor().eval()
@@ -279,13 +266,6 @@ def _training_mode(method: Method, settings: Settings) -> None:
     for module in method.modules() if settings.freeze_batch_norm else ():
         if isinstance(module, _BATCH_NORMS):
             module.eval()
-
-
-def _publish(method: Method, step: int, publish: Callable[[str, int, Tensor], None]) -> None:
-    for stream in method.streams:
-        weights = method.draw_weights(stream)
-        if weights is not None:
-            publish(stream, step, weights.detach())
 
 
 def _evaluation_due(step: int, settings: Settings) -> bool:

@@ -12,16 +12,8 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd  # private: torch has no public base of its dropout layers
 from torch.optim import Optimizer
 
-from fuzzyseg.config import (
-    Config,
-    ConfigError,
-    LossConfig,
-    NetworkConfig,
-    OptimConfig,
-    SupervisedConfig,
-    describe,
-    nearest,
-)
+from fuzzyseg.config import Config, ConfigError, LossConfig, NetworkConfig, OptimConfig, SupervisedConfig
+from fuzzyseg.config.load import describe, nearest
 from fuzzyseg.engine.optim import build_optimisers
 from fuzzyseg.experiment.threshold_policy import threshold_of
 from fuzzyseg.losses import PIXEL_LOSSES, PIXEL_OPTIONS, SET_LOSSES, PixelFunction, PixelLossModule, SupervisedLoss
@@ -133,24 +125,10 @@ def resolve(
         refusal = chosen.refuses.get(name if name in PIXEL_LOSSES else "hard")
         if refusal is not None:
             raise ConfigError(f"loss {name!r} with method {config.method.name!r} {refusal}")
-        own = loss is not None or name not in PIXEL_LOSSES
-        arguments = (
-            _arguments(function, config.loss.options) if own else config.loss.model_dump(include={*PIXEL_OPTIONS[name]})
-        )
-    return Setup(
-        config.method.name,
-        chosen,
-        options,
-        pixel_loss,
-        function,
-        dict(arguments),
-        config.loss,
-        config.supervised,
-        config.network,
-        config.init or [],
-        config.train.crop,
-        network,
-    )
+        custom, known = loss is not None or name not in PIXEL_LOSSES, {*PIXEL_OPTIONS.get(name, ())}
+        arguments = _arguments(function, config.loss.options) if custom else config.loss.model_dump(include=known)
+    sections = config.loss, config.supervised, config.network, config.init or [], config.train.crop
+    return Setup(config.method.name, chosen, options, pixel_loss, function, dict(arguments), *sections, network)
 
 
 def _named(what: str, name: str, table: Mapping[str, T], *more: str) -> T:
@@ -194,9 +172,8 @@ def build_method(setup: Setup, facts: Facts, weights: Sequence[float] | None = N
         divisor, crop = int(getattr(built, "divisor", 1)), setup.crop
         if any(side % divisor for side in crop):
             fits = [max(divisor, round(side / divisor) * divisor) for side in crop]
-            raise ConfigError(
-                f"--crop: found {crop[0]}x{crop[1]}; the network takes multiples of {divisor}, as {fits[0]}x{fits[1]}"
-            )
+            fitting = f"expected multiples of {divisor}, such as {fits[0]}x{fits[1]}"
+            raise ConfigError(f"--crop: found {crop[0]}x{crop[1]}; {fitting}")
     return method
 
 
@@ -207,7 +184,8 @@ def network_factory(setup: Setup, classes: int) -> NetworkFactory:
         raise ConfigError(
             f"--init: found {len(init)} file(s), but the method trains {learners} network(s): give {learners}, "
             "separated by commas"
-            + (", each trained from another seed (equal networks teach each other nothing)" if learners > 1 else "")
+            + ", each trained from another seed (equal networks learn nothing from each other)"
+            * (learners > 1)
         )
     options = network.model_dump(include={"weights", "channels", "output_stride"}) | {"options": network.options}
     if init:
@@ -226,10 +204,8 @@ def _checked(make: Network, setup: Setup, classes: int) -> nn.Module:
         logits = network(torch.zeros(shape))
     if not isinstance(logits, torch.Tensor) or logits.dim() != 4 or logits.shape[1] != classes:
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ConfigError(
-            f"network: for an image {shape} it returned {found}; expected logits (1, {classes}, h, w), one channel per "
-            "class of the data"
-        )
+        expected = f"expected logits (1, {classes}, h, w), one channel per class of the data"
+        raise ConfigError(f"network: for an image {shape} it returned {found}; {expected}")
     return network
 
 

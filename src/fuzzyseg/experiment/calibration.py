@@ -10,20 +10,17 @@ from torch import Tensor
 
 from fuzzyseg.analysis.table import count_confident
 from fuzzyseg.analysis.temperature import temperature_of
-from fuzzyseg.analysis.threshold import (
-    conformal_threshold,
-    coverage_by_threshold,
-    smallest_covering,
-)
+from fuzzyseg.analysis.threshold import conformal_threshold, coverage_by_threshold, smallest_covering
 from fuzzyseg.config import ConfigError
 from fuzzyseg.data import Item
+from fuzzyseg.data.splits.groups import in_groups
 from fuzzyseg.data.splits.holdout import hold_out
 from fuzzyseg.engine.trainer import Batches
 from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material
-from fuzzyseg.experiment.validation import Scoring, set_options
+from fuzzyseg.experiment.validation import Scoring, sampled_pixels, set_options, training_pairs
 from fuzzyseg.inference import Predictor
-from fuzzyseg.losses import ConfidentPixels, PixelLossModule
+from fuzzyseg.losses import ConfidentPixels
 from fuzzyseg.methods import Method
 from fuzzyseg.ops import distributed
 
@@ -42,7 +39,7 @@ def with_held_back(setup: Setup, material: Material) -> Material:
             f"{key}: found {value!r} with {labelled} labelled image(s), {count} of them to be held back; "
             f"label more, lower loss.calibrated.hold_back, or choose another {other}"
         )
-    split, held = hold_out(material.split, material.dataset, count)
+    split, held = hold_out(material.split, material.dataset, count, material.group)
     return replace(material, split=split, held_back=held)
 
 
@@ -54,8 +51,8 @@ class Calibration:
     network that is evaluated. It depends on step and weights alone, so that a resumed run is the same bit for bit.
     Several processes measure the same images and average.
 
-    Every fourth image serves the temperature alone: a conformal set keeps its coverage only on pixels that the
-    temperature was not fitted on. A single image serves both.
+    Every fourth image, or group of images, serves the temperature alone: a conformal set keeps its coverage only on
+    pixels that the temperature was not fitted on. A single image serves both.
     """
 
     def __init__(self, setup: Setup, scoring: Scoring, method: Method, say: Callable[[str], None]) -> None:
@@ -63,14 +60,10 @@ class Calibration:
         self.every = max(1, scoring.train.steps // 10) if settings.every is None else settings.every
         self.at_start = bool(setup.init)
         if not self.every and not self.at_start:
-            raise ConfigError(
-                "loss.calibrated.every: found 0, once at the start, but the network starts untrained; give --init, or "
-                "a number of steps"
-            )
+            found = "found 0, once at the start, but the network starts untrained"
+            raise ConfigError(f"loss.calibrated.every: {found}; give --init, or a number of steps")
         if not settings.low < settings.high:
-            raise ConfigError(
-                f"loss.calibrated: found low {settings.low} and high {settings.high}; expected low < high"
-            )
+            raise ConfigError(f"loss.calibrated: found low {settings.low}, high {settings.high}; expected low < high")
         self.loss, self.pixel_loss = setup.loss, method.pixel_loss
         count = max(2, 1 + round((settings.high - settings.low) / 0.005))
         self.thresholds: list[float] = torch.linspace(settings.low, settings.high, count, dtype=torch.float64).tolist()
@@ -79,7 +72,7 @@ class Calibration:
         self.sets = setup.calibrates
         self.conformal = self.sets and setup.loss.policy == "conformal"
         held = scoring.material.held_back
-        self.fitted_on, self.items = fourths(held) if self.conformal else ([], held)
+        self.fitted_on, self.items = fourths(held, scoring.material.group) if self.conformal else ([], held)
         if self.conformal and setup.loss.conformal.unit == "image":
             check_images(len(self.items), setup.loss.coverage)
 
@@ -116,8 +109,7 @@ class Calibration:
             )
 
     def _fit_temperature(self, predictor: Predictor, step: int) -> None:
-        assert isinstance(self.pixel_loss, PixelLossModule)
-        images = self.scoring.pixels(predictor, self.fitted_on)
+        images = sampled_pixels(predictor, self.scoring.reader, self.fitted_on)
         if not images:
             return
         fitted = torch.tensor(temperature_of(images), device=self.scoring.device)
@@ -127,15 +119,13 @@ class Calibration:
     def _measure(self, predictor: Predictor) -> tuple[Tensor, Tensor]:
         """Counts (1+C,M+1), for all pixels and by most probable class: covered at each threshold, and units; zeros if T
         is not calibrated. Counts (3,): pixels, confident ones, and confident ones that are right."""
-        assert isinstance(self.pixel_loss, PixelLossModule)
         classes = self.method.facts.classes
         counts = torch.zeros(1 + classes, len(self.thresholds) + 1, dtype=torch.float64)
         confident = torch.zeros(3, dtype=torch.float64)
         for item in self.items:
             here = torch.zeros_like(counts)
-            for logits, mask in self.scoring.training_pairs(predictor, item):
+            for logits, mask in training_pairs(predictor, self.scoring.reader, item):
                 teacher = self.pixel_loss.tempered(logits)
-                assert isinstance(teacher, Tensor)
                 if self.sets:
                     here += self._covered(teacher, mask)
                 if isinstance(self.gate, ConfidentPixels):
@@ -152,7 +142,6 @@ class Calibration:
         return torch.cat([rows.sum(0, keepdim=True), rows])
 
     def _set_threshold(self, counts: Tensor, step: int) -> None:
-        assert isinstance(self.pixel_loss, PixelLossModule)
         choose = conformal_threshold if self.conformal else smallest_covering
         wanted = self.loss.coverage
         found, share = choose(counts[0, :-1], counts[0, -1], self.thresholds, wanted)
@@ -166,10 +155,17 @@ class Calibration:
         self.say(f"step {step}: T by class {', '.join(f'{value:.3f}' for value in each)}; one for all: {found:.3f}")
 
 
-def fourths(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
-    """Every fourth item from the first on, and the others; a single item is in both."""
-    others = [item for place, item in enumerate(items) if place % 4]
-    return list(items[::4]), others or list(items)
+def fourths(items: Sequence[Item], group: str | None = None) -> tuple[list[Item], list[Item]]:
+    """The items of every fourth group from the first on, and the others; a single item is in both.
+
+    Without a rule `group`, or with one group, each item counts as one.
+    """
+    keyed = in_groups(items, group)
+    keys = list(dict.fromkeys(key for key, _ in keyed))
+    if group is not None and len(keys) == 1:
+        return fourths(items)
+    first, others = ([item for key, item in keyed if (key in keys[::4]) == inside] for inside in (True, False))
+    return first, others or first
 
 
 def check_images(images: int, coverage: float) -> None:

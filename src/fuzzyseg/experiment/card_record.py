@@ -9,11 +9,11 @@ from fuzzyseg.config import Config
 from fuzzyseg.data.dataset_yaml import read_description
 from fuzzyseg.experiment.validation import Scoring
 from fuzzyseg.inference import ModelCard
-from fuzzyseg.networks import weights_licence
+from fuzzyseg.networks.weights import weights_licence
 
 
 def with_record(scoring: Scoring, config: Config, result: Mapping[str, Any]) -> ModelCard:
-    """The card of a finished run with its temperature, and with what its README tells of data and scores."""
+    """The card of a finished run with its temperature, and the data and scores for its README."""
     last, split = result["last"] or {}, scoring.material.split
     found = last.get("calibration") or {}
     data = {"name": Path(config.data.root or "").name, "labelled": result["labelled"]}
@@ -28,7 +28,7 @@ def with_record(scoring: Scoring, config: Config, result: Mapping[str, Any]) -> 
 
 
 def declared_licences(config: Config, *, own: bool) -> dict[str, str]:
-    """Licences of code, backbone (not if the network is the user's own) and data, as far as they are declared."""
+    """Licences of code, backbone (unless the network is a custom one) and data, as far as they are declared."""
     data, unknown = config.data, own or bool(config.init)
     declared = {"backbone": None if unknown else weights_licence(config.network.weights, config.network.encoder)}
     description = None if data.description is None else Path(data.description)

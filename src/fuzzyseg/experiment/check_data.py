@@ -41,7 +41,7 @@ def check(
     description = None if data.description is None else Path(data.description)
     locations = [locate(data.root, layout=data.layout, description=description), *map(locate, data.more or ())]
     with pixel_limit(data.max_megapixels):
-        return _Check(config, locations, workers, progress, sheet).report()
+        return _Check(config, locations, Examiner(data, workers, progress), sheet).report()
 
 
 @dataclass
@@ -64,20 +64,19 @@ class _Inspected:
         return image.problem is None and (mask is None or (mask.problem is None and mask.size == image.size))
 
 
+@dataclass
 class _Check:
     """The steps of a check; each adds findings and continues with the usable files."""
 
-    def __init__(
-        self,
-        config: Config,
-        locations: Sequence[DatasetLocation],
-        workers: int | None,
-        progress: Counter | None,
-        sheet: Path | None,
-    ) -> None:
-        self.config, self.data, self.locations = config, config.data, locations
-        self.examiner, self.sheet, self.lost_masks = Examiner(self.data, workers, progress), sheet, False
-        self.result = Report(str(config.data.root), locations[0].layout)
+    config: Config
+    locations: Sequence[DatasetLocation]
+    examiner: Examiner
+    sheet: Path | None
+    lost_masks: bool = False
+
+    def __post_init__(self) -> None:
+        self.data = self.config.data
+        self.result = Report(str(self.data.root), self.locations[0].layout)
 
     def report(self) -> Report:
         """Run all steps."""
@@ -103,9 +102,8 @@ class _Check:
         large = sum(inspected.results[path].windows for path in {item.image for item in inspected.items})
         if large:
             self.result.notes.append(_large_note(large, self.data.max_megapixels))
-        self.result.lists = {
-            name: (len(items), sum(item.mask is not None for item in items)) for name, items in lists.items() if items
-        }
+        found = {name: items for name, items in lists.items() if items}
+        self.result.lists = {name: (len(i), sum(item.mask is not None for item in i)) for name, i in found.items()}
         training = [*lists.get("labelled", ()), *lists.get("unlabelled", ())]
         kind = self.data, self.config.network.channels, self.config.init or ()
         self.result.notes += value_notes(*kind, training, list(lists.get("val", ())))[0]
@@ -194,10 +192,8 @@ class _Check:
 
     def _check_masks(self, dataset: DataSet, lists: Lists) -> None:
         """Decode the masks and check their values."""
-        training, evaluation = (
-            [item for name in names for item in lists[name] if item.mask is not None]
-            for names in (TRAINING, EVALUATION)
-        )
+        both = ([item for name in names for item in lists[name]] for names in (TRAINING, EVALUATION))
+        training, evaluation = ([item for item in items if item.mask is not None] for items in both)
         items = training + evaluation
         masks = self.examiner.statistics(dataset, items)
         sides = masks[: len(training)], masks[len(training) :]
@@ -224,9 +220,8 @@ class _Check:
     def _find_duplicates(self, lists: Lists, results: dict[Path, FileInfo]) -> None:
         """Find duplicate images, and images in both training and evaluation lists."""
         images = {name: [results[item.image] for item in items] for name, items in lists.items()}
-        masks = {
-            item.image: results[item.mask].digest for items in lists.values() for item in items if item.mask is not None
-        }
+        everything = [item for items in lists.values() for item in items]
+        masks = {item.image: results[item.mask].digest for item in everything if item.mask is not None}
         equal, near = exact_duplicates(images), near_duplicates(images, TRAINING, EVALUATION)
         self._add(*findings.leakage(equal, near, masks, grouped=self.data.group is not None))
 

@@ -1,6 +1,5 @@
 """Demonstration: three trainings of equal length on generated images with groups of similar classes."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from fuzzyseg.config import ConfigError
@@ -8,19 +7,18 @@ from fuzzyseg.config.plan import Plan, read_plan
 from fuzzyseg.data.datasets.synthetic import write_demo
 from fuzzyseg.experiment.load_run import predict
 from fuzzyseg.experiment.sweeps import Grid, SweepResult, sweep
+from fuzzyseg.experiment.sweeps.scheduler import Say
 from fuzzyseg.experiment.worker_pool import usual_workers
 
 PLAN = Path(__file__).with_suffix(".yaml")
 
 
-def demo(
-    out: Path, *, seed: int = 0, say: Callable[[str], None] = print, plan: Plan | None = None, images: int = 160
-) -> SweepResult:
-    """Generate data below `out`, run the three arms as a sweep, predict validation images.
+def demo(out: Path, *, seed: int = 0, say: Say = print, plan: Plan | None = None, images: int = 160) -> SweepResult:
+    """Generate data below `out`, train in the three ways of the plan as a sweep, predict validation images.
 
-    The arms start from the same two supervised networks and use the same number of labelled images per step. No choice
-    is made on the validation images. plan: replaces `PLAN`. images: training images. Raises ConfigError if `out` is not
-    empty.
+    The trainings start from the same two supervised networks and use the same number of labelled images per step. No
+    choice is made on the validation images. plan: replaces `PLAN`. images: training images. Raises ConfigError if `out`
+    is not empty.
     """
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; remove it or choose another --out")

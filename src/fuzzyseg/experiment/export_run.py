@@ -32,8 +32,8 @@ def export(
         static: the only (H, W) of the input; None: any size, or that of a vision transformer's training crops.
         data: folder with images to compare on; None: the validation images of the run.
         images: how many of these, evenly spaced.
-        tolerance: the largest share of labels that may differ.
-        network: the factory of the user's own network, if it was trained.
+        tolerance: the largest fraction of labels that may differ.
+        network: the factory of the custom network, if one was trained.
 
     Raises:
         ConfigError, DataError: what is asked for is not possible.
@@ -48,8 +48,7 @@ def export(
             raise ConfigError(f"--out: not given; {source} is no folder to write the export beside")
         out = folder.parent / "export" / form
     with pixel_limit(None if config is None else config.data.max_megapixels):
-        items = _items(Path(source), predictor, data)
-        kept = [items[place] for place in evenly_spaced(len(items), images)]
+        kept = evenly_spaced(_items(Path(source), predictor, data), images)
         return Path(out), export_model(predictor, kept, Path(out), form=form, static=static, tolerance=tolerance)
 
 

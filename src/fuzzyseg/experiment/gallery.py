@@ -1,6 +1,5 @@
 """What the report shows of an evaluation: pictures, the confusion matrix and calibration, stored in the run folder."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from fuzzyseg.data import VOID, Item, Reader
 from fuzzyseg.data.io.write import class_colours, to_picture
 from fuzzyseg.data.labels.blocks import open_large
 from fuzzyseg.inference import Predictor, Protocol
+from fuzzyseg.inference.model import replacing_folder
 from fuzzyseg.run.logs import write_json
 
 SIDE = 480
@@ -54,36 +54,37 @@ def write_evaluation(
 ) -> None:
     """Write evaluation.json and pictures of `settings.gallery` images into a folder, in place of what is there.
 
+    What is there stays if the disk takes no more (OSError).
+
     counts: what `inference.evaluate` kept of the evaluation of `items` with these settings and this result. diagnosis:
     of the same images, if it was made already. ignore_index: the masks' value for void. facts: further entries, such as
     split. Half of the images are the worst by their own mIoU; the others are spread over the rest, so that the gallery
     is no list of failures alone.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    card = predictor.card
-    colours = card.colours or class_colours(len(card.classes))
-    protocol = Protocol(settings.mode, settings.window, tuple(settings.scales), settings.flip)
-    painter = _Painter(folder, predictor, card.reader(ignore_index), maps, protocol, colours)
-    hit, truth, predicted = counts[1].double().unbind(1)
-    scores = (hit / (truth + predicted - hit)).nanmean(1)
-    order = [place for place in scores.argsort().tolist() if scores[place] == scores[place]]
-    shown = []
-    for rank in _chosen(len(order), settings.gallery):
-        place = order[rank]
-        if files := painter.draw(f"{rank:05d}", items[place]):
-            entry = {"name": items[place].name, "miou": float(scores[place]), "rank": rank + 1, "files": files}
-            shown.append(entry)
-    content = {
-        **facts,
-        "classes": list(card.classes),
-        "colours": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in (colour[:3] for colour in colours)],
-        "result": dict(result),
-        "matrix": counts[0].tolist(),
-        "calibration": _calibration(items, maps, diagnosis),
-        "gallery": shown,
-    }
-    write_json(folder / "evaluation.json", content)
+    with replacing_folder(folder) as part:
+        card = predictor.card
+        colours = card.colours or class_colours(len(card.classes))
+        protocol = Protocol(settings.mode, settings.window, tuple(settings.scales), settings.flip)
+        painter = _Painter(part, predictor, card.reader(ignore_index), maps, protocol, colours)
+        hit, truth, predicted = counts[1].double().unbind(1)
+        scores = (hit / (truth + predicted - hit)).nanmean(1)
+        order = [place for place in scores.argsort().tolist() if scores[place] == scores[place]]
+        shown = []
+        for rank in _chosen(len(order), settings.gallery):
+            place = order[rank]
+            if files := painter.draw(f"{rank:05d}", items[place]):
+                entry = {"name": items[place].name, "miou": float(scores[place]), "rank": rank + 1, "files": files}
+                shown.append(entry)
+        content = {
+            **facts,
+            "classes": list(card.classes),
+            "colours": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in (colour[:3] for colour in colours)],
+            "result": dict(result),
+            "matrix": counts[0].tolist(),
+            "calibration": _calibration(items, maps, diagnosis),
+            "gallery": shown,
+        }
+        write_json(part / "evaluation.json", content)
 
 
 def _chosen(total: int, wanted: int) -> list[int]:

@@ -10,18 +10,20 @@ from typing import Any
 from torch import Tensor, nn
 
 from fuzzyseg.analysis.pixels import PixelMaps, pixel_maps
-from fuzzyseg.analysis.temperature import judged, sampled
+from fuzzyseg.analysis.temperature import judged
 from fuzzyseg.config import Config, ConfigError, read_yaml, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
-from fuzzyseg.data.loading.value_range import compare, header_notes
+from fuzzyseg.data.io.write import Unwritable
+from fuzzyseg.data.labels.resolve import UNDECLARED
+from fuzzyseg.data.loading.value_range import header_notes
 from fuzzyseg.data.text import printable
 from fuzzyseg.experiment.gallery import write_evaluation
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device, process_group
 from fuzzyseg.experiment.results import record
-from fuzzyseg.experiment.validation import CROSS_FITTED, MOST_LABELLED, evenly_spaced, training_parts
+from fuzzyseg.experiment.validation import CROSS_FITTED, pixels_of_groups, training_pairs
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.inference.outputs import Fuzzy
@@ -38,7 +40,7 @@ def evaluate(
     source: str | Path,
     *,
     data: str | Path | None = None,
-    split: str = "val",
+    split: str | None = None,
     mode: str | None = None,
     device: str = "auto",
     gallery: int | None = None,
@@ -49,13 +51,14 @@ def evaluate(
 
     Args:
         source: a run folder or a model folder.
-        data: folder with images and masks, or the name of a data set from outside; None: the run's own.
-        split: val, test or train; of the run's own data, its lists (train: the labelled images).
-        mode: whole or sliding; None: the run's own.
+        data: folder with images and masks, or the name of an imported dataset. Default: the run's.
+        split: val, test or train; of the run's data, the lists of the run (train: the labelled images). Default: val,
+            or all images of a folder without a validation split.
+        mode: whole or sliding. Default: the run's.
         device: auto, cpu, cuda, cuda:N or mps.
         gallery: images whose pictures are stored in the run folder for `fuzzyseg report`, with the confusion matrix and
             calibration, in place of those of the training; None: nothing is stored.
-        network: the factory of the user's own network, if it was trained.
+        network: the factory of the custom network, if one was trained.
         progress: called with (images done, images in all).
 
     Returns:
@@ -68,69 +71,72 @@ def evaluate(
     config, run = run_config(Path(source)), run_folder(Path(source))
     if gallery is not None and run is None:
         raise ConfigError(f"{source}: is a model without a run; --gallery stores its pictures in a run folder")
-    limit = None if config is None else config.data.max_megapixels
-    with pixel_limit(limit), tempfile.TemporaryDirectory() as folder:
+    settings = config or Config()
+    with pixel_limit(settings.data.max_megapixels), tempfile.TemporaryDirectory() as folder:
         if (own := find_dataset(None if data is None else str(data))) is not None:
             data = write_dataset(own, Path(folder) / str(data))
         card = predictor.card
-        items, void, where = _items(Path(source), data, predictor, config, split)
-        for note in (*header_notes(items), *compare(items, card.value_range, card.channels, card.bands, card.levels)):
+        items, split, void, where = _items(Path(source), data, predictor, config, split)
+        for note in (*header_notes(items), *card.range_warnings(items)):
             logger.warning(printable(note))
-        chosen = (config or Config()).evaluate.model_copy(update={"gallery": gallery or 0})
+        chosen = settings.evaluate.model_copy(update={"gallery": gallery or 0})
         chosen.mode = mode or chosen.mode  # type: ignore[assignment]
         counts: list[Any] = []
-        call: dict[str, Any] = chosen.model_dump(exclude={"diagnose", "gallery"})
-        call |= {"metrics": metrics(), "progress": progress, "keep": lambda *c: counts.append(c)}
-        result = score(predictor, items, ignore_index=void, **call)
+        call = chosen.model_dump(exclude={"diagnose", "gallery"}) | {"metrics": metrics(), "progress": progress}
+        result = score(predictor, items, ignore_index=void, keep=lambda *c: counts.append(c), **call)
         if run is not None and config is not None and gallery is not None:
             maps = partial(_pixel_maps, predictor, sets_of(Path(source), config), void)
-            out = run.evaluation_dir
-            write_evaluation(out, predictor, items, counts[0], maps, result, chosen, void, step=card.step, split=split)
-        root = where if config is None else config.data.root  # without its run, the model may have been fitted here
-        fitted_here = split == "val" and Path(where).resolve() == Path(root or "").resolve()
-        result["calibration"] = _calibration(predictor, items, void, fitted_here)
+            known = run.evaluation_dir, predictor, items, counts[0], maps, result, chosen, void
+            try:
+                write_evaluation(*known, step=card.step, split=split)
+            except OSError as error:
+                stands = "what was in it is unchanged: make room and repeat, or leave out --gallery"
+                raise Unwritable(run.evaluation_dir, error, stands) from None
+        root = settings.data.root or where  # without its run, the model may have been fitted here
+        fitted_here = split == "val" and Path(where).resolve() == Path(root).resolve()
+        result["calibration"] = _calibration(predictor, items, void, fitted_here, settings.data.group)
     return {"data": where, "split": split, **result}
 
 
-def _calibration(predictor: Predictor, items: list[Item], void: int, fitted_here: bool) -> dict[str, Any]:
+def _calibration(
+    predictor: Predictor, items: list[Item], void: int, fitted_here: bool, group: str | None
+) -> dict[str, Any]:
     """`judged` on some of the items, with the model's temperature, or cross-fitted ones if it was fitted on these."""
-    card, images = predictor.card, []
+    card = predictor.card
     reader = card.reader(void, image_size=card.image_size)
-    for place in evenly_spaced(len(items), MOST_LABELLED):
-        parts = training_parts(reader, items[place])
-        found = sampled((predictor.training_logits(x)[None], y[None].to(predictor.device)) for x, y in parts)
-        images += [] if found is None else [found]
+    images, middle = pixels_of_groups(predictor, reader, items, group)
     fitted_on = ((card.record or {}).get("calibration") or {}).get("fitted_on")
     crossed = fitted_here and fitted_on == CROSS_FITTED
-    result = judged(images, None if crossed else card.temperature, card.classes)
+    result = judged(images, None if crossed else card.temperature, card.classes, middle)
     return {"temperature": card.temperature, "fitted_on": fitted_on, **result}
 
 
 def _items(
-    source: Path, data: str | Path | None, predictor: Predictor, config: Config | None, split: str
-) -> tuple[list[Item], int, str]:
-    """The images with masks of a split, the masks' value for void, and the folder in words."""
+    source: Path, data: str | Path | None, predictor: Predictor, config: Config | None, split: str | None
+) -> tuple[list[Item], str, int, str]:
+    """The images with masks of a split, its name, the masks' value for void, and the folder in words."""
     void = predictor.card.ignore_index
     if data is not None:
         dataset, where = read_for(Path(data), predictor, config), str(data)
-        for note in (note for note in dataset.notes if "not read as" in note):
+        for note in (note for note in dataset.notes if "not read as" in note or UNDECLARED in note):
             logger.warning(printable(note))
-        items, void = split_of(dataset, split), dataset.ignore_index
+        split, void = split or ("all" if dataset.val is None else "val"), dataset.ignore_index
+        items = dataset.items if split == "all" else split_of(dataset, split)
     elif config is not None and config.data.root is not None:
+        split = split or "val"
         items, where = run_items(source, config, predictor, split), config.data.root
     else:
         raise ConfigError(f"{source}: is a model without a run, so its data is unknown; give --data DIR")
     items = [item for item in items if item.mask is not None]
     if not items:
         raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
-    return items, void, where
+    return items, split, void, where
 
 
 def _pixel_maps(predictor: Predictor, sets: Fuzzy, void: int, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
     """Maps and mask (1,H,W) of each of the item's `training_parts`, of the sets that the run ended with."""
     card = predictor.card
-    for image, mask in training_parts(card.reader(void, image_size=card.image_size), item):
-        logits, target = predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(predictor.device)
+    for logits, target in training_pairs(predictor, card.reader(void, image_size=card.image_size), item):
         yield pixel_maps(logits, logits, target, threshold=sets.threshold, options=sets.options, lift=False), target
 
 
@@ -149,7 +155,7 @@ def predict(
     """Segment image files. Returns the files written, and an error for each image that could not be predicted.
 
     The processes of torchrun share the images. T and options of the outputs k and sets are the run's.
-    max_megapixels: the largest image that is decoded whole; None: the run's own. device, network, progress: those of
+    max_megapixels: the largest image that is decoded whole. Default: the run's. device, network, progress: those of
     `evaluate`. write and options: those of `fuzzyseg.inference.predict_files`.
     """
     where = choose_device(device)
@@ -196,7 +202,7 @@ def run_config(source: Path) -> Config | None:
 
 
 def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
-    """The data set, which must have the model's classes; its own mask encoding has precedence. Raises ConfigError."""
+    """The data set, which must have the model's classes; its mask encoding has precedence. Raises ConfigError."""
     card = predictor.card
     if config is not None and config.data.root is not None and Path(config.data.root).resolve() == root.resolve():
         # Declared metadata goes before the model's, as in training: further roots may order their classes differently.
@@ -235,7 +241,5 @@ def run_items(source: Path, config: Config, predictor: Predictor, split: str) ->
     known = {item.name: item for item in everything}
     lost = [name for name in names if name not in known]
     if lost:
-        raise DataError(
-            f"{config.data.root}: {len(lost)} images of the run's {split} list are missing, such as {lost[0]!r}"
-        )
+        raise DataError(f"{config.data.root}: lacks {len(lost)} images of the run's {split} list, such as {lost[0]!r}")
     return [known[name] for name in names]

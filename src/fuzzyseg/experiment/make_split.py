@@ -1,11 +1,12 @@
 """Writing of a split as list files."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from fuzzyseg.config import Config, ConfigError
-from fuzzyseg.data import DataError
 from fuzzyseg.data.datasets.tables import quoted
+from fuzzyseg.data.io.write import Unwritable
 from fuzzyseg.data.splits.split import Split
 from fuzzyseg.experiment.prepare_data import read_configured, split_for
 from fuzzyseg.run.files import write_text
@@ -35,12 +36,19 @@ def write_split(config: Config, out: str | Path) -> tuple[Split, list[str]]:
         path = folder / name
         if path.exists() and path.read_bytes() != text.encode("utf-8", "backslashreplace"):
             raise ConfigError(f"{path}: contains another split; choose another --out, or remove it")
+    fresh = [path for path in (folder, *folder.parents) if not path.exists()]
+    new = [folder / name for name in texts if not (folder / name).exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             write_text(folder / name, text)
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+        with suppress(OSError):  # nothing of a split is better than a part
+            for path in new:
+                path.unlink(missing_ok=True)
+            for path in fresh:
+                path.rmdir()
+        raise Unwritable(folder, error, "no part of the split is left: make room, or choose another --out") from None
     use = f"train with --labelled {folder / 'labelled.txt'} --val {folder / 'val.txt'}"
     if data.group is not None:
         use += f" 'data.group={data.group}', to exclude the groups of validation images from the unlabelled ones"

@@ -15,11 +15,12 @@ from fuzzyseg.data import DataError, DataSet, Item, Reader, combine, read_datase
 from fuzzyseg.data.check.findings import note_undeclared_void
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.io.image import Levels
+from fuzzyseg.data.io.scores import with_scores
 from fuzzyseg.data.labels.class_counts import class_presence, median_frequency_weights, only_void, pixel_counts
 from fuzzyseg.data.labels.declared import LabelOptions
 from fuzzyseg.data.loading.disk_cache import default_folder
 from fuzzyseg.data.loading.loader import Loader
-from fuzzyseg.data.loading.normalisation import kinds_of, measure
+from fuzzyseg.data.loading.normalisation import HEADERS, kinds_of, measure
 from fuzzyseg.data.loading.reader import LazyReader, check_sizes
 from fuzzyseg.data.loading.value_range import compare, header_notes, values_of
 from fuzzyseg.data.sample import LabelMap
@@ -29,7 +30,7 @@ from fuzzyseg.data.transforms.geometry import Geometry
 from fuzzyseg.experiment.build import Setup
 from fuzzyseg.inference import ModelCard, read_card
 from fuzzyseg.methods import Facts, Method
-from fuzzyseg.networks import weights_statistics
+from fuzzyseg.networks.weights import weights_statistics
 from fuzzyseg.ops import distributed
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -38,13 +39,14 @@ GREY = ([0.449], [0.226])  # ImageNet's, as one channel
 
 @dataclass
 class Material:
-    """The data of a run: card, how images are read and normalised; held_back, labelled images for calibration only."""
+    """The data of a run. card: how images are read. held_back: labelled images for calibration only. group: a rule."""
 
     dataset: DataSet
     split: Split
     card: ModelCard
     sentences: list[str]
     held_back: list[Item] = field(default_factory=list)
+    group: str | None = None
 
     @property
     def sources(self) -> dict[str, list[Item]]:
@@ -197,11 +199,9 @@ def input_scale(
     return mean, std, found.levels, [f"{kinds.words()}; mean and standard deviation are {source}"]
 
 
-def say_sizes(
-    material: Material, crop: tuple[int, int], image_size: tuple[int, int] | None = None, most: int = 500
-) -> list[str]:
-    """Sentences on the sizes of the first `most` training images, from their headers, and on the crops."""
-    sizes = [file_size(item.image) for item in material.split.all_[:most]]
+def say_sizes(material: Material, crop: tuple[int, int], image_size: tuple[int, int] | None = None) -> list[str]:
+    """Sentences on the sizes of the first `HEADERS` training images, from their headers, and on the crops."""
+    sizes = [file_size(item.image) for item in material.split.all_[:HEADERS]]
     low, high = (tuple(pick(side) for side in zip(*sizes, strict=True)) for pick in (min, max))
     text = f"images are {low[0]}x{low[1]}" + (f" to {high[0]}x{high[1]}" if low != high else "")
     if image_size is not None:
@@ -277,10 +277,11 @@ def build_loader(
                 f"the method draws from {stream.source} images (stream {name!r}); there are none: add images without "
                 "masks, lower --labelled, or set data.unlabelled=all to use the labelled ones too"
             )
+    scores = any(stream.scores for stream in method.streams.values())
     geometry = augment.model_dump(include={"scale", "scale_draw", "flip", "vertical_flip", "blur_reference"})
     return Loader(
         method.streams,
-        material.sources,
+        material.sources | ({"unlabelled": with_scores(material.split.unlabelled, data.scores)} if scores else {}),
         LazyReader(build_reader(data, material.card)),
         geometry=Geometry(crop=train.crop, **geometry),
         jitter=augment.jitter,

@@ -16,6 +16,12 @@ from fuzzyseg.experiment.prepare_data import Material
 from fuzzyseg.ops import distributed
 from fuzzyseg.run.folder import RunFolder, RunFolderError
 
+WITHOUT_EFFECT = {
+    "data.cache", "data.cache_mib", "data.cache_dir", "evaluate.diagnose", "evaluate.gallery", "out", "train.workers",
+    "train.log_every", "train.tensorboard", "train.stop_at", "train.keep_checkpoints", "track.to", "track.project",
+}  # fmt: skip
+"""Settings of how a training is carried out, which do not change its weights."""
+
 
 def absolute_paths(config: Config) -> Config:
     """The same settings with absolute paths, which are valid in any working folder. Changes `config`."""
@@ -30,8 +36,8 @@ def absolute_paths(config: Config) -> Config:
         config.init = [str(Path(path).resolve()) for path in config.init]
     if config.network.weights not in ("imagenet", "none"):
         config.network.weights = str(Path(config.network.weights).resolve())
-    for key in ("labelled", "val", "description"):
-        if (value := getattr(data, key)) is not None and Path(value).is_file():
+    for key in ("labelled", "val", "description", "scores"):
+        if (value := getattr(data, key)) is not None and Path(value).exists():
             setattr(data, key, str(Path(value).resolve()))
     return config
 
@@ -52,9 +58,8 @@ def record(run: RunFolder) -> dict[str, Any]:
     """The content of split.json. Raises RunFolderError for a damaged file."""
     content = run.read(run.split)
     lists = [content.get(key) for key in ("labelled", "unlabelled", "val")]
-    if not all(
-        isinstance(each, list) and all(isinstance(name, str) for name in each) for each in lists
-    ) or not isinstance(content.get("input", {}), dict):
+    named = all(isinstance(each, list) and all(isinstance(name, str) for name in each) for each in lists)
+    if not named or not isinstance(content.get("input", {}), dict):
         raise RunFolderError(f"{run.split}: expected lists of names, and input statistics; restore the file")
     return content
 
@@ -94,13 +99,8 @@ def same_split(run: RunFolder, material: Material) -> None:
 def hardware(device: torch.device) -> dict[str, Any]:
     """The part of environment.json that needs torch."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {
-        "device": str(device),
-        "gpu": gpu,
-        "threads": torch.get_num_threads(),
-        "processes": distributed.world_size(),
-        "cuda": torch.version.cuda,
-    }
+    found = {"device": str(device), "gpu": gpu, "threads": torch.get_num_threads(), "cuda": torch.version.cuda}
+    return {**found, "processes": distributed.world_size()}
 
 
 def result_of(

@@ -36,9 +36,7 @@ def threshold_of(loss: LossConfig, facts: Facts) -> float | Policy:
     if loss.threshold == "auto":
         return auto_threshold(facts.images.get("labelled", 0), facts.images.get("all", 0), loss.auto)
     if isinstance(loss.rule, int):
-        raise ConfigError(
-            f"loss.threshold: found {loss.threshold!r} with loss.rule={loss.rule}; a fixed K does not use T"
-        )
+        raise ConfigError(f"loss.threshold: found {loss.threshold!r} with loss.rule={loss.rule}; a fixed K uses no T")
     if loss.threshold == "schedule":
         return Schedule(**loss.schedule.model_dump())
     if loss.policy == "conformal":

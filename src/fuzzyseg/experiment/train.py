@@ -41,23 +41,7 @@ from fuzzyseg.run.logs import SCORE, MetricsLog, Sink, write_json
 from fuzzyseg.run.progress import Display
 from fuzzyseg.run.trackers import TensorBoard, Tracker, available
 
-RESUMABLE = {
-    "data.cache",
-    "data.cache_mib",
-    "data.cache_dir",
-    "evaluate.diagnose",
-    "evaluate.gallery",
-    "train.steps",
-    "train.stop_at",
-    "train.workers",
-    "train.log_every",
-    "train.tensorboard",
-    "train.k_maps",
-    "train.keep_checkpoints",
-    "track.to",
-    "track.project",
-    "out",
-}
+RESUMABLE = results.WITHOUT_EFFECT | {"train.steps", "train.k_maps"}
 """Settings that may change when a run is resumed."""
 
 
@@ -118,7 +102,7 @@ def train(
         if own is not None:
             section.name = own.__name__
             if own.__name__ in table:
-                raise ConfigError(f"found an object with the name {own.__name__!r} of fuzzyseg's own; rename it")
+                raise ConfigError(f"found an object named {own.__name__!r}, as one of fuzzyseg; rename it")
     # mistyped names are reported before any file is read
     setup = resolve(settings, method=own_method, loss=own_loss, network=network)
     if network is None:
@@ -165,7 +149,7 @@ def _train(
     if resume and run.has_checkpoint:  # weights are in its checkpoint, input statistics and split in its split.json
         state, begun, given = _load(run, config), setup.resumed(), results.recorded_data(data, run)
     # A resumed run calibrates as before, hence `setup`, but loads no initial weights, hence `begun`.
-    material = with_held_back(setup, gather_material(given, begun, seed))
+    material = with_held_back(setup, replace(gather_material(given, begun, seed), group=data.group))
     if state is not None:
         results.same_split(run, material)
     torch.manual_seed(seed)  # initial weights depend on the seed alone
@@ -293,7 +277,5 @@ def _load(run: RunFolder, config: Config) -> dict[str, Any]:
         own = f"With the run's own settings: fuzzyseg train {run.config} --out {run.path} --resume"
         raise checkpoint.CheckpointError(f"{error}\n{own}") from None
     if state["step"] > config.train.steps:
-        raise ConfigError(
-            f"--steps: found {config.train.steps}, but {run.last_pt} is at step {state['step']}; give more"
-        )
+        raise ConfigError(f"--steps: found {config.train.steps}; {run.last_pt} is at step {state['step']}: give more")
     return state

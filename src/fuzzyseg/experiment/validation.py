@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from fuzzyseg.data import VOID, Item, Reader
 from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
+from fuzzyseg.data.splits.groups import in_groups
 from fuzzyseg.data.views import known_pixels
 from fuzzyseg.experiment.gallery import write_evaluation
 from fuzzyseg.experiment.prepare_data import Material
@@ -28,6 +29,8 @@ from fuzzyseg.ops import distributed
 from fuzzyseg.ops.resize import resize_logits
 from fuzzyseg.plugins import Metric
 from fuzzyseg.run.folder import RunFolder
+
+T = TypeVar("T")
 
 MOST_LABELLED = 50
 """Most labelled images that FPL's statistics are measured on, and most images for the temperature."""
@@ -57,8 +60,7 @@ class Scoring:
 
     def __post_init__(self) -> None:
         self.items = [item for item in self.material.split.val if item.mask is not None]
-        labelled = self.material.split.labelled
-        self.labelled = [labelled[place] for place in evenly_spaced(len(labelled), MOST_LABELLED)]
+        self.labelled = evenly_spaced(self.material.split.labelled, MOST_LABELLED)
 
     def card_at(self, step: int) -> ModelCard:
         """The card after so many steps."""
@@ -102,24 +104,18 @@ class Scoring:
         It is fitted on held-back labels, else on validation images, which then are judged by temperatures of the other
         half of them. At most `MOST_LABELLED` images of each kind. None without a labelled pixel.
         """
-        held, val = (
-            self.pixels(predictor, [items[place] for place in evenly_spaced(len(items), MOST_LABELLED)])
-            for items in (self.material.held_back, self.items)
-        )
+        held, _ = pixels_of_groups(predictor, self.reader, self.material.held_back, None)
+        val, middle = pixels_of_groups(predictor, self.reader, self.items, self.material.group)
         if not held and not val:
             return None
         temperature = temperature_of(held or val)
-        result = judged(val, temperature if held else None, self.material.card.classes)
+        result = judged(val, temperature if held else None, self.material.card.classes, middle)
         return {"temperature": temperature, "fitted_on": HELD_BACK if held else CROSS_FITTED, **result}
-
-    def pixels(self, predictor: Predictor, items: Sequence[Item]) -> list[Pixels]:
-        """`sampled` pixels of each of the items that has any."""
-        found = (sampled(self.training_pairs(predictor, item)) for item in items)
-        return [pixels for pixels in found if pixels is not None]
 
     def _diagnosis(self, predictor: Predictor, step: int) -> dict[str, Diagnosis]:
         """FPL's statistics of the network as its own teacher. Writes maps of K, but not of images read in tiles."""
-        keep = set(evenly_spaced(len(self.items), self.train.k_maps)) if distributed.rank() == 0 else set()
+        count = self.train.k_maps if distributed.rank() == 0 else 0
+        keep = evenly_spaced(range(len(self.items)), count)
         found: dict[str, Diagnosis] = {}
         for name, items in (("val", self.items), ("labelled", self.labelled)):
             for number, item in enumerate(items):
@@ -134,21 +130,42 @@ class Scoring:
         return found
 
     def pixel_maps(self, predictor: Predictor, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
-        """Maps and mask (1,H,W) of each of the item's `training_parts`; without an own T, of the sets of T = 0.9."""
+        """Maps and mask (1,H,W) of each of the item's `training_parts`; without a T, of the sets of T = 0.9."""
         options, loss = set_options(self.loss), self.pixel_loss
-        for logits, target in self.training_pairs(predictor, item):
+        for logits, target in training_pairs(predictor, self.reader, item):
             teacher = logits
             threshold: float | Tensor = self.loss.threshold if isinstance(self.loss.threshold, float) else 0.9
             if loss is not None:
-                tempered = loss.tempered(logits)
-                assert isinstance(tempered, Tensor)
-                teacher, threshold = tempered, thresholds_at(loss, tempered, predictor.network)
+                teacher = loss.tempered(logits)
+                threshold = thresholds_at(loss, teacher, predictor.network)
             yield pixel_maps(teacher, logits, target, threshold=threshold, options=options, lift=False), target
 
-    def training_pairs(self, predictor: Predictor, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
-        """Logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`, on the device."""
-        for image, mask in training_parts(self.reader, item):
-            yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(self.device)
+
+def sampled_pixels(predictor: Predictor, reader: Reader, items: Sequence[Item]) -> list[Pixels]:
+    """`sampled` pixels of each of the items that has any."""
+    found = (sampled(training_pairs(predictor, reader, item)) for item in items)
+    return [pixels for pixels in found if pixels is not None]
+
+
+def training_pairs(predictor: Predictor, reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`, on the device."""
+    for image, mask in training_parts(reader, item):
+        yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(predictor.device)
+
+
+def pixels_of_groups(
+    predictor: Predictor, reader: Reader, items: Sequence[Item], group: str | None
+) -> tuple[list[Pixels], int]:
+    """`sampled` pixels of at most `MOST_LABELLED` items, and where the second half of their groups begins.
+
+    With one group the second half is that of the images.
+    """
+    found = []
+    for key, item in evenly_spaced(in_groups(items, group), MOST_LABELLED):
+        found += [(key, pixels) for pixels in sampled_pixels(predictor, reader, [item])]
+    starts = [place for place in range(1, len(found)) if found[place][0] != found[place - 1][0]]
+    middle = min(starts, key=lambda place: abs(place - len(found) // 2), default=len(found) // 2)
+    return [pixels for _, pixels in found], middle
 
 
 def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
@@ -186,7 +203,7 @@ def set_options(loss: LossConfig) -> FPLOptions:
     return FPLOptions(loss.weight, loss.a, loss.k_cap, loss.rule, loss.variant)
 
 
-def evenly_spaced(total: int, wanted: int) -> list[int]:
-    """`wanted` of the places 0 to total - 1, evenly spaced, or all."""
-    count = min(total, wanted)
-    return [(2 * number + 1) * total // (2 * count) for number in range(count)]
+def evenly_spaced(items: Sequence[T], most: int) -> list[T]:
+    """At most `most` items, evenly spaced."""
+    count = min(len(items), most)
+    return [items[(2 * number + 1) * len(items) // (2 * count)] for number in range(count)]

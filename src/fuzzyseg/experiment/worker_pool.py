@@ -1,7 +1,6 @@
 """A process pool for files: one that crashes or hangs a decoder is reported and the others are processed."""
 
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pebble import ProcessExpired, ProcessPool
+
+from fuzzyseg.run.environment import cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,8 +28,7 @@ class Lost:
 
 def usual_workers(most: int = 16) -> int:
     """The number of processors available to this process, at most `most`."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(most, cores))
+    return max(1, min(most, cores() or 1))
 
 
 def each_apart(
@@ -60,9 +60,8 @@ def each_apart(
         initializer=signal.signal,
         initargs=[signal.SIGINT, signal.SIG_IGN],  # a terminal sends Ctrl-C to all processes; the parent answers it
     ) as pool:
-        numbers: dict[Future[R], int] = {
-            pool.schedule(look, [task], timeout=patience): number for number, task in enumerate(tasks)
-        }
+        futures = (pool.schedule(look, [task], timeout=patience) for task in tasks)
+        numbers: dict[Future[R], int] = {future: number for number, future in enumerate(futures)}
         try:
             for done, future in enumerate(as_completed(numbers), start=1):
                 try:

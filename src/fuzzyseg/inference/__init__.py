@@ -7,13 +7,5 @@ from fuzzyseg.inference.predict import predict_files
 from fuzzyseg.inference.predictor import Prediction, Predictor, Protocol
 
 __all__ = [
-    "ModelCard",
-    "Prediction",
-    "Predictor",
-    "Protocol",
-    "evaluate",
-    "load",
-    "predict_files",
-    "read_card",
-    "save_model",
-]
+    "ModelCard", "Prediction", "Predictor", "Protocol", "evaluate", "load", "predict_files", "read_card", "save_model",
+]  # fmt: skip

@@ -3,18 +3,11 @@
 import re
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
+from huggingface_hub import HfApi, constants, errors, snapshot_download
 
 from fuzzyseg.data import DataError
 from fuzzyseg.inference.model_card import CARD_NAME, model_folder
-from fuzzyseg.networks import hub_or_cache
+from fuzzyseg.networks.weights import hub_or_cache
 
 FILES = [CARD_NAME, "README.md", "config.json", "model.safetensors", "model.safetensors.sha256"]
 """What is uploaded and downloaded: text and safetensors, nothing that runs."""
@@ -31,7 +24,7 @@ def download(name: str) -> Path:
     try:
         with hub_or_cache():
             return Path(snapshot_download(name, allow_patterns=FILES))
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, OSError, HFValidationError) as error:
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError, errors.HFValidationError) as error:
         raise DataError(_failure(name, error)) from None
 
 
@@ -50,21 +43,19 @@ def upload(folder: Path, name: str, *, private: bool = False) -> str:
         with hub_or_cache():
             api = HfApi()
             address = api.create_repo(name, private=private, exist_ok=True)
-            api.upload_folder(
-                repo_id=name, folder_path=model, allow_patterns=FILES, commit_message="Upload by fuzzyseg"
-            )
-    except (OfflineModeIsEnabled, OSError, HFValidationError) as error:
+            api.upload_folder(repo_id=name, folder_path=model, allow_patterns=FILES, commit_message="Upload a model")
+    except (errors.OfflineModeIsEnabled, OSError, errors.HFValidationError) as error:
         raise DataError(_failure(name, error)) from None
     return str(address)
 
 
 def _failure(name: str, error: Exception) -> str:
     where = constants.ENDPOINT
-    if isinstance(error, RepositoryNotFoundError):
+    if isinstance(error, errors.RepositoryNotFoundError):
         return f"{name}: there is no such path, and {where} shows no such model; a private one needs `hf auth login`"
-    if isinstance(error, HfHubHTTPError):
+    if isinstance(error, errors.HfHubHTTPError):
         reason = " ".join(str(error).split())[:200]
-        return f"{name}: {where} refused ({reason}); `hf auth login` says who you are"
+        return f"{name}: {where} refused ({reason}); log in with `hf auth login`"
     return (
         f"{name}: there is no such path, and the hub ({where}) cannot be reached; copy the model folder by other means "
         "and give its path"

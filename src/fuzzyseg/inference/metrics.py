@@ -36,9 +36,7 @@ def scores(matrix: Tensor, classes: Sequence[str]) -> dict[str, Any]:
     iou = hit / (truth + predicted - hit)  # 0 / 0 is NaN: a class that does not occur
     return {
         "miou": iou.nanmean().item(),
-        "per_class": {
-            name: None if value != value else value for name, value in zip(classes, iou.tolist(), strict=True)
-        },
+        "per_class": {n: None if value != value else value for n, value in zip(classes, iou.tolist(), strict=True)},
         "accuracy": (hit.sum() / truth.sum()).item(),
         "class_accuracy": (hit / truth).nanmean().item(),
         "pixels": int(truth.sum()),

@@ -14,7 +14,8 @@ from fuzzyseg.inference.hub import download, is_hub_name
 from fuzzyseg.inference.model_card import CARD_NAME, ModelCard, model_folder, read_card
 from fuzzyseg.inference.predictor import Predictor
 from fuzzyseg.inference.readme import readme
-from fuzzyseg.networks import Segmenter, architecture, check_names, load_network, save_network
+from fuzzyseg.networks import Segmenter, architecture, check_names
+from fuzzyseg.networks.weights import load_network, save_network
 from fuzzyseg.run.files import naming, sync
 
 
@@ -79,9 +80,7 @@ def load(
     elif config.is_file():
         model = Segmenter(_from_config(config))
     else:
-        raise DataError(
-            f"{folder}: holds the weights of a network of your own; give its factory: load(path, network=factory)"
-        )
+        raise DataError(f"{folder}: holds weights of a custom network; give its factory: load(path, network=factory)")
     load_network(model, folder)
     return Predictor(model.eval(), card, device)
 

@@ -2,26 +2,22 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from fuzzyseg.data import DataError, Reader
+from fuzzyseg.data import DataError, Item, Reader
 from fuzzyseg.data.io.image import Levels
+from fuzzyseg.data.loading.value_range import compare
 from fuzzyseg.data.sample import Colour, Encoding, LabelMap, Size
 from fuzzyseg.data.text import problems
+from fuzzyseg.run.environment import version_of
 
 CARD_NAME = "fuzzyseg.json"
-
-
-def _version() -> str | None:
-    try:
-        return metadata.version("fuzzyseg")
-    except metadata.PackageNotFoundError:  # run from its sources without installation
-        return None
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class ModelCard:
     method: str | None = None
     loss: str | None = None
     step: int = 0
-    version: str | None = field(default_factory=_version)
+    version: str | None = field(default_factory=partial(version_of, "fuzzyseg"))
     temperature: float = 1.0
     record: dict[str, Any] | None = None
 
@@ -79,6 +75,10 @@ class ModelCard:
         void = self.ignore_index if ignore_index is None else ignore_index
         bands = None if self.bands is None else tuple(self.bands)
         return Reader(self.channels, len(self.classes), void, bands=bands, levels=self.levels, **options)
+
+    def range_warnings(self, items: Sequence[Item]) -> list[str]:
+        """Warnings for images whose value ranges differ from those of the training images."""
+        return compare(items, self.value_range, self.channels, self.bands, self.levels)
 
     def write(self, folder: Path) -> None:
         """Store the card in the folder, with `resizing` for the reader."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from fuzzyseg.data import VOID, DataError, Item
 from fuzzyseg.data.io.find import Found, counts, find_images
 from fuzzyseg.data.io.pillow import SUFFIXES, pixel_limit
-from fuzzyseg.data.io.write import check_writable, written_beside
+from fuzzyseg.data.io.write import Unwritable, check_writable, written_beside
 from fuzzyseg.data.labels.decode import training_labels
-from fuzzyseg.data.loading.value_range import compare, header_notes
+from fuzzyseg.data.loading.value_range import header_notes
 from fuzzyseg.data.text import printable
 from fuzzyseg.inference.outputs import ANNOTATIONS, KINDS, POLYGONS, Annotated, Fuzzy
 from fuzzyseg.inference.outputs.polygons import check_polygons
@@ -49,7 +49,7 @@ def predict_files(
     index mask of the size of the image, whose pixels are class indices, and 255 where the image misses data; the
     classes' colours, if any, are its palette. A georeferenced TIFF file gives masks/NAME.tif with its coordinate
     system and transform. If two results would have one name, all get the full file name (NAME.jpg.png).
-    class_shares.csv holds the share of the pixels of each image that each class has.
+    class_shares.csv holds the fraction of pixels per class of each image.
 
     write: further outputs (`KINDS`, docs/predict.md), in folders of their names, or, for coco, cvat and labelstudio,
     one file for all images. encoded: write masks as the training masks were encoded: colours, 0 and 255, values from
@@ -176,12 +176,9 @@ def _key(file: Path, root: Path) -> str:
     return file.relative_to(root).as_posix()
 
 
-def _unwritable(path: Path, error: OSError, done: int, total: int) -> DataError:
-    reason = error.strerror or f"{error}: the disk may be full"  # NumPy gives no number
-    return DataError(
-        f"{path}: cannot be written ({reason}); the results of {done} of {total} images are complete, and the same "
-        "command continues"
-    )
+def _unwritable(path: Path, error: OSError, done: int, total: int) -> Unwritable:
+    stands = f"the results of {done} of {total} images are complete, and the same command continues"
+    return Unwritable(path, error, stands)
 
 
 def _identity(file: Path) -> tuple[int, int]:
@@ -197,8 +194,8 @@ def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> Non
         for target in (target for geo in (False, True) for target in prediction.files(name, geo=geo)):
             if target.exists() and _identity(target) in sources:
                 raise DataError(f"{target}: is one of the images and would be replaced; choose another --out")
-    card, items = prediction.predictor.card, [Item(file, None, file.name) for file in names]
-    for note in (*header_notes(items), *compare(items, card.value_range, card.channels, card.bands, card.levels)):
+    items = [Item(file, None, file.name) for file in names]
+    for note in (*header_notes(items), *prediction.predictor.card.range_warnings(items)):
         log.warning(printable(note))
 
 
@@ -236,7 +233,7 @@ def _names(found: Found) -> list[str]:
 
 
 def _write_shares(path: Path, lines: Sequence[Line], classes: list[str]) -> None:
-    """A row for each image: its path, the share of each class, and that of the pixels without data."""
+    """A row for each image: its path, the fraction of pixels per class, and that of pixels without data."""
     with written_beside(path) as part, part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         table = csv.writer(file)
         table.writerow(["image", *classes, "no data"])

@@ -1,6 +1,8 @@
 """Prediction of logits or labels for images of any size."""
 
+import logging
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fuzzyseg.data import DataError
+from fuzzyseg.data import DataError, Item
 from fuzzyseg.data.io.image import Image, Picture, read_image
 from fuzzyseg.data.sample import Box, Size
+from fuzzyseg.data.text import printable
 from fuzzyseg.data.views import known_pixels
 from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.inference.sliding_window import TILE, sweep
 from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.resize import resize_labels, resize_logits
+
+log = logging.getLogger(__name__)
 
 Input: TypeAlias = Picture | Image | Tensor
 
@@ -94,8 +99,7 @@ class Predictor:
     """
 
     def __init__(self, network: nn.Module, card: ModelCard, device: torch.device | str = "cpu") -> None:
-        self.network = network.to(device)
-        self.card = card
+        self.network, self.card, self._warned = network.to(device), card, False
         self.device = torch.device(device)
         shape = (1, card.channels, 1, 1)
         self._mean = torch.tensor(card.mean, device=device, dtype=torch.float32).expand(card.channels).view(shape)
@@ -109,10 +113,10 @@ class Predictor:
     def logits(self, image: Input, protocol: Protocol = WHOLE) -> Tensor:
         """Logits (C,H,W) float32 at the size of the image.
 
-        image: a file, or a PIL image, read as in training (turned by its EXIF orientation); or uint8, an array
-        (H,W,Cin) or a tensor (Cin,H,W); for a model with `levels` also float32 scaled by them, or an array of the
-        file's own values. For several views or windows, the logarithm of their average probability. Raises DataError
-        for an image of another shape or type.
+        image: a file, or a PIL image, read as in training (turned by its EXIF orientation), with a warning for the
+        first of another value range; or uint8, an array (H,W,Cin) or a tensor (Cin,H,W); for a model with `levels` also
+        float32 scaled by them, or an array of the file's own values. For several views or windows, the logarithm of
+        their average probability. Raises DataError for an image of another shape or type.
         """
         return self.batch_logits(self._pixels(image), protocol)[0]
 
@@ -206,15 +210,13 @@ class Predictor:
     def _pixels(self, image: Input) -> Tensor:
         """The image as of `batch_labels`, B = 1."""
         if isinstance(image, Picture):
-            card = self.card
-            image = read_image(
-                Path(image) if isinstance(image, str) else image,
-                card.channels,
-                bands=card.bands,
-                levels=card.levels,
-                with_known=True,
-            )
-            return torch.from_numpy(image).movedim(-1, 0).unsqueeze(0)
+            card, file = self.card, Path(image) if isinstance(image, str) else image
+            stored = read_image(file, card.channels, bands=card.bands, levels=card.levels, with_known=True)
+            path = file if isinstance(file, Path) else Path(os.fsdecode(getattr(file, "filename", "")))
+            for note in () if self._warned or not path.is_file() else card.range_warnings([Item(path, None, "")]):
+                log.warning(printable(note))
+                self._warned = True
+            return torch.from_numpy(stored).movedim(-1, 0).unsqueeze(0)
         if not isinstance(image, Tensor | np.ndarray):
             found = type(image).__name__
             raise DataError(f"found an image of type {found}; expected a path, a PIL image, an array or a tensor")

@@ -17,7 +17,7 @@ def readme(card: ModelCard, network: nn.Module, use: Sequence[str] = ()) -> str:
     """The card as Markdown, with what the run recorded. use: lines on how to use
     the files beside it, if they are not those of a model folder."""
     own = not isinstance(network, Segmenter)
-    title = "Network of your own" if own else f"{card.arch} with encoder {card.encoder}"
+    title = "Custom network" if own else f"{card.arch} with encoder {card.encoder}"
     version = f"fuzzyseg {card.version}" if card.version else "fuzzyseg"
     lines = [
         f"# {title}",
@@ -53,7 +53,7 @@ def _size(size: Sequence[int]) -> str:
 def _use(network: nn.Module) -> list[str]:
     if not isinstance(network, Segmenter):
         return [
-            "The network is one of your own: use it from Python and give its factory, "
+            "The network is a custom one: use it from Python with its factory, "
             '`fuzzyseg.load("THIS_FOLDER", network=factory).predict(image)`.'
         ]
     elsewhere = 'Elsewhere: `segmentation_models_pytorch.from_pretrained("THIS_FOLDER")`.'

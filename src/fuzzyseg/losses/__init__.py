@@ -15,13 +15,8 @@ from fuzzyseg.losses.pseudo_label import PixelFunction, PixelLoss, PixelLossModu
 from fuzzyseg.losses.supervised import SupervisedLoss, cross_entropy_map, dice_loss, ohem_keep
 
 PIXEL_LOSSES: dict[str, PixelFunction] = {
-    "hard": hard,
-    "soft": soft,
-    "fuzzy": fuzzy,
-    "negative": negative,
-    "partial": partial,
-    "thresholded": thresholded,
-}
+    "hard": hard, "soft": soft, "fuzzy": fuzzy, "negative": negative, "partial": partial, "thresholded": thresholded
+}  # fmt: skip
 """Pseudo-label losses by name."""
 
 SET_LOSSES = ("fuzzy", "negative", "partial")
@@ -35,35 +30,9 @@ PIXEL_OPTIONS: dict[str, tuple[str, ...]] = {
 """Options of each loss besides the threshold; `hard` uses them only for `balance`."""
 
 __all__ = [
-    "CONFIDENCE",
-    "PIXEL_LOSSES",
-    "PIXEL_OPTIONS",
-    "SET_LOSSES",
-    "Adaptive",
-    "Calibrated",
-    "Confidence",
-    "ConfidentPixels",
-    "Conformal",
-    "FuzzyPositiveLoss",
-    "PixelFunction",
-    "PixelLoss",
-    "PixelLossModule",
-    "Policy",
-    "Schedule",
-    "SupervisedLoss",
-    "adaptive_threshold",
-    "assign_fuzzy_positives",
-    "confidence_map",
-    "cross_entropy_map",
-    "dice_loss",
-    "fuzzy_membership",
-    "fuzzy_positive_loss",
-    "fuzzy_positive_weight",
-    "kl_divergence",
-    "masked_mean",
-    "ohem_keep",
-    "positive_gradient_score",
-    "squared_error",
-    "under_mask",
-    "weight_curve",
-]
+    "CONFIDENCE", "PIXEL_LOSSES", "PIXEL_OPTIONS", "SET_LOSSES", "Adaptive", "Calibrated", "Confidence",
+    "ConfidentPixels", "Conformal", "FuzzyPositiveLoss", "PixelFunction", "PixelLoss", "PixelLossModule", "Policy",
+    "Schedule", "SupervisedLoss", "adaptive_threshold", "assign_fuzzy_positives", "confidence_map", "cross_entropy_map",
+    "dice_loss", "fuzzy_membership", "fuzzy_positive_loss", "fuzzy_positive_weight", "kl_divergence", "masked_mean",
+    "ohem_keep", "positive_gradient_score", "squared_error", "under_mask", "weight_curve",
+]  # fmt: skip

@@ -57,9 +57,7 @@ def check_logits(name: str, logits: Tensor) -> None:
     if not 2 <= logits.dim() <= 5:
         raise ValueError(f"{name}: found shape {tuple(logits.shape)}, expected (N,C), (B,C,H,W) or (B,C,D,H,W)")
     if logits.shape[1] < 2:
-        raise ValueError(
-            f"{name}: found {logits.shape[1]} class(es) in shape {tuple(logits.shape)}, expected at least 2 on axis 1"
-        )
+        raise ValueError(f"{name}: found shape {tuple(logits.shape)}, expected at least 2 classes on axis 1")
 
 
 def check_pair(student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | None) -> tuple[int, ...]:
@@ -67,24 +65,19 @@ def check_pair(student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | N
     check_logits("student_logits", student)
     shape = tuple(student.shape)
     if size is not None and len(size) != student.dim() - 2:
-        raise ValueError(
-            f"size: found {tuple(size)}, expected one entry for each of the {student.dim() - 2} spatial axes "
-            f"of student_logits {shape}"
-        )
-    sides: list[tuple[str, Tensor]] = [("teacher_logits", teacher)] if not isinstance(teacher, Mixed) else []
+        raise ValueError(f"size: found {tuple(size)}, expected an entry per spatial axis of student_logits {shape}")
+    sides = {} if isinstance(teacher, Mixed) else {"teacher_logits": teacher}
     if isinstance(teacher, Mixed):
-        sides = [("teacher_logits.a", teacher.a), ("teacher_logits.b", teacher.b)]
-    for name, side in sides:
+        sides = {"teacher_logits.a": teacher.a, "teacher_logits.b": teacher.b}
+    for name, side in sides.items():
         check_logits(name, side)
         if side.device != student.device:
             raise ValueError(f"{name} is on {side.device}, student_logits on {student.device}; move one of them")
         if side.dim() != student.dim() or side.shape[:2] != student.shape[:2]:
             raise ValueError(f"{name}: found shape {tuple(side.shape)}, expected batch and classes of student {shape}")
         if size is None and side.shape != student.shape:
-            raise ValueError(
-                f"{name}: found shape {tuple(side.shape)}, expected {shape} as student_logits; "
-                "give size= to bring both to one size"
-            )
+            advice = "or give size= to bring both to one size"
+            raise ValueError(f"{name}: found shape {tuple(side.shape)}, expected {shape} as student_logits, {advice}")
     if size is not None and min(size) < 1:
         raise ValueError(f"size: found {tuple(size)}, expected at least 1 along each axis")
     result = (shape[0], *(shape[2:] if size is None else tuple(size)))

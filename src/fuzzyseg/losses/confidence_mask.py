@@ -18,7 +18,7 @@ Confidence = Literal["keep", "drop", "gate"] | None
 
 CONFIDENCE = (
     "Pixels that contribute to the loss. keep: confident ones only, as in the paper; drop: all; gate: confident ones "
-    "if at least the share method.threshold of them is right on held-back labels, else all (after CW-BASS v2); "
+    "if at least the fraction method.threshold of them is right on held-out labels, else all (after CW-BASS v2); "
     "None: keep for the hard loss, else drop. If this threshold is at least T, confident pixels have K = 1, and FPL is "
     "weighted cross entropy."
 )
@@ -75,7 +75,7 @@ class ConfidentPixels(nn.Module):
     def notes(self, pixel_loss: nn.Module | None) -> list[str]:
         """Notes for the user on how the mask changes the loss."""
         if self.which == "gate" and getattr(pixel_loss, "function", None) is hard:
-            return ["method.confidence=gate with the loss hard: where all pixels teach they do by one label each"]
+            return ["method.confidence=gate with the loss hard: without the mask, every pixel is trained on one label"]
         return under_mask(pixel_loss, self.threshold) if self.which == "keep" else []
 
 
@@ -101,6 +101,6 @@ def under_mask(loss: nn.Module | None, confidence: float) -> list[str]:
     least = float(weight_curve(*p, kind=kind, a=a))
     but = "" if kind == "none" else f" but for a weight of {least:.3f} to 1"
     return [
-        f"only pixels with a confidence of {confidence:g} or more teach, and with T = {largest:g} each of them has one "
-        f"label: --loss {loss.function.__name__} is cross entropy{but}; method.threshold=0 lets all pixels teach"
+        f"only pixels with a confidence of {confidence:g} or more are used, and with T = {largest:g} each has one "
+        f"label: --loss {loss.function.__name__} is cross entropy{but}; method.threshold=0 uses all pixels"
     ]

@@ -134,16 +134,8 @@ class FuzzyPositiveLoss(nn.Module):
             check_threshold(threshold, (), torch.device("cpu"))
             self.threshold = threshold
         self.size = size
-        self.options: dict[str, Any] = {
-            "weight": weight,
-            "k_cap": k_cap,
-            "rule": rule,
-            "align_corners": align_corners,
-            "variant": variant,
-            "balance": balance,
-            "reduction": reduction,
-            "return_stats": return_stats,
-        }
+        self.options: dict[str, Any] = {"weight": weight, "k_cap": k_cap, "rule": rule, "align_corners": align_corners}
+        self.options |= {"variant": variant, "balance": balance, "reduction": reduction, "return_stats": return_stats}
 
     def forward(
         self,

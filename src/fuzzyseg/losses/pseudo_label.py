@@ -7,23 +7,14 @@ fp32 (fp64 stays fp64). A NaN in either side's logits makes the loss of that pix
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Unpack
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fuzzyseg.losses.base import (
-    at_one_size,
-    check_map,
-    check_pair,
-    check_threshold,
-    full_precision,
-    histogram,
-    labels,
-    local_mean,
-)
+from fuzzyseg.losses.base import at_one_size, check_map, check_pair, check_threshold, histogram, labels, local_mean
 from fuzzyseg.losses.fpl.adaptive_threshold import Adaptive, adaptive_map
 from fuzzyseg.losses.fpl.options import FPLOptions, SetKeywords, SetOptions
 from fuzzyseg.losses.fpl.reference import FuzzyMap, one_label_map
@@ -31,6 +22,7 @@ from fuzzyseg.losses.fpl.threshold import Conformal, Policy, Schedule
 from fuzzyseg.losses.kernels.chunked import LossOutputs
 from fuzzyseg.losses.kernels.custom_op import pseudo_label
 from fuzzyseg.ops.mix import Mixed
+from fuzzyseg.ops.resize import full_precision
 
 
 @dataclass
@@ -50,6 +42,8 @@ class PixelLoss:
     label: Tensor | None = None
     stats: dict[str, Tensor] = field(default_factory=dict)
 
+
+Logits = TypeVar("Logits", bound=Tensor | Mixed)
 
 PixelFunction = Callable[..., PixelLoss]
 """A pseudo-label loss as a pure function, with the signature above."""
@@ -178,11 +172,9 @@ def _result(found: LossOutputs | FuzzyMap, valid: Tensor, stats: dict[str, Tenso
 
 def _one_label(found: FuzzyMap, valid: Tensor, classes: int, stats: Mapping[str, Tensor], *, maps: bool) -> PixelLoss:
     """The result of a loss with one target per pixel, whose statistics have no K."""
-    kept = {
-        "confidence": local_mean(found.confidence, valid),
-        "label_histogram": histogram(found.label, valid, classes),
-    }
-    return _result(found, valid, {**kept, **stats}, maps=maps)
+    means = {"confidence": local_mean(found.confidence, valid)}
+    labelled = {"label_histogram": histogram(found.label, valid, classes)}
+    return _result(found, valid, {**means, **labelled, **stats}, maps=maps)
 
 
 class PixelLossModule(nn.Module):
@@ -232,9 +224,8 @@ class PixelLossModule(nn.Module):
             self.threshold.fill_(self.policy.at(*progress))
         teacher = self.tempered(teacher)
         threshold = self.thresholds(teacher, size)
-        found = self.function(
-            student_logits, teacher, size=size, valid=valid, threshold=threshold, maps=maps, **self.options
-        )
+        given = {"size": size, "valid": valid, "threshold": threshold, "maps": maps}
+        found = self.function(student_logits, teacher, **given, **self.options)
         if isinstance(self.policy, Adaptive):
             found.stats["threshold"] = local_mean(threshold, valid)
             place = torch.zeros_like(threshold, dtype=torch.long)
@@ -247,13 +238,13 @@ class PixelLossModule(nn.Module):
             found.stats["temperature"] = self.temperature.clone()
         return found
 
-    def tempered(self, teacher: Tensor | Mixed) -> Tensor | Mixed:
+    def tempered(self, teacher: Logits) -> Logits:
         """The teacher's logits over the temperature, detached; unchanged for policies without a temperature."""
         if not isinstance(self.policy, Conformal):
             return teacher
         if isinstance(teacher, Mixed):
-            return Mixed(teacher.a.detach() / self.temperature, teacher.b.detach() / self.temperature, teacher.mask)
-        return teacher.detach() / self.temperature
+            return replace(teacher, a=teacher.a.detach() / self.temperature, b=teacher.b.detach() / self.temperature)
+        return teacher.detach() / self.temperature  # type: ignore[return-value]
 
     def thresholds(self, teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
         """The current T for these logits (B,C,h,w): 0-dim, or one for each pixel of `size`, (B,H,W)."""

@@ -89,7 +89,12 @@ class SupervisedLoss(nn.Module):
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """The loss. Raises ValueError if shapes or the number of class weights do not fit."""
-        self._check(logits, mask)
+        check_logits("logits", logits)
+        if logits.dim() != 4 or mask.dim() != 3 or len(mask) != len(logits):
+            found = f"{tuple(logits.shape)} and {tuple(mask.shape)}"
+            raise ValueError(f"logits, mask: found the shapes {found}, expected (B,C,h,w) and (B,H,W)")
+        if self.class_weights is not None and len(self.class_weights) != logits.shape[1]:
+            raise ValueError(f"class_weights: found {len(self.class_weights)} for {logits.shape[1]} classes")
         with full_precision(logits.device):
             logits = at_size(logits, mask.shape[1:])
             valid = mask != VOID
@@ -100,18 +105,6 @@ class SupervisedLoss(nn.Module):
                 valid = self.class_weights[torch.where(valid, mask, 0)] * valid
             loss = masked_mean(cross_entropy_map(logits, mask, label_smoothing=self.label_smoothing), valid)
             return loss + self.dice * dice_loss(logits, mask) if self.dice else loss
-
-    def _check(self, logits: Tensor, mask: Tensor) -> None:
-        check_logits("logits", logits)
-        if logits.dim() != 4 or mask.dim() != 3 or len(mask) != len(logits):
-            raise ValueError(
-                f"found logits {tuple(logits.shape)} and mask {tuple(mask.shape)}, expected (B,C,h,w) and (B,H,W)"
-            )
-        if self.class_weights is not None and len(self.class_weights) != logits.shape[1]:
-            raise ValueError(
-                f"class_weights: found {len(self.class_weights)} weights, expected one for each of the "
-                f"{logits.shape[1]} classes"
-            )
 
     def extra_repr(self) -> str:
         """Name and options."""

@@ -7,6 +7,7 @@ from fuzzyseg.methods.cac import CAC
 from fuzzyseg.methods.cct import CCT
 from fuzzyseg.methods.cps import CPS
 from fuzzyseg.methods.cutmix_seg import CutMixSeg
+from fuzzyseg.methods.distill import Distill
 from fuzzyseg.methods.fixmatch import FixMatch
 from fuzzyseg.methods.gct import GCT
 from fuzzyseg.methods.mean_teacher import MeanTeacher
@@ -35,6 +36,7 @@ METHODS: dict[str, type[Method]] = {
     "fixmatch": FixMatch,
     "unimatch": UniMatch,
     "unimatch_v2": UniMatchV2,
+    "distill": Distill,
 }
 """Methods by name, in the order in which they are listed."""
 

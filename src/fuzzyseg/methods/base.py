@@ -34,7 +34,7 @@ def setting(default: Any, source: str, description: str, **options: Any) -> Any:
 def _shares(largest: float) -> AfterValidator:
     def check(value: tuple[float, float]) -> tuple[float, float]:
         if not 0 < value[0] <= value[1] <= largest:
-            raise ValueError(f"found {value}, expected two shares in (0, {largest}], the smaller one first")
+            raise ValueError(f"found {value}, expected two ascending fractions in (0, {largest}]")
         return value
 
     return AfterValidator(check)
@@ -43,7 +43,7 @@ def _shares(largest: float) -> AfterValidator:
 Shares = Annotated[tuple[float, float], _shares(1)]
 """Range of a fraction of an image."""
 RectangleArea = Annotated[tuple[float, float], _shares(0.7)]
-"""Range of the share that `ops.mix.rectangle_masks` covers; larger rectangles rarely fit into the image."""
+"""Range of the fraction that `ops.mix.rectangle_masks` covers; larger rectangles rarely fit into the image."""
 
 
 class Progress(NamedTuple):
@@ -208,11 +208,8 @@ class Method(nn.Module):
 
 def mixing_streams(view: View, source: Source = "unlabelled") -> dict[str, Stream]:
     """Labelled images in the weak view; images of a source in another one, and the partners they are mixed with."""
-    return {
-        "labelled": Stream(Weak(), "labelled"),
-        "unlabelled": Stream(view, source),
-        "partner": Stream(view, source, partner="unlabelled"),
-    }
+    pair = {"unlabelled": Stream(view, source), "partner": Stream(view, source, partner="unlabelled")}
+    return {"labelled": Stream(Weak(), "labelled"), **pair}
 
 
 def linear_ramp(step: int, steps: int) -> float:

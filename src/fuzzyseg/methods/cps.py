@@ -39,7 +39,7 @@ class CPSConfig(MethodConfig):
     )
     ramp_steps: int = setting(0, "paper", "Steps over which lambda grows from 0; 0: no ramp.", ge=0)
     boxes: int = setting(3, "authors' code", "Boxes per CutMix mask.", ge=1)
-    box_area: Shares = setting((0.25, 0.5), "authors' code", "Range of the total share that the boxes cover.")
+    box_area: Shares = setting((0.25, 0.5), "authors' code", "Range of the total fraction that the boxes cover.")
 
 
 class CPS(Method):

@@ -10,16 +10,7 @@ from typing import Any
 from torch import nn
 
 from fuzzyseg.networks.segmenter import Segmenter
-from fuzzyseg.networks.weights import (
-    from_hub,
-    hub_or_cache,
-    load_encoder,
-    load_network,
-    network_file,
-    save_network,
-    weights_licence,
-    weights_statistics,
-)
+from fuzzyseg.networks.weights import from_hub, load_encoder, load_network, network_file
 
 NETWORKS = (
     "DPT", "DeepLabV3", "DeepLabV3Plus", "FPN", "Linknet", "MAnet",
@@ -73,9 +64,8 @@ def build_network(
     settings = _settings(arch, encoder, dict(options or {}), output_stride)
     if weights == "imagenet":
         # segmentation_models_pytorch takes the name of its weights, timm True
-        model = from_hub(
-            encoder, lambda: _build(arch, encoder, encoder.startswith("tu-") or weights, settings, channels, classes)
-        )
+        name = encoder.startswith("tu-") or weights
+        model = from_hub(encoder, lambda: _build(arch, encoder, name, settings, channels, classes))
     else:
         model = _build(arch, encoder, None, settings, channels, classes)
         if weights != "none":
@@ -91,7 +81,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_names(arch: str, encoder: str) -> None:
-    """Raises ValueError for an unknown architecture or encoder. Asks no hub: an encoder is smp's or timm's own."""
+    """Raise ValueError for an unknown architecture or encoder. Sends no request: the names are smp's and timm's."""
     if arch not in NETWORKS:
         raise ValueError(f"network.arch: found {arch!r}, which is not an architecture.{_nearest(arch, NETWORKS)}")
     import timm
@@ -128,13 +118,10 @@ def _settings(arch: str, encoder: str, options: dict[str, Any], output_stride: i
             raise ValueError(f"unknown setting 'network.{name}' of {arch}.{_nearest(name, known | _OURS)}")
     settings = dict(options)
     if output_stride is not None:
-        able = [
-            name for name in NETWORKS if "encoder_output_stride" in inspect.signature(architecture(name)).parameters
-        ]
+        able = [n for n in NETWORKS if "encoder_output_stride" in inspect.signature(architecture(n)).parameters]
         if arch not in able:
-            raise ValueError(
-                f"network.output_stride: found {output_stride}, but {arch} has a fixed one, unlike {', '.join(able)}"
-            )
+            expected = f"that of {arch} is fixed, unlike those of {', '.join(able)}"
+            raise ValueError(f"network.output_stride: found {output_stride}; {expected}")
         settings["encoder_output_stride"] = output_stride
     # In these two the logits' stride depends on the depth, but the default up-sampling does not
     if arch == "PSPNet" and "encoder_depth" in options:
@@ -152,14 +139,8 @@ def _build(
     def construct(extra: Mapping[str, Any]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            return architecture(arch)(
-                encoder_name=encoder,
-                encoder_weights=weights,
-                in_channels=channels,
-                classes=classes,
-                **settings,
-                **extra,
-            )
+            options = {"encoder_name": encoder, "encoder_weights": weights, "in_channels": channels, "classes": classes}
+            return architecture(arch)(**options, **settings, **extra)
 
     try:
         if arch == "DPT" and "dynamic_img_size" not in settings:
@@ -199,18 +180,4 @@ class NetworkFactory:
         return network
 
 
-__all__ = [
-    "NETWORKS",
-    "NetworkFactory",
-    "Segmenter",
-    "architecture",
-    "build_network",
-    "dropout_options",
-    "hub_or_cache",
-    "load_encoder",
-    "load_network",
-    "network_file",
-    "save_network",
-    "weights_licence",
-    "weights_statistics",
-]
+__all__ = ["NETWORKS", "NetworkFactory", "Segmenter", "architecture", "build_network", "check_names", "dropout_options"]

@@ -25,7 +25,7 @@ def check_different(first: nn.Module, second: nn.Module, method: str) -> None:
     """Raise ValueError if two networks that teach each other have equal weights."""
     if all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)):
         raise ValueError(
-            f"the two networks of {method} start from equal weights and would teach each other nothing: "
+            f"the two networks of {method} start from equal weights and would learn nothing from each other: "
             "give two files trained from different seeds (--init FILE,FILE)"
         )
 
@@ -101,12 +101,8 @@ def convolutional_head(
     """
     parts: list[nn.Module] = []
     for number in range(layers):
-        parts += [
-            nn.Conv2d(hidden if number else channels, hidden, 3, padding=1, bias=False),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(),
-            nn.Dropout2d(dropout),
-        ]
+        convolution = nn.Conv2d(hidden if number else channels, hidden, 3, padding=1, bias=False)
+        parts += [convolution, nn.BatchNorm2d(hidden), nn.ReLU(), nn.Dropout2d(dropout)]
     return nn.Sequential(*parts, nn.Conv2d(hidden, out, 1))
 
 

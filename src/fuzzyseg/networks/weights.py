@@ -66,9 +66,7 @@ def _check_start(path: Path) -> None:
     if start.startswith(b"version https://git-lfs"):
         raise ValueError(f"weights {path}: is a Git LFS pointer, not the file that it stands for: run `git lfs pull`")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise ValueError(
-            f"weights {path}: is a page of text (HTML or XML), as a failed download gives: download it again"
-        )
+        raise ValueError(f"weights {path}: is a page of text (HTML or XML) of a failed download: download it again")
 
 
 def _namings(state: State, wanted: set[str]) -> Iterator[State]:
@@ -127,10 +125,8 @@ def _fill(module: nn.Module, state: State, what: str) -> None:
     different = [k for k in own if k in state and own[k].shape != state[k].shape]
     problems = [f"missing: {_examples(missing)}"] if missing else []
     problems += [f"unknown: {_examples(unknown)}"] if unknown else []
-    problems += [
-        f"{k} has shape {tuple(state[k].shape)} in the file and {tuple(own[k].shape)} in the network"
-        for k in different[:3]
-    ]
+    shapes = ((k, tuple(state[k].shape), tuple(own[k].shape)) for k in different[:3])
+    problems += [f"{key} has shape {found} in the file and {here} in the network" for key, found, here in shapes]
     if problems:
         more = f"; {len(different) - 3} more shapes differ" if len(different) > 3 else ""
         raise ValueError(f"{what} do not fit: {'; '.join(problems)}{more}")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 Buffers = Literal["own", "average", "copy"]
-"""own: updated by the teacher's own forwards in training mode; average: as the weights; copy: the student's."""
+"""own: updated by forwards of the teacher in training mode; average: as the weights; copy: the student's."""
 
 
 def teacher_of(student: nn.Module) -> nn.Module:

@@ -28,24 +28,21 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 def small_differences(device: torch.device) -> Iterator[None]:
     """Context without autocast and TF32, whose 10-bit mantissa would lose a small perturbation."""
     cudnn: Any = torch.backends.cudnn
-    product: Any = matmul
+    exact: bool | str = False
+    places, name = (cudnn, matmul), "allow_tf32"
     try:
-        held = cudnn.allow_tf32, product.allow_tf32
+        held = [getattr(place, name) for place in places]
     except RuntimeError:  # set through the API of torch 2.9, which must not be mixed with the older one
-        newer = cudnn.conv.fp32_precision, product.fp32_precision
-        try:
-            cudnn.conv.fp32_precision = product.fp32_precision = "ieee"
-            with full_precision(device):
-                yield
-        finally:
-            cudnn.conv.fp32_precision, product.fp32_precision = newer
-        return
+        places, name, exact = (cudnn.conv, matmul), "fp32_precision", "ieee"
+        held = [getattr(place, name) for place in places]
     try:
-        cudnn.allow_tf32 = product.allow_tf32 = False
+        for place in places:
+            setattr(place, name, exact)
         with full_precision(device):
             yield
     finally:
-        cudnn.allow_tf32, product.allow_tf32 = held
+        for place, value in zip(places, held, strict=True):
+            setattr(place, name, value)
 
 
 def unit(values: Tensor) -> Tensor:

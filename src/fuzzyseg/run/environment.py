@@ -10,16 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = (
-    "fuzzyseg",
-    "torch",
-    "torchvision",
-    "segmentation-models-pytorch",
-    "timm",
-    "numpy",
-    "pillow",
-    "safetensors",
-)
+PACKAGES = ("fuzzyseg", "torch", "torchvision", "segmentation-models-pytorch", "timm", "numpy", "pillow", "safetensors")
 """Distributions whose versions are recorded."""
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -43,13 +34,14 @@ def collect(facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "command": list(sys.argv),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: _version(name) for name in PACKAGES},
-        "hardware": {"cpu": _cpu(), "cores": _cores(), "memory_mib": _memory_mib(), **(facts or {})},
+        "versions": {name: version_of(name) for name in PACKAGES},
+        "hardware": {"cpu": _cpu(), "cores": cores(), "memory_mib": _memory_mib(), **(facts or {})},
         "code": code_version(),
     }
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """The version of a distribution; None if it is not installed, such as the sources of fuzzyseg alone."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -66,8 +58,8 @@ def _cpu() -> str | None:
     return platform.processor() or platform.machine() or None
 
 
-def _cores() -> int | None:
-    # a container or a scheduler may allow fewer cores than the machine has
+def cores() -> int | None:
+    """Number of processors of this process: a container or a scheduler may allow fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 

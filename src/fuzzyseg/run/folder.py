@@ -43,30 +43,23 @@ class RunFolder:
         self.evaluation_dir = self.path / "evaluation"
         self.evaluation = self.evaluation_dir / "evaluation.json"
 
-    def _make(self) -> None:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._unusable(error) from None
-
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, stands: str = "") -> Iterator[None]:
         """Context in which no other training can write into the folder, which is made if necessary.
 
         The system releases the lock of a process that has died. What such a process left half written is deleted.
         Raises RunFolderError if another process, or another training of this one, has the lock. An OSError of a disk
-        that takes no more says what can be resumed.
+        that takes no more says what can be resumed; stands: in these words.
         """
-        self._make()
         lock = FileLock(self.path / LOCK, timeout=WAIT)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except NotImplementedError:
             _log.warning("%s: its file system has no locks; do not start another training in it", self.path)
         except (Timeout, RuntimeError):  # RuntimeError: held by this thread
-            raise RunFolderError(
-                f"{self.path}: another training or sweep runs in it; wait for it, stop it, or choose another --out"
-            ) from None
+            message = f"{self.path}: is in use by another training or sweep; wait, stop it, or choose another --out"
+            raise RunFolderError(message) from None
         except OSError as error:
             raise self._unusable(error) from None
         try:
@@ -76,8 +69,9 @@ class RunFolder:
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
-            stands = f"{self.last_pt} is complete" if self.last_pt.is_file() else "there is no checkpoint yet"
-            advice = f"cannot be written ({error.strerror}); {stands}: make room, then repeat the command with --resume"
+            there = f"{self.last_pt} is complete" if self.last_pt.is_file() else "there is no checkpoint yet"
+            stands = stands or f"{there}: make room, then repeat the command with --resume"
+            advice = f"cannot be written ({error.strerror}); {stands}"
             raise OSError(error.errno, advice, error.filename or str(self.path)) from None
         finally:
             lock.release()
@@ -98,10 +92,8 @@ class RunFolder:
         except OSError as error:
             raise self._unusable(error) from None
         if taken is not None:
-            raise RunFolderError(
-                f"{self.path}: is not empty (found {taken.name}); add --resume to continue that run, or choose another "
-                "--out"
-            )
+            advice = "add --resume to continue that run, or choose another --out"
+            raise RunFolderError(f"{self.path}: is not empty (found {taken.name}); {advice}")
 
     def _unusable(self, error: OSError) -> RunFolderError:
         return RunFolderError(f"{self.path}: cannot be used as a run folder ({error.strerror}); choose another --out")

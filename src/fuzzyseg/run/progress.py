@@ -47,13 +47,8 @@ class Display(Sink):
         self._bar: Progress | None = None
         self._task = TaskID(0)
         if self.console.is_terminal if live is None else live:
-            columns = (
-                TextColumn("step"),
-                MofNCompleteColumn(),
-                BarColumn(bar_width=20),
-                TextColumn("{task.description}", markup=False),
-            )
-            self._bar = Progress(*columns, console=self.console)
+            columns = TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=20)
+            self._bar = Progress(*columns, TextColumn("{task.description}", markup=False), console=self.console)
             self._task = self._bar.add_task("", total=total, completed=done)
             self._bar.start()
 
@@ -64,7 +59,7 @@ class Display(Sink):
             before, self._mark = self._mark, time.monotonic()
             if math.isfinite(before):
                 self._seconds.append(self._mark - before)
-            if len(self._seconds) == 2:
+            if len(self._seconds) == 2 and step < self._total:
                 self._line(self._plan(sum(self._seconds) / 2, self._total - step))
         if self._bar is not None:
             with suppress(OSError):
@@ -73,7 +68,7 @@ class Display(Sink):
     def write(self, line: dict[str, Any]) -> None:
         """Show a logged line."""
         if "evaluation" in line:
-            self._mark = math.nan  # no step took that time
+            self._mark = time.monotonic()  # no step took that time
         if memory := line.get("time", {}).get("memory_mib"):
             self._memory = f", {memory * 2**20 / 1e9:.1f} GB of memory"
         if SCORE in line.get("evaluation", {}):
@@ -99,9 +94,7 @@ class Display(Sink):
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _plan(self, seconds: float, left: int) -> str:
-        text = (
-            f"plan: {seconds:.2g} s a step, {timedelta(seconds=round(seconds * left))} for {left} steps{self._memory}"
-        )
+        text = f"plan: {seconds:.2g} s/step, {timedelta(seconds=round(seconds * left))} for {left} steps{self._memory}"
         if seconds * left <= DAY:
             return text
         return f"{text}; more than a day: --steps {int(DAY / seconds)} fit into one, half the --crop takes a quarter"

@@ -149,10 +149,20 @@ def test_paths_that_leave_the_folder_are_refused(tmp_path, text):
 
 SQUARE = [3, 3, 9, 3, 9, 9, 3, 9]
 WRONG = {
-    "box alone": (thing(7, 1, None), "segmentation.*None"),
-    "empty": (thing(7, 1, []), "segmentation"),
-    "four numbers": (thing(7, 1, [[3, 3, 9, 9]]), "segmentation.*6"),
-    "odd": (thing(7, 1, [[*SQUARE, 4]]), "polygon of 9 numbers"),
+    "box alone": (
+        thing(7, 1, None) | {"bbox": [1, 2, 3, 4]},
+        "found bbox where .*, as in 1 of 2 annotations",
+    ),
+    "keypoints": (
+        {"image_id": 7, "category_id": 1, "keypoints": [1, 2, 2], "bbox": [1, 2, 3, 4]},
+        "found bbox and keypoints where .*, as in 1 of 2",
+    ),
+    "empty": (thing(7, 1, []), "found no polygon where .*, as in 1 of 2.*expected polygons or run lengths"),
+    "no run": (thing(7, 1, {}), "found no polygon"),
+    "empty polygon": (thing(7, 1, [[]]), r"polygons\.0.*a polygon of 0 numbers; expected three points"),
+    "four numbers": (thing(7, 1, [[3, 3, 9, 9]]), "a polygon of 4 numbers; expected three points"),
+    "odd": (thing(7, 1, [[*SQUARE, 4]]), "a polygon of 9 numbers"),
+    "no counts": (thing(7, 1, {"size": list(SIZE)}), r"segmentation\.run lengths\.counts"),
     "text": (thing(7, 1, [[*SQUARE, "a", 4]]), "segmentation.*'a'"),
     "infinite": (thing(7, 1, [[*SQUARE, float("inf"), 4]]), "segmentation.*inf"),
     "far": (thing(7, 1, [[*SQUARE, 1e9, 4]]), r"found the point \(1e\+09, 4\)"),
@@ -176,6 +186,27 @@ def test_annotations_that_are_wrong_are_named_and_nothing_is_written(tmp_path, w
     with pytest.raises(DataError, match=rf"(?s)instances_train2017\.json: annotations\.1\b.*{message}"):
         convert(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_of_boxes_says_so_in_one_line(tmp_path):
+    boxes = [thing(7, 1, []) | {"bbox": [1, 2, 3, 4]} for _ in range(9)]
+    write(tmp_path / "in", content(boxes))
+    with pytest.raises(DataError, match=r"annotations\.0: found bbox where .*, as in 9 of 9") as found:
+        convert(tmp_path / "in", tmp_path / "out")
+    assert str(found.value).count("\n") == 0
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_a_list_that_is_missing_is_named(tmp_path, key):
+    value = content([thing(7, 1, [SQUARE])])
+    whole = write(tmp_path / "in", value)
+    write(tmp_path / "in", {name: part for name, part in value.items() if name != key}, "annotations/other.json")
+    assert any(
+        f"other.json: has no list {key} and is ignored" in note for note in read_annotations(tmp_path / "in").notes
+    )
+    whole.unlink()
+    with pytest.raises(DataError, match=rf"other\.json: is a COCO file without {key}"):
+        read_annotations(tmp_path / "in")
 
 
 ENTRY = {"id": 7, "file_name": "a.jpg", "height": 24, "width": 32}

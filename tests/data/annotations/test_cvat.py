@@ -178,3 +178,34 @@ def test_names_in_two_unicode_forms_are_paired(tmp_path):
     image.rename(image.with_name("cafe\u0301.jpg"))
     found, _ = mask(source, tmp_path / "out")
     np.testing.assert_array_equal(found, EXPECTED)
+
+
+@pytest.mark.parametrize("folder", ["JPEGImages", "images"])
+@pytest.mark.parametrize(("train", "val"), [("Train", "Validation"), ("train", "val"), (None, "valid")])
+def test_the_subsets_of_a_project_become_splits(tmp_path, folder, train, val):
+    """As reading the export itself does; CVAT lists names, or the images below their folder."""
+    source = export(tmp_path / "in", folder=folder, names=("a", "b", "c", "d"))
+    lists = source / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / f"{val}.txt").write_text(f"{folder}/b.jpg\nd\n")
+    if train:
+        (lists / f"{train}.txt").write_text("a\nc\n")
+    convert(source, tmp_path / "out")
+    data = read_dataset(tmp_path / "out")
+    assert [item.image.stem for item in data.train] == ["a", "c"]
+    assert [item.image.stem for item in data.val or []] == ["b", "d"]
+    assert not data.test
+    if folder == "JPEGImages":
+        direct = read_dataset(source)
+        assert [[item.image.stem for item in part or []] for part in (direct.train, direct.val)] == [
+            ["a", "c"],
+            ["b", "d"],
+        ]
+
+
+def test_a_list_of_all_images_makes_no_split(tmp_path):
+    source = export(tmp_path / "in", names=("a", "b"))
+    (source / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (source / "ImageSets" / "Segmentation" / "default.txt").write_text("a\nb\n")
+    convert(source, tmp_path / "out")
+    assert [item.name for item in read_dataset(tmp_path / "out").train] == ["a", "b"]

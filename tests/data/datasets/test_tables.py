@@ -1,6 +1,7 @@
 """Lists and tables of images."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ def names(items):
         ("my photos/x 1.JPG   the masks/x 1.png", ("my photos/x 1.JPG", "the masks/x 1.png")),
         ("my photos/x 1.jpg", ("my photos/x 1.jpg", None)),
         ("2007_000032", ("2007_000032", None)),
-        ("a/x.jpg cls/x.mat # why", ("a/x.jpg", "cls/x.mat")),
+        ("a/x #1.jpg cls/x #1.mat", ("a/x #1.jpg", "cls/x #1.mat")),
+        ("a #1.jpg", ("a #1.jpg", None)),
         ("a/x.jpg\t", ("a/x.jpg", None)),
         ("x.png.jpg y.png", ("x.png.jpg", "y.png")),
     ],
@@ -83,7 +85,7 @@ def test_lists_elsewhere_are_named_in_the_description(root):
 
 def test_lists_that_do_not_fit_are_errors(root):
     (root / "train.txt").write_text("train2017/0.jpg masks/0.png\ntrain2017/7.jpg masks/9.png\n")
-    with pytest.raises(DataError, match=r"train\.txt: 2 files do not exist: .*7\.jpg, .*9\.png"):
+    with pytest.raises(DataError, match=r"train\.txt: 2 files cannot be read: .*7\.jpg does not exist, .*9\.png does"):
         read_dataset(root)
     (root / "train.txt").write_text("train2017/0.jpg masks/0.png\n")
     (root / "val.txt").write_text("train2017/0.jpg masks/0.png\n")
@@ -206,7 +208,7 @@ def test_files_outside_of_the_folder_are_told(root):
 def test_lists_as_windows_writes_them(root, encoding, place):
     put(root / "train2017/é 5.jpg")
     put(root / "masks/é 5.png")
-    lines = ["# a comment", r"train2017\0.jpg masks\0.png  ", "train2017\\é 5.jpg\tmasks\\é 5.png # why", "", "  "]
+    lines = ["# a comment", r"train2017\0.jpg masks\0.png  ", "train2017\\é 5.jpg\tmasks\\é 5.png", "", "  "]
     (root / place).mkdir(exist_ok=True)
     (root / place / "train.txt").write_bytes("\r\n".join(lines).encode(encoding))
     (root / place / "val.txt").write_bytes(".\\train2017\\1.jpg .\\masks\\1.png\r\n".encode(encoding))
@@ -215,6 +217,40 @@ def test_lists_as_windows_writes_them(root, encoding, place):
     data = read_dataset(root)
     assert names(data.train) == {"train2017/0": "0.png", "train2017/é 5": "é 5.png"}
     assert names(data.val) == {"train2017/1": "1.png"}
+
+
+def test_a_comment_behind_a_name_is_no_part_of_a_list(root):
+    put(root / "train2017/0 #1.jpg")
+    (root / "train.txt").write_text("# all\ntrain2017/0.jpg masks/0.png\ntrain2017/0 #1.jpg masks/1.png\n")
+    assert names(read_dataset(root).train) == {"train2017/0": "0.png", "train2017/0 #1": "1.png"}
+    with (root / "train.txt").open("a") as file:
+        file.write("train2017/2.jpg masks/2.png # why\n")
+    with pytest.raises(DataError, match=r"train\.txt: 1 file cannot be read.*only a line that begins with #"):
+        read_dataset(root)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("table", ["train.txt", "manifest.csv"])
+def test_a_pipe_or_a_device_is_called_what_it_is(tmp_path, table):
+    put(tmp_path / "a.png")
+    put(tmp_path / "m.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "device.png").symlink_to("/dev/null")
+    for name, word in (("pipe", "a pipe"), ("device", "a device"), ("folder", "a folder")):
+        for row in ((f"{name}.png", "m.png"), ("a.png", f"{name}.png")):
+            text = csv_text([(*row, "train")]) if table.endswith("csv") else "a.png m.png\n" + " ".join(row)
+            (tmp_path / table).write_text(text)
+            with pytest.raises(DataError, match=rf"{table}.*{name}\.png is {word}"):
+                read_dataset(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_among_lists_and_tables_are_not_waited_for(root):
+    (root / "train.txt").write_text("train2017/0.jpg masks/0.png\ntrain2017/1.jpg masks/1.png\n")
+    for name in ("val.txt", "classes.csv", "manifest.csv", "labelmap.txt", "class_names.txt", "dataset.yaml"):
+        os.mkfifo(root / name)
+    assert len(read_dataset(root).train) == 2
 
 
 def test_the_names_of_columns_may_be_in_upper_case(root):

@@ -253,7 +253,7 @@ def test_index_masks_in_tiff_and_numpy(tmp_path):
             assert found.dtype.kind in "iu"
             np.testing.assert_array_equal(found, index)
     np.save(tmp_path / "m.npy", index / 2)
-    with pytest.raises(DataError, match=r"m\.npy: found 0\.5, 1\.5.* in 12 pixels; expected whole numbers"):
+    with pytest.raises(DataError, match=r"m\.npy: found 0\.5, 1\.5.* in 12 pixels; expected class indices"):
         read_mask(tmp_path / "m.npy")
 
 

@@ -165,6 +165,67 @@ def test_one_folder_read_as_voc_and_converted_as_cvat_has_the_same_classes(tmp_p
     np.testing.assert_array_equal(named(read_dataset(tmp_path / "in")), truth)
 
 
+LABELMAP = "ground:0,0,0::\nred:128,0,0::\ngreen:0,128,0::\n"
+ORDERS = {
+    "class_names.txt": "ground\ngreen\nred\n",
+    "dataset.yaml": "classes: [ground, green, red]",
+    "classes.csv": "name,r,g,b\nground,0,0,0\ngreen,0,128,0\nred,128,0,0\n",
+}
+
+
+def exported(root, stored, **files):
+    """A folder in VOC's form: index masks, palette masks, or those with the palette in the order of `stored`."""
+    (root / "JPEGImages").mkdir(parents=True)
+    Image.fromarray(np.zeros((*INDEX.shape, 3), np.uint8)).save(root / "JPEGImages/x0.png")
+    colours = {"other": (BLACK, GREEN, RED), "strange": ((9, 9, 9), (8, 8, 8), (7, 7, 7))}
+    palette(root / "SegmentationClass/x0.png", colours=colours.get(stored, (BLACK, RED, GREEN)))
+    if stored == "rgb":
+        Image.open(root / "SegmentationClass/x0.png").convert("RGB").save(root / "SegmentationClass/x0.png")
+    if stored == "index":
+        Image.fromarray(INDEX).save(root / "SegmentationClass/x0.png")
+    for name, text in files.items():
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize("source", list(ORDERS))
+def test_two_files_with_different_orders_of_the_classes_are_an_error_beside_bare_indices(tmp_path, source):
+    files = {"labelmap.txt": LABELMAP, source: ORDERS[source]}
+    for stored in ("index", "strange"):
+        root = exported(tmp_path / stored, stored, **files)
+        with pytest.raises(DataError, match=rf"{source} and .*labelmap\.txt .*'red' is class 2 in {source} and 1 in"):
+            read_dataset(root)
+    if source == "dataset.yaml":
+        (root / source).write_text(f"{ORDERS[source]}\nencoding: index")
+        np.testing.assert_array_equal(named(read_dataset(root)), np.array(["ground", "green", "red"])[INDEX])
+    else:  # the caller decides
+        found = read_dataset(root, classes=["ground", "green", "red"], encoding="index")
+        np.testing.assert_array_equal(named(found), np.array(["ground", "green", "red"])[INDEX])
+
+
+@pytest.mark.parametrize("source", list(ORDERS))
+@pytest.mark.parametrize("stored", ["palette", "rgb", "other"])
+def test_colours_decide_between_two_files_with_different_orders(tmp_path, source, stored):
+    data = read_dataset(exported(tmp_path / "a", stored, **{"labelmap.txt": LABELMAP, source: ORDERS[source]}))
+    assert data.classes == ["ground", "green", "red"]
+    truth = np.array(["ground", "green", "red"])[INDEX] if stored == "other" else TRUTH
+    np.testing.assert_array_equal(named(data), truth)
+
+
+def test_files_that_agree_on_the_order_of_the_classes_are_accepted(tmp_path):
+    for number, (text, names) in enumerate(
+        [("ground\nred\ngreen\n", LABELMAP), ("__ignore__\n_background_\nred\n", "background:0,0,0::\nred:1,1,1::\n")]
+    ):
+        index = INDEX if number == 0 else np.minimum(INDEX, 1)
+        root = exported(tmp_path / str(number), "index", **{"class_names.txt": text, "labelmap.txt": names})
+        Image.fromarray(index).save(root / "SegmentationClass/x0.png")
+        data = read_dataset(root)
+        np.testing.assert_array_equal(named(data), np.array(data.classes)[index])
+    (root / "labelmap.txt").write_text("__ignore__:9,9,9::\nbackground:0,0,0::\nred:1,1,1::\n")  # 0 is void here
+    with pytest.raises(DataError, match=r"'background' is class 0 in class_names\.txt and 1 in labelmap\.txt"):
+        read_dataset(root)
+
+
 @pytest.mark.parametrize("order", [("red", "green"), ("green", "red")])
 def test_declared_colours_that_the_palette_lacks_are_told(tmp_path, order):
     colours = {"red": "[255, 0, 0]", "green": "[0, 255, 0]"}

@@ -254,7 +254,7 @@ def test_list_files_take_names_stems_paths_and_comments(tmp_path):
     data = make(tmp_path)
     path = tmp_path / "list.txt"
     path.write_text(
-        "# chosen by hand\n\ntrain/im003\nim004  # a stem\nim005.png\nimages/train/im006.png\nim004\n"
+        "# chosen by hand\n\ntrain/im003\nim004\nim005.png\nimages/train/im006.png\nim004\n"
         f"{tmp_path / 'images/train/im007.png'}\n"
     )
     split = make_split(data, labelled=str(path))
@@ -328,6 +328,22 @@ def test_holding_back_takes_the_last_labelled_images_and_their_masks(tmp_path):
         assert (left.val, left.uncovered) == (split.val, [])
         assert left.hash != split.hash
         assert "3 of the 12 labelled images are held out, and used without masks" in left.notes
+
+
+def test_holding_back_takes_whole_groups(tmp_path):
+    data = make(tmp_path)
+    split = make_split(data, labelled="12", seed=5)
+    group = r"im(\d\d)"
+    assert len({item.name[-3:-1] for item in split.labelled}) == 3
+    for count in (1, 5, 11):
+        left, held = hold_out(split, data, count, group)
+        tens = [{item.name[-3:-1] for item in part} for part in (held, left.labelled)]
+        assert tens[0] and tens[1] and not tens[0] & tens[1]
+        assert len(held) >= count or len(tens[1]) == 1
+        assert sorted(names(held) + names(left.labelled)) == sorted(names(split.labelled))
+        assert all(item.mask is not None for item in [*held, *left.labelled])
+    with pytest.raises(DataError, match=r"'\^' puts all 12 labelled images into one group"):
+        hold_out(split, data, 3, "^")
 
 
 def test_classes_lost_by_holding_back_are_named(tmp_path):
@@ -417,8 +433,17 @@ def test_lists_are_read_back_whatever_the_names_are(tmp_path):
 
 
 def test_usual_names_are_listed_as_they_are():
-    for name in ("train/im01", "cat 3", "scan_2024-01", "größe", "a#b"):
+    for name in ("train/im01", "cat 3", "scan_2024-01", "größe", "a#b", "a #1"):
         assert quoted(name) == name
+
+
+def test_only_a_line_that_begins_with_a_number_sign_is_a_comment(tmp_path):
+    items = [Item(tmp_path / f"{name}.png", None, name) for name in ("a", "a #1", "a #2", "b # c")]
+    (tmp_path / "list.txt").write_text("  # a comment\na #1.png\na #2\nb # c\n")
+    assert read_list(tmp_path / "list.txt", items, tmp_path) == items[1:]
+    (tmp_path / "list.txt").write_text("a # why\n")
+    with pytest.raises(DataError, match=r"line 1: found no image 'a # why'.*only a line that begins with #"):
+        read_list(tmp_path / "list.txt", items, tmp_path)
 
 
 @pytest.mark.parametrize("unlabelled", ["rest", "all"])

@@ -139,7 +139,7 @@ def test_a_fold_that_is_none_is_named(tmp_path, text):
 
 
 def test_more_folds_than_images_are_refused(tmp_path):
-    with pytest.raises(DataError, match="21 folds for 20 labelled images"):
+    with pytest.raises(DataError, match="21 for 20 labelled images"):
         make_split(make(tmp_path, RARE), val="fold:1/21")
 
 

@@ -118,7 +118,7 @@ def test_files_to_start_from_are_filled_in():
     grid = Grid(plan(start={}), labelled=["1/8"], seeds=2, init="w/{labelled}-{seed}-a,w/{labelled}-{seed}-b")
     assert grid.config(Cell("T=0.5", "1/8", 1), OUT).init == ["w/1_8-1-a", "w/1_8-1-b"]
     assert grid.config(Cell("plain", "1/8", 1), OUT).init == ["w/1_8-1-a"]
-    with pytest.raises(ConfigError, match=r"--init: found 1 file, expected 2 for .* \(cps trains 2 networks\)"):
+    with pytest.raises(ConfigError, match=r"--init: found 1 file, expected 2 for .*: cps trains 2 networks"):
         Grid(plan(start={}), labelled=["1/8"], init="w/one")
     assert grid.starts(Cell("plain", "1/8", 1)) == []
 

@@ -1,6 +1,8 @@
 """A whole sweep on tiny images: starts, rows, a failure that is told, going on, and what is not run again."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,11 +13,12 @@ import yaml
 from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
+from fuzzyseg.cli.errors import explained
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.config.plan import Plan
 from fuzzyseg.data import DataError
 from fuzzyseg.experiment.prepare_data import read_configured
-from fuzzyseg.experiment.sweeps import Cell, Grid, sweep
+from fuzzyseg.experiment.sweeps import Cell, Grid, scheduler, sweep
 from fuzzyseg.experiment.sweeps.checks import origin
 from fuzzyseg.experiment.sweeps.rows import identity, same_runs
 from fuzzyseg.experiment.sweeps.scheduler import _last_words
@@ -53,6 +56,33 @@ def test_a_second_sweep_in_the_folder_is_refused(tmp_path, monkeypatch):
     with RunFolder(tmp_path / "out").lock(), pytest.raises(RunFolderError, match="another training or sweep"):
         sweep(grid, tmp_path / "out", say=lambda text: None)
     assert not list((tmp_path / "out").glob("*.log"))
+
+
+@pytest.mark.parametrize("name", ["plain", "table.md"])
+def test_a_full_disk_says_what_stands_and_starts_nothing(tmp_path, monkeypatch, name):
+    real, Popen = os.replace, subprocess.Popen
+
+    def begun(arguments, **options):
+        assert "fuzzyseg" not in arguments
+        return Popen(arguments, **options)
+
+    def full(source, target):
+        if name in str(target):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(scheduler.subprocess, "Popen", begun)
+    monkeypatch.setattr(scheduler._Scheduler, "run", scheduler._Scheduler.run if name == "plain" else lambda *_: False)
+    grid = Grid(Plan(title="x", arms={"plain": plan()["arms"]["plain"]}), common(tmp_path))
+    with pytest.raises(OSError, match=rf"{name}") as error:
+        sweep(grid, tmp_path / "out", say=lambda text: None)
+    message, code = explained(error.value, "sweep")
+    assert code == 1
+    assert "cannot be written (No space left on device)" in message
+    assert f"the rows in {tmp_path / 'out' / 'rows'} are complete" in message
+    assert "--resume" not in message
+    assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.slow
@@ -141,7 +171,7 @@ def test_a_folder_of_images_that_is_not_there_is_named_before_the_first_run(tmp_
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("labelled", "folds", "words"), [(None, 13, "13 folds for 12 labelled"), ("9", 2, "9 of 6")])
+@pytest.mark.parametrize(("labelled", "folds", "words"), [(None, 13, "found 13 for 12 labelled"), ("9", 2, "9 of 6")])
 def test_images_that_cannot_be_split_are_one_error_before_the_first_run(tmp_path, labelled, folds, words):
     arms = {"plain": plan()["arms"]["plain"]}
     grid = Grid(Plan(title="x", arms=arms), common(tmp_path), labelled=[labelled] if labelled else [], folds=folds)
@@ -175,7 +205,7 @@ def test_a_start_that_fails_takes_its_arms_with_it_and_no_others(tmp_path):
     said = []
     done = sweep(grid, tmp_path / "out", say=said.append)
     assert done.rows == {}
-    assert done.failed[Cell("plain", None, 0)] == "its supervised start failed"
+    assert done.failed[Cell("plain", None, 0)] == "its supervised pretraining failed"
     assert any("start0-s0: failed" in line for line in said)
 
 
@@ -253,7 +283,7 @@ def test_a_start_that_was_made_with_other_settings_is_not_gone_on_from(tmp_path)
     sweep(first, tmp_path / "out", say=lambda text: None)
     (tmp_path / "out/rows/plain-s0.json").unlink()
     longer = Grid(Plan(title="x", arms=arms, start={"train": {"steps": 2}}), values)
-    with pytest.raises(ConfigError, match=r"start0-s0: is a supervised start .*train\.steps is 1 there, 2 here"):
+    with pytest.raises(ConfigError, match=r"start0-s0: supervised pretraining .*train\.steps is 1 there, 2 here"):
         sweep(longer, tmp_path / "out", say=lambda text: None)
     done = sweep(first, tmp_path / "out", say=lambda text: None)
     assert len(done.rows) == 1

@@ -85,7 +85,7 @@ def test_runs_that_went_on_from_different_weights_are_not_subtracted():
     }
     text = tables(grid, rows)
     assert "| two - one | all | +11.00 ± 12.71 (n = 2) |" in text
-    assert "Left out: 1 pair whose" in text
+    assert "Left out: 1 pair of" in text
     assert "Left out" not in tables(grid, {cell: each for cell, each in rows.items() if cell.seed != 1})
 
 
@@ -103,17 +103,17 @@ def test_different_starts_of_one_seed_are_named_and_those_of_different_seeds_are
     starts = {("a", 0): ["x"], ("b", 0): ["y", "x"], ("c", 0): ["x", "z"], ("a", 1): ["z"], ("b", 1): ["z"]}
     rows = {Cell(arm, None, seed): {**row(0.4), "starts": given} for (arm, seed), given in starts.items()}
     text = tables(grid, rows)
-    assert "- all labelled, seed 0: not all runs went on from the same weights (of x: a, c; of y: b)." in text
+    assert "- all labelled, seed 0: the initial weights differ (x: a, c; y: b)." in text
     assert "seed 1" not in text
-    assert "that are not recorded: c" in tables(grid, {**rows, Cell("c", None, 1): row(0.4)})
+    assert "not recorded: c" in tables(grid, {**rows, Cell("c", None, 1): row(0.4)})
 
 
-def test_a_table_says_whether_runs_go_on_from_a_start():
+def test_a_table_says_whether_runs_have_initial_weights():
     said = [tables(Grid(Plan(title="T", arms={"a": {}}, start=start), init=init), {}) for start, init in
             [(None, None), ({}, None), ({}, "v,w")]]  # fmt: skip
-    assert "go on" not in said[0]
-    assert "supervised starts" in said[1]
-    assert "weights that were given" in said[2]
+    assert "start from" not in said[0]
+    assert "supervised pretraining" in said[1]
+    assert "given weights" in said[2]
 
 
 def test_published_scores_are_not_shown_as_those_of_another_setting():
@@ -138,9 +138,9 @@ def test_rows_of_several_versions_of_the_code_are_named():
     grid = Grid(Plan(title="T", arms={"a": {}, "b": {}}))
     one = {"sources": "s1", "commit": "c" * 40}
     rows = {Cell("a", None, 0): {**row(0.4), "code": one}, Cell("b", None, 0): {**row(0.3), "code": one}}
-    assert "versions" not in tables(grid, rows)
+    assert "versions of the code" not in tables(grid, rows)
     rows[Cell("b", None, 0)]["code"] = {"sources": "s2", "commit": None}
-    assert "several versions of the code (cccccccccccc, s2)" in tables(grid, rows)
+    assert "(cccccccccccc, s2)" in tables(grid, rows)
 
 
 def test_differences_over_resolvable_classes_stand_beside_those_of_all_where_both_runs_have_them():
@@ -170,7 +170,7 @@ def test_folds_are_runs_whose_differences_are_paired_fold_by_fold():
     assert ONE_RUN not in text
     apart = {**rows, Cell("b", None, 0, None, 2): {**row(0.2), "starts": ["x"]}}
     apart[Cell("a", None, 0, None, 2)] = {**row(0.2), "starts": ["y"]}
-    assert "all labelled, seed 0, fold 2: not all runs" in tables(Grid(plan, folds=2), apart)
+    assert "all labelled, seed 0, fold 2: the initial weights differ" in tables(Grid(plan, folds=2), apart)
 
 
 def test_every_column_but_counts_is_explained():

@@ -158,7 +158,7 @@ def test_wrong_options_are_named() -> None:
     for options, message in (
         (
             {"candidates": (0.9, 0.85)},
-            r"candidates: found \[0.9, 0.85\], expected thresholds in \(0, 1\], the smallest",
+            r"candidates: found \[0.9, 0.85\], expected ascending thresholds in \(0, 1\]",
         ),
         ({"candidates": ()}, r"candidates: found \[\]"),
         ({"candidates": (0.5, 1.5)}, "candidates: found"),

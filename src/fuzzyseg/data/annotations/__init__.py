@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from fuzzyseg.data.annotations.coco import Coco, is_coco
+from fuzzyseg.data.annotations.coco import Coco, File, lacking
 from fuzzyseg.data.annotations.cvat import MAP, Cvat
 from fuzzyseg.data.annotations.labelme import LabelMe, embedded_image, is_labelme
 from fuzzyseg.data.annotations.reading import AnnotatedImage, Annotations, load_json
@@ -15,7 +15,7 @@ from fuzzyseg.data.io.header import read_header
 from fuzzyseg.data.io.image import read_native
 from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.io.pillow import read_bytes
-from fuzzyseg.data.io.write import check_writable, written_beside
+from fuzzyseg.data.io.write import Unwritable, check_writable, written_beside
 from fuzzyseg.data.labels.class_counts import map_items
 from fuzzyseg.data.labels.class_lists import repeated
 from fuzzyseg.data.sample import VOID, DataError, attempt_all
@@ -55,13 +55,16 @@ def read_annotations(source: Path, labels: list[str] | None = None, *, strict: b
         return LabelMe(source, labelme, labels, strict=strict)
     if coco:
         return Coco(source, coco, labels, left=other)
+    for path in other:
+        if len(missing := lacking(load_json(path))) < len(File.model_fields):
+            raise DataError(f"{path}: is a COCO file without {' and '.join(missing)}; export it again, with masks")
     content = short(names_in(source)) if source.is_dir() else "JSON"
     raise DataError(f"{source}: contains no known annotations; found {content or 'nothing'}; expected {EXPECTED}")
 
 
 def _kind(path: Path) -> str:
     content = load_json(path)
-    return KINDS[0] if is_labelme(content) else KINDS[1] if is_coco(content) else KINDS[2]
+    return KINDS[0] if is_labelme(content) else KINDS[1] if not lacking(content) else KINDS[2]
 
 
 Counter = Callable[[int, int], None]
@@ -96,10 +99,8 @@ def write_dataset(
         results = map_items(source.pictures, write, progress)
     except OSError as error:
         done = len(list(out.glob("masks/*.png")))
-        raise DataError(
-            f"{error.filename or out}: cannot be written ({error.strerror or error}); {done} masks of "
-            f"{len(source.pictures)} images are complete, dataset.yaml is missing: remove {out}, make room and repeat"
-        ) from None
+        stands = f"{done} masks of {len(source.pictures)} images are complete, dataset.yaml is missing"
+        raise Unwritable(out, error, f"{stands}: remove {out}, make room and repeat") from None
     failures = [result for result in results if isinstance(result, DataError)]
     written = {"images": len(results) - len(failures), "masks": results.count(True)}
     if written["images"]:

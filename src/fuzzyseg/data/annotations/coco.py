@@ -10,7 +10,7 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, NonNegativeInt
+from pydantic import AfterValidator, Discriminator, Field, NonNegativeInt, Tag
 
 from fuzzyseg.data.annotations.reading import (
     AnnotatedImage,
@@ -54,13 +54,17 @@ class RunLengths(Model):
     counts: list[NonNegativeInt] | str
 
 
-def _even(polygon: list[float]) -> list[float]:
-    if len(polygon) % 2:
-        raise ValueError(f"found a polygon of {len(polygon)} numbers; expected [x, y, x, y, ...]")
+def _points(polygon: list[float]) -> list[float]:
+    if len(polygon) % 2 or len(polygon) < 6:
+        raise ValueError(f"a polygon of {len(polygon)} numbers; expected three points or more, [x, y, x, y, x, y, ...]")
     return polygon
 
 
-Polygon = Annotated[list[Coordinate], Field(min_length=6), AfterValidator(_even)]
+Polygon = Annotated[list[Coordinate], AfterValidator(_points)]
+Shape = Annotated[
+    Annotated[list[Polygon], Tag("polygons")] | Annotated[RunLengths, Tag("run lengths")],
+    Discriminator(lambda value: "run lengths" if isinstance(value, dict | RunLengths) else "polygons"),
+]
 
 
 class Annotation(Model):
@@ -68,7 +72,7 @@ class Annotation(Model):
 
     image_id: NonNegativeInt
     category_id: NonNegativeInt
-    segmentation: Annotated[list[Polygon], Field(min_length=1)] | RunLengths
+    segmentation: Shape
     iscrowd: int | bool = 0
 
 
@@ -80,9 +84,22 @@ class File(Model):
     categories: list[Category]
 
 
-def is_coco(content: Json) -> bool:
-    """Whether the content is a COCO file with segmentations (captions have no categories)."""
-    return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in File.model_fields)
+def lacking(content: Json) -> list[str]:
+    """Return the lists of a COCO file that the content lacks (captions have no categories); all for other content."""
+    return [key for key in File.model_fields if not (isinstance(content, dict) and isinstance(content.get(key), list))]
+
+
+def _check_segmented(content: Json, path: Path) -> None:
+    """Raise DataError for objects that have boxes or keypoints alone."""
+    every = content["annotations"]
+    bare = [place for place, entry in enumerate(every) if isinstance(entry, dict) and not entry.get("segmentation")]
+    if bare:
+        held = " and ".join(key for key in ("bbox", "keypoints") if every[bare[0]].get(key)) or "no polygon"
+        raise DataError(
+            f"{path}: annotations.{bare[0]}: found {held} where a segmentation is expected, as in {len(bare)} of "
+            f"{len(every)} annotations; expected polygons or run lengths: export for instance segmentation, "
+            "or remove these annotations (a box does not tell which pixels are the object)"
+        )
 
 
 @dataclass
@@ -106,7 +123,10 @@ class Coco:
         self._entries: dict[str, _Entry] = {}
         self._listed: dict[tuple[str | None, Path], _Entry] = {}  # by split and image
         self._joined: list[str] = []
-        files = {path: parse(File, load_json(path), path) for path in paths}
+        contents = {path: load_json(path) for path in paths}
+        for path, content in contents.items():
+            _check_segmented(content, path)
+        files = {path: parse(File, content, path) for path, content in contents.items()}
         names: dict[int, str] = {}
         for path, file in files.items():
             for category in file.categories:
@@ -124,7 +144,7 @@ class Coco:
             f"{counted(len(paths), 'COCO file')} with {len(crowds)} objects, {sum(crowds)} of them crowds (drawn like "
             "the others)",
             *self._classes.notes,
-            *(f"{path}: has no segmentations and is ignored" for path in left),
+            *(f"{path}: has no list {' or '.join(lacking(load_json(path)))} and is ignored" for path in left),
             *[f"listed more than once, objects joined: {short(self._joined)}"] * bool(self._joined),
         ]
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from fuzzyseg.data.annotations.reading import AnnotatedImage, Classes, check_size
 from fuzzyseg.data.datasets.pairing import image_files, name_finder
+from fuzzyseg.data.datasets.voc import split_lists
 from fuzzyseg.data.io.mask import read_mask
 from fuzzyseg.data.labels.class_lists import read_labelmap, repeated
 from fuzzyseg.data.labels.decode import training_labels
@@ -37,9 +38,7 @@ class Cvat:
         self._coloured = Encoding(
             text=f"those of {MAP}", colours=tuple((*colour, -1 if i == VOID else i) for colour, i in table.items())
         )
-        self._indexed = Encoding(
-            text=f"0 to {len(entries) - 1}, the entries of {MAP}", table=tuple(enumerate(indices)), ignore=()
-        )
+        self._indexed = Encoding(text=f"0 to {len(entries) - 1} of {MAP}", table=tuple(enumerate(indices)), ignore=())
         self.classes = classes.names
         colours = {index: colour for colour, index in reversed(table.items())}
         known = [colours[index] for index in range(len(self.classes)) if index in colours]
@@ -73,4 +72,10 @@ def _pictures(source: Path) -> list[AnnotatedImage]:
     masks = {known(name): path for name, path in masks.items()}
     if lost := sorted(set(masks) - set(images)):
         raise DataError(f"{masks[lost[0]]}: has no image in {folder} ({len(lost)} of {len(masks)} masks have none)")
-    return [AnnotatedImage(name, path, masks.get(name, path), name in masks) for name, path in sorted(images.items())]
+    lists = split_lists(source, images, folder.name)
+    held = {name: split for split in ("val", "test") for name in lists.get(split, ())}
+    prefixes = {name: f"{held.get(name, 'train')}/" if held else "" for name in images}
+    return [
+        AnnotatedImage(f"{prefixes[name]}{name}", path, masks.get(name, path), name in masks)
+        for name, path in sorted(images.items())
+    ]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from fuzzyseg.data.check.duplicates import Group
 from fuzzyseg.data.check.files import FileInfo
-from fuzzyseg.data.check.labels import NO_CLASS, MaskStatistics, likely_void, mask_statistics
+from fuzzyseg.data.check.labels import NO_CLASS, Masks, MaskStatistics, likely_void, mask_statistics
 from fuzzyseg.data.datasets.pairing import suggest_image
 from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.labels.class_lists import is_generated
@@ -108,17 +108,12 @@ def size_mismatches(items: Sequence[Item], files: Mapping[Path, FileInfo]) -> li
         details.append({"file": str(item.mask), "image": str(item.image), "sizes": [mask, image], "text": text})
     advice = "save each mask at the size of its image (nearest neighbour, no smoothing), or find the right mask"
     if swapped:
-        advice += (
-            f"; in {swapped} the sides are swapped, probably because the image's EXIF orientation was ignored: rotate "
-            "them"
-        )
+        advice += f"; in {swapped} the sides are swapped, as if the EXIF orientation was ignored: rotate them"
     what = f"{counted(len(details), 'mask')} of another size than the image"
     return _finding("error", "size", what, advice, details)
 
 
-def invalid_masks(
-    items: Sequence[Item], masks: Sequence[MaskStatistics], expected: str, *, colours: bool
-) -> list[Finding]:
+def invalid_masks(items: Sequence[Item], masks: Masks, expected: str, *, colours: bool) -> list[Finding]:
     """Masks that cannot be decoded, and masks with unmapped values or colours. Those in all masks are one finding."""
     lost = [{"file": str(item.mask), "text": m.problem} for item, m in zip(items, masks, strict=True) if m.problem]
     what = f"{counted(len(lost), 'mask')} of another encoding"
@@ -129,11 +124,8 @@ def invalid_masks(
     details = ({"value": value, "text": f"{value}: {text}"} for value, text in common.items())
     what = f"{counted(len(common), kind[:-1])} without a class in all masks"
     findings += _finding("error", "common_values", what, advice, details)
-    bad = [
-        (item, mask)
-        for item, mask in zip(items, masks, strict=True)
-        if any(each.value not in common for each in mask.unmapped)
-    ]
+    pairs = zip(items, masks, strict=True)
+    bad = [(item, mask) for item, mask in pairs if any(each.value not in common for each in mask.unmapped)]
     advice = f"expected {expected}. If a {kind[:-1]} is void or a class, declare it in dataset.yaml ({keys})"
     advice += "; for lossy or anti-aliased masks, --snap uses the nearest colour" * colours + "; else correct the masks"
     pixels = counted(sum(mask.unmapped_pixels for _, mask in bad), "pixel")
@@ -141,7 +133,7 @@ def invalid_masks(
     return findings + _finding("error", "values", what, advice, (_unmapped(*each) for each in bad))
 
 
-def _in_all_masks(masks: Sequence[MaskStatistics]) -> dict[int | Colour, str]:
+def _in_all_masks(masks: Masks) -> dict[int | Colour, str]:
     """Return the unmapped values of all masks, if there are several, and a description of each.
 
     A colour near that of a class is left out: it is rather a trace of compression or smoothing.
@@ -159,9 +151,7 @@ def _in_all_masks(masks: Sequence[MaskStatistics]) -> dict[int | Colour, str]:
     return texts
 
 
-def undeclared_void(
-    names: Sequence[str], masks: Sequence[MaskStatistics], colours: Sequence[Colour] | None
-) -> list[Finding]:
+def undeclared_void(names: Sequence[str], masks: Masks, colours: Sequence[Colour] | None) -> list[Finding]:
     """Classes that are rather void: thin lines around the others; the first or last, without a name, in pieces."""
     details: list[Detail] = []
     unnamed = [index for index in (0, len(names) - 1) if is_generated(names[index])]
@@ -196,13 +186,11 @@ def note_undeclared_void(dataset: DataSet, items: Sequence[Item]) -> list[str]:
 def _unmapped(item: Item, mask: MaskStatistics) -> Detail:
     more = mask.unmapped_values - len(mask.unmapped)
     words = "; ".join(each.words() for each in mask.unmapped) + (f"; and {more} more" if more else "")
-    values = [
-        {"value": each.value, "pixels": each.pixels, "row": each.row, "column": each.column} for each in mask.unmapped
-    ]
+    values = [{key: getattr(each, key) for key in ("value", "pixels", "row", "column")} for each in mask.unmapped]
     return {"file": str(item.mask), "pixels": mask.unmapped_pixels, "values": values, "text": f"{item.mask}: {words}"}
 
 
-def void_masks(items: Sequence[Item], masks: Sequence[MaskStatistics]) -> list[Finding]:
+def void_masks(items: Sequence[Item], masks: Masks) -> list[Finding]:
     """Masks of the training or the evaluation in which every pixel is void; an error if all masks are."""
     bad = [item for item, mask in zip(items, masks, strict=True) if mask.all_void]
     advice = "annotate them, or delete them (their images are then used without masks): they do not contribute"
@@ -218,23 +206,19 @@ def missing_masks(lists: Mapping[str, Sequence[Item]], *, lost: bool = False) ->
         advice = "add masks of the same names for some images to the mask folder"
         findings.append(Finding("error", "no_masks", "no training image has a mask", advice))
     bare = [item for item in lists.get("val", ()) if item.mask is None]
-    advice = (
-        "add their masks, or move the images to the training images (where they are unlabelled): they are not scored"
-    )
+    advice = "add their masks, or move the images to the unlabelled training images: they are not scored"
     what = f"{counted(len(bare), 'validation image')} without a mask"
     details = ({"file": str(item.image), "text": f"{item.image}: no mask of this name"} for item in bare)
     return findings + _finding("warning", "missing", what, advice, details)
 
 
-def scarce_classes(
-    names: Sequence[str], training: Sequence[MaskStatistics], evaluation: Sequence[MaskStatistics]
-) -> list[Finding]:
+def scarce_classes(names: Sequence[str], training: Masks, evaluation: Masks) -> list[Finding]:
     """Classes without training pixels, or with few."""
     if not training:
         return []
     sums = [sum(mask.counts[index] for mask in training if mask.counts) for index in range(len(names))]
     images = [sum(bool(mask.counts and mask.counts[index]) for mask in training) for index in range(len(names))]
-    everything = max(1, sum(sums))
+    least = max(FEW_PIXELS, FEW_SHARE * sum(sums))
     absent: list[Detail] = []
     rare: list[Detail] = []
     for index, name in enumerate(names):
@@ -243,11 +227,7 @@ def scarce_classes(
             scored = sum(bool(mask.counts and mask.counts[index]) for mask in evaluation)
             also = f", but {counted(scored, 'mask')} of validation or test" if scored else ""
             absent.append(value | {"text": f"{name} ({index}): in no training mask{also}"})
-        elif (
-            sums[index] < FEW_PIXELS
-            or sums[index] < FEW_SHARE * everything
-            or (images[index] == 1 and len(training) >= SEVERAL)
-        ):
+        elif sums[index] < least or (images[index] == 1 and len(training) >= SEVERAL):
             text = f"{name} ({index}): {counted(sums[index], 'pixel')} in {counted(images[index], 'training mask')}"
             rare.append(value | {"text": text})
     advice = "annotate some, or exclude the class (dataset.yaml: merge, ignore): its IoU would be 0 or undefined"
@@ -266,9 +246,7 @@ def leakage(equal: Sequence[Group], near: Sequence[Group], masks: Mapping[Path, 
     weak = [group for group in equal if group.between(("unlabelled",), EVALUATION) and group not in strong]
     rest = [group for group in equal if group not in strong and group not in weak]
     alike = [group for group in near if group.between(TRAINING, EVALUATION)]
-    advice = (
-        "remove them from one of the lists: a score on training images does not tell how well the model generalises"
-    )
+    advice = "remove them from one of the lists: a score on training images does not show how a model generalises"
     what = f"{counted(len(strong), 'image')} of validation or test also among the training images with masks"
     findings = _finding("error", "leakage", what, advice, _shown(strong))
     what = f"{counted(len(weak), 'image')} of validation or test also among the images used without masks"
@@ -279,12 +257,9 @@ def leakage(equal: Sequence[Group], near: Sequence[Group], masks: Mapping[Path, 
     advice += "" if grouped else " (data.group=prefix, folder or a regular expression keeps them together)"
     findings += _finding("warning", "near_leakage", what, advice, _shown(alike))
     differ = sum(len({masks[image.path] for image in group.images if image.path in masks}) > 1 for group in rest)
-    advice = "delete the copies: they count twice" + (
-        f"; in {differ} the masks differ: keep the right one" * (differ > 0)
-    )
-    return findings + _finding(
-        "warning", "duplicate", f"{counted(len(rest), 'image')} stored more than once", advice, _shown(rest)
-    )
+    advice = "delete the copies: they count twice" + f"; in {differ} the masks differ: keep one" * (differ > 0)
+    what = f"{counted(len(rest), 'image')} stored more than once"
+    return findings + _finding("warning", "duplicate", what, advice, _shown(rest))
 
 
 def _shown(groups: Sequence[Group]) -> list[Detail]:

@@ -85,6 +85,9 @@ class MaskStatistics:
         return self.unmapped_pixels if label == NO_CLASS else self.void if label == VOID else self.counts[label]
 
 
+Masks = Sequence[MaskStatistics]
+
+
 def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatistics:
     """Decode the mask of an item. Does not raise DataError, but sets `problem`."""
     counts, snapped = np.zeros(VOID + 1, np.int64), 0
@@ -145,7 +148,7 @@ def _inner(labels: NDArray[np.int32]) -> Counter[int]:
     return Counter({label: int(counts[label]) for label in np.flatnonzero(counts).tolist()})
 
 
-def likely_void(masks: Sequence[MaskStatistics], unnamed: Collection[int] = ()) -> list[int]:
+def likely_void(masks: Masks, unnamed: Collection[int] = ()) -> list[int]:
     """Return the labels, but void, that are thin lines between the other labels in every mask with several labels.
 
     Drawings and label tools draw such lines around objects. unnamed: labels that are also returned where they lie in
@@ -169,7 +172,7 @@ def likely_void(masks: Sequence[MaskStatistics], unnamed: Collection[int] = ()) 
     return found
 
 
-def _missed(masks: Sequence[MaskStatistics], labels: Sequence[set[int]]) -> dict[int, float]:
+def _missed(masks: Masks, labels: Sequence[set[int]]) -> dict[int, float]:
     """Return the mean share of the other labels of a mask that each label in three or more masks does not border."""
     shares: dict[int, list[float]] = {}
     for mask, each in zip(masks, labels, strict=True):

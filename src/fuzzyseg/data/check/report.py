@@ -7,7 +7,7 @@ from typing import Any
 
 from fuzzyseg.data.check.files import FileInfo
 from fuzzyseg.data.check.findings import Finding
-from fuzzyseg.data.check.labels import MaskStatistics
+from fuzzyseg.data.check.labels import Masks
 from fuzzyseg.data.sample import Size
 
 
@@ -60,18 +60,14 @@ class Report:
         self.masks.update(each.words for each in masks if each.problem is None)
         self.sizes.update(each.size for each in images if each.size is not None)
 
-    def count_masks(
-        self, names: Sequence[str], training: Sequence[MaskStatistics], held: Sequence[MaskStatistics]
-    ) -> None:
+    def count_masks(self, names: Sequence[str], training: Masks, held: Masks) -> None:
         """Add mask statistics."""
 
-        def sums(found: Sequence[MaskStatistics], index: int) -> tuple[int, int]:
+        def sums(found: Masks, index: int) -> tuple[int, int]:
             values = [each.counts[index] for each in found if each.counts]
             return sum(values), sum(value > 0 for value in values)
 
-        self.classes = [
-            ClassShare(name, index, *sums(training, index), *sums(held, index)) for index, name in enumerate(names)
-        ]
+        self.classes = [ClassShare(name, i, *sums(training, i), *sums(held, i)) for i, name in enumerate(names)]
         self.void, self.held_void = sum(each.void for each in training), sum(each.void for each in held)
 
     def record(self) -> dict[str, Any]:

@@ -141,9 +141,8 @@ def pair(images: dict[Key, Path], masks: dict[Key, Path], notes: list[str]) -> F
         elif len(candidates) > 1:
             raise DataError(f"{path}: matches several images: {short([images[c] for c in candidates])}; expected one")
         elif candidates[0] in owner:
-            raise DataError(
-                f"{images[candidates[0]]}: has two masks, {masks[owner[candidates[0]]]} and {path}; expected one"
-            )
+            first, image = masks[owner[candidates[0]]], images[candidates[0]]
+            raise DataError(f"{image}: has two masks, {first} and {path}; expected one")
         else:
             owner[candidates[0]] = key
     splits: dict[str, list[Item]] = {}

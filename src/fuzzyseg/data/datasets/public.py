@@ -96,22 +96,9 @@ def _with_encoding(item: Item) -> Item:
     return replace(item, encoding=LABEL_IDS) if ids else item
 
 
-_NAMES = (
-    "wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door, "
-    "table, mountain, plant, curtain, chair, car, water, painting, sofa, shelf, house, sea, mirror, rug, field, "
-    "armchair, seat, fence, desk, rock, wardrobe, lamp, bathtub, railing, cushion, base, box, column, signboard, "
-    "chest of drawers, counter, sand, sink, skyscraper, fireplace, refrigerator, grandstand, path, stairs, runway, "
-    "case, pool table, pillow, screen door, stairway, river, bridge, bookcase, blind, coffee table, toilet, flower, "
-    "book, hill, bench, countertop, stove, palm, kitchen island, computer, swivel chair, boat, bar, arcade machine, "
-    "hovel, bus, towel, light, truck, tower, chandelier, awning, streetlight, booth, television receiver, airplane, "
-    "dirt track, apparel, pole, land, bannister, escalator, ottoman, bottle, buffet, poster, stage, van, ship, "
-    "fountain, conveyer belt, canopy, washer, plaything, swimming pool, stool, barrel, basket, waterfall, tent, bag, "
-    "minibike, cradle, oven, ball, food, step, tank, trade name, microwave, pot, animal, bicycle, lake, dishwasher, "
-    "screen, blanket, sculpture, hood, sconce, vase, traffic light, tray, ashcan, fan, pier, crt screen, plate, "
-    "monitor, bulletin board, shower, radiator, glass, clock, flag"
-)
+_NAMES = Path(__file__).with_name("ade20k.txt").read_text(encoding="utf-8").splitlines()
 ADE20K_EXPECTED = "images/training/ and annotations/training/, the same for validation (ADE20K)"
-ADE20K = PublicDataset("ADE20K", tuple(_NAMES.split(", ")), VOID)
+ADE20K = PublicDataset("ADE20K", tuple(_NAMES), VOID)
 """Short names of the benchmark's 150 classes; mask value v is class index v - 1."""
 
 VALUES = Encoding(reduce_zero=True, text="ADE20K values: 0 is void, 1 to 150 are the classes")

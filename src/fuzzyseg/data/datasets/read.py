@@ -59,11 +59,7 @@ class DatasetLocation:
 
 
 def read_dataset(
-    root: str | Path,
-    *,
-    layout: str = "auto",
-    description: Path | None = None,
-    **options: Unpack[LabelOptions],
+    root: str | Path, *, layout: str = "auto", description: Path | None = None, **options: Unpack[LabelOptions]
 ) -> DataSet:
     """Read a dataset folder, or a table of images, into lists of items with classes, void value and mask encoding.
 
@@ -93,10 +89,8 @@ def list_files(location: DatasetLocation) -> Files:
     files = DATASETS[location.layout].files(root, location.description)
     files.splits = {split: sorted(items, key=lambda item: item.name) for split, items in files.splits.items() if items}
     if not files.splits:
-        raise DataError(
-            f"{root}: contains no image (layout {location.layout}); expected files in {', '.join(SUFFIXES)}. "
-            + "; ".join(files.notes)
-        )
+        found = f"contains no image (layout {location.layout})"
+        raise DataError(f"{root}: {found}; expected files in {', '.join(SUFFIXES)}. {'; '.join(files.notes)}")
     items = [item for items in files.splits.values() for item in items]
     if twice := repeated([item.name for item in items]):  # such as a.png and a.jpg in a list
         same = [item.image for item in items if item.name == twice[0]]

@@ -15,9 +15,10 @@ from PIL import Image
 from fuzzyseg.data.dataset_yaml import FILE
 from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.io.write import default_colours, written_beside
-from fuzzyseg.data.sample import DataError
+from fuzzyseg.data.sample import DataError, Size
 
 Floats = NDArray[np.float64]
+Bytes = NDArray[np.uint8]
 
 # One row per group: base colour and three classes.
 GROUPS: tuple[tuple[tuple[int, int, int], tuple[str, str, str]], ...] = (
@@ -65,9 +66,7 @@ def _blob(rng: np.random.Generator, y: Floats, x: Floats) -> NDArray[np.bool_]:
     return inside
 
 
-def draw_sample(
-    rng: np.random.Generator, size: tuple[int, int] = (96, 128)
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def draw_sample(rng: np.random.Generator, size: Size = (96, 128)) -> tuple[Bytes, Bytes]:
     """Draw an image (H, W, 3) and its mask (H, W) with indices of `CLASSES`."""
     height, width = size
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
@@ -87,9 +86,7 @@ def draw_sample(
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), mask
 
 
-def write_demo(
-    root: str | Path, *, seed: int = 0, train: int = 160, val: int = 40, size: tuple[int, int] = (96, 128)
-) -> None:
+def write_demo(root: str | Path, *, seed: int = 0, train: int = 160, val: int = 40, size: Size = (96, 128)) -> None:
     """Write `train` and `val` images of `size` (H, W) with masks and `dataset.yaml` in the folder layout.
 
     Image i of a split depends only on (seed, split, i). Raises DataError if the folder is not empty.

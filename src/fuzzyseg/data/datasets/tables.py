@@ -19,6 +19,7 @@ from typing import Any
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
 from fuzzyseg.data.datasets.pairing import existing, split_named
+from fuzzyseg.data.io.find import regular_files, why_not_file
 from fuzzyseg.data.io.mat import SUFFIX as MATLAB
 from fuzzyseg.data.io.pillow import SUFFIXES
 from fuzzyseg.data.labels.class_lists import delimiter, numbered_lines, read_lines
@@ -29,6 +30,7 @@ PARTS = ("train", "unlabelled", "val", "test")
 """Parts of a dataset that have lists."""
 
 COLUMNS = ("image", "mask", "split")
+COMMENT = " (# is a part of a name; only a line that begins with # is a comment)"
 
 _SUFFIX = "|".join(re.escape(suffix) for suffix in (*SUFFIXES, MATLAB))
 _PAIR = re.compile(rf"(.+?(?:{_SUFFIX}))\s+(\S.*(?:{_SUFFIX}))", re.IGNORECASE)
@@ -38,19 +40,19 @@ MANIFEST_EXPECTED = "manifest.csv or manifest.jsonl with image, mask, split (or 
 
 
 def fields(line: str) -> tuple[str, str | None]:
-    """Parse a line into (image, mask or None). Paths may contain spaces; ` #` starts a comment.
+    """Parse a line into (image, mask or None). Paths may contain spaces and #: a comment is a line of its own.
 
     A name in quotation marks, as `quoted` writes it, is taken as it is.
     """
     if line.startswith('"'):
         with suppress(ValueError):
             return json.loads(line), None
-    text = line.partition(" #")[0].strip()
-    if "\t" in text:
-        image, _, mask = text.partition("\t")
+    line = line.strip()
+    if "\t" in line:
+        image, _, mask = line.partition("\t")
         return image.strip(), mask.strip() or None
-    pair = _PAIR.fullmatch(text)
-    return (pair[1], pair[2]) if pair else (text, None)
+    pair = _PAIR.fullmatch(line)
+    return (pair[1], pair[2]) if pair else (line, None)
 
 
 def quoted(name: str) -> str:
@@ -105,13 +107,15 @@ def read_lists(root: Path, description: Description) -> Files:
 def _lists(root: Path, description: Description) -> dict[str, list[Path]]:
     """Return the list files of each part: the declared ones, else those at the root."""
     if description.lists is None:
-        lists = [(_part_named(path.stem), path) for path in sorted(root.glob("*.[tT][xX][tT]"))]
+        lists = [(_part_named(path.stem), path) for path in regular_files(root, "*.[tT][xX][tT]")]
         return {part: found for part in PARTS if (found := [path for of, path in lists if of == part])}
     paths: dict[str, list[Path]] = {}
     for part, value in description.lists.items():
         paths[part] = [existing(root / name) for name in ([value] if isinstance(value, str) else value)]
         if lost := [path for path in paths[part] if not path.is_file()]:
-            raise DataError(f"{root / FILE}: lists.{part}: {lost[0]} does not exist; expected a list of images")
+            raise DataError(
+                f"{root / FILE}: lists.{part}: {lost[0]} {why_not_file(lost[0])}; expected a list of images"
+            )
     return paths
 
 
@@ -134,9 +138,10 @@ def _items(path: Path, root: Path, *, masks: bool) -> Iterator[Item]:
         lost += [file for file in files if not file.is_file()]
         yield _item(files[0], files[1] if len(files) > 1 else None, root)
     if lost:
+        named = [f"{file} {why_not_file(file)}" for file in lost]
         raise DataError(
-            f"{path}: {len(lost)} files do not exist: {short(lost, 3)}; expected lines `image mask` with paths below "
-            f"{root}"
+            f"{path}: {counted(len(lost), 'file')} cannot be read: {short(named, 3)}; expected lines "
+            f"`image mask` with paths below {root}{COMMENT * any(' #' in str(file) for file in lost)}"
         )
 
 
@@ -177,7 +182,7 @@ def read_manifest(root: Path, description: Description) -> Files:
         texts = [image] if part == "unlabelled" or not mask else [image, mask]
         found = [existing(Path(os.path.normpath(path.parent / text))) for text in texts]
         if lost := [file for file in found if not file.is_file()]:
-            raise DataError(f"{where}: {lost[0]} does not exist; expected a path relative to {path.parent}")
+            raise DataError(f"{where}: {lost[0]} {why_not_file(lost[0])}; expected a file, relative to {path.parent}")
         if seen.setdefault(found[0], number) != number:
             raise DataError(f"{where}: {found[0]} is also in line {seen[found[0]]}; expected it once")
         item = _item(found[0], found[1] if len(found) > 1 else None, path.parent)

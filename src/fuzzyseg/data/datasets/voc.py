@@ -10,6 +10,7 @@ from pathlib import Path
 from fuzzyseg.data.dataset_yaml import Description
 from fuzzyseg.data.datasets.pairing import image_files, name_finder, note_ignored, split_named
 from fuzzyseg.data.datasets.tables import list_entries
+from fuzzyseg.data.io.find import regular_files
 from fuzzyseg.data.io.mat import SUFFIX
 from fuzzyseg.data.labels.class_lists import read_labelmap, read_names
 from fuzzyseg.data.sample import DataError, Files, Item, PublicDataset
@@ -41,7 +42,7 @@ def list_files(root: Path, description: Description, *, augmented: bool = True) 
     assert base is not None
     images, others = image_files(base / IMAGES)
     notes = note_ignored(base / IMAGES, others, "images")
-    lists = _lists(base, images)
+    lists = split_lists(base, images)
     found, others = image_files(base / MASKS)
     notes += note_ignored(base / MASKS, others, "masks")
     known = name_finder(images)
@@ -73,10 +74,11 @@ def list_files(root: Path, description: Description, *, augmented: bool = True) 
     files = Files({}, notes, unmatched)
     for split, names in splits.items():
         files.splits |= {split: [Item(images[name], masks.get(name), name) for name in names]} if names else {}
-    if (base / "class_names.txt").is_file():
-        files.classes = read_names(base / "class_names.txt")
-    elif (base / "labelmap.txt").is_file():
-        files.classes, files.colours = map(list, zip(*read_labelmap(base / "labelmap.txt"), strict=True))
+    listed_names, label_map = base / "class_names.txt", base / "labelmap.txt"
+    if listed_names.is_file():
+        files.orders[listed_names] = read_names(listed_names)
+    if label_map.is_file():
+        files.orders[label_map], files.colours = map(list, zip(*read_labelmap(label_map), strict=True))
     return files
 
 
@@ -96,18 +98,21 @@ def _more_masks(root: Path, base: Path) -> tuple[Path, dict[str, Path]]:
     return source, {path.stem: path for path in sorted(source.glob(f"*{SUFFIX}"))}
 
 
-def _lists(base: Path, images: dict[str, Path]) -> dict[str, list[str]]:
-    """Return names by split from `ImageSets/Segmentation`. Raises DataError for missing images, except of test."""
+def split_lists(base: Path, images: dict[str, Path], folder: str = IMAGES) -> dict[str, list[str]]:
+    """Return names by split from `ImageSets/Segmentation`. Raises DataError for missing images, except of test.
+
+    images: by name. folder: theirs, below `base`.
+    """
     lists: dict[str, list[str]] = {}
     known = name_finder(images)
-    for path in sorted((base / "ImageSets" / "Segmentation").glob("*.txt")):
+    for path in regular_files(base / "ImageSets" / "Segmentation", "*.txt"):
         split = split_named(path.stem)
         if split is None:
             continue
-        listed = [name.replace("\\", "/").removeprefix(f"{IMAGES}/") for name, _ in list_entries(path)]
+        listed = [name.replace("\\", "/").removeprefix(f"{folder}/") for name, _ in list_entries(path)]
         names = [known(name if known(name) in images else str(Path(name).with_suffix(""))) for name in listed]
         lost = [name for name in names if name not in images]
         if lost and split != "test":  # the test images are a download of their own
-            raise DataError(f"{path}: {len(lost)} images are not in {base / IMAGES}: {short(lost)}; copy them there")
+            raise DataError(f"{path}: {len(lost)} images are not in {base / folder}: {short(lost)}; copy them there")
         lists[split] = list(dict.fromkeys([*lists.get(split, ()), *(name for name in names if name in images)]))
     return lists

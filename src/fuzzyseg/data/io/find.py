@@ -80,6 +80,19 @@ def why_not_image(path: Path) -> str | None:
         return None
 
 
+def why_not_file(path: Path) -> str:
+    """What a path is that is no regular file, such as `is a pipe`, `does not exist`."""
+    if not path.exists():
+        return "does not exist"
+    kinds = {"folder": path.is_dir, "pipe": path.is_fifo, "socket": path.is_socket}
+    return f"is a {next((name for name, holds in kinds.items() if holds()), 'device')}"
+
+
+def regular_files(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder that match a pattern, sorted, without pipes, which would be waited for, and devices."""
+    return sorted(path for path in folder.glob(pattern) if path.is_file())
+
+
 def walk(folder: Path, depth: int | None = None) -> Iterator[Path]:
     """The files below a folder that are not hidden. depth: 1 for those in the folder itself; None: all."""
     visited = set()

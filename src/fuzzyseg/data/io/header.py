@@ -6,24 +6,15 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from fuzzyseg.data.io import pillow
 from fuzzyseg.data.io.mat import SUFFIX as MATLAB
 from fuzzyseg.data.io.mat import read_matlab_mask
-from fuzzyseg.data.io.pillow import (
-    NUMPY,
-    SIXTEEN_BIT,
-    check_pixels,
-    check_regular,
-    decoding,
-    exif_turn,
-    open_header,
-    suffix_of,
-)
 from fuzzyseg.data.io.raster import open_raster, palette_nodata
 from fuzzyseg.data.sample import DataError, Size
 
 _BANDS = {
     "1": 1, "L": 1, "P": 1, "I": 1, "F": 1, "LA": 2, "PA": 1, "RGB": 3, "RGBA": 4, "CMYK": 3, "YCbCr": 3, "LAB": 3,
-    "HSV": 3, **dict.fromkeys(SIXTEEN_BIT, 1),
+    "HSV": 3, **dict.fromkeys(pillow.SIXTEEN_BIT, 1),
 }  # fmt: skip
 """Pillow's mode -> bands once it is converted to grey or RGB, opacity included."""
 
@@ -63,14 +54,14 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """The header of an image or mask file. Raises DataError naming the file."""
-    check_regular(path)
-    if suffix_of(path) == MATLAB:
+    pillow.check_regular(path)
+    if pillow.suffix_of(path) == MATLAB:
         mask = read_matlab_mask(path)
         return Header(mask.shape[0], mask.shape[1], 1, str(mask.dtype), "bands", "MAT")
     raster = open_raster(path)
     if raster is not None:
         height, width = raster.size if raster.orientation < 5 else raster.size[::-1]
-        kind = "NPY" if suffix_of(path) == NUMPY else "TIFF"
+        kind = "NPY" if pillow.suffix_of(path) == pillow.NUMPY else "TIFF"
         dtype, extra = raster.dtype.newbyteorder("=").name, (raster.orientation, raster.nodata, len(raster.pages))
         return Header(height, width, raster.bands, dtype, "bands", kind, raster.alpha, False, *extra)
     return _pillow(path)
@@ -82,17 +73,17 @@ def file_size(path: Path) -> Size:
 
 
 def _pillow(path: Path) -> Header:
-    with decoding(path), path.open("rb") as file:
+    with pillow.decoding(path), path.open("rb") as file:
         start = file.read(_DEPTH + 1)
         file.seek(0)
-        image = open_header(file)
+        image = pillow.open_header(file)
         # Pillow's size of a TIFF has the orientation applied, or not, by its version
         width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
         turn = _turn(image, file, path)
         mode, kind = image.mode, str(image.format)
     if mode not in _BANDS:
         raise DataError(f"{path}: has pixels of mode {mode}, which are not supported; save it as PNG or TIFF")
-    dtype = {"I": "int32", "F": "float32"}.get(mode, "uint16" if mode in SIXTEEN_BIT else "uint8")
+    dtype = {"I": "int32", "F": "float32"}.get(mode, "uint16" if mode in pillow.SIXTEEN_BIT else "uint8")
     if kind == "PNG" and start[_DEPTH] == 16:
         dtype = "uint16"
     height, width = (width, height) if turn >= 5 else (height, width)
@@ -104,14 +95,14 @@ def _pillow(path: Path) -> Header:
 def _turn(image: Image.Image, file: BinaryIO, path: Path) -> int:
     """EXIF's orientation. For a PNG, Pillow decodes all pixels to search behind them, where it hardly ever is."""
     if image.format != "PNG":
-        return exif_turn(image.getexif())
+        return pillow.exif_turn(image.getexif())
     place = file.tell()
     words = _behind_pixels(file)
     file.seek(place)
     if words:
-        check_pixels(path, image.height, image.width)
-        return exif_turn(image.getexif())
-    return exif_turn(Image.Image.getexif(image))
+        pillow.check_pixels(path, image.height, image.width)
+        return pillow.exif_turn(image.getexif())
+    return pillow.exif_turn(Image.Image.getexif(image))
 
 
 def _behind_pixels(file: BinaryIO) -> bool:

@@ -21,6 +21,9 @@ Pixels = NDArray[np.uint8]
 Units = NDArray[np.float32]
 """An image (H, W, channels) in units: 0 and 1 are the ends of its `Levels`."""
 
+Bands = Sequence[int] | None
+"""Numbers of the bands of a file to use, from 1; None: all."""
+
 Image = Pixels | Units
 Picture: TypeAlias = str | Path | Pillow.Image
 """A file, or an image that Pillow has opened."""
@@ -212,9 +215,7 @@ class Windows:
         return read_known(self.raster, self.channels, bands=self.bands, box=box)
 
 
-def open_windows(
-    path: Path, channels: int = 3, *, bands: Sequence[int] | None = None, levels: Levels | None = None
-) -> Windows | None:
+def open_windows(path: Path, channels: int = 3, *, bands: Bands = None, levels: Levels | None = None) -> Windows | None:
     """A tiled or striped TIFF or a NumPy file to be read by windows; None for other files. Raises DataError."""
     raster = open_raster(path)
     if raster is None or not raster.windowed or raster.dtype == np.bool_:

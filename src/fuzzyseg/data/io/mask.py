@@ -116,11 +116,8 @@ def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
     if array.dtype.kind == "f":
         whole = np.isfinite(array) & (np.rint(array) == array) & (np.abs(array) < 2**31)
         if not whole.all():
-            strange = np.unique(array[~whole])
-            raise DataError(
-                f"{path}: found {short([f'{v:g}' for v in strange])} in {int((~whole).sum())} pixels; expected whole "
-                "numbers: class indices"
-            )
+            strange = short([f"{v:g}" for v in np.unique(array[~whole])])
+            raise DataError(f"{path}: found {strange} in {int((~whole).sum())} pixels; expected class indices")
         return array.astype(np.int32)
     return array
 

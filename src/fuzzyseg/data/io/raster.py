@@ -15,18 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from fuzzyseg.data.io.pillow import (
-    NUMPY,
-    TIFF,
-    check_pixels,
-    check_regular,
-    decoding,
-    exif_turn,
-    open_image,
-    suffix_of,
-    too_large,
-    turned,
-)
+from fuzzyseg.data.io import pillow
 from fuzzyseg.data.sample import Box, DataError
 
 Array = NDArray[Any]
@@ -68,8 +57,8 @@ class Raster:
     @property
     def windowed(self) -> bool:
         """Whether `read` of a window decodes less than the whole file."""
-        parts = self.orientation == 1 and self.block != self.size and not too_large(*self.block, self.bands)
-        return parts and (suffix_of(self.path) == NUMPY or find_spec("rasterio") is not None)
+        parts = self.orientation == 1 and self.block != self.size and not pillow.too_large(*self.block, self.bands)
+        return parts and (pillow.suffix_of(self.path) == pillow.NUMPY or find_spec("rasterio") is not None)
 
     @property
     def may_miss(self) -> bool:
@@ -97,20 +86,20 @@ class Raster:
         A window decodes the tiles or strips that it touches and no others.
         """
         if box is None:
-            check_pixels(self.path, self.height, self.width, self.bands)
+            pillow.check_pixels(self.path, self.height, self.width, self.bands)
             box = (0, 0, self.height, self.width)
-        check_pixels(self.path, *self.block, self.bands, part="tiles or strips")
-        with decoding(self.path):
-            if suffix_of(self.path) == NUMPY:
+        pillow.check_pixels(self.path, *self.block, self.bands, part="tiles or strips")
+        with pillow.decoding(self.path):
+            if pillow.suffix_of(self.path) == pillow.NUMPY:
                 stored = _mapped(self.path)
                 bands_last = stored[..., None] if self.axis is None else np.moveaxis(stored, self.axis, -1)
                 array = np.array(bands_last[box[0] : box[2], box[1] : box[3]])
             elif find_spec("rasterio") is None:
-                array = np.asarray(open_image(self.path)).astype(self.dtype, copy=False)
+                array = np.asarray(pillow.open_image(self.path)).astype(self.dtype, copy=False)
                 return array if array.ndim == 3 else array[..., None]
             else:
                 array = np.concatenate([gdal_read(self.path, "GTiff", box, page) for page in self.pages], -1)
-            return turned(array.astype(self.dtype.newbyteorder("="), copy=False), self.orientation)
+            return pillow.turned(array.astype(self.dtype.newbyteorder("="), copy=False), self.orientation)
 
 
 def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) -> Array:
@@ -142,12 +131,12 @@ def open_raster(path: Path) -> Raster | None:
     Pillow reads palettes, CMYK and fewer than 8 bits, and files that are no TIFF in spite of their suffix. Pages of a
     TIFF file that hold one grey band each are the bands of one image; a file with several other pages is refused.
     """
-    suffix = suffix_of(path)
-    if suffix != NUMPY and suffix not in TIFF:
+    suffix = pillow.suffix_of(path)
+    if suffix != pillow.NUMPY and suffix not in pillow.TIFF:
         return None
-    check_regular(path)
-    with decoding(path):
-        return _numpy(path) if suffix == NUMPY else _tiff(path)
+    pillow.check_regular(path)
+    with pillow.decoding(path):
+        return _numpy(path) if suffix == pillow.NUMPY else _tiff(path)
 
 
 def _mapped(path: Path) -> Array:
@@ -160,10 +149,8 @@ def _mapped(path: Path) -> Array:
 def _numpy(path: Path) -> Raster:
     array = _mapped(path)
     if array.dtype.kind not in "biuf" or array.ndim not in (2, 3) or 0 in array.shape:
-        raise DataError(
-            f"{path}: found {array.dtype} values of shape {array.shape}; expected numbers of shape (H, W), (H, W, "
-            "bands) or (bands, H, W)"
-        )
+        expected = "expected numbers of shape (H, W), (H, W, bands) or (bands, H, W)"
+        raise DataError(f"{path}: found {array.dtype} values of shape {array.shape}; {expected}")
     axis = None if array.ndim == 2 else 0 if array.shape[0] < array.shape[2] else -1
     height, width = array.shape[1:] if axis == 0 else array.shape[:2]
     return Raster(path, height, width, 1 if axis is None else array.shape[axis], array.dtype, axis=axis)
@@ -180,14 +167,12 @@ def _tiff(path: Path) -> Raster | None:
     tiled = any(tag in tags for tag in (322, 323, 324, 325))
     block = (int(tags[323]), int(tags[322])) if tiled else (min(int(tags.get(278, height)), height), width)
     if tiled:  # a tile may be larger than the image, and Pillow decodes it as a whole too
-        check_pixels(path, *block, part="tiles")
+        pillow.check_pixels(path, *block, part="tiles")
     photometric, compression, samples = tags.get(262, 0), tags.get(259, 1), int(tags.get(277, 1))
     # what the numbers are: grey or RGB; JPEG's YCbCr is decoded to RGB
     numbers = min(bits) >= 8 and (photometric in (1, 2) or (photometric == 6 and compression == 7))
-    alike = (256, 257, 258, 262, 277, 339)
-    if len(pages) > 1 and not (
-        numbers and samples == 1 and all(page.get(tag) == tags.get(tag) for page in pages.values() for tag in alike)
-    ):
+    alike = all(page.get(tag) == tags.get(tag) for page in pages.values() for tag in (256, 257, 258, 262, 277, 339))
+    if len(pages) > 1 and not (numbers and samples == 1 and alike):
         raise DataError(
             f"{path}: has {len(pages)} pages; expected one image, or pages of one grey band each, which are its bands: "
             "save each page as a file of its own (ImageMagick: convert FILE.tif page-%d.png)"
@@ -209,7 +194,7 @@ def _tiff(path: Path) -> Raster | None:
     if not simple:
         check_rasterio(path)
     nodata = _nodata(tags, dtype)
-    return Raster(path, height, width, bands, dtype, alpha, exif_turn(tags), nodata, block, tuple(pages))
+    return Raster(path, height, width, bands, dtype, alpha, pillow.exif_turn(tags), nodata, block, tuple(pages))
 
 
 def _nodata(tags: Mapping[int, Any], dtype: np.dtype[Any]) -> float | None:

@@ -1,6 +1,7 @@
 """Colours, overlays and picture files."""
 
 import colorsys
+import errno
 import itertools
 import os
 import threading
@@ -22,6 +23,18 @@ _DISTINCT: tuple[Colour, ...] = (
 )  # fmt: skip
 
 _PARTS = itertools.count()
+
+
+class Unwritable(OSError, DataError):
+    """A file or folder that cannot be written, such as on a full disk; the message says what still stands."""
+
+    def __init__(self, path: Path, error: OSError, stands: str) -> None:
+        reason = error.strerror or f"{error}: the disk may be full"  # NumPy gives no number
+        text = f"cannot be written ({reason}); {stands}"
+        super().__init__(error.errno or errno.ENOSPC, text, str(error.filename or path))
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
 
 
 def class_colours(count: int) -> list[Colour]:
@@ -110,13 +123,15 @@ def written_beside(path: Path) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(part), part):
+            error.filename, error.filename2 = str(path), None
         raise
 
 
 def check_writable(folder: Path) -> None:
-    """Raise DataError unless files can be written in the folder, or, if it does not exist, next to where it would be.
+    """Raise Unwritable unless files can be written in the folder, or, if it does not exist, next to where it would be.
 
     Nothing is left.
     """
@@ -125,7 +140,8 @@ def check_writable(folder: Path) -> None:
         with TemporaryFile(dir=place) as file:
             file.write(bytes(2**16))
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written to ({error.strerror or error}); choose another folder") from None
+        error.filename = folder  # not that of the file that was tried
+        raise Unwritable(folder, error, "choose another folder") from None
 
 
 def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:

@@ -1,13 +1,13 @@
 """Reading of files above the pixel limit in blocks of whole rows, so that each tile is decoded once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.io.image import Levels, Windows, open_windows
+from fuzzyseg.data.io.image import Bands, Levels, Windows, open_windows
 from fuzzyseg.data.io.mask import read_raster_mask
 from fuzzyseg.data.io.pillow import too_large
 from fuzzyseg.data.io.raster import Raster, open_raster
@@ -18,9 +18,7 @@ BLOCK = 2**22
 """Approximate number of pixels of a row block, which has whole rows of tiles."""
 
 
-def open_large(
-    path: Path, channels: int = 3, *, bands: Sequence[int] | None = None, levels: Levels | None = None
-) -> Windows | None:
+def open_large(path: Path, channels: int = 3, *, bands: Bands = None, levels: Levels | None = None) -> Windows | None:
     """`open_windows` of an image above the pixel limit; None for other files. Raises DataError."""
     windows = open_windows(path, channels, bands=bands, levels=levels)
     return windows if windows is not None and _large(windows.raster) else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 from unicodedata import normalize
 
+from fuzzyseg.data.io.find import regular_files
 from fuzzyseg.data.sample import MAX_CLASSES, Colour, DataError
 from fuzzyseg.data.text import decoded
 
@@ -50,10 +51,8 @@ def read_names(path: Path) -> list[str]:
         if "," in line and len(lines) == 1:
             raise DataError(f"{path}, line {number}: found {line!r}; expected one name per line, without commas")
     if len(names) == 1:
-        raise DataError(
-            f"{path}: lists one class, {next(iter(names))!r}; expected two or more: add the line {BACKGROUND} for the "
-            "pixels of no object"
-        )
+        advice = f"add the line {BACKGROUND} for the pixels of no object"
+        raise DataError(f"{path}: lists one class, {next(iter(names))!r}; expected two or more: {advice}")
     check_names(list(names), str(path))
     return list(names)
 
@@ -113,7 +112,7 @@ VOID_NAMES = ("void", "ignore", "ignored", "unlabelled", "unlabeled", "unlabel",
 
 def class_table(root: Path) -> Path | None:
     """Return the class table (.csv with columns name, r, g, b) of a dataset, if any. Raises DataError for several."""
-    tables = [path for path in sorted(root.glob("*.csv")) if set(COLUMNS) <= set(_columns(path))]
+    tables = [path for path in regular_files(root, "*.csv") if set(COLUMNS) <= set(_columns(path))]
     if len(tables) > 1:
         raise DataError(f"{root}: contains several class tables: {', '.join(p.name for p in tables)}; expected one")
     return tables[0] if tables else None

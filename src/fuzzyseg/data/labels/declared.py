@@ -1,5 +1,6 @@
 """Label metadata declared by the user or shipped with the dataset."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -32,7 +33,7 @@ class DeclaredLabels:
     ignore: void values; None: not declared. kind: encoding (index, colour, binary), if declared. snap: see `Encoding`.
     public: the public dataset that these files are. same_layout: the public dataset with the same layout. fallback:
     label map to use if nothing else is declared. rows: names of a class table or label map that includes void, or names
-    a class twice, in its order.
+    a class twice, in its order. disorder: where two files disagree on the order of the classes; empty: nowhere.
     """
 
     description: Description
@@ -46,6 +47,7 @@ class DeclaredLabels:
     same_layout: PublicDataset | None
     fallback: LabelMap | None
     rows: tuple[str, ...] | None = None
+    disorder: str = ""
 
     @property
     def void(self) -> int:
@@ -77,6 +79,9 @@ def declared_labels(
         check_names(classes, str(root))
     table = None if description.has_colours or description.values else class_table(root)
     names, source, rows = classes or description.names, FILE, None
+    rest = () if len(files.orders) > 1 else (IGNORE,)  # a row of void shifts the indices of one of two files
+    orders = {path: [n for n in dict.fromkeys(every) if n not in rest] for path, every in files.orders.items()}
+    listed = next(iter(orders.values()), None)
     colours: list[tuple[int, Colour]] | None = None
     if description.colours is not None:
         if names is None or len(names) == len(description.colours):
@@ -85,19 +90,20 @@ def declared_labels(
         colours = _by_name(names, description.colours_of, FILE)
     elif table is not None:
         labels, source = read_class_table(table), table.name
+        orders = {table: [name for name, _ in labels if name.lower() not in VOID_NAMES], **orders}
         names = names or [name for name, _ in labels if name.lower() not in VOID_NAMES]
         void = [(-1, colour) for name, colour in labels if name not in names and name.lower() in VOID_NAMES]
-        rest = {name: [colour] for name, colour in labels if (-1, colour) not in void}
-        colours = [*_by_name(names, rest, source), *void]
+        named = {name: [colour] for name, colour in labels if (-1, colour) not in void}
+        colours = [*_by_name(names, named, source), *void]
         rows = tuple(name for name, _ in labels) if void else None
-    elif files.colours is not None and files.classes is not None:
-        own, source = [name for name in dict.fromkeys(files.classes) if name != IGNORE], "labelmap.txt"
-        names = names or own
-        if set(names) == set(own):
-            entries = zip(files.classes, files.colours, strict=True)
-            colours = [(names.index(name) if name in names else -1, colour) for name, colour in entries]
-            rows = tuple(files.classes) if own != files.classes else None
-    names = names or files.classes
+    elif files.colours is not None:
+        (path, entries), names = list(files.orders.items())[-1], names or listed
+        source, own = path.name, orders[path]
+        if names is not None and set(names) == set(own):
+            pairs = zip(entries, files.colours, strict=True)
+            colours = [(names.index(name) if name in names else -1, colour) for name, colour in pairs]
+            rows = tuple(entries) if own != entries else None
+    names = names or listed
     if colours is not None:
         colours += [(-1, colour) for colour in description.ignore_colours or ()]
         if twice := repeated([colour for _, colour in colours]):
@@ -117,7 +123,22 @@ def declared_labels(
         same_layout=same_layout,
         fallback=options.get("fallback"),
         rows=rows,
+        disorder="" if classes else _disorder({root / FILE: description.names or [], **orders}),
     )
+
+
+def _disorder(orders: Mapping[Path, list[str]]) -> str:
+    """Return where the first of the orders of classes and another give a common class two indices, if anywhere."""
+    (first, names), *others = [each for each in orders.items() if each[1]] or [(Path(), [])]
+    for path, other in others:
+        for index, name in enumerate(other):
+            if name in names and names.index(name) != index:
+                return (
+                    f"{first} and {path} have different orders of the classes: {name!r} is class "
+                    f"{names.index(name)} in {first.name} and {index} in {path.name}, and these masks hold indices "
+                    f"alone. Correct or remove one of the files, or set encoding: index in {FILE}, for {first.name}"
+                )
+    return ""
 
 
 def _is(public: PublicDataset, files: Files) -> bool:

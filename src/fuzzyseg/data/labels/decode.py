@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fuzzyseg.data.io.header import read_header
 from fuzzyseg.data.io.mask import read_mask
 from fuzzyseg.data.sample import MAX_CLASSES, VOID, DataError, Encoding, Item
 from fuzzyseg.data.text import counted, short
@@ -19,6 +20,9 @@ UNMAPPED = -1
 """Label of a pixel whose value or colour has no class."""
 
 PLAIN = Encoding()
+
+Integers = NDArray[np.integer]
+"""A mask as `read_stored` returns it, or class indices."""
 
 _TRANSPARENT = -1  # void in Encoding.colours
 
@@ -41,8 +45,15 @@ def read_stored(item: Item) -> NDArray[np.integer]:
 
     The functions below accept some rows of the result as `part`, instead of reading the file.
     """
-    coloured = item.encoding is not None and item.encoding.colours is not None
-    return read_mask(mask_of(item), colours=coloured, lossy=coloured or (item.encoding or PLAIN).snap)
+    encoding, path = item.encoding or PLAIN, mask_of(item)
+    if dict(encoding.table or ()).get(VOID, VOID) != VOID and (nodata := read_header(path).nodata) is not None:
+        raise DataError(
+            f"{path}: declares {nodata:g} as the value of missing data, which is read as {VOID}, but {VOID} is a class "
+            f"({encoding.text}): remove the tag (gdal_edit.py -unsetnodata FILE), or give missing pixels another value "
+            "and set ignore_index"
+        )
+    coloured = encoding.colours is not None
+    return read_mask(path, colours=coloured, lossy=coloured or encoding.snap)
 
 
 def stored_labels(item: Item, part: NDArray[np.integer] | None = None) -> NDArray[np.integer]:
@@ -59,9 +70,7 @@ def stored_labels(item: Item, part: NDArray[np.integer] | None = None) -> NDArra
     return found.labels
 
 
-def training_labels(
-    item: Item, *, classes: int, ignore_index: int, part: NDArray[np.integer] | None = None
-) -> NDArray[np.uint8]:
+def training_labels(item: Item, *, classes: int, ignore_index: int, part: Integers | None = None) -> NDArray[np.uint8]:
     """Return the mask of an item as (H, W) uint8 class indices with void 255 (promise 3). Raises DataError.
 
     ignore_index: void value of the dataset's files, unless the item's encoding declares its own.
@@ -106,9 +115,7 @@ def unpack_colour(colour: Any) -> Any:
     return colour >> 16, colour >> 8 & 255, colour & 255
 
 
-def encode_labels(
-    labels: NDArray[np.integer], encoding: Encoding | None, ignore_index: int, path: Path
-) -> NDArray[Any]:
+def encode_labels(labels: Integers, encoding: Encoding | None, ignore_index: int, path: Path) -> NDArray[Any]:
     """Encode class indices (H, W) as values (H, W) or colours (H, W, 3) uint8; the inverse of `decode_array`.
 
     The first value or colour of a class is used. Raises DataError for a class without one.
@@ -209,9 +216,7 @@ def _colour_table(colours: tuple[tuple[int, int, int, int], ...]) -> NDArray[np.
     return table
 
 
-def _colour_values(
-    mask: NDArray[np.integer], encoding: Encoding, path: Path
-) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
+def _colour_values(mask: Integers, encoding: Encoding, path: Path) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
     """Return packed colours, their values (-1: void, -2: none), and the number of snapped pixels."""
     assert encoding.colours is not None
     if mask.ndim == 2:
@@ -242,7 +247,7 @@ def _snap_binary(labels: NDArray[np.int32], stored: NDArray[np.integer], encodin
     return Decoded(labels, stored, int(off.sum()))
 
 
-def nearest_colours(packed: NDArray[np.int32], encoding: Encoding) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+def nearest_colours(packed: Integers, encoding: Encoding) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
     """Return the nearest entry of `encoding.colours` for packed colours (N,).
 
     Returns its index (N,), the first one at equal distances, and the squared Euclidean distance in RGB (N,).
@@ -273,19 +278,17 @@ def _check(found: Decoded, invalid: NDArray[np.bool_], encoding: Encoding | None
     )
 
 
-def _unmapped_colours(
-    stored: NDArray[np.integer], unmapped: NDArray[np.bool_], encoding: Encoding, path: Path, most: int = 5
-) -> str:
+def _unmapped_colours(stored: Integers, unmapped: NDArray[np.bool_], encoding: Encoding, path: Path) -> str:
     """Return the message on colours without a class: colours, pixel counts, nearest class colours."""
     assert encoding.colours is not None
     colours, counts = np.unique(stored[unmapped], return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:most]
+    order = np.argsort(-counts, kind="stable")[:5]
     lines = [
         f"{unpack_colour(int(colours[place]))} {counts[place]} times (nearest {encoding.colours[index][:3]}, "
         f"distance {squared**0.5:.0f})"
         for place, index, squared in zip(order, *nearest_colours(colours[order], encoding), strict=True)
     ]
-    more = f" and {len(colours) - most} more" if len(colours) > most else ""
+    more = f" and {len(colours) - len(order)} more" if len(colours) > len(order) else ""
     share = 100 * int(unmapped.sum()) / unmapped.size
     return (
         f"{path}: found {int(unmapped.sum())} pixels ({share:.2g} %) of {len(colours)} colours without a class: "

@@ -1,7 +1,7 @@
 """Meaning of palette masks: the class of a pixel is its index, or the colour of its index."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -137,9 +137,7 @@ def _colour(palette: Palette, index: int) -> Colour:
     return palette[index] if index < len(palette) else BLACK
 
 
-def _disagrees(
-    index: int, palette: Palette, named: Mapping[Colour, int], class_of: Callable[[int], int | None]
-) -> bool:
+def _disagrees(index: int, palette: Palette, named: dict[Colour, int], class_of: Callable[[int], int | None]) -> bool:
     """Whether the colour is declared for another class. Palettes are filled up with one colour, which tells nothing."""
     colour, meant = _colour(palette, index), class_of(index)
     return colour in named and named[colour] != meant and not (meant == VOID and palette.count(colour) > 1)

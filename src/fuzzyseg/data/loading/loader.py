@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from fuzzyseg.data.io.scores import read_scores
 from fuzzyseg.data.loading.sampler import PUBLISH_DELAY, Draw, Sampler
 from fuzzyseg.data.sample import DataError, Item
 from fuzzyseg.data.transforms.geometry import Geometry, make_sample, stacked
@@ -79,9 +80,11 @@ class _Samples(Dataset[dict[str, Tensor] | DataError]):
         spec, worker = self.streams[stream], get_worker_info()
         if worker is not None:
             self.reading[worker.id] = torch.tensor([list(self.streams).index(stream), draw.index])
-        image, mask = self.reader.read(self.item(stream, draw.index), with_mask=spec.source == "labelled")
+        item = self.item(stream, draw.index)
+        image, mask = self.reader.read(item, with_mask=spec.source == "labelled")
         focus = draw.drawn_for if self.focused and mask is not None else -1
-        sample = make_sample(spec.view, image, mask, seed=draw.seed, focus=focus, **self.options)
+        scores = read_scores(item) if spec.scores else None
+        sample = make_sample(spec.view, image, mask, scores, seed=draw.seed, focus=focus, **self.options)
         if worker is not None:
             self.reading[worker.id] = -1
         return sample
@@ -233,6 +236,7 @@ class Loader:
             pair=(content["pair_image"], content["pair_valid"]) if "pair_image" in content else None,
             boxes=content.get("boxes"),
             flips=content.get("flips"),
+            scores=content.get("scores"),
             statistics=self._statistics,
             pending=Pending.of(content, self._colours),
         )

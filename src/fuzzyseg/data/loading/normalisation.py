@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuzzyseg.data.io.header import read_header
-from fuzzyseg.data.io.image import Levels, open_windows, read_image, read_known
+from fuzzyseg.data.io.image import Bands, Levels, open_windows, read_image, read_known
 from fuzzyseg.data.io.pillow import too_large
 from fuzzyseg.data.labels.class_counts import map_items
 from fuzzyseg.data.labels.detect import subsample
@@ -56,11 +56,8 @@ def kinds_of(items: Sequence[Item], channels: int) -> Kinds:
     heads = map_items(subsample(items, HEADERS), lambda item: read_header(item.image))
     pictures = all(head.dtype == "uint8" and head.bands - head.alpha in (1, 3) for head in heads)
     colour = channels == 3 and pictures and any(head.bands > 2 for head in heads)
-    return Kinds(
-        tuple(sorted({head.bands for head in heads})),
-        tuple(sorted({head.dtype if head.dtype != "bool" else "uint8" for head in heads})),
-        colour,
-    )
+    dtypes = {"uint8" if head.dtype == "bool" else head.dtype for head in heads}
+    return Kinds(tuple(sorted({head.bands for head in heads})), tuple(sorted(dtypes)), colour)
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class Statistics:
 
 
 def measure(
-    items: Sequence[Item], kinds: Kinds, channels: int, bands: Sequence[int] | None, levels: Levels | None = None
+    items: Sequence[Item], kinds: Kinds, channels: int, bands: Bands, levels: Levels | None = None
 ) -> Statistics:
     """Measure the statistics of up to 200 images, evenly spaced.
 
@@ -127,9 +124,7 @@ def sum_up(parts: Iterator[NDArray[Any]], channels: int) -> NDArray[np.float64]:
     return result
 
 
-def parts_of(
-    path: Path, channels: int, bands: Sequence[int] | None, levels: Levels | None, *, native: bool
-) -> Iterator[NDArray[Any]]:
+def parts_of(path: Path, channels: int, bands: Bands, levels: Levels | None, *, native: bool) -> Iterator[NDArray[Any]]:
     """Yield the image, or windows of an image that is too large to be read whole. native: values as in the file, float.
 
     The range of native values is also measured, so they are read whole if the pixel limit permits.

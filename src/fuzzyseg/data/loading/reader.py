@@ -211,10 +211,6 @@ def _resize(array: NDArray[Any], size: Size, how: Image.Resampling) -> NDArray[A
 
 
 def _mismatch(item: Item, image: Size, mask: Size) -> str:
-    text = (
-        f"{item.mask}: is {mask[0]}x{mask[1]} (height x width), but its image {item.image} is {image[0]}x{image[1]}; "
-        "expected the same size"
-    )
-    if mask == image[::-1]:
-        text += "; sides are swapped, as when the mask was drawn without the image's EXIF orientation: rotate the mask"
-    return text
+    found = f"is {mask[0]}x{mask[1]} (height x width), but its image {item.image} is {image[0]}x{image[1]}"
+    advice = "; sides are swapped, as when the mask was drawn without the image's EXIF orientation: rotate the mask"
+    return f"{item.mask}: {found}; expected the same size" + advice * (mask == image[::-1])

@@ -72,6 +72,7 @@ class Draw:
     drawn_for: int
 
 
+@dataclass
 class Sampler:
     """Draws of each stream, with optional weights.
 
@@ -79,22 +80,16 @@ class Sampler:
     until others are published. Raises DataError if a source has too few images, ValueError for an invalid partner.
     """
 
-    def __init__(
-        self,
-        streams: Mapping[str, Stream],
-        counts: Mapping[str, int],
-        batch: int,
-        seed: int,
-        balance: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        for name, stream in streams.items():
-            _check(name, stream, streams, counts)
-        self._streams = dict(streams)
-        self._counts = dict(counts)
-        self._batch = batch
-        self._seed = seed
-        self._balance = dict(balance or {})
-        self._published: dict[str, dict[int, Tensor]] = {name: {} for name in streams}
+    streams: Mapping[str, Stream]
+    counts: Mapping[str, int]
+    batch: int
+    seed: int
+    balance: Mapping[str, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        for name, stream in self.streams.items():
+            _check(name, stream, self.streams, self.counts)
+        self._published: dict[str, dict[int, Tensor]] = {name: {} for name in self.streams}
 
     def at(self, stream: str, number: int) -> Draw:
         """The stream's draw `number`, from 0, which belongs to step number // batch.
@@ -104,20 +99,20 @@ class Sampler:
         pair, the image is drawn without weights, and `drawn_for` remains the class. A partner without weights skips the
         image of the other stream.
         """
-        spec = self._streams[stream]
-        n = self._counts[spec.source]
+        spec = self.streams[stream]
+        n = self.counts[spec.source]
         taken = self.at(spec.partner, number).index if spec.partner else -1
         drawn_for, index = -1, -1
-        weights = self._weights(stream, number // self._batch)
+        weights = self._weights(stream, number // self.batch)
         if weights is not None:
             drawn_for, index = self._draw_weighted(weights, taken, stream, number)
         following = number
         while index in (-1, taken):
             # cyclic within the epoch; a partner has n >= 2 images, so the second attempt differs
             place = number - number % n + following % n
-            index = index_at(self._seed, stream, place, n, spec.partner)
+            index = index_at(self.seed, stream, place, n, spec.partner)
             following += 1
-        return Draw(index, draw_seed(self._seed, stream, number), drawn_for)
+        return Draw(index, draw_seed(self.seed, stream, number), drawn_for)
 
     def publish(self, stream: str, step: int, weights: Tensor) -> None:
         """Set weights (C,N) of a stream's draws from step + 16 on, for N images of its source. They are copied.
@@ -125,7 +120,7 @@ class Sampler:
         Steps must not decrease, because weights that no later step needs are deleted. Raises ValueError.
         """
         published = self._of(stream)
-        n = self._counts[self._streams[stream].source]
+        n = self.counts[self.streams[stream].source]
         if weights.dim() != 2 or weights.shape[0] < 1 or weights.shape[1] != n:
             raise ValueError(f"stream {stream!r}: weights have shape {tuple(weights.shape)}; expected (classes, {n})")
         weights = weights.detach().to("cpu", torch.float32, copy=True)
@@ -143,7 +138,7 @@ class Sampler:
 
     def load_state_dict(self, state: Mapping[str, Mapping[int, Tensor]]) -> None:
         """Replace all published weights. Raises ValueError for an unknown stream."""
-        for stream in self._streams:
+        for stream in self.streams:
             self._published[stream] = {}
         for stream, published in state.items():
             self._of(stream)
@@ -158,11 +153,11 @@ class Sampler:
     def _weights(self, stream: str, step: int) -> Tensor | None:
         published = self._published[stream]
         newest = max((at for at in published if at <= step - PUBLISH_DELAY), default=None)
-        return self._balance.get(self._streams[stream].source) if newest is None else published[newest]
+        return (self.balance or {}).get(self.streams[stream].source) if newest is None else published[newest]
 
     def _draw_weighted(self, weights: Tensor, taken: int, stream: str, number: int) -> tuple[int, int]:
         """Class and image of a weighted draw (-1: none). The image is never `taken`."""
-        generator = _generator("steer", self._seed, stream, number)
+        generator = _generator("steer", self.seed, stream, number)
         wanted = weights.double().sum(1)
         if not bool((wanted > 0).any()):
             return -1, -1

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fuzzyseg.data.io.header import Header, read_header
-from fuzzyseg.data.io.image import Levels
+from fuzzyseg.data.io.image import Bands, Levels
 from fuzzyseg.data.io.pillow import TIFF, suffix_of
 from fuzzyseg.data.labels.class_counts import map_items
 from fuzzyseg.data.labels.detect import subsample
@@ -123,7 +123,7 @@ def _limits(path: Path, channels: int, bands: Sequence[int] | None) -> tuple[tup
 
 
 def compare(
-    items: Sequence[Item], trained: Ranges | None, channels: int, bands: Sequence[int] | None, levels: Levels | None
+    items: Sequence[Item], trained: Ranges | None, channels: int, bands: Bands, levels: Levels | None
 ) -> list[str]:
     """Warnings for images whose value ranges differ from those of a model's training images.
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fuzzyseg.data.sample import SPLITS, DataError, Item
+from fuzzyseg.data.sample import SPLITS, DataError, Item, attempt
 from fuzzyseg.data.text import short
 
 _PREFIX = re.compile(r"(.*?)[ _.-]*\d*$")
@@ -59,6 +59,15 @@ def extras_in_groups(items: Sequence[Item], held: Sequence[Item], rule: str) -> 
     extra = [item for item in items if item.prefix]
     groups = {key(item) for item in held} - {""} if extra else set()
     return {item.name for item in extra if key(item) in groups}
+
+
+def in_groups(items: Sequence[Item], rule: str | None) -> list[tuple[str, Item]]:
+    """Return the items with their groups, one group after the other. Without a rule or a match, each is its own."""
+    members: dict[str, list[Item]] = {}
+    for item in items:
+        key = None if rule is None else attempt(lambda one: group_keys([one], rule)[0], item)
+        members.setdefault(item.name if key is None else key, []).append(item)
+    return [(key, item) for key, each in members.items() for item in each]
 
 
 class Groups:

@@ -4,21 +4,31 @@ from dataclasses import replace
 
 from fuzzyseg.data.labels.class_counts import class_presence
 from fuzzyseg.data.sample import DataError, DataSet, Item
+from fuzzyseg.data.splits.groups import Groups
 from fuzzyseg.data.splits.split import Split, without_mask
 
 
-def hold_out(split: Split, dataset: DataSet, count: int) -> tuple[Split, list[Item]]:
+def hold_out(split: Split, dataset: DataSet, count: int, group: str | None = None) -> tuple[Split, list[Item]]:
     """Return the split with its last `count` labelled images made unlabelled, and these images with their masks.
 
-    The first labelled images cover the classes, so that the last ones are held out. Raises DataError unless a labelled
-    image is left.
+    The first labelled images cover the classes, so that the last ones are held out: with a rule `group` (see
+    `group_keys`) the last whole groups that have `count` images together, or all groups but the first. Raises DataError
+    unless a labelled image is left.
     """
     if not 0 < count < len(split.labelled):
         raise DataError(
             f"{dataset.root}: {count} of {len(split.labelled)} labelled images cannot be held out; expected at least "
             "one held-out and one training image"
         )
-    kept, held = split.labelled[:-count], split.labelled[-count:]
+    groups = Groups(split.labelled, group)
+    if len(groups.members) < 2:
+        raise DataError(
+            f"group: '{group}' puts all {len(split.labelled)} labelled images into one group, so that none of them can "
+            "be held out; label images of a second group, or use another rule"
+        )
+    order = range(len(groups.members))[::-1]
+    places = set(groups.first(order[:-1], count))
+    kept, held = ([x for n, x in enumerate(split.labelled) if (n in places) == out] for out in (False, True))
     names = {item.name for item in held}
     bare = names | {item.name for item in split.unlabelled}
     uncovered, notes = split.uncovered, []
@@ -27,7 +37,7 @@ def hold_out(split: Split, dataset: DataSet, count: int) -> tuple[Split, list[It
         uncovered = [name for index, name in enumerate(dataset.classes) if not present[:, index].any()]
         lost = [name for name in uncovered if name not in split.uncovered]
         notes = [f"in no labelled training image: {', '.join(lost)}"] if lost else []
-    note = f"{count} of the {len(split.labelled)} labelled images are held out, and used without masks"
+    note = f"{len(held)} of the {len(split.labelled)} labelled images are held out, and used without masks"
     left = replace(
         split,
         labelled=kept,

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from fuzzyseg.data.datasets.pairing import composed
-from fuzzyseg.data.datasets.tables import fields
+from fuzzyseg.data.datasets.tables import COMMENT, fields
 from fuzzyseg.data.labels.class_lists import numbered_lines
 from fuzzyseg.data.sample import DataError, Item
 from fuzzyseg.data.text import nearest, short
@@ -57,12 +57,12 @@ def parse_fold(text: str) -> tuple[int, int] | None:
 
 
 def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item] = ()) -> list[Item]:
-    """Return the items listed in a text file, one per line, by name, stem or image path. # starts a comment.
+    """Return the items listed in a text file, one per line, by name, stem or image path.
 
-    Names in quotation marks are those that `quoted` writes. Reads published lists (see `tables.fields`): of `image
-    mask` only the image is used. If such a line, or one with a leading slash, belongs to another arrangement of the
-    dataset (CPS on Cityscapes), the image is matched by stem. held: validation and test images, for messages. Raises
-    DataError with file and line for no match or several.
+    Lines that begin with # are comments. Names in quotation marks are those that `quoted` writes. Reads published lists
+    (see `tables.fields`): of `image mask` only the image is used. If such a line, or one with a leading slash, belongs
+    to another arrangement of the dataset (CPS on Cityscapes), the image is matched by stem. held: validation and test
+    images, for messages. Raises DataError with file and line for no match or several.
     """
     lines = numbered_lines(path, "surrogateescape")
     names: dict[str, list[Item]] = {}
@@ -92,7 +92,8 @@ def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item
             place = f"{path}, line {number}:"
             if Path(name).stem in scored:
                 raise DataError(f"{place} {written!r} is an image of validation or test, not of training")
-            raise DataError(f"{place} found no image {written!r}.{nearest(name, sorted({*exact, *stems}))}")
+            near = nearest(name, sorted({*exact, *stems})) + COMMENT * (" #" in name)
+            raise DataError(f"{place} found no image {written!r}.{near}")
         if len(fits) > 1:
             raise DataError(f"{path}, line {number}: {name!r} matches {short([item.name for item in fits])}; write one")
         chosen[fits[0].name] = fits[0]

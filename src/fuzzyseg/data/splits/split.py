@@ -19,13 +19,7 @@ from fuzzyseg.data.sample import DataError, DataSet, Item
 from fuzzyseg.data.splits.groups import Groups
 from fuzzyseg.data.splits.spec import FOLD, parse_amount, parse_every, read_list
 from fuzzyseg.data.splits.stratify import shuffled
-from fuzzyseg.data.splits.validation import (
-    Presence,
-    need_masks,
-    validation_images,
-    with_masks,
-    without_validation,
-)
+from fuzzyseg.data.splits.validation import Presence, need_masks, validation_images, with_masks, without_validation
 from fuzzyseg.data.text import counted, short
 
 Policy = Literal["cover", "random"]

@@ -65,10 +65,7 @@ def _select(
     if isinstance(amount, Path):
         if not amount.is_file():
             known = ", ".join([*folders, "none"])
-            raise DataError(
-                f"found validation {val!r}, which is no file; expected a fraction (0.2), a count, a list file, or one "
-                f"of {known}"
-            )
+            raise DataError(f"--val: found {val!r}; expected a fraction (0.2), a count, a list file, or one of {known}")
         return _listed(dataset, amount)
     kept = {item.name for item in named}
     keys = {} if group is None else keys_of(dataset.train, group)
@@ -96,9 +93,7 @@ def _select(
 def _folder(dataset: DataSet, name: str, inside: Sequence[Item]) -> tuple[list[Item], str]:
     items = with_masks(inside)
     if not items:
-        raise DataError(
-            f"{dataset.root}: the {name} folder has no image with a mask; use --val with a fraction, or none"
-        )
+        raise DataError(f"{dataset.root}: the {name} folder has no image with a mask; set --val to a fraction or none")
     bare = len(inside) - len(items)
     return items, f"validation: {counted(len(items), 'image')} of {name}" + (f"; {bare} have no mask" if bare else "")
 
@@ -132,17 +127,13 @@ def _fold(
     groups = Groups(pool, group)
     if folds > len(groups.members):
         what = "labelled images" if group is None else f"groups ({group}) of labelled images"
-        raise DataError(
-            f"--folds (data.val): found {folds} folds for {len(groups.members)} {what}; expected one or more in each"
-        )
+        raise DataError(f"--folds (data.val): found {folds} for {len(groups.members)} {what}; expected at most as many")
     order = shuffled(groups.representatives, seed, "validation")
     held = _parts(pool, groups, [order[place::folds] for place in range(folds)], presence)[number - 1]
     return held, f"fold {number} of {folds}: {len(held)} of the {len(pool)} labelled images for validation"
 
 
-def _parts(
-    items: Sequence[Item], groups: Groups, parts: list[list[int]], presence: Presence | None
-) -> list[list[Item]]:
+def _parts(items: list[Item], groups: Groups, parts: list[list[int]], presence: Presence | None) -> list[list[Item]]:
     """Return the items of lists of groups, stratified by class if masks may be read."""
     if presence is not None:
         parts = stratified(parts, groups.presence(presence(items)), [len(places) for places in groups.members])

@@ -137,6 +137,7 @@ def make_sample(
     view: View,
     image: Tensor | Large,
     mask: Tensor | Large | None,
+    scores: Tensor | None = None,
     *,
     geometry: Geometry,
     jitter: float = 0.0,
@@ -148,15 +149,16 @@ def make_sample(
 ) -> dict[str, Tensor]:
     """Create the views of an image (C,H,W), uint8 or float32 in units, and of a mask (H,W) uint8, if given.
 
-    seed: of all random numbers. An image may have an additional band of known pixels (see `Reader.read`). Only the part
-    of a `Large` image inside the crop is read. jitter: strength of the colour jitter of the weak image. mean, std: per
-    channel, in units (uint8: [0, 1]), for photometric transforms of N bands. focus: a class that the crop must contain,
-    if the mask has it; -1: none. colours_later: draw photometric transforms, but do not apply them.
+    scores: float32 maps (K,h,w) of the whole image at any resolution, such as log probabilities. seed: of all random
+    numbers. An image may have an additional band of known pixels (see `Reader.read`). Only the part of a `Large` image
+    inside the crop is read. jitter: strength of the colour jitter of the weak image. mean, std: per channel, in units
+    (uint8: [0, 1]), for photometric transforms of N bands. focus: a class that the crop must contain, if the mask has
+    it; -1: none. colours_later: draw photometric transforms, but do not apply them.
 
-    Returns image (C,H,W) and valid (H,W); with a mask, `mask` (H,W), 255 where not valid; for `WeakStrong`, strong
-    (n,C,H,W); for `CropPair`, pair_image, pair_valid, boxes (2,4) and flips (2,) bool (horizontal only). Images are 0
-    outside and not normalised (see `Batch.to`). With colours_later, the result has no `strong`, but `changes` (V,6,2)
-    and `shown` (V,4) for each view (image, then strong or pair); see `Pending`.
+    Returns image (C,H,W) and valid (H,W); with a mask, `mask` (H,W), 255 where not valid; with scores, `scores`
+    (K,H,W), 0 in the padding; for `WeakStrong`, strong (n,C,H,W); for `CropPair`, pair_image, pair_valid, boxes (2,4)
+    and flips (2,) bool (horizontal only). Images are 0 outside and not normalised (see `Batch.to`). With colours_later,
+    there are `changes` (V,6,2) and `shown` (V,4) of each view (image, then strong or pair; see `Pending`), no `strong`.
     """
     draw = random.Random(seed)
     if isinstance(view, CropPair):  # `flips` describes horizontal flips only
@@ -177,9 +179,7 @@ def make_sample(
 
     seen, known = _resample(window, image, len(mean))
     sample = {"image": finish(window, seen, changes()), "valid": window.shown(known)}
-    if mask is not None:
-        labels = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
-        sample["mask"] = labels if known is None else labels.masked_fill(~sample["valid"], VOID)
+    sample |= _targets(window, mask, scores, None if known is None else sample["valid"])
     if isinstance(view, WeakStrong):
         copies = [finish(window, seen, draw_strong(draw, view, geometry.blur)) for _ in range(view.strong)]
         sample |= {} if colours_later else {"strong": stacked(copies)}
@@ -199,6 +199,19 @@ def _resample(window: Window, image: Tensor | Large, channels: int) -> tuple[Ten
     """Visible part of an image (C,h,w), and the mask of its known pixels, if it may lack data."""
     part = window.resample(image, Image.Resampling.BILINEAR)
     return part[:channels], known_pixels(part, channels)
+
+
+def _targets(
+    window: Window, mask: Tensor | Large | None, scores: Tensor | None, valid: Tensor | None
+) -> dict[str, Tensor]:
+    """`mask` and `scores` in the window, those that are given. valid: where the mask is not void."""
+    found = {}
+    if mask is not None:
+        labels = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
+        found["mask"] = labels if valid is None else labels.masked_fill(~valid, VOID)
+    if scores is not None:
+        found["scores"] = window.place(window.resample(scores, Image.Resampling.BILINEAR), 0)
+    return found
 
 
 def stacked(parts: list[Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ from fuzzyseg.data import VOID
 from fuzzyseg.data.io.mask import read_mask
 from fuzzyseg.data.io.write import class_colours
 from fuzzyseg.experiment.analyse.inputs import Inputs
-from fuzzyseg.experiment.analyse.measure import Array, Example, kept_maps, picture
+from fuzzyseg.experiment.analyse.measure import Example, kept_maps, picture
 from fuzzyseg.experiment.validation import training_parts
 from fuzzyseg.losses import weight_curve
 from fuzzyseg.report.charts import draw_entropy, draw_k_over_time, draw_training, draw_weights
@@ -56,15 +56,13 @@ def draw(folder: Path, suffix: str, inputs: Inputs, result: dict[str, Any], exam
 def _draw_examples(add: Add, inputs: Inputs, examples: list[Example]) -> None:
     """Fig. 1 and Fig. 3a."""
     count = len(inputs.card.classes)
-    table = colour_table(inputs.card.colours or class_colours(count))
+    table = np.full((256, 3), 255, np.uint8)  # white for void
+    table[:count] = inputs.card.colours or class_colours(count)
     present = np.unique(np.concatenate([array.ravel() for e in examples for array in (e.mask, e.sets)]))
     legend = [(inputs.card.classes[place], table[place] / 255) for place in present if place < count]
     if any((e.mask == VOID).any() for e in examples):
         legend.append(("void", table[VOID] / 255))
-    options = {
-        "names": [Path(e.name).name for e in examples],
-        "legend": legend if len(legend) <= MOST_NAMED else [],
-    }
+    options = {"names": [Path(e.name).name for e in examples], "legend": legend if len(legend) <= MOST_NAMED else []}
     sets, scores = [], []
     for e in examples:
         image, truth = Panel("image", e.image), Panel("truth", table[e.mask])
@@ -127,10 +125,3 @@ def _draw_weights(add: Add, inputs: Inputs, by_k: list[dict[str, Any]]) -> None:
     options = {"m": m, "k": k, "threshold": threshold, "possible": possible, "by_k": by_k}
     caption = "the adaptive weight as a curve, and as it occurs (Fig. 4b)"
     add("weights", caption, draw_weights, q.tolist(), curves, title="", **options)
-
-
-def colour_table(colours: Any) -> Array:
-    """(256,3) uint8: the colour of each class, white for void."""
-    table = np.full((256, 3), 255, np.uint8)
-    table[: len(colours)] = np.asarray(colours, np.uint8)
-    return table

@@ -57,9 +57,7 @@ class Inputs:
 
     def tempered(self, logits: Tensor) -> Tensor:
         """The teacher's logits (1,C,H,W) over the temperature that the run fitted, if any."""
-        found = logits if self.pixel_loss is None else self.pixel_loss.tempered(logits)
-        assert isinstance(found, Tensor)
-        return found
+        return logits if self.pixel_loss is None else self.pixel_loss.tempered(logits)
 
     def threshold(self, logits: Tensor) -> float | Tensor:
         """T for the teacher's logits (1,C,H,W)."""
@@ -98,7 +96,7 @@ def read_inputs(
     validation = lists.get("val", []) if run is not None and data is None else []
     for name, items in lists.items():
         if limit is not None and len(items) > limit:
-            lists[name] = [items[place] for place in evenly_spaced(len(items), limit)]
+            lists[name] = evenly_spaced(items, limit)
             notes.append(f"{name}: {limit} of {len(items)} images, evenly spaced")
     confident = method.confident if method is not None else None
     return Inputs(
@@ -144,14 +142,12 @@ def _lists(
             )
     else:
         if unlabelled_masks:
-            raise ConfigError("--unlabelled-masks: needs a run and its own data; leave --data out")
+            raise ConfigError("--unlabelled-masks: needs a run with its data; leave out --data")
         dataset = read_for(data, predictor, config)
         void, name = dataset.ignore_index, "val"
         if dataset.val is None:
             name = "train"
-            notes.append(
-                f"{data}: has no val folder; all its images with masks are used, including any of the training"
-            )
+            notes.append(f"{data}: no val folder; all images with masks are used, including any of the training")
         lists = {name: split_of(dataset, name)}
     lists = {name: [item for item in items if item.mask is not None] for name, items in lists.items()}
     lists = {name: items for name, items in lists.items() if items}
@@ -185,9 +181,7 @@ def _roles(source: Path, method: Method | None, same: bool) -> tuple[dict[str, s
     who, note = "the network in last.pt", "teacher and student are one network, as in this method"
     if method is None:
         who = f"the network in {source}"
-        note = (
-            "teacher and student are one network (no last.pt, which has both): scores are those of a network on itself"
-        )
+        note = "teacher and student are one network, since there is no last.pt: scores are those of a network on itself"
     return {"teacher": who, "student": who}, [note]
 
 

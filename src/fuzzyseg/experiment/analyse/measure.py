@@ -23,7 +23,7 @@ from fuzzyseg.run.logs import read_lines
 
 Array = NDArray[Any]
 Counter = Callable[[int, int], None]
-Statistics = tuple[Diagnosis, ThresholdTable, Confident]
+Counts = tuple[Diagnosis, ThresholdTable, Confident]
 
 MOST_WIDE = 640
 """Largest width of an example in pixels: a figure shows no more."""
@@ -49,7 +49,7 @@ class Example:
 
 def measure(inputs: Inputs, images: int, progress: Counter | None) -> tuple[dict[str, dict[str, Any]], list[Example]]:
     """Statistics of each list of images, and evenly spaced examples from `inputs.shown`. Raises DataError."""
-    chosen = set(evenly_spaced(len(inputs.lists[inputs.shown]), images))
+    chosen = evenly_spaced(range(len(inputs.lists[inputs.shown])), images)
     total = sum(len(items) for items in inputs.lists.values())
     levels = LEVELS if inputs.confidence is None else sorted({*LEVELS, inputs.confidence})
     groups: dict[str, dict[str, Any]] = {}
@@ -83,9 +83,7 @@ def measure(inputs: Inputs, images: int, progress: Counter | None) -> tuple[dict
     return groups, examples
 
 
-def _measure(
-    inputs: Inputs, image: Tensor, mask: Tensor, levels: Sequence[float]
-) -> tuple[Statistics, PixelMaps, Tensor]:
+def _measure(inputs: Inputs, image: Tensor, mask: Tensor, levels: Sequence[float]) -> tuple[Counts, PixelMaps, Tensor]:
     """Statistics of an image (Cin,H,W) and its mask (H,W); the maps behind them; the mask (1,H,W) on the device."""
     logits = inputs.teacher.training_logits(image).unsqueeze(0)
     same, teacher = inputs.student is inputs.teacher, inputs.tempered(logits)

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 FEATURE = "case 2 / (case 2 + case 3)"
-"""Of the pixels with a wrong label, the share with the truth in the fuzzy set."""
+"""Of the pixels with a wrong label, the fraction with the truth in the fuzzy set."""
 
 
 class Verdict(NamedTuple):
@@ -28,7 +28,7 @@ def measured() -> list[dict[str, Any]]:
 
 
 def verdict(share: float, cells: Sequence[Mapping[str, Any]] | None = None) -> Verdict:
-    """Gain of FPL over hard labels to expect where `share` of the wrong labels have the truth in their set.
+    """Expected gain of FPL over hard labels if the set contains the truth for the fraction `share` of the wrong labels.
 
     A line through the cells (mean gain of one data set, method, label count and T; weighted by the number of pairs),
     and the 95 % confidence interval of its value at `share`. "cannot tell": the interval holds 0, or no cell lies at

@@ -22,18 +22,16 @@ WEAK = 0.5
 """Below this accuracy the sets of a network say little."""
 
 LEGEND = (
-    "label right: pixels whose most probable class is the true one, all that hard labels can teach",
+    "label right: pixels whose most probable class is the true one, all that hard labels can use",
     "truth in set: pixels whose fuzzy set holds the true class",
-    "of wrong labels: the share with the truth in the set, what FPL can gain",
-    "classes: mean number in a set (K); K=1, ...: pixels with sets of that size. More classes teach less about each",
+    "of wrong labels: the fraction with the truth in the set, which FPL can use",
+    "classes: mean number in a set (K); K=1, ...: pixels with sets of that size. More classes carry less information",
     "two share: pixels with p1 <= T < p1 + p2; the paper's rule keeps one of their two classes",
 )
 """Columns of `thresholds`."""
 
 
-def answer(
-    table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rule: str | int | None = "n-1"
-) -> list[str]:
+def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rule: str | int = "n-1") -> list[str]:
     """Sentences on whether FPL pays, as far as runs were measured, and on T.
 
     table: rows of a `ThresholdTable` with the usual thresholds, measured on `images` with `rule`. T is the smallest
@@ -63,7 +61,7 @@ def answer(
     ]
     if row["top1"] < WEAK:
         sentences.append(
-            "The network is right at fewer than half of the pixels, so this says little yet: train it on the labels "
+            "The network is right at fewer than half of the pixels, so this is not conclusive: train it on the labels "
             "first, then repeat the analysis."
         )
     if row["torn"] > several and rule == "n-1":
@@ -107,7 +105,7 @@ def thresholds(rows: Sequence[dict[str, Any]]) -> Table:
 
 def confident(rows: Sequence[dict[str, Any]]) -> Table:
     """Accuracy of confident pixels, a row for each confidence tau, and the choice of a reliability gate."""
-    table = [["confidence", "pixels", "label right", "who teaches with confidence=gate"]]
+    table = [["confidence", "pixels", "label right", "pixels used with confidence=gate"]]
     for row in rows:
         who = "confident pixels" if row["reliable"] else "all pixels"
         table.append([f"{row['confidence']:g}", per_cent(row["share"]), per_cent(row["right"], 2), who])

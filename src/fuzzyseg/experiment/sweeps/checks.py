@@ -1,4 +1,4 @@
-"""Checks of a sweep before its first run: data, splits, existing rows and supervised starts."""
+"""Checks of a sweep before its first run: data, splits, existing results and supervised pretraining."""
 
 import os
 from collections.abc import Callable
@@ -44,22 +44,17 @@ def origin(grid: Grid, out: Path, say: Callable[[str], None], *, any_code: bool)
 
 
 def refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], made_from: dict[str, Any]) -> None:
-    """Raise ConfigError for a row or start with changed settings, or made from other data or code."""
+    """Raise ConfigError for a result or pretraining with changed settings, or of other data or code."""
+    advice = "choose another --out or --results, or delete it"
     if changed:
-        raise ConfigError(
-            f"{path}: is a {kind} made with other settings ({'; '.join(changed[:4])}): give the same, choose another "
-            "--out or --results, or delete it"
-        )
+        raise ConfigError(f"{path}: {kind} with other settings ({'; '.join(changed[:4])}): give the same, {advice}")
     if found := origin_differences(recorded, made_from):
-        code = "" if "data " in found[0] else "; --any-code accepts rows and starts of another version of fuzzyseg"
-        raise ConfigError(
-            f"{path}: was made from other data or code ({'; '.join(found)}): choose another --out and --results, or "
-            f"delete it{code}"
-        )
+        code = "" if "data " in found[0] else "; --any-code accepts results of other versions of fuzzyseg"
+        raise ConfigError(f"{path}: {kind} of other data or code ({'; '.join(found)}): {advice}{code}")
 
 
 def check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | None]) -> None:
-    """Raise ConfigError if a finished start was made otherwise; an unfinished one is checked when it resumes."""
+    """Raise ConfigError if finished pretraining was another; an unfinished one is checked when it resumes."""
     run = RunFolder(out / start.name)
     made = run_config(run.path)
     if made is None or not finished(out, start):
@@ -68,13 +63,12 @@ def check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | N
     # the folder's settings have absolute paths of the machine, which are not compared
     before = identity(made)
     for key, value in before.items():
-        if any(
-            isinstance(part, str) and os.path.isabs(part) for part in (value if isinstance(value, list) else [value])
-        ):
+        parts = value if isinstance(value, list) else [value]
+        if any(isinstance(part, str) and os.path.isabs(part) for part in parts):
             before[key] = now.get(key)
     split, environment = (run.read(path) for path in (run.split, run.environment))
     recorded = {"data": split.get("data"), "code": environment.get("code")}
-    refuse(run.path, "supervised start", differences(before, now), recorded, made_from)
+    refuse(run.path, "supervised pretraining", differences(before, now), recorded, made_from)
 
 
 def finished(out: Path, cell: Cell) -> bool:

@@ -15,16 +15,16 @@ from fuzzyseg.plugins import methods
 
 Repeat = tuple[int, int | None, int | None]
 START = "start"
-"""Arms of supervised starts are called start0, start1."""
+"""Supervised pretraining runs are the arms start0 and start1."""
 
 
 @dataclass(frozen=True)
 class Cell:
     """One run of a sweep.
 
-    arm: the variant that is compared. labelled: amount of labelled images (None: the base's). seed. subset: of the
+    arm: name of the compared configuration. labelled: number of labelled images (None: the base's). subset: of the
     labelled images (None: the seed's). fold: of the labelled images that validates, from 1 (None: no cross-validation).
-    A supervised start, a run that only makes initial weights for others, has the arm start0 or start1.
+    Supervised pretraining, a run that only gives others their initial weights, has the arm start0 or start1.
     """
 
     arm: str
@@ -48,19 +48,20 @@ class Cell:
 
     @property
     def is_start(self) -> bool:
-        """Whether it is a supervised start."""
+        """Whether it is supervised pretraining for other runs."""
         return re.fullmatch(rf"{START}\d+", self.arm) is not None
 
 
 @dataclass
 class Grid:
-    """The runs (cells) of a plan and their settings.
+    """The runs (cells) of a sweep file and their settings.
 
-    recipe: sections that replace those of the plan's base. settings: single settings that override both; an arm's own
-    override all. labelled: amounts instead of the plan's. arms: only these. seeds: their number (0 to seeds - 1) or
-    list; None: the plan's, else 0. reading: which of the plan's readings overrides its base. init: files with initial
-    weights instead of the plan's start; `{labelled}`, `{seed}`, `{subset}` and `{fold}` are filled in. folds: of a
-    cross-validation on the labelled images. Raises ConfigError.
+    recipe: sections that replace those of the plan's base. settings: single settings that override both; those of an
+    arm (a compared configuration) override all. labelled: numbers of labels in place of the plan's. arms: only these.
+    seeds: their number (0 to seeds - 1) or list; None: the plan's, else 0. reading: interpretation whose settings
+    override the plan's base. init: files with initial weights in place of supervised pretraining; `{labelled}`,
+    `{seed}`, `{subset}` and `{fold}` are filled in. folds: of a cross-validation on the labelled images. Raises
+    ConfigError.
     """
 
     plan: Plan
@@ -96,12 +97,12 @@ class Grid:
 
     @property
     def amounts(self) -> list[str | None]:
-        """The labelled amounts, in order."""
+        """The numbers of labels, in order."""
         return [*(self.labelled or self.plan.labelled)] or [None]
 
     @property
     def repeats(self) -> list[Repeat]:
-        """Seed, labelled subset (None: the seed's) and fold with which every arm runs."""
+        """Seed, labelled subset (None: the seed's) and fold with which every configuration runs."""
         seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds or self.plan.seeds or [0]
         subsets: Sequence[int | None] = self.plan.subsets or [None]
         folds: Sequence[int | None] = [None] if self.folds is None else range(1, self.folds + 1)
@@ -109,7 +110,7 @@ class Grid:
 
     @property
     def cells(self) -> list[Cell]:
-        """All runs that are compared; the arms of one amount, subset, seed and fold stay together."""
+        """All compared runs; the configurations of one number of labels, subset, seed and fold are adjacent."""
         arms = [arm for arm in self.plan.arms if arm in self.arms or not self.arms]
         return [Cell(arm, amount, *repeat) for amount in self.amounts for repeat in self.repeats for arm in arms]
 
@@ -120,14 +121,14 @@ class Grid:
         return list(dict.fromkeys(str(each["val"]) for each in data if each.get("val") is not None))
 
     def starts(self, cell: Cell) -> list[Cell]:
-        """The supervised starts whose weights a run loads: as many as its method trains networks."""
+        """The supervised pretraining runs whose weights a run loads: as many as its method trains networks."""
         if cell.is_start or self.plan.start is None or self.init is not None:
             return []
         learners = methods()[self._values(cell)["method"]["name"]].learners
         return [replace(cell, arm=f"{START}{number}") for number in range(learners)]
 
     def config(self, cell: Cell, out: Path) -> Config:
-        """The complete settings of a run; its folder and those of its starts are below `out`."""
+        """The complete settings of a run; its folder and those of its pretraining are below `out`."""
         values = override(self._values(cell), ["out"], str(out / cell.name))
         starts = self.starts(cell)
         if starts:
@@ -144,10 +145,8 @@ class Grid:
         filled["fold"] = str(cell.fold or "")
         files = reduce(lambda text, key: text.replace(f"{{{key}}}", filled[key]), filled, self.init or "").split(",")
         if len(files) < learners:
-            raise ConfigError(
-                f"--init: found {len(files)} file, expected {learners} for {cell.arm!r} ({method} trains {learners} "
-                "networks): give FILE,FILE; methods with one network use the first"
-            )
+            advice = f"{method} trains {learners} networks: give FILE,FILE; methods with one network use the first"
+            raise ConfigError(f"--init: found {len(files)} file, expected {learners} for {cell.arm!r}: {advice}")
         return files[:learners]
 
     def _values(self, cell: Cell) -> dict[str, Any]:
@@ -173,7 +172,7 @@ class Grid:
         return values if cell.labelled is None else merge(values, {"data": {"labelled": cell.labelled}})
 
     def _method(self, arm: str) -> str:
-        """Name of an arm's method: from the arm, the command, the recipe or the base."""
+        """Name of a configuration's method: from the arm, the command, the recipe or the base."""
         layers = [self.plan.arms[arm], self.settings, self.recipe]
         if "method" not in self.recipe:  # its section replaces the plan's
             layers.append(self.plan.setting(arm, self.reading))
@@ -181,15 +180,15 @@ class Grid:
         return next((name for name in named if name is not None), Config().method.name)
 
     def _refuse_idle_options(self) -> None:
-        """Raise ConfigError for a setting `method.*` that no arm's method has."""
+        """Raise ConfigError for a setting `method.*` that none of the methods has."""
         given = self.settings.get("method", {})
-        named = {self._method(arm) for arm in self.plan.arms if arm in self.arms or not self.arms}
+        named = {self._method(cell.arm) for cell in self.cells}
         for key in given:
             if key != "name" and not any(_has(method, key) for method in named):
                 raise ConfigError(f"method.{key}: no method of this sweep has it ({', '.join(sorted(named))})")
 
     def expected(self, cell: Cell) -> tuple[float | None, str | None]:
-        """The published score of a cell in per cent, and the amount it was published for."""
+        """The published score of a cell in per cent, and the number of labels it was published for."""
         scores, place = self.plan.expected.get(cell.arm, []), self.amounts.index(cell.labelled)
         if place >= len(scores):
             return None, None

@@ -1,4 +1,4 @@
-"""The plan of `compare`: an arm for each method and loss."""
+"""The plan of `compare`: a configuration for each method and loss."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,18 +6,17 @@ from typing import Any
 from fuzzyseg import plugins
 from fuzzyseg.config import ConfigError
 from fuzzyseg.config.plan import Plan
-from fuzzyseg.methods import Method
 
 REFERENCE = "supervised paper"
-"""The arm that every other one is compared with: training on the labelled images alone."""
+"""The configuration that all others are compared with: training on the labelled images alone."""
 
 
 def comparison(methods: Sequence[str], losses: Sequence[str]) -> tuple[Plan, list[str]]:
-    """A plan with an arm for each method and loss, and sentences on what was left out and why.
+    """A plan with a configuration for each method and loss, and sentences on what was left out and why.
 
-    Supervised training is always an arm, the reference. A loss that a paper itself uses is run once, as `paper`.
-    Differences: each arm minus the reference, and fuzzy minus hard (or `paper`, if that is the hard loss) in each
-    method. The plan says where FPL is a variant of ours. Raises ConfigError if no loss applies to any method;
+    Supervised training is always included, as the reference. A loss that a paper itself uses is run once, as `paper`.
+    Differences: each configuration minus the reference, and fuzzy minus hard (or `paper`, if that is the hard loss) in
+    each method. The plan says where FPL is a variant of ours. Raises ConfigError if no loss applies to any method;
     supervised training alone is a comparison.
     """
     known = plugins.methods()
@@ -40,31 +39,26 @@ def comparison(methods: Sequence[str], losses: Sequence[str]) -> tuple[Plan, lis
                 arms[slots[loss]] = {"method": {"name": name}, "loss": {"name": loss}}
         if "fuzzy" in slots and "hard" in slots:
             losses_apart.append((slots["fuzzy"], slots["hard"]))
-            masked += [name] if _mask_follows_the_loss(method) else []
+            fields = method.Config.model_fields  # by default, the confidence mask applies to the hard loss only
+            if "confidence" in fields and "threshold" in fields and fields["confidence"].default is None:
+                masked += [name] if fields["threshold"].default > 0 else []
     if notes and not arms:
         raise ConfigError("nothing to compare is left: " + "; ".join(notes))
     arms = {REFERENCE: {"method": {"name": "supervised"}, "loss": {"name": "paper"}}, **arms}
     pairs = [*((arm, REFERENCE) for arm in arms if arm != REFERENCE), *losses_apart]
     about = [
-        "Each method with each pseudo-label loss in the same slot. `supervised` uses the labelled images alone, for as "
-        "many steps: a difference from it is what the unlabelled images bring."
+        "Each method with each pseudo-label loss. `supervised` trains on the labelled images alone, for as many steps: "
+        "a difference from it is the gain by the unlabelled images."
     ]
     ours = [name for name in methods if known[name].fuzzy == "variant" and f"{name} fuzzy" in arms]
     if ours:
         about.append(f"FPL in {', '.join(ours)} is a variant of ours: there are no pseudo labels in the paper's term.")
     if masked:
         both = (
-            f"{', '.join(masked)}: with the hard loss confident pixels alone teach, with the fuzzy one all do, so that "
-            "differences show both changes; a plan with method.confidence=drop for both shows the loss alone."
+            f"{', '.join(masked)}: the hard loss uses confident pixels only, the fuzzy one all pixels, so differences "
+            "show both changes; a plan with method.confidence=drop for both shows the loss alone."
         )
         about.append(both)
         notes.append(both)
     plan = Plan(title="Methods and losses", about=" ".join(about), arms=arms, pairs=pairs)
     return plan, notes
-
-
-def _mask_follows_the_loss(method: type[Method]) -> bool:
-    """Whether the method's confidence mask by default applies to the hard loss only."""
-    fields = method.Config.model_fields
-    known = "confidence" in fields and "threshold" in fields
-    return known and fields["confidence"].default is None and fields["threshold"].default > 0

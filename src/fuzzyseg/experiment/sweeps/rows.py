@@ -1,4 +1,4 @@
-"""Rows: the result of one finished run, small enough to commit. They name no folder of the machine."""
+"""Result files (rows) of finished runs, small enough to commit. They name no folder of the machine."""
 
 import hashlib
 import json
@@ -10,23 +10,20 @@ from typing import Any
 from fuzzyseg.config import Config, ConfigError, merge, validate
 from fuzzyseg.engine.checkpoint import leaves
 from fuzzyseg.experiment.build import resolve
+from fuzzyseg.experiment.results import WITHOUT_EFFECT
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
-from fuzzyseg.networks import network_file
+from fuzzyseg.networks.weights import network_file
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import SCORE, read_lines
 
-MACHINE = {
-    "data.root", "data.cache", "data.cache_mib", "data.cache_dir", "augment.on_device", "evaluate.diagnose",
-    "evaluate.gallery", "out", "init", "train.device", "train.workers", "train.log_every", "train.save_every",
-    "train.tensorboard", "train.stop_at", "train.keep_checkpoints", "track.to", "track.project",
-}  # fmt: skip
-"""Settings that say where and how a run is made, not what it computes; rows leave them out."""
+MACHINE = WITHOUT_EFFECT | {"data.root", "augment.on_device", "init", "train.device", "train.save_every"}
+"""Settings of where and how a run is carried out, which result files leave out."""
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """What a run computes: its settings by dotted names, without those of `MACHINE`.
+    """The settings that determine a run, by dotted names: all but those of `MACHINE`.
 
-    All options of the method are included, so that a row made before a change of a default is recognised.
+    All options of the method are included, so that a row from before a change of a default is recognised.
     """
     values = merge(config.model_dump(mode="json"), {"method": resolve(config).options.model_dump(mode="json")})
     flat = {key: value for key, value in leaves(values) if key not in MACHINE}
@@ -61,7 +58,7 @@ def read_row(path: Path) -> dict[str, Any] | None:
 def same_runs(
     settings: Mapping[Cell, Mapping[str, Any]], results: Path, made_from: Mapping[str, str | None]
 ) -> dict[Cell, dict[str, Any]]:
-    """Rows in `results` with the settings of a cell under another name, such as the arm of another sweep.
+    """Rows in `results` with the settings of a cell under another name, such as a configuration of another sweep.
 
     settings: `identity` of each cell. made_from: see `origin_differences`. Files that are no rows are ignored.
     """
@@ -103,6 +100,7 @@ def row_of(grid: Grid, cell: Cell, out: Path) -> dict[str, Any]:
     run, config = RunFolder(out / cell.name), grid.config(cell, out)
     lines = read_lines(run.metrics)
     times = [line.get("time", {}) for line in lines]
+    scored = [line for line in lines if line.get("evaluation")]
     seconds = [time["seconds_per_step"] for time in times if time.get("seconds_per_step")]
     memory = [time["memory_mib"] for time in times if time.get("memory_mib")]
     environment, split, result = (run.read(path) for path in (run.environment, run.split, run.result))
@@ -117,11 +115,7 @@ def row_of(grid: Grid, cell: Cell, out: Path) -> dict[str, Any]:
         "settings": identity(config),
         "starts": [_fingerprint(network_file(Path(path))) for path in config.init or []],
         "result": result,
-        "course": [
-            {key: line.get(key) for key in ("step", "evaluation", "metrics")}
-            for line in lines
-            if line.get("evaluation")
-        ],
+        "course": [{key: line.get(key) for key in ("step", "evaluation", "metrics")} for line in scored],
         "seconds_per_step": round(statistics.median(seconds), 4) if seconds else None,
         "memory_mib": round(max(memory)) if memory else None,
         "hardware": environment["hardware"],

@@ -67,11 +67,11 @@ def sweep(
 ) -> SweepResult:
     """Run what has no row yet, `jobs` runs at a time, and tabulate all rows.
 
-    out: folder of the runs and of table.md. results: folder of the rows, one JSON per run (out/rows by default). A run
-    with a row there is not repeated, nor one whose settings equal those of another row there. discard: delete a run's
-    folder once its row is written. any_code: accept rows and starts of another version of the code. Interrupted runs
+    out: folder of the runs and of table.md. results: folder of the rows (result files), one JSON per run (out/rows by
+    default). A run with a row there is not repeated, nor one whose settings equal those of another row. discard: delete
+    a run's folder once its row is written. any_code: accept results of another version of the code. Interrupted runs
     are resumed; failed ones are reported, left out of the table and retried by the next call. SIGINT and SIGTERM stop
-    the runs, which save. Raises ConfigError for a row, or a start in `out`, with other settings, data or code;
+    the runs, which save. Raises ConfigError for a row, or pretraining in `out`, with other settings, data or code;
     DataError if the images of a run cannot be split; RunFolderError if another sweep is running in `out`.
     """
     out = Path(out).resolve()
@@ -95,14 +95,13 @@ def sweep(
     text = f"{counted(len(grid.cells), 'run')}: {len(rows)} finished (rows in {results}), {len(waiting)} to do"
     if starts:
         steps = grid.config(starts[0], out).train.steps
-        text += f", after {counted(len(starts), 'supervised start')} of {steps} steps for their initial weights"
+        text += f", after {counted(len(starts), 'run')} of supervised pretraining of {steps} steps"
     say(text)
-    for folder in (out, results):
-        folder.mkdir(parents=True, exist_ok=True)
     scheduler = _Scheduler(grid, out, results, jobs, discard, say, rows, [*starts, *waiting])
-    with RunFolder(out).lock():
+    with RunFolder(out).lock(f"the rows in {results} are complete: make room, then repeat the command"):
+        results.mkdir(parents=True, exist_ok=True)
         interrupted = scheduler.run(watch)
-    return SweepResult(rows, scheduler.failed, interrupted, scheduler.write_table())
+        return SweepResult(rows, scheduler.failed, interrupted, scheduler.write_table())
 
 
 @dataclass
@@ -140,12 +139,12 @@ class _Scheduler:
         except KeyboardInterrupt:
             self.say("interrupted: the runs save; repeat the command to continue")
             return True
-        finally:  # also after an error of our own: no run is left behind
+        finally:  # also after an error: no run is left behind
             for each in self.running:
                 each.process.terminate()  # not SIGINT, which a child of a background job ignores
             for each in self.running:
                 each.process.wait()
-        self.failed |= dict.fromkeys(self.waiting, "its supervised start failed")
+        self.failed |= dict.fromkeys(self.waiting, "its supervised pretraining failed")
         return False
 
     def write_table(self) -> str:
@@ -155,7 +154,7 @@ class _Scheduler:
         return text
 
     def _next(self) -> Cell | None:
-        """The first waiting run whose supervised starts are finished."""
+        """The first waiting run whose supervised pretraining is finished."""
         ready = (c for c in self.waiting if all(finished(self.out, start) for start in self.grid.starts(c)))
         return next(ready, None)
 

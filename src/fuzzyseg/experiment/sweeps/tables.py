@@ -11,10 +11,7 @@ from fuzzyseg.report.paired import interval, mean_std
 from fuzzyseg.run.logs import SCORE
 
 Rows = Mapping[Cell, Mapping[str, Any]]
-ONE_RUN = (
-    "One run of each: another seed (with --labelled, another subset) can move a score by more than such a difference. "
-    "`--seeds 3` gives intervals."
-)
+ONE_RUN = "One run each: another seed can change a score by more than such a difference; `--seeds 3` gives intervals."
 
 
 def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> str:
@@ -28,11 +25,11 @@ def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> 
     if grid.plan.expected:
         parts.append(_beside(grid))
     if grid.init is not None:
-        parts.append("Runs go on from the weights that were given.")
+        parts.append("Runs start from the given weights.")
     elif grid.plan.start is not None:
         parts.append(
-            "Runs go on from supervised starts (trainings on the labelled images alone), the same for all arms of a "
-            "labelled subset and seed."
+            "Runs start from supervised pretraining (on the labelled images alone), the same for all configurations of "
+            "a labelled subset and seed."
         )
     if grid.folds is not None:
         parts.append(
@@ -70,9 +67,9 @@ def _scores(grid: Grid, rows: Rows) -> str:
             cells += [_middle([row.get("memory_mib") for row in own], "{:.0f}")]
             table.append(cells)
     legend = {
-        "arm": "a compared variant",
+        "arm": "a compared configuration",
         "mIoU": "of the last checkpoint in %, mean ± standard deviation over the runs",
-        "resolvable": "the same over the classes that the network's resolution can show",
+        "resolvable": "the same over the classes that the resolution of the network can represent",
         "published": "in the source",
         "s/step": "seconds per training step",
         "MiB": "peak memory",
@@ -87,14 +84,13 @@ def _beside(grid: Grid) -> str:
     text = "The published scores were measured in the sources' setting"
     if changed:
         text += f"; these runs have another one (set: {', '.join(changed)}), so compare differences at most"
-    brackets = any(
-        "(" in _published(grid, Cell(arm, amount, 0)) for arm in grid.plan.expected for amount in grid.amounts
-    )
+    cells = (Cell(arm, amount, 0) for arm in grid.plan.expected for amount in grid.amounts)
+    brackets = any("(" in _published(grid, cell) for cell in cells)
     return text + (". In brackets: the amount of labels that such a score is of." if brackets else ".")
 
 
 def _notes(grid: Grid, rows: Rows) -> list[str]:
-    """Notes of the runs, each with its arms; differing initial weights; differing versions of the code."""
+    """Notes of the runs, each with its configurations; differing initial weights; differing versions of the code."""
     said: dict[str, dict[str, None]] = {}
     for cell in grid.cells:
         for sentence in rows[cell]["result"].get("notes", []) if cell in rows else []:
@@ -105,13 +101,13 @@ def _notes(grid: Grid, rows: Rows) -> list[str]:
         for cell in grid.cells:
             if cell in rows and (cell.labelled, cell.repeat) == (amount, repeat):
                 known = rows[cell].get("starts")
-                start = "of none" if known == [] else "that are not recorded" if known is None else f"of {known[0]}"
+                start = "random" if known == [] else "not recorded" if known is None else str(known[0])
                 first.setdefault(start, []).append(cell.arm)
         if len(first) > 1:
             named = zip(("seed", "subset", "fold"), repeat, strict=True)
             where = ", ".join([f"{amount or 'all'} labelled", *(f"{k} {n}" for k, n in named if n is not None)])
             groups = "; ".join(f"{start}: {markdown(', '.join(arms))}" for start, arms in first.items())
-            lines.append(f"- {markdown(where)}: not all runs went on from the same weights ({groups}).")
+            lines.append(f"- {markdown(where)}: the initial weights differ ({groups}).")
     scores = [rows[cell]["result"]["last"] for cell in grid.cells if cell in rows and cell.fold is None]
     few = [score for score in scores if score.get("images", FEW) < FEW and score.get(f"{SCORE}_error") is not None]
     if few:
@@ -120,16 +116,11 @@ def _notes(grid: Grid, rows: Rows) -> list[str]:
             f"- Scores of {few[0]['images']} validation images: two standard errors over their choice are about "
             f"{points:.1f} points (`--folds 5` validates on all labelled images)."
         )
-    versions = sorted({_code(rows[cell]) for cell in grid.cells if cell in rows})
+    codes = [rows[cell].get("code") or {} for cell in grid.cells if cell in rows]
+    versions = sorted({(code.get("commit") or "")[:12] or code.get("sources") or "not recorded" for code in codes})
     if len(versions) > 1:
-        lines.append(f"- Rows were made by several versions of the code ({', '.join(versions)}).")
+        lines.append(f"- Several versions of the code computed these results ({', '.join(versions)}).")
     return ["\n".join(lines)] if lines else []
-
-
-def _code(row: Mapping[str, Any]) -> str:
-    code = row.get("code") or {}
-    commit = code.get("commit")
-    return str(commit[:12] if commit else code.get("sources") or "not recorded")
 
 
 def _published(grid: Grid, cell: Cell) -> str:
@@ -151,7 +142,7 @@ def _pairs(grid: Grid, rows: Rows) -> str:
                 for repeat in grid.repeats
                 if (one := Cell(first, amount, *repeat)) in rows and (two := Cell(second, amount, *repeat)) in rows
             ]
-            paired = [pair for pair in both if not _apart(*pair)]
+            paired = [pair for pair in both if _same_start(*pair)]
             apart += len(both) - len(paired)
             differences = [miou(one) - miou(two) for one, two in paired]
             cells = [f"{first} - {second}", amount or "all", interval(differences, grid.folds)]
@@ -160,14 +151,14 @@ def _pairs(grid: Grid, rows: Rows) -> str:
                 cells.append(interval([pair[0] - pair[1] for pair in scores if pair], grid.folds))
             table.append(cells)
     pairs = "pair" if apart == 1 else "pairs"
-    left_out = f"\n\nLeft out: {apart} {pairs} whose runs went on from different weights." if apart else ""
+    left_out = f"\n\nLeft out: {apart} {pairs} of runs with different initial weights." if apart else ""
     single = f"\n\n{ONE_RUN}" if len(grid.repeats) == 1 else ""
     return _markdown(table) + left_out + single
 
 
-def _apart(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    """Whether two runs are known to have different initial weights; a run of one network is compared by its one."""
-    return any(first != second for first, second in zip(one.get("starts", []), two.get("starts", []), strict=False))
+def _same_start(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
+    """Whether two runs had equal initial weights, as far as recorded; a run of one network is compared by its one."""
+    return all(first == second for first, second in zip(one.get("starts", []), two.get("starts", []), strict=False))
 
 
 def miou(row: Mapping[str, Any]) -> float:

@@ -14,7 +14,8 @@ from torch import Tensor
 from fuzzyseg.data import DataError
 from fuzzyseg.inference.export.graph import INPUT, OUTPUTS, Deployed, least_size
 from fuzzyseg.inference.predictor import Predictor
-from fuzzyseg.networks import Segmenter, save_network
+from fuzzyseg.networks import Segmenter
+from fuzzyseg.networks.weights import save_network
 
 OPSET = 18
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -34,7 +34,7 @@ class Record:
         if self.lines and found != self._how["how"]:
             names = [name for name, value in self._how["how"].items() if found.get(name) != value]
             raise DataError(
-                f"{out}: holds predictions with other {', '.join(names)}; choose another --out, or --overwrite to "
+                f"{out}: holds predictions with other {', '.join(names)}; choose another folder, or --overwrite to "
                 "predict all images anew"
             )
         distributed.barrier()  # all have read what is replaced now

@@ -23,7 +23,7 @@ from fuzzyseg.ops.mix import Mixed
 class Adaptive(NamedTuple):
     """Settings of the choice.
 
-    candidates: thresholds in (0, 1], in rising order; ties go to the first. window: side of the square around the
+    candidates: ascending thresholds in (0, 1]; ties go to the first. window: side of the square around the
     pixel, odd, at least 3. epsilon: added to every density; a neighbour whose class is not in the pixel's set costs
     about -log epsilon, so that a smaller epsilon makes small T rarer.
     """
@@ -36,9 +36,7 @@ class Adaptive(NamedTuple):
         """Raise ValueError naming the option, the value found and the values allowed."""
         rising = all(low <= high for low, high in zip(self.candidates, self.candidates[1:], strict=False))
         if not self.candidates or not rising or not all(0 < value <= 1 for value in self.candidates):
-            raise ValueError(
-                f"candidates: found {list(self.candidates)}, expected thresholds in (0, 1], the smallest first"
-            )
+            raise ValueError(f"candidates: found {list(self.candidates)}, expected ascending thresholds in (0, 1]")
         if self.window < 3 or self.window % 2 == 0:
             raise ValueError(f"window: found {self.window}, expected an odd number from 3")
         if not 0 < self.epsilon < 1:
@@ -58,7 +56,7 @@ def adaptive_threshold(
     """Threshold of each pixel, one of `candidates`: (B,H,W) from (B,C,H,W), without gradient.
 
     The candidate with the smallest `neighbourhood_divergence` of its fuzzy set (by k_cap, rule and variant, see
-    `fuzzy_membership`); ties go to the first. Logits should be at the network's stride, since after up-sampling a
+    `fuzzy_membership`); ties go to the first. Logits should be at the network's stride, since after upsampling a
     window contains little but copies of its centre. The window includes padding; it is cropped at the border of the
     image. Raises ValueError for wrong shapes and options.
     """
@@ -69,14 +67,10 @@ def adaptive_threshold(
         raise ValueError(f"teacher_logits: found shape {tuple(teacher_logits.shape)}, expected (B,C,H,W)")
     with torch.no_grad(), full_precision(teacher_logits.device):
         teacher = at_least_fp32(teacher_logits)
-        best = torch.full_like(teacher[:, 0], candidates[0])
-        smallest: Tensor | None = None
+        best, smallest = (torch.full_like(teacher[:, 0], value) for value in (candidates[0], torch.inf))
         for candidate in candidates:
             found = assign(teacher, candidate, options)
             divergence = neighbourhood_divergence(found.membership().to(teacher.dtype), window=window, epsilon=epsilon)
-            if smallest is None:
-                smallest = divergence
-                continue
             better = divergence < smallest
             best = torch.where(better, candidate, best)
             smallest = torch.where(better, divergence, smallest)

@@ -6,9 +6,7 @@ from torch import Tensor
 from fuzzyseg.losses.base import at_least_fp32, check_logits, check_map, full_precision
 
 
-def positive_gradient_score(
-    student_logits: Tensor, members: Tensor, target: Tensor, *, ignore_index: int = 255
-) -> Tensor:
+def positive_gradient_score(student_logits: Tensor, members: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
     """Gradient on the true class g divided by the sum of the gradients on the positives: (B,*spatial) in [-1, 1].
 
     Eq. 12 in closed form: if g is a member, the softmax of -z over the members at g (the loss raises the true class);

@@ -7,8 +7,9 @@ never in memory at full resolution. The gradient is the adjoint: products with t
 deterministic. The weights equal those of `torch.nn.functional.interpolate` in the same precision.
 """
 
+from collections.abc import Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -126,18 +127,9 @@ class Piece(NamedTuple):
 class Grid:
     """Bilinear interpolation from (h,w) to (H,W), band by band."""
 
-    def __init__(
-        self,
-        old: tuple[int, int],
-        new: tuple[int, int],
-        *,
-        align_corners: bool,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self.y, self.x = (
-            Axis(a, b, align_corners=align_corners, dtype=dtype, device=device) for a, b in zip(old, new, strict=True)
-        )
+    def __init__(self, old: Sequence[int], new: Sequence[int], **options: Any) -> None:
+        """options: those of `Axis`."""
+        self.y, self.x = (Axis(a, b, **options) for a, b in zip(old, new, strict=True))
         self.width = new[1]
         starts = [(start, min(start + BLOCK, new[1])) for start in range(0, new[1], BLOCK)]
         self.pieces = [Piece(a, b, *self.x.reach(a, b), self.x.weights(a, b)) for a, b in starts]

@@ -13,19 +13,8 @@ from torch import Tensor
 
 from fuzzyseg.losses.base import divisor
 from fuzzyseg.losses.fpl.options import FPLOptions
-from fuzzyseg.losses.kernels import compiled, cpu, no_sync
-from fuzzyseg.losses.kernels.chunk_io import (
-    DirectSink,
-    DirectSource,
-    Grid,
-    MixedSource,
-    ResizedSink,
-    ResizedSource,
-    Sink,
-    Source,
-    flat,
-    gradient_like,
-)
+from fuzzyseg.losses.kernels import chunk_io, compiled, cpu, no_sync
+from fuzzyseg.losses.kernels.chunk_io import Sink, Source
 
 LEAST, LARGEST, SHARE = 1 << 16, 1 << 19, 100
 """Bounds of the number of elements of a chunk, and the number of chunks of fp32 logits (bf16: 133). The fp32 buffers of
@@ -107,7 +96,7 @@ class LossOutputs:
         requested = shape if inputs.maps else torch.Size((0,))
         return cls(
             loss=like.new_empty(() if inputs.mean else shape, dtype=inputs.precision),
-            grad=gradient_like(like) if inputs.gradient else like.new_empty(0),
+            grad=chunk_io.gradient_like(like) if inputs.gradient else like.new_empty(0),
             state=like.new_empty(0),
             sums=like.new_zeros(5, dtype=torch.float64),
             k_counts=like.new_zeros(max(classes - 1, 0), dtype=torch.float64),
@@ -185,28 +174,20 @@ def _readers(inputs: LossInputs, grad: Tensor) -> tuple[Source, Source, Sink | N
     """Sources of student and teacher, sink of the gradient, and the number of pixels of a chunk."""
     precision, size, classes = inputs.precision, inputs.size, inputs.student.shape[1]
     sides = [inputs.student, inputs.teacher, *([] if inputs.other is None else [inputs.other])]
-    grids: dict[tuple[int, ...], Grid] = {
-        tuple(side.shape[2:]): Grid(
-            (side.shape[2], side.shape[3]),
-            (size[0], size[1]),
-            align_corners=inputs.align_corners,
-            dtype=precision,
-            device=side.device,
-        )
-        for side in sides
-        if tuple(side.shape[2:]) != size
-    }
+    options = {"align_corners": inputs.align_corners, "dtype": precision, "device": inputs.student.device}
+    others = {tuple(side.shape[2:]) for side in sides} - {tuple(size)}
+    grids = {shape: chunk_io.Grid(shape, size, **options) for shape in others}
 
     def source(logits: Tensor) -> Source:
         grid = grids.get(tuple(logits.shape[2:]))
-        return DirectSource(logits, precision) if grid is None else ResizedSource(logits, grid)
+        return chunk_io.DirectSource(logits, precision) if grid is None else chunk_io.ResizedSource(logits, grid)
 
     teacher, sink = source(inputs.teacher), None
     if inputs.other is not None and inputs.mask is not None:
-        teacher = MixedSource(teacher, source(inputs.other), inputs.mask)
+        teacher = chunk_io.MixedSource(teacher, source(inputs.other), inputs.mask)
     if inputs.gradient:
         grid = grids.get(tuple(inputs.student.shape[2:]))
-        sink = DirectSink(grad, precision) if grid is None else ResizedSink(grad, grid)
+        sink = chunk_io.DirectSink(grad, precision) if grid is None else chunk_io.ResizedSink(grad, grid)
     # A band of upsampled rows also needs memory for the rows that are interpolated along x only.
     share = classes * inputs.loss_shape.numel() * (4 + inputs.student.element_size()) // (8 * SHARE)
     elements = min(max(share * 2 // 3, 2 * LEAST) if grids else max(share, LEAST), LARGEST)
@@ -273,7 +254,7 @@ def multiply(grad: Tensor, upstream: Tensor) -> Tensor:
     """
     if upstream.dim() == 0 or grad.dtype == upstream.dtype or grad.device.type != "cpu":
         return grad.mul_(upstream.unsqueeze(1) if upstream.dim() else upstream)
-    whole = flat(grad)
+    whole = chunk_io.flat(grad)
     factor, length = upstream.reshape(len(whole), 1, -1), max(LEAST // (len(whole) * grad.shape[1]), 1)
     for part, by in zip(torch.split(whole, length, 2), torch.split(factor, length, 2), strict=True):
         part.mul_(by)

@@ -20,15 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fuzzyseg.losses.fpl.options import FPLOptions
-from fuzzyseg.losses.kernels.cpu_assignment import (
-    Members,
-    first_class,
-    may_have_several,
-    members,
-    only_class,
-    rank,
-    two_largest,
-)
+from fuzzyseg.losses.kernels import cpu_assignment
+from fuzzyseg.losses.kernels.cpu_assignment import Members, first_class, only_class
 
 MOST = 0.6
 """Fraction of pixels with K > 1 above which the whole chunk is computed for any K."""
@@ -101,8 +94,8 @@ def fuzzy_pixels(
     """FPL. z, t (C,P); threshold (P,) or 0-dim; scale (P,) or 0-dim multiplies the gradient."""
     p = torch.softmax(t, 0)
     exponentials = exponentials_of(z)
-    first, second = two_largest(p)
-    several = may_have_several(first, second, threshold, options, len(p))
+    first, second = cpu_assignment.two_largest(p)
+    several = cpu_assignment.may_have_several(first, second, threshold, options, len(p))
     count = int(torch.count_nonzero(several))
     if count > MOST * len(first) or not exponentials.in_range:
         return _in_full(z, p, exponentials, threshold, options, scale, out, cross_entropy=cross_entropy)
@@ -171,8 +164,8 @@ def _in_full(
     cross_entropy: bool,
 ) -> Pixels:
     """Any K. z is read only if the exponentials are not in range."""
-    ranked = rank(p, threshold, options)
-    chosen = members(p, ranked)
+    ranked = cpu_assignment.rank(p, threshold, options)
+    chosen = cpu_assignment.members(p, ranked)
     label = top_class(torch.eq(p, ranked.largest, out=torch.empty_like(p)))
     factor = ranked.weight if scale is None else ranked.weight * scale
     if exponentials.in_range:
@@ -205,7 +198,7 @@ def fuzzy_loss(e: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) ->
 
 
 def fuzzy_loss_stable(z: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) -> Tensor:
-    """`fuzzy_loss` for any logits: each side is scaled by its own largest term. A NaN in z gives NaN."""
+    """`fuzzy_loss` for any logits: each side is scaled by its largest term. A NaN in z gives NaN."""
     inside = chosen.positive > 0
     top = torch.where(inside, -z, -torch.inf)
     low = torch.where(inside, -torch.inf, z)

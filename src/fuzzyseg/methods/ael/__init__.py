@@ -68,16 +68,8 @@ class AELConfig(MethodConfig):
         (), "paper", "Classes never pasted (authors' code: 0, 1, 2, 8, 10, the large classes of Cityscapes)."
     )
     adaptive_mix: bool = setting(True, "paper", "Adaptive CutMix; false: any image, half of the area.")
-    mix_area: float = setting(
-        0.005, "authors' code, Cityscapes", "Least area of a pasted part (VOC: 0.03).", ge=0, lt=1
-    )
-    bank_area: float = setting(
-        0.01,
-        "authors' code, Cityscapes",
-        "Least area of a class to count (VOC: 0.03).",
-        ge=0,
-        lt=1,
-    )
+    mix_area: float = setting(0.005, "authors' code, Cityscapes", "Least area of a paste (VOC: 0.03).", ge=0, lt=1)
+    bank_area: float = setting(0.01, "authors' code, Cityscapes", "Least area of a class (VOC: 0.03).", ge=0, lt=1)
     padding: Literal["ignore", "zero"] = setting(
         "ignore", "ours", "ignore: not trained on; zero: has label 0 and is trained on, as in the authors' code."
     )
@@ -101,9 +93,7 @@ class AEL(Method):
         super().__init__(network, *rest)
         config, classes = self.config, self.facts.classes
         if not set(range(classes)) - set(config.copy_paste_exclude):
-            raise ValueError(
-                f"method.copy_paste_exclude: found all {classes} classes; leave one, or set copy_paste=false"
-            )
+            raise ValueError(f"method.copy_paste_exclude: found all {classes} classes; leave one, or copy_paste=false")
         self.student = network()
         self.teacher = teacher_of(self.student)
         usual = "keep" if getattr(self.pixel_loss, "function", None) is PIXEL_LOSSES["hard"] else "drop"
@@ -141,9 +131,8 @@ class AEL(Method):
                 t_l = self.teacher(image)
             losses["labelled_consistency"] = weight * self._term(z_l, t_l, valid, labelled.seed, progress)[0]
         z_u = self.student(paste(a.image, b.image, mixed))
-        unsupervised, metrics = self._term(
-            z_u, Mixed(t_a, t_b, mixed), paste(a.valid, b.valid, mixed), a.seed, progress
-        )
+        valid = paste(a.valid, b.valid, mixed)
+        unsupervised, metrics = self._term(z_u, Mixed(t_a, t_b, mixed), valid, a.seed, progress)
         losses["unsupervised"] = weight * unsupervised
         return Step(losses, {**metrics, "class_confidence": self.class_confidence.clone()})
 

@@ -39,13 +39,7 @@ def attended(maps: Tensor, query: Tensor, key: Tensor, valid: Tensor) -> Tensor:
     return maps + torch.einsum("bij,bkj->bki", attention, maps.flatten(2).to(attention.dtype)).view_as(maps)
 
 
-def fused(
-    first: Tensor,
-    second: Tensor,
-    share: float,
-    *,
-    over: Literal["image", "batch", "pixel"] = "image",
-) -> Tensor:
+def fused(first: Tensor, second: Tensor, share: float, *, over: Literal["image", "batch", "pixel"] = "image") -> Tensor:
     """share softmax(first / N) + (1 - share) softmax(second / N): (B,C,h,w) probabilities, fp32.
 
     N is the common scale of both logits (B,C,h,w). image, batch: root mean square over an image or the batch; pixel:

@@ -25,13 +25,7 @@ from fuzzyseg.losses.contrast import info_nce, unit
 from fuzzyseg.losses.supervised import VOID
 from fuzzyseg.methods.base import Method, MethodConfig, Network, Progress, Step, setting
 from fuzzyseg.methods.u2pl.bank import ClassBank
-from fuzzyseg.methods.u2pl.contrast import (
-    contrast_parts,
-    draw_members,
-    entropy_of,
-    masked_quantile,
-    mean_over_classes,
-)
+from fuzzyseg.methods.u2pl.contrast import contrast_parts, draw_members, entropy_of, mean_of_classes, valid_quantile
 from fuzzyseg.networks.heads import Stages, convolutional_head, decoder_channels, encoder_channels, run_stages
 from fuzzyseg.ops.channel_dropout import levels
 from fuzzyseg.ops.ema import follow, teacher_of, warm_decay
@@ -114,7 +108,7 @@ class U2PL(Method):
             label = torch.where(valid, at_size(target, unlabelled.size).argmax(1), VOID)
             theirs = run_stages(self.teacher, images)  # of the mixed image, with batch statistics
             entropy = entropy_of(theirs.logits[count:], unlabelled.size)  # (B,H,W)
-            limit = masked_quantile(entropy, valid, 1 - config.drop * left)
+            limit = valid_quantile(entropy, valid, 1 - config.drop * left)
             kept = valid & (entropy < limit) if config.confidence == "keep" else valid
             scale = valid.sum() / kept.sum().clamp(min=1)  # lambda_u
         term = self.pixel_loss(ours.logits[count:], target, size=unlabelled.size, valid=kept, progress=progress)
@@ -137,7 +131,7 @@ class U2PL(Method):
             places = draw_members(parts.anchor.T, config.anchors).flatten()
             rows = self.bank.draw(config.anchors, config.negatives).flatten(0, 1)
         loss = info_nce(unit(features[places]), positives, self.bank.rows, temperature=config.temperature, index=rows)
-        return mean_over_classes(loss.view(-1, config.anchors), parts, self.bank.filled)
+        return mean_of_classes(loss.view(-1, config.anchors), parts, self.bank.filled)
 
     def after_step(self, progress: Progress) -> None:
         """Copy the student to the teacher at first, then EMA update; batch-norm statistics are the teacher's own."""

@@ -42,8 +42,8 @@ def contrast_parts(
         raise ValueError(f"ranks: found {ranks}, expected two ranks from 1, the smaller one first")
     classes, first = p.shape[1], len(label) - len(entropy)
     known = label != VOID
-    reliable = known & _labelled_or(entropy <= masked_quantile(entropy, known[first:], share), first)
-    unreliable = known & _labelled_or(entropy >= masked_quantile(entropy, known[first:], 1 - share), first)
+    reliable = known & _labelled_or(entropy <= valid_quantile(entropy, known[first:], share), first)
+    unreliable = known & _labelled_or(entropy >= valid_quantile(entropy, known[first:], 1 - share), first)
     own = label.unsqueeze(1) == torch.arange(classes, device=label.device)
     low, high = min(ranks[0], classes - 1), ranks[1]
     rank = p.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
@@ -52,7 +52,7 @@ def contrast_parts(
     return Parts(present, present & (p > confidence), unlikely & unreliable.unsqueeze(1))
 
 
-def mean_over_classes(loss: Tensor, parts: Parts, held: Tensor) -> Tensor:
+def mean_of_classes(loss: Tensor, parts: Parts, held: Tensor) -> Tensor:
     """Mean of loss (C,M) over anchors, summed over classes with anchors and negatives (held (C,): number in the bank).
 
     Divided by the number of present classes; 0 if that is below 2.
@@ -67,7 +67,7 @@ def _labelled_or(chosen: Tensor, first: int) -> Tensor:
     return torch.cat([chosen.new_ones(first), chosen])
 
 
-def masked_quantile(values: Tensor, valid: Tensor, share: float) -> Tensor:
+def valid_quantile(values: Tensor, valid: Tensor, share: float) -> Tensor:
     """Quantile of the valid values at `share` in [0, 1]: 0-dim; +inf if nothing is valid.
 
     Interpolated linearly, as by `numpy.quantile`. values, valid (bool): of one shape. Does not synchronise with a GPU.

@@ -1,0 +1,111 @@
+"""Distil a trained model: store its predictions for the unlabelled images, then train a student on them."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fuzzyseg.config import Config, ConfigError, settings_from
+from fuzzyseg.data import Item
+from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.data.io.scores import scores_file, write_scores
+from fuzzyseg.data.io.write import check_writable
+from fuzzyseg.experiment.build import resolve
+from fuzzyseg.experiment.load_run import Factory, run_config, run_folder
+from fuzzyseg.experiment.prepare_data import gather_material
+from fuzzyseg.experiment.process_group import choose_device, process_group
+from fuzzyseg.experiment.results import absolute_paths
+from fuzzyseg.experiment.train import RunResult, train
+from fuzzyseg.inference import Predictor, load
+from fuzzyseg.inference.outputs.record import Record, checksum, state_of
+from fuzzyseg.networks import check_names
+from fuzzyseg.ops import distributed
+from fuzzyseg.ops.resize import resize_logits
+
+log = logging.getLogger(__name__)
+
+INHERITED = ("data", "augment", "supervised")
+"""Sections of the teacher's settings that the student starts from, and of `train` the crop and the batch."""
+
+
+def defaults(teacher: str | Path) -> dict[str, Any]:
+    """The settings of a student that follow from its teacher's run. Raises ConfigError for a model without a run."""
+    run, config = run_folder(Path(teacher)), run_config(Path(teacher))
+    if run is None or config is None:
+        raise ConfigError(f"{teacher}: is no run folder; a student is trained on the data of its teacher's run")
+    values = config.model_dump(mode="json")
+    kept = {name: values[name] for name in INHERITED}
+    if kept["data"]["split_seed"] is None:  # the same labelled images, whatever the student's seed
+        kept["data"]["split_seed"] = values["seed"]
+    kept["train"] = {name: values["train"][name] for name in ("crop", "batch")}
+    kept["network"] = {"channels": values["network"]["channels"]}
+    kept["method"] = {"name": "distill"}
+    return kept
+
+
+def distill(
+    teacher: str | Path,
+    config: Config | Mapping[str, Any] | None = None,
+    *,
+    labels: str | Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    teacher_network: Factory | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **given: Any,
+) -> RunResult:
+    """Train a student on a trained model's predictions for the unlabelled images.
+
+    Args:
+        teacher: a run folder, or the model/ or best/ in one.
+        config: the student's settings; None: those of `defaults`.
+        labels: folder for the predictions, which several students can share; None: `<out>.labels`. Predictions that are
+            there, of the same teacher and unchanged images, are not made again.
+        resume, quiet, given: those of `train`.
+        teacher_network: the factory of the user's own network, if the teacher is one.
+        progress: called with (images done, images in all) while the teacher predicts.
+
+    Raises:
+        ConfigError, DataError: ValueErrors that the user can correct.
+    """
+    settings = settings_from(defaults(teacher) if config is None else config, given)
+    if settings.out is None:
+        raise ConfigError("--out: not given; name the student's run folder, such as --out runs/student")
+    settings = absolute_paths(settings)
+    folder = Path(labels if labels is not None else f"{settings.out}.labels").absolute()
+    device = choose_device(settings.train.device)
+    setup = resolve(settings)
+    check_names(settings.network.arch, settings.network.encoder)
+    check_writable(folder)
+    with process_group(device), pixel_limit(settings.data.max_megapixels):
+        predictor = load(teacher, network=teacher_network, device=device)
+        material = gather_material(settings.data, setup, settings.seed)
+        if material.card.classes != predictor.classes:
+            raise ConfigError(
+                f"{teacher}: its classes are {', '.join(predictor.classes)}, those of the data "
+                f"{', '.join(material.card.classes)}; a student needs the same classes in the same order"
+            )
+        _store(predictor, material.split.unlabelled, folder, progress)
+    settings.data.scores = str(folder)
+    return train(settings, resume=resume, quiet=quiet)
+
+
+def _store(predictor: Predictor, items: list[Item], folder: Path, progress: Callable[[int, int], None] | None) -> None:
+    """Predict the items that have no stored prediction. The processes of torchrun share them."""
+    card, stride = predictor.card, predictor.stride()
+    reader = card.reader(image_size=card.image_size)
+    record = Record(folder, {"model": checksum(predictor)}, overwrite=False)
+    own = items[distributed.rank() :: distributed.world_size()]
+    for number, item in enumerate(own, 1):
+        if record.complete(item.name, item.image) is None:
+            state, path = state_of(item.image), scores_file(folder, item)
+            logits = predictor.batch_logits(reader.read(item, with_mask=False)[0].unsqueeze(0))
+            size = tuple(max(1, round(side / stride)) for side in logits.shape[-2:])
+            write_scores(path, resize_logits(logits, size, align_corners=False)[0] / card.temperature)
+            record.add(item.name, file=state, outputs=[path.relative_to(folder).as_posix()])
+        if progress is not None:
+            progress(number, len(own))
+    distributed.barrier()
+    if distributed.rank() == 0:
+        record.gather()
+    distributed.barrier()
