@@ -32,7 +32,7 @@ def evaluate(monkeypatch):
 def test_defaults(evaluate):
     result, asked = evaluate("runs/a")
     assert result.exit_code == 0, result.stderr
-    assert asked == {"source": "runs/a", "split": "val", "device": "auto"}
+    assert asked == {"source": "runs/a", "device": "auto"}
 
 
 def test_every_option_is_handed_on(evaluate):

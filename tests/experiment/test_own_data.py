@@ -144,6 +144,7 @@ def test_a_score_without_the_pixels_of_a_declared_value_says_so(tmp_path, monkey
     tifffile.imwrite(tmp_path / "masks/a.tif", mask, extratags=[(42113, "s", 0, "0", True)])
     (tmp_path / "dataset.yaml").write_text("classes: [class0, class1, class2]\n")
     monkeypatch.setattr(load_run, "load", lambda *_, **__: predictor())
-    result = evaluate(tmp_path / "model", data=tmp_path, split="train", device="cpu")
+    result = evaluate(tmp_path / "model", data=tmp_path, device="cpu")
+    assert result["split"] == "all"
     assert result["pixels"] == 24
     assert "1 of 1 TIFF masks declare 0 as missing data" in caplog.text

@@ -45,11 +45,26 @@ def test_a_plan_is_said_once_and_a_run_of_days_is_told(monkeypatch, live):
             if step == 1:
                 display.write({**LINE, "step": 1, "time": {"memory_mib": 2000.0}})
             if step == 2:
-                now[0] += 300  # an evaluation is none either
+                now[0] += 300  # an evaluation is no part of a step
                 display.write({**LINE, "step": 2, "evaluation": {"miou": 0.4}})
     text = out.file.getvalue()
     assert text.count("plan: ") == 1
-    assert f"15 s/step, {timedelta(seconds=15 * 8996)} for 8996 steps, 2.1 GB" in text and "--steps 5760" in text
+    assert f"15 s/step, {timedelta(seconds=15 * 8997)} for 8997 steps, 2.1 GB" in text and "--steps 5760" in text
+
+
+@pytest.mark.parametrize(("total", "plans"), [(3, 0), (4, 1)])
+def test_a_plan_is_for_steps_that_are_left_and_evaluations_after_each_step_hide_it_not(monkeypatch, total, plans):
+    now, out = [0.0], Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with closing(Display(total, console=out, live=False)) as display:
+        for step in range(1, total + 1):
+            now[0] += 2
+            display.tick(step)
+            now[0] += 100
+            display.write({**LINE, "step": step, "evaluation": {"miou": 0.4}})
+    text = out.file.getvalue()
+    assert text.count("plan: ") == plans
+    assert plans == 0 or "2 s/step, 0:00:02 for 1 steps" in text
 
 
 @pytest.mark.parametrize("ticks", [0, 1])

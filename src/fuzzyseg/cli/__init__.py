@@ -20,6 +20,7 @@ from fuzzyseg.cli.push import push
 from fuzzyseg.cli.report import report
 from fuzzyseg.cli.settings import settings
 from fuzzyseg.cli.split import split
+from fuzzyseg.cli.suggest import suggest
 from fuzzyseg.cli.sweep import sweep
 from fuzzyseg.cli.train import train
 
@@ -53,7 +54,7 @@ def _general(
 
 
 for _command in (
-    *(train, evaluate, predict, report, export, push, distill, analyse, split, sweep),
+    *(train, evaluate, predict, suggest, report, export, push, distill, analyse, split, sweep),
     *(compare, methods, settings, check, convert, demo),
 ):
     app.command(cls=Verb)(_command)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +29,10 @@ def check(
     as_json: Json = False,
     everything: Annotated[bool, typer.Option("--all", help=f"List every file, not the first {LIST}.")] = False,
     sheet: Annotated[Path | None, typer.Option("--sheet", metavar="FILE.png", help="Picture of the classes.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="RUN|MODEL", help="Also list images whose masks this model contradicts."),
+    ] = None,
     given: Given,
 ) -> None:
     """Check the files of a dataset. Nothing is changed.
@@ -36,7 +40,8 @@ def check(
     Reads every image and mask and reports counts, sizes, encodings and class shares; unreadable files, masks without
     image, size mismatches, values without a class, and images in both training and validation. The exit code is 1 with
     errors, 0 without errors, 2 if no dataset is found. Use the options and settings of the training; `fuzzyseg settings
-    data` lists the data settings.
+    data` lists the data settings. With --model, labelled pixels are counted for which the model predicts another class
+    with a probability of at least 90 %: wrong masks come first, and so do images that the model does not understand.
 
     \b
     Examples:
@@ -44,6 +49,7 @@ def check(
       fuzzyseg check photos --labelled splits/46/labelled.txt --val splits/46/val.txt --unlabelled more_photos
       fuzzyseg check photos --json > report.json
       fuzzyseg check photos --sheet classes.png
+      fuzzyseg check photos --model runs/first
     """
     config = settings(words or [], {"data": data, **given})
     from fuzzyseg.experiment.check_data import check as carry_out
@@ -55,11 +61,19 @@ def check(
         if as_json:  # programs get one object in any case
             typer.echo(json.dumps({"data": data, "error": str(error)}, indent=2, ensure_ascii=False))
         raise
-    if as_json:
-        typer.echo(json.dumps(report.record(), indent=2, ensure_ascii=False))
-    else:
-        for line in lines(report, None if everything else LIST):
+    most, more = None if everything else LIST, dict[str, Any]()
+    for line in () if as_json else lines(report, most):
+        typer.echo(line)
+    if model is not None:
+        from fuzzyseg.experiment.check_labels import check_labels
+
+        with counter("masks", every=EVERY) as progress:
+            rows, compared = check_labels(model, data, max_megapixels=config.data.max_megapixels, progress=progress)
+        more = {"contradicted": rows}
+        for line in () if as_json else _contradicted(rows[:most], f"{len(rows)} of {compared} masks", model):
             typer.echo(line)
+    if as_json:
+        typer.echo(json.dumps(report.record() | more, indent=2, ensure_ascii=False))
     if report.errors:
         raise typer.Exit(FAILED)
 
@@ -119,3 +133,10 @@ def _verdict(report: Report) -> str:
         return "no problems found"
     counts = ((report.errors, "error"), (report.warnings, "warning"))
     return ", ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in counts if count)
+
+
+def _contradicted(rows: Sequence[dict[str, Any]], masks: str, model: str) -> Iterator[str]:
+    yield f"\n{masks} are contradicted by {model}{', the worst first:' if rows else ''}"
+    head = ("image", "of its labels", "most often: label -> prediction", "of its labels")
+    text = ("{image}", "{share:.2%}", "{label} -> {prediction}", "{most:.2%}")
+    yield from table(head, [[part.format(**row) for part in text] for row in rows])

@@ -13,7 +13,11 @@ from fuzzyseg.run.logs import SCORE
 
 @takes(
     option("data", str, metavar="DIR", help="Folder of images and masks, or an imported dataset. [default: the run's]"),
-    option("split", Literal["val", "test", "train"], "val", help="Images to score."),
+    option(
+        "split",
+        Literal["val", "test", "train"],
+        help="Images to score. [default: val; without one, all images of --data]",
+    ),
     option("mode", Literal["whole", "sliding"], help="Predict whole images, or sliding windows. [default: the run's]"),
     option("gallery", int, min=0, metavar="N", help="Store N images, confusions, calibration for `fuzzyseg report`."),
     DEVICE,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -104,6 +104,13 @@ def _calibration(items: Sequence[Item], maps: Maps, total: Diagnosis | None) -> 
     return {**({} if total is None else total.numbers()), "images": len(items[::every])}
 
 
+def save_layer(target: Path | BinaryIO, layer: Image.Image, palette: Sequence[Sequence[int]]) -> None:
+    """Write a PNG of palette indices (mode L), to lie on the image. What is black, or beyond the palette, shows it."""
+    layer.putpalette(bytes(part for colour in palette for part in colour[:3]).ljust(768, b"\0"))
+    opaque = bytes(255 * any(colour[:3]) for colour in palette)
+    layer.save(target, "png", transparency=opaque.ljust(256, b"\0"))
+
+
 @dataclass
 class _Painter:
     """Draws the views of images into a folder."""
@@ -143,7 +150,5 @@ class _Painter:
         for view, (values, palette) in layers.items():
             files[view] = f"{stem}-{view}.png"
             layer = Image.fromarray(values.cpu().numpy().astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-            layer.putpalette(bytes(part for colour in palette for part in colour[:3]).ljust(768, b"\0"))
-            opaque = bytes(255 * any(colour[:3]) for colour in palette)  # black, and void behind them, show the image
-            layer.save(self.folder / files[view], transparency=opaque.ljust(256, b"\0"))
+            save_layer(self.folder / files[view], layer, palette)
         return files

@@ -15,6 +15,7 @@ from fuzzyseg.config import Config, ConfigError, read_yaml, validate
 from fuzzyseg.data import DataError, DataSet, Item, read_dataset
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.io.write import Unwritable
+from fuzzyseg.data.labels.resolve import UNDECLARED
 from fuzzyseg.data.loading.value_range import header_notes
 from fuzzyseg.data.text import printable
 from fuzzyseg.experiment.gallery import write_evaluation
@@ -39,7 +40,7 @@ def evaluate(
     source: str | Path,
     *,
     data: str | Path | None = None,
-    split: str = "val",
+    split: str | None = None,
     mode: str | None = None,
     device: str = "auto",
     gallery: int | None = None,
@@ -51,7 +52,8 @@ def evaluate(
     Args:
         source: a run folder or a model folder.
         data: folder with images and masks, or the name of an imported dataset. Default: the run's.
-        split: val, test or train; of the run's data, the lists of the run (train: the labelled images).
+        split: val, test or train; of the run's data, the lists of the run (train: the labelled images). Default: val,
+            or all images of a folder without a validation split.
         mode: whole or sliding. Default: the run's.
         device: auto, cpu, cuda, cuda:N or mps.
         gallery: images whose pictures are stored in the run folder for `fuzzyseg report`, with the confusion matrix and
@@ -74,7 +76,7 @@ def evaluate(
         if (own := find_dataset(None if data is None else str(data))) is not None:
             data = write_dataset(own, Path(folder) / str(data))
         card = predictor.card
-        items, void, where = _items(Path(source), data, predictor, config, split)
+        items, split, void, where = _items(Path(source), data, predictor, config, split)
         for note in (*header_notes(items), *card.range_warnings(items)):
             logger.warning(printable(note))
         chosen = settings.evaluate.model_copy(update={"gallery": gallery or 0})
@@ -84,7 +86,7 @@ def evaluate(
         call |= {"metrics": metrics(), "progress": progress, "keep": lambda *c: counts.append(c)}
         result = score(predictor, items, ignore_index=void, **call)
         if run is not None and config is not None and gallery is not None:
-            maps = partial(_pixel_maps, predictor, _fuzzy(Path(source), config), void)
+            maps = partial(_pixel_maps, predictor, sets_of(Path(source), config), void)
             known = run.evaluation_dir, predictor, items, counts[0], maps, result, chosen, void
             try:
                 write_evaluation(*known, step=card.step, split=split)
@@ -111,23 +113,25 @@ def _calibration(
 
 
 def _items(
-    source: Path, data: str | Path | None, predictor: Predictor, config: Config | None, split: str
-) -> tuple[list[Item], int, str]:
-    """The images with masks of a split, the masks' value for void, and the folder in words."""
+    source: Path, data: str | Path | None, predictor: Predictor, config: Config | None, split: str | None
+) -> tuple[list[Item], str, int, str]:
+    """The images with masks of a split, its name, the masks' value for void, and the folder in words."""
     void = predictor.card.ignore_index
     if data is not None:
         dataset, where = read_for(Path(data), predictor, config), str(data)
-        for note in (note for note in dataset.notes if "not read as" in note):
+        for note in (note for note in dataset.notes if "not read as" in note or UNDECLARED in note):
             logger.warning(printable(note))
-        items, void = split_of(dataset, split), dataset.ignore_index
+        split, void = split or ("all" if dataset.val is None else "val"), dataset.ignore_index
+        items = dataset.items if split == "all" else split_of(dataset, split)
     elif config is not None and config.data.root is not None:
+        split = split or "val"
         items, where = run_items(source, config, predictor, split), config.data.root
     else:
         raise ConfigError(f"{source}: is a model without a run, so its data is unknown; give --data DIR")
     items = [item for item in items if item.mask is not None]
     if not items:
         raise DataError(f"{where}: no image of split {split!r} has a mask; choose another --split or --data")
-    return items, void, where
+    return items, split, void, where
 
 
 def _pixel_maps(predictor: Predictor, sets: Fuzzy, void: int, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
@@ -160,13 +164,13 @@ def predict(
     if max_megapixels is None and config is not None:
         max_megapixels = config.data.max_megapixels
     if {"k", "sets"} & set(write):
-        options["fuzzy"] = _fuzzy(Path(source), config)
+        options["fuzzy"] = sets_of(Path(source), config)
     files = [Path(each) for each in ([images] if isinstance(images, str | Path) else images)]
     with pixel_limit(max_megapixels), process_group(where):
         return predict_files(predictor, files, Path(out), write=write, progress=progress, **options)
 
 
-def _fuzzy(source: Path, config: Config | None) -> Fuzzy:
+def sets_of(source: Path, config: Config | None) -> Fuzzy:
     """T at the end of the run, and the options of its loss; those of the paper for a model alone."""
     from fuzzyseg.experiment.analyse.inputs import fuzzy_sets  # which imports this module
 

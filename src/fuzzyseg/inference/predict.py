@@ -68,7 +68,7 @@ def predict_files(
     file is left.
     """
     kinds = _checked(write)
-    found = _find([images] if isinstance(images, Path) else images, out)
+    found = find_files([images] if isinstance(images, Path) else images, out)
     names = dict(zip(found.files, _names(found), strict=True))
     protocol = Protocol("whole" if tile is None else "sliding", tile, tuple(scales), flip, blend=True)
     direct = [kind for kind in kinds if kind not in ANNOTATIONS]
@@ -199,7 +199,7 @@ def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> Non
         log.warning(printable(note))
 
 
-def _find(sources: Sequence[Path], out: Path) -> Found:
+def find_files(sources: Sequence[Path], out: Path) -> Found:
     """Image files; results below `out` are left out. Names of several sources are relative to their common folder."""
     every = [_find_in(source, out) for source in sources]
     if len(every) == 1:

@@ -48,7 +48,7 @@ class ImagePrediction:
     def write(self, file: Path, name: str) -> tuple[list[Path], NDArray[np.int64]]:
         """Predict a file; return its outputs, and the pixels (256,) by value of the mask. Raises DataError."""
         card, geo = self.predictor.card, georeference(file)
-        size, bands = self._bands(file)
+        size, bands = self.bands(file)
         pixels = np.zeros(VOID + 1, np.int64)
         with ExitStack() as files:
             writes = [
@@ -65,8 +65,8 @@ class ImagePrediction:
                 pixels += np.bincount(band.mask.ravel(), minlength=VOID + 1)
         return self.files(name, geo=geo is not None), pixels
 
-    def _bands(self, file: Path) -> tuple[Size, Iterator[Band]]:
-        """Size of an image file, and its prediction from top to bottom."""
+    def bands(self, file: Path) -> tuple[Size, Iterator[Band]]:
+        """Size of an image file, and its prediction from top to bottom, made as it is read."""
         card = self.predictor.card
         kind: dict[str, Any] = {"bands": card.bands, "levels": card.levels}
         windows = open_windows(file, card.channels, **kind)

@@ -69,7 +69,7 @@ def write_report(paths: Sequence[Path], out: Path, *, title: str | None = None) 
     return out
 
 
-def render(context: dict[str, Any]) -> str:
+def render(context: dict[str, Any], template: str = "page.html") -> str:
     """The page of a context. Text is escaped; the page may load nothing and run no script but its own."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -79,7 +79,7 @@ def render(context: dict[str, Any]) -> str:
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
-    page = environment.get_template("page.html").render(**context, script=script, style=style, digest=digest)
+    page = environment.get_template(template).render(**context, script=script, style=style, digest=digest)
     return page.encode("utf-8", "replace").decode()  # bytes of file names that are no text
 
 

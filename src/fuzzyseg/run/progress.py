@@ -59,7 +59,7 @@ class Display(Sink):
             before, self._mark = self._mark, time.monotonic()
             if math.isfinite(before):
                 self._seconds.append(self._mark - before)
-            if len(self._seconds) == 2:
+            if len(self._seconds) == 2 and step < self._total:
                 self._line(self._plan(sum(self._seconds) / 2, self._total - step))
         if self._bar is not None:
             with suppress(OSError):
@@ -68,7 +68,7 @@ class Display(Sink):
     def write(self, line: dict[str, Any]) -> None:
         """Show a logged line."""
         if "evaluation" in line:
-            self._mark = math.nan  # no step took that time
+            self._mark = time.monotonic()  # no step took that time
         if memory := line.get("time", {}).get("memory_mib"):
             self._memory = f", {memory * 2**20 / 1e9:.1f} GB of memory"
         if SCORE in line.get("evaluation", {}):

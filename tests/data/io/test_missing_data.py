@@ -5,7 +5,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from fuzzyseg.data import DataError, Item, Reader
+from fuzzyseg.data import DataError, Item, Reader, read_dataset
 from fuzzyseg.data.io.image import Levels, open_windows, read_image, read_known
 from fuzzyseg.data.io.mask import read_mask
 from fuzzyseg.data.labels.decode import training_labels
@@ -147,6 +147,25 @@ def test_a_binary_mask_that_declares_its_background_missing_is_asked_about(tmp_p
     path = write(tmp_path / "m.tif", np.where(hole(), 0, 255).astype(np.uint8), 0)
     with pytest.raises(DataError, match=r"m\.tif: declares 0 as the value of missing data.*holds 255"):
         read_mask(path)
+
+
+@pytest.mark.parametrize("nodata", [0, 255])
+@pytest.mark.parametrize("declared", [True, False])
+def test_binary_masks_that_declare_missing_data_are_asked_about(tmp_path, nodata, declared):
+    """255 cannot be the foreground and missing; the foreground was trained on where it was missing."""
+    for name in ("a", "b"):
+        for kind, array in (("images", np.zeros((32, 48, 3), np.uint8)), ("masks", np.where(hole(), 255, 0))):
+            path = tmp_path / kind / f"{name}.tif"
+            path.parent.mkdir(exist_ok=True)
+            tifffile.imwrite(path, array.astype(np.uint8), extratags=tag(nodata) if kind == "masks" else [])
+    (tmp_path / "dataset.yaml").write_text("classes: [no, yes]\n" + "encoding: binary\n" * declared)
+
+    def read():
+        data = read_dataset(tmp_path)
+        return [training_labels(item, classes=2, ignore_index=data.ignore_index) for item in data.train]
+
+    with pytest.raises(DataError, match=f"declares {nodata} as the value of missing data"):
+        read()
 
 
 @pytest.mark.parametrize("tile", [None, (16, 16)])

@@ -28,6 +28,8 @@ def test_each_method_is_counted_with_its_own_pace_and_one_that_is_not_measured_w
     assert pace.seconds(cell("vat hard", 2)) == 600
     pace.measure(cell("cps fuzzy"), 10, 50.0)
     assert (pace.seconds(cell("cps fuzzy", 1)), pace.seconds(cell("cps hard", 1))) == (500, 200)
+    pace.measure(cell("cps hard", 2), 10, 0.0)  # late: it is no faster for that
+    assert pace.seconds(cell("cps hard", 1)) == 200
     other = Pace({**RUNS, cell("gct hard"): ("gct", 50)}, dict(pace.measured))
     assert other.seconds(cell("gct hard")) == (2 + 6 + 5) / 3 * 50
 

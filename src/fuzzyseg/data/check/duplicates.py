@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fuzzyseg.data.check.files import FileInfo
+from fuzzyseg.data.check.files import SIDE, FileInfo
 
 DISTANCE, LIKENESS = 10, 0.95
 """Near-duplicates: at most this many of the 64 fingerprint bits differ, at least this thumbnail correlation."""
 
 _BLOCK = 256
+_FLAT = bytes(2 * SIDE * SIDE)
+"""Thumbnail of an image of one colour: correlates with none."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,11 @@ def near_duplicates(lists: Mapping[str, Sequence[FileInfo]], one: Sequence[str],
 
     Pairs within one side are not searched: similar training images, such as video frames, are no problem.
     """
-    left, right = (
-        [(name, image) for name in names for image in lists.get(name, ()) if image.fingerprint is not None]
-        for names in (one, other)
-    )
+    left, right = ([(name, image) for name in names for image in lists.get(name, ())] for names in (one, other))
     if not left or not right:
         return []
     members, groups = [*left, *right], dict[int, set[int]]()
-    for a, b in _pairs([image for _, image in left], [image for _, image in right]):
+    for a, b in near_pairs([image for _, image in left], [image for _, image in right]):
         b += len(left)
         if members[a][1].digest != members[b][1].digest and b not in groups.get(a, ()):
             joined = groups.get(a, {a}) | groups.get(b, {b})
@@ -60,12 +59,15 @@ def near_duplicates(lists: Mapping[str, Sequence[FileInfo]], one: Sequence[str],
     return [_group(members[index] for index in sorted(group)) for group in distinct.values()]
 
 
-def _pairs(left: Sequence[FileInfo], right: Sequence[FileInfo]) -> Iterator[tuple[int, int]]:
-    """Yield the indices of near-duplicates; in blocks, since the matrix of all pairs may be large."""
-    hashes = [np.array([image.fingerprint for image in side], np.uint64) for side in (left, right)]
+def near_pairs(left: Sequence[FileInfo], right: Sequence[FileInfo]) -> Iterator[tuple[int, int]]:
+    """Yield the indices of near-duplicates; in blocks, since the matrix of all pairs may be large.
+
+    Images without a fingerprint have none. Neither side is empty.
+    """
+    hashes = [np.array([image.fingerprint or 0 for image in side], np.uint64) for side in (left, right)]
     bits = [np.unpackbits(side.view(np.uint8).reshape(-1, 8), axis=1) * np.float32(2) - 1 for side in hashes]
     thumbnails = [
-        np.stack([np.frombuffer(image.thumbnail, np.float16) for image in side]).astype(np.float32)
+        np.stack([np.frombuffer(image.thumbnail or _FLAT, np.float16) for image in side]).astype(np.float32)
         for side in (left, right)
     ]
     for start in range(0, len(left), _BLOCK):

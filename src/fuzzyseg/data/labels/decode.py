@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fuzzyseg.data.io.header import read_header
 from fuzzyseg.data.io.mask import read_mask
 from fuzzyseg.data.sample import MAX_CLASSES, VOID, DataError, Encoding, Item
 from fuzzyseg.data.text import counted, short
@@ -44,8 +45,15 @@ def read_stored(item: Item) -> NDArray[np.integer]:
 
     The functions below accept some rows of the result as `part`, instead of reading the file.
     """
-    coloured = item.encoding is not None and item.encoding.colours is not None
-    return read_mask(mask_of(item), colours=coloured, lossy=coloured or (item.encoding or PLAIN).snap)
+    encoding, path = item.encoding or PLAIN, mask_of(item)
+    if dict(encoding.table or ()).get(VOID, VOID) != VOID and (nodata := read_header(path).nodata) is not None:
+        raise DataError(
+            f"{path}: declares {nodata:g} as the value of missing data, which is read as {VOID}, but {VOID} is a class "
+            f"({encoding.text}): remove the tag (gdal_edit.py -unsetnodata FILE), or give missing pixels another value "
+            "and set ignore_index"
+        )
+    coloured = encoding.colours is not None
+    return read_mask(path, colours=coloured, lossy=coloured or encoding.snap)
 
 
 def stored_labels(item: Item, part: NDArray[np.integer] | None = None) -> NDArray[np.integer]:

@@ -23,6 +23,7 @@ from fuzzyseg.data.labels.palettes import check_order, colour_names, colours_dec
 from fuzzyseg.data.sample import MAX_CLASSES, SPLITS, VOID, Colour, DataError, Encoding, Files, Item, LabelMap
 from fuzzyseg.data.text import short
 
+UNDECLARED = "none declared here: the masks are read by the order of the classes known before"
 GREY = Encoding(colours=tuple((v, v, v, v) for v in range(256)), text="index masks stored as RGB")
 Resolved = tuple[LabelMap, list[str]]
 """A label map, and notes on how it was determined."""
@@ -66,7 +67,8 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
     if declared.fallback is None or labels.classes is not declared.fallback.classes:  # the fallback is merged already
         labels, order = merged(declared.description, labels)
     _set_encodings(files, labels, order)
-    if kind != "colour" or grey:
+    taken = dict((labels.encoding and labels.encoding.table) or ()).get(labels.ignore_index, VOID) != VOID
+    if (kind != "colour" or grey) and not taken:
         notes = [*notes, f"value {labels.ignore_index} is ignored"]
     elif void is None:
         words = ""  # the notes say it
@@ -166,7 +168,7 @@ def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | N
             check_order(fallback, items)
             fallback = LabelMap(fallback.classes, VOID, base, fallback.colours)
         first = fallback.ignore_index if ignore is None else first
-        return replace(fallback, ignore_index=first), [f"{len(fallback.classes)} classes, none declared here"]
+        return replace(fallback, ignore_index=first), [f"{len(fallback.classes)} classes, {UNDECLARED}"]
     if not items:
         raise DataError(
             f"no image has a mask: add masks (`fuzzyseg convert` draws those of LabelMe, COCO and CVAT), or declare "

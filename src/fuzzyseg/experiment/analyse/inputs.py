@@ -85,7 +85,7 @@ def read_inputs(
     lists, void, notes = _lists(source, data, predictor, config, unlabelled_masks)
     method = None
     if run is not None and run.path == source and run.has_checkpoint:
-        method = _trained(run, config or Config(), card, network)
+        method = trained_method(run, config or Config(), card, network)
     student = teacher = predictor
     pixel_loss = None
     if method is not None:
@@ -156,7 +156,7 @@ def _lists(
     return lists, void, notes
 
 
-def _trained(run: RunFolder, config: Config, card: ModelCard, network: Network | None) -> Method:
+def trained_method(run: RunFolder, config: Config, card: ModelCard, network: Network | None) -> Method:
     """The method of the run with the state of its last checkpoint."""
     state, lists = checkpoint.load(run.last_pt), record(run)
     images = {name: len(lists[name]) for name in ("labelled", UNLABELLED)}

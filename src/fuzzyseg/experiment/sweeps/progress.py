@@ -61,8 +61,8 @@ class Pace:
     measured: dict[Cell, float] = field(default_factory=dict)
 
     def measure(self, cell: Cell, steps: int, seconds: float) -> None:
-        """Record that a run takes so many seconds for so many steps."""
-        if steps > 0 and math.isfinite(seconds):
+        """Record that a run takes so many seconds for so many steps. None left are no measure: the run is late."""
+        if steps > 0 and 0 < seconds < math.inf:
             self.measured[cell] = seconds / steps
 
     def seconds(self, cell: Cell) -> float:

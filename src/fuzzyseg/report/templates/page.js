@@ -107,7 +107,8 @@ all("[data-norm]").forEach((button) => button.addEventListener("click", () => {
 }));
 
 // Gallery: two views of each image, left and right of the handle.
-const chosen = { left: "truth", right: "prediction" };
+const chosen = {};
+all("[data-choose][aria-pressed=true]").forEach((button) => { chosen[button.dataset.side] = button.dataset.choose; });
 const showViews = () => {
   all(".frame img + img").forEach((image) => {
     const left = image.dataset.view === chosen.left, right = image.dataset.view === chosen.right;

@@ -1,0 +1,165 @@
+"""Suggest which images to label next: measure, choose, draw, and export to an annotation tool."""
+
+import csv
+import io
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from fuzzyseg.config import Config, ConfigError
+from fuzzyseg.data import DataError
+from fuzzyseg.data.io.pillow import pixel_limit
+from fuzzyseg.data.io.write import check_writable, to_picture
+from fuzzyseg.experiment.analyse.inputs import trained_method
+from fuzzyseg.experiment.gallery import K_COLOURS, SIDE, save_layer
+from fuzzyseg.experiment.load_run import Counter, Factory, run_config, run_folder, run_items, sets_of
+from fuzzyseg.experiment.process_group import choose_device
+from fuzzyseg.inference import ModelCard, Predictor, load, predict_files
+from fuzzyseg.inference.model import replacing_folder
+from fuzzyseg.inference.outputs import ANNOTATIONS
+from fuzzyseg.inference.outputs.rasters import colours_of
+from fuzzyseg.inference.predict import find_files
+from fuzzyseg.inference.suggest import Candidate, Surveyor, choose
+from fuzzyseg.plugins import methods
+from fuzzyseg.report.suggestions import write_suggestions
+
+logger = logging.getLogger(__name__)
+
+Measured = tuple[dict[Path, Candidate], list[Exception]]
+"""Images that could be read, and the errors of the others."""
+
+UNCERTAIN = [(0, 0, 0), *((60 + 13 * n, 10 + 14 * n, 90 - 4 * n) for n in range(1, 16))]
+"""Colours of an uncertainty of 0 (the image shows), 1/15, ..., 1."""
+
+
+def suggest(
+    source: str | Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    count: int = 20,
+    export: Sequence[str] = (),
+    device: str = "auto",
+    network: Factory | None = None,
+    progress: Counter | None = None,
+) -> tuple[list[dict[str, Any]], list[Exception]]:
+    """Choose up to `count` image files to label next, and write a list and a page into the new folder `out`.
+
+    source: a run folder, whose labelled images the choices differ from and whose second network counts, or a model
+    folder. images: files, folders and patterns; labelled and validation images of the run in them are passed over.
+    export: annotation outputs of `predict_files`; the chosen images are copied beside them. device, network, progress:
+    those of `fuzzyseg.experiment.predict`.
+
+    Returns rank, image, score and its parts of each choice, the most wanted first, and an error for each image that
+    could not be read. Raises ConfigError, and DataError if there are no images or none can be read; nothing is left
+    then.
+    """
+    if unknown := sorted(set(export) - set(ANNOTATIONS)):
+        raise ConfigError(f"--export: found {', '.join(unknown)}; expected some of {', '.join(ANNOTATIONS)}")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ConfigError(f"{out}: is there already; choose another --out")
+    check_writable(out)
+    source, where = Path(source), choose_device(device)
+    predictor, config = load(source, network=network, device=where), run_config(source)
+    with pixel_limit(None if config is None else config.data.max_megapixels):
+        labelled, val = _labelled(source, config, predictor)
+        known = {path.resolve() for path in (*labelled, *val)}
+        files = [path for path in find_files(images, out).files if path.resolve() not in known]
+        if len(files) < count:
+            raise ConfigError(f"-n: found {count}, but only {len(files)} of the images have no label yet; give fewer")
+        networks = [predictor.network, *_second(source, config, predictor.card, network)]
+        surveyor = Surveyor(networks, predictor.card, where, sets_of(source, config))
+        measured, failures = _measured(surveyor, [*files, *labelled], progress)
+        pool, centres = ([measured[file] for file in each if file in measured] for each in (files, labelled))
+        if not pool:
+            raise DataError(f"none of the {len(files)} images can be read; the first: {failures[0]}")
+        chosen = [pool[place] for place in choose(pool, centres, count)]
+        if not chosen:
+            raise DataError(f"all of the {len(pool)} images are near-duplicates of labelled ones; give others")
+        if len(chosen) < count:
+            logger.warning("%d of %d suggested: the others are near-duplicates", len(chosen), count)
+        rows = [{"rank": n, "image": str(e.info.path), "score": e.score, **e.parts} for n, e in enumerate(chosen, 1)]
+        paths = [each.info.path for each in chosen]
+        with replacing_folder(out) as part:
+            _write_list(part / "suggestions.csv", rows)
+            views, legend = _drawn(surveyor, paths), zip(surveyor.card.classes, colours_of(surveyor.card), strict=True)
+            write_suggestions(part / "suggestions.html", rows, views, f"Images to label next, by {source}", [*legend])
+            if export:
+                predict_files(predictor, _copies(paths, part / "images"), part, write=export)
+    return rows, failures
+
+
+def _labelled(source: Path, config: Config | None, predictor: Predictor) -> list[list[Path]]:
+    """Labelled (also held back) and validation images of the run; none, with a warning, without a run or its data."""
+    if config is None or config.data.root is None or not Path(config.data.root).exists():
+        logger.warning("%s: has no run with its data; suggestions may resemble images that it was trained on", source)
+        return [[], []]
+    train, back, val = (run_items(source, config, predictor, name) for name in ("train", "held_back", "val"))
+    return [[item.image for item in items] for items in (train + back, val)]
+
+
+def _measured(surveyor: Surveyor, files: Sequence[Path], progress: Counter | None) -> Measured:
+    measured, failures = dict[Path, Candidate](), list[Exception]()
+    for done, file in enumerate(files, 1):
+        try:
+            measured[file] = surveyor.measure(file)
+        except (OSError, ValueError) as error:
+            failures.append(error if str(file) in str(error) else DataError(f"{file}: {error}"))
+        if progress is not None:
+            progress(done, len(files))
+    return measured, failures
+
+
+def _second(source: Path, config: Config | None, card: ModelCard, network: Factory | None) -> list[nn.Module]:
+    """The second network of a run whose method trains two."""
+    run = run_folder(source)
+    if config is None or run is None or methods()[config.method.name].learners < 2:
+        return []
+    if run.path != source or not run.has_checkpoint:
+        logger.warning("the second network is in the run's last.pt: disagreement of the two is not measured")
+        return []
+    return [trained_method(run, config, card, network).pair()[1].eval()]
+
+
+def _drawn(surveyor: Surveyor, files: Sequence[Path]) -> Iterator[dict[str, bytes]]:
+    """Pictures of each image by view: JPEG of the image, PNG of prediction, K and uncertainty to lie on it."""
+    card = surveyor.card
+    palettes: dict[str, Any] = {"prediction": colours_of(card), "k": K_COLOURS, "uncertainty": UNCERTAIN}
+    for file in files:
+        parts = []
+        for band, k, maps in surveyor.maps(file):
+            assert band.image is not None
+            picture, every = to_picture(band.image, card.mean, card.std), max(1, band.mask.shape[1] // SIDE)
+            shown = Image.fromarray(np.broadcast_to(picture, (*picture.shape[:2], 3)).copy()).reduce(every)
+            layers = (torch.from_numpy(band.mask), k.clamp(max=len(K_COLOURS)) - 1, maps.mean(0) * (len(UNCERTAIN) - 1))
+            thin = (layer[every // 2 :: every, every // 2 :: every].round().byte().cpu().numpy() for layer in layers)
+            parts.append((np.asarray(shown), *thin))
+        image, *values = map(np.concatenate, zip(*parts, strict=True))
+        written = {view: io.BytesIO() for view in ["image", *palettes]}
+        Image.fromarray(image).save(written["image"], "jpeg", quality=85)
+        for (view, palette), layer in zip(palettes.items(), values, strict=True):
+            save_layer(written[view], Image.fromarray(layer), palette)
+        yield {view: each.getvalue() for view, each in written.items()}
+
+
+def _write_list(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows({key: f"{v:.4f}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
+
+
+def _copies(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Copies in a new folder, by name; by rank and name if two names are equal."""
+    names = [file.name for file in files]
+    if len({name.lower() for name in names}) < len(names):
+        names = [f"{rank:03}_{name}" for rank, name in enumerate(names, 1)]
+    folder.mkdir()
+    return [Path(shutil.copyfile(file, folder / name)) for file, name in zip(files, names, strict=True)]

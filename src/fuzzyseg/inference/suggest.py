@@ -1,0 +1,110 @@
+"""Which images to label next: uncertain over much of their area, unlike each other and unlike those with labels."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fuzzyseg.data import VOID
+from fuzzyseg.data.check.duplicates import near_pairs
+from fuzzyseg.data.check.files import FileInfo, inspect_file
+from fuzzyseg.inference.model_card import ModelCard
+from fuzzyseg.inference.outputs import Band, Fuzzy
+from fuzzyseg.inference.predict_image import ImagePrediction
+from fuzzyseg.inference.predictor import Predictor, Protocol
+
+PARTS = ("fuzzy", "entropy", "disagreement")
+"""What the uncertainty of a pixel is the mean of."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image file: its fingerprint, unit feature vector (D,), and the mean over its area of each of `PARTS`, of which
+    one network has two."""
+
+    info: FileInfo
+    feature: Tensor
+    parts: dict[str, float]
+
+    @property
+    def score(self) -> float:
+        """Uncertainty of the image, in [0, 1]."""
+        return sum(self.parts.values()) / len(self.parts)
+
+
+class _Observed(nn.Module):
+    """A network that keeps the mean (B,D) of its encoder's last features of each pass; of its probabilities if it has
+    no stages."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network: Any = network
+        self.divisor, self.seen = int(getattr(network, "divisor", 1)), list[Tensor]()
+
+    def forward(self, image: Tensor) -> Tensor:
+        if hasattr(self.network, "encode"):
+            features = self.network.encode(image)
+            last = (features[0] if isinstance(features, tuple) else features)[-1]  # DPT: with prefix tokens
+            logits = self.network.classify(self.network.decode(features))
+        else:
+            logits = self.network(image)
+            last = logits.softmax(1)
+        self.seen.append(last.float().flatten(2).mean(2))
+        return logits  # type: ignore[no-any-return]
+
+
+class Surveyor:
+    """Measures images. networks: that which predicts, and a second one if the method trains two."""
+
+    def __init__(self, networks: Sequence[nn.Module], card: ModelCard, device: torch.device, fuzzy: Fuzzy) -> None:
+        self.card, self._observed, protocol = card, _Observed(networks[0]), Protocol(blend=True)
+        predictors = [Predictor(network, card, device) for network in (self._observed, *networks[1:])]
+        self.passes = [ImagePrediction(p, Path(), ["k", "overlay"], protocol, fuzzy, False) for p in predictors]
+
+    def maps(self, file: Path) -> Iterator[tuple[Band, Tensor, Tensor]]:
+        """Parts of an image from top to bottom: the band, K (rows,W), and (2,rows,W) or (3,rows,W) in [0, 1]: whether
+        K is above 1, entropy over log C, and whether the networks' labels differ. Raises DataError."""
+        for band, *others in zip(*(each.bands(file)[1] for each in self.passes), strict=True):
+            k = band.sets.sum(0)
+            entropy = torch.special.entr(band.calibrated).sum(0) / math.log(len(self.card.classes))
+            yield band, k, torch.stack([(k > 1).float(), entropy, *((band.labels != o.labels).float() for o in others)])
+
+    def measure(self, file: Path) -> Candidate:
+        """Measure a file; void where the image misses data counts as certain. Raises DataError."""
+        info = inspect_file(file, "image")
+        self._observed.seen.clear()
+        sums, pixels = torch.zeros(1 + len(self.passes), dtype=torch.float64), 0
+        for band, _, maps in self.maps(file):
+            known = torch.from_numpy(band.mask != VOID).to(maps.device)
+            sums += maps[:, known].double().sum(1).cpu()
+            pixels += known.numel()
+        feature = F.normalize(torch.cat(self._observed.seen).mean(0), dim=0).cpu()
+        return Candidate(info, feature, dict(zip(PARTS, (sums / pixels).tolist(), strict=False)))
+
+
+def choose(pool: Sequence[Candidate], labelled: Sequence[Candidate], count: int) -> list[int]:
+    """Places in the pool of up to `count` images, the first choice first: greedy k-centre, weighted by the score.
+
+    Each choice has the largest score times distance of its feature from those of the labelled and the chosen images
+    (farthest-first traversal: T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical
+    Computer Science 38, 1985). Near-duplicates of labelled and of chosen images are passed over, so that fewer than
+    `count` may be found.
+    """
+    features = torch.stack([each.feature for each in pool])  # (N,D)
+    scores = torch.tensor([each.score for each in pool])
+    nearest, free = torch.full((len(pool),), 2.0), torch.ones(len(pool), dtype=torch.bool)  # of unit vectors
+    infos, chosen = [each.info for each in pool], list[int]()
+    if labelled:
+        nearest = torch.cdist(features, torch.stack([each.feature for each in labelled])).amin(1)
+        free[[place for _, place in near_pairs([each.info for each in labelled], infos)]] = False
+    while len(chosen) < count and free.any():
+        pick = int((scores * nearest).masked_fill(~free, -1).argmax())
+        chosen.append(pick)
+        nearest = torch.minimum(nearest, (features - features[pick]).norm(dim=1))
+        free[[pick, *(place for _, place in near_pairs([infos[pick]], infos))]] = False
+    return chosen
