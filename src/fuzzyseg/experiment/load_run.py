@@ -82,9 +82,8 @@ def evaluate(
         chosen = settings.evaluate.model_copy(update={"gallery": gallery or 0})
         chosen.mode = mode or chosen.mode  # type: ignore[assignment]
         counts: list[Any] = []
-        call: dict[str, Any] = chosen.model_dump(exclude={"diagnose", "gallery"})
-        call |= {"metrics": metrics(), "progress": progress, "keep": lambda *c: counts.append(c)}
-        result = score(predictor, items, ignore_index=void, **call)
+        call = chosen.model_dump(exclude={"diagnose", "gallery"}) | {"metrics": metrics(), "progress": progress}
+        result = score(predictor, items, ignore_index=void, keep=lambda *c: counts.append(c), **call)
         if run is not None and config is not None and gallery is not None:
             maps = partial(_pixel_maps, predictor, sets_of(Path(source), config), void)
             known = run.evaluation_dir, predictor, items, counts[0], maps, result, chosen, void

@@ -158,7 +158,7 @@ def test_binary_masks_that_declare_missing_data_are_asked_about(tmp_path, nodata
             path = tmp_path / kind / f"{name}.tif"
             path.parent.mkdir(exist_ok=True)
             tifffile.imwrite(path, array.astype(np.uint8), extratags=tag(nodata) if kind == "masks" else [])
-    (tmp_path / "dataset.yaml").write_text("classes: [no, yes]\n" + "encoding: binary\n" * declared)
+    (tmp_path / "dataset.yaml").write_text("classes: [wall, crack]\n" + "encoding: binary\n" * declared)
 
     def read():
         data = read_dataset(tmp_path)
