@@ -141,6 +141,16 @@ def test_a_gated_run_resumes_bit_for_bit(folder, tmp_path, name):
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
+def test_a_run_holds_back_whole_groups(folder, tmp_path):
+    loss = {"name": "fuzzy", "threshold": "conformal:0.5", "calibrated": {"hold_back": 0.1}}
+    data = {"labelled": "12", "group": r"im\d(\d)"}
+    config = settings(folder, tmp_path / "run", loss=loss, data=data, method={"name": "fixmatch"}, **STILL)
+    fuzzyseg.train(config, network=own, quiet=True)
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    held, kept = ({name[-1] for name in split[part]} for part in ("held_back", "labelled"))
+    assert held and kept and not held & kept  # im00 and im10, im01 and im11 are of one group
+
+
 def test_every_fourth_image_is_the_temperatures_and_a_single_one_serves_both():
     items = [Item(Path(f"{name}.png"), None, name) for name in "abcdef"]
 

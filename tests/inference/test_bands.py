@@ -82,6 +82,18 @@ def test_a_choice_of_bands_and_measured_levels(tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "out/masks/a.png"), literal(predictor, units.astype(np.float32)))
 
 
+def test_fractions_are_no_numbers_of_integer_files():
+    stored = numbers(8, 9)
+    trained = {"uint16": (0.0, 65535.0)}
+    predictor = model(levels=Levels((0.0,) * 5, (65535.0,) * 5), value_range=trained)
+    predictor.labels(stored)
+    with pytest.raises(DataError, match="type float64; expected"):
+        predictor.labels(stored / 65535)
+    assert torch.equal(predictor.labels((stored / 65535).astype(np.float32)), predictor.labels(stored))
+    floats = model(levels=Levels((0.0,) * 5, (65535.0,) * 5), value_range={"float64": (0.0, 65535.0)})
+    assert torch.equal(floats.labels(stored.astype(np.float64)), predictor.labels(stored))
+
+
 def test_a_saved_model_knows_bands_levels_and_encoding(tmp_path):
     predictor = model(2, bands=[4, 2], levels=Levels((0.0, 1.0), (2.0, 3.0)), encoding=CODED, colours=COLOURS)
     save_model(tmp_path / "model", predictor.network, card=predictor.card)

@@ -166,9 +166,9 @@ def test_a_full_disk_keeps_the_pictures_of_before(run, tmp_path, monkeypatch):
     before = {path: path.read_bytes() for path in again.rglob("*") if path.is_file()}
     real, calls = Image.Image.save, []
 
-    def full(image, path, **options):
-        calls.append(path)
-        real(image, path, **options)
+    def full(image, *arguments, **options):
+        calls.append(arguments)
+        real(image, *arguments, **options)
         if len(calls) == 4:
             raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -49,4 +49,4 @@ def distill(
     labels = given.pop("labels", None)
     config = settings(words or [], given, defaults(teacher))
     with counter("images", every=30) as progress:
-        finish(lambda: carry_out(teacher, config, labels=labels, resume=resume, progress=progress), imports)
+        finish(lambda: carry_out(teacher, config, labels=labels, resume=resume, progress=progress), config, imports)

@@ -76,7 +76,8 @@ def read_recipe(words: Iterable[str]) -> tuple[str, dict[str, Any]]:
     recipes = [word for word in words if "=" not in word]
     for word in recipes:
         if not word.endswith((".yaml", ".yml")):
-            raise ConfigError(f"found {word!r}; expected a recipe.yaml or key=value, such as train.ema=0.998")
+            hint = f"; to continue a run: --out {word} --resume" if Path(word, "config.yaml").is_file() else ""
+            raise ConfigError(f"found {word!r}; expected a recipe.yaml or key=value, such as train.ema=0.998{hint}")
     if len(recipes) > 1:
         raise ConfigError(f"found {len(recipes)} recipes, {' and '.join(recipes)}; expected one")
     return (recipes[0], read_yaml(recipes[0])) if recipes else ("", {})

@@ -10,7 +10,7 @@ import typer
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
 from fuzzyseg.cli.methods import known
 from fuzzyseg.cli.options import Given, Import, Words, overridden, read_recipe, setting, takes
-from fuzzyseg.config import Config, ConfigError, check_known, merge, read_yaml, unknown, validate
+from fuzzyseg.config import Config, ConfigError, check_known, merge, unknown, validate
 from fuzzyseg.config.short_names import SETTINGS
 from fuzzyseg.run.environment import process_number
 
@@ -45,7 +45,7 @@ def train(
     check_names(config, imports)
     from fuzzyseg.experiment import train as run_training
 
-    finish(lambda: run_training(config, resume=resume), imports)
+    finish(lambda: run_training(config, resume=resume), config, imports)
 
 
 def check_names(config: Config, imports: list[Path] | None) -> None:
@@ -58,7 +58,7 @@ def check_names(config: Config, imports: list[Path] | None) -> None:
             raise ConfigError(unknown(f"method.{key}", own))
 
 
-def finish(training: Callable[[], Any], imports: list[Path] | None) -> None:
+def finish(training: Callable[[], Any], config: Config, imports: list[Path] | None) -> None:
     """Run a training; say how to continue it if it does not finish."""
     from fuzzyseg.engine import NonFiniteLoss
 
@@ -68,8 +68,7 @@ def finish(training: Callable[[], Any], imports: list[Path] | None) -> None:
         raise Failure(str(error)) from error
     if not result.finished and process_number("RANK") == 0:
         start = "torchrun ... -m fuzzyseg" if process_number("WORLD_SIZE", 1) > 1 else "fuzzyseg"
-        config = read_yaml(result.run / "config.yaml")
-        goal = ["train.stop_at="] if config["train"].get("stop_at") is not None else []
+        goal = [] if config.train.stop_at is None else ["train.stop_at="]
         files = [f"--import={file}" for file in imports or ()]
         again = [str(result.run / "config.yaml"), f"--out={result.run}", *goal, *files, "--resume"]
         typer.echo(f"to continue: {start} train {shlex.join(again)}")

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fuzzyseg.data.sample import MAX_CLASSES, DataError
-from fuzzyseg.data.text import decoded, problems
+from fuzzyseg.data.text import decoded, problems, repeated
 
 FILE = "dataset.yaml"
 
@@ -97,6 +97,15 @@ def _is_colour(value: Any) -> bool:
     return isinstance(value, list) and not any(isinstance(part, list) for part in value)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose keys are unique."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if twice := repeated([str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]):
+            raise yaml.MarkedYAMLError(None, None, f"the key {twice[0]!r} is written twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 MAX_ENTRIES = 100_000
 """Entries of a description with its YAML aliases expanded: nested aliases grow exponentially."""
 
@@ -124,7 +133,7 @@ def read_description(root: Path, path: Path | None = None) -> Description:
             raise DataError(f"{root / 'dataset.yml'}: is ignored; rename it to {FILE}")
         return Description()
     try:
-        values = yaml.safe_load(decoded(path.read_bytes()))
+        values = yaml.load(decoded(path.read_bytes()), _Loader)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (yaml.YAMLError, UnicodeError, RecursionError) as error:

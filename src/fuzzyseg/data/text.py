@@ -5,9 +5,13 @@ import difflib
 import json
 import re
 import reprlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from pydantic import ValidationError
+
+T = TypeVar("T")
 
 
 def short(values: Sequence[object], most: int = 8) -> str:
@@ -46,6 +50,11 @@ def counted(count: int, what: str) -> str:
     """Return `1 file`, `2 files`, `1 class`, `2 classes`."""
     plural = f"{what}es" if what.endswith("s") else f"{what}s"
     return f"{count} {what if count == 1 else plural}"
+
+
+def repeated(values: Sequence[T]) -> list[T]:
+    """Return the values that occur more than once."""
+    return [value for value, count in Counter(values).items() if count > 1]
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

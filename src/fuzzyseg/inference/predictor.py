@@ -24,7 +24,6 @@ from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.resize import resize_labels, resize_logits
 
 log = logging.getLogger(__name__)
-
 Input: TypeAlias = Picture | Image | Tensor
 
 MOST_PIXELS = 2**22
@@ -221,7 +220,8 @@ class Predictor:
             found = type(image).__name__
             raise DataError(f"found an image of type {found}; expected a path, a PIL image, an array or a tensor")
         levels, kind = self.card.levels, str(image.dtype).removeprefix("torch.")
-        numbers = isinstance(image, np.ndarray) and image.dtype.kind in "uif"
+        floats = any("float" in name for name in self.card.value_range or ["float"])  # among the training images
+        numbers = isinstance(image, np.ndarray) and image.dtype.kind in "ui" + "f" * floats
         fits = kind == "uint8" or (levels is not None and (kind == "float32" or numbers))
         channels = 0 if image.ndim != 3 or 0 in image.shape else image.shape[0 if isinstance(image, Tensor) else -1]
         if not fits or channels != self.card.channels:

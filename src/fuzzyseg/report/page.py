@@ -97,7 +97,7 @@ def _shown(run: Run, scores: Sequence[Score], runs: Sequence[Run]) -> dict[str, 
     last, best, (done, steps) = run.last, run.best, run.steps
     settings = run.settings
     network = [str(settings[key]) for key in ("network.arch", "network.encoder") if settings.get(key)]
-    others = [each for each in runs if each.method == SUPERVISED and each is not run]
+    others = [each for each in runs if each.method == SUPERVISED and each is not run and each.like(run)]
     baseline = {each["step"]: each[SCORE] for each in others[0].evaluations} if others else {}
     gallery = list(run.pictures(MOST_BYTES // len(runs)))
     return {

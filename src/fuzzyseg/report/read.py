@@ -60,6 +60,12 @@ class Run:
         """Name of the method."""
         return str(self.settings.get("method.name"))
 
+    def like(self, other: "Run") -> bool:
+        """Whether both were scored on the same data after training on as many labels."""
+        known = self.split.get("data")
+        same = (known, self.split.get("val")) == (other.split.get("data"), other.split.get("val"))
+        return known is not None and same and self.counts["labelled"] == other.counts["labelled"]
+
     @property
     def counts(self) -> dict[str, int]:
         """Images by list, as training used them."""

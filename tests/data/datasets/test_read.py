@@ -323,6 +323,13 @@ def test_a_description_that_grows_without_end_is_refused(tmp_path, text):
     assert len(str(caught.value)) < 2000
 
 
+@pytest.mark.parametrize("text", ["ignore: [a]\nignore: [b]\n", "merge: {x: [a], x: [b]}\n", "values: {a: 1, a: 2}\n"])
+def test_a_key_that_is_written_twice_is_refused(tmp_path, text):
+    (tmp_path / "dataset.yaml").write_text(text)
+    with pytest.raises(DataError, match=r"dataset\.yaml: .*the key '(ignore|x|a)' is written twice(?s:.)*line [12]"):
+        read_dataset(tmp_path)
+
+
 def test_values_that_do_not_fit_are_cut_short_in_the_message(tmp_path):
     (tmp_path / "dataset.yaml").write_text(lots(4))
     with pytest.raises(DataError) as caught:

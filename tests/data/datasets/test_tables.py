@@ -159,6 +159,14 @@ def test_a_table_may_name_files_anywhere_and_reads_the_description_beside_it(roo
     assert len(data.train) == 2 and len({item.name for item in data.train}) == 2
 
 
+def test_rows_without_a_split_among_others_are_told(root):
+    rows = [(f"train2017/{n}.jpg", f"masks/{n}.png", split) for n, split in enumerate(["train", "", "val", " "])]
+    (root / "manifest.csv").write_text(csv_text(rows))
+    assert any("no split in the lines 3, 5: training images" in note for note in read_dataset(root).notes)
+    (root / "manifest.csv").write_text(csv_text([(*row[:2], "") for row in rows]))
+    assert not any("no split" in note for note in read_dataset(root).notes)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

@@ -226,6 +226,23 @@ def test_files_that_agree_on_the_order_of_the_classes_are_accepted(tmp_path):
         read_dataset(root)
 
 
+def test_a_declared_class_that_is_transparent_in_all_masks_is_told(tmp_path):
+    root = folder(tmp_path, 3, yaml=MAPPING)
+    shades = np.array([(*BLACK, 0), (*RED, 255), (*GREEN, 255)], np.uint8)
+
+    def told():
+        return [note for note in read_dataset(root).notes if note.startswith("warning: ")]
+
+    for path in (root / "masks").iterdir():
+        Image.fromarray(shades[INDEX]).save(path)
+    assert len(told()) == 1 and "no opaque pixel of ground, and 12 transparent ones" in told()[0]
+    shades[1, 3] = 0
+    Image.fromarray(shades[INDEX]).save(root / "masks/x0.png")
+    assert "no opaque pixel of ground, and 14 transparent ones" in told()[0]
+    Image.fromarray(shades[INDEX] | np.array([0, 0, 0, 255], np.uint8)).save(root / "masks/x1.png")  # void elsewhere
+    assert not told()
+
+
 @pytest.mark.parametrize("order", [("red", "green"), ("green", "red")])
 def test_declared_colours_that_the_palette_lacks_are_told(tmp_path, order):
     colours = {"red": "[255, 0, 0]", "green": "[0, 255, 0]"}

@@ -1,5 +1,6 @@
 """Conversion of LabelMe, COCO and CVAT annotations to the folder layout: images/, masks/ and dataset.yaml."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +18,8 @@ from fuzzyseg.data.io.mask import save_index_png
 from fuzzyseg.data.io.pillow import read_bytes
 from fuzzyseg.data.io.write import Unwritable, check_writable, written_beside
 from fuzzyseg.data.labels.class_counts import map_items
-from fuzzyseg.data.labels.class_lists import repeated
 from fuzzyseg.data.sample import VOID, DataError, attempt_all
-from fuzzyseg.data.text import short
+from fuzzyseg.data.text import repeated, short
 
 __all__ = ["AnnotatedImage", "Annotations", "check_empty", "read_annotations", "write_dataset"]
 
@@ -103,6 +103,8 @@ def write_dataset(
         raise Unwritable(out, error, f"{stands}: remove {out}, make room and repeat") from None
     failures = [result for result in results if isinstance(result, DataError)]
     written = {"images": len(results) - len(failures), "masks": results.count(True)}
+    if not written["images"]:
+        shutil.rmtree(out / "images", ignore_errors=True)  # folders without files
     if written["images"]:
         about: dict[str, object] = {"classes": source.classes, "ignore_index": VOID}
         if source.colours is not None:

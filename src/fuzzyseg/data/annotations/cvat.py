@@ -9,9 +9,10 @@ from fuzzyseg.data.annotations.reading import AnnotatedImage, Classes, check_siz
 from fuzzyseg.data.datasets.pairing import image_files, name_finder
 from fuzzyseg.data.datasets.voc import split_lists
 from fuzzyseg.data.io.mask import read_mask
-from fuzzyseg.data.labels.class_lists import read_labelmap, repeated
+from fuzzyseg.data.labels.class_lists import read_labelmap
 from fuzzyseg.data.labels.decode import training_labels
 from fuzzyseg.data.sample import VOID, Colour, DataError, Encoding, Item, Size
+from fuzzyseg.data.text import repeated
 
 MAP, MASKS = "labelmap.txt", "SegmentationClass"
 IMAGES = ("JPEGImages", "images", "IMAGES")

@@ -8,6 +8,8 @@ from fuzzyseg.data.datasets.public import ade20k_place
 from fuzzyseg.data.datasets.suggest import suggest_masks
 from fuzzyseg.data.sample import DataError, Files
 
+CLASS_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "labelmap.txt", "_classes.csv", "obj.names")
+"""Lists of classes that tools write in layouts of their own, which do not tell the order of the mask values."""
 EXPECTED = "images/ and masks/ (each may have train/, val/, test/; or train/images, train/masks, ...)"
 
 
@@ -44,6 +46,9 @@ def list_files(root: Path, description: Description) -> Files:
     files.notes += note_other_folders(root / names["image"], below, "no split folders, read as training images")
     holding = list(names.values())
     files.notes += note_other_folders(root, [path for _, path in above], "no split folders, not read", holding)
+    if description.classes is None and description.colours_of is None and description.values is None:
+        named = [root / name for name in CLASS_LISTS if (root / name).is_file()]
+        files.notes += [f"warning: {path}: not read; name the classes in {root / FILE} (classes:)" for path in named]
     lists = [] if "val" in files.splits else sorted(root.glob("*.txt"))
     held = [path for path in lists if split_named(path.stem) == "val"]
     files.notes += [f"{path}: not read; its images are trained on unless --val {path} names them" for path in held]

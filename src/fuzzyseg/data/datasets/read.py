@@ -12,11 +12,11 @@ from fuzzyseg.data.datasets.pairing import check_unmatched
 from fuzzyseg.data.datasets.suggest import suggest_dataset
 from fuzzyseg.data.io.find import names_in
 from fuzzyseg.data.io.pillow import SUFFIXES
-from fuzzyseg.data.labels.class_lists import note_names, repeated
+from fuzzyseg.data.labels.class_lists import note_names
 from fuzzyseg.data.labels.declared import LabelOptions, declared_labels
 from fuzzyseg.data.labels.resolve import resolve_labels
 from fuzzyseg.data.sample import SPLITS, DataError, DataSet, Files, PublicDataset
-from fuzzyseg.data.text import counted, nearest, short
+from fuzzyseg.data.text import counted, nearest, repeated, short
 
 
 @dataclass(frozen=True)

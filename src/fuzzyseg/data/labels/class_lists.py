@@ -2,17 +2,13 @@
 
 import csv
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 from unicodedata import normalize
 
 from fuzzyseg.data.io.find import regular_files
 from fuzzyseg.data.sample import MAX_CLASSES, Colour, DataError
-from fuzzyseg.data.text import decoded
-
-T = TypeVar("T")
+from fuzzyseg.data.text import decoded, repeated
 
 BACKGROUND, IGNORE = "_background_", "__ignore__"
 """LabelMe's labels for unannotated pixels and for void shapes."""
@@ -87,11 +83,6 @@ _GENERATED = re.compile(r"class_\d+|colour_\d+_\d+_\d+")
 def is_generated(name: str) -> bool:
     """Whether a name is one of those that detected classes get."""
     return _GENERATED.fullmatch(name) is not None
-
-
-def repeated(values: Sequence[T]) -> list[T]:
-    """Return the values that occur more than once."""
-    return [value for value, count in Counter(values).items() if count > 1]
 
 
 def check_names(names: list[str], where: str) -> None:

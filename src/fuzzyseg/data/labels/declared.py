@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
-from fuzzyseg.data.labels.class_lists import IGNORE, VOID_NAMES, check_names, class_table, read_class_table, repeated
+from fuzzyseg.data.labels.class_lists import IGNORE, VOID_NAMES, check_names, class_table, read_class_table
 from fuzzyseg.data.sample import VOID, Colour, DataError, Files, LabelMap, PublicDataset
-from fuzzyseg.data.text import nearest, short
+from fuzzyseg.data.text import nearest, repeated, short
 
 
 class LabelOptions(TypedDict, total=False):

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fuzzyseg.data.dataset_yaml import FILE
+from fuzzyseg.data.io.header import read_header
 from fuzzyseg.data.io.mask import palette_of
 from fuzzyseg.data.labels.class_counts import ADVICE, count_classes, distinct_values
 from fuzzyseg.data.labels.declared import DeclaredLabels, first_colours
-from fuzzyseg.data.labels.decode import remap_classes
+from fuzzyseg.data.labels.decode import mask_of, remap_classes
 from fuzzyseg.data.labels.detect import (
     HIGHS,
     SAMPLE,
@@ -20,7 +21,7 @@ from fuzzyseg.data.labels.detect import (
 )
 from fuzzyseg.data.labels.merge import merged
 from fuzzyseg.data.labels.palettes import check_order, colour_names, colours_decide, note_other_colours
-from fuzzyseg.data.sample import MAX_CLASSES, SPLITS, VOID, Colour, DataError, Encoding, Files, Item, LabelMap
+from fuzzyseg.data.sample import MAX_CLASSES, SPLITS, VOID, Colour, DataError, Encoding, Files, Item, LabelMap, attempt
 from fuzzyseg.data.text import short
 
 UNDECLARED = "none declared here: the masks are read by the order of the classes known before"
@@ -88,10 +89,11 @@ def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour]
 
     void: further colours of void in palette masks; None for other masks.
     """
-    ignore, fallback = declared.ignore or (), declared.fallback
+    ignore, fallback, unseen = declared.ignore or (), declared.fallback, list[str]()
     if declared.colours is not None:
         table, source = declared.colours, f"from {declared.source}"
         names = declared.names or colour_names([colour for index, colour in table if index >= 0])
+        unseen = _note_transparent(items, table, names)
     elif fallback is not None and fallback.encoding is not None and fallback.encoding.colours:
         colours = fallback.encoding.colours + tuple((*colour, -1) for colour in void or ())
         encoding = replace(fallback.encoding, colours=colours, snap=declared.snap or fallback.encoding.snap)
@@ -121,7 +123,19 @@ def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour]
     entries = (*((*colour, index) for index, colour in table), *((*colour, -1) for colour in void or ()))
     encoding = Encoding(ignore=ignore, text=text, colours=entries, snap=declared.snap)
     labels = LabelMap(names, declared.void, encoding, first_colours(table))
-    return labels, [text, *_snap_note(encoding)]
+    return labels, [text, *unseen, *_snap_note(encoding)]
+
+
+def _note_transparent(items: Sequence[Item], table: Sequence[tuple[int, Colour]], names: list[str]) -> list[str]:
+    """Return a warning if a sample holds transparent pixels, which are void, and no opaque pixel of some class."""
+    sample = [item for item in subsample(items, SAMPLE) if (head := attempt(read_header, mask_of(item))) and head.alpha]
+    counts, transparent = count_colours(sample) if sample else ({}, 0)
+    held = {index for index, colour in table if colour in counts}
+    lost = [name for index, name in enumerate(names) if index not in held]
+    return [
+        f"warning: {items[0].mask} and others: no opaque pixel of {short(lost)}, and {transparent} transparent ones, "
+        "which are void: if these are a class, save the masks without opacity (alpha)"
+    ] * bool(transparent and lost)
 
 
 def _snap_note(encoding: Encoding) -> list[str]:

@@ -15,16 +15,12 @@ def hold_out(split: Split, dataset: DataSet, count: int, group: str | None = Non
     `group_keys`) the last whole groups that have `count` images together, or all groups but the first. Raises DataError
     unless a labelled image is left.
     """
-    if not 0 < count < len(split.labelled):
+    groups = Groups(split.labelled, group)
+    if not 0 < count < len(split.labelled) or len(groups.members) < 2:
+        what = "image" if group is None else f"group ({group})"
         raise DataError(
             f"{dataset.root}: {count} of {len(split.labelled)} labelled images cannot be held out; expected at least "
-            "one held-out and one training image"
-        )
-    groups = Groups(split.labelled, group)
-    if len(groups.members) < 2:
-        raise DataError(
-            f"group: '{group}' puts all {len(split.labelled)} labelled images into one group, so that none of them can "
-            "be held out; label images of a second group, or use another rule"
+            f"one held-out and one training {what}"
         )
     order = range(len(groups.members))[::-1]
     places = set(groups.first(order[:-1], count))
