@@ -94,7 +94,7 @@ def cut(batch, part):
     values = {
         k: v[part]
         for k, v in vars(batch).items()
-        if k not in ("strong", "pair", "boxes", "flips", "mask", "statistics", "pending")
+        if k not in ("strong", "pair", "boxes", "flips", "mask", "statistics", "pending", "scores")
     }
     return Batch(**values, mask=None if batch.mask is None else batch.mask[part])
 
