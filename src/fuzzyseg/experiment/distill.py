@@ -62,7 +62,7 @@ def distill(
         labels: folder for the predictions, which several students can share; None: `<out>.labels`. Predictions that are
             there, of the same teacher and unchanged images, are not made again.
         resume, quiet, given: those of `train`.
-        teacher_network: the factory of the user's own network, if the teacher is one.
+        teacher_network: the factory of the custom network, if the teacher is one.
         progress: called with (images done, images in all) while the teacher predicts.
 
     Raises:
@@ -95,8 +95,8 @@ def _store(predictor: Predictor, items: list[Item], folder: Path, progress: Call
     card, stride = predictor.card, predictor.stride()
     reader = card.reader(image_size=card.image_size)
     record = Record(folder, {"model": checksum(predictor)}, overwrite=False)
-    own = items[distributed.rank() :: distributed.world_size()]
-    for number, item in enumerate(own, 1):
+    part = items[distributed.rank() :: distributed.world_size()]
+    for number, item in enumerate(part, 1):
         if record.complete(item.name, item.image) is None:
             state, path = state_of(item.image), scores_file(folder, item)
             logits = predictor.batch_logits(reader.read(item, with_mask=False)[0].unsqueeze(0))
@@ -104,7 +104,7 @@ def _store(predictor: Predictor, items: list[Item], folder: Path, progress: Call
             write_scores(path, resize_logits(logits, size, align_corners=False)[0] / card.temperature)
             record.add(item.name, file=state, outputs=[path.relative_to(folder).as_posix()])
         if progress is not None:
-            progress(number, len(own))
+            progress(number, len(part))
     distributed.barrier()
     if distributed.rank() == 0:
         record.gather()
