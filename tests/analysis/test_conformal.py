@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from fuzzyseg import assign_fuzzy_positives
+from fuzzyseg.analysis.temperature import fitted_temperature
 from fuzzyseg.analysis.threshold import (
     conformal_threshold,
     coverage_by_threshold,
-    fitted_temperature,
     smallest_covering,
 )
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import fuzzyseg
-from fuzzyseg.analysis.threshold import conformal_threshold, coverage_by_threshold, fitted_temperature
+from fuzzyseg.analysis.temperature import fitted_temperature
+from fuzzyseg.analysis.threshold import conformal_threshold, coverage_by_threshold
 from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.data import Item
 from fuzzyseg.experiment import validation

@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 
 from fuzzyseg.analysis.diagnosis import CONFIDENCE_BINS
-from fuzzyseg.analysis.threshold import fitted_temperature
+from fuzzyseg.losses.base import at_least_fp32
+
+LARGEST = 10.0
+"""Temperatures are searched from 1 / LARGEST to LARGEST: a network without errors has no finite optimum."""
 
 SAMPLE = 4096
 """Most pixels per image, or per tile of a large one, that a temperature is fitted or judged on; evenly spaced."""
@@ -28,6 +31,26 @@ def sampled(parts: Iterable[tuple[Tensor, Tensor]], ignore_index: int = 255) -> 
         logits.append(z[0][:, seen][:, ::every].T)
         targets.append(mask[0][seen][::every])
     return (torch.cat(logits), torch.cat(targets)) if sum(map(len, targets)) else None
+
+
+def fitted_temperature(logits: Tensor, target: Tensor) -> float:
+    """The temperature t at which softmax(logits / t) has the lowest negative log likelihood.
+
+    logits (N,C). target (N,): classes. C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Raises
+    ValueError without targets.
+    """
+    if not len(target):
+        raise ValueError("no pixel with a class to fit the temperature on")
+    with torch.no_grad():
+        z = at_least_fp32(logits)
+        z = z - z.gather(1, target.long().unsqueeze(1))  # the true logit becomes 0
+        low, high = 1 / LARGEST, LARGEST
+        # the likelihood is convex in 1 / t: bisect its slope, the sum of the expected minus the true logits
+        for _ in range(40):
+            middle = (low * high) ** 0.5
+            slope = (torch.softmax(z / middle, 1) * z).sum(1).mean()
+            low, high = (middle, high) if float(slope) > 0 else (low, middle)  # above 0: 1 / t is too large
+    return float((low * high) ** 0.5)
 
 
 def temperature_of(images: Sequence[Pixels]) -> float:

@@ -1,4 +1,4 @@
-"""Calibration on labelled images: the threshold T that covers enough of the truth, and the temperature."""
+"""Calibration on labelled images: the threshold T that covers enough of the truth."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,6 @@ from fuzzyseg.losses.base import at_least_fp32
 from fuzzyseg.losses.fpl.assignment import sorted_classes
 from fuzzyseg.losses.fpl.options import PAPER, FPLOptions
 from fuzzyseg.losses.supervised import VOID
-
-LARGEST = 10.0
-"""Temperatures are searched from 1 / LARGEST to LARGEST: a network without errors has no finite optimum."""
 
 
 def coverage_by_threshold(
@@ -82,23 +79,3 @@ def conformal_threshold(
         raise ValueError("no unit to measure the coverage on")
     found, share = smallest_covering(covered, units + 1, thresholds, coverage)
     return found, share * float(units + 1) / float(units)
-
-
-def fitted_temperature(logits: Tensor, target: Tensor) -> float:
-    """The temperature t at which softmax(logits / t) has the lowest negative log likelihood.
-
-    logits (N,C). target (N,): classes. C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Raises
-    ValueError without targets.
-    """
-    if not len(target):
-        raise ValueError("no pixel with a class to fit the temperature on")
-    with torch.no_grad():
-        z = at_least_fp32(logits)
-        z = z - z.gather(1, target.long().unsqueeze(1))  # the true logit becomes 0
-        low, high = 1 / LARGEST, LARGEST
-        # the likelihood is convex in 1 / t: bisect its slope, the sum of the expected minus the true logits
-        for _ in range(40):
-            middle = (low * high) ** 0.5
-            slope = (torch.softmax(z / middle, 1) * z).sum(1).mean()
-            low, high = (middle, high) if float(slope) > 0 else (low, middle)  # above 0: 1 / t is too large
-    return float((low * high) ** 0.5)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fuzzyseg.cli.errors import FAILED
-from fuzzyseg.cli.options import Given, Json, Words, setting, takes
+from fuzzyseg.cli.options import Given, Json, Words, configuration, setting, takes
 from fuzzyseg.cli.progress import counter, table
-from fuzzyseg.cli.train import settings
 
 if TYPE_CHECKING:
     from fuzzyseg.data.check.report import Report
@@ -51,7 +50,7 @@ def check(
       fuzzyseg check photos --sheet classes.png
       fuzzyseg check photos --model runs/first
     """
-    config = settings(words or [], {"data": data, **given})
+    config = configuration(words or [], {"data": data, **given})
     from fuzzyseg.experiment.check_data import check as carry_out
 
     try:

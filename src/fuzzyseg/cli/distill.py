@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from fuzzyseg.cli.options import Given, Import, Words, option, setting, takes
+from fuzzyseg.cli.options import Given, Import, Words, configuration, option, setting, takes
 from fuzzyseg.cli.progress import counter
-from fuzzyseg.cli.train import check_names, finish, settings
+from fuzzyseg.cli.train import check_names, finish
 
 OPTIONS = ("unlabelled", "loss", "arch", "encoder", "weights", "steps", "seed", "crop", "batch", "image_size")
 
@@ -42,11 +42,11 @@ def distill(
       fuzzyseg distill runs/teacher --encoder mobilenet_v2 --loss fuzzy --unlabelled more/ --out runs/student
     """
     base = {"method": {"name": "distill"}}
-    check_names(settings(words or [], {k: v for k, v in given.items() if k != "labels"}, base), imports)
+    check_names(configuration(words or [], {k: v for k, v in given.items() if k != "labels"}, base), imports)
     from fuzzyseg.experiment.distill import defaults
     from fuzzyseg.experiment.distill import distill as carry_out
 
     labels = given.pop("labels", None)
-    config = settings(words or [], given, defaults(teacher))
+    config = configuration(words or [], given, defaults(teacher))
     with counter("images", every=30) as progress:
         finish(lambda: carry_out(teacher, config, labels=labels, resume=resume, progress=progress), config, imports)

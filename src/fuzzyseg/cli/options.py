@@ -1,15 +1,15 @@
-"""Options that several commands share: those of settings, with the settings' help texts, and `--import`."""
+"""Options that several commands share, with the settings' help texts, and the configuration made of them."""
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fuzzyseg.config import ConfigError, override, parse_override, read_yaml
+from fuzzyseg.config import Config, ConfigError, merge, override, parse_override, read_yaml, validate
 from fuzzyseg.config.reference import model_of
 from fuzzyseg.config.short_names import SETTINGS
 
@@ -89,6 +89,22 @@ def parse(given: Given, name: str, parser: Callable[[str], Any]) -> None:
         given |= {name: parser(given[name])} if name in given else {}
     except ValueError as error:
         raise ConfigError(f"{flag(name)}: found {given[name]!r}; {error}") from None
+
+
+def configuration(words: Sequence[str], options: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> Config:
+    """The configuration: defaults < base < recipe < options (by their names in `SETTINGS`) < KEY=VALUE.
+
+    Raises ConfigError.
+    """
+    name, values = read_recipe(words)
+    if "arms" in values:
+        raise ConfigError(f"{name}: compares several runs; use `fuzzyseg sweep {name}`")
+    if "start" in values:
+        raise ConfigError(
+            f"{name}: has a section 'start', which is for `fuzzyseg sweep` and `fuzzyseg compare`; for a single "
+            "run remove it, and give the initial weights with --init"
+        )
+    return validate(overridden(merge(base or {}, values), options, words))
 
 
 def listed(text: str | None) -> list[str]:

@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fuzzyseg.cli.options import Given, Words, setting, takes
-from fuzzyseg.cli.train import settings
+from fuzzyseg.cli.options import Given, Words, configuration, setting, takes
 
 
 @takes(*map(setting, ("labelled", "val", "seed", "policy", "group")))
@@ -28,7 +27,7 @@ def split(
       fuzzyseg split scans --labelled 1/8 --val 0.2 --group "(patient\\d+)" --out splits/eighth
       fuzzyseg train --data photos --labelled splits/46/labelled.txt --val splits/46/val.txt --out runs/a
     """
-    config = settings(words or [], {"data": data, **given})
+    config = configuration(words or [], {"data": data, **given})
     from fuzzyseg.experiment.make_split import write_split
 
     for note in write_split(config, out)[1]:

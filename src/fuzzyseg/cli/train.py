@@ -1,7 +1,7 @@
 """`fuzzyseg train`: turn options and overrides into a configuration, and train."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +9,8 @@ import typer
 
 from fuzzyseg.cli.errors import INTERRUPTED, Failure
 from fuzzyseg.cli.methods import known
-from fuzzyseg.cli.options import Given, Import, Words, overridden, read_recipe, setting, takes
-from fuzzyseg.config import Config, ConfigError, check_known, merge, unknown, validate
+from fuzzyseg.cli.options import Given, Import, Words, configuration, setting, takes
+from fuzzyseg.config import Config, ConfigError, check_known, unknown
 from fuzzyseg.config.short_names import SETTINGS
 from fuzzyseg.run.environment import process_number
 
@@ -41,7 +41,7 @@ def train(
       fuzzyseg train --data photos --batch 4 --crop 256 --out runs/small optim.name=adamw optim.lr=0.001
     """
     words = [*(["train.evaluate=false"] if no_eval else []), *(words or [])]
-    config = settings(words, given)
+    config = configuration(words, given)
     check_names(config, imports)
     from fuzzyseg.experiment import train as run_training
 
@@ -74,19 +74,3 @@ def finish(training: Callable[[], Any], config: Config, imports: list[Path] | No
         typer.echo(f"to continue: {start} train {shlex.join(again)}")
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
-
-
-def settings(words: Sequence[str], options: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> Config:
-    """The configuration: defaults < base < recipe < options (by their names in `SETTINGS`) < KEY=VALUE.
-
-    Raises ConfigError.
-    """
-    name, values = read_recipe(words)
-    if "arms" in values:
-        raise ConfigError(f"{name}: compares several runs; use `fuzzyseg sweep {name}`")
-    if "start" in values:
-        raise ConfigError(
-            f"{name}: has a section 'start', which is for `fuzzyseg sweep` and `fuzzyseg compare`; for a single "
-            "run remove it, and give the initial weights with --init"
-        )
-    return validate(overridden(merge(base or {}, values), options, words))
