@@ -58,12 +58,13 @@ def test_a_mistyped_command_line_is_explained_and_exits_2(words, message):
 
 
 @pytest.mark.parametrize(
-    "error", [ConfigError("train.steps: found 'x'"), ConfigError("found [b]"), OSError(28, "disc full")]
+    ("error", "code"),
+    [(ConfigError("train.steps: found 'x'"), 2), (ConfigError("found [b]"), 2), (OSError(28, "disc full"), 1)],
 )
-def test_an_error_for_the_user_is_one_message_and_exits_2(failing, error):
+def test_an_error_for_the_user_is_one_message_and_a_full_disk_is_no_wrong_input(failing, error, code):
     failing(error)
     result = call("train", "--out", "run")
-    assert result.exit_code == 2
+    assert result.exit_code == code
     assert result.stderr == f"error: {error}\n"
     assert result.stdout == ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -38,7 +39,7 @@ def teacher(tmp_path_factory):
 
 def student(teacher, out, **options):
     config = defaults(teacher)
-    return distill(teacher, config, quiet=True, out=str(out), **TINY, **SHORT, **options)
+    return distill(teacher, config, quiet=True, out=str(out), **TINY | SHORT | options)
 
 
 def test_a_student_learns_from_the_teachers_probabilities_of_the_unlabelled_images(teacher, tmp_path):
@@ -112,3 +113,26 @@ def test_resuming_equals_one_training(teacher, tmp_path):
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert np.isfinite([value.sum().item() for value in first.values()]).all()
+
+
+def test_labels_that_a_threshold_is_calibrated_on_are_predicted_too(teacher, tmp_path):
+    """They are held back from the labelled images, and so are unlabelled; the slash is of a shell's completion."""
+    options = {"loss.threshold": "conformal:0.9", "data.labelled": "8"}
+    result = student(teacher, f"{tmp_path}/run/", loss="fuzzy", **options)
+    assert result.finished
+    assert (tmp_path / "run.labels").is_dir()
+
+
+def test_a_method_that_reads_no_predictions_is_refused(teacher, tmp_path):
+    with pytest.raises(ConfigError, match=r"method\.name: found 'cps'"):
+        student(teacher, tmp_path / "run", method="cps")
+
+
+def test_a_flipped_byte_is_found(teacher, tmp_path):
+    student(teacher, tmp_path / "run", labels=tmp_path / "labels")
+    path = next((tmp_path / "labels").rglob("*.npz"))
+    content = path.read_bytes()
+    for place in range(60, len(content) - 60, 7):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        with contextlib.suppress(DataError):
+            read_scores(Item(Path(), None, "a", scores=path))

@@ -210,12 +210,12 @@ Z = torch.zeros(2, 4, 3, 3)
         ((Z, Z), {"variant": "code"}, "variant: found 'code'"),
         ((Z, Z), {"reduction": "sum"}, "reduction: found 'sum'"),
         ((Z, Z), {"valid": torch.ones(2, 3)}, r"valid: found shape \(2, 3\)"),
-        ((Z, Z), {"size": (6,)}, r"size: found \(6,\).*2 spatial axes"),
+        ((Z, Z), {"size": (6,)}, r"size: found \(6,\).*an entry per spatial axis"),
         ((Z, Z), {"size": (6, 6), "valid": torch.ones(2, 3, 3)}, r"expected \(2, 6, 6\)"),
         ((Z, Z[:, :3]), {}, r"teacher_logits: found shape \(2, 3, 3, 3\)"),
         ((Z, Z[..., :2]), {}, "give size="),
         ((Z, Z.to("meta")), {}, "teacher_logits is on meta"),
-        ((Z[:, :1], Z[:, :1]), {}, "found 1 class"),
+        ((Z[:, :1], Z[:, :1]), {}, "at least 2 classes"),
         ((Z.long(), Z), {}, "found torch.int64"),
         ((Z[0, 0, 0], Z), {}, r"found shape \(3,\)"),
         ((Z, Mixed(Z, Z[:1], Z[:, 0] > 0)), {}, "teacher_logits.b"),
@@ -235,7 +235,7 @@ def test_the_other_functions_refuse_wrong_input_too() -> None:
         FuzzyPositiveLoss(threshold=0)
     with pytest.raises(ValueError, match="weight: found"):
         FuzzyPositiveLoss(weight="flat")
-    with pytest.raises(ValueError, match="found 1 class"):
+    with pytest.raises(ValueError, match="at least 2 classes"):
         assign_fuzzy_positives(Z[:, :1])
     with pytest.raises(ValueError, match="members: found shape"):
         fuzzy_positive_weight(Z, Z[:1] > 0)

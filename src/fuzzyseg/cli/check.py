@@ -56,6 +56,11 @@ def check(
     try:
         with counter("files", every=EVERY) as progress:
             report = carry_out(config, progress=progress, sheet=sheet)
+        if model is not None:
+            from fuzzyseg.experiment.check_labels import check_labels
+
+            with counter("masks", every=EVERY) as progress:
+                rows, compared = check_labels(model, data, max_megapixels=config.data.max_megapixels, progress=progress)
     except ValueError as error:
         if as_json:  # programs get one object in any case
             typer.echo(json.dumps({"data": data, "error": str(error)}, indent=2, ensure_ascii=False))
@@ -64,10 +69,6 @@ def check(
     for line in () if as_json else lines(report, most):
         typer.echo(line)
     if model is not None:
-        from fuzzyseg.experiment.check_labels import check_labels
-
-        with counter("masks", every=EVERY) as progress:
-            rows, compared = check_labels(model, data, max_megapixels=config.data.max_megapixels, progress=progress)
         more = {"contradicted": rows}
         for line in () if as_json else _contradicted(rows[:most], f"{len(rows)} of {compared} masks", model):
             typer.echo(line)

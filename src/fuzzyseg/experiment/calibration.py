@@ -1,7 +1,7 @@
 """Calibration on held-back labelled images: T, a temperature, and a reliability gate."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,8 +25,11 @@ from fuzzyseg.methods import Method
 from fuzzyseg.ops import distributed
 
 
-def with_held_back(setup: Setup, material: Material) -> Material:
-    """The material with some labelled images held back, if the setup calibrates on them. Raises ConfigError."""
+def with_held_back(setup: Setup, material: Material, names: Collection[str] = ()) -> Material:
+    """The material with some labelled images held back, if the setup calibrates on them: of a resumed run, its `names`.
+
+    Raises ConfigError.
+    """
     if not setup.calibrates and not setup.gates:
         return material
     labelled = len(material.split.labelled)
@@ -39,7 +42,7 @@ def with_held_back(setup: Setup, material: Material) -> Material:
             f"{key}: found {value!r} with {labelled} labelled image(s), {count} of them to be held back; "
             f"label more, lower loss.calibrated.hold_back, or choose another {other}"
         )
-    split, held = hold_out(material.split, material.dataset, count, material.group)
+    split, held = hold_out(material.split, material.dataset, count, material.group, names)
     return replace(material, split=split, held_back=held)
 
 

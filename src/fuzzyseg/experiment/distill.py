@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fuzzyseg.config import Config, ConfigError, settings_from
-from fuzzyseg.data import Item
+from fuzzyseg.data import DataError, Item
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.io.scores import scores_file, write_scores
 from fuzzyseg.data.io.write import check_writable
 from fuzzyseg.experiment.build import resolve
+from fuzzyseg.experiment.calibration import with_held_back
 from fuzzyseg.experiment.load_run import Factory, run_config, run_folder
 from fuzzyseg.experiment.prepare_data import gather_material
 from fuzzyseg.experiment.process_group import choose_device, process_group
@@ -71,35 +73,43 @@ def distill(
     settings = settings_from(defaults(teacher) if config is None else config, given)
     if settings.out is None:
         raise ConfigError("--out: not given; name the student's run folder, such as --out runs/student")
+    if settings.method.name != "distill":
+        raise ConfigError(
+            f"method.name: found {settings.method.name!r}, which reads no stored predictions; use distill"
+        )
     settings = absolute_paths(settings)
-    folder = Path(labels if labels is not None else f"{settings.out}.labels").absolute()
+    folder = Path(labels if labels is not None else f"{Path(settings.out)}.labels").absolute()
     device = choose_device(settings.train.device)
     setup = resolve(settings)
     check_names(settings.network.arch, settings.network.encoder)
     check_writable(folder)
-    with process_group(device), pixel_limit(settings.data.max_megapixels):
-        predictor = load(teacher, network=teacher_network, device=device)
-        material = gather_material(settings.data, setup, settings.seed)
-        if material.card.classes != predictor.classes:
-            raise ConfigError(
-                f"{teacher}: its classes are {', '.join(predictor.classes)}, those of the data "
-                f"{', '.join(material.card.classes)}; a student needs the same classes in the same order"
-            )
-        _store(predictor, material.split.unlabelled, folder, progress)
-    settings.data.scores = str(folder)
-    return train(settings, resume=resume, quiet=quiet)
+    with process_group(device):  # opened once: `train` finds it open
+        with pixel_limit(settings.data.max_megapixels):
+            predictor = load(teacher, network=teacher_network, device=device)
+            material = replace(gather_material(settings.data, setup, settings.seed), group=settings.data.group)
+            material = with_held_back(setup, material)
+            if material.card.classes != predictor.classes:
+                raise ConfigError(
+                    f"{teacher}: its classes are {', '.join(predictor.classes)}, those of the data "
+                    f"{', '.join(material.card.classes)}; a student needs the same classes in the same order"
+                )
+            _store(predictor, material.split.unlabelled, folder, progress)
+        settings.data.scores = str(folder)
+        return train(settings, resume=resume, quiet=quiet)
 
 
 def _store(predictor: Predictor, items: list[Item], folder: Path, progress: Callable[[int, int], None] | None) -> None:
     """Predict the items that have no stored prediction. The processes of torchrun share them."""
     card, stride = predictor.card, predictor.stride()
     reader = card.reader(image_size=card.image_size)
-    record = Record(folder, {"model": checksum(predictor)}, overwrite=False)
+    record = Record(folder, {"model": checksum(predictor)}, overwrite=False, advice="choose another --labels")
     part = items[distributed.rank() :: distributed.world_size()]
     for number, item in enumerate(part, 1):
         if record.complete(item.name, item.image) is None:
             state, path = state_of(item.image), scores_file(folder, item)
             logits = predictor.batch_logits(reader.read(item, with_mask=False)[0].unsqueeze(0))
+            if not logits.isfinite().all():
+                raise DataError(f"{item.image}: the teacher's prediction is not finite; choose another checkpoint")
             size = tuple(max(1, round(side / stride)) for side in logits.shape[-2:])
             write_scores(path, resize_logits(logits, size, align_corners=False)[0] / card.temperature)
             record.add(item.name, file=state, outputs=[path.relative_to(folder).as_posix()])

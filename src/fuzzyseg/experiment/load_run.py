@@ -115,7 +115,8 @@ def _items(
 ) -> tuple[list[Item], str, int, str]:
     """The images with masks of a split, its name, the masks' value for void, and the folder in words."""
     void = predictor.card.ignore_index
-    if data is not None:
+    root = None if config is None or config.data.root is None else Path(config.data.root).resolve()
+    if data is not None and (split is not None or Path(data).resolve() != root):
         dataset, where = read_for(Path(data), predictor, config), str(data)
         for note in (note for note in dataset.notes if "not read as" in note or UNDECLARED in note):
             logger.warning(printable(note))

@@ -36,9 +36,11 @@ def absolute_paths(config: Config) -> Config:
         config.init = [str(Path(path).resolve()) for path in config.init]
     if config.network.weights not in ("imagenet", "none"):
         config.network.weights = str(Path(config.network.weights).resolve())
-    for key in ("labelled", "val", "description", "scores"):
-        if (value := getattr(data, key)) is not None and Path(value).exists():
+    for key in ("labelled", "val", "description"):  # may be other than files
+        if (value := getattr(data, key)) is not None and Path(value).is_file():
             setattr(data, key, str(Path(value).resolve()))
+    if data.scores is not None:
+        data.scores = str(Path(data.scores).resolve())
     return config
 
 

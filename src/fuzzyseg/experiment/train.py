@@ -149,7 +149,8 @@ def _train(
     if resume and run.has_checkpoint:  # weights are in its checkpoint, input statistics and split in its split.json
         state, begun, given = _load(run, config), setup.resumed(), results.recorded_data(data, run)
     # A resumed run calibrates as before, hence `setup`, but loads no initial weights, hence `begun`.
-    material = with_held_back(setup, replace(gather_material(given, begun, seed), group=data.group))
+    held = () if state is None else results.record(run).get("held_back", ())
+    material = with_held_back(setup, replace(gather_material(given, begun, seed), group=data.group), held)
     if state is not None:
         results.same_split(run, material)
     torch.manual_seed(seed)  # initial weights depend on the seed alone

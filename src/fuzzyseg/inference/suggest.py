@@ -81,7 +81,7 @@ class Surveyor:
         sums, pixels = torch.zeros(1 + len(self.passes), dtype=torch.float64), 0
         for band, _, maps in self.maps(file):
             known = torch.from_numpy(band.mask != VOID).to(maps.device)
-            sums += maps[:, known].double().sum(1).cpu()
+            sums += maps[:, known].sum(1).cpu()
             pixels += known.numel()
         feature = F.normalize(torch.cat(self._observed.seen).mean(0), dim=0).cpu()
         return Candidate(info, feature, dict(zip(PARTS, (sums / pixels).tolist(), strict=False)))

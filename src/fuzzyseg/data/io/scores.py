@@ -1,6 +1,7 @@
 """Stored predictions of a teacher: a byte per class and cell of the network's output."""
 
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def read_scores(item: Item) -> Tensor:
     try:
         with np.load(item.scores) as content:
             return torch.from_numpy(content["scores"]).float() / -_STEPS
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{item.scores}: cannot be read ({error}); delete it and repeat `fuzzyseg distill`") from None
 
 

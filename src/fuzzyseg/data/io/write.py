@@ -125,7 +125,7 @@ def written_beside(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     except BaseException as error:
         part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(part), part):
+        if isinstance(error, OSError) and error.strerror and error.filename in (None, str(part), part):
             error.filename, error.filename2 = str(path), None
         raise
 

@@ -133,9 +133,11 @@ def _note_transparent(items: Sequence[Item], table: Sequence[tuple[int, Colour]]
     held = {index for index, colour in table if colour in counts}
     lost = [name for index, name in enumerate(names) if index not in held]
     return [
-        f"warning: {items[0].mask} and others: no opaque pixel of {short(lost)}, and {transparent} transparent ones, "
+        f"warning: {item.mask} and others: no opaque pixel of {short(lost)}, and {transparent} transparent ones, "
         "which are void: if these are a class, save the masks without opacity (alpha)"
-    ] * bool(transparent and lost)
+        for item in sample[:1]
+        if transparent and lost
+    ]
 
 
 def _snap_note(encoding: Encoding) -> list[str]:

@@ -1,5 +1,6 @@
 """Held-out labelled images for choosing a setting without using the validation images."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from fuzzyseg.data.labels.class_counts import class_presence
@@ -8,12 +9,14 @@ from fuzzyseg.data.splits.groups import Groups
 from fuzzyseg.data.splits.split import Split, without_mask
 
 
-def hold_out(split: Split, dataset: DataSet, count: int, group: str | None = None) -> tuple[Split, list[Item]]:
+def hold_out(
+    split: Split, dataset: DataSet, count: int, group: str | None = None, names: Collection[str] = ()
+) -> tuple[Split, list[Item]]:
     """Return the split with its last `count` labelled images made unlabelled, and these images with their masks.
 
     The first labelled images cover the classes, so that the last ones are held out: with a rule `group` (see
-    `group_keys`) the last whole groups that have `count` images together, or all groups but the first. Raises DataError
-    unless a labelled image is left.
+    `group_keys`) the last whole groups that have `count` images together, or all groups but the first. names: those that
+    were held out before, instead. Raises DataError unless a labelled image is left.
     """
     groups = Groups(split.labelled, group)
     if not 0 < count < len(split.labelled) or len(groups.members) < 2:
@@ -23,7 +26,7 @@ def hold_out(split: Split, dataset: DataSet, count: int, group: str | None = Non
             f"one held-out and one training {what}"
         )
     order = range(len(groups.members))[::-1]
-    places = set(groups.first(order[:-1], count))
+    places = {n for n, item in enumerate(split.labelled) if item.name in names} or set(groups.first(order[:-1], count))
     kept, held = ([x for n, x in enumerate(split.labelled) if (n in places) == out] for out in (False, True))
     names = {item.name for item in held}
     bare = names | {item.name for item in split.unlabelled}

@@ -15,6 +15,7 @@ from fuzzyseg.inference.predictor import Predictor
 from fuzzyseg.ops import distributed
 
 NAME = "predictions"
+ADVICE = "choose another --out, or --overwrite to predict all images anew"
 Line = dict[str, Any]
 
 
@@ -25,18 +26,15 @@ class Record:
     is passed over: its image is predicted again.
     """
 
-    def __init__(self, out: Path, how: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Read the lines in `out`. overwrite: ignore them. Raises DataError if they are of another `how`."""
+    def __init__(self, out: Path, how: Mapping[str, Any], *, overwrite: bool, advice: str = ADVICE) -> None:
+        """Read the lines in `out`. overwrite: ignore them. Raises DataError, with advice, if their `how` differs."""
         self.out, self._how = out, json.loads(json.dumps({"how": how}))  # tuples become lists
         lines = [] if overwrite else [line for path in self._files() for line in _read(path)]
         self.lines = {line["image"]: line for line in lines if "outputs" in line}
         found: dict[str, Any] = next((line["how"] for line in lines if "how" in line), {})
         if self.lines and found != self._how["how"]:
             names = [name for name, value in self._how["how"].items() if found.get(name) != value]
-            raise DataError(
-                f"{out}: holds predictions with other {', '.join(names)}; choose another folder, or --overwrite to "
-                "predict all images anew"
-            )
+            raise DataError(f"{out}: holds predictions with other {', '.join(names)}; {advice}")
         distributed.barrier()  # all have read what is replaced now
         if distributed.rank() == 0 and self._files():
             self.join()
