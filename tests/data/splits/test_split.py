@@ -437,6 +437,16 @@ def test_usual_names_are_listed_as_they_are():
         assert quoted(name) == name
 
 
+def test_images_that_were_held_out_before_are_held_out_again(tmp_path):
+    data = make(tmp_path, labelled=8)
+    split = make_split(data, val="none")
+    first = [item.name for item in split.labelled[:2]]
+    kept, held = hold_out(split, data, 3, names=first)
+    assert [item.name for item in held] == first
+    assert [item.name for item in kept.labelled] == [item.name for item in split.labelled[2:]]
+    assert [item.name for item in hold_out(split, data, 3)[1]] == [item.name for item in split.labelled[-3:]]
+
+
 def test_a_comment_begins_a_line_or_follows_two_blanks(tmp_path):
     items = [Item(tmp_path / f"{name}.png", None, name) for name in ("a", "a #1", "a #2", "b # c")]
     (tmp_path / "list.txt").write_text("  # a comment\na #1.png  # why\na #2\nb # c\t# d\n")

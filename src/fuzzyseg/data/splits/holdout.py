@@ -15,8 +15,8 @@ def hold_out(
     """Return the split with its last `count` labelled images made unlabelled, and these images with their masks.
 
     The first labelled images cover the classes, so that the last ones are held out: with a rule `group` (see
-    `group_keys`) the last whole groups that have `count` images together, or all groups but the first. names: those that
-    were held out before, instead. Raises DataError unless a labelled image is left.
+    `group_keys`) the last whole groups that have `count` images together, or all groups but the first. names: images to
+    hold out instead, such as those of a resumed run. Raises DataError unless a labelled image is left.
     """
     groups = Groups(split.labelled, group)
     if not 0 < count < len(split.labelled) or len(groups.members) < 2:
@@ -26,7 +26,8 @@ def hold_out(
             f"one held-out and one training {what}"
         )
     order = range(len(groups.members))[::-1]
-    places = {n for n, item in enumerate(split.labelled) if item.name in names} or set(groups.first(order[:-1], count))
+    known = {n for n, item in enumerate(split.labelled) if item.name in names}
+    places = known or set(groups.first(order[:-1], count))
     kept, held = ([x for n, x in enumerate(split.labelled) if (n in places) == out] for out in (False, True))
     names = {item.name for item in held}
     bare = names | {item.name for item in split.unlabelled}
