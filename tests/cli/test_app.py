@@ -86,7 +86,7 @@ def test_too_little_memory_names_the_settings_that_need_less(failing, error):
     failing(error)
     result = call("train", "--out", "run")
     assert result.exit_code == 1
-    assert "memory is short" in result.stderr and "--batch" in result.stderr
+    assert "out of memory" in result.stderr and "--batch" in result.stderr
 
 
 def test_an_error_of_a_library_is_not_taken_for_one_of_the_users():

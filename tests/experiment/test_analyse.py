@@ -100,7 +100,7 @@ def test_masks_of_unlabelled_images_are_read_only_when_asked_for_and_it_is_said(
     assert hidden
     result = analyse(run, network=own, unlabelled_masks=True)
     assert result["groups"]["unlabelled"]["images"] == len(hidden)
-    assert any("HIDDEN MASKS" in note for note in result["notes"])
+    assert any("UNUSED MASKS" in note for note in result["notes"])
     for mask in hidden:
         mask.write_bytes(b"not an image")
     result = analyse(run, network=own)
@@ -155,14 +155,14 @@ def test_a_model_alone_is_its_own_teacher(run, tmp_path):
     result = analyse(model, data=run.parent / "data", network=own)
     assert set(result["groups"]) == {"val"} and result["threshold"] == 0.9
     assert result["teacher"] == result["student"]
-    assert any("teacher and student are one network" in note for note in result["notes"])
+    assert any("student = teacher" in note for note in result["notes"])
 
 
 def test_a_run_without_its_checkpoint_says_so(run):
     for path in run.glob("last*.pt"):
         path.unlink()
     result = analyse(run, network=own)
-    assert any("teacher and student are one network" in note for note in result["notes"])
+    assert any("student = teacher" in note for note in result["notes"])
     assert result["groups"]["val"]["images"] == 3
 
 
@@ -211,14 +211,14 @@ def test_the_answer_takes_the_smallest_usual_threshold_that_covers_enough():
         *(row(t, c, 0.9, 0.1, 0.02) for t, c in ((0.85, 0.94), (0.9, 0.953), (0.95, 0.97))),
     ]
     text = " ".join(answer(rows, classes=3, images="the images"))
-    assert "start with T = 0.9 (the smallest" in text and "at 5.3 % more" in text
+    assert "start with T = 0.9 (the smallest" in text and "at another 5.3 %" in text
     assert "rule=continuous" not in text
     poor = [row(t, 0.8, 0.7, 0.1, 0.3) for t in (0.85, 0.9, 0.95)]
     text = " ".join(answer(poor, classes=3, images="the images"))
     assert "T = 0.95 (none of" in text and "rule=continuous" in text
     assert "rule=continuous" not in " ".join(answer(poor, classes=3, images="the images", rule="n"))
-    assert answer(poor, classes=3, images="the images", rule=2) == ["The rule is a fixed K = 2: T changes nothing."]
-    assert answer(poor, classes=2, images="the images")[0].startswith("FPL does not pay: with two classes")
+    assert answer(poor, classes=3, images="the images", rule=2) == ["The rule is a fixed K = 2: T has no effect."]
+    assert answer(poor, classes=2, images="the images")[0].startswith("FPL does not help: with two classes")
 
 
 def cells(*points):
@@ -227,14 +227,14 @@ def cells(*points):
 
 def test_the_verdict_claims_a_gain_only_where_the_interval_excludes_zero():
     rising = cells(*((x / 10, 4 * (x / 10 - 0.5) + (-1) ** x * 0.1, 1) for x in range(11)))
-    assert [regime.verdict(x, rising).word for x in (0.05, 0.5, 0.95)] == ["does not pay", "cannot tell", "pays"]
+    assert [regime.verdict(x, rising).word for x in (0.05, 0.5, 0.95)] == ["does not help", "cannot tell", "helps"]
     noisy = cells(*((x / 10, 4 * (x / 10 - 0.5) + (-1) ** x * 9, 1) for x in range(11)))
     assert {regime.verdict(x, noisy).word for x in (0.05, 0.5, 0.95)} == {"cannot tell"}
 
 
 def test_the_verdict_weighs_cells_by_pairs_and_does_not_extrapolate():
     many = cells(*((x / 20, -1.0, 50) for x in range(8)), (0.1, 2.0, 1), (0.3, 2.0, 1))
-    assert regime.verdict(0.2, many).word == "does not pay"
+    assert regime.verdict(0.2, many).word == "does not help"
     assert regime.verdict(0.2, [cell | {"pairs": 1} for cell in many]).word == "cannot tell"
     assert regime.verdict(0.45, many).word == "cannot tell" and "no run was measured" in regime.verdict(0.45, many)[1]
     assert regime.verdict(0.2, []).word == "cannot tell"
@@ -242,7 +242,7 @@ def test_the_verdict_weighs_cells_by_pairs_and_does_not_extrapolate():
 
 def test_a_constant_share_among_the_cells_is_no_line():
     """All runs at one share: the interval there is that of their weighted mean."""
-    assert regime.verdict(0.2, cells(*((0.2, gain, 1) for gain in (1.0, 1.1, 0.9, 1.0)))).word == "pays"
+    assert regime.verdict(0.2, cells(*((0.2, gain, 1) for gain in (1.0, 1.1, 0.9, 1.0)))).word == "helps"
 
 
 def test_stripes_hold_the_classes_of_the_set_alone_and_all_of_them():

@@ -31,7 +31,7 @@ def analyse(
     imports: Import = None,
     given: Given,
 ) -> None:
-    """Show what a model confuses, and whether FPL may pay.
+    """Show what a model confuses, and whether FPL may help.
 
     Confusions, contents of the fuzzy sets for several T, and the gain of FPL in runs whose sets were alike. All
     numbers and figures are written to a folder; docs/analysis.md explains them.

@@ -36,11 +36,11 @@ def check(
 ) -> None:
     """Check the files of a dataset. Nothing is changed.
 
-    Reads every image and mask and reports counts, sizes, encodings and class shares; unreadable files, masks without
+    Reads every image and mask and reports counts, sizes, encodings and class fractions; unreadable files, masks without
     image, size mismatches, values without a class, and images in both training and validation. The exit code is 1 with
     errors, 0 without errors, 2 if no dataset is found. Use the options and settings of the training; `fuzzyseg settings
     data` lists the data settings. With --model, labelled pixels are counted for which the model predicts another class
-    with a probability of at least 90 %: wrong masks come first, and so do images that the model does not understand.
+    with a probability of at least 90 %. Ranked high: wrong masks, and images the model segments poorly.
 
     \b
     Examples:

@@ -16,7 +16,7 @@ def demo(
 
     Supervised training, CPS, and CPS with FPL (fuzzy positive learning) continue from the same supervised weights with
     the same number of labelled steps. Prints a table of the three and writes predictions of some validation images.
-    Takes a few minutes on two cores. `fuzzyseg analyse DIR/runs/...` then shows what FPL sees.
+    Takes a few minutes on two cores. `fuzzyseg analyse DIR/runs/...` shows statistics of the fuzzy sets.
     """
     from fuzzyseg.experiment.demo import demo as run_demo
 

@@ -47,7 +47,7 @@ class Verb(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. Of several processes (torchrun) only `train` and `predict` use more than the first one."""
+        """Run the command. Only `train`, `distill` and `predict` use more than the first process of torchrun."""
         if ctx.info_name not in ("train", "distill", "predict") and (world := process_number("WORLD_SIZE", 1)) > 1:
             if process_number("RANK") != 0:
                 return None  # torchrun waits for the first one
@@ -97,7 +97,7 @@ def explained(error: Exception, command: str | None) -> tuple[str, int]:
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         advice = "choose a smaller --batch, --crop or image size, or evaluate.mode=sliding"
-        return f"fuzzyseg {command}: memory is short ({text[:200] or type(error).__name__}); {advice}", FAILED
+        return f"fuzzyseg {command}: out of memory ({text[:200] or type(error).__name__}); {advice}", FAILED
     place = f" in {Path(ours[-1].filename).relative_to(PACKAGE).as_posix()}, line {ours[-1].lineno}" if ours else ""
     what = f"{type(error).__name__}: {text[:300]}".rstrip(": ")
     return f"fuzzyseg {command} failed{place} ({what}); --debug shows the traceback, for a report", FAILED

@@ -81,7 +81,7 @@ def _calibration(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"calibration error (ECE) {ece}, {calibrated} with {how}"
     yield f"  measured on {found['pixels']} pixels of {found['images']} images"
     size, coverage = found["set_size"], _shown(found["coverage"])
-    yield f"sets of {_shown(found['level'])} probability: {size:.2f} classes, {coverage} of the truth; of each class:"
+    yield f"prediction sets ({_shown(found['level'])}): mean size {size:.2f}, coverage {coverage}; per class:"
     for name, value in found["coverage_per_class"].items():
         yield f"  {name}  {_shown(value)}"
 

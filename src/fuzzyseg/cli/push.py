@@ -8,8 +8,8 @@ import typer
 
 def push(
     source: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a model/ or best/ folder.")],
-    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="The model on the hub; it is made if necessary.")],
-    private: Annotated[bool, typer.Option("--private", help="If it is made: visible to you alone.")] = False,
+    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="Model on the hub; created if missing.")],
+    private: Annotated[bool, typer.Option("--private", help="Create as private.")] = False,
 ) -> None:
     """Upload a trained model to the Hugging Face hub.
 

@@ -52,7 +52,7 @@ RUNS = (
         help="Initial weights of every run in place of a pretraining; {labelled}, {seed} and {subset} are filled in; "
         "a method with one network uses the first file.",
     ),
-    option("jobs", int, 1, min=1, metavar="N", help="Runs at a time."),
+    option("jobs", int, 1, min=1, metavar="N", help="Parallel runs."),
     option("discard", bool, False, help="Delete a run's folder after writing its result file."),
     option("any_code", bool, False, help="Accept results of other versions of fuzzyseg; the table has a note."),
     option("table", bool, False, help="Run nothing; print the table of existing results."),
@@ -78,7 +78,7 @@ def sweep(
     out: Out = "runs/sweep",
     arms: Annotated[str | None, typer.Option("--arms", metavar="A[,B]", help="Only these configurations.")] = None,
     reading: Annotated[
-        str | None, typer.Option("--reading", metavar="NAME", help="Interpretation of the source.")
+        str | None, typer.Option("--reading", metavar="NAME", help="Variant under `readings`, for an ambiguous paper.")
     ] = None,
     imports: Import = None,
     given: Given,

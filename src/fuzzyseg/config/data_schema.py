@@ -36,7 +36,7 @@ class DataConfig(Section):
     labelled: str | None = None
     """Labelled images: count, fraction (1/8), list file, or every:N (each Nth by name); None: all."""
     split_seed: int | None = Field(None, ge=0)
-    """Seed of the labelled order and of the held-out images; None: `seed`."""
+    """Seed of the selection of labelled images and of held-out images; None: `seed`."""
     policy: Literal["cover", "random"] = "cover"
     """How a number of labelled images is chosen. cover: so that each class occurs, the rarest first (reads the masks
     once); random: a shuffle (reads no mask)."""
@@ -49,8 +49,8 @@ class DataConfig(Section):
     unlabelled: Literal["rest", "all"] = "rest"
     """Unlabelled images: the training images that are not labelled (rest), or all of them (all)."""
     void: Literal["ignored", "unlabelled"] = "ignored"
-    """Labelled images with void pixels, such as those labelled by scribbles. ignored: they teach by their labels only;
-    unlabelled: they are among the unlabelled images, too, so that their void pixels take part."""
+    """Labelled images with void pixels, such as those labelled by scribbles. ignored: only their labelled
+    pixels are used; unlabelled: they are also unlabelled images, so that their void pixels get pseudo labels."""
     scores: str | None = None
     """Folder of a teacher's predictions for the unlabelled images (method distill); `fuzzyseg distill` writes it."""
     mean: list[float] | None = None
@@ -96,10 +96,10 @@ class AugmentConfig(Section):
     jitter: float = Field(0.0, ge=0, le=1)
     """Strength of random brightness, contrast and saturation; strong views have their own."""
     blur_reference: int = Field(320, ge=1, json_schema_extra={"source": "ours"})
-    """Shorter side of the crop, in pixels, below which the sigma of the blur of strong views shrinks in proportion, so
-    that it hides as much of an object. 320: the smallest published crop; 1: never."""
+    """Reference crop side, in pixels: for smaller crops (shorter side), the sigma of the blur of strong views is scaled
+    by crop / reference. 320: the smallest published crop; 1: never scaled."""
     on_device: bool = False
-    """Apply colour changes on the training device instead of in the data workers: if the GPU waits."""
+    """Apply colour changes on the training device instead of in the data workers: if data loading is the bottleneck."""
 
     @field_validator("scale", mode="after")
     @classmethod

@@ -15,7 +15,7 @@ class ScheduleConfig(Section):
     end: float = Field(0.85, gt=0, le=1)
     """T at the end."""
     share: float = Field(1.0, gt=0, le=1)
-    """Share of the run over which T changes linearly; then it is constant."""
+    """Fraction of the run over which T changes linearly; then it is constant."""
 
 
 class AdaptiveConfig(Section):
@@ -34,9 +34,9 @@ class CalibratedConfig(Section):
     (`method.confidence=gate`)."""
 
     coverage: float = Field(0.95, gt=0, le=1)
-    """For calibrated: share of the true labels of these images that the fuzzy sets shall contain."""
+    """For calibrated: target coverage of the true labels of these images by the fuzzy sets."""
     hold_back: float = Field(0.2, gt=0, lt=1)
-    """Share of the labelled images, at least one, that is held out of training."""
+    """Fraction of the labelled images, at least one, that is held out of training."""
     every: int | None = Field(None, ge=0)
     """Steps between calibrations; 0: only at the start, with init; None: a tenth of the run."""
     low: float = Field(0.5, gt=0, le=1)
@@ -52,8 +52,8 @@ class ConformalConfig(Section):
     per_class: bool = False
     """One T for each class, selected by the teacher's most probable class."""
     unit: Literal["pixel", "image"] = "pixel"
-    """Unit of the coverage: pixels, treated as independent, or images by their share of covered pixels, for which it is
-    guaranteed; a coverage of 0.9 needs at least 9 images, all covered."""
+    """Unit of the coverage. pixel: all pixels, treated as independent. image: images, by their fraction of covered
+    pixels, for which it is guaranteed; a coverage of 0.9 needs at least 9 images (with 9, all of their pixels)."""
 
 
 THRESHOLDS = ("auto", "schedule", "adaptive", "calibrated")
@@ -74,14 +74,15 @@ class LossConfig(Section):
     Table 5: the fewer labels, the larger), schedule, adaptive (A-FPL), calibrated, or conformal:0.9 for sets that
     contain the true label with that probability."""
     auto: Literal["share", "count"] = "share"
-    """For loss.threshold=auto: use the share of labelled images, or their number (count)."""
+    """For loss.threshold=auto: use the fraction of labelled images (share), or their number (count)."""
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
     adaptive: AdaptiveConfig = Field(default_factory=AdaptiveConfig)
     calibrated: CalibratedConfig = Field(default_factory=CalibratedConfig)
     conformal: ConformalConfig = Field(default_factory=ConformalConfig)
     weight: Literal["concave", "linear", "convex", "convex1", "none"] = Field("concave", json_schema_extra=PAPER)
-    """Weight of a pixel as a function of its best negative: concave (Eq. 11), linear and convex (Eq. 16), convex1 (two
-    releases of the code), or none: every weight is 1."""
+    """Weight of a pixel as a function of q, the probability of its most probable negative class: concave (Eq. 11),
+    linear and convex (Eq. 16), convex1 (two releases of the code: (m - q) / (m + q) with the positives' mean m), or
+    none: every weight is 1."""
     a: float = Field(50.0, gt=0, json_schema_extra=PAPER)
     """A of Eq. 11, for the weight concave: the larger, the stronger the curvature."""
     k_cap: int | None = Field(None, ge=1, json_schema_extra=PAPER)
@@ -106,7 +107,7 @@ class LossConfig(Section):
 
     @property
     def coverage(self) -> float:
-        """Share of true labels that the sets shall contain, for the policies conformal and calibrated."""
+        """Target coverage of the true labels by the sets, for the policies conformal and calibrated."""
         _, _, wanted = str(self.threshold).partition(":")
         return float(wanted) if wanted else self.calibrated.coverage
 
@@ -148,6 +149,6 @@ class SupervisedConfig(Section):
     """One weight per class, in index order; auto: the median of the classes' frequencies in the labelled masks over
     that of the class; None: all equal."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    """Share of the target that is spread uniformly over all classes."""
+    """Fraction of the target that is spread uniformly over all classes."""
     dice: float = Field(0.0, ge=0)
     """Weight of an additional Dice loss; 0: none."""

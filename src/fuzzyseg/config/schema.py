@@ -106,7 +106,7 @@ class TrackConfig(Section):
     """Experiment tracker that receives the numbers of `metrics.jsonl` while the training goes on."""
 
     to: Literal["trackio", "wandb"] | None = None
-    """Package that receives them, which has to be installed; None: none."""
+    """Tracker package, which must be installed; None: no tracker."""
     project: str = Field("fuzzyseg", min_length=1)
     """Project in which the run appears, under the name of its folder."""
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 VOID = 255
-"""Mask value inside the package for pixels without a class, whatever value the files use (promise 3)."""
+"""Mask value inside the package for pixels without a class, whatever value the files use."""
 
 MAX_CLASSES = 255
 """Masks are uint8 inside the package and 255 is void, so that class indices run from 0 to 254."""

@@ -90,7 +90,7 @@ def evaluate(
             try:
                 write_evaluation(*known, step=card.step, split=split)
             except OSError as error:
-                raise Unwritable(run.evaluation_dir, error, "its content is unchanged: make room and repeat") from None
+                raise Unwritable(run.evaluation_dir, error, "its content is unchanged: free space and repeat") from None
         root = settings.data.root or where  # without its run, the model may have been fitted here
         fitted_here = split == "val" and Path(where).resolve() == Path(root).resolve()
         result["calibration"] = _calibration(predictor, items, void, fitted_here, settings.data.group)

@@ -48,7 +48,7 @@ def write_split(config: Config, out: str | Path) -> tuple[Split, list[str]]:
                 path.unlink(missing_ok=True)
             for path in fresh:
                 path.rmdir()
-        raise Unwritable(folder, error, "no part of the split is left: make room, or choose another --out") from None
+        raise Unwritable(folder, error, "no part of the split is left: free space, or choose another --out") from None
     use = f"train with --labelled {folder / 'labelled.txt'} --val {folder / 'val.txt'}"
     if data.group is not None:
         use += f" 'data.group={data.group}', to exclude the groups of validation images from the unlabelled ones"

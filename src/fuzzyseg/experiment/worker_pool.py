@@ -84,4 +84,4 @@ def _death(code: int) -> str:
     if code >= 0:
         return f"died with exit code {code}"
     name = signal.Signals(-code).name
-    return f"died of {name}" + (", perhaps because memory is short" if name == "SIGKILL" else "")
+    return f"died of {name}" + (", perhaps out of memory" if name == "SIGKILL" else "")

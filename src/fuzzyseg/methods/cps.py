@@ -68,7 +68,7 @@ class CPS(Method):
         return self.first
 
     def pair(self) -> tuple[nn.Module, nn.Module]:
-        """One of the two directions: the first network learns from the second."""
+        """(student, teacher) for `analyse`: first and second network, one of the two directions."""
         return self.first, self.second
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:

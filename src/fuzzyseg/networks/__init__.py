@@ -134,7 +134,7 @@ def _settings(arch: str, encoder: str, options: dict[str, Any], output_stride: i
 def _build(
     arch: str, encoder: str, weights: str | bool | None, settings: dict[str, Any], channels: int, classes: int
 ) -> Any:
-    """The model; errors of its constructor become a ValueError that names the setting."""
+    """Build the model. Constructor errors are re-raised as ValueError that names the setting."""
 
     def construct(extra: Mapping[str, Any]) -> Any:
         with warnings.catch_warnings():

@@ -69,7 +69,7 @@ def draw_rows(
 
 
 def fitted(name: str, height: float) -> str:
-    """A name in up to three lines, none longer than a row of so many inches; the middle of a longer one is left out."""
+    """Wrap a name to at most three lines that fit a row `height` inches high; elide the middle of a longer one."""
     letters = max(4, int(72 * height / (LETTER * POINTS)))
     if len(name) > 3 * letters:
         name = f"{name[: letters - 3]}...{name[-2 * letters :]}"

@@ -162,7 +162,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
         try:
             dict(row["settings"]), float(row["result"]["last"][SCORE]), int(row["result"]["labelled"]), str(row["arm"])
         except (KeyError, TypeError, ValueError):
-            raise RunFolderError(f"{file}: is no row of a sweep (settings, arm and result); remove it") from None
+            raise RunFolderError(f"{file}: not a sweep result file (settings, arm and result); remove it") from None
         rows.append(row)
     return rows
 

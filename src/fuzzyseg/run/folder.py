@@ -70,7 +70,7 @@ class RunFolder:
             if error.errno not in UNWRITABLE:
                 raise
             there = f"{self.last_pt} is complete" if self.last_pt.is_file() else "there is no checkpoint yet"
-            stands = stands or f"{there}: make room, then repeat the command with --resume"
+            stands = stands or f"{there}: free space, then repeat the command with --resume"
             advice = f"cannot be written ({error.strerror}); {stands}"
             raise OSError(error.errno, advice, error.filename or str(self.path)) from None
         finally:

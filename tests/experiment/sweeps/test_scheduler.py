@@ -80,7 +80,7 @@ def test_a_full_disk_says_what_stands_and_starts_nothing(tmp_path, monkeypatch, 
     message, code = explained(error.value, "sweep")
     assert code == 1
     assert "cannot be written (No space left on device)" in message
-    assert f"the rows in {tmp_path / 'out' / 'rows'} are complete" in message
+    assert f"finished results in {tmp_path / 'out' / 'rows'} are intact" in message
     assert "--resume" not in message
     assert not list(tmp_path.rglob("*.part"))
 
@@ -257,7 +257,7 @@ def test_a_failed_run_is_told_by_its_own_last_words_not_by_an_earlier_attempts(t
 def test_a_file_that_is_no_row_is_named(tmp_path, text):
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "a-s0.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"a-s0\.json: is no row"):
+    with pytest.raises(ConfigError, match=r"a-s0\.json: not a sweep result"):
         sweep(Grid(Plan(title="x", arms={"a": {}})), tmp_path, only_table=True)
 
 

@@ -100,7 +100,7 @@ def write_dataset(
     except OSError as error:
         done = len(list(out.glob("masks/*.png")))
         stands = f"{done} masks of {len(source.pictures)} images are complete, dataset.yaml is missing"
-        raise Unwritable(out, error, f"{stands}: remove {out}, make room and repeat") from None
+        raise Unwritable(out, error, f"{stands}: remove {out}, free space and repeat") from None
     failures = [result for result in results if isinstance(result, DataError)]
     written = {"images": len(results) - len(failures), "masks": results.count(True)}
     if not written["images"]:

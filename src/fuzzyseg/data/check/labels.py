@@ -135,7 +135,7 @@ def _changes(one: NDArray[np.int32], other: NDArray[np.int32]) -> Counter[tuple[
 
 
 def _inner(labels: NDArray[np.int32]) -> Counter[int]:
-    """Count the pixels (H, W) of each label in whose square of `WIDTH` is no other label."""
+    """For each label, count the pixels whose WIDTH x WIDTH neighbourhood contains only that label. labels: (H, W)."""
     if min(labels.shape) < WIDTH:
         return Counter()
     edge = np.zeros(labels.shape, np.bool_)

@@ -71,7 +71,7 @@ def stored_labels(item: Item, part: NDArray[np.integer] | None = None) -> NDArra
 
 
 def training_labels(item: Item, *, classes: int, ignore_index: int, part: Integers | None = None) -> NDArray[np.uint8]:
-    """Return the mask of an item as (H, W) uint8 class indices with void 255 (promise 3). Raises DataError.
+    """Return the mask of an item as (H, W) uint8 class indices with void 255. Raises DataError.
 
     ignore_index: void value of the dataset's files, unless the item's encoding declares its own.
     """

@@ -219,7 +219,7 @@ class Loader:
             files = ", ".join(str(item.image) for item in self._samples.being_read()) or "no image"
             return DataError(
                 f"a data worker died ({str(error).splitlines()[0]}) while reading {files}; check whether the file "
-                "opens in an image viewer and whether memory is short; train.workers=0 shows where the error occurs"
+                "opens in an image viewer and whether the memory is full; train.workers=0 shows where the error occurs"
             )
         return content
 

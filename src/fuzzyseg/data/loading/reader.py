@@ -103,10 +103,10 @@ class Reader:
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor, Tensor | None]:
         """Read the image (C,H,W) and, if with_mask, the mask (H,W) uint8 with 255 for void.
 
-        The image is uint8, or float32 in units if there are levels. It is resized bilinearly with antialiasing, the
-        mask by nearest neighbour. An image that may lack data is (C+1,H,W), with a band of known pixels; the mask is
-        void elsewhere (see `read_image` with `with_known`). Writing into the tensors never changes the cache. Raises
-        DataError with the name of the file.
+        The image is uint8, or float32 scaled to [0, 1] if a value range (data.low, data.high) is set. It is resized
+        bilinearly with antialiasing, the mask by nearest neighbour. An image that may lack data is (C+1,H,W), with a
+        band of known pixels; the mask is void elsewhere (see `read_image` with `with_known`). Writing into the tensors
+        never changes the cache. Raises DataError with the name of the file.
         """
         entry = self._entry("image", item.image, item)
         image = _tensor(entry)

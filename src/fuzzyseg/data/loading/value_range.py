@@ -57,7 +57,7 @@ def bits_of(limits: tuple[float, float] | None) -> int | None:
 
 
 def values_of(items: Sequence[Item], channels: int, bands: Sequence[int] | None) -> Values:
-    """Sample the values of up to 500 images by number type. For 8 bits, the range is that of the type.
+    """Sample the pixel values of up to 500 images, grouped by dtype; uint8 always has the range 0 to 255.
 
     Unreadable files are ignored; other checks report them.
     """

@@ -31,7 +31,7 @@ MIN_BEST = 10
 class Split:
     """The image lists of a run.
 
-    labelled: with masks, in the order of selection. unlabelled: without masks (promise 2). all_: all training images,
+    labelled: with masks, in the order of selection. unlabelled: their masks are never read. all_: all training images,
     the labelled ones with masks. val, test: items with masks. uncovered: classes without a labelled mask (empty for the
     policy random, which reads no mask). policy: cover, random, list or all. held_out: validation images were taken from
     the training images. choose_best: there are enough labelled images to select a checkpoint by validation. notes:
@@ -179,7 +179,7 @@ def make_split(
     labelled: count, fraction of the training images with masks (after holding out validation images), list file, or
     every:N (each Nth by name, from the first); None: all. val: fraction, count, list file or split.json of a run,
     `fold:K/N` of the labelled images, `val`, `test` or `none`; None: the val folder, or a fifth of the images with
-    masks. policy: cover reads the masks of the candidates, once (promise 10), so that labelled images, held-out images
+    masks. policy: cover reads the masks of the candidates, once, so that labelled images, held-out images
     and folds hold all classes; random reads none. unlabelled: those not labelled, or all. void: unlabelled adds
     labelled images with void pixels (reads masks). group: see `group_keys`; no group of a validation image is
     trained on. presence: gives the classes in masks; None: by reading them.

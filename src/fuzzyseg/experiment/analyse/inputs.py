@@ -137,7 +137,7 @@ def _lists(
         if unlabelled_masks:
             lists[UNLABELLED] = run_items(source, config, predictor, UNLABELLED)
             notes.append(
-                "DIAGNOSIS WITH HIDDEN MASKS: masks of the images that the training used as unlabelled were read, as "
+                "UNUSED MASKS: masks of the images that the training used as unlabelled were read, as "
                 "requested; choices made by these numbers are no longer semi-supervised"
             )
     else:
@@ -178,10 +178,10 @@ def _roles(source: Path, method: Method | None, same: bool) -> tuple[dict[str, s
     if method is not None and not same:
         teacher, student = "the network whose logits give the sets", "the network that learns from them"
         return {"teacher": f"{teacher}, from last.pt", "student": f"{student}, from last.pt"}, []
-    who, note = "the network in last.pt", "teacher and student are one network, as in this method"
+    who, note = "the network in last.pt", "student = teacher, as in this method"
     if method is None:
         who = f"the network in {source}"
-        note = "teacher and student are one network, since there is no last.pt: scores are those of a network on itself"
+        note = "student = teacher, since there is no last.pt: scores are those of a network with its own sets"
     return {"teacher": who, "student": who}, [note]
 
 
@@ -204,10 +204,10 @@ def fuzzy_sets(
         ended = UNKNOWN if loss.policy in ("adaptive", "conformal") else _ended_with(run)
         threshold = loss.threshold if isinstance(loss.threshold, float) else ended
         if loss.policy == "adaptive":
-            notes.append(f"T of each pixel, as in the training, needs the run's last.pt; used is T = {threshold:g}")
+            notes.append(f"T of each pixel, as in the training, needs the run's last.pt; using T = {threshold:g}")
     if loss.policy == "conformal":
         if pixel_loss is None:
-            notes.append("temperature and T need the run's last.pt; used are the logits without temperature")
+            notes.append("temperature and T need the run's last.pt; using logits without temperature")
         else:
             notes.append(f"the teacher's logits are divided by a temperature of {as_written(pixel_loss.temperature):g}")
     return set_options(loss), threshold, notes

@@ -14,7 +14,7 @@ FEATURE = "case 2 / (case 2 + case 3)"
 
 
 class Verdict(NamedTuple):
-    """word: "pays", "does not pay" or "cannot tell". sentence: the figures it rests on."""
+    """word: "helps", "does not help" or "cannot tell". sentence: the numbers that it is based on."""
 
     word: str
     sentence: str
@@ -28,7 +28,7 @@ def measured() -> list[dict[str, Any]]:
 
 
 def verdict(share: float, cells: Sequence[Mapping[str, Any]] | None = None) -> Verdict:
-    """Expected gain of FPL over hard labels if the set contains the truth for the fraction `share` of the wrong labels.
+    """Expected gain of FPL over hard labels if `share` of the wrong labels have the true class in their set.
 
     A line through the cells (mean gain of one data set, method, label count and T; weighted by the number of pairs),
     and the 95 % confidence interval of its value at `share`. "cannot tell": the interval holds 0, or no cell lies at
@@ -36,7 +36,7 @@ def verdict(share: float, cells: Sequence[Mapping[str, Any]] | None = None) -> V
     """
     known = measured() if cells is None else cells
     x, gain, pairs = (np.array([cell[name] for cell in known], float) for name in (FEATURE, "gain", "pairs"))
-    here_too = f"the truth is in the set of {100 * share:.3g} % of the wrong labels"
+    here_too = f"the sets of {100 * share:.3g} % of the wrong pseudo labels contain the true class"
     if len(x) < 4 or not x.min() <= share <= x.max():
         return Verdict("cannot tell", f"{here_too}, and no run was measured there ({len(x)} cells were elsewhere).")
     design = np.stack([np.ones_like(x), x], 1)
@@ -46,7 +46,7 @@ def verdict(share: float, cells: Sequence[Mapping[str, Any]] | None = None) -> V
     here = np.array([1.0, share])
     middle = float(here @ line)
     half = float(student_t.ppf(0.975, len(x) - 2) * np.sqrt(variance * (here @ inverse @ here)))
-    word = "pays" if middle - half > 0 else "does not pay" if middle + half < 0 else "cannot tell"
+    word = "helps" if middle - half > 0 else "does not help" if middle + half < 0 else "cannot tell"
     return Verdict(
         word,
         f"in {len(x)} measured cells ({int(pairs.sum())} pairs of runs, small networks), FPL minus hard labels is "

@@ -13,50 +13,50 @@ USUAL = (0.85, 0.9, 0.95)
 """The thresholds that the FPL paper chooses from."""
 
 MEASURED = 0.9
-"""T of most of the runs that the verdict rests on."""
+"""T of most of the runs that the verdict is based on."""
 
 WANTED = 0.95
-"""Fraction of the truth that the sets should hold, as in `loss.calibrated.coverage`."""
+"""Fraction of pixels whose set should contain the true class, as in `loss.calibrated.coverage`."""
 
 WEAK = 0.5
-"""Below this accuracy the sets of a network say little."""
+"""Top-1 accuracy below which the sets of a network are not informative."""
 
 LEGEND = (
-    "label right: pixels whose most probable class is the true one, all that hard labels can use",
-    "truth in set: pixels whose fuzzy set holds the true class",
-    "of wrong labels: the fraction with the truth in the set, which FPL can use",
-    "classes: mean number in a set (K); K=1, ...: pixels with sets of that size. More classes carry less information",
-    "two share: pixels with p1 <= T < p1 + p2; the paper's rule keeps one of their two classes",
+    "label right: pixels whose pseudo label (the most probable class) is right: accuracy of the hard labels",
+    "truth in set: pixels whose fuzzy set contains the true class: coverage of the fuzzy sets",
+    "of wrong labels: of the pixels with a wrong pseudo label, the fraction whose set contains the true class",
+    "classes: mean size of a set (K); K=1, ...: pixels with sets of that size. Larger sets carry less information",
+    "two share: pixels with p1 <= T < p1 + p2: two classes together exceed T; the paper's rule keeps one of them",
 )
 """Columns of `thresholds`."""
 
 
 def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rule: str | int = "n-1") -> list[str]:
-    """Sentences on whether FPL pays, as far as runs were measured, and on T.
+    """Sentences on whether FPL helps, by the measured runs, and on T.
 
     table: rows of a `ThresholdTable` with the usual thresholds, measured on `images` with `rule`. T is the smallest
-    usual one whose sets contain the fraction `WANTED` of the truth, else the largest: a better network has a smaller T
-    (Table 5 of the FPL paper). A rule of thumb, no prediction of a score.
+    usual one whose coverage is at least `WANTED`, else the largest: a better network has a smaller T (Table 5 of the
+    FPL paper). A rule of thumb, no prediction of a score.
     """
     if classes == 2:
-        return ["FPL does not pay: with two classes every fuzzy set holds one, and FPL is weighted cross entropy."]
+        return ["FPL does not help: with two classes every fuzzy set has one class, and FPL is weighted cross entropy."]
     if isinstance(rule, int):
-        return [f"The rule is a fixed K = {rule}: T changes nothing."]
+        return [f"The rule is a fixed K = {rule}: T has no effect."]
     rows = [row for row in table if row["threshold"] in USUAL]
     enough = [row for row in rows if row["coverage"] >= WANTED]
     row = enough[0] if enough else rows[-1]
     t, several, gain = row["threshold"], 1 - row["k_histogram"][0], row["coverage"] - row["top1"]
     usual = ", ".join(f"{value:g}" for value in USUAL)
     why = (
-        f"the smallest of {usual} whose sets hold {_share(WANTED)} of the truth"
+        f"the smallest of {usual} whose sets contain the true class at {_share(WANTED)} of the pixels"
         if enough
-        else f"none of {usual} holds {_share(WANTED)} of the truth; the largest comes closest"
+        else f"none of {usual} reaches a coverage of {_share(WANTED)}; the largest is closest"
     )
     found = verdict(next(row["rescued"] for row in rows if row["threshold"] == MEASURED))
     sentences = [
-        f"Does FPL pay here (T = {MEASURED:g})? {found.word.capitalize()}: {found.sentence}",
-        f"On {images} the label is right at {_share(row['top1'])} of the pixels. With T = {t:g} the set holds the "
-        f"truth at {_share(gain)} more, and {_share(several)} of the pixels have more than one class. "
+        f"Does FPL help here (T = {MEASURED:g})? {found.word.capitalize()}: {found.sentence}",
+        f"On {images} the pseudo label is right at {_share(row['top1'])} of the pixels. With T = {t:g}, the set "
+        f"contains the true class at another {_share(gain)}, and {_share(several)} of the sets have several classes. "
         f"If you train with FPL, start with T = {t:g} ({why}).",
     ]
     if row["top1"] < WEAK:
@@ -66,12 +66,12 @@ def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rul
         )
     if row["torn"] > several and rule == "n-1":
         sentences.append(
-            f"{_share(row['torn'])} of the pixels have p1 <= T < p1 + p2: two classes share them, and the paper's rule "
-            f"keeps one. `loss.rule=continuous` (or `n`) counts the second one too."
+            f"{_share(row['torn'])} of the pixels have p1 <= T < p1 + p2: two classes together exceed T, and the "
+            f"paper's rule keeps one. `loss.rule=continuous` (or `n`) also counts the second one."
         )
     sentences.append(
-        "Only a training shows whether the score rises: `fuzzyseg compare` trains supervised, hard and fuzzy side by "
-        "side. `loss.threshold=calibrated` chooses T on held-out labelled images."
+        "Only training can show whether mIoU improves: `fuzzyseg compare` trains supervised, hard and fuzzy runs. "
+        "`loss.threshold=calibrated` selects T on held-out labelled images."
     )
     return sentences
 
@@ -160,8 +160,8 @@ def about(result: dict[str, Any]) -> list[str]:
 
 def page(result: dict[str, Any]) -> str:
     """analysis.md."""
-    lines = ["# Fuzzy sets against the truth", "", *(f"- {line}" for line in about(result)), ""]
-    lines += ["## Does FPL pay, and with which T?", ""]
+    lines = ["# Fuzzy sets against the masks", "", *(f"- {line}" for line in about(result)), ""]
+    lines += ["## Does FPL help, and with which T?", ""]
     lines += [line for sentence in result["answer"] for line in (sentence, "")]
     for name, group in result["groups"].items():
         lines += [f"{name} images:", "", *markdown(thresholds(group["table"]))]
@@ -176,7 +176,7 @@ def page(result: dict[str, Any]) -> str:
             f"calibration error {per_cent(group['ece'], 2)}.",
             "",
             "The three cases. R: positive gradient score (Eq. 12). Lift: -w dL/dz of the true class; positive values "
-            "raise it.",
+            "raise its logit.",
             "",
             *markdown(cases(group)),
             *markdown(sizes(group)),

@@ -39,18 +39,18 @@ def origin(grid: Grid, out: Path, say: Callable[[str], None], *, any_code: bool)
         unused = [f"data.val={val}" for val in grid.replaced_val]
         unused += [f"the {counted(len(dataset.val), 'image')} of the val folder"] if dataset.val else []
         if unused:
-            say(f"--folds: the labelled images validate in turn; not used: {', '.join(unused)}")
+            say(f"--folds: parts of the labelled images are the validation folds; not used: {', '.join(unused)}")
     return {"data": dataset.fingerprint, "code": code}
 
 
 def refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], made_from: dict[str, Any]) -> None:
     """Raise ConfigError for a result or pretraining with changed settings, or of other data or code."""
-    advice = "choose another --out or --results, or delete it"
+    advice = "choose another --out or --results, or delete the file or folder"
     if changed:
-        raise ConfigError(f"{path}: {kind} with other settings ({'; '.join(changed[:4])}): give the same, {advice}")
+        raise ConfigError(f"{path}: {kind} has other settings ({'; '.join(changed[:4])}): repeat them, {advice}")
     if found := origin_differences(recorded, made_from):
         code = "" if "data " in found[0] else "; --any-code accepts results of other versions of fuzzyseg"
-        raise ConfigError(f"{path}: {kind} of other data or code ({'; '.join(found)}): {advice}{code}")
+        raise ConfigError(f"{path}: {kind} was made from other data or code ({'; '.join(found)}): {advice}{code}")
 
 
 def check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | None]) -> None:

@@ -66,20 +66,20 @@ class Pace:
             self.measured[cell] = seconds / steps
 
     def seconds(self, cell: Cell) -> float:
-        """Duration of a run, estimated from runs of the same arm, else of the same method, else from all."""
+        """Duration of a run, estimated from runs of the same configuration, else of the same method, else from all."""
         method, steps = self.runs[cell]
         arms = [pace for other, pace in self.measured.items() if other.arm == cell.arm]
         methods = [pace for other, pace in self.measured.items() if self.runs[other][0] == method]
         known = arms or methods or list(self.measured.values())
         return statistics.mean(known) * steps if known else math.inf
 
-    def remaining(self, running: Mapping[Cell, float], waiting: Iterable[Cell], lanes: int) -> float:
-        """Seconds until all runs have ended, `lanes` at a time. running: seconds left of each.
+    def remaining(self, running: Mapping[Cell, float], waiting: Iterable[Cell], workers: int) -> float:
+        """Seconds until all runs have ended, with so many parallel `workers`. running: seconds left of each.
 
-        Each waiting run, in turn, is assigned to the lane that is free first.
+        Each waiting run, in turn, is assigned to the worker that is free first.
         """
         free = [self.seconds(cell) if math.isinf(left) else left for cell, left in running.items()]
-        free += [0.0] * (lanes - len(free))
+        free += [0.0] * (workers - len(free))
         heapq.heapify(free)
         for cell in waiting:
             heapq.heapreplace(free, free[0] + self.seconds(cell))

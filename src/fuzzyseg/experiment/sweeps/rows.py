@@ -44,14 +44,14 @@ def differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def read_row(path: Path) -> dict[str, Any] | None:
-    """A row's content; None without such a file. Raises ConfigError if the file is no row."""
+    """A row's content; None without such a file. Raises ConfigError for any other content."""
     if not path.is_file():
         return None
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
         dict(row["settings"]), float(row["result"]["last"][SCORE]), int(row["result"]["labelled"])
     except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"{path}: is no row of a sweep (a JSON object with settings and result); remove it") from None
+        raise ConfigError(f"{path}: not a sweep result file (JSON with settings and result); remove it") from None
     return dict(row)
 
 

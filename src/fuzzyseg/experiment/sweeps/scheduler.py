@@ -98,7 +98,7 @@ def sweep(
         text += f", after {counted(len(starts), 'run')} of supervised pretraining of {steps} steps"
     say(text)
     scheduler = _Scheduler(grid, out, results, jobs, discard, say, rows, [*starts, *waiting])
-    with RunFolder(out).lock(f"the rows in {results} are complete: make room, then repeat the command"):
+    with RunFolder(out).lock(f"finished results in {results} are intact: free space, then repeat the command"):
         results.mkdir(parents=True, exist_ok=True)
         interrupted = scheduler.run(watch)
         return SweepResult(rows, scheduler.failed, interrupted, scheduler.write_table())
@@ -137,7 +137,7 @@ class _Scheduler:
                     if watch is not None:
                         watch(self._progress())
         except KeyboardInterrupt:
-            self.say("interrupted: the runs save; repeat the command to continue")
+            self.say("interrupted: running trainings save a checkpoint and stop; repeat the command to continue")
             return True
         finally:  # also after an error: no run is left behind
             for each in self.running:
@@ -222,12 +222,12 @@ def _last_words(log: Path, begun: int, code: int) -> str:
     text = log.read_bytes()[begun:].decode("utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = ([line for line in lines if line.startswith("error: ")] or lines or [""])[-1]
-    return last + (f" (killed by signal {-code}; is memory short?)" if code < 0 else f" (exit code {code})")
+    return last + (f" (killed by signal {-code}; out of memory?)" if code < 0 else f" (exit code {code})")
 
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM, so that the runs save when a job scheduler stops the sweep."""
+    """Raise KeyboardInterrupt on SIGTERM, so that running trainings save when a job scheduler stops the sweep."""
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt

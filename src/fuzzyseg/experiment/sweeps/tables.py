@@ -33,8 +33,8 @@ def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> 
         )
     if grid.folds is not None:
         parts.append(
-            f"Cross-validation: in {grid.folds} runs of each, every labelled image validates once. Intervals allow for "
-            "the overlap of their training images (Nadeau and Bengio, 2003)."
+            f"Cross-validation: {grid.folds} parts of the labelled images are the validation folds. Intervals allow "
+            "for the overlap of their training images (Nadeau and Bengio, 2003)."
         )
     parts.append(_scores(grid, rows))
     arms = {cell.arm for cell in grid.cells}

@@ -53,7 +53,7 @@ class U2PLConfig(MethodConfig):
     mix: float = setting(0.5, "authors' code", "Probability of CutMix.", ge=0, le=1)
     decay: float = setting(0.99, "paper", "Decay of the teacher.", ge=0, lt=1)
     start: float = setting(1 / 80, "authors' code, VOC", "Supervised fraction of the run (Cityscapes: 0).", ge=0, lt=1)
-    copy_share: float = setting(1 / 80, "authors' code", "Share, from `start`, with teacher = student.", ge=0, lt=1)
+    copy_share: float = setting(1 / 80, "authors' code", "Fraction, from `start`, with teacher = student.", ge=0, lt=1)
 
 
 class U2PL(Method):
