@@ -78,7 +78,7 @@ def distill(
             f"method.name: found {settings.method.name!r}, which reads no stored predictions; use distill"
         )
     settings = absolute_paths(settings)
-    folder = Path(labels if labels is not None else f"{Path(settings.out)}.labels").absolute()
+    folder = Path(labels if labels is not None else f"{Path(str(settings.out))}.labels").absolute()
     device = choose_device(settings.train.device)
     setup = resolve(settings)
     check_names(settings.network.arch, settings.network.encoder)
