@@ -115,11 +115,13 @@ def test_resuming_equals_one_training(teacher, tmp_path):
     assert np.isfinite([value.sum().item() for value in first.values()]).all()
 
 
-def test_labels_that_a_threshold_is_calibrated_on_are_predicted_too(teacher, tmp_path):
-    """They are held back from the labelled images, and so are unlabelled; the slash is of a shell's completion."""
-    options = {"loss.threshold": "conformal:0.9", "data.labelled": "8"}
-    result = student(teacher, f"{tmp_path}/run/", loss="fuzzy", **options)
-    assert result.finished
+def test_a_threshold_fitted_on_the_student_is_refused_for_the_teachers_predictions(teacher, tmp_path):
+    with pytest.raises(ConfigError, match=r"loss\.threshold: found 'conformal:0\.9'"):
+        student(teacher, tmp_path / "run", loss="fuzzy", **{"loss.threshold": "conformal:0.9"})
+
+
+def test_the_slash_of_a_shells_completion_is_no_part_of_a_name(teacher, tmp_path):
+    assert student(teacher, f"{tmp_path}/run/").finished
     assert (tmp_path / "run.labels").is_dir()
 
 

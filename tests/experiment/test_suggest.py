@@ -74,12 +74,13 @@ def test_images_with_labels_are_passed_over_and_so_are_their_copies(run, tmp_pat
     split = json.loads((run / "split.json").read_text())
     labelled, held = split["labelled"], split["unlabelled"].pop()
     (run / "split.json").write_text(json.dumps({**split, "held_back": [held]}))
-    copy = tmp_path / "copy.png"
-    shutil.copy(next(data.rglob(f"{Path(labelled[0]).name}.png")), copy)
-    chosen, _ = suggest(run, [data, copy], tmp_path / "out", count=10, network=NETWORK, device="cpu")
+    copies = [tmp_path / "copy.png", tmp_path / "copy_val.png"]
+    for copy, name in zip(copies, (labelled[0], split["val"][0]), strict=True):
+        shutil.copy(next(data.rglob(f"{Path(name).name}.png")), copy)
+    chosen, _ = suggest(run, [data, *copies], tmp_path / "out", count=10, network=NETWORK, device="cpu")
     names = {Path(row["image"]).stem for row in chosen}
     assert len(names) == 9 and not names & {Path(name).name for name in [*labelled, held]}
-    assert not names & {"im16", "im17", "im18", "copy"}  # validation images, and the copy of a labelled one
+    assert not names & {"im16", "im17", "im18", "copy", "copy_val"}  # validation images, and copies of known ones
 
 
 def test_a_model_alone_suggests_too(run, photos, tmp_path, caplog):

@@ -32,6 +32,11 @@ def with_held_back(setup: Setup, material: Material, names: Collection[str] = ()
     """
     if not setup.calibrates and not setup.gates:
         return material
+    if setup.method.stored_teacher:
+        raise ConfigError(
+            f"loss.threshold: found {setup.loss.threshold!r}, which is fitted on the network in training, not on the "
+            "teacher of the stored predictions; give a number, auto or a schedule"
+        )
     labelled = len(material.split.labelled)
     count = max(1, round(setup.loss.calibrated.hold_back * labelled))
     if count >= labelled:

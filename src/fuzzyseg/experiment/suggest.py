@@ -15,6 +15,7 @@ from torch import nn
 
 from fuzzyseg.config import Config, ConfigError
 from fuzzyseg.data import DataError
+from fuzzyseg.data.check.files import inspect_file
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.io.write import check_writable, to_picture
 from fuzzyseg.experiment.analyse.inputs import trained_method
@@ -80,9 +81,10 @@ def suggest(
         pool, centres = ([measured[file] for file in each if file in measured] for each in (files, labelled))
         if not pool:
             raise DataError(f"none of the {len(files)} images can be read; the first: {failures[0]}")
-        chosen = [pool[place] for place in choose(pool, centres, count)]
+        held = [info for path in val if (info := inspect_file(path, "image")).problem is None]
+        chosen = [pool[place] for place in choose(pool, centres, count, held)]
         if not chosen:
-            raise DataError(f"all of the {len(pool)} images are near-duplicates of labelled ones; give others")
+            raise DataError(f"all of the {len(pool)} images are near-duplicates of known ones; give others")
         if len(chosen) < count:
             logger.warning("%d of %d suggested: the others are near-duplicates", len(chosen), count)
         rows = [{"rank": n, "image": str(e.info.path), "score": e.score, **e.parts} for n, e in enumerate(chosen, 1)]

@@ -87,13 +87,15 @@ class Surveyor:
         return Candidate(info, feature, dict(zip(PARTS, (sums / pixels).tolist(), strict=False)))
 
 
-def choose(pool: Sequence[Candidate], labelled: Sequence[Candidate], count: int) -> list[int]:
+def choose(
+    pool: Sequence[Candidate], labelled: Sequence[Candidate], count: int, held: Sequence[FileInfo] = ()
+) -> list[int]:
     """Places in the pool of up to `count` images, the first choice first: greedy k-centre, weighted by the score.
 
     Each choice has the largest score times distance of its feature from those of the labelled and the chosen images
     (farthest-first traversal: T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical
-    Computer Science 38, 1985). Near-duplicates of labelled and of chosen images are passed over, so that fewer than
-    `count` may be found.
+    Computer Science 38, 1985). Near-duplicates of labelled and of chosen images, and of those `held` for validation,
+    are passed over, so that fewer than `count` may be found.
     """
     features = torch.stack([each.feature for each in pool])  # (N,D)
     scores = torch.tensor([each.score for each in pool])
@@ -101,7 +103,8 @@ def choose(pool: Sequence[Candidate], labelled: Sequence[Candidate], count: int)
     infos, chosen = [each.info for each in pool], list[int]()
     if labelled:
         nearest = torch.cdist(features, torch.stack([each.feature for each in labelled])).amin(1)
-        free[[place for _, place in near_pairs([each.info for each in labelled], infos)]] = False
+    known = [*(each.info for each in labelled), *held]
+    free[[place for _, place in near_pairs(known, infos)]] = False
     while len(chosen) < count and free.any():
         pick = int((scores * nearest).masked_fill(~free, -1).argmax())
         chosen.append(pick)

@@ -122,6 +122,9 @@ class Method(nn.Module):
     shares_forward: bool = False
     """Whether pseudo labels come from a forward that is also trained, so that dropout affects them."""
 
+    stored_teacher: ClassVar[bool] = False
+    """Whether pseudo labels come from stored predictions (`data.scores`) instead of a network of the method."""
+
     streams: dict[str, Stream]
     student: nn.Module
     pixel_loss: Any

@@ -35,6 +35,7 @@ class Distill(Method):
     Config = DistillConfig
     config: DistillConfig
     paper_loss = ("soft", {})
+    stored_teacher = True
     paper = "Distillation, Hinton et al., 2014 (strong views: Noisy Student, Xie et al., CVPR 2020)"
     cost = "one network, 1 forward on a double batch"
 
