@@ -103,8 +103,8 @@ def choose(
     infos, chosen = [each.info for each in pool], list[int]()
     if labelled:
         nearest = torch.cdist(features, torch.stack([each.feature for each in labelled])).amin(1)
-    known = [*(each.info for each in labelled), *held]
-    free[[place for _, place in near_pairs(known, infos)]] = False
+    if known := [*(each.info for each in labelled), *held]:
+        free[[place for _, place in near_pairs(known, infos)]] = False
     while len(chosen) < count and free.any():
         pick = int((scores * nearest).masked_fill(~free, -1).argmax())
         chosen.append(pick)
