@@ -1,5 +1,6 @@
 """`fuzzyseg distill`: train a small network on a trained model's predictions."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -48,5 +49,12 @@ def distill(
 
     labels = given.pop("labels", None)
     config = configuration(words or [], given, defaults(teacher))
-    with counter("images", every=30) as progress:
+    with ExitStack() as bar:
+        show = bar.enter_context(counter("images", every=30))
+
+        def progress(done: int, total: int) -> None:
+            show(done, total)
+            if done == total:  # the training has a bar of its own
+                bar.close()
+
         finish(lambda: carry_out(teacher, config, labels=labels, resume=resume, progress=progress), config, imports)

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -76,7 +77,7 @@ def read_recipe(words: Iterable[str]) -> tuple[str, dict[str, Any]]:
     recipes = [word for word in words if "=" not in word]
     for word in recipes:
         if not word.endswith((".yaml", ".yml")):
-            hint = f"; to continue a run: --out {word} --resume" if Path(word, "config.yaml").is_file() else ""
+            hint = f"; to continue a run: --out {word} --resume" * os.path.isfile(os.path.join(word, "config.yaml"))
             raise ConfigError(f"found {word!r}; expected a recipe.yaml or key=value, such as train.ema=0.998{hint}")
     if len(recipes) > 1:
         raise ConfigError(f"found {len(recipes)} recipes, {' and '.join(recipes)}; expected one")

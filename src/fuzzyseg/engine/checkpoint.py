@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from fuzzyseg.engine.metrics import NonFiniteLoss
 from fuzzyseg.engine.state import TrainingState
+from fuzzyseg.engine.step_values import NonFiniteLoss
 from fuzzyseg.ops import distributed
 from fuzzyseg.run.files import replacing
 

@@ -16,9 +16,9 @@ from torch.optim import Optimizer
 
 from fuzzyseg.engine.buffers import first_process_buffers
 from fuzzyseg.engine.checkpoint import CheckpointError, save_training
-from fuzzyseg.engine.metrics import MicroBatch, averaged, check_finite, memory_mib
 from fuzzyseg.engine.signals import Interrupt
 from fuzzyseg.engine.state import Outcome, Settings, TrainingState, average_of
+from fuzzyseg.engine.step_values import MicroBatch, averaged, check_finite, memory_mib
 from fuzzyseg.methods.base import Method, Progress, Step
 from fuzzyseg.ops import distributed
 from fuzzyseg.run.logs import Sink, Throughput

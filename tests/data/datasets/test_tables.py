@@ -257,11 +257,20 @@ def test_a_pipe_or_a_device_is_called_what_it_is(tmp_path, table):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
-def test_pipes_among_lists_and_tables_are_not_waited_for(root):
-    (root / "train.txt").write_text("train2017/0.jpg masks/0.png\ntrain2017/1.jpg masks/1.png\n")
-    for name in ("val.txt", "classes.csv", "manifest.csv", "labelmap.txt", "class_names.txt", "dataset.yaml"):
-        os.mkfifo(root / name)
-    assert len(read_dataset(root).train) == 2
+@pytest.mark.parametrize("name", ["val.txt", "classes.csv"])
+def test_pipes_among_lists_and_tables_are_refused_and_not_waited_for(root, name):
+    (root / "train.txt").write_text("train2017/0.jpg masks/0.png\n")
+    os.mkfifo(root / name)
+    with pytest.raises(DataError, match=f"{name}: is a pipe"):
+        read_dataset(root)
+
+
+def test_a_list_that_is_a_link_to_nothing_is_an_error(root):
+    """Passed over, its images were trained on."""
+    (root / "train.txt").write_text("train2017/0.jpg masks/0.png\n")
+    (root / "val.txt").symlink_to(root / "gone.txt")
+    with pytest.raises(DataError, match=r"val\.txt: cannot be read"):
+        read_dataset(root)
 
 
 def test_the_names_of_columns_may_be_in_upper_case(root):

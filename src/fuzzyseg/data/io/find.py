@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuzzyseg.data.io.pillow import SUFFIXES, suffix_of
+from fuzzyseg.data.sample import DataError
 
 _SYSTEM = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
 """Names that operating systems and file servers write beside the user's files."""
@@ -89,8 +90,12 @@ def why_not_file(path: Path) -> str:
 
 
 def regular_files(folder: Path, pattern: str) -> list[Path]:
-    """The files of a folder that match a pattern, sorted, without pipes, which would be waited for, and devices."""
-    return sorted(path for path in folder.glob(pattern) if path.is_file())
+    """The files of a folder that match a pattern, sorted. Raises DataError for pipes and devices, which may block."""
+    found = sorted(path for path in folder.glob(pattern) if not path.is_dir())
+    for path in found:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: {why_not_file(path)}; expected a text file: remove it")
+    return found
 
 
 def walk(folder: Path, depth: int | None = None) -> Iterator[Path]:

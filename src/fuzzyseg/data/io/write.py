@@ -36,6 +36,15 @@ class Unwritable(OSError, DataError):
     def __str__(self) -> str:
         return f"{self.filename}: {self.strerror}"
 
+    def __reduce__(self) -> tuple[Any, ...]:  # raised in a worker, it is sent to the main process
+        return _unwritable, (self.errno, self.strerror, self.filename)
+
+
+def _unwritable(number: int, text: str, filename: str) -> Unwritable:
+    found = Unwritable.__new__(Unwritable)
+    found.errno, found.strerror, found.filename = number, text, filename
+    return found
+
 
 def class_colours(count: int) -> list[Colour]:
     """Colours for classes without any that can be told apart: Okabe and Ito's and five of Tol's, then bright hues."""

@@ -18,16 +18,16 @@ def hold_out(
     `group_keys`) the last whole groups that have `count` images together, or all groups but the first. names: images to
     hold out instead, such as those of a resumed run. Raises DataError unless a labelled image is left.
     """
-    groups = Groups(split.labelled, group)
-    if not 0 < count < len(split.labelled) or len(groups.members) < 2:
-        what = "image" if group is None else f"group ({group})"
-        raise DataError(
-            f"{dataset.root}: {count} of {len(split.labelled)} labelled images cannot be held out; expected at least "
-            f"one held-out and one training {what}"
-        )
-    order = range(len(groups.members))[::-1]
-    known = {n for n, item in enumerate(split.labelled) if item.name in names}
-    places = known or set(groups.first(order[:-1], count))
+    places = {n for n, item in enumerate(split.labelled) if item.name in names}
+    if not places:
+        groups = Groups(split.labelled, group)
+        if not 0 < count < len(split.labelled) or len(groups.members) < 2:
+            what = "image" if group is None else f"group ({group})"
+            raise DataError(
+                f"{dataset.root}: {count} of {len(split.labelled)} labelled images cannot be held out; expected at "
+                f"least one held-out and one training {what}"
+            )
+        places = set(groups.first(range(len(groups.members))[:0:-1], count))
     kept, held = ([x for n, x in enumerate(split.labelled) if (n in places) == out] for out in (False, True))
     names = {item.name for item in held}
     bare = names | {item.name for item in split.unlabelled}

@@ -2,6 +2,6 @@
 
 from fuzzyseg.inference.export.export_model import export_model
 from fuzzyseg.inference.export.formats import FORMATS
-from fuzzyseg.inference.export.gate import Agreement, ExportError
+from fuzzyseg.inference.export.verify import Agreement, ExportError
 
 __all__ = ["FORMATS", "Agreement", "ExportError", "export_model"]

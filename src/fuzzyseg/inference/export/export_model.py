@@ -6,9 +6,9 @@ from pathlib import Path
 from fuzzyseg.data import DataError, Item
 from fuzzyseg.data.sample import Size
 from fuzzyseg.inference.export.formats import FORMATS, Run
-from fuzzyseg.inference.export.gate import Agreement, ExportError, compare
 from fuzzyseg.inference.export.graph import Deployed
 from fuzzyseg.inference.export.trace import first_difference
+from fuzzyseg.inference.export.verify import Agreement, ExportError, compare
 from fuzzyseg.inference.model import replacing_folder
 from fuzzyseg.inference.model_card import CARD_NAME
 from fuzzyseg.inference.predictor import Predictor
