@@ -77,7 +77,8 @@ def main() -> None:
             scored = json.loads((teacher / "result.json").read_text())
             sizes = measure({"teacher": load(teacher).network.eval(), "student": load(run).network.eval()})
             given.out.mkdir(parents=True, exist_ok=True)
-            content = {"labels": name, "seed": seed, "student": result["last"], "teacher": scored["last"], **sizes}
+            scores = {"student": result["last"], "teacher": scored["last"]}
+            content = {"labels": name, "seed": seed, "scores": scores, "networks": sizes}
             row.write_text(json.dumps(content, indent=1) + "\n")
 
 
