@@ -39,7 +39,7 @@ GREY = ([0.449], [0.226])  # ImageNet's, as one channel
 
 @dataclass
 class Material:
-    """Data of a run. card: input settings. held_back: labelled images used only for calibration. group: `data.group`."""
+    """Data of a run. card: input settings. held_back: labelled images only for calibration. group: `data.group`."""
 
     dataset: DataSet
     split: Split
@@ -127,7 +127,7 @@ def gather_material(data: DataConfig, setup: Setup, seed: int) -> Material:
 def value_notes(
     data: DataConfig, channels: int, init: Sequence[str], images: list[Item], val: list[Item]
 ) -> tuple[list[str], dict[str, tuple[float, float]]]:
-    """Return warnings about implausible image values, and the value range of the training images by kind.
+    """Return warnings about implausible image values, and the value ranges of the training images.
 
     Training images are compared with those that `init` was trained on, validation images with the training images.
     """
@@ -228,7 +228,7 @@ def say_balance(material: Material, balance: str) -> list[str]:
 def input_statistics(
     data: DataConfig, setup: Setup, *, measured: tuple[list[float], list[float]] | None = None
 ) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation: the first available of given, `init`'s, measured, the weights', ImageNet's."""
+    """Return mean and standard deviation: the first available of given, `init`, measured, weights, ImageNet."""
     channels = setup.network.channels
     if (data.mean is None) != (data.std is None):
         raise ConfigError("data.mean, data.std: found one without the other; give both or neither")
