@@ -1,4 +1,4 @@
-"""Short names of settings: options of the command line, and keywords of `fuzzyseg.train`."""
+"""Short names of settings: command-line options and keywords of `fuzzyseg.train`."""
 
 SETTINGS = {
     "data": ("data.root", "DIR"),

@@ -28,7 +28,7 @@ UNLABELLED = "unlabelled"
 
 @dataclass
 class Inputs:
-    """Inputs of the measurement. Logits are computed on whole images at the training scale, or on tiles of large images.
+    """Inputs of the measurement. Logits are those of whole images at the training scale, or of tiles of large images.
 
     roles: descriptions of teacher and student. fixed: T if it is a single number. confidence: the method's confidence
     threshold, if any. lists: name -> images with masks. validation: all validation images of the run, in order. run:

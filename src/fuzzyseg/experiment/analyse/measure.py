@@ -48,7 +48,7 @@ class Example:
 
 
 def measure(inputs: Inputs, images: int, progress: Counter | None) -> tuple[dict[str, dict[str, Any]], list[Example]]:
-    """Return statistics of each list, and evenly spaced examples from `inputs.shown`. Raises DataError if all is void."""
+    """Measure each list. Returns statistics and evenly spaced examples from `inputs.shown`. Raises DataError."""
     chosen = evenly_spaced(range(len(inputs.lists[inputs.shown])), images)
     total = sum(len(items) for items in inputs.lists.values())
     levels = LEVELS if inputs.confidence is None else sorted({*LEVELS, inputs.confidence})

@@ -1,4 +1,4 @@
-"""Expected gain of FPL for a network, extrapolated from the runs of docs/evidence.md."""
+"""Expected gain of FPL for a network, estimated from the runs of docs/evidence.md."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -31,9 +31,9 @@ def verdict(share: float, cells: Sequence[Mapping[str, Any]] | None = None) -> V
     """Predict whether FPL beats hard labels if `share` of the wrong labels have the true class in their fuzzy set.
 
     Fits a line to the cells (mean gain for one dataset, method, number of labels and T, weighted by the number of
-    pairs) and computes the 95 % confidence interval of its value at `share`. "cannot tell": the interval contains 0, or
-    `share` is outside the range of the cells. cells: each with `FEATURE`, `gain` in points of mIoU, and `pairs`.
-    Default: `measured()`.
+    pairs) and computes the 95 % confidence interval of its value at `share`. "cannot tell": the interval contains 0,
+    `share` is outside the range of the cells, or there are fewer than four. cells: each with `FEATURE`, `gain` in
+    points of mIoU, and `pairs`. Default: `measured()`.
     """
     known = measured() if cells is None else cells
     x, gain, pairs = (np.array([cell[name] for cell in known], float) for name in (FEATURE, "gain", "pairs"))

@@ -68,7 +68,7 @@ class Pace:
             self.measured[cell] = seconds / steps
 
     def seconds(self, cell: Cell) -> float:
-        """Estimate a run's duration from runs of the same configuration, else of the same method, else from all runs."""
+        """Estimate a run's duration from runs of the same configuration, else of the same method, else from all."""
         method, steps = self.runs[cell]
         arms = [pace for other, pace in self.measured.items() if other.arm == cell.arm]
         methods = [pace for other, pace in self.measured.items() if self.runs[other][0] == method]

@@ -124,7 +124,7 @@ class _Scheduler:
         self.pace = Pace({cell: (config.method.name, config.train.steps) for cell, config in configs.items()})
 
     def run(self, watch: Watch | None) -> bool:
-        """Run all waiting runs, at most `jobs` at a time. Returns whether the sweep was interrupted."""
+        """Execute the waiting runs, at most `jobs` at a time. Returns whether the sweep was interrupted."""
         try:
             with _sigterm_as_interrupt():
                 while self.running or self._next() is not None:
@@ -218,7 +218,7 @@ class _Scheduler:
 
 
 def _last_words(log: Path, begun: int, code: int) -> str:
-    """Return the exit code, and the last error (else the last line) in a log from the byte offset `begun`."""
+    """Return the last error (else the last line) in a log from the byte offset `begun`, and the exit code."""
     text = log.read_bytes()[begun:].decode("utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = ([line for line in lines if line.startswith("error: ")] or lines or [""])[-1]
