@@ -19,7 +19,7 @@ from fuzzyseg.methods import METHODS, Method
 logger = logging.getLogger(__name__)
 
 Metric = Callable[[Tensor], float]
-"""A score of a confusion matrix (C,C) float64: rows truth, columns prediction, larger is better."""
+"""Function of a confusion matrix (C,C) float64 (rows: truth, columns: prediction). Larger is better."""
 
 GROUPS = {"METHODS": "fuzzyseg.methods", "LOSSES": "fuzzyseg.losses", "DATASETS": "fuzzyseg.datasets"}
 """Name of a dictionary in imported files -> the corresponding entry-point group."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fuzzyseg.methods import Method
 
 LISTING = Path(__file__).with_suffix(".json")
-"""Declarations of the built-in methods, in a file, because their classes import torch (`write_listing`)."""
+"""Facts about the built-in methods, stored by `write_listing`, because importing their classes imports torch."""
 
 _FPL = {
     "native": "native: replaces the paper's pseudo labels",
@@ -34,7 +34,7 @@ LOSSES = {
     "partial": "partial labels over FPL's set, an ablation",
     "thresholded": "cross entropy on pixels whose most probable class is confident",
 }
-"""The pseudo-label losses, without importing torch."""
+"""Names of the pseudo-label losses, available without importing torch."""
 
 _OTHER_NAMES = {"fpl": "fuzzy", "a-fpl": "fuzzy loss.threshold=adaptive"}
 

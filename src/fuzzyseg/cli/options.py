@@ -14,7 +14,7 @@ from fuzzyseg.config.reference import model_of
 from fuzzyseg.config.short_names import SETTINGS
 
 Given = dict[str, Any]
-"""Values of the options that were given, by name with _ for -."""
+"""Values of the given options, by name with `_` for `-`."""
 
 
 def flag(name: str) -> str:

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from fuzzyseg.experiment.sweeps.progress import Progress, RunState
 
 EVERY = 300.0
-"""Seconds between two lines on the progress if there is no terminal."""
+"""Seconds between progress lines if stderr is not a terminal."""
 SETTINGS = [name for name in OPTIONS if name not in ("method", "loss", "labelled", "seed", "init", "out", "stop_at")]
-"""The options of `train` that are settings of all runs."""
+"""Options of `train` that apply to all runs."""
 RUNS = (
     *(setting(name, default=False) for name in SETTINGS),
     option("results", str, metavar="DIR", help="Folder of results; runs with one are skipped. [default: OUT/rows]"),

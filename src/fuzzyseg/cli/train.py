@@ -15,7 +15,7 @@ from fuzzyseg.config.short_names import SETTINGS
 from fuzzyseg.run.environment import process_number
 
 OPTIONS = [name for name in SETTINGS if name not in ("policy", "group")]
-"""The settings that have an option of `fuzzyseg train`."""
+"""Settings that have an option in `fuzzyseg train`."""
 
 
 @takes(*map(setting, OPTIONS))

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 PAPER: dict[str, Any] = {"source": "paper"}
-"""`json_schema_extra` of a default that is the paper's; "authors' code" and "ours" are other sources."""
+"""`json_schema_extra` of a default from the paper; other sources are "authors' code" and "ours"."""
 
 
 def _holds(annotation: Any, kind: type) -> bool:
@@ -96,4 +96,4 @@ def _parse_list(value: Any) -> Any:
 
 Texts = Annotated[list[str] | None, BeforeValidator(_parse_list)]
 Numbers = Annotated[list[PositiveInt] | None, BeforeValidator(_parse_list)]
-"""Lists that may be written `a,b`."""
+"""Lists that may also be written as `a,b`."""

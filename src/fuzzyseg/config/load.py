@@ -17,10 +17,10 @@ from fuzzyseg.config.schema import Config
 from fuzzyseg.config.short_names import SETTINGS
 
 MOST_TEXT, MOST_BRACKETS, MOST_VALUES = 2**18, 100, 100_000
-"""Longest text of settings, most brackets in each other, and most values with aliases written out."""
+"""Limits of a YAML text: characters, nesting depth of brackets, and values with aliases expanded."""
 
 _shown = reprlib.Repr()
-"""Writes values of any size as short texts."""
+"""Formats values of any size as short strings."""
 _shown.maxstring = _shown.maxother = 120
 _shown.maxlevel = 3
 

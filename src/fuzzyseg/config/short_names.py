@@ -27,4 +27,4 @@ SETTINGS = {
     "policy": ("data.policy", "NAME"),
     "group": ("data.group", "RULE"),
 }
-"""Name -> its setting, and the form of its value on the command line; an option has dashes for `_`."""
+"""Short name -> (setting, metavar of its option). In option names, `_` is replaced by `-`."""

@@ -27,7 +27,7 @@ from fuzzyseg.ops.resize import resize_logits
 log = logging.getLogger(__name__)
 
 INHERITED = ("data", "augment", "supervised")
-"""Sections of the teacher's settings that the student starts from, and of `train` the crop and the batch."""
+"""Sections that a student inherits from its teacher; from `train`, it inherits only crop and batch."""
 
 
 def defaults(teacher: str | Path) -> dict[str, Any]:

@@ -21,22 +21,22 @@ from fuzzyseg.inference.model import replacing_folder
 from fuzzyseg.run.logs import write_json
 
 SIDE = 480
-"""Longest side of the pictures in pixels."""
+"""Maximum side length of the pictures in pixels."""
 
 MOST_MEASURED = 200
-"""Most images that calibration is measured on where the training measures none."""
+"""Maximum number of images for measuring calibration if no diagnosis is given."""
 
 K_COLOURS = ((0, 0, 0), (253, 231, 37), (94, 201, 98), (33, 145, 140), (59, 82, 139), (68, 1, 84))
-"""Of K = 1 (black: the image shows), 2, ...; larger K have the last one (viridis)."""
+"""Colours of K = 1 (black: transparent), 2, ...; larger K use the last colour (viridis)."""
 
 _BLUE, _WHITE, _RED = np.array([(33, 102, 172), (247, 247, 247), (178, 24, 43)])
 SCORE_COLOURS = [
     tuple(map(int, (_WHITE + abs(r) * ((_RED if r > 0 else _BLUE) - _WHITE)).round())) for r in np.linspace(-1, 1, 63)
 ]
-"""Of the score R from -1 to 1."""
+"""Colours of the score R from -1 to 1."""
 
 Maps = Callable[[Item], Iterator[tuple[PixelMaps, Tensor]]]
-"""Maps and truth (1,H,W) of an image at the training scale, or of each tile of a large one."""
+"""Yields maps and mask (1,H,W) of an image at the training scale, or of each tile of a large image."""
 
 
 def write_evaluation(

@@ -20,7 +20,7 @@ WITHOUT_EFFECT = {
     "data.cache", "data.cache_mib", "data.cache_dir", "evaluate.diagnose", "evaluate.gallery", "out", "train.workers",
     "train.log_every", "train.tensorboard", "train.stop_at", "train.keep_checkpoints", "track.to", "track.project",
 }  # fmt: skip
-"""Settings of how a training is carried out, which do not change its weights."""
+"""Settings of how a training is executed, which do not affect its weights."""
 
 
 def absolute_paths(config: Config) -> Config:

@@ -34,10 +34,10 @@ from fuzzyseg.report.suggestions import write_suggestions
 logger = logging.getLogger(__name__)
 
 Measured = tuple[dict[Path, Candidate], list[Exception]]
-"""Images that could be read, and the errors of the others."""
+"""Scored images, and the errors of those that could not be read."""
 
 UNCERTAIN = [(0, 0, 0), *((60 + 13 * n, 10 + 14 * n, 90 - 4 * n) for n in range(1, 16))]
-"""Colours of an uncertainty of 0 (the image shows), 1/15, ..., 1."""
+"""Colours of the uncertainties 0 (transparent), 1/15, ..., 1."""
 
 
 def suggest(

@@ -10,10 +10,10 @@ from fuzzyseg.losses import Adaptive, Calibrated, Conformal, PixelLossModule, Po
 from fuzzyseg.methods import Facts
 
 CITYSCAPES = 2975
-"""Training images of the data set of Table 5."""
+"""Number of training images of Cityscapes, the dataset of Table 5."""
 
 UNKNOWN = 0.9
-"""T until the first calibration: the paper's usual value."""
+"""T until the first calibration; the default value in the paper."""
 
 
 def auto_threshold(labelled: int, images: int, by: Literal["share", "count"]) -> float:

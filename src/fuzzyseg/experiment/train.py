@@ -42,7 +42,7 @@ from fuzzyseg.run.progress import Display
 from fuzzyseg.run.trackers import TensorBoard, Tracker, available
 
 RESUMABLE = results.WITHOUT_EFFECT | {"train.steps", "train.k_maps"}
-"""Settings that may change when a run is resumed."""
+"""Settings that may be changed when resuming a run."""
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,10 @@ from fuzzyseg.run.folder import RunFolder
 T = TypeVar("T")
 
 MOST_LABELLED = 50
-"""Most labelled images that FPL's statistics are measured on, and most images for the temperature."""
+"""Maximum number of labelled images for FPL's statistics, and of images for fitting the temperature."""
 
 HELD_BACK, CROSS_FITTED = "held-back labels", "the validation images, cross-fitted"
-"""What a temperature was fitted on, in words."""
+"""Descriptions of what a temperature was fitted on."""
 
 
 @dataclass

@@ -16,7 +16,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 PATIENCE = 300.0
-"""Seconds after which a task is given up and its process is killed."""
+"""Default timeout of a task in seconds, after which its process is killed."""
 
 
 @dataclass(frozen=True)

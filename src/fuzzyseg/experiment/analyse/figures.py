@@ -19,7 +19,7 @@ from fuzzyseg.report.maps import Panel, draw_rows
 from fuzzyseg.report.quality import draw_calibration, draw_cases, draw_confusions, draw_coverage
 
 MOST_NAMED = 21
-"""More classes than this get no legend: their colours cannot be told apart."""
+"""Maximum number of classes with a legend: more colours are not distinguishable."""
 
 Add = Callable[..., None]
 

@@ -26,7 +26,7 @@ Counter = Callable[[int, int], None]
 Counts = tuple[Diagnosis, ThresholdTable, Confident]
 
 MOST_WIDE = 640
-"""Largest width of an example in pixels: a figure shows no more."""
+"""Maximum width of an example in pixels, which is enough for a figure."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 FEATURE = "case 2 / (case 2 + case 3)"
-"""Of the pixels with a wrong label, the fraction with the truth in the fuzzy set."""
+"""Fraction of the pixels with a wrong label whose fuzzy set contains the true class."""
 
 
 class Verdict(NamedTuple):

@@ -10,16 +10,16 @@ from fuzzyseg.report.drawing import CASE_NAMES
 Table = list[list[str]]
 
 USUAL = (0.85, 0.9, 0.95)
-"""The thresholds that the FPL paper chooses from."""
+"""Thresholds used in the FPL paper."""
 
 MEASURED = 0.9
-"""T of most of the runs that the verdict is based on."""
+"""T of most runs that the verdict is based on."""
 
 WANTED = 0.95
 """Fraction of pixels whose set should contain the true class, as in `loss.calibrated.coverage`."""
 
 WEAK = 0.5
-"""Top-1 accuracy below which the sets of a network are not informative."""
+"""Top-1 accuracy below which a network's fuzzy sets are not informative."""
 
 LEGEND = (
     "label right: pixels whose pseudo label (the most probable class) is right: accuracy of the hard labels",
@@ -28,7 +28,7 @@ LEGEND = (
     "classes: mean size of a set (K); K=1, ...: pixels with sets of that size. Larger sets carry less information",
     "two share: pixels with p1 <= T < p1 + p2: two classes together exceed T; the paper's rule keeps one of them",
 )
-"""Columns of `thresholds`."""
+"""Explanation of the columns of `thresholds`."""
 
 
 def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rule: str | int = "n-1") -> list[str]:

@@ -15,7 +15,7 @@ from fuzzyseg.plugins import methods
 
 Repeat = tuple[int, int | None, int | None]
 START = "start"
-"""Supervised pretraining runs are the arms start0 and start1."""
+"""Prefix of the arms of supervised pretraining, start0 and start1."""
 
 
 @dataclass(frozen=True)

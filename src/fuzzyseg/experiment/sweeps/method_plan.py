@@ -8,7 +8,7 @@ from fuzzyseg.config import ConfigError
 from fuzzyseg.config.plan import Plan
 
 REFERENCE = "supervised paper"
-"""The configuration that all others are compared with: training on the labelled images alone."""
+"""The configuration that all others are compared with: training on the labelled images only."""
 
 
 def comparison(methods: Sequence[str], losses: Sequence[str]) -> tuple[Plan, list[str]]:

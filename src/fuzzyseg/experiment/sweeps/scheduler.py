@@ -30,7 +30,7 @@ POLL = 0.5
 
 Say = Callable[[str], None]
 Watch = Callable[[Progress], None]
-"""Called at every poll."""
+"""Called with the progress at every poll."""
 
 
 @dataclass
