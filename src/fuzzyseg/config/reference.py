@@ -32,7 +32,8 @@ _KINDS: dict[Any, str] = {bool: "true | false", int: "whole number", float: "num
 
 @dataclass(frozen=True)
 class Setting:
-    """Entry of a setting. section, name: dotted. kind: possible values. about: description, source and option."""
+    """One setting. section, name: dotted. kind: possible values. default: as on the command line. about: description,
+    source and option."""
 
     section: str
     name: str

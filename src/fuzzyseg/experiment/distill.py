@@ -27,7 +27,7 @@ from fuzzyseg.ops.resize import resize_logits
 log = logging.getLogger(__name__)
 
 INHERITED = ("data", "augment", "supervised")
-"""Sections that a student inherits from its teacher; from `train`, it inherits only crop and batch."""
+"""Sections that a student inherits from its teacher, besides `train.crop`, `train.batch` and `network.channels`."""
 
 
 def defaults(teacher: str | Path) -> dict[str, Any]:
