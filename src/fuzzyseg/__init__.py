@@ -1,6 +1,6 @@
 """Semi-supervised semantic segmentation with Fuzzy Positive Learning.
 
-Importing the package imports no other module. Public names are loaded on first access: the loss requires only torch,
+Importing the package imports no submodules. Public names are loaded on first access: the loss requires only torch;
 `train` and `load` require all dependencies.
 """
 
@@ -61,5 +61,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names."""
+    """List the public names."""
     return __all__

@@ -19,7 +19,7 @@ from fuzzyseg.methods import METHODS, Method
 logger = logging.getLogger(__name__)
 
 Metric = Callable[[Tensor], float]
-"""A score of a confusion matrix (C,C) float64: rows truth, columns prediction, larger is better."""
+"""Function of a confusion matrix (C,C) float64 (rows: truth, columns: prediction). Larger is better."""
 
 GROUPS = {"METHODS": "fuzzyseg.methods", "LOSSES": "fuzzyseg.losses", "DATASETS": "fuzzyseg.datasets"}
 """Name of a dictionary in imported files -> the corresponding entry-point group."""
@@ -33,7 +33,8 @@ def import_file(path: str | Path) -> None:
     METHODS: name -> `Method` class. LOSSES: name -> pixel-loss function. DATASETS: name -> function without arguments
     that returns a dataset (see `write_dataset`). METRICS: name -> `Metric`; the first one selects the best checkpoint.
 
-    Raises ConfigError if the file does not exist or has none of these dictionaries, or if a name is that of a built-in.
+    Raises ConfigError if the file does not exist or defines none of these dictionaries, or if a name is already used by
+    a built-in.
     """
     path = Path(path).resolve()
     if path in _modules:
@@ -54,27 +55,27 @@ def import_file(path: str | Path) -> None:
 
 
 def imported_files() -> list[str]:
-    """Paths of all imported files, which child processes import too."""
+    """Return the paths of all imported files, which child processes import as well."""
     return [str(path) for path in _modules]
 
 
 def methods() -> dict[str, type[Method]]:
-    """Method classes by name: built-in and custom."""
+    """Return all method classes, built-in and custom, by name."""
     return {**METHODS, **_outside("METHODS", METHODS)}
 
 
 def losses() -> dict[str, PixelFunction]:
-    """Pixel-loss functions by name: built-in and custom."""
+    """Return all pixel-loss functions, built-in and custom, by name."""
     return {**PIXEL_LOSSES, **_outside("LOSSES", PIXEL_LOSSES)}
 
 
 def datasets() -> dict[str, Callable[[], Any]]:
-    """Functions that return a custom dataset, by name."""
+    """Return the functions that create custom datasets, by name."""
     return _outside("DATASETS", {})
 
 
 def metrics() -> dict[str, Metric]:
-    """Metrics by name, in the order of the imported files."""
+    """Return custom metrics by name, in import order."""
     return {name: metric for module in _modules.values() for name, metric in getattr(module, "METRICS", {}).items()}
 
 
@@ -87,7 +88,7 @@ def _outside(table: str, own: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _installed(group: str) -> dict[str, Any]:
-    """Objects of installed packages by name. Entry points that cannot be imported are ignored with a warning."""
+    """Load the entry points of a group, by name. Those that cannot be imported are ignored with a warning."""
     found = {}
     for point in entry_points(group=group):
         try:

@@ -1,4 +1,4 @@
-"""Command-line application: one module per command. Commands import torch, and what needs it, when they run."""
+"""Command-line application, with one module per command. Torch and modules that need it are imported lazily."""
 
 from typing import Annotated
 
@@ -32,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: the same on a terminal, in a pipe and in the documentation
+    rich_markup_mode=None,  # plain help, identical on a terminal, in a pipe and in the documentation
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
@@ -61,5 +61,5 @@ for _command in (
 
 
 def main() -> None:
-    """The console command `fuzzyseg`."""
+    """Entry point of the console command `fuzzyseg`."""
     app(prog_name="fuzzyseg")

@@ -1,4 +1,4 @@
-"""`fuzzyseg analyse`: statistics of the fuzzy sets of a run, or of a model before any training with FPL."""
+"""`fuzzyseg analyse`: statistics of the fuzzy sets of a run, or of a model before training with FPL."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`fuzzyseg check`: problems of a dataset before training."""
+"""`fuzzyseg check`: find problems in a dataset before training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fuzzyseg.data.check.report import Report
 
 LIST, EVERY = 10, 5.0
-"""Files listed per finding; seconds between progress lines without a terminal."""
+"""Files listed per finding; seconds between progress lines if stderr is not a terminal."""
 
 
 @takes(*map(setting, ("more", "unlabelled", "labelled", "val", "seed", "snap")))
@@ -62,7 +62,7 @@ def check(
             with counter("masks", every=EVERY) as progress:
                 rows, compared = check_labels(model, data, max_megapixels=config.data.max_megapixels, progress=progress)
     except ValueError as error:
-        if as_json:  # programs get one object in any case
+        if as_json:  # always exactly one JSON object
             typer.echo(json.dumps({"data": data, "error": str(error)}, indent=2, ensure_ascii=False))
         raise
     most, more = None if everything else LIST, dict[str, Any]()
@@ -79,7 +79,7 @@ def check(
 
 
 def lines(report: Report, most: int | None = LIST) -> Iterator[str]:
-    """Yield the report as text. most: files listed per finding; None: all."""
+    """Yield the report as lines of text. most: maximum number of files listed per finding; None: all."""
     yield f"{report.data} (layout {report.layout})"
     rows = [(name, str(images), str(masks)) for name, (images, masks) in report.lists.items()]
     yield from table(("list", "images", "with masks"), rows)

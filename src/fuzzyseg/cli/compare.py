@@ -35,7 +35,7 @@ def compare(
       fuzzyseg compare recipes/camvid_sweep.yaml --data camvid --labelled 23 --out runs/all
     """
     settings, (known_methods, known_losses) = read_settings(words, given), known(imports)
-    every = [name for name in known_methods if name != "distill"]  # which needs a trained teacher
+    every = [name for name in known_methods if name != "distill"]  # requires a trained teacher
     chosen, losses = every if methods == "all" else listed(methods), listed(loss)
     for name in chosen:
         check_known("--methods", name, known_methods)

@@ -1,4 +1,4 @@
-"""`fuzzyseg convert`: masks from annotation files."""
+"""`fuzzyseg convert`: convert annotation files to masks."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`fuzzyseg demo`: the main job on generated images, from nothing to a table and pictures."""
+"""`fuzzyseg demo`: train, compare and predict on generated images."""
 
 from pathlib import Path
 from typing import Annotated

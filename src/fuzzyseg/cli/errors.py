@@ -1,7 +1,7 @@
 """Error messages and exit codes.
 
-0: success. 1: the work failed (a loss that is not finite, an image that cannot be predicted, too little memory, a fault
-of this software). 2: an invalid request (an unknown setting, a missing file). 130: interrupted.
+0: success. 1: failure at run time (non-finite loss, an image that cannot be predicted, out of memory, a bug).
+2: invalid request (an unknown setting, a missing file). 130: interrupted.
 """
 
 import os
@@ -25,7 +25,7 @@ FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
 
 class Failure(Exception):
-    """The work started and failed: exit code 1."""
+    """A command failed at run time: exit code 1."""
 
 
 def complain(message: str) -> None:
@@ -36,7 +36,7 @@ def complain(message: str) -> None:
 
 
 class Verb(TyperCommand):
-    """A command, which takes no empty text: `--out "$UNSET"` would otherwise mean the working folder."""
+    """A command that rejects empty arguments: `--out "$UNSET"` would otherwise mean the working directory."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments. Raises ConfigError for an empty one."""
@@ -47,28 +47,28 @@ class Verb(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. Only `train`, `distill` and `predict` use more than the first process of torchrun."""
+        """Run the command. Commands other than `train`, `distill` and `predict` use one process of torchrun."""
         if ctx.info_name not in ("train", "distill", "predict") and (world := process_number("WORLD_SIZE", 1)) > 1:
             if process_number("RANK") != 0:
                 return None  # torchrun waits for the first one
-            del os.environ["WORLD_SIZE"]  # else its trainings would wait for the others
+            del os.environ["WORLD_SIZE"]  # otherwise its trainings would wait for the others
             typer.echo(f"{ctx.info_name} runs on one of the {world} processes", err=True)
         return super().invoke(ctx)
 
 
 class Verbs(TyperGroup):
-    """The commands. Whatever error reaches it ends in one message; with `--debug`, in a traceback."""
+    """The command group. Reports uncaught errors as one message or, with `--debug`, as a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; turn errors into messages and exit codes."""
-        ctx.color = True  # click would remove codes off a terminal; shown, names stay what they are
+        """Run the command, and convert errors to messages and exit codes."""
+        ctx.color = True  # otherwise click strips escape codes outside a terminal, which would change file names
         try:
             with cleaned_output():
                 return super().invoke(ctx)
-        except BrokenPipeError:  # the reader of the output has closed it: click exits silently
+        except BrokenPipeError:  # stdout was closed by its reader: click exits silently
             raise
         except Exception as error:
-            # exit_code: of click's exceptions, which print their own message; Exit and Abort have none to print
+            # Click's exceptions have an exit_code and print their message; Exit and Abort have no message.
             if ctx.params["debug"] or hasattr(error, "exit_code") or isinstance(error, typer.Exit | typer.Abort):
                 raise
             message, code = explained(error, ctx.invoked_subcommand)
@@ -82,12 +82,12 @@ class Verbs(TyperGroup):
 
 
 def explained(error: Exception, command: str | None) -> tuple[str, int]:
-    """Message and exit code of an error: the error's text if it is meant for the user, else what failed."""
+    """Return message and exit code of an error: its text if meant for the user, else a description of the failure."""
     if isinstance(error, Failure):
         return str(error), FAILED
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
-    last = ours[-1].line or "raise" if ours and ours[-1] is frames[-1] else ""  # a call of C code has no frame
+    last = ours[-1].line or "raise" if ours and ours[-1] is frames[-1] else ""  # C code has no frame
     told = type(error).__module__.startswith("fuzzyseg") or last.startswith("raise")
     if isinstance(error, OSError):
         message = str(error) if error.filename is None else f"{error.filename}: {error.strerror or error}"

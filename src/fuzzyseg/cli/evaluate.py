@@ -1,4 +1,4 @@
-"""`fuzzyseg evaluate`: score a trained model on a split."""
+"""`fuzzyseg evaluate`: evaluate a trained model on a split."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -50,7 +50,7 @@ def evaluate(
 
 
 def report(result: Mapping[str, Any]) -> Iterator[str]:
-    """The result as lines: fractions in per cent, and a dash for None. Upper bounds are shown beside the scores."""
+    """Yield the result as lines of text, with percentages, a dash for None, and upper bounds beside the scores."""
     resolvable = f"{SCORE}_resolvable"
     ceiling, least = result.get("ceiling", {}), result.get("ceiling_least", 0.0)
     beside = {("per_class", name): f"  (ceiling {_shown(value)})" for name, value in ceiling.items()}

@@ -1,4 +1,4 @@
-"""`fuzzyseg export`: a trained model for use without fuzzyseg."""
+"""`fuzzyseg export`: export a trained model for use without fuzzyseg."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""`fuzzyseg methods`: list the methods as they are declared; check names before torch is imported."""
+"""`fuzzyseg methods`: list the methods. Also provides method and loss names without importing torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fuzzyseg.methods import Method
 
 LISTING = Path(__file__).with_suffix(".json")
-"""Declarations of the built-in methods, in a file, because their classes import torch (`write_listing`)."""
+"""Facts about the built-in methods, stored by `write_listing`, because importing their classes imports torch."""
 
 _FPL = {
     "native": "native: replaces the paper's pseudo labels",
@@ -34,7 +34,7 @@ LOSSES = {
     "partial": "partial labels over FPL's set, an ablation",
     "thresholded": "cross entropy on pixels whose most probable class is confident",
 }
-"""The pseudo-label losses, without importing torch."""
+"""Names of the pseudo-label losses, available without importing torch."""
 
 _OTHER_NAMES = {"fpl": "fuzzy", "a-fpl": "fuzzy loss.threshold=adaptive"}
 
@@ -84,7 +84,7 @@ def methods(
 
 
 def known(imports: list[Path] | None) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """What all methods declare, by name, and the names of all losses; those from outside are imported, if any."""
+    """Return the facts of all methods by name, and all loss names. Custom methods and losses, if any, are imported."""
     found: dict[str, dict[str, Any]] = json.loads(LISTING.read_text(encoding="utf-8"))
     if not imports and not any(entry_points(group=f"fuzzyseg.{kind}") for kind in ("methods", "losses")):
         return found, list(LOSSES)
@@ -95,7 +95,7 @@ def known(imports: list[Path] | None) -> tuple[dict[str, dict[str, Any]], list[s
 
 
 def facts(method: type[Method]) -> dict[str, Any]:
-    """What a method declares, as it is listed."""
+    """Return the declarations of a method, as shown in the list."""
     own, fields = method.paper_loss, method.Config.model_fields
     settings = {key: f"{description(field)} [default: {written(field.default)}]" for key, field in fields.items()}
     return {
@@ -110,7 +110,7 @@ def facts(method: type[Method]) -> dict[str, Any]:
 
 
 def write_listing() -> None:
-    """Write `LISTING` from the classes."""
+    """Write `LISTING` from the method classes."""
     from fuzzyseg.methods import METHODS
 
     found = {name: facts(method) for name, method in METHODS.items()}

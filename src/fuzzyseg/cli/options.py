@@ -1,4 +1,4 @@
-"""Options that several commands share, with the settings' help texts, and the configuration made of them."""
+"""Options shared by several commands, with the help texts of the settings, and their conversion to a `Config`."""
 
 import functools
 import inspect
@@ -15,16 +15,16 @@ from fuzzyseg.config.reference import model_of
 from fuzzyseg.config.short_names import SETTINGS
 
 Given = dict[str, Any]
-"""Values of the options that were given, by name with _ for -."""
+"""Values of the given options, by name with `_` for `-`."""
 
 
 def flag(name: str) -> str:
-    """`stop_at` -> `--stop-at`."""
+    """Convert `stop_at` to `--stop-at`."""
     return "--" + name.replace("_", "-")
 
 
 def setting(name: str, *, default: bool = True) -> inspect.Parameter:
-    """The option of a setting, with the setting's description and, unless something else may set it, its default."""
+    """Return the option of a setting, with its description as help. default: show the setting's default in the help."""
     key, metavar = SETTINGS[name]
     section, _, field = key.rpartition(".")
     info = model_of(section).model_fields[field]
@@ -36,9 +36,9 @@ def setting(name: str, *, default: bool = True) -> inspect.Parameter:
 
 
 def option(name: str, kind: Any, default: Any = None, **details: Any) -> inspect.Parameter:
-    """A parameter that is an option; a flag that is on by default has its opposite.
+    """Return an option as a signature parameter. A flag that is on by default also gets `--no-NAME`.
 
-    kind: its type. details: those of `typer.Option`.
+    kind: type of the value. details: arguments of `typer.Option`.
     """
     names = f"{flag(name)}/{flag('no_' + name)}" if default is True else flag(name)
     default = typer.Option(default, names, **details)
@@ -46,7 +46,7 @@ def option(name: str, kind: Any, default: Any = None, **details: Any) -> inspect
 
 
 def takes(*options: inspect.Parameter) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add options to a command, behind its arguments; it receives the values that are not None as `given`."""
+    """Decorator that adds options to a command, after its arguments. Values that are not None are passed as `given`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
@@ -66,14 +66,14 @@ def takes(*options: inspect.Parameter) -> Callable[[Callable[..., None]], Callab
 
 
 def overridden(values: Mapping[str, Any], given: Mapping[str, Any], words: Iterable[str]) -> dict[str, Any]:
-    """Nested settings replaced by options, and these by the words KEY=VALUE. Raises ConfigError."""
+    """Override nested settings with options, and then with the KEY=VALUE arguments. Raises ConfigError."""
     changes = [(SETTINGS[name][0].split("."), value) for name, value in given.items()]
     changes += [parse_override(word) for word in words if "=" in word]
     return reduce(lambda result, change: override(result, *change), changes, dict(values))
 
 
 def read_recipe(words: Iterable[str]) -> tuple[str, dict[str, Any]]:
-    """Name and settings of the recipe among the words, which may be none. Raises ConfigError."""
+    """Return name and settings of the recipe among the arguments; both are empty without one. Raises ConfigError."""
     recipes = [word for word in words if "=" not in word]
     for word in recipes:
         if not word.endswith((".yaml", ".yml")):
@@ -85,7 +85,7 @@ def read_recipe(words: Iterable[str]) -> tuple[str, dict[str, Any]]:
 
 
 def parse(given: Given, name: str, parser: Callable[[str], Any]) -> None:
-    """Replace the text of an option, if given, by its value. Raises ConfigError."""
+    """Replace the string value of an option, if given, by its parsed value. Raises ConfigError."""
     try:
         given |= {name: parser(given[name])} if name in given else {}
     except ValueError as error:
@@ -93,7 +93,7 @@ def parse(given: Given, name: str, parser: Callable[[str], Any]) -> None:
 
 
 def configuration(words: Sequence[str], options: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> Config:
-    """The configuration: defaults < base < recipe < options (by their names in `SETTINGS`) < KEY=VALUE.
+    """Build the configuration. Precedence: defaults < base < recipe < options (names in `SETTINGS`) < KEY=VALUE.
 
     Raises ConfigError.
     """
@@ -109,12 +109,12 @@ def configuration(words: Sequence[str], options: Mapping[str, Any], base: Mappin
 
 
 def listed(text: str | None) -> list[str]:
-    """`a,b` -> [a, b]."""
+    """Split `a,b` into [a, b]; None gives []."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def _load(files: list[Path] | None) -> list[Path] | None:
-    """Import the files, before the command runs."""
+    """Import the files before the command runs."""
     if files:
         from fuzzyseg.plugins import import_file
 

@@ -1,4 +1,4 @@
-"""Progress on stderr, as a bar or lines; tables as text."""
+"""Progress on stderr, as a bar or as lines, and text tables."""
 
 import io
 import time
@@ -18,9 +18,9 @@ Show = Callable[[int, int], None]
 
 @contextmanager
 def counter(what: str, *, every: float | None = None) -> Iterator[Show]:
-    """A context with a function of (done, total) that updates a bar and the remaining time, on stderr.
+    """Context manager that yields a function of (done, total), which updates a progress bar with the remaining time.
 
-    every: seconds between two lines if there is no terminal; None: no lines.
+    every: seconds between lines if stderr is not a terminal; None: no lines.
     """
     console = terminal(stderr=True)
     if not console.is_terminal:
@@ -42,14 +42,14 @@ def counter(what: str, *, every: float | None = None) -> Iterator[Show]:
 
 
 def _lines(what: str, every: float | None, console: Console) -> Show:
-    """Plain lines; the remaining time is extrapolated from the start of the count."""
+    """Return a function that prints lines, with the remaining time extrapolated from the start of the count."""
     start = shown = time.monotonic()
     before = 0
 
     def show(done: int, total: int) -> None:
         nonlocal start, shown, before
         now = time.monotonic()
-        if done <= before:  # a new count
+        if done <= before:  # the count restarted
             start = shown = now
         before = done
         if every is not None and now - shown >= every:
@@ -61,7 +61,7 @@ def _lines(what: str, every: float | None, console: Console) -> Show:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table, as wide as its cells: names to the left, numbers to the right."""
+    """Format a table as lines, as wide as its content: names left-aligned, numbers right-aligned."""
     shown = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
     for place, title in enumerate(head):
         number = all(row[place][:1].isdigit() or row[place] in ("", "-") for row in rows)

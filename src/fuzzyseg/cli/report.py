@@ -1,4 +1,4 @@
-"""`fuzzyseg report`: one HTML page of runs and sweeps."""
+"""`fuzzyseg report`: write an HTML page about runs and sweeps."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`fuzzyseg split`: lists of labelled, unlabelled and validation images."""
+"""`fuzzyseg split`: write lists of labelled, unlabelled and validation images."""
 
 from typing import Annotated
 

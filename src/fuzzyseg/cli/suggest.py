@@ -1,4 +1,4 @@
-"""`fuzzyseg suggest`: which images to label next."""
+"""`fuzzyseg suggest`: suggest which images to label next."""
 
 from pathlib import Path
 from typing import Annotated

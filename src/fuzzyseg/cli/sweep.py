@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from fuzzyseg.experiment.sweeps.progress import Progress, RunState
 
 EVERY = 300.0
-"""Seconds between two lines on the progress if there is no terminal."""
+"""Seconds between progress lines if stderr is not a terminal."""
 SETTINGS = [name for name in OPTIONS if name not in ("method", "loss", "labelled", "seed", "init", "out", "stop_at")]
-"""The options of `train` that are settings of all runs."""
+"""Options of `train` that apply to all runs."""
 RUNS = (
     *(setting(name, default=False) for name in SETTINGS),
     option("results", str, metavar="DIR", help="Folder of results; runs with one are skipped. [default: OUT/rows]"),
@@ -95,7 +95,7 @@ def sweep(
       fuzzyseg sweep recipes/table4.yaml --out runs/table4 --table
     """
     plan, (methods, losses) = read_plan(file), known(imports)
-    for arm in plan.arms:  # of which each part is complete with the defaults
+    for arm in plan.arms:  # each layer must be valid on its own
         for values in (plan.setting(arm, reading), plan.compared(arm)):
             config = validate(values)
             check_known("method", config.method.name, methods)
@@ -104,9 +104,9 @@ def sweep(
 
 
 def carry_out(plan: Plan, recipe: Given, single: Given, out: str, given: Given, **choice: Any) -> None:
-    """Run a plan with a progress bar, print its table, and set the exit code.
+    """Run a plan with a progress display, print its table, and set the exit code.
 
-    recipe, single: those of `read_settings`. choice: arguments of `Grid`.
+    recipe, single: result of `read_settings`. choice: further arguments of `Grid`.
     """
     from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
     from fuzzyseg.experiment.sweeps import Grid
@@ -138,7 +138,7 @@ def carry_out(plan: Plan, recipe: Given, single: Given, out: str, given: Given, 
 
 
 def read_settings(words: list[str] | None, given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The recipe and the single settings, which are validated before torch is imported. Raises ConfigError."""
+    """Return the recipe and the single settings, validated before torch is imported. Raises ConfigError."""
     _, recipe = read_recipe(words or [])
     single = overridden({}, {name: given[name] for name in SETTINGS if name in given}, words or [])
     validate(merge({key: value for key, value in recipe.items() if key != "start"}, single))
@@ -147,7 +147,7 @@ def read_settings(words: list[str] | None, given: Given) -> tuple[dict[str, Any]
 
 @contextmanager
 def _watched() -> Iterator[Any]:
-    """A function that prints a line, and one that shows `Progress`: live on a terminal, else in a line now and then."""
+    """Yield a function that prints a line, and one that shows `Progress`: live on a terminal, else periodically."""
     from fuzzyseg.data.text import printable
 
     console, due = terminal(stderr=True), time.monotonic() + EVERY
@@ -171,7 +171,7 @@ def _watched() -> Iterator[Any]:
 
 
 def run_text(run: RunState) -> str:
-    """`cps_fuzzy-s0: step 300/2000, loss 0.43, mIoU 40.12 %, ETA 0:12:00`, with what is known."""
+    """Format as `cps_fuzzy-s0: step 300/2000, loss 0.43, mIoU 40.12 %, ETA 0:12:00`, omitting unknown values."""
     loss = "" if run.loss is None else f", loss {run.loss:.4g}"
     score = "" if run.score is None else f", mIoU {100 * run.score:.2f} %"
     return f"{run.name}: step {run.step}/{run.steps}{loss}{score}{_eta(run.seconds_left)}"

@@ -1,4 +1,4 @@
-"""Output of the commands, from which nothing reaches a terminal as a control code."""
+"""Output streams of the commands that escape control codes."""
 
 import sys
 from collections.abc import Iterator
@@ -7,19 +7,19 @@ from typing import Any
 
 
 class Cleaned:
-    """A text stream that escapes control characters, and bytes of file names that are no UTF-8, in what is written.
+    """A text stream that escapes control characters, and non-UTF-8 bytes of file names.
 
-    A carriage return at the start is kept: progress bars of libraries write it.
+    A leading carriage return is kept, because progress bars of libraries write it.
     """
 
     def __init__(self, stream: Any) -> None:
         self.raw = stream
 
     def write(self, text: str) -> int:
-        """Write the text."""
+        """Write `text`, escaped."""
         body = text.removeprefix("\r")
         if not body.replace("\n", "").isprintable():
-            from fuzzyseg.data.text import printable  # imports much
+            from fuzzyseg.data.text import printable  # slow import
 
             text = text[: len(text) - len(body)] + printable(body)
         return int(self.raw.write(text))
@@ -30,9 +30,9 @@ class Cleaned:
 
 @contextmanager
 def cleaned_output() -> Iterator[None]:
-    """A context in which all that is printed, logged and warned of is cleaned: names of files may hold anything.
+    """Context manager that escapes control codes in stdout and stderr, because file names may contain them.
 
-    Bars and colours are control codes: `fuzzyseg.run.progress.terminal` writes past it, with texts cleaned before.
+    Progress bars and colours need control codes: `fuzzyseg.run.progress.terminal` bypasses it, with escaped texts.
     """
     with redirect_stdout(Cleaned(sys.stdout)), redirect_stderr(Cleaned(sys.stderr)):
         yield

@@ -1,4 +1,4 @@
-"""`fuzzyseg train`: turn options and overrides into a configuration, and train."""
+"""`fuzzyseg train`: build the configuration from options and overrides, and train."""
 
 import shlex
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from fuzzyseg.config.short_names import SETTINGS
 from fuzzyseg.run.environment import process_number
 
 OPTIONS = [name for name in SETTINGS if name not in ("policy", "group")]
-"""The settings that have an option of `fuzzyseg train`."""
+"""Settings that have an option in `fuzzyseg train`."""
 
 
 @takes(*map(setting, OPTIONS))
@@ -49,7 +49,7 @@ def train(
 
 
 def check_names(config: Config, imports: list[Path] | None) -> None:
-    """Raise ConfigError for an unknown method, loss or setting of the method, before torch is imported."""
+    """Raise ConfigError for an unknown method, loss or method setting, before torch is imported."""
     methods, losses = known(imports)
     check_known("method", config.method.name, methods)
     check_known("loss", config.loss.name, losses)
@@ -59,7 +59,7 @@ def check_names(config: Config, imports: list[Path] | None) -> None:
 
 
 def finish(training: Callable[[], Any], config: Config, imports: list[Path] | None) -> None:
-    """Run a training; say how to continue it if it does not finish."""
+    """Run a training. If it does not finish, tell the user how to continue it."""
     from fuzzyseg.engine import NonFiniteLoss
 
     try:

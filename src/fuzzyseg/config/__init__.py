@@ -1,4 +1,4 @@
-"""Run configuration: typed models, YAML files, dotted overrides. Errors for unknown keys name the nearest one."""
+"""Run configuration: typed models, YAML files and dotted overrides. Errors suggest the nearest known key."""
 
 from fuzzyseg.config.base import parse_size
 from fuzzyseg.config.data_schema import AugmentConfig, DataConfig

@@ -1,4 +1,4 @@
-"""Base class of sections; parsing of sizes."""
+"""Base classes of configuration sections, and parsers of sizes and lists."""
 
 import math
 import os
@@ -15,16 +15,16 @@ from pydantic import (
 )
 
 PAPER: dict[str, Any] = {"source": "paper"}
-"""`json_schema_extra` of a default that is the paper's; "authors' code" and "ours" are other sources."""
+"""`json_schema_extra` of a default from the paper; other sources are "authors' code" and "ours"."""
 
 
 def _holds(annotation: Any, kind: type) -> bool:
-    """Whether a type, or one that it is composed of, takes values of `kind`: itself, any value, or a mapping."""
+    """Return whether an annotation is, or contains, `kind` or Any."""
     return annotation in (kind, Any) or any(_holds(each, kind) for each in get_args(annotation))
 
 
 class Section(BaseModel):
-    """A group of settings, each described by the text below it; unknown names are errors."""
+    """A group of settings, each documented by the string below it. Unknown names are errors."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -38,7 +38,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _plain(cls, value: Any, info: ValidationInfo) -> Any:
-        """Paths as text. Raises ValueError for an empty text, and for true or false in place of a number."""
+        """Convert paths to strings. Raises ValueError for empty strings, and bools where a number is expected."""
         field = cls.model_fields[info.field_name or ""]
         values = value if isinstance(value, list | tuple) else [value] if value != field.default else []
         if any(isinstance(each, str) and not each.strip() for each in values):
@@ -49,11 +49,11 @@ class Section(BaseModel):
 
 
 class OpenSection(Section, extra="allow"):
-    """A group of settings in which other names are options, which something else validates."""
+    """A group of settings that also accepts other names as options, which are validated elsewhere."""
 
     @property
     def options(self) -> dict[str, Any]:
-        """The settings of other names."""
+        """The settings with other names."""
         return dict(self.model_extra or {})
 
     @model_validator(mode="after")
@@ -68,7 +68,7 @@ Size = tuple[int, int]
 
 
 def parse_size(value: Any) -> Any:
-    """Parse `HxW`, one number for a square, or a pair; None stays None. Raises ValueError."""
+    """Parse `HxW`, a number (square) or a pair. None is unchanged. Raises ValueError for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = (value, value)
     if isinstance(value, str):
@@ -87,7 +87,7 @@ OptionalSize = Annotated[Size | None, BeforeValidator(parse_size)]
 
 
 def _parse_list(value: Any) -> Any:
-    """`a,b` -> [a, b]; other values are unchanged. Raises ValueError for an empty part."""
+    """Split `a,b` into [a, b]; other values are unchanged. Raises ValueError for an empty part."""
     parts = value.split(",") if isinstance(value, str) else value
     if isinstance(parts, list) and any(isinstance(part, str) and not part.strip() for part in parts):
         raise ValueError("found an empty name in the list")
@@ -96,4 +96,4 @@ def _parse_list(value: Any) -> Any:
 
 Texts = Annotated[list[str] | None, BeforeValidator(_parse_list)]
 Numbers = Annotated[list[PositiveInt] | None, BeforeValidator(_parse_list)]
-"""Lists that may be written `a,b`."""
+"""Lists that may also be written as `a,b`."""

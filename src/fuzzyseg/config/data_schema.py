@@ -1,4 +1,4 @@
-"""Settings of the data, and of geometry and weak colour jitter."""
+"""Settings of the data and of augmentation."""
 
 from typing import Any, Literal
 

@@ -1,4 +1,4 @@
-"""Loading of YAML files and dotted overrides into a `Config`; errors name the key and the nearest known one."""
+"""Loading of YAML files and dotted overrides into a `Config`. Errors name the key and the nearest known key."""
 
 import difflib
 import reprlib
@@ -17,10 +17,10 @@ from fuzzyseg.config.schema import Config
 from fuzzyseg.config.short_names import SETTINGS
 
 MOST_TEXT, MOST_BRACKETS, MOST_VALUES = 2**18, 100, 100_000
-"""Longest text of settings, most brackets in each other, and most values with aliases written out."""
+"""Limits of a YAML text: characters, nesting depth of brackets, and values with aliases expanded."""
 
 _shown = reprlib.Repr()
-"""Writes values of any size as short texts."""
+"""Formats values of any size as short strings."""
 _shown.maxstring = _shown.maxother = 120
 _shown.maxlevel = 3
 
@@ -32,9 +32,9 @@ class ConfigError(ValueError):
 def nearest(
     name: str, known: Iterable[str], listed: Iterable[str] | None = None, *, prefix: str = "", more: Iterable[str] = ()
 ) -> str:
-    """' Did you mean X?' or, if no name is close, the known ones. listed: names to list instead.
+    """Return ' Did you mean X?' or, if no known name is close, a list of the known names.
 
-    prefix: of the name in the message, such as `optim.`. more: names to suggest first.
+    listed: names to list instead. prefix: prefix of the suggested name, such as `optim.`. more: names to suggest first.
     """
     names = sorted(known)
     close = [prefix + each for each in difflib.get_close_matches(name[:80], names, n=1, cutoff=0.6)]
@@ -44,19 +44,19 @@ def nearest(
 
 
 def check_known(what: str, name: str, known: Iterable[str]) -> None:
-    """Raise ConfigError for a name that is not known. what: the setting or option."""
+    """Raise ConfigError if `name` is not known. what: name of the setting or option."""
     if name not in known:
         raise ConfigError(f"{what}: found {name!r}.{nearest(name, known)}")
 
 
 def section_of(info: FieldInfo | None) -> type[BaseModel] | None:
-    """The model of a field that is a section, else None."""
+    """Return the model of a field if it is a section, else None."""
     kind = None if info is None else info.annotation
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted names of settings and sections."""
+    """Yield the dotted names of all settings and sections."""
     for key, info in model.model_fields.items():
         yield prefix + key
         if (below := section_of(info)) is not None:
@@ -64,9 +64,9 @@ def _names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def unknown(key: str, known: Iterable[str] | None = None) -> str:
-    """'unknown setting KEY', the nearest name, and the settings of the same last part in other sections.
+    """Return 'unknown setting KEY' with the nearest name and settings with the same last part in other sections.
 
-    known: names beside it. None: those of its section in `Config`.
+    known: names in the same section. Default: those of its section in `Config`.
     """
     parent, dot, last = key.rpartition(".")
     every = list(_names(Config))
@@ -76,10 +76,10 @@ def unknown(key: str, known: Iterable[str] | None = None) -> str:
 
 
 def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | None = None) -> str:
-    """Message of a pydantic error: key, value found, value expected, nearest known key."""
+    """Format a pydantic error: key, value found, value expected, nearest known key."""
     lines = []
     for item in error.errors():
-        place = tuple(part for part in item["loc"] if "[" not in str(part))  # without the alternatives of a union
+        place = tuple(part for part in item["loc"] if "[" not in str(part))  # without the names of union members
         key = ".".join([*([prefix] if prefix else []), *map(str, place)])
         if item["type"] == "extra_forbidden":
             lines.append(unknown(key, known))
@@ -115,7 +115,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose keys are unique."""
+    """A YAML loader that rejects duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = Counter(str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge")
@@ -126,7 +126,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text. Raises ConfigError in one line, and at once for what would take YAML long."""
+    """Parse YAML. Raises ConfigError with a one-line message, also for input that would be slow to parse or expand."""
     if len(text) > MOST_TEXT:
         raise ConfigError(f"more than {MOST_TEXT} characters; expected settings")
     depths = accumulate((char in "[{") - (char in "]}") for char in text)
@@ -140,14 +140,14 @@ def parse_yaml(text: str) -> Any:
         mark = error.problem_mark
         where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
         raise ConfigError(f"is not valid YAML: {error.problem or error.context}{where}") from None
-    except RecursionError:  # an alias within itself
+    except RecursionError:  # an alias that contains itself
         raise ConfigError("is not valid YAML: nested without end") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"is not valid YAML: {' '.join(str(error).split())[:200]}") from None
 
 
 def _count(values: Any, most: int) -> int:
-    """`most` minus the values in it, aliases counted each time. Raises ConfigError below 0."""
+    """Subtract the number of values, with aliases expanded, from `most`. Raises ConfigError below 0."""
     parts = [*values, *values.values()] if isinstance(values, dict) else values if isinstance(values, list) else ()
     for part in parts:
         most = _count(part, most - 1)
@@ -157,7 +157,7 @@ def _count(values: Any, most: int) -> int:
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
-    """`train.steps=100` -> (["train", "steps"], 100); the value is read as YAML. Raises ConfigError."""
+    """Parse `train.steps=100` to (["train", "steps"], 100). The value is YAML. Raises ConfigError."""
     key, sign, raw = text.partition("=")
     if not sign or not key.strip():
         raise ConfigError(f"found {_shown.repr(text)}; expected key=value, such as train.ema=0.998")
@@ -165,14 +165,14 @@ def parse_override(text: str) -> tuple[list[str], Any]:
         value = parse_yaml(raw) if raw.strip() else None
     except ConfigError:
         value = raw
-    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
+    if isinstance(value, str):  # YAML 1.1 parses 1e-3 as a string
         with suppress(ValueError):
             value = float(value)
     return key.strip().split("."), value
 
 
 def merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` updated recursively with `extra`; neither is modified."""
+    """Return `base` updated recursively with `extra`. Neither is modified."""
     result = dict(base)
     for key, value in extra.items():
         old = result.get(key)
@@ -181,14 +181,14 @@ def merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def override(values: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    """`values` with the setting at `path` replaced."""
+    """Return `values` with the setting at `path` replaced."""
     for part in reversed(path):
         value = {part: value}
     return merge(values, value)
 
 
 def nested(values: Any) -> Any:
-    """Settings with dotted keys (`loss.threshold: 0.9`) as nested ones; both forms may be mixed."""
+    """Convert dotted keys (`loss.threshold: 0.9`) to nested mappings. Both forms may be mixed."""
     if not isinstance(values, Mapping):
         return values
     result: dict[str, Any] = {}
@@ -198,9 +198,9 @@ def nested(values: Any) -> Any:
 
 
 def settings_from(config: Config | Mapping[str, Any] | None, given: Mapping[str, Any]) -> Config:
-    """The configuration overridden by keywords: short or dotted names, or sections. Raises ConfigError.
+    """Return the configuration overridden by keywords: short or dotted names, or sections. Raises ConfigError.
 
-    config: a `Config`, or settings, nested or by dotted names.
+    config: a `Config`, or a mapping of settings, nested or with dotted keys.
     """
     values = config.model_dump() if isinstance(config, Config) else nested(config or {})
     for name, value in given.items():
@@ -212,5 +212,5 @@ def settings_from(config: Config | Mapping[str, Any] | None, given: Mapping[str,
 
 
 def dump_yaml(config: Config) -> str:
-    """The configuration as YAML, from which `read_yaml` restores it."""
+    """Return the configuration as YAML, which `read_yaml` can read."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

@@ -102,12 +102,12 @@ class LossConfig(Section):
 
     @property
     def policy(self) -> str:
-        """Policy of T: `number`, or a name without its coverage."""
+        """Policy of T: `number`, or the policy's name without the coverage."""
         return self.threshold.partition(":")[0] if isinstance(self.threshold, str) else "number"
 
     @property
     def coverage(self) -> float:
-        """Target coverage of the true labels by the sets, for the policies conformal and calibrated."""
+        """Target fraction of pixels whose set contains the true class, for the policies conformal and calibrated."""
         _, _, wanted = str(self.threshold).partition(":")
         return float(wanted) if wanted else self.calibrated.coverage
 

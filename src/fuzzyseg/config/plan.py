@@ -1,4 +1,4 @@
-"""Plan of a sweep (its file): runs that differ only in the settings compared."""
+"""Plan of a sweep, read from the sweep file: runs that differ only in the compared settings."""
 
 from collections.abc import Mapping
 from functools import reduce
@@ -16,7 +16,7 @@ Amount = Annotated[str, BeforeValidator(str)]
 
 
 class Plan(Section):
-    """Runs of a sweep: configurations (arms) x numbers of labels x subsets x seeds, with the same base settings."""
+    """Runs of a sweep: configurations (arms) x numbers of labels x subsets x seeds, with common base settings."""
 
     title: str
     """Title of the table."""
@@ -73,18 +73,18 @@ class Plan(Section):
         return self
 
     def setting(self, arm: str | None, reading: str | None) -> dict[str, Any]:
-        """Base and interpretation of the plan, overridden by those of a configuration, if any."""
+        """Return base and interpretation settings of the plan, overridden by those of `arm`, if any."""
         own, name = self.arms.get(arm or "", {}), reading or ""
         layers = [self.base, self.readings.get(name, {}), own.get("base", {}), own.get("readings", {}).get(name, {})]
         return reduce(merge, layers, {})
 
     def compared(self, arm: str) -> dict[str, Any]:
-        """The compared settings of a configuration, which override all others."""
+        """Return the compared settings of a configuration, which override all others."""
         return {key: value for key, value in self.arms[arm].items() if key not in ("base", "readings")}
 
 
 def read_plan(path: str | Path) -> Plan:
-    """Read a plan from a YAML file. Raises ConfigError naming the file and the key."""
+    """Read a plan from a YAML file. Raises ConfigError with the file and the key."""
     values = read_yaml(path)
     if "arms" not in values:
         raise ConfigError(f"{path}: has no 'arms', so it is not a plan; for a single run use `fuzzyseg train {path}`")

@@ -32,7 +32,8 @@ _KINDS: dict[Any, str] = {bool: "true | false", int: "whole number", float: "num
 
 @dataclass(frozen=True)
 class Setting:
-    """section, name: dotted. kind: possible values. default: as written. about: description, source and option."""
+    """One setting. section, name: dotted. kind: possible values. default: as on the command line. about: description,
+    source and option."""
 
     section: str
     name: str
@@ -42,7 +43,7 @@ class Setting:
 
 
 def all_settings(options: Mapping[str, str], model: type[BaseModel] = Config, section: str = "") -> Iterator[Setting]:
-    """All settings, by section. options: setting -> option of `fuzzyseg train`."""
+    """Yield all settings, grouped by section. options: setting -> option of `fuzzyseg train`."""
     inner = {}
     for key, info in model.model_fields.items():
         name = f"{section}.{key}".lstrip(".")
@@ -58,9 +59,9 @@ def all_settings(options: Mapping[str, str], model: type[BaseModel] = Config, se
 
 
 def chosen(name: str, options: Mapping[str, str]) -> list[Setting]:
-    """The settings of a section (with sections in it), one setting, or all settings whose last part is `name`.
+    """Return the settings of a section and its subsections, one setting, or all settings whose last part is `name`.
 
-    Raises ConfigError naming the nearest.
+    Raises ConfigError with the nearest known name.
     """
     everything = list(all_settings(options))
     meant = [each for each in everything if f"{each.name}.".startswith(f"{name}.")]
@@ -82,7 +83,7 @@ def chosen(name: str, options: Mapping[str, str]) -> list[Setting]:
 
 
 def model_of(section: str) -> type[BaseModel]:
-    """The model of a section by its dotted name."""
+    """Return the model of a section, given its dotted name."""
     model: type[BaseModel] = Config
     for part in section.split(".") if section else ():
         model = section_of(model.model_fields[part]) or model
@@ -94,14 +95,14 @@ def _about(section: str) -> str:
 
 
 def description(info: FieldInfo) -> str:
-    """Description of a setting in one line, with the source of its default if declared."""
+    """Return the description of a setting as one line, with the source of its default if declared."""
     extra = info.json_schema_extra
     source = f" Source: {extra['source']}." if isinstance(extra, dict) and "source" in extra else ""
     return " ".join((info.description or "").split()) + source
 
 
 def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
-    """Description of a type's values. metadata: pydantic's, with bounds."""
+    """Describe the values of a type. metadata: pydantic metadata with bounds."""
     origin, inside = get_origin(kind), get_args(kind)
     if kind == Size:
         return "HxW"
@@ -110,7 +111,7 @@ def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
     if origin is Literal:
         return " | ".join(map(str, inside))
     if origin is Annotated:
-        info = FieldInfo.from_annotation(kind)  # a title is the format of a text
+        info = FieldInfo.from_annotation(kind)  # a title is the format of a string
         return info.title or _kind(info.annotation, [*info.metadata, *metadata])
     if origin in (Union, UnionType):
         return " | ".join(_kind(each, () if each is NoneType else metadata) for each in inside)
@@ -128,14 +129,14 @@ def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
 
 
 def written(value: Any, kind: Any = None) -> str:
-    """A default as written on the command line."""
+    """Format a default as on the command line."""
     if kind == Size and value is not None:
         return "x".join(map(str, value))
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def plain(shown: Iterable[Setting], width: int | None = None) -> Iterator[str]:
-    """Settings as lines of text: one per line or, with a width, its name and its wrapped description."""
+    """Yield settings as text: one line each or, if a width is given, the name and a wrapped description."""
     for number, (section, settings) in enumerate(groupby(shown, lambda each: each.section)):
         yield from [""] * (number > 0)
         title = f"{section}: {_about(section)}" if section else _about(section)
@@ -150,7 +151,7 @@ def plain(shown: Iterable[Setting], width: int | None = None) -> Iterator[str]:
 
 
 def markdown(shown: Iterable[Setting]) -> Iterator[str]:
-    """Settings as lines of a Markdown page, one table per section."""
+    """Yield settings as lines of a Markdown page with one table per section."""
     yield "# Settings"
     yield ""
     yield "<!-- written by `fuzzyseg settings --markdown`: change the descriptions in src/fuzzyseg/config instead -->"

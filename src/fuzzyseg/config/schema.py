@@ -1,4 +1,4 @@
-"""Configuration of a run: typed models. The text below a setting is its help text."""
+"""Configuration of a run, as typed models. The string below a setting is its help text."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Short names of settings: options of the command line, and keywords of `fuzzyseg.train`."""
+"""Short names of settings: command-line options and keywords of `fuzzyseg.train`."""
 
 SETTINGS = {
     "data": ("data.root", "DIR"),
@@ -27,4 +27,4 @@ SETTINGS = {
     "policy": ("data.policy", "NAME"),
     "group": ("data.group", "RULE"),
 }
-"""Name -> its setting, and the form of its value on the command line; an option has dashes for `_`."""
+"""Short name -> (setting, metavar of its option). In option names, `_` is replaced by `-`."""

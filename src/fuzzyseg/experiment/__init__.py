@@ -1,4 +1,4 @@
-"""The commands as Python functions: data, method, loop and evaluation are put together here."""
+"""The commands as Python functions, which combine data, method, training loop and evaluation."""
 
 from fuzzyseg.experiment.analyse import analyse
 from fuzzyseg.experiment.convert import Conversion, convert

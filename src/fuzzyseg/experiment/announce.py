@@ -1,4 +1,4 @@
-"""Messages to the user before and after a training."""
+"""Messages to the user before and after training."""
 
 import errno
 import os
@@ -19,19 +19,19 @@ from fuzzyseg.run.progress import score_text
 
 
 def tell(text: str) -> None:
-    """Print; nothing if the terminal is closed, which ends a training as a signal does, with its exit code."""
+    """Print. Does nothing if the terminal is closed, so that the training ends by its signal, with its exit code."""
     try:
         print(text)
     except OSError as error:
         if error.errno != errno.EIO:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that flushing at the end is no error, either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit does not fail either
 
 
 def announce(
     setup: Setup, data: DataConfig, material: Material, method: Method, notes: Sequence[str], say: Callable[[str], None]
 ) -> None:
-    """Describe data, method and loss. notes: `notes_of`."""
+    """Describe data, method and loss to the user. notes: result of `notes_of`."""
     sentences = [*material.dataset.notes, *material.split.notes]
     sentences += say_sizes(material, setup.crop, data.image_size)
     sentences += say_balance(material, data.balance)
@@ -53,7 +53,7 @@ def announce(
 
 
 def summary(run: RunFolder, outcome: Outcome, *, score: str) -> str:
-    """The end of the training. score: the key of the score that chose the best checkpoint."""
+    """Return the final message of a training. score: key of the score that selects the best checkpoint."""
     if not outcome.finished:
         how = "interrupted" if outcome.interrupted else "stopped as asked"
         return f"{how}: step {outcome.step} is saved in {run.path}; continue with --resume"

@@ -1,4 +1,4 @@
-"""Resolve the configuration into what is trained: method, pseudo-label loss, networks, optimisers."""
+"""Construction of method, pseudo-label loss, networks and optimisers from the configuration."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Setup:
-    """What is trained, resolved once from the configuration.
+    """Method, losses and network, resolved once from the configuration.
 
-    method, options: the method's class and its own settings. pixel_loss, function, arguments: the pseudo-label loss by
-    name, its function and its keyword arguments without the threshold; None if the method uses none. loss, supervised,
-    network, init, crop: these settings as they were given. own_network: a factory in place of the network's settings.
+    method, options: the method's class and its settings. pixel_loss, function, arguments: name, function and keyword
+    arguments (without the threshold) of the pseudo-label loss; None if the method uses none. loss, supervised, network,
+    init, crop: these settings, unchanged. own_network: factory of a custom network, used instead of `network`.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Setup:
     own_network: Network | None = None
 
     def resumed(self) -> Self:
-        """The setup without files of initial weights, which a checkpoint replaces."""
+        """The setup without initial weights, which a checkpoint replaces."""
         return replace(self, init=[], network=self.network.model_copy(update={"weights": "none"}))
 
     @property
     def uses_threshold(self) -> bool:
-        """Whether T has an effect: on losses over a set, on `hard` with `balance`, on a loss that names it."""
+        """Whether T has an effect: for losses over a set, `hard` with `balance`, and losses with such a parameter."""
         if self.loss.name == "paper" or self.function is None:
             return False
         if self.pixel_loss in PIXEL_LOSSES:
@@ -64,23 +64,23 @@ class Setup:
 
     @property
     def calibrates(self) -> bool:
-        """Whether T is chosen on images that are held back."""
+        """Whether T is chosen on held-back images."""
         return self.uses_threshold and self.loss.policy in ("calibrated", "conformal")
 
     @property
     def gates(self) -> bool:
-        """Whether held-back labels decide if the method's confident pixels alone are trained on."""
+        """Whether held-back labels decide if the loss is restricted to confident pixels."""
         return getattr(self.options, "confidence", None) == "gate"
 
     @property
     def idle(self) -> list[str]:
-        """Settings of the pseudo-label loss, and of the method's own term, that were changed but have no effect."""
+        """Changed settings of the pseudo-label loss, or of the method's loss term, that have no effect."""
         name, loss = self.pixel_loss, self.loss
         used: set[str] = set()
         if name is not None and loss.name != "paper":
             used = set(PIXEL_OPTIONS.get(name, ("options",)))
             if self.uses_threshold:
-                used |= {"threshold", loss.policy}  # a policy's settings have its name
+                used |= {"threshold", loss.policy}  # a policy's section is named after it
                 used |= {"calibrated"} if loss.policy == "conformal" else set()
             elif name == "hard":
                 used = {"balance"}
@@ -101,10 +101,10 @@ def resolve(
     loss: PixelFunction | None = None,
     network: Network | None = None,
 ) -> Setup:
-    """Resolve the names of method and loss. Reads no file.
+    """Resolve the names of method and loss. Reads no files.
 
-    method, loss, network: objects in place of those that the names stand for. Raises ConfigError for an unknown name, a
-    setting that does not fit, and a loss that the method refuses.
+    method, loss, network: custom objects, used instead of those named in `config`. Raises ConfigError for an unknown
+    name, an invalid setting, or a loss that the method does not support.
     """
     if config.seed >= 2**63:
         raise ConfigError(f"seed: found {config.seed}; expected a number below 2**63")
@@ -113,7 +113,7 @@ def resolve(
         raise ConfigError(f"optim.warmup: found {config.optim.warmup} steps for a run of {steps}; expected fewer")
     chosen = method or _named("method", config.method.name, methods())
     options = _validated(chosen.Config, config.method.options, "method")
-    # `paper` stands for the pixel loss of the method's paper, which may have none; a policy of T then has no effect.
+    # `paper` is the pixel loss of the method's paper, which may have none; a policy of T then has no effect.
     name, arguments = config.loss.name, {}
     pixel_loss: str | None = name
     function: PixelFunction | None = None
@@ -145,7 +145,7 @@ def _validated(kind: type[M], given: Mapping[str, Any], section: str) -> M:
 
 
 def _arguments(function: PixelFunction, given: Mapping[str, Any]) -> dict[str, Any]:
-    """`options` of a loss from outside: the pydantic model that its parameter of this name is annotated with."""
+    """Validate `options` of a custom loss with the pydantic model that annotates this parameter."""
     parameter = inspect.signature(function, eval_str=True).parameters.get("options")
     if parameter is not None:
         return {"options": _validated(parameter.annotation, given, "loss.options")}
@@ -155,7 +155,7 @@ def _arguments(function: PixelFunction, given: Mapping[str, Any]) -> dict[str, A
 
 
 def build_method(setup: Setup, facts: Facts, weights: Sequence[float] | None = None) -> Method:
-    """The method with its networks, on the CPU. weights: of the classes in the supervised loss. Raises ConfigError."""
+    """Build the method with its networks, on the CPU. weights: class weights (supervised). Raises ConfigError."""
     pixel_loss = None
     threshold = threshold_of(setup.loss, facts)
     if setup.function is not None:
@@ -178,7 +178,7 @@ def build_method(setup: Setup, facts: Facts, weights: Sequence[float] | None = N
 
 
 def network_factory(setup: Setup, classes: int) -> NetworkFactory:
-    """A factory of networks; its n-th call loads the n-th file of `init`. Raises ConfigError."""
+    """Return a factory of networks whose n-th call loads the n-th file of `init`. Raises ConfigError."""
     init, network, learners, own = setup.init, setup.network, setup.method.learners, setup.own_network
     if init and len(init) != learners:
         raise ConfigError(
@@ -189,7 +189,7 @@ def network_factory(setup: Setup, classes: int) -> NetworkFactory:
         )
     options = network.model_dump(include={"weights", "channels", "output_stride"}) | {"options": network.options}
     if init:
-        options["weights"] = "none"  # the init files hold the encoder too
+        options["weights"] = "none"  # the init files contain the encoder, too
     make = partial(build_network, network.arch, network.encoder, classes=classes, **options)
     try:
         return NetworkFactory(make if own is None else partial(_checked, own, setup, classes), init)
@@ -198,7 +198,7 @@ def network_factory(setup: Setup, classes: int) -> NetworkFactory:
 
 
 def _checked(make: Network, setup: Setup, classes: int) -> nn.Module:
-    """A network of the user's factory. Raises ConfigError unless it returns logits (B,C,h,w) for a crop."""
+    """Call the user's factory. Raises ConfigError unless the network maps a crop to logits (B,C,h,w)."""
     network, shape = make(), (1, setup.network.channels, *setup.crop)
     with torch.no_grad(), evaluating(network):
         logits = network(torch.zeros(shape))
@@ -210,7 +210,7 @@ def _checked(make: Network, setup: Setup, classes: int) -> nn.Module:
 
 
 def notes_of(setup: Setup, method: Method) -> list[str]:
-    """Notes for the user before the training: the method's own, and on dropout in the pseudo labels."""
+    """Return notes to show before training: the method's notes, and one about dropout in pseudo labels."""
     notes, networks = method.notes(setup.crop), list(method.networks())
     parts = [part for network in networks for part in network.modules() if isinstance(part, _DropoutNd)]
     most = max((part.p for part in parts), default=0.0)
@@ -225,6 +225,6 @@ def notes_of(setup: Setup, method: Method) -> list[str]:
 
 
 def optimisers_of(optim: OptimConfig, method: Method) -> list[Optimizer]:
-    """The optimisers of the method's roles."""
+    """Return one optimiser per optimiser role of the method."""
     names = {"name", "lr", "momentum", "weight_decay", "decay_norm", "head_lr_factor"}
     return build_optimisers(method.roles(), method, **optim.model_dump(include=names))

@@ -1,4 +1,4 @@
-"""Calibration on held-back labelled images: T, a temperature, and a reliability gate."""
+"""Calibration on held-back labelled images: T, a temperature, and the reliability of confident pixels."""
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -26,9 +26,9 @@ from fuzzyseg.ops import distributed
 
 
 def with_held_back(setup: Setup, material: Material, names: Collection[str] = ()) -> Material:
-    """The material with some labelled images held back, if the setup calibrates on them: of a resumed run, its `names`.
+    """Hold back some labelled images if the setup calibrates on them. names: those of a resumed run, held back again.
 
-    Raises ConfigError.
+    Raises ConfigError if too few labelled images are left, or T would be fitted on another network than the teacher.
     """
     if not setup.calibrates and not setup.gates:
         return material
@@ -52,15 +52,15 @@ def with_held_back(setup: Setup, material: Material, names: Collection[str] = ()
 
 
 class Calibration:
-    """Sets T such that the fuzzy sets contain the required fraction of the held-out truth, a temperature if T is
-    conformal, and a reliability gate.
+    """Sets T such that the fuzzy sets contain the true class at the required fraction of held-back pixels. Also sets
+    the temperature if T is conformal, and whether the method's confidence mask is active.
 
-    It runs between two steps, before the batch of a step that `every` divides (at step 0 only with `init`), with the
-    network that is evaluated. It depends on step and weights alone, so that a resumed run is the same bit for bit.
-    Several processes measure the same images and average.
+    Runs before the batch of each step that is a multiple of `every` (at step 0 only with `init`), with the network that
+    is evaluated. The result depends only on step and weights, so a resumed run is bit-identical. All processes measure
+    the same images; their counts are averaged.
 
-    Every fourth image, or group of images, serves the temperature alone: a conformal set keeps its coverage only on
-    pixels that the temperature was not fitted on. A single image serves both.
+    Every fourth image, or group of images, is used only for the temperature, because a conformal set has its coverage
+    only on pixels that the temperature was not fitted on. A single image is used for both.
     """
 
     def __init__(self, setup: Setup, scoring: Scoring, method: Method, say: Callable[[str], None]) -> None:
@@ -89,7 +89,7 @@ class Calibration:
         return self.at_start if step == 0 else self.every > 0 and step % self.every == 0
 
     def batches(self, source: Batches) -> Batches:
-        """The same batches, with `calibrate` before those of the steps that are due."""
+        """Wrap `source`: call `calibrate` before the batches of steps that are due."""
 
         def calibrated(start: int, stop: int) -> Iterator[Any]:
             for step, batch in zip(range(start, stop), source(start, stop), strict=True):
@@ -100,7 +100,7 @@ class Calibration:
         return calibrated
 
     def calibrate(self, step: int) -> None:
-        """Measure and set. A value that cannot be measured on any pixel is unchanged."""
+        """Measure and update all values. A value without any pixel to measure it on is unchanged."""
         predictor = Predictor(self.method.predictor(), self.scoring.card_at(step), self.scoring.device)
         if self.conformal:
             self._fit_temperature(predictor, step)
@@ -125,8 +125,8 @@ class Calibration:
         self.say(f"step {step}: temperature {float(self.pixel_loss.temperature):.3f}")
 
     def _measure(self, predictor: Predictor) -> tuple[Tensor, Tensor]:
-        """Counts (1+C,M+1), for all pixels and by most probable class: covered at each threshold, and units; zeros if T
-        is not calibrated. Counts (3,): pixels, confident ones, and confident ones that are right."""
+        """Return counts (1+C,M+1), for all pixels and by most probable class: covered at each threshold, and units;
+        zeros if T is not calibrated. Also counts (3,): pixels, confident pixels, correct confident pixels."""
         classes = self.method.facts.classes
         counts = torch.zeros(1 + classes, len(self.thresholds) + 1, dtype=torch.float64)
         confident = torch.zeros(3, dtype=torch.float64)
@@ -140,7 +140,7 @@ class Calibration:
                     found = count_confident(teacher, mask, [self.gate.threshold])
                     confident += torch.stack([found.pixels, found.above[0], found.right[0]])
             counts += by_image(here) if self.conformal and self.loss.conformal.unit == "image" else here
-        device = self.scoring.device  # where processes meet
+        device = self.scoring.device  # where the processes communicate
         both = (distributed.mean(each.to(device, torch.float32)).cpu().double() for each in (counts, confident))
         return next(both), next(both)
 
@@ -164,9 +164,9 @@ class Calibration:
 
 
 def fourths(items: Sequence[Item], group: str | None = None) -> tuple[list[Item], list[Item]]:
-    """The items of every fourth group from the first on, and the others; a single item is in both.
+    """Return the items of every fourth group, starting with the first, and the others; a single item is in both.
 
-    Without a rule `group`, or with one group, each item counts as one.
+    Without `group`, or if all items are in one group, each item is a group.
     """
     keyed = in_groups(items, group)
     keys = list(dict.fromkeys(key for key, _ in keyed))
@@ -177,7 +177,7 @@ def fourths(items: Sequence[Item], group: str | None = None) -> tuple[list[Item]
 
 
 def check_images(images: int, coverage: float) -> None:
-    """Raise ConfigError if no set can guarantee this coverage with so few images."""
+    """Raise ConfigError if there are too few images to guarantee this coverage."""
     least = next(n for n in itertools.count(1) if n >= (n + 1) * coverage)
     if images < least:
         raise ConfigError(
@@ -187,5 +187,8 @@ def check_images(images: int, coverage: float) -> None:
 
 
 def by_image(rows: Tensor) -> Tensor:
-    """Sums (R,M+1) over the pixels of one image as fractions, and 1 as the number of units; 0 if a row has none."""
+    """Divide pixel counts (R,M+1) of one image by their last column, the number of pixels; rows without any become 0.
+
+    The last column becomes 1, so summing over images counts each image as one unit.
+    """
     return torch.where(rows[:, -1:] > 0, rows / rows[:, -1:].clamp(min=1), 0)

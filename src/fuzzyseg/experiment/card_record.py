@@ -1,4 +1,4 @@
-"""What the card of a finished run records for its README: data, scores, calibration, licences."""
+"""Record of a finished run in its model card: data, scores, calibration and licences, as shown in its README."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +13,7 @@ from fuzzyseg.networks.weights import weights_licence
 
 
 def with_record(scoring: Scoring, config: Config, result: Mapping[str, Any]) -> ModelCard:
-    """The card of a finished run with its temperature, and the data and scores for its README."""
+    """Return the model card of a finished run with its temperature, and the record for its README."""
     last, split = result["last"] or {}, scoring.material.split
     found = last.get("calibration") or {}
     data = {"name": Path(config.data.root or "").name, "labelled": result["labelled"]}
@@ -28,7 +28,7 @@ def with_record(scoring: Scoring, config: Config, result: Mapping[str, Any]) -> 
 
 
 def declared_licences(config: Config, *, own: bool) -> dict[str, str]:
-    """Licences of code, backbone (unless the network is a custom one) and data, as far as they are declared."""
+    """Return the licences of code, backbone and data, or "not declared". own: whether the network is a custom one."""
     data, unknown = config.data, own or bool(config.init)
     declared = {"backbone": None if unknown else weights_licence(config.network.weights, config.network.encoder)}
     description = None if data.description is None else Path(data.description)

@@ -1,4 +1,4 @@
-"""Checking every file of a dataset before training."""
+"""Checks of every file of a dataset before training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,11 +29,11 @@ Lists = dict[str, list[Item]]
 def check(
     config: Config, *, workers: int | None = None, progress: Counter | None = None, sheet: Path | None = None
 ) -> Report:
-    """Decode every image and mask of the configured data, and report problems. Nothing but the sheet is written.
+    """Decode every image and mask of the configured data, and report problems. Only the sheet is written.
 
-    workers: reading processes; None: one per processor. progress: called with (done, total). sheet: picture file for
-    the contact sheet of the classes. Raises ConfigError, and DataError if no dataset is recognised, dataset.yaml is
-    invalid, or the sheet cannot be written.
+    workers: number of worker processes. Default: one per processor. progress: called with (done, total). sheet: image
+    file for the contact sheet of the classes. Raises ConfigError, and DataError if no dataset is recognised,
+    dataset.yaml is invalid, or the sheet cannot be written.
     """
     data = config.data
     if data.root is None:
@@ -46,7 +46,7 @@ def check(
 
 @dataclass
 class _Inspected:
-    """The files of each root, the additional unlabelled images, and the result of each file."""
+    """Files of each root, additional unlabelled images, and the inspection result of each file."""
 
     files: list[Files]
     extra: list[Item]
@@ -54,7 +54,7 @@ class _Inspected:
 
     @property
     def items(self) -> list[Item]:
-        """All items."""
+        """All items of all roots."""
         return [item for files in self.files for items in files.splits.values() for item in items] + self.extra
 
     def usable(self, item: Item) -> bool:
@@ -66,7 +66,7 @@ class _Inspected:
 
 @dataclass
 class _Check:
-    """The steps of a check; each adds findings and continues with the usable files."""
+    """The steps of a check. Each adds findings; later steps use only the readable files."""
 
     config: Config
     locations: Sequence[DatasetLocation]
@@ -124,7 +124,7 @@ class _Check:
         return findings.band_mismatches([inspected.results[path] for path in images], self.config.network.channels)
 
     def _resolve(self, inspected: _Inspected) -> tuple[DataSet, bool]:
-        """Build the dataset of the usable files; also return whether its labels could be resolved."""
+        """Build the dataset from the usable files. Also returns whether its labels could be resolved."""
         unusable = any(item.mask is not None and not inspected.usable(item) for item in inspected.items)
         self.lost_masks = unusable or any(files.unmatched_masks for files in inspected.files)
         for files in inspected.files:
@@ -151,9 +151,9 @@ class _Check:
         return dataset, resolved
 
     def _lists(self, dataset: DataSet, resolved: bool) -> Lists:
-        """Return the image lists of training; all masks count as labelled unless a list is given.
+        """Return the image lists of a training. All images with masks are labelled unless a list is given.
 
-        resolved: the classes are known, so that the images held out can be those that training holds out.
+        resolved: whether the classes are known, which selecting the same held-out images as training requires.
         """
         data = self.data
         seed = self.config.seed if data.split_seed is None else data.split_seed

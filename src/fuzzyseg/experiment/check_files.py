@@ -1,4 +1,4 @@
-"""Decoding of every file of a dataset check, in processes that may crash."""
+"""Decoding of all files for a dataset check, in worker processes because decoders may crash."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -26,20 +26,20 @@ SLOWEST = 5e6
 
 
 class Examiner:
-    """Reads files with the settings of the data. workers: processes. progress: called with (done, total)."""
+    """Inspects files with the data settings. workers: number of processes. progress: called with (done, total)."""
 
     def __init__(self, data: DataConfig, workers: int | None, progress: Counter | None) -> None:
         self.data, self.workers, self.progress = data, workers, progress
         self._counted: dict[Path, MaskStatistics] = {}
 
     def inspect(self, items: Sequence[Item]) -> dict[Path, tuple[Kind, FileInfo]]:
-        """Inspect each image and each mask once; by path."""
+        """Inspect each image and mask once. Returns path -> (kind, result)."""
         tasks: dict[Path, Task] = {}
         for item in items:
             tasks.setdefault(item.image, (item.image, "image"))
             if item.mask is not None:
                 tasks.setdefault(item.mask, (item.mask, "mask"))
-        # Images that are resized must fit into memory, so that block-wise reading does not help.
+        # Images to be resized must fit into memory, so reading them by windows does not help.
         look = partial(_inspect_task, self.data.max_megapixels, self.data.image_size is None)
         results = zip(tasks.values(), self._each(look, list(tasks.values()), list(tasks)), strict=True)
         return {
@@ -51,7 +51,7 @@ class Examiner:
         }
 
     def statistics(self, dataset: DataSet, items: Sequence[Item]) -> list[MaskStatistics]:
-        """Decode the masks of items, each once."""
+        """Return the mask statistics of the items. Each mask is decoded only once."""
         new = [item for item in items if item.mask not in self._counted]
         count = partial(_mask_task, len(dataset.classes), dataset.ignore_index, self.data.max_megapixels)
         paths = [mask_of(item) for item in new]
@@ -60,14 +60,14 @@ class Examiner:
         return [self._counted[mask_of(item)] for item in items]
 
     def presence(self, dataset: DataSet, items: Sequence[Item]) -> NDArray[np.bool_]:
-        """Return the classes in the masks of items (N, C); none in a mask that cannot be decoded."""
+        """Return which classes each item's mask contains (N,C); none if the mask cannot be decoded."""
         found = np.zeros((len(items), len(dataset.classes)), np.bool_)
         for row, mask in zip(found, self.statistics(dataset, items), strict=True):
             row[: len(mask.counts)] = np.array(mask.counts, np.int64) > 0
         return found
 
     def _each(self, look: Callable[[T], R], tasks: Sequence[T], files: Iterable[Path]) -> list[R | Lost]:
-        """Run `look` on each task in processes; the time limit is set by the largest of the files."""
+        """Run `look` on each task in worker processes, with a timeout that depends on the largest file."""
         most = max((path.stat().st_size for path in files if path.is_file()), default=0)
         patience = PATIENCE + most / SLOWEST
         return each_apart(look, tasks, workers=self.workers, patience=patience, progress=self.progress)

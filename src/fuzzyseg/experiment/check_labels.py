@@ -1,4 +1,4 @@
-"""Comparison of the labels of a dataset with a model: pixels that it contradicts with confidence."""
+"""Comparison of a dataset's labels with the confident predictions of a model."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -15,20 +15,20 @@ from fuzzyseg.inference import load
 from fuzzyseg.inference.metrics import confusion_matrix
 
 CONFIDENT = 0.9
-"""Calibrated probability from which on a prediction contradicts a label."""
+"""Smallest calibrated probability at which a prediction contradicts a label."""
 
 
 def check_labels(
     source: str | Path, data: str | Path, *, max_megapixels: int | None = None, progress: Counter | None = None
 ) -> tuple[list[dict[str, Any]], int]:
-    """Compare the masks of a folder with a model, at the training scale. Files that cannot be read are passed over.
+    """Compare the masks in a folder with a model's predictions, at the training scale. Unreadable files are skipped.
 
     source: a run or model folder with the classes of the data. A model that was trained on these masks has partly
     learnt their errors.
 
-    Returns a row for each image that is contradicted, the worst first, and the number of images compared. A row holds
-    the image, the share of its labelled pixels that are contradicted, the most frequent confusion (label and
-    prediction), and the share of the labelled pixels that this is. Raises ConfigError, DataError.
+    Returns a row for each image with contradicted pixels, worst first, and the number of images compared. A row has the
+    image, the fraction of its labelled pixels that are contradicted, the most frequent confusion (label and
+    prediction), and the fraction of labelled pixels with this confusion. Raises ConfigError, DataError.
     """
     predictor, config = load(source, device=choose_device("auto")), run_config(Path(source))
     with pixel_limit(max_megapixels):

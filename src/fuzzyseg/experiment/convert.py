@@ -13,7 +13,7 @@ Counter = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Conversion:
-    """Number of written files by folder, an error for each picture that was not written, notes, class names."""
+    """Number of files written by folder, an error for each image that was not written, notes, and class names."""
 
     written: dict[str, int]
     failures: list[DataError]
@@ -31,9 +31,9 @@ def convert(
 ) -> Conversion:
     """Convert LabelMe, COCO or CVAT annotations to images/, masks/ and dataset.yaml in `out`.
 
-    labels: text file with one label per line in the order of the class indices; None: `labels.txt` in the source, if
-    any, else the order of the tool. strict: nothing is written if a shape is of an unknown type; otherwise its image is
-    left out. `out` must be new or empty. Raises DataError.
+    labels: text file with one label per line in the order of the class indices. Default: `labels.txt` in the source if
+    it exists, else the tool's order. strict: write nothing if a shape has an unknown type; otherwise its image is
+    skipped. `out` must be new or empty. Raises DataError.
     """
     source, out = Path(source), Path(out)
     check_empty(out)

@@ -14,11 +14,11 @@ PLAN = Path(__file__).with_suffix(".yaml")
 
 
 def demo(out: Path, *, seed: int = 0, say: Say = print, plan: Plan | None = None, images: int = 160) -> SweepResult:
-    """Generate data below `out`, train in the three ways of the plan as a sweep, predict validation images.
+    """Generate data in `out`, train the plan's three configurations as a sweep, and predict validation images.
 
-    The trainings start from the same two supervised networks and use the same number of labelled images per step. No
-    choice is made on the validation images. plan: replaces `PLAN`. images: training images. Raises ConfigError if `out`
-    is not empty.
+    All trainings start from the same two supervised networks and use the same number of labelled images per step.
+    Nothing is selected on the validation images. plan: used instead of `PLAN`. images: number of training images.
+    Raises ConfigError if `out` is not empty.
     """
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; remove it or choose another --out")

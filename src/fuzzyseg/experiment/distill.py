@@ -1,4 +1,4 @@
-"""Distil a trained model: store its predictions for the unlabelled images, then train a student on them."""
+"""Distillation of a trained model: stores its predictions for the unlabelled images and trains a student on them."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -27,17 +27,17 @@ from fuzzyseg.ops.resize import resize_logits
 log = logging.getLogger(__name__)
 
 INHERITED = ("data", "augment", "supervised")
-"""Sections of the teacher's settings that the student starts from, and of `train` the crop and the batch."""
+"""Sections that a student inherits from its teacher, besides `train.crop`, `train.batch` and `network.channels`."""
 
 
 def defaults(teacher: str | Path) -> dict[str, Any]:
-    """The settings of a student that follow from its teacher's run. Raises ConfigError for a model without a run."""
+    """Return a student's default settings from the teacher's run. Raises ConfigError for a model without a run."""
     run, config = run_folder(Path(teacher)), run_config(Path(teacher))
     if run is None or config is None:
         raise ConfigError(f"{teacher}: is no run folder; a student is trained on the data of its teacher's run")
     values = config.model_dump(mode="json")
     kept = {name: values[name] for name in INHERITED}
-    if kept["data"]["split_seed"] is None:  # the same labelled images, whatever the student's seed
+    if kept["data"]["split_seed"] is None:  # the same labelled images for every student seed
         kept["data"]["split_seed"] = values["seed"]
     kept["train"] = {name: values["train"][name] for name in ("crop", "batch")}
     kept["network"] = {"channels": values["network"]["channels"]}
@@ -59,16 +59,16 @@ def distill(
     """Train a student on a trained model's predictions for the unlabelled images.
 
     Args:
-        teacher: a run folder, or the model/ or best/ in one.
-        config: the student's settings; None: those of `defaults`.
-        labels: folder for the predictions, which several students can share; None: `<out>.labels`. Predictions that are
-            there, of the same teacher and unchanged images, are not made again.
-        resume, quiet, given: those of `train`.
-        teacher_network: the factory of the custom network, if the teacher is one.
-        progress: called with (images done, images in all) while the teacher predicts.
+        teacher: a run folder, or its model/ or best/ folder.
+        config: the student's settings. Default: `defaults(teacher)`.
+        labels: folder for the predictions, which several students can share. Default: `<out>.labels`. Existing
+            predictions of the same teacher for unchanged images are reused.
+        resume, quiet, given: as in `train`.
+        teacher_network: factory of the teacher's network, if it is a custom one.
+        progress: called with (images done, images in total) while the teacher predicts.
 
     Raises:
-        ConfigError, DataError: ValueErrors that the user can correct.
+        ConfigError, DataError: the settings or the data are invalid (both are ValueErrors).
     """
     settings = settings_from(defaults(teacher) if config is None else config, given)
     if settings.out is None:
@@ -99,7 +99,7 @@ def distill(
 
 
 def _store(predictor: Predictor, items: list[Item], folder: Path, progress: Callable[[int, int], None] | None) -> None:
-    """Predict the items that have no stored prediction. The processes of torchrun share them."""
+    """Predict the items without a stored prediction, distributed over the processes of torchrun."""
     card, stride = predictor.card, predictor.stride()
     reader = card.reader(image_size=card.image_size)
     record = Record(folder, {"model": checksum(predictor)}, overwrite=False, advice="choose another --labels")

@@ -1,4 +1,4 @@
-"""Memory of a training step, estimated before the first one."""
+"""Estimate of a training step's memory before the first step."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,26 +17,26 @@ from fuzzyseg.ops import distributed
 from fuzzyseg.run.memory import free_bytes
 
 SMALL = 2**14
-"""Bytes per pixel and network that no step needs: where so many are free, nothing is measured."""
+"""Upper bound of the bytes per pixel and network; if this much memory is free, nothing is measured."""
 MARGIN = 1.1
-"""Memory of a step beyond what is counted; 1.08 to 1.14 were measured for four methods and networks."""
+"""Factor for memory that is not counted; 1.08 to 1.14 was measured for four methods and networks."""
 GB = 1e9
 
 
 def with_memory_check(source: Batches, method: Method, settings: Settings) -> Batches:
-    """The same batches; ConfigError instead of the first one if memory is too small for a step.
+    """Wrap `source`: raise ConfigError before the first batch if there is too little memory for a step.
 
-    On a CPU only, where the system kills a process that takes too much, without a message: a GPU raises an error. The
-    memory of a step grows with the number of images, so that the tensors that a forward pass of two of them keeps for
-    the backward pass are counted. Neither weights nor buffers change, and no random number of the training is drawn:
-    the engine seeds each step.
+    Only on a CPU, where the system kills a process that runs out of memory without a message (a GPU raises an error).
+    Activation memory is linear in the number of images, so it is extrapolated from the tensors that a forward pass of
+    two images saves for the backward pass. Weights and buffers are unchanged. The random numbers of the training are
+    not affected, because the engine seeds each step.
     """
 
     def checked(start: int, stop: int) -> Iterator[Any]:
         batches = iter(source(start, stop))
         for first in batches:
             _check(first, start, method, settings)
-            return itertools.chain([first], batches)  # costs the later steps nothing
+            return itertools.chain([first], batches)  # no overhead in later steps
         return batches
 
     return checked
@@ -68,7 +68,7 @@ def _check(micro_batches: Sequence[Mapping[str, Any]], step: int, method: Method
 
 
 def kept_bytes(micro_batch: Mapping[str, Any], step: int, method: Method, settings: Settings) -> int:
-    """Bytes that the forward pass of a micro-batch keeps for the backward pass."""
+    """Return the bytes that the forward pass of a micro-batch saves for the backward pass."""
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def kept_bytes(micro_batch: Mapping[str, Any], step: int, method: Method, settin
 
 
 def _first(batch: Batch, count: int) -> Batch:
-    """The first samples of a batch, in memory of their own."""
+    """Return a copy of the first `count` samples of a batch."""
 
     def cut(value: Any) -> Any:
         if isinstance(value, tuple):

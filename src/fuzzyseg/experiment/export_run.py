@@ -1,4 +1,4 @@
-"""Export the model of a run, or push it to the hub."""
+"""Export of a run's model, and upload to the Hugging Face hub."""
 
 from pathlib import Path
 
@@ -26,18 +26,18 @@ def export(
     """Export a model and compare it with PyTorch on images. Returns the folder and the agreement.
 
     Args:
-        source: a run folder, a model folder, or a name of the hub.
+        source: a run folder, a model folder, or the name of a model on the hub.
         form: onnx, pt2 (torch.export), openvino or smp.
-        out: folder to write; None: `export/FORM` in the run folder, or beside the model folder.
-        static: the only (H, W) of the input; None: any size, or that of a vision transformer's training crops.
-        data: folder with images to compare on; None: the validation images of the run.
-        images: how many of these, evenly spaced.
-        tolerance: the largest fraction of labels that may differ.
-        network: the factory of the custom network, if one was trained.
+        out: output folder. Default: `export/FORM` in the run folder, or beside the model folder.
+        static: fixed input size (H, W). Default: any size, or the training crop size for a vision transformer.
+        data: folder with images to compare on. Default: the run's validation images.
+        images: number of images to compare on, evenly spaced.
+        tolerance: largest fraction of predicted labels that may differ.
+        network: factory of the custom network, if the model has one.
 
     Raises:
-        ConfigError, DataError: what is asked for is not possible.
-        ExportError: more labels differ; nothing is written.
+        ConfigError, DataError: the settings or the data are invalid, or the export is not supported.
+        ExportError: the fraction of differing labels exceeds `tolerance`; nothing is written.
     """
     if form not in FORMATS:
         raise ConfigError(f"--format: found {form!r}; expected {', '.join(FORMATS)}")

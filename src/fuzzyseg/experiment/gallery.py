@@ -1,4 +1,4 @@
-"""What the report shows of an evaluation: pictures, the confusion matrix and calibration, stored in the run folder."""
+"""Evaluation data for the report, stored in the run folder: pictures, confusion matrix and calibration."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,22 +21,22 @@ from fuzzyseg.inference.model import replacing_folder
 from fuzzyseg.run.logs import write_json
 
 SIDE = 480
-"""Longest side of the pictures in pixels."""
+"""Maximum side length of the pictures in pixels."""
 
 MOST_MEASURED = 200
-"""Most images that calibration is measured on where the training measures none."""
+"""Maximum number of images for measuring calibration if no diagnosis is given."""
 
 K_COLOURS = ((0, 0, 0), (253, 231, 37), (94, 201, 98), (33, 145, 140), (59, 82, 139), (68, 1, 84))
-"""Of K = 1 (black: the image shows), 2, ...; larger K have the last one (viridis)."""
+"""Colours of K = 1 (black: transparent), 2, ...; larger K use the last colour (viridis)."""
 
 _BLUE, _WHITE, _RED = np.array([(33, 102, 172), (247, 247, 247), (178, 24, 43)])
 SCORE_COLOURS = [
     tuple(map(int, (_WHITE + abs(r) * ((_RED if r > 0 else _BLUE) - _WHITE)).round())) for r in np.linspace(-1, 1, 63)
 ]
-"""Of the score R from -1 to 1."""
+"""Colours of the score R from -1 to 1."""
 
 Maps = Callable[[Item], Iterator[tuple[PixelMaps, Tensor]]]
-"""Maps and truth (1,H,W) of an image at the training scale, or of each tile of a large one."""
+"""Yields maps and mask (1,H,W) of an image at the training scale, or of each tile of a large image."""
 
 
 def write_evaluation(
@@ -52,14 +52,14 @@ def write_evaluation(
     diagnosis: Diagnosis | None = None,
     **facts: Any,
 ) -> None:
-    """Write evaluation.json and pictures of `settings.gallery` images into a folder, in place of what is there.
+    """Write evaluation.json and pictures of `settings.gallery` images to a folder, replacing its content.
 
-    What is there stays if the disk takes no more (OSError).
+    The old content is kept if writing fails (OSError).
 
-    counts: what `inference.evaluate` kept of the evaluation of `items` with these settings and this result. diagnosis:
-    of the same images, if it was made already. ignore_index: the masks' value for void. facts: further entries, such as
-    split. Half of the images are the worst by their own mIoU; the others are spread over the rest, so that the gallery
-    is no list of failures alone.
+    counts: passed to `keep` by `inference.evaluate` of `items` with these settings and this result. diagnosis: that of
+    the same images, if already computed. ignore_index: mask value of void. facts: further entries, such as split. Half
+    of the pictures are the images with the lowest mIoU; the others are evenly spaced over the rest, so the gallery
+    shows not only failures.
     """
     with replacing_folder(folder) as part:
         card = predictor.card
@@ -88,14 +88,14 @@ def write_evaluation(
 
 
 def _chosen(total: int, wanted: int) -> list[int]:
-    """The first half of `wanted` places of `total`, and others evenly spaced over the rest."""
+    """Return `wanted` indices below `total`: the first half from 0 on, the second half evenly spaced over the rest."""
     worst = min(total, -(-wanted // 2))
     rest, more = total - worst, min(total, wanted) - worst
     return [*range(worst), *(worst + (2 * n + 1) * rest // (2 * more) for n in range(more))]
 
 
 def _calibration(items: Sequence[Item], maps: Maps, total: Diagnosis | None) -> dict[str, Any]:
-    """Reliability and coverage of the fuzzy sets, by K; measured if they were not."""
+    """Return reliability and coverage of the fuzzy sets by K. total: diagnosis of the items; None: measured here."""
     every = 1 if total is not None else -(-len(items) // MOST_MEASURED)
     for item in items[::every] if total is None else ():
         for pixels, target in maps(item):
@@ -105,7 +105,7 @@ def _calibration(items: Sequence[Item], maps: Maps, total: Diagnosis | None) -> 
 
 
 def save_layer(target: Path | BinaryIO, layer: Image.Image, palette: Sequence[Sequence[int]]) -> None:
-    """Write a PNG of palette indices (mode L), to lie on the image. What is black, or beyond the palette, shows it."""
+    """Write a PNG overlay of palette indices (mode L). Black, and indices beyond the palette, are transparent."""
     layer.putpalette(bytes(part for colour in palette for part in colour[:3]).ljust(768, b"\0"))
     opaque = bytes(255 * any(colour[:3]) for colour in palette)
     layer.save(target, "png", transparency=opaque.ljust(256, b"\0"))
@@ -123,7 +123,7 @@ class _Painter:
     colours: Sequence[Sequence[int]]
 
     def draw(self, stem: str, item: Item) -> dict[str, str]:
-        """Write the pictures of an image. Returns view -> file name; none for an image that is not decoded whole."""
+        """Write the pictures of an image. Returns view -> file name; empty for an image too large to decode whole."""
         reader, card = self.reader, self.predictor.card
         if open_large(item.image, reader.channels, bands=reader.bands, levels=reader.levels) is not None:
             return {}

@@ -1,4 +1,4 @@
-"""Evaluate and apply a trained model."""
+"""Evaluation of a trained model, and prediction with it."""
 
 import logging
 import tempfile
@@ -47,25 +47,25 @@ def evaluate(
     network: Factory | None = None,
     progress: Counter | None = None,
 ) -> dict[str, Any]:
-    """Score the last weights of a run, or those of a model folder, at the size of the files.
+    """Evaluate the last weights of a run, or those of a model folder, at the original image size.
 
     Args:
         source: a run folder or a model folder.
-        data: folder with images and masks, or the name of an imported dataset. Default: the run's.
-        split: val, test or train; of the run's data, the lists of the run (train: the labelled images). Default: val,
-            or all images of a folder without a validation split.
-        mode: whole or sliding. Default: the run's.
+        data: folder with images and masks, or the name of an imported dataset. Default: the run's data.
+        split: val, test or train. For the run's data, these are the run's lists (train: the labelled images). Default:
+            val, or all images if the folder has no validation split.
+        mode: whole or sliding. Default: the run's mode.
         device: auto, cpu, cuda, cuda:N or mps.
-        gallery: images whose pictures are stored in the run folder for `fuzzyseg report`, with the confusion matrix and
-            calibration, in place of those of the training; None: nothing is stored.
-        network: the factory of the custom network, if one was trained.
-        progress: called with (images done, images in all).
+        gallery: number of images to store in the run folder for `fuzzyseg report`, with the confusion matrix and
+            calibration; they replace those stored by the training. None: store nothing.
+        network: factory of the custom network, if the model has one.
+        progress: called with (images done, images in total).
 
     Returns:
         The result of `fuzzyseg.inference.evaluate`, with `data` and `split`.
 
     Raises:
-        ConfigError, DataError
+        ConfigError, DataError: the settings or the data are invalid.
     """
     predictor = load(source, network=network, device=choose_device(device))
     config, run = run_config(Path(source)), run_folder(Path(source))
@@ -100,7 +100,7 @@ def evaluate(
 def _calibration(
     predictor: Predictor, items: list[Item], void: int, fitted_here: bool, group: str | None
 ) -> dict[str, Any]:
-    """`judged` on some of the items, with the model's temperature, or cross-fitted ones if it was fitted on these."""
+    """Run `judged` on a subset of the items with the model's temperature, cross-fitted if it was fitted on them."""
     card = predictor.card
     reader = card.reader(void, image_size=card.image_size)
     images, middle = pixels_of_groups(predictor, reader, items, group)
@@ -113,7 +113,7 @@ def _calibration(
 def _items(
     source: Path, data: str | Path | None, predictor: Predictor, config: Config | None, split: str | None
 ) -> tuple[list[Item], str, int, str]:
-    """The images with masks of a split, its name, the masks' value for void, and the folder in words."""
+    """Return the split's images with masks, its name, the ignore index, and a description of the folder."""
     void = predictor.card.ignore_index
     root = None if config is None or config.data.root is None else Path(config.data.root).resolve()
     if data is not None and (split is not None or Path(data).resolve() != root):
@@ -134,7 +134,7 @@ def _items(
 
 
 def _pixel_maps(predictor: Predictor, sets: Fuzzy, void: int, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
-    """Maps and mask (1,H,W) of each of the item's `training_parts`, of the sets that the run ended with."""
+    """Yield maps and mask (1,H,W) for each of the item's `training_parts`, with the run's final fuzzy sets."""
     card = predictor.card
     for logits, target in training_pairs(predictor, card.reader(void, image_size=card.image_size), item):
         yield pixel_maps(logits, logits, target, threshold=sets.threshold, options=sets.options, lift=False), target
@@ -152,11 +152,11 @@ def predict(
     progress: Counter | None = None,
     **options: Any,
 ) -> tuple[list[Path], list[DataError]]:
-    """Segment image files. Returns the files written, and an error for each image that could not be predicted.
+    """Segment image files. Returns the files written and one error for each image that could not be predicted.
 
-    The processes of torchrun share the images. T and options of the outputs k and sets are the run's.
-    max_megapixels: the largest image that is decoded whole. Default: the run's. device, network, progress: those of
-    `evaluate`. write and options: those of `fuzzyseg.inference.predict_files`.
+    Under torchrun, the images are distributed over the processes. The outputs k and sets use the run's T and loss
+    options. max_megapixels: largest image to decode whole. Default: the run's setting. device, network, progress: as in
+    `evaluate`. write, options: as in `fuzzyseg.inference.predict_files`.
     """
     where = choose_device(device)
     predictor, config = load(source, network=network, device=where), run_config(Path(source))
@@ -170,7 +170,7 @@ def predict(
 
 
 def sets_of(source: Path, config: Config | None) -> Fuzzy:
-    """T at the end of the run, and the options of its loss; those of the paper for a model alone."""
+    """Return the run's final T and loss options, or the paper's for a model folder without a run."""
     from fuzzyseg.experiment.analyse.inputs import fuzzy_sets  # which imports this module
 
     options, threshold, notes = fuzzy_sets(config, None, None, run_folder(source))
@@ -181,7 +181,7 @@ def sets_of(source: Path, config: Config | None) -> Fuzzy:
 
 
 def run_folder(source: Path) -> RunFolder | None:
-    """The run of a run folder, or of its model/ or best/; None if there is none."""
+    """Return the run whose folder, model/ or best/ is `source`; None if there is none."""
     for folder in (source, source.parent):
         run = RunFolder(folder)
         if run.config.is_file() and run.split.is_file():
@@ -190,7 +190,7 @@ def run_folder(source: Path) -> RunFolder | None:
 
 
 def run_config(source: Path) -> Config | None:
-    """The settings of `run_folder(source)`."""
+    """Return the settings of `run_folder(source)`, if it exists."""
     run = run_folder(source)
     if run is None:
         return None
@@ -202,11 +202,11 @@ def run_config(source: Path) -> Config | None:
 
 
 def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
-    """The data set, which must have the model's classes; its mask encoding has precedence. Raises ConfigError."""
+    """Read the dataset; its mask encoding has precedence. Raises ConfigError if its classes are not the model's."""
     card = predictor.card
     if config is not None and config.data.root is not None and Path(config.data.root).resolve() == root.resolve():
-        # Declared metadata goes before the model's, as in training: further roots may order their classes differently.
-        # What was detected then is not detected again. Images without masks are not scored and may be gone.
+        # As in training, declared metadata has precedence over the model's: other roots may order classes differently.
+        # Encodings detected in training are not detected again. Images without masks are not scored and may be missing.
         dataset = read_configured(config.data, fallback=card.label_map, unlabelled=False)
     else:
         dataset = read_dataset(root, fallback=card.label_map, snap=config is not None and config.data.snap)
@@ -222,7 +222,7 @@ def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet
 
 
 def split_of(dataset: DataSet, split: str) -> list[Item]:
-    """The items of train, val or test. Raises DataError."""
+    """Return the items of train, val or test. Raises DataError if the dataset has no such split."""
     lists = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     items = lists[split]
     if items is None:
@@ -232,7 +232,7 @@ def split_of(dataset: DataSet, split: str) -> list[Item]:
 
 
 def run_items(source: Path, config: Config, predictor: Predictor, split: str) -> list[Item]:
-    """The images of a list in the run's split.json (train: the labelled ones). Raises DataError."""
+    """Return the images of a list in the run's split.json (train: the labelled images). Raises DataError."""
     run = run_folder(source)
     assert run is not None and config.data.root is not None
     dataset = read_for(Path(config.data.root), predictor, config)

@@ -1,4 +1,4 @@
-"""Writing of a split as list files."""
+"""Writer of splits as list files."""
 
 import json
 from contextlib import suppress
@@ -15,11 +15,11 @@ LISTS = ("labelled", "unlabelled", "val")
 
 
 def write_split(config: Config, out: str | Path) -> tuple[Split, list[str]]:
-    """Make the split of a run with these settings, and write it into the folder `out`.
+    """Compute the split of a run with these settings, and write it to the folder `out`.
 
-    labelled.txt, unlabelled.txt and val.txt contain one name per line in the order of selection, for `--labelled` and
-    `--val`; split.json also has policy, seed and hash. Returns the split and notes. Raises ConfigError if the folder
-    contains another split.
+    labelled.txt, unlabelled.txt and val.txt list one name per line in the order of selection, for `--labelled` and
+    `--val`; split.json also records policy, seed and hash. Returns the split and notes. Raises ConfigError if the
+    folder contains a different split.
     """
     data = config.data
     if data.root is None:
@@ -43,7 +43,7 @@ def write_split(config: Config, out: str | Path) -> tuple[Split, list[str]]:
         for name, text in texts.items():
             write_text(folder / name, text)
     except OSError as error:
-        with suppress(OSError):  # nothing of a split is better than a part
+        with suppress(OSError):  # no split is better than a partial one
             for path in new:
                 path.unlink(missing_ok=True)
             for path in fresh:

@@ -1,4 +1,4 @@
-"""A data set given as a Python object, written once as a folder that the readers know."""
+"""Datasets given as Python objects, which are written once as a folder in a layout that fuzzyseg reads."""
 
 import json
 import shutil
@@ -22,9 +22,9 @@ DESCRIPTION = "dataset.yaml"
 
 
 class Pairs(Protocol):
-    """A map-style data set of torch: (image, mask or None) by index.
+    """A map-style torch dataset whose samples are (image, mask or None).
 
-    image: (H,W) or (H,W,C), an array, a tensor or a PIL image; mask: (H,W) class indices, 255 for void.
+    image: (H,W) or (H,W,C), as an array, tensor or PIL image. mask: class indices (H,W), 255 for void.
     """
 
     def __len__(self) -> int: ...
@@ -33,27 +33,28 @@ class Pairs(Protocol):
 
 
 Source = Pairs | Mapping[str, Pairs]
-"""Training pairs, or pairs by split: train, val and test. An attribute `classes` gives the names of the classes."""
+"""Training dataset, or datasets by split (train, val, test). The attribute `classes`, if any, has the class names."""
 
 
 def find_dataset(name: str | None) -> Source | None:
-    """The data set from outside the package with this name; None if there is none, or a file or folder of the name."""
+    """Return the custom dataset of this name; None if there is none, or if a file or folder has the name."""
     found = None if name is None or Path(name).exists() else datasets().get(name)
     return None if found is None else found()
 
 
 def write_dataset(source: Source, folder: Path, *, keep: bool = False) -> Path:
-    """Write a data set as image and mask files into `folder` and return it. What was there is replaced.
+    """Write a dataset as image and mask files to `folder`, replacing its content, and return the folder.
 
-    Images of 8 bits with one or three channels become PNG, others NumPy files. Files are named by split and index.
+    8-bit images with one or three channels are written as PNG, others as NumPy files. Files are named by split and
+    index.
 
     Args:
-        source: the pairs.
-        folder: where to write.
-        keep: leave a folder that is complete as it is.
+        source: the dataset, or datasets by split.
+        folder: output folder.
+        keep: do not rewrite a folder that is complete.
 
     Raises:
-        DataError: a pair or an array of another kind, named by split and index.
+        DataError: a sample has an unexpected type or shape; the message names split and index.
     """
     if keep and (folder / DESCRIPTION).is_file():
         return folder
@@ -72,12 +73,12 @@ def write_dataset(source: Source, folder: Path, *, keep: bool = False) -> Path:
                 _write_mask(mask, folder / "masks" / split / f"{index:06d}.png", where, image.shape[:2])
     classes = next((list(each.classes) for each in (source, *splits.values()) if hasattr(each, "classes")), None)
     lines = ["ignore_index: 255", *([] if classes is None else [f"classes: {json.dumps(classes)}"])]
-    write_text(folder / DESCRIPTION, "\n".join(lines) + "\n")  # last: its presence says that the folder is complete
+    write_text(folder / DESCRIPTION, "\n".join(lines) + "\n")  # last: marks the folder as complete
     return folder
 
 
 def _pixels(image: Any) -> NDArray[Any]:
-    """The pixels of an image, of one of Pillow as of its file."""
+    """Return the pixels of an image; a Pillow image is decoded like an image file."""
     if not isinstance(image, Image):
         return np.asarray(image)
     array, alpha = of_pillow(upright(image))

@@ -1,4 +1,4 @@
-"""Prepare the data of a run: data set, split, input statistics, reader, loader."""
+"""Preparation of a run's data: dataset, split, input statistics, reader and loader."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ GREY = ([0.449], [0.226])  # ImageNet's, as one channel
 
 @dataclass
 class Material:
-    """The data of a run. card: how images are read. held_back: labelled images for calibration only. group: a rule."""
+    """Data of a run. card: input settings. held_back: labelled images only for calibration. group: `data.group`."""
 
     dataset: DataSet
     split: Split
@@ -50,12 +50,12 @@ class Material:
 
     @property
     def sources(self) -> dict[str, list[Item]]:
-        """The lists that streams draw from, by name."""
+        """Image lists that streams draw from, by name."""
         return {"labelled": self.split.labelled, "unlabelled": self.split.unlabelled, "all": self.split.all_}
 
     @cached_property
     def class_weights(self) -> Tensor:
-        """Draw weights (C,N): uniform over the labelled images that contain the class, 0 for a class in none.
+        """Sampling weights (C,N): uniform over the labelled images that contain the class; 0 if none does.
 
         Reads the masks of the labelled images once.
         """
@@ -65,7 +65,7 @@ class Material:
         return weights / weights.sum(1, keepdim=True).clamp(min=1)
 
     def loss_weights(self, given: Sequence[float] | Literal["auto"] | None) -> Sequence[float] | None:
-        """One weight per class for the supervised loss, if any. auto: from the labelled masks, which are read."""
+        """Class weights of the supervised loss. given: weights, "auto" (from the labelled masks), or None."""
         if given != "auto":
             return given
         names, void = self.dataset.classes, self.dataset.ignore_index
@@ -76,18 +76,18 @@ class Material:
 
     @property
     def facts(self) -> Facts:
-        """Properties of the data for the method."""
+        """Properties of the data that a method needs."""
         return facts_of(self.card, {name: len(items) for name, items in self.sources.items()})
 
 
 def facts_of(card: ModelCard, images: Mapping[str, int]) -> Facts:
-    """Properties of the data for a method. images: their number by source."""
+    """Return the properties of the data that a method needs. images: number of images by source."""
     names = [name.lower() for name in card.classes]
     return Facts(len(names), card.channels, names.index("background") if "background" in names else None, images)
 
 
 def gather_material(data: DataConfig, setup: Setup, seed: int) -> Material:
-    """Read the data set's structure, split it, determine the input statistics. Raises ConfigError, DataError."""
+    """List the dataset's files, split them, and compute the input statistics. Raises ConfigError, DataError."""
     if data.root is None:
         raise ConfigError("--data: not given; name the folder with your images (see `fuzzyseg train --help`)")
     dataset = read_configured(data)
@@ -127,9 +127,9 @@ def gather_material(data: DataConfig, setup: Setup, seed: int) -> Material:
 def value_notes(
     data: DataConfig, channels: int, init: Sequence[str], images: list[Item], val: list[Item]
 ) -> tuple[list[str], dict[str, tuple[float, float]]]:
-    """Warnings of image values that are probably misread, and the value range of the training images.
+    """Return warnings about implausible image values, and the value ranges of the training images.
 
-    Training images are compared with those of `init`, validation images with the training images.
+    Training images are compared with those that `init` was trained on, validation images with the training images.
     """
     kind, levels = (channels, data.bands), given_levels(data)
     values = values_of(images, *kind)
@@ -140,17 +140,17 @@ def value_notes(
 
 
 def cards_of(init: Sequence[str]) -> list[ModelCard]:
-    """The model cards of these initial weights, of those that have one."""
+    """Return the model cards of initial weights, skipping files without one."""
     return [card for path in init if (card := read_card(path)) is not None]
 
 
 def given_levels(data: DataConfig) -> Levels | None:
-    """`data.low` and `data.high`, if both are set."""
+    """Return `data.low` and `data.high` if both are set."""
     return None if data.low is None or data.high is None else Levels(tuple(data.low), tuple(data.high))
 
 
 def split_for(data: DataConfig, seed: int, dataset: DataSet) -> Split:
-    """The lists that a run with these settings trains and validates on. Raises DataError."""
+    """Return the image lists that a run with these settings uses. Raises DataError."""
     return make_split(
         dataset,
         labelled=data.labelled,
@@ -164,7 +164,7 @@ def split_for(data: DataConfig, seed: int, dataset: DataSet) -> Split:
 
 
 def read_configured(data: DataConfig, *, fallback: LabelMap | None = None, unlabelled: bool = True) -> DataSet:
-    """The data set that the settings name. fallback: what masks mean if nothing declares it.
+    """Read the configured dataset. fallback: label map of the masks if none is declared.
 
     unlabelled: include the images of `data.unlabelled_from`.
     """
@@ -179,7 +179,7 @@ def read_configured(data: DataConfig, *, fallback: LabelMap | None = None, unlab
 def input_scale(
     data: DataConfig, setup: Setup, images: list[Item]
 ) -> tuple[list[float], list[float], Levels | None, list[str]]:
-    """Mean, standard deviation, levels and sentences. Plain RGB images need no measurement (`input_statistics`)."""
+    """Return mean, standard deviation, levels and notes. Plain RGB images are not measured (`input_statistics`)."""
     channels = setup.network.channels
     if (data.low is None) != (data.high is None):
         raise ConfigError("data.low, data.high: found one without the other; give both or neither")
@@ -187,7 +187,7 @@ def input_scale(
     if data.bands is not None and len(data.bands) != channels:
         raise ConfigError(f"data.bands: found {len(data.bands)} bands for network.channels={channels}; give as many")
     given, cards = given_levels(data), cards_of(setup.init)
-    if given is None and cards:  # as the weights were trained
+    if given is None and cards:  # those that the weights were trained with
         given = cards[0].levels
     known = data.mean is not None or bool(cards)
     if (kinds.plain and data.bands is None) or (known and not (kinds.measured_range and given is None)):
@@ -200,7 +200,7 @@ def input_scale(
 
 
 def say_sizes(material: Material, crop: tuple[int, int], image_size: tuple[int, int] | None = None) -> list[str]:
-    """Sentences on the sizes of the first `HEADERS` training images, from their headers, and on the crops."""
+    """Describe the sizes of the first `HEADERS` training images, read from their headers, and the crops."""
     sizes = [file_size(item.image) for item in material.split.all_[:HEADERS]]
     low, high = (tuple(pick(side) for side in zip(*sizes, strict=True)) for pick in (min, max))
     text = f"images are {low[0]}x{low[1]}" + (f" to {high[0]}x{high[1]}" if low != high else "")
@@ -209,14 +209,14 @@ def say_sizes(material: Material, crop: tuple[int, int], image_size: tuple[int, 
         text += f", read at {high[0]}x{high[1]}"
     sentences = [f"{text} (height x width); crops are {crop[0]}x{crop[1]}"]
     if crop[0] * crop[1] > 2 * high[0] * high[1]:
-        fits = [max(32, side // 32 * 32) for side in high]  # fits every architecture
+        fits = [max(32, side // 32 * 32) for side in high]  # valid for every architecture
         sentences.append(f"most of such a crop is padding: consider --crop {fits[0]}x{fits[1]} or smaller")
     mean, std = ([round(value, 3) for value in values] for values in (material.card.mean, material.card.std))
     return [*sentences, *material.sentences, f"input statistics: mean {mean}, standard deviation {std}"]
 
 
 def say_balance(material: Material, balance: str) -> list[str]:
-    """A sentence on `data.balance`, unless it is none."""
+    """Describe `data.balance`, unless it is none."""
     if balance == "none":
         return []
     held, known = int((material.class_weights.sum(1) > 0).sum()), len(material.dataset.classes)
@@ -228,7 +228,7 @@ def say_balance(material: Material, balance: str) -> list[str]:
 def input_statistics(
     data: DataConfig, setup: Setup, *, measured: tuple[list[float], list[float]] | None = None
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation: the first known of given, `init`'s, measured, the weights', ImageNet's."""
+    """Return mean and standard deviation: the first available of given, `init`, measured, weights, ImageNet."""
     channels = setup.network.channels
     if (data.mean is None) != (data.std is None):
         raise ConfigError("data.mean, data.std: found one without the other; give both or neither")
@@ -252,7 +252,7 @@ def input_statistics(
 
 
 def build_reader(data: DataConfig, card: ModelCard) -> Reader:
-    """A reader of items at the training scale."""
+    """Return a reader of items at the training scale."""
     return card.reader(
         image_size=data.image_size,
         cache_bytes=0 if data.cache == "none" else data.cache_mib * 2**20,
@@ -270,7 +270,7 @@ def build_loader(
     device: torch.device,
     seed: int,
 ) -> Loader:
-    """A loader of the method's streams. Raises ConfigError if a source is empty."""
+    """Return a loader of the method's streams. Raises ConfigError if a source has no images."""
     for name, stream in method.streams.items():
         if not material.sources[stream.source]:
             raise ConfigError(

@@ -13,7 +13,7 @@ from fuzzyseg.run.environment import process_number
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of this name; `auto`: this process's GPU, else MPS, else the CPU. Raises ConfigError."""
+    """Return the device of this name. `auto`: this process's GPU, else MPS, else the CPU. Raises ConfigError."""
     mps = torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
@@ -36,9 +36,9 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Open the process group (nccl on GPUs, else gloo) if torchrun started this process, and close it at the end.
+    """Initialise the process group (nccl on GPUs, else gloo) if torchrun started this process; destroy it on exit.
 
-    Raises ValueError for variables that torchrun does not set so.
+    Raises ValueError for invalid environment variables.
     """
     world = process_number("WORLD_SIZE", 1)
     if world < 2 or dist.is_initialized():
@@ -59,7 +59,7 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def on_first_process(context: AbstractContextManager[object], device: torch.device) -> Iterator[None]:
-    """Enter a context on the first process only. If that raises a ValueError, all processes do."""
+    """Enter a context on the first process only. If it raises a ValueError, all processes raise one."""
     error: ValueError | None = None
     with ExitStack() as stack:
         if distributed.rank() == 0:

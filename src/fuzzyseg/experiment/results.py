@@ -20,23 +20,23 @@ WITHOUT_EFFECT = {
     "data.cache", "data.cache_mib", "data.cache_dir", "evaluate.diagnose", "evaluate.gallery", "out", "train.workers",
     "train.log_every", "train.tensorboard", "train.stop_at", "train.keep_checkpoints", "track.to", "track.project",
 }  # fmt: skip
-"""Settings of how a training is carried out, which do not change its weights."""
+"""Settings of how a training is executed, which do not affect its weights."""
 
 
 def absolute_paths(config: Config) -> Config:
-    """The same settings with absolute paths, which are valid in any working folder. Changes `config`."""
+    """Make the paths in `config` absolute, in place, so that they are valid in any working directory."""
     data = config.data
     if data.root is not None:
         data.root = str(Path(data.root).resolve())
     if data.more is not None:
         data.more = [str(Path(root).resolve()) for root in data.more]
-    if data.unlabelled_from is not None:  # may be patterns, which resolve() does not take on every platform
+    if data.unlabelled_from is not None:  # may be patterns, which resolve() does not accept on every platform
         data.unlabelled_from = [os.path.abspath(Path(path).expanduser()) for path in data.unlabelled_from]
     if config.init is not None:
         config.init = [str(Path(path).resolve()) for path in config.init]
     if config.network.weights not in ("imagenet", "none"):
         config.network.weights = str(Path(config.network.weights).resolve())
-    for key in ("labelled", "val", "description"):  # may be other than files
+    for key in ("labelled", "val", "description"):  # may be something other than files
         if (value := getattr(data, key)) is not None and Path(value).is_file():
             setattr(data, key, str(Path(value).resolve()))
     if data.scores is not None:
@@ -45,19 +45,19 @@ def absolute_paths(config: Config) -> Config:
 
 
 def recorded_data(data: DataConfig, run: RunFolder) -> DataConfig:
-    """The data settings of a resumed run, with input statistics and split of its split.json."""
+    """Return the data settings of a resumed run, with input statistics and split from its split.json."""
     content = record(run)
     known = {key: content["input"].get(key) for key in ("mean", "std", "low", "high")}
     if content.get("held_out") and not (data.val or "").startswith(FOLD):
-        known["val"] = str(run.split)  # the rule of the hold-out may have changed since
+        known["val"] = str(run.split)  # the hold-out rule may have changed since
     resumed = data.model_copy()
     for key, value in known.items():
-        setattr(resumed, key, value)  # validates what the file holds
+        setattr(resumed, key, value)  # validates the file's content
     return resumed
 
 
 def record(run: RunFolder) -> dict[str, Any]:
-    """The content of split.json. Raises RunFolderError for a damaged file."""
+    """Return the content of split.json. Raises RunFolderError for a damaged file."""
     content = run.read(run.split)
     lists = [content.get(key) for key in ("labelled", "unlabelled", "val")]
     named = all(isinstance(each, list) and all(isinstance(name, str) for name in each) for each in lists)
@@ -67,7 +67,7 @@ def record(run: RunFolder) -> dict[str, Any]:
 
 
 def split_record(material: Material, threshold: dict[str, Any] | None) -> dict[str, Any]:
-    """New content for split.json: lists, mask encoding, input statistics, and the source of T."""
+    """Return the content of a new split.json: lists, mask encoding, input statistics and the source of T."""
     card, encoding = material.card, material.dataset.encoding
     levels = card.levels or Levels()
     return {
@@ -81,7 +81,7 @@ def split_record(material: Material, threshold: dict[str, Any] | None) -> dict[s
 
 
 def sessions(run: RunFolder, now: dict[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:
-    """The environment of this session, with those of the sessions before it under `earlier`."""
+    """Return the environment of this session, with those of earlier sessions under `earlier`."""
     if state is None or not run.environment.is_file():
         return now
     before = run.read(run.environment)
@@ -89,7 +89,7 @@ def sessions(run: RunFolder, now: dict[str, Any], state: dict[str, Any] | None) 
 
 
 def same_split(run: RunFolder, material: Material) -> None:
-    """Raise ConfigError unless the data set still gives the split that the run started with."""
+    """Raise ConfigError if the split of the dataset has changed since the run started."""
     saved = record(run)["hash"]
     if saved != material.split.hash:
         raise ConfigError(
@@ -99,7 +99,7 @@ def same_split(run: RunFolder, material: Material) -> None:
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """The part of environment.json that needs torch."""
+    """Return the part of environment.json that requires torch."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     found = {"device": str(device), "gpu": gpu, "threads": torch.get_num_threads(), "cuda": torch.version.cuda}
     return {**found, "processes": distributed.world_size()}
@@ -113,7 +113,7 @@ def result_of(
     threshold: dict[str, Any] | None,
     notes: Sequence[str],
 ) -> dict[str, Any]:
-    """The content of result.json. threshold: source and value of T; None if it is not used. notes: `notes_of`."""
+    """Return the content of result.json. threshold: source and value of T; None if unused. notes: `notes_of`."""
     return {
         "last": outcome.last,
         "best": outcome.best,

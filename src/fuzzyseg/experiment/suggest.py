@@ -1,4 +1,4 @@
-"""Suggest which images to label next: measure, choose, draw, and export to an annotation tool."""
+"""Selection of images to label next: scoring, selection, pictures, and export to an annotation tool."""
 
 import csv
 import io
@@ -34,10 +34,10 @@ from fuzzyseg.report.suggestions import write_suggestions
 logger = logging.getLogger(__name__)
 
 Measured = tuple[dict[Path, Candidate], list[Exception]]
-"""Images that could be read, and the errors of the others."""
+"""Scored images, and the errors of those that could not be read."""
 
 UNCERTAIN = [(0, 0, 0), *((60 + 13 * n, 10 + 14 * n, 90 - 4 * n) for n in range(1, 16))]
-"""Colours of an uncertainty of 0 (the image shows), 1/15, ..., 1."""
+"""Colours of the uncertainties 0 (transparent), 1/15, ..., 1."""
 
 
 def suggest(
@@ -51,15 +51,15 @@ def suggest(
     network: Factory | None = None,
     progress: Counter | None = None,
 ) -> tuple[list[dict[str, Any]], list[Exception]]:
-    """Choose up to `count` image files to label next, and write a list and a page into the new folder `out`.
+    """Select up to `count` images to label next, and write a list and an HTML page to the new folder `out`.
 
-    source: a run folder, whose labelled images the choices differ from and whose second network counts, or a model
-    folder. images: files, folders and patterns; labelled and validation images of the run in them are passed over.
-    export: annotation outputs of `predict_files`; the chosen images are copied beside them. device, network, progress:
-    those of `fuzzyseg.experiment.predict`.
+    source: a run folder or a model folder. With a run, the selection also differs from its labelled images and uses its
+    second network. images: files, folders and patterns; the run's labelled and validation images are skipped. export:
+    annotation formats of `predict_files`; the selected images are copied beside them. device, network, progress: as in
+    `fuzzyseg.experiment.predict`.
 
-    Returns rank, image, score and its parts of each choice, the most wanted first, and an error for each image that
-    could not be read. Raises ConfigError, and DataError if there are no images or none can be read; nothing is left
+    Returns rank, image, score and its components for each selected image, best first, and an error for each image that
+    could not be read. Raises ConfigError, and DataError if there are no images or none can be read; nothing is written
     then.
     """
     if unknown := sorted(set(export) - set(ANNOTATIONS)):
@@ -99,7 +99,7 @@ def suggest(
 
 
 def _labelled(source: Path, config: Config | None, predictor: Predictor) -> list[list[Path]]:
-    """Labelled (also held back) and validation images of the run; none, with a warning, without a run or its data."""
+    """Return the run's labelled (also held-back) and validation images; none, with a warning, if they are missing."""
     if config is None or config.data.root is None or not Path(config.data.root).exists():
         logger.warning("%s: has no run with its data; suggestions may resemble images that it was trained on", source)
         return [[], []]
@@ -120,7 +120,7 @@ def _measured(surveyor: Surveyor, files: Sequence[Path], progress: Counter | Non
 
 
 def _second(source: Path, config: Config | None, card: ModelCard, network: Factory | None) -> list[nn.Module]:
-    """The second network of a run whose method trains two."""
+    """Return the second network of a run whose method trains two, in a list; otherwise an empty list."""
     run = run_folder(source)
     if config is None or run is None or methods()[config.method.name].learners < 2:
         return []
@@ -131,7 +131,7 @@ def _second(source: Path, config: Config | None, card: ModelCard, network: Facto
 
 
 def _drawn(surveyor: Surveyor, files: Sequence[Path]) -> Iterator[dict[str, bytes]]:
-    """Pictures of each image by view: JPEG of the image, PNG of prediction, K and uncertainty to lie on it."""
+    """Yield encoded pictures per image by view: the image as JPEG; PNG overlays of prediction, K and uncertainty."""
     card = surveyor.card
     palettes: dict[str, Any] = {"prediction": colours_of(card), "k": K_COLOURS, "uncertainty": UNCERTAIN}
     for file in files:
@@ -159,7 +159,7 @@ def _write_list(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _copies(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Copies in a new folder, by name; by rank and name if two names are equal."""
+    """Copy files to a new folder under their names, prefixed with the rank if two names are equal."""
     names = [file.name for file in files]
     if len({name.lower() for name in names}) < len(names):
         names = [f"{rank:03}_{name}" for rank, name in enumerate(names, 1)]

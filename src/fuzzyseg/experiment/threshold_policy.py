@@ -1,4 +1,4 @@
-"""The threshold T of a run: a number, the paper's rule, a policy, or a calibration on held-back images."""
+"""The threshold T of a run: a number, the rule of the FPL paper, a policy, or calibration on held-back images."""
 
 from math import sqrt
 from typing import Any, Literal
@@ -10,18 +10,18 @@ from fuzzyseg.losses import Adaptive, Calibrated, Conformal, PixelLossModule, Po
 from fuzzyseg.methods import Facts
 
 CITYSCAPES = 2975
-"""Training images of the data set of Table 5."""
+"""Number of training images of Cityscapes, the dataset of Table 5."""
 
 UNKNOWN = 0.9
-"""T until the first calibration: the paper's usual value."""
+"""T until the first calibration; the default value in the paper."""
 
 
 def auto_threshold(labelled: int, images: int, by: Literal["share", "count"]) -> float:
-    """T by Table 5 of the paper (Cityscapes; the fewer labels, the higher T): 0.95 at 1/32, 0.9 at 1/16 and 1/8.
+    """Return T by Table 5 of the FPL paper (Cityscapes; more labels, smaller T): 0.95 for 1/32, 0.9 for 1/16 and 1/8.
 
-    The boundary between two rows is the geometric mean of their shares. Above the one between 1/8 and 1/4, T is 0.85,
-    the smallest value in the paper. by: the fraction of labelled images, or their number, with the same boundaries as
-    counts (131 and 525); the two differ on a data set of another size.
+    Rows are separated at the geometric mean of their fractions. Above the mean of 1/8 and 1/4, T is 0.85, the smallest
+    value in the paper. by: compare the fraction of labelled images, or their number with the same boundaries as counts
+    (131 and 525). The two differ for a dataset of another size.
     """
     amount = labelled / max(images, 1) if by == "share" else labelled / CITYSCAPES
     if amount < sqrt(1 / 32 * 1 / 16):
@@ -30,7 +30,7 @@ def auto_threshold(labelled: int, images: int, by: Literal["share", "count"]) ->
 
 
 def threshold_of(loss: LossConfig, facts: Facts) -> float | Policy:
-    """T, or the policy that sets it. Raises ConfigError for settings that contradict each other."""
+    """Return T, or the policy that sets it. Raises ConfigError for contradictory settings."""
     if isinstance(loss.threshold, float):
         return loss.threshold
     if loss.threshold == "auto":
@@ -52,7 +52,7 @@ def threshold_of(loss: LossConfig, facts: Facts) -> float | Policy:
 
 
 def say_threshold(loss: LossConfig, facts: Facts) -> list[str]:
-    """Sentences on the source of T; none if it is a number."""
+    """Describe the source of T in sentences; none if T is a number."""
     if loss.threshold == "auto":
         labelled, images = facts.images.get("labelled", 0), facts.images.get("all", 0)
         share, count = auto_threshold(labelled, images, "share"), auto_threshold(labelled, images, "count")
@@ -78,7 +78,7 @@ def say_threshold(loss: LossConfig, facts: Facts) -> list[str]:
 
 
 def threshold_record(loss: LossConfig, pixel_loss: PixelLossModule) -> dict[str, Any]:
-    """The policy, its settings and the current value of T, as stored with the run."""
+    """Return the policy, its settings and the current value of T, as stored with the run."""
     name = loss.policy
     settings: dict[str, Any] = {}
     if name == "auto":
@@ -94,5 +94,5 @@ def threshold_record(loss: LossConfig, pixel_loss: PixelLossModule) -> dict[str,
 
 
 def as_written(value: Tensor) -> Any:
-    """An fp32 tensor as a number or a list of the shortest decimals: 0.95, not 0.949999988."""
+    """Convert an fp32 tensor to a number or list with the shortest decimals: 0.95, not 0.949999988."""
     return [as_written(each) for each in value] if value.dim() else float(f"{float(value):.6g}")

@@ -1,4 +1,4 @@
-"""Training: from configuration, data and method to the loop, its evaluation and the run folder."""
+"""Training of a run: builds data, method, training loop, evaluation and run folder from the configuration."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext
@@ -42,15 +42,15 @@ from fuzzyseg.run.progress import Display
 from fuzzyseg.run.trackers import TensorBoard, Tracker, available
 
 RESUMABLE = results.WITHOUT_EFFECT | {"train.steps", "train.k_maps"}
-"""Settings that may change when a run is resumed."""
+"""Settings that may be changed when resuming a run."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """The end of a training.
+    """Outcome of a call to `train`.
 
-    run: its folder. finished: no step is left. interrupted: a signal ended it. step: finished steps. result: the
-    content of result.json; None until the run is finished.
+    run: the run folder. finished: whether all steps are done. interrupted: whether a signal stopped the run. step:
+    number of completed steps. result: content of result.json; None until the run is finished.
     """
 
     run: Path
@@ -72,25 +72,25 @@ def train(
     quiet: bool = False,
     **given: Any,
 ) -> RunResult:
-    """Train, as `fuzzyseg train` does: `train(data="photos", method="cps", steps=2000, out="runs/a")`.
+    """Train a model, like `fuzzyseg train`: `train(data="photos", method="cps", steps=2000, out="runs/a")`.
 
     Args:
-        config: a `Config`, or settings, nested or by dotted names (`{"train.crop": 256}`).
-        network: a factory of networks. Each call returns a newly initialised module with an attribute `encoder` that
+        config: a `Config`, or a mapping of settings, nested or with dotted keys (`{"train.crop": 256}`).
+        network: factory that returns a newly initialised module at each call. The module has an attribute `encoder` and
             maps images (B,Cin,H,W) to logits (B,C,h,w) at any stride.
-        method: a name, or a subclass of `fuzzyseg.methods.Method`; the section `method` holds its settings.
-        loss: a name, or a pseudo-label loss with the signature of `fuzzyseg.losses.pseudo_label`. Its parameter
-            `options`, if any, is annotated with a pydantic model, which `loss.options` is validated by.
-        data: a folder, or pairs (image, mask or None) by index, or such pairs by split (train, val, test); see `Pairs`.
-            They are written into the folder `<out>.data`, which replaces `data.root`.
-        metrics: scores of the confusion matrix by name; see `Metric`. The first one chooses the best checkpoint.
-        resume: continue the run folder if it holds a checkpoint.
+        method: a name, or a subclass of `fuzzyseg.methods.Method`, which is configured by the section `method`.
+        loss: a name, or a pseudo-label loss with the signature of `fuzzyseg.losses.pseudo_label`. If it has a parameter
+            `options`, its annotation is the pydantic model that validates `loss.options`.
+        data: a folder, a dataset of (image, mask or None) pairs, or a mapping of splits (train, val, test) to such
+            datasets; see `Pairs`. Datasets are written to the folder `<out>.data`, which replaces `data.root`.
+        metrics: functions of the confusion matrix by name; see `Metric`. The first one selects the best checkpoint.
+        resume: continue from the checkpoint in the run folder, if there is one.
         quiet: print nothing.
-        given: settings by the names of the command's options (`image_size=256`), or sections; they override `config`.
+        given: settings by option name (`image_size=256`), or whole sections; they override `config`.
 
     Raises:
-        ConfigError, DataError, RunFolderError: ValueErrors that the user can correct.
-        NonFiniteLoss: the loss is not finite.
+        ConfigError, DataError, RunFolderError: the settings, data or run folder are invalid (all are ValueErrors).
+        NonFiniteLoss: the loss is NaN or infinite.
     """
     named = {"method": method, "loss": loss, "data": data}
     given |= {key: value for key, value in named.items() if isinstance(value, str | Path)}
@@ -130,7 +130,7 @@ def _written(source: Source, folder: Path, *, keep: bool) -> Path:
 
 
 def _silent(text: str) -> None:
-    """Say nothing."""
+    """Discard the text."""
 
 
 def _train(
@@ -141,7 +141,7 @@ def _train(
     resume: bool,
     say: Callable[[str], None],
 ) -> RunResult:
-    """Put the parts together, each with the sections that it needs, and run them."""
+    """Build all parts, pass each the sections that it needs, and train."""
     assert config.out is not None
     run, first, score = RunFolder(config.out), distributed.rank() == 0, next(iter(metrics), SCORE)
     data, train, seed = config.data, config.train, config.seed
@@ -175,7 +175,7 @@ def _train(
         return threshold_record(setup.loss, pixel_loss) if setup.uses_threshold and pixel_loss is not None else None
 
     with on_first_process(nullcontext() if resume else run.lock(), device):
-        if first:  # nothing is written into the run folder before all settings are known to fit
+        if first:  # write nothing to the run folder before all settings are validated
             run.check_empty(resume=resume)
             write_text(run.config, dump_yaml(config))
             write_json(run.split, results.split_record(material, threshold()))
@@ -207,8 +207,8 @@ def _fit(
     state: dict[str, Any] | None,
     quiet: bool,
 ) -> Outcome:
-    """Run the loop with the logs open. record: the configuration, for the checkpoints."""
-    method.to(settings.device)  # before the optimisers, whose state is on the device of the parameters
+    """Run the training loop and its loggers. record: the configuration to store in checkpoints."""
+    method.to(settings.device)  # before creating the optimisers: their state is on the parameters' device
     train, step = scoring.train, state["step"] if state else 0
     logged = step - (state is not None and "unscored" in state)  # its line is written after its evaluation
     can_score = train.evaluate and bool(scoring.items)
@@ -248,7 +248,7 @@ def _fit(
 
 @contextmanager
 def _batch_norm_error() -> Iterator[None]:
-    """Name the settings that correct torch's error on batch normalisation of a single value per channel."""
+    """Replace torch's error about batch norm on a single value per channel by one that suggests settings."""
     try:
         yield
     except ValueError as error:

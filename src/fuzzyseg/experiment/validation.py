@@ -33,18 +33,18 @@ from fuzzyseg.run.folder import RunFolder
 T = TypeVar("T")
 
 MOST_LABELLED = 50
-"""Most labelled images that FPL's statistics are measured on, and most images for the temperature."""
+"""Maximum number of labelled images for FPL's statistics, and of images for fitting the temperature."""
 
 HELD_BACK, CROSS_FITTED = "held-back labels", "the validation images, cross-fitted"
-"""What a temperature was fitted on, in words."""
+"""Descriptions of what a temperature was fitted on."""
 
 
 @dataclass
 class Scoring:
-    """Scores a network on the validation images of a run.
+    """Evaluates a network on the validation images of a run.
 
-    train, settings, loss: these sections. pixel_loss: for FPL's statistics; None: there are none. run: its folder.
-    metrics: further scores by name.
+    train, settings, loss: sections of the configuration. pixel_loss: loss whose T and sets FPL's statistics use; None:
+    no statistics. run: the run folder. metrics: additional metrics by name.
     """
 
     material: Material
@@ -63,13 +63,13 @@ class Scoring:
         self.labelled = evenly_spaced(self.material.split.labelled, MOST_LABELLED)
 
     def card_at(self, step: int) -> ModelCard:
-        """The card after so many steps."""
+        """Return the model card after this step."""
         return replace(self.material.card, step=step)
 
     def evaluate(self, network: nn.Module, step: int) -> dict[str, Any]:
-        """Result of `inference.evaluate`, the further metrics by name, and under `fuzzy` FPL's statistics, if due.
+        """Return the result of `inference.evaluate`, the additional metrics, and FPL's statistics (`fuzzy`) if due.
 
-        `fuzzy` holds `Diagnosis.brief` of the validation images and, under `labelled`, of some labelled ones.
+        `fuzzy` contains `Diagnosis.brief` of the validation images and, under `labelled`, of some labelled images.
         """
         settings, last = self.settings, step == self.train.steps
         counts: list[Any] = []
@@ -83,7 +83,7 @@ class Scoring:
             keep=lambda *c: counts.append(c),
             **options,
         )
-        self._ceiling = result["ceiling"]  # depends on masks and stride alone
+        self._ceiling = result["ceiling"]  # depends only on masks and stride
         every = settings.diagnose == "every" or (settings.diagnose == "last" and (self.train.k_maps > 0 or last))
         found: dict[str, Diagnosis] = {}
         if self.pixel_loss is not None and every:
@@ -99,10 +99,10 @@ class Scoring:
         return result
 
     def _calibration(self, predictor: Predictor) -> dict[str, Any] | None:
-        """The temperature of the finished model, how it was fitted, and how far its probabilities can be trusted.
+        """Return the temperature of the finished model, how it was fitted, and the calibration of its probabilities.
 
-        It is fitted on held-back labels, else on validation images, which then are judged by temperatures of the other
-        half of them. At most `MOST_LABELLED` images of each kind. None without a labelled pixel.
+        It is fitted on held-back images, if any, else on the validation images, whose calibration is then measured with
+        two-fold cross-fitting. At most `MOST_LABELLED` images are used of each kind. None without labelled pixels.
         """
         held, _ = pixels_of_groups(predictor, self.reader, self.material.held_back, None)
         val, middle = pixels_of_groups(predictor, self.reader, self.items, self.material.group)
@@ -113,7 +113,7 @@ class Scoring:
         return {"temperature": temperature, "fitted_on": HELD_BACK if held else CROSS_FITTED, **result}
 
     def _diagnosis(self, predictor: Predictor, step: int) -> dict[str, Diagnosis]:
-        """FPL's statistics of the network as its own teacher. Writes maps of K, but not of images read in tiles."""
+        """Return FPL's statistics with the network as its own teacher. Writes maps of K, except for tiled images."""
         count = self.train.k_maps if distributed.rank() == 0 else 0
         keep = evenly_spaced(range(len(self.items)), count)
         found: dict[str, Diagnosis] = {}
@@ -130,7 +130,7 @@ class Scoring:
         return found
 
     def pixel_maps(self, predictor: Predictor, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
-        """Maps and mask (1,H,W) of each of the item's `training_parts`; without a T, of the sets of T = 0.9."""
+        """Yield maps and mask (1,H,W) of each of the item's `training_parts`; if the run has no T, for T = 0.9."""
         options, loss = set_options(self.loss), self.pixel_loss
         for logits, target in training_pairs(predictor, self.reader, item):
             teacher = logits
@@ -142,13 +142,13 @@ class Scoring:
 
 
 def sampled_pixels(predictor: Predictor, reader: Reader, items: Sequence[Item]) -> list[Pixels]:
-    """`sampled` pixels of each of the items that has any."""
+    """Sample labelled pixels of each item with `sampled`, skipping items without any."""
     found = (sampled(training_pairs(predictor, reader, item)) for item in items)
     return [pixels for pixels in found if pixels is not None]
 
 
 def training_pairs(predictor: Predictor, reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`, on the device."""
+    """Yield logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`, on the device."""
     for image, mask in training_parts(reader, item):
         yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(predictor.device)
 
@@ -156,9 +156,9 @@ def training_pairs(predictor: Predictor, reader: Reader, item: Item) -> Iterator
 def pixels_of_groups(
     predictor: Predictor, reader: Reader, items: Sequence[Item], group: str | None
 ) -> tuple[list[Pixels], int]:
-    """`sampled` pixels of at most `MOST_LABELLED` items, and where the second half of their groups begins.
+    """Sample labelled pixels of at most `MOST_LABELLED` items. Also returns the index that splits them in two halves.
 
-    With one group the second half is that of the images.
+    Groups are not split, unless there is only one.
     """
     found = []
     for key, item in evenly_spaced(in_groups(items, group), MOST_LABELLED):
@@ -169,7 +169,8 @@ def pixels_of_groups(
 
 
 def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
-    """Image (Cin,H,W) and mask (H,W) at the training scale, or of each tile of an image too large to decode whole."""
+    """Yield image (Cin,H,W) and mask (H,W) at the training scale; one pair per tile if the image is too large to decode
+    whole."""
     windows = None
     if reader.image_size is None:
         windows = open_large(item.image, reader.channels, bands=reader.bands, levels=reader.levels)
@@ -187,9 +188,9 @@ def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]
 
 
 def thresholds_at(pixel_loss: PixelLossModule, logits: Tensor, network: nn.Module) -> Tensor:
-    """The current T for logits (B,C,H,W) of a network: 0-dim, or (B,H,W) if it is chosen per pixel.
+    """Return the current T for logits (B,C,H,W) of a network: 0-dim, or (B,H,W) if T differs per pixel.
 
-    A-FPL chooses it at the network's stride.
+    A-FPL computes T at the network's stride.
     """
     stride = int(getattr(network, "stride", 1))
     size = (logits.shape[-2], logits.shape[-1])
@@ -199,11 +200,11 @@ def thresholds_at(pixel_loss: PixelLossModule, logits: Tensor, network: nn.Modul
 
 
 def set_options(loss: LossConfig) -> FPLOptions:
-    """The settings that determine set and weight of a pixel, whichever loss is trained with."""
+    """Return the settings that determine the fuzzy set and weight of a pixel, for any loss."""
     return FPLOptions(loss.weight, loss.a, loss.k_cap, loss.rule, loss.variant)
 
 
 def evenly_spaced(items: Sequence[T], most: int) -> list[T]:
-    """At most `most` items, evenly spaced."""
+    """Return at most `most` items, evenly spaced."""
     count = min(len(items), most)
     return [items[(2 * number + 1) * len(items) // (2 * count)] for number in range(count)]

@@ -1,4 +1,4 @@
-"""A process pool for files: one that crashes or hangs a decoder is reported and the others are processed."""
+"""A process pool that survives tasks that crash or hang, such as decoding a damaged file."""
 
 import multiprocessing
 import signal
@@ -16,18 +16,18 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 PATIENCE = 300.0
-"""Seconds after which a task is given up and its process is killed."""
+"""Default timeout of a task in seconds, after which its process is killed."""
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A task without a result, and the reason."""
+    """Placeholder for the result of a task that crashed, timed out or raised. reason: the end of a sentence."""
 
     reason: str
 
 
 def usual_workers(most: int = 16) -> int:
-    """The number of processors available to this process, at most `most`."""
+    """Return the number of processors available to this process, at most `most`."""
     return max(1, min(most, cores() or 1))
 
 
@@ -39,16 +39,19 @@ def each_apart(
     patience: float = PATIENCE,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[R | Lost]:
-    """`look(task)` for each task in worker processes, in the order of the tasks; a `Lost` if there is no result.
+    """Call `look(task)` for each task in worker processes. A task that fails gets a `Lost` as its result.
 
-    `look`, tasks and results are pickled. An exception such as Ctrl-C, which the workers ignore, ends the processes.
+    `look`, tasks and results are pickled. Workers ignore Ctrl-C; an exception in the parent stops them.
 
     Args:
-        look: the work.
-        tasks: its arguments.
-        workers: number of processes; None: `usual_workers`.
-        patience: seconds per task.
+        look: function of one task.
+        tasks: arguments of `look`.
+        workers: number of processes. Default: `usual_workers()`.
+        patience: timeout of a task, in seconds.
         progress: called with (done, total).
+
+    Returns:
+        The results in the order of the tasks.
     """
     results: list[R | Lost] = [Lost("was not run")] * len(tasks)
     if not tasks:

@@ -1,4 +1,4 @@
-"""`analyse`: statistics of the fuzzy sets of a trained network, before or after a training with FPL."""
+"""`analyse`: statistics of a trained network's fuzzy sets, before or after training with FPL."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,14 +37,14 @@ def analyse(
     network: Callable[[], nn.Module] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Measure K, coverage, scores of the three cases and calibration on the images of a run or of a folder.
+    """Measure K, coverage, scores of the three cases and calibration on the images of a run or a folder.
 
-    source: a run folder, whose last.pt has teacher and student, or a model folder, which serves as both. data: a
-    folder with images and masks in place of the run's validation and labelled images. out: folder for analysis.json,
-    analysis.md and the figures; None: nothing is written. images: examples to draw. limit: most images of each list.
-    threshold: T; the run's by default. unlabelled_masks: include the unlabelled images of the run, whose masks are read
-    for this diagnosis only. pictures: png or svg. network: the factory of a custom network. progress:
-    called with images done and in all.
+    source: a run folder, whose last.pt contains teacher and student, or a model folder, which is used as both. data:
+    folder with images and masks to use instead of the run's validation and labelled images. out: folder for
+    analysis.json, analysis.md and figures; None: write nothing. images: number of examples to draw. limit: maximum
+    number of images per list. threshold: T. Default: the run's T. unlabelled_masks: include the run's unlabelled
+    images, whose masks are read only for this diagnosis. pictures: png or svg. network: factory of a custom network.
+    progress: called with (images done, images in total).
 
     Returns the content of analysis.json. Raises ConfigError, DataError.
     """

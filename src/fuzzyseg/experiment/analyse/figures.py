@@ -1,4 +1,4 @@
-"""The figures of `analyse`: statistics handed to `report` as plain numbers and arrays."""
+"""Figures of `analyse`, drawn by `report` from plain numbers and arrays."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +19,13 @@ from fuzzyseg.report.maps import Panel, draw_rows
 from fuzzyseg.report.quality import draw_calibration, draw_cases, draw_confusions, draw_coverage
 
 MOST_NAMED = 21
-"""More classes than this get no legend: their colours cannot be told apart."""
+"""Maximum number of classes with a legend: more colours are not distinguishable."""
 
 Add = Callable[..., None]
 
 
 def draw(folder: Path, suffix: str, inputs: Inputs, result: dict[str, Any], examples: list[Example]) -> dict[str, str]:
-    """Draw every figure that has data. Returns file name -> caption."""
+    """Draw all figures for which there is data. Returns file name -> caption."""
     name, group = inputs.shown, result["groups"][inputs.shown]
     title = f"{name} images, {result['threshold_text']}"
     drawn: dict[str, str] = {}
@@ -54,7 +54,7 @@ def draw(folder: Path, suffix: str, inputs: Inputs, result: dict[str, Any], exam
 
 
 def _draw_examples(add: Add, inputs: Inputs, examples: list[Example]) -> None:
-    """Fig. 1 and Fig. 3a."""
+    """Draw Fig. 1 and Fig. 3a."""
     count = len(inputs.card.classes)
     table = np.full((256, 3), 255, np.uint8)  # white for void
     table[:count] = inputs.card.colours or class_colours(count)
@@ -76,7 +76,7 @@ def _draw_examples(add: Add, inputs: Inputs, examples: list[Example]) -> None:
 
 
 def _draw_course(add: Add, inputs: Inputs, course: dict[str, Any]) -> None:
-    """Fig. 4a, Fig. 5, and the statistics of each evaluation."""
+    """Draw Fig. 4a, Fig. 5, and the statistics of each evaluation."""
     if "k" in course:
         caption, values = "K of the unlabelled pixels during training (Fig. 4a)", course["k"]
         k = values["steps"], values["k_histogram"]
@@ -111,7 +111,7 @@ def _draw_course(add: Add, inputs: Inputs, course: dict[str, Any]) -> None:
 
 
 def _draw_weights(add: Add, inputs: Inputs, by_k: list[dict[str, Any]]) -> None:
-    """Fig. 4b for K = 2, the probabilities of the positives adding up to T."""
+    """Draw Fig. 4b for K = 2, where the probabilities of the positives sum to T."""
     threshold, k = inputs.fixed or 0.9, min(2, len(inputs.card.classes) - 1)
     m, a = threshold / k, inputs.options.a
     q = torch.linspace(0, m, 201, dtype=torch.float64)
@@ -120,7 +120,7 @@ def _draw_weights(add: Add, inputs: Inputs, by_k: list[dict[str, Any]]) -> None:
         name: weight_curve(torch.full_like(q, m), q, kind=kind, a=a).tolist()  # type: ignore[arg-type]
         for name, kind in kinds.items()
     }
-    # S_K <= T < S_K + q <= 1, and q is at most the least of the positives
+    # S_K <= T < S_K + q <= 1, and q is at most the smallest positive probability
     possible = (max(0.0, threshold - k * m), min(m, 1 - k * m))
     options = {"m": m, "k": k, "threshold": threshold, "possible": possible, "by_k": by_k}
     caption = "the adaptive weight as a curve, and as it occurs (Fig. 4b)"

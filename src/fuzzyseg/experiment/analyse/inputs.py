@@ -30,9 +30,9 @@ UNLABELLED = "unlabelled"
 class Inputs:
     """Inputs of the measurement. Logits are those of whole images at the training scale, or of tiles of large images.
 
-    roles: descriptions of teacher and student. fixed: T, if it is one number. confidence: the method's confidence
+    roles: descriptions of teacher and student. fixed: T if it is a single number. confidence: the method's confidence
     threshold, if any. lists: name -> images with masks. validation: all validation images of the run, in order. run:
-    the run folder; None for a model alone. notes: sentences for the user.
+    the run folder; None for a model without a run. notes: sentences for the user.
     """
 
     source: str
@@ -52,15 +52,15 @@ class Inputs:
 
     @property
     def shown(self) -> str:
-        """The list that examples are taken from: the unlabelled images if included, else the first."""
+        """Name of the list that examples are drawn from: the unlabelled images if included, else the first list."""
         return UNLABELLED if UNLABELLED in self.lists else next(iter(self.lists))
 
     def tempered(self, logits: Tensor) -> Tensor:
-        """The teacher's logits (1,C,H,W) over the temperature that the run fitted, if any."""
+        """Divide the teacher's logits (1,C,H,W) by the temperature fitted in the run, if any."""
         return logits if self.pixel_loss is None else self.pixel_loss.tempered(logits)
 
     def threshold(self, logits: Tensor) -> float | Tensor:
-        """T for the teacher's logits (1,C,H,W)."""
+        """Return T for the teacher's logits (1,C,H,W)."""
         if self.fixed is not None:
             return self.fixed
         assert self.pixel_loss is not None
@@ -76,7 +76,7 @@ def read_inputs(
     device: str,
     network: Network | None,
 ) -> Inputs:
-    """Read a run or model folder and list the images; arguments as in `analyse`. Raises ConfigError, DataError."""
+    """Load a run or model folder and list the images. Arguments as in `analyse`. Raises ConfigError, DataError."""
     if threshold is not None and not 0 < threshold <= 1:
         raise ConfigError(f"--threshold: found {threshold}; expected a number in (0, 1]")
     where = choose_device(device)
@@ -120,10 +120,10 @@ def read_inputs(
 def _lists(
     source: Path, data: Path | None, predictor: Predictor, config: Config | None, unlabelled_masks: bool
 ) -> tuple[dict[str, list[Item]], int, list[str]]:
-    """The images by list, the masks' value for void, and notes."""
+    """Return the images by list, the ignore index of the masks, and notes."""
     root = None if config is None else config.data.root
     if data is not None and root is not None and Path(root).resolve() == data.resolve():
-        data = None  # the lists of the run itself: no image that it was trained on counts as validation
+        data = None  # use the run's lists, so that no training image counts as validation
     notes = []
     if data is None:
         if root is None or config is None:
@@ -132,7 +132,7 @@ def _lists(
         lists = {"val": run_items(source, config, predictor, "val")}
         if (source / "config.yaml").is_file() or not lists[
             "val"
-        ]:  # a model alone: only images that it was not trained on
+        ]:  # a model folder: only images that it was not trained on
             lists["labelled"] = run_items(source, config, predictor, "train")
         if unlabelled_masks:
             lists[UNLABELLED] = run_items(source, config, predictor, UNLABELLED)
@@ -157,7 +157,7 @@ def _lists(
 
 
 def trained_method(run: RunFolder, config: Config, card: ModelCard, network: Network | None) -> Method:
-    """The method of the run with the state of its last checkpoint."""
+    """Return the run's method with the state of its last checkpoint."""
     state, lists = checkpoint.load(run.last_pt), record(run)
     images = {name: len(lists[name]) for name in ("labelled", UNLABELLED)}
     images["all"] = sum(images.values())
@@ -174,7 +174,7 @@ def trained_method(run: RunFolder, config: Config, card: ModelCard, network: Net
 
 
 def _roles(source: Path, method: Method | None, same: bool) -> tuple[dict[str, str], list[str]]:
-    """Descriptions of teacher and student; a note if they are one network."""
+    """Return descriptions of teacher and student, and a note if they are the same network."""
     if method is not None and not same:
         teacher, student = "the network whose logits give the sets", "the network that learns from them"
         return {"teacher": f"{teacher}, from last.pt", "student": f"{student}, from last.pt"}, []
@@ -188,7 +188,7 @@ def _roles(source: Path, method: Method | None, same: bool) -> tuple[dict[str, s
 def fuzzy_sets(
     config: Config | None, threshold: float | None, pixel_loss: PixelLossModule | None, run: RunFolder | None
 ) -> tuple[FPLOptions, float | None, list[str]]:
-    """Options of the fuzzy loss, T if it is one number, and notes. config, run: None for a model alone."""
+    """Return options of the fuzzy loss, T if it is a single number, and notes. config, run: None without a run."""
     loss, notes = (config or Config()).loss, []
     if config is not None:
         name = resolve(config).pixel_loss
@@ -214,7 +214,7 @@ def fuzzy_sets(
 
 
 def _ended_with(run: RunFolder | None) -> float:
-    """T in the run's result.json, for a run whose last.pt is not read."""
+    """Return T from the run's result.json, for use without its last.pt."""
     found = run.read(run.result) if run is not None and run.result.is_file() else {}
     record = found.get("threshold")
     value = record.get("value", UNKNOWN) if isinstance(record, dict) else UNKNOWN

@@ -1,4 +1,4 @@
-"""Statistics of the images in one pass, maps of example images, and statistics logged during the training."""
+"""Statistics of all images in one pass, maps of example images, and statistics logged during training."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ Counter = Callable[[int, int], None]
 Counts = tuple[Diagnosis, ThresholdTable, Confident]
 
 MOST_WIDE = 640
-"""Largest width of an example in pixels: a figure shows no more."""
+"""Maximum width of an example in pixels, which is enough for a figure."""
 
 
 @dataclass
 class Example:
-    """One image to draw, as arrays (H,W), subsampled if large.
+    """Maps (H,W) of an example image, subsampled if large.
 
-    image (H,W,3) uint8. mask, label, sets: class indices, 255 for void; sets at a multiple of the size, the classes of
-    each fuzzy set in alternating stripes. case: as in `PixelMaps`. hard, fuzzy: scores, NaN where void.
+    image: (H,W,3) uint8. mask, label, sets: class indices, 255 for void; sets has a multiple of this size and shows the
+    classes of each fuzzy set as stripes. case: as in `PixelMaps`. hard, fuzzy: scores, NaN for void.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Example:
 
 
 def measure(inputs: Inputs, images: int, progress: Counter | None) -> tuple[dict[str, dict[str, Any]], list[Example]]:
-    """Statistics of each list of images, and evenly spaced examples from `inputs.shown`. Raises DataError."""
+    """Measure each list. Returns statistics and evenly spaced examples from `inputs.shown`. Raises DataError."""
     chosen = evenly_spaced(range(len(inputs.lists[inputs.shown])), images)
     total = sum(len(items) for items in inputs.lists.values())
     levels = LEVELS if inputs.confidence is None else sorted({*LEVELS, inputs.confidence})
@@ -63,7 +63,9 @@ def measure(inputs: Inputs, images: int, progress: Counter | None) -> tuple[dict
                 found, pixels, target = _measure(inputs, image, mask, levels)
                 sums = found if sums is None else tuple(a.plus(b) for a, b in zip(sums, found, strict=True))
                 here = int((mask != VOID).sum())
-                if name == inputs.shown and number in chosen and here > known:  # of tiles the one with the least void
+                if (
+                    name == inputs.shown and number in chosen and here > known
+                ):  # of several tiles, the one with the least void
                     example, known = _example(inputs, item.name, image, target, pixels), here
             examples += [] if example is None else [example]
             done += 1
@@ -84,7 +86,7 @@ def measure(inputs: Inputs, images: int, progress: Counter | None) -> tuple[dict
 
 
 def _measure(inputs: Inputs, image: Tensor, mask: Tensor, levels: Sequence[float]) -> tuple[Counts, PixelMaps, Tensor]:
-    """Statistics of an image (Cin,H,W) and its mask (H,W); the maps behind them; the mask (1,H,W) on the device."""
+    """Return statistics and maps of an image (Cin,H,W) with mask (H,W), and the mask (1,H,W) on the device."""
     logits = inputs.teacher.training_logits(image).unsqueeze(0)
     same, teacher = inputs.student is inputs.teacher, inputs.tempered(logits)
     student = logits if same else inputs.student.training_logits(image).unsqueeze(0)
@@ -111,13 +113,13 @@ def _example(inputs: Inputs, name: str, image: Tensor, target: Tensor, pixels: P
 
 
 def picture(inputs: Inputs, image: Tensor) -> Array:
-    """An image (Cin,H,W) as (H,W,3) uint8, as in pictures of predictions."""
+    """Convert an image (Cin,H,W) to (H,W,3) uint8, as for overlays of predictions."""
     shown = to_picture(image.movedim(0, -1).numpy(), inputs.card.mean, inputs.card.std)
     return np.broadcast_to(shown, (*shown.shape[:2], 3))
 
 
 def striped(order: Array, k: Array, wide: int = 480) -> Array:
-    """The first k (H,W) classes of `order` (C,H,W) in diagonal stripes: (fH,fW), f such that it is `wide` pixels."""
+    """Draw the first k (H,W) classes of `order` (C,H,W) as diagonal stripes, upsampled to at least `wide` columns."""
     factor = max(1, -(-wide // k.shape[1]))
     order, k = order.repeat(factor, 1).repeat(factor, 2), k.repeat(factor, 0).repeat(factor, 1)
     rows, columns = np.indices(k.shape)
@@ -127,7 +129,7 @@ def striped(order: Array, k: Array, wide: int = 480) -> Array:
 
 
 def over_time(run: RunFolder | None) -> dict[str, Any]:
-    """From metrics.jsonl: `k` of the unlabelled pixels in the training loss, and `evaluations`; each if logged."""
+    """Read from metrics.jsonl, if logged: `k` of the unlabelled pixels in the training loss, and `evaluations`."""
     if run is None or not run.metrics.is_file():
         return {}
     lines = read_lines(run.metrics)
@@ -146,7 +148,7 @@ def over_time(run: RunFolder | None) -> dict[str, Any]:
 
 
 def kept_maps(inputs: Inputs, columns: int = 5) -> tuple[list[int], list[tuple[Item, list[Path]]]]:
-    """Evenly spaced steps with maps of K (`train.k_maps`), and the files of each image at these steps."""
+    """Return evenly spaced steps with stored maps of K (`train.k_maps`), and each image's files at these steps."""
     run = inputs.run
     if run is None or not run.maps_dir.is_dir():
         return [], []

@@ -1,4 +1,4 @@
-"""Verdict on the gain of FPL for a network, from the measured runs of docs/evidence.md."""
+"""Expected gain of FPL for a network, estimated from the runs of docs/evidence.md."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ import numpy as np
 from scipy.stats import t as student_t
 
 FEATURE = "case 2 / (case 2 + case 3)"
-"""Of the pixels with a wrong label, the fraction with the truth in the fuzzy set."""
+"""Fraction of the pixels with a wrong label whose fuzzy set contains the true class."""
 
 
 class Verdict(NamedTuple):
-    """word: "helps", "does not help" or "cannot tell". sentence: the numbers that it is based on."""
+    """word: "helps", "does not help" or "cannot tell". sentence: explanation with numbers."""
 
     word: str
     sentence: str
@@ -22,17 +22,18 @@ class Verdict(NamedTuple):
 
 @cache
 def measured() -> list[dict[str, Any]]:
-    """Cells of the regime map, written by recipes/evidence/regime_map.py."""
+    """Return the cells of the regime map, which recipes/evidence/regime_map.py writes."""
     cells: list[dict[str, Any]] = json.loads(Path(__file__).with_name("regime.json").read_text("utf-8"))["cells"]
     return cells
 
 
 def verdict(share: float, cells: Sequence[Mapping[str, Any]] | None = None) -> Verdict:
-    """Expected gain of FPL over hard labels if `share` of the wrong labels have the true class in their set.
+    """Predict whether FPL beats hard labels if `share` of the wrong labels have the true class in their fuzzy set.
 
-    A line through the cells (mean gain of one data set, method, label count and T; weighted by the number of pairs),
-    and the 95 % confidence interval of its value at `share`. "cannot tell": the interval holds 0, or no cell lies at
-    or beyond `share`. cells: each with `FEATURE`, `gain` in points of mIoU, and `pairs`; the measured ones by default.
+    Fits a line to the cells (mean gain for one dataset, method, number of labels and T, weighted by the number of
+    pairs) and computes the 95 % confidence interval of its value at `share`. "cannot tell": the interval contains 0,
+    `share` is outside the range of the cells, or there are fewer than four. cells: each with `FEATURE`, `gain` in
+    points of mIoU, and `pairs`. Default: `measured()`.
     """
     known = measured() if cells is None else cells
     x, gain, pairs = (np.array([cell[name] for cell in known], float) for name in (FEATURE, "gain", "pairs"))

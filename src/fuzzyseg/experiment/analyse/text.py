@@ -1,4 +1,4 @@
-"""Sentences and Markdown tables of the results of `analyse`."""
+"""Sentences and Markdown tables that present the results of `analyse`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,16 +10,16 @@ from fuzzyseg.report.drawing import CASE_NAMES
 Table = list[list[str]]
 
 USUAL = (0.85, 0.9, 0.95)
-"""The thresholds that the FPL paper chooses from."""
+"""Thresholds used in the FPL paper."""
 
 MEASURED = 0.9
-"""T of most of the runs that the verdict is based on."""
+"""T of most runs that the verdict is based on."""
 
 WANTED = 0.95
 """Fraction of pixels whose set should contain the true class, as in `loss.calibrated.coverage`."""
 
 WEAK = 0.5
-"""Top-1 accuracy below which the sets of a network are not informative."""
+"""Top-1 accuracy below which a network's fuzzy sets are not informative."""
 
 LEGEND = (
     "label right: pixels whose pseudo label (the most probable class) is right: accuracy of the hard labels",
@@ -28,15 +28,15 @@ LEGEND = (
     "classes: mean size of a set (K); K=1, ...: pixels with sets of that size. Larger sets carry less information",
     "two share: pixels with p1 <= T < p1 + p2: two classes together exceed T; the paper's rule keeps one of them",
 )
-"""Columns of `thresholds`."""
+"""Explanation of the columns of `thresholds`."""
 
 
 def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rule: str | int = "n-1") -> list[str]:
-    """Sentences on whether FPL helps, by the measured runs, and on T.
+    """Return sentences about whether FPL helps, according to measured runs, and about the choice of T.
 
-    table: rows of a `ThresholdTable` with the usual thresholds, measured on `images` with `rule`. T is the smallest
-    usual one whose coverage is at least `WANTED`, else the largest: a better network has a smaller T (Table 5 of the
-    FPL paper). A rule of thumb, no prediction of a score.
+    table: rows of a `ThresholdTable` with the usual thresholds, measured on `images` with `rule`. The suggested T is
+    the smallest usual one whose coverage is at least `WANTED`, else the largest: better networks need a smaller T
+    (Table 5 of the FPL paper). This is a rule of thumb and does not predict a score.
     """
     if classes == 2:
         return ["FPL does not help: with two classes every fuzzy set has one class, and FPL is weighted cross entropy."]
@@ -81,17 +81,17 @@ def _share(value: float) -> str:
 
 
 def per_cent(value: float | None, digits: int = 1) -> str:
-    """A fraction as per cent, a dash for None."""
+    """Format a fraction as a percentage; None as a dash."""
     return "-" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number, a dash for None."""
+    """Format a number; None as a dash."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
 def thresholds(rows: Sequence[dict[str, Any]]) -> Table:
-    """Statistics of the fuzzy sets, a row for each T."""
+    """Table of fuzzy-set statistics, one row per T."""
     table = [
         ["T", "label right", "truth in set", "of wrong labels", "classes", "K=1", "K=2", "K=3", "K>3", "two share"]
     ]
@@ -104,7 +104,7 @@ def thresholds(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def confident(rows: Sequence[dict[str, Any]]) -> Table:
-    """Accuracy of confident pixels, a row for each confidence tau, and the choice of a reliability gate."""
+    """Table of the accuracy of confident pixels, one row per confidence tau, with the choice of `confidence=gate`."""
     table = [["confidence", "pixels", "label right", "pixels used with confidence=gate"]]
     for row in rows:
         who = "confident pixels" if row["reliable"] else "all pixels"
@@ -113,7 +113,7 @@ def confident(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def cases(group: dict[str, Any]) -> Table:
-    """Frequency, scores and gradients of the three cases, and of all pixels."""
+    """Table of frequency, scores and gradients of the three cases and of all pixels."""
     head = ["case", "pixels", "K=1", "R hard", "R fuzzy", "lift hard", "lift fuzzy", "x share, hard", "x share, fuzzy"]
     table = [head]
     for case, row in group["cases"].items():
@@ -125,7 +125,7 @@ def cases(group: dict[str, Any]) -> Table:
 
 
 def sizes(group: dict[str, Any]) -> Table:
-    """Statistics by K."""
+    """Table of statistics by K."""
     table = [["K", "pixels", "truth in set", "label right", "entropy / log C", "weight"]]
     for row in group["by_k"]:
         shares = [per_cent(row[name], 2) for name in ("share", "coverage", "top1")]
@@ -134,20 +134,20 @@ def sizes(group: dict[str, Any]) -> Table:
 
 
 def confusions(group: dict[str, Any], most: int = 12) -> Table:
-    """The most frequent confusions, and the fraction of their pixels with the truth in the set."""
+    """Table of the most frequent confusions, with the fraction of their pixels whose set contains the true class."""
     rows = group["confusions"][:most]
     table = [[row["truth"], row["label"], per_cent(row["share"], 2), per_cent(row["rescued"])] for row in rows]
     return [["truth", "taken for", "pixels", "truth in set"], *table]
 
 
 def markdown(table: Table) -> list[str]:
-    """Lines of the table in Markdown, and an empty one."""
+    """Return the table as lines of Markdown, followed by an empty line."""
     rows = ["| " + " | ".join(map(in_markdown, row)) + " |" for row in table]
     return [rows[0], "|---" + "|---:" * (len(table[0]) - 1) + "|", *rows[1:], ""]
 
 
 def about(result: dict[str, Any]) -> list[str]:
-    """Source, images, networks, settings of the sets, and notes."""
+    """Describe source, images, networks, settings of the fuzzy sets, and notes."""
     amounts = ", ".join(f"{group['images']} {name}" for name, group in result["groups"].items())
     return [
         f"source: {result['source']}; images: {amounts}, whole, at the training scale, networks in evaluation mode",
@@ -159,7 +159,7 @@ def about(result: dict[str, Any]) -> list[str]:
 
 
 def page(result: dict[str, Any]) -> str:
-    """analysis.md."""
+    """Return the content of analysis.md."""
     lines = ["# Fuzzy sets against the masks", "", *(f"- {line}" for line in about(result)), ""]
     lines += ["## Does FPL help, and with which T?", ""]
     lines += [line for sentence in result["answer"] for line in (sentence, "")]

@@ -15,14 +15,14 @@ from fuzzyseg.run.environment import code_version
 from fuzzyseg.run.folder import RunFolder
 
 SPLIT = {"labelled", "val", "split_seed", "policy", "unlabelled", "group"}
-"""Settings of the section `data` that split a data set, not read it."""
+"""Settings of the section `data` that affect the split, not the reading of the dataset."""
 
 
 def origin(grid: Grid, out: Path, say: Callable[[str], None], *, any_code: bool) -> dict[str, str | None]:
-    """Fingerprints of the first run's data set and of the code; None: not compared.
+    """Return fingerprints of the first run's dataset and of the code; None: not to be compared.
 
-    Says which validation images a cross-validation leaves out. Raises ConfigError, and DataError unless the images of
-    all runs can be split.
+    Reports which validation images a cross-validation does not use. Raises ConfigError, and DataError if the images of
+    a run cannot be split.
     """
     first = grid.config(grid.cells[0], out).data
     code = None if any_code else code_version()["sources"]
@@ -31,7 +31,7 @@ def origin(grid: Grid, out: Path, say: Callable[[str], None], *, any_code: bool)
     dataset = read_configured(first)
     tried: list[DataConfig] = []
     for cell in grid.cells:
-        data = grid.config(cell, out).data.model_copy(update={"policy": "random", "split_seed": 0})  # reads no mask
+        data = grid.config(cell, out).data.model_copy(update={"policy": "random", "split_seed": 0})  # reads no masks
         if data not in tried and data.model_dump(exclude=SPLIT) == first.model_dump(exclude=SPLIT):
             tried.append(data)
             split_for(data, 0, dataset)
@@ -44,7 +44,7 @@ def origin(grid: Grid, out: Path, say: Callable[[str], None], *, any_code: bool)
 
 
 def refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], made_from: dict[str, Any]) -> None:
-    """Raise ConfigError for a result or pretraining with changed settings, or of other data or code."""
+    """Raise ConfigError for a result or pretraining made with other settings, data or code."""
     advice = "choose another --out or --results, or delete the file or folder"
     if changed:
         raise ConfigError(f"{path}: {kind} has other settings ({'; '.join(changed[:4])}): repeat them, {advice}")
@@ -54,13 +54,13 @@ def refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], 
 
 
 def check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | None]) -> None:
-    """Raise ConfigError if finished pretraining was another; an unfinished one is checked when it resumes."""
+    """Raise ConfigError if finished pretraining had other settings; unfinished pretraining is checked on resumption."""
     run = RunFolder(out / start.name)
     made = run_config(run.path)
     if made is None or not finished(out, start):
         return
     now = identity(grid.config(start, out))
-    # the folder's settings have absolute paths of the machine, which are not compared
+    # the folder's settings contain absolute paths, which are not compared
     before = identity(made)
     for key, value in before.items():
         parts = value if isinstance(value, list) else [value]
@@ -72,5 +72,5 @@ def check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | N
 
 
 def finished(out: Path, cell: Cell) -> bool:
-    """Whether a run has its result."""
+    """Return whether a run has a result."""
     return RunFolder(out / cell.name).result.is_file()

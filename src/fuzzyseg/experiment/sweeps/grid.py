@@ -15,16 +15,16 @@ from fuzzyseg.plugins import methods
 
 Repeat = tuple[int, int | None, int | None]
 START = "start"
-"""Supervised pretraining runs are the arms start0 and start1."""
+"""Prefix of the arms of supervised pretraining, start0 and start1."""
 
 
 @dataclass(frozen=True)
 class Cell:
     """One run of a sweep.
 
-    arm: name of the compared configuration. labelled: number of labelled images (None: the base's). subset: of the
-    labelled images (None: the seed's). fold: of the labelled images that validates, from 1 (None: no cross-validation).
-    Supervised pretraining, a run that only gives others their initial weights, has the arm start0 or start1.
+    arm: name of the configuration. labelled: number of labelled images (None: as in the plan's base). subset: seed of
+    the labelled subset (None: `seed`). fold: 1-based index of the validation fold (None: no cross-validation).
+    Supervised pretraining, which only provides initial weights for other runs, has the arm start0 or start1.
     """
 
     arm: str
@@ -40,7 +40,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """File name of letters, digits, dots, dashes and underscores."""
+        """Name for files: letters, digits, dots, dashes and underscores."""
         parts = [self.arm, *([self.labelled] if self.labelled else [])]
         numbers = (("subset", self.subset), ("fold", self.fold), ("s", self.seed))
         parts += [f"{key}{number}" for key, number in numbers if number is not None]
@@ -48,20 +48,20 @@ class Cell:
 
     @property
     def is_start(self) -> bool:
-        """Whether it is supervised pretraining for other runs."""
+        """Whether the run is supervised pretraining for other runs."""
         return re.fullmatch(rf"{START}\d+", self.arm) is not None
 
 
 @dataclass
 class Grid:
-    """The runs (cells) of a sweep file and their settings.
+    """Runs (cells) of a sweep file and their settings.
 
     recipe: sections that replace those of the plan's base. settings: single settings that override both; those of an
-    arm (a compared configuration) override all. labelled: numbers of labels in place of the plan's. arms: only these.
-    seeds: their number (0 to seeds - 1) or list; None: the plan's, else 0. reading: interpretation whose settings
-    override the plan's base. init: files with initial weights in place of supervised pretraining; `{labelled}`,
-    `{seed}`, `{subset}` and `{fold}` are filled in. folds: of a cross-validation on the labelled images. Raises
-    ConfigError.
+    arm (a configuration) override all. labelled: numbers of labels, instead of the plan's. arms: subset of the arms.
+    seeds: number of seeds (0 to seeds - 1) or a list. Default: the plan's seeds, else 0. reading: interpretation whose
+    settings override the plan's base. init: files with initial weights, instead of supervised pretraining; may contain
+    `{labelled}`, `{seed}`, `{subset}` and `{fold}`. folds: number of folds of a cross-validation on the labelled
+    images. Raises ConfigError.
     """
 
     plan: Plan
@@ -102,7 +102,7 @@ class Grid:
 
     @property
     def repeats(self) -> list[Repeat]:
-        """Seed, labelled subset (None: the seed's) and fold with which every configuration runs."""
+        """Combinations of seed, labelled subset (None: as the seed) and fold; every configuration runs with each."""
         seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds or self.plan.seeds or [0]
         subsets: Sequence[int | None] = self.plan.subsets or [None]
         folds: Sequence[int | None] = [None] if self.folds is None else range(1, self.folds + 1)
@@ -110,25 +110,25 @@ class Grid:
 
     @property
     def cells(self) -> list[Cell]:
-        """All compared runs; the configurations of one number of labels, subset, seed and fold are adjacent."""
+        """All runs except pretraining, grouped by number of labels, subset, seed and fold."""
         arms = [arm for arm in self.plan.arms if arm in self.arms or not self.arms]
         return [Cell(arm, amount, *repeat) for amount in self.amounts for repeat in self.repeats for arm in arms]
 
     @property
     def replaced_val(self) -> list[str]:
-        """The values of `data.val` that a cross-validation replaces."""
+        """Values of `data.val` that a cross-validation replaces."""
         data = [self._values(replace(cell, fold=None)).get("data", {}) for cell in self.cells]
         return list(dict.fromkeys(str(each["val"]) for each in data if each.get("val") is not None))
 
     def starts(self, cell: Cell) -> list[Cell]:
-        """The supervised pretraining runs whose weights a run loads: as many as its method trains networks."""
+        """Return the pretraining runs whose weights a run loads, one per network that its method trains."""
         if cell.is_start or self.plan.start is None or self.init is not None:
             return []
         learners = methods()[self._values(cell)["method"]["name"]].learners
         return [replace(cell, arm=f"{START}{number}") for number in range(learners)]
 
     def config(self, cell: Cell, out: Path) -> Config:
-        """The complete settings of a run; its folder and those of its pretraining are below `out`."""
+        """Return the complete settings of a run. Its folder and those of its pretraining are in `out`."""
         values = override(self._values(cell), ["out"], str(out / cell.name))
         starts = self.starts(cell)
         if starts:
@@ -159,10 +159,14 @@ class Grid:
             values = merge(values, merge({"method": {"name": "supervised"}}, plan.start or {}))
             values["loss"] = {}
             values["method"] = {"name": "supervised"}
-            seed = 2 * cell.seed + int(cell.arm.removeprefix(START))  # two starts share a subset, never a seed
+            seed = 2 * cell.seed + int(
+                cell.arm.removeprefix(START)
+            )  # both pretraining runs use the same subset but different seeds
         else:
             name, base = self._method(cell.arm), values.get("method", {})
-            own = base if name == base.get("name", Config().method.name) else {}  # else they belong to another method
+            own = (
+                base if name == base.get("name", Config().method.name) else {}
+            )  # otherwise they belong to another method
             options = {key: value for key, value in asked.items() if _has(name, key)}
             values = merge({**values, "method": {**own, **options, "name": name}}, plan.compared(cell.arm))
         subset = cell.seed if cell.subset is None else cell.subset
@@ -172,7 +176,7 @@ class Grid:
         return values if cell.labelled is None else merge(values, {"data": {"labelled": cell.labelled}})
 
     def _method(self, arm: str) -> str:
-        """Name of a configuration's method: from the arm, the command, the recipe or the base."""
+        """Return the method name of an arm, as set by the arm, the command, the recipe or the base."""
         layers = [self.plan.arms[arm], self.settings, self.recipe]
         if "method" not in self.recipe:  # its section replaces the plan's
             layers.append(self.plan.setting(arm, self.reading))
@@ -180,7 +184,7 @@ class Grid:
         return next((name for name in named if name is not None), Config().method.name)
 
     def _refuse_idle_options(self) -> None:
-        """Raise ConfigError for a setting `method.*` that none of the methods has."""
+        """Raise ConfigError for a setting `method.*` that no method has."""
         given = self.settings.get("method", {})
         named = {self._method(cell.arm) for cell in self.cells}
         for key in given:
@@ -188,7 +192,7 @@ class Grid:
                 raise ConfigError(f"method.{key}: no method of this sweep has it ({', '.join(sorted(named))})")
 
     def expected(self, cell: Cell) -> tuple[float | None, str | None]:
-        """The published score of a cell in per cent, and the number of labels it was published for."""
+        """Return the published score of a cell in per cent, and the number of labels that it was published for."""
         scores, place = self.plan.expected.get(cell.arm, []), self.amounts.index(cell.labelled)
         if place >= len(scores):
             return None, None

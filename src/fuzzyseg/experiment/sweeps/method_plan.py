@@ -1,4 +1,4 @@
-"""The plan of `compare`: a configuration for each method and loss."""
+"""The plan of `compare`: one configuration per method and loss."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,16 +8,16 @@ from fuzzyseg.config import ConfigError
 from fuzzyseg.config.plan import Plan
 
 REFERENCE = "supervised paper"
-"""The configuration that all others are compared with: training on the labelled images alone."""
+"""The configuration that all others are compared with: training on the labelled images only."""
 
 
 def comparison(methods: Sequence[str], losses: Sequence[str]) -> tuple[Plan, list[str]]:
-    """A plan with a configuration for each method and loss, and sentences on what was left out and why.
+    """Build a plan with one configuration per method and loss. Also returns sentences on omitted ones and the reasons.
 
-    Supervised training is always included, as the reference. A loss that a paper itself uses is run once, as `paper`.
-    Differences: each configuration minus the reference, and fuzzy minus hard (or `paper`, if that is the hard loss) in
-    each method. The plan says where FPL is a variant of ours. Raises ConfigError if no loss applies to any method;
-    supervised training alone is a comparison.
+    Supervised training is always included as the reference. A loss that is the method's published one runs only once,
+    as `paper`. Differences: each configuration minus the reference, and fuzzy minus hard (or `paper`, if that is the
+    hard loss) for each method. The plan states where FPL is our own variant. Raises ConfigError if no loss applies to
+    any method; supervised training alone is valid.
     """
     known = plugins.methods()
     arms: dict[str, dict[str, Any]] = {}

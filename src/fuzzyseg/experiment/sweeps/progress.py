@@ -1,4 +1,4 @@
-"""Progress of a sweep: step, loss and score of the running trainings, and the remaining time of all runs."""
+"""Progress of a sweep: step, loss and score of running trainings, and the remaining time of the sweep."""
 
 import heapq
 import math
@@ -16,8 +16,8 @@ from fuzzyseg.run.logs import SCORE, read_lines
 class RunState:
     """Progress of a running training.
 
-    step: finished ones, of `steps`. loss: of the last logged step. score: mIoU of the last evaluation, in [0, 1].
-    seconds_left: its own estimate; infinite before the first logged step.
+    step: number of completed steps, out of `steps`. loss: loss of the last logged step. score: mIoU of the last
+    evaluation, in [0, 1]. seconds_left: the training's estimate; infinite before the first logged step.
     """
 
     name: str
@@ -30,7 +30,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class Progress:
-    """Running trainings; runs finished and in all; seconds until the last one ends (infinite: nothing is measured)."""
+    """Running trainings, numbers of finished and of all runs, and seconds until all end (infinite: not known yet)."""
 
     running: list[RunState]
     done: int
@@ -39,34 +39,36 @@ class Progress:
 
 
 def read_state(name: str, steps: int, metrics: Path, elapsed: float) -> RunState:
-    """The progress of a training that was started `elapsed` seconds ago, from its metrics.jsonl, if any."""
+    """Read the progress of a training, started `elapsed` seconds ago, from its metrics.jsonl if it exists."""
     lines = read_lines(metrics) if metrics.is_file() else []
     if not lines:
         return RunState(name, 0, steps)
     scores = [line["evaluation"][SCORE] for line in lines if SCORE in (line.get("evaluation") or {})]
     left = lines[-1].get("time", {}).get("eta_seconds", math.inf)
-    age = min(elapsed, max(0.0, time.time() - metrics.stat().st_mtime))  # a resumed training's line is an old one
+    age = min(
+        elapsed, max(0.0, time.time() - metrics.stat().st_mtime)
+    )  # a resumed training's last line may predate its start
     state = RunState(name, lines[-1]["step"], steps, lines[-1].get("loss"), scores[-1] if scores else None)
     return replace(state, seconds_left=max(0.0, left - age))
 
 
 @dataclass
 class Pace:
-    """Remaining time from the measured pace of each method. runs: method and steps of each run of the sweep.
+    """Remaining time of a sweep, estimated from the speed of its runs.
 
-    measured: seconds per step of runs.
+    runs: method and number of steps of each run. measured: seconds per step of each run.
     """
 
     runs: Mapping[Cell, tuple[str, int]]
     measured: dict[Cell, float] = field(default_factory=dict)
 
     def measure(self, cell: Cell, steps: int, seconds: float) -> None:
-        """Record that a run takes so many seconds for so many steps. None left are no measure: the run is late."""
+        """Record that a run takes `seconds` for `steps`. Ignored if seconds is 0: a run behind its own estimate."""
         if steps > 0 and 0 < seconds < math.inf:
             self.measured[cell] = seconds / steps
 
     def seconds(self, cell: Cell) -> float:
-        """Duration of a run, estimated from runs of the same configuration, else of the same method, else from all."""
+        """Estimate a run's duration from runs of the same configuration, else of the same method, else from all."""
         method, steps = self.runs[cell]
         arms = [pace for other, pace in self.measured.items() if other.arm == cell.arm]
         methods = [pace for other, pace in self.measured.items() if self.runs[other][0] == method]
@@ -74,9 +76,9 @@ class Pace:
         return statistics.mean(known) * steps if known else math.inf
 
     def remaining(self, running: Mapping[Cell, float], waiting: Iterable[Cell], workers: int) -> float:
-        """Seconds until all runs have ended, with so many parallel `workers`. running: seconds left of each.
+        """Return the seconds until all runs have ended with `workers` parallel runs. running: seconds left of each.
 
-        Each waiting run, in turn, is assigned to the worker that is free first.
+        Each waiting run is assigned in order to the first free worker.
         """
         free = [self.seconds(cell) if math.isinf(left) else left for cell, left in running.items()]
         free += [0.0] * (workers - len(free))

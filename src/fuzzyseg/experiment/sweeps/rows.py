@@ -1,4 +1,4 @@
-"""Result files (rows) of finished runs, small enough to commit. They name no folder of the machine."""
+"""Result files (rows) of finished runs: small enough to commit, without paths of the machine."""
 
 import hashlib
 import json
@@ -17,13 +17,13 @@ from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import SCORE, read_lines
 
 MACHINE = WITHOUT_EFFECT | {"data.root", "augment.on_device", "init", "train.device", "train.save_every"}
-"""Settings of where and how a run is carried out, which result files leave out."""
+"""Settings that depend on the machine, which result files omit."""
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """The settings that determine a run, by dotted names: all but those of `MACHINE`.
+    """Return the settings that determine a run, with dotted keys: all except those in `MACHINE`.
 
-    All options of the method are included, so that a row from before a change of a default is recognised.
+    All options of the method are included, to detect rows from before a default was changed.
     """
     values = merge(config.model_dump(mode="json"), {"method": resolve(config).options.model_dump(mode="json")})
     flat = {key: value for key, value in leaves(values) if key not in MACHINE}
@@ -33,9 +33,9 @@ def identity(config: Config) -> dict[str, Any]:
 
 
 def differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Settings in which a row and a requested run differ, in words.
+    """Describe the settings in which a row and a requested run differ.
 
-    A setting that is missing in the row is newer than the row and counts as its default.
+    A setting that is missing in the row was added later, and is taken as its default.
     """
     default = identity(validate({"method": {"name": now["method.name"]}}))
     default["network.weights"] = now.get("network.weights")
@@ -44,7 +44,7 @@ def differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def read_row(path: Path) -> dict[str, Any] | None:
-    """A row's content; None without such a file. Raises ConfigError for any other content."""
+    """Read a row; None if there is no such file. Raises ConfigError if the file is not a row."""
     if not path.is_file():
         return None
     try:
@@ -58,9 +58,9 @@ def read_row(path: Path) -> dict[str, Any] | None:
 def same_runs(
     settings: Mapping[Cell, Mapping[str, Any]], results: Path, made_from: Mapping[str, str | None]
 ) -> dict[Cell, dict[str, Any]]:
-    """Rows in `results` with the settings of a cell under another name, such as a configuration of another sweep.
+    """Find rows in `results` with the settings of a cell but another name, such as runs of another sweep.
 
-    settings: `identity` of each cell. made_from: see `origin_differences`. Files that are no rows are ignored.
+    settings: `identity` of each cell. made_from: see `origin_differences`. Files that are not rows are ignored.
     """
 
     def key(values: Mapping[str, Any]) -> str:
@@ -80,7 +80,7 @@ def same_runs(
 
 
 def origin_differences(row: Mapping[str, Any], made_from: Mapping[str, str | None]) -> list[str]:
-    """Differences of a row's `data` and `code` fingerprints from `made_from`, in words; unrecorded ones are equal."""
+    """Describe how a row's `data` and `code` fingerprints differ from `made_from`; missing ones count as equal."""
     recorded = {"data": row.get("data"), "code": (row.get("code") or {}).get("sources")}
     return [
         f"{key} {recorded[key]} there, {value} here"
@@ -90,13 +90,13 @@ def origin_differences(row: Mapping[str, Any], made_from: Mapping[str, str | Non
 
 
 def _fingerprint(path: Path) -> str:
-    """Hash of a weight file: tells runs with equal initial weights from others."""
+    """Return the hash of a weight file, which shows whether runs had equal initial weights."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def row_of(grid: Grid, cell: Cell, out: Path) -> dict[str, Any]:
-    """The row of a finished run below `out`."""
+    """Return the row of a finished run in `out`."""
     run, config = RunFolder(out / cell.name), grid.config(cell, out)
     lines = read_lines(run.metrics)
     times = [line.get("time", {}) for line in lines]

@@ -1,4 +1,4 @@
-"""Execution of a sweep: one process per run, so that a crash affects no other run and interrupted ones resume."""
+"""Execution of a sweep: one process per run, so a crash affects no other run. Interrupted runs are resumed."""
 
 import json
 import os
@@ -30,12 +30,12 @@ POLL = 0.5
 
 Say = Callable[[str], None]
 Watch = Callable[[Progress], None]
-"""Called at every poll."""
+"""Called with the progress at every poll."""
 
 
 @dataclass
 class SweepResult:
-    """Rows of finished runs, reasons of failed ones, whether it was interrupted, and the Markdown tables."""
+    """Rows of finished runs, reasons for failed runs, whether the sweep was interrupted, and the Markdown tables."""
 
     rows: dict[Cell, dict[str, Any]]
     failed: dict[Cell, str]
@@ -49,7 +49,7 @@ class _Running:
     process: subprocess.Popen[bytes]
     begun: float
     log_size: int
-    """Bytes in its log from earlier attempts."""
+    """Size of its log before this attempt, in bytes."""
     first_step: int
 
 
@@ -65,14 +65,14 @@ def sweep(
     say: Say = print,
     watch: Watch | None = None,
 ) -> SweepResult:
-    """Run what has no row yet, `jobs` runs at a time, and tabulate all rows.
+    """Execute all runs without a row, `jobs` at a time, and tabulate all rows.
 
-    out: folder of the runs and of table.md. results: folder of the rows (result files), one JSON per run (out/rows by
-    default). A run with a row there is not repeated, nor one whose settings equal those of another row. discard: delete
-    a run's folder once its row is written. any_code: accept results of another version of the code. Interrupted runs
-    are resumed; failed ones are reported, left out of the table and retried by the next call. SIGINT and SIGTERM stop
-    the runs, which save. Raises ConfigError for a row, or pretraining in `out`, with other settings, data or code;
-    DataError if the images of a run cannot be split; RunFolderError if another sweep is running in `out`.
+    out: folder for the runs and table.md. results: folder of the rows (result files), one JSON file per run. Default:
+    out/rows. A run is skipped if it has a row there, or if another row has the same settings. discard: delete a run's
+    folder once its row is written. any_code: accept results of other versions of the code. Interrupted runs are
+    resumed; failed runs are reported, omitted from the table and retried by the next call. On SIGINT and SIGTERM,
+    running trainings save and stop. Raises ConfigError for a row, or pretraining in `out`, with other settings, data or
+    code; DataError if the images of a run cannot be split; RunFolderError if another sweep is running in `out`.
     """
     out = Path(out).resolve()
     results = Path(results).resolve() if results else out / "rows"
@@ -124,7 +124,7 @@ class _Scheduler:
         self.pace = Pace({cell: (config.method.name, config.train.steps) for cell, config in configs.items()})
 
     def run(self, watch: Watch | None) -> bool:
-        """Keep `jobs` processes running until nothing is left to start. Returns whether it was interrupted."""
+        """Execute the waiting runs, at most `jobs` at a time. Returns whether the sweep was interrupted."""
         try:
             with _sigterm_as_interrupt():
                 while self.running or self._next() is not None:
@@ -139,7 +139,7 @@ class _Scheduler:
         except KeyboardInterrupt:
             self.say("interrupted: running trainings save a checkpoint and stop; repeat the command to continue")
             return True
-        finally:  # also after an error: no run is left behind
+        finally:  # also after an error: leave no run behind
             for each in self.running:
                 each.process.terminate()  # not SIGINT, which a child of a background job ignores
             for each in self.running:
@@ -154,7 +154,7 @@ class _Scheduler:
         return text
 
     def _next(self) -> Cell | None:
-        """The first waiting run whose supervised pretraining is finished."""
+        """Return the first waiting run whose supervised pretraining is finished; None if there is none."""
         ready = (c for c in self.waiting if all(finished(self.out, start) for start in self.grid.starts(c)))
         return next(ready, None)
 
@@ -166,7 +166,7 @@ class _Scheduler:
         write_text(recipe, dump_yaml(self.grid.config(cell, self.out)))
         environment = dict(os.environ)
         imports = [word for file in imported_files() for word in ("--import", file)]
-        if self.jobs > 1:  # oversubscribed threads make small steps many times slower
+        if self.jobs > 1:  # oversubscribing threads makes small steps many times slower
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
         with log.open("ab") as file:
             size = file.tell()
@@ -176,7 +176,7 @@ class _Scheduler:
                 stdout=file,
                 stderr=file,
                 env=environment,
-                start_new_session=True,  # Ctrl-C reaches it through us, once
+                start_new_session=True,  # we forward Ctrl-C, so that it arrives once
             )
         self.running.append(_Running(cell, process, time.monotonic(), size, step))
         self.say(f"[{self.done + len(self.running)}/{self.total}] {cell.name}: started, log in {log}")
@@ -218,7 +218,7 @@ class _Scheduler:
 
 
 def _last_words(log: Path, begun: int, code: int) -> str:
-    """The last error, else the last line, in a log from the byte `begun` on, and the exit code."""
+    """Return the last error (else the last line) in a log from the byte offset `begun`, and the exit code."""
     text = log.read_bytes()[begun:].decode("utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = ([line for line in lines if line.startswith("error: ")] or lines or [""])[-1]
@@ -227,7 +227,7 @@ def _last_words(log: Path, begun: int, code: int) -> str:
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM, so that running trainings save when a job scheduler stops the sweep."""
+    """Raise KeyboardInterrupt on SIGTERM, so that trainings are saved if a job scheduler stops the sweep."""
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt

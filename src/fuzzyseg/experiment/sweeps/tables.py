@@ -1,4 +1,4 @@
-"""Markdown tables of the rows of a sweep: scores, paired differences, failures."""
+"""Markdown tables of a sweep's rows: scores, paired differences and failures."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ ONE_RUN = "One run each: another seed can change a score by more than such a dif
 
 
 def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> str:
-    """Scores (mean and standard deviation over the seeds of the last checkpoint's mIoU, in per cent) and differences.
+    """Return tables of scores (mIoU of the last checkpoint in per cent; mean and SD over seeds) and differences.
 
-    rows: of finished runs. failed: reasons of failed runs.
+    rows: rows of finished runs. failed: reasons for failed runs.
     """
     parts = [f"## {markdown(grid.plan.title)}"]
     if grid.plan.about:
@@ -79,7 +79,7 @@ def _scores(grid: Grid, rows: Rows) -> str:
 
 
 def _beside(grid: Grid) -> str:
-    """How the published scores compare with the runs."""
+    """Describe how the published scores relate to the runs."""
     changed = sorted({*grid.recipe, *grid.settings} - {"data", "out"})
     text = "The published scores were measured in the sources' setting"
     if changed:
@@ -90,7 +90,7 @@ def _beside(grid: Grid) -> str:
 
 
 def _notes(grid: Grid, rows: Rows) -> list[str]:
-    """Notes of the runs, each with its configurations; differing initial weights; differing versions of the code."""
+    """Return notes of the runs with their configurations, and notes on differing initial weights or code versions."""
     said: dict[str, dict[str, None]] = {}
     for cell in grid.cells:
         for sentence in rows[cell]["result"].get("notes", []) if cell in rows else []:
@@ -157,12 +157,12 @@ def _pairs(grid: Grid, rows: Rows) -> str:
 
 
 def _same_start(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    """Whether two runs had equal initial weights, as far as recorded; a run of one network is compared by its one."""
+    """Return whether two runs had equal initial weights, as far as recorded. Compares networks that both runs have."""
     return all(first == second for first, second in zip(one.get("starts", []), two.get("starts", []), strict=False))
 
 
 def miou(row: Mapping[str, Any]) -> float:
-    """The last checkpoint's mean IoU in per cent."""
+    """Return the mean IoU of the last checkpoint in per cent."""
     return 100 * float(row["result"]["last"][SCORE])
 
 
@@ -171,7 +171,7 @@ def _has_ceilings(rows: Rows) -> bool:
 
 
 def _resolvable(rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """`miou_resolvable` of the last checkpoints in per cent; empty if any row lacks it."""
+    """Return `miou_resolvable` of the last checkpoints in per cent; empty if a row lacks it."""
     found = [row["result"]["last"].get(f"{SCORE}_resolvable") for row in rows]
     return [] if None in found else [100 * float(value) for value in found]
 
