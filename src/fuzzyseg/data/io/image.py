@@ -44,7 +44,7 @@ class Levels:
     high: tuple[float, ...] | None = None
 
     def units(self, array: NDArray[Any], path: Path) -> Units:
-        """Convert file values (H, W, bands) to units, float32. Raises DataError if they have no range or other bands."""
+        """Convert file values (H, W, bands) to units, float32. Raises DataError without a range for these bands."""
         if self.low is None or self.high is None:
             if array.dtype.kind != "u" or array.dtype.itemsize > 2:
                 raise DataError(

@@ -146,7 +146,7 @@ def open_header(file: BinaryIO) -> Image.Image:
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Context manager that turns errors into DataError with the file name; decoders raise many types for damaged files."""
+    """Context manager that turns errors into DataError with the file name; decoders raise many types on bad data."""
     try:
         yield
     except DataError:

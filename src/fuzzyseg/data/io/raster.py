@@ -103,8 +103,7 @@ class Raster:
 
 
 def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) -> Array:
-    """Decode pixels (h, w, bands) with one GDAL driver. Raises DataError without rasterio, RasterioError for damaged
-    files.
+    """Decode pixels (h, w, bands) with one GDAL driver. Raises DataError without rasterio, RasterioError for damage.
 
     No other driver can open the file, because some (VRT) open other files and network addresses named in a file.
     """

@@ -59,7 +59,7 @@ def default_colours(count: int) -> list[Colour]:
 def overlay(
     image: NDArray[np.uint8], mask: NDArray[np.integer], colours: Sequence[Colour], strength: float = 0.5
 ) -> NDArray[np.uint8]:
-    """Blend class colours into an image (H, W, 3) or (H, W, 1). Void pixels and those of black classes are unchanged."""
+    """Blend class colours into an image (H, W, 3 or 1); returns (H, W, 3). Void and black classes stay unchanged."""
     table = np.zeros((256, 3), dtype=np.float32)
     table[: len(colours)] = np.asarray(colours, dtype=np.float32).reshape(-1, 3)
     base = np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float32)
@@ -117,9 +117,7 @@ def stack(above: NDArray[np.uint8], below: NDArray[np.uint8]) -> NDArray[np.uint
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Context manager for atomic writes. Yields a path with the same suffix, whose file replaces `path` if no error
-    occurs.
-    """
+    """Context manager for atomic writes: yields a path with the same suffix, which replaces `path` on success."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{os.getpid()}-{threading.get_ident()}-{next(_PARTS)}.part{path.suffix}")
     try:
@@ -133,8 +131,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise Unwritable unless files can be written to a folder or, if it does not exist, to its closest existing
-    parent.
+    """Raise Unwritable unless files can be written to a folder or, if it does not exist, its closest existing parent.
 
     Leaves no file.
     """
@@ -148,8 +145,6 @@ def check_writable(folder: Path) -> None:
 
 
 def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write (H, W, 3) RGB, or (H, W) or (H, W, 1) grey, in the format given by the suffix. The file is written
-    atomically.
-    """
+    """Atomically write (H, W, 3) RGB, or (H, W) or (H, W, 1) grey, in the format given by the suffix."""
     with written_beside(path) as part:
         Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(part)
