@@ -44,7 +44,7 @@ def attempt(function: Callable[[S], T], value: S) -> T | None:
 
 
 def attempt_all(function: Callable[[S], T], values: Iterable[S], what: str, most: int = 50) -> list[T]:
-    """Return the results for all values. Raises one DataError with the count of errors (`what`) and the first `most`."""
+    """Return the results for all values. Raises one DataError with the number of errors and the first `most` ones."""
     results, errors = list[T](), list[str]()
     for value in values:
         try:

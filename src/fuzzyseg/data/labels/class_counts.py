@@ -42,7 +42,7 @@ def map_items(
 
 
 def pixel_counts(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArray[np.int64]:
-    """Return (N, C+1): pixels of each class, then of void, in the mask of item n. Raises DataError for invalid values."""
+    """Return (N, C+1): pixels of each class, then of void, in mask n. Raises DataError for invalid values."""
 
     def count(item: Item) -> NDArray[np.int64]:
         counts = np.zeros(VOID + 1, np.int64)
@@ -75,7 +75,7 @@ def median_frequency_weights(counts: NDArray[np.int64]) -> list[float]:
 
 
 def only_void(items: Sequence[Item], *, classes: int, ignore_index: int) -> bool:
-    """Whether all masks are entirely void. Reading stops at the first class pixel. Raises DataError for invalid values."""
+    """Whether all masks are entirely void. Stops reading at the first class. Raises DataError for invalid values."""
     return not any(class_presence([item], classes=classes, ignore_index=ignore_index).any() for item in items)
 
 

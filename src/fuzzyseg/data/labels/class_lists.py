@@ -65,9 +65,7 @@ def background_of(names: Sequence[str]) -> int | None:
 
 
 def note_names(names: Sequence[str]) -> list[str]:
-    """Return notes on names that denote void, and on names that differ only in case, Unicode form, spaces, hyphens or
-    _.
-    """
+    """Return notes on names of void, and on names that differ only in case, Unicode form, spaces, hyphens or _."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(re.sub(r"[\s_-]+", "", normalize("NFKC", name).casefold()), []).append(repr(name))

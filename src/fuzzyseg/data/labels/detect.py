@@ -62,10 +62,7 @@ def detect_kind(items: Sequence[Item]) -> tuple[str, str]:
 
 
 def count_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
-    """Count opaque pixels by colour, and transparent pixels, over all masks.
-
-    Raises DataError if all pixels are transparent, or if some are and the others have only one colour.
-    """
+    """Count pixels by colour, and transparent ones. Raises DataError if transparency leaves fewer than two colours."""
 
     def count(item: Item) -> Counter[int]:  # by packed colour, -1: transparent
         counts: Counter[int] = Counter()
@@ -145,8 +142,7 @@ def binary_labels(declared: DeclaredLabels, base: Encoding | None, high: int = V
 
 
 def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base: Encoding | None) -> list[str]:
-    """Check for masks with 0 and 255 next to masks with 0 and 1. If declared as binary, set their encodings; return
-    notes.
+    """Check masks with 0 and 255 beside masks with 0 and 1; set their encodings if declared binary. Returns warnings.
 
     In a mask with 0 and 255, 255 can be the object or void. Raises DataError if masks are not declared as binary, and
     `labels` would read a mask with 0 and 255 as void, or both kinds of masks exist.
