@@ -94,7 +94,7 @@ def _pillow(path: Path) -> Header:
 
 
 def _turn(image: Image.Image, file: BinaryIO, path: Path) -> int:
-    """Return the EXIF orientation. In a PNG it rarely follows the pixels, which Pillow would decode to look for it."""
+    """Return the EXIF orientation. Avoids Pillow's search after the pixels of a PNG, which decodes all of them."""
     if image.format != "PNG":
         return pillow.exif_turn(image.getexif())
     place = file.tell()

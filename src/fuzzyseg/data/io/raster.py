@@ -68,8 +68,8 @@ class Raster:
     def missing(self, array: Array) -> NDArray[np.bool_]:
         """Return the missing pixels (h, w) bool of an array (h, w, bands) returned by `read`.
 
-        These are NaN, infinite or equal to the declared value in any band; for unsigned types, where the value may be a
-        brightness, in all bands. Alpha is ignored.
+        A pixel is missing if it is NaN, infinite or equal to the declared value in any band; for unsigned types, where
+        the value may be a brightness, in all bands. Alpha is ignored.
         """
         bands = array[..., : self.bands - self.alpha]
         absent = ~np.isfinite(bands)
@@ -103,7 +103,7 @@ class Raster:
 
 
 def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) -> Array:
-    """Decode pixels (h, w, bands) with one GDAL driver. Raises DataError without rasterio, RasterioError for damage.
+    """Decode pixels (h, w, bands) with one GDAL driver. Raises DataError (no rasterio) or RasterioError (damaged file).
 
     No other driver can open the file, because some (VRT) open other files and network addresses named in a file.
     """
@@ -166,7 +166,7 @@ def _tiff(path: Path) -> Raster | None:
         raise DataError(f"{path}: has no height or width; it is damaged: copy it again")
     tiled = any(tag in tags for tag in (322, 323, 324, 325))
     block = (int(tags[323]), int(tags[322])) if tiled else (min(int(tags.get(278, height)), height), width)
-    if tiled:  # a tile may be larger than the image, and Pillow decodes it as a whole too
+    if tiled:  # a tile may be larger than the image, and Pillow also decodes it as a whole
         pillow.check_pixels(path, *block, part="tiles")
     photometric, compression, samples = tags.get(262, 0), tags.get(259, 1), int(tags.get(277, 1))
     # values are grey or RGB; JPEG's YCbCr is decoded to RGB

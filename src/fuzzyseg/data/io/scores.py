@@ -37,7 +37,7 @@ def scores_file(folder: Path, item: Item) -> Path:
 
 
 def with_scores(items: list[Item], folder: str | None) -> list[Item]:
-    """Set the files of stored predictions of the items. Raises DataError if `folder` is None or a file is missing."""
+    """Return the items with the files of their predictions. Raises DataError if one is missing or `folder` is None."""
     if folder is None:
         raise DataError("data.scores: not given; `fuzzyseg distill TEACHER_RUN` stores predictions, then trains")
     found = [replace(item, scores=scores_file(Path(folder), item)) for item in items]

@@ -55,7 +55,7 @@ def pixel_counts(items: Sequence[Item], *, classes: int, ignore_index: int) -> N
 
 
 def class_presence(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArray[np.bool_]:
-    """Return (N, C) bool: whether the mask of item n contains class c. Raises DataError for invalid values."""
+    """Return (N, C) bool: whether mask n contains class c. Raises DataError for invalid values."""
     return pixel_counts(items, classes=classes, ignore_index=ignore_index)[:, :classes] > 0
 
 
@@ -111,8 +111,8 @@ def count_classes(
 ) -> tuple[int, list[str]]:
     """Return the number of classes (largest value other than void, plus one) and notes.
 
-    values: result of `distinct_values`, if available. Raises DataError for fewer than 2 classes, and for class indices
-    of `MANY` or above, which are rarely used without names.
+    values: result of `distinct_values`, if available. Raises DataError for fewer than 2 classes, and for values of
+    `MANY` or above, which are probably not class indices.
     """
     values = distinct_values(items) if values is None else values
     found = sorted(value for value in values if value not in (ignore_index, VOID))

@@ -91,7 +91,7 @@ def training_labels(item: Item, *, classes: int, ignore_index: int, part: Intege
 
 
 def invalid_labels(labels: NDArray[np.int32], classes: int) -> NDArray[np.bool_]:
-    """Return True (H, W) where labels are neither a class index nor void."""
+    """Return a bool array that is True where labels are neither a class index nor void."""
     return np.asarray((labels == UNMAPPED) | ((labels != VOID) & (labels >= classes)))
 
 
@@ -111,7 +111,7 @@ def decode_array(mask: NDArray[np.integer], encoding: Encoding, ignore_index: in
 
 
 def unpack_colour(colour: Any) -> Any:
-    """Split packed colours (a number, or an array) into r, g, b."""
+    """Split packed colours (an integer or an array) into r, g, b."""
     return colour >> 16, colour >> 8 & 255, colour & 255
 
 
@@ -178,7 +178,7 @@ def _lookup_table(encoding: Encoding, ignored: tuple[int, ...], length: int) -> 
     if encoding.reduce_zero:
         void |= (values == 0) | (values == VOID)
     elif VOID not in named:
-        void |= values == VOID  # there are at most 255 classes, so 255 is not one
+        void |= values == VOID  # there are at most 255 classes, so 255 cannot be a class
     result = values - 1 if encoding.reduce_zero else values.copy()
     if encoding.table is not None:
         result = np.array([named.get(int(value), UNMAPPED) for value in result], dtype=np.int32)

@@ -37,7 +37,7 @@ def detect_kind(items: Sequence[Item]) -> tuple[str, str]:
     groups: dict[str, tuple[Path, Header]] = {}
     sample = [mask_of(item) for item in subsample(items, HEADERS)]
     for path in sample:
-        head = attempt(read_header, path)  # a damaged mask raises its error when it is read, if ever
+        head = attempt(read_header, path)  # damaged masks raise an error only if they are read
         if head is not None:
             groups.setdefault("palette" if head.palette else "colour" if head.bands >= 3 else "index", (path, head))
     if not groups:

@@ -144,7 +144,7 @@ def _disagrees(index: int, palette: Palette, named: dict[Colour, int], class_of:
 
 
 def _palette(item: Item) -> Palette | None:
-    """Return the palette of a mask, if any. An unreadable file raises its error when it is read, if ever."""
+    """Return the palette of a mask, if any. Unreadable files raise an error only when they are read."""
     path = mask_of(item)
     try:
         with path.open("rb") as file:

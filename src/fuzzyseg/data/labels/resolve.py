@@ -72,7 +72,7 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
     if (kind != "colour" or grey) and not taken:
         notes = [*notes, f"value {labels.ignore_index} is ignored"]
     elif void is None:
-        words = ""  # the notes contain it
+        words = ""  # the notes cover this
     return labels, [words, *notes] if words else notes
 
 

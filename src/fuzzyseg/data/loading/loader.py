@@ -58,7 +58,7 @@ class _Samples(Dataset[dict[str, Tensor] | DataError]):
     focused: bool
 
     def item(self, stream: str, index: int) -> Item:
-        """The item at an index of the stream's source."""
+        """Return the item at an index of the stream's source."""
         return self.sources[self.streams[stream].source][index]
 
     def __getitem__(self, task: _Task) -> dict[str, Tensor] | DataError:
@@ -90,7 +90,7 @@ class _Samples(Dataset[dict[str, Tensor] | DataError]):
         return sample
 
     def being_read(self) -> list[Item]:
-        """Items that workers are reading, or were reading when they died."""
+        """Return the items that workers are reading, or were reading when they died."""
         names = list(self.streams)
         return [self.item(names[stream], index) for stream, index in self.reading.tolist() if index >= 0]
 

@@ -1,8 +1,8 @@
-"""Sampler: maps each draw to an image, as a function of (seed, stream, number) and of previously published weights.
+"""Sampler that maps each draw to an image, as a function of (seed, stream, number) and previously published weights.
 
 A stream reads its source in seeded permutations, one per epoch. A partner stream reads the same permutations in another
-order, a random derangement. The images of the two therefore differ in every draw, and both streams contain each image
-once per epoch.
+order, a random derangement. The two images therefore differ in every draw, and both streams contain each image once per
+epoch.
 """
 
 import hashlib

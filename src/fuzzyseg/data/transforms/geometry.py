@@ -1,8 +1,7 @@
 """Random scale, crop and flip, and the creation of a sample's views from a decoded image.
 
-All random numbers of a sample are drawn in a fixed order from one generator with the sample's seed. Only the part of
-the image inside the crop is resampled. Padding is 0 after normalisation (the mean colour), False in `valid`, and 255 in
-the mask.
+All random numbers are drawn in a fixed order from one generator, seeded per sample. Only the part of the image inside
+the crop is resampled. Padding is 0 after normalisation (the mean colour), False in `valid`, and 255 in the mask.
 """
 
 import math
@@ -158,9 +157,8 @@ def make_sample(
 
     Returns image (C,H,W) and valid (H,W); with a mask, `mask` (H,W), 255 where not valid; with scores, `scores`
     (K,H,W), 0 in the padding; for `WeakStrong`, strong (n,C,H,W); for `CropPair`, pair_image, pair_valid, boxes (2,4)
-    and flips (2,) bool (horizontal only). Images are 0 in the padding and not normalised (see `Batch.to`).
-    colours_later replaces strong by `changes` (V,6,2) and `shown` (V,4) of each view (image, then strong or pair; see
-    `Pending`).
+    and flips (2,) bool (horizontal only). Images are 0 in the padding, not normalised (see `Batch.to`). colours_later
+    replaces strong by `changes` (V,6,2) and `shown` (V,4) per view (image, then strong or pair; see `Pending`).
     """
     draw = random.Random(seed)
     if isinstance(view, CropPair):  # `flips` describes horizontal flips only

@@ -23,12 +23,12 @@ Change = tuple[int, float]
 """Kind and amount of a transform. The amount is a factor, for HUE a rotation in [-0.5, 0.5], for BLUR the standard
 deviation in pixels, for SHIFT a summand in units ([0, 1] for uint8)."""
 
-_MOST = 6  # transforms of a strong view: four of jitter, grey, blur
+_MOST = 6  # most transforms of a strong view: four of jitter, grey, blur
 _NONE = -1
 
 
 def draw_weak(draw: random.Random, strength: float) -> list[Change]:
-    """Draw brightness, contrast and saturation with the same strength. At strength 0, nothing is drawn."""
+    """Draw brightness, contrast and saturation with the same strength. At strength 0, no random numbers are drawn."""
     return _draw_jitter(draw, strength, strength, strength, 0.0) if strength > 0 else []
 
 
