@@ -158,7 +158,7 @@ def make_sample(
     Returns image (C,H,W) and valid (H,W); with a mask, `mask` (H,W), 255 where not valid; with scores, `scores`
     (K,H,W), 0 in the padding; for `WeakStrong`, strong (n,C,H,W); for `CropPair`, pair_image, pair_valid, boxes (2,4)
     and flips (2,) bool (horizontal only). Images are 0 in the padding, not normalised (see `Batch.to`). colours_later
-    replaces strong by `changes` (V,6,2) and `shown` (V,4) per view (image, then strong or pair; see `Pending`).
+    omits strong and adds `changes` (V,6,2), `shown` (V,4) per view (image, then strong or pair; see `Pending`).
     """
     draw = random.Random(seed)
     if isinstance(view, CropPair):  # `flips` describes horizontal flips only
@@ -256,7 +256,7 @@ def _overlapping(draw: random.Random, first: Window, view: CropPair, geometry: G
     """Draw a second crop of the same scaled image whose overlap with the first is a random fraction of its sides.
 
     Near the image border, the overlap is larger. Crops are redrawn if their intersection over union is out of range;
-    after 50 draws, both crops coincide.
+    after 50 rejected draws, both crops coincide.
     """
     for _ in range(_TRIES):
         offsets = _near(draw, first, view)

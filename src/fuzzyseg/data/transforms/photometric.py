@@ -115,8 +115,8 @@ class Pending:
     """Photometric transforms to be applied to the images of a batch on its device.
 
     views: (B,6,2) for the image and for each strong view or the second crop; see `as_tensor`. shown: (B,4) for the same
-    images, y0, x0, y1, x1 of the part inside the padding. Both remain on the CPU, because reading them from a GPU would
-    synchronise it.
+    images, y0, x0, y1, x1 of the part that is not padding. Both remain on the CPU, because reading them from a GPU
+    would synchronise it.
     """
 
     views: tuple[Tensor, ...]
