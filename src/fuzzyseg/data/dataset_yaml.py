@@ -1,4 +1,4 @@
-"""`dataset.yaml`: label metadata declared by the user. Every key is optional."""
+"""`dataset.yaml`: label metadata declared by the user. All keys are optional."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from fuzzyseg.data.text import decoded, problems, repeated
 FILE = "dataset.yaml"
 
 LOWEST = -(2**15)
-"""Lowest void value; TIFF and NumPy files may contain negative values."""
+"""Smallest valid void value; TIFF and NumPy files may contain negative values."""
 
 _Channel = Annotated[int, Field(ge=0, le=255)]
 _Colour = tuple[_Channel, _Channel, _Channel]
 _Value = Annotated[int, Field(ge=LOWEST, le=65535)]
 _HIDDEN = {"colours_of": "colours", "ignore_also": "ignore_index"}
-"""Internal field -> the key that the user writes."""
+"""Internal field -> key in the file."""
 
 
 class Description(BaseModel):
-    """Content of `dataset.yaml`; unknown keys are errors.
+    """Content of `dataset.yaml`; unknown keys raise an error.
 
-    colours: a list with one per class, or one or several per class name (stored as `colours_of`). values: one or
-    several mask values per class name. ignore_index: one or several void values (the others in `ignore_also`). merge:
-    new name -> classes. ignore: classes that become void. encoding: index, colour or binary, if it cannot be detected.
-    licence: of the data, for the model card.
+    colours: a list with one colour per class, or one or more colours per class name (stored as `colours_of`). values:
+    one or more mask values per class name. ignore_index: one or more void values (all but the first become
+    `ignore_also`). merge: new name -> classes. ignore: classes that become void. encoding: index, colour or binary, if
+    it cannot be detected. licence: licence of the data, for the model card.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,7 +54,7 @@ class Description(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _normalise(cls, content: Any) -> Any:
-        """Normalise keys with two notations."""
+        """Normalise keys that have two notations."""
         if not isinstance(content, dict):
             return content
         content = dict(content)
@@ -98,7 +98,7 @@ def _is_colour(value: Any) -> bool:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose keys are unique."""
+    """YAML loader that rejects duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         if twice := repeated([str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]):
@@ -107,26 +107,26 @@ class _Loader(yaml.SafeLoader):
 
 
 MAX_ENTRIES = 100_000
-"""Entries of a description with its YAML aliases expanded: nested aliases grow exponentially."""
+"""Maximum number of entries after expanding YAML aliases, because nested aliases grow exponentially."""
 
 
 def _entries(value: Any, known: dict[int, float]) -> float:
-    """Count the entries of a value with aliases expanded; infinite if it contains itself."""
+    """Count the entries of a value after expanding aliases; infinity if it contains itself."""
     if not isinstance(value, dict | list):
         return 1
     if id(value) not in known:
-        known[id(value)] = math.inf  # seen again while being counted: it contains itself
+        known[id(value)] = math.inf  # if visited again while being counted, it contains itself
         parts = [*value, *value.values()] if isinstance(value, dict) else value
         known[id(value)] = 1 + sum(_entries(part, known) for part in parts)
     return known[id(value)]
 
 
 def read_description(root: Path, path: Path | None = None) -> Description:
-    """Read `dataset.yaml` of a dataset, or the file `path`; an empty description if there is none.
+    """Read the file `path`, or a dataset's `dataset.yaml`. Without either, return an empty description.
 
-    Raises DataError with file and key.
+    Raises DataError with the file and key.
     """
-    root = root.parent if root.is_file() else root  # a table of images
+    root = root.parent if root.is_file() else root  # a manifest
     given, path = path is not None, path or root / FILE
     if not path.is_file() and not given:
         if (root / "dataset.yml").is_file():

@@ -1,4 +1,4 @@
-"""Records shared by the whole package: dataset items, datasets, label maps, and the error for unusable files."""
+"""Data classes shared by the whole package (items, datasets, label maps), and the error for unusable files."""
 
 import hashlib
 import re
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 VOID = 255
-"""Mask value inside the package for pixels without a class, whatever value the files use."""
+"""Mask value of void pixels (pixels without a class) inside the package, regardless of the value in the files."""
 
 MAX_CLASSES = 255
-"""Masks are uint8 inside the package and 255 is void, so that class indices run from 0 to 254."""
+"""Masks are uint8 inside the package and 255 is void, so class indices range from 0 to 254."""
 
 SPLITS = ("train", "val", "test")
 
@@ -28,15 +28,15 @@ Size = tuple[int, int]
 """Height and width."""
 
 Box = tuple[int, int, int, int]
-"""y0, x0, y1, x1; the last row and column are outside."""
+"""y0, x0, y1, x1; y1 and x1 are exclusive."""
 
 
 class DataError(ValueError):
-    """The user's files are unusable. The message names the file, the value found, the value expected and the remedy."""
+    """The user's files are unusable. The message names the file, the value found, the value expected and a remedy."""
 
 
 def attempt(function: Callable[[S], T], value: S) -> T | None:
-    """The function's result, or None where it raises DataError: another reader of the file reports it."""
+    """Return `function(value)`, or None if it raises DataError, for errors that are reported elsewhere."""
     try:
         return function(value)
     except DataError:
@@ -44,7 +44,7 @@ def attempt(function: Callable[[S], T], value: S) -> T | None:
 
 
 def attempt_all(function: Callable[[S], T], values: Iterable[S], what: str, most: int = 50) -> list[T]:
-    """The function's results. Raises one DataError with the number of errors, `what`, and the first `most` messages."""
+    """Return the results for all values. Raises one DataError with the number of errors and the first `most` ones."""
     results, errors = list[T](), list[str]()
     for value in values:
         try:
@@ -59,14 +59,14 @@ def attempt_all(function: Callable[[S], T], values: Iterable[S], what: str, most
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the array in a mask file maps to class indices. The fields apply in this order:
+    """Mapping from the array in a mask file to class indices. The fields apply in this order:
 
-    colours: (r, g, b, value) entries of colour-coded masks; value -1 and transparent pixels are void. None: the file
-    holds values.
-    ignore: void values. None: the dataset's ignore index. 255 is void too unless `table` maps it.
-    reduce_zero: value 0 is void and value v is v - 1.
+    colours: (r, g, b, value) entries for colour-coded masks; value -1 and transparent pixels are void. None: the file
+    contains values.
+    ignore: void values. None: the dataset's ignore index. 255 is also void unless `table` maps it.
+    reduce_zero: value 0 is void, and any other value v becomes v - 1.
     table: (value, class index or VOID) pairs; other values are invalid. None: values are class indices.
-    snap: unmapped colours (and binary values) become the nearest mapped one.
+    snap: unmapped colours (and values of binary masks) become the nearest mapped one.
     text: description for messages.
     """
 
@@ -78,18 +78,18 @@ class Encoding:
     snap: bool = False
 
     def record(self) -> dict[str, Any]:
-        """Return the fields for JSON."""
+        """Return the fields as a dict for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Item:
-    """An image file and its mask file, if any.
+    """An image file with an optional mask file.
 
-    name: unique in the dataset: the path below the image folder without suffix, with the split folder
-    (`train/cat_12`). encoding: of the mask; None: class indices with the dataset's ignore index. prefix: first part of
-    the name of an image from an additional source, such as `unlabelled`; empty otherwise. scores: file with a teacher's
-    prediction (see `data.io.scores`), if any.
+    name: unique path below the image folder, without suffix but with the split folder (`train/cat_12`). encoding: mask
+    encoding; None: class indices with the dataset's ignore index. prefix: first part of `name` for images from
+    additional sources, such as `unlabelled`; otherwise empty. scores: file with a teacher's prediction (see
+    `data.io.scores`), if any.
     """
 
     image: Path
@@ -102,7 +102,7 @@ class Item:
 
 @dataclass(frozen=True)
 class PublicDataset:
-    """Label metadata of a public dataset. stem: pattern of its image stems; None: the folder layout identifies it."""
+    """Label metadata of a public dataset. stem: pattern of its image stems; None: identified by the folder layout."""
 
     name: str
     classes: tuple[str, ...]
@@ -114,9 +114,9 @@ class PublicDataset:
 class Files:
     """Files found by a layout.
 
-    splits: items of each existing split. notes: sentences on ignored files. unmatched_masks: masks without an image.
-    orders: class names in index order, by the file that declares them; the first file decides. colours: one per name of
-    the last of these files, if it declares them.
+    splits: split -> items, for existing splits. notes: messages about ignored files. unmatched_masks: masks without an
+    image. orders: file -> the class names that it declares, in index order; the first file takes precedence. colours:
+    class colours from the last of these files, one per name, if it declares them.
     """
 
     splits: dict[str, list[Item]]
@@ -126,13 +126,13 @@ class Files:
     colours: list[Colour] | None = None
 
     def change(self, function: Callable[[Item], Item]) -> None:
-        """Replace each item."""
+        """Replace each item with `function(item)`."""
         self.splits = {split: [function(item) for item in items] for split, items in self.splits.items()}
 
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Class names in index order, void value of the files, mask encoding (None: class indices), colours, if any."""
+    """Class names in index order, void value in the files, mask encoding (None: class indices) and optional colours."""
 
     classes: list[str]
     ignore_index: int = VOID
@@ -144,9 +144,9 @@ class LabelMap:
 class DataSet:
     """A dataset on disk.
 
-    train, val, test: items of each split, sorted by name, one root after the other; None: no such split. classes: names
-    in index order. ignore_index: void value of the files. colours: one per class, if known. notes: sentences for the
-    user. encoding: of masks without an encoding of their own; None: class indices.
+    train, val, test: items of each split, sorted by name within each root; None: the split does not exist. classes:
+    class names in index order. ignore_index: void value in the files. colours: one per class, if known. notes: messages
+    for the user. encoding: mask encoding of items that do not set one; None: class indices.
     """
 
     root: Path
@@ -177,5 +177,5 @@ class DataSet:
 
     @property
     def label_map(self) -> LabelMap:
-        """The label map, to read further data of the same kind."""
+        """The label map, for reading more data with the same labels."""
         return LabelMap(self.classes, self.ignore_index, self.encoding, self.colours)

@@ -1,4 +1,4 @@
-"""Parts of messages: lists, counts, suggestions, validation errors."""
+"""Text helpers: decoding, lists, counts, suggestions and validation errors."""
 
 import codecs
 import difflib
@@ -15,39 +15,39 @@ T = TypeVar("T")
 
 
 def short(values: Sequence[object], most: int = 8) -> str:
-    """Join the first `most` values."""
+    """Join the first `most` values with commas; if there are more, append the total."""
     text = ", ".join(str(v) for v in values[:most])
     return text if len(values) <= most else f"{text}, ... ({len(values)} in all)"
 
 
 def printable(text: str) -> str:
-    """Return the text for a terminal: control characters and bytes that are no UTF-8, as in file names, are escaped."""
+    """Escape control characters, and undecodable bytes in file names, for output to a terminal."""
 
     def shown(letter: str) -> str:
-        return letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1]  # valid within JSON too
+        return letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1]  # also valid in JSON
 
     return "".join(map(shown, text))
 
 
 def markdown(text: str) -> str:
-    """Return the text for one line of Markdown, or a cell of a table, in which it means nothing but itself."""
+    """Escape text for a line or table cell of Markdown."""
     return re.sub(r"([\\`*\[\]<>|&~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", printable(" ".join(text.split())))
 
 
 def decoded(data: bytes, errors: str = "strict") -> str:
-    """Return the text of a file in UTF-8 or, as Windows' editors and shells write it, in UTF-16. Raises UnicodeError.
+    """Decode a text file in UTF-8, or in UTF-16 as written by Windows editors and shells. Raises UnicodeError.
 
-    errors: `surrogateescape` keeps bytes that are no UTF-8, as Python does in file names.
+    errors: `surrogateescape` preserves bytes that are not UTF-8, as Python does in file names.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")
-    if len(data) % 2 == 0 and b"\0" in data[:2]:  # without a mark: one byte of an ASCII letter is 0
+    if len(data) % 2 == 0 and b"\0" in data[:2]:  # no byte order mark: one byte of an ASCII letter is 0
         return data.decode("utf-16-be" if data[0] == 0 else "utf-16-le")
     return data.decode("utf-8-sig", errors)
 
 
 def counted(count: int, what: str) -> str:
-    """Return `1 file`, `2 files`, `1 class`, `2 classes`."""
+    """Format a count with its noun: `1 file`, `2 files`, `1 class`, `2 classes`."""
     plural = f"{what}es" if what.endswith("s") else f"{what}s"
     return f"{count} {what if count == 1 else plural}"
 
@@ -58,15 +58,15 @@ def repeated(values: Sequence[T]) -> list[T]:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """Return ' Did you mean X?' for the most similar known name, or a list of the known names."""
+    """Return ' Did you mean X?' with the most similar known name, or a list of known names."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known[:20])}."
 
 
 def problems(error: ValidationError, keys: Sequence[str] = (), names: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Yield a line per problem of a pydantic error: key, value found, value expected.
+    """Yield one line per problem in a pydantic error: key, value found, value expected.
 
-    keys: known keys, to suggest one for an unknown key. names: internal key -> the key that the user writes.
+    keys: known keys, from which to suggest one for an unknown key. names: internal key -> the key that the user writes.
     """
     for item in error.errors(include_url=False):
         key = ".".join((names or {}).get(str(part), str(part)) for part in item["loc"])

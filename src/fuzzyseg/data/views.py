@@ -1,4 +1,4 @@
-"""Views and streams that a method requests, and the batch that it gets."""
+"""Views and streams that a method requests, and the batches that it receives."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Source = Literal["labelled", "unlabelled", "all"]
 
 @dataclass(frozen=True)
 class Weak:
-    """One image after scale, crop and flip and, with `augment.jitter`, weak colour jitter."""
+    """One image with random scale, crop and flip, and weak colour jitter if `augment.jitter` is set."""
 
 
 @dataclass(frozen=True)
 class WeakStrong:
-    """The weak image and `strong` copies of the same crop with strong colour changes; all share one geometry.
+    """The weak image and `strong` copies of the same crop (same geometry) with strong photometric transforms.
 
-    brightness, contrast, saturation: a factor from [1 - strength, 1 + strength]; hue: a turn from [-hue, hue]; in
-    random order. add_brightness: a number from [-brightness, brightness] is added to the image in [0, 1] instead, and
-    the sum clamped. blur_sigma: range of the standard deviation in pixels; it shrinks for small crops
-    (`Geometry.blur_reference`).
+    brightness, contrast, saturation: strengths s of factors drawn from [1 - s, 1 + s]. hue: rotations are drawn from
+    [-hue, hue]. The order of these four is random. add_brightness: instead of multiplying, add a number from
+    [-brightness, brightness] to the image in [0, 1] and clamp the sum. blur_sigma: range of the standard deviation in
+    pixels, which is reduced for small crops (`Geometry.blur_reference`).
     """
 
     strong: int = 1
@@ -38,19 +38,19 @@ class WeakStrong:
     add_brightness: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ValueError without a strong copy."""
+        """Raises ValueError if `strong` is less than 1."""
         if self.strong < 1:
             raise ValueError(f"strong: found {self.strong}; expected at least 1 (without strong copies: Weak)")
 
 
 @dataclass(frozen=True)
 class CropPair:
-    """Two overlapping crops of one image, each with its own flip: `image` and `pair[0]`, with `boxes` and `flips`.
+    """Two overlapping crops of one image with independent flips: `image` and `pair[0]`; see `boxes` and `flips`.
 
-    overlap: range of the share of the crop's height and width that the two have in common. iou: range of their
-    intersection over union; if fifty draws miss it, both crops are the same. stride: the offset of the crops is a
-    multiple of it in both directions, so that cells of a feature map coincide. colours: strong colour changes, drawn
-    for each crop; None: weak colour jitter.
+    overlap: range of the fraction of the crop's height and width that both crops share. iou: range of their
+    intersection over union; if 50 draws are outside of it, both crops coincide. stride: crop offsets are multiples of
+    it in both directions, so that the cells of a feature map coincide. colours: strong photometric transforms, drawn
+    for each crop separately; None: weak colour jitter.
     """
 
     overlap: tuple[float, float] = (0.1, 1.0)
@@ -59,7 +59,7 @@ class CropPair:
     colours: WeakStrong | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError for impossible shares and strides."""
+        """Raises ValueError for invalid ranges or strides."""
         for name, (low, high) in (("overlap", self.overlap), ("iou", self.iou)):
             if not 0 <= low <= high <= 1:
                 raise ValueError(f"{name}: found {low, high}; expected two shares in [0, 1], the smaller one first")
@@ -74,9 +74,9 @@ View = Weak | WeakStrong | CropPair
 class Stream:
     """An endless, resumable sequence of draws.
 
-    view: how an image becomes a sample. source: the list of images. partner: name of another stream of the same
-    source; this one draws the same list in another order that never pairs an image with itself. scores: with the stored
-    predictions of a teacher (`data.scores`).
+    view: how samples are created from an image. source: list of images to draw from. partner: name of another stream
+    with the same source; this stream draws the same images in another order that never pairs an image with itself.
+    scores: also load a teacher's stored predictions (`data.scores`).
     """
 
     view: View
@@ -86,29 +86,29 @@ class Stream:
 
 
 class PendingChanges(Protocol):
-    """Colour changes that are drawn but not applied (`transforms.photometric.Pending`)."""
+    """Photometric transforms that have been drawn but not applied (`transforms.photometric.Pending`)."""
 
     @property
     def views(self) -> tuple[Tensor, ...]:
-        """The changes, for the image and then for each strong view or the second crop."""
+        """Transforms of the image, then of each strong view or of the second crop."""
 
     def apply(self, image: Tensor, view: int) -> Tensor:
-        """The images (B,C,H,W) with the changes of one view."""
+        """Apply the transforms of one view to images (B,C,H,W)."""
 
 
 @dataclass
 class Batch:
     """B samples of one stream.
 
-    image (B,Cin,H,W) float, normalised. strong: tuple of the same shape, one per strong view. valid (B,H,W) bool, False
-    on padding. mask (B,H,W) int64 with 255 for void, or None (unlabelled). index (B,) in the source. name: B file
-    stems. seed (B,) int64, of each sample. drawn_for (B,) class the sample was drawn for, -1: none. pair, boxes,
-    flips: only for `CropPair`: (image, valid) of the second crop; (B,2,4) y0,x0,y1,x1 before flipping; (B,2) bool.
-    scores (B,C,H,W) float: the teacher's log probabilities, of a stream with `scores`.
+    image (B,Cin,H,W) float, normalised. strong: one tensor of the same shape per strong view. valid (B,H,W) bool, False
+    in the padding. mask (B,H,W) int64 with 255 for void, or None (unlabelled). index (B,) in the source. name: names of
+    the B items. seed (B,) int64, one per sample. drawn_for (B,) class for which the sample was drawn, -1: none. pair,
+    boxes, flips: only for `CropPair`: (image, valid) of the second crop; (B,2,4) y0,x0,y1,x1 before flipping; (B,2)
+    bool. scores (B,C,H,W) float: the teacher's log-probabilities, if the stream has `scores`.
 
-    Before `to`, images and mask are as read (uint8, or float32 in units), `statistics` holds mean and standard
-    deviation, (C,) each, in units, and `pending` the colour changes to be applied on the device, if any; `strong` is
-    empty until they are. Afterwards both are None.
+    Before `to`, images and mask are as read (uint8, or float32 in units), `statistics` contains the mean and standard
+    deviation, (C,) each, in units, and `pending` any photometric transforms to apply on the device; `strong` is empty
+    until they are applied. After `to`, both are None.
     """
 
     image: Tensor
@@ -132,14 +132,14 @@ class Batch:
         return int(self.image.shape[-2]), int(self.image.shape[-1])
 
     def to(self, device: torch.device, channels_last: bool = False) -> Batch:
-        """The batch on `device` (except the seeds), normalised, with pending colour changes applied."""
+        """Return the batch on `device` (except the seeds), with pending transforms applied and images normalised."""
 
         def apply(value: object) -> object:
             if isinstance(value, tuple):
                 return tuple(apply(part) for part in value)
             return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
-        # seeds stay on the CPU, where they are used: reading them back would make a GPU wait
+        # seeds stay on the CPU, where they are used: reading them back would synchronise a GPU
         moved = {f.name: apply(getattr(self, f.name)) for f in fields(self) if f.name != "seed"}
         batch = replace(self, **moved)  # type: ignore[arg-type]
         if batch.pending is not None:
@@ -172,9 +172,9 @@ class Batch:
 
 
 def known_pixels(image: Tensor, channels: int) -> Tensor | None:
-    """(..., H, W) True where an image (..., C+1, H, W) with a last band of known pixels holds data; None without one.
+    """Return the band of known pixels of an image (..., C+1, H, W) as (..., H, W) bool; None if there is no such band.
 
-    Pixels to which a missing one contributes by resampling are not known.
+    Resampled pixels to which a missing pixel contributes are not known.
     """
     if image.shape[-3] == channels:
         return None
@@ -182,10 +182,10 @@ def known_pixels(image: Tensor, channels: int) -> Tensor | None:
 
 
 def normalised(image: Tensor, valid: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(image - mean) / std, 0 where not valid: (B,C,H,W) float32.
+    """Return (image - mean) / std, (B,C,H,W) float32, with 0 where not valid.
 
-    image (B,C,H,W): uint8, whose unit is 255, or float32 in units. valid (B,H,W) bool. mean, std (C,): in units.
-    Raises ValueError if mean and std do not match the channels.
+    image (B,C,H,W): uint8 (divided by 255) or float32 in units. valid (B,H,W) bool. mean, std (C,): in units. Raises
+    ValueError if mean and std do not match the channels.
     """
     if not len(mean) == len(std) == image.shape[1]:
         raise ValueError(f"found {len(mean)} means, {len(std)} deviations, {image.shape[1]} channels; expected as many")
@@ -193,14 +193,14 @@ def normalised(image: Tensor, valid: Tensor, mean: Tensor, std: Tensor) -> Tenso
     unit = 255 if image.dtype == torch.uint8 else 1
     scale, shift = 1 / (unit * std), -mean / std
     together = channels > 1 and image.is_contiguous(memory_format=torch.channels_last)
-    if together:  # rows of pixels with all their channels: long vectors are faster than short ones
+    if together:  # one row per image row with all channels: long vectors are faster than short ones
         rows = image.movedim(1, -1).reshape(batch * height, width * channels)
         fresh = None if rows.is_floating_point() else rows.float()  # a buffer for the result
         rows = torch.addcmul(shift.repeat(width), rows if fresh is None else fresh, scale.repeat(width), out=fresh)
         result = rows.view(batch, height, width, channels).movedim(-1, 1)
     else:
         result = torch.addcmul(shift.view(-1, 1, 1), image.float(), scale.view(-1, 1, 1))
-    if result.device.type != "cpu":  # checking for padding first would make the device wait
+    if result.device.type != "cpu":  # checking for padding first would synchronise the device
         return result.masked_fill_(~valid.unsqueeze(1), 0)
     for padded, seen in zip(result, valid, strict=True):
         if not seen.all():

@@ -1,1 +1,1 @@
-"""Files to arrays and back."""
+"""Reading and writing of image and mask files."""

@@ -1,4 +1,4 @@
-"""Image files of a folder or pattern, and the files that are passed over."""
+"""Search for image files in a folder or with a glob pattern."""
 
 import fnmatch
 import glob
@@ -13,22 +13,22 @@ from fuzzyseg.data.io.pillow import SUFFIXES, suffix_of
 from fuzzyseg.data.sample import DataError
 
 _SYSTEM = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
-"""Names that operating systems and file servers write beside the user's files."""
+"""Files and folders that operating systems and file servers create."""
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder belongs to the system and is ignored silently."""
+    """Whether a file or folder is hidden or created by the system, and therefore ignored silently."""
     return name.startswith(".") or name in _SYSTEM
 
 
 def names_in(folder: Path) -> list[str]:
-    """The names in a folder, sorted, those of folders with a slash."""
+    """Return the sorted names in a folder; folder names end with a slash."""
     return sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
 
 
 @dataclass
 class Found:
-    """root: folder that names are relative to. files: image files, sorted. others: number of other files by suffix."""
+    """Image files, sorted. root: folder to which names are relative. others: number of other files by suffix."""
 
     root: Path
     files: list[Path] = field(default_factory=list)
@@ -36,15 +36,15 @@ class Found:
 
 
 def counts(others: Counter[str]) -> str:
-    """Text such as `3 .heic, 1 .txt`."""
+    """Format the counts, such as `3 .heic, 1 .txt`."""
     return ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
 
 
 def find_images(source: str | Path) -> Found:
-    """The image files below a folder, or those that match a pattern such as `photos/**/*.jpg`.
+    """Find the image files below a folder, or those that match a pattern such as `photos/**/*.jpg`.
 
-    Hidden files are passed over. Links to folders are followed, each folder once. Files that are no regular files, such
-    as pipes and devices, are never images.
+    Hidden files are skipped. Links to folders are followed, each folder once. Pipes, devices and other files that are
+    not regular are never images.
     """
     found, paths = Found(Path(source)), walk(Path(source))
     if not found.root.is_dir():
@@ -72,7 +72,7 @@ def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def why_not_image(path: Path) -> str | None:
-    """The suffix, or kind, by which a file is passed over; None for an image, also one whose link leads nowhere."""
+    """Return the suffix or kind of a file that is not an image; None for an image, including a broken link to one."""
     if suffix_of(path) not in SUFFIXES:
         return suffix_of(path) or "no suffix"
     try:
@@ -82,7 +82,7 @@ def why_not_image(path: Path) -> str | None:
 
 
 def why_not_file(path: Path) -> str:
-    """What a path is that is no regular file, such as `is a pipe`, `does not exist`."""
+    """Describe a path that is not a regular file, such as `is a pipe` or `does not exist`."""
     if not path.exists():
         return "does not exist"
     kinds = {"folder": path.is_dir, "pipe": path.is_fifo, "socket": path.is_socket}
@@ -90,7 +90,7 @@ def why_not_file(path: Path) -> str:
 
 
 def regular_files(folder: Path, pattern: str) -> list[Path]:
-    """The files of a folder that match a pattern, sorted. Raises DataError for pipes and devices, which may block."""
+    """Return the sorted files of a folder that match a pattern. Raises DataError for pipes and devices, which may block."""
     found = sorted(path for path in folder.glob(pattern) if not path.is_dir())
     for path in found:
         if path.exists() and not path.is_file():
@@ -99,11 +99,11 @@ def regular_files(folder: Path, pattern: str) -> list[Path]:
 
 
 def walk(folder: Path, depth: int | None = None) -> Iterator[Path]:
-    """The files below a folder that are not hidden. depth: 1 for those in the folder itself; None: all."""
+    """Yield the files below a folder that are not hidden. depth: 1 for files in the folder itself; None: no limit."""
     visited = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        if real in visited:  # links may lead in circles
+        if real in visited:  # links may form cycles
             folders.clear()
             continue
         visited.add(real)

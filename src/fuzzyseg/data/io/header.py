@@ -1,4 +1,4 @@
-"""Headers of image and mask files: size, bands and number type, without decoding."""
+"""Headers of image and mask files: size, bands and dtype, without decoding pixels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,22 +16,23 @@ _BANDS = {
     "1": 1, "L": 1, "P": 1, "I": 1, "F": 1, "LA": 2, "PA": 1, "RGB": 3, "RGBA": 4, "CMYK": 3, "YCbCr": 3, "LAB": 3,
     "HSV": 3, **dict.fromkeys(pillow.SIXTEEN_BIT, 1),
 }  # fmt: skip
-"""Pillow's mode -> bands once it is converted to grey or RGB, opacity included."""
+"""Pillow mode -> number of bands after conversion to grey or RGB, including alpha."""
 
 _WORDS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
-"""PNG chunks that can hold an orientation."""
+"""PNG chunks that may contain an EXIF orientation."""
 
 _DEPTH = 24
-"""Place in a PNG file of its bits per band."""
+"""Offset of the bit depth in a PNG file."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """height, width: with the orientation applied. bands: opacity included; 1 for a palette.
+    """Header of an image or mask file.
 
-    dtype: name of the number type, such as uint8, uint16, float32. mode: Pillow's mode, or `bands` for a `Raster`.
-    alpha: the last band is opacity. palette: pixels are indices into colours. orientation: EXIF's number. nodata: the
-    value of missing data, if declared. pages: of a TIFF file.
+    height, width: after applying the orientation. bands: including alpha; 1 for a palette. dtype: name such as uint8,
+    uint16, float32. mode: Pillow mode, or `bands` for a `Raster`. alpha: the last band is alpha. palette: pixels are
+    palette indices. orientation: EXIF value. nodata: value of missing data, if declared. pages: number of pages of a
+    TIFF file.
     """
 
     height: int
@@ -53,7 +54,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header of an image or mask file. Raises DataError naming the file."""
+    """Read the header of an image or mask file. Raises DataError with the file name."""
     pillow.check_regular(path)
     if pillow.suffix_of(path) == MATLAB:
         mask = read_matlab_mask(path)
@@ -68,7 +69,7 @@ def read_header(path: Path) -> Header:
 
 
 def file_size(path: Path) -> Size:
-    """Height and width of an image or mask with its orientation applied. Raises DataError."""
+    """Return the height and width of an image or mask after applying its orientation. Raises DataError."""
     return read_header(path).size
 
 
@@ -77,7 +78,7 @@ def _pillow(path: Path) -> Header:
         start = file.read(_DEPTH + 1)
         file.seek(0)
         image = pillow.open_header(file)
-        # Pillow's size of a TIFF has the orientation applied, or not, by its version
+        # whether Pillow applies the orientation to the size of a TIFF depends on its version
         width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
         turn = _turn(image, file, path)
         mode, kind = image.mode, str(image.format)
@@ -93,7 +94,7 @@ def _pillow(path: Path) -> Header:
 
 
 def _turn(image: Image.Image, file: BinaryIO, path: Path) -> int:
-    """EXIF's orientation. For a PNG, Pillow decodes all pixels to search behind them, where it hardly ever is."""
+    """Return the EXIF orientation. Avoids Pillow's search after the pixels of a PNG, which decodes all of them."""
     if image.format != "PNG":
         return pillow.exif_turn(image.getexif())
     place = file.tell()
@@ -106,7 +107,7 @@ def _turn(image: Image.Image, file: BinaryIO, path: Path) -> int:
 
 
 def _behind_pixels(file: BinaryIO) -> bool:
-    """Whether a PNG file has chunks behind its pixels that may hold an orientation; only their headers are read."""
+    """Whether a PNG file has chunks after its pixels that may contain an orientation. Reads only chunk headers."""
     file.seek(8)
     pixels = False
     while len(head := file.read(8)) == 8:

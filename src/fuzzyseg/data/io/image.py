@@ -1,4 +1,4 @@
-"""Image files as arrays, whole or by windows: 8 bits a band, units, or the file's own numbers."""
+"""Reading of image files, whole or in windows, as uint8, in units (see `Levels`) or with their stored values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,35 +16,35 @@ from fuzzyseg.data.io.raster import Raster, gdal_read, open_raster
 from fuzzyseg.data.sample import Box, DataError, Size
 
 Pixels = NDArray[np.uint8]
-"""An image (H, W, channels) of 8 bits a band."""
+"""An image (H, W, channels) with 8 bits per band."""
 
 Units = NDArray[np.float32]
-"""An image (H, W, channels) in units: 0 and 1 are the ends of its `Levels`."""
+"""An image (H, W, channels) in units: its `Levels` map low to 0 and high to 1."""
 
 Bands = Sequence[int] | None
-"""Numbers of the bands of a file to use, from 1; None: all."""
+"""Numbers of the bands to read, from 1; None: all."""
 
 Image = Pixels | Units
 Picture: TypeAlias = str | Path | Pillow.Image
-"""A file, or an image that Pillow has opened."""
+"""A file, or an image opened with Pillow."""
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey (ITU-R 601)."""
+"""Weights of red, green and blue for conversion to grey (ITU-R 601)."""
 
 
 @dataclass(frozen=True)
 class Levels:
-    """The file values per band that become 0 (low) and 1 (high) in units, for files of other types than uint8.
+    """Value range per band: in units, low becomes 0 and high becomes 1. Used for files that are not uint8.
 
-    None: 0 and the maximum of the file's unsigned type (255 or 65535). Values beyond are not clipped; NaN and infinity
-    (missing data) become 0. Files of 8 bits keep their own range, 0 to 255, if a `high` is above 255.
+    None: 0 and the maximum of the file's unsigned type (255 or 65535). Values outside the range are not clipped; NaN
+    and infinity (missing data) become 0. 8-bit files keep the range 0 to 255 if any `high` is above 255.
     """
 
     low: tuple[float, ...] | None = None
     high: tuple[float, ...] | None = None
 
     def units(self, array: NDArray[Any], path: Path) -> Units:
-        """(H, W, bands) of file values in units, float32. Raises DataError for values without a range."""
+        """Convert file values (H, W, bands) to units, float32. Raises DataError without a range for these bands."""
         if self.low is None or self.high is None:
             if array.dtype.kind != "u" or array.dtype.itemsize > 2:
                 raise DataError(
@@ -55,7 +55,7 @@ class Levels:
         if len(self.low) != array.shape[2] or len(self.high) != array.shape[2]:
             raise DataError(f"{path}: has {array.shape[2]} bands; expected {len(self.low)}, as many as data.low has")
         low, high = np.array(self.low), np.array(self.high)
-        if array.dtype == np.uint8 and high.max() > 255:  # a range of 16 bits is not that of 8-bit files beside them
+        if array.dtype == np.uint8 and high.max() > 255:  # the range of 16-bit files is not that of 8-bit files
             low, high = np.zeros_like(low), np.full_like(high, 255)
         scaled = (array.astype(np.float64) - low) / np.where(high > low, high - low, 1.0)
         return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
@@ -70,13 +70,13 @@ def read_image(
     with_known: bool = False,
     box: Box | None = None,
 ) -> NDArray[Any]:
-    """An image file as (H, W, channels), EXIF orientation applied: uint8, or float32 in units where `levels` are given.
+    """Read an image as (H, W, channels), EXIF orientation applied: uint8, or float32 in units if `levels` is given.
 
-    If there is another number of bands, grey is repeated for 3 channels, RGB becomes grey (ITU-R 601) for 1, and
-    opacity is dropped; palettes and CMYK become RGB. bands: the file's bands to use, from 1, in this order (default:
-    all). Without levels, 16-bit files give the high byte. with_known: append to a file with missing data (see
-    `Raster.missing`; it may hold none) a band of 0 where it is missing, and 255, or 1.0, elsewhere; missing pixels
-    become 0 in all bands. box: y0, x0, y1, x1 of the part of a raster to read. Raises DataError naming the file.
+    If the number of bands differs, grey is repeated for 3 channels, RGB is converted to grey (ITU-R 601) for 1 channel,
+    and alpha is dropped; palettes and CMYK become RGB. bands: numbers of the bands to read, from 1, in this order
+    (default: all). Without levels, 16-bit files are reduced to the high byte. with_known: if the file may have missing
+    data (see `Raster.missing`), append a band that is 0 for missing pixels and 255, or 1.0, elsewhere, and set missing
+    pixels to 0 in all bands. box: y0, x0, y1, x1 of the part of a raster to read. Raises DataError with the file name.
     """
     path, array, alpha, missing = _stored(source, box, exact=levels is not None)
     choose = partial(_chosen, alpha=alpha, path=path, channels=channels, bands=bands)
@@ -94,7 +94,7 @@ def read_image(
 
 
 def read_native(path: Path, channels: int = 3, *, bands: Sequence[int] | None = None) -> NDArray[Any]:
-    """As `read_image`, in the file's own number type, such as uint16; RGB as grey is float. Raises DataError."""
+    """Like `read_image`, with the stored dtype, such as uint16; RGB converted to grey is float. Raises DataError."""
     _, array, alpha, _ = _stored(path, exact=True)
     return _chosen(array, alpha, path, channels, bands)
 
@@ -102,7 +102,7 @@ def read_native(path: Path, channels: int = 3, *, bands: Sequence[int] | None = 
 def read_known(
     source: Path | Raster, channels: int = 3, *, bands: Sequence[int] | None = None, box: Box | None = None
 ) -> NDArray[np.float64]:
-    """As `read_native`, float64, with NaN where data is missing. Raises DataError."""
+    """Like `read_native`, but float64 with NaN for missing data. Raises DataError."""
     path, array, alpha, missing = _stored(source, box, exact=True)
     numbers: NDArray[np.float64] = _chosen(array, alpha, path, channels, bands).astype(np.float64)
     if missing is not None:
@@ -113,9 +113,9 @@ def read_known(
 def _stored(
     source: Path | Raster | Pillow.Image, box: Box | None = None, *, exact: bool
 ) -> tuple[Path, NDArray[Any], bool, NDArray[np.bool_] | None]:
-    """The path, the bands (H, W, n), whether the last is opacity, and (H, W) True where data is missing, None: nowhere.
+    """Return the path, the bands (H, W, n), whether the last is alpha, and the missing pixels (H, W) bool, if any.
 
-    exact: 16-bit colour PNG keeps its 16 bits.
+    exact: keep all 16 bits of a colour PNG.
     """
     if isinstance(source, Pillow.Image):
         return Path("the image"), *of_pillow(upright(source)), None
@@ -132,20 +132,20 @@ def _stored(
 def _by_pillow(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
     image = open_image(path)
     if exact and image.format == "PNG" and image.mode not in SIXTEEN_BIT and read_header(path).dtype == "uint16":
-        with decoding(path):  # Pillow keeps 8 of the 16 bits; it has verified the checksums
+        with decoding(path):  # Pillow, which has verified checksums, keeps only 8 bits
             deep = turned(gdal_read(path, "PNG"), read_header(path).orientation)
         return deep, deep.shape[2] in (2, 4)
     return of_pillow(image)
 
 
 def of_pillow(image: Pillow.Image) -> tuple[NDArray[Any], bool]:
-    """The bands (H, W, n) of an image, and whether the last is opacity."""
+    """Return the bands (H, W, n) of an image, and whether the last is alpha."""
     if image.mode in SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):
         return np.asarray(image).astype(np.uint16)[..., None], False
     if image.mode in ("I", "F"):
         return np.array(image)[..., None], False
     if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")  # a palette may hold transparency; straight to RGB would warn
+        image = image.convert("RGBA")  # a palette may have transparency; converting to RGB would warn
         return np.array(image)[..., :3], False
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         image = image.convert("L" if image.mode == "1" else "RGB")
@@ -165,7 +165,7 @@ def _eight_bits(array: NDArray[Any], path: Path) -> Pixels:
 
 
 def _chosen(array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: Sequence[int] | None) -> NDArray[Any]:
-    """The requested bands of (H, W, n)."""
+    """Select or convert the requested bands of an array (H, W, n)."""
     count = array.shape[2]
     if bands is not None:
         if len(bands) != channels or not all(1 <= band <= count for band in bands):
@@ -179,7 +179,7 @@ def _chosen(array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: 
     if count == 1 and channels == 3:
         return np.repeat(array, 3, 2)
     if count == 3 and channels == 1:
-        if array.dtype == np.uint8:  # as Pillow rounds
+        if array.dtype == np.uint8:  # with Pillow's rounding
             return np.array(Pillow.fromarray(np.ascontiguousarray(array)).convert("L"))[..., None]
         grey: NDArray[np.float64] = array.astype(np.float64) @ np.array(GREY_WEIGHTS)
         return grey[..., None]
@@ -193,7 +193,7 @@ def _chosen(array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: 
 
 @dataclass(frozen=True)
 class Windows:
-    """A file that is read by windows: `read_image` of a part of it."""
+    """A file that is read in windows with `read_image`."""
 
     raster: Raster
     channels: int
@@ -206,17 +206,17 @@ class Windows:
         return self.raster.size
 
     def read(self, box: Box, *, with_known: bool = False) -> NDArray[Any]:
-        """(h, w, channels) of y0, x0, y1, x1; with_known: see `read_image`. Raises DataError."""
+        """Read the box y0, x0, y1, x1 as (h, w, channels). with_known: see `read_image`. Raises DataError."""
         kind: dict[str, Any] = {"bands": self.bands, "levels": self.levels}
         return read_image(self.raster, self.channels, **kind, with_known=with_known, box=box)
 
     def known(self, box: Box) -> NDArray[np.float64]:
-        """As `read`, in the file's own numbers: `read_known` of a part. Raises DataError."""
+        """Read a box with `read_known`: stored values as float64, NaN for missing data. Raises DataError."""
         return read_known(self.raster, self.channels, bands=self.bands, box=box)
 
 
 def open_windows(path: Path, channels: int = 3, *, bands: Bands = None, levels: Levels | None = None) -> Windows | None:
-    """A tiled or striped TIFF or a NumPy file to be read by windows; None for other files. Raises DataError."""
+    """Open a tiled or striped TIFF or a NumPy file for reading in windows; None for other files. Raises DataError."""
     raster = open_raster(path)
     if raster is None or not raster.windowed or raster.dtype == np.bool_:
         return None

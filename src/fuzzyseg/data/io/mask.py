@@ -1,4 +1,4 @@
-"""Reading and writing of mask files: the stored numbers or colours."""
+"""Reading and writing of mask files as stored values or colours."""
 
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,17 @@ from fuzzyseg.data.sample import VOID, Box, Colour, DataError
 from fuzzyseg.data.text import short
 
 LOSSY = ("JPEG", "MPO", "JPEG2000")
-"""Formats that change the values of pixels. JPEG 2000 need not, but a file does not say reliably whether it did."""
+"""Formats with lossy compression. JPEG 2000 can be lossless, but files do not reliably declare it."""
 
 RUN_LENGTHS = (1, 2)
-"""BMP compressions in which lost rows are not detected: they are read as zeros."""
+"""BMP compressions (run-length encoding) in which missing rows go undetected: they are read as zeros."""
 
 
 def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDArray[np.integer]:
-    """A mask as stored, EXIF orientation applied: (H, W) integers, or (H, W, 3 or 4) uint8 colours.
+    """Read a mask as stored, EXIF orientation applied: (H, W) integers, or (H, W, 3 or 4) uint8 colours.
 
-    8 to 32 bits; a palette file gives its index, with `colours` its colours. lossy: JPEG files are read too, which
-    change what they store. Raises DataError naming the file.
+    Supports 8 to 32 bits. A palette file gives indices, or colours if `colours` is set. lossy: also read formats such
+    as JPEG, whose compression changes values. Raises DataError with the file name.
     """
     if suffix_of(path) == MATLAB:
         return read_matlab_mask(path)
@@ -67,10 +67,9 @@ def _stored(image: Image.Image, path: Path, colours: bool) -> NDArray[np.integer
 
 
 def read_raster_mask(raster: Raster, box: Box | None = None) -> NDArray[np.integer]:
-    """`read_mask` of a TIFF or NumPy file, or of a part of it. Raises DataError.
+    """Like `read_mask`, for a TIFF or NumPy file or a box of it. Raises DataError.
 
-    Pixels with the value that the file declares for missing data are void: 255, or transparent. NaN that is not
-    declared is an error.
+    Pixels with the value declared for missing data are void: 255, or transparent. Undeclared NaN raises an error.
     """
     array, path = raster.read(box), raster.path
     if len(raster.pages) > 1:
@@ -83,7 +82,7 @@ def read_raster_mask(raster: Raster, box: Box | None = None) -> NDArray[np.integ
 
 
 def _voided(found: NDArray[np.integer], missing: NDArray[np.bool_], nodata: float, path: Path) -> NDArray[np.integer]:
-    """A mask whose missing pixels are void. Raises DataError where that is not certain."""
+    """Set the missing pixels of a mask to void. Raises DataError if this is ambiguous."""
     if not missing.any():
         return found
     if found.ndim == 3:
@@ -99,9 +98,9 @@ def _voided(found: NDArray[np.integer], missing: NDArray[np.bool_], nodata: floa
 
 
 def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
-    """The pixels of a raster as those of `read_mask`: integers (H, W), or uint8 (H, W, 3 or 4). Raises DataError.
+    """Convert raster values to those of `read_mask`: (H, W) integers or (H, W, 3 or 4) uint8. Raises DataError.
 
-    Whole numbers that are stored as floats are integers.
+    Whole numbers stored as floats become integers.
     """
     bands, is_byte = array.shape[2] if array.ndim == 3 else 0, array.dtype == np.uint8
     if bands == 1 or (bands == 2 and is_byte and (array[..., 1] == 255).all()):
@@ -123,14 +122,14 @@ def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
 
 
 def palette_of(path: Path) -> list[Colour] | None:
-    """The colours of a palette file by index, None for other files. Raises DataError."""
+    """Return the colours of a palette file by index; None for other files. Raises DataError."""
     image = open_image(path)
     values = image.getpalette() if image.mode in ("P", "PA") else None
     return None if values is None else list(zip(values[::3], values[1::3], values[2::3], strict=True))
 
 
 def values_in(mask: NDArray[np.integer], path: Path) -> list[int]:
-    """The distinct values of an index mask, ascending. Raises DataError for negative ones."""
+    """Return the distinct values of an index mask in ascending order. Raises DataError for negative values."""
     if mask.size and int(mask.min()) < 0:
         raise DataError(f"{path}: found the value {int(mask.min())}; expected class indices from 0")
     if mask.size and int(mask.max()) > 65535:
@@ -140,9 +139,9 @@ def values_in(mask: NDArray[np.integer], path: Path) -> list[int]:
 
 
 def save_index_png(array: NDArray[np.integer], path: Path, palette: list[Colour] | None = None) -> None:
-    """Writes (H, W) class indices from 0 to 255 as an 8-bit PNG with one band; `read_mask` gives them back.
+    """Write class indices (H, W) from 0 to 255 as an 8-bit PNG with one band, which `read_mask` restores.
 
-    palette: a colour for each index, so that viewers show the classes in colour; the pixels are indices all the same.
+    palette: one colour per index for display in viewers; pixels are still indices. Raises DataError for other arrays.
     """
     if array.ndim != 2 or (array.size and (int(array.min()) < 0 or int(array.max()) > 255)):
         raise DataError(f"{path}: found an array of shape {array.shape}; expected (H, W) with values from 0 to 255")

@@ -1,8 +1,7 @@
-"""SBD's masks: MATLAB files (version 5) with a structure `GTcls` whose field `Segmentation` is a class index a pixel.
+"""SBD masks: MATLAB files (version 5) whose structure `GTcls` contains class indices per pixel in `Segmentation`.
 
-Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011. scipy's reader may end the process
-(segmentation fault) on damaged data. SBD's variables are compressed, with a checksum: it is verified first, so that
-scipy sees whole data only.
+Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011. scipy's reader may crash the process
+(segmentation fault) on damaged data. SBD's variables are compressed with a checksum, which is therefore verified first.
 """
 
 import io
@@ -18,13 +17,13 @@ from fuzzyseg.data.sample import DataError
 
 SUFFIX = ".mat"
 LARGEST = 2**25
-"""Bytes that a compressed variable may unpack to; SBD's largest have some hundred thousand."""
+"""Maximum size of a decompressed variable in bytes; SBD's largest have a few hundred thousand."""
 
 HEADER, COMPRESSED = 128, 15
 
 
 def read_matlab_mask(path: Path) -> NDArray[np.integer]:
-    """The class mask (H, W) of one file of SBD's `cls/` folder: 0 background, 1 to 20. Raises DataError naming it."""
+    """Read the class mask (H, W) of a file in SBD's `cls/` folder: 0 background, 1 to 20 classes. Raises DataError."""
     from scipy.io import loadmat
 
     expected = "expected a mask of SBD's folder cls/, with GTcls.Segmentation"
@@ -32,7 +31,7 @@ def read_matlab_mask(path: Path) -> NDArray[np.integer]:
     try:
         _verify(data)
         mask = np.ascontiguousarray(loadmat(io.BytesIO(data), variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0])
-    except Exception as error:  # scipy raises nearly anything
+    except Exception as error:  # scipy raises many types
         raise DataError(f"{path}: cannot be decoded ({error}); {expected}") from None
     if mask.ndim != 2 or mask.size == 0 or mask.dtype.kind not in "iu":
         raise DataError(f"{path}: found {mask.dtype} values of shape {mask.shape}; {expected}, integers (H, W)")
@@ -40,7 +39,7 @@ def read_matlab_mask(path: Path) -> NDArray[np.integer]:
 
 
 def _verify(data: bytes) -> None:
-    """Raises ValueError, struct.error or zlib.error unless the file is a sequence of whole compressed variables."""
+    """Raises ValueError, struct.error or zlib.error unless the file is a sequence of complete compressed variables."""
     if data[124:128] not in (b"\x00\x01IM", b"\x01\x00MI"):
         raise ValueError("it is no MATLAB file of version 5")
     place = HEADER

@@ -1,4 +1,4 @@
-"""Opening image files with Pillow, and the limit against decompression bombs."""
+"""Opening of image files with Pillow, and the pixel limit against decompression bombs."""
 
 import io
 import struct
@@ -18,31 +18,31 @@ from fuzzyseg.data.sample import DataError
 TIFF = (".tif", ".tiff")
 NUMPY = ".npy"
 HEIF = (".heic", ".heif") if find_spec("pillow_heif") else ()
-"""Suffixes of phones' images, which Pillow reads if the package pillow-heif is installed."""
+"""Suffixes of phone images, which Pillow reads if the package pillow-heif is installed."""
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", *TIFF, ".webp", ".jp2", ".gif", *HEIF, NUMPY)
-"""Suffixes of the files that are read as images and as masks; of an animation the first frame."""
+"""Suffixes of supported image and mask files. Only the first frame of an animation is read."""
 
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
-"""Pillow's modes for 16 bits in one band."""
+"""Pillow modes with a single 16-bit band."""
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "JPEG2000", "GIF", *["HEIF"] * bool(HEIF))
-"""Pillow's decoders that are used, whatever the suffix of a file says."""
+"""Pillow decoders to use, regardless of the file's suffix."""
 
 ORIENTATION = 0x0112
 """EXIF and TIFF tag; values 5 to 8 swap height and width."""
 
 USUAL_MEGAPIXELS = 89
-"""Pillow's default limit in millions of pixels, rounded."""
+"""Pillow's default limit in megapixels, rounded."""
 
 _MEGAPIXELS: ContextVar[int | None] = ContextVar("megapixels", default=None)
 
 
 @contextmanager
 def pixel_limit(megapixels: int | None) -> Iterator[None]:
-    """Within the context, images with up to this many million pixels are decoded at once; None: the limit as it is.
+    """Context manager that sets the size limit in megapixels of images decoded at once; None: keep the current limit.
 
-    The default is Pillow's `MAX_IMAGE_PIXELS`, which is never changed. Forked processes inherit the limit, new threads
+    The default is Pillow's `MAX_IMAGE_PIXELS`, which is never changed. Forked processes inherit the limit; new threads
     and other processes do not.
     """
     token = _MEGAPIXELS.set(_MEGAPIXELS.get() if megapixels is None else megapixels)
@@ -53,23 +53,23 @@ def pixel_limit(megapixels: int | None) -> Iterator[None]:
 
 
 def most_pixels() -> int:
-    """The limit on the pixels of an image that is decoded at once."""
+    """Return the maximum number of pixels of an image that is decoded at once."""
     megapixels = _MEGAPIXELS.get()
     return (Image.MAX_IMAGE_PIXELS or sys.maxsize) if megapixels is None else megapixels * 10**6
 
 
 def too_large(height: int, width: int, bands: int = 1) -> bool:
-    """Whether an image has more pixels than the limit, or 16 times as many numbers."""
+    """Whether an image has more pixels than the limit, or more than 16 times as many values (pixels times bands)."""
     most = most_pixels()
     return height * width > most or height * width * bands > 16 * most
 
 
 class TooLarge(DataError):
-    """A file, or one of its tiles or strips, has more pixels than the limit."""
+    """A file, or one of its tiles or strips, exceeds the pixel limit."""
 
 
 def check_pixels(path: Path, height: int, width: int, bands: int = 1, *, part: str | None = None) -> None:
-    """Raises TooLarge for an image, or a `part` of it (`tiles`, `crops`), that is above the limit."""
+    """Raises TooLarge if an image, or a `part` of it (`tiles`, `crops`), exceeds the limit."""
     if too_large(height, width, bands):
         of = f" of {bands} bands" if bands > 1 else ""
         raise TooLarge(
@@ -80,18 +80,18 @@ def check_pixels(path: Path, height: int, width: int, bands: int = 1, *, part: s
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix in lower case, without blanks behind it."""
+    """Return the suffix in lower case, without trailing spaces."""
     return path.suffix.lower().rstrip()
 
 
 def check_regular(path: Path) -> None:
-    """Raises DataError for a pipe, socket or device, from which a read may never return."""
+    """Raises DataError for a pipe, socket or device, because reading it may block forever."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise DataError(f"{path}: is no regular file but a pipe, socket or device; take it off the images and masks")
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file. Raises DataError for one that cannot be read or is empty."""
+    """Return the content of a file. Raises DataError if it cannot be read or is empty."""
     check_regular(path)
     with decoding(path):
         data = path.read_bytes()
@@ -101,17 +101,17 @@ def read_bytes(path: Path) -> bytes:
 
 
 def empty(path: Path) -> DataError:
-    """The error for a file without content."""
+    """Return the error for an empty file."""
     return DataError(f"{path}: is empty (0 bytes); copy it again or delete it")
 
 
 def open_image(path: Path) -> Image.Image:
-    """A decoded image, turned by its EXIF orientation. Raises DataError."""
+    """Open and decode an image, and apply its EXIF orientation. Raises DataError."""
     data = read_bytes(path)
     with decoding(path):
         image = open_header(io.BytesIO(data))
         check_pixels(path, image.height, image.width)
-        if image.format == "PNG":  # decoding skips the checksums, so a flipped bit would be another label
+        if image.format == "PNG":  # decoding ignores checksums, so a flipped bit could change a label
             image.verify()
             image = open_header(io.BytesIO(data))
         image.load()
@@ -119,14 +119,14 @@ def open_image(path: Path) -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image turned by its EXIF orientation."""
+    """Return the image with its EXIF orientation applied."""
     result = ImageOps.exif_transpose(image)
     result.format = image.format
     return result
 
 
 def open_header(file: BinaryIO) -> Image.Image:
-    """`PIL.Image.open` without its check of the size: the limit of that check is a global variable of Pillow."""
+    """Like `PIL.Image.open`, without its size check, whose limit is a global variable of Pillow."""
     Image.init()
     if HEIF and "HEIF" not in Image.OPEN:
         import pillow_heif  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -139,14 +139,14 @@ def open_header(file: BinaryIO) -> Image.Image:
             file.seek(0)
             try:
                 return decoder(file, "")
-            except (SyntaxError, IndexError, TypeError, struct.error):  # it is of another format
+            except (SyntaxError, IndexError, TypeError, struct.error):  # another format
                 continue
     raise UnidentifiedImageError
 
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Within the context errors become DataError naming the file: damaged bytes make the decoders raise nearly any."""
+    """Context manager that turns errors into DataError with the file name; decoders raise many types on bad data."""
     try:
         yield
     except DataError:
@@ -174,13 +174,13 @@ def _undecodable(path: Path, error: Exception) -> DataError:
 
 
 def exif_turn(exif: Mapping[int, Any]) -> int:
-    """The orientation, 1 to 8, of EXIF or TIFF tags; 1 for none, or one that does not exist."""
+    """Return the orientation, 1 to 8, from EXIF or TIFF tags; 1 if it is missing or invalid."""
     value = exif.get(ORIENTATION, 1)
     return next((turn for turn in range(1, 9) if turn == value), 1)
 
 
 def turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """(H, W, ...) turned as EXIF's orientation 1 to 8 says."""
+    """Apply EXIF orientation 1 to 8 to an array (H, W, ...)."""
     if orientation >= 5:
         array = array.swapaxes(0, 1)
     down, right = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}[orientation]

@@ -1,7 +1,7 @@
-"""TIFF and NumPy files with any number of bands and any number type, read whole or by windows.
+"""TIFF and NumPy files with any number of bands and any number type, read whole or in windows.
 
-TIFF pixels are decoded by rasterio (the extra `geo`). Without it, TIFF files that Pillow reads exactly are left to
-Pillow, and the others are refused with an error that names the extra.
+TIFF pixels are decoded by rasterio (extra `geo`). If it is not installed, Pillow decodes the TIFF files that it
+supports exactly, and other TIFF files raise an error that names the extra.
 """
 
 import warnings
@@ -21,19 +21,19 @@ from fuzzyseg.data.sample import Box, DataError
 Array = NDArray[Any]
 
 NO_SIDECARS = {"GDAL_PAM_ENABLED": "NO", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
-"""GDAL options: files beside the image (.aux.xml, .ovr, .msk) are not read."""
+"""GDAL options to ignore files beside the image (.aux.xml, .ovr, .msk)."""
 
 HUGE = 1e30
-"""Larger values for missing data are often written with few digits: -3.4e+38 for the lowest number of 32 bits."""
+"""Larger nodata values are compared with tolerance, because files often round them: -3.4e+38 for the lowest float32."""
 
 
 @dataclass(frozen=True)
 class Raster:
     """Header of a TIFF or NumPy file; `read` decodes its pixels.
 
-    height, width: as stored, before `orientation` (EXIF's number, 1 to 8). alpha: the last band is opacity. nodata: the
-    value of missing data, if declared and possible. block: height and width of a tile or strip, which is decoded as a
-    whole. pages: numbers of the TIFF directories that together hold the bands. axis: position of a NumPy array's bands,
+    height, width: as stored, before applying `orientation` (EXIF value, 1 to 8). alpha: the last band is alpha. nodata:
+    value of missing data, if declared and representable. block: height and width of a tile or strip, which is decoded
+    as a whole. pages: numbers of the TIFF directories that contain the bands. axis: axis of the bands in a NumPy array,
     if any.
     """
 
@@ -56,20 +56,20 @@ class Raster:
 
     @property
     def windowed(self) -> bool:
-        """Whether `read` of a window decodes less than the whole file."""
+        """Whether reading a window decodes less than the whole file."""
         parts = self.orientation == 1 and self.block != self.size and not pillow.too_large(*self.block, self.bands)
         return parts and (pillow.suffix_of(self.path) == pillow.NUMPY or find_spec("rasterio") is not None)
 
     @property
     def may_miss(self) -> bool:
-        """Whether pixels can be without data: a value is declared for them, or numbers are floating."""
+        """Whether pixels can be missing: a value is declared for missing data, or the dtype is floating-point."""
         return self.nodata is not None or self.dtype.kind == "f"
 
     def missing(self, array: Array) -> NDArray[np.bool_]:
-        """(h, w) True where an array (h, w, bands) of `read` holds no data.
+        """Return the missing pixels (h, w) bool of an array (h, w, bands) returned by `read`.
 
-        NaN, infinity, or the declared value in a band; if that is a possible brightness (unsigned numbers), in all
-        bands. Opacity does not count.
+        A pixel is missing if it is NaN, infinite or equal to the declared value in any band; for unsigned types, where
+        the value may be a brightness, in all bands. Alpha is ignored.
         """
         bands = array[..., : self.bands - self.alpha]
         absent = ~np.isfinite(bands)
@@ -80,10 +80,10 @@ class Raster:
         return np.asarray(absent.all(-1) if self.dtype.kind == "u" else absent.any(-1))
 
     def read(self, box: Box | None = None) -> Array:
-        """The pixels (h, w, bands) of y0, x0, y1, x1, or of the whole file with its orientation applied, in the byte
-        order of the machine. Raises DataError.
+        """Read pixels (h, w, bands) in native byte order. Raises DataError.
 
-        A window decodes the tiles or strips that it touches and no others.
+        box: y0, x0, y1, x1; only the tiles or strips that intersect it are decoded. None: the whole file, with its
+        orientation applied.
         """
         if box is None:
             pillow.check_pixels(self.path, self.height, self.width, self.bands)
@@ -103,9 +103,9 @@ class Raster:
 
 
 def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) -> Array:
-    """Pixels (h, w, bands) decoded by one GDAL driver. Raises DataError without rasterio, RasterioError for damage.
+    """Decode pixels (h, w, bands) with one GDAL driver. Raises DataError (no rasterio) or RasterioError (damaged file).
 
-    No other driver can open the file: some of GDAL's (VRT) open further files and network addresses that a file names.
+    No other driver can open the file, because some (VRT) open other files and network addresses named in a file.
     """
     check_rasterio(path)
     import rasterio
@@ -114,22 +114,22 @@ def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) ->
     name = path if page == 1 else f"GTIFF_DIR:{page}:{path}"
     window = None if box is None else Window(box[1], box[0], box[3] - box[1], box[2] - box[0])
     with warnings.catch_warnings(), rasterio.Env(**NO_SIDECARS, GDAL_ERROR_ON_LIBJPEG_WARNING=True):
-        warnings.simplefilter("ignore")  # a file without georeference is usual here
+        warnings.simplefilter("ignore")  # files without georeferencing are common
         with rasterio.open(name, driver=driver) as file:
             return np.moveaxis(file.read(window=window), 0, -1)
 
 
 def check_rasterio(path: Path) -> None:
-    """Raises DataError unless rasterio, the extra `geo`, is installed."""
+    """Raises DataError unless rasterio (extra `geo`) is installed."""
     if find_spec("rasterio") is None:
         raise DataError(f"{path}: has several bands, or numbers of a type, read by rasterio: pip install fuzzyseg[geo]")
 
 
 def open_raster(path: Path) -> Raster | None:
-    """The header of a TIFF or NumPy file; None for files that Pillow reads. Raises DataError.
+    """Read the header of a TIFF or NumPy file; None for files that Pillow reads. Raises DataError.
 
-    Pillow reads palettes, CMYK and fewer than 8 bits, and files that are no TIFF in spite of their suffix. Pages of a
-    TIFF file that hold one grey band each are the bands of one image; a file with several other pages is refused.
+    Pillow reads palettes, CMYK, fewer than 8 bits, and files that are not TIFF despite their suffix. TIFF pages with
+    one grey band each are read as the bands of one image; other files with several pages raise an error.
     """
     suffix = pillow.suffix_of(path)
     if suffix != pillow.NUMPY and suffix not in pillow.TIFF:
@@ -166,10 +166,10 @@ def _tiff(path: Path) -> Raster | None:
         raise DataError(f"{path}: has no height or width; it is damaged: copy it again")
     tiled = any(tag in tags for tag in (322, 323, 324, 325))
     block = (int(tags[323]), int(tags[322])) if tiled else (min(int(tags.get(278, height)), height), width)
-    if tiled:  # a tile may be larger than the image, and Pillow decodes it as a whole too
+    if tiled:  # a tile may be larger than the image, and Pillow also decodes it as a whole
         pillow.check_pixels(path, *block, part="tiles")
     photometric, compression, samples = tags.get(262, 0), tags.get(259, 1), int(tags.get(277, 1))
-    # what the numbers are: grey or RGB; JPEG's YCbCr is decoded to RGB
+    # values are grey or RGB; JPEG's YCbCr is decoded to RGB
     numbers = min(bits) >= 8 and (photometric in (1, 2) or (photometric == 6 and compression == 7))
     alike = all(page.get(tag) == tags.get(tag) for page in pages.values() for tag in (256, 257, 258, 262, 277, 339))
     if len(pages) > 1 and not (numbers and samples == 1 and alike):
@@ -198,7 +198,7 @@ def _tiff(path: Path) -> Raster | None:
 
 
 def _nodata(tags: Mapping[int, Any], dtype: np.dtype[Any]) -> float | None:
-    """GDAL_NODATA, which is text; None for a value that pixels of the type cannot have."""
+    """Parse the tag GDAL_NODATA, which is text; None if it is missing or the dtype cannot represent its value."""
     try:
         value = float(str(tags[42113]).strip("\0 "))
     except (KeyError, ValueError):
@@ -210,15 +210,16 @@ def _nodata(tags: Mapping[int, Any], dtype: np.dtype[Any]) -> float | None:
 
 
 def palette_nodata(path: Path) -> float | None:
-    """The value that a TIFF file of up to 8 bits declares for missing data."""
+    """Return the value that a TIFF file of up to 8 bits declares for missing data, if any."""
     pages = _pages(path)
     return _nodata(pages[1], np.dtype(np.uint8)) if pages else None
 
 
 def _pages(path: Path) -> dict[int, dict[int, Any]]:
-    """The tags of the directories of a TIFF file that are images, by number from 1; {}: it is no TIFF file.
+    """Return the tags of the image directories of a TIFF file by number, from 1; {} if it is not a TIFF file.
 
-    Thumbnails and overviews say so or have at most half of the height and width; masks of transparency say so.
+    Thumbnails and overviews are recognised by their tag, or by at most half the height and width; transparency masks by
+    their tag.
     """
     found: dict[int, dict[int, Any]] = {}
     with path.open("rb") as file, warnings.catch_warnings():
@@ -250,10 +251,10 @@ def _values(tags: Mapping[int, Any], tag: int, default: Any) -> tuple[Any, ...]:
 
 
 def _check_complete(path: Path, tags: Mapping[int, Any], tiled: bool, block: tuple[int, int]) -> None:
-    """Raises DataError where a page lacks some of its pixels, which GDAL would fill up with zeros.
+    """Raises DataError if a page lacks pixels, which GDAL would fill with zeros.
 
-    A tile of no place and no bytes was never written, which is allowed: it holds missing data, or 0. A strip without
-    bytes was lost, and so was a tile that has either.
+    A tile with offset and size 0 was never written, which is allowed: it contains missing data, or 0. A strip of size 0
+    was lost, as was a tile with only one of them.
     """
     places, counts = (_values(tags, tag, ()) for tag in ((324, 325) if tiled else (273, 279)))
     expected = -(-tags[257] // block[0]) * -(-tags[256] // block[1])

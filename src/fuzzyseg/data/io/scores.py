@@ -1,4 +1,4 @@
-"""Stored predictions of a teacher: a byte per class and cell of the network's output."""
+"""Stored predictions of a teacher: one byte per class and pixel of the network's output."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,33 +11,33 @@ from fuzzyseg.data.io.write import written_beside
 from fuzzyseg.data.sample import DataError, Item
 
 _STEPS = 16
-"""A byte holds -log p in sixteenths, so that probabilities below exp(-15.9) = 1.2e-7 are not told apart."""
+"""A byte stores -log p in steps of 1/16, so probabilities below exp(-15.9) = 1.2e-7 are indistinguishable."""
 
 
 def write_scores(path: Path, logits: Tensor) -> None:
-    """Store log probabilities of logits (C,h,w), rounded to 1/16. The file appears complete or not at all."""
+    """Store the log-probabilities of logits (C,h,w), rounded to 1/16. The file is written atomically."""
     steps = (-_STEPS * logits.float().log_softmax(0)).round().clamp(0, 255)
     with written_beside(path) as file:
         np.savez_compressed(file, scores=steps.to(torch.uint8).cpu().numpy())
 
 
 def read_scores(item: Item) -> Tensor:
-    """Log probabilities (C,h,w) float32 of an item, of each cell up to a constant. Raises DataError."""
+    """Read the log-probabilities (C,h,w) float32 of an item, up to a constant per pixel. Raises DataError."""
     assert item.scores is not None
     try:
         with np.load(item.scores) as content:
             return torch.from_numpy(content["scores"]).float() / -_STEPS
-    except Exception as error:  # of zipfile, zlib and NumPy: any kind, depending on the damaged byte
+    except Exception as error:  # zipfile, zlib and NumPy raise many types for damaged files
         raise DataError(f"{item.scores}: cannot be read ({error}); delete it and repeat `fuzzyseg distill`") from None
 
 
 def scores_file(folder: Path, item: Item) -> Path:
-    """Where the prediction of an item is stored."""
+    """Return the file for an item's stored prediction."""
     return folder / f"{item.name}.npz"
 
 
 def with_scores(items: list[Item], folder: str | None) -> list[Item]:
-    """The items with their stored predictions. Raises DataError if there is no folder or a file is missing."""
+    """Return the items with the files of their predictions. Raises DataError if one is missing or `folder` is None."""
     if folder is None:
         raise DataError("data.scores: not given; `fuzzyseg distill TEACHER_RUN` stores predictions, then trains")
     found = [replace(item, scores=scores_file(Path(folder), item)) for item in items]

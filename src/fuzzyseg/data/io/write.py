@@ -1,4 +1,4 @@
-"""Colours, overlays and picture files."""
+"""Class colours, overlays, legends and writing of image files."""
 
 import colorsys
 import errno
@@ -26,10 +26,10 @@ _PARTS = itertools.count()
 
 
 class Unwritable(OSError, DataError):
-    """A file or folder that cannot be written, such as on a full disk; the message says what still stands."""
+    """A file or folder cannot be written, for example because the disk is full. The message reports what is intact."""
 
     def __init__(self, path: Path, error: OSError, stands: str) -> None:
-        reason = error.strerror or f"{error}: the disk may be full"  # NumPy gives no number
+        reason = error.strerror or f"{error}: the disk may be full"  # NumPy sets no error number
         text = f"cannot be written ({reason}); {stands}"
         super().__init__(error.errno or errno.ENOSPC, text, str(error.filename or path))
 
@@ -47,14 +47,14 @@ def _unwritable(number: int, text: str, filename: str) -> Unwritable:
 
 
 def class_colours(count: int) -> list[Colour]:
-    """Colours for classes without any that can be told apart: Okabe and Ito's and five of Tol's, then bright hues."""
+    """Return distinct default colours for `count` classes: Okabe and Ito's and five of Tol's, then bright hues."""
     hues = [colorsys.hsv_to_rgb(0.618 * place % 1, 0.6 + 0.4 * (place % 2), 0.95) for place in range(count)]
     bright = [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in hues]
     return [*_DISTINCT, *bright][:count]
 
 
 def default_colours(count: int) -> list[Colour]:
-    """`count` distinct colours: the bits of the class index, lowest first, become the highest bits of r, g, b (VOC)."""
+    """Return `count` distinct colours: bits of the class index, lowest first, set the highest bits of r, g, b (VOC)."""
     colours = []
     for index in range(count):
         colour = [0, 0, 0]
@@ -68,7 +68,7 @@ def default_colours(count: int) -> list[Colour]:
 def overlay(
     image: NDArray[np.uint8], mask: NDArray[np.integer], colours: Sequence[Colour], strength: float = 0.5
 ) -> NDArray[np.uint8]:
-    """(H, W, 3) or (H, W, 1) image with each pixel's class colour mixed in; void, and classes that are black, stay."""
+    """Blend class colours into an image (H, W, 3 or 1); returns (H, W, 3). Void and black classes stay unchanged."""
     table = np.zeros((256, 3), dtype=np.float32)
     table[: len(colours)] = np.asarray(colours, dtype=np.float32).reshape(-1, 3)
     base = np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float32)
@@ -77,11 +77,11 @@ def overlay(
 
 
 def to_picture(image: NDArray[Any], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.uint8]:
-    """An image (H, W, bands) as a viewable 8-bit image (H, W, 3) or (H, W, 1).
+    """Convert an image (H, W, bands) to a viewable 8-bit image (H, W, 3) or (H, W, 1).
 
-    Grey and RGB of 8 bits are returned as they are. Of other images the first three bands (of two, the first) are
-    scaled: two standard deviations below the mean is black, two above is white. mean, std: per band, in [0, 1];
-    further bands are left out.
+    8-bit grey and RGB images are returned unchanged. Of other images, the first three bands (of two, the first) are
+    scaled: two standard deviations below the mean are black, two above are white. mean, std: per band, in [0, 1];
+    further bands are dropped.
     """
     image = image[..., : len(mean)]
     bands = image.shape[2]
@@ -96,7 +96,7 @@ def to_picture(image: NDArray[Any], mean: Sequence[float], std: Sequence[float])
 
 
 def legend(entries: Sequence[tuple[str, Colour | None]], width: int) -> NDArray[np.uint8]:
-    """A strip (h, w, 3), w at least `width`, with a square of its colour before each text; None: no square."""
+    """Draw (text, colour) entries as a strip (h, w, 3), w >= `width`: a square of the colour, if any, then the text."""
     font = ImageFont.load_default(size=max(12, min(40, width // 40)))
     edge = round(1.4 * font.getbbox("Ag")[3])
     lengths = [round(font.getlength(text)) + 2 * edge for text, _ in entries]
@@ -118,7 +118,7 @@ def legend(entries: Sequence[tuple[str, Colour | None]], width: int) -> NDArray[
 
 
 def stack(above: NDArray[np.uint8], below: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Two pictures (h, w, 3), one above the other, the narrower one on white."""
+    """Stack two images (h, w, 3) vertically, padding the narrower one with white."""
     width = max(above.shape[1], below.shape[1])
     parts = [np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=255) for part in (above, below)]
     return np.concatenate(parts)
@@ -126,7 +126,7 @@ def stack(above: NDArray[np.uint8], below: NDArray[np.uint8]) -> NDArray[np.uint
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """A path beside `path`, with its suffix, whose file replaces `path` if the block ends without an error."""
+    """Context manager for atomic writes: yields a path with the same suffix, which replaces `path` on success."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{os.getpid()}-{threading.get_ident()}-{next(_PARTS)}.part{path.suffix}")
     try:
@@ -140,20 +140,20 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise Unwritable unless files can be written in the folder, or, if it does not exist, next to where it would be.
+    """Raise Unwritable unless files can be written to a folder or, if it does not exist, its closest existing parent.
 
-    Nothing is left.
+    Leaves no file.
     """
     place = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     try:
         with TemporaryFile(dir=place) as file:
             file.write(bytes(2**16))
     except OSError as error:
-        error.filename = folder  # not that of the file that was tried
+        error.filename = folder  # instead of the temporary file's name
         raise Unwritable(folder, error, "choose another folder") from None
 
 
 def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Writes (H, W, 3) RGB, or (H, W) or (H, W, 1) grey, in the format of the suffix. No part of a file is left."""
+    """Atomically write (H, W, 3) RGB, or (H, W) or (H, W, 1) grey, in the format given by the suffix."""
     with written_beside(path) as part:
         Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(part)

@@ -1,1 +1,1 @@
-"""Label maps: declared, detected, resolved, and applied to masks."""
+"""Label maps (declaration, detection, resolution) and their application to masks."""

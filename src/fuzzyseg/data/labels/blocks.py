@@ -15,17 +15,17 @@ from fuzzyseg.data.labels.decode import mask_of, read_stored, training_labels
 from fuzzyseg.data.sample import Box, DataError, Item
 
 BLOCK = 2**22
-"""Approximate number of pixels of a row block, which has whole rows of tiles."""
+"""Approximate number of pixels per row block. A block consists of whole rows of tiles."""
 
 
 def open_large(path: Path, channels: int = 3, *, bands: Bands = None, levels: Levels | None = None) -> Windows | None:
-    """`open_windows` of an image above the pixel limit; None for other files. Raises DataError."""
+    """Like `open_windows`, but only for images above the pixel limit; None for other files. Raises DataError."""
     windows = open_windows(path, channels, bands=bands, levels=levels)
     return windows if windows is not None and _large(windows.raster) else None
 
 
 def large_raster(path: Path) -> Raster | None:
-    """The header of a file above the pixel limit that can be read by windows; else None. Raises DataError."""
+    """Read the header of a file above the pixel limit; None unless it can be read in windows. Raises DataError."""
     raster = open_raster(path)
     return raster if raster is not None and raster.windowed and _large(raster) else None
 
@@ -35,20 +35,20 @@ def _large(raster: Raster) -> bool:
 
 
 def row_blocks(raster: Raster) -> Iterator[Box]:
-    """Boxes of whole rows, from top to bottom, that cover the file; no tile or strip lies in two of them."""
+    """Yield boxes of whole rows that cover the file from top to bottom and never split a tile or strip."""
     rows = max(1, BLOCK // (raster.width * raster.block[0])) * raster.block[0]
     for top in range(0, raster.height, rows):
         yield top, 0, min(top + rows, raster.height), raster.width
 
 
 def row_arrays(raster: Raster) -> Iterator[NDArray[Any]]:
-    """The pixels (rows, W, bands) of the row blocks, as stored. Raises DataError."""
+    """Yield the pixels (rows, W, bands) of each row block, as stored. Raises DataError."""
     for box in row_blocks(raster):
         yield raster.read(box)
 
 
 def stored_parts(item: Item) -> Iterator[tuple[int, NDArray[np.integer]]]:
-    """First row and pixels of the mask as of `read_stored`: block by block above the pixel limit, else whole."""
+    """Yield (first row, pixels) of a mask like `read_stored`: in row blocks above the pixel limit, otherwise whole."""
     raster = large_raster(mask_of(item))
     if raster is None:
         yield 0, read_stored(item)
@@ -58,7 +58,7 @@ def stored_parts(item: Item) -> Iterator[tuple[int, NDArray[np.integer]]]:
 
 
 def label_reader(item: Item, *, classes: int, ignore_index: int) -> Callable[[Box], NDArray[np.uint8]]:
-    """A function of a box that reads this part of `training_labels`; a mask within the limit is read once, here.
+    """Return a function that reads `training_labels` in a box. A mask within the pixel limit is read only once, here.
 
     Both raise DataError.
     """

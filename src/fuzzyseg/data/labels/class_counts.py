@@ -1,4 +1,4 @@
-"""Values and classes contained in the masks of a dataset."""
+"""Values, classes and pixel counts in the masks of a dataset."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from fuzzyseg.data.text import short
 S = TypeVar("S")
 T = TypeVar("T")
 MANY = 48
-"""Masks with class indices from this one on are grey levels, unless the classes are named."""
+"""Class indices from this value on are assumed to be grey levels, unless the classes are named."""
 
 ADVICE = "declare the class names (classes) and the void value (ignore_index) in dataset.yaml"
 
@@ -26,13 +26,13 @@ ADVICE = "declare the class names (classes) and the void value (ignore_index) in
 def map_items(
     items: Sequence[S], function: Callable[[S], T], progress: Callable[[int, int], None] | None = None
 ) -> list[T]:
-    """Return `function(item)` of each item, in order, computed by up to eight threads.
+    """Apply `function` to each item in up to eight threads. Returns the results in order.
 
-    progress: called with the numbers of finished items and of all.
+    progress: called with the number of finished items and the total.
     """
     results: list[T] = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        # a new thread has no context variables (`pixel_limit`); a context serves one call at a time
+        # threads do not inherit context variables (`pixel_limit`), and a context can run only one call at a time
         contexts = [copy_context() for _ in items]
         for result in pool.map(lambda item, context: context.run(function, item), items, contexts):
             results.append(result)
@@ -42,7 +42,7 @@ def map_items(
 
 
 def pixel_counts(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArray[np.int64]:
-    """Return (N, C+1): pixels of each class in the mask of item n, and of void. Raises DataError for invalid values."""
+    """Return (N, C+1): pixels of each class, then of void, in mask n. Raises DataError for invalid values."""
 
     def count(item: Item) -> NDArray[np.int64]:
         counts = np.zeros(VOID + 1, np.int64)
@@ -55,15 +55,15 @@ def pixel_counts(items: Sequence[Item], *, classes: int, ignore_index: int) -> N
 
 
 def class_presence(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArray[np.bool_]:
-    """Return (N, C) bool: whether the mask of item n contains class c. Raises DataError for invalid values."""
+    """Return (N, C) bool: whether mask n contains class c. Raises DataError for invalid values."""
     return pixel_counts(items, classes=classes, ignore_index=ignore_index)[:, :classes] > 0
 
 
 def median_frequency_weights(counts: NDArray[np.int64]) -> list[float]:
-    """Return one weight per class: the median of the classes' frequencies over the frequency of the class.
+    """Return one weight per class: the median class frequency divided by the frequency of the class.
 
-    counts: see `pixel_counts`. A class's frequency is its share of the labelled pixels of the images that contain it; a
-    class in no image has the weight 1. Eigen & Fergus, ICCV 2015, section 6.3.2.
+    counts: see `pixel_counts`. The frequency of a class is its fraction of the labelled pixels in the images that
+    contain it; a class that is in no image has weight 1. Eigen & Fergus, ICCV 2015, section 6.3.2.
     """
     pixels = counts[:, :-1]
     holds = (pixels > 0) * pixels.sum(1, keepdims=True)
@@ -75,12 +75,12 @@ def median_frequency_weights(counts: NDArray[np.int64]) -> list[float]:
 
 
 def only_void(items: Sequence[Item], *, classes: int, ignore_index: int) -> bool:
-    """Whether no mask has a pixel of a class. Masks are read until one has. Raises DataError for invalid values."""
+    """Whether all masks are entirely void. Stops reading at the first class. Raises DataError for invalid values."""
     return not any(class_presence([item], classes=classes, ignore_index=ignore_index).any() for item in items)
 
 
 def distinct_values(items: Sequence[Item], ignored: Sequence[int] = ()) -> dict[int, Item]:
-    """Return each value in the masks (class index, if the item has an encoding) with the first item that contains it.
+    """Map each value in the masks (class index, if the item has an encoding) to the first item that contains it.
 
     ignored: void values; only these may be negative. Raises DataError for unreadable files.
     """
@@ -93,12 +93,12 @@ def distinct_values(items: Sequence[Item], ignored: Sequence[int] = ()) -> dict[
 
 
 def values_of_each(items: Sequence[Item]) -> list[list[int]]:
-    """Return the values in each mask (class indices, if the item has an encoding); none for an unreadable mask."""
+    """Return the values in each mask (class indices, if the item has an encoding); empty for unreadable masks."""
     return map_items(items, lambda item: attempt(_values, item) or [])
 
 
 def _values(item: Item, negative: Sequence[int] = ()) -> list[int]:
-    """Return the distinct values in a mask without those of `negative`. Raises DataError for other negative values."""
+    """Return the distinct values in a mask except those in `negative`. Raises DataError for other negative values."""
     found: set[int] = set()
     for _, part in stored_parts(item):
         mask = stored_labels(item, part)
@@ -109,10 +109,10 @@ def _values(item: Item, negative: Sequence[int] = ()) -> list[int]:
 def count_classes(
     items: Sequence[Item], ignore_index: int, values: dict[int, Item] | None = None
 ) -> tuple[int, list[str]]:
-    """Return the number of classes (largest value plus one, void aside) and notes.
+    """Return the number of classes (largest value other than void, plus one) and notes.
 
-    values: result of `distinct_values`, if available. Raises DataError for fewer than 2 classes, and for more than
-    `MANY`, which are hardly class indices without names.
+    values: result of `distinct_values`, if available. Raises DataError for fewer than 2 classes, and for values of
+    `MANY` or above, which are probably not class indices.
     """
     values = distinct_values(items) if values is None else values
     found = sorted(value for value in values if value not in (ignore_index, VOID))

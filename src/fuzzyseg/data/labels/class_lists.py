@@ -32,7 +32,7 @@ def read_lines(path: Path, errors: str = "strict") -> list[str]:
 
 
 def read_names(path: Path) -> list[str]:
-    """Return class names in index order, one per line, without `__ignore__`; `_background_` is `background`.
+    """Read class names in index order, one per line. Skips `__ignore__`; `_background_` becomes `background`.
 
     Raises DataError with the line.
     """
@@ -54,18 +54,18 @@ def read_names(path: Path) -> list[str]:
 
 
 def plain(name: str) -> str:
-    """Return a label in composed letters (NFC) without blanks around it; `background` for LabelMe's `_background_`."""
+    """Strip a label and normalise it to NFC. LabelMe's `_background_` becomes `background`."""
     name = normalize("NFC", name.strip())
     return "background" if name == BACKGROUND else name
 
 
 def background_of(names: Sequence[str]) -> int | None:
-    """Return the index of the class `background`, in upper or lower case, if any."""
+    """Return the index of the class `background` (case-insensitive), if any."""
     return next((index for index, name in enumerate(names) if name.casefold() == "background"), None)
 
 
 def note_names(names: Sequence[str]) -> list[str]:
-    """Return notes on names of void, and on names that differ only in case, Unicode form, blanks, hyphens or _."""
+    """Return notes on names of void, and on names that differ only in case, Unicode form, spaces, hyphens or _."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(re.sub(r"[\s_-]+", "", normalize("NFKC", name).casefold()), []).append(repr(name))
@@ -81,7 +81,7 @@ _GENERATED = re.compile(r"class_\d+|colour_\d+_\d+_\d+")
 
 
 def is_generated(name: str) -> bool:
-    """Whether a name is one of those that detected classes get."""
+    """Whether a name has the form of the names generated for detected classes."""
     return _GENERATED.fullmatch(name) is not None
 
 
@@ -102,7 +102,7 @@ VOID_NAMES = ("void", "ignore", "ignored", "unlabelled", "unlabeled", "unlabel",
 
 
 def class_table(root: Path) -> Path | None:
-    """Return the class table (.csv with columns name, r, g, b) of a dataset, if any. Raises DataError for several."""
+    """Find the class table (.csv with columns name, r, g, b) of a dataset, if any. Raises DataError for several."""
     tables = [path for path in regular_files(root, "*.csv") if set(COLUMNS) <= set(_columns(path))]
     if len(tables) > 1:
         raise DataError(f"{root}: contains several class tables: {', '.join(p.name for p in tables)}; expected one")
@@ -119,12 +119,12 @@ def _columns(path: Path) -> list[str]:
 
 
 def delimiter(head: str) -> str:
-    """Return the delimiter of a table by its first line: comma, semicolon or tab."""
+    """Detect the delimiter of a table from its first line: comma, semicolon or tab."""
     return max(",;\t", key=head.count)
 
 
 def read_class_table(path: Path) -> list[Label]:
-    """Read a class table: name and mask colour per line. Raises DataError with the line."""
+    """Read (name, mask colour) from each line of a class table. Raises DataError with the line."""
     lines = read_lines(path)
     columns = [_columns(path).index(name) for name in COLUMNS]
     labels = []

@@ -12,10 +12,10 @@ from fuzzyseg.data.text import nearest, repeated, short
 
 
 class LabelOptions(TypedDict, total=False):
-    """Label metadata given by the caller; it has precedence over the dataset's files, except for `fallback`.
+    """Label metadata given by the caller. Except for `fallback`, it takes precedence over the dataset's files.
 
-    classes: names in index order. ignore_index: void value of the files. fallback: label map to use if nothing else is
-    declared. encoding: index, colour or binary; None: detected. snap: see `Encoding`.
+    classes: names in index order. ignore_index: void value in the files. fallback: label map to use if nothing else is
+    declared. encoding: index, colour or binary; None: detect it. snap: see `Encoding`.
     """
 
     classes: list[str] | None
@@ -31,9 +31,9 @@ class DeclaredLabels:
 
     names: class names in index order. colours: (class index, colour) pairs, index -1 for void, from the file `source`.
     ignore: void values; None: not declared. kind: encoding (index, colour, binary), if declared. snap: see `Encoding`.
-    public: the public dataset that these files are. same_layout: the public dataset with the same layout. fallback:
-    label map to use if nothing else is declared. rows: names of a class table or label map that includes void, or names
-    a class twice, in its order. disorder: where two files disagree on the order of the classes; empty: nowhere.
+    public: public dataset to which the files belong. same_layout: public dataset with the same layout. fallback: label
+    map to use if nothing else is declared. rows: names in file order from a class table or label map that contains void
+    or repeats a class. disorder: message if two files disagree on the class order; otherwise empty.
     """
 
     description: Description
@@ -51,7 +51,7 @@ class DeclaredLabels:
 
     @property
     def void(self) -> int:
-        """The first void value."""
+        """The first void value; 255 if none is declared."""
         return self.ignore[0] if self.ignore else VOID
 
     @property
@@ -61,7 +61,7 @@ class DeclaredLabels:
 
 
 def first_colours(colours: list[tuple[int, Colour]]) -> list[Colour]:
-    """Return the first colour of each class of (class index, colour) pairs, in index order."""
+    """Return the first colour of each class, in index order, from (class index, colour) pairs."""
     firsts = {index: colour for index, colour in reversed(colours) if index >= 0}
     return [firsts[index] for index in sorted(firsts)]
 
@@ -79,7 +79,7 @@ def declared_labels(
         check_names(classes, str(root))
     table = None if description.has_colours or description.values else class_table(root)
     names, source, rows = classes or description.names, FILE, None
-    rest = () if len(files.orders) > 1 else (IGNORE,)  # a row of void shifts the indices of one of two files
+    rest = () if len(files.orders) > 1 else (IGNORE,)  # void shifts the indices if only one file lists it
     orders = {path: [n for n in dict.fromkeys(every) if n not in rest] for path, every in files.orders.items()}
     listed = next(iter(orders.values()), None)
     colours: list[tuple[int, Colour]] | None = None
@@ -128,7 +128,7 @@ def declared_labels(
 
 
 def _disorder(orders: Mapping[Path, list[str]]) -> str:
-    """Return where the first of the orders of classes and another give a common class two indices, if anywhere."""
+    """Return a message if another file gives a class a different index than the first file does; otherwise empty."""
     (first, names), *others = [each for each in orders.items() if each[1]] or [(Path(), [])]
     for path, other in others:
         for index, name in enumerate(other):
@@ -142,7 +142,7 @@ def _disorder(orders: Mapping[Path, list[str]]) -> str:
 
 
 def _is(public: PublicDataset, files: Files) -> bool:
-    """Whether the file names are those of the public dataset."""
+    """Whether the image names match those of the public dataset."""
     stems = (item.image.stem for items in files.splits.values() for item in items)
     return public.stem is None or all(map(public.stem.fullmatch, stems))
 

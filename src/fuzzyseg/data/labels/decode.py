@@ -1,4 +1,4 @@
-"""Decoding of mask files into class indices, by their encoding."""
+"""Decoding of mask files into class indices according to their encoding."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,12 +17,12 @@ HIGHEST = 65535
 """Largest mask value that can be mapped."""
 
 UNMAPPED = -1
-"""Label of a pixel whose value or colour has no class."""
+"""Label of pixels whose value or colour has no class."""
 
 PLAIN = Encoding()
 
 Integers = NDArray[np.integer]
-"""A mask as `read_stored` returns it, or class indices."""
+"""A mask as returned by `read_stored`, or class indices."""
 
 _TRANSPARENT = -1  # void in Encoding.colours
 
@@ -31,8 +31,8 @@ _TRANSPARENT = -1  # void in Encoding.colours
 class Decoded:
     """A decoded mask.
 
-    labels: (H, W) int32: class index, `VOID` or `UNMAPPED`. stored: (H, W): values of the file, or packed colours (red
-    * 65536 + green * 256 + blue). snapped: number of pixels assigned to the nearest colour.
+    labels (H, W) int32: class indices, `VOID` or `UNMAPPED`. stored (H, W): values in the file, or packed colours (red
+    * 65536 + green * 256 + blue). snapped: number of pixels assigned to the nearest colour or value.
     """
 
     labels: NDArray[np.int32]
@@ -43,7 +43,7 @@ class Decoded:
 def read_stored(item: Item) -> NDArray[np.integer]:
     """Read the mask of an item with `read_mask`, as its encoding requires. Raises DataError.
 
-    The functions below accept some rows of the result as `part`, instead of reading the file.
+    The functions below accept rows of the result as `part` instead of reading the file.
     """
     encoding, path = item.encoding or PLAIN, mask_of(item)
     if dict(encoding.table or ()).get(VOID, VOID) != VOID and (nodata := read_header(path).nodata) is not None:
@@ -59,7 +59,7 @@ def read_stored(item: Item) -> NDArray[np.integer]:
 def stored_labels(item: Item, part: NDArray[np.integer] | None = None) -> NDArray[np.integer]:
     """Return the mask of an item as (H, W) class indices with `VOID`, or its values if it has no encoding.
 
-    Raises DataError, also for an item without a mask.
+    Raises DataError, including for items without a mask.
     """
     path = mask_of(item)
     mask = read_stored(item) if part is None else part
@@ -73,7 +73,7 @@ def stored_labels(item: Item, part: NDArray[np.integer] | None = None) -> NDArra
 def training_labels(item: Item, *, classes: int, ignore_index: int, part: Integers | None = None) -> NDArray[np.uint8]:
     """Return the mask of an item as (H, W) uint8 class indices with void 255. Raises DataError.
 
-    ignore_index: void value of the dataset's files, unless the item's encoding declares its own.
+    ignore_index: void value in the dataset's files, used unless the item's encoding declares void values.
     """
     if classes > MAX_CLASSES:
         raise DataError(f"found {classes} classes; at most {MAX_CLASSES} are supported: merge some")
@@ -91,7 +91,7 @@ def training_labels(item: Item, *, classes: int, ignore_index: int, part: Intege
 
 
 def invalid_labels(labels: NDArray[np.int32], classes: int) -> NDArray[np.bool_]:
-    """Return where labels are neither a class index nor void."""
+    """Return a bool array that is True where labels are neither a class index nor void."""
     return np.asarray((labels == UNMAPPED) | ((labels != VOID) & (labels >= classes)))
 
 
@@ -111,14 +111,14 @@ def decode_array(mask: NDArray[np.integer], encoding: Encoding, ignore_index: in
 
 
 def unpack_colour(colour: Any) -> Any:
-    """Split packed colours (a number, or an array) into r, g, b."""
+    """Split packed colours (an integer or an array) into r, g, b."""
     return colour >> 16, colour >> 8 & 255, colour & 255
 
 
 def encode_labels(labels: Integers, encoding: Encoding | None, ignore_index: int, path: Path) -> NDArray[Any]:
     """Encode class indices (H, W) as values (H, W) or colours (H, W, 3) uint8; the inverse of `decode_array`.
 
-    The first value or colour of a class is used. Raises DataError for a class without one.
+    Uses the first value or colour of each class. Raises DataError for a class without one.
     """
     encoding = encoding or PLAIN
     ignored = _ignored(encoding, ignore_index)
@@ -138,7 +138,7 @@ def encode_labels(labels: Integers, encoding: Encoding | None, ignore_index: int
 
 
 def remap_classes(encoding: Encoding | None, ignore_index: int, order: list[int], text: str) -> Encoding:
-    """Return `encoding` (None: class indices) followed by class index i -> order[i], with `ignore_index` as void."""
+    """Compose `encoding` (None: class indices) with class index i -> order[i]. `ignore_index` is void by default."""
     base = encoding or PLAIN
     table = base.table if base.table is not None else tuple((index, index) for index in range(len(order)))
     mapped = tuple((value, VOID if index == VOID else order[index]) for value, index in table)
@@ -171,14 +171,14 @@ def _labels(values: NDArray[np.integer], encoding: Encoding, ignored: tuple[int,
 
 @lru_cache(maxsize=64)
 def _lookup_table(encoding: Encoding, ignored: tuple[int, ...], length: int) -> NDArray[np.int32]:
-    """Return (length,): the label of each value."""
+    """Return the label of each value, (length,)."""
     values = np.arange(length, dtype=np.int32)
     named = dict(encoding.table or ())
     void = np.isin(values, ignored)
     if encoding.reduce_zero:
         void |= (values == 0) | (values == VOID)
     elif VOID not in named:
-        void |= values == VOID  # there are at most 255 classes, so that 255 cannot be one
+        void |= values == VOID  # there are at most 255 classes, so 255 cannot be a class
     result = values - 1 if encoding.reduce_zero else values.copy()
     if encoding.table is not None:
         result = np.array([named.get(int(value), UNMAPPED) for value in result], dtype=np.int32)
@@ -202,14 +202,14 @@ def _ignored(encoding: Encoding, ignore_index: int) -> tuple[int, ...]:
 
 
 def pack_colours(colours: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Pack colours (..., 3 or more) into one number each: red * 65536 + green * 256 + blue."""
+    """Pack colours (..., 3 or more) into one integer each: red * 65536 + green * 256 + blue."""
     wide = colours[..., :3].astype(np.int32)
     return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
 
 
 @lru_cache(maxsize=4)
 def _colour_table(colours: tuple[tuple[int, int, int, int], ...]) -> NDArray[np.int16]:
-    """Return (2**24,): the value of each colour plus 2, 0 for none; untouched zeros take no memory."""
+    """Return a table (2**24,) from packed colours to value + 2, 0 for none. Untouched zeros take no memory."""
     table = np.zeros(2**24, np.int16)
     for r, g, b, value in colours:
         table[r << 16 | g << 8 | b] = value + 2
@@ -226,7 +226,7 @@ def _colour_values(mask: Integers, encoding: Encoding, path: Path) -> tuple[NDAr
     clear = None
     if mask.shape[2] == 4:
         clear = mask[..., 3] == 0
-        values[(mask[..., 3] > 0) & (mask[..., 3] < 255)] = -2  # half transparent: an anti-aliased edge
+        values[(mask[..., 3] > 0) & (mask[..., 3] < 255)] = -2  # semi-transparent: an anti-aliased edge
         values[clear] = _TRANSPARENT
     off = values == -2
     snapped = int(off.sum()) if encoding.snap else 0
@@ -238,7 +238,7 @@ def _colour_values(mask: Integers, encoding: Encoding, path: Path) -> tuple[NDAr
 
 
 def _snap_binary(labels: NDArray[np.int32], stored: NDArray[np.integer], encoding: Encoding) -> Decoded:
-    """Assign greys between 0 and 255, or 65535, to the nearer one; between other values, the distance means nothing."""
+    """Snap greys between 0 and 255 (or 65535) to the nearer value. For other values, distances are meaningless."""
     table = dict(encoding.table or ())
     if set(table) not in ({0, VOID}, {0, HIGHEST}):
         return Decoded(labels, stored)
@@ -248,14 +248,14 @@ def _snap_binary(labels: NDArray[np.int32], stored: NDArray[np.integer], encodin
 
 
 def nearest_colours(packed: Integers, encoding: Encoding) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-    """Return the nearest entry of `encoding.colours` for packed colours (N,).
+    """Find the nearest entry of `encoding.colours` for each packed colour (N,).
 
     Returns its index (N,), the first one at equal distances, and the squared Euclidean distance in RGB (N,).
     """
     assert encoding.colours is not None
     wanted = np.stack(unpack_colour(packed), 1)
     index, best = np.zeros(len(packed), np.intp), np.full(len(packed), np.iinfo(np.int32).max, np.int32)
-    for place, (*colour, _) in enumerate(encoding.colours):  # one by one: a lossy file has 100,000 colours
+    for place, (*colour, _) in enumerate(encoding.colours):  # a loop saves memory: lossy files have 100,000 colours
         distance = ((wanted - np.array(colour, np.int32)) ** 2).sum(1, dtype=np.int32)
         closer = distance < best
         index[closer], best[closer] = place, distance[closer]
@@ -263,7 +263,7 @@ def nearest_colours(packed: Integers, encoding: Encoding) -> tuple[NDArray[np.in
 
 
 def _check(found: Decoded, invalid: NDArray[np.bool_], encoding: Encoding | None, path: Path, expected: str) -> None:
-    """Raise DataError for invalid pixels, with values or colours and counts."""
+    """Raise DataError with the values (or colours) and counts of any invalid pixels."""
     if not invalid.any():
         return
     if encoding is not None and encoding.colours is not None:
@@ -279,7 +279,7 @@ def _check(found: Decoded, invalid: NDArray[np.bool_], encoding: Encoding | None
 
 
 def _unmapped_colours(stored: Integers, unmapped: NDArray[np.bool_], encoding: Encoding, path: Path) -> str:
-    """Return the message on colours without a class: colours, pixel counts, nearest class colours."""
+    """Format the message on colours without a class: colours, pixel counts, nearest class colours."""
     assert encoding.colours is not None
     colours, counts = np.unique(stored[unmapped], return_counts=True)
     order = np.argsort(-counts, kind="stable")[:5]

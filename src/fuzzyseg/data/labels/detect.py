@@ -1,4 +1,4 @@
-"""Detection of the mask encoding, of class colours, and of binary masks, from mask files."""
+"""Detection of mask encodings, class colours and binary masks from mask files."""
 
 import math
 from collections import Counter
@@ -20,11 +20,11 @@ from fuzzyseg.data.text import counted, short
 S = TypeVar("S")
 
 HEADERS, SAMPLE = 200, 32
-"""Number of masks examined: headers only, and pixels."""
+"""Maximum number of masks whose headers, and whose pixels, are read."""
 
 RARE, NEAR, MANY = 1e-4, 24.0, 64
-"""Detected colours are doubtful if they cover less than this share of the pixels, lie this near (in RGB) to a colour 20
-times as frequent, or if there are more than this many."""
+"""A detected colour is doubtful if it covers less than RARE of the pixels, or if its distance in RGB to a colour 20
+times as frequent is at most NEAR. More than MANY colours are doubtful as well."""
 
 
 def subsample(items: Sequence[S], most: int) -> list[S]:
@@ -33,11 +33,11 @@ def subsample(items: Sequence[S], most: int) -> list[S]:
 
 
 def detect_kind(items: Sequence[Item]) -> tuple[str, str]:
-    """Return the kind of the masks, and a description. Raises DataError for a mixture of kinds."""
+    """Return the kind of the masks and a description. Raises DataError if only some masks are colour-coded."""
     groups: dict[str, tuple[Path, Header]] = {}
     sample = [mask_of(item) for item in subsample(items, HEADERS)]
     for path in sample:
-        head = attempt(read_header, path)  # a damaged mask may never be read; otherwise reading reports it
+        head = attempt(read_header, path)  # damaged masks raise an error only if they are read
         if head is not None:
             groups.setdefault("palette" if head.palette else "colour" if head.bands >= 3 else "index", (path, head))
     if not groups:
@@ -62,7 +62,7 @@ def detect_kind(items: Sequence[Item]) -> tuple[str, str]:
 
 
 def count_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
-    """Count pixels per colour, and transparent pixels, in all masks. Raises DataError if fewer than two are left."""
+    """Count pixels by colour, and transparent ones. Raises DataError if transparency leaves fewer than two colours."""
 
     def count(item: Item) -> Counter[int]:  # by packed colour, -1: transparent
         counts: Counter[int] = Counter()
@@ -95,10 +95,10 @@ def count_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
 
 
 def select_class_colours(counts: Counter[Colour], masks: int, snap: bool) -> list[Colour]:
-    """Return the colours that are classes, sorted. Raises DataError if the files do not tell.
+    """Return the class colours, sorted. Raises DataError if they are ambiguous.
 
-    snap: doubtful colours are no classes; pixels of these are assigned to the nearest class. Frequent colours near to
-    each other are an error even then: each may be a class, or a compression artefact.
+    snap: doubtful colours are not classes, and their pixels are assigned to the nearest class. Frequent colours that
+    are close to each other still raise an error, because each may be a class or a compression artefact.
     """
     total = sum(counts.values())
     distinct: list[Colour] = []
@@ -128,7 +128,7 @@ def select_class_colours(counts: Counter[Colour], masks: int, snap: bool) -> lis
 TABLE = ((0, 0), (VOID, 1))
 FULL = {0, VOID}
 HIGHS = (VOID, 2**16 - 1)
-"""Values of the object in masks with 0 and the highest value of 8 or 16 bits."""
+"""Object values in masks with 0 and the maximum of 8 or 16 bits."""
 
 
 def binary_labels(declared: DeclaredLabels, base: Encoding | None, high: int = VOID) -> tuple[LabelMap, list[str]]:
@@ -142,10 +142,10 @@ def binary_labels(declared: DeclaredLabels, base: Encoding | None, high: int = V
 
 
 def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base: Encoding | None) -> list[str]:
-    """Set the encodings of masks with 0 and 1 beside 0 and 255, if declared as binary; return warnings.
+    """Check masks with 0 and 255 beside masks with 0 and 1; set their encodings if declared binary. Returns warnings.
 
-    A mask with 0 and 255 has an object where 255 is its value, and none where 255 is void. Raises DataError if binary
-    masks are not declared, and there is a mask with 0 and 255 that `labels` reads as void, or masks of both kinds.
+    In a mask with 0 and 255, 255 can be the object or void. Raises DataError if masks are not declared as binary, and
+    `labels` would read a mask with 0 and 255 as void, or both kinds of masks exist.
     """
     read = labels.encoding or Encoding()
     coloured = read.colours != (base and base.colours)
@@ -189,7 +189,7 @@ def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base:
 
 
 def _note_void_only(values: Sequence[set[int]], split: str) -> list[str]:
-    """Return a warning if most masks of a sample of a split hold nothing but 0 and 255, which is void."""
+    """Return a warning if most sampled masks of a split contain only 0 and 255, which is void."""
     found = sum(VOID in each and each <= FULL for each in values)
     if 2 * found <= len(values):
         return []

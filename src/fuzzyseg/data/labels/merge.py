@@ -1,4 +1,4 @@
-"""Classes of the files that `merge` and `ignore` of `dataset.yaml` join or make void."""
+"""The keys `merge` and `ignore` of `dataset.yaml`, which merge classes or make them void."""
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
 from fuzzyseg.data.labels.decode import remap_classes
@@ -7,7 +7,7 @@ from fuzzyseg.data.text import nearest
 
 
 def merged(description: Description, labels: LabelMap) -> tuple[LabelMap, list[int] | None]:
-    """Apply `merge` and `ignore`; also return the new class index of each class, None if there are none."""
+    """Apply `merge` and `ignore`. Also return the new index of each old class; None if neither key is set."""
     if not description.merge and not description.ignore:
         return labels, None
     merge, ignored = description.merge or {}, description.ignore or []

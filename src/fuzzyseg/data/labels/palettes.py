@@ -1,4 +1,4 @@
-"""Meaning of palette masks: the class of a pixel is its index, or the colour of its index."""
+"""Interpretation of palette masks: the class of a pixel is given by its index, or by the colour of its index."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,13 +21,13 @@ DECLARE = "set encoding: index or encoding: colour in dataset.yaml"
 
 
 def colours_decide(items: Sequence[Item], declared: DeclaredLabels) -> set[Colour] | None:
-    """Return None if the indices are the classes, else the colours that are void only by their index.
+    """Return None if indices determine the classes; if colours do, return those that are void only by their index.
 
-    The colours decide if they are named (declared, or those of the training data) and say otherwise than the indices.
-    All files are compared by their palettes; pixels are read only if these disagree.
+    Colours determine the classes if they are named (declared, or known from the training data) and contradict the
+    indices. The palettes of all files are compared; pixels are read only if the palettes disagree.
 
-    items: masks of all splits; those without a palette are skipped. Raises DataError if index and colour disagree and a
-    colour has no name, and if files disagree on the colour of an index.
+    items: masks of all splits; those without a palette are skipped. Raises DataError if a colour has no name, and
+    either index and colour or two files (on the colour of an index) disagree.
     """
     if declared.kind is not None or declared.description.values or declared.description.reduce_zero_label:
         return None
@@ -77,7 +77,7 @@ def colours_decide(items: Sequence[Item], declared: DeclaredLabels) -> set[Colou
 
 
 def note_other_colours(declared: DeclaredLabels, item: Item, names: list[str]) -> list[str]:
-    """Return a warning if the palette of a mask has none of the declared colours for the index of a class."""
+    """Return a warning if the palette colour of a class index is none of the colours declared for the class."""
     if declared.kind is not None or declared.description.values or declared.description.reduce_zero_label:
         return []
     palette, places = palette_of(mask_of(item)) or [], declared.rows or names
@@ -93,12 +93,12 @@ def note_other_colours(declared: DeclaredLabels, item: Item, names: list[str]) -
 
 
 def colour_names(colours: Sequence[Colour]) -> list[str]:
-    """Return names for classes known by their colour only."""
+    """Return names for classes known only by their colour."""
     return ["colour_{}_{}_{}".format(*colour) for colour in colours]
 
 
 def check_order(training: LabelMap, items: Sequence[Item]) -> None:
-    """Raise DataError for masks of indices without colours if the classes of the training data have no other names."""
+    """Raise DataError for index masks without a palette if the training classes are known only by their colours."""
     if items and training.classes == colour_names(training.colours or ()) and not palette_of(mask_of(items[0])):
         raise DataError(
             f"{items[0].mask}: holds class indices, but the classes of the training data are known by their colours "
@@ -107,7 +107,7 @@ def check_order(training: LabelMap, items: Sequence[Item]) -> None:
 
 
 def _named_colours(declared: DeclaredLabels) -> dict[Colour, int]:
-    """Return the class index, VOID for void, of the declared colours, else of those of the fallback."""
+    """Map each declared colour, or else each of the fallback's, to its class index (VOID for void)."""
     fallback = declared.fallback
     if declared.colours is not None:
         return {colour: VOID if index < 0 else index for index, colour in declared.colours}
@@ -120,7 +120,7 @@ def _named_colours(declared: DeclaredLabels) -> dict[Colour, int]:
 
 
 def _class_of(declared: DeclaredLabels, index: int) -> int | None:
-    """Return the class index of a value, VOID for void, None if it has none."""
+    """Return the class index of a value, VOID for void, or None if it has no class."""
     names = declared.names or (declared.fallback.classes if declared.fallback is not None else None)
     if declared.rows is not None and names is not None and index < len(declared.rows):
         return names.index(declared.rows[index]) if declared.rows[index] in names else VOID
@@ -138,13 +138,13 @@ def _colour(palette: Palette, index: int) -> Colour:
 
 
 def _disagrees(index: int, palette: Palette, named: dict[Colour, int], class_of: Callable[[int], int | None]) -> bool:
-    """Whether the colour is declared for another class. Palettes are filled up with one colour, which tells nothing."""
+    """Whether the colour is declared for another class. A repeated colour of void indices is padding and is ignored."""
     colour, meant = _colour(palette, index), class_of(index)
     return colour in named and named[colour] != meant and not (meant == VOID and palette.count(colour) > 1)
 
 
 def _palette(item: Item) -> Palette | None:
-    """Return the palette of a mask, if any. An unreadable file has none: reading reports it, if it is ever read."""
+    """Return the palette of a mask, if any. Unreadable files raise an error only when they are read."""
     path = mask_of(item)
     try:
         with path.open("rb") as file:

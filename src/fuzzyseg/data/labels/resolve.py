@@ -45,7 +45,7 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
     if void is not None:
         kind, words = "colour", "palette masks whose colours, not indices, are the classes"
     if kind == "palette" and declared.colours and not note_other_colours(declared, plain[0], declared.names or []):
-        declared = replace(declared, disorder="")  # the colours tell that the indices are those of `names`
+        declared = replace(declared, disorder="")  # the colours confirm that the indices follow `names`
     base = None
     if declared.kind == "colour":
         kind = "colour"
@@ -65,14 +65,14 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
     if (kind != "colour" or grey) and declared.public is None and VOID not in (declared.ignore or ()):
         notes = notes + check_scales(declared, labels, files, GREY if grey else None)
     order = None
-    if declared.fallback is None or labels.classes is not declared.fallback.classes:  # the fallback is merged already
+    if declared.fallback is None or labels.classes is not declared.fallback.classes:  # the fallback is already merged
         labels, order = merged(declared.description, labels)
     _set_encodings(files, labels, order)
     taken = dict((labels.encoding and labels.encoding.table) or ()).get(labels.ignore_index, VOID) != VOID
     if (kind != "colour" or grey) and not taken:
         notes = [*notes, f"value {labels.ignore_index} is ignored"]
     elif void is None:
-        words = ""  # the notes say it
+        words = ""  # the notes cover this
     return labels, [words, *notes] if words else notes
 
 
@@ -85,9 +85,9 @@ def _palette(item: Item, labels: LabelMap) -> list[Colour] | None:
 
 
 def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour] | None) -> Resolved:
-    """Resolve colour-coded masks: by declared colours, else those of the fallback, else those in the files.
+    """Resolve colour-coded masks from declared colours, or else the fallback's, or else the colours in the files.
 
-    void: further colours of void in palette masks; None for other masks.
+    void: additional void colours of palette masks; None for other masks.
     """
     ignore, fallback, unseen = declared.ignore or (), declared.fallback, list[str]()
     if declared.colours is not None:
@@ -127,7 +127,7 @@ def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour]
 
 
 def _note_transparent(items: Sequence[Item], table: Sequence[tuple[int, Colour]], names: list[str]) -> list[str]:
-    """Return a warning if a sample holds transparent pixels, which are void, and no opaque pixel of some class."""
+    """Return a warning if sampled masks have transparent pixels, which are void, but no opaque pixel of some class."""
     sample = [item for item in subsample(items, SAMPLE) if (head := attempt(read_header, mask_of(item))) and head.alpha]
     counts, transparent = count_colours(sample) if sample else ({}, 0)
     held = {index for index, colour in table if colour in counts}
@@ -145,7 +145,7 @@ def _snap_note(encoding: Encoding) -> list[str]:
 
 
 def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | None = None) -> Resolved:
-    """Resolve masks of values. base: encoding from stored data to values; None: the stored data are values."""
+    """Resolve masks of values. base: encoding that maps stored data to values; None: the stored data are values."""
     names, ignore, description, first = declared.names, declared.ignore, declared.description, declared.void
     start = base or Encoding()
     if items and declared.disorder and declared.kind is None and description.values is None:
@@ -194,7 +194,7 @@ def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | N
 
 
 def _named(names: list[str], items: Sequence[Item], base: Encoding | None, declared: DeclaredLabels) -> Resolved:
-    """Resolve masks of named classes; a sample tells whether they are binary, or start at 1."""
+    """Resolve masks with named classes. A sample determines whether they are binary or start at 1."""
     ignore, fallback, first = declared.ignore, declared.fallback, declared.void
     if fallback is not None and fallback.classes == names and ignore is None and not _is_coloured(fallback):
         return fallback, [f"{len(names)} classes, as in the training data"]
@@ -221,7 +221,7 @@ def _named(names: list[str], items: Sequence[Item], base: Encoding | None, decla
 
 
 def _check_kept(items: Sequence[Item], ignore: Sequence[int], names: Sequence[str]) -> None:
-    """Raise DataError if the declared void values leave one of two classes, in a sample and then in all masks."""
+    """Raise DataError if declared void values leave only one of two classes. Reads a sample, then all masks."""
     for examined in (subsample(items, SAMPLE), items):
         values = set(distinct_values(examined, ignore))
         if len(values - {*ignore, VOID}) > 1 or not values & set(ignore):
@@ -235,7 +235,7 @@ def _check_kept(items: Sequence[Item], ignore: Sequence[int], names: Sequence[st
 
 
 def _detected(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | None) -> Resolved:
-    """Resolve masks without any declaration, from the values of all masks."""
+    """Resolve masks without any declaration from the values in all masks."""
     ignore = declared.ignore
     values = distinct_values(items, ignore or ())
     alike = all(item.encoding is base for item in items)
@@ -262,13 +262,13 @@ def _is_coloured(labels: LabelMap) -> bool:
 
 
 def _offset(count: int, base: Encoding | None) -> Encoding:
-    """Return the encoding of values 1 to `count`; 0, which occurs in no mask, is invalid."""
+    """Return an encoding of values 1 to `count`. The value 0, which no mask contains, is invalid."""
     text = f"values 1 to {count} and never 0: value v is class index v - 1 (if 0 is void, reduce_zero_label: true)"
     return replace(base or Encoding(), table=tuple((i + 1, i) for i in range(count)), ignore=(), text=text)
 
 
 def _with_ignored(base: Encoding | None, ignore: tuple[int, ...] | None) -> Encoding | None:
-    """Return `base` with void values, unless the ignore index expresses them."""
+    """Add void values to `base`, unless the ignore index is sufficient."""
     if base is None and (ignore is None or (len(ignore) == 1 and ignore[0] >= 0)):
         return None
     text = base.text if base is not None else f"class indices, {short(ignore or ())} are void"

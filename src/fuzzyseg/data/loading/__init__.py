@@ -1,1 +1,1 @@
-"""Sampler, reader, cache, workers and loader of batches."""
+"""Sampler, reader, caches and loader of batches."""

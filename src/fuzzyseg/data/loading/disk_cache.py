@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from fuzzyseg.data.sample import DataError, Size
 
 Key = tuple[object, ...]
-"""All that determines the pixels: path, times and length of the file, and reading options."""
+"""Everything that determines the pixels: path, times and size of the file, and reading options."""
 
 FORMAT = 3
-"""Part of every key on disk. Increase it if the same file is decoded to other pixels (reading, levels, masks, resizing)
-or if the layout of the cache files changes."""
+"""Part of every key on disk. Increment it if decoding the same file gives different pixels (reading, levels, masks,
+resizing) or if the layout of the cache files changes."""
 
 _ENTRY = re.compile(r"[0-9a-f]{32}\.pixels")
 _PART = re.compile(r"[0-9a-f]{32}\.\d+\.\d+\.part")
@@ -36,7 +36,7 @@ class Entry:
 
 
 class DiskCache:
-    """Arrays as files in a folder, at most `limit` bytes for all processes.
+    """Cache of arrays as files in a folder, with at most `limit` bytes for all processes together.
 
     Opening a cache deletes the least recently used files beyond the limit. While it is open, entries that do not fit
     are not stored. Damaged files are deleted. If storing fails (full disk, read-only folder, no lock within a second),
@@ -59,13 +59,13 @@ class DiskCache:
         return DiskCache, (self.folder, self.limit)
 
     def get(self, key: Key) -> Entry | None:
-        """The entry, if any. Its array may be modified."""
+        """Return the entry, if any. Its array may be modified."""
         path = self._path(key)
         try:
             with path.open("rb") as file:
                 height, width = np.load(file, allow_pickle=False).tolist()
                 entry = Entry(np.load(file, allow_pickle=False), (height, width))
-        except OSError:  # missing, or no descriptors or permission: not damaged
+        except OSError:  # missing, no permission or too many open files: not damaged
             return None
         except (ValueError, EOFError):
             with suppress(OSError):
@@ -76,7 +76,7 @@ class DiskCache:
         return entry
 
     def put(self, key: Key, entry: Entry) -> None:
-        """Store the entry if it fits. Only one process stores at a time, and files appear complete."""
+        """Store the entry if it fits. Only one process stores at a time, and files are written atomically."""
         path = self._path(key)
         if not self._writable or os.path.exists(path):  # unlike Path.exists, never raises
             return
@@ -92,7 +92,7 @@ class DiskCache:
                         np.save(file, entry.array)
                         used += file.tell()
                     if used <= self.limit:
-                        self._used.write_text(str(used))  # before the file exists: a crash leaves a value too large
+                        self._used.write_text(str(used))  # first: a crash may only leave too large a value
                         os.replace(part, path)
                 finally:
                     part.unlink(missing_ok=True)
@@ -126,5 +126,5 @@ class DiskCache:
 
 
 def default_folder() -> Path:
-    """Default of `data.cache_dir`."""
+    """Return the default of `data.cache_dir`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fuzzyseg" / "images"

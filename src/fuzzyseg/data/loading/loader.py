@@ -46,8 +46,8 @@ _Task = tuple[str, tuple[Draw, ...]]
 class _Samples(Dataset[dict[str, Tensor] | DataError]):
     """Map-style dataset from tasks to stacked tensors.
 
-    reading: stream number and index that each worker is reading, -1: none. It is in shared memory, because a killed
-    worker cannot report them.
+    reading: stream number and index of the item that each worker is reading, -1: none. It is in shared memory, because
+    a killed worker cannot report them.
     """
 
     streams: dict[str, Stream]
@@ -58,7 +58,7 @@ class _Samples(Dataset[dict[str, Tensor] | DataError]):
     focused: bool
 
     def item(self, stream: str, index: int) -> Item:
-        """The item at an index of the stream's source."""
+        """Return the item at an index of the stream's source."""
         return self.sources[self.streams[stream].source][index]
 
     def __getitem__(self, task: _Task) -> dict[str, Tensor] | DataError:
@@ -90,7 +90,7 @@ class _Samples(Dataset[dict[str, Tensor] | DataError]):
         return sample
 
     def being_read(self) -> list[Item]:
-        """Items that workers are reading, or were reading when they died."""
+        """Return the items that workers are reading, or were reading when they died."""
         names = list(self.streams)
         return [self.item(names[stream], index) for stream, index in self.reading.tolist() if index >= 0]
 
@@ -100,11 +100,11 @@ class Loader:
 
     streams: by name. sources: items of "labelled", "unlabelled" and "all"; masks are read only for "labelled". reader:
     see `ImageReader`. geometry, jitter, mean, std: see `make_sample`. batch: images per step and stream, over all
-    processes and micro-batches. accumulate: micro-batches per step. workers: processes that read images; 0: this
-    process. rank, world: index and number of training processes. pin: use page-locked memory. balance: see `Sampler`.
-    focused: crops with masks contain a pixel of the class for which they were drawn. colours_later: apply photometric
-    transforms in `Batch.to`, on the device. Raises ValueError if the batch cannot be split evenly, DataError if a
-    stream has too few images. The state of the attribute `sampler` belongs in checkpoints.
+    processes and micro-batches. accumulate: micro-batches per step. workers: number of processes that read images; 0:
+    read in this process. rank, world: index and number of training processes. pin: use pinned memory. balance: see
+    `Sampler`. focused: crops with masks contain a pixel of the class for which they were drawn. colours_later: apply
+    photometric transforms in `Batch.to`, on the device. Raises ValueError if the batch cannot be split evenly,
+    DataError if a stream has too few images. Checkpoints must include the state of the attribute `sampler`.
     """
 
     def __init__(
@@ -155,8 +155,8 @@ class Loader:
     def batches(self, start: int, stop: int) -> Iterator[list[dict[str, Batch]]]:
         """Yield the micro-batches (stream -> Batch, on the CPU) of this process for the steps start to stop - 1.
 
-        Weights of step s must be published before step s - 15 is requested. Workers stop when the iterator is closed or
-        exhausted. Raises DataError with the name of the file, also if a worker died while reading it.
+        Weights that apply to step s must be published before step s - 15 is requested. Workers stop when the iterator
+        is closed or exhausted. Raises DataError with the file name, including if a worker died while reading the file.
         """
         pending: deque[_Task] = deque()
         reached = [start]
@@ -184,7 +184,7 @@ class Loader:
             del results  # the last reference: the workers stop here, not at a later garbage collection
 
     def _tasks(self, step: int) -> Iterator[_Task]:
-        """Tasks of this process in a step. The numbers of a micro-batch are the same range in every stream."""
+        """Yield this process's tasks for a step. A micro-batch has the same range of numbers in every stream."""
         share = self._batch // (self._world * self._accumulate)
         for micro in range(self._accumulate):
             first = step * self._batch + (self._rank * self._accumulate + micro) * share
@@ -210,7 +210,7 @@ class Loader:
         )
 
     def _receive(self, results: Iterator[Any]) -> dict[str, Tensor] | DataError:
-        """The next micro-batch, or an error. If raised here, its traceback would keep the workers alive."""
+        """Return the next micro-batch, or an error, whose traceback would keep the workers alive if raised here."""
         try:
             content: dict[str, Tensor] | DataError = next(results)
         except RuntimeError as error:
@@ -246,7 +246,7 @@ def _start_worker(worker: int) -> None:
     """Set up a worker process.
 
     Ctrl-C is sent to all processes of a terminal. The training process handles it and stops the workers, which ignore
-    it. Tensors are passed by file name, because file descriptors would need one for each prefetched tensor.
+    it. Tensors are passed by file name, because passing file descriptors would need one per prefetched tensor.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "file_system" in torch.multiprocessing.get_all_sharing_strategies():  # type: ignore[no-untyped-call]

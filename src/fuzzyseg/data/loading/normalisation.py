@@ -17,19 +17,20 @@ from fuzzyseg.data.sample import Box, DataError, Item, Size
 from fuzzyseg.data.text import short
 
 HEADERS, IMAGES = 500, 200
-"""Number of files of which the headers and the pixels are read."""
+"""Maximum number of files whose headers, and whose pixels, are read."""
 
 WINDOW, WINDOWS = 512, 16
-"""Side and number of the windows read from a large file, evenly spaced."""
+"""Side length and number of the evenly spaced windows read from a large file."""
 
 UNSIGNED = ("uint8", "uint16")
 
 
 @dataclass(frozen=True)
 class Kinds:
-    """Properties of the images from their headers.
+    """Properties of the images according to their headers.
 
-    bands: numbers of bands. dtypes: number types. plain: all images are 8-bit RGB or grey, and at least one is RGB.
+    bands: distinct numbers of bands. dtypes: distinct dtypes. plain: all images are 8-bit RGB or grey, and at least one
+    is RGB (only for 3 channels).
     """
 
     bands: tuple[int, ...]
@@ -38,21 +39,21 @@ class Kinds:
 
     @property
     def levels(self) -> Levels | None:
-        """None for 8 bits, `Levels` with the range of the type for 16 bits. Other ranges are measured."""
+        """None for 8-bit images; for 16-bit images, `Levels` with the range of the dtype. Other ranges are measured."""
         return None if set(self.dtypes) == {"uint8"} else Levels()
 
     @property
     def measured_range(self) -> bool:
-        """Whether the value range must be measured, because the number types do not define it."""
+        """Whether the value range must be measured, because the dtypes do not define it."""
         return not set(self.dtypes) <= set(UNSIGNED)
 
     def words(self) -> str:
-        """Description of bands and types for messages."""
+        """Describe bands and dtypes for messages."""
         return f"images have {short(self.bands)} band{'s' * (self.bands != (1,))} of {' and '.join(self.dtypes)}"
 
 
 def kinds_of(items: Sequence[Item], channels: int) -> Kinds:
-    """Read bands and number types from headers. Raises DataError with the name of an unreadable file."""
+    """Read bands and dtypes from headers. Raises DataError with the name of an unreadable file."""
     heads = map_items(subsample(items, HEADERS), lambda item: read_header(item.image))
     pictures = all(head.dtype == "uint8" and head.bands - head.alpha in (1, 3) for head in heads)
     colour = channels == 3 and pictures and any(head.bands > 2 for head in heads)
@@ -73,10 +74,10 @@ class Statistics:
 def measure(
     items: Sequence[Item], kinds: Kinds, channels: int, bands: Bands, levels: Levels | None = None
 ) -> Statistics:
-    """Measure the statistics of up to 200 images, evenly spaced.
+    """Measure the statistics of up to 200 evenly spaced images.
 
-    levels: as declared; None: from the number types, or measured. NaN (missing data) is ignored. Raises DataError with
-    the name of the file.
+    levels: declared value range; None: range of the dtypes, or measured. NaN (missing data) is ignored. Raises
+    DataError with the file name.
     """
     own_range = kinds.measured_range and levels is None
     scale = None if own_range else levels or kinds.levels
@@ -103,7 +104,7 @@ def measure(
 
 
 def sum_up(parts: Iterator[NDArray[Any]], channels: int) -> NDArray[np.float64]:
-    """Count, sum, squared deviations from the mean, minimum and maximum (5, channels) of an image's parts."""
+    """Return count, sum, sum of squared deviations, minimum and maximum (5, channels) over the parts of an image."""
     result = np.zeros((5, channels))
     result[3], result[4] = np.inf, -np.inf
     for part in parts:
@@ -125,9 +126,9 @@ def sum_up(parts: Iterator[NDArray[Any]], channels: int) -> NDArray[np.float64]:
 
 
 def parts_of(path: Path, channels: int, bands: Bands, levels: Levels | None, *, native: bool) -> Iterator[NDArray[Any]]:
-    """Yield the image, or windows of an image that is too large to be read whole. native: values as in the file, float.
+    """Yield the image, or windows of an image that is too large to read whole. native: yield stored values as float64.
 
-    The range of native values is also measured, so they are read whole if the pixel limit permits.
+    Stored values are read whole if the pixel limit permits, because their range is measured as well.
     """
     windows = open_windows(path, channels, bands=bands, levels=levels)
     if windows is not None and (
@@ -143,7 +144,7 @@ def parts_of(path: Path, channels: int, bands: Bands, levels: Levels | None, *, 
 
 
 def _spaced(size: Size) -> Iterator[Box]:
-    """Evenly spaced windows of an image (H, W)."""
+    """Yield evenly spaced windows of an image (H, W)."""
     side = int(WINDOWS**0.5)
     for number in range(WINDOWS):
         y, x = (

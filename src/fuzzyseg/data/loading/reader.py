@@ -28,10 +28,10 @@ from fuzzyseg.data.views import known_pixels
 
 
 def stamp(path: Path) -> tuple[str, int, int, int]:
-    """Absolute path, mtime, ctime and length of a file. Raises DataError if it cannot be read.
+    """Return absolute path, mtime, ctime and size of a file. Raises DataError if it cannot be read.
 
-    ctime is included because files from an archive may have equal mtimes, and uncompressed images of equal size have
-    equal lengths.
+    ctime is included because files from an archive may have equal mtimes, and uncompressed images of equal dimensions
+    have equal file sizes.
     """
     try:
         status = path.stat()
@@ -42,7 +42,7 @@ def stamp(path: Path) -> tuple[str, int, int, int]:
 
 @dataclass
 class MemoryCache:
-    """LRU cache of at most `limit` bytes. It is pickled without its entries, so each process has its own."""
+    """LRU cache of at most `limit` bytes. It is pickled without its entries, so each process has a separate cache."""
 
     limit: int
     entries: OrderedDict[Key, Entry] = field(default_factory=OrderedDict)
@@ -53,7 +53,7 @@ class MemoryCache:
         return MemoryCache, (self.limit,)
 
     def get(self, key: Key) -> Entry | None:
-        """Copy of the entry, if any."""
+        """Return a copy of the entry, if any."""
         with self.lock:
             entry = self.entries.get(key)
             if entry is None:
@@ -62,7 +62,7 @@ class MemoryCache:
         return Entry(entry.array.copy(), entry.original)
 
     def put(self, key: Key, entry: Entry) -> None:
-        """Store a copy of the entry if it fits, and delete the least recently used entries beyond the limit."""
+        """Store a copy of the entry if it fits, and evict the least recently used entries beyond the limit."""
         with self.lock:
             if entry.array.nbytes > self.limit or key in self.entries:
                 return
@@ -77,11 +77,11 @@ class MemoryCache:
 class Reader:
     """Reads images and masks.
 
-    channels: of the images. classes, ignore_index: of the masks. image_size: (H, W) to which both are resized, if any.
-    bands, levels: see `read_image`; with levels, images are float32 in units. megapixels: see `pixel_limit`.
-    cache_bytes: limit of the cache of decoded, resized files; 0: no cache. The cache is in the memory of each process,
-    or in cache_dir, if given, which all processes share. Changed files are read again. A pickled copy has an empty
-    memory cache.
+    channels: number of image channels. classes, ignore_index: number of classes and void value of the masks.
+    image_size: (H, W) to which images and masks are resized, if set. bands, levels: see `read_image`; with levels,
+    images are float32 in units. megapixels: see `pixel_limit`. cache_bytes: size limit of the cache of decoded, resized
+    files; 0: no cache. The cache is in the memory of each process, or in the folder cache_dir, if set, which all
+    processes share. Changed files are read again. A pickled copy has an empty memory cache.
     """
 
     channels: int
@@ -103,10 +103,10 @@ class Reader:
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor, Tensor | None]:
         """Read the image (C,H,W) and, if with_mask, the mask (H,W) uint8 with 255 for void.
 
-        The image is uint8, or float32 scaled to [0, 1] if a value range (data.low, data.high) is set. It is resized
-        bilinearly with antialiasing, the mask by nearest neighbour. An image that may lack data is (C+1,H,W), with a
-        band of known pixels; the mask is void elsewhere (see `read_image` with `with_known`). Writing into the tensors
-        never changes the cache. Raises DataError with the name of the file.
+        The image is uint8, or float32 scaled to [0, 1] if a value range (data.low, data.high) is set. Images are
+        resized bilinearly with antialiasing, masks with nearest neighbour. An image that may have missing data is
+        (C+1,H,W), with a band of known pixels; the mask is void elsewhere (see `read_image` with `with_known`).
+        Modifying the tensors never changes the cache. Raises DataError with the file name.
         """
         entry = self._entry("image", item.image, item)
         image = _tensor(entry)
@@ -147,8 +147,8 @@ class Reader:
 class LazyReader:
     """A `Reader` for training that returns files with too many pixels to decode whole as `Large`.
 
-    These are NumPy files, and TIFF files with tiles or strips, above the pixel limit. They are not cached. With
-    `image_size`, they raise DataError, because resizing requires whole files.
+    Supports NumPy files and tiled or striped TIFF files above the pixel limit. They are not cached. With `image_size`,
+    they raise DataError, because resizing requires whole files.
     """
 
     reader: Reader
@@ -177,7 +177,7 @@ class LazyReader:
     def _large(
         self, shape: tuple[int, ...], read: Callable[[Box], NDArray[Any]], raster: Raster | None = None
     ) -> Large:
-        """raster: of an image, to limit the size of crops. The strips in which masks are searched may be larger."""
+        """Wrap a file. raster: the file of an image, whose crops are limited in size; strips of masks may be larger."""
 
         def within_limit(box: Box) -> NDArray[Any]:
             with pixel_limit(self.reader.megapixels):
@@ -194,7 +194,7 @@ def _tensor(entry: Entry) -> Tensor:
 
 
 def check_sizes(items: Sequence[Item]) -> None:
-    """Compare the sizes of images and masks in the headers. Raises DataError for the first difference."""
+    """Compare the sizes of images and masks in their headers. Raises DataError for the first mismatch."""
     for item in items:
         if item.mask is not None:
             image, mask = file_size(item.image), file_size(item.mask)

@@ -1,8 +1,8 @@
-"""Sampler: maps each draw to an image, as a function of (seed, stream, number) and of previously published weights.
+"""Sampler that maps each draw to an image, as a function of (seed, stream, number) and previously published weights.
 
 A stream reads its source in seeded permutations, one per epoch. A partner stream reads the same permutations in another
-order, a random derangement. The images of the two therefore differ in every draw, and both streams contain each image
-once per epoch.
+order, a random derangement. The two images therefore differ in every draw, and both streams contain each image once per
+epoch.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ PUBLISH_DELAY = 16
 
 
 def _hash(*parts: object) -> int:
-    """An integer below 2**62 that does not depend on the process or the Python version."""
+    """Return an integer below 2**62 that does not depend on the process or the Python version."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 2
 
@@ -32,19 +32,19 @@ def _generator(*parts: object) -> torch.Generator:
 
 
 def draw_seed(seed: int, stream: str, number: int) -> int:
-    """The seed of one sample, below 2**62."""
+    """Return the seed of a sample, below 2**62."""
     return _hash("sample", seed, stream, number)
 
 
 @lru_cache(maxsize=16)
 def permutation(seed: int, stream: str, epoch: int, n: int) -> Tensor:
-    """Order (n,) of a stream's n images in an epoch. Read-only."""
+    """Return the order (n,) of a stream's n images in an epoch. Read-only."""
     return torch.randperm(n, generator=_generator("permutation", seed, stream, epoch))
 
 
 @lru_cache(maxsize=16)
 def derangement(seed: int, stream: str, epoch: int, n: int) -> Tensor:
-    """A uniformly random permutation (n,) without fixed points, n >= 2. Read-only.
+    """Return a uniformly random permutation (n,) without fixed points, n >= 2. Read-only.
 
     Permutations are drawn until one has no fixed point; about one in 2.7 has none.
     """
@@ -56,7 +56,7 @@ def derangement(seed: int, stream: str, epoch: int, n: int) -> Tensor:
 
 
 def index_at(seed: int, stream: str, number: int, n: int, partner: str | None = None) -> int:
-    """Index in the source, from 0 to n - 1, of the stream's draw `number`. partner: its partner stream, if any."""
+    """Return the source index, from 0 to n - 1, of the stream's draw `number`. partner: its partner stream, if any."""
     epoch, place = divmod(number, n)
     if partner is None:
         return int(permutation(seed, stream, epoch, n)[place])
@@ -76,8 +76,9 @@ class Draw:
 class Sampler:
     """Draws of each stream, with optional weights.
 
-    streams: by name. counts: images per source. batch: draws per step. balance: source -> weights (C,N) of its streams
-    until others are published. Raises DataError if a source has too few images, ValueError for an invalid partner.
+    streams: by name. counts: number of images per source. batch: draws per step. balance: source -> weights (C,N) that
+    its streams use until others are published. Raises DataError if a source has too few images, ValueError for an
+    invalid partner.
     """
 
     streams: Mapping[str, Stream]
@@ -92,12 +93,12 @@ class Sampler:
         self._published: dict[str, dict[int, Tensor]] = {name: {} for name in self.streams}
 
     def at(self, stream: str, number: int) -> Draw:
-        """The stream's draw `number`, from 0, which belongs to step number // batch.
+        """Return the stream's draw `number`, from 0, which belongs to step number // batch.
 
         With weights, a class is drawn in proportion to the sum of its row, then an image in proportion to its entry in
         the row. Weights that are all 0 have no effect. If the only image of the class is that of the other stream of a
-        pair, the image is drawn without weights, and `drawn_for` remains the class. A partner without weights skips the
-        image of the other stream.
+        pair, the image is drawn without weights, and `drawn_for` is still the class. A partner without weights skips
+        the image of the other stream.
         """
         spec = self.streams[stream]
         n = self.counts[spec.source]
@@ -133,7 +134,7 @@ class Sampler:
         self._published[stream] = {at: value for at, value in published.items() if at >= oldest}
 
     def state_dict(self) -> dict[str, dict[int, Tensor]]:
-        """Weights of future draws: stream -> step of publication -> (C,N)."""
+        """Return the weights of future draws: stream -> step of publication -> (C,N)."""
         return {stream: dict(published) for stream, published in self._published.items()}
 
     def load_state_dict(self, state: Mapping[str, Mapping[int, Tensor]]) -> None:
@@ -156,7 +157,7 @@ class Sampler:
         return (self.balance or {}).get(self.streams[stream].source) if newest is None else published[newest]
 
     def _draw_weighted(self, weights: Tensor, taken: int, stream: str, number: int) -> tuple[int, int]:
-        """Class and image of a weighted draw (-1: none). The image is never `taken`."""
+        """Return class and image of a weighted draw (-1: none). The image is never `taken`."""
         generator = _generator("steer", self.seed, stream, number)
         wanted = weights.double().sum(1)
         if not bool((wanted > 0).any()):

@@ -1,4 +1,4 @@
-"""Value ranges of image files by number type, and outliers that may represent missing data."""
+"""Value ranges of image files by dtype, and outliers that may represent missing data."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,25 +16,25 @@ from fuzzyseg.data.loading.normalisation import HEADERS, parts_of
 from fuzzyseg.data.sample import Item, attempt
 
 SAMPLE = 8
-"""Number of files per number type whose pixels are read."""
+"""Number of files per dtype whose pixels are read."""
 
 FACTOR = 3.0
-"""Largest factor between the maxima of data of the same kind. 14 bits in 16 are a factor of 4."""
+"""Maximum ratio between the largest values of comparable images. It is 4 between 16-bit and 14-bit data."""
 
 Ranges = Mapping[str, tuple[float, float]]
-"""Number type -> smallest and largest value, without outliers."""
+"""dtype -> smallest and largest value, without outliers."""
 
 
 @dataclass(frozen=True)
 class Values:
-    """Sampled values. ranges: by number type. apart: outlier -> number of files. example: number type -> a file."""
+    """Sampled values. ranges: by dtype. apart: outlier -> number of files. example: dtype -> a file."""
 
     ranges: dict[str, tuple[float, float]]
     apart: dict[float, int]
     example: dict[str, Path]
 
     def notes(self, channels: int) -> list[str]:
-        """Notes on outliers, and on 16-bit files with 10 to 14 bits among 8-bit files."""
+        """Return notes on outliers, and on 16-bit files with 10 to 14 bits among 8-bit files."""
         found = [
             f"{count} of the sampled images hold the value {value:g}, far from all others: if it stands for missing "
             f"data, declare it in the files (gdal_edit.py -a_nodata {value:g} FILE) or replace it by NaN"
@@ -52,14 +52,14 @@ class Values:
 
 
 def bits_of(limits: tuple[float, float] | None) -> int | None:
-    """10, 12 or 14 if all values of a 16-bit type fit into that many bits, otherwise None."""
+    """Return 10, 12 or 14 if all values of a 16-bit type fit into that many bits, otherwise None."""
     return None if limits is None else next((bits for bits in (10, 12, 14) if 255 < limits[1] < 2**bits), None)
 
 
 def values_of(items: Sequence[Item], channels: int, bands: Sequence[int] | None) -> Values:
-    """Sample the pixel values of up to 500 images, grouped by dtype; uint8 always has the range 0 to 255.
+    """Sample pixel values by dtype, from up to 500 images; uint8 always has the range 0 to 255.
 
-    Unreadable files are ignored; other checks report them.
+    Unreadable files are skipped; other checks report them.
     """
     by_type: dict[str, list[Item]] = {}
     looked = subsample(items, HEADERS)
@@ -87,7 +87,7 @@ def _headers(paths: Sequence[Path]) -> list[Header | None]:
 
 
 def header_notes(items: Sequence[Item]) -> list[str]:
-    """Notes on TIFF images and masks that declare missing data or have several pages (up to 500 headers each)."""
+    """Return notes on TIFF images and masks with missing data declared or several pages (up to 500 headers each)."""
     notes = []
     for what, paths in (("images", [item.image for item in items]), ("masks", [item.mask for item in items])):
         tiffs = [path for path in paths if path is not None and suffix_of(path) in TIFF]
@@ -103,7 +103,7 @@ def header_notes(items: Sequence[Item]) -> list[str]:
 
 
 def _limits(path: Path, channels: int, bands: Sequence[int] | None) -> tuple[tuple[float, float] | None, set[float]]:
-    """Smallest and largest value of a file without outliers, and the outliers.
+    """Return the smallest and largest value of a file without outliers, and the outliers.
 
     The smallest or largest value is an outlier if its distance to the next value exceeds the range of all others.
     """
@@ -125,9 +125,9 @@ def _limits(path: Path, channels: int, bands: Sequence[int] | None) -> tuple[tup
 def compare(
     items: Sequence[Item], trained: Ranges | None, channels: int, bands: Bands, levels: Levels | None
 ) -> list[str]:
-    """Warnings for images whose value ranges differ from those of a model's training images.
+    """Return warnings for images whose value ranges differ from those of a model's training images.
 
-    trained: ranges of the training images; None: not recorded, 8 bits unless there are levels.
+    trained: ranges of the training images; None (not recorded): assume 8 bits, or with levels, check nothing.
     """
     if trained is None:
         trained = {"uint8": (0.0, 255.0)} if levels is None else {}
@@ -152,7 +152,7 @@ def compare(
 
 
 def _units(value: float, dtype: str, levels: Levels | None) -> float:
-    """Input value of the network, before normalisation by mean and standard deviation."""
+    """Return the network input of a value, before normalisation by mean and standard deviation."""
     if levels is not None and levels.low is not None and levels.high is not None:
         if dtype == "uint8" and max(levels.high) > 255:
             return value / 255

@@ -1,4 +1,4 @@
-"""Groups of images that a split keeps together: frames of a video, slices of a patient, tiles of a scene."""
+"""Groups of images that a split keeps together, such as frames of a video, slices of a patient or tiles of a scene."""
 
 import re
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ _PREFIX = re.compile(r"(.*?)[ _.-]*\d*$")
 
 
 def group_keys(items: Sequence[Item], rule: str) -> list[str]:
-    """Return the group of each item, from its name (the path below the image folder, without suffix).
+    """Return the group of each item, derived from its name (the path below the image folder, without suffix).
 
-    rule: `folder`: the image's folder; `prefix`: the name without its trailing number (`patient7_slice_012` ->
-    `patient7_slice`); else a regular expression, searched in the name: its first group, or the whole match without one.
-    Raises DataError for names without a match.
+    rule: `folder` (the image's folder), `prefix` (the name without its trailing number: `patient7_slice_012` ->
+    `patient7_slice`), or a regular expression searched in the name (its first capturing group, or else the whole
+    match). Raises DataError for an invalid rule and for names without a match.
     """
     if rule == "folder":
         return [item.name.rpartition("/")[0] for item in items]
@@ -44,8 +44,8 @@ def _prefix(name: str) -> str:
 def extras_in_groups(items: Sequence[Item], held: Sequence[Item], rule: str) -> set[str]:
     """Return names of items from additional sources (`Item.prefix`) that share a group with the held-out items.
 
-    The group is that of the name without the source's prefix or the split folder, since these differ between sources. A
-    name without a match is in no group.
+    The source's prefix and the split folder are removed before grouping, since they differ between sources. A name
+    without a match is in no group.
     """
 
     def key(item: Item) -> str:
@@ -62,7 +62,7 @@ def extras_in_groups(items: Sequence[Item], held: Sequence[Item], rule: str) -> 
 
 
 def in_groups(items: Sequence[Item], rule: str | None) -> list[tuple[str, Item]]:
-    """Return the items with their groups, one group after the other. Without a rule or a match, each is its own."""
+    """Return (group, item) pairs, group by group. Without a rule or a match, each item is a separate group."""
     members: dict[str, list[Item]] = {}
     for item in items:
         key = None if rule is None else attempt(lambda one: group_keys([one], rule)[0], item)
@@ -71,10 +71,10 @@ def in_groups(items: Sequence[Item], rule: str | None) -> list[tuple[str, Item]]
 
 
 class Groups:
-    """Groups of items, represented by items so that functions that order items also order groups.
+    """Groups of items, each represented by one item so that functions for ordering items can order groups.
 
-    representatives: one item per group, named by its key. members: indices of each group's items. rule None: one group
-    per item.
+    representatives: one item per group, named after the group. members: indices of each group's items. rule None: one
+    item per group.
     """
 
     def __init__(self, items: Sequence[Item], rule: str | None) -> None:
@@ -86,14 +86,14 @@ class Groups:
         self.members = list(members.values())
 
     def presence(self, present: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Reduce (items, C) to (groups, C): the classes contained in each group."""
+        """Reduce (items, C) to (groups, C): the classes in each group."""
         return np.stack([present[places].any(0) for places in self.members])
 
     def reached(self, order: Sequence[int], count: int) -> int:
-        """Return how many groups of `order`, from the first, have at least `count` items together."""
+        """Return how many groups, from the start of `order`, contain at least `count` items in total."""
         sizes = np.cumsum([len(self.members[group]) for group in order])
         return min(int(np.searchsorted(sizes, count)) + 1, len(order))
 
     def first(self, order: Sequence[int], count: int) -> list[int]:
-        """Return item indices of the first groups of `order` that together have at least `count` items."""
+        """Return the item indices of the first groups of `order` that contain at least `count` items in total."""
         return [place for group in order[: self.reached(order, count)] for place in self.members[group]]

@@ -1,4 +1,4 @@
-"""Specification of a number of images, or of particular images: counts, fractions, list files."""
+"""Parsing of image selections: counts, fractions, folds and list files."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from fuzzyseg.data.text import nearest, short
 
 
 def parse_amount(text: str, count: int, what: str = "images", *, option: str = "") -> int | Path:
-    """Parse `46` (a count), `1/8` or `0.2` (a share of `count`, rounded, at least 1), else the path of a list file.
+    """Parse `46` (a count), `1/8` or `0.2` (a fraction of `count`, rounded, at least 1), or the path of a list file.
 
     option: command-line option, for messages. Raises DataError for a number out of range.
     """
@@ -37,7 +37,7 @@ FOLD = "fold:"
 
 
 def parse_every(text: str) -> int | None:
-    """Return N of `every:N`, None for other texts. Raises DataError unless N is a positive integer."""
+    """Return N for `every:N`, None for other text. Raises DataError unless N is a positive integer."""
     if not text.startswith(EVERY):
         return None
     number = text.removeprefix(EVERY)
@@ -47,7 +47,7 @@ def parse_every(text: str) -> int | None:
 
 
 def parse_fold(text: str) -> tuple[int, int] | None:
-    """Return (K, N) of `fold:K/N`, None for other texts. Raises DataError unless 1 <= K <= N and N >= 2."""
+    """Return (K, N) for `fold:K/N`, None for other text. Raises DataError unless 1 <= K <= N and N >= 2."""
     if not text.startswith(FOLD):
         return None
     number, _, folds = text.removeprefix(FOLD).partition("/")
@@ -59,10 +59,10 @@ def parse_fold(text: str) -> tuple[int, int] | None:
 def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item] = ()) -> list[Item]:
     """Return the items listed in a text file, one per line, by name, stem or image path.
 
-    Lines that begin with # are comments. Names in quotation marks are those that `quoted` writes. Reads published lists
-    (see `tables.fields`): of `image mask` only the image is used. If such a line, or one with a leading slash, belongs
-    to another arrangement of the dataset (CPS on Cityscapes), the image is matched by stem. held: validation and test
-    images, for messages. Raises DataError with file and line for no match or several.
+    Lines starting with # are comments. Names in quotation marks have the format of `quoted`. Published lists are
+    supported (see `tables.fields`): of `image mask` lines, only the image is used. If such a line, or one with a
+    leading slash, refers to another layout of the dataset (CPS on Cityscapes), the image is matched by stem. held:
+    validation and test images, for messages. Raises DataError with file and line for no match or several.
     """
     lines = numbered_lines(path, "surrogateescape")
     names: dict[str, list[Item]] = {}

@@ -1,7 +1,7 @@
 """Selection of labelled, unlabelled and validation images.
 
-Orders are made by hashing (purpose, seed, name), so that they are independent of the platform, of package versions and
-of the order in which a file system lists files.
+Images are ordered by a hash of (purpose, seed, name), independent of the platform, of package versions and of the order
+in which a file system lists files.
 """
 
 import hashlib
@@ -24,18 +24,18 @@ from fuzzyseg.data.text import counted, short
 
 Policy = Literal["cover", "random"]
 MIN_BEST = 10
-"""With fewer labelled images and held-out validation images, no best checkpoint is selected."""
+"""If validation images are held out, the minimum number of labelled images for selecting a best checkpoint."""
 
 
 @dataclass
 class Split:
     """The image lists of a run.
 
-    labelled: with masks, in the order of selection. unlabelled: their masks are never read. all_: all training images,
-    the labelled ones with masks. val, test: items with masks. uncovered: classes without a labelled mask (empty for the
-    policy random, which reads no mask). policy: cover, random, list or all. held_out: validation images were taken from
-    the training images. choose_best: there are enough labelled images to select a checkpoint by validation. notes:
-    sentences for the user. hash: of the lists.
+    labelled: with masks, in order of selection. unlabelled: their masks are never read. all_: all training images, the
+    labelled ones with masks. val, test: items with masks. uncovered: classes that no labelled mask contains (empty for
+    the policy random, which reads no mask). policy: cover, random, list or all. held_out: whether validation images
+    were taken from the training images. choose_best: whether validation selects the best checkpoint, which needs enough
+    images. notes: messages for the user. hash: hash of the lists.
     """
 
     labelled: list[Item]
@@ -65,10 +65,10 @@ class Split:
 
 
 def labelled_order(items: Sequence[Item], present: NDArray[np.bool_] | None, seed: int) -> list[int]:
-    """Return the order of items from which labelled images are taken: N are its first N, hence nested.
+    """Return the order in which items are selected as labelled. N labelled images are the first N, so sets are nested.
 
-    While a class is uncovered, the next image in the shuffle with the rarest uncovered class; then the rest of
-    the shuffle. present: (N,C), the classes of each item; None: the shuffle alone.
+    While a class is uncovered, the next image is the first shuffled one with the rarest uncovered class; the others
+    follow in shuffled order. present: (N,C), the classes of each item; None: only shuffle.
     """
     order = shuffled(items, seed, "labelled")
     if present is None:
@@ -91,7 +91,7 @@ def without_mask(items: Sequence[Item]) -> list[Item]:
 
 
 def _uncovered(names: Sequence[str], present: NDArray[np.bool_], chosen: Sequence[int]) -> tuple[list[str], list[str]]:
-    """Return the classes without a chosen image, and notes."""
+    """Return the classes that no chosen image contains, and notes."""
     anywhere = set(np.flatnonzero(present.any(0)).tolist())
     covered = set(np.flatnonzero(present[list(chosen)].any(0)).tolist())
     left = [name for index, name in enumerate(names) if index in anywhere - covered]
@@ -102,7 +102,7 @@ def _uncovered(names: Sequence[str], present: NDArray[np.bool_], chosen: Sequenc
 
 
 def _wanted(dataset: DataSet, pool: list[Item], labelled: str | None) -> tuple[int | Path | None, list[Item]]:
-    """Parse `labelled` into a count, a list file or None (all), and return the images of a list."""
+    """Parse `labelled` into a count, a list file or None (all). Also return the images of a list."""
     if not pool:
         raise DataError(
             f"{dataset.root}: none of {len(dataset.train)} training images has a mask; expected at least one: put "
@@ -120,7 +120,7 @@ def _wanted(dataset: DataSet, pool: list[Item], labelled: str | None) -> tuple[i
 
 
 def _presence_of(dataset: DataSet) -> Presence:
-    """Return a function that gives the classes in the masks of items, (N,C), and reads each mask once."""
+    """Return a function from items to the classes in their masks, (N,C), that reads each mask once."""
     known: dict[str, NDArray[np.bool_]] = {}
 
     def presence(items: Sequence[Item]) -> NDArray[np.bool_]:
@@ -135,7 +135,7 @@ def _presence_of(dataset: DataSet) -> Presence:
 def _choose(
     dataset: DataSet, pool: list[Item], wanted: int | None, seed: int, presence: Presence | None, group: str | None
 ) -> tuple[list[Item], list[str], list[str]]:
-    """Return the first `wanted` images (None: all) of the labelled order of `pool`, uncovered classes, and notes."""
+    """Select the first `wanted` images (None: all) in the labelled order. Also return uncovered classes and notes."""
     present = None if presence is None else presence(pool)
     chosen = list(range(len(pool)))
     if wanted is not None:
@@ -147,7 +147,7 @@ def _choose(
 
 
 def _described(chosen: int, of: int, wanted: int | Path | None, how: str, group: str | None) -> str:
-    """Return the note on the labelled images."""
+    """Format the note on the labelled images."""
     if not isinstance(wanted, int):
         return f"{chosen} labelled images, " + (f"by {wanted}" if wanted else "all that have masks")
     groups = f": whole groups ({group}) until {wanted} are reached" * (group is not None)
@@ -174,15 +174,15 @@ def make_split(
     group: str | None = None,
     presence: Presence | None = None,
 ) -> Split:
-    """Split the images of a dataset; the same arguments give the same lists on every platform. Raises DataError.
+    """Split the images of a dataset. The same arguments give the same lists on every platform. Raises DataError.
 
     labelled: count, fraction of the training images with masks (after holding out validation images), list file, or
-    every:N (each Nth by name, from the first); None: all. val: fraction, count, list file or split.json of a run,
+    every:N (every Nth by name, from the first); None: all. val: fraction, count, list file, split.json of a run,
     `fold:K/N` of the labelled images, `val`, `test` or `none`; None: the val folder, or a fifth of the images with
-    masks. policy: cover reads the masks of the candidates, once, so that labelled images, held-out images
-    and folds hold all classes; random reads none. unlabelled: those not labelled, or all. void: unlabelled adds
-    labelled images with void pixels (reads masks). group: see `group_keys`; no group of a validation image is
-    trained on. presence: gives the classes in masks; None: by reading them.
+    masks. policy: `cover` reads the masks of the candidates once, so that labelled images, held-out images and folds
+    contain all classes if possible; `random` reads none. unlabelled: images that are not labelled, or all. void:
+    `unlabelled` adds labelled images with void pixels (reads masks). group: see `group_keys`; groups of validation
+    images are excluded from training. presence: function that returns the classes in masks; None: read them.
     """
     pool = with_masks(dataset.train)
     wanted, named = _wanted(dataset, pool, labelled)

@@ -1,4 +1,4 @@
-"""Seeded orders of images, and stratification: parts of a set that hold the same classes, as far as possible."""
+"""Seeded shuffling of images, and stratification: parts of a set that contain the same classes, as far as possible."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ def shuffled(items: Sequence[Item], seed: int, purpose: str) -> list[int]:
 def stratified(
     parts: Sequence[Sequence[int]], present: NDArray[np.bool_], sizes: Sequence[int] | None = None
 ) -> list[list[int]]:
-    """Exchange members between parts, pair by pair, as long as an exchange brings a class into more of the parts.
+    """Exchange members between parts, pair by pair, while an exchange increases the number of parts with some class.
 
-    parts: disjoint lists of indices. present: (N,C), the classes of each index. sizes: of each index, if it stands for
-    several images. The exchange that brings most is made first; of equals, the one that changes the sizes of the parts
-    least, then the first. Parts that all hold what they can are returned as they are. The result depends only on the
-    order in the lists. Like any search by single exchanges, it may miss a better arrangement.
+    parts: disjoint lists of indices. present: (N,C), the classes of each index. sizes: number of images per index
+    (default: 1). The exchange with the largest gain is made first; ties are broken by the smallest change of part
+    sizes, then by order. Parts that contain all possible classes are returned unchanged. The result depends only on the
+    order in the lists. Like any local search, it may miss a better arrangement.
     """
     lists = [np.array(part, dtype=np.intp) for part in parts]
     size = np.ones(len(present), np.int64) if sizes is None else np.array(sizes)

@@ -1,4 +1,4 @@
-"""Selection of the validation images, and what remains for training."""
+"""Selection of the validation images and of the remaining training images."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -15,12 +15,12 @@ from fuzzyseg.data.text import counted, short
 
 HELD_OUT = "1/5"
 FEW = 20
-"""Fewer validation images are warned of."""
+"""Smaller validation sets cause a warning."""
 MOST_READ = 200
-"""Most validation images whose masks are read to find classes without one."""
+"""Maximum number of validation images whose masks are read to find missing classes."""
 
 Presence = Callable[[Sequence[Item]], NDArray[np.bool_]]
-"""Gives the classes in the masks of items, (N,C)."""
+"""Function that returns the classes in the masks of items, (N,C)."""
 
 
 def with_masks(items: Sequence[Item] | None) -> list[Item]:
@@ -29,7 +29,7 @@ def with_masks(items: Sequence[Item] | None) -> list[Item]:
 
 
 def need_masks(items: Sequence[Item], path: Path) -> None:
-    """Raise DataError for an item of a list file that has no mask."""
+    """Raise DataError if an item of a list file has no mask."""
     bare = [item.name for item in items if item.mask is None]
     if bare:
         raise DataError(f"{path}: lists {len(bare)} images without a mask: {short(bare)}; expected images with masks")
@@ -38,10 +38,10 @@ def need_masks(items: Sequence[Item], path: Path) -> None:
 def validation_images(
     dataset: DataSet, named: Sequence[Item], val: str | None, seed: int, group: str | None, presence: Presence | None
 ) -> tuple[list[Item], str, list[str]]:
-    """Return the validation images, a note on their source, and notes on what they cannot show.
+    """Return the validation images, a note on their source, and notes on their limitations.
 
-    named: images of a list, which stay labelled, but are what `fold:K/N` divides. presence: for parts that hold the
-    same classes; None: no mask is read.
+    named: images of a list; they stay labelled, unless `fold:K/N` divides them into folds. presence: for stratification
+    by class; None: no mask is read.
     """
     items, note = _select(dataset, named, val, seed, group, presence)
     return items, note, _shortcomings(dataset, items, presence, folds=(val or "").startswith(FOLD))
@@ -123,7 +123,7 @@ def _recorded(path: Path, items: Sequence[Item]) -> list[Item]:
 def _fold(
     pool: list[Item], number: int, folds: int, seed: int, group: str | None, presence: Presence | None
 ) -> tuple[list[Item], str]:
-    """Return one of the folds of the labelled images, whose sizes differ by one group at most."""
+    """Return one fold of the labelled images. The sizes of the folds differ by at most one group."""
     groups = Groups(pool, group)
     if folds > len(groups.members):
         what = "labelled images" if group is None else f"groups ({group}) of labelled images"
@@ -134,19 +134,19 @@ def _fold(
 
 
 def _parts(items: list[Item], groups: Groups, parts: list[list[int]], presence: Presence | None) -> list[list[Item]]:
-    """Return the items of lists of groups, stratified by class if masks may be read."""
+    """Convert lists of groups to lists of items, stratified by class if masks may be read."""
     if presence is not None:
         parts = stratified(parts, groups.presence(presence(items)), [len(places) for places in groups.members])
     return [[items[place] for group in part for place in groups.members[group]] for part in parts]
 
 
 def keys_of(items: Sequence[Item], group: str) -> dict[str, str]:
-    """Return the group of each item, by its name."""
+    """Map the name of each item to its group."""
     return dict(zip((item.name for item in items), group_keys(items, group), strict=True))
 
 
 def without_validation(items: list[Item], val: list[Item], kept: set[str], group: str | None) -> tuple[list[Item], str]:
-    """Return the items outside of validation and its groups (unless listed as labelled), and a note."""
+    """Return the items that are neither in `val` nor (unless `kept`) in its groups, and a note."""
     taken = {item.name for item in val}
     train = [item for item in items if item.name not in taken]
     if group is None:
@@ -161,9 +161,9 @@ def without_validation(items: list[Item], val: list[Item], kept: set[str], group
 
 
 def _shortcomings(dataset: DataSet, val: Sequence[Item], presence: Presence | None, *, folds: bool) -> list[str]:
-    """Return notes on validation images that lack classes, or are few and not a fold.
+    """Return notes on missing classes, and on too few validation images unless they are a fold.
 
-    The masks of larger sets are not read for it; an evaluation names the classes without a pixel.
+    Masks of larger sets are not read for this; evaluation reports classes without pixels.
     """
     lacking = []
     if presence is not None and 0 < len(val) <= MOST_READ:

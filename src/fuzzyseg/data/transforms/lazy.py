@@ -1,4 +1,4 @@
-"""Images and masks that are too large to be decoded at once. Only the part inside a crop is read."""
+"""Images and masks that are too large to decode as a whole. Only the part inside a crop is read."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _STRIP = 2**24  # number of mask pixels searched at once
 
 @dataclass(frozen=True)
 class Large:
-    """An image (C,H,W) or a mask (H,W) in a file. read: reads the part in a box as (h,w,C) or (h,w)."""
+    """An image (C,H,W) or mask (H,W) that stays in its file. read: function that reads a box as (h,w,C) or (h,w)."""
 
     shape: tuple[int, ...]
     read: Callable[[Box], NDArray[Any]]
@@ -51,10 +51,10 @@ class Large:
 def chosen_place(
     mask: Tensor | Large, rows: Tensor, columns: Tensor, label: int, choose: Callable[[int], int]
 ) -> tuple[int, int] | None:
-    """Choose a pixel of mask[rows][:, columns] that has a label. Returns its row and column, or None if there is none.
+    """Choose a pixel of mask[rows][:, columns] with a given label. Returns its row and column, or None if none has it.
 
-    choose(n) returns the number of the pixel among the n candidates in row-major order. rows, columns: ascending. A
-    mask in a file is read in strips.
+    choose(n): returns which of the n candidates, in row-major order, to use. rows, columns: ascending. A mask in a file
+    is read in strips.
     """
     height, width = mask.shape
 

@@ -1,9 +1,9 @@
 """Photometric transforms of a crop with any number of bands: brightness, contrast, saturation, hue, grey, blur.
 
-They are drawn on the CPU, and applied there or, as `Pending`, on the device. 8-bit images with one or three bands are
-transformed by torchvision. For other images, brightness and contrast apply to each band. Saturation and grey mix the
-bands of each pixel with their mean, in standard deviations from the mean of the band, because bands may have different
-units. Hue applies only to three bands.
+Transforms are drawn on the CPU, and applied there or, as `Pending`, on the device. 8-bit images with one or three bands
+are transformed by torchvision. For other images, brightness and contrast apply to each band separately. Saturation and
+grey mix the bands of each pixel with their mean, in standard deviations from the mean of the band, because bands may
+have different units. Hue applies only to three bands.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from fuzzyseg.data.views import WeakStrong
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE, BLUR, SHIFT = range(6)
 Change = tuple[int, float]
-"""A kind of transform and its amount: a factor; HUE: rotation in [-0.5, 0.5]; BLUR: standard deviation in pixels;
-SHIFT: summand in units ([0, 1] for uint8)."""
+"""Kind and amount of a transform. The amount is a factor, for HUE a rotation in [-0.5, 0.5], for BLUR the standard
+deviation in pixels, for SHIFT a summand in units ([0, 1] for uint8)."""
 
-_MOST = 6  # transforms of a strong view: four of jitter, grey, blur
+_MOST = 6  # most transforms of a strong view: four of jitter, grey, blur
 _NONE = -1
 
 
 def draw_weak(draw: random.Random, strength: float) -> list[Change]:
-    """Draw brightness, contrast and saturation with the same strength. At strength 0, nothing is drawn."""
+    """Draw brightness, contrast and saturation with the same strength. At strength 0, no random numbers are drawn."""
     return _draw_jitter(draw, strength, strength, strength, 0.0) if strength > 0 else []
 
 
 def draw_strong(draw: random.Random, view: WeakStrong, blur: float = 1.0) -> list[Change]:
-    """Draw colour jitter, grey and blur, each with its probability. blur: factor of the view's sigma."""
+    """Draw colour jitter, grey and blur, each with its probability. blur: factor for the view's sigma."""
     changes: list[Change] = []
     if draw.random() < view.jitter_probability:
         changes += _draw_jitter(draw, view.brightness, view.contrast, view.saturation, view.hue, view.add_brightness)
@@ -47,7 +47,7 @@ def draw_strong(draw: random.Random, view: WeakStrong, blur: float = 1.0) -> lis
 def _draw_jitter(
     draw: random.Random, brightness: float, contrast: float, saturation: float, hue: float, add: bool = False
 ) -> list[Change]:
-    """Draw the four transforms of jitter in random order. add: brightness is a summand, not a factor."""
+    """Draw the four jitter transforms in random order. add: brightness is a summand, not a factor."""
 
     def factor(strength: float) -> float:
         return draw.uniform(max(0.0, 1 - strength), 1 + strength)
@@ -58,7 +58,7 @@ def _draw_jitter(
 
 
 def as_tensor(changes: Sequence[Change]) -> Tensor:
-    """Tensor (6,2) float64 with kind and amount of each transform, padded with kind -1."""
+    """Return a tensor (6,2) float64 with the kind and amount of each transform, padded with kind -1."""
     return torch.tensor([*changes, *[(_NONE, 0.0)] * (_MOST - len(changes))], dtype=torch.float64)
 
 
@@ -86,7 +86,7 @@ class Colours:
         return part * factor
 
     def contrast(self, part: Tensor, factor: float) -> Tensor:
-        """Multiply the differences from the mean grey value, or for N bands from each band's mean, by `factor`."""
+        """Scale the differences from the mean grey value, or for N bands from each band's mean, by `factor`."""
         if part.dtype == torch.uint8 and part.shape[0] in (1, 3):
             changed: Tensor = tv.adjust_contrast(part, factor)
             return changed
@@ -95,7 +95,7 @@ class Colours:
         return _as(mean + factor * (values - mean), part)
 
     def saturation(self, part: Tensor, factor: float) -> Tensor:
-        """Multiply the differences of a pixel's bands from their mean by `factor`; 0: grey. No effect on one band."""
+        """Scale the differences of a pixel's bands from their mean by `factor`; 0: grey. No effect on a single band."""
         if part.shape[0] == 1:
             return part
         if part.dtype == torch.uint8 and part.shape[0] == 3:
@@ -112,7 +112,7 @@ class Colours:
 
 @dataclass(frozen=True)
 class Pending:
-    """Transforms to be applied to the images of a batch on its device.
+    """Photometric transforms to be applied to the images of a batch on its device.
 
     views: (B,6,2) for the image and for each strong view or the second crop; see `as_tensor`. shown: (B,4) for the same
     images, y0, x0, y1, x1 of the part that is not padding. Both remain on the CPU, because reading them from a GPU
@@ -125,13 +125,13 @@ class Pending:
 
     @classmethod
     def of(cls, content: Mapping[str, Tensor], colours: Colours) -> Pending | None:
-        """Transforms of stacked samples (see `make_sample`). None if they have been applied already."""
+        """Create from stacked samples (see `make_sample`). None if the transforms have already been applied."""
         if "changes" not in content:
             return None
         return cls(content["changes"].unbind(1), content["shown"].unbind(1), colours)
 
     def apply(self, image: Tensor, view: int) -> Tensor:
-        """Apply the transforms of one view to images (B,C,H,W). Padding does not change."""
+        """Apply the transforms of one view to images (B,C,H,W). Padding is unchanged."""
         result = image.clone()
         for place, (changes, box) in enumerate(zip(self.views[view].tolist(), self.shown[view].tolist(), strict=True)):
             y0, x0, y1, x1 = box
@@ -142,7 +142,7 @@ class Pending:
 
 
 def _bands(values: Sequence[float], device: torch.device) -> Tensor:
-    """Tensor (C,1,1), filled on the device: a copy from the CPU would synchronise a GPU."""
+    """Return a tensor (C,1,1), filled on the device: a copy from the CPU would synchronise a GPU."""
     return torch.cat([torch.full((1, 1, 1), value, device=device) for value in values])
 
 
