@@ -90,7 +90,7 @@ def why_not_file(path: Path) -> str:
 
 
 def regular_files(folder: Path, pattern: str) -> list[Path]:
-    """Return the sorted files of a folder that match a pattern. Raises DataError for pipes and devices: they may block."""
+    """Return the sorted files of a folder that match a pattern. Raises DataError for pipes and devices."""
     found = sorted(path for path in folder.glob(pattern) if not path.is_dir())
     for path in found:
         if path.exists() and not path.is_file():
