@@ -117,7 +117,7 @@ class Coco:
     colours: list[Colour] | None = None
 
     def __init__(self, source: Path, paths: list[Path], labels: list[str] | None, left: list[Path]) -> None:
-        """Read and validate all files; masks are drawn later. left: other JSON files, to be ignored. Raises DataError."""
+        """Read and validate all files; masks are drawn later. left: ignored JSON files. Raises DataError."""
         above = source.parent
         self._root = source if source.is_dir() else above.parent if above.name == "annotations" else above
         self._entries: dict[str, _Entry] = {}

@@ -69,10 +69,7 @@ class Classes:
     """
 
     def __init__(self, labels: list[str] | None, found: list[str], where: Path) -> None:
-        """labels: names declared by the user. Default: `found`, with a background class prepended if it lacks one.
-
-        Raises DataError.
-        """
+        """labels: declared names. Default: `found`, after a background class if it has none. Raises DataError."""
         names = [name for name in map(plain, found if labels is None else labels) if name != IGNORE]
         if labels is None:
             names = list(dict.fromkeys(names))

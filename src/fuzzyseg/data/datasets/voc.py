@@ -89,10 +89,7 @@ def _place(root: Path) -> Path | None:
 
 
 def _more_masks(root: Path, base: Path) -> tuple[Path, dict[str, Path]]:
-    """Return the folder of additional masks and the masks by name.
-
-    It is SegmentationClassAug, or SBD's folder in `root`, in VOC2012 or next to VOCdevkit.
-    """
+    """Return SegmentationClassAug, or SBD's folder in `root`, in VOC2012 or next to VOCdevkit, and its masks."""
     if (base / AUGMENTED).is_dir():
         return base / AUGMENTED, image_files(base / AUGMENTED)[0]
     beside = [folder.parent for folder in (base.absolute().parent,) if folder.name.startswith("VOCdevkit")]
