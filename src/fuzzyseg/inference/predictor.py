@@ -130,7 +130,7 @@ class Predictor:
     def predict(self, image: Sequence[Input], protocol: Protocol = WHOLE) -> list[Prediction]: ...
 
     def predict(self, image: Input | Sequence[Input], protocol: Protocol = WHOLE) -> Prediction | list[Prediction]:
-        """Return labels, probabilities and uncertainty of an image (as in `logits`), or of each in a list or (B,...)."""
+        """Return labels, probabilities and uncertainty of an image (see `logits`), or of each in a list or batch."""
         if isinstance(image, list | tuple) or (isinstance(image, Tensor | np.ndarray) and image.ndim == 4):
             return [self.predict(each, protocol) for each in image]
         logits = self.logits(image, protocol)  # type: ignore[arg-type]

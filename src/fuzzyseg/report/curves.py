@@ -1,4 +1,4 @@
-"""Training curves as SVG shapes for the page: positions in per cent of the plot, and values for the pointer."""
+"""Training curves as SVG shapes for the page: positions in per cent of the plot, and values shown at the pointer."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -13,7 +13,7 @@ MOST_K = 6
 """All K from this value on share one colour."""
 
 K_COLOURS = ("#f2f2f2", "#fde725", "#5ec962", "#21918c", "#3b528b", "#440154")
-"""Darker for larger K (viridis: ordered in greyscale and for colour-blind readers)."""
+"""Colours of K = 1, 2, ...: darker for larger K (viridis: ordered in greyscale and for colour-blind readers)."""
 
 VOID_COLOUR = "#ffffff"
 

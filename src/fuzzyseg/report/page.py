@@ -70,7 +70,7 @@ def write_report(paths: Sequence[Path], out: Path, *, title: str | None = None) 
 
 
 def render(context: dict[str, Any], template: str = "page.html") -> str:
-    """Render a page. Text is escaped; the page loads nothing and runs only its own script (content security policy)."""
+    """Render a page. Text is escaped; the page loads nothing and runs only its own script (Content-Security-Policy)."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

@@ -50,7 +50,7 @@ def _k_of_cases(spot: Any, cases: Mapping[str, Row]) -> None:
 
 
 def _pairs(spot: Any, places: Sequence[int], values: Sequence[Row], shown: str) -> None:
-    """Draw a hard and a fuzzy bar with its value at each place."""
+    """Draw a bar of the hard and of the fuzzy loss at each place, labelled with their values."""
     for shift, name, colour in ((-0.2, "hard", HARD), (0.2, "fuzzy", FUZZY)):
         heights = [row[name] for row in values]
         for place, height in zip(places, heights, strict=True):

@@ -113,7 +113,7 @@ class Display(Sink):
 
 
 def score_text(evaluation: Mapping[str, Any]) -> str:
-    """Return the mIoU and, if measured, the mIoU over the classes that the network's resolution can represent."""
+    """Format the mIoU and, if measured, the mIoU over the classes that the network's resolution can represent."""
     resolvable = evaluation.get(f"{SCORE}_resolvable")
     beside = "" if resolvable is None else f" ({100 * resolvable:.2f} % over resolvable classes)"
     return f"mIoU {100 * evaluation[SCORE]:.2f} %{beside}"
