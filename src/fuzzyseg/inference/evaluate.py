@@ -37,9 +37,8 @@ def evaluate(
     mode, window, scales, flip: see `Protocol`. batch: images of equal size per forward pass. ignore_index: void value
     of the masks; default: that of the training data. ceiling: from an earlier result for the same items and network, to
     avoid reading the masks twice. metrics: further scores by name, functions of the confusion matrix (C,C) float64 with
-    rows truth and columns prediction. progress: called with the numbers of finished and all images. keep: called at the
-    end with the confusion matrix (C,C) int64 and the pixels (N,3,C) by image and class: correct, in the truth,
-    predicted.
+    rows truth and columns prediction. progress: called with finished and total images. keep: called at the end with the
+    confusion matrix (C,C) int64 and the pixels (N,3,C) by image and class: correct, in the truth, predicted.
 
     Images and masks too large to decode at once are read and scored in row blocks if the protocol allows it (one scale,
     no flip, no `image_size`); the result is the same.

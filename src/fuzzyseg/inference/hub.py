@@ -14,7 +14,7 @@ FILES = [CARD_NAME, "README.md", "config.json", "model.safetensors", "model.safe
 
 
 def is_hub_name(source: str) -> bool:
-    """Return whether this is `user/name` and not a path: a mistyped path below an existing folder queries no hub."""
+    """Return whether this is `user/name`, not a path: a mistyped path in an existing folder must not query the hub."""
     path = Path(source)
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source) is not None and not path.parent.exists()
 

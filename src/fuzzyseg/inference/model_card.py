@@ -71,7 +71,7 @@ class ModelCard:
         )
 
     def reader(self, ignore_index: int | None = None, **options: Any) -> Reader:
-        """Return a reader of images as in training, with `options` of `Reader`. ignore_index: default: the card's."""
+        """Return a reader as in training, with `options` of `Reader`. Default `ignore_index`: the card's."""
         void = self.ignore_index if ignore_index is None else ignore_index
         bands = None if self.bands is None else tuple(self.bands)
         return Reader(self.channels, len(self.classes), void, bands=bands, levels=self.levels, **options)

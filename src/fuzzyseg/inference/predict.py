@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 SHARES, LABELS = "class_shares.csv", "labels.txt"
 OWN_MASKS = 10**7
-"""Limit in millions of pixels: masks written here are read again whatever their size."""
+"""Pixel limit in millions: masks written here are read again whatever their size."""
 
 
 def predict_files(

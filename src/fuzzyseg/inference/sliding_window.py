@@ -54,8 +54,7 @@ def sweep(size: Size, window: Size, predict: Callable[[Box], Tensor], blend: int
     size: (H, W) of the image. predict: returns the prediction (B,C,h,w) for the window y0, x0, y1, x1, which is never
     larger than the image. blend: weight the pixels of a window by `ramp` along both axes, and start windows at
     multiples of this number, the network's divisor, so that its cells coincide with those of the whole image; None:
-    equal weights. Yields (B,C,rows,W) from top to bottom, together (B,C,H,W). Memory is that of one band of window
-    height.
+    equal weights. Yields (B,C,rows,W) from top to bottom, together (B,C,H,W). Memory: one band of window height.
     """
     height, width = size
     tall, wide = min(window[0], height), min(window[1], width)

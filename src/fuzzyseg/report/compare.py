@@ -64,6 +64,6 @@ def difference(
 
 
 def _comparable(one: Score, two: Score) -> bool:
-    known = zip(one.starts or (), two.starts or (), strict=False)  # of one and two networks, the first are compared
+    known = zip(one.starts or (), two.starts or (), strict=False)  # compares the networks that both have
     same = all(a is None or b is None or a == b for a, b in ((one.split, two.split), (one.protocol, two.protocol)))
     return same and all(first == second for first, second in known)

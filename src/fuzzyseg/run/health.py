@@ -16,15 +16,15 @@ RECENT = 20
 """Number of logged lines that averages are taken over."""
 
 LIMITS = {
-    "one_class": 1.05,  # classes among the pseudo labels, as the exponential of their entropy: fewer is a collapse ...
+    "one_class": 1.05,  # classes among the pseudo labels (exponential of their entropy): fewer is a collapse ...
     "learnt": 0.01,  # ... unless a second class of the validation masks has at least this IoU
-    "single_sets": 0.99,  # share of the pixels with K = 1 from which on FPL is cross entropy
+    "single_sets": 0.99,  # share of the pixels with K = 1 at which FPL amounts to cross entropy
     "no_signal": 1e-3,  # unsupervised loss, as a share of the supervised one, below which it has no effect
     "ramp": 0.2,  # initial share of the steps in which it may be zero: weights ramp up, few pixels are confident
     "behind": 0.02,  # mIoU below the supervised start or baseline
     "settled": 0.25,  # share of the steps after which a run is compared with them
     "unseen": 1e-3,  # IoU of a class that is never predicted, after half of the steps
-    "unseen_many": 0.25,  # share of such classes from which on it is a warning, not a note
+    "unseen_many": 0.25,  # share of such classes above which it is a warning, not a note
     "rising": 2.0,  # supervised loss over its lowest average so far, if it is also above ...
     "low_loss": 0.1,  # ... this
     "skipped": 0.05,  # share of the steps that fp16 skipped

@@ -95,8 +95,7 @@ class LabelMe:
     def __init__(self, source: Path, paths: list[Path], labels: list[str] | None, *, strict: bool = False) -> None:
         """Read and validate all files; masks are drawn later. Raises DataError that lists every invalid file.
 
-        strict: treat a file with a shape of an unknown type as invalid; otherwise `mask` raises DataError for its
-        image.
+        strict: treat a file with a shape of an unknown type as invalid; otherwise `mask` raises DataError for it.
         """
         self._root = source if source.is_dir() else source.parent
         self._files: dict[Path, File] = {}

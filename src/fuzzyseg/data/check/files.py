@@ -24,7 +24,8 @@ ACROSS, DOWN, SIDE = 9, 8, 16
 """Sizes of the downsampled images: fingerprint (9 x 8, for 8 x 8 differences) and thumbnail (16 x 16)."""
 
 LARGE = 1024
-"""Images are subsampled towards this length of the longer side, in pixels, before averaging."""
+"""Images are subsampled before averaging, by the largest step that leaves a longer side of at least this many
+pixels."""
 
 _NAMES = {1: "grey", 2: "grey with opacity", 3: "RGB", 4: "RGBA"}
 
@@ -75,7 +76,7 @@ def inspect_file(path: Path, kind: Kind, windows: bool = True) -> FileInfo:
                 state.update(kinds.encode())
             state.update(np.ascontiguousarray(part).data)
             if kind == "image":
-                rows.append(part[-top % step :: step, ::step, :3].copy())  # a view would keep the block
+                rows.append(part[-top % step :: step, ::step, :3].copy())  # a view would retain the block
             top += len(part)
     except DataError as error:
         return FileInfo(path, str(error))

@@ -17,7 +17,7 @@ from fuzzyseg.data.sample import VOID, Colour, DataError, Item
 from fuzzyseg.data.text import counted
 
 MOST = 5
-"""Unmapped values listed per mask, most frequent first."""
+"""Maximum number of unmapped values listed per mask, most frequent first."""
 
 WIDTH = 7
 """Lines are narrower than this, in pixels."""

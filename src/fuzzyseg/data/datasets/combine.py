@@ -92,7 +92,7 @@ def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
         files, others = _images(str(source))
         fresh = {name: path for name, path in files.items() if path.resolve() not in known}
         known |= {path.resolve() for path in fresh.values()}
-        notes = [note for note in notes if f"--unlabelled {source} uses" not in note]  # the layout's hint to do this
+        notes = [note for note in notes if f"--unlabelled {source} uses" not in note]  # drop the layout's hint
         prefix = _free("unlabelled", prefixes)
         train += [Item(path, None, f"{prefix}/{name}", prefix=prefix) for name, path in sorted(fresh.items())]
         left = len(files) - len(fresh)

@@ -62,7 +62,7 @@ def name_finder(known: Collection[str]) -> Callable[[str], str]:
 
 
 def existing(path: Path) -> Path:
-    """Return the existing file whose name equals `path` up to Unicode form and \\ for /; otherwise `path`."""
+    """Return the file whose name equals `path` up to Unicode form and slash direction, if any, otherwise `path`."""
     names = (str(path), str(path).replace("\\", "/"))
     forms = (Path(normalize(form, name)) for name in names for form in ("NFC", "NFD"))
     return path if path.is_file() else next((form for form in forms if form.is_file()), path)

@@ -1,8 +1,7 @@
 """Synthetic demo dataset with groups of three similar classes.
 
 FPL assigns K > 1 fuzzy positives only where p_(1) + p_(2) <= T, so at least three classes must compete. Each class has
-two siblings of similar colour and texture; the groups are distinct. Lighting, colour cast and noise vary between
-images.
+two siblings of similar colour and texture; the groups are distinct. Lighting, colour cast and noise vary by image.
 """
 
 from pathlib import Path

@@ -25,10 +25,7 @@ SMALLEST = 64
 
 
 def fixed_size(predictor: Predictor, static: Size | None) -> Size | None:
-    """Return the fixed input size, if any: `static`, the card's `image_size`, or for DPT the training crop.
-
-    Raises DataError if `static` does not fit the model.
-    """
+    """Return the fixed input size, if any: `static`, `image_size`, or DPT's training crop. Raises DataError."""
     card = predictor.card
     if static is not None and card.image_size not in (None, static):
         raise DataError(f"--static: found {static}; images are resized to {card.image_size} for this model")

@@ -23,8 +23,8 @@ def check_polygons() -> None:
 def polygons(mask: Pixels, leave_out: list[int]) -> Iterator[tuple[int, Ring]]:
     """Yield the class index and ring of each 4-connected region. leave_out: values that are not traced.
 
-    Filling a ring gives the region's pixels. A hole is connected to the ring around it by a bridge, a line there and
-    back.
+    Filling a ring gives the region's pixels. A hole is connected to the ring around it by a bridge, traversed both
+    ways.
     """
     from rasterio.features import shapes
 

@@ -125,7 +125,7 @@ def opened_raster(
 ) -> Iterator[Write]:
     """Yield a function that writes a band to its output files. They replace older files on exit.
 
-    path: without suffix; of a folder for outputs with `many` files. geo: write GeoTIFF with this georeference, else
+    path: of the file without suffix, or of the folder for `many` files. geo: write GeoTIFF with this georeference, else
     PNG.
     """
     _, pixels, _, many = RASTERS[kind]
