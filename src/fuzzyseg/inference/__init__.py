@@ -1,4 +1,4 @@
-"""Use of a trained model: loading, scoring, prediction of image files."""
+"""Use of a trained model: loading, evaluation, prediction of image files."""
 
 from fuzzyseg.inference.evaluate import evaluate
 from fuzzyseg.inference.model import load, save_model

@@ -1,4 +1,4 @@
-"""The highest IoU that a class can reach at the resolution of a network, computed from masks alone."""
+"""The maximum IoU that a class can reach at a network's resolution, computed from masks only."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,11 @@ from fuzzyseg.ops.resize import resize_labels
 
 
 def ceiling_matrix(items: Sequence[Item], reader: Reader, *, image_size: Size | None, stride: float) -> Tensor:
-    """Confusion matrix (C,C) int64 between masks (rows) and their `round_trip` (columns).
+    """Return the confusion matrix (C,C) int64 of masks (rows) and their `round_trip` (columns).
 
-    items: with masks of their images' size. image_size: (H, W) that images are resized to, if any. stride: pixels of
-    the network's input per cell of its logits. Without resizing, masks are read in tiles, so that a large one is never
-    held whole. Raises DataError.
+    items: with masks of the size of their images. image_size: (H, W) to which images are resized, if any. stride: input
+    pixels per cell of the network's logits. Without resizing, masks are read in tiles, so that a large one is never
+    held in memory as a whole. Raises DataError.
     """
     matrix = torch.zeros(reader.classes, reader.classes, dtype=torch.long)
     for truth in _truths(items, reader, whole=image_size is not None):
@@ -40,12 +40,12 @@ def _truths(items: Sequence[Item], reader: Reader, *, whole: bool) -> Iterator[T
 
 
 def round_trip(truth: Tensor, grid: Size) -> Tensor:
-    """Labels (H,W) int64 that remain of truth (H,W) int64 after a grid of (h, w) cells.
+    """Return the labels (H,W) int64 that remain of truth (H,W) int64 after pooling to a grid of (h, w) cells.
 
-    Each cell holds the fraction of every class among its non-void pixels, as a calibrated network would predict it. The
-    fractions are resized bilinearly, as logits are, and each pixel gets the class with the largest one. Both directions
-    use align_corners=False, since a network can learn to compensate a constant shift. Not a strict bound: a network may
-    predict other values.
+    Each cell contains the fraction of every class among its non-void pixels, like the prediction of a calibrated
+    network. The fractions are resized bilinearly, like logits, and each pixel gets the class with the largest one. Both
+    directions use align_corners=False, since a network can learn to compensate for a constant shift. Not a strict
+    bound: a network may predict other values.
     """
     classes = torch.unique(truth[truth != VOID])  # type: ignore[no-untyped-call]
     if not len(classes):
@@ -57,5 +57,5 @@ def round_trip(truth: Tensor, grid: Size) -> Tensor:
 
 
 def _shares(there: Tensor, grid: Size) -> Tensor:
-    """Mean (1,h,w) of a bool map (H,W) over the cells of a grid."""
+    """Return the mean (1,h,w) of a bool map (H,W) over the cells of a grid."""
     return F.adaptive_avg_pool2d(there.float().unsqueeze(0), grid)

@@ -1,4 +1,4 @@
-"""Scores of a model on images with masks, with a description of the protocol."""
+"""Evaluation of a model on images with masks, with a description of the protocol."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -32,22 +32,22 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     keep: Callable[[Tensor, Tensor], None] = lambda matrix, images: None,
 ) -> dict[str, Any]:
-    """Score predictions at the size of the files against the masks, by one confusion matrix over all pixels.
+    """Score predictions at the size of the files against the masks, with one confusion matrix over all pixels.
 
-    mode, window, scales, flip: see `Protocol`. batch: images of equal size per forward pass. ignore_index: the masks'
-    value for void, if not that of the training data. ceiling: that of an earlier result for the same items and network;
-    saves reading the masks twice. metrics: further scores by name, functions of the confusion matrix (C,C) float64
-    with rows truth and columns prediction. progress: called with images done and in all. keep: called at the end with
-    the confusion matrix (C,C) int64 and, of each image, the pixels by class (N,3,C): hit, in the truth, predicted.
+    mode, window, scales, flip: see `Protocol`. batch: images of equal size per forward pass. ignore_index: void value
+    of the masks; default: that of the training data. ceiling: from an earlier result for the same items and network, to
+    avoid reading the masks twice. metrics: further scores by name, functions of the confusion matrix (C,C) float64 with
+    rows truth and columns prediction. progress: called with finished and total images. keep: called at the end with the
+    confusion matrix (C,C) int64 and the pixels (N,3,C) by image and class: correct, in the truth, predicted.
 
-    Images and masks too large to be decoded whole are read and scored in row blocks if the protocol allows it (one
-    scale, no flip, no `image_size`); the result is the same.
+    Images and masks too large to decode at once are read and scored in row blocks if the protocol allows it (one scale,
+    no flip, no `image_size`); the result is the same.
 
     Returns the `scores` of the matrix; `ceiling`, the IoU of each class between the masks and their `round_trip` to the
     stride of the network's logits (one view of the whole image, whatever the protocol), None for a class in no mask;
     `miou_resolvable`, see `resolvable`; `miou_error`, see `bootstrap_error`; `images`; and `protocol`, a description.
 
-    Raises DataError if there is no image, an image has no mask, or every pixel is void.
+    Raises DataError if there are no images, an image has no mask, or every pixel is void.
     """
     if not items:
         raise DataError("there are no images to evaluate on; expected at least one with a mask")
@@ -77,13 +77,13 @@ def evaluate(
 
 
 Prediction = tuple[Tensor, Tensor, int]
-"""Labels and truth (B,H,W), and how many images are finished by them."""
+"""Labels and truth (B,H,W), and the number of images that they complete."""
 
 
 def _predictions(
     predictor: Predictor, reader: Reader, items: Sequence[Item], protocol: Protocol, batch: int
 ) -> Iterator[Prediction]:
-    """Up to `batch` neighbours of one size together; an image that is too large to be decoded whole in row blocks."""
+    """Yield up to `batch` neighbours of equal size together, and images too large to decode at once in row blocks."""
     waiting: list[tuple[Tensor, Tensor]] = []
     for item in items:
         windows = open_large(item.image, reader.channels, bands=reader.bands, levels=reader.levels)
@@ -111,7 +111,7 @@ def _together(predictor: Predictor, pairs: list[tuple[Tensor, Tensor]], protocol
 def _rows(
     predictor: Predictor, reader: Reader, item: Item, windows: Windows, protocol: Protocol
 ) -> Iterator[Prediction]:
-    """An image, and a mask that is as large, that are never held whole."""
+    """Yield row blocks of an image and its mask of the same size, neither of which is held in memory as a whole."""
     check_sizes([item])
     truth = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)
     read = partial(windows.read, with_known=True)

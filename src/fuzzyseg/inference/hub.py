@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: the files of a model folder."""
+"""Models on the Hugging Face hub: download and upload of model folders."""
 
 import re
 from pathlib import Path
@@ -10,17 +10,17 @@ from fuzzyseg.inference.model_card import CARD_NAME, model_folder
 from fuzzyseg.networks.weights import hub_or_cache
 
 FILES = [CARD_NAME, "README.md", "config.json", "model.safetensors", "model.safetensors.sha256"]
-"""What is uploaded and downloaded: text and safetensors, nothing that runs."""
+"""Files that are uploaded and downloaded: text and safetensors, no executable code."""
 
 
 def is_hub_name(source: str) -> bool:
-    """Whether this is `user/name` and no path: a mistyped path below a folder that exists asks no hub."""
+    """Return whether this is `user/name`, not a path: a mistyped path in an existing folder must not query the hub."""
     path = Path(source)
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source) is not None and not path.parent.exists()
 
 
 def download(name: str) -> Path:
-    """The folder with the files of a model of the hub, or of its cache. Raises DataError if there is none."""
+    """Return the folder with a model's files, from the hub or its cache. Raises DataError if there is none."""
     try:
         with hub_or_cache():
             return Path(snapshot_download(name, allow_patterns=FILES))
@@ -29,9 +29,9 @@ def download(name: str) -> Path:
 
 
 def upload(folder: Path, name: str, *, private: bool = False) -> str:
-    """Upload the files of a model folder as the hub's model `name`, which is made if necessary. Returns its address.
+    """Upload the files of a model folder as the hub's model `name`, created if necessary. Returns its URL.
 
-    Who uploads is what `hf auth login` or HF_TOKEN says. Raises DataError if there is no model, the name is none, or
+    Credentials come from `hf auth login` or HF_TOKEN. Raises DataError if there is no model, the name is invalid, or
     the hub refuses or cannot be reached.
     """
     model = model_folder(folder)

@@ -1,4 +1,4 @@
-"""The confusion matrix and the scores computed from it."""
+"""Confusion matrix and the scores computed from it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ from torch import Tensor
 from fuzzyseg.data import VOID, DataError
 
 LEAST = 0.5
-"""Classes with a lower ceiling are left out of `miou_resolvable`."""
+"""Minimum ceiling of the classes included in `miou_resolvable`."""
 
 
 def confusion_matrix(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
-    """Pixel counts (C,C) int64, rows truth, columns prediction; pixels with truth 255 (void) are ignored.
+    """Return pixel counts (C,C) int64, rows truth, columns prediction; pixels with truth 255 (void) are ignored.
 
-    predicted, truth: class indices of one shape. Matrices of several images add up.
+    predicted, truth: class indices of the same shape. Matrices of several images can be added.
     """
     known = truth != VOID
     pairs = truth[known].long() * classes + predicted[known].long()
@@ -24,10 +24,10 @@ def confusion_matrix(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
 
 
 def scores(matrix: Tensor, classes: Sequence[str]) -> dict[str, Any]:
-    """Scores in [0, 1] of a confusion matrix (C,C), and `pixels`. Raises DataError if it is empty.
+    """Return scores in [0, 1] of a confusion matrix (C,C), and `pixels`. Raises DataError if it is empty.
 
     `miou`: mean IoU of the classes that occur in the truth or in a prediction. `per_class`: IoU by name, None for a
-    class that occurs in neither. `accuracy`: of all pixels. `class_accuracy`: mean over the classes in the truth.
+    class that occurs in neither. `accuracy`: over all pixels. `class_accuracy`: mean over the classes in the truth.
     """
     matrix = matrix.double()
     hit, truth, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
@@ -44,10 +44,10 @@ def scores(matrix: Tensor, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def resolvable(per_class: Mapping[str, float | None], ceiling: Mapping[str, float | None]) -> dict[str, Any]:
-    """`miou_resolvable`, the mean IoU of the classes with a ceiling of at least `LEAST`; `ceiling`; `ceiling_least`.
+    """Return `miou_resolvable`, the mean IoU of classes with a ceiling >= `LEAST`; `ceiling`; and `ceiling_least`.
 
-    per_class: IoU by class name. ceiling: by class name; None for a class in no mask, which is left out. The mean is
-    None if no class is left.
+    per_class: IoU by class name. ceiling: by class name; None for a class in no mask, which is excluded. The mean is
+    None if no class remains.
     """
     kept = [iou for name, iou in per_class.items() if iou is not None and (ceiling.get(name) or 0.0) >= LEAST]
     mean = sum(kept) / len(kept) if kept else None
@@ -55,11 +55,11 @@ def resolvable(per_class: Mapping[str, float | None], ceiling: Mapping[str, floa
 
 
 def bootstrap_error(counts: Tensor, draws: int = 200) -> float | None:
-    """Standard error of the mIoU over the choice of images; None for fewer than two with a pixel that is not void.
+    """Return the standard error of the mIoU over the sample of images; None for fewer than two non-void images.
 
-    counts: (N,3,C) pixels of each image by class: hit, in the truth, predicted. N images are drawn with replacement,
-    `draws` times, by a separate generator (the bootstrap, Efron and Tibshirani 1993, chapter 6); the factor
-    sqrt(N / (N - 1)) makes up for its too small spread in small samples.
+    counts: (N,3,C) pixels per image and class: correct, in the truth, predicted. N images are drawn with replacement,
+    `draws` times, by a separate generator (bootstrap, Efron and Tibshirani 1993, chapter 6). The factor sqrt(N / (N -
+    1)) corrects for the underestimated spread of small samples.
     """
     counts = counts[counts[:, 1].sum(1) > 0]
     n = len(counts)

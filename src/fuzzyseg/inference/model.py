@@ -1,4 +1,4 @@
-"""The model folder: weights in the format of segmentation_models_pytorch, and the model card."""
+"""The model folder: weights in the format of segmentation_models_pytorch (smp), and the model card."""
 
 import json
 import shutil
@@ -20,22 +20,22 @@ from fuzzyseg.run.files import naming, sync
 
 
 def save_model(folder: Path, network: nn.Module, *, card: ModelCard) -> None:
-    """Store network and card in folder, replacing its content.
+    """Save a network and its card in `folder`, replacing its content.
 
-    A Segmenter is stored as `segmentation_models_pytorch.from_pretrained(folder)` loads it (config.json and
-    model.safetensors), another network as weights only. Raises an OSError as `replacing_folder` does.
+    A Segmenter is saved in the format of `segmentation_models_pytorch.from_pretrained(folder)` (config.json and
+    model.safetensors), another network as weights only. Raises OSError as `replacing_folder` does.
     """
     with replacing_folder(folder) as part:
         card.write(part)
         save_network(network, part)
-        (part / "README.md").write_text(readme(card, network), encoding="utf-8")  # in the place of smp's
+        (part / "README.md").write_text(readme(card, network), encoding="utf-8")  # replaces smp's
 
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, which it replaces if the block ends without an error.
+    """Yield a new folder that replaces `folder` if the block ends without an error.
 
-    Raises an OSError for the folder if the disk takes no more; nothing is left then.
+    Raises an OSError for `folder` if the disk is full or read-only; the new folder is removed.
     """
     part, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
     for leftover in (part, old):
@@ -59,12 +59,11 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 def load(
     path: str | Path, *, network: Callable[[], nn.Module] | None = None, device: torch.device | str = "cpu"
 ) -> Predictor:
-    """Load the trained model of a run folder (its last one), of a `model/` or `best/` folder, or of the hub.
+    """Load the trained model of a run folder (its last one), of a `model/` or `best/` folder, or from the hub.
 
-    path: a name such as `user/name` is the hub's if there is neither such a path nor a folder `user`; what
-    a model folder names is never looked up there. network: the factory that it was trained with, for a custom
-    network. Raises DataError if there is no model, a file is damaged, or the factory is missing; ValueError if weights
-    do not fit.
+    path: `user/name` refers to the Hugging Face hub if neither this path nor a folder `user` exists; names in a model
+    folder are never looked up there. network: the factory of a custom network, as in training. Raises DataError if
+    there is no model, a file is damaged, or the factory is missing; ValueError if the weights do not fit.
     """
     path = download(str(path)) if is_hub_name(str(path)) else Path(path)
     folder, card = model_folder(path), read_card(path)
@@ -86,7 +85,7 @@ def load(
 
 
 def _from_config(path: Path) -> nn.Module:
-    """The untrained model described by config.json."""
+    """Return the untrained model described by config.json. Raises DataError."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         name = values.pop("_model_class")

@@ -1,4 +1,4 @@
-"""The model card: everything besides the weights that is needed to use a model on image files."""
+"""The model card: everything except the weights that is needed to use a model on image files."""
 
 import json
 import math
@@ -24,13 +24,13 @@ CARD_NAME = "fuzzyseg.json"
 class ModelCard:
     """How a model was trained and what input it expects.
 
-    classes: names in index order. colours: (r, g, b) of each class, if any. ignore_index: the files' value for void.
-    encoding: of the masks; None: class indices. mean, std: per channel, for images scaled to [0, 1], or by `levels` if
-    they have other than 8 bits. value_range: number type of the training images -> smallest and largest value; None:
-    not recorded. bands: those used of an image file, from 1; None: all. image_size: (H, W) that images
-    are resized to, if any. crop: (H, W) of the training crops. arch, encoder: None for a network of the user's own.
-    step: finished steps. version: of fuzzyseg. temperature: divides the logits before the softmax, so that
-    probabilities are calibrated; no label changes. record: data, scores, calibration and licences of the run.
+    classes: names in index order. colours: (r, g, b) per class, if any. ignore_index: void value in the mask files.
+    encoding: mask encoding; None for class indices. mean, std: per channel, for images scaled to [0, 1], or by `levels`
+    if they are not 8-bit. value_range: smallest and largest value of the training images by number type; None if not
+    recorded. bands: bands read from an image file, counted from 1; None for all. image_size: (H, W) to which images are
+    resized, if any. crop: (H, W) of the training crops. arch, encoder: None for a custom network. step: number of
+    finished steps. version: fuzzyseg version. temperature: divides the logits before the softmax to calibrate the
+    probabilities; labels do not change. record: data, scores, calibration and licences of the run.
     """
 
     classes: list[str]
@@ -56,12 +56,12 @@ class ModelCard:
 
     @property
     def label_map(self) -> LabelMap:
-        """Classes, void value, encoding and colours of the masks that it was trained with."""
+        """Classes, void value, encoding and colours of the training masks."""
         return LabelMap(self.classes, self.ignore_index, self.encoding, self.colours)
 
     @property
     def resizing(self) -> str:
-        """How images are resized for the network, and its logits for the prediction, in words."""
+        """Description of how images are resized for the network, and its logits for the prediction."""
         if self.image_size is None:
             return "none: the network sees images at the size of their files"
         height, width = self.image_size
@@ -71,23 +71,23 @@ class ModelCard:
         )
 
     def reader(self, ignore_index: int | None = None, **options: Any) -> Reader:
-        """A reader of images as in training. ignore_index: of the masks; None: the card's. options: of `Reader`."""
+        """Return a reader as in training, with `options` of `Reader`. Default `ignore_index`: the card's."""
         void = self.ignore_index if ignore_index is None else ignore_index
         bands = None if self.bands is None else tuple(self.bands)
         return Reader(self.channels, len(self.classes), void, bands=bands, levels=self.levels, **options)
 
     def range_warnings(self, items: Sequence[Item]) -> list[str]:
-        """Warnings for images whose value ranges differ from those of the training images."""
+        """Return warnings for images whose value ranges differ from those of the training images."""
         return compare(items, self.value_range, self.channels, self.bands, self.levels)
 
     def write(self, folder: Path) -> None:
-        """Store the card in the folder, with `resizing` for the reader."""
+        """Write the card into the folder, including `resizing` for human readers."""
         content = {**asdict(self), "resizing": self.resizing}
         (folder / CARD_NAME).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def model_folder(path: Path) -> Path | None:
-    """The model folder of a path: itself, the folder of a file in it, or model/ of a run folder; None if none."""
+    """Return the model folder at a path: itself, the folder of a file in it, or model/ of a run folder; or None."""
     for folder in (path, path / "model", path.parent if path.is_file() else path):
         if (folder / CARD_NAME).is_file():
             return folder
@@ -95,9 +95,9 @@ def model_folder(path: Path) -> Path | None:
 
 
 def read_card(path: str | Path) -> ModelCard | None:
-    """The card of a model folder, a file in it, or a run folder; None without a card.
+    """Return the card of a model folder, a file in it, or a run folder; None if there is no card.
 
-    Raises DataError for a damaged card.
+    Raises DataError if the card is damaged.
     """
     folder = model_folder(Path(path))
     if folder is None:
@@ -117,7 +117,7 @@ def read_card(path: str | Path) -> ModelCard | None:
 
 
 def _check(card: ModelCard) -> None:
-    """Raises ValueError for numbers that no training writes."""
+    """Raise ValueError for values that no training writes."""
     colours = [*(card.colours or ()), *((card.encoding.colours or ()) if card.encoding is not None else ())]
     if any(len(colour) < 3 for colour in colours):
         raise ValueError("colours: expected (red, green, blue) of each class")

@@ -1,4 +1,4 @@
-"""Prediction of image files: which files, which are done, and what is written for all of them."""
+"""Prediction of image files: which files, which are complete, and outputs that combine all of them."""
 
 import csv
 import logging
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 SHARES, LABELS = "class_shares.csv", "labels.txt"
 OWN_MASKS = 10**7
-"""Millions of pixels: masks written here are read again whatever their size."""
+"""Pixel limit in millions: masks written here are read again whatever their size."""
 
 
 def predict_files(
@@ -45,27 +45,26 @@ def predict_files(
 ) -> tuple[list[Path], list[DataError]]:
     """Write the mask of each image file, and further outputs.
 
-    images: files, folders (recursive) or patterns such as `photos/*.jpg`. NAME.jpg gives masks/NAME.png below `out`, an
-    index mask of the size of the image, whose pixels are class indices, and 255 where the image misses data; the
-    classes' colours, if any, are its palette. A georeferenced TIFF file gives masks/NAME.tif with its coordinate
-    system and transform. If two results would have one name, all get the full file name (NAME.jpg.png).
-    class_shares.csv holds the fraction of pixels per class of each image.
+    images: files, folders (recursive) or glob patterns such as `photos/*.jpg`. NAME.jpg gives masks/NAME.png below
+    `out`, an index mask of the size of the image, with class indices as pixels and 255 where the image has no data; its
+    palette contains the class colours, if any. A georeferenced TIFF file gives masks/NAME.tif with its coordinate
+    system and transform. If two results would have the same name, all get the full file name (NAME.jpg.png).
+    class_shares.csv contains the fraction of pixels per class of each image.
 
     write: further outputs (`KINDS`, docs/predict.md), in folders of their names, or, for coco, cvat and labelstudio,
-    one file for all images. encoded: write masks as the training masks were encoded: colours, 0 and 255, values from
-    1. tile: (H, W) of windows; by default only images too large for one pass are predicted in windows. scales, flip:
+    one file for all images. encoded: write masks in the encoding of the training masks (colours, 0 and 255, values from
+    1). tile: (H, W) of windows; by default only images too large for one pass are predicted in windows. scales, flip:
     average the predictions at several scales and of the mirrored image. fuzzy: T and options of the outputs `k` and
-    `sets`. Large TIFF and NumPy files that need no resizing are read by windows; only outputs that are no GeoTIFF are
-    held whole. progress: called with files done and in all, of this process. Files that are no images are counted in a
-    warning.
+    `sets`. Large TIFF and NumPy files that need no resizing are read by windows; only outputs other than GeoTIFF are
+    held in memory as a whole. progress: called with the numbers of finished and all files of this process. Other files
+    are counted in a warning.
 
-    A folder `out` of the same model and options is continued: images whose file has not changed and whose outputs
-    exist are not predicted again. overwrite: predict all. Several processes share the images.
+    If `out` has results of the same model and options, prediction resumes: images whose file has not changed and whose
+    outputs exist are not predicted again. overwrite: predict all. Several processes share the images.
 
-    Returns the files written, those that were there included, and an error for each image that could not be predicted;
-    on other processes than the first both are empty. Raises DataError if there are no images, if a result would replace
-    one of them, if `out` has results of another model or other options, or if results cannot be written; no part of a
-    file is left.
+    Returns the files written, including earlier ones, and an error for each image that could not be predicted; both are
+    empty except on the first process. Raises DataError if there are no images, if a result would replace one of them,
+    if `out` has results of another model or other options, or if results cannot be written; no partial file is left.
     """
     kinds = _checked(write)
     found = find_files([images] if isinstance(images, Path) else images, out)
@@ -87,7 +86,7 @@ def predict_files(
 
 
 def _checked(write: Sequence[str]) -> list[str]:
-    """The outputs, of which the mask is the first. Raises DataError for unknown ones."""
+    """Return the outputs, the mask first. Raises DataError for unknown ones."""
     kinds = ["mask", *(kind for kind in dict.fromkeys(write) if kind != "mask")]
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise DataError(f"--write: found {', '.join(unknown)}; expected some of {', '.join(KINDS)}")
@@ -104,7 +103,7 @@ def _predict(
     names: Mapping[Path, str],
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Predict this process's share of the images that are not complete, and record each."""
+    """Predict this process's share of the incomplete images, and record each."""
     own = list(names.items())[distributed.rank() :: distributed.world_size()]
     there = [file for file, _ in own if record.complete(_key(file, root), file) is not None]
     if there:
@@ -135,7 +134,7 @@ def _predict(
 def _finish(
     prediction: ImagePrediction, record: Record, root: Path, names: Mapping[Path, str], annotations: Sequence[str]
 ) -> tuple[list[Path], list[DataError]]:
-    """Write what is made of all images; return the files of the images and these, and the errors."""
+    """Write the outputs that combine all images; return these and the files of the images, and the errors."""
     lines = {file: record.lines[_key(file, root)] for file in names}
     failures = [DataError(line["error"]) for line in lines.values() if "error" in line]
     complete = {file: line for file, line in lines.items() if "error" not in line}
@@ -182,13 +181,13 @@ def _unwritable(path: Path, error: OSError, done: int, total: int) -> Unwritable
 
 
 def _identity(file: Path) -> tuple[int, int]:
-    """Identity of a file, equal for all its names."""
+    """Return the identity of a file, equal for all links to it."""
     status = file.stat()
     return status.st_dev, status.st_ino
 
 
 def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> None:
-    """Raise DataError if a result would replace an image; warn of images unlike those of the training."""
+    """Raise DataError if a result would replace an image; warn of images unlike the training images."""
     sources = {_identity(file) for file in names}
     for name in names.values():
         for target in (target for geo in (False, True) for target in prediction.files(name, geo=geo)):
@@ -200,7 +199,7 @@ def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> Non
 
 
 def find_files(sources: Sequence[Path], out: Path) -> Found:
-    """Image files; results below `out` are left out. Names of several sources are relative to their common folder."""
+    """Return image files, except results below `out`. Several sources are named relative to their common folder."""
     every = [_find_in(source, out) for source in sources]
     if len(every) == 1:
         return every[0]
@@ -226,14 +225,14 @@ def _find_in(images: Path, out: Path) -> Found:
 
 
 def _names(found: Found) -> list[str]:
-    """The unique names of the results of each file."""
+    """Return the unique result name of each file."""
     names = [str(file.relative_to(found.root).with_suffix("")) for file in found.files]
     unique = {name.lower() for name in names}  # some file systems ignore case
     return names if len(unique) == len(names) else [str(file.relative_to(found.root)) for file in found.files]
 
 
 def _write_shares(path: Path, lines: Sequence[Line], classes: list[str]) -> None:
-    """A row for each image: its path, the fraction of pixels per class, and that of pixels without data."""
+    """Write a row per image: its path, the fraction of pixels per class, and the fraction without data."""
     with written_beside(path) as part, part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         table = csv.writer(file)
         table.writerow(["image", *classes, "no data"])

@@ -1,4 +1,4 @@
-"""Prediction of one image file, whole or row by row, into all its outputs."""
+"""Prediction of one image file, whole or in bands of rows, into all its outputs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,12 +20,12 @@ from fuzzyseg.inference.outputs.rasters import files_of, georeference, opened_ra
 from fuzzyseg.inference.predictor import Predictor, Protocol
 
 STRIP = 512
-"""Rows of a large image that are read at once for the outputs that need its pixels."""
+"""Number of rows of a large image that are read at once for outputs that need its pixels."""
 
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """How an image becomes files below `out`. kinds: rasters and arrays, of which the first is the mask."""
+    """Prediction of images into files below `out`. kinds: rasters and arrays, the mask first."""
 
     predictor: Predictor
     out: Path
@@ -35,7 +35,7 @@ class ImagePrediction:
     encoded: bool
 
     def files(self, name: str, *, geo: bool) -> list[Path]:
-        """The outputs of an image with this name; the mask first. geo: it is georeferenced."""
+        """Return the output files of an image with this name, the mask first. geo: whether it is georeferenced."""
         found: list[Path] = []
         for kind in self.kinds:
             path = self._path(kind, name)
@@ -46,7 +46,7 @@ class ImagePrediction:
         return self.out / (f"{RASTERS[kind].folder}/{name}" if kind in RASTERS else f"{kind}/{name}.npz")
 
     def write(self, file: Path, name: str) -> tuple[list[Path], NDArray[np.int64]]:
-        """Predict a file; return its outputs, and the pixels (256,) by value of the mask. Raises DataError."""
+        """Predict a file; return its outputs and the pixel counts (256,) by mask value. Raises DataError."""
         card, geo = self.predictor.card, georeference(file)
         size, bands = self.bands(file)
         pixels = np.zeros(VOID + 1, np.int64)
@@ -66,7 +66,7 @@ class ImagePrediction:
         return self.files(name, geo=geo is not None), pixels
 
     def bands(self, file: Path) -> tuple[Size, Iterator[Band]]:
-        """Size of an image file, and its prediction from top to bottom, made as it is read."""
+        """Return the size of an image file, and its prediction from top to bottom, computed as it is read."""
         card = self.predictor.card
         kind: dict[str, Any] = {"bands": card.bands, "levels": card.levels}
         windows = open_windows(file, card.channels, **kind)
@@ -90,7 +90,7 @@ class ImagePrediction:
         return self._band((0, 0, *image.shape[:2]), labels, probabilities, image)
 
     def _rows(self, read: Callable[[Box], Image], size: Size, seen: bool) -> Iterator[Band]:
-        """Bands of rows of a large image. seen: with its pixels."""
+        """Yield bands of rows of a large image. seen: include its pixels."""
         strip, top = None, 0
         for box, probabilities in self.predictor.probability_rows(read, size, self.protocol):
             if seen and (strip is None or box[2] > top + len(strip)):

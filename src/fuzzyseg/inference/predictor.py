@@ -27,17 +27,17 @@ log = logging.getLogger(__name__)
 Input: TypeAlias = Picture | Image | Tensor
 
 MOST_PIXELS = 2**22
-"""Images with more pixels are predicted in tiles (`TILE`), in mode `whole` too."""
+"""Images with more pixels are predicted in tiles (`TILE`), even in mode `whole`."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How an image becomes a prediction.
+    """How an image is predicted.
 
-    mode: `whole` image at once, or `sliding` windows that overlap by a third. window: their (H, W); None: the training
-    crop. scales: factors of the image's size. flip: also predict the mirrored image. The probabilities of all views
-    are averaged. blend: windows have less weight toward their borders (see `sweep`), and several views of a large image
-    are made of each window; False: equal weights, as in published evaluations. Raises ValueError for other values.
+    mode: `whole` image at once, or `sliding` windows that overlap by a third. window: their (H, W); default: the
+    training crop. scales: factors of the image size. flip: also predict the mirrored image. The probabilities of all
+    views are averaged. blend: weight windows less towards their borders (see `sweep`), and predict all views of a large
+    image window by window; False: equal weights, as in published evaluations. Raises ValueError for other values.
     """
 
     mode: str = "whole"
@@ -55,7 +55,7 @@ class Protocol:
             raise ValueError(f"evaluate.window: found {self.window}; height and width must be at least 1")
 
     def describe(self, card: ModelCard) -> str:
-        """The protocol in words."""
+        """Return a description of the protocol."""
         windows = self.window or card.crop
         parts = ["whole image" if self.mode == "whole" else f"windows of {windows[0]}x{windows[1]}, stride 2/3"]
         if card.image_size is not None:
@@ -69,7 +69,7 @@ class Protocol:
 
     @property
     def views(self) -> list[tuple[float, bool]]:
-        """Each forward pass as (scale, mirrored)."""
+        """The forward passes as (scale, mirrored)."""
         return [(scale, mirrored) for scale in self.scales for mirrored in ((False, True) if self.flip else (False,))]
 
 
@@ -78,7 +78,7 @@ WHOLE = Protocol()
 
 @dataclass(frozen=True)
 class Prediction:
-    """An image's segmentation.
+    """The segmentation of an image.
 
     labels (H,W) int64: the most probable class. probabilities (C,H,W) float32, calibrated by the card's temperature.
     uncertainty (H,W) float32: entropy of the probabilities over log C, in [0, 1].
@@ -90,11 +90,11 @@ class Prediction:
 
 
 class Predictor:
-    """Predict images at the size of their files.
+    """Prediction of images at the size of their files.
 
-    An image is resized to the card's `image_size`, if any, normalised, and padded at the right and bottom by repeating
-    its edge to a size that the network accepts; the padding is cut off and the result resized back. The network is in
-    evaluation mode during each call only; no gradient is kept.
+    An image is resized to the card's `image_size`, if any, normalised, and padded at the right and bottom by edge
+    replication to a size that the network accepts; the result is cropped and resized back. The network is in evaluation
+    mode only during calls, which record no gradients.
     """
 
     def __init__(self, network: nn.Module, card: ModelCard, device: torch.device | str = "cpu") -> None:
@@ -110,17 +110,17 @@ class Predictor:
         return self.card.classes
 
     def logits(self, image: Input, protocol: Protocol = WHOLE) -> Tensor:
-        """Logits (C,H,W) float32 at the size of the image.
+        """Return logits (C,H,W) float32 at the size of the image.
 
-        image: a file, or a PIL image, read as in training (turned by its EXIF orientation), with a warning for the
-        first of another value range; or uint8, an array (H,W,Cin) or a tensor (Cin,H,W); for a model with `levels` also
-        float32 scaled by them, or an array of the file's own values. For several views or windows, the logarithm of
-        their average probability. Raises DataError for an image of another shape or type.
+        image: a file or PIL image, read as in training (EXIF orientation applied), with a warning for the first file of
+        a different value range; or a uint8 array (H,W,Cin) or tensor (Cin,H,W). With `levels`, also float32 scaled by
+        them, or an array of file values. For several views or windows, returns the logarithm of their mean probability.
+        Raises DataError for images of other shapes or types.
         """
         return self.batch_logits(self._pixels(image), protocol)[0]
 
     def labels(self, image: Input, protocol: Protocol = WHOLE) -> Tensor:
-        """The most probable class (H,W) int64; arguments as of `logits`, far less memory."""
+        """Return the most probable class (H,W) int64; arguments as for `logits`, with far less memory."""
         return self.batch_labels(self._pixels(image), protocol)[0]
 
     @overload
@@ -130,7 +130,7 @@ class Predictor:
     def predict(self, image: Sequence[Input], protocol: Protocol = WHOLE) -> list[Prediction]: ...
 
     def predict(self, image: Input | Sequence[Input], protocol: Protocol = WHOLE) -> Prediction | list[Prediction]:
-        """Labels, probabilities and uncertainty of an image as of `logits`, or of each of a sequence or (B,...)."""
+        """Return labels, probabilities and uncertainty of an image (see `logits`), or of each in a list or batch."""
         if isinstance(image, list | tuple) or (isinstance(image, Tensor | np.ndarray) and image.ndim == 4):
             return [self.predict(each, protocol) for each in image]
         logits = self.logits(image, protocol)  # type: ignore[arg-type]
@@ -139,17 +139,17 @@ class Predictor:
         return Prediction(logits.argmax(0), probabilities, entropy.clamp(0, 1))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Calibrated probabilities (C,...) of logits (C,...) as `logits` gives them."""
+        """Return calibrated probabilities (C,...) for logits (C,...) from `logits`."""
         return (logits / self.card.temperature).softmax(0)
 
     def batch_logits(self, images: Tensor, protocol: Protocol = WHOLE) -> Tensor:
-        """`logits` (B,C,H,W) of images as of `batch_labels`."""
+        """Return `logits` (B,C,H,W) of a batch; images as for `batch_labels`."""
         with torch.no_grad(), evaluating(self.network):
             scores = self._scores(self._input(images), protocol)
             return resize_logits(scores, images.shape[-2:], align_corners=False)
 
     def batch_labels(self, images: Tensor, protocol: Protocol = WHOLE) -> Tensor:
-        """`labels` (B,H,W) of images (B,Cin,H,W), uint8 or float32, or (B,Cin+1,H,W) as of `Reader.read`."""
+        """Return `labels` (B,H,W) of images (B,Cin,H,W), uint8 or float32, or (B,Cin+1,H,W) from `Reader.read`."""
         size = (images.shape[-2], images.shape[-1])
         with torch.no_grad(), evaluating(self.network):
             inputs = self._input(images)
@@ -159,7 +159,7 @@ class Predictor:
             return resize_labels(self._scores(inputs, protocol), size)
 
     def reads_by_windows(self, size: Size, protocol: Protocol = WHOLE) -> bool:
-        """Whether an image of this size is predicted in windows, so that it need never be there as a whole."""
+        """Return whether an image of this size is predicted in windows, so that it is never needed as a whole."""
         return (
             self.card.image_size is None
             and (protocol.blend or protocol.views == [(1.0, False)])
@@ -169,10 +169,10 @@ class Predictor:
     def probability_rows(
         self, read: Callable[[Box], Image], size: Size, protocol: Protocol = WHOLE
     ) -> Iterator[tuple[Box, Tensor]]:
-        """Bands of rows, from top to bottom, of an image that is read by windows: boxes and probabilities (C,rows,W).
+        """Yield bands of rows, top to bottom, of an image read by windows: boxes and probabilities (C,rows,W).
 
-        read: the part y0, x0, y1, x1 as an array that `read_image` gives. size: the image's (H,W), for which
-        `reads_by_windows` holds.
+        read: returns the part y0, x0, y1, x1 as an array like those of `read_image`. size: (H,W) of the image, for
+        which `reads_by_windows` must be true.
         """
 
         def predict(box: Box) -> Tensor:
@@ -189,17 +189,17 @@ class Predictor:
     def label_rows(
         self, read: Callable[[Box], Image], size: Size, protocol: Protocol = WHOLE
     ) -> Iterator[tuple[Box, Tensor]]:
-        """`probability_rows` as `labels` (rows,W)."""
+        """Yield the same bands as `probability_rows`, with `labels` (rows,W)."""
         for box, probabilities in self.probability_rows(read, size, protocol):
             yield box, probabilities.argmax(0)
 
     def training_logits(self, image: Tensor) -> Tensor:
-        """Logits (C,H,W) float32 of an image as of `Reader.read` at the training scale; whole image, one view."""
+        """Return logits (C,H,W) float32 of an image from `Reader.read` at training scale; whole image, one view."""
         with torch.no_grad(), evaluating(self.network):
             return self._forward(self._normalised(image.unsqueeze(0)))[0]
 
     def stride(self) -> float:
-        """Pixels of the network's input per cell of its logits, measured on an empty training crop."""
+        """Return the network's input pixels per logit cell, measured on an empty training crop."""
         divisor = int(getattr(self.network, "divisor", 1))
         height, width = (-(-side // divisor) * divisor for side in self.card.crop)
         with torch.no_grad(), evaluating(self.network):
@@ -207,7 +207,7 @@ class Predictor:
         return height / int(logits.shape[-2])
 
     def _pixels(self, image: Input) -> Tensor:
-        """The image as of `batch_labels`, B = 1."""
+        """Return the image in the format of `batch_labels`, with B = 1."""
         if isinstance(image, Picture):
             card, file = self.card, Path(image) if isinstance(image, str) else image
             stored = read_image(file, card.channels, bands=card.bands, levels=card.levels, with_known=True)
@@ -237,7 +237,7 @@ class Predictor:
         return pixels.unsqueeze(0)
 
     def _input(self, images: Tensor) -> Tensor:
-        """The network's input for images (B,Cin,H,W): resized as in training, normalised."""
+        """Return the network input for images (B,Cin,H,W): resized as in training and normalised."""
         size = self.card.image_size
         if size is not None and tuple(images.shape[-2:]) != tuple(size):
             images = F.interpolate(images.cpu(), size=size, mode="bilinear", antialias=True)  # uint8: rounds like PIL
@@ -252,13 +252,13 @@ class Predictor:
         return inputs if known is None else inputs.masked_fill(~known.unsqueeze(1), 0)  # as in training
 
     def _window(self, inputs: Tensor, protocol: Protocol) -> Size | None:
-        """Size of the windows; None: the whole image at once."""
+        """Return the window size, or None for the whole image at once."""
         if protocol.mode == "sliding":
             return protocol.window or self.card.crop
         return TILE if inputs.shape[-2] * inputs.shape[-1] > MOST_PIXELS else None
 
     def _forward(self, inputs: Tensor) -> Tensor:
-        """Logits (B,C,h,w) float32 at the size of the inputs (B,Cin,h,w), padded if necessary."""
+        """Return logits (B,C,h,w) float32 at the size of the inputs (B,Cin,h,w), padded if necessary."""
         height, width = inputs.shape[-2:]
         divisor = int(getattr(self.network, "divisor", 1))
         below, right = -height % divisor, -width % divisor
@@ -269,7 +269,7 @@ class Predictor:
         return self._forward(inputs).softmax(1)
 
     def _alignment(self, protocol: Protocol) -> int | None:
-        """`blend` of `sweep`."""
+        """Return the argument `blend` of `sweep`."""
         return int(getattr(self.network, "divisor", 1)) if protocol.blend else None
 
     def _sweep(self, inputs: Tensor, window: Size, protocol: Protocol) -> Iterator[Tensor]:
@@ -279,7 +279,7 @@ class Predictor:
         return sweep((inputs.shape[-2], inputs.shape[-1]), window, predict, self._alignment(protocol))
 
     def _scores(self, inputs: Tensor, protocol: Protocol) -> Tensor:
-        """Logits (B,C,h,w) at the size of the inputs, averaged over the views and windows of the protocol."""
+        """Return logits (B,C,h,w) at the size of the inputs, averaged over the protocol's views and windows."""
         views = protocol.views
         if views == [(1.0, False)] and self._window(inputs, protocol) is None:
             return self._forward(inputs)

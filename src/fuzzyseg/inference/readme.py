@@ -10,12 +10,14 @@ from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.networks import Segmenter
 
 LICENCES = {"code": "Apache-2.0 (fuzzyseg)", "backbone": "not declared", "data": "not declared"}
-"""Licences where the run's record holds none."""
+"""Licences used where the run's record contains none."""
 
 
 def readme(card: ModelCard, network: nn.Module, use: Sequence[str] = ()) -> str:
-    """The card as Markdown, with what the run recorded. use: lines on how to use
-    the files beside it, if they are not those of a model folder."""
+    """Return the card as Markdown, including the run's record.
+
+    use: lines on how to use the accompanying files. Default: those of a model folder.
+    """
     own = not isinstance(network, Segmenter)
     title = "Custom network" if own else f"{card.arch} with encoder {card.encoder}"
     version = f"fuzzyseg {card.version}" if card.version else "fuzzyseg"

@@ -1,4 +1,4 @@
-"""Sliding windows over an image, and the average of their predictions in bounded memory."""
+"""Sliding windows over an image, with predictions averaged in bounded memory."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,25 +8,25 @@ from torch import Tensor
 from fuzzyseg.data.sample import Box, Size
 
 TILE = (1024, 1024)
-"""Height and width of tiles of images that are too large for one forward pass."""
+"""Height and width of the tiles of images too large for one forward pass."""
 
 
 def tiles_of(size: Size, tile: Size = TILE) -> Iterator[Box]:
-    """y0, x0, y1, x1 of tiles without overlap; the last ones end at the border."""
+    """Yield non-overlapping tiles y0, x0, y1, x1; the last ones end at the border."""
     for top in range(0, size[0], tile[0]):
         for left in range(0, size[1], tile[1]):
             yield top, left, min(top + tile[0], size[0]), min(left + tile[1], size[1])
 
 
 MOST_VALUES = 2**24
-"""Values, over all classes, of the rows that `sweep` yields at once."""
+"""Maximum number of values, over all classes, of the rows that `sweep` yields at once."""
 
 
 def starts(length: int, window: int, multiple: int = 1) -> list[int]:
-    """First positions of windows along an axis: ceil(2/3 window) apart, the last moved back to end at the border.
+    """Return window positions along an axis: ceil(2/3 window) apart, the last moved back to end at the border.
 
-    multiple: positions are multiples of it, as far apart as they can be below 2/3; the last window may end behind the
-    border, so that the axis is to be cut off there. 1 if windows are too small for it.
+    multiple: positions are multiples of this number, with the largest such stride up to 2/3; the last window may extend
+    beyond the border, where it must be cropped. Treated as 1 if windows are too small for it.
     """
     stride, last = -(-2 * window // 3), max(length - window, 0)
     if 1 < multiple <= stride:
@@ -35,10 +35,10 @@ def starts(length: int, window: int, multiple: int = 1) -> list[int]:
 
 
 def ramp(length: int, begin: int, end: int, overlap: int) -> Tensor:
-    """Weights (end - begin,) of a window's pixels along an axis, which rise over its overlap with a neighbour.
+    """Return weights (end - begin,) of a window's pixels along an axis, rising over its overlap with a neighbour.
 
-    The outer quarter of the overlap has (nearly) no weight, the inner quarter full weight. At the border of the image,
-    where no other window sees more, the weights are 1.
+    They are nearly 0 in the outer quarter of the overlap and 1 in the inner quarter. At the border of the image, which
+    no other window covers better, they are 1.
     """
     place = torch.arange(begin, end) + 0.5
     sides = [side for side, inner in ((place - begin, begin > 0), (end - place, end < length)) if inner]
@@ -49,12 +49,12 @@ def ramp(length: int, begin: int, end: int, overlap: int) -> Tensor:
 
 
 def sweep(size: Size, window: Size, predict: Callable[[Box], Tensor], blend: int | None = None) -> Iterator[Tensor]:
-    """Average the predictions of overlapping windows in bands of rows.
+    """Average the predictions of overlapping windows, yielding bands of rows.
 
-    size: (H, W) of the image. predict: prediction (B,C,h,w) for the window y0, x0, y1, x1, which is never larger than
-    the image. blend: weight the pixels of a window by `ramp` along both axes, and start windows at multiples of this
-    number, the network's divisor, so that its cells coincide with those of the whole image; None: equal weights. Yields
-    (B,C,rows,W) from top to bottom, (B,C,H,W) together. Memory is that of one band as high as a window.
+    size: (H, W) of the image. predict: returns the prediction (B,C,h,w) for the window y0, x0, y1, x1, which is never
+    larger than the image. blend: weight the pixels of a window by `ramp` along both axes, and start windows at
+    multiples of this number, the network's divisor, so that its cells coincide with those of the whole image; None:
+    equal weights. Yields (B,C,rows,W) from top to bottom, together (B,C,H,W). Memory: one band of window height.
     """
     height, width = size
     tall, wide = min(window[0], height), min(window[1], width)

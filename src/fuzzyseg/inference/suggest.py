@@ -1,4 +1,4 @@
-"""Which images to label next: uncertain over much of their area, unlike each other and unlike those with labels."""
+"""Selection of images to label next: uncertain over much of their area, unlike each other and the labelled images."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,13 +19,12 @@ from fuzzyseg.inference.predict_image import ImagePrediction
 from fuzzyseg.inference.predictor import Predictor, Protocol
 
 PARTS = ("fuzzy", "entropy", "disagreement")
-"""What the uncertainty of a pixel is the mean of."""
+"""Components whose mean is the uncertainty of a pixel."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image file: its fingerprint, unit feature vector (D,), and the mean over its area of each of `PARTS`, of which
-    one network has two."""
+    """An image file: fingerprint, unit feature vector (D,), and mean over its area of the `PARTS` measured."""
 
     info: FileInfo
     feature: Tensor
@@ -38,8 +37,7 @@ class Candidate:
 
 
 class _Observed(nn.Module):
-    """A network that keeps the mean (B,D) of its encoder's last features of each pass; of its probabilities if it has
-    no stages."""
+    """A network that records its encoder's last features (without encoder: probabilities), averaged per image (B,D)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -59,7 +57,7 @@ class _Observed(nn.Module):
 
 
 class Surveyor:
-    """Measures images. networks: that which predicts, and a second one if the method trains two."""
+    """Measures images. networks: the one that predicts, and a second one if the method trains two."""
 
     def __init__(self, networks: Sequence[nn.Module], card: ModelCard, device: torch.device, fuzzy: Fuzzy) -> None:
         self.card, self._observed, protocol = card, _Observed(networks[0]), Protocol(blend=True)
@@ -67,15 +65,17 @@ class Surveyor:
         self.passes = [ImagePrediction(p, Path(), ["k", "overlay"], protocol, fuzzy, False) for p in predictors]
 
     def maps(self, file: Path) -> Iterator[tuple[Band, Tensor, Tensor]]:
-        """Parts of an image from top to bottom: the band, K (rows,W), and (2,rows,W) or (3,rows,W) in [0, 1]: whether
-        K is above 1, entropy over log C, and whether the networks' labels differ. Raises DataError."""
+        """Yield an image from top to bottom as (band, K (rows,W), maps (2,rows,W) or (3,rows,W)). Raises DataError.
+
+        The maps, in [0, 1]: whether K is above 1, entropy over log C, and whether the networks' labels differ.
+        """
         for band, *others in zip(*(each.bands(file)[1] for each in self.passes), strict=True):
             k = band.sets.sum(0)
             entropy = torch.special.entr(band.calibrated).sum(0) / math.log(len(self.card.classes))
             yield band, k, torch.stack([(k > 1).float(), entropy, *((band.labels != o.labels).float() for o in others)])
 
     def measure(self, file: Path) -> Candidate:
-        """Measure a file; void where the image misses data counts as certain. Raises DataError."""
+        """Measure a file; pixels without data count as certain. Raises DataError."""
         info = inspect_file(file, "image")
         self._observed.seen.clear()
         sums, pixels = torch.zeros(1 + len(self.passes), dtype=torch.float64), 0
@@ -90,12 +90,12 @@ class Surveyor:
 def choose(
     pool: Sequence[Candidate], labelled: Sequence[Candidate], count: int, held: Sequence[FileInfo] = ()
 ) -> list[int]:
-    """Places in the pool of up to `count` images, the first choice first: greedy k-centre, weighted by the score.
+    """Return pool indices of up to `count` images in order of choice: greedy k-centre, weighted by the score.
 
-    Each choice has the largest score times distance of its feature from those of the labelled and the chosen images
+    Each step chooses the largest product of score and feature distance to the nearest labelled or chosen image
     (farthest-first traversal: T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical
-    Computer Science 38, 1985). Near-duplicates of labelled and of chosen images, and of those `held` for validation,
-    are passed over, so that fewer than `count` may be found.
+    Computer Science 38, 1985). Near-duplicates of labelled, chosen and validation (`held`) images are skipped, so fewer
+    than `count` may be returned.
     """
     features = torch.stack([each.feature for each in pool])  # (N,D)
     scores = torch.tensor([each.score for each in pool])

@@ -1,1 +1,1 @@
-"""Functions that annotation tools load. X-AnyLabeling needs none: it opens the exported ONNX file."""
+"""Plug-ins for annotation tools. X-AnyLabeling needs none: it loads the exported ONNX file."""

@@ -1,9 +1,9 @@
-"""The function file of CVAT's auto-annotation and of its agents: the classes of a trained model as masks.
+"""Function module for CVAT's auto-annotation and agents: the classes of a trained model as masks.
 
     cvat-cli task auto-annotate 137 --function-module fuzzyseg.integrations.cvat -p run=str:runs/first
 
-The labels of the task are matched by name; `--allow-unmatched-labels` leaves out classes that it does not have. Instead
-of the parameter, the environment variable FUZZYSEG_RUN may name the run. Needs `pip install cvat-cli`.
+Task labels are matched by name; `--allow-unmatched-labels` skips classes that the task lacks. The environment variable
+FUZZYSEG_RUN may specify the run instead of the parameter. Needs `pip install cvat-cli`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Segmentation:
-    """A detection function of the CVAT SDK. A class named background is not annotated."""
+    """A detection function for the CVAT SDK. A class named background is not annotated."""
 
     def __init__(self, predictor: Predictor) -> None:
         from cvat_sdk import auto_annotation
@@ -38,9 +38,9 @@ class Segmentation:
     def detect(
         self, context: auto_annotation.DetectionFunctionContext, image: PIL.Image.Image
     ) -> list[models.LabeledShapeRequest]:
-        """One mask for each class in the image, or, if CVAT asks for them, polygons of its connected regions.
+        """Return one mask per class in the image or, if CVAT requests them, polygons of its connected regions.
 
-        Pixels whose probability is below CVAT's confidence threshold, if it gives one, are left out.
+        Pixels with a probability below CVAT's confidence threshold, if any, are left out.
         """
         from cvat_sdk import auto_annotation
         from cvat_sdk.masks import encode_mask
@@ -60,7 +60,7 @@ class Segmentation:
 
 
 def create(run: str | None = None, device: str = "cpu") -> Segmentation:
-    """The function for a run folder, its model/ or best/ folder. Raises DataError."""
+    """Return the function for a run folder, or its model/ or best/ folder. Raises DataError."""
     run = run or os.environ.get("FUZZYSEG_RUN")
     if run is None:
         raise DataError("no model is named: give -p run=str:RUN, or set FUZZYSEG_RUN=RUN, a run or model folder")

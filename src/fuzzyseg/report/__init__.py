@@ -1,1 +1,1 @@
-"""Figures from plain numbers and arrays; imports no torch and no other room."""
+"""Reports and figures from plain numbers and arrays; does not import torch."""

@@ -1,4 +1,4 @@
-"""Charts of K, its entropy and weights, and its course in training (Fig. 4 of the FPL paper)."""
+"""Charts of K: over training, its entropy and its weights (Fig. 4 of the FPL paper)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ _LINES = ("#4d4d4d", "#c7a800", "#3f9e44", *K_COLOURS[3:])
 
 
 def draw_k_over_time(path: Path, steps: Sequence[int], histograms: Sequence[Sequence[float]], *, title: str) -> Path:
-    """Fig. 4a: the fraction of the pixels with each K at each step; K = 1 on a linear axis, the others logarithmic."""
+    """Draw Fig. 4a: fraction of pixels with each K by step, K = 1 on a linear and the others on a logarithmic axis."""
     largest = min(len(_LINES), max(len(row) for row in histograms))
     with figure(path, 1, 2, 8.4, 3.2, title=title) as (_, axes):
         window = max(1, len(steps) // 30)
@@ -39,13 +39,13 @@ def draw_k_over_time(path: Path, steps: Sequence[int], histograms: Sequence[Sequ
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
-    """Mean over up to `window` neighbours on each side."""
+    """Return the moving average over up to `window` neighbours on each side."""
     parts = [values[max(0, place - window) : place + window + 1] for place in range(len(values))]
     return [sum(part) / len(part) for part in parts]
 
 
 def draw_entropy(path: Path, by_k: Sequence[Row], *, title: str) -> Path:
-    """Histogram and mean of the entropy by K, and the fraction of the pixels with each K."""
+    """Draw the histogram and mean of the entropy by K, and the fraction of pixels with each K."""
     with figure(path, 1, 2, 8.4, 3.0, gridspec_kw={"width_ratios": [1.25, 1]}, title=title) as (made, axes):
         left, right = axes[0]
         bins, sizes = len(by_k[0]["entropies"]), [row["k"] for row in by_k]
@@ -82,7 +82,7 @@ def draw_weights(
     by_k: Sequence[Row],
     title: str = "",
 ) -> Path:
-    """Fig. 4b: the weight as a function of q, impossible q shaded; and a histogram of the weights that occur, by K."""
+    """Draw Fig. 4b: the weight as a function of q, with impossible q shaded, and a histogram of the weights by K."""
     with figure(path, 1, 2, 8.4, 3.2, title=title) as (_, axes):
         left, right = axes[0]
         for (name, values), colour in zip(curves.items(), SERIES, strict=False):
@@ -113,7 +113,7 @@ def draw_weights(
 def draw_training(
     path: Path, steps: Sequence[int], series: Mapping[str, Mapping[str, Sequence[float | None]]], *, title: str
 ) -> Path:
-    """Curves over the evaluations, a chart for each group of series; None is a gap."""
+    """Draw curves over the evaluations, one chart per group of series; None leaves a gap."""
     with figure(path, 1, len(series), 4.2 * len(series), 3.2, title=title) as (_, axes):
         for spot, (name, curves) in zip(axes[0], series.items(), strict=True):
             for (label, values), colour in zip(curves.items(), SERIES, strict=False):

@@ -1,4 +1,4 @@
-"""Scores of several runs: means over the repeats, and paired differences between arms."""
+"""Scores of several runs: means over repeats, and paired differences between arms."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from fuzzyseg.report.read import Score
 
 
 def comparison(scores: Sequence[Score]) -> dict[str, Any]:
-    """The table of arms, and every paired difference between two of them at one number of labelled images."""
+    """Return the table of arms, and every paired difference of two arms at the same number of labelled images."""
     arms = list(dict.fromkeys(score.arm for score in scores))
     amounts = sorted({score.labelled for score in scores})
     rows = []
@@ -35,7 +35,7 @@ def comparison(scores: Sequence[Score]) -> dict[str, Any]:
 
 
 def reference(scores: Iterable[Score]) -> str:
-    """The arm that others are compared with: the first supervised one, else the first."""
+    """Return the arm that others are compared with: the first supervised one, otherwise the first."""
     ordered = sorted(scores, key=lambda score: not score.supervised)
     return ordered[0].arm if ordered else ""
 
@@ -43,9 +43,10 @@ def reference(scores: Iterable[Score]) -> str:
 def difference(
     scores: Iterable[Score], first: str, second: str, labelled: int
 ) -> tuple[Interval | None, list[str], int]:
-    """First minus second over the pairs of one repeat; these repeats in words; pairs left out as not comparable.
+    """Return the paired difference (first - second), descriptions of its repeats, and the number of excluded pairs.
 
-    A pair counts if both were measured on one split by one protocol, from the same initial weights.
+    A pair has the same seed, subset and fold. It is excluded as not comparable if the recorded splits, evaluation
+    protocols or initial weights differ.
     """
     by_repeat: dict[tuple[Any, ...], dict[str, Score]] = {}
     for score in scores:
@@ -63,6 +64,6 @@ def difference(
 
 
 def _comparable(one: Score, two: Score) -> bool:
-    known = zip(one.starts or (), two.starts or (), strict=False)  # two networks are compared by their first
+    known = zip(one.starts or (), two.starts or (), strict=False)  # compares the networks that both have
     same = all(a is None or b is None or a == b for a, b in ((one.split, two.split), (one.protocol, two.protocol)))
     return same and all(first == second for first, second in known)

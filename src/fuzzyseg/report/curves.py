@@ -1,4 +1,4 @@
-"""Curves of a training as shapes for the page: positions in per cent of the plot, and the values for the pointer."""
+"""Training curves as SVG shapes for the page: positions in per cent of the plot, and values shown at the pointer."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,17 +11,17 @@ from fuzzyseg.report.read import Run
 from fuzzyseg.run.logs import SCORE
 
 MOST_POINTS = 300
-"""Points of a curve; neighbours beyond are averaged."""
+"""Maximum number of points of a curve; with more, neighbours are averaged."""
 
 SIDE = 1000
-"""Width and height of the plots' own coordinates."""
+"""Width and height of the plots in SVG units."""
 
 Points = list[tuple[float, float]]
 
 
 @dataclass
 class Series:
-    """A curve of a run (by its place). raw: whether single values are noise, so that a smooth curve is drawn too."""
+    """A curve of one run. run: index of the run. raw: values are noisy, so a smoothed curve is drawn too."""
 
     run: int
     label: str
@@ -32,7 +32,7 @@ class Series:
 
 @dataclass
 class Chart:
-    """A chart. share: values are shares, shown in per cent. stack: curves are areas on top of each other."""
+    """A chart. share: values are fractions, shown in per cent. stack: curves are stacked areas. dots: mark points."""
 
     title: str
     series: list[Series]
@@ -43,7 +43,7 @@ class Chart:
     _range: tuple[float, float, float, float] = field(default=(0, 1, 0, 1), init=False)
 
     def shapes(self) -> dict[str, Any]:
-        """What the template draws."""
+        """Return the template values of the chart."""
         for each in self.series:
             each.points = thinned(each.points)
         x = [point[0] for each in self.series for point in each.points]
@@ -103,14 +103,14 @@ class Chart:
 
 
 def _margins(low: float, high: float, *, at_zero: bool) -> tuple[float, float]:
-    """Bounds of an axis around values, from 0 if asked and not far away."""
+    """Return axis limits with a margin around the values; `at_zero`: start at 0 if no value is negative."""
     room = (high - low or abs(high) or 1) * 0.08
     start = 0.0 if at_zero and 0 <= low < high else low - room
     return (max(0.0, start) if low >= 0 else start), high + room
 
 
 def ticks(low: float, high: float, wanted: int) -> list[float]:
-    """Round numbers between bounds, about `wanted` steps apart."""
+    """Return round numbers between the limits, at about `wanted` intervals."""
     rough = (high - low) / wanted
     unit = 10 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough * 0.999)
@@ -119,20 +119,20 @@ def ticks(low: float, high: float, wanted: int) -> list[float]:
 
 
 def thinned(points: Points, most: int = MOST_POINTS) -> Points:
-    """At most `most` points: means of neighbours, at the last of their steps."""
+    """Return at most `most` points: means of neighbours, each at the step of its last one."""
     size = -(-len(points) // most)
     parts = [points[start : start + size] for start in range(0, len(points), size)] if size > 1 else []
     return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts] or points
 
 
 def smoothed(points: Points) -> Points:
-    """Mean over the neighbours within a thirtieth of the curve on each side."""
+    """Return the moving average over a thirtieth of the curve on each side."""
     values = smooth([y for _, y in points], max(1, len(points) // 30))
     return [(x, y) for (x, _), y in zip(points, values, strict=True)]
 
 
 def charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """All charts that the runs have data for."""
+    """Return all charts for which the runs have data."""
     found = []
     terms = dict.fromkeys(term for run in runs for line in run.lines for term in line.get("losses") or {})
     scores = _each(runs, lambda line: (line.get("evaluation") or {}).get(SCORE))
@@ -163,7 +163,7 @@ def _reader(section: str, name: str) -> Callable[[Mapping[str, Any]], Any]:
 
 
 def _each(runs: Sequence[Run], value: Callable[[Mapping[str, Any]], Any], *, raw: bool = False) -> list[Series]:
-    """A series for each run that has values."""
+    """Return one series per run that has values."""
     series = []
     for place, run in enumerate(runs):
         points = [(line["step"], float(found)) for line in run.lines if isinstance(found := value(line), int | float)]
@@ -178,7 +178,7 @@ def _k_shares(line: Mapping[str, Any]) -> list[float]:
 
 
 def _k_areas(place: int, run: Run, *, several: bool) -> list[Chart]:
-    """The shares of K = 1, 2, ... of a run as areas."""
+    """Return a chart of the shares of K = 1, 2, ... in a run as stacked areas."""
     lines = [(line["step"], shares) for line in run.lines if (shares := _k_shares(line))]
     if not lines:
         return []

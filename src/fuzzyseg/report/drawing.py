@@ -1,4 +1,4 @@
-"""Size, style and storage of all figures. matplotlib, the extra [plots], is imported when a figure is drawn."""
+"""Common size, style and saving of figures. matplotlib (extra [plots]) is imported when a figure is drawn."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 HARD, FUZZY = "#56606b", "#0072b2"
-"""Colours of the two losses that are compared."""
+"""Colours of the two losses compared."""
 
 CASES = {1: "#c9ced4", 2: "#009e73", 3: "#d55e00"}
 """Colours of the three cases: grey, green, vermilion (Okabe and Ito, colour-blind safe)."""
@@ -45,9 +45,9 @@ def require_matplotlib() -> None:
 def figure(
     path: Path, rows: int, columns: int, width: float, height: float, *, title: str = "", **options: Any
 ) -> Iterator[tuple[Any, Any]]:
-    """Give a figure of this size in inches and its axes (rows, columns); store it in the format of the suffix on exit.
+    """Yield a figure of `width` x `height` inches and its axes (rows, columns); save it to `path` on exit.
 
-    Files have no date, so that equal numbers give equal files.
+    The suffix of `path` determines the format. Files contain no date, so equal numbers give equal files.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -68,5 +68,5 @@ def figure(
 
 
 def per_cent(axis: Any) -> None:
-    """Show the ticks of a fraction as per cent. Call it after setting the scale."""
+    """Format the ticks of a fraction as per cent. Call this after setting the scale."""
     axis.set_major_formatter(lambda value, place: f"{100 * value:.4g} %")

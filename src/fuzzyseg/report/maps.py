@@ -1,4 +1,4 @@
-"""Rows of images and maps of labels, fuzzy sets, K, cases and scores (Fig. 1, 3a and 5 of the FPL paper)."""
+"""Figures with rows of images and maps: labels, fuzzy sets, K, cases, scores (Fig. 1, 3a and 5 of the FPL paper)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from fuzzyseg.report.drawing import CASE_NAMES, CASES, figure
 Kind = Literal["picture", "score", "k", "case"]
 
 MOST_K = 6
-"""K of this and more has one colour."""
+"""All K from this value on share one colour."""
 
 K_COLOURS = ("#f2f2f2", "#fde725", "#5ec962", "#21918c", "#3b528b", "#440154")
-"""The larger K, the darker (viridis: ordered for colour-blind readers and in grey)."""
+"""Colours of K = 1, 2, ...: darker for larger K (viridis: ordered in greyscale and for colour-blind readers)."""
 
 VOID_COLOUR = "#ffffff"
 
 POINTS, LETTER = 7, 0.65
-"""Size of the rows' labels, and the width of a wide letter as a fraction of it."""
+"""Font size of the row labels, and the width of a wide letter as a fraction of it."""
 
 
 @dataclass
 class Panel:
-    """One picture of a row. values: (H,W,3) for a picture, else a map (H,W); NaN or 0 is void."""
+    """One image of a row. values: (H,W,3) for a picture, otherwise a map (H,W) in which NaN or 0 is void."""
 
     title: str
     values: Any
@@ -38,7 +38,7 @@ def draw_rows(
     names: Sequence[str] = (),
     legend: Sequence[tuple[str, Any]] = (),
 ) -> Path:
-    """Draw a row of panels for each example, with titles above the first. names: of rows. legend: names and colours."""
+    """Draw one row of panels per example, titled above the first. names: row labels. legend: (label, colour) pairs."""
     height, width = rows[0][0].values.shape[:2]
     columns, cell = len(rows[0]), 2.3
     keys = [key for key in ("score", "k", "case") if any(panel.kind == key for row in rows for panel in row)]
@@ -69,7 +69,7 @@ def draw_rows(
 
 
 def fitted(name: str, height: float) -> str:
-    """Wrap a name to at most three lines that fit a row `height` inches high; elide the middle of a longer one."""
+    """Wrap a name to at most three lines that fit a row of `height` inches, eliding the middle of longer names."""
     letters = max(4, int(72 * height / (LETTER * POINTS)))
     if len(name) > 3 * letters:
         name = f"{name[: letters - 3]}...{name[-2 * letters :]}"
@@ -98,7 +98,7 @@ def _key(colour: Any, label: str) -> Any:
 
 
 def _keys(kinds: Sequence[str], rows: Sequence[Sequence[Panel]]) -> list[Any]:
-    """Legend entries of the maps of K, up to the largest that occurs, and of the cases."""
+    """Return the legend entries of K, up to the largest that occurs, and of the cases."""
     found = []
     if "k" in kinds:
         largest = max(int(panel.values.max()) for row in rows for panel in row if panel.kind == "k")

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no network, from run folders and sweeps."""
+"""HTML report on run folders and sweeps: a single self-contained file."""
 
 import base64
 import hashlib
@@ -32,11 +32,11 @@ from fuzzyseg.run.logs import SCORE
 TEMPLATES = Path(__file__).parent / "templates"
 
 MOST_BYTES = 8_000_000
-"""Bytes of pictures in a page, which stays below 10 MB."""
+"""Maximum bytes of pictures in a page, which keeps it below 10 MB."""
 
 
 def write_report(paths: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
-    """Write the page for run folders, and for folders of sweeps or of their rows. Raises RunFolderError."""
+    """Write the report on run folders, sweep folders and folders of sweep rows. Raises RunFolderError."""
     named = list(dict.fromkeys(path.resolve() for path in paths))
     sweeps = {path: rows for path in named if (rows := rows_of(path))}
     folders = [path for path in named if path not in sweeps]
@@ -52,7 +52,7 @@ def write_report(paths: Sequence[Path], out: Path, *, title: str | None = None) 
         run.arm = next(
             (s.arm for s in scores if (s.repeat, s.split, s.miou) == (own.repeat, own.split, own.miou)), run.arm
         )
-        if run.arm == own.arm:  # no run of the sweep
+        if run.arm == own.arm:  # not a run of the sweep
             scores.append(own)
     context = {
         "title": title or _title(runs, rows),
@@ -70,7 +70,7 @@ def write_report(paths: Sequence[Path], out: Path, *, title: str | None = None) 
 
 
 def render(context: dict[str, Any], template: str = "page.html") -> str:
-    """The page of a context. Text is escaped; the page may load nothing and run no script but its own."""
+    """Render a page. Text is escaped; the page loads nothing and runs only its own script (Content-Security-Policy)."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -80,7 +80,7 @@ def render(context: dict[str, Any], template: str = "page.html") -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     page = environment.get_template(template).render(**context, script=script, style=style, digest=digest)
-    return page.encode("utf-8", "replace").decode()  # bytes of file names that are no text
+    return page.encode("utf-8", "replace").decode()  # file names may contain undecodable bytes
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
@@ -93,7 +93,7 @@ def _title(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _shown(run: Run, scores: Sequence[Score], runs: Sequence[Run]) -> dict[str, Any]:
-    """What the page shows of one run."""
+    """Return the template values of one run."""
     last, best, (done, steps) = run.last, run.best, run.steps
     settings = run.settings
     network = [str(settings[key]) for key in ("network.arch", "network.encoder") if settings.get(key)]
@@ -124,7 +124,7 @@ def _shown(run: Run, scores: Sequence[Score], runs: Sequence[Run]) -> dict[str, 
 
 
 def _gain(run: Run, scores: Sequence[Score]) -> dict[str, Any]:
-    """The difference from the supervised baseline, and whether it may be called a gain."""
+    """Return the difference from the supervised baseline, and whether it counts as a gain."""
     data, labelled = run.split.get("data"), run.counts["labelled"]
     scores = [score for score in scores if (score.data, score.labelled) == (data, labelled)]
     own = [score for score in scores if score.arm == run.arm]
@@ -140,13 +140,13 @@ def _gain(run: Run, scores: Sequence[Score]) -> dict[str, Any]:
 
 
 def _comparisons(scores: Sequence[Score]) -> list[dict[str, Any]]:
-    """A comparison for each data set on which there are several arms."""
+    """Return one comparison per dataset with several arms."""
     groups = [[s for s in scores if s.data == data] for data in dict.fromkeys(score.data for score in scores)]
     return [_comparison(group) for group in groups if len({score.arm for score in group}) > 1]
 
 
 def _comparison(scores: Sequence[Score]) -> dict[str, Any]:
-    """The table and differences of `comparison`, with bounds of the charts."""
+    """Return the table and differences of `comparison`, with the axis limits of the charts."""
     found = comparison(scores)
     ends = [row["mean"] + side * row["std"] for row in found["rows"] for side in (-1, 1)]
     ends += [value for row in found["rows"] for value in row["values"]]
@@ -159,7 +159,7 @@ def _comparison(scores: Sequence[Score]) -> dict[str, Any]:
 
 
 def _classes(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """IoU of each class for each run, with its ceiling and its share of the true pixels where they are known."""
+    """Return the IoU of each class in each run, with the ceiling and the share of true pixels where known."""
     names = dict.fromkeys(name for run in runs for name in run.last.get("per_class") or {})
     shares: dict[str, float] = {}
     ceilings: dict[str, Any] = {}
@@ -177,7 +177,7 @@ def _classes(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _matrix(evaluation: dict[str, Any]) -> dict[str, Any] | None:
-    """Cells of the confusion matrix with their shares of the true and of the predicted pixels; the worst pairs."""
+    """Return the confusion matrix's cells with their shares of true and predicted pixels, and the worst confusions."""
     matrix, names = evaluation.get("matrix"), evaluation.get("classes") or []
     if not matrix:
         return None
@@ -194,7 +194,7 @@ def _matrix(evaluation: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _legend(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
-    """Name and colour of the classes in the truth, the largest first."""
+    """Return (name, colour) of the classes in the ground truth, largest first."""
     matrix = evaluation.get("matrix") or []
     entries = zip(evaluation.get("classes") or [], evaluation.get("colours") or [], map(sum, matrix), strict=False)
     ordered = sorted(entries, key=lambda entry: -entry[2])
@@ -202,7 +202,7 @@ def _legend(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Settings by column (runs, else the arms of a sweep): those that differ, and all."""
+    """Return settings by column (runs, otherwise the arms of a sweep): those that differ, and all."""
     arms = {row["arm"]: row["settings"] for row in rows[::-1] if row.get("data") == rows[0].get("data")}
     columns = {run.name: run.settings for run in runs} or dict(reversed(arms.items()))
     keys = sorted({key for settings in columns.values() for key in settings} - (set() if runs else OWN))
@@ -212,7 +212,7 @@ def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> dict[str, 
 
 
 def _environment(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Rows of the environments; a column for each."""
+    """Return the environments as table rows, with one column per record."""
     parts = ("python", "platform", "command", "versions", "hardware", "code")
     columns = [flat({part: record[part] for part in parts if record.get(part)}) for record in records.values()]
     shown = [{key: " ".join(map(str, v)) if isinstance(v, list) else v for key, v in each.items()} for each in columns]

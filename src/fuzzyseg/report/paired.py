@@ -1,4 +1,4 @@
-"""Mean, standard deviation and paired differences of scores, with their confidence intervals."""
+"""Mean, standard deviation and paired differences of scores, with confidence intervals."""
 
 import math
 import statistics
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Interval:
-    """Mean of n paired differences and half the width of its 95 % confidence interval; infinite for one pair."""
+    """Mean of n paired differences and half-width of its 95 % confidence interval (infinite for one pair)."""
 
     mean: float
     half: float
@@ -16,7 +16,7 @@ class Interval:
 
     @property
     def gain(self) -> bool:
-        """Whether the interval lies above 0: only then a gain is claimed."""
+        """Whether the interval lies above 0; only then is a gain claimed."""
         return self.mean - self.half > 0
 
     @property
@@ -31,11 +31,11 @@ class Interval:
 
 
 def paired(differences: Sequence[float], folds: int | None = None) -> Interval | None:
-    """The interval of paired differences by Student's t; None without any.
+    """Return the Student's t confidence interval of paired differences, or None if there are none.
 
-    folds: of a cross-validation, whose runs share training images: the mean's variance is s^2 (1/n + 1/(folds - 1))
-    in place of s^2/n, with 1/(folds - 1) the ratio of validation to training images (the corrected resampled t-test,
-    Nadeau and Bengio 2003).
+    folds: number of folds of a cross-validation. As its runs share training images, the variance of the mean is s^2
+    (1/n + 1/(folds - 1)) instead of s^2/n, where 1/(folds - 1) is the ratio of validation to training images (the
+    corrected resampled t-test, Nadeau and Bengio 2003).
     """
     n = len(differences)
     if n < 2:
@@ -48,12 +48,12 @@ def paired(differences: Sequence[float], folds: int | None = None) -> Interval |
 
 
 def interval(differences: Sequence[float], folds: int | None = None) -> str:
-    """`paired` in words, and a dash for None."""
+    """Return `paired` as text, or a dash for None."""
     return str(paired(differences, folds) or "-")
 
 
 def mean_std(values: Sequence[float]) -> str:
-    """Mean and sample standard deviation."""
+    """Return the mean and sample standard deviation as text, or a dash if there are no values."""
     if not values:
         return "-"
     return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")

@@ -13,7 +13,7 @@ CASE_LINES = {1: "case 1:\nlabel right", 2: "case 2: wrong,\ntruth in the set", 
 
 
 def draw_cases(path: Path, cases: Mapping[str, Row], effect: Row, *, title: str) -> Path:
-    """Fig. 3b: mean score of the three cases for both losses; their frequency and K; the gradient on the truth."""
+    """Draw Fig. 3b: by case, mean score of both losses, frequency, K, and gradient on the true class."""
     with figure(path, 2, 2, 8.4, 5.6, title=title) as (_, axes):
         places = [0, 1, 2]
         names = [f"case {case}\n{100 * row['share']:.1f} % of pixels" for case, row in cases.items()]
@@ -33,7 +33,7 @@ def draw_cases(path: Path, cases: Mapping[str, Row], effect: Row, *, title: str)
 
 
 def _k_of_cases(spot: Any, cases: Mapping[str, Row]) -> None:
-    """One bar per case, stacked by K."""
+    """Draw one bar per case, stacked by K."""
     last = len(K_COLOURS)
     for place, row in enumerate(cases.values()):
         bottom, shares = 0.0, list(row["k_histogram"])
@@ -50,7 +50,7 @@ def _k_of_cases(spot: Any, cases: Mapping[str, Row]) -> None:
 
 
 def _pairs(spot: Any, places: Sequence[int], values: Sequence[Row], shown: str) -> None:
-    """Two bars, hard and fuzzy, at each place, with their values."""
+    """Draw a bar of the hard and of the fuzzy loss at each place, labelled with their values."""
     for shift, name, colour in ((-0.2, "hard", HARD), (0.2, "fuzzy", FUZZY)):
         heights = [row[name] for row in values]
         for place, height in zip(places, heights, strict=True):
@@ -65,7 +65,7 @@ def _pairs(spot: Any, places: Sequence[int], values: Sequence[Row], shown: str) 
 
 
 def draw_coverage(path: Path, by_k: Sequence[Row], table: Sequence[Row], *, title: str) -> Path:
-    """Coverage against top-1 accuracy, by K and by threshold."""
+    """Draw coverage against top-1 accuracy, by K and by threshold."""
     with figure(path, 1, 2, 8.4, 3.2, title=title) as (_, axes):
         left, right = axes[0]
         sides = ((-0.2, "top1", HARD, "truth is the label"), (0.2, "coverage", FUZZY, "truth in the fuzzy set"))
@@ -91,7 +91,7 @@ def draw_coverage(path: Path, by_k: Sequence[Row], table: Sequence[Row], *, titl
 
 
 def draw_confusions(path: Path, pairs: Sequence[Row], *, title: str) -> Path:
-    """The pairs of classes with the most wrong labels, and the fraction of these pixels with the truth in the set."""
+    """Draw the class pairs with the most wrong labels, and the fraction of these pixels with the truth in the set."""
     with figure(path, 1, 1, 6.6, 0.9 + 0.26 * len(pairs)) as (_, axes):
         spot = axes[0, 0]
         places = list(range(len(pairs)))[::-1]
@@ -110,7 +110,7 @@ def draw_confusions(path: Path, pairs: Sequence[Row], *, title: str) -> Path:
 
 
 def draw_calibration(path: Path, reliability: Sequence[Row], error: float, *, title: str) -> Path:
-    """Reliability diagram: accuracy against confidence, and the fraction of the pixels in each bin."""
+    """Draw a reliability diagram (accuracy against confidence) and the fraction of the pixels in each bin."""
     mark: dict[str, Any] = {"color": "#d55e00", "markersize": 9, "markeredgewidth": 2, "linestyle": "none"}
     with figure(path, 2, 1, 4.4, 4.6, sharex=True, gridspec_kw={"height_ratios": [3, 1]}) as (_, axes):
         above, below = axes[:, 0]

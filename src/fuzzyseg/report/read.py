@@ -1,4 +1,4 @@
-"""Run folders and the rows of a sweep as plain values; imports no torch."""
+"""Reading of run folders and sweep rows as plain values; does not import torch."""
 
 import base64
 import hashlib
@@ -16,15 +16,15 @@ from fuzzyseg.run.folder import RunFolder, RunFolderError
 from fuzzyseg.run.logs import SCORE, read_lines
 
 SUPERVISED = "supervised"
-"""The method that learns from the labelled images alone: the baseline."""
+"""The method that trains on labelled images only: the baseline."""
 
 OWN = {"seed", "data.split_seed", "data.val", "data.root", "out", "init"}
-"""Settings in which runs of one arm differ, besides those that change no result."""
+"""Settings in which runs of one arm may differ, besides those that do not affect results."""
 
 
 @dataclass
 class Run:
-    """One run folder. settings: by dotted names. lines: of metrics.jsonl. evaluation: with pictures, if stored."""
+    """One run folder. settings: by dotted name. lines: of metrics.jsonl. evaluation: with its gallery, if saved."""
 
     path: Path
     name: str
@@ -38,7 +38,7 @@ class Run:
 
     @cached_property
     def evaluations(self) -> list[dict[str, Any]]:
-        """Every evaluation with its step."""
+        """All evaluations, with their steps."""
         scored = [line for line in self.lines if SCORE in (line.get("evaluation") or {})]
         return [{"step": line["step"], **line["evaluation"]} for line in scored]
 
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The evaluation that chose the best checkpoint; empty if none did."""
+        """The evaluation that selected the best checkpoint; empty if there is none."""
         best = self.result.get("best")
         if best is None and not self.result and self.split.get("choose_best", True):
             best = max(self.evaluations, key=lambda each: each[SCORE], default=None)
@@ -61,14 +61,14 @@ class Run:
         return str(self.settings.get("method.name"))
 
     def like(self, other: "Run") -> bool:
-        """Whether both were scored on the same data after training on as many labels."""
+        """Return whether both were scored on the same data and trained with the same number of labelled images."""
         known = self.split.get("data")
         same = (known, self.split.get("val")) == (other.split.get("data"), other.split.get("val"))
         return known is not None and same and self.counts["labelled"] == other.counts["labelled"]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Images by list, as training used them."""
+        """Number of images per list, as used in training."""
         lists = {name: self.split.get(name) or [] for name in ("labelled", "unlabelled", "val", "held_back")}
         sizes = {name: len(names) for name, names in lists.items()}
         sizes["labelled"] += sizes.pop("held_back")
@@ -76,12 +76,12 @@ class Run:
 
     @property
     def steps(self) -> tuple[int, int]:
-        """Finished steps, and those of the whole training."""
+        """Number of finished steps, and of all steps of the training."""
         done = self.result.get("steps") or (self.lines[-1]["step"] if self.lines else 0)
         return int(done), int(self.settings.get("train.steps") or done)
 
     def pictures(self, most_bytes: int) -> Iterator[dict[str, Any]]:
-        """Entries of the gallery, with each picture as a data URI, until these are larger than `most_bytes`."""
+        """Yield the gallery entries with their pictures as data URIs, up to `most_bytes` in total."""
         kinds = {".jpg": "jpeg", ".png": "png"}
         for entry in self.evaluation.get("gallery", []):
             files = {view: self.path / "evaluation" / Path(str(name)).name for view, name in entry["files"].items()}
@@ -98,10 +98,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Score:
-    """The last checkpoint's mIoU in per cent, and what it may be paired by.
+    """mIoU of the last checkpoint in per cent, and the values by which scores are paired.
 
-    data: fingerprint of the data set. labelled: number of labelled images. repeat: seed, subset and fold. split,
-    protocol: of the evaluation. starts: initial weights; None: not recorded. folds: of a cross-validation.
+    data: fingerprint of the dataset. labelled: number of labelled images. repeat: seed, subset and fold. split,
+    protocol: evaluation split and protocol. starts: hashes of the initial weights; None if not recorded. folds: number
+    of cross-validation folds, if any.
     """
 
     data: str | None
@@ -118,7 +119,7 @@ class Score:
 
 
 def read_run(path: Path, names: Mapping[Path, str]) -> Run:
-    """Read a run folder. names: what each is called. Raises RunFolderError if it is none or nothing is logged."""
+    """Read a run folder. names: display names by path. Raises RunFolderError if it is none or has no logged step."""
     run = RunFolder(path)
     if not run.config.is_file():
         raise RunFolderError(f"{path}: is no run folder (no config.yaml) and no folder of a sweep (no rows/*.json)")
@@ -135,7 +136,7 @@ def read_run(path: Path, names: Mapping[Path, str]) -> Run:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names."""
+    """Flatten nested settings to dotted names."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -144,7 +145,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def names_of(paths: list[Path]) -> dict[Path, str]:
-    """The folder's name, with as many folders above it as tell the paths apart."""
+    """Return the name of each folder, with as many parent folders as needed to distinguish the paths."""
     parts, depth = {path: path.absolute().parts for path in paths}, 1
     while len({parts[path][-depth:] for path in paths}) < len(paths):
         depth += 1
@@ -152,7 +153,7 @@ def names_of(paths: list[Path]) -> dict[Path, str]:
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
-    """The rows of a sweep's folder, or of a folder of rows; none if it holds none. Raises RunFolderError."""
+    """Return the rows of a sweep folder or of a folder of rows; empty for other folders. Raises RunFolderError."""
     folder = path / "rows" if (path / "rows").is_dir() else path
     if (path / "config.yaml").is_file() or not folder.is_dir():
         return []
@@ -168,7 +169,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def row_of(run: Run) -> dict[str, Any]:
-    """A run as a row of a sweep has it."""
+    """Return a run in the format of a sweep row."""
     starts = [_fingerprint(Path(str(path))) for path in run.settings.get("init") or ()]
     return {
         "data": run.split.get("data"),
@@ -182,7 +183,7 @@ def row_of(run: Run) -> dict[str, Any]:
 
 
 def score_of(row: Mapping[str, Any]) -> Score:
-    """The score of a row."""
+    """Return the score of a sweep row."""
     result, settings = row["result"], row["settings"]
     fold = re.fullmatch(r"fold:(\d+)/(\d+)", str(settings.get("data.val")))
     return Score(
@@ -201,7 +202,7 @@ def score_of(row: Mapping[str, Any]) -> Score:
 
 
 def _fingerprint(path: Path) -> str | None:
-    """Hash of initial weights, as rows have it; None if they are gone."""
+    """Return the hash of initial weights, as in sweep rows; None if the file no longer exists."""
     for file in (path, path / "model.safetensors", path / "model/model.safetensors"):
         if file.is_file():
             return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
@@ -209,7 +210,7 @@ def _fingerprint(path: Path) -> str | None:
 
 
 def name_arms(runs: list[Run]) -> None:
-    """Give runs that differ in seed, subset or fold only one arm: method, loss, and what tells arms apart."""
+    """Set the arm names: method, loss, and settings that differ. Runs that differ in seed, subset or fold share one."""
     keys = [{k: v for k, v in run.settings.items() if k not in OWN and k.split(".")[0] != "evaluate"} for run in runs]
     kinds = [json.dumps(key, sort_keys=True, default=str) for key in keys]
     apart = {key for key in {k for each in keys for k in each} if len({str(each.get(key)) for each in keys}) > 1}

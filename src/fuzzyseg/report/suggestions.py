@@ -1,4 +1,4 @@
-"""The contact sheet of suggested images: one HTML file that needs no network."""
+"""Contact sheet of suggested images: a single self-contained HTML file."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,10 +12,10 @@ from fuzzyseg.run.files import write_text
 def write_suggestions(
     out: Path, rows: Sequence[Mapping[str, Any]], pictures: Iterable[Mapping[str, bytes]], title: str, legend: Any
 ) -> None:
-    """Write the page, with as many images as keep it below 10 MB.
+    """Write the page, with as many images as fit into 10 MB.
 
-    rows: rank, image, score and its parts of each image. pictures: of each, by view: `image`, a JPEG; and `prediction`,
-    `k` and `uncertainty`, PNG files that lie on it. legend: names and colours of the classes.
+    rows: rank, image, score and score components per image. pictures: encoded views per image: `image`, a JPEG, and the
+    PNG overlays `prediction`, `k` and `uncertainty`. legend: (name, colour) pairs of the classes.
     """
     shown, room = [], MOST_BYTES
     for row, views in zip(rows, pictures, strict=True):

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def process_number(name: str, default: int = 0) -> int:
-    """WORLD_SIZE, RANK or LOCAL_RANK, as torchrun sets them. Raises ValueError unless it is a whole number."""
+    """Return WORLD_SIZE, RANK or LOCAL_RANK, as set by torchrun. Raises ValueError unless it is a whole number."""
     text = os.environ.get(name, str(default))
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"{name}: found {text!r} in the environment; expected the number that torchrun sets: unset it")
@@ -26,7 +26,7 @@ def process_number(name: str, default: int = 0) -> int:
 
 
 def collect(facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The environment as plain values; None for what cannot be detected.
+    """Return the environment as plain values; None for values that cannot be detected.
 
     facts: further values from torch (threads, name of the accelerator), stored under `hardware`.
     """
@@ -41,7 +41,7 @@ def collect(facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
 
 def version_of(name: str) -> str | None:
-    """The version of a distribution; None if it is not installed, such as the sources of fuzzyseg alone."""
+    """Return the version of a distribution; None if it is not installed, as when fuzzyseg is run from source."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -59,7 +59,7 @@ def _cpu() -> str | None:
 
 
 def cores() -> int | None:
-    """Number of processors of this process: a container or a scheduler may allow fewer than the machine has."""
+    """Return the number of CPUs available to this process, which a container or scheduler may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -71,11 +71,11 @@ def _memory_mib() -> int | None:
 
 
 def code_version(package: Path = PACKAGE) -> dict[str, str | None]:
-    """Version of the package's code: a hash of its source files, and the last commit that changed them.
+    """Return the version of the package's code: a hash of its source files, and the last commit that changed them.
 
-    The hash distinguishes changes that share a version number. commit: None if git is missing or does not track the
-    package. Only git commands that do not read the working tree are used: others may run programs that the
-    repository's configuration names.
+    The hash distinguishes code with the same version number. commit: None if git is missing or does not track the
+    package. Only git commands that do not read the working tree are used: others may run programs that the repository's
+    configuration names.
     """
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""Atomic writing of files, and the errors of a full or read-only disk."""
+"""Atomic writing of files, and errors of full or read-only disks."""
 
 import errno
 import os
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""Errors of a disk that takes no more: full, above a quota or a size, or read-only."""
+"""Error numbers of a disk that cannot be written: full, over quota, file too large, or read-only."""
 
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def disk_error(error: BaseException, path: Path) -> OSError | None:
-    """The OSError for `path` if an error says, or hides, that the disk takes no more; else None.
+    """Return an OSError for `path` if an error is caused by a full or read-only disk, otherwise None.
 
-    torch raises a RuntimeError in the place of the OSError; safetensors raises its own with the number in the text.
+    torch raises a RuntimeError instead of the OSError; safetensors raises its own, with the number in the text.
     """
     number = next((int(text) for text in _OS_ERROR.findall(str(error))), None)
     for each in (error, error.__context__):
@@ -27,7 +27,7 @@ def disk_error(error: BaseException, path: Path) -> OSError | None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """A context in which the error of a full or read-only disk becomes an OSError for `path`."""
+    """Context that converts errors of a full or read-only disk to an OSError for `path`."""
     try:
         yield
     except Exception as error:
@@ -39,9 +39,9 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file, readable and writable, that replaces `path` if the block ends without an error.
+    """Yield a binary file, readable and writable, that replaces `path` if the block ends without an error.
 
-    Raises an OSError for `path` if the disk takes no more; no part of a file is left.
+    Raises an OSError for `path` if the disk is full or read-only; no partial file is left.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -58,15 +58,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text atomically. Bytes of file names that are no UTF-8 become escapes, as in JSON and YAML."""
+    """Write UTF-8 text atomically. Undecodable bytes of file names become escapes, as in JSON and YAML."""
     with replacing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or the entries of a folder, to the disk, so that no rename is lost; does nothing on Windows."""
+    """Flush a file, or the entries of a folder, to disk, so that renames persist; does nothing on Windows."""
     if os.name == "posix":
         opened = os.open(path, os.O_RDONLY)
-        with suppress(OSError):  # not every file system can
+        with suppress(OSError):  # not supported by every file system
             os.fsync(opened)
         os.close(opened)

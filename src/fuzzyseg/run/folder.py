@@ -1,4 +1,4 @@
-"""Run folder: paths of its files, and rules for writing into it."""
+"""Run folder: file paths, and rules for writing into it."""
 
 import json
 import logging
@@ -15,17 +15,17 @@ from fuzzyseg.run.files import UNWRITABLE
 LOCK = ".lock"
 """Name of the lock file."""
 WAIT = 7.0
-"""Seconds to wait for it: the data workers of a killed training, which share its lock, end within five."""
+"""Seconds to wait for the lock: the data workers of a killed training, which share it, exit within five."""
 
 _log = logging.getLogger(__name__)
 
 
 class RunFolderError(ValueError):
-    """A run folder that cannot be used; the message says what to do."""
+    """Raised for a run folder that cannot be used; the message states the remedy."""
 
 
 class RunFolder:
-    """The files of one training. The constructor does not touch the disk; `lock` makes the folder."""
+    """The files of one training. The constructor does not access the disk; `lock` creates the folder."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -45,11 +45,11 @@ class RunFolder:
 
     @contextmanager
     def lock(self, stands: str = "") -> Iterator[None]:
-        """Context in which no other training can write into the folder, which is made if necessary.
+        """Context in which no other training can write into the folder, which is created if necessary.
 
-        The system releases the lock of a process that has died. What such a process left half written is deleted.
-        Raises RunFolderError if another process, or another training of this one, has the lock. An OSError of a disk
-        that takes no more says what can be resumed; stands: in these words.
+        The operating system releases the lock of a dead process; its partial files are deleted. Raises RunFolderError
+        if another process, or another training in this one, has the lock. An OSError of a full or read-only disk is
+        re-raised with a message on what can be resumed; stands: replaces that message.
         """
         lock = FileLock(self.path / LOCK, timeout=WAIT)
         try:
@@ -77,15 +77,14 @@ class RunFolder:
             lock.release()
 
     def check_empty(self, *, resume: bool) -> None:
-        """Raises RunFolderError if the run is not resumed and the folder holds more than a training writes before its
-        first checkpoint."""
+        """Raise RunFolderError for a new run in a folder with more than a training writes before a checkpoint."""
         if resume:
             return
         begun = {self.path / LOCK, self.config, self.split, self.environment, self.metrics, self.tensorboard_dir}
         begun |= {self.path / "wandb"}  # of track.to=wandb
         try:
             files = set(self.path.iterdir())
-            ours = begun if self.path / LOCK in files else set()  # without a lock, config.yaml is a user's own file
+            ours = begun if self.path / LOCK in files else set()  # without a lock, config.yaml is the user's
             taken = min(files - ours, default=None)
         except FileNotFoundError:
             return
@@ -100,12 +99,12 @@ class RunFolder:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether the run can be resumed, if need be from an earlier checkpoint."""
+        """Whether the run can be resumed, if necessary from an earlier checkpoint."""
         return self.last_pt.is_file() or any(self.path.glob("last-[1-9]*.pt"))
 
     @staticmethod
     def read(path: Path) -> dict[str, Any]:
-        """The content of a JSON file of the run. Raises RunFolderError for a damaged one."""
+        """Return the content of a JSON file of the run. Raises RunFolderError if it is damaged."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(content, dict):

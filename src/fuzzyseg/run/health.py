@@ -1,4 +1,4 @@
-"""Is the training working? Findings from the logged numbers, in plain words, each with what to try."""
+"""Training diagnostics: findings from the logged numbers, each with a remedy."""
 
 import json
 import math
@@ -13,25 +13,25 @@ from fuzzyseg.run.logs import SCORE
 Line = Mapping[str, Any]
 
 RECENT = 20
-"""Logged lines that an average is taken over."""
+"""Number of logged lines that averages are taken over."""
 
 LIMITS = {
-    "one_class": 1.05,  # classes among the pseudo labels, as the exponential of their entropy: fewer is a collapse ...
+    "one_class": 1.05,  # classes among the pseudo labels (exponential of their entropy): fewer is a collapse ...
     "learnt": 0.01,  # ... unless a second class of the validation masks has at least this IoU
-    "single_sets": 0.99,  # share of the pixels with K = 1 from which on FPL is cross entropy
-    "no_signal": 1e-3,  # unsupervised loss, as a share of the supervised one, that teaches nothing
-    "ramp": 0.2,  # share of the steps in which it may be zero: weights ramp up, few pixels are confident
+    "single_sets": 0.99,  # share of the pixels with K = 1 at which FPL amounts to cross entropy
+    "no_signal": 1e-3,  # unsupervised loss, as a share of the supervised one, below which it has no effect
+    "ramp": 0.2,  # initial share of the steps in which it may be zero: weights ramp up, few pixels are confident
     "behind": 0.02,  # mIoU below the supervised start or baseline
     "settled": 0.25,  # share of the steps after which a run is compared with them
     "unseen": 1e-3,  # IoU of a class that is never predicted, after half of the steps
-    "unseen_many": 0.25,  # share of such classes from which on it is a warning, not a note
+    "unseen_many": 0.25,  # share of such classes above which it is a warning, not a note
     "rising": 2.0,  # supervised loss over its lowest average so far, if it is also above ...
     "low_loss": 0.1,  # ... this
     "skipped": 0.05,  # share of the steps that fp16 skipped
     "fallen": 0.03,  # mIoU below the best evaluation, two or more evaluations ago ...
     "fitted": 0.7,  # ... while the supervised loss fell to this share of what it was then
 }
-"""The thresholds of all rules."""
+"""Thresholds of all rules."""
 
 
 Rule = tuple[str, str, str]
@@ -56,12 +56,12 @@ ADVICE = {
     "overfitting": "fewer steps, stronger augmentation (augment.scale, augment.jitter), a larger optim.weight_decay, "
     "train.ema=0.99, or more labelled images",
 }
-"""What to try for each kind of finding."""
+"""Remedy for each kind of finding."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found at a step, and what to try. level: warning or note."""
+    """A finding at a step, with a remedy. level: warning or note."""
 
     kind: str
     level: str
@@ -72,10 +72,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Review:
-    """The rules for one training.
+    """Diagnostic rules for one training.
 
-    steps: of the training. loss: name of the pseudo-label loss. start: mIoU of the supervised start. baseline: mIoU of
-    a supervised run by step. Each is left out if not known.
+    steps: number of training steps. loss: name of the pseudo-label loss. start: mIoU of the supervised run whose
+    weights it starts from. baseline: mIoU of a supervised run by step. Unknown values may be omitted.
     """
 
     steps: int
@@ -84,12 +84,12 @@ class Review:
     baseline: Mapping[int, float] = field(default_factory=dict)
 
     def __call__(self, lines: Sequence[Line]) -> list[dict[str, Any]]:
-        """New findings at the last of the logged lines; those recorded in the lines are not repeated."""
+        """Return the new findings at the last logged line; findings already recorded in the lines are not repeated."""
         said = {found["kind"] for line in lines for found in line.get("health", ())}
         return [asdict(found) for found in self.findings(lines) if found.kind not in said]
 
     def findings(self, lines: Sequence[Line]) -> Iterator[Finding]:
-        """All that the rules find at the last line."""
+        """Yield all findings at the last line."""
         if not lines:
             return
         step, recent = lines[-1]["step"], lines[-RECENT:]
@@ -164,14 +164,14 @@ class Review:
 
 
 def review_of(settings: Mapping[str, Any], baseline: Mapping[int, float] | None = None) -> Review:
-    """The rules for a training with these settings, by dotted names. baseline: mIoU of a supervised run by step."""
+    """Return the rules for a training with these settings (dotted names). baseline: supervised mIoU by step."""
     single = settings.get("loss.k_cap") == 1 or settings.get("loss.rule") == 1  # K = 1 on purpose
     loss = "" if single else str(settings.get("loss.name"))
     return Review(int(settings["train.steps"]), loss, start_score(settings.get("init")), baseline or {})
 
 
 def findings_of(lines: Sequence[Line], review: Review) -> list[Finding]:
-    """The findings recorded in the lines of a run, and those of the rules; of each kind the latest, warnings first."""
+    """Return the findings recorded in the lines and those of the rules: the latest of each kind, warnings first."""
     latest = {found["kind"]: Finding(**found) for line in lines for found in line.get("health", ())}
     for place, line in enumerate(lines, start=1):
         if "evaluation" in line or place == len(lines):
@@ -180,7 +180,7 @@ def findings_of(lines: Sequence[Line], review: Review) -> list[Finding]:
 
 
 def start_score(init: Sequence[str] | str | None) -> float | None:
-    """The last mIoU of the run whose weights a training starts from; None if it is not there."""
+    """Return the last mIoU of the run whose weights a training starts from; None if it is not available."""
     first = [init] if isinstance(init, str) else list(init or ())
     for folder in (Path(first[0]), Path(first[0]).parent) if first else ():
         try:
@@ -192,17 +192,17 @@ def start_score(init: Sequence[str] | str | None) -> float | None:
 
 
 def _losses(lines: Sequence[Line], term: str) -> list[float]:
-    """The finite values of a loss."""
+    """Return the finite values of a loss."""
     found = ((line.get("losses") or {}).get(term) for line in lines)
     return [value for value in found if value is not None and _known(value)]
 
 
 def _known(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)  # a training's own lines hold NaN where the file has null
+    return value is not None and math.isfinite(value)  # lines in memory contain NaN where the file has null
 
 
 def _mean_list(lines: Sequence[Line], name: str) -> list[float]:
-    """Mean over the lines of a metric that is a list; empty if a line lacks it."""
+    """Return the element-wise mean of a list-valued metric over the lines; empty if a line lacks it."""
     rows = [(line.get("metrics") or {}).get(name) for line in lines]
     if any(not row or not all(map(_known, row)) for row in rows):
         return []

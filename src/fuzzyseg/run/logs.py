@@ -12,17 +12,17 @@ from typing import Any
 from fuzzyseg.run.files import write_text
 
 REVIEWED = 20
-"""Logged lines between two reviews, besides those at evaluations."""
+"""Number of logged lines between reviews, in addition to those at evaluations."""
 
 SCORE = "miou"
 """Key of the main score in evaluations, rows and results: the mean IoU, in [0, 1]."""
 
 
 class Sink:
-    """Receives the log lines of a training: nested mappings with the key `step`. `contextlib.closing` closes it."""
+    """Receiver of training log lines: nested mappings with the key `step`. Use it with `contextlib.closing`."""
 
     def write(self, line: dict[str, Any]) -> None:
-        """Receive a line."""
+        """Process a line."""
         raise NotImplementedError
 
     def tick(self, step: int) -> None:
@@ -36,13 +36,13 @@ Review = Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]]
 
 
 class MetricsLog(Sink):
-    """`metrics.jsonl`: valid JSON in every line, flushed at once; NaN and infinities become null."""
+    """Writer of `metrics.jsonl`: one JSON object per line, flushed immediately; NaN and infinities become null."""
 
     def __init__(self, path: str | Path, *, keep_to: int = 0, review: Review | None = None) -> None:
-        """Continue the file at `path` after step `keep_to`; later lines are removed. 0: start a new file.
+        """Continue the file at `path` after step `keep_to`, removing later lines. 0: start a new file.
 
-        review: gives the entry `health` of a line, if any, from the lines so far; called at evaluations and now and
-        then.
+        review: returns the entry `health` of a line, if any, from the lines so far; called at evaluations and every
+        `REVIEWED` lines.
         """
         self.path = Path(path)
         truncate_after(self.path, keep_to)
@@ -52,7 +52,7 @@ class MetricsLog(Sink):
         self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append a line, with `health` if the review finds something new: sinks after this one see it too."""
+        """Append a line, with `health` if the review has new findings, which later sinks see too."""
         if self._review is not None:
             self._lines.append(line)
             self._count += 1
@@ -73,7 +73,7 @@ class Throughput:
     """Images per second and remaining time."""
 
     def __init__(self, steps: int) -> None:
-        """steps: how many will follow."""
+        """steps: number of steps that will follow."""
         self._left = steps
         self._steps = 0
         self._images = 0
@@ -90,7 +90,7 @@ class Throughput:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Exclude the time inside from images per second, but not from the remaining time: pauses will recur."""
+        """Exclude the enclosed time from images per second, but not from the remaining time, since pauses recur."""
         start = time.monotonic()
         try:
             yield
@@ -98,7 +98,7 @@ class Throughput:
             self._paused += time.monotonic() - start
 
     def read(self) -> dict[str, float]:
-        """Images per second and seconds per step since the last call, seconds so far, and estimated seconds left."""
+        """Return images/s and seconds per step since the last call, elapsed seconds, and estimated seconds left."""
         now = time.monotonic()
         busy = max(now - self._mark - self._paused, 1e-9)
         elapsed = now - self._start
@@ -113,7 +113,7 @@ class Throughput:
 
 
 def peak_memory_mib() -> float | None:
-    """Peak memory of this process in MiB; None if the system does not report it."""
+    """Return the peak memory of this process in MiB; None if the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -123,9 +123,9 @@ def peak_memory_mib() -> float | None:
 
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`, without a truncated last line.
+    """Return the lines of a `metrics.jsonl`, without a truncated last line.
 
-    Raises ValueError naming the file and the line if another one is damaged.
+    Raises ValueError that names the file and line if another line is damaged.
     """
     rows = Path(path).read_bytes().splitlines()
     lines = []
@@ -143,19 +143,19 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
 
 
 def truncate_after(path: str | Path, step: int) -> None:
-    """Remove the lines after `step` and a truncated last line, atomically. A missing file stays missing."""
+    """Remove the lines after `step` and a truncated last line, atomically. A missing file is not created."""
     if Path(path).is_file():
         kept = [line for line in read_lines(path) if line["step"] <= step] if step > 0 else []
         write_text(Path(path), "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object atomically; numbers that are not finite become null."""
+    """Write a JSON object atomically; non-finite numbers become null."""
     write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def plain(value: Any) -> Any:
-    """`value` for JSON: numbers that are not finite become None, tuples lists, keys text."""
+    """Convert `value` for JSON: non-finite numbers become None, tuples lists, keys strings."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

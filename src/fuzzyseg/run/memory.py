@@ -1,4 +1,4 @@
-"""Free memory of the machine, within the limits of its control groups."""
+"""Available memory of the machine, within the limits of its control groups (cgroups)."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ _NAMES = (
 
 
 def free_bytes(root: Path = Path("/")) -> int | None:
-    """Bytes that a process can take before the system ends it; None if unknown. root: of /proc and /sys."""
+    """Return the bytes that a process can allocate before it is killed, if known. root: parent of /proc and /sys."""
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
@@ -27,7 +27,7 @@ def free_bytes(root: Path = Path("/")) -> int | None:
 
 
 def _left(folder: Path) -> int | None:
-    """What a control group has left, with the file cache that it can drop; None if it has no limit."""
+    """Return the bytes left in a control group, including reclaimable file cache; None if it has no limit."""
     for most, used, cache in _NAMES:
         try:
             limit, usage = (folder / most).read_text().strip(), int((folder / used).read_text())

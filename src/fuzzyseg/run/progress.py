@@ -15,27 +15,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from fuzzyseg.run.logs import SCORE, Sink
 
 SLOW = 10.0
-"""Seconds after which a first step is explained."""
+"""Seconds after which the display explains a slow first step."""
 DAY = 24 * 3600.0
 
 
 def terminal(*, stderr: bool = False) -> Console:
-    """The console for bars and colours: the stream below one that escapes control codes, its attribute `raw`."""
+    """Return the console for bars and colours, on the `raw` stream below one that escapes control codes."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(file=getattr(stream, "raw", stream))
 
 
 class Display(Sink):
-    """Shows losses, learning rates, images/s, remaining time and the latest mIoU; for the first process only.
+    """Display of losses, learning rates, images/s, remaining time and the latest mIoU; for the first process only.
 
-    After three steps it says how long the run will take; before, if the first one takes long, what it does.
-    If the terminal is closed it stops without an error, so that the training can end with a checkpoint.
+    After three steps it reports the expected duration; if the first step is slow, what it is doing. If the terminal is
+    closed, the display stops without an error, so that the training can finish with a checkpoint.
     """
 
     def __init__(
         self, total: int, *, done: int = 0, work: str = "", console: Console | None = None, live: bool | None = None
     ) -> None:
-        """`done` of `total` steps are finished. work: what a step takes. live: show a bar; default: on a terminal."""
+        """done: finished steps of `total`. work: description of a step. live: show a bar; default: on a terminal."""
         self.console = console or terminal()
         self._total = total
         self._score = ""
@@ -53,7 +53,7 @@ class Display(Sink):
             self._bar.start()
 
     def tick(self, step: int) -> None:
-        """Move the bar; after three steps, show the plan."""
+        """Advance the bar; after three steps, print the plan."""
         self._slow.cancel()
         if len(self._seconds) < 2:
             before, self._mark = self._mark, time.monotonic()
@@ -66,9 +66,9 @@ class Display(Sink):
                 self._bar.update(self._task, completed=step)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Show a logged line."""
+        """Display a logged line."""
         if "evaluation" in line:
-            self._mark = time.monotonic()  # no step took that time
+            self._mark = time.monotonic()  # evaluation time is not step time
         if memory := line.get("time", {}).get("memory_mib"):
             self._memory = f", {memory * 2**20 / 1e9:.1f} GB of memory"
         if SCORE in line.get("evaluation", {}):
@@ -108,12 +108,12 @@ class Display(Sink):
         yield f"ETA {timedelta(seconds=round(pace.get('eta_seconds', 0.0)))}"
         if line.get("skipped_steps"):
             yield f"{line['skipped_steps']} steps skipped (fp16 overflow)"
-        if self._score and (self._bar is not None or "evaluation" in line):  # a line says what was measured at its step
+        if self._score and (self._bar is not None or "evaluation" in line):  # a line reports only its own score
             yield self._score
 
 
 def score_text(evaluation: Mapping[str, Any]) -> str:
-    """mIoU and, if measured, mIoU over the classes that the network's resolution can show."""
+    """Format the mIoU and, if measured, the mIoU over the classes that the network's resolution can represent."""
     resolvable = evaluation.get(f"{SCORE}_resolvable")
     beside = "" if resolvable is None else f" ({100 * resolvable:.2f} % over resolvable classes)"
     return f"mIoU {100 * evaluation[SCORE]:.2f} %{beside}"

@@ -1,4 +1,4 @@
-"""Metrics of a run in TensorBoard, trackio or Weights & Biases, if the package is installed."""
+"""Logging of metrics to TensorBoard, trackio or Weights & Biases, if the package is installed."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -14,12 +14,12 @@ def available(package: str = "tensorboard") -> bool:
     """Return whether a package is installed."""
     try:
         return find_spec(package) is not None
-    except ValueError:  # sys.modules holds None in its place
+    except ValueError:  # sys.modules contains None in its place
         return False
 
 
 class TensorBoard(Sink):
-    """Sink that writes every number of a line under its path: `losses/sup`, `metrics/k/0`, `metrics/k/1`, ..."""
+    """Sink that writes each number in a line under its path: `losses/sup`, `metrics/k/0`, `metrics/k/1`, ..."""
 
     def __init__(self, folder: str | Path, *, keep_to: int = 0) -> None:
         """Open a writer into `folder`; events of an earlier writer past step `keep_to` are purged.
@@ -49,14 +49,14 @@ class TensorBoard(Sink):
 class Tracker(Sink):
     """Sink that writes the same numbers to trackio or wandb, which share the functions `init`, `log` and `finish`.
 
-    Where they keep the numbers, and whether they need a network, is theirs to set: `WANDB_MODE=offline`,
+    Storage and network access are configured through their environment variables: `WANDB_MODE=offline`,
     `TRACKIO_SPACE_ID`, ...
     """
 
     def __init__(self, to: str, project: str, folder: str | Path, config: Mapping[str, Any], *, keep_to: int = 0):
-        """Open a run named after `folder`; a resumed one goes on after step `keep_to`.
+        """Open a run named after `folder`; a resumed run continues after step `keep_to`.
 
-        to: trackio or wandb. config: shown beside the metrics. Raises ValueError if the package is not installed.
+        to: trackio or wandb. config: stored with the metrics. Raises ValueError if the package is not installed.
         """
         if not available(to):
             raise ValueError(f"track.to: found {to}, which is not installed; pip install {to}, or set track.to=null")
@@ -66,7 +66,7 @@ class Tracker(Sink):
             import trackio as tracker
         self._package = tracker
         path = Path(folder).resolve()
-        # Both resume by a key: trackio by the name, wandb by an id, which has to be another in another folder.
+        # Both resume by a key: trackio by name, wandb by an id, which must be unique to the folder.
         resumed: dict[str, Any] = {"resume": "allow"}
         if to == "wandb":
             resumed |= {"id": sha256(os.fsencode(path)).hexdigest()[:16], "dir": str(path)}
@@ -74,13 +74,13 @@ class Tracker(Sink):
         self._kept = keep_to
 
     def write(self, line: dict[str, Any]) -> None:
-        """Write a line, unless it is one that was written before the run was resumed."""
+        """Write a line, unless it was written before the run was resumed."""
         if line["step"] > self._kept:
             numbers = dict(_scalars({key: value for key, value in line.items() if key != "step"}))
             self._package.log(numbers, step=line["step"])
 
     def close(self) -> None:
-        """End the run and wait until everything is written."""
+        """End the run and wait until all data is written."""
         self._package.finish()
 
 

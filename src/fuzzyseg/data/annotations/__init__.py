@@ -28,10 +28,10 @@ EXPECTED = "LabelMe files (.json), COCO files (.json) or CVAT's Segmentation mas
 
 
 def read_annotations(source: Path, labels: list[str] | None = None, *, strict: bool = False) -> Annotations:
-    """Read the annotations of a folder, or of one file; the format is detected. Hidden files are skipped.
+    """Read annotations from a folder or a single file, detecting the format. Hidden files are skipped.
 
-    labels: lines of a labels file, in the order of the class indices. strict: shapes of an unknown type are an error;
-    otherwise only their images are left out. Raises DataError.
+    labels: class names in index order, from a labels file. strict: raise for shapes of an unknown type; otherwise only
+    their images are skipped. Raises DataError.
     """
     if source.is_file() and source.suffix.lower() != ".json":
         hint = "; unpack it first" if source.suffix.lower() in (".zip", ".tar", ".gz") else ""
@@ -76,8 +76,8 @@ def write_dataset(
     """Write `out/images`, `out/masks` and, last, `out/dataset.yaml`.
 
     Images are copied unchanged; masks are 8-bit index PNG of the image size with EXIF orientation applied. Returns the
-    numbers of images and masks, and an error for each picture that was not written. Raises DataError if `out` is not
-    empty, two pictures have the same name or image, or files cannot be written; no part of a file is left.
+    numbers of images and masks, and one error per picture that was not written. Raises DataError if `out` is not empty,
+    if two pictures share a name or an image, or on write errors; no partial file is left.
     """
     check_empty(out)
     if twice := repeated([picture.name for picture in source.pictures]):
@@ -104,7 +104,7 @@ def write_dataset(
     failures = [result for result in results if isinstance(result, DataError)]
     written = {"images": len(results) - len(failures), "masks": results.count(True)}
     if not written["images"]:
-        shutil.rmtree(out / "images", ignore_errors=True)  # folders without files
+        shutil.rmtree(out / "images", ignore_errors=True)  # contains only empty folders
     if written["images"]:
         about: dict[str, object] = {"classes": source.classes, "ignore_index": VOID}
         if source.colours is not None:
@@ -116,14 +116,14 @@ def write_dataset(
 
 
 def check_empty(out: Path) -> None:
-    """Raise DataError unless `out` is an empty folder, or none, that can be written."""
+    """Raise DataError unless `out` is writable and either empty or nonexistent."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: is {'not empty' if out.is_dir() else 'a file'}; remove it or choose another --out")
     check_writable(out)
 
 
 def _write(source: Annotations, picture: AnnotatedImage, out: Path) -> bool:
-    """Copy the image and write the mask; return whether there is one. Nothing remains after a failure."""
+    """Copy the image and write its mask, if any; return whether there is one. On failure, no file is left behind."""
     if picture.image is not None:
         data, suffix = read_bytes(picture.image), picture.image.suffix.lower()
     else:

@@ -1,4 +1,4 @@
-"""COCO: a JSON file for many images, with polygons or run lengths for each object.
+"""COCO: one JSON file for many images, with polygons or run-length encodings (RLE) of the objects.
 
 Lin et al., "Microsoft COCO: common objects in context", ECCV 2014.
 """
@@ -48,7 +48,7 @@ class Category(Model):
 
 
 class RunLengths(Model):
-    """Numbers of pixels, alternately outside and inside, down the columns; as a list or compressed to a text."""
+    """Run lengths in pixels, alternately outside and inside, in column-major order; a list or a compressed string."""
 
     size: list[NonNegativeInt]
     counts: list[NonNegativeInt] | str
@@ -68,7 +68,7 @@ Shape = Annotated[
 
 
 class Annotation(Model):
-    """An entry of `annotations`: an object of an image."""
+    """An entry of `annotations`: one object in an image."""
 
     image_id: NonNegativeInt
     category_id: NonNegativeInt
@@ -85,12 +85,12 @@ class File(Model):
 
 
 def lacking(content: Json) -> list[str]:
-    """Return the lists of a COCO file that the content lacks (captions have no categories); all for other content."""
+    """Return which lists of a COCO file `content` lacks (captions have no categories); all if it is not an object."""
     return [key for key in File.model_fields if not (isinstance(content, dict) and isinstance(content.get(key), list))]
 
 
 def _check_segmented(content: Json, path: Path) -> None:
-    """Raise DataError for objects that have boxes or keypoints alone."""
+    """Raise DataError for objects with boxes or keypoints but no segmentation."""
     every = content["annotations"]
     bare = [place for place, entry in enumerate(every) if isinstance(entry, dict) and not entry.get("segmentation")]
     if bare:
@@ -104,7 +104,7 @@ def _check_segmented(content: Json, path: Path) -> None:
 
 @dataclass
 class _Entry:
-    """An image, its first entry, and its objects: place in the file, label, object."""
+    """An image, its first `images` entry, and its objects as (location in the file, label, annotation)."""
 
     picture: AnnotatedImage
     image: Image
@@ -112,12 +112,12 @@ class _Entry:
 
 
 class Coco:
-    """The COCO files of a folder, or a single file; several files become splits by their names."""
+    """Annotations of one COCO file, or of the COCO files in a folder, whose names determine the split folders."""
 
     colours: list[Colour] | None = None
 
     def __init__(self, source: Path, paths: list[Path], labels: list[str] | None, left: list[Path]) -> None:
-        """Read all files before anything is drawn. left: ignored JSON files. Raises DataError."""
+        """Read and validate all files; masks are drawn later. left: ignored JSON files. Raises DataError."""
         above = source.parent
         self._root = source if source.is_dir() else above.parent if above.name == "annotations" else above
         self._entries: dict[str, _Entry] = {}
@@ -149,7 +149,7 @@ class Coco:
         ]
 
     def _read_images(self, file: File, path: Path, folder: str) -> dict[int, _Entry]:
-        """Add the images of a file; return them by id. folder: of the names. Raises DataError."""
+        """Add the images of a file and return them by id. folder: output folder of the images. Raises DataError."""
         found: dict[int, _Entry] = {}
         for place, image in enumerate(file.images):
             where = f"{path}: images.{place}"
@@ -175,7 +175,7 @@ class Coco:
         return found
 
     def _find(self, text: str, path: Path, split: str | None, where: str) -> Path:
-        """Return the image file, in one of the usual folders near the annotations, nearest first. Raises DataError."""
+        """Find the image file in the usual folders near the annotations, nearest first. Raises DataError."""
         stem = re.sub("^(instances_|stuff_|annotations_)+", "", path.stem)
         above = [folder for folder in path.parents if folder.is_relative_to(self._root)]
         bases = [folder / part for folder in above for part in ("", "images", "data", stem, f"images/{stem}")]
@@ -187,7 +187,7 @@ class Coco:
         raise DataError(f"{where}: found no image {text!r} in {short(list(dict.fromkeys(bases)))}")
 
     def _read_objects(self, file: File, path: Path, images: dict[int, _Entry]) -> None:
-        """Add the objects of a file to their images, validated but not drawn."""
+        """Validate the objects of a file and add them to their images, without drawing them."""
         labels = {category.id: plain(category.name) for category in file.categories}
         for place, item in enumerate(file.annotations):
             where = f"{path}: annotations.{place}"
@@ -210,9 +210,10 @@ class Coco:
 
 
 def _folder_of(path: Path, several: bool) -> str:
-    """Return the folder of a file's images in the output: their split, if the file's name or its folders tell it.
+    """Return the output folder of a file's images: the split named by the file or its folders, if any.
 
-    path: below the source. several: whether there are other files; a single one may have the name of any split.
+    path: relative to the source. several: whether there are other files; the name of a single file is ignored, since it
+    may name any split.
     """
     words = re.split(r"[^a-z0-9]+", path.stem.lower()) if several else []
     folders = [folder.name for folder in path.parents]
@@ -221,7 +222,7 @@ def _folder_of(path: Path, several: bool) -> str:
 
 
 def _check(segmentation: list[list[float]] | RunLengths, size: Size, where: str) -> None:
-    """Raise DataError for points far outside of the image, and for run lengths that do not fill it."""
+    """Raise DataError for points far outside the image, and for run lengths that do not sum to its size."""
     if isinstance(segmentation, list):
         for polygon in segmentation:
             check_points(zip(polygon[::2], polygon[1::2], strict=True), size, where)
@@ -239,11 +240,11 @@ def _runs(segmentation: RunLengths, where: str = "") -> list[int]:
 
 
 def decompress(text: str, where: str) -> list[int]:
-    """Decode compressed run lengths. Raises DataError for damaged text.
+    """Decode a compressed RLE string. Raises DataError if it is damaged.
 
-    Five bits per character from 48 on, lowest first; bit 32: more follow; bit 16 of the last: sign. From the fourth
-    number on, numbers are differences to the last but one. pycocotools checks neither the text nor the sum of the
-    numbers: its `decode` would return uninitialised memory.
+    Each character minus 48 has five data bits, least significant first; bit 32: more characters follow; bit 16 of the
+    last character: sign. From the fourth number on, each is the difference from the number two before it. pycocotools
+    checks neither the string nor the sum of the numbers: its `decode` would return uninitialised memory.
     """
     runs: list[int] = []
     value = shift = 0
@@ -263,7 +264,7 @@ def decompress(text: str, where: str) -> list[int]:
 
 
 def _pixels(segmentation: list[list[float]] | RunLengths, size: Size) -> NDArray[np.bool_]:
-    """Return the pixels (H, W) of an object, as `COCO.annToMask`, whose class requires a file and prints."""
+    """Return an object's mask (H, W), like `COCO.annToMask`, whose class requires a file and prints."""
     if not isinstance(segmentation, list):
         runs = _runs(segmentation)
         return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[::-1]).T

@@ -20,10 +20,10 @@ BLACK = (0, 0, 0)
 
 
 class Cvat:
-    """The masks of a CVAT export; the images must be in it, or be put into `JPEGImages/` or `images/`."""
+    """Masks of a CVAT export. The images must be in the export or copied into its `JPEGImages/` or `images/`."""
 
     def __init__(self, source: Path, labels: list[str] | None) -> None:
-        """labels: class order; None: that of `labelmap.txt`. Raises DataError."""
+        """labels: class names in index order. Default: the order of `labelmap.txt`. Raises DataError."""
         path = source / MAP
         entries = read_labelmap(path)
         if twice := repeated([colour for _, colour in entries]):
@@ -50,7 +50,7 @@ class Cvat:
         self.notes = [f"{len(entries)} labels of {path}", *classes.notes, *unlabelled]
 
     def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
-        """Decode a mask of colours, or of indices into the label map. Raises DataError."""
+        """Decode a colour mask, or a mask of label map indices. Raises DataError."""
         path = picture.origin
         stored = read_mask(path, colours=True)
         check_size(stored.shape[:2], size, picture)

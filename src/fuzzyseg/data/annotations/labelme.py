@@ -1,4 +1,4 @@
-"""LabelMe: a JSON file per image, with shapes that are drawn one over the other."""
+"""LabelMe: one JSON file per image, with shapes that are drawn in order."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ LINE, POINT = 10, 5
 """Line width and point radius in pixels, as drawn by LabelMe."""
 
 POLYGONS = ("oriented_rectangle", "rotation", "quadrilateral")
-"""Shape types of newer versions and of X-AnyLabeling that are polygons of four points."""
+"""Shape types of newer versions and of X-AnyLabeling that are polygons with four points."""
 
 FEWEST = {"polygon": 3, "rectangle": 2, "circle": 2, "line": 2, "linestrip": 2, "point": 1, "points": 1, "mask": 2}
 OPEN = ("polygon", "linestrip", "points")
-"""Kinds that may have more points than the fewest."""
+"""Kinds of shapes that may have more points than `FEWEST` requires."""
 
 
 class Shape(Model):
-    """An entry of `shapes`. points: (x, y) in pixels. mask: encoded image of a shape of that kind.
+    """An entry of `shapes`. points: (x, y) in pixels. mask: encoded image, for shapes of type mask.
 
     LabelMe 3 does not write the shape type: all its shapes are polygons.
     """
@@ -56,7 +56,7 @@ class Shape(Model):
 
     @property
     def kind(self) -> str:
-        """The shape type; polygon if there is none, and for rectangles that are not parallel to the axes."""
+        """The shape type; `polygon` if it is missing, and for quadrilaterals such as rotated rectangles."""
         four = self.shape_type == "rectangle" and len(self.points) == 4
         return "polygon" if four or self.shape_type in POLYGONS else self.shape_type or "polygon"
 
@@ -64,7 +64,7 @@ class Shape(Model):
     def _complete(self) -> Shape:
         fewest, count = FEWEST.get(self.kind, 0), len(self.points)
         if self.kind not in FEWEST:
-            return self  # the image is left out
+            return self  # `mask` raises an error
         if count < fewest or (count > fewest and self.kind not in OPEN):
             raise ValueError(f"found {count} points; expected {fewest}{' or more' * (self.kind in OPEN)}")
         if self.kind == "mask" and self.mask is None:
@@ -83,19 +83,19 @@ class File(Model):
 
 
 def is_labelme(content: Json) -> bool:
-    """Whether the content is a LabelMe file."""
+    """Return whether this is the content of a LabelMe file."""
     return isinstance(content, dict) and isinstance(content.get("shapes"), list)
 
 
 class LabelMe:
-    """The LabelMe files of a folder. Images without a file are unlabelled."""
+    """Annotations of the LabelMe files in a folder. Images without such a file are unlabelled."""
 
     colours: list[Colour] | None = None
 
     def __init__(self, source: Path, paths: list[Path], labels: list[str] | None, *, strict: bool = False) -> None:
-        """Read all files before anything is drawn. Raises DataError with each invalid file.
+        """Read and validate all files; masks are drawn later. Raises DataError that lists every invalid file.
 
-        strict: a shape of an unknown type makes its file invalid; otherwise drawing its image fails.
+        strict: treat a file with a shape of an unknown type as invalid; otherwise `mask` raises DataError for it.
         """
         self._root = source if source.is_dir() else source.parent
         self._files: dict[Path, File] = {}
@@ -147,7 +147,7 @@ class LabelMe:
 
 
 def embedded_image(path: Path) -> tuple[bytes, str]:
-    """Return the image in a LabelMe file, and its suffix. Raises DataError."""
+    """Return the encoded image embedded in a LabelMe file, and its suffix. Raises DataError."""
     file = parse(File, load_json(path), path)
     try:
         return _decoded(file.imageData or ""), Path(file.imagePath).suffix.lower()
@@ -156,7 +156,7 @@ def embedded_image(path: Path) -> tuple[bytes, str]:
 
 
 def _decoded(text: str) -> bytes:
-    """Decode base64, which may have line breaks (RFC 2045). Raises ValueError."""
+    """Decode base64 that may contain line breaks (RFC 2045). Raises ValueError."""
     return base64.b64decode("".join(text.split()), validate=True)
 
 
@@ -166,7 +166,7 @@ def _check_kind(shape: Shape, where: str) -> None:
 
 
 def _draw(image: PIL.Image.Image, shape: Shape, value: int, where: str) -> None:
-    """Draw `value` over the shape, outline included."""
+    """Fill the shape, including its outline, with `value`."""
     draw, xy = ImageDraw.Draw(image), [(x, y) for x, y in shape.points]
     if shape.kind == "polygon":
         draw.polygon(xy, outline=value, fill=value)
@@ -185,9 +185,9 @@ def _draw(image: PIL.Image.Image, shape: Shape, value: int, where: str) -> None:
 
 
 def _pixels(shape: Shape, where: str) -> PIL.Image.Image:
-    """Return the encoded image of a mask shape, 255 inside; it fills the box of the two points.
+    """Decode the image of a mask shape, 255 inside the object; it fills the box spanned by the two points.
 
-    The points of a mask that was moved are fractions of a pixel.
+    The points of a mask that was moved are fractional.
     """
     (x0, y0), (x1, y1) = shape.points
     box = (x1 - x0 + 1, y1 - y0 + 1)
@@ -195,7 +195,7 @@ def _pixels(shape: Shape, where: str) -> PIL.Image.Image:
         image = open_header(io.BytesIO(_decoded(shape.mask or "")))
         if too_large(*image.size) or any(abs(side - span) >= 1 for side, span in zip(image.size, box, strict=True)):
             raise ValueError(f"it is {image.size} (width, height), its points span {box}")
-        if image.mode in ("P", "PA", "LA", "RGBA"):  # the object may be an index, or what is opaque
+        if image.mode in ("P", "PA", "LA", "RGBA"):  # the object may be a palette index or the alpha channel
             raise ValueError(f"its pixels are {image.mode}; expected grey, 0 outside of the object")
         return image.convert("L").point([0] + 255 * [255])
     except Exception as error:  # decoders raise nearly any exception on damaged bytes

@@ -1,4 +1,4 @@
-"""Shared parts of the annotation readers: their interface, class names, and validation of untrusted files."""
+"""Common parts of the annotation readers: interface, class names, and validation of untrusted files."""
 
 import json
 import os
@@ -23,12 +23,12 @@ Json = Any
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 
 MAX_DISTANCE = 10
-"""Points may lie outside of the image by at most this many times its longer side: rasterising a polygon takes time
+"""Maximum absolute coordinate of a point, in multiples of the longer image side: the time to rasterise a polygon is
 proportional to the length of its edges."""
 
 
 class Model(BaseModel):
-    """Base of the file models: no type conversion; unknown keys are ignored."""
+    """Base class of the file models: types are not converted, unknown keys are ignored."""
 
     model_config = ConfigDict(strict=True)
 
@@ -40,8 +40,8 @@ M = TypeVar("M", bound=Model)
 class AnnotatedImage:
     """An image and its annotation.
 
-    name: path below images/ in the output, without suffix, with the split folder. image: its file; None: embedded in
-    the annotation file `origin`. annotated: False for an image without annotation.
+    name: output path below images/, including the split folder, without suffix. image: the image file, or None if it is
+    embedded in the annotation file `origin`. annotated: False for an image without annotation.
     """
 
     name: str
@@ -51,7 +51,7 @@ class AnnotatedImage:
 
 
 class Annotations(Protocol):
-    """Annotations of a format. classes: names in index order. colours: one per class, if known. notes: for the user."""
+    """Annotations of one format. classes: names in index order. colours: one per class, if known. notes: messages."""
 
     classes: list[str]
     colours: list[Colour] | None
@@ -65,11 +65,11 @@ class Annotations(Protocol):
 class Classes:
     """Class names in index order, and the class index of each label.
 
-    background: index of unannotated pixels; VOID without a background class. notes: sentences for the user.
+    background: class index of unannotated pixels; VOID if there is no background class. notes: messages for the user.
     """
 
     def __init__(self, labels: list[str] | None, found: list[str], where: Path) -> None:
-        """labels: declared by the user; None: `found`, preceded by a background class. Raises DataError."""
+        """labels: declared names. Default: `found`, after a background class if it has none. Raises DataError."""
         names = [name for name in map(plain, found if labels is None else labels) if name != IGNORE]
         if labels is None:
             names = list(dict.fromkeys(names))
@@ -88,7 +88,7 @@ class Classes:
         self.notes = [text, *blanks, *note_names(names)]
 
     def index(self, label: str, where: str) -> int:
-        """Return the class index of a label, VOID for `__ignore__`. Raises DataError for unknown labels."""
+        """Return the class index of a label, or VOID for `__ignore__`. Raises DataError for unknown labels."""
         label = plain(label)
         if label not in self._index:
             raise DataError(
@@ -120,7 +120,7 @@ def _is_json(data: bytes, encoding: str) -> bool:
 
 
 def parse(model: type[M], content: Json, path: Path) -> M:
-    """Validate the content of a file. Raises DataError with file, key and value."""
+    """Validate a file's content. Raises DataError that names the file, key and value."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -129,9 +129,9 @@ def parse(model: type[M], content: Json, path: Path) -> M:
 
 
 def inside(root: Path, base: Path, text: str, where: str) -> Path:
-    """Resolve a path of an annotation file relative to `base`. Raises DataError if it leaves `root`.
+    """Resolve a path from an annotation file relative to `base`. Raises DataError if it is outside `root`.
 
-    The check is lexical: links in the data folder belong to the user and are followed.
+    The check is lexical: symbolic links in the data folder are trusted and followed.
     """
     if "\0" in text or not text.strip():
         raise DataError(f"{where}: found the path {text!r}; expected the path of a file")
@@ -145,14 +145,14 @@ def inside(root: Path, base: Path, text: str, where: str) -> Path:
 
 
 def check_points(points: Iterable[Sequence[float]], size: Size, where: str) -> None:
-    """Raise DataError for points (x, y) far outside of an image of `size`."""
+    """Raise DataError for points (x, y) far outside an image of `size` (H, W)."""
     for x, y in points:
         if max(abs(x), abs(y)) > MAX_DISTANCE * max(size):
             raise DataError(f"{where}: found the point ({x:g}, {y:g}) in an image of {size} (height, width)")
 
 
 def check_size(declared: Size, size: Size, picture: AnnotatedImage) -> None:
-    """Raise DataError unless an annotation is for an image of this size."""
+    """Raise DataError unless the size declared by an annotation is the image size."""
     if declared != size:
         raise DataError(
             f"{picture.origin}: declares {picture.image or 'its image'} as {declared} (height, width), but it is {size}"

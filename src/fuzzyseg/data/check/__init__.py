@@ -1,1 +1,1 @@
-"""Detection of problems in dataset files, without changing them."""
+"""Read-only checks of dataset files."""

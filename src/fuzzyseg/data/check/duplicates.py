@@ -8,31 +8,32 @@ import numpy as np
 from fuzzyseg.data.check.files import SIDE, FileInfo
 
 DISTANCE, LIKENESS = 10, 0.95
-"""Near-duplicates: at most this many of the 64 fingerprint bits differ, at least this thumbnail correlation."""
+"""Near-duplicates differ in at most `DISTANCE` of the 64 fingerprint bits, and their thumbnails have a correlation of
+at least `LIKENESS`."""
 
 _BLOCK = 256
 _FLAT = bytes(2 * SIDE * SIDE)
-"""Thumbnail of an image of one colour: correlates with none."""
+"""Thumbnail of a single-colour image: its correlation with any other is 0."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Duplicates by list name, in the order of each list."""
+    """Duplicate images by list name, in list order."""
 
     members: Mapping[str, tuple[FileInfo, ...]]
 
     def between(self, one: Sequence[str], other: Sequence[str]) -> bool:
-        """Whether it has members in a list of `one` and in a list of `other`."""
+        """Return whether the group has members both in a list of `one` and in a list of `other`."""
         return any(name in self.members for name in one) and any(name in self.members for name in other)
 
     @property
     def images(self) -> list[FileInfo]:
-        """All members."""
+        """All images of the group."""
         return [image for members in self.members.values() for image in members]
 
 
 def exact_duplicates(lists: Mapping[str, Sequence[FileInfo]]) -> list[Group]:
-    """Group readable images with equal pixels, within and between lists."""
+    """Group readable images with identical pixels, within and across lists."""
     by_digest: dict[bytes, list[tuple[str, FileInfo]]] = {}
     for name, images in lists.items():
         for image in images:
@@ -42,9 +43,9 @@ def exact_duplicates(lists: Mapping[str, Sequence[FileInfo]]) -> list[Group]:
 
 
 def near_duplicates(lists: Mapping[str, Sequence[FileInfo]], one: Sequence[str], other: Sequence[str]) -> list[Group]:
-    """Group similar, unequal images of the lists `one` and the lists `other`; pairs that share an image are joined.
+    """Group similar but not identical images between the lists `one` and `other`; pairs that share an image are merged.
 
-    Pairs within one side are not searched: similar training images, such as video frames, are no problem.
+    Pairs within one side are not searched: similar training images, such as video frames, are harmless.
     """
     left, right = ([(name, image) for name in names for image in lists.get(name, ())] for names in (one, other))
     if not left or not right:
@@ -60,9 +61,9 @@ def near_duplicates(lists: Mapping[str, Sequence[FileInfo]], one: Sequence[str],
 
 
 def near_pairs(left: Sequence[FileInfo], right: Sequence[FileInfo]) -> Iterator[tuple[int, int]]:
-    """Yield the indices of near-duplicates; in blocks, since the matrix of all pairs may be large.
+    """Yield index pairs (left, right) of near-duplicates, in blocks, since the matrix of all pairs may be large.
 
-    Images without a fingerprint have none. Neither side is empty.
+    Images without a fingerprint match nothing. Neither side may be empty.
     """
     hashes = [np.array([image.fingerprint or 0 for image in side], np.uint64) for side in (left, right)]
     bits = [np.unpackbits(side.view(np.uint8).reshape(-1, 8), axis=1) * np.float32(2) - 1 for side in hashes]

@@ -21,21 +21,22 @@ Kind = Literal["image", "mask"]
 KINDS: tuple[Kind, ...] = ("image", "mask")
 
 ACROSS, DOWN, SIDE = 9, 8, 16
-"""Sizes of the averaged images: fingerprint (9 x 8, for 8 x 8 differences) and thumbnail (16 x 16)."""
+"""Sizes of the downsampled images: fingerprint (9 x 8, for 8 x 8 differences) and thumbnail (16 x 16)."""
 
 LARGE = 1024
-"""Larger images are subsampled before averaging."""
+"""Images are subsampled before averaging, by the largest step that leaves a longer side of at least this many
+pixels."""
 
 _NAMES = {1: "grey", 2: "grey with opacity", 3: "RGB", 4: "RGBA"}
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """Properties of a file. problem: error message; None if it was read.
+    """Properties of a file. problem: error message, or None if the file was read.
 
-    size: with orientation applied. bands: without alpha; 3 for a palette. words: such as `8-bit RGB JPEG`. digest: hash
-    of the pixels. fingerprint, thumbnail: see `fingerprint_of`. windows: read in blocks, since it is too large to be
-    decoded whole.
+    size: (H, W) with the EXIF orientation applied. bands: number of bands without alpha; 3 for a palette. words:
+    description such as `8-bit RGB JPEG`. digest: hash of the pixels. fingerprint, thumbnail: see `fingerprint_of`.
+    windows: whether the file was read in blocks because it is too large to decode at once.
     """
 
     path: Path
@@ -50,7 +51,7 @@ class FileInfo:
 
 
 def inspect_file(path: Path, kind: Kind, windows: bool = True) -> FileInfo:
-    """Decode the whole file. Does not raise DataError, but sets `problem`.
+    """Decode the whole file. Sets `problem` instead of raising DataError.
 
     windows: decode a file that is too large for memory in blocks, with the same result.
     """
@@ -75,7 +76,7 @@ def inspect_file(path: Path, kind: Kind, windows: bool = True) -> FileInfo:
                 state.update(kinds.encode())
             state.update(np.ascontiguousarray(part).data)
             if kind == "image":
-                rows.append(part[-top % step :: step, ::step, :3].copy())  # a view would keep the block
+                rows.append(part[-top % step :: step, ::step, :3].copy())  # a view would retain the block
             top += len(part)
     except DataError as error:
         return FileInfo(path, str(error))
@@ -100,9 +101,9 @@ def _words(head: Header) -> str:
 def fingerprint_of(pixels: NDArray[Any]) -> tuple[int | None, bytes]:
     """Return the difference hash ("dHash", 64 bits) of an image (H, W, bands), and a thumbnail.
 
-    Bit 8 y + x: in the grey image averaged to 9 x 8 cells, cell (y, x + 1) is brighter than cell (y, x). The hash is
-    robust to size, brightness and compression. The thumbnail has 16 x 16 standardised averages as float16. Returns
-    (None, b"") for an image of one colour.
+    Bit 8 y + x is set if cell (y, x + 1) of the grey image averaged to 9 x 8 cells is brighter than cell (y, x). The
+    hash is robust to changes in size, brightness and compression. The thumbnail contains 16 x 16 standardised averages
+    as float16. Returns (None, b"") for a single-colour image.
     """
     part = pixels[..., :3]
     weights = np.array(GREY_WEIGHTS if part.shape[2] == 3 else [1 / part.shape[2]] * part.shape[2], np.float32)

@@ -1,4 +1,4 @@
-"""Findings of a dataset check: the problem, the files, and the remedy."""
+"""Findings of a dataset check: problem, files and remedy."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,10 +21,11 @@ TRAINING, EVALUATION = ("labelled", "unlabelled"), ("val", "test")
 """Names of the image lists used for training and for evaluation."""
 
 FEW_PIXELS, FEW_SHARE, SEVERAL = 100, 1e-4, 10
-"""A class is rare below this number of pixels, below this share of them, or in one of this many masks or more."""
+"""A class is rare if it has fewer than `FEW_PIXELS` pixels, less than `FEW_SHARE` of all pixels, or occurs in only one
+of `SEVERAL` or more masks."""
 
 SAMPLED_MASKS, SAMPLED_PIXELS = 16, 2**23
-"""Masks, and pixels, that training examines for classes that may be void."""
+"""Maximum numbers of masks and pixels that training examines for classes that may be void."""
 
 Detail = dict[str, Any]
 Level = Literal["error", "warning"]
@@ -34,8 +35,8 @@ Level = Literal["error", "warning"]
 class Finding:
     """An error (training would fail, or its score would be meaningless) or a warning.
 
-    kind: identifier for programs. what: summary. advice: remedy. details: one entry per file or group, with `text` and,
-    for programs, `file` or other values.
+    kind: machine-readable identifier. what: summary. advice: remedy. details: one entry per file or group, with `text`
+    and machine-readable values such as `file`.
     """
 
     level: Level
@@ -45,24 +46,24 @@ class Finding:
     details: tuple[Detail, ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """Return the fields for JSON."""
+        """Return the finding as a JSON-serialisable dict."""
         about = {"level": self.level, "kind": self.kind, "what": self.what, "advice": self.advice}
         return {**about, "count": len(self.details), "details": list(self.details)}
 
 
 def _finding(level: Level, kind: str, what: str, advice: str, details: Iterable[Detail]) -> list[Finding]:
-    """Return a finding, or nothing without details."""
+    """Return a list of one finding, or an empty list if there are no details."""
     details = tuple(details)
     return [Finding(level, kind, what, advice, details)] if details else []
 
 
 def from_message(kind: str, what: str, message: str) -> Finding:
-    """Return an error whose message, such as that of a DataError, contains the remedy."""
+    """Return an error finding for a message that contains the remedy, such as that of a DataError."""
     return Finding("error", kind, what, "correct it as described, then check again", ({"text": message},))
 
 
 def unreadable_files(files: Sequence[FileInfo]) -> list[Finding]:
-    """Files that cannot be decoded."""
+    """Report files that cannot be decoded."""
     bad = [each for each in files if each.problem is not None]
     advice = "copy them again from their source, or delete them: images with their masks, masks alone"
     details = ({"file": str(each.path), "text": each.problem} for each in bad)
@@ -70,7 +71,7 @@ def unreadable_files(files: Sequence[FileInfo]) -> list[Finding]:
 
 
 def unmatched_masks(lists: Sequence[Files], most: int = 20) -> list[Finding]:
-    """Masks without an image; the first `most` with the most similar image name."""
+    """Report masks without an image, suggesting the most similar image name for the first `most`."""
     bad = [(path, files) for files in lists for path in files.unmatched_masks]
     details = []
     for place, (path, files) in enumerate(bad):
@@ -81,7 +82,7 @@ def unmatched_masks(lists: Sequence[Files], most: int = 20) -> list[Finding]:
 
 
 def band_mismatches(files: Sequence[FileInfo], channels: int) -> list[Finding]:
-    """Images whose bands do not fit the network. Grey and RGB images are converted into each other."""
+    """Report images whose bands do not fit the network. Grey and RGB images are converted into each other."""
     bad = [each for each in files if each.problem is None and {each.bands, channels} not in ({channels}, {1, 3})]
     counts = sorted({each.bands for each in bad})
     advice = "convert the images to the same bands"
@@ -94,7 +95,7 @@ def band_mismatches(files: Sequence[FileInfo], channels: int) -> list[Finding]:
 
 
 def size_mismatches(items: Sequence[Item], files: Mapping[Path, FileInfo]) -> list[Finding]:
-    """Masks that differ in size from their image."""
+    """Report masks whose size differs from that of their image."""
     details: list[Detail] = []
     swapped = 0
     for item in items:
@@ -114,7 +115,7 @@ def size_mismatches(items: Sequence[Item], files: Mapping[Path, FileInfo]) -> li
 
 
 def invalid_masks(items: Sequence[Item], masks: Masks, expected: str, *, colours: bool) -> list[Finding]:
-    """Masks that cannot be decoded, and masks with unmapped values or colours. Those in all masks are one finding."""
+    """Report masks that cannot be decoded or have unmapped values; values unmapped in every mask are one finding."""
     lost = [{"file": str(item.mask), "text": m.problem} for item, m in zip(items, masks, strict=True) if m.problem]
     what = f"{counted(len(lost), 'mask')} of another encoding"
     findings = _finding("error", "other_form", what, "convert them to the encoding of the other masks", lost)
@@ -134,9 +135,9 @@ def invalid_masks(items: Sequence[Item], masks: Masks, expected: str, *, colours
 
 
 def _in_all_masks(masks: Masks) -> dict[int | Colour, str]:
-    """Return the unmapped values of all masks, if there are several, and a description of each.
+    """Return the unmapped values that occur in every mask, with descriptions; none if there is only one mask.
 
-    A colour near that of a class is left out: it is rather a trace of compression or smoothing.
+    Colours near a class colour are left out: they are more likely artefacts of compression or smoothing.
     """
     if len(masks) < 2:
         return {}
@@ -152,7 +153,7 @@ def _in_all_masks(masks: Masks) -> dict[int | Colour, str]:
 
 
 def undeclared_void(names: Sequence[str], masks: Masks, colours: Sequence[Colour] | None) -> list[Finding]:
-    """Classes that are rather void: thin lines around the others; the first or last, without a name, in pieces."""
+    """Report classes that are probably void: thin lines around others, or an unnamed first or last class in pieces."""
     details: list[Detail] = []
     unnamed = [index for index in (0, len(names) - 1) if is_generated(names[index])]
     whole = max(1, sum(sum(mask.counts) for mask in masks))
@@ -172,7 +173,7 @@ def undeclared_void(names: Sequence[str], masks: Masks, colours: Sequence[Colour
 
 
 def note_undeclared_void(dataset: DataSet, items: Sequence[Item]) -> list[str]:
-    """Return `undeclared_void` as a warning, from a sample of the masks, if the classes were detected in them."""
+    """Return the findings of `undeclared_void` in sampled masks as warnings, if the class names are generated."""
     if not is_generated(dataset.classes[-1]):
         return []
     masks, left = [], SAMPLED_PIXELS
@@ -191,7 +192,7 @@ def _unmapped(item: Item, mask: MaskStatistics) -> Detail:
 
 
 def void_masks(items: Sequence[Item], masks: Masks) -> list[Finding]:
-    """Masks of the training or the evaluation in which every pixel is void; an error if all masks are."""
+    """Report training or evaluation masks in which every pixel is void; an error only if all masks are."""
     bad = [item for item, mask in zip(items, masks, strict=True) if mask.all_void]
     advice = "annotate them, or delete them (their images are then used without masks): they do not contribute"
     details = ({"file": str(item.mask), "text": f"{item.mask}: every pixel is void"} for item in bad)
@@ -200,7 +201,7 @@ def void_masks(items: Sequence[Item], masks: Masks) -> list[Finding]:
 
 
 def missing_masks(lists: Mapping[str, Sequence[Item]], *, lost: bool = False) -> list[Finding]:
-    """Validation images without a mask, and the lack of any training mask. lost: masks were found to be unusable."""
+    """Report validation images without a mask, and a training set without any. lost: masks exist but are unusable."""
     findings: list[Finding] = []
     if not lists.get("labelled") and not lost:
         advice = "add masks of the same names for some images to the mask folder"
@@ -213,7 +214,7 @@ def missing_masks(lists: Mapping[str, Sequence[Item]], *, lost: bool = False) ->
 
 
 def scarce_classes(names: Sequence[str], training: Masks, evaluation: Masks) -> list[Finding]:
-    """Classes without training pixels, or with few."""
+    """Report classes with no or few training pixels."""
     if not training:
         return []
     sums = [sum(mask.counts[index] for mask in training if mask.counts) for index in range(len(names))]
@@ -238,9 +239,9 @@ def scarce_classes(names: Sequence[str], training: Masks, evaluation: Masks) -> 
 
 
 def leakage(equal: Sequence[Group], near: Sequence[Group], masks: Mapping[Path, bytes], grouped: bool) -> list[Finding]:
-    """Evaluation images that are also training images or similar to one, and other duplicates.
+    """Report evaluation images that are identical or similar to training images, and other duplicates.
 
-    masks: digest of the mask by image file, if any. grouped: whether data.group is set.
+    masks: mask digests by image file. grouped: whether data.group is set.
     """
     strong = [group for group in equal if group.between(("labelled",), EVALUATION)]
     weak = [group for group in equal if group.between(("unlabelled",), EVALUATION) and group not in strong]

@@ -17,27 +17,27 @@ from fuzzyseg.data.sample import VOID, Colour, DataError, Item
 from fuzzyseg.data.text import counted
 
 MOST = 5
-"""Unmapped values listed per mask, most frequent first."""
+"""Maximum number of unmapped values listed per mask, most frequent first."""
 
 WIDTH = 7
-"""Lines are thinner than this, in pixels."""
+"""Lines are narrower than this, in pixels."""
 
 NO_CLASS = VOID + 1
 """Label of unmapped pixels in `MaskStatistics.changes` and `inner`."""
 
 THIN, INVOLVED, ONE_SIDE = 0.05, 0.9, 0.75
-"""A label is an outline if at most this share of its pixels is inside an area of `WIDTH`, at least this share of all
-changes of label are from or to it, and at most this share of these from or to the same other label."""
+"""A label is an outline if at most `THIN` of its pixels are inner ones (see `MaskStatistics`), at least `INVOLVED` of
+all label changes involve it, and at most `ONE_SIDE` of these involve the same other label."""
 
 BESIDE, LOOSE, MOST_OF_ALL = 0.9, 0.75, 0.5
-"""A label without a name lies in pieces if, on average over its masks of three or more labels, it borders at least this
-share of the others, and misses less than half as many as any other label does; if at most this share of its pixels is
-inside an area of `WIDTH`; and if it is at most this share of all pixels."""
+"""An unnamed label lies in pieces if, averaged over its masks of three or more labels, it borders at least `BESIDE` of
+the others and misses less than half as many as any other label does; if at most `LOOSE` of its pixels are inner ones;
+and if it covers at most `MOST_OF_ALL` of all pixels."""
 
 
 @dataclass(frozen=True)
 class UnmappedValue:
-    """A value or colour without a class: its pixels, the position of the first one, and the nearest class colour."""
+    """A value or colour without a class, with its pixel count, first position and nearest class colour."""
 
     value: int | Colour
     pixels: int
@@ -47,22 +47,22 @@ class UnmappedValue:
 
     @property
     def is_near(self) -> bool:
-        """Whether it is a colour so near to that of a class that lossy compression may be the reason."""
+        """Whether it is so close to a class colour that lossy compression may be the cause."""
         return self.nearest is not None and math.dist(self.nearest, cast(Colour, self.value)) <= NEAR
 
     def words(self) -> str:
-        """Return, for example, `17 in 3 pixels, first at row 4, column 5`."""
+        """Return a description such as `17 in 3 pixels, first at row 4, column 5`."""
         near = f" (nearest {self.nearest})" if self.nearest is not None else ""
         return f"{self.value}{near} in {counted(self.pixels, 'pixel')}, first at row {self.row}, column {self.column}"
 
 
 @dataclass(frozen=True)
 class MaskStatistics:
-    """Number of pixels per class (C), of void, snapped to the nearest colour, and unmapped.
+    """Pixel counts of a mask: per class (C), void, snapped to the nearest colour, and unmapped.
 
-    unmapped: the most frequent of `unmapped_values` values. changes: number of neighbouring pixels of two different
-    labels, by the lower and the higher label. inner: number of pixels per label in squares of `WIDTH` without another
-    label, and within one block of a large file. problem: error message of a mask that cannot be decoded.
+    unmapped: the most frequent of the `unmapped_values` distinct values. changes: number of adjacent pixel pairs by
+    their two different labels (lower, higher). inner: per label, number of pixels whose `WIDTH` x `WIDTH` neighbourhood
+    contains no other label (within one block of a large file). problem: error message if the mask cannot be decoded.
     """
 
     counts: tuple[int, ...] = ()
@@ -89,7 +89,7 @@ Masks = Sequence[MaskStatistics]
 
 
 def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatistics:
-    """Decode the mask of an item. Does not raise DataError, but sets `problem`."""
+    """Decode an item's mask. Sets `problem` instead of raising DataError."""
     counts, snapped = np.zeros(VOID + 1, np.int64), 0
     unmapped: dict[int, tuple[int, int, int]] = {}  # value: pixels, row and column of the first
     changes, inner, last = Counter[tuple[int, int]](), Counter[int](), np.zeros((0, 0), np.int32)
@@ -125,7 +125,7 @@ def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatisti
 
 
 def _changes(one: NDArray[np.int32], other: NDArray[np.int32]) -> Counter[tuple[int, int]]:
-    """Count the pairs of unequal labels at the same place of two arrays; none if `other` is empty."""
+    """Count the pairs of different labels at equal positions of two arrays; none if `other` is empty."""
     if not other.size:
         return Counter()
     differ, base = one != other, NO_CLASS + 1
@@ -135,7 +135,7 @@ def _changes(one: NDArray[np.int32], other: NDArray[np.int32]) -> Counter[tuple[
 
 
 def _inner(labels: NDArray[np.int32]) -> Counter[int]:
-    """For each label, count the pixels whose WIDTH x WIDTH neighbourhood contains only that label. labels: (H, W)."""
+    """Count, per label, the pixels whose WIDTH x WIDTH neighbourhood contains only that label. labels: (H, W)."""
     if min(labels.shape) < WIDTH:
         return Counter()
     edge = np.zeros(labels.shape, np.bool_)
@@ -149,10 +149,10 @@ def _inner(labels: NDArray[np.int32]) -> Counter[int]:
 
 
 def likely_void(masks: Masks, unnamed: Collection[int] = ()) -> list[int]:
-    """Return the labels, but void, that are thin lines between the other labels in every mask with several labels.
+    """Return the labels, except void, that are thin lines between the others in every mask with several labels.
 
-    Drawings and label tools draw such lines around objects. unnamed: labels that are also returned where they lie in
-    pieces between all others, such as pixels and things that were left out.
+    Drawing programs and annotation tools draw such outlines around objects. unnamed: labels that are also returned if
+    they lie in pieces between all others, such as pixels and objects left unannotated.
     """
     masks = [mask for mask in masks if mask.changes]
     changes = sum((mask.changes for mask in masks), Counter[tuple[int, int]]())
@@ -173,7 +173,7 @@ def likely_void(masks: Masks, unnamed: Collection[int] = ()) -> list[int]:
 
 
 def _missed(masks: Masks, labels: Sequence[set[int]]) -> dict[int, float]:
-    """Return the mean share of the other labels of a mask that each label in three or more masks does not border."""
+    """Return the mean share of a mask's other labels that each label in three or more masks does not border."""
     shares: dict[int, list[float]] = {}
     for mask, each in zip(masks, labels, strict=True):
         for label in each if len(each) > 2 else ():

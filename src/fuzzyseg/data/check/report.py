@@ -13,7 +13,7 @@ from fuzzyseg.data.sample import Size
 
 @dataclass(frozen=True)
 class ClassShare:
-    """Pixels and masks of a class in training, and (`held_`) in validation and test."""
+    """Pixels of a class and masks that contain it: in training and, with prefix `held_`, in validation and test."""
 
     name: str
     index: int
@@ -27,9 +27,9 @@ class ClassShare:
 class Report:
     """Statistics and findings of a dataset.
 
-    lists: (images, images with a mask) of labelled, unlabelled, val and test, without unusable files. images, masks:
-    number of files by kind. sizes: of the images. classes, void: pixels, if the labels could be resolved. notes:
-    sentences, such as on the encoding.
+    lists: (images, images with a mask) of labelled, unlabelled, val and test, excluding unusable files. images, masks:
+    number of files by description. sizes: number of images by (H, W). classes, void: pixel counts, if the labels could
+    be resolved. notes: messages, for example about the encoding.
     """
 
     data: str
@@ -51,7 +51,7 @@ class Report:
 
     @property
     def warnings(self) -> int:
-        """Number of warnings, with those among the notes."""
+        """Number of warnings, including those among the notes."""
         return len(self.findings) - self.errors + sum(note.startswith("warning: ") for note in self.notes)
 
     def count_files(self, images: Sequence[FileInfo] = (), masks: Sequence[FileInfo] = ()) -> None:
@@ -61,7 +61,7 @@ class Report:
         self.sizes.update(each.size for each in images if each.size is not None)
 
     def count_masks(self, names: Sequence[str], training: Masks, held: Masks) -> None:
-        """Add mask statistics."""
+        """Set the mask statistics."""
 
         def sums(found: Masks, index: int) -> tuple[int, int]:
             values = [each.counts[index] for each in found if each.counts]
@@ -71,7 +71,7 @@ class Report:
         self.void, self.held_void = sum(each.void for each in training), sum(each.void for each in held)
 
     def record(self) -> dict[str, Any]:
-        """Return the report for JSON."""
+        """Return the report as a JSON-serialisable dict."""
         pixels = max(1, sum(each.pixels for each in self.classes))
         return {
             "data": self.data,

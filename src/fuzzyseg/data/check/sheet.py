@@ -1,4 +1,4 @@
-"""Contact sheet of the classes: colour, name, share and an example of each, as one picture."""
+"""Contact sheet of the classes: one picture with the colour, name, share and an example of each."""
 
 import os
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ from fuzzyseg.data.sample import VOID, Colour, DataError, DataSet, Item
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 TILE, GAP, TEXT = 200, 12, 16
-"""Side of an example, space between things, and size of the letters, in pixels."""
+"""Side of an example, spacing and font size, in pixels."""
 
 FADED = 0.8
-"""Share of white, or black, in the pixels of other classes."""
+"""Weight of the white or black blended into the pixels of other classes."""
 
 LEAST = 64
-"""Smallest side of the part of an image that is shown."""
+"""Minimum side of an example's crop, in pixels, before scaling."""
 
 _FILL = (235, 235, 235)
 
 
 def check_sheet(path: Path, items: Sequence[Item]) -> None:
-    """Raise DataError if the sheet cannot be written, or would be read as one of the data's files."""
+    """Raise DataError if the sheet cannot be written, or would be read as one of the dataset's files."""
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"--sheet: found {path}; expected a file name that ends in {' or '.join(SUFFIXES)}")
     files = {file.parent for item in items for file in (item.image, item.mask) if file is not None}
@@ -44,15 +44,15 @@ def check_sheet(path: Path, items: Sequence[Item]) -> None:
 
 
 def save_sheet(path: Path, dataset: DataSet, items: Sequence[Item], masks: Sequence[MaskStatistics]) -> None:
-    """Write the contact sheet of the classes. Raises OSError; no part of a file is left."""
+    """Write the contact sheet of the classes. Raises OSError without leaving a partial file."""
     save_picture(np.asarray(contact_sheet(dataset, items, masks)), path)
 
 
 def contact_sheet(dataset: DataSet, items: Sequence[Item], masks: Sequence[MaskStatistics]) -> Image.Image:
-    """Draw a cell for each class, and for void, of the masks of `items`.
+    """Draw one cell for each class and, if it occurs, for void. masks: statistics of the masks of `items`.
 
-    A cell has the colour, index, name, share of the pixels without void (of void: of all), the number of masks, and the
-    largest example: a part of the image, and the same with everything else faded.
+    A cell shows the colour, index, name, share of the non-void pixels (for void: of all pixels), number of masks, and
+    the largest example: a crop of the image, plain and with everything else faded.
     """
     colours = dataset.colours or class_colours(len(dataset.classes))
     entries = [(index, f"{index}: {name}", colours[index]) for index, name in enumerate(dataset.classes)]
@@ -98,7 +98,7 @@ def _cell(title: str, about: str, colour: Colour | None, example: Sequence[Image
 
 
 def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, room: int, size: int) -> None:
-    """Write a line, cut to the width `room`."""
+    """Draw a line of text, truncated to the width `room` in pixels."""
     font = ImageFont.load_default(size=size)
     text = " ".join(text.split())
     if font.getlength(text) > room:
@@ -109,7 +109,7 @@ def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, room: i
 
 
 def _example(item: Item | None, label: int, ignore_index: int) -> list[Image.Image] | str:
-    """The part of an image that shows a class, and the same part with everything else faded; else why there is none."""
+    """Return the crop of an image around a class, plain and with all else faded, or the reason why there is none."""
     if item is None:
         return "in no mask"
     try:
@@ -127,14 +127,14 @@ def _example(item: Item | None, label: int, ignore_index: int) -> list[Image.Ima
 
 
 def _enlarged(places: NDArray[np.intp], size: int) -> slice:
-    """A range of rows or columns around the places of a class, with a margin."""
+    """Return the range of rows or columns that a class occupies, with a margin."""
     low, high = int(places[0]), int(places[-1]) + 1
     margin = max((high - low) // 8, (LEAST - (high - low)) // 2)
     return slice(max(0, low - margin), min(size, high + margin))
 
 
 def _picture(item: Item) -> NDArray[np.uint8]:
-    """The image as (H, W, 3) uint8; its own values decide what is black and white if they are not of 8 bits."""
+    """Return the image as (H, W, 3) uint8; values other than 8-bit are scaled by their mean and standard deviation."""
     head = read_header(item.image)
     bands = 3 if head.palette else head.bands
     pixels: NDArray[Any] = read_native(item.image, bands)[..., : bands - head.alpha or 1]

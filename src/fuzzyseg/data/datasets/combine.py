@@ -1,4 +1,4 @@
-"""Merging datasets, and adding images without masks."""
+"""Merging of datasets, and addition of images without masks."""
 
 import glob
 from collections import Counter
@@ -24,9 +24,10 @@ def combine(
     unlabelled: Sequence[str | Path] | None = None,
     **options: Unpack[LabelOptions],
 ) -> DataSet:
-    """Return `first` with the datasets of further roots and further images without masks. Raises DataError.
+    """Return `first` with the datasets at further roots and further images without masks. Raises DataError.
 
-    options: as in `read_dataset`, for all roots. The label map of `first` applies to a root without class names.
+    more: roots of the datasets. unlabelled: see `add_unlabelled`. options: as in `read_dataset`, for all roots; a root
+    without class names uses the label map of `first`.
     """
     options["fallback"] = first.label_map
     others = [read_dataset(root, **options) for root in more or ()]
@@ -37,7 +38,8 @@ def combine(
 def merge_datasets(first: DataSet, others: Sequence[DataSet]) -> DataSet:
     """Merge datasets. The classes are those of `first`; the classes of the others are matched by name.
 
-    Items of the others are named `<folder>/<name>`. Raises DataError for a class that `first` lacks.
+    Items of the others are named `<folder>/<name>`. Images that are already included are skipped. Raises DataError for
+    a class that `first` lacks.
     """
     lists: dict[str, Any] = {split: getattr(first, split) for split in SPLITS}
     notes = list(first.notes)
@@ -71,17 +73,17 @@ def _remapped(item: Item, prefix: str, other: DataSet, order: list[int]) -> Item
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """Return `name`, or the first free of `name_2`, `name_3`, ..., and add it to `taken`."""
+    """Return the first unused name of `name`, `name_2`, `name_3`, ..., and add it to `taken`."""
     free = next(each for each in (name, *(f"{name}_{n}" for n in range(2, len(taken) + 3))) if each not in taken)
     taken.add(free)
     return free
 
 
 def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
-    """Return the dataset with further training images without masks: folders (recursive), files or patterns.
+    """Return the dataset with additional unlabelled training images: folders (recursive), files or glob patterns.
 
-    Files that are already in the dataset, as an image of any split or as a mask, are skipped: validation images are
-    not trained on, and masks are not used as images. Raises DataError for a source without an image.
+    Files that are already in the dataset, as an image of any split or as a mask, are skipped: validation images are not
+    trained on, and masks are not used as images. Raises DataError for a source without images.
     """
     known = {path.resolve() for item in dataset.items for path in (item.image, item.mask) if path is not None}
     prefixes = {item.name.split("/")[0] for item in dataset.items}
@@ -90,7 +92,7 @@ def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
         files, others = _images(str(source))
         fresh = {name: path for name, path in files.items() if path.resolve() not in known}
         known |= {path.resolve() for path in fresh.values()}
-        notes = [note for note in notes if f"--unlabelled {source} uses" not in note]  # the layout's hint is followed
+        notes = [note for note in notes if f"--unlabelled {source} uses" not in note]  # drop the layout's hint
         prefix = _free("unlabelled", prefixes)
         train += [Item(path, None, f"{prefix}/{name}", prefix=prefix) for name, path in sorted(fresh.items())]
         left = len(files) - len(fresh)
@@ -101,9 +103,9 @@ def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
 
 
 def _images(source: str) -> tuple[dict[str, Path], Counter[str]]:
-    """Return image files by path without suffix, and the count of other files by suffix.
+    """Return image files by path without suffix, and counts of other files by suffix.
 
-    The path is relative to the folder or to the fixed part of the pattern.
+    Paths are relative to the folder or to the fixed part of the pattern.
     """
     path = Path(source).expanduser()
     if path.is_file():

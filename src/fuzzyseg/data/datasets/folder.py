@@ -1,4 +1,4 @@
-"""Folders `images/` and `masks/` with files of equal names."""
+"""Folder layout: `images/` and `masks/` with equal file names."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from fuzzyseg.data.datasets.suggest import suggest_masks
 from fuzzyseg.data.sample import DataError, Files
 
 CLASS_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "labelmap.txt", "_classes.csv", "obj.names")
-"""Lists of classes that tools write in layouts of their own, which do not tell the order of the mask values."""
+"""Class lists that annotation tools write; they do not specify the order of the mask values."""
 EXPECTED = "images/ and masks/ (each may have train/, val/, test/; or train/images, train/masks, ...)"
 
 
 def matches(root: Path, description: Description) -> bool:
-    """Whether an image folder of the expected name exists."""
+    """Return whether an image folder of the expected name exists."""
     images, masks = description.images or "images", description.masks or "masks"
     if ade20k_place(root) == root and not (root / masks).is_dir():
         return False  # ADE20K names its mask folder differently
@@ -22,7 +22,7 @@ def matches(root: Path, description: Description) -> bool:
 
 
 def list_files(root: Path, description: Description) -> Files:
-    """List the items of each split; split folders are above (`train/images`) or below (`images/train`).
+    """List the items of each split; split folders may be above (`train/images`) or below (`images/train`).
 
     Raises DataError.
     """

@@ -1,4 +1,4 @@
-"""Image and mask files of a folder, their splits, and their assignment to each other."""
+"""Image and mask files of a folder, their splits, and the pairing of masks with images."""
 
 import re
 from collections import Counter
@@ -18,30 +18,30 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""Usual names of split folders and lists -> the split."""
+"""Usual names of split folders and lists, mapped to the split."""
 
 _AROUND = re.compile(r"[ _.-]?((19|20)\d\d|(set|images|data|split)$)")
 
 
 def split_named(name: str) -> str | None:
-    """Return train, val or test for the name of a folder or list, in any case, if any.
+    """Return the split (train, val or test) that the name of a folder or list denotes, or None. Case is ignored.
 
-    It may have a year or a word such as `set` (`val2017`, `valset`, `val_images`). The whole name counts: `latest` is
-    no test split.
+    A year or a final word such as `set` is ignored (`val2017`, `valset`, `val_images`). The rest must match exactly:
+    `latest` is not a test split.
     """
     return SPLIT_NAMES.get(_AROUND.sub("", name.lower()))
 
 
 def split_folders(root: Path) -> list[tuple[str, Path]]:
-    """Return the folders in `root` that are named as splits, with their splits."""
+    """Return the folders in `root` that are named after splits, as (split, folder)."""
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     return [(split, path) for path in folders if (split := split_named(path.name)) is not None]
 
 
 def note_other_folders(root: Path, known: Sequence[Path], what: str, holding: Sequence[str] = ("",)) -> list[str]:
-    """Return a note on the folders in `root` beside the split folders `known`, if any.
+    """Return a note that lists the folders in `root` other than the split folders `known`, if any.
 
-    what: what becomes of them. holding: only folders that contain one of these folders are noted.
+    what: what happens to them. holding: only folders that contain a folder of one of these names are listed.
     """
     if not known:
         return []
@@ -51,34 +51,34 @@ def note_other_folders(root: Path, known: Sequence[Path], what: str, holding: Se
 
 
 def composed(text: str) -> str:
-    """Return the text with composed letters (Unicode NFC); file names of a Mac are decomposed (e + accent)."""
+    """Return the text in Unicode NFC; macOS file names may be decomposed (e + accent)."""
     return normalize("NFC", text)
 
 
 def name_finder(known: Collection[str]) -> Callable[[str], str]:
-    """Return a function that returns the known name in any Unicode form, else its argument."""
+    """Return a function that maps a name in any Unicode form to the known name, and other names to themselves."""
     forms = {composed(name): name for name in known}
     return lambda name: name if name in known else forms.get(composed(name), name)
 
 
 def existing(path: Path) -> Path:
-    """Return the file, also if its name on disk is another Unicode form of the same letters, or has / for \\."""
+    """Return the file whose name equals `path` up to Unicode form and slash direction, if any, otherwise `path`."""
     names = (str(path), str(path).replace("\\", "/"))
     forms = (Path(normalize(form, name)) for name in names for form in ("NFC", "NFD"))
     return path if path.is_file() else next((form for form in forms if form.is_file()), path)
 
 
 def image_files(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
-    """Return the image files below `folder` by relative path without suffix, and the count of other files by suffix.
+    """Return the image files below `folder` by relative path without suffix, and counts of other files by suffix.
 
-    Hidden files are skipped, links are followed. Raises DataError for two files that differ in suffix only.
+    Hidden files are skipped, links are followed. Raises DataError for two files that differ only in suffix.
     """
     found = find_images(folder)
     return by_name(found), found.others
 
 
 def by_name(found: Found) -> dict[str, Path]:
-    """Return image files by relative path without suffix. Raises DataError for two that differ in suffix only."""
+    """Return image files by relative path without suffix. Raises DataError for two that differ only in suffix."""
     files: dict[str, Path] = {}
     for path in found.files:
         key = path.relative_to(found.root).with_suffix("").as_posix()
@@ -96,8 +96,8 @@ def note_ignored(folder: Path, others: Counter[str], what: str) -> list[str]:
 def add_files(keys: dict[Key, Path], folder: Path, split: str | None, kind: str, notes: list[str]) -> None:
     """Add the files of a folder, if it exists, to `keys`, and notes on ignored files to `notes`.
 
-    split: of all files; None: that of the first split folder in a file's path, if any. kind: image or mask. Raises
-    DataError for two files of one split and name.
+    split: split of all files. Default: the first split folder in each file's path, if any. kind: image or mask. Raises
+    DataError for two files with the same split and name.
     """
     if not folder.is_dir():
         return
@@ -107,7 +107,7 @@ def add_files(keys: dict[Key, Path], folder: Path, split: str | None, kind: str,
         *above, stem = name.split("/")
         place = next((at for at, part in enumerate(above if split is None else ()) if split_named(part)), None)
         key = (split, name)
-        if place is not None:  # also `site/val/a`: such images are not trained on
+        if place is not None:  # also `site/val/a`, which must not be trained on
             key = (split_named(above[place]), "/".join([*above[:place], *above[place + 1 :], stem]))
         if key in keys:
             raise DataError(f"{path} and {keys[key]} are the same {kind} of split {key[0]}; expected one")
@@ -115,7 +115,7 @@ def add_files(keys: dict[Key, Path], folder: Path, split: str | None, kind: str,
 
 
 def pair_folders(places: Iterable[tuple[str, str | None, Path]], notes: list[str]) -> Files:
-    """Match the files of folders: (image or mask, split, folder); see `add_files` and `pair`. Raises DataError."""
+    """Pair the files of (image or mask, split, folder) entries; see `add_files` and `pair`. Raises DataError."""
     keys: dict[str, dict[Key, Path]] = {"image": {}, "mask": {}}
     for kind, split, folder in places:
         add_files(keys[kind], folder, split, kind, notes)
@@ -123,10 +123,10 @@ def pair_folders(places: Iterable[tuple[str, str | None, Path]], notes: list[str
 
 
 def pair(images: dict[Key, Path], masks: dict[Key, Path], notes: list[str]) -> Files:
-    """Match masks to images by split and path, or by path alone where only one side has split folders.
+    """Pair masks with images by split and path, or by path alone where only one side has split folders.
 
-    An image outside of split folders is a training image. Names in different Unicode forms match. notes: passed on.
-    Raises DataError for a mask that matches several images, and for an image with two masks.
+    An image outside split folders takes the split of its mask, otherwise train. Names match in any Unicode form. notes:
+    passed to the result. Raises DataError if a mask matches several images or an image has two masks.
     """
     by_path: dict[str, list[Key]] = {}
     for key in images:
@@ -156,7 +156,7 @@ def pair(images: dict[Key, Path], masks: dict[Key, Path], notes: list[str]) -> F
 
 
 def check_unmatched(files: Files) -> None:
-    """Raise DataError for the first mask without an image."""
+    """Raise DataError if any mask has no image."""
     if files.unmatched_masks:
         path, count = files.unmatched_masks[0], len(files.unmatched_masks)
         total = sum(item.mask is not None for items in files.splits.values() for item in items) + count
@@ -167,7 +167,7 @@ def check_unmatched(files: Files) -> None:
 
 
 def suggest_image(mask: Path, files: Files) -> str:
-    """Return a sentence with the most similar image name, if any."""
+    """Return a sentence that suggests the image name most similar to the mask's; empty if none is similar."""
     stems = sorted({item.image.stem for items in files.splits.values() for item in items})
     for stem in stems:
         if stem.casefold() == mask.stem.casefold() and stem != mask.stem:

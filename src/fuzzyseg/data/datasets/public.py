@@ -1,9 +1,9 @@
-"""Public datasets whose folders identify them: CamVid, Cityscapes, ADE20K.
+"""Public datasets that are recognised by their folders: CamVid, Cityscapes, ADE20K.
 
-CamVid in the layout of the SegNet tutorial: Brostow et al., "Semantic object classes in video: a high-definition ground
-truth database", PRL 2009. Cityscapes, 19 classes, fine masks; images of train_extra are used without masks: Cordts et
+CamVid as in the SegNet tutorial: Brostow et al., "Semantic object classes in video: a high-definition ground truth
+database", PRL 2009. Cityscapes with 19 classes and fine masks; images of train_extra are used without masks: Cordts et
 al., "The Cityscapes dataset for semantic urban scene understanding", CVPR 2016. ADE20K as in the scene parsing
-benchmark: 150 classes, mask value 0 is void: Zhou et al., "Scene parsing through ADE20K dataset", CVPR 2017.
+benchmark, with 150 classes and mask value 0 for void: Zhou et al., "Scene parsing through ADE20K dataset", CVPR 2017.
 """
 
 import re
@@ -20,12 +20,12 @@ CAMVID = PublicDataset("CamVid", tuple(_CAMVID.split()), 11, re.compile(r"(0001T
 
 
 def is_camvid(root: Path, description: Description) -> bool:
-    """Whether both folders of a split exist."""
+    """Return whether any split has an image and a mask folder."""
     return any(_annot(path).is_dir() for _, path in split_folders(root))
 
 
 def camvid(root: Path, description: Description) -> Files:
-    """List the items of `train/` and `trainannot/`, and of the other splits. Raises DataError."""
+    """List the items of `train/` with `trainannot/`, and of the other splits. Raises DataError."""
     splits = split_folders(root)
     masks = [("mask", split, _annot(folder)) for split, folder in splits]
     return pair_folders([*(("image", *each) for each in splits), *masks], [])
@@ -37,14 +37,14 @@ def _annot(folder: Path) -> Path:
 
 IMAGES, MASKS, EXTRA = "leftImg8bit", "gtFine", "train_extra"
 ENDS = {"labelIds": "_gtFine_labelIds", "labelTrainIds": "_gtFine_labelTrainIds"}
-"""Kinds of masks; train ids, which were generated on purpose, take precedence."""
+"""File name endings by mask type. labelTrainIds takes precedence, since users generate these files deliberately."""
 
 LABELS = {
     "road": 7, "sidewalk": 8, "building": 11, "wall": 12, "fence": 13, "pole": 17, "traffic light": 19,
     "traffic sign": 20, "vegetation": 21, "terrain": 22, "sky": 23, "person": 24, "rider": 25, "car": 26, "truck": 27,
     "bus": 28, "train": 31, "motorcycle": 32, "bicycle": 33,
 }  # fmt: skip
-"""Cityscapes' evaluated classes in the order of their train ids, with their label ids. Other label ids are void."""
+"""Label ids of Cityscapes' evaluated classes, in the order of their train ids. Other label ids are void."""
 
 LABEL_IDS = Encoding(
     table=tuple((value, {v: i for i, v in enumerate(LABELS.values())}.get(value, VOID)) for value in range(34)),
@@ -55,12 +55,12 @@ CITYSCAPES = PublicDataset("Cityscapes", tuple(LABELS), VOID)
 
 
 def is_cityscapes(root: Path, description: Description) -> bool:
-    """Whether the image and the mask folder exist."""
+    """Return whether the image and mask folders exist."""
     return (root / IMAGES).is_dir() and (root / MASKS).is_dir()
 
 
 def cityscapes(root: Path, description: Description) -> Files:
-    """List `leftImg8bit/<split>/<city>/*_leftImg8bit.png` and the masks of gtFine. Raises DataError."""
+    """List `leftImg8bit/<split>/<city>/*_leftImg8bit.png` with their masks in gtFine. Raises DataError."""
     notes: list[str] = []
     pictures, labels = dict[Key, Path](), dict[Key, Path]()
     places = [*split_folders(root / IMAGES), *((EXTRA, path) for path in (root / IMAGES).glob(EXTRA))]
@@ -105,12 +105,12 @@ VALUES = Encoding(reduce_zero=True, text="ADE20K values: 0 is void, 1 to 150 are
 
 
 def is_ade20k(root: Path, description: Description) -> bool:
-    """Whether both folders of a split exist."""
+    """Return whether any split has an image and a mask folder."""
     return ade20k_place(root) is not None
 
 
 def ade20k(root: Path, description: Description) -> Files:
-    """List the items of `images/training/`, `annotations/training/` and validation. Raises DataError."""
+    """List the items of `images/training/` with `annotations/training/`, and of validation. Raises DataError."""
     base = ade20k_place(root)
     assert base is not None
     places, notes = list[tuple[str, str | None, Path]](), list[str]()
@@ -125,7 +125,7 @@ def ade20k(root: Path, description: Description) -> Files:
 
 
 def ade20k_place(root: Path) -> Path | None:
-    """Return the folder with `images/` and `annotations/`, at `root` or in `ADEChallengeData2016/`."""
+    """Return the folder with `images/` and `annotations/`: `root` or its `ADEChallengeData2016/`, or None."""
     for base in (root, root / "ADEChallengeData2016"):
         for part in ("training", "validation"):
             if (base / "images" / part).is_dir() and (base / "annotations" / part).is_dir():

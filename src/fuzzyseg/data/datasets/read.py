@@ -23,9 +23,9 @@ from fuzzyseg.data.text import counted, nearest, repeated, short
 class Layout:
     """A folder structure of datasets.
 
-    expected: description for messages. matches: whether a root (a folder, or the file that names the images) has this
-    layout. files: lists the items of each split of a matching root, or raises DataError. public: the public dataset
-    with this layout, if any. automatic: tried by `layout="auto"`.
+    expected: description for error messages. matches: tests whether a root (a folder or a table) has this layout.
+    files: lists the items of each split of a matching root, or raises DataError. public: the public dataset with this
+    layout, if any. automatic: whether `layout="auto"` tries it.
     """
 
     expected: str
@@ -45,12 +45,12 @@ DATASETS = {
     "lists": Layout(tables.LISTS_EXPECTED, tables.has_lists, tables.read_lists),
     "manifest": Layout(tables.MANIFEST_EXPECTED, tables.has_manifest, tables.read_manifest),
 }
-"""Layouts by name; `read_dataset(layout="auto")` takes the one that matches."""
+"""Layouts by name; `read_dataset(layout="auto")` uses the one that matches."""
 
 
 @dataclass(frozen=True)
 class DatasetLocation:
-    """A dataset's root, the folder of its files (`root`, or its parent for a table), layout and `dataset.yaml`."""
+    """A dataset's root, file folder (`root`, or its parent for a table), layout and `dataset.yaml`."""
 
     root: Path
     folder: Path
@@ -63,12 +63,12 @@ def read_dataset(
 ) -> DataSet:
     """Read a dataset folder, or a table of images, into lists of items with classes, void value and mask encoding.
 
-    Label metadata is taken from the first source that declares it: the arguments, `dataset.yaml`, a class table, the
-    layout's own files, the public dataset, `fallback`. Without any, all training masks are read. The default void
-    value is 255.
+    Label metadata comes from the first source that declares it: the arguments, `dataset.yaml`, a class table, the
+    layout's own files, the public dataset, `fallback`. If none does, all training masks are read to detect it. The
+    default void value is 255.
 
-    layout: a key of `DATASETS`, or auto for the one that matches. description: file to read instead of `dataset.yaml`.
-    options: see `LabelOptions`. Raises DataError.
+    layout: a key of `DATASETS`, or `auto` to detect it. description: file to read instead of `dataset.yaml`. options:
+    see `LabelOptions`. Raises DataError.
     """
     location = locate(root, layout=layout, description=description)
     files = list_files(location)
@@ -123,7 +123,7 @@ def build_dataset(location: DatasetLocation, files: Files, **options: Unpack[Lab
 
 
 def _layout(root: Path, layout: str, description: Description) -> str:
-    """Return the name of the layout to read. Raises DataError with the folder's content and the layouts tried."""
+    """Return the name of the layout to read. Raises DataError that lists the folder's content and the layouts tried."""
     if layout not in ("auto", *DATASETS):
         raise DataError(f"unknown layout {layout!r}.{nearest(layout, ['auto', *DATASETS])}")
     tried = [name for name, each in DATASETS.items() if (each.automatic if layout == "auto" else name == layout)]

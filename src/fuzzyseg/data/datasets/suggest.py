@@ -1,4 +1,4 @@
-"""Folders that are likely meant where no dataset, or no mask, is found."""
+"""Suggestions for the folders probably meant when no dataset or no mask is found."""
 
 import os
 import re
@@ -13,13 +13,14 @@ from fuzzyseg.data.io.pillow import SUFFIXES, suffix_of
 from fuzzyseg.data.text import short
 
 FOLDERS, FILES = 50, 20_000
-"""Folders that are looked at, and files of each: the given folder can be anything, such as the user's own."""
+"""Maximum numbers of folders searched and of files listed in each: the given folder may be arbitrarily large, such as a
+home folder."""
 
 _MASKS = re.compile("mask|label|annot|gt|truth|seg|target|colou?r", re.IGNORECASE)
 
 
 def suggest_masks(root: Path, images: Sequence[Path]) -> str:
-    """Return a sentence with the folders beside the image folders of a dataset that hold files of equal names."""
+    """Return a sentence on folders near the image folders that contain files of the same names; empty if none do."""
     found: Counter[str] = Counter()
     for folder in images:
         names = _names(folder)
@@ -34,7 +35,7 @@ def suggest_masks(root: Path, images: Sequence[Path]) -> str:
 
 
 def suggest_dataset(root: Path, is_dataset: Callable[[Path], bool]) -> str:
-    """Return a sentence with the datasets in or above a folder that is none, or two of its folders with equal names."""
+    """Return a sentence on datasets inside or above `root`, otherwise on two of its folders with equal file names."""
     inside = [folder for folder in _folders(root) if is_dataset(folder)]
     if inside:
         level = min(len(folder.parts) for folder in inside)
@@ -56,10 +57,10 @@ def suggest_dataset(root: Path, is_dataset: Callable[[Path], bool]) -> str:
 
 
 def _folders(root: Path) -> list[Path]:
-    """Return the folders in `root`, then those in these, without those of the system."""
+    """Return the subfolders of `root`, then theirs, without hidden ones; at most `FOLDERS`."""
 
     def inside(place: Path) -> list[Path]:
-        _, names, _ = next(os.walk(place), ("", [], []))  # nothing for a folder that may not be read
+        _, names, _ = next(os.walk(place), ("", [], []))  # empty for an unreadable folder
         return [place / name for name in sorted(names) if not is_hidden(name)]
 
     first = inside(root)

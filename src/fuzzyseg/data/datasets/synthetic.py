@@ -1,8 +1,7 @@
 """Synthetic demo dataset with groups of three similar classes.
 
-FPL assigns K > 1 fuzzy positives only where p_(1) + p_(2) <= T, so that at least three classes must compete. Each class
-has two siblings of nearly the same colour and texture; groups do not overlap. Lighting, colour cast and noise vary by
-image.
+FPL assigns K > 1 fuzzy positives only where p_(1) + p_(2) <= T, so at least three classes must compete. Each class has
+two siblings of similar colour and texture; the groups are distinct. Lighting, colour cast and noise vary by image.
 """
 
 from pathlib import Path
@@ -54,7 +53,7 @@ def _texture(rng: np.random.Generator, y: Floats, x: Floats, wavelength: float) 
 
 
 def _blob(rng: np.random.Generator, y: Floats, x: Floats) -> NDArray[np.bool_]:
-    """Return the pixels (H, W) of a randomly placed ellipse with a wavy outline."""
+    """Return the mask (H, W) of a randomly placed ellipse with a wavy outline."""
     height, width = y.shape
     dy, dx = y - rng.uniform(0, height), x - rng.uniform(0, width)
     turn = rng.uniform(0, np.pi)
@@ -103,5 +102,5 @@ def write_demo(root: str | Path, *, seed: int = 0, train: int = 160, val: int = 
             save_index_png(mask, root / "masks" / split / place.name)
     colours = [list(colour) for colour in default_colours(len(CLASSES))]
     text = yaml.safe_dump({"classes": list(CLASSES), "colours": colours}, sort_keys=False, default_flow_style=None)
-    with written_beside(root / FILE) as part:  # last: without it the folder is not complete
+    with written_beside(root / FILE) as part:  # last, to mark the folder as complete
         part.write_text(text, encoding="utf-8")

@@ -1,9 +1,9 @@
-"""Image lists: text files with one image per line, as published with several methods, and tables.
+"""Image lists, as published with several methods, and tables of images.
 
 A line of a list is an image and its mask, separated by a space or tab (`JPEGImages/a.jpg SegmentationClass/a.png`:
 UniMatch, CPS on Cityscapes), an image (`leftImg8bit/train/ulm/ulm_0_leftImg8bit.png`: U2PL on Cityscapes) or a name
 (`2007_000032`: CPS and U2PL on VOC). A leading slash may denote the dataset root (CPS). Absolute paths and `..` are
-allowed; files outside of the folder are reported. A table (`manifest.csv`, `manifest.jsonl`, or the path of such a
+allowed; files outside the dataset folder are reported. A table (`manifest.csv`, `manifest.jsonl`, or the path of such a
 file) has the columns image, mask (may be empty) and split; its paths are relative to its folder.
 """
 
@@ -27,7 +27,7 @@ from fuzzyseg.data.sample import DataError, Files, Item, attempt, attempt_all
 from fuzzyseg.data.text import counted, decoded, nearest, short
 
 PARTS = ("train", "unlabelled", "val", "test")
-"""Parts of a dataset that have lists."""
+"""Parts of a dataset for which there may be lists."""
 
 COLUMNS = ("image", "mask", "split")
 COMMENT = " (a comment begins a line, or follows two blanks; otherwise # is a part of a name)"
@@ -40,9 +40,9 @@ MANIFEST_EXPECTED = "manifest.csv or manifest.jsonl with image, mask, split (or 
 
 
 def fields(line: str) -> tuple[str, str | None]:
-    """Parse a line into (image, mask or None). Paths may contain spaces and #: a comment follows two blanks, or a tab.
+    """Parse a line into (image, mask or None). Paths may contain spaces and #; two spaces or a tab start a comment.
 
-    A name in quotation marks, as `quoted` writes it, is taken as it is.
+    A name in quotation marks, as written by `quoted`, is decoded as JSON.
     """
     if line.startswith('"'):
         with suppress(ValueError):
@@ -56,25 +56,25 @@ def fields(line: str) -> tuple[str, str | None]:
 
 
 def quoted(name: str) -> str:
-    """Return the line for a name that `fields` gives back: a JSON string where the name itself would be misread."""
+    """Return a line that `fields` parses back to `name`: a JSON string if the name itself would be misread."""
     plain = name.isprintable() and name == name.strip() and not name.startswith(("#", '"'))
     return name if plain and fields(name) == (name, None) else json.dumps(name)
 
 
 def _part_named(name: str) -> str | None:
-    """Return the part of a dataset (see `PARTS`) for the name of a list or of a split in a table, None for another."""
+    """Return the part (see `PARTS`) that the name of a list, or of a split in a table, denotes, or None."""
     name = name.lower().replace("labeled", "labelled")
     return {"labelled": "train", "unlabelled": "unlabelled"}.get(name) or split_named(name)
 
 
 def _item(image: Path, mask: Path | None, root: Path) -> Item:
-    """Return an item, named by its path below the root without suffix, or by its whole path if it is elsewhere."""
+    """Return an item named by its path below the root without suffix, or by its full path if it is elsewhere."""
     place = image.relative_to(root) if image.is_relative_to(root) else image.relative_to(image.anchor)
     return Item(image, mask, place.with_suffix("").as_posix())
 
 
 def has_lists(root: Path, description: Description) -> bool:
-    """Whether lists are declared, or exist and start with an image file."""
+    """Return whether lists are declared, or exist and start with an image file."""
     if description.lists is not None:
         return root.is_dir()
     entries = (attempt(list_entries, path) for path in _lists(root, description).get("train", []))
@@ -83,7 +83,7 @@ def has_lists(root: Path, description: Description) -> bool:
 
 
 def read_lists(root: Path, description: Description) -> Files:
-    """List the items of lists at the root, or declared in `dataset.yaml` (`lists: {train: a.txt}`).
+    """List the items of the lists at the root, or declared in `dataset.yaml` (`lists: {train: a.txt}`).
 
     Masks in an `unlabelled` list are ignored. Raises DataError.
     """
@@ -105,7 +105,7 @@ def read_lists(root: Path, description: Description) -> Files:
 
 
 def _lists(root: Path, description: Description) -> dict[str, list[Path]]:
-    """Return the list files of each part: the declared ones, else those at the root."""
+    """Return the list files of each part: the declared ones, otherwise those at the root."""
     if description.lists is None:
         lists = [(_part_named(path.stem), path) for path in regular_files(root, "*.[tT][xX][tT]")]
         return {part: found for part in PARTS if (found := [path for of, path in lists if of == part])}
@@ -125,7 +125,7 @@ def list_entries(path: Path) -> list[tuple[str, str | None]]:
 
 
 def _located(text: str, root: Path) -> Path:
-    """Return the file of a list entry: below `root` even with a leading slash, else an absolute path."""
+    """Return the file of a list entry: below `root`, even with a leading slash, otherwise an absolute path."""
     below = existing(root / text.lstrip("/"))
     return Path(text) if text.startswith("/") and not below.is_file() else below
 
@@ -146,7 +146,7 @@ def _items(path: Path, root: Path, *, masks: bool) -> Iterator[Item]:
 
 
 def _outside(items: list[Item], root: Path) -> str:
-    """Return a note on files outside of the root, which are allowed but should not go unnoticed."""
+    """Return a note on files outside the root, which are allowed but should not go unnoticed."""
     top = os.path.abspath(root)
     files = [file for item in items for file in (item.image, item.mask) if file is not None]
     count = sum(not Path(os.path.abspath(file)).is_relative_to(top) for file in files)
@@ -157,12 +157,12 @@ Row = dict[str, str]
 
 
 def has_manifest(root: Path, description: Description) -> bool:
-    """Whether `root` is or contains a table."""
+    """Return whether `root` is or contains a table."""
     return _table(root) is not None
 
 
 def read_manifest(root: Path, description: Description) -> Files:
-    """List the items of each split of a table. Raises DataError with file and line."""
+    """List the items of each split of a table. Raises DataError that names the file and line."""
     path = _table(root)
     assert path is not None
     files, seen = Files({}), dict[Path, int]()
@@ -205,7 +205,7 @@ def _table(root: Path) -> Path | None:
 
 
 def _read_csv(path: Path) -> tuple[list[tuple[int, Row]], set[str]]:
-    """Return numbered rows and the columns. The delimiter (comma, semicolon, tab) is that of the header."""
+    """Return numbered rows and the columns. The header determines the delimiter (comma, semicolon or tab)."""
     try:
         with io.StringIO(decoded(path.read_bytes(), "surrogateescape"), newline="") as file:
             head = file.readline()

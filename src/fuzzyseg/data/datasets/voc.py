@@ -29,12 +29,12 @@ VOC = PublicDataset("PASCAL VOC 2012", tuple(_NAMES.split()), 255, re.compile(r"
 
 
 def matches(root: Path, description: Description) -> bool:
-    """Whether images and masks are in one of the usual places."""
+    """Return whether the image and mask folders are in one of the usual places."""
     return _place(root) is not None
 
 
 def list_files(root: Path, description: Description, *, augmented: bool = True) -> Files:
-    """List the items of each split, by VOC's lists if present. Raises DataError.
+    """List the items of each split, using VOC's lists if present. Raises DataError.
 
     augmented: use SBD's masks (`cls/*.mat`, or SegmentationClassAug) if present.
     """
@@ -99,9 +99,9 @@ def _more_masks(root: Path, base: Path) -> tuple[Path, dict[str, Path]]:
 
 
 def split_lists(base: Path, images: dict[str, Path], folder: str = IMAGES) -> dict[str, list[str]]:
-    """Return names by split from `ImageSets/Segmentation`. Raises DataError for missing images, except of test.
+    """Return image names by split from `ImageSets/Segmentation`. Raises DataError for missing images, except in test.
 
-    images: by name. folder: theirs, below `base`.
+    images: files by name. folder: the image folder below `base`.
     """
     lists: dict[str, list[str]] = {}
     known = name_finder(images)
@@ -112,7 +112,7 @@ def split_lists(base: Path, images: dict[str, Path], folder: str = IMAGES) -> di
         listed = [name.replace("\\", "/").removeprefix(f"{folder}/") for name, _ in list_entries(path)]
         names = [known(name if known(name) in images else str(Path(name).with_suffix(""))) for name in listed]
         lost = [name for name in names if name not in images]
-        if lost and split != "test":  # the test images are a download of their own
+        if lost and split != "test":  # the test images are a separate download
             raise DataError(f"{path}: {len(lost)} images are not in {base / folder}: {short(lost)}; copy them there")
         lists[split] = list(dict.fromkeys([*lists.get(split, ()), *(name for name in names if name in images)]))
     return lists

@@ -1,4 +1,4 @@
-"""Export of a trained model for use without fuzzyseg, and the comparison with PyTorch that it has to pass."""
+"""Export of a trained model for use without fuzzyseg, and its verification against PyTorch."""
 
 from fuzzyseg.inference.export.export_model import export_model
 from fuzzyseg.inference.export.formats import FORMATS

@@ -1,4 +1,4 @@
-"""Write an export: the model in one format, its card, and the result of the comparison."""
+"""Writing of an export: the model in one format, its card, and the result of the comparison."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,11 +21,11 @@ USE = {
     "smp": '`segmentation_models_pytorch.from_pretrained("THIS_FOLDER")`; normalise as stated under Input',
 }
 SMALLEST = 64
-"""Smallest side of the images that an export of any size is compared at."""
+"""Minimum side of the images on which an export with dynamic input size is compared."""
 
 
 def fixed_size(predictor: Predictor, static: Size | None) -> Size | None:
-    """The only size of an export: given, that images are resized to, or for a vision transformer the training crop."""
+    """Return the fixed input size, if any: `static`, `image_size`, or DPT's training crop. Raises DataError."""
     card = predictor.card
     if static is not None and card.image_size not in (None, static):
         raise DataError(f"--static: found {static}; images are resized to {card.image_size} for this model")
@@ -46,9 +46,9 @@ def export_model(
 ) -> Agreement:
     """Export a model into the folder `out` and compare it with PyTorch on images, which need no masks.
 
-    form: a key of `FORMATS`. static: the only (H, W) of the input; see `fixed_size`. tolerance: the largest share of
-    labels that may differ. Raises DataError if the model has no such export, packages are missing, or `out` holds
-    something else; ExportError if more labels differ. Nothing is left under the name `out` then.
+    form: a key of `FORMATS`. static: fixed (H, W) of the input; see `fixed_size`. tolerance: maximum fraction of labels
+    that may differ. Raises DataError if the model has no such export, packages are missing, or `out` contains something
+    else; ExportError if more labels differ. After an error, `out` is unchanged.
     """
     if out.exists() and not ((out / CARD_NAME).is_file() or (out.is_dir() and not any(out.iterdir()))):
         raise DataError(f"{out}: is no earlier export and would be replaced; choose another --out")

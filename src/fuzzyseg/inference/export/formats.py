@@ -1,4 +1,4 @@
-"""Formats of an export: each writes a model into a folder and returns how to run what it has written."""
+"""Export formats: each writes a model into a folder and returns a function that runs what was written."""
 
 import importlib.util
 import json
@@ -19,11 +19,11 @@ from fuzzyseg.networks.weights import save_network
 
 OPSET = 18
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Logits (B,C,H,W) and labels (B,H,W) of image values (B,Cin,H,W)."""
+"""Function from image values (B,Cin,H,W) to logits (B,C,H,W) and labels (B,H,W)."""
 
 
 def metadata(model: Deployed, predictor: Predictor, least: list[int]) -> dict[str, str]:
-    """What a user of the file needs, as JSON by name."""
+    """Return what users of the file need to know, as JSON strings by name."""
     card = predictor.card
     ranged = card.levels is not None and card.levels.low is not None
     float_values = "the image files' own values" if ranged else "values in [0, 1]"
@@ -40,7 +40,7 @@ def metadata(model: Deployed, predictor: Predictor, least: list[int]) -> dict[st
 
 
 def write_onnx(model: Deployed, predictor: Predictor, folder: Path) -> Run:
-    """model.onnx by torch's dynamo exporter."""
+    """Write model.onnx with torch's dynamo exporter."""
     need("onnx", "onnxscript", "onnxruntime", extra="onnx")
     import onnx
     import onnxruntime
@@ -63,7 +63,7 @@ def write_onnx(model: Deployed, predictor: Predictor, folder: Path) -> Run:
 
 
 def write_pt2(model: Deployed, predictor: Predictor, folder: Path) -> Run:
-    """model.pt2, an archive of torch.export."""
+    """Write model.pt2, a torch.export archive."""
     program, file = model.program(), folder / "model.pt2"
     extra = {"fuzzyseg.json": json.dumps(metadata(model, predictor, least_size(program)), ensure_ascii=False)}
     torch.export.save(program, file, extra_files=extra)
@@ -77,7 +77,7 @@ def write_pt2(model: Deployed, predictor: Predictor, folder: Path) -> Run:
 
 
 def write_openvino(model: Deployed, predictor: Predictor, folder: Path) -> Run:
-    """model.xml and model.bin, converted from the ONNX file beside them."""
+    """Write model.xml and model.bin, converted from an ONNX file that is also written."""
     need("openvino", extra=None)
     import openvino
 
@@ -95,7 +95,7 @@ def write_openvino(model: Deployed, predictor: Predictor, folder: Path) -> Run:
 
 
 def write_smp(model: Deployed, predictor: Predictor, folder: Path) -> Run:
-    """A folder that `segmentation_models_pytorch.from_pretrained` loads; what is in the graph elsewhere is outside."""
+    """Write a folder for `segmentation_models_pytorch.from_pretrained`, which excludes pre- and postprocessing."""
     from segmentation_models_pytorch import from_pretrained
 
     network = predictor.network
@@ -122,7 +122,7 @@ FORMATS: dict[str, Callable[[Deployed, Predictor, Path], Run]] = {
 
 
 def need(*packages: str, extra: str | None) -> None:
-    """Raise DataError, which says what to install, if a package is missing."""
+    """Raise DataError with the install command if a package is missing."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         command = f"pip install 'fuzzyseg[{extra}]'" if extra else f"pip install {' '.join(missing)}"

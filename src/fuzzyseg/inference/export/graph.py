@@ -1,4 +1,4 @@
-"""The module that is exported: image values in, logits and labels out."""
+"""The exported module: image values in, logits and labels out."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ INPUT, OUTPUTS = "image", ("logits", "labels")
 
 
 class Deployed(nn.Module):
-    """A network with what `Predictor` does before and after it, for one whole image and one view.
+    """A network with the pre- and postprocessing of `Predictor`, for one whole image and one view.
 
-    Input: image values (B,Cin,H,W). uint8 for a model of 8-bit images; else float32: the files' values if the card's
-    `levels` give a range, otherwise values in [0, 1]. Outputs: logits (B,C,H,W) float32, divided by the temperature, so
-    that their softmax gives calibrated probabilities, and labels (B,H,W) uint8.
+    Input: image values (B,Cin,H,W). uint8 for a model of 8-bit images, otherwise float32: file values if the card's
+    `levels` give a range, else values in [0, 1]. Outputs: logits (B,C,H,W) float32, divided by the temperature so that
+    their softmax gives calibrated probabilities, and labels (B,H,W) uint8.
     """
 
     low: Tensor
@@ -27,7 +27,7 @@ class Deployed(nn.Module):
     std: Tensor
 
     def __init__(self, predictor: Predictor, size: Size | None) -> None:
-        """size: the only (H, W) of the input; None: any of at least `least`."""
+        """size: fixed (H, W) of the input, or None for any size."""
         super().__init__()
         card = predictor.card
         self.network, self.size, self.temperature = predictor.network, size, card.temperature
@@ -44,7 +44,7 @@ class Deployed(nn.Module):
         self.to("cpu").eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and labels of image values."""
+        """Return the logits and labels of image values."""
         height, width = image.shape[-2:]
         units = (image.float() - self.low) / self.span
         if self.dtype != torch.uint8:
@@ -65,16 +65,16 @@ class Deployed(nn.Module):
         return logits / self.temperature, logits.argmax(1).to(torch.uint8)
 
     def example(self) -> Tensor:
-        """An input to trace with; two images, since a batch of one would be taken for a constant."""
+        """Return an input for tracing, with two images, since a batch size of one would be traced as a constant."""
         side = 4 * self.divisor if self.divisor > 1 else 96
         size = self.size or (side, side + max(32, self.divisor))
         values = torch.randint(0, 256, (2, self.mean.shape[1], *size), generator=torch.Generator().manual_seed(0))
         return values.to(self.dtype)
 
     def program(self) -> Any:
-        """The result of `torch.export.export`, with free batch, height and width unless the size is fixed.
+        """Return the result of `torch.export.export`, with dynamic batch, height and width unless the size is fixed.
 
-        Raises ValueError for a network that cannot be exported so.
+        Raises ValueError if the network cannot be exported this way.
         """
         free = torch.export.Dim.DYNAMIC
         dynamic = {0: free} | ({} if self.size is not None else {2: free, 3: free})
@@ -88,7 +88,7 @@ class Deployed(nn.Module):
 
 
 def least_size(program: Any) -> list[int]:
-    """The smallest height and width of a program's input, as its tracing found."""
+    """Return the minimum height and width of a program's input, as determined by tracing."""
     image = next(node.meta["val"] for node in program.graph.nodes if node.name == INPUT)
     ranges = {str(symbol): int(found.lower) for symbol, found in program.range_constraints.items()}
     return [ranges.get(str(side), 1) if not isinstance(side, int) else side for side in image.shape[-2:]]

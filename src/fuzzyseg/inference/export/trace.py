@@ -1,4 +1,4 @@
-"""Where an ONNX file first computes something else than PyTorch."""
+"""Search for the first operation of an ONNX file that differs from PyTorch."""
 
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ from torch import fx
 from fuzzyseg.inference.export.graph import INPUT, Deployed
 
 LIMIT = 1e-2
-"""Difference, relative to the largest value, from which on an operation is named."""
+"""Difference, relative to the largest value, above which an operation is reported."""
 
 
 class _Recorder(fx.Interpreter):
-    """Keeps the result of every node."""
+    """Interpreter that keeps the result of every node."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
@@ -25,9 +25,9 @@ class _Recorder(fx.Interpreter):
 
 
 def first_difference(file: Path, model: Deployed) -> str:
-    """`; the first operation that differs is ...`, or nothing if none does on random values.
+    """Return `; the first operation that differs is ...`, or an empty string if none does on random values.
 
-    The exporter names values as torch.export names its nodes, so that both can be compared by name.
+    The exporter names values as torch.export names its nodes, so both can be compared by name.
     """
     import onnx
     import onnxruntime

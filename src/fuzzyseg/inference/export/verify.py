@@ -1,4 +1,4 @@
-"""The comparison of an exported model with PyTorch on the user's own images."""
+"""Comparison of an exported model with PyTorch on the user's images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,17 +18,22 @@ from fuzzyseg.inference.predictor import Predictor
 from fuzzyseg.inference.sliding_window import starts
 
 SIDE, WINDOWS, CROPPED = 2048, 4, 10
-"""Longest side of what is compared of an image, most windows of it, and the images that further sizes are cut from."""
+"""Maximum side of the part of an image that is compared, maximum number of its windows, and number of images that are
+also compared at smaller sizes."""
 
 
 class ExportError(ValueError):
-    """An export whose labels differ from those of PyTorch."""
+    """Raised if the labels of an export differ from those of PyTorch."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of two models over images: their number, the sizes (H, W) compared, pixels, share of equal labels,
-    largest difference of logits, and the image with the most differing labels with that share."""
+    """Agreement of two models over images.
+
+    images: number of images. sizes: (H, W) compared. pixels: number of pixels. equal: fraction of equal labels.
+    largest: maximum difference of logits. worst: image with the highest fraction of differing labels,
+    `worst_differing`.
+    """
 
     images: int
     sizes: list[Size]
@@ -39,7 +44,7 @@ class Agreement:
     worst_differing: float
 
     def describe(self) -> str:
-        """The agreement in words."""
+        """Return a description of the agreement."""
         sizes = ", ".join(f"{height}x{width}" for height, width in self.sizes[:5])
         return (
             f"{100 * self.equal:.4f} % of the labels equal PyTorch's over {self.pixels} pixels of {self.images} images "
@@ -48,7 +53,7 @@ class Agreement:
 
 
 def compare(predictor: Predictor, model: Deployed, run: Run, items: Sequence[Item], least: Size) -> Agreement:
-    """Compare `run` with `predictor` on images: whole ones at sizes of their own, smaller ones, or windows."""
+    """Compare `run` with `predictor` on images: whole ones and crops, resized ones, or windows."""
     images, equal, pixels, largest, worst = 0, 0, 0, 0.0, (-1.0, "")
     sizes: dict[Size, None] = {}
     for number, item in enumerate(items):
@@ -68,7 +73,7 @@ def compare(predictor: Predictor, model: Deployed, run: Run, items: Sequence[Ite
 
 
 def _values(predictor: Predictor, path: Path) -> tuple[Tensor, Tensor]:
-    """(1,Cin,H,W) values of a file for the exported model, and for `Predictor.batch_logits`."""
+    """Return the values (1,Cin,H,W) of a file for the exported model, and those for `Predictor.batch_logits`."""
     card = predictor.card
     known = read_image(path, card.channels, bands=card.bands, levels=card.levels)
     ranged = card.levels is not None and card.levels.low is not None
@@ -82,7 +87,7 @@ def _values(predictor: Predictor, path: Path) -> tuple[Tensor, Tensor]:
 def _parts(
     predictor: Predictor, model: Deployed, raw: Tensor, known: Tensor, least: Size, *, more: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Parts of the same place of both: the image and, if any size fits, 3/4 and 1/2 of it; or windows of one size."""
+    """Yield matching parts of both: the image and crops of 3/4 and 1/2; for a fixed size, windows or all, resized."""
     height, width = raw.shape[-2:]
     if model.size is None:
         for factor in (1.0, 0.75, 0.5) if more else (1.0,):
@@ -98,7 +103,7 @@ def _parts(
 
 
 def _cut(image: Tensor, top: int, left: int, size: Size) -> Tensor:
-    """A part of an image, with its border repeated where the image ends."""
+    """Return a crop of an image, padded by edge replication where the image ends."""
     part = image[..., top : top + size[0], left : left + size[1]]
     below, right = size[0] - part.shape[-2], size[1] - part.shape[-1]
     if below or right:

@@ -1,4 +1,4 @@
-"""Files that hold predictions: rasters and arrays of an image, and annotations for the tools that correct them."""
+"""Files with predictions: rasters and arrays per image, and annotations for correction tools."""
 
 from fuzzyseg.inference.outputs.annotations import ANNOTATIONS, POLYGONS, Annotated
 from fuzzyseg.inference.outputs.arrays import ARRAYS
@@ -6,6 +6,6 @@ from fuzzyseg.inference.outputs.band import Band, Fuzzy
 from fuzzyseg.inference.outputs.rasters import RASTERS
 
 KINDS = (*RASTERS, *ARRAYS, *ANNOTATIONS)
-"""Names of all outputs. Rasters and arrays are written with the prediction, annotations at the end, from the masks."""
+"""Names of all outputs. Rasters and arrays are written during prediction, annotations at the end, from the masks."""
 
 __all__ = ["ANNOTATIONS", "ARRAYS", "KINDS", "POLYGONS", "RASTERS", "Annotated", "Band", "Fuzzy"]

@@ -1,4 +1,4 @@
-"""Outputs for annotation tools, made from the masks of all images: COCO, LabelMe, CVAT and Label Studio."""
+"""Outputs for annotation tools, generated from the masks of all images: COCO, LabelMe, CVAT and Label Studio."""
 
 import io
 import json
@@ -26,7 +26,7 @@ BLACK = (0, 0, 0)
 
 @dataclass(frozen=True)
 class Annotated:
-    """An image file, its path relative to the folder of the images, the name of its results, and its mask (H,W)."""
+    """An image file, its path relative to the image folder, the name of its results, and its mask (H,W)."""
 
     file: Path
     path: Path
@@ -38,14 +38,14 @@ Add = Callable[[Annotated], None]
 
 
 def not_drawn(card: ModelCard) -> list[int]:
-    """Mask values that are no objects: void, and a class named background."""
+    """Return the mask values that are not objects: void, and a class named background."""
     background = background_of(card.classes)
     return [VOID] if background is None else [VOID, background]
 
 
 @contextmanager
 def _coco(out: Path, card: ModelCard) -> Iterator[Add]:
-    """coco.json: a polygon for each connected region."""
+    """Write coco.json, with one polygon per connected region."""
     check_polygons()
     content: dict[str, list[Any]] = {"images": [], "annotations": []}
     categories = [{"id": index + 1, "name": name} for index, name in enumerate(card.classes)]
@@ -75,7 +75,7 @@ def _coco(out: Path, card: ModelCard) -> Iterator[Add]:
 
 @contextmanager
 def _labelme(out: Path, card: ModelCard) -> Iterator[Add]:
-    """labelme/NAME.json: a polygon for each connected region; the path of the image is relative to the file."""
+    """Write labelme/NAME.json, with one polygon per connected region; the image path is relative to the file."""
     check_polygons()
 
     def add(image: Annotated) -> None:
@@ -100,9 +100,9 @@ def _labelme(out: Path, card: ModelCard) -> Iterator[Add]:
 
 @contextmanager
 def _cvat(out: Path, card: ModelCard) -> Iterator[Add]:
-    """cvat.zip: an archive "Segmentation mask 1.1" of coloured masks.
+    """Write cvat.zip, a "Segmentation mask 1.1" archive of coloured masks.
 
-    A class named background is black there, as CVAT has it; otherwise void is.
+    A class named background is black, following CVAT; otherwise void is.
     """
     background = background_of(card.classes)
     for colours in (list(card.colours or ()), class_colours(len(card.classes))):
@@ -136,10 +136,10 @@ def _cvat(out: Path, card: ModelCard) -> Iterator[Add]:
 
 @contextmanager
 def _label_studio(out: Path, card: ModelCard) -> Iterator[Add]:
-    """labelstudio.json: a task for each image, whose prediction has the pixels of each class as a brush region.
+    """Write labelstudio.json: one task per image, whose prediction has one brush region per class.
 
     For a labelling configuration with `<BrushLabels name="label" toName="image">` and `<Image name="image"
-    value="$image"/>`; the image's address is its path below the folder that Label Studio serves as local files.
+    value="$image"/>`; the image URL is its path below the folder that Label Studio serves as local files.
     """
     tasks: list[dict[str, Any]] = []
 
@@ -170,11 +170,11 @@ def _label_studio(out: Path, card: ModelCard) -> Iterator[Add]:
 
 
 def brush_runs(pixels: np.ndarray[Any, np.dtype[np.bool_]]) -> list[int]:
-    """Pixels (H,W) as the bytes of Label Studio's brush region, the bit stream of `@thi.ng/rle-pack`.
+    """Encode pixels (H,W) as the bytes of a Label Studio brush region, the bit stream of `@thi.ng/rle-pack`.
 
-    32 bits: number of values, four (red, green, blue, opacity) a pixel, each 0 or 255. 5 bits: 8 bits a value, less 1.
-    Four times 4 bits: the widths of run lengths, less 1. Then the runs: bit 1, 2 bits for the width (here always the
-    last, 16), the length less 1, and the value in 8 bits.
+    32 bits: number of values, four (red, green, blue, opacity) per pixel, each 0 or 255. 5 bits: bits per value (8)
+    minus 1. Four times 4 bits: the widths of run lengths, minus 1. Then each run: bit 1, 2 bits for the index of the
+    width (here always the last, 16), the length minus 1, and the value in 8 bits.
     """
     flat = pixels.ravel()
     edges = np.flatnonzero(np.diff(flat)) + 1
@@ -192,7 +192,7 @@ def brush_runs(pixels: np.ndarray[Any, np.dtype[np.bool_]]) -> list[int]:
 
 
 def _bits(values: np.ndarray[Any, Any], width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Numbers as `width` bits each, the highest first."""
+    """Return the numbers as `width` bits each, most significant first."""
     return (values[:, None] >> np.arange(width - 1, -1, -1) & 1).astype(np.uint8).ravel()
 
 
@@ -207,6 +207,6 @@ ANNOTATIONS: dict[str, tuple[str, Callable[[Path, ModelCard], AbstractContextMan
     "cvat": ("cvat.zip", _cvat),
     "labelstudio": ("labelstudio.json", _label_studio),
 }
-"""Annotations by name: their file or folder, and a context with a function that adds an image."""
+"""Annotation outputs by name: their file or folder, and a context that yields a function to add an image."""
 
 POLYGONS = ("coco", "labelme")

@@ -1,4 +1,4 @@
-"""Outputs that are NumPy archives, which are held whole: probabilities, and fuzzy sets as bits."""
+"""Outputs as NumPy archives, which are held in memory as a whole: probabilities, and fuzzy sets as bits."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,22 +17,22 @@ from fuzzyseg.inference.outputs.rasters import Write
 
 
 def _probabilities(band: Band) -> NDArray[Any]:
-    """(C,rows,W) float16."""
+    """Return (C,rows,W) float16."""
     return band.calibrated.half().cpu().numpy()
 
 
 def _sets(band: Band) -> NDArray[Any]:
-    """(bytes,rows,W): the bits of class 0, 1, ... from the highest bit of the first byte on."""
+    """Return (bytes,rows,W) uint8: bits of class 0, 1, ..., starting with the highest bit of the first byte."""
     return np.packbits(band.sets.cpu().numpy(), axis=0)
 
 
 ARRAYS: dict[str, Callable[[Band], NDArray[Any]]] = {"probabilities": _probabilities, "sets": _sets}
-"""Outputs that are arrays, by name, which is that of their folder and of the array too."""
+"""Array outputs by name, which is also the name of their folder and of the array."""
 
 
 @contextmanager
 def opened_array(kind: str, path: Path, size: Size, card: ModelCard) -> Iterator[Write]:
-    """A function that takes the part of NAME.npz that a band holds; the file, with the class names, is written last.
+    """Yield a function that adds a band to NAME.npz; the file, with the class names, is written on exit.
 
     Pixels without data are 0.
     """

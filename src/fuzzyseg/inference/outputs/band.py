@@ -1,4 +1,4 @@
-"""The prediction of some rows of an image, from which all its outputs are made."""
+"""The prediction for some rows of an image, from which all outputs are computed."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +17,7 @@ from fuzzyseg.losses.fpl.options import FPLOptions
 
 @dataclass(frozen=True)
 class Fuzzy:
-    """The fuzzy positive set (Alg. 1): its threshold T in (0, 1], and the options of the loss."""
+    """The fuzzy positive set (Alg. 1): threshold T in (0, 1], and the options of the loss."""
 
     threshold: float = 0.9
     options: FPLOptions = field(default_factory=FPLOptions)
@@ -27,9 +27,9 @@ class Fuzzy:
 class Band:
     """Rows of an image, at the size of its file.
 
-    box: y0, x0, y1, x1. labels (rows,W) int64. probabilities (C,rows,W) float32; None unless an output needs them.
-    image (rows,W,channels), with a last band of known pixels if data can be missing; None unless
-    needed. encoded: write masks as the training masks were encoded.
+    box: y0, x0, y1, x1. labels: (rows,W) int64. probabilities: (C,rows,W) float32; None unless an output needs them.
+    image: (rows,W,channels), with an additional last band of known pixels if data can be missing; None unless needed.
+    encoded: write masks in the encoding of the training masks.
     """
 
     box: Box
@@ -42,7 +42,7 @@ class Band:
 
     @cached_property
     def mask(self) -> Pixels:
-        """Class indices (rows,W) uint8, void where the image misses data."""
+        """Class indices (rows,W) uint8; void where the image has no data."""
         image = None if self.image is None else torch.from_numpy(self.image).movedim(-1, 0)
         known = None if image is None else known_pixels(image, self.card.channels)
         mask = self.labels.cpu().to(torch.uint8)
@@ -51,7 +51,7 @@ class Band:
 
     @cached_property
     def calibrated(self) -> Tensor:
-        """The probabilities (C,rows,W) after the card's temperature."""
+        """Probabilities (C,rows,W), calibrated by the card's temperature."""
         return (self._log() / self.card.temperature).softmax(0)
 
     def _log(self) -> Tensor:
@@ -60,5 +60,5 @@ class Band:
 
     @cached_property
     def sets(self) -> Tensor:
-        """(C,rows,W) True where a class is in the fuzzy positive set of a pixel, as the loss assigns it."""
+        """Membership (C,rows,W) bool of each class in a pixel's fuzzy positive set, as assigned by the loss."""
         return assign(self._log().unsqueeze(0), self.fuzzy.threshold, self.fuzzy.options).membership()[0] > 0

@@ -1,4 +1,4 @@
-"""Masks as polygons: one ring for each connected region, along the edges of its pixels."""
+"""Masks as polygons: one ring per connected region, along the edges of its pixels."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -11,19 +11,20 @@ from fuzzyseg.data import DataError
 from fuzzyseg.data.io.image import Pixels
 
 Ring = NDArray[np.float64]
-"""Corners (N,2) as x, y in pixels, 0 at the edge of the image; the last is joined to the first."""
+"""Corners (N,2) as x, y in pixels, 0 at the edge of the image; the last is connected to the first."""
 
 
 def check_polygons() -> None:
-    """Raises DataError without rasterio."""
+    """Raise DataError if rasterio is not installed."""
     if find_spec("rasterio") is None:
         raise DataError("polygons are traced by rasterio: pip install 'fuzzyseg[geo]'; cvat and labelstudio need none")
 
 
 def polygons(mask: Pixels, leave_out: list[int]) -> Iterator[tuple[int, Ring]]:
-    """Class index and ring of each region of pixels that share an edge. leave_out: values that are not traced.
+    """Yield the class index and ring of each 4-connected region. leave_out: values that are not traced.
 
-    Filled, a ring gives the region's pixels. A hole is joined to the ring around it by a bridge, a line there and back.
+    Filling a ring gives the region's pixels. A hole is connected to the ring around it by a bridge, traversed both
+    ways.
     """
     from rasterio.features import shapes
 
@@ -33,10 +34,10 @@ def polygons(mask: Pixels, leave_out: list[int]) -> Iterator[tuple[int, Ring]]:
 
 
 def _bridged(ring: Ring, holes: list[Ring]) -> Ring:
-    """One ring of a ring and its holes.
+    """Merge a ring and its holes into one ring.
 
-    From the topmost holes on, a vertical line leads from the middle of a pixel's edge at the top of the hole to the
-    nearest edge above it, which belongs to the ring or to a hole that is joined already.
+    Starting with the topmost hole, a vertical line connects the middle of a pixel edge at the top of the hole to the
+    nearest edge above it, which belongs to the ring or to a hole that is already merged.
     """
     for hole in sorted(holes, key=lambda hole: float(hole[:, 1].min())):
         top, start = hole[:, 1].min(), np.roll(hole, -1, 0)
@@ -54,9 +55,9 @@ def _bridged(ring: Ring, holes: list[Ring]) -> Ring:
 
 
 def through_centres(ring: Ring) -> Ring:
-    """A ring as a line through the middle of the region's outermost pixels, whose coordinates are integers.
+    """Return a ring through the centres of the region's outermost pixels, which have integer coordinates.
 
-    This is the region for tools that count the pixels under the outline to it, as LabelMe does.
+    It denotes the region for tools that include the pixels under the outline, such as LabelMe.
     """
     step = np.sign(np.roll(ring, -1, 0) - ring)
     bridge = (ring[:, 0] % 1 == 0.5) & (step[:, 0] == 0)

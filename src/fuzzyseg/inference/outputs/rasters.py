@@ -1,4 +1,4 @@
-"""Outputs that are images: PNG, or GeoTIFF where the image is georeferenced, written row by row."""
+"""Image outputs: PNG, or GeoTIFF if the image is georeferenced, written band by band."""
 
 import math
 import warnings
@@ -23,10 +23,10 @@ from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.inference.outputs.band import Band
 
 MOST_SHOWN = 2**26
-"""Overlays of images with more pixels are reduced, unless they are GeoTIFF: they serve to be looked at."""
+"""Overlays of images with more pixels are downsampled, unless they are GeoTIFF: they are only for viewing."""
 
 CACHE_MB = 128
-"""Memory of GDAL for tiles that are not yet written."""
+"""GDAL's memory, in MB, for tiles that are not yet written."""
 
 Put = Callable[[Band, Pixels], None]
 Write = Callable[[Band], None]
@@ -34,9 +34,9 @@ Georeference = dict[str, Any]
 
 
 class Raster(NamedTuple):
-    """An output that is an image: its folder, its pixels (rows,W) or (rows,W,3) uint8 of a band, what it needs.
+    """An image output: its folder, its pixels (rows,W) or (rows,W,3) uint8 for a band, and what it needs.
 
-    many: `pixels` gives (C,rows,W), a file for each class in a folder for each image.
+    many: `pixels` returns (C,rows,W), for one file per class in a folder per image.
     """
 
     folder: str
@@ -46,7 +46,7 @@ class Raster(NamedTuple):
 
 
 def colours_of(card: ModelCard) -> list[Colour]:
-    """The classes' colours: those of the card, or distinct ones."""
+    """Return the colours of the classes: those of the card, otherwise distinct ones."""
     return card.colours or class_colours(len(card.classes))
 
 
@@ -60,7 +60,7 @@ def _mask(band: Band) -> Pixels:
 
 
 def coloured(mask: Pixels, card: ModelCard) -> Pixels:
-    """A mask (H,W) in the classes' colours (H,W,3); void is black."""
+    """Return a mask (H,W) in the class colours (H,W,3); void is black."""
     table = np.zeros((VOID + 1, 3), np.uint8)
     table[: len(card.classes)] = colours_of(card)
     found: Pixels = table[mask]
@@ -73,13 +73,13 @@ def _overlay(band: Band) -> Pixels:
 
 
 def _bytes(values: torch.Tensor, band: Band) -> Pixels:
-    """Values (...,rows,W) in [0, 1] as 0 to 255; 0 where the image misses data."""
+    """Scale values (...,rows,W) from [0, 1] to 0 to 255; 0 where the image has no data."""
     found = (255 * values).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     return np.where(band.mask == VOID, np.uint8(0), found)
 
 
 def _uncertainty(band: Band) -> Pixels:
-    """Entropy of the probabilities over log C, the largest possible."""
+    """Return the entropy of the probabilities, divided by its maximum, log C."""
     entropy = torch.special.entr(band.calibrated).sum(0)
     return _bytes(entropy / math.log(len(band.card.classes)), band)
 
@@ -100,11 +100,11 @@ RASTERS = {
     "k": Raster("k", _k, True),
     "probabilities8": Raster("probabilities8", _probabilities, True, many=True),
 }
-"""Outputs that are images, by name."""
+"""Image outputs by name."""
 
 
 def georeference(path: Path) -> Georeference | None:
-    """Coordinate system and transform of a GeoTIFF; None for other files, and without rasterio."""
+    """Return the coordinate system and transform of a GeoTIFF; None for other files, or without rasterio."""
     if path.suffix.lower() not in (".tif", ".tiff") or find_spec("rasterio") is None:
         return None
     import rasterio
@@ -123,9 +123,10 @@ def georeference(path: Path) -> Georeference | None:
 def opened_raster(
     kind: str, path: Path, size: Size, card: ModelCard, geo: Georeference | None, *, encoded: bool
 ) -> Iterator[Write]:
-    """A function that writes the part of a file that a band holds. Files replace older ones at the end.
+    """Yield a function that writes a band to its output files. They replace older files on exit.
 
-    path: without suffix; with `many` of a folder. geo: write GeoTIFF with this georeference, else PNG.
+    path: of the file without suffix, or of the folder for `many` files. geo: write GeoTIFF with this georeference, else
+    PNG.
     """
     _, pixels, _, many = RASTERS[kind]
     palette = card.colours if kind == "mask" and not encoded else None
@@ -146,7 +147,7 @@ def opened_raster(
 
 
 def files_of(kind: str, path: Path, card: ModelCard, *, geo: bool) -> list[Path]:
-    """The files that `opened_raster` writes. geo: GeoTIFF."""
+    """Return the files that `opened_raster` writes. geo: GeoTIFF instead of PNG."""
     suffix = ".tif" if geo else ".png"
     if not RASTERS[kind].many:
         return [path.with_name(path.name + suffix)]
@@ -156,7 +157,7 @@ def files_of(kind: str, path: Path, card: ModelCard, *, geo: bool) -> list[Path]
 
 @contextmanager
 def _png(path: Path, size: Size, palette: list[Colour] | None, shown: bool) -> Iterator[Put]:
-    """A PNG file, which is held whole. shown: reduce a large one, and add a legend of the classes below."""
+    """Write a PNG file, held in memory as a whole. shown: downsample a large one, and add a class legend below."""
     step = math.ceil(math.sqrt(size[0] * size[1] / MOST_SHOWN)) if shown else 1
     whole: Pixels | None = None
     counts, card = np.zeros(VOID + 1, np.int64), None
@@ -181,23 +182,23 @@ def _png(path: Path, size: Size, palette: list[Colour] | None, shown: bool) -> I
 
 
 def _legend(pixels: NDArray[np.int64], card: ModelCard, width: int) -> Pixels:
-    """The classes that occur with colour and share, the largest first."""
+    """Return a legend of the classes that occur, with colours and shares, largest first."""
     colours = colours_of(card)
     entries = [
         (f"{'no data' if label == VOID else card.classes[label]} {100 * pixels[label] / pixels.sum():.1f} %", label)
         for label in np.argsort(-pixels, kind="stable").tolist()
         if pixels[label]
     ]
-    # black classes are not tinted, so that their square is empty
+    # black classes are not tinted, so their square is empty
     shown = [(text, colours[label] if label != VOID and any(colours[label]) else None) for text, label in entries]
     return legend(shown, width)
 
 
 @contextmanager
 def _geotiff(path: Path, size: Size, profile: dict[str, Any]) -> Iterator[Put]:
-    """A tiled, compressed GeoTIFF file, written row by row.
+    """Write a tiled, compressed GeoTIFF file, band by band.
 
-    It has no palette: fuzzyseg, like other tools, reads files with a palette as a whole only.
+    It has no palette: fuzzyseg, like other tools, can read files with a palette only as a whole.
     """
     import rasterio
     from rasterio.windows import Window

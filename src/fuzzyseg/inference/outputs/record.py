@@ -1,4 +1,4 @@
-"""The record of a folder of results: what was predicted, from which file, how; so that a prediction can be resumed."""
+"""Record of a results folder: what was predicted, from which file and how, so that prediction can be resumed."""
 
 import hashlib
 import json
@@ -20,14 +20,14 @@ Line = dict[str, Any]
 
 
 class Record:
-    """JSON lines in predictions.jsonl: first `how`, then a line for each image that is complete, or failed.
+    """JSON lines in predictions.jsonl: first `how`, then one line per image that is complete or failed.
 
-    Each of several processes appends to a file of its own; `gather` puts the lines into one. A line that was cut off
-    is passed over: its image is predicted again.
+    Each of several processes appends to its own file; `gather` merges them. A truncated line is ignored: its image is
+    predicted again.
     """
 
     def __init__(self, out: Path, how: Mapping[str, Any], *, overwrite: bool, advice: str = ADVICE) -> None:
-        """Read the lines in `out`. overwrite: ignore them. Raises DataError, with advice, if their `how` differs."""
+        """Read the lines in `out`. overwrite: ignore them. Raises DataError with `advice` if their `how` differs."""
         self.out, self._how = out, json.loads(json.dumps({"how": how}))  # tuples become lists
         lines = [] if overwrite else [line for path in self._files() for line in _read(path)]
         self.lines = {line["image"]: line for line in lines if "outputs" in line}
@@ -35,7 +35,7 @@ class Record:
         if self.lines and found != self._how["how"]:
             names = [name for name, value in self._how["how"].items() if found.get(name) != value]
             raise DataError(f"{out}: holds predictions with other {', '.join(names)}; {advice}")
-        distributed.barrier()  # all have read what is replaced now
+        distributed.barrier()  # all processes have read the files to be replaced
         if distributed.rank() == 0 and self._files():
             self.join()
         distributed.barrier()
@@ -44,14 +44,14 @@ class Record:
         return sorted(self.out.glob(f"{NAME}*.jsonl"))
 
     def complete(self, image: str, file: Path) -> Line | None:
-        """The line of an image whose file is unchanged, and whose outputs exist."""
+        """Return the line of an image if its file is unchanged and its outputs exist, otherwise None."""
         line = self.lines.get(image, {})
         outputs = [self.out / output for output in line.get("outputs", [])]
         there = bool(outputs) and all(output.is_file() for output in outputs)
         return line if there and line["file"] == state_of(file) else None
 
     def add(self, image: str, **about: Any) -> None:
-        """Append the line of an image: state of its `file`, `outputs`, `pixels` by value of the mask; or `error`."""
+        """Append the line of an image: state of its `file`, `outputs`, `pixels` by mask value; or `error`."""
         line = self.lines[image] = {"image": image, **about}
         rank = distributed.rank()
         path = self.out / f"{NAME}{f'-{rank}' if rank else ''}.jsonl"
@@ -60,7 +60,7 @@ class Record:
             part.write(f"{'' if part.tell() else _text(self._how)}{_text(line)}")
 
     def gather(self) -> None:
-        """Take up the lines of the other processes, which have ended."""
+        """Merge the lines of the other processes, which have finished."""
         parts = [path for path in self._files() if path.stem != NAME]
         for path in parts:
             self.lines |= {line["image"]: line for line in _read(path) if "image" in line}
@@ -68,7 +68,7 @@ class Record:
             self.join()
 
     def join(self) -> None:
-        """Replace all files by one that holds the lines of complete images."""
+        """Replace all files by one with the lines of complete images."""
         parts = [path for path in self._files() if path.stem != NAME]
         kept = [line for line in self.lines.values() if "error" not in line]
         with written_beside(self.out / f"{NAME}.jsonl") as part:
@@ -82,7 +82,7 @@ def _text(line: Line) -> str:
 
 
 def _read(path: Path) -> Iterator[Line]:
-    """The lines of a file that are complete."""
+    """Yield the lines of a file, skipping truncated ones."""
     for text in path.read_text(encoding="utf-8").splitlines():
         try:
             yield json.loads(text)
@@ -91,13 +91,13 @@ def _read(path: Path) -> Iterator[Line]:
 
 
 def state_of(file: Path) -> list[int]:
-    """Size and time of a file."""
+    """Return the size and modification time of a file."""
     status = file.stat()
     return [status.st_size, status.st_mtime_ns]
 
 
 def checksum(predictor: Predictor) -> str:
-    """Identity of a model: SHA-256 of its card and weights."""
+    """Return the identity of a model: SHA-256 of its card and weights."""
     found = hashlib.sha256(json.dumps(asdict(predictor.card)).encode())
     for name, value in predictor.network.state_dict().items():
         found.update(name.encode())
