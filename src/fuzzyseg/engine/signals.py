@@ -16,7 +16,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "S
 class Interrupt:
     """Context in which the first signal sets `requested` and the second raises KeyboardInterrupt.
 
-    The previous handlers are restored at the end. Outside the main thread, where Python allows no handlers, it does
+    The previous handlers are restored on exit. Outside the main thread, where Python allows no handlers, it does
     nothing.
     """
 

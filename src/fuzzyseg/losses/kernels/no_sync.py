@@ -1,4 +1,4 @@
-"""Losses of one chunk of pixels (C,P) on an accelerator: as `cpu`, without synchronising with the host."""
+"""Losses of one chunk of pixels (C,P) on an accelerator: like `cpu`, without synchronising with the host."""
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ def fuzzy_pixels(
     *,
     cross_entropy: bool,
 ) -> Pixels:
-    """FPL. z, t (C,P); threshold (P,) or 0-dim; scale (P,) or 0-dim multiplies the gradient."""
+    """Compute the FPL loss. z, t (C,P); threshold (P,) or 0-dim; scale (P,) or 0-dim multiplies the gradient."""
     limit = threshold.unsqueeze(0) if threshold.dim() else threshold
     found = assign(t.unsqueeze(0), limit, options)
     weight = assignment_weight(found, options)[0, 0]

@@ -1,12 +1,12 @@
 """Device functions: reading logits, and the fuzzy set of each pixel of a block.
 
-A program handles one block of pixels, one per lane, and loops over the classes row by row, as often as needed; rows
-that were read before are in the L1 cache. Only the block is padded to a power of two.
+A program handles one block of pixels, one per lane, and loops over the classes row by row, in as many passes as needed;
+rows read before are in the L1 cache. Only the block is padded to a power of two.
 
 Classes are ranked by logit, ties by index, the lower first, so that rounded probabilities do not affect the order. A
-set is given by the first class outside it, (value, index) at rank K + 1. Each pass over the classes finds the next
-class downwards or upwards; the loop ends when no lane needs another. If more than half of the classes are certainly in
-the set, the classes outside are removed from the lowest rank upwards instead.
+set is represented by the first class outside it, (value, index) at rank K + 1. Each pass over the classes finds the
+next class downwards or upwards; the loop ends when no lane needs another. If more than half of the classes are known to
+be in the set, the classes outside it are removed from the lowest rank upwards instead.
 """
 
 import triton
@@ -137,7 +137,7 @@ def take_away(
     k, total, v, i, many, top, p1, threshold, p00, p01, p10, p11, py, px, step, inside,
     C: tl.constexpr, CAP: tl.constexpr, OFFICIAL: tl.constexpr, RAISED: tl.constexpr,
 ):  # fmt: skip
-    """K, the sum of the first K probabilities, and rank K + 1 in the lanes `many`.
+    """Return K, the sum of the first K probabilities, and rank K + 1 in the lanes `many`.
 
     Removes the least probable class, then further ones while the remaining sum exceeds T.
     """
@@ -190,7 +190,7 @@ def ranked(
 
 @triton.jit
 def goes_on(k, total, p, threshold, CAP: tl.constexpr, RULE: tl.constexpr, FIXED: tl.constexpr, OFFICIAL: tl.constexpr):
-    """Whether the class of probability p, after the first k, is positive too."""
+    """Whether the class after the first k, of probability p, is positive too."""
     if RULE == "fixed":
         found = (k < CAP) & (k < FIXED)
     elif RULE == "n":

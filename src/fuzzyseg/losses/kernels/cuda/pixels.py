@@ -112,7 +112,7 @@ def student_side(
 
 @triton.jit
 def loss_of(top, low, ups, downs, upper, lower):
-    """Eq. 7, and the factors of its derivatives by a negative, by a positive, and by the fractional class."""
+    """Eq. 7, and the factors of its derivatives with respect to a negative, a positive and the fractional class."""
     product = ups * (downs + lower) + upper * downs
     product = tl.where(product < 1.2e-38, 1.2e-38, product)  # keeps a NaN
     x = top + low + tl.log(product)
@@ -127,7 +127,7 @@ def write_gradient(
     z00, z01, z10, z11, zy, zx, z_step, t00, t01, t10, t11, ty, tx, t_step, g_step, inside,
     C: tl.constexpr, HARD: tl.constexpr, CONTINUOUS: tl.constexpr, RAISED_Z: tl.constexpr, RAISED_T: tl.constexpr,
 ):  # fmt: skip
-    """Write `factor` times the derivative by every logit."""
+    """Write `factor` times the derivative with respect to every logit."""
     AHEAD: tl.constexpr = 8 if C > FEW and not RAISED_Z and not RAISED_T else 1
     for c in tl.range(0, C, loop_unroll_factor=AHEAD):
         z = read(z00, z01, z10, z11, zy, zx, c * z_step, inside, RAISED_Z)
