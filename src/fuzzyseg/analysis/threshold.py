@@ -16,8 +16,8 @@ def coverage_by_threshold(
 ) -> tuple[Tensor, Tensor]:
     """Sum the true class's membership over pixels for each threshold (C,M), and count the pixels (C,).
 
-    Rows are indexed by the pixels' most probable class. Both are on the CPU, the sums in fp64; those of several batches
-    can be added. logits (B,C,H,W). target (B,H,W): true classes, 255 for void. The rule `continuous` counts partial
+    Rows are indexed by the pixels' most probable class. Both are on the CPU, the sums in fp64; results of batches can
+    be added. logits (B,C,H,W). target (B,H,W): true classes, 255 for void. The rule `continuous` counts partial
     membership.
     """
     with torch.no_grad():

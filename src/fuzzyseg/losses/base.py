@@ -110,10 +110,10 @@ def check_threshold(threshold: float | Tensor, shape: Sequence[int], device: tor
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Average `values` over valid pixels; every mean over pixels in training is computed here.
+    """Average `values` over valid pixels. Training takes every mean over pixels here.
 
     values, valid (B,*spatial); valid is bool or non-negative weights. The weighted sum is divided by the sum of the
-    weights *averaged over the processes*, so that DDP's average of the gradients is that of the mean over the global
+    weights *averaged over the processes*, so that DDP's gradient average is the gradient of the mean over the global
     batch. If no pixel is valid, the result is 0 and has a graph. Values with weight 0 are ignored, even NaN.
     Half-precision weights are summed in the precision of the values.
     """

@@ -130,8 +130,8 @@ class Method(nn.Module):
     pixel_loss: Any
     """`fuzzyseg.losses.PixelLossModule`; None if the paper's term is not a pixel loss and none replaces it."""
     confident: Any
-    """`fuzzyseg.losses.ConfidentPixels` in methods with a confidence threshold, otherwise None. With `confidence:
-    gate`, the caller sets its buffer `reliable` between two steps."""
+    """`fuzzyseg.losses.ConfidentPixels` in methods with a confidence threshold, otherwise None. With
+    `method.confidence=gate`, the caller sets its buffer `reliable` between two steps."""
 
     def __init__(
         self,

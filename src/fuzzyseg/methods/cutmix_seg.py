@@ -79,7 +79,7 @@ class CutMixSeg(Method):
         self.streams = mixing_streams(COLOUR if self.config.colour else Weak(), self.config.images)
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """With `per_pixel`: note whether FPL reduces to cross entropy under the confidence mask."""
+        """With `per_pixel`: return a note if FPL reduces to cross entropy under the confidence mask."""
         alone = self.config.per_pixel and self.config.confidence == "keep"
         return under_mask(self.pixel_loss, self.config.threshold) if alone else []
 

@@ -5,8 +5,8 @@ are made consistent, and each pixel's features in both views are contrasted with
 public code, and only the paper's abstract and figures were available to us. Choices that they leave open are ours and
 marked as such (docs/methods/pc2seg.md). Results of this file do not reproduce the paper.
 
-FPL is our variant: it replaces the consistency of soft predictions, since the paper has no pseudo labels. `debias:
-fuzzy` is also ours: it uses fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) instead of probabilities.
+FPL is our variant: it replaces the consistency of soft predictions, since the paper has no pseudo labels.
+`debias=fuzzy` is also ours: it uses fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) instead of probabilities.
 
 Our choices: one forward for all views; the encoder's coarsest features; no gradient to the weak view's features; cells
 with padding are neither anchors nor negatives; anchors without any possible negative are excluded; in a batch of one

@@ -56,7 +56,7 @@ def build_network(
 
     arch: a name in `NETWORKS`. encoder: an encoder of segmentation_models_pytorch, or `tu-` plus a timm model name.
     weights: encoder weights: imagenet (downloaded), none, or a file. channels: image channels. output_stride: the
-    encoder's, if the architecture supports it. options: of the architecture and, for `tu-` encoders, of timm. Raises
+    encoder's output stride, if configurable. options: of the architecture and, for `tu-` encoders, of timm. Raises
     ValueError for an unknown name (suggesting the nearest known one), an option that does not apply, and weights that
     are unavailable or do not match.
     """

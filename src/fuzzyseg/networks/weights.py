@@ -168,7 +168,7 @@ def _look_like(path: Path) -> str:
 
 
 def network_file(path: Path) -> Path:
-    """Return the weights file at path: a file, or that of a model or run folder (last model). ValueError if none."""
+    """Return the weights file at path: a file, or in a model or run folder (last model). Raises ValueError if none."""
     for file in (path, path / "model.safetensors", path / "model" / "model.safetensors"):
         if file.is_file():
             return file

@@ -82,7 +82,7 @@ def neighbourhood_divergence(membership: Tensor, *, window: int, epsilon: float)
 
     The pixel's density is epsilon plus its memberships divided by their sum; the neighbours' density is computed
     likewise from the memberships summed over the window, excluding the pixel itself. As in the authors' code, neither
-    is renormalised after adding epsilon, so values are comparable only with each other. 0 for a pixel without
+    is renormalised after adding epsilon, so values are only comparable among themselves. 0 for a pixel without
     neighbours.
     """
     own = membership / membership.sum(1, keepdim=True) + epsilon

@@ -98,10 +98,10 @@ def assign_fuzzy_positives(
     """Return the fuzzy positive classes of each pixel (Alg. 1): bool, shaped like the logits, 1 to C-1 True per pixel.
 
     teacher_logits: (N,C), (B,C,H,W) or (B,C,D,H,W), C >= 2. threshold: T, a number in (0, 1], or a tensor (0-dim or one
-    value per pixel) whose values are not checked. k_cap: maximum K; None means C-1 (`official`: 3). rule: `n-1` (Alg.
-    1) excludes the class at which the sum exceeds T; `n` includes it; `continuous` includes it if its membership is
-    above 0 (see `fuzzy_membership`); an integer fixes K. T = 1 gives C-1. Ties rank by class index, lower first. Raises
-    ValueError for invalid shapes or options.
+    value per pixel) whose values are not checked. k_cap: maximum K; None means C-1 (`official`: 3). rule: `n-1`
+    (Alg. 1) excludes the class at which the sum exceeds T; `n` includes it; `continuous` includes it if its membership
+    is above 0 (see `fuzzy_membership`); an integer fixes K. T = 1 gives C-1. Ties rank by class index, lower first.
+    Raises ValueError for invalid shapes or options.
     """
     found = _checked(teacher_logits, threshold, FPLOptions(k_cap=k_cap, rule=rule, variant=variant))
     return found.membership() > 0
@@ -119,10 +119,10 @@ def fuzzy_membership(
 
     `continuous` is ours and answers the FPL paper's open question of a continuous K. With the classes in descending
     order of probability, S_n the sum of the first n, and c the first rank with S_c > T, membership is 1 before c, 0
-    after c, and (T - S_(c-1)) / p_(c) at c; but always 1 at rank 1 and 0 at rank C. For p = (0.5, 0.49, 0.01) and T =
-    0.9 the second class has membership 0.82, where `n-1` selects the first class only. Membership is continuous in the
-    probabilities as long as their order at rank c does not change. k_cap bounds the number of positive classes. Other
-    rules give 0 or 1. For the other arguments, see `assign_fuzzy_positives`.
+    after c, and (T - S_(c-1)) / p_(c) at c; but always 1 at rank 1 and 0 at rank C. For p = (0.5, 0.49, 0.01) and
+    T = 0.9 the second class has membership 0.82, where `n-1` selects the first class only. Membership is continuous in
+    the probabilities as long as their order at rank c does not change. k_cap bounds the number of positive classes.
+    Other rules give 0 or 1. For the other arguments, see `assign_fuzzy_positives`.
     """
     found = _checked(teacher_logits, threshold, FPLOptions(k_cap=k_cap, rule=rule, variant=variant))
     return found.membership().to(found.p.dtype)

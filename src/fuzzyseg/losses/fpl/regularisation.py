@@ -10,8 +10,8 @@ _SOFTPLUS = 50.0  # above it log(1 + e^x) equals x, also in fp64
 def fuzzy_positive_regularisation(student: Tensor, members: Tensor) -> Tensor:
     """Eq. 7, log(1 + sum over Y of e^-z times sum outside Y of e^z): (B,*spatial) from (B,C,*spatial).
 
-    members: bool, or memberships mu in [0, 1] of which at most one is fractional; these give the continuous form log(1
-    + sum over i != j of mu_i (1 - mu_j) e^(z_j - z_i)).
+    members: bool, or memberships mu in [0, 1] of which at most one is fractional; these give the continuous form
+    log(1 + sum over i != j of mu_i (1 - mu_j) e^(z_j - z_i)).
     """
     if members.dtype != torch.bool:
         return _continuous(student, members)
@@ -23,9 +23,9 @@ def fuzzy_positive_regularisation(student: Tensor, members: Tensor) -> Tensor:
 def _continuous(student: Tensor, mu: Tensor) -> Tensor:
     """The continuous form without cancellation: the pair of the fractional class c with itself is never added.
 
-    With a = log(sum of e^-z over mu = 1), a negative other than c is paired with e^a + mu_c e^-z_c = e^(a + d), where d
-    = log(1 + mu_c e^(-z_c - a)), and c, a negative with weight 1 - mu_c, with e^a only. Hence L = softplus(a + d +
-    log(sum of e^z over mu = 0, plus (1 - mu_c) e^(z_c - d))). Without c, d = 0 and this is Eq. 7.
+    With a = log(sum of e^-z over mu = 1), a negative other than c is paired with e^a + mu_c e^-z_c = e^(a + d), where
+    d = log(1 + mu_c e^(-z_c - a)), and c, a negative with weight 1 - mu_c, with e^a only. Hence
+    L = softplus(a + d + log(sum of e^z over mu = 0, plus (1 - mu_c) e^(z_c - d))). Without c, d = 0 and this is Eq. 7.
     """
     between = (mu > 0) & (mu < 1)
     part = torch.where(between, mu, 0).sum(1)  # mu_c; 0 without such a class

@@ -107,7 +107,7 @@ class AEL(Method):
             self.streams["source"] = Stream(Weak(), "labelled", partner="labelled")
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """Note whether FPL reduces to cross entropy under the confidence mask."""
+        """Return a note if FPL reduces to cross entropy under the confidence mask."""
         return under_mask(self.pixel_loss, self.config.threshold) if self.keep else []
 
     def predictor(self) -> nn.Module:

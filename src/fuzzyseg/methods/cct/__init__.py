@@ -10,10 +10,10 @@ Everything else follows the paper.
 
 FPL is our variant: a pixel loss with the main decoder as teacher replaces each auxiliary decoder's squared error.
 
-Differences from the authors' code: padding is excluded from the losses. I-VAT uses a probe that fp32 can resolve and
-its nominal radius (theirs is 0.007 instead of 2). G-Cutout cuts every region that is large enough, even with few
+Differences from the authors' code: padding is excluded from the losses. I-VAT uses a probe that fp32 can resolve, and
+keeps its nominal radius (theirs is 0.007 instead of 2). G-Cutout cuts every region that is large enough, even with few
 corners. Auxiliary decoders are linear (theirs end in a ReLU). Con-Msk and Obj-Msk use the data's background class or,
-if it has none, class 0 like the authors. Not implemented: weak labels, the pair-wise loss (reported, never trained),
+if it has none, class 0, as the authors do. Not implemented: weak labels, the pair-wise loss (reported, never trained),
 the confidence mask (off by default), decoders with PixelShuffle. Computed per process: all random draws, batch-norm
 statistics.
 """

@@ -73,7 +73,7 @@ class GCT(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """Note if crops are too small for the detector to choose a teacher."""
+        """Return a note if crops are too small for the detector to choose a teacher."""
         note = f"crops up to {self.detector.one_cell} pixels are one cell of GCT's detector: --loss has no effect"
         return [note] if max(size) <= self.detector.one_cell else []
 

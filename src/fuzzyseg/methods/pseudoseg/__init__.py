@@ -71,7 +71,7 @@ class PseudoSeg(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(strong, "unlabelled")}
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """Note whether FPL reduces to cross entropy under the confidence mask."""
+        """Return a note if FPL reduces to cross entropy under the confidence mask."""
         return under_mask(self.pixel_loss, self.config.threshold)
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
