@@ -1,4 +1,4 @@
-"""Maps of the fuzzy set, the weight, and the gradient of the losses on the true class."""
+"""Per-pixel maps of the fuzzy set, its weight, and the losses' gradient on the true class."""
 
 from typing import NamedTuple
 

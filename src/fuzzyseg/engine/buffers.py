@@ -1,4 +1,4 @@
-"""Buffers that differ between processes, such as batch-norm statistics."""
+"""Handling of buffers that differ between processes, such as batch-norm statistics."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

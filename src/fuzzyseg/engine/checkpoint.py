@@ -1,4 +1,4 @@
-"""Checkpoint files: written atomically with a checksum, loaded without running code, the last few kept."""
+"""Checkpoint files: written atomically with a checksum, loaded without executing code, the last few kept."""
 
 import hashlib
 import logging
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file or the setting and what to do."""
+    """A checkpoint that cannot be used. The message names the file or setting and says what to do."""
 
 
 def save(path: Path, state: Mapping[str, Any], *, keep: int = 1) -> None:

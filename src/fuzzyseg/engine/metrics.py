@@ -1,4 +1,4 @@
-"""Losses and metrics of a step: the NaN check, averages over micro-batches and processes, peak memory."""
+"""Losses and metrics of a step: finiteness check, averages over micro-batches and processes, peak memory."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
@@ -12,13 +12,13 @@ from fuzzyseg.run.logs import peak_memory_mib
 
 
 class Samples(Protocol):
-    """The part of a stream's batch that the loop uses."""
+    """The part of a stream's batch that the training loop uses."""
 
     image: Tensor
     name: list[str]
 
     def to(self, device: torch.device, channels_last: bool = False) -> Self:
-        """The same samples on `device`."""
+        """Return the same samples on `device`."""
 
 
 MicroBatch = Mapping[str, Samples]
@@ -27,7 +27,7 @@ MicroBatch = Mapping[str, Samples]
 class NonFiniteLoss(ArithmeticError):
     """A loss or the gradient is NaN or infinite. The message names the terms, the step (as logged) and the images.
 
-    Raised on all processes, before the optimiser's step: the weights are those of the previous step.
+    Raised on all processes before the optimiser's step, so the weights are those of the previous step.
     """
 
 

@@ -1,4 +1,4 @@
-"""Signal handling: the first Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 saves and stops the training, the second stops it."""
+"""Signal handling: the first Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 saves and stops training, the second stops at once."""
 
 import os
 import signal

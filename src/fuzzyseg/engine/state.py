@@ -1,4 +1,4 @@
-"""Settings, state and outcome of a training."""
+"""Settings, state and outcome of training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class TrainingState:
     skipped: int = 0
 
     def predictor(self) -> nn.Module:
-        """The module that is evaluated, exported and saved: the average of the weights, if any."""
+        """Return the module that is evaluated, exported and saved: the average of the weights, if there is one."""
         return self.average.module if self.average is not None else self.method.predictor()
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Training loop: `fit` trains any method on any batches; data, evaluation and logs are passed in."""
+"""Training loop: `fit` trains any method on any batches; the caller supplies data, evaluation and logs."""
 
 import hashlib
 import math
@@ -155,7 +155,7 @@ def _set_rates(optimisers: Sequence[Optimizer], factor: float) -> None:
 
 
 def _rates(optimisers: Sequence[Optimizer]) -> dict[str, float]:
-    """The current learning rate of each role."""
+    """Return the current learning rate of each role."""
     return {group["role"]: group["lr"] for optimiser in optimisers for group in optimiser.param_groups}
 
 
@@ -183,7 +183,7 @@ def _start(
 
 
 def _runner(method: Method, settings: Settings) -> Callable[..., Step]:
-    """The method, wrapped in DDP if there are several processes, compiled if requested."""
+    """Return the method, wrapped in DDP if there are several processes, and compiled if requested."""
     runner: Any = method
     if distributed.active():
         devices = [settings.device] if settings.device.type == "cuda" else None
@@ -222,13 +222,13 @@ def _gradients(optimiser: Optimizer) -> list[Tensor]:
 
 
 def _gradient_norm(training: TrainingState) -> Tensor | None:
-    """The norm of all gradients, 0-dim; None under a scaler, which skips steps whose gradients overflow."""
+    """Return the norm of all gradients, 0-dim; None under a scaler, which skips steps with overflowing gradients."""
     gradients = [gradient for optimiser in training.optimisers for gradient in _gradients(optimiser)]
     return None if training.scaler.is_enabled() or not gradients else nn.utils.get_total_norm(gradients)
 
 
 def _update(training: TrainingState, clip: float | None) -> None:
-    """One step of every optimiser that has gradients, clipped over all of them together."""
+    """Step every optimiser that has gradients; clipping applies to all gradients together."""
     scaler = training.scaler
     scale = scaler.get_scale()
     moving = [optimiser for optimiser in training.optimisers if _gradients(optimiser)]

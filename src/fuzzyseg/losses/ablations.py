@@ -18,12 +18,12 @@ from fuzzyseg.ops.mix import Mixed
 
 
 def negative(student_logits: Tensor, teacher: Tensor | Mixed, **given: Unpack[SetKeywords]) -> PixelLoss:
-    """Negative learning: `negative_learning` over the classes outside the fuzzy set."""
+    """Negative learning: apply `negative_learning` to the classes outside the fuzzy set."""
     return over_set(negative_learning, student_logits, teacher, **given)
 
 
 def partial(student_logits: Tensor, teacher: Tensor | Mixed, **given: Unpack[SetKeywords]) -> PixelLoss:
-    """Partial labels: `partial_label` over the fuzzy set."""
+    """Partial labels: apply `partial_label` to the fuzzy set."""
     return over_set(partial_label, student_logits, teacher, **given)
 
 

@@ -58,7 +58,7 @@ def _map(
     size: Sequence[int],
     valid: Tensor,
 ) -> Tensor:
-    """`distance` (B,H,W) of student and detached teacher logits (B,C,H,W) at `size`; 0 where invalid."""
+    """Apply `distance` to student and detached teacher logits (B,C,H,W) at `size`: (B,H,W), 0 where invalid."""
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
     with full_precision(student_logits.device):
         return torch.where(valid > 0, distance(*at_one_size(student_logits, teacher, size)), 0)

@@ -55,7 +55,7 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """Properties of the data: number of classes, input channels, background class or None, images per source."""
+    """Properties of the data: number of classes, input channels, background class or None, and images per source."""
 
     classes: int
     channels: int = 3
@@ -75,8 +75,8 @@ class Step:
 class Role:
     """A group of parameters with common optimiser settings.
 
-    lr_factor multiplies the run's learning rate; lr replaces it (the schedule still applies). optimiser replaces
-    the run's optimiser, betas those of Adam. decay=False: no weight decay.
+    lr_factor multiplies the run's learning rate; lr replaces it (the schedule still applies). optimiser replaces the
+    run's optimiser, betas replaces Adam's. decay=False: no weight decay.
     """
 
     params: list[nn.Parameter]
@@ -88,7 +88,7 @@ class Role:
 
 
 def critic(module: nn.Module, lr: float) -> Role:
-    """Role of a network that judges predictions: Adam with a separate learning rate, without weight decay."""
+    """Create the role of a network that judges predictions: Adam, a separate learning rate, no weight decay."""
     return Role(list(module.parameters()), lr=lr, optimiser="adam", betas=(0.9, 0.99), decay=False)
 
 
@@ -141,7 +141,7 @@ class Method(nn.Module):
         config: MethodConfig,
         facts: Facts,
     ) -> None:
-        """Subclasses take `(network, *rest)`, pass both on and build their networks and streams.
+        """Subclasses take `(network, *rest)`, pass both to the base class and build their networks and streams.
 
         network: factory, called once for each network that the method needs.
         """
@@ -157,14 +157,14 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def after_step(self, progress: Progress) -> None:
-        """Update an EMA teacher or memory after the optimiser's step; progress is that of `forward`."""
+        """Update an EMA teacher or memory after the optimiser's step. progress: the same as in `forward`."""
 
     def notes(self, size: tuple[int, int]) -> list[str]:
         """Return notes to show before training on crops of this size (H,W), if any."""
         return [] if self.confident is None else list(self.confident.notes(self.pixel_loss))
 
     def predictor(self) -> nn.Module:
-        """The network that is evaluated, exported and used to predict."""
+        """Return the network that is evaluated, exported and used to predict."""
         return self.student
 
     def pair(self) -> tuple[nn.Module, nn.Module]:

@@ -64,7 +64,7 @@ class CPS(Method):
             self.streams["partner"] = Stream(Weak(), "unlabelled", partner="unlabelled")
 
     def predictor(self) -> nn.Module:
-        """The first network, as in the authors' inference."""
+        """The first network, as in the authors' inference code."""
         return self.first
 
     def pair(self) -> tuple[nn.Module, nn.Module]:

@@ -55,7 +55,7 @@ class PC2SegConfig(MethodConfig):
 
 
 class PC2Seg(Method):
-    """Consistency of predictions and contrast of features between a weak and a strong view."""
+    """Consistency of predictions and contrastive learning of features between a weak and a strong view."""
 
     Config = PC2SegConfig
     config: PC2SegConfig

@@ -1,4 +1,4 @@
-"""Networks: architectures and encoders of segmentation_models_pytorch."""
+"""Construction of networks from segmentation_models_pytorch."""
 
 import difflib
 import inspect

@@ -11,7 +11,7 @@ STAGES = ("encode", "decode", "classify")
 
 
 def check_stages(network: nn.Module, method: str) -> None:
-    """Raise ValueError if the network lacks one of the methods `encode`, `decode` and `classify`."""
+    """Raise ValueError if the network lacks any of the methods `encode`, `decode` and `classify`."""
     missing = [stage for stage in STAGES if not callable(getattr(network, stage, None))]
     if missing:
         raise ValueError(

@@ -110,7 +110,7 @@ class Segmenter(nn.Module):
 
     @property
     def loads_elsewhere(self) -> bool:
-        """Whether segmentation_models_pytorch alone can load the weights of `smp`: not a DPT with patches of 14."""
+        """Whether segmentation_models_pytorch alone can load the weights of `smp`; not for a DPT with patches of 14."""
         return not self._is_dpt or loads_elsewhere(self.smp)
 
     @property

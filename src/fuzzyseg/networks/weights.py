@@ -198,7 +198,7 @@ def load_network(network: nn.Module, path: Path) -> None:
 def save_network(network: nn.Module, folder: Path) -> None:
     """Write model.safetensors, as read by `load_network`, and its checksum in the format of `sha256sum`.
 
-    For a Segmenter also config.json, so that `segmentation_models_pytorch.from_pretrained(folder)` returns its `smp`.
+    For a Segmenter, also config.json, from which `segmentation_models_pytorch.from_pretrained(folder)` loads `smp`.
     """
     if isinstance(network, Segmenter):
         network.smp.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Frozen modules, adversarial directions, and the precision that small perturbations need."""
+"""Freezing of modules, adversarial directions, and the precision that small perturbations need."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

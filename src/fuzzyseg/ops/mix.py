@@ -1,4 +1,4 @@
-"""Mixing two images: box masks, paste, and `Mixed` logits.
+"""Mixing of two images: box masks, pasting, and `Mixed` logits.
 
 Boxes follow French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations" (BMVC 2020), or
 Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation" (CVPR 2023).

@@ -43,7 +43,7 @@ def assign(teacher: Tensor, threshold: float | Tensor, options: FPLOptions) -> A
 
 
 class SortedClasses(NamedTuple):
-    """Classes, probabilities and their cumulative sums in descending order of probability, (B,C,*spatial) each."""
+    """Classes, probabilities and cumulative sums, (B,C,*spatial) each, in descending order of probability."""
 
     order: Tensor
     p: Tensor

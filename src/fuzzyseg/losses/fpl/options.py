@@ -33,7 +33,7 @@ class SetOptions(TypedDict, total=False):
 
 
 class SetKeywords(SetOptions, total=False):
-    """All keyword arguments of these losses."""
+    """All keyword arguments of the losses over the fuzzy positive set."""
 
     size: Required[Sequence[int]]
     valid: Required[Tensor]

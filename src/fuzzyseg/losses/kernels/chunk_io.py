@@ -159,7 +159,7 @@ class Grid:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b, in fp64 where the device would use TF32."""
+    """Return a @ b, computed in fp64 where the device would use TF32."""
     if a.is_cuda and a.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
         return torch.matmul(a.double(), b.double()).to(a.dtype)
     return torch.matmul(a, b)

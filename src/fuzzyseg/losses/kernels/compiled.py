@@ -79,7 +79,7 @@ def rows(
 
 
 def _rank(ordered: list[Tensor], threshold: Tensor, options: FPLOptions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """K, the probabilities at ranks K and K + 1, and the sum up to K."""
+    """Return K, the probabilities at ranks K and K + 1, and the sum up to rank K."""
     limit = threshold if options.variant == "official" else torch.where(threshold >= 1, torch.inf, threshold)
     k, last, after, inside = torch.ones_like(ordered[0]), ordered[0], ordered[1], ordered[0]
     total = ordered[0]
@@ -111,7 +111,7 @@ def _lowest(p: list[Tensor], last: Tensor, k: Tensor) -> list[Tensor]:
 
 
 def _student(z: list[Tensor], positive: list[Tensor], scale: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Eq. 7 and `scale` times its gradient, as in `cpu.fuzzy_loss_stable`."""
+    """Return Eq. 7 and its gradient times `scale`, as in `cpu.fuzzy_loss_stable`."""
     top = low = torch.full_like(scale, -torch.inf)
     for value, inside in zip(z, positive, strict=True):
         top = torch.maximum(top, torch.where(inside, -value, -torch.inf))

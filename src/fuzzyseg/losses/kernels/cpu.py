@@ -63,7 +63,7 @@ def exponentials_of(z: Tensor) -> Exponentials:
 
 
 def hard_pixels(z: Tensor, t: Tensor, scale: Tensor | None, out: Tensor | None) -> Pixels:
-    """Cross entropy on the teacher's top class. z, t (C,P); scale (P,) or 0-dim multiplies the gradient."""
+    """Compute the hard loss. z, t (C,P); scale (P,) or 0-dim multiplies the gradient."""
     largest = t.amax(0)
     marks = torch.eq(t, largest, out=torch.empty_like(t))
     confidence = torch.sub(t, largest).exp_().sum(0).reciprocal()

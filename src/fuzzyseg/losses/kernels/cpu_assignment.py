@@ -97,7 +97,7 @@ def members(p: Tensor, ranked: Ranked) -> Members:
 
 
 def _lowest(p: Tensor, last: Tensor, k: Tensor) -> Tensor:
-    """Members (C,n) of pixels with ties at rank K: the lowest of the tied classes, K positives in all."""
+    """Resolve ties at rank K: return members (C,n) with K positives, of the tied classes the lowest."""
     chosen = torch.gt(p, last, out=torch.empty_like(p))
     equal = torch.eq(p, last, out=torch.empty_like(p))
     wanted, seen = k - chosen.sum(0), torch.zeros_like(k)
@@ -120,7 +120,7 @@ def only_class(marks: Tensor) -> Tensor:
 
 
 class Comparator(NamedTuple):
-    """Two rows to be ordered, the larger value first, and which of the results are needed."""
+    """Two rows to order, larger value first, and which of the two results are needed."""
 
     first: int
     second: int

@@ -241,7 +241,7 @@ def _graph_is_kept() -> bool:
 
 
 class _Once(torch.autograd.Function):
-    """Identity whose backward raises an error."""
+    """Identity function whose backward raises an error."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, grad: Tensor, upstream: Tensor, anchor: Tensor) -> Tensor:

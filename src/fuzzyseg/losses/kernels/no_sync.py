@@ -11,7 +11,7 @@ from fuzzyseg.losses.kernels.cpu_assignment import Members
 
 
 def hard_pixels(z: Tensor, t: Tensor, scale: Tensor | None, out: Tensor | None) -> Pixels:
-    """Cross entropy on the teacher's top class. z, t (C,P); scale (P,) or 0-dim multiplies the gradient."""
+    """Compute the hard loss. z, t (C,P); scale (P,) or 0-dim multiplies the gradient."""
     confidence, label = torch.softmax(t, 0).max(0)
     one = torch.ones_like(confidence)
     loss = _cross_entropy(z, label) + (confidence - confidence)

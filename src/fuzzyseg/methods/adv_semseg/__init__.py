@@ -47,7 +47,7 @@ class AdvSemSegConfig(MethodConfig):
 
 
 class AdvSemSeg(Method):
-    """Adversarial learning."""
+    """Adversarial training with a discriminator and a self-taught term."""
 
     Config = AdvSemSegConfig
     config: AdvSemSegConfig

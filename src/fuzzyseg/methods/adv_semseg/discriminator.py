@@ -26,5 +26,5 @@ class Discriminator(nn.Module):
         self.body = nn.Sequential(*layers, nn.Conv2d(sizes[-1], 1, 4, 2, 1))
 
     def forward(self, prediction: Tensor) -> Tensor:
-        """Logits at the input's size."""
+        """Return logits at the input's size."""
         return at_input_size(self.body, prediction, self.smallest)

@@ -115,7 +115,7 @@ class AEL(Method):
         return self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss on the pasted labelled images plus alpha times consistency on them and on the mixed ones."""
+        """Compute the supervised loss on pasted labelled images plus alpha times consistency on them and mixed ones."""
         if self.config.padding == "zero":
             batch = {name: _padding_taught(samples) for name, samples in batch.items()}
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
@@ -178,7 +178,7 @@ class AEL(Method):
     def _term(
         self, student: Tensor, teacher: Tensor | Mixed, valid: Tensor, seeds: Tensor, progress: Progress
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Consistency: mean of the pixel loss over the sampled pixels, weighted by confidence^gamma; and metrics."""
+        """Return the mean pixel loss over the sampled pixels, weighted by confidence^gamma, and metrics."""
         result = self.pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
         sampled = self._sampled(student.detach(), (valid.shape[1], valid.shape[2]), seeds) & valid
         weight = torch.where(sampled, result.confidence**self.config.gamma, 0)  # (B,H,W)
@@ -191,7 +191,7 @@ class AEL(Method):
         return masked_mean(loss, weight), {**result.stats, "sampled": local_mean(sampled.float(), valid)}
 
     def _sampled(self, student: Tensor, size: tuple[int, int], seeds: Tensor) -> Tensor:
-        """Adaptive equalisation sampling: (B,H,W) bool.
+        """Adaptive equalisation sampling: return which pixels are kept, (B,H,W) bool.
 
         A pixel that the student predicts as class k is kept at rate ((1 - c_k) / max_j (1 - c_j))^beta.
         """

@@ -1,4 +1,4 @@
-"""Memory bank of CAC's negatives."""
+"""Memory bank for CAC's negatives."""
 
 from typing import Any
 

@@ -90,7 +90,7 @@ class GCT(Method):
         return self.roles_beside({"detector": critic(self.detector, self.config.detector_lr)})
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss, consistency where the other is better, correction where both are bad, and detector loss."""
+        """Supervised loss, consistency where the other net is better, correction where both are bad, detector loss."""
         labelled, free = batch["labelled"], batch["unlabelled"]
         assert labelled.mask is not None
         image, valid = torch.cat([labelled.image, free.image]), torch.cat([labelled.valid, free.valid])
@@ -121,7 +121,7 @@ class GCT(Method):
         return Step(losses, {**stats, **{name: local_mean(where.float(), valid) for name, where in shares.items()}})
 
     def compare(self, first: Tensor, second: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """Where the first learns, where the second learns, where both are bad: (B,H,W) bool. Flaw maps (B,1,H,W)."""
+        """Return where the first learns, the second learns, and both are bad: (B,H,W) bool. Flaw maps (B,1,H,W)."""
         maps = (comparable(flaw.detach(), clip=self.config.clip) for flaw in (first, second))
         one, two, both = (where.squeeze(1) for where in compare_flaws(*maps, xi=self.config.xi))
         return (one, two), both

@@ -1,4 +1,4 @@
-"""Flaw detector: predicts the error of a prediction at each pixel."""
+"""Flaw detector: predicts the per-pixel error of a prediction."""
 
 import torch
 from torch import Tensor, nn

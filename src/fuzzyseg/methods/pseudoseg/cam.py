@@ -1,6 +1,6 @@
 """Class activation maps (R. Selvaraju et al., "Grad-CAM", ICCV 2017) and their attention, fusion and sharpening.
 
-The last three follow Y. Zou et al., "PseudoSeg", ICLR 2021. K classes of the classifier, C of the network.
+The last three follow Y. Zou et al., "PseudoSeg", ICLR 2021. K: classes of the classifier; C: classes of the network.
 """
 
 from typing import Literal

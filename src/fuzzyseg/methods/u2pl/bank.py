@@ -1,4 +1,4 @@
-"""Memory bank of U2PL's negatives."""
+"""Memory bank for U2PL's negatives."""
 
 from collections.abc import Sequence
 

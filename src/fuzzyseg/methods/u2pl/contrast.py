@@ -18,7 +18,7 @@ def entropy_of(logits: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class Parts(NamedTuple):
-    """Role (N,C) bool of cell n for class c: present, a reliable cell of it; anchor, one to train; key, a negative."""
+    """Role (N,C) bool of cell n for class c: present, a reliable cell of it; anchor, to be trained; key, a negative."""
 
     present: Tensor
     anchor: Tensor
@@ -53,9 +53,9 @@ def contrast_parts(
 
 
 def mean_of_classes(loss: Tensor, parts: Parts, held: Tensor) -> Tensor:
-    """Mean of loss (C,M) over anchors, summed over classes with anchors and negatives (held (C,): number in the bank).
+    """Average loss (C,M) over anchors and sum over classes with anchors and negatives (held (C,): number in the bank).
 
-    Divided by the number of present classes; 0 if that is below 2.
+    The sum is divided by the number of present classes; 0 if fewer than 2 are present.
     """
     able, count = parts.anchor.any(0) & (held > 0), parts.present.any(0).sum()
     total = torch.where(able, loss.mean(1), 0).sum()

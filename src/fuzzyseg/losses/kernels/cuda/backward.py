@@ -12,7 +12,7 @@ from fuzzyseg.losses.kernels.cuda.assignment import between, blend
 
 @triton.jit
 def number(place, mask):
-    """Read an fp32 number of the state."""
+    """Read an fp32 number from the state."""
     return tl.load(place, mask=mask, other=0).to(tl.float32, bitcast=True)
 
 
@@ -79,13 +79,13 @@ def after_last_reached(n, old, new, inverse, ALIGNED: tl.constexpr):
 
 @triton.jit
 def part_of(n, low, high, part):
-    """The weight of old point n in a new one between `low` and `high`."""
+    """Weight of old point n in a new point between `low` and `high`."""
     return tl.where(low == n, 1.0 - part, 0.0) + tl.where(high == n, part, 0.0)
 
 
 @triton.jit
 def wide_row(ptr, y, sy, x0, x1, px, sx, mask):
-    """A row of one class, interpolated along x."""
+    """Read a row of one class, interpolated along x."""
     a = tl.load(ptr + y * sy + x0 * sx, mask=mask, other=0).to(tl.float32)
     b = tl.load(ptr + y * sy + x1 * sx, mask=mask, other=0).to(tl.float32)
     return blend(a, b, px)
@@ -93,7 +93,7 @@ def wide_row(ptr, y, sy, x0, x1, px, sx, mask):
 
 @triton.jit
 def gradient_at(z, c, at, state_ptr, factor, plane, mask, CONTINUOUS: tl.constexpr):
-    """Gradient of class c at the pixels `at`, times `factor`. z: their logits of this class."""
+    """Return the gradient of class c at the pixels `at`, times `factor`. z: their logits of this class."""
     state = state_ptr + at
     bits = state + (2 + c // 32) * plane
     if CONTINUOUS:
@@ -161,7 +161,7 @@ def lower_kernel(
 
 @triton.jit
 def scale_kernel(grad_ptr, factor_ptr, elements, BLOCK: tl.constexpr):
-    """Multiply the gradient in place by a number on the device; no memory traffic if it is 1."""
+    """Multiply the gradient in place by a number on the device; no memory traffic if the number is 1."""
     factor = tl.load(factor_ptr).to(tl.float32)
     if factor != 1.0:
         at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)

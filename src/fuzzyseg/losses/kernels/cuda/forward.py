@@ -1,4 +1,4 @@
-"""The forward kernel, and the kernel that reduces the sums and counts of its programs."""
+"""Forward kernel, and the kernel that reduces the sums and counts of its programs."""
 
 import triton
 import triton.language as tl
@@ -20,7 +20,7 @@ def places(
     ptr, image, first, lane, width, per_image, height_old, width_old, ratio_y, ratio_x, sy, sx,
     ALIGNED: tl.constexpr, RAISED: tl.constexpr,
 ):  # fmt: skip
-    """Pointers to the first class of each pixel: its four `corners`, or one pointer four times."""
+    """Return pointers to the first class of each pixel: its four `corners`, or one pointer four times."""
     base = ptr + image * per_image
     if RAISED:
         pixel = first.to(tl.int32) + lane
@@ -66,7 +66,7 @@ def write_found(
     C: tl.constexpr, BINS: tl.constexpr, HARD: tl.constexpr, WEIGHTED: tl.constexpr, LOSS: tl.constexpr,
     MAPS: tl.constexpr, COUNTS: tl.constexpr,
 ):  # fmt: skip
-    """Write the maps, and this program's rows of sums and of counts of labels and K (`finish_kernel`)."""
+    """Write the maps, and this program's row of sums and row of label and K counts (`finish_kernel`)."""
     if LOSS:
         tl.store(loss_ptr + at, loss, mask=inside)
     if MAPS:
@@ -90,7 +90,7 @@ def write_found(
 
 @triton.jit
 def limit(threshold, threshold_ptr, at, inside, THRESHOLD: tl.constexpr):
-    """T of each pixel: a number, a number on the device, or a map."""
+    """Return T of each pixel, from a number, a number on the device, or a map."""
     found = tl.zeros(inside.shape, tl.float32)
     if THRESHOLD == "number":
         found += threshold
@@ -166,14 +166,14 @@ def forward_kernel(
 
 @triton.jit
 def mean_over(total_ptr):
-    """Divisor of the mean: the sum of `valid`, or 1 if that is 0."""
+    """Return the divisor of the mean: the sum of `valid`, or 1 if that is 0."""
     total = tl.load(total_ptr).to(tl.float32)
     return tl.where(total > 0, total, 1.0)
 
 
 @triton.jit
 def column(ptr, rows, width, BLOCK: tl.constexpr):
-    """Sum of a column of a table with `rows` rows, in fp64 and in a fixed order."""
+    """Sum a column of a table with `rows` rows, in fp64 and in a fixed order."""
     total = tl.zeros((BLOCK,), tl.float64)
     for start in range(0, rows, BLOCK):
         row = start + tl.arange(0, BLOCK)

@@ -49,7 +49,7 @@ def empty_outputs(inputs: LossInputs) -> LossOutputs:
 
 
 def run(inputs: LossInputs) -> LossOutputs:
-    """Compute the outputs that `inputs` requests; no tensor is fp64."""
+    """Compute the outputs that `inputs` requests; the inputs must not be fp64."""
     outputs = empty_outputs(inputs)
     images, pixels, classes, block = *_extent(inputs), inputs.student.shape[1], _block(inputs)
     valid, threshold = _valid(inputs), inputs.threshold
@@ -152,7 +152,7 @@ def _lower(inputs: LossInputs, state: Tensor, scalar: Tensor, weights: Tensor | 
 
 
 def _device_of(tensor: Tensor) -> AbstractContextManager[object]:
-    """Context of the tensor's device: Triton launches on the current one."""
+    """Return a context for the tensor's device, since Triton launches on the current one."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
