@@ -22,9 +22,9 @@ class Diagnosis(Sums):
     """Sums over the pixels with a true class.
 
     pixels (3,C): by case (1 to 3) and K (1 to C). entropy, weight (C,): sums by K. entropies, weights (C,20): their
-    histograms by K. score, lift (3,2): sums by case of the maps of that name for the hard and the fuzzy
-    loss; NaN if not measured. reliability (3,15): number, sum of confidences and number of right pixels in each bin of
-    confidence. confusion (2,C,C): true class by pseudo label, of all pixels and of those of case 2.
+    histograms by K. score, lift (3,2): sums by case of the maps of the same name for the hard and the fuzzy loss; NaN
+    if not measured. reliability (3,15): number of pixels, sum of confidences and number of correct pixels in each
+    confidence bin. confusion (2,C,C): true class by pseudo label, of all pixels and of those of case 2.
     """
 
     pixels: Tensor
@@ -38,7 +38,7 @@ class Diagnosis(Sums):
     confusion: Tensor
 
     def brief(self) -> dict[str, Any]:
-        """Statistics logged in training: coverage, top-1 accuracy, K histogram, ECE, size and score of each case."""
+        """Return the statistics logged in training: coverage, top-1, K histogram, ECE, size and score of each case."""
         total = max(1, int(self.pixels.sum()))
         right, rescued, _ = self.pixels.sum(1).tolist()
         pixels, confidence, hits = self.reliability
@@ -52,7 +52,7 @@ class Diagnosis(Sums):
         }
 
     def numbers(self) -> dict[str, Any]:
-        """All statistics as plain numbers: fractions of the pixels with a true class; classes as indices."""
+        """Return all statistics as plain numbers: fractions of the labelled pixels; classes as indices."""
         total, k = int(self.pixels.sum()), torch.arange(1, self.pixels.shape[1] + 1)
         return {
             "pixels": total,
@@ -66,7 +66,7 @@ class Diagnosis(Sums):
         }
 
     def _cases(self) -> dict[str, Any]:
-        """For each case its share, mean score and lift (None without pixels), K histogram, and effect: lift x share."""
+        """For each case: fraction, mean score and lift (None without pixels), K histogram, effect (lift x fraction)."""
         total, rows = max(1, int(self.pixels.sum())), {}
         for case, k, score, lift in zip((RIGHT, RESCUED, MISSED), self.pixels, self.score, self.lift, strict=True):
             pixels = int(k.sum())
@@ -80,7 +80,7 @@ class Diagnosis(Sums):
         return rows
 
     def _by_k(self) -> list[dict[str, Any]]:
-        """For each K that occurs: share, coverage, top1, mean and histogram of entropy and weight."""
+        """For each K that occurs: fraction, coverage, top-1, mean and histogram of entropy and weight."""
         total, rows = max(1, int(self.pixels.sum())), []
         for place, (right, rescued, missed) in enumerate(self.pixels.T.tolist()):
             if pixels := right + rescued + missed:
@@ -93,7 +93,7 @@ class Diagnosis(Sums):
         return rows
 
     def _reliability(self) -> list[dict[str, Any]]:
-        """For each bin its bounds, fraction of the pixels, mean confidence and accuracy (None if empty)."""
+        """For each bin: bounds, fraction of the pixels, mean confidence and accuracy (None if empty)."""
         total = max(1, int(self.pixels.sum()))
         return [
             {
@@ -107,7 +107,7 @@ class Diagnosis(Sums):
         ]
 
     def _confusions(self, most: int = 20) -> list[dict[str, Any]]:
-        """The pairs of classes with the most wrong pixels, as a fraction of all, and the fraction of case 2 in them."""
+        """Class pairs with the most wrong pixels, as fractions of all pixels, and the fraction of case 2 in each."""
         everything, rescued = self.confusion
         total, wrong = max(1, int(everything.sum())), everything.clone().fill_diagonal_(0)
         rows = []
@@ -120,13 +120,13 @@ class Diagnosis(Sums):
 
 
 def _means(sums: Tensor, pixels: int) -> dict[str, float | None]:
-    """Sums for the hard and the fuzzy loss over a number of pixels; None without pixels or if not measured."""
+    """Divide sums for the hard and the fuzzy loss by a number of pixels; None without pixels or if not measured."""
     values = (sums / pixels).tolist() if pixels else [torch.nan, torch.nan]
     return {name: None if value != value else value for name, value in zip(("hard", "fuzzy"), values, strict=True)}
 
 
 def diagnose(pixels: PixelMaps, target: Tensor) -> Diagnosis:
-    """Statistics of one batch. pixels: maps made by `pixel_maps` with the same target (B,H,W)."""
+    """Compute the statistics of a batch. pixels: result of `pixel_maps` with the same target (B,H,W)."""
     classes = pixels.order.shape[1]
     case = pixels.case.flatten().cpu().long()
     known = case > 0

@@ -1,4 +1,4 @@
-"""Maps of the fuzzy set, the weight, and the gradient of the losses on the true class."""
+"""Per-pixel maps of the fuzzy set, its weight, and the losses' gradient on the true class."""
 
 from typing import NamedTuple
 
@@ -27,12 +27,12 @@ class Losses(NamedTuple):
 
 
 class PixelMaps(NamedTuple):
-    """Maps (B,H,W) without gradient, and `order` (B,C,H,W): classes by falling probability.
+    """Maps (B,H,W) without gradient, and `order` (B,C,H,W): classes by decreasing probability.
 
-    label: the most probable class. k: size of the fuzzy set, partial members included. confidence: largest probability.
-    entropy: over log C, in [0, 1]. weight: Eq. 11 or 16. case: uint8, see `UNKNOWN`. score: positive gradient score R
-    (Eq. 12). lift: minus the gradient on the logit of the true class, for `fuzzy` times the weight; positive values
-    raise the logit. score and lift are NaN without a true class; lift is None if not requested.
+    label: the most probable class. k: size of the fuzzy set, including partial members. confidence: largest
+    probability. entropy: over log C, in [0, 1]. weight: Eq. 11 or 16. case: uint8, see `UNKNOWN`. score: positive
+    gradient score R (Eq. 12). lift: minus the gradient on the logit of the true class, for `fuzzy` times the weight;
+    positive values raise the logit. score and lift are NaN without a true class; lift is None if not requested.
     """
 
     order: Tensor
@@ -58,9 +58,9 @@ def pixel_maps(
 ) -> PixelMaps:
     """Compute the maps for the logits (B,C,H,W) of a teacher and a student.
 
-    target (B,H,W): true classes, 255 for void. threshold: T, a number or a tensor, 0-dim or (B,H,W). options: of the
-    fuzzy loss. lift: whether to compute its maps. ranking: `sorted_classes` of the teacher, if known already. Raises
-    ValueError for wrong shapes.
+    target (B,H,W): true classes, 255 for void. threshold: T, a number or a tensor, 0-dim or (B,H,W). options: those of
+    the fuzzy loss. lift: whether to compute the lift. ranking: `sorted_classes` of the teacher, if already computed.
+    Raises ValueError for invalid shapes.
     """
     shape = check_pair(student, teacher, None)
     check_map("target", target, shape, teacher.device)
@@ -93,7 +93,7 @@ def pixel_maps(
 
 
 def _lift(student: Tensor, members: Tensor, truth: Tensor) -> Tensor:
-    """Minus the gradient of Eq. 7 on the logit of the true class (B,H,W). For one positive Eq. 7 is cross entropy."""
+    """Return minus the gradient of Eq. 7 on the true class's logit (B,H,W); for one positive, of cross entropy."""
     with torch.enable_grad():
         z = at_least_fp32(student.detach()).requires_grad_()
         loss = fuzzy_positive_regularisation(z, members).sum()  # pixels are independent: each keeps its own gradient

@@ -1,4 +1,4 @@
-"""Base of the statistics: tensors that add up over images."""
+"""Base class of statistics that are summed over images."""
 
 from dataclasses import dataclass, fields
 from typing import Self
@@ -6,8 +6,8 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Sums:
-    """Tensors that add up over images."""
+    """Tensors that are summed over images."""
 
     def plus(self, other: Self) -> Self:
-        """The sums over the images of both."""
+        """Return the sums over the images of both."""
         return type(self)(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

@@ -1,4 +1,4 @@
-"""Temperature of a finished model: fitted on some labelled pixels and judged on others."""
+"""Temperature scaling of a trained model, fitted on some labelled pixels and evaluated on others."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,17 +13,17 @@ LARGEST = 10.0
 """Temperatures are searched from 1 / LARGEST to LARGEST: a network without errors has no finite optimum."""
 
 SAMPLE = 4096
-"""Most pixels per image, or per tile of a large one, that a temperature is fitted or judged on; evenly spaced."""
+"""Maximum pixels per image, or per tile of a large one, used to fit or evaluate a temperature; evenly spaced."""
 
 LEVEL = 0.9
-"""Probability that the classes of a set exceed together."""
+"""Total probability that the classes of a set must exceed."""
 
 Pixels = tuple[Tensor, Tensor]
 """Logits (N,C) and true classes (N,) of pixels of one image."""
 
 
 def sampled(parts: Iterable[tuple[Tensor, Tensor]], ignore_index: int = 255) -> Pixels | None:
-    """Evenly spaced pixels with a true class of an image's parts: logits (1,C,H,W), masks (1,H,W). None: no such."""
+    """Select evenly spaced labelled pixels from logits (1,C,H,W) and masks (1,H,W) of an image; None if none."""
     logits, targets = [], []
     for z, mask in parts:
         seen = mask[0] != ignore_index
@@ -34,10 +34,10 @@ def sampled(parts: Iterable[tuple[Tensor, Tensor]], ignore_index: int = 255) -> 
 
 
 def fitted_temperature(logits: Tensor, target: Tensor) -> float:
-    """The temperature t at which softmax(logits / t) has the lowest negative log likelihood.
+    """Return the temperature t that minimises the negative log likelihood of softmax(logits / t).
 
     logits (N,C). target (N,): classes. C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Raises
-    ValueError without targets.
+    ValueError if there are no targets.
     """
     if not len(target):
         raise ValueError("no pixel with a class to fit the temperature on")
@@ -54,7 +54,7 @@ def fitted_temperature(logits: Tensor, target: Tensor) -> float:
 
 
 def temperature_of(images: Sequence[Pixels]) -> float:
-    """The temperature fitted on these images together. Raises ValueError without any."""
+    """Fit one temperature on all images together. Raises ValueError if there are none."""
     logits, targets = zip(*images, strict=True) if images else ((torch.empty(0, 1),), (torch.empty(0),))
     return fitted_temperature(torch.cat(logits), torch.cat(targets))
 
@@ -62,16 +62,16 @@ def temperature_of(images: Sequence[Pixels]) -> float:
 def judged(
     images: Sequence[Pixels], temperature: float | None, names: Sequence[str], middle: int | None = None
 ) -> dict[str, Any]:
-    """How far probabilities can be trusted on these images, without and with a temperature; shares in [0, 1].
+    """Measure how reliable probabilities are on these images, without and with a temperature; fractions in [0, 1].
 
-    temperature: fitted on other images; None: that of each half of the images is fitted on the other half (the halves
-    are neighbours in order, so that frames of one video are not in both). names: of the classes. middle: number of
-    images in the first half; None: half of them.
+    temperature: fitted on other images. Default: for each half of the images, one fitted on the other half (halves are
+    contiguous, so that frames of a video are not in both). names: class names. middle: number of images in the first
+    half; default: half of them.
 
-    Returns {} for too few images, otherwise `ece`, `ece_calibrated`: calibration error (Guo et al., ICML 2017);
-    `coverage`, `coverage_per_class` (None without pixels): how often a pixel's set holds the true class, where the set
-    is the most probable classes until their calibrated probabilities exceed `level` together; `set_size`: their mean
-    number.
+    Returns {} if there are too few images, otherwise `ece`, `ece_calibrated`: calibration error (Guo et al., ICML
+    2017); `coverage`, `coverage_per_class` (None without pixels): how often a pixel's set contains the true class,
+    where a set is the most probable classes whose calibrated probabilities together exceed `level`; `set_size`: mean
+    set size.
     """
     middle = len(images) // 2 if middle is None else middle
     first, second = images[:middle], images[middle:]

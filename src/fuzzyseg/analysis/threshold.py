@@ -1,4 +1,4 @@
-"""Calibration on labelled images: the threshold T that covers enough of the truth."""
+"""Calibration of the threshold T on labelled images, by its coverage of the true class."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,11 @@ from fuzzyseg.losses.supervised import VOID
 def coverage_by_threshold(
     logits: Tensor, target: Tensor, thresholds: Sequence[float], options: FPLOptions = PAPER
 ) -> tuple[Tensor, Tensor]:
-    """Membership of the true class summed over pixels for each threshold (C,M), and the number of pixels (C,).
+    """Sum the true class's membership over pixels for each threshold (C,M), and count the pixels (C,).
 
-    Rows are the most probable classes of the pixels; fp64 on the CPU. Counts of several batches add up. logits
-    (B,C,H,W). target (B,H,W): true classes, 255 for void. The rule `continuous` counts partial membership.
+    Rows are indexed by the pixels' most probable class. Both are on the CPU, the sums in fp64; results of batches can
+    be added. logits (B,C,H,W). target (B,H,W): true classes, 255 for void. The rule `continuous` counts partial
+    membership.
     """
     with torch.no_grad():
         # one sort serves all thresholds: rank and cumulative sum of a class tell from which T on it is positive
@@ -38,7 +39,7 @@ def coverage_by_threshold(
 
 
 def _share(p: Tensor, before: Tensor, upto: Tensor, rank: Tensor, t: float, options: FPLOptions) -> Tensor:
-    """Membership at T = t of a class with probability p and the cumulative sums before and with it."""
+    """Return the membership at T = t of a class with probability p, given the sums before it and including it."""
     rule, variant = options.rule, options.variant
     if isinstance(rule, int):
         return (rank < rule).to(p.dtype)
@@ -52,9 +53,9 @@ def _share(p: Tensor, before: Tensor, upto: Tensor, rank: Tensor, t: float, opti
 def smallest_covering(
     covered: Tensor, pixels: Tensor, thresholds: Sequence[float], coverage: float
 ) -> tuple[float, float]:
-    """The first of ascending thresholds that covers at least the fraction `coverage`, else the last, and its coverage.
+    """Return the first of ascending thresholds that covers the fraction `coverage`, or the last, and its coverage.
 
-    Raises ValueError without pixels.
+    Raises ValueError if there are no pixels.
     """
     if not float(pixels) > 0:
         raise ValueError("no pixel with a class to measure the coverage on")
@@ -68,12 +69,13 @@ def smallest_covering(
 def conformal_threshold(
     covered: Tensor, units: Tensor, thresholds: Sequence[float], coverage: float
 ) -> tuple[float, float]:
-    """The first of ascending thresholds at which the sets of a new unit contain the truth with probability `coverage`.
+    """Return the first of ascending thresholds whose sets contain a new unit's truth with probability `coverage`.
 
     covered (M,): coverage of the truth at each threshold, 0, 1 or a fraction, summed over the calibration units. units:
-    their number n. The sum has to reach (n + 1) coverage. For 0 and 1 that is split conformal prediction; else it
-    is conformal risk control (A. N. Angelopoulos et al., ICLR 2024). It assumes units exchangeable with the new one.
-    Returns the threshold, the last if none is enough, and the share covered there. Raises ValueError without units.
+    their number n. The sum must reach (n + 1) * coverage. For values of 0 and 1 this is split conformal prediction,
+    otherwise conformal risk control (A. N. Angelopoulos et al., ICLR 2024). It assumes that the units are exchangeable
+    with the new one. Returns the threshold, the last if none suffices, and the fraction covered there. Raises
+    ValueError if there are no units.
     """
     if not float(units) > 0:
         raise ValueError("no unit to measure the coverage on")

@@ -1,4 +1,4 @@
-"""Buffers that differ between processes, such as batch-norm statistics."""
+"""Handling of buffers that differ between processes, such as batch-norm statistics."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from fuzzyseg.ops import distributed
 
 
 def gather_buffers(module: nn.Module) -> dict[str, Tensor]:
-    """Every buffer that differs between the N processes, as (N, ...) rows on the CPU. Empty on one process."""
+    """Return the buffers that differ between the N processes, as rows (N,...) on the CPU; empty for one process."""
     if not distributed.active():
         return {}
     rows = {name: distributed.gather(buffer.unsqueeze(0)) for name, buffer in module.named_buffers()}
@@ -17,7 +17,7 @@ def gather_buffers(module: nn.Module) -> dict[str, Tensor]:
 
 
 def restore_buffers(module: nn.Module, rows: Mapping[str, Tensor]) -> None:
-    """Load this process's rows of `gather_buffers`, if they are from the same number of processes."""
+    """Load this process's rows of `gather_buffers`, if they come from the same number of processes."""
     for name, buffer in module.named_buffers():
         if name in rows and len(rows[name]) == distributed.world_size():
             buffer.copy_(rows[name][distributed.rank()])
@@ -25,7 +25,7 @@ def restore_buffers(module: nn.Module, rows: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def first_process_buffers(module: nn.Module) -> Iterator[None]:
-    """Context in which every process has the first one's buffers, so that all evaluate the model that is saved."""
+    """Give every process the first one's buffers temporarily, so that all evaluate the model that is saved."""
     if not distributed.active():
         yield
         return

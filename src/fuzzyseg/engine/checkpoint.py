@@ -1,4 +1,4 @@
-"""Checkpoint files: written atomically with a checksum, loaded without running code, the last few kept."""
+"""Checkpoint files: written atomically with a checksum, loaded without executing code, the last few kept."""
 
 import hashlib
 import logging
@@ -21,7 +21,7 @@ from fuzzyseg.ops import distributed
 from fuzzyseg.run.files import replacing
 
 FORMAT = 1
-"""Layout of `last.pt`; files of another layout are refused."""
+"""Layout version of `last.pt`; files with any other version are rejected."""
 
 _CONTENT: dict[str, type | tuple[type, ...]] = {
     "step": int,
@@ -35,18 +35,18 @@ _CONTENT: dict[str, type | tuple[type, ...]] = {
     "config": dict,
     "unscored": (dict, EllipsisType),
 }
-"""Keys of a checkpoint and the types of their values; ... stands for a missing key."""
+"""Keys of a checkpoint and the types of their values; `...` marks an optional key."""
 
 _MARK = b"fuzzyseg sha256 "
 _log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file or the setting and what to do."""
+    """A checkpoint that cannot be used. The message names the file or setting and says what to do."""
 
 
 def save(path: Path, state: Mapping[str, Any], *, keep: int = 1) -> None:
-    """Write `state` atomically. The `keep` - 1 checkpoints before it are kept: last.pt, last-1.pt, last-2.pt, ..."""
+    """Write `state` atomically and keep the `keep` - 1 checkpoints before it: last.pt, last-1.pt, last-2.pt, ..."""
     with replacing(path) as file:
         torch.save({"format": FORMAT, "versions": {"torch": str(torch.__version__)}, **state}, file)
         _seal(file)
@@ -61,7 +61,7 @@ def save(path: Path, state: Mapping[str, Any], *, keep: int = 1) -> None:
 def save_training(
     path: Path, training: TrainingState, more: Mapping[str, Any], device: torch.device, keep: int
 ) -> None:
-    """Save the state and `more`, by the first process. Raises NonFiniteLoss on all if weights of any are not finite."""
+    """Save the state and `more` on the first process. Raises NonFiniteLoss on all if any has non-finite weights."""
     state = {**training.state_dict(), **more}
     bad = torch.tensor(float(not finite(state["modules"])), device=device)
     if float(distributed.mean(bad)):
@@ -75,9 +75,9 @@ def save_training(
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read the newest checkpoint that is complete and finite: `path`, or one of those before it, with a warning.
+    """Read the newest complete and finite checkpoint: `path` or, with a warning, an older one.
 
-    Raises CheckpointError if there is none, for the newest file.
+    Raises CheckpointError, about the newest file, if there is none.
     """
     first: CheckpointError | None = None
     for file in candidates(path):
@@ -94,7 +94,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
 
 
 def candidates(path: Path) -> list[Path]:
-    """The existing checkpoints of a run, the newest first."""
+    """Return the existing checkpoints of a run, newest first."""
     older = sorted(path.parent.glob(f"{path.stem}-[0-9]*{path.suffix}"), key=lambda file: (len(file.name), file.name))
     return [file for file in (path, *older) if file.is_file()]
 
@@ -109,7 +109,7 @@ def finite(values: Any) -> bool:
 
 
 def _seal(file: BinaryIO) -> None:
-    """Append the SHA-256 of a zip archive as its comment, whose length is in the last two bytes."""
+    """Append the SHA-256 of a zip archive as its comment; the comment's length is in the last two bytes."""
     file.seek(-2, os.SEEK_END)
     file.write(struct.pack("<H", len(_MARK) + 64))
     size = file.tell()
@@ -118,7 +118,7 @@ def _seal(file: BinaryIO) -> None:
 
 
 def _digest(file: BinaryIO, size: int) -> bytes:
-    """SHA-256 of the next `size` bytes, in hexadecimal digits."""
+    """Return the SHA-256 of the next `size` bytes, in hexadecimal digits."""
     digest = hashlib.sha256()
     while size > 0 and (part := file.read(min(size, 1 << 20))):
         digest.update(part)
@@ -127,7 +127,7 @@ def _digest(file: BinaryIO, size: int) -> bytes:
 
 
 def _intact(path: Path) -> bool:
-    """Whether a file has its checksum, or, written by an earlier version, those of its parts."""
+    """Whether a file matches its checksum or, if an earlier version wrote it, those of its parts."""
     size = len(_MARK) + 64
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - size))
@@ -168,9 +168,10 @@ def _load(path: Path, device: torch.device | str) -> dict[str, Any]:
 
 
 def check_resumable(saved: Mapping[str, Any], config: Mapping[str, Any], allowed: set[str]) -> None:
-    """Compare the nested settings of a checkpoint with those of this run.
+    """Compare the nested settings of a checkpoint with this run's.
 
-    Only the dotted keys in `allowed` may differ. Raises CheckpointError naming each other key and both values.
+    Only the dotted keys in `allowed` may differ. Raises CheckpointError naming every other differing key and both
+    values.
     """
     old, new = dict(leaves(saved)), dict(leaves(config))
 
@@ -188,7 +189,7 @@ def check_resumable(saved: Mapping[str, Any], config: Mapping[str, Any], allowed
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of nested settings."""
+    """Yield dotted names and values of nested settings."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from leaves(value, f"{prefix}{key}.")

@@ -1,4 +1,4 @@
-"""Optimisers from parameter roles."""
+"""Construction of optimisers from parameter roles."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ OPTIMISERS: dict[str, Callable[[list[dict[str, Any]], float], Optimizer]] = {
     "adam": lambda groups, momentum: Adam(groups, lr=0.0),
     "adamw": lambda groups, momentum: AdamW(groups, lr=0.0),
 }
-"""Name -> optimiser of parameter groups and a momentum; each group has its own learning rate and weight decay."""
+"""Name -> constructor from parameter groups and a momentum; each group has its own learning rate and weight decay."""
 
 
 def build_optimisers(
@@ -27,12 +27,12 @@ def build_optimisers(
     decay_norm: bool = False,
     head_lr_factor: float = 1.0,
 ) -> list[Optimizer]:
-    """One optimiser for each name in the roles; `name` is that of roles without one.
+    """Build one optimiser per name in the roles; roles without a name use `name`.
 
-    A role's learning rate is its `lr`, or `lr` times its factor, times `head_lr_factor` unless it is called `backbone`.
-    Without `decay_norm`, biases and norm parameters (at most one axis) are not decayed. Each group has its `role`,
-    `initial_lr`, and the role's `betas`, if any. Raises ValueError for an unknown optimiser, for a trainable parameter
-    of `module` in no role or in two, and for any other parameter in a role.
+    A role's learning rate is its `lr` or, by default, `lr` times its factor, times `head_lr_factor` unless the role is
+    `backbone`. Without `decay_norm`, biases and norm parameters (at most one axis) are not decayed. Each group stores
+    its `role`, `initial_lr` and, if set, the role's `betas`. Raises ValueError for an unknown optimiser, for a
+    trainable parameter of `module` in no role or in two, and for any other parameter in a role.
     """
     _check_cover(roles, module)
     groups: dict[str, list[dict[str, Any]]] = {}

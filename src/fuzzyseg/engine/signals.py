@@ -1,4 +1,4 @@
-"""Signal handling: the first Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 saves and stops the training, the second stops it."""
+"""Signal handling: the first Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 saves and stops training, the second stops at once."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "S
 class Interrupt:
     """Context in which the first signal sets `requested` and the second raises KeyboardInterrupt.
 
-    The previous handlers are restored at the end. Outside the main thread, where Python allows no handlers, it does
+    The previous handlers are restored on exit. Outside the main thread, where Python allows no handlers, it does
     nothing.
     """
 

@@ -1,4 +1,4 @@
-"""Settings, state and outcome of a training."""
+"""Settings, state and outcome of training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from fuzzyseg.run.logs import SCORE
 
 @dataclass(frozen=True)
 class Settings:
-    """How a method is trained."""
+    """Settings of a training run."""
 
     steps: int
-    """Total optimiser steps, which the schedules are based on."""
+    """Total optimiser steps, on which the schedules are based."""
     device: torch.device
     seed: int = 0
     score: str = SCORE  # key of the evaluation; the largest value is the best
@@ -28,14 +28,14 @@ class Settings:
     """Save and stop after this step; schedules and evaluations do not change."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     clip: float | None = None
-    """Largest norm of all gradients together."""
+    """Maximum norm of all gradients taken together."""
     channels_last: bool = False
     compile: bool = False
     ema: float | None = None
-    """Largest decay of an average of the predictor's weights (`average_of`), which is evaluated and saved instead."""
+    """Maximum decay of an EMA of the predictor's weights (`average_of`), which is then evaluated and saved instead."""
     freeze_batch_norm: bool = False
     eval_every: int | None = 0
-    """Steps between evaluations, besides the one at the last step; 0: only that one; None: no evaluation."""
+    """Steps between evaluations, in addition to the one at the last step; 0: only that one; None: no evaluation."""
     save_every: int | None = None
     """Steps between checkpoints; None: at the end only."""
     keep_checkpoints: int = 1
@@ -50,7 +50,7 @@ class TrainingState:
     """Everything that changes during a training: the content of a checkpoint.
 
     step: finished steps. last, best: the latest and the best evaluation, each with its `step`. skipped: number of steps
-    that the scaler of fp16 has skipped because gradients overflowed.
+    that the fp16 scaler skipped because gradients overflowed.
     """
 
     method: Method
@@ -63,11 +63,11 @@ class TrainingState:
     skipped: int = 0
 
     def predictor(self) -> nn.Module:
-        """The module that is evaluated, exported and saved: the average of the weights, if any."""
+        """Return the module that is evaluated, exported and saved: the average of the weights, if there is one."""
         return self.average.module if self.average is not None else self.method.predictor()
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain containers and tensors. Call it on every process; the first one's result is complete."""
+        """Return plain containers and tensors. Call it on every process; the first one's result is complete."""
         modules = {"method": self.method, "average": self.average}
         return {
             "step": self.step,
@@ -81,7 +81,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the result of `state_dict`; one of an earlier version has no `skipped`."""
+        """Load the result of `state_dict`; earlier versions stored no `skipped`."""
         self.step, self.last, self.best = state["step"], state["last"], state["best"]
         self.skipped = state.get("skipped", 0)
         for name, module in (("method", self.method), ("average", self.average)):
@@ -97,9 +97,9 @@ class TrainingState:
 class Outcome:
     """Result of `fit`.
 
-    step: finished steps. finished: all steps are done. interrupted: a signal stopped it before `steps` or `stop_at`.
-    last, best: the latest and the best evaluation with its `step`, of this or an earlier session, if any.
-    predictor: the module to export, in evaluation mode. skipped: steps skipped by the scaler of fp16.
+    step: finished steps. finished: all steps are done. interrupted: a signal stopped training before `steps` or
+    `stop_at`. last, best: the latest and the best evaluation with its `step`, of this or an earlier session, if any.
+    predictor: the module to export, in evaluation mode. skipped: steps skipped by the fp16 scaler.
     """
 
     step: int
@@ -112,7 +112,7 @@ class Outcome:
 
 
 def average_of(predictor: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and buffers, which equals the predictor after the first update.
+    """Return an EMA of weights and buffers, which equals the predictor after the first update.
 
     Then average = d * average + (1 - d) * predictor with d = min(decay, (1 + n) / (10 + n)) after n updates, so that
     the first weights do not dominate a short run. n is the buffer `n_averaged`. Integers (counters) are copied.

@@ -1,4 +1,4 @@
-"""Losses and metrics of a step: the NaN check, averages over micro-batches and processes, peak memory."""
+"""Losses and metrics of a step: finiteness check, averages over micro-batches and processes, peak memory."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
@@ -12,13 +12,13 @@ from fuzzyseg.run.logs import peak_memory_mib
 
 
 class Samples(Protocol):
-    """The part of a stream's batch that the loop uses."""
+    """The part of a stream's batch that the training loop uses."""
 
     image: Tensor
     name: list[str]
 
     def to(self, device: torch.device, channels_last: bool = False) -> Self:
-        """The same samples on `device`."""
+        """Return the same samples on `device`."""
 
 
 MicroBatch = Mapping[str, Samples]
@@ -27,7 +27,7 @@ MicroBatch = Mapping[str, Samples]
 class NonFiniteLoss(ArithmeticError):
     """A loss or the gradient is NaN or infinite. The message names the terms, the step (as logged) and the images.
 
-    Raised on all processes, before the optimiser's step: the weights are those of the previous step.
+    Raised on all processes before the optimiser's step, so the weights are those of the previous step.
     """
 
 
@@ -38,9 +38,10 @@ def check_finite(
     stop: bool,
     gradient: Tensor | None = None,
 ) -> bool:
-    """Whether any process requests to `stop`. steps: one for each micro-batch. gradient: its norm, 0-dim.
+    """Check that losses and gradient are finite, and return whether any process requests to `stop`.
 
-    One synchronisation with the accelerator and one collective serve both questions. Raises NonFiniteLoss.
+    steps: one per micro-batch. gradient: its norm, 0-dim. Both checks share one synchronisation with the accelerator
+    and one collective. Raises NonFiniteLoss.
     """
     losses = torch.stack([torch.stack([value.detach().float() for value in step.losses.values()]) for step in steps])
     bad = ~losses.isfinite().all()
@@ -84,10 +85,10 @@ def _of_all_processes(lines: list[str], device: torch.device) -> list[str]:
 
 
 def averaged(steps: Sequence[Step]) -> dict[str, Any]:
-    """`loss` (the sum), `losses` and `metrics` as floats, or lists for tensors with axes.
+    """Average `loss` (the sum), `losses` and `metrics` to floats, or lists for tensors with axes.
 
-    NaN means "nothing to measure" and is left out of the mean; a mean of nothing is NaN. Call it on every process; all
-    must have the same losses and metrics.
+    NaN means "nothing to measure" and is excluded from the mean; the mean of nothing is NaN. Call it on every process;
+    all must have the same losses and metrics.
     """
     device = next(iter(steps[0].losses.values())).device  # a metric may be on another one
     values = [[*step.losses.values(), *step.metrics.values()] for step in steps]
@@ -103,5 +104,5 @@ def averaged(steps: Sequence[Step]) -> dict[str, Any]:
 
 
 def memory_mib(device: torch.device) -> float | None:
-    """Peak memory in MiB: the accelerator's, or the process's."""
+    """Return the peak memory in MiB: the accelerator's, or that of the process."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_memory_mib()

@@ -1,4 +1,4 @@
-"""Training loop: `fit` trains any method on any batches; data, evaluation and logs are passed in."""
+"""Training loop: `fit` trains any method on any batches; the caller supplies data, evaluation and logs."""
 
 import hashlib
 import math
@@ -58,13 +58,12 @@ def fit(
 
     batches(start, stop) yields the micro-batches of this process for the steps start to stop - 1. Their losses are
     averaged, so that accumulation equals one large batch if all have the same number of valid pixels.
-    evaluate(predictor, finished steps) is called on every process with the same weights and buffers, without
-    gradients, and must return the same plain values on all. keep_best(predictor, evaluation) is called on the first
-    process if `settings.score` is the highest so far. publish(stream, step, weights) gets the method's draw weights
-    after each step. `stream_state()` and `config` are stored in `checkpoint` as `streams` and `config`. Only the first
-    process writes.
-    The first SIGINT, SIGTERM, SIGHUP or SIGUSR1 stops the training after its step and a checkpoint, the second raises
-    KeyboardInterrupt. Raises NonFiniteLoss, with the weights as before the step.
+    evaluate(predictor, finished steps) is called on every process with the same weights and buffers, without gradients,
+    and must return the same plain values on all. keep_best(predictor, evaluation) is called on the first process if
+    `settings.score` is the highest so far. publish(stream, step, weights) receives the method's draw weights after each
+    step. `stream_state()` and `config` are stored in `checkpoint` as `streams` and `config`. Only the first process
+    writes. The first SIGINT, SIGTERM, SIGHUP or SIGUSR1 stops training after the current step and a checkpoint, the
+    second raises KeyboardInterrupt. Raises NonFiniteLoss, leaving the weights as before the step.
     """
     training = _start(method, optimisers, settings, resume)
     runner, rank, last_step = _runner(method, settings), distributed.rank(), settings.steps
@@ -140,10 +139,10 @@ def fit(
 
 
 def rate_factor(step: int, settings: Settings) -> float:
-    """Factor of the base learning rates at `step` (finished steps, from 0).
+    """Return the factor of the base learning rates at `step` (finished steps, from 0).
 
-    Without warm-up 1 at step 0, and above 0 at the last step. Warm-up rises linearly to 1 over `settings.warmup` steps
-    and multiplies the schedule without shifting it.
+    Without warm-up it is 1 at step 0, and still positive at the last step. Warm-up rises linearly to 1 over
+    `settings.warmup` steps and multiplies the schedule without shifting it.
     """
     warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup > 0 else 1.0
     return warm * SCHEDULES[settings.schedule](step / settings.steps, settings.power)
@@ -156,7 +155,7 @@ def _set_rates(optimisers: Sequence[Optimizer], factor: float) -> None:
 
 
 def _rates(optimisers: Sequence[Optimizer]) -> dict[str, float]:
-    """The current learning rate of each role."""
+    """Return the current learning rate of each role."""
     return {group["role"]: group["lr"] for optimiser in optimisers for group in optimiser.param_groups}
 
 
@@ -184,7 +183,7 @@ def _start(
 
 
 def _runner(method: Method, settings: Settings) -> Callable[..., Step]:
-    """The method, wrapped in DDP if there are several processes, compiled if requested."""
+    """Return the method, wrapped in DDP if there are several processes, and compiled if requested."""
     runner: Any = method
     if distributed.active():
         devices = [settings.device] if settings.device.type == "cuda" else None
@@ -197,7 +196,7 @@ def _runner(method: Method, settings: Settings) -> Callable[..., Step]:
 
 
 def losses_of(runner: Callable[..., Step], micro_batch: MicroBatch, progress: Progress, settings: Settings) -> Step:
-    """The method's losses of a micro-batch, moved to the device, under autocast if the precision asks for it."""
+    """Compute the method's losses of a micro-batch on the device, under autocast if the precision needs it."""
     device = settings.device
     batch = {name: samples.to(device, settings.channels_last) for name, samples in micro_batch.items()}
     with torch.autocast(device.type, _DTYPES[settings.precision], enabled=settings.precision != "fp32"):
@@ -207,7 +206,7 @@ def losses_of(runner: Callable[..., Step], micro_batch: MicroBatch, progress: Pr
 def _backward(
     runner: Any, micro_batches: Sequence[MicroBatch], progress: Progress, scaler: GradScaler, settings: Settings
 ) -> Iterator[Step]:
-    """Losses and gradients of the micro-batches; the last one sums the gradients over the processes."""
+    """Compute losses and gradients of the micro-batches; the last one sums the gradients over the processes."""
     count = len(micro_batches)
     for number, micro_batch in enumerate(micro_batches, start=1):
         alone = number < count and hasattr(runner, "no_sync")
@@ -223,13 +222,13 @@ def _gradients(optimiser: Optimizer) -> list[Tensor]:
 
 
 def _gradient_norm(training: TrainingState) -> Tensor | None:
-    """The norm of all gradients, 0-dim; None under a scaler, which skips steps whose gradients overflow."""
+    """Return the norm of all gradients, 0-dim; None under a scaler, which skips steps with overflowing gradients."""
     gradients = [gradient for optimiser in training.optimisers for gradient in _gradients(optimiser)]
     return None if training.scaler.is_enabled() or not gradients else nn.utils.get_total_norm(gradients)
 
 
 def _update(training: TrainingState, clip: float | None) -> None:
-    """One step of every optimiser that has gradients, clipped over all of them together."""
+    """Step every optimiser that has gradients; clipping applies to all gradients together."""
     scaler = training.scaler
     scale = scaler.get_scale()
     moving = [optimiser for optimiser in training.optimisers if _gradients(optimiser)]

@@ -1,6 +1,6 @@
-"""Argument checks, precision and size of logits, and means and histograms over valid pixels.
+"""Argument checks, precision and resizing of logits, and means and histograms over valid pixels.
 
-No check reads a tensor's values, so none synchronises with a GPU.
+The checks read no tensor values, so they never synchronise with a GPU.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from fuzzyseg.ops.resize import resize_logits
 
 
 def at_least_fp32(values: Tensor) -> Tensor:
-    """Convert fp16 and bf16 to fp32; fp32 and fp64 stay."""
+    """Convert fp16 and bf16 to fp32; leave fp32 and fp64 unchanged."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def at_size(logits: Tensor | Mixed, size: Sequence[int] | None, *, align_corners: bool = True) -> Tensor:
-    """Logits (B,C,*size) in fp32 or fp64; both sides of `Mixed` are resized, then mixed. size None: not resized."""
+    """Resize logits to (B,C,*size), in fp32 or fp64; `Mixed` sides are resized, then mixed. None: keep the size."""
     if isinstance(logits, Mixed):
         a = at_size(logits.a, size, align_corners=align_corners)
         b = at_size(logits.b, size, align_corners=align_corners)
@@ -32,16 +32,16 @@ def at_size(logits: Tensor | Mixed, size: Sequence[int] | None, *, align_corners
 def at_one_size(
     student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | None, *, align_corners: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Student and detached teacher logits (B,C,*size) in fp32 or fp64."""
+    """Return student and detached teacher logits (B,C,*size) in fp32 or fp64."""
     with torch.no_grad():
         target = at_size(teacher, size, align_corners=align_corners)
     return at_size(student, size, align_corners=align_corners), target
 
 
 def labels(teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
-    """The most probable class at each pixel of `size`, (B,H,W) int64, of logits (B,C,h,w).
+    """Return the most probable class (B,H,W) int64 of logits (B,C,h,w) resized to `size` = (H,W).
 
-    One image at a time, so that no batch of logits is in memory at full size.
+    Processes one image at a time, so that the full-size logits of a batch are never in memory.
     """
     if isinstance(teacher, Mixed):
         return torch.where(teacher.mask, labels(teacher.b, size), labels(teacher.a, size))
@@ -50,7 +50,7 @@ def labels(teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
 
 
 def check_logits(name: str, logits: Tensor) -> None:
-    """ValueError unless `logits` is floating point, (N,C) or (B,C,*spatial) with up to three spatial axes, C >= 2."""
+    """Raise ValueError unless `logits` is floating point, (N,C) or (B,C,*spatial), 1 to 3 spatial axes, C >= 2."""
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         found = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"{name}: found {found}, expected a floating-point tensor of logits")
@@ -61,7 +61,7 @@ def check_logits(name: str, logits: Tensor) -> None:
 
 
 def check_pair(student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | None) -> tuple[int, ...]:
-    """Shape (B,*spatial) of the loss map of student and teacher; ValueError if they do not match."""
+    """Return the shape (B,*spatial) of the loss map. Raises ValueError if student and teacher do not match."""
     check_logits("student_logits", student)
     shape = tuple(student.shape)
     if size is not None and len(size) != student.dim() - 2:
@@ -89,7 +89,7 @@ def check_pair(student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | N
 
 
 def check_map(name: str, values: Tensor, shape: Sequence[int], device: torch.device) -> None:
-    """ValueError unless `values` is a tensor of this shape on this device."""
+    """Raise ValueError unless `values` is a tensor of this shape on this device."""
     if not isinstance(values, Tensor):
         raise ValueError(f"{name}: found {type(values).__name__}, expected a tensor of shape {tuple(shape)}")
     if tuple(values.shape) != tuple(shape):
@@ -99,7 +99,7 @@ def check_map(name: str, values: Tensor, shape: Sequence[int], device: torch.dev
 
 
 def check_threshold(threshold: float | Tensor, shape: Sequence[int], device: torch.device) -> None:
-    """ValueError unless a number in (0, 1], or a tensor, 0-dim or of `shape`, whose values are not checked."""
+    """Raise ValueError unless `threshold` is in (0, 1], or a tensor (0-dim or of `shape`, values not checked)."""
     if isinstance(threshold, Tensor):
         if threshold.dim() > 0:
             check_map("threshold", threshold, shape, device)
@@ -110,14 +110,14 @@ def check_threshold(threshold: float | Tensor, shape: Sequence[int], device: tor
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean of `values` over valid pixels: the one place where training takes a mean over pixels.
+    """Average `values` over valid pixels. Training takes every mean over pixels here.
 
-    values, valid (B,*spatial); valid is bool, or non-negative weights. The sum of values times weights is divided by
-    the sum of the weights *averaged over the processes*, so that DDP's average of the gradients is that of the mean
-    over the global batch. If no pixel is valid, the result is 0, with a graph. Values with weight 0 are ignored, even a
-    NaN. Weights of half precision are summed in the precision of the values.
+    values, valid (B,*spatial); valid is bool or non-negative weights. The weighted sum is divided by the sum of the
+    weights *averaged over the processes*, so that DDP's gradient average is the gradient of the mean over the global
+    batch. If no pixel is valid, the result is 0 and has a graph. Values with weight 0 are ignored, even NaN.
+    Half-precision weights are summed in the precision of the values.
     """
-    if valid.dtype == torch.bool:  # saves two maps of weights
+    if valid.dtype == torch.bool:  # avoids two weight maps
         count = valid.sum().to(values.dtype)
         return torch.where(valid, values, 0).sum() / divisor(distributed.mean(count))
     weight = valid.detach().to(values.dtype)
@@ -126,10 +126,10 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def local_mean(values: Tensor, valid: Tensor | None) -> Tensor:
-    """Mean over the valid pixels of this process, 0 if there are none. valid None: all pixels.
+    """Average over this process's valid pixels; 0 if there are none. valid=None: all pixels.
 
-    Unlike in `masked_mean`, a NaN at an invalid pixel makes the mean NaN: it would reach the gradient through the
-    product with 0 without showing in the loss.
+    Unlike in `masked_mean`, a NaN at an invalid pixel makes the mean NaN; it would otherwise reach the gradient,
+    through the product with 0, without showing in the loss.
     """
     if valid is None:
         return values.sum() / max(values.numel(), 1)
@@ -138,15 +138,15 @@ def local_mean(values: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def histogram(index: Tensor, valid: Tensor | None, bins: int) -> Tensor:
-    """Fraction of the valid pixels in each bin: (bins,), fp32, without gradient. index (B,*spatial) int64."""
+    """Return the fraction (bins,) of valid pixels in each bin: fp32, without gradient. index (B,*spatial) int64."""
     index = index.reshape(len(index), index.numel() // max(len(index), 1))  # -1 is ambiguous for an empty batch
     weight = torch.ones_like(index, dtype=torch.float32) if valid is None else valid.reshape(index.shape).float()
-    # One row per image has fewer collisions on a GPU than one row for all, and counts that fp32 represents exactly.
+    # One row per image causes fewer collisions on a GPU than one shared row, and its counts are exact in fp32.
     # bincount would synchronise with the GPU.
     counts = weight.new_zeros((index.shape[0], bins)).scatter_add_(1, index, weight).sum(0)
     return counts / divisor(counts.sum())
 
 
 def divisor(total: Tensor) -> Tensor:
-    """`total`, or 1 where it is 0."""
+    """Return `total` with zeros replaced by 1."""
     return torch.where(total > 0, total, torch.ones_like(total))

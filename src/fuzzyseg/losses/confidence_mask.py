@@ -22,16 +22,16 @@ CONFIDENCE = (
     "None: keep for the hard loss, else drop. If this threshold is at least T, confident pixels have K = 1, and FPL is "
     "weighted cross entropy."
 )
-"""Help text of the setting."""
+"""Help text of `method.confidence`."""
 
 
 class ConfidentPixels(nn.Module):
-    """Mean of a pixel loss over confident pixels or over all pixels, as set or as a reliability gate decides.
+    """Average a pixel loss over confident pixels or over all pixels.
 
-    threshold: tau, the least teacher probability of a confident pixel. which: `keep` counts confident pixels only,
-    `drop` all; None is keep if pixel_loss is the hard loss, else drop. `gate` sets the buffer `reliable`: confident
-    pixels count if at least a fraction tau of them is right on held-out labelled pixels, else all pixels. The idea is
-    from CW-BASS v2, arXiv 2608.12773; the rule is ours. The buffer is True until it is first measured.
+    threshold: tau, the minimum teacher probability of a confident pixel. which: `keep` uses confident pixels only,
+    `drop` all; None means keep for the hard loss, otherwise drop. `gate` decides by the buffer `reliable`: only
+    confident pixels count if at least a fraction tau of them is correct on held-out labelled pixels; otherwise all do.
+    The idea is from CW-BASS v2, arXiv 2608.12773; the rule is ours. The buffer is True until first measured.
     """
 
     reliable: Tensor
@@ -51,7 +51,7 @@ class ConfidentPixels(nn.Module):
         valid: Tensor,
         progress: tuple[int, int],
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean of the pixel loss over all valid pixels (B,H,W), masked ones counting as 0, and metrics to log."""
+        """Return the mean loss over all valid pixels (B,H,W), where masked ones count as 0, and metrics to log."""
         found = pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
         if self.which == "drop":
             return masked_mean(found.loss, valid), found.stats
@@ -64,26 +64,26 @@ class ConfidentPixels(nn.Module):
         return masked_mean(found.loss * teaches.float(), valid), metrics
 
     def decide(self, confident: float, right: float) -> bool:
-        """Set and return `reliable` from the numbers of held-out pixels that are confident, and of these right.
+        """Set and return `reliable`, given the numbers of confident held-out pixels and of correct ones among them.
 
-        False if none is confident, since the mask would exclude every pixel.
+        False if no pixel is confident, since the mask would then exclude every pixel.
         """
         reliable = confident > 0 and right >= self.threshold * confident
         self.reliable.fill_(reliable)
         return reliable
 
     def notes(self, pixel_loss: nn.Module | None) -> list[str]:
-        """Notes for the user on how the mask changes the loss."""
+        """Return notes for the user on how the mask changes the loss."""
         if self.which == "gate" and getattr(pixel_loss, "function", None) is hard:
             return ["method.confidence=gate with the loss hard: without the mask, every pixel is trained on one label"]
         return under_mask(pixel_loss, self.threshold) if self.which == "keep" else []
 
 
 def under_mask(loss: nn.Module | None, confidence: float) -> list[str]:
-    """A note for the user, if `loss` equals cross entropy wherever the teacher's largest probability >= `confidence`.
+    """Return a note for the user if `loss` is cross entropy wherever the teacher's top probability >= `confidence`.
 
-    This holds, except for the weight, for the fuzzy and the partial-label loss if T <= confidence: the top class alone
-    exceeds T, under every rule but a fixed K. For a policy the largest T known in advance is used.
+    Except for the weight, this holds for the fuzzy and partial-label losses if T <= confidence: the top class alone
+    exceeds T under every rule except a fixed K. For a policy, the largest T known in advance is used.
     """
     if not isinstance(loss, PixelLossModule) or loss.function not in (fuzzy, partial):
         return []

@@ -1,8 +1,8 @@
-"""Distances between the predictions of student and teacher at each pixel: squared error and KL divergence.
+"""Per-pixel distances between student and teacher predictions: squared error and KL divergence.
 
-Called as the pseudo-label losses: `(student_logits, teacher, *, size, valid) -> (B,H,W)`. Logits (B,C,h,w), the
-teacher's possibly `Mixed`, are interpolated to `size` = (H,W). The teacher is detached; computation is in fp32 (fp64
-stays fp64); the map is 0 where `valid` (B,H,W) is 0. q are the student's probabilities, p the teacher's.
+They have the signature of the pseudo-label losses: `(student_logits, teacher, *, size, valid) -> (B,H,W)`. Logits
+(B,C,h,w), or `Mixed` for the teacher, are interpolated to `size` = (H,W). The teacher is detached. Computed in fp32
+(fp64 stays fp64); the map is 0 where `valid` (B,H,W) is 0. Notation: q, the student's probabilities; p, the teacher's.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,9 +23,9 @@ def squared_error(
     valid: Tensor,
     of: Literal["probabilities", "logits"] = "probabilities",
 ) -> Tensor:
-    """Sum over the classes of (q - p)^2, in [0, 2].
+    """Return the sum over classes of (q - p)^2, in [0, 2].
 
-    of="logits": of the logits instead, unbounded, and not invariant to a constant that is added to all of them.
+    of="logits" compares logits instead: unbounded, and not invariant to adding a constant to all of them.
     """
 
     def distance(z: Tensor, t: Tensor) -> Tensor:
@@ -37,12 +37,12 @@ def squared_error(
 
 
 def mean_squared_error(student_logits: Tensor, teacher: Tensor | Mixed, **given: Any) -> Tensor:
-    """`squared_error` as the mean over the classes."""
+    """Return `squared_error` divided by the number of classes."""
     return squared_error(student_logits, teacher, **given) / student_logits.shape[1]
 
 
 def kl_divergence(student_logits: Tensor, teacher: Tensor | Mixed, *, size: Sequence[int], valid: Tensor) -> Tensor:
-    """KL(p || q): sum over the classes of p (log p - log q)."""
+    """Return KL(p || q): the sum over classes of p (log p - log q)."""
 
     def distance(z: Tensor, t: Tensor) -> Tensor:
         log_p, log_q = torch.log_softmax(t, 1), torch.log_softmax(z, 1)
@@ -58,14 +58,14 @@ def _map(
     size: Sequence[int],
     valid: Tensor,
 ) -> Tensor:
-    """`distance` (B,H,W) of student and detached teacher logits (B,C,H,W) at `size`; 0 where invalid."""
+    """Apply `distance` to student and detached teacher logits (B,C,H,W) at `size`: (B,H,W), 0 where invalid."""
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
     with full_precision(student_logits.device):
         return torch.where(valid > 0, distance(*at_one_size(student_logits, teacher, size)), 0)
 
 
 def confidence_map(teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
-    """The teacher's largest probability at each pixel of `size`: (B,H,W), without gradient."""
+    """Return the teacher's largest probability at each pixel of `size`: (B,H,W), without gradient."""
     device = teacher.a.device if isinstance(teacher, Mixed) else teacher.device
     with torch.no_grad(), full_precision(device):
         return torch.softmax(at_size(teacher, size), 1).amax(1)

@@ -1,8 +1,9 @@
 """InfoNCE between features, with given positives and negatives.
 
 A. van den Oord, Y. Li, O. Vinyals, "Representation learning with contrastive predictive coding", 2018. Computed in fp32
-(fp64 stays fp64) as a log-sum-exp, in chunks of anchors whose similarities are recomputed in the backward pass, so that
-memory does not grow with the product of anchors and negatives. N anchors, R rows of negatives, K negatives per anchor.
+(fp64 stays fp64) as a log-sum-exp. Chunks of anchors are checkpointed: their similarities are recomputed in the
+backward pass, so memory does not grow with anchors times negatives. N: anchors; R: rows of negatives; K: negatives per
+anchor.
 """
 
 import torch
@@ -14,7 +15,7 @@ from fuzzyseg.losses.base import at_least_fp32, full_precision
 
 
 def unit(features: Tensor, axis: int = 1) -> Tensor:
-    """Features normalised to length 1 along `axis`, in fp32 (fp64 stays fp64); zeros stay zero."""
+    """Normalise features to unit length along `axis`, in fp32 (fp64 stays fp64); zeros stay zero."""
     with full_precision(features.device):
         return F.normalize(at_least_fp32(features), dim=axis, eps=1e-12)
 
@@ -32,10 +33,11 @@ def info_nce(
 ) -> Tensor:
     """-log(e^{a.p/t} / (e^{a.p/t} + sum over the anchor's negatives of e^{a.n/t})): (N,), with gradient.
 
-    anchors, positives (N,D) and negatives (R,D), usually of length 1 (`unit`). index (N,K): rows that are the negatives
-    of each anchor. Without it the negatives are all rows, or those with kept (R,) bool and no class in common with the
-    anchor: classes are those of anchors and negatives, indices (N,) and (R,) or bool sets (N,C) and (R,C). The loss of
-    an anchor without negatives is 0. chunk: number of similarities in memory at a time, times D with `index`.
+    anchors, positives (N,D) and negatives (R,D), usually of unit length (`unit`). index (N,K): rows that are the
+    negatives of each anchor. Without it, all rows are negatives, or those that are True in `kept` (R,) and share no
+    class with the anchor; `classes` contains the classes of anchors and negatives, as indices (N,) and (R,) or bool
+    sets (N,C) and (R,C). An anchor without negatives has loss 0. chunk: maximum number of elements in memory at a time:
+    similarities or, with `index`, gathered features.
     """
     assert positives.shape == anchors.shape  # (1,D) would be broadcast
     assert index is None or (kept is None and classes is None)
@@ -61,7 +63,7 @@ def info_nce(
 
 
 def _counts(rows: slice, kept: Tensor | None, classes: tuple[Tensor, Tensor] | None) -> Tensor | None:
-    """(n,R) or (R,) bool: the negatives that count for these anchors; None: all."""
+    """Return which negatives count for these anchors: (n,R) or (R,) bool; None means all."""
     if classes is None:
         return kept
     ours, theirs = classes[0][rows], classes[1]

@@ -1,6 +1,6 @@
-"""Public interface of Fuzzy Positive Learning, as a function and as a module.
+"""Public interface of Fuzzy Positive Learning: a function and a module.
 
-`fuzzyseg.losses.fpl.reference` explains the method; `fuzzyseg.losses.kernels` contains the fast forms.
+`fuzzyseg.losses.fpl.reference` explains the method; `fuzzyseg.losses.kernels` contains the fast implementations.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Reduction = Literal["mean", "none"]
 
 
 class FuzzyKeywords(TypedDict, total=False):
-    """Keyword arguments of `fuzzy_positive_loss` but return_stats, for type checkers."""
+    """Keyword arguments of `fuzzy_positive_loss` except return_stats, for type checkers."""
 
     threshold: float | Tensor
     weight: WeightKind
@@ -68,18 +68,18 @@ def fuzzy_positive_loss(
     reduction: Reduction = "mean",
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-    """Loss of Fuzzy Positive Learning: Eq. 7 over the classes of Alg. 1, times the weight of Eq. 11.
+    """Compute the Fuzzy Positive Learning loss: Eq. 7 over the classes of Alg. 1, times the weight of Eq. 11.
 
     student_logits, teacher_logits: (N,C), (B,C,H,W) or (B,C,D,H,W), C >= 2; the teacher gets no gradient and may be
-    `Mixed(a, b, mask)`. threshold, k_cap, rule: see `assign_fuzzy_positives`; weight: see `weight_curve`, A = 50.
-    valid: (B,*spatial), bool or non-negative weights. size: the spatial size to which both sides are interpolated
-    first, with `align_corners`. balance: scale the result to the value of the cross entropy on the pseudo label.
+    `Mixed(a, b, mask)`. threshold, k_cap, rule: see `assign_fuzzy_positives`; weight: see `weight_curve` (A = 50).
+    valid: (B,*spatial), bool or non-negative weights. size: spatial size to which both sides are first interpolated,
+    using `align_corners`. balance: rescale the loss to the value of cross entropy on the pseudo label.
 
-    Returns the sum of loss times `valid` over the sum of `valid` (of this process; 0 where nothing is valid), or for
-    reduction "none" the map (B,*spatial), 0 where `valid` is 0 and not multiplied by it elsewhere. With return_stats
-    also a dict without gradient, over the valid pixels: k_histogram (C-1,), label_histogram (C,), mean_weight,
-    mean_confidence, and balance (the factor) if requested. A NaN in the logits, even on an invalid pixel, gives NaN.
-    Raises ValueError for wrong shapes and options.
+    Returns the mean over this process's pixels, weighted by `valid` (0 if nothing is valid), or for reduction "none"
+    the map (B,*spatial), which is 0 where `valid` is 0 and not multiplied by it elsewhere. With return_stats, also
+    returns detached statistics over the valid pixels: k_histogram (C-1,), label_histogram (C,), mean_weight,
+    mean_confidence, and balance (the factor) if requested. A NaN in the logits, even at an invalid pixel, gives NaN.
+    Raises ValueError for invalid shapes or options.
     """
     options = FPLOptions(weight, k_cap=k_cap, rule=rule, variant=variant)
     check_choice("reduction", reduction, get_args(Reduction))
@@ -103,10 +103,10 @@ def fuzzy_positive_loss(
 
 
 class FuzzyPositiveLoss(nn.Module):
-    """`fuzzy_positive_loss` with its options set once; a tensor given as `threshold` becomes a buffer.
+    """Module version of `fuzzy_positive_loss` with fixed options; a tensor given as `threshold` becomes a buffer.
 
-    Called with (student_logits, teacher_logits, valid=None, size=None); a `size` in the call overrides the one set
-    here. Raises ValueError for wrong options here, for wrong shapes in the call.
+    Call it with (student_logits, teacher_logits, valid=None, size=None); `size` overrides the constructor's. Raises
+    ValueError for invalid options on construction and for invalid shapes when called.
     """
 
     threshold: float | Tensor
@@ -156,7 +156,7 @@ class FuzzyPositiveLoss(nn.Module):
         return result
 
     def extra_repr(self) -> str:
-        """All options by name."""
+        """Return all options by name."""
         # Reading the value of a buffer could synchronise with a GPU.
         threshold = f"tensor{tuple(self.threshold.shape)}" if isinstance(self.threshold, Tensor) else self.threshold
         shown = {"threshold": threshold, "size": self.size, **self.options}

@@ -1,9 +1,9 @@
-"""Pseudo-label losses, pixel by pixel: hard, soft, thresholded and fuzzy, and the module that methods hold.
+"""Per-pixel pseudo-label losses (hard, soft, thresholded, fuzzy), and the module that methods use.
 
-Each is called `(student_logits, teacher, *, size, valid, threshold, maps=False, **options) -> PixelLoss`. Logits of the
-student, (B,C,h,w), and of the teacher, (B,C,h,w) or `Mixed`, are interpolated to `size` = (H,W) with align_corners, as
-in the networks' own heads. valid (B,H,W) is bool or non-negative weights. The teacher is detached; computation is in
-fp32 (fp64 stays fp64). A NaN in either side's logits makes the loss of that pixel NaN if it is valid.
+All have the signature `(student_logits, teacher, *, size, valid, threshold, maps=False, **options) -> PixelLoss`.
+Student logits (B,C,h,w) and teacher logits, (B,C,h,w) or `Mixed`, are interpolated to `size` = (H,W) with
+align_corners=True, as in the networks' heads. valid (B,H,W) is bool or non-negative weights. The teacher is detached.
+Computed in fp32 (fp64 stays fp64). A NaN in either side's logits makes the loss of that pixel NaN if it is valid.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +27,12 @@ from fuzzyseg.ops.resize import full_precision
 
 @dataclass
 class PixelLoss:
-    """Result of a pixel loss: `loss` (B,H,W), with gradient and 0 where invalid; on request also detached maps.
+    """Result of a pixel loss: `loss` (B,H,W), with gradient, 0 where invalid; if requested, also detached maps.
 
-    k: number of positive classes. weight: of the loss. confidence, label: the teacher's largest probability and its
-    class. stats: detached, over the valid pixels of this process: confidence and label_histogram (C,); weight where
-    there is one; for losses over a set also k_histogram (C-1,), the fraction of pixels with K = 1, 2, ...; balance (the
-    factor) if on.
+    k: number of positive classes. weight: the loss weight. confidence, label: the teacher's largest probability and its
+    class. stats: detached statistics over this process's valid pixels: confidence and label_histogram (C,); weight if
+    the loss has one; for set losses also k_histogram (C-1,), the fraction of pixels with K = 1, 2, ...; balance (the
+    factor) if enabled.
     """
 
     loss: Tensor
@@ -46,7 +46,7 @@ class PixelLoss:
 Logits = TypeVar("Logits", bound=Tensor | Mixed)
 
 PixelFunction = Callable[..., PixelLoss]
-"""A pseudo-label loss as a pure function, with the signature above."""
+"""A pseudo-label loss function with the signature above."""
 
 
 def hard(
@@ -59,10 +59,10 @@ def hard(
     maps: bool = False,
     **options: Unpack[SetOptions],
 ) -> PixelLoss:
-    """Cross entropy on the teacher's most probable class; every valid pixel counts.
+    """Compute cross entropy on the teacher's most probable class, over every valid pixel.
 
-    With `balance`, a control for what FPL gains by its scale alone, the loss is multiplied by the factor of `fuzzy`
-    with the same options. Threshold and options affect this factor only.
+    With `balance`, the loss is multiplied by the factor that `fuzzy` has with the same options, as a control for the
+    effect of FPL's scale alone. Threshold and options affect only this factor.
     """
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
     choice = FPLOptions.of(options)
@@ -87,7 +87,7 @@ def soft(
     threshold: float | Tensor = 0.9,
     maps: bool = False,
 ) -> PixelLoss:
-    """Cross entropy against the teacher's probabilities, -sum p log softmax(z). The threshold is not used."""
+    """Compute cross entropy against the teacher's probabilities, -sum p log softmax(z). The threshold is ignored."""
     with full_precision(student_logits.device):
         student, target = both_sides(student_logits, teacher, size, valid)
         p = torch.softmax(target, 1)
@@ -106,11 +106,11 @@ def thresholded(
     maps: bool = False,
     confidence: float = 0.95,
 ) -> PixelLoss:
-    """`hard` where the teacher's largest probability is at least `confidence`, in [0, 1]; 0 elsewhere.
+    """Apply `hard` where the teacher's largest probability is at least `confidence`, in [0, 1]; 0 elsewhere.
 
-    K. Sohn et al., "FixMatch", NeurIPS 2020: pixels below it still count in the mean, so that the term grows with the
-    teacher's confidence. weight is 1 for trained pixels and 0 for others. The threshold T, which bounds a sum of
-    probabilities, is not used.
+    K. Sohn et al., "FixMatch", NeurIPS 2020. Pixels below it still count in the denominator of the mean, so the term
+    grows with the teacher's confidence. weight is 1 for selected pixels and 0 for others. The threshold T, which bounds
+    a sum of probabilities, is ignored.
     """
     if not 0 <= confidence <= 1:
         raise ValueError(f"confidence: found {confidence!r}, expected a probability in [0, 1]")
@@ -124,9 +124,9 @@ def thresholded(
 
 
 def fuzzy(student_logits: Tensor, teacher: Tensor | Mixed, **given: Unpack[SetKeywords]) -> PixelLoss:
-    """Fuzzy Positive Learning (`fuzzyseg.losses.fpl.reference`). `balance` is computed per process, as published.
+    """Compute the FPL loss (`fuzzyseg.losses.fpl.reference`). `balance` is computed per process, as published.
 
-    With k_cap = 1 it is `hard` times FPL's weight for K = 1.
+    With k_cap=1 it is `hard` times FPL's weight for K = 1.
     """
     return over_set(None, student_logits, teacher, **given)
 
@@ -142,7 +142,7 @@ def over_set(
     maps: bool = False,
     **options: Unpack[SetOptions],
 ) -> PixelLoss:
-    """A loss over the fuzzy positive set: Eq. 7, or `function` of student logits and membership in its place."""
+    """Compute a loss over the fuzzy positive set: Eq. 7, or `function(student logits, membership)` in its place."""
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
     check_threshold(threshold, valid.shape, student_logits.device)
     with full_precision(student_logits.device):
@@ -156,13 +156,13 @@ def over_set(
 def both_sides(
     student_logits: Tensor, teacher: Tensor | Mixed, size: Sequence[int], valid: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Student and detached teacher logits (B,C,H,W) at `size`."""
+    """Return student and detached teacher logits, resized to `size`: (B,C,H,W) each."""
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
     return at_one_size(student_logits, teacher, size)
 
 
 def _result(found: LossOutputs | FuzzyMap, valid: Tensor, stats: dict[str, Tensor], *, maps: bool) -> PixelLoss:
-    """The result: the loss times the balance, if any, and 0 where invalid."""
+    """Apply the balance factor, if any, and set the loss to 0 where invalid."""
     loss = found.loss * stats["balance"] if "balance" in stats else found.loss
     loss = torch.where(valid > 0, loss, 0)
     if not maps:
@@ -171,19 +171,19 @@ def _result(found: LossOutputs | FuzzyMap, valid: Tensor, stats: dict[str, Tenso
 
 
 def _one_label(found: FuzzyMap, valid: Tensor, classes: int, stats: Mapping[str, Tensor], *, maps: bool) -> PixelLoss:
-    """The result of a loss with one target per pixel, whose statistics have no K."""
+    """Return the result of a loss with one target per pixel; its statistics do not include K."""
     means = {"confidence": local_mean(found.confidence, valid)}
     labelled = {"label_histogram": histogram(found.label, valid, classes)}
     return _result(found, valid, {**means, **labelled, **stats}, maps=maps)
 
 
 class PixelLossModule(nn.Module):
-    """A pseudo-label loss with its options, and the threshold T as a buffer; the module that methods hold.
+    """A pseudo-label loss with its options, and the threshold T as a buffer, as used by methods.
 
-    threshold: a number in (0, 1], or a policy. `Schedule` sets the buffer in every call, by the progress. `Calibrated`
-    and `Conformal` leave it to the caller; `Conformal` has a second buffer, `temperature`, which divides the teacher's
-    logits. `Adaptive` selects one of its candidates for each pixel. With a policy the statistics also contain
-    `threshold`, its mean over the valid pixels; for `Conformal` also `temperature`; for `Adaptive` also
+    threshold: a number in (0, 1] or a policy. `Schedule` sets the buffer from `progress` in every call. With
+    `Calibrated` and `Conformal` the caller sets it; `Conformal` has a second buffer, `temperature`, which divides the
+    teacher's logits. `Adaptive` selects one of its candidates for each pixel. With a policy, the statistics also
+    contain `threshold`, its mean over the valid pixels; for `Conformal` also `temperature`; for `Adaptive` also
     `threshold_histogram`, the fraction of pixels with each candidate.
     """
 
@@ -219,7 +219,7 @@ class PixelLossModule(nn.Module):
         progress: tuple[int, int],
         maps: bool = False,
     ) -> PixelLoss:
-        """The loss maps at `size`. progress: (finished steps, total), for a schedule of the threshold."""
+        """Compute the loss maps at `size`. progress: (finished steps, total steps), for a threshold schedule."""
         if isinstance(self.policy, Schedule):
             self.threshold.fill_(self.policy.at(*progress))
         teacher = self.tempered(teacher)
@@ -239,7 +239,7 @@ class PixelLossModule(nn.Module):
         return found
 
     def tempered(self, teacher: Logits) -> Logits:
-        """The teacher's logits over the temperature, detached; unchanged for policies without a temperature."""
+        """Return the detached teacher logits divided by the temperature; unchanged for policies without one."""
         if not isinstance(self.policy, Conformal):
             return teacher
         if isinstance(teacher, Mixed):
@@ -247,7 +247,7 @@ class PixelLossModule(nn.Module):
         return teacher.detach() / self.temperature  # type: ignore[return-value]
 
     def thresholds(self, teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
-        """The current T for these logits (B,C,h,w): 0-dim, or one for each pixel of `size`, (B,H,W)."""
+        """Return the current T for logits (B,C,h,w): 0-dim, or (B,H,W) with one T per pixel of `size`."""
         if isinstance(self.policy, Conformal) and self.policy.classes is not None:
             return self.threshold[labels(teacher, size)]
         if not isinstance(self.policy, Adaptive):
@@ -255,7 +255,7 @@ class PixelLossModule(nn.Module):
         return adaptive_map(teacher, size, self.policy, FPLOptions.of(self.options))
 
     def extra_repr(self) -> str:
-        """The function, its options and its policy."""
+        """Return the function's name, its options and its policy."""
         name = getattr(self.function, "__name__", repr(self.function))
         policy = [] if self.policy is None else [repr(self.policy)]
         return ", ".join([name, *(f"{key}={value!r}" for key, value in self.options.items()), *policy])

@@ -1,4 +1,4 @@
-"""Losses on labelled pixels: cross entropy with OHEM, class weights and label smoothing, and Dice loss."""
+"""Losses on labelled pixels: cross entropy (with OHEM, class weights and label smoothing) and Dice loss."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -10,24 +10,24 @@ from torch.nn import functional as F
 from fuzzyseg.losses.base import at_size, check_logits, full_precision, masked_mean
 
 VOID = 255
-"""Mask value of pixels without a class (inside the package; files may use another one)."""
+"""Mask value of pixels without a class, inside the package; files may use a different value."""
 
 
 def cross_entropy_map(logits: Tensor, mask: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Cross entropy of each pixel, (B,H,W), 0 on void. logits (B,C,H,W); mask (B,H,W) int64, 255 is void.
+    """Return the cross entropy of each pixel, (B,H,W), 0 on void. logits (B,C,H,W); mask (B,H,W) int64, 255 is void.
 
-    label_smoothing: fraction of the target that is distributed evenly over all classes.
+    label_smoothing: fraction of the target distributed evenly over all classes.
     """
     return F.cross_entropy(logits, mask, ignore_index=VOID, reduction="none", label_smoothing=label_smoothing)
 
 
 def ohem_keep(logits: Tensor, mask: Tensor, *, threshold: float, min_kept: int) -> Tensor:
-    """Pixels selected by online hard example mining: (B,H,W) bool, False on void, without gradient.
+    """Select pixels by online hard example mining: (B,H,W) bool, False on void, without gradient.
 
     A pixel is selected if the probability of its true class is at most max(threshold, the min_kept-th smallest in this
-    process's batch), or if fewer than min_kept pixels are not void. logits (B,C,H,W); mask (B,H,W), 255 is void.
-    A. Shrivastava, A. Gupta, R. Girshick, "Training region-based object detectors with online hard example mining",
-    CVPR 2016, in the pixel-wise form of CPS, AEL and U2PL. A NaN is selected, so that it shows in the loss.
+    process's batch), or if fewer than min_kept pixels are not void. logits (B,C,H,W); mask (B,H,W), 255 is void. A.
+    Shrivastava, A. Gupta, R. Girshick, "Training region-based object detectors with online hard example mining", CVPR
+    2016, in the pixel-wise form of CPS, AEL and U2PL. NaN pixels are selected, so that they show in the loss.
     """
     with torch.no_grad():
         known = mask != VOID
@@ -39,11 +39,11 @@ def ohem_keep(logits: Tensor, mask: Tensor, *, threshold: float, min_kept: int) 
 
 
 def dice_loss(logits: Tensor, mask: Tensor, *, smooth: float = 1.0) -> Tensor:
-    """One minus the soft Dice coefficient, averaged over the classes in the batch: 0-dim, 0 if all pixels are void.
+    """Return 1 minus the soft Dice coefficient, averaged over the classes present: 0-dim, 0 if every pixel is void.
 
-    Per class (2 sum(p y) + smooth) / (sum(p) + sum(y) + smooth), sums over the non-void pixels of this process's batch.
-    logits (B,C,H,W); mask (B,H,W), 255 is void. After F. Milletari, N. Navab, S.-A. Ahmadi, "V-Net", 3DV 2016, without
-    the squares in the denominator.
+    The coefficient of a class is (2 sum(p y) + smooth) / (sum(p) + sum(y) + smooth), summed over the non-void pixels of
+    this process's batch. logits (B,C,H,W); mask (B,H,W), 255 is void. After F. Milletari, N. Navab, S.-A. Ahmadi,
+    "V-Net", 3DV 2016, without the squares in the denominator.
     """
     known = mask != VOID
     label = torch.where(known, mask, 0)
@@ -61,9 +61,9 @@ class SupervisedLoss(nn.Module):
     """Loss on labelled images: a scalar from logits (B,C,h,w) at any stride and mask (B,H,W) int64.
 
     name: `ce`, or `ohem` with ohem_threshold in [0, 1] and ohem_min_kept pixels *per image*. class_weights: one per
-    class; the mean is weighted by them. label_smoothing: in [0, 1). dice: weight of the additional Dice loss. The
-    configuration checks these ranges. 255 is void; a batch of void pixels gives 0. OHEM's ranking and Dice's sums are
-    per process, as published; means are over the global batch.
+    class, used as weights of the mean. label_smoothing: in [0, 1). dice: weight of an additional Dice loss. The
+    configuration validates these ranges. 255 is void; an all-void batch gives 0. OHEM's ranking and Dice's sums are
+    computed per process, as published; means are over the global batch.
     """
 
     class_weights: Tensor | None
@@ -88,7 +88,7 @@ class SupervisedLoss(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The loss. Raises ValueError if shapes or the number of class weights do not fit."""
+        """Compute the loss. Raises ValueError if the shapes or the number of class weights do not match."""
         check_logits("logits", logits)
         if logits.dim() != 4 or mask.dim() != 3 or len(mask) != len(logits):
             found = f"logits {tuple(logits.shape)}, mask {tuple(mask.shape)}"
@@ -107,7 +107,7 @@ class SupervisedLoss(nn.Module):
             return loss + self.dice * dice_loss(logits, mask) if self.dice else loss
 
     def extra_repr(self) -> str:
-        """Name and options."""
+        """Return the name and options."""
         weights = None if self.class_weights is None else len(self.class_weights)
         return (
             f"{self.name!r}, ohem_threshold={self.ohem_threshold}, ohem_min_kept={self.ohem_min_kept}, "

@@ -1,4 +1,4 @@
-"""The methods, each of one paper."""
+"""The methods, one per paper."""
 
 from fuzzyseg.methods.adv_semseg import AdvSemSeg
 from fuzzyseg.methods.ael import AEL

@@ -1,4 +1,4 @@
-"""The contract between a method and the rest of the package."""
+"""Base classes of the methods: their interface to the rest of the package."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -12,18 +12,18 @@ from fuzzyseg.data.views import Batch, Source, Stream, View, Weak
 
 Network = Callable[[], nn.Module]
 SupervisedLoss = Callable[[Tensor, Tensor | None], Tensor]
-"""Of logits, and the mask of a stream of labelled images, which has one."""
+"""Called with logits and the mask of a stream of labelled images, which always has one."""
 Fuzzy = Literal["native", "variant", "does not apply"]
 
 
 class MethodConfig(BaseModel):
-    """Base class of a method's settings; fields are made by `setting`."""
+    """Base class of a method's settings; fields are created with `setting`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 def setting(default: Any, source: str, description: str, **options: Any) -> Any:
-    """A field of `MethodConfig`.
+    """Create a field of `MethodConfig`.
 
     source: where the default comes from, such as "paper", "authors' code" or "ours"; `fuzzyseg settings` shows it.
     description: the help text. options: those of `pydantic.Field`.
@@ -43,11 +43,11 @@ def _shares(largest: float) -> AfterValidator:
 Shares = Annotated[tuple[float, float], _shares(1)]
 """Range of a fraction of an image."""
 RectangleArea = Annotated[tuple[float, float], _shares(0.7)]
-"""Range of the fraction that `ops.mix.rectangle_masks` covers; larger rectangles rarely fit into the image."""
+"""Range of the fraction of an image that `ops.mix.rectangle_masks` covers; larger rectangles rarely fit."""
 
 
 class Progress(NamedTuple):
-    """Position in the training: number of finished steps (from 0) and of all steps."""
+    """Position in training: number of finished steps (from 0) and total steps."""
 
     step: int
     total: int
@@ -55,7 +55,7 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """Properties of the data: number of classes, input channels, background class or None, images per source."""
+    """Properties of the data: number of classes, input channels, background class or None, and images per source."""
 
     classes: int
     channels: int = 3
@@ -75,8 +75,8 @@ class Step:
 class Role:
     """A group of parameters with common optimiser settings.
 
-    lr_factor multiplies the run's learning rate; lr replaces it (the schedule still applies). optimiser replaces
-    the run's optimiser, betas those of Adam. decay=False: no weight decay.
+    lr_factor multiplies the run's learning rate; lr replaces it (the schedule still applies). optimiser replaces the
+    run's optimiser, betas replaces Adam's. decay=False: no weight decay.
     """
 
     params: list[nn.Parameter]
@@ -88,20 +88,20 @@ class Role:
 
 
 def critic(module: nn.Module, lr: float) -> Role:
-    """Role of a network that judges predictions: Adam with a separate learning rate, without weight decay."""
+    """Create the role of a network that judges predictions: Adam, a separate learning rate, no weight decay."""
     return Role(list(module.parameters()), lr=lr, optimiser="adam", betas=(0.9, 0.99), decay=False)
 
 
 class Method(nn.Module):
     """Base class of the methods: computes the losses of one training step from a batch.
 
-    Networks are submodules and memory is buffers, so that `state_dict()` is the complete state. `forward` calls no
-    `backward()` and changes no parameter; what changes after the optimiser's step changes in `after_step`.
+    Networks must be submodules and memory must be buffers, so that `state_dict()` is the complete state. `forward` must
+    not call `backward()` or change parameters; changes after the optimiser's step belong in `after_step`.
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     learners: ClassVar[int] = 1
-    """Number of separately initialised networks, and of files that `--init` takes."""
+    """Number of separately initialised networks, and of files that `--init` accepts."""
     paper_loss: ClassVar[tuple[str, dict[str, Any]] | None] = None
     """Name and options of the paper's pixel loss; None if the paper's term is not a pixel loss."""
     refuses: ClassVar[dict[str, str]] = {}
@@ -120,7 +120,7 @@ class Method(nn.Module):
     """State kept between steps, besides trained parameters."""
 
     shares_forward: bool = False
-    """Whether pseudo labels come from a forward that is also trained, so that dropout affects them."""
+    """Whether pseudo labels come from a forward that is also trained on, so that dropout affects them."""
 
     stored_teacher: ClassVar[bool] = False
     """Whether pseudo labels come from stored predictions (`data.scores`) instead of a network of the method."""
@@ -128,10 +128,10 @@ class Method(nn.Module):
     streams: dict[str, Stream]
     student: nn.Module
     pixel_loss: Any
-    """`fuzzyseg.losses.PixelLossModule`; None if the paper's term is no pixel loss and none replaces it."""
+    """`fuzzyseg.losses.PixelLossModule`; None if the paper's term is not a pixel loss and none replaces it."""
     confident: Any
-    """`fuzzyseg.losses.ConfidentPixels` in methods with a confidence threshold, else None. A reliability gate is set
-    from outside, between two steps."""
+    """`fuzzyseg.losses.ConfidentPixels` in methods with a confidence threshold, otherwise None. With
+    `method.confidence=gate`, the caller sets its buffer `reliable` between two steps."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class Method(nn.Module):
         config: MethodConfig,
         facts: Facts,
     ) -> None:
-        """Subclasses take `(network, *rest)`, pass both on and build their networks and streams.
+        """Subclasses take `(network, *rest)`, pass both to the base class and build their networks and streams.
 
         network: factory, called once for each network that the method needs.
         """
@@ -157,32 +157,32 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def after_step(self, progress: Progress) -> None:
-        """Update an EMA teacher or memory after the optimiser's step; progress is that of `forward`."""
+        """Update an EMA teacher or memory after the optimiser's step. progress: the same as in `forward`."""
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """Notes to show before a training with crops of this size (H,W), if any."""
+        """Return notes to show before training on crops of this size (H,W), if any."""
         return [] if self.confident is None else list(self.confident.notes(self.pixel_loss))
 
     def predictor(self) -> nn.Module:
-        """The network that is evaluated, exported and used to predict."""
+        """Return the network that is evaluated, exported and used to predict."""
         return self.student
 
     def pair(self) -> tuple[nn.Module, nn.Module]:
-        """Student and teacher for analysis; the same network twice where it teaches itself."""
+        """Return student and teacher for analysis; the same network twice if it is its own teacher."""
         student, teacher = getattr(self, "student", None), getattr(self, "teacher", None)
         student = self.predictor() if student is None else student
         return student, student if teacher is None else teacher
 
     def networks(self) -> Iterable[nn.Module]:
-        """The networks that the default roles cover: every direct child with an encoder."""
+        """Return the networks that the default roles cover: every direct child with an encoder."""
         return [child for child in self.children() if hasattr(child, "encoder")]
 
     def roles(self) -> dict[str, Role]:
-        """Trained parameters by role. Default: `backbone` (the encoders) and `head` (everything else)."""
+        """Return the trained parameters by role. Default: `backbone` (the encoders) and `head` (everything else)."""
         return self.roles_beside({})
 
     def roles_beside(self, apart: Mapping[str, Role]) -> dict[str, Role]:
-        """The default roles of the parameters that are in none of the roles `apart`, and these."""
+        """Return the default roles for the parameters that no role in `apart` contains, followed by `apart`."""
         backbone: list[nn.Parameter] = []
         for network in self.networks():
             backbone += [p for p in network.encoder.parameters() if p.requires_grad]  # type: ignore[union-attr]
@@ -193,7 +193,7 @@ class Method(nn.Module):
     def unlabelled_map(
         self, distance: Callable[..., Tensor], student: Tensor, teacher: Any, valid: Tensor, progress: Progress
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The pixel loss (B,H,W) and its statistics; without one the paper's `distance`, which is called alike."""
+        """Return the pixel loss (B,H,W) and its statistics; without a pixel loss, the paper's `distance` and {}."""
         size = valid.shape[1:]
         if self.pixel_loss is None:
             return distance(student, teacher, size=size, valid=valid), {}
@@ -201,27 +201,27 @@ class Method(nn.Module):
         return found.loss, found.stats
 
     def draw_weights(self, stream: str) -> Tensor | None:
-        """Weights (C,N) for drawing the N images of a stream's source; None: no new weights.
+        """Return weights (C,N) for drawing the N images of a stream's source, or None for no update.
 
-        A class is drawn in proportion to the sum of its row, then an image by the row. Until the weights are in force,
-        16 steps after the first ones, images are drawn in seeded permutations.
+        A class is drawn in proportion to the sum of its row, then an image in proportion to that row. The first weights
+        take effect after 16 steps; until then, images are drawn in seeded permutations.
         """
         return None
 
 
 def mixing_streams(view: View, source: Source = "unlabelled") -> dict[str, Stream]:
-    """Labelled images in the weak view; images of a source in another one, and the partners they are mixed with."""
+    """Return streams of labelled images (weak view), of a source's images, and of their mixing partners."""
     pair = {"unlabelled": Stream(view, source), "partner": Stream(view, source, partner="unlabelled")}
     return {"labelled": Stream(Weak(), "labelled"), **pair}
 
 
 def linear_ramp(step: int, steps: int) -> float:
-    """Grows evenly from 1 / steps at step 0 to 1 at `steps` - 1 and stays there; 1 throughout if steps is 0."""
+    """Rise linearly from 1 / steps at step 0 to 1 at `steps` - 1, then stay at 1; always 1 if steps is 0."""
     return min(1.0, (step + 1) / steps) if steps > 0 else 1.0
 
 
 def sigmoid_ramp(step: int, steps: int) -> float:
-    """exp(-5 (1 - t)^2), t = step / steps up to 1: from exp(-5) = 0.0067 at step 0 to 1; 1 throughout if steps is 0.
+    """exp(-5 (1 - t)^2) with t = min(1, step / steps): from exp(-5) = 0.0067 at step 0 to 1; always 1 if steps is 0.
 
     S. Laine, T. Aila, "Temporal ensembling for semi-supervised learning", ICLR 2017.
     """

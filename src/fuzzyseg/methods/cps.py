@@ -1,19 +1,19 @@
 """Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision (CPS).
 
 X. Chen, Y. Yuan, G. Zeng, J. Wang, CVPR 2021. Two networks with different initial weights see the same image, and each
-learns from the pseudo labels of the other. With the fuzzy loss (Qiao et al., CVPR 2023) instead of the hard one this is
-the paper's FPL+CPS.
+learns from the other's pseudo labels. With the fuzzy loss (Qiao et al., CVPR 2023) instead of the hard one this is the
+paper's FPL+CPS.
 
 With CutMix (the default) two unlabelled images are mixed by a box mask; the teachers see the two clean images, with
-batch statistics but without gradient or dropout, and their logits are mixed by the same mask. Labelled images then take
-no part in the unsupervised term, as in the authors' code; without CutMix they do, as in the paper.
+batch statistics but without gradient or dropout, and their logits are mixed by the same mask. Labelled images are then
+excluded from the unsupervised term, as in the authors' code; without CutMix they are included, as in the paper.
 
 Both directions go through one call of the pixel loss, stacked along the batch, so that `loss.balance` computes one
 factor for both, as in the released code of FPL.
 
-Differences from the authors' code: the two images of a mix are different ones (theirs are two crops of one file,
-because two samplers share a seed). Losses are not divided by the number of processes. Boxes never start outside the
-image. Padding is not trained on. Per process: batch-norm statistics.
+Differences from the authors' code: a mix combines two different images (theirs: two crops of one file, because two
+samplers share a seed). Losses are not divided by the number of processes. Boxes never start outside the image. Padding
+is excluded from the losses. Computed per process: batch-norm statistics.
 """
 
 from collections.abc import Mapping
@@ -64,15 +64,15 @@ class CPS(Method):
             self.streams["partner"] = Stream(Weak(), "unlabelled", partner="unlabelled")
 
     def predictor(self) -> nn.Module:
-        """The first network, as in the authors' inference."""
+        """The first network, as in the authors' inference code."""
         return self.first
 
     def pair(self) -> tuple[nn.Module, nn.Module]:
-        """(student, teacher) for `analyse`: first and second network, one of the two directions."""
+        """Return (student, teacher) for `analyse`: first and second network, one of the two directions."""
         return self.first, self.second
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss of both networks plus lambda times the cross pseudo supervision."""
+        """Compute both networks' supervised losses plus lambda times the cross pseudo supervision."""
         labelled = batch["labelled"]
         z1, z2 = self.first(labelled.image), self.second(labelled.image)  # (B,C,h,w)
         supervised = self.supervised_loss(z1, labelled.mask) + self.supervised_loss(z2, labelled.mask)
@@ -83,7 +83,7 @@ class CPS(Method):
         return Step({"supervised": supervised, "unsupervised": self.weight * ramp * unsupervised}, found.stats)
 
     def _plain(self, batch: Mapping[str, Batch], z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Students, teachers and valid pixels of both directions, on labelled and unlabelled images."""
+        """Return students, teachers and valid pixels of both directions, on labelled and unlabelled images."""
         unlabelled = batch["unlabelled"]
         z1 = torch.cat([z1, self.first(unlabelled.image)])
         z2 = torch.cat([z2, self.second(unlabelled.image)])
@@ -91,7 +91,7 @@ class CPS(Method):
         return torch.cat([z1, z2]), torch.cat([z2, z1]).detach(), torch.cat([valid, valid])
 
     def _mixed(self, batch: Mapping[str, Batch]) -> tuple[Tensor, Mixed, Tensor]:
-        """The same for mixed unlabelled images; the teachers see the clean images and their logits are mixed."""
+        """Like `_plain`, for mixed unlabelled images; the teachers see clean images and their logits are mixed."""
         a, b = batch["unlabelled"], batch["partner"]
         masks = box_masks(a.seed, a.size, boxes=self.config.boxes, area=self.config.box_area)
         mask = masks.to(a.image.device)  # (B,H,W), True: partner

@@ -1,17 +1,17 @@
 """Semi-supervised semantic segmentation needs strong, varied perturbations.
 
 G. French, S. Laine, T. Aila, M. Mackiewicz, G. Finlayson, BMVC 2020. A mean teacher with CutMix: the student sees a mix
-of two images, its target is the same mix of the teacher's predictions of the two clean images. The squared error is
-scaled by the fraction of pixels on which the teacher is confident.
+of two images; its target is the same mix of the teacher's predictions on the clean images. The squared error is scaled
+by the fraction of pixels on which the teacher is confident.
 
 The authors freeze batch-norm statistics in both networks (`train.freeze_batch_norm=true`). Otherwise both are in
-training mode, and the teacher's statistics, updated by its own forwards, also follow the student's. The strong colours
-of their current scripts, which are later than the paper, are the option `colour`. Not implemented: masks other than
-boxes, the robust cross entropy and costs on logits, their ramp (which excludes a threshold), PixelSSL's variant.
+training mode, and the teacher's statistics, updated by its own forwards, also follow the student's. The strong colour
+augmentation of their current scripts, which postdate the paper, is the option `colour`. Not implemented: masks other
+than boxes, the robust cross entropy and costs on logits, their ramp (which excludes a threshold), PixelSSL's variant.
 
-Differences from the authors' code: the two images of a mix are always different ones. Padding does not count in the
-fraction of confident pixels. Parameters and buffers of the teacher are matched by name, counters are copied.
-Per process: the fraction of confident pixels (also per micro-batch, as published), batch-norm statistics, dropout.
+Differences from the authors' code: a mix always combines two different images. Padding is excluded from the fraction of
+confident pixels. Parameters and buffers of the teacher are matched by name; counters are copied. Computed per process:
+the fraction of confident pixels (also per micro-batch, as published), batch-norm statistics, dropout.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ COLOUR = WeakStrong(
     1, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter_probability=0.8, grey_probability=0.2,
     blur_probability=0.0,
 )  # fmt: skip
-"""The strong colours of the authors' scripts."""
+"""Strong colour augmentation of the authors' scripts."""
 DISTANCES = {"squared": squared_error, "kl": kl_divergence}
 
 
@@ -79,7 +79,7 @@ class CutMixSeg(Method):
         self.streams = mixing_streams(COLOUR if self.config.colour else Weak(), self.config.images)
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """With `per_pixel`: whether FPL is cross entropy under the confidence mask."""
+        """With `per_pixel`: return a note if FPL reduces to cross entropy under the confidence mask."""
         alone = self.config.per_pixel and self.config.confidence == "keep"
         return under_mask(self.pixel_loss, self.config.threshold) if alone else []
 
@@ -88,7 +88,7 @@ class CutMixSeg(Method):
         return self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss plus the distance to the teacher's mixed prediction."""
+        """Compute the supervised loss plus the distance to the teacher's mixed prediction."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
         area = (self.config.box_area, self.config.box_area)
@@ -105,7 +105,7 @@ class CutMixSeg(Method):
             share = local_mean(sure, valid)
             loss = loss * (sure if self.config.per_pixel else share)
             metrics = {**metrics, "sure": share}
-        # As published the mean is over all pixels; those of padding count as 0
+        # As published, the mean is over all pixels; padding counts as 0
         unsupervised = masked_mean(loss, torch.ones_like(valid))
         return Step({"supervised": supervised, "unsupervised": weight * unsupervised}, metrics)
 

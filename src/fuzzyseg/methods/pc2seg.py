@@ -2,16 +2,16 @@
 
 Y. Zhong, B. Yuan, H. Wu, Z. Yuan, J. Peng, Y.-X. Wang, ICCV 2021. Predictions of a weak and a strong view of an image
 are made consistent, and each pixel's features in both views are contrasted with those of other pixels. There is no
-public code, and we had only the abstract and figures of the paper: choices that they leave open are ours and marked so
-(docs/methods/pc2seg.md). Results of this file do not reproduce the paper.
+public code, and only the paper's abstract and figures were available to us. Choices that they leave open are ours and
+marked as such (docs/methods/pc2seg.md). Results of this file do not reproduce the paper.
 
-FPL is a variant of ours: it replaces the consistency of soft predictions, since the paper has no pseudo labels.
-`debias: fuzzy` is ours, too: fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) instead of probabilities.
+FPL is our variant: it replaces the consistency of soft predictions, since the paper has no pseudo labels.
+`debias=fuzzy` is also ours: it uses fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) instead of probabilities.
 
 Our choices: one forward for all views; the encoder's coarsest features; no gradient to the weak view's features; cells
-with padding are neither anchors nor negatives; anchors without a possible negative do not count; in a batch of one the
-negatives are the other cells of the image. Per process: the images that negatives come from, and the draws, by torch's
-global generator.
+with padding are neither anchors nor negatives; anchors without any possible negative are excluded; in a batch of one
+the negatives are the other cells of the image. Computed per process: the images that negatives come from, and the draws
+(torch's global generator).
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ _COLOURS = WeakStrong(jitter_probability=1.0, grey_probability=0.0, blur_probabi
 
 
 class PC2SegConfig(MethodConfig):
-    """Settings of PC2Seg; the source is "ours" where the paper's value is not known to us."""
+    """Settings of PC2Seg; the source is "ours" where we do not know the paper's value."""
 
     consistency: Literal["cosine", "l2"] = setting("cosine", "paper", "Distance: 1 - cosine, or squared error.")
     consistency_weight: float = setting(1.0, "ours", "Weight of the consistency.", ge=0)
@@ -55,7 +55,7 @@ class PC2SegConfig(MethodConfig):
 
 
 class PC2Seg(Method):
-    """Consistency of predictions and contrast of features between a weak and a strong view."""
+    """Consistency of predictions and contrastive learning of features between a weak and a strong view."""
 
     Config = PC2SegConfig
     config: PC2SegConfig
@@ -73,7 +73,7 @@ class PC2Seg(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(_COLOURS, "unlabelled")}
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss, consistency or pixel loss, and contrast."""
+        """Compute the supervised loss, the consistency or pixel loss, and the contrastive loss."""
         labelled, unlabelled, config = batch["labelled"], batch["unlabelled"], self.config
         found = run_stages(self.student, torch.cat([labelled.image, unlabelled.image, unlabelled.strong[0]]))
         count = len(labelled.image)
@@ -92,13 +92,13 @@ class PC2Seg(Method):
         return Step(losses, statistics)
 
     def _distance(self, strong: Tensor, weak: Tensor, *, size: Sequence[int], valid: Tensor) -> Tensor:
-        """Distance (B,H,W) of the predictions of the two views."""
+        """Return the distance (B,H,W) between the predictions of the two views."""
         with full_precision(strong.device):
             p, q = (torch.softmax(at_size(logits, size), 1) for logits in (strong, weak))
             return 1 - F.cosine_similarity(p, q, 1) if self.config.consistency == "cosine" else (p - q).square().sum(1)
 
     def _contrast(self, features: Tensor, weak: Tensor, valid: Tensor) -> Tensor:
-        """InfoNCE of the strong view's cells; positives and negatives are the weak view's. features (2B,D,h,w)."""
+        """InfoNCE on the strong view's cells; positives and negatives are the weak view's. features (2B,D,h,w)."""
         projected = unit(self.projector(features)).movedim(1, -1)  # (2B,h,w,D)
         theirs, ours = (each.flatten(0, 2) for each in projected.chunk(2))  # (N,D)
         theirs = theirs.detach()
@@ -112,9 +112,10 @@ class PC2Seg(Method):
         return masked_mean(loss, shown & able)
 
     def _negatives(self, p: Tensor, shown: Tensor, image: Tensor | None, held: int = 2**23) -> tuple[Tensor, Tensor]:
-        """Negatives (N,count) drawn for each cell, and whether it has any (N,).
+        """Draw negatives (N,count) for each cell; also return whether it has any (N,).
 
-        image (N,): cells of the same image are excluded; None: only the cell itself. held: weights held at a time.
+        image (N,): cells of the same image are excluded; None excludes only the cell itself. held: maximum number of
+        weights in memory.
         """
         group = torch.arange(len(p), device=p.device) if image is None else image
         kinds = p
@@ -131,9 +132,9 @@ class PC2Seg(Method):
 
 
 def draw_weighted(weights: Tensor, count: int) -> Tensor:
-    """`count` positions of each row, drawn in proportion to its weights (R,N), with replacement: (R,count) int64.
+    """Draw `count` positions per row of weights (R,N), in proportion to them, with replacement: (R,count) int64.
 
-    Unlike torch.multinomial it accepts rows of zeros, for which the result is meaningless, and never draws weight 0.
+    Unlike torch.multinomial, it accepts rows of zeros, for which the result is meaningless, and never draws weight 0.
     """
     running = weights.double().cumsum(1)
     chance = torch.rand(len(weights), count, device=weights.device, dtype=torch.float64)

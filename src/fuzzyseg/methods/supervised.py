@@ -28,7 +28,7 @@ class Supervised(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled")}
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """The supervised loss of the labelled batch."""
+        """Compute the supervised loss of the labelled batch."""
         labelled = batch["labelled"]
         logits = self.student(labelled.image)  # (B,C,h,w)
         return Step({"supervised": self.supervised_loss(logits, labelled.mask)})

@@ -6,9 +6,9 @@ view are the labels of all three.
 
 Differences from the authors' code: channels are dropped on every map that the encoder passes to the decoder, so that it
 works with any decoder (theirs reads two). The rectangle shows another image (theirs: another crop of the same image,
-because two samplers share a seed). Strong views use our jitter and blur (`data/views.py`). Padding is the mean colour,
-theirs is black. Rectangles and dropped channels depend on the sample's seed only. Per process: the network's own
-dropout, batch-norm statistics.
+because two samplers share a seed). Strong views use our jitter and blur (`data/views.py`). Padding has the mean colour
+(theirs: black). Rectangles and dropped channels depend only on the sample's seed. Computed per process: the network's
+own dropout, batch-norm statistics.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ class UniMatch(Method):
         self.streams = mixing_streams(WeakStrong(2))
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Half of: supervised loss plus the weighted losses of both strong views and of the perturbed features."""
+        """Compute half of: supervised loss plus the weighted losses of both strong views and the perturbed features."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
         config, count = self.config, len(labelled.image)
         drawn = rectangle_masks(a.seed, a.size, views=2, probability=config.cutmix_probability, area=config.box_area)
@@ -85,7 +85,7 @@ class UniMatch(Method):
         return Step({name: value / 2 for name, value in losses.items()}, metrics)
 
     def _perturbed(self, image: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the images, and of their features with dropped channels; one batch for the decoder."""
+        """Return logits of the images, and of their features with dropped channels, from one decoder batch."""
         network: Any = self.student
         features = network.encode(image)
         channels = [each.shape[1] for each in levels(features)]
@@ -95,9 +95,9 @@ class UniMatch(Method):
 
 
 def channel_masks(seeds: Tensor, channels: Sequence[int], probability: float = 0.5) -> list[Tensor]:
-    """Dropout masks (B,D_i) of each level: 0 with `probability`, else 1 / (1 - probability).
+    """Draw dropout masks (B,D_i) for each level: 0 with `probability`, otherwise 1 / (1 - probability).
 
-    seeds: (B,) int64, on the CPU, as the masks are. Draws depend on the sample's seed only.
+    seeds: (B,) int64 on the CPU, like the masks. Draws depend only on the sample's seed.
     """
     generators = [torch.Generator().manual_seed(seed ^ _STREAM) for seed in seeds.tolist()]
     drawn = [torch.stack([torch.rand(count, generator=g) for g in generators]) for count in channels]
@@ -105,7 +105,7 @@ def channel_masks(seeds: Tensor, channels: Sequence[int], probability: float = 0
 
 
 def join(first: Any, second: Any) -> Any:
-    """The features of two batches, concatenated along the batch."""
+    """Concatenate the features of two batches along the batch axis."""
     if first is None or isinstance(first, Tensor):
         return None if first is None else torch.cat([first, second])
     parts = [join(a, b) for a, b in zip(first, second, strict=True)]

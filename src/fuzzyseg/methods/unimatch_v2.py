@@ -11,7 +11,7 @@ mixes the middle image of an odd batch with itself and depends on the number of 
 drops channels (theirs: exactly half of a batch). Prefix tokens, which smp's DPT reads (theirs does not:
 `network.decoder_readout=ignore`), drop the channels of their level. That DPT reads its levels before the encoder's last
 norm (theirs after it) and has batch norm in its decoder. Strong views use our jitter and blur (`data/views.py`).
-Padding is the mean colour, theirs is black. Per process: the network's own dropout, batch-norm statistics.
+Padding has the mean colour (theirs: black). Computed per process: the network's own dropout, batch-norm statistics.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ class UniMatchV2(Method):
         return self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Half of: supervised loss plus the weighted mean of the two strong views' losses."""
+        """Compute half the sum of the supervised loss and the weighted mean of the two strong views' losses."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
         config = self.config
         drawn = rectangle_masks(a.seed, a.size, views=2, probability=config.cutmix_probability, area=config.box_area)
@@ -88,7 +88,7 @@ class UniMatchV2(Method):
         return Step({"supervised": supervised / 2, "unsupervised": unsupervised / 2}, metrics)
 
     def _dropped(self, image: Tensor, seeds: Tensor) -> Tensor:
-        """Logits (2B,C,h,w) of both views, concatenated, with complementary channels dropped."""
+        """Return logits (2B,C,h,w) of both views, concatenated, with complementary channels dropped."""
         network: Any = self.student
         features = network.encode(image)
         channels = [each.shape[1] for each in levels(features)]
@@ -98,17 +98,17 @@ class UniMatchV2(Method):
         return logits
 
     def after_step(self, progress: Progress) -> None:
-        """EMA update of weights and buffers; after the first step the average is the student."""
+        """EMA update of weights and buffers; after the first step the average equals the student."""
         follow(self.teacher, self.student, warm_decay(progress.step, self.config.decay), buffers="average")
 
 
 def complementary_masks(
     seeds: Tensor, channels: Sequence[int], *, undropped: float = 0.5
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Masks (B,D_i) per level for each of two views, of 0 and 2, that add up to 2 in every channel.
+    """Draw masks (B,D_i) of 0 and 2 per level for two views, which add up to 2 in every channel.
 
     Levels of equal width, as in a vision transformer, share one mask; otherwise each has its own. With probability
-    `undropped` both masks of a sample are 1. seeds: (B,) int64, each sample's seed, on the CPU, as the masks are.
+    `undropped` both masks of a sample are 1. seeds: (B,) int64, each sample's seed, on the CPU, like the masks.
     """
     whole = uniform(seeds, (1,), purpose=_WHOLE) < undropped  # (B,1)
     shared = len(set(channels)) == 1

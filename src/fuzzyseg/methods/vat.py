@@ -5,15 +5,15 @@ the prediction most, and train the network to predict there what it predicts wit
 the variant with a mean teacher (`target: teacher`) follow G. French et al., "Semi-supervised semantic segmentation
 needs strong, varied perturbations", BMVC 2020, where VAT is a baseline.
 
-FPL is a variant of ours, since the paper's target is a whole distribution: a pixel loss replaces the trained KL
-divergence. The direction is still found with the KL divergence, and the scalar confidence scales the loss if set (it
-filters no pixel, so that K > 1 remains).
+FPL is our variant, since the paper's target is a whole distribution: a pixel loss replaces the trained KL divergence.
+The direction is still found with the KL divergence, and the scalar confidence scales the loss if set (it filters no
+pixel, so that K > 1 remains).
 
 Differences from the authors' code: the direction is computed at a probe that fp32 resolves (French et al.: 1e-4, mostly
 rounding), without autocast and TF32. Forwards that are compared have no dropout and update batch-norm statistics only
-once, with the clean image. The confidence is taken over valid pixels. Padding is not trained on, but its edge counts in
-the radius. Not implemented: other divergences; a direction from the student with a target from the teacher.
-Per process: initial noise of the direction, batch-norm statistics, scalar confidence.
+once, with the clean image. The confidence is computed over valid pixels. Padding is excluded from the loss, but its
+edge contributes to the radius. Not implemented: other divergences; a direction from the student with a target from the
+teacher. Computed per process: initial noise of the direction, batch-norm statistics, scalar confidence.
 """
 
 from collections.abc import Mapping
@@ -78,7 +78,7 @@ class VAT(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(view, config.images)}
 
     def predictor(self) -> nn.Module:
-        """The mean teacher if there is one, else the network."""
+        """The mean teacher if there is one, otherwise the network."""
         return self.student if self.teacher is None else self.teacher
 
     def train(self, mode: bool = True) -> Self:
@@ -89,7 +89,7 @@ class VAT(Method):
         return self
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss plus alpha times the divergence or pixel loss at the adversarial offset."""
+        """Compute the supervised loss plus alpha times the divergence or pixel loss at the adversarial offset."""
         labelled, free = batch["labelled"], batch["unlabelled"]
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
         source = self.student if self.teacher is None else self.teacher
@@ -109,7 +109,7 @@ class VAT(Method):
         return Step({"supervised": supervised, "unsupervised": self.weight * masked_mean(loss, free.valid)}, metrics)
 
     def perturbation(self, source: nn.Module, image: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Adversarial offset (B,Cin,H,W) of each image and its L2 norm (B,), without gradient."""
+        """Return the adversarial offset (B,Cin,H,W) of each image and its L2 norm (B,), without gradient."""
 
         def divergence(offset: Tensor) -> Tensor:
             with without_dropout(source, update_statistics=False):

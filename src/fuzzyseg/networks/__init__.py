@@ -1,4 +1,4 @@
-"""Networks: architectures and encoders of segmentation_models_pytorch."""
+"""Construction of networks from segmentation_models_pytorch."""
 
 import difflib
 import inspect
@@ -28,7 +28,7 @@ _RESERVED = {
     "aux_params": " cannot be set: there are no image-level labels",
     "upsampling": " cannot be set: the architecture determines it",
 }
-"""Arguments of smp's constructors that are no options, with the rest of the message."""
+"""Arguments of smp's constructors that are not options, each with the rest of the error message."""
 _OURS = {"arch", "encoder", "weights", "channels", "output_stride"}
 """Network settings common to all architectures."""
 
@@ -54,11 +54,11 @@ def build_network(
 ) -> Segmenter:
     """Build a network with new random decoder and head weights.
 
-    arch: a key of `NETWORKS`. encoder: a name of segmentation_models_pytorch, or `tu-` and a name of timm. weights:
-    the encoder's, imagenet (downloaded), none, or a file. channels: of the image. output_stride: the encoder's, if the
-    architecture has the choice. options: of the architecture, with `tu-` encoders also of timm.
-    Raises ValueError for an unknown name (with the nearest known one), an option that does not apply, and weights that
-    are not available or do not fit.
+    arch: a name in `NETWORKS`. encoder: an encoder of segmentation_models_pytorch, or `tu-` plus a timm model name.
+    weights: encoder weights: imagenet (downloaded), none, or a file. channels: image channels. output_stride: the
+    encoder's output stride, if configurable. options: of the architecture and, for `tu-` encoders, of timm. Raises
+    ValueError for an unknown name (suggesting the nearest known one), an option that does not apply, and weights that
+    are unavailable or do not match.
     """
     check_names(arch, encoder)
     settings = _settings(arch, encoder, dict(options or {}), output_stride)
@@ -81,7 +81,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_names(arch: str, encoder: str) -> None:
-    """Raise ValueError for an unknown architecture or encoder. Sends no request: the names are smp's and timm's."""
+    """Raise ValueError for an unknown architecture or encoder. Works offline: smp and timm know their names."""
     if arch not in NETWORKS:
         raise ValueError(f"network.arch: found {arch!r}, which is not an architecture.{_nearest(arch, NETWORKS)}")
     import timm
@@ -104,12 +104,12 @@ def _option_names(arch: str) -> set[str]:
 
 
 def dropout_options(arch: str) -> list[str]:
-    """Options of the architecture that set a dropout in its decoder."""
+    """Return the options of the architecture that set dropout in its decoder."""
     return sorted(name for name in _option_names(arch) if name.endswith("dropout"))
 
 
 def _settings(arch: str, encoder: str, options: dict[str, Any], output_stride: int | None) -> dict[str, Any]:
-    """Keyword arguments of the architecture. Raises ValueError for unknown options."""
+    """Return the architecture's keyword arguments. Raises ValueError for unknown options."""
     known = _option_names(arch)
     for name in options:
         if name in _RESERVED:
@@ -134,7 +134,7 @@ def _settings(arch: str, encoder: str, options: dict[str, Any], output_stride: i
 def _build(
     arch: str, encoder: str, weights: str | bool | None, settings: dict[str, Any], channels: int, classes: int
 ) -> Any:
-    """Build the model. Constructor errors are re-raised as ValueError that names the setting."""
+    """Build the model. Constructor errors are re-raised as ValueError naming the setting."""
 
     def construct(extra: Mapping[str, Any]) -> Any:
         with warnings.catch_warnings():
@@ -163,7 +163,7 @@ def _build(
 
 
 class NetworkFactory:
-    """Factory of networks: the n-th call of it loads the n-th of `init`, if any, into a new network.
+    """Network factory whose n-th call loads the n-th entry of `init`, if any, into a new network.
 
     make: returns a network with new random weights. init: weights files, model folders or run folders (`load_network`).
     Raises ValueError if one of these has no weights file.
@@ -173,7 +173,7 @@ class NetworkFactory:
         self.make, self.files = make, [network_file(Path(path)) for path in init]
 
     def __call__(self) -> nn.Module:
-        """The next network. Raises ValueError as `load_network` does."""
+        """Return the next network. Raises ValueError as `load_network` does."""
         network = self.make()
         if self.files:
             load_network(network, self.files.pop(0))

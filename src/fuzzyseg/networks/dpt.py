@@ -5,9 +5,9 @@ four feature levels to 4, 2, 1 and 1/2 times the grid of patches of 16 pixels an
 
 smp (0.5, 0.6) computes these factors from the patch size and truncates them to integers, so that with patches of 14
 (DINOv2) the sizes of the levels do not match and the decoder fails. It also doubles each level, so that grids with an
-odd number of patches (518 pixels, DINOv2's own size) fail. Here, patch sizes that are no power of two use the factors
-of the nearest power, as DINOv2's published decoders do, and each level is resized to the next. Results for even grids
-of patches of 8, 16 or 32 are those of smp.
+odd number of patches (518 pixels, DINOv2's native size) fail. Here, patch sizes that are not a power of two use the
+factors of the nearest power, as DINOv2's published decoders do, and each level is resized to the next. For even grids
+of patches of 8, 16 or 32, results equal smp's.
 """
 
 import math
@@ -18,10 +18,10 @@ from torch.nn import functional as F
 
 
 class GridDecoder(nn.Module):
-    """The modules of a DPT decoder, under the same names, for any grid of patches."""
+    """DPT decoder for any grid of patches, with the modules and names of smp's decoder."""
 
     def __init__(self, decoder: Any, strides: list[int]) -> None:
-        """decoder: smp's, whose modules are taken over. strides: pixels per feature of each level."""
+        """decoder: smp's decoder, whose modules are reused. strides: pixels per feature of each level."""
         super().__init__()
         for name, child in decoder.named_children():
             self.add_module(name, child)
@@ -31,7 +31,7 @@ class GridDecoder(nn.Module):
                 block.upsample = _resampling(block.project_to_out_channel.out_channels, stride, level)
 
     def forward(self, features: list[Tensor], prefix_tokens: list[Tensor | None]) -> Tensor:
-        """Features (B,D,h,w), at twice the resolution of the finest level, of the encoder's maps and prefix tokens."""
+        """Fuse the encoder's maps and prefix tokens into (B,D,h,w), at twice the resolution of the finest level."""
         levels = []
         parts: Any = self  # smp's modules have no types
         for feature, tokens, project, reassemble in zip(
@@ -49,12 +49,12 @@ class GridDecoder(nn.Module):
 
 
 def nearest_power(stride: int) -> int:
-    """The power of two nearest to a patch size by ratio: 14 -> 16."""
+    """Return the power of two nearest to a patch size by ratio: 14 -> 16."""
     return int(2 ** round(math.log2(stride)))
 
 
 def _resampling(channels: int, stride: int, level: int) -> nn.Module:
-    """Resizes a level of patches of `stride` pixels to 4, 2, 1 or 1/2 times the grid (of patches of about 16)."""
+    """Return a module that resizes a level of patches of `stride` pixels to 4, 2, 1 or 1/2 times the grid."""
     factor = nearest_power(stride) / 2 ** (level + 2)
     if factor == 1:
         return nn.Identity()
@@ -70,19 +70,19 @@ def _resampling(channels: int, stride: int, level: int) -> nn.Module:
 
 
 def fit_to_grid(model: Any) -> None:
-    """Replace a DPT's decoder by `GridDecoder`, and scale its up-sampling to the image size."""
+    """Replace a DPT's decoder with `GridDecoder`, and adjust its upsampling to the image size."""
     strides = list(model.encoder.output_strides)
     model.decoder = GridDecoder(model.decoder, strides)
     model.segmentation_head.upsampling_factor *= strides[0] / nearest_power(strides[0])
 
 
 def loads_elsewhere(model: Any) -> bool:
-    """Whether smp alone can load a DPT's weights: if the patch size is a power of two."""
+    """Whether smp alone can load a DPT's weights, i.e. the patch size is a power of two."""
     return all(nearest_power(stride) == stride for stride in model.encoder.output_strides)
 
 
 def only_size(model: Any) -> tuple[int, int] | None:
-    """The only image size (H, W) that the encoder accepts; None if it accepts any."""
+    """Return the only image size (H, W) that the encoder accepts, or None if it accepts any."""
     embedding = getattr(model.encoder.model, "patch_embed", None)
     size = getattr(embedding, "img_size", None)
     if size is None or not getattr(embedding, "strict_img_size", False):

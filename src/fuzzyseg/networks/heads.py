@@ -1,4 +1,4 @@
-"""Training-only modules that methods add to a network, access to its features, and checks of the network."""
+"""Training-only modules that methods add to a network, access to its features, and network checks."""
 
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ STAGES = ("encode", "decode", "classify")
 
 
 def check_stages(network: nn.Module, method: str) -> None:
-    """Raise ValueError if the network lacks one of the methods `encode`, `decode` and `classify`."""
+    """Raise ValueError if the network lacks any of the methods `encode`, `decode` and `classify`."""
     missing = [stage for stage in STAGES if not callable(getattr(network, stage, None))]
     if missing:
         raise ValueError(
@@ -39,12 +39,12 @@ class Stages(NamedTuple):
 
 
 def encoder_channels(network: Any, method: str) -> tuple[int, ...]:
-    """Channels of the encoder's feature maps, from fine to coarse. Raises ValueError without them or the stages."""
+    """Return the channels of the encoder's feature maps, fine to coarse. Raises ValueError if they are missing."""
     return tuple(_channels(network, "encoder_channels", method))
 
 
 def decoder_channels(network: Any, method: str) -> int:
-    """Channels of the decoder's features. Raises ValueError without them or the stages."""
+    """Return the channels of the decoder's features. Raises ValueError if the network lacks them or the stages."""
     return int(_channels(network, "decoder_channels", method))
 
 
@@ -59,11 +59,11 @@ def _channels(network: Any, name: str, method: str) -> Any:
 
 
 def pooled_cells(network: Any, side: int, setting: str) -> tuple[int, int]:
-    """Pooling factor that turns cells of `decode` into cells of `side` pixels, and their actual side.
+    """Return the pooling factor from cells of `decode` to cells of `side` pixels, and their actual side.
 
-    A side below the network's stride becomes the stride, or its least multiple that is a whole number (7 for 1.75).
-    A network without `stride` is assumed to have 4. Raises ValueError, which names the setting, for a side that is no
-    multiple of the stride.
+    A side below the network's stride is raised to the stride or, if that is not an integer, to its smallest integer
+    multiple (7 for 1.75). A network without `stride` is assumed to have 4. Raises ValueError, naming the setting, if
+    the side is not a multiple of the stride.
     """
     stride = Fraction(getattr(network, "stride", 4))
     least = stride.numerator
@@ -79,14 +79,14 @@ def pooled_cells(network: Any, side: int, setting: str) -> tuple[int, int]:
 
 
 def run_stages(network: Any, image: Tensor) -> Stages:
-    """`network(image)` with the outputs of all stages."""
+    """Run the stages of `network(image)` and return all their outputs."""
     features = network.encode(image)
     decoded = network.decode(features)
     return Stages(features, decoded, network.classify(decoded))
 
 
 def projector(channels: int, width: int, hidden: int | None = None) -> nn.Sequential:
-    """1x1 convolution to `hidden` (None: channels), ReLU, 1x1 convolution to width: (B,D,h,w) -> (B,width,h,w)."""
+    """Build a 1x1 convolution to `hidden` (default: channels), ReLU and a 1x1 convolution to width."""
     hidden = hidden or channels
     return nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, width, 1))
 
@@ -94,7 +94,7 @@ def projector(channels: int, width: int, hidden: int | None = None) -> nn.Sequen
 def convolutional_head(
     channels: int, out: int, *, hidden: int = 256, layers: int = 1, dropout: float = 0.1
 ) -> nn.Sequential:
-    """`layers` times 3x3 convolution to `hidden`, batch norm, ReLU and Dropout2d; then a 1x1 convolution to `out`.
+    """Build `layers` blocks (3x3 convolution to `hidden`, batch norm, ReLU, Dropout2d) and a 1x1 convolution to `out`.
 
     One layer on an encoder stage is the auxiliary classifier of PSPNet (Zhao et al., CVPR 2017), two layers are a
     representation head. The 3x3 convolutions have no bias: the batch norm would cancel it.
@@ -107,7 +107,7 @@ def convolutional_head(
 
 
 def at_input_size(body: nn.Module, values: Tensor, smallest: int) -> Tensor:
-    """Output (B,1,H,W) of `body`, resized to its input (B,D,H,W); inputs below `smallest` are enlarged first."""
+    """Resize the output (B,1,H,W) of `body` to its input (B,D,H,W); inputs below `smallest` are enlarged first."""
     size = values.shape[-2:]
     larger = [max(side, smallest) for side in size]
     if larger != list(size):

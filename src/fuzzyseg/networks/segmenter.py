@@ -1,4 +1,4 @@
-"""A segmentation network in three stages over segmentation_models_pytorch: encode, decode, classify."""
+"""Segmentation network in three stages (encode, decode, classify), built on segmentation_models_pytorch."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 class Segmenter(nn.Module):
     """A segmentation_models_pytorch model with logits at the decoder's stride.
 
-    `forward` is encode, decode, classify, without up-sampling or activation:
-    `resize_logits(segmenter(x), x.shape[-2:])` equals the output of the wrapped model `smp` in evaluation mode.
+    `forward` is encode, decode, classify, without upsampling or activation: `resize_logits(segmenter(x), x.shape[-2:])`
+    equals the output of the wrapped model `smp` in evaluation mode.
 
     A custom network can be any `nn.Module` (docs/own-network.md).
     """
 
     def __init__(self, model: "SegmentationModel") -> None:
-        """A DPT's decoder is replaced by one for any grid of patches (`networks/dpt.py`).
+        """A DPT's decoder is replaced with one for any grid of patches (`networks/dpt.py`).
 
         Raises ValueError for a model with an auxiliary classification head.
         """
@@ -41,20 +41,20 @@ class Segmenter(nn.Module):
 
     @property
     def decoder(self) -> nn.Module:
-        """The decoder, which fuses the encoder's feature maps to one."""
+        """The decoder, which fuses the encoder's feature maps into one."""
         return self.smp.decoder  # type: ignore[no-any-return]
 
     @property
     def head(self) -> nn.Module:
-        """The segmentation head without up-sampling."""
+        """The segmentation head without upsampling."""
         head = self.smp.segmentation_head
         return head.head if self._is_dpt else head[0]  # type: ignore[no-any-return]
 
     def encode(self, image: Tensor) -> Any:
-        """Features of all stages for the decoder: a list of (B,D_i,h_i,w_i); with DPT also the prefix tokens.
+        """Return the features of all stages for the decoder: a list of (B,D_i,h_i,w_i); for DPT also the prefix tokens.
 
-        image (B,Cin,H,W), normalised. Raises ValueError if H or W is not a multiple of `divisor`, or for another size
-        than the only one that the encoder accepts.
+        image (B,Cin,H,W), normalised. Raises ValueError if H or W is not a multiple of `divisor`, or if the encoder
+        accepts only one image size and this is another.
         """
         height, width = image.shape[-2:]
         divisor = self.divisor
@@ -73,17 +73,17 @@ class Segmenter(nn.Module):
         return self.encoder(image)
 
     def decode(self, features: Any) -> Tensor:
-        """The decoder's features (B,D,h,w), D = `decoder_channels`, of the result of `encode`."""
+        """Decode the result of `encode` to features (B,D,h,w), D = `decoder_channels`."""
         if isinstance(features, tuple):  # DPT: (features, prefix tokens)
             return self.decoder(*features)  # type: ignore[no-any-return]
         return self.decoder(features)  # type: ignore[no-any-return]
 
     def classify(self, decoded: Tensor) -> Tensor:
-        """Logits (B,C,h,w) of decoded (B,D,h,w)."""
+        """Return logits (B,C,h,w) of decoder features (B,D,h,w)."""
         return self.head(decoded)  # type: ignore[no-any-return]
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B,C,h,w) at the decoder's stride of image (B,Cin,H,W). Raises ValueError as `encode` does."""
+        """Return logits (B,C,h,w) at the decoder's stride for image (B,Cin,H,W). Raises ValueError as `encode` does."""
         return self.classify(self.decode(self.encode(image)))
 
     @property
@@ -103,17 +103,17 @@ class Segmenter(nn.Module):
 
     @property
     def stride(self) -> float:
-        """Pixels of the image per cell of the logits; 1.75 for DPT with patches of 14."""
+        """Image pixels per cell of the logits; 1.75 for DPT with patches of 14."""
         head = self.smp.segmentation_head
         factor = head.upsampling_factor if self._is_dpt else getattr(head[1], "scale_factor", 1)
         return float(factor)
 
     @property
     def loads_elsewhere(self) -> bool:
-        """Whether segmentation_models_pytorch alone can load the weights of `smp`: not a DPT with patches of 14."""
+        """Whether segmentation_models_pytorch alone can load the weights of `smp`; not for a DPT with patches of 14."""
         return not self._is_dpt or loads_elsewhere(self.smp)
 
     @property
     def divisor(self) -> int:
-        """Height and width must be multiples of this."""
+        """Image height and width must be multiples of this."""
         return int(self.smp.encoder.output_stride) if self.smp.requires_divisible_input_shape else 1

@@ -1,4 +1,4 @@
-"""Loading and saving of encoder and network weights: files and the Hugging Face hub."""
+"""Loading and saving of encoder and network weights, from files and the Hugging Face hub."""
 
 import hashlib
 import re
@@ -24,13 +24,13 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "smp.", "encoder.", 
 _NESTED = ("state_dict", "model_state_dict", "model", "network", "ema")
 _REACH_SECONDS = 5.0
 CHECKSUM = ".sha256"
-"""Suffix of the file with the checksum of a weights file."""
+"""Suffix of the checksum file of a weights file."""
 
 
 def read_state(path: Path) -> State:
-    """Tensors of a .safetensors file or a torch file (.pth, .pt, .bin; loaded with weights_only=True).
+    """Read the tensors of a .safetensors or torch file (.pth, .pt, .bin; loaded with weights_only=True).
 
-    Raises ValueError if the file is missing, broken, or contains no state_dict.
+    Raises ValueError if the file is missing, damaged, or contains no state_dict.
     """
     if not path.is_file():
         raise ValueError(f"weights {path}: no such file; expected a .safetensors or .pth file")
@@ -58,7 +58,7 @@ def read_state(path: Path) -> State:
 
 
 def _check_start(path: Path) -> None:
-    """Raise ValueError for what an incomplete or failed download leaves in the place of a weights file."""
+    """Raise ValueError for remains of a failed download: an empty file, a Git LFS pointer, HTML or XML."""
     with path.open("rb") as file:
         start = file.read(64).lstrip().lower()
     if not start:
@@ -70,7 +70,7 @@ def _check_start(path: Path) -> None:
 
 
 def _namings(state: State, wanted: set[str]) -> Iterator[State]:
-    """The tensors under alternative names: without prefixes of wrappers, or with one of timm's."""
+    """Yield the tensors under alternative names: without wrapper prefixes, or with one of timm's prefixes."""
     seen, queue = [set(state)], [state]
     while queue:
         form = queue.pop(0)
@@ -90,7 +90,8 @@ def _namings(state: State, wanted: set[str]) -> Iterator[State]:
 def _adapt_channels(module: nn.Module, state: State) -> State:
     """Adapt the first convolution's weights to other input channels, preserving the scale of its response.
 
-    One channel gets the sum (grey images have equal channels); else channels are repeated in turn, times old / new.
+    A single channel gets the sum (grey images have equal channels); otherwise channels are repeated cyclically, times
+    old / new.
     """
     name, conv = next(((n, m) for n, m in module.named_modules() if isinstance(m, nn.Conv2d)), ("", None))
     key, result = f"{name}.weight", dict(state)
@@ -110,10 +111,10 @@ def _examples(keys: list[str]) -> str:
 
 
 def _fill(module: nn.Module, state: State, what: str) -> None:
-    """Load state into module. Raises ValueError naming missing and unknown keys and different shapes.
+    """Load state into module. Raises ValueError naming missing and unknown keys and mismatched shapes.
 
-    Batch-norm counters and the second name of tied weights may be missing. Parts that the module does not have, such as
-    a classifier, are ignored.
+    Batch-norm counters and the second name of tied weights may be missing. Parts that the module lacks, such as a
+    classifier, are ignored.
     """
     own = module.state_dict()
     depth = 2 if len({k.split(".")[0] for k in own}) == 1 else 1  # timm's encoders are a single child
@@ -134,9 +135,9 @@ def _fill(module: nn.Module, state: State, what: str) -> None:
 
 
 def load_encoder(encoder: nn.Module, path: Path) -> None:
-    """Load an encoder weights file, with any known prefix of its keys; input channels are adapted.
+    """Load an encoder weights file whose keys may have any known prefix; input channels are adapted.
 
-    Raises ValueError with counts and examples of the keys that do not fit.
+    Raises ValueError with counts and examples of the keys that do not match.
     """
     wanted = set(encoder.state_dict())
     state = max(_namings(read_state(path), wanted), key=lambda form: len(wanted & form.keys()))
@@ -147,7 +148,7 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
 
 
 def _look_like(path: Path) -> str:
-    """Advice on the encoder whose weights a file has: the one that most names and shapes fit, if nearly all do."""
+    """Suggest the encoder of a weights file: the one that matches most names and shapes, if nearly all match."""
     from segmentation_models_pytorch.encoders import encoders, get_encoder
     from timm import list_models  # both take seconds to import
 
@@ -167,7 +168,7 @@ def _look_like(path: Path) -> str:
 
 
 def network_file(path: Path) -> Path:
-    """The weights file at path: a file, a model folder, or a run folder (last model). Raises ValueError if none."""
+    """Return the weights file at path: a file, or in a model or run folder (last model). Raises ValueError if none."""
     for file in (path, path / "model.safetensors", path / "model" / "model.safetensors"):
         if file.is_file():
             return file
@@ -178,7 +179,7 @@ def network_file(path: Path) -> Path:
 def load_network(network: nn.Module, path: Path) -> None:
     """Load all weights of a network from a file, a model folder or a run folder.
 
-    Raises ValueError naming the file, key and shapes that do not fit, and for a file that differs from its checksum.
+    Raises ValueError naming the file, key and shapes that do not match, or if the file differs from its checksum.
     """
     file = network_file(path)
     _check_start(file)
@@ -197,7 +198,7 @@ def load_network(network: nn.Module, path: Path) -> None:
 def save_network(network: nn.Module, folder: Path) -> None:
     """Write model.safetensors, as read by `load_network`, and its checksum in the format of `sha256sum`.
 
-    For a Segmenter also config.json, so that `segmentation_models_pytorch.from_pretrained(folder)` returns its `smp`.
+    For a Segmenter, also config.json, from which `segmentation_models_pytorch.from_pretrained(folder)` loads `smp`.
     """
     if isinstance(network, Segmenter):
         network.smp.save_pretrained(folder)
@@ -216,8 +217,8 @@ def _sha256(file: Path) -> str:
 def hub_or_cache() -> Iterator[None]:
     """Use only the hub's cache if one short request cannot reach the hub.
 
-    The hub's client would repeat each request for most of a minute, and neither smp nor timm passes its argument
-    `local_files_only` on: its offline flag is the only way.
+    The hub client would retry each request for most of a minute, and neither smp nor timm forwards its argument
+    `local_files_only`, so its offline flag is the only way.
     """
     before = constants.HF_HUB_OFFLINE
     try:
@@ -231,7 +232,7 @@ def hub_or_cache() -> Iterator[None]:
 
 
 def from_hub(encoder: str, fetch: Callable[[], T]) -> T:
-    """Result of fetch, which may download ImageNet weights. Raises ValueError if they are not available."""
+    """Return the result of fetch, which may download ImageNet weights. Raises ValueError if they are unavailable."""
     try:
         with hub_or_cache():
             return fetch()
@@ -243,11 +244,11 @@ def from_hub(encoder: str, fetch: Callable[[], T]) -> T:
 
 
 def weights_statistics(weights: str, encoder: str, channels: int = 3) -> Statistics | None:
-    """Mean and standard deviation per channel, for images in [0, 1], that the encoder's weights were trained with.
+    """Return the mean and std per channel, for images in [0, 1], that the encoder's weights were trained with.
 
-    weights: imagenet, none or a file, as in `build_network`. None without weights, or if the file's metadata has no
-    `mean` and `std`. For other numbers of channels the values are repeated in turn, or averaged for one channel, as the
-    first convolution is adapted. Raises ValueError for broken metadata.
+    weights: imagenet, none or a file, as in `build_network`. Returns None without weights, or if the file's metadata
+    has no `mean` and `std`. For other channel counts the values are repeated cyclically, or averaged for one channel,
+    like the weights of the first convolution. Raises ValueError for invalid metadata.
     """
     if weights == "none":
         return None
@@ -271,7 +272,7 @@ def weights_statistics(weights: str, encoder: str, channels: int = 3) -> Statist
 
 
 def weights_licence(weights: str, encoder: str) -> str | None:
-    """The licence that the encoder's weights declare: metadata `license` of a file, or timm's entry. None: none is."""
+    """Return the licence declared for the encoder's weights (a file's `license` metadata, or timm's entry), or None."""
     if weights == "none":
         return "none, trained from random weights"
     if weights != "imagenet":

@@ -1,8 +1,8 @@
 """Channel dropout on the features that an encoder passes to its decoder.
 
-`features` is the output of a network's `encode`: a list of maps (B,D_i,h_i,w_i), or for DPT a tuple of the maps and the
-prefix tokens of each level, (B,N,D_i) or None. A channel is dropped in the map and in the tokens of its level, since
-the decoder reads both. The first map of segmentation_models_pytorch is the image, which no decoder reads.
+`features` is the output of a network's `encode`: a list of maps (B,D_i,h_i,w_i), or, for DPT, a tuple of these maps and
+each level's prefix tokens, (B,N,D_i) or None. A channel is dropped in the map and in the tokens of its level, since the
+decoder reads both. The first map of segmentation_models_pytorch is the image, which no decoder reads.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def levels(features: Any) -> list[Tensor]:
-    """The feature maps (B,D_i,h_i,w_i) of an output of `encode`. Raises ValueError for another type."""
+    """Return the feature maps (B,D_i,h_i,w_i) in the output of `encode`. Raises ValueError for any other type."""
     maps = features[0] if isinstance(features, tuple) and len(features) == 2 else features
     if not isinstance(maps, list) or not all(isinstance(each, Tensor) and each.dim() == 4 for each in maps):
         raise ValueError(
@@ -23,7 +23,7 @@ def levels(features: Any) -> list[Tensor]:
 
 
 def scale_channels(features: Any, masks: Sequence[Tensor]) -> Any:
-    """`features` times the mask (B,D_i) of each level, on any device."""
+    """Multiply `features` by the mask (B,D_i) of each level; masks may be on any device."""
 
     def scaled(values: Tensor | None, mask: Tensor) -> Tensor | None:
         if values is None:

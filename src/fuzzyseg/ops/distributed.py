@@ -1,4 +1,4 @@
-"""All collectives of the package. On one process every function is the identity."""
+"""All collectives of the package. With a single process, tensors are returned unchanged."""
 
 import torch
 from torch import Tensor
@@ -6,22 +6,22 @@ from torch import distributed as dist
 
 
 def active() -> bool:
-    """Whether several processes train together."""
+    """Whether more than one process takes part in training."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """Rank of this process, from 0."""
     return dist.get_rank() if active() else 0
 
 
 def world_size() -> int:
-    """Number of processes that train together."""
+    """Number of processes in training."""
     return dist.get_world_size() if active() else 1
 
 
 def mean(value: Tensor) -> Tensor:
-    """Mean over the processes of a tensor of the same shape on all of them, without gradient."""
+    """Average a tensor over the processes, without gradient. It must have the same shape on all of them."""
     if not active():
         return value
     value = value.detach().clone()
@@ -30,7 +30,7 @@ def mean(value: Tensor) -> Tensor:
 
 
 def gather(value: Tensor) -> Tensor:
-    """Rows of all processes, in rank order, concatenated along the first axis; their number may differ."""
+    """Concatenate the rows of all processes, in rank order, along the first axis; row counts may differ."""
     if not active():
         return value
     if value.dtype == torch.bool:  # not every backend can send bool

@@ -1,4 +1,4 @@
-"""Exponential moving averages of a network as teachers; each paper treats buffers (batch-norm statistics) differently.
+"""EMA teachers; papers differ in how they treat buffers (batch-norm statistics).
 
 A. Tarvainen, H. Valpola, "Mean teachers are better role models", NeurIPS 2017.
 """
@@ -10,25 +10,24 @@ import torch
 from torch import nn
 
 Buffers = Literal["own", "average", "copy"]
-"""own: updated by forwards of the teacher in training mode; average: as the weights; copy: the student's."""
+"""own: updated by the teacher's forwards in training mode; average: like the weights; copy: copied from the student."""
 
 
 def teacher_of(student: nn.Module) -> nn.Module:
-    """A copy of the student whose parameters require no gradient."""
+    """Return a copy of the student whose parameters require no gradient."""
     return copy.deepcopy(student).requires_grad_(False)
 
 
 def warm_decay(step: int, decay: float) -> float:
-    """min(1 - 1 / (step + 1), decay): 0 at step 0, then the decay of a plain average of all weights so far."""
+    """Return min(1 - 1 / (step + 1), decay): 0 at step 0, then the decay of a plain average of all weights so far."""
     return min(1 - 1 / (step + 1), decay)
 
 
 @torch.no_grad()
 def follow(teacher: nn.Module, student: nn.Module, decay: float, *, buffers: Buffers = "own") -> None:
-    """Update the teacher: weights become decay * teacher + (1 - decay) * student, buffers as selected.
+    """Update the teacher's weights to decay * teacher + (1 - decay) * student, and its buffers as selected.
 
-    With `average`, integer buffers (batch counters) are copied. Raises ValueError if the names of parameters or
-    buffers differ.
+    With `average`, integer buffers (batch counters) are copied. Raises ValueError if parameter or buffer names differ.
     """
     ours, theirs = dict(teacher.named_parameters()), dict(student.named_parameters())
     own, other = dict(teacher.named_buffers()), dict(student.named_buffers())

@@ -1,4 +1,4 @@
-"""Frozen modules, adversarial directions, and the precision that small perturbations need."""
+"""Freezing of modules, adversarial directions, and the precision that small perturbations need."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from fuzzyseg.ops.resize import full_precision
 
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
-    """Context in which the modules' parameters are constants; gradients still flow to their inputs."""
+    """Treat the modules' parameters as constants; gradients still flow to the modules' inputs."""
     held = [p for module in modules for p in module.parameters() if p.requires_grad]
     for p in held:
         p.requires_grad_(False)
@@ -26,7 +26,7 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def small_differences(device: torch.device) -> Iterator[None]:
-    """Context without autocast and TF32, whose 10-bit mantissa would lose a small perturbation."""
+    """Disable autocast and TF32, whose 10-bit mantissa would lose a small perturbation."""
     cudnn: Any = torch.backends.cudnn
     exact: bool | str = False
     places, name = (cudnn, matmul), "allow_tf32"
@@ -46,7 +46,7 @@ def small_differences(device: torch.device) -> Iterator[None]:
 
 
 def unit(values: Tensor) -> Tensor:
-    """Each sample (B,...) divided by its L2 norm over all axes; zeros stay zero."""
+    """Divide each sample (B,...) by its L2 norm over all axes; zeros stay zero."""
     # Divided by the largest value first, since the squares of gradients of 1e-20 underflow in fp32.
     axes = tuple(range(1, values.dim()))
     largest = values.abs().amax(axes, keepdim=True)
@@ -58,13 +58,13 @@ def unit(values: Tensor) -> Tensor:
 def adversarial_direction(
     divergence: Callable[[Tensor], Tensor], noise: Tensor, *, probe: float, power: int = 1
 ) -> Tensor:
-    """Direction in which `divergence` grows fastest, with L2 norm 1 per sample: power iteration on its Hessian.
+    """Find the direction of fastest growth of `divergence`, with L2 norm 1 per sample: power iteration on its Hessian.
 
     T. Miyato et al., "Virtual adversarial training", TPAMI 2018, Eq. 9-12. divergence(r) returns values, which are
     summed, for an offset r shaped like `noise` (B,...); it must be smallest at r = 0 and independent between samples.
-    noise: start of the iteration. probe: L2 norm, per sample, of the offset at which the gradient is computed, about
-    0.01 to 1 for images: the divergence is flat at 0, and with smaller offsets the gradient is lost in fp32 rounding.
-    Computed without autocast and TF32. Changes no parameter's `.grad`; the result has no gradient. 0 for a sample whose
+    noise: initial direction. probe: L2 norm, per sample, of the offset at which the gradient is computed, about 0.01 to
+    1 for images: the divergence is flat at 0, and with smaller offsets the gradient is lost in fp32 rounding. Computed
+    without autocast and TF32. Changes no parameter's `.grad`; the result has no gradient. It is 0 for a sample whose
     divergence does not change.
     """
     with small_differences(noise.device), torch.enable_grad():
@@ -77,7 +77,7 @@ def adversarial_direction(
 
 
 def difference_norm(image: Tensor) -> Tensor:
-    """L2 norm (B,) of the vertical and horizontal central differences (step 2) of each image (B,D,H,W).
+    """Return the L2 norm (B,) of vertical and horizontal central differences (step 2) of each image (B,D,H,W).
 
     French et al. (BMVC 2020) use half of it as the radius of a perturbation.
     """

@@ -1,4 +1,4 @@
-"""Mixing two images: box masks, paste, and `Mixed` logits.
+"""Mixing of two images: box masks, pasting, and `Mixed` logits.
 
 Boxes follow French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations" (BMVC 2020), or
 Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation" (CVPR 2023).
@@ -13,9 +13,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Mixed:
-    """Logits of a mix of two images: `b` where `mask` is True, else `a`.
+    """Logits of a mix of two images: `b` where `mask` is True, otherwise `a`.
 
-    a, b (B,C,h,w); mask (B,H,W) bool at image size. Mixing logits, never labels, lets every pixel loss fit.
+    a, b (B,C,h,w); mask (B,H,W) bool at image size. Mixing logits instead of labels works with every pixel loss.
     """
 
     a: Tensor
@@ -24,7 +24,7 @@ class Mixed:
 
 
 def paste(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
-    """`b` where mask is True, else `a`. a, b (B,*,H,W) or (B,H,W); mask (B,H,W) bool."""
+    """Return `b` where mask is True, otherwise `a`. a, b (B,*,H,W) or (B,H,W); mask (B,H,W) bool."""
     return torch.where(mask.unsqueeze(1) if a.dim() == 4 else mask, b, a)
 
 
@@ -36,11 +36,12 @@ def box_masks(
     area: tuple[float, float] = (0.25, 0.5),
     probability: float = 1.0,
 ) -> Tensor:
-    """Box masks (B,H,W) bool, True inside the boxes, drawn from each sample's seed only.
+    """Draw box masks (B,H,W) bool, True inside the boxes, from each sample's seed.
 
-    As in the generator of French et al., each box is drawn independently, with a uniform share `area` of the image and
-    a random aspect ratio; both sides are then multiplied by sqrt(1 / boxes). Overlapping boxes cancel. probability: of
-    a sample to have boxes; else its mask is False. seeds: (B,) int64, on the CPU, as the masks are.
+    As in the generator of French et al., each box is drawn independently and covers a uniform fraction `area` of the
+    image with a random aspect ratio; both sides are then multiplied by sqrt(1 / boxes). Overlaps are combined by XOR.
+    probability: chance that a sample gets any box; otherwise its mask is all False. seeds: (B,) int64 on the CPU, like
+    the masks.
     """
     height, width = size
     factor = math.sqrt(1 / boxes)
@@ -68,12 +69,12 @@ def rectangle_masks(
     area: tuple[float, float] = (0.02, 0.4),
     ratio: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> tuple[Tensor, ...]:
-    """Rectangle masks (B,H,W) bool, one for each view, True inside at most one rectangle per sample.
+    """Draw rectangle masks (B,H,W) bool, one per view, True inside at most one rectangle per sample.
 
-    As in the generator of Yang et al., a sample has a rectangle with `probability`. It covers a uniform share `area` of
-    the image; the ratio of its height to its width, each relative to the image's, is uniform in `ratio`; shape and
-    position are redrawn until it lies inside. Draws depend on the sample's seed only and differ between views.
-    seeds: (B,) int64, on the CPU, as the masks are.
+    As in the generator of Yang et al., a sample gets a rectangle with `probability`. It covers a uniform fraction
+    `area` of the image; the ratio of its height to its width, each relative to the image's, is uniform in `ratio`.
+    Shape and position are redrawn until it fits inside. Draws depend only on the sample's seed and differ between
+    views. seeds: (B,) int64 on the CPU, like the masks.
     """
     height, width = size
     masks = torch.zeros((views, len(seeds), height, width), dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Temporary changes of the training mode of modules."""
+"""Context managers that change the training mode of modules temporarily."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def evaluating(*modules: nn.Module) -> Iterator[None]:
     """Put the modules in evaluation mode: no dropout, and batch norm with its running statistics, which do not change.
 
-    On exit, also after an error, each submodule returns to its previous mode, so that frozen batch norm stays frozen.
+    On exit, even after an error, each submodule returns to its previous mode, so that frozen batch norm stays frozen.
     """
     held = [part for module in modules for part in module.modules() if part.training]
     for part in held:
@@ -25,10 +25,11 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_dropout(*modules: nn.Module, update_statistics: bool = True) -> Iterator[None]:
-    """Put all submodules but batch norm in evaluation mode: no dropout and no stochastic depth.
+    """Put all submodules except batch norm in evaluation mode: no dropout and no stochastic depth.
 
-    Batch norm in training mode normalises by its batch. It updates its running statistics unless `update_statistics` is
-    False. Batch norm in evaluation mode stays so. Flags and modes are restored on exit, also after an error.
+    Batch norm in training mode normalises by batch statistics and updates its running statistics, unless
+    `update_statistics` is False; in evaluation mode it stays there. Flags and modes are restored on exit, even after an
+    error.
     """
     parts = {part for module in modules for part in module.modules()}
     norms = [(part, part.track_running_stats) for part in parts if isinstance(part, _BatchNorm) and part.training]

@@ -1,4 +1,4 @@
-"""Precision and size of logits, and valid pixels at other sizes."""
+"""Full-precision context, and resizing of logits, labels and masks."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,14 +11,14 @@ _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """A context without autocast, in which losses are computed in fp32 or the precision of their inputs."""
+    """Return a context without autocast, in which losses are computed in fp32 or the precision of their inputs."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 
 
 def resize_logits(logits: Tensor, size: Sequence[int], *, align_corners: bool = True) -> Tensor:
-    """Logits (B,C,*spatial) interpolated to `size`, one entry per spatial axis; returned as is if the size is equal.
+    """Interpolate logits (B,C,*spatial) to `size`, one entry per spatial axis; unchanged if the size is equal.
 
     align_corners is True by default, as in the heads of segmentation_models_pytorch.
     """
@@ -28,9 +28,9 @@ def resize_logits(logits: Tensor, size: Sequence[int], *, align_corners: bool = 
 
 
 def resize_labels(scores: Tensor, size: Sequence[int]) -> Tensor:
-    """argmax over the classes (B,*size) int64 of scores (B,C,h,w) resized to size (align_corners=False).
+    """Return the argmax over classes, (B,*size) int64, of scores (B,C,h,w) resized to size (align_corners=False).
 
-    One class at a time, so that the resized scores are never in memory together. Ties go to the first class.
+    Resizes one class at a time, so that the resized scores are never all in memory. Ties go to the first class.
     """
     best = resize_logits(scores[:, :1], size, align_corners=False)[:, 0].clone()
     label = torch.zeros_like(best, dtype=torch.long)
@@ -42,11 +42,11 @@ def resize_labels(scores: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def nearest_cells(values: Tensor, size: Sequence[int]) -> Tensor:
-    """A map (B,H,W), numbers or bool, resized to `size` = (h,w) by the nearest value, of the same type."""
+    """Resize a map (B,H,W), numeric or bool, to `size` = (h,w) by nearest neighbour, keeping its dtype."""
     resized = F.interpolate(values.unsqueeze(1).float(), size=tuple(size), mode="nearest")
     return resized.squeeze(1).to(values.dtype)
 
 
 def whole_cells(valid: Tensor, size: Sequence[int]) -> Tensor:
-    """Cells (B,h,w) bool of a feature map that contain no invalid pixel. valid (B,H,W) bool."""
+    """Return which cells (B,h,w) of a feature map contain no invalid pixel. valid (B,H,W) bool."""
     return F.adaptive_avg_pool2d(valid.unsqueeze(1).float(), (size[0], size[1])).squeeze(1) > 1 - 1e-6

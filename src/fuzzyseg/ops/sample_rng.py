@@ -1,4 +1,4 @@
-"""Random numbers that depend on a sample's seed only, not on the process, the batch or the step."""
+"""Random numbers that depend only on a sample's seed, not on the process, batch or step."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ _APART = 0x9E3779B97F4A7C15  # odd, so that different purposes have different se
 
 
 def uniform(seeds: Tensor, shape: Sequence[int], *, purpose: int = 0) -> Tensor:
-    """Uniform numbers (B,*shape) in [0, 1), a row for each sample. seeds: (B,) int64, on the CPU, as the result is.
+    """Draw uniform numbers (B,*shape) in [0, 1), one row per sample. seeds: (B,) int64 on the CPU, like the result.
 
-    purpose: distinguishes independent draws of a sample.
+    purpose: distinguishes independent draws for a sample.
     """
     drawn = torch.empty(len(seeds), *shape)
     for row, seed in zip(drawn, seeds.tolist(), strict=True):

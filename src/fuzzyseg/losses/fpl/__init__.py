@@ -1,1 +1,1 @@
-"""Readable form of Fuzzy Positive Learning."""
+"""Reference implementation of Fuzzy Positive Learning."""

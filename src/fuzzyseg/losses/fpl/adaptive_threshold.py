@@ -1,9 +1,9 @@
-"""Per-pixel thresholds chosen by the neighbourhood: the T-value adaption of A-FPL.
+"""Per-pixel thresholds chosen from each pixel's neighbourhood: the T-value adaption of A-FPL.
 
 P. Qiao, Y. Wang, C. Liu, L. Shang, B. Sun, Z. Wang, X. Zheng, R. Ji, J. Chen, "Adaptive Fuzzy Positive Learning for
-Annotation-Scarce Semantic Segmentation", IJCV 2025. Each pixel takes the candidate threshold whose fuzzy set best
+Annotation-Scarce Semantic Segmentation", IJCV 2025. Each pixel uses the candidate threshold whose fuzzy set best
 matches the classes in the window around the pixel: a large T at object boundaries and in noisy regions, a small T in
-homogeneous ones. The authors' code is for source-free domain adaptation; this is our transfer to semi-supervised
+homogeneous ones. The authors' code is for source-free domain adaptation; this is our adaptation to semi-supervised
 segmentation (see `adaptive_threshold`).
 """
 
@@ -21,11 +21,11 @@ from fuzzyseg.ops.mix import Mixed
 
 
 class Adaptive(NamedTuple):
-    """Settings of the choice.
+    """Settings of the adaptive threshold.
 
-    candidates: ascending thresholds in (0, 1]; ties go to the first. window: side of the square around the
-    pixel, odd, at least 3. epsilon: added to every density; a neighbour whose class is not in the pixel's set costs
-    about -log epsilon, so that a smaller epsilon makes small T rarer.
+    candidates: ascending thresholds in (0, 1]; ties go to the first. window: side of the square window around the
+    pixel; odd, at least 3. epsilon: added to every density; a neighbour whose class is not in the pixel's set costs
+    about -log epsilon, so a smaller epsilon makes small T rarer.
     """
 
     candidates: tuple[float, ...] = (0.85, 0.9, 0.95)
@@ -33,7 +33,7 @@ class Adaptive(NamedTuple):
     epsilon: float = 1e-6
 
     def check(self) -> None:
-        """Raise ValueError naming the option, the value found and the values allowed."""
+        """Raise ValueError naming the option, its value and the allowed values."""
         rising = all(low <= high for low, high in zip(self.candidates, self.candidates[1:], strict=False))
         if not self.candidates or not rising or not all(0 < value <= 1 for value in self.candidates):
             raise ValueError(f"candidates: found {list(self.candidates)}, expected ascending thresholds in (0, 1]")
@@ -53,12 +53,12 @@ def adaptive_threshold(
     rule: Rule = "n-1",
     variant: Variant = "paper",
 ) -> Tensor:
-    """Threshold of each pixel, one of `candidates`: (B,H,W) from (B,C,H,W), without gradient.
+    """Choose one of `candidates` as the threshold of each pixel: (B,H,W) from (B,C,H,W), without gradient.
 
-    The candidate with the smallest `neighbourhood_divergence` of its fuzzy set (by k_cap, rule and variant, see
-    `fuzzy_membership`); ties go to the first. Logits should be at the network's stride, since after upsampling a
-    window contains little but copies of its centre. The window includes padding; it is cropped at the border of the
-    image. Raises ValueError for wrong shapes and options.
+    Selects the candidate whose fuzzy set (k_cap, rule, variant: see `fuzzy_membership`) has the smallest
+    `neighbourhood_divergence`; ties go to the first. Pass logits at the network's stride: after upsampling, a window
+    contains little but copies of its centre. Windows include padding and are cropped at the image border. Raises
+    ValueError for invalid shapes or options.
     """
     Adaptive(tuple(candidates), window, epsilon).check()
     options = FPLOptions(k_cap=k_cap, rule=rule, variant=variant)
@@ -78,11 +78,12 @@ def adaptive_threshold(
 
 
 def neighbourhood_divergence(membership: Tensor, *, window: int, epsilon: float) -> Tensor:
-    """KL(neighbours || pixel) of class densities: (B,H,W) from memberships (B,C,H,W) in [0, 1].
+    """Return KL(neighbours || pixel) of class densities: (B,H,W) from memberships (B,C,H,W) in [0, 1].
 
-    The pixel's density is epsilon plus its memberships divided by their sum; the neighbours' density likewise, from the
-    sum of memberships in the window without the pixel itself. As in the authors' code, neither is normalised after
-    epsilon is added, so that values are only comparable with each other. 0 for a pixel without neighbours.
+    The pixel's density is epsilon plus its memberships divided by their sum; the neighbours' density is computed
+    likewise from the memberships summed over the window, excluding the pixel itself. As in the authors' code, neither
+    is renormalised after adding epsilon, so values are only comparable among themselves. 0 for a pixel without
+    neighbours.
     """
     own = membership / membership.sum(1, keepdim=True) + epsilon
     boxes = F.avg_pool2d(membership, window, stride=1, padding=window // 2, divisor_override=1)
@@ -94,10 +95,10 @@ def neighbourhood_divergence(membership: Tensor, *, window: int, epsilon: float)
 
 
 def adaptive_map(teacher: Tensor | Mixed, size: Sequence[int], policy: Adaptive, options: FPLOptions) -> Tensor:
-    """`adaptive_threshold` at the stride of the logits, resized to `size` = (H,W) by the nearest cell: (B,H,W).
+    """Compute `adaptive_threshold` at the logits' stride, resized to `size` by nearest neighbour: (B,H,W).
 
-    The thresholds of `Mixed` logits are computed for each image and then mixed, so that no window crosses the border
-    between the images. (The authors' code computes thresholds at full resolution.)
+    For `Mixed` logits, thresholds are computed per image and then mixed, so that no window crosses the border between
+    the images. (The authors' code computes thresholds at full resolution.)
     """
     if isinstance(teacher, Mixed):
         a, b = (adaptive_map(side, size, policy, options) for side in (teacher.a, teacher.b))

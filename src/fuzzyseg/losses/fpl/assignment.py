@@ -12,9 +12,9 @@ from fuzzyseg.losses.fpl.options import FPLOptions, Rule, Variant
 class Assignment(NamedTuple):
     """Classes of each pixel in descending order of probability, and the number of positives.
 
-    k (B,1,*spatial) int64: number of classes with membership 1. fraction (B,1,*spatial), with the continuous rule only:
-    membership, in [0, 1], of the class at rank k + 1. order, p, total (B,C,*spatial): classes, probabilities and their
-    cumulative sums.
+    k (B,1,*spatial) int64: number of classes with membership 1. fraction (B,1,*spatial), continuous rule only:
+    membership in [0, 1] of the class at rank k + 1. order, p, total (B,C,*spatial): the sorted classes, their
+    probabilities and cumulative sums.
     """
 
     k: Tensor
@@ -24,7 +24,7 @@ class Assignment(NamedTuple):
     total: Tensor
 
     def membership(self) -> Tensor:
-        """(B,C,*spatial) by class: bool; with the continuous rule in the precision of the probabilities."""
+        """Return the membership (B,C,*spatial) by class: bool, or in p's precision with the continuous rule."""
         ranks = torch.arange(self.p.shape[1], device=self.p.device).view(1, -1, *[1] * (self.p.dim() - 2))
         full = ranks < self.k
         if self.fraction is None:
@@ -33,17 +33,17 @@ class Assignment(NamedTuple):
         return torch.zeros_like(self.p).scatter_(1, self.order, by_rank)
 
     def positives(self) -> Tensor:
-        """Number of classes with a membership above 0, (B,1,*spatial) int64."""
+        """Return the number of classes with membership above 0: (B,1,*spatial) int64."""
         return self.k if self.fraction is None else self.k + (self.fraction > 0)
 
 
 def assign(teacher: Tensor, threshold: float | Tensor, options: FPLOptions) -> Assignment:
-    """Alg. 1 by one sort; ties rank by class index, the lower first. fp32 or fp64, without checks."""
+    """Run Alg. 1 with one sort; ties rank by class index, lower first. fp32 or fp64; arguments are not checked."""
     return assign_sorted(sorted_classes(teacher), threshold, options)
 
 
 class SortedClasses(NamedTuple):
-    """Classes, probabilities and their cumulative sums in descending order of probability, (B,C,*spatial) each."""
+    """Classes, probabilities and cumulative sums, (B,C,*spatial) each, in descending order of probability."""
 
     order: Tensor
     p: Tensor
@@ -51,13 +51,13 @@ class SortedClasses(NamedTuple):
 
 
 def sorted_classes(teacher: Tensor) -> SortedClasses:
-    """Classes sorted by probability; ties rank by class index. fp32 or fp64, without checks."""
+    """Sort classes by probability; ties rank by class index. fp32 or fp64; arguments are not checked."""
     p, order = torch.softmax(teacher, 1).sort(dim=1, descending=True, stable=True)
     return SortedClasses(order, p, p.cumsum(1))
 
 
 def assign_sorted(ranking: SortedClasses, threshold: float | Tensor, options: FPLOptions) -> Assignment:
-    """Alg. 1 on sorted classes, so that several thresholds can share one sort. Without checks."""
+    """Run Alg. 1 on sorted classes, so that several thresholds can share one sort. Arguments are not checked."""
     order, p, total = ranking
     cap = options.cap(p.shape[1])
     if isinstance(options.rule, int):
@@ -78,9 +78,9 @@ def assign_sorted(ranking: SortedClasses, threshold: float | Tensor, options: FP
 
 
 def _fraction(k: Tensor, p: Tensor, total: Tensor, threshold: float | Tensor, cap: int) -> Tensor:
-    """Fraction of the class at rank k + 1 below T, (T - S_k) / p_(k+1): 0 if the top class alone exceeds T.
+    """Return how much of the class at rank k + 1 lies below T: (T - S_k) / p_(k+1), or 0 if the top class exceeds T.
 
-    Also 0 if k is the largest K, so that the least probable class is never positive.
+    Also 0 if k is the maximum K, so that the least probable class is never positive.
     """
     remaining = threshold - total.gather(1, k - 1)
     share = (remaining / p.gather(1, k)).clamp(max=1)  # the rounded quotient may exceed 1
@@ -95,13 +95,13 @@ def assign_fuzzy_positives(
     rule: Rule = "n-1",
     variant: Variant = "paper",
 ) -> Tensor:
-    """Fuzzy positive classes of each pixel, Alg. 1: bool, shaped like the logits, 1 to C-1 True at each pixel.
+    """Return the fuzzy positive classes of each pixel (Alg. 1): bool, shaped like the logits, 1 to C-1 True per pixel.
 
-    teacher_logits: (N,C), (B,C,H,W) or (B,C,D,H,W), C >= 2. threshold: T, a number in (0, 1] or a tensor, 0-dim or one
-    per pixel, whose values are not checked. k_cap: largest K; None is C-1 (`official`: 3). rule: `n-1`, Alg. 1, leaves
-    out the class at which the sum exceeds T; `n` includes it; `continuous` includes it if its membership is above 0
-    (see `fuzzy_membership`); an integer is a fixed K. T = 1 gives C-1. Ties rank by class index, the lower first.
-    Raises ValueError for wrong shapes and options.
+    teacher_logits: (N,C), (B,C,H,W) or (B,C,D,H,W), C >= 2. threshold: T, a number in (0, 1], or a tensor (0-dim or one
+    value per pixel) whose values are not checked. k_cap: maximum K; None means C-1 (`official`: 3). rule: `n-1`
+    (Alg. 1) excludes the class at which the sum exceeds T; `n` includes it; `continuous` includes it if its membership
+    is above 0 (see `fuzzy_membership`); an integer fixes K. T = 1 gives C-1. Ties rank by class index, lower first.
+    Raises ValueError for invalid shapes or options.
     """
     found = _checked(teacher_logits, threshold, FPLOptions(k_cap=k_cap, rule=rule, variant=variant))
     return found.membership() > 0
@@ -115,14 +115,14 @@ def fuzzy_membership(
     rule: Rule = "continuous",
     variant: Variant = "paper",
 ) -> Tensor:
-    """Membership of each class in the fuzzy positive set: in [0, 1], fp32 (fp64 stays), shaped like the logits.
+    """Return each class's membership in the fuzzy positive set: in [0, 1], fp32 (fp64 stays), shaped like the logits.
 
-    `continuous` is ours, an answer to the paper's open question of a continuous K. With the classes in descending order
-    of probability, S_n the sum of the first n, and c the first rank with S_c > T, membership is 1 before c, 0 after c,
-    and (T - S_(c-1)) / p_(c) at c; but always 1 at rank 1 and 0 at rank C. For p = (0.5, 0.49, 0.01) and T = 0.9 the
-    second class has membership 0.82, where `n-1` selects the first class only. Membership is continuous in the
-    probabilities while their order at rank c does not change. k_cap bounds the number of positive classes. Other rules
-    give 0 and 1. Further arguments: see `assign_fuzzy_positives`.
+    `continuous` is ours and answers the FPL paper's open question of a continuous K. With the classes in descending
+    order of probability, S_n the sum of the first n, and c the first rank with S_c > T, membership is 1 before c, 0
+    after c, and (T - S_(c-1)) / p_(c) at c; but always 1 at rank 1 and 0 at rank C. For p = (0.5, 0.49, 0.01) and
+    T = 0.9 the second class has membership 0.82, where `n-1` selects the first class only. Membership is continuous in
+    the probabilities as long as their order at rank c does not change. k_cap bounds the number of positive classes.
+    Other rules give 0 or 1. For the other arguments, see `assign_fuzzy_positives`.
     """
     found = _checked(teacher_logits, threshold, FPLOptions(k_cap=k_cap, rule=rule, variant=variant))
     return found.membership().to(found.p.dtype)

@@ -1,4 +1,4 @@
-"""Options of Fuzzy Positive Learning, checked once and passed on as one object."""
+"""Options of Fuzzy Positive Learning, validated once and passed on as one object."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ WEIGHT_CURVES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 
 
 class SetOptions(TypedDict, total=False):
-    """Options of the pixel losses over the fuzzy positive set: those of `FPLOptions`, and `balance`."""
+    """Options of the pixel losses over the fuzzy positive set: those of `FPLOptions`, plus `balance`."""
 
     weight: WeightKind
     a: float
@@ -33,7 +33,7 @@ class SetOptions(TypedDict, total=False):
 
 
 class SetKeywords(SetOptions, total=False):
-    """All keyword arguments of these losses."""
+    """All keyword arguments of the losses over the fuzzy positive set."""
 
     size: Required[Sequence[int]]
     valid: Required[Tensor]
@@ -46,7 +46,7 @@ class FPLOptions:
     """Options of the fuzzy positive set and its weight.
 
     weight, a: see `weight_curve`. k_cap, rule: see `assign_fuzzy_positives`. variant: `official` follows the published
-    code (`fuzzyseg.losses.fpl.reference`). Raises ValueError naming the option, the value and the values allowed.
+    code (`fuzzyseg.losses.fpl.reference`). Raises ValueError naming the option, its value and the allowed values.
     """
 
     weight: WeightKind = "concave"
@@ -67,25 +67,25 @@ class FPLOptions:
 
     @classmethod
     def of(cls, keywords: Mapping[str, Any]) -> Self:
-        """The options among these keywords. Raises TypeError for unknown ones."""
+        """Build the options from keywords, ignoring `balance`. Raises TypeError for unknown keywords."""
         unknown = keywords.keys() - SetOptions.__annotations__.keys()
         if unknown:
             raise TypeError(f"unexpected keyword argument {', '.join(sorted(unknown))}")
         return cls(**{name: value for name, value in keywords.items() if name != "balance"})
 
     def cap(self, classes: int) -> int:
-        """The largest K for this number of classes. Raises ValueError for a fixed K that is too large."""
+        """Return the maximum K for this number of classes. Raises ValueError if a fixed K is too large."""
         if isinstance(self.rule, int) and self.rule >= classes:
             raise ValueError(f"rule: found K = {self.rule} for {classes} classes, expected at most {classes - 1}")
         default = 3 if self.variant == "official" else classes
         return min(default if self.k_cap is None else self.k_cap, classes - 1)
 
     def continuous(self, classes: int) -> bool:
-        """Whether a class can have a fractional membership: not if K is always 1."""
+        """Whether memberships can be fractional: with the continuous rule, unless K is always 1."""
         return self.rule == "continuous" and self.cap(classes) > 1
 
     def weight_of(self, inside: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        """Weight from the summed probability of the positives, the largest negative and K."""
+        """Compute the weight from the positives' summed probability, the largest negative one and K."""
         m = inside / k if self.variant == "paper" else (inside + q) / (k + 1)
         return WEIGHT_CURVES[self.weight](m, q, self.a)
 
@@ -101,4 +101,4 @@ def _is_count(value: object) -> bool:
 
 
 PAPER = FPLOptions()
-"""The options of the FPL paper."""
+"""Default options, those of the FPL paper."""

@@ -1,15 +1,15 @@
-"""Fuzzy Positive Learning in readable form: the tests compare the kernels with it.
+"""Reference implementation of Fuzzy Positive Learning, against which the kernels are tested.
 
 P. Qiao, Z. Wei, Y. Wang, Z. Wang, G. Song, F. Xu, X. Ji, C. Liu, J. Chen, "Fuzzy Positive Learning for Semi-supervised
 Semantic Segmentation", CVPR 2023: assignment (Alg. 1), regularisation (Eq. 7) and weight (Eq. 11, 16).
 
 Where the teacher is uncertain, a pixel gets the set Y of the K most probable classes instead of one pseudo label, and
-the student learns to rank all of Y above all other classes. z are the student's logits, p the teacher's probabilities
-in descending order, S_n the sum of the first n, T the threshold. Logits are (N,C), (B,C,H,W) or (B,C,D,H,W); maps lack
-the axis C. Everything is computed in fp32 (fp64 stays fp64), with or without autocast. `variant="official"` is the
-published code: K is at most 3, a class is kept while S < T (paper: S <= T), and the mean in the weight includes the
-first negative. `rule="continuous"` is ours: the class at which the sum exceeds T has a fractional membership
-(`fuzzy_membership`).
+the student learns to rank all of Y above all other classes. Notation: z, the student's logits; p, the teacher's
+probabilities in descending order; S_n, the sum of the first n; T, the threshold. Logits are (N,C), (B,C,H,W) or
+(B,C,D,H,W); maps have no axis C. Everything is computed in fp32 (fp64 stays fp64), regardless of autocast.
+`variant="official"` follows the published code: K is at most 3, a class is kept while S < T (paper: S <= T), and the
+mean in the weight includes the first negative. `rule="continuous"` is ours: the class at which the sum exceeds T has a
+fractional membership (`fuzzy_membership`).
 """
 
 from collections.abc import Callable
@@ -27,10 +27,10 @@ from fuzzyseg.losses.fpl.weight import assignment_weight
 
 
 class FuzzyMap(NamedTuple):
-    """Maps (B,*spatial): `loss`, the weighted loss, has a gradient; the others have none.
+    """Maps (B,*spatial). Only `loss`, the weighted loss, has a gradient.
 
-    weight: Eq. 11 or 16. k: number of positives, including one with a fractional membership.
-    confidence, label: the teacher's largest probability and its class.
+    weight: Eq. 11 or 16. k: number of positives, including one with a fractional membership. confidence, label: the
+    teacher's largest probability and its class.
     """
 
     loss: Tensor
@@ -47,9 +47,9 @@ def fuzzy_positive_map(
     options: FPLOptions | None,
     function: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> FuzzyMap:
-    """Alg. 1, Eq. 7 and Eq. 11 for each pixel, from logits (B,C,*spatial) of one size in fp32 or fp64, unchecked.
+    """Apply Alg. 1, Eq. 7 and Eq. 11 to logits (B,C,*spatial) of equal size, in fp32 or fp64, without checks.
 
-    function: of student logits and membership, in place of Eq. 7. options None: cross entropy on the pseudo label.
+    function(student logits, membership) replaces Eq. 7. options=None: cross entropy on the pseudo label.
     """
     if options is None:
         confidence, label = torch.softmax(teacher, 1).max(1)
@@ -62,14 +62,14 @@ def fuzzy_positive_map(
 
 
 def one_label_map(loss: Tensor, confidence: Tensor, label: Tensor) -> FuzzyMap:
-    """The maps of a loss with one target per pixel; a NaN of the teacher, in its confidence, reaches the loss."""
+    """Return the maps of a loss with one target per pixel; a NaN in the teacher's confidence reaches the loss."""
     return FuzzyMap(loss + (confidence - confidence), torch.ones_like(loss), torch.ones_like(label), confidence, label)
 
 
 def balance_factor(loss: Tensor, student: Tensor, label: Tensor, valid: Tensor | None) -> Tensor:
-    """Factor that scales the mean of `loss` to the mean cross entropy on the pseudo label: 0-dim, without gradient.
+    """Return the factor that scales the mean of `loss` to the mean cross entropy on the pseudo label: 0-dim, detached.
 
-    Computed per process, as in the published code. 1 if the mean is 0 or too small to divide by.
+    Computed per process, as in the published code. 1 if the mean of `loss` is 0 or too small to divide by.
     """
     with torch.no_grad():
         hard = local_mean(F.cross_entropy(student, label, reduction="none"), valid)
@@ -78,7 +78,7 @@ def balance_factor(loss: Tensor, student: Tensor, label: Tensor, valid: Tensor |
 
 
 def statistics(maps: FuzzyMap, valid: Tensor | None, classes: int) -> dict[str, Tensor]:
-    """Over the valid pixels: k_histogram (C-1,), label_histogram (C,), mean_weight, mean_confidence; no gradient."""
+    """Return k_histogram (C-1,), label_histogram (C,), mean_weight, mean_confidence of the valid pixels, detached."""
     return {
         "k_histogram": histogram(maps.k - 1, valid, classes - 1),
         "label_histogram": histogram(maps.label, valid, classes),

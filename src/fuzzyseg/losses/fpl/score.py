@@ -7,16 +7,16 @@ from fuzzyseg.losses.base import at_least_fp32, check_logits, check_map, full_pr
 
 
 def positive_gradient_score(student_logits: Tensor, members: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
-    """Gradient on the true class g divided by the sum of the gradients on the positives: (B,*spatial) in [-1, 1].
+    """Return the gradient on the true class g over the sum of gradients on the positives: (B,*spatial) in [-1, 1].
 
-    Eq. 12 in closed form: if g is a member, the softmax of -z over the members at g (the loss raises the true class);
-    else minus the softmax of z over the other classes at g (the loss lowers the true class). Eq. 15 prints e^-z there,
-    which contradicts Eq. 8 and 12. For cross entropy on a pseudo label `members` contains that class only.
+    Eq. 12 in closed form. If g is a member, this is the softmax of -z over the members, at g (the loss raises the true
+    class); otherwise it is minus the softmax of z over the other classes, at g (the loss lowers the true class). Eq. 15
+    prints e^-z in the latter, which contradicts Eq. 8 and 12. For cross entropy on a pseudo label, `members` contains
+    only that class.
 
-    student_logits (B,C,*spatial); members, of that shape: bool, from `assign_fuzzy_positives`, or a membership, from
-    `fuzzy_membership`, for the continuous rule, where the sum is over the classes with a raising gradient. target
-    (B,*spatial): true classes; the score is NaN where it is `ignore_index`. Without gradient. Raises ValueError for
-    wrong shapes.
+    student_logits (B,C,*spatial); members, same shape: bool, from `assign_fuzzy_positives`, or for the continuous rule
+    memberships, from `fuzzy_membership`, where the sum is over the classes that the loss raises. target (B,*spatial):
+    true classes; the score is NaN where it is `ignore_index`. No gradient. Raises ValueError for invalid shapes.
     """
     check_logits("student_logits", student_logits)
     check_map("members", members, student_logits.shape, student_logits.device)
@@ -40,8 +40,8 @@ def positive_gradient_score(student_logits: Tensor, members: Tensor, target: Ten
 def _direction(z: Tensor, mu: Tensor) -> Tensor:
     """Gradient of the continuous form, up to a positive factor for each pixel.
 
-    mu_i e^-z_i raises i against every negative but itself, (1 - mu_j) e^z_j lowers j against every positive but itself;
-    only the fractional class is among both.
+    The term mu_i e^-z_i raises i against every negative except itself; (1 - mu_j) e^z_j lowers j against every positive
+    except itself. Only the fractional class is both.
     """
     between = (mu > 0) & (mu < 1)
     lift, push = mu.log() - z, torch.log1p(-mu) + z

@@ -1,4 +1,4 @@
-"""Weight of a pixel: Eq. 11 and 16 of the FPL paper, as a curve and from the teacher's logits."""
+"""Pixel weights (Eq. 11 and 16 of the FPL paper), as curves and from the teacher's logits."""
 
 import torch
 from torch import Tensor
@@ -9,10 +9,10 @@ from fuzzyseg.losses.fpl.options import WEIGHT_CURVES, FPLOptions, Variant, Weig
 
 
 def weight_curve(m: Tensor, q: Tensor, *, kind: WeightKind = "concave", a: float = 50.0) -> Tensor:
-    """Weight for positives of mean probability m > 0 and a most probable negative q: 1 at q = 0, 0 at q >= m.
+    """Return the weight for mean positive probability m > 0 and largest negative one q: 1 at q = 0, 0 at q >= m.
 
     `concave` is Eq. 11, log(1 + A (m - q)) / log(1 + A m); Eq. 16 has `linear`, (m - q) / m, and `convex`,
-    (m - q) / (m + 4 q); `convex1`, (m - q) / (m + q), is in two of the releases; `none` is 1.
+    (m - q) / (m + 4 q); `convex1`, (m - q) / (m + q), appears in two of the published releases; `none` is 1.
     """
     return WEIGHT_CURVES[FPLOptions(kind, a).weight](m, q, a)
 
@@ -25,12 +25,12 @@ def fuzzy_positive_weight(
     a: float = 50.0,
     variant: Variant = "paper",
 ) -> Tensor:
-    """Weight of each pixel, Eq. 11 and 16 (`weight_curve`): (B,*spatial) in [0, 1], without gradient.
+    """Compute each pixel's weight by Eq. 11 or 16 (`weight_curve`): (B,*spatial) in [0, 1], without gradient.
 
-    members: shaped like the logits; bool with at least one True and one False at each pixel, or a membership in [0, 1],
-    fractional for one class c at most (`fuzzy_membership`). m is the mean probability weighted by membership; q is the
-    largest probability outside, or with c: (1 - mu_c) p_c + mu_c times that probability. `official` includes q in the
-    mean. Raises ValueError for wrong shapes and options.
+    members: shaped like the logits; bool with at least one True and one False per pixel, or memberships in [0, 1] with
+    at most one fractional class c (`fuzzy_membership`). m is the mean probability weighted by membership; q is the
+    largest probability outside the set, or, with c, (1 - mu_c) p_c + mu_c times that probability. `official` includes q
+    in the mean. Raises ValueError for invalid shapes or options.
     """
     options = FPLOptions(kind, a, variant=variant)
     check_logits("teacher_logits", teacher_logits)
@@ -49,7 +49,7 @@ def fuzzy_positive_weight(
 
 
 def assignment_weight(found: Assignment, options: FPLOptions) -> Tensor:
-    """Weight from sorted probabilities, without checks: (B,1,*spatial)."""
+    """Compute the weight (B,1,*spatial) from sorted probabilities. Arguments are not checked."""
     inside, q = found.total.gather(1, found.k - 1), found.p.gather(1, found.k)
     if found.fraction is None:
         return options.weight_of(inside, q, found.k)

@@ -1,10 +1,10 @@
-"""Reading logits and writing their gradient in chunks, with bilinear upsampling where sizes differ.
+"""Chunked reading of logits and writing of their gradient, with bilinear upsampling if sizes differ.
 
-Chunks are (C,P) tensors in the precision of the computation, P pixels of one image in row-major order.
+Chunks are (C,P) tensors in the compute precision: P pixels of one image in row-major order.
 
-Logits at another size than the loss are upsampled in bands of rows, first along x, then along y, so that the whole is
-never in memory at full resolution. The gradient is the adjoint: products with the same weights in a fixed order, hence
-deterministic. The weights equal those of `torch.nn.functional.interpolate` in the same precision.
+Logits whose size differs from the loss's are upsampled in bands of rows, first along x, then along y, so that they are
+never in memory at full resolution as a whole. The gradient is the adjoint: products with the same weights in a fixed
+order, hence deterministic. The weights equal those of `torch.nn.functional.interpolate` in the same precision.
 """
 
 from collections.abc import Sequence
@@ -16,31 +16,31 @@ from torch import Tensor
 
 
 def flat(logits: Tensor) -> Tensor:
-    """(B,C,P) from (B,C,*spatial), (1,C,N) from (N,C); a view if strides permit."""
+    """Flatten (B,C,*spatial) to (B,C,P), or (N,C) to (1,C,N); a view if strides permit."""
     return logits.t().unsqueeze(0) if logits.dim() == 2 else logits.flatten(2)
 
 
 def gradient_like(logits: Tensor) -> Tensor:
-    """An uninitialised tensor like the logits, in a memory format in which `flat` returns a view."""
+    """Return an uninitialised tensor like the logits, in a memory format for which `flat` returns a view."""
     last = logits.dim() == 4 and logits.is_contiguous(memory_format=torch.channels_last)
     kind = torch.channels_last if last and not logits.is_contiguous() else torch.contiguous_format
     return torch.empty_like(logits, memory_format=kind)
 
 
 class DirectSource:
-    """Logits at the size of the loss."""
+    """Source of logits that have the size of the loss."""
 
     def __init__(self, logits: Tensor, dtype: torch.dtype) -> None:
         self.flat, self.dtype = flat(logits), dtype
 
     def read(self, image: int, start: int, stop: int) -> Tensor:
-        """A view, or a copy if pixels are not contiguous or the precision differs."""
+        """Return a view, or a copy if pixels are not contiguous or the precision differs."""
         found = self.flat[image, :, start:stop].to(self.dtype)
         return found if found.stride(1) == 1 else found.contiguous()
 
 
 class DirectSink:
-    """A gradient at the size of the loss."""
+    """Sink for the gradient of logits that have the size of the loss."""
 
     def __init__(self, grad: Tensor, dtype: torch.dtype) -> None:
         self.flat = flat(grad)
@@ -48,7 +48,7 @@ class DirectSink:
         self.buffer = self.flat.new_empty(0, dtype=dtype)
 
     def open(self, image: int, start: int, stop: int) -> Tensor:
-        """A view of the gradient, or a buffer if precision or memory order differ."""
+        """Return a view of the gradient, or a buffer if precision or memory order differ."""
         place = self.flat[image, :, start:stop]
         if self.in_place:
             return place
@@ -57,19 +57,19 @@ class DirectSink:
         return self.buffer
 
     def close(self, image: int, start: int, stop: int, written: Tensor) -> None:
-        """Copy the buffer to the gradient, if there is one."""
+        """Copy the buffer, if one was used, to the gradient."""
         if not self.in_place:
             self.flat[image, :, start:stop] = written
 
 
 class MixedSource:
-    """Source `b` where the mask, (B,*spatial) or (N,) for logits (N,C), is True, else source `a`."""
+    """Source `b` where the mask, (B,*spatial) or (N,) for logits (N,C), is True, otherwise source `a`."""
 
     def __init__(self, a: "Source", b: "Source", mask: Tensor) -> None:
         self.a, self.b, self.mask = a, b, mask.reshape(1 if mask.dim() == 1 else len(mask), -1)
 
     def read(self, image: int, start: int, stop: int) -> Tensor:
-        """Read both sources; on the CPU only those that the chunk needs."""
+        """Read both sources; on the CPU, only those that the chunk needs."""
         mask = self.mask[image, start:stop]
         if mask.device.type == "cpu":  # on other devices, reading the mask would synchronise
             if not bool(mask.any()):
@@ -102,11 +102,11 @@ class Axis:
         self.low, self.high, self.part = (values.to(device, non_blocking=True) for values in (low, high, part))
 
     def reach(self, start: int, stop: int) -> tuple[int, int]:
-        """First and one past the last of the old points that the new points start to stop depend on."""
+        """Return the first, and one past the last, of the old points that new points start to stop depend on."""
         return self.lows[start], self.highs[stop - 1] + 1
 
     def weights(self, start: int, stop: int) -> Tensor:
-        """Interpolation matrix (stop-start,reach) of these new points."""
+        """Return the interpolation matrix (stop-start,reach) of these new points."""
         first, last = self.reach(start, stop)
         part = self.part[start:stop].unsqueeze(1)
         found = part.new_zeros((stop - start, last - first))
@@ -128,14 +128,14 @@ class Grid:
     """Bilinear interpolation from (h,w) to (H,W), band by band."""
 
     def __init__(self, old: Sequence[int], new: Sequence[int], **options: Any) -> None:
-        """options: those of `Axis`."""
+        """options: keyword arguments of `Axis`."""
         self.y, self.x = (Axis(a, b, **options) for a, b in zip(old, new, strict=True))
         self.width = new[1]
         starts = [(start, min(start + BLOCK, new[1])) for start in range(0, new[1], BLOCK)]
         self.pieces = [Piece(a, b, *self.x.reach(a, b), self.x.weights(a, b)) for a, b in starts]
 
     def upsample(self, logits: Tensor, top: int, bottom: int) -> Tensor:
-        """Rows top to bottom, (C,rows,W), of the upsampled logits (C,h,w) of an image."""
+        """Return rows top to bottom, (C,rows,W), of an image's upsampled logits (C,h,w)."""
         first, last = self.y.reach(top, bottom)
         rows = logits[:, first:last].to(self.x.part.dtype)
         wide = rows.index_select(2, self.x.low)
@@ -159,26 +159,26 @@ class Grid:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b, in fp64 where the device would use TF32."""
+    """Return a @ b, computed in fp64 where the device would use TF32."""
     if a.is_cuda and a.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
         return torch.matmul(a.double(), b.double()).to(a.dtype)
     return torch.matmul(a, b)
 
 
 class ResizedSource:
-    """Logits (B,C,h,w) at another size than the loss."""
+    """Source of logits (B,C,h,w) whose size differs from the loss's."""
 
     def __init__(self, logits: Tensor, grid: Grid) -> None:
         self.logits, self.grid = logits, grid
 
     def read(self, image: int, start: int, stop: int) -> Tensor:
-        """Upsampled rows; start and stop are at row boundaries."""
+        """Return upsampled rows; start and stop must be at row boundaries."""
         width = self.grid.width
         return self.grid.upsample(self.logits[image], start // width, stop // width).flatten(1)
 
 
 class ResizedSink:
-    """The gradient of logits (B,C,h,w), summed in the precision of the computation."""
+    """Sink for the gradient of resized logits (B,C,h,w), summed in the compute precision."""
 
     def __init__(self, grad: Tensor, grid: Grid) -> None:
         self.grad, self.grid = grad, grid
@@ -186,7 +186,7 @@ class ResizedSink:
         self.buffer = self.sums
 
     def open(self, image: int, start: int, stop: int) -> Tensor:
-        """A buffer; images and pixels must come in order."""
+        """Return a buffer; images and pixels must come in order."""
         if start == 0:
             self.sums = self.sums.new_zeros(self.grad.shape[1:])
         if self.buffer.shape != (self.grad.shape[1], stop - start):
@@ -202,10 +202,10 @@ class ResizedSink:
 
 
 Source = DirectSource | ResizedSource | MixedSource
-"""Logits of all images at the size of the loss: `read(image, start, stop)` gives pixels (C,stop-start), read-only."""
+"""Logits of all images at the size of the loss: `read(image, start, stop)` returns read-only pixels (C,stop-start)."""
 
 Sink = DirectSink | ResizedSink
 """The gradient of the student's logits.
 
-`open(image, start, stop)` gives an uninitialised buffer (C,stop-start), `close(..., buffer)` stores it once filled.
-"""
+`open(image, start, stop)` returns an uninitialised buffer (C,stop-start); `close(..., buffer)` stores it once
+filled."""

@@ -1,7 +1,7 @@
-"""The losses in chunks of pixels, in plain torch: the only tensor of the size of the logits is their gradient.
+"""Chunked losses in plain torch: the only tensor of the size of the logits is their gradient.
 
-A chunk (C,P) stays in the cache for the whole computation, which is in `cpu` for the CPU and in `no_sync`, without host
-synchronisation, for other devices.
+A chunk (C,P) stays in the cache during the whole computation, which is done by `cpu` on the CPU and by `no_sync`,
+without host synchronisation, on other devices.
 """
 
 from collections.abc import Callable
@@ -17,22 +17,23 @@ from fuzzyseg.losses.kernels import chunk_io, compiled, cpu, no_sync
 from fuzzyseg.losses.kernels.chunk_io import Sink, Source
 
 LEAST, LARGEST, SHARE = 1 << 16, 1 << 19, 100
-"""Bounds of the number of elements of a chunk, and the number of chunks of fp32 logits (bf16: 133). The fp32 buffers of
-a chunk take a tenth of the memory of the logits, or 16 MB. Smaller chunks need more calls and are slower."""
+"""Minimum and maximum elements per chunk, and the number of chunks for fp32 logits (bf16: 133). The fp32 buffers of a
+chunk take a tenth of the memory of the logits, or 16 MB. Smaller chunks need more calls and are slower."""
 
 ACCELERATOR = 1 << 24
-"""Elements of a chunk on other devices, where calls are more expensive."""
+"""Elements per chunk on other devices, where calls are more expensive."""
 
 
 @dataclass(frozen=True)
 class LossInputs:
-    """Checked inputs of a kernel, which records no graph.
+    """Validated inputs of a kernel, which records no graph.
 
-    student (B,C,*spatial); teacher the same, or the first of two mixed images: then `other` is the second and `mask`
-    (B,*size) is True where it is used. size: the spatial size of the loss; logits of another size (four axes only) are
-    interpolated bilinearly, with `align_corners`, before they are mixed. valid (B,*size): bool or non-negative
+    student (B,C,*spatial); teacher likewise, or the first of two mixed images: then `other` is the second, used where
+    `mask` (B,*size) is True. size: spatial size of the loss; logits of a different size (four axes only) are
+    interpolated bilinearly, using `align_corners`, before they are mixed. valid (B,*size): bool or non-negative
     weights, or None. threshold: 0-dim or (B,*size). options: None for cross entropy on the teacher's top class. mean:
-    compute the mean over valid pixels, else the map, not multiplied by valid. The last four: requested outputs.
+    compute the mean over valid pixels; otherwise the map, not multiplied by valid. The last four select further
+    outputs.
     """
 
     student: Tensor
@@ -52,29 +53,29 @@ class LossInputs:
 
     @property
     def loss_shape(self) -> torch.Size:
-        """(B,*spatial) of the loss."""
+        """Shape (B,*spatial) of the loss."""
         return torch.Size((self.student.shape[0], *self.size))
 
     @property
     def precision(self) -> torch.dtype:
-        """fp64 for fp64 logits, else fp32."""
+        """Compute precision: fp64 for fp64 logits, otherwise fp32."""
         return torch.float64 if self.student.dtype == torch.float64 else torch.float32
 
     @property
     def resized(self) -> bool:
-        """Whether the student's logits have another size than the loss."""
+        """Whether the student's logits differ in size from the loss."""
         return tuple(self.student.shape[2:]) != tuple(self.size)
 
 
 @dataclass
 class LossOutputs:
-    """Outputs of a kernel; a tensor that was not requested is empty.
+    """Outputs of a kernel; tensors that were not requested are empty.
 
-    loss: 0-dim, or (B,*spatial). grad: shaped like the student's logits: the derivative of the mean, or of each pixel's
-    loss by its own logits, to be multiplied by the incoming gradient (for resized logits the sum over pixels times
-    valid); empty where `state` holds the input of a backward kernel. sums (5,) fp64, over pixels times valid: valid,
-    loss, weight, confidence, cross entropy on the label. k_counts (C-1,) and label_counts (C,) fp64. k, label int64,
-    weight, confidence: maps (B,*spatial).
+    loss: 0-dim, or (B,*spatial). grad: shaped like the student's logits: the gradient of the mean, or of each pixel's
+    loss with respect to that pixel's logits, to be multiplied by the incoming gradient (for resized logits summed over
+    pixels times valid); empty if `state` contains the input of a backward kernel. sums (5,) fp64, over pixels times
+    valid: valid, loss, weight, confidence, cross entropy on the label. k_counts (C-1,) and label_counts (C,) fp64. k,
+    label int64, weight, confidence: maps (B,*spatial).
     """
 
     loss: Tensor
@@ -90,7 +91,7 @@ class LossOutputs:
 
     @classmethod
     def empty(cls, inputs: LossInputs) -> Self:
-        """Outputs of the requested shapes: sums and counts are 0, the rest is uninitialised."""
+        """Allocate outputs of the requested shapes: sums and counts are 0, the rest is uninitialised."""
         like, shape = inputs.student, inputs.loss_shape
         classes = like.shape[1] if inputs.statistics else 0
         requested = shape if inputs.maps else torch.Size((0,))
@@ -108,7 +109,7 @@ class LossOutputs:
         )
 
     def statistics(self) -> dict[str, Tensor]:
-        """Over the valid pixels: k_histogram (C-1,), label_histogram (C,), mean_weight, mean_confidence."""
+        """Return k_histogram (C-1,), label_histogram (C,), mean_weight and mean_confidence of the valid pixels."""
         total = divisor(self.sums[0])
         return {
             "k_histogram": (self.k_counts / total).float(),
@@ -118,13 +119,13 @@ class LossOutputs:
         }
 
     def balance(self) -> Tensor:
-        """Factor that scales the mean to that of the cross entropy on the label; 1 where the mean is (almost) 0."""
+        """Return the factor that scales the mean to that of cross entropy on the label; 1 if the mean is (almost) 0."""
         total = divisor(self.sums[0])
         fuzzy, hard = self.sums[1] / total, self.sums[4] / total
         return torch.where(fuzzy > 1e-30, hard / fuzzy, 1.0).to(self.loss.dtype)
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """In the order of the fields."""
+        """Return all tensors in the order of the fields."""
         return tuple(vars(self).values())
 
 
@@ -171,7 +172,7 @@ def run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOu
 
 
 def _readers(inputs: LossInputs, grad: Tensor) -> tuple[Source, Source, Sink | None, int]:
-    """Sources of student and teacher, sink of the gradient, and the number of pixels of a chunk."""
+    """Return the student and teacher sources, the gradient sink and the number of pixels per chunk."""
     precision, size, classes = inputs.precision, inputs.size, inputs.student.shape[1]
     sides = [inputs.student, inputs.teacher, *([] if inputs.other is None else [inputs.other])]
     options = {"align_corners": inputs.align_corners, "dtype": precision, "device": inputs.student.device}
@@ -198,7 +199,7 @@ def _readers(inputs: LossInputs, grad: Tensor) -> tuple[Source, Source, Sink | N
 
 
 def _kernel(inputs: LossInputs, form: str) -> Callable[..., cpu.Pixels]:
-    """The function (z, t, threshold, scale, out) -> maps for this form and device."""
+    """Return the function (z, t, threshold, scale, out) -> maps for this form and device."""
     module = cpu if inputs.student.device.type == "cpu" else no_sync
     options, entropy = inputs.options, inputs.cross_entropy
     if options is None:
@@ -208,7 +209,7 @@ def _kernel(inputs: LossInputs, form: str) -> Callable[..., cpu.Pixels]:
 
 
 def _scale(inputs: LossInputs, valid: Tensor | None, pixels: int) -> Tensor | None:
-    """Factor of each pixel's gradient: its fraction of the mean; for a map of resized logits `valid`; else none.
+    """Return the factor of each pixel's gradient: its weight in the mean, `valid` for a resized map, otherwise None.
 
     A map of resized logits is assumed to be averaged over `valid` (`custom_op`).
     """
@@ -222,7 +223,7 @@ def _scale(inputs: LossInputs, valid: Tensor | None, pixels: int) -> Tensor | No
 
 
 def _accumulate(inputs: LossInputs, outputs: LossOutputs, found: cpu.Pixels, pixels: int, valid: Tensor | None) -> None:
-    """Add the sums and counts of a chunk, in fp64, since a sequential fp32 sum would lose precision."""
+    """Add a chunk's sums and counts in fp64, since a sequential fp32 sum would lose precision."""
 
     def total(values: Tensor) -> Tensor:
         return values.sum(dtype=torch.float64) if valid is None else (values * valid).sum()
@@ -248,9 +249,9 @@ def _accumulate(inputs: LossInputs, outputs: LossOutputs, found: cpu.Pixels, pix
 
 
 def multiply(grad: Tensor, upstream: Tensor) -> Tensor:
-    """`grad` (B,C,*spatial), overwritten, times `upstream`, 0-dim or (B,*spatial).
+    """Multiply `grad` (B,C,*spatial) in place by `upstream`, 0-dim or (B,*spatial).
 
-    In chunks on the CPU if precisions differ, to avoid an fp32 copy of the whole tensor.
+    Works in chunks on the CPU if precisions differ, to avoid an fp32 copy of the whole tensor.
     """
     if upstream.dim() == 0 or grad.dtype == upstream.dtype or grad.device.type != "cpu":
         return grad.mul_(upstream.unsqueeze(1) if upstream.dim() else upstream)

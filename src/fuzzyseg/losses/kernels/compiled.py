@@ -1,8 +1,8 @@
-"""One chunk of pixels (C,P) on the CPU by torch.compile: the maps of `cpu`, computed row by row in one fused loop.
+"""A chunk of pixels (C,P) on the CPU by torch.compile: the maps of `cpu`, computed row by row in one fused loop.
 
-Up to `WIDEST` classes, over which the loop is unrolled: compilation takes about ten seconds for each combination of
-number of classes and options. The run time does not depend on the data. The continuous rule and the cross entropy that
-`balance` needs are left to `cpu`.
+The loop is unrolled over the classes, up to `WIDEST`. Compilation takes about ten seconds per combination of class
+count and options; the run time does not depend on the data. The continuous rule and the cross entropy that `balance`
+needs are left to `cpu`.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ from fuzzyseg.losses.kernels.cpu import Pixels
 from fuzzyseg.losses.kernels.cpu_assignment import comparators
 
 WIDEST = 32
-"""The largest number of classes: above it unrolled code grows too large to compile."""
+"""Maximum number of classes; above it the unrolled code grows too large to compile."""
 
 NARROWEST = 1024
-"""Least number of pixels for which the compiled form is used."""
+"""Minimum number of pixels for which the compiled form is used."""
 
 Maps = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 """Gradient (C,P), loss, weight, K, confidence and label, (P,) each."""
@@ -37,7 +37,7 @@ def fuzzy_pixels(
     *,
     cross_entropy: bool,
 ) -> Pixels:
-    """FPL. z, t (C,P); threshold (P,) or 0-dim; scale (P,) or 0-dim multiplies the gradient."""
+    """Compute the FPL loss. z, t (C,P); threshold (P,) or 0-dim; scale (P,) or 0-dim multiplies the gradient."""
     scale = z.new_ones(()) if scale is None else scale
     if len(z) > WIDEST or z.shape[1] < NARROWEST or cross_entropy or options.continuous(len(z)):
         return cpu.fuzzy_pixels(z, t, threshold, options, scale, out, cross_entropy=cross_entropy)
@@ -56,14 +56,14 @@ def _compiled(classes: int, options: FPLOptions) -> Callable[[Tensor, Tensor, Te
     def function(z: Tensor, t: Tensor, threshold: Tensor, scale: Tensor) -> Maps:
         return rows(z, t, threshold, scale, options, network)
 
-    # By default the compiler would split so many rows into several loops with buffers between them, at half the speed.
+    # By default the compiler splits this many rows into several loops with buffers in between, at half the speed.
     return torch.compile(function, dynamic=True, fullgraph=True, options={"max_fusion_size": 100_000})
 
 
 def rows(
     z: Tensor, t: Tensor, threshold: Tensor, scale: Tensor, options: FPLOptions, network: tuple[tuple[int, int], ...]
 ) -> Maps:
-    """The compiled function, on rows (P,)."""
+    """The function to compile, on rows (P,)."""
     p = list(torch.softmax(t, 0).unbind(0))
     ordered = list(p)
     for i, j in network:
@@ -79,7 +79,7 @@ def rows(
 
 
 def _rank(ordered: list[Tensor], threshold: Tensor, options: FPLOptions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """K, the probabilities at ranks K and K + 1, and the sum up to K."""
+    """Return K, the probabilities at ranks K and K + 1, and the sum up to rank K."""
     limit = threshold if options.variant == "official" else torch.where(threshold >= 1, torch.inf, threshold)
     k, last, after, inside = torch.ones_like(ordered[0]), ordered[0], ordered[1], ordered[0]
     total = ordered[0]
@@ -98,7 +98,7 @@ def _rank(ordered: list[Tensor], threshold: Tensor, options: FPLOptions) -> tupl
 
 
 def _lowest(p: list[Tensor], last: Tensor, k: Tensor) -> list[Tensor]:
-    """Bool rows: the K most probable classes, equal ones by index."""
+    """Return membership rows (bool): the K most probable classes, ties by index."""
     wanted = k
     for row in p:
         wanted = wanted - (row > last).to(k.dtype)
@@ -111,7 +111,7 @@ def _lowest(p: list[Tensor], last: Tensor, k: Tensor) -> list[Tensor]:
 
 
 def _student(z: list[Tensor], positive: list[Tensor], scale: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Eq. 7 and `scale` times its gradient, as in `cpu.fuzzy_loss_stable`."""
+    """Return Eq. 7 and its gradient times `scale`, as in `cpu.fuzzy_loss_stable`."""
     top = low = torch.full_like(scale, -torch.inf)
     for value, inside in zip(z, positive, strict=True):
         top = torch.maximum(top, torch.where(inside, -value, -torch.inf))

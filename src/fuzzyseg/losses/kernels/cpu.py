@@ -9,8 +9,8 @@ Loss and gradient, Eq. 7 and 8, are in closed form. With Y the positives, c the 
 
     x = log( sum over Y of 1/e * (sum outside Y of e + (1 - f) e_c) + f / e_c * sum outside Y of e ),   L = softplus(x)
 
-c is in neither sum. The derivative by z_j outside Y is e_j (sum of 1/e + f / e_c) / (1 + exp x), by z_i in Y
--1/e_i (sum of e + (1 - f) e_c) / (1 + exp x), by z_c ((1 - f) e_c sum of 1/e - f / e_c sum of e) / (1 + exp x).
+c is in neither sum. The derivative with respect to z_j outside Y is e_j (sum of 1/e + f / e_c) / (1 + exp x), to z_i in
+Y -1/e_i (sum of e + (1 - f) e_c) / (1 + exp x), to z_c ((1 - f) e_c sum of 1/e - f / e_c sum of e) / (1 + exp x).
 """
 
 from typing import NamedTuple
@@ -27,13 +27,13 @@ MOST = 0.6
 """Fraction of pixels with K > 1 above which the whole chunk is computed for any K."""
 
 SMALLEST = 1e-26
-"""Least exp(z - largest z) for which 1 / e and sums of products do not overflow fp32 for thousands of classes."""
+"""Minimum exp(z - largest z) for which 1 / e and sums of products do not overflow fp32 for thousands of classes."""
 
 
 class Pixels(NamedTuple):
     """Maps (P,): weighted loss, weight, K, and the teacher's top probability and class.
 
-    k None: 1 everywhere. cross_entropy: of the student on the label, if requested.
+    k=None means 1 everywhere. cross_entropy: the student's, on the label, if requested.
     """
 
     loss: Tensor
@@ -45,9 +45,9 @@ class Pixels(NamedTuple):
 
 
 class Exponentials(NamedTuple):
-    """exp(z - largest) of a chunk (C,P), the largest (P,), and whether all are above `SMALLEST`.
+    """exp(z - largest) of a chunk (C,P), the largest z (P,), and whether all exponentials are above `SMALLEST`.
 
-    If not, each side needs its own scale, or a logit is NaN.
+    If not, each side needs a separate scale, or a logit is NaN.
     """
 
     e: Tensor
@@ -56,14 +56,14 @@ class Exponentials(NamedTuple):
 
 
 def exponentials_of(z: Tensor) -> Exponentials:
-    """Exponentials of logits (C,P)."""
+    """Compute the exponentials of logits (C,P)."""
     largest = z.amax(0)
     e = torch.sub(z, largest).exp_()
     return Exponentials(e, largest, bool(e.amin() > SMALLEST))
 
 
 def hard_pixels(z: Tensor, t: Tensor, scale: Tensor | None, out: Tensor | None) -> Pixels:
-    """Cross entropy on the teacher's top class. z, t (C,P); scale (P,) or 0-dim multiplies the gradient."""
+    """Compute the hard loss. z, t (C,P); scale (P,) or 0-dim multiplies the gradient."""
     largest = t.amax(0)
     marks = torch.eq(t, largest, out=torch.empty_like(t))
     confidence = torch.sub(t, largest).exp_().sum(0).reciprocal()
@@ -91,7 +91,7 @@ def fuzzy_pixels(
     *,
     cross_entropy: bool,
 ) -> Pixels:
-    """FPL. z, t (C,P); threshold (P,) or 0-dim; scale (P,) or 0-dim multiplies the gradient."""
+    """Compute the FPL loss. z, t (C,P); threshold (P,) or 0-dim; scale (P,) or 0-dim multiplies the gradient."""
     p = torch.softmax(t, 0)
     exponentials = exponentials_of(z)
     first, second = cpu_assignment.two_largest(p)
@@ -135,7 +135,7 @@ def _one_positive(
     *,
     cross_entropy: bool,
 ) -> Pixels:
-    """K = 1: Eq. 9, cross entropy times the weight. first, second: the two largest of p, not equal."""
+    """Compute Eq. 9 for K = 1: cross entropy times the weight. first, second: the two largest of p, not equal."""
     one = torch.ones_like(first)
     weight = options.weight_of(first, second, one)
     marks = torch.eq(p, first, out=torch.empty_like(p))
@@ -163,7 +163,7 @@ def _in_full(
     *,
     cross_entropy: bool,
 ) -> Pixels:
-    """Any K. z is read only if the exponentials are not in range."""
+    """Compute the loss for any K. z is read only if the exponentials are not in range."""
     ranked = cpu_assignment.rank(p, threshold, options)
     chosen = cpu_assignment.members(p, ranked)
     label = top_class(torch.eq(p, ranked.largest, out=torch.empty_like(p)))
@@ -183,13 +183,13 @@ def _in_full(
 
 
 def top_class(marks: Tensor) -> Tensor:
-    """The lowest class marked with 1 in each column of (C,P)."""
+    """Return the lowest class marked with 1 in each column of `marks` (C,P)."""
     ones = torch.ones(len(marks), dtype=marks.dtype, device=marks.device) @ marks
     return first_class(marks) if bool((ones > 1).any()) else only_class(marks)
 
 
 def fuzzy_loss(e: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) -> Tensor:
-    """L (P,), and in `out` (C,P) `scale` times its gradient. e must be in range; chosen.positive is overwritten."""
+    """Return L (P,); write `scale` * gradient to `out` (C,P). e must be in range. Overwrites chosen.positive."""
     push = torch.addcmul(e, e, chosen.positive, value=-1, out=torch.empty_like(e) if out is None else out)
     lift = chosen.positive.div_(e)
     own = None if chosen.between is None else e.gather(0, chosen.between).squeeze(0)
@@ -223,10 +223,10 @@ def _combine(
     shift: Tensor | None,
     out: Tensor | None,
 ) -> Tensor:
-    """Loss and gradient from the terms of both sides.
+    """Compute loss and gradient from the terms of both sides.
 
-    between (P,): e and 1 / e of the fractional class, each up to its side's factor; None without such a class. shift:
-    logarithm of the product of these factors; None: 0.
+    between (P,): e and 1 / e of the fractional class, each up to its side's factor; None if there is no such class.
+    shift: logarithm of the product of these factors; None means 0.
     """
     f, place = chosen.fraction, chosen.between
     upper, lower = lift.new_zeros(()), lift.new_zeros(())

@@ -1,10 +1,10 @@
 """Fuzzy positive set of each pixel of a chunk (C,P) on the CPU, by comparison with the probability at rank K.
 
-Rows are sorted by a network of comparators, each a maximum and a minimum, without index tensors. Classes whose
-probability is at least that of rank K are positive; ties go to the lower class.
+Rows are sorted by a sorting network, whose comparators are a maximum and a minimum each, without index tensors. Classes
+whose probability is at least that of rank K are positive; ties go to the lower class.
 
-K. E. Batcher, "Sorting networks and their applications", AFIPS 1968, for any number of rows as in D. E. Knuth, The Art
-of Computer Programming, volume 3, 5.2.2, algorithm M.
+K. E. Batcher, "Sorting networks and their applications", AFIPS 1968, generalised to any number of rows in D. E. Knuth,
+The Art of Computer Programming, volume 3, 5.2.2, algorithm M.
 """
 
 from functools import cache
@@ -19,7 +19,7 @@ from fuzzyseg.losses.fpl.options import FPLOptions
 class Ranked(NamedTuple):
     """Maps (P,): K in the precision of p, the probabilities at ranks 1, K and K + 1, and the weight.
 
-    fraction: membership of rank K + 1, with the continuous rule only.
+    fraction: membership of rank K + 1, continuous rule only.
     """
 
     k: Tensor
@@ -39,7 +39,7 @@ class Members(NamedTuple):
 
 
 def may_have_several(first: Tensor, second: Tensor, threshold: Tensor, options: FPLOptions, classes: int) -> Tensor:
-    """Bool (P,): whether K may exceed 1, or the top class is tied.
+    """Return whether K may exceed 1 or the top class is tied: (P,) bool.
 
     first, second: the two largest probabilities, which determine the weight where the result is False.
     """
@@ -52,7 +52,7 @@ def may_have_several(first: Tensor, second: Tensor, threshold: Tensor, options: 
 
 
 def rank(p: Tensor, threshold: Tensor, options: FPLOptions) -> Ranked:
-    """Alg. 1 for probabilities (C,P)."""
+    """Run Alg. 1 on probabilities (C,P)."""
     cap, continuous = options.cap(len(p)), options.continuous(len(p))
     depth = min(cap + (2 if continuous else 1), len(p))
     rows = torch.stack(sort_rows(p.clone(), depth))  # the unsorted copy is freed at once
@@ -76,7 +76,7 @@ def rank(p: Tensor, threshold: Tensor, options: FPLOptions) -> Ranked:
 
 
 def _count_within(total: Tensor, threshold: Tensor, options: FPLOptions) -> Tensor:
-    """Number of cumulative sums (n,P) within the threshold: (P,). Rounded sums may exceed T = 1."""
+    """Count the cumulative sums (n,P) within the threshold: (P,). Rounded sums may exceed T = 1."""
     counted = torch.empty_like(total)
     if options.variant == "official":
         return torch.lt(total, threshold, out=counted).sum(0)
@@ -84,7 +84,7 @@ def _count_within(total: Tensor, threshold: Tensor, options: FPLOptions) -> Tens
 
 
 def members(p: Tensor, ranked: Ranked) -> Members:
-    """The positive classes; ties go to the lower class."""
+    """Return the positive classes; ties go to the lower class."""
     positive = torch.ge(p, ranked.last, out=torch.empty_like(p))
     tied = (ranked.last == ranked.next).nonzero().squeeze(1)
     if len(tied):
@@ -97,7 +97,7 @@ def members(p: Tensor, ranked: Ranked) -> Members:
 
 
 def _lowest(p: Tensor, last: Tensor, k: Tensor) -> Tensor:
-    """Members (C,n) of pixels with ties at rank K: the lowest of the tied classes, K positives in all."""
+    """Resolve ties at rank K: return members (C,n) with K positives, of the tied classes the lowest."""
     chosen = torch.gt(p, last, out=torch.empty_like(p))
     equal = torch.eq(p, last, out=torch.empty_like(p))
     wanted, seen = k - chosen.sum(0), torch.zeros_like(k)
@@ -108,19 +108,19 @@ def _lowest(p: Tensor, last: Tensor, k: Tensor) -> Tensor:
 
 
 def first_class(marks: Tensor) -> Tensor:
-    """The lowest class with a 1 in `marks` (C,P): int64 (P,); 0 without one."""
+    """Return the lowest class with a 1 in `marks` (C,P): (P,) int64; 0 if there is none."""
     classes = len(marks)
     falling = torch.arange(classes, 0, -1, dtype=marks.dtype, device=marks.device).unsqueeze(1)
     return (classes - (marks * falling).amax(0)).long() % classes
 
 
 def only_class(marks: Tensor) -> Tensor:
-    """`first_class` for columns with at most one 1, by a matrix product, which is several times as fast."""
+    """Like `first_class`, for columns with at most one 1, by a matrix product, which is several times faster."""
     return (torch.arange(len(marks), dtype=marks.dtype, device=marks.device) @ marks).long()
 
 
 class Comparator(NamedTuple):
-    """Two rows to be ordered, the larger value first, and which of the results are needed."""
+    """Two rows to order, larger value first, and which of the two results are needed."""
 
     first: int
     second: int
@@ -130,7 +130,7 @@ class Comparator(NamedTuple):
 
 @cache
 def comparators(rows: int, top: int) -> tuple[Comparator, ...]:
-    """Network that moves the `top` largest of `rows` values to the front in descending order."""
+    """Build a network that moves the `top` largest of `rows` values to the front in descending order."""
     pairs = []
     p = half = 1 << max(rows - 1, 1).bit_length() - 1
     while p > 0:
@@ -150,7 +150,7 @@ def comparators(rows: int, top: int) -> tuple[Comparator, ...]:
 
 
 def sort_rows(values: Tensor, top: int) -> list[Tensor]:
-    """The `top` largest of each column of `values` (C,P), which is overwritten: rows (P,) in descending order.
+    """Return the `top` largest of each column of `values` (C,P) as rows (P,), descending. Overwrites `values`.
 
     A column with a NaN gives NaN.
     """
@@ -171,7 +171,7 @@ def sort_rows(values: Tensor, top: int) -> list[Tensor]:
 
 
 def two_largest(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The two largest of each column of `values` (C,P), C >= 2; the same value twice in case of ties."""
+    """Return the two largest of each column of `values` (C,P), C >= 2; they are equal in case of ties."""
     half = values.shape[0] // 2
     high = torch.maximum(values[:half], values[half : 2 * half])
     low = torch.minimum(values[:half], values[half : 2 * half])

@@ -1,4 +1,4 @@
-"""Choice between the forms of the losses, and the fast ones as a custom op of torch with a backward op.
+"""Selection of the form of a loss, and a torch custom op with a backward op for the fast forms.
 
 The forward op writes the gradient of the mean, or of each pixel's loss in a map; the backward pass multiplies it in
 place by the incoming gradient. For resized logits the gradient is a sum over pixels, which cannot be weighted
@@ -45,7 +45,7 @@ _LIBRARY.define(f"pseudo_label_backward(Tensor upstream, Tensor grad, Tensor sta
 
 
 def choose(student: Tensor, teacher: Tensor | Mixed) -> str:
-    """The form for these logits. Raises ValueError for an unknown name in FUZZYSEG_KERNEL."""
+    """Return the form for these logits. Raises ValueError for an unknown name in FUZZYSEG_KERNEL."""
     requested = os.environ.get("FUZZYSEG_KERNEL", "")
     if requested and requested not in FORMS:
         raise ValueError(f"FUZZYSEG_KERNEL: found {requested!r}, expected one of {', '.join(FORMS)}, or nothing")
@@ -76,11 +76,11 @@ def pseudo_label(
     balance: bool = False,
     function: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[LossOutputs | FuzzyMap, dict[str, Tensor]]:
-    """The fuzzy loss, or without options the hard one, and its statistics, by the form that `choose` returns.
+    """Compute the fuzzy loss, or the hard one if options is None, and its statistics, by the form from `choose`.
 
     Arguments are not checked. The loss is a map; with `mean` it may be the mean over valid pixels. Only the loss has a
-    gradient. balance: also the factor of `balance_factor`. function: in place of Eq. 7, by the readable form. Logits
-    that are not (B,C,h,w) are interpolated to `size` as a whole first.
+    gradient. balance: also return the factor of `balance_factor`. function: replaces Eq. 7, in the reference form.
+    Logits that are not (B,C,h,w) are first interpolated to `size` as a whole.
     """
     form = "reference" if function else choose(student, teacher)
     if form == "reference" or (size is not None and student.dim() != 4):
@@ -144,7 +144,7 @@ def _unpacked(*arguments: Any) -> LossInputs:
 
 
 def _run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOutputs:
-    """Run a form without autocast, which may be on where a compiled graph runs."""
+    """Run a form without autocast, which may be enabled where a compiled graph runs."""
     with torch.no_grad(), full_precision(inputs.student.device):
         if form == "triton":
             found: LossOutputs = _triton().run(inputs)
@@ -177,7 +177,7 @@ def _backward_kernel(upstream: Tensor, grad: Tensor, state: Tensor, *arguments: 
 
 
 def _common_factor(upstream: Tensor, valid: Tensor | None) -> Tensor | None:
-    """c if upstream = c * valid within rounding, else None. Image by image, to save memory."""
+    """Return c if upstream = c * valid within rounding, otherwise None. Works image by image to save memory."""
     if upstream.device.type != "cpu":  # the comparison would synchronise
         return None
     largest = torch.zeros((), dtype=torch.int64)  # flat index
@@ -222,7 +222,7 @@ def _backward(ctx: Any, upstream: Tensor | None, *unused: Tensor | None) -> tupl
 
 
 def _multiplied(grad: Tensor, upstream: Tensor, form: str) -> Tensor:
-    """grad times upstream, 0-dim or a map; in place unless the graph is kept."""
+    """Multiply grad by upstream, 0-dim or a map; in place unless the graph is kept."""
     if torch.compiler.is_compiling() or _graph_is_kept():
         return (grad * (upstream.unsqueeze(1) if upstream.dim() else upstream)).to(grad.dtype)
     if form == "triton":
@@ -241,7 +241,7 @@ def _graph_is_kept() -> bool:
 
 
 class _Once(torch.autograd.Function):
-    """Identity whose backward raises an error."""
+    """Identity function whose backward raises an error."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, grad: Tensor, upstream: Tensor, anchor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses of one chunk of pixels (C,P) on an accelerator: as `cpu`, without synchronising with the host."""
+"""Losses of one chunk of pixels (C,P) on an accelerator: like `cpu`, without synchronising with the host."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from fuzzyseg.losses.kernels.cpu_assignment import Members
 
 
 def hard_pixels(z: Tensor, t: Tensor, scale: Tensor | None, out: Tensor | None) -> Pixels:
-    """Cross entropy on the teacher's top class. z, t (C,P); scale (P,) or 0-dim multiplies the gradient."""
+    """Compute the hard loss. z, t (C,P); scale (P,) or 0-dim multiplies the gradient."""
     confidence, label = torch.softmax(t, 0).max(0)
     one = torch.ones_like(confidence)
     loss = _cross_entropy(z, label) + (confidence - confidence)
@@ -33,7 +33,7 @@ def fuzzy_pixels(
     *,
     cross_entropy: bool,
 ) -> Pixels:
-    """FPL. z, t (C,P); threshold (P,) or 0-dim; scale (P,) or 0-dim multiplies the gradient."""
+    """Compute the FPL loss. z, t (C,P); threshold (P,) or 0-dim; scale (P,) or 0-dim multiplies the gradient."""
     limit = threshold.unsqueeze(0) if threshold.dim() else threshold
     found = assign(t.unsqueeze(0), limit, options)
     weight = assignment_weight(found, options)[0, 0]

@@ -7,15 +7,15 @@ own most probable class (self-taught term).
 
 FPL is native in the self-taught term: teacher and student are the same logits of the same forward, so that K > 1 only
 where the network itself is undecided. The discriminator's mask does not depend on the largest probability and stays.
-With K > 1 the positives are not sharpened: keep the late start.
+With K > 1 the loss does not sharpen the positives, so keep the late start.
 
 One forward, one backward, one step, as in the authors' code: the gradients of both networks are taken at the same
 weights. The discriminator is frozen while the network learns through it, and sees detached predictions when it learns.
 
-Differences from the authors' code: padding of unlabelled images is not trained on. A step in which no pixel passes the
-mask still trains the other terms. Batch norm is trained (theirs has frozen weights); the run's settings choose the
-network's optimiser (theirs: SGD with 2.5e-4, head times ten). Per process: batch-norm statistics. With accumulated
-batches the self-taught term is averaged over batches with unequal numbers of selected pixels.
+Differences from the authors' code: padding of unlabelled images is excluded from the losses. A step in which no pixel
+passes the mask still trains the other terms. Batch norm is trained (theirs has frozen weights); the run's settings
+choose the network's optimiser (theirs: SGD with 2.5e-4, head times ten). Computed per process: batch-norm statistics.
+With accumulated batches the self-taught term is averaged over batches with unequal numbers of selected pixels.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ class AdvSemSegConfig(MethodConfig):
 
 
 class AdvSemSeg(Method):
-    """Adversarial learning."""
+    """Adversarial training with a discriminator and a self-taught term."""
 
     Config = AdvSemSegConfig
     config: AdvSemSegConfig
@@ -67,11 +67,11 @@ class AdvSemSeg(Method):
         }
 
     def roles(self) -> dict[str, Role]:
-        """Backbone, head and, with Adam and its own learning rate, the discriminator."""
+        """Return backbone, head, and the discriminator (Adam with a separate learning rate)."""
         return self.roles_beside({"discriminator": critic(self.discriminator, self.config.discriminator_lr)})
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised, adversarial and self-taught terms of the network, and the discriminator's loss."""
+        """Compute the network's supervised, adversarial and self-taught terms, and the discriminator's loss."""
         labelled, free, real = batch["labelled"], batch["unlabelled"], batch["real"]
         assert labelled.mask is not None and real.mask is not None
         config, known = self.config, labelled.mask != VOID
@@ -105,13 +105,13 @@ class AdvSemSeg(Method):
 
 
 def adversarial_loss(logits: Tensor, *, real: bool) -> Tensor:
-    """Binary cross entropy (B,H,W) of the discriminator's logits (B,1,H,W) against real or fake."""
+    """Return the binary cross entropy (B,H,W) of the discriminator's logits (B,1,H,W) against real or fake."""
     with full_precision(logits.device):
         z = logits.float().squeeze(1)
         return F.softplus(-z if real else z)
 
 
 def one_hot(mask: Tensor, classes: int) -> Tensor:
-    """(B,C,H,W) fp32 of a mask (B,H,W) int64; void is zero in every class."""
+    """Return the one-hot encoding (B,C,H,W) fp32 of a mask (B,H,W) int64; void is zero in every class."""
     label = torch.arange(classes, device=mask.device).view(1, -1, 1, 1)
     return (mask.unsqueeze(1) == label).float()

@@ -8,10 +8,10 @@ from fuzzyseg.networks.heads import at_input_size
 
 
 class Discriminator(nn.Module):
-    """Logits (B,1,H,W), high where the input looks like ground truth, of probabilities or one-hot labels (B,C,H,W).
+    """Map probabilities or one-hot labels (B,C,H,W) to logits (B,1,H,W), high where they look like ground truth.
 
     W.-C. Hung et al., BMVC 2018: five 4x4 convolutions of stride 2 with LeakyReLU between them and no normalisation;
-    the output of stride 32 is up-sampled to the input's size. Inputs smaller than `smallest` along an axis are first
+    the output of stride 32 is upsampled to the input's size. Inputs smaller than `smallest` along an axis are first
     enlarged to it, so that a cell is left for the last convolution.
     """
 
@@ -26,5 +26,5 @@ class Discriminator(nn.Module):
         self.body = nn.Sequential(*layers, nn.Conv2d(sizes[-1], 1, 4, 2, 1))
 
     def forward(self, prediction: Tensor) -> Tensor:
-        """Logits at the input's size."""
+        """Return logits at the input's size."""
         return at_input_size(self.body, prediction, self.smallest)

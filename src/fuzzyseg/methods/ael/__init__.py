@@ -1,21 +1,22 @@
 """Semi-Supervised Semantic Segmentation via Adaptive Equalization Learning (AEL).
 
-H. Hu, F. Wei, H. Hu, Q. Ye, J. Cui, L. Wang, NeurIPS 2021. A mean teacher that favours badly performing classes. A bank
-holds the student's confidence in each class on labelled pixels. It controls which classes of another labelled image are
-pasted into a labelled one (adaptive copy-paste); which image, and which part of it, is pasted into an unlabelled one
-(adaptive CutMix; a second bank holds which images show which class); and which pixels are trained on (adaptive
-equalisation sampling, by the student's class). Pixels are weighted by the teacher's confidence (dynamic re-weighting).
+H. Hu, F. Wei, H. Hu, Q. Ye, J. Cui, L. Wang, NeurIPS 2021. A mean teacher that favours poorly performing classes. A
+bank stores the student's confidence in each class on labelled pixels. It controls which classes of another labelled
+image are pasted into a labelled one (adaptive copy-paste); which image, and which part of it, is pasted into an
+unlabelled one (adaptive CutMix; a second bank stores which images contain which class); and which pixels are trained on
+(adaptive equalisation sampling, by the student's class). Pixels are weighted by the teacher's confidence (dynamic
+re-weighting).
 
 The defaults are the paper's, except that labelled images also have a consistency term, as in the authors' code
 (`labelled_too`). Not implemented: the auxiliary head on the third stage (weight 0.4).
 
-Differences from the authors' code: padding is not trained on (theirs has label 0: `padding=zero`). Losses are not
-divided by the number of processes. Pasted classes and sampled pixels are drawn for each image from the sample's seed,
-independent of the number of processes. The confidence bank is updated after the step, over all processes and
-micro-batches, and starts as the mean of the values so far, as the teacher does (theirs: at random). Draws follow the
-banks with a delay of 16 steps, because images are prefetched. All unlabelled images are used (theirs loads two and
-keeps one). Source images of a paste use the run's scales (theirs: 0.1 to 2). Per process: batch-norm statistics,
-dropout, and, if used, OHEM's ranking and the scale of `loss.balance`.
+Differences from the authors' code: padding is excluded from the losses (theirs has label 0: `padding=zero`). Losses are
+not divided by the number of processes. Pasted classes and sampled pixels are drawn for each image from the sample's
+seed, independent of the number of processes. The confidence bank is updated after the step, over all processes and
+micro-batches, and starts as the mean of the values so far, as the teacher does (theirs: at random). Draws lag the banks
+by 16 steps, because images are prefetched. All unlabelled images are used (theirs loads two and keeps one). Source
+images of a paste use the run's scales (theirs: 0.1 to 2). Computed per process: batch-norm statistics, dropout, and, if
+used, OHEM's ranking and the scale of `loss.balance`.
 """
 
 from collections.abc import Mapping
@@ -76,7 +77,7 @@ class AELConfig(MethodConfig):
 
 
 class AEL(Method):
-    """A mean teacher controlled by the confidence in each class."""
+    """A mean teacher controlled by the student's confidence in each class."""
 
     Config = AELConfig
     config: AELConfig
@@ -106,7 +107,7 @@ class AEL(Method):
             self.streams["source"] = Stream(Weak(), "labelled", partner="labelled")
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """Whether FPL is cross entropy under the confidence mask."""
+        """Return a note if FPL reduces to cross entropy under the confidence mask."""
         return under_mask(self.pixel_loss, self.config.threshold) if self.keep else []
 
     def predictor(self) -> nn.Module:
@@ -114,7 +115,7 @@ class AEL(Method):
         return self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss on the pasted labelled images plus alpha times consistency on them and on the mixed ones."""
+        """Compute the supervised loss on pasted labelled images plus alpha times consistency on them and mixed ones."""
         if self.config.padding == "zero":
             batch = {name: _padding_taught(samples) for name, samples in batch.items()}
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
@@ -137,7 +138,7 @@ class AEL(Method):
         return Step(losses, {**metrics, "class_confidence": self.class_confidence.clone()})
 
     def _copy_paste(self, labelled: Batch, source: Batch | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Adaptive copy-paste: image, mask and valid with the drawn classes of another image pasted over them."""
+        """Adaptive copy-paste: return image, mask and valid with the drawn classes of another image pasted in."""
         assert labelled.mask is not None
         if source is None:
             return labelled.image, labelled.mask, labelled.valid
@@ -158,9 +159,9 @@ class AEL(Method):
         )
 
     def _mix_mask(self, t_a: Tensor, t_b: Tensor, a: Batch, b: Batch) -> Tensor:
-        """Adaptive CutMix: (B,H,W) bool, the box of a part of the partner of its drawn class, else any box.
+        """Adaptive CutMix mask (B,H,W) bool: a box around part of the partner's drawn class, or any box if none.
 
-        Records which classes the images show.
+        Also records which classes the images contain.
         """
         mask = box_masks(a.seed, a.size, boxes=1, area=(0.5, 0.5))
         if self.config.adaptive_mix:
@@ -177,7 +178,7 @@ class AEL(Method):
     def _term(
         self, student: Tensor, teacher: Tensor | Mixed, valid: Tensor, seeds: Tensor, progress: Progress
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Consistency: mean of the pixel loss over the sampled pixels, weighted by confidence^gamma; and metrics."""
+        """Return the mean pixel loss over the sampled pixels, weighted by confidence^gamma, and metrics."""
         result = self.pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
         sampled = self._sampled(student.detach(), (valid.shape[1], valid.shape[2]), seeds) & valid
         weight = torch.where(sampled, result.confidence**self.config.gamma, 0)  # (B,H,W)
@@ -190,7 +191,7 @@ class AEL(Method):
         return masked_mean(loss, weight), {**result.stats, "sampled": local_mean(sampled.float(), valid)}
 
     def _sampled(self, student: Tensor, size: tuple[int, int], seeds: Tensor) -> Tensor:
-        """Adaptive equalisation sampling: (B,H,W) bool.
+        """Adaptive equalisation sampling: return which pixels are kept, (B,H,W) bool.
 
         A pixel that the student predicts as class k is kept at rate ((1 - c_k) / max_j (1 - c_j))^beta.
         """
@@ -208,7 +209,7 @@ class AEL(Method):
         self.seen.zero_()
 
     def draw_weights(self, stream: str) -> Tensor | None:
-        """Partners: a class by softmax(1 - confidence), then uniformly an image that shows it, or any image."""
+        """For partners: draw a class by softmax(1 - confidence), then an image with it, or any image, uniformly."""
         if stream != "partner" or not self.config.adaptive_mix:
             return None
         shown = self.shown.float()
@@ -218,6 +219,6 @@ class AEL(Method):
 
 
 def _padding_taught(samples: Batch) -> Batch:
-    """Padding as valid pixels, of class 0 where there are masks, as in the authors' code."""
+    """Mark padding as valid, with class 0 in masks, as in the authors' code."""
     mask = None if samples.mask is None else samples.mask.masked_fill(~samples.valid, 0)
     return replace(samples, mask=mask, valid=torch.ones_like(samples.valid))

@@ -1,4 +1,4 @@
-"""Banks of AEL: the confidence in each class, and the images that show it. Equal on every process.
+"""Banks of AEL: the confidence in each class, and the images that contain it. Identical on every process.
 
 H. Hu et al., NeurIPS 2021 (Eq. 4, 7).
 """
@@ -10,7 +10,7 @@ from fuzzyseg.ops import distributed
 
 
 def class_confidence(logits: Tensor, mask: Tensor) -> Tensor:
-    """Sum of the true class's probability over the pixels of each class, and number of these pixels: (2,C), fp32.
+    """Sum the true class's probability over the pixels of each class, and count these pixels: (2,C), fp32.
 
     logits (B,C,H,W), without gradient; mask (B,H,W) int64, in which values that are not classes (255) are ignored.
     """
@@ -24,10 +24,10 @@ def class_confidence(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def moved(bank: Tensor, sums: Tensor, decay: float, *, absent: bool) -> Tensor:
-    """decay * bank + (1 - decay) * mean confidence of each class over the pixels of all processes: (C,).
+    """Return decay * bank + (1 - decay) * mean confidence of each class over all processes' pixels: (C,).
 
-    bank (C,); sums (2,C): result of `class_confidence` on this process. Classes without a pixel count as 0 if `absent`,
-    else they keep their value.
+    bank (C,); sums (2,C): result of `class_confidence` on this process. Classes without a pixel count as 0 if `absent`;
+    otherwise they keep their value.
     """
     total, count = distributed.mean(sums)  # the ratio of two means is that of the sums
     moved = bank * decay + (1 - decay) * total / count.clamp(min=torch.finfo(count.dtype).tiny)
@@ -35,17 +35,17 @@ def moved(bank: Tensor, sums: Tensor, decay: float, *, absent: bool) -> Tensor:
 
 
 def area_of_classes(labels: Tensor, classes: int) -> Tensor:
-    """Number of pixels of each class in each image: (B,C), fp32. labels (B,H,W) int64; other values are ignored."""
+    """Count the pixels of each class in each image: (B,C), fp32. labels (B,H,W) int64; other values are ignored."""
     known = ((labels >= 0) & (labels < classes)).flatten(1)
     index = torch.where(known, labels.flatten(1), 0)
     return known.new_zeros(len(labels), classes, dtype=torch.float32).scatter_add_(1, index, known.float())
 
 
 def noted(bank: Tensor, index: Tensor, shows: Tensor) -> Tensor:
-    """`bank` (C,N) bool, class by image, updated with the images seen on any process; other images keep their value.
+    """Update `bank` (C,N) bool, class by image, for the images seen on any process; other images keep their value.
 
-    index (B,): positions of the images seen on this process; shows (B,C) bool: classes that each of them shows. An
-    image that is seen twice shows the classes of both times.
+    index (B,): positions of the images seen on this process; shows (B,C) bool: classes that each of them contains. An
+    image seen twice gets the classes of both times.
     """
     index, shows = distributed.gather(index), distributed.gather(shows)
     seen = torch.zeros_like(bank[0], dtype=torch.float32).index_fill(0, index, 1) > 0

@@ -7,7 +7,7 @@ from fuzzyseg.ops.sample_rng import uniform
 
 
 def class_masks(mask: Tensor, classes: Tensor) -> Tensor:
-    """(B,H,W) bool, True where a pixel's class is one of its image's `classes` (B,K). mask (B,H,W) int64.
+    """Return masks (B,H,W) bool, True where a pixel's class is one of its image's `classes` (B,K). mask (B,H,W) int64.
 
     G. Ghiasi et al., "Simple copy-paste is a strong data augmentation method for instance segmentation", CVPR 2021.
     """
@@ -15,12 +15,12 @@ def class_masks(mask: Tensor, classes: Tensor) -> Tensor:
 
 
 def component_masks(labels: Tensor, classes: Tensor, seeds: Tensor, *, smallest: float) -> tuple[Tensor, Tensor]:
-    """(B,H,W) bool, True inside the bounding box of a connected component of a class; and (B,) bool, whether found.
+    """Return masks (B,H,W) bool, True in the bounding box of a connected component, and whether there is one (B,).
 
-    A component (8 neighbours) of classes[i] in labels[i] is drawn uniformly from those larger than the fraction
-    `smallest` of the image. Without one the mask is empty. labels (B,H,W) and classes (B,): values below 0 or above 254
-    mean none; seeds (B,) int64, on the CPU, as the results are. Synchronises with a GPU: components are found on the
-    CPU.
+    The component (8 neighbours) of classes[i] in labels[i] is drawn uniformly from those larger than the fraction
+    `smallest` of the image; if there is none, the mask is empty. labels (B,H,W) and classes (B,): values below 0 or
+    above 254 mean no class. seeds: (B,) int64 on the CPU, like the results. Synchronises with a GPU, since components
+    are found on the CPU.
     """
     from scipy import ndimage  # slow to import
 

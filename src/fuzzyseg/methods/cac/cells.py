@@ -1,14 +1,14 @@
-"""Cells of two overlapping crops: which of them meet, and which are drawn."""
+"""Matching and sampling of the cells of two overlapping crops."""
 
 import torch
 from torch import Tensor
 
 
 def meeting_cells(boxes: Tensor, size: tuple[int, int], grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Index of the second crop's cell at the place of each cell of the first, and whether there is one: (B,n), n = h w.
+    """Return the index of the second crop's cell at each cell of the first, and whether it exists: (B,n), n = h w.
 
-    boxes (B,2,4): y0,x0,y1,x1 of both; size (H,W) of a crop; grid (h,w) of cells. Exact for crops that lie a multiple
-    of a cell apart, else the cell that contains the centre.
+    boxes (B,2,4): y0,x0,y1,x1 of both crops; size: (H,W) of a crop; grid: (h,w) cells. Exact if the crops are a
+    multiple of a cell apart; otherwise, the cell that contains the centre.
     """
     shift = boxes[:, 0, :2] - boxes[:, 1, :2]
     found = []
@@ -22,9 +22,9 @@ def meeting_cells(boxes: Tensor, size: tuple[int, int], grid: tuple[int, int]) -
 
 
 def seeded_places(seeds: Tensor, places: int, count: int) -> Tensor:
-    """`count` of `places` positions for each seed, drawn without replacement: (B,count) int64, or all positions.
+    """Draw `count` of `places` positions per seed, without replacement: (B,count) int64, or all positions.
 
-    seeds: (B,) int64, on the CPU, as the result is. Draws depend on the seed only.
+    seeds: (B,) int64 on the CPU, like the result. Draws depend only on the seed.
     """
     drawn = [torch.randperm(places, generator=torch.Generator().manual_seed(seed)) for seed in seeds.tolist()]
     return torch.stack(drawn)[:, :count]

@@ -1,20 +1,21 @@
 """Semi-Supervised Semantic Segmentation with Cross-Consistency Training (CCT).
 
 Y. Ouali, C. Hudelot, M. Tami, CVPR 2020. The features of unlabelled images are perturbed in seven ways; one auxiliary
-decoder per perturbed copy must predict from it what the main decoder predicts from the clean features. The main decoder
-learns only from labels, the encoder from both.
+decoder per perturbed copy learns to predict from it what the main decoder predicts from the clean features. The main
+decoder learns only from labels, the encoder from both.
 
-The form is that of the port by CPS's authors, most likely the one behind the tables of CPS and FPL: features are those
-of the network's decoder, the main decoder is its head, an auxiliary one a 1x1 convolution. All else is the paper's.
+The architecture follows the port by CPS's authors, most likely the one behind the tables of CPS and FPL: the features
+are those of the network's decoder, the main decoder is its head, and auxiliary decoders are 1x1 convolutions.
+Everything else follows the paper.
 
-FPL is a variant of ours: a pixel loss with the main decoder as teacher replaces the squared error of each auxiliary
-decoder.
+FPL is our variant: a pixel loss with the main decoder as teacher replaces each auxiliary decoder's squared error.
 
-Differences from the authors' code: padding is not trained on. I-VAT uses a probe that fp32 resolves and has its nominal
-radius (theirs is 0.007 instead of 2). G-Cutout cuts every region that is large enough, also those with few corners.
-Auxiliary decoders are linear (theirs end in a ReLU). Con-Msk and Obj-Msk use the data's background class, or class 0,
-as the authors do, if it has none. Not implemented: weak labels, the pair-wise loss (reported, never trained), the
-confidence mask (off by default), decoders with PixelShuffle. Per process: all random draws, batch-norm statistics.
+Differences from the authors' code: padding is excluded from the losses. I-VAT uses a probe that fp32 can resolve, and
+keeps its nominal radius (theirs is 0.007 instead of 2). G-Cutout cuts every region that is large enough, even with few
+corners. Auxiliary decoders are linear (theirs end in a ReLU). Con-Msk and Obj-Msk use the data's background class or,
+if it has none, class 0, as the authors do. Not implemented: weak labels, the pair-wise loss (reported, never trained),
+the confidence mask (off by default), decoders with PixelShuffle. Computed per process: all random draws, batch-norm
+statistics.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -83,7 +84,7 @@ class CCT(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss plus lambda times the auxiliary decoders' mean loss against the main decoder."""
+        """Compute the supervised loss plus lambda times the auxiliary decoders' mean loss against the main decoder."""
         labelled, free = batch["labelled"], batch["unlabelled"]
         assert labelled.mask is not None
         net, mask = self.student, labelled.mask
@@ -104,7 +105,7 @@ class CCT(Method):
         return Step({"supervised": self.supervised_loss(logits, mask), "unsupervised": unsupervised}, stats)
 
     def perturbed(self, features: Tensor, target: Tensor) -> Iterator[Tensor]:
-        """Perturbed features (B,D,h,w) of each auxiliary decoder, in their order. target: the main decoder's logits."""
+        """Yield the perturbed features (B,D,h,w) for each auxiliary decoder. target: the main decoder's logits."""
         config, kinds = self.config, self.config.decoders
         front = foreground(target, self.facts.background or 0, (features.shape[-2], features.shape[-1]))  # (B,h,w)
         number = regions(front) if kinds[2] else front.long()
@@ -122,7 +123,7 @@ class CCT(Method):
             yield from (way() for _ in range(count))
 
     def adversarial(self, decoder: nn.Module, features: Tensor) -> Tensor:
-        """I-VAT: offset (B,D,h,w) of the features that changes this decoder's prediction most."""
+        """I-VAT: return the offset (B,D,h,w) of the features that changes this decoder's prediction most."""
         features = features.float()
         with torch.no_grad(), small_differences(features.device):
             clean = decoder(features)

@@ -1,4 +1,4 @@
-"""Annealed cross entropy: labelled pixels with a confident correct prediction are excluded, ever fewer of them."""
+"""Annealed cross entropy: excludes confidently correct labelled pixels, fewer and fewer of them over time."""
 
 import math
 
@@ -10,7 +10,7 @@ from fuzzyseg.losses.supervised import VOID
 
 
 def annealed_threshold(step: int, total: int, classes: int, *, end: float = 0.9, share: float = 0.4) -> float:
-    """eta = s + (end - s) (1 - exp(-5 t)), s = 1 / classes, t = step / (share * total).
+    """Return eta = s + (end - s) (1 - exp(-5 t)), s = 1 / classes, t = step / (share * total).
 
     Y. Ouali et al., CVPR 2020 (abCE). From s at step 0; within 0.7% of `end` at t = 1.
     """
@@ -19,7 +19,7 @@ def annealed_threshold(step: int, total: int, classes: int, *, end: float = 0.9,
 
 
 def annealed_mask(logits: Tensor, mask: Tensor, eta: float) -> Tensor:
-    """The mask (B,H,W) int64 with 255 where the true class has a probability of eta or more. logits (B,C,h,w)."""
+    """Return the mask (B,H,W) int64 with 255 where the true class has probability eta or more. logits (B,C,h,w)."""
     with torch.no_grad(), full_precision(logits.device):
         p = torch.softmax(at_size(logits, mask.shape[1:]), 1)
         true = p.gather(1, torch.where(mask == VOID, 0, mask).unsqueeze(1)).squeeze(1)

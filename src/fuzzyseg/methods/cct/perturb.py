@@ -1,4 +1,4 @@
-"""Perturbations of a feature map (B,D,h,w), drawn by torch's global generator (Y. Ouali et al., CVPR 2020)."""
+"""Perturbations of a feature map (B,D,h,w), drawn with torch's global generator (Y. Ouali et al., CVPR 2020)."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from fuzzyseg.ops.resize import nearest_cells
 
 
 def feature_noise(features: Tensor, limit: float) -> Tensor:
-    """F-Noise: features times 1 + n, n uniform in [-limit, limit] per channel and cell, the same for all images."""
+    """F-Noise: multiply by 1 + n, n uniform in [-limit, limit] per channel and cell, the same for all images."""
     return features * (1 + torch.empty_like(features[:1]).uniform_(-limit, limit))
 
 
@@ -23,22 +23,22 @@ def feature_drop(features: Tensor, low: float, high: float) -> Tensor:
 
 
 def foreground(logits: Tensor, background: int, cells: tuple[int, int]) -> Tensor:
-    """Where another class than the background is predicted: (B,*cells) bool. logits (B,C,h,w); cells: feature size."""
+    """Return where a non-background class is predicted: (B,*cells) bool. logits (B,C,h,w); cells: feature size."""
     return nearest_cells(logits.argmax(1) != background, cells)
 
 
 def regions(mask: Tensor, rounds: int = 12) -> Tensor:
     """Connected-component labels (8 neighbours): (B,H,W) int64, 0 where mask is False. mask (B,H,W) bool.
 
-    A region's label is 1 + its largest index y * W + x. Each round takes the largest label of the neighbours, writes it
-    to the cell that the own label points to, and reads that cell's label (pointer jumping), so that labels travel far
-    in few rounds. A winding region that needs more than `rounds` is left in pieces.
+    A region's label is 1 + its largest index y * W + x. Each round takes the neighbours' largest label, writes it to
+    the cell that the current label points to, and reads that cell's label (pointer jumping), so labels travel far in
+    few rounds. A winding region that needs more than `rounds` remains split.
     """
     batch, height, width = mask.shape
     place = torch.arange(1, height * width + 1, device=mask.device).view(1, height, width)
     number = torch.where(mask, place, 0)
     for _ in range(rounds):
-        # fp32 holds whole numbers up to 2^24: an image of 4096 x 4096 cells
+        # fp32 is exact for integers up to 2^24: an image of 4096 x 4096 cells
         near = F.max_pool2d(number.float().unsqueeze(1), 3, 1, 1).squeeze(1).long()
         largest, own = torch.where(mask, near, 0).flatten(1), number.flatten(1)
         told = torch.cat([own.new_zeros(batch, 1), own], 1).scatter_reduce(1, own, largest, "amax")
@@ -49,10 +49,10 @@ def regions(mask: Tensor, rounds: int = 12) -> Tensor:
 
 
 def boxes_within(number: Tensor, share: float) -> Tensor:
-    """(B,H,W) bool, True in one box per region, at a random position within the region's bounding box.
+    """Return masks (B,H,W) bool, True in one box per region, placed randomly within the region's bounding box.
 
     number: result of `regions`. The box has int(share * d) cells along an axis on which the first and the last cell of
-    the region are d apart; regions too small for one cell have none. Drawn by torch's global generator.
+    the region are d apart; regions too small for one cell have none. Drawn with torch's global generator.
     """
     batch, height, width = number.shape
     cells = height * width + 1

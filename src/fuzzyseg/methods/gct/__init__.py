@@ -1,19 +1,19 @@
 """Guided Collaborative Training for Pixel-wise Semi-Supervised Learning (GCT).
 
 Z. Ke, D. Qiu, K. Li, Q. Yan, R. W. H. Lau, ECCV 2020. Two networks with different initial weights see the same images;
-a flaw detector predicts the error of each at every pixel. Where one is better it teaches the other (dynamic
-consistency); where both are bad the detector is a critic whose output is minimised through them (flaw correction). The
-detector learns from the difference of prediction and label on labelled images.
+a flaw detector predicts the error of each at every pixel. Where one is better, the other learns from it (dynamic
+consistency); where both are bad, the detector acts as a critic whose output they minimise (flaw correction). The
+detector learns from the difference between prediction and label on labelled images.
 
-FPL is a variant of ours, since dynamic consistency regresses a whole distribution. A pixel loss replaces it on the
-pixels where the other network is better, with that network's logits as teacher. The comparison of flaws, which acts as
-the confidence mask, and the flaw correction stay.
+FPL is our variant, since dynamic consistency regresses a whole distribution. A pixel loss replaces it on the pixels
+where the other network is better, with that network's logits as teacher. The comparison of flaws, which acts as the
+confidence mask, and the flaw correction remain.
 
 Differences from the authors' code: theirs takes three steps in turn; here all three networks are updated in one step by
-gradients at the same weights, with detached targets and a frozen critic. Void and padding do not count (theirs: void is
+gradients at the same weights, with detached targets and a frozen critic. Void and padding are excluded (theirs: void is
 "half wrong"). A map without flaws is 0 (theirs: below 0). The detector's batch-norm statistics are updated only by
-forwards that train it. Crops up to 91 pixels have one detector cell, so that no network teaches. Per process: all
-batch-norm statistics.
+forwards that train it. Crops up to 91 pixels have a single detector cell, so neither network learns from the other.
+Computed per process: all batch-norm statistics.
 """
 
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ class GCT(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """Whether crops are too small for the detector to choose a teacher."""
+        """Return a note if crops are too small for the detector to choose a teacher."""
         note = f"crops up to {self.detector.one_cell} pixels are one cell of GCT's detector: --loss has no effect"
         return [note] if max(size) <= self.detector.one_cell else []
 
@@ -82,15 +82,15 @@ class GCT(Method):
         return self.first
 
     def pair(self) -> tuple[nn.Module, nn.Module]:
-        """The direction in which the first network learns from the second."""
+        """Return (student, teacher): the direction in which the first network learns from the second."""
         return self.first, self.second
 
     def roles(self) -> dict[str, Role]:
-        """Backbone, head and, with Adam and its own learning rate, the detector."""
+        """Return backbone, head, and the detector (Adam with a separate learning rate)."""
         return self.roles_beside({"detector": critic(self.detector, self.config.detector_lr)})
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss, consistency where the other is better, correction where both are bad, detector loss."""
+        """Supervised loss, consistency where the other net is better, correction where both are bad, detector loss."""
         labelled, free = batch["labelled"], batch["unlabelled"]
         assert labelled.mask is not None
         image, valid = torch.cat([labelled.image, free.image]), torch.cat([labelled.valid, free.valid])
@@ -121,7 +121,7 @@ class GCT(Method):
         return Step(losses, {**stats, **{name: local_mean(where.float(), valid) for name, where in shares.items()}})
 
     def compare(self, first: Tensor, second: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """Where the first learns, where the second learns, where both are bad: (B,H,W) bool. Flaw maps (B,1,H,W)."""
+        """Return where the first learns, the second learns, and both are bad: (B,H,W) bool. Flaw maps (B,1,H,W)."""
         maps = (comparable(flaw.detach(), clip=self.config.clip) for flaw in (first, second))
         one, two, both = (where.squeeze(1) for where in compare_flaws(*maps, xi=self.config.xi))
         return (one, two), both

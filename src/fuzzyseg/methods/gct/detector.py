@@ -1,4 +1,4 @@
-"""Flaw detector: predicts the error of a prediction at each pixel."""
+"""Flaw detector: predicts the per-pixel error of a prediction."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from fuzzyseg.networks.heads import at_input_size
 
 
 class HalfInstanceNorm(nn.Module):
-    """Batch norm of the first half of the channels (B,D,H,W), instance norm without parameters of the others."""
+    """Batch norm on the first half of the channels (B,D,H,W), instance norm without parameters on the rest."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -15,17 +15,17 @@ class HalfInstanceNorm(nn.Module):
         self.instance = nn.InstanceNorm2d(channels - channels // 2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """The normalised features."""
+        """Return the normalised features."""
         half = self.batch.num_features
         return torch.cat([self.batch(features[:, :half]), self.instance(features[:, half:])], 1)
 
 
 class FlawDetector(nn.Module):
-    """Flaw map (B,1,H,W), unbounded, of image (B,Cin,H,W) and probabilities (B,C,H,W).
+    """Predict an unbounded flaw map (B,1,H,W) from an image (B,Cin,H,W) and probabilities (B,C,H,W).
 
     Z. Ke et al., ECCV 2020: seven 4x4 convolutions of stride 2, 2, 1, 2, 1, 2, 1, each with `HalfInstanceNorm` and
-    LeakyReLU, and one of stride 2 to one channel, whose output is up-sampled to the input's size. Inputs smaller than
-    `smallest` along an axis are first enlarged to it: the last norms need more than one cell.
+    LeakyReLU, and one of stride 2 to one channel, whose output is upsampled to the input's size. Inputs smaller than
+    `smallest` along an axis are first enlarged to it, since the last norms need more than one cell.
     """
 
     smallest = 64
@@ -45,5 +45,5 @@ class FlawDetector(nn.Module):
         self.body = nn.Sequential(*layers, nn.Conv2d(before, 1, 4, 2, 1))
 
     def forward(self, image: Tensor, probabilities: Tensor) -> Tensor:
-        """The flaw map at the image's size."""
+        """Return the flaw map at the image's size."""
         return at_input_size(self.body, torch.cat([image, probabilities], 1), self.smallest)

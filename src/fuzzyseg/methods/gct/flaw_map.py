@@ -12,7 +12,7 @@ from fuzzyseg.losses.supervised import VOID
 
 
 def flaw_target(probabilities: Tensor, mask: Tensor, *, mu: float = 0.5, nu: int = 1) -> Tensor:
-    """Target of the flaw detector in [0, 1], of probabilities (B,C,H,W) and mask (B,H,W) int64.
+    """Compute the flaw detector's target, in [0, 1], from probabilities (B,C,H,W) and mask (B,H,W) int64.
 
     mu times the sum over the classes of |one-hot - p|, 0 on void (mu in the authors' code); blurred (kernel H/8); nu
     times dilated (3x3) and blurred (kernel H/4); each image then stretched to [0, 1].
@@ -31,10 +31,10 @@ def flaw_target(probabilities: Tensor, mask: Tensor, *, mu: float = 0.5, nu: int
 
 
 def comparable(flaw: Tensor, *, clip: float = 0.1) -> Tensor:
-    """A detector's map, clamped to be non-negative, blurred (kernel H/16) and stretched to [0, 1] for each image.
+    """Clamp a detector's map to be non-negative, blur it (kernel H/16) and stretch it to [0, 1] per image.
 
     0 everywhere for an image whose largest flaw is at most `clip` (in the authors' code it falls below 0, so that this
-    network wins against one that is flawless, too).
+    network beats another that is flawless as well).
     """
     with torch.no_grad(), full_precision(flaw.device):
         flaw = gaussian_blur(flaw.float().clamp(min=0), odd_kernel(flaw.shape[2], 16))
@@ -42,10 +42,10 @@ def comparable(flaw: Tensor, *, clip: float = 0.1) -> Tensor:
 
 
 def compare_flaws(first: Tensor, second: Tensor, *, xi: float = 0.6) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the first network learns from the second, where the second from the first, and where both are bad.
+    """Return where the first network learns from the second, where vice versa, and where both are bad.
 
     first, second: results of `comparable`. (B,1,H,W) bool each. Values above xi count as 1; the network with the larger
-    value learns, neither if they are equal.
+    value learns, or neither if they are equal.
     """
     bad_first, bad_second = first > xi, second > xi
     one, two = torch.where(bad_first, 1.0, first), torch.where(bad_second, 1.0, second)
@@ -58,13 +58,13 @@ def _stretched(maps: Tensor) -> Tensor:
 
 
 def odd_kernel(length: int, part: int) -> int:
-    """Kernel length for a `part`-th of `length`: length // part, plus one if that is even."""
+    """Return the odd kernel length for a `part`-th of `length`: length // part, plus one if that is even."""
     size = length // part
     return size if size % 2 else size + 1
 
 
 def gaussian_blur(maps: Tensor, kernel: int) -> Tensor:
-    """Maps (B,D,H,W) blurred per channel by a Gaussian of odd length `kernel`, with reflection padding.
+    """Blur maps (B,D,H,W) per channel with a Gaussian of odd length `kernel` and reflection padding.
 
     The standard deviation is 0.3 ((kernel - 1) / 2 - 1) + 0.8. On axes too short for the padding the kernel is cropped.
     """

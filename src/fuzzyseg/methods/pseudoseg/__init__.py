@@ -2,15 +2,15 @@
 
 Y. Zou, Z. Zhang, H. Zhang, C.-L. Li, X. Bian, J.-B. Huang, T. Pfister, ICLR 2021. An image classifier, trained on the
 classes in the labelled masks, localises each class by Grad-CAM; self-attention over the features refines the maps, and
-a layer calibrates them. Fused at a common scale with the prediction of the weak view, and sharpened, they are the soft
-label of the strong view, in which a square is hidden. FPL is native, with the sharpened label: without sharpening
-(`temperature=1`) nearly all classes are positive.
+a layer calibrates them. Fused at a common scale with the prediction of the weak view, and sharpened, they become the
+soft label of the strong view, in which a square is hidden. FPL is native and uses the sharpened label; without
+sharpening (`temperature=1`) nearly all classes are positive.
 
-Differences from the authors' code: the scale is taken over each image (`normalise`), so that only batch norm makes a
-label depend on other images. Attention excludes padding (theirs also the hidden square, which the weak view does not
-have). Images without a labelled pixel do not train the classifier. Without a background class the classifier has all
-classes (theirs assumes one). The hidden square scales with the crop. Not implemented: image-level labels of unlabelled
-images (`weakly`). Per process: batch-norm statistics; the scale with `normalise: batch`.
+Differences from the authors' code: the scale is computed per image (`normalise`), so that only batch norm makes a label
+depend on other images. Attention excludes padding (theirs also excludes the hidden square, which the weak view does not
+have). Images without a labelled pixel do not train the classifier. Without a background class the classifier covers all
+classes (theirs assumes that there is one). The hidden square scales with the crop. Not implemented: image-level labels
+of unlabelled images (`weakly`). Computed per process: batch-norm statistics; the scale with `normalise: batch`.
 """
 
 from collections.abc import Mapping
@@ -71,11 +71,11 @@ class PseudoSeg(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(strong, "unlabelled")}
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """Whether FPL is cross entropy under the confidence mask."""
+        """Return a note if FPL reduces to cross entropy under the confidence mask."""
         return under_mask(self.pixel_loss, self.config.threshold)
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Losses of the labelled images, the classifier, the attention maps and the strong view."""
+        """Compute the losses of the labelled images, the classifier, the attention maps and the strong view."""
         labelled, unlabelled, config = batch["labelled"], batch["unlabelled"], self.config
         assert labelled.mask is not None
         network: Any = self.student
@@ -104,10 +104,11 @@ class PseudoSeg(Method):
         return Step(losses, metrics)
 
     def _maps(self, features: Any, valid: Tensor, shown: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (B,C,h,w) of the attended activation maps, and the classifier's (B,K).
+        """Return logits (B,C,h,w) of the attended activation maps, and the classifier's logits (B,K).
 
-        shown (B,K): the classes of each image; None: those that the classifier predicts. The first have gradient to
-        keys, queries and the calibrating layer, the second to the classifier and the encoder.
+        shown (B,K): the classes in each image; None uses those that the classifier predicts. Gradients flow from the
+        maps to keys, queries and the calibration layer, and from the classifier's logits to the classifier and the
+        encoder.
         """
         fine, coarse = levels(features)[-2:]
         image_logits = self.classifier(coarse.mean((2, 3), keepdim=True)).flatten(1)
@@ -121,7 +122,7 @@ class PseudoSeg(Method):
         return self.calibrate(maps), image_logits
 
     def _strong(self, unlabelled: Batch, teacher: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of the strong view at the logits' stride, without the hidden square; and metrics."""
+        """Return the strong view's loss at the logits' stride, excluding the hidden square, and metrics."""
         half = round(self.config.cutout * min(unlabelled.size))
         hidden = square_masks(unlabelled.seed, unlabelled.size, half).to(unlabelled.image.device)  # (B,H,W)
         z_s = self.student(torch.where(hidden.unsqueeze(1), 0, unlabelled.strong[0]))

@@ -1,6 +1,6 @@
 """Class activation maps (R. Selvaraju et al., "Grad-CAM", ICCV 2017) and their attention, fusion and sharpening.
 
-The last three follow Y. Zou et al., "PseudoSeg", ICLR 2021. K classes of the classifier, C of the network.
+The last three follow Y. Zou et al., "PseudoSeg", ICLR 2021. K: classes of the classifier; C: classes of the network.
 """
 
 from typing import Literal
@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 def activation_maps(features: Tensor, weight: Tensor, present: Tensor) -> Tensor:
-    """Grad-CAM of a classifier of mean pooling and a linear layer: (B,K,h,w) in [0, 1], without gradient.
+    """Compute Grad-CAM for a classifier with mean pooling and a linear layer: (B,K,h,w) in [0, 1], without gradient.
 
-    The gradient of class k's logit at any cell is weight[k] / (h w), so that the map is the positive part of the linear
-    layer at each cell, divided by its maximum. Maps without a positive cell, or of absent classes, are 0.
-    features (B,D,h,w); weight (K,D); present (B,K) bool.
+    The gradient of class k's logit at any cell is weight[k] / (h w), so the map is the positive part of the linear
+    layer at each cell, divided by its maximum. Maps without a positive cell, or of absent classes, are 0. features
+    (B,D,h,w); weight (K,D); present (B,K) bool.
     """
     with torch.no_grad():
         maps = torch.einsum("bdhw,kd->bkhw", features.float(), weight.float()).clamp(min=0)
@@ -24,11 +24,11 @@ def activation_maps(features: Tensor, weight: Tensor, present: Tensor) -> Tensor
 
 
 def attended(maps: Tensor, query: Tensor, key: Tensor, valid: Tensor) -> Tensor:
-    """Self-attention with a residual: each cell's maps plus the attention-weighted mean of all cells' maps, (B,K,h,w).
+    """Add to each cell's maps the attention-weighted mean of all cells' maps (residual self-attention): (B,K,h,w).
 
     The attention of cell i to j is softmax over j of query_i . key_j / sqrt(d). Cells do not attend to invalid ones;
-    invalid cells, and all cells of an image without valid ones, attend uniformly.
-    maps (B,K,h,w); query, key (B,d,h,w); valid (B,h,w).
+    invalid cells, and all cells of an image without valid ones, attend uniformly. maps (B,K,h,w); query, key (B,d,h,w);
+    valid (B,h,w).
     """
     q, k = query.flatten(2), key.flatten(2)  # (B,d,n), n = h w
     logits = torch.einsum("bdi,bdj->bij", q, k).float() / q.shape[1] ** 0.5
@@ -40,7 +40,7 @@ def attended(maps: Tensor, query: Tensor, key: Tensor, valid: Tensor) -> Tensor:
 
 
 def fused(first: Tensor, second: Tensor, share: float, *, over: Literal["image", "batch", "pixel"] = "image") -> Tensor:
-    """share softmax(first / N) + (1 - share) softmax(second / N): (B,C,h,w) probabilities, fp32.
+    """Return share softmax(first / N) + (1 - share) softmax(second / N): (B,C,h,w) probabilities, fp32.
 
     N is the common scale of both logits (B,C,h,w). image, batch: root mean square over an image or the batch; pixel:
     root of the sum of squares at each pixel.
@@ -57,8 +57,8 @@ def fused(first: Tensor, second: Tensor, share: float, *, over: Literal["image",
 
 
 def sharpened(p: Tensor, temperature: float) -> Tensor:
-    """Log of p^(1 / temperature), normalised over axis 1. p (B,C,h,w): probabilities.
+    """Return the log of p^(1 / temperature), normalised over axis 1. p (B,C,h,w): probabilities.
 
-    Pixel losses take these as the teacher's logits.
+    Pixel losses use the result as the teacher's logits.
     """
     return torch.log_softmax(p.clamp(min=torch.finfo(p.dtype).tiny).log() / temperature, 1)

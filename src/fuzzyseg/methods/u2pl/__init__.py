@@ -1,14 +1,15 @@
 """Semi-Supervised Semantic Segmentation Using Unreliable Pseudo-Labels (U2PL).
 
 Y. Wang, H. Wang, Y. Shen, J. Fei, W. Li, G. Jin, L. Wu, R. Zhao, X. Le, CVPR 2022. A mean teacher with CutMix. Pixels
-of high entropy, a falling share, are excluded from the pseudo-label loss; they are negatives of classes that they are
-unlikely to be, in a contrast with a memory bank per class. FPL replaces the pseudo-label cross entropy.
+of high entropy, a decreasing fraction, are excluded from the pseudo-label loss; they become negatives of unlikely
+classes in a contrastive loss with a memory bank per class. FPL replaces the pseudo-label cross entropy.
 
-Differences from the authors' code: anchors, positive and bank of a term belong to one class (theirs are mixed up by an
-index). A negative key of class k needs k in its window of ranks, but not the label k. One-hot labels stay with their
+Differences from the authors' code: anchors, positive and bank of a term belong to one class (in theirs, an index mixes
+them up). A negative key of class k needs k in its window of ranks, but not the label k. One-hot labels stay with their
 image (theirs all go into the first). The head uses the decoder's features. Images are mixed individually, in boxes of
-log-uniform height. Percentiles of the contrast are over cells. Padding is excluded. Not implemented: moving prototypes,
-delta_n, U2PL with AEL. Per process: percentiles, lambda_u, prototypes, mix partners, draws other than the boxes.
+log-uniform height. The contrastive loss computes percentiles over cells. Padding is excluded. Not implemented: moving
+prototypes, delta_n, U2PL with AEL. Computed per process: percentiles, lambda_u, prototypes, mix partners, draws other
+than the boxes.
 """
 
 import math
@@ -35,7 +36,7 @@ from fuzzyseg.ops.resize import nearest_cells
 
 
 class U2PLConfig(MethodConfig):
-    """Settings of U2PL; shares are of the run, where the authors count epochs (80 on VOC)."""
+    """Settings of U2PL; fractions are of the run, where the authors count epochs (80 on VOC)."""
 
     unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the pseudo-label loss.", ge=0)
     confidence: Literal["keep", "drop"] = setting("keep", "paper", "drop: train on pixels of high entropy, too (ours).")
@@ -57,7 +58,7 @@ class U2PLConfig(MethodConfig):
 
 
 class U2PL(Method):
-    """Mean teacher with an entropy filter, and a contrast with the excluded pixels."""
+    """Mean teacher with an entropy filter, and a contrastive loss with the excluded pixels."""
 
     Config = U2PLConfig
     config: U2PLConfig
@@ -83,7 +84,7 @@ class U2PL(Method):
         return self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss, pseudo-label loss on pixels of low entropy, and contrast."""
+        """Compute the supervised loss, the pseudo-label loss on pixels of low entropy, and the contrastive loss."""
         labelled, unlabelled, config = batch["labelled"], batch["unlabelled"], self.config
         assert labelled.mask is not None
         ready = progress.step >= int(config.start * progress.total)
@@ -118,7 +119,7 @@ class U2PL(Method):
         return Step({**losses, "contrast": config.contrast_weight * contrast}, term.stats)
 
     def _contrast(self, ours: Stages, theirs: Stages, label: Tensor, entropy: Tensor, share: float) -> Tensor:
-        """Push keys to the banks; mean over classes. label (B,h,w), entropy (B_u,h,w); N cells, labelled first."""
+        """Push keys to the banks; average over classes. label (B,h,w), entropy (B_u,h,w); N cells, labelled first."""
         config, maps = self.config, (self.head(ours.decoded), self.teacher_head(theirs.decoded))
         features, keys = (each.movedim(1, -1).flatten(0, 2) for each in maps)  # (N,D)
         with torch.no_grad(), full_precision(label.device):
@@ -134,7 +135,7 @@ class U2PL(Method):
         return mean_of_classes(loss.view(-1, config.anchors), parts, self.bank.filled)
 
     def after_step(self, progress: Progress) -> None:
-        """Copy the student to the teacher at first, then EMA update; batch-norm statistics are the teacher's own."""
+        """Copy the student to the teacher at first, then apply the EMA; the teacher keeps its batch-norm statistics."""
         start, copying = (int(s * progress.total) for s in (self.config.start, self.config.copy_share))
         since = progress.step - start
         decay = 0.0 if since + 1 < copying else warm_decay(max(since, 0), self.config.decay)

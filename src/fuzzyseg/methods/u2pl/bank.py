@@ -1,4 +1,4 @@
-"""Memory bank of U2PL's negatives."""
+"""Memory bank for U2PL's negatives."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from fuzzyseg.ops import distributed
 
 
 class ClassBank(nn.Module):
-    """A ring buffer of rows (·,D) for each class, concatenated in `rows`; equal on every process.
+    """A ring buffer of rows (·,D) for each class, concatenated in `rows`; identical on every process.
 
     Class c has the `capacity[c]` rows from `start[c]` on; `filled[c]` of them have been written, and the next key goes
     to position `following[c]`. Keys are gathered over the processes in rank order, without gradient. The rows must not
-    be read for a backward pass after the next push.
+    be used in a backward pass after the next push.
     """
 
     rows: Tensor
@@ -40,9 +40,9 @@ class ClassBank(nn.Module):
     def push(self, keys: Tensor, members: Tensor, most: int | None = None) -> None:
         """Append to each class the keys (N,D) selected by members (N,C) bool, in order, over the oldest rows.
 
-        If a class gets more keys than it has rows, the last ones are kept. most: upper bound of the number of keys that
-        belong to any class, if known; only so many are sent and written, in an order drawn by torch's global generator.
-        Does not synchronise with an accelerator.
+        If a class gets more keys than it has rows, the last ones are kept. most: upper bound on the number of keys that
+        belong to any class, if known; at most that many are sent and written, in an order drawn with torch's global
+        generator. Does not synchronise with an accelerator.
         """
         if most is not None:
             chosen = (members.any(1) + torch.rand(len(keys), device=keys.device)).topk(min(most, len(keys))).indices
@@ -67,9 +67,9 @@ class ClassBank(nn.Module):
         self.filled.copy_(torch.minimum(self.filled + counts, self.capacity))
 
     def draw(self, each: int, count: int) -> Tensor:
-        """Indices of `rows`: (C,each,count) int64, drawn uniformly with replacement from the written rows.
+        """Draw indices of written `rows`, uniformly with replacement: (C,each,count) int64.
 
-        Drawn by torch's global generator. Meaningless for classes without a row (`filled`).
+        Uses torch's global generator. Meaningless for classes without a row (`filled`).
         """
         filled = self.filled.view(-1, 1, 1)
         chance = torch.rand(len(self.sizes), each, count, device=self.rows.device)

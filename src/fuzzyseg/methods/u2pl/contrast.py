@@ -1,4 +1,4 @@
-"""Anchors, positives and negatives of U2PL's contrast, by the teacher's entropy (Y. Wang et al., CVPR 2022)."""
+"""Anchors, positives and negatives of U2PL's contrastive loss, by the teacher's entropy (Y. Wang et al., CVPR 2022)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from fuzzyseg.losses.supervised import VOID
 
 @torch.no_grad()
 def entropy_of(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Entropy (B,H,W) in nats of the softmax of logits (B,C,h,w) resized to `size`."""
+    """Return the entropy (B,H,W), in nats, of the softmax of logits (B,C,h,w) resized to `size`."""
     log_p = torch.log_softmax(at_size(logits, size), 1)
     return -(log_p.exp() * log_p).sum(1)
 
 
 class Parts(NamedTuple):
-    """Role (N,C) bool of cell n for class c: present, a reliable cell of it; anchor, one to train; key, a negative."""
+    """Role (N,C) bool of cell n for class c: present, a reliable cell of it; anchor, to be trained; key, a negative."""
 
     present: Tensor
     anchor: Tensor
@@ -29,13 +29,13 @@ class Parts(NamedTuple):
 def contrast_parts(
     p: Tensor, label: Tensor, entropy: Tensor, *, share: float, ranks: tuple[int, int], confidence: float
 ) -> Parts:
-    """Roles of N cells, of which the last M are unlabelled.
+    """Assign roles to N cells, of which the last M are unlabelled.
 
-    p (N,C): the teacher's probabilities. label (N,): class or 255. entropy (M,) of the unlabelled cells.
-    Reliable cells have the lowest `share` of entropies, unreliable ones the highest; labelled cells are both. The
-    probability of an anchor's class is above `confidence`. An unreliable unlabelled cell is a negative of the classes
-    with a rank (0: most probable) in [ranks[0], ranks[1]); a labelled cell of the classes other than its own with a
-    rank below ranks[0]. With too few classes for the window it starts at the last rank. Raises ValueError for an empty
+    p (N,C): the teacher's probabilities. label (N,): class or 255. entropy (M,) of the unlabelled cells. Reliable cells
+    have the lowest `share` of entropies, unreliable ones the highest; labelled cells are both. The probability of an
+    anchor's class is above `confidence`. An unreliable unlabelled cell is a negative of the classes with a rank (0:
+    most probable) in [ranks[0], ranks[1]); a labelled cell of the classes other than its own with a rank below
+    ranks[0]. If there are too few classes for the window, it starts at the last rank. Raises ValueError for an empty
     window.
     """
     if not 1 <= ranks[0] < ranks[1]:
@@ -53,9 +53,9 @@ def contrast_parts(
 
 
 def mean_of_classes(loss: Tensor, parts: Parts, held: Tensor) -> Tensor:
-    """Mean of loss (C,M) over anchors, summed over classes with anchors and negatives (held (C,): number in the bank).
+    """Average loss (C,M) over anchors and sum over classes with anchors and negatives (held (C,): number in the bank).
 
-    Divided by the number of present classes; 0 if that is below 2.
+    The sum is divided by the number of present classes; 0 if fewer than 2 are present.
     """
     able, count = parts.anchor.any(0) & (held > 0), parts.present.any(0).sum()
     total = torch.where(able, loss.mean(1), 0).sum()
@@ -63,14 +63,15 @@ def mean_of_classes(loss: Tensor, parts: Parts, held: Tensor) -> Tensor:
 
 
 def _labelled_or(chosen: Tensor, first: int) -> Tensor:
-    """True for the `first` cells, then `chosen`."""
+    """Return True for the `first` cells, followed by `chosen`."""
     return torch.cat([chosen.new_ones(first), chosen])
 
 
 def valid_quantile(values: Tensor, valid: Tensor, share: float) -> Tensor:
-    """Quantile of the valid values at `share` in [0, 1]: 0-dim; +inf if nothing is valid.
+    """Return the quantile of the valid values at `share` in [0, 1]: 0-dim; +inf if nothing is valid.
 
-    Interpolated linearly, as by `numpy.quantile`. values, valid (bool): of one shape. Does not synchronise with a GPU.
+    Interpolated linearly, like `numpy.quantile`. values and valid (bool) have the same shape. Does not synchronise with
+    a GPU.
     """
     ordered = torch.where(valid, values, torch.inf).flatten().sort().values
     last = (valid.sum() - 1).clamp(min=0)
@@ -80,9 +81,9 @@ def valid_quantile(values: Tensor, valid: Tensor, share: float) -> Tensor:
 
 
 def draw_members(members: Tensor, count: int) -> Tensor:
-    """`count` positions of True in each row of members (R,N) bool: (R,count) int64, uniform, with replacement.
+    """Draw `count` positions of True per row of members (R,N) bool, uniformly with replacement: (R,count) int64.
 
-    Drawn by torch's global generator, without synchronising with a GPU. Meaningless for rows without True.
+    Uses torch's global generator, without synchronising with a GPU. Meaningless for rows without True.
     """
     running = members.long().cumsum(1)
     total = running[:, -1:]

@@ -1,12 +1,12 @@
 """Device functions: reading logits, and the fuzzy set of each pixel of a block.
 
-A program handles one block of pixels, one per lane, and loops over the classes row by row, as often as needed; rows
-that were read before are in the L1 cache. Only the block is padded to a power of two.
+A program handles one block of pixels, one per lane, and loops over the classes row by row, in as many passes as needed;
+rows read before are in the L1 cache. Only the block is padded to a power of two.
 
 Classes are ranked by logit, ties by index, the lower first, so that rounded probabilities do not affect the order. A
-set is given by the first class outside it, (value, index) at rank K + 1. Each pass over the classes finds the next
-class downwards or upwards; the loop ends when no lane needs another. If more than half of the classes are certainly in
-the set, the classes outside are removed from the lowest rank upwards instead.
+set is represented by the first class outside it, (value, index) at rank K + 1. Each pass over the classes finds the
+next class downwards or upwards; the loop ends when no lane needs another. If more than half of the classes are known to
+be in the set, the classes outside it are removed from the lowest rank upwards instead.
 """
 
 import triton
@@ -45,7 +45,7 @@ def blend(a, b, part):
 
 @triton.jit
 def corners(base, pixel, width, height_old, width_old, ratio_y, ratio_x, sy, sx, ALIGNED: tl.constexpr):
-    """Pointers to the four logits of the first class around each pixel, and the weights along y and x."""
+    """Return pointers to the four logits of the first class around each pixel, and the weights along y and x."""
     y0, y1, py = between(pixel // width, height_old, ratio_y, ALIGNED)
     x0, x1, px = between(pixel % width, width_old, ratio_x, ALIGNED)
     top, bottom = base + y0 * sy, base + y1 * sy
@@ -54,7 +54,7 @@ def corners(base, pixel, width, height_old, width_old, ratio_y, ratio_x, sy, sx,
 
 @triton.jit
 def read(p00, p01, p10, p11, py, px, offset, inside, RAISED: tl.constexpr):
-    """One row of logits in fp32, `offset` elements after the pointers; 0 in lanes outside the image."""
+    """Read one row of logits in fp32, `offset` elements after the pointers; 0 in lanes outside the image."""
     value = tl.load(p00 + offset, mask=inside, other=0.0).to(tl.float32)
     if RAISED:
         v01 = tl.load(p01 + offset, mask=inside, other=0.0).to(tl.float32)
@@ -66,7 +66,7 @@ def read(p00, p01, p10, p11, py, px, offset, inside, RAISED: tl.constexpr):
 
 @triton.jit
 def two_largest(p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, BLOCK: tl.constexpr, RAISED: tl.constexpr):
-    """(value, class) at ranks 1 and 2. The loop runs from the last class to the first, so that ties keep the lowest."""
+    """Return (value, class) at ranks 1 and 2. Loops from the last class to the first, so that ties keep the lowest."""
     AHEAD: tl.constexpr = 8 if C > FEW and not RAISED else 1
     v1 = tl.full((BLOCK,), float("-inf"), tl.float32)
     v2 = tl.full((BLOCK,), float("-inf"), tl.float32)
@@ -85,7 +85,7 @@ def two_largest(p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, BLOCK
 
 @triton.jit
 def next_below(v, i, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, RAISED: tl.constexpr):
-    """(value, class) at the rank after (v, i)."""
+    """Return (value, class) at the rank after (v, i)."""
     AHEAD: tl.constexpr = 8 if C > FEW and not RAISED else 1
     best = tl.full(v.shape, float("-inf"), tl.float32)
     at = tl.full(v.shape, C, tl.int32)
@@ -100,7 +100,7 @@ def next_below(v, i, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, 
 
 @triton.jit
 def next_above(v, i, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, RAISED: tl.constexpr):
-    """(value, class) at the rank before (v, i)."""
+    """Return (value, class) at the rank before (v, i)."""
     AHEAD: tl.constexpr = 8 if C > FEW and not RAISED else 1
     best = tl.full(v.shape, float("inf"), tl.float32)
     at = tl.full(v.shape, C, tl.int32)
@@ -114,7 +114,7 @@ def next_above(v, i, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, 
 
 @triton.jit
 def sum_of_exponentials(top, p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, RAISED: tl.constexpr):
-    """The sum of exp(t - top). A NaN in any class gives NaN."""
+    """Return the sum of exp(t - top). A NaN in any class gives NaN."""
     AHEAD: tl.constexpr = 8 if C > FEW and not RAISED else 1
     total = tl.zeros(top.shape, tl.float32)
     for c in tl.range(0, C, loop_unroll_factor=AHEAD):
@@ -137,7 +137,7 @@ def take_away(
     k, total, v, i, many, top, p1, threshold, p00, p01, p10, p11, py, px, step, inside,
     C: tl.constexpr, CAP: tl.constexpr, OFFICIAL: tl.constexpr, RAISED: tl.constexpr,
 ):  # fmt: skip
-    """K, the sum of the first K probabilities, and rank K + 1 in the lanes `many`.
+    """Return K, the sum of the first K probabilities, and rank K + 1 in the lanes `many`.
 
     Removes the least probable class, then further ones while the remaining sum exceeds T.
     """
@@ -165,7 +165,7 @@ def ranked(
     C: tl.constexpr, CAP: tl.constexpr, RULE: tl.constexpr, FIXED: tl.constexpr, OFFICIAL: tl.constexpr,
     RAISED: tl.constexpr,
 ):  # fmt: skip
-    """Alg. 1: K, the sum of the first K probabilities, and (value, class) at rank K + 1."""
+    """Run Alg. 1: return K, the sum of the first K probabilities, and (value, class) at rank K + 1."""
     k = tl.full(v1.shape, 1, tl.int32)
     total, v, i = p1, v2, i2
     HALF: tl.constexpr = C // 2 + 1
@@ -190,7 +190,7 @@ def ranked(
 
 @triton.jit
 def goes_on(k, total, p, threshold, CAP: tl.constexpr, RULE: tl.constexpr, FIXED: tl.constexpr, OFFICIAL: tl.constexpr):
-    """Whether the class of probability p, after the first k, is positive too."""
+    """Whether the class after the first k, of probability p, is positive too."""
     if RULE == "fixed":
         found = (k < CAP) & (k < FIXED)
     elif RULE == "n":

@@ -1,4 +1,4 @@
-"""Kernels of the gradient, computed from the student's logits and the state that the forward kernel stored.
+"""Gradient kernels, which read the student's logits and the state stored by the forward kernel.
 
 State of a pixel, as 32-bit words in planes: the largest term and the factor of each side (for upsampled logits combined
 into one number); for the continuous rule the gradient of the fractional class and its index; one bit per class.
@@ -12,7 +12,7 @@ from fuzzyseg.losses.kernels.cuda.assignment import between, blend
 
 @triton.jit
 def number(place, mask):
-    """Read an fp32 number of the state."""
+    """Read an fp32 number from the state."""
     return tl.load(place, mask=mask, other=0).to(tl.float32, bitcast=True)
 
 
@@ -21,9 +21,9 @@ def backward_kernel(
     z_ptr, state_ptr, upstream_ptr, grad_ptr, pixels, plane, z_image, z_class, z_pixel, g_image, g_class, g_pixel,
     C: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, CONTINUOUS: tl.constexpr, MAP: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of one block of pixels of one image. upstream: a map, or one number for all pixels.
+    """Compute the gradient of one block of pixels of an image. upstream: a map, or one number for all pixels.
 
-    ROWS classes at a time, a power of two up to 32, so that several loads are in flight.
+    Handles ROWS classes at a time, a power of two up to 32, so that several loads are in flight.
     """
     image, lane = tl.program_id(1).to(tl.int64), tl.arange(0, BLOCK)
     first = tl.program_id(0).to(tl.int64) * BLOCK
@@ -59,7 +59,7 @@ def backward_kernel(
 
 @triton.jit
 def first_reached(n, inverse, ALIGNED: tl.constexpr):
-    """A lower bound, by one or two, of the first new point that depends on old point n, whatever the rounding."""
+    """Lower bound, by one or two, of the first new point that depends on old point n, however it is rounded."""
     if ALIGNED:
         first = (n - 1).to(tl.float32) * inverse
     else:
@@ -69,7 +69,7 @@ def first_reached(n, inverse, ALIGNED: tl.constexpr):
 
 @triton.jit
 def after_last_reached(n, old, new, inverse, ALIGNED: tl.constexpr):
-    """An upper bound, by a few, of the end of the new points that depend on old point n."""
+    """Upper bound, by a few, of the end of the new points that depend on old point n."""
     if ALIGNED:
         last = ((n + 1).to(tl.float32) * inverse).to(tl.int32) + 3
     else:
@@ -79,13 +79,13 @@ def after_last_reached(n, old, new, inverse, ALIGNED: tl.constexpr):
 
 @triton.jit
 def part_of(n, low, high, part):
-    """The weight of old point n in a new one between `low` and `high`."""
+    """Weight of old point n in a new point between `low` and `high`."""
     return tl.where(low == n, 1.0 - part, 0.0) + tl.where(high == n, part, 0.0)
 
 
 @triton.jit
 def wide_row(ptr, y, sy, x0, x1, px, sx, mask):
-    """A row of one class, interpolated along x."""
+    """Read a row of one class, interpolated along x."""
     a = tl.load(ptr + y * sy + x0 * sx, mask=mask, other=0).to(tl.float32)
     b = tl.load(ptr + y * sy + x1 * sx, mask=mask, other=0).to(tl.float32)
     return blend(a, b, px)
@@ -93,7 +93,7 @@ def wide_row(ptr, y, sy, x0, x1, px, sx, mask):
 
 @triton.jit
 def gradient_at(z, c, at, state_ptr, factor, plane, mask, CONTINUOUS: tl.constexpr):
-    """Gradient of class c at the pixels `at`, times `factor`. z: their logits of this class."""
+    """Return the gradient of class c at the pixels `at`, times `factor`. z: their logits of this class."""
     state = state_ptr + at
     bits = state + (2 + c // 32) * plane
     if CONTINUOUS:
@@ -115,10 +115,10 @@ def lower_kernel(
     C: tl.constexpr, COLUMNS: tl.constexpr, CELLS: tl.constexpr, USED: tl.constexpr, ALIGNED: tl.constexpr,
     CONTINUOUS: tl.constexpr, MAP: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of USED neighbouring low-resolution logits of one row, for all classes.
+    """Compute the gradient of USED neighbouring low-resolution logits of one row, for all classes.
 
-    Gathers over the pixels that depend on them, at most COLUMNS columns, in a fixed order without atomics, so that
-    it is deterministic. Sums along y in the lanes of the columns, along x by a product with the interpolation weights.
+    Gathers over the pixels that depend on them, at most COLUMNS columns, in a fixed order without atomics, hence
+    deterministic. Sums along y in the lanes of the columns, along x by a product with the interpolation weights.
     upstream: a number, times a map if MAP.
     """
     y_old, image = tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -161,7 +161,7 @@ def lower_kernel(
 
 @triton.jit
 def scale_kernel(grad_ptr, factor_ptr, elements, BLOCK: tl.constexpr):
-    """Multiply the gradient in place by a number on the device; no memory traffic if it is 1."""
+    """Multiply the gradient in place by a number on the device; no memory traffic if the number is 1."""
     factor = tl.load(factor_ptr).to(tl.float32)
     if factor != 1.0:
         at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)

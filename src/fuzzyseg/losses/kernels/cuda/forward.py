@@ -1,4 +1,4 @@
-"""The forward kernel, and the kernel that reduces the sums and counts of its programs."""
+"""Forward kernel, and the kernel that reduces the sums and counts of its programs."""
 
 import triton
 import triton.language as tl
@@ -20,7 +20,7 @@ def places(
     ptr, image, first, lane, width, per_image, height_old, width_old, ratio_y, ratio_x, sy, sx,
     ALIGNED: tl.constexpr, RAISED: tl.constexpr,
 ):  # fmt: skip
-    """Pointers to the first class of each pixel: its four `corners`, or one pointer four times."""
+    """Return pointers to the first class of each pixel: its four `corners`, or one pointer four times."""
     base = ptr + image * per_image
     if RAISED:
         pixel = first.to(tl.int32) + lane
@@ -42,7 +42,7 @@ def teacher_places(
     o_image, o_class, o_y, o_x, o_height, o_width, o_ratio_y, o_ratio_x,
     ALIGNED: tl.constexpr, RAISED: tl.constexpr, MIXED: tl.constexpr,
 ):  # fmt: skip
-    """`places` of the teacher and its class stride; of two mixed images those of the other where the mask is set."""
+    """`places` and class stride of the teacher; for mixed images, those of the other image where the mask is set."""
     t00, t01, t10, t11, ty, tx = places(
         t_ptr, image, first, lane, width, t_image, t_height, t_width, t_ratio_y, t_ratio_x, t_y, t_x, ALIGNED, RAISED
     )
@@ -66,7 +66,7 @@ def write_found(
     C: tl.constexpr, BINS: tl.constexpr, HARD: tl.constexpr, WEIGHTED: tl.constexpr, LOSS: tl.constexpr,
     MAPS: tl.constexpr, COUNTS: tl.constexpr,
 ):  # fmt: skip
-    """Write the maps, and this program's rows of sums and of counts of labels and K (`finish_kernel`)."""
+    """Write the maps, and this program's row of sums and row of label and K counts (`finish_kernel`)."""
     if LOSS:
         tl.store(loss_ptr + at, loss, mask=inside)
     if MAPS:
@@ -90,7 +90,7 @@ def write_found(
 
 @triton.jit
 def limit(threshold, threshold_ptr, at, inside, THRESHOLD: tl.constexpr):
-    """T of each pixel: a number, a number on the device, or a map."""
+    """Return T of each pixel, from a number, a number on the device, or a map."""
     found = tl.zeros(inside.shape, tl.float32)
     if THRESHOLD == "number":
         found += threshold
@@ -114,9 +114,9 @@ def forward_kernel(
     THRESHOLD: tl.constexpr, VALID: tl.constexpr, LOSS: tl.constexpr, GRADIENT: tl.constexpr, STATE: tl.constexpr,
     MAPS: tl.constexpr, COUNTS: tl.constexpr, ENTROPY: tl.constexpr,
 ):  # fmt: skip
-    """One block of pixels of one image. VALID: "all", "mask" or "weights"; other constants select the outputs.
+    """Process one block of pixels of an image. VALID: "all", "mask" or "weights"; other constants select the outputs.
 
-    share: weight of a pixel in the mean if all are valid; else total_ptr holds the sum of `valid`.
+    share: weight of a pixel in the mean if all are valid; otherwise total_ptr points to the sum of `valid`.
     """
     CONTINUOUS: tl.constexpr = RULE == "continuous"
     image, lane = tl.program_id(1).to(tl.int64), tl.arange(0, BLOCK)
@@ -166,14 +166,14 @@ def forward_kernel(
 
 @triton.jit
 def mean_over(total_ptr):
-    """Divisor of the mean: the sum of `valid`, or 1 if that is 0."""
+    """Return the divisor of the mean: the sum of `valid`, or 1 if that is 0."""
     total = tl.load(total_ptr).to(tl.float32)
     return tl.where(total > 0, total, 1.0)
 
 
 @triton.jit
 def column(ptr, rows, width, BLOCK: tl.constexpr):
-    """Sum of a column of a table with `rows` rows, in fp64 and in a fixed order."""
+    """Sum a column of a table with `rows` rows, in fp64 and in a fixed order."""
     total = tl.zeros((BLOCK,), tl.float64)
     for start in range(0, rows, BLOCK):
         row = start + tl.arange(0, BLOCK)
@@ -186,9 +186,9 @@ def finish_kernel(
     sums_ptr, counts_ptr, sums_out, labels_out, k_out, loss_out, rows,
     C: tl.constexpr, BINS: tl.constexpr, HARD: tl.constexpr, MEAN: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Reduce the tables: programs 0 to 4 the sums, the first also the mean; the next C the labels, the last C - 1 K.
+    """Reduce the tables: programs 0 to 4 the sums (0: also the mean), the next C the labels, the last C - 1 K.
 
-    Sums: valid, loss, weight, confidence, cross entropy on the label, the last four times valid.
+    Sums: valid, loss, weight, confidence, cross entropy on the label, the last four weighted by valid.
     """
     n = tl.program_id(0)
     if n < 5:

@@ -1,9 +1,9 @@
-"""The losses `fuzzy` and `hard` on CUDA by Triton kernels: the only tensor of the logits' size is their gradient.
+"""Triton kernels of the losses `fuzzy` and `hard` for CUDA: the only tensor of the logits' size is their gradient.
 
-Mean: the forward kernel writes the gradient, which is multiplied afterwards if the incoming gradient is not 1. Map: the
-backward kernel reads the student's logits and a state of 16 bytes and C bits per pixel. Resized logits are interpolated
-where they are read, and only the side of `Mixed` logits that the mask selects is read. Their gradient is gathered by
-one program per group of low-resolution logits, without atomics: deterministic, and without full-resolution tensors.
+For a mean, the forward kernel writes the gradient, which is scaled afterwards if the incoming gradient is not 1. For a
+map, the backward kernel reads the student's logits and a state of 16 bytes and C bits per pixel. Resized logits are
+interpolated on the fly, and only the side of `Mixed` logits that the mask selects is read. Their gradient is gathered
+by one program per group of low-resolution logits, without atomics (hence deterministic) or full-resolution tensors.
 
 TRITON_INTERPRET=1 runs the kernels on the CPU, slowly.
 """
@@ -39,7 +39,7 @@ Numbers = tuple[Any, ...]
 
 
 def empty_outputs(inputs: LossInputs) -> LossOutputs:
-    """Uninitialised outputs of the shapes that `run` returns."""
+    """Allocate uninitialised outputs of the shapes that `run` returns."""
     in_state = inputs.gradient and (inputs.resized or not inputs.mean)
     outputs = LossOutputs.empty(replace(inputs, gradient=False) if in_state else inputs)
     planes = (2 if inputs.resized else 4) + (2 if _continuous(inputs) else 0) + (inputs.student.shape[1] + 31) // 32
@@ -49,7 +49,7 @@ def empty_outputs(inputs: LossInputs) -> LossOutputs:
 
 
 def run(inputs: LossInputs) -> LossOutputs:
-    """Compute the outputs that `inputs` requests; no tensor is fp64."""
+    """Compute the outputs that `inputs` requests; the inputs must not be fp64."""
     outputs = empty_outputs(inputs)
     images, pixels, classes, block = *_extent(inputs), inputs.student.shape[1], _block(inputs)
     valid, threshold = _valid(inputs), inputs.threshold
@@ -97,7 +97,7 @@ def run(inputs: LossInputs) -> LossOutputs:
 
 
 def backward(inputs: LossInputs, state: Tensor, upstream: Tensor) -> Tensor:
-    """Gradient of the student's logits. upstream: the gradient of the loss, 0-dim or (B,*spatial)."""
+    """Compute the gradient of the student's logits. upstream: the gradient of the loss, 0-dim or (B,*spatial)."""
     student, valid = inputs.student, _valid(inputs)
     images, pixels = _extent(inputs)
     grad = gradient_like(student)
@@ -152,12 +152,12 @@ def _lower(inputs: LossInputs, state: Tensor, scalar: Tensor, weights: Tensor | 
 
 
 def _device_of(tensor: Tensor) -> AbstractContextManager[object]:
-    """Context of the tensor's device: Triton launches on the current one."""
+    """Return a context for the tensor's device, since Triton launches on the current one."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
 def _side(logits: Tensor, inputs: LossInputs, *, raised: bool) -> tuple[Tensor, Numbers]:
-    """Logits and the numbers for reading them: strides, size, and the ratios of their size to that of the loss."""
+    """Return logits and the numbers for reading them: strides, size, and size ratios to the loss."""
     if not raised:
         view = flat(logits)
         return view, (view.stride(0), view.stride(1), 0, view.stride(2), 1, 1, 1.0, 1.0)
@@ -167,7 +167,7 @@ def _side(logits: Tensor, inputs: LossInputs, *, raised: bool) -> tuple[Tensor, 
 
 
 def _ratio(old: int, new: int, inputs: LossInputs) -> float:
-    """Distance of new points in units of old ones, rounded to fp32 as in torch's interpolation."""
+    """Distance between new points in units of old ones, rounded to fp32 as in torch's interpolation."""
     if inputs.align_corners:
         exact = (old - 1) / (new - 1) if new > 1 else 0.0
     else:
@@ -176,7 +176,7 @@ def _ratio(old: int, new: int, inputs: LossInputs) -> float:
 
 
 def _extent(inputs: LossInputs) -> tuple[int, int]:
-    """Images and pixels of each; logits (N,C) are one image of N pixels."""
+    """Return the number of images and of pixels per image; logits (N,C) are one image of N pixels."""
     images = 1 if inputs.student.dim() == 2 else inputs.student.shape[0]
     return images, inputs.loss_shape.numel() // images
 
@@ -188,7 +188,7 @@ def _block(inputs: LossInputs) -> int:
 
 
 def _valid(inputs: LossInputs) -> Tensor | None:
-    """Contiguous; bool as bytes of 0 and 1."""
+    """Return `valid` as a contiguous tensor, bool as bytes of 0 and 1."""
     if inputs.valid is None:
         return None
     valid = inputs.valid.contiguous()

@@ -1,7 +1,7 @@
-"""Device functions: loss, maps, sums and counts of a block of pixels, and its gradient or the state for it.
+"""Device functions: loss, maps, sums and counts of a block of pixels, and its gradient or backward state.
 
 For the mean, the factor of every pixel is known and the gradient is written. For a map, four numbers and one bit per
-class are stored, from which `backward` computes the gradient with the student's logits, but without the teacher's.
+class are stored, from which `backward` computes the gradient using the student's logits but not the teacher's.
 """
 
 import triton
@@ -36,7 +36,7 @@ def teacher_side(
     C: tl.constexpr, BLOCK: tl.constexpr, RAISED: tl.constexpr, HARD: tl.constexpr, WEIGHT: tl.constexpr,
     CAP: tl.constexpr, RULE: tl.constexpr, FIXED: tl.constexpr, OFFICIAL: tl.constexpr,
 ):  # fmt: skip
-    """K, the membership of rank K + 1, (value, class) there, the label, its probability, and the weight."""
+    """Return K, rank K + 1's membership and (value, class), the label and its probability, and the weight."""
     v1, label, v, i = two_largest(p00, p01, p10, p11, py, px, step, inside, C, BLOCK, RAISED)
     label = tl.minimum(label, C - 1)  # none if all classes are NaN
     p1 = 1.0 / sum_of_exponentials(v1, p00, p01, p10, p11, py, px, step, inside, C, RAISED)
@@ -70,7 +70,7 @@ def student_side(
     C: tl.constexpr, HARD: tl.constexpr, CONTINUOUS: tl.constexpr, ENTROPY: tl.constexpr,
     RAISED_Z: tl.constexpr, RAISED_T: tl.constexpr,
 ):  # fmt: skip
-    """The largest terms and the sums of both sides of Eq. 7 and 8, and the cross entropy."""
+    """Return the largest terms and the sums of both sides of Eq. 7 and 8, and the cross entropy."""
     AHEAD: tl.constexpr = 8 if C > FEW and not RAISED_Z and not RAISED_T else 1
     top = tl.full(v.shape, float("-inf"), tl.float32)
     low = tl.full(v.shape, float("-inf"), tl.float32)
@@ -112,7 +112,7 @@ def student_side(
 
 @triton.jit
 def loss_of(top, low, ups, downs, upper, lower):
-    """Eq. 7, and the factors of its derivatives by a negative, by a positive, and by the fractional class."""
+    """Eq. 7, and the factors of its derivatives with respect to a negative, a positive and the fractional class."""
     product = ups * (downs + lower) + upper * downs
     product = tl.where(product < 1.2e-38, 1.2e-38, product)  # keeps a NaN
     x = top + low + tl.log(product)
@@ -127,7 +127,7 @@ def write_gradient(
     z00, z01, z10, z11, zy, zx, z_step, t00, t01, t10, t11, ty, tx, t_step, g_step, inside,
     C: tl.constexpr, HARD: tl.constexpr, CONTINUOUS: tl.constexpr, RAISED_Z: tl.constexpr, RAISED_T: tl.constexpr,
 ):  # fmt: skip
-    """Write `factor` times the derivative by every logit."""
+    """Write `factor` times the derivative with respect to every logit."""
     AHEAD: tl.constexpr = 8 if C > FEW and not RAISED_Z and not RAISED_T else 1
     for c in tl.range(0, C, loop_unroll_factor=AHEAD):
         z = read(z00, z01, z10, z11, zy, zx, c * z_step, inside, RAISED_Z)
@@ -144,7 +144,7 @@ def write_state(
     place, plane, top, low, push, lift, middle, label, v, i, t00, t01, t10, t11, ty, tx, t_step, inside,
     C: tl.constexpr, HARD: tl.constexpr, CONTINUOUS: tl.constexpr, FOLDED: tl.constexpr, RAISED_T: tl.constexpr,
 ):  # fmt: skip
-    """Write the state for the backward pass, 32-bit words in planes (`backward`)."""
+    """Write the state for the backward pass, as 32-bit words in planes (`backward`)."""
     if FOLDED:
         tl.store(place, (top - tl.log(lift)).to(tl.int32, bitcast=True), mask=inside)
         tl.store(place + plane, (low - tl.log(push)).to(tl.int32, bitcast=True), mask=inside)
@@ -172,7 +172,7 @@ def write_state(
 
 @triton.jit
 def count(place, index, amount, C: tl.constexpr, BINS: tl.constexpr, WEIGHTED: tl.constexpr):
-    """Write the number of pixels with each index, weighted by `amount`, which is 0 or 1 if not WEIGHTED."""
+    """Write the number of pixels per index, weighted by `amount`, which is 0 or 1 unless WEIGHTED."""
     if WEIGHTED:
         for c in range(C):
             tl.store(place + c, tl.sum(tl.where(index == c, amount, 0.0), 0))
@@ -183,5 +183,5 @@ def count(place, index, amount, C: tl.constexpr, BINS: tl.constexpr, WEIGHTED: t
 
 @triton.jit
 def total_of(values, amount, inside):
-    """Sum over the pixels of the block times `amount`; a NaN is kept even where `amount` is 0."""
+    """Sum the values of the block's pixels times `amount`; a NaN is kept even where `amount` is 0."""
     return tl.sum(tl.where(inside, values * amount, 0.0), 0)
