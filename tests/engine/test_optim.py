@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from fuzzyseg.engine import Settings, build_optimisers
-from fuzzyseg.engine.trainer import _rates, _set_rates, rate_factor
+from fuzzyseg.engine.optim import rate_factor, rates, set_rates
 from fuzzyseg.methods.base import Role
 
 
@@ -29,7 +29,8 @@ def build(net, parts=None, **options):
 
 
 def factor(step, steps, **options):
-    return rate_factor(step, Settings(steps, torch.device("cpu"), **options))
+    known = Settings(steps, torch.device("cpu"), **options)
+    return rate_factor(step, known.steps, known.schedule, known.power, known.warmup)
 
 
 def groups(optimisers):
@@ -69,11 +70,11 @@ def test_a_role_brings_its_own_betas():
 def test_rates_of_the_roles():
     net = Net()
     built = build(net, roles(net, lr_factor=3.0), head_lr_factor=10.0)
-    assert _rates(built) == pytest.approx({"backbone": 0.1, "head": 3.0, "critic": 1e-4})
-    _set_rates(built, 0.5)
-    assert _rates(built) == pytest.approx({"backbone": 0.05, "head": 1.5, "critic": 5e-5})
-    _set_rates(built, 0.5)  # relative to the base rate, not to the current one
-    assert _rates(built) == pytest.approx({"backbone": 0.05, "head": 1.5, "critic": 5e-5})
+    assert rates(built) == pytest.approx({"backbone": 0.1, "head": 3.0, "critic": 1e-4})
+    set_rates(built, 0.5)
+    assert rates(built) == pytest.approx({"backbone": 0.05, "head": 1.5, "critic": 5e-5})
+    set_rates(built, 0.5)  # relative to the base rate, not to the current one
+    assert rates(built) == pytest.approx({"backbone": 0.05, "head": 1.5, "critic": 5e-5})
 
 
 @pytest.mark.parametrize("decay_norm", [False, True])

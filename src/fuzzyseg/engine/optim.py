@@ -1,6 +1,7 @@
-"""Construction of optimisers from parameter roles."""
+"""Optimisers of the parameter roles, and the schedules of their learning rates."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -14,6 +15,14 @@ OPTIMISERS: dict[str, Callable[[list[dict[str, Any]], float], Optimizer]] = {
     "adamw": lambda groups, momentum: AdamW(groups, lr=0.0),
 }
 """Name -> constructor from parameter groups and a momentum; each group has its own learning rate and weight decay."""
+
+
+SCHEDULES: dict[str, Callable[[float, float], float]] = {
+    "poly": lambda progress, power: (1.0 - progress) ** power,
+    "constant": lambda progress, power: 1.0,
+    "cosine": lambda progress, power: 0.5 * (1.0 + math.cos(math.pi * progress)),
+}
+"""Name -> factor of the learning rate at a progress in [0, 1). poly: Chen et al., "DeepLab", TPAMI 2018."""
 
 
 def build_optimisers(
@@ -67,3 +76,25 @@ def _check_cover(roles: Mapping[str, Role], module: nn.Module) -> None:
     missing = sorted(name for key, name in names.items() if key not in found)
     if missing:
         raise ValueError(f"trainable parameters in no role: {', '.join(missing)}; add them to the method's roles()")
+
+
+def rate_factor(step: int, steps: int, schedule: str, power: float, warmup: int) -> float:
+    """Return the factor of the base learning rates at `step` (finished steps, from 0).
+
+    Without warm-up it is 1 at step 0, and still positive at the last step. Warm-up rises linearly to 1 over
+    `warmup` steps and multiplies the schedule without shifting it.
+    """
+    warm = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
+    return warm * SCHEDULES[schedule](step / steps, power)
+
+
+def set_rates(optimisers: Sequence[Optimizer], factor: float) -> None:
+    """Set each learning rate to `factor` times its base."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+
+def rates(optimisers: Sequence[Optimizer]) -> dict[str, float]:
+    """Return the current learning rate of each role."""
+    return {group["role"]: group["lr"] for optimiser in optimisers for group in optimiser.param_groups}

@@ -1,7 +1,6 @@
 """Training loop: `fit` trains any method on any batches; the caller supplies data, evaluation and logs."""
 
 import hashlib
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -16,6 +15,7 @@ from torch.optim import Optimizer
 
 from fuzzyseg.engine.buffers import first_process_buffers
 from fuzzyseg.engine.checkpoint import CheckpointError, save_training
+from fuzzyseg.engine.optim import rate_factor, rates, set_rates
 from fuzzyseg.engine.signals import Interrupt
 from fuzzyseg.engine.state import Outcome, Settings, TrainingState, average_of
 from fuzzyseg.engine.step_values import MicroBatch, averaged, check_finite, memory_mib
@@ -25,14 +25,6 @@ from fuzzyseg.run.logs import Sink, Throughput
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-SCHEDULES: dict[str, Callable[[float, float], float]] = {
-    "poly": lambda progress, power: (1.0 - progress) ** power,
-    "constant": lambda progress, power: 1.0,
-    "cosine": lambda progress, power: 0.5 * (1.0 + math.cos(math.pi * progress)),
-}
-"""Name -> factor of the learning rate at a progress in [0, 1). poly: Chen et al., "DeepLab", TPAMI 2018."""
-
 
 Batches = Callable[[int, int], Iterator[Sequence[MicroBatch]]]
 Evaluate = Callable[[nn.Module, int], dict[str, Any]]
@@ -95,7 +87,7 @@ def fit(
             # Dropout and noise depend on seed, step and process only, so that a resumed run has the same.
             progress = Progress(step, last_step)
             torch.manual_seed(_step_seed(settings.seed, step, rank))
-            _set_rates(optimisers, rate_factor(step, settings))
+            set_rates(optimisers, rate_factor(step, settings.steps, settings.schedule, settings.power, settings.warmup))
 
             # Forward and backward; the weights change only if every loss of every process is finite.
             steps = list(_backward(runner, micro_batches, progress, training.scaler, settings))
@@ -118,7 +110,7 @@ def fit(
             saving = settings.save_every is not None and training.step % settings.save_every == 0
             line: dict[str, Any] = {}
             if due or training.step in (1, last_step) or training.step % settings.log_every == 0:
-                line = {"step": training.step, **averaged(steps), "lr": _rates(optimisers)}
+                line = {"step": training.step, **averaged(steps), "lr": rates(optimisers)}
                 if training.scaler.is_enabled():
                     line["skipped_steps"] = training.skipped
             early = due and (saving or stop or training.step == end)
@@ -136,27 +128,6 @@ def fit(
     finished = training.step >= last_step
     predictor = training.predictor().eval()
     return Outcome(training.step, finished, stop, training.last, training.best, predictor, training.skipped)
-
-
-def rate_factor(step: int, settings: Settings) -> float:
-    """Return the factor of the base learning rates at `step` (finished steps, from 0).
-
-    Without warm-up it is 1 at step 0, and still positive at the last step. Warm-up rises linearly to 1 over
-    `settings.warmup` steps and multiplies the schedule without shifting it.
-    """
-    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup > 0 else 1.0
-    return warm * SCHEDULES[settings.schedule](step / settings.steps, settings.power)
-
-
-def _set_rates(optimisers: Sequence[Optimizer], factor: float) -> None:
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group["lr"] = group["initial_lr"] * factor
-
-
-def _rates(optimisers: Sequence[Optimizer]) -> dict[str, float]:
-    """Return the current learning rate of each role."""
-    return {group["role"]: group["lr"] for optimiser in optimisers for group in optimiser.param_groups}
 
 
 def _start(

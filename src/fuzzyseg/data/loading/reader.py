@@ -20,7 +20,7 @@ from fuzzyseg.data.io.image import Levels, open_windows, read_image
 from fuzzyseg.data.io.pillow import TooLarge, check_pixels, pixel_limit
 from fuzzyseg.data.io.raster import Raster
 from fuzzyseg.data.labels.blocks import label_reader
-from fuzzyseg.data.labels.decode import mask_of, training_labels
+from fuzzyseg.data.labels.decode import training_labels
 from fuzzyseg.data.loading.disk_cache import DiskCache, Entry, Key
 from fuzzyseg.data.sample import VOID, Box, DataError, Item, Size
 from fuzzyseg.data.transforms.lazy import Large
@@ -112,7 +112,9 @@ class Reader:
         image = _tensor(entry)
         if not with_mask:
             return image, None
-        mask = self._entry("mask", mask_of(item), item)
+        if item.mask is None:
+            raise DataError(f"{item.image}: has no mask, but one is required")
+        mask = self._entry("mask", item.mask, item)
         if mask.original != entry.original:
             raise DataError(_mismatch(item, entry.original, mask.original))
         labels, known = _tensor(mask), known_pixels(image, self.channels)
