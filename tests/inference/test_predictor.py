@@ -14,7 +14,7 @@ from fuzzyseg.data import DataError, Item, Reader
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.inference import Predictor, Protocol
 from fuzzyseg.inference import predictor as room
-from fuzzyseg.inference.sliding_window import starts, sweep
+from fuzzyseg.inference.sliding_window import average_windows, starts
 from fuzzyseg.networks import build_network
 from support.small_images import MEAN, STD, PointNetwork, card, noise, predictor, write
 
@@ -210,7 +210,7 @@ def test_windows_average_by_hits_in_any_order(window: tuple[int, int]) -> None:
     for y, x in places:
         total[..., y : y + tall, x : x + wide] += predict(image[..., y : y + tall, x : x + wide])
         hits[y : y + tall, x : x + wide] += 1
-    bands = list(sweep((50, 64), window, lambda box: predict(image[..., box[0] : box[2], box[1] : box[3]])))
+    bands = list(average_windows((50, 64), window, lambda box: predict(image[..., box[0] : box[2], box[1] : box[3]])))
     torch.testing.assert_close(torch.cat(bands, 2), total / hits)
     assert max(band.shape[2] for band in bands) <= tall
 

@@ -25,7 +25,7 @@ def restore_buffers(module: nn.Module, rows: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def first_process_buffers(module: nn.Module) -> Iterator[None]:
-    """Give every process the first one's buffers temporarily, so that all evaluate the model that is saved."""
+    """Temporarily broadcast rank 0's buffers, so that all ranks evaluate the saved model."""
     if not distributed.active():
         yield
         return

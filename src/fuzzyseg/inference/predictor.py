@@ -19,7 +19,7 @@ from fuzzyseg.data.sample import Box, Size
 from fuzzyseg.data.text import printable
 from fuzzyseg.data.views import known_pixels
 from fuzzyseg.inference.model_card import ModelCard
-from fuzzyseg.inference.sliding_window import TILE, sweep
+from fuzzyseg.inference.sliding_window import TILE, average_windows
 from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.resize import resize_labels, resize_logits
 
@@ -36,8 +36,8 @@ class Protocol:
 
     mode: `whole` image at once, or `sliding` windows that overlap by a third. window: their (H, W); default: the
     training crop. scales: factors of the image size. flip: also predict the mirrored image. The probabilities of all
-    views are averaged. blend: weight windows less towards their borders (see `sweep`), and predict all views of a large
-    image window by window; False: equal weights, as in published evaluations. Raises ValueError for other values.
+    views are averaged. blend: weight windows less towards their borders (see `average_windows`), and predict all views
+    of a large image window by window; False: equal weights, as published. Raises ValueError for other values.
     """
 
     mode: str = "whole"
@@ -182,7 +182,7 @@ class Predictor:
 
         window, top = protocol.window or (self.card.crop if protocol.mode == "sliding" else TILE), 0
         with torch.no_grad(), evaluating(self.network):
-            for band in sweep(size, window, predict, self._alignment(protocol)):
+            for band in average_windows(size, window, predict, self._alignment(protocol)):
                 yield (top, 0, top + band.shape[2], size[1]), band[0]
                 top += band.shape[2]
 
@@ -269,14 +269,14 @@ class Predictor:
         return self._forward(inputs).softmax(1)
 
     def _alignment(self, protocol: Protocol) -> int | None:
-        """Return the argument `blend` of `sweep`."""
+        """Return the argument `blend` of `average_windows`."""
         return int(getattr(self.network, "divisor", 1)) if protocol.blend else None
 
     def _sweep(self, inputs: Tensor, window: Size, protocol: Protocol) -> Iterator[Tensor]:
         def predict(box: Box) -> Tensor:
             return self._probabilities(inputs[..., box[0] : box[2], box[1] : box[3]])
 
-        return sweep((inputs.shape[-2], inputs.shape[-1]), window, predict, self._alignment(protocol))
+        return average_windows((inputs.shape[-2], inputs.shape[-1]), window, predict, self._alignment(protocol))
 
     def _scores(self, inputs: Tensor, protocol: Protocol) -> Tensor:
         """Return logits (B,C,h,w) at the size of the inputs, averaged over the protocol's views and windows."""

@@ -19,7 +19,7 @@ def tiles_of(size: Size, tile: Size = TILE) -> Iterator[Box]:
 
 
 MOST_VALUES = 2**24
-"""Maximum number of values, over all classes, of the rows that `sweep` yields at once."""
+"""Maximum number of values, over all classes, of the rows that `average_windows` yields at once."""
 
 
 def starts(length: int, window: int, multiple: int = 1) -> list[int]:
@@ -48,7 +48,9 @@ def ramp(length: int, begin: int, end: int, overlap: int) -> Tensor:
     return weight
 
 
-def sweep(size: Size, window: Size, predict: Callable[[Box], Tensor], blend: int | None = None) -> Iterator[Tensor]:
+def average_windows(
+    size: Size, window: Size, predict: Callable[[Box], Tensor], blend: int | None = None
+) -> Iterator[Tensor]:
     """Average the predictions of overlapping windows, yielding bands of rows.
 
     size: (H, W) of the image. predict: returns the prediction (B,C,h,w) for the window y0, x0, y1, x1, which is never

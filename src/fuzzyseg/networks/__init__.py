@@ -81,7 +81,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_names(arch: str, encoder: str) -> None:
-    """Raise ValueError for an unknown architecture or encoder. Works offline: smp and timm know their names."""
+    """Raise ValueError for an unknown architecture or encoder. Works offline, by smp's and timm's registries."""
     if arch not in NETWORKS:
         raise ValueError(f"network.arch: found {arch!r}, which is not an architecture.{_nearest(arch, NETWORKS)}")
     import timm

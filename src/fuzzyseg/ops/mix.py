@@ -1,4 +1,4 @@
-"""Mixing of two images: box masks, pasting, and `Mixed` logits.
+"""CutMix: box masks, pasting one image into another, and `Mixed` logits.
 
 Boxes follow French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations" (BMVC 2020), or
 Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation" (CVPR 2023).

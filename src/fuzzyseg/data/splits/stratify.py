@@ -1,4 +1,4 @@
-"""Seeded shuffling of images, and stratification: parts of a set that contain the same classes, as far as possible."""
+"""Seeded shuffling, and stratified partitioning: every part contains every class where possible."""
 
 import hashlib
 from collections.abc import Sequence

@@ -186,7 +186,7 @@ class ResizedSink:
         self.buffer = self.sums
 
     def open(self, image: int, start: int, stop: int) -> Tensor:
-        """Return a buffer; images and pixels must come in order."""
+        """Return a buffer for pixels start to stop. Call it in order of image, then of pixel."""
         if start == 0:
             self.sums = self.sums.new_zeros(self.grad.shape[1:])
         if self.buffer.shape != (self.grad.shape[1], stop - start):
