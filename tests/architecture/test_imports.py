@@ -56,12 +56,10 @@ TABLE = {
         ("networks", "data", "ops", "run.files", "run.environment", "losses.fpl"),
         (
             *TORCH,
-            "PIL",
+            "PIL",  # polygons
             "rasterio",  # GeoTIFF and polygons
             "numpy",  # masks of files
             "pydantic",  # the model card
-            "PIL",  # polygons
-            "rasterio",  # GeoTIFF
             "huggingface_hub",  # `load("user/name")`, in one file
             "onnx",
             "onnxruntime",

@@ -107,10 +107,10 @@ class Review:
             learnt = sorted((iou for iou in ious if iou is not None), reverse=True)
             if len(learnt) < 2 or learnt[1] < LIMITS["learnt"]:
                 share = f"{100 * max(shares):.1f} % of the pseudo labels are of one class"
-                yield "collapse", "warning", f"{share}: the network teaches itself nothing else."
+                yield "collapse", "warning", f"{share}: the pseudo labels have collapsed."
         if self.loss == "fuzzy" and len(sizes) > 1 and sizes[0] >= LIMITS["single_sets"]:
             share = f"{100 * sizes[0]:.1f} % of the pixels have K = 1, one class in their fuzzy set"
-            yield "single_sets", "warning", f"{share}: there FPL is weighted cross entropy, and adds nothing."
+            yield "single_sets", "warning", f"{share}: there, FPL equals weighted cross entropy."
 
     def _signal(self, lines: Sequence[Line], recent: Sequence[Line], step: int) -> Iterator[Rule]:
         taught, labelled = _losses(recent, "unsupervised"), _losses(recent, "supervised")
@@ -139,7 +139,7 @@ class Review:
                 scores = (
                     f"mIoU {100 * evaluation[SCORE]:.1f} % is below the {100 * before:.1f} % of the supervised {name}"
                 )
-                yield f"behind_{name.split()[0]}", "warning", f"{scores}: so far the unlabelled images do harm."
+                yield f"behind_{name.split()[0]}", "warning", f"{scores}: so far, the unlabelled images lower the score."
         known = evaluation.get("ceiling") or {}
         each = {k: v for k, v in (evaluation.get("per_class") or {}).items() if known.get(k, 0) is not None}
         unseen = [name for name, iou in each.items() if iou is not None and iou <= LIMITS["unseen"]]
@@ -147,7 +147,7 @@ class Review:
             more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
             level = "warning" if len(unseen) > LIMITS["unseen_many"] * len(each) else "note"
             names = f"{', '.join(unseen[:5])}{more} ({len(unseen)} of {len(each)} classes)"
-            yield "unseen", level, f"never predicted right: {names}."
+            yield "unseen", level, f"never predicted correctly: {names}."
 
     def _overfitting(self, lines: Sequence[Line], scored: Sequence[Line]) -> Iterator[Rule]:
         if len(scored) < 3 or scored[-1] is not lines[-1]:
@@ -159,7 +159,7 @@ class Review:
         fitted = before and now and statistics.median(now) < LIMITS["fitted"] * statistics.median(before)
         if fitted and last < then - LIMITS["fallen"]:
             fall = f"mIoU has fallen from {100 * then:.1f} % at step {best['step']} to {100 * last:.1f} %"
-            while_ = "while the loss of the labelled images still falls: the network learns them by heart"
+            while_ = "while the loss of the labelled images still falls: the network overfits to them"
             yield "overfitting", "warning", f"{fall}, {while_}."
 
 
