@@ -139,7 +139,7 @@ class Review:
                 scores = (
                     f"mIoU {100 * evaluation[SCORE]:.1f} % is below the {100 * before:.1f} % of the supervised {name}"
                 )
-                yield f"behind_{name.split()[0]}", "warning", f"{scores}: so far, the unlabelled images lower the score."
+                yield f"behind_{name.split()[0]}", "warning", f"{scores}: the unlabelled images lower the score so far."
         known = evaluation.get("ceiling") or {}
         each = {k: v for k, v in (evaluation.get("per_class") or {}).items() if known.get(k, 0) is not None}
         unseen = [name for name, iou in each.items() if iou is not None and iou <= LIMITS["unseen"]]
