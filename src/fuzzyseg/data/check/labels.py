@@ -47,7 +47,7 @@ class UnmappedValue:
 
     @property
     def is_near(self) -> bool:
-        """Whether it is so close to a class colour that lossy compression may be the cause."""
+        """Whether the colour is close enough to a class colour for lossy compression to explain it."""
         return self.nearest is not None and math.dist(self.nearest, cast(Colour, self.value)) <= NEAR
 
     def words(self) -> str:

@@ -104,7 +104,7 @@ def thresholds(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def confident(rows: Sequence[dict[str, Any]]) -> Table:
-    """Table of the accuracy of confident pixels, one row per confidence tau, with the choice of `confidence=gate`."""
+    """Accuracy of confident pixels, one row per threshold tau, with the pixels that `confidence=gate` uses."""
     table = [["confidence", "pixels", "label right", "pixels used with confidence=gate"]]
     for row in rows:
         who = "confident pixels" if row["reliable"] else "all pixels"
