@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +85,7 @@ def distill(
     with process_group(device):  # opened once: `train` finds it open
         with pixel_limit(settings.data.max_megapixels):
             predictor = load(teacher, network=teacher_network, device=device)
-            material = replace(gather_material(settings.data, setup, settings.seed), group=settings.data.group)
-            material = with_held_back(setup, material)
+            material = with_held_back(setup, gather_material(settings.data, setup, settings.seed))
             if material.card.classes != predictor.classes:
                 raise ConfigError(
                     f"{teacher}: its classes are {', '.join(predictor.classes)}, those of the data "
