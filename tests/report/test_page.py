@@ -213,9 +213,11 @@ def test_every_control_of_a_page_of_runs_works(run, sweep, tmp_path, open_page):
     plot = page.locator(".plot").first
     plot.hover()
     assert "step" in plot.locator(".tip").inner_text()
+    assert plot.locator(".tick.x").all_inner_texts() == ["0", "1", "2", "3", "4"]
     plot.focus()
-    page.keyboard.press("ArrowRight")
-    assert plot.locator(".tip").is_visible()
+    for key, step in (("Left", 2), ("Left", 2), ("Right", 4), ("Right", 4), ("Left", 2)):  # the evaluations
+        page.keyboard.press(f"Arrow{key}")
+        assert f"step {step}" in plot.locator(".tip").inner_text()
     page.click("[data-toggle='1']")
     assert page.locator("#curves path[data-run='1']").first.evaluate("e => e.style.display") == "none"
     plot.hover()
@@ -258,6 +260,48 @@ def test_every_control_of_a_page_of_runs_works(run, sweep, tmp_path, open_page):
     page.locator("#settings summary").first.click()
     page.fill("#filter", "loss.threshold")
     assert page.locator("#all tbody tr:visible").count() == 1
+
+
+def test_the_values_of_a_run_are_shown_only_near_its_steps(run, tmp_path, open_page):
+    early = other(run, tmp_path, "early")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["step"] *= 25
+    (early / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    page = open_page(write_report([run, early], tmp_path / "a.html"))
+    plot = page.locator(".plot").nth(1)  # a loss: at steps 1 to 4, and 25 to 100
+    plot.focus()
+    tip = plot.locator(".tip")
+    found = []
+    for _ in range(6):
+        page.keyboard.press("ArrowRight")
+        found.append(tip.inner_text().split("\n")[0].removeprefix("step "))
+        assert tip.locator("div").count() == 1
+    assert found == ["2", "4", "25", "50", "75", "100"]
+
+
+def test_curves_of_many_long_runs_leave_room_for_pictures(tmp_path):
+    from fuzzyseg.report.curves import charts
+    from fuzzyseg.report.read import Run
+
+    lines = [{"step": n, "losses": dict.fromkeys("abcd", n / 7)} for n in range(1, 3001)]
+    runs = [Run(tmp_path, f"run {n}", {}, lines, {}, {}, {}, {}) for n in range(60)]
+    assert len(json.dumps(charts(runs))) < 1_500_000
+
+
+def test_a_tap_on_the_confusion_matrix_reads_it(run, tmp_path, open_page):
+    page = open_page(write_report([run], tmp_path / "a.html"), 400, has_touch=True)
+    page.locator(".matrix svg").tap()
+    assert "of all" in page.locator(".readout").inner_text()
+
+
+def test_pictures_of_another_split_are_called_so(run, tmp_path):
+    again = other(run, tmp_path, "again")
+    stored = json.loads((again / "evaluation" / "evaluation.json").read_text())
+    stored |= {"split": "test", "step": 4, "result": stored["result"] | {"images": 7}}
+    (again / "evaluation" / "evaluation.json").write_text(json.dumps(stored))
+    text = write_report([again], tmp_path / "a.html").read_text()
+    assert "rank 1 of 7<" in text and text.count("7 test images, step 4") == 2
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -11,7 +11,7 @@ from fuzzyseg.report.read import Run
 from fuzzyseg.run.logs import SCORE
 
 MOST_POINTS = 300
-"""Maximum number of points of a curve; with more, neighbours are averaged."""
+"""Maximum number of points of a curve, fewer with many runs; with more, neighbours are averaged."""
 
 SIDE = 1000
 """Width and height of the plots in SVG units."""
@@ -44,12 +44,13 @@ class Chart:
 
     def shapes(self) -> dict[str, Any]:
         """Return the template values of the chart."""
+        most = max(20, min(MOST_POINTS, 6 * MOST_POINTS // len(self.series)))  # keeps the page below 10 MB
         for each in self.series:
-            each.points = thinned(each.points)
+            each.points = thinned(each.points, most)
         x = [point[0] for each in self.series for point in each.points]
         y = [point[1] for each in self.series for point in each.points]
         low, high = (0.0, 1.0) if self.stack else _margins(min(y), max(y), at_zero=not self.dots)
-        self._range = min(x), max(max(x), min(x) + 1), low, high
+        self._range = 0, max(*x, 1), low, high
         scale, unit = (100, " %") if self.share else (1, "")
         first, last = self._range[:2]
         return {
@@ -57,7 +58,7 @@ class Chart:
             "note": self.note,
             "stack": self.stack,
             "curves": list(self._stacked() if self.stack else self._lines()),
-            "x": [(f"{v:,.0f}", 100 * (v - first) / (last - first)) for v in ticks(first, last, 4)],
+            "x": [(f"{v:,.0f}", 100 * (v - first) / (last - first)) for v in ticks(first, last, 4) if v % 1 == 0],
             "y": [(f"{scale * v:.4g}{unit}", 100 - 100 * (v - low) / (high - low)) for v in ticks(low, high, 4)],
             "data": {
                 "range": self._range,

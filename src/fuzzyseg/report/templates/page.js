@@ -35,13 +35,15 @@ all(".plot").forEach((plot) => {
     if (!curves.length) return hide();
     const nearest = (s) => s.x.reduce((best, x, i) => Math.abs(x - wanted) < Math.abs(s.x[best] - wanted) ? i : best, 0);
     const places = curves.map(nearest);
-    step = curves[0].x[places[0]];
+    const steps = curves.map((s, i) => s.x[places[i]]);
+    step = steps.reduce((best, x) => Math.abs(x - wanted) < Math.abs(best - wanted) ? x : best);
     const left = 100 * (step - first) / (last - first);
     line.style.left = `${left}%`;
     tip.replaceChildren(Object.assign(document.createElement("b"), { textContent: `step ${step.toLocaleString("en")}` }));
     curves.forEach((s, i) => {
+      if (Math.abs(steps[i] - step) > (last - first) / 40) return;  // no value near this step
       const row = document.createElement("div"), dot = document.createElement("i");
-      dot.style.setProperty("--c", s.colour || `var(--s${s.run % 6})`);
+      dot.style.setProperty("--c", s.colour || `var(--s${s.run % 10})`);
       const label = data.series.length > 1 ? ` ${s.label}` : "";
       row.append(dot, shown(s.y[places[i]]) + label);
       tip.append(row);
@@ -61,7 +63,11 @@ all(".plot").forEach((plot) => {
   plot.addEventListener("blur", hide);
   plot.addEventListener("keydown", (event) => {
     const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (way) { event.preventDefault(); show(step + way * (last - first) / 60); }
+    if (!way) return;
+    event.preventDefault();
+    const wanted = step + way * (last - first) / 60, steps = data.series.filter((s) => !hiddenRuns.has(s.run)).flatMap((s) => s.x);
+    const beyond = steps.filter((x) => way * (x - wanted) >= 0);
+    if (beyond.length) show(way * Math.min(...beyond.map((x) => way * x)));
   });
 });
 
@@ -89,7 +95,7 @@ all(".matrix").forEach((matrix) => {
   const names = all("li", matrix).map((item) => item.textContent), readout = matrix.parentElement.querySelector(".readout");
   const cells = new Map(all("rect", matrix).map((rect) => [`${rect.getAttribute("x")},${rect.getAttribute("y")}`, rect]));
   const svg = matrix.querySelector("svg");
-  svg.addEventListener("pointermove", (event) => {
+  const read = (event) => {
     const box = svg.getBoundingClientRect();
     const x = Math.floor(names.length * (event.clientX - box.left) / box.width);
     const y = Math.floor(names.length * (event.clientY - box.top) / box.height);
@@ -99,7 +105,9 @@ all(".matrix").forEach((matrix) => {
     if (cell) cell.classList.add("on");
     const share = (key) => cell ? `${(100 * cell.dataset[key]).toFixed(1)} %` : "less than 0.2 %";
     readout.textContent = `${names[y]} ${x === y ? "found" : `taken for ${names[x]}`}: ${share("t")} of all ${names[y]}, ${share("p")} of all that is called ${names[x]}.`;
-  });
+  };
+  svg.addEventListener("pointermove", read);
+  svg.addEventListener("pointerdown", read);  // a tap moves nothing
 });
 all("[data-norm]").forEach((button) => button.addEventListener("click", () => {
   press(all("[data-norm]"), button);
