@@ -289,6 +289,18 @@ def test_curves_of_many_long_runs_leave_room_for_pictures(tmp_path):
     assert len(json.dumps(charts(runs))) < 1_500_000
 
 
+def test_the_sizes_of_fuzzy_sets_are_drawn_for_runs_that_have_them(tmp_path):
+    from fuzzyseg.report.curves import charts
+    from fuzzyseg.report.read import Run
+
+    def run_of(name, metrics):
+        return Run(tmp_path, name, {}, [{"step": n, "metrics": metrics} for n in (1, 2)], {}, {}, {}, {})
+
+    runs = [run_of("hard", {"confidence": 0.9})] * 3 + [run_of("fuzzy", {"k_histogram": [0.75, 0.25]})]
+    (drawn,) = (chart for chart in charts(runs) if chart["stack"])
+    assert "fuzzy" in drawn["title"] and [s["y"] for s in drawn["data"]["series"]] == [[0.75, 0.75], [0.25, 0.25]]
+
+
 def test_a_tap_on_the_confusion_matrix_reads_it(run, tmp_path, open_page):
     page = open_page(write_report([run], tmp_path / "a.html"), 400, has_touch=True)
     page.locator(".matrix svg").tap()
@@ -353,6 +365,7 @@ def test_no_gain_without_an_interval_above_0(run, sweep, tmp_path):
     assert gain(HOSTILE)["kind"] == "open"  # +3.3 points on average, but the interval holds 0
     assert gain("fuzzy", [s for s in scores if s.repeat[0] == 0])["kind"] == "single"
     assert gain("fuzzy", [s for s in scores if not s.supervised])["kind"] == "missing"
+    assert gain("fuzzy", [s for s in scores if s.arm != "fuzzy"])["kind"] == "unscored"  # not finished
 
 
 def test_what_is_no_run_is_refused_by_name(tmp_path):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from fuzzyseg.report.charts import smooth
@@ -79,7 +80,7 @@ class Chart:
                 yield {**drawn, "kind": "line", "d": self._path(smoothed(each.points))}
             else:
                 alone = self.dots or len(each.points) == 1
-                dots = [self._place(point) for point in each.points] if alone else []
+                dots = [(100 * x, 100 * y) for x, y in map(self._at, each.points)] if alone else []
                 yield {**drawn, "kind": "line", "d": self._path(each.points), "dots": dots}
 
     def _stacked(self) -> Iterable[dict[str, Any]]:
@@ -97,10 +98,6 @@ class Chart:
     def _at(self, point: tuple[float, float]) -> tuple[float, float]:
         x0, x1, y0, y1 = self._range
         return (point[0] - x0) / (x1 - x0), 1 - (min(max(point[1], y0), y1) - y0) / (y1 - y0)
-
-    def _place(self, point: tuple[float, float]) -> tuple[float, float]:
-        x, y = self._at(point)
-        return 100 * x, 100 * y
 
 
 def _margins(low: float, high: float, *, at_zero: bool) -> tuple[float, float]:
@@ -154,8 +151,8 @@ def charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
     singles = _each(runs, lambda line: _k_shares(line)[0] if _k_shares(line) else None, raw=True)
     note = "share of the pixels whose fuzzy set holds one class: there FPL is weighted cross entropy"
     found.append(Chart("K = 1", singles, note, share=True))
-    for place, run in enumerate(runs[:3]):
-        found += _k_areas(place, run, several=len(runs) > 1)
+    areas = (chart for place, run in enumerate(runs) for chart in _k_areas(place, run, several=len(runs) > 1))
+    found += islice(areas, 3)
     return [chart.shapes() for chart in found if any(each.points for each in chart.series)]
 
 
@@ -183,8 +180,7 @@ def _k_areas(place: int, run: Run, *, several: bool) -> list[Chart]:
     lines = [(line["step"], shares) for line in run.lines if (shares := _k_shares(line))]
     if not lines:
         return []
-    most = len(K_COLOURS)
-    series = []
+    most, series = len(K_COLOURS), []
     for k in range(1, min(most, max(len(shares) for _, shares in lines)) + 1):
         points = [(step, sum(shares[k - 1 :]) if k == most else shares[k - 1]) for step, shares in lines]
         label = f"K ≥ {k}" if k == most else f"K = {k}"

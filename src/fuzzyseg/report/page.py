@@ -133,7 +133,7 @@ def _gain(run: Run, scores: Sequence[Score]) -> dict[str, Any]:
     own = [score for score in scores if score.arm == run.arm]
     others = [score for score in scores if score.supervised and score.arm != run.arm]
     if not own or own[0].supervised or not others:
-        return {"kind": "baseline" if run.method == SUPERVISED else "missing"}
+        return {"kind": "baseline" if run.method == SUPERVISED else "unscored" if others else "missing"}
     second = reference(others)
     found, seeds, apart = difference(scores, run.arm, second, labelled)
     if found is None:
