@@ -65,7 +65,7 @@ def _print(result: dict[str, Any]) -> None:
     typer.echo("\n".join(text.about(result)))
     for name, group in result["groups"].items():
         tables = {
-            f"Most frequent confusions of {name} images ({group['images']}):": text.confusions(group, most=6),
+            f"Most frequent confusions of {name} images ({group['images']}):": text.confusions(group, limit=6),
             "Fuzzy sets, for each threshold T:": text.thresholds(group["table"]),
             "Pixels with at least this confidence:": text.confident(group["confident"]),
         }

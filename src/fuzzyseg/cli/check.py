@@ -113,23 +113,16 @@ def _sizes(report: Report) -> Iterator[str]:
 def _classes(report: Report) -> Iterator[str]:
     if not report.classes:
         return
-    pixels, held_out = sum(each.pixels for each in report.classes), sum(each.held_pixels for each in report.classes)
+    pixels, held = sum(each.pixels for each in report.classes), sum(each.held_pixels for each in report.classes)
 
     def share(part: int, total: int) -> str:
         return f"{100 * part / max(1, total):.2f} %"
 
     rows = [
-        [
-            str(e.index),
-            e.name,
-            str(e.images),
-            share(e.pixels, pixels),
-            str(e.held_images),
-            share(e.held_pixels, held_out),
-        ]
+        [str(e.index), e.name, str(e.images), share(e.pixels, pixels), str(e.held_images), share(e.held_pixels, held)]
         for e in report.classes
     ]
-    void, held_void = share(report.void, report.void + pixels), share(report.held_void, report.held_void + held_out)
+    void, held_void = share(report.void, report.void + pixels), share(report.held_void, report.held_void + held)
     rows.append(["", "(void)", "", f"{void} of all", "", f"{held_void} of all"])
     yield ""
     yield from table(("", "class", "masks", "of pixels", "val, test masks", "of pixels"), rows)

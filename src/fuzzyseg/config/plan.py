@@ -76,13 +76,8 @@ class Plan(Section):
 
     def setting(self, arm: str | None, reading: str | None) -> dict[str, Any]:
         """Return base and interpretation settings of the plan, overridden by those of `arm`, if any."""
-        arm_settings, name = self.arms.get(arm or "", {}), reading or ""
-        layers = [
-            self.base,
-            self.readings.get(name, {}),
-            arm_settings.get("base", {}),
-            arm_settings.get("readings", {}).get(name, {}),
-        ]
+        spec, name = self.arms.get(arm or "", {}), reading or ""
+        layers = [self.base, self.readings.get(name, {}), spec.get("base", {}), spec.get("readings", {}).get(name, {})]
         return reduce(merge, layers, {})
 
     def compared(self, arm: str) -> dict[str, Any]:
