@@ -46,11 +46,9 @@ class Plan(Section):
     def _fits(self) -> Self:
         if not self.arms:
             raise ValueError("arms: found none, expected at least one")
-        invalid = [arm for arm in self.arms if "," in arm]
-        if invalid:
-            raise ValueError(
-                f"arms: found {invalid[0]!r}, expected names without commas, which separate names in --arms"
-            )
+        bad = [arm for arm in self.arms if "," in arm]
+        if bad:
+            raise ValueError(f"arms: found {bad[0]!r}, expected names without commas, which separate names in --arms")
         for arm, settings in self.arms.items():
             readings = settings.get("readings", {})
             for key, value in {"base": settings.get("base", {}), "readings": readings}.items():
@@ -76,8 +74,8 @@ class Plan(Section):
 
     def setting(self, arm: str | None, reading: str | None) -> dict[str, Any]:
         """Return base and interpretation settings of the plan, overridden by those of `arm`, if any."""
-        spec, name = self.arms.get(arm or "", {}), reading or ""
-        layers = [self.base, self.readings.get(name, {}), spec.get("base", {}), spec.get("readings", {}).get(name, {})]
+        spec, key = self.arms.get(arm or "", {}), reading or ""
+        layers = [self.base, self.readings.get(key, {}), spec.get("base", {}), spec.get("readings", {}).get(key, {})]
         return reduce(merge, layers, {})
 
     def compared(self, arm: str) -> dict[str, Any]:

@@ -45,11 +45,11 @@ class Examiner:
         return {
             path: (
                 kind,
-                FileInfo(path, f"{_failure_text(path, each)}; open it in an image viewer")
-                if isinstance(each, WorkerFailure)
-                else each,
+                FileInfo(path, f"{_reason(path, value)}; open it in an image viewer")
+                if isinstance(value, WorkerFailure)
+                else value,
             )
-            for (path, kind), each in results
+            for (path, kind), value in results
         }
 
     def statistics(self, dataset: DataSet, items: Sequence[Item]) -> list[MaskStatistics]:
@@ -57,10 +57,8 @@ class Examiner:
         new = [item for item in items if item.mask not in self._counted]
         count = partial(_mask_task, len(dataset.classes), dataset.ignore_index, self.data.max_megapixels)
         paths = [mask_of(item) for item in new]
-        for path, each in zip(paths, self._each(count, new, paths), strict=True):
-            self._counted[path] = (
-                MaskStatistics(problem=_failure_text(path, each)) if isinstance(each, WorkerFailure) else each
-            )
+        for path, out in zip(paths, self._each(count, new, paths), strict=True):
+            self._counted[path] = MaskStatistics(problem=_reason(path, out)) if isinstance(out, WorkerFailure) else out
         return [self._counted[mask_of(item)] for item in items]
 
     def presence(self, dataset: DataSet, items: Sequence[Item]) -> NDArray[np.bool_]:
@@ -87,5 +85,5 @@ def _mask_task(classes: int, ignore_index: int, megapixels: int | None, item: It
         return mask_statistics(item, classes, ignore_index)
 
 
-def _failure_text(path: Path, result: WorkerFailure) -> str:
+def _reason(path: Path, result: WorkerFailure) -> str:
     return f"{path}: the process that reads it {result.reason}"

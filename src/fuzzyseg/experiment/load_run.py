@@ -239,9 +239,7 @@ def run_items(source: Path, config: Config, predictor: Predictor, split: str) ->
     all_items = [*dataset.train, *(dataset.val or []), *(dataset.test or [])]
     names = record(run).get({"train": "labelled"}.get(split, split), [])
     known = {item.name: item for item in all_items}
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise DataError(
-            f"{config.data.root}: lacks {len(missing)} images of the run's {split} list, such as {missing[0]!r}"
-        )
+    gaps = [name for name in names if name not in known]
+    if gaps:
+        raise DataError(f"{config.data.root}: lacks {len(gaps)} images of the run's {split} list, such as {gaps[0]!r}")
     return [known[name] for name in names]

@@ -104,15 +104,14 @@ def _predict(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Predict this process's share of the incomplete images, and record each."""
-    assigned = list(names.items())[distributed.rank() :: distributed.world_size()]
-    there = [file for file, _ in assigned if record.complete(_key(file, root), file) is not None]
+    share = list(names.items())[distributed.rank() :: distributed.world_size()]
+    there = [file for file, _ in share if record.complete(_key(file, root), file) is not None]
     if there:
         log.warning(
-            f"{len(there)} of {len(assigned)} images were predicted before and have not changed; "
-            "--overwrite repeats them"
+            f"{len(there)} of {len(share)} images were predicted before and have not changed; --overwrite repeats them"
         )
     skipped, done = set(there), len(there)
-    for number, (file, name) in enumerate(assigned, 1):
+    for number, (file, name) in enumerate(share, 1):
         if file not in skipped:
             key, state = _key(file, root), state_of(file)
             try:
@@ -124,12 +123,12 @@ def _predict(
                 message = str(error) if str(file) in str(error) else f"{file}: {error}"
                 record.add(key, error=message)
             except OSError as error:
-                raise _unwritable(prediction.out, error, done, len(assigned)) from None
+                raise _unwritable(prediction.out, error, done, len(share)) from None
             except KeyboardInterrupt:
-                log.warning(f"the results of {done} of {len(assigned)} images are complete; the same command continues")
+                log.warning(f"the results of {done} of {len(share)} images are complete; the same command continues")
                 raise
         if progress is not None:
-            progress(number, len(assigned))
+            progress(number, len(share))
 
 
 def _finish(

@@ -181,10 +181,8 @@ def read_manifest(root: Path, description: Description) -> Files:
             raise DataError(f"{where}: has no image; expected a path")
         texts = [image] if part == "unlabelled" or not mask else [image, mask]
         paths = [existing(Path(os.path.normpath(path.parent / text))) for text in texts]
-        if missing := [file for file in paths if not file.is_file()]:
-            raise DataError(
-                f"{where}: {missing[0]} {why_not_file(missing[0])}; expected a file, relative to {path.parent}"
-            )
+        if gaps := [file for file in paths if not file.is_file()]:
+            raise DataError(f"{where}: {gaps[0]} {why_not_file(gaps[0])}; expected a file, relative to {path.parent}")
         if seen.setdefault(paths[0], number) != number:
             raise DataError(f"{where}: {paths[0]} is also in line {seen[paths[0]]}; expected it once")
         item = _item(paths[0], paths[1] if len(paths) > 1 else None, path.parent)

@@ -111,10 +111,8 @@ def split_lists(base: Path, images: dict[str, Path], folder: str = IMAGES) -> di
             continue
         listed = [name.replace("\\", "/").removeprefix(f"{folder}/") for name, _ in list_entries(path)]
         names = [known(name if known(name) in images else str(Path(name).with_suffix(""))) for name in listed]
-        missing = [name for name in names if name not in images]
-        if missing and split != "test":  # the test images are a separate download
-            raise DataError(
-                f"{path}: {len(missing)} images are not in {base / folder}: {short(missing)}; copy them there"
-            )
+        gaps = [name for name in names if name not in images]
+        if gaps and split != "test":  # the test images are a separate download
+            raise DataError(f"{path}: {len(gaps)} images are not in {base / folder}: {short(gaps)}; copy them there")
         lists[split] = list(dict.fromkeys([*lists.get(split, ()), *(name for name in names if name in images)]))
     return lists

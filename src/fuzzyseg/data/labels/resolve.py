@@ -106,14 +106,13 @@ def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour]
         if all(r == g == b for r, g, b in counts):
             labels, notes = _indexed(declared, items, GREY)
             return labels, [GREY.text, *notes]
-        class_colours = select_class_colours(counts, len(items), declared.snap)
+        codes = select_class_colours(counts, len(items), declared.snap)
         if declared.names is not None:
             raise DataError(
-                f"{items[0].mask}: is colour-coded, as the other masks; found the colours {short(class_colours, 40)}. "
-                f"Declare the colour of each class in {FILE}, such as "
-                f"colours: {{{declared.names[0]}: {list(class_colours[0])}, ...}}"
+                f"{items[0].mask}: is colour-coded, as the other masks; found the colours {short(codes, 40)}. Declare "
+                f"the colour of each class in {FILE}, such as colours: {{{declared.names[0]}: {list(codes[0])}, ...}}"
             )
-        names, table = colour_names(class_colours), list(enumerate(class_colours))
+        names, table = colour_names(codes), list(enumerate(codes))
         source = "found in the files; name them in dataset.yaml (colours: {road: [r, g, b], ...})"
         if transparent:
             source += f"; {transparent} transparent pixels are ignored"

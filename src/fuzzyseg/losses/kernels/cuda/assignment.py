@@ -176,7 +176,7 @@ def ranked(
             k, total, v, i, many, v1, p1, threshold, p00, p01, p10, p11, py, px, step, inside, C, CAP, OFFICIAL, RAISED
         )
     p = tl.exp(v - v1) * p1
-    more = inside & keep_adding(k, total, p, threshold, CAP, RULE, FIXED, OFFICIAL)
+    more = inside & extends(k, total, p, threshold, CAP, RULE, FIXED, OFFICIAL)
     while tl.max(more.to(tl.int32), 0) > 0:
         next_v, next_i = next_below(v, i, p00, p01, p10, p11, py, px, step, inside, C, RAISED)
         k = tl.where(more, k + 1, k)
@@ -184,14 +184,12 @@ def ranked(
         v = tl.where(more, next_v, v)
         i = tl.where(more, next_i, i)
         p = tl.exp(v - v1) * p1
-        more = more & keep_adding(k, total, p, threshold, CAP, RULE, FIXED, OFFICIAL)
+        more = more & extends(k, total, p, threshold, CAP, RULE, FIXED, OFFICIAL)
     return k, total, v, i
 
 
 @triton.jit
-def keep_adding(
-    k, total, p, threshold, CAP: tl.constexpr, RULE: tl.constexpr, FIXED: tl.constexpr, OFFICIAL: tl.constexpr
-):
+def extends(k, total, p, threshold, CAP: tl.constexpr, RULE: tl.constexpr, FIXED: tl.constexpr, OFFICIAL: tl.constexpr):
     """Whether the class after the first k, of probability p, is positive too."""
     if RULE == "fixed":
         positive = (k < CAP) & (k < FIXED)
