@@ -74,7 +74,7 @@ def test_only_members_are_sent_where_their_number_is_known(monkeypatch):
     members = torch.zeros(40, 2, dtype=torch.bool)
     members[[3, 20, 21, 22, 39], 1] = True
     members[10:18, 0] = True
-    bank.push(torch.arange(40.0).unsqueeze(1), members, most=13)
+    bank.push(torch.arange(40.0).unsqueeze(1), members, limit=13)
     assert sent == [13, 13]
     assert sorted(bank.rows[4:9, 0].tolist()) == [3, 20, 21, 22, 39]
     held = bank.rows[:4, 0].tolist()

@@ -270,7 +270,7 @@ def sharp():
 )
 def test_the_mask_is_kept_with_the_hard_loss_unless_told_otherwise(loss, confidence, keeps):
     method = make(loss, confidence=confidence)
-    assert (method.confident.which == "keep") == keeps
+    assert (method.confident.mode == "keep") == keeps
     assert ("confident" in method(batches(method), START).metrics) == keeps
 
 

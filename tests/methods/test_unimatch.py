@@ -223,7 +223,7 @@ def test_a_pixel_loss_takes_all_three_places_without_the_confidence_mask(loss):
     expected = mean(dropped(method, a.image, a.seed), weak, a.valid)
     torch.testing.assert_close(found.losses["features"], 3 / 2 * expected)
     assert "confident" not in found.metrics
-    assert make(loss, confidence="keep").confident.which == "keep"
+    assert make(loss, confidence="keep").confident.mode == "keep"
 
 
 def test_a_network_without_stages_is_refused():

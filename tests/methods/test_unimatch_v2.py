@@ -178,7 +178,7 @@ def test_a_pixel_loss_takes_both_places_without_the_confidence_mask(loss):
     terms = expected_terms(method, batch, mean)
     torch.testing.assert_close(found.losses["unsupervised"], (terms[0] + terms[1]) / 2 / 2)
     assert "confident" not in found.metrics
-    assert make(loss, confidence="keep").confident.which == "keep"
+    assert make(loss, confidence="keep").confident.mode == "keep"
 
 
 def test_a_network_without_stages_is_refused():

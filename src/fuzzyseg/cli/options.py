@@ -51,14 +51,14 @@ def takes(*options: inspect.Parameter) -> Callable[[Callable[..., None]], Callab
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def run(**values: Any) -> None:
-            taken = {each.name: values.pop(each.name) for each in options}
-            command(**values, given={name: value for name, value in taken.items() if value is not None})
+            option_values = {each.name: values.pop(each.name) for each in options}
+            command(**values, given={name: value for name, value in option_values.items() if value is not None})
 
         signature = inspect.signature(command, eval_str=True)
-        own = [each for each in signature.parameters.values() if each.name != "given"]
-        arguments = [each for each in own if each.kind is not inspect.Parameter.KEYWORD_ONLY]
+        parameters = [each for each in signature.parameters.values() if each.name != "given"]
+        arguments = [each for each in parameters if each.kind is not inspect.Parameter.KEYWORD_ONLY]
         run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[*arguments, *options, *own[len(arguments) :]]
+            parameters=[*arguments, *options, *parameters[len(arguments) :]]
         )
         return run
 

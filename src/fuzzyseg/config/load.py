@@ -146,14 +146,14 @@ def parse_yaml(text: str) -> Any:
         raise ConfigError(f"is not valid YAML: {' '.join(str(error).split())[:200]}") from None
 
 
-def _count(values: Any, most: int) -> int:
-    """Subtract the number of values, with aliases expanded, from `most`. Raises ConfigError below 0."""
+def _count(values: Any, limit: int) -> int:
+    """Subtract the number of values, with aliases expanded, from `limit`. Raises ConfigError below 0."""
     parts = [*values, *values.values()] if isinstance(values, dict) else values if isinstance(values, list) else ()
     for part in parts:
-        most = _count(part, most - 1)
-        if most < 0:
+        limit = _count(part, limit - 1)
+        if limit < 0:
             raise ConfigError(f"more than {MOST_VALUES} values, written out; expected settings")
-    return most
+    return limit
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:

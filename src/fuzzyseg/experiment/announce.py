@@ -35,15 +35,15 @@ def announce(
     sentences = [*material.dataset.notes, *material.split.notes]
     sentences += say_sizes(material, setup.crop, data.image_size)
     sentences += say_balance(material, data.balance)
-    name, asked = setup.pixel_loss, setup.loss.name
+    name, requested = setup.pixel_loss, setup.loss.name
     parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
-    shown = f"paper ({name or 'none'})" if asked == "paper" else name
+    shown = f"paper ({name or 'none'})" if requested == "paper" else name
     sentences.append(f"method {setup.name}, loss {shown}, {parameters / 1e6:.1f} M trainable parameters")
     if setup.uses_threshold:
         sentences += say_threshold(setup.loss, method.facts)
     if idle := setup.idle:
         has = "has" if len(idle) == 1 else "have"
-        sentences.append(f"note: {', '.join(idle)} {has} no effect with --loss {asked} as it is set")
+        sentences.append(f"note: {', '.join(idle)} {has} no effect with --loss {requested} as it is set")
     if name in SET_LOSSES and len(material.dataset.classes) == 2:
         what = "FPL" if name == "fuzzy" else f"the loss {name}"
         sentences.append(f"two classes: every fuzzy set holds one class, so {what} is weighted cross entropy")

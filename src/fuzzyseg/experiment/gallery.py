@@ -87,10 +87,10 @@ def write_evaluation(
         write_json(part / "evaluation.json", content)
 
 
-def _chosen(total: int, wanted: int) -> list[int]:
-    """Return `wanted` indices below `total`: the first half from 0 on, the second half evenly spaced over the rest."""
-    worst = min(total, -(-wanted // 2))
-    rest, more = total - worst, min(total, wanted) - worst
+def _chosen(total: int, count: int) -> list[int]:
+    """Return `count` indices below `total`: the first half from 0 on, the second half evenly spaced over the rest."""
+    worst = min(total, -(-count // 2))
+    rest, more = total - worst, min(total, count) - worst
     return [*range(worst), *(worst + (2 * n + 1) * rest // (2 * more) for n in range(more))]
 
 
@@ -99,8 +99,8 @@ def _calibration(items: Sequence[Item], maps: Maps, total: Diagnosis | None) -> 
     every = 1 if total is not None else -(-len(items) // MOST_MEASURED)
     for item in items[::every] if total is None else ():
         for pixels, target in maps(item):
-            found = diagnose(pixels, target)
-            total = found if total is None else total.plus(found)
+            diagnosis = diagnose(pixels, target)
+            total = diagnosis if total is None else total.plus(diagnosis)
     return {**({} if total is None else total.numbers()), "images": len(items[::every])}
 
 

@@ -101,8 +101,8 @@ def same_split(run: RunFolder, material: Material) -> None:
 def hardware(device: torch.device) -> dict[str, Any]:
     """Return the part of environment.json that requires torch."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    found = {"device": str(device), "gpu": gpu, "threads": torch.get_num_threads(), "cuda": torch.version.cuda}
-    return {**found, "processes": distributed.world_size()}
+    result = {"device": str(device), "gpu": gpu, "threads": torch.get_num_threads(), "cuda": torch.version.cuda}
+    return {**result, "processes": distributed.world_size()}
 
 
 def result_of(

@@ -217,8 +217,8 @@ class Predictor:
                 self._warned = True
             return torch.from_numpy(stored).movedim(-1, 0).unsqueeze(0)
         if not isinstance(image, Tensor | np.ndarray):
-            found = type(image).__name__
-            raise DataError(f"found an image of type {found}; expected a path, a PIL image, an array or a tensor")
+            type_name = type(image).__name__
+            raise DataError(f"found an image of type {type_name}; expected a path, a PIL image, an array or a tensor")
         levels, kind = self.card.levels, str(image.dtype).removeprefix("torch.")
         floats = any("float" in name for name in self.card.value_range or ["float"])  # among the training images
         numbers = isinstance(image, np.ndarray) and image.dtype.kind in "ui" + "f" * floats

@@ -34,15 +34,15 @@ def starts(length: int, window: int, multiple: int = 1) -> list[int]:
     return [*range(0, last, stride), last]
 
 
-def ramp(length: int, begin: int, end: int, overlap: int) -> Tensor:
+def ramp(length: int, start: int, end: int, overlap: int) -> Tensor:
     """Return weights (end - begin,) of a window's pixels along an axis, rising over its overlap with a neighbour.
 
     They are nearly 0 in the outer quarter of the overlap and 1 in the inner quarter. At the border of the image, which
     no other window covers better, they are 1.
     """
-    place = torch.arange(begin, end) + 0.5
-    sides = [side for side, inner in ((place - begin, begin > 0), (end - place, end < length)) if inner]
-    weight = torch.ones(end - begin)
+    place = torch.arange(start, end) + 0.5
+    sides = [side for side, inner in ((place - start, start > 0), (end - place, end < length)) if inner]
+    weight = torch.ones(end - start)
     for side in sides:
         weight = weight.minimum((2 * side / max(overlap, 1) - 0.5).clamp(1e-6, 1))
     return weight
@@ -87,8 +87,8 @@ def average_windows(
             sums.zero_().narrow(axis, 0, tall - done).copy_(rest)
 
 
-def _weights(length: int, begin: int, window: int, begins: list[int], blend: int | None) -> Tensor:
-    end = min(begin + window, length)
+def _weights(length: int, start: int, window: int, window_starts: list[int], blend: int | None) -> Tensor:
+    end = min(start + window, length)
     if blend is None:
-        return torch.ones(end - begin)
-    return ramp(length, begin, end, window - (begins[1] if len(begins) > 1 else window))
+        return torch.ones(end - start)
+    return ramp(length, start, end, window - (window_starts[1] if len(window_starts) > 1 else window))

@@ -40,8 +40,8 @@ def read_annotations(source: Path, labels: list[str] | None = None, *, strict: b
         raise DataError(f"{source}: does not exist; expected {EXPECTED}")
     if source.is_dir() and (source / MAP).is_file():
         return Cvat(source, labels)
-    found = [source] if source.is_file() else sorted(walk(source))
-    paths = [path for path in found if path.suffix.lower() == ".json" and path.is_file()]
+    candidates = [source] if source.is_file() else sorted(walk(source))
+    paths = [path for path in candidates if path.suffix.lower() == ".json" and path.is_file()]
     kinds = attempt_all(_kind, paths, "annotation file")
     labelme, coco, other = ([p for p, kind in zip(paths, kinds, strict=True) if kind == name] for name in KINDS)
     if labelme and coco:
@@ -99,8 +99,8 @@ def write_dataset(
         results = map_items(source.pictures, write, progress)
     except OSError as error:
         done = len(list(out.glob("masks/*.png")))
-        stands = f"{done} masks of {len(source.pictures)} images are complete, dataset.yaml is missing"
-        raise Unwritable(out, error, f"{stands}: remove {out}, free space and repeat") from None
+        status = f"{done} masks of {len(source.pictures)} images are complete, dataset.yaml is missing"
+        raise Unwritable(out, error, f"{status}: remove {out}, free space and repeat") from None
     failures = [result for result in results if isinstance(result, DataError)]
     written = {"images": len(results) - len(failures), "masks": results.count(True)}
     if not written["images"]:

@@ -71,11 +71,11 @@ def _pictures(source: Path) -> list[AnnotatedImage]:
     images, _ = image_files(folder)
     known = name_finder(images)
     masks = {known(name): path for name, path in masks.items()}
-    if lost := sorted(set(masks) - set(images)):
-        raise DataError(f"{masks[lost[0]]}: has no image in {folder} ({len(lost)} of {len(masks)} masks have none)")
+    if extra := sorted(set(masks) - set(images)):
+        raise DataError(f"{masks[extra[0]]}: has no image in {folder} ({len(extra)} of {len(masks)} masks have none)")
     lists = split_lists(source, images, folder.name)
-    held = {name: split for split in ("val", "test") for name in lists.get(split, ())}
-    prefixes = {name: f"{held.get(name, 'train')}/" if held else "" for name in images}
+    held_out = {name: split for split in ("val", "test") for name in lists.get(split, ())}
+    prefixes = {name: f"{held_out.get(name, 'train')}/" if held_out else "" for name in images}
     return [
         AnnotatedImage(f"{prefixes[name]}{name}", path, masks.get(name, path), name in masks)
         for name, path in sorted(images.items())

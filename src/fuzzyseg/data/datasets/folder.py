@@ -44,12 +44,12 @@ def list_files(root: Path, description: Description) -> Files:
         files.notes.append(f"warning: {root} is one split: {others} beside it not read; {root.parent} has all")
     below = [path for _, path in split_folders(root / names["image"])]
     files.notes += note_other_folders(root / names["image"], below, "no split folders, read as training images")
-    holding = list(names.values())
-    files.notes += note_other_folders(root, [path for _, path in above], "no split folders, not read", holding)
+    subfolders = list(names.values())
+    files.notes += note_other_folders(root, [path for _, path in above], "no split folders, not read", subfolders)
     if description.classes is None and description.colours_of is None and description.values is None:
         named = [root / name for name in CLASS_LISTS if (root / name).is_file()]
         files.notes += [f"warning: {path}: not read; name the classes in {root / FILE} (classes:)" for path in named]
     lists = [] if "val" in files.splits else sorted(root.glob("*.txt"))
-    held = [path for path in lists if split_named(path.stem) == "val"]
-    files.notes += [f"{path}: not read; its images are trained on unless --val {path} names them" for path in held]
+    val_lists = [path for path in lists if split_named(path.stem) == "val"]
+    files.notes += [f"{path}: not read; its images are trained on unless --val {path} names them" for path in val_lists]
     return files

@@ -89,8 +89,8 @@ def list_files(location: DatasetLocation) -> Files:
     files = DATASETS[location.layout].files(root, location.description)
     files.splits = {split: sorted(items, key=lambda item: item.name) for split, items in files.splits.items() if items}
     if not files.splits:
-        found = f"contains no image (layout {location.layout})"
-        raise DataError(f"{root}: {found}; expected files in {', '.join(SUFFIXES)}. {'; '.join(files.notes)}")
+        problem = f"contains no image (layout {location.layout})"
+        raise DataError(f"{root}: {problem}; expected files in {', '.join(SUFFIXES)}. {'; '.join(files.notes)}")
     items = [item for items in files.splits.values() for item in items]
     if twice := repeated([item.name for item in items]):  # such as a.png and a.jpg in a list
         same = [item.image for item in items if item.name == twice[0]]

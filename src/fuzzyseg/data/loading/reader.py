@@ -213,6 +213,6 @@ def _resize(array: NDArray[Any], size: Size, how: Image.Resampling) -> NDArray[A
 
 
 def _mismatch(item: Item, image: Size, mask: Size) -> str:
-    found = f"is {mask[0]}x{mask[1]} (height x width), but its image {item.image} is {image[0]}x{image[1]}"
+    sizes = f"is {mask[0]}x{mask[1]} (height x width), but its image {item.image} is {image[0]}x{image[1]}"
     advice = "; sides are swapped, as when the mask was drawn without the image's EXIF orientation: rotate the mask"
-    return f"{item.mask}: {found}; expected the same size" + advice * (mask == image[::-1])
+    return f"{item.mask}: {sizes}; expected the same size" + advice * (mask == image[::-1])

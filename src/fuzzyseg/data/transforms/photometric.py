@@ -135,9 +135,9 @@ class Pending:
         result = image.clone()
         for place, (changes, box) in enumerate(zip(self.views[view].tolist(), self.shown[view].tolist(), strict=True)):
             y0, x0, y1, x1 = box
-            found = [(int(kind), amount) for kind, amount in changes if kind != _NONE]
-            if found:
-                result[place, :, y0:y1, x0:x1] = self.colours.apply(image[place, :, y0:y1, x0:x1], found)
+            applied = [(int(kind), amount) for kind, amount in changes if kind != _NONE]
+            if applied:
+                result[place, :, y0:y1, x0:x1] = self.colours.apply(image[place, :, y0:y1, x0:x1], applied)
         return result
 
 

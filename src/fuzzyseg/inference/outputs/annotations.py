@@ -178,10 +178,10 @@ def brush_runs(pixels: np.ndarray[Any, np.dtype[np.bool_]]) -> list[int]:
     """
     flat = pixels.ravel()
     edges = np.flatnonzero(np.diff(flat)) + 1
-    begins = np.concatenate([[0], edges])
-    lengths = 4 * np.diff(np.concatenate([begins, [len(flat)]]))
+    starts = np.concatenate([[0], edges])
+    lengths = 4 * np.diff(np.concatenate([starts, [len(flat)]]))
     parts = -(-lengths // 2**16)  # runs of at most 2**16 values
-    values = np.repeat(np.where(flat[begins], 255, 0), parts)
+    values = np.repeat(np.where(flat[starts], 255, 0), parts)
     rest = lengths - (parts - 1) * 2**16
     runs = np.full(len(values), 2**16)
     runs[np.cumsum(parts) - 1] = rest

@@ -154,7 +154,7 @@ def run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOu
             stop = min(start + length, pixels)
             here = (image, slice(start, stop))
             out = None if sink is None else sink.open(image, start, stop)
-            found = kernel(
+            result = kernel(
                 student.read(image, start, stop),
                 teacher.read(image, start, stop),
                 threshold[here] if threshold.dim() else threshold,
@@ -164,8 +164,8 @@ def run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOu
             if sink is not None and out is not None:
                 sink.close(image, start, stop, out)
             for name, place in maps.items():
-                place[here] = 1 if name == "k" and found.k is None else getattr(found, name)
-            _accumulate(inputs, outputs, found, stop - start, None if valid is None else valid[here].double())
+                place[here] = 1 if name == "k" and result.k is None else getattr(result, name)
+            _accumulate(inputs, outputs, result, stop - start, None if valid is None else valid[here].double())
     if inputs.mean:
         outputs.loss.copy_(outputs.sums[1] / divisor(outputs.sums[0]))
     return outputs
@@ -222,7 +222,7 @@ def _scale(inputs: LossInputs, valid: Tensor | None, pixels: int) -> Tensor | No
     return (valid.double() * part).to(inputs.precision)
 
 
-def _accumulate(inputs: LossInputs, outputs: LossOutputs, found: cpu.Pixels, pixels: int, valid: Tensor | None) -> None:
+def _accumulate(inputs: LossInputs, outputs: LossOutputs, maps: cpu.Pixels, pixels: int, valid: Tensor | None) -> None:
     """Add a chunk's sums and counts in fp64, since a sequential fp32 sum would lose precision."""
 
     def total(values: Tensor) -> Tensor:
@@ -234,18 +234,18 @@ def _accumulate(inputs: LossInputs, outputs: LossOutputs, found: cpu.Pixels, pix
 
     count = pixels if valid is None else valid.sum()
     outputs.sums[0] += count
-    outputs.sums[1] += total(found.loss)
-    if inputs.cross_entropy and found.cross_entropy is not None:
-        outputs.sums[4] += total(found.cross_entropy)
+    outputs.sums[1] += total(maps.loss)
+    if inputs.cross_entropy and maps.cross_entropy is not None:
+        outputs.sums[4] += total(maps.cross_entropy)
     if not inputs.statistics:
         return
-    outputs.sums[2] += total(found.weight)
-    outputs.sums[3] += total(found.confidence)
-    outputs.label_counts += counts(found.label, len(outputs.label_counts))
-    if found.k is None:
+    outputs.sums[2] += total(maps.weight)
+    outputs.sums[3] += total(maps.confidence)
+    outputs.label_counts += counts(maps.label, len(outputs.label_counts))
+    if maps.k is None:
         outputs.k_counts[0] += count
     else:
-        outputs.k_counts += counts(found.k.long() - 1, len(outputs.k_counts))
+        outputs.k_counts += counts(maps.k.long() - 1, len(outputs.k_counts))
 
 
 def multiply(grad: Tensor, upstream: Tensor) -> Tensor:
@@ -255,8 +255,8 @@ def multiply(grad: Tensor, upstream: Tensor) -> Tensor:
     """
     if upstream.dim() == 0 or grad.dtype == upstream.dtype or grad.device.type != "cpu":
         return grad.mul_(upstream.unsqueeze(1) if upstream.dim() else upstream)
-    whole = chunk_io.flat(grad)
-    factor, length = upstream.reshape(len(whole), 1, -1), max(LEAST // (len(whole) * grad.shape[1]), 1)
-    for part, by in zip(torch.split(whole, length, 2), torch.split(factor, length, 2), strict=True):
+    flat_grad = chunk_io.flat(grad)
+    factor, length = upstream.reshape(len(flat_grad), 1, -1), max(LEAST // (len(flat_grad) * grad.shape[1]), 1)
+    for part, by in zip(torch.split(flat_grad, length, 2), torch.split(factor, length, 2), strict=True):
         part.mul_(by)
     return grad
