@@ -84,6 +84,9 @@ def evaluate(
         counts: list[Any] = []
         call = chosen.model_dump(exclude={"diagnose", "gallery"}) | {"metrics": metrics(), "progress": progress}
         result = score(predictor, items, ignore_index=void, keep=lambda *c: counts.append(c), **call)
+        root = settings.data.root or where  # without its run, the model may have been fitted here
+        fitted_here = split == "val" and Path(where).resolve() == Path(root).resolve()
+        result["calibration"] = _calibration(predictor, items, void, fitted_here, settings.data.group)
         if run is not None and config is not None and gallery is not None:
             maps = partial(_pixel_maps, predictor, sets_of(Path(source), config), void)
             known = run.evaluation_dir, predictor, items, counts[0], maps, result, chosen, void
@@ -91,9 +94,6 @@ def evaluate(
                 write_evaluation(*known, step=card.step, split=split)
             except OSError as error:
                 raise Unwritable(run.evaluation_dir, error, "its content is unchanged: free space and repeat") from None
-        root = settings.data.root or where  # without its run, the model may have been fitted here
-        fitted_here = split == "val" and Path(where).resolve() == Path(root).resolve()
-        result["calibration"] = _calibration(predictor, items, void, fitted_here, settings.data.group)
     return {"data": where, "split": split, **result}
 
 

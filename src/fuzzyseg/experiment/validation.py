@@ -90,12 +90,12 @@ class Scoring:
             diagnoses = self._diagnosis(predictor, step)
             brief = {name: each.brief() for name, each in diagnoses.items()}
             result["fuzzy"] = {**brief.pop("val"), **brief}
+        if last:
+            result["calibration"] = self._calibration(predictor)
         if last and settings.gallery > 0 and distributed.rank() == 0:
             maps, void = partial(self.pixel_maps, predictor), predictor.card.ignore_index
             known = self.run.evaluation_dir, predictor, self.items, counts[0], maps, result, settings, void
             write_evaluation(*known, diagnosis=diagnoses.get("val"), step=step, split="val")
-        if last:
-            result["calibration"] = self._calibration(predictor)
         return result
 
     def _calibration(self, predictor: Predictor) -> dict[str, Any] | None:
