@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "src" / "fuzzyseg"
 FILE, FUNCTION, METHOD = 300, 60, 150
 ALLOWANCES = {
     "training and data": 18_600,
-    "reports, outputs, export, suggestions, distillation, trackers": 2_950,
+    "reports, outputs, export, suggestions, distillation, trackers": 3_000,
 }
 CODE = sum(ALLOWANCES.values())
 """Lines of code of the package. A new capability states its allowance."""
