@@ -70,9 +70,9 @@ def unknown(key: str, known: Iterable[str] | None = None) -> str:
     """
     parent, dot, last = key.rpartition(".")
     every = list(_names(Config))
-    beside = [name.rpartition(".")[2] for name in every if name.rpartition(".")[0] == parent]
+    siblings = [name.rpartition(".")[2] for name in every if name.rpartition(".")[0] == parent]
     more = [name for name in every if name.rpartition(".")[2] == last] if dot or known is None else []
-    return f"unknown setting {key[:200]!r}.{nearest(last, known or beside, prefix=parent + dot, more=more)}"
+    return f"unknown setting {key[:200]!r}.{nearest(last, known or siblings, prefix=parent + dot, more=more)}"
 
 
 def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | None = None) -> str:
@@ -119,9 +119,9 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = Counter(str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge")
-        twice = next((key for key, count in keys.items() if count > 1), None)
-        if twice is not None:
-            raise yaml.MarkedYAMLError(None, None, f"the key {twice!r} is written twice", node.start_mark)
+        duplicate = next((key for key, count in keys.items() if count > 1), None)
+        if duplicate is not None:
+            raise yaml.MarkedYAMLError(None, None, f"the key {duplicate!r} is written twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 

@@ -291,10 +291,10 @@ class Predictor:
                 view = F.interpolate(view, size=scaled, mode="bilinear", antialias=True)
             view = view.flip(-1) if mirrored else view
             window = self._window(view, protocol)
-            seen = (
+            logits = (
                 self._probabilities(view) if window is None else torch.cat(list(self._sweep(view, window, protocol)), 2)
             )
-            seen = resize_logits(seen.flip(-1) if mirrored else seen, size, align_corners=False)
-            total = seen if total is None else total + seen
+            logits = resize_logits(logits.flip(-1) if mirrored else logits, size, align_corners=False)
+            total = logits if total is None else total + logits
         assert total is not None
         return (total / len(views)).clamp_min(torch.finfo(total.dtype).tiny).log()

@@ -69,11 +69,11 @@ def average_windows(
     strip: Tensor | None = None
     for top, following, vertical in zip(tops, [*tops[1:], height], down, strict=True):
         for left, horizontal in zip(lefts, across, strict=True):
-            seen = predict((top, left, top + len(vertical), left + len(horizontal)))
+            scores = predict((top, left, top + len(vertical), left + len(horizontal)))
             if strip is None:
-                strip = seen.new_zeros((*seen.shape[:2], tall, width))
-                hits, rows = hits.to(seen.device), rows.to(seen.device)
-            weighted = seen if blend is None else seen * (vertical[:, None] * horizontal).to(seen.device)
+                strip = scores.new_zeros((*scores.shape[:2], tall, width))
+                hits, rows = hits.to(scores.device), rows.to(scores.device)
+            weighted = scores if blend is None else scores * (vertical[:, None] * horizontal).to(scores.device)
             strip[..., : len(vertical), left : left + wide] += weighted
         rows[: len(vertical)] += vertical.to(rows.device)
         assert strip is not None

@@ -69,8 +69,8 @@ class RunFolder:
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
-            there = f"{self.last_pt} is complete" if self.last_pt.is_file() else "there is no checkpoint yet"
-            status = status or f"{there}: free space, then repeat the command with --resume"
+            progress = f"{self.last_pt} is complete" if self.last_pt.is_file() else "there is no checkpoint yet"
+            status = status or f"{progress}: free space, then repeat the command with --resume"
             advice = f"cannot be written ({error.strerror}); {status}"
             raise OSError(error.errno, advice, error.filename or str(self.path)) from None
         finally:

@@ -127,11 +127,11 @@ class LabelMe:
     def _add_unlabelled(self) -> None:
         images, _ = image_files(self._root)
         used = {picture.image.resolve() for picture in self.pictures if picture.image is not None}
-        bare = [(name, path) for name, path in images.items() if path.resolve() not in used]
-        self.pictures += [AnnotatedImage(name, path, path, annotated=False) for name, path in bare]
-        if bare:
-            names = short([name for name, _ in bare])
-            self.notes.append(f"{len(bare)} images have no LabelMe file and remain unlabelled: {names}")
+        unlabelled = [(name, path) for name, path in images.items() if path.resolve() not in used]
+        self.pictures += [AnnotatedImage(name, path, path, annotated=False) for name, path in unlabelled]
+        if unlabelled:
+            names = short([name for name, _ in unlabelled])
+            self.notes.append(f"{len(unlabelled)} images have no LabelMe file and remain unlabelled: {names}")
 
     def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
         """Draw the shapes in file order: later ones overwrite earlier ones. Raises DataError."""

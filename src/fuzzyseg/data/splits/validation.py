@@ -30,9 +30,9 @@ def with_masks(items: Sequence[Item] | None) -> list[Item]:
 
 def need_masks(items: Sequence[Item], path: Path) -> None:
     """Raise DataError if an item of a list file has no mask."""
-    bare = [item.name for item in items if item.mask is None]
-    if bare:
-        raise DataError(f"{path}: lists {len(bare)} images without a mask: {short(bare)}; expected images with masks")
+    gaps = [item.name for item in items if item.mask is None]
+    if gaps:
+        raise DataError(f"{path}: lists {len(gaps)} images without a mask: {short(gaps)}; expected images with masks")
 
 
 def validation_images(
@@ -81,21 +81,21 @@ def _select(
     first = groups.reached(order, amount)
     held_out = _parts(free, groups, [order[:first], order[first:]], None if kept else presence)[0]
     share = "a seeded fifth of" if val is None else f"{val} of"
-    why = "no val folder with masks: " if val is None else ""
+    reason = "no val folder with masks: " if val is None else ""
     if group is not None:
-        why += f"whole groups ({group}), "
+        reason += f"whole groups ({group}), "
         if len(held_out) == len(pool):
             raise DataError(f"group: '{group}' puts all {len(pool)} images with masks into one group; use another rule")
     count = "" if share == f"{len(held_out)} of" else f", {len(held_out)},"
-    return held_out, f"{why}{share} the {len(pool)} training images with masks{count} held out for validation"
+    return held_out, f"{reason}{share} the {len(pool)} training images with masks{count} held out for validation"
 
 
 def _folder(dataset: DataSet, name: str, inside: Sequence[Item]) -> tuple[list[Item], str]:
     items = with_masks(inside)
     if not items:
         raise DataError(f"{dataset.root}: the {name} folder has no image with a mask; set --val to a fraction or none")
-    bare = len(inside) - len(items)
-    return items, f"validation: {counted(len(items), 'image')} of {name}" + (f"; {bare} have no mask" if bare else "")
+    gaps = len(inside) - len(items)
+    return items, f"validation: {counted(len(items), 'image')} of {name}" + (f"; {gaps} have no mask" if gaps else "")
 
 
 def _listed(dataset: DataSet, path: Path) -> tuple[list[Item], str]:
