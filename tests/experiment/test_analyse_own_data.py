@@ -49,7 +49,7 @@ def test_bands_and_range_are_the_runs(tmp_path, limits):
 
 
 def test_a_large_image_is_read_by_windows(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "MOST_PIXELS", 100_000)
+    monkeypatch.setattr(room, "MAX_PIXELS", 100_000)
     root = write_folder(tmp_path / "data", val=2)
     for kind, colours in (("images", "rgb"), ("masks", "minisblack")):
         small = Image.open(root / kind / "val" / "im16.png")

@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 def test_the_evaluation_in_training_is_that_of_the_whole(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "MOST_PIXELS", 100_000)
+    monkeypatch.setattr(room, "MAX_PIXELS", 100_000)
     monkeypatch.setattr(room, "TILE", (300, 400))
     found = []
     for name, limit in (("whole", None), ("parts", 1)):

@@ -27,7 +27,7 @@ def picture(path: Path) -> np.ndarray:
 @pytest.mark.parametrize(("large", "temperature"), [(False, 1.0), (True, 2.5)])
 def test_values_of_every_output(tmp_path, monkeypatch, large, temperature):
     if large:
-        monkeypatch.setattr(room, "MOST_PIXELS", 100)
+        monkeypatch.setattr(room, "MAX_PIXELS", 100)
         monkeypatch.setattr(room, "TILE", (16, 16))
     model, image = predictor(colours=COLOURS, temperature=temperature), noise(21, 34)
     kinds = ["colour", "uncertainty", "k", "sets", "probabilities", "probabilities8"]
@@ -63,7 +63,7 @@ def test_names_of_outputs_are_checked(tmp_path):
 
 
 def test_a_large_overlay_is_reduced(tmp_path, monkeypatch):
-    monkeypatch.setattr(rasters, "MOST_SHOWN", 40 * 50)
+    monkeypatch.setattr(rasters, "MAX_OVERLAY_PIXELS", 40 * 50)
     model, image = predictor(colours=COLOURS), noise(81, 101)
     predict_files(model, write(tmp_path / "a.png", image), tmp_path / "out")
     assert picture(tmp_path / "out/masks/a.png").shape == (81, 101)
@@ -86,7 +86,7 @@ def geotiff(path: Path, image: np.ndarray, **profile) -> Path:
 @pytest.mark.parametrize("large", [False, True])
 def test_a_geotiff_gives_geotiffs_of_the_same_place(tmp_path, monkeypatch, large):
     if large:
-        monkeypatch.setattr(room, "MOST_PIXELS", 100)
+        monkeypatch.setattr(room, "MAX_PIXELS", 100)
         monkeypatch.setattr(room, "TILE", (32, 48))
     rasterio = pytest.importorskip("rasterio")
     image = noise(150, 130)
@@ -143,7 +143,7 @@ def test_blended_windows_agree_with_the_whole_image(monkeypatch):
     inner = (slice(None), slice(24, -24), slice(24, -24))
     assert (blended - whole)[inner].abs().max() < 1e-3
     assert (equal - whole)[inner].abs().max() > 0.05  # windows that start anywhere, whose borders weigh as much
-    monkeypatch.setattr(room, "MOST_PIXELS", 100)
+    monkeypatch.setattr(room, "MAX_PIXELS", 100)
     monkeypatch.setattr(room, "TILE", (96, 96))
     large = model.logits(image, room.Protocol(blend=True)).softmax(0)
     assert torch.equal(large, blended)
@@ -158,7 +158,7 @@ def test_views_of_windows(monkeypatch):
     model, image = predictor(), noise(60, 80)
     protocol = room.Protocol(scales=(1.0, 2.0), flip=True, blend=True)
     whole = model.logits(image, protocol).softmax(0)
-    monkeypatch.setattr(room, "MOST_PIXELS", 40 * 40)
+    monkeypatch.setattr(room, "MAX_PIXELS", 40 * 40)
     monkeypatch.setattr(room, "TILE", (20, 20))
     assert model.reads_by_windows((60, 80), protocol)
     assert not model.reads_by_windows((60, 80), room.Protocol(scales=(1.0, 2.0)))

@@ -238,7 +238,7 @@ def test_sliding_of_constant_logits_equals_whole() -> None:
 
 
 def test_large_images_are_cut_up_without_being_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MOST_PIXELS", 40 * 40)
+    monkeypatch.setattr(room, "MAX_PIXELS", 40 * 40)
     monkeypatch.setattr(room, "TILE", (32, 32))
     network = PointNetwork()
     model = predictor(network)

@@ -86,7 +86,7 @@ def test_entropy_is_that_of_the_calibrated_probabilities(tmp_path):
 def test_windows_give_what_the_whole_image_gives(tmp_path, monkeypatch):
     file = write(tmp_path / "a.png", noise(90, 130))
     whole = surveyor().measure(file)
-    monkeypatch.setattr("fuzzyseg.inference.predictor.MOST_PIXELS", 100)
+    monkeypatch.setattr("fuzzyseg.inference.predictor.MAX_PIXELS", 100)
     monkeypatch.setattr("fuzzyseg.inference.predictor.TILE", (40, 50))
     parts = surveyor().measure(file)
     assert parts.parts == pytest.approx(whole.parts, abs=1e-3)

@@ -18,7 +18,7 @@ def tiles_of(size: Size, tile: Size = TILE) -> Iterator[Box]:
             yield top, left, min(top + tile[0], size[0]), min(left + tile[1], size[1])
 
 
-MOST_VALUES = 2**24
+MAX_VALUES = 2**24
 """Maximum number of values, over all classes, of the rows that `average_windows` yields at once."""
 
 
@@ -78,7 +78,7 @@ def average_windows(
         rows[: len(vertical)] += vertical.to(rows.device)
         assert strip is not None
         done = following - top
-        step = max(1, MOST_VALUES // (strip.shape[1] * width))
+        step = max(1, MAX_VALUES // (strip.shape[1] * width))
         for start in range(0, done, step):
             part = slice(start, min(start + step, done))
             yield strip[:, :, part] / (rows[part, None] * hits)

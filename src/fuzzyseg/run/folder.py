@@ -14,7 +14,7 @@ from fuzzyseg.run.files import UNWRITABLE
 
 LOCK = ".lock"
 """Name of the lock file."""
-WAIT = 7.0
+LOCK_TIMEOUT = 7.0
 """Seconds to wait for the lock: the data workers of a killed training, which share it, exit within five."""
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class RunFolder:
         if another process, or another training in this one, has the lock. An OSError of a full or read-only disk is
         re-raised with a message on what can be resumed; status: replaces that message.
         """
-        lock = FileLock(self.path / LOCK, timeout=WAIT)
+        lock = FileLock(self.path / LOCK, timeout=LOCK_TIMEOUT)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()

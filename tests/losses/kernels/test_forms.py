@@ -158,7 +158,7 @@ def test_most_and_few_pixels_with_several_positives_are_one_computation(monkeypa
     options = FPLOptions("concave", 50.0, 8, "n-1", "paper")
     results = []
     for most in (-1.0, 2.0):  # all in full; only pixels with several positives
-        monkeypatch.setattr(cpu, "MOST", most)
+        monkeypatch.setattr(cpu, "MAX_PARTIAL", most)
         out = torch.empty_like(z)
         results.append((*cpu.fuzzy_pixels(z, t, torch.tensor(0.9), options, None, out, cross_entropy=True), out))
     for a, b in zip(*results, strict=True):
@@ -194,7 +194,7 @@ def test_pixel_losses_are_those_of_the_readable_form(monkeypatch, name: str, map
 
 
 def test_many_chunks_of_any_order_in_memory_give_the_gradient_of_one(monkeypatch) -> None:
-    monkeypatch.setattr(chunked, "LEAST", 6 * 40)
+    monkeypatch.setattr(chunked, "MIN_CHUNK", 6 * 40)
     z, t = random_logits(3, 6, 11, 13, seed=9, dtype=torch.float64), random_logits(3, 6, 11, 13, seed=10).double()
     expected = torch.autograd.grad(oracle(monkeypatch, fuzzy_positive_loss, z.requires_grad_(), t), z)[0]
     wide = torch.zeros(3, 6, 11, 26, dtype=torch.float64)
@@ -249,7 +249,7 @@ def test_what_the_compiled_form_leaves_out_is_computed_by_the_other() -> None:
 
 @pytest.mark.slow
 def test_the_compiled_form(monkeypatch) -> None:
-    monkeypatch.setattr(chunked, "LEAST", 3 * 1500)
+    monkeypatch.setattr(chunked, "MIN_CHUNK", 3 * 1500)
     z, t = random_logits(2, 3, 50, 50, seed=31).requires_grad_(), random_logits(2, 3, 50, 50, seed=32)
     expected = fuzzy_positive_loss(z, t)
     grad = torch.autograd.grad(expected, z)[0]

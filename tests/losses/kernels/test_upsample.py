@@ -26,7 +26,7 @@ SIZES = [
 def _in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bands of a row or two, so that every test has many."""
     monkeypatch.delenv("FUZZYSEG_KERNEL", raising=False)
-    monkeypatch.setattr(chunked, "LEAST", 64)
+    monkeypatch.setattr(chunked, "MIN_CHUNK", 64)
 
 
 def random_logits(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

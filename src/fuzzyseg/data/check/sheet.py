@@ -24,7 +24,7 @@ TILE, GAP, TEXT = 200, 12, 16
 FADED = 0.8
 """Weight of the white or black blended into the pixels of other classes."""
 
-LEAST = 64
+MIN_SIDE = 64
 """Minimum side of an example's crop, in pixels, before scaling."""
 
 _FILL = (235, 235, 235)
@@ -129,7 +129,7 @@ def _example(item: Item | None, label: int, ignore_index: int) -> list[Image.Ima
 def _enlarged(places: NDArray[np.intp], size: int) -> slice:
     """Return the range of rows or columns that a class occupies, with a margin."""
     low, high = int(places[0]), int(places[-1]) + 1
-    margin = max((high - low) // 8, (LEAST - (high - low)) // 2)
+    margin = max((high - low) // 8, (MIN_SIDE - (high - low)) // 2)
     return slice(max(0, low - margin), min(size, high + margin))
 
 

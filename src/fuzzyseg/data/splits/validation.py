@@ -16,7 +16,7 @@ from fuzzyseg.data.text import counted, short
 HELD_OUT = "1/5"
 FEW = 20
 """Smaller validation sets cause a warning."""
-MOST_READ = 200
+MAX_READ = 200
 """Maximum number of validation images whose masks are read to find missing classes."""
 
 Presence = Callable[[Sequence[Item]], NDArray[np.bool_]]
@@ -166,7 +166,7 @@ def _shortcomings(dataset: DataSet, val: Sequence[Item], presence: Presence | No
     Masks of larger sets are not read for this; evaluation reports classes without pixels.
     """
     lacking = []
-    if presence is not None and 0 < len(val) <= MOST_READ:
+    if presence is not None and 0 < len(val) <= MAX_READ:
         lacking = [name for name, count in zip(dataset.classes, presence(val).sum(0), strict=True) if not count]
     notes = [f"{', '.join(lacking)} not in the validation masks: the score leaves such classes out"] if lacking else []
     if 0 < len(val) < FEW and not folds:
