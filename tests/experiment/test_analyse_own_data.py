@@ -44,8 +44,8 @@ def test_bands_and_range_are_the_runs(tmp_path, limits):
         loss={"name": "fuzzy", "threshold": 0.5},
     )
     run = fuzzyseg.train(config, network=own, quiet=True).run
-    found, logged = agrees_with_training(run, tmp_path)
-    assert (found["coverage"], found["top1"]) == (logged["coverage"], logged["top1"])
+    result, logged = agrees_with_training(run, tmp_path)
+    assert (result["coverage"], result["top1"]) == (logged["coverage"], logged["top1"])
 
 
 def test_a_large_image_is_read_by_windows(tmp_path, monkeypatch):
@@ -60,6 +60,6 @@ def test_a_large_image_is_read_by_windows(tmp_path, monkeypatch):
         root, tmp_path / "run", data={"max_megapixels": 1}, train=SHORT, loss={"name": "fuzzy", "threshold": 0.5}
     )
     run = fuzzyseg.train(config, network=own, quiet=True).run
-    found, logged = agrees_with_training(run, tmp_path)
-    assert found["images"] == 3
-    assert (found["coverage"], found["top1"]) == (logged["coverage"], logged["top1"])
+    result, logged = agrees_with_training(run, tmp_path)
+    assert result["images"] == 3
+    assert (result["coverage"], result["top1"]) == (logged["coverage"], logged["top1"])
