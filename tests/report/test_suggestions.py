@@ -80,6 +80,9 @@ def test_hostile_names_are_text_and_fit_on_the_screen(page, open_page, width, sc
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
     shot = opened.locator(".shot").first.bounding_box()
     score = opened.locator(".shot figcaption .soft").first.bounding_box()
+    words = opened.locator(".key[data-for='uncertainty'] li").first.bounding_box()
+    assert words["height"] < 30  # one line
+    assert opened.locator("#theme").bounding_box()["x"] > 0.8 * min(width, 1160)  # at the right edge
     assert score["x"] + score["width"] <= shot["x"] + shot["width"]  # a long name does not push it out
 
 
