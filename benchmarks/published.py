@@ -1,4 +1,4 @@
-"""The loss as released by its authors, rewritten for comparison by `loss.py`."""
+"""The loss as released by its authors, rewritten for comparison by `loss.py` and `step.py`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from torch.nn import functional as F
 
 
 def published(z: Tensor, t: Tensor, threshold: float = 0.9, most: int = 3) -> Tensor:
+    """The mean of `published_map`."""
+    return published_map(z, t, threshold, most).mean()
+
+
+def published_map(z: Tensor, t: Tensor, threshold: float = 0.9, most: int = 3) -> Tensor:
     """The computation of the released code: a one-hot mask for each rank, a loop over K, and assignment by
     boolean index. K is 3 at most, the mean of the weight covers the first negative.
     """
@@ -26,4 +31,4 @@ def published(z: Tensor, t: Tensor, threshold: float = 0.9, most: int = 3) -> Te
         now = ~done if k == most else ~done & (values[:, : k + 1].sum(1) >= threshold)
         loss[now], weight[now] = of_k[now], weight_of_k[now]
         done = done | now
-    return (loss * weight).mean()
+    return loss * weight

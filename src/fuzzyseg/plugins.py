@@ -48,9 +48,9 @@ def import_file(path: str | Path) -> None:
     tables = {key: table for key in (*GROUPS, "METRICS") if isinstance(table := getattr(module, key, None), Mapping)}
     if not tables:
         raise ConfigError(f"--import: {path} has no dictionary METHODS, LOSSES, DATASETS or METRICS")
-    for key, own in (("METHODS", METHODS), ("LOSSES", PIXEL_LOSSES)):
-        if taken := sorted(own.keys() & tables.get(key, {}).keys()):
-            raise ConfigError(f"--import: {path} has {key}[{taken[0]!r}], a built-in name; rename it")
+    for key, builtin in (("METHODS", METHODS), ("LOSSES", PIXEL_LOSSES)):
+        if duplicates := sorted(builtin.keys() & tables.get(key, {}).keys()):
+            raise ConfigError(f"--import: {path} has {key}[{duplicates[0]!r}], a built-in name; rename it")
     _modules[path] = module
 
 
@@ -79,20 +79,20 @@ def metrics() -> dict[str, Metric]:
     return {name: metric for module in _modules.values() for name, metric in getattr(module, "METRICS", {}).items()}
 
 
-def _outside(table: str, own: Mapping[str, Any]) -> dict[str, Any]:
-    found = {name: value for name, value in _installed(GROUPS[table]).items() if name not in own}
+def _outside(table: str, builtin: Mapping[str, Any]) -> dict[str, Any]:
+    plugins = {name: value for name, value in _installed(GROUPS[table]).items() if name not in builtin}
     for module in _modules.values():
-        found |= getattr(module, table, {})
-    return found
+        plugins |= getattr(module, table, {})
+    return plugins
 
 
 @cache
 def _installed(group: str) -> dict[str, Any]:
     """Load the entry points of a group, by name. Those that cannot be imported are ignored with a warning."""
-    found = {}
+    plugins = {}
     for point in entry_points(group=group):
         try:
-            found[point.name] = point.load()
+            plugins[point.name] = point.load()
         except Exception as error:
             logger.warning("entry point %s of group %s is ignored: %s: %s", point, group, type(error).__name__, error)
-    return found
+    return plugins

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
 from fuzzyseg.cli.progress import _lines, counter
-from fuzzyseg.experiment.worker_pool import usual_workers
+from fuzzyseg.experiment.worker_pool import default_workers
 from support.tiny_data import write_folder
 
 
@@ -154,9 +154,9 @@ def test_ctrl_c_ends_all_processes_and_says_so_in_one_line(folder, tmp_path):
         return found
 
     until = time.monotonic() + 60
-    while len(begun := readers()) < usual_workers() and process.poll() is None and time.monotonic() < until:
+    while len(begun := readers()) < default_workers() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.02)
-    assert len(begun) == usual_workers()
+    assert len(begun) == default_workers()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, (out, err)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from fuzzyseg.experiment.worker_pool import Lost, each_apart, usual_workers
+from fuzzyseg.experiment.worker_pool import WorkerFailure, default_workers, map_isolated
 
 
 def square(task):
@@ -28,7 +28,7 @@ def square(task):
 @pytest.mark.parametrize("workers", [1, 3, 50])
 def test_results_come_in_the_order_of_the_tasks(workers):
     shown = []
-    results = each_apart(
+    results = map_isolated(
         square, list(range(40)), workers=workers, progress=lambda done, total: shown.append((done, total))
     )
     assert [value for value, _ in results] == [n * n for n in range(40)]
@@ -42,31 +42,31 @@ def test_results_come_in_the_order_of_the_tasks(workers):
 @pytest.mark.parametrize("workers", [1, 4])
 def test_a_task_that_ends_its_process_is_lost_alone(workers):
     tasks = [1, "die", 2, 3, "leave", "die", 4, "break", 5]
-    results = each_apart(square, tasks, workers=workers)
+    results = map_isolated(square, tasks, workers=workers)
     for task, result in zip(tasks, results, strict=True):
         if isinstance(task, int):
             assert result[0] == task * task
         else:
             words = {"die": "died of SIGKILL", "leave": "died with exit code 7", "break": "failed with KeyError"}
-            assert isinstance(result, Lost)
+            assert isinstance(result, WorkerFailure)
             assert words[task] in result.reason
     assert multiprocessing.active_children() == []
 
 
 def test_a_task_that_never_ends_is_given_up():
-    results = each_apart(square, ["hang", 3, 4], workers=1, patience=1.5)
+    results = map_isolated(square, ["hang", 3, 4], workers=1, timeout=1.5)
     assert "no answer within 1.5 seconds" in results[0].reason
     assert [value for value, _ in results[1:]] == [9, 16]
     assert multiprocessing.active_children() == []
 
 
 def test_nothing_to_do_and_interruptions_leave_no_process():
-    assert each_apart(square, []) == []
+    assert map_isolated(square, []) == []
 
     def interrupt(done, total):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        each_apart(square, list(range(20)), workers=3, progress=interrupt)
+        map_isolated(square, list(range(20)), workers=3, progress=interrupt)
     assert multiprocessing.active_children() == []
-    assert 1 <= usual_workers(2) <= 2
+    assert 1 <= default_workers(2) <= 2

@@ -25,10 +25,10 @@ def test_a_step_bank_holds_what_the_last_steps_pushed_newest_last(classes):
         valid = torch.arange(5) != step
         bank.push(features, labels, valid)
         pushed.append((features.detach(), labels, valid))
-        for found, wanted in zip(
+        for result, expected in zip(
             (bank.features, bank.classes, bank.valid), zip(*pushed[-3:], strict=True), strict=True
         ):
-            assert torch.equal(found, torch.cat(wanted))
+            assert torch.equal(result, torch.cat(expected))
         assert not bank.features.requires_grad
 
 
@@ -74,7 +74,7 @@ def test_only_members_are_sent_where_their_number_is_known(monkeypatch):
     members = torch.zeros(40, 2, dtype=torch.bool)
     members[[3, 20, 21, 22, 39], 1] = True
     members[10:18, 0] = True
-    bank.push(torch.arange(40.0).unsqueeze(1), members, most=13)
+    bank.push(torch.arange(40.0).unsqueeze(1), members, limit=13)
     assert sent == [13, 13]
     assert sorted(bank.rows[4:9, 0].tolist()) == [3, 20, 21, 22, 39]
     held = bank.rows[:4, 0].tolist()

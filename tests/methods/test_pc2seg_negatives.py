@@ -118,7 +118,7 @@ def test_a_seed_says_which_negatives_and_parts_of_the_rows_are_drawn_alike():
         draws.append(method._negatives(p, SHOWN, image)[0])
     assert torch.equal(*draws)
     assert not torch.equal(draws[0], method._negatives(p, SHOWN, image)[0])
-    parts, able = method._negatives(p, SHOWN, image, held=45)  # two rows at a time
+    parts, able = method._negatives(p, SHOWN, image, limit=45)  # two rows at a time
     assert parts.shape == draws[0].shape
     assert able.all()
     assert not (IMAGE[parts] == IMAGE.unsqueeze(1)).any()

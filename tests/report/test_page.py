@@ -15,7 +15,6 @@ from fuzzyseg.run.folder import RunFolderError
 from support.tiny_data import settings, write_folder
 from support.tiny_network import TinyNetwork
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(2)>{{ 7*7 }}" + "W" * 240
 
 
@@ -71,41 +70,6 @@ def sweep(run, tmp_path_factory):
     return rows.parent
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium in the system: the page is not driven")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def open_page(browser):
-    """Opens a file; the test fails if the page logs, throws, shows a dialog or requests anything."""
-    found, contexts = [], []
-
-    def opened(path: Path, width: int = 1400, **options):
-        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(120_000)  # of a machine under load
-        page.on("console", lambda message: found.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: found.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (found.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: found.append(f"request: {request.url[:90]}"))
-        page.goto(path.as_uri())
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    wanted = [line for line in found if not line.startswith(("request: file:", "request: data:"))]
-    assert not wanted
-    assert sum(line.startswith("request: file:") for line in found) == len(contexts)  # the page itself
-
-
 def test_a_training_stores_what_the_page_shows(run):
     stored = json.loads((run / "evaluation" / "evaluation.json").read_text())
     last = json.loads((run / "result.json").read_text())["last"]
@@ -113,6 +77,8 @@ def test_a_training_stores_what_the_page_shows(run):
     assert sum(map(sum, matrix)) == last["pixels"]
     hits = sum(matrix[k][k] for k in range(3)) / last["pixels"]
     assert hits == pytest.approx(last["accuracy"])
+    assert stored["result"]["calibration"] == last["calibration"]
+    assert len(last["calibration"]["coverage_per_class"]) == 3
     assert stored["calibration"]["ece"] == pytest.approx(last["fuzzy"]["ece"])
     assert stored["calibration"]["coverage"] == pytest.approx(last["fuzzy"]["coverage"])
     shown = stored["gallery"]
@@ -150,6 +116,7 @@ def test_evaluate_stores_pictures_of_the_images_that_it_scores(run, tmp_path):
     stored = json.loads((again / "evaluation" / "evaluation.json").read_text())
     assert stored["matrix"] == before["matrix"] and len(stored["gallery"]) == 2
     assert stored["calibration"]["k_histogram"] == pytest.approx(before["calibration"]["k_histogram"])
+    assert stored["result"]["calibration"] == result["calibration"]
     assert stored["result"]["miou"] == result["miou"] and len(list((again / "evaluation").iterdir())) == 2 * 6 + 1
     evaluate(again, network=network, device="cpu", gallery=1, split="train")
     assert json.loads((again / "evaluation" / "evaluation.json").read_text())["split"] == "train"
@@ -207,6 +174,27 @@ def test_the_page_needs_no_torch(run, tmp_path):
         f"write_report([Path({str(run)!r})], Path({str(tmp_path / 'a.html')!r})); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_page_shows_how_often_the_sets_hold_each_class(run, tmp_path, open_page):
+    stored = json.loads((run / "result.json").read_text())
+    before = other(run, tmp_path, "before")  # its evaluation has no calibration: that of the training is shown
+    values = {"a": 0.25, "b": 0.875, "c": None}
+    stored["last"]["calibration"] |= {"coverage_per_class": values, "temperature": 1.75}
+    (before / "result.json").write_text(json.dumps(stored))
+    evaluation = json.loads((before / "evaluation" / "evaluation.json").read_text())
+    del evaluation["result"]["calibration"], evaluation["calibration"]
+    (before / "evaluation" / "evaluation.json").write_text(json.dumps(evaluation))
+    page = open_page(write_report([before, run], tmp_path / "a.html"))
+    shown = page.locator("#calibration [data-panel='0']")
+    assert shown.locator(".covered tbody tr").all_inner_texts() == ["a\t25.0\t", "b\t87.5\t", "c\t–\t"]
+    assert "temperature 1.75" in shown.inner_text()
+    shown.locator(".covered thead th").nth(1).click()
+    assert shown.locator(".covered tbody th").all_inner_texts() == ["b", "a", "c"]
+    page.click("#calibration [data-tab='1']")
+    own = json.loads((run / "result.json").read_text())["last"]["calibration"]["coverage_per_class"]
+    second = page.locator("#calibration [data-panel='1'] .covered td.n").all_inner_texts()
+    assert second == [f"{100 * value:.1f}" for value in own.values()]
 
 
 def test_every_control_of_a_page_of_runs_works(run, sweep, tmp_path, open_page):
@@ -290,7 +278,7 @@ def test_hostile_names_are_text(run, sweep, tmp_path, open_page):
     stored = json.loads((hostile / "evaluation" / "evaluation.json").read_text())
     stored["gallery"][0]["name"] = HOSTILE
     stored["gallery"][1]["files"]["truth"] = "../result.json"  # no file but pictures of its own folder
-    stored["colours"][0] = "red;background:url(http://example.org)"
+    stored["colours"][1] = "red;background:url(http://example.org)"
     (hostile / "evaluation" / "evaluation.json").write_text(json.dumps(stored))
     path = write_report([hostile, run, sweep], tmp_path / "a.html", title=HOSTILE)
     page = open_page(path, 400)

@@ -106,12 +106,12 @@ class Diagnosis(Sums):
             for place, (pixels, confidence, right) in enumerate(self.reliability.T.tolist())
         ]
 
-    def _confusions(self, most: int = 20) -> list[dict[str, Any]]:
+    def _confusions(self, limit: int = 20) -> list[dict[str, Any]]:
         """Class pairs with the most wrong pixels, as fractions of all pixels, and the fraction of case 2 in each."""
-        everything, rescued = self.confusion
-        total, wrong = max(1, int(everything.sum())), everything.clone().fill_diagonal_(0)
+        confusion, rescued = self.confusion
+        total, wrong = max(1, int(confusion.sum())), confusion.clone().fill_diagonal_(0)
         rows = []
-        for place in wrong.flatten().argsort(descending=True, stable=True)[:most].tolist():
+        for place in wrong.flatten().argsort(descending=True, stable=True)[:limit].tolist():
             truth, label = divmod(place, len(wrong))
             if pixels := int(wrong[truth, label]):
                 row = {"truth": truth, "label": label, "share": pixels / total}

@@ -66,25 +66,25 @@ def pixel_maps(
     check_map("target", target, shape, teacher.device)
     check_threshold(threshold, shape, teacher.device)
     with torch.no_grad(), full_precision(teacher.device):
-        found = assign_sorted(ranking or sorted_classes(at_least_fp32(teacher)), threshold, options)
-        members, label = found.membership(), found.order[:, 0]
+        assignment = assign_sorted(ranking or sorted_classes(at_least_fp32(teacher)), threshold, options)
+        members, label = assignment.membership(), assignment.order[:, 0]
         known = target != VOID
         truth = torch.where(known, target, 0).long()  # (B,H,W)
         inside = members.gather(1, truth.unsqueeze(1)).squeeze(1) > 0
         case = torch.where(label == truth, RIGHT, torch.where(inside, RESCUED, MISSED))
         vanilla = F.one_hot(label, teacher.shape[1]).movedim(-1, 1).bool()
-        weight = assignment_weight(found, options).squeeze(1)
+        weight = assignment_weight(assignment, options).squeeze(1)
         score = Losses(*(positive_gradient_score(student, y, target) for y in (vanilla, members)))
         lifts = None
         if lift:
             hard, fuzzy = (torch.where(known, _lift(student, y, truth), torch.nan) for y in (vanilla, members))
             lifts = Losses(hard, weight * fuzzy)
         return PixelMaps(
-            found.order,
+            assignment.order,
             label,
-            found.positives().squeeze(1),
-            found.p[:, 0],
-            torch.special.entr(found.p).sum(1) / torch.tensor(float(teacher.shape[1])).log(),
+            assignment.positives().squeeze(1),
+            assignment.p[:, 0],
+            torch.special.entr(assignment.p).sum(1) / torch.tensor(float(teacher.shape[1])).log(),
             weight,
             torch.where(known, case, UNKNOWN).to(torch.uint8),
             score,

@@ -43,8 +43,8 @@ def analyse(
       fuzzyseg analyse runs/first --unlabelled-masks --images 6 --out why
     """
     if (run is None) == (model is None):
-        found = "neither" if run is None else "both"
-        raise ValueError(f"RUN, --model: found {found}; expected a run folder, or --model MODEL --data DIR")
+        given_sources = "neither" if run is None else "both"
+        raise ValueError(f"RUN, --model: found {given_sources}; expected a run folder, or --model MODEL --data DIR")
     if out is None and run is not None:
         out = str(Path(run) / "analysis")
     from fuzzyseg.experiment import analyse as carry_out
@@ -65,7 +65,7 @@ def _print(result: dict[str, Any]) -> None:
     typer.echo("\n".join(text.about(result)))
     for name, group in result["groups"].items():
         tables = {
-            f"Most frequent confusions of {name} images ({group['images']}):": text.confusions(group, most=6),
+            f"Most frequent confusions of {name} images ({group['images']}):": text.confusions(group, limit=6),
             "Fuzzy sets, for each threshold T:": text.thresholds(group["table"]),
             "Pixels with at least this confidence:": text.confident(group["confident"]),
         }

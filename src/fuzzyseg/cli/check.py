@@ -40,7 +40,7 @@ def check(
     image, size mismatches, values without a class, and images in both training and validation. The exit code is 1 with
     errors, 0 without errors, 2 if no dataset is found. Use the options and settings of the training; `fuzzyseg settings
     data` lists the data settings. With --model, labelled pixels are counted for which the model predicts another class
-    with a probability of at least 90 %. Ranked high: wrong masks, and images the model segments poorly.
+    with a probability of at least 90%. Ranked high: wrong masks, and images the model segments poorly.
 
     \b
     Examples:
@@ -65,12 +65,12 @@ def check(
         if as_json:  # always exactly one JSON object
             typer.echo(json.dumps({"data": data, "error": str(error)}, indent=2, ensure_ascii=False))
         raise
-    most, more = None if everything else LIST, dict[str, Any]()
-    for line in () if as_json else lines(report, most):
+    limit, more = None if everything else LIST, dict[str, Any]()
+    for line in () if as_json else lines(report, limit):
         typer.echo(line)
     if model is not None:
         more = {"contradicted": rows}
-        for line in () if as_json else _contradicted(rows[:most], f"{len(rows)} of {compared} masks", model):
+        for line in () if as_json else _contradicted(rows[:limit], f"{len(rows)} of {compared} masks", model):
             typer.echo(line)
     if as_json:
         typer.echo(json.dumps(report.record() | more, indent=2, ensure_ascii=False))
@@ -78,8 +78,8 @@ def check(
         raise typer.Exit(FAILED)
 
 
-def lines(report: Report, most: int | None = LIST) -> Iterator[str]:
-    """Yield the report as lines of text. most: maximum number of files listed per finding; None: all."""
+def lines(report: Report, limit: int | None = LIST) -> Iterator[str]:
+    """Yield the report as lines of text. limit: maximum number of files listed per finding; None: all."""
     yield f"{report.data} (layout {report.layout})"
     rows = [(name, str(images), str(masks)) for name, (images, masks) in report.lists.items()]
     yield from table(("list", "images", "with masks"), rows)
@@ -92,7 +92,7 @@ def lines(report: Report, most: int | None = LIST) -> Iterator[str]:
     for finding in report.findings:
         yield ""
         yield f"{finding.level}: {finding.what}"
-        shown = finding.details if most is None else finding.details[:most]
+        shown = finding.details if limit is None else finding.details[:limit]
         yield from (f"  {detail['text']}" for detail in shown)
         left = len(finding.details) - len(shown)
         if left:
@@ -115,8 +115,8 @@ def _classes(report: Report) -> Iterator[str]:
         return
     pixels, held = sum(each.pixels for each in report.classes), sum(each.held_pixels for each in report.classes)
 
-    def share(part: int, whole: int) -> str:
-        return f"{100 * part / max(1, whole):.2f} %"
+    def share(part: int, total: int) -> str:
+        return f"{100 * part / max(1, total):.2f} %"
 
     rows = [
         [str(e.index), e.name, str(e.images), share(e.pixels, pixels), str(e.held_images), share(e.held_pixels, held)]

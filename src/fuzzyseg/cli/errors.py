@@ -88,16 +88,16 @@ def explained(error: Exception, command: str | None) -> tuple[str, int]:
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
     last = ours[-1].line or "raise" if ours and ours[-1] is frames[-1] else ""  # C code has no frame
-    told = type(error).__module__.startswith("fuzzyseg") or last.startswith("raise")
+    is_user_error = type(error).__module__.startswith("fuzzyseg") or last.startswith("raise")
     if isinstance(error, OSError):
         message = str(error) if error.filename is None else f"{error.filename}: {error.strerror or error}"
         return message, FAILED if error.errno in UNWRITABLE else REFUSED
-    if isinstance(error, ValueError) and told:
+    if isinstance(error, ValueError) and is_user_error:
         return str(error), REFUSED
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         advice = "choose a smaller --batch, --crop or image size, or evaluate.mode=sliding"
         return f"fuzzyseg {command}: out of memory ({text[:200] or type(error).__name__}); {advice}", FAILED
     place = f" in {Path(ours[-1].filename).relative_to(PACKAGE).as_posix()}, line {ours[-1].lineno}" if ours else ""
-    what = f"{type(error).__name__}: {text[:300]}".rstrip(": ")
-    return f"fuzzyseg {command} failed{place} ({what}); --debug shows the traceback, for a report", FAILED
+    summary = f"{type(error).__name__}: {text[:300]}".rstrip(": ")
+    return f"fuzzyseg {command} failed{place} ({summary}); --debug shows the traceback, for a report", FAILED

@@ -53,26 +53,26 @@ def methods(
       fuzzyseg methods
       fuzzyseg methods cps
     """
-    found, _ = known(imports)
+    listing, _ = known(imports)
     if name is not None:
         words = _OTHER_NAMES.get(name.lower(), name)
         loss, _, _ = words.partition(" ")
         if loss in LOSSES:
-            without = [method for method, shown in found.items() if shown["fuzzy"].startswith("does not apply")]
-            about = {
+            without = [method for method, shown in listing.items() if shown["fuzzy"].startswith("does not apply")]
+            description = {
                 "loss": f"{LOSSES[loss]}; a pseudo-label loss, not a method",
                 "use": f"--loss {words}, with any method but {' and '.join(without)}",
                 "example": f"fuzzyseg train --data photos --loss {words} --out runs/{loss}",
                 "more": "fuzzyseg settings loss; docs/losses.md",
             }
-            found = {name: {**about, "settings": {}}}
+            listing = {name: {**description, "settings": {}}}
         else:
-            check_known("method", name, [*found, *LOSSES, *_OTHER_NAMES])
-            found = {name: found[name]}
+            check_known("method", name, [*listing, *LOSSES, *_OTHER_NAMES])
+            listing = {name: listing[name]}
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(listing, indent=2, ensure_ascii=False))
         return
-    for method, shown in found.items():
+    for method, shown in listing.items():
         typer.echo(method)
         settings = shown.pop("settings")
         for key, text in shown.items():
@@ -85,22 +85,22 @@ def methods(
 
 def known(imports: list[Path] | None) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return the facts of all methods by name, and all loss names. Custom methods and losses, if any, are imported."""
-    found: dict[str, dict[str, Any]] = json.loads(LISTING.read_text(encoding="utf-8"))
+    listing: dict[str, dict[str, Any]] = json.loads(LISTING.read_text(encoding="utf-8"))
     if not imports and not any(entry_points(group=f"fuzzyseg.{kind}") for kind in ("methods", "losses")):
-        return found, list(LOSSES)
+        return listing, list(LOSSES)
     from fuzzyseg import plugins
 
-    found |= {name: facts(method) for name, method in plugins.methods().items() if name not in found}
-    return found, ["paper", *plugins.losses()]
+    listing |= {name: facts(method) for name, method in plugins.methods().items() if name not in listing}
+    return listing, ["paper", *plugins.losses()]
 
 
 def facts(method: type[Method]) -> dict[str, Any]:
     """Return the declarations of a method, as shown in the list."""
-    own, fields = method.paper_loss, method.Config.model_fields
+    paper_loss, fields = method.paper_loss, method.Config.model_fields
     settings = {key: f"{description(field)} [default: {written(field.default)}]" for key, field in fields.items()}
     return {
         "paper": method.paper,
-        "paper's loss": own[0] if own else "none of the pixel losses",
+        "paper's loss": paper_loss[0] if paper_loss else "none of the pixel losses",
         "fuzzy": method.refuses.get("fuzzy") or _FPL[method.fuzzy],
         "networks": f"{method.learners}, each trained from its own initial weights",
         "cost": method.cost,
@@ -113,5 +113,5 @@ def write_listing() -> None:
     """Write `LISTING` from the method classes."""
     from fuzzyseg.methods import METHODS
 
-    found = {name: facts(method) for name, method in METHODS.items()}
-    LISTING.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    listing = {name: facts(method) for name, method in METHODS.items()}
+    LISTING.write_text(json.dumps(listing, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

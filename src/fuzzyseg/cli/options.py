@@ -51,24 +51,24 @@ def takes(*options: inspect.Parameter) -> Callable[[Callable[..., None]], Callab
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def run(**values: Any) -> None:
-            taken = {each.name: values.pop(each.name) for each in options}
-            command(**values, given={name: value for name, value in taken.items() if value is not None})
+            option_values = {each.name: values.pop(each.name) for each in options}
+            command(**values, given={name: value for name, value in option_values.items() if value is not None})
 
         signature = inspect.signature(command, eval_str=True)
-        own = [each for each in signature.parameters.values() if each.name != "given"]
-        arguments = [each for each in own if each.kind is not inspect.Parameter.KEYWORD_ONLY]
+        parameters = [each for each in signature.parameters.values() if each.name != "given"]
+        arguments = [each for each in parameters if each.kind is not inspect.Parameter.KEYWORD_ONLY]
         run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[*arguments, *options, *own[len(arguments) :]]
+            parameters=[*arguments, *options, *parameters[len(arguments) :]]
         )
         return run
 
     return decorate
 
 
-def overridden(values: Mapping[str, Any], given: Mapping[str, Any], words: Iterable[str]) -> dict[str, Any]:
+def overridden(values: Mapping[str, Any], given: Mapping[str, Any], arguments: Iterable[str]) -> dict[str, Any]:
     """Override nested settings with options, and then with the KEY=VALUE arguments. Raises ConfigError."""
     changes = [(SETTINGS[name][0].split("."), value) for name, value in given.items()]
-    changes += [parse_override(word) for word in words if "=" in word]
+    changes += [parse_override(word) for word in arguments if "=" in word]
     return reduce(lambda result, change: override(result, *change), changes, dict(values))
 
 

@@ -28,9 +28,9 @@ def settings(
       fuzzyseg settings loss.threshold
     """
     options = {SETTINGS[name][0]: flag(name) for name in OPTIONS}
-    found = list(all_settings(options)) if name is None else chosen(name, options)
+    selected = list(all_settings(options)) if name is None else chosen(name, options)
     width = max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None  # at which text is wrapped
-    for line in markdown(found) if as_markdown else plain(found, width):
+    for line in markdown(selected) if as_markdown else plain(selected, width):
         typer.echo(line)
     if name is None and not as_markdown:
         typer.echo("\nto set one: fuzzyseg train ... KEY=VALUE; settings of a method: fuzzyseg methods NAME")

@@ -120,12 +120,12 @@ def carry_out(plan: Plan, recipe: Given, single: Given, out: str, given: Given, 
     choice |= {name: given.get(name) for name in ("seeds", "init", "folds")}
     grid = Grid(plan, recipe, single, labelled=labelled, **choice)
     root = grid.config(grid.cells[0], Path(out)).data.root
-    if not only_table and (own := find_dataset(root)) is not None:
-        root = str(write_dataset(own, Path(out) / "data", keep=True).resolve())
+    if not only_table and (custom := find_dataset(root)) is not None:
+        root = str(write_dataset(custom, Path(out) / "data", keep=True).resolve())
         grid = replace(grid, settings=override(grid.settings, ["data", "root"], root))
     if not only_table and (root is None or not Path(root).exists()):
-        found = "not given" if root is None else f"found {root}, which does not exist"
-        raise ConfigError(f"--data: {found}; name the folder with your images")
+        problem = "not given" if root is None else f"found {root}, which does not exist"
+        raise ConfigError(f"--data: {problem}; name the folder with your images")
     with _watched() as (say, watch):
         options: dict[str, Any] = {name: given.get(name) for name in ("results", "jobs", "discard", "any_code")}
         done = run(grid, out, **options, only_table=only_table, say=say, watch=watch)

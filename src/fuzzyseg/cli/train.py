@@ -54,8 +54,8 @@ def check_names(config: Config, imports: list[Path] | None) -> None:
     check_known("method", config.method.name, methods)
     check_known("loss", config.loss.name, losses)
     for key in config.method.options:
-        if key not in (own := methods[config.method.name]["settings"]):
-            raise ConfigError(unknown(f"method.{key}", own))
+        if key not in (known_settings := methods[config.method.name]["settings"]):
+            raise ConfigError(unknown(f"method.{key}", known_settings))
 
 
 def finish(training: Callable[[], Any], config: Config, imports: list[Path] | None) -> None:

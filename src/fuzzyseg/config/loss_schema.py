@@ -108,8 +108,8 @@ class LossConfig(Section):
     @property
     def coverage(self) -> float:
         """Target fraction of pixels whose set contains the true class, for the policies conformal and calibrated."""
-        _, _, wanted = str(self.threshold).partition(":")
-        return float(wanted) if wanted else self.calibrated.coverage
+        _, _, coverage = str(self.threshold).partition(":")
+        return float(coverage) if coverage else self.calibrated.coverage
 
     @field_validator("threshold", mode="before")
     @classmethod

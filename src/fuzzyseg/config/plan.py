@@ -46,15 +46,15 @@ class Plan(Section):
     def _fits(self) -> Self:
         if not self.arms:
             raise ValueError("arms: found none, expected at least one")
-        apart = [arm for arm in self.arms if "," in arm]
-        if apart:
-            raise ValueError(f"arms: found {apart[0]!r}, expected names without commas, which separate names in --arms")
+        bad = [arm for arm in self.arms if "," in arm]
+        if bad:
+            raise ValueError(f"arms: found {bad[0]!r}, expected names without commas, which separate names in --arms")
         for arm, settings in self.arms.items():
-            own = settings.get("readings", {})
-            for key, value in {"base": settings.get("base", {}), "readings": own}.items():
+            readings = settings.get("readings", {})
+            for key, value in {"base": settings.get("base", {}), "readings": readings}.items():
                 if not isinstance(value, Mapping):
                     raise ValueError(f"arms.{arm}.{key}: found {value!r}, expected settings")
-            for name, value in own.items():
+            for name, value in readings.items():
                 if name not in self.readings or not isinstance(value, Mapping):
                     known = ", ".join(self.readings) or "no reading: the plan has none"
                     raise ValueError(f"arms.{arm}.readings: found {name!r}: {value!r}, expected settings of {known}")
@@ -66,16 +66,16 @@ class Plan(Section):
         for key, numbers in {"seeds": self.seeds, "subsets": self.subsets}.items():
             if len(set(numbers)) < len(numbers):
                 raise ValueError(f"{key}: found {numbers}, expected each number once")
-        amounts = max(1, len(self.labelled))
+        columns = max(1, len(self.labelled))
         for arm, scores in self.expected.items():
-            if len(scores) != amounts:
-                raise ValueError(f"expected.{arm}: found {len(scores)} scores, expected {amounts}, one per amount")
+            if len(scores) != columns:
+                raise ValueError(f"expected.{arm}: found {len(scores)} scores, expected {columns}, one per amount")
         return self
 
     def setting(self, arm: str | None, reading: str | None) -> dict[str, Any]:
         """Return base and interpretation settings of the plan, overridden by those of `arm`, if any."""
-        own, name = self.arms.get(arm or "", {}), reading or ""
-        layers = [self.base, self.readings.get(name, {}), own.get("base", {}), own.get("readings", {}).get(name, {})]
+        spec, key = self.arms.get(arm or "", {}), reading or ""
+        layers = [self.base, self.readings.get(key, {}), spec.get("base", {}), spec.get("readings", {}).get(key, {})]
         return reduce(merge, layers, {})
 
     def compared(self, arm: str) -> dict[str, Any]:

@@ -63,21 +63,21 @@ def chosen(name: str, options: Mapping[str, str]) -> list[Setting]:
 
     Raises ConfigError with the nearest known name.
     """
-    everything = list(all_settings(options))
-    meant = [each for each in everything if f"{each.name}.".startswith(f"{name}.")]
-    meant = meant or [each for each in everything if each.name.endswith(f".{name}")]
-    if name and meant:
-        return meant
+    settings = list(all_settings(options))
+    matching = [each for each in settings if f"{each.name}.".startswith(f"{name}.")]
+    matching = matching or [each for each in settings if each.name.endswith(f".{name}")]
+    if name and matching:
+        return matching
     above, _, last = name.rpartition(".")
-    own = [each.name for each in everything if above and each.section == above]
-    if own and model_of(above).model_config.get("extra") == "allow":
-        hint = f" Known: {', '.join(own)}. {_about(above)}"
-    elif own:
-        more = [each.name for each in everything if each.name.endswith(f".{last}")]
-        hint = nearest(last, [each.rpartition(".")[2] for each in own], prefix=f"{above}.", more=more)
+    section_names = [each.name for each in settings if above and each.section == above]
+    if section_names and model_of(above).model_config.get("extra") == "allow":
+        hint = f" Known: {', '.join(section_names)}. {_about(above)}"
+    elif section_names:
+        more = [each.name for each in settings if each.name.endswith(f".{last}")]
+        hint = nearest(last, [each.rpartition(".")[2] for each in section_names], prefix=f"{above}.", more=more)
     else:
-        names = {each.name for each in everything}
-        known = names | {each.section for each in everything} | {each.rpartition(".")[2] for each in names}
+        names = {each.name for each in settings}
+        known = names | {each.section for each in settings} | {each.rpartition(".")[2] for each in names}
         hint = nearest(name, known - {""}, Config.model_fields)
     raise ConfigError(f"settings: found {name!r}, which is neither a setting nor a section.{hint}")
 

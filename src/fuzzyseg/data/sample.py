@@ -43,8 +43,8 @@ def attempt(function: Callable[[S], T], value: S) -> T | None:
         return None
 
 
-def attempt_all(function: Callable[[S], T], values: Iterable[S], what: str, most: int = 50) -> list[T]:
-    """Return the results for all values. Raises one DataError with the number of errors and the first `most` ones."""
+def attempt_all(function: Callable[[S], T], values: Iterable[S], what: str, limit: int = 50) -> list[T]:
+    """Return the results for all values. Raises one DataError with the number of errors and the first `limit` ones."""
     results, errors = list[T](), list[str]()
     for value in values:
         try:
@@ -52,8 +52,8 @@ def attempt_all(function: Callable[[S], T], values: Iterable[S], what: str, most
         except DataError as error:
             errors.append(str(error))
     if errors:
-        more = [f"... and {len(errors) - most} more"] * (len(errors) > most)
-        raise DataError("\n".join([f"{counted(len(errors), what)}:", *errors[:most], *more]))
+        more = [f"... and {len(errors) - limit} more"] * (len(errors) > limit)
+        raise DataError("\n".join([f"{counted(len(errors), what)}:", *errors[:limit], *more]))
     return results
 
 

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 T = TypeVar("T")
 
 
-def short(values: Sequence[object], most: int = 8) -> str:
-    """Join the first `most` values with commas; if there are more, append the total."""
-    text = ", ".join(str(v) for v in values[:most])
-    return text if len(values) <= most else f"{text}, ... ({len(values)} in all)"
+def short(values: Sequence[object], limit: int = 8) -> str:
+    """Join the first `limit` values with commas; if there are more, append the total."""
+    text = ", ".join(str(v) for v in values[:limit])
+    return text if len(values) <= limit else f"{text}, ... ({len(values)} in all)"
 
 
 def printable(text: str) -> str:
@@ -73,5 +73,5 @@ def problems(error: ValidationError, keys: Sequence[str] = (), names: Mapping[st
         if item["type"] == "extra_forbidden":
             yield f"unknown key {key!r}.{nearest(key, keys)}"
         else:
-            found = f"{key}: found {reprlib.repr(item['input'])}; " if key else ""
-            yield found + item["msg"].removeprefix("Value error, ")
+            prefix = f"{key}: found {reprlib.repr(item['input'])}; " if key else ""
+            yield prefix + item["msg"].removeprefix("Value error, ")

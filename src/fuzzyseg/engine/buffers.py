@@ -29,11 +29,11 @@ def first_process_buffers(module: nn.Module) -> Iterator[None]:
     if not distributed.active():
         yield
         return
-    own = [buffer.clone() for buffer in module.buffers()]
+    values = [buffer.clone() for buffer in module.buffers()]
     for buffer in module.buffers():
         buffer.copy_(distributed.gather(buffer.unsqueeze(0))[0])
     try:
         yield
     finally:
-        for buffer, value in zip(module.buffers(), own, strict=True):
+        for buffer, value in zip(module.buffers(), values, strict=True):
             buffer.copy_(value)

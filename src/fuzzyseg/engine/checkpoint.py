@@ -155,9 +155,9 @@ def _load(path: Path, device: torch.device | str) -> dict[str, Any]:
             reason = "it contains other objects than tensors and plain values"
         raise CheckpointError(f"{path}: is damaged or not a checkpoint of fuzzyseg ({reason}); {advice}") from None
     version = "use the version of fuzzyseg that wrote it"
-    found = state.get("format") if isinstance(state, dict) else None
-    if found != FORMAT:
-        raise CheckpointError(f"{path}: found checkpoint format {found!r}, expected {FORMAT}; {version}")
+    file_format = state.get("format") if isinstance(state, dict) else None
+    if file_format != FORMAT:
+        raise CheckpointError(f"{path}: found checkpoint format {file_format!r}, expected {FORMAT}; {version}")
     for key, kinds in _CONTENT.items():
         if not isinstance(state.get(key, ...), kinds):
             what = f"{key} is of type {type(state[key]).__name__}" if key in state else f"{key} is missing"

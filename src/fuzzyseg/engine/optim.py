@@ -54,26 +54,26 @@ def build_optimisers(
         for params, decay in ((decayed, weight_decay if role.decay else 0.0), (undecayed, 0.0)):
             if params:
                 group = {"params": params, "lr": base, "initial_lr": base, "weight_decay": decay, "role": role_name}
-                own = {} if role.betas is None else {"betas": role.betas}
-                groups.setdefault(role.optimiser or name, []).append({**group, **own})
-    for wanted in groups:
-        if wanted not in OPTIMISERS:
-            raise ValueError(f"optimiser: found {wanted!r}; expected one of {', '.join(sorted(OPTIMISERS))}")
-    return [OPTIMISERS[wanted](members, momentum) for wanted, members in groups.items()]
+                betas = {} if role.betas is None else {"betas": role.betas}
+                groups.setdefault(role.optimiser or name, []).append({**group, **betas})
+    for kind in groups:
+        if kind not in OPTIMISERS:
+            raise ValueError(f"optimiser: found {kind!r}; expected one of {', '.join(sorted(OPTIMISERS))}")
+    return [OPTIMISERS[kind](members, momentum) for kind, members in groups.items()]
 
 
 def _check_cover(roles: Mapping[str, Role], module: nn.Module) -> None:
     names = {id(p): name for name, p in module.named_parameters() if p.requires_grad}
-    found: dict[int, str] = {}
+    owner: dict[int, str] = {}
     for role_name, role in roles.items():
         for parameter in role.params:
             name = names.get(id(parameter))
             if name is None:
                 raise ValueError(f"role {role_name!r} holds a parameter that the method lacks or does not train")
-            if id(parameter) in found:
-                raise ValueError(f"parameter {name!r} is in two roles: {found[id(parameter)]!r} and {role_name!r}")
-            found[id(parameter)] = role_name
-    missing = sorted(name for key, name in names.items() if key not in found)
+            if id(parameter) in owner:
+                raise ValueError(f"parameter {name!r} is in two roles: {owner[id(parameter)]!r} and {role_name!r}")
+            owner[id(parameter)] = role_name
+    missing = sorted(name for key, name in names.items() if key not in owner)
     if missing:
         raise ValueError(f"trainable parameters in no role: {', '.join(missing)}; add them to the method's roles()")
 

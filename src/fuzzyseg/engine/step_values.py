@@ -55,33 +55,33 @@ def check_finite(
 
 
 def _message(steps: Sequence[Step], micro_batches: Sequence[MicroBatch], losses: Tensor, progress: Progress) -> str:
-    found, damaged = [], []
+    failures, damaged = [], []
     for step, streams, row in zip(steps, micro_batches, losses.tolist(), strict=True):
         terms = [f"{term} is {value}" for term, value in zip(step.losses, row, strict=True) if value - value != 0]
         images = "; ".join(f"{stream}: {', '.join(samples.name)}" for stream, samples in streams.items())
         if not terms and losses.isfinite().all():
             terms = ["its gradient is NaN or infinite"]
-        found += [f"{' and '.join(terms)} (images: {images})"] * bool(terms)
+        failures += [f"{' and '.join(terms)} (images: {images})"] * bool(terms)
         for samples in streams.values():
             finite = samples.image.flatten(1).isfinite().all(1).tolist()
             damaged += [name for name, ok in zip(samples.name, finite, strict=True) if not ok]
     # Every process reports the findings of all, since only the first one's message may be visible.
-    found, damaged = _of_all_processes(found, losses.device), _of_all_processes(damaged, losses.device)
+    failures, damaged = _of_all_processes(failures, losses.device), _of_all_processes(damaged, losses.device)
     cause = "a lower optim.lr, optim.clip or train.precision=fp32 may help"
     if progress.step == 0:  # no weight has changed yet
         cause = "check data.mean, the initial weights and train.precision"
     cause = f"The images are finite, so {cause}; check supervised.class_weights and data.std."
     if damaged:
         cause = f"These images are not finite after normalisation: {', '.join(damaged)}. Check the files and data.std."
-    first = f"step {progress.step + 1}: the loss is not finite: {chr(10).join(found)}"
+    first = f"step {progress.step + 1}: the loss is not finite: {chr(10).join(failures)}"
     return f"{first}\nThe weights are those of step {progress.step}. {cause}"
 
 
 def _of_all_processes(lines: list[str], device: torch.device) -> list[str]:
     if not distributed.active():
         return lines
-    own = torch.tensor(list("".join(f"{line}\n" for line in lines).encode()), dtype=torch.uint8, device=device)
-    return bytes(distributed.gather(own).tolist()).decode().splitlines()
+    encoded = torch.tensor(list("".join(f"{line}\n" for line in lines).encode()), dtype=torch.uint8, device=device)
+    return bytes(distributed.gather(encoded).tolist()).decode().splitlines()
 
 
 def averaged(steps: Sequence[Step]) -> dict[str, Any]:

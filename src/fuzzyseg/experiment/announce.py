@@ -35,18 +35,18 @@ def announce(
     sentences = [*material.dataset.notes, *material.split.notes]
     sentences += say_sizes(material, setup.crop, data.image_size)
     sentences += say_balance(material, data.balance)
-    name, asked = setup.pixel_loss, setup.loss.name
+    name, requested = setup.pixel_loss, setup.loss.name
     parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
-    shown = f"paper ({name or 'none'})" if asked == "paper" else name
+    shown = f"paper ({name or 'none'})" if requested == "paper" else name
     sentences.append(f"method {setup.name}, loss {shown}, {parameters / 1e6:.1f} M trainable parameters")
     if setup.uses_threshold:
         sentences += say_threshold(setup.loss, method.facts)
     if idle := setup.idle:
         has = "has" if len(idle) == 1 else "have"
-        sentences.append(f"note: {', '.join(idle)} {has} no effect with --loss {asked} as it is set")
+        sentences.append(f"note: {', '.join(idle)} {has} no effect with --loss {requested} as it is set")
     if name in SET_LOSSES and len(material.dataset.classes) == 2:
-        what = "FPL" if name == "fuzzy" else f"the loss {name}"
-        sentences.append(f"two classes: every fuzzy set holds one class, so {what} is weighted cross entropy")
+        subject = "FPL" if name == "fuzzy" else f"the loss {name}"
+        sentences.append(f"two classes: every fuzzy set holds one class, so {subject} is weighted cross entropy")
     sentences += [f"note: {note}" for note in notes]
     for sentence in sentences:
         say(sentence)
@@ -55,8 +55,8 @@ def announce(
 def summary(run: RunFolder, outcome: Outcome, *, score: str) -> str:
     """Return the final message of a training. score: key of the score that selects the best checkpoint."""
     if not outcome.finished:
-        how = "interrupted" if outcome.interrupted else "stopped as asked"
-        return f"{how}: step {outcome.step} is saved in {run.path}; continue with --resume"
+        ending = "interrupted" if outcome.interrupted else "stopped as asked"
+        return f"{ending}: step {outcome.step} is saved in {run.path}; continue with --resume"
     if outcome.last is None:
         return f"done: model in {run.model_dir} (not evaluated)"
     text = f"done: {score_text(outcome.last)} at the last step"

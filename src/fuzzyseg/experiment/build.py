@@ -179,7 +179,7 @@ def build_method(setup: Setup, facts: Facts, weights: Sequence[float] | None = N
 
 def network_factory(setup: Setup, classes: int) -> NetworkFactory:
     """Return a factory of networks whose n-th call loads the n-th file of `init`. Raises ConfigError."""
-    init, network, learners, own = setup.init, setup.network, setup.method.learners, setup.own_network
+    init, network, learners, custom = setup.init, setup.network, setup.method.learners, setup.own_network
     if init and len(init) != learners:
         raise ConfigError(
             f"--init: found {len(init)} file(s), but the method trains {learners} network(s): give {learners}, "
@@ -192,7 +192,7 @@ def network_factory(setup: Setup, classes: int) -> NetworkFactory:
         options["weights"] = "none"  # the init files contain the encoder, too
     make = partial(build_network, network.arch, network.encoder, classes=classes, **options)
     try:
-        return NetworkFactory(make if own is None else partial(_checked, own, setup, classes), init)
+        return NetworkFactory(make if custom is None else partial(_checked, custom, setup, classes), init)
     except ValueError as error:
         raise ConfigError(f"--init: {error}") from None
 
@@ -203,9 +203,9 @@ def _checked(make: Network, setup: Setup, classes: int) -> nn.Module:
     with torch.no_grad(), evaluating(network):
         logits = network(torch.zeros(shape))
     if not isinstance(logits, torch.Tensor) or logits.dim() != 4 or logits.shape[1] != classes:
-        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        result = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         expected = f"expected logits (1, {classes}, h, w), one channel per class of the data"
-        raise ConfigError(f"network: for an image {shape} it returned {found}; {expected}")
+        raise ConfigError(f"network: for an image {shape} it returned {result}; {expected}")
     return network
 
 
@@ -213,12 +213,12 @@ def notes_of(setup: Setup, method: Method) -> list[str]:
     """Return notes to show before training: the method's notes, and one about dropout in pseudo labels."""
     notes, networks = method.notes(setup.crop), list(method.networks())
     parts = [part for network in networks for part in network.modules() if isinstance(part, _DropoutNd)]
-    most = max((part.p for part in parts), default=0.0)
-    if method.shares_forward and most > 0:
+    largest = max((part.p for part in parts), default=0.0)
+    if method.shares_forward and largest > 0:
         names = dropout_options(setup.network.arch) if isinstance(networks[0], Segmenter) else []
         still = [f"network.{name}=0" for name in names if setup.network.options.get(name) != 0]
         notes.append(
-            f"pseudo labels come from the forward pass that trains, with the network's dropout (p up to {most:g}); "
+            f"pseudo labels come from the forward pass that trains, with the network's dropout (p up to {largest:g}); "
             f"to disable it {'set ' + ' '.join(still) if still else 'build the network without dropout'}"
         )
     return notes

@@ -47,8 +47,8 @@ def with_held_back(setup: Setup, material: Material, names: Collection[str] = ()
             f"{key}: found {value!r} with {labelled} labelled image(s), {count} of them to be held back; "
             f"label more, lower loss.calibrated.hold_back, or choose another {other}"
         )
-    split, held = hold_out(material.split, material.dataset, count, material.group, names)
-    return replace(material, split=split, held_back=held)
+    split, held_back = hold_out(material.split, material.dataset, count, material.group, names)
+    return replace(material, split=split, held_back=held_back)
 
 
 class Calibration:
@@ -68,8 +68,8 @@ class Calibration:
         self.every = max(1, scoring.train.steps // 10) if settings.every is None else settings.every
         self.at_start = bool(setup.init)
         if not self.every and not self.at_start:
-            found = "found 0, once at the start, but the network starts untrained"
-            raise ConfigError(f"loss.calibrated.every: {found}; give --init, or a number of steps")
+            problem = "found 0, once at the start, but the network starts untrained"
+            raise ConfigError(f"loss.calibrated.every: {problem}; give --init, or a number of steps")
         if not settings.low < settings.high:
             raise ConfigError(f"loss.calibrated: found low {settings.low}, high {settings.high}; expected low < high")
         self.loss, self.pixel_loss = setup.loss, method.pixel_loss
@@ -79,8 +79,8 @@ class Calibration:
         self.gate = method.confident if setup.gates else None
         self.sets = setup.calibrates
         self.conformal = self.sets and setup.loss.policy == "conformal"
-        held = scoring.material.held_back
-        self.fitted_on, self.items = fourths(held, scoring.material.group) if self.conformal else ([], held)
+        held_back = scoring.material.held_back
+        self.fitted_on, self.items = fourths(held_back, scoring.material.group) if self.conformal else ([], held_back)
         if self.conformal and setup.loss.conformal.unit == "image":
             check_images(len(self.items), setup.loss.coverage)
 
@@ -137,8 +137,8 @@ class Calibration:
                 if self.sets:
                     here += self._covered(teacher, mask)
                 if isinstance(self.gate, ConfidentPixels):
-                    found = count_confident(teacher, mask, [self.gate.threshold])
-                    confident += torch.stack([found.pixels, found.above[0], found.right[0]])
+                    tally = count_confident(teacher, mask, [self.gate.threshold])
+                    confident += torch.stack([tally.pixels, tally.above[0], tally.right[0]])
             counts += by_image(here) if self.conformal and self.loss.conformal.unit == "image" else here
         device = self.scoring.device  # where the processes communicate
         both = (distributed.mean(each.to(device, torch.float32)).cpu().double() for each in (counts, confident))
@@ -151,16 +151,16 @@ class Calibration:
 
     def _set_threshold(self, counts: Tensor, step: int) -> None:
         choose = conformal_threshold if self.conformal else smallest_covering
-        wanted = self.loss.coverage
-        found, share = choose(counts[0, :-1], counts[0, -1], self.thresholds, wanted)
+        target = self.loss.coverage
+        fitted, share = choose(counts[0, :-1], counts[0, -1], self.thresholds, target)
         buffer = self.pixel_loss.threshold
         if buffer.dim() == 0:
-            buffer.fill_(found)
-            self.say(f"step {step}: T = {found:.3f} covers {100 * share:.1f} % of the held-back truth")
+            buffer.fill_(fitted)
+            self.say(f"step {step}: T = {fitted:.3f} covers {100 * share:.1f} % of the held-back truth")
             return
-        each = [choose(row[:-1], row[-1], self.thresholds, wanted)[0] if row[-1] > 0 else found for row in counts[1:]]
+        each = [choose(row[:-1], row[-1], self.thresholds, target)[0] if row[-1] > 0 else fitted for row in counts[1:]]
         buffer.copy_(torch.tensor(each))
-        self.say(f"step {step}: T by class {', '.join(f'{value:.3f}' for value in each)}; one for all: {found:.3f}")
+        self.say(f"step {step}: T by class {', '.join(f'{value:.3f}' for value in each)}; one for all: {fitted:.3f}")
 
 
 def fourths(items: Sequence[Item], group: str | None = None) -> tuple[list[Item], list[Item]]:
@@ -178,11 +178,11 @@ def fourths(items: Sequence[Item], group: str | None = None) -> tuple[list[Item]
 
 def check_images(images: int, coverage: float) -> None:
     """Raise ConfigError if there are too few images to guarantee this coverage."""
-    least = next(n for n in itertools.count(1) if n >= (n + 1) * coverage)
-    if images < least:
+    minimum = next(n for n in itertools.count(1) if n >= (n + 1) * coverage)
+    if images < minimum:
         raise ConfigError(
             f"loss.conformal.unit: found 'image' with {images} held-back image(s) for T; a coverage of {coverage:g} "
-            f"takes {least}: label more, raise loss.calibrated.hold_back, or count by pixel"
+            f"takes {minimum}: label more, raise loss.calibrated.hold_back, or count by pixel"
         )
 
 

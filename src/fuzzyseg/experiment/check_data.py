@@ -102,20 +102,20 @@ class _Check:
         large = sum(inspected.results[path].windows for path in {item.image for item in inspected.items})
         if large:
             self.result.notes.append(_large_note(large, self.data.max_megapixels))
-        found = {name: items for name, items in lists.items() if items}
-        self.result.lists = {name: (len(i), sum(item.mask is not None for item in i)) for name, i in found.items()}
+        non_empty = {name: items for name, items in lists.items() if items}
+        self.result.lists = {name: (len(i), sum(item.mask is not None for item in i)) for name, i in non_empty.items()}
         training = [*lists.get("labelled", ()), *lists.get("unlabelled", ())]
         kind = self.data, self.config.network.channels, self.config.init or ()
         self.result.notes += value_notes(*kind, training, list(lists.get("val", ())))[0]
-        self._add(*findings.missing_masks(lists, lost=self.lost_masks))
+        self._add(*findings.missing_masks(lists, unusable=self.lost_masks))
         if resolved:
             self._check_masks(dataset, lists)
         self._find_duplicates(lists, inspected.results)
         self.result.findings.sort(key=lambda finding: finding.level)  # errors first
         return self.result
 
-    def _add(self, *found: Finding) -> None:
-        self.result.findings += found
+    def _add(self, *new_findings: Finding) -> None:
+        self.result.findings += new_findings
 
     def _band_mismatches(self, inspected: _Inspected) -> list[Finding]:
         if self.data.bands is not None:
@@ -185,10 +185,10 @@ class _Check:
             self.result.notes.append("training may hold out other images for validation: it looks at their classes")
         if amount is not None and listed is None:
             self.result.notes.append(f"--labelled {data.labelled}: training selects the images; all masks are checked")
-        bare = [item for item in dataset.val or [] if item.mask is None] if data.val in (None, "val") else []
-        held = {item.image for item in split.val}
-        tests = [item for item in dataset.test or [] if item.image not in held]
-        return {"labelled": split.labelled, "unlabelled": split.unlabelled, "val": split.val + bare, "test": tests}
+        gaps = [item for item in dataset.val or [] if item.mask is None] if data.val in (None, "val") else []
+        val_images = {item.image for item in split.val}
+        tests = [item for item in dataset.test or [] if item.image not in val_images]
+        return {"labelled": split.labelled, "unlabelled": split.unlabelled, "val": split.val + gaps, "test": tests}
 
     def _check_masks(self, dataset: DataSet, lists: Lists) -> None:
         """Decode the masks and check their values."""
@@ -220,16 +220,16 @@ class _Check:
     def _find_duplicates(self, lists: Lists, results: dict[Path, FileInfo]) -> None:
         """Find duplicate images, and images in both training and evaluation lists."""
         images = {name: [results[item.image] for item in items] for name, items in lists.items()}
-        everything = [item for items in lists.values() for item in items]
-        masks = {item.image: results[item.mask].digest for item in everything if item.mask is not None}
+        all_items = [item for items in lists.values() for item in items]
+        masks = {item.image: results[item.mask].digest for item in all_items if item.mask is not None}
         equal, near = exact_duplicates(images), near_duplicates(images, TRAINING, EVALUATION)
         self._add(*findings.leakage(equal, near, masks, grouped=self.data.group is not None))
 
 
 def _large_note(count: int, megapixels: int | None) -> str:
     what = "image is" if count == 1 else "images are"
-    most = USUAL_MEGAPIXELS if megapixels is None else megapixels
-    return f"{count} {what} larger than {most} million pixels: read by windows, in prediction and training"
+    limit = USUAL_MEGAPIXELS if megapixels is None else megapixels
+    return f"{count} {what} larger than {limit} million pixels: read by windows, in prediction and training"
 
 
 def _without_labels(location: DatasetLocation, files: Sequence[Files]) -> DataSet:

@@ -14,14 +14,14 @@ from fuzzyseg.data.check.files import FileInfo, Kind, inspect_file
 from fuzzyseg.data.check.labels import MaskStatistics, mask_statistics
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.labels.decode import mask_of
-from fuzzyseg.experiment.worker_pool import PATIENCE, Lost, each_apart
+from fuzzyseg.experiment.worker_pool import TIMEOUT, WorkerFailure, map_isolated
 
 T = TypeVar("T")
 R = TypeVar("R")
 Counter = Callable[[int, int], None]
 Task = tuple[Path, Kind]
 
-SLOWEST = 5e6
+MIN_BYTES_PER_SECOND = 5e6
 """Lower bound of the decoding speed, in bytes per second."""
 
 
@@ -40,14 +40,16 @@ class Examiner:
             if item.mask is not None:
                 tasks.setdefault(item.mask, (item.mask, "mask"))
         # Images to be resized must fit into memory, so reading them by windows does not help.
-        look = partial(_inspect_task, self.data.max_megapixels, self.data.image_size is None)
-        results = zip(tasks.values(), self._each(look, list(tasks.values()), list(tasks)), strict=True)
+        function = partial(_inspect_task, self.data.max_megapixels, self.data.image_size is None)
+        results = zip(tasks.values(), self._each(function, list(tasks.values()), list(tasks)), strict=True)
         return {
             path: (
                 kind,
-                FileInfo(path, f"{_lost(path, each)}; open it in an image viewer") if isinstance(each, Lost) else each,
+                FileInfo(path, f"{_reason(path, value)}; open it in an image viewer")
+                if isinstance(value, WorkerFailure)
+                else value,
             )
-            for (path, kind), each in results
+            for (path, kind), value in results
         }
 
     def statistics(self, dataset: DataSet, items: Sequence[Item]) -> list[MaskStatistics]:
@@ -55,22 +57,22 @@ class Examiner:
         new = [item for item in items if item.mask not in self._counted]
         count = partial(_mask_task, len(dataset.classes), dataset.ignore_index, self.data.max_megapixels)
         paths = [mask_of(item) for item in new]
-        for path, each in zip(paths, self._each(count, new, paths), strict=True):
-            self._counted[path] = MaskStatistics(problem=_lost(path, each)) if isinstance(each, Lost) else each
+        for path, out in zip(paths, self._each(count, new, paths), strict=True):
+            self._counted[path] = MaskStatistics(problem=_reason(path, out)) if isinstance(out, WorkerFailure) else out
         return [self._counted[mask_of(item)] for item in items]
 
     def presence(self, dataset: DataSet, items: Sequence[Item]) -> NDArray[np.bool_]:
         """Return which classes each item's mask contains (N,C); none if the mask cannot be decoded."""
-        found = np.zeros((len(items), len(dataset.classes)), np.bool_)
-        for row, mask in zip(found, self.statistics(dataset, items), strict=True):
+        presence = np.zeros((len(items), len(dataset.classes)), np.bool_)
+        for row, mask in zip(presence, self.statistics(dataset, items), strict=True):
             row[: len(mask.counts)] = np.array(mask.counts, np.int64) > 0
-        return found
+        return presence
 
-    def _each(self, look: Callable[[T], R], tasks: Sequence[T], files: Iterable[Path]) -> list[R | Lost]:
-        """Run `look` on each task in worker processes, with a timeout that depends on the largest file."""
-        most = max((path.stat().st_size for path in files if path.is_file()), default=0)
-        patience = PATIENCE + most / SLOWEST
-        return each_apart(look, tasks, workers=self.workers, patience=patience, progress=self.progress)
+    def _each(self, function: Callable[[T], R], tasks: Sequence[T], files: Iterable[Path]) -> list[R | WorkerFailure]:
+        """Run `function` on each task in worker processes, with a timeout that depends on the largest file."""
+        largest = max((path.stat().st_size for path in files if path.is_file()), default=0)
+        timeout = TIMEOUT + largest / MIN_BYTES_PER_SECOND
+        return map_isolated(function, tasks, workers=self.workers, timeout=timeout, progress=self.progress)
 
 
 def _inspect_task(megapixels: int | None, windows: bool, task: Task) -> FileInfo:
@@ -83,5 +85,5 @@ def _mask_task(classes: int, ignore_index: int, megapixels: int | None, item: It
         return mask_statistics(item, classes, ignore_index)
 
 
-def _lost(path: Path, result: Lost) -> str:
+def _reason(path: Path, result: WorkerFailure) -> str:
     return f"{path}: the process that reads it {result.reason}"

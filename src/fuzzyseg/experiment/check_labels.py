@@ -40,10 +40,10 @@ def check_labels(
             pixels, matrix = 0, torch.zeros(len(classes), len(classes), dtype=torch.long, device=predictor.device)
             with suppress(OSError, ValueError):
                 for image, mask in training_parts(reader, item):
-                    confidence, found = predictor.probabilities(predictor.training_logits(image)).max(0)
+                    confidence, labels = predictor.probabilities(predictor.training_logits(image)).max(0)
                     target = mask.to(predictor.device)
                     pixels += int((target != VOID).sum())
-                    matrix += confusion_matrix(found, target.masked_fill(confidence < CONFIDENT, VOID), len(classes))
+                    matrix += confusion_matrix(labels, target.masked_fill(confidence < CONFIDENT, VOID), len(classes))
             compared += pixels > 0
             wrong = matrix.fill_diagonal_(0)
             if wrong.any():

@@ -8,7 +8,7 @@ from fuzzyseg.data.datasets.synthetic import write_demo
 from fuzzyseg.experiment.load_run import predict
 from fuzzyseg.experiment.sweeps import Grid, SweepResult, sweep
 from fuzzyseg.experiment.sweeps.scheduler import Say
-from fuzzyseg.experiment.worker_pool import usual_workers
+from fuzzyseg.experiment.worker_pool import default_workers
 
 PLAN = Path(__file__).with_suffix(".yaml")
 
@@ -27,7 +27,7 @@ def demo(out: Path, *, seed: int = 0, say: Say = print, plan: Plan | None = None
     masks = ", ".join(plan.labelled)
     say(f"{images} training and 40 validation images in {data}; {masks} training images keep their masks")
     grid = Grid(plan, settings={"data": {"root": str(data.resolve())}}, seeds=[seed])
-    done = sweep(grid, runs, jobs=usual_workers(4), say=say)
+    done = sweep(grid, runs, jobs=default_workers(4), say=say)
     say(done.table)
     for cell in [cell for cell in grid.cells if cell in done.rows]:
         if (fuzzy := done.rows[cell]["result"]["last"].get("fuzzy")) is not None:

@@ -23,7 +23,7 @@ from fuzzyseg.run.logs import write_json
 SIDE = 480
 """Maximum side length of the pictures in pixels."""
 
-MOST_MEASURED = 200
+MAX_MEASURED = 200
 """Maximum number of images for measuring calibration if no diagnosis is given."""
 
 K_COLOURS = ((0, 0, 0), (253, 231, 37), (94, 201, 98), (33, 145, 140), (59, 82, 139), (68, 1, 84))
@@ -87,20 +87,20 @@ def write_evaluation(
         write_json(part / "evaluation.json", content)
 
 
-def _chosen(total: int, wanted: int) -> list[int]:
-    """Return `wanted` indices below `total`: the first half from 0 on, the second half evenly spaced over the rest."""
-    worst = min(total, -(-wanted // 2))
-    rest, more = total - worst, min(total, wanted) - worst
+def _chosen(total: int, count: int) -> list[int]:
+    """Return `count` indices below `total`: the first half from 0 on, the second half evenly spaced over the rest."""
+    worst = min(total, -(-count // 2))
+    rest, more = total - worst, min(total, count) - worst
     return [*range(worst), *(worst + (2 * n + 1) * rest // (2 * more) for n in range(more))]
 
 
 def _calibration(items: Sequence[Item], maps: Maps, total: Diagnosis | None) -> dict[str, Any]:
     """Return reliability and coverage of the fuzzy sets by K. total: diagnosis of the items; None: measured here."""
-    every = 1 if total is not None else -(-len(items) // MOST_MEASURED)
+    every = 1 if total is not None else -(-len(items) // MAX_MEASURED)
     for item in items[::every] if total is None else ():
         for pixels, target in maps(item):
-            found = diagnose(pixels, target)
-            total = found if total is None else total.plus(found)
+            diagnosis = diagnose(pixels, target)
+            total = diagnosis if total is None else total.plus(diagnosis)
     return {**({} if total is None else total.numbers()), "images": len(items[::every])}
 
 

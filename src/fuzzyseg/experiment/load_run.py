@@ -73,8 +73,8 @@ def evaluate(
         raise ConfigError(f"{source}: is a model without a run; --gallery stores its pictures in a run folder")
     settings = config or Config()
     with pixel_limit(settings.data.max_megapixels), tempfile.TemporaryDirectory() as folder:
-        if (own := find_dataset(None if data is None else str(data))) is not None:
-            data = write_dataset(own, Path(folder) / str(data))
+        if (custom := find_dataset(None if data is None else str(data))) is not None:
+            data = write_dataset(custom, Path(folder) / str(data))
         card = predictor.card
         items, split, void, where = _items(Path(source), data, predictor, config, split)
         for note in (*header_notes(items), *card.range_warnings(items)):
@@ -84,6 +84,9 @@ def evaluate(
         counts: list[Any] = []
         call = chosen.model_dump(exclude={"diagnose", "gallery"}) | {"metrics": metrics(), "progress": progress}
         result = score(predictor, items, ignore_index=void, keep=lambda *c: counts.append(c), **call)
+        root = settings.data.root or where  # without its run, the model may have been fitted here
+        fitted_here = split == "val" and Path(where).resolve() == Path(root).resolve()
+        result["calibration"] = _calibration(predictor, items, void, fitted_here, settings.data.group)
         if run is not None and config is not None and gallery is not None:
             maps = partial(_pixel_maps, predictor, sets_of(Path(source), config), void)
             known = run.evaluation_dir, predictor, items, counts[0], maps, result, chosen, void
@@ -91,9 +94,6 @@ def evaluate(
                 write_evaluation(*known, step=card.step, split=split)
             except OSError as error:
                 raise Unwritable(run.evaluation_dir, error, "its content is unchanged: free space and repeat") from None
-        root = settings.data.root or where  # without its run, the model may have been fitted here
-        fitted_here = split == "val" and Path(where).resolve() == Path(root).resolve()
-        result["calibration"] = _calibration(predictor, items, void, fitted_here, settings.data.group)
     return {"data": where, "split": split, **result}
 
 
@@ -226,8 +226,8 @@ def split_of(dataset: DataSet, split: str) -> list[Item]:
     lists = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     items = lists[split]
     if items is None:
-        there = ", ".join(name for name, found in lists.items() if found)
-        raise DataError(f"{dataset.root}: has no {split} folder; found {there}: choose one of them with --split")
+        available = ", ".join(name for name, list_items in lists.items() if list_items)
+        raise DataError(f"{dataset.root}: has no {split} folder; found {available}: choose one of them with --split")
     return items
 
 
@@ -236,10 +236,10 @@ def run_items(source: Path, config: Config, predictor: Predictor, split: str) ->
     run = run_folder(source)
     assert run is not None and config.data.root is not None
     dataset = read_for(Path(config.data.root), predictor, config)
-    everything = [*dataset.train, *(dataset.val or []), *(dataset.test or [])]
+    all_items = [*dataset.train, *(dataset.val or []), *(dataset.test or [])]
     names = record(run).get({"train": "labelled"}.get(split, split), [])
-    known = {item.name: item for item in everything}
-    lost = [name for name in names if name not in known]
-    if lost:
-        raise DataError(f"{config.data.root}: lacks {len(lost)} images of the run's {split} list, such as {lost[0]!r}")
+    known = {item.name: item for item in all_items}
+    gaps = [name for name in names if name not in known]
+    if gaps:
+        raise DataError(f"{config.data.root}: lacks {len(gaps)} images of the run's {split} list, such as {gaps[0]!r}")
     return [known[name] for name in names]

@@ -38,8 +38,8 @@ Source = Pairs | Mapping[str, Pairs]
 
 def find_dataset(name: str | None) -> Source | None:
     """Return the custom dataset of this name; None if there is none, or if a file or folder has the name."""
-    found = None if name is None or Path(name).exists() else datasets().get(name)
-    return None if found is None else found()
+    factory = None if name is None or Path(name).exists() else datasets().get(name)
+    return None if factory is None else factory()
 
 
 def write_dataset(source: Source, folder: Path, *, keep: bool = False) -> Path:

@@ -60,8 +60,8 @@ class Material:
         Reads the masks of the labelled images once.
         """
         classes, items = len(self.dataset.classes), self.split.labelled
-        holds = class_presence(items, classes=classes, ignore_index=self.dataset.ignore_index).T
-        weights = torch.from_numpy(np.ascontiguousarray(holds)).float()
+        presence = class_presence(items, classes=classes, ignore_index=self.dataset.ignore_index).T
+        weights = torch.from_numpy(np.ascontiguousarray(presence)).float()
         return weights / weights.sum(1, keepdim=True).clamp(min=1)
 
     def loss_weights(self, given: Sequence[float] | Literal["auto"] | None) -> Sequence[float] | None:
@@ -193,10 +193,10 @@ def input_scale(
     if (kinds.plain and data.bands is None) or (known and not (kinds.measured_range and given is None)):
         mean, std = input_statistics(data, setup)
         return mean, std, given or kinds.levels, [] if kinds.plain else [kinds.words()]
-    found = measure(images, kinds, channels, data.bands, given)
-    mean, std = input_statistics(data, setup, measured=(list(found.mean), list(found.std)))
-    source = "given" if known else f"measured on {found.images} images"
-    return mean, std, found.levels, [f"{kinds.words()}; mean and standard deviation are {source}"]
+    measured = measure(images, kinds, channels, data.bands, given)
+    mean, std = input_statistics(data, setup, measured=(list(measured.mean), list(measured.std)))
+    source = "given" if known else f"measured on {measured.images} images"
+    return mean, std, measured.levels, [f"{kinds.words()}; mean and standard deviation are {source}"]
 
 
 def say_sizes(material: Material, crop: tuple[int, int], image_size: tuple[int, int] | None = None) -> list[str]:
@@ -219,9 +219,9 @@ def say_balance(material: Material, balance: str) -> list[str]:
     """Describe `data.balance`, unless it is none."""
     if balance == "none":
         return []
-    held, known = int((material.class_weights.sum(1) > 0).sum()), len(material.dataset.classes)
-    which = f"the {held} classes" if held == known else f"the {held} of {known} classes in the labelled images"
-    text = f"data.balance={balance}: labelled images are drawn for each of {which} equally often"
+    n, known = int((material.class_weights.sum(1) > 0).sum()), len(material.dataset.classes)
+    classes = f"the {n} classes" if n == known else f"the {n} of {known} classes in the labelled images"
+    text = f"data.balance={balance}: labelled images are drawn for each of {classes} equally often"
     return [text + ", and cropped around that class" * (balance == "crops")]
 
 
@@ -232,23 +232,23 @@ def input_statistics(
     channels = setup.network.channels
     if (data.mean is None) != (data.std is None):
         raise ConfigError("data.mean, data.std: found one without the other; give both or neither")
-    found: tuple[list[float], list[float]] | None = None
+    statistics: tuple[list[float], list[float]] | None = None
     if data.mean is not None and data.std is not None:
-        found = (data.mean, data.std)
+        statistics = (data.mean, data.std)
     elif setup.init:
         known = [(list(card.mean), list(card.std)) for card in cards_of(setup.init)]
         if any(pair != known[0] for pair in known):
             raise ConfigError("--init: the files have different input statistics; set data.mean and data.std")
-        found = known[0] if known else None
-    found = found or measured
-    if found is None:
+        statistics = known[0] if known else None
+    statistics = statistics or measured
+    if statistics is None:
         source = "none" if setup.own_network else setup.network.weights  # without effect on a custom network
         weights = weights_statistics(source, setup.network.encoder, channels)
-        found = weights or {3: IMAGENET, 1: GREY}.get(channels)
-    if found is None or len(found[0]) != channels or len(found[1]) != channels:
-        what = "none are known" if found is None else f"found {len(found[0])} and {len(found[1])} values"
+        statistics = weights or {3: IMAGENET, 1: GREY}.get(channels)
+    if statistics is None or len(statistics[0]) != channels or len(statistics[1]) != channels:
+        what = "none are known" if statistics is None else f"found {len(statistics[0])} and {len(statistics[1])} values"
         raise ConfigError(f"data.mean, data.std: {what} for {channels} channels; give one value per channel for each")
-    return list(found[0]), list(found[1])
+    return list(statistics[0]), list(statistics[1])
 
 
 def build_reader(data: DataConfig, card: ModelCard) -> Reader:

@@ -80,12 +80,12 @@ def split_record(material: Material, threshold: dict[str, Any] | None) -> dict[s
     }
 
 
-def sessions(run: RunFolder, now: dict[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:
+def sessions(run: RunFolder, current: dict[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:
     """Return the environment of this session, with those of earlier sessions under `earlier`."""
     if state is None or not run.environment.is_file():
-        return now
+        return current
     before = run.read(run.environment)
-    return {**now, "earlier": [*before.pop("earlier", []), before]}
+    return {**current, "earlier": [*before.pop("earlier", []), before]}
 
 
 def same_split(run: RunFolder, material: Material) -> None:
@@ -101,8 +101,8 @@ def same_split(run: RunFolder, material: Material) -> None:
 def hardware(device: torch.device) -> dict[str, Any]:
     """Return the part of environment.json that requires torch."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    found = {"device": str(device), "gpu": gpu, "threads": torch.get_num_threads(), "cuda": torch.version.cuda}
-    return {**found, "processes": distributed.world_size()}
+    result = {"device": str(device), "gpu": gpu, "threads": torch.get_num_threads(), "cuda": torch.version.cuda}
+    return {**result, "processes": distributed.world_size()}
 
 
 def result_of(

@@ -81,8 +81,8 @@ def suggest(
         pool, centres = ([measured[file] for file in each if file in measured] for each in (files, labelled))
         if not pool:
             raise DataError(f"none of the {len(files)} images can be read; the first: {failures[0]}")
-        held = [info for path in val if (info := inspect_file(path, "image")).problem is None]
-        chosen = [pool[place] for place in choose(pool, centres, count, held)]
+        val_infos = [info for path in val if (info := inspect_file(path, "image")).problem is None]
+        chosen = [pool[place] for place in choose(pool, centres, count, val_infos)]
         if not chosen:
             raise DataError(f"all of the {len(pool)} images are near-duplicates of known ones; give others")
         if len(chosen) < count:

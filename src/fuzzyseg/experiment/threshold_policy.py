@@ -65,13 +65,13 @@ def say_threshold(loss: LossConfig, facts: Facts) -> list[str]:
     if loss.threshold == "adaptive":
         shown = ", ".join(f"{value:g}" for value in loss.adaptive.candidates)
         return [f"threshold adaptive: T of each pixel from {shown} by a window of {loss.adaptive.window} cells"]
-    wanted = 100 * loss.coverage
+    target = 100 * loss.coverage
     if loss.threshold == "calibrated":
-        return [f"threshold calibrated: T {UNKNOWN}, then the smallest that covers {wanted:g} % of the held-back truth"]
+        return [f"threshold calibrated: T {UNKNOWN}, then the smallest that covers {target:g} % of the held-back truth"]
     if loss.policy == "conformal":
         each = " of each class" if loss.conformal.per_class else ""
         return [
-            f"threshold conformal: T {UNKNOWN}, then temperature and T{each} for sets that hold {wanted:g} % of the "
+            f"threshold conformal: T {UNKNOWN}, then temperature and T{each} for sets that hold {target:g} % of the "
             f"truth, by the held-back {loss.conformal.unit}s"
         ]
     return []

@@ -98,11 +98,11 @@ def train(
     own_method, own_loss = None if isinstance(method, str) else method, None if isinstance(loss, str) else loss
     if settings.out is None:
         raise ConfigError("--out: not given; name the run folder, such as --out runs/first")
-    for own, table, section in ((own_method, METHODS, settings.method), (own_loss, PIXEL_LOSSES, settings.loss)):
-        if own is not None:
-            section.name = own.__name__
-            if own.__name__ in table:
-                raise ConfigError(f"found an object named {own.__name__!r}, as one of fuzzyseg; rename it")
+    for custom, table, section in ((own_method, METHODS, settings.method), (own_loss, PIXEL_LOSSES, settings.loss)):
+        if custom is not None:
+            section.name = custom.__name__
+            if custom.__name__ in table:
+                raise ConfigError(f"found an object named {custom.__name__!r}, as one of fuzzyseg; rename it")
     # mistyped names are reported before any file is read
     setup = resolve(settings, method=own_method, loss=own_loss, network=network)
     if network is None:
@@ -145,16 +145,16 @@ def _train(
     assert config.out is not None
     run, first, score = RunFolder(config.out), distributed.rank() == 0, next(iter(metrics), SCORE)
     data, train, seed = config.data, config.train, config.seed
-    state, begun, given = None, setup, data
+    state, initial_setup, given = None, setup, data
     if resume and run.has_checkpoint:  # weights are in its checkpoint, input statistics and split in its split.json
-        state, begun, given = _load(run, config), setup.resumed(), results.recorded_data(data, run)
+        state, initial_setup, given = _load(run, config), setup.resumed(), results.recorded_data(data, run)
     # A resumed run calibrates as before, hence `setup`, but loads no initial weights, hence `begun`.
-    held = () if state is None else results.record(run).get("held_back", ())
-    material = with_held_back(setup, replace(gather_material(given, begun, seed), group=data.group), held)
+    held_back = () if state is None else results.record(run).get("held_back", ())
+    material = with_held_back(setup, replace(gather_material(given, initial_setup, seed), group=data.group), held_back)
     if state is not None:
         results.same_split(run, material)
     torch.manual_seed(seed)  # initial weights depend on the seed alone
-    method = build_method(begun, material.facts, material.loss_weights(begun.supervised.class_weights))
+    method = build_method(initial_setup, material.facts, material.loss_weights(initial_setup.supervised.class_weights))
     loader = build_loader(data, config.augment, train, material, method, device, seed)
     if state is not None:
         loader.sampler.load_state_dict(state["streams"])
@@ -167,8 +167,8 @@ def _train(
     notes = notes_of(setup, method)
     announce(setup, data, material, method, notes, say)
     if state is not None:
-        before, now = state["config"]["train"]["steps"], train.steps
-        changed = f"; --steps was {before}: the schedules are now those of {now}" if before != now else ""
+        before, after = state["config"]["train"]["steps"], train.steps
+        changed = f"; --steps was {before}: the schedules are now those of {after}" if before != after else ""
         say(f"resuming at step {state['step']}{changed}")
 
     def threshold() -> dict[str, Any] | None:
@@ -275,8 +275,8 @@ def _load(run: RunFolder, config: Config) -> dict[str, Any]:
     try:
         checkpoint.check_resumable(state["config"], config.model_dump(mode="json"), RESUMABLE)
     except checkpoint.CheckpointError as error:
-        own = f"With the run's own settings: fuzzyseg train {run.config} --out {run.path} --resume"
-        raise checkpoint.CheckpointError(f"{error}\n{own}") from None
+        advice = f"With the run's own settings: fuzzyseg train {run.config} --out {run.path} --resume"
+        raise checkpoint.CheckpointError(f"{error}\n{advice}") from None
     if state["step"] > config.train.steps:
         raise ConfigError(f"--steps: found {config.train.steps}; {run.last_pt} is at step {state['step']}: give more")
     return state

@@ -32,7 +32,7 @@ from fuzzyseg.run.folder import RunFolder
 
 T = TypeVar("T")
 
-MOST_LABELLED = 50
+MAX_LABELLED = 50
 """Maximum number of labelled images for FPL's statistics, and of images for fitting the temperature."""
 
 HELD_BACK, CROSS_FITTED = "held-back labels", "the validation images, cross-fitted"
@@ -60,7 +60,7 @@ class Scoring:
 
     def __post_init__(self) -> None:
         self.items = [item for item in self.material.split.val if item.mask is not None]
-        self.labelled = evenly_spaced(self.material.split.labelled, MOST_LABELLED)
+        self.labelled = evenly_spaced(self.material.split.labelled, MAX_LABELLED)
 
     def card_at(self, step: int) -> ModelCard:
         """Return the model card after this step."""
@@ -85,49 +85,49 @@ class Scoring:
         )
         self._ceiling = result["ceiling"]  # depends only on masks and stride
         every = settings.diagnose == "every" or (settings.diagnose == "last" and (self.train.k_maps > 0 or last))
-        found: dict[str, Diagnosis] = {}
+        diagnoses: dict[str, Diagnosis] = {}
         if self.pixel_loss is not None and every:
-            found = self._diagnosis(predictor, step)
-            brief = {name: each.brief() for name, each in found.items()}
+            diagnoses = self._diagnosis(predictor, step)
+            brief = {name: each.brief() for name, each in diagnoses.items()}
             result["fuzzy"] = {**brief.pop("val"), **brief}
+        if last:
+            result["calibration"] = self._calibration(predictor)
         if last and settings.gallery > 0 and distributed.rank() == 0:
             maps, void = partial(self.pixel_maps, predictor), predictor.card.ignore_index
             known = self.run.evaluation_dir, predictor, self.items, counts[0], maps, result, settings, void
-            write_evaluation(*known, diagnosis=found.get("val"), step=step, split="val")
-        if last:
-            result["calibration"] = self._calibration(predictor)
+            write_evaluation(*known, diagnosis=diagnoses.get("val"), step=step, split="val")
         return result
 
     def _calibration(self, predictor: Predictor) -> dict[str, Any] | None:
         """Return the temperature of the finished model, how it was fitted, and the calibration of its probabilities.
 
         It is fitted on held-back images, if any, else on the validation images, whose calibration is then measured with
-        two-fold cross-fitting. At most `MOST_LABELLED` images are used of each kind. None without labelled pixels.
+        two-fold cross-fitting. At most `MAX_LABELLED` images are used of each kind. None without labelled pixels.
         """
-        held, _ = pixels_of_groups(predictor, self.reader, self.material.held_back, None)
+        held_back, _ = pixels_of_groups(predictor, self.reader, self.material.held_back, None)
         val, middle = pixels_of_groups(predictor, self.reader, self.items, self.material.group)
-        if not held and not val:
+        if not held_back and not val:
             return None
-        temperature = temperature_of(held or val)
-        result = judged(val, temperature if held else None, self.material.card.classes, middle)
-        return {"temperature": temperature, "fitted_on": HELD_BACK if held else CROSS_FITTED, **result}
+        temperature = temperature_of(held_back or val)
+        result = judged(val, temperature if held_back else None, self.material.card.classes, middle)
+        return {"temperature": temperature, "fitted_on": HELD_BACK if held_back else CROSS_FITTED, **result}
 
     def _diagnosis(self, predictor: Predictor, step: int) -> dict[str, Diagnosis]:
         """Return FPL's statistics with the network as its own teacher. Writes maps of K, except for tiled images."""
         count = self.train.k_maps if distributed.rank() == 0 else 0
         keep = evenly_spaced(range(len(self.items)), count)
-        found: dict[str, Diagnosis] = {}
+        diagnoses: dict[str, Diagnosis] = {}
         for name, items in (("val", self.items), ("labelled", self.labelled)):
             for number, item in enumerate(items):
                 tiles = 0
                 for pixels, target in self.pixel_maps(predictor, item):
                     counts = diagnose(pixels, target)
-                    found[name] = found[name].plus(counts) if name in found else counts
+                    diagnoses[name] = diagnoses[name].plus(counts) if name in diagnoses else counts
                     tiles += 1
                 if name == "val" and number in keep and tiles == 1:
                     file = self.run.maps_dir / f"{step:06d}" / f"{number:05d}.png"
                     save_index_png(pixels.k[0].cpu().numpy(), file)
-        return found
+        return diagnoses
 
     def pixel_maps(self, predictor: Predictor, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
         """Yield maps and mask (1,H,W) of each of the item's `training_parts`; if the run has no T, for T = 0.9."""
@@ -143,8 +143,8 @@ class Scoring:
 
 def sampled_pixels(predictor: Predictor, reader: Reader, items: Sequence[Item]) -> list[Pixels]:
     """Sample labelled pixels of each item with `sampled`, skipping items without any."""
-    found = (sampled(training_pairs(predictor, reader, item)) for item in items)
-    return [pixels for pixels in found if pixels is not None]
+    samples = (sampled(training_pairs(predictor, reader, item)) for item in items)
+    return [pixels for pixels in samples if pixels is not None]
 
 
 def training_pairs(predictor: Predictor, reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
@@ -156,16 +156,16 @@ def training_pairs(predictor: Predictor, reader: Reader, item: Item) -> Iterator
 def pixels_of_groups(
     predictor: Predictor, reader: Reader, items: Sequence[Item], group: str | None
 ) -> tuple[list[Pixels], int]:
-    """Sample labelled pixels of at most `MOST_LABELLED` items. Also returns the index that splits them in two halves.
+    """Sample labelled pixels of at most `MAX_LABELLED` items. Also returns the index that splits them in two halves.
 
     Groups are not split, unless there is only one.
     """
-    found = []
-    for key, item in evenly_spaced(in_groups(items, group), MOST_LABELLED):
-        found += [(key, pixels) for pixels in sampled_pixels(predictor, reader, [item])]
-    starts = [place for place in range(1, len(found)) if found[place][0] != found[place - 1][0]]
-    middle = min(starts, key=lambda place: abs(place - len(found) // 2), default=len(found) // 2)
-    return [pixels for _, pixels in found], middle
+    keyed = []
+    for key, item in evenly_spaced(in_groups(items, group), MAX_LABELLED):
+        keyed += [(key, pixels) for pixels in sampled_pixels(predictor, reader, [item])]
+    starts = [place for place in range(1, len(keyed)) if keyed[place][0] != keyed[place - 1][0]]
+    middle = min(starts, key=lambda place: abs(place - len(keyed) // 2), default=len(keyed) // 2)
+    return [pixels for _, pixels in keyed], middle
 
 
 def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
@@ -204,7 +204,7 @@ def set_options(loss: LossConfig) -> FPLOptions:
     return FPLOptions(loss.weight, loss.a, loss.k_cap, loss.rule, loss.variant)
 
 
-def evenly_spaced(items: Sequence[T], most: int) -> list[T]:
-    """Return at most `most` items, evenly spaced."""
-    count = min(len(items), most)
+def evenly_spaced(items: Sequence[T], limit: int) -> list[T]:
+    """Return at most `limit` items, evenly spaced."""
+    count = min(len(items), limit)
     return [items[(2 * number + 1) * len(items) // (2 * count)] for number in range(count)]

@@ -15,66 +15,66 @@ from fuzzyseg.run.environment import cores
 T = TypeVar("T")
 R = TypeVar("R")
 
-PATIENCE = 300.0
+TIMEOUT = 300.0
 """Default timeout of a task in seconds, after which its process is killed."""
 
 
 @dataclass(frozen=True)
-class Lost:
+class WorkerFailure:
     """Placeholder for the result of a task that crashed, timed out or raised. reason: the end of a sentence."""
 
     reason: str
 
 
-def usual_workers(most: int = 16) -> int:
-    """Return the number of processors available to this process, at most `most`."""
-    return max(1, min(most, cores() or 1))
+def default_workers(limit: int = 16) -> int:
+    """Return the number of processors available to this process, at most `limit`."""
+    return max(1, min(limit, cores() or 1))
 
 
-def each_apart(
-    look: Callable[[T], R],
+def map_isolated(
+    function: Callable[[T], R],
     tasks: Sequence[T],
     *,
     workers: int | None = None,
-    patience: float = PATIENCE,
+    timeout: float = TIMEOUT,
     progress: Callable[[int, int], None] | None = None,
-) -> list[R | Lost]:
-    """Call `look(task)` for each task in worker processes. A task that fails gets a `Lost` as its result.
+) -> list[R | WorkerFailure]:
+    """Call `function(task)` for each task in worker processes. A task that fails gets a `WorkerFailure` as its result.
 
-    `look`, tasks and results are pickled. Workers ignore Ctrl-C; an exception in the parent stops them.
+    `function`, tasks and results are pickled. Workers ignore Ctrl-C; an exception in the parent stops them.
 
     Args:
-        look: function of one task.
-        tasks: arguments of `look`.
-        workers: number of processes. Default: `usual_workers()`.
-        patience: timeout of a task, in seconds.
+        function: function of one task.
+        tasks: arguments of `function`.
+        workers: number of processes. Default: `default_workers()`.
+        timeout: timeout of a task, in seconds.
         progress: called with (done, total).
 
     Returns:
         The results in the order of the tasks.
     """
-    results: list[R | Lost] = [Lost("was not run")] * len(tasks)
+    results: list[R | WorkerFailure] = [WorkerFailure("was not run")] * len(tasks)
     if not tasks:
         return results
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     with ProcessPool(
-        min(workers or usual_workers(), len(tasks)),
+        min(workers or default_workers(), len(tasks)),
         context=context,
         initializer=signal.signal,
         initargs=[signal.SIGINT, signal.SIG_IGN],  # a terminal sends Ctrl-C to all processes; the parent answers it
     ) as pool:
-        futures = (pool.schedule(look, [task], timeout=patience) for task in tasks)
+        futures = (pool.schedule(function, [task], timeout=timeout) for task in tasks)
         numbers: dict[Future[R], int] = {future: number for number, future in enumerate(futures)}
         try:
             for done, future in enumerate(as_completed(numbers), start=1):
                 try:
                     results[numbers[future]] = future.result()
                 except TimeoutError:
-                    results[numbers[future]] = Lost(f"gave no answer within {patience:g} seconds")
+                    results[numbers[future]] = WorkerFailure(f"gave no answer within {timeout:g} seconds")
                 except ProcessExpired as error:
-                    results[numbers[future]] = Lost(_death(error.exitcode))
+                    results[numbers[future]] = WorkerFailure(_exit_reason(error.exitcode))
                 except Exception as error:
-                    results[numbers[future]] = Lost(f"failed with {type(error).__name__}: {error}")
+                    results[numbers[future]] = WorkerFailure(f"failed with {type(error).__name__}: {error}")
                 if progress is not None:
                     progress(done, len(tasks))
         except BaseException:
@@ -83,7 +83,7 @@ def each_apart(
     return results
 
 
-def _death(code: int) -> str:
+def _exit_reason(code: int) -> str:
     if code >= 0:
         return f"died with exit code {code}"
     name = signal.Signals(-code).name

@@ -24,18 +24,18 @@ def ceiling_matrix(items: Sequence[Item], reader: Reader, *, image_size: Size | 
     held in memory as a whole. Raises DataError.
     """
     matrix = torch.zeros(reader.classes, reader.classes, dtype=torch.long)
-    for truth in _truths(items, reader, whole=image_size is not None):
+    for truth in _truths(items, reader, full_size=image_size is not None):
         height, width = image_size or truth.shape
-        found = round_trip(truth, (math.ceil(height / stride), math.ceil(width / stride)))
-        matrix += confusion_matrix(found, truth, reader.classes)
+        restored = round_trip(truth, (math.ceil(height / stride), math.ceil(width / stride)))
+        matrix += confusion_matrix(restored, truth, reader.classes)
     return matrix
 
 
-def _truths(items: Sequence[Item], reader: Reader, *, whole: bool) -> Iterator[Tensor]:
+def _truths(items: Sequence[Item], reader: Reader, *, full_size: bool) -> Iterator[Tensor]:
     for item in items:
         size = file_size(item.image)
         read = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)
-        for box in [(0, 0, *size)] if whole else tiles_of(size):
+        for box in [(0, 0, *size)] if full_size else tiles_of(size):
             yield torch.from_numpy(read(box)).long()
 
 
@@ -52,10 +52,10 @@ def round_trip(truth: Tensor, grid: Size) -> Tensor:
         return torch.zeros_like(truth)
     valid = _shares(truth != VOID, grid).clamp_min(1e-6)
     shares = torch.stack([_shares(truth == label, grid) / valid for label in classes.tolist()], 1)
-    found: Tensor = classes[resize_labels(shares, truth.shape)[0]]
-    return found
+    restored: Tensor = classes[resize_labels(shares, truth.shape)[0]]
+    return restored
 
 
-def _shares(there: Tensor, grid: Size) -> Tensor:
+def _shares(present: Tensor, grid: Size) -> Tensor:
     """Return the mean (1,h,w) of a bool map (H,W) over the cells of a grid."""
-    return F.adaptive_avg_pool2d(there.float().unsqueeze(0), grid)
+    return F.adaptive_avg_pool2d(present.float().unsqueeze(0), grid)

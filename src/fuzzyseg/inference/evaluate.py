@@ -70,8 +70,8 @@ def evaluate(
     result = scores(counts, card.classes)
     further = {name: float(metric(counts.double())) for name, metric in (metrics or {}).items()}
     if ceiling is None:
-        found = ceiling_matrix(items, reader, image_size=card.image_size, stride=predictor.stride())
-        ceiling = scores(found, card.classes)["per_class"]
+        ceiling_counts = ceiling_matrix(items, reader, image_size=card.image_size, stride=predictor.stride())
+        ceiling = scores(ceiling_counts, card.classes)["per_class"]
     measure = resolvable(result["per_class"], ceiling) | {"miou_error": bootstrap_error(each)}
     return {**further, **result, **measure, "images": len(items), "protocol": protocol.describe(card)}
 

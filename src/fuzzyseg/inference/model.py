@@ -68,11 +68,11 @@ def load(
     path = download(str(path)) if is_hub_name(str(path)) else Path(path)
     folder, card = model_folder(path), read_card(path)
     if folder is None or card is None:
-        found = "no such file or folder" if not path.exists() else f"no {CARD_NAME} and no model/{CARD_NAME}"
+        problem = "no such file or folder" if not path.exists() else f"no {CARD_NAME} and no model/{CARD_NAME}"
         if (path / "last.pt").is_file():
-            found += "; its training is not finished (continue it with --resume"
-            found += f", or use {path / 'best'})" if (path / "best" / CARD_NAME).is_file() else ")"
-        raise DataError(f"{path}: found {found}; expected a run folder or its model/ or best/ folder")
+            problem += "; its training is not finished (continue it with --resume"
+            problem += f", or use {path / 'best'})" if (path / "best" / CARD_NAME).is_file() else ")"
+        raise DataError(f"{path}: found {problem}; expected a run folder or its model/ or best/ folder")
     config = folder / "config.json"
     if network is not None:
         model = network()

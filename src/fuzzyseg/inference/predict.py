@@ -67,8 +67,8 @@ def predict_files(
     if `out` has results of another model or other options, or if results cannot be written; no partial file is left.
     """
     kinds = _checked(write)
-    found = find_files([images] if isinstance(images, Path) else images, out)
-    names = dict(zip(found.files, _names(found), strict=True))
+    inputs = find_files([images] if isinstance(images, Path) else images, out)
+    names = dict(zip(inputs.files, _names(inputs), strict=True))
     protocol = Protocol("whole" if tile is None else "sliding", tile, tuple(scales), flip, blend=True)
     direct = [kind for kind in kinds if kind not in ANNOTATIONS]
     prediction = ImagePrediction(predictor, out, direct, protocol, fuzzy or Fuzzy(), encoded)
@@ -77,12 +77,12 @@ def predict_files(
     how = {"model": checksum(predictor), "protocol": asdict(protocol), "outputs": kinds, "encoded": encoded}
     sets = {"T or options of the sets": asdict(prediction.fuzzy)} if {"k", "sets"} & set(kinds) else {}
     record = Record(out, how | sets, overwrite=overwrite)
-    _predict(prediction, record, found.root, names, progress)
+    _predict(prediction, record, inputs.root, names, progress)
     distributed.barrier()
     if distributed.rank() > 0:
         return [], []
     record.gather()
-    return _finish(prediction, record, found.root, names, [kind for kind in kinds if kind in ANNOTATIONS])
+    return _finish(prediction, record, inputs.root, names, [kind for kind in kinds if kind in ANNOTATIONS])
 
 
 def _checked(write: Sequence[str]) -> list[str]:
@@ -104,14 +104,14 @@ def _predict(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Predict this process's share of the incomplete images, and record each."""
-    own = list(names.items())[distributed.rank() :: distributed.world_size()]
-    there = [file for file, _ in own if record.complete(_key(file, root), file) is not None]
-    if there:
+    share = list(names.items())[distributed.rank() :: distributed.world_size()]
+    known = [file for file, _ in share if record.complete(_key(file, root), file) is not None]
+    if known:
         log.warning(
-            f"{len(there)} of {len(own)} images were predicted before and have not changed; --overwrite repeats them"
+            f"{len(known)} of {len(share)} images were predicted before and have not changed; --overwrite repeats them"
         )
-    skipped, done = set(there), len(there)
-    for number, (file, name) in enumerate(own, 1):
+    skipped, done = set(known), len(known)
+    for number, (file, name) in enumerate(share, 1):
         if file not in skipped:
             key, state = _key(file, root), state_of(file)
             try:
@@ -123,12 +123,12 @@ def _predict(
                 message = str(error) if str(file) in str(error) else f"{file}: {error}"
                 record.add(key, error=message)
             except OSError as error:
-                raise _unwritable(prediction.out, error, done, len(own)) from None
+                raise _unwritable(prediction.out, error, done, len(share)) from None
             except KeyboardInterrupt:
-                log.warning(f"the results of {done} of {len(own)} images are complete; the same command continues")
+                log.warning(f"the results of {done} of {len(share)} images are complete; the same command continues")
                 raise
         if progress is not None:
-            progress(number, len(own))
+            progress(number, len(share))
 
 
 def _finish(
@@ -176,8 +176,8 @@ def _key(file: Path, root: Path) -> str:
 
 
 def _unwritable(path: Path, error: OSError, done: int, total: int) -> Unwritable:
-    stands = f"the results of {done} of {total} images are complete, and the same command continues"
-    return Unwritable(path, error, stands)
+    status = f"the results of {done} of {total} images are complete, and the same command continues"
+    return Unwritable(path, error, status)
 
 
 def _identity(file: Path) -> tuple[int, int]:
@@ -203,7 +203,7 @@ def find_files(sources: Sequence[Path], out: Path) -> Found:
     every = [_find_in(source, out) for source in sources]
     if len(every) == 1:
         return every[0]
-    files = sorted({Path(os.path.abspath(file)) for found in every for file in found.files})
+    files = sorted({Path(os.path.abspath(file)) for result in every for file in result.files})
     return Found(Path(os.path.commonpath([file.parent for file in files])), files)
 
 
@@ -212,23 +212,23 @@ def _find_in(images: Path, out: Path) -> Found:
         return Found(images.parent, [images])
     if images.is_dir() and out.resolve() == images.resolve():
         raise DataError(f"{out}: is the folder of the images; choose another --out")
-    found, results = find_images(images), out.resolve()
-    if results != found.root.resolve():
-        found.files = [file for file in found.files if not file.resolve().is_relative_to(results)]
-    if not found.files:
-        what = "there are no image files in it" if images.is_dir() else "there is no such file"
-        what += f", but {counts(found.others)}" if found.others else ""
-        raise DataError(f"{images}: {what}; expected a file, a folder or a pattern; read are {', '.join(SUFFIXES)}")
-    if found.others:
-        log.warning(printable(f"{images}: not read as images: {counts(found.others)}"))
-    return found
+    listing, results = find_images(images), out.resolve()
+    if results != listing.root.resolve():
+        listing.files = [file for file in listing.files if not file.resolve().is_relative_to(results)]
+    if not listing.files:
+        problem = "there are no image files in it" if images.is_dir() else "there is no such file"
+        problem += f", but {counts(listing.others)}" if listing.others else ""
+        raise DataError(f"{images}: {problem}; expected a file, a folder or a pattern; read are {', '.join(SUFFIXES)}")
+    if listing.others:
+        log.warning(printable(f"{images}: not read as images: {counts(listing.others)}"))
+    return listing
 
 
-def _names(found: Found) -> list[str]:
+def _names(inputs: Found) -> list[str]:
     """Return the unique result name of each file."""
-    names = [str(file.relative_to(found.root).with_suffix("")) for file in found.files]
+    names = [str(file.relative_to(inputs.root).with_suffix("")) for file in inputs.files]
     unique = {name.lower() for name in names}  # some file systems ignore case
-    return names if len(unique) == len(names) else [str(file.relative_to(found.root)) for file in found.files]
+    return names if len(unique) == len(names) else [str(file.relative_to(inputs.root)) for file in inputs.files]
 
 
 def _write_shares(path: Path, lines: Sequence[Line], classes: list[str]) -> None:

@@ -36,11 +36,11 @@ class ImagePrediction:
 
     def files(self, name: str, *, geo: bool) -> list[Path]:
         """Return the output files of an image with this name, the mask first. geo: whether it is georeferenced."""
-        found: list[Path] = []
+        paths: list[Path] = []
         for kind in self.kinds:
             path = self._path(kind, name)
-            found += files_of(kind, path, self.predictor.card, geo=geo) if kind in RASTERS else [path]
-        return found
+            paths += files_of(kind, path, self.predictor.card, geo=geo) if kind in RASTERS else [path]
+        return paths
 
     def _path(self, kind: str, name: str) -> Path:
         return self.out / (f"{RASTERS[kind].folder}/{name}" if kind in RASTERS else f"{kind}/{name}.npz")

@@ -18,8 +18,8 @@ def readme(card: ModelCard, network: nn.Module, use: Sequence[str] = ()) -> str:
 
     use: lines on how to use the accompanying files. Default: those of a model folder.
     """
-    own = not isinstance(network, Segmenter)
-    title = "Custom network" if own else f"{card.arch} with encoder {card.encoder}"
+    is_custom = not isinstance(network, Segmenter)
+    title = "Custom network" if is_custom else f"{card.arch} with encoder {card.encoder}"
     version = f"fuzzyseg {card.version}" if card.version else "fuzzyseg"
     lines = [
         f"# {title}",
@@ -43,8 +43,8 @@ def readme(card: ModelCard, network: nn.Module, use: Sequence[str] = ()) -> str:
         ("Limits", _limits(card)),
         ("Licences", _licences({**LICENCES, **record.get("licences", {})})),
     ):
-        if found := list(part):
-            lines += ["", f"## {heading}", "", *found]
+        if section := list(part):
+            lines += ["", f"## {heading}", "", *section]
     return "\n".join(lines) + "\n"
 
 
@@ -85,13 +85,13 @@ def _scores(scores: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {shown} | {'-' if value is None else f'{100 * value:.2f} %'} |"
 
 
-def _calibration(card: ModelCard, found: Mapping[str, Any]) -> Iterator[str]:
+def _calibration(card: ModelCard, calibration: Mapping[str, Any]) -> Iterator[str]:
     yield f"Probabilities are softmax(logits / {card.temperature:.4g})."
-    if "ece" in found:
+    if "ece" in calibration:
         yield (
-            f"The temperature was fitted on {found['fitted_on']}. Expected calibration error on validation images: "
-            f"{100 * found['ece']:.2f} % without it, {100 * found['ece_calibrated']:.2f} % with it; no pixel served "
-            "for both fitting and measuring."
+            f"The temperature was fitted on {calibration['fitted_on']}. Expected calibration error on validation "
+            f"images: {100 * calibration['ece']:.2f} % without it, {100 * calibration['ece_calibrated']:.2f} % with "
+            "it; no pixel served for both fitting and measuring."
         )
 
 

@@ -18,7 +18,7 @@ def tiles_of(size: Size, tile: Size = TILE) -> Iterator[Box]:
             yield top, left, min(top + tile[0], size[0]), min(left + tile[1], size[1])
 
 
-MOST_VALUES = 2**24
+MAX_VALUES = 2**24
 """Maximum number of values, over all classes, of the rows that `average_windows` yields at once."""
 
 
@@ -34,15 +34,15 @@ def starts(length: int, window: int, multiple: int = 1) -> list[int]:
     return [*range(0, last, stride), last]
 
 
-def ramp(length: int, begin: int, end: int, overlap: int) -> Tensor:
+def ramp(length: int, start: int, end: int, overlap: int) -> Tensor:
     """Return weights (end - begin,) of a window's pixels along an axis, rising over its overlap with a neighbour.
 
     They are nearly 0 in the outer quarter of the overlap and 1 in the inner quarter. At the border of the image, which
     no other window covers better, they are 1.
     """
-    place = torch.arange(begin, end) + 0.5
-    sides = [side for side, inner in ((place - begin, begin > 0), (end - place, end < length)) if inner]
-    weight = torch.ones(end - begin)
+    place = torch.arange(start, end) + 0.5
+    sides = [side for side, inner in ((place - start, start > 0), (end - place, end < length)) if inner]
+    weight = torch.ones(end - start)
     for side in sides:
         weight = weight.minimum((2 * side / max(overlap, 1) - 0.5).clamp(1e-6, 1))
     return weight
@@ -69,16 +69,16 @@ def average_windows(
     strip: Tensor | None = None
     for top, following, vertical in zip(tops, [*tops[1:], height], down, strict=True):
         for left, horizontal in zip(lefts, across, strict=True):
-            seen = predict((top, left, top + len(vertical), left + len(horizontal)))
+            scores = predict((top, left, top + len(vertical), left + len(horizontal)))
             if strip is None:
-                strip = seen.new_zeros((*seen.shape[:2], tall, width))
-                hits, rows = hits.to(seen.device), rows.to(seen.device)
-            weighted = seen if blend is None else seen * (vertical[:, None] * horizontal).to(seen.device)
+                strip = scores.new_zeros((*scores.shape[:2], tall, width))
+                hits, rows = hits.to(scores.device), rows.to(scores.device)
+            weighted = scores if blend is None else scores * (vertical[:, None] * horizontal).to(scores.device)
             strip[..., : len(vertical), left : left + wide] += weighted
         rows[: len(vertical)] += vertical.to(rows.device)
         assert strip is not None
         done = following - top
-        step = max(1, MOST_VALUES // (strip.shape[1] * width))
+        step = max(1, MAX_VALUES // (strip.shape[1] * width))
         for start in range(0, done, step):
             part = slice(start, min(start + step, done))
             yield strip[:, :, part] / (rows[part, None] * hits)
@@ -87,8 +87,8 @@ def average_windows(
             sums.zero_().narrow(axis, 0, tall - done).copy_(rest)
 
 
-def _weights(length: int, begin: int, window: int, begins: list[int], blend: int | None) -> Tensor:
-    end = min(begin + window, length)
+def _weights(length: int, start: int, window: int, window_starts: list[int], blend: int | None) -> Tensor:
+    end = min(start + window, length)
     if blend is None:
-        return torch.ones(end - begin)
-    return ramp(length, begin, end, window - (begins[1] if len(begins) > 1 else window))
+        return torch.ones(end - start)
+    return ramp(length, start, end, window - (window_starts[1] if len(window_starts) > 1 else window))

@@ -88,14 +88,14 @@ class Surveyor:
 
 
 def choose(
-    pool: Sequence[Candidate], labelled: Sequence[Candidate], count: int, held: Sequence[FileInfo] = ()
+    pool: Sequence[Candidate], labelled: Sequence[Candidate], count: int, held_out: Sequence[FileInfo] = ()
 ) -> list[int]:
     """Return pool indices of up to `count` images in order of choice: greedy k-centre, weighted by the score.
 
     Each step chooses the largest product of score and feature distance to the nearest labelled or chosen image
     (farthest-first traversal: T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical
-    Computer Science 38, 1985). Near-duplicates of labelled, chosen and validation (`held`) images are skipped, so fewer
-    than `count` may be returned.
+    Computer Science 38, 1985). Near-duplicates of labelled, chosen and validation (`held_out`) images are skipped, so
+    fewer than `count` may be returned.
     """
     features = torch.stack([each.feature for each in pool])  # (N,D)
     scores = torch.tensor([each.score for each in pool])
@@ -103,7 +103,7 @@ def choose(
     infos, chosen = [each.info for each in pool], list[int]()
     if labelled:
         nearest = torch.cdist(features, torch.stack([each.feature for each in labelled])).amin(1)
-    if known := [*(each.info for each in labelled), *held]:
+    if known := [*(each.info for each in labelled), *held_out]:
         free[[place for _, place in near_pairs(known, infos)]] = False
     while len(chosen) < count and free.any():
         pick = int((scores * nearest).masked_fill(~free, -1).argmax())

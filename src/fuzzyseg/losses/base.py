@@ -52,8 +52,8 @@ def labels(teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
 def check_logits(name: str, logits: Tensor) -> None:
     """Raise ValueError unless `logits` is floating point, (N,C) or (B,C,*spatial), 1 to 3 spatial axes, C >= 2."""
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        found = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"{name}: found {found}, expected a floating-point tensor of logits")
+        kind = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"{name}: found {kind}, expected a floating-point tensor of logits")
     if not 2 <= logits.dim() <= 5:
         raise ValueError(f"{name}: found shape {tuple(logits.shape)}, expected (N,C), (B,C,H,W) or (B,C,D,H,W)")
     if logits.shape[1] < 2:

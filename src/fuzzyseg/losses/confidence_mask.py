@@ -28,7 +28,7 @@ CONFIDENCE = (
 class ConfidentPixels(nn.Module):
     """Average a pixel loss over confident pixels or over all pixels.
 
-    threshold: tau, the minimum teacher probability of a confident pixel. which: `keep` uses confident pixels only,
+    threshold: tau, the minimum teacher probability of a confident pixel. mode: `keep` uses confident pixels only,
     `drop` all; None means keep for the hard loss, otherwise drop. `gate` decides by the buffer `reliable`: only
     confident pixels count if at least a fraction tau of them is correct on held-out labelled pixels; otherwise all do.
     The idea is from CW-BASS v2, arXiv 2608.12773; the rule is ours. The buffer is True until first measured.
@@ -36,11 +36,11 @@ class ConfidentPixels(nn.Module):
 
     reliable: Tensor
 
-    def __init__(self, which: Confidence, threshold: float, pixel_loss: nn.Module | None) -> None:
+    def __init__(self, mode: Confidence, threshold: float, pixel_loss: nn.Module | None) -> None:
         super().__init__()
         self.threshold = threshold
-        self.which = which or ("keep" if getattr(pixel_loss, "function", None) is hard else "drop")
-        if self.which == "gate":
+        self.mode = mode or ("keep" if getattr(pixel_loss, "function", None) is hard else "drop")
+        if self.mode == "gate":
             self.register_buffer("reliable", torch.ones((), dtype=torch.bool))
 
     def forward(
@@ -52,16 +52,16 @@ class ConfidentPixels(nn.Module):
         progress: tuple[int, int],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean loss over all valid pixels (B,H,W), where masked ones count as 0, and metrics to log."""
-        found = pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
-        if self.which == "drop":
-            return masked_mean(found.loss, valid), found.stats
-        assert found.confidence is not None
-        teaches = found.confidence >= self.threshold
-        metrics = {**found.stats, "confident": local_mean(teaches.float(), valid)}
-        if self.which == "gate":
-            teaches = teaches | ~self.reliable
+        result = pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
+        if self.mode == "drop":
+            return masked_mean(result.loss, valid), result.stats
+        assert result.confidence is not None
+        confident = result.confidence >= self.threshold
+        metrics = {**result.stats, "confident": local_mean(confident.float(), valid)}
+        if self.mode == "gate":
+            confident = confident | ~self.reliable
             metrics["reliable"] = self.reliable.float()
-        return masked_mean(found.loss * teaches.float(), valid), metrics
+        return masked_mean(result.loss * confident.float(), valid), metrics
 
     def decide(self, confident: float, right: float) -> bool:
         """Set and return `reliable`, given the numbers of confident held-out pixels and of correct ones among them.
@@ -74,9 +74,9 @@ class ConfidentPixels(nn.Module):
 
     def notes(self, pixel_loss: nn.Module | None) -> list[str]:
         """Return notes for the user on how the mask changes the loss."""
-        if self.which == "gate" and getattr(pixel_loss, "function", None) is hard:
+        if self.mode == "gate" and getattr(pixel_loss, "function", None) is hard:
             return ["method.confidence=gate with the loss hard: without the mask, every pixel is trained on one label"]
-        return under_mask(pixel_loss, self.threshold) if self.which == "keep" else []
+        return under_mask(pixel_loss, self.threshold) if self.mode == "keep" else []
 
 
 def under_mask(loss: nn.Module | None, confidence: float) -> list[str]:
@@ -98,8 +98,8 @@ def under_mask(loss: nn.Module | None, confidence: float) -> list[str]:
         return []
     kind, a = loss.options.get("weight", "concave"), loss.options.get("a", 50.0)
     p = torch.tensor([confidence, 1 - confidence], dtype=torch.float64)
-    least = float(weight_curve(*p, kind=kind, a=a))
-    but = "" if kind == "none" else f" but for a weight of {least:.3f} to 1"
+    minimum = float(weight_curve(*p, kind=kind, a=a))
+    but = "" if kind == "none" else f" but for a weight of {minimum:.3f} to 1"
     return [
         f"only pixels with a confidence of {confidence:g} or more are used, and with T = {largest:g} each has one "
         f"label: --loss {loss.function.__name__} is cross entropy{but}; method.threshold=0 uses all pixels"

@@ -90,11 +90,11 @@ def fuzzy_positive_loss(
     # A kernel writes the gradient of the mean before the factor of a GradScaler is known: fp16 would underflow.
     mean = reduction == "mean" and student_logits.dtype != torch.float16
     with full_precision(student_logits.device):
-        found, stats = pseudo_label(
+        outputs, stats = pseudo_label(
             student_logits, teacher_logits, options, size=size, valid=valid, threshold=threshold,
             align_corners=align_corners, mean=mean, statistics=return_stats, balance=balance,
         )  # fmt: skip
-        loss = local_mean(found.loss, valid) if reduction == "mean" and found.loss.dim() else found.loss
+        loss = local_mean(outputs.loss, valid) if reduction == "mean" and outputs.loss.dim() else outputs.loss
         if balance:
             loss = loss * stats["balance"]
         if reduction == "none" and valid is not None:

@@ -73,9 +73,9 @@ def hard(
             given: dict[str, Any] = {"size": size, "valid": valid, "threshold": threshold}
             with torch.no_grad():
                 _, stats = pseudo_label(student_logits, teacher, choice, statistics=False, balance=True, **given)
-        found, measured = pseudo_label(student_logits, teacher, None, size=size, valid=valid, maps=maps)
+        outputs, measured = pseudo_label(student_logits, teacher, None, size=size, valid=valid, maps=maps)
         kept = {"confidence": measured["mean_confidence"], "label_histogram": measured["label_histogram"]}
-        return _result(found, valid, {**kept, **stats}, maps=maps)
+        return _result(outputs, valid, {**kept, **stats}, maps=maps)
 
 
 def soft(
@@ -119,8 +119,8 @@ def thresholded(
         probability, label = torch.softmax(target, 1).max(1)
         kept = (probability >= confidence).to(probability.dtype)
         loss = kept * F.cross_entropy(student, label, reduction="none")
-        found = one_label_map(loss, probability, label)._replace(weight=kept)
-        return _one_label(found, valid, student.shape[1], {"weight": local_mean(kept, valid)}, maps=maps)
+        outputs = one_label_map(loss, probability, label)._replace(weight=kept)
+        return _one_label(outputs, valid, student.shape[1], {"weight": local_mean(kept, valid)}, maps=maps)
 
 
 def fuzzy(student_logits: Tensor, teacher: Tensor | Mixed, **given: Unpack[SetKeywords]) -> PixelLoss:
@@ -146,11 +146,11 @@ def over_set(
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
     check_threshold(threshold, valid.shape, student_logits.device)
     with full_precision(student_logits.device):
-        found, stats = pseudo_label(
+        outputs, stats = pseudo_label(
             student_logits, teacher, FPLOptions.of(options), size=size, valid=valid, threshold=threshold,
             maps=maps, balance=options.get("balance", False), function=function,
         )  # fmt: skip
-        return _result(found, valid, {name.removeprefix("mean_"): value for name, value in stats.items()}, maps=maps)
+        return _result(outputs, valid, {name.removeprefix("mean_"): value for name, value in stats.items()}, maps=maps)
 
 
 def both_sides(
@@ -161,20 +161,20 @@ def both_sides(
     return at_one_size(student_logits, teacher, size)
 
 
-def _result(found: LossOutputs | FuzzyMap, valid: Tensor, stats: dict[str, Tensor], *, maps: bool) -> PixelLoss:
+def _result(outputs: LossOutputs | FuzzyMap, valid: Tensor, stats: dict[str, Tensor], *, maps: bool) -> PixelLoss:
     """Apply the balance factor, if any, and set the loss to 0 where invalid."""
-    loss = found.loss * stats["balance"] if "balance" in stats else found.loss
+    loss = outputs.loss * stats["balance"] if "balance" in stats else outputs.loss
     loss = torch.where(valid > 0, loss, 0)
     if not maps:
         return PixelLoss(loss, stats=stats)
-    return PixelLoss(loss, found.k, found.weight, found.confidence, found.label, stats)
+    return PixelLoss(loss, outputs.k, outputs.weight, outputs.confidence, outputs.label, stats)
 
 
-def _one_label(found: FuzzyMap, valid: Tensor, classes: int, stats: Mapping[str, Tensor], *, maps: bool) -> PixelLoss:
+def _one_label(outputs: FuzzyMap, valid: Tensor, classes: int, stats: Mapping[str, Tensor], *, maps: bool) -> PixelLoss:
     """Return the result of a loss with one target per pixel; its statistics do not include K."""
-    means = {"confidence": local_mean(found.confidence, valid)}
-    labelled = {"label_histogram": histogram(found.label, valid, classes)}
-    return _result(found, valid, {**means, **labelled, **stats}, maps=maps)
+    means = {"confidence": local_mean(outputs.confidence, valid)}
+    labelled = {"label_histogram": histogram(outputs.label, valid, classes)}
+    return _result(outputs, valid, {**means, **labelled, **stats}, maps=maps)
 
 
 class PixelLossModule(nn.Module):
@@ -225,18 +225,18 @@ class PixelLossModule(nn.Module):
         teacher = self.tempered(teacher)
         threshold = self.thresholds(teacher, size)
         given = {"size": size, "valid": valid, "threshold": threshold, "maps": maps}
-        found = self.function(student_logits, teacher, **given, **self.options)
+        result = self.function(student_logits, teacher, **given, **self.options)
         if isinstance(self.policy, Adaptive):
-            found.stats["threshold"] = local_mean(threshold, valid)
+            result.stats["threshold"] = local_mean(threshold, valid)
             place = torch.zeros_like(threshold, dtype=torch.long)
             for candidate in self.policy.candidates[:-1]:
                 place += threshold > candidate
-            found.stats["threshold_histogram"] = histogram(place, valid, len(self.policy.candidates))
+            result.stats["threshold_histogram"] = histogram(place, valid, len(self.policy.candidates))
         elif self.policy is not None:
-            found.stats["threshold"] = threshold if threshold.dim() == 0 else local_mean(threshold, valid)
+            result.stats["threshold"] = threshold if threshold.dim() == 0 else local_mean(threshold, valid)
         if isinstance(self.policy, Conformal):
-            found.stats["temperature"] = self.temperature.clone()
-        return found
+            result.stats["temperature"] = self.temperature.clone()
+        return result
 
     def tempered(self, teacher: Logits) -> Logits:
         """Return the detached teacher logits divided by the temperature; unchanged for policies without one."""

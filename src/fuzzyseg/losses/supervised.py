@@ -91,8 +91,8 @@ class SupervisedLoss(nn.Module):
         """Compute the loss. Raises ValueError if the shapes or the number of class weights do not match."""
         check_logits("logits", logits)
         if logits.dim() != 4 or mask.dim() != 3 or len(mask) != len(logits):
-            found = f"logits {tuple(logits.shape)}, mask {tuple(mask.shape)}"
-            raise ValueError(f"found {found}; expected the shapes (B,C,h,w) and (B,H,W)")
+            shapes = f"logits {tuple(logits.shape)}, mask {tuple(mask.shape)}"
+            raise ValueError(f"found {shapes}; expected the shapes (B,C,h,w) and (B,H,W)")
         if self.class_weights is not None and len(self.class_weights) != logits.shape[1]:
             raise ValueError(f"class_weights: found {len(self.class_weights)} for {logits.shape[1]} classes")
         with full_precision(logits.device):

@@ -181,14 +181,14 @@ class Method(nn.Module):
         """Return the trained parameters by role. Default: `backbone` (the encoders) and `head` (everything else)."""
         return self.roles_beside({})
 
-    def roles_beside(self, apart: Mapping[str, Role]) -> dict[str, Role]:
-        """Return the default roles for the parameters that no role in `apart` contains, followed by `apart`."""
+    def roles_beside(self, extra: Mapping[str, Role]) -> dict[str, Role]:
+        """Return the default roles for the parameters that no role in `extra` contains, followed by `extra`."""
         backbone: list[nn.Parameter] = []
         for network in self.networks():
             backbone += [p for p in network.encoder.parameters() if p.requires_grad]  # type: ignore[union-attr]
-        known = {id(p) for p in (*backbone, *(p for role in apart.values() for p in role.params))}
+        known = {id(p) for p in (*backbone, *(p for role in extra.values() for p in role.params))}
         head = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
-        return {"backbone": Role(backbone), "head": Role(head), **apart}
+        return {"backbone": Role(backbone), "head": Role(head), **extra}
 
     def unlabelled_map(
         self, distance: Callable[..., Tensor], student: Tensor, teacher: Any, valid: Tensor, progress: Progress
@@ -197,8 +197,8 @@ class Method(nn.Module):
         size = valid.shape[1:]
         if self.pixel_loss is None:
             return distance(student, teacher, size=size, valid=valid), {}
-        found = self.pixel_loss(student, teacher, size=size, valid=valid, progress=progress)
-        return found.loss, found.stats
+        result = self.pixel_loss(student, teacher, size=size, valid=valid, progress=progress)
+        return result.loss, result.stats
 
     def draw_weights(self, stream: str) -> Tensor | None:
         """Return weights (C,N) for drawing the N images of a stream's source, or None for no update.

@@ -77,10 +77,10 @@ class CPS(Method):
         z1, z2 = self.first(labelled.image), self.second(labelled.image)  # (B,C,h,w)
         supervised = self.supervised_loss(z1, labelled.mask) + self.supervised_loss(z2, labelled.mask)
         student, teacher, valid = self._mixed(batch) if self.config.cutmix else self._plain(batch, z1, z2)
-        found = self.pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress)
-        unsupervised = 2 * masked_mean(found.loss, valid)  # the sum of the two directions' means
+        result = self.pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress)
+        unsupervised = 2 * masked_mean(result.loss, valid)  # the sum of the two directions' means
         ramp = linear_ramp(progress.step, self.config.ramp_steps)
-        return Step({"supervised": supervised, "unsupervised": self.weight * ramp * unsupervised}, found.stats)
+        return Step({"supervised": supervised, "unsupervised": self.weight * ramp * unsupervised}, result.stats)
 
     def _plain(self, batch: Mapping[str, Batch], z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return students, teachers and valid pixels of both directions, on labelled and unlabelled images."""

@@ -56,6 +56,6 @@ class Distill(Method):
         image = unlabelled.strong[0] if self.config.strong else unlabelled.image
         z_l, z_u = self.student(torch.cat([labelled.image, image])).split([len(labelled.image), len(image)])
         valid = unlabelled.valid
-        found = self.pixel_loss(z_u, teacher, size=valid.shape[1:], valid=valid, progress=progress)
-        unsupervised = self.config.unsupervised_weight * masked_mean(found.loss, valid)
-        return Step({"supervised": self.supervised_loss(z_l, labelled.mask), "unsupervised": unsupervised}, found.stats)
+        term = self.pixel_loss(z_u, teacher, size=valid.shape[1:], valid=valid, progress=progress)
+        unsupervised = self.config.unsupervised_weight * masked_mean(term.loss, valid)
+        return Step({"supervised": self.supervised_loss(z_l, labelled.mask), "unsupervised": unsupervised}, term.stats)

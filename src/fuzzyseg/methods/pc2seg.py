@@ -75,17 +75,17 @@ class PC2Seg(Method):
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
         """Compute the supervised loss, the consistency or pixel loss, and the contrastive loss."""
         labelled, unlabelled, config = batch["labelled"], batch["unlabelled"], self.config
-        found = run_stages(self.student, torch.cat([labelled.image, unlabelled.image, unlabelled.strong[0]]))
+        stages = run_stages(self.student, torch.cat([labelled.image, unlabelled.image, unlabelled.strong[0]]))
         count = len(labelled.image)
-        weak, strong = found.logits[count:].chunk(2)  # (B,C,h,w)
+        weak, strong = stages.logits[count:].chunk(2)  # (B,C,h,w)
         weak = weak.detach()
         ramp = linear_ramp(progress.step, int(config.ramp * progress.total))
         weight = config.consistency_weight if self.pixel_loss is None else config.unsupervised_weight
         loss, statistics = self.unlabelled_map(self._distance, strong, weak, unlabelled.valid, progress)
         term = weight * masked_mean(loss, unlabelled.valid)
-        features = levels(found.features)[-1][count:]
+        features = levels(stages.features)[-1][count:]
         losses = {
-            "supervised": self.supervised_loss(found.logits[:count], labelled.mask),
+            "supervised": self.supervised_loss(stages.logits[:count], labelled.mask),
             "consistency": ramp * term,
             "contrast": config.contrast_weight * self._contrast(features, weak, unlabelled.valid),
         }
@@ -111,18 +111,18 @@ class PC2Seg(Method):
         loss = info_nce(ours, theirs, theirs, temperature=self.config.temperature, index=index)
         return masked_mean(loss, shown & able)
 
-    def _negatives(self, p: Tensor, shown: Tensor, image: Tensor | None, held: int = 2**23) -> tuple[Tensor, Tensor]:
+    def _negatives(self, p: Tensor, shown: Tensor, image: Tensor | None, limit: int = 2**23) -> tuple[Tensor, Tensor]:
         """Draw negatives (N,count) for each cell; also return whether it has any (N,).
 
-        image (N,): cells of the same image are excluded; None excludes only the cell itself. held: maximum number of
-        weights in memory.
+        image (N,): cells of the same image are excluded; None excludes only the cell itself. limit: maximum number
+        of weights in memory.
         """
         group = torch.arange(len(p), device=p.device) if image is None else image
         kinds = p
         if self.config.debias == "fuzzy":
             kinds = assign_fuzzy_positives(p.clamp(min=1e-12).log(), threshold=self.config.fuzzy_threshold).float()
         index, able = [], []
-        step = max(1, held // len(p))
+        step = max(1, limit // len(p))
         for rows in (slice(start, start + step) for start in range(0, len(p), step)):
             weight = torch.ones_like(p[:, 0]) if self.config.debias == "none" else 1 - kinds[rows] @ kinds.T
             weight = torch.where((group[rows, None] != group) & shown & (weight > 1e-6), weight, 0)

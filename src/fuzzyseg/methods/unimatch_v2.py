@@ -110,10 +110,10 @@ def complementary_masks(
     Levels of equal width, as in a vision transformer, share one mask; otherwise each has its own. With probability
     `undropped` both masks of a sample are 1. seeds: (B,) int64, each sample's seed, on the CPU, like the masks.
     """
-    whole = uniform(seeds, (1,), purpose=_WHOLE) < undropped  # (B,1)
+    kept_whole = uniform(seeds, (1,), purpose=_WHOLE) < undropped  # (B,1)
     shared = len(set(channels)) == 1
     first = [
-        torch.where(whole, 1.0, 2.0 * (uniform(seeds, (count,), purpose=_LEVEL + level) < 0.5))
+        torch.where(kept_whole, 1.0, 2.0 * (uniform(seeds, (count,), purpose=_LEVEL + level) < 0.5))
         for level, count in enumerate(channels[:1] if shared else channels)
     ]
     if shared:

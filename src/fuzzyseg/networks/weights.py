@@ -69,7 +69,7 @@ def _check_start(path: Path) -> None:
         raise ValueError(f"weights {path}: is a page of text (HTML or XML) of a failed download: download it again")
 
 
-def _namings(state: State, wanted: set[str]) -> Iterator[State]:
+def _namings(state: State, keys: set[str]) -> Iterator[State]:
     """Yield the tensors under alternative names: without wrapper prefixes, or with one of timm's prefixes."""
     seen, queue = [set(state)], [state]
     while queue:
@@ -82,7 +82,7 @@ def _namings(state: State, wanted: set[str]) -> Iterator[State]:
                 queue.append(inner)
         flat = {re.sub(r"^([a-z]+)\.(\d+)\.", r"\1_\2.", k): v for k, v in form.items()}
         for prefix in ("model.", "features."):
-            if any(k.startswith(prefix) for k in wanted):
+            if any(k.startswith(prefix) for k in keys):
                 yield {prefix + k: v for k, v in form.items()}
                 yield {prefix + k: v for k, v in flat.items()}  # timm: stages.0 is stages_0 in a feature extractor
 
@@ -116,22 +116,22 @@ def _fill(module: nn.Module, state: State, what: str) -> None:
     Batch-norm counters and the second name of tied weights may be missing. Parts that the module lacks, such as a
     classifier, are ignored.
     """
-    own = module.state_dict()
-    depth = 2 if len({k.split(".")[0] for k in own}) == 1 else 1  # timm's encoders are a single child
-    parts = {tuple(k.split(".")[:depth]) for k in own}
-    given = {(own[k].data_ptr(), own[k].shape) for k in own if k in state}  # tied weights are stored once
-    lacking = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    missing = [k for k in lacking if (own[k].data_ptr(), own[k].shape) not in given]
-    unknown = [k for k in state if k not in own and tuple(k.split(".")[:depth]) in parts]
-    different = [k for k in own if k in state and own[k].shape != state[k].shape]
+    target = module.state_dict()
+    depth = 2 if len({k.split(".")[0] for k in target}) == 1 else 1  # timm's encoders are a single child
+    parts = {tuple(k.split(".")[:depth]) for k in target}
+    given = {(target[k].data_ptr(), target[k].shape) for k in target if k in state}  # tied weights are stored once
+    lacking = [k for k in target if k not in state and not k.endswith("num_batches_tracked")]
+    missing = [k for k in lacking if (target[k].data_ptr(), target[k].shape) not in given]
+    unknown = [k for k in state if k not in target and tuple(k.split(".")[:depth]) in parts]
+    different = [k for k in target if k in state and target[k].shape != state[k].shape]
     problems = [f"missing: {_examples(missing)}"] if missing else []
     problems += [f"unknown: {_examples(unknown)}"] if unknown else []
-    shapes = ((k, tuple(state[k].shape), tuple(own[k].shape)) for k in different[:3])
-    problems += [f"{key} has shape {found} in the file and {here} in the network" for key, found, here in shapes]
+    shapes = ((k, tuple(state[k].shape), tuple(target[k].shape)) for k in different[:3])
+    problems += [f"{key} has shape {shape} in the file and {here} in the network" for key, shape, here in shapes]
     if problems:
         more = f"; {len(different) - 3} more shapes differ" if len(different) > 3 else ""
         raise ValueError(f"{what} do not fit: {'; '.join(problems)}{more}")
-    module.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
+    module.load_state_dict({k: v for k, v in state.items() if k in target}, strict=False)
 
 
 def load_encoder(encoder: nn.Module, path: Path) -> None:
@@ -139,8 +139,8 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
 
     Raises ValueError with counts and examples of the keys that do not match.
     """
-    wanted = set(encoder.state_dict())
-    state = max(_namings(read_state(path), wanted), key=lambda form: len(wanted & form.keys()))
+    keys = set(encoder.state_dict())
+    state = max(_namings(read_state(path), keys), key=lambda form: len(keys & form.keys()))
     try:
         _fill(encoder, _adapt_channels(encoder, state), f"encoder weights {path}")
     except ValueError as error:
@@ -157,11 +157,11 @@ def _look_like(path: Path) -> str:
     for name in [*encoders, *[f"tu-{stem}"] * bool(stem)]:
         try:
             with torch.device("meta"):  # no memory, no random numbers
-                own = get_encoder(name, weights=None).state_dict()
+                target = get_encoder(name, weights=None).state_dict()
         except Exception:  # an encoder that cannot be built so is not suggested
             continue
-        shapes = {key: value.shape for key, value in own.items() if not key.endswith("num_batches_tracked")}
-        for form in _namings(state, set(own)):
+        shapes = {key: value.shape for key, value in target.items() if not key.endswith("num_batches_tracked")}
+        for form in _namings(state, set(target)):
             fit = sum(key in form and form[key].shape == shape for key, shape in shapes.items())
             best = max(best, (fit / len(shapes), name))
     return f"; this file looks like --encoder {best[1]}" * bool(best[1])
@@ -172,8 +172,8 @@ def network_file(path: Path) -> Path:
     for file in (path, path / "model.safetensors", path / "model" / "model.safetensors"):
         if file.is_file():
             return file
-    found = "a folder without model.safetensors or model/model.safetensors" if path.is_dir() else "no such file"
-    raise ValueError(f"network weights {path}: found {found}; expected a weights file, a model folder or a run folder")
+    issue = "a folder without model.safetensors or model/model.safetensors" if path.is_dir() else "no such file"
+    raise ValueError(f"network weights {path}: found {issue}; expected a weights file, a model folder or a run folder")
 
 
 def load_network(network: nn.Module, path: Path) -> None:
@@ -190,8 +190,8 @@ def load_network(network: nn.Module, path: Path) -> None:
             f"{expected.name} if you have changed the weights"
         )
     target = network.smp if isinstance(network, Segmenter) else network
-    wanted = set(target.state_dict())
-    state = max(_namings(read_state(file), wanted), key=lambda form: len(wanted & form.keys()))
+    keys = set(target.state_dict())
+    state = max(_namings(read_state(file), keys), key=lambda form: len(keys & form.keys()))
     _fill(target, state, f"network weights {file}")
 
 

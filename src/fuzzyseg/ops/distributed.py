@@ -38,8 +38,8 @@ def gather(value: Tensor) -> Tensor:
     value = value.detach().contiguous()
     counts = [torch.zeros((), dtype=torch.long, device=value.device) for _ in range(world_size())]
     dist.all_gather(counts, torch.tensor(value.shape[0], device=value.device))
-    most = int(torch.stack(counts).max())
-    padded = value.new_zeros((most, *value.shape[1:]))
+    longest = int(torch.stack(counts).max())
+    padded = value.new_zeros((longest, *value.shape[1:]))
     padded[: value.shape[0]] = value
     parts = [torch.empty_like(padded) for _ in range(world_size())]
     dist.all_gather(parts, padded)

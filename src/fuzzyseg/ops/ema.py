@@ -29,15 +29,15 @@ def follow(teacher: nn.Module, student: nn.Module, decay: float, *, buffers: Buf
 
     With `average`, integer buffers (batch counters) are copied. Raises ValueError if parameter or buffer names differ.
     """
-    ours, theirs = dict(teacher.named_parameters()), dict(student.named_parameters())
-    own, other = dict(teacher.named_buffers()), dict(student.named_buffers())
-    if ours.keys() != theirs.keys() or own.keys() != other.keys():
-        odd = sorted((ours.keys() | own.keys()) ^ (theirs.keys() | other.keys()))
+    targets, sources = dict(teacher.named_parameters()), dict(student.named_parameters())
+    target_buffers, source_buffers = dict(teacher.named_buffers()), dict(student.named_buffers())
+    if targets.keys() != sources.keys() or target_buffers.keys() != source_buffers.keys():
+        odd = sorted((targets.keys() | target_buffers.keys()) ^ (sources.keys() | source_buffers.keys()))
         raise ValueError(f"teacher and student differ in {', '.join(odd)}")
-    for name, weight in ours.items():
-        weight.lerp_(theirs[name].to(weight.dtype), 1 - decay)
-    for name, buffer in own.items() if buffers != "own" else ():
+    for name, weight in targets.items():
+        weight.lerp_(sources[name].to(weight.dtype), 1 - decay)
+    for name, buffer in target_buffers.items() if buffers != "own" else ():
         if buffers == "average" and buffer.is_floating_point():
-            buffer.lerp_(other[name], 1 - decay)
+            buffer.lerp_(source_buffers[name], 1 - decay)
         else:
-            buffer.copy_(other[name])
+            buffer.copy_(source_buffers[name])

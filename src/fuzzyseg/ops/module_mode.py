@@ -13,13 +13,13 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
 
     On exit, even after an error, each submodule returns to its previous mode, so that frozen batch norm stays frozen.
     """
-    held = [part for module in modules for part in module.modules() if part.training]
-    for part in held:
+    training_modules = [part for module in modules for part in module.modules() if part.training]
+    for part in training_modules:
         part.training = False
     try:
         yield
     finally:
-        for part in held:
+        for part in training_modules:
             part.training = True
 
 

@@ -100,6 +100,8 @@ def _shown(run: Run, scores: Sequence[Score], runs: Sequence[Run]) -> dict[str, 
     others = [each for each in runs if each.method == SUPERVISED and each is not run and each.like(run)]
     baseline = {each["step"]: each[SCORE] for each in others[0].evaluations} if others else {}
     gallery = list(run.pictures(MOST_BYTES // len(runs)))
+    evaluated = run.evaluation.get("result") or {}
+    sets = evaluated.get("calibration") or last.get("calibration") or {}
     return {
         "name": run.name,
         "arm": run.arm,
@@ -115,6 +117,7 @@ def _shown(run: Run, scores: Sequence[Score], runs: Sequence[Run]) -> dict[str, 
         "health": findings_of(run.lines, review_of(settings, baseline)),
         "matrix": _matrix(run.evaluation),
         "calibration": run.evaluation.get("calibration") or {},
+        "sets": sets if "coverage_per_class" in sets else {},
         "evaluated": {key: run.evaluation.get(key) for key in ("step", "split")},
         "legend": _legend(run.evaluation),
         "gallery": gallery,

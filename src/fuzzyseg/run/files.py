@@ -31,10 +31,10 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        found = disk_error(error, path)
-        if found is None:
+        converted = disk_error(error, path)
+        if converted is None:
             raise
-        raise found from None
+        raise converted from None
 
 
 @contextmanager

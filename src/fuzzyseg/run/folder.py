@@ -14,7 +14,7 @@ from fuzzyseg.run.files import UNWRITABLE
 
 LOCK = ".lock"
 """Name of the lock file."""
-WAIT = 7.0
+LOCK_TIMEOUT = 7.0
 """Seconds to wait for the lock: the data workers of a killed training, which share it, exit within five."""
 
 _log = logging.getLogger(__name__)
@@ -44,14 +44,14 @@ class RunFolder:
         self.evaluation = self.evaluation_dir / "evaluation.json"
 
     @contextmanager
-    def lock(self, stands: str = "") -> Iterator[None]:
+    def lock(self, status: str = "") -> Iterator[None]:
         """Context in which no other training can write into the folder, which is created if necessary.
 
         The operating system releases the lock of a dead process; its partial files are deleted. Raises RunFolderError
         if another process, or another training in this one, has the lock. An OSError of a full or read-only disk is
-        re-raised with a message on what can be resumed; stands: replaces that message.
+        re-raised with a message on what can be resumed; status: replaces that message.
         """
-        lock = FileLock(self.path / LOCK, timeout=WAIT)
+        lock = FileLock(self.path / LOCK, timeout=LOCK_TIMEOUT)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
@@ -69,9 +69,9 @@ class RunFolder:
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
-            there = f"{self.last_pt} is complete" if self.last_pt.is_file() else "there is no checkpoint yet"
-            stands = stands or f"{there}: free space, then repeat the command with --resume"
-            advice = f"cannot be written ({error.strerror}); {stands}"
+            progress = f"{self.last_pt} is complete" if self.last_pt.is_file() else "there is no checkpoint yet"
+            status = status or f"{progress}: free space, then repeat the command with --resume"
+            advice = f"cannot be written ({error.strerror}); {status}"
             raise OSError(error.errno, advice, error.filename or str(self.path)) from None
         finally:
             lock.release()
@@ -80,19 +80,19 @@ class RunFolder:
         """Raise RunFolderError for a new run in a folder with more than a training writes before a checkpoint."""
         if resume:
             return
-        begun = {self.path / LOCK, self.config, self.split, self.environment, self.metrics, self.tensorboard_dir}
-        begun |= {self.path / "wandb"}  # of track.to=wandb
+        run_files = {self.path / LOCK, self.config, self.split, self.environment, self.metrics, self.tensorboard_dir}
+        run_files |= {self.path / "wandb"}  # of track.to=wandb
         try:
             files = set(self.path.iterdir())
-            ours = begun if self.path / LOCK in files else set()  # without a lock, config.yaml is the user's
-            taken = min(files - ours, default=None)
+            ours = run_files if self.path / LOCK in files else set()  # without a lock, config.yaml is the user's
+            existing = min(files - ours, default=None)
         except FileNotFoundError:
             return
         except OSError as error:
             raise self._unusable(error) from None
-        if taken is not None:
+        if existing is not None:
             advice = "add --resume to continue that run, or choose another --out"
-            raise RunFolderError(f"{self.path}: is not empty (found {taken.name}); {advice}")
+            raise RunFolderError(f"{self.path}: is not empty (found {existing.name}); {advice}")
 
     def _unusable(self, error: OSError) -> RunFolderError:
         return RunFolderError(f"{self.path}: cannot be used as a run folder ({error.strerror}); choose another --out")

@@ -85,8 +85,8 @@ class Review:
 
     def __call__(self, lines: Sequence[Line]) -> list[dict[str, Any]]:
         """Return the new findings at the last logged line; findings already recorded in the lines are not repeated."""
-        said = {found["kind"] for line in lines for found in line.get("health", ())}
-        return [asdict(found) for found in self.findings(lines) if found.kind not in said]
+        reported = {finding["kind"] for line in lines for finding in line.get("health", ())}
+        return [asdict(finding) for finding in self.findings(lines) if finding.kind not in reported]
 
     def findings(self, lines: Sequence[Line]) -> Iterator[Finding]:
         """Yield all findings at the last line."""
@@ -98,7 +98,7 @@ class Review:
         if len(recent) == RECENT:
             rules += [self._labels(recent, scored), self._signal(lines, recent, step)]
         for rule in rules:
-            yield from (Finding(*found, ADVICE[found[0]], step) for found in rule)
+            yield from (Finding(*finding, ADVICE[finding[0]], step) for finding in rule)
 
     def _labels(self, recent: Sequence[Line], scored: Sequence[Line]) -> Iterator[Rule]:
         shares, sizes = _mean_list(recent, "label_histogram"), _mean_list(recent, "k_histogram")
@@ -119,15 +119,15 @@ class Review:
             yield "no_signal", "warning", "the unsupervised loss is zero: the unlabelled images teach nothing."
         blocks = [_losses(lines[end - RECENT : end], "supervised") for end in range(len(lines), RECENT - 1, -RECENT)]
         medians = [statistics.median(block) for block in blocks if len(block) >= RECENT // 2]
-        what = ""
+        sign = ""
         if len(medians) > 1 and medians[0] > max(LIMITS["rising"] * min(medians[1:]), LIMITS["low_loss"]):
-            what = f"the supervised loss has risen from {min(medians[1:]):.3g} to {medians[0]:.3g}"
+            sign = f"the supervised loss has risen from {min(medians[1:]):.3g} to {medians[0]:.3g}"
         elif not all(_known(line.get("loss", 0.0)) for line in recent):
-            what = "the loss was not finite"
+            sign = "the loss was not finite"
         elif (skipped := recent[-1].get("skipped_steps") or 0) > LIMITS["skipped"] * step:
-            what = f"{skipped} steps overflowed in fp16"
-        if what:
-            yield "too_hot", "warning", f"{what}: the learning rate may be too high."
+            sign = f"{skipped} steps overflowed in fp16"
+        if sign:
+            yield "too_hot", "warning", f"{sign}: the learning rate may be too high."
 
     def _scores(self, scored: Sequence[Line], step: int) -> Iterator[Rule]:
         if not scored or scored[-1]["step"] != step:
@@ -172,11 +172,11 @@ def review_of(settings: Mapping[str, Any], baseline: Mapping[int, float] | None 
 
 def findings_of(lines: Sequence[Line], review: Review) -> list[Finding]:
     """Return the findings recorded in the lines and those of the rules: the latest of each kind, warnings first."""
-    latest = {found["kind"]: Finding(**found) for line in lines for found in line.get("health", ())}
+    latest = {finding["kind"]: Finding(**finding) for line in lines for finding in line.get("health", ())}
     for place, line in enumerate(lines, start=1):
         if "evaluation" in line or place == len(lines):
-            latest |= {found.kind: found for found in review.findings(lines[:place])}
-    return sorted(latest.values(), key=lambda found: (found.level == "note", found.step))
+            latest |= {finding.kind: finding for finding in review.findings(lines[:place])}
+    return sorted(latest.values(), key=lambda finding: (finding.level == "note", finding.step))
 
 
 def start_score(init: Sequence[str] | str | None) -> float | None:
@@ -193,8 +193,8 @@ def start_score(init: Sequence[str] | str | None) -> float | None:
 
 def _losses(lines: Sequence[Line], term: str) -> list[float]:
     """Return the finite values of a loss."""
-    found = ((line.get("losses") or {}).get(term) for line in lines)
-    return [value for value in found if value is not None and _known(value)]
+    values = ((line.get("losses") or {}).get(term) for line in lines)
+    return [value for value in values if value is not None and _known(value)]
 
 
 def _known(value: float | None) -> bool:

@@ -57,8 +57,8 @@ class MetricsLog(Sink):
             self._lines.append(line)
             self._count += 1
             if "evaluation" in line or self._count % REVIEWED == 0:
-                if found := self._review(self._lines):
-                    line["health"] = found
+                if findings := self._review(self._lines):
+                    line["health"] = findings
                 old, recent = self._lines[: -10 * REVIEWED], self._lines[-10 * REVIEWED :]
                 self._lines = [each for each in old if "evaluation" in each or "health" in each] + recent
         self._file.write(json.dumps(plain(line), ensure_ascii=False, allow_nan=False) + "\n")

@@ -28,9 +28,9 @@ def free_bytes(root: Path = Path("/")) -> int | None:
 
 def _left(folder: Path) -> int | None:
     """Return the bytes left in a control group, including reclaimable file cache; None if it has no limit."""
-    for most, used, cache in _NAMES:
+    for limit_file, used, cache in _NAMES:
         try:
-            limit, usage = (folder / most).read_text().strip(), int((folder / used).read_text())
+            limit, usage = (folder / limit_file).read_text().strip(), int((folder / used).read_text())
             stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         except (OSError, ValueError):
             continue

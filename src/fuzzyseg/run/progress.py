@@ -73,8 +73,8 @@ class Display(Sink):
             self._memory = f", {memory * 2**20 / 1e9:.1f} GB of memory"
         if SCORE in line.get("evaluation", {}):
             self._score = score_text(line["evaluation"])
-        for found in line.get("health", ()):
-            self._line(f"{found['level']}: {found['text']} Try: {found['advice']}")
+        for finding in line.get("health", ()):
+            self._line(f"{finding['level']}: {finding['text']} Try: {finding['advice']}")
         text = "  ".join(self._parts(line))
         if self._bar is None:
             self._line(f"step {line['step']}/{self._total}  {text}")

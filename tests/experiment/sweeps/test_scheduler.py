@@ -21,7 +21,7 @@ from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.sweeps import Cell, Grid, scheduler, sweep
 from fuzzyseg.experiment.sweeps.checks import origin
 from fuzzyseg.experiment.sweeps.rows import identity, same_runs
-from fuzzyseg.experiment.sweeps.scheduler import _last_words
+from fuzzyseg.experiment.sweeps.scheduler import _last_error
 from fuzzyseg.run import RunFolder, RunFolderError, folder
 from fuzzyseg.run.environment import code_version
 from support.tiny_data import settings, write_folder
@@ -51,7 +51,7 @@ def common(tmp_path, steps=3):
 
 
 def test_a_second_sweep_in_the_folder_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "WAIT", 0.1)
+    monkeypatch.setattr(folder, "LOCK_TIMEOUT", 0.1)
     grid = Grid(Plan.model_validate(plan()), common(tmp_path))
     with RunFolder(tmp_path / "out").lock(), pytest.raises(RunFolderError, match="another training or sweep"):
         sweep(grid, tmp_path / "out", say=lambda text: None)
@@ -238,14 +238,14 @@ def test_a_run_without_a_score_is_told_and_is_no_row(tmp_path):
     assert not list((tmp_path / "out" / "rows").iterdir())
 
 
-def test_a_failed_run_is_told_by_its_own_last_words_not_by_an_earlier_attempts(tmp_path):
+def test_a_failed_run_is_reported_by_its_own_last_error_not_by_an_earlier_attempts(tmp_path):
     log = tmp_path / "a.log"
     log.write_text("error: an old one\n")
     begun = log.stat().st_size
     with log.open("a") as file:
         file.write("step 1\nTraceback\n")
-    assert _last_words(log, begun, 1).startswith("Traceback")
-    assert _last_words(log, 0, 1).startswith("error: an old one")
+    assert _last_error(log, begun, 1).startswith("Traceback")
+    assert _last_error(log, 0, 1).startswith("error: an old one")
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ def read_annotations(source: Path, labels: list[str] | None = None, *, strict: b
         raise DataError(f"{source}: does not exist; expected {EXPECTED}")
     if source.is_dir() and (source / MAP).is_file():
         return Cvat(source, labels)
-    found = [source] if source.is_file() else sorted(walk(source))
-    paths = [path for path in found if path.suffix.lower() == ".json" and path.is_file()]
+    candidates = [source] if source.is_file() else sorted(walk(source))
+    paths = [path for path in candidates if path.suffix.lower() == ".json" and path.is_file()]
     kinds = attempt_all(_kind, paths, "annotation file")
     labelme, coco, other = ([p for p, kind in zip(paths, kinds, strict=True) if kind == name] for name in KINDS)
     if labelme and coco:
@@ -80,9 +80,9 @@ def write_dataset(
     if two pictures share a name or an image, or on write errors; no partial file is left.
     """
     check_empty(out)
-    if twice := repeated([picture.name for picture in source.pictures]):
-        first, second, *_ = (picture.origin for picture in source.pictures if picture.name == twice[0])
-        raise DataError(f"{second} and {first} are both named {twice[0]}; rename one")
+    if duplicates := repeated([picture.name for picture in source.pictures]):
+        first, second, *_ = (picture.origin for picture in source.pictures if picture.name == duplicates[0])
+        raise DataError(f"{second} and {first} are both named {duplicates[0]}; rename one")
     if again := repeated([picture.image for picture in source.pictures if picture.image is not None]):
         first, second, *_ = (picture.origin for picture in source.pictures if picture.image == again[0])
         raise DataError(f"{again[0]}: is annotated twice, in {first} and {second}; join these, or remove it from one")
@@ -99,17 +99,17 @@ def write_dataset(
         results = map_items(source.pictures, write, progress)
     except OSError as error:
         done = len(list(out.glob("masks/*.png")))
-        stands = f"{done} masks of {len(source.pictures)} images are complete, dataset.yaml is missing"
-        raise Unwritable(out, error, f"{stands}: remove {out}, free space and repeat") from None
+        status = f"{done} masks of {len(source.pictures)} images are complete, dataset.yaml is missing"
+        raise Unwritable(out, error, f"{status}: remove {out}, free space and repeat") from None
     failures = [result for result in results if isinstance(result, DataError)]
     written = {"images": len(results) - len(failures), "masks": results.count(True)}
     if not written["images"]:
         shutil.rmtree(out / "images", ignore_errors=True)  # contains only empty folders
     if written["images"]:
-        about: dict[str, object] = {"classes": source.classes, "ignore_index": VOID}
+        metadata: dict[str, object] = {"classes": source.classes, "ignore_index": VOID}
         if source.colours is not None:
-            about["colours"] = [list(colour) for colour in source.colours]
-        text = yaml.safe_dump(about, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+            metadata["colours"] = [list(colour) for colour in source.colours]
+        text = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
         with written_beside(out / FILE) as part:
             part.write_text(text, encoding="utf-8")
     return written, failures

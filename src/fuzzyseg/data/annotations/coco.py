@@ -92,11 +92,11 @@ def lacking(content: Json) -> list[str]:
 def _check_segmented(content: Json, path: Path) -> None:
     """Raise DataError for objects with boxes or keypoints but no segmentation."""
     every = content["annotations"]
-    bare = [place for place, entry in enumerate(every) if isinstance(entry, dict) and not entry.get("segmentation")]
-    if bare:
-        held = " and ".join(key for key in ("bbox", "keypoints") if every[bare[0]].get(key)) or "no polygon"
+    gaps = [place for place, entry in enumerate(every) if isinstance(entry, dict) and not entry.get("segmentation")]
+    if gaps:
+        present = " and ".join(key for key in ("bbox", "keypoints") if every[gaps[0]].get(key)) or "no polygon"
         raise DataError(
-            f"{path}: annotations.{bare[0]}: found {held} where a segmentation is expected, as in {len(bare)} of "
+            f"{path}: annotations.{gaps[0]}: found {present} where a segmentation is expected, as in {len(gaps)} of "
             f"{len(every)} annotations; expected polygons or run lengths: export for instance segmentation, "
             "or remove these annotations (a box does not tell which pixels are the object)"
         )
@@ -150,7 +150,7 @@ class Coco:
 
     def _read_images(self, file: File, path: Path, folder: str) -> dict[int, _Entry]:
         """Add the images of a file and return them by id. folder: output folder of the images. Raises DataError."""
-        found: dict[int, _Entry] = {}
+        entries: dict[int, _Entry] = {}
         for place, image in enumerate(file.images):
             where = f"{path}: images.{place}"
             picture = self._find(image.file_name, path, split_named(folder), where)
@@ -160,8 +160,8 @@ class Coco:
             fresh = _Entry(AnnotatedImage(name, picture, path), image)
             key = split_named(folder), picture
             entry = self._listed.setdefault(key, self._listed.get(key) or self._entries.setdefault(name, fresh))
-            if found.setdefault(image.id, entry) is not entry:
-                named = found[image.id].picture.name
+            if entries.setdefault(image.id, entry) is not entry:
+                named = entries[image.id].picture.name
                 raise DataError(f"{where}: the id {image.id} is of two images, {named!r} and {name!r}; use two ids")
             if entry is fresh:
                 continue
@@ -172,7 +172,7 @@ class Coco:
             if (first.height, first.width) != (image.height, image.width):
                 raise DataError(f"{where}: {listed} with different sizes; remove one entry")
             self._joined.append(listed)
-        return found
+        return entries
 
     def _find(self, text: str, path: Path, split: str | None, where: str) -> Path:
         """Find the image file in the usual folders near the annotations, nearest first. Raises DataError."""

@@ -68,9 +68,9 @@ class Classes:
     background: class index of unannotated pixels; VOID if there is no background class. notes: messages for the user.
     """
 
-    def __init__(self, labels: list[str] | None, found: list[str], where: Path) -> None:
-        """labels: declared names. Default: `found`, after a background class if it has none. Raises DataError."""
-        names = [name for name in map(plain, found if labels is None else labels) if name != IGNORE]
+    def __init__(self, labels: list[str] | None, present: list[str], where: Path) -> None:
+        """labels: declared names. Default: `present`, after a background class if it has none. Raises DataError."""
+        names = [name for name in map(plain, present if labels is None else labels) if name != IGNORE]
         if labels is None:
             names = list(dict.fromkeys(names))
             names = names if background_of(names) is not None else ["background", *names]
@@ -83,7 +83,7 @@ class Classes:
         text = "no class is named background: unannotated pixels are void"
         if place is not None:
             text = f"unannotated pixels are class {place}, {names[place]}"
-        padded = [repr(label) for label in found if label != label.strip()]
+        padded = [repr(label) for label in present if label != label.strip()]
         blanks = [f"labels with blanks around them, which are removed: {short(padded)}"] * bool(padded)
         self.notes = [text, *blanks, *note_names(names)]
 

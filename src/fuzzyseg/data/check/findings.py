@@ -70,12 +70,12 @@ def unreadable_files(files: Sequence[FileInfo]) -> list[Finding]:
     return _finding("error", "unreadable", f"{counted(len(bad), 'file')} cannot be read", advice, details)
 
 
-def unmatched_masks(lists: Sequence[Files], most: int = 20) -> list[Finding]:
-    """Report masks without an image, suggesting the most similar image name for the first `most`."""
+def unmatched_masks(lists: Sequence[Files], limit: int = 20) -> list[Finding]:
+    """Report masks without an image, suggesting the most similar image name for the first `limit`."""
     bad = [(path, files) for files in lists for path in files.unmatched_masks]
     details = []
     for place, (path, files) in enumerate(bad):
-        likely = suggest_image(path, files) if place < most else ""  # slow for many names
+        likely = suggest_image(path, files) if place < limit else ""  # slow for many names
         details.append({"file": str(path), "text": f"{path}: no image of this name.{likely}"})
     advice = "rename each mask to the name of its image, add the image, or delete the mask"
     return _finding("error", "orphaned", f"{counted(len(bad), 'mask')} without an image", advice, details)
@@ -116,9 +116,9 @@ def size_mismatches(items: Sequence[Item], files: Mapping[Path, FileInfo]) -> li
 
 def invalid_masks(items: Sequence[Item], masks: Masks, expected: str, *, colours: bool) -> list[Finding]:
     """Report masks that cannot be decoded or have unmapped values; values unmapped in every mask are one finding."""
-    lost = [{"file": str(item.mask), "text": m.problem} for item, m in zip(items, masks, strict=True) if m.problem]
-    what = f"{counted(len(lost), 'mask')} of another encoding"
-    findings = _finding("error", "other_form", what, "convert them to the encoding of the other masks", lost)
+    rows = [{"file": str(item.mask), "text": m.problem} for item, m in zip(items, masks, strict=True) if m.problem]
+    what = f"{counted(len(rows), 'mask')} of another encoding"
+    findings = _finding("error", "other_form", what, "convert them to the encoding of the other masks", rows)
     kind, keys = ("colours", "colours, ignore_colours") if colours else ("values", "ignore_index, classes")
     common = _in_all_masks([mask for mask in masks if not mask.problem])
     advice = f"declare in dataset.yaml whether it is void or a class ({keys})"
@@ -141,13 +141,13 @@ def _in_all_masks(masks: Masks) -> dict[int | Colour, str]:
     """
     if len(masks) < 2:
         return {}
-    found = [{each.value: each for each in mask.unmapped} for mask in masks]
-    whole = sum(sum(mask.counts) + mask.void + mask.unmapped_pixels for mask in masks)
+    unmapped = [{each.value: each for each in mask.unmapped} for mask in masks]
+    total = sum(sum(mask.counts) + mask.void + mask.unmapped_pixels for mask in masks)
     line = "; a thin line around the classes, as of void" * (NO_CLASS in likely_void(masks))
     texts = {}
-    for value, first in found[0].items():
-        if all(value in each for each in found) and not first.is_near:
-            share = 100 * sum(each[value].pixels for each in found) / whole
+    for value, first in unmapped[0].items():
+        if all(value in each for each in unmapped) and not first.is_near:
+            share = 100 * sum(each[value].pixels for each in unmapped) / total
             texts[value] = f"in each of {len(masks)} masks, {share:.2g} % of the pixels{line}"
     return texts
 
@@ -156,11 +156,11 @@ def undeclared_void(names: Sequence[str], masks: Masks, colours: Sequence[Colour
     """Report classes that are probably void: thin lines around others, or an unnamed first or last class in pieces."""
     details: list[Detail] = []
     unnamed = [index for index in (0, len(names) - 1) if is_generated(names[index])]
-    whole = max(1, sum(sum(mask.counts) for mask in masks))
+    total = max(1, sum(sum(mask.counts) for mask in masks))
     for index in likely_void(masks, unnamed):
         if index != NO_CLASS:
             colour = f", {colours[index]}" if colours is not None else ""
-            share = 100 * sum(mask.pixels_of(index) for mask in masks if mask.counts) / whole
+            share = 100 * sum(mask.pixels_of(index) for mask in masks if mask.counts) / total
             text = f"{names[index]} ({index}{colour}): {share:.2g} % of the pixels, in pieces between the others"
             details.append({"class": names[index], "index": index, "text": text})
     listed = ", ".join(str(detail["class"]) for detail in details)
@@ -180,8 +180,8 @@ def note_undeclared_void(dataset: DataSet, items: Sequence[Item]) -> list[str]:
     for item in subsample(items, SAMPLED_MASKS):
         left -= math.prod(file_size(mask_of(item)))
         masks += [mask_statistics(item, len(dataset.classes), dataset.ignore_index)] if left >= 0 else []
-    found = undeclared_void(dataset.classes, masks, dataset.colours)
-    return [f"warning: {each['text']}: {finding.advice}" for finding in found for each in finding.details]
+    findings = undeclared_void(dataset.classes, masks, dataset.colours)
+    return [f"warning: {each['text']}: {finding.advice}" for finding in findings for each in finding.details]
 
 
 def _unmapped(item: Item, mask: MaskStatistics) -> Detail:
@@ -200,16 +200,16 @@ def void_masks(items: Sequence[Item], masks: Masks) -> list[Finding]:
     return _finding(level, "all_void", f"{counted(len(bad), 'mask')} with void only", advice, details)
 
 
-def missing_masks(lists: Mapping[str, Sequence[Item]], *, lost: bool = False) -> list[Finding]:
-    """Report validation images without a mask, and a training set without any. lost: masks exist but are unusable."""
+def missing_masks(lists: Mapping[str, Sequence[Item]], *, unusable: bool = False) -> list[Finding]:
+    """Report validation images without a mask, and a training set without any. unusable: whether some are invalid."""
     findings: list[Finding] = []
-    if not lists.get("labelled") and not lost:
+    if not lists.get("labelled") and not unusable:
         advice = "add masks of the same names for some images to the mask folder"
         findings.append(Finding("error", "no_masks", "no training image has a mask", advice))
-    bare = [item for item in lists.get("val", ()) if item.mask is None]
+    missing = [item for item in lists.get("val", ()) if item.mask is None]
     advice = "add their masks, or move the images to the unlabelled training images: they are not scored"
-    what = f"{counted(len(bare), 'validation image')} without a mask"
-    details = ({"file": str(item.image), "text": f"{item.image}: no mask of this name"} for item in bare)
+    what = f"{counted(len(missing), 'validation image')} without a mask"
+    details = ({"file": str(item.image), "text": f"{item.image}: no mask of this name"} for item in missing)
     return findings + _finding("warning", "missing", what, advice, details)
 
 
@@ -219,7 +219,7 @@ def scarce_classes(names: Sequence[str], training: Masks, evaluation: Masks) -> 
         return []
     sums = [sum(mask.counts[index] for mask in training if mask.counts) for index in range(len(names))]
     images = [sum(bool(mask.counts and mask.counts[index]) for mask in training) for index in range(len(names))]
-    least = max(FEW_PIXELS, FEW_SHARE * sum(sums))
+    minimum = max(FEW_PIXELS, FEW_SHARE * sum(sums))
     absent: list[Detail] = []
     rare: list[Detail] = []
     for index, name in enumerate(names):
@@ -228,7 +228,7 @@ def scarce_classes(names: Sequence[str], training: Masks, evaluation: Masks) -> 
             scored = sum(bool(mask.counts and mask.counts[index]) for mask in evaluation)
             also = f", but {counted(scored, 'mask')} of validation or test" if scored else ""
             absent.append(value | {"text": f"{name} ({index}): in no training mask{also}"})
-        elif sums[index] < least or (images[index] == 1 and len(training) >= SEVERAL):
+        elif sums[index] < minimum or (images[index] == 1 and len(training) >= SEVERAL):
             text = f"{name} ({index}): {counted(sums[index], 'pixel')} in {counted(images[index], 'training mask')}"
             rare.append(value | {"text": text})
     advice = "annotate some, or exclude the class (dataset.yaml: merge, ignore): its IoU would be 0 or undefined"

@@ -16,7 +16,7 @@ from fuzzyseg.data.labels.detect import NEAR
 from fuzzyseg.data.sample import VOID, Colour, DataError, Item
 from fuzzyseg.data.text import counted
 
-MOST = 5
+MAX_LISTED = 5
 """Maximum number of unmapped values listed per mask, most frequent first."""
 
 WIDTH = 7
@@ -29,10 +29,10 @@ THIN, INVOLVED, ONE_SIDE = 0.05, 0.9, 0.75
 """A label is an outline if at most `THIN` of its pixels are inner ones (see `MaskStatistics`), at least `INVOLVED` of
 all label changes involve it, and at most `ONE_SIDE` of these involve the same other label."""
 
-BESIDE, LOOSE, MOST_OF_ALL = 0.9, 0.75, 0.5
+BESIDE, LOOSE, MAX_SHARE = 0.9, 0.75, 0.5
 """An unnamed label lies in pieces if, averaged over its masks of three or more labels, it borders at least `BESIDE` of
 the others and misses less than half as many as any other label does; if at most `LOOSE` of its pixels are inner ones;
-and if it covers at most `MOST_OF_ALL` of all pixels."""
+and if it covers at most `MAX_SHARE` of all pixels."""
 
 
 @dataclass(frozen=True)
@@ -95,28 +95,28 @@ def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatisti
     changes, inner, last = Counter[tuple[int, int]](), Counter[int](), np.zeros((0, 0), np.int32)
     try:
         for top, part in stored_parts(item):
-            found = decode_array(part, item.encoding or PLAIN, ignore_index, mask_of(item))
-            invalid = invalid_labels(found.labels, classes)
-            counts += np.bincount(found.labels[~invalid].ravel(), minlength=VOID + 1)
-            snapped += found.snapped
-            labels = np.where(invalid, NO_CLASS, found.labels)
+            decoded = decode_array(part, item.encoding or PLAIN, ignore_index, mask_of(item))
+            invalid = invalid_labels(decoded.labels, classes)
+            counts += np.bincount(decoded.labels[~invalid].ravel(), minlength=VOID + 1)
+            snapped += decoded.snapped
+            labels = np.where(invalid, NO_CLASS, decoded.labels)
             changes += _changes(labels[:, 1:], labels[:, :-1]) + _changes(labels[1:], labels[:-1])
             changes += _changes(labels[:1], last)
             inner, last = inner + _inner(labels), labels[-1:]
             places = np.flatnonzero(invalid)
-            values, first, pixels = np.unique(found.stored.ravel()[places], return_index=True, return_counts=True)
+            values, first, pixels = np.unique(decoded.stored.ravel()[places], return_index=True, return_counts=True)
             for value, place, number in zip(values.tolist(), places[first].tolist(), pixels.tolist(), strict=True):
                 row, column = divmod(place, invalid.shape[1])
                 before, *where = unmapped.get(value, (0, top + row, column))
                 unmapped[value] = (before + number, where[0], where[1])
     except DataError as error:
         return MaskStatistics(problem=str(error))
-    most = sorted(unmapped, key=lambda value: (-unmapped[value][0], value))[:MOST]
+    most_frequent = sorted(unmapped, key=lambda value: (-unmapped[value][0], value))[:MAX_LISTED]
     return MaskStatistics(
         counts=tuple(int(n) for n in counts[:classes]),
         void=int(counts[VOID]),
         snapped=snapped,
-        unmapped=tuple(_unmapped(item, value, *unmapped[value]) for value in most),
+        unmapped=tuple(_unmapped(item, value, *unmapped[value]) for value in most_frequent),
         unmapped_values=len(unmapped),
         unmapped_pixels=sum(pixels for pixels, _, _ in unmapped.values()),
         changes=changes,
@@ -130,8 +130,8 @@ def _changes(one: NDArray[np.int32], other: NDArray[np.int32]) -> Counter[tuple[
         return Counter()
     differ, base = one != other, NO_CLASS + 1
     pairs = np.minimum(one[differ], other[differ]) * base + np.maximum(one[differ], other[differ])
-    found = zip(*np.unique(pairs, return_counts=True), strict=True)
-    return Counter({divmod(int(pair), base): int(number) for pair, number in found})
+    pair_counts = zip(*np.unique(pairs, return_counts=True), strict=True)
+    return Counter({divmod(int(pair), base): int(number) for pair, number in pair_counts})
 
 
 def _inner(labels: NDArray[np.int32]) -> Counter[int]:
@@ -158,18 +158,18 @@ def likely_void(masks: Masks, unnamed: Collection[int] = ()) -> list[int]:
     changes = sum((mask.changes for mask in masks), Counter[tuple[int, int]]())
     labels = [{label for pair in mask.changes for label in pair} for mask in masks]
     missed = _missed(masks, labels)
-    whole = sum(sum(mask.counts) + mask.void + mask.unmapped_pixels for mask in masks)
-    found = []
+    total = sum(sum(mask.counts) + mask.void + mask.unmapped_pixels for mask in masks)
+    void_labels = []
     for label in sorted(set().union(*labels) - {VOID}):
         beside = [number for pair, number in changes.items() if label in pair]
         pixels, inner = sum(mask.pixels_of(label) for mask in masks), sum(mask.inner[label] for mask in masks)
         between = sum(beside) >= INVOLVED * changes.total() and max(beside) <= ONE_SIDE * sum(beside)
         line = between and inner <= THIN * pixels and all(label in each for each in labels)
         others = min((share for other, share in missed.items() if other != label), default=0.0)
-        pieces = missed.get(label, 1.0) <= 1 - BESIDE and 2 * missed[label] < others and pixels <= MOST_OF_ALL * whole
+        pieces = missed.get(label, 1.0) <= 1 - BESIDE and 2 * missed[label] < others and pixels <= MAX_SHARE * total
         if line or (label in unnamed and pieces and inner <= LOOSE * pixels):
-            found.append(label)
-    return found
+            void_labels.append(label)
+    return void_labels
 
 
 def _missed(masks: Masks, labels: Sequence[set[int]]) -> dict[int, float]:
@@ -178,7 +178,7 @@ def _missed(masks: Masks, labels: Sequence[set[int]]) -> dict[int, float]:
     for mask, each in zip(masks, labels, strict=True):
         for label in each if len(each) > 2 else ():
             shares.setdefault(label, []).append(1 - sum(label in pair for pair in mask.changes) / (len(each) - 1))
-    return {label: fmean(found) for label, found in shares.items() if len(found) > 2}
+    return {label: fmean(fractions) for label, fractions in shares.items() if len(fractions) > 2}
 
 
 def _unmapped(item: Item, value: int, pixels: int, row: int, column: int) -> UnmappedValue:

@@ -60,15 +60,15 @@ class Report:
         self.masks.update(each.words for each in masks if each.problem is None)
         self.sizes.update(each.size for each in images if each.size is not None)
 
-    def count_masks(self, names: Sequence[str], training: Masks, held: Masks) -> None:
+    def count_masks(self, names: Sequence[str], training: Masks, held_out: Masks) -> None:
         """Set the mask statistics."""
 
-        def sums(found: Masks, index: int) -> tuple[int, int]:
-            values = [each.counts[index] for each in found if each.counts]
+        def sums(masks: Masks, index: int) -> tuple[int, int]:
+            values = [each.counts[index] for each in masks if each.counts]
             return sum(values), sum(value > 0 for value in values)
 
-        self.classes = [ClassShare(name, i, *sums(training, i), *sums(held, i)) for i, name in enumerate(names)]
-        self.void, self.held_void = sum(each.void for each in training), sum(each.void for each in held)
+        self.classes = [ClassShare(name, i, *sums(training, i), *sums(held_out, i)) for i, name in enumerate(names)]
+        self.void, self.held_void = sum(each.void for each in training), sum(each.void for each in held_out)
 
     def record(self) -> dict[str, Any]:
         """Return the report as a JSON-serialisable dict."""

@@ -72,10 +72,10 @@ def _remapped(item: Item, prefix: str, other: DataSet, order: list[int]) -> Item
     return Item(item.image, item.mask, f"{prefix}/{item.name}", encoding)
 
 
-def _free(name: str, taken: set[str]) -> str:
-    """Return the first unused name of `name`, `name_2`, `name_3`, ..., and add it to `taken`."""
-    free = next(each for each in (name, *(f"{name}_{n}" for n in range(2, len(taken) + 3))) if each not in taken)
-    taken.add(free)
+def _free(name: str, used: set[str]) -> str:
+    """Return the first unused name of `name`, `name_2`, `name_3`, ..., and add it to `used`."""
+    free = next(each for each in (name, *(f"{name}_{n}" for n in range(2, len(used) + 3))) if each not in used)
+    used.add(free)
     return free
 
 
@@ -89,7 +89,7 @@ def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
     prefixes = {item.name.split("/")[0] for item in dataset.items}
     train, notes = list(dataset.train), list(dataset.notes)
     for source in sources:
-        files, others = _images(str(source))
+        files, ignored = _images(str(source))
         fresh = {name: path for name, path in files.items() if path.resolve() not in known}
         known |= {path.resolve() for path in fresh.values()}
         notes = [note for note in notes if f"--unlabelled {source} uses" not in note]  # drop the layout's hint
@@ -98,7 +98,7 @@ def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
         left = len(files) - len(fresh)
         also = f"; {left} files are in the dataset already and are skipped" if left else ""
         notes.append(f"{source}: {len(fresh)} more training images without masks{also}")
-        notes += note_ignored(Path(source), others, "images")
+        notes += note_ignored(Path(source), ignored, "images")
     return replace(dataset, train=train, notes=notes)
 
 
@@ -109,12 +109,12 @@ def _images(source: str) -> tuple[dict[str, Path], Counter[str]]:
     """
     path = Path(source).expanduser()
     if path.is_file():
-        found = Found(path.parent, [path] if why_not_image(path) is None else [])
+        images = Found(path.parent, [path] if why_not_image(path) is None else [])
     elif path.is_dir() or glob.has_magic(source):
-        found = find_images(path)
+        images = find_images(path)
     else:
         raise DataError(f"--unlabelled: {source} does not exist; expected a folder, an image file, or a quoted pattern")
-    if not found.files:
-        others = f"; not read are {counts(found.others)}" if found.others else ""
+    if not images.files:
+        others = f"; not read are {counts(images.others)}" if images.others else ""
         raise DataError(f"--unlabelled: {source} contains no image{others}; expected files in {short(SUFFIXES, 20)}")
-    return by_name(found), found.others
+    return by_name(images), images.others

@@ -38,18 +38,18 @@ def list_files(root: Path, description: Description) -> Files:
         near = suggest_masks(root, [path for kind, _, path in places if kind == "image" and path.is_dir()])
         if near:
             raise DataError(f"{root}: no image has a mask in {names['mask']}/; {near}")
-    beside = [path for _, path in split_folders(root.parent) if path != root and (path / names["image"]).is_dir()]
-    if split_named(root.name) and beside:
-        others = ", ".join(f"{path.name}/" for path in beside)
+    siblings = [path for _, path in split_folders(root.parent) if path != root and (path / names["image"]).is_dir()]
+    if split_named(root.name) and siblings:
+        others = ", ".join(f"{path.name}/" for path in siblings)
         files.notes.append(f"warning: {root} is one split: {others} beside it not read; {root.parent} has all")
     below = [path for _, path in split_folders(root / names["image"])]
     files.notes += note_other_folders(root / names["image"], below, "no split folders, read as training images")
-    holding = list(names.values())
-    files.notes += note_other_folders(root, [path for _, path in above], "no split folders, not read", holding)
+    subfolders = list(names.values())
+    files.notes += note_other_folders(root, [path for _, path in above], "no split folders, not read", subfolders)
     if description.classes is None and description.colours_of is None and description.values is None:
         named = [root / name for name in CLASS_LISTS if (root / name).is_file()]
         files.notes += [f"warning: {path}: not read; name the classes in {root / FILE} (classes:)" for path in named]
     lists = [] if "val" in files.splits else sorted(root.glob("*.txt"))
-    held = [path for path in lists if split_named(path.stem) == "val"]
-    files.notes += [f"{path}: not read; its images are trained on unless --val {path} names them" for path in held]
+    val_lists = [path for path in lists if split_named(path.stem) == "val"]
+    files.notes += [f"{path}: not read; its images are trained on unless --val {path} names them" for path in val_lists]
     return files

@@ -38,15 +38,15 @@ def split_folders(root: Path) -> list[tuple[str, Path]]:
     return [(split, path) for path in folders if (split := split_named(path.name)) is not None]
 
 
-def note_other_folders(root: Path, known: Sequence[Path], what: str, holding: Sequence[str] = ("",)) -> list[str]:
+def note_other_folders(root: Path, known: Sequence[Path], what: str, subfolders: Sequence[str] = ("",)) -> list[str]:
     """Return a note that lists the folders in `root` other than the split folders `known`, if any.
 
-    what: what happens to them. holding: only folders that contain a folder of one of these names are listed.
+    what: what happens to them. subfolders: only folders that contain a folder of one of these names are listed.
     """
     if not known:
         return []
     folders = (path for path in sorted(root.iterdir()) if path not in known and not is_hidden(path.name))
-    others = [f"{path.name}/" for path in folders if any((path / name).is_dir() for name in holding)]
+    others = [f"{path.name}/" for path in folders if any((path / name).is_dir() for name in subfolders)]
     return [f"{root}: {what}: {short(others)}"] if others else []
 
 
@@ -73,15 +73,15 @@ def image_files(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
 
     Hidden files are skipped, links are followed. Raises DataError for two files that differ only in suffix.
     """
-    found = find_images(folder)
-    return by_name(found), found.others
+    images = find_images(folder)
+    return by_name(images), images.others
 
 
-def by_name(found: Found) -> dict[str, Path]:
+def by_name(images: Found) -> dict[str, Path]:
     """Return image files by relative path without suffix. Raises DataError for two that differ only in suffix."""
     files: dict[str, Path] = {}
-    for path in found.files:
-        key = path.relative_to(found.root).with_suffix("").as_posix()
+    for path in images.files:
+        key = path.relative_to(images.root).with_suffix("").as_posix()
         if key in files:
             raise DataError(f"{path} and {files[key]} have the same name; expected one file per name: delete one")
         files[key] = path

@@ -21,13 +21,13 @@ _MASKS = re.compile("mask|label|annot|gt|truth|seg|target|colou?r", re.IGNORECAS
 
 def suggest_masks(root: Path, images: Sequence[Path]) -> str:
     """Return a sentence on folders near the image folders that contain files of the same names; empty if none do."""
-    found: Counter[str] = Counter()
+    matches: Counter[str] = Counter()
     for folder in images:
         names = _names(folder)
         for other in _folders(folder.parent):
             if not other.is_relative_to(folder):
-                found[other.relative_to(folder.parent).as_posix()] += len(names & _names(other))
-    likely = [(name, count) for name, count in found.most_common(3) if count]
+                matches[other.relative_to(folder.parent).as_posix()] += len(names & _names(other))
+    likely = [(name, count) for name, count in matches.most_common(3) if count]
     if not likely:
         return ""
     listed = ", ".join(f"{name}/ holds {count} files of the images' names" for name, count in likely)

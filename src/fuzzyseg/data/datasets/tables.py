@@ -78,7 +78,7 @@ def has_lists(root: Path, description: Description) -> bool:
     if description.lists is not None:
         return root.is_dir()
     entries = (attempt(list_entries, path) for path in _lists(root, description).get("train", []))
-    firsts = [image for found in entries for image, _ in (found or [])[:1]]
+    firsts = [image for lines in entries for image, _ in (lines or [])[:1]]
     return any(Path(image).suffix.lower() in SUFFIXES and _located(image, root).is_file() for image in firsts)
 
 
@@ -88,16 +88,16 @@ def read_lists(root: Path, description: Description) -> Files:
     Masks in an `unlabelled` list are ignored. Raises DataError.
     """
     files = Files({})
-    taken: dict[Path, str] = {}  # the first list that contains an image determines its part
+    assigned: dict[Path, str] = {}  # the first list that contains an image determines its part
     for part, path in ((part, path) for part, paths in _lists(root, description).items() for path in paths):
         fresh: list[Item] = []
         for item in _items(path, root, masks=part != "unlabelled"):
-            before = taken.get(item.image)
+            before = assigned.get(item.image)
             if before is None:
                 fresh.append(item)
             elif before != part and {before, part} != {"train", "unlabelled"}:
                 raise DataError(f"{path}: contains {item.image}, which is in a list for {before}; expected one of them")
-            taken.setdefault(item.image, part)
+            assigned.setdefault(item.image, part)
         split = "train" if part == "unlabelled" else part
         files.splits[split] = files.splits.get(split, []) + fresh
         files.notes.append(f"{path}: {len(fresh)} images for {part}{_outside(fresh, root)}")
@@ -108,13 +108,13 @@ def _lists(root: Path, description: Description) -> dict[str, list[Path]]:
     """Return the list files of each part: the declared ones, otherwise those at the root."""
     if description.lists is None:
         lists = [(_part_named(path.stem), path) for path in regular_files(root, "*.[tT][xX][tT]")]
-        return {part: found for part in PARTS if (found := [path for of, path in lists if of == part])}
+        return {part: selected for part in PARTS if (selected := [path for of, path in lists if of == part])}
     paths: dict[str, list[Path]] = {}
     for part, value in description.lists.items():
         paths[part] = [existing(root / name) for name in ([value] if isinstance(value, str) else value)]
-        if lost := [path for path in paths[part] if not path.is_file()]:
+        if missing := [path for path in paths[part] if not path.is_file()]:
             raise DataError(
-                f"{root / FILE}: lists.{part}: {lost[0]} {why_not_file(lost[0])}; expected a list of images"
+                f"{root / FILE}: lists.{part}: {missing[0]} {why_not_file(missing[0])}; expected a list of images"
             )
     return paths
 
@@ -132,16 +132,16 @@ def _located(text: str, root: Path) -> Path:
 
 def _items(path: Path, root: Path, *, masks: bool) -> Iterator[Item]:
     """Yield the items of a list. Raises DataError for missing files."""
-    lost = []
+    missing = []
     for image, mask in list_entries(path):
         files = [_located(text, root) for text in (image, mask if masks else None) if text]
-        lost += [file for file in files if not file.is_file()]
+        missing += [file for file in files if not file.is_file()]
         yield _item(files[0], files[1] if len(files) > 1 else None, root)
-    if lost:
-        named = [f"{file} {why_not_file(file)}" for file in lost]
+    if missing:
+        named = [f"{file} {why_not_file(file)}" for file in missing]
         raise DataError(
-            f"{path}: {counted(len(lost), 'file')} cannot be read: {short(named, 3)}; expected lines "
-            f"`image mask` with paths below {root}{COMMENT * any(' #' in str(file) for file in lost)}"
+            f"{path}: {counted(len(missing), 'file')} cannot be read: {short(named, 3)}; expected lines "
+            f"`image mask` with paths below {root}{COMMENT * any(' #' in str(file) for file in missing)}"
         )
 
 
@@ -180,28 +180,28 @@ def read_manifest(root: Path, description: Description) -> Files:
         if not image:
             raise DataError(f"{where}: has no image; expected a path")
         texts = [image] if part == "unlabelled" or not mask else [image, mask]
-        found = [existing(Path(os.path.normpath(path.parent / text))) for text in texts]
-        if lost := [file for file in found if not file.is_file()]:
-            raise DataError(f"{where}: {lost[0]} {why_not_file(lost[0])}; expected a file, relative to {path.parent}")
-        if seen.setdefault(found[0], number) != number:
-            raise DataError(f"{where}: {found[0]} is also in line {seen[found[0]]}; expected it once")
-        item = _item(found[0], found[1] if len(found) > 1 else None, path.parent)
+        paths = [existing(Path(os.path.normpath(path.parent / text))) for text in texts]
+        if gaps := [file for file in paths if not file.is_file()]:
+            raise DataError(f"{where}: {gaps[0]} {why_not_file(gaps[0])}; expected a file, relative to {path.parent}")
+        if seen.setdefault(paths[0], number) != number:
+            raise DataError(f"{where}: {paths[0]} is also in line {seen[paths[0]]}; expected it once")
+        item = _item(paths[0], paths[1] if len(paths) > 1 else None, path.parent)
         files.splits.setdefault("train" if part == "unlabelled" else part, []).append(item)
 
-    attempt_all(add, rows, "invalid line", most=20)
-    bare = [number for number, row in rows if not row.get("split", "").strip()]
-    if 0 < len(bare) < len(rows):
-        files.notes.append(f"warning: {path}: no split in the lines {short(bare)}: training images")
+    attempt_all(add, rows, "invalid line", limit=20)
+    without_split = [number for number, row in rows if not row.get("split", "").strip()]
+    if 0 < len(without_split) < len(rows):
+        files.notes.append(f"warning: {path}: no split in the lines {short(without_split)}: training images")
     return files
 
 
 def _table(root: Path) -> Path | None:
     if root.is_file():
         return root if root.suffix.lower() in (".csv", ".jsonl") else None
-    found = [path for path in (root / "manifest.csv", root / "manifest.jsonl") if path.is_file()]
-    if len(found) > 1:
+    tables = [path for path in (root / "manifest.csv", root / "manifest.jsonl") if path.is_file()]
+    if len(tables) > 1:
         raise DataError(f"{root}: contains manifest.csv and manifest.jsonl; expected one of them")
-    return found[0] if found else None
+    return tables[0] if tables else None
 
 
 def _read_csv(path: Path) -> tuple[list[tuple[int, Row]], set[str]]:

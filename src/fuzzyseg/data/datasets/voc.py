@@ -43,29 +43,29 @@ def list_files(root: Path, description: Description, *, augmented: bool = True) 
     images, others = image_files(base / IMAGES)
     notes = note_ignored(base / IMAGES, others, "images")
     lists = split_lists(base, images)
-    found, others = image_files(base / MASKS)
+    mask_files, others = image_files(base / MASKS)
     notes += note_ignored(base / MASKS, others, "masks")
     known = name_finder(images)
-    masks = {known(name): path for name, path in found.items()}
-    held = {*lists.get("val", ()), *lists.get("test", ())}
-    listed = held.union(lists.get("train", ()))
+    masks = {known(name): path for name, path in mask_files.items()}
+    held_out = {*lists.get("val", ()), *lists.get("test", ())}
+    listed = held_out.union(lists.get("train", ()))
     if augmented:
         if lists.get("train") and (free := sorted({*masks} & {*images} - listed)):
             notes.append(f"trained on, though in no list of train, val or test: {len(free)} images: {short(free)}")
         source, more = _more_masks(root, base)
-        added = {name: path for name, path in more.items() if name in images and name not in {*masks, *held}}
+        added = {name: path for name, path in more.items() if name in images and name not in {*masks, *held_out}}
         if more:
             notes.append(f"{len(added)} more masks of {source}, none of them of val or test")
-        if lost := len(set(more) - set(images)):
-            notes.append(f"{source}: {lost} masks have no image in {base / IMAGES} and are ignored")
+        if unmatched_count := len(set(more) - set(images)):
+            notes.append(f"{source}: {unmatched_count} masks have no image in {base / IMAGES} and are ignored")
         masks |= added
     elif lists.get("train"):
         masks = {name: path for name, path in masks.items() if name in listed}
     unmatched = [masks.pop(name) for name in sorted(set(masks) - set(images))]
-    train = sorted(set(images) - held)
+    train = sorted(set(images) - held_out)
     if lists.get("train"):
-        train = sorted({*lists["train"], *(name for name in images if name in masks)} - held)
-        if left := len(images) - len({*train, *held}):
+        train = sorted({*lists["train"], *(name for name in images if name in masks)} - held_out)
+        if left := len(images) - len({*train, *held_out}):
             notes.append(
                 f"{left} images of {base / IMAGES} are in no list and have no mask: --unlabelled {base / IMAGES} uses "
                 "them too"
@@ -92,8 +92,8 @@ def _more_masks(root: Path, base: Path) -> tuple[Path, dict[str, Path]]:
     """Return SegmentationClassAug, or SBD's folder in `root`, in VOC2012 or next to VOCdevkit, and its masks."""
     if (base / AUGMENTED).is_dir():
         return base / AUGMENTED, image_files(base / AUGMENTED)[0]
-    beside = [folder.parent for folder in (base.absolute().parent,) if folder.name.startswith("VOCdevkit")]
-    places = (above / part / "cls" for above in (root, base, *beside) for part in SBD)
+    siblings = [folder.parent for folder in (base.absolute().parent,) if folder.name.startswith("VOCdevkit")]
+    places = (above / part / "cls" for above in (root, base, *siblings) for part in SBD)
     source = next((place for place in places if place.is_dir()), base)
     return source, {path.stem: path for path in sorted(source.glob(f"*{SUFFIX}"))}
 
@@ -111,8 +111,8 @@ def split_lists(base: Path, images: dict[str, Path], folder: str = IMAGES) -> di
             continue
         listed = [name.replace("\\", "/").removeprefix(f"{folder}/") for name, _ in list_entries(path)]
         names = [known(name if known(name) in images else str(Path(name).with_suffix(""))) for name in listed]
-        lost = [name for name in names if name not in images]
-        if lost and split != "test":  # the test images are a separate download
-            raise DataError(f"{path}: {len(lost)} images are not in {base / folder}: {short(lost)}; copy them there")
+        gaps = [name for name in names if name not in images]
+        if gaps and split != "test":  # the test images are a separate download
+            raise DataError(f"{path}: {len(gaps)} images are not in {base / folder}: {short(gaps)}; copy them there")
         lists[split] = list(dict.fromkeys([*lists.get(split, ()), *(name for name in names if name in images)]))
     return lists

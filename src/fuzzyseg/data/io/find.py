@@ -46,21 +46,21 @@ def find_images(source: str | Path) -> Found:
     Hidden files are skipped. Links to folders are followed, each folder once. Pipes, devices and other files that are
     not regular are never images.
     """
-    found, paths = Found(Path(source)), walk(Path(source))
-    if not found.root.is_dir():
-        parts = found.root.parts
+    result, paths = Found(Path(source)), walk(Path(source))
+    if not result.root.is_dir():
+        parts = result.root.parts
         fixed = next((place for place, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
         root, pattern = Path(*parts[:fixed]), parts[fixed:]
         below = walk(root, None if "**" in pattern else len(pattern))
-        found, paths = Found(root), (path for path in below if _matches(path.relative_to(root).parts, pattern))
+        result, paths = Found(root), (path for path in below if _matches(path.relative_to(root).parts, pattern))
     for path in paths:
         reason = why_not_image(path)
         if reason is None:
-            found.files.append(path)
+            result.files.append(path)
         else:
-            found.others[reason] += 1
-    found.files.sort()
-    return found
+            result.others[reason] += 1
+    result.files.sort()
+    return result
 
 
 def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
@@ -86,16 +86,16 @@ def why_not_file(path: Path) -> str:
     if not path.exists():
         return "does not exist"
     kinds = {"folder": path.is_dir, "pipe": path.is_fifo, "socket": path.is_socket}
-    return f"is a {next((name for name, holds in kinds.items() if holds()), 'device')}"
+    return f"is a {next((name for name, applies in kinds.items() if applies()), 'device')}"
 
 
 def regular_files(folder: Path, pattern: str) -> list[Path]:
     """Return the sorted files of a folder that match a pattern. Raises DataError for pipes and devices."""
-    found = sorted(path for path in folder.glob(pattern) if not path.is_dir())
-    for path in found:
+    files = sorted(path for path in folder.glob(pattern) if not path.is_dir())
+    for path in files:
         if path.exists() and not path.is_file():
             raise DataError(f"{path}: {why_not_file(path)}; expected a text file: remove it")
-    return found
+    return files
 
 
 def walk(folder: Path, depth: int | None = None) -> Iterator[Path]:

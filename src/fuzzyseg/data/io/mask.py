@@ -77,24 +77,24 @@ def read_raster_mask(raster: Raster, box: Box | None = None) -> NDArray[np.integ
     if raster.nodata is None:
         return to_integers(array, path)
     missing = raster.missing(array)
-    found = to_integers(np.where(missing[..., None], array.dtype.type(0), array), path)
-    return _voided(found, missing, raster.nodata, path)
+    labels = to_integers(np.where(missing[..., None], array.dtype.type(0), array), path)
+    return _voided(labels, missing, raster.nodata, path)
 
 
-def _voided(found: NDArray[np.integer], missing: NDArray[np.bool_], nodata: float, path: Path) -> NDArray[np.integer]:
+def _voided(labels: NDArray[np.integer], missing: NDArray[np.bool_], nodata: float, path: Path) -> NDArray[np.integer]:
     """Set the missing pixels of a mask to void. Raises DataError if this is ambiguous."""
     if not missing.any():
-        return found
-    if found.ndim == 3:
-        opacity = found[..., 3] if found.shape[2] == 4 else np.full(missing.shape, 255, np.uint8)
-        return np.dstack([found[..., :3], np.where(missing, np.uint8(0), opacity)])
-    if nodata != VOID and (found[~missing] == VOID).any():
+        return labels
+    if labels.ndim == 3:
+        opacity = labels[..., 3] if labels.shape[2] == 4 else np.full(missing.shape, 255, np.uint8)
+        return np.dstack([labels[..., :3], np.where(missing, np.uint8(0), opacity)])
+    if nodata != VOID and (labels[~missing] == VOID).any():
         raise DataError(
             f"{path}: declares {nodata:g} as the value of missing data, which is void, and holds {VOID} too, which is "
             f"void or an object. If {nodata:g} is a class, remove the tag (gdal_edit.py -unsetnodata FILE); else give "
             f"{VOID} another value"
         )
-    return np.where(missing, VOID, found if found.dtype != np.int8 else found.astype(np.int32))
+    return np.where(missing, VOID, labels if labels.dtype != np.int8 else labels.astype(np.int32))
 
 
 def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
@@ -113,10 +113,10 @@ def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
     if array.dtype == np.bool_:
         return array.astype(np.uint8)
     if array.dtype.kind == "f":
-        whole = np.isfinite(array) & (np.rint(array) == array) & (np.abs(array) < 2**31)
-        if not whole.all():
-            strange = short([f"{v:g}" for v in np.unique(array[~whole])])
-            raise DataError(f"{path}: found {strange} in {int((~whole).sum())} pixels; expected class indices")
+        is_integer = np.isfinite(array) & (np.rint(array) == array) & (np.abs(array) < 2**31)
+        if not is_integer.all():
+            strange = short([f"{v:g}" for v in np.unique(array[~is_integer])])
+            raise DataError(f"{path}: found {strange} in {int((~is_integer).sum())} pixels; expected class indices")
         return array.astype(np.int32)
     return array
 
@@ -134,8 +134,8 @@ def values_in(mask: NDArray[np.integer], path: Path) -> list[int]:
         raise DataError(f"{path}: found the value {int(mask.min())}; expected class indices from 0")
     if mask.size and int(mask.max()) > 65535:
         return [int(v) for v in np.unique(mask)]
-    found: list[int] = np.flatnonzero(np.bincount(mask.ravel())).tolist()
-    return found
+    values: list[int] = np.flatnonzero(np.bincount(mask.ravel())).tolist()
+    return values
 
 
 def save_index_png(array: NDArray[np.integer], path: Path, palette: list[Colour] | None = None) -> None:

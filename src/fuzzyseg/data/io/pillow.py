@@ -60,8 +60,8 @@ def most_pixels() -> int:
 
 def too_large(height: int, width: int, bands: int = 1) -> bool:
     """Whether an image has more pixels than the limit, or more than 16 times as many values (pixels times bands)."""
-    most = most_pixels()
-    return height * width > most or height * width * bands > 16 * most
+    limit = most_pixels()
+    return height * width > limit or height * width * bands > 16 * limit
 
 
 class TooLarge(DataError):

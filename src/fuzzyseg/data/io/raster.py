@@ -221,7 +221,7 @@ def _pages(path: Path) -> dict[int, dict[int, Any]]:
     Thumbnails and overviews are recognised by their tag, or by at most half the height and width; transparency masks by
     their tag.
     """
-    found: dict[int, dict[int, Any]] = {}
+    pages: dict[int, dict[int, Any]] = {}
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         start = file.read(16)
@@ -233,10 +233,10 @@ def _pages(path: Path) -> dict[int, dict[int, Any]]:
             places.add(directory.next)
             file.seek(directory.next)
             directory.load(file)
-            found[len(places)] = dict(directory)
+            pages[len(places)] = dict(directory)
     reduced, page, transparency = 1, 2, 4  # bits of tag 254
-    kinds = {number: int(tags.get(254, 0)) for number, tags in found.items()}
-    images = {number: tags for number, tags in found.items() if not kinds[number] & (reduced | transparency)} or found
+    kinds = {number: int(tags.get(254, 0)) for number, tags in pages.items()}
+    images = {number: tags for number, tags in pages.items() if not kinds[number] & (reduced | transparency)} or pages
     height, width = (max((int(tags.get(tag, 0)) for tags in images.values()), default=0) for tag in (257, 256))
     return {
         number: tags

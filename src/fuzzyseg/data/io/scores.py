@@ -40,11 +40,11 @@ def with_scores(items: list[Item], folder: str | None) -> list[Item]:
     """Return the items with the files of their predictions. Raises DataError if one is missing or `folder` is None."""
     if folder is None:
         raise DataError("data.scores: not given; `fuzzyseg distill TEACHER_RUN` stores predictions, then trains")
-    found = [replace(item, scores=scores_file(Path(folder), item)) for item in items]
-    missing = [item.name for item in found if item.scores is not None and not item.scores.is_file()]
+    scored = [replace(item, scores=scores_file(Path(folder), item)) for item in items]
+    missing = [item.name for item in scored if item.scores is not None and not item.scores.is_file()]
     if missing:
         raise DataError(
             f"{folder}: {len(missing)} of {len(items)} unlabelled images have no stored prediction, such as "
             f"{missing[0]!r}; run `fuzzyseg distill` with the same data"
         )
-    return found
+    return scored

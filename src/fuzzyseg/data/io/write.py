@@ -28,9 +28,9 @@ _PARTS = itertools.count()
 class Unwritable(OSError, DataError):
     """A file or folder cannot be written, for example because the disk is full. The message reports what is intact."""
 
-    def __init__(self, path: Path, error: OSError, stands: str) -> None:
+    def __init__(self, path: Path, error: OSError, status: str) -> None:
         reason = error.strerror or f"{error}: the disk may be full"  # NumPy sets no error number
-        text = f"cannot be written ({reason}); {stands}"
+        text = f"cannot be written ({reason}); {status}"
         super().__init__(error.errno or errno.ENOSPC, text, str(error.filename or path))
 
     def __str__(self) -> str:
@@ -41,9 +41,9 @@ class Unwritable(OSError, DataError):
 
 
 def _unwritable(number: int, text: str, filename: str) -> Unwritable:
-    found = Unwritable.__new__(Unwritable)
-    found.errno, found.strerror, found.filename = number, text, filename
-    return found
+    error = Unwritable.__new__(Unwritable)
+    error.errno, error.strerror, error.filename = number, text, filename
+    return error
 
 
 def class_colours(count: int) -> list[Colour]:

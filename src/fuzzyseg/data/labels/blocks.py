@@ -64,8 +64,8 @@ def label_reader(item: Item, *, classes: int, ignore_index: int) -> Callable[[Bo
     """
     raster = large_raster(mask_of(item))
     if raster is None:
-        whole = training_labels(item, classes=classes, ignore_index=ignore_index)
-        return lambda box: whole[box[0] : box[2], box[1] : box[3]]
+        labels = training_labels(item, classes=classes, ignore_index=ignore_index)
+        return lambda box: labels[box[0] : box[2], box[1] : box[3]]
 
     def read(box: Box) -> NDArray[np.uint8]:
         part = read_raster_mask(raster, box)

@@ -66,8 +66,8 @@ def median_frequency_weights(counts: NDArray[np.int64]) -> list[float]:
     contain it; a class that is in no image has weight 1. Eigen & Fergus, ICCV 2015, section 6.3.2.
     """
     pixels = counts[:, :-1]
-    holds = (pixels > 0) * pixels.sum(1, keepdims=True)
-    frequency = pixels.sum(0) / np.maximum(holds.sum(0), 1)
+    image_pixels = (pixels > 0) * pixels.sum(1, keepdims=True)
+    frequency = pixels.sum(0) / np.maximum(image_pixels.sum(0), 1)
     known = frequency > 0
     weights = np.ones(len(frequency))
     weights[known] = np.median(frequency[known]) / frequency[known] if known.any() else 1
@@ -99,11 +99,11 @@ def values_of_each(items: Sequence[Item]) -> list[list[int]]:
 
 def _values(item: Item, negative: Sequence[int] = ()) -> list[int]:
     """Return the distinct values in a mask except those in `negative`. Raises DataError for other negative values."""
-    found: set[int] = set()
+    distinct: set[int] = set()
     for _, part in stored_parts(item):
         mask = stored_labels(item, part)
-        found.update(values_in(mask[~np.isin(mask, negative)] if negative else mask, mask_of(item)))
-    return sorted(found)
+        distinct.update(values_in(mask[~np.isin(mask, negative)] if negative else mask, mask_of(item)))
+    return sorted(distinct)
 
 
 def count_classes(
@@ -115,14 +115,14 @@ def count_classes(
     `MANY` or above, which are probably not class indices.
     """
     values = distinct_values(items) if values is None else values
-    found = sorted(value for value in values if value not in (ignore_index, VOID))
+    labels = sorted(value for value in values if value not in (ignore_index, VOID))
     ignored = "255 is" if ignore_index == VOID else f"{ignore_index} and 255 are"
-    if len(found) < 2:
+    if len(labels) < 2:
         raise DataError(
             f"{items[0].mask} and {len(items) - 1} more masks: found only the values {short(sorted(values))}; expected "
             f"at least two classes, 0, 1, ... ({ignored} ignored; a class stored as 255 must be 1): {ADVICE}"
         )
-    largest, where = found[-1], values[found[-1]].mask
+    largest, where = labels[-1], values[labels[-1]].mask
     if largest >= MAX_CLASSES:
         raise DataError(
             f"{where}: found the value {largest}; expected class indices up to {MAX_CLASSES - 1}: {ADVICE}, or, for "
@@ -135,8 +135,8 @@ def count_classes(
             f"[100, 150]}}), or {ADVICE}. For masks of 0 and 255 that were compressed (JPEG) or resized smoothly, set "
             "encoding: binary there, and use --snap"
         )
-    count = found[-1] + 1
+    count = labels[-1] + 1
     notes = [f"{count} classes, detected in {len(items)} masks"]
-    if missing := sorted(set(range(count)) - set(found) - {ignore_index}):
+    if missing := sorted(set(range(count)) - set(labels) - {ignore_index}):
         notes.append(f"no mask contains the class index {short(missing)}: if these are not classes, {ADVICE}")
     return count, notes

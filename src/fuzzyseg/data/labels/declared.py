@@ -98,11 +98,11 @@ def declared_labels(
         rows = tuple(name for name, _ in labels) if void else None
     elif files.colours is not None:
         (path, entries), names = list(files.orders.items())[-1], names or listed
-        source, own = path.name, orders[path]
-        if names is not None and set(names) == set(own):
+        source, declared = path.name, orders[path]
+        if names is not None and set(names) == set(declared):
             pairs = zip(entries, files.colours, strict=True)
             colours = [(names.index(name) if name in names else -1, colour) for name, colour in pairs]
-            rows = tuple(entries) if own != entries else None
+            rows = tuple(entries) if declared != entries else None
     names = names or listed
     if colours is not None:
         colours += [(-1, colour) for colour in description.ignore_colours or ()]

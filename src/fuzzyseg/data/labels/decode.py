@@ -65,9 +65,9 @@ def stored_labels(item: Item, part: NDArray[np.integer] | None = None) -> NDArra
     mask = read_stored(item) if part is None else part
     if item.encoding is None:
         return _one_band(mask, path)
-    found = decode_array(mask, item.encoding, VOID, path)
-    _check(found, found.labels == UNMAPPED, item.encoding, path, "class indices")
-    return found.labels
+    decoded = decode_array(mask, item.encoding, VOID, path)
+    _check(decoded, decoded.labels == UNMAPPED, item.encoding, path, "class indices")
+    return decoded.labels
 
 
 def training_labels(item: Item, *, classes: int, ignore_index: int, part: Integers | None = None) -> NDArray[np.uint8]:
@@ -84,10 +84,10 @@ def training_labels(item: Item, *, classes: int, ignore_index: int, part: Intege
         if not (np.bincount(mask.ravel(), minlength=256)[bad_bytes]).any():
             quick: NDArray[np.uint8] = table[mask]
             return quick
-    found = decode_array(mask, encoding, ignore_index, path)
-    invalid = invalid_labels(found.labels, classes)
-    _check(found, invalid, item.encoding, path, f"0 to {classes - 1} ({classes} classes) or {ignore_index} (ignored)")
-    return found.labels.astype(np.uint8)
+    decoded = decode_array(mask, encoding, ignore_index, path)
+    invalid = invalid_labels(decoded.labels, classes)
+    _check(decoded, invalid, item.encoding, path, f"0 to {classes - 1} ({classes} classes) or {ignore_index} (ignored)")
+    return decoded.labels.astype(np.uint8)
 
 
 def invalid_labels(labels: NDArray[np.int32], classes: int) -> NDArray[np.bool_]:
@@ -129,8 +129,8 @@ def encode_labels(labels: Integers, encoding: Encoding | None, ignore_index: int
     else:
         pairs = [(int(table[value]), colour) for *colour, value in encoding.colours if value >= 0]
         sources = dict(reversed(pairs))
-    if lost := sorted(set(np.unique(labels).tolist()) - set(sources)):
-        raise DataError(f"{path}: the encoding ({encoding.text}) has no value for the class index {short(lost)}")
+    if unencodable := sorted(set(np.unique(labels).tolist()) - set(sources)):
+        raise DataError(f"{path}: the encoding ({encoding.text}) has no value for the class index {short(unencodable)}")
     count = int(labels.max()) + 1 if labels.size else 0
     rows = np.array([sources.get(index, next(iter(sources.values()))) for index in range(count)])
     stored: NDArray[Any] = rows.astype(np.uint16 if (rows > 255).any() else np.uint8)[labels]
@@ -142,8 +142,8 @@ def remap_classes(encoding: Encoding | None, ignore_index: int, order: list[int]
     base = encoding or PLAIN
     table = base.table if base.table is not None else tuple((index, index) for index in range(len(order)))
     mapped = tuple((value, VOID if index == VOID else order[index]) for value, index in table)
-    own = (ignore_index,) if base.ignore is None else base.ignore
-    return Encoding(mapped, base.reduce_zero, own, text, base.colours, base.snap)
+    ignore = (ignore_index,) if base.ignore is None else base.ignore
+    return Encoding(mapped, base.reduce_zero, ignore, text, base.colours, base.snap)
 
 
 def mask_of(item: Item) -> Path:
@@ -253,24 +253,24 @@ def nearest_colours(packed: Integers, encoding: Encoding) -> tuple[NDArray[np.in
     Returns its index (N,), the first one at equal distances, and the squared Euclidean distance in RGB (N,).
     """
     assert encoding.colours is not None
-    wanted = np.stack(unpack_colour(packed), 1)
+    channels = np.stack(unpack_colour(packed), 1)
     index, best = np.zeros(len(packed), np.intp), np.full(len(packed), np.iinfo(np.int32).max, np.int32)
     for place, (*colour, _) in enumerate(encoding.colours):  # a loop saves memory: lossy files have 100,000 colours
-        distance = ((wanted - np.array(colour, np.int32)) ** 2).sum(1, dtype=np.int32)
+        distance = ((channels - np.array(colour, np.int32)) ** 2).sum(1, dtype=np.int32)
         closer = distance < best
         index[closer], best[closer] = place, distance[closer]
     return index, best
 
 
-def _check(found: Decoded, invalid: NDArray[np.bool_], encoding: Encoding | None, path: Path, expected: str) -> None:
+def _check(decoded: Decoded, invalid: NDArray[np.bool_], encoding: Encoding | None, path: Path, expected: str) -> None:
     """Raise DataError with the values (or colours) and counts of any invalid pixels."""
     if not invalid.any():
         return
     if encoding is not None and encoding.colours is not None:
-        raise DataError(_unmapped_colours(found.stored, invalid, encoding, path))
+        raise DataError(_unmapped_colours(decoded.stored, invalid, encoding, path))
     if encoding is not None and encoding.text:
         expected = encoding.text
-    values, (y, x) = np.unique(found.stored[invalid]).tolist(), np.argwhere(invalid)[0]
+    values, (y, x) = np.unique(decoded.stored[invalid]).tolist(), np.argwhere(invalid)[0]
     raise DataError(
         f"{path}: found the values {short(values)} in {counted(int(invalid.sum()), 'pixel')}; expected {expected}. The "
         f"first is at row {y}, column {x}. If a value is void, set ignore_index to it; if it is a class, name all "

@@ -27,9 +27,9 @@ RARE, NEAR, MANY = 1e-4, 24.0, 64
 times as frequent is at most NEAR. More than MANY colours are doubtful as well."""
 
 
-def subsample(items: Sequence[S], most: int) -> list[S]:
-    """Return at most `most` evenly spaced items."""
-    return list(items[:: max(1, -(-len(items) // most))])
+def subsample(items: Sequence[S], limit: int) -> list[S]:
+    """Return at most `limit` evenly spaced items."""
+    return list(items[:: max(1, -(-len(items) // limit))])
 
 
 def detect_kind(items: Sequence[Item]) -> tuple[str, str]:
@@ -155,7 +155,7 @@ def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base:
         return []
 
     def values(items: Sequence[Item]) -> list[set[int]]:
-        return [set(found) for found in values_of_each([replace(item, encoding=base) for item in items])]
+        return [set(distinct) for distinct in values_of_each([replace(item, encoding=base) for item in items])]
 
     masks = {
         split: [item for item in items if item.mask is not None and item.encoding is None]
@@ -166,22 +166,22 @@ def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base:
             return []
         samples = {split: subsample(items, SAMPLE) for split, items in masks.items()}
         return [note for split, items in samples.items() for note in _note_void_only(values(items), split)]
-    everything = [item for items in masks.values() for item in items]
-    held = list(zip(everything, values(everything), strict=True))
+    all_items = [item for items in masks.values() for item in items]
+    values_by_item = list(zip(all_items, values(all_items), strict=True))
     if declared.kind == "binary":
-        own: dict[Path | None, Encoding] = {}
+        rescaled: dict[Path | None, Encoding] = {}
         for high in (1, HIGHS[1]):
             text = f"binary masks: 0 is {labels.classes[0]}, {high} is {labels.classes[1]}"
             encoding = replace(read, table=((0, 0), (high, 1)), text=text)
-            own |= {item.mask: encoding for item, found in held if high in found and found <= {0, high}}
-        files.change(lambda item: replace(item, encoding=own.get(item.mask, item.encoding)))
-        return [f"{len(own)} masks hold 0 and 1 (or 65535), the others 0 and 255"] * bool(own)
-    ones = [item for item, found in held if 1 in found and found <= {0, 1, VOID}]
-    full = [item for item, found in held if VOID in found and found <= FULL]
+            rescaled |= {item.mask: encoding for item, found in values_by_item if high in found and found <= {0, high}}
+        files.change(lambda item: replace(item, encoding=rescaled.get(item.mask, item.encoding)))
+        return [f"{len(rescaled)} masks hold 0 and 1 (or 65535), the others 0 and 255"] * bool(rescaled)
+    ones = [item for item, found in values_by_item if 1 in found and found <= {0, 1, VOID}]
+    full = [item for item, found in values_by_item if VOID in found and found <= FULL]
     if full and (ones or read.table != TABLE):
-        beside = f"{ones[0].mask} holds 1" if ones else "0 and 1 are expected"
+        conflict = f"{ones[0].mask} holds 1" if ones else "0 and 1 are expected"
         raise DataError(
-            f"{full[0].mask} holds 0 and 255 ({counted(len(full), 'such mask')}), {beside}. 255 can be "
+            f"{full[0].mask} holds 0 and 255 ({counted(len(full), 'such mask')}), {conflict}. 255 can be "
             f"{labels.classes[1]!r} or void: declare `encoding: binary` in the dataset.yaml of this folder if it is "
             f"{labels.classes[1]!r}, or `ignore_index: 255` if it is void"
         )
@@ -190,10 +190,10 @@ def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base:
 
 def _note_void_only(values: Sequence[set[int]], split: str) -> list[str]:
     """Return a warning if most sampled masks of a split contain only 0 and 255, which is void."""
-    found = sum(VOID in each and each <= FULL for each in values)
-    if 2 * found <= len(values):
+    count = sum(VOID in each and each <= FULL for each in values)
+    if 2 * count <= len(values):
         return []
     return [
-        f"warning: {found} of {counted(len(values), 'mask')} of {split} hold only 0 and 255, which is void: if 255 is "
+        f"warning: {count} of {counted(len(values), 'mask')} of {split} hold only 0 and 255, which is void: if 255 is "
         "an object, correct these masks, or declare its value (values: {name: 255, ...} in dataset.yaml)"
     ]

@@ -12,8 +12,8 @@ def merged(description: Description, labels: LabelMap) -> tuple[LabelMap, list[i
         return labels, None
     merge, ignored = description.merge or {}, description.ignore or []
     for key, names in {**{f"merge.{new}": parts for new, parts in merge.items()}, "ignore": ignored}.items():
-        if lost := [name for name in names if name not in labels.classes]:
-            raise DataError(f"{FILE}: {key}: found no class {lost[0]!r}.{nearest(lost[0], labels.classes)}")
+        if unknown := [name for name in names if name not in labels.classes]:
+            raise DataError(f"{FILE}: {key}: found no class {unknown[0]!r}.{nearest(unknown[0], labels.classes)}")
     target = {name: name for name in labels.classes} | {part: new for new, parts in merge.items() for part in parts}
     names = list(dict.fromkeys(target[name] for name in labels.classes if name not in ignored))
     order = [VOID if name in ignored else names.index(target[name]) for name in labels.classes]

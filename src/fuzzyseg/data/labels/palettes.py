@@ -32,8 +32,8 @@ def colours_decide(items: Sequence[Item], declared: DeclaredLabels) -> set[Colou
     if declared.kind is not None or declared.description.values or declared.description.reduce_zero_label:
         return None
     named, class_of = _named_colours(declared), partial(_class_of, declared)
-    found = zip(items, map_items(items, _palette), strict=True)
-    palettes = {mask_of(item): palette for item, palette in found if palette}
+    item_palettes = zip(items, map_items(items, _palette), strict=True)
+    palettes = {mask_of(item): palette for item, palette in item_palettes if palette}
     known: dict[int, Colour] = {}
     if not any(
         known.setdefault(index, colour) != colour or _disagrees(index, palette, named, class_of)
@@ -82,11 +82,11 @@ def note_other_colours(declared: DeclaredLabels, item: Item, names: list[str]) -
         return []
     palette, places = palette_of(mask_of(item)) or [], declared.rows or names
     for place, (name, colour) in enumerate(zip(places, palette, strict=False)):
-        wanted = [own for index, own in declared.colours or () if name in names and index == names.index(name)]
-        if wanted and colour not in wanted:
+        expected = [other for index, other in declared.colours or () if name in names and index == names.index(name)]
+        if expected and colour not in expected:
             return [
                 f"warning: {item.mask}: index {place}, read as {name!r}, has the colour {colour} in the palette, but "
-                f"{wanted[0]} in {declared.source}: is the order of the classes right? If so, set encoding: index in "
+                f"{expected[0]} in {declared.source}: is the order of the classes right? If so, set encoding: index in "
                 f"{FILE}"
             ]
     return []
@@ -139,8 +139,8 @@ def _colour(palette: Palette, index: int) -> Colour:
 
 def _disagrees(index: int, palette: Palette, named: dict[Colour, int], class_of: Callable[[int], int | None]) -> bool:
     """Whether the colour is declared for another class. A repeated colour of void indices is padding and is ignored."""
-    colour, meant = _colour(palette, index), class_of(index)
-    return colour in named and named[colour] != meant and not (meant == VOID and palette.count(colour) > 1)
+    colour, expected = _colour(palette, index), class_of(index)
+    return colour in named and named[colour] != expected and not (expected == VOID and palette.count(colour) > 1)
 
 
 def _palette(item: Item) -> Palette | None:
@@ -160,5 +160,5 @@ def _palette(item: Item) -> Palette | None:
 
 
 def _indices(path: Path) -> list[int]:
-    found: list[int] = np.unique(read_mask(path)).tolist()
-    return found
+    indices: list[int] = np.unique(read_mask(path)).tolist()
+    return indices

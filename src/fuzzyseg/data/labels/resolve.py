@@ -39,9 +39,9 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
     # Validation and test masks are examined only if there are no training masks.
     items = masks["train"] or [item for split in SPLITS for item in masks[split]]
     plain = [item for item in items if item.encoding is None]
-    everything = [item for split in SPLITS for item in masks[split] if item.encoding is None]
+    undeclared = [item for split in SPLITS for item in masks[split] if item.encoding is None]
     kind, words = detect_kind(plain)
-    void = colours_decide(everything, declared) if kind == "palette" else None
+    void = colours_decide(undeclared, declared) if kind == "palette" else None
     if void is not None:
         kind, words = "colour", "palette masks whose colours, not indices, are the classes"
     if kind == "palette" and declared.colours and not note_other_colours(declared, plain[0], declared.names or []):
@@ -68,8 +68,8 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
     if declared.fallback is None or labels.classes is not declared.fallback.classes:  # the fallback is already merged
         labels, order = merged(declared.description, labels)
     _set_encodings(files, labels, order)
-    taken = dict((labels.encoding and labels.encoding.table) or ()).get(labels.ignore_index, VOID) != VOID
-    if (kind != "colour" or grey) and not taken:
+    ignore_index_used = dict((labels.encoding and labels.encoding.table) or ()).get(labels.ignore_index, VOID) != VOID
+    if (kind != "colour" or grey) and not ignore_index_used:
         notes = [*notes, f"value {labels.ignore_index} is ignored"]
     elif void is None:
         words = ""  # the notes cover this
@@ -106,13 +106,13 @@ def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour]
         if all(r == g == b for r, g, b in counts):
             labels, notes = _indexed(declared, items, GREY)
             return labels, [GREY.text, *notes]
-        found = select_class_colours(counts, len(items), declared.snap)
+        codes = select_class_colours(counts, len(items), declared.snap)
         if declared.names is not None:
             raise DataError(
-                f"{items[0].mask}: is colour-coded, as the other masks; found the colours {short(found, 40)}. Declare "
-                f"the colour of each class in {FILE}, such as colours: {{{declared.names[0]}: {list(found[0])}, ...}}"
+                f"{items[0].mask}: is colour-coded, as the other masks; found the colours {short(codes, 40)}. Declare "
+                f"the colour of each class in {FILE}, such as colours: {{{declared.names[0]}: {list(codes[0])}, ...}}"
             )
-        names, table = colour_names(found), list(enumerate(found))
+        names, table = colour_names(codes), list(enumerate(codes))
         source = "found in the files; name them in dataset.yaml (colours: {road: [r, g, b], ...})"
         if transparent:
             source += f"; {transparent} transparent pixels are ignored"
@@ -130,13 +130,13 @@ def _note_transparent(items: Sequence[Item], table: Sequence[tuple[int, Colour]]
     """Return a warning if sampled masks have transparent pixels, which are void, but no opaque pixel of some class."""
     sample = [item for item in subsample(items, SAMPLE) if (head := attempt(read_header, mask_of(item))) and head.alpha]
     counts, transparent = count_colours(sample) if sample else ({}, 0)
-    held = {index for index, colour in table if colour in counts}
-    lost = [name for index, name in enumerate(names) if index not in held]
+    present = {index for index, colour in table if colour in counts}
+    absent = [name for index, name in enumerate(names) if index not in present]
     return [
-        f"warning: {item.mask} and others: no opaque pixel of {short(lost)}, and {transparent} transparent ones, "
+        f"warning: {item.mask} and others: no opaque pixel of {short(absent)}, and {transparent} transparent ones, "
         "which are void: if these are a class, save the masks without opacity (alpha)"
         for item in sample[:1]
-        if transparent and lost
+        if transparent and absent
     ]
 
 
@@ -199,12 +199,12 @@ def _named(names: list[str], items: Sequence[Item], base: Encoding | None, decla
     if fallback is not None and fallback.classes == names and ignore is None and not _is_coloured(fallback):
         return fallback, [f"{len(names)} classes, as in the training data"]
     plain, notes = LabelMap(names, first, _with_ignored(base, ignore)), [f"{len(names)} classes, as declared"]
-    own = [item for item in items if item.encoding is base]
-    if ignore is not None and len(names) == 2 and declared.kind is None and own and fallback is None:
-        _check_kept(own, ignore, names)
-    if ignore is not None or declared.kind is not None or not own:
+    undeclared = [item for item in items if item.encoding is base]
+    if ignore is not None and len(names) == 2 and declared.kind is None and undeclared and fallback is None:
+        _check_kept(undeclared, ignore, names)
+    if ignore is not None or declared.kind is not None or not undeclared:
         return plain, notes
-    values = set(distinct_values(subsample(own, SAMPLE)))
+    values = set(distinct_values(subsample(undeclared, SAMPLE)))
     if len(names) == 2 and values in ({0, high} for high in HIGHS):
         return binary_labels(declared, base, max(values))
     inside = values - {VOID}
@@ -213,8 +213,8 @@ def _named(names: list[str], items: Sequence[Item], base: Encoding | None, decla
         return LabelMap(names, first, offset), [*notes, offset.text]
     if inside and max(inside) == len(names) and min(inside) == 0:
         raise DataError(
-            f"{own[0].mask} and others contain the values 0 to {len(names)}, but {len(names)} classes are declared. "
-            f"Declare 0 as void (reduce_zero_label: true in {FILE}) or {len(names)} as void (ignore_index: "
+            f"{undeclared[0].mask} and others contain the values 0 to {len(names)}, but {len(names)} classes are "
+            f"declared. Declare 0 as void (reduce_zero_label: true in {FILE}) or {len(names)} as void (ignore_index: "
             f"{len(names)}), or name the missing class"
         )
     return plain, notes
@@ -226,11 +226,11 @@ def _check_kept(items: Sequence[Item], ignore: Sequence[int], names: Sequence[st
         values = set(distinct_values(examined, ignore))
         if len(values - {*ignore, VOID}) > 1 or not values & set(ignore):
             return
-    lost = sorted(values & set(ignore))
+    ignored = sorted(values & set(ignore))
     raise DataError(
-        f"{items[0].mask} and the other masks hold only the values {short(sorted(values))}, of which {short(lost)} is "
-        f"declared void (ignore_index), so that one class is left of {' and '.join(names)}: remove ignore_index if "
-        f"{short(lost)} is a class"
+        f"{items[0].mask} and the other masks hold only the values {short(sorted(values))}, of which {short(ignored)} "
+        f"is declared void (ignore_index), so that one class is left of {' and '.join(names)}: remove ignore_index if "
+        f"{short(ignored)} is a class"
     )
 
 

@@ -103,8 +103,8 @@ class DiskCache:
         return FileLock(self.folder / "lock", timeout=1.0)  # may raise filelock.Timeout, an OSError
 
     def _path(self, key: Key) -> Path:
-        whole = (FORMAT, PIL.__version__, *key)  # pixels also depend on the version of Pillow
-        return self.folder / f"{hashlib.sha256(repr(whole).encode()).hexdigest()[:32]}.pixels"
+        full_key = (FORMAT, PIL.__version__, *key)  # pixels also depend on the version of Pillow
+        return self.folder / f"{hashlib.sha256(repr(full_key).encode()).hexdigest()[:32]}.pixels"
 
     def _tidy(self) -> int:
         """Delete partial files of killed processes and the least recently used files. Returns the bytes in use."""

@@ -81,26 +81,26 @@ def measure(
     """
     own_range = kinds.measured_range and levels is None
     scale = None if own_range else levels or kinds.levels
-    looked = subsample(items, IMAGES)
+    sampled = subsample(items, IMAGES)
 
-    def look(item: Item) -> NDArray[np.float64]:
+    def image_sums(item: Item) -> NDArray[np.float64]:
         return sum_up(parts_of(item.image, channels, bands, scale, native=own_range), channels)
 
-    sums = np.stack(map_items(looked, look))  # (images, 5, channels)
+    sums = np.stack(map_items(sampled, image_sums))  # (images, 5, channels)
     count, total, low, high = sums[:, 0].sum(0), sums[:, 1].sum(0), sums[:, 3].min(0), sums[:, 4].max(0)
     if not count.all():
-        raise DataError(f"{looked[0].image} and {len(looked) - 1} more images: a band holds no number")
+        raise DataError(f"{sampled[0].image} and {len(sampled) - 1} more images: a band holds no number")
     mean = total / count
     # Deviations are summed around the mean of each image, to avoid cancellation for large values of low variance.
-    own = sums[:, 1] / np.maximum(sums[:, 0], 1)
-    variance = (sums[:, 2] + sums[:, 0] * (own - mean) ** 2).sum(0) / count
+    image_means = sums[:, 1] / np.maximum(sums[:, 0], 1)
+    variance = (sums[:, 2] + sums[:, 0] * (image_means - mean) ** 2).sum(0) / count
     std = np.sqrt(variance)
     if own_range:
         high = np.where(high > low, high, low + 1)
         mean, std = (mean - low) / (high - low), std / (high - low)
         scale = Levels(tuple(low.tolist()), tuple(high.tolist()))
     std = np.where(std > 0, std, 1.0)  # a constant band
-    return Statistics(tuple(mean.tolist()), tuple(std.tolist()), scale, len(looked))
+    return Statistics(tuple(mean.tolist()), tuple(std.tolist()), scale, len(sampled))
 
 
 def sum_up(parts: Iterator[NDArray[Any]], channels: int) -> NDArray[np.float64]:

@@ -102,13 +102,13 @@ class Sampler:
         """
         spec = self.streams[stream]
         n = self.counts[spec.source]
-        taken = self.at(spec.partner, number).index if spec.partner else -1
+        excluded = self.at(spec.partner, number).index if spec.partner else -1
         drawn_for, index = -1, -1
         weights = self._weights(stream, number // self.batch)
         if weights is not None:
-            drawn_for, index = self._draw_weighted(weights, taken, stream, number)
+            drawn_for, index = self._draw_weighted(weights, excluded, stream, number)
         following = number
-        while index in (-1, taken):
+        while index in (-1, excluded):
             # cyclic within the epoch; a partner has n >= 2 images, so the second attempt differs
             place = number - number % n + following % n
             index = index_at(self.seed, stream, place, n, spec.partner)
@@ -156,16 +156,16 @@ class Sampler:
         newest = max((at for at in published if at <= step - PUBLISH_DELAY), default=None)
         return (self.balance or {}).get(self.streams[stream].source) if newest is None else published[newest]
 
-    def _draw_weighted(self, weights: Tensor, taken: int, stream: str, number: int) -> tuple[int, int]:
-        """Return class and image of a weighted draw (-1: none). The image is never `taken`."""
+    def _draw_weighted(self, weights: Tensor, excluded: int, stream: str, number: int) -> tuple[int, int]:
+        """Return class and image of a weighted draw (-1: none). The image is never `excluded`."""
         generator = _generator("steer", self.seed, stream, number)
-        wanted = weights.double().sum(1)
-        if not bool((wanted > 0).any()):
+        class_weights = weights.double().sum(1)
+        if not bool((class_weights > 0).any()):
             return -1, -1
-        drawn_for = int(torch.multinomial(wanted, 1, generator=generator))
+        drawn_for = int(torch.multinomial(class_weights, 1, generator=generator))
         row = weights[drawn_for].double()
-        if taken >= 0:
-            row[taken] = 0
+        if excluded >= 0:
+            row[excluded] = 0
         if not bool((row > 0).any()):
             return drawn_for, -1
         return drawn_for, int(torch.multinomial(row, 1, generator=generator))
@@ -179,9 +179,9 @@ def _check(name: str, stream: Stream, streams: Mapping[str, Stream], counts: Map
             f"stream {name!r}: found partner {stream.partner!r}; expected another stream that draws the "
             f"{stream.source} images and has no partner itself"
         )
-    found, needed = counts.get(stream.source, 0), 1 if stream.partner is None else 2
-    if found < needed:
+    count, needed = counts.get(stream.source, 0), 1 if stream.partner is None else 2
+    if count < needed:
         raise DataError(
-            f"stream {name!r} draws {stream.source} images: found {counted(found, 'image')}; expected at least "
+            f"stream {name!r} draws {stream.source} images: found {counted(count, 'image')}; expected at least "
             f"{needed}: give more {stream.source} images"
         )

@@ -27,28 +27,28 @@ Ranges = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class Values:
-    """Sampled values. ranges: by dtype. apart: outlier -> number of files. example: dtype -> a file."""
+    """Sampled values. ranges: by dtype. outliers: outlier -> number of files. example: dtype -> a file."""
 
     ranges: dict[str, tuple[float, float]]
-    apart: dict[float, int]
+    outliers: dict[float, int]
     example: dict[str, Path]
 
     def notes(self, channels: int) -> list[str]:
         """Return notes on outliers, and on 16-bit files with 10 to 14 bits among 8-bit files."""
-        found = [
+        notes = [
             f"{count} of the sampled images hold the value {value:g}, far from all others: if it stands for missing "
             f"data, declare it in the files (gdal_edit.py -a_nodata {value:g} FILE) or replace it by NaN"
-            for value, count in sorted(self.apart.items())
+            for value, count in sorted(self.outliers.items())
         ]
         bits = bits_of(self.ranges.get("uint16"))
         if bits and "uint8" in self.ranges:
             low, high = ",".join(["0"] * channels), ",".join([str(2**bits - 1)] * channels)
-            found.append(
+            notes.append(
                 f"warning: images of 8 bits are beside 16-bit files such as {self.example['uint16']}, whose values do "
                 f"not exceed {self.ranges['uint16'][1]:g} ({bits} bits): these are almost black; set data.low=[{low}] "
                 f"data.high=[{high}]"
             )
-        return found
+        return notes
 
 
 def bits_of(limits: tuple[float, float] | None) -> int | None:
@@ -62,24 +62,24 @@ def values_of(items: Sequence[Item], channels: int, bands: Sequence[int] | None)
     Unreadable files are skipped; other checks report them.
     """
     by_type: dict[str, list[Item]] = {}
-    looked = subsample(items, HEADERS)
-    for item, head in zip(looked, _headers([item.image for item in looked]), strict=True):
+    sampled = subsample(items, HEADERS)
+    for item, head in zip(sampled, _headers([item.image for item in sampled]), strict=True):
         if head is not None:
             by_type.setdefault("uint8" if head.dtype == "bool" else head.dtype, []).append(item)
-    found = Values({}, {}, {name: files[0].image for name, files in by_type.items()})
+    result = Values({}, {}, {name: files[0].image for name, files in by_type.items()})
     for name, files in by_type.items():
         if name == "uint8":
-            found.ranges[name] = (0.0, 255.0)
+            result.ranges[name] = (0.0, 255.0)
             continue
         ends = []
         for item in subsample(files, SAMPLE):
-            limits, apart = attempt(lambda item: _limits(item.image, channels, bands), item) or (None, ())
+            limits, outliers = attempt(lambda item: _limits(item.image, channels, bands), item) or (None, ())
             ends += [limits] if limits is not None else []
-            for value in apart:
-                found.apart[value] = found.apart.get(value, 0) + 1
+            for value in outliers:
+                result.outliers[value] = result.outliers.get(value, 0) + 1
         if ends:
-            found.ranges[name] = min(low for low, _ in ends), max(high for _, high in ends)
-    return found
+            result.ranges[name] = min(low for low, _ in ends), max(high for _, high in ends)
+    return result
 
 
 def _headers(paths: Sequence[Path]) -> list[Header | None]:
@@ -108,18 +108,18 @@ def _limits(path: Path, channels: int, bands: Sequence[int] | None) -> tuple[tup
     The smallest or largest value is an outlier if its distance to the next value exceeds the range of all others.
     """
     parts = [part.reshape(-1, channels) for part in parts_of(path, channels, bands, None, native=True)]
-    apart: set[float] = set()
+    outliers: set[float] = set()
     ends = []
     for band in np.concatenate(parts).T:
         values = np.unique(band[np.isfinite(band)])
         if len(values) > 3 and values[1] - values[0] > values[-1] - values[1]:
-            apart.add(float(values[0]))
+            outliers.add(float(values[0]))
             values = values[1:]
         if len(values) > 3 and values[-1] - values[-2] > values[-2] - values[0]:
-            apart.add(float(values[-1]))
+            outliers.add(float(values[-1]))
             values = values[:-1]
         ends += [(float(values[0]), float(values[-1]))] * bool(len(values))
-    return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None, apart
+    return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None, outliers
 
 
 def compare(
@@ -133,17 +133,17 @@ def compare(
         trained = {"uint8": (0.0, 255.0)} if levels is None else {}
     if not trained:
         return []
-    found = values_of(items, channels, bands)
+    measured = values_of(items, channels, bands)
     reach = {name: _units(high, name, levels) for name, (_, high) in trained.items()}
     notes = []
-    for name, (low, high) in found.ranges.items():
+    for name, (low, high) in measured.ranges.items():
         reached, expected = _units(high, name, levels), reach.get(name, max(reach.values()))
         if reached * FACTOR < expected or reached > expected * FACTOR:
             bits = bits_of((low, high)) if name == "uint16" else None
-            held = " and ".join(f"{a:g} to {b:g} ({kind})" for kind, (a, b) in trained.items())
+            training_ranges = " and ".join(f"{a:g} to {b:g} ({kind})" for kind, (a, b) in trained.items())
             notes.append(
-                f"warning: {found.example[name]}: images of this type ({name}) hold values from {low:g} to {high:g}"
-                f"{f' ({bits} bits)' if bits else ''}, those of the training {held}: the model sees them "
+                f"warning: {measured.example[name]}: images of this type ({name}) hold values from {low:g} to {high:g}"
+                f"{f' ({bits} bits)' if bits else ''}, those of the training {training_ranges}: the model sees them "
                 f"{'almost black' if reached < expected else 'far too bright'} (its input reaches {reached:.2g} in "
                 f"place of {expected:.2g}). Convert them to the range of the training images (gdal_translate -scale "
                 f"{low:g} {high:g} ...), or train on images of this kind with data.low and data.high"

@@ -28,11 +28,11 @@ def group_keys(items: Sequence[Item], rule: str) -> list[str]:
         pattern = re.compile(rule)
     except re.error as error:
         raise DataError(f"group: '{rule}' is not a regular expression ({error}), folder or prefix") from None
-    found = [pattern.search(item.name) for item in items]
-    bare = [item.name for item, match in zip(items, found, strict=True) if match is None]
-    if bare:
-        raise DataError(f"group: '{rule}' is not found in {len(bare)} image names: {short(bare)}; expected it in all")
-    return [str(match.group(1 if pattern.groups else 0) or "") for match in found if match is not None]
+    matches = [pattern.search(item.name) for item in items]
+    rest = [item.name for item, match in zip(items, matches, strict=True) if match is None]
+    if rest:
+        raise DataError(f"group: '{rule}' is not found in {len(rest)} image names: {short(rest)}; expected it in all")
+    return [str(match.group(1 if pattern.groups else 0) or "") for match in matches if match is not None]
 
 
 def _prefix(name: str) -> str:
@@ -41,7 +41,7 @@ def _prefix(name: str) -> str:
     return match.group(1)
 
 
-def extras_in_groups(items: Sequence[Item], held: Sequence[Item], rule: str) -> set[str]:
+def extras_in_groups(items: Sequence[Item], held_out: Sequence[Item], rule: str) -> set[str]:
     """Return names of items from additional sources (`Item.prefix`) that share a group with the held-out items.
 
     The source's prefix and the split folder are removed before grouping, since they differ between sources. A name
@@ -57,7 +57,7 @@ def extras_in_groups(items: Sequence[Item], held: Sequence[Item], rule: str) -> 
             return ""
 
     extra = [item for item in items if item.prefix]
-    groups = {key(item) for item in held} - {""} if extra else set()
+    groups = {key(item) for item in held_out} - {""} if extra else set()
     return {item.name for item in extra if key(item) in groups}
 
 

@@ -28,22 +28,22 @@ def hold_out(
                 f"least one held-out and one training {what}"
             )
         places = set(groups.first(range(len(groups.members))[:0:-1], count))
-    kept, held = ([x for n, x in enumerate(split.labelled) if (n in places) == out] for out in (False, True))
-    names = {item.name for item in held}
-    bare = names | {item.name for item in split.unlabelled}
+    kept, held_out = ([x for n, x in enumerate(split.labelled) if (n in places) == out] for out in (False, True))
+    names = {item.name for item in held_out}
+    unlabelled = names | {item.name for item in split.unlabelled}
     uncovered, notes = split.uncovered, []
     if split.policy != "random":
         present = class_presence(kept, classes=len(dataset.classes), ignore_index=dataset.ignore_index)
         uncovered = [name for index, name in enumerate(dataset.classes) if not present[:, index].any()]
-        lost = [name for name in uncovered if name not in split.uncovered]
-        notes = [f"in no labelled training image: {', '.join(lost)}"] if lost else []
-    note = f"{len(held)} of the {len(split.labelled)} labelled images are held out, and used without masks"
+        newly_uncovered = [name for name in uncovered if name not in split.uncovered]
+        notes = [f"in no labelled training image: {', '.join(newly_uncovered)}"] if newly_uncovered else []
+    note = f"{len(held_out)} of the {len(split.labelled)} labelled images are held out, and used without masks"
     left = replace(
         split,
         labelled=kept,
-        unlabelled=without_mask([item for item in split.all_ if item.name in bare]),
+        unlabelled=without_mask([item for item in split.all_ if item.name in unlabelled]),
         all_=[replace(item, mask=None) if item.name in names else item for item in split.all_],
         uncovered=uncovered,
         notes=[*split.notes, note, *notes],
     )
-    return left, held
+    return left, held_out

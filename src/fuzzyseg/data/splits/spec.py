@@ -17,7 +17,7 @@ def parse_amount(text: str, count: int, what: str = "images", *, option: str = "
 
     option: command-line option, for messages. Raises DataError for a number out of range.
     """
-    asked = f"{option}: " if option else ""
+    prefix = f"{option}: " if option else ""
     expected = f"expected a count from 1 to {count}, a fraction such as 1/8 or 0.2, or a list file"
     text = text.strip()
     try:
@@ -25,10 +25,10 @@ def parse_amount(text: str, count: int, what: str = "images", *, option: str = "
     except ValueError:
         return Path(text)
     except ZeroDivisionError:
-        raise DataError(f"{asked}found {text} {what}; {expected}") from None
+        raise DataError(f"{prefix}found {text} {what}; {expected}") from None
     is_count = text.lstrip("+-").isdigit()
     if number <= 0 or number > (count if is_count else 1):
-        raise DataError(f"{asked}found {text} of {count} {what}; {expected}")
+        raise DataError(f"{prefix}found {text} of {count} {what}; {expected}")
     return int(number) if is_count else max(1, int(number * count + Fraction(1, 2)))
 
 
@@ -56,12 +56,12 @@ def parse_fold(text: str) -> tuple[int, int] | None:
     return int(number), int(folds)
 
 
-def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item] = ()) -> list[Item]:
+def read_list(path: Path, items: Sequence[Item], root: Path, held_out: Sequence[Item] = ()) -> list[Item]:
     """Return the items listed in a text file, one per line, by name, stem or image path.
 
     Lines starting with # are comments. Names in quotation marks have the format of `quoted`. Published lists are
     supported (see `tables.fields`): of `image mask` lines, only the image is used. If such a line, or one with a
-    leading slash, refers to another layout of the dataset (CPS on Cityscapes), the image is matched by stem. held:
+    leading slash, refers to another layout of the dataset (CPS on Cityscapes), the image is matched by stem. held_out:
     validation and test images, for messages. Raises DataError with file and line for no match or several.
     """
     lines = numbered_lines(path, "surrogateescape")
@@ -76,7 +76,7 @@ def read_list(path: Path, items: Sequence[Item], root: Path, held: Sequence[Item
         for stem in _stems(item):
             stems.setdefault(stem, []).append(item)
     exact = {item.name: [item] for item in items}
-    scored = {stem for item in held for stem in _stems(item)}
+    scored = {stem for item in held_out for stem in _stems(item)}
     chosen: dict[str, Item] = {}
     for number, text in lines.items():
         if text.startswith("#"):

@@ -60,8 +60,8 @@ class Split:
 
     def record(self) -> dict[str, Any]:
         """Return the record stored with the run: names, policy, seed, hash, uncovered classes."""
-        about = {key: getattr(self, key) for key in ("policy", "seed", "hash", "held_out", "choose_best", "uncovered")}
-        return {**about, **self._names()}
+        values = {key: getattr(self, key) for key in ("policy", "seed", "hash", "held_out", "choose_best", "uncovered")}
+        return {**values, **self._names()}
 
 
 def labelled_order(items: Sequence[Item], present: NDArray[np.bool_] | None, seed: int) -> list[int]:
@@ -81,8 +81,8 @@ def labelled_order(items: Sequence[Item], present: NDArray[np.bool_] | None, see
         best = next(index for index in order if (present[index] & rarest).any())
         chosen.append(best)
         uncovered &= ~present[best]
-    taken = set(chosen)
-    return chosen + [index for index in order if index not in taken]
+    selected = set(chosen)
+    return chosen + [index for index in order if index not in selected]
 
 
 def without_mask(items: Sequence[Item]) -> list[Item]:
@@ -101,7 +101,7 @@ def _uncovered(names: Sequence[str], present: NDArray[np.bool_], chosen: Sequenc
     return [name for index, name in enumerate(names) if index not in covered], notes
 
 
-def _wanted(dataset: DataSet, pool: list[Item], labelled: str | None) -> tuple[int | Path | None, list[Item]]:
+def _labelled_amount(dataset: DataSet, pool: list[Item], labelled: str | None) -> tuple[int | Path | None, list[Item]]:
     """Parse `labelled` into a count, a list file or None (all). Also return the images of a list."""
     if not pool:
         raise DataError(
@@ -111,12 +111,12 @@ def _wanted(dataset: DataSet, pool: list[Item], labelled: str | None) -> tuple[i
     if labelled is not None and (step := parse_every(labelled)) is not None:
         return Path(labelled), sorted(pool, key=lambda item: item.name)[::step]
     what = "training images with masks"
-    wanted = None if labelled is None else parse_amount(labelled, len(pool), what, option="--labelled")
-    if not isinstance(wanted, Path):
-        return wanted, []
-    named = read_list(wanted, dataset.train, dataset.root, [*(dataset.val or []), *(dataset.test or [])])
-    need_masks(named, wanted)
-    return wanted, named
+    amount = None if labelled is None else parse_amount(labelled, len(pool), what, option="--labelled")
+    if not isinstance(amount, Path):
+        return amount, []
+    named = read_list(amount, dataset.train, dataset.root, [*(dataset.val or []), *(dataset.test or [])])
+    need_masks(named, amount)
+    return amount, named
 
 
 def _presence_of(dataset: DataSet) -> Presence:
@@ -133,25 +133,25 @@ def _presence_of(dataset: DataSet) -> Presence:
 
 
 def _choose(
-    dataset: DataSet, pool: list[Item], wanted: int | None, seed: int, presence: Presence | None, group: str | None
+    dataset: DataSet, pool: list[Item], amount: int | None, seed: int, presence: Presence | None, group: str | None
 ) -> tuple[list[Item], list[str], list[str]]:
-    """Select the first `wanted` images (None: all) in the labelled order. Also return uncovered classes and notes."""
+    """Select the first `amount` images (None: all) in the labelled order. Also return uncovered classes and notes."""
     present = None if presence is None else presence(pool)
     chosen = list(range(len(pool)))
-    if wanted is not None:
+    if amount is not None:
         groups = Groups(pool, group)
-        held = None if present is None else groups.presence(present)
-        chosen = groups.first(labelled_order(groups.representatives, held, seed), wanted)
+        group_presence = None if present is None else groups.presence(present)
+        chosen = groups.first(labelled_order(groups.representatives, group_presence, seed), amount)
     uncovered, notes = _uncovered(dataset.classes, present, chosen) if present is not None else ([], [])
     return [pool[index] for index in chosen], uncovered, notes
 
 
-def _described(chosen: int, of: int, wanted: int | Path | None, how: str, group: str | None) -> str:
+def _described(chosen: int, of: int, amount: int | Path | None, method: str, group: str | None) -> str:
     """Format the note on the labelled images."""
-    if not isinstance(wanted, int):
-        return f"{chosen} labelled images, " + (f"by {wanted}" if wanted else "all that have masks")
-    groups = f": whole groups ({group}) until {wanted} are reached" * (group is not None)
-    return f"{chosen} of {of} training images with masks are labelled ({how}){groups}"
+    if not isinstance(amount, int):
+        return f"{chosen} labelled images, " + (f"by {amount}" if amount else "all that have masks")
+    groups = f": whole groups ({group}) until {amount} are reached" * (group is not None)
+    return f"{chosen} of {of} training images with masks are labelled ({method}){groups}"
 
 
 def _with_void(dataset: DataSet, chosen: Sequence[Item], notes: list[str]) -> set[str]:
@@ -185,7 +185,7 @@ def make_split(
     images are excluded from training. presence: function that returns the classes in masks; None: read them.
     """
     pool = with_masks(dataset.train)
-    wanted, named = _wanted(dataset, pool, labelled)
+    amount, named = _labelled_amount(dataset, pool, labelled)
     presence = (presence or _presence_of(dataset)) if policy == "cover" else None
     val_items, val_note, val_notes = validation_images(dataset, named, val, seed, group, presence)
     if (val or "").startswith(FOLD):
@@ -193,16 +193,16 @@ def make_split(
     kept = {item.name for item in named}
     if listed := sorted(kept & {item.name for item in val_items}):
         raise DataError(f"{short(listed)}: listed as labelled and as validation; expected them in one of the lists")
-    train, apart = without_validation(dataset.train, val_items, kept, group)
+    train, extra = without_validation(dataset.train, val_items, kept, group)
     if not (left := with_masks(train)):
         raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; ask for fewer")
-    if isinstance(wanted, int):
-        wanted = parse_amount(str(labelled), len(left), "images with masks not for validation", option="--labelled")
-        assert isinstance(wanted, int)
-        chosen, uncovered, notes = _choose(dataset, left, wanted, seed, presence, group)
+    if isinstance(amount, int):
+        amount = parse_amount(str(labelled), len(left), "images with masks not for validation", option="--labelled")
+        assert isinstance(amount, int)
+        chosen, uncovered, notes = _choose(dataset, left, amount, seed, presence, group)
     else:
         chosen, uncovered, notes = _choose(dataset, named or left, None, seed, presence, None)
-    note = _described(len(chosen), len(left), wanted, f"policy {policy}, seed {seed}", group)
+    note = _described(len(chosen), len(left), amount, f"policy {policy}, seed {seed}", group)
     names = {item.name for item in chosen}
     both = names if unlabelled == "all" else _with_void(dataset, chosen, notes) if void == "unlabelled" else set()
     sources = [item for item in train if item.name not in names - both]
@@ -216,9 +216,9 @@ def make_split(
         val=val_items,
         test=with_masks(dataset.test),
         uncovered=uncovered,
-        policy=policy if isinstance(wanted, int) else "list" if named else "all",
+        policy=policy if isinstance(amount, int) else "list" if named else "all",
         seed=seed,
         held_out=held_out,
         choose_best=bool(val_items) and not few,
-        notes=[note, f"{len(sources)} images are used without masks, if at all", val_note + apart, *notes, *val_notes],
+        notes=[note, f"{len(sources)} images are used without masks, if at all", val_note + extra, *notes, *val_notes],
     )

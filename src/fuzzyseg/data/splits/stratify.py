@@ -34,18 +34,18 @@ def stratified(
     while True:
         counts = np.stack([present[part].sum(0) for part in lists])
         short = (counts > 0).sum(0) < np.minimum(counts.sum(0), len(lists))
-        best, found = 0, None
+        best, swap = 0, None
         for source, target in permutations(range(len(lists)), 2):
-            wanted = short & (counts[target] == 0) & (counts[source] > 1)
+            missing = short & (counts[target] == 0) & (counts[source] > 1)
             other = present[lists[target]]
-            for place in np.flatnonzero(present[lists[source]][:, wanted].any(1)):
+            for place in np.flatnonzero(present[lists[source]][:, missing].any(1)):
                 index = lists[source][place]
                 after = counts[target] - other + present[index], counts[source] + other - present[index]
                 gain = sum((each > 0).sum(1) for each in after) - (counts[[target, source]] > 0).sum()
                 value = gain * (size.sum() + 1) - abs(size[lists[target]] - size[index])
                 if len(value) and value.max() > best:
-                    best, found = value.max(), (source, place, target, int(value.argmax()))
-        if found is None:
+                    best, swap = value.max(), (source, place, target, int(value.argmax()))
+        if swap is None:
             return [part.tolist() for part in lists]
-        source, place, target, partner = found
+        source, place, target, partner = swap
         lists[source][place], lists[target][partner] = lists[target][partner], lists[source][place]

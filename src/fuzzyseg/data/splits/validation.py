@@ -16,7 +16,7 @@ from fuzzyseg.data.text import counted, short
 HELD_OUT = "1/5"
 FEW = 20
 """Smaller validation sets cause a warning."""
-MOST_READ = 200
+MAX_READ = 200
 """Maximum number of validation images whose masks are read to find missing classes."""
 
 Presence = Callable[[Sequence[Item]], NDArray[np.bool_]]
@@ -30,9 +30,9 @@ def with_masks(items: Sequence[Item] | None) -> list[Item]:
 
 def need_masks(items: Sequence[Item], path: Path) -> None:
     """Raise DataError if an item of a list file has no mask."""
-    bare = [item.name for item in items if item.mask is None]
-    if bare:
-        raise DataError(f"{path}: lists {len(bare)} images without a mask: {short(bare)}; expected images with masks")
+    gaps = [item.name for item in items if item.mask is None]
+    if gaps:
+        raise DataError(f"{path}: lists {len(gaps)} images without a mask: {short(gaps)}; expected images with masks")
 
 
 def validation_images(
@@ -79,23 +79,23 @@ def _select(
     groups = Groups(free, group)
     order = shuffled(groups.representatives, seed, "validation")
     first = groups.reached(order, amount)
-    held = _parts(free, groups, [order[:first], order[first:]], None if kept else presence)[0]
+    held_out = _parts(free, groups, [order[:first], order[first:]], None if kept else presence)[0]
     share = "a seeded fifth of" if val is None else f"{val} of"
-    why = "no val folder with masks: " if val is None else ""
+    reason = "no val folder with masks: " if val is None else ""
     if group is not None:
-        why += f"whole groups ({group}), "
-        if len(held) == len(pool):
+        reason += f"whole groups ({group}), "
+        if len(held_out) == len(pool):
             raise DataError(f"group: '{group}' puts all {len(pool)} images with masks into one group; use another rule")
-    count = "" if share == f"{len(held)} of" else f", {len(held)},"
-    return held, f"{why}{share} the {len(pool)} training images with masks{count} held out for validation"
+    count = "" if share == f"{len(held_out)} of" else f", {len(held_out)},"
+    return held_out, f"{reason}{share} the {len(pool)} training images with masks{count} held out for validation"
 
 
 def _folder(dataset: DataSet, name: str, inside: Sequence[Item]) -> tuple[list[Item], str]:
     items = with_masks(inside)
     if not items:
         raise DataError(f"{dataset.root}: the {name} folder has no image with a mask; set --val to a fraction or none")
-    bare = len(inside) - len(items)
-    return items, f"validation: {counted(len(items), 'image')} of {name}" + (f"; {bare} have no mask" if bare else "")
+    gaps = len(inside) - len(items)
+    return items, f"validation: {counted(len(items), 'image')} of {name}" + (f"; {gaps} have no mask" if gaps else "")
 
 
 def _listed(dataset: DataSet, path: Path) -> tuple[list[Item], str]:
@@ -115,8 +115,8 @@ def _recorded(path: Path, items: Sequence[Item]) -> list[Item]:
         names = [str(name) for name in json.loads(path.read_text(encoding="utf-8"))["val"]]
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{path}: is no split.json of a run; expected a list of names under val") from None
-    if lost := [name for name in names if name not in known]:
-        raise DataError(f"{path}: {len(lost)} of its validation images are missing in the data: {short(lost)}")
+    if missing := [name for name in names if name not in known]:
+        raise DataError(f"{path}: {len(missing)} of its validation images are missing in the data: {short(missing)}")
     return [known[name] for name in names]
 
 
@@ -129,8 +129,8 @@ def _fold(
         what = "labelled images" if group is None else f"groups ({group}) of labelled images"
         raise DataError(f"--folds (data.val): found {folds} for {len(groups.members)} {what}; expected at most as many")
     order = shuffled(groups.representatives, seed, "validation")
-    held = _parts(pool, groups, [order[place::folds] for place in range(folds)], presence)[number - 1]
-    return held, f"fold {number} of {folds}: {len(held)} of the {len(pool)} labelled images for validation"
+    held_out = _parts(pool, groups, [order[place::folds] for place in range(folds)], presence)[number - 1]
+    return held_out, f"fold {number} of {folds}: {len(held_out)} of the {len(pool)} labelled images for validation"
 
 
 def _parts(items: list[Item], groups: Groups, parts: list[list[int]], presence: Presence | None) -> list[list[Item]]:
@@ -147,17 +147,17 @@ def keys_of(items: Sequence[Item], group: str) -> dict[str, str]:
 
 def without_validation(items: list[Item], val: list[Item], kept: set[str], group: str | None) -> tuple[list[Item], str]:
     """Return the items that are neither in `val` nor (unless `kept`) in its groups, and a note."""
-    taken = {item.name for item in val}
-    train = [item for item in items if item.name not in taken]
+    val_names = {item.name for item in val}
+    train = [item for item in items if item.name not in val_names]
     if group is None:
         return train, ""
     out = extras_in_groups(train, val, group)
     if len(train) < len(items):
         keys, scored = keys_of(train, group), set(keys_of(val, group).values())
         out |= {name for name, key in keys.items() if key in scored}
-    apart = [item for item in train if item.name not in out or item.name in kept]
-    left = len(train) - len(apart)
-    return apart, f"; {left} more images of its groups ({group}) are left out of training" * (left > 0)
+    outside_groups = [item for item in train if item.name not in out or item.name in kept]
+    left = len(train) - len(outside_groups)
+    return outside_groups, f"; {left} more images of its groups ({group}) are left out of training" * (left > 0)
 
 
 def _shortcomings(dataset: DataSet, val: Sequence[Item], presence: Presence | None, *, folds: bool) -> list[str]:
@@ -166,8 +166,8 @@ def _shortcomings(dataset: DataSet, val: Sequence[Item], presence: Presence | No
     Masks of larger sets are not read for this; evaluation reports classes without pixels.
     """
     lacking = []
-    if presence is not None and 0 < len(val) <= MOST_READ:
-        lacking = [name for name, held in zip(dataset.classes, presence(val).sum(0), strict=True) if not held]
+    if presence is not None and 0 < len(val) <= MAX_READ:
+        lacking = [name for name, count in zip(dataset.classes, presence(val).sum(0), strict=True) if not count]
     notes = [f"{', '.join(lacking)} not in the validation masks: the score leaves such classes out"] if lacking else []
     if 0 < len(val) < FEW and not folds:
         text = f"{counted(len(val), 'validation image')}: a score of so few depends on which they are"

@@ -91,7 +91,7 @@ class Window:
             x0, x1 = width - x1, width - x0
         return y0, x0, y1, x1
 
-    def resample(self, array: Tensor | Large, how: Image.Resampling) -> Tensor:
+    def resample(self, array: Tensor | Large, resampling: Image.Resampling) -> Tensor:
         """Resample the visible part of `array` (C,H,W) or (H,W), uint8 or float32, to the window's scale, unflipped."""
         y0, x0, y1, x1 = self.visible
         height, width = array.shape[-2:]
@@ -106,7 +106,7 @@ class Window:
 
         def resize(part: Tensor) -> Tensor:
             image = Image.fromarray(part.numpy())
-            return torch.from_numpy(np.array(image.resize((x1 - x0, y1 - y0), how, box)))
+            return torch.from_numpy(np.array(image.resize((x1 - x0, y1 - y0), resampling, box)))
 
         if array.dim() == 2:
             return resize(array)
@@ -169,8 +169,8 @@ def make_sample(
         window = _over_class(draw, window, mask, focus)
 
     def changes() -> list[Change]:
-        own = view.colours if isinstance(view, CropPair) else None
-        return draw_weak(draw, jitter) if own is None else draw_strong(draw, own, geometry.blur)
+        strong_colours = view.colours if isinstance(view, CropPair) else None
+        return draw_weak(draw, jitter) if strong_colours is None else draw_strong(draw, strong_colours, geometry.blur)
 
     def finish(window: Window, part: Tensor, drawn: list[Change]) -> Tensor:
         if colours_later:
@@ -205,13 +205,13 @@ def _targets(
     window: Window, mask: Tensor | Large | None, scores: Tensor | None, valid: Tensor | None
 ) -> dict[str, Tensor]:
     """Crop `mask` and `scores`, if given. The mask is void where not `valid`."""
-    found = {}
+    targets = {}
     if mask is not None:
         labels = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
-        found["mask"] = labels if valid is None else labels.masked_fill(~valid, VOID)
+        targets["mask"] = labels if valid is None else labels.masked_fill(~valid, VOID)
     if scores is not None:
-        found["scores"] = window.place(window.resample(scores, Image.Resampling.BILINEAR), 0)
-    return found
+        targets["scores"] = window.place(window.resample(scores, Image.Resampling.BILINEAR), 0)
+    return targets
 
 
 def stacked(parts: list[Tensor]) -> Tensor:
@@ -274,10 +274,10 @@ def _near(draw: random.Random, first: Window, view: CropPair) -> list[int]:
     offsets = []
     for start, length, crop in zip((first.top, first.left), first.scaled, first.size, strict=True):
         steps = round((1 - draw.uniform(*view.overlap)) * crop / view.stride)
-        most = int((1 - view.overlap[0]) * crop / view.stride + 1e-9)
+        max_steps = int((1 - view.overlap[0]) * crop / view.stride + 1e-9)
         low, high = sorted((0, length - crop))
         if draw.random() < 0.5:
-            offsets.append(-min(steps, most, (start - low) // view.stride) * view.stride)
+            offsets.append(-min(steps, max_steps, (start - low) // view.stride) * view.stride)
         else:
-            offsets.append(min(steps, most, (high - start) // view.stride) * view.stride)
+            offsets.append(min(steps, max_steps, (high - start) // view.stride) * view.stride)
     return offsets

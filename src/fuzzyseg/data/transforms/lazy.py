@@ -58,16 +58,16 @@ def chosen_place(
     """
     height, width = mask.shape
 
-    def found(some: Tensor) -> Tensor:
-        top, bottom = int(some[0]), int(some[-1]) + 1
+    def matches(chunk: Tensor) -> Tensor:
+        top, bottom = int(chunk[0]), int(chunk[-1]) + 1
         strip = mask.part((top, 0, bottom, width)) if isinstance(mask, Large) else mask[top:bottom]
-        return strip[some - top][:, columns] == label
+        return strip[chunk - top][:, columns] == label
 
     step = max(1, _STRIP * len(rows) // (height * width))
-    counts = torch.cat([found(some).sum(1) for some in torch.split(rows, step)])
+    counts = torch.cat([matches(chunk).sum(1) for chunk in torch.split(rows, step)])
     if not counts.any():
         return None
     number = choose(int(counts.sum()))
     row = int(torch.searchsorted(counts.cumsum(0), number, right=True))
-    column = found(rows[row : row + 1])[0].nonzero()[number - int(counts[:row].sum())]
+    column = matches(rows[row : row + 1])[0].nonzero()[number - int(counts[:row].sum())]
     return row, int(column)

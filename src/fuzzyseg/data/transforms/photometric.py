@@ -23,7 +23,7 @@ Change = tuple[int, float]
 """Kind and amount of a transform. The amount is a factor, for HUE a rotation in [-0.5, 0.5], for BLUR the standard
 deviation in pixels, for SHIFT a summand in units ([0, 1] for uint8)."""
 
-_MOST = 6  # most transforms of a strong view: four of jitter, grey, blur
+_MAX_CHANGES = 6  # the most transforms of a strong view: four of jitter, grey, blur
 _NONE = -1
 
 
@@ -59,7 +59,7 @@ def _draw_jitter(
 
 def as_tensor(changes: Sequence[Change]) -> Tensor:
     """Return a tensor (6,2) float64 with the kind and amount of each transform, padded with kind -1."""
-    return torch.tensor([*changes, *[(_NONE, 0.0)] * (_MOST - len(changes))], dtype=torch.float64)
+    return torch.tensor([*changes, *[(_NONE, 0.0)] * (_MAX_CHANGES - len(changes))], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ class Pending:
         result = image.clone()
         for place, (changes, box) in enumerate(zip(self.views[view].tolist(), self.shown[view].tolist(), strict=True)):
             y0, x0, y1, x1 = box
-            found = [(int(kind), amount) for kind, amount in changes if kind != _NONE]
-            if found:
-                result[place, :, y0:y1, x0:x1] = self.colours.apply(image[place, :, y0:y1, x0:x1], found)
+            applied = [(int(kind), amount) for kind, amount in changes if kind != _NONE]
+            if applied:
+                result[place, :, y0:y1, x0:x1] = self.colours.apply(image[place, :, y0:y1, x0:x1], applied)
         return result
 
 

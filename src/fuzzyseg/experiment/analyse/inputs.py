@@ -178,11 +178,11 @@ def _roles(source: Path, method: Method | None, same: bool) -> tuple[dict[str, s
     if method is not None and not same:
         teacher, student = "the network whose logits give the sets", "the network that learns from them"
         return {"teacher": f"{teacher}, from last.pt", "student": f"{student}, from last.pt"}, []
-    who, note = "the network in last.pt", "student = teacher, as in this method"
+    network, note = "the network in last.pt", "student = teacher, as in this method"
     if method is None:
-        who = f"the network in {source}"
+        network = f"the network in {source}"
         note = "student = teacher, since there is no last.pt: scores are those of a network with its own sets"
-    return {"teacher": who, "student": who}, [note]
+    return {"teacher": network, "student": network}, [note]
 
 
 def fuzzy_sets(
@@ -193,8 +193,8 @@ def fuzzy_sets(
     if config is not None:
         name = resolve(config).pixel_loss
         if name != "fuzzy":
-            how = "without a pseudo-label loss" if name is None else f"with the loss {name}"
-            notes.append(f"trained {how}: the sets are those that FPL would have built from the same logits")
+            source = "without a pseudo-label loss" if name is None else f"with the loss {name}"
+            notes.append(f"trained {source}: the sets are those that FPL would have built from the same logits")
         elif loss.balance:
             notes.append("gradients are without the scale of loss.balance, one number per step")
     if threshold is None and pixel_loss is not None:
@@ -215,7 +215,7 @@ def fuzzy_sets(
 
 def _ended_with(run: RunFolder | None) -> float:
     """Return T from the run's result.json, for use without its last.pt."""
-    found = run.read(run.result) if run is not None and run.result.is_file() else {}
-    record = found.get("threshold")
+    result = run.read(run.result) if run is not None and run.result.is_file() else {}
+    record = result.get("threshold")
     value = record.get("value", UNKNOWN) if isinstance(record, dict) else UNKNOWN
     return float(value) if isinstance(value, int | float) else UNKNOWN

@@ -25,7 +25,7 @@ Array = NDArray[Any]
 Counter = Callable[[int, int], None]
 Counts = tuple[Diagnosis, ThresholdTable, Confident]
 
-MOST_WIDE = 640
+MAX_WIDTH = 640
 """Maximum width of an example in pixels, which is enough for a figure."""
 
 
@@ -60,8 +60,8 @@ def measure(inputs: Inputs, images: int, progress: Counter | None) -> tuple[dict
         for number, item in enumerate(items):
             example, known = None, -1
             for image, mask in training_parts(inputs.reader, item):
-                found, pixels, target = _measure(inputs, image, mask, levels)
-                sums = found if sums is None else tuple(a.plus(b) for a, b in zip(sums, found, strict=True))
+                counts, pixels, target = _measure(inputs, image, mask, levels)
+                sums = counts if sums is None else tuple(a.plus(b) for a, b in zip(sums, counts, strict=True))
                 here = int((mask != VOID).sum())
                 if (
                     name == inputs.shown and number in chosen and here > known
@@ -100,7 +100,7 @@ def _measure(inputs: Inputs, image: Tensor, mask: Tensor, levels: Sequence[float
 
 
 def _example(inputs: Inputs, name: str, image: Tensor, target: Tensor, pixels: PixelMaps) -> Example:
-    step = -(-image.shape[-1] // MOST_WIDE)
+    step = -(-image.shape[-1] // MAX_WIDTH)
 
     def array(values: Tensor) -> Array:
         return values[0, ..., ::step, ::step].cpu().numpy()
@@ -134,17 +134,17 @@ def over_time(run: RunFolder | None) -> dict[str, Any]:
         return {}
     lines = read_lines(run.metrics)
     training = [line for line in lines if isinstance(line.get("metrics", {}).get("k_histogram"), list)]
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     if training:
-        found["k"] = {
+        result["k"] = {
             "steps": [line["step"] for line in training],
             "k_histogram": [line["metrics"]["k_histogram"] for line in training],
             "weight": [line["metrics"].get("weight") for line in training],
         }
     evaluated = [line for line in lines if "fuzzy" in line.get("evaluation", {})]
     if evaluated:
-        found["evaluations"] = [{"step": line["step"], **line["evaluation"]["fuzzy"]} for line in evaluated]
-    return found
+        result["evaluations"] = [{"step": line["step"], **line["evaluation"]["fuzzy"]} for line in evaluated]
+    return result
 
 
 def kept_maps(inputs: Inputs, columns: int = 5) -> tuple[list[int], list[tuple[Item, list[Path]]]]:

@@ -47,17 +47,17 @@ def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rul
     row = enough[0] if enough else rows[-1]
     t, several, gain = row["threshold"], 1 - row["k_histogram"][0], row["coverage"] - row["top1"]
     usual = ", ".join(f"{value:g}" for value in USUAL)
-    why = (
+    reason = (
         f"the smallest of {usual} whose sets contain the true class at {_share(WANTED)} of the pixels"
         if enough
         else f"none of {usual} reaches a coverage of {_share(WANTED)}; the largest is closest"
     )
-    found = verdict(next(row["rescued"] for row in rows if row["threshold"] == MEASURED))
+    conclusion = verdict(next(row["rescued"] for row in rows if row["threshold"] == MEASURED))
     sentences = [
-        f"Does FPL help here (T = {MEASURED:g})? {found.word.capitalize()}: {found.sentence}",
+        f"Does FPL help here (T = {MEASURED:g})? {conclusion.word.capitalize()}: {conclusion.sentence}",
         f"On {images} the pseudo label is right at {_share(row['top1'])} of the pixels. With T = {t:g}, the set "
         f"contains the true class at another {_share(gain)}, and {_share(several)} of the sets have several classes. "
-        f"If you train with FPL, start with T = {t:g} ({why}).",
+        f"If you train with FPL, start with T = {t:g} ({reason}).",
     ]
     if row["top1"] < WEAK:
         sentences.append(
@@ -107,8 +107,8 @@ def confident(rows: Sequence[dict[str, Any]]) -> Table:
     """Accuracy of confident pixels, one row per threshold tau, with the pixels that `confidence=gate` uses."""
     table = [["confidence", "pixels", "label right", "pixels used with confidence=gate"]]
     for row in rows:
-        who = "confident pixels" if row["reliable"] else "all pixels"
-        table.append([f"{row['confidence']:g}", per_cent(row["share"]), per_cent(row["right"], 2), who])
+        pixels = "confident pixels" if row["reliable"] else "all pixels"
+        table.append([f"{row['confidence']:g}", per_cent(row["share"]), per_cent(row["right"], 2), pixels])
     return table
 
 
@@ -133,9 +133,9 @@ def sizes(group: dict[str, Any]) -> Table:
     return table
 
 
-def confusions(group: dict[str, Any], most: int = 12) -> Table:
+def confusions(group: dict[str, Any], limit: int = 12) -> Table:
     """Table of the most frequent confusions, with the fraction of their pixels whose set contains the true class."""
-    rows = group["confusions"][:most]
+    rows = group["confusions"][:limit]
     table = [[row["truth"], row["label"], per_cent(row["share"], 2), per_cent(row["rescued"])] for row in rows]
     return [["truth", "taken for", "pixels", "truth in set"], *table]
 
@@ -148,9 +148,9 @@ def markdown(table: Table) -> list[str]:
 
 def about(result: dict[str, Any]) -> list[str]:
     """Describe source, images, networks, settings of the fuzzy sets, and notes."""
-    amounts = ", ".join(f"{group['images']} {name}" for name, group in result["groups"].items())
+    images = ", ".join(f"{group['images']} {name}" for name, group in result["groups"].items())
     return [
-        f"source: {result['source']}; images: {amounts}, whole, at the training scale, networks in evaluation mode",
+        f"source: {result['source']}; images: {images}, whole, at the training scale, networks in evaluation mode",
         f"teacher: {result['teacher']}; student: {result['student']}",
         f"sets: {result['threshold_text']}, rule {result['rule']}, weight {result['weight']}; "
         f"trained with loss {result['loss']}",

@@ -48,27 +48,27 @@ def refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], 
     advice = "choose another --out or --results, or delete the file or folder"
     if changed:
         raise ConfigError(f"{path}: {kind} has other settings ({'; '.join(changed[:4])}): repeat them, {advice}")
-    if found := origin_differences(recorded, made_from):
-        code = "" if "data " in found[0] else "; --any-code accepts results of other versions of fuzzyseg"
-        raise ConfigError(f"{path}: {kind} was made from other data or code ({'; '.join(found)}): {advice}{code}")
+    if changes := origin_differences(recorded, made_from):
+        code = "" if "data " in changes[0] else "; --any-code accepts results of other versions of fuzzyseg"
+        raise ConfigError(f"{path}: {kind} was made from other data or code ({'; '.join(changes)}): {advice}{code}")
 
 
 def check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | None]) -> None:
     """Raise ConfigError if finished pretraining had other settings; unfinished pretraining is checked on resumption."""
     run = RunFolder(out / start.name)
-    made = run_config(run.path)
-    if made is None or not finished(out, start):
+    recorded_config = run_config(run.path)
+    if recorded_config is None or not finished(out, start):
         return
-    now = identity(grid.config(start, out))
+    after = identity(grid.config(start, out))
     # the folder's settings contain absolute paths, which are not compared
-    before = identity(made)
+    before = identity(recorded_config)
     for key, value in before.items():
         parts = value if isinstance(value, list) else [value]
         if any(isinstance(part, str) and os.path.isabs(part) for part in parts):
-            before[key] = now.get(key)
+            before[key] = after.get(key)
     split, environment = (run.read(path) for path in (run.split, run.environment))
     recorded = {"data": split.get("data"), "code": environment.get("code")}
-    refuse(run.path, "supervised pretraining", differences(before, now), recorded, made_from)
+    refuse(run.path, "supervised pretraining", differences(before, after), recorded, made_from)
 
 
 def finished(out: Path, cell: Cell) -> bool:

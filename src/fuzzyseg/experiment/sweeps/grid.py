@@ -152,7 +152,7 @@ class Grid:
     def _values(self, cell: Cell) -> dict[str, Any]:
         plan, seed = self.plan, cell.seed
         given = {key: value for key, value in self.settings.items() if key != "method"}
-        asked = self.settings.get("method", {})
+        requested = self.settings.get("method", {})
         values = plan.setting(None if cell.is_start else cell.arm, self.reading)
         values = merge({**values, **self.recipe}, given)
         if cell.is_start:
@@ -164,11 +164,11 @@ class Grid:
             )  # both pretraining runs use the same subset but different seeds
         else:
             name, base = self._method(cell.arm), values.get("method", {})
-            own = (
+            base_options = (
                 base if name == base.get("name", Config().method.name) else {}
             )  # otherwise they belong to another method
-            options = {key: value for key, value in asked.items() if _has(name, key)}
-            values = merge({**values, "method": {**own, **options, "name": name}}, plan.compared(cell.arm))
+            options = {key: value for key, value in requested.items() if _has(name, key)}
+            values = merge({**values, "method": {**base_options, **options, "name": name}}, plan.compared(cell.arm))
         subset = cell.seed if cell.subset is None else cell.subset
         values = merge(values, {"seed": seed, "data": {"split_seed": subset}})
         if cell.fold is not None:

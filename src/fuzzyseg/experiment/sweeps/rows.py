@@ -66,17 +66,17 @@ def same_runs(
     def key(values: Mapping[str, Any]) -> str:
         return json.dumps(values, sort_keys=True)
 
-    wanted = {key(values): cell for cell, values in settings.items()}
-    found = {}
-    for path in sorted(results.glob("*.json")) if wanted else []:
+    cells = {key(values): cell for cell, values in settings.items()}
+    rows = {}
+    for path in sorted(results.glob("*.json")) if cells else []:
         try:
             row = read_row(path)
         except ConfigError:
             continue
-        cell = None if row is None else wanted.get(key(row["settings"]))
+        cell = None if row is None else cells.get(key(row["settings"]))
         if row is not None and cell is not None and not origin_differences(row, made_from):
-            found[cell] = row
-    return found
+            rows[cell] = row
+    return rows
 
 
 def origin_differences(row: Mapping[str, Any], made_from: Mapping[str, str | None]) -> list[str]:

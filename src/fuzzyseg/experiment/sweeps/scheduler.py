@@ -155,8 +155,8 @@ class _Scheduler:
 
     def _next(self) -> Cell | None:
         """Return the first waiting run whose supervised pretraining is finished; None if there is none."""
-        ready = (c for c in self.waiting if all(finished(self.out, start) for start in self.grid.starts(c)))
-        return next(ready, None)
+        startable = (c for c in self.waiting if all(finished(self.out, start) for start in self.grid.starts(c)))
+        return next(startable, None)
 
     def _begin(self, cell: Cell) -> None:
         self.waiting.remove(cell)
@@ -186,7 +186,7 @@ class _Scheduler:
         cell, code = ended.cell, ended.process.returncode
         seconds = time.monotonic() - ended.begun
         if code != 0 or not finished(self.out, cell):
-            row, reason = {}, _last_words(self.out / f"{cell.name}.log", ended.log_size, code)
+            row, reason = {}, _last_error(self.out / f"{cell.name}.log", ended.log_size, code)
         else:
             self.pace.measure(cell, self.pace.runs[cell][1] - ended.first_step, seconds)
             if cell.is_start:
@@ -217,9 +217,9 @@ class _Scheduler:
         return Progress(states, self.done, self.total, self.pace.remaining(left, self.waiting, self.jobs))
 
 
-def _last_words(log: Path, begun: int, code: int) -> str:
-    """Return the last error (else the last line) in a log from the byte offset `begun`, and the exit code."""
-    text = log.read_bytes()[begun:].decode("utf-8", errors="replace")
+def _last_error(log: Path, start: int, code: int) -> str:
+    """Return the last error (else the last line) in a log from the byte offset `start`, and the exit code."""
+    text = log.read_bytes()[start:].decode("utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = ([line for line in lines if line.startswith("error: ")] or lines or [""])[-1]
     return last + (f" (killed by signal {-code}; out of memory?)" if code < 0 else f" (exit code {code})")

@@ -55,16 +55,16 @@ def _scores(grid: Grid, rows: Rows) -> str:
     table = [["arm", "labelled", "runs", "mIoU", *optional, "s/step", "MiB"]]
     for amount in grid.amounts:
         for arm in dict.fromkeys(cell.arm for cell in grid.cells):
-            own = [rows[cell] for cell in grid.cells if (cell.arm, cell.labelled) == (arm, amount) and cell in rows]
-            images = sorted({row["result"]["labelled"] for row in own})
+            group = [rows[cell] for cell in grid.cells if (cell.arm, cell.labelled) == (arm, amount) and cell in rows]
+            images = sorted({row["result"]["labelled"] for row in group})
             shown = amount or "all"
             shown += f" ({', '.join(map(str, images))})" if images and [amount] != list(map(str, images)) else ""
-            cells = [arm, shown, str(len(own)), mean_std([miou(row) for row in own])]
-            cells += [mean_std(_resolvable(own))] if known else []
+            cells = [arm, shown, str(len(group)), mean_std([miou(row) for row in group])]
+            cells += [mean_std(_resolvable(group))] if known else []
             if published:
                 cells.append(_published(grid, Cell(arm, amount, 0)))
-            cells += [_middle([row.get("seconds_per_step") for row in own], "{:.2f}")]
-            cells += [_middle([row.get("memory_mib") for row in own], "{:.0f}")]
+            cells += [_middle([row.get("seconds_per_step") for row in group], "{:.2f}")]
+            cells += [_middle([row.get("memory_mib") for row in group], "{:.0f}")]
             table.append(cells)
     legend = {
         "arm": "a compared configuration",
@@ -91,11 +91,11 @@ def _beside(grid: Grid) -> str:
 
 def _notes(grid: Grid, rows: Rows) -> list[str]:
     """Return notes of the runs with their configurations, and notes on differing initial weights or code versions."""
-    said: dict[str, dict[str, None]] = {}
+    arms_by_sentence: dict[str, dict[str, None]] = {}
     for cell in grid.cells:
         for sentence in rows[cell]["result"].get("notes", []) if cell in rows else []:
-            said.setdefault(sentence, {})[cell.arm] = None
-    lines = [f"- {markdown(', '.join(arms))}: {sentence}." for sentence, arms in said.items()]
+            arms_by_sentence.setdefault(sentence, {})[cell.arm] = None
+    lines = [f"- {markdown(', '.join(arms))}: {sentence}." for sentence, arms in arms_by_sentence.items()]
     for amount, repeat in dict.fromkeys((cell.labelled, cell.repeat) for cell in grid.cells):
         first: dict[str | None, list[str]] = {}
         for cell in grid.cells:
@@ -131,8 +131,8 @@ def _published(grid: Grid, cell: Cell) -> str:
 
 
 def _pairs(grid: Grid, rows: Rows) -> str:
-    known, apart = _has_ceilings(rows), 0
-    table = [["difference", "labelled", "mean ± 95 % interval", *(["resolvable"] if known else [])]]
+    known, unpaired = _has_ceilings(rows), 0
+    table = [["difference", "labelled", "mean ± 95% interval", *(["resolvable"] if known else [])]]
     for amount in grid.amounts:
         for first, second in grid.plan.pairs:
             if not {first, second} <= {cell.arm for cell in grid.cells}:
@@ -143,15 +143,15 @@ def _pairs(grid: Grid, rows: Rows) -> str:
                 if (one := Cell(first, amount, *repeat)) in rows and (two := Cell(second, amount, *repeat)) in rows
             ]
             paired = [pair for pair in both if _same_start(*pair)]
-            apart += len(both) - len(paired)
+            unpaired += len(both) - len(paired)
             differences = [miou(one) - miou(two) for one, two in paired]
             cells = [f"{first} - {second}", amount or "all", interval(differences, grid.folds)]
             if known:
                 scores = [_resolvable(pair) for pair in paired]
                 cells.append(interval([pair[0] - pair[1] for pair in scores if pair], grid.folds))
             table.append(cells)
-    pairs = "pair" if apart == 1 else "pairs"
-    left_out = f"\n\nLeft out: {apart} {pairs} of runs with different initial weights." if apart else ""
+    pairs = "pair" if unpaired == 1 else "pairs"
+    left_out = f"\n\nLeft out: {unpaired} {pairs} of runs with different initial weights." if unpaired else ""
     single = f"\n\n{ONE_RUN}" if len(grid.repeats) == 1 else ""
     return _markdown(table) + left_out + single
 
@@ -172,8 +172,8 @@ def _has_ceilings(rows: Rows) -> bool:
 
 def _resolvable(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     """Return `miou_resolvable` of the last checkpoints in per cent; empty if a row lacks it."""
-    found = [row["result"]["last"].get(f"{SCORE}_resolvable") for row in rows]
-    return [] if None in found else [100 * float(value) for value in found]
+    values = [row["result"]["last"].get(f"{SCORE}_resolvable") for row in rows]
+    return [] if None in values else [100 * float(value) for value in values]
 
 
 def _middle(values: Sequence[float | None], form: str) -> str:

@@ -52,8 +52,8 @@ def _coco(out: Path, card: ModelCard) -> Iterator[Add]:
 
     def add(image: Annotated) -> None:
         number, (height, width) = len(content["images"]) + 1, image.mask.shape
-        about = {"id": number, "file_name": image.path.as_posix(), "height": height, "width": width}
-        content["images"].append(about)
+        entry = {"id": number, "file_name": image.path.as_posix(), "height": height, "width": width}
+        content["images"].append(entry)
         for label, ring in polygons(image.mask, not_drawn(card)):
             (left, top), (right, bottom) = ring.min(0).tolist(), ring.max(0).tolist()
             x, y = ring.T
@@ -145,13 +145,13 @@ def _label_studio(out: Path, card: ModelCard) -> Iterator[Add]:
 
     def add(image: Annotated) -> None:
         height, width = image.mask.shape
-        about = {"original_width": width, "original_height": height, "image_rotation": 0, "type": "brushlabels"}
+        entry = {"original_width": width, "original_height": height, "image_rotation": 0, "type": "brushlabels"}
         regions = [
             {
                 "id": f"{len(tasks) + 1}-{label}",
                 "from_name": "label",
                 "to_name": "image",
-                **about,
+                **entry,
                 "value": {
                     "format": "rle",
                     "rle": brush_runs(image.mask == label),
@@ -178,10 +178,10 @@ def brush_runs(pixels: np.ndarray[Any, np.dtype[np.bool_]]) -> list[int]:
     """
     flat = pixels.ravel()
     edges = np.flatnonzero(np.diff(flat)) + 1
-    begins = np.concatenate([[0], edges])
-    lengths = 4 * np.diff(np.concatenate([begins, [len(flat)]]))
+    starts = np.concatenate([[0], edges])
+    lengths = 4 * np.diff(np.concatenate([starts, [len(flat)]]))
     parts = -(-lengths // 2**16)  # runs of at most 2**16 values
-    values = np.repeat(np.where(flat[begins], 255, 0), parts)
+    values = np.repeat(np.where(flat[starts], 255, 0), parts)
     rest = lengths - (parts - 1) * 2**16
     runs = np.full(len(values), 2**16)
     runs[np.cumsum(parts) - 1] = rest

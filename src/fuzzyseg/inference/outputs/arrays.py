@@ -36,17 +36,17 @@ def opened_array(kind: str, path: Path, size: Size, card: ModelCard) -> Iterator
 
     Pixels without data are 0.
     """
-    whole: NDArray[Any] | None = None
+    array: NDArray[Any] | None = None
 
     def put(band: Band) -> None:
-        nonlocal whole
+        nonlocal array
         part = ARRAYS[kind](band)
-        if whole is None:
-            whole = np.empty((len(part), *size), part.dtype)
-        whole[:, band.box[0] : band.box[2]] = np.where(band.mask == VOID, part.dtype.type(0), part)
+        if array is None:
+            array = np.empty((len(part), *size), part.dtype)
+        array[:, band.box[0] : band.box[2]] = np.where(band.mask == VOID, part.dtype.type(0), part)
 
     with written_beside(path) as file:
         yield put
-        assert whole is not None
-        content: dict[str, Any] = {kind: whole, "classes": np.array(card.classes)}
+        assert array is not None
+        content: dict[str, Any] = {kind: array, "classes": np.array(card.classes)}
         np.savez_compressed(file, **content)

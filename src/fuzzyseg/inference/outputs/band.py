@@ -46,8 +46,8 @@ class Band:
         image = None if self.image is None else torch.from_numpy(self.image).movedim(-1, 0)
         known = None if image is None else known_pixels(image, self.card.channels)
         mask = self.labels.cpu().to(torch.uint8)
-        found: Pixels = (mask if known is None else mask.masked_fill(~known, VOID)).numpy()
-        return found
+        labels: Pixels = (mask if known is None else mask.masked_fill(~known, VOID)).numpy()
+        return labels
 
     @cached_property
     def calibrated(self) -> Tensor:

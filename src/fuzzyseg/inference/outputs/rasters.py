@@ -22,7 +22,7 @@ from fuzzyseg.data.sample import Colour, Size
 from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.inference.outputs.band import Band
 
-MOST_SHOWN = 2**26
+MAX_OVERLAY_PIXELS = 2**26
 """Overlays of images with more pixels are downsampled, unless they are GeoTIFF: they are only for viewing."""
 
 CACHE_MB = 128
@@ -63,8 +63,8 @@ def coloured(mask: Pixels, card: ModelCard) -> Pixels:
     """Return a mask (H,W) in the class colours (H,W,3); void is black."""
     table = np.zeros((VOID + 1, 3), np.uint8)
     table[: len(card.classes)] = colours_of(card)
-    found: Pixels = table[mask]
-    return found
+    pixels: Pixels = table[mask]
+    return pixels
 
 
 def _overlay(band: Band) -> Pixels:
@@ -74,8 +74,8 @@ def _overlay(band: Band) -> Pixels:
 
 def _bytes(values: torch.Tensor, band: Band) -> Pixels:
     """Scale values (...,rows,W) from [0, 1] to 0 to 255; 0 where the image has no data."""
-    found = (255 * values).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-    return np.where(band.mask == VOID, np.uint8(0), found)
+    scaled = (255 * values).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return np.where(band.mask == VOID, np.uint8(0), scaled)
 
 
 def _uncertainty(band: Band) -> Pixels:
@@ -113,8 +113,8 @@ def georeference(path: Path) -> Georeference | None:
         warnings.simplefilter("ignore")
         try:
             with rasterio.open(path, driver="GTiff") as file:
-                found = {"crs": file.crs, "transform": file.transform}
-                return found if file.crs is not None or not file.transform.is_identity else None
+                reference = {"crs": file.crs, "transform": file.transform}
+                return reference if file.crs is not None or not file.transform.is_identity else None
         except rasterio.errors.RasterioError:
             return None
 
@@ -139,8 +139,8 @@ def opened_raster(
             puts = [files.enter_context(_geotiff(target, size, {**geo, "nodata": nodata})) for target in targets]
 
         def write(band: Band) -> None:
-            found = pixels(band)
-            for put, part in zip(puts, found if many else [found], strict=True):
+            converted = pixels(band)
+            for put, part in zip(puts, converted if many else [converted], strict=True):
                 put(band, part)
 
         yield write
@@ -158,24 +158,24 @@ def files_of(kind: str, path: Path, card: ModelCard, *, geo: bool) -> list[Path]
 @contextmanager
 def _png(path: Path, size: Size, palette: list[Colour] | None, shown: bool) -> Iterator[Put]:
     """Write a PNG file, held in memory as a whole. shown: downsample a large one, and add a class legend below."""
-    step = math.ceil(math.sqrt(size[0] * size[1] / MOST_SHOWN)) if shown else 1
-    whole: Pixels | None = None
+    step = math.ceil(math.sqrt(size[0] * size[1] / MAX_OVERLAY_PIXELS)) if shown else 1
+    array: Pixels | None = None
     counts, card = np.zeros(VOID + 1, np.int64), None
 
     def put(band: Band, part: Pixels) -> None:
-        nonlocal whole, counts, card
-        if whole is None:
-            whole = np.empty((-(-size[0] // step), -(-size[1] // step), *part.shape[2:]), np.uint8)
+        nonlocal array, counts, card
+        if array is None:
+            array = np.empty((-(-size[0] // step), -(-size[1] // step), *part.shape[2:]), np.uint8)
         first = -(-band.box[0] // step)
         part = part[first * step - band.box[0] :: step, ::step]
-        whole[first : first + len(part)] = part
+        array[first : first + len(part)] = part
         if shown:
             counts, card = counts + np.bincount(band.mask.ravel(), minlength=VOID + 1), band.card
 
     with written_beside(path) as file:
         yield put
-        assert whole is not None
-        image = Image.fromarray(whole if card is None else stack(whole, _legend(counts, card, whole.shape[1])))
+        assert array is not None
+        image = Image.fromarray(array if card is None else stack(array, _legend(counts, card, array.shape[1])))
         if palette is not None:
             image.putpalette([value for colour in palette for value in colour])
         image.save(file)

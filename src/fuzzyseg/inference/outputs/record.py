@@ -31,9 +31,9 @@ class Record:
         self.out, self._how = out, json.loads(json.dumps({"how": how}))  # tuples become lists
         lines = [] if overwrite else [line for path in self._files() for line in _read(path)]
         self.lines = {line["image"]: line for line in lines if "outputs" in line}
-        found: dict[str, Any] = next((line["how"] for line in lines if "how" in line), {})
-        if self.lines and found != self._how["how"]:
-            names = [name for name, value in self._how["how"].items() if found.get(name) != value]
+        recorded: dict[str, Any] = next((line["how"] for line in lines if "how" in line), {})
+        if self.lines and recorded != self._how["how"]:
+            names = [name for name, value in self._how["how"].items() if recorded.get(name) != value]
             raise DataError(f"{out}: holds predictions with other {', '.join(names)}; {advice}")
         distributed.barrier()  # all processes have read the files to be replaced
         if distributed.rank() == 0 and self._files():
@@ -47,8 +47,8 @@ class Record:
         """Return the line of an image if its file is unchanged and its outputs exist, otherwise None."""
         line = self.lines.get(image, {})
         outputs = [self.out / output for output in line.get("outputs", [])]
-        there = bool(outputs) and all(output.is_file() for output in outputs)
-        return line if there and line["file"] == state_of(file) else None
+        exist = bool(outputs) and all(output.is_file() for output in outputs)
+        return line if exist and line["file"] == state_of(file) else None
 
     def add(self, image: str, **about: Any) -> None:
         """Append the line of an image: state of its `file`, `outputs`, `pixels` by mask value; or `error`."""
@@ -98,8 +98,8 @@ def state_of(file: Path) -> list[int]:
 
 def checksum(predictor: Predictor) -> str:
     """Return the identity of a model: SHA-256 of its card and weights."""
-    found = hashlib.sha256(json.dumps(asdict(predictor.card)).encode())
+    digest = hashlib.sha256(json.dumps(asdict(predictor.card)).encode())
     for name, value in predictor.network.state_dict().items():
-        found.update(name.encode())
-        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -69,8 +69,8 @@ def adaptive_threshold(
         teacher = at_least_fp32(teacher_logits)
         best, smallest = (torch.full_like(teacher[:, 0], value) for value in (candidates[0], torch.inf))
         for candidate in candidates:
-            found = assign(teacher, candidate, options)
-            divergence = neighbourhood_divergence(found.membership().to(teacher.dtype), window=window, epsilon=epsilon)
+            sets = assign(teacher, candidate, options)
+            divergence = neighbourhood_divergence(sets.membership().to(teacher.dtype), window=window, epsilon=epsilon)
             better = divergence < smallest
             best = torch.where(better, candidate, best)
             smallest = torch.where(better, divergence, smallest)
@@ -85,12 +85,12 @@ def neighbourhood_divergence(membership: Tensor, *, window: int, epsilon: float)
     is renormalised after adding epsilon, so values are only comparable among themselves. 0 for a pixel without
     neighbours.
     """
-    own = membership / membership.sum(1, keepdim=True) + epsilon
+    centre = membership / membership.sum(1, keepdim=True) + epsilon
     boxes = F.avg_pool2d(membership, window, stride=1, padding=window // 2, divisor_override=1)
     around = (boxes - membership).clamp(min=0)
     total = around.sum(1, keepdim=True)
     neighbours = around / torch.where(total > 0, total, 1) + epsilon
-    divergence = (neighbours * (neighbours.log() - own.log())).sum(1)
+    divergence = (neighbours * (neighbours.log() - centre.log())).sum(1)
     return torch.where(total.squeeze(1) > 0, divergence, 0)
 
 

@@ -103,8 +103,8 @@ def assign_fuzzy_positives(
     is above 0 (see `fuzzy_membership`); an integer fixes K. T = 1 gives C-1. Ties rank by class index, lower first.
     Raises ValueError for invalid shapes or options.
     """
-    found = _checked(teacher_logits, threshold, FPLOptions(k_cap=k_cap, rule=rule, variant=variant))
-    return found.membership() > 0
+    assignment = _checked(teacher_logits, threshold, FPLOptions(k_cap=k_cap, rule=rule, variant=variant))
+    return assignment.membership() > 0
 
 
 def fuzzy_membership(
@@ -124,8 +124,8 @@ def fuzzy_membership(
     the probabilities as long as their order at rank c does not change. k_cap bounds the number of positive classes.
     Other rules give 0 or 1. For the other arguments, see `assign_fuzzy_positives`.
     """
-    found = _checked(teacher_logits, threshold, FPLOptions(k_cap=k_cap, rule=rule, variant=variant))
-    return found.membership().to(found.p.dtype)
+    assignment = _checked(teacher_logits, threshold, FPLOptions(k_cap=k_cap, rule=rule, variant=variant))
+    return assignment.membership().to(assignment.p.dtype)
 
 
 def _checked(teacher_logits: Tensor, threshold: float | Tensor, options: FPLOptions) -> Assignment:

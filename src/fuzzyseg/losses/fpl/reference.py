@@ -55,10 +55,10 @@ def fuzzy_positive_map(
         confidence, label = torch.softmax(teacher, 1).max(1)
         return one_label_map(F.cross_entropy(student, label, reduction="none"), confidence, label)
     with torch.no_grad():
-        found = assign(teacher, threshold, options)
-        w = assignment_weight(found, options).squeeze(1)
-    loss = w * (function or fuzzy_positive_regularisation)(student, found.membership())
-    return FuzzyMap(loss, w, found.positives().squeeze(1), found.p[:, 0], found.order[:, 0])
+        assignment = assign(teacher, threshold, options)
+        w = assignment_weight(assignment, options).squeeze(1)
+    loss = w * (function or fuzzy_positive_regularisation)(student, assignment.membership())
+    return FuzzyMap(loss, w, assignment.positives().squeeze(1), assignment.p[:, 0], assignment.order[:, 0])
 
 
 def one_label_map(loss: Tensor, confidence: Tensor, label: Tensor) -> FuzzyMap:

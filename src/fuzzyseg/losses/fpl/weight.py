@@ -48,13 +48,13 @@ def fuzzy_positive_weight(
         return options.weight_of((mu * p).sum(1), q, mu.sum(1))
 
 
-def assignment_weight(found: Assignment, options: FPLOptions) -> Tensor:
+def assignment_weight(assignment: Assignment, options: FPLOptions) -> Tensor:
     """Compute the weight (B,1,*spatial) from sorted probabilities. Arguments are not checked."""
-    inside, q = found.total.gather(1, found.k - 1), found.p.gather(1, found.k)
-    if found.fraction is None:
-        return options.weight_of(inside, q, found.k)
-    last = found.p.shape[1] - 1
-    after = found.p.gather(1, (found.k + 1).clamp(max=last))  # where the rank is clamped the fraction is 0
-    inside = inside + found.fraction * q
-    q = q + found.fraction * (after - q)
-    return options.weight_of(inside, q, found.k + found.fraction)
+    inside, q = assignment.total.gather(1, assignment.k - 1), assignment.p.gather(1, assignment.k)
+    if assignment.fraction is None:
+        return options.weight_of(inside, q, assignment.k)
+    last = assignment.p.shape[1] - 1
+    after = assignment.p.gather(1, (assignment.k + 1).clamp(max=last))  # where the rank is clamped the fraction is 0
+    inside = inside + assignment.fraction * q
+    q = q + assignment.fraction * (after - q)
+    return options.weight_of(inside, q, assignment.k + assignment.fraction)

@@ -35,8 +35,8 @@ class DirectSource:
 
     def read(self, image: int, start: int, stop: int) -> Tensor:
         """Return a view, or a copy if pixels are not contiguous or the precision differs."""
-        found = self.flat[image, :, start:stop].to(self.dtype)
-        return found if found.stride(1) == 1 else found.contiguous()
+        values = self.flat[image, :, start:stop].to(self.dtype)
+        return values if values.stride(1) == 1 else values.contiguous()
 
 
 class DirectSink:
@@ -109,9 +109,9 @@ class Axis:
         """Return the interpolation matrix (stop-start,reach) of these new points."""
         first, last = self.reach(start, stop)
         part = self.part[start:stop].unsqueeze(1)
-        found = part.new_zeros((stop - start, last - first))
-        found.scatter_add_(1, self.low[start:stop].unsqueeze(1) - first, 1 - part)
-        return found.scatter_add_(1, self.high[start:stop].unsqueeze(1) - first, part)
+        matrix = part.new_zeros((stop - start, last - first))
+        matrix.scatter_add_(1, self.low[start:stop].unsqueeze(1) - first, 1 - part)
+        return matrix.scatter_add_(1, self.high[start:stop].unsqueeze(1) - first, part)
 
 
 class Piece(NamedTuple):
@@ -140,14 +140,14 @@ class Grid:
         rows = logits[:, first:last].to(self.x.part.dtype)
         wide = rows.index_select(2, self.x.low)
         wide.addcmul_(rows.index_select(2, self.x.high).sub_(wide), self.x.part)
-        found = wide.new_empty((len(wide), bottom - top, self.width))
+        result = wide.new_empty((len(wide), bottom - top, self.width))
         for (low, high), group in groupby(range(top, bottom), key=lambda y: (self.y.lows[y], self.y.highs[y])):
             ys = list(group)
             part = self.y.part[ys[0] : ys[-1] + 1].view(1, -1, 1)
             base = wide[:, low - first].unsqueeze(1)
             step = wide[:, high - first].unsqueeze(1) - base
-            torch.addcmul(base, step, part, out=found[:, ys[0] - top : ys[-1] + 1 - top])
-        return found
+            torch.addcmul(base, step, part, out=result[:, ys[0] - top : ys[-1] + 1 - top])
+        return result
 
     def upsample_adjoint(self, grad: Tensor, top: int, bottom: int, into: Tensor) -> None:
         """The adjoint of `upsample`: add the gradient (C,rows,W) of these rows to `into` (C,h,w)."""

@@ -16,7 +16,7 @@ from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.losses.kernels import chunk_io, compiled, cpu, no_sync
 from fuzzyseg.losses.kernels.chunk_io import Sink, Source
 
-LEAST, LARGEST, SHARE = 1 << 16, 1 << 19, 100
+MIN_CHUNK, MAX_CHUNK, SHARE = 1 << 16, 1 << 19, 100
 """Minimum and maximum elements per chunk, and the number of chunks for fp32 logits (bf16: 133). The fp32 buffers of a
 chunk take a tenth of the memory of the logits, or 16 MB. Smaller chunks need more calls and are slower."""
 
@@ -154,7 +154,7 @@ def run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOu
             stop = min(start + length, pixels)
             here = (image, slice(start, stop))
             out = None if sink is None else sink.open(image, start, stop)
-            found = kernel(
+            result = kernel(
                 student.read(image, start, stop),
                 teacher.read(image, start, stop),
                 threshold[here] if threshold.dim() else threshold,
@@ -164,8 +164,8 @@ def run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOu
             if sink is not None and out is not None:
                 sink.close(image, start, stop, out)
             for name, place in maps.items():
-                place[here] = 1 if name == "k" and found.k is None else getattr(found, name)
-            _accumulate(inputs, outputs, found, stop - start, None if valid is None else valid[here].double())
+                place[here] = 1 if name == "k" and result.k is None else getattr(result, name)
+            _accumulate(inputs, outputs, result, stop - start, None if valid is None else valid[here].double())
     if inputs.mean:
         outputs.loss.copy_(outputs.sums[1] / divisor(outputs.sums[0]))
     return outputs
@@ -191,7 +191,7 @@ def _readers(inputs: LossInputs, grad: Tensor) -> tuple[Source, Source, Sink | N
         sink = chunk_io.DirectSink(grad, precision) if grid is None else chunk_io.ResizedSink(grad, grid)
     # A band of upsampled rows also needs memory for the rows that are interpolated along x only.
     share = classes * inputs.loss_shape.numel() * (4 + inputs.student.element_size()) // (8 * SHARE)
-    elements = min(max(share * 2 // 3, 2 * LEAST) if grids else max(share, LEAST), LARGEST)
+    elements = min(max(share * 2 // 3, 2 * MIN_CHUNK) if grids else max(share, MIN_CHUNK), MAX_CHUNK)
     if inputs.student.device.type != "cpu":
         elements = ACCELERATOR
     row = size[1] if grids else 1
@@ -222,7 +222,7 @@ def _scale(inputs: LossInputs, valid: Tensor | None, pixels: int) -> Tensor | No
     return (valid.double() * part).to(inputs.precision)
 
 
-def _accumulate(inputs: LossInputs, outputs: LossOutputs, found: cpu.Pixels, pixels: int, valid: Tensor | None) -> None:
+def _accumulate(inputs: LossInputs, outputs: LossOutputs, maps: cpu.Pixels, pixels: int, valid: Tensor | None) -> None:
     """Add a chunk's sums and counts in fp64, since a sequential fp32 sum would lose precision."""
 
     def total(values: Tensor) -> Tensor:
@@ -234,18 +234,18 @@ def _accumulate(inputs: LossInputs, outputs: LossOutputs, found: cpu.Pixels, pix
 
     count = pixels if valid is None else valid.sum()
     outputs.sums[0] += count
-    outputs.sums[1] += total(found.loss)
-    if inputs.cross_entropy and found.cross_entropy is not None:
-        outputs.sums[4] += total(found.cross_entropy)
+    outputs.sums[1] += total(maps.loss)
+    if inputs.cross_entropy and maps.cross_entropy is not None:
+        outputs.sums[4] += total(maps.cross_entropy)
     if not inputs.statistics:
         return
-    outputs.sums[2] += total(found.weight)
-    outputs.sums[3] += total(found.confidence)
-    outputs.label_counts += counts(found.label, len(outputs.label_counts))
-    if found.k is None:
+    outputs.sums[2] += total(maps.weight)
+    outputs.sums[3] += total(maps.confidence)
+    outputs.label_counts += counts(maps.label, len(outputs.label_counts))
+    if maps.k is None:
         outputs.k_counts[0] += count
     else:
-        outputs.k_counts += counts(found.k.long() - 1, len(outputs.k_counts))
+        outputs.k_counts += counts(maps.k.long() - 1, len(outputs.k_counts))
 
 
 def multiply(grad: Tensor, upstream: Tensor) -> Tensor:
@@ -255,8 +255,8 @@ def multiply(grad: Tensor, upstream: Tensor) -> Tensor:
     """
     if upstream.dim() == 0 or grad.dtype == upstream.dtype or grad.device.type != "cpu":
         return grad.mul_(upstream.unsqueeze(1) if upstream.dim() else upstream)
-    whole = chunk_io.flat(grad)
-    factor, length = upstream.reshape(len(whole), 1, -1), max(LEAST // (len(whole) * grad.shape[1]), 1)
-    for part, by in zip(torch.split(whole, length, 2), torch.split(factor, length, 2), strict=True):
+    flat_grad = chunk_io.flat(grad)
+    factor, length = upstream.reshape(len(flat_grad), 1, -1), max(MIN_CHUNK // (len(flat_grad) * grad.shape[1]), 1)
+    for part, by in zip(torch.split(flat_grad, length, 2), torch.split(factor, length, 2), strict=True):
         part.mul_(by)
     return grad

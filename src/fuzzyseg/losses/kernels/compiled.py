@@ -99,14 +99,14 @@ def _rank(ordered: list[Tensor], threshold: Tensor, options: FPLOptions) -> tupl
 
 def _lowest(p: list[Tensor], last: Tensor, k: Tensor) -> list[Tensor]:
     """Return membership rows (bool): the K most probable classes, ties by index."""
-    wanted = k
+    remaining = k
     for row in p:
-        wanted = wanted - (row > last).to(k.dtype)
+        remaining = remaining - (row > last).to(k.dtype)
     positive = []
     for row in p:
         equal = row == last
-        positive.append((row > last) | (equal & (wanted > 0)))
-        wanted = wanted - equal.to(k.dtype)
+        positive.append((row > last) | (equal & (remaining > 0)))
+        remaining = remaining - equal.to(k.dtype)
     return positive
 
 

@@ -23,7 +23,7 @@ from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.losses.kernels import cpu_assignment
 from fuzzyseg.losses.kernels.cpu_assignment import Members, first_class, only_class
 
-MOST = 0.6
+MAX_PARTIAL = 0.6
 """Fraction of pixels with K > 1 above which the whole chunk is computed for any K."""
 
 SMALLEST = 1e-26
@@ -97,11 +97,11 @@ def fuzzy_pixels(
     first, second = cpu_assignment.two_largest(p)
     several = cpu_assignment.may_have_several(first, second, threshold, options, len(p))
     count = int(torch.count_nonzero(several))
-    if count > MOST * len(first) or not exponentials.in_range:
+    if count > MAX_PARTIAL * len(first) or not exponentials.in_range:
         return _in_full(z, p, exponentials, threshold, options, scale, out, cross_entropy=cross_entropy)
-    found = _one_positive(p, exponentials.e, first, second, options, scale, out, cross_entropy=cross_entropy)
+    result = _one_positive(p, exponentials.e, first, second, options, scale, out, cross_entropy=cross_entropy)
     if count == 0:
-        return found
+        return result
     where = several.nonzero().squeeze(1)
     part = Exponentials(exponentials.e.index_select(1, where), exponentials.largest, True)
     gradient = None if out is None else torch.empty_like(part.e)
@@ -117,11 +117,11 @@ def fuzzy_pixels(
     )
     if out is not None and gradient is not None:
         out.index_copy_(1, where, gradient)
-    found = found._replace(k=torch.ones_like(first))
-    for whole, piece in zip(found, again, strict=True):
-        if whole is not None and piece is not None:
-            whole.index_copy_(0, where, piece)
-    return found
+    result = result._replace(k=torch.ones_like(first))
+    for target, piece in zip(result, again, strict=True):
+        if target is not None and piece is not None:
+            target.index_copy_(0, where, piece)
+    return result
 
 
 def _one_positive(
@@ -141,14 +141,14 @@ def _one_positive(
     marks = torch.eq(p, first, out=torch.empty_like(p))
     label = only_class(marks).clamp_(max=len(p) - 1)  # ties are computed again by the caller
     index = label.unsqueeze(0)
-    own = e.gather(0, index).squeeze(0)
+    positive = e.gather(0, index).squeeze(0)
     others = torch.addcmul(e, e, marks, value=-1, out=torch.empty_like(e) if out is None else out)
     rest = others.sum(0)
     if out is not None:
-        part = (weight if scale is None else weight * scale) / (own + rest)
+        part = (weight if scale is None else weight * scale) / (positive + rest)
         out.mul_(part)
         out.scatter_(0, index, (-part * rest).unsqueeze(0))
-    entropy = (rest / own).log1p()
+    entropy = (rest / positive).log1p()
     return Pixels(entropy * weight, weight, None, first, label, entropy if cross_entropy else None)
 
 
@@ -176,8 +176,8 @@ def _in_full(
     if cross_entropy:
         index = label.unsqueeze(0)
         e, largest, in_range = exponentials
-        own = e.gather(0, index).log() if in_range else z.gather(0, index) - largest
-        entropy = e.sum(0).log() - own.squeeze(0)
+        positive = e.gather(0, index).log() if in_range else z.gather(0, index) - largest
+        entropy = e.sum(0).log() - positive.squeeze(0)
     k = ranked.k if ranked.fraction is None else ranked.k + (ranked.fraction > 0)
     return Pixels(loss * ranked.weight, ranked.weight, k, ranked.largest, label, entropy)
 
@@ -192,8 +192,8 @@ def fuzzy_loss(e: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) ->
     """Return L (P,); write `scale` * gradient to `out` (C,P). e must be in range. Overwrites chosen.positive."""
     push = torch.addcmul(e, e, chosen.positive, value=-1, out=torch.empty_like(e) if out is None else out)
     lift = chosen.positive.div_(e)
-    own = None if chosen.between is None else e.gather(0, chosen.between).squeeze(0)
-    between = None if own is None else (own, own.reciprocal())
+    fractional = None if chosen.between is None else e.gather(0, chosen.between).squeeze(0)
+    between = None if fractional is None else (fractional, fractional.reciprocal())
     return _combine(lift, push, between, chosen, scale, None, out)
 
 
@@ -206,10 +206,10 @@ def fuzzy_loss_stable(z: Tensor, chosen: Members, scale: Tensor, out: Tensor | N
         low.scatter_(0, chosen.between, -torch.inf)
     top_max, low_max, between = top.amax(0), low.amax(0), None
     if chosen.between is not None and chosen.fraction is not None:
-        own = z.gather(0, chosen.between).squeeze(0)
-        top_max = torch.maximum(top_max, torch.where(chosen.fraction > 0, -own, -torch.inf))
-        low_max = torch.maximum(low_max, torch.where(chosen.fraction < 1, own, -torch.inf))
-        between = torch.exp(own - low_max), torch.exp(-own - top_max)
+        fractional = z.gather(0, chosen.between).squeeze(0)
+        top_max = torch.maximum(top_max, torch.where(chosen.fraction > 0, -fractional, -torch.inf))
+        low_max = torch.maximum(low_max, torch.where(chosen.fraction < 1, fractional, -torch.inf))
+        between = torch.exp(fractional - low_max), torch.exp(-fractional - top_max)
     lift, push = torch.exp(top - top_max), torch.exp(low - low_max)
     return _combine(lift, push, between, chosen, scale, top_max + low_max, out)
 

@@ -113,8 +113,8 @@ def pseudo_label(
         maps=maps,
         cross_entropy=balance,
     )
-    found = torch.ops.fuzzyseg.pseudo_label(*_packed(inputs), form)
-    outputs = LossOutputs(found[0], *(value.detach() for value in found[1:]))
+    tensors = torch.ops.fuzzyseg.pseudo_label(*_packed(inputs), form)
+    outputs = LossOutputs(tensors[0], *(value.detach() for value in tensors[1:]))
     stats = outputs.statistics() if statistics else {}
     if balance:
         stats["balance"] = outputs.balance()
@@ -147,8 +147,8 @@ def _run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossO
     """Run a form without autocast, which may be enabled where a compiled graph runs."""
     with torch.no_grad(), full_precision(inputs.student.device):
         if form == "triton":
-            found: LossOutputs = _triton().run(inputs)
-            return found
+            outputs: LossOutputs = _triton().run(inputs)
+            return outputs
         return chunked.run(inputs, form, upstream)
 
 
@@ -168,8 +168,8 @@ def _backward_kernel(upstream: Tensor, grad: Tensor, state: Tensor, *arguments: 
     inputs = _unpacked(*rest)
     if form == "triton":
         with full_precision(upstream.device):
-            found: Tensor = _triton().backward(inputs, state, upstream)
-        return found
+            gradient: Tensor = _triton().backward(inputs, state, upstream)
+        return gradient
     factor = _common_factor(upstream, inputs.valid)
     if factor is not None:
         return (grad * factor).to(grad.dtype)
@@ -213,12 +213,12 @@ def _backward(ctx: Any, upstream: Tensor | None, *unused: Tensor | None) -> tupl
     grad, state, *kept = ctx.saved_tensors
     with torch.no_grad():
         if ctx.recompute:
-            found = torch.ops.fuzzyseg.pseudo_label_backward(upstream, grad, state, *kept, *ctx.rest)
+            gradient = torch.ops.fuzzyseg.pseudo_label_backward(upstream, grad, state, *kept, *ctx.rest)
         else:  # detached: as an output of the forward pass it would keep the graph alive
-            found = _multiplied(grad.detach(), upstream.detach(), ctx.rest[-1])
+            gradient = _multiplied(grad.detach(), upstream.detach(), ctx.rest[-1])
     if torch.is_grad_enabled():  # create_graph: the gradient depends on the logits, even where `upstream` is a constant
-        found = _Once.apply(found, upstream, kept[0] if ctx.recompute else grad)
-    return found, *nothing
+        gradient = _Once.apply(gradient, upstream, kept[0] if ctx.recompute else grad)
+    return gradient, *nothing
 
 
 def _multiplied(grad: Tensor, upstream: Tensor, form: str) -> Tensor:
@@ -226,8 +226,8 @@ def _multiplied(grad: Tensor, upstream: Tensor, form: str) -> Tensor:
     if torch.compiler.is_compiling() or _graph_is_kept():
         return (grad * (upstream.unsqueeze(1) if upstream.dim() else upstream)).to(grad.dtype)
     if form == "triton":
-        found: Tensor = _triton().multiply(grad, upstream)
-        return found
+        product: Tensor = _triton().multiply(grad, upstream)
+        return product
     if upstream.dim() == 0 and upstream.device.type == "cpu" and float(upstream) == 1:
         return grad
     return chunked.multiply(grad, upstream)
@@ -236,8 +236,8 @@ def _multiplied(grad: Tensor, upstream: Tensor, form: str) -> Tensor:
 def _graph_is_kept() -> bool:
     """Whether another backward pass may follow (retain_graph); True if unknown."""
     # No public API reports retain_graph, and a saved gradient may be overwritten only without it.
-    ask: Callable[[], bool] | None = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
-    return True if ask is None else ask()
+    keeps_graph: Callable[[], bool] | None = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return True if keeps_graph is None else keeps_graph()
 
 
 class _Once(torch.autograd.Function):

@@ -35,22 +35,22 @@ def fuzzy_pixels(
 ) -> Pixels:
     """Compute the FPL loss. z, t (C,P); threshold (P,) or 0-dim; scale (P,) or 0-dim multiplies the gradient."""
     limit = threshold.unsqueeze(0) if threshold.dim() else threshold
-    found = assign(t.unsqueeze(0), limit, options)
-    weight = assignment_weight(found, options)[0, 0]
-    membership = found.membership()[0].to(z.dtype)
-    if found.fraction is None:
+    assignment = assign(t.unsqueeze(0), limit, options)
+    weight = assignment_weight(assignment, options)[0, 0]
+    membership = assignment.membership()[0].to(z.dtype)
+    if assignment.fraction is None:
         chosen = Members(membership, None, None)
     else:
-        between = found.order.gather(1, found.k)[0]
-        chosen = Members(membership.scatter(0, between, 0), between, found.fraction[0, 0])
+        between = assignment.order.gather(1, assignment.k)[0]
+        chosen = Members(membership.scatter(0, between, 0), between, assignment.fraction[0, 0])
     loss = fuzzy_loss_stable(z, chosen, weight if scale is None else weight * scale, out)
-    label = found.order[0, 0]
+    label = assignment.order[0, 0]
     entropy = _cross_entropy(z, label) if cross_entropy else None
-    k = found.positives()[0, 0].to(z.dtype)
-    return Pixels(loss * weight, weight, k, found.p[0, 0], label, entropy)
+    k = assignment.positives()[0, 0].to(z.dtype)
+    return Pixels(loss * weight, weight, k, assignment.p[0, 0], label, entropy)
 
 
 def _cross_entropy(z: Tensor, label: Tensor) -> Tensor:
     largest = z.amax(0)
-    own = z.gather(0, label.unsqueeze(0)).squeeze(0)
-    return (z - largest).exp_().sum(0).log_() - (own - largest)
+    positive = z.gather(0, label.unsqueeze(0)).squeeze(0)
+    return (z - largest).exp_().sum(0).log_() - (positive - largest)

@@ -86,7 +86,7 @@ class AdvSemSeg(Method):
 
         # Self-taught, where the discriminator accepts the prediction
         selected = free.valid & (d_free.detach().float().sigmoid().squeeze(1) >= config.threshold)
-        own = self.pixel_loss(z_free, z_free.detach(), size=free.size, valid=free.valid, progress=progress)
+        self_taught = self.pixel_loss(z_free, z_free.detach(), size=free.size, valid=free.valid, progress=progress)
         started = progress.step >= round(config.self_start * progress.total)
 
         # The discriminator's own loss
@@ -98,10 +98,10 @@ class AdvSemSeg(Method):
             "supervised": self.supervised_loss(z, labelled.mask),
             "adversarial": config.labelled_weight * deceives,
             "adversarial_unlabelled": config.unlabelled_weight * deceives_free,
-            "self_taught": config.self_weight * started * masked_mean(own.loss, selected),
+            "self_taught": config.self_weight * started * masked_mean(self_taught.loss, selected),
             "discriminator": (loss_fake + loss_real) / 2,
         }
-        return Step(losses, {**own.stats, "selected": local_mean(selected.float(), free.valid)})
+        return Step(losses, {**self_taught.stats, "selected": local_mean(selected.float(), free.valid)})
 
 
 def adversarial_loss(logits: Tensor, *, real: bool) -> Tensor:

@@ -168,10 +168,10 @@ class AEL(Method):
             labels = [
                 torch.where(s.valid, resize_logits(t, s.size).argmax(1), -1) for t, s in ((t_a, a), (t_b, b))
             ]  # (B,H,W) each
-            parts, found = component_masks(labels[1], b.drawn_for, a.seed, smallest=self.config.mix_area)
-            mask = torch.where(found[:, None, None], parts, mask)
-            least = self.config.bank_area * a.size[0] * a.size[1]
-            shows = area_of_classes(torch.cat(labels), len(self.shown)) >= max(least, 1)
+            parts, has_component = component_masks(labels[1], b.drawn_for, a.seed, smallest=self.config.mix_area)
+            mask = torch.where(has_component[:, None, None], parts, mask)
+            min_area = self.config.bank_area * a.size[0] * a.size[1]
+            shows = area_of_classes(torch.cat(labels), len(self.shown)) >= max(min_area, 1)
             self.shown.copy_(noted(self.shown, torch.cat([a.index, b.index]), shows))
         return mask.to(a.image.device)
 

@@ -49,5 +49,5 @@ def noted(bank: Tensor, index: Tensor, shows: Tensor) -> Tensor:
     """
     index, shows = distributed.gather(index), distributed.gather(shows)
     seen = torch.zeros_like(bank[0], dtype=torch.float32).index_fill(0, index, 1) > 0
-    found = torch.zeros_like(bank, dtype=torch.float32).index_add(1, index, shows.T.float()) > 0
-    return torch.where(seen, found, bank)
+    present = torch.zeros_like(bank, dtype=torch.float32).index_add(1, index, shows.T.float()) > 0
+    return torch.where(seen, present, bank)

@@ -28,10 +28,10 @@ def component_masks(labels: Tensor, classes: Tensor, seeds: Tensor, *, smallest:
     image = labels.clamp(-1, 255).add(1).to(torch.int16).cpu().numpy()
     chosen = uniform(seeds, (), purpose=1).tolist()
     masks = torch.zeros(labels.shape, dtype=torch.bool)
-    for mask, values, wanted, chance in zip(masks, image, classes.tolist(), chosen, strict=True):
-        if not 0 <= wanted < 255:
+    for mask, values, label, chance in zip(masks, image, classes.tolist(), chosen, strict=True):
+        if not 0 <= label < 255:
             continue
-        components, count = ndimage.label(values == wanted + 1, structure=[[1] * 3] * 3)
+        components, count = ndimage.label(values == label + 1, structure=[[1] * 3] * 3)
         areas = torch.bincount(torch.from_numpy(components).flatten(), minlength=count + 1)[1:]
         large = (areas > smallest * height * width).nonzero().flatten().tolist()
         if large:

@@ -11,11 +11,11 @@ def meeting_cells(boxes: Tensor, size: tuple[int, int], grid: tuple[int, int]) -
     multiple of a cell apart; otherwise, the cell that contains the centre.
     """
     shift = boxes[:, 0, :2] - boxes[:, 1, :2]
-    found = []
+    indices = []
     for axis in (0, 1):
-        apart = shift[:, axis : axis + 1] * (grid[axis] / size[axis])
-        found.append((torch.arange(grid[axis], device=boxes.device) + 0.5 + apart).floor().long())
-    y, x = found[0].unsqueeze(2), found[1].unsqueeze(1)
+        offset = shift[:, axis : axis + 1] * (grid[axis] / size[axis])
+        indices.append((torch.arange(grid[axis], device=boxes.device) + 0.5 + offset).floor().long())
+    y, x = indices[0].unsqueeze(2), indices[1].unsqueeze(1)
     inside = (y >= 0) & (y < grid[0]) & (x >= 0) & (x < grid[1])
     place = y.clamp(0, grid[0] - 1) * grid[1] + x.clamp(0, grid[1] - 1)
     return place.flatten(1), inside.flatten(1)

@@ -40,11 +40,11 @@ def regions(mask: Tensor, rounds: int = 12) -> Tensor:
     for _ in range(rounds):
         # fp32 is exact for integers up to 2^24: an image of 4096 x 4096 cells
         near = F.max_pool2d(number.float().unsqueeze(1), 3, 1, 1).squeeze(1).long()
-        largest, own = torch.where(mask, near, 0).flatten(1), number.flatten(1)
-        told = torch.cat([own.new_zeros(batch, 1), own], 1).scatter_reduce(1, own, largest, "amax")
-        told[:, 0] = 0  # the entry of cells outside of all regions
-        largest = torch.maximum(largest, told.gather(1, own))
-        number = told.gather(1, largest).maximum(largest).view_as(number)
+        largest, labels = torch.where(mask, near, 0).flatten(1), number.flatten(1)
+        updated = torch.cat([labels.new_zeros(batch, 1), labels], 1).scatter_reduce(1, labels, largest, "amax")
+        updated[:, 0] = 0  # the entry of cells outside of all regions
+        largest = torch.maximum(largest, updated.gather(1, labels))
+        number = updated.gather(1, largest).maximum(largest).view_as(number)
     return number
 
 
@@ -64,17 +64,17 @@ def boxes_within(number: Tensor, share: float) -> Tensor:
         place = torch.arange(length, device=number.device).view(shape).expand(number.shape).flatten(1)
         low = torch.full((batch, cells), length, device=number.device).scatter_reduce(1, index, place, "amin")
         high = torch.full((batch, cells), -1, device=number.device).scatter_reduce(1, index, place, "amax")
-        apart = (high - low).clamp(min=0)
-        side = (share * apart).long()
-        start = low + (torch.rand(batch, cells, device=number.device) * (apart - side + 2)).long()
+        extent = (high - low).clamp(min=0)
+        side = (share * extent).long()
+        start = low + (torch.rand(batch, cells, device=number.device) * (extent - side + 2)).long()
         bounds.append((start, side))
     (top, tall), (left, wide) = bounds
-    there = (tall > 0) & (wide > 0)
-    there[:, 0] = False
+    non_empty = (tall > 0) & (wide > 0)
+    non_empty[:, 0] = False
     # Summed-area trick: corners of +1 and -1 whose double cumulative sum is the number of boxes over a cell
     corners = number.new_zeros(batch, (height + 1) * (width + 1))
     for y, x, sign in ((top, left, 1), (top + tall, left, -1), (top, left + wide, -1), (top + tall, left + wide, 1)):
-        corner = torch.where(there, y * (width + 1) + x, 0)
-        corners.scatter_add_(1, corner, torch.where(there, sign, 0))
+        corner = torch.where(non_empty, y * (width + 1) + x, 0)
+        corners.scatter_add_(1, corner, torch.where(non_empty, sign, 0))
     covered = corners.view(batch, height + 1, width + 1).cumsum(1).cumsum(2)
     return covered[:, :height, :width] > 0

@@ -105,8 +105,8 @@ class GCT(Method):
         count, known = len(labelled.mask), labelled.mask != VOID
         for one in (0, 1):
             student, teacher = z[one], z[1 - one].detach()
-            loss, found = self.unlabelled_map(mean_squared_error, student, teacher, valid, progress)
-            stats = {k: v / 2 + stats.get(k, 0) for k, v in found.items()}
+            loss, loss_stats = self.unlabelled_map(mean_squared_error, student, teacher, valid, progress)
+            stats = {k: v / 2 + stats.get(k, 0) for k, v in loss_stats.items()}
             target = flaw_target(q[one][:count], labelled.mask, mu=self.config.mu, nu=self.config.nu)
             error = (flaws[one][:count] - target).square().squeeze(1)
             terms["supervised"].append(self.supervised_loss(student[:count], labelled.mask))

@@ -19,8 +19,8 @@ def activation_maps(features: Tensor, weight: Tensor, present: Tensor) -> Tensor
     with torch.no_grad():
         maps = torch.einsum("bdhw,kd->bkhw", features.float(), weight.float()).clamp(min=0)
         maps = maps * present[:, :, None, None]
-        most = maps.amax((2, 3), keepdim=True)
-        return maps / torch.where(most > 0, most, 1)
+        largest = maps.amax((2, 3), keepdim=True)
+        return maps / torch.where(largest > 0, largest, 1)
 
 
 def attended(maps: Tensor, query: Tensor, key: Tensor, valid: Tensor) -> Tensor:

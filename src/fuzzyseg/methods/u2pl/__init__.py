@@ -87,9 +87,9 @@ class U2PL(Method):
         """Compute the supervised loss, the pseudo-label loss on pixels of low entropy, and the contrastive loss."""
         labelled, unlabelled, config = batch["labelled"], batch["unlabelled"], self.config
         assert labelled.mask is not None
-        ready = progress.step >= int(config.start * progress.total)
+        started = progress.step >= int(config.start * progress.total)
         images, count = labelled.image, len(labelled.image)
-        if ready:
+        if started:
             masks = box_masks(unlabelled.seed, unlabelled.size, boxes=1, area=(0.5, 0.5), probability=config.mix)
             mask = masks.to(images.device)  # (B,H,W), True: the next image of the batch
             images = torch.cat([images, paste(unlabelled.image, unlabelled.image.roll(-1, 0), mask)])
@@ -98,7 +98,7 @@ class U2PL(Method):
         if config.auxiliary_weight:
             guess = self.auxiliary(levels(ours.features)[-2][:count])
             losses["auxiliary"] = config.auxiliary_weight * self.supervised_loss(guess, labelled.mask)
-        if not ready:
+        if not started:
             return Step(losses)
         valid = paste(unlabelled.valid, unlabelled.valid.roll(-1, 0), mask)
         left = 1 - progress.step / progress.total  # 1 - e/E
@@ -126,8 +126,8 @@ class U2PL(Method):
             p = torch.softmax(at_size(theirs.logits, label.shape[1:]), 1).movedim(1, -1).flatten(0, 2)
             known = (p, label.flatten(), entropy.flatten())
             parts = contrast_parts(*known, share=share, ranks=config.ranks, confidence=config.anchor_confidence)
-            most = len(keys) - entropy.numel() + math.ceil(share * entropy.numel()) + 1
-            self.bank.push(unit(keys), parts.key, most)
+            max_keys = len(keys) - entropy.numel() + math.ceil(share * entropy.numel()) + 1
+            self.bank.push(unit(keys), parts.key, max_keys)
             positives = unit(parts.present.T.float() @ keys.float()).repeat_interleave(config.anchors, 0)  # by class
             places = draw_members(parts.anchor.T, config.anchors).flatten()
             rows = self.bank.draw(config.anchors, config.negatives).flatten(0, 1)

@@ -37,15 +37,15 @@ class ClassBank(nn.Module):
         self.register_buffer("filled", torch.zeros(len(self.sizes), dtype=torch.long))
 
     @torch.no_grad()
-    def push(self, keys: Tensor, members: Tensor, most: int | None = None) -> None:
+    def push(self, keys: Tensor, members: Tensor, limit: int | None = None) -> None:
         """Append to each class the keys (N,D) selected by members (N,C) bool, in order, over the oldest rows.
 
-        If a class gets more keys than it has rows, the last ones are kept. most: upper bound on the number of keys that
-        belong to any class, if known; at most that many are sent and written, in an order drawn with torch's global
-        generator. Does not synchronise with an accelerator.
+        If a class gets more keys than it has rows, the last ones are kept. limit: upper bound on the number of keys
+        that belong to any class, if known; at most that many are sent and written, in an order drawn with torch's
+        global generator. Does not synchronise with an accelerator.
         """
-        if most is not None:
-            chosen = (members.any(1) + torch.rand(len(keys), device=keys.device)).topk(min(most, len(keys))).indices
+        if limit is not None:
+            chosen = (members.any(1) + torch.rand(len(keys), device=keys.device)).topk(min(limit, len(keys))).indices
             keys, members = keys[chosen], members[chosen]
         keys = distributed.gather(keys.to(self.rows.dtype))
         members = distributed.gather(members)
@@ -54,12 +54,12 @@ class ClassBank(nn.Module):
         surplus = (counts - self.capacity).clamp(min=0)
         number = torch.arange(len(keys), device=keys.device)
         for c, size in enumerate(self.sizes):
-            most = min(size, len(keys))
-            ahead = torch.arange(most, device=keys.device)
+            limit = min(size, len(keys))
+            ahead = torch.arange(limit, device=keys.device)
             # Key of each row from here on; keys that are not written share one extra entry. Negative: keep the row.
             step = place[:, c] - surplus[c]
-            step = torch.where(members[:, c] & (step >= 0), step, most)
-            source = torch.full((most + 1,), -1, device=keys.device).scatter_(0, step, number)[:most]
+            step = torch.where(members[:, c] & (step >= 0), step, limit)
+            source = torch.full((limit + 1,), -1, device=keys.device).scatter_(0, step, number)[:limit]
             where = self._starts[c] + (self.following[c] + surplus[c] + ahead) % size
             kept = self.rows[where]
             self.rows.index_copy_(0, where, torch.where((source >= 0).unsqueeze(1), keys[source.clamp(min=0)], kept))

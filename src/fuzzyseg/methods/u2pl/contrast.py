@@ -44,20 +44,20 @@ def contrast_parts(
     known = label != VOID
     reliable = known & _labelled_or(entropy <= valid_quantile(entropy, known[first:], share), first)
     unreliable = known & _labelled_or(entropy >= valid_quantile(entropy, known[first:], 1 - share), first)
-    own = label.unsqueeze(1) == torch.arange(classes, device=label.device)
+    is_label = label.unsqueeze(1) == torch.arange(classes, device=label.device)
     low, high = min(ranks[0], classes - 1), ranks[1]
     rank = p.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    unlikely = torch.cat([(rank < low)[:first] & ~own[:first], ((rank >= low) & (rank < high))[first:]])
-    present = own & reliable.unsqueeze(1)
+    unlikely = torch.cat([(rank < low)[:first] & ~is_label[:first], ((rank >= low) & (rank < high))[first:]])
+    present = is_label & reliable.unsqueeze(1)
     return Parts(present, present & (p > confidence), unlikely & unreliable.unsqueeze(1))
 
 
-def mean_of_classes(loss: Tensor, parts: Parts, held: Tensor) -> Tensor:
-    """Average loss (C,M) over anchors and sum over classes with anchors and negatives (held (C,): number in the bank).
+def mean_of_classes(loss: Tensor, parts: Parts, bank_sizes: Tensor) -> Tensor:
+    """Average loss (C,M) over anchors and sum over classes with anchors and negatives (bank_sizes (C,): rows filled).
 
     The sum is divided by the number of present classes; 0 if fewer than 2 are present.
     """
-    able, count = parts.anchor.any(0) & (held > 0), parts.present.any(0).sum()
+    able, count = parts.anchor.any(0) & (bank_sizes > 0), parts.present.any(0).sum()
     total = torch.where(able, loss.mean(1), 0).sum()
     return torch.where(count >= 2, total / count.clamp(min=1), 0)
 
@@ -88,5 +88,5 @@ def draw_members(members: Tensor, count: int) -> Tensor:
     running = members.long().cumsum(1)
     total = running[:, -1:]
     chance = torch.rand(len(members), count, device=members.device)
-    wanted = torch.minimum((chance * total).long(), total - 1) + 1  # rank among the members, from 1
-    return torch.searchsorted(running, wanted).clamp(max=members.shape[1] - 1)
+    target_rank = torch.minimum((chance * total).long(), total - 1) + 1  # rank among the members, from 1
+    return torch.searchsorted(running, target_rank).clamp(max=members.shape[1] - 1)

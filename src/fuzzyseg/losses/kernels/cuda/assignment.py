@@ -126,10 +126,10 @@ def sum_of_exponentials(top, p00, p01, p10, p11, py, px, step, inside, C: tl.con
 def stays_within(total, threshold, OFFICIAL: tl.constexpr):
     """Whether a cumulative sum is within T. Rounded sums may exceed T = 1."""
     if OFFICIAL:
-        found = total < threshold
+        within = total < threshold
     else:
-        found = (total <= threshold) | (threshold >= 1.0)
-    return found
+        within = (total <= threshold) | (threshold >= 1.0)
+    return within
 
 
 @triton.jit
@@ -176,7 +176,7 @@ def ranked(
             k, total, v, i, many, v1, p1, threshold, p00, p01, p10, p11, py, px, step, inside, C, CAP, OFFICIAL, RAISED
         )
     p = tl.exp(v - v1) * p1
-    more = inside & goes_on(k, total, p, threshold, CAP, RULE, FIXED, OFFICIAL)
+    more = inside & extends(k, total, p, threshold, CAP, RULE, FIXED, OFFICIAL)
     while tl.max(more.to(tl.int32), 0) > 0:
         next_v, next_i = next_below(v, i, p00, p01, p10, p11, py, px, step, inside, C, RAISED)
         k = tl.where(more, k + 1, k)
@@ -184,20 +184,20 @@ def ranked(
         v = tl.where(more, next_v, v)
         i = tl.where(more, next_i, i)
         p = tl.exp(v - v1) * p1
-        more = more & goes_on(k, total, p, threshold, CAP, RULE, FIXED, OFFICIAL)
+        more = more & extends(k, total, p, threshold, CAP, RULE, FIXED, OFFICIAL)
     return k, total, v, i
 
 
 @triton.jit
-def goes_on(k, total, p, threshold, CAP: tl.constexpr, RULE: tl.constexpr, FIXED: tl.constexpr, OFFICIAL: tl.constexpr):
+def extends(k, total, p, threshold, CAP: tl.constexpr, RULE: tl.constexpr, FIXED: tl.constexpr, OFFICIAL: tl.constexpr):
     """Whether the class after the first k, of probability p, is positive too."""
     if RULE == "fixed":
-        found = (k < CAP) & (k < FIXED)
+        positive = (k < CAP) & (k < FIXED)
     elif RULE == "n":
-        found = (k < CAP) & stays_within(total, threshold, OFFICIAL)
+        positive = (k < CAP) & stays_within(total, threshold, OFFICIAL)
     else:
-        found = (k < CAP) & stays_within(total + p, threshold, OFFICIAL)
-    return found
+        positive = (k < CAP) & stays_within(total + p, threshold, OFFICIAL)
+    return positive
 
 
 @triton.jit
@@ -206,13 +206,13 @@ def weight_of(inside, q, k, a, WEIGHT: tl.constexpr, OFFICIAL: tl.constexpr):
     m = (inside + q) / (k + 1.0) if OFFICIAL else inside / k
     gap = tl.where(m < q, 0.0, m - q)  # keeps a NaN
     if WEIGHT == "concave":
-        found = log1p(a * gap) / log1p(a * m)
+        weight = log1p(a * gap) / log1p(a * m)
     elif WEIGHT == "linear":
-        found = gap / m
+        weight = gap / m
     elif WEIGHT == "convex":
-        found = gap / (m + 4.0 * q)
+        weight = gap / (m + 4.0 * q)
     elif WEIGHT == "convex1":
-        found = gap / (m + q)
+        weight = gap / (m + q)
     else:
-        found = 1.0 + (m - m)
-    return found
+        weight = 1.0 + (m - m)
+    return weight

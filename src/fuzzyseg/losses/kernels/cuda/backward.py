@@ -153,8 +153,8 @@ def lower_kernel(
                     factor *= tl.load(map_ptr + at, mask=mask, other=0).to(tl.float32)
                 z = blend(first, second, py)
                 total += gradient_at(z, c, at, state_ptr, factor, plane, mask, CONTINUOUS)
-        found = tl.sum(total[:, None] * spread, 0)
-        tl.store(g_place, found, mask=kept)
+        gradient = tl.sum(total[:, None] * spread, 0)
+        tl.store(g_place, gradient, mask=kept)
         z_place += z_class
         g_place += g_class
 

@@ -91,14 +91,14 @@ def write_found(
 @triton.jit
 def limit(threshold, threshold_ptr, at, inside, THRESHOLD: tl.constexpr):
     """Return T of each pixel, from a number, a number on the device, or a map."""
-    found = tl.zeros(inside.shape, tl.float32)
+    value = tl.zeros(inside.shape, tl.float32)
     if THRESHOLD == "number":
-        found += threshold
+        value += threshold
     elif THRESHOLD == "scalar":
-        found += tl.load(threshold_ptr).to(tl.float32)
+        value += tl.load(threshold_ptr).to(tl.float32)
     else:
-        found += tl.load(threshold_ptr + at, mask=inside, other=0).to(tl.float32)
-    return found
+        value += tl.load(threshold_ptr + at, mask=inside, other=0).to(tl.float32)
+    return value
 
 
 @triton.jit
@@ -192,15 +192,15 @@ def finish_kernel(
     """
     n = tl.program_id(0)
     if n < 5:
-        found = column(sums_ptr + n, rows, 5, BLOCK)
-        tl.store(sums_out + n, found)
+        total = column(sums_ptr + n, rows, 5, BLOCK)
+        tl.store(sums_out + n, total)
         if MEAN and n == 0:
             loss = column(sums_ptr + 1, rows, 5, BLOCK)
-            tl.store(loss_out, (loss / tl.where(found > 0, found, 1.0)).to(tl.float32))
+            tl.store(loss_out, (loss / tl.where(total > 0, total, 1.0)).to(tl.float32))
     elif n < 5 + C:
         tl.store(labels_out + (n - 5), column(counts_ptr + (n - 5), rows, 2 * BINS, BLOCK))
     elif HARD:  # K is 1 at every pixel
-        found = column(sums_ptr, rows, 5, BLOCK)
-        tl.store(k_out + (n - 5 - C), tl.where(n == 5 + C, found, 0.0))
+        total = column(sums_ptr, rows, 5, BLOCK)
+        tl.store(k_out + (n - 5 - C), tl.where(n == 5 + C, total, 0.0))
     else:
         tl.store(k_out + (n - 5 - C), column(counts_ptr + BINS + (n - 5 - C), rows, 2 * BINS, BLOCK))

@@ -56,8 +56,8 @@ def run(inputs: LossInputs) -> LossOutputs:
     blocks = triton.cdiv(pixels, block)
     bins = max(triton.next_power_of_2(classes + 1), 32)
     in_grad = outputs.grad.numel() > 0
-    which = "all" if inputs.valid is None else "mask" if inputs.valid.dtype == torch.bool else "weights"
-    counts_type = torch.float32 if which == "weights" else torch.int16
+    valid_kind = "all" if inputs.valid is None else "mask" if inputs.valid.dtype == torch.bool else "weights"
+    counts_type = torch.float32 if valid_kind == "weights" else torch.int16
     unused = inputs.student
     sums = unused.new_empty((images * blocks, 5), dtype=torch.float32)
     counts = unused.new_empty((images * blocks if inputs.statistics else 0, 2, bins), dtype=counts_type)
@@ -86,7 +86,7 @@ def run(inputs: LossInputs) -> LossOutputs:
             RULE=_rule(inputs), FIXED=options.rule if isinstance(options.rule, int) else 0,
             OFFICIAL=options.variant == "official", ALIGNED=inputs.align_corners, RAISED_Z=inputs.resized,
             RAISED_T=raised_teacher, MIXED=other is not None, THRESHOLD=kind,
-            VALID=which, LOSS=not inputs.mean, GRADIENT=in_grad, STATE=outputs.state.numel() > 0, MAPS=inputs.maps,
+            VALID=valid_kind, LOSS=not inputs.mean, GRADIENT=in_grad, STATE=outputs.state.numel() > 0, MAPS=inputs.maps,
             COUNTS=inputs.statistics, ENTROPY=inputs.cross_entropy, num_warps=WARPS,
         )  # fmt: skip
         finish_kernel[(5 + (2 * classes - 1 if inputs.statistics else 0),)](
@@ -140,8 +140,8 @@ def _lower(inputs: LossInputs, state: Tensor, scalar: Tensor, weights: Tensor | 
     images, classes, height, width = student.shape
     ratio_y, ratio_x = (_ratio(*pair, inputs) for pair in zip((height, width), inputs.size, strict=True))
     inverse_y, inverse_x = (1 / ratio if ratio > 0 else 0.0 for ratio in (ratio_y, ratio_x))
-    most = inputs.size[1] if inverse_x == 0 else math.ceil(2 * inverse_x) + 7
-    columns = max(triton.next_power_of_2(min(most, inputs.size[1])), COLUMNS)
+    widest = inputs.size[1] if inverse_x == 0 else math.ceil(2 * inverse_x) + 7
+    columns = max(triton.next_power_of_2(min(widest, inputs.size[1])), COLUMNS)
     used = max(1, min(CELLS, math.floor((columns - 7) * ratio_x) - 1))
     lower_kernel[(triton.cdiv(width, used), height, images)](
         student, state, scalar, scalar if weights is None else weights, grad, images * math.prod(inputs.size),

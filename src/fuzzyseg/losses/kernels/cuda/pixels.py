@@ -23,11 +23,11 @@ from fuzzyseg.losses.kernels.cuda.assignment import (
 def is_positive(c, label, v, i, p00, p01, p10, p11, py, px, step, inside, HARD: tl.constexpr, RAISED: tl.constexpr):
     """Whether class c ranks before K + 1, (v, i); for the hard loss, whether it is the label."""
     if HARD:
-        found = label == c
+        positive = label == c
     else:
         t = read(p00, p01, p10, p11, py, px, c * step, inside, RAISED)
-        found = (t > v) | ((t == v) & (c < i))
-    return found
+        positive = (t > v) | ((t == v) & (c < i))
+    return positive
 
 
 @triton.jit
@@ -86,12 +86,12 @@ def student_side(
     upper = tl.zeros(v.shape, tl.float32)
     lower = tl.zeros(v.shape, tl.float32)
     if CONTINUOUS:  # class i is positive by `fraction` and negative by the rest
-        own = read(z00, z01, z10, z11, zy, zx, i * z_step, inside & (i < C), RAISED_Z)
-        top = tl.maximum(top, tl.where(fraction > 0, -own, float("-inf")))
-        low = tl.maximum(low, tl.where(fraction < 1, own, float("-inf")))
+        z_class = read(z00, z01, z10, z11, zy, zx, i * z_step, inside & (i < C), RAISED_Z)
+        top = tl.maximum(top, tl.where(fraction > 0, -z_class, float("-inf")))
+        low = tl.maximum(low, tl.where(fraction < 1, z_class, float("-inf")))
         # The exponential of a side in which it has no part may overflow.
-        upper = tl.where(fraction > 0, fraction * tl.exp(-own - top), 0.0)
-        lower = tl.where(fraction < 1, (1.0 - fraction) * tl.exp(own - low), 0.0)
+        upper = tl.where(fraction > 0, fraction * tl.exp(-z_class - top), 0.0)
+        lower = tl.where(fraction < 1, (1.0 - fraction) * tl.exp(z_class - low), 0.0)
     ups = tl.zeros(v.shape, tl.float32)
     downs = tl.zeros(v.shape, tl.float32)
     entropy = tl.zeros(v.shape, tl.float32)
@@ -105,8 +105,8 @@ def student_side(
         if ENTROPY:
             entropy += tl.exp(z - high)
     if ENTROPY:
-        own = read(z00, z01, z10, z11, zy, zx, label * z_step, inside & (label < C), RAISED_Z)
-        entropy = tl.log(entropy) - (own - high)
+        z_class = read(z00, z01, z10, z11, zy, zx, label * z_step, inside & (label < C), RAISED_Z)
+        entropy = tl.log(entropy) - (z_class - high)
     return top, low, ups, downs, upper, lower, entropy
 
 
@@ -177,8 +177,8 @@ def count(place, index, amount, C: tl.constexpr, BINS: tl.constexpr, WEIGHTED: t
         for c in range(C):
             tl.store(place + c, tl.sum(tl.where(index == c, amount, 0.0), 0))
     else:
-        found = tl.histogram(tl.where(amount > 0, index, BINS - 1), BINS)
-        tl.store(place + tl.arange(0, BINS), found.to(tl.int16))
+        histogram = tl.histogram(tl.where(amount > 0, index, BINS - 1), BINS)
+        tl.store(place + tl.arange(0, BINS), histogram.to(tl.int16))
 
 
 @triton.jit
