@@ -23,8 +23,8 @@ COMMANDS = typer.main.get_command(app)
 
 def fuzzyseg_lines(page: Path) -> list[str]:
     """The lines of a page that call fuzzyseg, without environment variables and launchers."""
-    found = [re.match(r"(?:torchrun .* -m )?(fuzzyseg .+)", line) for line in commands(page)]
-    return [each[1] for each in found if each]
+    matches = [re.match(r"(?:torchrun .* -m )?(fuzzyseg .+)", line) for line in commands(page)]
+    return [match[1] for match in matches if match]
 
 
 CASES = [pytest.param(line, id=f"{page.name}: {line}"[:120]) for page in PAGES for line in fuzzyseg_lines(page)]
