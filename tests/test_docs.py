@@ -1,4 +1,4 @@
-"""Options, settings and names in commands and code of README and docs exist. Tutorial and README are run elsewhere."""
+"""Options, settings and names in commands and code of README and docs exist; `test_docs_run.py` runs them."""
 
 from __future__ import annotations
 
@@ -6,47 +6,40 @@ import ast
 import importlib
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from fuzzyseg.cli import app
-from fuzzyseg.config import override, parse_override, validate
+from fuzzyseg.config import merge, override, parse_override, validate
+from fuzzyseg.config.plan import read_plan
+from fuzzyseg.data.dataset_yaml import Description, read_description
+from support.doc_pages import PAGES, blocks, commands
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = typer.main.get_command(app)
 
 
-def blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Language and text of fenced blocks; `sh` for indented ones."""
-    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-        yield language, block
-    rest = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-    for block in re.findall(r"(?:^ {4}.+\n)+", rest, re.MULTILINE):
-        yield "sh", block
-
-
-def commands(page: Path) -> list[str]:
+def fuzzyseg_lines(page: Path) -> list[str]:
     """The lines of a page that call fuzzyseg, without environment variables and launchers."""
-    lines: list[str] = []
-    for language, block in blocks(page.read_text(encoding="utf-8")):
-        if language in ("sh", "bash", "console", ""):
-            for line in re.sub(r"\\\n\s*", " ", block).splitlines():
-                result = re.match(r"\s*(?:\$ )?(?:[A-Z_]+=\S+ )*(?:torchrun .* -m )?(fuzzyseg .+)", line)
-                if result:
-                    lines.append(result[1])
-    return lines
+    matches = [re.match(r"(?:torchrun .* -m )?(fuzzyseg .+)", line) for line in commands(page)]
+    return [match[1] for match in matches if match]
 
 
-CASES = [pytest.param(line, id=f"{page.name}: {line}"[:120]) for page in PAGES for line in commands(page)]
+CASES = [pytest.param(line, id=f"{page.name}: {line}"[:120]) for page in PAGES for line in fuzzyseg_lines(page)]
 CODE = [
     pytest.param(block, id=f"{page.name} {number}")
     for page in PAGES
     for number, (language, block) in enumerate(blocks(page.read_text(encoding="utf-8")))
     if language == "python"
+]
+
+FILES = [
+    pytest.param(block, id=f"{page.name} {number}")
+    for page in PAGES
+    for number, (language, block) in enumerate(blocks(page.read_text(encoding="utf-8")))
+    if language == "yaml"
 ]
 
 
@@ -86,3 +79,17 @@ def test_the_names_that_code_imports_exist(block):
                 assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "fuzzyseg":
             assert hasattr(importlib.import_module("fuzzyseg"), node.attr), node.attr
+
+
+@pytest.mark.parametrize("block", FILES)
+def test_yaml_files_are_valid(block, tmp_path):
+    path = tmp_path / "dataset.yaml"
+    path.write_text(block, encoding="utf-8")
+    if "arms:" in block:
+        plan = read_plan(path)
+        for arm in plan.arms:
+            validate(merge(plan.setting(arm, None), plan.compared(arm)))
+    elif "..." in block:  # entries are left out, so only the keys can be checked
+        assert set(yaml.safe_load(block.replace(", ...", ""))) <= set(Description.model_fields)
+    else:
+        assert read_description(tmp_path).model_fields_set
