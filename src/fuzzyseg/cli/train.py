@@ -26,6 +26,9 @@ def train(
         bool, typer.Option("--resume", help="Continue RUN if it has a checkpoint, else start it.")
     ] = False,
     no_eval: Annotated[bool, typer.Option("--no-eval", help="Never evaluate: no score, no best checkpoint.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Run three steps, report time and memory, and write nothing.")
+    ] = False,
     imports: Import = None,
     given: Given,
 ) -> None:
@@ -37,6 +40,7 @@ def train(
     \b
     Examples:
       fuzzyseg train --data photos --out runs/first
+      fuzzyseg train --data photos --out runs/first --dry-run
       fuzzyseg train --data photos --method cps --loss fuzzy --labelled 1/8 --steps 2000 --seed 0 --out runs/fuzzy
       fuzzyseg train --data photos --batch 4 --crop 256 --out runs/small optim.name=adamw optim.lr=0.001
     """
@@ -45,6 +49,9 @@ def train(
     check_names(config, imports)
     from fuzzyseg.experiment import train as run_training
 
+    if dry_run:
+        run_training(config, resume=resume, dry_run=True)
+        return
     finish(lambda: run_training(config, resume=resume), config, imports)
 
 

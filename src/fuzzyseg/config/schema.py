@@ -1,6 +1,6 @@
 """Configuration of a run, as typed models. The string below a setting is its help text."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat
 
@@ -21,6 +21,9 @@ class NetworkConfig(OpenSection):
     """Encoder weights: imagenet (downloaded once), none (random), or a file."""
     channels: int = Field(3, ge=1)
     """Input channels (bands) of the network."""
+    checkpointing: bool = False
+    """Recompute the encoder's activations in the backward pass: less memory, slower steps, equal results. For encoders
+    of timm without batch norm, such as ViTs."""
     output_stride: Literal[8, 16] | None = None
     """Ratio of the image's size to that of the encoder's last features; None: the architecture's. An error if the
     encoder does not support it."""
@@ -84,6 +87,11 @@ class TrainConfig(Section):
     """Do not update batch-norm statistics: for batches of one or two images."""
     device: str = "auto"
     """Device: cpu, cuda, cuda:N, mps, or auto: cuda or mps if available, else cpu."""
+    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """CPU threads; auto: on a CPU the fastest number, measured before the first step unless OMP_NUM_THREADS is set, and
+    kept when the run is resumed. Results of different numbers agree within rounding."""
+    sync_batch_norm: bool = False
+    """Compute batch-norm statistics over all processes: on GPUs only."""
     workers: int = Field(2, ge=0)
     """Data workers (processes that read images); 0: read in the training process."""
     eval_every: int | None = Field(None, ge=0)

@@ -187,7 +187,9 @@ def network_factory(setup: Setup, classes: int) -> NetworkFactory:
             + ", each trained from another seed (equal networks learn nothing from each other)"
             * (learners > 1)
         )
-    options = network.model_dump(include={"weights", "channels", "output_stride"}) | {"options": network.options}
+    options = network.model_dump(include={"weights", "channels", "output_stride", "checkpointing"}) | {
+        "options": network.options
+    }
     if init:
         options["weights"] = "none"  # the init files contain the encoder, too
     make = partial(build_network, network.arch, network.encoder, classes=classes, **options)

@@ -19,8 +19,9 @@ from fuzzyseg.run.folder import RunFolder, RunFolderError
 WITHOUT_EFFECT = {
     "data.cache", "data.cache_mib", "data.cache_dir", "evaluate.diagnose", "evaluate.gallery", "out", "train.workers",
     "train.log_every", "train.tensorboard", "train.stop_at", "train.keep_checkpoints", "track.to", "track.project",
+    "train.threads", "network.checkpointing",
 }  # fmt: skip
-"""Settings of how a training is executed, which do not affect its weights."""
+"""Settings of how a training is executed, which do not affect its weights beyond rounding."""
 
 
 def absolute_paths(config: Config) -> Config:

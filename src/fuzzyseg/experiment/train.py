@@ -13,22 +13,19 @@ from fuzzyseg import plugins
 from fuzzyseg.config import Config, ConfigError, OptimConfig, TrainConfig, dump_yaml, settings_from
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.io.write import check_writable
-from fuzzyseg.data.loading.loader import Loader
 from fuzzyseg.engine import Outcome, Settings, checkpoint, fit
-from fuzzyseg.engine.trainer import Batches
 from fuzzyseg.experiment import results
-from fuzzyseg.experiment.announce import announce, summary, tell
-from fuzzyseg.experiment.build import Setup, build_method, notes_of, optimisers_of, resolve
-from fuzzyseg.experiment.calibration import Calibration, with_held_back
+from fuzzyseg.experiment.announce import summary, tell
+from fuzzyseg.experiment.build import Setup, optimisers_of, resolve
 from fuzzyseg.experiment.card_record import with_record
+from fuzzyseg.experiment.dry_run import dry_run as dry_run_of
 from fuzzyseg.experiment.estimate import with_memory_check
 from fuzzyseg.experiment.own_dataset import Source, find_dataset, write_dataset
-from fuzzyseg.experiment.prepare_data import build_loader, build_reader, gather_material
+from fuzzyseg.experiment.prepare_training import Training, prepare_training
 from fuzzyseg.experiment.process_group import choose_device, on_first_process, process_group
-from fuzzyseg.experiment.threshold_policy import threshold_record
-from fuzzyseg.experiment.validation import Scoring
+from fuzzyseg.experiment.threads import cpu_threads
 from fuzzyseg.inference import save_model
-from fuzzyseg.losses import PIXEL_LOSSES, PixelFunction, PixelLossModule
+from fuzzyseg.losses import PIXEL_LOSSES, PixelFunction
 from fuzzyseg.methods import METHODS, Method
 from fuzzyseg.methods.base import Network
 from fuzzyseg.networks import check_names
@@ -40,9 +37,6 @@ from fuzzyseg.run.health import review_of
 from fuzzyseg.run.logs import SCORE, MetricsLog, Sink, write_json
 from fuzzyseg.run.progress import Display
 from fuzzyseg.run.trackers import TensorBoard, Tracker, available
-
-RESUMABLE = results.WITHOUT_EFFECT | {"train.steps", "train.k_maps"}
-"""Settings that may be changed when resuming a run."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +64,7 @@ def train(
     metrics: Mapping[str, plugins.Metric] | None = None,
     resume: bool = False,
     quiet: bool = False,
+    dry_run: bool = False,
     **given: Any,
 ) -> RunResult:
     """Train a model, like `fuzzyseg train`: `train(data="photos", method="cps", steps=2000, out="runs/a")`.
@@ -86,6 +81,7 @@ def train(
         metrics: functions of the confusion matrix by name; see `Metric`. The first one selects the best checkpoint.
         resume: continue from the checkpoint in the run folder, if there is one.
         quiet: print nothing.
+        dry_run: run three steps, print time and memory, and write nothing.
         given: settings by option name (`image_size=256`), or whole sections; they override `config`.
 
     Raises:
@@ -108,6 +104,8 @@ def train(
     if network is None:
         check_names(settings.network.arch, settings.network.encoder)
     device = choose_device(settings.train.device)
+    if settings.train.sync_batch_norm and device.type != "cuda":
+        raise ConfigError(f"train.sync_batch_norm: found true on {device}; expected false (GPUs only)")
     run = RunFolder(settings.out)
     with process_group(device), pixel_limit(settings.data.max_megapixels), torch.random.fork_rng(devices=[]):
         run.check_empty(resume=resume)
@@ -119,7 +117,7 @@ def train(
         with on_first_process(run.lock() if resume else nullcontext(), device):  # before the checkpoint is read
             settings = results.absolute_paths(settings)
             setup = replace(setup, init=settings.init or [])
-            return _train(settings, setup, device, metrics or plugins.metrics(), resume, say)
+            return _train(settings, setup, device, metrics or plugins.metrics(), resume, dry_run, say)
 
 
 def _written(source: Source, folder: Path, *, keep: bool) -> Path:
@@ -139,77 +137,53 @@ def _train(
     device: torch.device,
     metrics: Mapping[str, plugins.Metric],
     resume: bool,
+    rehearse: bool,
     say: Callable[[str], None],
 ) -> RunResult:
-    """Build all parts, pass each the sections that it needs, and train."""
+    """Build all parts, pass each the sections that it needs, and train, or only measure if `rehearse`."""
     assert config.out is not None
     run, first, score = RunFolder(config.out), distributed.rank() == 0, next(iter(metrics), SCORE)
-    data, train, seed = config.data, config.train, config.seed
-    state, initial_setup, given = None, setup, data
-    if resume and run.has_checkpoint:  # weights are in its checkpoint, input statistics and split in its split.json
-        state, initial_setup, given = _load(run, config), setup.resumed(), results.recorded_data(data, run)
-    # A resumed run calibrates as before, hence `setup`, but loads no initial weights, hence `begun`.
-    held_back = () if state is None else results.record(run).get("held_back", ())
-    material = with_held_back(setup, replace(gather_material(given, initial_setup, seed), group=data.group), held_back)
-    if state is not None:
-        results.same_split(run, material)
-    torch.manual_seed(seed)  # initial weights depend on the seed alone
-    method = build_method(initial_setup, material.facts, material.loss_weights(initial_setup.supervised.class_weights))
-    loader = build_loader(data, config.augment, train, material, method, device, seed)
-    if state is not None:
-        loader.sampler.load_state_dict(state["streams"])
-    pixel_loss = method.pixel_loss if isinstance(method.pixel_loss, PixelLossModule) else None
-    reader, sections = build_reader(data, material.card), (train, config.evaluate, config.loss)
-    scoring = Scoring(material, reader, device, *sections, pixel_loss, run, metrics)
-    batches: Batches = loader.batches
-    if setup.calibrates or setup.gates:
-        batches = Calibration(setup, scoring, method, say).batches(batches)
-    notes = notes_of(setup, method)
-    announce(setup, data, material, method, notes, say)
-    if state is not None:
-        before, after = state["config"]["train"]["steps"], train.steps
-        changed = f"; --steps was {before}: the schedules are now those of {after}" if before != after else ""
-        say(f"resuming at step {state['step']}{changed}")
-
-    def threshold() -> dict[str, Any] | None:
-        return threshold_record(setup.loss, pixel_loss) if setup.uses_threshold and pixel_loss is not None else None
-
-    with on_first_process(nullcontext() if resume else run.lock(), device):
-        if first:  # write nothing to the run folder before all settings are validated
-            run.check_empty(resume=resume)
-            write_text(run.config, dump_yaml(config))
-            write_json(run.split, results.split_record(material, threshold()))
-            write_json(run.environment, results.sessions(run, environment.collect(results.hardware(device)), state))
-        distributed.barrier()
-        settings = _settings(train, config.optim, device, seed, score=score)
-        record = config.model_dump(mode="json")
-        outcome = _fit(run, method, config.optim, settings, loader, batches, scoring, record, state, say is _silent)
-        result = None
-        if outcome.finished:
-            result = results.result_of(setup, seed, material, outcome, threshold(), notes)
-            if first:
-                save_model(run.model_dir, outcome.predictor, card=with_record(scoring, config, result))
-                write_json(run.result, result)
+    built = prepare_training(config, setup, run, device, metrics, resume, say)
+    material, state, train = built.material, built.state, config.train
+    settings = _settings(train, config.optim, device, config.seed, score=score)
+    shape = (min(2, train.batch), config.network.channels, *train.crop)
+    network = built.method.predictor() if device.type == "cpu" else None
+    with cpu_threads(train.threads, network, shape, None if state is None else run) as measured:
+        if measured:
+            say(measured)
+        if rehearse:
+            optimisers = optimisers_of(config.optim, built.method.to(device))
+            batches = with_memory_check(built.batches, built.method, settings)
+            for line in dry_run_of(built.method, optimisers, settings, batches, built.scoring):
+                say(line)
+            return RunResult(run.path, False, False, 0, None)
+        with on_first_process(nullcontext() if resume else run.lock(), device):
+            if first:  # write nothing to the run folder before all settings are validated
+                run.check_empty(resume=resume)
+                write_text(run.config, dump_yaml(config))
+                write_json(run.split, results.split_record(material, built.threshold()))
+                now = environment.collect(results.hardware(device))
+                write_json(run.environment, results.sessions(run, now, state))
             distributed.barrier()
+            outcome = _fit(run, built, config, settings, say is _silent)
+            result = None
+            if outcome.finished:
+                result = results.result_of(setup, config.seed, material, outcome, built.threshold(), built.notes)
+                if first:
+                    save_model(run.model_dir, outcome.predictor, card=with_record(built.scoring, config, result))
+                    write_json(run.result, result)
+                distributed.barrier()
     say(summary(run, outcome, score=score))
     return RunResult(run.path, outcome.finished, outcome.interrupted, outcome.step, result)
 
 
-def _fit(
-    run: RunFolder,
-    method: Method,
-    optim: OptimConfig,
-    settings: Settings,
-    loader: Loader,
-    batches: Batches,
-    scoring: Scoring,
-    record: dict[str, Any],
-    state: dict[str, Any] | None,
-    quiet: bool,
-) -> Outcome:
-    """Run the training loop and its loggers. record: the configuration to store in checkpoints."""
+def _fit(run: RunFolder, built: Training, config: Config, settings: Settings, quiet: bool) -> Outcome:
+    """Run the training loop and its loggers."""
+    method, loader, scoring, state, train = built.method, built.loader, built.scoring, built.state, config.train
+    if train.sync_batch_norm:
+        nn.SyncBatchNorm.convert_sync_batchnorm(method)
     method.to(settings.device)  # before creating the optimisers: their state is on the parameters' device
-    train, step = scoring.train, state["step"] if state else 0
+    record, step = config.model_dump(mode="json"), state["step"] if state else 0  # stored in checkpoints
     logged = step - (state is not None and "unscored" in state)  # its line is written after its evaluation
     can_score = train.evaluate and bool(scoring.items)
 
@@ -229,11 +203,11 @@ def _fit(
             if not quiet:
                 work = f"batches of {train.batch} images of {train.crop[0]}x{train.crop[1]} on {settings.device}"
                 sinks.append(stack.enter_context(closing(Display(train.steps, done=step, work=work))))
-        stack.enter_context(_batch_norm_error())
+        stack.enter_context(_explained_errors())
         return fit(
             method,
-            with_memory_check(batches, method, settings),
-            optimisers_of(optim, method),
+            with_memory_check(built.batches, method, settings),
+            optimisers_of(config.optim, method),
             settings,
             evaluate=scoring.evaluate if can_score else None,
             keep_best=keep_best if can_score and scoring.material.split.choose_best else None,
@@ -247,8 +221,8 @@ def _fit(
 
 
 @contextmanager
-def _batch_norm_error() -> Iterator[None]:
-    """Replace torch's error about batch norm on a single value per channel by one that suggests settings."""
+def _explained_errors() -> Iterator[None]:
+    """Replace torch's errors about batch norm of one value and about memory by ones that suggest settings."""
     try:
         yield
     except ValueError as error:
@@ -257,6 +231,12 @@ def _batch_norm_error() -> Iterator[None]:
         raise ConfigError(
             f"one image at a time is too few for the network's batch normalisation ({error}): raise --batch, lower "
             "train.accumulate or the number of processes, or set train.freeze_batch_norm=true"
+        ) from None
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"out of GPU memory ({str(error).partition('. ')[0]}): set train.accumulate=2 (the batch in parts), "
+            "train.precision=bf16, network.checkpointing=true (ViTs), or a smaller --crop, --batch or --encoder; "
+            "in an evaluation evaluate.mode=sliding or a smaller evaluate.batch"
         ) from None
 
 
@@ -268,15 +248,3 @@ def _settings(train: TrainConfig, optim: OptimConfig, device: torch.device, seed
     if not train.evaluate or train.eval_every is None:
         values["eval_every"] = tenth if train.evaluate else None
     return Settings(**values, device=device, seed=seed, score=score)
-
-
-def _load(run: RunFolder, config: Config) -> dict[str, Any]:
-    state = checkpoint.load(run.last_pt)
-    try:
-        checkpoint.check_resumable(state["config"], config.model_dump(mode="json"), RESUMABLE)
-    except checkpoint.CheckpointError as error:
-        advice = f"With the run's own settings: fuzzyseg train {run.config} --out {run.path} --resume"
-        raise checkpoint.CheckpointError(f"{error}\n{advice}") from None
-    if state["step"] > config.train.steps:
-        raise ConfigError(f"--steps: found {config.train.steps}; {run.last_pt} is at step {state['step']}: give more")
-    return state

@@ -15,6 +15,7 @@ from fuzzyseg.data.views import known_pixels
 from fuzzyseg.inference.ceiling import ceiling_matrix
 from fuzzyseg.inference.metrics import bootstrap_error, confusion_matrix, resolvable, scores
 from fuzzyseg.inference.predictor import Predictor, Protocol
+from fuzzyseg.ops import distributed
 
 
 def evaluate(
@@ -47,10 +48,14 @@ def evaluate(
     stride of the network's logits (one view of the whole image, whatever the protocol), None for a class in no mask;
     `miou_resolvable`, see `resolvable`; `miou_error`, see `bootstrap_error`; `images`; and `protocol`, a description.
 
+    The processes of a process group divide the images among them and return the same result; call it on all.
+
     Raises DataError if there are no images, an image has no mask, or every pixel is void.
     """
     if not items:
         raise DataError("there are no images to evaluate on; expected at least one with a mask")
+    everything, processes = len(items), distributed.world_size()
+    items = items[distributed.rank() :: processes]
     card, protocol = predictor.card, Protocol(mode, window, tuple(scales), flip)
     reader, count, done = card.reader(ignore_index), len(card.classes), 0
     matrix = torch.zeros(count, count, dtype=torch.long, device=predictor.device)
@@ -64,16 +69,20 @@ def evaluate(
                 image = torch.zeros_like(matrix)
         done += finished
         if finished and progress is not None:
-            progress(done, len(items))
-    counts, each = matrix.cpu(), torch.stack(images).cpu()
+            progress(min(done * processes, everything), everything)
+    counts = distributed.gather(matrix.unsqueeze(0)).sum(0).cpu()
+    each = distributed.gather(torch.stack(images) if images else matrix.new_zeros(0, 3, count)).cpu()
+    order = [number for rank in range(processes) for number in range(rank, everything, processes)]
+    each = each[torch.tensor(order).argsort()]
     keep(counts, each)
     result = scores(counts, card.classes)
     further = {name: float(metric(counts.double())) for name, metric in (metrics or {}).items()}
     if ceiling is None:
-        ceiling_counts = ceiling_matrix(items, reader, image_size=card.image_size, stride=predictor.stride())
+        mine = ceiling_matrix(items, reader, image_size=card.image_size, stride=predictor.stride())
+        ceiling_counts = distributed.gather(mine.unsqueeze(0).to(predictor.device)).sum(0).cpu()
         ceiling = scores(ceiling_counts, card.classes)["per_class"]
     measure = resolvable(result["per_class"], ceiling) | {"miou_error": bootstrap_error(each)}
-    return {**further, **result, **measure, "images": len(items), "protocol": protocol.describe(card)}
+    return {**further, **result, **measure, "images": everything, "protocol": protocol.describe(card)}
 
 
 Prediction = tuple[Tensor, Tensor, int]

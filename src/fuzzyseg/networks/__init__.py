@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm  # private: torch has no public base of its batch norms
 
 from fuzzyseg.networks.segmenter import Segmenter
 from fuzzyseg.networks.weights import from_hub, load_encoder, load_network, network_file
@@ -29,7 +30,7 @@ _RESERVED = {
     "upsampling": " cannot be set: the architecture determines it",
 }
 """Arguments of smp's constructors that are not options, each with the rest of the error message."""
-_OURS = {"arch", "encoder", "weights", "channels", "output_stride"}
+_OURS = {"arch", "encoder", "weights", "channels", "output_stride", "checkpointing"}
 """Network settings common to all architectures."""
 
 
@@ -50,15 +51,16 @@ def build_network(
     channels: int,
     classes: int,
     output_stride: int | None = None,
+    checkpointing: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Segmenter:
     """Build a network with new random decoder and head weights.
 
     arch: a name in `NETWORKS`. encoder: an encoder of segmentation_models_pytorch, or `tu-` plus a timm model name.
     weights: encoder weights: imagenet (downloaded), none, or a file. channels: image channels. output_stride: the
-    encoder's output stride, if configurable. options: of the architecture and, for `tu-` encoders, of timm. Raises
-    ValueError for an unknown name (suggesting the nearest known one), an option that does not apply, and weights that
-    are unavailable or do not match.
+    encoder's output stride, if configurable. checkpointing: recompute the encoder's activations in the backward pass.
+    options: of the architecture and, for `tu-` encoders, of timm. Raises ValueError for an unknown name (suggesting the
+    nearest known one), an option that does not apply, and weights that are unavailable or do not match.
     """
     check_names(arch, encoder)
     settings = _settings(arch, encoder, dict(options or {}), output_stride)
@@ -70,8 +72,19 @@ def build_network(
         model = _build(arch, encoder, None, settings, channels, classes)
         if weights != "none":
             load_encoder(model.encoder, Path(weights))
+    if checkpointing:
+        _checkpoint_activations(model.encoder, encoder)
     model.config["encoder_weights"] = None  # a saved model contains its weights and must load offline
     return Segmenter(model)
+
+
+def _checkpoint_activations(encoder: nn.Module, name: str) -> None:
+    """Raise ValueError for an encoder that does not support it, or whose batch norm would count each image twice."""
+    model: Any = getattr(encoder, "model", None)
+    if not hasattr(model, "set_grad_checkpointing") or any(isinstance(m, _BatchNorm) for m in encoder.modules()):
+        expected = "expected an encoder of timm without batch norm, such as a tu-vit or a tu-convnext"
+        raise ValueError(f"network.checkpointing: found the encoder {name}; {expected}")
+    model.set_grad_checkpointing(True)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

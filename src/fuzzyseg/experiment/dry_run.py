@@ -1,0 +1,79 @@
+"""Dry run of a training: time and memory of its first steps and of an evaluation."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from fuzzyseg.engine import Settings, fit
+from fuzzyseg.engine.step_values import memory_mib
+from fuzzyseg.engine.trainer import Batches
+from fuzzyseg.experiment.validation import Scoring
+from fuzzyseg.inference import Predictor, evaluate
+from fuzzyseg.methods import Method
+from fuzzyseg.run.logs import Sink
+
+STEPS = 3
+"""Training steps; the first one also allocates memory and selects algorithms, and is not timed."""
+GIB = 1024
+"""MiB per GiB."""
+
+
+class Clock(Sink):
+    """Records when each step ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def tick(self, step: int) -> None:
+        """Record the time."""
+        self.ends.append(time.monotonic())
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Discard the line."""
+
+
+def dry_run(
+    method: Method, optimisers: Sequence[Optimizer], settings: Settings, batches: Batches, scoring: Scoring
+) -> list[str]:
+    """Train for `STEPS` steps, evaluate one image, and return time and memory as sentences. Writes no files.
+
+    Extrapolates linearly: a step takes as long as the second and third, an evaluation as long as all images at the pace
+    of the one with the largest file. Call it on every process.
+    """
+    clock = Clock()
+    short = replace(settings, stop_at=min(STEPS, settings.steps), eval_every=None, save_every=None)
+    start = time.monotonic()
+    outcome = fit(method, batches, optimisers, short, sinks=[clock])
+    if not clock.ends:  # not the first process
+        return []
+    timed = clock.ends if len(clock.ends) > 1 else [start, *clock.ends]
+    step = (timed[-1] - timed[0]) / (len(timed) - 1)
+    total = settings.steps * step
+    lines = [f"dry run of {outcome.step} steps: {step:.2f} s per step, {_clock(total)} for {settings.steps} steps"]
+    if settings.eval_every is not None and scoring.items:
+        item = max(scoring.items, key=lambda each: each.image.stat().st_size)
+        predictor = Predictor(outcome.predictor, scoring.card_at(0), scoring.device)
+        start = time.monotonic()
+        evaluate(predictor, [item], **scoring.settings.model_dump(exclude={"diagnose", "gallery"}))
+        once = (time.monotonic() - start) * len(scoring.items)
+        times = 1 if settings.eval_every == 0 else -(-settings.steps // settings.eval_every)
+        total += times * once
+        evaluations = "1 evaluation" if times == 1 else f"{times} evaluations"
+        lines.append(f"evaluation of {len(scoring.items)} images: {_clock(once)}; {evaluations} in this run")
+    memory = memory_mib(settings.device)
+    if memory is not None:
+        lines.append(f"peak memory: {memory / GIB:.1f} GiB{_of_total(settings.device)}")
+    return [*lines, f"whole training: about {_clock(total)}; the dry run wrote no files"]
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _of_total(device: torch.device) -> str:
+    return f" of {torch.cuda.mem_get_info(device)[1] / 2**30:.1f}" if device.type == "cuda" else ""
