@@ -1,6 +1,6 @@
 """Training of a run: builds data, method, training loop, evaluation and run folder from the configuration."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -174,16 +174,18 @@ def _train(
     def threshold() -> dict[str, Any] | None:
         return threshold_record(setup.loss, pixel_loss) if setup.uses_threshold and pixel_loss is not None else None
 
-    with on_first_process(nullcontext() if resume else run.lock(), device):
-        if first:  # write nothing to the run folder before all settings are validated
+    record, sinks = config.model_dump(mode="json"), list[Sink]()
+    with on_first_process(nullcontext() if resume else run.lock(), device), ExitStack() as stack:
+        if first:  # write nothing to the run folder before all settings are validated and a tracker has started
             run.check_empty(resume=resume)
+            loggers = _loggers(run, train, record, state, device, quiet=say is _silent)
+            sinks += (stack.enter_context(closing(sink)) for sink in loggers)
             write_text(run.config, dump_yaml(config))
             write_json(run.split, results.split_record(material, threshold()))
             write_json(run.environment, results.sessions(run, environment.collect(results.hardware(device)), state))
         distributed.barrier()
         settings = _settings(train, config.optim, device, seed, score=score)
-        record = config.model_dump(mode="json")
-        outcome = _fit(run, method, config.optim, settings, loader, batches, scoring, record, state, say is _silent)
+        outcome = _fit(run, method, config.optim, settings, loader, batches, scoring, record, state, sinks)
         result = None
         if outcome.finished:
             result = results.result_of(setup, seed, material, outcome, threshold(), notes)
@@ -205,31 +207,16 @@ def _fit(
     scoring: Scoring,
     record: dict[str, Any],
     state: dict[str, Any] | None,
-    quiet: bool,
+    sinks: Sequence[Sink],
 ) -> Outcome:
-    """Run the training loop and its loggers. record: the configuration to store in checkpoints."""
+    """Run the training loop. record: the configuration to store in checkpoints."""
     method.to(settings.device)  # before creating the optimisers: their state is on the parameters' device
-    train, step = scoring.train, state["step"] if state else 0
-    logged = step - (state is not None and "unscored" in state)  # its line is written after its evaluation
-    can_score = train.evaluate and bool(scoring.items)
+    can_score = scoring.train.evaluate and bool(scoring.items)
 
     def keep_best(predictor: nn.Module, score: dict[str, Any]) -> None:
         save_model(run.best_dir, predictor, card=scoring.card_at(score["step"]))
 
-    with ExitStack() as stack:
-        sinks: list[Sink] = []
-        if distributed.rank() == 0:
-            review = review_of(dict(checkpoint.leaves(record)))
-            sinks.append(stack.enter_context(closing(MetricsLog(run.metrics, keep_to=logged, review=review))))
-            if available() if train.tensorboard == "auto" else train.tensorboard:
-                sinks.append(stack.enter_context(closing(TensorBoard(run.tensorboard_dir, keep_to=logged))))
-            if (track := record["track"])["to"]:
-                tracker = Tracker(**track, folder=run.path, config=record, keep_to=logged)
-                sinks.append(stack.enter_context(closing(tracker)))
-            if not quiet:
-                work = f"batches of {train.batch} images of {train.crop[0]}x{train.crop[1]} on {settings.device}"
-                sinks.append(stack.enter_context(closing(Display(train.steps, done=step, work=work))))
-        stack.enter_context(_batch_norm_error())
+    with _batch_norm_error():
         return fit(
             method,
             with_memory_check(batches, method, settings),
@@ -244,6 +231,22 @@ def _fit(
             config=record,
             resume=state,
         )
+
+
+def _loggers(
+    run: RunFolder, train: TrainConfig, record: dict[str, Any], state: Any, device: torch.device, *, quiet: bool
+) -> Iterator[Sink]:
+    """Open the log files, the tracker and the progress display, which continue after the checkpoint `state`, if any."""
+    step = state["step"] if state else 0
+    logged = step - (state is not None and "unscored" in state)  # its line is written after its evaluation
+    yield MetricsLog(run.metrics, keep_to=logged, review=review_of(dict(checkpoint.leaves(record))))
+    if available() if train.tensorboard == "auto" else train.tensorboard:
+        yield TensorBoard(run.tensorboard_dir, keep_to=logged)
+    if (track := record["track"])["to"]:
+        yield Tracker(**track, folder=run.path, config=record, keep_to=logged)
+    if not quiet:
+        work = f"batches of {train.batch} images of {train.crop[0]}x{train.crop[1]} on {device}"
+        yield Display(train.steps, done=step, work=work)
 
 
 @contextmanager
