@@ -193,8 +193,8 @@ def test_anchors_and_merge_keys_stay_possible(tmp_path):
 
 
 def test_keywords_are_short_names_dotted_names_or_sections():
-    found = settings_from({"train.steps": 5}, {"train.crop": 64, "batch": 2, "optim": {"lr": 0.5}})
-    assert (found.train.steps, found.train.crop, found.train.batch, found.optim.lr) == (5, (64, 64), 2, 0.5)
+    result = settings_from({"train.steps": 5}, {"train.crop": 64, "batch": 2, "optim": {"lr": 0.5}})
+    assert (result.train.steps, result.train.crop, result.train.batch, result.optim.lr) == (5, (64, 64), 2, 0.5)
     with pytest.raises(ConfigError, match=r"'train\.crops'\. Did you mean 'train\.crop'"):
         settings_from(None, {"train.crops": 64})
     with pytest.raises(ConfigError, match=r"'trian\.crop'"):

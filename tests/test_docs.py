@@ -35,9 +35,9 @@ def commands(page: Path) -> list[str]:
     for language, block in blocks(page.read_text(encoding="utf-8")):
         if language in ("sh", "bash", "console", ""):
             for line in re.sub(r"\\\n\s*", " ", block).splitlines():
-                found = re.match(r"\s*(?:\$ )?(?:[A-Z_]+=\S+ )*(?:torchrun .* -m )?(fuzzyseg .+)", line)
-                if found:
-                    lines.append(found[1])
+                result = re.match(r"\s*(?:\$ )?(?:[A-Z_]+=\S+ )*(?:torchrun .* -m )?(fuzzyseg .+)", line)
+                if result:
+                    lines.append(result[1])
     return lines
 
 

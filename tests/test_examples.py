@@ -71,8 +71,8 @@ def test_an_exported_model_runs_without_torch(static, tmp_path):
     words = [str(tmp_path / "out" / "model.onnx"), str(tmp_path / "images" / "im.png"), str(tmp_path / "mask.png")]
     ran = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    found = Image.open(tmp_path / "mask.png")
-    assert found.getpalette()[:9] == [value for colour in colours for value in colour]
+    result = Image.open(tmp_path / "mask.png")
+    assert result.getpalette()[:9] == [value for colour in colours for value in colour]
     tall, wide = static or (70, 100)
     expected = np.zeros((70, 100), np.uint8)
     for top in range(0, 70, tall):
@@ -81,7 +81,7 @@ def test_an_exported_model_runs_without_torch(static, tmp_path):
             padded = np.pad(part, ((0, tall - part.shape[0]), (0, wide - part.shape[1]), (0, 0)), mode="edge")
             labels = model.labels(padded).numpy()[: part.shape[0], : part.shape[1]]
             expected[top : top + tall, left : left + wide] = labels
-    assert (np.asarray(found) == expected).mean() > 0.999
+    assert (np.asarray(result) == expected).mean() > 0.999
 
 
 def test_the_command_line_finds_method_loss_data_and_metric():

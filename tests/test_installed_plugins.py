@@ -70,8 +70,8 @@ def test_a_method_of_fuzzysegs_own_is_not_replaced(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(install(tmp_path / "site")))
     plugins._installed.cache_clear()
     try:
-        found = plugins.methods()
+        result = plugins.methods()
     finally:
         plugins._installed.cache_clear()
-    assert found["cps"] is CPS
-    assert found["self_training"].__module__ == "offered.own_method"
+    assert result["cps"] is CPS
+    assert result["self_training"].__module__ == "offered.own_method"

@@ -25,11 +25,11 @@ named = pytest.mark.parametrize("path", PLANS, ids=[p.relative_to(RECIPES).as_po
 def settings(path):
     """(reading, arm, amount, complete settings) of each run of a plan."""
     plan = read_plan(path)
-    found = []
+    result = []
     for reading in plan.readings or [None]:
         grid = Grid(plan.model_copy(update={"start": None}), reading=reading, seeds=1)
-        found += [(reading, cell.arm, cell.labelled, grid.config(cell, Path("out"))) for cell in grid.cells]
-    return found
+        result += [(reading, cell.arm, cell.labelled, grid.config(cell, Path("out"))) for cell in grid.cells]
+    return result
 
 
 @named

@@ -27,7 +27,7 @@ def draw(count, generator, classes=6):
 
 def critical(logits, target):
     """The smallest T at which each truth is in its set, by Alg. 1 as written: 0 for the most probable class."""
-    found = []
+    result = []
     for z, y in zip(logits[0, :, 0].T, target.flatten().tolist(), strict=True):
         total = 0.0
         falling = sorted(range(len(z)), key=lambda c, z=z: -float(z[c]))
@@ -35,8 +35,8 @@ def critical(logits, target):
             total += float(torch.softmax(z, 0)[label])
             if label == y:
                 last = place == len(z) - 1
-                found.append(0.0 if place == 0 else math.inf if last else total)
-    return sorted(found)
+                result.append(0.0 if place == 0 else math.inf if last else total)
+    return sorted(result)
 
 
 @pytest.mark.parametrize("wanted", [0.5, 0.7, 0.9])
@@ -46,11 +46,11 @@ def test_the_threshold_is_the_finite_sample_quantile_of_the_critical_thresholds(
     for seed in range(5):
         logits, target = draw(count, torch.Generator().manual_seed(seed))
         covered, units = coverage_by_threshold(logits, target, GRID)
-        found, share = conformal_threshold(covered.sum(0), units.sum(), GRID, wanted)
+        result, share = conformal_threshold(covered.sum(0), units.sum(), GRID, wanted)
         place = math.ceil((count + 1) * wanted - 1e-9)
         quantile = critical(logits, target)[place - 1]
         expected = next((t for t in GRID if t >= quantile), GRID[-1])
-        assert found == expected
+        assert result == expected
         if math.isfinite(quantile):
             assert share >= place / count - 1e-9
 
@@ -65,17 +65,17 @@ def test_out_of_reach_is_the_last_threshold():
 
 def test_sets_of_a_new_pixel_hold_the_truth_as_often_as_wanted_and_those_of_the_plain_quantile_do_not():
     """2,000 draws of 10 calibration pixels: expected are 8 / 11 and 7 / 11, with a standard error below .004."""
-    generator, wanted, draws = torch.Generator().manual_seed(0), 0.7, 2000
+    generator, expected, draws = torch.Generator().manual_seed(0), 0.7, 2000
     fresh = draw(4000, generator)
     by_threshold, units = coverage_by_threshold(*fresh, GRID)
     at = dict(zip(GRID, (by_threshold.sum(0) / units.sum()).tolist(), strict=True))
     conformal, plain = [], []
     for _ in range(draws):
         covered, units = coverage_by_threshold(*draw(10, generator), GRID)
-        conformal.append(at[conformal_threshold(covered.sum(0), units.sum(), GRID, wanted)[0]])
-        plain.append(at[smallest_covering(covered.sum(0), units.sum(), GRID, wanted)[0]])
-    assert sum(conformal) / draws >= wanted
-    assert sum(plain) / draws < wanted - 0.01
+        conformal.append(at[conformal_threshold(covered.sum(0), units.sum(), GRID, expected)[0]])
+        plain.append(at[smallest_covering(covered.sum(0), units.sum(), GRID, expected)[0]])
+    assert sum(conformal) / draws >= expected
+    assert sum(plain) / draws < expected - 0.01
 
 
 def test_by_class_the_coverage_is_that_of_the_pixels_with_this_label():
@@ -97,13 +97,13 @@ def test_the_temperature_of_miscalibrated_logits_is_found(true):
     generator = torch.Generator().manual_seed(0)
     z = 2 * torch.randn(20000, 5, generator=generator, dtype=torch.float64)
     y = torch.multinomial(torch.softmax(z, 1), 1, generator=generator).flatten()
-    found = fitted_temperature(true * z, y)
-    assert found == pytest.approx(true, rel=0.03)
+    result = fitted_temperature(true * z, y)
+    assert result == pytest.approx(true, rel=0.03)
 
     def nll(t):
         return float(torch.nn.functional.cross_entropy(true * z / t, y))
 
-    assert nll(found) <= min(nll(found * 1.001), nll(found / 1.001))
+    assert nll(result) <= min(nll(result * 1.001), nll(result / 1.001))
 
 
 def test_a_temperature_stays_within_its_range_and_needs_a_pixel():

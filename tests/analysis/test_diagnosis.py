@@ -37,47 +37,47 @@ def by_pixel(teacher, student, target):
 
 
 def test_maps_are_those_of_the_formulas(logits):
-    found = pixel_maps(*logits, threshold=T)
+    result = pixel_maps(*logits, threshold=T)
     seen = set()
     for place, z, s, truth in by_pixel(*logits):
         p = literal.probabilities(z)
         positives = literal.fuzzy_set(p, T)
         w = literal.weight(p, positives)
-        assert int(found.k[place]) == len(positives)
-        assert int(found.label[place]) == positives[0]
-        assert float(found.confidence[place]) == pytest.approx(p[positives[0]])
-        assert float(found.weight[place]) == pytest.approx(w)
-        assert float(found.entropy[place]) == pytest.approx(literal.entropy(p))
+        assert int(result.k[place]) == len(positives)
+        assert int(result.label[place]) == positives[0]
+        assert float(result.confidence[place]) == pytest.approx(p[positives[0]])
+        assert float(result.weight[place]) == pytest.approx(w)
+        assert float(result.entropy[place]) == pytest.approx(literal.entropy(p))
         image, y, x = place
-        assert found.order[image, :, y, x].tolist() == literal.falling(p)
+        assert result.order[image, :, y, x].tolist() == literal.falling(p)
         if truth == 255:
-            assert int(found.case[place]) == 0
-            assert all(math.isnan(values[place]) for pair in (found.score, found.lift) for values in pair)
+            assert int(result.case[place]) == 0
+            assert all(math.isnan(values[place]) for pair in (result.score, result.lift) for values in pair)
             continue
         case = literal.case_of(positives[0], positives, truth)
         seen.add(case)
-        assert int(found.case[place]) == case
-        for values, sets in ((found.score.hard, positives[:1]), (found.score.fuzzy, positives)):
+        assert int(result.case[place]) == case
+        for values, sets in ((result.score.hard, positives[:1]), (result.score.fuzzy, positives)):
             assert float(values[place]) == pytest.approx(literal.score(s, sets, truth), abs=1e-5)
         hard = -literal.slope(literal.loss, s, truth, positives[:1])
         fuzzy = -w * literal.slope(literal.loss, s, truth, positives)
-        assert float(found.lift.hard[place]) == pytest.approx(hard, abs=1e-6)
-        assert float(found.lift.fuzzy[place]) == pytest.approx(fuzzy, abs=1e-6)
+        assert float(result.lift.hard[place]) == pytest.approx(hard, abs=1e-6)
+        assert float(result.lift.fuzzy[place]) == pytest.approx(fuzzy, abs=1e-6)
     assert seen == {1, 2, 3}
 
 
 def test_the_continuous_rule_has_its_own_gradient(logits):
-    found = pixel_maps(*logits, threshold=T, options=FPLOptions("none", rule="continuous"))
+    result = pixel_maps(*logits, threshold=T, options=FPLOptions("none", rule="continuous"))
     partial = 0
     for place, z, s, truth in by_pixel(*logits):
         mu = literal.membership(literal.probabilities(z), T)
-        assert int(found.k[place]) == sum(value > 0 for value in mu)
+        assert int(result.k[place]) == sum(value > 0 for value in mu)
         if truth != 255:
             partial += 0 < mu[truth] < 1
             expected = -literal.slope(literal.continuous_loss, s, truth, mu)
-            assert float(found.lift.fuzzy[place]) == pytest.approx(expected, abs=1e-6)
-            assert int(found.case[place]) == literal.case_of(
-                int(found.label[place]), [i for i, m in enumerate(mu) if m], truth
+            assert float(result.lift.fuzzy[place]) == pytest.approx(expected, abs=1e-6)
+            assert int(result.case[place]) == literal.case_of(
+                int(result.label[place]), [i for i, m in enumerate(mu) if m], truth
             )
     assert partial > 3
 
@@ -105,47 +105,47 @@ def test_sums_are_those_of_a_loop(logits):
     assert numbers["top1"] == pytest.approx(sum(row["case"] == 1 for row in rows) / total)
     assert numbers["mean_k"] == pytest.approx(sum(row["k"] for row in rows) / total)
     assert numbers["k_histogram"] == pytest.approx([sum(row["k"] == k for row in rows) / total for k in range(1, 6)])
-    for case, found in numbers["cases"].items():
+    for case, result in numbers["cases"].items():
         those = [row for row in rows if row["case"] == int(case)]
-        assert found["share"] == pytest.approx(len(those) / total)
-        assert found["k_histogram"] == pytest.approx(
+        assert result["share"] == pytest.approx(len(those) / total)
+        assert result["k_histogram"] == pytest.approx(
             [sum(row["k"] == k for row in those) / len(those) for k in range(1, 6)]
         )
         for loss in ("hard", "fuzzy"):
             mean = {name: sum(row[name][loss] for row in those) / len(those) for name in ("score", "lift")}
-            assert found["score"][loss] == pytest.approx(mean["score"], abs=1e-5)
-            assert found["lift"][loss] == pytest.approx(mean["lift"], abs=1e-6)
-            assert found["effect"][loss] == pytest.approx(mean["lift"] * len(those) / total, abs=1e-6)
+            assert result["score"][loss] == pytest.approx(mean["score"], abs=1e-5)
+            assert result["lift"][loss] == pytest.approx(mean["lift"], abs=1e-6)
+            assert result["effect"][loss] == pytest.approx(mean["lift"] * len(those) / total, abs=1e-6)
     for loss in ("hard", "fuzzy"):
         assert numbers["effect"][loss] == pytest.approx(sum(row["lift"][loss] for row in rows) / total, abs=1e-6)
-    for found in numbers["by_k"]:
-        those = [row for row in rows if row["k"] == found["k"]]
-        assert found["share"] == pytest.approx(len(those) / total)
-        assert found["coverage"] == pytest.approx(sum(row["case"] != 3 for row in those) / len(those))
-        assert found["top1"] == pytest.approx(sum(row["case"] == 1 for row in those) / len(those))
+    for result in numbers["by_k"]:
+        those = [row for row in rows if row["k"] == result["k"]]
+        assert result["share"] == pytest.approx(len(those) / total)
+        assert result["coverage"] == pytest.approx(sum(row["case"] != 3 for row in those) / len(those))
+        assert result["top1"] == pytest.approx(sum(row["case"] == 1 for row in those) / len(those))
         for name, twentieths in (("entropy", "entropies"), ("weight", "weights")):
-            assert found[name] == pytest.approx(sum(row[name] for row in those) / len(those))
+            assert result[name] == pytest.approx(sum(row[name] for row in those) / len(those))
             counts = [sum(min(int(row[name] * 20), 19) == place for row in those) / len(those) for place in range(20)]
-            assert found[twentieths] == pytest.approx(counts)
+            assert result[twentieths] == pytest.approx(counts)
     error = 0.0
-    for place, found in enumerate(numbers["reliability"]):
+    for place, result in enumerate(numbers["reliability"]):
         those = [row for row in rows if place / 15 < row["p"] <= (place + 1) / 15]
-        assert found["share"] == pytest.approx(len(those) / total)
+        assert result["share"] == pytest.approx(len(those) / total)
         if those:
             accuracy = sum(row["case"] == 1 for row in those) / len(those)
             confidence = sum(row["p"] for row in those) / len(those)
-            assert (found["accuracy"], found["confidence"]) == pytest.approx((accuracy, confidence))
+            assert (result["accuracy"], result["confidence"]) == pytest.approx((accuracy, confidence))
             error += len(those) / total * abs(accuracy - confidence)
         else:
-            assert found["accuracy"] is None
+            assert result["accuracy"] is None
     assert numbers["ece"] == pytest.approx(error)
     wrong = [row for row in rows if row["case"] != 1]
-    assert numbers["confusions"][0]["share"] == max(found["share"] for found in numbers["confusions"])
-    assert sum(found["share"] for found in numbers["confusions"]) == pytest.approx(len(wrong) / total)
-    for found in numbers["confusions"]:
-        those = [row for row in wrong if row["pair"] == (found["truth"], found["label"])]
-        assert found["share"] == pytest.approx(len(those) / total)
-        assert found["rescued"] == pytest.approx(sum(row["case"] == 2 for row in those) / len(those))
+    assert numbers["confusions"][0]["share"] == max(result["share"] for result in numbers["confusions"])
+    assert sum(result["share"] for result in numbers["confusions"]) == pytest.approx(len(wrong) / total)
+    for result in numbers["confusions"]:
+        those = [row for row in wrong if row["pair"] == (result["truth"], result["label"])]
+        assert result["share"] == pytest.approx(len(those) / total)
+        assert result["rescued"] == pytest.approx(sum(row["case"] == 2 for row in those) / len(those))
 
 
 def test_images_add_up(logits):
@@ -159,10 +159,10 @@ def test_images_add_up(logits):
 def test_a_threshold_for_each_pixel(logits):
     threshold = torch.full((2, *SIZE), 0.5, dtype=torch.float64)
     threshold[1] = 0.95
-    found = pixel_maps(*logits, threshold=threshold)
+    result = pixel_maps(*logits, threshold=threshold)
     for (image, y, x), z, _, _ in by_pixel(*logits):
         expected = len(literal.fuzzy_set(literal.probabilities(z), 0.95 if image else 0.5))
-        assert int(found.k[image, y, x]) == expected
+        assert int(result.k[image, y, x]) == expected
 
 
 def test_what_is_not_measured_is_none(logits):
@@ -196,8 +196,8 @@ def test_the_table_over_thresholds(logits):
     teacher, _, target = logits
     thresholds = (0.5, 0.75, 0.9, 0.99)
     halves = [count_thresholds(sorted_classes(teacher[i : i + 1]), target[i : i + 1], thresholds) for i in (0, 1)]
-    found = halves[0].plus(halves[1]).numbers(thresholds)
-    for t, row in zip(thresholds, found, strict=True):
+    result = halves[0].plus(halves[1]).numbers(thresholds)
+    for t, row in zip(thresholds, result, strict=True):
         covered = top1 = torn = pixels = 0
         sizes = [0] * CLASSES
         for _, z, _, truth in by_pixel(teacher, teacher, target):
@@ -217,4 +217,4 @@ def test_the_table_over_thresholds(logits):
         assert row["torn"] == pytest.approx(torn / pixels)
         assert row["k_histogram"] == pytest.approx([size / pixels for size in sizes])
         assert row["mean_k"] == pytest.approx(sum(k * size for k, size in enumerate(sizes, 1)) / pixels)
-    assert found[0]["coverage"] < found[-1]["coverage"]
+    assert result[0]["coverage"] < result[-1]["coverage"]

@@ -10,12 +10,12 @@ NAMES = ["a", "b", "c", "d"]
 def images(count, scale, seed=0, classes=4, pixels=600):
     """Pixels of images whose logits are `scale` times those of a calibrated model, one scale an image."""
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    result = []
     for number in range(count):
         logits = 2 * torch.randn(pixels, classes, generator=generator)
         target = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
-        found.append((logits * (scale[number] if isinstance(scale, list) else scale), target))
-    return found
+        result.append((logits * (scale[number] if isinstance(scale, list) else scale), target))
+    return result
 
 
 def literal(images, temperatures):
@@ -44,14 +44,16 @@ def literal(images, temperatures):
 
 def test_numbers_are_those_of_a_literal_count():
     data = images(3, 3.0)
-    found = judged(data, 2.5, NAMES)
+    result = judged(data, 2.5, NAMES)
     before, _, _ = literal(data, [1.0] * 3)
     after, size, coverage = literal(data, [2.5] * 3)
     torch.testing.assert_close(
-        torch.tensor([found["ece"], found["ece_calibrated"], found["set_size"], *found["coverage_per_class"].values()]),
+        torch.tensor(
+            [result["ece"], result["ece_calibrated"], result["set_size"], *result["coverage_per_class"].values()]
+        ),
         torch.tensor([before, after, size, *coverage]),
     )
-    assert found["pixels"] == 1800 and after < before / 2
+    assert result["pixels"] == 1800 and after < before / 2
 
 
 def test_each_half_is_judged_with_the_temperature_of_the_other():

@@ -24,10 +24,10 @@ def test_equals_the_membership_of_the_truth(rule, variant, k_cap):
     by_class, pixels = coverage_by_threshold(logits, target, THRESHOLDS, FPLOptions(**options))
     covered, pixels = by_class.sum(0), pixels.sum()
     assert int(pixels) == int(seen.sum())
-    for threshold, found in zip(THRESHOLDS, covered, strict=True):
+    for threshold, result in zip(THRESHOLDS, covered, strict=True):
         mu = fuzzy_membership(logits, threshold=threshold, **options)
         expected = mu.gather(1, torch.where(seen, target, 0).unsqueeze(1)).squeeze(1)[seen].sum()
-        torch.testing.assert_close(found.double(), expected)
+        torch.testing.assert_close(result.double(), expected)
     assert (covered.diff() >= 0).all()
 
 

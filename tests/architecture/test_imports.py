@@ -171,16 +171,16 @@ def violations(
     room = room_of(module)
     if room not in TABLE:
         return [f"{module}: the room {room!r} is not in the table; add its row to design and test"]
-    found = []
+    result = []
     for item in imports_of(source, module, package=package, modules=modules or set()):
         if _permitted(room, module, item):
             continue
         reason = next((key for key in DEVIATIONS if key[0] == room and _within(item.target, (key[1],))), None)
         if reason is None:
-            found.append(f"fuzzyseg.{module}:{item.line} imports {item.target}")
+            result.append(f"fuzzyseg.{module}:{item.line} imports {item.target}")
         elif used is not None:
             used.add(reason)
-    return found
+    return result
 
 
 def _modules() -> dict[str, Path]:
@@ -196,11 +196,11 @@ def test_every_module_keeps_to_the_table():
     assert len(files) > 20
     names = {f"fuzzyseg.{name}" for name in files}
     used: set = set()
-    found = []
+    result = []
     for module, path in files.items():
         text = path.read_text(encoding="utf-8")
-        found += violations(text, module, package=path.name == "__init__.py", modules=names, used=used)
-    assert not found, "\n".join(found)
+        result += violations(text, module, package=path.name == "__init__.py", modules=names, used=used)
+    assert not result, "\n".join(result)
     assert used == set(DEVIATIONS), f"no longer needed: {set(DEVIATIONS) - used}"
 
 

@@ -40,16 +40,16 @@ def _documentation(tree: ast.AST) -> set[int]:
 def _words(tree: ast.AST) -> list[tuple[int, str]]:
     """Every identifier and every text of a module, with its line."""
     prose = _documentation(tree)
-    found = []
+    result = []
     for node in ast.walk(tree):
         line = getattr(node, "lineno", 0)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
-            found.append((line, node.value))
+            result.append((line, node.value))
         for field in ("id", "attr", "arg", "name", "asname", "module"):
             value = getattr(node, field, None)
             if isinstance(value, str):
-                found.append((line, value))
-    return found
+                result.append((line, value))
+    return result
 
 
 def misplaced_methods(source: str, path: str) -> list[str]:
@@ -57,27 +57,27 @@ def misplaced_methods(source: str, path: str) -> list[str]:
     allowed = set(PLACES.get(path, ((), ""))[0])
     if path.startswith("methods/"):
         allowed.add(Path(path).parts[1].removesuffix(".py"))
-    found = []
+    result = []
     for line, word in _words(ast.parse(source)):
         text = snake(word)
         for name in sorted(METHODS, key=len, reverse=True):
             pattern = rf"(?<![a-z0-9]){name}(?![a-z0-9])"
             if re.search(pattern, text) and name not in allowed:
-                found.append(f"{path}:{line} names the method {name}: {word!r}")
+                result.append(f"{path}:{line} names the method {name}: {word!r}")
             text = re.sub(pattern, "", text)
-    return found
+    return result
 
 
 def bad_calls(source: str, path: str) -> list[str]:
     """`.cuda()` anywhere; `print` in a room that is a library."""
-    found = []
+    result = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and node.attr == "cuda" and ast.unparse(node) != "torch.cuda":
             if not ast.unparse(node).endswith("version.cuda"):
-                found.append(f"{path}:{node.lineno}: .cuda; devices come from the batch")
+                result.append(f"{path}:{node.lineno}: .cuda; devices come from the batch")
         elif isinstance(node, ast.Name) and node.id == "print" and path.split("/")[0] not in SPEAKING_ROOMS:
-            found.append(f"{path}:{node.lineno}: print in a library room")
-    return found
+            result.append(f"{path}:{node.lineno}: print in a library room")
+    return result
 
 
 def unsorted_names(source: str) -> list[str]:
@@ -103,8 +103,8 @@ def _sources() -> dict[str, str]:
 
 
 def test_no_method_is_named_outside_its_places():
-    found = [line for path, text in _sources().items() for line in misplaced_methods(text, path)]
-    assert not found, "\n".join(found)
+    result = [line for path, text in _sources().items() for line in misplaced_methods(text, path)]
+    assert not result, "\n".join(result)
 
 
 def test_every_method_is_in_the_table():
@@ -113,8 +113,8 @@ def test_every_method_is_in_the_table():
 
 
 def test_no_cuda_and_no_print():
-    found = [line for path, text in _sources().items() for line in bad_calls(text, path)]
-    assert not found, "\n".join(found)
+    result = [line for path, text in _sources().items() for line in bad_calls(text, path)]
+    assert not result, "\n".join(result)
 
 
 def test_no_file_or_folder_is_an_attic():

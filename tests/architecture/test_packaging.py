@@ -29,20 +29,20 @@ BROUGHT_ALONG = {
 
 def names(requirements: list[str]) -> set[str]:
     """The modules that requirements install."""
-    found = {re.split(r"[\[<>=~! ]", each)[0].lower() for each in requirements}
-    return {IMPORTED_AS.get(name, name) for name in found}
+    result = {re.split(r"[\[<>=~! ]", each)[0].lower() for each in requirements}
+    return {IMPORTED_AS.get(name, name) for name in result}
 
 
 def imported() -> set[str]:
     """Packages of others that ours imports anywhere."""
-    found = set()
+    result = set()
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in node.names}
+                result |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
-                found.add((node.module or "").split(".")[0])
-    return found - {"fuzzyseg"} - sys.stdlib_module_names
+                result.add((node.module or "").split(".")[0])
+    return result - {"fuzzyseg"} - sys.stdlib_module_names
 
 
 def test_the_core_dependencies_are_what_is_imported_and_no_extra():

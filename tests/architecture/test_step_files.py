@@ -48,6 +48,6 @@ def files_of_a_step(folder: Path) -> list[str]:
 
 
 def test_a_step_runs_few_files(tmp_path):
-    found = files_of_a_step(tmp_path)
-    assert {"methods/cps.py", "engine/trainer.py"} <= set(found)
-    assert len(found) <= LIMIT, "\n".join(found)
+    result = files_of_a_step(tmp_path)
+    assert {"methods/cps.py", "engine/trainer.py"} <= set(result)
+    assert len(result) <= LIMIT, "\n".join(result)

@@ -260,10 +260,10 @@ def test_bands_and_levels_are_those_of_the_training(tmp_path):
     fuzzyseg.train(settings(root, run, data=data, train={"k_maps": 1}), network=own, quiet=True)
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     expected = [line["evaluation"]["fuzzy"] for line in logged if line.get("evaluation")][-1]
-    found = analyse(run / "model", out=tmp_path / "out", images=1, network=own, device="cpu")
+    result = analyse(run / "model", out=tmp_path / "out", images=1, network=own, device="cpu")
     for name in ("coverage", "top1", "ece", "k_histogram"):
-        assert found["groups"]["val"][name] == pytest.approx(expected[name], abs=1e-6)
-    assert "k_maps.png" in found["figures"]
+        assert result["groups"]["val"][name] == pytest.approx(expected[name], abs=1e-6)
+    assert "k_maps.png" in result["figures"]
     two = tmp_path / "two"
     chosen = settings(root, two, data={**data, "bands": [5, 2]}, network={"weights": "none", "channels": 2})
     network = partial(TinyNetwork, classes=3, channels=2)

@@ -44,12 +44,12 @@ def test_bands_and_range_are_the_runs(tmp_path, limits):
         loss={"name": "fuzzy", "threshold": 0.5},
     )
     run = fuzzyseg.train(config, network=own, quiet=True).run
-    found, logged = agrees_with_training(run, tmp_path)
-    assert (found["coverage"], found["top1"]) == (logged["coverage"], logged["top1"])
+    result, logged = agrees_with_training(run, tmp_path)
+    assert (result["coverage"], result["top1"]) == (logged["coverage"], logged["top1"])
 
 
 def test_a_large_image_is_read_by_windows(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "MOST_PIXELS", 100_000)
+    monkeypatch.setattr(room, "MAX_PIXELS", 100_000)
     root = write_folder(tmp_path / "data", val=2)
     for kind, colours in (("images", "rgb"), ("masks", "minisblack")):
         small = Image.open(root / kind / "val" / "im16.png")
@@ -60,6 +60,6 @@ def test_a_large_image_is_read_by_windows(tmp_path, monkeypatch):
         root, tmp_path / "run", data={"max_megapixels": 1}, train=SHORT, loss={"name": "fuzzy", "threshold": 0.5}
     )
     run = fuzzyseg.train(config, network=own, quiet=True).run
-    found, logged = agrees_with_training(run, tmp_path)
-    assert found["images"] == 3
-    assert (found["coverage"], found["top1"]) == (logged["coverage"], logged["top1"])
+    result, logged = agrees_with_training(run, tmp_path)
+    assert result["images"] == 3
+    assert (result["coverage"], result["top1"]) == (logged["coverage"], logged["top1"])

@@ -68,10 +68,10 @@ def test_images_of_a_rare_class_come_as_often_as_others(rare):
 
 def test_crops_show_the_class_they_were_drawn_for(rare):
     _, classes, masks, _ = drawn(rare, "crops")
-    shown = [(mask == wanted).any() for mask, wanted in zip(masks, classes.tolist(), strict=True)]
+    shown = [(mask == expected).any() for mask, expected in zip(masks, classes.tolist(), strict=True)]
     assert all(shown)
     _, classes, masks, _ = drawn(rare, "images")
-    rare_ones = [(m == 2).any() for m, wanted in zip(masks, classes.tolist(), strict=True) if wanted == 2]
+    rare_ones = [(m == 2).any() for m, expected in zip(masks, classes.tolist(), strict=True) if expected == 2]
     assert sum(rare_ones) < 0.7 * len(rare_ones)
 
 
@@ -106,8 +106,8 @@ def test_the_masks_are_looked_at_once_for_the_draws_and_the_sentence(rare, monke
         return class_counts.class_presence(items, **options)
 
     monkeypatch.setattr(prepare_data, "class_presence", class_presence)
-    found = drawn(rare, "crops", 1)[3]
-    assert prepare_data.say_balance(found, "crops")
+    result = drawn(rare, "crops", 1)[3]
+    assert prepare_data.say_balance(result, "crops")
     assert looked == [12]
 
 

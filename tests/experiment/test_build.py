@@ -118,9 +118,9 @@ def test_dropout_in_pseudo_labels_is_told_by_the_setting_that_takes_it_away(meth
     network = {"arch": arch, "encoder": "mobilenet_v2", "weights": "none", **options}
     config = validate({"method": method, "network": network, "train": {"crop": [64, 64]}})
     setup = resolve(config)
-    found = [note for note in notes_of(setup, build_method(setup, Facts(5))) if "dropout" in note]
-    assert len(found) == len(said)
-    assert all(part in note for part, note in zip(said, found, strict=True))
+    result = [note for note in notes_of(setup, build_method(setup, Facts(5))) if "dropout" in note]
+    assert len(result) == len(said)
+    assert all(part in note for part, note in zip(said, result, strict=True))
 
 
 def test_dropout_of_a_network_of_ones_own_is_told_where_a_run_keeps_its_notes(tmp_path, capsys):

@@ -101,28 +101,28 @@ def test_each_fault_is_found_and_named_and_nothing_is_changed(wrong):
     before = state()
     report = checked(wrong)
     assert state() == before
-    found = kinds(report)
-    assert {kind for kind, each in found.items() if each.level == "error"} == {
+    result = kinds(report)
+    assert {kind for kind, each in result.items() if each.level == "error"} == {
         "unreadable", "orphaned", "size", "values", "leakage",
     }  # fmt: skip
-    assert {kind for kind, each in found.items() if each.level == "warning"} == {
+    assert {kind for kind, each in result.items() if each.level == "warning"} == {
         "missing", "all_void", "near_leakage", "unlabelled_leakage", "duplicate",
     }  # fmt: skip
     assert (report.errors, report.warnings) == (5, 5)
     assert [each.level for each in report.findings] == ["error"] * 5 + ["warning"] * 5
-    assert files(found["unreadable"]) == ["im00.png", "im01.png", "im14.png"]
-    assert files(found["orphaned"]) == ["im055.png"]
-    assert "mean 'im05'" in found["orphaned"].details[0]["text"]
-    assert files(found["size"]) == ["im02.png"]
-    assert "sides are swapped" in found["size"].advice
-    assert files(found["values"]) == ["im03.png"]
-    assert found["values"].details[0]["values"] == [{"value": 9, "pixels": 2, "row": 5, "column": 7}]
-    assert files(found["all_void"]) == ["im04.png"]
-    assert files(found["missing"]) == ["bare.png"]
-    groups = {kind: [detail["files"] for detail in found[kind].details] for kind in found if "leak" in kind}
+    assert files(result["unreadable"]) == ["im00.png", "im01.png", "im14.png"]
+    assert files(result["orphaned"]) == ["im055.png"]
+    assert "mean 'im05'" in result["orphaned"].details[0]["text"]
+    assert files(result["size"]) == ["im02.png"]
+    assert "sides are swapped" in result["size"].advice
+    assert files(result["values"]) == ["im03.png"]
+    assert result["values"].details[0]["values"] == [{"value": 9, "pixels": 2, "row": 5, "column": 7}]
+    assert files(result["all_void"]) == ["im04.png"]
+    assert files(result["missing"]) == ["bare.png"]
+    groups = {kind: [detail["files"] for detail in result[kind].details] for kind in result if "leak" in kind}
     names = {
-        kind: [{part: [path.rpartition("/")[2] for path in paths] for part, paths in each.items()} for each in found]
-        for kind, found in groups.items()
+        kind: [{part: [path.rpartition("/")[2] for path in paths] for part, paths in each.items()} for each in result]
+        for kind, result in groups.items()
     }
     assert names["leakage"] == [{"labelled": ["im06.png"], "val": ["copy.bmp"]}]
     assert names["near_leakage"] == [{"labelled": ["im07.png"], "val": ["near.jpg"]}]
@@ -133,10 +133,10 @@ def test_each_fault_is_found_and_named_and_nothing_is_changed(wrong):
 
 def test_bands_that_the_network_does_not_take(folder):
     np.save(folder / "images" / "train" / "im16.npy", np.zeros((48, 64, 5), np.uint8))
-    found = kinds(checked(folder))
-    assert found["bands"].level == "error"
-    assert files(found["bands"]) == ["im16.npy"]
-    assert "network.channels=5" in found["bands"].advice
+    result = kinds(checked(folder))
+    assert result["bands"].level == "error"
+    assert files(result["bands"]) == ["im16.npy"]
+    assert "network.channels=5" in result["bands"].advice
     assert "bands" not in kinds(checked(folder, bands=[1, 2, 3]))
     assert len(kinds(checked(folder, channels=5))["bands"].details) == 19
 
@@ -163,10 +163,10 @@ def test_rare_and_absent_classes(folder):
         mask = np.array(Image.open(folder / "masks" / path))
         mask[10, 10:13] = places
         Image.fromarray(mask).save(folder / "masks" / path)
-    found = kinds(checked(folder))
-    assert [detail["class"] for detail in found["rare_class"].details] == ["rare"]
-    assert (found["rare_class"].details[0]["pixels"], found["rare_class"].details[0]["images"]) == (3, 1)
-    texts = [detail["text"] for detail in found["absent_class"].details]
+    result = kinds(checked(folder))
+    assert [detail["class"] for detail in result["rare_class"].details] == ["rare"]
+    assert (result["rare_class"].details[0]["pixels"], result["rare_class"].details[0]["images"]) == (3, 1)
+    texts = [detail["text"] for detail in result["absent_class"].details]
     assert texts == [
         "only_val (4): in no training mask, but 1 mask of validation or test",
         "never (5): in no training mask",
@@ -200,9 +200,9 @@ def test_masks_that_cannot_be_understood_leave_the_rest_of_the_report(folder):
     for number, path in enumerate(sorted((folder / "masks" / "train").glob("*.png"))):
         Image.fromarray(np.full((48, 64), number * 20, np.uint8)).save(path)
     shutil.copy(folder / "images" / "train" / "im06.png", folder / "images" / "val" / "im16.png")
-    found = kinds(checked(folder))
-    assert set(found) == {"not_understood", "leakage"}
-    assert "grey levels" in found["not_understood"].details[0]["text"]
+    result = kinds(checked(folder))
+    assert set(result) == {"not_understood", "leakage"}
+    assert "grey levels" in result["not_understood"].details[0]["text"]
 
 
 def test_lists_of_a_split_and_images_from_elsewhere(folder, tmp_path):
@@ -215,9 +215,9 @@ def test_lists_of_a_split_and_images_from_elsewhere(folder, tmp_path):
     lists = {"labelled": str(tmp_path / "labelled.txt"), "val": str(tmp_path / "val.txt")}
     report = checked(folder, **lists, unlabelled_from=[str(more)])
     assert report.lists == {"labelled": (2, 2), "unlabelled": (13, 0), "val": (2, 2)}
-    found = kinds(report)
-    assert set(found) == {"unreadable", "unlabelled_leakage"}
-    assert files(found["unreadable"]) == ["bad.png"]
+    result = kinds(report)
+    assert set(result) == {"unreadable", "unlabelled_leakage"}
+    assert files(result["unreadable"]) == ["bad.png"]
     assert set(kinds(checked(folder, val=str(tmp_path / "lost.txt")))) == {"split"}
 
 
@@ -255,8 +255,8 @@ def test_what_cannot_be_brought_together_and_what_cannot_be_looked_at(folder, tm
 def test_unusable_masks_are_not_called_missing(folder, split, size):
     for path in (folder / "masks").glob(f"{split}/*.png"):
         path.write_bytes(b"") if size is None else Image.new("L", size).save(path)
-    found = kinds(checked(folder))
-    assert set(found) - {"rare_class", "absent_class"} == {"size" if size else "unreadable"}
+    result = kinds(checked(folder))
+    assert set(result) - {"rare_class", "absent_class"} == {"size" if size else "unreadable"}
 
 
 def test_masks_without_an_image_are_not_called_missing(folder):

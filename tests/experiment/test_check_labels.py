@@ -53,13 +53,13 @@ def relabel(data, name, pixels, value, *, image=None):
 def test_planted_wrong_masks_come_first_with_their_confusion(data):
     relabel(data, "d", np.s_[:, 10:20], 0)  # a third
     relabel(data, "b", np.s_[:5, 20:], 1)  # a twelfth
-    found, compared = check_labels("run", data)
+    result, compared = check_labels("run", data)
     assert compared == 5
-    assert [(each["image"].rpartition("/")[2], each["label"], each["prediction"]) for each in found] == [
+    assert [(each["image"].rpartition("/")[2], each["label"], each["prediction"]) for each in result] == [
         ("d", "low", "middle"),
         ("b", "middle", "high"),
     ]
-    assert [each["share"] for each in found] == pytest.approx([1 / 3, 1 / 12])
+    assert [each["share"] for each in result] == pytest.approx([1 / 3, 1 / 12])
 
 
 def test_the_share_is_of_the_labelled_pixels(data):
@@ -67,9 +67,9 @@ def test_the_share_is_of_the_labelled_pixels(data):
     relabel(data, "a", np.s_[:, 10:], 255)
     relabel(data, "a", np.s_[:, :5], 2)
     relabel(data, "c", np.s_[:15, :10], 1)
-    found, _ = check_labels("run", data)
-    assert [each["share"] for each in found] == pytest.approx([1 / 2, 1 / 4])
-    assert [each["image"].rpartition("/")[2] for each in found] == ["a", "c"]
+    result, _ = check_labels("run", data)
+    assert [each["share"] for each in result] == pytest.approx([1 / 2, 1 / 4])
+    assert [each["image"].rpartition("/")[2] for each in result] == ["a", "c"]
 
 
 def test_an_undecided_model_contradicts_nothing(data):
@@ -81,9 +81,9 @@ def test_an_undecided_model_contradicts_nothing(data):
 def test_the_most_frequent_confusion_is_that_of_one_pair(data):
     relabel(data, "a", np.s_[:, :10], 1)  # 10 columns of `low`
     relabel(data, "a", np.s_[:, 10:14], 2)
-    found, _ = check_labels("run", data)
-    assert found[0]["share"] == pytest.approx(14 / 30) and found[0]["most"] == pytest.approx(10 / 30)
-    assert (found[0]["label"], found[0]["prediction"]) == ("middle", "low")
+    result, _ = check_labels("run", data)
+    assert result[0]["share"] == pytest.approx(14 / 30) and result[0]["most"] == pytest.approx(10 / 30)
+    assert (result[0]["label"], result[0]["prediction"]) == ("middle", "low")
 
 
 def test_other_classes_are_refused(data):
@@ -104,5 +104,5 @@ def test_the_command_prints_a_table_after_the_check(data):
 def test_a_damaged_mask_is_passed_over(data):
     relabel(data, "d", np.s_[:, 10:20], 0)
     (data / "masks/train/a.png").write_bytes((data / "masks/train/a.png").read_bytes()[:50])
-    found, compared = check_labels("run", data)
-    assert compared == 4 and len(found) == 1
+    result, compared = check_labels("run", data)
+    assert compared == 4 and len(result) == 1

@@ -74,8 +74,8 @@ class Square(nn.Module):
 def test_what_the_backward_pass_needs_is_counted(count):
     method, size = Square(), (64, 48)
     batch = {"labelled": make_batch(count, size, masks=True)}
-    found = estimate.kept_bytes(batch, 0, method, Settings(3, torch.device("cpu")))
-    assert found == count * 3 * 64 * 48 * 4
+    result = estimate.kept_bytes(batch, 0, method, Settings(3, torch.device("cpu")))
+    assert result == count * 3 * 64 * 48 * 4
     assert method.calls == 0 and method.weight.grad is None
 
 

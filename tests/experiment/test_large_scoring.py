@@ -31,9 +31,9 @@ def folder(tmp_path):
 
 
 def test_the_evaluation_in_training_is_that_of_the_whole(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "MOST_PIXELS", 100_000)
+    monkeypatch.setattr(room, "MAX_PIXELS", 100_000)
     monkeypatch.setattr(room, "TILE", (300, 400))
-    found = []
+    result = []
     for name, limit in (("whole", None), ("parts", 1)):
         sections = {
             "data": {"max_megapixels": limit, "labelled": "4"},
@@ -42,12 +42,12 @@ def test_the_evaluation_in_training_is_that_of_the_whole(folder, tmp_path, monke
         config = settings(folder, tmp_path / name, **sections)
         run = fuzzyseg.train(config, network=partial(TinyNetwork, classes=3), quiet=True).run
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        found.append(next(line["evaluation"] for line in lines if "evaluation" in line))
+        result.append(next(line["evaluation"] for line in lines if "evaluation" in line))
         maps = len(list((run / "maps").rglob("*0000*.png")))
         assert maps == (3 if limit is None else 2)  # none of the large image
-    whole, parts = found
-    fuzzy = [each.pop("fuzzy") for each in found]
-    for each in found:
+    whole, parts = result
+    fuzzy = [each.pop("fuzzy") for each in result]
+    for each in result:
         each.pop("calibration")  # of a random part of the pixels, another one in tiles
     assert parts == whole
     # The tiles do not overlap: a pixel at a seam sees less than it does in the whole image.

@@ -56,14 +56,14 @@ def test_the_list_is_ranked_and_two_networks_disagree(run, photos, tmp_path):
     seen = []
     chosen, failures = suggest(run, [photos], tmp_path / "out", count=4, network=NETWORK, device="cpu",
                                progress=lambda done, total: seen.append((done, total)))  # fmt: skip
-    found = rows(tmp_path / "out")
+    result = rows(tmp_path / "out")
     assert not failures and len(chosen) == 4
-    assert [row["rank"] for row in found] == ["1", "2", "3", "4"]
-    assert len({row["image"] for row in found}) == 4 and all(Path(row["image"]).is_file() for row in found)
-    for row in found:
+    assert [row["rank"] for row in result] == ["1", "2", "3", "4"]
+    assert len({row["image"] for row in result}) == 4 and all(Path(row["image"]).is_file() for row in result)
+    for row in result:
         parts = [float(row[part]) for part in ("fuzzy", "entropy", "disagreement")]
         assert float(row["score"]) == pytest.approx(sum(parts) / 3, abs=2e-4)
-    assert max(float(row["disagreement"]) for row in found) > 0  # CPS trains two networks
+    assert max(float(row["disagreement"]) for row in result) > 0  # CPS trains two networks
     assert seen[-1] == (6 + 6, 6 + 6)
 
 
@@ -101,8 +101,8 @@ def test_cvat_shows_what_the_model_predicts_and_gives_it_back(run, photos, tmp_p
     convert(tmp_path / "cvat", tmp_path / "corrected", labels=out / "labels.txt")
     predict(run, out / "images", tmp_path / "again", write=[], network=NETWORK, device="cpu")
     for mask in masks:
-        found = read_mask(tmp_path / "corrected" / "masks" / mask.name)
-        assert np.array_equal(found, read_mask(tmp_path / "again" / "masks" / mask.name))
+        result = read_mask(tmp_path / "corrected" / "masks" / mask.name)
+        assert np.array_equal(result, read_mask(tmp_path / "again" / "masks" / mask.name))
 
 
 def test_hostile_names_are_text_in_the_page(run, photos, tmp_path):
@@ -118,8 +118,8 @@ def test_pictures_lie_on_the_image(run, photos, tmp_path):
     """Decoded from the page: the layers have the image's size, and the prediction is the mask."""
     suggest(run, [photos / "a.png"], tmp_path / "out", count=1, export=["cvat"], network=NETWORK, device="cpu")
     page = (tmp_path / "out" / "suggestions.html").read_text(encoding="utf-8")
-    found = re.findall(r'src="data:image/\w+;base64,([^"]+)" data-view="(\w+)"', page)
-    pictures = {view: Image.open(io.BytesIO(base64.b64decode(data))) for data, view in found}
+    result = re.findall(r'src="data:image/\w+;base64,([^"]+)" data-view="(\w+)"', page)
+    pictures = {view: Image.open(io.BytesIO(base64.b64decode(data))) for data, view in result}
     assert {picture.size for picture in pictures.values()} == {(52, 40)} and len(pictures) == 4
     assert np.array_equal(np.asarray(pictures["prediction"]), read_mask(tmp_path / "out" / "masks" / "a.png"))
     assert np.abs(np.asarray(pictures["image"]).astype(int) - np.asarray(Image.open(photos / "a.png"))).mean() < 60

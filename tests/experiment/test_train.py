@@ -143,7 +143,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(folder, tmp_path, ca
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_second_training_in_the_folder_is_refused(folder, tmp_path, resume, monkeypatch):
-    monkeypatch.setattr(run_folder, "WAIT", 0.1)
+    monkeypatch.setattr(run_folder, "LOCK_TIMEOUT", 0.1)
     config = settings(folder, tmp_path / "run", train={"stop_at": 2, "evaluate": False})
     with (
         RunFolder(tmp_path / "run").lock(),

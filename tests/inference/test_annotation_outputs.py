@@ -69,10 +69,10 @@ NAMED = {"classes": ["road", "background", "car: red"]}
 )
 def test_cvat_archive(tmp_path, card):
     model, masks = predictor(**card), predicted(tmp_path, kinds=["cvat"], **card)
-    found = converted(tmp_path, unpacked(tmp_path), tmp_path / "data", masks)
+    result = converted(tmp_path, unpacked(tmp_path), tmp_path / "data", masks)
     for name, mask in masks.items():
         assert len(np.unique(mask)) == 3
-        assert np.array_equal(found[name], mask)
+        assert np.array_equal(result[name], mask)
     dataset = read_dataset(tmp_path / "data")
     assert dataset.classes == model.classes
 
@@ -134,13 +134,13 @@ def test_polygons(tmp_path, caplog, kind):
             target = source / "images" / file.relative_to(tmp_path / "out/labelme")
             target.write_text(json.dumps({**content, "imagePath": image.name}))
     names = {"labelme": {name: f"images/{name}" for name in masks}}.get(kind, {name: name for name in masks})
-    found = converted(tmp_path, source, tmp_path / "data", names.values())
+    result = converted(tmp_path, source, tmp_path / "data", names.values())
     assert read_dataset(tmp_path / "data").classes == classes
     for name, mask in masks.items():
         holes = sum((ndimage.binary_fill_holes(mask == label) & (mask != label)).any() for label in range(3))
         assert holes
         for label in range(3):
-            assert intersection_over_union(found[names[name]], mask, label) > 0.98
+            assert intersection_over_union(result[names[name]], mask, label) > 0.98
 
 
 def decode(data):
@@ -171,14 +171,14 @@ def test_label_studio(tmp_path):
     tasks = json.loads((tmp_path / "out/labelstudio.json").read_text())
     assert [task["data"]["image"] for task in tasks] == [f"/data/local-files/?d={name}.png" for name in masks]
     for task, mask in zip(tasks, masks.values(), strict=True):
-        found = np.zeros_like(mask)
+        result = np.zeros_like(mask)
         for region in task["predictions"][0]["result"]:
             assert (region["original_height"], region["original_width"]) == mask.shape
             values = np.array(decode(region["value"]["rle"])).reshape(*mask.shape, 4)
             assert np.array_equal(values, values[..., :1].repeat(4, -1))
             assert set(np.unique(values)) == {0, 255}
-            found[values[..., 3] > 0] = classes.index(region["value"]["brushlabels"][0])
-        assert np.array_equal(found, mask)
+            result[values[..., 3] > 0] = classes.index(region["value"]["brushlabels"][0])
+        assert np.array_equal(result, mask)
 
 
 @pytest.mark.parametrize("length", [1, 2**14 - 1, 2**14, 2**14 + 1, 3 * 2**14])
@@ -202,9 +202,9 @@ def test_encoded_masks_give_the_same_archive(tmp_path):
     file = write(tmp_path / "a.png", blobs(40, 50))
     predict_files(model, file, tmp_path / "out", write=["cvat"], encoded=True)
     with zipfile.ZipFile(tmp_path / "out/cvat.zip") as archive, archive.open("SegmentationClass/a.png") as stored:
-        found = np.array(Image.open(stored))
-    assert np.array_equal(found, np.array(Image.open(tmp_path / "out/masks/a.png")))
-    assert np.array_equal(found, np.array(colours)[model.labels(file).numpy()])
+        result = np.array(Image.open(stored))
+    assert np.array_equal(result, np.array(Image.open(tmp_path / "out/masks/a.png")))
+    assert np.array_equal(result, np.array(colours)[model.labels(file).numpy()])
 
 
 def test_paths_are_those_of_the_images(tmp_path):

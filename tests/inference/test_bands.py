@@ -111,7 +111,7 @@ def test_windows_give_the_files_of_the_whole(tmp_path, monkeypatch, kind, encode
         options = {"tile": (32, 32)} if kind == "tiles" else {"rowsperstrip": 8}
         path = write(tmp_path / "a.tif", stored, **options)
     predictor = model(encoding=CODED, colours=COLOURS)
-    monkeypatch.setattr(room, "MOST_PIXELS", 4000)
+    monkeypatch.setattr(room, "MAX_PIXELS", 4000)
     monkeypatch.setattr(room, "TILE", (40, 48))
     with monkeypatch.context() as patch:
         patch.setattr("fuzzyseg.data.io.image.open_windows", lambda *_, **__: None)

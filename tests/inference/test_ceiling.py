@@ -117,9 +117,9 @@ def test_a_large_mask_is_taken_in_tiles(tmp_path: Path) -> None:
     """Two tiles, of which the second is 3 columns wide."""
     mask = np.zeros((8, 1027), np.uint8)
     mask[:, 1024:] = BLOCK
-    found = matrix(tmp_path, mask, 4)
-    assert found.diagonal().tolist() == [8 * 1024, 8 * 3, 0, 0]
-    assert int(found.sum()) == mask.size
+    result = matrix(tmp_path, mask, 4)
+    assert result.diagonal().tolist() == [8 * 1024, 8 * 3, 0, 0]
+    assert int(result.sum()) == mask.size
 
 
 def test_a_known_ceiling_is_used_again(tmp_path: Path) -> None:
@@ -142,5 +142,5 @@ def test_classes_of_items_are_summed_over_the_images(tmp_path: Path) -> None:
     items: list[Item] = []
     for number, mask in enumerate((np.full((8, 8), GROUND, np.uint8), np.full((12, 4), POLE, np.uint8))):
         items.append(item(tmp_path, str(number), noise(*mask.shape), mask))
-    found = ceiling_matrix(items, Reader(3, 4, VOID), image_size=None, stride=4)
-    assert found.diagonal().tolist() == [64, 0, 48, 0]
+    result = ceiling_matrix(items, Reader(3, 4, VOID), image_size=None, stride=4)
+    assert result.diagonal().tolist() == [64, 0, 48, 0]

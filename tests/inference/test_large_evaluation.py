@@ -23,7 +23,7 @@ SHAPES = {"tiles": {"tile": (256, 128)}, "strips": {"rowsperstrip": 100}, "plane
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(room, "MOST_PIXELS", 100_000)
+    monkeypatch.setattr(room, "MAX_PIXELS", 100_000)
     monkeypatch.setattr(room, "TILE", (300, 400))
 
 

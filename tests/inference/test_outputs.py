@@ -27,7 +27,7 @@ def picture(path: Path) -> np.ndarray:
 @pytest.mark.parametrize(("large", "temperature"), [(False, 1.0), (True, 2.5)])
 def test_values_of_every_output(tmp_path, monkeypatch, large, temperature):
     if large:
-        monkeypatch.setattr(room, "MOST_PIXELS", 100)
+        monkeypatch.setattr(room, "MAX_PIXELS", 100)
         monkeypatch.setattr(room, "TILE", (16, 16))
     model, image = predictor(colours=COLOURS, temperature=temperature), noise(21, 34)
     kinds = ["colour", "uncertainty", "k", "sets", "probabilities", "probabilities8"]
@@ -45,8 +45,8 @@ def test_values_of_every_output(tmp_path, monkeypatch, large, temperature):
     entropy = -(p * p.log()).sum(0) / np.log(3)
     assert np.abs(picture(out / "uncertainty/a.v2.png") - 255 * entropy.numpy()).max() <= 0.51
     for place in range(3):
-        found = picture(out / f"probabilities8/a.v2/{place:03}_class{place}.png")
-        assert np.abs(found - 255 * p[place].numpy()).max() <= 0.51
+        result = picture(out / f"probabilities8/a.v2/{place:03}_class{place}.png")
+        assert np.abs(result - 255 * p[place].numpy()).max() <= 0.51
     assert np.allclose(np.load(out / "probabilities/a.v2.npz")["probabilities"], p.numpy(), atol=1e-3)
     with np.load(out / "sets/a.v2.npz") as stored:
         sets = np.unpackbits(stored["sets"], axis=0, count=3).astype(bool)
@@ -63,7 +63,7 @@ def test_names_of_outputs_are_checked(tmp_path):
 
 
 def test_a_large_overlay_is_reduced(tmp_path, monkeypatch):
-    monkeypatch.setattr(rasters, "MOST_SHOWN", 40 * 50)
+    monkeypatch.setattr(rasters, "MAX_OVERLAY_PIXELS", 40 * 50)
     model, image = predictor(colours=COLOURS), noise(81, 101)
     predict_files(model, write(tmp_path / "a.png", image), tmp_path / "out")
     assert picture(tmp_path / "out/masks/a.png").shape == (81, 101)
@@ -86,7 +86,7 @@ def geotiff(path: Path, image: np.ndarray, **profile) -> Path:
 @pytest.mark.parametrize("large", [False, True])
 def test_a_geotiff_gives_geotiffs_of_the_same_place(tmp_path, monkeypatch, large):
     if large:
-        monkeypatch.setattr(room, "MOST_PIXELS", 100)
+        monkeypatch.setattr(room, "MAX_PIXELS", 100)
         monkeypatch.setattr(room, "TILE", (32, 48))
     rasterio = pytest.importorskip("rasterio")
     image = noise(150, 130)
@@ -102,20 +102,20 @@ def test_a_geotiff_gives_geotiffs_of_the_same_place(tmp_path, monkeypatch, large
     with rasterio.open(file) as source:
         for path in written:
             if path.suffix == ".tif":
-                with rasterio.open(path) as found:
-                    assert (found.crs, found.transform, found.shape) == (source.crs, source.transform, source.shape)
-                    assert found.profile["tiled"] and found.profile["compress"] == "deflate"
-                    assert found.nodata == {"masks": 255, "k": 0}.get(path.parent.name)
-                    assert found.count == (3 if path.parent.name == "overlays" else 1)
+                with rasterio.open(path) as result:
+                    assert (result.crs, result.transform, result.shape) == (source.crs, source.transform, source.shape)
+                    assert result.profile["tiled"] and result.profile["compress"] == "deflate"
+                    assert result.nodata == {"masks": 255, "k": 0}.get(path.parent.name)
+                    assert result.count == (3 if path.parent.name == "overlays" else 1)
     mask = read_mask(tmp_path / "out/masks/map.tif")
     known = (image != 0).any(-1)
     assert np.array_equal(mask == 255, ~known)
     assert np.array_equal(mask[known], model.labels(image).numpy()[known])
     p = model.logits(image).softmax(0)
-    with rasterio.open(tmp_path / "out/probabilities8/map/001_class1.tif") as found:
-        assert np.abs(found.read(1)[known] - 255 * p[1].numpy()[known]).max() <= 0.51
-    with rasterio.open(tmp_path / "out/overlays/map.tif") as found:
-        assert np.array_equal(found.read()[:, ~known], np.moveaxis(image, -1, 0)[:, ~known])
+    with rasterio.open(tmp_path / "out/probabilities8/map/001_class1.tif") as result:
+        assert np.abs(result.read(1)[known] - 255 * p[1].numpy()[known]).max() <= 0.51
+    with rasterio.open(tmp_path / "out/overlays/map.tif") as result:
+        assert np.array_equal(result.read()[:, ~known], np.moveaxis(image, -1, 0)[:, ~known])
     with zipfile.ZipFile(tmp_path / "out/cvat.zip") as archive:
         assert set(archive.namelist()) >= {"SegmentationClass/map.png", "SegmentationClass/plain.png"}
 
@@ -143,7 +143,7 @@ def test_blended_windows_agree_with_the_whole_image(monkeypatch):
     inner = (slice(None), slice(24, -24), slice(24, -24))
     assert (blended - whole)[inner].abs().max() < 1e-3
     assert (equal - whole)[inner].abs().max() > 0.05  # windows that start anywhere, whose borders weigh as much
-    monkeypatch.setattr(room, "MOST_PIXELS", 100)
+    monkeypatch.setattr(room, "MAX_PIXELS", 100)
     monkeypatch.setattr(room, "TILE", (96, 96))
     large = model.logits(image, room.Protocol(blend=True)).softmax(0)
     assert torch.equal(large, blended)
@@ -158,7 +158,7 @@ def test_views_of_windows(monkeypatch):
     model, image = predictor(), noise(60, 80)
     protocol = room.Protocol(scales=(1.0, 2.0), flip=True, blend=True)
     whole = model.logits(image, protocol).softmax(0)
-    monkeypatch.setattr(room, "MOST_PIXELS", 40 * 40)
+    monkeypatch.setattr(room, "MAX_PIXELS", 40 * 40)
     monkeypatch.setattr(room, "TILE", (20, 20))
     assert model.reads_by_windows((60, 80), protocol)
     assert not model.reads_by_windows((60, 80), room.Protocol(scales=(1.0, 2.0)))

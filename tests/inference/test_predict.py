@@ -19,8 +19,8 @@ from support.small_images import noise, predictor, write
 
 def names(folder: Path) -> set[str]:
     """The files below a folder, without the record of the prediction."""
-    found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
-    return found - {"predictions.jsonl"}
+    result = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    return result - {"predictions.jsonl"}
 
 
 def test_a_file_gives_mask_overlay_and_probabilities(tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ def test_the_legend_names_the_classes_that_occur_in_their_colours(tmp_path: Path
     image = noise(60, 200)
     predict_files(model, write(tmp_path / "a.png", image), tmp_path / "out")
     strip = np.array(Image.open(tmp_path / "out" / "overlays" / "a.png"))[60:]
-    found = {colour for colour in colours if (strip == colour).all(-1).sum() > 50}
-    assert found == {colours[k] for k in np.unique(read_mask(tmp_path / "out" / "masks" / "a.png"))}
+    result = {colour for colour in colours if (strip == colour).all(-1).sum() > 50}
+    assert result == {colours[k] for k in np.unique(read_mask(tmp_path / "out" / "masks" / "a.png"))}
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:

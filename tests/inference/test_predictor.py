@@ -29,9 +29,9 @@ def test_logits_are_the_networks_on_the_normalised_image() -> None:
     image = noise(20, 31)
     with torch.no_grad():
         expected = network(normalised(image))[0]
-    found = predictor(network).logits(image)
-    torch.testing.assert_close(found, expected)
-    assert not found.requires_grad
+    result = predictor(network).logits(image)
+    torch.testing.assert_close(result, expected)
+    assert not result.requires_grad
     torch.testing.assert_close(predictor(network).logits(torch.tensor(image).permute(2, 0, 1)), expected)
     assert torch.equal(predictor(network).labels(image), expected.argmax(0))
 
@@ -74,9 +74,9 @@ def test_a_pil_image_is_turned_as_its_file_is(tmp_path, orientation) -> None:
     exif[0x0112] = orientation
     image.save(tmp_path / "a.jpg", exif=exif)
     with PIL.Image.open(tmp_path / "a.jpg") as opened:
-        found = model.labels(opened)
-    assert torch.equal(found, model.labels(tmp_path / "a.jpg"))
-    assert tuple(found.shape) == ((31, 20) if orientation > 4 else (20, 31))
+        result = model.labels(opened)
+    assert torch.equal(result, model.labels(tmp_path / "a.jpg"))
+    assert tuple(result.shape) == ((31, 20) if orientation > 4 else (20, 31))
 
 
 @pytest.mark.parametrize("mode", ["P", "RGBA", "L", "CMYK", "1", "LA", "I;16"])
@@ -126,10 +126,10 @@ def test_levels_hold_for_arrays_as_for_files(tmp_path, levels) -> None:
 def test_any_size_is_padded_for_the_network_and_cropped(size: tuple[int, int]) -> None:
     network = PointNetwork(divisor=32)
     image = noise(*size)
-    found = predictor(network).logits(image)
+    result = predictor(network).logits(image)
     assert network.sizes == [tuple(-(-side // 32) * 32 for side in size)]
     with torch.no_grad():
-        torch.testing.assert_close(found, 3 * network.encoder(normalised(image))[0])
+        torch.testing.assert_close(result, 3 * network.encoder(normalised(image))[0])
 
 
 def test_padding_keeps_pixels_in_place() -> None:
@@ -141,10 +141,10 @@ def test_padding_keeps_pixels_in_place() -> None:
 
     ramp = torch.linspace(0, 255, 40).byte().expand(3, 40, 40)
     network = Coarse(divisor=16)
-    found = predictor(network).logits(ramp)
+    result = predictor(network).logits(ramp)
     whole = F.pad(ramp, (0, 8, 0, 8), mode="replicate")
     expected = predictor(network).logits(whole)[:, :40, :40]
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
 
 
 def test_segmenter_takes_odd_sizes() -> None:
@@ -190,9 +190,9 @@ def test_starts_cover_the_axis_two_thirds_apart() -> None:
     assert starts(5, 1) == [0, 1, 2, 3, 4]
     for length in range(1, 60):
         for window in range(1, length + 1):
-            found = starts(length, window)
-            assert {p for s in found for p in range(s, s + window)} == set(range(length))
-            assert len(found) == len(set(found))
+            result = starts(length, window)
+            assert {p for s in result for p in range(s, s + window)} == set(range(length))
+            assert len(result) == len(set(result))
 
 
 @pytest.mark.parametrize("window", [(24, 30), (7, 11), (50, 10), (100, 100), (1, 64)])
@@ -238,7 +238,7 @@ def test_sliding_of_constant_logits_equals_whole() -> None:
 
 
 def test_large_images_are_cut_up_without_being_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MOST_PIXELS", 40 * 40)
+    monkeypatch.setattr(room, "MAX_PIXELS", 40 * 40)
     monkeypatch.setattr(room, "TILE", (32, 32))
     network = PointNetwork()
     model = predictor(network)

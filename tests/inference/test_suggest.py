@@ -52,11 +52,11 @@ def picture(dark, height=24, width=30):
 def test_a_larger_uncertain_area_ranks_above_a_smaller_one(tmp_path):
     """Also where the smaller one is the same number of pixels, or more, of a larger image."""
     files = {"small": picture(6), "large": picture(15), "none": picture(0), "more pixels": picture(40, 48, 240)}
-    found = {name: surveyor().measure(write(tmp_path / f"{name}.png", image)) for name, image in files.items()}
-    assert sorted(found, key=lambda name: -found[name].score) == ["large", "small", "more pixels", "none"]
+    result = {name: surveyor().measure(write(tmp_path / f"{name}.png", image)) for name, image in files.items()}
+    assert sorted(result, key=lambda name: -result[name].score) == ["large", "small", "more pixels", "none"]
     # T = 0.9 and three equal classes: K = 2; entropy is its maximum
-    assert found["large"].parts == pytest.approx({"fuzzy": 15 / 30, "entropy": 15 / 30}, abs=1e-5)
-    assert found["none"].score == pytest.approx(0, abs=1e-5)
+    assert result["large"].parts == pytest.approx({"fuzzy": 15 / 30, "entropy": 15 / 30}, abs=1e-5)
+    assert result["none"].score == pytest.approx(0, abs=1e-5)
 
 
 def test_pixels_without_data_are_not_uncertain(tmp_path):
@@ -86,7 +86,7 @@ def test_entropy_is_that_of_the_calibrated_probabilities(tmp_path):
 def test_windows_give_what_the_whole_image_gives(tmp_path, monkeypatch):
     file = write(tmp_path / "a.png", noise(90, 130))
     whole = surveyor().measure(file)
-    monkeypatch.setattr("fuzzyseg.inference.predictor.MOST_PIXELS", 100)
+    monkeypatch.setattr("fuzzyseg.inference.predictor.MAX_PIXELS", 100)
     monkeypatch.setattr("fuzzyseg.inference.predictor.TILE", (40, 50))
     parts = surveyor().measure(file)
     assert parts.parts == pytest.approx(whole.parts, abs=1e-3)
@@ -98,14 +98,14 @@ def test_features_are_the_encoders_and_do_not_change_the_prediction(tmp_path, ar
     small = {"embed_dim": 24, "num_heads": 2, "decoder_intermediate_channels": [8, 12, 16, 20]}
     options = {**small, "decoder_fusion_channels": 8} if arch == "DPT" else {}
     network = build_network(arch, encoder, weights="none", channels=3, classes=3, options=options)
-    found = Surveyor([network.eval()], card(crop=(64, 64)), CPU, Fuzzy())
-    one, other = (found.measure(write(tmp_path / f"{seed}.png", noise(64, 64, seed))) for seed in (1, 2))
+    result = Surveyor([network.eval()], card(crop=(64, 64)), CPU, Fuzzy())
+    one, other = (result.measure(write(tmp_path / f"{seed}.png", noise(64, 64, seed))) for seed in (1, 2))
     assert one.feature.shape == (network.encoder_channels[-1],)
     assert float(one.feature.norm()) == pytest.approx(1, abs=1e-5)
     assert not torch.equal(one.feature, other.feature)  # of this image, not of all that were seen
     with torch.no_grad():
         image = torch.rand(1, 3, 64, 64)
-        assert torch.equal(found.passes[0].predictor.network(image), network(image))
+        assert torch.equal(result.passes[0].predictor.network(image), network(image))
 
 
 def test_the_farthest_is_chosen_next():

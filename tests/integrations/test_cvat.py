@@ -45,34 +45,34 @@ def model():
 
 
 def drawn(shapes, of):
-    found = np.full(SIZE, 1)
+    result = np.full(SIZE, 1)
     for label, shape in shapes:
-        found[of(shape.points)] = label
-    return found
+        result[of(shape.points)] = label
+    return result
 
 
 def test_masks_are_those_of_the_prediction(model):
     image = noise(*SIZE)
     shapes = annotated(cvat.Segmentation(model), image)
     assert len(shapes) == 2
-    found = drawn(shapes, lambda points: decode_mask(points, image_width=SIZE[1], image_height=SIZE[0]))
-    assert np.array_equal(found, model.labels(image).numpy())
+    result = drawn(shapes, lambda points: decode_mask(points, image_width=SIZE[1], image_height=SIZE[0]))
+    assert np.array_equal(result, model.labels(image).numpy())
 
 
 def test_polygons_if_they_are_asked_for(model):
     pytest.importorskip("rasterio")
     image = noise(*SIZE)
     shapes = annotated(cvat.Segmentation(model), image, conv_mask_to_poly=True)
-    found = drawn(shapes, lambda points: coco_masks.decode(coco_masks.frPyObjects([points], *SIZE))[..., 0] > 0)
-    assert np.array_equal(found, model.labels(image).numpy())
+    result = drawn(shapes, lambda points: coco_masks.decode(coco_masks.frPyObjects([points], *SIZE))[..., 0] > 0)
+    assert np.array_equal(result, model.labels(image).numpy())
 
 
 def test_pixels_below_the_confidence_are_left_out(model):
     image = noise(*SIZE)
     shapes = annotated(cvat.Segmentation(model), image, conf_threshold=0.7)
-    found = drawn(shapes, lambda points: decode_mask(points, image_width=SIZE[1], image_height=SIZE[0]))
+    result = drawn(shapes, lambda points: decode_mask(points, image_width=SIZE[1], image_height=SIZE[0]))
     confidence, labels = model.logits(image).softmax(0).max(0)
-    assert np.array_equal(found, np.where(confidence < 0.7, 1, labels))
+    assert np.array_equal(result, np.where(confidence < 0.7, 1, labels))
 
 
 def test_no_shape_of_a_class_that_is_not_there(model):

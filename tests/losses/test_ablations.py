@@ -53,9 +53,9 @@ def test_equal_a_literal_loop_over_pixels(name: str, rule: str | int) -> None:
     torch.testing.assert_close(call(name, z, t, rule=rule), weight * expected)
     balanced = PIXEL_LOSSES[name](z, t, size=SIZE, valid=VALID, threshold=0.9, rule=rule, balance=True)
     torch.testing.assert_close(balanced.loss.mean(), call("hard", z, t).mean())
-    found = PIXEL_LOSSES[name](z, t, size=SIZE, valid=VALID, threshold=0.9, rule=rule, maps=True)
-    assert torch.equal(found.k, (mu > 0).sum(1))
-    torch.testing.assert_close(found.stats["k_histogram"], found.k.flatten().bincount(minlength=5)[1:] / 60)
+    result = PIXEL_LOSSES[name](z, t, size=SIZE, valid=VALID, threshold=0.9, rule=rule, maps=True)
+    assert torch.equal(result.k, (mu > 0).sum(1))
+    torch.testing.assert_close(result.stats["k_histogram"], result.k.flatten().bincount(minlength=5)[1:] / 60)
 
 
 @pytest.mark.parametrize("function", [negative_learning, partial_label])
@@ -115,10 +115,10 @@ def test_thresholded_keeps_what_the_teacher_is_sure_of() -> None:
     sure = t.softmax(1).amax(1) >= 0.8
     assert 0.2 < sure.double().mean() < 0.8
     valid = torch.rand(2, *SIZE, generator=torch.Generator().manual_seed(1)) > 0.4
-    found = PIXEL_LOSSES["thresholded"](z, t, size=SIZE, valid=valid, confidence=0.8, maps=True)
-    torch.testing.assert_close(found.loss, ce_of(z, t) * sure * valid)
-    assert torch.equal(found.weight, sure.double())
-    torch.testing.assert_close(found.stats["weight"], sure[valid].double().mean())
+    result = PIXEL_LOSSES["thresholded"](z, t, size=SIZE, valid=valid, confidence=0.8, maps=True)
+    torch.testing.assert_close(result.loss, ce_of(z, t) * sure * valid)
+    assert torch.equal(result.weight, sure.double())
+    torch.testing.assert_close(result.stats["weight"], sure[valid].double().mean())
     assert torch.equal(call("thresholded", z, t, confidence=0.0), ce_of(z, t))
     edge = torch.tensor([0.75, 0.25], dtype=torch.float64).log().view(1, 2, 1, 1)
     reached = {"size": (1, 1), "valid": torch.ones(1, 1, 1)}

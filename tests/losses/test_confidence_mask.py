@@ -69,15 +69,15 @@ def test_a_temperature_divides_the_teachers_logits_alone(mixed):
     for name in ("loss", "k", "weight", "confidence", "label"):  # a temperature of 1 changes no bit
         assert torch.equal(getattr(at_one, name), getattr(plain(Z, teacher, maps=True, **CALL), name))
     module.temperature.fill_(2.5)
-    found = module(Z, teacher, maps=True, **CALL)
+    result = module(Z, teacher, maps=True, **CALL)
     logits = torch.where(box[:, None], T.flip(0), T) if mixed else T
     expected = fuzzy_positive_loss(Z, logits / 2.5, threshold=0.8, reduction="none")
-    torch.testing.assert_close(found.loss, torch.where(VALID, expected, 0))
-    torch.testing.assert_close(found.confidence, torch.softmax(logits / 2.5, 1).amax(1))
-    assert float(found.stats["temperature"]) == 2.5
+    torch.testing.assert_close(result.loss, torch.where(VALID, expected, 0))
+    torch.testing.assert_close(result.confidence, torch.softmax(logits / 2.5, 1).amax(1))
+    assert float(result.stats["temperature"]) == 2.5
     resumed = PixelLossModule(PIXEL_LOSSES["fuzzy"], {}, Conformal(0.8))
     resumed.load_state_dict(module.state_dict())
-    assert torch.equal(resumed(Z, teacher, **CALL).loss, found.loss)
+    assert torch.equal(resumed(Z, teacher, **CALL).loss, result.loss)
 
 
 def test_no_other_policy_has_a_temperature_and_their_teacher_is_untouched():
@@ -94,7 +94,7 @@ def test_a_threshold_per_class_is_that_of_the_most_probable_class(mixed):
     box = torch.zeros(2, 6, 7, dtype=torch.bool)
     box[:, :3] = True
     logits = torch.where(box[:, None], T.flip(0), T) if mixed else T
-    found = module(Z, Mixed(T, T.flip(0), box) if mixed else T, maps=True, **CALL)
+    result = module(Z, Mixed(T, T.flip(0), box) if mixed else T, maps=True, **CALL)
     each = torch.stack([assign_fuzzy_positives(logits, threshold=float(value)).sum(1) for value in t])
-    assert torch.equal(found.k, each.gather(0, logits.argmax(1)[None])[0])
-    torch.testing.assert_close(found.stats["threshold"], t[logits.argmax(1)][VALID].mean())
+    assert torch.equal(result.k, each.gather(0, logits.argmax(1)[None])[0])
+    torch.testing.assert_close(result.stats["threshold"], t[logits.argmax(1)][VALID].mean())

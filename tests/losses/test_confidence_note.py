@@ -30,8 +30,8 @@ def test_where_it_speaks_the_loss_is_cross_entropy_but_for_the_weight_that_it_na
     student = torch.randn(1, 5, 20, 20, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     teacher, valid = confident_logits(), torch.ones(1, 20, 20, dtype=torch.bool)
     call = {"size": (20, 20), "valid": valid, "progress": (0, 1)}
-    found = module(name, threshold, **options)(student, teacher, **call).loss
-    ratio = found / torch.nn.functional.cross_entropy(student, teacher.argmax(1), reduction="none")
+    result = module(name, threshold, **options)(student, teacher, **call).loss
+    ratio = result / torch.nn.functional.cross_entropy(student, teacher.argmax(1), reduction="none")
     assert ratio.min() >= least - 5e-4  # the note gives three decimals
     assert ratio.max() <= 1 + 1e-6
     assert ratio.min() < least + 0.02  # the bound is tight

@@ -92,15 +92,15 @@ def test_equals_a_literal_loop(both: tuple[list[float], list[float]], threshold:
     mu = literal_membership(p, threshold, cap)
     if any(0 < min(v, 1 - v) < 1e-9 for v in mu):
         return  # rounding decides
-    found = fuzzy_membership(t, threshold=threshold, k_cap=cap)
-    assert found[0].tolist() == pytest.approx(mu, abs=1e-9)
+    result = fuzzy_membership(t, threshold=threshold, k_cap=cap)
+    assert result[0].tolist() == pytest.approx(mu, abs=1e-9)
     options = {"threshold": threshold, "k_cap": cap, "rule": "continuous"}
     loss = fuzzy_positive_loss(z, t, weight="none", **options)
-    assert float(loss) == pytest.approx(literal_loss(z[0].tolist(), found[0].tolist()), rel=1e-9, abs=1e-12)
+    assert float(loss) == pytest.approx(literal_loss(z[0].tolist(), result[0].tolist()), rel=1e-9, abs=1e-12)
     for variant in ("paper", "official"):
-        weighted = fuzzy_positive_weight(t, found, variant=variant)
-        wanted = literal_weight(p, found[0].tolist(), variant == "official")
-        assert float(weighted) == pytest.approx(wanted, abs=1e-7)  # log1p of a gap that rounds
+        weighted = fuzzy_positive_weight(t, result, variant=variant)
+        expected = literal_weight(p, result[0].tolist(), variant == "official")
+        assert float(weighted) == pytest.approx(expected, abs=1e-7)  # log1p of a gap that rounds
 
 
 def test_reference_values() -> None:
@@ -126,14 +126,14 @@ def test_gradient_is_that_of_the_pairs() -> None:
     z = random_logits(60, 6, seed=1).requires_grad_()
     t = random_logits(60, 6, seed=2).requires_grad_()
     loss = fuzzy_positive_loss(z, t, rule="continuous", weight="none", reduction="none")
-    (found,) = torch.autograd.grad(loss.sum(), z, retain_graph=True)
+    (result,) = torch.autograd.grad(loss.sum(), z, retain_graph=True)
     mu = fuzzy_membership(t)
     assert ((mu > 0) & (mu < 1)).any(1).sum() > 30
     with torch.no_grad():  # d L / d z_k = e^-L (lowering terms of k - raising terms of k)
         pair = mu[:, :, None] * (1 - mu[:, None, :]) * (z[:, None, :] - z[:, :, None]).exp()
         pair.diagonal(dim1=1, dim2=2).zero_()
         expected = (-loss).exp()[:, None] * (pair.sum(1) - pair.sum(2))
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(result, expected, rtol=1e-10, atol=1e-13)
     assert torch.autograd.grad(loss.sum(), t, allow_unused=True)[0] is None
     leaf = z.detach()[:8].requires_grad_()
     assert torch.autograd.gradcheck(lambda x: fuzzy_positive_loss(x, t[:8].detach(), rule="continuous"), leaf)
@@ -197,10 +197,10 @@ def test_cross_entropy_where_the_top_class_alone_passes_the_threshold(case: str)
     members = assign_fuzzy_positives(t, rule=1)
     assert torch.equal(fuzzy_membership(t, k_cap=options["k_cap"]), members.float())
     for kind in KINDS:
-        wanted = fuzzy_positive_weight(t, members, kind=kind) * ce
+        expected = fuzzy_positive_weight(t, members, kind=kind) * ce
         loss = fuzzy_positive_loss(z, t, weight=kind, **options)
-        torch.testing.assert_close(loss, wanted, rtol=1e-6, atol=2e-6)
-        grads = [torch.autograd.grad(each.sum(), z, retain_graph=True)[0] for each in (loss, wanted)]
+        torch.testing.assert_close(loss, expected, rtol=1e-6, atol=2e-6)
+        grads = [torch.autograd.grad(each.sum(), z, retain_graph=True)[0] for each in (loss, expected)]
         torch.testing.assert_close(grads[0], grads[1], rtol=1e-5, atol=1e-6)
 
 
@@ -216,10 +216,10 @@ def test_ties_go_by_class_index_and_uniform_teachers_share() -> None:
 def test_thresholds_by_pixel_caps_and_discrete_rules() -> None:
     t = random_logits(2, 6, 3, 4, seed=8)
     per_pixel = torch.tensor([0.5, 0.9, 1.0])[torch.arange(24) % 3].view(2, 3, 4).double()
-    found = fuzzy_membership(t, threshold=per_pixel)
+    result = fuzzy_membership(t, threshold=per_pixel)
     for value in (0.5, 0.9, 1.0):
-        where = (per_pixel == value).unsqueeze(1).expand_as(found)
-        torch.testing.assert_close(found[where], fuzzy_membership(t, threshold=value)[where])
+        where = (per_pixel == value).unsqueeze(1).expand_as(result)
+        torch.testing.assert_close(result[where], fuzzy_membership(t, threshold=value)[where])
     capped = fuzzy_membership(t, threshold=0.95, k_cap=2)
     assert (capped > 0).sum(1).max() == 2
     assert torch.equal((fuzzy_membership(t, variant="official") > 0).sum(1).clamp(max=3).max(), torch.tensor(3))
@@ -268,9 +268,9 @@ def test_k_counts_every_class_with_a_membership() -> None:
     torch.testing.assert_close(stats["k_histogram"], torch.bincount(k[valid] - 1, minlength=5) / valid.sum())
     weight = fuzzy_positive_weight(t, mu)
     torch.testing.assert_close(stats["mean_weight"], weight[valid].mean())
-    found = PIXEL_LOSSES["fuzzy"](z, t, size=(4, 4), valid=valid, threshold=0.9, rule="continuous", maps=True)
-    assert torch.equal(found.k, k)
-    torch.testing.assert_close(found.weight, weight)
+    result = PIXEL_LOSSES["fuzzy"](z, t, size=(4, 4), valid=valid, threshold=0.9, rule="continuous", maps=True)
+    assert torch.equal(result.k, k)
+    torch.testing.assert_close(result.weight, weight)
     module = FuzzyPositiveLoss(rule="continuous", balance=True)
     hard = F.cross_entropy(z, t.argmax(1), reduction="none")
     torch.testing.assert_close(module(z, t, valid), hard[valid].mean())

@@ -42,7 +42,7 @@ SETS = torch.rand(7, 4, generator=GENERATOR) > 0.6, torch.rand(11, 4, generator=
 )
 def test_equals_a_literal_loop_in_value_and_gradient_for_any_chunk(chunk, by_index, kept, classes):
     ours, theirs, rows = (t.clone().requires_grad_() for t in (ANCHORS, POSITIVES, NEGATIVES))
-    found = info_nce(
+    result = info_nce(
         ours,
         theirs,
         rows,
@@ -64,9 +64,9 @@ def test_equals_a_literal_loop_in_value_and_gradient_for_any_chunk(chunk, by_ind
 
     copies = [t.clone().requires_grad_() for t in (ANCHORS, POSITIVES, NEGATIVES)]
     expected = literal(*copies, 0.2, counts)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
     scale = torch.arange(1.0, 8.0, dtype=torch.float64)
-    (found * scale).sum().backward()
+    (result * scale).sum().backward()
     (expected * scale).sum().backward()
     for a, b in zip((ours, theirs, rows), copies, strict=True):
         torch.testing.assert_close(a.grad, b.grad)
@@ -115,12 +115,12 @@ def test_no_negatives_and_no_anchors():
 @pytest.mark.parametrize("chunk", [20, 2**24])
 def test_half_precision_and_autocast_are_computed_in_fp32(chunk):
     ours, theirs, rows = (t.to(torch.bfloat16) for t in (ANCHORS, POSITIVES, NEGATIVES))
-    wanted = info_nce(ours.float(), theirs.float(), rows.float(), temperature=0.05)
+    expected = info_nce(ours.float(), theirs.float(), rows.float(), temperature=0.05)
     with torch.autocast("cpu", torch.bfloat16):
-        found = info_nce(ours, theirs, rows, temperature=0.05, chunk=chunk)
+        result = info_nce(ours, theirs, rows, temperature=0.05, chunk=chunk)
         long = unit(ours)
-    assert found.dtype == long.dtype == torch.float32
-    assert torch.equal(found, wanted)
+    assert result.dtype == long.dtype == torch.float32
+    assert torch.equal(result, expected)
 
 
 def test_unit_is_of_length_one_and_stays_zero():

@@ -242,8 +242,8 @@ def test_reference_weights() -> None:
 )
 def test_weight_curve_of_figure_4b(kind: str, expected: tuple[float, ...]) -> None:
     q = torch.tensor([0, 0.1, 0.2, 0.3, 0.4, 0.475])
-    found = weight_curve(torch.full_like(q, 0.475), q, kind=kind)
-    assert found.tolist() == pytest.approx(expected, abs=1e-4)
+    result = weight_curve(torch.full_like(q, 0.475), q, kind=kind)
+    assert result.tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_official_weight_in_closed_form() -> None:
@@ -253,6 +253,6 @@ def test_official_weight_in_closed_form() -> None:
     m = (p * members).sum(1) / k
     q = p.masked_fill(members, 0).amax(1)
     expected = torch.log1p(50 * k / (k + 1) * (m - q)) / torch.log1p(50 * (k * m + q) / (k + 1))
-    found = fuzzy_positive_weight(t, members, variant="official")
-    torch.testing.assert_close(found, expected)
-    assert (found <= fuzzy_positive_weight(t, members) + 1e-12).all()
+    result = fuzzy_positive_weight(t, members, variant="official")
+    torch.testing.assert_close(result, expected)
+    assert (result <= fuzzy_positive_weight(t, members) + 1e-12).all()

@@ -49,10 +49,10 @@ def test_mean_divides_by_the_sum_of_valid() -> None:
 def test_threshold_may_be_a_tensor() -> None:
     z, t = random_logits(2, 6, 3, 4, seed=11), random_logits(2, 6, 3, 4, seed=12, scale=0.8)
     per_pixel = torch.tensor([0.5, 0.9, 1.0])[torch.arange(24) % 3].view(2, 3, 4)
-    found = assign_fuzzy_positives(t, threshold=per_pixel)
+    result = assign_fuzzy_positives(t, threshold=per_pixel)
     for value in (0.5, 0.9, 1.0):
-        where = (per_pixel == value).unsqueeze(1).expand_as(found)
-        assert torch.equal(found[where], assign_fuzzy_positives(t, threshold=value)[where])
+        where = (per_pixel == value).unsqueeze(1).expand_as(result)
+        assert torch.equal(result[where], assign_fuzzy_positives(t, threshold=value)[where])
     whole = fuzzy_positive_loss(z, t, threshold=torch.tensor(0.75))
     assert torch.equal(whole, fuzzy_positive_loss(z, t, threshold=0.75))
     assert torch.equal(fuzzy_positive_loss(z, t, threshold=torch.full((2, 3, 4), 0.75, dtype=torch.float64)), whole)
@@ -67,11 +67,11 @@ def test_size_up_samples_both_sides(
 ) -> None:
     z, t = random_logits(*shape, seed=13), random_logits(*shape, seed=14)
     full = [F.interpolate(side, size=size, mode=mode, align_corners=align_corners) for side in (z, t)]
-    found = fuzzy_positive_loss(z, t, size=size, align_corners=align_corners, reduction="none")
-    torch.testing.assert_close(found, fuzzy_positive_loss(*full, reduction="none"))
-    assert found.shape == (shape[0], *size)
+    result = fuzzy_positive_loss(z, t, size=size, align_corners=align_corners, reduction="none")
+    torch.testing.assert_close(result, fuzzy_positive_loss(*full, reduction="none"))
+    assert result.shape == (shape[0], *size)
     torch.testing.assert_close(  # one side may have the size already
-        fuzzy_positive_loss(full[0], t, size=size, align_corners=align_corners, reduction="none"), found
+        fuzzy_positive_loss(full[0], t, size=size, align_corners=align_corners, reduction="none"), result
     )
 
 

@@ -48,38 +48,40 @@ def expected(name: str, z: Tensor, t: Tensor) -> Tensor:
 def test_values_at_image_size_and_zero_where_invalid(name: str) -> None:
     z, t, valid = inputs(torch.float64)
     z.requires_grad_(), t.requires_grad_()
-    found = LOSSES[name](z, t, size=SIZE, valid=valid, threshold=0.9)
-    torch.testing.assert_close(found.loss, expected(name, up(z), up(t)) * valid)
-    assert torch.autograd.grad(found.loss.sum(), t, allow_unused=True, retain_graph=True)[0] is None
-    assert torch.autograd.grad(found.loss.sum(), z)[0].abs().sum() > 0
-    assert found.k is found.weight is found.confidence is found.label is None
+    result = LOSSES[name](z, t, size=SIZE, valid=valid, threshold=0.9)
+    torch.testing.assert_close(result.loss, expected(name, up(z), up(t)) * valid)
+    assert torch.autograd.grad(result.loss.sum(), t, allow_unused=True, retain_graph=True)[0] is None
+    assert torch.autograd.grad(result.loss.sum(), z)[0].abs().sum() > 0
+    assert result.k is result.weight is result.confidence is result.label is None
 
 
 @pytest.mark.parametrize("name", PIXEL_LOSSES)
 def test_maps_and_statistics(name: str) -> None:
     z, t, valid = inputs()
-    found = LOSSES[name](z.requires_grad_(), t, size=SIZE, valid=valid, threshold=0.9, maps=True)
+    result = LOSSES[name](z.requires_grad_(), t, size=SIZE, valid=valid, threshold=0.9, maps=True)
     top = up(t).softmax(1).max(1)
-    assert torch.equal(found.label, top.indices)
-    torch.testing.assert_close(found.confidence, top.values)
-    torch.testing.assert_close(found.stats["confidence"], top.values[valid].mean())
+    assert torch.equal(result.label, top.indices)
+    torch.testing.assert_close(result.confidence, top.values)
+    torch.testing.assert_close(result.stats["confidence"], top.values[valid].mean())
     shares = torch.bincount(top.indices[valid], minlength=5) / valid.sum()
-    torch.testing.assert_close(found.stats["label_histogram"], shares)
-    assert not any(value.requires_grad for value in [*found.stats.values(), found.k, found.weight, found.confidence])
+    torch.testing.assert_close(result.stats["label_histogram"], shares)
+    assert not any(
+        value.requires_grad for value in [*result.stats.values(), result.k, result.weight, result.confidence]
+    )
     if name in SET_LOSSES:
         members = assign_fuzzy_positives(up(t))
-        assert torch.equal(found.k, members.sum(1))
-        torch.testing.assert_close(found.weight, fuzzy_positive_weight(up(t), members))
-        torch.testing.assert_close(found.stats["weight"], found.weight[valid].mean())
-        counts = torch.bincount(found.k[valid] - 1, minlength=4) / valid.sum()
-        torch.testing.assert_close(found.stats["k_histogram"], counts)
+        assert torch.equal(result.k, members.sum(1))
+        torch.testing.assert_close(result.weight, fuzzy_positive_weight(up(t), members))
+        torch.testing.assert_close(result.stats["weight"], result.weight[valid].mean())
+        counts = torch.bincount(result.k[valid] - 1, minlength=4) / valid.sum()
+        torch.testing.assert_close(result.stats["k_histogram"], counts)
     elif name == "thresholded":
-        assert (found.k == 1).all()
-        torch.testing.assert_close(found.weight, (top.values >= 0.5).float())
+        assert (result.k == 1).all()
+        torch.testing.assert_close(result.weight, (top.values >= 0.5).float())
     else:
-        assert (found.k == 1).all()
-        assert (found.weight == 1).all()
-        assert found.stats.keys() == {"confidence", "label_histogram"}
+        assert (result.k == 1).all()
+        assert (result.weight == 1).all()
+        assert result.stats.keys() == {"confidence", "label_histogram"}
 
 
 @pytest.mark.parametrize("name", PIXEL_LOSSES)
@@ -117,13 +119,13 @@ def test_extreme_logits_stay_finite_and_a_nan_shows(name: str, side: int) -> Non
 def test_the_fuzzy_loss_takes_its_options() -> None:
     z, t, valid = inputs()
     options = {"weight": "linear", "k_cap": 2, "rule": "n", "variant": "official", "balance": True}
-    found = PIXEL_LOSSES["fuzzy"](z, t, size=SIZE, valid=valid, threshold=0.75, **options)
+    result = PIXEL_LOSSES["fuzzy"](z, t, size=SIZE, valid=valid, threshold=0.75, **options)
     public = fuzzy_positive_loss(
         z, t, threshold=0.75, valid=valid, size=SIZE, align_corners=True, reduction="none", **options
     )
-    torch.testing.assert_close(found.loss, public)
+    torch.testing.assert_close(result.loss, public)
     hard = PIXEL_LOSSES["hard"](z, t, size=SIZE, valid=valid, threshold=0.75)
-    torch.testing.assert_close(masked_mean(found.loss, valid), masked_mean(hard.loss, valid))
+    torch.testing.assert_close(masked_mean(result.loss, valid), masked_mean(hard.loss, valid))
     steeper = PIXEL_LOSSES["fuzzy"](z, t, size=SIZE, valid=valid, threshold=0.75, a=5.0, maps=True)
     members = assign_fuzzy_positives(up(t), threshold=0.75)
     torch.testing.assert_close(steeper.weight, fuzzy_positive_weight(up(t), members, a=5.0))
@@ -139,8 +141,8 @@ def test_the_module_holds_the_threshold_as_a_buffer() -> None:
     assert module.state_dict()["threshold"] == pytest.approx(0.9)
     for threshold in (0.9, 0.6):
         module.threshold.fill_(threshold)  # as a policy does
-        found = module(z, t, size=SIZE, valid=valid, progress=(0, 10), maps=True)
-        assert torch.equal(found.k, assign_fuzzy_positives(up(t), threshold=threshold).sum(1))
+        result = module(z, t, size=SIZE, valid=valid, progress=(0, 10), maps=True)
+        assert torch.equal(result.k, assign_fuzzy_positives(up(t), threshold=threshold).sum(1))
     assert "fuzzy" in repr(module)
     assert "weight='none'" in repr(module)
     with pytest.raises(ValueError, match="threshold: found 2"):

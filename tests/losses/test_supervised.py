@@ -40,8 +40,8 @@ def test_a_batch_of_void_gives_zero_with_a_graph(options: dict[str, object]) -> 
 def test_options_equal_torch() -> None:
     logits, mask = sample()
     weights = [0.5, 2.0, 1.0, 3.0]
-    found = SupervisedLoss(class_weights=weights)(logits, mask)
-    torch.testing.assert_close(found, F.cross_entropy(logits, mask, torch.tensor(weights), ignore_index=255))
+    result = SupervisedLoss(class_weights=weights)(logits, mask)
+    torch.testing.assert_close(result, F.cross_entropy(logits, mask, torch.tensor(weights), ignore_index=255))
     smooth = SupervisedLoss(label_smoothing=0.1)(logits, mask)
     torch.testing.assert_close(smooth, F.cross_entropy(logits, mask, ignore_index=255, label_smoothing=0.1))
     assert SupervisedLoss(class_weights=weights).state_dict() == {}  # the weights are configuration, not state

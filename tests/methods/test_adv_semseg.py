@@ -74,10 +74,10 @@ def test_label_maps_for_the_discriminator_are_drawn_apart():
 
 def test_one_hot_is_zero_on_void():
     mask = torch.tensor([[[0, 2], [255, 1]]])
-    found = one_hot(mask, 3)
-    assert found[0, :, 0, 1].tolist() == [0, 0, 1]
-    assert not found[0, :, 1, 0].any()
-    assert torch.equal(found.sum(1)[0], torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
+    result = one_hot(mask, 3)
+    assert result[0, :, 0, 1].tolist() == [0, 0, 1]
+    assert not result[0, :, 1, 0].any()
+    assert torch.equal(result.sum(1)[0], torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
 
 
 def test_all_terms_are_the_cards_formulae():
@@ -85,20 +85,20 @@ def test_all_terms_are_the_cards_formulae():
     method, batch = make(labelled_weight=0.7, unlabelled_weight=0.3), batches()
     d, d_free, d_fake, d_real = drawn(seed=1), drawn(seed=2), drawn(6, seed=3), drawn(seed=4)
     method.discriminator = Answers(d, d_free, d_fake, d_real)
-    found = method(batch, LATE).losses
+    result = method(batch, LATE).losses
     labelled, free, real = batch["labelled"], batch["unlabelled"], batch["real"]
     known, known_real = labelled.mask != 255, real.mask != 255
     z = resize_logits(method.student(labelled.image), SIZE)
-    torch.testing.assert_close(found["supervised"], F.cross_entropy(z, labelled.mask, ignore_index=255))
-    torch.testing.assert_close(found["adversarial"], 0.7 * bce(d, True, known))
-    torch.testing.assert_close(found["adversarial_unlabelled"], 0.3 * bce(d_free, True, free.valid))
+    torch.testing.assert_close(result["supervised"], F.cross_entropy(z, labelled.mask, ignore_index=255))
+    torch.testing.assert_close(result["adversarial"], 0.7 * bce(d, True, known))
+    torch.testing.assert_close(result["adversarial_unlabelled"], 0.3 * bce(d_free, True, free.valid))
     expected = (bce(d_fake, False, torch.cat([known, free.valid])) + bce(d_real, True, known_real)) / 2
-    torch.testing.assert_close(found["discriminator"], expected)
+    torch.testing.assert_close(result["discriminator"], expected)
     z = resize_logits(method.student(free.image), SIZE)
     selected = free.valid & (torch.sigmoid(d_free[:, 0]) >= 0.2)
     assert 0 < selected.sum() < free.valid.sum()
     cross_entropy = F.cross_entropy(z, z.argmax(1), reduction="none")
-    torch.testing.assert_close(found["self_taught"], 0.1 * (cross_entropy * selected).sum() / selected.sum())
+    torch.testing.assert_close(result["self_taught"], 0.1 * (cross_entropy * selected).sum() / selected.sum())
     p, p_free, both, maps = method.discriminator.seen
     torch.testing.assert_close(p, probabilities(method, labelled))
     torch.testing.assert_close(p_free, probabilities(method, free))
@@ -164,11 +164,11 @@ def test_a_pixel_at_the_threshold_is_kept():
     logits = torch.full((3, 1, *SIZE), -1e-3)
     logits[:, :, 3:5] = 0.0  # sigmoid exactly 0.5
     method.discriminator = Answers(torch.zeros(3, 1, *SIZE), logits, torch.zeros(6, 1, *SIZE), logits)
-    found = method(batch, LATE)
+    result = method(batch, LATE)
     free = batch["unlabelled"]
     selected = torch.zeros_like(free.valid)
     selected[:, 3:5] = free.valid[:, 3:5]
-    torch.testing.assert_close(found.metrics["selected"], selected.sum() / free.valid.sum())
+    torch.testing.assert_close(result.metrics["selected"], selected.sum() / free.valid.sum())
 
 
 def test_the_mask_carries_no_gradient():
@@ -177,7 +177,7 @@ def test_the_mask_carries_no_gradient():
     method.discriminator = Answers(drawn(seed=1), drawn(seed=2), drawn(6, seed=3), drawn(seed=4), follows=3)
     method(batch, LATE).losses["self_taught"].backward()
     assert nothing(method.discriminator.parameters())
-    found = [p.grad.clone() for p in method.student.parameters()]
+    result = [p.grad.clone() for p in method.student.parameters()]
     method.zero_grad()
     free = batch["unlabelled"]
     z = resize_logits(method.student(free.image), SIZE)
@@ -185,8 +185,8 @@ def test_the_mask_carries_no_gradient():
     selected = free.valid & (torch.sigmoid(look[:, 0]) >= 0.2)
     loss = F.cross_entropy(z, z.argmax(1), reduction="none")
     (0.1 * (loss * selected).sum() / selected.sum()).backward()
-    for got, wanted in zip(found, [p.grad for p in method.student.parameters()], strict=True):
-        torch.testing.assert_close(got, wanted)
+    for got, expected in zip(result, [p.grad for p in method.student.parameters()], strict=True):
+        torch.testing.assert_close(got, expected)
 
 
 def test_fuzzy_with_one_positive_and_no_weight_is_the_hard_loss():

@@ -17,8 +17,8 @@ def test_a_discriminator_is_five_convolutions_and_nothing_else():
         (21, 64), (64, 128), (128, 256), (256, 512), (512, 1)
     ]  # fmt: skip
     assert all((m.kernel_size, m.stride, m.padding) == ((4, 4), (2, 2), (1, 1)) for m in layers)
-    found = sum(p.numel() for p in Discriminator(21).parameters())
-    assert found == sum(p.numel() for m in layers for p in m.parameters())
+    result = sum(p.numel() for p in Discriminator(21).parameters())
+    assert result == sum(p.numel() for m in layers for p in m.parameters())
 
 
 def test_a_small_input_is_enlarged_and_the_answer_brought_back():

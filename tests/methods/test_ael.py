@@ -67,21 +67,21 @@ def test_losses_are_the_cards_formula(image, threshold):
     method = make(**STILL, normalise="image" if image else "batch", threshold=threshold, unsupervised_weight=0.5)
     method.class_confidence.copy_(torch.tensor([0.1, 0.9, 0.5, 0.3, 0.2]))
     batch = batches(method)
-    found = method(batch, START).losses
+    result = method(batch, START).losses
     labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
     options = {"bank": method.class_confidence, "image": image, "threshold": threshold}
     z = method.student(labelled.image)
     supervised = F.cross_entropy(resize_logits(z, labelled.size), labelled.mask, ignore_index=255)
-    torch.testing.assert_close(found["supervised"], supervised)
-    wanted = consistency(z, method.teacher(labelled.image), labelled.valid, seeds=labelled.seed, **options)
-    torch.testing.assert_close(found["labelled_consistency"].detach(), 0.5 * wanted)
+    torch.testing.assert_close(result["supervised"], supervised)
+    expected = consistency(z, method.teacher(labelled.image), labelled.valid, seeds=labelled.seed, **options)
+    torch.testing.assert_close(result["labelled_consistency"].detach(), 0.5 * expected)
     mask = module.box_masks(a.seed, a.size, boxes=1, area=(0.5, 0.5))
     inside = mask.unsqueeze(1)
     t = [resize_logits(method.teacher(each.image), a.size) for each in (a, b)]
     z = method.student(torch.where(inside, b.image, a.image))
     valid = torch.where(mask, b.valid, a.valid)
-    wanted = consistency(z, torch.where(inside, t[1], t[0]), valid, seeds=a.seed, **options)
-    torch.testing.assert_close(found["unsupervised"].detach(), 0.5 * wanted)
+    expected = consistency(z, torch.where(inside, t[1], t[0]), valid, seeds=a.seed, **options)
+    torch.testing.assert_close(result["unsupervised"].detach(), 0.5 * expected)
 
 
 def test_without_weights_and_sampling_the_term_is_mean_cross_entropy():
@@ -98,7 +98,7 @@ def test_without_weights_and_sampling_the_term_is_mean_cross_entropy():
 def test_padding_has_label_0_and_teaches_only_where_the_published_behaviour_is_asked_for():
     method = make(padding="zero", copy_paste_probability=1.0)
     batch = batches(method)
-    found = method(batch, START).losses
+    result = method(batch, START).losses
     bank = method.seen
     assert (batch["labelled"].mask[~batch["labelled"].valid] == 255).all()  # the caller's batch is unchanged
     for samples in batch.values():
@@ -107,12 +107,12 @@ def test_padding_has_label_0_and_teaches_only_where_the_published_behaviour_is_a
         samples.valid = torch.ones_like(samples.valid)
     plain = make(copy_paste_probability=1.0)
     expected = plain(batch, START).losses
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in found)
+    assert result.keys() == expected.keys()
+    assert all(torch.equal(result[name], expected[name]) for name in result)
     assert torch.equal(bank, plain.seen)
     usual = make(copy_paste_probability=1.0)
     ignored = usual(batches(usual), START).losses
-    assert all(not torch.equal(found[name], ignored[name]) for name in found)
+    assert all(not torch.equal(result[name], ignored[name]) for name in result)
 
 
 def test_sampling_follows_the_students_class_and_its_rate():
@@ -373,9 +373,9 @@ def test_fuzzy_with_one_positive_and_no_weight_is_aels_term(plain):
 def test_the_threshold_is_dropped_with_the_fuzzy_loss_unless_kept(loss, choice, kept):
     low, high = (make(loss, threshold=t, confidence=choice, **STILL) for t in (0.0, 1.0))
     batch = batches(low)
-    found = [float(method(batch, START).losses["unsupervised"].detach()) for method in (low, high)]
-    assert found[0] > 0
-    assert (found[1] == 0) == kept
+    result = [float(method(batch, START).losses["unsupervised"].detach()) for method in (low, high)]
+    assert result[0] > 0
+    assert (result[1] == 0) == kept
 
 
 def test_settings_that_leave_no_class_to_paste_are_refused():

@@ -14,7 +14,7 @@ def test_sums_are_those_of_a_loop_over_pixels():
     logits = torch.randn(2, 4, 5, 6, generator=generator)
     mask = torch.randint(0, 3, (2, 5, 6), generator=generator)  # class 3 is absent
     mask[0, :2] = 255
-    found = class_confidence(logits, mask)
+    result = class_confidence(logits, mask)
     expected = torch.zeros(2, 4)
     for b in range(2):
         for y in range(5):
@@ -22,15 +22,15 @@ def test_sums_are_those_of_a_loop_over_pixels():
                 if mask[b, y, x] != 255:
                     expected[0, mask[b, y, x]] += logits[b, :, y, x].softmax(0)[mask[b, y, x]]
                     expected[1, mask[b, y, x]] += 1
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
     assert expected[1, 3] == 0
 
 
 @pytest.mark.parametrize(("absent", "stays"), [(True, 0.8 * 0.999), (False, 0.8)])
 def test_the_bank_takes_in_a_thousandth_of_what_was_seen(absent, stays):
     bank = torch.tensor([0.5, 0.8])
-    found = moved(bank, torch.tensor([[3.0, 0.0], [4.0, 0.0]]), 0.999, absent=absent)
-    torch.testing.assert_close(found, torch.tensor([0.999 * 0.5 + 0.001 * 0.75, stays]))
+    result = moved(bank, torch.tensor([[3.0, 0.0], [4.0, 0.0]]), 0.999, absent=absent)
+    torch.testing.assert_close(result, torch.tensor([0.999 * 0.5 + 0.001 * 0.75, stays]))
     assert bank[0] == 0.5
 
 
@@ -41,8 +41,8 @@ def test_areas_count_pixels_of_classes_alone():
 
 def test_an_image_shows_what_it_showed_when_last_seen():
     bank = torch.tensor([[True, True, False], [False, False, True]])
-    found = noted(bank, torch.tensor([0, 2]), torch.tensor([[False, True], [True, False]]))
-    assert found.tolist() == [[False, True, True], [True, False, False]]
+    result = noted(bank, torch.tensor([0, 2]), torch.tensor([[False, True], [True, False]]))
+    assert result.tolist() == [[False, True, True], [True, False, False]]
     twice = noted(bank, torch.tensor([1, 1]), torch.tensor([[True, False], [False, True]]))
     assert twice.tolist() == [[True, True, False], [False, True, True]]
 

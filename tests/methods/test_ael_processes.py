@@ -54,6 +54,6 @@ def test_two_processes_equal_one(tmp_path):
     one = learn(slice(0, 4), parallel=False)
     assert one["shown"].any()
     assert not one["shown"].all()
-    for found in seen:
+    for result in seen:
         for name, value in one.items():
-            torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(result[name], value, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")

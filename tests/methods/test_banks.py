@@ -25,10 +25,10 @@ def test_a_step_bank_holds_what_the_last_steps_pushed_newest_last(classes):
         valid = torch.arange(5) != step
         bank.push(features, labels, valid)
         pushed.append((features.detach(), labels, valid))
-        for found, wanted in zip(
+        for result, expected in zip(
             (bank.features, bank.classes, bank.valid), zip(*pushed[-3:], strict=True), strict=True
         ):
-            assert torch.equal(found, torch.cat(wanted))
+            assert torch.equal(result, torch.cat(expected))
         assert not bank.features.requires_grad
 
 

@@ -42,18 +42,18 @@ def padded_batches():
 def views(method, crops, cell):
     """For each crop and image, unflipped: features (D,h,w), confidence, class, logits, and whether all is valid."""
     rows, columns = SIZE[0] // cell, SIZE[1] // cell
-    found = []
+    result = []
     for crop, (image, valid) in enumerate([(crops.image, crops.valid), crops.pair]):
         decoded = method.student.decode(method.student.encode(image))
         pooled = decoded.unflatten(3, (columns, -1)).unflatten(2, (rows, -1)).mean((3, 5))
         features, logits = F.normalize(method.projector(pooled), dim=1), method.student.classify(pooled)
         p = torch.softmax(logits, 1)
         whole = valid.unflatten(2, (columns, cell)).unflatten(1, (rows, cell)).all(4).all(2)
-        found.append([])
+        result.append([])
         for b in range(len(image)):
             parts = [features[b], p[b].amax(0), p[b].argmax(0), logits[b], whole[b]]
-            found[crop].append([part.flip(-1) if crops.flips[b, crop] else part for part in parts])
-    return found
+            result[crop].append([part.flip(-1) if crops.flips[b, crop] else part for part in parts])
+    return result
 
 
 def literal(method, crops, *, cell, temperature=0.1, gamma=0.0, sets=None):
@@ -103,21 +103,21 @@ def test_the_loss_is_the_cards_cell_by_cell_and_so_is_its_gradient(cell, sets):
     fuzzy = {} if sets is None else {"fuzzy_negatives": True, "fuzzy_threshold": sets}
     method, batch = make(confidence=0.25, cell=cell, **fuzzy), padded_batches()
     assert method.pool == cell // 2
-    found = method(batch, NOW).losses["contrast"]
+    result = method(batch, NOW).losses["contrast"]
     total, skipped = literal(method, batch["unlabelled"], cell=cell, gamma=0.25, sets=sets)
     # padding of either crop excludes cells in both directions
     assert all(skipped[f"{ours}: {one}"] for ours in (0, 1) for one in ("True, False", "False, True"))
     expected = 0.1 * total
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-6)
     parameters = [*method.projector.parameters(), *method.student.encoder.parameters()]
     for ours, theirs in zip(
-        torch.autograd.grad(found, parameters, retain_graph=True),
+        torch.autograd.grad(result, parameters, retain_graph=True),
         torch.autograd.grad(expected, parameters),
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
     head = [*method.student.head.parameters()]
-    assert all(g is None for g in torch.autograd.grad(found, head, allow_unused=True))
+    assert all(g is None for g in torch.autograd.grad(result, head, allow_unused=True))
 
 
 @pytest.mark.parametrize("cell", [2, 4])

@@ -98,7 +98,7 @@ def test_decoders_equal_to_the_main_one_on_features_left_alone_agree_with_it():
 
 def test_the_loss_is_the_mean_square_over_pixels_and_classes_of_each_decoder():
     method, batch = make(decoders=only(context=1, objects=2)), batches()
-    found, free = unsupervised(method, batch), batch["unlabelled"]
+    result, free = unsupervised(method, batch), batch["unlabelled"]
     features, z = features_and_target(method, batch)
     front = (z.argmax(1) != 0).unsqueeze(1)
     p = resize_logits(z, free.size).softmax(1)
@@ -108,7 +108,7 @@ def test_the_loss_is_the_mean_square_over_pixels_and_classes_of_each_decoder():
         for b in range(3):
             for c in range(5):
                 expected = expected + ((q[b, c] - p[b, c]) ** 2 * free.valid[b]).sum()
-    torch.testing.assert_close(found, 30 * expected / (3 * 5 * free.valid.sum()))
+    torch.testing.assert_close(result, 30 * expected / (3 * 5 * free.valid.sum()))
     labelled = batch["labelled"]
     z = resize_logits(method.student(labelled.image), labelled.size)
     supervised = method(batch, LATE).losses["supervised"]
@@ -217,8 +217,8 @@ def test_annealed_leaves_out_what_is_known():
     mask = annealed_mask(z, labelled.mask, annealed_threshold(3, 10, 5, end=0.99))
     known = labelled.mask != 255
     assert 0.02 < float(((mask == 255) & known).sum() / known.sum()) < 0.5
-    found = annealed(batch, Progress(3, 10)).losses["supervised"]
-    torch.testing.assert_close(found, SupervisedLoss("ce")(z, mask))
+    result = annealed(batch, Progress(3, 10)).losses["supervised"]
+    torch.testing.assert_close(result, SupervisedLoss("ce")(z, mask))
 
 
 @pytest.mark.parametrize("loss", ["hard", "fuzzy"])

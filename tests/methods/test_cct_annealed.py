@@ -20,11 +20,11 @@ def test_pixels_whose_true_class_is_known_become_void():
     mask = torch.randint(0, 4, (2, 6, 5))
     mask[0, 0] = 255
     p = resize_logits(logits, (6, 5)).softmax(1)
-    found = annealed_mask(logits, mask, 0.4)
+    result = annealed_mask(logits, mask, 0.4)
     for b in range(2):
         for y in range(6):
             for x in range(5):
                 true = int(mask[b, y, x])
                 expected = 255 if true == 255 or p[b, true, y, x] >= 0.4 else true
-                assert found[b, y, x] == expected
-    assert set(found.unique().tolist()) == {0, 1, 2, 3, 255}
+                assert result[b, y, x] == expected
+    assert set(result.unique().tolist()) == {0, 1, 2, 3, 255}

@@ -116,11 +116,11 @@ def test_no_dropout_is_in_the_labels_but_where_they_share_the_students_forward(n
 
     def given(dropout):
         method = build(name, loss, options, dropout=dropout)
-        found = []
+        result = []
 
         def listening(student, teacher, **kwargs):
-            found.extend([teacher.a, teacher.b] if isinstance(teacher, Mixed) else [teacher])
-            found.append(kwargs["valid"])
+            result.extend([teacher.a, teacher.b] if isinstance(teacher, Mixed) else [teacher])
+            result.append(kwargs["valid"])
             return original(student, teacher, **kwargs)
 
         if method.pixel_loss is None:
@@ -129,7 +129,7 @@ def test_no_dropout_is_in_the_labels_but_where_they_share_the_students_forward(n
         before = copy.deepcopy(dict(method.named_buffers()))
         method(batches(method), Progress(5, 10))
         moved = {key for key, value in method.named_buffers() if not torch.equal(before[key], value)}
-        return method.shares_forward, found, moved
+        return method.shares_forward, result, moved
 
     shared, noisy, moved = given(0.9)
     _, clean, moved_without = given(0.0)
@@ -221,8 +221,8 @@ def test_micro_batches_of_equal_valid_pixels_equal_one_batch(name, loss, options
     for half in (slice(0, 2), slice(2, 4)):
         part = {key: cut(value, half) for key, value in whole.items()}
         (torch.stack(list(method(part, Progress(0, 10)).losses.values())).sum() / 2).backward()
-    for found, wanted in zip([p.grad for p in method.parameters() if p.requires_grad], expected, strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    for result, wanted in zip([p.grad for p in method.parameters() if p.requires_grad], expected, strict=True):
+        torch.testing.assert_close(result, wanted, rtol=1e-4, atol=1e-6)
 
 
 def cut(batch, part):

@@ -63,24 +63,24 @@ def test_lambda_is_1_with_cutmix_and_one_and_a_half_without():
 
 def test_plain_cps_is_the_cards_formula_on_labelled_and_unlabelled_pixels():
     method, batch = make(cutmix=False, norm="group"), batches(cutmix=False)
-    found = method(batch, START).losses
+    result = method(batch, START).losses
     image = torch.cat([batch["labelled"].image, batch["unlabelled"].image])
     valid = torch.cat([batch["labelled"].valid, batch["unlabelled"].valid])
     z1, z2 = method.first(image), method.second(image)
     t1, t2 = (resize_logits(z, valid.shape[-2:]) for z in (z1, z2))
     expected = 1.5 * (cross_entropy(z1, t2, valid) + cross_entropy(z2, t1, valid))
-    torch.testing.assert_close(found["unsupervised"], expected)
+    torch.testing.assert_close(result["unsupervised"], expected)
     labelled = batch["labelled"]
     supervised = sum(
         F.cross_entropy(resize_logits(n(labelled.image), labelled.size), labelled.mask, ignore_index=255)
         for n in (method.first, method.second)
     )
-    torch.testing.assert_close(found["supervised"], supervised)
+    torch.testing.assert_close(result["supervised"], supervised)
 
 
 def test_cutmix_cps_is_the_cards_formula_on_the_mixed_image():
     method, batch = make(norm="group"), batches()
-    found = method(batch, START).losses["unsupervised"]
+    result = method(batch, START).losses["unsupervised"]
     a, b = batch["unlabelled"], batch["partner"]
     mask = module.box_masks(a.seed, a.size)
     image = torch.where(mask.unsqueeze(1), b.image, a.image)
@@ -91,7 +91,7 @@ def test_cutmix_cps_is_the_cards_formula_on_the_mixed_image():
     ]
     expected = cross_entropy(method.first(image), teachers[1], valid)
     expected = expected + cross_entropy(method.second(image), teachers[0], valid)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
 
 
 def test_the_authors_step_from_the_same_numbers():
@@ -101,7 +101,7 @@ def test_the_authors_step_from_the_same_numbers():
     for each in batch.values():
         each.valid = torch.ones_like(each.valid)
     losses = method(batch, START).losses
-    found = grads(method, losses["supervised"] + losses["unsupervised"])
+    result = grads(method, losses["supervised"] + losses["unsupervised"])
 
     network1, network2 = method.first, method.second
     size = a.image.shape[-2:]
@@ -123,7 +123,7 @@ def test_the_authors_step_from_the_same_numbers():
     assert 0.05 < masks.mean() < 0.5
     torch.testing.assert_close(losses["unsupervised"], cps)
     torch.testing.assert_close(losses["supervised"], supervised)
-    for ours, theirs in zip(found, grads(method, supervised + cps), strict=True):
+    for ours, theirs in zip(result, grads(method, supervised + cps), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
@@ -181,12 +181,12 @@ def test_a_constant_mask_picks_one_image_for_input_target_and_validity(value, mo
     monkeypatch.setattr(
         module, "box_masks", lambda seeds, size, **_: torch.full((len(seeds), *size), value, dtype=torch.bool)
     )
-    found = method(batch, START).losses["unsupervised"]
+    result = method(batch, START).losses["unsupervised"]
     chosen = batch["partner" if value else "unlabelled"]
     z1, z2 = method.first(chosen.image), method.second(chosen.image)
     t1, t2 = (resize_logits(z, chosen.size) for z in (z1, z2))
     expected = cross_entropy(z1, t2, chosen.valid) + cross_entropy(z2, t1, chosen.valid)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
 
 
 def test_teacher_forwards_update_batch_norm_like_the_authors():

@@ -81,7 +81,7 @@ def squares(z, t):
 def test_loss_is_the_cards_formula(colour, per_pixel):
     method = make(colour=colour, per_pixel=per_pixel, threshold=0.4, unsupervised_weight=3)
     batch = batches(method)
-    found = method(batch, START)
+    result = method(batch, START)
     image, valid, t = mixed(method, batch)
     d = squares(resize_logits(method.student(image), t.shape[-2:]), t) * valid
     sure = (t.softmax(1).amax(1) >= 0.4).float()
@@ -89,11 +89,11 @@ def test_loss_is_the_cards_formula(colour, per_pixel):
     assert 0.2 < share < 0.8
     # the mean is over all pixels, with padding as 0
     expected = 3 * (d * (sure if per_pixel else share)).sum() / d.numel()
-    torch.testing.assert_close(found.losses["unsupervised"], expected)
-    torch.testing.assert_close(found.metrics["sure"], share)
+    torch.testing.assert_close(result.losses["unsupervised"], expected)
+    torch.testing.assert_close(result.metrics["sure"], share)
     labelled = batch["labelled"]
     logits = resize_logits(method.student(labelled.image), labelled.size)
-    torch.testing.assert_close(found.losses["supervised"], F.cross_entropy(logits, labelled.mask, ignore_index=255))
+    torch.testing.assert_close(result.losses["supervised"], F.cross_entropy(logits, labelled.mask, ignore_index=255))
 
 
 @pytest.mark.parametrize("value", [False, True])
@@ -127,10 +127,10 @@ def test_half_the_pixels_sure_halves_the_loss_or_drops_the_other_half():
         each.valid[:] = True
         each.image[:] = 0
         each.image[:, 2, :, :7] = -50  # the teacher negates: confident of class 2 in the left half of 14 columns
-    found = method(batch, START).losses["unsupervised"]
+    result = method(batch, START).losses["unsupervised"]
     plain = make(network=PerPixel, apart=False, confidence="drop")
     plain.load_state_dict(method.state_dict())
-    torch.testing.assert_close(found, plain(batch, START).losses["unsupervised"] / 2)
+    torch.testing.assert_close(result, plain(batch, START).losses["unsupervised"] / 2)
     method = make(network=PerPixel, apart=False, per_pixel=True)
     method.student.factor.data.fill_(1)
     method.teacher.factor.data.fill_(-1)
@@ -194,12 +194,12 @@ def test_frozen_statistics_stay_in_both_networks():
 def test_a_pixel_loss_takes_the_place_of_the_distance_with_the_same_confidence(loss, confidence):
     method = make(loss, confidence=confidence, threshold=0.4, pixel_weight=0.5, unsupervised_weight=7)
     batch = batches(method)
-    found = method(batch, START).losses["unsupervised"]
+    result = method(batch, START).losses["unsupervised"]
     image, valid, t = mixed(method, batch)
     z = resize_logits(method.student(image), t.shape[-2:])
     alone = PIXEL_LOSSES[loss](z, t, size=t.shape[-2:], valid=valid, threshold=0.9).loss
     share = ((t.softmax(1).amax(1) >= 0.4) * valid).sum() / valid.sum() if confidence == "keep" else 1.0
-    torch.testing.assert_close(found, 0.5 * share * alone.mean())
+    torch.testing.assert_close(result, 0.5 * share * alone.mean())
 
 
 def test_kl_is_from_the_teacher_to_the_student():

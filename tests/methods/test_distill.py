@@ -42,12 +42,14 @@ def test_the_stored_scores_teach_the_view_of_the_same_crop(loss, strong):
     method = make(loss, strong=strong, unsupervised_weight=0.7)
     batch = batches(method)
     u = batch["unlabelled"]
-    found = method(batch, Progress(0, 10)).losses
+    result = method(batch, Progress(0, 10)).losses
     logits = method.student(u.strong[0] if strong else u.image)
     pixels = expected(loss, logits, u.scores)
-    torch.testing.assert_close(found["unsupervised"], 0.7 * (pixels * u.valid).sum() / u.valid.sum())
+    torch.testing.assert_close(result["unsupervised"], 0.7 * (pixels * u.valid).sum() / u.valid.sum())
     labelled = resize_logits(method.student(batch["labelled"].image), u.size)
-    torch.testing.assert_close(found["supervised"], F.cross_entropy(labelled, batch["labelled"].mask, ignore_index=255))
+    torch.testing.assert_close(
+        result["supervised"], F.cross_entropy(labelled, batch["labelled"].mask, ignore_index=255)
+    )
 
 
 def test_only_the_unlabelled_stream_asks_for_scores():

@@ -61,7 +61,7 @@ def labels_of(method, batch, mask):
 def test_loss_is_the_cards_formula(teacher, threshold):
     method = make(teacher=teacher, threshold=threshold, unsupervised_weight=3)
     batch = batches(method)
-    found = method(batch, START)
+    result = method(batch, START)
     a, b = batch["unlabelled"], batch["partner"]
     (mask,) = module.rectangle_masks(a.seed, a.size)
     assert mask.any()
@@ -72,12 +72,12 @@ def test_loss_is_the_cards_formula(teacher, threshold):
     sure = conf >= threshold
     assert sure.all() == (threshold == 0)
     expected = (F.cross_entropy(z, label, reduction="none") * sure * valid).sum() / valid.sum()
-    torch.testing.assert_close(found.losses["unsupervised"], 3 / 2 * expected)
-    torch.testing.assert_close(found.metrics["confident"], (sure * valid).sum() / valid.sum())
+    torch.testing.assert_close(result.losses["unsupervised"], 3 / 2 * expected)
+    torch.testing.assert_close(result.metrics["confident"], (sure * valid).sum() / valid.sum())
     labelled = batch["labelled"]
     logits = resize_logits(method.student(labelled.image), labelled.size)
     supervised = F.cross_entropy(logits, labelled.mask, ignore_index=255)
-    torch.testing.assert_close(found.losses["supervised"], supervised / 2)
+    torch.testing.assert_close(result.losses["supervised"], supervised / 2)
 
 
 @pytest.mark.parametrize("teacher", ["self", "ema"])
@@ -98,8 +98,8 @@ def test_unconfident_pixels_count_in_the_denominator():
         each.image = torch.zeros(len(each.image), 5, *each.size)
         each.image[:, 2, :, :7] = 50  # the left half of 14 columns
         each.strong = (torch.zeros_like(each.image),)
-    found = method(batch, START).losses["unsupervised"]
-    torch.testing.assert_close(found.detach(), torch.log(torch.tensor(5.0)) / 2 / 2)
+    result = method(batch, START).losses["unsupervised"]
+    torch.testing.assert_close(result.detach(), torch.log(torch.tensor(5.0)) / 2 / 2)
 
 
 class PerPixel(nn.Module):
@@ -155,12 +155,12 @@ def test_a_constant_rectangle_picks_one_image(value, teacher, monkeypatch):
     method = make(teacher=teacher, confidence="drop")
     batch = batches(method)
     monkeypatch.setattr(module, "rectangle_masks", constant(value))
-    found = method(batch, START).losses["unsupervised"]
+    result = method(batch, START).losses["unsupervised"]
     chosen = batch["partner" if value else "unlabelled"]
     z = resize_logits(method.student(chosen.strong[0]), chosen.size)
     t = resize_logits((method.teacher or method.student)(chosen.image), chosen.size)
     expected = (F.cross_entropy(z, t.argmax(1), reduction="none") * chosen.valid).sum() / chosen.valid.sum()
-    torch.testing.assert_close(found, expected / 2)
+    torch.testing.assert_close(result, expected / 2)
 
 
 def test_no_chance_means_no_rectangle():

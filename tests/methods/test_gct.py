@@ -96,7 +96,7 @@ def test_equal_networks_are_refused():
 def test_consistency_is_the_mean_square_where_the_other_is_better():
     method, batch = make(), batches()
     method.detector = Flaws(*chosen())
-    found = method(batch, LATE)
+    result = method(batch, LATE)
     _, (q1, q2) = predictions(method, batch)
     where, _ = where_each_learns()
     _, valid = both(batch)
@@ -104,9 +104,9 @@ def test_consistency_is_the_mean_square_where_the_other_is_better():
     for b in range(6):
         for c in range(5):
             total = total + ((q1[b, c] - q2[b, c]) ** 2 * where * valid[b]).sum()
-    torch.testing.assert_close(found.losses["consistency"], 100 * total / (5 * valid.sum()))
-    torch.testing.assert_close(found.metrics["second_learns"], (where & valid).sum() / valid.sum())
-    assert float(found.metrics["first_learns"]) == 0
+    torch.testing.assert_close(result.losses["consistency"], 100 * total / (5 * valid.sum()))
+    torch.testing.assert_close(result.metrics["second_learns"], (where & valid).sum() / valid.sum())
+    assert float(result.metrics["first_learns"]) == 0
 
 
 def test_only_the_worse_one_learns():
@@ -143,8 +143,8 @@ def test_correction_reaches_the_networks_through_a_detector_that_stays():
 
 def test_the_detectors_own_loss_reaches_it_alone_and_sees_labelled_images_alone():
     method, batch = make(), batches((64, 96))
-    found = method(batch, LATE).losses["detector"]
-    found.backward()
+    result = method(batch, LATE).losses["detector"]
+    result.backward()
     assert all(p.grad is not None and p.grad.any() for p in method.detector.parameters())
     assert not any(p.grad is not None and p.grad.any() for n in (method.first, method.second) for p in n.parameters())
 

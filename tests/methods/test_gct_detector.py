@@ -27,13 +27,13 @@ def test_a_flaw_detector_has_the_papers_layers_and_a_linear_end():
 
 def test_half_of_the_channels_is_normalised_over_the_batch_and_half_in_each_image():
     x = torch.randn(3, 6, 5, 4) * 2 + 1
-    found = HalfInstanceNorm(6)(x)
+    result = HalfInstanceNorm(6)(x)
 
     def normal(part, axes):
         return (part - part.mean(axes, True)) / (part.var(axes, unbiased=False, keepdim=True) + 1e-5).sqrt()
 
-    torch.testing.assert_close(found[:, :3], normal(x[:, :3], (0, 2, 3)))
-    torch.testing.assert_close(found[:, 3:], normal(x[:, 3:], (2, 3)))
+    torch.testing.assert_close(result[:, :3], normal(x[:, :3], (0, 2, 3)))
+    torch.testing.assert_close(result[:, 3:], normal(x[:, 3:], (2, 3)))
     assert sum(p.numel() for p in HalfInstanceNorm(6).parameters()) == 6  # weights of the batch-norm half only
 
 

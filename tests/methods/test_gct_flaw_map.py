@@ -16,7 +16,7 @@ def drawn(size=(7, 6)):
 def test_target_without_blur_is_one_minus_the_true_probability_stretched():
     """H = 7: every kernel has length 1; nu = 0: no dilation. Void is 0."""
     p, mask = drawn()
-    found = flaw_target(p, mask, nu=0)
+    result = flaw_target(p, mask, nu=0)
     for b in range(2):
         flaw = torch.zeros(7, 6)
         for y in range(7):
@@ -25,7 +25,7 @@ def test_target_without_blur_is_one_minus_the_true_probability_stretched():
                     hot = F.one_hot(mask[b, y, x], 4)
                     flaw[y, x] = 0.5 * (hot - p[b, :, y, x]).abs().sum()
                     torch.testing.assert_close(flaw[y, x], 1 - p[b, mask[b, y, x], y, x])
-        torch.testing.assert_close(found[b, 0], (flaw - flaw.min()) / (flaw.max() - flaw.min()))
+        torch.testing.assert_close(result[b, 0], (flaw - flaw.min()) / (flaw.max() - flaw.min()))
 
 
 def test_target_is_blurred_dilated_and_blurred():
@@ -47,19 +47,19 @@ def test_target_is_mus_scale_before_it_is_stretched():
 def test_handling_leaves_its_input_and_stretches_each_image():
     raw = torch.randn(3, 1, 20, 18)
     before = raw.clone()
-    found = comparable(raw)
+    result = comparable(raw)
     assert torch.equal(raw, before)  # the published code clamps the detector's target, too
-    assert not found.requires_grad
-    for one, value in zip(found, raw.clamp(min=0), strict=True):
+    assert not result.requires_grad
+    for one, value in zip(result, raw.clamp(min=0), strict=True):
         torch.testing.assert_close(one, (value - value.min()) / (value.max() - value.min()))
 
 
 def test_an_image_without_flaws_is_zero():
     raw = torch.rand(2, 1, 20, 18) * 0.05 + 0.05
     raw[1, 0, 3, 3] = 5
-    found = comparable(raw)
-    assert not found[0].any()  # the published code: -min / (max - min), about -1
-    assert found[1].max() == pytest.approx(1)
+    result = comparable(raw)
+    assert not result[0].any()  # the published code: -min / (max - min), about -1
+    assert result[1].max() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -51,25 +51,25 @@ def mean_squares(a, b, valid):
 
 def test_torchsemiseg_is_100_times_the_mean_square_of_probabilities_on_all_images():
     method, batch = make(), batches()
-    found = method(batch, START).losses
+    result = method(batch, START).losses
     z, t, valid = pairs(method, batch, ["labelled", "unlabelled"])
-    torch.testing.assert_close(found["unsupervised"], 100 * mean_squares(z.softmax(1), t.softmax(1), valid))
+    torch.testing.assert_close(result["unsupervised"], 100 * mean_squares(z.softmax(1), t.softmax(1), valid))
     labelled = batch["labelled"]
     logits = resize_logits(method.student(labelled.image), labelled.size)
-    torch.testing.assert_close(found["supervised"], F.cross_entropy(logits, labelled.mask, ignore_index=255))
+    torch.testing.assert_close(result["supervised"], F.cross_entropy(logits, labelled.mask, ignore_index=255))
 
 
 def test_pixelssl_is_the_mean_square_of_logits_on_unlabelled_images():
     method, batch = make(preset="pixelssl"), batches()
-    found = method(batch, END).losses["unsupervised"]
-    torch.testing.assert_close(found, mean_squares(*pairs(method, batch, ["unlabelled"])))
+    result = method(batch, END).losses["unsupervised"]
+    torch.testing.assert_close(result, mean_squares(*pairs(method, batch, ["unlabelled"])))
 
 
 def test_every_choice_of_a_preset_can_be_changed_alone():
     method, batch = make(of="logits", labelled=False, consistency_weight=3, ramp=0.5), batches()
-    found = method(batch, Progress(9, 90)).losses["unsupervised"]
+    result = method(batch, Progress(9, 90)).losses["unsupervised"]
     r = math.exp(-5 * (1 - 9 / 45) ** 2)
-    torch.testing.assert_close(found, 3 * r * mean_squares(*pairs(method, batch, ["unlabelled"])))
+    torch.testing.assert_close(result, 3 * r * mean_squares(*pairs(method, batch, ["unlabelled"])))
 
 
 class OneAnswer(torch.nn.Module):
@@ -129,13 +129,13 @@ def test_which_images_the_term_is_on(loss, config, takes_part):
 @pytest.mark.parametrize("loss", PIXEL_LOSSES)
 def test_a_pixel_loss_takes_the_place_of_the_squared_error_with_a_weight_of_its_own(loss):
     method, batch = make(loss, pixel_weight=0.5, consistency_weight=7), batches()
-    found = method(batch, START).losses["unsupervised"]
+    result = method(batch, START).losses["unsupervised"]
     z, t, valid = pairs(method, batch, ["unlabelled"])
     alone = PIXEL_LOSSES[loss](z, t, size=valid.shape[-2:], valid=valid, threshold=0.9).loss
-    torch.testing.assert_close(found, 0.5 * alone.sum() / valid.sum())
+    torch.testing.assert_close(result, 0.5 * alone.sum() / valid.sum())
     if loss == "hard":
         expected = F.cross_entropy(z, t.argmax(1), reduction="none") * valid
-        torch.testing.assert_close(found, 0.5 * expected.sum() / valid.sum())
+        torch.testing.assert_close(result, 0.5 * expected.sum() / valid.sum())
 
 
 def test_the_ramp_is_a_share_of_the_run():

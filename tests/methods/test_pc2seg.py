@@ -47,7 +47,7 @@ def predictions(method, batch):
 @pytest.mark.parametrize("kind", ["cosine", "l2"])
 def test_the_consistency_is_the_cards_over_valid_pixels(kind):
     method, batch = make(consistency=kind, consistency_weight=2.0), batches()
-    found = method(batch, LATE).losses["consistency"]
+    result = method(batch, LATE).losses["consistency"]
     p, q = predictions(method, batch)
     total, count = 0.0, 0
     for b, y, x in batch["unlabelled"].valid.nonzero().tolist():
@@ -57,8 +57,8 @@ def test_the_consistency_is_the_cards_over_valid_pixels(kind):
         else:
             total = total + ((one / one.norm() - other / other.norm()) ** 2).sum() / 2
         count += 1
-    torch.testing.assert_close(found, 2 * total / count)
-    ours = torch.autograd.grad(found, list(method.student.parameters()))
+    torch.testing.assert_close(result, 2 * total / count)
+    ours = torch.autograd.grad(result, list(method.student.parameters()))
     theirs = torch.autograd.grad(2 * total / count, list(method.student.parameters()))
     for a, b in zip(ours, theirs, strict=True):  # no gradient through the weak view
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
@@ -75,9 +75,9 @@ def test_equal_views_are_consistent(kind):
 def test_either_view_is_as_far_from_the_other(kind):
     method, samples = make(consistency=kind), batches()["unlabelled"]
     one, other = torch.randn(2, 3, 5, 6, 8)
-    found = method._distance(one, other, size=samples.size, valid=samples.valid)
-    assert found.min() > 0
-    torch.testing.assert_close(found, method._distance(other, one, size=samples.size, valid=samples.valid))
+    result = method._distance(one, other, size=samples.size, valid=samples.valid)
+    assert result.min() > 0
+    torch.testing.assert_close(result, method._distance(other, one, size=samples.size, valid=samples.valid))
 
 
 @pytest.mark.parametrize("loss", ["hard", "fuzzy"])
@@ -121,7 +121,7 @@ def watched(method):
 def test_the_contrast_is_the_cards_for_the_negatives_that_were_drawn():
     method, batch = make(contrast_weight=1.0, temperature=0.3), batches()
     draws = watched(method)
-    found = method(batch, LATE).losses["contrast"]
+    result = method(batch, LATE).losses["contrast"]
     ((_, (index, able)),) = draws
     samples = batch["unlabelled"]
     ours, theirs = (
@@ -137,16 +137,16 @@ def test_the_contrast_is_the_cards_for_the_negatives_that_were_drawn():
         losses.append(-torch.log(positive / (positive + negative)))
     expected = torch.stack(losses).mean()
     assert able.all()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-6)
     parameters = [*method.projector.parameters(), *method.student.encoder.parameters()]
     for a, b in zip(
-        torch.autograd.grad(found, parameters, retain_graph=True),
+        torch.autograd.grad(result, parameters, retain_graph=True),
         torch.autograd.grad(expected, parameters),
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
     above = [*method.student.decoder.parameters(), *method.student.head.parameters()]
-    assert all(g is None for g in torch.autograd.grad(found, above, allow_unused=True))
+    assert all(g is None for g in torch.autograd.grad(result, above, allow_unused=True))
 
 
 def test_the_loss_is_the_mean_over_anchors_that_have_a_negative():
@@ -156,7 +156,7 @@ def test_the_loss_is_the_mean_over_anchors_that_have_a_negative():
     weak = 1e4 * F.one_hot(label, 5).movedim(-1, 1).float()
     features = torch.randn(6, 8, 3, 4, requires_grad=True)
     draws = watched(method)
-    found = method._contrast(features, weak, valid)
+    result = method._contrast(features, weak, valid)
     ((_, (index, able)),) = draws
     anchors = [8, *range(12, 36)]
     assert able[12:].all() and able[:12].nonzero().flatten().tolist() == [8]
@@ -168,15 +168,15 @@ def test_the_loss_is_the_mean_over_anchors_that_have_a_negative():
         positive = torch.exp(ours[n] @ theirs[n] / 0.3)
         negative = sum(torch.exp(ours[n] @ theirs[k] / 0.3) for k in index[n].tolist())
         losses.append(-torch.log(positive / (positive + negative)))
-    torch.testing.assert_close(found, torch.stack(losses).mean())
-    (gradient,) = torch.autograd.grad(found, features)
+    torch.testing.assert_close(result, torch.stack(losses).mean())
+    (gradient,) = torch.autograd.grad(result, features)
     pulled = gradient.abs().sum(1).flatten().nonzero().flatten() - 36
     assert pulled.tolist() == anchors
 
 
 def test_what_is_predicted_on_padding_changes_nothing():
     method, batch = make(contrast_weight=1.0), batches()
-    found = []
+    result = []
     for change in (0.0, 5.0):
         torch.manual_seed(0)
         encode = TinyNetwork.encode.__get__(method.student)
@@ -191,8 +191,8 @@ def test_what_is_predicted_on_padding_changes_nothing():
         features = method.student.encode(torch.cat([batch["unlabelled"].image] * 3))[-1][3:]
         weak = torch.randn(3, 5, 6, 8, generator=torch.Generator().manual_seed(1))
         weak[0, :, :2] += change
-        found.append(method._contrast(features, weak, batch["unlabelled"].valid))
-    assert torch.equal(*found)
+        result.append(method._contrast(features, weak, batch["unlabelled"].valid))
+    assert torch.equal(*result)
 
 
 def test_without_weights_it_is_supervised_training():

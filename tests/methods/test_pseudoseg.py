@@ -98,12 +98,12 @@ def test_brightness_is_added_as_published():
 def test_the_strong_view_learns_the_sharpened_label(background, fusion):
     method = make(background=background, fusion=fusion)
     batch = batches(method)
-    found = method(batch, START).losses["unsupervised"]
+    result = method(batch, START).losses["unsupervised"]
     p = designed(method, batch) ** 2
     p = p / p.sum(1, keepdim=True)
     z_s, valid = strong_view(method, batch)
     expected = (-(p * z_s.log_softmax(1)).sum(1) * valid).sum() / valid.sum()
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
     assert method.classifier.out_channels == (5 if background is None else 4)
 
 
@@ -129,14 +129,14 @@ def test_a_pixel_loss_gets_the_label_as_logits(loss, temperature):
 def test_a_label_that_is_sure_makes_all_losses_cross_entropy(monkeypatch):
     label = torch.randint(0, 5, (3, 6, 7))
     sure = F.one_hot(label, 5).movedim(-1, 1).float()
-    found = {}
+    result = {}
     for loss in ("hard", "soft", "fuzzy"):
         method = make(loss)
         monkeypatch.setattr(module, "fused", lambda *_, **__: sure)
-        found[loss] = method(batches(method), START).losses["unsupervised"]
+        result[loss] = method(batches(method), START).losses["unsupervised"]
     z_s, valid = strong_view(method, batches(method))
     expected = (F.cross_entropy(z_s, label, reduction="none") * valid).sum() / valid.sum()
-    for value in found.values():
+    for value in result.values():
         torch.testing.assert_close(value, expected)
 
 
@@ -147,10 +147,10 @@ def test_the_threshold_silences_pixels_but_not_the_denominator(monkeypatch):
     monkeypatch.setattr(module, "fused", lambda *_, **__: p)
     method = make("hard", threshold=0.5, temperature=1.0)
     batch = batches(method)
-    found = method(batch, START).losses["unsupervised"]
+    result = method(batch, START).losses["unsupervised"]
     z_s, valid = strong_view(method, batch)
     kept = F.cross_entropy(z_s, label, reduction="none")[:, 3:] * valid[:, 3:]
-    torch.testing.assert_close(found, kept.sum() / valid.sum())
+    torch.testing.assert_close(result, kept.sum() / valid.sum())
 
 
 def test_labelled_images_teach_classifier_and_attention_by_the_cards_formula():
@@ -159,22 +159,22 @@ def test_labelled_images_teach_classifier_and_attention_by_the_cards_formula():
     labelled = batch["labelled"]
     labelled.mask[0][labelled.mask[0] == 3] = 4
     labelled.mask[2] = 255
-    found = method(batch, START).losses
+    result = method(batch, START).losses
     _, fine, coarse = method.student.encode(labelled.image)
     shown = torch.tensor([[bool((m == c).any()) for c in (0, 2, 3, 4)] for m in labelled.mask])
     assert shown.any()
     assert not shown.all()
     s = coarse.mean((2, 3)) @ method.classifier.weight.flatten(1).T + method.classifier.bias
     expected = F.binary_cross_entropy_with_logits(s[:2], shown[:2].float())  # the third image has no labelled pixel
-    torch.testing.assert_close(found["images"], expected)
+    torch.testing.assert_close(result["images"], expected)
     maps = activation_maps(coarse, method.classifier.weight.flatten(1), shown)
     seen = torch.cat([resize_logits(fine, coarse.shape[-2:]), coarse], 1)
     a = attended(maps, method.query(seen), method.key(seen), nearest(labelled.valid, coarse.shape[-2:]))
     a = torch.cat([a[:, :1], 2 - a.max(1, keepdim=True).values, a[:, 1:]], 1)
     z = resize_logits(method.calibrate(a), labelled.size)
-    torch.testing.assert_close(found["attention"], F.cross_entropy(z, labelled.mask, ignore_index=255))
+    torch.testing.assert_close(result["attention"], F.cross_entropy(z, labelled.mask, ignore_index=255))
     z = resize_logits(method.student(labelled.image), labelled.size)
-    torch.testing.assert_close(found["supervised"], F.cross_entropy(z, labelled.mask, ignore_index=255))
+    torch.testing.assert_close(result["supervised"], F.cross_entropy(z, labelled.mask, ignore_index=255))
 
 
 def learners(method, loss):

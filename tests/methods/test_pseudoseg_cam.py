@@ -16,28 +16,28 @@ def test_maps_are_grad_cam_by_autograd_up_to_their_maximum():
     weight = torch.randn(3, 6, generator=generator)
     logits = features.mean((2, 3)) @ weight.T
     present = torch.tensor([[True, False, True], [True, True, True]])
-    found = activation_maps(features, weight, present)
+    result = activation_maps(features, weight, present)
     for b in range(2):
         for k in range(3):
             (gradient,) = torch.autograd.grad(logits[b, k], features, retain_graph=True)
             cam = (gradient[b].mean((1, 2))[:, None, None] * features[b]).sum(0).clamp(min=0).detach()
             expected = cam / cam.max() if present[b, k] and cam.max() > 0 else torch.zeros(4, 5)
-            torch.testing.assert_close(found[b, k], expected)
-    assert not found.requires_grad
-    assert not found[0, 1].any()
+            torch.testing.assert_close(result[b, k], expected)
+    assert not result.requires_grad
+    assert not result[0, 1].any()
 
 
 def test_a_map_without_a_positive_cell_is_zero():
-    found = activation_maps(torch.ones(1, 2, 3, 3), torch.tensor([[-1.0, -1.0], [1.0, 1.0]]), torch.ones(1, 2) > 0)
-    assert not found[0, 0].any()
-    assert (found[0, 1] == 1).all()
+    result = activation_maps(torch.ones(1, 2, 3, 3), torch.tensor([[-1.0, -1.0], [1.0, 1.0]]), torch.ones(1, 2) > 0)
+    assert not result[0, 0].any()
+    assert (result[0, 1] == 1).all()
 
 
 def test_attention_is_that_of_a_loop_over_cells():
     generator = torch.Generator().manual_seed(1)
     maps, query, key = (torch.randn(2, n, 2, 3, generator=generator) for n in (3, 4, 4))
     valid = torch.tensor([[[True, True, False], [True, False, True]], [[False] * 3] * 2])
-    found = attended(maps, query, key, valid)
+    result = attended(maps, query, key, valid)
     cells = [(y, x) for y in range(2) for x in range(3)]
     for b in range(2):
         for y, x in cells:
@@ -48,13 +48,13 @@ def test_attention_is_that_of_a_loop_over_cells():
                 elif valid[b, v, u]:
                     weights[v, u] = math.exp(float(query[b, :, y, x] @ key[b, :, v, u]) / 2)
             mean = (maps[b] * weights / weights.sum()).sum((1, 2))
-            torch.testing.assert_close(found[b, :, y, x], maps[b, :, y, x] + mean)
+            torch.testing.assert_close(result[b, :, y, x], maps[b, :, y, x] + mean)
 
 
 def test_equal_keys_attended_the_mean():
     maps, zero = torch.rand(1, 2, 3, 3), torch.zeros(1, 4, 3, 3)
-    found = attended(maps, zero, zero, torch.ones(1, 3, 3) > 0)
-    torch.testing.assert_close(found, maps + maps.mean((2, 3), keepdim=True))
+    result = attended(maps, zero, zero, torch.ones(1, 3, 3) > 0)
+    torch.testing.assert_close(result, maps + maps.mean((2, 3), keepdim=True))
 
 
 @pytest.mark.parametrize("over", ["image", "batch", "pixel"])

@@ -11,9 +11,9 @@ from support.tiny_network import TinyNetwork, make_batch
 def test_loss_is_cross_entropy_on_labelled_pixels():
     method = Supervised(TinyNetwork, SupervisedLoss("ce"), None, MethodConfig(), Facts(5)).eval()
     batch = make_batch(masks=True)
-    found = method({"labelled": batch}, Progress(0, 1)).losses
+    result = method({"labelled": batch}, Progress(0, 1)).losses
     logits = resize_logits(method.student(batch.image), batch.size)
-    torch.testing.assert_close(found["supervised"], F.cross_entropy(logits, batch.mask, ignore_index=255))
+    torch.testing.assert_close(result["supervised"], F.cross_entropy(logits, batch.mask, ignore_index=255))
     assert list(method.streams) == ["labelled"]
 
 

@@ -51,7 +51,7 @@ def batches(count=3):
 def test_the_most_uncertain_pixels_are_left_out_fewer_and_fewer():
     method, batch = make(mix=0.0), batches()
     for step, share in ((0, 0.2), (5, 0.1), (9, 0.02)):
-        found = method(batch, Progress(step, 10)).losses["unsupervised"]
+        result = method(batch, Progress(step, 10)).losses["unsupervised"]
         call, valid = method.pixel_loss.calls[-1], batch["unlabelled"].valid
         kept = call["valid"]
         assert not (kept & ~valid).any()
@@ -60,15 +60,15 @@ def test_the_most_uncertain_pixels_are_left_out_fewer_and_fewer():
         entropy = -(p * p.log()).sum(1)
         assert entropy[kept].max() < entropy[valid & ~kept].min()
         expected = call["loss"][kept].sum() * valid.sum() / kept.sum() ** 2
-        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(result, expected)
 
 
 def test_without_the_filter_every_valid_pixel_is_trained():
     method, batch = make("fuzzy", mix=0.0, confidence="drop"), batches()
-    found = method(batch, Progress(0, 10)).losses["unsupervised"]
+    result = method(batch, Progress(0, 10)).losses["unsupervised"]
     call = method.pixel_loss.calls[-1]
     assert torch.equal(call["valid"], batch["unlabelled"].valid)
-    torch.testing.assert_close(found, masked_mean(call["loss"], call["valid"]))
+    torch.testing.assert_close(result, masked_mean(call["loss"], call["valid"]))
 
 
 def test_labels_come_from_the_teacher_at_rest_and_entropy_from_the_one_in_training():
@@ -230,20 +230,20 @@ def test_the_teacher_is_the_student_at_first_then_follows():
         if step >= 19:
             # 1 - 1/(t+1) with t from 10, below 0.99
             weight, old = next(method.teacher.parameters()), before[0]
-            wanted = old + (next(method.student.parameters()) - old) / (step - 10 + 1)
-            torch.testing.assert_close(weight, wanted, rtol=1e-5, atol=1e-6)
+            expected = old + (next(method.student.parameters()) - old) / (step - 10 + 1)
+            torch.testing.assert_close(weight, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_an_auxiliary_classifier_learns_from_labels_alone():
     method, batch = make(auxiliary_weight=0.4), batches()
     method.auxiliary[3].p = 0.0  # no dropout
-    found = method(batch, Progress(0, 10)).losses["auxiliary"]
+    result = method(batch, Progress(0, 10)).losses["auxiliary"]
     labelled = batch["labelled"]
     fine = method.student.encode(labelled.image)[-2]
     logits = resize_logits(method.auxiliary(fine), labelled.size)
-    torch.testing.assert_close(found, 0.4 * F.cross_entropy(logits, labelled.mask, ignore_index=255))
+    torch.testing.assert_close(result, 0.4 * F.cross_entropy(logits, labelled.mask, ignore_index=255))
     batch["unlabelled"].image = batch["unlabelled"].image + 1
-    torch.testing.assert_close(method(batch, Progress(0, 10)).losses["auxiliary"], found)
+    torch.testing.assert_close(method(batch, Progress(0, 10)).losses["auxiliary"], result)
 
 
 def test_fuzzy_with_one_positive_and_no_weight_is_the_hard_loss():

@@ -42,8 +42,8 @@ def test_parts_are_those_of_the_rule(classes, ranks, share):
     label = torch.randint(0, classes, (240,), generator=generator)
     label[torch.rand(240, generator=generator) < 0.2] = 255
     entropy = torch.rand(140, generator=generator)
-    found = contrast_parts(p, label, entropy, share=share, ranks=ranks, confidence=0.3)
-    for ours, theirs in zip(found, literal(p, label, entropy, share, ranks, 0.3), strict=True):
+    result = contrast_parts(p, label, entropy, share=share, ranks=ranks, confidence=0.3)
+    for ours, theirs in zip(result, literal(p, label, entropy, share, ranks, 0.3), strict=True):
         assert torch.equal(ours, theirs)
         assert share == 0 or ours.any()
 
@@ -95,10 +95,10 @@ def test_ranks_the_wrong_way_round_are_refused():
 def test_entropy_is_minus_p_log_p():
     logits = torch.tensor([[1.0, -2.0], [0.5, 0.5], [300.0, -300.0]]).view(3, 2, 1, 1)
     p = torch.softmax(logits[:2, :, 0, 0].double(), 1)
-    found = entropy_of(logits, (2, 3))
-    assert found.shape == (3, 2, 3)
-    torch.testing.assert_close(found[:2, 1, 1].double(), -(p * p.log()).sum(1), atol=1e-6, rtol=0)
-    assert (found[2] == 0).all()
+    result = entropy_of(logits, (2, 3))
+    assert result.shape == (3, 2, 3)
+    torch.testing.assert_close(result[:2, 1, 1].double(), -(p * p.log()).sum(1), atol=1e-6, rtol=0)
+    assert (result[2] == 0).all()
 
 
 def test_the_mean_is_over_the_classes_that_are_present():

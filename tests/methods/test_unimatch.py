@@ -58,7 +58,7 @@ def dropped(method, image, seeds):
 def test_losses_are_the_cards_formula(threshold):
     method = make(threshold=threshold)
     batch = batches(method)
-    found = method(batch, START).losses
+    result = method(batch, START).losses
     a, b, labelled = batch["unlabelled"], batch["partner"], batch["labelled"]
     weak, pasted = (resize_logits(method.student(each.image), a.size) for each in (a, b))
     for number, mask in enumerate(module.rectangle_masks(a.seed, a.size, views=2)):
@@ -66,13 +66,13 @@ def test_losses_are_the_cards_formula(threshold):
         z = method.student(torch.where(inside, b.strong[number], a.strong[number]))
         term = ce(z, torch.where(inside, pasted, weak), torch.where(mask, b.valid, a.valid), threshold)
         assert term > 0
-        torch.testing.assert_close(found[TERMS[number]], term / 4 / 2)
+        torch.testing.assert_close(result[TERMS[number]], term / 4 / 2)
     term = ce(dropped(method, a.image, a.seed), weak, a.valid, threshold)
     assert term > 0
-    torch.testing.assert_close(found["features"], term / 2 / 2)
+    torch.testing.assert_close(result["features"], term / 2 / 2)
     logits = resize_logits(method.student(labelled.image), labelled.size)
     supervised = F.cross_entropy(logits, labelled.mask, ignore_index=255)
-    torch.testing.assert_close(found["supervised"], supervised / 2)
+    torch.testing.assert_close(result["supervised"], supervised / 2)
 
 
 def test_without_dropped_channels_the_perturbed_logits_are_the_plain_ones():
@@ -141,11 +141,11 @@ def test_a_threshold_above_1_trains_on_labelled_images_alone():
     losses = method(batch, START).losses
     assert all(float(losses[term].detach()) == 0 for term in TERMS)
     torch.stack(list(losses.values())).sum().backward()
-    found = [p.grad.clone() for p in method.student.parameters()]
+    result = [p.grad.clone() for p in method.student.parameters()]
     method.zero_grad()
     labelled = batch["labelled"]
     (method.supervised_loss(method.student(labelled.image), labelled.mask) / 2).backward()
-    for one, other in zip(found, [p.grad for p in method.student.parameters()], strict=True):
+    for one, other in zip(result, [p.grad for p in method.student.parameters()], strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -207,7 +207,7 @@ class PerPixel(nn.Module):
 def test_a_pixel_loss_takes_all_three_places_without_the_confidence_mask(loss):
     method = make(loss, image_weight=1, feature_weight=3)
     batch = batches(method)
-    found = method(batch, START)
+    result = method(batch, START)
     a, b = batch["unlabelled"], batch["partner"]
     weak, pasted = (resize_logits(method.student(each.image), a.size) for each in (a, b))
 
@@ -219,10 +219,10 @@ def test_a_pixel_loss_takes_all_three_places_without_the_confidence_mask(loss):
         inside = mask.unsqueeze(1)
         z = method.student(torch.where(inside, b.strong[number], a.strong[number]))
         expected = mean(z, torch.where(inside, pasted, weak), torch.where(mask, b.valid, a.valid))
-        torch.testing.assert_close(found.losses[TERMS[number]], expected / 2)
+        torch.testing.assert_close(result.losses[TERMS[number]], expected / 2)
     expected = mean(dropped(method, a.image, a.seed), weak, a.valid)
-    torch.testing.assert_close(found.losses["features"], 3 / 2 * expected)
-    assert "confident" not in found.metrics
+    torch.testing.assert_close(result.losses["features"], 3 / 2 * expected)
+    assert "confident" not in result.metrics
     assert make(loss, confidence="keep").confident.mode == "keep"
 
 

@@ -71,15 +71,15 @@ def expected_terms(method, batch, mean):
 def test_losses_are_the_cards_formula(threshold):
     method = make(threshold=threshold, unsupervised_weight=0.5)
     batch = batches(method)
-    found = method(batch, START).losses
+    result = method(batch, START).losses
     terms = expected_terms(method, batch, lambda z, t, valid: ce(z, t, valid, threshold))
     assert terms[0] > 0
     assert not torch.isclose(terms[0], terms[1])
-    torch.testing.assert_close(found["unsupervised"], 0.5 * (terms[0] + terms[1]) / 2 / 2)
+    torch.testing.assert_close(result["unsupervised"], 0.5 * (terms[0] + terms[1]) / 2 / 2)
     labelled = batch["labelled"]
     logits = resize_logits(method.student(labelled.image), labelled.size)
     supervised = F.cross_entropy(logits, labelled.mask, ignore_index=255)
-    torch.testing.assert_close(found["supervised"], supervised / 2)
+    torch.testing.assert_close(result["supervised"], supervised / 2)
 
 
 def test_undropped_images_have_the_plain_forward():
@@ -91,9 +91,9 @@ def test_undropped_images_have_the_plain_forward():
     views = complementary_masks(seeds, [3, 8, 8])
     whole = (views[0][1] == 1).all(1).repeat(2)
     image = torch.randn(80, 3, 12, 14)
-    found, plain = method._dropped(image, seeds), method.student(image)
-    torch.testing.assert_close(found[whole], plain[whole])
-    assert (found - plain).flatten(1).abs().amax(1)[~whole].min() > 1e-4
+    result, plain = method._dropped(image, seeds), method.student(image)
+    torch.testing.assert_close(result[whole], plain[whole])
+    assert (result - plain).flatten(1).abs().amax(1)[~whole].min() > 1e-4
 
 
 def test_equal_views_without_dropping_have_equal_terms(monkeypatch):
@@ -107,9 +107,9 @@ def test_equal_views_without_dropping_have_equal_terms(monkeypatch):
         return original(*args)
 
     monkeypatch.setattr(method.confident, "forward", listening)
-    found = method(batch, START).losses["unsupervised"].detach()
+    result = method(batch, START).losses["unsupervised"].detach()
     torch.testing.assert_close(terms[0], terms[1])
-    torch.testing.assert_close(found, terms[0] / 2)
+    torch.testing.assert_close(result, terms[0] / 2)
 
 
 def test_a_threshold_above_1_trains_on_labelled_images_alone():
@@ -118,11 +118,11 @@ def test_a_threshold_above_1_trains_on_labelled_images_alone():
     losses = method(batch, START).losses
     assert float(losses["unsupervised"].detach()) == 0
     torch.stack(list(losses.values())).sum().backward()
-    found = [p.grad.clone() for p in method.student.parameters()]
+    result = [p.grad.clone() for p in method.student.parameters()]
     method.zero_grad()
     labelled = batch["labelled"]
     (method.supervised_loss(method.student(labelled.image), labelled.mask) / 2).backward()
-    for one, other in zip(found, [p.grad for p in method.student.parameters()], strict=True):
+    for one, other in zip(result, [p.grad for p in method.student.parameters()], strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -170,14 +170,14 @@ def test_scoring_draws_no_mask(monkeypatch):
 def test_a_pixel_loss_takes_both_places_without_the_confidence_mask(loss):
     method = make(loss)
     batch = batches(method)
-    found = method(batch, START)
+    result = method(batch, START)
 
     def mean(z, t, valid):
         return PIXEL_LOSSES[loss](z, t, size=valid.shape[1:], valid=valid, threshold=0.9).loss.sum() / valid.sum()
 
     terms = expected_terms(method, batch, mean)
-    torch.testing.assert_close(found.losses["unsupervised"], (terms[0] + terms[1]) / 2 / 2)
-    assert "confident" not in found.metrics
+    torch.testing.assert_close(result.losses["unsupervised"], (terms[0] + terms[1]) / 2 / 2)
+    assert "confident" not in result.metrics
     assert make(loss, confidence="keep").confident.mode == "keep"
 
 
@@ -218,10 +218,10 @@ def test_networks_of_all_kinds_learn_from_what_is_left(arch, encoder, size, opti
     if arch == "DPT":  # one mask for every level, and for the tokens beside the map
         masks = complementary_masks(seeds, [24], undropped=0.0)
         mask = torch.cat([masks[0][0], masks[1][0]])
-        for found, whole in zip(left[0], plain[0], strict=True):
-            torch.testing.assert_close(found, whole * mask[:, :, None, None])
-        for found, whole in zip(left[1], plain[1], strict=True):
-            torch.testing.assert_close(found, whole * mask[:, None, :])
+        for result, whole in zip(left[0], plain[0], strict=True):
+            torch.testing.assert_close(result, whole * mask[:, :, None, None])
+        for result, whole in zip(left[1], plain[1], strict=True):
+            torch.testing.assert_close(result, whole * mask[:, None, :])
     del method.student.decode
     method.student.train()
     losses = method(batches(method, (size, size)), START).losses

@@ -67,12 +67,12 @@ def test_defaults_are_the_cards():
 def test_the_loss_is_alpha_times_the_mean_divergence_at_the_offset():
     method = make()
     batch = batches(method)
-    found, free = unsupervised(method, batch), batch["unlabelled"]
+    result, free = unsupervised(method, batch), batch["unlabelled"]
     offset, _ = offset_of(method, batch)
     p = resize_logits(method.student(free.image), free.size).softmax(1)
     q = resize_logits(method.student(free.image + offset), free.size).softmax(1)
     kl = (p * (p.log() - q.log())).sum(1)
-    torch.testing.assert_close(found, 0.1 * (kl * free.valid).sum() / free.valid.sum())
+    torch.testing.assert_close(result, 0.1 * (kl * free.valid).sum() / free.valid.sum())
     labelled = batch["labelled"]
     z = resize_logits(method.student(labelled.image), labelled.size)
     torch.testing.assert_close(
@@ -86,15 +86,15 @@ def test_the_gradient_flows_through_the_offset_image_alone():
     batch = batches(method)
     free = batch["unlabelled"]
     unsupervised(method, batch).backward()
-    found = [p.grad.clone() for p in method.student.parameters()]
+    result = [p.grad.clone() for p in method.student.parameters()]
     offset, _ = offset_of(method, batch)
     p = method.student(free.image).detach()
     method.zero_grad()
     p = resize_logits(p, free.size).softmax(1)
     kl = (p * (p.log() - resize_logits(method.student(free.image + offset), free.size).log_softmax(1))).sum(1)
     (0.1 * (kl * free.valid).sum() / free.valid.sum()).backward()
-    for got, wanted in zip(found, [p.grad for p in method.student.parameters()], strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-6)
+    for got, expected in zip(result, [p.grad for p in method.student.parameters()], strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_a_constant_network_has_neither_loss_nor_gradient():
@@ -221,13 +221,13 @@ def test_bf16_trains_all_that_fp32_does(target):
     method = make(target=target)
     batch = batches(method)
     exact, _ = offset_of(method, batch)
-    found = []
+    result = []
     perturbation = method.perturbation
-    method.perturbation = lambda *given: (found.append(perturbation(*given)), found[-1])[1]
+    method.perturbation = lambda *given: (result.append(perturbation(*given)), result[-1])[1]
     with torch.autocast("cpu", torch.bfloat16):
         torch.manual_seed(3)
         losses = method(batch, START).losses
     assert all(value.dtype == torch.float32 for value in losses.values())
     sum(losses.values()).backward()
     assert all(p.grad is not None and p.grad.any() for p in method.student.parameters())
-    torch.testing.assert_close(found[0][0], exact)  # found in fp32
+    torch.testing.assert_close(result[0][0], exact)  # found in fp32

@@ -54,9 +54,9 @@ def test_patches_of_14_get_the_levels_of_16_and_logits_of_the_images_size(size):
     maps, _ = network.encode(image)
     grid = (size[0] // 14, size[1] // 14)
     assert all(each.shape == (2, 24, *grid) for each in maps)
-    found = [block(each).shape[-2:] for block, each in zip(network.decoder.reassemble_blocks, maps, strict=True)]
+    result = [block(each).shape[-2:] for block, each in zip(network.decoder.reassemble_blocks, maps, strict=True)]
     half = tuple(-(-side // 2) for side in grid)
-    assert found == [tuple(4 * s for s in grid), tuple(2 * s for s in grid), grid, half]
+    assert result == [tuple(4 * s for s in grid), tuple(2 * s for s in grid), grid, half]
 
 
 @pytest.mark.parametrize("encoder", ["tu-vit_small_patch14_dinov2", "tu-vit_small_patch14_reg4_dinov2"])

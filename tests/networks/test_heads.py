@@ -22,10 +22,10 @@ def test_a_projector_works_cell_by_cell():
     head = projector(6, 4)
     assert [tuple(p.shape) for p in head.parameters()] == [(6, 6, 1, 1), (6,), (4, 6, 1, 1), (4,)]
     image = torch.randn(2, 6, 3, 5)
-    found = head(image)
-    assert found.shape == (2, 4, 3, 5)
+    result = head(image)
+    assert result.shape == (2, 4, 3, 5)
     hidden = torch.relu(image[1, :, 2, 4] @ head[0].weight[..., 0, 0].T + head[0].bias)
-    torch.testing.assert_close(found[1, :, 2, 4], hidden @ head[2].weight[..., 0, 0].T + head[2].bias)
+    torch.testing.assert_close(result[1, :, 2, 4], hidden @ head[2].weight[..., 0, 0].T + head[2].bias)
     assert projector(6, 4, 9)(image).shape == (2, 4, 3, 5)
 
 
@@ -45,12 +45,12 @@ def test_the_coarsest_stage_of_any_encoder_has_the_channels_that_it_tells():
     for arch, encoder in (("FPN", "mobilenet_v2"), ("DPT", "tu-vit_tiny_patch16_224")):
         network = build_network(arch, encoder, weights="none", channels=3, classes=2).eval()
         with torch.no_grad():
-            found = run_stages(network, image)
-            assert torch.equal(found.logits, network(image))
-        coarsest = levels(found.features)[-1]
+            result = run_stages(network, image)
+            assert torch.equal(result.logits, network(image))
+        coarsest = levels(result.features)[-1]
         assert coarsest.dim() == 4
         assert encoder_channels(network, "m")[-1] == coarsest.shape[1]
-        assert decoder_channels(network, "m") == found.decoded.shape[1]
+        assert decoder_channels(network, "m") == result.decoded.shape[1]
 
 
 def test_a_network_without_stages_is_told_what_it_lacks():
@@ -89,10 +89,10 @@ class Strided:
     ],
 )
 def test_a_cell_is_a_whole_number_of_the_networks_own_or_the_least_there_is(stride, side, expected):
-    found = pooled_cells(Strided(stride), side, "method.cell")
-    assert found == expected
-    assert all(type(number) is int for number in found)
-    assert found[0] * stride == found[1]
+    result = pooled_cells(Strided(stride), side, "method.cell")
+    assert result == expected
+    assert all(type(number) is int for number in result)
+    assert result[0] * stride == result[1]
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,9 @@ def test_timm_names_of_a_whole_classifier(tmp_path: Path) -> None:
     load_encoder(target, tmp_path / "w.safetensors")
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        found = target.eval()(image)[-1]
+        result = target.eval()(image)[-1]
         expected = source.eval().forward_intermediates(image, intermediates_only=True)[-1]
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
 
 
 def test_counters_may_be_missing(tmp_path: Path, state: dict) -> None:

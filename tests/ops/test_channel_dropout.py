@@ -34,8 +34,8 @@ def test_kept_channels_make_up_for_the_dropped_ones():
 def test_maps_and_tokens_of_a_level_lose_the_same_channels():
     maps = features()
     masks = channel_masks(SEEDS, [each.shape[1] for each in maps])
-    for found, given, mask in zip(scale_channels(maps, masks), maps, masks, strict=True):
-        torch.testing.assert_close(found, given * mask[:, :, None, None])
+    for result, given, mask in zip(scale_channels(maps, masks), maps, masks, strict=True):
+        torch.testing.assert_close(result, given * mask[:, :, None, None])
     tokens = [torch.randn(3, 2, 3), None, torch.randn(3, 2, 6)]
     both = scale_channels((maps, tokens), masks)
     assert isinstance(both, tuple)

@@ -41,9 +41,9 @@ def lengths(values):
 
 def test_a_sample_is_divided_by_its_own_norm_however_small():
     values = torch.randn(3, 2, 4, 4) * torch.tensor([1e-25, 1.0, 0.0]).view(3, 1, 1, 1)
-    found = unit(values)
-    torch.testing.assert_close(lengths(found), torch.tensor([1.0, 1.0, 0.0]))
-    torch.testing.assert_close(found[1], values[1] / values[1].norm())
+    result = unit(values)
+    torch.testing.assert_close(lengths(result), torch.tensor([1.0, 1.0, 0.0]))
+    torch.testing.assert_close(result[1], values[1] / values[1].norm())
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
@@ -53,9 +53,9 @@ def test_the_direction_has_length_1_per_sample(scale):
     with torch.no_grad():
         net[-1].weight.mul_(scale)
     image = torch.randn(3, 3, 20, 22)
-    found = adversarial_direction(kl_sum(net, image), torch.randn_like(image), probe=0.1)
-    torch.testing.assert_close(lengths(found), torch.ones(3), rtol=1e-3, atol=0)
-    assert not found.requires_grad
+    result = adversarial_direction(kl_sum(net, image), torch.randn_like(image), probe=0.1)
+    torch.testing.assert_close(lengths(result), torch.ones(3), rtol=1e-3, atol=0)
+    assert not result.requires_grad
 
 
 @pytest.mark.parametrize("power", [1, 2])
@@ -65,7 +65,7 @@ def test_a_power_step_on_a_linear_softmax_is_the_analytic_fisher(power):
     a = torch.randn(4, 6, dtype=torch.float64)
     x, noise = torch.randn(2, 6, dtype=torch.float64), torch.randn(2, 6, dtype=torch.float64)
     p = (x @ a.T).softmax(1)
-    found = adversarial_direction(
+    result = adversarial_direction(
         lambda r: F.kl_div(((x + r) @ a.T).log_softmax(1), p, reduction="none"), noise, probe=1e-5, power=power
     )
     for sample in range(2):
@@ -73,7 +73,7 @@ def test_a_power_step_on_a_linear_softmax_is_the_analytic_fisher(power):
         d = noise[sample] / noise[sample].norm()
         for _ in range(power):
             d = h @ d / (h @ d).norm()
-        torch.testing.assert_close(found[sample], d, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(result[sample], d, rtol=1e-4, atol=1e-4)
 
 
 def test_the_direction_changes_more_than_random_ones():
@@ -84,12 +84,12 @@ def test_the_direction_changes_more_than_random_ones():
         with torch.no_grad():
             return divergence(0.5 * direction).sum((1, 2, 3))
 
-    found = change(adversarial_direction(divergence, torch.randn_like(image), probe=0.1))
+    result = change(adversarial_direction(divergence, torch.randn_like(image), probe=0.1))
     others = torch.stack([change(unit(torch.randn_like(image))) for _ in range(20)])
-    assert (found > others.max(0).values).all()
+    assert (result > others.max(0).values).all()
     # more steps approach the maximum
     largest = change(adversarial_direction(divergence, torch.randn_like(image), probe=0.1, power=40))
-    assert (found <= largest * 1.02).all()
+    assert (result <= largest * 1.02).all()
 
 
 def test_nothing_of_the_network_is_touched():
@@ -119,8 +119,8 @@ def test_samples_do_not_see_each_other():
 
 def test_a_constant_network_has_no_direction():
     image = torch.randn(2, 3, 6, 6)
-    found = adversarial_direction(lambda r: (r * 0).sum((1, 2, 3)), torch.randn_like(image), probe=0.1)
-    assert not found.any()
+    result = adversarial_direction(lambda r: (r * 0).sum((1, 2, 3)), torch.randn_like(image), probe=0.1)
+    assert not result.any()
 
 
 def test_fp32_finds_the_direction_of_fp64_at_the_probe_and_not_far_below():
@@ -129,11 +129,11 @@ def test_fp32_finds_the_direction_of_fp64_at_the_probe_and_not_far_below():
     noise = torch.randn_like(image)
 
     def cosine(probe):
-        found = []
+        result = []
         for kind in (torch.float32, torch.float64):
             net = small_net().to(kind)
-            found.append(adversarial_direction(kl_sum(net, image.to(kind)), noise.to(kind), probe=probe).double())
-        return (found[0] * found[1]).sum((1, 2, 3)).min()
+            result.append(adversarial_direction(kl_sum(net, image.to(kind)), noise.to(kind), probe=probe).double())
+        return (result[0] * result[1]).sum((1, 2, 3)).min()
 
     assert cosine(VATConfig().probe) > 0.999
     assert cosine(1e-5) < 0.9  # the test is sensitive

@@ -114,8 +114,8 @@ def test_half_of_the_samples_have_a_rectangle_of_the_asked_area_and_shape():
 
 def test_class_masks_are_true_where_a_class_of_the_images_own_is():
     mask = torch.tensor([[[0, 1, 2, 255]], [[0, 1, 2, 255]]])
-    found = class_masks(mask, torch.tensor([[1, 1], [2, 0]]))
-    assert found.tolist() == [[[False, True, False, False]], [[True, False, True, False]]]
+    result = class_masks(mask, torch.tensor([[1, 1], [2, 0]]))
+    assert result.tolist() == [[[False, True, False, False]], [[True, False, True, False]]]
 
 
 def parts_by_hand(labels, wanted, smallest):
@@ -144,12 +144,12 @@ def test_component_masks_are_the_box_of_a_part_of_the_class(smallest):
     boxes = parts_by_hand(labels[0], 1, smallest)
     assert len(boxes) > 1
     count = 40 * len(boxes)
-    found, ok = component_masks(
+    result, ok = component_masks(
         labels.expand(count, -1, -1), torch.ones(count, dtype=torch.long), torch.arange(count), smallest=smallest
     )
     assert ok.all()
     seen = {}
-    for mask in found:
+    for mask in result:
         ys, xs = mask.nonzero().T
         box = (int(ys.min()), int(xs.min()), int(ys.max()) + 1, int(xs.max()) + 1)
         assert int(mask.sum()) == (box[2] - box[0]) * (box[3] - box[1])  # a full rectangle
@@ -163,8 +163,8 @@ def test_component_masks_are_empty_where_the_class_is_not_or_only_small():
     labels[0, 2:4, 2:4] = 3
     labels[1:, 5, 5] = 3
     labels[3] = 0
-    found, ok = component_masks(labels, torch.tensor([3, 3, -1, 3]), torch.arange(4), smallest=0.03)
+    result, ok = component_masks(labels, torch.tensor([3, 3, -1, 3]), torch.arange(4), smallest=0.03)
     assert ok.tolist() == [True, False, False, False]
-    assert found.flatten(1).sum(1).tolist() == [4, 0, 0, 0]
+    assert result.flatten(1).sum(1).tolist() == [4, 0, 0, 0]
     again, _ = component_masks(labels[:1], torch.tensor([254]), torch.arange(1), smallest=0.0)
     assert not again.any()

@@ -17,13 +17,13 @@ def modes(net):
 def test_forwards_agree_and_no_statistics_move():
     net, image = network(), torch.randn(2, 3, 5, 5)
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    found = modes(net)
+    result = modes(net)
     with without_dropout(net, update_statistics=False):
         first, second = net(image), net(image)
         assert [m for m in net.modules() if m.training] == [net[1]]  # as stochastic depth does
     assert torch.equal(first, second)
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
-    assert modes(net) == found
+    assert modes(net) == result
     # batch norm uses the batch, as in training
     hidden = net[0](image)
     normal = (hidden - hidden.mean((0, 2, 3), True)) / (
@@ -51,10 +51,10 @@ def test_batch_norm_in_evaluation_mode_stays_there():
 def test_modes_are_restored_after_an_error():
     net = network()
     net[2].eval()
-    found = modes(net)
+    result = modes(net)
     with pytest.raises(RuntimeError), without_dropout(net, update_statistics=False):
         net(torch.randn(2, 5, 5, 5))
-    assert modes(net) == found
+    assert modes(net) == result
 
 
 def test_parts_come_back_to_the_mode_they_were_in_even_after_an_error():

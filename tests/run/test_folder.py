@@ -52,7 +52,7 @@ def test_resuming_continues_if_there_is_a_checkpoint_and_starts_otherwise(tmp_pa
 
 
 def test_a_locked_folder_is_refused_until_its_holder_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "WAIT", 0.1)
+    monkeypatch.setattr(folder, "LOCK_TIMEOUT", 0.1)
     run = tmp_path / "run"
     code = f"""
 import time

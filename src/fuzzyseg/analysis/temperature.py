@@ -26,10 +26,10 @@ def sampled(parts: Iterable[tuple[Tensor, Tensor]], ignore_index: int = 255) -> 
     """Select evenly spaced labelled pixels from logits (1,C,H,W) and masks (1,H,W) of an image; None if none."""
     logits, targets = [], []
     for z, mask in parts:
-        seen = mask[0] != ignore_index
-        every = max(1, -(-int(seen.sum()) // SAMPLE))
-        logits.append(z[0][:, seen][:, ::every].T)
-        targets.append(mask[0][seen][::every])
+        known = mask[0] != ignore_index
+        every = max(1, -(-int(known.sum()) // SAMPLE))
+        logits.append(z[0][:, known][:, ::every].T)
+        targets.append(mask[0][known][::every])
     return (torch.cat(logits), torch.cat(targets)) if sum(map(len, targets)) else None
 
 
@@ -107,6 +107,6 @@ def judged(
         "ece_calibrated": calibrated,
         "level": LEVEL,
         "coverage": float(covered.sum()) / total,
-        "coverage_per_class": {name: None if of == 0 else hit / of for name, hit, of in counted},
+        "coverage_per_class": {name: None if count == 0 else hit / count for name, hit, count in counted},
         "set_size": size / total,
     }

@@ -22,12 +22,12 @@ def coverage_by_threshold(
     """
     with torch.no_grad():
         # one sort serves all thresholds: rank and cumulative sum of a class tell from which T on it is positive
-        ranking, seen = sorted_classes(at_least_fp32(logits)), target != VOID
-        truth = torch.where(seen, target, 0).long().unsqueeze(1)
+        ranking, known = sorted_classes(at_least_fp32(logits)), target != VOID
+        truth = torch.where(known, target, 0).long().unsqueeze(1)
         rank = (ranking.order == truth).byte().argmax(1, keepdim=True)  # from 0
-        p, upto = (side.gather(1, rank)[seen.unsqueeze(1)] for side in (ranking.p, ranking.total))
-        before = torch.where(rank > 0, ranking.total.gather(1, (rank - 1).clamp(min=0)), 0)[seen.unsqueeze(1)]
-        rank, label = rank[seen.unsqueeze(1)], ranking.order[:, 0][seen].cpu()
+        p, upto = (side.gather(1, rank)[known.unsqueeze(1)] for side in (ranking.p, ranking.total))
+        before = torch.where(rank > 0, ranking.total.gather(1, (rank - 1).clamp(min=0)), 0)[known.unsqueeze(1)]
+        rank, label = rank[known.unsqueeze(1)], ranking.order[:, 0][known].cpu()
         classes = logits.shape[1]
         cap = options.cap(classes)
         covered = []

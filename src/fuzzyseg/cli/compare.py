@@ -26,7 +26,7 @@ def compare(
     """Compare methods and losses under one protocol.
 
     Supervised training, on the labelled images alone, always runs as the reference. The table shows mean IoU of the
-    last checkpoint (mean and standard deviation over the runs), seconds per step and peak memory; and, with a 95 %
+    last checkpoint (mean and standard deviation over the runs), seconds per step and peak memory; and, with a 95%
     interval, the paired differences from supervised training and those of the fuzzy and the hard loss in each method.
 
     \b

@@ -99,5 +99,5 @@ def explained(error: Exception, command: str | None) -> tuple[str, int]:
         advice = "choose a smaller --batch, --crop or image size, or evaluate.mode=sliding"
         return f"fuzzyseg {command}: out of memory ({text[:200] or type(error).__name__}); {advice}", FAILED
     place = f" in {Path(ours[-1].filename).relative_to(PACKAGE).as_posix()}, line {ours[-1].lineno}" if ours else ""
-    what = f"{type(error).__name__}: {text[:300]}".rstrip(": ")
-    return f"fuzzyseg {command} failed{place} ({what}); --debug shows the traceback, for a report", FAILED
+    summary = f"{type(error).__name__}: {text[:300]}".rstrip(": ")
+    return f"fuzzyseg {command} failed{place} ({summary}); --debug shows the traceback, for a report", FAILED

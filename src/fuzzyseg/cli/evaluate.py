@@ -52,12 +52,12 @@ def evaluate(
 def report(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield the result as lines of text, with percentages, a dash for None, and upper bounds beside the scores."""
     resolvable = f"{SCORE}_resolvable"
-    ceiling, least = result.get("ceiling", {}), result.get("ceiling_least", 0.0)
-    beside = {("per_class", name): f"  (ceiling {_shown(value)})" for name, value in ceiling.items()}
+    ceiling, minimum = result.get("ceiling", {}), result.get("ceiling_least", 0.0)
+    remarks = {("per_class", name): f"  (ceiling {_shown(value)})" for name, value in ceiling.items()}
     if ceiling:
-        kept = sum((value or 0.0) >= least for value in ceiling.values())
-        over = f"over the {kept} of {len(ceiling)} classes with a ceiling of at least {_shown(least)}"
-        beside[SCORE, ""] = f"  ({_shown(result[resolvable])} {over})"
+        kept = sum((value or 0.0) >= minimum for value in ceiling.values())
+        over = f"over the {kept} of {len(ceiling)} classes with a ceiling of at least {_shown(minimum)}"
+        remarks[SCORE, ""] = f"  ({_shown(result[resolvable])} {over})"
     excluded = ("ceiling", "ceiling_least", "calibration", resolvable)
     shown = {name: value for name, value in result.items() if name not in excluded}
     width = max(len(str(name)) for value in [shown, *shown.values()] if isinstance(value, Mapping) for name in value)
@@ -65,9 +65,9 @@ def report(result: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, Mapping):
             yield f"{name}:"
             for key, part in value.items():
-                yield f"  {key!s:<{width}}  {_shown(part)}{beside.get((name, key), '')}"
+                yield f"  {key!s:<{width}}  {_shown(part)}{remarks.get((name, key), '')}"
         else:
-            yield f"{name!s:<{width + 2}}  {_shown(value)}{beside.get((name, ''), '')}"
+            yield f"{name!s:<{width + 2}}  {_shown(value)}{remarks.get((name, ''), '')}"
     if "ece" in (calibration := result.get("calibration") or {}):
         yield from _calibration(calibration)
     absent = [name for name, value in ceiling.items() if value is None]
@@ -76,9 +76,9 @@ def report(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _calibration(calibration: Mapping[str, Any]) -> Iterator[str]:
-    how = f"temperature {calibration['temperature']:.3f}, fitted on {calibration['fitted_on'] or 'nothing'}"
+    fit = f"temperature {calibration['temperature']:.3f}, fitted on {calibration['fitted_on'] or 'nothing'}"
     ece, calibrated = _shown(calibration["ece"]), _shown(calibration["ece_calibrated"])
-    yield f"calibration error (ECE) {ece}, {calibrated} with {how}"
+    yield f"calibration error (ECE) {ece}, {calibrated} with {fit}"
     yield f"  measured on {calibration['pixels']} pixels of {calibration['images']} images"
     size, coverage = calibration["set_size"], _shown(calibration["coverage"])
     yield f"prediction sets ({_shown(calibration['level'])}): mean size {size:.2f}, coverage {coverage}; per class:"

@@ -59,13 +59,13 @@ def methods(
         loss, _, _ = words.partition(" ")
         if loss in LOSSES:
             without = [method for method, shown in listing.items() if shown["fuzzy"].startswith("does not apply")]
-            about = {
+            description = {
                 "loss": f"{LOSSES[loss]}; a pseudo-label loss, not a method",
                 "use": f"--loss {words}, with any method but {' and '.join(without)}",
                 "example": f"fuzzyseg train --data photos --loss {words} --out runs/{loss}",
                 "more": "fuzzyseg settings loss; docs/losses.md",
             }
-            listing = {name: {**about, "settings": {}}}
+            listing = {name: {**description, "settings": {}}}
         else:
             check_known("method", name, [*listing, *LOSSES, *_OTHER_NAMES])
             listing = {name: listing[name]}

@@ -65,10 +65,10 @@ def takes(*options: inspect.Parameter) -> Callable[[Callable[..., None]], Callab
     return decorate
 
 
-def overridden(values: Mapping[str, Any], given: Mapping[str, Any], words: Iterable[str]) -> dict[str, Any]:
+def overridden(values: Mapping[str, Any], given: Mapping[str, Any], arguments: Iterable[str]) -> dict[str, Any]:
     """Override nested settings with options, and then with the KEY=VALUE arguments. Raises ConfigError."""
     changes = [(SETTINGS[name][0].split("."), value) for name, value in given.items()]
-    changes += [parse_override(word) for word in words if "=" in word]
+    changes += [parse_override(word) for word in arguments if "=" in word]
     return reduce(lambda result, change: override(result, *change), changes, dict(values))
 
 

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from fuzzyseg.config.schema import Config
 from fuzzyseg.config.short_names import SETTINGS
 
-MOST_TEXT, MOST_BRACKETS, MOST_VALUES = 2**18, 100, 100_000
+MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES = 2**18, 100, 100_000
 """Limits of a YAML text: characters, nesting depth of brackets, and values with aliases expanded."""
 
 _shown = reprlib.Repr()
@@ -70,9 +70,9 @@ def unknown(key: str, known: Iterable[str] | None = None) -> str:
     """
     parent, dot, last = key.rpartition(".")
     every = list(_names(Config))
-    beside = [name.rpartition(".")[2] for name in every if name.rpartition(".")[0] == parent]
+    siblings = [name.rpartition(".")[2] for name in every if name.rpartition(".")[0] == parent]
     more = [name for name in every if name.rpartition(".")[2] == last] if dot or known is None else []
-    return f"unknown setting {key[:200]!r}.{nearest(last, known or beside, prefix=parent + dot, more=more)}"
+    return f"unknown setting {key[:200]!r}.{nearest(last, known or siblings, prefix=parent + dot, more=more)}"
 
 
 def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | None = None) -> str:
@@ -103,7 +103,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file with nested settings. Raises ConfigError naming the file."""
     try:
         with Path(path).open(encoding="utf-8") as file:
-            values = parse_yaml(file.read(MOST_TEXT + 1))
+            values = parse_yaml(file.read(MAX_CHARACTERS + 1))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); give the path of a YAML file") from None
     except ValueError as error:
@@ -119,22 +119,22 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = Counter(str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge")
-        twice = next((key for key, count in keys.items() if count > 1), None)
-        if twice is not None:
-            raise yaml.MarkedYAMLError(None, None, f"the key {twice!r} is written twice", node.start_mark)
+        duplicate = next((key for key, count in keys.items() if count > 1), None)
+        if duplicate is not None:
+            raise yaml.MarkedYAMLError(None, None, f"the key {duplicate!r} is written twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
 def parse_yaml(text: str) -> Any:
     """Parse YAML. Raises ConfigError with a one-line message, also for input that would be slow to parse or expand."""
-    if len(text) > MOST_TEXT:
-        raise ConfigError(f"more than {MOST_TEXT} characters; expected settings")
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(f"more than {MAX_CHARACTERS} characters; expected settings")
     depths = accumulate((char in "[{") - (char in "]}") for char in text)
-    if max(depths, default=0) > MOST_BRACKETS:
-        raise ConfigError(f"more than {MOST_BRACKETS} brackets in each other; expected settings")
+    if max(depths, default=0) > MAX_DEPTH:
+        raise ConfigError(f"more than {MAX_DEPTH} brackets in each other; expected settings")
     try:
         values = yaml.load(text, _Loader)
-        _count(values, MOST_VALUES)
+        _count(values, MAX_VALUES)
         return values
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -152,7 +152,7 @@ def _count(values: Any, limit: int) -> int:
     for part in parts:
         limit = _count(part, limit - 1)
         if limit < 0:
-            raise ConfigError(f"more than {MOST_VALUES} values, written out; expected settings")
+            raise ConfigError(f"more than {MAX_VALUES} values, written out; expected settings")
     return limit
 
 

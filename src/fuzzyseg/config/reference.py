@@ -64,10 +64,10 @@ def chosen(name: str, options: Mapping[str, str]) -> list[Setting]:
     Raises ConfigError with the nearest known name.
     """
     settings = list(all_settings(options))
-    meant = [each for each in settings if f"{each.name}.".startswith(f"{name}.")]
-    meant = meant or [each for each in settings if each.name.endswith(f".{name}")]
-    if name and meant:
-        return meant
+    matching = [each for each in settings if f"{each.name}.".startswith(f"{name}.")]
+    matching = matching or [each for each in settings if each.name.endswith(f".{name}")]
+    if name and matching:
+        return matching
     above, _, last = name.rpartition(".")
     section_names = [each.name for each in settings if above and each.section == above]
     if section_names and model_of(above).model_config.get("extra") == "allow":

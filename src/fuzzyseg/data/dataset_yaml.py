@@ -101,8 +101,8 @@ class _Loader(yaml.SafeLoader):
     """YAML loader that rejects duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        if twice := repeated([str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]):
-            raise yaml.MarkedYAMLError(None, None, f"the key {twice[0]!r} is written twice", node.start_mark)
+        if duplicates := repeated([str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]):
+            raise yaml.MarkedYAMLError(None, None, f"the key {duplicates[0]!r} is written twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 

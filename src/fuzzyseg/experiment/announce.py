@@ -45,8 +45,8 @@ def announce(
         has = "has" if len(idle) == 1 else "have"
         sentences.append(f"note: {', '.join(idle)} {has} no effect with --loss {requested} as it is set")
     if name in SET_LOSSES and len(material.dataset.classes) == 2:
-        what = "FPL" if name == "fuzzy" else f"the loss {name}"
-        sentences.append(f"two classes: every fuzzy set holds one class, so {what} is weighted cross entropy")
+        subject = "FPL" if name == "fuzzy" else f"the loss {name}"
+        sentences.append(f"two classes: every fuzzy set holds one class, so {subject} is weighted cross entropy")
     sentences += [f"note: {note}" for note in notes]
     for sentence in sentences:
         say(sentence)
@@ -55,8 +55,8 @@ def announce(
 def summary(run: RunFolder, outcome: Outcome, *, score: str) -> str:
     """Return the final message of a training. score: key of the score that selects the best checkpoint."""
     if not outcome.finished:
-        how = "interrupted" if outcome.interrupted else "stopped as asked"
-        return f"{how}: step {outcome.step} is saved in {run.path}; continue with --resume"
+        ending = "interrupted" if outcome.interrupted else "stopped as asked"
+        return f"{ending}: step {outcome.step} is saved in {run.path}; continue with --resume"
     if outcome.last is None:
         return f"done: model in {run.model_dir} (not evaluated)"
     text = f"done: {score_text(outcome.last)} at the last step"

@@ -178,11 +178,11 @@ def fourths(items: Sequence[Item], group: str | None = None) -> tuple[list[Item]
 
 def check_images(images: int, coverage: float) -> None:
     """Raise ConfigError if there are too few images to guarantee this coverage."""
-    least = next(n for n in itertools.count(1) if n >= (n + 1) * coverage)
-    if images < least:
+    minimum = next(n for n in itertools.count(1) if n >= (n + 1) * coverage)
+    if images < minimum:
         raise ConfigError(
             f"loss.conformal.unit: found 'image' with {images} held-back image(s) for T; a coverage of {coverage:g} "
-            f"takes {least}: label more, raise loss.calibrated.hold_back, or count by pixel"
+            f"takes {minimum}: label more, raise loss.calibrated.hold_back, or count by pixel"
         )
 
 

@@ -185,10 +185,10 @@ class _Check:
             self.result.notes.append("training may hold out other images for validation: it looks at their classes")
         if amount is not None and listed is None:
             self.result.notes.append(f"--labelled {data.labelled}: training selects the images; all masks are checked")
-        bare = [item for item in dataset.val or [] if item.mask is None] if data.val in (None, "val") else []
+        gaps = [item for item in dataset.val or [] if item.mask is None] if data.val in (None, "val") else []
         val_images = {item.image for item in split.val}
         tests = [item for item in dataset.test or [] if item.image not in val_images]
-        return {"labelled": split.labelled, "unlabelled": split.unlabelled, "val": split.val + bare, "test": tests}
+        return {"labelled": split.labelled, "unlabelled": split.unlabelled, "val": split.val + gaps, "test": tests}
 
     def _check_masks(self, dataset: DataSet, lists: Lists) -> None:
         """Decode the masks and check their values."""

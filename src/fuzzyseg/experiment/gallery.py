@@ -23,7 +23,7 @@ from fuzzyseg.run.logs import write_json
 SIDE = 480
 """Maximum side length of the pictures in pixels."""
 
-MOST_MEASURED = 200
+MAX_MEASURED = 200
 """Maximum number of images for measuring calibration if no diagnosis is given."""
 
 K_COLOURS = ((0, 0, 0), (253, 231, 37), (94, 201, 98), (33, 145, 140), (59, 82, 139), (68, 1, 84))
@@ -96,7 +96,7 @@ def _chosen(total: int, count: int) -> list[int]:
 
 def _calibration(items: Sequence[Item], maps: Maps, total: Diagnosis | None) -> dict[str, Any]:
     """Return reliability and coverage of the fuzzy sets by K. total: diagnosis of the items; None: measured here."""
-    every = 1 if total is not None else -(-len(items) // MOST_MEASURED)
+    every = 1 if total is not None else -(-len(items) // MAX_MEASURED)
     for item in items[::every] if total is None else ():
         for pixels, target in maps(item):
             diagnosis = diagnose(pixels, target)

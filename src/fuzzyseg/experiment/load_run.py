@@ -227,8 +227,8 @@ def split_of(dataset: DataSet, split: str) -> list[Item]:
     lists = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     items = lists[split]
     if items is None:
-        there = ", ".join(name for name, list_items in lists.items() if list_items)
-        raise DataError(f"{dataset.root}: has no {split} folder; found {there}: choose one of them with --split")
+        available = ", ".join(name for name, list_items in lists.items() if list_items)
+        raise DataError(f"{dataset.root}: has no {split} folder; found {available}: choose one of them with --split")
     return items
 
 

@@ -46,8 +46,8 @@ def process_group(device: torch.device) -> Iterator[None]:
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing or process_number("RANK") >= world:
-        why = f"{', '.join(missing)} not set" if missing else f"RANK is {process_number('RANK')}"
-        raise ConfigError(f"WORLD_SIZE is {world}, but {why}: start the processes with torchrun, or unset WORLD_SIZE")
+        cause = f"{', '.join(missing)} not set" if missing else f"RANK is {process_number('RANK')}"
+        raise ConfigError(f"WORLD_SIZE is {world}, but {cause}: start the processes with torchrun, or unset WORLD_SIZE")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -80,12 +80,12 @@ def split_record(material: Material, threshold: dict[str, Any] | None) -> dict[s
     }
 
 
-def sessions(run: RunFolder, now: dict[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:
+def sessions(run: RunFolder, current: dict[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:
     """Return the environment of this session, with those of earlier sessions under `earlier`."""
     if state is None or not run.environment.is_file():
-        return now
+        return current
     before = run.read(run.environment)
-    return {**now, "earlier": [*before.pop("earlier", []), before]}
+    return {**current, "earlier": [*before.pop("earlier", []), before]}
 
 
 def same_split(run: RunFolder, material: Material) -> None:

@@ -167,8 +167,8 @@ def _train(
     notes = notes_of(setup, method)
     announce(setup, data, material, method, notes, say)
     if state is not None:
-        before, now = state["config"]["train"]["steps"], train.steps
-        changed = f"; --steps was {before}: the schedules are now those of {now}" if before != now else ""
+        before, after = state["config"]["train"]["steps"], train.steps
+        changed = f"; --steps was {before}: the schedules are now those of {after}" if before != after else ""
         say(f"resuming at step {state['step']}{changed}")
 
     def threshold() -> dict[str, Any] | None:

@@ -33,7 +33,7 @@ from fuzzyseg.run.folder import RunFolder
 
 T = TypeVar("T")
 
-MOST_LABELLED = 50
+MAX_LABELLED = 50
 """Maximum number of labelled images for FPL's statistics, and of images for fitting the temperature."""
 
 HELD_BACK, CROSS_FITTED = "held-back labels", "the validation images, cross-fitted"
@@ -61,7 +61,7 @@ class Scoring:
 
     def __post_init__(self) -> None:
         self.items = [item for item in self.material.split.val if item.mask is not None]
-        self.labelled = evenly_spaced(self.material.split.labelled, MOST_LABELLED)
+        self.labelled = evenly_spaced(self.material.split.labelled, MAX_LABELLED)
 
     def card_at(self, step: int) -> ModelCard:
         """Return the model card after this step."""
@@ -103,7 +103,7 @@ class Scoring:
         """Return the temperature of the finished model, how it was fitted, and the calibration of its probabilities.
 
         It is fitted on held-back images, if any, else on the validation images, whose calibration is then measured with
-        two-fold cross-fitting. At most `MOST_LABELLED` images are used of each kind; `files` are the `digests` of those
+        two-fold cross-fitting. At most `MAX_LABELLED` images are used of each kind; `files` are the `digests` of those
         fitted on. None without labelled pixels.
         """
         held_back, _, fitted = pixels_of_groups(predictor, self.reader, self.material.held_back, None)
@@ -169,13 +169,13 @@ def digests(items: Sequence[Item]) -> list[str]:
 def pixels_of_groups(
     predictor: Predictor, reader: Reader, items: Sequence[Item], group: str | None
 ) -> tuple[list[Pixels], int, list[Item]]:
-    """Sample labelled pixels of at most `MOST_LABELLED` items. Also returns the index that splits them in two halves,
+    """Sample labelled pixels of at most `MAX_LABELLED` items. Also returns the index that splits them in two halves,
     and their items.
 
     Groups are not split, unless there is only one.
     """
     keyed = []
-    for key, item in evenly_spaced(in_groups(items, group), MOST_LABELLED):
+    for key, item in evenly_spaced(in_groups(items, group), MAX_LABELLED):
         keyed += [(key, pixels, item) for pixels in sampled_pixels(predictor, reader, [item])]
     starts = [place for place in range(1, len(keyed)) if keyed[place][0] != keyed[place - 1][0]]
     middle = min(starts, key=lambda place: abs(place - len(keyed) // 2), default=len(keyed) // 2)

@@ -56,6 +56,6 @@ def round_trip(truth: Tensor, grid: Size) -> Tensor:
     return restored
 
 
-def _shares(there: Tensor, grid: Size) -> Tensor:
+def _shares(present: Tensor, grid: Size) -> Tensor:
     """Return the mean (1,h,w) of a bool map (H,W) over the cells of a grid."""
-    return F.adaptive_avg_pool2d(there.float().unsqueeze(0), grid)
+    return F.adaptive_avg_pool2d(present.float().unsqueeze(0), grid)

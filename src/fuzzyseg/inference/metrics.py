@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fuzzyseg.data import VOID, DataError
 
-LEAST = 0.5
+MIN_CEILING = 0.5
 """Minimum ceiling of the classes included in `miou_resolvable`."""
 
 
@@ -44,14 +44,14 @@ def scores(matrix: Tensor, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def resolvable(per_class: Mapping[str, float | None], ceiling: Mapping[str, float | None]) -> dict[str, Any]:
-    """Return `miou_resolvable`, the mean IoU of classes with a ceiling >= `LEAST`; `ceiling`; and `ceiling_least`.
+    """Return `miou_resolvable`, the mean IoU of classes with a ceiling >= `MIN_CEILING`, `ceiling` and `ceiling_least`.
 
     per_class: IoU by class name. ceiling: by class name; None for a class in no mask, which is excluded. The mean is
     None if no class remains.
     """
-    kept = [iou for name, iou in per_class.items() if iou is not None and (ceiling.get(name) or 0.0) >= LEAST]
+    kept = [iou for name, iou in per_class.items() if iou is not None and (ceiling.get(name) or 0.0) >= MIN_CEILING]
     mean = sum(kept) / len(kept) if kept else None
-    return {"miou_resolvable": mean, "ceiling": dict(ceiling), "ceiling_least": LEAST}
+    return {"miou_resolvable": mean, "ceiling": dict(ceiling), "ceiling_least": MIN_CEILING}
 
 
 def bootstrap_error(counts: Tensor, draws: int = 200) -> float | None:

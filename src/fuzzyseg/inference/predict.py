@@ -105,12 +105,12 @@ def _predict(
 ) -> None:
     """Predict this process's share of the incomplete images, and record each."""
     share = list(names.items())[distributed.rank() :: distributed.world_size()]
-    there = [file for file, _ in share if record.complete(_key(file, root), file) is not None]
-    if there:
+    known = [file for file, _ in share if record.complete(_key(file, root), file) is not None]
+    if known:
         log.warning(
-            f"{len(there)} of {len(share)} images were predicted before and have not changed; --overwrite repeats them"
+            f"{len(known)} of {len(share)} images were predicted before and have not changed; --overwrite repeats them"
         )
-    skipped, done = set(there), len(there)
+    skipped, done = set(known), len(known)
     for number, (file, name) in enumerate(share, 1):
         if file not in skipped:
             key, state = _key(file, root), state_of(file)
@@ -216,9 +216,9 @@ def _find_in(images: Path, out: Path) -> Found:
     if results != listing.root.resolve():
         listing.files = [file for file in listing.files if not file.resolve().is_relative_to(results)]
     if not listing.files:
-        what = "there are no image files in it" if images.is_dir() else "there is no such file"
-        what += f", but {counts(listing.others)}" if listing.others else ""
-        raise DataError(f"{images}: {what}; expected a file, a folder or a pattern; read are {', '.join(SUFFIXES)}")
+        problem = "there are no image files in it" if images.is_dir() else "there is no such file"
+        problem += f", but {counts(listing.others)}" if listing.others else ""
+        raise DataError(f"{images}: {problem}; expected a file, a folder or a pattern; read are {', '.join(SUFFIXES)}")
     if listing.others:
         log.warning(printable(f"{images}: not read as images: {counts(listing.others)}"))
     return listing

@@ -26,7 +26,7 @@ from fuzzyseg.ops.resize import resize_labels, resize_logits
 log = logging.getLogger(__name__)
 Input: TypeAlias = Picture | Image | Tensor
 
-MOST_PIXELS = 2**22
+MAX_PIXELS = 2**22
 """Images with more pixels are predicted in tiles (`TILE`), even in mode `whole`."""
 
 
@@ -163,7 +163,7 @@ class Predictor:
         return (
             self.card.image_size is None
             and (protocol.blend or protocol.views == [(1.0, False)])
-            and (protocol.mode == "sliding" or size[0] * size[1] > MOST_PIXELS)
+            and (protocol.mode == "sliding" or size[0] * size[1] > MAX_PIXELS)
         )
 
     def probability_rows(
@@ -255,7 +255,7 @@ class Predictor:
         """Return the window size, or None for the whole image at once."""
         if protocol.mode == "sliding":
             return protocol.window or self.card.crop
-        return TILE if inputs.shape[-2] * inputs.shape[-1] > MOST_PIXELS else None
+        return TILE if inputs.shape[-2] * inputs.shape[-1] > MAX_PIXELS else None
 
     def _forward(self, inputs: Tensor) -> Tensor:
         """Return logits (B,C,h,w) float32 at the size of the inputs (B,Cin,h,w), padded if necessary."""
@@ -291,10 +291,10 @@ class Predictor:
                 view = F.interpolate(view, size=scaled, mode="bilinear", antialias=True)
             view = view.flip(-1) if mirrored else view
             window = self._window(view, protocol)
-            seen = (
+            logits = (
                 self._probabilities(view) if window is None else torch.cat(list(self._sweep(view, window, protocol)), 2)
             )
-            seen = resize_logits(seen.flip(-1) if mirrored else seen, size, align_corners=False)
-            total = seen if total is None else total + seen
+            logits = resize_logits(logits.flip(-1) if mirrored else logits, size, align_corners=False)
+            total = logits if total is None else total + logits
         assert total is not None
         return (total / len(views)).clamp_min(torch.finfo(total.dtype).tiny).log()

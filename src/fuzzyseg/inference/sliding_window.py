@@ -18,7 +18,7 @@ def tiles_of(size: Size, tile: Size = TILE) -> Iterator[Box]:
             yield top, left, min(top + tile[0], size[0]), min(left + tile[1], size[1])
 
 
-MOST_VALUES = 2**24
+MAX_VALUES = 2**24
 """Maximum number of values, over all classes, of the rows that `average_windows` yields at once."""
 
 
@@ -69,16 +69,16 @@ def average_windows(
     strip: Tensor | None = None
     for top, following, vertical in zip(tops, [*tops[1:], height], down, strict=True):
         for left, horizontal in zip(lefts, across, strict=True):
-            seen = predict((top, left, top + len(vertical), left + len(horizontal)))
+            scores = predict((top, left, top + len(vertical), left + len(horizontal)))
             if strip is None:
-                strip = seen.new_zeros((*seen.shape[:2], tall, width))
-                hits, rows = hits.to(seen.device), rows.to(seen.device)
-            weighted = seen if blend is None else seen * (vertical[:, None] * horizontal).to(seen.device)
+                strip = scores.new_zeros((*scores.shape[:2], tall, width))
+                hits, rows = hits.to(scores.device), rows.to(scores.device)
+            weighted = scores if blend is None else scores * (vertical[:, None] * horizontal).to(scores.device)
             strip[..., : len(vertical), left : left + wide] += weighted
         rows[: len(vertical)] += vertical.to(rows.device)
         assert strip is not None
         done = following - top
-        step = max(1, MOST_VALUES // (strip.shape[1] * width))
+        step = max(1, MAX_VALUES // (strip.shape[1] * width))
         for start in range(0, done, step):
             part = slice(start, min(start + step, done))
             yield strip[:, :, part] / (rows[part, None] * hits)

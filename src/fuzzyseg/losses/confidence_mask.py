@@ -98,8 +98,8 @@ def under_mask(loss: nn.Module | None, confidence: float) -> list[str]:
         return []
     kind, a = loss.options.get("weight", "concave"), loss.options.get("a", 50.0)
     p = torch.tensor([confidence, 1 - confidence], dtype=torch.float64)
-    least = float(weight_curve(*p, kind=kind, a=a))
-    but = "" if kind == "none" else f" but for a weight of {least:.3f} to 1"
+    minimum = float(weight_curve(*p, kind=kind, a=a))
+    but = "" if kind == "none" else f" but for a weight of {minimum:.3f} to 1"
     return [
         f"only pixels with a confidence of {confidence:g} or more are used, and with T = {largest:g} each has one "
         f"label: --loss {loss.function.__name__} is cross entropy{but}; method.threshold=0 uses all pixels"

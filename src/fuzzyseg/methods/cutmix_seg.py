@@ -96,8 +96,8 @@ class CutMixSeg(Method):
         with torch.no_grad(), without_dropout(self.teacher):
             teacher = Mixed(self.teacher(a.image), self.teacher(b.image), mask)
         valid = paste(a.valid, b.valid, mask)
-        seen = (a.strong[0], b.strong[0]) if self.config.colour else (a.image, b.image)
-        z = self.student(paste(*seen, mask))  # (B,C,h,w)
+        images = (a.strong[0], b.strong[0]) if self.config.colour else (a.image, b.image)
+        z = self.student(paste(*images, mask))  # (B,C,h,w)
         weight = self.config.unsupervised_weight if self.pixel_loss is None else self.config.pixel_weight
         loss, metrics = self.unlabelled_map(DISTANCES[self.config.distance], z, teacher, valid, progress)  # (B,H,W)
         if self.config.confidence == "keep":

@@ -95,11 +95,11 @@ class VAT(Method):
         source = self.student if self.teacher is None else self.teacher
         with torch.no_grad(), small_differences(free.image.device), without_dropout(source):
             target = source(free.image)  # (B,C,h,w), of the clean image
-        seen = free.strong[0] if self.config.jitter else free.image  # (B,Cin,H,W)
-        offset, radius = self.perturbation(source, seen, target, free.valid)
+        image = free.strong[0] if self.config.jitter else free.image  # (B,Cin,H,W)
+        offset, radius = self.perturbation(source, image, target, free.valid)
         same = without_dropout(self.student, update_statistics=False) if self.teacher is None else nullcontext()
         with same:
-            logits = self.student(seen + offset)
+            logits = self.student(image + offset)
         loss, stats = self.unlabelled_map(kl_divergence, logits, target, free.valid, progress)
         metrics = {"radius": radius.mean(), **stats}
         if self.config.confidence is not None:

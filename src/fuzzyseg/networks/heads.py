@@ -66,13 +66,13 @@ def pooled_cells(network: Any, side: int, setting: str) -> tuple[int, int]:
     the side is not a multiple of the stride.
     """
     stride = Fraction(getattr(network, "stride", 4))
-    least = stride.numerator
+    unit = stride.numerator
     if side < stride:
-        side = least
-    if side % least:
-        fitting = [size for size in (side - side % least, side - side % least + least) if size]
+        side = unit
+    if side % unit:
+        fitting = [size for size in (side - side % unit, side - side % unit + unit) if size]
         raise ValueError(
-            f"{setting}: found {side}, expected a multiple of {least}, because the stride of {type(network).__name__} "
+            f"{setting}: found {side}, expected a multiple of {unit}, because the stride of {type(network).__name__} "
             f"is {float(stride):g} pixels; set it to {' or '.join(map(str, fitting))}"
         )
     return int(side / stride), side

@@ -29,19 +29,19 @@ def small_differences(device: torch.device) -> Iterator[None]:
     """Disable autocast and TF32, whose 10-bit mantissa would lose a small perturbation."""
     cudnn: Any = torch.backends.cudnn
     exact: bool | str = False
-    places, name = (cudnn, matmul), "allow_tf32"
+    modules, name = (cudnn, matmul), "allow_tf32"
     try:
-        saved = [getattr(place, name) for place in places]
+        saved = [getattr(place, name) for place in modules]
     except RuntimeError:  # set through the API of torch 2.9, which must not be mixed with the older one
-        places, name, exact = (cudnn.conv, matmul), "fp32_precision", "ieee"
-        saved = [getattr(place, name) for place in places]
+        modules, name, exact = (cudnn.conv, matmul), "fp32_precision", "ieee"
+        saved = [getattr(place, name) for place in modules]
     try:
-        for place in places:
+        for place in modules:
             setattr(place, name, exact)
         with full_precision(device):
             yield
     finally:
-        for place, value in zip(places, saved, strict=True):
+        for place, value in zip(modules, saved, strict=True):
             setattr(place, name, value)
 
 

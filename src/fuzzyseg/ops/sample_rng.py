@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_APART = 0x9E3779B97F4A7C15  # odd, so that different purposes have different seeds
+_STEP = 0x9E3779B97F4A7C15  # odd, so that different purposes have different seeds
 
 
 def uniform(seeds: Tensor, shape: Sequence[int], *, purpose: int = 0) -> Tensor:
@@ -15,6 +15,6 @@ def uniform(seeds: Tensor, shape: Sequence[int], *, purpose: int = 0) -> Tensor:
     """
     drawn = torch.empty(len(seeds), *shape)
     for row, seed in zip(drawn, seeds.tolist(), strict=True):
-        generator = torch.Generator().manual_seed((seed + purpose * _APART) % 2**63)
+        generator = torch.Generator().manual_seed((seed + purpose * _STEP) % 2**63)
         row.copy_(torch.rand(tuple(shape), generator=generator))
     return drawn

@@ -14,7 +14,7 @@ from fuzzyseg.run.files import UNWRITABLE
 
 LOCK = ".lock"
 """Name of the lock file."""
-WAIT = 7.0
+LOCK_TIMEOUT = 7.0
 """Seconds to wait for the lock: the data workers of a killed training, which share it, exit within five."""
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class RunFolder:
         if another process, or another training in this one, has the lock. An OSError of a full or read-only disk is
         re-raised with a message on what can be resumed; status: replaces that message.
         """
-        lock = FileLock(self.path / LOCK, timeout=WAIT)
+        lock = FileLock(self.path / LOCK, timeout=LOCK_TIMEOUT)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
@@ -69,8 +69,8 @@ class RunFolder:
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
-            there = f"{self.last_pt} is complete" if self.last_pt.is_file() else "there is no checkpoint yet"
-            status = status or f"{there}: free space, then repeat the command with --resume"
+            progress = f"{self.last_pt} is complete" if self.last_pt.is_file() else "there is no checkpoint yet"
+            status = status or f"{progress}: free space, then repeat the command with --resume"
             advice = f"cannot be written ({error.strerror}); {status}"
             raise OSError(error.errno, advice, error.filename or str(self.path)) from None
         finally:

@@ -119,15 +119,15 @@ class Review:
             yield "no_signal", "warning", "the unsupervised loss is zero: the unlabelled images teach nothing."
         blocks = [_losses(lines[end - RECENT : end], "supervised") for end in range(len(lines), RECENT - 1, -RECENT)]
         medians = [statistics.median(block) for block in blocks if len(block) >= RECENT // 2]
-        what = ""
+        sign = ""
         if len(medians) > 1 and medians[0] > max(LIMITS["rising"] * min(medians[1:]), LIMITS["low_loss"]):
-            what = f"the supervised loss has risen from {min(medians[1:]):.3g} to {medians[0]:.3g}"
+            sign = f"the supervised loss has risen from {min(medians[1:]):.3g} to {medians[0]:.3g}"
         elif not all(_known(line.get("loss", 0.0)) for line in recent):
-            what = "the loss was not finite"
+            sign = "the loss was not finite"
         elif (skipped := recent[-1].get("skipped_steps") or 0) > LIMITS["skipped"] * step:
-            what = f"{skipped} steps overflowed in fp16"
-        if what:
-            yield "too_hot", "warning", f"{what}: the learning rate may be too high."
+            sign = f"{skipped} steps overflowed in fp16"
+        if sign:
+            yield "too_hot", "warning", f"{sign}: the learning rate may be too high."
 
     def _scores(self, scored: Sequence[Line], step: int) -> Iterator[Rule]:
         if not scored or scored[-1]["step"] != step:

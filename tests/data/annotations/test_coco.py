@@ -60,8 +60,8 @@ def masks(source, out, labels=None):
     annotations = read_annotations(source, labels)
     _, failures = write_dataset(annotations, out)
     assert not failures
-    found = {p.relative_to(out / "masks").with_suffix("").as_posix(): p for p in (out / "masks").rglob("*.png")}
-    return {name: np.array(Image.open(path)) for name, path in found.items()}, annotations
+    result = {p.relative_to(out / "masks").with_suffix("").as_posix(): p for p in (out / "masks").rglob("*.png")}
+    return {name: np.array(Image.open(path)) for name, path in result.items()}, annotations
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -88,15 +88,15 @@ def test_polygons_run_lengths_and_crowds_later_wins(tmp_path):
         thing(8, 1, coded(hole, packed=False)),
     ]
     write(tmp_path / "in", content(values, images=("a", "b", "c")), images=("a", "b", "c"))
-    found, annotations = masks(tmp_path / "in", tmp_path / "out")
+    result, annotations = masks(tmp_path / "in", tmp_path / "out")
     drawn = coco_masks.decode(coco_masks.merge(coco_masks.frPyObjects(polygons, *SIZE)))
     expected = np.zeros(SIZE, int)
     expected[drawn == 1] = 2  # person 1, car 3, bottle 44: by their ids
     expected[hole == 1] = 3
     expected[crowd == 1] = 1
-    np.testing.assert_array_equal(found["a"], expected)
-    np.testing.assert_array_equal(found["b"], hole)
-    assert not found["c"].any()  # looked at, nothing there
+    np.testing.assert_array_equal(result["a"], expected)
+    np.testing.assert_array_equal(result["b"], hole)
+    assert not result["c"].any()  # looked at, nothing there
     assert annotations.classes == ["background", "person", "car", "bottle"]
     assert any("4 objects, 1 of them crowds" in sentence for sentence in annotations.notes)
     assert read_dataset(tmp_path / "out").classes == annotations.classes
@@ -110,10 +110,10 @@ def test_labels_order_ignore_and_leave_void(tmp_path):
         categories=[{"id": 1, "name": "cat"}, {"id": 2, "name": "__ignore__"}],
     )
     write(tmp_path / "in", value)
-    found, _ = masks(tmp_path / "in", tmp_path / "out", ["dog", "background", "cat"])
+    result, _ = masks(tmp_path / "in", tmp_path / "out", ["dog", "background", "cat"])
     expected = np.ones(SIZE, int)
     expected[square == 1], expected[np.roll(square, 10, 1) == 1] = 2, 255
-    np.testing.assert_array_equal(found["a"], expected)
+    np.testing.assert_array_equal(result["a"], expected)
     with pytest.raises(DataError, match=r"annotations\.0: found the label 'cat'"):
         read_annotations(tmp_path / "in", ["dog", "background"])
 
@@ -124,9 +124,9 @@ def test_several_files_are_splits(tmp_path):
     value = content([thing(7, 3, coded(blob(2)))], images=("a", "b"))
     write(root, value, "annotations/instances_val2017.json", "val2017", ("a", "b"))
     (root / "annotations/captions_val2017.json").write_text(json.dumps({"images": [], "annotations": []}))
-    found, annotations = masks(root, tmp_path / "out")
-    np.testing.assert_array_equal(found["train/a"], blob(1))
-    np.testing.assert_array_equal(found["val/a"], 2 * blob(2))
+    result, annotations = masks(root, tmp_path / "out")
+    np.testing.assert_array_equal(result["train/a"], blob(1))
+    np.testing.assert_array_equal(result["val/a"], 2 * blob(2))
     assert any("captions_val2017.json: " in sentence for sentence in annotations.notes)
     data = read_dataset(tmp_path / "out")
     assert ([i.name for i in data.train], [i.name for i in data.val]) == (["train/a"], ["val/a", "val/b"])
@@ -191,9 +191,9 @@ def test_annotations_that_are_wrong_are_named_and_nothing_is_written(tmp_path, w
 def test_a_file_of_boxes_says_so_in_one_line(tmp_path):
     boxes = [thing(7, 1, []) | {"bbox": [1, 2, 3, 4]} for _ in range(9)]
     write(tmp_path / "in", content(boxes))
-    with pytest.raises(DataError, match=r"annotations\.0: found bbox where .*, as in 9 of 9") as found:
+    with pytest.raises(DataError, match=r"annotations\.0: found bbox where .*, as in 9 of 9") as result:
         convert(tmp_path / "in", tmp_path / "out")
-    assert str(found.value).count("\n") == 0
+    assert str(result.value).count("\n") == 0
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
@@ -259,9 +259,9 @@ def test_objects_of_an_image_that_is_listed_twice_are_joined(tmp_path):
     value = content([thing(7, 1, coded(left)), thing(9, 3, coded(right))])
     value["images"] += [ENTRY | {"id": 9}, ENTRY]
     write(tmp_path / "in", value)
-    found, annotations = masks(tmp_path / "in", tmp_path / "out")
-    np.testing.assert_array_equal(found["a"], left + 2 * right)
-    assert list(found) == ["a"]
+    result, annotations = masks(tmp_path / "in", tmp_path / "out")
+    np.testing.assert_array_equal(result["a"], left + 2 * right)
+    assert list(result) == ["a"]
     assert any("image 7" in note and "image 9" in note for note in annotations.notes)
 
 
@@ -297,10 +297,10 @@ def test_split_folders_become_splits_also_with_the_same_names_in_each(tmp_path, 
         (root / images).mkdir(parents=True)
         write(root, content([thing(7, 1, coded(blob(seed)))]), path, images)
         Image.fromarray(np.full((*SIZE, 3), seed, np.uint8)).save(root / images / "a.jpg")
-    found, _ = masks(root, tmp_path / "out")
-    assert set(found) == {"train/a", "val/a", "test/a"}
+    result, _ = masks(root, tmp_path / "out")
+    assert set(result) == {"train/a", "val/a", "test/a"}
     for seed, split in enumerate(("train", "val", "test")):
-        np.testing.assert_array_equal(found[f"{split}/a"], blob(seed))
+        np.testing.assert_array_equal(result[f"{split}/a"], blob(seed))
         assert np.array(Image.open(tmp_path / f"out/images/{split}/a.jpg")).max() == seed
 
 
@@ -308,9 +308,9 @@ def test_split_folders_become_splits_also_with_the_same_names_in_each(tmp_path, 
 def test_a_part_of_a_word_is_no_split(tmp_path, names):
     for name in names:
         write(tmp_path / "in", content([]), f"{name}/annotations.json", name)
-    found, _ = masks(tmp_path / "in", tmp_path / "out")
+    result, _ = masks(tmp_path / "in", tmp_path / "out")
     data = read_dataset(tmp_path / "out", classes=["a", "b"])
-    assert len(found) == len(data.train) == 2 and data.val is None and data.test is None
+    assert len(result) == len(data.train) == 2 and data.val is None and data.test is None
 
 
 def test_a_validation_folder_alone_is_not_trained_on(tmp_path):
@@ -335,8 +335,8 @@ def test_an_image_in_several_files_is_joined_in_one_split_and_refused_in_two(tmp
     for folder, files in {"one": ("cats.json", "dogs.json"), "two": ("train.json", "val.json")}.items():
         write(tmp_path / folder, content([thing(7, 1, coded(left))]), files[0], "images")
         write(tmp_path / folder, content([thing(7, 3, coded(right))]), files[1], "images")
-    found, _ = masks(tmp_path / "one", tmp_path / "out")
-    assert len(found) == 1
-    np.testing.assert_array_equal(next(iter(found.values())), left + 2 * right)
+    result, _ = masks(tmp_path / "one", tmp_path / "out")
+    assert len(result) == 1
+    np.testing.assert_array_equal(next(iter(result.values())), left + 2 * right)
     with pytest.raises(DataError, match=r"a\.jpg: is annotated twice, in .*train\.json and .*val\.json"):
         masks(tmp_path / "two", tmp_path / "out2")

@@ -51,8 +51,8 @@ def mask(source, out, labels=None):
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
 @pytest.mark.parametrize("folder", ["JPEGImages", "images"])
 def test_colours_become_the_places_of_the_map(tmp_path, mode, folder):
-    found, annotations = mask(export(tmp_path / "in", mode=mode, folder=folder, names=("deep/a",)), tmp_path / "out")
-    np.testing.assert_array_equal(found, EXPECTED)
+    result, annotations = mask(export(tmp_path / "in", mode=mode, folder=folder, names=("deep/a",)), tmp_path / "out")
+    np.testing.assert_array_equal(result, EXPECTED)
     assert annotations.classes == ["background", "car", "tree"]
     data = read_dataset(tmp_path / "out")
     assert data.colours == [COLOURS[name] for name in data.classes]
@@ -62,8 +62,8 @@ def test_colours_become_the_places_of_the_map(tmp_path, mode, folder):
 def test_labels_give_the_order_and_images_without_masks_stay(tmp_path):
     source = export(tmp_path / "in")
     Image.fromarray(np.zeros((5, 8, 3), np.uint8)).save(source / "JPEGImages/free.jpg")
-    found, annotations = mask(source, tmp_path / "out", ["tree", "car", "background"])
-    np.testing.assert_array_equal(found, np.array([2, 1, 255, 0])[PATTERN])
+    result, annotations = mask(source, tmp_path / "out", ["tree", "car", "background"])
+    np.testing.assert_array_equal(result, np.array([2, 1, 255, 0])[PATTERN])
     assert annotations.colours == [(200, 0, 7), (10, 20, 30), (0, 0, 0)]
     assert [(i.name, i.mask is not None) for i in read_dataset(tmp_path / "out").train] == [
         ("a", True),
@@ -75,11 +75,11 @@ def test_labels_give_the_order_and_images_without_masks_stay(tmp_path):
 
 def test_black_is_under_no_shape_where_no_label_has_it(tmp_path):
     source = export(tmp_path / "in", MAP.replace("background:0,0,0::\n", ""))
-    found, annotations = mask(source, tmp_path / "out")
-    np.testing.assert_array_equal(found, EXPECTED)
+    result, annotations = mask(source, tmp_path / "out")
+    np.testing.assert_array_equal(result, EXPECTED)
     assert annotations.classes == ["background", "car", "tree"]
-    found, _ = mask(source, tmp_path / "out2", ["car", "tree"])
-    np.testing.assert_array_equal(found, np.array([255, 0, 255, 1])[PATTERN])
+    result, _ = mask(source, tmp_path / "out2", ["car", "tree"])
+    np.testing.assert_array_equal(result, np.array([255, 0, 255, 1])[PATTERN])
 
 
 def test_a_colour_that_is_not_in_the_map_is_told_with_its_count(tmp_path):
@@ -163,21 +163,21 @@ def test_a_value_that_is_no_entry_of_the_label_map_is_an_error(tmp_path):
 )
 def test_an_export_read_in_vocs_layout_and_converted_gives_the_same(tmp_path, mode, label_map, classes):
     source = export(tmp_path / "in", label_map, mode)
-    found, _ = mask(source, tmp_path / "out")
+    result, _ = mask(source, tmp_path / "out")
     for root in (source, tmp_path / "out"):
         data = read_dataset(root)
         assert data.classes == classes
         labels = training_labels(data.train[0], classes=len(classes), ignore_index=data.ignore_index)
-        np.testing.assert_array_equal(labels, found)
-    np.testing.assert_array_equal(found, np.array([0, 1, 255, len(classes) - 1])[PATTERN])
+        np.testing.assert_array_equal(labels, result)
+    np.testing.assert_array_equal(result, np.array([0, 1, 255, len(classes) - 1])[PATTERN])
 
 
 def test_names_in_two_unicode_forms_are_paired(tmp_path):
     source = export(tmp_path / "in", names=("caf\u00e9",))
     image = source / "JPEGImages/caf\u00e9.jpg"
     image.rename(image.with_name("cafe\u0301.jpg"))
-    found, _ = mask(source, tmp_path / "out")
-    np.testing.assert_array_equal(found, EXPECTED)
+    result, _ = mask(source, tmp_path / "out")
+    np.testing.assert_array_equal(result, EXPECTED)
 
 
 @pytest.mark.parametrize("folder", ["JPEGImages", "images"])

@@ -90,8 +90,8 @@ def test_later_shapes_win_holes_are_background_and_ignore_is_void(tmp_path):
     np.testing.assert_array_equal(masks(tmp_path / "in", tmp_path / "out")["a"], expected)
     # The order of the labels is the order of the indices; without a background what is under no shape is void.
     swapped = np.choose(np.where(expected == 255, 3, expected), [255, 1, 0, 255])
-    found = masks(tmp_path / "in", tmp_path / "out2", ["__ignore__", "tree", "car"])["a"]
-    np.testing.assert_array_equal(found, swapped)
+    result = masks(tmp_path / "in", tmp_path / "out2", ["__ignore__", "tree", "car"])["a"]
+    np.testing.assert_array_equal(result, swapped)
     data = read_dataset(tmp_path / "out2")
     assert (data.classes, data.ignore_index) == (["tree", "car"], 255)
 
@@ -116,19 +116,19 @@ def test_every_kind_of_shape_is_drawn(tmp_path):
     for kind, points in kinds.items():
         more = {"mask": encoded(pixels)} if kind == "mask" else {}
         write(tmp_path / "in", kind, [shape("x", points, kind, **more)])
-    found = {name: mask == 1 for name, mask in masks(tmp_path / "in", tmp_path / "out").items()}
+    result = {name: mask == 1 for name, mask in masks(tmp_path / "in", tmp_path / "out").items()}
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
-    np.testing.assert_array_equal(found["rectangle"], (x >= 3) & (x <= 12) & (y >= 2) & (y <= 9))
+    np.testing.assert_array_equal(result["rectangle"], (x >= 3) & (x <= 12) & (y >= 2) & (y <= 9))
     distance = np.hypot(x - 10, y - 8)
-    assert found["circle"][distance < 4.4].all() and not found["circle"][distance > 5.6].any()
-    assert found["line"][1:9, 2:20].all() and not found["line"][12:].any()
-    assert found["linestrip"][1:9, 2:15].all() and found["linestrip"][8:14, 17:23].all()
+    assert result["circle"][distance < 4.4].all() and not result["circle"][distance > 5.6].any()
+    assert result["line"][1:9, 2:20].all() and not result["line"][12:].any()
+    assert result["linestrip"][1:9, 2:15].all() and result["linestrip"][8:14, 17:23].all()
     near = np.hypot(x - 9, y - 9)
-    assert found["point"][near < 4.4].all() and not found["point"][near > 5.6].any()
-    assert found["points"].sum() == pytest.approx(2 * found["point"].sum(), abs=4)
+    assert result["point"][near < 4.4].all() and not result["point"][near > 5.6].any()
+    assert result["points"].sum() == pytest.approx(2 * result["point"].sum(), abs=4)
     expected = np.zeros(SIZE, bool)
     expected[5:7, 4:7] = pixels
-    np.testing.assert_array_equal(found["mask"], expected)
+    np.testing.assert_array_equal(result["mask"], expected)
 
 
 @pytest.mark.parametrize("start", [4.0, 4.4, 4.5, 5.5, 4.6])
@@ -136,10 +136,10 @@ def test_a_mask_shape_that_was_moved_by_a_part_of_a_pixel_is_drawn_whole(tmp_pat
     pixels = np.array([[1, 0, 1], [0, 1, 1]], bool)
     points = [[start, start + 1], [start + 2, start + 2]]
     write(tmp_path / "in", "a", [shape("x", points, "mask", mask=encoded(pixels))])
-    found = masks(tmp_path / "in", tmp_path / "out")["a"]
-    y, x = np.argwhere(found).min(0)
-    np.testing.assert_array_equal(found[y : y + 2, x : x + 3], pixels)
-    assert found.sum() == 4 and abs(x - start) <= 0.5 and abs(y - start - 1) <= 0.5
+    result = masks(tmp_path / "in", tmp_path / "out")["a"]
+    y, x = np.argwhere(result).min(0)
+    np.testing.assert_array_equal(result[y : y + 2, x : x + 3], pixels)
+    assert result.sum() == 4 and abs(x - start) <= 0.5 and abs(y - start - 1) <= 0.5
 
 
 TILTED = [[4, 2], [14, 6], [12, 14], [2, 9]]
@@ -149,9 +149,9 @@ TILTED = [[4, 2], [14, 6], [12, 14], [2, 9]]
 def test_rectangles_of_four_points_are_polygons(tmp_path, kind):
     write(tmp_path / "in", "a", [shape("x", TILTED, kind)])
     write(tmp_path / "in", "b", [shape("x", TILTED, "polygon")])
-    found = masks(tmp_path / "in", tmp_path / "out")
-    assert found["a"].any()
-    np.testing.assert_array_equal(found["a"], found["b"])
+    result = masks(tmp_path / "in", tmp_path / "out")
+    assert result["a"].any()
+    np.testing.assert_array_equal(result["a"], result["b"])
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -198,10 +198,10 @@ def test_images_are_found_by_names_in_another_unicode_form(tmp_path):
 def test_labels_are_stripped_and_nearly_equal_ones_are_told(tmp_path):
     write(tmp_path / "in", "a", [shape("car ", box(0, 0, 3, 3)), shape("car", box(8, 0, 9, 3))])
     write(tmp_path / "in", "b", [shape("Traffic light", box(0, 0, 3, 3)), shape("traffic_light", box(8, 0, 9, 3))])
-    found = read_annotations(tmp_path / "in")
-    assert found.classes == ["background", "Traffic light", "car", "traffic_light"]
-    assert any("'car '" in note for note in found.notes)
-    assert any("'Traffic light' and 'traffic_light'" in note for note in found.notes)
+    result = read_annotations(tmp_path / "in")
+    assert result.classes == ["background", "Traffic light", "car", "traffic_light"]
+    assert any("'car '" in note for note in result.notes)
+    assert any("'Traffic light' and 'traffic_light'" in note for note in result.notes)
     assert masks(tmp_path / "in", tmp_path / "out", ["_background_", "car", "Traffic light", "traffic_light"])[
         "a"
     ].any()
@@ -210,8 +210,8 @@ def test_labels_are_stripped_and_nearly_equal_ones_are_told(tmp_path):
 def test_background_in_upper_case_is_the_background(tmp_path):
     write(tmp_path / "in", "a", [shape("car", box(0, 0, 3, 3))])
     for number, labels in enumerate((["car", "Background"], ["Background", "car"])):
-        found = masks(tmp_path / "in", tmp_path / f"out{number}", labels)["a"]
-        assert found[0, 0] == labels.index("car") and found[10, 10] == labels.index("Background")
+        result = masks(tmp_path / "in", tmp_path / f"out{number}", labels)["a"]
+        assert result[0, 0] == labels.index("car") and result[10, 10] == labels.index("Background")
     write(tmp_path / "in", "a", [shape("car", box(0, 0, 3, 3)), shape("BACKGROUND", box(1, 1, 2, 2))])
     assert read_annotations(tmp_path / "in").classes == ["BACKGROUND", "car"]
 
@@ -247,8 +247,8 @@ def test_images_without_a_file_and_images_within_a_file(tmp_path):
     (tmp_path / "in/photos").mkdir()
     for name in ("c", "free"):
         Image.fromarray(picture).save(tmp_path / f"in/photos/{name}.png")
-    found = masks(tmp_path / "in", tmp_path / "out")
-    assert found["a"][:4, :4].all() and found["a"].sum() == 16 and not found["b"].any() and found["old"].sum() == 16
+    result = masks(tmp_path / "in", tmp_path / "out")
+    assert result["a"][:4, :4].all() and result["a"].sum() == 16 and not result["b"].any() and result["old"].sum() == 16
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out/images/train/a.png")), picture)
     data = read_dataset(tmp_path / "out")
     assert {item.name: item.mask is not None for item in data.train + data.val} == {

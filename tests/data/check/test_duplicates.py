@@ -51,14 +51,14 @@ def test_near_pairs_are_those_of_a_loop_over_all_pairs(block, monkeypatch):
     bases = [int(n) for n in rng.integers(0, 2**63, 4)]
 
     def some(prefix, count):
-        found = []
+        result = []
         for index in range(count):
             number = bases[index % 4]
             for bit in rng.integers(0, 64, rng.integers(0, 16)):
                 number ^= 1 << int(bit)
             small = np.linspace(-1, 1, 256) + rng.normal(0, rng.choice([0.01, 0.6]), 256)
-            found.append(seen(f"{prefix}{index}", number=number, small=small))
-        return found
+            result.append(seen(f"{prefix}{index}", number=number, small=small))
+        return result
 
     lists = {"labelled": some("l", 7), "unlabelled": some("u", 4), "val": some("v", 6), "test": some("t", 2)}
     links = []
@@ -73,8 +73,8 @@ def test_near_pairs_are_those_of_a_loop_over_all_pairs(block, monkeypatch):
     for a, b in links:
         touching = [group for group in expected if group & {a, b}]
         expected = [group for group in expected if group not in touching] + [{a, b}.union(*touching)]
-    found = [{name for part in group.values() for name in part} for group in names(near_duplicates(lists, *SIDES))]
-    assert sorted(map(sorted, found)) == sorted(map(sorted, expected))
+    result = [{name for part in group.values() for name in part} for group in names(near_duplicates(lists, *SIDES))]
+    assert sorted(map(sorted, result)) == sorted(map(sorted, expected))
 
 
 def test_one_side_alone_and_equal_images_are_no_near_pairs():

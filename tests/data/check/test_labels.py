@@ -16,39 +16,39 @@ def test_pixels_are_counted_and_what_means_nothing_is_placed(tmp_path):
     mask = np.random.default_rng(0).integers(0, 3, (20, 30)).astype(np.uint8)
     mask[0] = 11
     mask[4, 7:10], mask[3, 29], mask[19, 0] = 77, 9, 77
-    found = mask_statistics(item(tmp_path, mask), 3, 11)
-    assert found.counts == tuple(sum(int(v == c) for row in mask for v in row) for c in range(3))
-    assert found.void == 30
-    assert found.unmapped_pixels == 5
-    assert found.unmapped_values == 2
-    assert [(each.value, each.pixels, each.row, each.column) for each in found.unmapped] == [
+    result = mask_statistics(item(tmp_path, mask), 3, 11)
+    assert result.counts == tuple(sum(int(v == c) for row in mask for v in row) for c in range(3))
+    assert result.void == 30
+    assert result.unmapped_pixels == 5
+    assert result.unmapped_values == 2
+    assert [(each.value, each.pixels, each.row, each.column) for each in result.unmapped] == [
         (77, 4, 4, 7),
         (9, 1, 3, 29),
     ]
-    assert found.unmapped[0].words() == "77 in 4 pixels, first at row 4, column 7"
-    assert not found.all_void
+    assert result.unmapped[0].words() == "77 in 4 pixels, first at row 4, column 7"
+    assert not result.all_void
 
 
 def test_many_values_are_counted_and_the_frequent_ones_listed(tmp_path):
     mask = np.repeat(np.arange(40, 60), 3).reshape(6, 10).astype(np.uint8)
     mask[0, 0] = 59
-    found = mask_statistics(item(tmp_path, mask), 3, 255)
-    assert (found.unmapped_values, found.unmapped_pixels, len(found.unmapped)) == (20, 60, 5)
-    assert (found.unmapped[0].value, found.unmapped[0].pixels) == (59, 4)
-    assert (found.unmapped[0].row, found.unmapped[0].column) == (0, 0)
+    result = mask_statistics(item(tmp_path, mask), 3, 255)
+    assert (result.unmapped_values, result.unmapped_pixels, len(result.unmapped)) == (20, 60, 5)
+    assert (result.unmapped[0].value, result.unmapped[0].pixels) == (59, 4)
+    assert (result.unmapped[0].row, result.unmapped[0].column) == (0, 0)
 
 
 def test_colours_and_the_nearest(tmp_path):
     table = np.array([[128, 0, 0, 255], [0, 128, 0, 255], [0, 0, 128, 255], [0, 0, 0, 0]], np.uint8)
     mask = table[np.random.default_rng(0).integers(0, 4, (8, 8))]
     mask[2, 5] = 3, 120, 0, 255
-    found = mask_statistics(item(tmp_path, mask, COLOURS), 3, 255)
-    (unmapped,) = found.unmapped
+    result = mask_statistics(item(tmp_path, mask, COLOURS), 3, 255)
+    (unmapped,) = result.unmapped
     assert (unmapped.value, unmapped.row, unmapped.column, unmapped.nearest) == ((3, 120, 0), 2, 5, (0, 128, 0))
-    assert found.void == int((mask[..., 3] == 0).sum())
+    assert result.void == int((mask[..., 3] == 0).sum())
     snapped = mask_statistics(item(tmp_path, mask, Encoding(colours=COLOURS.colours, snap=True)), 3, 255)
     assert (snapped.snapped, snapped.unmapped) == (1, ())
-    assert snapped.counts == (found.counts[0], found.counts[1] + 1, found.counts[2])
+    assert snapped.counts == (result.counts[0], result.counts[1] + 1, result.counts[2])
 
 
 def test_void_alone_and_what_cannot_be_read(tmp_path):

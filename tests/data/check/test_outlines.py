@@ -80,18 +80,18 @@ def test_a_line_in_some_masks_only_is_no_outline(tmp_path):
 def test_a_colour_of_all_masks_is_one_line_without_snap(tmp_path):
     names = "colours: {field: [40, 90, 30], tree: [200, 60, 60], house: [90, 90, 220]}\n"
     masks = [drawn(seed) for seed in range(4)]
-    found = findings_of(write(tmp_path, "colour", masks, names))
-    finding = found["common_values"]
+    result = findings_of(write(tmp_path, "colour", masks, names))
+    finding = result["common_values"]
     assert [detail["value"] for detail in finding.details] == [(0, 0, 0)]
     assert "thin line" in finding.details[0]["text"]
     assert "snap" not in finding.advice
-    assert "values" not in found
+    assert "values" not in result
     odd = np.array(Image.open(tmp_path / "masks" / "1.png"))
     odd[50, 50] = 201, 62, 60
     Image.fromarray(odd).save(tmp_path / "masks" / "1.png")
-    found = findings_of(tmp_path)
-    assert len(found["common_values"].details) == len(found["values"].details) == 1
-    assert "snap" in found["values"].advice
+    result = findings_of(tmp_path)
+    assert len(result["common_values"].details) == len(result["values"].details) == 1
+    assert "snap" in result["values"].advice
 
 
 def test_a_value_of_all_index_masks_is_one_line(tmp_path):
@@ -108,17 +108,17 @@ def test_traces_of_compression_in_all_masks_are_left_to_snap(tmp_path):
         pixels = np.array(Image.open(path))
         pixels[3, 3:9] = 41, 92, 30
         Image.fromarray(pixels).save(path)
-    found = findings_of(root)
-    assert "common_values" not in found
-    assert "snap" in found["values"].advice
+    result = findings_of(root)
+    assert "common_values" not in result
+    assert "snap" in result["values"].advice
 
 
 def test_the_counts_of_one_mask(tmp_path):
     mask = np.full((20, 30), 1, np.uint8)
     mask[:, 10:12], mask[:, 12:], mask[0, 0] = 7, 0, 255
     Image.fromarray(mask).save(tmp_path / "m.png")
-    found = mask_statistics(Item(tmp_path / "a.png", tmp_path / "m.png", "a"), 2, 255)
-    assert found.changes == {(1, NO_CLASS): 20, (0, NO_CLASS): 20, (1, 255): 2}
+    result = mask_statistics(Item(tmp_path / "a.png", tmp_path / "m.png", "a"), 2, 255)
+    assert result.changes == {(1, NO_CLASS): 20, (0, NO_CLASS): 20, (1, 255): 2}
     literal = dict.fromkeys((0, 1), 0)
     for y in range(3, 17):
         for x in range(3, 27):
@@ -126,8 +126,8 @@ def test_the_counts_of_one_mask(tmp_path):
             if (square == square[0, 0]).all():
                 literal[int(mask[y, x])] += 1
     # edges lie at the pixel before a change, so that a square that ends there counts as one with another label
-    assert all(0 <= literal[label] - found.inner[label] <= 14 for label in literal)
-    assert likely_void([found]) == [NO_CLASS]
+    assert all(0 <= literal[label] - result.inner[label] <= 14 for label in literal)
+    assert likely_void([result]) == [NO_CLASS]
 
 
 def areas(seed, gap):

@@ -74,8 +74,8 @@ def test_a_public_data_set_joins_by_its_names(first, tmp_path):
     data = combine(read_dataset(first), more=[city])
     item = data.train[-1]
     assert item.name == "city/train/ulm/ulm_1_2"
-    found = Reader(1, 20, 255).read(item, True)[1].tolist()
-    assert found == [[names.index("road"), names.index("sky")], [255, names.index("car")]]
+    result = Reader(1, 20, 255).read(item, True)[1].tolist()
+    assert result == [[names.index("road"), names.index("sky")], [255, names.index("car")]]
 
 
 @pytest.mark.parametrize("form", ["{0}", "{0}/*.png", "{0}/**/*.png", "{0}/new_1.png"])

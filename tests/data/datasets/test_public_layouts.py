@@ -215,9 +215,9 @@ def test_cityscapes_label_ids_become_19_classes(city):
     assert [item.mask for item in data.test] == [None, None]  # dummies
     labels = Reader(3, 19, 255).read(data.val[1], True)[1]
     names = list(LABELS)
-    for value, found in zip(range(10, 34), labels.flatten().tolist(), strict=True):
+    for value, result in zip(range(10, 34), labels.flatten().tolist(), strict=True):
         expected = next((names.index(name) for name, number in LABELS.items() if number == value), 255)
-        assert found == expected, value
+        assert result == expected, value
     assert names[0] == "road" and LABELS["road"] == 7 and LABELS["bicycle"] == 33
 
 

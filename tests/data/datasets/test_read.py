@@ -416,8 +416,8 @@ def by_ade(root, name):
 def test_every_usual_name_of_the_validation_split_is_read_as_such(tmp_path, layout, name):
     layout(tmp_path, name)
     data = read_dataset(tmp_path)
-    found = [[item.image.stem[0] for item in items or []] for items in (data.train, data.val, data.test)]
-    assert found == [["a"], ["b"], ["c"]]
+    result = [[item.image.stem[0] for item in items or []] for items in (data.train, data.val, data.test)]
+    assert result == [["a"], ["b"], ["c"]]
     assert data.val[0].mask is not None and data.val[0].name.startswith("val/") == ("/" in data.val[0].name)
 
 

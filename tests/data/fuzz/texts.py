@@ -95,13 +95,13 @@ def lists(folder, name, data):
         if same and any(not np.array_equal(labels[stem], expected[stem]) for stem in NAMES):
             raise Wrong("other labels from the same description")
         return "as it is"
-    found = {(item.image.resolve(), item.mask.resolve() if item.mask else None) for item in items}
+    result = {(item.image.resolve(), item.mask.resolve() if item.mask else None) for item in items}
     said = {
         ((root / image.lstrip("/")).resolve(), (root / mask.lstrip("/")).resolve() if mask else None)
         for image, mask in said_pairs(name, data)
     }
-    if not found <= said and not found <= {(image, None) for image, _ in said} | said:
-        raise Wrong(f"pairs that the file does not name: {found - said}")
+    if not result <= said and not result <= {(image, None) for image, _ in said} | said:
+        raise Wrong(f"pairs that the file does not name: {result - said}")
     return "as it is"
 
 
@@ -162,8 +162,8 @@ def annotations(folder, name, data):
             (source / "labels.txt").write_text("\n".join(ORDER))
     (source / ("SegmentationClass/mask.png" if name == "mask.png" else name)).write_bytes(data)
     try:
-        found = read_annotations(source, ORDER if name.endswith("json") else None)
-        written, failures = write_dataset(found, out)
+        result = read_annotations(source, ORDER if name.endswith("json") else None)
+        written, failures = write_dataset(result, out)
     except DataError as error:
         named(error, name)
         return "reported"
@@ -175,7 +175,7 @@ def annotations(folder, name, data):
     if failures or not written["masks"]:
         return "reported"
     mask = np.array(Image.open(next((out / "masks").rglob("*.png"))))
-    if mask.shape != (H, W) or not set(np.unique(mask).tolist()) <= {*range(len(found.classes)), VOID}:
+    if mask.shape != (H, W) or not set(np.unique(mask).tolist()) <= {*range(len(result.classes)), VOID}:
         raise Wrong(f"values {np.unique(mask)} of shape {mask.shape}")
     expected = None
     if name == "a.json":
@@ -184,7 +184,7 @@ def annotations(folder, name, data):
         labels = by_colour(decoders.png(data))
         if labels is None:
             raise Wrong("colours that are in no label map were taken")
-        expected = np.array([found.classes.index(n) for n in ("road", "car", "tree", "sky")])[labels]
+        expected = np.array([result.classes.index(n) for n in ("road", "car", "tree", "sky")])[labels]
     elif data == ANNOTATIONS[name].encode():
         return "as it was"
     if expected is not None and not np.array_equal(mask, expected):

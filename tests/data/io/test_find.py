@@ -54,10 +54,10 @@ def tree(root):
     ],
 )
 def test_folders_and_patterns(tmp_path, pattern, expected, others):
-    found = find_images(tree(tmp_path / "in") / pattern)
-    shown = {path.relative_to(tmp_path / "in").as_posix() for path in found.files}
+    result = find_images(tree(tmp_path / "in") / pattern)
+    shown = {path.relative_to(tmp_path / "in").as_posix() for path in result.files}
     assert {path.split("/")[-1] for path in shown} == {path.split("/")[-1] for path in expected}
-    assert dict(found.others) == others
+    assert dict(result.others) == others
 
 
 @pytest.mark.timeout(20)
@@ -67,9 +67,9 @@ def test_more_images_say_what_they_leave_out(tmp_path):
     Image.fromarray(np.array([[0, 1, 2]] * 4, np.uint8).repeat(2, 1)).save(tmp_path / "data" / "masks" / "a.png")
     dataset = read_dataset(tmp_path / "data")
     for source in (tree(tmp_path / "new"), tmp_path / "new" / "**" / "*"):
-        found = add_unlabelled(dataset, [source])
-        assert len(found.train) == 1 + 3
-        assert any("not read as images: 1 .txt, 1 .xyz, 1 no regular file" in note for note in found.notes)
+        result = add_unlabelled(dataset, [source])
+        assert len(result.train) == 1 + 3
+        assert any("not read as images: 1 .txt, 1 .xyz, 1 no regular file" in note for note in result.notes)
     with pytest.raises(DataError, match=r"contains no image; not read are 1 \.xyz"):
         add_unlabelled(dataset, [tmp_path / "new" / "sub" / "*.xyz"])
 

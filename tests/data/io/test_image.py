@@ -48,17 +48,17 @@ def test_any_number_of_bands_and_bits(tmp_path, name, bands, dtype):
         np.testing.assert_array_equal(read_image(path, bands), stored)
     elif dtype == np.uint16:
         np.testing.assert_array_equal(read_image(path, bands), stored >> 8)
-        found = read_image(path, bands, levels=Levels())
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, stored / 65535, rtol=1e-6)
+        result = read_image(path, bands, levels=Levels())
+        assert result.dtype == np.float32
+        np.testing.assert_allclose(result, stored / 65535, rtol=1e-6)
     else:
         with pytest.raises(DataError, match=rf"{name}: found (16|32)-bit pixels"):
             read_image(path, bands)
         with pytest.raises(DataError, match=r"data\.low and data\.high"):
             read_image(path, bands, levels=Levels())
         levels = Levels(tuple(range(bands)), tuple(range(10, 10 + bands)))
-        found = read_image(path, bands, levels=levels)
-        np.testing.assert_allclose(found, (stored - np.arange(bands)) / 10, rtol=1e-5)
+        result = read_image(path, bands, levels=levels)
+        np.testing.assert_allclose(result, (stored - np.arange(bands)) / 10, rtol=1e-5)
 
 
 def test_bands_apart_bands_as_pages_and_bands_first(tmp_path):
@@ -115,8 +115,8 @@ def test_png_of_16_bits_is_exact_where_units_are_asked_for(tmp_path, bands):
 def test_missing_data_is_0_in_units(tmp_path):
     stored = np.array([[[1.0, np.nan], [np.inf, 4.0]], [[2.0, 2.0], [2.0, 2.0]]], np.float32)
     path = write(tmp_path / "a.npy", stored)
-    found = read_image(path, 2, levels=Levels((0.0, 2.0), (2.0, 4.0)))
-    assert found.tolist() == [[[0.5, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 0.0]]]
+    result = read_image(path, 2, levels=Levels((0.0, 2.0), (2.0, 4.0)))
+    assert result.tolist() == [[[0.5, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 0.0]]]
 
 
 def photo(height=24, width=40):
@@ -161,8 +161,8 @@ def test_orientation_turns_jpeg_tiff_and_mask_alike(tmp_path, orientation):
     for path in tmp_path.iterdir():
         assert file_size(path) == upright(mask).shape
         assert read_header(path).orientation == orientation
-    image, found = Reader(3, 7, 255).read(Item(tmp_path / "a.jpg", tmp_path / "m.png", "a"), True)
-    assert image.shape[1:] == found.shape
+    image, result = Reader(3, 7, 255).read(Item(tmp_path / "a.jpg", tmp_path / "m.png", "a"), True)
+    assert image.shape[1:] == result.shape
 
 
 LAYOUTS = [{"tile": (32, 48)}, {"rowsperstrip": 7}, {"tile": (16, 16), "compression": "zlib", "predictor": True}]
@@ -249,9 +249,9 @@ def test_index_masks_in_tiff_and_numpy(tmp_path):
         tifffile.imwrite(tmp_path / "m.tif", index.astype(dtype))
         np.save(tmp_path / "m.npy", index.astype(dtype))
         for name in ("m.tif", "m.npy"):
-            found = read_mask(tmp_path / name)
-            assert found.dtype.kind in "iu"
-            np.testing.assert_array_equal(found, index)
+            result = read_mask(tmp_path / name)
+            assert result.dtype.kind in "iu"
+            np.testing.assert_array_equal(result, index)
     np.save(tmp_path / "m.npy", index / 2)
     with pytest.raises(DataError, match=r"m\.npy: found 0\.5, 1\.5.* in 12 pixels; expected class indices"):
         read_mask(tmp_path / "m.npy")

@@ -27,10 +27,10 @@ def mat(path, values=MASK, compress=True, kind=np.uint8, field="Segmentation", n
 def test_masks_are_read_as_scipy_reads_them(tmp_path, kind, shape):
     path = tmp_path / "a.mat"
     mat(path, MASK[: shape[0], : shape[1]], kind=kind)
-    found = read_matlab_mask(path)
-    np.testing.assert_array_equal(found, loadmat(path)["GTcls"]["Segmentation"][0, 0])
-    np.testing.assert_array_equal(found, MASK[: shape[0], : shape[1]])
-    assert found.dtype == kind
+    result = read_matlab_mask(path)
+    np.testing.assert_array_equal(result, loadmat(path)["GTcls"]["Segmentation"][0, 0])
+    np.testing.assert_array_equal(result, MASK[: shape[0], : shape[1]])
+    assert result.dtype == kind
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,11 @@ def test_damaged_files_are_read_right_or_named(tmp_path):
             data[draw.randrange(len(data))] = draw.randrange(256)
         path.write_bytes(bytes(data))
         try:
-            found = read_matlab_mask(path)
+            result = read_matlab_mask(path)
         except DataError as error:
             told.append(str(error))
             continue
-        np.testing.assert_array_equal(found, MASK)
+        np.testing.assert_array_equal(result, MASK)
     assert len(told) > 50
     assert all("a.mat" in text for text in told)
 

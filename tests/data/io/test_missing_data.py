@@ -57,16 +57,16 @@ def test_missing_pixels_are_neither_measured_nor_valid_nor_labelled(tmp_path, ki
     Image.fromarray(np.ones((32, 48), np.uint8)).save(item.mask)
     known = read_known(path)
     np.testing.assert_array_equal(np.isnan(known).any(-1), hole())
-    found = measure([item], kinds_of([item], 3), 3, None)
-    scale = (found.levels.high[0] - found.levels.low[0]) if found.levels and found.levels.low else None
-    low = found.levels.low[0] if scale else 0
-    full = scale or (255 if found.levels is None else 65535)
-    np.testing.assert_allclose(found.mean[0], (known[..., 0][~hole()].mean() - low) / full, rtol=1e-6)
-    reader = Reader(3, 2, 255, levels=found.levels)
+    result = measure([item], kinds_of([item], 3), 3, None)
+    scale = (result.levels.high[0] - result.levels.low[0]) if result.levels and result.levels.low else None
+    low = result.levels.low[0] if scale else 0
+    full = scale or (255 if result.levels is None else 65535)
+    np.testing.assert_allclose(result.mean[0], (known[..., 0][~hole()].mean() - low) / full, rtol=1e-6)
+    reader = Reader(3, 2, 255, levels=result.levels)
     image, mask = reader.read(item, True)
     np.testing.assert_array_equal(mask.numpy() == 255, hole())
     plain = Geometry((32, 48), scale=(1.0, 1.0), flip=0.0)
-    sample = make_sample(Weak(), image, mask, geometry=plain, mean=found.mean, std=found.std, seed=0)
+    sample = make_sample(Weak(), image, mask, geometry=plain, mean=result.mean, std=result.std, seed=0)
     assert sample["image"].shape[0] == 3
     np.testing.assert_array_equal(~sample["valid"].numpy(), hole())
 

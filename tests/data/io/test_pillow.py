@@ -39,8 +39,8 @@ def test_rgb_grey_palette_alpha_and_cmyk_become_rgb(tmp_path):
     palette.save(tmp_path / "palette.png", transparency=b"\x00\xff\xff")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = read_image(tmp_path / "palette.png")
-    np.testing.assert_array_equal(found[0], [[10, 20, 30], [40, 50, 60]])
+        result = read_image(tmp_path / "palette.png")
+    np.testing.assert_array_equal(result[0], [[10, 20, 30], [40, 50, 60]])
 
     Image.new("CMYK", (4, 3), (0, 255, 255, 0)).save(tmp_path / "cmyk.tif")
     np.testing.assert_array_equal(read_image(tmp_path / "cmyk.tif"), np.full((3, 4, 3), (255, 0, 0)))
@@ -137,8 +137,8 @@ def test_default_colours_are_those_of_voc_and_distinct():
 
 def test_overlay_mixes_class_colours_and_leaves_void_and_black():
     image = np.full((1, 3, 3), 100, np.uint8)
-    found = overlay(image, np.array([[0, 1, 255]]), [(0, 0, 0), (200, 0, 100)])
-    np.testing.assert_array_equal(found, [[[100, 100, 100], [150, 50, 100], [100, 100, 100]]])
+    result = overlay(image, np.array([[0, 1, 255]]), [(0, 0, 0), (200, 0, 100)])
+    np.testing.assert_array_equal(result, [[[100, 100, 100], [150, 50, 100], [100, 100, 100]]])
     assert overlay(image[..., :1], np.zeros((1, 3), int), [(1, 2, 3)], 1.0)[0, 0].tolist() == [1, 2, 3]
 
 
@@ -198,9 +198,9 @@ def test_a_flipped_bit_is_reported_or_changes_no_label(tmp_path_factory, place, 
     data[place % len(data)] ^= 1 << bit
     path = tmp_path_factory.mktemp("flip") / "flipped.png"
     path.write_bytes(bytes(data))
-    found, complaint = attempt(read_mask, path)
+    result, complaint = attempt(read_mask, path)
     if complaint is None:
-        np.testing.assert_array_equal(found, picture(24, 32, 1))
+        np.testing.assert_array_equal(result, picture(24, 32, 1))
     else:
         assert "flipped.png" in complaint
 
@@ -214,10 +214,10 @@ def test_damaged_images_are_read_or_reported_by_name(tmp_path_factory, kind, cut
     path.write_bytes(data[:place] + noise + data[place + 2 * len(noise) :])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found, complaint = attempt(read_image, path)
+        result, complaint = attempt(read_image, path)
     if complaint is None:
-        assert found.dtype == np.uint8
-        assert found.shape[2] == 3
+        assert result.dtype == np.uint8
+        assert result.shape[2] == 3
     else:
         assert "damaged.img" in complaint
 

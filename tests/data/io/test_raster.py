@@ -167,8 +167,14 @@ def test_files_beside_the_image_are_not_read(tmp_path):
 
 def test_the_header_tells_blocks_and_missing_data(tmp_path):
     path = write(tmp_path / "a.tif", **TILES, extratags=[(42113, "s", 0, "99", True)])
-    found = open_raster(path)
-    assert (found.size, found.bands, found.dtype, found.block, found.nodata) == ((96, 80), 3, np.uint8, (32, 32), 99)
+    result = open_raster(path)
+    assert (result.size, result.bands, result.dtype, result.block, result.nodata) == (
+        (96, 80),
+        3,
+        np.uint8,
+        (32, 32),
+        99,
+    )
     impossible = write(tmp_path / "d.tif", **TILES, extratags=[(42113, "s", 0, "-9999", True)])
     assert open_raster(impossible).nodata is None
     assert open_raster(write(tmp_path / "b.tif", **STRIPS)).block == (16, 80)

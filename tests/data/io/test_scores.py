@@ -13,14 +13,14 @@ def test_probabilities_are_read_back_to_a_thirty_second_of_their_logarithm(tmp_p
     logits = 4 * torch.randn(7, 5, 6, generator=torch.Generator().manual_seed(0)) + 30
     path = tmp_path / "train" / "a.npz"
     write_scores(path, logits)
-    found = read_scores(Item(tmp_path / "a.png", None, "a", scores=path))
-    assert found.shape == (7, 5, 6)
-    assert found.dtype == torch.float32
+    result = read_scores(Item(tmp_path / "a.png", None, "a", scores=path))
+    assert result.shape == (7, 5, 6)
+    assert result.dtype == torch.float32
     expected = logits.log_softmax(0)
     seen = expected > -15.9
     assert seen.float().mean() > 0.9
-    assert (found - expected)[seen].abs().max() <= 1 / 32 + 1e-5
-    assert (found[~seen] <= -15.9).all()
+    assert (result - expected)[seen].abs().max() <= 1 / 32 + 1e-5
+    assert (result[~seen] <= -15.9).all()
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no archive at all"])

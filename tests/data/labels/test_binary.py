@@ -128,12 +128,12 @@ def test_background_and_void_in_most_masks_of_more_classes_is_warned_of(tmp_path
         put(tmp_path, f"train/a{number}", OBJECT * (number % 3))
     put(tmp_path, f"{split}/b0", OBJECT * 255)
     whole = 7 if split == "train" else 1
-    found = [note for note in read_dataset(tmp_path).notes if note.startswith("warning")]
-    assert bool(found) == (whole == 1)
+    result = [note for note in read_dataset(tmp_path).notes if note.startswith("warning")]
+    assert bool(result) == (whole == 1)
     for number in range(1, 10):
         put(tmp_path, f"{split}/b{number}", OBJECT * 255)
-    found = [note for note in read_dataset(tmp_path).notes if note.startswith("warning")]
-    assert len(found) == 1 and f"10 of {10 if split == 'val' else 16} masks of {split}" in found[0]
+    result = [note for note in read_dataset(tmp_path).notes if note.startswith("warning")]
+    assert len(result) == 1 and f"10 of {10 if split == 'val' else 16} masks of {split}" in result[0]
     assert not any("warning" in note for note in read_dataset(tmp_path, ignore_index=255).notes)
 
 

@@ -113,8 +113,8 @@ def test_labels_values_and_colours_of_large_masks(tmp_path):
     whole = everything()
     with pixel_limit(1):
         assert everything() == whole
-    (found, _), *_ = whole
-    assert [(each.value, each.pixels, each.row, each.column) for each in found.unmapped] == [
+    (result, _), *_ = whole
+    assert [(each.value, each.pixels, each.row, each.column) for each in result.unmapped] == [
         (90, 50, 1200, 2),
         (77, 2, 3, 5),
     ]

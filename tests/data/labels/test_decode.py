@@ -36,8 +36,8 @@ def literal(mask, values, ignore):
 @pytest.mark.parametrize("ignore", [255, 4])
 def test_values_become_class_indices_as_the_rule_says(tmp_path, values, dtype, ignore):
     mask = np.random.default_rng(0).choice([*range(11), 255], (9, 7)).astype(dtype)
-    found = decode_array(mask, values, ignore, tmp_path).labels
-    np.testing.assert_array_equal(found, literal(mask, values, ignore))
+    result = decode_array(mask, values, ignore, tmp_path).labels
+    np.testing.assert_array_equal(result, literal(mask, values, ignore))
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ def folder(root, count=1, yaml="", split="", **options):
 
 def named(data, items=None, place=0):
     """The class name of each pixel."""
-    found = training_labels((items or data.train)[place], classes=len(data.classes), ignore_index=data.ignore_index)
-    return np.array([*data.classes, *["void"] * (256 - len(data.classes))])[found]
+    result = training_labels((items or data.train)[place], classes=len(data.classes), ignore_index=data.ignore_index)
+    return np.array([*data.classes, *["void"] * (256 - len(data.classes))])[result]
 
 
 MAPPING = "colours: {green: [0, 128, 0], red: [128, 0, 0], ground: [0, 0, 0]}"
@@ -199,8 +199,8 @@ def test_two_files_with_different_orders_of_the_classes_are_an_error_beside_bare
         (root / source).write_text(f"{ORDERS[source]}\nencoding: index")
         np.testing.assert_array_equal(named(read_dataset(root)), np.array(["ground", "green", "red"])[INDEX])
     else:  # the caller decides
-        found = read_dataset(root, classes=["ground", "green", "red"], encoding="index")
-        np.testing.assert_array_equal(named(found), np.array(["ground", "green", "red"])[INDEX])
+        result = read_dataset(root, classes=["ground", "green", "red"], encoding="index")
+        np.testing.assert_array_equal(named(result), np.array(["ground", "green", "red"])[INDEX])
 
 
 @pytest.mark.parametrize("source", list(ORDERS))

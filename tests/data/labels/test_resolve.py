@@ -315,8 +315,8 @@ def test_lossy_binary_masks_snap_to_the_nearer(tmp_path):
     Image.fromarray(mask).save(tmp_path / "masks/x0.jpg", quality=100)
     with pytest.raises(DataError, match="JPEG"):
         labels(read_dataset(tmp_path, encoding="binary"))
-    found = labels(read_dataset(tmp_path, encoding="binary", snap=True))
-    np.testing.assert_array_equal(found, mask > 127)
+    result = labels(read_dataset(tmp_path, encoding="binary", snap=True))
+    np.testing.assert_array_equal(result, mask > 127)
 
 
 def test_greys_of_16_bits_are_asked_about_and_never_snapped_at_128(tmp_path):

@@ -134,9 +134,9 @@ def test_an_entry_that_cannot_be_opened_just_now_stays(tmp_path, monkeypatch, co
         for owner, name in ((Path, "open"), (os, "open"), (np, "load")):
             patch.setattr(owner, name, refused(code))
         assert disk.get((1,)) is None
-    found = DiskCache(tmp_path, 10**6).get((1,))
-    assert np.array_equal(found.array, entry.array)
-    assert found.original == entry.original
+    result = DiskCache(tmp_path, 10**6).get((1,))
+    assert np.array_equal(result.array, entry.array)
+    assert result.original == entry.original
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_an_entry_that_cannot_be_opened_just_now_stays(tmp_path, monkeypatch, co
 )
 def test_arrays_come_back_as_they_were(tmp_path, array):
     DiskCache(tmp_path, 2000).put((1,), Entry(array, (5, 6)))
-    found = DiskCache(tmp_path, 2000).get((1,))
-    assert (found.array.dtype, found.array.shape, found.original) == (array.dtype, array.shape, (5, 6))
-    assert np.array_equal(found.array, array)
+    result = DiskCache(tmp_path, 2000).get((1,))
+    assert (result.array.dtype, result.array.shape, result.original) == (array.dtype, array.shape, (5, 6))
+    assert np.array_equal(result.array, array)
 
 
 def folder_bytes(folder):

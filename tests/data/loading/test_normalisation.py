@@ -33,32 +33,32 @@ def test_bands_of_all_images_together(tmp_path, dtype):
         {np.uint8: (0, 255), np.uint16: (0, 65535)}.get(dtype) or (every.min(0), every.max(0))
     )  # fmt: skip
     units = (every - low) / (np.subtract(high, low))
-    found = measure(items(tmp_path, arrays), kinds_of(items(tmp_path, arrays), 4), 4, None)
-    np.testing.assert_allclose(found.mean, units.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(found.std, units.std(0), rtol=1e-4)
+    result = measure(items(tmp_path, arrays), kinds_of(items(tmp_path, arrays), 4), 4, None)
+    np.testing.assert_allclose(result.mean, units.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(result.std, units.std(0), rtol=1e-4)
     if dtype == np.uint8:
-        assert found.levels is None
+        assert result.levels is None
     elif dtype == np.uint16:
-        assert found.levels == Levels()
+        assert result.levels == Levels()
     else:
-        np.testing.assert_allclose((found.levels.low, found.levels.high), (low, high), rtol=1e-6)
+        np.testing.assert_allclose((result.levels.low, result.levels.high), (low, high), rtol=1e-6)
 
 
 def test_large_values_that_vary_little_keep_their_deviation(tmp_path):
     array = (1e6 + np.random.default_rng(0).normal(0, 0.5, (40, 40, 2))).astype(np.float64)
-    found = measure(items(tmp_path, [array]), kinds_of(items(tmp_path, [array]), 2), 2, None)
+    result = measure(items(tmp_path, [array]), kinds_of(items(tmp_path, [array]), 2), 2, None)
     span = array.max((0, 1)) - array.min((0, 1))
-    np.testing.assert_allclose(np.array(found.std) * span, array.std((0, 1)), rtol=1e-6)
+    np.testing.assert_allclose(np.array(result.std) * span, array.std((0, 1)), rtol=1e-6)
 
 
 def test_chosen_bands_missing_data_and_constant_bands(tmp_path):
     array = np.random.default_rng(0).random((9, 8, 4)).astype(np.float32)
     array[0, 0, 1], array[1, 1, 1], array[..., 3] = np.nan, np.inf, 7
     made = items(tmp_path, [array])
-    found = measure(made, kinds_of(made, 2), 2, [4, 2])
+    result = measure(made, kinds_of(made, 2), 2, [4, 2])
     finite = array[..., 1][np.isfinite(array[..., 1])]
-    assert (found.mean[0], found.std[0]) == (0.0, 1.0)
-    np.testing.assert_allclose(found.mean[1], (finite.mean() - finite.min()) / np.ptp(finite), rtol=1e-5)
+    assert (result.mean[0], result.std[0]) == (0.0, 1.0)
+    np.testing.assert_allclose(result.mean[1], (finite.mean() - finite.min()) / np.ptp(finite), rtol=1e-5)
     np.save(made[0].image, np.full((9, 8, 4), np.nan))
     with pytest.raises(DataError, match=r"0\.npy and 0 more images: a band holds no number"):
         measure(made, kinds_of(made, 4), 4, None)
@@ -67,8 +67,8 @@ def test_chosen_bands_missing_data_and_constant_bands(tmp_path):
 def test_given_levels_are_the_units(tmp_path):
     array = np.random.default_rng(0).random((9, 8, 2)).astype(np.float32)
     made = items(tmp_path, [array])
-    found = measure(made, kinds_of(made, 2), 2, None, Levels((0.0, -1.0), (2.0, 1.0)))
-    np.testing.assert_allclose(found.mean, [array[..., 0].mean() / 2, (array[..., 1].mean() + 1) / 2], rtol=1e-5)
+    result = measure(made, kinds_of(made, 2), 2, None, Levels((0.0, -1.0), (2.0, 1.0)))
+    np.testing.assert_allclose(result.mean, [array[..., 0].mean() / 2, (array[..., 1].mean() + 1) / 2], rtol=1e-5)
 
 
 def test_of_a_large_file_windows_are_read(tmp_path, monkeypatch):
@@ -78,8 +78,8 @@ def test_of_a_large_file_windows_are_read(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", planarconfig="contig", tile=(16, 16))
     item = Item(tmp_path / "a.tif", None, "a")
     monkeypatch.setattr(room, "read_image", lambda *_, **__: pytest.fail("the whole image was read"))
-    found = measure([item], kinds_of([item], 4), 4, None)
-    np.testing.assert_allclose(found.mean, array.mean((0, 1)) / 65535, rtol=0.03)
+    result = measure([item], kinds_of([item], 4), 4, None)
+    np.testing.assert_allclose(result.mean, array.mean((0, 1)) / 65535, rtol=0.03)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -93,10 +93,10 @@ def test_an_image_that_is_too_large_to_be_decoded_whole_is_measured_by_windows(t
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)
     whole = measure(made, kinds_of(made, 2), 2, None)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", array.shape[0] * array.shape[1] - 1)
-    found = measure(made, kinds_of(made, 2), 2, None)
-    np.testing.assert_allclose(found.mean, whole.mean, rtol=1e-6)
-    np.testing.assert_allclose(found.std, whole.std, rtol=1e-6)
-    assert found.levels == whole.levels
+    result = measure(made, kinds_of(made, 2), 2, None)
+    np.testing.assert_allclose(result.mean, whole.mean, rtol=1e-6)
+    np.testing.assert_allclose(result.std, whole.std, rtol=1e-6)
+    assert result.levels == whole.levels
 
 
 def test_kinds(tmp_path):

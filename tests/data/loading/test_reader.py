@@ -72,10 +72,10 @@ def test_cache_gives_the_pixels_of_no_cache_and_stays_bounded(items, size, limit
     plain, cached = Reader(3, 3, 7, size), Reader(3, 3, 7, size, cache_bytes=limit)
     for number in (0, 1, 0, 2, 3, 0, 1, 2, 3, 3):
         for with_mask in (False, True):
-            for expected, found in zip(
+            for expected, result in zip(
                 plain.read(items[number], with_mask), cached.read(items[number], with_mask), strict=True
             ):
-                assert (expected is None and found is None) or torch.equal(expected, found)
+                assert (expected is None and result is None) or torch.equal(expected, result)
         held = sum(entry.array.nbytes for entry in cached._cache.entries.values())
         assert held == cached._cache.used <= limit
 
@@ -108,9 +108,9 @@ def test_pickled_reader_reads_the_same_and_carries_no_cache(items):
     copy = pickle.loads(data)
     assert copy == reader
     assert not copy._cache.entries
-    found = copy.read(items[0], True)
-    assert torch.equal(found[0], image)
-    assert torch.equal(found[1], mask)
+    result = copy.read(items[0], True)
+    assert torch.equal(result[0], image)
+    assert torch.equal(result[1], mask)
 
 
 def test_sizes_are_checked_before_training_by_their_headers(tmp_path):

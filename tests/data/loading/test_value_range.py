@@ -64,9 +64,9 @@ def test_a_value_that_no_tag_explains(tmp_path, value, dtype):
     array = RNG.integers(100, 400, (16, 16, 2)).astype(dtype)
     plain = item(tmp_path / "plain.tif", array)
     array[2:5] = value
-    found = values_of([item(tmp_path / "a.tif", array), plain], 2, None)
-    assert found.outliers == {float(value): 1}
-    assert found.ranges[np.dtype(dtype).name][0] >= 100
-    assert found.ranges[np.dtype(dtype).name][1] < 400
-    assert f"the value {value}, far from all others" in found.notes(2)[0]
+    result = values_of([item(tmp_path / "a.tif", array), plain], 2, None)
+    assert result.outliers == {float(value): 1}
+    assert result.ranges[np.dtype(dtype).name][0] >= 100
+    assert result.ranges[np.dtype(dtype).name][1] < 400
+    assert f"the value {value}, far from all others" in result.notes(2)[0]
     assert not values_of([plain], 2, None).notes(2)

@@ -94,11 +94,11 @@ def test_lists_made_by_groups_are_followed_by_groups(half_annotated, tmp_path):
 def test_a_video_that_is_named_as_labelled_is_not_held_out(half_annotated, tmp_path):
     named = tmp_path / "labelled.txt"
     masked = {video(item): item.name for item in half_annotated.train if item.mask is not None}
-    wanted = {masked["v2"], masked["v3"]}
-    named.write_text("\n".join(wanted) + "\n")
+    expected = {masked["v2"], masked["v3"]}
+    named.write_text("\n".join(expected) + "\n")
     for seed in range(5):
         split = make_split(half_annotated, labelled=str(named), val="0.3", seed=seed, group="prefix")
-        assert {item.name for item in split.labelled} == wanted
+        assert {item.name for item in split.labelled} == expected
         assert not {video(item) for item in split.val} & {"v2", "v3"}
 
 

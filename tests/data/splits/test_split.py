@@ -244,8 +244,8 @@ def test_presence_ignores_void_and_names_bad_files(tmp_path):
     put(tmp_path / "a.png", [[0, 2, 255]])
     put(tmp_path / "b.png", [[1, 3, 3]])
     items = [Item(tmp_path / name, tmp_path / name, name) for name in ("a.png", "b.png")]
-    found = class_presence(items, classes=3, ignore_index=3)
-    assert found.tolist() == [[True, False, True], [False, True, False]]
+    result = class_presence(items, classes=3, ignore_index=3)
+    assert result.tolist() == [[True, False, True], [False, True, False]]
     with pytest.raises(DataError, match=r"b\.png: found the values 3"):
         class_presence(items, classes=3, ignore_index=255)
 

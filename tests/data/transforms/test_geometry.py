@@ -444,9 +444,9 @@ def test_normalisation_in_any_memory_order(channels, together):
     mean, std = 0.1 + torch.arange(channels) / 10, 0.2 + torch.arange(channels) / 10
     expected = (image.double() / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1) * valid.unsqueeze(1)
     form = torch.channels_last if together else torch.contiguous_format
-    found = normalised(image.contiguous(memory_format=form), valid, mean, std)
-    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6)
-    assert (found[1, :, 4:] == 0).all()
+    result = normalised(image.contiguous(memory_format=form), valid, mean, std)
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=2e-6)
+    assert (result[1, :, 4:] == 0).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -487,6 +487,6 @@ def test_focused_crops_fall_all_over_the_place():
     geometry = Geometry(crop=(10, 10), scale=(1, 1), flip=0)
     places = set()
     for seed in range(400):
-        found = make_sample(Weak(), noise(60, 60), mask, geometry=geometry, seed=seed, focus=1)["mask"]
-        places.add(tuple((found == 1).nonzero()[0].tolist()))
+        result = make_sample(Weak(), noise(60, 60), mask, geometry=geometry, seed=seed, focus=1)["mask"]
+        places.add(tuple((result == 1).nonzero()[0].tolist()))
     assert len(places) > 90  # of 100

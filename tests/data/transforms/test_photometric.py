@@ -45,14 +45,14 @@ def test_brightness_contrast_and_saturation_as_they_are_defined(bands, dtype, fa
         saturated[b, y, x] = rounded(changed, dtype)
     each = colours(bands)
     tolerance = {"rtol": 1e-4, "atol": 1.001 if dtype == torch.uint8 else 1e-5}  # ties of rounding
-    for found, expected in (
+    for result, expected in (
         (each.brightness(part, factor), bright),
         (each.contrast(part, factor), contrast),
         (each.saturation(part, factor), saturated),
     ):
-        assert (found.dtype, found.shape) == (part.dtype, part.shape)
-        np.testing.assert_allclose(found.double().numpy(), expected, **tolerance)
-        assert np.abs(found.double().numpy() - expected).mean() < (0.1 if dtype == torch.uint8 else 1e-5)
+        assert (result.dtype, result.shape) == (part.dtype, part.shape)
+        np.testing.assert_allclose(result.double().numpy(), expected, **tolerance)
+        assert np.abs(result.double().numpy() - expected).mean() < (0.1 if dtype == torch.uint8 else 1e-5)
 
 
 @pytest.mark.parametrize(("bands", "dtype"), [*CASES, (3, torch.uint8), (1, torch.uint8)])
@@ -60,15 +60,15 @@ def test_brightness_contrast_and_saturation_as_they_are_defined(bands, dtype, fa
 def test_a_shift_is_added_and_cut_off_at_black_and_white(bands, dtype, amount):
     part = image(bands, dtype)
     unit = 255 if dtype == torch.uint8 else 1
-    found = colours(bands).apply(part, [(SHIFT, amount)])
-    assert found.dtype == dtype
+    result = colours(bands).apply(part, [(SHIFT, amount)])
+    assert result.dtype == dtype
     expected = np.clip(part.double().numpy() + unit * amount, 0, unit)
-    np.testing.assert_allclose(found.double().numpy(), expected, atol=0.5001 if dtype == torch.uint8 else 1e-6)
+    np.testing.assert_allclose(result.double().numpy(), expected, atol=0.5001 if dtype == torch.uint8 else 1e-6)
 
 
 def test_grey_of_n_bands_leaves_one_value_a_pixel_and_one_band_as_it_is():
-    found = colours(5).saturation(image(5, torch.float32), 0.0)
-    deviations = (found - torch.tensor(MEAN).view(-1, 1, 1)) / torch.tensor(STD).view(-1, 1, 1)
+    result = colours(5).saturation(image(5, torch.float32), 0.0)
+    deviations = (result - torch.tensor(MEAN).view(-1, 1, 1)) / torch.tensor(STD).view(-1, 1, 1)
     torch.testing.assert_close(deviations, deviations[:1].expand(5, -1, -1), rtol=1e-4, atol=1e-4)
     assert torch.equal(colours(1).saturation(image(1), 0.3), image(1))
 

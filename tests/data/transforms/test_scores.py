@@ -19,8 +19,8 @@ def sample(image, scores, seed, **geometry):
 @pytest.mark.parametrize("seed", range(12))
 def test_scores_at_the_images_resolution_stay_on_its_pixels(seed):
     image = torch.rand(2, 24, 40, generator=torch.Generator().manual_seed(1))
-    found = sample(image, image.clone(), seed)
-    torch.testing.assert_close(found["scores"], found["image"])
+    result = sample(image, image.clone(), seed)
+    torch.testing.assert_close(result["scores"], result["image"])
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -29,10 +29,10 @@ def test_scores_of_a_coarser_grid_stay_in_place(seed):
     y, x = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
     image = torch.stack([y / 48, x / 64])
     cells = image.unfold(1, 4, 4).unfold(2, 4, 4).mean((-1, -2))
-    found = sample(image, cells, seed)
-    middle = (found["image"] > 0.05).all(0) & (found["image"] < 0.95).all(0) & found["valid"]
+    result = sample(image, cells, seed)
+    middle = (result["image"] > 0.05).all(0) & (result["image"] < 0.95).all(0) & result["valid"]
     assert middle.float().mean() > 0.3
-    assert (found["scores"] - found["image"])[:, middle].abs().max() < 0.01
+    assert (result["scores"] - result["image"])[:, middle].abs().max() < 0.01
 
 
 def test_scores_change_no_draw():

@@ -51,7 +51,7 @@ def common(tmp_path, steps=3):
 
 
 def test_a_second_sweep_in_the_folder_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "WAIT", 0.1)
+    monkeypatch.setattr(folder, "LOCK_TIMEOUT", 0.1)
     grid = Grid(Plan.model_validate(plan()), common(tmp_path))
     with RunFolder(tmp_path / "out").lock(), pytest.raises(RunFolderError, match="another training or sweep"):
         sweep(grid, tmp_path / "out", say=lambda text: None)

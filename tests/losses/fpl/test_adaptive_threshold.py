@@ -56,16 +56,16 @@ def test_choice_and_divergence_equal_an_explicit_loop(rule: str, window: int, ep
     for candidate in candidates:
         mu = fuzzy_membership(t, threshold=candidate, rule=rule)
         expected = literal_divergence(mu, window, epsilon)
-        found = neighbourhood_divergence(mu, window=window, epsilon=epsilon)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+        result = neighbourhood_divergence(mu, window=window, epsilon=epsilon)
+        torch.testing.assert_close(result, expected, rtol=0, atol=1e-6)
         divergences.append(expected)
     chosen = torch.tensor(candidates, dtype=torch.float64)[torch.stack(divergences).argmin(0)]
-    found = adaptive_threshold(t, candidates=candidates, window=window, epsilon=epsilon, rule=rule)
+    result = adaptive_threshold(t, candidates=candidates, window=window, epsilon=epsilon, rule=rule)
     second = torch.stack(divergences).sort(0).values
     clear = second[1] - second[0] > 1e-9
     assert clear.double().mean() > 0.5
-    assert torch.equal(found[clear], chosen[clear])
-    assert len(found.unique()) > 1
+    assert torch.equal(result[clear], chosen[clear])
+    assert len(result.unique()) > 1
 
 
 def test_one_candidate_is_that_threshold_and_equal_candidates_change_nothing() -> None:
@@ -75,17 +75,17 @@ def test_one_candidate_is_that_threshold_and_equal_candidates_change_nothing() -
     plain = fuzzy_positive_loss(z, t, threshold=0.9, reduction="none", **options)
     for candidates in ((0.9,), (0.9, 0.9, 0.9)):
         module = PixelLossModule(PIXEL_LOSSES["fuzzy"], options, Adaptive(candidates))
-        found = module(z, t, size=(6, 6), valid=valid, progress=(0, 1), maps=True)
-        assert torch.equal(found.loss, plain)
-    assert found.stats["threshold_histogram"].tolist() == [1, 0, 0]
+        result = module(z, t, size=(6, 6), valid=valid, progress=(0, 1), maps=True)
+        assert torch.equal(result.loss, plain)
+    assert result.stats["threshold_histogram"].tolist() == [1, 0, 0]
 
 
 def test_a_homogeneous_map_takes_the_first_candidate() -> None:
     t = cumulative([0.9985, 0.0005, 0.0004, 0.0003, 0.0003]).view(1, 5, 1, 1).repeat(2, 1, 6, 5)
     assert (adaptive_threshold(t, **CODE) == 0.84).all()
     unsure = cumulative([0.5, 0.2, 0.15, 0.1, 0.05]).view(1, 5, 1, 1).repeat(1, 1, 6, 5)
-    found = adaptive_threshold(unsure, **CODE)  # all candidates have the same divergence
-    assert (found == 0.84).all()
+    result = adaptive_threshold(unsure, **CODE)  # all candidates have the same divergence
+    assert (result == 0.84).all()
     assert (adaptive_threshold(t[..., :1, :1], **CODE) == 0.84).all()  # no neighbours: no NaN
 
 
@@ -105,11 +105,11 @@ def test_the_set_grows_to_hold_what_the_neighbours_are() -> None:
 
 def test_classes_permute_and_images_flip() -> None:
     t = logits(4, (7, 9))
-    found = adaptive_threshold(t, **CODE)
+    result = adaptive_threshold(t, **CODE)
     order = torch.tensor([3, 0, 6, 5, 1, 4, 2])
-    assert torch.equal(adaptive_threshold(t[:, order], **CODE), found)
-    assert torch.equal(adaptive_threshold(t.flip(-1), **CODE), found.flip(-1))
-    assert torch.equal(adaptive_threshold(t.flip(-2), **CODE), found.flip(-2))
+    assert torch.equal(adaptive_threshold(t[:, order], **CODE), result)
+    assert torch.equal(adaptive_threshold(t.flip(-1), **CODE), result.flip(-1))
+    assert torch.equal(adaptive_threshold(t.flip(-2), **CODE), result.flip(-2))
 
 
 def test_sets_and_gradients_are_those_of_the_chosen_threshold() -> None:
@@ -117,20 +117,20 @@ def test_sets_and_gradients_are_those_of_the_chosen_threshold() -> None:
     policy = Adaptive(CODE["candidates"])
     module = PixelLossModule(PIXEL_LOSSES["fuzzy"], {"k_cap": 4, "variant": "official"}, policy)
     valid = torch.rand(2, 6, 6, generator=torch.Generator().manual_seed(0)) > 0.3
-    found = module(z, t, size=(6, 6), valid=valid, progress=(0, 1), maps=True)
+    result = module(z, t, size=(6, 6), valid=valid, progress=(0, 1), maps=True)
     chosen = adaptive_threshold(t, **CODE)
     assert not chosen.requires_grad
     per_candidate = [assign_fuzzy_positives(t, threshold=c, k_cap=4, variant="official").sum(1) for c in policy[0]]
-    assert (found.k == torch.stack(per_candidate)).any(0).all()
-    assert found.k.max() <= 4
+    assert (result.k == torch.stack(per_candidate)).any(0).all()
+    assert result.k.max() <= 4
     plain = fuzzy_positive_loss(z, t, threshold=chosen, k_cap=4, variant="official", reduction="none") * valid
-    torch.testing.assert_close(found.loss, plain)
-    grads = [torch.autograd.grad(loss.sum(), z, retain_graph=True)[0] for loss in (found.loss, plain)]
+    torch.testing.assert_close(result.loss, plain)
+    grads = [torch.autograd.grad(loss.sum(), z, retain_graph=True)[0] for loss in (result.loss, plain)]
     torch.testing.assert_close(grads[0], grads[1])
-    assert torch.autograd.grad(found.loss.sum(), t, allow_unused=True)[0] is None
-    torch.testing.assert_close(found.stats["threshold"], chosen[valid].mean())
+    assert torch.autograd.grad(result.loss.sum(), t, allow_unused=True)[0] is None
+    torch.testing.assert_close(result.stats["threshold"], chosen[valid].mean())
     shares = torch.stack([(chosen[valid] == c).float().mean() for c in policy[0]])
-    torch.testing.assert_close(found.stats["threshold_histogram"], shares)
+    torch.testing.assert_close(result.stats["threshold_histogram"], shares)
     assert module.thresholds(t, (6, 6)).equal(chosen)
 
 
@@ -149,9 +149,9 @@ def test_the_choice_is_made_at_the_stride_and_never_across_a_seam() -> None:
     mixed = module.thresholds(Mixed(a, b, mask), size)
     assert torch.equal(mixed, torch.where(mask, module.thresholds(b, size), module.thresholds(a, size)))
     valid = torch.ones(2, *size)
-    found = module(z, Mixed(a, b, mask), size=size, valid=valid, progress=(0, 1))
-    wanted = PIXEL_LOSSES["fuzzy"](z, Mixed(a, b, mask), size=size, valid=valid, threshold=mixed)
-    assert torch.equal(found.loss, wanted.loss)
+    result = module(z, Mixed(a, b, mask), size=size, valid=valid, progress=(0, 1))
+    expected = PIXEL_LOSSES["fuzzy"](z, Mixed(a, b, mask), size=size, valid=valid, threshold=mixed)
+    assert torch.equal(result.loss, expected.loss)
 
 
 def test_wrong_options_are_named() -> None:

@@ -14,9 +14,9 @@ VALID = torch.ones(2, 4, 4, dtype=torch.bool)
 
 
 def k_of(module: PixelLossModule, step: int, total: int = 100) -> torch.Tensor:
-    found = module(Z, T, size=(4, 4), valid=VALID, progress=(step, total), maps=True)
-    assert found.k is not None
-    return found.k
+    result = module(Z, T, size=(4, 4), valid=VALID, progress=(step, total), maps=True)
+    assert result.k is not None
+    return result.k
 
 
 def test_a_schedule_moves_evenly_and_then_stays() -> None:
@@ -53,9 +53,9 @@ def test_a_number_is_no_policy() -> None:
 @pytest.mark.parametrize("name", PIXEL_LOSSES)
 def test_every_loss_takes_every_policy(name: str, policy: object) -> None:
     module = PixelLossModule(PIXEL_LOSSES[name], {}, policy)
-    found = module(Z.requires_grad_(), T, size=(7, 9), valid=torch.ones(2, 7, 9), progress=(3, 10))
-    assert found.loss.isfinite().all()
-    assert torch.autograd.grad(found.loss.sum(), Z)[0].isfinite().all()
+    result = module(Z.requires_grad_(), T, size=(7, 9), valid=torch.ones(2, 7, 9), progress=(3, 10))
+    assert result.loss.isfinite().all()
+    assert torch.autograd.grad(result.loss.sum(), Z)[0].isfinite().all()
     on_meta = module.to("meta")(Z.to("meta"), T.to("meta"), size=(4, 4), valid=VALID.to("meta"), progress=(3, 10))
     assert on_meta.loss.shape == (2, 4, 4)
     assert type(policy).__name__ in repr(module) or policy == 0.8

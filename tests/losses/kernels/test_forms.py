@@ -80,10 +80,10 @@ def test_loss_and_gradient_are_those_of_the_readable_form(monkeypatch, classes: 
             "reduction": "none",
         }
         expected = oracle(monkeypatch, fuzzy_positive_loss, student, teacher, **options)
-        found = fuzzy_positive_loss(student, teacher, **options)
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+        result = fuzzy_positive_loss(student, teacher, **options)
+        torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-11)
         upstream = random_logits(2, 7, 9, seed=50, dtype=torch.float64)
-        grads = [torch.autograd.grad((loss * upstream).sum(), student)[0] for loss in (found, expected)]
+        grads = [torch.autograd.grad((loss * upstream).sum(), student)[0] for loss in (result, expected)]
         torch.testing.assert_close(grads[0], grads[1], rtol=1e-9, atol=1e-11)
 
 
@@ -97,11 +97,11 @@ def test_fp32_within_the_stated_tolerance(monkeypatch, classes: int, threshold: 
             sure = far_from_a_boundary(teacher, threshold, rule)
             options = {"threshold": threshold, "valid": sure, "rule": rule}
             expected = oracle(monkeypatch, fuzzy_positive_loss, exact, teacher.double(), **options)
-            found = fuzzy_positive_loss(student, teacher, **options)
-            torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=3e-6)  # a weight of 0 +- 1e-7
+            result = fuzzy_positive_loss(student, teacher, **options)
+            torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=3e-6)  # a weight of 0 +- 1e-7
             pixels = max(int(sure.sum()), 1)
             grads = [
-                pixels * torch.autograd.grad(loss, leaf)[0] for loss, leaf in ((found, student), (expected, exact))
+                pixels * torch.autograd.grad(loss, leaf)[0] for loss, leaf in ((result, student), (expected, exact))
             ]
             assert float((grads[0] - grads[1]).abs().max()) < 1e-5
 
@@ -140,14 +140,14 @@ def test_every_core_gives_the_maps_of_the_readable_form(name: str, rule) -> None
         expected = fuzzy_positive_map(leaf, t.T, threshold, options)
         scale = torch.rand(63, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         out = torch.full_like(z, torch.nan)
-        found = CORES[name](z, t, threshold, options, scale, out, cross_entropy=True)
-        torch.testing.assert_close(found.loss, expected.loss.detach(), rtol=1e-9, atol=1e-11)
-        torch.testing.assert_close(found.weight, expected.weight, rtol=1e-9, atol=1e-9)
-        k = torch.ones_like(scale) if found.k is None else found.k
+        result = CORES[name](z, t, threshold, options, scale, out, cross_entropy=True)
+        torch.testing.assert_close(result.loss, expected.loss.detach(), rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(result.weight, expected.weight, rtol=1e-9, atol=1e-9)
+        k = torch.ones_like(scale) if result.k is None else result.k
         assert torch.equal(k.long(), expected.k)
-        assert torch.equal(found.label, expected.label)
-        torch.testing.assert_close(found.confidence, expected.confidence)
-        torch.testing.assert_close(found.cross_entropy, F.cross_entropy(z.T, expected.label, reduction="none"))
+        assert torch.equal(result.label, expected.label)
+        torch.testing.assert_close(result.confidence, expected.confidence)
+        torch.testing.assert_close(result.cross_entropy, F.cross_entropy(z.T, expected.label, reduction="none"))
         (grad,) = torch.autograd.grad((expected.loss * scale).sum(), leaf)
         torch.testing.assert_close(out, grad.T, rtol=1e-9, atol=1e-11)
 
@@ -158,7 +158,7 @@ def test_most_and_few_pixels_with_several_positives_are_one_computation(monkeypa
     options = FPLOptions("concave", 50.0, 8, "n-1", "paper")
     results = []
     for most in (-1.0, 2.0):  # all in full; only pixels with several positives
-        monkeypatch.setattr(cpu, "MOST", most)
+        monkeypatch.setattr(cpu, "MAX_PARTIAL", most)
         out = torch.empty_like(z)
         results.append((*cpu.fuzzy_pixels(z, t, torch.tensor(0.9), options, None, out, cross_entropy=True), out))
     for a, b in zip(*results, strict=True):
@@ -178,23 +178,23 @@ def test_pixel_losses_are_those_of_the_readable_form(monkeypatch, name: str, map
         for balance in (False, True):
             options = {"size": (9, 11), "valid": valid, "maps": maps, "balance": balance}
             expected = oracle(monkeypatch, PIXEL_LOSSES[name], z, teacher, **options)
-            found = PIXEL_LOSSES[name](z, teacher, **options)
-            torch.testing.assert_close(found.loss, expected.loss, rtol=1e-9, atol=1e-11)
-            assert found.stats.keys() == expected.stats.keys()
+            result = PIXEL_LOSSES[name](z, teacher, **options)
+            torch.testing.assert_close(result.loss, expected.loss, rtol=1e-9, atol=1e-11)
+            assert result.stats.keys() == expected.stats.keys()
             for key, value in expected.stats.items():
-                torch.testing.assert_close(found.stats[key], value, rtol=1e-6, atol=1e-7)
-                assert not found.stats[key].requires_grad
+                torch.testing.assert_close(result.stats[key], value, rtol=1e-6, atol=1e-7)
+                assert not result.stats[key].requires_grad
             for key in ("k", "weight", "confidence", "label"):
                 wanted = getattr(expected, key)
-                assert wanted is getattr(found, key) if wanted is None else True
+                assert wanted is getattr(result, key) if wanted is None else True
                 if wanted is not None:
-                    torch.testing.assert_close(getattr(found, key), wanted)
-            grads = [torch.autograd.grad(masked_mean(x.loss, valid), z)[0] for x in (found, expected)]
+                    torch.testing.assert_close(getattr(result, key), wanted)
+            grads = [torch.autograd.grad(masked_mean(x.loss, valid), z)[0] for x in (result, expected)]
             torch.testing.assert_close(grads[0], grads[1], rtol=1e-9, atol=1e-11)
 
 
 def test_many_chunks_of_any_order_in_memory_give_the_gradient_of_one(monkeypatch) -> None:
-    monkeypatch.setattr(chunked, "LEAST", 6 * 40)
+    monkeypatch.setattr(chunked, "MIN_CHUNK", 6 * 40)
     z, t = random_logits(3, 6, 11, 13, seed=9, dtype=torch.float64), random_logits(3, 6, 11, 13, seed=10).double()
     expected = torch.autograd.grad(oracle(monkeypatch, fuzzy_positive_loss, z.requires_grad_(), t), z)[0]
     wide = torch.zeros(3, 6, 11, 26, dtype=torch.float64)
@@ -230,9 +230,9 @@ def test_what_is_compiled_is_the_core(rule) -> None:
             grad, *maps = compiled.rows(z, t, threshold, scale, options, pairs)
             out = torch.empty_like(z)
             expected = cpu.fuzzy_pixels(z, t, threshold, options, scale, out, cross_entropy=False)
-            for found, wanted in zip(maps, expected[:5], strict=True):
+            for result, wanted in zip(maps, expected[:5], strict=True):
                 wanted = torch.ones_like(scale) if wanted is None else wanted.double()
-                torch.testing.assert_close(found.double(), wanted, rtol=1e-9, atol=1e-11)
+                torch.testing.assert_close(result.double(), wanted, rtol=1e-9, atol=1e-11)
             torch.testing.assert_close(grad, out, rtol=1e-9, atol=1e-11)
 
 
@@ -240,23 +240,23 @@ def test_what_the_compiled_form_leaves_out_is_computed_by_the_other() -> None:
     z, t = random_logits(4, 2048, seed=34), random_logits(4, 2048, seed=35)
     for rule, entropy in (("continuous", False), ("n-1", True)):
         options, given = FPLOptions(rule=rule), (torch.tensor(0.9),)
-        found, wanted = (
+        result, expected = (
             form.fuzzy_pixels(z, t, *given, options, None, None, cross_entropy=entropy) for form in (compiled, cpu)
         )
-        for each, other in zip(found, wanted, strict=True):
+        for each, other in zip(result, expected, strict=True):
             assert (each is None and other is None) or torch.equal(each, other)
 
 
 @pytest.mark.slow
 def test_the_compiled_form(monkeypatch) -> None:
-    monkeypatch.setattr(chunked, "LEAST", 3 * 1500)
+    monkeypatch.setattr(chunked, "MIN_CHUNK", 3 * 1500)
     z, t = random_logits(2, 3, 50, 50, seed=31).requires_grad_(), random_logits(2, 3, 50, 50, seed=32)
     expected = fuzzy_positive_loss(z, t)
     grad = torch.autograd.grad(expected, z)[0]
     monkeypatch.setenv("FUZZYSEG_KERNEL", "compiled")
-    found = fuzzy_positive_loss(z, t)
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(torch.autograd.grad(found, z)[0], grad, rtol=1e-5, atol=1e-9)
+    result = fuzzy_positive_loss(z, t)
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(torch.autograd.grad(result, z)[0], grad, rtol=1e-5, atol=1e-9)
 
 
 def test_sorting_networks_sort() -> None:

@@ -87,10 +87,10 @@ def test_a_whole_step_compiles_without_a_break() -> None:
         random_logits(2, 16, 16, seed=29) > -1,
     )
     expected = step(*arguments)
-    found = torch.compile(step, fullgraph=True, backend="aot_eager")(*arguments)
-    torch.testing.assert_close(found, expected)
+    result = torch.compile(step, fullgraph=True, backend="aot_eager")(*arguments)
+    torch.testing.assert_close(result, expected)
     weights = list(network_.parameters())
-    torch.testing.assert_close(torch.autograd.grad(found, weights), torch.autograd.grad(expected, weights))
+    torch.testing.assert_close(torch.autograd.grad(result, weights), torch.autograd.grad(expected, weights))
 
 
 def test_the_form_is_chosen_by_device_and_by_the_variable(monkeypatch) -> None:

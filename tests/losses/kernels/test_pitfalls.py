@@ -33,22 +33,22 @@ def test_rank_1_is_decided_by_comparison() -> None:
     t = torch.zeros(1, 21, 16, 16)
     t[:, 4] = 40.0
     for threshold in (0.9, 1.0):
-        found, stats = fuzzy_positive_loss(z, t, threshold=threshold, return_stats=True)
+        result, stats = fuzzy_positive_loss(z, t, threshold=threshold, return_stats=True)
         assert stats["k_histogram"][0 if threshold < 1 else 19] == 1
         assert stats["label_histogram"][4] == 1
-    found = fuzzy_positive_loss(z, t)
-    torch.testing.assert_close(found, F.cross_entropy(z, t.argmax(1)))
+    result = fuzzy_positive_loss(z, t)
+    torch.testing.assert_close(result, F.cross_entropy(z, t.argmax(1)))
     expected = torch.autograd.grad(F.cross_entropy(z, t.argmax(1)), z)[0]
-    torch.testing.assert_close(torch.autograd.grad(found, z)[0], expected)
+    torch.testing.assert_close(torch.autograd.grad(result, z)[0], expected)
 
 
 def test_weights_of_uniform_pixels_are_never_below_zero() -> None:
     for classes in (3, 7, 21, 150):
-        found = fuzzy_positive_loss(
+        result = fuzzy_positive_loss(
             random_logits(1, classes, 16, 16), random_logits(1, classes, 16, 16, scale=1e-7), reduction="none"
         )
-        assert (found >= 0).all()
-        assert (found < 1e-3).all()
+        assert (result >= 0).all()
+        assert (result < 1e-3).all()
 
 
 def test_the_largest_k_is_c_minus_1_whatever_the_sums_round_to() -> None:
@@ -65,10 +65,10 @@ def test_logits_far_apart_stay_exact(monkeypatch, size: float, rule: str) -> Non
     z = (size * random_logits(1, 7, 16, 16, seed=13, scale=1.0).sign()).requires_grad_()
     t = random_logits(1, 7, 16, 16, seed=14, scale=1.0)
     exact = z.detach().double().requires_grad_()
-    found = fuzzy_positive_loss(z, t, reduction="none", rule=rule)
+    result = fuzzy_positive_loss(z, t, reduction="none", rule=rule)
     expected = oracle(monkeypatch, fuzzy_positive_loss, exact, t.double(), reduction="none", rule=rule)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
-    grad, wanted = torch.autograd.grad(found.sum(), z)[0], torch.autograd.grad(expected.sum(), exact)[0]
+    torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=1e-5)
+    grad, wanted = torch.autograd.grad(result.sum(), z)[0], torch.autograd.grad(expected.sum(), exact)[0]
     torch.testing.assert_close(grad.double(), wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -79,21 +79,21 @@ def test_a_nan_stays_at_its_pixel_and_reaches_its_loss(monkeypatch, kind: str, s
     for channel in (0, 3):
         both = [random_logits(2, 5, 4, 4, seed=15), random_logits(2, 5, 4, 4, seed=16)]
         both[side][1, channel, 2, 1] = torch.nan
-        found = PIXEL_LOSSES[kind](*both, size=(12, 12), valid=valid).loss
+        result = PIXEL_LOSSES[kind](*both, size=(12, 12), valid=valid).loss
         expected = oracle(monkeypatch, PIXEL_LOSSES[kind], *both, size=(12, 12), valid=valid).loss
-        assert torch.equal(found.isnan(), expected.isnan())
-        assert 0 < int(found.isnan().sum()) < 144
+        assert torch.equal(result.isnan(), expected.isnan())
+        assert 0 < int(result.isnan().sum()) < 144
         both = [side_.repeat_interleave(3, 2).repeat_interleave(3, 3) for side_ in both]
-        found = PIXEL_LOSSES[kind](*both, size=(12, 12), valid=valid).loss
-        assert int(found.isnan().sum()) == 9
+        result = PIXEL_LOSSES[kind](*both, size=(12, 12), valid=valid).loss
+        assert int(result.isnan().sum()) == 9
 
 
 def test_means_and_counts_are_summed_exactly() -> None:
     """Sequential fp32 sums of half a million numbers have an error of 4e-6."""
     z, t = random_logits(2, 3, 500, 500, seed=17), random_logits(2, 3, 500, 500, seed=18)
-    found, stats = fuzzy_positive_loss(z, t, return_stats=True)
+    result, stats = fuzzy_positive_loss(z, t, return_stats=True)
     exact = fuzzy_positive_loss(z, t, reduction="none").double().mean()
-    assert abs(float(found) - float(exact)) < 1e-7 * float(exact)
+    assert abs(float(result) - float(exact)) < 1e-7 * float(exact)
     assert float(stats["label_histogram"].double().sum()) == pytest.approx(1, abs=1e-7)
 
 

@@ -72,19 +72,19 @@ def compare(monkeypatch, z: Tensor, t, *, valid: Tensor, rtol: float = 1e-5, ato
     shared = {name: value for name, value in options.items() if name in same}
     size = tuple(z.shape[2:])
     leaf, exact = z.clone(memory_format=torch.preserve_format).requires_grad_(), z.double().requires_grad_()
-    found = PIXEL_LOSSES["fuzzy"](leaf, t, size=size, valid=valid, maps=True, **options)
+    result = PIXEL_LOSSES["fuzzy"](leaf, t, size=size, valid=valid, maps=True, **options)
     expected = oracle(
         monkeypatch, PIXEL_LOSSES["fuzzy"], exact, t.double(), size=size, valid=valid, maps=True, **options
     )
-    assert torch.equal(found.k, expected.k)
-    assert torch.equal(found.label, expected.label)
+    assert torch.equal(result.k, expected.k)
+    assert torch.equal(result.label, expected.label)
     close = {"rtol": rtol, "atol": atol, "check_dtype": False}
     for name in ("loss", "weight", "confidence"):
-        torch.testing.assert_close(getattr(found, name), getattr(expected, name), **close)
+        torch.testing.assert_close(getattr(result, name), getattr(expected, name), **close)
     for name, value in expected.stats.items():
-        torch.testing.assert_close(found.stats[name], value, **close)
-    upstream = torch.rand(found.loss.shape, generator=torch.Generator().manual_seed(9)).to(DEVICE)
-    grads = [torch.autograd.grad((x.loss * upstream).sum(), side) for x, side in ((found, leaf), (expected, exact))]
+        torch.testing.assert_close(result.stats[name], value, **close)
+    upstream = torch.rand(result.loss.shape, generator=torch.Generator().manual_seed(9)).to(DEVICE)
+    grads = [torch.autograd.grad((x.loss * upstream).sum(), side) for x, side in ((result, leaf), (expected, exact))]
     torch.testing.assert_close(grads[0][0], grads[1][0], **close)
     mean = fuzzy_positive_loss(leaf, t, valid=valid, **shared)
     wanted = oracle(monkeypatch, fuzzy_positive_loss, exact, t.double(), valid=valid, **shared)
@@ -145,11 +145,11 @@ def test_half_precision_is_exact_but_for_the_rounding_of_the_gradient(monkeypatc
     for size in (None, (9, 40)):
         leaf, exact = z.clone().requires_grad_(), z.double().requires_grad_()
         options = {"rule": rule, "size": size, "valid": valid if size is None else None, "align_corners": True}
-        found = fuzzy_positive_loss(leaf, t, **options)
-        wanted = oracle(monkeypatch, fuzzy_positive_loss, exact, t.double(), **options)
-        assert found.dtype == torch.float32
-        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0, check_dtype=False)
-        grads = [torch.autograd.grad(x, side)[0] for x, side in ((found, leaf), (wanted, exact))]
+        result = fuzzy_positive_loss(leaf, t, **options)
+        expected = oracle(monkeypatch, fuzzy_positive_loss, exact, t.double(), **options)
+        assert result.dtype == torch.float32
+        torch.testing.assert_close(result, expected, rtol=1e-5, atol=0, check_dtype=False)
+        grads = [torch.autograd.grad(x, side)[0] for x, side in ((result, leaf), (expected, exact))]
         assert grads[0].dtype == dtype
         eps = torch.finfo(dtype).eps  # a GPU rounds to nearest; the interpreter truncates
         torch.testing.assert_close(grads[0].double(), grads[1], rtol=eps, atol=1e-7)
@@ -174,14 +174,14 @@ def test_any_order_in_memory(monkeypatch, size, reduction: str) -> None:
     z, t = logits(2, 3, 2, 4, seed=6), logits(2, 3, 2, 4, seed=7)
     options = {"reduction": reduction, "size": size}
     exact = z.double().requires_grad_()
-    wanted = oracle(monkeypatch, fuzzy_positive_loss, exact, t.double(), **options)
-    grad = torch.autograd.grad(wanted.sum(), exact)[0]
+    expected = oracle(monkeypatch, fuzzy_positive_loss, exact, t.double(), **options)
+    grad = torch.autograd.grad(expected.sum(), exact)[0]
     teacher_layouts = list(layouts(t).values())
     for number, (name, leaf) in enumerate(layouts(z).items()):
         leaf = leaf.detach().requires_grad_()
-        found = fuzzy_positive_loss(leaf, teacher_layouts[-number], **options)
-        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5, check_dtype=False)
-        (mine,) = torch.autograd.grad(found.sum(), leaf)
+        result = fuzzy_positive_loss(leaf, teacher_layouts[-number], **options)
+        torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5, check_dtype=False)
+        (mine,) = torch.autograd.grad(result.sum(), leaf)
         torch.testing.assert_close(mine, grad, rtol=1e-5, atol=1e-5, check_dtype=False)
         if name == "channels_last":
             assert mine.stride() == leaf.stride()
@@ -191,14 +191,14 @@ def test_logits_of_two_and_of_five_axes_and_several_blocks(monkeypatch) -> None:
     for shape in ((5, 3), (700, 3), (2, 3, 2, 3, 4), (3, 3, 290)):
         z, t = logits(*shape, seed=8).requires_grad_(), logits(*shape, seed=9)
         for reduction in ("mean", "none"):
-            found, stats = fuzzy_positive_loss(z, t, reduction=reduction, return_stats=True)
+            result, stats = fuzzy_positive_loss(z, t, reduction=reduction, return_stats=True)
             wanted, expected = oracle(
                 monkeypatch, fuzzy_positive_loss, z.double(), t.double(), reduction=reduction, return_stats=True
             )
-            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5, check_dtype=False)
+            torch.testing.assert_close(result, wanted, rtol=1e-5, atol=1e-5, check_dtype=False)
             for name in stats:
                 torch.testing.assert_close(stats[name], expected[name], rtol=1e-6, atol=1e-6, check_dtype=False)
-            (mine,) = torch.autograd.grad(found.sum(), z, retain_graph=True)
+            (mine,) = torch.autograd.grad(result.sum(), z, retain_graph=True)
             (grad,) = torch.autograd.grad(wanted.sum(), z)
             torch.testing.assert_close(mine, grad, rtol=1e-5, atol=1e-5)
 
@@ -223,15 +223,15 @@ def test_the_hard_loss(monkeypatch, balance: bool) -> None:
         z = logits(*t.shape, seed=12).requires_grad_()
         valid = sure(t, 0.9)
         options = {"size": t.shape[2:], "valid": valid, "balance": balance, "maps": True}
-        found = PIXEL_LOSSES["hard"](z, t, **options)
+        result = PIXEL_LOSSES["hard"](z, t, **options)
         exact = z.detach().double().requires_grad_()
-        wanted = oracle(monkeypatch, PIXEL_LOSSES["hard"], exact, t.double(), **options)
-        torch.testing.assert_close(found.loss, wanted.loss, rtol=1e-5, atol=1e-5, check_dtype=False)
-        assert torch.equal(found.label, wanted.label)
-        assert torch.equal(found.k, wanted.k)
-        for name, value in wanted.stats.items():
-            torch.testing.assert_close(found.stats[name], value, rtol=1e-5, atol=1e-6, check_dtype=False)
-        grads = [torch.autograd.grad(masked_mean(x.loss, valid), side) for x, side in ((found, z), (wanted, exact))]
+        expected = oracle(monkeypatch, PIXEL_LOSSES["hard"], exact, t.double(), **options)
+        torch.testing.assert_close(result.loss, expected.loss, rtol=1e-5, atol=1e-5, check_dtype=False)
+        assert torch.equal(result.label, expected.label)
+        assert torch.equal(result.k, expected.k)
+        for name, value in expected.stats.items():
+            torch.testing.assert_close(result.stats[name], value, rtol=1e-5, atol=1e-6, check_dtype=False)
+        grads = [torch.autograd.grad(masked_mean(x.loss, valid), side) for x, side in ((result, z), (expected, exact))]
         torch.testing.assert_close(grads[0][0], grads[1][0], rtol=1e-5, atol=1e-7, check_dtype=False)
 
 
@@ -248,12 +248,12 @@ def test_raised_logits(monkeypatch, small: tuple[int, int], size: tuple[int, int
     upstream = torch.rand(1, *size, generator=torch.Generator().manual_seed(5)).to(DEVICE)
     for rule, reduction, valid in (("n-1", "none", None), ("continuous", "none", None), ("n-1", "mean", upstream)):
         options = {"rule": rule, "reduction": reduction, "size": size, "align_corners": aligned, "valid": valid}
-        found = fuzzy_positive_loss(z, t, **options)
-        wanted = oracle(monkeypatch, fuzzy_positive_loss, exact, t.double(), **options)
-        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5, check_dtype=False)
+        result = fuzzy_positive_loss(z, t, **options)
+        expected = oracle(monkeypatch, fuzzy_positive_loss, exact, t.double(), **options)
+        torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5, check_dtype=False)
         factor = upstream if reduction == "none" else torch.tensor(7.0, device=DEVICE)
-        mine = torch.autograd.grad((found * factor).sum(), z)[0]
-        grad = torch.autograd.grad((wanted * factor).sum(), exact)[0]
+        mine = torch.autograd.grad((result * factor).sum(), z)[0]
+        grad = torch.autograd.grad((expected * factor).sum(), exact)[0]
         torch.testing.assert_close(mine, grad, rtol=1e-5, atol=1e-5, check_dtype=False)
 
 
@@ -263,12 +263,12 @@ def test_more_low_resolution_logits_than_one_program_takes(monkeypatch) -> None:
         z, t = logits(1, classes, *small, seed=15).requires_grad_(), logits(1, classes, *small, seed=16)
         t[:, -1] += 4  # the last of 33 is positive and the first is not
         exact = z.detach().double().requires_grad_()
-        found = fuzzy_positive_loss(z, t, size=size, reduction="none")
-        wanted = oracle(monkeypatch, fuzzy_positive_loss, exact, t.double(), size=size, reduction="none")
-        mine = torch.autograd.grad(found.sum(), z, retain_graph=True)[0]
-        grad = torch.autograd.grad(wanted.sum(), exact)[0]
+        result = fuzzy_positive_loss(z, t, size=size, reduction="none")
+        expected = oracle(monkeypatch, fuzzy_positive_loss, exact, t.double(), size=size, reduction="none")
+        mine = torch.autograd.grad(result.sum(), z, retain_graph=True)[0]
+        grad = torch.autograd.grad(expected.sum(), exact)[0]
         torch.testing.assert_close(mine, grad, rtol=1e-5, atol=3e-5, check_dtype=False)
-        assert torch.equal(mine, torch.autograd.grad(found.sum(), z)[0])
+        assert torch.equal(mine, torch.autograd.grad(result.sum(), z)[0])
 
 
 @pytest.mark.parametrize("name", ["fuzzy", "hard"])
@@ -280,22 +280,24 @@ def test_mixed_teachers(monkeypatch, name: str, sizes) -> None:
     mask[0, 2:6, 3:8] = True
     valid = logits(2, 7, 9, seed=20) > -1.5
     options = {"size": (7, 9), "valid": valid, "maps": True}
-    found = PIXEL_LOSSES[name](z, Mixed(a, b, mask), **options)
+    result = PIXEL_LOSSES[name](z, Mixed(a, b, mask), **options)
     exact = z.detach().double().requires_grad_()
-    wanted = oracle(monkeypatch, PIXEL_LOSSES[name], exact, Mixed(a.double(), b.double(), mask), **options)
+    expected = oracle(monkeypatch, PIXEL_LOSSES[name], exact, Mixed(a.double(), b.double(), mask), **options)
     for key in ("loss", "k", "weight", "confidence", "label"):
-        torch.testing.assert_close(getattr(found, key), getattr(wanted, key), rtol=1e-5, atol=1e-5, check_dtype=False)
-    grads = [torch.autograd.grad(masked_mean(x.loss, valid), side) for x, side in ((found, z), (wanted, exact))]
+        torch.testing.assert_close(
+            getattr(result, key), getattr(expected, key), rtol=1e-5, atol=1e-5, check_dtype=False
+        )
+    grads = [torch.autograd.grad(masked_mean(x.loss, valid), side) for x, side in ((result, z), (expected, exact))]
     torch.testing.assert_close(grads[0][0], grads[1][0], rtol=1e-5, atol=1e-6, check_dtype=False)
 
 
 def test_two_mixed_teachers_of_two_precisions(monkeypatch) -> None:
     z, a, b = (logits(1, 4, 5, 6, seed=seed) for seed in (21, 22, 23))
     mask = logits(1, 5, 6, seed=24) > 0
-    found = fuzzy_positive_loss(z, Mixed(a.bfloat16(), b, mask), size=(5, 6))
+    result = fuzzy_positive_loss(z, Mixed(a.bfloat16(), b, mask), size=(5, 6))
     exact = Mixed(a.bfloat16().double(), b.double(), mask)
-    wanted = oracle(monkeypatch, fuzzy_positive_loss, z.double(), exact, size=(5, 6))
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0, check_dtype=False)
+    expected = oracle(monkeypatch, fuzzy_positive_loss, z.double(), exact, size=(5, 6))
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=0, check_dtype=False)
 
 
 # Pitfalls of fast forms.
@@ -304,12 +306,12 @@ def test_two_mixed_teachers_of_two_precisions(monkeypatch) -> None:
 def test_rank_1_is_decided_by_comparison() -> None:
     z, t = logits(1, 21, 4, 8, seed=25).requires_grad_(), torch.zeros(1, 21, 4, 8, device=DEVICE)
     t[:, 4] = 40.0
-    found, stats = fuzzy_positive_loss(z, t, return_stats=True)
+    result, stats = fuzzy_positive_loss(z, t, return_stats=True)
     assert stats["k_histogram"][0] == 1
     assert stats["label_histogram"][4] == 1
     expected = F.cross_entropy(z, t.argmax(1))
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(torch.autograd.grad(found, z)[0], torch.autograd.grad(expected, z)[0])
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(torch.autograd.grad(result, z)[0], torch.autograd.grad(expected, z)[0])
 
 
 @pytest.mark.parametrize("rule", ["n-1", "n", "continuous"])
@@ -325,9 +327,9 @@ def test_weights_of_uniform_pixels_are_never_below_zero(rule: str) -> None:
     for classes in (3, 12):
         z, t = logits(1, classes, 8, 8), logits(1, classes, 8, 8, scale=1e-7)
         t[:, :, :4] = 0
-        found = fuzzy_positive_loss(z, t, reduction="none", rule=rule)
-        assert (found >= 0).all()
-        assert (found < 1e-3).all()
+        result = fuzzy_positive_loss(z, t, reduction="none", rule=rule)
+        assert (result >= 0).all()
+        assert (result < 1e-3).all()
 
 
 @pytest.mark.parametrize("far", [80.0, 1e4])
@@ -345,10 +347,10 @@ def test_a_nan_stays_at_its_pixel_and_reaches_its_loss(monkeypatch, kind: str, s
     for channel in (0, 3, slice(None)):
         both = [logits(1, 5, 4, 5, seed=29), logits(1, 5, 4, 5, seed=30)]
         both[side][0, channel, 2, 1] = torch.nan
-        found = PIXEL_LOSSES[kind](*both, size=size, valid=valid).loss
-        wanted = oracle(monkeypatch, PIXEL_LOSSES[kind], *both, size=size, valid=valid).loss
-        assert torch.equal(found.isnan(), wanted.isnan())
-        assert 0 < int(found.isnan().sum()) < found.numel()
+        result = PIXEL_LOSSES[kind](*both, size=size, valid=valid).loss
+        expected = oracle(monkeypatch, PIXEL_LOSSES[kind], *both, size=size, valid=valid).loss
+        assert torch.equal(result.isnan(), expected.isnan())
+        assert 0 < int(result.isnan().sum()) < result.numel()
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -450,11 +452,11 @@ def test_the_state_between_the_passes_is_small_and_empty_outputs_have_its_shape(
         "no gradient": {"gradient": False},
     }.items():
         inputs = map_inputs(**changes)
-        found, empty = launch.run(inputs), launch.empty_outputs(inputs)
-        for a, b in zip(found.tensors(), empty.tensors(), strict=True):
+        result, empty = launch.run(inputs), launch.empty_outputs(inputs)
+        for a, b in zip(result.tensors(), empty.tensors(), strict=True):
             assert (a.shape, a.stride(), a.dtype) == (b.shape, b.stride(), b.dtype)
-        words[name] = found.state.numel() / found.loss.numel()
-        assert (found.grad.numel() > 0) == (name == "mean")
+        words[name] = result.state.numel() / result.loss.numel()
+        assert (result.grad.numel() > 0) == (name == "mean")
     assert words == {"map": 5, "raised": 3, "raised mean": 3 * 60, "continuous": 7, "mean": 0, "no gradient": 0}
 
 
@@ -479,10 +481,10 @@ def test_a_whole_step_compiles_without_a_break() -> None:
     )
     fuzzy, hard = fuzzy.to(DEVICE), hard.to(DEVICE)
     expected = step(*arguments)
-    found = torch.compile(step, fullgraph=True, backend="aot_eager")(*arguments)
-    torch.testing.assert_close(found, expected)
+    result = torch.compile(step, fullgraph=True, backend="aot_eager")(*arguments)
+    torch.testing.assert_close(result, expected)
     weights = list(network.parameters())
-    torch.testing.assert_close(torch.autograd.grad(found, weights), torch.autograd.grad(expected, weights))
+    torch.testing.assert_close(torch.autograd.grad(result, weights), torch.autograd.grad(expected, weights))
 
 
 def test_it_is_chosen_only_on_request(monkeypatch) -> None:
@@ -504,10 +506,10 @@ def test_it_is_chosen_only_on_request(monkeypatch) -> None:
 def test_sums_and_counts_cover_all_pixels() -> None:
     from fuzzyseg.losses.kernels.cuda import launch
 
-    found = launch.run(map_inputs(statistics=True, cross_entropy=True))
-    assert found.sums[0] == 40
-    assert found.k_counts.sum() == 40
-    assert found.label_counts.sum() == 40
-    torch.testing.assert_close(found.sums[1], found.loss.double().sum(), rtol=1e-6, atol=0)
+    result = launch.run(map_inputs(statistics=True, cross_entropy=True))
+    assert result.sums[0] == 40
+    assert result.k_counts.sum() == 40
+    assert result.label_counts.sum() == 40
+    torch.testing.assert_close(result.sums[1], result.loss.double().sum(), rtol=1e-6, atol=0)
     expected = F.cross_entropy(*(lambda z: (z, z.argmax(1)))(logits(2, 4, 4, 5)), reduction="sum")
-    torch.testing.assert_close(found.sums[4], expected.double(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(result.sums[4], expected.double(), rtol=1e-6, atol=0)

@@ -75,11 +75,11 @@ def main() -> None:
                     signature[name] = "i32" if isinstance(value, int) else "fp32"
             types = {name: signature.get(name, "constexpr") for name in self.kernel.arg_names}
             source = ASTSource(self.kernel, types, constants, aligned)
-            found = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
-            assert ".target sm_90" in found.asm["ptx"]
-            assert len(found.asm["cubin"]) > 0
-            assert "local_depot" not in found.asm["ptx"]  # nothing but registers
-            print(self.kernel.__name__, len(found.asm["cubin"]))
+            result = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
+            assert ".target sm_90" in result.asm["ptx"]
+            assert len(result.asm["cubin"]) > 0
+            assert "local_depot" not in result.asm["ptx"]  # nothing but registers
+            print(self.kernel.__name__, len(result.asm["cubin"]))
 
     names = ("scale_kernel", "forward_kernel", "finish_kernel", "backward_kernel", "lower_kernel")
     for name in names:

@@ -26,7 +26,7 @@ SIZES = [
 def _in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bands of a row or two, so that every test has many."""
     monkeypatch.delenv("FUZZYSEG_KERNEL", raising=False)
-    monkeypatch.setattr(chunked, "LEAST", 64)
+    monkeypatch.setattr(chunked, "MIN_CHUNK", 64)
 
 
 def random_logits(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -84,14 +84,14 @@ def test_the_loss_is_that_of_interpolated_logits(align_corners: bool, options: d
     }
     for student, teacher, full, target in pairs.values():
         for more in ({}, {"valid": valid}, {"valid": valid * 0.3}, {"threshold": 0.5 + 0.5 * valid.double()}):
-            found = fuzzy_positive_loss(
+            result = fuzzy_positive_loss(
                 student, teacher, size=size, align_corners=align_corners, return_stats=True, **more, **options
             )
             expected = fuzzy_positive_loss(
                 student if full is None else full, target, return_stats=True, **more, **options
             )
-            torch.testing.assert_close(found, expected)
-            grads = [torch.autograd.grad(loss, student, retain_graph=True)[0] for loss, _ in (found, expected)]
+            torch.testing.assert_close(result, expected)
+            grads = [torch.autograd.grad(loss, student, retain_graph=True)[0] for loss, _ in (result, expected)]
             torch.testing.assert_close(*grads)
 
 
@@ -115,15 +115,15 @@ def test_any_gradient_may_arrive_at_the_map(monkeypatch: pytest.MonkeyPatch, kin
         (torch.zeros_like(valid), 1),
     ):
         passes.clear()
-        found = PIXEL_LOSSES[kind](z, t, size=size, valid=valid)
-        grads = [torch.autograd.grad(3 * masked_mean(found.loss, weights), z)[0]]
+        result = PIXEL_LOSSES[kind](z, t, size=size, valid=valid)
+        grads = [torch.autograd.grad(3 * masked_mean(result.loss, weights), z)[0]]
         assert len(passes) == count
         expected = PIXEL_LOSSES[kind](full, target, size=size, valid=valid)
         grads += torch.autograd.grad(3 * masked_mean(expected.loss, weights), z, retain_graph=True)
         torch.testing.assert_close(*grads)
     nothing = torch.zeros(2, *size, dtype=torch.bool)
-    found = PIXEL_LOSSES[kind](z, t, size=size, valid=nothing)
-    assert not torch.autograd.grad(masked_mean(found.loss, nothing), z)[0].any()
+    result = PIXEL_LOSSES[kind](z, t, size=size, valid=nothing)
+    assert not torch.autograd.grad(masked_mean(result.loss, nothing), z)[0].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -80,9 +80,9 @@ def write_dataset(
     if two pictures share a name or an image, or on write errors; no partial file is left.
     """
     check_empty(out)
-    if twice := repeated([picture.name for picture in source.pictures]):
-        first, second, *_ = (picture.origin for picture in source.pictures if picture.name == twice[0])
-        raise DataError(f"{second} and {first} are both named {twice[0]}; rename one")
+    if duplicates := repeated([picture.name for picture in source.pictures]):
+        first, second, *_ = (picture.origin for picture in source.pictures if picture.name == duplicates[0])
+        raise DataError(f"{second} and {first} are both named {duplicates[0]}; rename one")
     if again := repeated([picture.image for picture in source.pictures if picture.image is not None]):
         first, second, *_ = (picture.origin for picture in source.pictures if picture.image == again[0])
         raise DataError(f"{again[0]}: is annotated twice, in {first} and {second}; join these, or remove it from one")
@@ -106,10 +106,10 @@ def write_dataset(
     if not written["images"]:
         shutil.rmtree(out / "images", ignore_errors=True)  # contains only empty folders
     if written["images"]:
-        about: dict[str, object] = {"classes": source.classes, "ignore_index": VOID}
+        metadata: dict[str, object] = {"classes": source.classes, "ignore_index": VOID}
         if source.colours is not None:
-            about["colours"] = [list(colour) for colour in source.colours]
-        text = yaml.safe_dump(about, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+            metadata["colours"] = [list(colour) for colour in source.colours]
+        text = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
         with written_beside(out / FILE) as part:
             part.write_text(text, encoding="utf-8")
     return written, failures

@@ -92,11 +92,11 @@ def lacking(content: Json) -> list[str]:
 def _check_segmented(content: Json, path: Path) -> None:
     """Raise DataError for objects with boxes or keypoints but no segmentation."""
     every = content["annotations"]
-    bare = [place for place, entry in enumerate(every) if isinstance(entry, dict) and not entry.get("segmentation")]
-    if bare:
-        present = " and ".join(key for key in ("bbox", "keypoints") if every[bare[0]].get(key)) or "no polygon"
+    gaps = [place for place, entry in enumerate(every) if isinstance(entry, dict) and not entry.get("segmentation")]
+    if gaps:
+        present = " and ".join(key for key in ("bbox", "keypoints") if every[gaps[0]].get(key)) or "no polygon"
         raise DataError(
-            f"{path}: annotations.{bare[0]}: found {present} where a segmentation is expected, as in {len(bare)} of "
+            f"{path}: annotations.{gaps[0]}: found {present} where a segmentation is expected, as in {len(gaps)} of "
             f"{len(every)} annotations; expected polygons or run lengths: export for instance segmentation, "
             "or remove these annotations (a box does not tell which pixels are the object)"
         )

@@ -26,8 +26,8 @@ class Cvat:
         """labels: class names in index order. Default: the order of `labelmap.txt`. Raises DataError."""
         path = source / MAP
         entries = read_labelmap(path)
-        if twice := repeated([colour for _, colour in entries]):
-            raise DataError(f"{path}: two labels have the colour {twice[0]}; expected one label per colour")
+        if duplicates := repeated([colour for _, colour in entries]):
+            raise DataError(f"{path}: two labels have the colour {duplicates[0]}; expected one label per colour")
         names = list(dict.fromkeys(name for name, _ in entries))
         black = next((name for name, colour in entries if colour == BLACK), None)
         classes = Classes(labels or (names if black is not None else None), names, path)
@@ -45,8 +45,8 @@ class Cvat:
         known = [colours[index] for index in range(len(self.classes)) if index in colours]
         self.colours: list[Colour] | None = known if len(known) == len(self.classes) else None
         self.pictures = _pictures(source)
-        bare = sum(not picture.annotated for picture in self.pictures)
-        unlabelled = [f"{bare} images have no mask in {MASKS} and remain unlabelled"] * bool(bare)
+        unannotated = sum(not picture.annotated for picture in self.pictures)
+        unlabelled = [f"{unannotated} images have no mask in {MASKS} and remain unlabelled"] * bool(unannotated)
         self.notes = [f"{len(entries)} labels of {path}", *classes.notes, *unlabelled]
 
     def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
@@ -66,8 +66,8 @@ def _pictures(source: Path) -> list[AnnotatedImage]:
         raise DataError(f"{source}: has {MAP} but no {MASKS}/; expected CVAT's export 'Segmentation mask'")
     masks, _ = image_files(source / MASKS)
     if folder is None or not masks:
-        what = f"no folder {' or '.join(IMAGES[:2])}" if folder is None else f"no mask in {MASKS}"
-        raise DataError(f"{source}: has {what}; export with 'Save images', or put the images into {IMAGES[0]}/")
+        problem = f"no folder {' or '.join(IMAGES[:2])}" if folder is None else f"no mask in {MASKS}"
+        raise DataError(f"{source}: has {problem}; export with 'Save images', or put the images into {IMAGES[0]}/")
     images, _ = image_files(folder)
     known = name_finder(images)
     masks = {known(name): path for name, path in masks.items()}

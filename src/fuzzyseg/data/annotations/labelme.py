@@ -38,9 +38,9 @@ LINE, POINT = 10, 5
 POLYGONS = ("oriented_rectangle", "rotation", "quadrilateral")
 """Shape types of newer versions and of X-AnyLabeling that are polygons with four points."""
 
-FEWEST = {"polygon": 3, "rectangle": 2, "circle": 2, "line": 2, "linestrip": 2, "point": 1, "points": 1, "mask": 2}
+MIN_POINTS = {"polygon": 3, "rectangle": 2, "circle": 2, "line": 2, "linestrip": 2, "point": 1, "points": 1, "mask": 2}
 OPEN = ("polygon", "linestrip", "points")
-"""Kinds of shapes that may have more points than `FEWEST` requires."""
+"""Kinds of shapes that may have more points than `MIN_POINTS` requires."""
 
 
 class Shape(Model):
@@ -62,8 +62,8 @@ class Shape(Model):
 
     @model_validator(mode="after")
     def _complete(self) -> Shape:
-        fewest, count = FEWEST.get(self.kind, 0), len(self.points)
-        if self.kind not in FEWEST:
+        fewest, count = MIN_POINTS.get(self.kind, 0), len(self.points)
+        if self.kind not in MIN_POINTS:
             return self  # `mask` raises an error
         if count < fewest or (count > fewest and self.kind not in OPEN):
             raise ValueError(f"found {count} points; expected {fewest}{' or more' * (self.kind in OPEN)}")
@@ -127,11 +127,11 @@ class LabelMe:
     def _add_unlabelled(self) -> None:
         images, _ = image_files(self._root)
         used = {picture.image.resolve() for picture in self.pictures if picture.image is not None}
-        bare = [(name, path) for name, path in images.items() if path.resolve() not in used]
-        self.pictures += [AnnotatedImage(name, path, path, annotated=False) for name, path in bare]
-        if bare:
-            names = short([name for name, _ in bare])
-            self.notes.append(f"{len(bare)} images have no LabelMe file and remain unlabelled: {names}")
+        unlabelled = [(name, path) for name, path in images.items() if path.resolve() not in used]
+        self.pictures += [AnnotatedImage(name, path, path, annotated=False) for name, path in unlabelled]
+        if unlabelled:
+            names = short([name for name, _ in unlabelled])
+            self.notes.append(f"{len(unlabelled)} images have no LabelMe file and remain unlabelled: {names}")
 
     def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
         """Draw the shapes in file order: later ones overwrite earlier ones. Raises DataError."""
@@ -161,8 +161,8 @@ def _decoded(text: str) -> bytes:
 
 
 def _check_kind(shape: Shape, where: str) -> None:
-    if shape.kind not in FEWEST:
-        raise DataError(f"{where}: found the shape type {shape.kind!r}; expected one of {', '.join(FEWEST)}")
+    if shape.kind not in MIN_POINTS:
+        raise DataError(f"{where}: found the shape type {shape.kind!r}; expected one of {', '.join(MIN_POINTS)}")
 
 
 def _draw(image: PIL.Image.Image, shape: Shape, value: int, where: str) -> None:

@@ -206,10 +206,10 @@ def missing_masks(lists: Mapping[str, Sequence[Item]], *, unusable: bool = False
     if not lists.get("labelled") and not unusable:
         advice = "add masks of the same names for some images to the mask folder"
         findings.append(Finding("error", "no_masks", "no training image has a mask", advice))
-    bare = [item for item in lists.get("val", ()) if item.mask is None]
+    missing = [item for item in lists.get("val", ()) if item.mask is None]
     advice = "add their masks, or move the images to the unlabelled training images: they are not scored"
-    what = f"{counted(len(bare), 'validation image')} without a mask"
-    details = ({"file": str(item.image), "text": f"{item.image}: no mask of this name"} for item in bare)
+    what = f"{counted(len(missing), 'validation image')} without a mask"
+    details = ({"file": str(item.image), "text": f"{item.image}: no mask of this name"} for item in missing)
     return findings + _finding("warning", "missing", what, advice, details)
 
 
@@ -219,7 +219,7 @@ def scarce_classes(names: Sequence[str], training: Masks, evaluation: Masks) -> 
         return []
     sums = [sum(mask.counts[index] for mask in training if mask.counts) for index in range(len(names))]
     images = [sum(bool(mask.counts and mask.counts[index]) for mask in training) for index in range(len(names))]
-    least = max(FEW_PIXELS, FEW_SHARE * sum(sums))
+    minimum = max(FEW_PIXELS, FEW_SHARE * sum(sums))
     absent: list[Detail] = []
     rare: list[Detail] = []
     for index, name in enumerate(names):
@@ -228,7 +228,7 @@ def scarce_classes(names: Sequence[str], training: Masks, evaluation: Masks) -> 
             scored = sum(bool(mask.counts and mask.counts[index]) for mask in evaluation)
             also = f", but {counted(scored, 'mask')} of validation or test" if scored else ""
             absent.append(value | {"text": f"{name} ({index}): in no training mask{also}"})
-        elif sums[index] < least or (images[index] == 1 and len(training) >= SEVERAL):
+        elif sums[index] < minimum or (images[index] == 1 and len(training) >= SEVERAL):
             text = f"{name} ({index}): {counted(sums[index], 'pixel')} in {counted(images[index], 'training mask')}"
             rare.append(value | {"text": text})
     advice = "annotate some, or exclude the class (dataset.yaml: merge, ignore): its IoU would be 0 or undefined"

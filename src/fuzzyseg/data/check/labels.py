@@ -16,7 +16,7 @@ from fuzzyseg.data.labels.detect import NEAR
 from fuzzyseg.data.sample import VOID, Colour, DataError, Item
 from fuzzyseg.data.text import counted
 
-MOST = 5
+MAX_LISTED = 5
 """Maximum number of unmapped values listed per mask, most frequent first."""
 
 WIDTH = 7
@@ -29,10 +29,10 @@ THIN, INVOLVED, ONE_SIDE = 0.05, 0.9, 0.75
 """A label is an outline if at most `THIN` of its pixels are inner ones (see `MaskStatistics`), at least `INVOLVED` of
 all label changes involve it, and at most `ONE_SIDE` of these involve the same other label."""
 
-BESIDE, LOOSE, MOST_OF_ALL = 0.9, 0.75, 0.5
+BESIDE, LOOSE, MAX_SHARE = 0.9, 0.75, 0.5
 """An unnamed label lies in pieces if, averaged over its masks of three or more labels, it borders at least `BESIDE` of
 the others and misses less than half as many as any other label does; if at most `LOOSE` of its pixels are inner ones;
-and if it covers at most `MOST_OF_ALL` of all pixels."""
+and if it covers at most `MAX_SHARE` of all pixels."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatisti
                 unmapped[value] = (before + number, where[0], where[1])
     except DataError as error:
         return MaskStatistics(problem=str(error))
-    most_frequent = sorted(unmapped, key=lambda value: (-unmapped[value][0], value))[:MOST]
+    most_frequent = sorted(unmapped, key=lambda value: (-unmapped[value][0], value))[:MAX_LISTED]
     return MaskStatistics(
         counts=tuple(int(n) for n in counts[:classes]),
         void=int(counts[VOID]),
@@ -166,7 +166,7 @@ def likely_void(masks: Masks, unnamed: Collection[int] = ()) -> list[int]:
         between = sum(beside) >= INVOLVED * changes.total() and max(beside) <= ONE_SIDE * sum(beside)
         line = between and inner <= THIN * pixels and all(label in each for each in labels)
         others = min((share for other, share in missed.items() if other != label), default=0.0)
-        pieces = missed.get(label, 1.0) <= 1 - BESIDE and 2 * missed[label] < others and pixels <= MOST_OF_ALL * total
+        pieces = missed.get(label, 1.0) <= 1 - BESIDE and 2 * missed[label] < others and pixels <= MAX_SHARE * total
         if line or (label in unnamed and pieces and inner <= LOOSE * pixels):
             void_labels.append(label)
     return void_labels

@@ -24,7 +24,7 @@ TILE, GAP, TEXT = 200, 12, 16
 FADED = 0.8
 """Weight of the white or black blended into the pixels of other classes."""
 
-LEAST = 64
+MIN_SIDE = 64
 """Minimum side of an example's crop, in pixels, before scaling."""
 
 _FILL = (235, 235, 235)
@@ -63,9 +63,9 @@ def contact_sheet(dataset: DataSet, items: Sequence[Item], masks: Sequence[MaskS
     for index, title, colour in [*entries, *[(VOID, "void", None)] * (pixels[VOID] > 0)]:
         areas = [mask.pixels_of(index) if mask.counts else 0 for mask in masks]
         share = 100 * pixels[index] / max(1, valid + pixels[VOID] * (index == VOID))
-        about = f"{share:.3g} % of the pixels, in {sum(map(bool, areas))} of {len(masks)} masks"
+        caption = f"{share:.3g} % of the pixels, in {sum(map(bool, areas))} of {len(masks)} masks"
         best = items[int(np.argmax(areas))] if any(areas) else None
-        cells.append(_cell(title, about, colour, _example(best, index, dataset.ignore_index)))
+        cells.append(_cell(title, caption, colour, _example(best, index, dataset.ignore_index)))
     columns = min(len(cells), 1 if len(cells) < 3 else 2 if len(cells) < 9 else 3 if len(cells) < 25 else 5)
     width, height = cells[0].size
     sheet = Image.new("RGB", (columns * width, -(-len(cells) // columns) * height), "white")
@@ -74,7 +74,7 @@ def contact_sheet(dataset: DataSet, items: Sequence[Item], masks: Sequence[MaskS
     return sheet
 
 
-def _cell(title: str, about: str, colour: Colour | None, example: Sequence[Image.Image] | str) -> Image.Image:
+def _cell(title: str, caption: str, colour: Colour | None, example: Sequence[Image.Image] | str) -> Image.Image:
     line, square = round(1.4 * TEXT), 2 * round(1.4 * TEXT)
     cell = Image.new("RGB", (2 * TILE + 3 * GAP, TILE + square + 3 * GAP), "white")
     draw = ImageDraw.Draw(cell)
@@ -84,7 +84,7 @@ def _cell(title: str, about: str, colour: Colour | None, example: Sequence[Image
         draw.line(box, fill="black")
     left, room = GAP + square + GAP // 2, 2 * TILE + GAP - square - GAP // 2
     _write(draw, (left, GAP - 2), title, room, TEXT)
-    _write(draw, (left, GAP - 2 + line), about, room, TEXT - 3)
+    _write(draw, (left, GAP - 2 + line), caption, room, TEXT - 3)
     top = square + 2 * GAP
     if isinstance(example, str):
         draw.rectangle((GAP, top, 2 * GAP + 2 * TILE, top + TILE), fill=_FILL)
@@ -129,7 +129,7 @@ def _example(item: Item | None, label: int, ignore_index: int) -> list[Image.Ima
 def _enlarged(places: NDArray[np.intp], size: int) -> slice:
     """Return the range of rows or columns that a class occupies, with a margin."""
     low, high = int(places[0]), int(places[-1]) + 1
-    margin = max((high - low) // 8, (LEAST - (high - low)) // 2)
+    margin = max((high - low) // 8, (MIN_SIDE - (high - low)) // 2)
     return slice(max(0, low - margin), min(size, high + margin))
 
 

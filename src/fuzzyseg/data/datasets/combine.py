@@ -89,7 +89,7 @@ def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
     prefixes = {item.name.split("/")[0] for item in dataset.items}
     train, notes = list(dataset.train), list(dataset.notes)
     for source in sources:
-        files, others = _images(str(source))
+        files, ignored = _images(str(source))
         fresh = {name: path for name, path in files.items() if path.resolve() not in known}
         known |= {path.resolve() for path in fresh.values()}
         notes = [note for note in notes if f"--unlabelled {source} uses" not in note]  # drop the layout's hint
@@ -98,7 +98,7 @@ def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
         left = len(files) - len(fresh)
         also = f"; {left} files are in the dataset already and are skipped" if left else ""
         notes.append(f"{source}: {len(fresh)} more training images without masks{also}")
-        notes += note_ignored(Path(source), others, "images")
+        notes += note_ignored(Path(source), ignored, "images")
     return replace(dataset, train=train, notes=notes)
 
 

@@ -38,9 +38,9 @@ def list_files(root: Path, description: Description) -> Files:
         near = suggest_masks(root, [path for kind, _, path in places if kind == "image" and path.is_dir()])
         if near:
             raise DataError(f"{root}: no image has a mask in {names['mask']}/; {near}")
-    beside = [path for _, path in split_folders(root.parent) if path != root and (path / names["image"]).is_dir()]
-    if split_named(root.name) and beside:
-        others = ", ".join(f"{path.name}/" for path in beside)
+    siblings = [path for _, path in split_folders(root.parent) if path != root and (path / names["image"]).is_dir()]
+    if split_named(root.name) and siblings:
+        others = ", ".join(f"{path.name}/" for path in siblings)
         files.notes.append(f"warning: {root} is one split: {others} beside it not read; {root.parent} has all")
     below = [path for _, path in split_folders(root / names["image"])]
     files.notes += note_other_folders(root / names["image"], below, "no split folders, read as training images")

@@ -78,9 +78,9 @@ def cityscapes(root: Path, description: Description) -> Files:
         if name.endswith(end)
     }
     files = pair(images, masks, notes)
-    if bare := files.splits.pop(EXTRA, []):
-        files.splits["train"] = files.splits.get("train", []) + bare
-        notes.append(f"{len(bare)} images of train_extra are used without masks")
+    if unlabelled := files.splits.pop(EXTRA, []):
+        files.splits["train"] = files.splits.get("train", []) + unlabelled
+        notes.append(f"{len(unlabelled)} images of train_extra are used without masks")
     files.change(_with_encoding)
     stems = [item.mask.stem for items in files.splits.values() for item in items if item.mask is not None]
     for kind, end in ENDS.items():

@@ -92,9 +92,9 @@ def list_files(location: DatasetLocation) -> Files:
         problem = f"contains no image (layout {location.layout})"
         raise DataError(f"{root}: {problem}; expected files in {', '.join(SUFFIXES)}. {'; '.join(files.notes)}")
     items = [item for items in files.splits.values() for item in items]
-    if twice := repeated([item.name for item in items]):  # such as a.png and a.jpg in a list
-        same = [item.image for item in items if item.name == twice[0]]
-        raise DataError(f"{root}: {same[0]} and {same[1]} are both named {twice[0]}; rename one")
+    if duplicates := repeated([item.name for item in items]):  # such as a.png and a.jpg in a list
+        same = [item.image for item in items if item.name == duplicates[0]]
+        raise DataError(f"{root}: {same[0]} and {same[1]} are both named {duplicates[0]}; rename one")
     return files
 
 
@@ -134,8 +134,8 @@ def _layout(root: Path, layout: str, description: Description) -> str:
         raise DataError(f"{root}: fits several layouts: {', '.join(names)}; choose one with data.layout=...")
     expected = "expected one of these:\n" + "\n".join(f"  {name}: {DATASETS[name].expected}" for name in tried)
     if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"{root}: {what}; expected a dataset folder, or a table of images (.csv, .jsonl)")
+        problem = "is a file" if root.exists() else "does not exist"
+        raise DataError(f"{root}: {problem}; expected a dataset folder, or a table of images (.csv, .jsonl)")
     content = names_in(root)
     if not content:
         raise DataError(f"{root}: is empty; {expected}")

@@ -189,9 +189,9 @@ def read_manifest(root: Path, description: Description) -> Files:
         files.splits.setdefault("train" if part == "unlabelled" else part, []).append(item)
 
     attempt_all(add, rows, "invalid line", limit=20)
-    bare = [number for number, row in rows if not row.get("split", "").strip()]
-    if 0 < len(bare) < len(rows):
-        files.notes.append(f"warning: {path}: no split in the lines {short(bare)}: training images")
+    without_split = [number for number, row in rows if not row.get("split", "").strip()]
+    if 0 < len(without_split) < len(rows):
+        files.notes.append(f"warning: {path}: no split in the lines {short(without_split)}: training images")
     return files
 
 

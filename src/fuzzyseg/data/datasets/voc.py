@@ -92,8 +92,8 @@ def _more_masks(root: Path, base: Path) -> tuple[Path, dict[str, Path]]:
     """Return SegmentationClassAug, or SBD's folder in `root`, in VOC2012 or next to VOCdevkit, and its masks."""
     if (base / AUGMENTED).is_dir():
         return base / AUGMENTED, image_files(base / AUGMENTED)[0]
-    beside = [folder.parent for folder in (base.absolute().parent,) if folder.name.startswith("VOCdevkit")]
-    places = (above / part / "cls" for above in (root, base, *beside) for part in SBD)
+    siblings = [folder.parent for folder in (base.absolute().parent,) if folder.name.startswith("VOCdevkit")]
+    places = (above / part / "cls" for above in (root, base, *siblings) for part in SBD)
     source = next((place for place in places if place.is_dir()), base)
     return source, {path.stem: path for path in sorted(source.glob(f"*{SUFFIX}"))}
 

@@ -87,8 +87,8 @@ def is_generated(name: str) -> bool:
 
 def check_names(names: list[str], where: str) -> None:
     """Raise DataError unless there are 2 to 255 distinct names."""
-    if twice := repeated(names):
-        raise DataError(f"{where}: found {', '.join(twice)} more than once; expected distinct names")
+    if duplicates := repeated(names):
+        raise DataError(f"{where}: found {', '.join(duplicates)} more than once; expected distinct names")
     if not 2 <= len(names) <= MAX_CLASSES:
         raise DataError(f"{where}: found {len(names)} class names; expected 2 to {MAX_CLASSES}")
 

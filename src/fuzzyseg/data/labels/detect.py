@@ -179,9 +179,9 @@ def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base:
     ones = [item for item, found in values_by_item if 1 in found and found <= {0, 1, VOID}]
     full = [item for item, found in values_by_item if VOID in found and found <= FULL]
     if full and (ones or read.table != TABLE):
-        beside = f"{ones[0].mask} holds 1" if ones else "0 and 1 are expected"
+        conflict = f"{ones[0].mask} holds 1" if ones else "0 and 1 are expected"
         raise DataError(
-            f"{full[0].mask} holds 0 and 255 ({counted(len(full), 'such mask')}), {beside}. 255 can be "
+            f"{full[0].mask} holds 0 and 255 ({counted(len(full), 'such mask')}), {conflict}. 255 can be "
             f"{labels.classes[1]!r} or void: declare `encoding: binary` in the dataset.yaml of this folder if it is "
             f"{labels.classes[1]!r}, or `ignore_index: 255` if it is void"
         )

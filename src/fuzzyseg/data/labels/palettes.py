@@ -139,8 +139,8 @@ def _colour(palette: Palette, index: int) -> Colour:
 
 def _disagrees(index: int, palette: Palette, named: dict[Colour, int], class_of: Callable[[int], int | None]) -> bool:
     """Whether the colour is declared for another class. A repeated colour of void indices is padding and is ignored."""
-    colour, meant = _colour(palette, index), class_of(index)
-    return colour in named and named[colour] != meant and not (meant == VOID and palette.count(colour) > 1)
+    colour, expected = _colour(palette, index), class_of(index)
+    return colour in named and named[colour] != expected and not (expected == VOID and palette.count(colour) > 1)
 
 
 def _palette(item: Item) -> Palette | None:

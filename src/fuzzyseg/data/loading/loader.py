@@ -27,7 +27,7 @@ from fuzzyseg.data.transforms.lazy import Large
 from fuzzyseg.data.transforms.photometric import Colours, Pending
 from fuzzyseg.data.views import Batch, Stream
 
-_MOST_AHEAD = 32
+_MAX_AHEAD = 32
 """Maximum number of prefetched micro-batches, which limits their memory."""
 
 
@@ -150,7 +150,7 @@ class Loader:
     @property
     def _most_ahead(self) -> int:
         """Maximum number of prefetched tasks: those of PUBLISH_DELAY - 1 steps, whose weights are known."""
-        return min(_MOST_AHEAD, (PUBLISH_DELAY - 1) * self._tasks_per_step)
+        return min(_MAX_AHEAD, (PUBLISH_DELAY - 1) * self._tasks_per_step)
 
     def batches(self, start: int, stop: int) -> Iterator[list[dict[str, Batch]]]:
         """Yield the micro-batches (stream -> Batch, on the CPU) of this process for the steps start to stop - 1.

@@ -140,8 +140,8 @@ class Reader:
                 array = training_labels(item, classes=self.classes, ignore_index=self.ignore_index)
         original = (array.shape[0], array.shape[1])
         if self.image_size is not None and self.image_size != original:
-            how = Image.Resampling.BILINEAR if kind == "image" else Image.Resampling.NEAREST
-            array = _resize(array, self.image_size, how)
+            resampling = Image.Resampling.BILINEAR if kind == "image" else Image.Resampling.NEAREST
+            array = _resize(array, self.image_size, resampling)
         return Entry(np.ascontiguousarray(array), original)
 
 
@@ -204,12 +204,12 @@ def check_sizes(items: Sequence[Item]) -> None:
                 raise DataError(_mismatch(item, image, mask))
 
 
-def _resize(array: NDArray[Any], size: Size, how: Image.Resampling) -> NDArray[Any]:
+def _resize(array: NDArray[Any], size: Size, resampling: Image.Resampling) -> NDArray[Any]:
     """Resize (H,W) or (H,W,C), uint8 or float32, with Pillow: RGB at once, other images band by band."""
     if array.ndim == 3 and not (array.shape[2] == 3 and array.dtype == np.uint8):
-        bands = [_resize(np.ascontiguousarray(array[..., band]), size, how) for band in range(array.shape[2])]
+        bands = [_resize(np.ascontiguousarray(array[..., band]), size, resampling) for band in range(array.shape[2])]
         return np.stack(bands, 2)
-    return np.array(Image.fromarray(array).resize((size[1], size[0]), how), dtype=array.dtype)
+    return np.array(Image.fromarray(array).resize((size[1], size[0]), resampling), dtype=array.dtype)
 
 
 def _mismatch(item: Item, image: Size, mask: Size) -> str:

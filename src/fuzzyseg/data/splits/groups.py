@@ -29,9 +29,9 @@ def group_keys(items: Sequence[Item], rule: str) -> list[str]:
     except re.error as error:
         raise DataError(f"group: '{rule}' is not a regular expression ({error}), folder or prefix") from None
     matches = [pattern.search(item.name) for item in items]
-    bare = [item.name for item, match in zip(items, matches, strict=True) if match is None]
-    if bare:
-        raise DataError(f"group: '{rule}' is not found in {len(bare)} image names: {short(bare)}; expected it in all")
+    rest = [item.name for item, match in zip(items, matches, strict=True) if match is None]
+    if rest:
+        raise DataError(f"group: '{rule}' is not found in {len(rest)} image names: {short(rest)}; expected it in all")
     return [str(match.group(1 if pattern.groups else 0) or "") for match in matches if match is not None]
 
 

@@ -30,7 +30,7 @@ def hold_out(
         places = set(groups.first(range(len(groups.members))[:0:-1], count))
     kept, held_out = ([x for n, x in enumerate(split.labelled) if (n in places) == out] for out in (False, True))
     names = {item.name for item in held_out}
-    bare = names | {item.name for item in split.unlabelled}
+    unlabelled = names | {item.name for item in split.unlabelled}
     uncovered, notes = split.uncovered, []
     if split.policy != "random":
         present = class_presence(kept, classes=len(dataset.classes), ignore_index=dataset.ignore_index)
@@ -41,7 +41,7 @@ def hold_out(
     left = replace(
         split,
         labelled=kept,
-        unlabelled=without_mask([item for item in split.all_ if item.name in bare]),
+        unlabelled=without_mask([item for item in split.all_ if item.name in unlabelled]),
         all_=[replace(item, mask=None) if item.name in names else item for item in split.all_],
         uncovered=uncovered,
         notes=[*split.notes, note, *notes],

@@ -60,8 +60,8 @@ class Split:
 
     def record(self) -> dict[str, Any]:
         """Return the record stored with the run: names, policy, seed, hash, uncovered classes."""
-        about = {key: getattr(self, key) for key in ("policy", "seed", "hash", "held_out", "choose_best", "uncovered")}
-        return {**about, **self._names()}
+        values = {key: getattr(self, key) for key in ("policy", "seed", "hash", "held_out", "choose_best", "uncovered")}
+        return {**values, **self._names()}
 
 
 def labelled_order(items: Sequence[Item], present: NDArray[np.bool_] | None, seed: int) -> list[int]:
@@ -146,12 +146,12 @@ def _choose(
     return [pool[index] for index in chosen], uncovered, notes
 
 
-def _described(chosen: int, of: int, amount: int | Path | None, how: str, group: str | None) -> str:
+def _described(chosen: int, of: int, amount: int | Path | None, method: str, group: str | None) -> str:
     """Format the note on the labelled images."""
     if not isinstance(amount, int):
         return f"{chosen} labelled images, " + (f"by {amount}" if amount else "all that have masks")
     groups = f": whole groups ({group}) until {amount} are reached" * (group is not None)
-    return f"{chosen} of {of} training images with masks are labelled ({how}){groups}"
+    return f"{chosen} of {of} training images with masks are labelled ({method}){groups}"
 
 
 def _with_void(dataset: DataSet, chosen: Sequence[Item], notes: list[str]) -> set[str]:

@@ -16,7 +16,7 @@ from fuzzyseg.data.text import counted, short
 HELD_OUT = "1/5"
 FEW = 20
 """Smaller validation sets cause a warning."""
-MOST_READ = 200
+MAX_READ = 200
 """Maximum number of validation images whose masks are read to find missing classes."""
 
 Presence = Callable[[Sequence[Item]], NDArray[np.bool_]]
@@ -30,9 +30,9 @@ def with_masks(items: Sequence[Item] | None) -> list[Item]:
 
 def need_masks(items: Sequence[Item], path: Path) -> None:
     """Raise DataError if an item of a list file has no mask."""
-    bare = [item.name for item in items if item.mask is None]
-    if bare:
-        raise DataError(f"{path}: lists {len(bare)} images without a mask: {short(bare)}; expected images with masks")
+    gaps = [item.name for item in items if item.mask is None]
+    if gaps:
+        raise DataError(f"{path}: lists {len(gaps)} images without a mask: {short(gaps)}; expected images with masks")
 
 
 def validation_images(
@@ -81,21 +81,21 @@ def _select(
     first = groups.reached(order, amount)
     held_out = _parts(free, groups, [order[:first], order[first:]], None if kept else presence)[0]
     share = "a seeded fifth of" if val is None else f"{val} of"
-    why = "no val folder with masks: " if val is None else ""
+    reason = "no val folder with masks: " if val is None else ""
     if group is not None:
-        why += f"whole groups ({group}), "
+        reason += f"whole groups ({group}), "
         if len(held_out) == len(pool):
             raise DataError(f"group: '{group}' puts all {len(pool)} images with masks into one group; use another rule")
     count = "" if share == f"{len(held_out)} of" else f", {len(held_out)},"
-    return held_out, f"{why}{share} the {len(pool)} training images with masks{count} held out for validation"
+    return held_out, f"{reason}{share} the {len(pool)} training images with masks{count} held out for validation"
 
 
 def _folder(dataset: DataSet, name: str, inside: Sequence[Item]) -> tuple[list[Item], str]:
     items = with_masks(inside)
     if not items:
         raise DataError(f"{dataset.root}: the {name} folder has no image with a mask; set --val to a fraction or none")
-    bare = len(inside) - len(items)
-    return items, f"validation: {counted(len(items), 'image')} of {name}" + (f"; {bare} have no mask" if bare else "")
+    gaps = len(inside) - len(items)
+    return items, f"validation: {counted(len(items), 'image')} of {name}" + (f"; {gaps} have no mask" if gaps else "")
 
 
 def _listed(dataset: DataSet, path: Path) -> tuple[list[Item], str]:
@@ -166,7 +166,7 @@ def _shortcomings(dataset: DataSet, val: Sequence[Item], presence: Presence | No
     Masks of larger sets are not read for this; evaluation reports classes without pixels.
     """
     lacking = []
-    if presence is not None and 0 < len(val) <= MOST_READ:
+    if presence is not None and 0 < len(val) <= MAX_READ:
         lacking = [name for name, count in zip(dataset.classes, presence(val).sum(0), strict=True) if not count]
     notes = [f"{', '.join(lacking)} not in the validation masks: the score leaves such classes out"] if lacking else []
     if 0 < len(val) < FEW and not folds:

@@ -91,7 +91,7 @@ class Window:
             x0, x1 = width - x1, width - x0
         return y0, x0, y1, x1
 
-    def resample(self, array: Tensor | Large, how: Image.Resampling) -> Tensor:
+    def resample(self, array: Tensor | Large, resampling: Image.Resampling) -> Tensor:
         """Resample the visible part of `array` (C,H,W) or (H,W), uint8 or float32, to the window's scale, unflipped."""
         y0, x0, y1, x1 = self.visible
         height, width = array.shape[-2:]
@@ -106,7 +106,7 @@ class Window:
 
         def resize(part: Tensor) -> Tensor:
             image = Image.fromarray(part.numpy())
-            return torch.from_numpy(np.array(image.resize((x1 - x0, y1 - y0), how, box)))
+            return torch.from_numpy(np.array(image.resize((x1 - x0, y1 - y0), resampling, box)))
 
         if array.dim() == 2:
             return resize(array)

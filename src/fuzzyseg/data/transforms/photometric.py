@@ -23,7 +23,7 @@ Change = tuple[int, float]
 """Kind and amount of a transform. The amount is a factor, for HUE a rotation in [-0.5, 0.5], for BLUR the standard
 deviation in pixels, for SHIFT a summand in units ([0, 1] for uint8)."""
 
-_MOST = 6  # most transforms of a strong view: four of jitter, grey, blur
+_MAX_CHANGES = 6  # the most transforms of a strong view: four of jitter, grey, blur
 _NONE = -1
 
 
@@ -59,7 +59,7 @@ def _draw_jitter(
 
 def as_tensor(changes: Sequence[Change]) -> Tensor:
     """Return a tensor (6,2) float64 with the kind and amount of each transform, padded with kind -1."""
-    return torch.tensor([*changes, *[(_NONE, 0.0)] * (_MOST - len(changes))], dtype=torch.float64)
+    return torch.tensor([*changes, *[(_NONE, 0.0)] * (_MAX_CHANGES - len(changes))], dtype=torch.float64)
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,9 @@ def analyse(
     if pictures not in FORMATS:
         raise ConfigError(f"--pictures: found {pictures!r}; expected one of {', '.join(FORMATS)}")
     for option, value in (("--images", images), ("--limit", limit)):
-        least = int(option == "--limit")
-        if value is not None and value < least:
-            raise ConfigError(f"{option}: found {value}; expected a number from {least}")
+        minimum = int(option == "--limit")
+        if value is not None and value < minimum:
+            raise ConfigError(f"{option}: found {value}; expected a number from {minimum}")
     if out is not None:
         require_matplotlib()
         check_writable(Path(out))

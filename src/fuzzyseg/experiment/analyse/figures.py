@@ -18,7 +18,7 @@ from fuzzyseg.report.charts import draw_entropy, draw_k_over_time, draw_training
 from fuzzyseg.report.maps import Panel, draw_rows
 from fuzzyseg.report.quality import draw_calibration, draw_cases, draw_confusions, draw_coverage
 
-MOST_NAMED = 21
+MAX_NAMED = 21
 """Maximum number of classes with a legend: more colours are not distinguishable."""
 
 Add = Callable[..., None]
@@ -62,7 +62,7 @@ def _draw_examples(add: Add, inputs: Inputs, examples: list[Example]) -> None:
     legend = [(inputs.card.classes[place], table[place] / 255) for place in present if place < count]
     if any((e.mask == VOID).any() for e in examples):
         legend.append(("void", table[VOID] / 255))
-    options = {"names": [Path(e.name).name for e in examples], "legend": legend if len(legend) <= MOST_NAMED else []}
+    options = {"names": [Path(e.name).name for e in examples], "legend": legend if len(legend) <= MAX_NAMED else []}
     sets, scores = [], []
     for e in examples:
         image, truth = Panel("image", e.image), Panel("truth", table[e.mask])

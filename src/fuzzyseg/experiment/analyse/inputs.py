@@ -178,11 +178,11 @@ def _roles(source: Path, method: Method | None, same: bool) -> tuple[dict[str, s
     if method is not None and not same:
         teacher, student = "the network whose logits give the sets", "the network that learns from them"
         return {"teacher": f"{teacher}, from last.pt", "student": f"{student}, from last.pt"}, []
-    who, note = "the network in last.pt", "student = teacher, as in this method"
+    network, note = "the network in last.pt", "student = teacher, as in this method"
     if method is None:
-        who = f"the network in {source}"
+        network = f"the network in {source}"
         note = "student = teacher, since there is no last.pt: scores are those of a network with its own sets"
-    return {"teacher": who, "student": who}, [note]
+    return {"teacher": network, "student": network}, [note]
 
 
 def fuzzy_sets(
@@ -193,8 +193,8 @@ def fuzzy_sets(
     if config is not None:
         name = resolve(config).pixel_loss
         if name != "fuzzy":
-            how = "without a pseudo-label loss" if name is None else f"with the loss {name}"
-            notes.append(f"trained {how}: the sets are those that FPL would have built from the same logits")
+            source = "without a pseudo-label loss" if name is None else f"with the loss {name}"
+            notes.append(f"trained {source}: the sets are those that FPL would have built from the same logits")
         elif loss.balance:
             notes.append("gradients are without the scale of loss.balance, one number per step")
     if threshold is None and pixel_loss is not None:

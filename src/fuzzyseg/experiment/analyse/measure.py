@@ -25,7 +25,7 @@ Array = NDArray[Any]
 Counter = Callable[[int, int], None]
 Counts = tuple[Diagnosis, ThresholdTable, Confident]
 
-MOST_WIDE = 640
+MAX_WIDTH = 640
 """Maximum width of an example in pixels, which is enough for a figure."""
 
 
@@ -100,7 +100,7 @@ def _measure(inputs: Inputs, image: Tensor, mask: Tensor, levels: Sequence[float
 
 
 def _example(inputs: Inputs, name: str, image: Tensor, target: Tensor, pixels: PixelMaps) -> Example:
-    step = -(-image.shape[-1] // MOST_WIDE)
+    step = -(-image.shape[-1] // MAX_WIDTH)
 
     def array(values: Tensor) -> Array:
         return values[0, ..., ::step, ::step].cpu().numpy()

@@ -31,7 +31,7 @@ def verdict(share: float, cells: Sequence[Mapping[str, Any]] | None = None) -> V
     """Predict whether FPL beats hard labels if `share` of the wrong labels have the true class in their fuzzy set.
 
     Fits a line to the cells (mean gain for one dataset, method, number of labels and T, weighted by the number of
-    pairs) and computes the 95 % confidence interval of its value at `share`. "cannot tell": the interval contains 0,
+    pairs) and computes the 95% confidence interval of its value at `share`. "cannot tell": the interval contains 0,
     `share` is outside the range of the cells, or there are fewer than four. cells: each with `FEATURE`, `gain` in
     points of mIoU, and `pairs`. Default: `measured()`.
     """

@@ -47,7 +47,7 @@ def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rul
     row = enough[0] if enough else rows[-1]
     t, several, gain = row["threshold"], 1 - row["k_histogram"][0], row["coverage"] - row["top1"]
     usual = ", ".join(f"{value:g}" for value in USUAL)
-    why = (
+    reason = (
         f"the smallest of {usual} whose sets contain the true class at {_share(WANTED)} of the pixels"
         if enough
         else f"none of {usual} reaches a coverage of {_share(WANTED)}; the largest is closest"
@@ -57,7 +57,7 @@ def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rul
         f"Does FPL help here (T = {MEASURED:g})? {conclusion.word.capitalize()}: {conclusion.sentence}",
         f"On {images} the pseudo label is right at {_share(row['top1'])} of the pixels. With T = {t:g}, the set "
         f"contains the true class at another {_share(gain)}, and {_share(several)} of the sets have several classes. "
-        f"If you train with FPL, start with T = {t:g} ({why}).",
+        f"If you train with FPL, start with T = {t:g} ({reason}).",
     ]
     if row["top1"] < WEAK:
         sentences.append(
@@ -107,8 +107,8 @@ def confident(rows: Sequence[dict[str, Any]]) -> Table:
     """Accuracy of confident pixels, one row per threshold tau, with the pixels that `confidence=gate` uses."""
     table = [["confidence", "pixels", "label right", "pixels used with confidence=gate"]]
     for row in rows:
-        who = "confident pixels" if row["reliable"] else "all pixels"
-        table.append([f"{row['confidence']:g}", per_cent(row["share"]), per_cent(row["right"], 2), who])
+        pixels = "confident pixels" if row["reliable"] else "all pixels"
+        table.append([f"{row['confidence']:g}", per_cent(row["share"]), per_cent(row["right"], 2), pixels])
     return table
 
 

@@ -59,16 +59,16 @@ def check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | N
     recorded_config = run_config(run.path)
     if recorded_config is None or not finished(out, start):
         return
-    now = identity(grid.config(start, out))
+    after = identity(grid.config(start, out))
     # the folder's settings contain absolute paths, which are not compared
     before = identity(recorded_config)
     for key, value in before.items():
         parts = value if isinstance(value, list) else [value]
         if any(isinstance(part, str) and os.path.isabs(part) for part in parts):
-            before[key] = now.get(key)
+            before[key] = after.get(key)
     split, environment = (run.read(path) for path in (run.split, run.environment))
     recorded = {"data": split.get("data"), "code": environment.get("code")}
-    refuse(run.path, "supervised pretraining", differences(before, now), recorded, made_from)
+    refuse(run.path, "supervised pretraining", differences(before, after), recorded, made_from)
 
 
 def finished(out: Path, cell: Cell) -> bool:

@@ -46,19 +46,19 @@ def comparison(methods: Sequence[str], losses: Sequence[str]) -> tuple[Plan, lis
         raise ConfigError("nothing to compare is left: " + "; ".join(notes))
     arms = {REFERENCE: {"method": {"name": "supervised"}, "loss": {"name": "paper"}}, **arms}
     pairs = [*((arm, REFERENCE) for arm in arms if arm != REFERENCE), *losses_apart]
-    about = [
+    texts = [
         "Each method with each pseudo-label loss. `supervised` trains on the labelled images alone, for as many steps: "
         "a difference from it is the gain by the unlabelled images."
     ]
     ours = [name for name in methods if known[name].fuzzy == "variant" and f"{name} fuzzy" in arms]
     if ours:
-        about.append(f"FPL in {', '.join(ours)} is a variant of ours: there are no pseudo labels in the paper's term.")
+        texts.append(f"FPL in {', '.join(ours)} is a variant of ours: there are no pseudo labels in the paper's term.")
     if masked:
         both = (
             f"{', '.join(masked)}: the hard loss uses confident pixels only, the fuzzy one all pixels, so differences "
             "show both changes; a plan with method.confidence=drop for both shows the loss alone."
         )
-        about.append(both)
+        texts.append(both)
         notes.append(both)
-    plan = Plan(title="Methods and losses", about=" ".join(about), arms=arms, pairs=pairs)
+    plan = Plan(title="Methods and losses", about=" ".join(texts), arms=arms, pairs=pairs)
     return plan, notes

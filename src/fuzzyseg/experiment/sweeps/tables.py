@@ -132,7 +132,7 @@ def _published(grid: Grid, cell: Cell) -> str:
 
 def _pairs(grid: Grid, rows: Rows) -> str:
     known, unpaired = _has_ceilings(rows), 0
-    table = [["difference", "labelled", "mean ± 95 % interval", *(["resolvable"] if known else [])]]
+    table = [["difference", "labelled", "mean ± 95% interval", *(["resolvable"] if known else [])]]
     for amount in grid.amounts:
         for first, second in grid.plan.pairs:
             if not {first, second} <= {cell.arm for cell in grid.cells}:

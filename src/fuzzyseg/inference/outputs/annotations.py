@@ -52,8 +52,8 @@ def _coco(out: Path, card: ModelCard) -> Iterator[Add]:
 
     def add(image: Annotated) -> None:
         number, (height, width) = len(content["images"]) + 1, image.mask.shape
-        about = {"id": number, "file_name": image.path.as_posix(), "height": height, "width": width}
-        content["images"].append(about)
+        entry = {"id": number, "file_name": image.path.as_posix(), "height": height, "width": width}
+        content["images"].append(entry)
         for label, ring in polygons(image.mask, not_drawn(card)):
             (left, top), (right, bottom) = ring.min(0).tolist(), ring.max(0).tolist()
             x, y = ring.T
@@ -145,13 +145,13 @@ def _label_studio(out: Path, card: ModelCard) -> Iterator[Add]:
 
     def add(image: Annotated) -> None:
         height, width = image.mask.shape
-        about = {"original_width": width, "original_height": height, "image_rotation": 0, "type": "brushlabels"}
+        entry = {"original_width": width, "original_height": height, "image_rotation": 0, "type": "brushlabels"}
         regions = [
             {
                 "id": f"{len(tasks) + 1}-{label}",
                 "from_name": "label",
                 "to_name": "image",
-                **about,
+                **entry,
                 "value": {
                     "format": "rle",
                     "rle": brush_runs(image.mask == label),

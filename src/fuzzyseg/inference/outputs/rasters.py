@@ -22,7 +22,7 @@ from fuzzyseg.data.sample import Colour, Size
 from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.inference.outputs.band import Band
 
-MOST_SHOWN = 2**26
+MAX_OVERLAY_PIXELS = 2**26
 """Overlays of images with more pixels are downsampled, unless they are GeoTIFF: they are only for viewing."""
 
 CACHE_MB = 128
@@ -158,7 +158,7 @@ def files_of(kind: str, path: Path, card: ModelCard, *, geo: bool) -> list[Path]
 @contextmanager
 def _png(path: Path, size: Size, palette: list[Colour] | None, shown: bool) -> Iterator[Put]:
     """Write a PNG file, held in memory as a whole. shown: downsample a large one, and add a class legend below."""
-    step = math.ceil(math.sqrt(size[0] * size[1] / MOST_SHOWN)) if shown else 1
+    step = math.ceil(math.sqrt(size[0] * size[1] / MAX_OVERLAY_PIXELS)) if shown else 1
     array: Pixels | None = None
     counts, card = np.zeros(VOID + 1, np.int64), None
 

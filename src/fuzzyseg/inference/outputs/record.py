@@ -47,8 +47,8 @@ class Record:
         """Return the line of an image if its file is unchanged and its outputs exist, otherwise None."""
         line = self.lines.get(image, {})
         outputs = [self.out / output for output in line.get("outputs", [])]
-        there = bool(outputs) and all(output.is_file() for output in outputs)
-        return line if there and line["file"] == state_of(file) else None
+        exist = bool(outputs) and all(output.is_file() for output in outputs)
+        return line if exist and line["file"] == state_of(file) else None
 
     def add(self, image: str, **about: Any) -> None:
         """Append the line of an image: state of its `file`, `outputs`, `pixels` by mask value; or `error`."""

@@ -16,7 +16,7 @@ from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.losses.kernels import chunk_io, compiled, cpu, no_sync
 from fuzzyseg.losses.kernels.chunk_io import Sink, Source
 
-LEAST, LARGEST, SHARE = 1 << 16, 1 << 19, 100
+MIN_CHUNK, MAX_CHUNK, SHARE = 1 << 16, 1 << 19, 100
 """Minimum and maximum elements per chunk, and the number of chunks for fp32 logits (bf16: 133). The fp32 buffers of a
 chunk take a tenth of the memory of the logits, or 16 MB. Smaller chunks need more calls and are slower."""
 
@@ -191,7 +191,7 @@ def _readers(inputs: LossInputs, grad: Tensor) -> tuple[Source, Source, Sink | N
         sink = chunk_io.DirectSink(grad, precision) if grid is None else chunk_io.ResizedSink(grad, grid)
     # A band of upsampled rows also needs memory for the rows that are interpolated along x only.
     share = classes * inputs.loss_shape.numel() * (4 + inputs.student.element_size()) // (8 * SHARE)
-    elements = min(max(share * 2 // 3, 2 * LEAST) if grids else max(share, LEAST), LARGEST)
+    elements = min(max(share * 2 // 3, 2 * MIN_CHUNK) if grids else max(share, MIN_CHUNK), MAX_CHUNK)
     if inputs.student.device.type != "cpu":
         elements = ACCELERATOR
     row = size[1] if grids else 1
@@ -256,7 +256,7 @@ def multiply(grad: Tensor, upstream: Tensor) -> Tensor:
     if upstream.dim() == 0 or grad.dtype == upstream.dtype or grad.device.type != "cpu":
         return grad.mul_(upstream.unsqueeze(1) if upstream.dim() else upstream)
     flat_grad = chunk_io.flat(grad)
-    factor, length = upstream.reshape(len(flat_grad), 1, -1), max(LEAST // (len(flat_grad) * grad.shape[1]), 1)
+    factor, length = upstream.reshape(len(flat_grad), 1, -1), max(MIN_CHUNK // (len(flat_grad) * grad.shape[1]), 1)
     for part, by in zip(torch.split(flat_grad, length, 2), torch.split(factor, length, 2), strict=True):
         part.mul_(by)
     return grad

@@ -23,7 +23,7 @@ from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.losses.kernels import cpu_assignment
 from fuzzyseg.losses.kernels.cpu_assignment import Members, first_class, only_class
 
-MOST = 0.6
+MAX_PARTIAL = 0.6
 """Fraction of pixels with K > 1 above which the whole chunk is computed for any K."""
 
 SMALLEST = 1e-26
@@ -97,7 +97,7 @@ def fuzzy_pixels(
     first, second = cpu_assignment.two_largest(p)
     several = cpu_assignment.may_have_several(first, second, threshold, options, len(p))
     count = int(torch.count_nonzero(several))
-    if count > MOST * len(first) or not exponentials.in_range:
+    if count > MAX_PARTIAL * len(first) or not exponentials.in_range:
         return _in_full(z, p, exponentials, threshold, options, scale, out, cross_entropy=cross_entropy)
     result = _one_positive(p, exponentials.e, first, second, options, scale, out, cross_entropy=cross_entropy)
     if count == 0:

@@ -100,10 +100,10 @@ def _lowest(p: Tensor, last: Tensor, k: Tensor) -> Tensor:
     """Resolve ties at rank K: return members (C,n) with K positives, of the tied classes the lowest."""
     chosen = torch.gt(p, last, out=torch.empty_like(p))
     equal = torch.eq(p, last, out=torch.empty_like(p))
-    remaining, seen = k - chosen.sum(0), torch.zeros_like(k)
+    remaining, tied = k - chosen.sum(0), torch.zeros_like(k)
     for i in range(len(p)):
-        seen += equal[i]
-        chosen[i] += equal[i] * (seen <= remaining)
+        tied += equal[i]
+        chosen[i] += equal[i] * (tied <= remaining)
     return chosen
 
 

@@ -170,8 +170,8 @@ class AEL(Method):
             ]  # (B,H,W) each
             parts, has_component = component_masks(labels[1], b.drawn_for, a.seed, smallest=self.config.mix_area)
             mask = torch.where(has_component[:, None, None], parts, mask)
-            least = self.config.bank_area * a.size[0] * a.size[1]
-            shows = area_of_classes(torch.cat(labels), len(self.shown)) >= max(least, 1)
+            min_area = self.config.bank_area * a.size[0] * a.size[1]
+            shows = area_of_classes(torch.cat(labels), len(self.shown)) >= max(min_area, 1)
             self.shown.copy_(noted(self.shown, torch.cat([a.index, b.index]), shows))
         return mask.to(a.image.device)
 

@@ -69,12 +69,12 @@ def boxes_within(number: Tensor, share: float) -> Tensor:
         start = low + (torch.rand(batch, cells, device=number.device) * (extent - side + 2)).long()
         bounds.append((start, side))
     (top, tall), (left, wide) = bounds
-    there = (tall > 0) & (wide > 0)
-    there[:, 0] = False
+    non_empty = (tall > 0) & (wide > 0)
+    non_empty[:, 0] = False
     # Summed-area trick: corners of +1 and -1 whose double cumulative sum is the number of boxes over a cell
     corners = number.new_zeros(batch, (height + 1) * (width + 1))
     for y, x, sign in ((top, left, 1), (top + tall, left, -1), (top, left + wide, -1), (top + tall, left + wide, 1)):
-        corner = torch.where(there, y * (width + 1) + x, 0)
-        corners.scatter_add_(1, corner, torch.where(there, sign, 0))
+        corner = torch.where(non_empty, y * (width + 1) + x, 0)
+        corners.scatter_add_(1, corner, torch.where(non_empty, sign, 0))
     covered = corners.view(batch, height + 1, width + 1).cumsum(1).cumsum(2)
     return covered[:, :height, :width] > 0

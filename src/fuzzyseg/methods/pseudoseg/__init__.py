@@ -90,10 +90,10 @@ class PseudoSeg(Method):
         unsupervised, metrics = self._strong(unlabelled, teacher, progress)
         features = network.encode(labelled.image)
         z_l = network.classify(network.decode(features))
-        shown = torch.stack([(labelled.mask == c).flatten(1).any(1) for c in self.foreground], 1)  # (B,K)
-        z_a, image_logits = self._maps(features, labelled.valid, shown)
+        present = torch.stack([(labelled.mask == c).flatten(1).any(1) for c in self.foreground], 1)  # (B,K)
+        z_a, image_logits = self._maps(features, labelled.valid, present)
         known = labelled.mask != VOID
-        by_image = F.binary_cross_entropy_with_logits(image_logits.float(), shown.float(), reduction="none").mean(1)
+        by_image = F.binary_cross_entropy_with_logits(image_logits.float(), present.float(), reduction="none").mean(1)
         attention = cross_entropy_map(resize_logits(z_a.float(), labelled.size), labelled.mask)
         losses = {
             "supervised": self.supervised_loss(z_l, labelled.mask),
@@ -114,8 +114,8 @@ class PseudoSeg(Method):
         image_logits = self.classifier(coarse.mean((2, 3), keepdim=True)).flatten(1)
         present = image_logits.detach() >= 0 if shown is None else shown
         maps = activation_maps(coarse, self.classifier.weight.flatten(1), present)
-        seen = torch.cat([resize_logits(fine.detach(), coarse.shape[-2:]), coarse.detach()], 1)
-        maps = attended(maps, self.query(seen), self.key(seen), nearest_cells(valid, coarse.shape[-2:]))
+        inputs = torch.cat([resize_logits(fine.detach(), coarse.shape[-2:]), coarse.detach()], 1)
+        maps = attended(maps, self.query(inputs), self.key(inputs), nearest_cells(valid, coarse.shape[-2:]))
         if self.facts.background is not None:
             at = self.facts.background
             maps = torch.cat([maps[:, :at], 2 - maps.amax(1, keepdim=True), maps[:, at:]], 1)
