@@ -120,6 +120,6 @@ def test_a_tracker_that_cannot_start_is_named(tmp_path, monkeypatch):
 
 
 def test_a_missing_tracker_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "trackio", None)
+    monkeypatch.setattr("fuzzyseg.run.trackers.available", lambda package: False)
     with pytest.raises(ValueError, match="pip install trackio"):
         Tracker("trackio", "seams", tmp_path, {})

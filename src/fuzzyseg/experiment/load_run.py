@@ -23,11 +23,12 @@ from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device, process_group
 from fuzzyseg.experiment.results import record
-from fuzzyseg.experiment.validation import CROSS_FITTED, digests, pixels_of_groups, training_pairs
+from fuzzyseg.experiment.validation import CROSS_FITTED, pixels_of_groups, training_pairs
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.inference.outputs import Fuzzy
 from fuzzyseg.plugins import metrics
+from fuzzyseg.run.files import fingerprint
 from fuzzyseg.run.folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def _calibration(predictor: Predictor, items: list[Item], void: int, group: str 
     images, middle, used = pixels_of_groups(predictor, reader, items, group)
     fitted = (card.record or {}).get("calibration") or {}
     fitted_on, files = fitted.get("fitted_on"), fitted.get("files")
-    crossed = fitted_on == CROSS_FITTED if files is None else not set(files).isdisjoint(digests(used))
+    crossed = fitted_on == CROSS_FITTED if files is None else any(fingerprint(item.image) in files for item in used)
     result = judged(images, None if crossed else card.temperature, card.classes, middle)
     fitted_on = f"{fitted_on}; here cross-fitted" if crossed and fitted_on != CROSS_FITTED else fitted_on
     return {"temperature": card.temperature, "fitted_on": fitted_on, **result}

@@ -1,7 +1,7 @@
 """Training of a run: builds data, method, training loop, evaluation and run folder from the configuration."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -114,19 +114,15 @@ def train(
         check_writable(run.path)
         source = find_dataset(settings.data.root) if data is None or isinstance(data, str | Path) else data
         if source is not None:
-            settings.data.root = str(_written(source, Path(f"{settings.out}.data"), keep=resume))
+            settings.data.root = f"{settings.out}.data"
+            if distributed.rank() == 0:
+                write_dataset(source, Path(settings.data.root), keep=resume)
+            distributed.barrier()
         say = _silent if quiet or distributed.rank() else tell
         with on_first_process(run.lock() if resume else nullcontext(), device):  # before the checkpoint is read
             settings = results.absolute_paths(settings)
             setup = replace(setup, init=settings.init or [])
             return _train(settings, setup, device, metrics or plugins.metrics(), resume, say)
-
-
-def _written(source: Source, folder: Path, *, keep: bool) -> Path:
-    if distributed.rank() == 0:
-        write_dataset(source, folder, keep=keep)
-    distributed.barrier()
-    return folder
 
 
 def _silent(text: str) -> None:
@@ -216,7 +212,7 @@ def _fit(
     def keep_best(predictor: nn.Module, score: dict[str, Any]) -> None:
         save_model(run.best_dir, predictor, card=scoring.card_at(score["step"]))
 
-    with _batch_norm_error():
+    try:
         return fit(
             method,
             with_memory_check(batches, method, settings),
@@ -231,6 +227,13 @@ def _fit(
             config=record,
             resume=state,
         )
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError(
+            f"one image at a time is too few for the network's batch normalisation ({error}): raise --batch, lower "
+            "train.accumulate or the number of processes, or set train.freeze_batch_norm=true"
+        ) from None
 
 
 def _loggers(
@@ -247,20 +250,6 @@ def _loggers(
     if not quiet:
         work = f"batches of {train.batch} images of {train.crop[0]}x{train.crop[1]} on {device}"
         yield Display(train.steps, done=step, work=work)
-
-
-@contextmanager
-def _batch_norm_error() -> Iterator[None]:
-    """Replace torch's error about batch norm on a single value per channel by one that suggests settings."""
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise ConfigError(
-            f"one image at a time is too few for the network's batch normalisation ({error}): raise --batch, lower "
-            "train.accumulate or the number of processes, or set train.freeze_batch_norm=true"
-        ) from None
 
 
 def _settings(train: TrainConfig, optim: OptimConfig, device: torch.device, seed: int, *, score: str) -> Settings:

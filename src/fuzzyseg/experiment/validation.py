@@ -1,6 +1,5 @@
 """Evaluation during training: the score on the validation images, and FPL's statistics there."""
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.ops import distributed
 from fuzzyseg.ops.resize import resize_logits
 from fuzzyseg.plugins import Metric
+from fuzzyseg.run.files import fingerprint
 from fuzzyseg.run.folder import RunFolder
 
 T = TypeVar("T")
@@ -103,8 +103,8 @@ class Scoring:
         """Return the temperature of the finished model, how it was fitted, and the calibration of its probabilities.
 
         It is fitted on held-back images, if any, else on the validation images, whose calibration is then measured with
-        two-fold cross-fitting. At most `MAX_LABELLED` images are used of each kind; `files` are the `digests` of those
-        fitted on. None without labelled pixels.
+        two-fold cross-fitting. At most `MAX_LABELLED` images are used of each kind; `files` identifies those
+        fitted on, in any folder. None without labelled pixels.
         """
         held_back, _, fitted = pixels_of_groups(predictor, self.reader, self.material.held_back, None)
         val, middle, judged_on = pixels_of_groups(predictor, self.reader, self.items, self.material.group)
@@ -112,7 +112,7 @@ class Scoring:
             return None
         temperature = temperature_of(held_back or val)
         result = judged(val, temperature if held_back else None, self.material.card.classes, middle)
-        files = digests(fitted or judged_on)
+        files = [fingerprint(item.image) for item in fitted or judged_on]
         fitted_on = HELD_BACK if held_back else CROSS_FITTED
         return {"temperature": temperature, "fitted_on": fitted_on, "files": files, **result}
 
@@ -155,15 +155,6 @@ def training_pairs(predictor: Predictor, reader: Reader, item: Item) -> Iterator
     """Yield logits (1,C,H,W) and mask (1,H,W) of each of the item's `training_parts`, on the device."""
     for image, mask in training_parts(reader, item):
         yield predictor.training_logits(image).unsqueeze(0), mask.unsqueeze(0).to(predictor.device)
-
-
-def digests(items: Sequence[Item]) -> list[str]:
-    """Return hashes of the image files, which identify them in any folder."""
-    hashes = []
-    for item in items:
-        with item.image.open("rb") as file:
-            hashes.append(hashlib.file_digest(file, "sha256").hexdigest()[:16])
-    return hashes
 
 
 def pixels_of_groups(

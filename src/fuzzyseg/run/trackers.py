@@ -15,10 +15,7 @@ _log = logging.getLogger(__name__)
 
 def available(package: str = "tensorboard") -> bool:
     """Return whether a package is installed."""
-    try:
-        return find_spec(package) is not None
-    except ValueError:  # sys.modules contains None in its place
-        return False
+    return find_spec(package) is not None
 
 
 class _Numbers(Sink):
