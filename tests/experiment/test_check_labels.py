@@ -1,6 +1,7 @@
 """`check --model`: wrong masks are found by a model, the worst first."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
-from fuzzyseg.config import ConfigError
+from fuzzyseg.config import ConfigError, validate
 from fuzzyseg.experiment import check_labels as module
 from fuzzyseg.experiment.check_labels import check_labels
 from fuzzyseg.inference import Predictor
@@ -39,6 +40,10 @@ def data(tmp_path, monkeypatch):
     return tmp_path / "data"
 
 
+def data_config(data, **given):
+    return validate({"data": {"root": str(data), **given}})
+
+
 def relabel(data, name, pixels, value, *, image=None):
     path = data / "masks/train" / f"{name}.png"
     from PIL import Image
@@ -53,7 +58,7 @@ def relabel(data, name, pixels, value, *, image=None):
 def test_planted_wrong_masks_come_first_with_their_confusion(data):
     relabel(data, "d", np.s_[:, 10:20], 0)  # a third
     relabel(data, "b", np.s_[:5, 20:], 1)  # a twelfth
-    result, compared = check_labels("run", data)
+    result, compared = check_labels("run", data_config(data))
     assert compared == 5
     assert [(each["image"].rpartition("/")[2], each["label"], each["prediction"]) for each in result] == [
         ("d", "low", "middle"),
@@ -67,7 +72,7 @@ def test_the_share_is_of_the_labelled_pixels(data):
     relabel(data, "a", np.s_[:, 10:], 255)
     relabel(data, "a", np.s_[:, :5], 2)
     relabel(data, "c", np.s_[:15, :10], 1)
-    result, _ = check_labels("run", data)
+    result, _ = check_labels("run", data_config(data))
     assert [each["share"] for each in result] == pytest.approx([1 / 2, 1 / 4])
     assert [each["image"].rpartition("/")[2] for each in result] == ["a", "c"]
 
@@ -75,13 +80,13 @@ def test_the_share_is_of_the_labelled_pixels(data):
 def test_an_undecided_model_contradicts_nothing(data):
     grey = np.full((20, 30, 3), 97, np.uint8)  # a little nearer to `middle`
     relabel(data, "a", np.s_[:], 0, image=grey)
-    assert check_labels("run", data) == ([], 5)
+    assert check_labels("run", data_config(data)) == ([], 5)
 
 
 def test_the_most_frequent_confusion_is_that_of_one_pair(data):
     relabel(data, "a", np.s_[:, :10], 1)  # 10 columns of `low`
     relabel(data, "a", np.s_[:, 10:14], 2)
-    result, _ = check_labels("run", data)
+    result, _ = check_labels("run", data_config(data))
     assert result[0]["share"] == pytest.approx(14 / 30) and result[0]["most"] == pytest.approx(10 / 30)
     assert (result[0]["label"], result[0]["prediction"]) == ("middle", "low")
 
@@ -89,7 +94,19 @@ def test_the_most_frequent_confusion_is_that_of_one_pair(data):
 def test_other_classes_are_refused(data):
     (data / "dataset.yaml").write_text("classes: [a, b, c]\nignore_index: 255\n")
     with pytest.raises(ConfigError, match="classes"):
-        check_labels("run", data)
+        check_labels("run", data_config(data))
+
+
+def test_settings_of_the_check_hold_for_the_comparison(data):
+    """Value 2 is declared void, and another root has the wrong masks."""
+    (data / "dataset.yaml").unlink()
+    relabel(data, "d", np.s_[:], 2)
+    more = shutil.copytree(data, data.parent / "more")
+    given = {"classes": CLASSES, "ignore_index": 2, "more": [str(more)]}
+    relabel(more, "d", np.s_[:, :10], 1)
+    rows, compared = check_labels("run", data_config(data, **given))
+    assert compared == 9
+    assert [(row["label"], row["share"]) for row in rows] == [("middle", 1.0)]
 
 
 def test_the_command_prints_a_table_after_the_check(data):
@@ -99,10 +116,11 @@ def test_the_command_prints_a_table_after_the_check(data):
     assert result.stdout.splitlines()[-1].split()[1:] == ["33.33%", "low", "->", "middle", "33.33%"]
     record = json.loads(CliRunner().invoke(app, ["check", str(data), "--model", "run", "--json"]).stdout)
     assert record["contradicted"][0]["prediction"] == "middle" and "findings" in record
+    assert record["compared"] == 5
 
 
 def test_a_damaged_mask_is_passed_over(data):
     relabel(data, "d", np.s_[:, 10:20], 0)
     (data / "masks/train/a.png").write_bytes((data / "masks/train/a.png").read_bytes()[:50])
-    result, compared = check_labels("run", data)
+    result, compared = check_labels("run", data_config(data))
     assert compared == 4 and len(result) == 1

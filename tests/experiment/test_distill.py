@@ -115,9 +115,10 @@ def test_resuming_equals_one_training(teacher, tmp_path):
     assert np.isfinite([value.sum().item() for value in first.values()]).all()
 
 
-def test_a_threshold_fitted_on_the_student_is_refused_for_the_teachers_predictions(teacher, tmp_path):
-    with pytest.raises(ConfigError, match=r"loss\.threshold: found 'conformal:0\.9'"):
-        student(teacher, tmp_path / "run", loss="fuzzy", **{"loss.threshold": "conformal:0.9"})
+@pytest.mark.parametrize("threshold", ["conformal:0.9", "calibrated", "adaptive"])
+def test_a_threshold_that_needs_the_network_in_training_is_refused_for_stored_predictions(teacher, tmp_path, threshold):
+    with pytest.raises(ConfigError, match=rf"loss\.threshold: found '{threshold}'"):
+        student(teacher, tmp_path / "run", loss="fuzzy", **{"loss.threshold": threshold})
 
 
 def test_the_slash_of_a_shells_completion_is_no_part_of_a_name(teacher, tmp_path):

@@ -68,7 +68,7 @@ def test_a_tracker_receives_the_run_and_its_numbers_once(tmp_path, monkeypatch, 
     opened = [named for function, _, named in package.calls if function == "init"]
     assert opened[0] == opened[1]  # the same run, which both packages resume
     assert opened[0]["project"] == "seams"
-    assert opened[0]["name"] == "a"
+    assert opened[0]["name"].startswith("a")
     assert opened[0]["config"] == {"seed": 3}
     assert [named["step"] for function, _, named in package.calls if function == "log"] == [1, 10, 20, 20]
     numbers = next(args[0] for function, args, _ in package.calls if function == "log")
@@ -76,14 +76,50 @@ def test_a_tracker_receives_the_run_and_its_numbers_once(tmp_path, monkeypatch, 
     assert package.calls[-1][0] == "finish"
 
 
-def test_runs_of_one_name_in_two_folders_are_two_runs_of_wandb(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", package := Package("wandb"))
+@pytest.mark.parametrize(("name", "key"), [("wandb", "id"), ("trackio", "name")])
+def test_runs_of_one_name_in_two_folders_are_two_runs(tmp_path, monkeypatch, name, key):
+    monkeypatch.setitem(sys.modules, name, package := Package(name))
     for parent in ("x", "y"):
-        Tracker("wandb", "seams", tmp_path / parent / "a", {})
-    assert package.calls[0][2]["id"] != package.calls[1][2]["id"]
+        Tracker(name, "seams", tmp_path / parent / "a", {})
+    assert package.calls[0][2][key] != package.calls[1][2][key]
+
+
+def fail(*args, **named):
+    raise RuntimeError("no route to host")
+
+
+def test_a_tracker_that_fails_is_left_out_with_one_warning(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "wandb", package := Package("wandb"))
+    works = package.log
+    with closing(Tracker("wandb", "seams", tmp_path, {})) as tracker:
+        tracker.write(line(1, 0.25))
+        package.log = fail
+        tracker.write(line(2, 0.25))
+        package.log = works
+        tracker.write(line(3, 0.25))
+        package.finish = fail
+    assert [named["step"] for function, _, named in package.calls if function == "log"] == [1]
+    (warning,) = caplog.messages
+    assert "wandb" in warning and "no route to host" in warning
+
+
+def test_a_tensorboard_that_fails_is_left_out_with_one_warning(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", fail)
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.close", fail)
+    with closing(TensorBoard(tmp_path)) as board:
+        board.write(line(1, 0.25))
+        board.write(line(2, 0.25))
+    assert len(caplog.messages) == 1
+
+
+def test_a_tracker_that_cannot_start_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", package := Package("wandb"))
+    package.init = fail
+    with pytest.raises(ValueError, match=r"track\.to: wandb .*no route to host"):
+        Tracker("wandb", "seams", tmp_path, {})
 
 
 def test_a_missing_tracker_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "trackio", None)
+    monkeypatch.setattr("fuzzyseg.run.trackers.available", lambda package: False)
     with pytest.raises(ValueError, match="pip install trackio"):
         Tracker("trackio", "seams", tmp_path, {})

@@ -60,7 +60,7 @@ def check(
             from fuzzyseg.experiment.check_labels import check_labels
 
             with counter("masks", every=EVERY) as progress:
-                rows, compared = check_labels(model, data, max_megapixels=config.data.max_megapixels, progress=progress)
+                rows, compared = check_labels(model, config, progress)
     except ValueError as error:
         if as_json:  # always exactly one JSON object
             typer.echo(json.dumps({"data": data, "error": str(error)}, indent=2, ensure_ascii=False))
@@ -69,7 +69,7 @@ def check(
     for line in () if as_json else lines(report, limit):
         typer.echo(line)
     if model is not None:
-        more = {"contradicted": rows}
+        more = {"contradicted": rows, "compared": compared}
         for line in () if as_json else _contradicted(rows[:limit], f"{len(rows)} of {compared} masks", model):
             typer.echo(line)
     if as_json:

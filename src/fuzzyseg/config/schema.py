@@ -116,7 +116,7 @@ class TrackConfig(Section):
     to: Literal["trackio", "wandb"] | None = None
     """Tracker package, which must be installed; None: no tracker."""
     project: str = Field("fuzzyseg", min_length=1)
-    """Project in which the run appears, under the name of its folder."""
+    """Project in which the run appears, under the name of its folder (trackio: with a hash of its path)."""
 
 
 class EvaluateConfig(Section):

@@ -28,15 +28,17 @@ from fuzzyseg.ops import distributed
 def with_held_back(setup: Setup, material: Material, names: Collection[str] = ()) -> Material:
     """Hold back some labelled images if the setup calibrates on them. names: those of a resumed run, held back again.
 
-    Raises ConfigError if too few labelled images are left, or T would be fitted on another network than the teacher.
+    Raises ConfigError if too few labelled images are left, or T does not apply to the predictions of a stored teacher.
     """
+    # A-FPL computes T at the network's stride, but crops of stored predictions have the size of the image.
+    adaptive = setup.uses_threshold and setup.loss.policy == "adaptive"
+    if setup.method.stored_teacher and (setup.calibrates or adaptive):
+        raise ConfigError(
+            f"loss.threshold: found {setup.loss.threshold!r}, which does not apply to the stored predictions of a "
+            "teacher; give a number, auto or a schedule"
+        )
     if not setup.calibrates and not setup.gates:
         return material
-    if setup.method.stored_teacher:
-        raise ConfigError(
-            f"loss.threshold: found {setup.loss.threshold!r}, which is fitted on the network in training, not on the "
-            "teacher of the stored predictions; give a number, auto or a schedule"
-        )
     labelled = len(material.split.labelled)
     count = max(1, round(setup.loss.calibrated.hold_back * labelled))
     if count >= labelled:

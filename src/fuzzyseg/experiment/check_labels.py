@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
+from fuzzyseg.config import Config
 from fuzzyseg.data import VOID
 from fuzzyseg.data.io.pillow import pixel_limit
-from fuzzyseg.experiment.load_run import Counter, read_for, run_config
+from fuzzyseg.experiment.load_run import Counter, read_for
 from fuzzyseg.experiment.process_group import choose_device
 from fuzzyseg.experiment.validation import training_parts
 from fuzzyseg.inference import load
@@ -19,20 +20,21 @@ CONFIDENT = 0.9
 
 
 def check_labels(
-    source: str | Path, data: str | Path, *, max_megapixels: int | None = None, progress: Counter | None = None
+    source: str | Path, config: Config, progress: Counter | None = None
 ) -> tuple[list[dict[str, Any]], int]:
-    """Compare the masks in a folder with a model's predictions, at the training scale. Unreadable files are skipped.
+    """Compare the masks of a dataset with a model's predictions, at the training scale. Unreadable files are skipped.
 
-    source: a run or model folder with the classes of the data. A model that was trained on these masks has partly
-    learnt their errors.
+    source: a run or model folder with the classes of the data. config: its section `data` describes the dataset; what
+    neither these settings nor the files declare is as in the model's training. A model that was trained on these masks
+    has partly learnt their errors.
 
     Returns a row for each image with contradicted pixels, worst first, and the number of images compared. A row has the
     image, the fraction of its labelled pixels that are contradicted, the most frequent confusion (label and
     prediction), and the fraction of labelled pixels with this confusion. Raises ConfigError, DataError.
     """
-    predictor, config = load(source, device=choose_device("auto")), run_config(Path(source))
-    with pixel_limit(max_megapixels):
-        dataset = read_for(Path(data), predictor, config)
+    predictor = load(source, device=choose_device("auto"))
+    with pixel_limit(config.data.max_megapixels):
+        dataset = read_for(Path(config.data.root or ""), predictor, config)
         items = [item for item in dataset.items if item.mask is not None]
         classes, rows, compared = predictor.card.classes, list[dict[str, Any]](), 0
         reader = predictor.card.reader(dataset.ignore_index, image_size=predictor.card.image_size)

@@ -28,6 +28,7 @@ from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.inference.outputs import Fuzzy
 from fuzzyseg.plugins import metrics
+from fuzzyseg.run.files import fingerprint
 from fuzzyseg.run.folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -84,9 +85,7 @@ def evaluate(
         counts: list[Any] = []
         call = chosen.model_dump(exclude={"diagnose", "gallery"}) | {"metrics": metrics(), "progress": progress}
         result = score(predictor, items, ignore_index=void, keep=lambda *c: counts.append(c), **call)
-        root = settings.data.root or where  # without its run, the model may have been fitted here
-        fitted_here = split == "val" and Path(where).resolve() == Path(root).resolve()
-        result["calibration"] = _calibration(predictor, items, void, fitted_here, settings.data.group)
+        result["calibration"] = _calibration(predictor, items, void, settings.data.group)
         if run is not None and config is not None and gallery is not None:
             maps = partial(_pixel_maps, predictor, sets_of(Path(source), config), void)
             known = run.evaluation_dir, predictor, items, counts[0], maps, result, chosen, void
@@ -97,16 +96,19 @@ def evaluate(
     return {"data": where, "split": split, **result}
 
 
-def _calibration(
-    predictor: Predictor, items: list[Item], void: int, fitted_here: bool, group: str | None
-) -> dict[str, Any]:
-    """Run `judged` on a subset of the items with the model's temperature, cross-fitted if it was fitted on them."""
+def _calibration(predictor: Predictor, items: list[Item], void: int, group: str | None) -> dict[str, Any]:
+    """Run `judged` on a subset of the items with the model's temperature, cross-fitted if it was fitted on any of them.
+
+    Cross-fits as well if the model, of an earlier version, does not tell which validation images it was fitted on.
+    """
     card = predictor.card
     reader = card.reader(void, image_size=card.image_size)
-    images, middle = pixels_of_groups(predictor, reader, items, group)
-    fitted_on = ((card.record or {}).get("calibration") or {}).get("fitted_on")
-    crossed = fitted_here and fitted_on == CROSS_FITTED
+    images, middle, used = pixels_of_groups(predictor, reader, items, group)
+    fitted = (card.record or {}).get("calibration") or {}
+    fitted_on, files = fitted.get("fitted_on"), fitted.get("files")
+    crossed = fitted_on == CROSS_FITTED if files is None else any(fingerprint(item.image) in files for item in used)
     result = judged(images, None if crossed else card.temperature, card.classes, middle)
+    fitted_on = f"{fitted_on}; here cross-fitted" if crossed and fitted_on != CROSS_FITTED else fitted_on
     return {"temperature": card.temperature, "fitted_on": fitted_on, **result}
 
 

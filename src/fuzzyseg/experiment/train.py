@@ -1,6 +1,6 @@
 """Training of a run: builds data, method, training loop, evaluation and run folder from the configuration."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -112,19 +112,15 @@ def train(
         check_writable(run.path)
         source = find_dataset(settings.data.root) if data is None or isinstance(data, str | Path) else data
         if source is not None:
-            settings.data.root = str(_written(source, Path(f"{settings.out}.data"), keep=resume))
+            settings.data.root = f"{settings.out}.data"
+            if distributed.rank() == 0:
+                write_dataset(source, Path(settings.data.root), keep=resume)
+            distributed.barrier()
         say = _silent if quiet or distributed.rank() else tell
         with on_first_process(run.lock() if resume else nullcontext(), device):  # before the checkpoint is read
             settings = results.absolute_paths(settings)
             setup = replace(setup, init=settings.init or [])
             return _train(settings, setup, device, metrics or plugins.metrics(), resume, dry_run, say)
-
-
-def _written(source: Source, folder: Path, *, keep: bool) -> Path:
-    if distributed.rank() == 0:
-        write_dataset(source, folder, keep=keep)
-    distributed.barrier()
-    return folder
 
 
 def _silent(text: str) -> None:
@@ -157,15 +153,18 @@ def _train(
             for line in dry_run_of(built.method, optimisers, settings, batches, built.scoring):
                 say(line)
             return RunResult(run.path, False, False, 0, None)
-        with on_first_process(nullcontext() if resume else run.lock(), device):
-            if first:  # write nothing to the run folder before all settings are validated
+        record, sinks = config.model_dump(mode="json"), list[Sink]()
+        with on_first_process(nullcontext() if resume else run.lock(), device), ExitStack() as stack:
+            if first:  # write nothing to the run folder before all settings are validated and a tracker has started
                 run.check_empty(resume=resume)
+                loggers = _loggers(run, train, record, state, device, quiet=say is _silent)
+                sinks += (stack.enter_context(closing(sink)) for sink in loggers)
                 write_text(run.config, dump_yaml(config))
                 write_json(run.split, results.split_record(material, built.threshold()))
                 now = environment.collect(results.hardware(device))
                 write_json(run.environment, results.sessions(run, now, state))
             distributed.barrier()
-            outcome = _fit(run, built, config, settings, say is _silent)
+            outcome = _fit(run, built, config, settings, record, sinks)
             result = None
             if outcome.finished:
                 result = results.result_of(setup, config.seed, material, outcome, built.threshold(), built.notes)
@@ -177,33 +176,20 @@ def _train(
     return RunResult(run.path, outcome.finished, outcome.interrupted, outcome.step, result)
 
 
-def _fit(run: RunFolder, built: Training, config: Config, settings: Settings, quiet: bool) -> Outcome:
-    """Run the training loop and its loggers."""
-    method, loader, scoring, state, train = built.method, built.loader, built.scoring, built.state, config.train
-    if train.sync_batch_norm:
-        nn.SyncBatchNorm.convert_sync_batchnorm(method)
+def _fit(
+    run: RunFolder, built: Training, config: Config, settings: Settings, record: dict[str, Any], sinks: Sequence[Sink]
+) -> Outcome:
+    """Run the training loop. record: the configuration to store in checkpoints."""
+    method, loader, scoring = built.method, built.loader, built.scoring
+    if config.train.sync_batch_norm:
+        nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
     method.to(settings.device)  # before creating the optimisers: their state is on the parameters' device
-    record, step = config.model_dump(mode="json"), state["step"] if state else 0  # stored in checkpoints
-    logged = step - (state is not None and "unscored" in state)  # its line is written after its evaluation
-    can_score = train.evaluate and bool(scoring.items)
+    can_score = config.train.evaluate and bool(scoring.items)
 
     def keep_best(predictor: nn.Module, score: dict[str, Any]) -> None:
         save_model(run.best_dir, predictor, card=scoring.card_at(score["step"]))
 
-    with ExitStack() as stack:
-        sinks: list[Sink] = []
-        if distributed.rank() == 0:
-            review = review_of(dict(checkpoint.leaves(record)))
-            sinks.append(stack.enter_context(closing(MetricsLog(run.metrics, keep_to=logged, review=review))))
-            if available() if train.tensorboard == "auto" else train.tensorboard:
-                sinks.append(stack.enter_context(closing(TensorBoard(run.tensorboard_dir, keep_to=logged))))
-            if (track := record["track"])["to"]:
-                tracker = Tracker(**track, folder=run.path, config=record, keep_to=logged)
-                sinks.append(stack.enter_context(closing(tracker)))
-            if not quiet:
-                work = f"batches of {train.batch} images of {train.crop[0]}x{train.crop[1]} on {settings.device}"
-                sinks.append(stack.enter_context(closing(Display(train.steps, done=step, work=work))))
-        stack.enter_context(_explained_errors())
+    with _explained_errors():
         return fit(
             method,
             with_memory_check(built.batches, method, settings),
@@ -216,8 +202,24 @@ def _fit(run: RunFolder, built: Training, config: Config, settings: Settings, qu
             sinks=sinks,
             checkpoint=run.last_pt,
             config=record,
-            resume=state,
+            resume=built.state,
         )
+
+
+def _loggers(
+    run: RunFolder, train: TrainConfig, record: dict[str, Any], state: Any, device: torch.device, *, quiet: bool
+) -> Iterator[Sink]:
+    """Open the log files, the tracker and the progress display, which continue after the checkpoint `state`, if any."""
+    step = state["step"] if state else 0
+    logged = step - (state is not None and "unscored" in state)  # its line is written after its evaluation
+    yield MetricsLog(run.metrics, keep_to=logged, review=review_of(dict(checkpoint.leaves(record))))
+    if available() if train.tensorboard == "auto" else train.tensorboard:
+        yield TensorBoard(run.tensorboard_dir, keep_to=logged)
+    if (track := record["track"])["to"]:
+        yield Tracker(**track, folder=run.path, config=record, keep_to=logged)
+    if not quiet:
+        work = f"batches of {train.batch} images of {train.crop[0]}x{train.crop[1]} on {device}"
+        yield Display(train.steps, done=step, work=work)
 
 
 @contextmanager

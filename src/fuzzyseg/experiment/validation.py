@@ -28,6 +28,7 @@ from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.ops import distributed
 from fuzzyseg.ops.resize import resize_logits
 from fuzzyseg.plugins import Metric
+from fuzzyseg.run.files import fingerprint
 from fuzzyseg.run.folder import RunFolder
 
 T = TypeVar("T")
@@ -102,15 +103,18 @@ class Scoring:
         """Return the temperature of the finished model, how it was fitted, and the calibration of its probabilities.
 
         It is fitted on held-back images, if any, else on the validation images, whose calibration is then measured with
-        two-fold cross-fitting. At most `MAX_LABELLED` images are used of each kind. None without labelled pixels.
+        two-fold cross-fitting. At most `MAX_LABELLED` images are used of each kind; `files` identifies those
+        fitted on, in any folder. None without labelled pixels.
         """
-        held_back, _ = pixels_of_groups(predictor, self.reader, self.material.held_back, None)
-        val, middle = pixels_of_groups(predictor, self.reader, self.items, self.material.group)
+        held_back, _, fitted = pixels_of_groups(predictor, self.reader, self.material.held_back, None)
+        val, middle, judged_on = pixels_of_groups(predictor, self.reader, self.items, self.material.group)
         if not held_back and not val:
             return None
         temperature = temperature_of(held_back or val)
         result = judged(val, temperature if held_back else None, self.material.card.classes, middle)
-        return {"temperature": temperature, "fitted_on": HELD_BACK if held_back else CROSS_FITTED, **result}
+        files = [fingerprint(item.image) for item in fitted or judged_on]
+        fitted_on = HELD_BACK if held_back else CROSS_FITTED
+        return {"temperature": temperature, "fitted_on": fitted_on, "files": files, **result}
 
     def _diagnosis(self, predictor: Predictor, step: int) -> dict[str, Diagnosis]:
         """Return FPL's statistics with the network as its own teacher. Writes maps of K, except for tiled images."""
@@ -155,17 +159,18 @@ def training_pairs(predictor: Predictor, reader: Reader, item: Item) -> Iterator
 
 def pixels_of_groups(
     predictor: Predictor, reader: Reader, items: Sequence[Item], group: str | None
-) -> tuple[list[Pixels], int]:
-    """Sample labelled pixels of at most `MAX_LABELLED` items. Also returns the index that splits them in two halves.
+) -> tuple[list[Pixels], int, list[Item]]:
+    """Sample labelled pixels of at most `MAX_LABELLED` items. Also returns the index that splits them in two halves,
+    and their items.
 
     Groups are not split, unless there is only one.
     """
     keyed = []
     for key, item in evenly_spaced(in_groups(items, group), MAX_LABELLED):
-        keyed += [(key, pixels) for pixels in sampled_pixels(predictor, reader, [item])]
+        keyed += [(key, pixels, item) for pixels in sampled_pixels(predictor, reader, [item])]
     starts = [place for place in range(1, len(keyed)) if keyed[place][0] != keyed[place - 1][0]]
     middle = min(starts, key=lambda place: abs(place - len(keyed) // 2), default=len(keyed) // 2)
-    return [pixels for _, pixels in keyed], middle
+    return [pixels for _, pixels, _ in keyed], middle, [item for *_, item in keyed]
 
 
 def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:

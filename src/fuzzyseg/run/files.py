@@ -1,6 +1,7 @@
 """Atomic writing of files, and errors of full or read-only disks."""
 
 import errno
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -12,6 +13,12 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """Error numbers of a disk that cannot be written: full, over quota, file too large, or read-only."""
 
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+def fingerprint(path: Path) -> str:
+    """Return a hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def disk_error(error: BaseException, path: Path) -> OSError | None:

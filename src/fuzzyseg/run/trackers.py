@@ -1,7 +1,8 @@
 """Logging of metrics to TensorBoard, trackio or Weights & Biases, if the package is installed."""
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,17 +10,46 @@ from typing import Any
 
 from fuzzyseg.run.logs import Sink
 
+_log = logging.getLogger(__name__)
+
 
 def available(package: str = "tensorboard") -> bool:
     """Return whether a package is installed."""
-    try:
-        return find_spec(package) is not None
-    except ValueError:  # sys.modules contains None in its place
-        return False
+    return find_spec(package) is not None
 
 
-class TensorBoard(Sink):
-    """Sink that writes each number in a line under its path: `losses/sup`, `metrics/k/0`, `metrics/k/1`, ..."""
+class _Numbers(Sink):
+    """Sink of the numbers in a line under their paths: `losses/sup`, `metrics/k/0`, `metrics/k/1`, ...
+
+    After an error it warns once and writes no more: a training must not end because a logger failed.
+    """
+
+    _name = "tensorboard"
+    _kept, _failed = 0, False
+    _add: Callable[[dict[str, float], int], object]
+    _end: Callable[[], object]
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Write a line, unless it was written before the run was resumed."""
+        if line["step"] > self._kept and not self._failed:
+            numbers = dict(_scalars({key: value for key, value in line.items() if key != "step"}))
+            self._attempt(lambda: self._add(numbers, line["step"]))
+
+    def close(self) -> None:
+        """End the run and wait until all data is written."""
+        self._attempt(self._end)
+
+    def _attempt(self, function: Callable[[], object]) -> None:
+        try:
+            function()
+        except Exception as error:  # of any package, over any network
+            if not self._failed:
+                _log.warning("%s failed (%s); it receives no more of this training", self._name, error or repr(error))
+            self._failed = True
+
+
+class TensorBoard(_Numbers):
+    """Writer of TensorBoard's event files."""
 
     def __init__(self, folder: str | Path, *, keep_to: int = 0) -> None:
         """Open a writer into `folder`; events of an earlier writer past step `keep_to` are purged.
@@ -33,21 +63,18 @@ class TensorBoard(Sink):
             )
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=keep_to + 1)  # type: ignore[no-untyped-call]
+        writer = SummaryWriter(str(folder), purge_step=keep_to + 1)  # type: ignore[no-untyped-call]
 
-    def write(self, line: dict[str, Any]) -> None:
-        """Write a line."""
-        for name, value in _scalars({key: value for key, value in line.items() if key != "step"}):
-            self._writer.add_scalar(name, value, line["step"])  # type: ignore[no-untyped-call]
-        self._writer.flush()  # type: ignore[no-untyped-call]
+        def add(numbers: dict[str, float], step: int) -> None:
+            for name, value in numbers.items():
+                writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            writer.flush()  # type: ignore[no-untyped-call]
 
-    def close(self) -> None:
-        """Close the file."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._add, self._end = add, writer.close
 
 
-class Tracker(Sink):
-    """Sink that writes the same numbers to trackio or wandb, which share the functions `init`, `log` and `finish`.
+class Tracker(_Numbers):
+    """Run of trackio or wandb, which share the functions `init`, `log` and `finish`.
 
     Storage and network access are configured through their environment variables: `WANDB_MODE=offline`,
     `TRACKIO_SPACE_ID`, ...
@@ -56,7 +83,8 @@ class Tracker(Sink):
     def __init__(self, to: str, project: str, folder: str | Path, config: Mapping[str, Any], *, keep_to: int = 0):
         """Open a run named after `folder`; a resumed run continues after step `keep_to`.
 
-        to: trackio or wandb. config: stored with the metrics. Raises ValueError if the package is not installed.
+        to: trackio or wandb. config: stored with the metrics. Raises ValueError if the package is not installed, or
+        cannot open the run.
         """
         if not available(to):
             raise ValueError(f"track.to: found {to}, which is not installed; pip install {to}, or set track.to=null")
@@ -64,24 +92,21 @@ class Tracker(Sink):
             import wandb as tracker
         else:
             import trackio as tracker
-        self._package = tracker
+        self._name, self._kept = to, keep_to
         path = Path(folder).resolve()
-        # Both resume by a key: trackio by name, wandb by an id, which must be unique to the folder.
-        resumed: dict[str, Any] = {"resume": "allow"}
+        # Both resume by a key that must be unique to the folder: wandb by an id, trackio by the name.
+        key = sha256(os.fsencode(path)).hexdigest()[:16]
+        named: dict[str, Any] = {"name": f"{path.name}-{key[:8]}"}
         if to == "wandb":
-            resumed |= {"id": sha256(os.fsencode(path)).hexdigest()[:16], "dir": str(path)}
-        self._package.init(project=project, name=path.name, config=dict(config), **resumed)
-        self._kept = keep_to
-
-    def write(self, line: dict[str, Any]) -> None:
-        """Write a line, unless it was written before the run was resumed."""
-        if line["step"] > self._kept:
-            numbers = dict(_scalars({key: value for key, value in line.items() if key != "step"}))
-            self._package.log(numbers, step=line["step"])
-
-    def close(self) -> None:
-        """End the run and wait until all data is written."""
-        self._package.finish()
+            named = {"name": path.name, "id": key, "dir": str(path)}
+        try:
+            tracker.init(project=project, config=dict(config), resume="allow", **named)
+        except Exception as error:
+            raise ValueError(
+                f"track.to: {to} cannot start ({error}); log in, or let its environment variables store the run on "
+                "this machine, or set track.to=null"
+            ) from error
+        self._add, self._end = lambda numbers, step: tracker.log(numbers, step=step), lambda: tracker.finish()
 
 
 def _scalars(value: Any, name: str = "") -> Iterator[tuple[str, float]]:

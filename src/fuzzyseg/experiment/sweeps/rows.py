@@ -1,6 +1,5 @@
 """Result files (rows) of finished runs: small enough to commit, without paths of the machine."""
 
-import hashlib
 import json
 import statistics
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from fuzzyseg.experiment.build import resolve
 from fuzzyseg.experiment.results import WITHOUT_EFFECT
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.networks.weights import network_file
+from fuzzyseg.run.files import fingerprint
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import SCORE, read_lines
 
@@ -89,12 +89,6 @@ def origin_differences(row: Mapping[str, Any], made_from: Mapping[str, str | Non
     ]
 
 
-def _fingerprint(path: Path) -> str:
-    """Return the hash of a weight file, which shows whether runs had equal initial weights."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
 def row_of(grid: Grid, cell: Cell, out: Path) -> dict[str, Any]:
     """Return the row of a finished run in `out`."""
     run, config = RunFolder(out / cell.name), grid.config(cell, out)
@@ -113,7 +107,7 @@ def row_of(grid: Grid, cell: Cell, out: Path) -> dict[str, Any]:
         "data": split.get("data"),
         "code": environment["code"],
         "settings": identity(config),
-        "starts": [_fingerprint(network_file(Path(path))) for path in config.init or []],
+        "starts": [fingerprint(network_file(Path(path))) for path in config.init or []],
         "result": result,
         "course": [{key: line.get(key) for key in ("step", "evaluation", "metrics")} for line in scored],
         "seconds_per_step": round(statistics.median(seconds), 4) if seconds else None,
