@@ -56,6 +56,8 @@ def prepare_training(
 ) -> Training:
     """Read the data, and the checkpoint if there is one, and build method, loader and evaluation."""
     data, train, seed = config.data, config.train, config.seed
+    if train.sync_batch_norm and device.type != "cuda":
+        raise ConfigError(f"train.sync_batch_norm: found true on {device}; expected false (GPUs only)")
     state, initial_setup, given = None, setup, data
     if resume and run.has_checkpoint:  # weights are in its checkpoint, input statistics and split in its split.json
         state, initial_setup, given = _load(run, config), setup.resumed(), results.recorded_data(data, run)

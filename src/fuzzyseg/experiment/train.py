@@ -80,8 +80,7 @@ def train(
             datasets; see `Pairs`. Datasets are written to the folder `<out>.data`, which replaces `data.root`.
         metrics: functions of the confusion matrix by name; see `Metric`. The first one selects the best checkpoint.
         resume: continue from the checkpoint in the run folder, if there is one.
-        quiet: print nothing.
-        dry_run: run three steps, print time and memory, and write nothing.
+        quiet: print nothing. dry_run: run three steps, print time and memory, and write nothing.
         given: settings by option name (`image_size=256`), or whole sections; they override `config`.
 
     Raises:
@@ -99,28 +98,29 @@ def train(
             section.name = custom.__name__
             if custom.__name__ in table:
                 raise ConfigError(f"found an object named {custom.__name__!r}, as one of fuzzyseg; rename it")
-    # mistyped names are reported before any file is read
-    setup = resolve(settings, method=own_method, loss=own_loss, network=network)
+    setup = resolve(settings, method=own_method, loss=own_loss, network=network)  # before any file is read
     if network is None:
         check_names(settings.network.arch, settings.network.encoder)
     device = choose_device(settings.train.device)
-    if settings.train.sync_batch_norm and device.type != "cuda":
-        raise ConfigError(f"train.sync_batch_norm: found true on {device}; expected false (GPUs only)")
     run = RunFolder(settings.out)
     with process_group(device), pixel_limit(settings.data.max_megapixels), torch.random.fork_rng(devices=[]):
         run.check_empty(resume=resume)
         check_writable(run.path)
         source = find_dataset(settings.data.root) if data is None or isinstance(data, str | Path) else data
         if source is not None:
-            settings.data.root = f"{settings.out}.data"
-            if distributed.rank() == 0:
-                write_dataset(source, Path(settings.data.root), keep=resume)
-            distributed.barrier()
+            settings.data.root = _written(source, f"{settings.out}.data", keep=resume)
         say = _silent if quiet or distributed.rank() else tell
         with on_first_process(run.lock() if resume else nullcontext(), device):  # before the checkpoint is read
             settings = results.absolute_paths(settings)
             setup = replace(setup, init=settings.init or [])
             return _train(settings, setup, device, metrics or plugins.metrics(), resume, dry_run, say)
+
+
+def _written(source: Source, folder: str, *, keep: bool) -> str:
+    if distributed.rank() == 0:
+        write_dataset(source, Path(folder), keep=keep)
+    distributed.barrier()
+    return folder
 
 
 def _silent(text: str) -> None:

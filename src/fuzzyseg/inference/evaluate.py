@@ -54,39 +54,44 @@ def evaluate(
     """
     if not items:
         raise DataError("there are no images to evaluate on; expected at least one with a mask")
-    everything, processes = len(items), distributed.world_size()
-    items = items[distributed.rank() :: processes]
     card, protocol = predictor.card, Protocol(mode, window, tuple(scales), flip)
-    reader, count, done = card.reader(ignore_index), len(card.classes), 0
-    matrix = torch.zeros(count, count, dtype=torch.long, device=predictor.device)
-    image, images = torch.zeros_like(matrix), []
-    for labels, masks, finished in _predictions(predictor, reader, items, protocol, batch):
-        for label, mask in zip(labels, masks.to(predictor.device), strict=True):
-            image = image + confusion_matrix(label, mask, count)
-            if finished:
-                matrix += image
-                images.append(torch.stack([image.diagonal(), image.sum(1), image.sum(0)]))
-                image = torch.zeros_like(matrix)
-        done += finished
-        if finished and progress is not None:
-            progress(min(done * processes, everything), everything)
-    counts = distributed.gather(matrix.unsqueeze(0)).sum(0).cpu()
-    each = distributed.gather(torch.stack(images) if images else matrix.new_zeros(0, 3, count)).cpu()
-    order = [number for rank in range(processes) for number in range(rank, everything, processes)]
-    each = each[torch.tensor(order).argsort()]
+    reader, part = card.reader(ignore_index), items[distributed.rank() :: distributed.world_size()]
+    counts, each = _counts(predictor, _predictions(predictor, reader, part, protocol, batch), len(items), progress)
     keep(counts, each)
     result = scores(counts, card.classes)
     further = {name: float(metric(counts.double())) for name, metric in (metrics or {}).items()}
     if ceiling is None:
-        mine = ceiling_matrix(items, reader, image_size=card.image_size, stride=predictor.stride())
+        mine = ceiling_matrix(part, reader, image_size=card.image_size, stride=predictor.stride())
         ceiling_counts = distributed.gather(mine.unsqueeze(0).to(predictor.device)).sum(0).cpu()
         ceiling = scores(ceiling_counts, card.classes)["per_class"]
     measure = resolvable(result["per_class"], ceiling) | {"miou_error": bootstrap_error(each)}
-    return {**further, **result, **measure, "images": everything, "protocol": protocol.describe(card)}
+    return {**further, **result, **measure, "images": len(items), "protocol": protocol.describe(card)}
 
 
 Prediction = tuple[Tensor, Tensor, int]
 """Labels and truth (B,H,W), and the number of images that they complete."""
+
+
+def _counts(
+    predictor: Predictor, predictions: Iterator[Prediction], total: int, progress: Callable[[int, int], None] | None
+) -> tuple[Tensor, Tensor]:
+    """Return the confusion matrix (C,C) and the counts (N,3,C) of each of `total` images, of all processes."""
+    count, processes, done = len(predictor.card.classes), distributed.world_size(), 0
+    matrix = torch.zeros(count, count, dtype=torch.long, device=predictor.device)
+    image, images = torch.zeros_like(matrix), [matrix.new_zeros(0, 3, count)]
+    for labels, masks, finished in predictions:
+        for label, mask in zip(labels, masks.to(predictor.device), strict=True):
+            image = image + confusion_matrix(label, mask, count)
+            if finished:
+                matrix += image
+                images.append(torch.stack([image.diagonal(), image.sum(1), image.sum(0)]).unsqueeze(0))
+                image = torch.zeros_like(matrix)
+        done += finished
+        if finished and progress is not None:
+            progress(min(done * processes, total), total)
+    each = distributed.gather(torch.cat(images)).cpu()  # by process: every n-th image from the first, the second, ...
+    each = each[(torch.arange(total) % processes).argsort(stable=True).argsort()]
+    return distributed.gather(matrix.unsqueeze(0)).sum(0).cpu(), each
 
 
 def _predictions(
