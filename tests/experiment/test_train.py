@@ -309,7 +309,7 @@ def test_an_output_that_cannot_be_written_is_told_before_the_data_is_read(folder
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("fuzzyseg.data.io.write.TemporaryFile", refuse)
-    module = importlib.import_module("fuzzyseg.experiment.train")
+    module = importlib.import_module("fuzzyseg.experiment.prepare_training")
     monkeypatch.setattr(module, "gather_material", lambda *_: pytest.fail("worked already"))
     with pytest.raises(DataError, match=r"out: cannot be written \(Permission denied"):
         run(settings(folder, tmp_path / "out"))
