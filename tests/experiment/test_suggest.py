@@ -125,6 +125,21 @@ def test_pictures_lie_on_the_image(run, photos, tmp_path):
     assert np.abs(np.asarray(pictures["image"]).astype(int) - np.asarray(Image.open(photos / "a.png"))).mean() < 60
 
 
+def test_pictures_of_a_wide_image_keep_its_aspect(run, tmp_path, monkeypatch):
+    """Also where a band of its prediction has fewer rows than one in the picture."""
+    monkeypatch.setattr("fuzzyseg.experiment.suggest.SIDE", 10)
+    monkeypatch.setattr("fuzzyseg.inference.predictor.MAX_PIXELS", 100)
+    monkeypatch.setattr("fuzzyseg.inference.predictor.TILE", (16, 64))
+    file = write(tmp_path / "a.png", np.random.default_rng(7).integers(0, 256, (39, 121, 3), dtype=np.uint8))
+    suggest(run, [file], tmp_path / "out", count=1, export=["cvat"], network=NETWORK, device="cpu")
+    page = (tmp_path / "out" / "suggestions.html").read_text(encoding="utf-8")
+    result = re.findall(r'src="data:image/\w+;base64,([^"]+)" data-view="(\w+)"', page)
+    pictures = {view: Image.open(io.BytesIO(base64.b64decode(data))) for data, view in result}
+    assert {picture.size for picture in pictures.values()} == {(11, 4)} and len(pictures) == 4
+    mask = read_mask(tmp_path / "out" / "masks" / "a.png")
+    assert np.array_equal(np.asarray(pictures["prediction"]), mask[::12, ::12])
+
+
 def test_an_unreadable_image_is_reported_and_the_others_suggested(run, photos, tmp_path):
     (photos / "broken.png").write_bytes(b"\x89PNG no image")
     chosen, failures = suggest(run, [photos], tmp_path / "out", count=3, network=NETWORK, device="cpu")
