@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -144,6 +145,14 @@ def test_an_unreadable_image_is_reported_and_the_others_suggested(run, photos, t
     (photos / "broken.png").write_bytes(b"\x89PNG no image")
     chosen, failures = suggest(run, [photos], tmp_path / "out", count=3, network=NETWORK, device="cpu")
     assert len(chosen) == 3 and len(failures) == 1 and "broken.png" in str(failures[0])
+
+
+def test_what_cannot_be_exported_is_named_before_images_are_measured(run, tmp_path):
+    file, seen = write(tmp_path / os.fsdecode(b"a\xff.png"), np.zeros((8, 9, 3), np.uint8)), []
+    with pytest.raises(DataError, match="cannot be read back from cvat"):
+        suggest(run, [file], tmp_path / "out", count=1, export=["cvat"], network=NETWORK, device="cpu",
+                progress=lambda *n: seen.append(n))  # fmt: skip
+    assert not seen
 
 
 def test_copies_of_labelled_images_alone_are_refused(run, tmp_path):

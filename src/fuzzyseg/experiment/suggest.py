@@ -25,6 +25,7 @@ from fuzzyseg.experiment.process_group import choose_device
 from fuzzyseg.inference import ModelCard, Predictor, load, predict_files
 from fuzzyseg.inference.model import replacing_folder
 from fuzzyseg.inference.outputs import ANNOTATIONS
+from fuzzyseg.inference.outputs.annotations import check_annotations
 from fuzzyseg.inference.outputs.rasters import colours_of
 from fuzzyseg.inference.predict import find_files
 from fuzzyseg.inference.suggest import Candidate, Surveyor, choose
@@ -75,6 +76,7 @@ def suggest(
         files = [path for path in find_files(images, out).files if path.resolve() not in known]
         if len(files) < count:
             raise ConfigError(f"-n: found {count}, but only {len(files)} of the images have no label yet; give fewer")
+        check_annotations(export, predictor.card, [path.name for path in files])
         networks = [predictor.network, *_second(source, config, predictor.card, network)]
         surveyor = Surveyor(networks, predictor.card, where, sets_of(source, config))
         measured, failures = _measured(surveyor, [*files, *labelled], progress)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 from fuzzyseg.data import VOID, DataError, Item
@@ -15,8 +16,9 @@ from fuzzyseg.data.io.write import Unwritable, check_writable, written_beside
 from fuzzyseg.data.labels.decode import training_labels
 from fuzzyseg.data.loading.value_range import header_notes
 from fuzzyseg.data.text import printable, short
-from fuzzyseg.inference.outputs import ANNOTATIONS, KINDS, POLYGONS, Annotated, Fuzzy
-from fuzzyseg.inference.outputs.polygons import check_polygons
+from fuzzyseg.inference.outputs import ANNOTATIONS, KINDS, POLYGONS, Fuzzy
+from fuzzyseg.inference.outputs.annotations import check_annotations
+from fuzzyseg.inference.outputs.rasters import is_georeferenced
 from fuzzyseg.inference.outputs.record import ADVICE, Line, Record, checksum, state_of
 from fuzzyseg.inference.predict_image import ImagePrediction
 from fuzzyseg.inference.predictor import Predictor, Protocol
@@ -45,42 +47,39 @@ def predict_files(
 ) -> tuple[list[Path], list[DataError]]:
     """Write the mask of each image file, and further outputs.
 
-    images: files, folders (recursive) or glob patterns such as `photos/*.jpg`. NAME.jpg gives masks/NAME.png below
-    `out`, an index mask of the size of the image, with class indices as pixels and 255 where the image has no data; its
-    palette contains the class colours, if any. A georeferenced TIFF file gives masks/NAME.tif with its coordinate
-    system and transform. If two results would have the same name, all get the full file name (NAME.jpg.png).
-    class_shares.csv contains the fraction of pixels per class of each image.
+    images: files, folders (recursive) or patterns such as `photos/*.jpg`; other files are counted in a warning.
+    NAME.jpg gives masks/NAME.png below `out`: class indices at its size, 255 where it has no data, the class colours as
+    palette. A georeferenced TIFF file gives masks/NAME.tif with its georeference. If two results would have the same
+    name, all get the full file name (NAME.jpg.png). class_shares.csv contains the class fractions of each image.
 
     write: further outputs (`KINDS`, docs/predict.md), in folders of their names, or, for coco, cvat and labelstudio,
     one file for all images. encoded: write masks in the encoding of the training masks (colours, 0 and 255, values from
     1). tile: (H, W) of windows; by default only images too large for one pass are predicted in windows. scales, flip:
     average the predictions at several scales and of the mirrored image. fuzzy: T and options of the outputs `k` and
     `sets`. Large TIFF and NumPy files that need no resizing are read by windows; only outputs other than GeoTIFF are
-    held in memory as a whole. progress: called with the numbers of finished and all files of this process. Other files
-    are counted in a warning.
+    held in memory as a whole. progress: called with the numbers of finished and all files of this process.
 
-    If `out` has results of the same model, options and image folder, prediction resumes: images whose file has not
-    changed and whose outputs exist are not predicted again, nor are those with outputs that were edited. overwrite:
-    predict all, and replace existing files. Several processes share the images.
+    If `out` has results of the same model, options and image folder, prediction resumes: unchanged images with outputs
+    are skipped, edited outputs kept. overwrite: predict all and replace files. Several processes share the images.
 
     Returns the files written, including earlier ones, and an error for each image that could not be predicted; both are
-    empty except on the first process. Raises DataError if there are no images, if a result would replace one of them
-    or a file that is no earlier result, if `out` has results of another model, folder or other options, or if results
-    cannot be written; no partial file is left.
+    empty except on the first process. Raises DataError if there are no images, if a result would replace an image or
+    another file that is no earlier result, if `out` has results of another model, image folder or other options, or if
+    results cannot be written; no partial file is left.
     """
     kinds = _checked(write)
     inputs = find_files([images] if isinstance(images, Path) else images, out)
     names = dict(zip(inputs.files, _names(inputs), strict=True))
     protocol = Protocol("whole" if tile is None else "sliding", tile, tuple(scales), flip, blend=True)
-    direct = [kind for kind in kinds if kind not in ANNOTATIONS]
+    annotations = [kind for kind in kinds if kind in ANNOTATIONS]
+    check_annotations(annotations, predictor.card, names.values())
+    direct = [kind for kind in kinds if kind not in annotations]
     prediction = ImagePrediction(predictor, out, direct, protocol, fuzzy or Fuzzy(), encoded)
     existing = _check_inputs(prediction, names)
     check_writable(out)
     how = {"model": checksum(predictor), "protocol": asdict(protocol), "outputs": kinds, "encoded": encoded}
-    how |= {"image folder": str(inputs.root.resolve())}
     sets = {"T or options of the sets": asdict(prediction.fuzzy)} if {"k", "sets"} & set(kinds) else {}
-    record = Record(out, how | sets, overwrite=overwrite)
-    annotations = [kind for kind in kinds if kind in ANNOTATIONS]
+    record = Record(out, how | {"image folder": str(inputs.root.resolve())} | sets, overwrite=overwrite)
     foreign = [target for file, target in existing.items() if _key(file, inputs.root) not in record.lines]
     combined = [SHARES, *(ANNOTATIONS[kind][0] for kind in annotations), *[LABELS] * bool(annotations)]
     foreign += [out / name for name in combined if (out / name).exists() and not record.lines]
@@ -100,7 +99,6 @@ def _checked(write: Sequence[str]) -> list[str]:
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise DataError(f"--write: found {', '.join(unknown)}; expected some of {', '.join(KINDS)}")
     if set(POLYGONS) & set(kinds):
-        check_polygons()
         log.warning("polygons leave gaps between neighbours once a tool moves their corners; masks (cvat) do not")
     return kinds
 
@@ -116,33 +114,29 @@ def _predict(
     share = list(names.items())[distributed.rank() :: distributed.world_size()]
     edited = {file: paths[0] for file, _ in share if (paths := record.edited(_key(file, root)))}
     if edited:
-        advice = "not predicted again; delete such a file to do so"
-        log.warning(f"{short(list(edited.values()), 3)}: changed after the prediction, so {advice}")
+        log.warning(f"{short(list(edited.values()), 3)}: changed after the prediction and kept; delete to predict anew")
     known = {file for file, _ in share if file in edited or record.complete(_key(file, root), file) is not None}
     if known:
         log.warning(f"{len(known)} of {len(share)} images were predicted before; --overwrite repeats them")
     done = len(known)
-    try:
-        for file, _ in share:
-            if file not in known:  # if this is interrupted, its files are known to be results
-                record.add(_key(file, root))
-        for number, (file, name) in enumerate(share, 1):
-            if file not in known:
-                key, state = _key(file, root), state_of(file)
-                try:
-                    outputs, pixels = prediction.write(file, name)
-                    below = [path.relative_to(prediction.out).as_posix() for path in outputs]
-                    record.add(key, below, file=state, pixels=pixels.tolist())
-                    done += 1
-                except ValueError as error:
-                    record.add(key, error=str(error) if str(file) in str(error) else f"{file}: {error}")
-            if progress is not None:
-                progress(number, len(share))
-    except OSError as error:
-        raise _unwritable(prediction.out, error, done, len(share)) from None
-    except KeyboardInterrupt:
-        log.warning(f"the results of {done} of {len(share)} images are complete; the same command continues")
-        raise
+    for number, (file, name) in enumerate(share, 1):
+        if file not in known:
+            key, state = _key(file, root), state_of(file)
+            try:
+                record.add(key)  # if this is interrupted, files of its name are results
+                outputs, pixels = prediction.write(file, name)
+                below = [path.relative_to(prediction.out).as_posix() for path in outputs]
+                record.add(key, below, file=state, pixels=pixels.tolist())
+                done += 1
+            except ValueError as error:
+                record.add(key, error=str(error) if str(file) in str(error) else f"{file}: {error}")
+            except OSError as error:
+                raise _unwritable(prediction.out, error, done, len(share)) from None
+            except KeyboardInterrupt:
+                log.warning(f"the results of {done} of {len(share)} images are complete; the same command continues")
+                raise
+        if progress is not None:
+            progress(number, len(share))
 
 
 def _finish(
@@ -176,7 +170,7 @@ def _annotate(
             item = Item(file, out / next(iter(line["outputs"])), names[file], encoding)
             mask = training_labels(item, classes=len(card.classes), ignore_index=void)
             for add in adds:
-                add(Annotated(file, Path(line["image"]), names[file], mask))
+                add(file, Path(line["image"]), names[file], mask)
     if not adds:
         return []
     with written_beside(out / LABELS) as part:
@@ -212,6 +206,8 @@ def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> dic
                 existing[file] = target
                 if _identity(target) in sources:
                     raise DataError(f"{target}: is one of the images and would be replaced; choose another --out")
+    if find_spec("rasterio") is None and (lost := [file for file in names if is_georeferenced(file)]):
+        log.warning(printable(f"{short(lost, 3)}: results without georeference; pip install 'fuzzyseg[geo]' keeps it"))
     items = [Item(file, None, file.name) for file in names]
     for note in (*header_notes(items), *prediction.predictor.card.range_warnings(items)):
         log.warning(printable(note))

@@ -28,10 +28,11 @@ class Record:
     """
 
     def __init__(self, out: Path, how: Mapping[str, Any], *, overwrite: bool, advice: str = ADVICE) -> None:
-        """Read the lines in `out`. overwrite: ignore them. Raises DataError with `advice` if their `how` differs."""
+        """Read the lines in `out`. Raises DataError with `advice` if their `how` differs. overwrite: forget outputs."""
         self.out, self._how = out, json.loads(json.dumps({"how": how}))  # tuples become lists
-        lines = [] if overwrite else [line for path in self._files() for line in _read(path)]
-        self.lines = {line["image"]: line for line in lines if "outputs" in line}
+        lines = [line for path in self._files() for line in _read(path)]
+        forgotten: Line = {"outputs": {}} if overwrite else {}
+        self.lines = {line["image"]: line | forgotten for line in lines if "outputs" in line}
         recorded: dict[str, Any] = next((line["how"] for line in lines if "how" in line), {})
         if any(line["outputs"] for line in self.lines.values()) and recorded != self._how["how"]:
             names = [name for name, value in self._how["how"].items() if recorded.get(name) != value]
@@ -70,20 +71,19 @@ class Record:
             part.write(f"{'' if part.tell() else _text(self._how)}{_text(line)}")
 
     def gather(self) -> None:
-        """Merge the lines of the other processes, which have finished."""
-        parts = [path for path in self._files() if path.stem != NAME]
-        for path in parts:
+        """Merge the lines of all processes, which have finished."""
+        for path in self._files():
             self.lines |= {line["image"]: line for line in _read(path) if "image" in line}
-        if parts:
+        if len(self._files()) > 1:
             self.join()
 
     def join(self) -> None:
         """Replace all files by one with a line per image."""
-        parts = [path for path in self._files() if path.stem != NAME]
         with written_beside(self.out / f"{NAME}.jsonl") as part:
             part.write_text("".join(map(_text, [self._how, *self.lines.values()])), encoding="utf-8")
-        for path in parts:
-            path.unlink()
+        for path in self._files():
+            if path.stem != NAME:
+                path.unlink()
 
 
 def _text(line: Line) -> str:
