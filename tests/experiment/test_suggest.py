@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -125,10 +126,33 @@ def test_pictures_lie_on_the_image(run, photos, tmp_path):
     assert np.abs(np.asarray(pictures["image"]).astype(int) - np.asarray(Image.open(photos / "a.png"))).mean() < 60
 
 
+def test_pictures_of_a_wide_image_keep_its_aspect(run, tmp_path, monkeypatch):
+    """Also where a band of its prediction has fewer rows than one in the picture."""
+    monkeypatch.setattr("fuzzyseg.experiment.suggest.SIDE", 10)
+    monkeypatch.setattr("fuzzyseg.inference.predictor.MAX_PIXELS", 100)
+    monkeypatch.setattr("fuzzyseg.inference.predictor.TILE", (16, 64))
+    file = write(tmp_path / "a.png", np.random.default_rng(7).integers(0, 256, (39, 121, 3), dtype=np.uint8))
+    suggest(run, [file], tmp_path / "out", count=1, export=["cvat"], network=NETWORK, device="cpu")
+    page = (tmp_path / "out" / "suggestions.html").read_text(encoding="utf-8")
+    result = re.findall(r'src="data:image/\w+;base64,([^"]+)" data-view="(\w+)"', page)
+    pictures = {view: Image.open(io.BytesIO(base64.b64decode(data))) for data, view in result}
+    assert {picture.size for picture in pictures.values()} == {(11, 4)} and len(pictures) == 4
+    mask = read_mask(tmp_path / "out" / "masks" / "a.png")
+    assert np.array_equal(np.asarray(pictures["prediction"]), mask[::12, ::12])
+
+
 def test_an_unreadable_image_is_reported_and_the_others_suggested(run, photos, tmp_path):
     (photos / "broken.png").write_bytes(b"\x89PNG no image")
     chosen, failures = suggest(run, [photos], tmp_path / "out", count=3, network=NETWORK, device="cpu")
     assert len(chosen) == 3 and len(failures) == 1 and "broken.png" in str(failures[0])
+
+
+def test_what_cannot_be_exported_is_named_before_images_are_measured(run, tmp_path):
+    file, seen = write(tmp_path / os.fsdecode(b"a\xff.png"), np.zeros((8, 9, 3), np.uint8)), []
+    with pytest.raises(DataError, match="cannot be read back from cvat"):
+        suggest(run, [file], tmp_path / "out", count=1, export=["cvat"], network=NETWORK, device="cpu",
+                progress=lambda *n: seen.append(n))  # fmt: skip
+    assert not seen
 
 
 def test_copies_of_labelled_images_alone_are_refused(run, tmp_path):

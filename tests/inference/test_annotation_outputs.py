@@ -1,9 +1,12 @@
 """Round trips with annotation tools: predicted, opened in the tool, converted back; nothing was corrected."""
 
 import json
+import os
+import re
 import shutil
 import zipfile
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from scipy import ndimage
 from fuzzyseg.data import DataError, read_dataset
 from fuzzyseg.data.io.image import Levels
 from fuzzyseg.data.io.mask import read_mask
+from fuzzyseg.data.labels.class_lists import read_names
 from fuzzyseg.data.sample import Encoding
 from fuzzyseg.experiment import convert
 from fuzzyseg.inference import predict_files
@@ -179,6 +183,36 @@ def test_label_studio(tmp_path):
             assert set(np.unique(values)) == {0, 255}
             result[values[..., 3] > 0] = classes.index(region["value"]["brushlabels"][0])
         assert np.array_equal(result, mask)
+
+
+def test_label_studio_reads_the_path_from_a_query(tmp_path):
+    name = os.fsdecode(b'50% "a" & b #1 \xff')
+    predicted(tmp_path, names=[f"far/{name}"], kinds=["labelstudio"])
+    (task,) = json.loads((tmp_path / "out/labelstudio.json").read_text())
+    query = urlsplit(task["data"]["image"]).query
+    assert parse_qs(query, errors="surrogateescape") == {"d": [f"far/{name}.png"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [("#1", ["cvat"]), ("__ignore__", ["cvat"]), (" __ignore__", ["labelstudio"]), ("a\nb", ["cvat"])],
+)
+def test_class_names_that_would_be_read_back_as_something_else(tmp_path, name, kinds):
+    with pytest.raises(DataError, match=f"the name {re.escape(repr(name))} cannot be read back from {kinds[0]}"):
+        predicted(tmp_path, kinds=kinds, classes=["road", name, "tree"])
+    assert not (tmp_path / "out").exists()
+    predicted(tmp_path, classes=["road", name, "tree"])
+
+
+def test_a_class_may_start_with_a_hash_outside_of_cvat(tmp_path):
+    predicted(tmp_path, kinds=["labelstudio"], classes=["road", "#1", "tree"])
+    assert read_names(tmp_path / "out/labels.txt") == ["road", "#1", "tree"]
+
+
+def test_file_names_that_cvat_cannot_hold(tmp_path):
+    with pytest.raises(DataError, match=r"'a\\udcff' cannot be read back from cvat: .* is not UTF-8"):
+        predicted(tmp_path, names=[os.fsdecode(b"a\xff")], kinds=["cvat"])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("length", [1, 2**14 - 1, 2**14, 2**14 + 1, 3 * 2**14])

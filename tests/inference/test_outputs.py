@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from fuzzyseg.data import DataError
 from fuzzyseg.data.io.mask import read_mask
@@ -109,6 +109,9 @@ def test_a_geotiff_gives_geotiffs_of_the_same_place(tmp_path, monkeypatch, large
                     assert result.count == (3 if path.parent.name == "overlays" else 1)
     mask = read_mask(tmp_path / "out/masks/map.tif")
     known = (image != 0).any(-1)
+    for kind in ("overlays/map", "uncertainty/map", "probabilities8/map/001_class1"):  # 0 is a value, too
+        with rasterio.open(tmp_path / f"out/{kind}.tif") as found:
+            assert np.array_equal(found.dataset_mask() > 0, known)
     assert np.array_equal(mask == 255, ~known)
     assert np.array_equal(mask[known], model.labels(image).numpy()[known])
     p = model.logits(image).softmax(0)
@@ -118,6 +121,19 @@ def test_a_geotiff_gives_geotiffs_of_the_same_place(tmp_path, monkeypatch, large
         assert np.array_equal(result.read()[:, ~known], np.moveaxis(image, -1, 0)[:, ~known])
     with zipfile.ZipFile(tmp_path / "out/cvat.zip") as archive:
         assert set(archive.namelist()) >= {"SegmentationClass/map.png", "SegmentationClass/plain.png"}
+
+
+def test_without_rasterio_a_lost_georeference_is_named(tmp_path, monkeypatch, caplog):
+    for module in ("inference.predict", "inference.outputs.rasters", "data.io.raster"):
+        monkeypatch.setattr(f"fuzzyseg.{module}.find_spec", lambda name: None)
+    write(tmp_path / "in/plain.tif", noise(8, 9))
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[33550], tags.tagtype[33550] = (0.5, 0.5, 0.0), 12  # size of a pixel
+    Image.fromarray(noise(8, 9)).save(tmp_path / "in/map.tif", tiffinfo=tags)
+    predict_files(predictor(), tmp_path / "in", tmp_path / "out", write=["mask"])
+    (warning,) = (record.message for record in caplog.records if "georeference" in record.message)
+    assert "map.tif" in warning and "fuzzyseg[geo]" in warning and "plain.tif" not in warning
+    assert (tmp_path / "out/masks/map.png").is_file()
 
 
 class Wide(torch.nn.Module):
@@ -151,6 +167,17 @@ def test_blended_windows_agree_with_the_whole_image(monkeypatch):
         lambda box: image[box[0] : box[2], box[1] : box[3]], (200, 203), room.Protocol(blend=True)
     )
     torch.testing.assert_close(torch.cat([part for _, part in rows], 1), blended)
+
+
+def test_a_suspended_prediction_leaves_gradients_and_modes_alone():
+    """Two at a time, as in suggestions by two networks, once left gradients disabled for good."""
+    model, image = predictor(Wide()), noise(200, 203)
+    model.network.train()
+    read = lambda box: image[box[0] : box[2], box[1] : box[3]]  # noqa: E731
+    protocol = room.Protocol(mode="sliding", window=(96, 96))
+    for _ in zip(*(model.probability_rows(read, (200, 203), protocol) for _ in range(2)), strict=True):
+        assert torch.is_grad_enabled() and model.network.training
+    assert torch.is_grad_enabled() and model.network.training
 
 
 def test_views_of_windows(monkeypatch):

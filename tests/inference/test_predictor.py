@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fuzzyseg.data import DataError, Item, Reader
 from fuzzyseg.data.io.image import Levels
-from fuzzyseg.inference import Predictor, Protocol
+from fuzzyseg.inference import ModelCard, Predictor, Protocol
 from fuzzyseg.inference import predictor as room
 from fuzzyseg.inference.sliding_window import average_windows, starts
 from fuzzyseg.networks import build_network
@@ -65,6 +65,20 @@ def test_files_like_those_of_the_training_are_not_warned_of(tmp_path, caplog) ->
     for given in (tmp_path / "a.png", tmp_path / "deep.png", PIL.Image.fromarray(noise(20, 31))):
         model.labels(given)
     assert not caplog.records
+
+
+def test_values_are_measured_in_the_first_file_of_a_dtype(tmp_path, monkeypatch) -> None:
+    measured = []
+    monkeypatch.setattr(ModelCard, "range_warnings", lambda card, items: measured.append(items[0].image.name) or [])
+    model = predictor(PointNetwork())
+    for number in range(3):
+        PIL.Image.fromarray(noise(20, 31)[..., 0].astype(np.uint16) << 8).save(tmp_path / f"deep{number}.png")
+        PIL.Image.fromarray(noise(20, 31)).save(tmp_path / f"usual{number}.png")
+        model.labels(tmp_path / f"deep{number}.png")
+        model.labels(tmp_path / f"usual{number}.png")
+    PIL.Image.fromarray(noise(20, 31)).save(tmp_path / "a.tga")  # of a kind that only the caller can open
+    model.labels(PIL.Image.open(tmp_path / "a.tga"))
+    assert measured == ["deep0.png", "usual0.png"]
 
 
 @pytest.mark.parametrize("orientation", [1, 2, 6, 7])

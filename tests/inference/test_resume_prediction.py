@@ -173,3 +173,95 @@ def test_two_processes_share_the_images(images, tmp_path):
     model = predictor()
     predict_files(model, images, tmp_path / "out", write=KINDS)
     assert predicted(model) == 0
+
+
+FOREIGN = ["masks/c.png", "overlays/c.png", "class_shares.csv", "coco.json", "labelme/a.json", "labels.txt"]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_files_that_are_no_results_are_kept(images, tmp_path, name):
+    """Such as the masks and annotations of a dataset whose folder is given as --out."""
+    pytest.importorskip("rasterio")
+    out = images.parent
+    kinds = ["overlay", "coco", "labelme"]
+    file = out / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"ground truth")
+    model = predictor()
+    with pytest.raises(DataError, match=rf"(labelme|{name}): exists and is no earlier result"):
+        predict_files(model, sorted(images.iterdir()), out, write=kinds)
+    assert file.read_bytes() == b"ground truth"
+    assert predicted(model) == 0
+    assert not predict_files(model, sorted(images.iterdir()), out, write=kinds, overwrite=True)[1]
+    assert file.read_bytes() != b"ground truth"
+
+
+def test_a_mask_of_an_image_that_is_predicted_later_is_kept(images, tmp_path):
+    model, out = predictor(), images.parent
+    predict_files(model, images / "a.png", out)
+    write(out / "masks/b.png", noise(8, 10)[..., 0])
+    before = contents(out)
+    with pytest.raises(DataError, match=r"masks/b\.png: exists and is no earlier result"):
+        predict_files(model, sorted(images.iterdir()), out)
+    assert contents(out) == before
+
+
+def test_images_of_another_folder_are_not_mixed_in(images, tmp_path):
+    write(tmp_path / "other/a.png", noise(8, 9, 99))
+    predict_files(predictor(), images, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with pytest.raises(DataError, match="out: holds predictions with other image folder; choose another --out"):
+        predict_files(predictor(), tmp_path / "other", tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_result_written_before_an_interruption_is_replaced(images, tmp_path, monkeypatch, overwrite):
+    """The disk is full after some outputs of the third image."""
+    model, out = predictor(), tmp_path / "out"
+    if overwrite:
+        predict_files(model, images, out)
+    real, written = os.replace, []
+
+    def full(source, target):
+        if target == out / "masks/c.png":  # its overlay is there
+            raise OSError(28, "No space left on device")
+        real(source, target)
+        written.append(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(DataError, match="results of 2 of 5 images are complete"):
+            predict_files(model, images, out, overwrite=overwrite)
+    assert out / "overlays/c.png" in written
+    predicted(model)
+    assert not predict_files(model, images, out)[1]
+    assert predicted(model) == 3
+
+
+def test_options_can_be_changed_before_anything_is_predicted(images, tmp_path):
+    for file in images.iterdir():
+        file.write_bytes(b"nonsense")
+    assert len(predict_files(predictor(), images, tmp_path / "out")[1]) == 5
+    write(images / "a.png", noise(8, 9))
+    assert len(predict_files(predictor(), images, tmp_path / "out", flip=True)[1]) == 4
+
+
+def test_an_edited_mask_is_kept_and_an_empty_one_predicted_again(images, tmp_path, caplog):
+    model, out = predictor(), tmp_path / "out"
+    predict_files(model, images, out, write=["cvat"])
+    before = read_mask(out / "masks/b.png")
+    (out / "masks/b.png").write_bytes(b"")
+    write(out / "masks/c.png", np.zeros((8, 11), np.uint8))  # corrected by hand
+    write(out / "masks/d.png", np.ones((8, 12), np.uint8))
+    write(images / "d.png", noise(8, 12, 55))  # also when the image is a new one
+    predicted(model)
+    caplog.clear()
+    assert not predict_files(model, images, out, write=["cvat"])[1]
+    assert predicted(model) == 1
+    assert f"{out / 'masks/c.png'}, {out / 'masks/d.png'}: changed after the prediction" in caplog.text
+    assert np.array_equal(read_mask(out / "masks/b.png"), before)
+    assert not read_mask(out / "masks/c.png").any() and read_mask(out / "masks/d.png").all()
+    (out / "masks/c.png").unlink()
+    predict_files(model, images, out, write=["cvat"])
+    assert predicted(model) == 1

@@ -51,7 +51,7 @@ def predict(
     """
     given["write"] = listed(given["write"])
     parse(given, "tile", parse_size)
-    parse(given, "scales", _scales)
+    parse(given, "scales", lambda text: [float(part) for part in listed(text)])
     from fuzzyseg.experiment import predict as segment
 
     first = process_number("RANK") == 0
@@ -59,13 +59,6 @@ def predict(
         written, failures = segment(source, images, out, progress=progress if first else None, **given)
     if first:
         _report(written, failures, out)
-
-
-def _scales(text: str) -> list[float]:
-    try:
-        return [float(part) for part in listed(text)]
-    except ValueError:
-        raise ValueError("expected numbers such as 0.75,1,1.25") from None
 
 
 def _report(written: Sequence[Path], failures: Sequence[Exception], out: Path) -> None:

@@ -25,6 +25,7 @@ from fuzzyseg.experiment.process_group import choose_device
 from fuzzyseg.inference import ModelCard, Predictor, load, predict_files
 from fuzzyseg.inference.model import replacing_folder
 from fuzzyseg.inference.outputs import ANNOTATIONS
+from fuzzyseg.inference.outputs.annotations import check_annotations
 from fuzzyseg.inference.outputs.rasters import colours_of
 from fuzzyseg.inference.predict import find_files
 from fuzzyseg.inference.suggest import Candidate, Surveyor, choose
@@ -75,6 +76,7 @@ def suggest(
         files = [path for path in find_files(images, out).files if path.resolve() not in known]
         if len(files) < count:
             raise ConfigError(f"-n: found {count}, but only {len(files)} of the images have no label yet; give fewer")
+        check_annotations(export, predictor.card, [path.name for path in files])
         networks = [predictor.network, *_second(source, config, predictor.card, network)]
         surveyor = Surveyor(networks, predictor.card, where, sets_of(source, config))
         measured, failures = _measured(surveyor, [*files, *labelled], progress)
@@ -138,14 +140,15 @@ def _drawn(surveyor: Surveyor, files: Sequence[Path]) -> Iterator[dict[str, byte
         parts = []
         for band, k, maps in surveyor.maps(file):
             assert band.image is not None
-            picture, every = to_picture(band.image, card.mean, card.std), max(1, band.mask.shape[1] // SIDE)
-            shown = Image.fromarray(np.broadcast_to(picture, (*picture.shape[:2], 3)).copy()).reduce(every)
+            every = max(1, band.mask.shape[1] // SIDE)
+            rows = slice(-band.box[0] % every, None, every)  # every n-th row of the image, perhaps none of the band
+            picture = to_picture(band.image, card.mean, card.std)[rows]
             layers = (torch.from_numpy(band.mask), k.clamp(max=len(K_COLOURS)) - 1, maps.mean(0) * (len(UNCERTAIN) - 1))
-            thin = (layer[every // 2 :: every, every // 2 :: every].round().byte().cpu().numpy() for layer in layers)
-            parts.append((np.asarray(shown), *thin))
+            thin = (layer[rows, ::every].round().byte().cpu().numpy() for layer in layers)
+            parts.append((np.broadcast_to(picture, (*picture.shape[:2], 3)), *thin))
         image, *values = map(np.concatenate, zip(*parts, strict=True))
         written = {view: io.BytesIO() for view in ["image", *palettes]}
-        Image.fromarray(image).save(written["image"], "jpeg", quality=85)
+        Image.fromarray(image).reduce((every, 1)).save(written["image"], "jpeg", quality=85)
         for (view, palette), layer in zip(palettes.items(), values, strict=True):
             save_layer(written[view], Image.fromarray(layer), palette)
         yield {view: each.getvalue() for view, each in written.items()}

@@ -1,7 +1,7 @@
 """The maximum IoU that a class can reach at a network's resolution, computed from masks only."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -24,19 +24,15 @@ def ceiling_matrix(items: Sequence[Item], reader: Reader, *, image_size: Size | 
     held in memory as a whole. Raises DataError.
     """
     matrix = torch.zeros(reader.classes, reader.classes, dtype=torch.long)
-    for truth in _truths(items, reader, full_size=image_size is not None):
-        height, width = image_size or truth.shape
-        restored = round_trip(truth, (math.ceil(height / stride), math.ceil(width / stride)))
-        matrix += confusion_matrix(restored, truth, reader.classes)
-    return matrix
-
-
-def _truths(items: Sequence[Item], reader: Reader, *, full_size: bool) -> Iterator[Tensor]:
     for item in items:
         size = file_size(item.image)
         read = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)
-        for box in [(0, 0, *size)] if full_size else tiles_of(size):
-            yield torch.from_numpy(read(box)).long()
+        for box in tiles_of(size) if image_size is None else [(0, 0, *size)]:
+            truth = torch.from_numpy(read(box)).long()
+            height, width = image_size or truth.shape
+            restored = round_trip(truth, (math.ceil(height / stride), math.ceil(width / stride)))
+            matrix += confusion_matrix(restored, truth, reader.classes)
+    return matrix
 
 
 def round_trip(truth: Tensor, grid: Size) -> Tensor:

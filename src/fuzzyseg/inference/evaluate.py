@@ -129,9 +129,9 @@ def _rows(
     check_sizes([item])
     truth = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)
     read = partial(windows.read, with_known=True)
-    for box, labels in predictor.label_rows(read, windows.size, protocol):
+    for box, probabilities in predictor.probability_rows(read, windows.size, protocol):
         masks = torch.from_numpy(truth(box)).unsqueeze(0)
         if windows.raster.may_miss:
             known = known_pixels(torch.from_numpy(read(box)).movedim(-1, 0), reader.channels)
             masks = masks if known is None else masks.masked_fill(~known, VOID)
-        yield labels.unsqueeze(0), masks, int(box[2] == windows.size[0])
+        yield probabilities.argmax(0, keepdim=True), masks, int(box[2] == windows.size[0])

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 from fuzzyseg.data import VOID, DataError, Item
@@ -14,10 +15,11 @@ from fuzzyseg.data.io.pillow import SUFFIXES, pixel_limit
 from fuzzyseg.data.io.write import Unwritable, check_writable, written_beside
 from fuzzyseg.data.labels.decode import training_labels
 from fuzzyseg.data.loading.value_range import header_notes
-from fuzzyseg.data.text import printable
-from fuzzyseg.inference.outputs import ANNOTATIONS, KINDS, POLYGONS, Annotated, Fuzzy
-from fuzzyseg.inference.outputs.polygons import check_polygons
-from fuzzyseg.inference.outputs.record import Line, Record, checksum, state_of
+from fuzzyseg.data.text import printable, short
+from fuzzyseg.inference.outputs import ANNOTATIONS, KINDS, POLYGONS, Fuzzy
+from fuzzyseg.inference.outputs.annotations import check_annotations
+from fuzzyseg.inference.outputs.rasters import is_georeferenced
+from fuzzyseg.inference.outputs.record import ADVICE, Line, Record, checksum, state_of
 from fuzzyseg.inference.predict_image import ImagePrediction
 from fuzzyseg.inference.predictor import Predictor, Protocol
 from fuzzyseg.ops import distributed
@@ -45,44 +47,50 @@ def predict_files(
 ) -> tuple[list[Path], list[DataError]]:
     """Write the mask of each image file, and further outputs.
 
-    images: files, folders (recursive) or glob patterns such as `photos/*.jpg`. NAME.jpg gives masks/NAME.png below
-    `out`, an index mask of the size of the image, with class indices as pixels and 255 where the image has no data; its
-    palette contains the class colours, if any. A georeferenced TIFF file gives masks/NAME.tif with its coordinate
-    system and transform. If two results would have the same name, all get the full file name (NAME.jpg.png).
-    class_shares.csv contains the fraction of pixels per class of each image.
+    images: files, folders (recursive) or patterns such as `photos/*.jpg`; other files are counted in a warning.
+    NAME.jpg gives masks/NAME.png below `out`: class indices at its size, 255 where it has no data, the class colours as
+    palette. A georeferenced TIFF file gives masks/NAME.tif with its georeference. If two results would have the same
+    name, all get the full file name (NAME.jpg.png). class_shares.csv contains the class fractions of each image.
 
     write: further outputs (`KINDS`, docs/predict.md), in folders of their names, or, for coco, cvat and labelstudio,
     one file for all images. encoded: write masks in the encoding of the training masks (colours, 0 and 255, values from
     1). tile: (H, W) of windows; by default only images too large for one pass are predicted in windows. scales, flip:
     average the predictions at several scales and of the mirrored image. fuzzy: T and options of the outputs `k` and
     `sets`. Large TIFF and NumPy files that need no resizing are read by windows; only outputs other than GeoTIFF are
-    held in memory as a whole. progress: called with the numbers of finished and all files of this process. Other files
-    are counted in a warning.
+    held in memory as a whole. progress: called with the numbers of finished and all files of this process.
 
-    If `out` has results of the same model and options, prediction resumes: images whose file has not changed and whose
-    outputs exist are not predicted again. overwrite: predict all. Several processes share the images.
+    If `out` has results of the same model, options and image folder, prediction resumes: unchanged images with outputs
+    are skipped, edited outputs kept. overwrite: predict all and replace files. Several processes share the images.
 
     Returns the files written, including earlier ones, and an error for each image that could not be predicted; both are
-    empty except on the first process. Raises DataError if there are no images, if a result would replace one of them,
-    if `out` has results of another model or other options, or if results cannot be written; no partial file is left.
+    empty except on the first process. Raises DataError if there are no images, if a result would replace an image or
+    another file that is no earlier result, if `out` has results of another model, image folder or other options, or if
+    results cannot be written; no partial file is left.
     """
     kinds = _checked(write)
     inputs = find_files([images] if isinstance(images, Path) else images, out)
     names = dict(zip(inputs.files, _names(inputs), strict=True))
     protocol = Protocol("whole" if tile is None else "sliding", tile, tuple(scales), flip, blend=True)
-    direct = [kind for kind in kinds if kind not in ANNOTATIONS]
+    annotations = [kind for kind in kinds if kind in ANNOTATIONS]
+    check_annotations(annotations, predictor.card, names.values())
+    direct = [kind for kind in kinds if kind not in annotations]
     prediction = ImagePrediction(predictor, out, direct, protocol, fuzzy or Fuzzy(), encoded)
-    _check_inputs(prediction, names)
+    existing = _check_inputs(prediction, names)
     check_writable(out)
     how = {"model": checksum(predictor), "protocol": asdict(protocol), "outputs": kinds, "encoded": encoded}
     sets = {"T or options of the sets": asdict(prediction.fuzzy)} if {"k", "sets"} & set(kinds) else {}
-    record = Record(out, how | sets, overwrite=overwrite)
+    record = Record(out, how | {"image folder": str(inputs.root.resolve())} | sets, overwrite=overwrite)
+    foreign = [target for file, target in existing.items() if _key(file, inputs.root) not in record.lines]
+    combined = [SHARES, *(ANNOTATIONS[kind][0] for kind in annotations), *[LABELS] * bool(annotations)]
+    foreign += [out / name for name in combined if (out / name).exists() and not record.lines]
+    if foreign and not overwrite:
+        raise DataError(f"{foreign[0]}: exists and is no earlier result of these images; {ADVICE}")
     _predict(prediction, record, inputs.root, names, progress)
     distributed.barrier()
     if distributed.rank() > 0:
         return [], []
     record.gather()
-    return _finish(prediction, record, inputs.root, names, [kind for kind in kinds if kind in ANNOTATIONS])
+    return _finish(prediction, record, inputs.root, names, annotations)
 
 
 def _checked(write: Sequence[str]) -> list[str]:
@@ -91,7 +99,6 @@ def _checked(write: Sequence[str]) -> list[str]:
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise DataError(f"--write: found {', '.join(unknown)}; expected some of {', '.join(KINDS)}")
     if set(POLYGONS) & set(kinds):
-        check_polygons()
         log.warning("polygons leave gaps between neighbours once a tool moves their corners; masks (cvat) do not")
     return kinds
 
@@ -105,23 +112,24 @@ def _predict(
 ) -> None:
     """Predict this process's share of the incomplete images, and record each."""
     share = list(names.items())[distributed.rank() :: distributed.world_size()]
-    known = [file for file, _ in share if record.complete(_key(file, root), file) is not None]
+    edited = {file: paths[0] for file, _ in share if (paths := record.edited(_key(file, root)))}
+    if edited:
+        log.warning(f"{short(list(edited.values()), 3)}: changed after the prediction and kept; delete to predict anew")
+    known = {file for file, _ in share if file in edited or record.complete(_key(file, root), file) is not None}
     if known:
-        log.warning(
-            f"{len(known)} of {len(share)} images were predicted before and have not changed; --overwrite repeats them"
-        )
-    skipped, done = set(known), len(known)
+        log.warning(f"{len(known)} of {len(share)} images were predicted before; --overwrite repeats them")
+    done = len(known)
     for number, (file, name) in enumerate(share, 1):
-        if file not in skipped:
+        if file not in known:
             key, state = _key(file, root), state_of(file)
             try:
+                record.add(key)  # if this is interrupted, files of its name are results
                 outputs, pixels = prediction.write(file, name)
                 below = [path.relative_to(prediction.out).as_posix() for path in outputs]
-                record.add(key, file=state, outputs=below, pixels=pixels.tolist())
+                record.add(key, below, file=state, pixels=pixels.tolist())
                 done += 1
             except ValueError as error:
-                message = str(error) if str(file) in str(error) else f"{file}: {error}"
-                record.add(key, error=message)
+                record.add(key, error=str(error) if str(file) in str(error) else f"{file}: {error}")
             except OSError as error:
                 raise _unwritable(prediction.out, error, done, len(share)) from None
             except KeyboardInterrupt:
@@ -159,10 +167,10 @@ def _annotate(
     with ExitStack() as stack, pixel_limit(OWN_MASKS):
         adds = [stack.enter_context(ANNOTATIONS[kind][1](out, card)) for kind in kinds]
         for file, line in lines.items() if adds else ():
-            item = Item(file, out / line["outputs"][0], names[file], encoding)
+            item = Item(file, out / next(iter(line["outputs"])), names[file], encoding)
             mask = training_labels(item, classes=len(card.classes), ignore_index=void)
             for add in adds:
-                add(Annotated(file, Path(line["image"]), names[file], mask))
+                add(file, Path(line["image"]), names[file], mask)
     if not adds:
         return []
     with written_beside(out / LABELS) as part:
@@ -186,16 +194,24 @@ def _identity(file: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> None:
-    """Raise DataError if a result would replace an image; warn of images unlike the training images."""
-    sources = {_identity(file) for file in names}
-    for name in names.values():
+def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> dict[Path, Path]:
+    """Return an existing result file of each image that has one; warn of images unlike the training images.
+
+    Raises DataError if a result would replace an image.
+    """
+    sources, existing = {_identity(file) for file in names}, {}
+    for file, name in names.items():
         for target in (target for geo in (False, True) for target in prediction.files(name, geo=geo)):
-            if target.exists() and _identity(target) in sources:
-                raise DataError(f"{target}: is one of the images and would be replaced; choose another --out")
+            if target.exists():
+                existing[file] = target
+                if _identity(target) in sources:
+                    raise DataError(f"{target}: is one of the images and would be replaced; choose another --out")
+    if find_spec("rasterio") is None and (lost := [file for file in names if is_georeferenced(file)]):
+        log.warning(printable(f"{short(lost, 3)}: results without georeference; pip install 'fuzzyseg[geo]' keeps it"))
     items = [Item(file, None, file.name) for file in names]
     for note in (*header_notes(items), *prediction.predictor.card.range_warnings(items)):
         log.warning(printable(note))
+    return existing
 
 
 def find_files(sources: Sequence[Path], out: Path) -> Found:

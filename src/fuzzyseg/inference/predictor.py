@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fuzzyseg.data import DataError, Item
+from fuzzyseg.data.io.header import read_header
 from fuzzyseg.data.io.image import Image, Picture, read_image
-from fuzzyseg.data.sample import Box, Size
+from fuzzyseg.data.sample import Box, Size, attempt
 from fuzzyseg.data.text import printable
 from fuzzyseg.data.views import known_pixels
 from fuzzyseg.inference.model_card import ModelCard
@@ -98,7 +99,7 @@ class Predictor:
     """
 
     def __init__(self, network: nn.Module, card: ModelCard, device: torch.device | str = "cpu") -> None:
-        self.network, self.card, self._warned = network.to(device), card, False
+        self.network, self.card, self._checked = network.to(device), card, set[str]()
         self.device = torch.device(device)
         shape = (1, card.channels, 1, 1)
         self._mean = torch.tensor(card.mean, device=device, dtype=torch.float32).expand(card.channels).view(shape)
@@ -112,10 +113,10 @@ class Predictor:
     def logits(self, image: Input, protocol: Protocol = WHOLE) -> Tensor:
         """Return logits (C,H,W) float32 at the size of the image.
 
-        image: a file or PIL image, read as in training (EXIF orientation applied), with a warning for the first file of
-        a different value range; or a uint8 array (H,W,Cin) or tensor (Cin,H,W). With `levels`, also float32 scaled by
-        them, or an array of file values. For several views or windows, returns the logarithm of their mean probability.
-        Raises DataError for images of other shapes or types.
+        image: a file or PIL image, read as in training (EXIF orientation applied), with a warning if the first file of
+        a dtype has a different value range; or a uint8 array (H,W,Cin) or tensor (Cin,H,W). With `levels`, also float32
+        scaled by them, or an array of file values. For several views or windows, returns the logarithm of their mean
+        probability. Raises DataError for images of other shapes or types.
         """
         return self.batch_logits(self._pixels(image), protocol)[0]
 
@@ -178,20 +179,13 @@ class Predictor:
         def predict(box: Box) -> Tensor:
             inputs = self._normalised(torch.tensor(read(box)).movedim(-1, 0).unsqueeze(0))
             single = protocol.views == [(1.0, False)]
-            return self._probabilities(inputs) if single else self._scores(inputs, protocol).softmax(1)
+            with torch.no_grad(), evaluating(self.network):  # not while suspended, when the caller may train
+                return self._probabilities(inputs) if single else self._scores(inputs, protocol).softmax(1)
 
         window, top = protocol.window or (self.card.crop if protocol.mode == "sliding" else TILE), 0
-        with torch.no_grad(), evaluating(self.network):
-            for band in average_windows(size, window, predict, self._alignment(protocol)):
-                yield (top, 0, top + band.shape[2], size[1]), band[0]
-                top += band.shape[2]
-
-    def label_rows(
-        self, read: Callable[[Box], Image], size: Size, protocol: Protocol = WHOLE
-    ) -> Iterator[tuple[Box, Tensor]]:
-        """Yield the same bands as `probability_rows`, with `labels` (rows,W)."""
-        for box, probabilities in self.probability_rows(read, size, protocol):
-            yield box, probabilities.argmax(0)
+        for band in average_windows(size, window, predict, self._alignment(protocol)):
+            yield (top, 0, top + band.shape[2], size[1]), band[0]
+            top += band.shape[2]
 
     def training_logits(self, image: Tensor) -> Tensor:
         """Return logits (C,H,W) float32 of an image from `Reader.read` at training scale; whole image, one view."""
@@ -212,9 +206,11 @@ class Predictor:
             card, file = self.card, Path(image) if isinstance(image, str) else image
             stored = read_image(file, card.channels, bands=card.bands, levels=card.levels, with_known=True)
             path = file if isinstance(file, Path) else Path(os.fsdecode(getattr(file, "filename", "")))
-            for note in () if self._warned or not path.is_file() else card.range_warnings([Item(path, None, "")]):
-                log.warning(printable(note))
-                self._warned = True
+            head = attempt(read_header, path) if path.is_file() else None
+            if head is not None and head.dtype not in self._checked:
+                self._checked.add(head.dtype)
+                for note in card.range_warnings([Item(path, None, "")]):
+                    log.warning(printable(note))
             return torch.from_numpy(stored).movedim(-1, 0).unsqueeze(0)
         if not isinstance(image, Tensor | np.ndarray):
             type_name = type(image).__name__

@@ -33,7 +33,7 @@ def readme(card: ModelCard, network: nn.Module, use: Sequence[str] = ()) -> str:
         "## Input",
         "",
         f"Input: {card.channels} channels in [0, 1], then mean {card.mean} and standard deviation {card.std}.",
-        f"Resizing: {card.resizing}. Training crops: {_size(card.crop)}.",
+        f"Resizing: {card.resizing}. Training crops: {'x'.join(map(str, card.crop))}.",
     ]
     record = card.record or {}
     for heading, part in (
@@ -46,10 +46,6 @@ def readme(card: ModelCard, network: nn.Module, use: Sequence[str] = ()) -> str:
         if section := list(part):
             lines += ["", f"## {heading}", "", *section]
     return "\n".join(lines) + "\n"
-
-
-def _size(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))
 
 
 def _use(network: nn.Module) -> list[str]:

@@ -4,19 +4,19 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
 
-from fuzzyseg.data import VOID
+from fuzzyseg.data import VOID, DataError
 from fuzzyseg.data.io.image import Pixels
 from fuzzyseg.data.io.write import class_colours, written_beside
-from fuzzyseg.data.labels.class_lists import IGNORE, background_of
+from fuzzyseg.data.labels.class_lists import IGNORE, background_of, plain
 from fuzzyseg.data.sample import Colour
 from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.inference.outputs.polygons import check_polygons, polygons, through_centres
@@ -24,17 +24,8 @@ from fuzzyseg.inference.outputs.polygons import check_polygons, polygons, throug
 BLACK = (0, 0, 0)
 
 
-@dataclass(frozen=True)
-class Annotated:
-    """An image file, its path relative to the image folder, the name of its results, and its mask (H,W)."""
-
-    file: Path
-    path: Path
-    name: str
-    mask: Pixels
-
-
-Add = Callable[[Annotated], None]
+Add = Callable[[Path, Path, str, Pixels], None]
+"""Adds an image: its file, path relative to the image folder, name of its results, and mask (H,W)."""
 
 
 def not_drawn(card: ModelCard) -> list[int]:
@@ -46,15 +37,14 @@ def not_drawn(card: ModelCard) -> list[int]:
 @contextmanager
 def _coco(out: Path, card: ModelCard) -> Iterator[Add]:
     """Write coco.json, with one polygon per connected region."""
-    check_polygons()
     content: dict[str, list[Any]] = {"images": [], "annotations": []}
     categories = [{"id": index + 1, "name": name} for index, name in enumerate(card.classes)]
 
-    def add(image: Annotated) -> None:
-        number, (height, width) = len(content["images"]) + 1, image.mask.shape
-        entry = {"id": number, "file_name": image.path.as_posix(), "height": height, "width": width}
+    def add(file: Path, path: Path, name: str, mask: Pixels) -> None:
+        number, (height, width) = len(content["images"]) + 1, mask.shape
+        entry = {"id": number, "file_name": path.as_posix(), "height": height, "width": width}
         content["images"].append(entry)
-        for label, ring in polygons(image.mask, not_drawn(card)):
+        for label, ring in polygons(mask, not_drawn(card)):
             (left, top), (right, bottom) = ring.min(0).tolist(), ring.max(0).tolist()
             x, y = ring.T
             content["annotations"].append(
@@ -76,24 +66,18 @@ def _coco(out: Path, card: ModelCard) -> Iterator[Add]:
 @contextmanager
 def _labelme(out: Path, card: ModelCard) -> Iterator[Add]:
     """Write labelme/NAME.json, with one polygon per connected region; the image path is relative to the file."""
-    check_polygons()
 
-    def add(image: Annotated) -> None:
-        target = out / "labelme" / f"{image.name}.json"
+    def add(file: Path, path: Path, name: str, mask: Pixels) -> None:
+        target = out / "labelme" / f"{name}.json"
+        about: dict[str, Any] = {"group_id": None, "shape_type": "polygon", "flags": {}}
         shapes = [
-            {
-                "label": card.classes[label],
-                "points": through_centres(ring).tolist(),
-                "group_id": None,
-                "shape_type": "polygon",
-                "flags": {},
-            }
-            for label, ring in polygons(image.mask, not_drawn(card))
+            {"label": card.classes[label], "points": through_centres(ring).tolist(), **about}
+            for label, ring in polygons(mask, not_drawn(card))
         ]
-        height, width = image.mask.shape
-        path = {"imagePath": Path(os.path.relpath(image.file, target.parent)).as_posix(), "imageData": None}
+        height, width = mask.shape
+        source = {"imagePath": Path(os.path.relpath(file, target.parent)).as_posix(), "imageData": None}
         size = {"imageHeight": height, "imageWidth": width}
-        _write_json(target, {"version": "5.5.0", "flags": {}, "shapes": shapes, **path, **size})
+        _write_json(target, {"version": "5.5.0", "flags": {}, "shapes": shapes, **source, **size})
 
     yield add
 
@@ -118,13 +102,13 @@ def _cvat(out: Path, card: ModelCard) -> Iterator[Add]:
     names, void = list[str](), False
     with written_beside(out / "cvat.zip") as part, zipfile.ZipFile(part, "w") as archive:
 
-        def add(image: Annotated) -> None:
+        def add(file: Path, path: Path, name: str, mask: Pixels) -> None:
             nonlocal void
-            name = Path(image.name).as_posix()
+            name = Path(name).as_posix()
             names.append(name)
-            void = void or bool((image.mask == VOID).any())
+            void = void or bool((mask == VOID).any())
             memory = io.BytesIO()
-            Image.fromarray(table[image.mask]).save(memory, "png")
+            Image.fromarray(table[mask]).save(memory, "png")
             archive.writestr(f"SegmentationClass/{name}.png", memory.getvalue())
 
         yield add
@@ -143,8 +127,8 @@ def _label_studio(out: Path, card: ModelCard) -> Iterator[Add]:
     """
     tasks: list[dict[str, Any]] = []
 
-    def add(image: Annotated) -> None:
-        height, width = image.mask.shape
+    def add(file: Path, path: Path, name: str, mask: Pixels) -> None:
+        height, width = mask.shape
         entry = {"original_width": width, "original_height": height, "image_rotation": 0, "type": "brushlabels"}
         regions = [
             {
@@ -152,16 +136,12 @@ def _label_studio(out: Path, card: ModelCard) -> Iterator[Add]:
                 "from_name": "label",
                 "to_name": "image",
                 **entry,
-                "value": {
-                    "format": "rle",
-                    "rle": brush_runs(image.mask == label),
-                    "brushlabels": [card.classes[label]],
-                },
+                "value": {"format": "rle", "rle": brush_runs(mask == label), "brushlabels": [card.classes[label]]},
             }
-            for label in np.unique(image.mask).tolist()
+            for label in np.unique(mask).tolist()
             if label not in not_drawn(card)
         ]
-        address = f"/data/local-files/?d={image.path.as_posix()}"
+        address = f"/data/local-files/?d={quote(os.fsencode(path.as_posix()))}"
         predictions = [{"model_version": f"fuzzyseg step {card.step}", "result": regions}]
         tasks.append({"data": {"image": address}, "predictions": predictions})
 
@@ -210,3 +190,16 @@ ANNOTATIONS: dict[str, tuple[str, Callable[[Path, ModelCard], AbstractContextMan
 """Annotation outputs by name: their file or folder, and a context that yields a function to add an image."""
 
 POLYGONS = ("coco", "labelme")
+
+
+def check_annotations(kinds: Collection[str], card: ModelCard, names: Iterable[str]) -> None:
+    """Raise DataError if annotations cannot be written, or could not be read back. names: of the results."""
+    if not set(POLYGONS).isdisjoint(kinds):
+        check_polygons()
+    odd = [name for name in card.classes if kinds and (len(name.splitlines()) != 1 or plain(name) == IGNORE)]
+    if "cvat" in kinds:
+        odd += [name for name in card.classes if name.strip().startswith("#")]
+        odd += [name for name in names if name.encode(errors="ignore").decode() != name]
+    if odd:
+        reason = f"has several lines, is {IGNORE}, starts with # or is not UTF-8"
+        raise DataError(f"--write: the name {odd[0]!r} cannot be read back from {', '.join(kinds)}: it {reason}")

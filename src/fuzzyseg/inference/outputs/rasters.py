@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from PIL import Image
 
 from fuzzyseg.data import VOID, DataError
 from fuzzyseg.data.io.image import Pixels
+from fuzzyseg.data.io.pillow import decoding, open_header
 from fuzzyseg.data.io.raster import NO_SIDECARS
 from fuzzyseg.data.io.write import class_colours, legend, overlay, stack, to_picture, written_beside
 from fuzzyseg.data.labels.decode import encode_labels
@@ -88,17 +89,13 @@ def _k(band: Band) -> Pixels:
     return np.where(band.mask == VOID, np.uint8(0), band.sets.sum(0).to(torch.uint8).cpu().numpy())
 
 
-def _probabilities(band: Band) -> Pixels:
-    return _bytes(band.calibrated, band)
-
-
 RASTERS = {
     "mask": Raster("masks", _mask),
     "overlay": Raster("overlays", _overlay),
     "colour": Raster("colours", lambda band: coloured(band.mask, band.card)),
     "uncertainty": Raster("uncertainty", _uncertainty, True),
     "k": Raster("k", _k, True),
-    "probabilities8": Raster("probabilities8", _probabilities, True, many=True),
+    "probabilities8": Raster("probabilities8", lambda band: _bytes(band.calibrated, band), True, many=True),
 }
 """Image outputs by name."""
 
@@ -117,6 +114,13 @@ def georeference(path: Path) -> Georeference | None:
                 return reference if file.crs is not None or not file.transform.is_identity else None
         except rasterio.errors.RasterioError:
             return None
+
+
+def is_georeferenced(path: Path) -> bool:
+    """Whether a file has TIFF tags of a pixel scale, transform or coordinate system; needs no rasterio."""
+    with suppress(DataError), decoding(path), path.open("rb") as file:
+        return not {33550, 34264, 34735}.isdisjoint(getattr(open_header(file), "tag_v2", ()))
+    return False
 
 
 @contextmanager
@@ -196,7 +200,7 @@ def _legend(pixels: NDArray[np.int64], card: ModelCard, width: int) -> Pixels:
 
 @contextmanager
 def _geotiff(path: Path, size: Size, profile: dict[str, Any]) -> Iterator[Put]:
-    """Write a tiled, compressed GeoTIFF file, band by band.
+    """Write a tiled, compressed GeoTIFF file, band by band, with a mask of missing data if no value declares them.
 
     It has no palette: fuzzyseg, like other tools, can read files with a palette only as a whole.
     """
@@ -211,9 +215,12 @@ def _geotiff(path: Path, size: Size, profile: dict[str, Any]) -> Iterator[Put]:
             nonlocal file
             bands = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
             if file is None:
-                opened.enter_context(rasterio.Env(**NO_SIDECARS, GDAL_CACHEMAX=CACHE_MB))
+                opened.enter_context(rasterio.Env(**NO_SIDECARS, GDAL_CACHEMAX=CACHE_MB, GDAL_TIFF_INTERNAL_MASK=True))
                 kind = {"height": size[0], "width": size[1], "count": len(bands), "dtype": "uint8", **tiles, **profile}
                 file = opened.enter_context(rasterio.open(part, "w", driver="GTiff", **kind))
-            file.write(bands, window=Window(0, band.box[0], size[1], bands.shape[1]))
+            window = Window(0, band.box[0], size[1], bands.shape[1])
+            file.write(bands, window=window)
+            if profile["nodata"] is None:
+                file.write_mask(band.mask != VOID, window=window)
 
         yield put

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,21 @@ Line = dict[str, Any]
 
 
 class Record:
-    """JSON lines in predictions.jsonl: first `how`, then one line per image that is complete or failed.
+    """JSON lines in predictions.jsonl: first `how`, then lines per image, of which the last counts.
 
+    An image that is not complete, or failed, has no `outputs`: its line tells that files of its name may be replaced.
     Each of several processes appends to its own file; `gather` merges them. A truncated line is ignored: its image is
     predicted again.
     """
 
     def __init__(self, out: Path, how: Mapping[str, Any], *, overwrite: bool, advice: str = ADVICE) -> None:
-        """Read the lines in `out`. overwrite: ignore them. Raises DataError with `advice` if their `how` differs."""
+        """Read the lines in `out`. Raises DataError with `advice` if their `how` differs. overwrite: forget outputs."""
         self.out, self._how = out, json.loads(json.dumps({"how": how}))  # tuples become lists
-        lines = [] if overwrite else [line for path in self._files() for line in _read(path)]
-        self.lines = {line["image"]: line for line in lines if "outputs" in line}
+        lines = [line for path in self._files() for line in _read(path)]
+        forgotten: Line = {"outputs": {}} if overwrite else {}
+        self.lines = {line["image"]: line | forgotten for line in lines if "outputs" in line}
         recorded: dict[str, Any] = next((line["how"] for line in lines if "how" in line), {})
-        if self.lines and recorded != self._how["how"]:
+        if any(line["outputs"] for line in self.lines.values()) and recorded != self._how["how"]:
             names = [name for name, value in self._how["how"].items() if recorded.get(name) != value]
             raise DataError(f"{out}: holds predictions with other {', '.join(names)}; {advice}")
         distributed.barrier()  # all processes have read the files to be replaced
@@ -41,18 +43,27 @@ class Record:
         distributed.barrier()
 
     def _files(self) -> list[Path]:
-        return sorted(self.out.glob(f"{NAME}*.jsonl"))
+        return sorted(self.out.glob(f"{NAME}*.jsonl"), reverse=True)  # the lines of the other processes are newer
+
+    def _states(self, image: str) -> dict[str, list[int]]:
+        """Return the states of an image's outputs; none if one is missing or empty."""
+        outputs = self.lines.get(image, {}).get("outputs", ())
+        states = {output: state_of(self.out / output) for output in outputs if (self.out / output).is_file()}
+        return states if len(states) == len(outputs) and all(size for size, _ in states.values()) else {}
 
     def complete(self, image: str, file: Path) -> Line | None:
         """Return the line of an image if its file is unchanged and its outputs exist, otherwise None."""
-        line = self.lines.get(image, {})
-        outputs = [self.out / output for output in line.get("outputs", [])]
-        exist = bool(outputs) and all(output.is_file() for output in outputs)
-        return line if exist and line["file"] == state_of(file) else None
+        return self.lines[image] if self._states(image) and self.lines[image]["file"] == state_of(file) else None
 
-    def add(self, image: str, **about: Any) -> None:
+    def edited(self, image: str) -> list[Path]:
+        """Return the outputs of an image that were changed after they were written, if all exist."""
+        states = self._states(image).items()
+        return [self.out / output for output, state in states if self.lines[image]["outputs"][output] != state]
+
+    def add(self, image: str, outputs: Sequence[str] = (), **about: Any) -> None:
         """Append the line of an image: state of its `file`, `outputs`, `pixels` by mask value; or `error`."""
-        line = self.lines[image] = {"image": image, **about}
+        states = {output: state_of(self.out / output) for output in outputs}
+        line = self.lines[image] = {"image": image, "outputs": states, **about}
         rank = distributed.rank()
         path = self.out / f"{NAME}{f'-{rank}' if rank else ''}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,21 +71,19 @@ class Record:
             part.write(f"{'' if part.tell() else _text(self._how)}{_text(line)}")
 
     def gather(self) -> None:
-        """Merge the lines of the other processes, which have finished."""
-        parts = [path for path in self._files() if path.stem != NAME]
-        for path in parts:
+        """Merge the lines of all processes, which have finished."""
+        for path in self._files():
             self.lines |= {line["image"]: line for line in _read(path) if "image" in line}
-        if parts:
+        if len(self._files()) > 1:
             self.join()
 
     def join(self) -> None:
-        """Replace all files by one with the lines of complete images."""
-        parts = [path for path in self._files() if path.stem != NAME]
-        kept = [line for line in self.lines.values() if "error" not in line]
+        """Replace all files by one with a line per image."""
         with written_beside(self.out / f"{NAME}.jsonl") as part:
-            part.write_text("".join(map(_text, [self._how, *kept])), encoding="utf-8")
-        for path in parts:
-            path.unlink()
+            part.write_text("".join(map(_text, [self._how, *self.lines.values()])), encoding="utf-8")
+        for path in self._files():
+            if path.stem != NAME:
+                path.unlink()
 
 
 def _text(line: Line) -> str:
