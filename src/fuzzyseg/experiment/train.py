@@ -114,15 +114,19 @@ def train(
         check_writable(run.path)
         source = find_dataset(settings.data.root) if data is None or isinstance(data, str | Path) else data
         if source is not None:
-            settings.data.root = f"{settings.out}.data"
-            if distributed.rank() == 0:
-                write_dataset(source, Path(settings.data.root), keep=resume)
-            distributed.barrier()
+            settings.data.root = str(_written(source, Path(f"{settings.out}.data"), keep=resume))
         say = _silent if quiet or distributed.rank() else tell
         with on_first_process(run.lock() if resume else nullcontext(), device):  # before the checkpoint is read
             settings = results.absolute_paths(settings)
             setup = replace(setup, init=settings.init or [])
             return _train(settings, setup, device, metrics or plugins.metrics(), resume, say)
+
+
+def _written(source: Source, folder: Path, *, keep: bool) -> Path:
+    if distributed.rank() == 0:
+        write_dataset(source, folder, keep=keep)
+    distributed.barrier()
+    return folder
 
 
 def _silent(text: str) -> None:
@@ -157,9 +161,8 @@ def _train(
     pixel_loss = method.pixel_loss if isinstance(method.pixel_loss, PixelLossModule) else None
     reader, sections = build_reader(data, material.card), (train, config.evaluate, config.loss)
     scoring = Scoring(material, reader, device, *sections, pixel_loss, run, metrics)
-    batches: Batches = loader.batches
-    if setup.calibrates or setup.gates:
-        batches = Calibration(setup, scoring, method, say).batches(batches)
+    source = loader.batches
+    batches = Calibration(setup, scoring, method, say).batches(source) if setup.calibrates or setup.gates else source
     notes = notes_of(setup, method)
     announce(setup, data, material, method, notes, say)
     if state is not None:
@@ -174,14 +177,13 @@ def _train(
     with on_first_process(nullcontext() if resume else run.lock(), device), ExitStack() as stack:
         if first:  # write nothing to the run folder before all settings are validated and a tracker has started
             run.check_empty(resume=resume)
-            loggers = _loggers(run, train, record, state, device, quiet=say is _silent)
-            sinks += (stack.enter_context(closing(sink)) for sink in loggers)
+            sinks += (stack.enter_context(closing(each)) for each in _loggers(run, train, record, state, device, say))
             write_text(run.config, dump_yaml(config))
             write_json(run.split, results.split_record(material, threshold()))
             write_json(run.environment, results.sessions(run, environment.collect(results.hardware(device)), state))
         distributed.barrier()
         settings = _settings(train, config.optim, device, seed, score=score)
-        outcome = _fit(run, method, config.optim, settings, loader, batches, scoring, record, state, sinks)
+        outcome = _fit(method, config.optim, settings, loader, batches, scoring, record, state, sinks)
         result = None
         if outcome.finished:
             result = results.result_of(setup, seed, material, outcome, threshold(), notes)
@@ -194,7 +196,6 @@ def _train(
 
 
 def _fit(
-    run: RunFolder,
     method: Method,
     optim: OptimConfig,
     settings: Settings,
@@ -210,7 +211,7 @@ def _fit(
     can_score = scoring.train.evaluate and bool(scoring.items)
 
     def keep_best(predictor: nn.Module, score: dict[str, Any]) -> None:
-        save_model(run.best_dir, predictor, card=scoring.card_at(score["step"]))
+        save_model(scoring.run.best_dir, predictor, card=scoring.card_at(score["step"]))
 
     try:
         return fit(
@@ -223,7 +224,7 @@ def _fit(
             publish=loader.sampler.publish,
             stream_state=loader.sampler.state_dict,
             sinks=sinks,
-            checkpoint=run.last_pt,
+            checkpoint=scoring.run.last_pt,
             config=record,
             resume=state,
         )
@@ -237,7 +238,7 @@ def _fit(
 
 
 def _loggers(
-    run: RunFolder, train: TrainConfig, record: dict[str, Any], state: Any, device: torch.device, *, quiet: bool
+    run: RunFolder, train: TrainConfig, record: dict[str, Any], state: Any, device: torch.device, say: object
 ) -> Iterator[Sink]:
     """Open the log files, the tracker and the progress display, which continue after the checkpoint `state`, if any."""
     step = state["step"] if state else 0
@@ -247,7 +248,7 @@ def _loggers(
         yield TensorBoard(run.tensorboard_dir, keep_to=logged)
     if (track := record["track"])["to"]:
         yield Tracker(**track, folder=run.path, config=record, keep_to=logged)
-    if not quiet:
+    if say is not _silent:
         work = f"batches of {train.batch} images of {train.crop[0]}x{train.crop[1]} on {device}"
         yield Display(train.steps, done=step, work=work)
 

@@ -75,15 +75,9 @@ class Scoring:
         settings, last = self.settings, step == self.train.steps
         counts: list[Any] = []
         predictor = Predictor(network, self.card_at(step), self.device)
-        options: dict[str, Any] = settings.model_dump(exclude={"diagnose", "gallery"})
-        result: dict[str, Any] = evaluate(
-            predictor,
-            self.items,
-            ceiling=self._ceiling,
-            metrics=self.metrics,
-            keep=lambda *c: counts.append(c),
-            **options,
-        )
+        call = settings.model_dump(exclude={"diagnose", "gallery"})
+        call |= {"ceiling": self._ceiling, "metrics": self.metrics}
+        result: dict[str, Any] = evaluate(predictor, self.items, keep=lambda *c: counts.append(c), **call)
         self._ceiling = result["ceiling"]  # depends only on masks and stride
         every = settings.diagnose == "every" or (settings.diagnose == "last" and (self.train.k_maps > 0 or last))
         diagnoses: dict[str, Diagnosis] = {}
@@ -112,8 +106,8 @@ class Scoring:
             return None
         temperature = temperature_of(held_back or val)
         result = judged(val, temperature if held_back else None, self.material.card.classes, middle)
-        files = [fingerprint(item.image) for item in fitted or judged_on]
-        fitted_on = HELD_BACK if held_back else CROSS_FITTED
+        fitted_on, used = (HELD_BACK, fitted) if held_back else (CROSS_FITTED, judged_on)
+        files = [fingerprint(item.image) for item in used]
         return {"temperature": temperature, "fitted_on": fitted_on, "files": files, **result}
 
     def _diagnosis(self, predictor: Predictor, step: int) -> dict[str, Diagnosis]:
