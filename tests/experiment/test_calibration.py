@@ -179,7 +179,7 @@ def test_no_group_is_both_fitted_on_and_judged(monkeypatch):
     monkeypatch.setattr(validation, "training_pairs", pairs)
     images, middle, used = pixels_of_groups(None, None, items, "[a-z]")
     assert counted == ["a1", "a2", "a3", "a4", "b1", "v1", "c1"]
-    assert (len(images), middle, [item.name for item in used]) == (6, 4, ["a1", "a2", "a3", "a4", "b1", "c1"])
+    assert (len(images), middle, [path.stem for path in used]) == (6, 4, ["a1", "a2", "a3", "a4", "b1", "c1"])
     assert pixels_of_groups(None, None, items, None)[1] == 3
     assert pixels_of_groups(None, None, items[:1], "[a-z]")[1] == 0
     assert pixels_of_groups(None, None, [items[0], *items[2:4]], "[a-z]")[1] == 1  # one group: by image

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
+from PIL import Image
 
 from fuzzyseg.config import ConfigError
 from fuzzyseg.data import DataError, Item
 from fuzzyseg.data.io.scores import read_scores
+from fuzzyseg.data.transforms.lazy import Large
 from fuzzyseg.experiment import train
 from fuzzyseg.experiment.distill import defaults, distill
 from fuzzyseg.inference import load
 from fuzzyseg.inference.model_card import CARD_NAME
+from support.small_images import card
 from support.tiny_data import settings, write_folder
+
+room = importlib.import_module("fuzzyseg.experiment.distill")
 
 TINY = {"network.arch": "FPN", "network.encoder": "mobilenet_v2", "network.weights": "none"}
 SHORT = {"train.steps": 4, "train.tensorboard": False, "train.workers": 0, "train.device": "cpu"}
@@ -50,12 +58,12 @@ def test_a_student_learns_from_the_teachers_probabilities_of_the_unlabelled_imag
     assert [split[key] for key in ("labelled", "unlabelled", "val")] == [
         of_teacher[key] for key in ("labelled", "unlabelled", "val")
     ]
-    labels = tmp_path / "run.labels"
-    stored = sorted(path.relative_to(labels).with_suffix("").as_posix() for path in labels.rglob("*.npz"))
-    assert stored == sorted(split["unlabelled"])
+    (labels,) = (tmp_path / "run.labels").iterdir()
+    files = {path.relative_to(labels).as_posix().partition("-")[0]: path for path in labels.rglob("*.npz")}
+    assert sorted(files) == sorted(split["unlabelled"])
     predictor = load(teacher)
-    for name in stored[:3]:
-        found = read_scores(Item(Path(), None, name, scores=labels / f"{name}.npz")).softmax(0)
+    for name, file in list(files.items())[:3]:
+        found = read_scores(Item(Path(), None, name, scores=file)).softmax(0)
         image = next((teacher.parent / "data" / "images").rglob(f"{Path(name).name}.png"))
         whole = predictor.predict(image).probabilities.unsqueeze(0)
         there = torch.nn.functional.interpolate(whole, size=found.shape[1:], mode="area")[0]
@@ -75,23 +83,81 @@ def test_predictions_are_made_once_and_shared(teacher, tmp_path):
     assert seen[-1] == (len(before), len(before))
 
 
-def test_predictions_of_another_teacher_are_refused(teacher, tmp_path):
-    student(teacher, tmp_path / "a", labels=tmp_path / "labels")
+def stored(folder):
+    """The content of the stored predictions by path."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.npz")}
+
+
+def test_the_predictions_of_two_teachers_do_not_mix(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "train", lambda settings, **_: settings.data.scores)
+    first = student(teacher, tmp_path / "a", labels=tmp_path / "labels")
+    before = stored(Path(first))
     other = tmp_path / "other"
     shutil.copytree(teacher, other)
-    card = other / "model" / CARD_NAME
-    card.write_text(json.dumps(json.loads(card.read_text()) | {"temperature": 3.0}))
-    with pytest.raises(DataError, match="other model"):
-        student(other, tmp_path / "b", labels=tmp_path / "labels")
+    file = other / "model" / CARD_NAME
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"temperature": 3.0}))
+    second = student(other, tmp_path / "b", labels=tmp_path / "labels")
+    assert stored(Path(first)) == before
+    assert before.keys() == stored(Path(second)).keys() and before != stored(Path(second))
+
+
+def test_students_on_other_images_of_the_same_names_share_a_folder(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "train", lambda settings, **_: settings.data.scores)
+    folders = []
+    for number, size in ((1, (32, 32)), (2, (48, 64))):
+        (tmp_path / f"u{number}").mkdir()
+        Image.new("RGB", size, (90 * number, 10, 30)).save(tmp_path / f"u{number}" / "x.png")
+        given = {"data.unlabelled_from": [str(tmp_path / f"u{number}")], "labels": tmp_path / "labels"}
+        folders.append(student(teacher, tmp_path / f"s{number}", **given))
+        if number == 1:
+            before = stored(tmp_path / "labels")
+    assert folders[0] == folders[1]
+    after = stored(tmp_path / "labels")
+    assert {path: after[path] for path in before} == before
+    assert len(after) == len(before) + 1
+
+
+@pytest.mark.skipif(find_spec("rasterio") is None, reason="rasterio is not installed")
+def test_large_images_are_predicted_in_windows(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "train", lambda settings, **_: settings.data.scores)
+    (tmp_path / "u").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (96, 64, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "u" / "x.tif", pixels, photometric="rgb", compression="zlib", tile=(16, 16))
+    given = {"data.unlabelled_from": [str(tmp_path / "u")]}
+    whole = student(teacher, tmp_path / "a", **given)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 96 * 64 - 1)
+    monkeypatch.setattr(importlib.import_module("fuzzyseg.inference.predictor"), "TILE", (64, 64))
+    parts = student(teacher, tmp_path / "b", **given)
+    (first,), (second,) = (Path(folder).rglob("x-*.npz") for folder in (whole, parts))
+    a, b = (read_scores(Item(Path(), None, "x", scores=path)).softmax(0) for path in (first, second))
+    assert a.shape == b.shape
+    assert (a - b).abs().mean() < 0.02  # windows see less around their borders
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_the_logits_of_a_large_image_are_those_of_the_whole(monkeypatch, lazy):
+    predictor = importlib.import_module("fuzzyseg.inference.predictor")
+    network = torch.nn.Conv2d(3, 4, 1)
+    model = predictor.Predictor(network, card(list("abcd"), mean=[0.0] * 3, std=[1.0] * 3))
+    pixels = np.random.default_rng(0).integers(0, 255, (61, 47, 3), np.uint8)
+    image = torch.from_numpy(pixels).movedim(-1, 0)
+    expected = room._reduced(model, image, 4).log_softmax(0)
+    monkeypatch.setattr(predictor, "TILE", (24, 20))
+    monkeypatch.setattr(predictor, "MAX_PIXELS", 1000)
+    large = Large((3, 61, 47), lambda box: pixels[box[0] : box[2], box[1] : box[3]]) if lazy else image
+    result = room._reduced(model, large, 4).log_softmax(0)
+    assert result.shape == (4, 15, 12)
+    assert torch.allclose(result, expected, atol=1e-5)
 
 
 def test_missing_predictions_are_named(teacher, tmp_path):
     student(teacher, tmp_path / "a", labels=tmp_path / "labels")
     gone = next((tmp_path / "labels").rglob("*.npz"))
     gone.unlink()
+    (folder,) = (tmp_path / "labels").iterdir()
     config = defaults(teacher)
-    config["data"]["scores"] = str(tmp_path / "labels")
-    with pytest.raises(DataError, match=gone.stem):
+    config["data"]["scores"] = str(folder)
+    with pytest.raises(DataError, match=gone.name.partition("-")[0]):
         train(config, quiet=True, out=str(tmp_path / "b"), **TINY, **SHORT)
     config["data"]["scores"] = None
     with pytest.raises(DataError, match=r"data\.scores"):

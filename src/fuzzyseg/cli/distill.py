@@ -42,12 +42,11 @@ def distill(
       fuzzyseg distill runs/teacher --arch FPN --encoder mobilenet_v2 --steps 2000 --out runs/student
       fuzzyseg distill runs/teacher --encoder mobilenet_v2 --loss fuzzy --unlabelled more/ --out runs/student
     """
-    base = {"method": {"name": "distill"}}
-    check_names(configuration(words or [], {k: v for k, v in given.items() if k != "labels"}, base), imports)
+    labels = given.pop("labels", None)
+    check_names(configuration(words or [], given, {"method": {"name": "distill"}}), imports)
     from fuzzyseg.experiment.distill import defaults
     from fuzzyseg.experiment.distill import distill as carry_out
 
-    labels = given.pop("labels", None)
     config = configuration(words or [], given, defaults(teacher))
     with ExitStack() as bar:
         show = bar.enter_context(counter("images", every=30))

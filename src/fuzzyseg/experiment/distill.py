@@ -5,11 +5,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from fuzzyseg.config import Config, ConfigError, settings_from
 from fuzzyseg.data import DataError, Item
 from fuzzyseg.data.io.pillow import pixel_limit
 from fuzzyseg.data.io.scores import scores_file, write_scores
 from fuzzyseg.data.io.write import check_writable
+from fuzzyseg.data.loading.reader import LazyReader
+from fuzzyseg.data.transforms.lazy import Large
 from fuzzyseg.experiment.build import resolve
 from fuzzyseg.experiment.calibration import with_held_back
 from fuzzyseg.experiment.load_run import Factory, run_config, run_folder
@@ -60,8 +65,8 @@ def distill(
     Args:
         teacher: a run folder, or its model/ or best/ folder.
         config: the student's settings. Default: `defaults(teacher)`.
-        labels: folder for the predictions, which several students can share. Default: `<out>.labels`. Existing
-            predictions of the same teacher for unchanged images are reused.
+        labels: folder for the predictions, which students of several teachers can share: those of each teacher have a
+            folder of their own. Default: `<out>.labels`. Existing predictions for unchanged images are reused.
         resume, quiet, given: as in `train`.
         teacher_network: factory of the teacher's network, if it is a custom one.
         progress: called with (images done, images in total) while the teacher predicts.
@@ -82,16 +87,16 @@ def distill(
     setup = resolve(settings)
     check_names(settings.network.arch, settings.network.encoder)
     check_writable(folder)
-    with process_group(device):  # opened once: `train` finds it open
-        with pixel_limit(settings.data.max_megapixels):
-            predictor = load(teacher, network=teacher_network, device=device)
-            material = with_held_back(setup, gather_material(settings.data, setup, settings.seed))
-            if material.card.classes != predictor.classes:
-                raise ConfigError(
-                    f"{teacher}: its classes are {', '.join(predictor.classes)}, those of the data "
-                    f"{', '.join(material.card.classes)}; a student needs the same classes in the same order"
-                )
-            _store(predictor, material.split.unlabelled, folder, progress)
+    with process_group(device), pixel_limit(settings.data.max_megapixels):  # opened once: `train` finds the group open
+        predictor = load(teacher, network=teacher_network, device=device)
+        material = with_held_back(setup, gather_material(settings.data, setup, settings.seed))
+        if material.card.classes != predictor.classes:
+            raise ConfigError(
+                f"{teacher}: its classes are {', '.join(predictor.classes)}, those of the data "
+                f"{', '.join(material.card.classes)}; a student needs the same classes in the same order"
+            )
+        folder /= checksum(predictor)[:12]  # the student's settings thus name the teacher
+        _store(predictor, material.split.unlabelled, folder, progress)
         settings.data.scores = str(folder)
         return train(settings, resume=resume, quiet=quiet)
 
@@ -99,21 +104,36 @@ def distill(
 def _store(predictor: Predictor, items: list[Item], folder: Path, progress: Callable[[int, int], None] | None) -> None:
     """Predict the items without a stored prediction, distributed over the processes of torchrun."""
     card, stride = predictor.card, predictor.stride()
-    reader = card.reader(image_size=card.image_size)
+    reader = LazyReader(card.reader(image_size=card.image_size))
     record = Record(folder, {"model": checksum(predictor)}, overwrite=False, advice="choose another --labels")
     part = items[distributed.rank() :: distributed.world_size()]
     for number, item in enumerate(part, 1):
-        if record.complete(item.name, item.image) is None:
-            state, path = state_of(item.image), scores_file(folder, item)
-            logits = predictor.batch_logits(reader.read(item, with_mask=False)[0].unsqueeze(0))
+        state, path = state_of(item.image), scores_file(folder, item)
+        name = path.relative_to(folder).as_posix()
+        if record.complete(name, item.image) is None:
+            logits = _reduced(predictor, reader.read(item, with_mask=False)[0], stride)
             if not logits.isfinite().all():
                 raise DataError(f"{item.image}: the teacher's prediction is not finite; choose another checkpoint")
-            size = tuple(max(1, round(side / stride)) for side in logits.shape[-2:])
-            write_scores(path, resize_logits(logits, size, align_corners=False)[0] / card.temperature)
-            record.add(item.name, file=state, outputs=[path.relative_to(folder).as_posix()])
+            write_scores(path, logits / card.temperature)
+            record.add(name, file=state, outputs=[name])
         if progress is not None:
             progress(number, len(part))
     distributed.barrier()
     if distributed.rank() == 0:
         record.gather()
     distributed.barrier()
+
+
+def _reduced(predictor: Predictor, image: Tensor | Large, stride: float) -> Tensor:
+    """Return logits (C,h,w) of an image (Cin,H,W) at the stride; those of a large one are narrowed as they are made."""
+    size = (image.shape[-2], image.shape[-1])
+    height, width = (max(1, round(side / stride)) for side in size)
+    if isinstance(image, Tensor) and predictor.reads_by_windows(size):
+        array = image.movedim(0, -1).numpy()
+        image = Large(tuple(image.shape), lambda box: array[box[0] : box[2], box[1] : box[3]])
+    if isinstance(image, Large):
+        bands = (p.clamp_min(torch.finfo(p.dtype).tiny).log() for _, p in predictor.probability_rows(image.read, size))
+        logits = torch.cat([resize_logits(z[None], (z.shape[1], width), align_corners=False) for z in bands], 2)
+    else:
+        logits = predictor.batch_logits(image.unsqueeze(0))
+    return resize_logits(logits, (height, width), align_corners=False)[0]

@@ -102,11 +102,10 @@ def _calibration(predictor: Predictor, items: list[Item], void: int, group: str 
     Cross-fits as well if the model, of an earlier version, does not tell which validation images it was fitted on.
     """
     card = predictor.card
-    reader = card.reader(void, image_size=card.image_size)
-    images, middle, used = pixels_of_groups(predictor, reader, items, group)
+    images, middle, used = pixels_of_groups(predictor, card.reader(void, image_size=card.image_size), items, group)
     fitted = (card.record or {}).get("calibration") or {}
     fitted_on, files = fitted.get("fitted_on"), fitted.get("files")
-    crossed = fitted_on == CROSS_FITTED if files is None else any(fingerprint(item.image) in files for item in used)
+    crossed = fitted_on == CROSS_FITTED if files is None else any(fingerprint(image) in files for image in used)
     result = judged(images, None if crossed else card.temperature, card.classes, middle)
     fitted_on = f"{fitted_on}; here cross-fitted" if crossed and fitted_on != CROSS_FITTED else fitted_on
     return {"temperature": card.temperature, "fitted_on": fitted_on, **result}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -75,15 +76,9 @@ class Scoring:
         settings, last = self.settings, step == self.train.steps
         counts: list[Any] = []
         predictor = Predictor(network, self.card_at(step), self.device)
-        options: dict[str, Any] = settings.model_dump(exclude={"diagnose", "gallery"})
-        result: dict[str, Any] = evaluate(
-            predictor,
-            self.items,
-            ceiling=self._ceiling,
-            metrics=self.metrics,
-            keep=lambda *c: counts.append(c),
-            **options,
-        )
+        call = settings.model_dump(exclude={"diagnose", "gallery"})
+        call |= {"ceiling": self._ceiling, "metrics": self.metrics}
+        result: dict[str, Any] = evaluate(predictor, self.items, keep=lambda *c: counts.append(c), **call)
         self._ceiling = result["ceiling"]  # depends only on masks and stride
         every = settings.diagnose == "every" or (settings.diagnose == "last" and (self.train.k_maps > 0 or last))
         diagnoses: dict[str, Diagnosis] = {}
@@ -112,9 +107,8 @@ class Scoring:
             return None
         temperature = temperature_of(held_back or val)
         result = judged(val, temperature if held_back else None, self.material.card.classes, middle)
-        files = [fingerprint(item.image) for item in fitted or judged_on]
-        fitted_on = HELD_BACK if held_back else CROSS_FITTED
-        return {"temperature": temperature, "fitted_on": fitted_on, "files": files, **result}
+        fitted_on, used = (HELD_BACK, fitted) if held_back else (CROSS_FITTED, judged_on)
+        return {"temperature": temperature, "fitted_on": fitted_on, "files": [*map(fingerprint, used)], **result}
 
     def _diagnosis(self, predictor: Predictor, step: int) -> dict[str, Diagnosis]:
         """Return FPL's statistics with the network as its own teacher. Writes maps of K, except for tiled images."""
@@ -159,9 +153,9 @@ def training_pairs(predictor: Predictor, reader: Reader, item: Item) -> Iterator
 
 def pixels_of_groups(
     predictor: Predictor, reader: Reader, items: Sequence[Item], group: str | None
-) -> tuple[list[Pixels], int, list[Item]]:
+) -> tuple[list[Pixels], int, list[Path]]:
     """Sample labelled pixels of at most `MAX_LABELLED` items. Also returns the index that splits them in two halves,
-    and their items.
+    and their image files.
 
     Groups are not split, unless there is only one.
     """
@@ -170,7 +164,7 @@ def pixels_of_groups(
         keyed += [(key, pixels, item) for pixels in sampled_pixels(predictor, reader, [item])]
     starts = [place for place in range(1, len(keyed)) if keyed[place][0] != keyed[place - 1][0]]
     middle = min(starts, key=lambda place: abs(place - len(keyed) // 2), default=len(keyed) // 2)
-    return [pixels for _, pixels, _ in keyed], middle, [item for *_, item in keyed]
+    return [pixels for _, pixels, _ in keyed], middle, [item.image for *_, item in keyed]
 
 
 def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:

@@ -24,10 +24,9 @@ class _Numbers(Sink):
     After an error it warns once and writes no more: a training must not end because a logger failed.
     """
 
-    _name = "tensorboard"
-    _kept, _failed = 0, False
-    _add: Callable[[dict[str, float], int], object]
-    _end: Callable[[], object]
+    def __init__(self, name: str, kept: int, add: Callable[..., object], end: Callable[[], object]) -> None:
+        """name: for the warning. kept: the last step of an earlier session. add: called with numbers and step."""
+        self._name, self._kept, self._add, self._end, self._failed = name, kept, add, end, False
 
     def write(self, line: dict[str, Any]) -> None:
         """Write a line, unless it was written before the run was resumed."""
@@ -57,10 +56,7 @@ class TensorBoard(_Numbers):
         Raises ValueError if tensorboard is not installed.
         """
         if not available():
-            raise ValueError(
-                "train.tensorboard: found true, but tensorboard is not installed; pip install 'fuzzyseg[tensorboard]', "
-                "or set it to auto or false"
-            )
+            raise ValueError("train.tensorboard: not installed; pip install 'fuzzyseg[tensorboard]', or set it to auto")
         from torch.utils.tensorboard import SummaryWriter
 
         writer = SummaryWriter(str(folder), purge_step=keep_to + 1)  # type: ignore[no-untyped-call]
@@ -70,7 +66,7 @@ class TensorBoard(_Numbers):
                 writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
             writer.flush()  # type: ignore[no-untyped-call]
 
-        self._add, self._end = add, writer.close
+        super().__init__("tensorboard", 0, add, writer.close)
 
 
 class Tracker(_Numbers):
@@ -92,21 +88,15 @@ class Tracker(_Numbers):
             import wandb as tracker
         else:
             import trackio as tracker
-        self._name, self._kept = to, keep_to
         path = Path(folder).resolve()
         # Both resume by a key that must be unique to the folder: wandb by an id, trackio by the name.
         key = sha256(os.fsencode(path)).hexdigest()[:16]
-        named: dict[str, Any] = {"name": f"{path.name}-{key[:8]}"}
-        if to == "wandb":
-            named = {"name": path.name, "id": key, "dir": str(path)}
+        named = {"name": path.name, "id": key, "dir": str(path)} if to == "wandb" else {"name": f"{path.name}-{key}"}
         try:
             tracker.init(project=project, config=dict(config), resume="allow", **named)
         except Exception as error:
-            raise ValueError(
-                f"track.to: {to} cannot start ({error}); log in, or let its environment variables store the run on "
-                "this machine, or set track.to=null"
-            ) from error
-        self._add, self._end = lambda numbers, step: tracker.log(numbers, step=step), lambda: tracker.finish()
+            raise ValueError(f"track.to: {to} cannot start ({error}); log in, or set track.to=null") from error
+        super().__init__(to, keep_to, lambda numbers, step: tracker.log(numbers, step=step), lambda: tracker.finish())
 
 
 def _scalars(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
