@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 import sys
 from functools import partial
@@ -366,6 +367,64 @@ def test_no_gain_without_an_interval_above_0(run, sweep, tmp_path):
     assert gain("fuzzy", [s for s in scores if s.repeat[0] == 0])["kind"] == "single"
     assert gain("fuzzy", [s for s in scores if not s.supervised])["kind"] == "missing"
     assert gain("fuzzy", [s for s in scores if s.arm != "fuzzy"])["kind"] == "unscored"  # not finished
+
+
+def variants(page: Path) -> list[tuple[str, str]]:
+    """Names and numbers of runs in the comparison table of a page."""
+    row = r'<tr><th scope="row">([^<]*)</th><td class="n" data-v="\d+">\d+</td><td class="n" data-v="(\d+)">'
+    return re.findall(row, page.read_text())
+
+
+def test_runs_with_different_settings_are_different_variants(run, tmp_path):
+    flipped = {"data__flip": False, "data__jitter": 0.1, "loss__balance": 0.5, "optim__lr": 0.2}
+    runs = [  # equal scores; only the fifth differing setting tells the first two apart
+        other(run, tmp_path, "a", train__steps=100),
+        other(run, tmp_path, "b", train__steps=200, train__workers=7),
+        other(run, tmp_path, "c", train__steps=100, **flipped),
+        other(run, tmp_path, "d", train__steps=100, seed=5, miou=0.75, train__workers=1),
+    ]
+    found = variants(write_report(runs, tmp_path / "a.html"))
+    assert [number for _, number in found] == ["2", "1", "1"] and len({name for name, _ in found}) == 3
+
+
+def test_equal_names_of_two_sweeps_are_merged_only_for_equal_settings(run, tmp_path):
+    for sweep, steps in (("first", 10), ("second", 20), ("third", 20)):
+        (tmp_path / sweep / "rows").mkdir(parents=True)
+        for seed, labelled in ((0, 2), (1, 4)):
+            settings = {"train.steps": steps, "data.labelled": labelled}
+            row = row_of(run, "fuzzy", seed, 0.5 + 0.01 * len(sweep), **settings)
+            (tmp_path / sweep / "rows" / f"{seed}.json").write_text(json.dumps(row))
+    found = variants(write_report([tmp_path / name for name in ("first", "second", "third")], tmp_path / "a.html"))
+    assert found == [("fuzzy, steps 10", "2"), ("fuzzy, steps 20", "4")]
+
+
+def test_a_repeat_that_occurs_twice_is_not_paired(run, sweep):
+    from dataclasses import replace
+
+    from fuzzyseg.report.compare import difference
+    from fuzzyseg.report.read import rows_of, score_of
+
+    scores = [score_of(row) for row in rows_of(sweep)]
+    arms, labelled = ("fuzzy", "supervised paper"), scores[0].labelled
+    twice = next(score for score in scores if score.arm == "fuzzy" and score.repeat[0] == 1)
+    found, seeds, excluded = difference([*scores, replace(twice, miou=90.0)], *arms, labelled)
+    assert found.n == 2 and excluded == 2 and not any("seed 1" in text for text in seeds)
+    other_weights = [replace(score, starts=("b",), miou=score.miou + 1) for score in scores]
+    both = [replace(score, starts=("a",)) for score in scores] + other_weights
+    assert difference(both, *arms, labelled)[0].n == 6  # pairs of equal weights
+
+
+def test_an_extended_run_shows_its_newest_evaluation(run, sweep, tmp_path):
+    from fuzzyseg.report.read import read_run
+
+    extended = other(run, tmp_path, "extended", train__steps=600, miou=0.25)
+    assert read_run(extended, {extended: "a"}).last["miou"] == 0.25
+    with (extended / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 450, "evaluation": {"miou": 0.875}}) + "\n")
+    found = read_run(extended, {extended: "a"})
+    assert found.last["miou"] == found.best["miou"] == 0.875 and found.steps == (450, 600)
+    text = write_report([extended, sweep], tmp_path / "a.html").read_text()
+    assert "87.5<small>" in text and "25.0<small>" not in text
 
 
 def test_what_is_no_run_is_refused_by_name(tmp_path):

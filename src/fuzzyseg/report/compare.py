@@ -41,20 +41,18 @@ def reference(scores: Iterable[Score]) -> str:
 
 
 def difference(
-    scores: Iterable[Score], first: str, second: str, labelled: int
+    scores: Sequence[Score], first: str, second: str, labelled: int
 ) -> tuple[Interval | None, list[str], int]:
     """Return the paired difference (first - second), descriptions of its repeats, and the number of excluded pairs.
 
     A pair has the same seed, subset and fold. It is excluded as not comparable if the recorded splits, evaluation
-    protocols or initial weights differ.
+    protocols or initial weights differ, or if one of its runs also forms another pair.
     """
-    by_repeat: dict[tuple[Any, ...], dict[str, Score]] = {}
-    for score in scores:
-        if score.labelled == labelled and score.arm in (first, second):
-            by_repeat.setdefault(score.repeat, {})[score.arm] = score
-    pairs = [(pair[first], pair[second]) for pair in by_repeat.values() if first in pair and second in pair]
-    fair = [(one, two) for one, two in pairs if _comparable(one, two)]
-    found = paired([one.miou - two.miou for one, two in fair], fair[0][0].folds if fair else None)
+    one, two = ([s for s in scores if (s.arm, s.labelled) == (arm, labelled)] for arm in (first, second))
+    pairs = [(a, b) for a, b in product(one, two) if a.repeat == b.repeat]
+    comparable = [pair for pair in pairs if _comparable(*pair)]
+    fair = [(a, b) for a, b in comparable if sum(a is c or b is d for c, d in comparable) == 1]
+    found = paired([a.miou - b.miou for a, b in fair], fair[0][0].folds if fair else None)
     names = ("seed", "subset", "fold")
     seeds = [
         ", ".join(f"{name} {value}" for name, value in zip(names, one.repeat, strict=True) if value is not None)

@@ -16,8 +16,8 @@ from fuzzyseg.report.read import (
     SUPERVISED,
     Run,
     Score,
+    distinct_arms,
     flat,
-    name_arms,
     names_of,
     read_run,
     row_of,
@@ -44,16 +44,20 @@ def write_report(paths: Sequence[Path], out: Path, *, title: str | None = None) 
     runs = [read_run(path, names) for path in folders]
     if not runs and not sweeps:
         raise RunFolderError("nothing to report: give at least one run folder, or the folder of a sweep")
-    name_arms(runs)
+    plain = [(f"{run.method} · {run.settings.get('loss.name')}", run.settings) for run in runs]
+    for run, arm in zip(runs, distinct_arms(plain), strict=True):
+        run.arm = arm
     rows = [row for each in sweeps.values() for row in each]
-    scores = [score_of(row) for row in rows]
+    for row, arm in zip(rows, distinct_arms([(str(row["arm"]), row["settings"]) for row in rows]), strict=True):
+        row["arm"] = arm
+    scores = list(dict.fromkeys(map(score_of, rows)))
+    of_sweeps = {(score.repeat, score.split, score.miou): score.arm for score in reversed(scores)}
     for run in (run for run in runs if SCORE in (run.result.get("last") or {})):
-        own = score_of(row_of(run))
-        run.arm = next(
-            (s.arm for s in scores if (s.repeat, s.split, s.miou) == (own.repeat, own.split, own.miou)), run.arm
-        )
-        if run.arm == own.arm:  # not a run of the sweep
-            scores.append(own)
+        score = score_of(row_of(run))
+        if variant := of_sweeps.get((score.repeat, score.split, score.miou)):
+            run.arm = variant
+        elif score not in scores:
+            scores.append(score)
     context = {
         "title": title or _title(runs, rows),
         "runs": [_shown(run, scores, runs) for run in runs],

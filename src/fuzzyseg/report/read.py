@@ -2,9 +2,8 @@
 
 import base64
 import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +17,11 @@ from fuzzyseg.run.logs import SCORE, read_lines
 SUPERVISED = "supervised"
 """The method that trains on labelled images only: the baseline."""
 
-OWN = {"seed", "data.split_seed", "data.val", "data.root", "out", "init"}
+OWN = {"seed", "data.labelled", "data.split_seed", "data.val", "data.root", "out", "init"}
 """Settings in which runs of one arm may differ, besides those that do not affect results."""
+
+NO_EFFECT = ("data.cache", "evaluate.", "track.", "train.device", "train.log_every", "train.threads", "train.workers")
+"""Prefixes of settings that do not affect the training, as a tuple for `str.startswith`."""
 
 
 @dataclass
@@ -132,6 +134,8 @@ def read_run(path: Path, names: Mapping[Path, str]) -> Run:
         raise RunFolderError(f"{path}: has no logged step yet; the report shows what a training has written")
     files = {"split": run.split, "environment": run.environment, "result": run.result, "evaluation": run.evaluation}
     parts: dict[str, Any] = {key: run.read(file) if file.is_file() else {} for key, file in files.items()}
+    if lines[-1]["step"] > parts["result"].get("steps", lines[-1]["step"]):
+        parts["result"] = {}  # of before `--resume` with more steps
     return Run(path, names[path], flat(settings), lines, **parts)
 
 
@@ -209,14 +213,21 @@ def _fingerprint(path: Path) -> str | None:
     return None
 
 
-def name_arms(runs: list[Run]) -> None:
-    """Set the arm names: method, loss, and settings that differ. Runs that differ in seed, subset or fold share one."""
-    keys = [{k: v for k, v in run.settings.items() if k not in OWN and k.split(".")[0] != "evaluate"} for run in runs]
-    kinds = [json.dumps(key, sort_keys=True, default=str) for key in keys]
-    apart = {key for key in {k for each in keys for k in each} if len({str(each.get(key)) for each in keys}) > 1}
-    quiet = {"method.name", "loss.name"} | {key for key in apart if key.startswith(("train.device", "train.workers"))}
-    plain = [f"{run.method} · {run.settings.get('loss.name')}" for run in runs]
-    for run, key, name, kind in zip(runs, keys, plain, kinds, strict=True):
-        same = {other for other, label in zip(kinds, plain, strict=True) if label == name}
-        more = [f"{k.split('.', 1)[-1]} {key[k]}" for k in sorted(apart - quiet) if k in key and len(same) > 1]
-        run.arm = ", ".join([name, *more[:3]]) if kind in same else name
+def distinct_arms(named: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Return the arm names of runs, given as (name, settings), with differing settings appended to equal names.
+
+    Three settings are appended, or as many as are needed to distinguish runs that differ in more than `OWN`.
+    """
+    arms = [name for name, _ in named]
+    for name in set(arms):
+        group = {place: settings for place, (other, settings) in enumerate(named) if other == name}
+        keys = sorted({key for each in group.values() for key in each if not key.startswith(NO_EFFECT)} - OWN)
+        varying = [key for key in keys if len({str(each.get(key)) for each in group.values()}) > 1]
+        kinds = {tuple(str(each.get(key)) for key in varying) for each in group.values()}
+        for count in range(3, max(3, len(varying)) + 1):
+            for place, each in group.items():
+                listed = [f"{key.split('.', 1)[-1]} {each[key]}" for key in varying[:count] if key in each]
+                arms[place] = ", ".join([name, *listed])
+            if len({arms[place] for place in group}) == len(kinds):
+                break
+    return arms
