@@ -5,7 +5,8 @@
 Trains each network for 200 steps on CamVid (untrained networks have ties), exports it and compares it on 50 validation
 images of 360x480, of which the first ten are also cut to 3/4 and 1/2; DPT at its training crop, in windows. The times
 are medians over images of 360x480 (DPT: its crop) on `--threads` threads, PyTorch and onnxruntime in turn. WORK: a
-folder for the runs. --weights: of MobileNetV2; the other encoders start from random weights.
+folder for the runs. --weights: of MobileNetV2; the other encoders start from random weights. Rows that the file --out
+has are not measured again.
 """
 
 import argparse
@@ -80,11 +81,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
-    rows: dict[str, Any] = {}
+    setting = {"steps": given.steps, "threads": given.threads}
+    known = json.loads(given.out.read_text()) if given.out and given.out.exists() else {}
+    rows: dict[str, Any] = known if setting.items() <= known.items() else {}
     print("| network | equal labels | largest difference of logits | sizes | torch, ms | onnxruntime, ms |")
     print("|---|---|---|---|---|---|")
     for name in NETWORKS:
-        row = rows[name] = measure(name, given)
+        row = rows[name] = rows.get(name) or measure(name, given)
         sizes = ", ".join("x".join(map(str, size)) for size in row["sizes"])
         spent = row["milliseconds"]
         print(
@@ -94,7 +97,7 @@ def main() -> None:
         )
         if given.out:
             given.out.parent.mkdir(parents=True, exist_ok=True)
-            given.out.write_text(json.dumps({"steps": given.steps, "threads": given.threads} | rows, indent=1) + "\n")
+            given.out.write_text(json.dumps(setting | rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
