@@ -361,7 +361,9 @@ def test_no_gain_without_an_interval_above_0(run, sweep, tmp_path):
 
     better = gain("fuzzy")
     assert (
-        better["kind"] == "gain" and better["found"].n == 3 and better["found"].mean == pytest.approx(10.07, abs=0.01)
+        better["kind"] == "gain"
+        and better["interval"].n == 3
+        and better["interval"].mean == pytest.approx(10.07, abs=0.01)
     )
     assert gain(HOSTILE)["kind"] == "open"  # +3.3 points on average, but the interval holds 0
     assert gain("fuzzy", [s for s in scores if s.repeat[0] == 0])["kind"] == "single"

@@ -28,7 +28,7 @@ all(".plot").forEach((plot) => {
   const data = JSON.parse(plot.querySelector("script").textContent);
   const line = plot.querySelector(".line"), tip = plot.querySelector(".tip");
   const [first, last] = data.range;
-  const shown = (value) => data.share ? `${(100 * value).toFixed(2)} %` : String(Number(value.toPrecision(4)));
+  const shown = (value) => data.share ? `${(100 * value).toFixed(2)}%` : String(Number(value.toPrecision(4)));
   let step = first;
   const show = (wanted) => {
     const curves = data.series.filter((s) => !hiddenRuns.has(s.run));
@@ -103,7 +103,7 @@ all(".matrix").forEach((matrix) => {
     const cell = cells.get(`${x},${y}`);
     all("rect.on", matrix).forEach((rect) => rect.classList.remove("on"));
     if (cell) cell.classList.add("on");
-    const share = (key) => cell ? `${(100 * cell.dataset[key]).toFixed(1)} %` : "less than 0.2 %";
+    const share = (key) => cell ? `${(100 * cell.dataset[key]).toFixed(1)}%` : "less than 0.2%";
     readout.textContent = `${names[y]} ${x === y ? "found" : `taken for ${names[x]}`}: ${share("t")} of all ${names[y]}, ${share("p")} of all that is called ${names[x]}.`;
   };
   svg.addEventListener("pointermove", read);
