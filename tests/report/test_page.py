@@ -308,6 +308,26 @@ def test_a_tap_on_the_confusion_matrix_reads_it(run, tmp_path, open_page):
     assert "of all" in page.locator(".readout").inner_text()
 
 
+def test_the_reliability_diagram_is_read_by_keys_and_by_touch(run, tmp_path, open_page):
+    page = open_page(write_report([run], tmp_path / "a.html"), 400, has_touch=True)
+    bins = page.locator(".bin")
+    texts = bins.evaluate_all("bins => bins.map((bin) => bin.dataset.text)")
+    stored = json.loads((run / "evaluation" / "evaluation.json").read_text())["calibration"]["reliability"]
+    filled = [row for row in stored if row["accuracy"] is not None]
+    assert (
+        len(filled) > 1 and len(texts) == len(filled) and f"accuracy {100 * filled[-1]['accuracy']:.1f}%" in texts[-1]
+    )
+    readout = page.locator("#calibration .readout")
+    bins.last.tap()
+    assert readout.inner_text() == texts[-1]
+    page.locator(".reliability").focus()
+    page.keyboard.press("ArrowLeft")
+    assert readout.inner_text() == texts[-2]
+    for _ in range(2):  # the last one is the end
+        page.keyboard.press("ArrowRight")
+    assert readout.inner_text() == texts[-1] and page.locator(".bin.on").count() == 1
+
+
 def test_pictures_of_another_split_are_called_so(run, tmp_path):
     again = other(run, tmp_path, "again")
     stored = json.loads((again / "evaluation" / "evaluation.json").read_text())

@@ -114,6 +114,24 @@ all("[data-norm]").forEach((button) => button.addEventListener("click", () => {
   all(".matrix rect").forEach((rect) => rect.setAttribute("fill-opacity", rect.dataset[button.dataset.norm] ** 0.6));
 }));
 
+// Reliability diagram: the numbers of the bar at the pointer, or of the one that the arrow keys move to.
+all(".reliability").forEach((diagram) => {
+  const bins = all(".bin", diagram), readout = diagram.parentElement.querySelector(".readout");
+  let place = -1;
+  const read = (next) => {
+    place = Math.min(Math.max(next, 0), bins.length - 1);
+    bins.forEach((bin, i) => bin.classList.toggle("on", i === place));
+    readout.textContent = bins[place].dataset.text;
+  };
+  bins.forEach((bin, i) => ["pointermove", "pointerdown"].forEach((kind) => bin.addEventListener(kind, () => read(i))));
+  diagram.addEventListener("keydown", (event) => {
+    const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!way || !bins.length) return;
+    event.preventDefault();
+    read(place + way);
+  });
+});
+
 // Gallery: two views of each image, left and right of the handle.
 const chosen = {};
 all("[data-choose][aria-pressed=true]").forEach((button) => { chosen[button.dataset.side] = button.dataset.choose; });
