@@ -290,6 +290,20 @@ def test_curves_of_many_long_runs_leave_room_for_pictures(tmp_path):
     assert len(json.dumps(charts(runs))) < 1_500_000
 
 
+def test_pictures_get_the_room_that_confusion_matrices_leave(run, tmp_path, monkeypatch):
+    from fuzzyseg.report import page
+
+    again = other(run, tmp_path, "again")
+    stored = json.loads((again / "evaluation" / "evaluation.json").read_text())
+    names = [f"class {n}" for n in range(60)]
+    stored |= {"matrix": [[9] * 60] * 60, "classes": names, "gallery": 20 * stored["gallery"][:1]}
+    (again / "evaluation" / "evaluation.json").write_text(json.dumps(stored))
+    (again / "evaluation" / stored["gallery"][0]["files"]["image"]).write_bytes(bytes(30_000))
+    monkeypatch.setattr(page, "MAX_BYTES", 600_000)
+    text = write_report([again], tmp_path / "a.html").read_text()
+    assert len(text) < 10 / 8 * 600_000 and 2 < text.count("data:image/jpeg") < 6
+
+
 def test_the_sizes_of_fuzzy_sets_are_drawn_for_runs_that_have_them(tmp_path):
     from fuzzyseg.report.curves import charts
     from fuzzyseg.report.read import Run

@@ -32,7 +32,10 @@ from fuzzyseg.run.logs import SCORE
 TEMPLATES = Path(__file__).parent / "templates"
 
 MAX_BYTES = 8_000_000
-"""Maximum bytes of pictures in a page, which keeps it below 10 MB."""
+"""Maximum bytes of pictures and confusion matrices in a page, which keeps it below 10 MB."""
+
+CELL_BYTES = 120
+"""Bytes of a cell of a confusion matrix in the page."""
 
 
 def write_report(paths: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
@@ -103,7 +106,8 @@ def _shown(run: Run, scores: Sequence[Score], runs: Sequence[Run]) -> dict[str, 
     network = [str(settings[key]) for key in ("network.arch", "network.encoder") if settings.get(key)]
     others = [each for each in runs if each.method == SUPERVISED and each is not run and each.like(run)]
     baseline = {each["step"]: each[SCORE] for each in others[0].evaluations} if others else {}
-    gallery = list(run.pictures(MAX_BYTES // len(runs)))
+    matrix = _matrix(run.evaluation)
+    gallery = list(run.pictures(MAX_BYTES // len(runs) - CELL_BYTES * len(matrix["cells"] if matrix else ())))
     evaluated = run.evaluation.get("result") or {}
     sets = evaluated.get("calibration") or last.get("calibration") or {}
     return {
@@ -119,7 +123,7 @@ def _shown(run: Run, scores: Sequence[Score], runs: Sequence[Run]) -> dict[str, 
         "counts": run.counts,
         "gain": _gain(run, scores),
         "health": findings_of(run.lines, review_of(settings, baseline)),
-        "matrix": _matrix(run.evaluation),
+        "matrix": matrix,
         "calibration": run.evaluation.get("calibration") or {},
         "sets": sets if "coverage_per_class" in sets else {},
         "evaluated": {"images": evaluated.get("images"), **{k: run.evaluation.get(k) for k in ("step", "split")}},
