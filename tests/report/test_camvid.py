@@ -42,7 +42,7 @@ def test_the_report_of_camvid_runs_and_their_comparison(shared, tmp_path, open_p
     assert table == [[name, f"{100 * iou:.1f}"] for name, iou in last["per_class"].items()] and len(table) == 11
     covered = page.locator(".covered td.n").all_inner_texts()
     assert covered == [f"{100 * value:.1f}" for value in last["calibration"]["coverage_per_class"].values()]
-    shown = [float(text.split()[0]) for text in page.locator(".shot figcaption").all_inner_texts()]
+    shown = [float(text.split("%")[0]) for text in page.locator(".shot figcaption").all_inner_texts()]
     assert shown == sorted(shown) and len(shown) == 4
     sizes = page.locator(".frame img").evaluate_all("all => all.map(i => `${i.naturalWidth}x${i.naturalHeight}`)")
     assert sizes == ["480x360"] * 4 * 6  # decoded, all views of all images

@@ -112,7 +112,7 @@ def test_cases_show_both_losses(tmp_path):
 def test_confusions_name_the_pair_and_the_rescued(tmp_path):
     pairs = [{"truth": "truck", "label": "car", "share": 0.02, "rescued": 0.43}]
     shown = words(draw_confusions(tmp_path / "a.svg", pairs, title="x"))
-    assert "truck taken for car" in shown and any("43 %" in word for word in shown)
+    assert "truck taken for car" in shown and any("43%" in word for word in shown)
 
 
 def test_charts_have_axes_with_names(tmp_path):
@@ -138,7 +138,7 @@ def test_charts_have_axes_with_names(tmp_path):
         draw_k_over_time(tmp_path / "two.svg", [1, 2], [[1.0]] * 2, title="two classes: K is 1 everywhere")
     assert "K = 2" in words(tmp_path / "k.svg") and "K = 3" not in words(tmp_path / "k.svg")
     assert [word for word in words(tmp_path / "e.svg") if word in "124"] == ["1", "2", "4"] * 2
-    assert "x: ECE 10.00 %" in words(tmp_path / "r.svg")
+    assert "x: ECE 10.00%" in words(tmp_path / "r.svg")
 
 
 def test_equal_numbers_give_equal_files(tmp_path):

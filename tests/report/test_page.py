@@ -290,6 +290,20 @@ def test_curves_of_many_long_runs_leave_room_for_pictures(tmp_path):
     assert len(json.dumps(charts(runs))) < 1_500_000
 
 
+def test_pictures_get_the_room_that_confusion_matrices_leave(run, tmp_path, monkeypatch):
+    from fuzzyseg.report import page
+
+    again = other(run, tmp_path, "again")
+    stored = json.loads((again / "evaluation" / "evaluation.json").read_text())
+    names = [f"class {n}" for n in range(60)]
+    stored |= {"matrix": [[9] * 60] * 60, "classes": names, "gallery": 20 * stored["gallery"][:1]}
+    (again / "evaluation" / "evaluation.json").write_text(json.dumps(stored))
+    (again / "evaluation" / stored["gallery"][0]["files"]["image"]).write_bytes(bytes(30_000))
+    monkeypatch.setattr(page, "MAX_BYTES", 600_000)
+    text = write_report([again], tmp_path / "a.html").read_text()
+    assert len(text) < 10 / 8 * 600_000 and 2 < text.count("data:image/jpeg") < 6
+
+
 def test_the_sizes_of_fuzzy_sets_are_drawn_for_runs_that_have_them(tmp_path):
     from fuzzyseg.report.curves import charts
     from fuzzyseg.report.read import Run
@@ -306,6 +320,26 @@ def test_a_tap_on_the_confusion_matrix_reads_it(run, tmp_path, open_page):
     page = open_page(write_report([run], tmp_path / "a.html"), 400, has_touch=True)
     page.locator(".matrix svg").tap()
     assert "of all" in page.locator(".readout").inner_text()
+
+
+def test_the_reliability_diagram_is_read_by_keys_and_by_touch(run, tmp_path, open_page):
+    page = open_page(write_report([run], tmp_path / "a.html"), 400, has_touch=True)
+    bins = page.locator(".bin")
+    texts = bins.evaluate_all("bins => bins.map((bin) => bin.dataset.text)")
+    stored = json.loads((run / "evaluation" / "evaluation.json").read_text())["calibration"]["reliability"]
+    filled = [row for row in stored if row["accuracy"] is not None]
+    assert (
+        len(filled) > 1 and len(texts) == len(filled) and f"accuracy {100 * filled[-1]['accuracy']:.1f}%" in texts[-1]
+    )
+    readout = page.locator("#calibration .readout")
+    bins.last.tap()
+    assert readout.inner_text() == texts[-1]
+    page.locator(".reliability").focus()
+    page.keyboard.press("ArrowLeft")
+    assert readout.inner_text() == texts[-2]
+    for _ in range(2):  # the last one is the end
+        page.keyboard.press("ArrowRight")
+    assert readout.inner_text() == texts[-1] and page.locator(".bin.on").count() == 1
 
 
 def test_pictures_of_another_split_are_called_so(run, tmp_path):
@@ -361,7 +395,9 @@ def test_no_gain_without_an_interval_above_0(run, sweep, tmp_path):
 
     better = gain("fuzzy")
     assert (
-        better["kind"] == "gain" and better["found"].n == 3 and better["found"].mean == pytest.approx(10.07, abs=0.01)
+        better["kind"] == "gain"
+        and better["interval"].n == 3
+        and better["interval"].mean == pytest.approx(10.07, abs=0.01)
     )
     assert gain(HOSTILE)["kind"] == "open"  # +3.3 points on average, but the interval holds 0
     assert gain("fuzzy", [s for s in scores if s.repeat[0] == 0])["kind"] == "single"

@@ -89,9 +89,9 @@ def test_hostile_names_are_text_and_fit_on_the_screen(page, open_page, width, sc
 def test_scores_are_shown_with_their_parts(page, open_page):
     captions = open_page(page).locator(".shot figcaption")
     assert [text.split()[0] for text in captions.all_inner_texts()] == ["1", "2"]
-    assert captions.locator(".soft").all_inner_texts() == ["uncertain 29.1 %", "uncertain 20.0 %"]
+    assert captions.locator(".soft").all_inner_texts() == ["uncertain 29.1%", "uncertain 20.0%"]
     titles = captions.locator(".soft").evaluate_all("all => all.map(e => e.title.trim())")
-    assert titles == ["fuzzy 12.5 % entropy 50.0 % disagreement 25.0 %", "fuzzy 10.0 % entropy 30.0 %"]
+    assert titles == ["fuzzy 12.5% entropy 50.0% disagreement 25.0%", "fuzzy 10.0% entropy 30.0%"]
 
 
 def test_images_beyond_the_size_of_the_page_are_counted(tmp_path, open_page, monkeypatch):
@@ -99,7 +99,7 @@ def test_images_beyond_the_size_of_the_page_are_counted(tmp_path, open_page, mon
 
     views = {"image": picture(9, "jpeg"), **{name: picture(60) for name in OVERLAYS}}
     rows = [{"rank": n, "image": f"{n}.png", "score": 0.5} for n in (1, 2, 3)]
-    monkeypatch.setattr(suggestions, "MOST_BYTES", 3 * sum(map(len, views.values())))  # two, as base64 adds a third
+    monkeypatch.setattr(suggestions, "MAX_BYTES", 3 * sum(map(len, views.values())))  # two, as base64 adds a third
     write_suggestions(tmp_path / "a.html", rows, [views] * 3, "x", [])
     opened = open_page(tmp_path / "a.html")
     assert opened.locator(".shot").count() == 2 and opened.locator("h2").inner_text() == "3 images"

@@ -39,7 +39,7 @@ def export(
 
     given["tolerance"] /= 100
     try:
-        out, found = carry_out(source, form=given.pop("format"), **given)
+        out, agreement = carry_out(source, form=given.pop("format"), **given)
     except ExportError as error:
         raise Failure(str(error)) from None
-    typer.echo(f"{found.describe()}; written to {out}")
+    typer.echo(f"{agreement.describe()}; written to {out}")

@@ -24,9 +24,9 @@ def draw_k_over_time(path: Path, steps: Sequence[int], histograms: Sequence[Sequ
                 continue
             label = f"K = {k}" if k < len(_LINES) else f"K >= {k}"
             curve = smooth(values, window)
-            spot = axes[0, 0] if k == 1 else axes[0, 1]
-            spot.plot(steps, values, color=_LINES[k - 1], alpha=0.22, linewidth=0.8)
-            spot.plot(steps, curve, color=_LINES[k - 1], linewidth=1.8, label=label)
+            ax = axes[0, 0] if k == 1 else axes[0, 1]
+            ax.plot(steps, values, color=_LINES[k - 1], alpha=0.22, linewidth=0.8)
+            ax.plot(steps, curve, color=_LINES[k - 1], linewidth=1.8, label=label)
         axes[0, 0].set(title="one positive class (K = 1)", xlabel="step", ylabel="share of the pixels")
         axes[0, 1].set(title="several (logarithmic)", xlabel="step", ylabel="share of the pixels")
         axes[0, 1].set_yscale("log")
@@ -46,7 +46,7 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
 
 def draw_entropy(path: Path, by_k: Sequence[Row], *, title: str) -> Path:
     """Draw the histogram and mean of the entropy by K, and the fraction of pixels with each K."""
-    with figure(path, 1, 2, 8.4, 3.0, gridspec_kw={"width_ratios": [1.25, 1]}, title=title) as (made, axes):
+    with figure(path, 1, 2, 8.4, 3.0, gridspec_kw={"width_ratios": [1.25, 1]}, title=title) as (fig, axes):
         left, right = axes[0]
         bins, sizes = len(by_k[0]["entropies"]), [row["k"] for row in by_k]
         values = [[row["entropies"][place] for row in by_k] for place in range(bins)]
@@ -58,10 +58,10 @@ def draw_entropy(path: Path, by_k: Sequence[Row], *, title: str) -> Path:
         left.legend(loc="lower right")
         left.grid(visible=False)
         left.set(title="entropy of the pixels with each K", xlabel="K", ylabel="entropy / log C")
-        made.colorbar(image, ax=left, label="share of the pixels of that K", format=lambda v, p: f"{100 * v:.0f} %")
+        fig.colorbar(image, ax=left, label="share of the pixels of that K", format=lambda v, p: f"{100 * v:.0f}%")
         right.bar(places, [row["share"] for row in by_k], color="#0072b2")
         for place, row in enumerate(by_k):
-            right.text(place, row["share"], f"{100 * row['share']:.2g} %", ha="center", va="bottom", fontsize=7)
+            right.text(place, row["share"], f"{100 * row['share']:.2g}%", ha="center", va="bottom", fontsize=7)
         right.set_yscale("log")
         right.set_ylim(top=3)
         right.set_xticks(places, sizes)
@@ -115,16 +115,16 @@ def draw_training(
 ) -> Path:
     """Draw curves over the evaluations, one chart per group of series; None leaves a gap."""
     with figure(path, 1, len(series), 4.2 * len(series), 3.2, title=title) as (_, axes):
-        for spot, (name, curves) in zip(axes[0], series.items(), strict=True):
+        for ax, (name, curves) in zip(axes[0], series.items(), strict=True):
             for (label, values), colour in zip(curves.items(), SERIES, strict=False):
                 numbers = [float("nan") if value is None else value for value in values]
-                spot.plot(steps, numbers, "o-", markersize=3, color=colour, label=label)
+                ax.plot(steps, numbers, "o-", markersize=3, color=colour, label=label)
             if "score" in name:
-                spot.set_ylim(-1.05, 1.9)
-                spot.set_yticks([-1, -0.5, 0, 0.5, 1])
-                spot.legend(fontsize=7, ncols=2, loc="upper center")
+                ax.set_ylim(-1.05, 1.9)
+                ax.set_yticks([-1, -0.5, 0, 0.5, 1])
+                ax.legend(fontsize=7, ncols=2, loc="upper center")
             else:
-                spot.legend(fontsize=7.5)
-                per_cent(spot.yaxis)
-            spot.set(title=name, xlabel="step", ylabel="")
+                ax.legend(fontsize=7.5)
+                per_cent(ax.yaxis)
+            ax.set(title=name, xlabel="step", ylabel="")
     return path

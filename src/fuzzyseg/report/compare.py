@@ -12,25 +12,25 @@ from fuzzyseg.report.read import Score
 def comparison(scores: Sequence[Score]) -> dict[str, Any]:
     """Return the table of arms, and every paired difference of two arms at the same number of labelled images."""
     arms = list(dict.fromkeys(score.arm for score in scores))
-    amounts = sorted({score.labelled for score in scores})
+    label_counts = sorted({score.labelled for score in scores})
     rows = []
-    for amount, arm in product(amounts, arms):
-        own = [score for score in scores if (score.arm, score.labelled) == (arm, amount)]
-        if own:
-            values = [score.miou for score in own]
-            spread = statistics.stdev(values) if len(own) > 1 else 0.0
-            row = {"arm": arm, "labelled": amount, "runs": len(own), "mean": statistics.mean(values), "std": spread}
-            best = [score.best for score in own if score.best is not None]
+    for count, arm in product(label_counts, arms):
+        group = [score for score in scores if (score.arm, score.labelled) == (arm, count)]
+        if group:
+            values = [score.miou for score in group]
+            spread = statistics.stdev(values) if len(group) > 1 else 0.0
+            row = {"arm": arm, "labelled": count, "runs": len(group), "mean": statistics.mean(values), "std": spread}
+            best = [score.best for score in group if score.best is not None]
             row |= {"text": mean_std(values), "best": mean_std(best), "values": values}
             rows.append(row)
     differences: list[dict[str, Any]] = []
-    for amount, second, first in product(amounts, arms, arms):
-        found, seeds, apart = difference(scores, first, second, amount)
-        if first != second and (found is not None or apart):
-            differences.append({"first": first, "second": second, "labelled": amount, "found": found, "seeds": seeds,
-                                "apart": apart})  # fmt: skip
+    for count, second, first in product(label_counts, arms, arms):
+        interval, seeds, excluded = difference(scores, first, second, count)
+        if first != second and (interval is not None or excluded):
+            differences.append({"first": first, "second": second, "labelled": count, "interval": interval,
+                                "seeds": seeds, "excluded": excluded})  # fmt: skip
     first = reference(scores)
-    better = [d for d in differences if d["second"] == first and d["found"] is not None and d["found"].gain]
+    better = [d for d in differences if d["second"] == first and d["interval"] is not None and d["interval"].gain]
     return {"rows": rows, "differences": differences, "arms": arms, "reference": first, "better": better}
 
 
@@ -52,13 +52,13 @@ def difference(
     pairs = [(a, b) for a, b in product(one, two) if a.repeat == b.repeat]
     comparable = [pair for pair in pairs if _comparable(*pair)]
     fair = [(a, b) for a, b in comparable if sum(a is c or b is d for c, d in comparable) == 1]
-    found = paired([a.miou - b.miou for a, b in fair], fair[0][0].folds if fair else None)
+    interval = paired([a.miou - b.miou for a, b in fair], fair[0][0].folds if fair else None)
     names = ("seed", "subset", "fold")
     seeds = [
         ", ".join(f"{name} {value}" for name, value in zip(names, one.repeat, strict=True) if value is not None)
         for one, _ in fair
     ]
-    return found, seeds, len(pairs) - len(fair)
+    return interval, seeds, len(pairs) - len(fair)
 
 
 def _comparable(one: Score, two: Score) -> bool:

@@ -11,7 +11,7 @@ from fuzzyseg.report.maps import K_COLOURS
 from fuzzyseg.report.read import Run
 from fuzzyseg.run.logs import SCORE
 
-MOST_POINTS = 300
+MAX_POINTS = 300
 """Maximum number of points of a curve, fewer with many runs; with more, neighbours are averaged."""
 
 SIDE = 1000
@@ -45,9 +45,9 @@ class Chart:
 
     def shapes(self) -> dict[str, Any]:
         """Return the template values of the chart."""
-        most = max(20, min(MOST_POINTS, 6 * MOST_POINTS // len(self.series)))  # keeps the page below 10 MB
+        max_points = max(20, min(MAX_POINTS, 6 * MAX_POINTS // len(self.series)))  # keeps the page below 10 MB
         for each in self.series:
-            each.points = thinned(each.points, most)
+            each.points = thinned(each.points, max_points)
         x = [point[0] for each in self.series for point in each.points]
         y = [point[1] for each in self.series for point in each.points]
         low, high = (0.0, 1.0) if self.stack else _margins(min(y), max(y), at_zero=not self.dots)
@@ -79,17 +79,17 @@ class Chart:
                 yield {**drawn, "kind": "raw", "d": self._path(each.points)}
                 yield {**drawn, "kind": "line", "d": self._path(smoothed(each.points))}
             else:
-                alone = self.dots or len(each.points) == 1
-                dots = [(100 * x, 100 * y) for x, y in map(self._at, each.points)] if alone else []
+                marked = self.dots or len(each.points) == 1
+                dots = [(100 * x, 100 * y) for x, y in map(self._at, each.points)] if marked else []
                 yield {**drawn, "kind": "line", "d": self._path(each.points), "dots": dots}
 
     def _stacked(self) -> Iterable[dict[str, Any]]:
         below = [0.0] * len(self.series[0].points)
         for each in self.series:
-            floor = [(x, b) for (x, _), b in zip(each.points, below, strict=True)]
+            lower = [(x, b) for (x, _), b in zip(each.points, below, strict=True)]
             below = [b + y for (_, y), b in zip(each.points, below, strict=True)]
-            roof = [(x, b) for (x, _), b in zip(each.points, below, strict=True)]
-            path = f"{self._path(roof)}L{self._path(floor[::-1])[1:]}Z"
+            upper = [(x, b) for (x, _), b in zip(each.points, below, strict=True)]
+            path = f"{self._path(upper)}L{self._path(lower[::-1])[1:]}Z"
             yield {"run": each.run, "colour": each.colour, "kind": "area", "d": path, "dots": []}
 
     def _path(self, points: Points) -> str:
@@ -102,23 +102,23 @@ class Chart:
 
 def _margins(low: float, high: float, *, at_zero: bool) -> tuple[float, float]:
     """Return axis limits with a margin around the values; `at_zero`: start at 0 if no value is negative."""
-    room = (high - low or abs(high) or 1) * 0.08
-    start = 0.0 if at_zero and 0 <= low < high else low - room
-    return (max(0.0, start) if low >= 0 else start), high + room
+    margin = (high - low or abs(high) or 1) * 0.08
+    start = 0.0 if at_zero and 0 <= low < high else low - margin
+    return (max(0.0, start) if low >= 0 else start), high + margin
 
 
-def ticks(low: float, high: float, wanted: int) -> list[float]:
-    """Return round numbers between the limits, at about `wanted` intervals."""
-    rough = (high - low) / wanted
+def ticks(low: float, high: float, count: int) -> list[float]:
+    """Return round numbers between the limits, at about `count` intervals."""
+    rough = (high - low) / count
     unit = 10 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [round(n * step, 12) for n in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def thinned(points: Points, most: int = MOST_POINTS) -> Points:
-    """Return at most `most` points: means of neighbours, each at the step of its last one."""
-    size = -(-len(points) // most)
+def thinned(points: Points, max_points: int = MAX_POINTS) -> Points:
+    """Return at most `max_points` points: means of neighbours, each at the step of its last one."""
+    size = -(-len(points) // max_points)
     parts = [points[start : start + size] for start in range(0, len(points), size)] if size > 1 else []
     return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts] or points
 
@@ -131,12 +131,12 @@ def smoothed(points: Points) -> Points:
 
 def charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Return all charts for which the runs have data."""
-    found = []
+    drawn = []
     terms = dict.fromkeys(term for run in runs for line in run.lines for term in line.get("losses") or {})
     scores = _each(runs, lambda line: (line.get("evaluation") or {}).get(SCORE))
-    found.append(Chart("mIoU", scores, "on the validation images", share=True, dots=True))
+    drawn.append(Chart("mIoU", scores, "on the validation images", share=True, dots=True))
     for term in terms:
-        found.append(Chart(f"{term} loss", _each(runs, _reader("losses", term), raw=True)))
+        drawn.append(Chart(f"{term} loss", _each(runs, _reader("losses", term), raw=True)))
     scalars = {"confidence": "mean confidence", "weight": "mean weight of FPL"}
     names = dict.fromkeys(
         name
@@ -147,13 +147,13 @@ def charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
     )
     for name in sorted(names, key=lambda name: name not in scalars):
         title = scalars.get(name, name)
-        found.append(Chart(title, _each(runs, _reader("metrics", name), raw=True), share=name in scalars))
+        drawn.append(Chart(title, _each(runs, _reader("metrics", name), raw=True), share=name in scalars))
     singles = _each(runs, lambda line: _k_shares(line)[0] if _k_shares(line) else None, raw=True)
     note = "share of the pixels whose fuzzy set holds one class: there FPL is weighted cross entropy"
-    found.append(Chart("K = 1", singles, note, share=True))
+    drawn.append(Chart("K = 1", singles, note, share=True))
     areas = (chart for place, run in enumerate(runs) for chart in _k_areas(place, run, several=len(runs) > 1))
-    found += islice(areas, 3)
-    return [chart.shapes() for chart in found if any(each.points for each in chart.series)]
+    drawn += islice(areas, 3)
+    return [chart.shapes() for chart in drawn if any(each.points for each in chart.series)]
 
 
 def _reader(section: str, name: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -164,7 +164,7 @@ def _each(runs: Sequence[Run], value: Callable[[Mapping[str, Any]], Any], *, raw
     """Return one series per run that has values."""
     series = []
     for place, run in enumerate(runs):
-        points = [(line["step"], float(found)) for line in run.lines if isinstance(found := value(line), int | float)]
+        points = [(line["step"], float(number)) for line in run.lines if isinstance(number := value(line), int | float)]
         if points:
             series.append(Series(place, run.name, points, raw))
     return series
@@ -180,10 +180,10 @@ def _k_areas(place: int, run: Run, *, several: bool) -> list[Chart]:
     lines = [(line["step"], shares) for line in run.lines if (shares := _k_shares(line))]
     if not lines:
         return []
-    most, series = len(K_COLOURS), []
-    for k in range(1, min(most, max(len(shares) for _, shares in lines)) + 1):
-        points = [(step, sum(shares[k - 1 :]) if k == most else shares[k - 1]) for step, shares in lines]
-        label = f"K ≥ {k}" if k == most else f"K = {k}"
+    max_k, series = len(K_COLOURS), []
+    for k in range(1, min(max_k, max(len(shares) for _, shares in lines)) + 1):
+        points = [(step, sum(shares[k - 1 :]) if k == max_k else shares[k - 1]) for step, shares in lines]
+        label = f"K ≥ {k}" if k == max_k else f"K = {k}"
         series.append(Series(place, label, smoothed(thinned(points)), colour=f"var(--k{k})"))
     title = f"size K of the fuzzy sets{f': {run.name}' if several else ''}"
     return [Chart(title, series, "shares of the pixels", share=True, stack=True)]

@@ -53,15 +53,15 @@ def figure(
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):  # type: ignore[arg-type]
-        made = Figure(figsize=(width, height), layout="constrained")
-        yield made, made.subplots(rows, columns, squeeze=False, **options)
+        fig = Figure(figsize=(width, height), layout="constrained")
+        yield fig, fig.subplots(rows, columns, squeeze=False, **options)
         if title:
-            made.suptitle(title, fontsize=10, x=0.01, ha="left")
+            fig.suptitle(title, fontsize=10, x=0.01, ha="left")
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
         part = path.with_name(f".{path.stem}.part{path.suffix}")
         try:
-            made.savefig(part, dpi=110, metadata=metadata)
+            fig.savefig(part, dpi=110, metadata=metadata)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -69,4 +69,4 @@ def figure(
 
 def per_cent(axis: Any) -> None:
     """Format the ticks of a fraction as per cent. Call this after setting the scale."""
-    axis.set_major_formatter(lambda value, place: f"{100 * value:.4g} %")
+    axis.set_major_formatter(lambda value, place: f"{100 * value:.4g}%")

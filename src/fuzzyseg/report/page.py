@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from fuzzyseg.report.compare import comparison, difference, reference
 from fuzzyseg.report.curves import charts
 from fuzzyseg.report.read import (
-    OWN,
+    PER_RUN,
     SUPERVISED,
     Run,
     Score,
@@ -31,8 +31,11 @@ from fuzzyseg.run.logs import SCORE
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-MOST_BYTES = 8_000_000
-"""Maximum bytes of pictures in a page, which keeps it below 10 MB."""
+MAX_BYTES = 8_000_000
+"""Maximum bytes of pictures and confusion matrices in a page, which keeps it below 10 MB."""
+
+CELL_BYTES = 120
+"""Bytes of a cell of a confusion matrix in the page."""
 
 
 def write_report(paths: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
@@ -103,7 +106,8 @@ def _shown(run: Run, scores: Sequence[Score], runs: Sequence[Run]) -> dict[str, 
     network = [str(settings[key]) for key in ("network.arch", "network.encoder") if settings.get(key)]
     others = [each for each in runs if each.method == SUPERVISED and each is not run and each.like(run)]
     baseline = {each["step"]: each[SCORE] for each in others[0].evaluations} if others else {}
-    gallery = list(run.pictures(MOST_BYTES // len(runs)))
+    matrix = _matrix(run.evaluation)
+    gallery = list(run.pictures(MAX_BYTES // len(runs) - CELL_BYTES * len(matrix["cells"] if matrix else ())))
     evaluated = run.evaluation.get("result") or {}
     sets = evaluated.get("calibration") or last.get("calibration") or {}
     return {
@@ -119,7 +123,7 @@ def _shown(run: Run, scores: Sequence[Score], runs: Sequence[Run]) -> dict[str, 
         "counts": run.counts,
         "gain": _gain(run, scores),
         "health": findings_of(run.lines, review_of(settings, baseline)),
-        "matrix": _matrix(run.evaluation),
+        "matrix": matrix,
         "calibration": run.evaluation.get("calibration") or {},
         "sets": sets if "coverage_per_class" in sets else {},
         "evaluated": {"images": evaluated.get("images"), **{k: run.evaluation.get(k) for k in ("step", "split")}},
@@ -134,16 +138,16 @@ def _gain(run: Run, scores: Sequence[Score]) -> dict[str, Any]:
     """Return the difference from the supervised baseline, and whether it counts as a gain."""
     data, labelled = run.split.get("data"), run.counts["labelled"]
     scores = [score for score in scores if (score.data, score.labelled) == (data, labelled)]
-    own = [score for score in scores if score.arm == run.arm]
+    arm_scores = [score for score in scores if score.arm == run.arm]
     others = [score for score in scores if score.supervised and score.arm != run.arm]
-    if not own or own[0].supervised or not others:
+    if not arm_scores or arm_scores[0].supervised or not others:
         return {"kind": "baseline" if run.method == SUPERVISED else "unscored" if others else "missing"}
     second = reference(others)
-    found, seeds, apart = difference(scores, run.arm, second, labelled)
-    if found is None:
-        return {"kind": "apart", "apart": apart, "baseline": second}
-    kind = "single" if found.n < 2 else "gain" if found.gain else "loss" if found.loss else "open"
-    return {"kind": kind, "found": found, "seeds": seeds, "baseline": second, "apart": apart}
+    interval, seeds, excluded = difference(scores, run.arm, second, labelled)
+    if interval is None:
+        return {"kind": "excluded", "excluded": excluded, "baseline": second}
+    kind = "single" if interval.n < 2 else "gain" if interval.gain else "loss" if interval.loss else "open"
+    return {"kind": kind, "interval": interval, "seeds": seeds, "baseline": second, "excluded": excluded}
 
 
 def _comparisons(scores: Sequence[Score]) -> list[dict[str, Any]]:
@@ -154,15 +158,15 @@ def _comparisons(scores: Sequence[Score]) -> list[dict[str, Any]]:
 
 def _comparison(scores: Sequence[Score]) -> dict[str, Any]:
     """Return the table and differences of `comparison`, with the axis limits of the charts."""
-    found = comparison(scores)
-    ends = [row["mean"] + side * row["std"] for row in found["rows"] for side in (-1, 1)]
-    ends += [value for row in found["rows"] for value in row["values"]]
+    result = comparison(scores)
+    ends = [row["mean"] + side * row["std"] for row in result["rows"] for side in (-1, 1)]
+    ends += [value for row in result["rows"] for value in row["values"]]
     low, high = min(ends) - 0.5, max(ends) + 0.5
-    found["axis"] = low, high
-    shown = [d["found"] for d in found["differences"] if d["found"] is not None]
-    reach = max((abs(f.mean) + (f.half if f.n > 1 else 0) for f in shown), default=1.0)
-    found["reach"] = min(reach, 4 * max((abs(f.mean) for f in shown), default=1.0)) or 1.0
-    return found
+    result["axis"] = low, high
+    intervals = [d["interval"] for d in result["differences"] if d["interval"] is not None]
+    reach = max((abs(f.mean) + (f.half if f.n > 1 else 0) for f in intervals), default=1.0)
+    result["reach"] = min(reach, 4 * max((abs(f.mean) for f in intervals), default=1.0)) or 1.0
+    return result
 
 
 def _classes(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -212,7 +216,7 @@ def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> dict[str, 
     """Return settings by column (runs, otherwise the arms of a sweep): those that differ, and all."""
     arms = {row["arm"]: row["settings"] for row in rows[::-1] if row.get("data") == rows[0].get("data")}
     columns = {run.name: run.settings for run in runs} or dict(reversed(arms.items()))
-    keys = sorted({key for settings in columns.values() for key in settings} - (set() if runs else OWN))
+    keys = sorted({key for settings in columns.values() for key in settings} - (set() if runs else PER_RUN))
     table = [(key, ["" if key not in s else str(s[key]) for s in columns.values()]) for key in keys]
     differing = [row for row in table if len(set(row[1])) > 1 and row[0] != "out"]
     return {"columns": list(columns), "differing": differing, "settings": table if runs else []}

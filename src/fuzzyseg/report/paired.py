@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Interval:
-    """Mean of n paired differences and half-width of its 95 % confidence interval (infinite for one pair)."""
+    """Mean of n paired differences and half-width of its 95% confidence interval (infinite for one pair)."""
 
     mean: float
     half: float

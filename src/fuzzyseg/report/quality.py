@@ -16,7 +16,7 @@ def draw_cases(path: Path, cases: Mapping[str, Row], effect: Row, *, title: str)
     """Draw Fig. 3b: by case, mean score of both losses, frequency, K, and gradient on the true class."""
     with figure(path, 2, 2, 8.4, 5.6, title=title) as (_, axes):
         places = [0, 1, 2]
-        names = [f"case {case}\n{100 * row['share']:.1f} % of pixels" for case, row in cases.items()]
+        names = [f"case {case}\n{100 * row['share']:.1f}% of pixels" for case, row in cases.items()]
         _pairs(axes[0, 0], places, [row["score"] for row in cases.values()], "{:.2f}")
         axes[0, 0].set_ylim(-1.15, 1.3)
         axes[0, 0].set(title="positive gradient score R (Eq. 12)", xlabel="", ylabel="mean R")
@@ -24,15 +24,15 @@ def draw_cases(path: Path, cases: Mapping[str, Row], effect: Row, *, title: str)
         axes[0, 1].set(title="-w dL/dz of the true class", xlabel="", ylabel="mean gradient")
         _pairs(axes[1, 0], [*places, 3], [*[row["effect"] for row in cases.values()], effect], "{:.3f}")
         axes[1, 0].set(title="the same, times the frequency of the case", xlabel="", ylabel="mean over all pixels")
-        for spot in (axes[0, 0], axes[0, 1]):
-            spot.set_xticks(places, names)
+        for ax in (axes[0, 0], axes[0, 1]):
+            ax.set_xticks(places, names)
         axes[1, 0].set_xticks([*places, 3], ["case 1", "case 2", "case 3", "all"])
         _k_of_cases(axes[1, 1], cases)
         axes[0, 0].legend(loc="upper right")
     return path
 
 
-def _k_of_cases(spot: Any, cases: Mapping[str, Row]) -> None:
+def _k_of_cases(ax: Any, cases: Mapping[str, Row]) -> None:
     """Draw one bar per case, stacked by K."""
     last = len(K_COLOURS)
     for place, row in enumerate(cases.values()):
@@ -40,28 +40,28 @@ def _k_of_cases(spot: Any, cases: Mapping[str, Row]) -> None:
         for k, share in enumerate([*shares[: last - 1], sum(shares[last - 1 :])], start=1):
             label = None if place else f"K = {k}" if k < last else f"K >= {k}"
             style = {"color": K_COLOURS[k - 1], "edgecolor": "#999999", "linewidth": 0.4, "label": label}
-            spot.bar(place, share, bottom=bottom, **style)
+            ax.bar(place, share, bottom=bottom, **style)
             bottom += share
-    per_cent(spot.yaxis)
-    spot.set_xticks(range(len(cases)), [CASE_LINES[int(case)] for case in cases], fontsize=7.5)
-    spot.set_xlim(-0.6, 3.4)
-    spot.legend(loc="center right")
-    spot.set(title="K of their pixels", xlabel="", ylabel="share of the case")
+    per_cent(ax.yaxis)
+    ax.set_xticks(range(len(cases)), [CASE_LINES[int(case)] for case in cases], fontsize=7.5)
+    ax.set_xlim(-0.6, 3.4)
+    ax.legend(loc="center right")
+    ax.set(title="K of their pixels", xlabel="", ylabel="share of the case")
 
 
-def _pairs(spot: Any, places: Sequence[int], values: Sequence[Row], shown: str) -> None:
+def _pairs(ax: Any, places: Sequence[int], values: Sequence[Row], shown: str) -> None:
     """Draw a bar of the hard and of the fuzzy loss at each place, labelled with their values."""
     for shift, name, colour in ((-0.2, "hard", HARD), (0.2, "fuzzy", FUZZY)):
         heights = [row[name] for row in values]
         for place, height in zip(places, heights, strict=True):
             if height is not None:
-                spot.bar(place + shift, height, 0.38, color=colour, label=name if place == places[0] else None)
+                ax.bar(place + shift, height, 0.38, color=colour, label=name if place == places[0] else None)
                 above = height >= 0
                 align = {"ha": "center", "va": "bottom" if above else "top", "textcoords": "offset points"}
                 where = {"xy": (place + shift, height), "xytext": (0, 2 if above else -2)}
-                spot.annotate(shown.format(height), **where, **align, fontsize=7)
-    spot.axhline(0, color="#333333", linewidth=0.8)
-    spot.margins(y=0.18)
+                ax.annotate(shown.format(height), **where, **align, fontsize=7)
+    ax.axhline(0, color="#333333", linewidth=0.8)
+    ax.margins(y=0.18)
 
 
 def draw_coverage(path: Path, by_k: Sequence[Row], table: Sequence[Row], *, title: str) -> Path:
@@ -93,19 +93,19 @@ def draw_coverage(path: Path, by_k: Sequence[Row], table: Sequence[Row], *, titl
 def draw_confusions(path: Path, pairs: Sequence[Row], *, title: str) -> Path:
     """Draw the class pairs with the most wrong labels, and the fraction of these pixels with the truth in the set."""
     with figure(path, 1, 1, 6.6, 0.9 + 0.26 * len(pairs)) as (_, axes):
-        spot = axes[0, 0]
+        ax = axes[0, 0]
         places = list(range(len(pairs)))[::-1]
         wrong = [row["share"] for row in pairs]
-        spot.barh(places, wrong, color="#d9dde1", label="wrong label")
+        ax.barh(places, wrong, color="#d9dde1", label="wrong label")
         rescued = [row["share"] * row["rescued"] for row in pairs]
-        spot.barh(places, rescued, color="#009e73", label="of these, truth in the fuzzy set")
+        ax.barh(places, rescued, color="#009e73", label="of these, truth in the fuzzy set")
         for place, row in zip(places, pairs, strict=True):
-            spot.text(row["share"], place, f" {100 * row['rescued']:.0f} %", va="center", fontsize=7.5)
-        spot.set_yticks(places, [f"{row['truth']} taken for {row['label']}" for row in pairs], fontsize=8)
-        spot.grid(visible=False, axis="y")
-        per_cent(spot.xaxis)
-        spot.legend(loc="lower right")
-        spot.set(title=title, xlabel="share of all pixels", ylabel="")
+            ax.text(row["share"], place, f" {100 * row['rescued']:.0f}%", va="center", fontsize=7.5)
+        ax.set_yticks(places, [f"{row['truth']} taken for {row['label']}" for row in pairs], fontsize=8)
+        ax.grid(visible=False, axis="y")
+        per_cent(ax.xaxis)
+        ax.legend(loc="lower right")
+        ax.set(title=title, xlabel="share of all pixels", ylabel="")
     return path
 
 
@@ -123,7 +123,7 @@ def draw_calibration(path: Path, reliability: Sequence[Row], error: float, *, ti
         above.plot([], [], "_", label="mean confidence of the bin", **mark)
         above.set_ylim(0, 1)
         above.legend(loc="upper left")
-        above.set(title=f"{title}: ECE {100 * error:.2f} %", xlabel="", ylabel="accuracy")
+        above.set(title=f"{title}: ECE {100 * error:.2f}%", xlabel="", ylabel="accuracy")
         starts, shares = ([row[name] for row in reliability] for name in ("from", "share"))
         below.bar(starts, shares, color="#8c969f", **bars)
         below.set_yscale("log")

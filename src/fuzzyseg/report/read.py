@@ -17,7 +17,7 @@ from fuzzyseg.run.logs import SCORE, read_lines
 SUPERVISED = "supervised"
 """The method that trains on labelled images only: the baseline."""
 
-OWN = {"seed", "data.labelled", "data.split_seed", "data.val", "data.root", "out", "init"}
+PER_RUN = {"seed", "data.labelled", "data.split_seed", "data.val", "data.root", "out", "init"}
 """Settings in which runs of one arm may differ, besides those that do not affect results."""
 
 NO_EFFECT = ("data.cache", "evaluate.", "track.", "train.device", "train.log_every", "train.threads", "train.workers")
@@ -82,8 +82,8 @@ class Run:
         done = self.result.get("steps") or (self.lines[-1]["step"] if self.lines else 0)
         return int(done), int(self.settings.get("train.steps") or done)
 
-    def pictures(self, most_bytes: int) -> Iterator[dict[str, Any]]:
-        """Yield the gallery entries with their pictures as data URIs, up to `most_bytes` in total."""
+    def pictures(self, max_bytes: int) -> Iterator[dict[str, Any]]:
+        """Yield the gallery entries with their pictures as data URIs, up to `max_bytes` in total."""
         kinds = {".jpg": "jpeg", ".png": "png"}
         for entry in self.evaluation.get("gallery", []):
             files = {view: self.path / "evaluation" / Path(str(name)).name for view, name in entry["files"].items()}
@@ -92,8 +92,8 @@ class Run:
                 for view, file in files.items()
                 if file.is_file() and file.suffix in kinds
             }
-            most_bytes -= sum(map(len, views.values()))
-            if most_bytes < 0:
+            max_bytes -= sum(map(len, views.values()))
+            if max_bytes < 0:
                 return
             yield {"name": entry["name"], "miou": entry["miou"], "rank": entry["rank"], "views": views}
 
@@ -141,11 +141,11 @@ def read_run(path: Path, names: Mapping[Path, str]) -> Run:
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested settings to dotted names."""
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
-        found |= flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
-    return found
+        flattened |= flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return flattened
 
 
 def names_of(paths: list[Path]) -> dict[Path, str]:
@@ -216,12 +216,12 @@ def _fingerprint(path: Path) -> str | None:
 def distinct_arms(named: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """Return the arm names of runs, given as (name, settings), with differing settings appended to equal names.
 
-    Three settings are appended, or as many as are needed to distinguish runs that differ in more than `OWN`.
+    Three settings are appended, or as many as are needed to distinguish runs that differ in more than `PER_RUN`.
     """
     arms = [name for name, _ in named]
     for name in set(arms):
         group = {place: settings for place, (other, settings) in enumerate(named) if other == name}
-        keys = sorted({key for each in group.values() for key in each if not key.startswith(NO_EFFECT)} - OWN)
+        keys = sorted({key for each in group.values() for key in each if not key.startswith(NO_EFFECT)} - PER_RUN)
         varying = [key for key in keys if len({str(each.get(key)) for each in group.values()}) > 1]
         kinds = {tuple(str(each.get(key)) for key in varying) for each in group.values()}
         for count in range(3, max(3, len(varying)) + 1):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fuzzyseg.report.page import MOST_BYTES, render
+from fuzzyseg.report.page import MAX_BYTES, render
 from fuzzyseg.run.files import write_text
 
 
@@ -17,14 +17,14 @@ def write_suggestions(
     rows: rank, image, score and score components per image. pictures: encoded views per image: `image`, a JPEG, and the
     PNG overlays `prediction`, `k` and `uncertainty`. legend: (name, colour) pairs of the classes.
     """
-    shown, room = [], MOST_BYTES
+    shown, remaining = [], MAX_BYTES
     for row, views in zip(rows, pictures, strict=True):
         uris = {
             view: f"data:image/{'jpeg' if view == 'image' else 'png'};base64,{base64.b64encode(data).decode()}"
             for view, data in views.items()
         }
-        room -= sum(map(len, uris.values()))
-        if room < 0:
+        remaining -= sum(map(len, uris.values()))
+        if remaining < 0:
             break
         shown.append({**row, "views": uris})
     context = {"title": title, "rows": shown, "left_out": len(rows) - len(shown), "legend": legend}

@@ -20,7 +20,7 @@ USE = {
     "openvino": "`model.xml` with `model.bin`, for OpenVINO",
     "smp": '`segmentation_models_pytorch.from_pretrained("THIS_FOLDER")`; normalise as stated under Input',
 }
-SMALLEST = 64
+MIN_SIDE = 64
 """Minimum side of the images on which an export with dynamic input size is compared."""
 
 
@@ -58,19 +58,19 @@ def export_model(
     model = Deployed(predictor, size)
     with replacing_folder(out) as part:
         run: Run = FORMATS[form](model, predictor, part)
-        found = compare(predictor, model, run, items, (SMALLEST, SMALLEST))
-        if 1 - found.equal > tolerance:
+        agreement = compare(predictor, model, run, items, (MIN_SIDE, MIN_SIDE))
+        if 1 - agreement.equal > tolerance:
             place = first_difference(part / "model.onnx", model) if form == "onnx" else ""
             raise ExportError(
-                f"{out}: not written: {found.describe()}; at most {100 * tolerance:g} % may differ. Look at image "
-                f"{found.worst!r}, where {100 * found.worst_differing:.4f} % differ{place}"
+                f"{out}: not written: {agreement.describe()}; at most {100 * tolerance:g} % may differ. Look at image "
+                f"{agreement.worst!r}, where {100 * agreement.worst_differing:.4f} % differ{place}"
             )
         predictor.card.write(part)
         shape = "height and width of your choice" if size is None else f"height x width {size[0]}x{size[1]}"
         use = [
             f"Use: {USE[form]}. Input: (batch, channels, height, width), {shape}.",
             "",
-            f"Checked: {found.describe()}.",
+            f"Checked: {agreement.describe()}.",
         ]
         (part / "README.md").write_text(readme(predictor.card, predictor.network, use), encoding="utf-8")
-    return found
+    return agreement

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fuzzyseg.data import DataError
-from fuzzyseg.inference.export.graph import INPUT, OUTPUTS, Deployed, least_size
+from fuzzyseg.inference.export.graph import INPUT, OUTPUTS, Deployed, min_size
 from fuzzyseg.inference.predictor import Predictor
 from fuzzyseg.networks import Segmenter
 from fuzzyseg.networks.weights import save_network
@@ -22,7 +22,7 @@ Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Function from image values (B,Cin,H,W) to logits (B,C,H,W) and labels (B,H,W)."""
 
 
-def metadata(model: Deployed, predictor: Predictor, least: list[int]) -> dict[str, str]:
+def metadata(model: Deployed, predictor: Predictor, minimum_size: list[int]) -> dict[str, str]:
     """Return what users of the file need to know, as JSON strings by name."""
     card = predictor.card
     ranged = card.levels is not None and card.levels.low is not None
@@ -31,7 +31,7 @@ def metadata(model: Deployed, predictor: Predictor, least: list[int]) -> dict[st
         **{name: value for name, value in asdict(card).items() if name not in ("record", "value_range")},
         "licences": (card.record or {}).get("licences"),
         "window": model.size,
-        "least_size": least,
+        "least_size": minimum_size,
         "input": "uint8, 0 to 255" if model.dtype == torch.uint8 else f"float32, {float_values}",
         "outputs": "logits, whose softmax gives the probabilities, and labels, both of the size of the input",
         "resizing": card.resizing,
@@ -41,7 +41,7 @@ def metadata(model: Deployed, predictor: Predictor, least: list[int]) -> dict[st
 
 def write_onnx(model: Deployed, predictor: Predictor, folder: Path) -> Run:
     """Write model.onnx with torch's dynamo exporter."""
-    need("onnx", "onnxscript", "onnxruntime", extra="onnx")
+    require("onnx", "onnxscript", "onnxruntime", extra="onnx")
     import onnx
     import onnxruntime
 
@@ -50,7 +50,7 @@ def write_onnx(model: Deployed, predictor: Predictor, folder: Path) -> Run:
         program, dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=OUTPUTS, verbose=False
     )
     assert written is not None
-    written.model.metadata_props.update(metadata(model, predictor, least_size(program)))
+    written.model.metadata_props.update(metadata(model, predictor, min_size(program)))
     written.save(file)
     onnx.checker.check_model(file)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -65,7 +65,7 @@ def write_onnx(model: Deployed, predictor: Predictor, folder: Path) -> Run:
 def write_pt2(model: Deployed, predictor: Predictor, folder: Path) -> Run:
     """Write model.pt2, a torch.export archive."""
     program, file = model.program(), folder / "model.pt2"
-    extra = {"fuzzyseg.json": json.dumps(metadata(model, predictor, least_size(program)), ensure_ascii=False)}
+    extra = {"fuzzyseg.json": json.dumps(metadata(model, predictor, min_size(program)), ensure_ascii=False)}
     torch.export.save(program, file, extra_files=extra)
     loaded = torch.export.load(file).module()
 
@@ -78,7 +78,7 @@ def write_pt2(model: Deployed, predictor: Predictor, folder: Path) -> Run:
 
 def write_openvino(model: Deployed, predictor: Predictor, folder: Path) -> Run:
     """Write model.xml and model.bin, converted from an ONNX file that is also written."""
-    need("openvino", extra=None)
+    require("openvino", extra=None)
     import openvino
 
     write_onnx(model, predictor, folder)
@@ -88,8 +88,8 @@ def write_openvino(model: Deployed, predictor: Predictor, folder: Path) -> Run:
     compiled = openvino.compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(image: Tensor) -> tuple[Tensor, Tensor]:
-        found = compiled([image.numpy()])
-        logits, labels = (torch.from_numpy(np.asarray(found[name])) for name in OUTPUTS)
+        outputs = compiled([image.numpy()])
+        logits, labels = (torch.from_numpy(np.asarray(outputs[name])) for name in OUTPUTS)
         return logits, labels
 
     return run
@@ -122,7 +122,7 @@ FORMATS: dict[str, Callable[[Deployed, Predictor, Path], Run]] = {
 }
 
 
-def need(*packages: str, extra: str | None) -> None:
+def require(*packages: str, extra: str | None) -> None:
     """Raise DataError with the install command if a package is missing."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:

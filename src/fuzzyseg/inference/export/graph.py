@@ -76,8 +76,8 @@ class Deployed(nn.Module):
 
         Raises ValueError if the network cannot be exported this way.
         """
-        free = torch.export.Dim.DYNAMIC
-        dynamic = {0: free} | ({} if self.size is not None else {2: free, 3: free})
+        any_size = torch.export.Dim.DYNAMIC
+        dynamic = {0: any_size} | ({} if self.size is not None else {2: any_size, 3: any_size})
         try:
             with torch.no_grad(), evaluating(self):
                 return torch.export.export(self, (self.example(),), dynamic_shapes=(dynamic,), strict=False)
@@ -87,8 +87,8 @@ class Deployed(nn.Module):
             raise ValueError(f"torch.export cannot trace the network ({reason}); {advice}") from error
 
 
-def least_size(program: Any) -> list[int]:
+def min_size(program: Any) -> list[int]:
     """Return the minimum height and width of a program's input, as determined by tracing."""
     image = next(node.meta["val"] for node in program.graph.nodes if node.name == INPUT)
-    ranges = {str(symbol): int(found.lower) for symbol, found in program.range_constraints.items()}
+    ranges = {str(symbol): int(bounds.lower) for symbol, bounds in program.range_constraints.items()}
     return [ranges.get(str(side), 1) if not isinstance(side, int) else side for side in image.shape[-2:]]

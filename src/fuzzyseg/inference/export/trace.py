@@ -20,8 +20,8 @@ class _Recorder(fx.Interpreter):
         self.results: dict[str, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        self.results[n.name] = found = super().run_node(n)
-        return found
+        self.results[n.name] = result = super().run_node(n)
+        return result
 
 
 def first_difference(file: Path, model: Deployed) -> str:
@@ -40,8 +40,8 @@ def first_difference(file: Path, model: Deployed) -> str:
     named = [(node, name) for node in content.graph.node for name in node.output if name in recorder.results]
     content.graph.output.extend(onnx.ValueInfoProto(name=name) for _, name in named)
     session = onnxruntime.InferenceSession(content.SerializeToString(), providers=["CPUExecutionProvider"])
-    found = session.run([name for _, name in named], {INPUT: image.numpy()})
-    for (node, name), value in zip(named, found, strict=True):
+    outputs = session.run([name for _, name in named], {INPUT: image.numpy()})
+    for (node, name), value in zip(named, outputs, strict=True):
         expected = recorder.results[name]
         if isinstance(expected, torch.Tensor) and expected.is_floating_point():
             expected, value = expected.float(), torch.from_numpy(value)

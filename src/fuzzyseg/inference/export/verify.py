@@ -52,23 +52,23 @@ class Agreement:
         )
 
 
-def compare(predictor: Predictor, model: Deployed, run: Run, items: Sequence[Item], least: Size) -> Agreement:
+def compare(predictor: Predictor, model: Deployed, run: Run, items: Sequence[Item], minimum: Size) -> Agreement:
     """Compare `run` with `predictor` on images: whole ones and crops, resized ones, or windows."""
     images, equal, pixels, largest, worst = 0, 0, 0, 0.0, (-1.0, "")
     sizes: dict[Size, None] = {}
     for number, item in enumerate(items):
         raw, known = _values(predictor, item.image)
-        here = total = 0
-        for values, inputs in _parts(predictor, model, raw, known, least, more=number < CROPPED):
+        equal_here = pixels_here = 0
+        for values, inputs in _parts(predictor, model, raw, known, minimum, crops=number < CROPPED):
             expected = predictor.batch_logits(inputs).cpu() / predictor.card.temperature
             logits, labels = run(values)
             sizes[expected.shape[-2], expected.shape[-1]] = None
-            here += int((labels == expected.argmax(1)).sum())
-            total += labels.numel()
+            equal_here += int((labels == expected.argmax(1)).sum())
+            pixels_here += labels.numel()
             difference = float((logits - expected).abs().max())
             largest = max(largest, difference if difference == difference else float("inf"))
-        images, equal, pixels = images + 1, equal + here, pixels + total
-        worst = max(worst, (1 - here / total, item.name))
+        images, equal, pixels = images + 1, equal + equal_here, pixels + pixels_here
+        worst = max(worst, (1 - equal_here / pixels_here, item.name))
     return Agreement(images, list(sizes), pixels, equal / pixels, largest, worst[1], worst[0])
 
 
@@ -85,13 +85,13 @@ def _values(predictor: Predictor, path: Path) -> tuple[Tensor, Tensor]:
 
 
 def _parts(
-    predictor: Predictor, model: Deployed, raw: Tensor, known: Tensor, least: Size, *, more: bool
+    predictor: Predictor, model: Deployed, raw: Tensor, known: Tensor, minimum: Size, *, crops: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield matching parts of both: the image and crops of 3/4 and 1/2; for a fixed size, windows or all, resized."""
     height, width = raw.shape[-2:]
     if model.size is None:
-        for factor in (1.0, 0.75, 0.5) if more else (1.0,):
-            rows, columns = (max(low, round(factor * side)) for low, side in zip(least, (height, width), strict=True))
+        for factor in (1.0, 0.75, 0.5) if crops else (1.0,):
+            rows, columns = (max(low, round(factor * side)) for low, side in zip(minimum, (height, width), strict=True))
             yield _cut(raw, 0, 0, (rows, columns)), _cut(known, 0, 0, (rows, columns))
     elif predictor.card.image_size is not None:
         one, other = (F.interpolate(each, size=model.size, mode="bilinear", antialias=True) for each in (raw, known))

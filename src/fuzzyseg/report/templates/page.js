@@ -28,7 +28,7 @@ all(".plot").forEach((plot) => {
   const data = JSON.parse(plot.querySelector("script").textContent);
   const line = plot.querySelector(".line"), tip = plot.querySelector(".tip");
   const [first, last] = data.range;
-  const shown = (value) => data.share ? `${(100 * value).toFixed(2)} %` : String(Number(value.toPrecision(4)));
+  const shown = (value) => data.share ? `${(100 * value).toFixed(2)}%` : String(Number(value.toPrecision(4)));
   let step = first;
   const show = (wanted) => {
     const curves = data.series.filter((s) => !hiddenRuns.has(s.run));
@@ -103,7 +103,7 @@ all(".matrix").forEach((matrix) => {
     const cell = cells.get(`${x},${y}`);
     all("rect.on", matrix).forEach((rect) => rect.classList.remove("on"));
     if (cell) cell.classList.add("on");
-    const share = (key) => cell ? `${(100 * cell.dataset[key]).toFixed(1)} %` : "less than 0.2 %";
+    const share = (key) => cell ? `${(100 * cell.dataset[key]).toFixed(1)}%` : "less than 0.2%";
     readout.textContent = `${names[y]} ${x === y ? "found" : `taken for ${names[x]}`}: ${share("t")} of all ${names[y]}, ${share("p")} of all that is called ${names[x]}.`;
   };
   svg.addEventListener("pointermove", read);
@@ -113,6 +113,24 @@ all("[data-norm]").forEach((button) => button.addEventListener("click", () => {
   press(all("[data-norm]"), button);
   all(".matrix rect").forEach((rect) => rect.setAttribute("fill-opacity", rect.dataset[button.dataset.norm] ** 0.6));
 }));
+
+// Reliability diagram: the numbers of the bar at the pointer, or of the one that the arrow keys move to.
+all(".reliability").forEach((diagram) => {
+  const bins = all(".bin", diagram), readout = diagram.parentElement.querySelector(".readout");
+  let place = -1;
+  const read = (next) => {
+    place = Math.min(Math.max(next, 0), bins.length - 1);
+    bins.forEach((bin, i) => bin.classList.toggle("on", i === place));
+    readout.textContent = bins[place].dataset.text;
+  };
+  bins.forEach((bin, i) => ["pointermove", "pointerdown"].forEach((kind) => bin.addEventListener(kind, () => read(i))));
+  diagram.addEventListener("keydown", (event) => {
+    const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!way || !bins.length) return;
+    event.preventDefault();
+    read(place + way);
+  });
+});
 
 // Gallery: two views of each image, left and right of the handle.
 const chosen = {};
