@@ -1,7 +1,7 @@
 """Per-pixel pseudo-label losses (hard, soft, thresholded, fuzzy), and the module that methods use.
 
-All losses have the signature `(student_logits, teacher, *, size, valid, threshold, maps=False, **options) ->
-PixelLoss`. Student logits (B,C,h,w) and teacher logits, (B,C,h,w) or `Mixed`, are interpolated to `size` = (H,W) with
+All have the signature `(student_logits, teacher, *, size, valid, threshold, maps=False, **options) -> PixelLoss`.
+Student logits (B,C,h,w) and teacher logits, (B,C,h,w) or `Mixed`, are interpolated to `size` = (H,W) with
 align_corners=True, as in the networks' heads. valid (B,H,W) is bool or non-negative weights. The teacher is detached.
 Computations are in fp32 (fp64 stays fp64). A NaN in the student's or teacher's logits makes a valid pixel's loss NaN.
 """
@@ -27,12 +27,12 @@ from fuzzyseg.ops.resize import full_precision
 
 @dataclass
 class PixelLoss:
-    """Result of a pixel loss: `loss` (B,H,W), with gradient, 0 where invalid, and, if requested, detached maps (B,H,W).
+    """Result of a pixel loss: `loss` (B,H,W), with gradient, 0 where invalid; if requested, also detached maps.
 
     k: number of positive classes. weight: the loss weight. confidence, label: the teacher's largest probability and its
-    class. stats: detached statistics over this process's valid pixels. All losses have confidence and label_histogram
-    (C,); losses with a weight also have weight; set losses also have k_histogram (C-1,), the fraction of pixels with K
-    = 1, 2, ..., and balance (the factor) if it is enabled.
+    class. stats: detached statistics over this process's valid pixels, with confidence and label_histogram (C,);
+    weight, if the loss has one; k_histogram (C-1,), the fraction of pixels per K from 1 on, for set losses; and balance
+    (the factor), if enabled.
     """
 
     loss: Tensor

@@ -23,9 +23,9 @@ def fuzzy_positive_regularisation(student: Tensor, members: Tensor) -> Tensor:
 def _continuous(student: Tensor, mu: Tensor) -> Tensor:
     """Compute the continuous form without cancellation: the pair of the fractional class c with itself is never added.
 
-    With a = log(sum of e^-z over mu = 1), a negative other than c is paired with e^a + mu_c e^-z_c = e^(a + d), where d
-    = log(1 + mu_c e^(-z_c - a)), and c, a negative with weight 1 - mu_c, is paired with e^a only. Hence L = softplus(a
-    + d + log(sum of e^z over mu = 0, plus (1 - mu_c) e^(z_c - d))). Without c, d = 0 and this is Eq. 7.
+    With a = log(sum of e^-z over mu = 1), a negative other than c is paired with e^a + mu_c e^-z_c = e^(a + d), where
+    d = log(1 + mu_c e^(-z_c - a)), and c, a negative with weight 1 - mu_c, is paired with e^a only. Hence
+    L = softplus(a + d + log(sum of e^z over mu = 0, plus (1 - mu_c) e^(z_c - d))). Without c, d = 0 and this is Eq. 7.
     """
     between = (mu > 0) & (mu < 1)
     part = torch.where(between, mu, 0).sum(1)  # mu_c; 0 without such a class

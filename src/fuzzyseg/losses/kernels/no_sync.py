@@ -1,4 +1,6 @@
-"""Losses of one chunk of pixels (C,P) on an accelerator: like `cpu`, without synchronising with the host."""
+"""Losses of one chunk of pixels (C,P) on an accelerator: the counterpart of `cpu` that never synchronises with the
+host.
+"""
 
 import torch
 from torch import Tensor
