@@ -35,7 +35,7 @@ class Settings:
     """Maximum decay of an EMA of the predictor (`average_of`), which is then evaluated and saved instead of it."""
     freeze_batch_norm: bool = False
     eval_every: int | None = 0
-    """Steps between evaluations. 0: evaluate only at the last step, as is always done; None: do not evaluate."""
+    """Steps between evaluations; the last step is always evaluated. 0: only the last step; None: no evaluation."""
     save_every: int | None = None
     """Steps between checkpoints; None: only at the end."""
     keep_checkpoints: int = 1

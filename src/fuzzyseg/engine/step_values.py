@@ -40,8 +40,8 @@ def check_finite(
 ) -> bool:
     """Check that losses and gradient are finite, and return whether any process requests to `stop`.
 
-    steps: one per micro-batch. gradient: its norm, 0-dim. The check and the stop request share one synchronisation with
-    the accelerator and one collective operation. Raises NonFiniteLoss.
+    steps: one per micro-batch. gradient: its norm, 0-dim. Both results share one synchronisation with the accelerator
+    and one collective operation. Raises NonFiniteLoss.
     """
     losses = torch.stack([torch.stack([value.detach().float() for value in step.losses.values()]) for step in steps])
     bad = ~losses.isfinite().all()

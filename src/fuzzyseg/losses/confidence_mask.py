@@ -82,8 +82,8 @@ class ConfidentPixels(nn.Module):
 def under_mask(loss: nn.Module | None, confidence: float) -> list[str]:
     """Return a note for the user if `loss` is cross entropy wherever the teacher's top probability is >= `confidence`.
 
-    Up to the weight, this is true of the fuzzy and partial-label losses if T <= confidence: the top class alone exceeds
-    T under every rule except a fixed K. For a policy, the largest T known in advance is used.
+    Apart from the weight, this is the case for the fuzzy and partial-label losses if T <= confidence: the top class
+    alone exceeds T under every rule except a fixed K. For a policy, the largest T known in advance is used.
     """
     if not isinstance(loss, PixelLossModule) or loss.function not in (fuzzy, partial):
         return []

@@ -105,8 +105,8 @@ def fuzzy_positive_loss(
 class FuzzyPositiveLoss(nn.Module):
     """Module version of `fuzzy_positive_loss` with fixed options; a tensor given as `threshold` becomes a buffer.
 
-    Call it with (student_logits, teacher_logits, valid=None, size=None); `size` overrides the constructor's. The
-    constructor raises ValueError for invalid options, and a call does for invalid shapes.
+    Call it with (student_logits, teacher_logits, valid=None, size=None); `size` overrides the constructor's. Raises
+    ValueError for invalid options on construction and for invalid shapes when called.
     """
 
     threshold: float | Tensor

@@ -89,7 +89,7 @@ class CutMixSeg(Method):
         return self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Compute the supervised loss and the distance between the student's and the mixed teacher predictions."""
+        """Compute the supervised loss and the distance from the student's to the teacher's mixed prediction."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
         area = (self.config.box_area, self.config.box_area)

@@ -91,7 +91,7 @@ class MeanTeacher(Method):
         return self.student if self.config.predictor == "student" else self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Compute the supervised loss and the ramped, weighted consistency loss with the teacher."""
+        """Compute the supervised loss and the weighted, ramped consistency loss between student and teacher."""
         labelled, unlabelled = batch["labelled"], batch["unlabelled"]
         z_l, z_u = self.student(labelled.image), self.student(unlabelled.image)  # (B,C,h,w)
         with torch.no_grad(), without_dropout(self.teacher):

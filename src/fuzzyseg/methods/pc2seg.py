@@ -5,13 +5,14 @@ image are made consistent, and the features of each pixel in the two views are c
 There is no public code, and we only had access to the paper's abstract and figures. Choices that these leave open are
 ours and are marked as such (docs/methods/pc2seg.md). This implementation does not reproduce the paper's results.
 
-The paper has no pseudo labels; as an extension of ours, FPL can replace the consistency of soft predictions.
-`debias=fuzzy` is also ours: it uses fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) instead of probabilities.
+The paper has no pseudo labels, so support for FPL is our addition: a pixel loss replaces the consistency of soft
+predictions. `debias=fuzzy` is also ours: it uses fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) instead of
+probabilities.
 
-Our choices: all views share one forward pass, and the contrastive loss uses the encoder's coarsest features, without
-gradient to those of the weak view. Feature-map positions that contain padding are neither anchors nor negatives, and
-anchors without a possible negative are excluded. With a batch of one, negatives are the other positions of the same
-image. Each process samples negatives from its own images, with torch's global generator.
+We chose the following. All views share one forward pass. The contrastive loss uses the encoder's coarsest features,
+without gradient to those of the weak view. Feature-map positions that contain padding are neither anchors nor
+negatives, and anchors without a possible negative are excluded. With a batch of one, negatives are the other positions
+of the same image. Each process samples negatives from its own images, with torch's global generator.
 """
 
 from collections.abc import Mapping, Sequence
@@ -137,8 +138,7 @@ class PC2Seg(Method):
 def draw_weighted(weights: Tensor, count: int) -> Tensor:
     """Sample `count` indices per row in proportion to weights (R,N), with replacement: (R,count) int64.
 
-    Unlike torch.multinomial, this accepts rows of zeros (their samples are meaningless) and never samples a weight of
-    0.
+    Unlike torch.multinomial, this never samples a weight of 0 and accepts rows of zeros, whose samples are meaningless.
     """
     running = weights.double().cumsum(1)
     chance = torch.rand(len(weights), count, device=weights.device, dtype=torch.float64)

@@ -9,11 +9,11 @@ The paper's target is a full distribution, so support for FPL is our addition: a
 divergence. The direction is still found with the KL divergence. `confidence`, if set, scales the loss by one number and
 filters no pixels, so K > 1 remains possible.
 
-Differences from the authors' code: the direction's gradient is evaluated at an offset that fp32 resolves (the 1e-4 of
-French et al. is mostly rounding error), without autocast or TF32. Forward passes that are compared with each other use
-no dropout, and only the one of the clean image updates batch-norm statistics. The confidence is computed over valid
-pixels. Padding is excluded from the loss, but its border contributes to the radius. Not implemented: other divergences;
-a direction from the student with a target from the teacher. Each process computes its own batch-norm statistics,
+Unlike the authors' code, we compute the direction's gradient at an offset that fp32 resolves (the 1e-4 of French et al.
+is mostly rounding error), without autocast or TF32. Forward passes that are compared with each other use no dropout,
+and only the one of the clean image updates batch-norm statistics. The confidence is computed over valid pixels. Padding
+is excluded from the loss, but its border contributes to the radius. We implement neither other divergences nor a
+direction from the student with a target from the teacher. Each process computes its own batch-norm statistics,
 confidence and initial noise of the direction.
 """
 

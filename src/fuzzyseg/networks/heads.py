@@ -22,7 +22,7 @@ def check_stages(network: nn.Module, method: str) -> None:
 
 
 def check_different(first: nn.Module, second: nn.Module, method: str) -> None:
-    """Raise ValueError if two networks that teach each other have equal weights."""
+    """Raise ValueError if two networks that learn from each other have equal weights."""
     if all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)):
         raise ValueError(
             f"the two networks of {method} start from equal weights and would learn nothing from each other: "

@@ -98,10 +98,10 @@ def assign_fuzzy_positives(
     """Return the fuzzy positive classes of each pixel (Alg. 1): bool, shaped like the logits, 1 to C-1 True per pixel.
 
     teacher_logits: (N,C), (B,C,H,W) or (B,C,D,H,W), C >= 2. threshold: T, a number in (0, 1], or a tensor (0-dim or one
-    value per pixel) whose values are not checked. k_cap: maximum K; None means C-1 (`official`: 3). rule: `n-1` (Alg.
-    1) excludes the class at which the sum exceeds T; `n` includes it; `continuous` includes it if its membership is
-    above 0 (see `fuzzy_membership`); an integer fixes K. T = 1 gives C-1. Ties are ranked by class index, lower first.
-    Raises ValueError for invalid shapes or options.
+    value per pixel) whose values are not checked. k_cap: maximum K; None means C-1 (`official`: 3). rule: `n-1`
+    (Alg. 1) excludes the class at which the sum exceeds T; `n` includes it; `continuous` includes it if its membership
+    is above 0 (see `fuzzy_membership`); an integer fixes K. T = 1 gives C-1. Ties are ranked by class index, lower
+    first. Raises ValueError for invalid shapes or options.
     """
     assignment = _checked(teacher_logits, threshold, FPLOptions(k_cap=k_cap, rule=rule, variant=variant))
     return assignment.membership() > 0

@@ -8,15 +8,15 @@ pixels are trained on (adaptive equalisation sampling, by the class that the stu
 the teacher's confidence (dynamic re-weighting).
 
 The defaults are the paper's, except that labelled images also have a consistency loss, as in the authors' code
-(`labelled_too`). Not implemented: the auxiliary head on the third stage (weight 0.4).
+(`labelled_too`). The auxiliary head on the third stage (weight 0.4) is not implemented.
 
-Differences from the authors' code: padding is excluded from the losses (theirs labels it 0: `padding=zero`). Losses are
-not divided by the number of processes. Pasted classes and sampled pixels depend on the sample's seed, not on the number
-of processes. The confidence bank is updated after the step, over all processes and micro-batches, and starts as the
-mean of the values so far, like the teacher (theirs starts at random). Sampling lags the banks by 16 steps, because
-images are prefetched. All unlabelled images are used (theirs loads two and keeps one). Source images of copy-paste use
-the run's scales (theirs: 0.1 to 2). Each process computes its own batch-norm statistics and dropout masks and, if used,
-OHEM's ranking and the scale of `loss.balance`.
+Unlike the authors' code, we exclude padding from the losses (the authors label it 0: `padding=zero`) and do not divide
+losses by the number of processes. Pasted classes and sampled pixels depend on the sample's seed, not on the number of
+processes. The confidence bank is updated after the step, over all processes and micro-batches, and starts as the mean
+of the values so far, like the teacher; the authors initialise it at random. Sampling lags the banks by 16 steps,
+because images are prefetched. We use all unlabelled images, where the authors load two and keep one, and scale the
+source images of copy-paste like all others, where they use scales of 0.1 to 2. Each process computes its own batch-norm
+statistics and dropout masks and, if used, OHEM's ranking and the scale of `loss.balance`.
 """
 
 from collections.abc import Mapping
@@ -209,7 +209,7 @@ class AEL(Method):
         self.seen.zero_()
 
     def draw_weights(self, stream: str) -> Tensor | None:
-        """Sample partners by class, softmax(1 - confidence), then uniformly among its images, or all images if none."""
+        """Sample partners by class, softmax(1 - confidence), then uniformly among its images, or all if it has none."""
         if stream != "partner" or not self.config.adaptive_mix:
             return None
         shown = self.shown.float()

@@ -1,18 +1,18 @@
 """Semi-supervised Semantic Segmentation with Directional Context-aware Consistency (CAC).
 
-X. Lai, Z. Tian, L. Jiang, S. Liu, H. Zhao, L. Wang, J. Jia, CVPR 2021. Two crops of an unlabelled image overlap, and
-the features at each position of the overlap, seen in two contexts, should be the same. InfoNCE pulls the less confident
-of the two towards the more confident one; negatives are positions with another predicted class.
+X. Lai, Z. Tian, L. Jiang, S. Liu, H. Zhao, L. Wang, J. Jia, CVPR 2021. Two crops of an unlabelled image overlap. Each
+position in the overlap is seen in two contexts, and its two features should be the same: InfoNCE pulls the less
+confident one towards the more confident one. Negatives are positions with another predicted class.
 
 FPL does not apply, because no loss trains class scores on a pseudo label. `fuzzy_negatives` is our addition: negatives
 are positions whose fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) are disjoint from the anchor's. With K = 1 this
 is the authors' rule.
 
-Differences from the authors' code: InfoNCE is computed as a log-sum-exp (the epsilon in their logarithm removes the
-gradient of the hardest positions). Padding provides neither anchors nor negatives. Crops use the run's scales (theirs:
-0.8 to 2). Negatives are all positions, as in both published settings, or a fixed number per image. `start` is a
-fraction of the run. For an encoder learning rate of a tenth, set `optim.head_lr_factor=10`. Each process computes its
-own batch-norm statistics, separately for each crop.
+Unlike the authors' code, we compute InfoNCE as a log-sum-exp (the epsilon in their logarithm removes the gradient of
+the hardest positions) and use no padding as anchors or negatives. Crops use the run's scales instead of 0.8 to 2.
+Negatives are all positions, as in both published settings, or a fixed number per image. `start` is a fraction of the
+run. To use a tenth of the learning rate for the encoder, set `optim.head_lr_factor=10`. Each process computes its own
+batch-norm statistics, separately for each crop.
 """
 
 from collections.abc import Mapping

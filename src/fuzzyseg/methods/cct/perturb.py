@@ -8,14 +8,14 @@ from fuzzyseg.ops.resize import nearest_cells
 
 
 def feature_noise(features: Tensor, limit: float) -> Tensor:
-    """F-Noise: multiply by 1 + n, n uniform in [-limit, limit] per channel and position, shared by all images."""
+    """Apply F-Noise: multiply by 1 + n, n uniform in [-limit, limit] per channel and position, equal for all images."""
     return features * (1 + torch.empty_like(features[:1]).uniform_(-limit, limit))
 
 
 def feature_drop(features: Tensor, low: float, high: float) -> Tensor:
-    """F-Drop: zero the most active positions, whose channel mean is at least u times the image's maximum.
+    """Apply F-Drop: zero the positions whose channel mean is at least u times the image's maximum.
 
-    u is uniform in [low, high] and shared by all images.
+    u is uniform in [low, high] and the same for all images.
     """
     activity = features.mean(1, keepdim=True)  # (B,1,h,w)
     u = low + (high - low) * torch.rand((), device=features.device)

@@ -9,10 +9,10 @@ Dynamic consistency regresses a full distribution, so support for FPL is our add
 is better, a pixel loss with that network's logits as teacher replaces it. The comparison of flaws, which acts as the
 confidence mask, and the flaw correction are unchanged.
 
-Differences from the authors' code: theirs updates the three networks in turn; we update all of them in one step with
-gradients at the same weights, with detached targets and a frozen critic. We exclude void and padding (theirs treats
-void as half wrong). A map without flaws is 0 (theirs: below 0). Only forward passes that train the detector update its
-batch-norm statistics. For crops up to 91 pixels the detector's output is a single value, so neither network learns from
+The authors update the three networks in turn. We update all of them in one step with gradients at the same weights,
+with detached targets and a frozen critic. Unlike them, we exclude void and padding (they treat void as half wrong), map
+a prediction without flaws to 0 (theirs falls below 0), and update the detector's batch-norm statistics only in forward
+passes that train it. For crops up to 91 pixels the detector's output is a single value, so neither network learns from
 the other. Each process computes its own batch-norm statistics.
 """
 
@@ -96,7 +96,7 @@ class GCT(Method):
         image, valid = torch.cat([labelled.image, free.image]), torch.cat([labelled.valid, free.valid])
         z = [self.first(image), self.second(image)]  # (B,C,h,w), labelled first
         q = [at_size(logits, free.size).softmax(1) for logits in z]  # (B,C,H,W)
-        flaws = [self.detector(image, one.detach()).float() for one in q]  # (B,1,H,W), these train the detector
+        flaws = [self.detector(image, one.detach()).float() for one in q]  # (B,1,H,W), used to train the detector
         learns, both_bad = self.compare(*flaws)
         with frozen(self.detector), without_dropout(self.detector, update_statistics=False):
             critics = [self.detector(image, one).float().squeeze(1) for one in q]
@@ -121,7 +121,10 @@ class GCT(Method):
         return Step(losses, {**stats, **{name: local_mean(where.float(), valid) for name, where in shares.items()}})
 
     def compare(self, first: Tensor, second: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """Return masks (B,H,W) of where the first network learns, the second learns, and both are bad."""
+        """Return where the first network learns, where the second learns, and where both are bad: (B,H,W) bool.
+
+        first, second: flaw maps (B,1,H,W).
+        """
         maps = (comparable(flaw.detach(), clip=self.config.clip) for flaw in (first, second))
         one, two, both = (where.squeeze(1) for where in compare_flaws(*maps, xi=self.config.xi))
         return (one, two), both

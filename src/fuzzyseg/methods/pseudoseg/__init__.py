@@ -6,12 +6,12 @@ and a layer calibrates them. They are brought to a common scale with the predict
 sharpened; the result is the soft label of the strong view, in which a square is hidden. FPL is native and uses the
 sharpened label; without sharpening (`temperature=1`), nearly all classes are positive.
 
-Differences from the authors' code: the scale is computed per image (`normalise`), so that labels depend on other images
-only through batch norm. Attention excludes padding (theirs also excludes the hidden square, which the weak view does
-not have). Images without a labelled pixel do not train the classifier. If there is no background class, the classifier
-covers all classes (theirs assumes one). The size of the hidden square scales with the crop. Not implemented:
-image-level labels for unlabelled images (`weakly`). Each process computes its own batch-norm statistics and, with
-`normalise: batch`, its own scale.
+Unlike the authors' code, we compute the scale per image (`normalise`), so that labels depend on other images only
+through batch norm, and exclude padding from attention (the authors also exclude the hidden square, although the weak
+view has none). Images without a labelled pixel do not train the classifier. If there is no background class, the
+classifier covers all classes; the authors assume that there is one. The size of the hidden square scales with the crop.
+Image-level labels for unlabelled images (`weakly`) are not implemented. Each process computes its own batch-norm
+statistics and, with `normalise: batch`, its own scale.
 """
 
 from collections.abc import Mapping

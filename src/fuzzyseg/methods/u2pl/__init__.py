@@ -5,11 +5,11 @@ decreasing fraction of pixels, those of high entropy, is excluded from the pseud
 negatives of unlikely classes in a contrastive loss with a memory bank per class. FPL replaces the pseudo-label cross
 entropy.
 
-Differences from the authors' code: the anchors, the positive and the bank of a loss term belong to the same class (an
-index in theirs mixes them up). A negative key of class k has k in its window of ranks but is not labelled k. One-hot
-labels stay with their image (in theirs, all go into the first). The head uses the decoder's features. Images are mixed
-individually, in boxes of log-uniform height. The contrastive loss computes percentiles over feature-map positions.
-Padding is excluded. Not implemented: moving prototypes, delta_n, U2PL with AEL. Each process computes its own
+Unlike in the authors' code, the anchors, the positive and the bank of a loss term always belong to the same class
+(theirs mixes up an index), a negative of class k has k in its window of ranks and another label, and one-hot labels
+stay with their image (theirs all go into the first). The head uses the decoder's features. Images are mixed
+individually, in boxes of log-uniform height. Percentiles in the contrastive loss are over feature-map positions.
+Padding is excluded. Moving prototypes, delta_n and U2PL with AEL are not implemented. Each process computes its own
 percentiles, lambda_u and prototypes, mixes its own images, and uses its own random numbers except for the boxes.
 """
 
