@@ -5,12 +5,12 @@ computed with K = 1 everywhere, which needs only the two largest probabilities. 
 gathered, computed for any K and written back; if they are the majority, the whole chunk is computed for any K.
 
 Loss and gradient, Eq. 7 and 8, are in closed form. Let Y be the positives, c the class with fractional membership f
-(continuous rule only), and e = exp(z) up to a factor per pixel. Then
+(continuous rule only), and e = exp(z) up to a factor per pixel. Then, with c in neither sum,
 
     x = log( sum over Y of 1/e * (sum outside Y of e + (1 - f) e_c) + f / e_c * sum outside Y of e ),   L = softplus(x)
 
-and c is in neither sum. The derivatives, all divided by 1 + exp x, are e_j (sum of 1/e + f / e_c) for z_j outside Y,
--1/e_i (sum of e + (1 - f) e_c) for z_i in Y, and (1 - f) e_c sum of 1/e - f / e_c sum of e for z_c.
+The derivative with respect to z_j outside Y is e_j (sum of 1/e + f / e_c) / (1 + exp x), to z_i in Y
+-1/e_i (sum of e + (1 - f) e_c) / (1 + exp x), to z_c ((1 - f) e_c sum of 1/e - f / e_c sum of e) / (1 + exp x).
 """
 
 from typing import NamedTuple
