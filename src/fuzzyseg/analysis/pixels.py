@@ -15,8 +15,8 @@ from fuzzyseg.losses.fpl.weight import assignment_weight
 from fuzzyseg.losses.supervised import VOID
 
 UNKNOWN, RIGHT, RESCUED, MISSED = 0, 1, 2, 3
-"""Values of the case map (section 3.4 of the FPL paper): the pixel is unlabelled; the pseudo label is right (case 1);
-it is wrong, but the fuzzy set contains the true class (case 2); the set does not contain it either (case 3)."""
+"""Values of the case map (section 3.4 of the FPL paper): the true class is unknown; the pseudo label is right (case
+1); it is wrong, but the fuzzy set contains the true class (case 2); it is wrong, and the set does not (case 3)."""
 
 
 class Losses(NamedTuple):

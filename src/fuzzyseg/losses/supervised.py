@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from fuzzyseg.losses.base import at_size, check_logits, full_precision, masked_mean
 
 VOID = 255
-"""Label of unlabelled pixels inside the package; files may use a different value."""
+"""Mask value of void pixels inside the package; files may use a different value."""
 
 
 def cross_entropy_map(logits: Tensor, mask: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -62,7 +62,7 @@ class SupervisedLoss(nn.Module):
 
     name: `ce`, or `ohem` with ohem_threshold in [0, 1] and ohem_min_kept pixels *per image*. class_weights: one per
     class, used as weights of the mean. label_smoothing: in [0, 1). dice: weight of an additional Dice loss. The
-    configuration validates these ranges. 255 is void; a batch of void pixels only gives 0. Each process computes its
+    configuration validates these ranges. 255 is void; a batch with only void pixels gives 0. Each process computes its
     own OHEM ranking and Dice sums, as published; means are over the global batch.
     """
 

@@ -4,8 +4,8 @@ results.
 A. Tarvainen, H. Valpola, NeurIPS 2017. The teacher is an exponential moving average of the student's weights; the
 student is trained to match the teacher's soft predictions for the same images. The paper is on image classification.
 Two re-implementations for segmentation differ in most choices, and `preset` selects one: `torchsemiseg` (TorchSemiSeg,
-by the authors of CPS, from which the CPS and FPL papers quote their results) or `pixelssl` (PixelSSL). Not implemented:
-input noise (neither re-implementation uses it by default) and the paper's two-headed output.
+by the authors of CPS, the source of the mean-teacher results in the CPS and FPL papers) or `pixelssl` (PixelSSL). Not
+implemented: input noise (neither re-implementation uses it by default) and the paper's two-headed output.
 
 Unlike these re-implementations, we exclude padding from the consistency loss and void pixels from the supervised mean
 (PixelSSL includes them), and update the teacher after the step (TorchSemiSeg updates it between the labelled and the

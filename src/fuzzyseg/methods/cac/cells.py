@@ -7,8 +7,8 @@ from torch import Tensor
 def meeting_cells(boxes: Tensor, size: tuple[int, int], grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Return the second crop's index at each position of the first, and whether there is one: (B,n) each, n = h w.
 
-    boxes (B,2,4): y0,x0,y1,x1 of both crops; size: (H,W) of a crop; grid: (h,w). If the crops are a multiple of the
-    stride apart, the match is exact; otherwise it is the position whose area contains the centre.
+    boxes (B,2,4): y0,x0,y1,x1 of both crops; size: (H,W) of a crop; grid: (h,w). The match is exact if the crops'
+    offset is a multiple of the distance between positions; otherwise it is the position whose area contains the centre.
     """
     shift = boxes[:, 0, :2] - boxes[:, 1, :2]
     indices = []
