@@ -1,4 +1,4 @@
-"""Statistics of the fuzzy sets on images with masks: coverage, K, the three cases, calibration, confusions."""
+"""Statistics of the fuzzy sets on labelled images: coverage, K, the three cases, calibration, confusions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,21 +10,21 @@ from fuzzyseg.analysis.pixels import MISSED, RESCUED, RIGHT, PixelMaps
 from fuzzyseg.analysis.sums import Sums
 
 BINS = 20
-"""Bins of the histograms of entropy and weight, both in [0, 1]."""
+"""Number of bins in the histograms of entropy and weight, both in [0, 1]."""
 
 CONFIDENCE_BINS = 15
-"""Bins of the reliability diagram, as in C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural
-Networks", ICML 2017: a confidence c lies in bin ceil(15 c)."""
+"""Number of bins in the reliability diagram; a confidence c is in bin ceil(15 c). C. Guo, G. Pleiss, Y. Sun, K. Q.
+Weinberger, "On Calibration of Modern Neural Networks", ICML 2017."""
 
 
 @dataclass(frozen=True)
 class Diagnosis(Sums):
-    """Sums over the pixels with a true class.
+    """Sums over the labelled pixels.
 
-    pixels (3,C): by case (1 to 3) and K (1 to C). entropy, weight (C,): sums by K. entropies, weights (C,20): their
-    histograms by K. score, lift (3,2): sums by case of the maps of the same name for the hard and the fuzzy loss; NaN
-    if not measured. reliability (3,15): number of pixels, sum of confidences and number of correct pixels in each
-    confidence bin. confusion (2,C,C): true class by pseudo label, of all pixels and of those of case 2.
+    pixels (3,C): counts by case (1 to 3) and K (1 to C). entropy, weight (C,): sums by K. entropies, weights (C,20):
+    their histograms by K. score, lift (3,2): sums by case of the maps of the same name for the hard and the fuzzy loss;
+    NaN if not measured. reliability (3,15): number of pixels, sum of confidences and number of correct pixels in each
+    confidence bin. confusion (2,C,C): true class by pseudo label, over all pixels and over those of case 2.
     """
 
     pixels: Tensor
@@ -38,7 +38,7 @@ class Diagnosis(Sums):
     confusion: Tensor
 
     def brief(self) -> dict[str, Any]:
-        """Return the statistics logged in training: coverage, top-1, K histogram, ECE, size and score of each case."""
+        """Return the statistics logged during training: coverage, top-1, K, ECE, and each case's share and score."""
         total = max(1, int(self.pixels.sum()))
         right, rescued, _ = self.pixels.sum(1).tolist()
         pixels, confidence, hits = self.reliability
@@ -52,7 +52,7 @@ class Diagnosis(Sums):
         }
 
     def numbers(self) -> dict[str, Any]:
-        """Return all statistics as plain numbers: fractions of the labelled pixels; classes as indices."""
+        """Return all statistics as plain numbers: fractions of the labelled pixels, and class indices."""
         total, k = int(self.pixels.sum()), torch.arange(1, self.pixels.shape[1] + 1)
         return {
             "pixels": total,
@@ -66,7 +66,7 @@ class Diagnosis(Sums):
         }
 
     def _cases(self) -> dict[str, Any]:
-        """For each case: fraction, mean score and lift (None without pixels), K histogram, effect (lift x fraction)."""
+        """Return each case's share, mean score and lift (None without pixels), effect (lift x share), K histogram."""
         total, rows = max(1, int(self.pixels.sum())), {}
         for case, k, score, lift in zip((RIGHT, RESCUED, MISSED), self.pixels, self.score, self.lift, strict=True):
             pixels = int(k.sum())
@@ -80,7 +80,7 @@ class Diagnosis(Sums):
         return rows
 
     def _by_k(self) -> list[dict[str, Any]]:
-        """For each K that occurs: fraction, coverage, top-1, mean and histogram of entropy and weight."""
+        """Return share, coverage, top-1, and means and histograms of entropy and weight for each K that occurs."""
         total, rows = max(1, int(self.pixels.sum())), []
         for place, (right, rescued, missed) in enumerate(self.pixels.T.tolist()):
             if pixels := right + rescued + missed:
@@ -93,7 +93,7 @@ class Diagnosis(Sums):
         return rows
 
     def _reliability(self) -> list[dict[str, Any]]:
-        """For each bin: bounds, fraction of the pixels, mean confidence and accuracy (None if empty)."""
+        """Return each bin's bounds, share of the pixels, mean confidence and accuracy (None if it is empty)."""
         total = max(1, int(self.pixels.sum()))
         return [
             {
@@ -107,7 +107,7 @@ class Diagnosis(Sums):
         ]
 
     def _confusions(self, limit: int = 20) -> list[dict[str, Any]]:
-        """Class pairs with the most wrong pixels, as fractions of all pixels, and the fraction of case 2 in each."""
+        """Return the class pairs with the most wrong pixels, as fractions of all, and the part of each in case 2."""
         confusion, rescued = self.confusion
         total, wrong = max(1, int(confusion.sum())), confusion.clone().fill_diagonal_(0)
         rows = []
@@ -120,13 +120,13 @@ class Diagnosis(Sums):
 
 
 def _means(sums: Tensor, pixels: int) -> dict[str, float | None]:
-    """Divide sums for the hard and the fuzzy loss by a number of pixels; None without pixels or if not measured."""
+    """Divide sums for the hard and the fuzzy loss by a pixel count; None without pixels or if not measured."""
     values = (sums / pixels).tolist() if pixels else [torch.nan, torch.nan]
     return {name: None if value != value else value for name, value in zip(("hard", "fuzzy"), values, strict=True)}
 
 
 def diagnose(pixels: PixelMaps, target: Tensor) -> Diagnosis:
-    """Compute the statistics of a batch. pixels: result of `pixel_maps` with the same target (B,H,W)."""
+    """Compute the statistics of a batch. pixels: the result of `pixel_maps` with the same target (B,H,W)."""
     classes = pixels.order.shape[1]
     case = pixels.case.flatten().cpu().long()
     known = case > 0

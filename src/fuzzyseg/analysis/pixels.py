@@ -15,24 +15,24 @@ from fuzzyseg.losses.fpl.weight import assignment_weight
 from fuzzyseg.losses.supervised import VOID
 
 UNKNOWN, RIGHT, RESCUED, MISSED = 0, 1, 2, 3
-"""Values of the map of cases (section 3.4 of the FPL paper): no true class known; pseudo label right (case 1); label
-wrong, but truth in the fuzzy set (case 2); truth in neither (case 3)."""
+"""Values of the case map (section 3.4 of the FPL paper): the true class is unknown; the pseudo label is right (case
+1); it is wrong, but the fuzzy set contains the true class (case 2); it is wrong, and the set does not (case 3)."""
 
 
 class Losses(NamedTuple):
-    """Maps (B,H,W) of the `hard` loss, cross entropy on the pseudo label, and of the `fuzzy` loss."""
+    """Maps (B,H,W) for the `hard` loss, cross entropy on the pseudo label, and for the `fuzzy` loss."""
 
     hard: Tensor
     fuzzy: Tensor
 
 
 class PixelMaps(NamedTuple):
-    """Maps (B,H,W) without gradient, and `order` (B,C,H,W): classes by decreasing probability.
+    """Maps (B,H,W) without gradient, and `order` (B,C,H,W), the classes by decreasing probability.
 
-    label: the most probable class. k: size of the fuzzy set, including partial members. confidence: largest
-    probability. entropy: over log C, in [0, 1]. weight: Eq. 11 or 16. case: uint8, see `UNKNOWN`. score: positive
+    label: the most probable class. k: size of the fuzzy set, including a partial member. confidence: largest
+    probability. entropy: divided by log C, in [0, 1]. weight: Eq. 11 or 16. case: uint8, see `UNKNOWN`. score: positive
     gradient score R (Eq. 12). lift: minus the gradient on the logit of the true class, for `fuzzy` times the weight;
-    positive values raise the logit. score and lift are NaN without a true class; lift is None if not requested.
+    positive values increase the logit. score and lift are NaN at unlabelled pixels; lift is None if not requested.
     """
 
     order: Tensor
@@ -56,10 +56,10 @@ def pixel_maps(
     lift: bool = True,
     ranking: SortedClasses | None = None,
 ) -> PixelMaps:
-    """Compute the maps for the logits (B,C,H,W) of a teacher and a student.
+    """Compute the maps from the logits (B,C,H,W) of a teacher and a student.
 
-    target (B,H,W): true classes, 255 for void. threshold: T, a number or a tensor, 0-dim or (B,H,W). options: those of
-    the fuzzy loss. lift: whether to compute the lift. ranking: `sorted_classes` of the teacher, if already computed.
+    target (B,H,W): true classes, 255 for void. threshold: T, a number or a tensor, 0-dim or (B,H,W). options: options
+    of the fuzzy loss. lift: whether to compute the lift. ranking: `sorted_classes` of the teacher, if already computed.
     Raises ValueError for invalid shapes.
     """
     shape = check_pair(student, teacher, None)
@@ -93,9 +93,9 @@ def pixel_maps(
 
 
 def _lift(student: Tensor, members: Tensor, truth: Tensor) -> Tensor:
-    """Return minus the gradient of Eq. 7 on the true class's logit (B,H,W); for one positive, of cross entropy."""
+    """Return minus the gradient of Eq. 7 (cross entropy if one class is positive) on the true class's logit (B,H,W)."""
     with torch.enable_grad():
         z = at_least_fp32(student.detach()).requires_grad_()
-        loss = fuzzy_positive_regularisation(z, members).sum()  # pixels are independent: each keeps its own gradient
+        loss = fuzzy_positive_regularisation(z, members).sum()  # pixels are independent, so their gradients do not mix
         (gradient,) = torch.autograd.grad(loss, z)
     return -gradient.gather(1, truth.unsqueeze(1)).squeeze(1)

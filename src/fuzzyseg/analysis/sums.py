@@ -9,5 +9,5 @@ class Sums:
     """Tensors that are summed over images."""
 
     def plus(self, other: Self) -> Self:
-        """Return the sums over the images of both."""
+        """Return the sums over the images of `self` and `other`."""
         return type(self)(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

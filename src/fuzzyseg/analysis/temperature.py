@@ -1,4 +1,4 @@
-"""Temperature scaling of a trained model, fitted on some labelled pixels and evaluated on others."""
+"""Temperature scaling of a trained model, fitted on some labelled images and evaluated on others."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,20 +10,20 @@ from fuzzyseg.analysis.diagnosis import CONFIDENCE_BINS
 from fuzzyseg.losses.base import at_least_fp32
 
 LARGEST = 10.0
-"""Temperatures are searched from 1 / LARGEST to LARGEST: a network without errors has no finite optimum."""
+"""Temperatures are searched from 1 / LARGEST to LARGEST, since a network without errors has no finite optimum."""
 
 SAMPLE = 4096
-"""Maximum pixels per image, or per tile of a large one, used to fit or evaluate a temperature; evenly spaced."""
+"""Maximum number of (evenly spaced) pixels per image, or per tile of a large one, for fitting and evaluation."""
 
 LEVEL = 0.9
-"""Total probability that the classes of a set must exceed."""
+"""Probability that the sum over a set's classes must exceed."""
 
 Pixels = tuple[Tensor, Tensor]
-"""Logits (N,C) and true classes (N,) of pixels of one image."""
+"""Logits (N,C) and true classes (N,) of pixels from one image."""
 
 
 def sampled(parts: Iterable[tuple[Tensor, Tensor]], ignore_index: int = 255) -> Pixels | None:
-    """Select evenly spaced labelled pixels from logits (1,C,H,W) and masks (1,H,W) of an image; None if none."""
+    """Return evenly spaced labelled pixels of an image's logits (1,C,H,W) and masks (1,H,W), or None without any."""
     logits, targets = [], []
     for z, mask in parts:
         known = mask[0] != ignore_index
@@ -64,14 +64,14 @@ def judged(
 ) -> dict[str, Any]:
     """Measure how reliable probabilities are on these images, without and with a temperature; fractions in [0, 1].
 
-    temperature: fitted on other images. Default: for each half of the images, one fitted on the other half (halves are
+    temperature: fitted on other images. Default: each half of the images uses one fitted on the other half (halves are
     contiguous, so that frames of a video are not in both). names: class names. middle: number of images in the first
     half; default: half of them.
 
-    Returns {} if there are too few images, otherwise `ece`, `ece_calibrated`: calibration error (Guo et al., ICML
-    2017); `coverage`, `coverage_per_class` (None without pixels): how often a pixel's set contains the true class,
-    where a set is the most probable classes whose calibrated probabilities together exceed `level`; `set_size`: mean
-    set size.
+    Returns {} if there are too few images, otherwise `ece` and `ece_calibrated`, the expected calibration error (Guo et
+    al., ICML 2017); `coverage` and `coverage_per_class` (None without pixels), how often a pixel's set contains the
+    true class, where a set is the most probable classes whose calibrated probabilities together exceed `level`; and
+    `set_size`, the mean size of the sets.
     """
     middle = len(images) // 2 if middle is None else middle
     first, second = images[:middle], images[middle:]
@@ -81,7 +81,8 @@ def judged(
     if temperature is None:
         parts = [(first, temperature_of(second)), (second, temperature_of(first))]
     classes = len(names)
-    bins = torch.zeros(2, 2, CONFIDENCE_BINS, dtype=torch.float64)  # without and with; confidence and right ones
+    # axis 0: without and with the temperature; axis 1: sums of confidences and of correct pixels
+    bins = torch.zeros(2, 2, CONFIDENCE_BINS, dtype=torch.float64)
     covered, pixels = torch.zeros(2, classes, dtype=torch.float64)
     size = 0.0
     for part, t in parts:
@@ -93,8 +94,9 @@ def judged(
                 for column, each in enumerate((confidence, (label == target).double())):
                     bins[row, column] += torch.bincount(place, each, minlength=CONFIDENCE_BINS).cpu()
             upto = p.sort(1, descending=True).values.cumsum(1)
-            size += len(target) + int((upto[:, :-1] <= LEVEL).sum())  # in while those before it do not exceed
-            more = (p * (p > p.gather(1, target.long().unsqueeze(1)))).sum(1)  # of the classes ranked before the truth
+            # A class is in the set if the sum over the classes ranked before it does not exceed LEVEL.
+            size += len(target) + int((upto[:, :-1] <= LEVEL).sum())
+            more = (p * (p > p.gather(1, target.long().unsqueeze(1)))).sum(1)  # that sum for the true class
             covered += torch.bincount(target, (more <= LEVEL).double(), minlength=classes).cpu()
             pixels += torch.bincount(target, minlength=classes).cpu()
     total = float(pixels.sum())

@@ -1,4 +1,4 @@
-"""Calibration of the threshold T on labelled images, by its coverage of the true class."""
+"""Calibration of the threshold T on labelled images by how often the set contains the true class."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,14 @@ from fuzzyseg.losses.supervised import VOID
 def coverage_by_threshold(
     logits: Tensor, target: Tensor, thresholds: Sequence[float], options: FPLOptions = PAPER
 ) -> tuple[Tensor, Tensor]:
-    """Sum the true class's membership over pixels for each threshold (C,M), and count the pixels (C,).
+    """Return the sum of the true class's membership for each threshold (C,M), and the number of pixels (C,).
 
-    Rows are indexed by the pixels' most probable class. Both are on the CPU, the sums in fp64; results of batches can
-    be added. logits (B,C,H,W). target (B,H,W): true classes, 255 for void. The rule `continuous` counts partial
-    membership.
+    Rows are indexed by the pixels' most probable class. Both are on the CPU, the sums in fp64; results of several
+    batches can be added. logits (B,C,H,W). target (B,H,W): true classes, 255 for void. The rule `continuous` counts
+    partial membership.
     """
     with torch.no_grad():
-        # one sort serves all thresholds: rank and cumulative sum of a class tell from which T on it is positive
+        # one sort is enough for all thresholds: a class's rank and cumulative sum determine for which T it is positive
         ranking, known = sorted_classes(at_least_fp32(logits)), target != VOID
         truth = torch.where(known, target, 0).long().unsqueeze(1)
         rank = (ranking.order == truth).byte().argmax(1, keepdim=True)  # from 0
@@ -53,7 +53,7 @@ def _share(p: Tensor, before: Tensor, upto: Tensor, rank: Tensor, t: float, opti
 def smallest_covering(
     covered: Tensor, pixels: Tensor, thresholds: Sequence[float], coverage: float
 ) -> tuple[float, float]:
-    """Return the first of ascending thresholds that covers the fraction `coverage`, or the last, and its coverage.
+    """Return the first of ascending thresholds whose coverage is at least `coverage`, or the last, and its coverage.
 
     Raises ValueError if there are no pixels.
     """
@@ -69,13 +69,13 @@ def smallest_covering(
 def conformal_threshold(
     covered: Tensor, units: Tensor, thresholds: Sequence[float], coverage: float
 ) -> tuple[float, float]:
-    """Return the first of ascending thresholds whose sets contain a new unit's truth with probability `coverage`.
+    """Return the first of ascending thresholds whose sets contain a new unit's true class with probability `coverage`.
 
-    covered (M,): coverage of the truth at each threshold, 0, 1 or a fraction, summed over the calibration units. units:
-    their number n. The sum must reach (n + 1) * coverage. For values of 0 and 1 this is split conformal prediction,
-    otherwise conformal risk control (A. N. Angelopoulos et al., ICLR 2024). It assumes that the units are exchangeable
-    with the new one. Returns the threshold, the last if none suffices, and the fraction covered there. Raises
-    ValueError if there are no units.
+    covered (M,): coverage of the true class at each threshold, 0, 1 or a fraction, summed over the calibration units.
+    units: their number n. The sum must reach (n + 1) * coverage. For values of 0 and 1 this is split conformal
+    prediction, otherwise conformal risk control (A. N. Angelopoulos et al., ICLR 2024). It assumes that the units are
+    exchangeable with the new one. Returns the threshold, or the last one if none suffices, and the fraction covered at
+    it. Raises ValueError if there are no units.
     """
     if not float(units) > 0:
         raise ValueError("no unit to measure the coverage on")

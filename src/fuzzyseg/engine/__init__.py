@@ -1,4 +1,4 @@
-"""Training of a method: loop, optimisers, state, checkpoints."""
+"""Training of a method: the loop, optimisers, state and checkpoints."""
 
 from fuzzyseg.engine.checkpoint import CheckpointError, check_resumable
 from fuzzyseg.engine.optim import build_optimisers

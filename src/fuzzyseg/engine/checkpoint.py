@@ -1,4 +1,4 @@
-"""Checkpoint files: written atomically with a checksum, loaded without executing code, the last few kept."""
+"""Checkpoint files, which are written atomically with a checksum and loaded without executing code."""
 
 import hashlib
 import logging
@@ -42,11 +42,11 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used. The message names the file or setting and says what to do."""
+    """A checkpoint that cannot be used. The message names the file or setting and recommends an action."""
 
 
 def save(path: Path, state: Mapping[str, Any], *, keep: int = 1) -> None:
-    """Write `state` atomically and keep the `keep` - 1 checkpoints before it: last.pt, last-1.pt, last-2.pt, ..."""
+    """Write `state` atomically and keep the previous `keep` - 1 checkpoints: last.pt, last-1.pt, last-2.pt, ..."""
     with replacing(path) as file:
         torch.save({"format": FORMAT, "versions": {"torch": str(torch.__version__)}, **state}, file)
         _seal(file)
@@ -61,7 +61,7 @@ def save(path: Path, state: Mapping[str, Any], *, keep: int = 1) -> None:
 def save_training(
     path: Path, training: TrainingState, more: Mapping[str, Any], device: torch.device, keep: int
 ) -> None:
-    """Save the state and `more` on the first process. Raises NonFiniteLoss on all if any has non-finite weights."""
+    """Save the state and `more` on rank 0. Raises NonFiniteLoss on all ranks if any has non-finite weights."""
     state = {**training.state_dict(), **more}
     bad = torch.tensor(float(not finite(state["modules"])), device=device)
     if float(distributed.mean(bad)):
@@ -77,7 +77,7 @@ def save_training(
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read the newest complete and finite checkpoint: `path` or, with a warning, an older one.
 
-    Raises CheckpointError, about the newest file, if there is none.
+    If there is none, raises the CheckpointError of the newest file.
     """
     first: CheckpointError | None = None
     for file in candidates(path):
@@ -100,7 +100,7 @@ def candidates(path: Path) -> list[Path]:
 
 
 def finite(values: Any) -> bool:
-    """Whether all floating-point tensors in nested containers are finite."""
+    """Return whether all floating-point tensors in nested containers are finite."""
     if isinstance(values, Tensor):
         return not values.is_floating_point() or bool(values.isfinite().all())
     if isinstance(values, Mapping):
@@ -109,7 +109,7 @@ def finite(values: Any) -> bool:
 
 
 def _seal(file: BinaryIO) -> None:
-    """Append the SHA-256 of a zip archive as its comment; the comment's length is in the last two bytes."""
+    """Append the file's SHA-256 to a zip archive as its comment, whose length is in the last two bytes."""
     file.seek(-2, os.SEEK_END)
     file.write(struct.pack("<H", len(_MARK) + 64))
     size = file.tell()
@@ -118,7 +118,7 @@ def _seal(file: BinaryIO) -> None:
 
 
 def _digest(file: BinaryIO, size: int) -> bytes:
-    """Return the SHA-256 of the next `size` bytes, in hexadecimal digits."""
+    """Return the SHA-256 of the next `size` bytes as hexadecimal digits."""
     digest = hashlib.sha256()
     while size > 0 and (part := file.read(min(size, 1 << 20))):
         digest.update(part)
@@ -127,7 +127,7 @@ def _digest(file: BinaryIO, size: int) -> bytes:
 
 
 def _intact(path: Path) -> bool:
-    """Whether a file matches its checksum or, if an earlier version wrote it, those of its parts."""
+    """Return whether a file matches its checksum or, if an earlier version wrote it, its archive's CRCs."""
     size = len(_MARK) + 64
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - size))
@@ -151,7 +151,7 @@ def _load(path: Path, device: torch.device | str) -> dict[str, Any]:
         raise
     except Exception as error:  # a damaged archive can fail in any way
         reason = str(error).partition("\n")[0] or type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):  # its message advises to load without weights_only
+        if isinstance(error, pickle.UnpicklingError):  # its message recommends loading without weights_only
             reason = "it contains other objects than tensors and plain values"
         raise CheckpointError(f"{path}: is damaged or not a checkpoint of fuzzyseg ({reason}); {advice}") from None
     version = "use the version of fuzzyseg that wrote it"
@@ -170,7 +170,7 @@ def _load(path: Path, device: torch.device | str) -> dict[str, Any]:
 def check_resumable(saved: Mapping[str, Any], config: Mapping[str, Any], allowed: set[str]) -> None:
     """Compare the nested settings of a checkpoint with this run's.
 
-    Only the dotted keys in `allowed` may differ. Raises CheckpointError naming every other differing key and both
+    Only the dotted keys in `allowed` may differ. Raises CheckpointError with every other key that differs and its two
     values.
     """
     old, new = dict(leaves(saved)), dict(leaves(config))
@@ -189,7 +189,7 @@ def check_resumable(saved: Mapping[str, Any], config: Mapping[str, Any], allowed
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted names and values of nested settings."""
+    """Yield the dotted name and value of each nested setting."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from leaves(value, f"{prefix}{key}.")

@@ -1,4 +1,4 @@
-"""Optimisers of the parameter roles, and the schedules of their learning rates."""
+"""Optimisers for the parameter roles, and learning-rate schedules."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ OPTIMISERS: dict[str, Callable[[list[dict[str, Any]], float], Optimizer]] = {
     "adam": lambda groups, momentum: Adam(groups, lr=0.0),
     "adamw": lambda groups, momentum: AdamW(groups, lr=0.0),
 }
-"""Name -> constructor from parameter groups and a momentum; each group has its own learning rate and weight decay."""
+"""Constructors by name, from parameter groups, which set learning rate and weight decay, and a momentum."""
 
 
 SCHEDULES: dict[str, Callable[[float, float], float]] = {
@@ -22,7 +22,7 @@ SCHEDULES: dict[str, Callable[[float, float], float]] = {
     "constant": lambda progress, power: 1.0,
     "cosine": lambda progress, power: 0.5 * (1.0 + math.cos(math.pi * progress)),
 }
-"""Name -> factor of the learning rate at a progress in [0, 1). poly: Chen et al., "DeepLab", TPAMI 2018."""
+"""Learning-rate factors by name, for a progress in [0, 1). poly: Chen et al., "DeepLab", TPAMI 2018."""
 
 
 def build_optimisers(
@@ -36,12 +36,12 @@ def build_optimisers(
     decay_norm: bool = False,
     head_lr_factor: float = 1.0,
 ) -> list[Optimizer]:
-    """Build one optimiser per name in the roles; roles without a name use `name`.
+    """Build one optimiser per optimiser name in the roles; roles without one use `name`.
 
     A role's learning rate is its `lr` or, by default, `lr` times its factor, times `head_lr_factor` unless the role is
-    `backbone`. Without `decay_norm`, biases and norm parameters (at most one axis) are not decayed. Each group stores
-    its `role`, `initial_lr` and, if set, the role's `betas`. Raises ValueError for an unknown optimiser, for a
-    trainable parameter of `module` in no role or in two, and for any other parameter in a role.
+    `backbone`. Unless `decay_norm` is set, biases and norm parameters (at most one axis) are not decayed. Each group
+    stores its `role`, `initial_lr` and, if set, the role's `betas`. Raises ValueError for an unknown optimiser, for a
+    trainable parameter of `module` that is in no role or in two, and for any other parameter in a role.
     """
     _check_cover(roles, module)
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -81,15 +81,15 @@ def _check_cover(roles: Mapping[str, Role], module: nn.Module) -> None:
 def rate_factor(step: int, steps: int, schedule: str, power: float, warmup: int) -> float:
     """Return the factor of the base learning rates at `step` (finished steps, from 0).
 
-    Without warm-up it is 1 at step 0, and still positive at the last step. Warm-up rises linearly to 1 over
-    `warmup` steps and multiplies the schedule without shifting it.
+    Without warm-up it is 1 at step 0 and still positive at the last step. Warm-up rises linearly to 1 over `warmup`
+    steps and multiplies the schedule without shifting it.
     """
     warm = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
     return warm * SCHEDULES[schedule](step / steps, power)
 
 
 def set_rates(optimisers: Sequence[Optimizer], factor: float) -> None:
-    """Set each learning rate to `factor` times its base."""
+    """Set each learning rate to `factor` times its base value."""
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = group["initial_lr"] * factor

@@ -1,4 +1,7 @@
-"""Signal handling: the first Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 saves and stops training, the second stops at once."""
+"""Signal handling for training.
+
+The first Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 saves and stops training; the second stops it immediately.
+"""
 
 import os
 import signal
@@ -16,8 +19,8 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "S
 class Interrupt:
     """Context in which the first signal sets `requested` and the second raises KeyboardInterrupt.
 
-    The previous handlers are restored on exit. Outside the main thread, where Python allows no handlers, it does
-    nothing.
+    The previous handlers are restored on exit. The context has no effect outside the main thread, where Python does not
+    allow handlers.
     """
 
     def __init__(self) -> None:
@@ -38,7 +41,7 @@ class Interrupt:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._owner:  # a forked data worker: Ctrl-C reaches it, too
+        if os.getpid() != self._owner:  # a forked data worker, which also receives Ctrl-C
             if number == signal.SIGTERM:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
@@ -47,7 +50,7 @@ class Interrupt:
             raise KeyboardInterrupt
         self.requested = True
         if distributed.rank() == 0:
-            # The message comes at once, since a step or an evaluation may take minutes. It is neither logged nor
+            # Written immediately, since a step or an evaluation may take minutes. It is neither logged nor
             # printed, because the handler may interrupt another write to the same stream.
             with suppress(OSError):  # the terminal may be closed
                 os.write(2, b"\nstopping after this step, with a checkpoint; a second signal stops at once\n")

@@ -1,4 +1,4 @@
-"""Settings, state and outcome of training."""
+"""Settings, state and result of training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,24 +20,24 @@ class Settings:
     """Settings of a training run."""
 
     steps: int
-    """Total optimiser steps, on which the schedules are based."""
+    """Total number of optimiser steps, on which the schedules are based."""
     device: torch.device
     seed: int = 0
-    score: str = SCORE  # key of the evaluation; the largest value is the best
+    score: str = SCORE  # key in the evaluation; larger is better
     stop_at: int | None = None
-    """Save and stop after this step; schedules and evaluations do not change."""
+    """Save and stop after this step, without changing schedules and evaluations."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     clip: float | None = None
-    """Maximum norm of all gradients taken together."""
+    """Maximum global gradient norm."""
     channels_last: bool = False
     compile: bool = False
     ema: float | None = None
-    """Maximum decay of an EMA of the predictor's weights (`average_of`), which is then evaluated and saved instead."""
+    """Maximum decay of an EMA of the predictor (`average_of`), which is then evaluated and saved instead of it."""
     freeze_batch_norm: bool = False
     eval_every: int | None = 0
-    """Steps between evaluations, in addition to the one at the last step; 0: only that one; None: no evaluation."""
+    """Steps between evaluations; the last step is always evaluated. 0: only the last step; None: no evaluation."""
     save_every: int | None = None
-    """Steps between checkpoints; None: at the end only."""
+    """Steps between checkpoints; None: only at the end."""
     keep_checkpoints: int = 1
     log_every: int = 10
     schedule: str = "poly"
@@ -47,7 +47,7 @@ class Settings:
 
 @dataclass
 class TrainingState:
-    """Everything that changes during a training: the content of a checkpoint.
+    """Everything that changes during training, i.e. the content of a checkpoint.
 
     step: finished steps. last, best: the latest and the best evaluation, each with its `step`. skipped: number of steps
     that the fp16 scaler skipped because gradients overflowed.
@@ -63,11 +63,11 @@ class TrainingState:
     skipped: int = 0
 
     def predictor(self) -> nn.Module:
-        """Return the module that is evaluated, exported and saved: the average of the weights, if there is one."""
+        """Return the module that is evaluated, exported and saved: the EMA, if there is one."""
         return self.average.module if self.average is not None else self.method.predictor()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain containers and tensors. Call it on every process; the first one's result is complete."""
+        """Return plain containers and tensors. Must be called on every process; rank 0's result is complete."""
         modules = {"method": self.method, "average": self.average}
         return {
             "step": self.step,
@@ -81,7 +81,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the result of `state_dict`; earlier versions stored no `skipped`."""
+        """Load the result of `state_dict`; `skipped` may be missing, as in earlier versions."""
         self.step, self.last, self.best = state["step"], state["last"], state["best"]
         self.skipped = state.get("skipped", 0)
         for name, module in (("method", self.method), ("average", self.average)):
@@ -97,9 +97,9 @@ class TrainingState:
 class Outcome:
     """Result of `fit`.
 
-    step: finished steps. finished: all steps are done. interrupted: a signal stopped training before `steps` or
-    `stop_at`. last, best: the latest and the best evaluation with its `step`, of this or an earlier session, if any.
-    predictor: the module to export, in evaluation mode. skipped: steps skipped by the fp16 scaler.
+    step: finished steps. finished: whether all steps are done. interrupted: whether a signal stopped training before
+    `steps` or `stop_at`. last, best: the latest and the best evaluation with its `step`, of this or an earlier session,
+    if any. predictor: the module to export, in evaluation mode. skipped: steps skipped by the fp16 scaler.
     """
 
     step: int
@@ -114,8 +114,9 @@ class Outcome:
 def average_of(predictor: nn.Module, decay: float) -> AveragedModel:
     """Return an EMA of weights and buffers, which equals the predictor after the first update.
 
-    Then average = d * average + (1 - d) * predictor with d = min(decay, (1 + n) / (10 + n)) after n updates, so that
-    the first weights do not dominate a short run. n is the buffer `n_averaged`. Integers (counters) are copied.
+    Later updates are average = d * average + (1 - d) * predictor with d = min(decay, (1 + n) / (10 + n)) after n
+    updates, so that the first weights do not dominate a short run. n is the buffer `n_averaged`. Integers (counters)
+    are copied.
     """
 
     @torch.no_grad()

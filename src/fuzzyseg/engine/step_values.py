@@ -1,4 +1,4 @@
-"""Losses and metrics of a step: finiteness check, averages over micro-batches and processes, peak memory."""
+"""A step's losses and metrics: finiteness check, averages over micro-batches and processes, peak memory."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
@@ -25,9 +25,9 @@ MicroBatch = Mapping[str, Samples]
 
 
 class NonFiniteLoss(ArithmeticError):
-    """A loss or the gradient is NaN or infinite. The message names the terms, the step (as logged) and the images.
+    """A loss or the gradient is NaN or infinite. The message names the losses, the step (as logged) and the images.
 
-    Raised on all processes before the optimiser's step, so the weights are those of the previous step.
+    It is raised on all processes before the optimiser step, so the weights are those of the previous step.
     """
 
 
@@ -40,12 +40,12 @@ def check_finite(
 ) -> bool:
     """Check that losses and gradient are finite, and return whether any process requests to `stop`.
 
-    steps: one per micro-batch. gradient: its norm, 0-dim. Both checks share one synchronisation with the accelerator
-    and one collective. Raises NonFiniteLoss.
+    steps: one per micro-batch. gradient: its norm, 0-dim. Both results share one synchronisation with the accelerator
+    and one collective operation. Raises NonFiniteLoss.
     """
     losses = torch.stack([torch.stack([value.detach().float() for value in step.losses.values()]) for step in steps])
     bad = ~losses.isfinite().all()
-    if gradient is not None:  # a NaN at an ignored pixel shows in the gradient only
+    if gradient is not None:  # a NaN at an ignored pixel only appears in the gradient
         bad = bad | ~gradient.isfinite()
     flags = distributed.mean(torch.stack([bad.float(), torch.full_like(losses[0, 0], float(stop))]))
     any_bad, any_stop = flags.tolist()
@@ -65,7 +65,7 @@ def _message(steps: Sequence[Step], micro_batches: Sequence[MicroBatch], losses:
         for samples in streams.values():
             finite = samples.image.flatten(1).isfinite().all(1).tolist()
             damaged += [name for name, ok in zip(samples.name, finite, strict=True) if not ok]
-    # Every process reports the findings of all, since only the first one's message may be visible.
+    # Every process reports the findings of all, since possibly only rank 0's message is visible.
     failures, damaged = _of_all_processes(failures, losses.device), _of_all_processes(damaged, losses.device)
     cause = "a lower optim.lr, optim.clip or train.precision=fp32 may help"
     if progress.step == 0:  # no weight has changed yet
@@ -85,10 +85,10 @@ def _of_all_processes(lines: list[str], device: torch.device) -> list[str]:
 
 
 def averaged(steps: Sequence[Step]) -> dict[str, Any]:
-    """Average `loss` (the sum), `losses` and `metrics` to floats, or lists for tensors with axes.
+    """Return the means of `loss` (the sum), `losses` and `metrics` as floats, or as lists for tensors with axes.
 
-    NaN means "nothing to measure" and is excluded from the mean; the mean of nothing is NaN. Call it on every process;
-    all must have the same losses and metrics.
+    NaN means that there was nothing to measure and is excluded from the mean; the mean of no values is NaN. Must be
+    called on every process; all must have the same losses and metrics.
     """
     device = next(iter(steps[0].losses.values())).device  # a metric may be on another one
     values = [[*step.losses.values(), *step.metrics.values()] for step in steps]
@@ -104,5 +104,5 @@ def averaged(steps: Sequence[Step]) -> dict[str, Any]:
 
 
 def memory_mib(device: torch.device) -> float | None:
-    """Return the peak memory in MiB: the accelerator's, or that of the process."""
+    """Return the peak memory of the accelerator, or of the process on other devices, in MiB."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_memory_mib()

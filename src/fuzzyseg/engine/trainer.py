@@ -1,4 +1,4 @@
-"""Training loop: `fit` trains any method on any batches; the caller supplies data, evaluation and logs."""
+"""Training loop: `fit` trains any method on any batches; the caller provides data, evaluation and logging."""
 
 import hashlib
 import warnings
@@ -49,13 +49,13 @@ def fit(
     """Train `method` from step 0, or from the state `resume` (the result of `checkpoint.load`).
 
     batches(start, stop) yields the micro-batches of this process for the steps start to stop - 1. Their losses are
-    averaged, so that accumulation equals one large batch if all have the same number of valid pixels.
+    averaged, so accumulation is equivalent to one large batch if all have the same number of valid pixels.
     evaluate(predictor, finished steps) is called on every process with the same weights and buffers, without gradients,
-    and must return the same plain values on all. keep_best(predictor, evaluation) is called on the first process if
-    `settings.score` is the highest so far. publish(stream, step, weights) receives the method's draw weights after each
-    step. `stream_state()` and `config` are stored in `checkpoint` as `streams` and `config`. Only the first process
-    writes. The first SIGINT, SIGTERM, SIGHUP or SIGUSR1 stops training after the current step and a checkpoint, the
-    second raises KeyboardInterrupt. Raises NonFiniteLoss, leaving the weights as before the step.
+    and must return the same plain values on all. keep_best(predictor, evaluation) is called on rank 0 if
+    `settings.score` is the highest so far. publish(stream, step, weights) receives the method's sampling weights after
+    each step. `stream_state()` and `config` are stored in `checkpoint` as `streams` and `config`. Only rank 0 writes.
+    The first SIGINT, SIGTERM, SIGHUP or SIGUSR1 saves a checkpoint and stops training after the current step; the
+    second raises KeyboardInterrupt. Raises NonFiniteLoss, leaving the weights as they were before the step.
     """
     training = _start(method, optimisers, settings, resume)
     runner, rank, last_step = _runner(method, settings), distributed.rank(), settings.steps
@@ -84,12 +84,12 @@ def fit(
             report(dict(unscored), True)
             save(1)
         for step, micro_batches in zip(range(first, end), batches(first, end), strict=True):
-            # Dropout and noise depend on seed, step and process only, so that a resumed run has the same.
+            # Dropout and noise depend only on seed, step and process, so that a resumed run repeats them.
             progress = Progress(step, last_step)
             torch.manual_seed(_step_seed(settings.seed, step, rank))
             set_rates(optimisers, rate_factor(step, settings.steps, settings.schedule, settings.power, settings.warmup))
 
-            # Forward and backward; the weights change only if every loss of every process is finite.
+            # Forward and backward; the weights change only if every loss on every process is finite.
             steps = list(_backward(runner, micro_batches, progress, training.scaler, settings))
             stop = check_finite(steps, micro_batches, progress, interrupt.requested, _gradient_norm(training))
             _update(training, settings.clip)
@@ -105,7 +105,7 @@ def fit(
             for sink in listeners:
                 sink.tick(training.step)
 
-            # Evaluations and log lines depend on the step only, not on where a session started or stopped.
+            # Evaluations and log lines depend only on the step, not on where a session started or stopped.
             due = evaluate is not None and _evaluation_due(training.step, settings)
             saving = settings.save_every is not None and training.step % settings.save_every == 0
             line: dict[str, Any] = {}
@@ -114,12 +114,12 @@ def fit(
                 if training.scaler.is_enabled():
                     line["skipped_steps"] = training.skipped
             early = due and (saving or stop or training.step == end)
-            if early:  # an evaluation that fails costs no step
+            if early:  # if the evaluation fails, no step is lost
                 save(settings.keep_checkpoints, unscored=line)
             if line:
                 report(line, due)
 
-            # A signal since the check counts on a single process only: several must agree.
+            # A later signal counts only if there is a single process, since several must agree.
             stop = (stop or (interrupt.requested and not distributed.active())) and training.step < end
             if saving or stop or training.step == end:
                 save(1 if early else settings.keep_checkpoints)
@@ -167,7 +167,7 @@ def _runner(method: Method, settings: Settings) -> Callable[..., Step]:
 
 
 def losses_of(runner: Callable[..., Step], micro_batch: MicroBatch, progress: Progress, settings: Settings) -> Step:
-    """Compute the method's losses of a micro-batch on the device, under autocast if the precision needs it."""
+    """Compute the method's losses for a micro-batch on the device, with autocast if the precision needs it."""
     device = settings.device
     batch = {name: samples.to(device, settings.channels_last) for name, samples in micro_batch.items()}
     with torch.autocast(device.type, _DTYPES[settings.precision], enabled=settings.precision != "fp32"):
@@ -177,7 +177,7 @@ def losses_of(runner: Callable[..., Step], micro_batch: MicroBatch, progress: Pr
 def _backward(
     runner: Any, micro_batches: Sequence[MicroBatch], progress: Progress, scaler: GradScaler, settings: Settings
 ) -> Iterator[Step]:
-    """Compute losses and gradients of the micro-batches; the last one sums the gradients over the processes."""
+    """Compute the losses and gradients of the micro-batches; the last one all-reduces the gradients."""
     count = len(micro_batches)
     for number, micro_batch in enumerate(micro_batches, start=1):
         alone = number < count and hasattr(runner, "no_sync")
@@ -193,13 +193,13 @@ def _gradients(optimiser: Optimizer) -> list[Tensor]:
 
 
 def _gradient_norm(training: TrainingState) -> Tensor | None:
-    """Return the norm of all gradients, 0-dim; None under a scaler, which skips steps with overflowing gradients."""
+    """Return the global gradient norm, 0-dim, or None with a scaler, which skips steps whose gradients overflow."""
     gradients = [gradient for optimiser in training.optimisers for gradient in _gradients(optimiser)]
     return None if training.scaler.is_enabled() or not gradients else nn.utils.get_total_norm(gradients)
 
 
 def _update(training: TrainingState, clip: float | None) -> None:
-    """Step every optimiser that has gradients; clipping applies to all gradients together."""
+    """Step every optimiser that has gradients; clipping uses the global gradient norm."""
     scaler = training.scaler
     scale = scaler.get_scale()
     moving = [optimiser for optimiser in training.optimisers if _gradients(optimiser)]
@@ -210,7 +210,7 @@ def _update(training: TrainingState, clip: float | None) -> None:
     for optimiser in moving:
         scaler.step(optimiser)
     scaler.update()
-    training.skipped += scaler.get_scale() < scale  # the scale falls if, and only if, a step was skipped
+    training.skipped += scaler.get_scale() < scale  # the scale decreases if and only if a step was skipped
     for optimiser in training.optimisers:
         optimiser.zero_grad(set_to_none=True)
 
@@ -218,7 +218,7 @@ def _update(training: TrainingState, clip: float | None) -> None:
 def _evaluate(
     training: TrainingState, settings: Settings, evaluate: Evaluate, keep_best: KeepBest | None
 ) -> dict[str, Any]:
-    """Evaluate the predictor, record the result, keep the best, and return to training mode."""
+    """Evaluate the predictor, record the result, keep the best and return to training mode."""
     predictor = training.predictor().eval()
     with torch.no_grad(), first_process_buffers(predictor):
         result = evaluate(predictor, training.step)

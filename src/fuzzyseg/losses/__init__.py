@@ -1,4 +1,4 @@
-"""Loss functions, and modules that store their options."""
+"""Loss functions, and modules that hold their options."""
 
 from fuzzyseg.losses.ablations import negative, partial
 from fuzzyseg.losses.base import masked_mean
@@ -20,14 +20,14 @@ PIXEL_LOSSES: dict[str, PixelFunction] = {
 """Pseudo-label losses by name."""
 
 SET_LOSSES = ("fuzzy", "negative", "partial")
-"""Losses over the fuzzy positive set. A method supports all of them or none."""
+"""Losses over the fuzzy positive set. A method supports either all of them or none."""
 
 PIXEL_OPTIONS: dict[str, tuple[str, ...]] = {
     "soft": (),
     "thresholded": ("confidence",),
     **{name: tuple(SetOptions.__annotations__) for name in ("hard", *SET_LOSSES)},
 }
-"""Options of each loss other than the threshold; `hard` uses them only for `balance`."""
+"""Options of each loss besides the threshold; `hard` uses them only for `balance`."""
 
 __all__ = [
     "CONFIDENCE", "PIXEL_LOSSES", "PIXEL_OPTIONS", "SET_LOSSES", "Adaptive", "Calibrated", "Confidence",

@@ -1,8 +1,8 @@
 """Ablations of FPL: alternative losses over the same fuzzy positive set.
 
-The set, weight, options and signature match `fuzzyseg.losses.pseudo_label.fuzzy`; only the loss on the student differs.
-Notation: p, the student's probabilities; Y, the fuzzy positives; mu, the membership (1 in Y and 0 elsewhere, except
-with the continuous rule). `weight="none"` gives the losses of the original papers.
+The set, weight, options and signature are those of `fuzzyseg.losses.pseudo_label.fuzzy`; only the loss on the student
+differs. Notation: p, the student's probabilities; Y, the fuzzy positives; mu, the membership (1 in Y and 0 elsewhere,
+except with the continuous rule). `weight="none"` gives the losses of the original papers.
 """
 
 from typing import Unpack
@@ -18,20 +18,21 @@ from fuzzyseg.ops.mix import Mixed
 
 
 def negative(student_logits: Tensor, teacher: Tensor | Mixed, **given: Unpack[SetKeywords]) -> PixelLoss:
-    """Negative learning: apply `negative_learning` to the classes outside the fuzzy set."""
+    """Compute the negative-learning loss (`negative_learning`) on the classes outside the fuzzy set."""
     return over_set(negative_learning, student_logits, teacher, **given)
 
 
 def partial(student_logits: Tensor, teacher: Tensor | Mixed, **given: Unpack[SetKeywords]) -> PixelLoss:
-    """Partial labels: apply `partial_label` to the fuzzy set."""
+    """Compute the partial-label loss (`partial_label`) on the fuzzy set."""
     return over_set(partial_label, student_logits, teacher, **given)
 
 
 def negative_learning(student: Tensor, members: Tensor) -> Tensor:
-    """-sum over j of (1 - mu_j) log(1 - p_j): (B,*spatial) from (B,C,*spatial).
+    """Return -sum over j of (1 - mu_j) log(1 - p_j): (B,*spatial) from (B,C,*spatial).
 
     Y. Kim, J. Yim, J. Yun, J. Kim, "NLNL: Negative Learning for Noisy Labels", ICCV 2019: "not these classes". Its
-    gradient raises each positive in proportion to p_i, so the largest rises most; with FPL the smallest does.
+    gradient increases each positive logit in proportion to p_i, so the largest one grows most; with FPL the smallest
+    does.
     """
     largest = student.detach().max(1, keepdim=True).indices
     top = torch.zeros_like(student, dtype=torch.bool).scatter_(1, largest, True)
@@ -43,10 +44,10 @@ def negative_learning(student: Tensor, members: Tensor) -> Tensor:
 
 
 def partial_label(student: Tensor, members: Tensor) -> Tensor:
-    """-log(sum over i of mu_i p_i): (B,*spatial) from (B,C,*spatial).
+    """Return -log(sum over i of mu_i p_i): (B,*spatial) from (B,C,*spatial).
 
-    R. Jin, Z. Ghahramani, "Learning with multiple labels", NIPS 2002: "one of these classes". It is 0 if one of them
-    has all the probability, so it also raises the largest one most. With K = 1 it is cross entropy.
+    R. Jin, Z. Ghahramani, "Learning with multiple labels", NIPS 2002: "one of these classes". It is 0 if a single
+    positive has all the probability, so it also increases the largest one most. With K = 1 it is cross entropy.
     """
     mu = members.to(student.dtype)
     return F.softplus(log_sum_exp(student + torch.log1p(-mu)) - log_sum_exp(student + mu.log()), threshold=50.0)

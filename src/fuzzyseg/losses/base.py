@@ -1,6 +1,6 @@
 """Argument checks, precision and resizing of logits, and means and histograms over valid pixels.
 
-The checks read no tensor values, so they never synchronise with a GPU.
+The checks do not read tensor values, so they never synchronise with a GPU.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def at_least_fp32(values: Tensor) -> Tensor:
 
 
 def at_size(logits: Tensor | Mixed, size: Sequence[int] | None, *, align_corners: bool = True) -> Tensor:
-    """Resize logits to (B,C,*size), in fp32 or fp64; `Mixed` sides are resized, then mixed. None: keep the size."""
+    """Resize logits to (B,C,*size), or not if None, in fp32 or fp64; `Mixed` sides are resized, then mixed."""
     if isinstance(logits, Mixed):
         a = at_size(logits.a, size, align_corners=align_corners)
         b = at_size(logits.b, size, align_corners=align_corners)
@@ -32,7 +32,7 @@ def at_size(logits: Tensor | Mixed, size: Sequence[int] | None, *, align_corners
 def at_one_size(
     student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | None, *, align_corners: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Return student and detached teacher logits (B,C,*size) in fp32 or fp64."""
+    """Return the student's and the detached teacher's logits, (B,C,*size) each, in fp32 or fp64."""
     with torch.no_grad():
         target = at_size(teacher, size, align_corners=align_corners)
     return at_size(student, size, align_corners=align_corners), target
@@ -50,7 +50,7 @@ def labels(teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
 
 
 def check_logits(name: str, logits: Tensor) -> None:
-    """Raise ValueError unless `logits` is floating point, (N,C) or (B,C,*spatial), 1 to 3 spatial axes, C >= 2."""
+    """Raise ValueError unless `logits` is floating point, (N,C) or (B,C,*spatial) with 1 to 3 spatial axes, C >= 2."""
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         kind = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"{name}: found {kind}, expected a floating-point tensor of logits")
@@ -110,10 +110,10 @@ def check_threshold(threshold: float | Tensor, shape: Sequence[int], device: tor
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Average `values` over valid pixels. Training takes every mean over pixels here.
+    """Average `values` over valid pixels. Training uses this function for all means over pixels.
 
     values, valid (B,*spatial); valid is bool or non-negative weights. The weighted sum is divided by the sum of the
-    weights *averaged over the processes*, so that DDP's gradient average is the gradient of the mean over the global
+    weights *averaged over the processes*, so that DDP's averaged gradient is the gradient of the mean over the global
     batch. If no pixel is valid, the result is 0 and has a graph. Values with weight 0 are ignored, even NaN.
     Half-precision weights are summed in the precision of the values.
     """
@@ -126,10 +126,10 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def local_mean(values: Tensor, valid: Tensor | None) -> Tensor:
-    """Average over this process's valid pixels; 0 if there are none. valid=None: all pixels.
+    """Average over this process's valid pixels, or all pixels if valid is None; 0 if there are none.
 
-    Unlike in `masked_mean`, a NaN at an invalid pixel makes the mean NaN; it would otherwise reach the gradient,
-    through the product with 0, without showing in the loss.
+    Unlike in `masked_mean`, a NaN at an invalid pixel makes the mean NaN. Otherwise, the NaN would reach the gradient,
+    through the product with 0, without being visible in the loss.
     """
     if valid is None:
         return values.sum() / max(values.numel(), 1)

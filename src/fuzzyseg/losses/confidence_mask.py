@@ -1,4 +1,4 @@
-"""Confidence mask of FixMatch and its successors."""
+"""Confidence mask as in FixMatch and its successors."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -28,10 +28,10 @@ CONFIDENCE = (
 class ConfidentPixels(nn.Module):
     """Average a pixel loss over confident pixels or over all pixels.
 
-    threshold: tau, the minimum teacher probability of a confident pixel. mode: `keep` uses confident pixels only,
-    `drop` all; None means keep for the hard loss, otherwise drop. `gate` decides by the buffer `reliable`: only
+    threshold: tau, the minimum teacher probability of a confident pixel. mode: `keep` uses only confident pixels and
+    `drop` uses all; None means keep for the hard loss, otherwise drop. `gate` depends on the buffer `reliable`: only
     confident pixels count if at least a fraction tau of them is correct on held-out labelled pixels; otherwise all do.
-    The idea is from CW-BASS v2, arXiv 2608.12773; the rule is ours. The buffer is True until first measured.
+    The idea is from CW-BASS v2, arXiv 2608.12773; the rule is ours. The buffer is True until it is first measured.
     """
 
     reliable: Tensor
@@ -51,7 +51,7 @@ class ConfidentPixels(nn.Module):
         valid: Tensor,
         progress: tuple[int, int],
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the mean loss over all valid pixels (B,H,W), where masked ones count as 0, and metrics to log."""
+        """Return the mean loss over all valid pixels (B,H,W), where masked ones contribute 0, and metrics to log."""
         result = pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
         if self.mode == "drop":
             return masked_mean(result.loss, valid), result.stats
@@ -66,24 +66,24 @@ class ConfidentPixels(nn.Module):
     def decide(self, confident: float, right: float) -> bool:
         """Set and return `reliable`, given the numbers of confident held-out pixels and of correct ones among them.
 
-        False if no pixel is confident, since the mask would then exclude every pixel.
+        It is False if no pixel is confident, since the mask would then exclude every pixel.
         """
         reliable = confident > 0 and right >= self.threshold * confident
         self.reliable.fill_(reliable)
         return reliable
 
     def notes(self, pixel_loss: nn.Module | None) -> list[str]:
-        """Return notes for the user on how the mask changes the loss."""
+        """Return messages that tell the user how the mask changes the loss."""
         if self.mode == "gate" and getattr(pixel_loss, "function", None) is hard:
             return ["method.confidence=gate with the loss hard: without the mask, every pixel is trained on one label"]
         return under_mask(pixel_loss, self.threshold) if self.mode == "keep" else []
 
 
 def under_mask(loss: nn.Module | None, confidence: float) -> list[str]:
-    """Return a note for the user if `loss` is cross entropy wherever the teacher's top probability >= `confidence`.
+    """Return a note for the user if `loss` is cross entropy wherever the teacher's top probability is >= `confidence`.
 
-    Except for the weight, this holds for the fuzzy and partial-label losses if T <= confidence: the top class alone
-    exceeds T under every rule except a fixed K. For a policy, the largest T known in advance is used.
+    Apart from the weight, this is the case for the fuzzy and partial-label losses if T <= confidence: the top class
+    alone exceeds T under every rule except a fixed K. For a policy, the largest T known in advance is used.
     """
     if not isinstance(loss, PixelLossModule) or loss.function not in (fuzzy, partial):
         return []

@@ -1,8 +1,9 @@
 """Per-pixel distances between student and teacher predictions: squared error and KL divergence.
 
 They have the signature of the pseudo-label losses: `(student_logits, teacher, *, size, valid) -> (B,H,W)`. Logits
-(B,C,h,w), or `Mixed` for the teacher, are interpolated to `size` = (H,W). The teacher is detached. Computed in fp32
-(fp64 stays fp64); the map is 0 where `valid` (B,H,W) is 0. Notation: q, the student's probabilities; p, the teacher's.
+(B,C,h,w), or `Mixed` for the teacher, are interpolated to `size` = (H,W). The teacher is detached. Distances are
+computed in fp32 (fp64 stays fp64) and are 0 where `valid` (B,H,W) is 0. Notation: q, the student's probabilities; p,
+the teacher's.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ def squared_error(
 ) -> Tensor:
     """Return the sum over classes of (q - p)^2, in [0, 2].
 
-    of="logits" compares logits instead: unbounded, and not invariant to adding a constant to all of them.
+    of="logits" compares logits instead; this is unbounded and not invariant to adding a constant to all logits.
     """
 
     def distance(z: Tensor, t: Tensor) -> Tensor:

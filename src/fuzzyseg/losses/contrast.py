@@ -1,9 +1,9 @@
 """InfoNCE between features, with given positives and negatives.
 
-A. van den Oord, Y. Li, O. Vinyals, "Representation learning with contrastive predictive coding", 2018. Computed in fp32
-(fp64 stays fp64) as a log-sum-exp. Chunks of anchors are checkpointed: their similarities are recomputed in the
-backward pass, so memory does not grow with anchors times negatives. N: anchors; R: rows of negatives; K: negatives per
-anchor.
+A. van den Oord, Y. Li, O. Vinyals, "Representation learning with contrastive predictive coding", 2018. It is computed
+in fp32 (fp64 stays fp64) as a log-sum-exp. Chunks of anchors are checkpointed: their similarities are recomputed in the
+backward pass, so that memory does not grow with anchors times negatives. Notation: N anchors; R rows of negatives; K
+negatives per anchor.
 """
 
 import torch
@@ -31,13 +31,13 @@ def info_nce(
     classes: tuple[Tensor, Tensor] | None = None,
     chunk: int = 2**24,
 ) -> Tensor:
-    """-log(e^{a.p/t} / (e^{a.p/t} + sum over the anchor's negatives of e^{a.n/t})): (N,), with gradient.
+    """Return -log(e^{a.p/t} / (e^{a.p/t} + sum over the anchor's negatives of e^{a.n/t})): (N,), with gradient.
 
-    anchors, positives (N,D) and negatives (R,D), usually of unit length (`unit`). index (N,K): rows that are the
-    negatives of each anchor. Without it, all rows are negatives, or those that are True in `kept` (R,) and share no
-    class with the anchor; `classes` contains the classes of anchors and negatives, as indices (N,) and (R,) or bool
-    sets (N,C) and (R,C). An anchor without negatives has loss 0. chunk: maximum number of elements in memory at a time:
-    similarities or, with `index`, gathered features.
+    anchors, positives (N,D) and negatives (R,D), usually of unit length (`unit`). index (N,K): the rows that are each
+    anchor's negatives. Without it, the negatives are all rows, or those that are True in `kept` (R,) and share no class
+    with the anchor; `classes` contains the classes of anchors and negatives, as indices (N,) and (R,) or bool sets
+    (N,C) and (R,C). An anchor without negatives has loss 0. chunk: maximum number of similarities (with `index`, of
+    gathered feature elements) in memory at a time.
     """
     assert positives.shape == anchors.shape  # (1,D) would be broadcast
     assert index is None or (kept is None and classes is None)
@@ -63,7 +63,7 @@ def info_nce(
 
 
 def _counts(rows: slice, kept: Tensor | None, classes: tuple[Tensor, Tensor] | None) -> Tensor | None:
-    """Return which negatives count for these anchors: (n,R) or (R,) bool; None means all."""
+    """Return which negatives apply to these anchors: (n,R) or (R,) bool; None means all."""
     if classes is None:
         return kept
     ours, theirs = classes[0][rows], classes[1]

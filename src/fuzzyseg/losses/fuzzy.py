@@ -1,6 +1,6 @@
 """Public interface of Fuzzy Positive Learning: a function and a module.
 
-`fuzzyseg.losses.fpl.reference` explains the method; `fuzzyseg.losses.kernels` contains the fast implementations.
+The method is explained in `fuzzyseg.losses.fpl.reference`; `fuzzyseg.losses.kernels` contains the fast implementations.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Reduction = Literal["mean", "none"]
 
 
 class FuzzyKeywords(TypedDict, total=False):
-    """Keyword arguments of `fuzzy_positive_loss` except return_stats, for type checkers."""
+    """Keyword arguments of `fuzzy_positive_loss` other than return_stats, for type checkers."""
 
     threshold: float | Tensor
     weight: WeightKind
@@ -72,14 +72,14 @@ def fuzzy_positive_loss(
 
     student_logits, teacher_logits: (N,C), (B,C,H,W) or (B,C,D,H,W), C >= 2; the teacher gets no gradient and may be
     `Mixed(a, b, mask)`. threshold, k_cap, rule: see `assign_fuzzy_positives`; weight: see `weight_curve` (A = 50).
-    valid: (B,*spatial), bool or non-negative weights. size: spatial size to which both sides are first interpolated,
-    using `align_corners`. balance: rescale the loss to the value of cross entropy on the pseudo label.
+    valid: (B,*spatial), bool or non-negative weights. size: spatial size to which the logits of both are first
+    interpolated, using `align_corners`. balance: rescale the loss to the value of cross entropy on the pseudo label.
 
-    Returns the mean over this process's pixels, weighted by `valid` (0 if nothing is valid), or for reduction "none"
-    the map (B,*spatial), which is 0 where `valid` is 0 and not multiplied by it elsewhere. With return_stats, also
+    Returns the mean over this process's pixels, weighted by `valid` (0 if no pixel is valid), or for reduction "none"
+    the map (B,*spatial), which is 0 where `valid` is 0 and is not multiplied by it elsewhere. With return_stats, also
     returns detached statistics over the valid pixels: k_histogram (C-1,), label_histogram (C,), mean_weight,
-    mean_confidence, and balance (the factor) if requested. A NaN in the logits, even at an invalid pixel, gives NaN.
-    Raises ValueError for invalid shapes or options.
+    mean_confidence, and balance (the factor) if requested. A NaN in the logits, even at an invalid pixel, makes the
+    result NaN. Raises ValueError for invalid shapes or options.
     """
     options = FPLOptions(weight, k_cap=k_cap, rule=rule, variant=variant)
     check_choice("reduction", reduction, get_args(Reduction))
@@ -144,7 +144,7 @@ class FuzzyPositiveLoss(nn.Module):
         valid: Tensor | None = None,
         size: Sequence[int] | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """See `fuzzy_positive_loss`."""
+        """Compute `fuzzy_positive_loss` with the module's options."""
         result: Tensor | tuple[Tensor, dict[str, Tensor]] = fuzzy_positive_loss(
             student_logits,
             teacher_logits,

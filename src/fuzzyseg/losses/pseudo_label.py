@@ -3,7 +3,7 @@
 All have the signature `(student_logits, teacher, *, size, valid, threshold, maps=False, **options) -> PixelLoss`.
 Student logits (B,C,h,w) and teacher logits, (B,C,h,w) or `Mixed`, are interpolated to `size` = (H,W) with
 align_corners=True, as in the networks' heads. valid (B,H,W) is bool or non-negative weights. The teacher is detached.
-Computed in fp32 (fp64 stays fp64). A NaN in either side's logits makes the loss of that pixel NaN if it is valid.
+Computations are in fp32 (fp64 stays fp64). A NaN in the student's or teacher's logits makes a valid pixel's loss NaN.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,9 +30,9 @@ class PixelLoss:
     """Result of a pixel loss: `loss` (B,H,W), with gradient, 0 where invalid; if requested, also detached maps.
 
     k: number of positive classes. weight: the loss weight. confidence, label: the teacher's largest probability and its
-    class. stats: detached statistics over this process's valid pixels: confidence and label_histogram (C,); weight if
-    the loss has one; for set losses also k_histogram (C-1,), the fraction of pixels with K = 1, 2, ...; balance (the
-    factor) if enabled.
+    class. stats: detached statistics over this process's valid pixels, with confidence and label_histogram (C,);
+    weight, if the loss has one; k_histogram (C-1,), the fraction of pixels per K from 1 on, for set losses; and balance
+    (the factor), if enabled.
     """
 
     loss: Tensor
@@ -46,7 +46,7 @@ class PixelLoss:
 Logits = TypeVar("Logits", bound=Tensor | Mixed)
 
 PixelFunction = Callable[..., PixelLoss]
-"""A pseudo-label loss function with the signature above."""
+"""A pseudo-label loss with the signature in the module's docstring."""
 
 
 def hard(
@@ -59,10 +59,10 @@ def hard(
     maps: bool = False,
     **options: Unpack[SetOptions],
 ) -> PixelLoss:
-    """Compute cross entropy on the teacher's most probable class, over every valid pixel.
+    """Compute cross entropy on the teacher's most probable class at every valid pixel.
 
-    With `balance`, the loss is multiplied by the factor that `fuzzy` has with the same options, as a control for the
-    effect of FPL's scale alone. Threshold and options affect only this factor.
+    With `balance`, the loss is multiplied by the factor that `fuzzy` would have with the same options, as a control for
+    the effect of FPL's scale alone. Threshold and options affect only this factor.
     """
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
     choice = FPLOptions.of(options)
@@ -106,11 +106,11 @@ def thresholded(
     maps: bool = False,
     confidence: float = 0.95,
 ) -> PixelLoss:
-    """Apply `hard` where the teacher's largest probability is at least `confidence`, in [0, 1]; 0 elsewhere.
+    """Compute `hard` where the teacher's largest probability is at least `confidence`, in [0, 1]; 0 elsewhere.
 
-    K. Sohn et al., "FixMatch", NeurIPS 2020. Pixels below it still count in the denominator of the mean, so the term
-    grows with the teacher's confidence. weight is 1 for selected pixels and 0 for others. The threshold T, which bounds
-    a sum of probabilities, is ignored.
+    K. Sohn et al., "FixMatch", NeurIPS 2020. Pixels below it still count in the denominator of the mean, so the loss
+    grows with the teacher's confidence. The weight is 1 for selected pixels and 0 for others. The threshold T, which
+    bounds a sum of probabilities, is ignored.
     """
     if not 0 <= confidence <= 1:
         raise ValueError(f"confidence: found {confidence!r}, expected a probability in [0, 1]")
@@ -124,9 +124,9 @@ def thresholded(
 
 
 def fuzzy(student_logits: Tensor, teacher: Tensor | Mixed, **given: Unpack[SetKeywords]) -> PixelLoss:
-    """Compute the FPL loss (`fuzzyseg.losses.fpl.reference`). `balance` is computed per process, as published.
+    """Compute the FPL loss (`fuzzyseg.losses.fpl.reference`). Each process computes its own `balance`, as published.
 
-    With k_cap=1 it is `hard` times FPL's weight for K = 1.
+    With k_cap=1, this is `hard` times FPL's weight for K = 1.
     """
     return over_set(None, student_logits, teacher, **given)
 
@@ -142,7 +142,7 @@ def over_set(
     maps: bool = False,
     **options: Unpack[SetOptions],
 ) -> PixelLoss:
-    """Compute a loss over the fuzzy positive set: Eq. 7, or `function(student logits, membership)` in its place."""
+    """Compute a loss over the fuzzy positive set: Eq. 7, or `function(student logits, membership)` if given."""
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
     check_threshold(threshold, valid.shape, student_logits.device)
     with full_precision(student_logits.device):
@@ -156,13 +156,13 @@ def over_set(
 def both_sides(
     student_logits: Tensor, teacher: Tensor | Mixed, size: Sequence[int], valid: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return student and detached teacher logits, resized to `size`: (B,C,H,W) each."""
+    """Return the student's and the detached teacher's logits, resized to `size`: (B,C,H,W) each."""
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
     return at_one_size(student_logits, teacher, size)
 
 
 def _result(outputs: LossOutputs | FuzzyMap, valid: Tensor, stats: dict[str, Tensor], *, maps: bool) -> PixelLoss:
-    """Apply the balance factor, if any, and set the loss to 0 where invalid."""
+    """Apply the balance factor, if there is one, and set the loss to 0 where invalid."""
     loss = outputs.loss * stats["balance"] if "balance" in stats else outputs.loss
     loss = torch.where(valid > 0, loss, 0)
     if not maps:
@@ -178,12 +178,12 @@ def _one_label(outputs: FuzzyMap, valid: Tensor, classes: int, stats: Mapping[st
 
 
 class PixelLossModule(nn.Module):
-    """A pseudo-label loss with its options, and the threshold T as a buffer, as used by methods.
+    """A pseudo-label loss with its options and, as a buffer, the threshold T, as used by methods.
 
     threshold: a number in (0, 1] or a policy. `Schedule` sets the buffer from `progress` in every call. With
-    `Calibrated` and `Conformal` the caller sets it; `Conformal` has a second buffer, `temperature`, which divides the
-    teacher's logits. `Adaptive` selects one of its candidates for each pixel. With a policy, the statistics also
-    contain `threshold`, its mean over the valid pixels; for `Conformal` also `temperature`; for `Adaptive` also
+    `Calibrated` and `Conformal` the caller sets it; `Conformal` has a second buffer, `temperature`, by which the
+    teacher's logits are divided. `Adaptive` selects one of its candidates for each pixel. With a policy, the statistics
+    also contain `threshold`, its mean over the valid pixels; for `Conformal` also `temperature`; for `Adaptive` also
     `threshold_histogram`, the fraction of pixels with each candidate.
     """
 

@@ -1,4 +1,4 @@
-"""Losses on labelled pixels: cross entropy (with OHEM, class weights and label smoothing) and Dice loss."""
+"""Losses on labelled pixels: cross entropy (with OHEM, class weights and label smoothing) and Dice."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -10,13 +10,13 @@ from torch.nn import functional as F
 from fuzzyseg.losses.base import at_size, check_logits, full_precision, masked_mean
 
 VOID = 255
-"""Mask value of pixels without a class, inside the package; files may use a different value."""
+"""Mask value of void pixels inside the package; files may use a different value."""
 
 
 def cross_entropy_map(logits: Tensor, mask: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Return the cross entropy of each pixel, (B,H,W), 0 on void. logits (B,C,H,W); mask (B,H,W) int64, 255 is void.
+    """Return each pixel's cross entropy (B,H,W), 0 on void. logits (B,C,H,W); mask (B,H,W) int64, 255 is void.
 
-    label_smoothing: fraction of the target distributed evenly over all classes.
+    label_smoothing: fraction of the target that is distributed evenly over all classes.
     """
     return F.cross_entropy(logits, mask, ignore_index=VOID, reduction="none", label_smoothing=label_smoothing)
 
@@ -27,7 +27,7 @@ def ohem_keep(logits: Tensor, mask: Tensor, *, threshold: float, min_kept: int) 
     A pixel is selected if the probability of its true class is at most max(threshold, the min_kept-th smallest in this
     process's batch), or if fewer than min_kept pixels are not void. logits (B,C,H,W); mask (B,H,W), 255 is void. A.
     Shrivastava, A. Gupta, R. Girshick, "Training region-based object detectors with online hard example mining", CVPR
-    2016, in the pixel-wise form of CPS, AEL and U2PL. NaN pixels are selected, so that they show in the loss.
+    2016, in the pixel-wise form of CPS, AEL and U2PL. NaN pixels are selected, so that they are visible in the loss.
     """
     with torch.no_grad():
         known = mask != VOID
@@ -62,8 +62,8 @@ class SupervisedLoss(nn.Module):
 
     name: `ce`, or `ohem` with ohem_threshold in [0, 1] and ohem_min_kept pixels *per image*. class_weights: one per
     class, used as weights of the mean. label_smoothing: in [0, 1). dice: weight of an additional Dice loss. The
-    configuration validates these ranges. 255 is void; an all-void batch gives 0. OHEM's ranking and Dice's sums are
-    computed per process, as published; means are over the global batch.
+    configuration validates these ranges. 255 is void; a batch with only void pixels gives 0. Each process computes its
+    own OHEM ranking and Dice sums, as published; means are over the global batch.
     """
 
     class_weights: Tensor | None

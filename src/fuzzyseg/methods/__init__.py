@@ -1,4 +1,4 @@
-"""The methods, one per paper."""
+"""Training methods, one per paper."""
 
 from fuzzyseg.methods.adv_semseg import AdvSemSeg
 from fuzzyseg.methods.ael import AEL
@@ -38,6 +38,6 @@ METHODS: dict[str, type[Method]] = {
     "unimatch_v2": UniMatchV2,
     "distill": Distill,
 }
-"""Methods by name, in the order in which they are listed."""
+"""Methods by name, in the order in which `fuzzyseg methods` lists them."""
 
 __all__ = ["METHODS", "Facts", "Method", "MethodConfig", "Progress", "Role", "Step"]

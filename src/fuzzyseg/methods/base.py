@@ -12,7 +12,7 @@ from fuzzyseg.data.views import Batch, Source, Stream, View, Weak
 
 Network = Callable[[], nn.Module]
 SupervisedLoss = Callable[[Tensor, Tensor | None], Tensor]
-"""Called with logits and the mask of a stream of labelled images, which always has one."""
+"""Called with the logits and mask of a labelled batch; labelled batches always have a mask."""
 Fuzzy = Literal["native", "variant", "does not apply"]
 
 
@@ -25,8 +25,8 @@ class MethodConfig(BaseModel):
 def setting(default: Any, source: str, description: str, **options: Any) -> Any:
     """Create a field of `MethodConfig`.
 
-    source: where the default comes from, such as "paper", "authors' code" or "ours"; `fuzzyseg settings` shows it.
-    description: the help text. options: those of `pydantic.Field`.
+    source: where the default comes from, such as "paper", "authors' code" or "ours"; shown by `fuzzyseg settings`.
+    description: the help text. options: passed to `pydantic.Field`.
     """
     return Field(default, description=description, json_schema_extra={"source": source}, **options)
 
@@ -41,13 +41,13 @@ def _shares(largest: float) -> AfterValidator:
 
 
 Shares = Annotated[tuple[float, float], _shares(1)]
-"""Range of a fraction of an image."""
+"""Lower and upper bound of a fraction in (0, 1]."""
 RectangleArea = Annotated[tuple[float, float], _shares(0.7)]
-"""Range of the fraction of an image that `ops.mix.rectangle_masks` covers; larger rectangles rarely fit."""
+"""Lower and upper bound of the fraction of an image that `ops.mix.rectangle_masks` covers; more would rarely fit."""
 
 
 class Progress(NamedTuple):
-    """Position in training: number of finished steps (from 0) and total steps."""
+    """Training progress: the number of finished steps (from 0) and the total number of steps."""
 
     step: int
     total: int
@@ -55,7 +55,7 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """Properties of the data: number of classes, input channels, background class or None, and images per source."""
+    """Properties of the data: classes, input channels, background class (None if there is none), images per source."""
 
     classes: int
     channels: int = 3
@@ -65,7 +65,7 @@ class Facts:
 
 @dataclass
 class Step:
-    """Result of `forward`: `losses`, weighted scalars that are summed; `metrics`, detached and only logged."""
+    """Result of `forward`: `losses` are weighted scalars to be summed; `metrics` are detached and only logged."""
 
     losses: dict[str, Tensor]
     metrics: dict[str, Tensor] = field(default_factory=dict)
@@ -73,10 +73,10 @@ class Step:
 
 @dataclass
 class Role:
-    """A group of parameters with common optimiser settings.
+    """A group of parameters that share optimiser settings.
 
     lr_factor multiplies the run's learning rate; lr replaces it (the schedule still applies). optimiser replaces the
-    run's optimiser, betas replaces Adam's. decay=False: no weight decay.
+    run's optimiser; betas replaces Adam's default. decay=False disables weight decay.
     """
 
     params: list[nn.Parameter]
@@ -88,39 +88,39 @@ class Role:
 
 
 def critic(module: nn.Module, lr: float) -> Role:
-    """Create the role of a network that judges predictions: Adam, a separate learning rate, no weight decay."""
+    """Create the role for a discriminator-like network: Adam with its own learning rate and no weight decay."""
     return Role(list(module.parameters()), lr=lr, optimiser="adam", betas=(0.9, 0.99), decay=False)
 
 
 class Method(nn.Module):
-    """Base class of the methods: computes the losses of one training step from a batch.
+    """Base class of the methods, which compute the losses of one training step from a batch.
 
-    Networks must be submodules and memory must be buffers, so that `state_dict()` is the complete state. `forward` must
-    not call `backward()` or change parameters; changes after the optimiser's step belong in `after_step`.
+    Networks must be submodules and all other state must be buffers, so that `state_dict()` is complete. `forward` must
+    not call `backward()` or change parameters; updates that follow the optimiser step belong in `after_step`.
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     learners: ClassVar[int] = 1
-    """Number of separately initialised networks, and of files that `--init` accepts."""
+    """Number of separately initialised networks, which is also the number of files that `--init` accepts."""
     paper_loss: ClassVar[tuple[str, dict[str, Any]] | None] = None
-    """Name and options of the paper's pixel loss; None if the paper's term is not a pixel loss."""
+    """Name and options of the paper's unsupervised loss; None if it is not one of the pixel losses."""
     refuses: ClassVar[dict[str, str]] = {}
-    """Pixel losses that cannot be used -> reason ("does not apply: ...")."""
+    """Maps each pixel loss that the method cannot use to the reason ("does not apply: ...")."""
     paper_only: ClassVar[tuple[str, ...]] = ()
-    """Settings of the paper's own term, without effect when a pixel loss replaces it."""
+    """Settings of the paper's unsupervised loss; they have no effect when a pixel loss replaces it."""
     pixel_only: ClassVar[tuple[str, ...]] = ()
-    """Settings of a pixel loss that replaces the paper's term, without effect otherwise."""
+    """Settings that only have an effect when a pixel loss replaces the paper's unsupervised loss."""
     paper: ClassVar[str] = ""
     """Name of the method, first author, venue and year, as shown by `fuzzyseg methods`."""
     fuzzy: ClassVar[Fuzzy] = "native"
-    """FPL replaces a pseudo-label term of the paper (native), or a term that has no pseudo labels (our variant)."""
+    """native: FPL replaces the paper's pseudo-label loss. variant: FPL replaces another loss, which is our addition."""
     cost: ClassVar[str] = ""
-    """Networks and forwards of one step."""
+    """Number of networks, and of forward passes per step."""
     keeps: ClassVar[str] = "nothing"
-    """State kept between steps, besides trained parameters."""
+    """State kept between steps in addition to the trained parameters."""
 
     shares_forward: bool = False
-    """Whether pseudo labels come from a forward that is also trained on, so that dropout affects them."""
+    """Whether pseudo labels come from a forward pass that is also trained on, so that dropout affects them."""
 
     stored_teacher: ClassVar[bool] = False
     """Whether pseudo labels come from stored predictions (`data.scores`) instead of a network of the method."""
@@ -128,10 +128,10 @@ class Method(nn.Module):
     streams: dict[str, Stream]
     student: nn.Module
     pixel_loss: Any
-    """`fuzzyseg.losses.PixelLossModule`; None if the paper's term is not a pixel loss and none replaces it."""
+    """A `fuzzyseg.losses.PixelLossModule`; None if the paper's loss is not a pixel loss and none replaces it."""
     confident: Any
-    """`fuzzyseg.losses.ConfidentPixels` in methods with a confidence threshold, otherwise None. With
-    `method.confidence=gate`, the caller sets its buffer `reliable` between two steps."""
+    """A `fuzzyseg.losses.ConfidentPixels` in methods with a confidence threshold, otherwise None. With
+    `method.confidence=gate`, the caller updates its buffer `reliable` between steps."""
 
     def __init__(
         self,
@@ -141,9 +141,9 @@ class Method(nn.Module):
         config: MethodConfig,
         facts: Facts,
     ) -> None:
-        """Subclasses take `(network, *rest)`, pass both to the base class and build their networks and streams.
+        """Subclasses accept `(network, *rest)`, pass both to the base class and build their networks and streams.
 
-        network: factory, called once for each network that the method needs.
+        network: factory that is called once for each network of the method.
         """
         super().__init__()
         self.supervised_loss = supervised_loss
@@ -160,7 +160,7 @@ class Method(nn.Module):
         """Update an EMA teacher or memory after the optimiser's step. progress: the same as in `forward`."""
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """Return notes to show before training on crops of this size (H,W), if any."""
+        """Return messages to show the user before training on crops of this size (H,W)."""
         return [] if self.confident is None else list(self.confident.notes(self.pixel_loss))
 
     def predictor(self) -> nn.Module:
@@ -168,13 +168,13 @@ class Method(nn.Module):
         return self.student
 
     def pair(self) -> tuple[nn.Module, nn.Module]:
-        """Return student and teacher for analysis; the same network twice if it is its own teacher."""
+        """Return the student and the teacher for analysis; both are the same network if it is its own teacher."""
         student, teacher = getattr(self, "student", None), getattr(self, "teacher", None)
         student = self.predictor() if student is None else student
         return student, student if teacher is None else teacher
 
     def networks(self) -> Iterable[nn.Module]:
-        """Return the networks that the default roles cover: every direct child with an encoder."""
+        """Return the networks whose encoders form the role `backbone`: all direct children with an encoder."""
         return [child for child in self.children() if hasattr(child, "encoder")]
 
     def roles(self) -> dict[str, Role]:
@@ -182,7 +182,7 @@ class Method(nn.Module):
         return self.roles_beside({})
 
     def roles_beside(self, extra: Mapping[str, Role]) -> dict[str, Role]:
-        """Return the default roles for the parameters that no role in `extra` contains, followed by `extra`."""
+        """Return the default roles for all parameters that are not in `extra`, followed by the roles in `extra`."""
         backbone: list[nn.Parameter] = []
         for network in self.networks():
             backbone += [p for p in network.encoder.parameters() if p.requires_grad]  # type: ignore[union-attr]
@@ -193,7 +193,7 @@ class Method(nn.Module):
     def unlabelled_map(
         self, distance: Callable[..., Tensor], student: Tensor, teacher: Any, valid: Tensor, progress: Progress
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the pixel loss (B,H,W) and its statistics; without a pixel loss, the paper's `distance` and {}."""
+        """Return the pixel loss (B,H,W) and its statistics, or the paper's `distance` and {} without a pixel loss."""
         size = valid.shape[1:]
         if self.pixel_loss is None:
             return distance(student, teacher, size=size, valid=valid), {}
@@ -201,27 +201,27 @@ class Method(nn.Module):
         return result.loss, result.stats
 
     def draw_weights(self, stream: str) -> Tensor | None:
-        """Return weights (C,N) for drawing the N images of a stream's source, or None for no update.
+        """Return weights (C,N) for sampling the N images of a stream's source, or None to leave the weights unchanged.
 
-        A class is drawn in proportion to the sum of its row, then an image in proportion to that row. The first weights
-        take effect after 16 steps; until then, images are drawn in seeded permutations.
+        A class is sampled in proportion to the sum of its row, then an image in proportion to that row. The first
+        weights take effect after 16 steps; until then, images come from seeded permutations.
         """
         return None
 
 
 def mixing_streams(view: View, source: Source = "unlabelled") -> dict[str, Stream]:
-    """Return streams of labelled images (weak view), of a source's images, and of their mixing partners."""
+    """Return the streams of labelled images (weak view), of images from `source`, and of their mixing partners."""
     pair = {"unlabelled": Stream(view, source), "partner": Stream(view, source, partner="unlabelled")}
     return {"labelled": Stream(Weak(), "labelled"), **pair}
 
 
 def linear_ramp(step: int, steps: int) -> float:
-    """Rise linearly from 1 / steps at step 0 to 1 at `steps` - 1, then stay at 1; always 1 if steps is 0."""
+    """Return min(1, (step + 1) / steps), which rises from 1 / steps at step 0 to 1; always 1 if steps is 0."""
     return min(1.0, (step + 1) / steps) if steps > 0 else 1.0
 
 
 def sigmoid_ramp(step: int, steps: int) -> float:
-    """exp(-5 (1 - t)^2) with t = min(1, step / steps): from exp(-5) = 0.0067 at step 0 to 1; always 1 if steps is 0.
+    """Return exp(-5 (1 - t)^2) with t = min(1, step / steps): 0.0067 at step 0, rising to 1; always 1 if steps is 0.
 
     S. Laine, T. Aila, "Temporal ensembling for semi-supervised learning", ICLR 2017.
     """

@@ -1,19 +1,19 @@
 """Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision (CPS).
 
 X. Chen, Y. Yuan, G. Zeng, J. Wang, CVPR 2021. Two networks with different initial weights see the same image, and each
-learns from the other's pseudo labels. With the fuzzy loss (Qiao et al., CVPR 2023) instead of the hard one this is the
-paper's FPL+CPS.
+learns from the other's pseudo labels. With the fuzzy loss (Qiao et al., CVPR 2023) instead of the hard one, this is the
+FPL+CPS of that paper.
 
-With CutMix (the default) two unlabelled images are mixed by a box mask; the teachers see the two clean images, with
-batch statistics but without gradient or dropout, and their logits are mixed by the same mask. Labelled images are then
-excluded from the unsupervised term, as in the authors' code; without CutMix they are included, as in the paper.
+With CutMix (the default), a box mask mixes two unlabelled images. The teachers see the two clean images, use batch
+statistics but no dropout, and receive no gradient; their logits are mixed with the same mask. Labelled images are then
+excluded from the unsupervised loss, as in the authors' code; without CutMix they are included, as in the paper.
 
-Both directions go through one call of the pixel loss, stacked along the batch, so that `loss.balance` computes one
-factor for both, as in the released code of FPL.
+Both directions are stacked along the batch axis and go through one call of the pixel loss, so that `loss.balance`
+computes a single factor for both, as in the released FPL code.
 
-Differences from the authors' code: a mix combines two different images (theirs: two crops of one file, because two
-samplers share a seed). Losses are not divided by the number of processes. Boxes never start outside the image. Padding
-is excluded from the losses. Computed per process: batch-norm statistics.
+Unlike the authors' code, we mix two different images (they mix two crops of one file, because two samplers share a
+seed), do not divide losses by the number of processes, never start a box outside the image, and exclude padding from
+the losses. Each process computes its own batch-norm statistics.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ class CPSConfig(MethodConfig):
 
 
 class CPS(Method):
-    """Cross pseudo supervision, with and without CutMix."""
+    """Cross pseudo supervision, with or without CutMix."""
 
     Config = CPSConfig
     config: CPSConfig
@@ -64,15 +64,15 @@ class CPS(Method):
             self.streams["partner"] = Stream(Weak(), "unlabelled", partner="unlabelled")
 
     def predictor(self) -> nn.Module:
-        """The first network, as in the authors' inference code."""
+        """Return the first network, as in the authors' inference code."""
         return self.first
 
     def pair(self) -> tuple[nn.Module, nn.Module]:
-        """Return (student, teacher) for `analyse`: first and second network, one of the two directions."""
+        """Return (student, teacher) for `analyse`: the direction in which the first network learns."""
         return self.first, self.second
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Compute both networks' supervised losses plus lambda times the cross pseudo supervision."""
+        """Compute both networks' supervised losses and lambda times the cross-pseudo-supervision loss."""
         labelled = batch["labelled"]
         z1, z2 = self.first(labelled.image), self.second(labelled.image)  # (B,C,h,w)
         supervised = self.supervised_loss(z1, labelled.mask) + self.supervised_loss(z2, labelled.mask)
@@ -83,7 +83,7 @@ class CPS(Method):
         return Step({"supervised": supervised, "unsupervised": self.weight * ramp * unsupervised}, result.stats)
 
     def _plain(self, batch: Mapping[str, Batch], z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return students, teachers and valid pixels of both directions, on labelled and unlabelled images."""
+        """Return students, teachers and valid pixels for both directions, on labelled and unlabelled images."""
         unlabelled = batch["unlabelled"]
         z1 = torch.cat([z1, self.first(unlabelled.image)])
         z2 = torch.cat([z2, self.second(unlabelled.image)])
@@ -91,7 +91,7 @@ class CPS(Method):
         return torch.cat([z1, z2]), torch.cat([z2, z1]).detach(), torch.cat([valid, valid])
 
     def _mixed(self, batch: Mapping[str, Batch]) -> tuple[Tensor, Mixed, Tensor]:
-        """Like `_plain`, for mixed unlabelled images; the teachers see clean images and their logits are mixed."""
+        """Mix the unlabelled images and the teachers' logits of the clean ones; return the same as `_plain`."""
         a, b = batch["unlabelled"], batch["partner"]
         masks = box_masks(a.seed, a.size, boxes=self.config.boxes, area=self.config.box_area)
         mask = masks.to(a.image.device)  # (B,H,W), True: partner

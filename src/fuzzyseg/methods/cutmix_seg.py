@@ -1,17 +1,18 @@
 """Semi-supervised semantic segmentation needs strong, varied perturbations.
 
 G. French, S. Laine, T. Aila, M. Mackiewicz, G. Finlayson, BMVC 2020. A mean teacher with CutMix: the student sees a mix
-of two images; its target is the same mix of the teacher's predictions on the clean images. The squared error is scaled
-by the fraction of pixels on which the teacher is confident.
+of two images, and its target is the same mix of the teacher's predictions for the clean images. The squared error is
+scaled by the fraction of pixels on which the teacher is confident.
 
-The authors freeze batch-norm statistics in both networks (`train.freeze_batch_norm=true`). Otherwise both are in
-training mode, and the teacher's statistics, updated by its own forwards, also follow the student's. The strong colour
-augmentation of their current scripts, which postdate the paper, is the option `colour`. Not implemented: masks other
-than boxes, the robust cross entropy and costs on logits, their ramp (which excludes a threshold), PixelSSL's variant.
+The authors freeze batch norm in both networks (`train.freeze_batch_norm=true`). If it is not frozen, both networks are
+in training mode, and the teacher's running statistics are updated by its own forward passes and by an EMA of the
+student's. `colour` enables the strong colour augmentation of the authors' current scripts, which postdate the paper.
+Not implemented: masks other than boxes, the robust cross entropy, losses on logits, their ramp (which excludes a
+threshold) and PixelSSL's variant.
 
-Differences from the authors' code: a mix always combines two different images. Padding is excluded from the fraction of
-confident pixels. Parameters and buffers of the teacher are matched by name; counters are copied. Computed per process:
-the fraction of confident pixels (also per micro-batch, as published), batch-norm statistics, dropout.
+Unlike the authors' code, we always mix two different images, exclude padding from the fraction of confident pixels,
+match the teacher's parameters and buffers by name, and copy counters. The fraction of confident pixels (per
+micro-batch, as published), batch-norm statistics and dropout are computed separately in each process.
 """
 
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ COLOUR = WeakStrong(
     1, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter_probability=0.8, grey_probability=0.2,
     blur_probability=0.0,
 )  # fmt: skip
-"""Strong colour augmentation of the authors' scripts."""
+"""The strong colour augmentation in the authors' scripts."""
 DISTANCES = {"squared": squared_error, "kl": kl_divergence}
 
 
@@ -61,7 +62,7 @@ class CutMixSegConfig(MethodConfig):
 
 
 class CutMixSeg(Method):
-    """A mean teacher on mixed images."""
+    """A mean teacher with CutMix."""
 
     Config = CutMixSegConfig
     config: CutMixSegConfig
@@ -79,16 +80,16 @@ class CutMixSeg(Method):
         self.streams = mixing_streams(COLOUR if self.config.colour else Weak(), self.config.images)
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """With `per_pixel`: return a note if FPL reduces to cross entropy under the confidence mask."""
+        """Return a note if `per_pixel` is set and the confidence mask reduces FPL to cross entropy."""
         alone = self.config.per_pixel and self.config.confidence == "keep"
         return under_mask(self.pixel_loss, self.config.threshold) if alone else []
 
     def predictor(self) -> nn.Module:
-        """The teacher, as in the authors' evaluation."""
+        """Return the teacher, as in the authors' evaluation."""
         return self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Compute the supervised loss plus the distance to the teacher's mixed prediction."""
+        """Compute the supervised loss and the distance from the student's to the teacher's mixed prediction."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
         area = (self.config.box_area, self.config.box_area)
@@ -105,10 +106,10 @@ class CutMixSeg(Method):
             share = local_mean(sure, valid)
             loss = loss * (sure if self.config.per_pixel else share)
             metrics = {**metrics, "sure": share}
-        # As published, the mean is over all pixels; padding counts as 0
+        # As published, the mean is over all pixels; padding contributes 0
         unsupervised = masked_mean(loss, torch.ones_like(valid))
         return Step({"supervised": supervised, "unsupervised": weight * unsupervised}, metrics)
 
     def after_step(self, progress: Progress) -> None:
-        """EMA update of the teacher's weights and batch-norm statistics, without a warm-up."""
+        """Update the teacher's weights and batch-norm statistics by EMA, without a warm-up."""
         follow(self.teacher, self.student, self.config.decay, buffers="average")

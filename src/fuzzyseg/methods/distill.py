@@ -1,15 +1,15 @@
 """Distillation: a student learns from the stored predictions of a trained network.
 
 G. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in a neural network", NIPS Deep Learning Workshop 2014 (soft
-labels). With strong views of the unlabelled images, it is the student's step of Noisy Student: Q. Xie, M.-T. Luong, E.
+labels). With strong views of the unlabelled images, this is the student step of Noisy Student: Q. Xie, M.-T. Luong, E.
 Hovy, Q. V. Le, "Self-training with Noisy Student improves ImageNet classification", CVPR 2020.
 
-The teacher predicts each unlabelled image once, whole (`fuzzyseg distill`, `data.scores`), so a step needs no forward
-of the teacher. Its log probabilities are scaled, cropped and flipped with the image. The pixel loss turns them into
-hard or soft labels, or into fuzzy sets, as it does with a teacher's logits.
+The teacher predicts each unlabelled image once, at full size (`fuzzyseg distill`, `data.scores`), so training does not
+run the teacher. Its log probabilities are scaled, cropped and flipped together with the image. The pixel loss turns
+them into hard labels, soft labels or fuzzy sets, as it would a teacher's logits.
 
-Differences from the papers: T^2 and a temperature above 1 are not used; the teacher's probabilities use the calibration
-in its model card.
+Unlike the papers, we use neither a factor of T^2 nor a temperature above 1; the teacher's probabilities use the
+calibration from its model card.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class DistillConfig(MethodConfig):
 
 
 class Distill(Method):
-    """Stored predictions of a teacher supervise the unlabelled images."""
+    """A teacher's stored predictions supervise the unlabelled images."""
 
     Config = DistillConfig
     config: DistillConfig
@@ -49,7 +49,7 @@ class Distill(Method):
         }
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Compute the supervised loss plus the loss on stored predictions."""
+        """Compute the supervised loss and the loss on the stored predictions."""
         labelled, unlabelled = batch["labelled"], batch["unlabelled"]
         teacher = unlabelled.scores
         assert teacher is not None

@@ -1,18 +1,18 @@
 """FixMatch: Simplifying semi-supervised learning with consistency and confidence, for segmentation.
 
-K. Sohn et al., NeurIPS 2020. The segmentation form is the baseline of L. Yang, L. Qi, L. Feng, W. Zhang, Y. Shi,
-"Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation", CVPR 2023 (`teacher: self`), and of L.
-Yang, Z. Zhao, H. Zhao, "UniMatch V2", arXiv 2410.10777 (`teacher: ema`). Confident predictions of the weak view are the
-labels of the strong view of the same crop, into which a rectangle of another image is pasted.
+K. Sohn et al., NeurIPS 2020. We implement its segmentation form, a baseline of L. Yang, L. Qi, L. Feng, W. Zhang, Y.
+Shi, "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation", CVPR 2023 (`teacher: self`), and
+of L. Yang, Z. Zhao, H. Zhao, "UniMatch V2", arXiv 2410.10777 (`teacher: ema`). Confident predictions for the weak view
+supervise the strong view of the same crop, into which a rectangle of another image is pasted.
 
-`self`: the network is its own teacher. Labels come from the training-mode forward that also includes the labelled
-images; those of the pasted image come from an evaluation-mode forward, which does not update batch norm. `ema`: an
-average of the weights, in evaluation mode, labels both images and is the network that is evaluated.
+`self`: the network is its own teacher. The crop's labels come from the training-mode forward pass that also includes
+the labelled images; the labels of the pasted image come from an evaluation-mode pass, which does not update batch norm.
+`ema`: an EMA of the network, in evaluation mode, labels both images and is the network that is evaluated.
 
-Differences from the authors' code: the rectangle shows another image (theirs: another crop of the same image, because
-two samplers share a seed; the second code flips the batch, so that pairs depend on the number of processes). Strong
-views use our jitter and blur (`data/views.py`). Padding has the mean colour (theirs: black). Computed per process:
-batch-norm statistics, dropout.
+Unlike the authors' code, we paste from another image: UniMatch's code pastes another crop of the same image, because
+two samplers share a seed, and V2's flips the batch, so that pairs depend on the number of processes. Strong views use
+our jitter and blur (`data/views.py`), and padding has the mean colour instead of black. Each process computes its own
+batch-norm statistics and dropout masks.
 """
 
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ class FixMatch(Method):
         self.streams = mixing_streams(WeakStrong(1))
 
     def predictor(self) -> nn.Module:
-        """The averaged network if there is one, otherwise the network."""
+        """Return the EMA network if there is one, otherwise the student."""
         return self.student if self.teacher is None else self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
@@ -82,7 +82,7 @@ class FixMatch(Method):
     def _logits(
         self, labelled: Tensor, strong: Tensor, weak: Tensor, partner: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, Mixed]:
-        """Logits (B,C,h,w) of labelled and strong images, and the teacher's mixed logits of the weak images."""
+        """Return logits (B,C,h,w) of labelled and strong images, and the teacher's mixed logits of the weak images."""
         count = len(labelled)
         if self.teacher is not None:
             with torch.no_grad(), evaluating(self.teacher):
@@ -91,10 +91,10 @@ class FixMatch(Method):
             return both[:count], both[count:], teacher
         with torch.no_grad(), evaluating(self.student):
             pasted = self.student(partner)
-        both = self.student(torch.cat([labelled, weak]))  # one batch for batch norm; the strong images are another
+        both = self.student(torch.cat([labelled, weak]))  # batch norm sees the strong images separately
         return both[:count], self.student(strong), Mixed(both[count:].detach(), pasted, mask)
 
     def after_step(self, progress: Progress) -> None:
-        """EMA update of weights and buffers; after the first step the average equals the student."""
+        """Update the EMA network's weights and buffers; after the first step it equals the student."""
         if self.teacher is not None:
             follow(self.teacher, self.student, warm_decay(progress.step, self.config.decay), buffers="average")

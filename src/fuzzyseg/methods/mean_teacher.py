@@ -1,18 +1,18 @@
 """Mean teachers are better role models: Weight-averaged consistency targets improve semi-supervised deep learning
 results.
 
-A. Tarvainen, H. Valpola, NeurIPS 2017. The teacher is the exponential moving average of the student's weights; the
-student is trained to match the teacher's soft prediction of the same images. The paper classifies images. Two
-re-implementations for segmentation differ in most choices, and `preset` selects one: `torchsemiseg` (TorchSemiSeg, by
-the authors of CPS; the source of the rows quoted by the CPS and FPL papers) or `pixelssl` (PixelSSL). Not implemented:
-input noise (neither re-implementation uses it by default) and the paper's two-headed output.
+A. Tarvainen, H. Valpola, NeurIPS 2017. The teacher is an exponential moving average of the student's weights; the
+student is trained to match the teacher's soft predictions for the same images. The paper is on image classification.
+Two re-implementations for segmentation differ in most choices, and `preset` selects one: `torchsemiseg` (TorchSemiSeg,
+by the authors of CPS, the source of the mean-teacher results in the CPS and FPL papers) or `pixelssl` (PixelSSL). Not
+implemented: input noise (neither re-implementation uses it by default) and the paper's two-headed output.
 
-Differences from their code: the teacher is updated after the step (TorchSemiSeg: between the labelled and the
-unlabelled forward, so that its labelled targets are one update older). Labelled and unlabelled images are separate
-forwards (PixelSSL: one batch). Padding is excluded from the consistency, and void from the supervised mean (PixelSSL
-includes it). PixelSSL's ramp, 5 of 45 epochs, is given as a fraction of the run. The teacher is in training mode
-without dropout and keeps batch-norm statistics of its own forwards. Computed per process: batch-norm statistics, the
-student's dropout.
+Unlike these re-implementations, we exclude padding from the consistency loss and void pixels from the supervised mean
+(PixelSSL includes them), and update the teacher after the step (TorchSemiSeg updates it between the labelled and the
+unlabelled forward pass, so that its labelled targets are one update older). Labelled and unlabelled images go through
+separate forward passes (PixelSSL uses one batch). PixelSSL's ramp, 5 of 45 epochs, is given as a fraction of the run.
+The teacher is in training mode without dropout; its batch-norm statistics come from its own forward passes. Each
+process computes its own batch-norm statistics and dropout masks.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "torchsemiseg": {"of": "probabilities", "weight": 100.0, "labelled": True, "ramp": 0.0, "warm_up": False},
     "pixelssl": {"of": "logits", "weight": 1.0, "labelled": False, "ramp": 5 / 45, "warm_up": True},
 }
-"""Settings of the two re-implementations, from their configuration and script files."""
+"""Settings of the two re-implementations, taken from their configuration files and scripts."""
 
 
 class MeanTeacherConfig(MethodConfig):
@@ -61,7 +61,7 @@ class MeanTeacherConfig(MethodConfig):
 
 
 class MeanTeacher(Method):
-    """Consistency with an average of the student's weights."""
+    """Consistency with an exponential moving average of the student."""
 
     Config = MeanTeacherConfig
     config: MeanTeacherConfig
@@ -87,11 +87,11 @@ class MeanTeacher(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
 
     def predictor(self) -> nn.Module:
-        """Student or teacher, depending on the setting `predictor`."""
+        """Return the student or the teacher, depending on the setting `predictor`."""
         return self.student if self.config.predictor == "student" else self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Compute the supervised loss plus the ramped, weighted consistency with the teacher."""
+        """Compute the supervised loss and the weighted, ramped consistency loss between student and teacher."""
         labelled, unlabelled = batch["labelled"], batch["unlabelled"]
         z_l, z_u = self.student(labelled.image), self.student(unlabelled.image)  # (B,C,h,w)
         with torch.no_grad(), without_dropout(self.teacher):
@@ -107,6 +107,6 @@ class MeanTeacher(Method):
         return Step({"supervised": supervised, "unsupervised": unsupervised}, metrics)
 
     def after_step(self, progress: Progress) -> None:
-        """EMA update of the teacher's weights; at the first step of a warm-up they equal the student's."""
+        """Update the teacher's weights by EMA; after the first step of a warm-up they equal the student's."""
         decay = warm_decay(progress.step, self.config.decay) if self.warm_up else self.config.decay
         follow(self.teacher, self.student, decay, buffers="own")

@@ -1,17 +1,18 @@
 """Pixel Contrastive-Consistent Semi-Supervised Semantic Segmentation (PC2Seg).
 
-Y. Zhong, B. Yuan, H. Wu, Z. Yuan, J. Peng, Y.-X. Wang, ICCV 2021. Predictions of a weak and a strong view of an image
-are made consistent, and each pixel's features in both views are contrasted with those of other pixels. There is no
-public code, and only the paper's abstract and figures were available to us. Choices that they leave open are ours and
-marked as such (docs/methods/pc2seg.md). Results of this file do not reproduce the paper.
+Y. Zhong, B. Yuan, H. Wu, Z. Yuan, J. Peng, Y.-X. Wang, ICCV 2021. The predictions for a weak and a strong view of an
+image are made consistent, and the features of each pixel in the two views are contrasted with those of other pixels.
+There is no public code, and we only had access to the paper's abstract and figures. Choices that these leave open are
+ours and are marked as such (docs/methods/pc2seg.md). This implementation does not reproduce the paper's results.
 
-FPL is our variant: it replaces the consistency of soft predictions, since the paper has no pseudo labels.
-`debias=fuzzy` is also ours: it uses fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) instead of probabilities.
+The paper has no pseudo labels, so support for FPL is our addition: a pixel loss replaces the consistency of soft
+predictions. `debias=fuzzy` is also ours: it uses fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) instead of
+probabilities.
 
-Our choices: one forward for all views; the encoder's coarsest features; no gradient to the weak view's features; cells
-with padding are neither anchors nor negatives; anchors without any possible negative are excluded; in a batch of one
-the negatives are the other cells of the image. Computed per process: the images that negatives come from, and the draws
-(torch's global generator).
+We chose the following. All views share one forward pass. The contrastive loss uses the encoder's coarsest features,
+without gradient to those of the weak view. Feature-map positions that contain padding are neither anchors nor
+negatives, and anchors without a possible negative are excluded. With a batch of one, negatives are the other positions
+of the same image. Each process samples negatives from its own images, with torch's global generator.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,12 +31,12 @@ from fuzzyseg.networks.heads import encoder_channels, projector, run_stages
 from fuzzyseg.ops.channel_dropout import levels
 from fuzzyseg.ops.resize import whole_cells
 
-# The colours of PseudoSeg
+# PseudoSeg's colour augmentation
 _COLOURS = WeakStrong(jitter_probability=1.0, grey_probability=0.0, blur_probability=0.0, add_brightness=True)
 
 
 class PC2SegConfig(MethodConfig):
-    """Settings of PC2Seg; the source is "ours" where we do not know the paper's value."""
+    """Settings of PC2Seg; the source is "ours" if we do not know the paper's value."""
 
     consistency: Literal["cosine", "l2"] = setting("cosine", "paper", "Distance: 1 - cosine, or squared error.")
     consistency_weight: float = setting(1.0, "ours", "Weight of the consistency.", ge=0)
@@ -98,7 +99,10 @@ class PC2Seg(Method):
             return 1 - F.cosine_similarity(p, q, 1) if self.config.consistency == "cosine" else (p - q).square().sum(1)
 
     def _contrast(self, features: Tensor, weak: Tensor, valid: Tensor) -> Tensor:
-        """InfoNCE on the strong view's cells; positives and negatives are the weak view's. features (2B,D,h,w)."""
+        """Compute InfoNCE with anchors from the strong view and positives and negatives from the weak view.
+
+        features: (2B,D,h,w), weak views first.
+        """
         projected = unit(self.projector(features)).movedim(1, -1)  # (2B,h,w,D)
         theirs, ours = (each.flatten(0, 2) for each in projected.chunk(2))  # (N,D)
         theirs = theirs.detach()
@@ -112,10 +116,10 @@ class PC2Seg(Method):
         return masked_mean(loss, shown & able)
 
     def _negatives(self, p: Tensor, shown: Tensor, image: Tensor | None, limit: int = 2**23) -> tuple[Tensor, Tensor]:
-        """Draw negatives (N,count) for each cell; also return whether it has any (N,).
+        """Sample negatives (N,count) for each of the N positions; also return whether a position has any (N,).
 
-        image (N,): cells of the same image are excluded; None excludes only the cell itself. limit: maximum number
-        of weights in memory.
+        image (N,): index of each position's image; positions of the same image are excluded. None excludes only the
+        position itself. limit: maximum number of weights in memory.
         """
         group = torch.arange(len(p), device=p.device) if image is None else image
         kinds = p
@@ -132,9 +136,9 @@ class PC2Seg(Method):
 
 
 def draw_weighted(weights: Tensor, count: int) -> Tensor:
-    """Draw `count` positions per row of weights (R,N), in proportion to them, with replacement: (R,count) int64.
+    """Sample `count` indices per row in proportion to weights (R,N), with replacement: (R,count) int64.
 
-    Unlike torch.multinomial, it accepts rows of zeros, for which the result is meaningless, and never draws weight 0.
+    Unlike torch.multinomial, this never samples a weight of 0 and accepts rows of zeros, whose samples are meaningless.
     """
     running = weights.double().cumsum(1)
     chance = torch.rand(len(weights), count, device=weights.device, dtype=torch.float64)

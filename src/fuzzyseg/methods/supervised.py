@@ -1,7 +1,7 @@
-"""The supervised baseline: training on the labelled images only.
+"""The supervised baseline: training on labelled images only.
 
-The loss on labelled pixels (cross entropy, OHEM, class weights, label smoothing, Dice) is a setting of the run, shared
-by all methods. Not implemented: the auxiliary head on the third encoder stage in the baselines of AEL and U2PL.
+The loss on labelled pixels (cross entropy, OHEM, class weights, label smoothing, Dice) is a run setting shared by all
+methods. Not implemented: the auxiliary head on the third encoder stage that AEL's and U2PL's baselines have.
 """
 
 from collections.abc import Mapping

@@ -1,14 +1,14 @@
 """Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation (UniMatch).
 
-L. Yang, L. Qi, L. Feng, W. Zhang, Y. Shi, CVPR 2023. FixMatch with a second, independent strong view and a feature
-perturbation (the weak view's encoder features with half of the channels dropped); confident predictions of the weak
-view are the labels of all three.
+L. Yang, L. Qi, L. Feng, W. Zhang, Y. Shi, CVPR 2023. UniMatch extends FixMatch with a second, independent strong view
+and with feature perturbation (half of the channels of the weak view's encoder features are dropped). Confident
+predictions for the weak view supervise all three.
 
-Differences from the authors' code: channels are dropped on every map that the encoder passes to the decoder, so that it
-works with any decoder (theirs reads two). The rectangle shows another image (theirs: another crop of the same image,
-because two samplers share a seed). Strong views use our jitter and blur (`data/views.py`). Padding has the mean colour
-(theirs: black). Rectangles and dropped channels depend only on the sample's seed. Computed per process: the network's
-own dropout, batch-norm statistics.
+Unlike the authors' code, we drop channels from every feature map that the encoder passes to the decoder, so that any
+decoder works (theirs reads two maps), and paste rectangles from another image (theirs pastes another crop of the same
+image, because two samplers share a seed). Strong views use our jitter and blur (`data/views.py`), and padding has the
+mean colour instead of black. Rectangles and dropped channels depend only on the sample's seed. Each process computes
+its own batch-norm statistics and the network's own dropout masks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from fuzzyseg.ops.channel_dropout import levels, scale_channels
 from fuzzyseg.ops.mix import Mixed, paste, rectangle_masks
 from fuzzyseg.ops.module_mode import evaluating
 
-_STREAM = 0x5DEECE66  # separates these draws from the sample's others
+_STREAM = 0x5DEECE66  # separates this random stream from the sample's others
 
 
 class UniMatchConfig(MethodConfig):
@@ -58,7 +58,7 @@ class UniMatch(Method):
         self.streams = mixing_streams(WeakStrong(2))
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Compute half of: supervised loss plus the weighted losses of both strong views and the perturbed features."""
+        """Compute half the sum of the supervised loss and the weighted losses of strong views and features."""
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
         config, count = self.config, len(labelled.image)
         drawn = rectangle_masks(a.seed, a.size, views=2, probability=config.cutmix_probability, area=config.box_area)
@@ -74,7 +74,7 @@ class UniMatch(Method):
         loss, mixed = self.pixel_loss, [Mixed(weak, pasted, mask) for mask in masks]
         first, stats_1 = self.confident(loss, z_1, mixed[0], valid[0], progress)
         second, stats_2 = self.confident(loss, z_2, mixed[1], valid[1], progress)
-        features, _ = self.confident(loss, perturbed[count:], weak, a.valid, progress)  # no rectangle here
+        features, _ = self.confident(loss, perturbed[count:], weak, a.valid, progress)  # no rectangle is pasted here
         losses = {
             "supervised": self.supervised_loss(plain[:count], labelled.mask),
             "strong_1": config.image_weight * first,
@@ -85,7 +85,7 @@ class UniMatch(Method):
         return Step({name: value / 2 for name, value in losses.items()}, metrics)
 
     def _perturbed(self, image: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits of the images, and of their features with dropped channels, from one decoder batch."""
+        """Return the logits of the images and of their features with dropped channels, decoded in one batch."""
         network: Any = self.student
         features = network.encode(image)
         channels = [each.shape[1] for each in levels(features)]
@@ -95,9 +95,9 @@ class UniMatch(Method):
 
 
 def channel_masks(seeds: Tensor, channels: Sequence[int], probability: float = 0.5) -> list[Tensor]:
-    """Draw dropout masks (B,D_i) for each level: 0 with `probability`, otherwise 1 / (1 - probability).
+    """Sample a dropout mask (B,D_i) for each level: 0 with `probability`, otherwise 1 / (1 - probability).
 
-    seeds: (B,) int64 on the CPU, like the masks. Draws depend only on the sample's seed.
+    seeds: (B,) int64 on the CPU, like the masks. The masks depend only on these seeds.
     """
     generators = [torch.Generator().manual_seed(seed ^ _STREAM) for seed in seeds.tolist()]
     drawn = [torch.stack([torch.rand(count, generator=g) for g in generators]) for count in channels]

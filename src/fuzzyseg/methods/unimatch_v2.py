@@ -1,17 +1,18 @@
 """UniMatch V2: Pushing the Limit of Semi-Supervised Semantic Segmentation.
 
-L. Yang, Z. Zhao, H. Zhao, arXiv 2410.10777. An average of the network's weights labels the plain crop. Two strong views
-learn from these labels; each has its own colours, pasted rectangle and half of its encoder channels dropped, and the
-views drop complementary channels. Half of the images drop none. The paper's network is DINOv2 with a DPT decoder
-(`network.arch=DPT`), where one mask multiplies all four levels; with encoder levels of different widths each level has
+L. Yang, Z. Zhao, H. Zhao, arXiv 2410.10777. An EMA of the network labels the weak view. Two strong views, each with its
+own colour augmentation and pasted rectangle, learn from these labels. Complementary halves of the encoder channels are
+dropped in the two views; for half of the images, none are. The paper's network is DINOv2 with a DPT decoder
+(`network.arch=DPT`), where one mask multiplies all four levels; if the encoder's levels differ in width, each level has
 its own mask, as the authors advise.
 
-Differences from the authors' code: the pasted rectangle comes from a partner stream (theirs is the flipped batch, which
-mixes the middle image of an odd batch with itself and depends on the number of processes). Each image draws whether it
-drops channels (theirs: exactly half of a batch). Prefix tokens, which smp's DPT reads (theirs does not:
-`network.decoder_readout=ignore`), drop the channels of their level. That DPT reads its levels before the encoder's last
-norm (theirs after it) and has batch norm in its decoder. Strong views use our jitter and blur (`data/views.py`).
-Padding has the mean colour (theirs: black). Computed per process: the network's own dropout, batch-norm statistics.
+Unlike the authors' code, we take rectangles from a partner stream (they flip the batch, which mixes the middle image of
+an odd batch with itself and makes pairs depend on the number of processes) and decide at random for each image whether
+to drop channels (they always do so for half of a batch). smp's DPT reads the prefix tokens, whose channels are dropped
+like those of their level; the authors' DPT does not read them (`network.decoder_readout=ignore`). smp's DPT also reads
+its levels before the encoder's last norm instead of after it, and has batch norm in the decoder. Strong views use our
+jitter and blur (`data/views.py`), and padding has the mean colour instead of black. Each process computes its own
+batch-norm statistics and the network's own dropout masks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ from fuzzyseg.ops.mix import Mixed, paste, rectangle_masks
 from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.ops.sample_rng import uniform
 
-_WHOLE, _LEVEL = 16, 17  # `purpose` of the random numbers; level i uses _LEVEL + i
+_WHOLE, _LEVEL = 16, 17  # `purpose` arguments of `uniform`; level i uses _LEVEL + i
 
 
 class UniMatchV2Config(MethodConfig):
@@ -46,7 +47,7 @@ class UniMatchV2Config(MethodConfig):
 
 
 class UniMatchV2(Method):
-    """An averaged teacher supervises two strong views with complementary channel dropout."""
+    """An EMA teacher supervises two strong views with complementary channel dropout."""
 
     Config = UniMatchV2Config
     config: UniMatchV2Config
@@ -64,7 +65,7 @@ class UniMatchV2(Method):
         self.streams = mixing_streams(WeakStrong(2))
 
     def predictor(self) -> nn.Module:
-        """The averaged teacher."""
+        """Return the EMA teacher."""
         return self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
@@ -88,7 +89,7 @@ class UniMatchV2(Method):
         return Step({"supervised": supervised / 2, "unsupervised": unsupervised / 2}, metrics)
 
     def _dropped(self, image: Tensor, seeds: Tensor) -> Tensor:
-        """Return logits (2B,C,h,w) of both views, concatenated, with complementary channels dropped."""
+        """Return the logits (2B,C,h,w) of both views, first view first, with complementary channels dropped."""
         network: Any = self.student
         features = network.encode(image)
         channels = [each.shape[1] for each in levels(features)]
@@ -98,17 +99,18 @@ class UniMatchV2(Method):
         return logits
 
     def after_step(self, progress: Progress) -> None:
-        """EMA update of weights and buffers; after the first step the average equals the student."""
+        """Update the teacher's weights and buffers by EMA; after the first step it equals the student."""
         follow(self.teacher, self.student, warm_decay(progress.step, self.config.decay), buffers="average")
 
 
 def complementary_masks(
     seeds: Tensor, channels: Sequence[int], *, undropped: float = 0.5
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Draw masks (B,D_i) of 0 and 2 per level for two views, which add up to 2 in every channel.
+    """Sample channel masks (B,D_i) of 0 and 2 per level for two views; the two masks sum to 2 in every channel.
 
-    Levels of equal width, as in a vision transformer, share one mask; otherwise each has its own. With probability
-    `undropped` both masks of a sample are 1. seeds: (B,) int64, each sample's seed, on the CPU, like the masks.
+    Levels of equal width, as in a vision transformer, share one mask; otherwise each level has its own. With
+    probability `undropped`, both masks of a sample are 1. seeds: (B,) int64, one per sample, on the CPU, like the
+    masks.
     """
     kept_whole = uniform(seeds, (1,), purpose=_WHOLE) < undropped  # (B,1)
     shared = len(set(channels)) == 1

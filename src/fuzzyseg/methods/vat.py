@@ -1,19 +1,20 @@
 """Virtual Adversarial Training: A Regularization Method for Supervised and Semi-Supervised Learning (VAT).
 
-T. Miyato, S. Maeda, M. Koyama, S. Ishii, TPAMI 2018. For each image, find the small offset of its pixels that changes
-the prediction most, and train the network to predict there what it predicts without the offset. The adaptive radius and
-the variant with a mean teacher (`target: teacher`) follow G. French et al., "Semi-supervised semantic segmentation
-needs strong, varied perturbations", BMVC 2020, where VAT is a baseline.
+T. Miyato, S. Maeda, M. Koyama, S. Ishii, TPAMI 2018. VAT finds, for each image, the small perturbation that changes the
+prediction most, and trains the network to predict the same as for the clean image. The adaptive radius and the variant
+with a mean teacher (`target: teacher`) follow G. French et al., "Semi-supervised semantic segmentation needs strong,
+varied perturbations", BMVC 2020, where VAT is a baseline.
 
-FPL is our variant, since the paper's target is a whole distribution: a pixel loss replaces the trained KL divergence.
-The direction is still found with the KL divergence, and the scalar confidence scales the loss if set (it filters no
-pixel, so that K > 1 remains).
+The paper's target is a full distribution, so support for FPL is our addition: a pixel loss replaces the trained KL
+divergence. The direction is still found with the KL divergence. `confidence`, if set, scales the loss by one number and
+filters no pixels, so K > 1 remains possible.
 
-Differences from the authors' code: the direction is computed at a probe that fp32 resolves (French et al.: 1e-4, mostly
-rounding), without autocast and TF32. Forwards that are compared have no dropout and update batch-norm statistics only
-once, with the clean image. The confidence is computed over valid pixels. Padding is excluded from the loss, but its
-edge contributes to the radius. Not implemented: other divergences; a direction from the student with a target from the
-teacher. Computed per process: initial noise of the direction, batch-norm statistics, scalar confidence.
+Unlike the authors' code, we compute the direction's gradient at an offset that fp32 resolves (the 1e-4 of French et al.
+is mostly rounding error), without autocast or TF32. Forward passes that are compared with each other use no dropout,
+and only the one of the clean image updates batch-norm statistics. The confidence is computed over valid pixels. Padding
+is excluded from the loss, but its border contributes to the radius. We implement neither other divergences nor a
+direction from the student with a target from the teacher. Each process computes its own batch-norm statistics,
+confidence and initial noise of the direction.
 """
 
 from collections.abc import Mapping
@@ -78,18 +79,18 @@ class VAT(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(view, config.images)}
 
     def predictor(self) -> nn.Module:
-        """The mean teacher if there is one, otherwise the network."""
+        """Return the mean teacher if there is one, otherwise the student."""
         return self.student if self.teacher is None else self.teacher
 
     def train(self, mode: bool = True) -> Self:
-        """Keep the teacher in evaluation mode; its batch-norm statistics are averages of the student's."""
+        """Keep the teacher in evaluation mode; its batch-norm statistics are EMAs of the student's."""
         super().train(mode)
         if self.teacher is not None:
             self.teacher.eval()
         return self
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Compute the supervised loss plus alpha times the divergence or pixel loss at the adversarial offset."""
+        """Compute the supervised loss and alpha times the divergence or pixel loss of the perturbed images."""
         labelled, free = batch["labelled"], batch["unlabelled"]
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
         source = self.student if self.teacher is None else self.teacher
@@ -109,7 +110,7 @@ class VAT(Method):
         return Step({"supervised": supervised, "unsupervised": self.weight * masked_mean(loss, free.valid)}, metrics)
 
     def perturbation(self, source: nn.Module, image: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the adversarial offset (B,Cin,H,W) of each image and its L2 norm (B,), without gradient."""
+        """Return each image's adversarial perturbation (B,Cin,H,W) and its L2 norm (B,), without gradient."""
 
         def divergence(offset: Tensor) -> Tensor:
             with without_dropout(source, update_statistics=False):
@@ -123,6 +124,6 @@ class VAT(Method):
         return radius.view(-1, 1, 1, 1) * direction, radius
 
     def after_step(self, progress: Progress) -> None:
-        """EMA update of the mean teacher's weights and batch-norm statistics, as in French et al."""
+        """Update the mean teacher's weights and batch-norm statistics by EMA, as in French et al."""
         if self.teacher is not None:
             follow(self.teacher, self.student, self.config.ema_decay, buffers="average")

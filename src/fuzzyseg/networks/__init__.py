@@ -1,4 +1,4 @@
-"""Construction of networks from segmentation_models_pytorch."""
+"""Construction of networks with segmentation_models_pytorch."""
 
 import difflib
 import inspect
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm  # private: torch has no public base of its batch norms
+from torch.nn.modules.batchnorm import _BatchNorm  # private: torch has no public base class of batch norms
 
 from fuzzyseg.networks.segmenter import Segmenter
 from fuzzyseg.networks.weights import from_hub, load_encoder, load_network, network_file
@@ -17,7 +17,7 @@ NETWORKS = (
     "DPT", "DeepLabV3", "DeepLabV3Plus", "FPN", "Linknet", "MAnet",
     "PAN", "PSPNet", "Segformer", "UPerNet", "Unet", "UnetPlusPlus",
 )  # fmt: skip
-"""Architectures: names of classes in segmentation_models_pytorch."""
+"""Architectures, by the names of their classes in segmentation_models_pytorch."""
 
 _RESERVED = {
     "encoder_name": ": set network.encoder instead",
@@ -29,7 +29,7 @@ _RESERVED = {
     "aux_params": " cannot be set: there are no image-level labels",
     "upsampling": " cannot be set: the architecture determines it",
 }
-"""Arguments of smp's constructors that are not options, each with the rest of the error message."""
+"""Constructor arguments of smp that are not options, with the rest of the error message for each."""
 _OURS = {"arch", "encoder", "weights", "channels", "output_stride", "checkpointing"}
 """Network settings common to all architectures."""
 
@@ -57,15 +57,15 @@ def build_network(
     """Build a network with new random decoder and head weights.
 
     arch: a name in `NETWORKS`. encoder: an encoder of segmentation_models_pytorch, or `tu-` plus a timm model name.
-    weights: encoder weights: imagenet (downloaded), none, or a file. channels: image channels. output_stride: the
+    weights: the encoder's: imagenet (downloaded), none, or a file. channels: image channels. output_stride: the
     encoder's output stride, if configurable. checkpointing: recompute the encoder's activations in the backward pass.
-    options: of the architecture and, for `tu-` encoders, of timm. Raises ValueError for an unknown name (suggesting the
-    nearest known one), an option that does not apply, and weights that are unavailable or do not match.
+    options: passed to the architecture and, for `tu-` encoders, to timm. Raises ValueError for an unknown name
+    (suggesting the nearest known one), an option that does not apply, or weights that are unavailable or do not match.
     """
     check_names(arch, encoder)
     settings = _settings(arch, encoder, dict(options or {}), output_stride)
     if weights == "imagenet":
-        # segmentation_models_pytorch takes the name of its weights, timm True
+        # segmentation_models_pytorch expects the name of its weights, timm expects True
         name = encoder.startswith("tu-") or weights
         model = from_hub(encoder, lambda: _build(arch, encoder, name, settings, channels, classes))
     else:
@@ -79,7 +79,11 @@ def build_network(
 
 
 def _checkpoint_activations(encoder: nn.Module, name: str) -> None:
-    """Raise ValueError for an encoder that does not support it, or whose batch norm would count each image twice."""
+    """Enable activation checkpointing in the encoder.
+
+    Raises ValueError if the encoder does not support it or has batch norm, whose statistics would count each image
+    twice.
+    """
     model: Any = getattr(encoder, "model", None)
     if not hasattr(model, "set_grad_checkpointing") or any(isinstance(m, _BatchNorm) for m in encoder.modules()):
         expected = "expected an encoder of timm without batch norm, such as a tu-vit or a tu-convnext"
@@ -94,7 +98,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_names(arch: str, encoder: str) -> None:
-    """Raise ValueError for an unknown architecture or encoder. Works offline, by smp's and timm's registries."""
+    """Raise ValueError for an unknown architecture or encoder. Works offline, using smp's and timm's registries."""
     if arch not in NETWORKS:
         raise ValueError(f"network.arch: found {arch!r}, which is not an architecture.{_nearest(arch, NETWORKS)}")
     import timm
@@ -136,7 +140,7 @@ def _settings(arch: str, encoder: str, options: dict[str, Any], output_stride: i
             expected = f"that of {arch} is fixed, unlike those of {', '.join(able)}"
             raise ValueError(f"network.output_stride: found {output_stride}; {expected}")
         settings["encoder_output_stride"] = output_stride
-    # In these two the logits' stride depends on the depth, but the default up-sampling does not
+    # In these two, the logits' stride depends on the depth, but the default upsampling factor does not
     if arch == "PSPNet" and "encoder_depth" in options:
         settings["upsampling"] = 2 ** options["encoder_depth"]
     if arch == "FPN" and "encoder_depth" in options:
@@ -157,7 +161,7 @@ def _build(
 
     try:
         if arch == "DPT" and "dynamic_img_size" not in settings:
-            try:  # vision transformers accept a single image size by default; not all of them have this option
+            try:  # by default vision transformers accept a single image size; not all have this option
                 return construct({"dynamic_img_size": True})
             except TypeError as error:
                 if "dynamic_img_size" not in str(error):
@@ -176,7 +180,7 @@ def _build(
 
 
 class NetworkFactory:
-    """Network factory whose n-th call loads the n-th entry of `init`, if any, into a new network.
+    """Network factory whose n-th call loads the n-th entry of `init`, if there is one, into a new network.
 
     make: returns a network with new random weights. init: weights files, model folders or run folders (`load_network`).
     Raises ValueError if one of these has no weights file.

@@ -1,13 +1,13 @@
-"""DPT of segmentation_models_pytorch (smp) for any patch size and any grid of patches.
+"""DPT of segmentation_models_pytorch (smp) for any patch size and any patch grid.
 
 R. Ranftl, A. Bochkovskiy, V. Koltun, "Vision transformers for dense prediction", ICCV 2021. The decoder resizes the
-four feature levels to 4, 2, 1 and 1/2 times the grid of patches of 16 pixels and sums them from coarse to fine.
+four feature levels to 4, 2, 1 and 1/2 times the grid of 16-pixel patches and sums them from coarse to fine.
 
 smp (0.5, 0.6) computes these factors from the patch size and truncates them to integers, so that with patches of 14
 (DINOv2) the sizes of the levels do not match and the decoder fails. It also doubles each level, so that grids with an
 odd number of patches (518 pixels, DINOv2's native size) fail. Here, patch sizes that are not a power of two use the
-factors of the nearest power, as DINOv2's published decoders do, and each level is resized to the next. For even grids
-of patches of 8, 16 or 32, results equal smp's.
+factors of the nearest power, as DINOv2's published decoders do, and each level is resized to the size of the next. For
+even grids of patches of 8, 16 or 32, the results equal smp's.
 """
 
 import math
@@ -18,10 +18,10 @@ from torch.nn import functional as F
 
 
 class GridDecoder(nn.Module):
-    """DPT decoder for any grid of patches, with the modules and names of smp's decoder."""
+    """DPT decoder for any patch grid, with the modules and names of smp's decoder."""
 
     def __init__(self, decoder: Any, strides: list[int]) -> None:
-        """decoder: smp's decoder, whose modules are reused. strides: pixels per feature of each level."""
+        """decoder: smp's decoder, whose modules are reused. strides: each level's stride in pixels."""
         super().__init__()
         for name, child in decoder.named_children():
             self.add_module(name, child)
@@ -49,12 +49,12 @@ class GridDecoder(nn.Module):
 
 
 def nearest_power(stride: int) -> int:
-    """Return the power of two nearest to a patch size by ratio: 14 -> 16."""
+    """Return the power of two whose ratio to a patch size is nearest to 1: 14 -> 16."""
     return int(2 ** round(math.log2(stride)))
 
 
 def _resampling(channels: int, stride: int, level: int) -> nn.Module:
-    """Return a module that resizes a level of patches of `stride` pixels to 4, 2, 1 or 1/2 times the grid."""
+    """Return a module that resizes a level with patches of `stride` pixels to 4, 2, 1 or 1/2 times the grid."""
     factor = nearest_power(stride) / 2 ** (level + 2)
     if factor == 1:
         return nn.Identity()
@@ -63,21 +63,21 @@ def _resampling(channels: int, stride: int, level: int) -> nn.Module:
         if factor > 1
         else nn.Conv2d(channels, channels, 3, stride=int(1 / factor), padding=1)
     )
-    if isinstance(resampling, nn.Conv2d):  # as smp initialises its decoders
+    if isinstance(resampling, nn.Conv2d):  # smp's decoder initialisation
         nn.init.kaiming_uniform_(resampling.weight, mode="fan_in", nonlinearity="relu")
         nn.init.zeros_(resampling.bias)  # type: ignore[arg-type]
     return resampling
 
 
 def fit_to_grid(model: Any) -> None:
-    """Replace a DPT's decoder with `GridDecoder`, and adjust its upsampling to the image size."""
+    """Replace a DPT's decoder with `GridDecoder`, and adapt the head's upsampling factor to the image size."""
     strides = list(model.encoder.output_strides)
     model.decoder = GridDecoder(model.decoder, strides)
     model.segmentation_head.upsampling_factor *= strides[0] / nearest_power(strides[0])
 
 
 def loads_elsewhere(model: Any) -> bool:
-    """Whether smp alone can load a DPT's weights, i.e. the patch size is a power of two."""
+    """Return whether smp alone can load a DPT's weights, i.e. whether the patch size is a power of two."""
     return all(nearest_power(stride) == stride for stride in model.encoder.output_strides)
 
 

@@ -1,4 +1,4 @@
-"""Training-only modules that methods add to a network, access to its features, and network checks."""
+"""Training-only modules that methods add to a network, access to its features, and checks of networks."""
 
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ def check_stages(network: nn.Module, method: str) -> None:
 
 
 def check_different(first: nn.Module, second: nn.Module, method: str) -> None:
-    """Raise ValueError if two networks that teach each other have equal weights."""
+    """Raise ValueError if two networks that learn from each other have equal weights."""
     if all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)):
         raise ValueError(
             f"the two networks of {method} start from equal weights and would learn nothing from each other: "
@@ -31,7 +31,7 @@ def check_different(first: nn.Module, second: nn.Module, method: str) -> None:
 
 
 class Stages(NamedTuple):
-    """Outputs of the stages: features of `encode`; decoded (B,D,h,w); logits (B,C,h,w)."""
+    """Outputs of the stages: the features of `encode`, decoded (B,D,h,w), and logits (B,C,h,w)."""
 
     features: Any
     decoded: Tensor
@@ -39,12 +39,12 @@ class Stages(NamedTuple):
 
 
 def encoder_channels(network: Any, method: str) -> tuple[int, ...]:
-    """Return the channels of the encoder's feature maps, fine to coarse. Raises ValueError if they are missing."""
+    """Return the channels of the encoder's feature maps, fine to coarse. Raises ValueError if undefined."""
     return tuple(_channels(network, "encoder_channels", method))
 
 
 def decoder_channels(network: Any, method: str) -> int:
-    """Return the channels of the decoder's features. Raises ValueError if the network lacks them or the stages."""
+    """Return the channels of the decoder's features. Raises ValueError if these or the stages are undefined."""
     return int(_channels(network, "decoder_channels", method))
 
 
@@ -59,11 +59,11 @@ def _channels(network: Any, name: str, method: str) -> Any:
 
 
 def pooled_cells(network: Any, side: int, setting: str) -> tuple[int, int]:
-    """Return the pooling factor from cells of `decode` to cells of `side` pixels, and their actual side.
+    """Return the pooling factor from the features of `decode` to cells of `side` pixels, and the cells' actual side.
 
     A side below the network's stride is raised to the stride or, if that is not an integer, to its smallest integer
-    multiple (7 for 1.75). A network without `stride` is assumed to have 4. Raises ValueError, naming the setting, if
-    the side is not a multiple of the stride.
+    multiple (7 for 1.75). A network without `stride` is assumed to have stride 4. Raises ValueError, naming the
+    setting, if the side is not a multiple of the stride.
     """
     stride = Fraction(getattr(network, "stride", 4))
     unit = stride.numerator
@@ -86,7 +86,7 @@ def run_stages(network: Any, image: Tensor) -> Stages:
 
 
 def projector(channels: int, width: int, hidden: int | None = None) -> nn.Sequential:
-    """Build a 1x1 convolution to `hidden` (default: channels), ReLU and a 1x1 convolution to width."""
+    """Build a 1x1 convolution to `hidden` (default: `channels`), ReLU and a 1x1 convolution to `width`."""
     hidden = hidden or channels
     return nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, width, 1))
 
@@ -96,8 +96,8 @@ def convolutional_head(
 ) -> nn.Sequential:
     """Build `layers` blocks (3x3 convolution to `hidden`, batch norm, ReLU, Dropout2d) and a 1x1 convolution to `out`.
 
-    One layer on an encoder stage is the auxiliary classifier of PSPNet (Zhao et al., CVPR 2017), two layers are a
-    representation head. The 3x3 convolutions have no bias: the batch norm would cancel it.
+    With one layer on an encoder stage this is PSPNet's auxiliary classifier (Zhao et al., CVPR 2017); with two it is a
+    representation head. The 3x3 convolutions have no bias, since batch norm would cancel it.
     """
     parts: list[nn.Module] = []
     for number in range(layers):
@@ -107,7 +107,7 @@ def convolutional_head(
 
 
 def at_input_size(body: nn.Module, values: Tensor, smallest: int) -> Tensor:
-    """Resize the output (B,1,H,W) of `body` to its input (B,D,H,W); inputs below `smallest` are enlarged first."""
+    """Apply `body` to values (B,D,H,W), enlarged to at least `smallest`, and resize its output to (B,1,H,W)."""
     size = values.shape[-2:]
     larger = [max(side, smallest) for side in size]
     if larger != list(size):

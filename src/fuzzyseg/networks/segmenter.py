@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Segmenter(nn.Module):
-    """A segmentation_models_pytorch model with logits at the decoder's stride.
+    """A segmentation_models_pytorch model whose logits are at the decoder's stride.
 
     `forward` is encode, decode, classify, without upsampling or activation: `resize_logits(segmenter(x), x.shape[-2:])`
     equals the output of the wrapped model `smp` in evaluation mode.
@@ -20,7 +20,7 @@ class Segmenter(nn.Module):
     """
 
     def __init__(self, model: "SegmentationModel") -> None:
-        """A DPT's decoder is replaced with one for any grid of patches (`networks/dpt.py`).
+        """Wrap the model; a DPT's decoder is replaced with one that works on any patch grid (`networks/dpt.py`).
 
         Raises ValueError for a model with an auxiliary classification head.
         """
@@ -36,7 +36,7 @@ class Segmenter(nn.Module):
 
     @property
     def encoder(self) -> nn.Module:
-        """The backbone."""
+        """The encoder (backbone)."""
         return self.smp.encoder  # type: ignore[no-any-return]
 
     @property
@@ -51,10 +51,10 @@ class Segmenter(nn.Module):
         return head.head if self._is_dpt else head[0]  # type: ignore[no-any-return]
 
     def encode(self, image: Tensor) -> Any:
-        """Return the features of all stages for the decoder: a list of (B,D_i,h_i,w_i); for DPT also the prefix tokens.
+        """Return the encoder's features for the decoder: a list of (B,D_i,h_i,w_i); for DPT also the prefix tokens.
 
         image (B,Cin,H,W), normalised. Raises ValueError if H or W is not a multiple of `divisor`, or if the encoder
-        accepts only one image size and this is another.
+        accepts only one image size and the image has another.
         """
         height, width = image.shape[-2:]
         divisor = self.divisor
@@ -88,7 +88,7 @@ class Segmenter(nn.Module):
 
     @property
     def encoder_channels(self) -> tuple[int, ...]:
-        """Channels of each of the encoder's feature maps, from fine to coarse; the first is the image itself."""
+        """Channels of the encoder's feature maps, from fine to coarse; the first map is the image itself."""
         return tuple(self.smp.encoder.out_channels)
 
     @property
@@ -103,7 +103,7 @@ class Segmenter(nn.Module):
 
     @property
     def stride(self) -> float:
-        """Image pixels per cell of the logits; 1.75 for DPT with patches of 14."""
+        """Image pixels per position of the logits; 1.75 for DPT with patches of 14."""
         head = self.smp.segmentation_head
         factor = head.upsampling_factor if self._is_dpt else getattr(head[1], "scale_factor", 1)
         return float(factor)
@@ -115,5 +115,5 @@ class Segmenter(nn.Module):
 
     @property
     def divisor(self) -> int:
-        """Image height and width must be multiples of this."""
+        """The number of which image height and width must be multiples."""
         return int(self.smp.encoder.output_stride) if self.smp.requires_divisible_input_shape else 1

@@ -1,4 +1,4 @@
-"""Loading and saving of encoder and network weights, from files and the Hugging Face hub."""
+"""Loading and saving of encoder and network weights, in files and from the Hugging Face hub."""
 
 import hashlib
 import re
@@ -30,7 +30,7 @@ CHECKSUM = ".sha256"
 def read_state(path: Path) -> State:
     """Read the tensors of a .safetensors or torch file (.pth, .pt, .bin; loaded with weights_only=True).
 
-    Raises ValueError if the file is missing, damaged, or contains no state_dict.
+    Raises ValueError if the file is missing or damaged, or does not contain a state_dict.
     """
     if not path.is_file():
         raise ValueError(f"weights {path}: no such file; expected a .safetensors or .pth file")
@@ -58,7 +58,7 @@ def read_state(path: Path) -> State:
 
 
 def _check_start(path: Path) -> None:
-    """Raise ValueError for remains of a failed download: an empty file, a Git LFS pointer, HTML or XML."""
+    """Raise ValueError for the result of a failed download: an empty file, a Git LFS pointer, HTML or XML."""
     with path.open("rb") as file:
         start = file.read(64).lstrip().lower()
     if not start:
@@ -88,10 +88,10 @@ def _namings(state: State, keys: set[str]) -> Iterator[State]:
 
 
 def _adapt_channels(module: nn.Module, state: State) -> State:
-    """Adapt the first convolution's weights to other input channels, preserving the scale of its response.
+    """Adapt the first convolution's weights to another number of input channels, preserving the response's scale.
 
-    A single channel gets the sum (grey images have equal channels); otherwise channels are repeated cyclically, times
-    old / new.
+    A single channel gets the sum (grey images have equal channels); otherwise channels are repeated cyclically and
+    multiplied by old / new.
     """
     name, conv = next(((n, m) for n, m in module.named_modules() if isinstance(m, nn.Conv2d)), ("", None))
     key, result = f"{name}.weight", dict(state)
@@ -113,8 +113,8 @@ def _examples(keys: list[str]) -> str:
 def _fill(module: nn.Module, state: State, what: str) -> None:
     """Load state into module. Raises ValueError naming missing and unknown keys and mismatched shapes.
 
-    Batch-norm counters and the second name of tied weights may be missing. Parts that the module lacks, such as a
-    classifier, are ignored.
+    Batch-norm counters and the second name of tied weights may be missing. Keys of submodules that the module does not
+    have, such as a classifier, are ignored.
     """
     target = module.state_dict()
     depth = 2 if len({k.split(".")[0] for k in target}) == 1 else 1  # timm's encoders are a single child
@@ -135,7 +135,7 @@ def _fill(module: nn.Module, state: State, what: str) -> None:
 
 
 def load_encoder(encoder: nn.Module, path: Path) -> None:
-    """Load an encoder weights file whose keys may have any known prefix; input channels are adapted.
+    """Load an encoder weights file whose keys may have any known prefix, adapting the input channels.
 
     Raises ValueError with counts and examples of the keys that do not match.
     """
@@ -148,7 +148,7 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
 
 
 def _look_like(path: Path) -> str:
-    """Suggest the encoder of a weights file: the one that matches most names and shapes, if nearly all match."""
+    """Return a hint naming the encoder that matches a weights file best, if nearly all names and shapes match."""
     from segmentation_models_pytorch.encoders import encoders, get_encoder
     from timm import list_models  # both take seconds to import
 
@@ -156,9 +156,9 @@ def _look_like(path: Path) -> str:
     stem = max((name for name in list_models() if path.stem.startswith(name)), key=len, default="")
     for name in [*encoders, *[f"tu-{stem}"] * bool(stem)]:
         try:
-            with torch.device("meta"):  # no memory, no random numbers
+            with torch.device("meta"):  # allocates no memory and uses no random numbers
                 target = get_encoder(name, weights=None).state_dict()
-        except Exception:  # an encoder that cannot be built so is not suggested
+        except Exception:  # an encoder that cannot be built this way is not suggested
             continue
         shapes = {key: value.shape for key, value in target.items() if not key.endswith("num_batches_tracked")}
         for form in _namings(state, set(target)):
@@ -168,7 +168,7 @@ def _look_like(path: Path) -> str:
 
 
 def network_file(path: Path) -> Path:
-    """Return the weights file at path: a file, or in a model or run folder (last model). Raises ValueError if none."""
+    """Return the weights file given as a file, model folder or run folder (last model). Raises ValueError if none."""
     for file in (path, path / "model.safetensors", path / "model" / "model.safetensors"):
         if file.is_file():
             return file
@@ -179,7 +179,7 @@ def network_file(path: Path) -> Path:
 def load_network(network: nn.Module, path: Path) -> None:
     """Load all weights of a network from a file, a model folder or a run folder.
 
-    Raises ValueError naming the file, key and shapes that do not match, or if the file differs from its checksum.
+    Raises ValueError, naming the file and the keys and shapes that do not match, or if the file's checksum is wrong.
     """
     file = network_file(path)
     _check_start(file)
@@ -196,9 +196,9 @@ def load_network(network: nn.Module, path: Path) -> None:
 
 
 def save_network(network: nn.Module, folder: Path) -> None:
-    """Write model.safetensors, as read by `load_network`, and its checksum in the format of `sha256sum`.
+    """Write model.safetensors, which `load_network` reads, and its checksum in the format of `sha256sum`.
 
-    For a Segmenter, also config.json, from which `segmentation_models_pytorch.from_pretrained(folder)` loads `smp`.
+    For a Segmenter, also write config.json, so that `segmentation_models_pytorch.from_pretrained(folder)` loads `smp`.
     """
     if isinstance(network, Segmenter):
         network.smp.save_pretrained(folder)
@@ -215,9 +215,9 @@ def _sha256(file: Path) -> str:
 
 @contextmanager
 def hub_or_cache() -> Iterator[None]:
-    """Use only the hub's cache if one short request cannot reach the hub.
+    """Use only the hub's cache if one short request does not reach the hub.
 
-    The hub client would retry each request for most of a minute, and neither smp nor timm forwards its argument
+    The hub client would retry each request for most of a minute. Neither smp nor timm forwards its argument
     `local_files_only`, so its offline flag is the only way.
     """
     before = constants.HF_HUB_OFFLINE
@@ -244,7 +244,7 @@ def from_hub(encoder: str, fetch: Callable[[], T]) -> T:
 
 
 def weights_statistics(weights: str, encoder: str, channels: int = 3) -> Statistics | None:
-    """Return the mean and std per channel, for images in [0, 1], that the encoder's weights were trained with.
+    """Return the per-channel mean and std, for images in [0, 1], with which the encoder's weights were trained.
 
     weights: imagenet, none or a file, as in `build_network`. Returns None without weights, or if the file's metadata
     has no `mean` and `std`. For other channel counts the values are repeated cyclically, or averaged for one channel,

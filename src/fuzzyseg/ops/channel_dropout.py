@@ -1,8 +1,8 @@
 """Channel dropout on the features that an encoder passes to its decoder.
 
-`features` is the output of a network's `encode`: a list of maps (B,D_i,h_i,w_i), or, for DPT, a tuple of these maps and
-each level's prefix tokens, (B,N,D_i) or None. A channel is dropped in the map and in the tokens of its level, since the
-decoder reads both. The first map of segmentation_models_pytorch is the image, which no decoder reads.
+`features` is the output of a network's `encode`: a list of maps (B,D_i,h_i,w_i), or, for DPT, a tuple of this list and
+a list of each level's prefix tokens, (B,N,D_i) or None. A channel is dropped in the map and in the tokens of its level,
+since the decoder reads both. The first map of segmentation_models_pytorch is the image, which no decoder reads.
 """
 
 from collections.abc import Sequence

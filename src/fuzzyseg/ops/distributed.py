@@ -1,4 +1,4 @@
-"""All collectives of the package. With a single process, tensors are returned unchanged."""
+"""All collective operations of the package. With a single process, they return tensors unchanged."""
 
 import torch
 from torch import Tensor
@@ -6,22 +6,22 @@ from torch import distributed as dist
 
 
 def active() -> bool:
-    """Whether more than one process takes part in training."""
+    """Return whether training uses more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def rank() -> int:
-    """Rank of this process, from 0."""
+    """Return the rank of this process."""
     return dist.get_rank() if active() else 0
 
 
 def world_size() -> int:
-    """Number of processes in training."""
+    """Return the number of training processes."""
     return dist.get_world_size() if active() else 1
 
 
 def mean(value: Tensor) -> Tensor:
-    """Average a tensor over the processes, without gradient. It must have the same shape on all of them."""
+    """Average a tensor over all processes, without gradient. It must have the same shape on each of them."""
     if not active():
         return value
     value = value.detach().clone()
@@ -33,7 +33,7 @@ def gather(value: Tensor) -> Tensor:
     """Concatenate the rows of all processes, in rank order, along the first axis; row counts may differ."""
     if not active():
         return value
-    if value.dtype == torch.bool:  # not every backend can send bool
+    if value.dtype == torch.bool:  # not every backend supports bool
         return gather(value.to(torch.uint8)).bool()
     value = value.detach().contiguous()
     counts = [torch.zeros((), dtype=torch.long, device=value.device) for _ in range(world_size())]

@@ -1,4 +1,4 @@
-"""EMA teachers; papers differ in how they treat buffers (batch-norm statistics).
+"""EMA teachers; papers differ in how they update buffers (batch-norm statistics).
 
 A. Tarvainen, H. Valpola, "Mean teachers are better role models", NeurIPS 2017.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 Buffers = Literal["own", "average", "copy"]
-"""own: updated by the teacher's forwards in training mode; average: like the weights; copy: copied from the student."""
+"""own: updated by the teacher's training-mode forwards; average: EMA, like the weights; copy: copy of the student's."""
 
 
 def teacher_of(student: nn.Module) -> nn.Module:
@@ -27,7 +27,8 @@ def warm_decay(step: int, decay: float) -> float:
 def follow(teacher: nn.Module, student: nn.Module, decay: float, *, buffers: Buffers = "own") -> None:
     """Update the teacher's weights to decay * teacher + (1 - decay) * student, and its buffers as selected.
 
-    With `average`, integer buffers (batch counters) are copied. Raises ValueError if parameter or buffer names differ.
+    With `average`, integer buffers (batch counters) are copied. Raises ValueError if the networks' parameter or buffer
+    names differ.
     """
     targets, sources = dict(teacher.named_parameters()), dict(student.named_parameters())
     target_buffers, source_buffers = dict(teacher.named_buffers()), dict(student.named_buffers())

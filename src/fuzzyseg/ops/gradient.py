@@ -1,4 +1,4 @@
-"""Freezing of modules, adversarial directions, and the precision that small perturbations need."""
+"""Context managers for frozen modules and exact small differences, and adversarial directions."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,13 +26,13 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def small_differences(device: torch.device) -> Iterator[None]:
-    """Disable autocast and TF32, whose 10-bit mantissa would lose a small perturbation."""
+    """Disable autocast and TF32, whose 10-bit mantissa would lose small perturbations."""
     cudnn: Any = torch.backends.cudnn
     exact: bool | str = False
     modules, name = (cudnn, matmul), "allow_tf32"
     try:
         saved = [getattr(place, name) for place in modules]
-    except RuntimeError:  # set through the API of torch 2.9, which must not be mixed with the older one
+    except RuntimeError:  # set with the torch 2.9 API, which must not be mixed with the older one
         modules, name, exact = (cudnn.conv, matmul), "fp32_precision", "ieee"
         saved = [getattr(place, name) for place in modules]
     try:
@@ -47,7 +47,7 @@ def small_differences(device: torch.device) -> Iterator[None]:
 
 def unit(values: Tensor) -> Tensor:
     """Divide each sample (B,...) by its L2 norm over all axes; zeros stay zero."""
-    # Divided by the largest value first, since the squares of gradients of 1e-20 underflow in fp32.
+    # Divide by the largest value first, since the squares of gradients around 1e-20 underflow in fp32.
     axes = tuple(range(1, values.dim()))
     largest = values.abs().amax(axes, keepdim=True)
     scaled = values / torch.where(largest > 0, largest, 1)
@@ -58,12 +58,12 @@ def unit(values: Tensor) -> Tensor:
 def adversarial_direction(
     divergence: Callable[[Tensor], Tensor], noise: Tensor, *, probe: float, power: int = 1
 ) -> Tensor:
-    """Find the direction of fastest growth of `divergence`, with L2 norm 1 per sample: power iteration on its Hessian.
+    """Find the direction in which `divergence` grows fastest, by power iteration on its Hessian; L2 norm 1 per sample.
 
     T. Miyato et al., "Virtual adversarial training", TPAMI 2018, Eq. 9-12. divergence(r) returns values, which are
     summed, for an offset r shaped like `noise` (B,...); it must be smallest at r = 0 and independent between samples.
     noise: initial direction. probe: L2 norm, per sample, of the offset at which the gradient is computed, about 0.01 to
-    1 for images: the divergence is flat at 0, and with smaller offsets the gradient is lost in fp32 rounding. Computed
+    1 for images: the divergence is flat at 0, and for smaller offsets the gradient is lost in fp32 rounding. Computed
     without autocast and TF32. Changes no parameter's `.grad`; the result has no gradient. It is 0 for a sample whose
     divergence does not change.
     """

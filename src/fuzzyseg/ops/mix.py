@@ -1,4 +1,4 @@
-"""CutMix: box masks, pasting one image into another, and `Mixed` logits.
+"""CutMix: box masks, pasting of images, and `Mixed` logits.
 
 Boxes follow French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations" (BMVC 2020), or
 Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation" (CVPR 2023).
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Mixed:
-    """Logits of a mix of two images: `b` where `mask` is True, otherwise `a`.
+    """Logits for a mix of two images: `b` where `mask` is True, otherwise `a`.
 
     a, b (B,C,h,w); mask (B,H,W) bool at image size. Mixing logits instead of labels works with every pixel loss.
     """
@@ -36,12 +36,12 @@ def box_masks(
     area: tuple[float, float] = (0.25, 0.5),
     probability: float = 1.0,
 ) -> Tensor:
-    """Draw box masks (B,H,W) bool, True inside the boxes, from each sample's seed.
+    """Generate box masks (B,H,W) bool, True inside the boxes, from each sample's seed.
 
-    As in the generator of French et al., each box is drawn independently and covers a uniform fraction `area` of the
-    image with a random aspect ratio; both sides are then multiplied by sqrt(1 / boxes). Overlaps are combined by XOR.
-    probability: chance that a sample gets any box; otherwise its mask is all False. seeds: (B,) int64 on the CPU, like
-    the masks.
+    As in the generator of French et al., each box is sampled independently and covers a uniformly distributed fraction
+    `area` of the image with a random aspect ratio; both sides are then multiplied by sqrt(1 / boxes). Overlaps are
+    combined by XOR. probability: chance that a sample gets any box; otherwise its mask is all False. seeds: (B,) int64
+    on the CPU, like the masks.
     """
     height, width = size
     factor = math.sqrt(1 / boxes)
@@ -55,7 +55,7 @@ def box_masks(
             h, w = round(tall * factor * height), round(share / tall * factor * width)
             top, left = round(y * (height - h)), round(x * (width - w))
             mask[top : top + h, left : left + w] ^= True
-        if probability < 1:  # drawn last, so that the boxes do not depend on it
+        if probability < 1:  # sampled last, so that the boxes do not depend on it
             mask &= torch.rand((), generator=generator) < probability
     return masks
 
@@ -69,12 +69,12 @@ def rectangle_masks(
     area: tuple[float, float] = (0.02, 0.4),
     ratio: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> tuple[Tensor, ...]:
-    """Draw rectangle masks (B,H,W) bool, one per view, True inside at most one rectangle per sample.
+    """Generate rectangle masks (B,H,W) bool, one per view, True inside at most one rectangle per sample.
 
-    As in the generator of Yang et al., a sample gets a rectangle with `probability`. It covers a uniform fraction
-    `area` of the image; the ratio of its height to its width, each relative to the image's, is uniform in `ratio`.
-    Shape and position are redrawn until it fits inside. Draws depend only on the sample's seed and differ between
-    views. seeds: (B,) int64 on the CPU, like the masks.
+    As in the generator of Yang et al., a sample gets a rectangle with `probability`. It covers a uniformly distributed
+    fraction `area` of the image; the ratio of its height to its width, each relative to the image's, is uniform in
+    `ratio`. Shape and position are resampled until it fits inside. Masks depend only on the sample's seed and differ
+    between views. seeds: (B,) int64 on the CPU, like the masks.
     """
     height, width = size
     masks = torch.zeros((views, len(seeds), height, width), dtype=torch.bool)

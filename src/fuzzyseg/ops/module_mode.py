@@ -1,4 +1,4 @@
-"""Context managers that change the training mode of modules temporarily."""
+"""Context managers that temporarily change the training mode of modules."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Put the modules in evaluation mode: no dropout, and batch norm with its running statistics, which do not change.
+    """Put modules in evaluation mode: no dropout, and batch norm uses its running statistics without updating them.
 
     On exit, even after an error, each submodule returns to its previous mode, so that frozen batch norm stays frozen.
     """
@@ -25,11 +25,11 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_dropout(*modules: nn.Module, update_statistics: bool = True) -> Iterator[None]:
-    """Put all submodules except batch norm in evaluation mode: no dropout and no stochastic depth.
+    """Put all submodules except batch norm in evaluation mode, which disables dropout and stochastic depth.
 
     Batch norm in training mode normalises by batch statistics and updates its running statistics, unless
-    `update_statistics` is False; in evaluation mode it stays there. Flags and modes are restored on exit, even after an
-    error.
+    `update_statistics` is False; batch norm in evaluation mode stays in it. Flags and modes are restored on exit, even
+    after an error.
     """
     parts = {part for module in modules for part in module.modules()}
     norms = [(part, part.track_running_stats) for part in parts if isinstance(part, _BatchNorm) and part.training]

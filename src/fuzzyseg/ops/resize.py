@@ -1,4 +1,4 @@
-"""Full-precision context, and resizing of logits, labels and masks."""
+"""A full-precision context, and resizing of logits, labels and masks."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,14 +11,14 @@ _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context without autocast, in which losses are computed in fp32 or the precision of their inputs."""
+    """Return a context that disables autocast, so that losses use fp32 or the precision of their inputs."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 
 
 def resize_logits(logits: Tensor, size: Sequence[int], *, align_corners: bool = True) -> Tensor:
-    """Interpolate logits (B,C,*spatial) to `size`, one entry per spatial axis; unchanged if the size is equal.
+    """Interpolate logits (B,C,*spatial) to `size`, one entry per spatial axis; unchanged if the size is the same.
 
     align_corners is True by default, as in the heads of segmentation_models_pytorch.
     """
@@ -48,5 +48,5 @@ def nearest_cells(values: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def whole_cells(valid: Tensor, size: Sequence[int]) -> Tensor:
-    """Return which cells (B,h,w) of a feature map contain no invalid pixel. valid (B,H,W) bool."""
+    """Return which positions (B,h,w) of a feature map cover no invalid pixel. valid (B,H,W) bool."""
     return F.adaptive_avg_pool2d(valid.unsqueeze(1).float(), (size[0], size[1])).squeeze(1) > 1 - 1e-6

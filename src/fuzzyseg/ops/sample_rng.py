@@ -9,9 +9,9 @@ _STEP = 0x9E3779B97F4A7C15  # odd, so that different purposes have different see
 
 
 def uniform(seeds: Tensor, shape: Sequence[int], *, purpose: int = 0) -> Tensor:
-    """Draw uniform numbers (B,*shape) in [0, 1), one row per sample. seeds: (B,) int64 on the CPU, like the result.
+    """Return uniform random numbers (B,*shape) in [0, 1), one row per sample.
 
-    purpose: distinguishes independent draws for a sample.
+    seeds: (B,) int64 on the CPU, like the result. purpose: selects one of a sample's independent random streams.
     """
     drawn = torch.empty(len(seeds), *shape)
     for row, seed in zip(drawn, seeds.tolist(), strict=True):

@@ -2,9 +2,9 @@
 
 P. Qiao, Y. Wang, C. Liu, L. Shang, B. Sun, Z. Wang, X. Zheng, R. Ji, J. Chen, "Adaptive Fuzzy Positive Learning for
 Annotation-Scarce Semantic Segmentation", IJCV 2025. Each pixel uses the candidate threshold whose fuzzy set best
-matches the classes in the window around the pixel: a large T at object boundaries and in noisy regions, a small T in
-homogeneous ones. The authors' code is for source-free domain adaptation; this is our adaptation to semi-supervised
-segmentation (see `adaptive_threshold`).
+matches the classes in a window around it: a large T at object boundaries and in noisy regions, a small T in homogeneous
+ones. The authors' code is for source-free domain adaptation; this is our adaptation to semi-supervised segmentation
+(see `adaptive_threshold`).
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ class Adaptive(NamedTuple):
     """Settings of the adaptive threshold.
 
     candidates: ascending thresholds in (0, 1]; ties go to the first. window: side of the square window around the
-    pixel; odd, at least 3. epsilon: added to every density; a neighbour whose class is not in the pixel's set costs
-    about -log epsilon, so a smaller epsilon makes small T rarer.
+    pixel; odd, at least 3. epsilon: added to every density; a neighbour whose class is not in the pixel's set adds
+    about -log epsilon to the divergence, so a smaller epsilon makes a small T rarer.
     """
 
     candidates: tuple[float, ...] = (0.85, 0.9, 0.95)
@@ -53,11 +53,11 @@ def adaptive_threshold(
     rule: Rule = "n-1",
     variant: Variant = "paper",
 ) -> Tensor:
-    """Choose one of `candidates` as the threshold of each pixel: (B,H,W) from (B,C,H,W), without gradient.
+    """Select one of `candidates` as the threshold of each pixel: (B,H,W) from (B,C,H,W), without gradient.
 
-    Selects the candidate whose fuzzy set (k_cap, rule, variant: see `fuzzy_membership`) has the smallest
-    `neighbourhood_divergence`; ties go to the first. Pass logits at the network's stride: after upsampling, a window
-    contains little but copies of its centre. Windows include padding and are cropped at the image border. Raises
+    The candidate whose fuzzy set (k_cap, rule, variant: see `fuzzy_membership`) has the smallest
+    `neighbourhood_divergence` is used; ties go to the first. Pass logits at the network's stride: after upsampling, a
+    window contains little but copies of its centre. Windows include padding and are cropped at the image border. Raises
     ValueError for invalid shapes or options.
     """
     Adaptive(tuple(candidates), window, epsilon).check()
@@ -82,7 +82,7 @@ def neighbourhood_divergence(membership: Tensor, *, window: int, epsilon: float)
 
     The pixel's density is epsilon plus its memberships divided by their sum; the neighbours' density is computed
     likewise from the memberships summed over the window, excluding the pixel itself. As in the authors' code, neither
-    is renormalised after adding epsilon, so values are only comparable among themselves. 0 for a pixel without
+    is renormalised after adding epsilon, so values are only comparable with each other. It is 0 for a pixel without
     neighbours.
     """
     centre = membership / membership.sum(1, keepdim=True) + epsilon
@@ -95,7 +95,7 @@ def neighbourhood_divergence(membership: Tensor, *, window: int, epsilon: float)
 
 
 def adaptive_map(teacher: Tensor | Mixed, size: Sequence[int], policy: Adaptive, options: FPLOptions) -> Tensor:
-    """Compute `adaptive_threshold` at the logits' stride, resized to `size` by nearest neighbour: (B,H,W).
+    """Compute `adaptive_threshold` at the logits' stride and resize it to `size` by nearest neighbour: (B,H,W).
 
     For `Mixed` logits, thresholds are computed per image and then mixed, so that no window crosses the border between
     the images. (The authors' code computes thresholds at full resolution.)

@@ -1,4 +1,4 @@
-"""Fuzzy positive assignment: Alg. 1 of the FPL paper, its variants, and its continuous form."""
+"""Fuzzy positive assignment: Alg. 1 of the FPL paper, its variants and its continuous form."""
 
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ class Assignment(NamedTuple):
 
 
 def assign(teacher: Tensor, threshold: float | Tensor, options: FPLOptions) -> Assignment:
-    """Run Alg. 1 with one sort; ties rank by class index, lower first. fp32 or fp64; arguments are not checked."""
+    """Run Alg. 1 with one sort; ties are ranked by class index, lower first. fp32 or fp64; arguments unchecked."""
     return assign_sorted(sorted_classes(teacher), threshold, options)
 
 
@@ -51,7 +51,7 @@ class SortedClasses(NamedTuple):
 
 
 def sorted_classes(teacher: Tensor) -> SortedClasses:
-    """Sort classes by probability; ties rank by class index. fp32 or fp64; arguments are not checked."""
+    """Sort classes by probability; ties are ranked by class index. fp32 or fp64; arguments are not checked."""
     p, order = torch.softmax(teacher, 1).sort(dim=1, descending=True, stable=True)
     return SortedClasses(order, p, p.cumsum(1))
 
@@ -78,9 +78,9 @@ def assign_sorted(ranking: SortedClasses, threshold: float | Tensor, options: FP
 
 
 def _fraction(k: Tensor, p: Tensor, total: Tensor, threshold: float | Tensor, cap: int) -> Tensor:
-    """Return how much of the class at rank k + 1 lies below T: (T - S_k) / p_(k+1), or 0 if the top class exceeds T.
+    """Return the fraction of the class at rank k + 1 below T: (T - S_k) / p_(k+1), or 0 if the top class exceeds T.
 
-    Also 0 if k is the maximum K, so that the least probable class is never positive.
+    It is also 0 if k is the maximum K, so that the least probable class is never positive.
     """
     remaining = threshold - total.gather(1, k - 1)
     share = (remaining / p.gather(1, k)).clamp(max=1)  # the rounded quotient may exceed 1
@@ -100,8 +100,8 @@ def assign_fuzzy_positives(
     teacher_logits: (N,C), (B,C,H,W) or (B,C,D,H,W), C >= 2. threshold: T, a number in (0, 1], or a tensor (0-dim or one
     value per pixel) whose values are not checked. k_cap: maximum K; None means C-1 (`official`: 3). rule: `n-1`
     (Alg. 1) excludes the class at which the sum exceeds T; `n` includes it; `continuous` includes it if its membership
-    is above 0 (see `fuzzy_membership`); an integer fixes K. T = 1 gives C-1. Ties rank by class index, lower first.
-    Raises ValueError for invalid shapes or options.
+    is above 0 (see `fuzzy_membership`); an integer fixes K. T = 1 gives C-1. Ties are ranked by class index, lower
+    first. Raises ValueError for invalid shapes or options.
     """
     assignment = _checked(teacher_logits, threshold, FPLOptions(k_cap=k_cap, rule=rule, variant=variant))
     return assignment.membership() > 0
@@ -115,14 +115,14 @@ def fuzzy_membership(
     rule: Rule = "continuous",
     variant: Variant = "paper",
 ) -> Tensor:
-    """Return each class's membership in the fuzzy positive set: in [0, 1], fp32 (fp64 stays), shaped like the logits.
+    """Return each class's membership in the fuzzy positive set: in [0, 1], fp32 (or fp64), shaped like the logits.
 
-    `continuous` is ours and answers the FPL paper's open question of a continuous K. With the classes in descending
-    order of probability, S_n the sum of the first n, and c the first rank with S_c > T, membership is 1 before c, 0
-    after c, and (T - S_(c-1)) / p_(c) at c; but always 1 at rank 1 and 0 at rank C. For p = (0.5, 0.49, 0.01) and
-    T = 0.9 the second class has membership 0.82, where `n-1` selects the first class only. Membership is continuous in
-    the probabilities as long as their order at rank c does not change. k_cap bounds the number of positive classes.
-    Other rules give 0 or 1. For the other arguments, see `assign_fuzzy_positives`.
+    `continuous` is our answer to the FPL paper's open question of a continuous K. With the classes in descending order
+    of probability, S_n the sum of the first n, and c the first rank with S_c > T, membership is 1 before c, 0 after c,
+    and (T - S_(c-1)) / p_(c) at c; but it is always 1 at rank 1 and 0 at rank C. For p = (0.5, 0.49, 0.01) and T = 0.9
+    the second class has membership 0.82, where `n-1` selects only the first class. Membership is continuous in the
+    probabilities as long as their order at rank c does not change. k_cap bounds the number of positive classes. Other
+    rules give 0 or 1. For the other arguments, see `assign_fuzzy_positives`.
     """
     assignment = _checked(teacher_logits, threshold, FPLOptions(k_cap=k_cap, rule=rule, variant=variant))
     return assignment.membership().to(assignment.p.dtype)

@@ -1,4 +1,4 @@
-"""Options of Fuzzy Positive Learning, validated once and passed on as one object."""
+"""Options of Fuzzy Positive Learning, which are validated once and passed on as one object."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ WEIGHT_CURVES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "convex1": lambda m, q, a: (m - q).clamp(min=0) / (m + q),
     "none": lambda m, q, a: 1 + (m - m),  # keeps a NaN
 }
-"""Eq. 11 and 16 by name (`weight_curve`)."""
+"""The curves of Eq. 11 and 16 by name; see `weight_curve`."""
 
 
 class SetOptions(TypedDict, total=False):
-    """Options of the pixel losses over the fuzzy positive set: those of `FPLOptions`, plus `balance`."""
+    """Options of the pixel losses over the fuzzy positive set: those of `FPLOptions`, and `balance`."""
 
     weight: WeightKind
     a: float
@@ -101,4 +101,4 @@ def _is_count(value: object) -> bool:
 
 
 PAPER = FPLOptions()
-"""Default options, those of the FPL paper."""
+"""The default options, which are those of the FPL paper."""

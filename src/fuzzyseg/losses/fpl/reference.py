@@ -8,8 +8,8 @@ the student learns to rank all of Y above all other classes. Notation: z, the st
 probabilities in descending order; S_n, the sum of the first n; T, the threshold. Logits are (N,C), (B,C,H,W) or
 (B,C,D,H,W); maps have no axis C. Everything is computed in fp32 (fp64 stays fp64), regardless of autocast.
 `variant="official"` follows the published code: K is at most 3, a class is kept while S < T (paper: S <= T), and the
-mean in the weight includes the first negative. `rule="continuous"` is ours: the class at which the sum exceeds T has a
-fractional membership (`fuzzy_membership`).
+mean in the weight includes the first negative. `rule="continuous"` is our extension: the class at which the sum exceeds
+T has a fractional membership (`fuzzy_membership`).
 """
 
 from collections.abc import Callable
@@ -27,9 +27,9 @@ from fuzzyseg.losses.fpl.weight import assignment_weight
 
 
 class FuzzyMap(NamedTuple):
-    """Maps (B,*spatial). Only `loss`, the weighted loss, has a gradient.
+    """Maps (B,*spatial), of which only `loss`, the weighted loss, has a gradient.
 
-    weight: Eq. 11 or 16. k: number of positives, including one with a fractional membership. confidence, label: the
+    weight: Eq. 11 or 16. k: number of positives, including a class with a fractional membership. confidence, label: the
     teacher's largest probability and its class.
     """
 
@@ -49,7 +49,7 @@ def fuzzy_positive_map(
 ) -> FuzzyMap:
     """Apply Alg. 1, Eq. 7 and Eq. 11 to logits (B,C,*spatial) of equal size, in fp32 or fp64, without checks.
 
-    function(student logits, membership) replaces Eq. 7. options=None: cross entropy on the pseudo label.
+    function(student logits, membership) replaces Eq. 7. options=None computes cross entropy on the pseudo label.
     """
     if options is None:
         confidence, label = torch.softmax(teacher, 1).max(1)
@@ -69,7 +69,8 @@ def one_label_map(loss: Tensor, confidence: Tensor, label: Tensor) -> FuzzyMap:
 def balance_factor(loss: Tensor, student: Tensor, label: Tensor, valid: Tensor | None) -> Tensor:
     """Return the factor that scales the mean of `loss` to the mean cross entropy on the pseudo label: 0-dim, detached.
 
-    Computed per process, as in the published code. 1 if the mean of `loss` is 0 or too small to divide by.
+    Each process computes its own factor, as in the published code. It is 1 if the mean of `loss` is 0 or too small to
+    divide by.
     """
     with torch.no_grad():
         hard = local_mean(F.cross_entropy(student, label, reduction="none"), valid)
@@ -78,7 +79,7 @@ def balance_factor(loss: Tensor, student: Tensor, label: Tensor, valid: Tensor |
 
 
 def statistics(maps: FuzzyMap, valid: Tensor | None, classes: int) -> dict[str, Tensor]:
-    """Return k_histogram (C-1,), label_histogram (C,), mean_weight, mean_confidence of the valid pixels, detached."""
+    """Return the valid pixels' k_histogram (C-1,), label_histogram (C,), mean_weight and mean_confidence, detached."""
     return {
         "k_histogram": histogram(maps.k - 1, valid, classes - 1),
         "label_histogram": histogram(maps.label, valid, classes),

@@ -1,4 +1,4 @@
-"""Fuzzy positive regularisation: Eq. 7 of the FPL paper, and its continuous form."""
+"""Fuzzy positive regularisation: Eq. 7 of the FPL paper and its continuous form."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ _SOFTPLUS = 50.0  # above it log(1 + e^x) equals x, also in fp64
 
 
 def fuzzy_positive_regularisation(student: Tensor, members: Tensor) -> Tensor:
-    """Eq. 7, log(1 + sum over Y of e^-z times sum outside Y of e^z): (B,*spatial) from (B,C,*spatial).
+    """Return Eq. 7, log(1 + sum over Y of e^-z times sum outside Y of e^z): (B,*spatial) from (B,C,*spatial).
 
     members: bool, or memberships mu in [0, 1] of which at most one is fractional; these give the continuous form
     log(1 + sum over i != j of mu_i (1 - mu_j) e^(z_j - z_i)).
@@ -21,10 +21,10 @@ def fuzzy_positive_regularisation(student: Tensor, members: Tensor) -> Tensor:
 
 
 def _continuous(student: Tensor, mu: Tensor) -> Tensor:
-    """The continuous form without cancellation: the pair of the fractional class c with itself is never added.
+    """Compute the continuous form without cancellation: the pair of the fractional class c with itself is never added.
 
     With a = log(sum of e^-z over mu = 1), a negative other than c is paired with e^a + mu_c e^-z_c = e^(a + d), where
-    d = log(1 + mu_c e^(-z_c - a)), and c, a negative with weight 1 - mu_c, with e^a only. Hence
+    d = log(1 + mu_c e^(-z_c - a)), and c, a negative with weight 1 - mu_c, is paired with e^a only. Hence
     L = softplus(a + d + log(sum of e^z over mu = 0, plus (1 - mu_c) e^(z_c - d))). Without c, d = 0 and this is Eq. 7.
     """
     between = (mu > 0) & (mu < 1)
@@ -40,8 +40,8 @@ def _continuous(student: Tensor, mu: Tensor) -> Tensor:
 def log_sum_exp(values: Tensor) -> Tensor:
     """Return the log-sum-exp over axis 1, as the largest value plus the cross entropy on its class.
 
-    Unlike torch.logsumexp, whose backward uses values minus result, it has an exact gradient for values in the
-    thousands.
+    Its gradient is exact for values in the thousands, unlike that of torch.logsumexp, whose backward subtracts the
+    result from the values.
     """
     largest = values.detach().max(1).indices  # several times as fast as argmax on the CPU
     return values.gather(1, largest.unsqueeze(1)).squeeze(1) + F.cross_entropy(values, largest, reduction="none")

@@ -1,4 +1,4 @@
-"""Positive gradient score R, the effect of a loss on the true class: Eq. 12 to 15 of the FPL paper."""
+"""Positive gradient score R, which measures a loss's effect on the true class: Eq. 12 to 15 of the FPL paper."""
 
 import torch
 from torch import Tensor
@@ -9,14 +9,15 @@ from fuzzyseg.losses.base import at_least_fp32, check_logits, check_map, full_pr
 def positive_gradient_score(student_logits: Tensor, members: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
     """Return the gradient on the true class g over the sum of gradients on the positives: (B,*spatial) in [-1, 1].
 
-    Eq. 12 in closed form. If g is a member, this is the softmax of -z over the members, at g (the loss raises the true
-    class); otherwise it is minus the softmax of z over the other classes, at g (the loss lowers the true class). Eq. 15
-    prints e^-z in the latter, which contradicts Eq. 8 and 12. For cross entropy on a pseudo label, `members` contains
-    only that class.
+    This is Eq. 12 in closed form. If g is a member, the score is the softmax of -z over the members, at g (the loss
+    increases the true class); otherwise it is minus the softmax of z over the other classes, at g (the loss decreases
+    the true class). Eq. 15 has e^-z in the latter, which contradicts Eq. 8 and 12. For cross entropy on a pseudo label,
+    `members` contains only that class.
 
-    student_logits (B,C,*spatial); members, same shape: bool, from `assign_fuzzy_positives`, or for the continuous rule
-    memberships, from `fuzzy_membership`, where the sum is over the classes that the loss raises. target (B,*spatial):
-    true classes; the score is NaN where it is `ignore_index`. No gradient. Raises ValueError for invalid shapes.
+    student_logits (B,C,*spatial); members, same shape: bool, from `assign_fuzzy_positives`, or, for the continuous
+    rule, memberships from `fuzzy_membership`, where the sum is over the classes that the loss increases. target
+    (B,*spatial): true classes; the score is NaN where it is `ignore_index`. No gradient. Raises ValueError for invalid
+    shapes.
     """
     check_logits("student_logits", student_logits)
     check_map("members", members, student_logits.shape, student_logits.device)
@@ -27,10 +28,10 @@ def positive_gradient_score(student_logits: Tensor, members: Tensor, target: Ten
         g = torch.where(ignored, 0, target.long().unsqueeze(1))
         if members.dtype != torch.bool:
             grad = _direction(z, members.to(z.dtype))
-            score = -grad.gather(1, g) / (-grad).clamp(min=0).sum(1, keepdim=True)  # positive if g is raised
+            score = -grad.gather(1, g) / (-grad).clamp(min=0).sum(1, keepdim=True)  # positive if the loss increases g
             return torch.where(ignored, torch.nan, score).squeeze(1)
         inside = members.gather(1, g)
-        # Only classes on g's side of Y share its softmax.
+        # g's softmax is over the members of Y if g is one of them, otherwise over the other classes.
         side = torch.where(members == inside, torch.where(members, -z, z), -torch.inf)
         share = torch.softmax(side, 1).gather(1, g)
         score = torch.where(inside, share, -share)
@@ -38,10 +39,10 @@ def positive_gradient_score(student_logits: Tensor, members: Tensor, target: Ten
 
 
 def _direction(z: Tensor, mu: Tensor) -> Tensor:
-    """Gradient of the continuous form, up to a positive factor for each pixel.
+    """Return the gradient of the continuous form, up to a positive factor for each pixel.
 
-    The term mu_i e^-z_i raises i against every negative except itself; (1 - mu_j) e^z_j lowers j against every positive
-    except itself. Only the fractional class is both.
+    The term mu_i e^-z_i increases i against every negative except itself; (1 - mu_j) e^z_j decreases j against every
+    positive except itself. Only the fractional class is both.
     """
     between = (mu > 0) & (mu < 1)
     lift, push = mu.log() - z, torch.log1p(-mu) + z

@@ -6,7 +6,7 @@ from fuzzyseg.losses.fpl.adaptive_threshold import Adaptive
 
 
 class Schedule(NamedTuple):
-    """T changes linearly from `start` to `end`, both in (0, 1], over the first `share` (a fraction) of training."""
+    """T changes linearly from `start` to `end`, both in (0, 1], over the first fraction `share` of training."""
 
     start: float = 0.95
     end: float = 0.85
@@ -25,7 +25,7 @@ class Calibrated(NamedTuple):
 
 
 class Conformal(NamedTuple):
-    """The caller sets T and a temperature for the teacher's logits, from split conformal prediction sets.
+    """The caller sets T, and a temperature for the teacher's logits, by split conformal prediction.
 
     classes: None for a single T, or C for one T per class, selected by the teacher's most probable class.
     """

@@ -1,4 +1,4 @@
-"""Pixel weights (Eq. 11 and 16 of the FPL paper), as curves and from the teacher's logits."""
+"""Pixel weights (Eq. 11 and 16 of the FPL paper), as curves and computed from the teacher's logits."""
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ from fuzzyseg.losses.fpl.options import WEIGHT_CURVES, FPLOptions, Variant, Weig
 def weight_curve(m: Tensor, q: Tensor, *, kind: WeightKind = "concave", a: float = 50.0) -> Tensor:
     """Return the weight for mean positive probability m > 0 and largest negative one q: 1 at q = 0, 0 at q >= m.
 
-    `concave` is Eq. 11, log(1 + A (m - q)) / log(1 + A m); Eq. 16 has `linear`, (m - q) / m, and `convex`,
-    (m - q) / (m + 4 q); `convex1`, (m - q) / (m + q), appears in two of the published releases; `none` is 1.
+    `concave` is Eq. 11, log(1 + A (m - q)) / log(1 + A m). Eq. 16 has `linear`, (m - q) / m, and `convex`, (m - q) /
+    (m + 4 q). `convex1`, (m - q) / (m + q), is used in two of the published releases. `none` is 1.
     """
     return WEIGHT_CURVES[FPLOptions(kind, a).weight](m, q, a)
 

@@ -2,7 +2,7 @@
 
 | form | used | file |
 | --- | --- | --- |
-| `reference` | on other devices, for mixed precisions | `fpl/reference.py`, `pseudo_label.py` |
+| `reference` | on other devices, and for mixed precisions | `fpl/reference.py`, `pseudo_label.py` |
 | `chunked` | on CPU and CUDA | `chunked.py` |
 | `compiled` | on request, on the CPU | `compiled.py` |
 | `triton` | on request, on CUDA, or on the CPU with TRITON_INTERPRET=1 | `cuda/launch.py` |
@@ -11,7 +11,7 @@ The environment variable FUZZYSEG_KERNEL requests a form, which is used wherever
 rounding; the tests compare them with `reference`.
 
 A form is a function `run(inputs: LossInputs) -> LossOutputs` (`chunked.py`), called without a graph and without
-autocast. `cuda/launch.py` has a backward kernel and therefore also `empty_outputs(inputs)`, which returns outputs of
-the same shapes for torch.compile, and `backward(inputs, state, upstream)`, which returns the gradient of the student's
-logits.
+autocast. `cuda/launch.py` has a backward kernel and therefore also provides `empty_outputs(inputs)`, which returns
+outputs of the same shapes for torch.compile, and `backward(inputs, state, upstream)`, which returns the gradient of the
+student's logits.
 """

@@ -1,10 +1,11 @@
-"""Chunked reading of logits and writing of their gradient, with bilinear upsampling if sizes differ.
+"""Chunked reading of logits and writing of their gradient, with bilinear upsampling if the sizes differ.
 
 Chunks are (C,P) tensors in the compute precision: P pixels of one image in row-major order.
 
 Logits whose size differs from the loss's are upsampled in bands of rows, first along x, then along y, so that they are
-never in memory at full resolution as a whole. The gradient is the adjoint: products with the same weights in a fixed
-order, hence deterministic. The weights equal those of `torch.nn.functional.interpolate` in the same precision.
+never in memory at full resolution as a whole. The gradient is the adjoint, computed by products with the same weights
+in a fixed order, and hence deterministic. The weights equal those of `torch.nn.functional.interpolate` in the same
+precision.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from torch import Tensor
 
 
 def flat(logits: Tensor) -> Tensor:
-    """Flatten (B,C,*spatial) to (B,C,P), or (N,C) to (1,C,N); a view if strides permit."""
+    """Flatten (B,C,*spatial) to (B,C,P), or (N,C) to (1,C,N); returns a view if the strides permit it."""
     return logits.t().unsqueeze(0) if logits.dim() == 2 else logits.flatten(2)
 
 
@@ -28,19 +29,19 @@ def gradient_like(logits: Tensor) -> Tensor:
 
 
 class DirectSource:
-    """Source of logits that have the size of the loss."""
+    """Source of logits that already have the size of the loss."""
 
     def __init__(self, logits: Tensor, dtype: torch.dtype) -> None:
         self.flat, self.dtype = flat(logits), dtype
 
     def read(self, image: int, start: int, stop: int) -> Tensor:
-        """Return a view, or a copy if pixels are not contiguous or the precision differs."""
+        """Return a view, or a copy if the pixels are not contiguous or the precision differs."""
         values = self.flat[image, :, start:stop].to(self.dtype)
         return values if values.stride(1) == 1 else values.contiguous()
 
 
 class DirectSink:
-    """Sink for the gradient of logits that have the size of the loss."""
+    """Sink for the gradient of logits that already have the size of the loss."""
 
     def __init__(self, grad: Tensor, dtype: torch.dtype) -> None:
         self.flat = flat(grad)
@@ -48,7 +49,7 @@ class DirectSink:
         self.buffer = self.flat.new_empty(0, dtype=dtype)
 
     def open(self, image: int, start: int, stop: int) -> Tensor:
-        """Return a view of the gradient, or a buffer if precision or memory order differ."""
+        """Return a view of the gradient, or a buffer if the precision or memory order differs."""
         place = self.flat[image, :, start:stop]
         if self.in_place:
             return place
@@ -63,13 +64,13 @@ class DirectSink:
 
 
 class MixedSource:
-    """Source `b` where the mask, (B,*spatial) or (N,) for logits (N,C), is True, otherwise source `a`."""
+    """Source that reads `b` where the mask, (B,*spatial) or (N,) for logits (N,C), is True, otherwise `a`."""
 
     def __init__(self, a: "Source", b: "Source", mask: Tensor) -> None:
         self.a, self.b, self.mask = a, b, mask.reshape(1 if mask.dim() == 1 else len(mask), -1)
 
     def read(self, image: int, start: int, stop: int) -> Tensor:
-        """Read both sources; on the CPU, only those that the chunk needs."""
+        """Read both sources; on the CPU, read only those that the chunk needs."""
         mask = self.mask[image, start:stop]
         if mask.device.type == "cpu":  # on other devices, reading the mask would synchronise
             if not bool(mask.any()):
@@ -87,7 +88,7 @@ class Axis:
     """Linear interpolation from `old` to `new` points: new[i] = (1 - part[i]) old[low[i]] + part[i] old[high[i]]."""
 
     def __init__(self, old: int, new: int, *, align_corners: bool, dtype: torch.dtype, device: torch.device) -> None:
-        # As in a fused multiply-add, only the step is rounded to the precision of the weights.
+        # As with a fused multiply-add, only the step is rounded to the precision of the weights.
         share = (old - 1) / max(new - 1, 1) if align_corners else old / new
         step = torch.tensor(share, dtype=dtype).double()
         points = torch.arange(new, dtype=torch.float64)
@@ -102,11 +103,11 @@ class Axis:
         self.low, self.high, self.part = (values.to(device, non_blocking=True) for values in (low, high, part))
 
     def reach(self, start: int, stop: int) -> tuple[int, int]:
-        """Return the first, and one past the last, of the old points that new points start to stop depend on."""
+        """Return the range (first, last + 1) of the old points on which new points start to stop - 1 depend."""
         return self.lows[start], self.highs[stop - 1] + 1
 
     def weights(self, start: int, stop: int) -> Tensor:
-        """Return the interpolation matrix (stop-start,reach) of these new points."""
+        """Return the interpolation matrix (stop-start,reach) for these new points."""
         first, last = self.reach(start, stop)
         part = self.part[start:stop].unsqueeze(1)
         matrix = part.new_zeros((stop - start, last - first))
@@ -115,7 +116,7 @@ class Axis:
 
 
 class Piece(NamedTuple):
-    """New points start to stop, old points first to last, and the weights (stop-start,last-first) between them."""
+    """New points [start, stop), old points [first, last), and the weights (stop-start,last-first) between them."""
 
     start: int
     stop: int
@@ -125,7 +126,7 @@ class Piece(NamedTuple):
 
 
 class Grid:
-    """Bilinear interpolation from (h,w) to (H,W), band by band."""
+    """Bilinear interpolation from (h,w) to (H,W) in bands of rows."""
 
     def __init__(self, old: Sequence[int], new: Sequence[int], **options: Any) -> None:
         """options: keyword arguments of `Axis`."""
@@ -135,7 +136,7 @@ class Grid:
         self.pieces = [Piece(a, b, *self.x.reach(a, b), self.x.weights(a, b)) for a, b in starts]
 
     def upsample(self, logits: Tensor, top: int, bottom: int) -> Tensor:
-        """Return rows top to bottom, (C,rows,W), of an image's upsampled logits (C,h,w)."""
+        """Return rows top to bottom - 1, (C,rows,W), of an image's upsampled logits (C,h,w)."""
         first, last = self.y.reach(top, bottom)
         rows = logits[:, first:last].to(self.x.part.dtype)
         wide = rows.index_select(2, self.x.low)
@@ -150,7 +151,7 @@ class Grid:
         return result
 
     def upsample_adjoint(self, grad: Tensor, top: int, bottom: int, into: Tensor) -> None:
-        """The adjoint of `upsample`: add the gradient (C,rows,W) of these rows to `into` (C,h,w)."""
+        """Apply the adjoint of `upsample`: add the gradient (C,rows,W) of these rows to `into` (C,h,w)."""
         first, last = self.y.reach(top, bottom)
         wide = _product(self.y.weights(top, bottom).t(), grad)  # (C,last-first,W)
         for piece in self.pieces:
@@ -159,7 +160,7 @@ class Grid:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Return a @ b, computed in fp64 where the device would use TF32."""
+    """Return a @ b, computed in fp64 if the device would use TF32."""
     if a.is_cuda and a.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
         return torch.matmul(a.double(), b.double()).to(a.dtype)
     return torch.matmul(a, b)
@@ -172,13 +173,13 @@ class ResizedSource:
         self.logits, self.grid = logits, grid
 
     def read(self, image: int, start: int, stop: int) -> Tensor:
-        """Return upsampled rows; start and stop must be at row boundaries."""
+        """Return upsampled pixels; start and stop must be at row boundaries."""
         width = self.grid.width
         return self.grid.upsample(self.logits[image], start // width, stop // width).flatten(1)
 
 
 class ResizedSink:
-    """Sink for the gradient of resized logits (B,C,h,w), summed in the compute precision."""
+    """Sink for the gradient of resized logits (B,C,h,w), which is summed in the compute precision."""
 
     def __init__(self, grad: Tensor, grid: Grid) -> None:
         self.grad, self.grid = grad, grid
@@ -186,7 +187,7 @@ class ResizedSink:
         self.buffer = self.sums
 
     def open(self, image: int, start: int, stop: int) -> Tensor:
-        """Return a buffer for pixels start to stop. Call it in order of image, then of pixel."""
+        """Return a buffer for pixels start to stop - 1. Must be called in order of image, then of pixel."""
         if start == 0:
             self.sums = self.sums.new_zeros(self.grad.shape[1:])
         if self.buffer.shape != (self.grad.shape[1], stop - start):
@@ -194,7 +195,7 @@ class ResizedSink:
         return self.buffer
 
     def close(self, image: int, start: int, stop: int, written: Tensor) -> None:
-        """Add the adjoint of the interpolation; store the sum after the last pixel of an image."""
+        """Add the adjoint of the interpolation; after an image's last pixel, store the sum."""
         width = self.grid.width
         self.grid.upsample_adjoint(written.view(len(written), -1, width), start // width, stop // width, self.sums)
         if stop // width == len(self.grid.y.lows):
@@ -202,10 +203,10 @@ class ResizedSink:
 
 
 Source = DirectSource | ResizedSource | MixedSource
-"""Logits of all images at the size of the loss: `read(image, start, stop)` returns read-only pixels (C,stop-start)."""
+"""Provides logits at the size of the loss: `read(image, start, stop)` returns read-only pixels (C,stop-start)."""
 
 Sink = DirectSink | ResizedSink
-"""The gradient of the student's logits.
+"""Stores the gradient of the student's logits.
 
 `open(image, start, stop)` returns an uninitialised buffer (C,stop-start); `close(..., buffer)` stores it once
 filled."""

@@ -1,7 +1,7 @@
-"""Chunked losses in plain torch: the only tensor of the size of the logits is their gradient.
+"""Chunked losses in plain torch: the only tensor of the logits' size is their gradient.
 
-A chunk (C,P) stays in the cache during the whole computation, which is done by `cpu` on the CPU and by `no_sync`,
-without host synchronisation, on other devices.
+A chunk (C,P) stays in the cache during the whole computation, which uses `cpu` on the CPU and `no_sync`, which does not
+synchronise with the host, on other devices.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from fuzzyseg.losses.kernels.chunk_io import Sink, Source
 
 MIN_CHUNK, MAX_CHUNK, SHARE = 1 << 16, 1 << 19, 100
 """Minimum and maximum elements per chunk, and the number of chunks for fp32 logits (bf16: 133). The fp32 buffers of a
-chunk take a tenth of the memory of the logits, or 16 MB. Smaller chunks need more calls and are slower."""
+chunk take a tenth of the logits' memory, or 16 MB. Smaller chunks need more calls and are slower."""
 
 ACCELERATOR = 1 << 24
 """Elements per chunk on other devices, where calls are more expensive."""
@@ -26,14 +26,14 @@ ACCELERATOR = 1 << 24
 
 @dataclass(frozen=True)
 class LossInputs:
-    """Validated inputs of a kernel, which records no graph.
+    """Validated inputs of a kernel; a kernel records no graph.
 
-    student (B,C,*spatial); teacher likewise, or the first of two mixed images: then `other` is the second, used where
+    student (B,C,*spatial); teacher, likewise, or the first of two mixed images: then `other` is the second, used where
     `mask` (B,*size) is True. size: spatial size of the loss; logits of a different size (four axes only) are
     interpolated bilinearly, using `align_corners`, before they are mixed. valid (B,*size): bool or non-negative
     weights, or None. threshold: 0-dim or (B,*size). options: None for cross entropy on the teacher's top class. mean:
-    compute the mean over valid pixels; otherwise the map, not multiplied by valid. The last four select further
-    outputs.
+    compute the mean over valid pixels instead of the map, which is not multiplied by valid. The last four request
+    further outputs.
     """
 
     student: Tensor
@@ -63,7 +63,7 @@ class LossInputs:
 
     @property
     def resized(self) -> bool:
-        """Whether the student's logits differ in size from the loss."""
+        """Whether the size of the student's logits differs from that of the loss."""
         return tuple(self.student.shape[2:]) != tuple(self.size)
 
 
@@ -91,7 +91,7 @@ class LossOutputs:
 
     @classmethod
     def empty(cls, inputs: LossInputs) -> Self:
-        """Allocate outputs of the requested shapes: sums and counts are 0, the rest is uninitialised."""
+        """Allocate outputs of the requested shapes; sums and counts are 0, the others are uninitialised."""
         like, shape = inputs.student, inputs.loss_shape
         classes = like.shape[1] if inputs.statistics else 0
         requested = shape if inputs.maps else torch.Size((0,))
@@ -119,7 +119,7 @@ class LossOutputs:
         }
 
     def balance(self) -> Tensor:
-        """Return the factor that scales the mean to that of cross entropy on the label; 1 if the mean is (almost) 0."""
+        """Return the factor that scales the mean to that of cross entropy on the label; 1 if the mean is (nearly) 0."""
         total = divisor(self.sums[0])
         fuzzy, hard = self.sums[1] / total, self.sums[4] / total
         return torch.where(fuzzy > 1e-30, hard / fuzzy, 1.0).to(self.loss.dtype)
@@ -130,7 +130,7 @@ class LossOutputs:
 
 
 def run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOutputs:
-    """Compute the outputs. upstream (B,*spatial): factor of each pixel's gradient, instead of `_scale`."""
+    """Compute the outputs. upstream (B,*spatial): factor of each pixel's gradient, in place of `_scale`."""
     outputs = LossOutputs.empty(inputs)
     images = 1 if inputs.student.dim() == 2 else inputs.student.shape[0]
     pixels = inputs.loss_shape.numel() // max(images, 1)
@@ -148,7 +148,7 @@ def run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOu
         for name in ("loss", "k", "weight", "confidence", "label")
         if (value := getattr(outputs, name)).numel() and value.dim()
     }
-    # Images and pixels in order: a sink of resized logits adds up rows until its image is complete.
+    # Images and pixels are in order, since a sink of resized logits sums rows until its image is complete.
     for image in range(images):
         for start in range(0, pixels, length):
             stop = min(start + length, pixels)
@@ -189,7 +189,7 @@ def _readers(inputs: LossInputs, grad: Tensor) -> tuple[Source, Source, Sink | N
     if inputs.gradient:
         grid = grids.get(tuple(inputs.student.shape[2:]))
         sink = chunk_io.DirectSink(grad, precision) if grid is None else chunk_io.ResizedSink(grad, grid)
-    # A band of upsampled rows also needs memory for the rows that are interpolated along x only.
+    # A band of upsampled rows also needs memory for the rows that are interpolated only along x.
     share = classes * inputs.loss_shape.numel() * (4 + inputs.student.element_size()) // (8 * SHARE)
     elements = min(max(share * 2 // 3, 2 * MIN_CHUNK) if grids else max(share, MIN_CHUNK), MAX_CHUNK)
     if inputs.student.device.type != "cpu":
@@ -211,7 +211,7 @@ def _kernel(inputs: LossInputs, form: str) -> Callable[..., cpu.Pixels]:
 def _scale(inputs: LossInputs, valid: Tensor | None, pixels: int) -> Tensor | None:
     """Return the factor of each pixel's gradient: its weight in the mean, `valid` for a resized map, otherwise None.
 
-    A map of resized logits is assumed to be averaged over `valid` (`custom_op`).
+    A map from resized logits is assumed to be averaged over `valid` (`custom_op`).
     """
     if not inputs.mean:
         return valid.to(inputs.precision) if inputs.resized and valid is not None else None
@@ -223,7 +223,7 @@ def _scale(inputs: LossInputs, valid: Tensor | None, pixels: int) -> Tensor | No
 
 
 def _accumulate(inputs: LossInputs, outputs: LossOutputs, maps: cpu.Pixels, pixels: int, valid: Tensor | None) -> None:
-    """Add a chunk's sums and counts in fp64, since a sequential fp32 sum would lose precision."""
+    """Add a chunk's sums and counts in fp64, since a sequential sum in fp32 would lose precision."""
 
     def total(values: Tensor) -> Tensor:
         return values.sum(dtype=torch.float64) if valid is None else (values * valid).sum()
@@ -251,7 +251,7 @@ def _accumulate(inputs: LossInputs, outputs: LossOutputs, maps: cpu.Pixels, pixe
 def multiply(grad: Tensor, upstream: Tensor) -> Tensor:
     """Multiply `grad` (B,C,*spatial) in place by `upstream`, 0-dim or (B,*spatial).
 
-    Works in chunks on the CPU if precisions differ, to avoid an fp32 copy of the whole tensor.
+    Works in chunks on the CPU if the precisions differ, to avoid an fp32 copy of the whole tensor.
     """
     if upstream.dim() == 0 or grad.dtype == upstream.dtype or grad.device.type != "cpu":
         return grad.mul_(upstream.unsqueeze(1) if upstream.dim() else upstream)

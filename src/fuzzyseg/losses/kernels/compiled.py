@@ -1,8 +1,8 @@
-"""A chunk of pixels (C,P) on the CPU by torch.compile: the maps of `cpu`, computed row by row in one fused loop.
+"""torch.compile version of `cpu`: computes the maps of a chunk of pixels (C,P) in one fused loop on the CPU.
 
 The loop is unrolled over the classes, up to `WIDEST`. Compilation takes about ten seconds per combination of class
-count and options; the run time does not depend on the data. The continuous rule and the cross entropy that `balance`
-needs are left to `cpu`.
+count and options; the run time does not depend on the data. `cpu` handles the continuous rule and the cross entropy
+that `balance` needs.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from fuzzyseg.losses.kernels.cpu import Pixels
 from fuzzyseg.losses.kernels.cpu_assignment import comparators
 
 WIDEST = 32
-"""Maximum number of classes; above it the unrolled code grows too large to compile."""
+"""Maximum number of classes; for more, the unrolled code is too large to compile."""
 
 NARROWEST = 1024
 """Minimum number of pixels for which the compiled form is used."""
@@ -56,14 +56,14 @@ def _compiled(classes: int, options: FPLOptions) -> Callable[[Tensor, Tensor, Te
     def function(z: Tensor, t: Tensor, threshold: Tensor, scale: Tensor) -> Maps:
         return rows(z, t, threshold, scale, options, network)
 
-    # By default the compiler splits this many rows into several loops with buffers in between, at half the speed.
+    # By default the compiler splits this many rows into several loops with buffers in between, which is half as fast.
     return torch.compile(function, dynamic=True, fullgraph=True, options={"max_fusion_size": 100_000})
 
 
 def rows(
     z: Tensor, t: Tensor, threshold: Tensor, scale: Tensor, options: FPLOptions, network: tuple[tuple[int, int], ...]
 ) -> Maps:
-    """The function to compile, on rows (P,)."""
+    """Compute the maps from rows (P,); this is the function that is compiled."""
     p = list(torch.softmax(t, 0).unbind(0))
     ordered = list(p)
     for i, j in network:
@@ -98,7 +98,7 @@ def _rank(ordered: list[Tensor], threshold: Tensor, options: FPLOptions) -> tupl
 
 
 def _lowest(p: list[Tensor], last: Tensor, k: Tensor) -> list[Tensor]:
-    """Return membership rows (bool): the K most probable classes, ties by index."""
+    """Return membership rows (bool) of the K most probable classes; ties are resolved by index."""
     remaining = k
     for row in p:
         remaining = remaining - (row > last).to(k.dtype)

@@ -1,16 +1,16 @@
 """Losses of one chunk of pixels (C,P) on the CPU: maps (P,), and the gradient in `out` (C,P).
 
-Masks are floating-point, since comparisons that write bool are several times slower on the CPU. A chunk is first
+Masks are floating point, since comparisons that write bool are several times slower on the CPU. A chunk is first
 computed with K = 1 everywhere, which needs only the two largest probabilities. Pixels whose K may be larger are
-gathered, computed for any K, and written back; if they are the majority, the whole chunk is computed for any K.
+gathered, computed for any K and written back; if they are the majority, the whole chunk is computed for any K.
 
-Loss and gradient, Eq. 7 and 8, are in closed form. With Y the positives, c the class with fractional membership f
-(continuous rule only), and e = exp(z) up to a factor per pixel:
+Loss and gradient, Eq. 7 and 8, are in closed form. Let Y be the positives, c the class with fractional membership f
+(continuous rule only), and e = exp(z) up to a factor per pixel. Then, with c in neither sum,
 
     x = log( sum over Y of 1/e * (sum outside Y of e + (1 - f) e_c) + f / e_c * sum outside Y of e ),   L = softplus(x)
 
-c is in neither sum. The derivative with respect to z_j outside Y is e_j (sum of 1/e + f / e_c) / (1 + exp x), to z_i in
-Y -1/e_i (sum of e + (1 - f) e_c) / (1 + exp x), to z_c ((1 - f) e_c sum of 1/e - f / e_c sum of e) / (1 + exp x).
+The derivative with respect to z_j outside Y is e_j (sum of 1/e + f / e_c) / (1 + exp x), to z_i in Y
+-1/e_i (sum of e + (1 - f) e_c) / (1 + exp x), to z_c ((1 - f) e_c sum of 1/e - f / e_c sum of e) / (1 + exp x).
 """
 
 from typing import NamedTuple
@@ -33,7 +33,7 @@ SMALLEST = 1e-26
 class Pixels(NamedTuple):
     """Maps (P,): weighted loss, weight, K, and the teacher's top probability and class.
 
-    k=None means 1 everywhere. cross_entropy: the student's, on the label, if requested.
+    k=None means 1 everywhere. cross_entropy: the student's cross entropy on the label, if requested.
     """
 
     loss: Tensor
@@ -47,7 +47,7 @@ class Pixels(NamedTuple):
 class Exponentials(NamedTuple):
     """exp(z - largest) of a chunk (C,P), the largest z (P,), and whether all exponentials are above `SMALLEST`.
 
-    If not, each side needs a separate scale, or a logit is NaN.
+    If they are not, either each side needs a separate scale or a logit is NaN.
     """
 
     e: Tensor
@@ -72,7 +72,7 @@ def hard_pixels(z: Tensor, t: Tensor, scale: Tensor | None, out: Tensor | None) 
     e, top, _ = exponentials_of(z)
     total = e.sum(0)
     index = label.unsqueeze(0)
-    # A NaN of the teacher reaches the loss through the confidence only.
+    # A NaN in the teacher's logits reaches the loss only through the confidence.
     loss = total.log() - (z.gather(0, index).squeeze(0) - top) + (confidence - confidence)
     if out is not None:
         part = one if scale is None else one * scale
@@ -135,11 +135,11 @@ def _one_positive(
     *,
     cross_entropy: bool,
 ) -> Pixels:
-    """Compute Eq. 9 for K = 1: cross entropy times the weight. first, second: the two largest of p, not equal."""
+    """Compute Eq. 9 for K = 1: cross entropy times the weight. first, second: the two largest p, not equal."""
     one = torch.ones_like(first)
     weight = options.weight_of(first, second, one)
     marks = torch.eq(p, first, out=torch.empty_like(p))
-    label = only_class(marks).clamp_(max=len(p) - 1)  # ties are computed again by the caller
+    label = only_class(marks).clamp_(max=len(p) - 1)  # the caller recomputes ties
     index = label.unsqueeze(0)
     positive = e.gather(0, index).squeeze(0)
     others = torch.addcmul(e, e, marks, value=-1, out=torch.empty_like(e) if out is None else out)
@@ -189,7 +189,7 @@ def top_class(marks: Tensor) -> Tensor:
 
 
 def fuzzy_loss(e: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) -> Tensor:
-    """Return L (P,); write `scale` * gradient to `out` (C,P). e must be in range. Overwrites chosen.positive."""
+    """Return L (P,) and write `scale` * gradient to `out` (C,P). e must be in range. Overwrites chosen.positive."""
     push = torch.addcmul(e, e, chosen.positive, value=-1, out=torch.empty_like(e) if out is None else out)
     lift = chosen.positive.div_(e)
     fractional = None if chosen.between is None else e.gather(0, chosen.between).squeeze(0)
@@ -198,7 +198,7 @@ def fuzzy_loss(e: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) ->
 
 
 def fuzzy_loss_stable(z: Tensor, chosen: Members, scale: Tensor, out: Tensor | None) -> Tensor:
-    """`fuzzy_loss` for any logits: each side is scaled by its largest term. A NaN in z gives NaN."""
+    """Compute `fuzzy_loss` for any logits by scaling each side by its largest term. A NaN in z gives NaN."""
     inside = chosen.positive > 0
     top = torch.where(inside, -z, -torch.inf)
     low = torch.where(inside, -torch.inf, z)
@@ -226,13 +226,13 @@ def _combine(
     """Compute loss and gradient from the terms of both sides.
 
     between (P,): e and 1 / e of the fractional class, each up to its side's factor; None if there is no such class.
-    shift: logarithm of the product of these factors; None means 0.
+    shift: the logarithm of the product of these factors; None means 0.
     """
     f, place = chosen.fraction, chosen.between
     upper, lower = lift.new_zeros(()), lift.new_zeros(())
     if between is not None and f is not None and place is not None:
         push.scatter_(0, place, 0)
-        # With f = 0 or 1 the exponential of the other side may overflow.
+        # With f = 0 or 1, the exponential on the other side may overflow.
         upper, lower = torch.where(f > 0, f * between[1], 0), torch.where(f < 1, (1 - f) * between[0], 0)
     ups, downs = lift.sum(0), push.sum(0)
     product = ups * (downs + lower) + upper * downs

@@ -1,7 +1,7 @@
 """Fuzzy positive set of each pixel of a chunk (C,P) on the CPU, by comparison with the probability at rank K.
 
-Rows are sorted by a sorting network, whose comparators are a maximum and a minimum each, without index tensors. Classes
-whose probability is at least that of rank K are positive; ties go to the lower class.
+Rows are sorted by a sorting network, in which each comparator is a maximum and a minimum, without index tensors.
+Classes are positive if their probability is at least that at rank K; ties go to the lower class.
 
 K. E. Batcher, "Sorting networks and their applications", AFIPS 1968, generalised to any number of rows in D. E. Knuth,
 The Art of Computer Programming, volume 3, 5.2.2, algorithm M.
@@ -17,9 +17,9 @@ from fuzzyseg.losses.fpl.options import FPLOptions
 
 
 class Ranked(NamedTuple):
-    """Maps (P,): K in the precision of p, the probabilities at ranks 1, K and K + 1, and the weight.
+    """Maps (P,): K in p's precision, the probabilities at ranks 1, K and K + 1, and the weight.
 
-    fraction: membership of rank K + 1, continuous rule only.
+    fraction: membership of the class at rank K + 1, with the continuous rule only.
     """
 
     k: Tensor
@@ -55,7 +55,7 @@ def rank(p: Tensor, threshold: Tensor, options: FPLOptions) -> Ranked:
     """Run Alg. 1 on probabilities (C,P)."""
     cap, continuous = options.cap(len(p)), options.continuous(len(p))
     depth = min(cap + (2 if continuous else 1), len(p))
-    rows = torch.stack(sort_rows(p.clone(), depth))  # the unsorted copy is freed at once
+    rows = torch.stack(sort_rows(p.clone(), depth))  # the unsorted copy is freed immediately
     total = torch.empty_like(rows[:cap])
     total[0] = rows[0]
     for n in range(1, cap):
@@ -84,7 +84,7 @@ def _count_within(total: Tensor, threshold: Tensor, options: FPLOptions) -> Tens
 
 
 def members(p: Tensor, ranked: Ranked) -> Members:
-    """Return the positive classes; ties go to the lower class."""
+    """Return the membership of each class; ties go to the lower class."""
     positive = torch.ge(p, ranked.last, out=torch.empty_like(p))
     tied = (ranked.last == ranked.next).nonzero().squeeze(1)
     if len(tied):
@@ -97,7 +97,7 @@ def members(p: Tensor, ranked: Ranked) -> Members:
 
 
 def _lowest(p: Tensor, last: Tensor, k: Tensor) -> Tensor:
-    """Resolve ties at rank K: return members (C,n) with K positives, of the tied classes the lowest."""
+    """Resolve ties at rank K: return members (C,n) with K positives, using the lowest of the tied classes."""
     chosen = torch.gt(p, last, out=torch.empty_like(p))
     equal = torch.eq(p, last, out=torch.empty_like(p))
     remaining, tied = k - chosen.sum(0), torch.zeros_like(k)
@@ -115,12 +115,12 @@ def first_class(marks: Tensor) -> Tensor:
 
 
 def only_class(marks: Tensor) -> Tensor:
-    """Like `first_class`, for columns with at most one 1, by a matrix product, which is several times faster."""
+    """Return the same as `first_class` for columns with at most one 1, by a matrix product, which is much faster."""
     return (torch.arange(len(marks), dtype=marks.dtype, device=marks.device) @ marks).long()
 
 
 class Comparator(NamedTuple):
-    """Two rows to order, larger value first, and which of the two results are needed."""
+    """Two rows to be sorted, the larger value first, and which of the two results are needed."""
 
     first: int
     second: int
@@ -150,13 +150,13 @@ def comparators(rows: int, top: int) -> tuple[Comparator, ...]:
 
 
 def sort_rows(values: Tensor, top: int) -> list[Tensor]:
-    """Return the `top` largest of each column of `values` (C,P) as rows (P,), descending. Overwrites `values`.
+    """Return the `top` largest values of each column of `values` (C,P) as rows (P,), descending. Overwrites `values`.
 
     A column with a NaN gives NaN.
     """
     network = comparators(len(values), top)
     if values.shape[1] * len(values) * len(values).bit_length() < 500 * len(network):
-        return list(values.sort(0, descending=True).values[:top])  # with few columns, one call is cheaper than many
+        return list(values.sort(0, descending=True).values[:top])  # with few columns, one call is faster than many
     rows = list(values.unbind(0))
     spare = torch.empty_like(rows[0])
     for i, j, larger, smaller in network:
@@ -171,7 +171,7 @@ def sort_rows(values: Tensor, top: int) -> list[Tensor]:
 
 
 def two_largest(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the two largest of each column of `values` (C,P), C >= 2; they are equal in case of ties."""
+    """Return the two largest values of each column of `values` (C,P), C >= 2; they are equal for ties."""
     half = values.shape[0] // 2
     high = torch.maximum(values[:half], values[half : 2 * half])
     low = torch.minimum(values[:half], values[half : 2 * half])

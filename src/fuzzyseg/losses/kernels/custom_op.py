@@ -1,9 +1,9 @@
-"""Selection of the form of a loss, and a torch custom op with a backward op for the fast forms.
+"""Selection of a loss's form, and a torch custom op with a backward op for the fast forms.
 
 The forward op writes the gradient of the mean, or of each pixel's loss in a map; the backward pass multiplies it in
 place by the incoming gradient. For resized logits the gradient is a sum over pixels, which cannot be weighted
-afterwards: the forward op assumes that a mean over `valid` follows, as in every method, and the backward op recomputes
-the chunks only if the incoming gradient differs from that. torch.compile treats each op as one node.
+afterwards. The forward op therefore assumes that a mean over `valid` follows, as in every method, and the backward op
+recomputes the chunks only if the incoming gradient is a different one. torch.compile treats each op as one node.
 """
 
 import os
@@ -26,10 +26,10 @@ from fuzzyseg.losses.kernels.chunked import LossInputs, LossOutputs
 from fuzzyseg.ops.mix import Mixed
 
 HAS_TRITON = find_spec("triton") is not None
-"""Triton is optional and not available on every platform; it is imported on first use."""
+"""Whether Triton, which is optional, is installed; it is imported on first use."""
 
 FORMS = ("reference", "chunked", "compiled", "triton")
-"""Values of FUZZYSEG_KERNEL (`fuzzyseg.losses.kernels`)."""
+"""Allowed values of FUZZYSEG_KERNEL (`fuzzyseg.losses.kernels`)."""
 
 _ARGUMENTS = (
     "Tensor student, Tensor teacher, Tensor? other, Tensor? mask, Tensor? valid, Tensor threshold, SymInt[] size, "
@@ -45,7 +45,7 @@ _LIBRARY.define(f"pseudo_label_backward(Tensor upstream, Tensor grad, Tensor sta
 
 
 def choose(student: Tensor, teacher: Tensor | Mixed) -> str:
-    """Return the form for these logits. Raises ValueError for an unknown name in FUZZYSEG_KERNEL."""
+    """Select the form for these logits. Raises ValueError for an unknown name in FUZZYSEG_KERNEL."""
     requested = os.environ.get("FUZZYSEG_KERNEL", "")
     if requested and requested not in FORMS:
         raise ValueError(f"FUZZYSEG_KERNEL: found {requested!r}, expected one of {', '.join(FORMS)}, or nothing")
@@ -57,7 +57,7 @@ def choose(student: Tensor, teacher: Tensor | Mixed) -> str:
     if requested == "compiled" and device == "cpu":
         return "compiled"
     runs_triton = device == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
-    # Not the default on CUDA until the tests of the kernels have passed on a GPU.
+    # Not the default on CUDA until the kernels' tests have passed on a GPU.
     return "triton" if requested == "triton" and HAS_TRITON and runs_triton and not any(double) else "chunked"
 
 
@@ -76,7 +76,7 @@ def pseudo_label(
     balance: bool = False,
     function: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[LossOutputs | FuzzyMap, dict[str, Tensor]]:
-    """Compute the fuzzy loss, or the hard one if options is None, and its statistics, by the form from `choose`.
+    """Compute the fuzzy loss (the hard one if options is None) and its statistics with the form from `choose`.
 
     Arguments are not checked. The loss is a map; with `mean` it may be the mean over valid pixels. Only the loss has a
     gradient. balance: also return the factor of `balance_factor`. function: replaces Eq. 7, in the reference form.
@@ -177,7 +177,7 @@ def _backward_kernel(upstream: Tensor, grad: Tensor, state: Tensor, *arguments: 
 
 
 def _common_factor(upstream: Tensor, valid: Tensor | None) -> Tensor | None:
-    """Return c if upstream = c * valid within rounding, otherwise None. Works image by image to save memory."""
+    """Return c if upstream = c * valid up to rounding, otherwise None. Works per image to save memory."""
     if upstream.device.type != "cpu":  # the comparison would synchronise
         return None
     largest = torch.zeros((), dtype=torch.int64)  # flat index
@@ -201,7 +201,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
     ctx.recompute = (request.resized and not request.mean) or by_state
     ctx.rest = inputs[_TENSORS:]
     kept: Sequence[Tensor | None] = inputs[:_TENSORS] if ctx.recompute else ()
-    if by_state:  # the state replaces the teacher, which is not kept alive
+    if by_state:  # the state replaces the teacher, so that its memory can be freed
         kept = (request.student, request.student, None, None, request.valid, request.threshold)
     ctx.save_for_backward(outputs.grad, outputs.state, *kept)
 
@@ -222,7 +222,7 @@ def _backward(ctx: Any, upstream: Tensor | None, *unused: Tensor | None) -> tupl
 
 
 def _multiplied(grad: Tensor, upstream: Tensor, form: str) -> Tensor:
-    """Multiply grad by upstream, 0-dim or a map; in place unless the graph is kept."""
+    """Multiply grad by upstream, 0-dim or a map, in place unless the graph is kept."""
     if torch.compiler.is_compiling() or _graph_is_kept():
         return (grad * (upstream.unsqueeze(1) if upstream.dim() else upstream)).to(grad.dtype)
     if form == "triton":
@@ -234,7 +234,7 @@ def _multiplied(grad: Tensor, upstream: Tensor, form: str) -> Tensor:
 
 
 def _graph_is_kept() -> bool:
-    """Whether another backward pass may follow (retain_graph); True if unknown."""
+    """Return whether another backward pass may follow (retain_graph); True if unknown."""
     # No public API reports retain_graph, and a saved gradient may be overwritten only without it.
     keeps_graph: Callable[[], bool] | None = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
     return True if keeps_graph is None else keeps_graph()

@@ -1,4 +1,4 @@
-"""Losses of one chunk of pixels (C,P) on an accelerator: like `cpu`, without synchronising with the host."""
+"""Losses of one chunk of pixels (C,P) on an accelerator, computed as in `cpu` but without host synchronisation."""
 
 import torch
 from torch import Tensor

@@ -2,20 +2,22 @@
 
 W.-C. Hung, Y.-H. Tsai, Y.-T. Liou, Y.-Y. Lin, M.-H. Yang, BMVC 2018. A discriminator learns to distinguish label maps
 from predictions, pixel by pixel. The network learns to make predictions that look like label maps, on labelled and
-unlabelled images; where the discriminator accepts a prediction on an unlabelled image, the network also learns from its
-own most probable class (self-taught term).
+unlabelled images. Where the discriminator accepts a prediction for an unlabelled image, the network also learns from
+its own most probable class (self-taught loss).
 
-FPL is native in the self-taught term: teacher and student are the same logits of the same forward, so that K > 1 only
-where the network itself is undecided. The discriminator's mask does not depend on the largest probability and stays.
-With K > 1 the loss does not sharpen the positives, so keep the late start.
+FPL is native in the self-taught loss: teacher and student are the logits of the same forward pass, so K > 1 only where
+the network itself is undecided. The discriminator's mask does not depend on the largest probability and is kept. With
+K > 1 the loss does not sharpen the prediction among the positives, so keep the late start.
 
-One forward, one backward, one step, as in the authors' code: the gradients of both networks are taken at the same
-weights. The discriminator is frozen while the network learns through it, and sees detached predictions when it learns.
+As in the authors' code, each step has one forward and one backward pass, and the gradients of both networks are taken
+at the same weights. The discriminator is frozen while the network learns through it, and sees detached predictions when
+it learns itself.
 
-Differences from the authors' code: padding of unlabelled images is excluded from the losses. A step in which no pixel
-passes the mask still trains the other terms. Batch norm is trained (theirs has frozen weights); the run's settings
-choose the network's optimiser (theirs: SGD with 2.5e-4, head times ten). Computed per process: batch-norm statistics.
-With accumulated batches the self-taught term is averaged over batches with unequal numbers of selected pixels.
+Unlike the authors' code, we exclude padding of unlabelled images from the losses, and train the other losses even in a
+step in which no pixel passes the mask. We train batch norm, which the authors freeze, and let the run's settings choose
+the network's optimiser (the authors use SGD with 2.5e-4, and ten times that for the head). Each process computes its
+own batch-norm statistics. With gradient accumulation, the self-taught loss is averaged over micro-batches regardless of
+how many pixels each selects.
 """
 
 from collections.abc import Mapping
@@ -47,7 +49,7 @@ class AdvSemSegConfig(MethodConfig):
 
 
 class AdvSemSeg(Method):
-    """Adversarial training with a discriminator and a self-taught term."""
+    """Adversarial training with a discriminator and a self-taught loss."""
 
     Config = AdvSemSegConfig
     config: AdvSemSegConfig
@@ -63,15 +65,15 @@ class AdvSemSeg(Method):
         self.streams = {
             "labelled": Stream(Weak(), "labelled"),
             "unlabelled": Stream(Weak(), "unlabelled"),
-            "real": Stream(Weak(), "labelled"),  # label maps for the discriminator, drawn separately
+            "real": Stream(Weak(), "labelled"),  # label maps for the discriminator, sampled independently
         }
 
     def roles(self) -> dict[str, Role]:
-        """Return backbone, head, and the discriminator (Adam with a separate learning rate)."""
+        """Return the roles backbone, head and discriminator (Adam with its own learning rate)."""
         return self.roles_beside({"discriminator": critic(self.discriminator, self.config.discriminator_lr)})
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Compute the network's supervised, adversarial and self-taught terms, and the discriminator's loss."""
+        """Compute the network's supervised, adversarial and self-taught losses, and the discriminator's loss."""
         labelled, free, real = batch["labelled"], batch["unlabelled"], batch["real"]
         assert labelled.mask is not None and real.mask is not None
         config, known = self.config, labelled.mask != VOID

@@ -1,4 +1,4 @@
-"""Fully convolutional discriminator of label maps and predictions."""
+"""Fully convolutional discriminator between label maps and predictions."""
 
 from itertools import pairwise
 
@@ -8,11 +8,11 @@ from fuzzyseg.networks.heads import at_input_size
 
 
 class Discriminator(nn.Module):
-    """Map probabilities or one-hot labels (B,C,H,W) to logits (B,1,H,W), high where they look like ground truth.
+    """Map probabilities or one-hot labels (B,C,H,W) to logits (B,1,H,W), which are high for ground-truth label maps.
 
-    W.-C. Hung et al., BMVC 2018: five 4x4 convolutions of stride 2 with LeakyReLU between them and no normalisation;
-    the output of stride 32 is upsampled to the input's size. Inputs smaller than `smallest` along an axis are first
-    enlarged to it, so that a cell is left for the last convolution.
+    W.-C. Hung et al., BMVC 2018: five 4x4 convolutions with stride 2 and LeakyReLU between them, without normalisation;
+    the output at stride 32 is upsampled to the input's size. Axes shorter than `smallest` are first enlarged to it, so
+    that the last convolution's input is not too small.
     """
 
     smallest = 32

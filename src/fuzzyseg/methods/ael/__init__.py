@@ -1,22 +1,22 @@
 """Semi-Supervised Semantic Segmentation via Adaptive Equalization Learning (AEL).
 
-H. Hu, F. Wei, H. Hu, Q. Ye, J. Cui, L. Wang, NeurIPS 2021. A mean teacher that favours poorly performing classes. A
-bank stores the student's confidence in each class on labelled pixels. It controls which classes of another labelled
-image are pasted into a labelled one (adaptive copy-paste); which image, and which part of it, is pasted into an
-unlabelled one (adaptive CutMix; a second bank stores which images contain which class); and which pixels are trained on
-(adaptive equalisation sampling, by the student's class). Pixels are weighted by the teacher's confidence (dynamic
-re-weighting).
+H. Hu, F. Wei, H. Hu, Q. Ye, J. Cui, L. Wang, NeurIPS 2021. AEL is a mean teacher that favours poorly performing
+classes. A bank stores the student's confidence in each class on labelled pixels. It controls which classes of another
+labelled image are pasted into a labelled one (adaptive copy-paste); which image, and which part of it, is pasted into
+an unlabelled one (adaptive CutMix, for which a second bank stores the classes that each image contains); and which
+pixels are trained on (adaptive equalisation sampling, by the class that the student predicts). Pixels are weighted by
+the teacher's confidence (dynamic re-weighting).
 
-The defaults are the paper's, except that labelled images also have a consistency term, as in the authors' code
-(`labelled_too`). Not implemented: the auxiliary head on the third stage (weight 0.4).
+The defaults are the paper's, except that labelled images also have a consistency loss, as in the authors' code
+(`labelled_too`). The auxiliary head on the third stage (weight 0.4) is not implemented.
 
-Differences from the authors' code: padding is excluded from the losses (theirs has label 0: `padding=zero`). Losses are
-not divided by the number of processes. Pasted classes and sampled pixels are drawn for each image from the sample's
-seed, independent of the number of processes. The confidence bank is updated after the step, over all processes and
-micro-batches, and starts as the mean of the values so far, as the teacher does (theirs: at random). Draws lag the banks
-by 16 steps, because images are prefetched. All unlabelled images are used (theirs loads two and keeps one). Source
-images of a paste use the run's scales (theirs: 0.1 to 2). Computed per process: batch-norm statistics, dropout, and, if
-used, OHEM's ranking and the scale of `loss.balance`.
+Unlike the authors' code, we exclude padding from the losses (the authors label it 0: `padding=zero`) and do not divide
+losses by the number of processes. Pasted classes and sampled pixels depend on the sample's seed, not on the number of
+processes. The confidence bank is updated after the step, over all processes and micro-batches, and starts as the mean
+of the values so far, like the teacher; the authors initialise it at random. Sampling lags the banks by 16 steps,
+because images are prefetched. We use all unlabelled images, where the authors load two and keep one, and scale the
+source images of copy-paste like all others, where they use scales of 0.1 to 2. Each process computes its own batch-norm
+statistics and dropout masks and, if used, OHEM's ranking and the scale of `loss.balance`.
 """
 
 from collections.abc import Mapping
@@ -77,7 +77,7 @@ class AELConfig(MethodConfig):
 
 
 class AEL(Method):
-    """A mean teacher controlled by the student's confidence in each class."""
+    """A mean teacher guided by the student's confidence in each class."""
 
     Config = AELConfig
     config: AELConfig
@@ -100,22 +100,22 @@ class AEL(Method):
         usual = "keep" if getattr(self.pixel_loss, "function", None) is PIXEL_LOSSES["hard"] else "drop"
         self.keep = config.threshold > 0 and (config.confidence or usual) == "keep"
         self.register_buffer("class_confidence", torch.zeros(classes))
-        self.register_buffer("seen", torch.zeros(2, classes))  # sums and counts of this step: `class_confidence`
+        self.register_buffer("seen", torch.zeros(2, classes))  # this step's sums and counts from `class_confidence`
         self.register_buffer("shown", torch.zeros(classes, self.facts.images.get("unlabelled", 0), dtype=torch.bool))
         self.streams = mixing_streams(Weak())
         if config.copy_paste:
             self.streams["source"] = Stream(Weak(), "labelled", partner="labelled")
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """Return a note if FPL reduces to cross entropy under the confidence mask."""
+        """Return a note if the confidence mask reduces FPL to cross entropy."""
         return under_mask(self.pixel_loss, self.config.threshold) if self.keep else []
 
     def predictor(self) -> nn.Module:
-        """The teacher, as in the authors' evaluation."""
+        """Return the teacher, as in the authors' evaluation."""
         return self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Compute the supervised loss on pasted labelled images plus alpha times consistency on them and mixed ones."""
+        """Compute the supervised loss after copy-paste, and alpha times the consistency losses."""
         if self.config.padding == "zero":
             batch = {name: _padding_taught(samples) for name, samples in batch.items()}
         labelled, a, b = batch["labelled"], batch["unlabelled"], batch["partner"]
@@ -124,7 +124,7 @@ class AEL(Method):
         self.seen += class_confidence(resize_logits(z_l.detach(), labelled.size), mask)
         losses = {"supervised": self.supervised_loss(z_l, mask)}
         weight = self.config.unsupervised_weight
-        with torch.no_grad(), without_dropout(self.teacher):  # batch statistics, of images that are not mixed
+        with torch.no_grad(), without_dropout(self.teacher):  # batch statistics of unmixed images
             t_a, t_b = self.teacher(torch.cat([a.image, b.image])).chunk(2)
             mixed = self._mix_mask(t_a, t_b, a, b)  # (B,H,W), True: partner
         if self.config.labelled_too:
@@ -138,7 +138,7 @@ class AEL(Method):
         return Step(losses, {**metrics, "class_confidence": self.class_confidence.clone()})
 
     def _copy_paste(self, labelled: Batch, source: Batch | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Adaptive copy-paste: return image, mask and valid with the drawn classes of another image pasted in."""
+        """Paste sampled classes of another image (adaptive copy-paste); return the new image, mask and valid mask."""
         assert labelled.mask is not None
         if source is None:
             return labelled.image, labelled.mask, labelled.valid
@@ -149,7 +149,7 @@ class AEL(Method):
         never[[c for c in config.copy_paste_exclude if c < len(wish)]] = True
         reached = torch.softmax(wish.masked_fill(never.to(wish.device), -torch.inf), 0).cumsum(0)
         drawn = uniform(labelled.seed, (1 + config.copy_paste_classes,), purpose=2).to(wish.device)
-        # with replacement: the first class up to which the probabilities sum to more than the number drawn
+        # inverse-CDF sampling with replacement: the first class whose cumulative probability exceeds the random number
         classes = torch.searchsorted(reached / reached[-1], drawn[:, 1:].contiguous(), right=True)  # (B,K)
         over = class_masks(source.mask, classes) & (drawn[:, 0] < config.copy_paste_probability)[:, None, None]
         return (
@@ -159,9 +159,9 @@ class AEL(Method):
         )
 
     def _mix_mask(self, t_a: Tensor, t_b: Tensor, a: Batch, b: Batch) -> Tensor:
-        """Adaptive CutMix mask (B,H,W) bool: a box around part of the partner's drawn class, or any box if none.
+        """Return the adaptive CutMix mask (B,H,W) bool: a box around part of the partner's sampled class, or any box.
 
-        Also records which classes the images contain.
+        Also record which classes the images contain.
         """
         mask = box_masks(a.seed, a.size, boxes=1, area=(0.5, 0.5))
         if self.config.adaptive_mix:
@@ -186,14 +186,14 @@ class AEL(Method):
             total = weight.sum((1, 2), keepdim=True)
             weight = weight / torch.where(total > 0, total, 1)
         loss = result.loss
-        if self.keep:  # pixels below count as 0 and stay in the denominator, as in the authors' code
+        if self.keep:  # pixels below contribute 0 but stay in the denominator, as in the authors' code
             loss = torch.where(result.confidence >= self.config.threshold, loss, 0)
         return masked_mean(loss, weight), {**result.stats, "sampled": local_mean(sampled.float(), valid)}
 
     def _sampled(self, student: Tensor, size: tuple[int, int], seeds: Tensor) -> Tensor:
-        """Adaptive equalisation sampling: return which pixels are kept, (B,H,W) bool.
+        """Return the mask (B,H,W) bool of pixels kept by adaptive equalisation sampling.
 
-        A pixel that the student predicts as class k is kept at rate ((1 - c_k) / max_j (1 - c_j))^beta.
+        A pixel that the student predicts as class k is kept with probability ((1 - c_k) / max_j (1 - c_j))^beta.
         """
         unsure = (1 - self.class_confidence).clamp(min=0)
         rate = (unsure / unsure.max().clamp(min=1e-12)) ** self.config.beta  # (C,)
@@ -201,7 +201,7 @@ class AEL(Method):
         return kept < rate[resize_logits(student, size).argmax(1)]
 
     def after_step(self, progress: Progress) -> None:
-        """EMA update of the teacher's weights and of the confidence bank."""
+        """Update the teacher's weights and the confidence bank by EMA."""
         follow(self.teacher, self.student, warm_decay(progress.step, self.config.decay), buffers="own")
         decay = warm_decay(progress.step, self.config.memory)
         absent = self.config.absent == "decay"
@@ -209,7 +209,7 @@ class AEL(Method):
         self.seen.zero_()
 
     def draw_weights(self, stream: str) -> Tensor | None:
-        """For partners: draw a class by softmax(1 - confidence), then an image with it, or any image, uniformly."""
+        """Sample partners by class, softmax(1 - confidence), then uniformly among its images, or all if it has none."""
         if stream != "partner" or not self.config.adaptive_mix:
             return None
         shown = self.shown.float()
@@ -219,6 +219,6 @@ class AEL(Method):
 
 
 def _padding_taught(samples: Batch) -> Batch:
-    """Mark padding as valid, with class 0 in masks, as in the authors' code."""
+    """Mark padding as valid, with label 0 in masks, as in the authors' code."""
     mask = None if samples.mask is None else samples.mask.masked_fill(~samples.valid, 0)
     return replace(samples, mask=mask, valid=torch.ones_like(samples.valid))

@@ -1,4 +1,4 @@
-"""Banks of AEL: the confidence in each class, and the images that contain it. Identical on every process.
+"""AEL's banks of the confidence in each class and of the images that contain it; identical on every process.
 
 H. Hu et al., NeurIPS 2021 (Eq. 4, 7).
 """
@@ -10,9 +10,9 @@ from fuzzyseg.ops import distributed
 
 
 def class_confidence(logits: Tensor, mask: Tensor) -> Tensor:
-    """Sum the true class's probability over the pixels of each class, and count these pixels: (2,C), fp32.
+    """Return the sum of the true class's probability, and the number of pixels, for each class: (2,C), fp32.
 
-    logits (B,C,H,W), without gradient; mask (B,H,W) int64, in which values that are not classes (255) are ignored.
+    logits (B,C,H,W), without gradient; mask (B,H,W) int64, whose values outside the classes (255) are ignored.
     """
     classes = logits.shape[1]
     with torch.no_grad():
@@ -24,28 +24,28 @@ def class_confidence(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def moved(bank: Tensor, sums: Tensor, decay: float, *, absent: bool) -> Tensor:
-    """Return decay * bank + (1 - decay) * mean confidence of each class over all processes' pixels: (C,).
+    """Return the bank (C,) after an EMA update with each class's mean confidence over the pixels of all processes.
 
-    bank (C,); sums (2,C): result of `class_confidence` on this process. Classes without a pixel count as 0 if `absent`;
-    otherwise they keep their value.
+    bank (C,); sums (2,C): this process's result of `class_confidence`. A class without pixels counts as 0 if `absent`
+    is true; otherwise its value is kept.
     """
-    total, count = distributed.mean(sums)  # the ratio of two means is that of the sums
+    total, count = distributed.mean(sums)  # a ratio of means equals the ratio of sums
     moved = bank * decay + (1 - decay) * total / count.clamp(min=torch.finfo(count.dtype).tiny)
     return moved if absent else torch.where(count > 0, moved, bank)
 
 
 def area_of_classes(labels: Tensor, classes: int) -> Tensor:
-    """Count the pixels of each class in each image: (B,C), fp32. labels (B,H,W) int64; other values are ignored."""
+    """Count the pixels of each class in each image: (B,C), fp32. labels (B,H,W) int64; non-classes are ignored."""
     known = ((labels >= 0) & (labels < classes)).flatten(1)
     index = torch.where(known, labels.flatten(1), 0)
     return known.new_zeros(len(labels), classes, dtype=torch.float32).scatter_add_(1, index, known.float())
 
 
 def noted(bank: Tensor, index: Tensor, shows: Tensor) -> Tensor:
-    """Update `bank` (C,N) bool, class by image, for the images seen on any process; other images keep their value.
+    """Return `bank` (C,N) bool, class by image, with the columns of the images seen on any process replaced.
 
-    index (B,): positions of the images seen on this process; shows (B,C) bool: classes that each of them contains. An
-    image seen twice gets the classes of both times.
+    index (B,): indices of the images seen on this process; shows (B,C) bool: the classes in each of them. An image seen
+    twice gets the union of its classes.
     """
     index, shows = distributed.gather(index), distributed.gather(shows)
     seen = torch.zeros_like(bank[0], dtype=torch.float32).index_fill(0, index, 1) > 0

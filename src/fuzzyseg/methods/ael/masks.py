@@ -1,4 +1,4 @@
-"""Masks of AEL's adaptive copy-paste and CutMix: pixels of given classes, and boxes around connected components."""
+"""Masks for AEL's adaptive copy-paste and CutMix: pixels of given classes, and boxes around connected components."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from fuzzyseg.ops.sample_rng import uniform
 
 
 def class_masks(mask: Tensor, classes: Tensor) -> Tensor:
-    """Return masks (B,H,W) bool, True where a pixel's class is one of its image's `classes` (B,K). mask (B,H,W) int64.
+    """Return masks (B,H,W) bool, True where a pixel of mask (B,H,W) int64 is in its image's `classes` (B,K).
 
     G. Ghiasi et al., "Simple copy-paste is a strong data augmentation method for instance segmentation", CVPR 2021.
     """
@@ -15,9 +15,9 @@ def class_masks(mask: Tensor, classes: Tensor) -> Tensor:
 
 
 def component_masks(labels: Tensor, classes: Tensor, seeds: Tensor, *, smallest: float) -> tuple[Tensor, Tensor]:
-    """Return masks (B,H,W) bool, True in the bounding box of a connected component, and whether there is one (B,).
+    """Return masks (B,H,W) bool, True in a connected component's bounding box, and whether there is one (B,).
 
-    The component (8 neighbours) of classes[i] in labels[i] is drawn uniformly from those larger than the fraction
+    The component (8-connected) of classes[i] in labels[i] is sampled uniformly from those larger than the fraction
     `smallest` of the image; if there is none, the mask is empty. labels (B,H,W) and classes (B,): values below 0 or
     above 254 mean no class. seeds: (B,) int64 on the CPU, like the results. Synchronises with a GPU, since components
     are found on the CPU.

@@ -1,17 +1,18 @@
 """Semi-supervised Semantic Segmentation with Directional Context-aware Consistency (CAC).
 
-X. Lai, Z. Tian, L. Jiang, S. Liu, H. Zhao, L. Wang, J. Jia, CVPR 2021. Two crops of an unlabelled image overlap; the
-cells in the overlap are seen in two contexts and should have the same features. InfoNCE pulls the less confident of two
-cells towards the more confident one; negatives are cells predicted as another class.
+X. Lai, Z. Tian, L. Jiang, S. Liu, H. Zhao, L. Wang, J. Jia, CVPR 2021. Two crops of an unlabelled image overlap. Each
+position in the overlap is seen in two contexts, and its two features should be the same: InfoNCE pulls the less
+confident one towards the more confident one. Negatives are positions with another predicted class.
 
-FPL does not apply: no term trains class scores on a pseudo label. `fuzzy_negatives` is ours: negatives are cells whose
-fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) are disjoint from the anchor's; with K = 1 it is the authors' rule.
+FPL does not apply, because no loss trains class scores on a pseudo label. `fuzzy_negatives` is our addition: negatives
+are positions whose fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) are disjoint from the anchor's. With K = 1 this
+is the authors' rule.
 
-Differences from the authors' code: InfoNCE is computed as a log-sum-exp (their epsilon within the logarithm removes the
-gradient of the hardest cells). Padding provides neither anchors nor negatives. Crops use the run's scales (theirs: 0.8
-to 2). Negatives are all cells, as in both published settings, or a fixed number per image. `start` is a fraction of the
-run. For an encoder learning rate of a tenth, set `optim.head_lr_factor=10`. Computed per process: batch norm, which
-sees each crop separately.
+Unlike the authors' code, we compute InfoNCE as a log-sum-exp (the epsilon in their logarithm removes the gradient of
+the hardest positions) and use no padding as anchors or negatives. Crops use the run's scales instead of 0.8 to 2.
+Negatives are all positions, as in both published settings, or a fixed number per image. `start` is a fraction of the
+run. To use a tenth of the learning rate for the encoder, set `optim.head_lr_factor=10`. Each process computes its own
+batch-norm statistics, separately for each crop.
 """
 
 from collections.abc import Mapping
@@ -53,7 +54,7 @@ class CACConfig(MethodConfig):
 
 
 class _Cells(NamedTuple):
-    """The n cells of a crop, flipped back: features (B,n,D) with gradient; classes (B,n) or (B,n,C); the rest (B,n)."""
+    """Values at a crop's n positions, with flips undone: features (B,n,D), classes (B,n) or (B,n,C), others (B,n)."""
 
     features: Tensor
     classes: Tensor
@@ -62,7 +63,7 @@ class _Cells(NamedTuple):
 
 
 class CAC(Method):
-    """Consistency of the features of two overlapping crops, directed towards the more confident one."""
+    """Consistency between the features of two overlapping crops, directed towards the more confident ones."""
 
     Config = CACConfig
     config: CACConfig
@@ -83,7 +84,7 @@ class CAC(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(pairs, "unlabelled")}
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Compute the supervised loss and, from `start` on, the contrastive loss in both directions."""
+        """Compute the supervised loss and, from `start` on, the contrastive losses in both directions."""
         labelled, crops = batch["labelled"], batch["unlabelled"]
         assert crops.pair is not None and crops.boxes is not None and crops.flips is not None
         supervised = self.supervised_loss(self.student(labelled.image), labelled.mask)
@@ -98,7 +99,7 @@ class CAC(Method):
         return Step(losses, {"pulled": torch.cat([pulled, pushed]).float().mean()})
 
     def _cells(self, image: Tensor, valid: Tensor, flip: Tensor) -> tuple[_Cells, tuple[int, int]]:
-        """Return the cells of one crop, and their number along height and width."""
+        """Return one crop's features and predictions per position, and the size (h,w) of the grid."""
         network: Any = self.student
         pooled = F.avg_pool2d(network.decode(network.encode(image)), self.pool)
         features = unit(self.projector(pooled))  # (B,D,h,w)
@@ -113,7 +114,7 @@ class CAC(Method):
         return _Cells(*(each.flatten(2).movedim(1, 2).squeeze(2) for each in turned)), grid  # drops axes of size 1
 
     def _remember(self, seeds: Tensor, first: _Cells, second: _Cells) -> None:
-        """Push cells of both crops to the bank of negatives, drawn by each sample's seed if limited in number."""
+        """Add the positions of both crops, or a random subset seeded by the sample, to the bank of negatives."""
         both = [torch.cat([first[part], second[part]]) for part in (0, 1, 3)]
         if self.config.negatives is not None:
             order = seeded_places(torch.cat([seeds, seeds ^ 1]), both[0].shape[1], self.config.negatives)
@@ -121,7 +122,7 @@ class CAC(Method):
         self.bank.push(*(each.detach().flatten(0, 1) for each in both))
 
     def _pull(self, ours: _Cells, theirs: _Cells, place: Tensor, meets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of pulling our cells to theirs, and which are pulled. place, meets: see `meeting_cells`."""
+        """Return the loss of pulling `ours` towards `theirs`, and the mask of pulled positions. See `meeting_cells`."""
         positive = theirs.features.detach().take_along_dim(place.unsqueeze(2), 1)
         confidence, shown = theirs.confidence.gather(1, place), theirs.valid.gather(1, place)
         surer = (confidence > self.config.confidence) & (ours.confidence < confidence)

@@ -1,4 +1,4 @@
-"""Memory bank for CAC's negatives."""
+"""Memory bank of CAC's negatives."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from fuzzyseg.ops import distributed
 
 
 class StepBank(nn.Module):
-    """Memory bank of the last `steps` steps, newest last; its buffers start empty and are identical on every process.
+    """Memory bank of the last `steps` steps, newest last; it starts empty and is identical on every process.
 
-    features (R,D) fp32; classes (R,) int64, or (R,C) bool for sets of classes; valid (R,) bool. Rows are gathered over
-    the processes in rank order, without gradient. Every push must have the same number of rows. The number of rows is
-    read from the buffers' shape, which does not synchronise with an accelerator.
+    The buffers are features (R,D) fp32, classes (R,) int64, or (R,C) bool for class sets, and valid (R,) bool. Rows are
+    gathered from all processes in rank order, without gradient. Every push must have the same number of rows. The
+    number of rows is read from the buffers' shape, which does not synchronise with an accelerator.
     """
 
     features: Tensor
@@ -21,7 +21,7 @@ class StepBank(nn.Module):
     valid: Tensor
 
     def __init__(self, steps: int, width: int, classes: int | None = None) -> None:
-        """width: D. classes: C for sets of classes; None for class indices."""
+        """width: D. classes: C if the bank stores class sets, None if it stores class indices."""
         super().__init__()
         if steps < 1:
             raise ValueError(f"steps: found {steps}, expected at least 1")
@@ -33,7 +33,7 @@ class StepBank(nn.Module):
 
     @torch.no_grad()
     def push(self, features: Tensor, classes: Tensor, valid: Tensor) -> None:
-        """Append the rows of a step, in the format of the buffers; rows older than `steps` steps are dropped."""
+        """Append the rows of one step, in the buffers' format, and drop rows older than `steps` steps."""
         features = distributed.gather(features.to(self.features.dtype))
         keep = self.steps * len(features)
         self.features = torch.cat([self.features, features])[-keep:] if keep else self.features

@@ -1,14 +1,14 @@
-"""Matching and sampling of the cells of two overlapping crops."""
+"""Matching and sampling of the feature-map positions of two overlapping crops."""
 
 import torch
 from torch import Tensor
 
 
 def meeting_cells(boxes: Tensor, size: tuple[int, int], grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return the index of the second crop's cell at each cell of the first, and whether it exists: (B,n), n = h w.
+    """Return the second crop's index at each position of the first, and whether there is one: (B,n) each, n = h w.
 
-    boxes (B,2,4): y0,x0,y1,x1 of both crops; size: (H,W) of a crop; grid: (h,w) cells. Exact if the crops are a
-    multiple of a cell apart; otherwise, the cell that contains the centre.
+    boxes (B,2,4): y0,x0,y1,x1 of both crops; size: (H,W) of a crop; grid: (h,w). The match is exact if the crops'
+    offset is a multiple of the distance between positions; otherwise it is the position whose area contains the centre.
     """
     shift = boxes[:, 0, :2] - boxes[:, 1, :2]
     indices = []
@@ -22,9 +22,9 @@ def meeting_cells(boxes: Tensor, size: tuple[int, int], grid: tuple[int, int]) -
 
 
 def seeded_places(seeds: Tensor, places: int, count: int) -> Tensor:
-    """Draw `count` of `places` positions per seed, without replacement: (B,count) int64, or all positions.
+    """Sample `count` of `places` positions per seed without replacement, or all if there are fewer: (B,count) int64.
 
-    seeds: (B,) int64 on the CPU, like the result. Draws depend only on the seed.
+    seeds: (B,) int64 on the CPU, like the result, which depends only on them.
     """
     drawn = [torch.randperm(places, generator=torch.Generator().manual_seed(seed)) for seed in seeds.tolist()]
     return torch.stack(drawn)[:, :count]

@@ -1,21 +1,21 @@
 """Semi-Supervised Semantic Segmentation with Cross-Consistency Training (CCT).
 
-Y. Ouali, C. Hudelot, M. Tami, CVPR 2020. The features of unlabelled images are perturbed in seven ways; one auxiliary
-decoder per perturbed copy learns to predict from it what the main decoder predicts from the clean features. The main
+Y. Ouali, C. Hudelot, M. Tami, CVPR 2020. The features of unlabelled images are perturbed in seven ways. For each
+perturbed copy, one auxiliary decoder learns to predict what the main decoder predicts from the clean features. The main
 decoder learns only from labels, the encoder from both.
 
-The architecture follows the port by CPS's authors, most likely the one behind the tables of CPS and FPL: the features
-are those of the network's decoder, the main decoder is its head, and auxiliary decoders are 1x1 convolutions.
-Everything else follows the paper.
+The architecture follows the port by CPS's authors, most likely the one behind the results in the CPS and FPL papers:
+the features are the output of the network's decoder, the main decoder is its head, and auxiliary decoders are 1x1
+convolutions. Everything else follows the paper.
 
-FPL is our variant: a pixel loss with the main decoder as teacher replaces each auxiliary decoder's squared error.
+Support for FPL is our addition: a pixel loss with the main decoder as teacher replaces each auxiliary squared error.
 
-Differences from the authors' code: padding is excluded from the losses. I-VAT uses a probe that fp32 can resolve, and
-keeps its nominal radius (theirs is 0.007 instead of 2). G-Cutout cuts every region that is large enough, even with few
-corners. Auxiliary decoders are linear (theirs end in a ReLU). Con-Msk and Obj-Msk use the data's background class or,
-if it has none, class 0, as the authors do. Not implemented: weak labels, the pair-wise loss (reported, never trained),
-the confidence mask (off by default), decoders with PixelShuffle. Computed per process: all random draws, batch-norm
-statistics.
+Unlike the authors' code, we exclude padding from the losses. Our I-VAT uses a probe that fp32 resolves and keeps its
+nominal radius of 2 (theirs is 0.007). G-Cutout cuts every region that is large enough, even one with few corners.
+Auxiliary decoders are linear, where theirs end in a ReLU. As in their code, Con-Msk and Obj-Msk use class 0 if the data
+has no background class. We do not implement weak labels, the pair-wise loss (which they report but never train), the
+confidence mask (off by default) and decoders with PixelShuffle. Each process uses its own random numbers and computes
+its own batch-norm statistics.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -84,7 +84,7 @@ class CCT(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Compute the supervised loss plus lambda times the auxiliary decoders' mean loss against the main decoder."""
+        """Compute the supervised loss and lambda times the mean loss of the auxiliary against the main decoder."""
         labelled, free = batch["labelled"], batch["unlabelled"]
         assert labelled.mask is not None
         net, mask = self.student, labelled.mask
@@ -97,7 +97,7 @@ class CCT(Method):
             target: Tensor = net.classify(features)  # type: ignore[operator]  # (B,C,h,w)
         terms: list[Tensor] = []
         for decoder, perturbed in zip(self.auxiliary, self.perturbed(features, target), strict=True):
-            # statistics are of the teacher, hence equal for all decoders
+            # the statistics describe the teacher, so they are equal for all decoders
             loss, stats = self.unlabelled_map(mean_squared_error, decoder(perturbed), target, free.valid, progress)
             terms.append(masked_mean(loss, free.valid))
         ramp = sigmoid_ramp(progress.step, round(self.config.ramp_share * progress.total))
@@ -123,7 +123,7 @@ class CCT(Method):
             yield from (way() for _ in range(count))
 
     def adversarial(self, decoder: nn.Module, features: Tensor) -> Tensor:
-        """I-VAT: return the offset (B,D,h,w) of the features that changes this decoder's prediction most."""
+        """Return the I-VAT perturbation (B,D,h,w) of the features that changes this decoder's prediction most."""
         features = features.float()
         with torch.no_grad(), small_differences(features.device):
             clean = decoder(features)

@@ -1,4 +1,4 @@
-"""Annealed cross entropy: excludes confidently correct labelled pixels, fewer and fewer of them over time."""
+"""Annealed cross entropy, which excludes confident, correct labelled pixels, and fewer of them over time."""
 
 import math
 
@@ -10,16 +10,16 @@ from fuzzyseg.losses.supervised import VOID
 
 
 def annealed_threshold(step: int, total: int, classes: int, *, end: float = 0.9, share: float = 0.4) -> float:
-    """Return eta = s + (end - s) (1 - exp(-5 t)), s = 1 / classes, t = step / (share * total).
+    """Return eta = s + (end - s) (1 - exp(-5 t)), with s = 1 / classes and t = step / (share * total).
 
-    Y. Ouali et al., CVPR 2020 (abCE). From s at step 0; within 0.7% of `end` at t = 1.
+    Y. Ouali et al., CVPR 2020 (abCE). It starts at s and is within 0.7% of `end` at t = 1.
     """
     start = 1 / classes
     return start + (end - start) * (1 - math.exp(-5 * step / (share * total)))
 
 
 def annealed_mask(logits: Tensor, mask: Tensor, eta: float) -> Tensor:
-    """Return the mask (B,H,W) int64 with 255 where the true class has probability eta or more. logits (B,C,h,w)."""
+    """Return mask (B,H,W) int64 with 255 where the true class's probability is at least eta. logits (B,C,h,w)."""
     with torch.no_grad(), full_precision(logits.device):
         p = torch.softmax(at_size(logits, mask.shape[1:]), 1)
         true = p.gather(1, torch.where(mask == VOID, 0, mask).unsqueeze(1)).squeeze(1)

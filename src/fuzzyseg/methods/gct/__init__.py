@@ -1,19 +1,19 @@
 """Guided Collaborative Training for Pixel-wise Semi-Supervised Learning (GCT).
 
-Z. Ke, D. Qiu, K. Li, Q. Yan, R. W. H. Lau, ECCV 2020. Two networks with different initial weights see the same images;
-a flaw detector predicts the error of each at every pixel. Where one is better, the other learns from it (dynamic
-consistency); where both are bad, the detector acts as a critic whose output they minimise (flaw correction). The
-detector learns from the difference between prediction and label on labelled images.
+Z. Ke, D. Qiu, K. Li, Q. Yan, R. W. H. Lau, ECCV 2020. Two networks with different initial weights see the same images,
+and a flaw detector predicts the error of each network at every pixel. Where one network is better, the other learns
+from it (dynamic consistency); where both are bad, the detector acts as a critic whose output they minimise (flaw
+correction). The detector is trained on labelled images with the difference between prediction and label.
 
-FPL is our variant, since dynamic consistency regresses a whole distribution. A pixel loss replaces it on the pixels
-where the other network is better, with that network's logits as teacher. The comparison of flaws, which acts as the
-confidence mask, and the flaw correction remain.
+Dynamic consistency regresses a full distribution, so support for FPL is our addition: on pixels where the other network
+is better, a pixel loss with that network's logits as teacher replaces it. The comparison of flaws, which acts as the
+confidence mask, and the flaw correction are unchanged.
 
-Differences from the authors' code: theirs takes three steps in turn; here all three networks are updated in one step by
-gradients at the same weights, with detached targets and a frozen critic. Void and padding are excluded (theirs: void is
-"half wrong"). A map without flaws is 0 (theirs: below 0). The detector's batch-norm statistics are updated only by
-forwards that train it. Crops up to 91 pixels have a single detector cell, so neither network learns from the other.
-Computed per process: all batch-norm statistics.
+The authors update the three networks in turn. We update all of them in one step with gradients at the same weights,
+with detached targets and a frozen critic. Unlike them, we exclude void and padding (they treat void as half wrong), set
+a map without flaws to 0 (theirs falls below 0), and update the detector's batch-norm statistics only in forward passes
+that train it. For crops up to 91 pixels the detector's output is a single value, so neither network learns from the
+other. Each process computes its own batch-norm statistics.
 """
 
 from collections.abc import Mapping
@@ -73,30 +73,30 @@ class GCT(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """Return a note if crops are too small for the detector to choose a teacher."""
+        """Return a note if crops are too small for the detector to tell which network is better."""
         note = f"crops up to {self.detector.one_cell} pixels are one cell of GCT's detector: --loss has no effect"
         return [note] if max(size) <= self.detector.one_cell else []
 
     def predictor(self) -> nn.Module:
-        """The first network."""
+        """Return the first network."""
         return self.first
 
     def pair(self) -> tuple[nn.Module, nn.Module]:
-        """Return (student, teacher): the direction in which the first network learns from the second."""
+        """Return (student, teacher) for the direction in which the first network learns from the second."""
         return self.first, self.second
 
     def roles(self) -> dict[str, Role]:
-        """Return backbone, head, and the detector (Adam with a separate learning rate)."""
+        """Return the roles backbone, head and detector (Adam with its own learning rate)."""
         return self.roles_beside({"detector": critic(self.detector, self.config.detector_lr)})
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Supervised loss, consistency where the other net is better, correction where both are bad, detector loss."""
+        """Compute the supervised, dynamic consistency, flaw correction and detector losses."""
         labelled, free = batch["labelled"], batch["unlabelled"]
         assert labelled.mask is not None
         image, valid = torch.cat([labelled.image, free.image]), torch.cat([labelled.valid, free.valid])
         z = [self.first(image), self.second(image)]  # (B,C,h,w), labelled first
         q = [at_size(logits, free.size).softmax(1) for logits in z]  # (B,C,H,W)
-        flaws = [self.detector(image, one.detach()).float() for one in q]  # (B,1,H,W), to train the detector
+        flaws = [self.detector(image, one.detach()).float() for one in q]  # (B,1,H,W), used to train the detector
         learns, both_bad = self.compare(*flaws)
         with frozen(self.detector), without_dropout(self.detector, update_statistics=False):
             critics = [self.detector(image, one).float().squeeze(1) for one in q]
@@ -121,7 +121,10 @@ class GCT(Method):
         return Step(losses, {**stats, **{name: local_mean(where.float(), valid) for name, where in shares.items()}})
 
     def compare(self, first: Tensor, second: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """Return where the first learns, the second learns, and both are bad: (B,H,W) bool. Flaw maps (B,1,H,W)."""
+        """Return where the first network learns, where the second learns, and where both are bad: (B,H,W) bool.
+
+        first, second: flaw maps (B,1,H,W).
+        """
         maps = (comparable(flaw.detach(), clip=self.config.clip) for flaw in (first, second))
         one, two, both = (where.squeeze(1) for where in compare_flaws(*maps, xi=self.config.xi))
         return (one, two), both

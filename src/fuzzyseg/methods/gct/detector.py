@@ -1,4 +1,4 @@
-"""Flaw detector: predicts the per-pixel error of a prediction."""
+"""Flaw detector, which predicts the per-pixel error of a prediction."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from fuzzyseg.networks.heads import at_input_size
 
 
 class HalfInstanceNorm(nn.Module):
-    """Batch norm on the first half of the channels (B,D,H,W), instance norm without parameters on the rest."""
+    """Batch norm on the first half of the channels (B,D,H,W) and non-affine instance norm on the second half."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -23,14 +23,15 @@ class HalfInstanceNorm(nn.Module):
 class FlawDetector(nn.Module):
     """Predict an unbounded flaw map (B,1,H,W) from an image (B,Cin,H,W) and probabilities (B,C,H,W).
 
-    Z. Ke et al., ECCV 2020: seven 4x4 convolutions of stride 2, 2, 1, 2, 1, 2, 1, each with `HalfInstanceNorm` and
-    LeakyReLU, and one of stride 2 to one channel, whose output is upsampled to the input's size. Inputs smaller than
-    `smallest` along an axis are first enlarged to it, since the last norms need more than one cell.
+    Z. Ke et al., ECCV 2020: seven 4x4 convolutions with strides 2, 2, 1, 2, 1, 2, 1, each followed by
+    `HalfInstanceNorm` and LeakyReLU, and one with stride 2 and a single output channel, whose output is upsampled to
+    the input's size. Axes shorter than `smallest` are first enlarged to it, since the last norm layers need more than
+    one spatial element.
     """
 
     smallest = 64
     one_cell = 91
-    """Largest input side for which the output has a single cell."""
+    """Largest input side for which the output, before upsampling, is 1x1."""
 
     def __init__(self, channels: int, classes: int, width: int = 64) -> None:
         super().__init__()

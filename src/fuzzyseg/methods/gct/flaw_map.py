@@ -1,6 +1,6 @@
-"""Flaw maps of GCT (Z. Ke et al., ECCV 2020): target of the detector, and comparison of two maps.
+"""Flaw maps of GCT (Z. Ke et al., ECCV 2020): the detector's target, and the comparison of two maps.
 
-All maps are (B,1,H,W), fp32, without gradient; larger values mean a worse prediction.
+All maps are (B,1,H,W), fp32 and without gradient; larger values mean a worse prediction.
 """
 
 import torch
@@ -14,14 +14,14 @@ from fuzzyseg.losses.supervised import VOID
 def flaw_target(probabilities: Tensor, mask: Tensor, *, mu: float = 0.5, nu: int = 1) -> Tensor:
     """Compute the flaw detector's target, in [0, 1], from probabilities (B,C,H,W) and mask (B,H,W) int64.
 
-    mu times the sum over the classes of |one-hot - p|, 0 on void (mu in the authors' code); blurred (kernel H/8); nu
-    times dilated (3x3) and blurred (kernel H/4); each image then stretched to [0, 1].
+    The target is mu times the sum over classes of |one-hot - p|, and 0 on void (mu in the authors' code). It is blurred
+    (kernel H/8), then dilated (3x3) and blurred (kernel H/4) nu times, and finally stretched to [0, 1] per image.
     """
     with torch.no_grad(), full_precision(probabilities.device):
         p = probabilities.float()
         known = (mask != VOID).unsqueeze(1)
         label = torch.where(mask == VOID, 0, mask).unsqueeze(1)
-        # sum |one-hot - p| = (1 - p_y) + sum of the others, and these sum to 1 - p_y
+        # sum |one-hot - p| = (1 - p_y) + the sum of the other p, which is also 1 - p_y
         flaw = torch.where(known, mu * 2 * (1 - p.gather(1, label)), 0)
         height = flaw.shape[2]
         flaw = gaussian_blur(flaw, odd_kernel(height, 8))
@@ -31,10 +31,10 @@ def flaw_target(probabilities: Tensor, mask: Tensor, *, mu: float = 0.5, nu: int
 
 
 def comparable(flaw: Tensor, *, clip: float = 0.1) -> Tensor:
-    """Clamp a detector's map to be non-negative, blur it (kernel H/16) and stretch it to [0, 1] per image.
+    """Clamp the detector's map to be non-negative, blur it (kernel H/16) and stretch it to [0, 1] per image.
 
-    0 everywhere for an image whose largest flaw is at most `clip` (in the authors' code it falls below 0, so that this
-    network beats another that is flawless as well).
+    The map of an image whose largest flaw is at most `clip` is set to 0. (In the authors' code it drops below 0, so
+    that this network beats one that is also flawless.)
     """
     with torch.no_grad(), full_precision(flaw.device):
         flaw = gaussian_blur(flaw.float().clamp(min=0), odd_kernel(flaw.shape[2], 16))
@@ -42,10 +42,10 @@ def comparable(flaw: Tensor, *, clip: float = 0.1) -> Tensor:
 
 
 def compare_flaws(first: Tensor, second: Tensor, *, xi: float = 0.6) -> tuple[Tensor, Tensor, Tensor]:
-    """Return where the first network learns from the second, where vice versa, and where both are bad.
+    """Return where the first network learns from the second, where the second learns, and where both are bad.
 
-    first, second: results of `comparable`. (B,1,H,W) bool each. Values above xi count as 1; the network with the larger
-    value learns, or neither if they are equal.
+    first, second: results of `comparable`. The masks are (B,1,H,W) bool. Values above xi count as 1. The network with
+    the larger value learns; neither does if the values are equal.
     """
     bad_first, bad_second = first > xi, second > xi
     one, two = torch.where(bad_first, 1.0, first), torch.where(bad_second, 1.0, second)
@@ -58,7 +58,7 @@ def _stretched(maps: Tensor) -> Tensor:
 
 
 def odd_kernel(length: int, part: int) -> int:
-    """Return the odd kernel length for a `part`-th of `length`: length // part, plus one if that is even."""
+    """Return length // part, plus one if that is even: an odd kernel size."""
     size = length // part
     return size if size % 2 else size + 1
 
@@ -66,7 +66,7 @@ def odd_kernel(length: int, part: int) -> int:
 def gaussian_blur(maps: Tensor, kernel: int) -> Tensor:
     """Blur maps (B,D,H,W) per channel with a Gaussian of odd length `kernel` and reflection padding.
 
-    The standard deviation is 0.3 ((kernel - 1) / 2 - 1) + 0.8. On axes too short for the padding the kernel is cropped.
+    The standard deviation is 0.3 ((kernel - 1) / 2 - 1) + 0.8. The kernel is cropped on axes too short for the padding.
     """
     channels = maps.shape[1]
     for axis, length in ((2, maps.shape[2]), (3, maps.shape[3])):

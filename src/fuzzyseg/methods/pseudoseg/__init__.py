@@ -1,16 +1,17 @@
 """PseudoSeg: Designing Pseudo Labels for Semantic Segmentation.
 
 Y. Zou, Z. Zhang, H. Zhang, C.-L. Li, X. Bian, J.-B. Huang, T. Pfister, ICLR 2021. An image classifier, trained on the
-classes in the labelled masks, localises each class by Grad-CAM; self-attention over the features refines the maps, and
-a layer calibrates them. Fused at a common scale with the prediction of the weak view, and sharpened, they become the
-soft label of the strong view, in which a square is hidden. FPL is native and uses the sharpened label; without
-sharpening (`temperature=1`) nearly all classes are positive.
+classes in the labelled masks, localises each class with Grad-CAM; self-attention over the features refines the maps,
+and a layer calibrates them. They are brought to a common scale with the prediction for the weak view, fused with it and
+sharpened; the result is the soft label of the strong view, in which a square is hidden. FPL is native and uses the
+sharpened label; without sharpening (`temperature=1`), nearly all classes are positive.
 
-Differences from the authors' code: the scale is computed per image (`normalise`), so that only batch norm makes a label
-depend on other images. Attention excludes padding (theirs also excludes the hidden square, which the weak view does not
-have). Images without a labelled pixel do not train the classifier. Without a background class the classifier covers all
-classes (theirs assumes that there is one). The hidden square scales with the crop. Not implemented: image-level labels
-of unlabelled images (`weakly`). Computed per process: batch-norm statistics; the scale with `normalise: batch`.
+Unlike the authors' code, we compute the scale per image (`normalise`), so that labels depend on other images only
+through batch norm, and exclude padding from attention (the authors also exclude the hidden square, although the weak
+view has none). Images without a labelled pixel do not train the classifier. If there is no background class, the
+classifier covers all classes; the authors assume that there is one. The size of the hidden square scales with the crop.
+Image-level labels for unlabelled images (`weakly`) are not implemented. Each process computes its own batch-norm
+statistics and, with `normalise: batch`, its own scale.
 """
 
 from collections.abc import Mapping
@@ -49,7 +50,7 @@ class PseudoSegConfig(MethodConfig):
 
 
 class PseudoSeg(Method):
-    """Pseudo labels from two predictions supervise the strong view."""
+    """A fusion of two predictions supervises the strong view."""
 
     Config = PseudoSegConfig
     config: PseudoSegConfig
@@ -63,7 +64,7 @@ class PseudoSeg(Method):
         self.student = network()
         fine, coarse = encoder_channels(self.student, "pseudoseg")[-2:]
         self.foreground = [c for c in range(classes) if c != self.facts.background]
-        self.classifier = nn.Conv2d(coarse, len(self.foreground), 1)  # (K) of the mean over the cells
+        self.classifier = nn.Conv2d(coarse, len(self.foreground), 1)  # (K) logits from the mean over positions
         self.query = nn.Conv2d(fine + coarse, width, 1, bias=False)
         self.key = nn.Conv2d(fine + coarse, width, 1, bias=False)
         self.calibrate = nn.Sequential(nn.Conv2d(classes, classes, 1, bias=False), nn.BatchNorm2d(classes))
@@ -71,7 +72,7 @@ class PseudoSeg(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(strong, "unlabelled")}
 
     def notes(self, size: tuple[int, int]) -> list[str]:
-        """Return a note if FPL reduces to cross entropy under the confidence mask."""
+        """Return a note if the confidence mask reduces FPL to cross entropy."""
         return under_mask(self.pixel_loss, self.config.threshold)
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
@@ -84,7 +85,7 @@ class PseudoSeg(Method):
                 z_w = network(unlabelled.image)  # (B,C,h,w), batch statistics
             with evaluating(network):
                 features = network.encode(unlabelled.image)
-            z_m = resize_logits(self._maps(features, unlabelled.valid)[0], z_w.shape[-2:])  # batch statistics, too
+            z_m = resize_logits(self._maps(features, unlabelled.valid)[0], z_w.shape[-2:])  # also with batch statistics
             p = fused(z_w, z_m, config.fusion, over=config.normalise)
             teacher = sharpened(p, config.temperature)
         unsupervised, metrics = self._strong(unlabelled, teacher, progress)
@@ -104,11 +105,10 @@ class PseudoSeg(Method):
         return Step(losses, metrics)
 
     def _maps(self, features: Any, valid: Tensor, shown: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return logits (B,C,h,w) of the attended activation maps, and the classifier's logits (B,K).
+        """Return the calibrated logits (B,C,h,w) of the attended activation maps, and the classifier's logits (B,K).
 
-        shown (B,K): the classes in each image; None uses those that the classifier predicts. Gradients flow from the
-        maps to keys, queries and the calibration layer, and from the classifier's logits to the classifier and the
-        encoder.
+        shown (B,K): the classes in each image; None uses the classifier's predictions. Gradients flow from the maps to
+        keys, queries and the calibration layer, and from the classifier's logits to the classifier and the encoder.
         """
         fine, coarse = levels(features)[-2:]
         image_logits = self.classifier(coarse.mean((2, 3), keepdim=True)).flatten(1)
@@ -128,6 +128,6 @@ class PseudoSeg(Method):
         z_s = self.student(torch.where(hidden.unsqueeze(1), 0, unlabelled.strong[0]))
         valid = nearest_cells(unlabelled.valid & ~hidden, z_s.shape[-2:])  # (B,h,w)
         result = self.pixel_loss(z_s, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
-        # Labels below the threshold count as 0 and stay in the denominator
+        # Pixels below the threshold contribute 0 but stay in the denominator
         kept = torch.where(result.confidence >= self.config.threshold, result.loss, 0)
         return masked_mean(kept, valid), result.stats

@@ -1,6 +1,7 @@
-"""Class activation maps (R. Selvaraju et al., "Grad-CAM", ICCV 2017) and their attention, fusion and sharpening.
+"""Class activation maps (R. Selvaraju et al., "Grad-CAM", ICCV 2017), and their attention, fusion and sharpening.
 
-The last three follow Y. Zou et al., "PseudoSeg", ICLR 2021. K: classes of the classifier; C: classes of the network.
+Attention, fusion and sharpening follow Y. Zou et al., "PseudoSeg", ICLR 2021. Notation: K, the number of classes of the
+classifier; C, that of the network.
 """
 
 from typing import Literal
@@ -12,9 +13,9 @@ from torch import Tensor
 def activation_maps(features: Tensor, weight: Tensor, present: Tensor) -> Tensor:
     """Compute Grad-CAM for a classifier with mean pooling and a linear layer: (B,K,h,w) in [0, 1], without gradient.
 
-    The gradient of class k's logit at any cell is weight[k] / (h w), so the map is the positive part of the linear
-    layer at each cell, divided by its maximum. Maps without a positive cell, or of absent classes, are 0. features
-    (B,D,h,w); weight (K,D); present (B,K) bool.
+    The gradient of class k's logit at any position is weight[k] / (h w), so the map is the positive part of the linear
+    layer's output at each position, divided by its maximum. Maps of absent classes, or without a positive value, are 0.
+    features (B,D,h,w); weight (K,D); present (B,K) bool.
     """
     with torch.no_grad():
         maps = torch.einsum("bdhw,kd->bkhw", features.float(), weight.float()).clamp(min=0)
@@ -24,10 +25,10 @@ def activation_maps(features: Tensor, weight: Tensor, present: Tensor) -> Tensor
 
 
 def attended(maps: Tensor, query: Tensor, key: Tensor, valid: Tensor) -> Tensor:
-    """Add to each cell's maps the attention-weighted mean of all cells' maps (residual self-attention): (B,K,h,w).
+    """Add to each position's maps the attention-weighted mean over all positions (residual self-attention): (B,K,h,w).
 
-    The attention of cell i to j is softmax over j of query_i . key_j / sqrt(d). Cells do not attend to invalid ones;
-    invalid cells, and all cells of an image without valid ones, attend uniformly. maps (B,K,h,w); query, key (B,d,h,w);
+    Position i attends to j with softmax over j of query_i . key_j / sqrt(d). Invalid positions are not attended to;
+    they, and all positions of an image without valid ones, attend uniformly. maps (B,K,h,w); query, key (B,d,h,w);
     valid (B,h,w).
     """
     q, k = query.flatten(2), key.flatten(2)  # (B,d,n), n = h w
@@ -42,8 +43,8 @@ def attended(maps: Tensor, query: Tensor, key: Tensor, valid: Tensor) -> Tensor:
 def fused(first: Tensor, second: Tensor, share: float, *, over: Literal["image", "batch", "pixel"] = "image") -> Tensor:
     """Return share softmax(first / N) + (1 - share) softmax(second / N): (B,C,h,w) probabilities, fp32.
 
-    N is the common scale of both logits (B,C,h,w). image, batch: root mean square over an image or the batch; pixel:
-    root of the sum of squares at each pixel.
+    N is a common scale of both logits (B,C,h,w): their root mean square over each image or over the batch, or, for
+    `pixel`, the root of the sum of squares at each pixel.
     """
     first, second = first.float(), second.float()
     square = first**2 + second**2

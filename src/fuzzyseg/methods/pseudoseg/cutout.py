@@ -1,4 +1,4 @@
-"""CutOut: hides a random square of the image.
+"""Cutout, which hides a random square of the image.
 
 T. DeVries, G. Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
 """
@@ -12,7 +12,7 @@ from fuzzyseg.ops.sample_rng import uniform
 def square_masks(seeds: Tensor, size: tuple[int, int], half: int) -> Tensor:
     """Return masks (B,H,W) bool, True in a square of side 2 * half around a random pixel, cropped at the borders.
 
-    seeds: (B,) int64, each sample's seed, on the CPU, like the masks.
+    seeds: (B,) int64, one per sample, on the CPU, like the masks.
     """
     height, width = size
     centre = uniform(seeds, (2,), purpose=4) * torch.tensor([height, width])

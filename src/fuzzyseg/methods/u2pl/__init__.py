@@ -1,15 +1,16 @@
 """Semi-Supervised Semantic Segmentation Using Unreliable Pseudo-Labels (U2PL).
 
-Y. Wang, H. Wang, Y. Shen, J. Fei, W. Li, G. Jin, L. Wu, R. Zhao, X. Le, CVPR 2022. A mean teacher with CutMix. Pixels
-of high entropy, a decreasing fraction, are excluded from the pseudo-label loss; they become negatives of unlikely
-classes in a contrastive loss with a memory bank per class. FPL replaces the pseudo-label cross entropy.
+Y. Wang, H. Wang, Y. Shen, J. Fei, W. Li, G. Jin, L. Wu, R. Zhao, X. Le, CVPR 2022. A mean teacher with CutMix. A
+decreasing fraction of pixels, those of high entropy, is excluded from the pseudo-label loss; these pixels become
+negatives of unlikely classes in a contrastive loss with a memory bank per class. FPL replaces the pseudo-label cross
+entropy.
 
-Differences from the authors' code: anchors, positive and bank of a term belong to one class (in theirs, an index mixes
-them up). A negative key of class k needs k in its window of ranks, but not the label k. One-hot labels stay with their
-image (theirs all go into the first). The head uses the decoder's features. Images are mixed individually, in boxes of
-log-uniform height. The contrastive loss computes percentiles over cells. Padding is excluded. Not implemented: moving
-prototypes, delta_n, U2PL with AEL. Computed per process: percentiles, lambda_u, prototypes, mix partners, draws other
-than the boxes.
+Unlike in the authors' code, the anchors, the positive and the bank of a loss term always belong to the same class
+(theirs mixes up an index), a negative of class k has k in its window of ranks and another label, and one-hot labels
+stay with their image (theirs all go into the first). The head uses the decoder's features. Images are mixed
+individually, in boxes of log-uniform height. Percentiles in the contrastive loss are over feature-map positions.
+Padding is excluded. Moving prototypes, delta_n and U2PL with AEL are not implemented. Each process computes its own
+percentiles, lambda_u and prototypes, mixes its own images, and uses its own random numbers except for the boxes.
 """
 
 import math
@@ -58,7 +59,7 @@ class U2PLConfig(MethodConfig):
 
 
 class U2PL(Method):
-    """Mean teacher with an entropy filter, and a contrastive loss with the excluded pixels."""
+    """Mean teacher with an entropy filter and a contrastive loss on the excluded pixels."""
 
     Config = U2PLConfig
     config: U2PLConfig
@@ -80,7 +81,7 @@ class U2PL(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
 
     def predictor(self) -> nn.Module:
-        """The teacher, as in the authors' evaluation; before `start` it equals the student."""
+        """Return the teacher, as in the authors' evaluation; before `start` it equals the student."""
         return self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
@@ -107,7 +108,7 @@ class U2PL(Method):
         target = Mixed(clean, clean.roll(-1, 0), mask)
         with torch.no_grad(), without_dropout(self.teacher):
             label = torch.where(valid, at_size(target, unlabelled.size).argmax(1), VOID)
-            theirs = run_stages(self.teacher, images)  # of the mixed image, with batch statistics
+            theirs = run_stages(self.teacher, images)  # for the mixed images, with batch statistics
             entropy = entropy_of(theirs.logits[count:], unlabelled.size)  # (B,H,W)
             limit = valid_quantile(entropy, valid, 1 - config.drop * left)
             kept = valid & (entropy < limit) if config.confidence == "keep" else valid
@@ -119,7 +120,10 @@ class U2PL(Method):
         return Step({**losses, "contrast": config.contrast_weight * contrast}, term.stats)
 
     def _contrast(self, ours: Stages, theirs: Stages, label: Tensor, entropy: Tensor, share: float) -> Tensor:
-        """Push keys to the banks; average over classes. label (B,h,w), entropy (B_u,h,w); N cells, labelled first."""
+        """Push keys to the banks and return the contrastive loss averaged over classes.
+
+        label (B,h,w), labelled images first; entropy (B_u,h,w).
+        """
         config, maps = self.config, (self.head(ours.decoded), self.teacher_head(theirs.decoded))
         features, keys = (each.movedim(1, -1).flatten(0, 2) for each in maps)  # (N,D)
         with torch.no_grad(), full_precision(label.device):
@@ -135,7 +139,7 @@ class U2PL(Method):
         return mean_of_classes(loss.view(-1, config.anchors), parts, self.bank.filled)
 
     def after_step(self, progress: Progress) -> None:
-        """Copy the student to the teacher at first, then apply the EMA; the teacher keeps its batch-norm statistics."""
+        """Copy the student to the teacher at first, then update it by EMA; its batch-norm statistics are its own."""
         start, copying = (int(s * progress.total) for s in (self.config.start, self.config.copy_share))
         since = progress.step - start
         decay = 0.0 if since + 1 < copying else warm_decay(max(since, 0), self.config.decay)

@@ -1,4 +1,4 @@
-"""Memory bank for U2PL's negatives."""
+"""Memory bank of U2PL's negatives."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from fuzzyseg.ops import distributed
 
 
 class ClassBank(nn.Module):
-    """A ring buffer of rows (·,D) for each class, concatenated in `rows`; identical on every process.
+    """One ring buffer of rows (·,D) per class, concatenated in `rows`; identical on every process.
 
-    Class c has the `capacity[c]` rows from `start[c]` on; `filled[c]` of them have been written, and the next key goes
-    to position `following[c]`. Keys are gathered over the processes in rank order, without gradient. The rows must not
-    be used in a backward pass after the next push.
+    Class c occupies `capacity[c]` rows starting at `start[c]`; `filled[c]` of them have been written, and the next key
+    goes to position `following[c]`. Keys are gathered from all processes in rank order, without gradient. The rows must
+    not be used in a backward pass after the next push.
     """
 
     rows: Tensor
@@ -23,7 +23,7 @@ class ClassBank(nn.Module):
     filled: Tensor
 
     def __init__(self, sizes: Sequence[int], width: int) -> None:
-        """sizes: number of rows of each class. width: D."""
+        """sizes: number of rows per class. width: D."""
         super().__init__()
         if min(sizes) < 1:
             raise ValueError(f"sizes: found {tuple(sizes)}, expected at least one row for each class")
@@ -38,11 +38,11 @@ class ClassBank(nn.Module):
 
     @torch.no_grad()
     def push(self, keys: Tensor, members: Tensor, limit: int | None = None) -> None:
-        """Append to each class the keys (N,D) selected by members (N,C) bool, in order, over the oldest rows.
+        """Append keys (N,D) to the classes selected by members (N,C) bool, in order, overwriting the oldest rows.
 
         If a class gets more keys than it has rows, the last ones are kept. limit: upper bound on the number of keys
-        that belong to any class, if known; at most that many are sent and written, in an order drawn with torch's
-        global generator. Does not synchronise with an accelerator.
+        that belong to any class, if known; at most that many are communicated and written, in a random order from
+        torch's global generator. Does not synchronise with an accelerator.
         """
         if limit is not None:
             chosen = (members.any(1) + torch.rand(len(keys), device=keys.device)).topk(min(limit, len(keys))).indices
@@ -56,7 +56,7 @@ class ClassBank(nn.Module):
         for c, size in enumerate(self.sizes):
             limit = min(size, len(keys))
             ahead = torch.arange(limit, device=keys.device)
-            # Key of each row from here on; keys that are not written share one extra entry. Negative: keep the row.
+            # Key for each row from here on, or -1 to keep the row; keys that are not written share an extra entry.
             step = place[:, c] - surplus[c]
             step = torch.where(members[:, c] & (step >= 0), step, limit)
             source = torch.full((limit + 1,), -1, device=keys.device).scatter_(0, step, number)[:limit]
@@ -67,9 +67,9 @@ class ClassBank(nn.Module):
         self.filled.copy_(torch.minimum(self.filled + counts, self.capacity))
 
     def draw(self, each: int, count: int) -> Tensor:
-        """Draw indices of written `rows`, uniformly with replacement: (C,each,count) int64.
+        """Sample indices of written `rows`, uniformly with replacement: (C,each,count) int64.
 
-        Uses torch's global generator. Meaningless for classes without a row (`filled`).
+        Uses torch's global generator. The indices are meaningless for classes without written rows (`filled` is 0).
         """
         filled = self.filled.view(-1, 1, 1)
         chance = torch.rand(len(self.sizes), each, count, device=self.rows.device)

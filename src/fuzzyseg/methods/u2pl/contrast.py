@@ -1,4 +1,4 @@
-"""Anchors, positives and negatives of U2PL's contrastive loss, by the teacher's entropy (Y. Wang et al., CVPR 2022)."""
+"""Anchors, positives and negatives of U2PL's contrastive loss (Y. Wang et al., CVPR 2022)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,7 +18,10 @@ def entropy_of(logits: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class Parts(NamedTuple):
-    """Role (N,C) bool of cell n for class c: present, a reliable cell of it; anchor, to be trained; key, a negative."""
+    """Masks (N,C) bool of the N positions by class.
+
+    present: reliable positions of the class. anchor: positions to be trained. key: negatives of the class.
+    """
 
     present: Tensor
     anchor: Tensor
@@ -29,14 +32,14 @@ class Parts(NamedTuple):
 def contrast_parts(
     p: Tensor, label: Tensor, entropy: Tensor, *, share: float, ranks: tuple[int, int], confidence: float
 ) -> Parts:
-    """Assign roles to N cells, of which the last M are unlabelled.
+    """Assign roles to N feature-map positions, of which the last M belong to unlabelled images.
 
-    p (N,C): the teacher's probabilities. label (N,): class or 255. entropy (M,) of the unlabelled cells. Reliable cells
-    have the lowest `share` of entropies, unreliable ones the highest; labelled cells are both. The probability of an
-    anchor's class is above `confidence`. An unreliable unlabelled cell is a negative of the classes with a rank (0:
-    most probable) in [ranks[0], ranks[1]); a labelled cell of the classes other than its own with a rank below
-    ranks[0]. If there are too few classes for the window, it starts at the last rank. Raises ValueError for an empty
-    window.
+    p (N,C): the teacher's probabilities. label (N,): class or 255. entropy (M,): of the unlabelled positions. Reliable
+    positions have the lowest `share` of entropies and unreliable ones the highest; labelled positions are both. Anchors
+    are reliable positions whose class has a probability above `confidence`. An unreliable unlabelled position is a
+    negative of the classes whose rank (0: most probable) is in [ranks[0], ranks[1]); a labelled one is a negative of
+    the classes other than its own with a rank below ranks[0]. If there are too few classes for the window, it starts at
+    the last rank. Raises ValueError for an empty window.
     """
     if not 1 <= ranks[0] < ranks[1]:
         raise ValueError(f"ranks: found {ranks}, expected two ranks from 1, the smaller one first")
@@ -53,9 +56,10 @@ def contrast_parts(
 
 
 def mean_of_classes(loss: Tensor, parts: Parts, bank_sizes: Tensor) -> Tensor:
-    """Average loss (C,M) over anchors and sum over classes with anchors and negatives (bank_sizes (C,): rows filled).
+    """Average loss (C,M) over anchors, sum it over classes and divide by the number of present classes: 0-dim.
 
-    The sum is divided by the number of present classes; 0 if fewer than 2 are present.
+    Only classes with anchors and negatives contribute. The result is 0 if fewer than 2 classes are present. bank_sizes
+    (C,): number of filled rows per class.
     """
     able, count = parts.anchor.any(0) & (bank_sizes > 0), parts.present.any(0).sum()
     total = torch.where(able, loss.mean(1), 0).sum()
@@ -63,14 +67,14 @@ def mean_of_classes(loss: Tensor, parts: Parts, bank_sizes: Tensor) -> Tensor:
 
 
 def _labelled_or(chosen: Tensor, first: int) -> Tensor:
-    """Return True for the `first` cells, followed by `chosen`."""
+    """Prepend `first` True values, for the labelled positions, to `chosen`."""
     return torch.cat([chosen.new_ones(first), chosen])
 
 
 def valid_quantile(values: Tensor, valid: Tensor, share: float) -> Tensor:
-    """Return the quantile of the valid values at `share` in [0, 1]: 0-dim; +inf if nothing is valid.
+    """Return the quantile of the valid values at `share` in [0, 1]: 0-dim, or +inf if none is valid.
 
-    Interpolated linearly, like `numpy.quantile`. values and valid (bool) have the same shape. Does not synchronise with
+    Interpolates linearly, like `numpy.quantile`. values and valid (bool) have the same shape. Does not synchronise with
     a GPU.
     """
     ordered = torch.where(valid, values, torch.inf).flatten().sort().values
@@ -81,9 +85,9 @@ def valid_quantile(values: Tensor, valid: Tensor, share: float) -> Tensor:
 
 
 def draw_members(members: Tensor, count: int) -> Tensor:
-    """Draw `count` positions of True per row of members (R,N) bool, uniformly with replacement: (R,count) int64.
+    """Sample `count` indices of True values per row of members (R,N) bool, with replacement: (R,count) int64.
 
-    Uses torch's global generator, without synchronising with a GPU. Meaningless for rows without True.
+    Uses torch's global generator and does not synchronise with a GPU. Meaningless for rows without a True value.
     """
     running = members.long().cumsum(1)
     total = running[:, -1:]

@@ -1,1 +1,1 @@
-"""Triton kernels of the losses; `fuzzyseg.losses.kernels.cuda.launch` launches them."""
+"""Triton kernels of the losses, launched by `fuzzyseg.losses.kernels.cuda.launch`."""

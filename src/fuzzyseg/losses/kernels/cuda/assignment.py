@@ -1,7 +1,7 @@
-"""Device functions: reading logits, and the fuzzy set of each pixel of a block.
+"""Device functions that read logits and compute the fuzzy set of each pixel of a block.
 
-A program handles one block of pixels, one per lane, and loops over the classes row by row, in as many passes as needed;
-rows read before are in the L1 cache. Only the block is padded to a power of two.
+A program handles one block of pixels, one per lane, and loops over the classes in as many passes as needed; rows that
+were read before are in the L1 cache. Only the block is padded to a power of two.
 
 Classes are ranked by logit, ties by index, the lower first, so that rounded probabilities do not affect the order. A
 set is represented by the first class outside it, (value, index) at rank K + 1. Each pass over the classes finds the
@@ -13,13 +13,13 @@ import triton
 import triton.language as tl
 
 FEW: tl.constexpr = tl.constexpr(32)
-"""Number of classes up to which the compiler unrolls a loop by itself. Above it loops are unrolled explicitly, since
-one load in flight per warp does not saturate the memory; not for upsampled logits, which are few and in the cache."""
+"""Number of classes up to which the compiler unrolls a loop by itself. For more, loops are unrolled explicitly, since
+one load in flight per warp does not saturate memory, except for upsampled logits, which are few and in the cache."""
 
 
 @triton.jit
 def log1p(x):
-    """log(1 + x) for x >= 0, accurate for small x (W. Kahan): Triton has no log1p."""
+    """Compute log(1 + x) for x >= 0, accurate for small x (W. Kahan): Triton has no log1p."""
     above = 1.0 + x
     step = above - 1.0
     return tl.where(step == 0, x, tl.log(above) * (x / tl.where(step == 0, 1.0, step)))
@@ -27,7 +27,7 @@ def log1p(x):
 
 @triton.jit
 def between(at, old, ratio, ALIGNED: tl.constexpr):
-    """The two of `old` points around a new one, and the weight of the second, as in torch's interpolation."""
+    """Return the two `old` points around a new one and the weight of the second, as in torch's interpolation."""
     if ALIGNED:
         place = tl.cast(at, tl.float32) * ratio
     else:
@@ -39,7 +39,7 @@ def between(at, old, ratio, ALIGNED: tl.constexpr):
 
 @triton.jit
 def blend(a, b, part):
-    """a + part (b - a), as an explicit fma, so that every pass rounds equally."""
+    """Return a + part (b - a), as an explicit fma, so that every pass rounds in the same way."""
     return tl.fma(part, b - a, a)
 
 
@@ -124,7 +124,7 @@ def sum_of_exponentials(top, p00, p01, p10, p11, py, px, step, inside, C: tl.con
 
 @triton.jit
 def stays_within(total, threshold, OFFICIAL: tl.constexpr):
-    """Whether a cumulative sum is within T. Rounded sums may exceed T = 1."""
+    """Return whether a cumulative sum is within T. Rounded sums may exceed T = 1."""
     if OFFICIAL:
         within = total < threshold
     else:
@@ -190,7 +190,7 @@ def ranked(
 
 @triton.jit
 def extends(k, total, p, threshold, CAP: tl.constexpr, RULE: tl.constexpr, FIXED: tl.constexpr, OFFICIAL: tl.constexpr):
-    """Whether the class after the first k, of probability p, is positive too."""
+    """Return whether the class after the first k, with probability p, is also positive."""
     if RULE == "fixed":
         positive = (k < CAP) & (k < FIXED)
     elif RULE == "n":
@@ -202,7 +202,7 @@ def extends(k, total, p, threshold, CAP: tl.constexpr, RULE: tl.constexpr, FIXED
 
 @triton.jit
 def weight_of(inside, q, k, a, WEIGHT: tl.constexpr, OFFICIAL: tl.constexpr):
-    """Eq. 11 and 16 from the sum over the positives, the largest negative and K (`fuzzyseg.losses.fpl.weight`)."""
+    """Compute Eq. 11 or 16 from the sum over positives, the largest negative and K (`fuzzyseg.losses.fpl.weight`)."""
     m = (inside + q) / (k + 1.0) if OFFICIAL else inside / k
     gap = tl.where(m < q, 0.0, m - q)  # keeps a NaN
     if WEIGHT == "concave":

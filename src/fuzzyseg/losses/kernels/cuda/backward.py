@@ -1,7 +1,8 @@
 """Gradient kernels, which read the student's logits and the state stored by the forward kernel.
 
-State of a pixel, as 32-bit words in planes: the largest term and the factor of each side (for upsampled logits combined
-into one number); for the continuous rule the gradient of the fractional class and its index; one bit per class.
+A pixel's state consists of 32-bit words in planes: the largest term and the factor of each side (for upsampled logits
+combined into one number); for the continuous rule, the gradient of the fractional class and its index; and one bit per
+class.
 """
 
 import triton
@@ -59,7 +60,7 @@ def backward_kernel(
 
 @triton.jit
 def first_reached(n, inverse, ALIGNED: tl.constexpr):
-    """Lower bound, by one or two, of the first new point that depends on old point n, however it is rounded."""
+    """Return a lower bound, by one or two, of the first new point that depends on old point n under any rounding."""
     if ALIGNED:
         first = (n - 1).to(tl.float32) * inverse
     else:
@@ -69,7 +70,7 @@ def first_reached(n, inverse, ALIGNED: tl.constexpr):
 
 @triton.jit
 def after_last_reached(n, old, new, inverse, ALIGNED: tl.constexpr):
-    """Upper bound, by a few, of the end of the new points that depend on old point n."""
+    """Return an upper bound, by a few, of the end of the new points that depend on old point n."""
     if ALIGNED:
         last = ((n + 1).to(tl.float32) * inverse).to(tl.int32) + 3
     else:
@@ -79,13 +80,13 @@ def after_last_reached(n, old, new, inverse, ALIGNED: tl.constexpr):
 
 @triton.jit
 def part_of(n, low, high, part):
-    """Weight of old point n in a new point between `low` and `high`."""
+    """Return the weight of old point n in a new point between `low` and `high`."""
     return tl.where(low == n, 1.0 - part, 0.0) + tl.where(high == n, part, 0.0)
 
 
 @triton.jit
 def wide_row(ptr, y, sy, x0, x1, px, sx, mask):
-    """Read a row of one class, interpolated along x."""
+    """Read one row of a class, interpolated along x."""
     a = tl.load(ptr + y * sy + x0 * sx, mask=mask, other=0).to(tl.float32)
     b = tl.load(ptr + y * sy + x1 * sx, mask=mask, other=0).to(tl.float32)
     return blend(a, b, px)
@@ -93,7 +94,7 @@ def wide_row(ptr, y, sy, x0, x1, px, sx, mask):
 
 @triton.jit
 def gradient_at(z, c, at, state_ptr, factor, plane, mask, CONTINUOUS: tl.constexpr):
-    """Return the gradient of class c at the pixels `at`, times `factor`. z: their logits of this class."""
+    """Return the gradient of class c at the pixels `at`, times `factor`. z: these pixels' logits of class c."""
     state = state_ptr + at
     bits = state + (2 + c // 32) * plane
     if CONTINUOUS:
@@ -115,11 +116,11 @@ def lower_kernel(
     C: tl.constexpr, COLUMNS: tl.constexpr, CELLS: tl.constexpr, USED: tl.constexpr, ALIGNED: tl.constexpr,
     CONTINUOUS: tl.constexpr, MAP: tl.constexpr,
 ):  # fmt: skip
-    """Compute the gradient of USED neighbouring low-resolution logits of one row, for all classes.
+    """Compute the gradient of USED neighbouring low-resolution logits in one row, for all classes.
 
-    Gathers over the pixels that depend on them, at most COLUMNS columns, in a fixed order without atomics, hence
-    deterministic. Sums along y in the lanes of the columns, along x by a product with the interpolation weights.
-    upstream: a number, times a map if MAP.
+    Gathers over the pixels that depend on them, at most COLUMNS columns, in a fixed order without atomics, and is hence
+    deterministic. Sums along y within the lanes of the columns, and along x by a product with the interpolation
+    weights. upstream: a number, times a map if MAP.
     """
     y_old, image = tl.program_id(1), tl.program_id(2).to(tl.int64)
     leftmost = tl.program_id(0) * USED

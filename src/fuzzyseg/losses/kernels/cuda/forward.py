@@ -1,4 +1,4 @@
-"""Forward kernel, and the kernel that reduces the sums and counts of its programs."""
+"""Forward kernel, and the kernel that reduces its programs' sums and counts."""
 
 import triton
 import triton.language as tl
@@ -42,7 +42,7 @@ def teacher_places(
     o_image, o_class, o_y, o_x, o_height, o_width, o_ratio_y, o_ratio_x,
     ALIGNED: tl.constexpr, RAISED: tl.constexpr, MIXED: tl.constexpr,
 ):  # fmt: skip
-    """`places` and class stride of the teacher; for mixed images, those of the other image where the mask is set."""
+    """Return the teacher's `places` and class stride; for mixed images, of the other image where the mask is set."""
     t00, t01, t10, t11, ty, tx = places(
         t_ptr, image, first, lane, width, t_image, t_height, t_width, t_ratio_y, t_ratio_x, t_y, t_x, ALIGNED, RAISED
     )
@@ -66,7 +66,7 @@ def write_found(
     C: tl.constexpr, BINS: tl.constexpr, HARD: tl.constexpr, WEIGHTED: tl.constexpr, LOSS: tl.constexpr,
     MAPS: tl.constexpr, COUNTS: tl.constexpr,
 ):  # fmt: skip
-    """Write the maps, and this program's row of sums and row of label and K counts (`finish_kernel`)."""
+    """Write the maps, and this program's rows of sums and of label and K counts (`finish_kernel`)."""
     if LOSS:
         tl.store(loss_ptr + at, loss, mask=inside)
     if MAPS:
@@ -90,7 +90,7 @@ def write_found(
 
 @triton.jit
 def limit(threshold, threshold_ptr, at, inside, THRESHOLD: tl.constexpr):
-    """Return T of each pixel, from a number, a number on the device, or a map."""
+    """Return each pixel's T, from a number, a number on the device, or a map."""
     value = tl.zeros(inside.shape, tl.float32)
     if THRESHOLD == "number":
         value += threshold
@@ -116,7 +116,7 @@ def forward_kernel(
 ):  # fmt: skip
     """Process one block of pixels of an image. VALID: "all", "mask" or "weights"; other constants select the outputs.
 
-    share: weight of a pixel in the mean if all are valid; otherwise total_ptr points to the sum of `valid`.
+    share: a pixel's weight in the mean if all are valid; otherwise total_ptr points to the sum of `valid`.
     """
     CONTINUOUS: tl.constexpr = RULE == "continuous"
     image, lane = tl.program_id(1).to(tl.int64), tl.arange(0, BLOCK)
@@ -188,7 +188,7 @@ def finish_kernel(
 ):  # fmt: skip
     """Reduce the tables: programs 0 to 4 the sums (0: also the mean), the next C the labels, the last C - 1 K.
 
-    Sums: valid, loss, weight, confidence, cross entropy on the label, the last four weighted by valid.
+    The sums are valid, loss, weight, confidence, cross entropy on the label; the last four are weighted by valid.
     """
     n = tl.program_id(0)
     if n < 5:

@@ -2,8 +2,9 @@
 
 For a mean, the forward kernel writes the gradient, which is scaled afterwards if the incoming gradient is not 1. For a
 map, the backward kernel reads the student's logits and a state of 16 bytes and C bits per pixel. Resized logits are
-interpolated on the fly, and only the side of `Mixed` logits that the mask selects is read. Their gradient is gathered
-by one program per group of low-resolution logits, without atomics (hence deterministic) or full-resolution tensors.
+interpolated on the fly, and only the side of `Mixed` logits that the mask selects is read. The gradient of resized
+logits is gathered by one program per group of low-resolution logits, without atomics (and hence deterministically) or
+full-resolution tensors.
 
 TRITON_INTERPRET=1 runs the kernels on the CPU, slowly.
 """
@@ -24,7 +25,7 @@ from fuzzyseg.losses.kernels.cuda.backward import backward_kernel, lower_kernel,
 from fuzzyseg.losses.kernels.cuda.forward import finish_kernel, forward_kernel
 
 NARROW, WIDE, WARPS = 256, 128, 4
-"""Pixels per program for up to 32 classes and for more, and warps: the rows of a block should stay in the L1 cache."""
+"""Pixels per program for up to 32 classes and for more, and warps; a block's rows should stay in the L1 cache."""
 
 ROWS = 8
 """Classes per iteration of the backward kernel."""
@@ -102,7 +103,7 @@ def backward(inputs: LossInputs, state: Tensor, upstream: Tensor) -> Tensor:
     images, pixels = _extent(inputs)
     grad = gradient_like(student)
     weights: Tensor | None = None
-    if inputs.mean:  # of upsampled logits
+    if inputs.mean:  # only with upsampled logits
         if valid is None:
             upstream = upstream / (images * pixels)
         else:
@@ -110,7 +111,7 @@ def backward(inputs: LossInputs, state: Tensor, upstream: Tensor) -> Tensor:
             upstream, weights = upstream / torch.where(total > 0, total, 1.0), valid
     elif any(upstream.stride()):
         weights, upstream = upstream.contiguous(), upstream.new_ones(())
-    else:  # one number, expanded
+    else:  # an expanded number
         upstream = upstream.as_strided((), ())
     classes, continuous = student.shape[1], _continuous(inputs)
     with _device_of(student):
@@ -152,12 +153,12 @@ def _lower(inputs: LossInputs, state: Tensor, scalar: Tensor, weights: Tensor | 
 
 
 def _device_of(tensor: Tensor) -> AbstractContextManager[object]:
-    """Return a context for the tensor's device, since Triton launches on the current one."""
+    """Return a context for the tensor's device, since Triton launches on the current device."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
 def _side(logits: Tensor, inputs: LossInputs, *, raised: bool) -> tuple[Tensor, Numbers]:
-    """Return logits and the numbers for reading them: strides, size, and size ratios to the loss."""
+    """Return the logits and the numbers needed to read them: strides, size, and size ratios to the loss."""
     if not raised:
         view = flat(logits)
         return view, (view.stride(0), view.stride(1), 0, view.stride(2), 1, 1, 1.0, 1.0)
@@ -167,7 +168,7 @@ def _side(logits: Tensor, inputs: LossInputs, *, raised: bool) -> tuple[Tensor, 
 
 
 def _ratio(old: int, new: int, inputs: LossInputs) -> float:
-    """Distance between new points in units of old ones, rounded to fp32 as in torch's interpolation."""
+    """Return the distance between new points in units of old ones, rounded to fp32 as in torch's interpolation."""
     if inputs.align_corners:
         exact = (old - 1) / (new - 1) if new > 1 else 0.0
     else:
@@ -176,7 +177,7 @@ def _ratio(old: int, new: int, inputs: LossInputs) -> float:
 
 
 def _extent(inputs: LossInputs) -> tuple[int, int]:
-    """Return the number of images and of pixels per image; logits (N,C) are one image of N pixels."""
+    """Return the numbers of images and of pixels per image; logits (N,C) are one image of N pixels."""
     images = 1 if inputs.student.dim() == 2 else inputs.student.shape[0]
     return images, inputs.loss_shape.numel() // images
 
@@ -188,7 +189,7 @@ def _block(inputs: LossInputs) -> int:
 
 
 def _valid(inputs: LossInputs) -> Tensor | None:
-    """Return `valid` as a contiguous tensor, bool as bytes of 0 and 1."""
+    """Return `valid` as a contiguous tensor, with bool as bytes of 0 and 1."""
     if inputs.valid is None:
         return None
     valid = inputs.valid.contiguous()

@@ -1,7 +1,7 @@
-"""Device functions: loss, maps, sums and counts of a block of pixels, and its gradient or backward state.
+"""Device functions for the loss, maps, sums and counts of a block of pixels, and for its gradient or backward state.
 
-For the mean, the factor of every pixel is known and the gradient is written. For a map, four numbers and one bit per
-class are stored, from which `backward` computes the gradient using the student's logits but not the teacher's.
+For the mean, each pixel's factor is known and the gradient is written. For a map, four numbers and one bit per class
+are stored, from which `backward` computes the gradient using the student's logits but not the teacher's.
 """
 
 import triton
@@ -21,7 +21,7 @@ from fuzzyseg.losses.kernels.cuda.assignment import (
 
 @triton.jit
 def is_positive(c, label, v, i, p00, p01, p10, p11, py, px, step, inside, HARD: tl.constexpr, RAISED: tl.constexpr):
-    """Whether class c ranks before K + 1, (v, i); for the hard loss, whether it is the label."""
+    """Return whether class c ranks before K + 1, (v, i); for the hard loss, whether it is the label."""
     if HARD:
         positive = label == c
     else:
@@ -42,7 +42,7 @@ def teacher_side(
     p1 = 1.0 / sum_of_exponentials(v1, p00, p01, p10, p11, py, px, step, inside, C, RAISED)
     k = tl.full((BLOCK,), 1, tl.int32)
     fraction = tl.zeros((BLOCK,), tl.float32)
-    weight = 1.0 + (p1 - p1)  # otherwise a NaN of the teacher would not reach the hard loss
+    weight = 1.0 + (p1 - p1)  # otherwise a NaN in the teacher's logits would not reach the hard loss
     if not HARD:
         k, total, v, i = ranked(
             v1, v, i, p1, threshold, p00, p01, p10, p11, py, px, step, inside, C, CAP, RULE, FIXED, OFFICIAL, RAISED
@@ -85,11 +85,11 @@ def student_side(
             high = tl.maximum(high, z)
     upper = tl.zeros(v.shape, tl.float32)
     lower = tl.zeros(v.shape, tl.float32)
-    if CONTINUOUS:  # class i is positive by `fraction` and negative by the rest
+    if CONTINUOUS:  # class i is positive with weight `fraction` and negative with the rest
         z_class = read(z00, z01, z10, z11, zy, zx, i * z_step, inside & (i < C), RAISED_Z)
         top = tl.maximum(top, tl.where(fraction > 0, -z_class, float("-inf")))
         low = tl.maximum(low, tl.where(fraction < 1, z_class, float("-inf")))
-        # The exponential of a side in which it has no part may overflow.
+        # The exponential may overflow on a side where its weight is 0.
         upper = tl.where(fraction > 0, fraction * tl.exp(-z_class - top), 0.0)
         lower = tl.where(fraction < 1, (1.0 - fraction) * tl.exp(z_class - low), 0.0)
     ups = tl.zeros(v.shape, tl.float32)
@@ -112,7 +112,7 @@ def student_side(
 
 @triton.jit
 def loss_of(top, low, ups, downs, upper, lower):
-    """Eq. 7, and the factors of its derivatives with respect to a negative, a positive and the fractional class."""
+    """Return Eq. 7 and the factors of its derivatives for a negative, a positive and the fractional class."""
     product = ups * (downs + lower) + upper * downs
     product = tl.where(product < 1.2e-38, 1.2e-38, product)  # keeps a NaN
     x = top + low + tl.log(product)
@@ -144,7 +144,7 @@ def write_state(
     place, plane, top, low, push, lift, middle, label, v, i, t00, t01, t10, t11, ty, tx, t_step, inside,
     C: tl.constexpr, HARD: tl.constexpr, CONTINUOUS: tl.constexpr, FOLDED: tl.constexpr, RAISED_T: tl.constexpr,
 ):  # fmt: skip
-    """Write the state for the backward pass, as 32-bit words in planes (`backward`)."""
+    """Write the backward pass's state as 32-bit words in planes (`backward`)."""
     if FOLDED:
         tl.store(place, (top - tl.log(lift)).to(tl.int32, bitcast=True), mask=inside)
         tl.store(place + plane, (low - tl.log(push)).to(tl.int32, bitcast=True), mask=inside)
