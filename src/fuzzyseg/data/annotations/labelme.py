@@ -185,9 +185,9 @@ def _draw(image: PIL.Image.Image, shape: Shape, value: int, where: str) -> None:
 
 
 def _pixels(shape: Shape, where: str) -> PIL.Image.Image:
-    """Decode the image of a mask shape, 255 inside the object; it fills the box spanned by the two points.
+    """Return the mask of a mask shape, 255 inside the object; its size is that of the box spanned by the two points.
 
-    The points of a mask that was moved are fractional.
+    Moving a mask in LabelMe makes its points fractional.
     """
     (x0, y0), (x1, y1) = shape.points
     box = (x1 - x0 + 1, y1 - y0 + 1)

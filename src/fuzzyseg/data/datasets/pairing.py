@@ -39,7 +39,7 @@ def split_folders(root: Path) -> list[tuple[str, Path]]:
 
 
 def note_other_folders(root: Path, known: Sequence[Path], what: str, subfolders: Sequence[str] = ("",)) -> list[str]:
-    """Return a note that lists the folders in `root` other than the split folders `known`, if any.
+    """Return a note on the folders in `root` other than the split folders `known`; empty if there are none.
 
     what: what happens to them. subfolders: only folders that contain a folder of one of these names are listed.
     """

@@ -145,7 +145,7 @@ def _snap_note(encoding: Encoding) -> list[str]:
 
 
 def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | None = None) -> Resolved:
-    """Resolve masks of values. base: encoding that maps stored data to values; None: the stored data are values."""
+    """Resolve masks of values. base: encoding that maps stored data to values; None: the stored data are the values."""
     names, ignore, description, first = declared.names, declared.ignore, declared.description, declared.void
     start = base or Encoding()
     if items and declared.disorder and declared.kind is None and description.values is None:
@@ -235,7 +235,7 @@ def _check_kept(items: Sequence[Item], ignore: Sequence[int], names: Sequence[st
 
 
 def _detected(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | None) -> Resolved:
-    """Resolve masks without any declaration from the values in all masks."""
+    """Resolve undeclared masks from the values that occur in all of them."""
     ignore = declared.ignore
     values = distinct_values(items, ignore or ())
     alike = all(item.encoding is base for item in items)

@@ -18,7 +18,7 @@ from fuzzyseg.data.text import counted
 from fuzzyseg.data.views import Stream
 
 PUBLISH_DELAY = 16
-"""Weights published at step n apply to draws from step n + 16 on. This exceeds the prefetching of the loader."""
+"""Weights published at step n apply to draws from step n + 16 on. The loader prefetches fewer steps."""
 
 
 def _hash(*parts: object) -> int:
@@ -172,7 +172,7 @@ class Sampler:
 
 
 def _check(name: str, stream: Stream, streams: Mapping[str, Stream], counts: Mapping[str, int]) -> None:
-    """Raises ValueError for an invalid partner, DataError if there are too few images."""
+    """Raise ValueError for an invalid partner, DataError if there are too few images."""
     other = streams.get(stream.partner or "")
     if stream.partner is not None and (other is None or other.source != stream.source or other.partner is not None):
         raise ValueError(

@@ -149,9 +149,9 @@ def make_sample(
 ) -> dict[str, Tensor]:
     """Create the views of an image (C,H,W), uint8 or float32 in units, and of a mask (H,W) uint8, if given.
 
-    scores: float32 maps (K,h,w) of the whole image at any resolution, such as log-probabilities. seed: for all random
-    numbers. An image may have an additional band of known pixels (see `Reader.read`). Only the part of a `Large` image
-    inside the crop is read. jitter: strength of colour jitter in the weak image. mean, std: per channel, in units
+    scores: float32 maps (K,h,w) of the whole image at any resolution, such as log-probabilities. seed: seed of all
+    random numbers. An image may have an additional band of known pixels (see `Reader.read`). Only the part of a `Large`
+    image inside the crop is read. jitter: strength of colour jitter in the weak image. mean, std: per channel, in units
     (uint8: [0, 1]), for photometric transforms of N bands. focus: class that the crop must contain if the mask does;
     -1: none. colours_later: draw photometric transforms, but do not apply them.
 
