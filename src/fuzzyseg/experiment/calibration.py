@@ -26,7 +26,7 @@ from fuzzyseg.ops import distributed
 
 
 def with_held_back(setup: Setup, material: Material, names: Collection[str] = ()) -> Material:
-    """Hold back some labelled images if the setup calibrates on them. names: those of a resumed run, held back again.
+    """Hold back labelled images if the setup calibrates on them. names: images to hold back again, for a resumed run.
 
     Raises ConfigError if too few labelled images are left, or T does not apply to the predictions of a stored teacher.
     """
@@ -127,8 +127,8 @@ class Calibration:
         self.say(f"step {step}: temperature {float(self.pixel_loss.temperature):.3f}")
 
     def _measure(self, predictor: Predictor) -> tuple[Tensor, Tensor]:
-        """Return counts (1+C,M+1), for all pixels and by most probable class: covered at each threshold, and units;
-        zeros if T is not calibrated. Also counts (3,): pixels, confident pixels, correct confident pixels."""
+        """Return counts (1+C,M+1): units covered at each threshold, then all units, for all pixels and by most probable
+        class; zeros if T is not calibrated. Also return counts (3,): pixels, confident ones, correct confident ones."""
         classes = self.method.facts.classes
         counts = torch.zeros(1 + classes, len(self.thresholds) + 1, dtype=torch.float64)
         confident = torch.zeros(3, dtype=torch.float64)

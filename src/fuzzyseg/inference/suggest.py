@@ -24,7 +24,7 @@ PARTS = ("fuzzy", "entropy", "disagreement")
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image file: fingerprint, unit feature vector (D,), and mean over its area of the `PARTS` measured."""
+    """An image file: fingerprint, unit feature vector (D,), and mean of each measured component (see `PARTS`)."""
 
     info: FileInfo
     feature: Tensor
@@ -99,7 +99,10 @@ def choose(
     """
     features = torch.stack([each.feature for each in pool])  # (N,D)
     scores = torch.tensor([each.score for each in pool])
-    nearest, free = torch.full((len(pool),), 2.0), torch.ones(len(pool), dtype=torch.bool)  # of unit vectors
+    nearest, free = (
+        torch.full((len(pool),), 2.0),
+        torch.ones(len(pool), dtype=torch.bool),
+    )  # 2: largest for unit vectors
     infos, chosen = [each.info for each in pool], list[int]()
     if labelled:
         nearest = torch.cdist(features, torch.stack([each.feature for each in labelled])).amin(1)

@@ -34,7 +34,7 @@ def disk_error(error: BaseException, path: Path) -> OSError | None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Context that converts errors of a full or read-only disk to an OSError for `path`."""
+    """Context manager that converts errors of a full or read-only disk to an OSError for `path`."""
     try:
         yield
     except Exception as error:

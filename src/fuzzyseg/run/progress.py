@@ -20,7 +20,7 @@ DAY = 24 * 3600.0
 
 
 def terminal(*, stderr: bool = False) -> Console:
-    """Return the console for bars and colours, on the `raw` stream below one that escapes control codes."""
+    """Return a console for bars and colours; it bypasses a stream that escapes control codes (its attribute `raw`)."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(file=getattr(stream, "raw", stream))
 

@@ -19,7 +19,7 @@ def available(package: str = "tensorboard") -> bool:
 
 
 class _Numbers(Sink):
-    """Sink of the numbers in a line under their paths: `losses/sup`, `metrics/k/0`, `metrics/k/1`, ...
+    """Sink that logs each number in a line under its path: `losses/sup`, `metrics/k/0`, `metrics/k/1`, ...
 
     After an error it warns once and writes no more: a training must not end because a logger failed.
     """
@@ -70,7 +70,7 @@ class TensorBoard(_Numbers):
 
 
 class Tracker(_Numbers):
-    """Run of trackio or wandb, which share the functions `init`, `log` and `finish`.
+    """A run of trackio or wandb, which both have the functions `init`, `log` and `finish`.
 
     Storage and network access are configured through their environment variables: `WANDB_MODE=offline`,
     `TRACKIO_SPACE_ID`, ...

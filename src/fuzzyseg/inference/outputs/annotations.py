@@ -193,7 +193,7 @@ POLYGONS = ("coco", "labelme")
 
 
 def check_annotations(kinds: Collection[str], card: ModelCard, names: Iterable[str]) -> None:
-    """Raise DataError if annotations cannot be written, or could not be read back. names: of the results."""
+    """Raise DataError if annotations cannot be written, or could not be read back. names: result names."""
     if not set(POLYGONS).isdisjoint(kinds):
         check_polygons()
     odd = [name for name in card.classes if kinds and (len(name.splitlines()) != 1 or plain(name) == IGNORE)]
