@@ -99,10 +99,7 @@ def choose(
     """
     features = torch.stack([each.feature for each in pool])  # (N,D)
     scores = torch.tensor([each.score for each in pool])
-    nearest, free = (
-        torch.full((len(pool),), 2.0),
-        torch.ones(len(pool), dtype=torch.bool),
-    )  # 2: largest for unit vectors
+    nearest, free = torch.full((len(pool),), 2.0), torch.ones(len(pool), dtype=torch.bool)  # distance <= 2
     infos, chosen = [each.info for each in pool], list[int]()
     if labelled:
         nearest = torch.cdist(features, torch.stack([each.feature for each in labelled])).amin(1)

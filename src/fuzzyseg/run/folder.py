@@ -77,8 +77,7 @@ class RunFolder:
             lock.release()
 
     def check_empty(self, *, resume: bool) -> None:
-        """Raise RunFolderError if a new run's folder contains more than a training writes before its first
-        checkpoint."""
+        """Raise RunFolderError if a new run's folder contains more than what precedes a first checkpoint."""
         if resume:
             return
         run_files = {self.path / LOCK, self.config, self.split, self.environment, self.metrics, self.tensorboard_dir}
