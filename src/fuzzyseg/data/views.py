@@ -38,7 +38,7 @@ class WeakStrong:
     add_brightness: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ValueError if `strong` is less than 1."""
+        """Raise ValueError if `strong` is less than 1."""
         if self.strong < 1:
             raise ValueError(f"strong: found {self.strong}; expected at least 1 (without strong copies: Weak)")
 
@@ -59,7 +59,7 @@ class CropPair:
     colours: WeakStrong | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError for invalid ranges or strides."""
+        """Raise ValueError for invalid ranges or strides."""
         for name, (low, high) in (("overlap", self.overlap), ("iou", self.iou)):
             if not 0 <= low <= high <= 1:
                 raise ValueError(f"{name}: found {low, high}; expected two shares in [0, 1], the smaller one first")

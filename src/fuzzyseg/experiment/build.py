@@ -50,7 +50,7 @@ class Setup:
     own_network: Network | None = None
 
     def resumed(self) -> Self:
-        """The setup without initial weights, which a checkpoint replaces."""
+        """Return the setup without initial weights, which a checkpoint replaces."""
         return replace(self, init=[], network=self.network.model_copy(update={"weights": "none"}))
 
     @property

@@ -79,7 +79,7 @@ class _Check:
         self.result = Report(str(self.data.root), self.locations[0].layout)
 
     def report(self) -> Report:
-        """Run all steps."""
+        """Run all steps and return the report."""
         try:
             files = [list_files(location) for location in self.locations]
         except DataError as error:

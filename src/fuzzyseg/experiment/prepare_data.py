@@ -65,7 +65,7 @@ class Material:
         return weights / weights.sum(1, keepdim=True).clamp(min=1)
 
     def loss_weights(self, given: Sequence[float] | Literal["auto"] | None) -> Sequence[float] | None:
-        """Class weights of the supervised loss. given: weights, "auto" (from the labelled masks), or None."""
+        """Return class weights for the supervised loss. given: weights, "auto" (from the labelled masks), or None."""
         if given != "auto":
             return given
         names, void = self.dataset.classes, self.dataset.ignore_index

@@ -128,7 +128,7 @@ class Scoring:
         return diagnoses
 
     def pixel_maps(self, predictor: Predictor, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
-        """Yield maps and mask (1,H,W) of each of the item's `training_parts`; if the run has no T, for T = 0.9."""
+        """Yield maps and mask (1,H,W) of each of the item's `training_parts`, for T = 0.9 if the run has no T."""
         options, loss = set_options(self.loss), self.pixel_loss
         for logits, target in training_pairs(predictor, self.reader, item):
             teacher = logits
@@ -140,7 +140,7 @@ class Scoring:
 
 
 def sampled_pixels(predictor: Predictor, reader: Reader, items: Sequence[Item]) -> list[Pixels]:
-    """Sample labelled pixels of each item with `sampled`, skipping items without any."""
+    """Return labelled pixels of each item, drawn by `sampled`, skipping items without any."""
     samples = (sampled(training_pairs(predictor, reader, item)) for item in items)
     return [pixels for pixels in samples if pixels is not None]
 

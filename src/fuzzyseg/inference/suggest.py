@@ -75,7 +75,7 @@ class Surveyor:
             yield band, k, torch.stack([(k > 1).float(), entropy, *((band.labels != o.labels).float() for o in others)])
 
     def measure(self, file: Path) -> Candidate:
-        """Measure a file; pixels without data count as certain. Raises DataError."""
+        """Measure an image file; pixels without data count as certain. Raises DataError."""
         info = inspect_file(file, "image")
         self._observed.seen.clear()
         sums, pixels = torch.zeros(1 + len(self.passes), dtype=torch.float64), 0

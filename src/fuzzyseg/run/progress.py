@@ -35,7 +35,8 @@ class Display(Sink):
     def __init__(
         self, total: int, *, done: int = 0, work: str = "", console: Console | None = None, live: bool | None = None
     ) -> None:
-        """done: finished steps of `total`. work: description of a step. live: show a bar; default: on a terminal."""
+        """Start the display. done: finished steps. work: description of a step. live: show a bar; default: on a
+        terminal."""
         self.console = console or terminal()
         self._total = total
         self._score = ""

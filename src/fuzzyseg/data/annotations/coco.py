@@ -200,7 +200,7 @@ class Coco:
             entry.objects.append((where, label, item))
 
     def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
-        """Draw the objects in file order: later ones overwrite earlier ones. Raises DataError."""
+        """Return the mask of an image, drawn in file order: later objects overwrite earlier ones. Raises DataError."""
         entry = self._entries[picture.name]
         check_size((entry.image.height, entry.image.width), size, picture)
         result = np.full(size, self._classes.background, dtype=np.uint8)

@@ -134,7 +134,7 @@ class LabelMe:
             self.notes.append(f"{len(unlabelled)} images have no LabelMe file and remain unlabelled: {names}")
 
     def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
-        """Draw the shapes in file order: later ones overwrite earlier ones. Raises DataError."""
+        """Return the mask of an image, drawn in file order: later shapes overwrite earlier ones. Raises DataError."""
         file, path = self._files[picture.origin], picture.origin
         check_size((file.imageHeight or size[0], file.imageWidth or size[1]), size, picture)
         image = PIL.Image.new("L", size[::-1], self._classes.background)

@@ -81,7 +81,7 @@ class MaskStatistics:
         return self.problem is None and not self.unmapped_pixels and not any(self.counts)
 
     def pixels_of(self, label: int) -> int:
-        """Number of pixels of a label."""
+        """Return the number of pixels of a label."""
         return self.unmapped_pixels if label == NO_CLASS else self.void if label == VOID else self.counts[label]
 
 
@@ -89,7 +89,7 @@ Masks = Sequence[MaskStatistics]
 
 
 def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatistics:
-    """Decode an item's mask. Sets `problem` instead of raising DataError."""
+    """Decode an item's mask and return its statistics. Sets `problem` instead of raising DataError."""
     counts, snapped = np.zeros(VOID + 1, np.int64), 0
     unmapped: dict[int, tuple[int, int, int]] = {}  # value: pixels, row and column of the first
     changes, inner, last = Counter[tuple[int, int]](), Counter[int](), np.zeros((0, 0), np.int32)

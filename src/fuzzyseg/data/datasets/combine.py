@@ -36,7 +36,7 @@ def combine(
 
 
 def merge_datasets(first: DataSet, others: Sequence[DataSet]) -> DataSet:
-    """Merge datasets. The classes are those of `first`; the classes of the others are matched by name.
+    """Return the merged dataset. Its classes are those of `first`; the classes of the others are matched by name.
 
     Items of the others are named `<folder>/<name>`. Images that are already included are skipped. Raises DataError for
     a class that `first` lacks.

@@ -62,7 +62,7 @@ def detect_kind(items: Sequence[Item]) -> tuple[str, str]:
 
 
 def count_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
-    """Count pixels by colour, and transparent ones. Raises DataError if transparency leaves fewer than two colours."""
+    """Count the pixels of each colour, and transparent ones. Raises DataError if these leave fewer than two colours."""
 
     def count(item: Item) -> Counter[int]:  # by packed colour, -1: transparent
         counts: Counter[int] = Counter()
