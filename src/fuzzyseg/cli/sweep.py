@@ -86,7 +86,7 @@ def sweep(
     """Execute all runs of a plan and tabulate them.
 
     An interrupted sweep continues with the same command. A failed run is reported in the table and retried by the next
-    call; the others are not affected. Every seed draws its own labelled subset.
+    call; the others are not affected. Each seed selects a different labelled subset.
 
     \b
     Examples:

@@ -66,7 +66,7 @@ def check_names(config: Config, imports: list[Path] | None) -> None:
 
 
 def finish(training: Callable[[], Any], config: Config, imports: list[Path] | None) -> None:
-    """Run a training. If it does not finish, tell the user how to continue it."""
+    """Run a training. If it does not finish, print how to resume it."""
     from fuzzyseg.engine import NonFiniteLoss
 
     try:

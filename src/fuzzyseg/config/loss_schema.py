@@ -65,7 +65,7 @@ class LossConfig(Section):
     """The pseudo-label loss on unlabelled images; see docs/losses.md."""
 
     name: str = "paper"
-    """paper (that of the method's authors), hard, soft, fuzzy, negative, partial or thresholded."""
+    """paper (the loss of the method's paper), hard, soft, fuzzy, negative, partial or thresholded."""
     threshold: (
         Annotated[float, Field(gt=0, le=1)]
         | Literal["auto", "schedule", "adaptive", "calibrated"]

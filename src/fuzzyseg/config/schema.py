@@ -30,7 +30,7 @@ class NetworkConfig(OpenSection):
 
 
 class MethodChoice(OpenSection):
-    """The method; other names are its own settings (`method.cutmix=false`): see `fuzzyseg methods NAME`."""
+    """The method; other names are settings of the method (`method.cutmix=false`): see `fuzzyseg methods NAME`."""
 
     name: str = "cps"
     """Name of the method; `fuzzyseg methods` lists them."""

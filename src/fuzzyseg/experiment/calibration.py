@@ -61,8 +61,8 @@ class Calibration:
     is evaluated. The result depends only on step and weights, so a resumed run is bit-identical. All processes measure
     the same images; their counts are averaged.
 
-    Every fourth image, or group of images, is used only for the temperature, because a conformal set has its coverage
-    only on pixels that the temperature was not fitted on. A single image is used for both.
+    Every fourth image, or group of images, is used only for the temperature, because conformal coverage holds only on
+    pixels that the temperature was not fitted on. A single image is used for both.
     """
 
     def __init__(self, setup: Setup, scoring: Scoring, method: Method, say: Callable[[str], None]) -> None:

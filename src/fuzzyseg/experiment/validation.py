@@ -99,7 +99,7 @@ class Scoring:
 
         It is fitted on held-back images, if any, else on the validation images, whose calibration is then measured with
         two-fold cross-fitting. At most `MAX_LABELLED` images of each kind are used; `files` identifies those used for
-        fitting, whatever their folder. Returns None if there are no labelled pixels.
+        fitting, regardless of their folder. Returns None if there are no labelled pixels.
         """
         held_back, _, fitted = pixels_of_groups(predictor, self.reader, self.material.held_back, None)
         val, middle, judged_on = pixels_of_groups(predictor, self.reader, self.items, self.material.group)

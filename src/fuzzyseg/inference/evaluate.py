@@ -46,8 +46,9 @@ def evaluate(
     no flip, no `image_size`); the result is the same.
 
     Returns the `scores` of the matrix; `ceiling`, the IoU of each class between the masks and their `round_trip` to the
-    stride of the network's logits (one view of the whole image, whatever the protocol), None for a class in no mask;
-    `miou_resolvable`, see `resolvable`; `miou_error`, see `bootstrap_error`; `images`; and `protocol`, a description.
+    stride of the network's logits (one view of the whole image, regardless of the protocol), None for a class in no
+    mask; `miou_resolvable`, see `resolvable`; `miou_error`, see `bootstrap_error`; `images`; and `protocol`, a
+    description.
 
     The processes of a process group divide the images among them and return the same result; call it on all.
 

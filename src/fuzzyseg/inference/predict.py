@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 SHARES, LABELS = "class_shares.csv", "labels.txt"
 OWN_MASKS = 10**7
-"""Pixel limit, in millions, for masks that were written here: they are read whatever their size."""
+"""Pixel limit, in millions, for masks that were written here: they are read regardless of their size."""
 
 
 def predict_files(
@@ -58,7 +58,7 @@ def predict_files(
     1). tile: (H, W) of windows; by default only images too large for one pass are predicted in windows. scales, flip:
     average the predictions at several scales and of the mirrored image. fuzzy: T and options of the outputs `k` and
     `sets`. Large TIFF and NumPy files that need no resizing are read by windows; only outputs other than GeoTIFF are
-    held in memory as a whole. progress: called with the numbers of finished and all files of this process.
+    built in memory. progress: called with the numbers of finished and all files of this process.
 
     If `out` has results of the same model, options and image folder, prediction resumes: unchanged images with outputs
     are skipped, edited outputs kept. overwrite: predict all and replace files. Several processes divide the images

@@ -121,7 +121,7 @@ class Predictor:
         return self.batch_logits(self._pixels(image), protocol)[0]
 
     def labels(self, image: Input, protocol: Protocol = WHOLE) -> Tensor:
-        """Return the most probable class (H,W) int64; arguments as for `logits`, with far less memory."""
+        """Return the most probable class (H,W) int64; arguments as for `logits`, but needs far less memory."""
         return self.batch_labels(self._pixels(image), protocol)[0]
 
     @overload

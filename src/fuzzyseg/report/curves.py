@@ -117,7 +117,7 @@ def ticks(low: float, high: float, wanted: int) -> list[float]:
 
 
 def thinned(points: Points, most: int = MOST_POINTS) -> Points:
-    """Return at most `most` points: means of neighbours, each at the step of its last one."""
+    """Return at most `most` points: means of neighbours, each at the step of the last one averaged."""
     size = -(-len(points) // most)
     parts = [points[start : start + size] for start in range(0, len(points), size)] if size > 1 else []
     return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts] or points

@@ -125,8 +125,8 @@ def pair_folders(places: Iterable[tuple[str, str | None, Path]], notes: list[str
 def pair(images: dict[Key, Path], masks: dict[Key, Path], notes: list[str]) -> Files:
     """Pair masks with images by split and path, or by path alone where only one side has split folders.
 
-    An image outside split folders takes the split of its mask, otherwise train. Names match in any Unicode form. notes:
-    passed to the result. Raises DataError if a mask matches several images or an image has two masks.
+    An image outside split folders belongs to the split of its mask, otherwise to train. Names match in any Unicode
+    form. notes: passed to the result. Raises DataError if a mask matches several images or an image has two masks.
     """
     by_path: dict[str, list[Key]] = {}
     for key in images:

@@ -20,8 +20,7 @@ _MASKS = re.compile("mask|label|annot|gt|truth|seg|target|colou?r", re.IGNORECAS
 
 
 def suggest_masks(root: Path, images: Sequence[Path]) -> str:
-    """Return a hint at up to three folders beside the image folders that share file names with them; empty if none
-    do."""
+    """Return a hint at up to three folders beside the image folders with the same file names; empty if none match."""
     matches: Counter[str] = Counter()
     for folder in images:
         names = _names(folder)

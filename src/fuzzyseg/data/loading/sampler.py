@@ -96,9 +96,9 @@ class Sampler:
         """Return the stream's draw `number`, from 0, which belongs to step number // batch.
 
         With weights, a class is drawn in proportion to the sum of its row, then an image in proportion to its entry in
-        the row. Weights that are all 0 have no effect. If the only image of the class is that of the other stream of a
-        pair, the image is drawn without weights, and `drawn_for` is still the class. A partner without weights skips
-        the image of the other stream.
+        the row. Weights that are all 0 have no effect. For paired streams: if only the image drawn by the other stream
+        contains the class, the image is drawn without weights, but `drawn_for` is still the class; a partner without
+        weights skips the image drawn by the other stream.
         """
         spec = self.streams[stream]
         n = self.counts[spec.source]

@@ -160,7 +160,7 @@ def files_of(kind: str, path: Path, card: ModelCard, *, geo: bool) -> list[Path]
 
 @contextmanager
 def _png(path: Path, size: Size, palette: list[Colour] | None, shown: bool) -> Iterator[Put]:
-    """Write a PNG file, held in memory as a whole. shown: downsample a large one, and add a class legend below."""
+    """Write a PNG file, built in memory. shown: downsample a large one, and add a class legend below."""
     step = math.ceil(math.sqrt(size[0] * size[1] / MAX_OVERLAY_PIXELS)) if shown else 1
     array: Pixels | None = None
     counts, card = np.zeros(VOID + 1, np.int64), None

@@ -23,7 +23,7 @@ class Record:
     """The file predictions.jsonl: a line with `how`, then lines per image, of which the last one is valid.
 
     An image that is incomplete or failed has no `outputs`; its line means that files of its name may be replaced. Each
-    of several processes appends to its own file; `gather` merges them. A truncated line is ignored: its image is
+    of several processes appends to a separate file; `gather` merges them. A truncated line is ignored: its image is
     predicted again.
     """
 
