@@ -47,11 +47,11 @@ def predict_files(
 ) -> tuple[list[Path], list[DataError]]:
     """Write the mask of each image file, and further outputs.
 
-    images: files, folders (recursive) or patterns such as `photos/*.jpg`; other files are counted in a warning. For
-    NAME.jpg, `out`/masks/NAME.png contains class indices at the image's size, 255 where it has no data, with the class
-    colours as palette; for a georeferenced TIFF file, masks/NAME.tif is written with its georeference. If two results
-    would have the same name, all get the full file name (NAME.jpg.png). class_shares.csv contains the class fractions
-    of each image.
+    images: files, folders (recursive) or patterns such as `photos/*.jpg`; other files are counted in a warning. The
+    mask of NAME.jpg is `out`/masks/NAME.png: class indices at the image's size, 255 where it has no data, class colours
+    as palette; that of a georeferenced TIFF file is masks/NAME.tif, with its georeference. If two results would have
+    the same name, all get the full file name (NAME.jpg.png). class_shares.csv contains the class fractions of each
+    image.
 
     write: further outputs (`KINDS`, docs/predict.md), in folders of their names, or, for coco, cvat and labelstudio,
     one file for all images. encoded: write masks in the encoding of the training masks (colours, 0 and 255, values from
@@ -61,8 +61,7 @@ def predict_files(
     built in memory. progress: called with the numbers of finished and all files of this process.
 
     If `out` has results of the same model, options and image folder, prediction resumes: unchanged images with outputs
-    are skipped, edited outputs kept. overwrite: predict all and replace files. Several processes divide the images
-    among them.
+    are skipped, edited outputs kept. overwrite: predict all and replace files. Several processes divide the images.
 
     Returns the files written, including earlier ones, and an error for each image that could not be predicted; both are
     empty except on the first process. Raises DataError if there are no images, if a result would replace an image or
