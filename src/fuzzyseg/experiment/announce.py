@@ -19,7 +19,7 @@ from fuzzyseg.run.progress import score_text
 
 
 def tell(text: str) -> None:
-    """Print `text`. A closed terminal is no error, so that the training ends by its signal and with its exit code."""
+    """Print `text`. Ignores a closed terminal, so that the training ends by its signal and with its exit code."""
     try:
         print(text)
     except OSError as error:

@@ -209,8 +209,7 @@ def _fit(
 def _loggers(
     run: RunFolder, train: TrainConfig, record: dict[str, Any], state: Any, device: torch.device, *, quiet: bool
 ) -> Iterator[Sink]:
-    """Yield the configured log files, tracker and progress display; they continue after the checkpoint `state`, if
-    any."""
+    """Yield the configured log files, tracker and progress display; they continue after a checkpoint `state`."""
     step = state["step"] if state else 0
     logged = step - (state is not None and "unscored" in state)  # a step's line is written after its evaluation
     yield MetricsLog(run.metrics, keep_to=logged, review=review_of(dict(checkpoint.leaves(record))))

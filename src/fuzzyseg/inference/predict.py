@@ -49,9 +49,8 @@ def predict_files(
 
     images: files, folders (recursive) or patterns such as `photos/*.jpg`; other files are counted in a warning. The
     mask of NAME.jpg is `out`/masks/NAME.png: class indices at the image's size, 255 where it has no data, class colours
-    as palette; that of a georeferenced TIFF file is masks/NAME.tif, with its georeference. If two results would have
-    the same name, all get the full file name (NAME.jpg.png). class_shares.csv contains the class fractions of each
-    image.
+    as palette; for a georeferenced TIFF file, a georeferenced masks/NAME.tif. If two results would have the same name,
+    all get the full file name (NAME.jpg.png). class_shares.csv contains each image's class fractions.
 
     write: further outputs (`KINDS`, docs/predict.md), in folders of their names, or, for coco, cvat and labelstudio,
     one file for all images. encoded: write masks in the encoding of the training masks (colours, 0 and 255, values from
