@@ -64,7 +64,8 @@ def test_the_options_and_settings_of_a_command_exist(line):
     given, _, _ = command.make_parser(context).parse_args(list(rest))
     if name in ("train", "distill"):
         values: dict[str, object] = {}
-        for word in given.get("words") or ():
+        words = given.get("words")
+        for word in words if isinstance(words, list | tuple) else ():  # click has a value of its own for none
             if "=" in word and not word.startswith("<"):
                 values = override(values, *parse_override(word))
         validate(values)

@@ -33,7 +33,7 @@ def analyse(
 ) -> None:
     """Show what a model confuses, and whether FPL may help.
 
-    Confusions, contents of the fuzzy sets for several T, and the gain of FPL in runs whose sets were alike. All
+    Shows confusions, statistics of the fuzzy sets for several T, and the gain of FPL in runs with similar sets. All
     numbers and figures are written to a folder; docs/analysis.md explains them.
 
     \b

@@ -40,7 +40,7 @@ def check(
     image, size mismatches, values without a class, and images in both training and validation. The exit code is 1 with
     errors, 0 without errors, 2 if no dataset is found. Use the options and settings of the training; `fuzzyseg settings
     data` lists the data settings. With --model, labelled pixels are counted for which the model predicts another class
-    with a probability of at least 90%. Ranked high: wrong masks, and images the model segments poorly.
+    with a probability of at least 90%. Wrong masks rank high, as do images that the model segments poorly.
 
     \b
     Examples:

@@ -27,7 +27,7 @@ def compare(
 
     Supervised training, on the labelled images alone, always runs as the reference. The table shows mean IoU of the
     last checkpoint (mean and standard deviation over the runs), seconds per step and peak memory; and, with a 95%
-    interval, the paired differences from supervised training and those of the fuzzy and the hard loss in each method.
+    interval, the paired differences from supervised training and between the fuzzy and the hard loss of each method.
 
     \b
     Examples:

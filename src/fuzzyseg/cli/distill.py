@@ -34,8 +34,8 @@ def distill(
 
     The teacher predicts each unlabelled image once. The student learns from these predictions and from the labels.
     --loss selects how: soft (default: all probabilities), hard (the most probable class) or fuzzy (sets of classes).
-    Data, labelled images, crop and batch are those of the teacher's run. The same command again predicts only the
-    images that are missing.
+    Data, labelled images, crop and batch are those of the teacher's run. Repeating the command predicts only the
+    missing images.
 
     \b
     Examples:
@@ -53,7 +53,7 @@ def distill(
 
         def progress(done: int, total: int) -> None:
             show(done, total)
-            if done == total:  # the training has a bar of its own
+            if done == total:  # the training shows another bar
                 bar.close()
 
         finish(lambda: carry_out(teacher, config, labels=labels, resume=resume, progress=progress), config, imports)

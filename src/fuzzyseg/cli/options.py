@@ -46,7 +46,7 @@ def option(name: str, kind: Any, default: Any = None, **details: Any) -> inspect
 
 
 def takes(*options: inspect.Parameter) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorator that adds options to a command, after its arguments. Values that are not None are passed as `given`."""
+    """Return a decorator that adds options to a command, after its arguments. Values other than None become `given`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)

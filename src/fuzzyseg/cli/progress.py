@@ -61,7 +61,7 @@ def _lines(what: str, every: float | None, console: Console) -> Show:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Format a table as lines, as wide as its content: names left-aligned, numbers right-aligned."""
+    """Return a table as lines that are as wide as its content: names left-aligned, numbers right-aligned."""
     shown = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
     for place, title in enumerate(head):
         number = all(row[place][:1].isdigit() or row[place] in ("", "-") for row in rows)

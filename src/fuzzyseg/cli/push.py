@@ -13,7 +13,7 @@ def push(
 ) -> None:
     """Upload a trained model to the Hugging Face hub.
 
-    Weights and model card, nothing of the data. `fuzzyseg.load("USER/NAME")` loads it on another machine.
+    Uploads the weights and the model card, and no data. `fuzzyseg.load("USER/NAME")` loads it on another machine.
 
     \b
     Example:

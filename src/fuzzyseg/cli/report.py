@@ -20,7 +20,7 @@ def report(
     It shows scores, curves, classes, a gallery of images, calibration, settings and warnings.
 
     The page is one file that loads nothing from elsewhere. Several runs are overlaid. The gain over supervised training
-    is shown if a supervised run with as many labelled images, or a sweep that holds one, is given as well.
+    is shown if a supervised run with the same number of labelled images, or a sweep with such a run, is also given.
 
     \b
     Examples:

@@ -17,9 +17,9 @@ def split(
 ) -> None:
     """Select labelled and validation images, and write the lists.
 
-    The labelled images are the first N of one order per seed, so that smaller subsets are part of larger ones; the
-    first ones cover all classes. `fuzzyseg train --labelled FILE --val FILE` reads the lists. `fuzzyseg settings data`
-    lists further settings.
+    The labelled images are the first N in an order that depends on the seed, so that larger subsets contain smaller
+    ones; the first ones cover all classes. `fuzzyseg train --labelled FILE --val FILE` reads the lists. `fuzzyseg
+    settings data` lists further settings.
 
     \b
     Examples:

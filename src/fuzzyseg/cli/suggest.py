@@ -26,10 +26,10 @@ def suggest(
 ) -> None:
     """Suggest which images to label next.
 
-    Prefers images that are uncertain over a large part of their area (fuzzy set of several classes, entropy,
-    disagreement of the two networks if the method trains two), and that differ from each other and from the labelled
-    images of the run. Near-duplicates are left out. Writes suggestions.csv and suggestions.html, which shows image,
-    prediction, K and uncertainty.
+    Prefers images with uncertain predictions over a large part of their area (fuzzy sets of several classes, entropy,
+    disagreement of the two networks if the method trains two) that differ from each other and from the run's labelled
+    images. Near-duplicates are left out. Writes suggestions.csv and suggestions.html, which shows image, prediction, K
+    and uncertainty.
 
     \b
     Examples:

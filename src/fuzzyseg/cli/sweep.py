@@ -86,7 +86,7 @@ def sweep(
     """Execute all runs of a plan and tabulate them.
 
     An interrupted sweep continues with the same command. A failed run is reported in the table and retried by the next
-    call; the others are not affected. Every seed draws its own labelled subset.
+    call; the others are not affected. Each seed selects a different labelled subset.
 
     \b
     Examples:
@@ -95,7 +95,7 @@ def sweep(
       fuzzyseg sweep recipes/table4.yaml --out runs/table4 --table
     """
     plan, (methods, losses) = read_plan(file), known(imports)
-    for arm in plan.arms:  # each layer must be valid on its own
+    for arm in plan.arms:  # the plan's settings and the arm's must each be valid
         for values in (plan.setting(arm, reading), plan.compared(arm)):
             config = validate(values)
             check_known("method", config.method.name, methods)

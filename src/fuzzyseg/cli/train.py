@@ -32,10 +32,10 @@ def train(
     imports: Import = None,
     given: Given,
 ) -> None:
-    """Train on a folder of images of which some have masks.
+    """Train on a folder of images, some of which have masks.
 
     Precedence, lowest first: defaults, RECIPE.yaml, options, KEY=VALUE. Every setting of a run can be given as
-    KEY=VALUE; `fuzzyseg settings` lists them, docs/which-settings.md says which to choose.
+    KEY=VALUE; `fuzzyseg settings` lists them, docs/which-settings.md explains which to choose.
 
     \b
     Examples:
@@ -66,7 +66,7 @@ def check_names(config: Config, imports: list[Path] | None) -> None:
 
 
 def finish(training: Callable[[], Any], config: Config, imports: list[Path] | None) -> None:
-    """Run a training. If it does not finish, tell the user how to continue it."""
+    """Run a training. If it does not finish, print how to resume it."""
     from fuzzyseg.engine import NonFiniteLoss
 
     try:

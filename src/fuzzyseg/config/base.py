@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 PAPER: dict[str, Any] = {"source": "paper"}
-"""`json_schema_extra` of a default from the paper; other sources are "authors' code" and "ours"."""
+"""`json_schema_extra` for a default from the paper; other sources are "authors' code" and "ours"."""
 
 
 def _holds(annotation: Any, kind: type) -> bool:

@@ -22,24 +22,24 @@ class DataConfig(Section):
     classes: list[str] | None = None
     """Class names in index order; None: from dataset.yaml or the layout, else detected in the masks."""
     ignore_index: int | None = Field(None, ge=-(2**15), le=65535)
-    """Mask value of ignored pixels (void); None: from dataset.yaml or the layout, else 255."""
+    """Mask value of pixels to ignore (void); None: from dataset.yaml or the layout, else 255."""
     encoding: Literal["index", "colour", "binary"] | None = None
-    """What masks hold: class indices, colours, or 0 and 255 (binary); None: detected."""
+    """Content of the masks: class indices, colours, or 0 and 255 (binary); None: detected."""
     snap: bool = False
-    """Map unknown colours (lossy or smoothed masks) to the nearest class; else they are an error."""
+    """Map colours without a class to the nearest class (lossy or smoothed masks); otherwise they are an error."""
     description: str | None = None
     """YAML file to read instead of the data's dataset.yaml."""
     bands: Numbers = None
     """Bands of the image files to use, from 1, in this order; None: all."""
     image_size: OptionalSize = None
-    """HxW to which images and masks are resized on reading; None: not resized."""
+    """HxW to which images and masks are resized when they are read; None: not resized."""
     labelled: str | None = None
     """Labelled images: count, fraction (1/8), list file, or every:N (each Nth by name); None: all."""
     split_seed: int | None = Field(None, ge=0)
     """Seed of the selection of labelled images and of held-out images; None: `seed`."""
     policy: Literal["cover", "random"] = "cover"
-    """How a number of labelled images is chosen. cover: so that each class occurs, the rarest first (reads the masks
-    once); random: a shuffle (reads no mask)."""
+    """How labelled images are selected, given a count or fraction. cover: such that every class occurs, rarest classes
+    first (reads the masks once); random: at random (reads no masks)."""
     val: str | None = None
     """Validation: fraction (0.2), count, list file (or split.json of a run), folder name (val, test), fold:K/N (the Kth
     of N folds of the labelled images) or none; None: the folder val, else a fifth of the images with masks."""
@@ -54,26 +54,26 @@ class DataConfig(Section):
     scores: str | None = None
     """Folder of a teacher's predictions for the unlabelled images (method distill); `fuzzyseg distill` writes it."""
     mean: list[float] | None = None
-    """Per-channel mean of the input in [0, 1]; None: that of the weights, measured if not plain RGB."""
+    """Per-channel mean of the input in [0, 1]; None: that of the pretrained weights, or measured if not plain RGB."""
     std: list[PositiveFloat] | None = None
-    """Per-channel standard deviation; None: that of the weights, measured if not plain RGB."""
+    """Per-channel standard deviation; None: that of the pretrained weights, or measured if not plain RGB."""
     low: list[float] | None = None
     """Per-channel value that is mapped to 0, for images not of 8 or 16 bits; None: measured."""
     high: list[float] | None = None
     """Per-channel value that is mapped to 1, for images not of 8 or 16 bits; None: measured."""
     max_megapixels: int | None = Field(None, ge=1)
-    """Largest image that is decoded whole, in millions of pixels: larger TIFF and NumPy files are read by windows,
-    other files are refused. None: 89."""
+    """Size of the largest image that is decoded whole, in millions of pixels: larger TIFF and NumPy files are read in
+    windows, other files are refused. None: 89."""
     balance: Literal["none", "images", "crops"] = "none"
-    """How labelled images are drawn. none: each once per epoch; images: a class first, uniformly, then an image that
-    contains it; crops: likewise, with a crop that shows it. For rare classes."""
+    """How labelled images are sampled. none: each once per epoch; images: first a class, uniformly, then an image that
+    contains it; crops: likewise, with a crop that contains it. Use the last two for rare classes."""
     cache: Literal["ram", "disk", "none"] = "ram"
     """Cache of decoded images: in the memory of each data worker (ram), in a folder that all workers and later runs
     share (disk), or none."""
     cache_mib: int = Field(1024, ge=0)
-    """Largest size of the cache in MiB: of each data worker (ram), or of the folder (disk)."""
+    """Maximum size of the cache in MiB, per data worker (ram) or of the folder (disk)."""
     cache_dir: str | None = None
-    """Folder of the cache on disk; None: the user's cache folder."""
+    """Folder of the disk cache; None: the user's cache folder."""
 
     @field_validator("labelled", "val", mode="before")
     @classmethod
@@ -94,12 +94,13 @@ class AugmentConfig(Section):
     vertical_flip: float = Field(0.0, ge=0, le=1)
     """Probability of a vertical flip (aerial, microscopy)."""
     jitter: float = Field(0.0, ge=0, le=1)
-    """Strength of random brightness, contrast and saturation; strong views have their own."""
+    """Strength of random brightness, contrast and saturation changes; strong views have separate settings."""
     blur_reference: int = Field(320, ge=1, json_schema_extra={"source": "ours"})
     """Reference crop side, in pixels: for smaller crops (shorter side), the sigma of the blur of strong views is scaled
     by crop / reference. 320: the smallest published crop; 1: never scaled."""
     on_device: bool = False
-    """Apply colour changes on the training device instead of in the data workers: if data loading is the bottleneck."""
+    """Apply colour changes on the training device instead of in the data workers; use it if data loading is the
+    bottleneck."""
 
     @field_validator("scale", mode="after")
     @classmethod

@@ -26,7 +26,7 @@ _shown.maxlevel = 3
 
 
 class ConfigError(ValueError):
-    """An invalid setting; the message names the key, the value found and the value expected."""
+    """Raised for an invalid setting; the message names the key, the value found and the value expected."""
 
 
 def nearest(
@@ -147,7 +147,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def _count(values: Any, limit: int) -> int:
-    """Subtract the number of values, with aliases expanded, from `limit`. Raises ConfigError below 0."""
+    """Return `limit` minus the number of values with aliases expanded. Raises ConfigError if it is negative."""
     parts = [*values, *values.values()] if isinstance(values, dict) else values if isinstance(values, list) else ()
     for part in parts:
         limit = _count(part, limit - 1)

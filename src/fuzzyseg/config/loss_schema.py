@@ -13,7 +13,7 @@ class ScheduleConfig(Section):
     start: float = Field(0.95, gt=0, le=1)
     """T at the first step."""
     end: float = Field(0.85, gt=0, le=1)
-    """T at the end."""
+    """Final T."""
     share: float = Field(1.0, gt=0, le=1)
     """Fraction of the run over which T changes linearly; then it is constant."""
 
@@ -24,9 +24,9 @@ class AdaptiveConfig(Section):
     candidates: tuple[float, ...] = Field((0.85, 0.9, 0.95), json_schema_extra=PAPER)
     """Candidates for T, in (0, 1], in ascending order."""
     window: int = Field(5, ge=3)
-    """Side of the neighbourhood, in feature cells; odd."""
+    """Side length of the neighbourhood, in pixels of the logits; odd."""
     epsilon: float = Field(1e-6, gt=0, lt=1)
-    """Floor of the densities; smaller values give boundaries a larger T."""
+    """Lower bound of the densities; smaller values give boundaries a larger T."""
 
 
 class CalibratedConfig(Section):
@@ -36,7 +36,7 @@ class CalibratedConfig(Section):
     coverage: float = Field(0.95, gt=0, le=1)
     """For calibrated: target coverage of the true labels of these images by the fuzzy sets."""
     hold_back: float = Field(0.2, gt=0, lt=1)
-    """Fraction of the labelled images, at least one, that is held out of training."""
+    """Fraction of the labelled images that is held out of training (at least one image)."""
     every: int | None = Field(None, ge=0)
     """Steps between calibrations; 0: only at the start, with init; None: a tenth of the run."""
     low: float = Field(0.5, gt=0, le=1)
@@ -53,7 +53,8 @@ class ConformalConfig(Section):
     """One T for each class, selected by the teacher's most probable class."""
     unit: Literal["pixel", "image"] = "pixel"
     """Unit of the coverage. pixel: all pixels, treated as independent. image: images, by their fraction of covered
-    pixels, for which it is guaranteed; a coverage of 0.9 needs at least 9 images (with 9, all of their pixels)."""
+    pixels; only this coverage is guaranteed. 0.9 needs at least 9 images (with 9, all of their pixels must be
+    covered)."""
 
 
 THRESHOLDS = ("auto", "schedule", "adaptive", "calibrated")
@@ -64,15 +65,15 @@ class LossConfig(Section):
     """The pseudo-label loss on unlabelled images; see docs/losses.md."""
 
     name: str = "paper"
-    """paper (that of the method's authors), hard, soft, fuzzy, negative, partial or thresholded."""
+    """paper (the loss of the method's paper), hard, soft, fuzzy, negative, partial or thresholded."""
     threshold: (
         Annotated[float, Field(gt=0, le=1)]
         | Literal["auto", "schedule", "adaptive", "calibrated"]
         | Annotated[str, Field(title="conformal:COVERAGE")]
     ) = Field(0.9, json_schema_extra=PAPER)
-    """T of Alg. 1: the larger, the more classes are positive. Or a policy with settings of the same name: auto (by
-    Table 5: the fewer labels, the larger), schedule, adaptive (A-FPL), calibrated, or conformal:0.9 for sets that
-    contain the true label with that probability."""
+    """T of Alg. 1: the larger, the more classes are positive. Or a policy, configured by the settings of the same name:
+    auto (by Table 5: the fewer labels, the larger), schedule, adaptive (A-FPL), calibrated, or conformal:0.9 for sets
+    that contain the true label with that probability."""
     auto: Literal["share", "count"] = "share"
     """For loss.threshold=auto: use the fraction of labelled images (share), or their number (count)."""
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
@@ -93,10 +94,10 @@ class LossConfig(Section):
     variant: Literal["paper", "official"] = "paper"
     """The loss of the paper, or that of the authors' published code (official)."""
     balance: bool = Field(False, json_schema_extra={"source": "ours"})
-    """Scale the loss, each step, to the value of hard labels on the same pixels; for the loss hard, as a control: by
-    the factor that fuzzy would have."""
+    """Scale the loss at each step to the value that hard labels give on the same pixels. With the loss hard, as a
+    control: scale it by the factor that fuzzy would have."""
     confidence: float = Field(0.95, ge=0, le=1)
-    """For the loss thresholded: smallest confidence of the teacher for a pixel to be used."""
+    """For the loss thresholded: minimum confidence of the teacher at a pixel that is used."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of a loss from outside the package (loss.options.gamma=2)."""
 
@@ -144,10 +145,10 @@ class SupervisedConfig(Section):
     ohem_threshold: float = Field(0.7, gt=0, le=1)
     """OHEM keeps pixels whose true class has at most this probability."""
     ohem_min_kept: int = Field(50000, ge=1)
-    """OHEM keeps at least this number of pixels per image, the hardest."""
+    """OHEM keeps at least this many of the hardest pixels per image."""
     class_weights: list[NonNegativeFloat] | Literal["auto"] | None = None
-    """One weight per class, in index order; auto: the median of the classes' frequencies in the labelled masks over
-    that of the class; None: all equal."""
+    """One weight per class, in index order; auto: the median class frequency in the labelled masks divided by the
+    frequency of the class; None: all equal."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Fraction of the target that is spread uniformly over all classes."""
     dice: float = Field(0.0, ge=0)

@@ -34,7 +34,7 @@ class Plan(Section):
     seeds: list[NonNegativeInt] = Field(default_factory=list)
     """Seeds of every configuration. Empty: 0, or the number given by --seeds."""
     subsets: list[NonNegativeInt] = Field(default_factory=list)
-    """Labelled subsets (values of data.split_seed), each with every seed; empty: one per seed, equal to it."""
+    """Labelled subsets (values of data.split_seed), each combined with every seed; empty: one per seed, equal to it."""
     expected: dict[str, list[float | None]] = Field(default_factory=dict)
     """Configuration -> the published score in per cent for each number of labels."""
     pairs: list[tuple[str, str]] = Field(default_factory=list)

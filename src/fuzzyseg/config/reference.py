@@ -32,8 +32,8 @@ _KINDS: dict[Any, str] = {bool: "true | false", int: "whole number", float: "num
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting. section, name: dotted. kind: possible values. default: as on the command line. about: description,
-    source and option."""
+    """One setting. section, name: dotted names. kind: possible values. default: formatted as on the command line.
+    about: description, source and option."""
 
     section: str
     name: str

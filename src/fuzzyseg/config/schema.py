@@ -16,21 +16,21 @@ class NetworkConfig(OpenSection):
     """Architecture of segmentation_models_pytorch: DPT, DeepLabV3, DeepLabV3Plus, FPN, Linknet, MAnet, PAN, PSPNet,
     Segformer, UPerNet, Unet or UnetPlusPlus."""
     encoder: str = "resnet50"
-    """Encoder of segmentation_models_pytorch (resnet18), or tu- followed by a name of timm."""
+    """Encoder of segmentation_models_pytorch (resnet18), or tu- followed by the name of a timm model."""
     weights: str = "imagenet"
     """Encoder weights: imagenet (downloaded once), none (random), or a file."""
     channels: int = Field(3, ge=1)
     """Input channels (bands) of the network."""
     checkpointing: bool = False
-    """Recompute the encoder's activations in the backward pass: less memory, slower steps, equal results. For encoders
-    of timm without batch norm, such as ViTs."""
+    """Recompute the encoder's activations in the backward pass: less memory, slower steps, equal results. For timm
+    encoders without batch norm, such as ViTs."""
     output_stride: Literal[8, 16] | None = None
-    """Ratio of the image's size to that of the encoder's last features; None: the architecture's. An error if the
-    encoder does not support it."""
+    """Ratio of the image size to the size of the encoder's last features; None: the architecture's default. It is an
+    error if the encoder does not support it."""
 
 
 class MethodChoice(OpenSection):
-    """The method; other names are its own settings (`method.cutmix=false`): see `fuzzyseg methods NAME`."""
+    """The method; other names are settings of the method (`method.cutmix=false`): see `fuzzyseg methods NAME`."""
 
     name: str = "cps"
     """Name of the method; `fuzzyseg methods` lists them."""
@@ -40,17 +40,17 @@ class OptimConfig(Section):
     """Optimiser and schedule."""
 
     name: Literal["sgd", "adamw"] = "sgd"
-    """Optimiser of all parameters for which the method requires no other."""
+    """Optimiser of all parameters, except those for which the method requires another."""
     lr: float = Field(0.0025, gt=0)
-    """Initial learning rate; multiplied by optim.head_lr_factor for all but the encoder."""
+    """Initial learning rate; for all parameters but the encoder's, it is multiplied by optim.head_lr_factor."""
     momentum: float = Field(0.9, ge=0, lt=1, json_schema_extra=PAPER)
     """Momentum of sgd."""
     weight_decay: float = Field(5e-4, ge=0)
     """Weight decay; for norm parameters and biases see optim.decay_norm."""
     decay_norm: bool = False
-    """Apply weight decay to norm parameters and biases, too."""
+    """Also apply weight decay to norm parameters and biases."""
     head_lr_factor: float = Field(1.0, gt=0)
-    """Factor of the learning rate of all but the encoder."""
+    """Factor of the learning rate for all parameters but the encoder's."""
     schedule: Literal["poly", "constant", "cosine"] = Field("poly", json_schema_extra=PAPER)
     """Learning-rate schedule: polynomial decay, constant, or cosine."""
     power: float = Field(0.9, gt=0, json_schema_extra=PAPER)
@@ -58,20 +58,20 @@ class OptimConfig(Section):
     warmup: int = Field(0, ge=0)
     """Steps of linear warm-up of the learning rate."""
     clip: float | None = Field(None, gt=0)
-    """Largest gradient norm; None: no clipping."""
+    """Maximum gradient norm; None: no clipping."""
 
 
 class TrainConfig(Section):
     """The training loop."""
 
     steps: int = Field(2000, ge=1)
-    """Total optimiser steps, which the schedules are based on."""
+    """Total number of optimiser steps, over which the schedules extend."""
     stop_at: int | None = Field(None, ge=1)
-    """Save and stop after this step, to be resumed; the schedules are those of train.steps."""
+    """Save and stop after this step, to resume later; the schedules still extend over train.steps."""
     batch: int = Field(8, ge=1)
     """Images per step and stream, over all processes and micro-batches."""
     accumulate: int = Field(1, ge=1)
-    """Micro-batches per step (gradient accumulation): less memory."""
+    """Micro-batches per step (gradient accumulation); more of them need less memory."""
     crop: SizeSetting = (512, 512)
     """HxW of the training crops."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -81,17 +81,17 @@ class TrainConfig(Section):
     compile: bool = False
     """Compile the method with torch.compile: slow start, faster steps."""
     ema: float | None = Field(None, gt=0, lt=1)
-    """Decay of an exponential moving average of the weights, which is evaluated and saved instead: min(this, (1 + n) /
-    (10 + n)) after n steps; None: no average."""
+    """Decay of an exponential moving average (EMA) of the weights, which is evaluated and saved in their place. After n
+    steps, the decay is min(this, (1 + n) / (10 + n)). None: no average."""
     freeze_batch_norm: bool = False
-    """Do not update batch-norm statistics: for batches of one or two images."""
+    """Do not update batch-norm statistics; use it for batches of one or two images."""
     device: str = "auto"
     """Device: cpu, cuda, cuda:N, mps, or auto: cuda or mps if available, else cpu."""
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """CPU threads; auto: on a CPU the fastest number, measured before the first step unless OMP_NUM_THREADS is set, and
     kept when the run is resumed. Results of different numbers agree within rounding."""
     sync_batch_norm: bool = False
-    """Compute batch-norm statistics over all processes: on GPUs only."""
+    """Compute batch-norm statistics over all processes (GPUs only)."""
     workers: int = Field(2, ge=0)
     """Data workers (processes that read images); 0: read in the training process."""
     eval_every: int | None = Field(None, ge=0)
@@ -101,7 +101,7 @@ class TrainConfig(Section):
     save_every: int | None = Field(None, ge=1)
     """Steps between checkpoints; None: a tenth of the run."""
     keep_checkpoints: int = Field(2, ge=1)
-    """Checkpoints kept: last.pt, and those before it, which replace it if it is damaged."""
+    """Number of checkpoints to keep: last.pt and earlier ones, which are used if it is damaged."""
     log_every: int = Field(10, ge=1)
     """Steps between lines of metrics.jsonl."""
     tensorboard: bool | Literal["auto"] = "auto"
@@ -111,7 +111,7 @@ class TrainConfig(Section):
 
 
 class TrackConfig(Section):
-    """Experiment tracker that receives the numbers of `metrics.jsonl` while the training goes on."""
+    """Experiment tracker that receives the numbers of `metrics.jsonl` during training."""
 
     to: Literal["trackio", "wandb"] | None = None
     """Tracker package, which must be installed; None: no tracker."""
@@ -123,18 +123,18 @@ class EvaluateConfig(Section):
     """Prediction of validation and test images."""
 
     mode: Literal["whole", "sliding"] = "whole"
-    """The whole image at once, or averaged overlapping windows (sliding)."""
+    """Predict the whole image at once (whole), or average the predictions of overlapping windows (sliding)."""
     window: OptionalSize = None
     """HxW of the sliding window; None: that of the training crops."""
     scales: list[PositiveFloat] = Field([1.0], min_length=1)
     """Scales of the image whose predictions are averaged."""
     flip: bool = False
-    """Average with the prediction of the horizontally flipped image."""
+    """Also predict the horizontally flipped image, and average both predictions."""
     batch: int = Field(1, ge=1)
     """Images per forward pass, if their sizes are equal."""
     diagnose: Literal["off", "last", "every"] = "last"
     """Evaluations during training after which FPL's statistics (K, coverage) are measured in a second pass: none (off),
-    the last one, or every one, as train.k_maps asks for too."""
+    the last one (every one if train.k_maps is set), or every one."""
     gallery: int = Field(12, ge=0)
     """Validation images whose pictures the last evaluation stores for `fuzzyseg report`, with the confusion matrix and
     calibration; 0: none of these."""

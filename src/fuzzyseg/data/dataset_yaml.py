@@ -29,8 +29,9 @@ class Description(BaseModel):
 
     colours: a list with one colour per class, or one or more colours per class name (stored as `colours_of`). values:
     one or more mask values per class name. ignore_index: one or more void values (all but the first become
-    `ignore_also`). merge: new name -> classes. ignore: classes that become void. encoding: index, colour or binary, if
-    it cannot be detected. licence: licence of the data, for the model card.
+    `ignore_also`). merge: new class name -> names of the classes to merge. ignore: names of classes that become void.
+    encoding: index, colour or binary; needed only if it cannot be detected. licence: licence of the data, for the model
+    card.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,7 +55,7 @@ class Description(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _normalise(cls, content: Any) -> Any:
-        """Normalise keys that have two notations."""
+        """Convert keys that can be written in two ways to a single form."""
         if not isinstance(content, dict):
             return content
         content = dict(content)
@@ -111,7 +112,7 @@ MAX_ENTRIES = 100_000
 
 
 def _entries(value: Any, known: dict[int, float]) -> float:
-    """Count the entries of a value after expanding aliases; infinity if it contains itself."""
+    """Return the number of entries of a value with aliases expanded; infinity if the value contains itself."""
     if not isinstance(value, dict | list):
         return 1
     if id(value) not in known:

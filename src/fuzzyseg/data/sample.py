@@ -36,7 +36,7 @@ class DataError(ValueError):
 
 
 def attempt(function: Callable[[S], T], value: S) -> T | None:
-    """Return `function(value)`, or None if it raises DataError, for errors that are reported elsewhere."""
+    """Return `function(value)`, or None if it raises DataError. Use it where another check reports the error."""
     try:
         return function(value)
     except DataError:
@@ -44,7 +44,7 @@ def attempt(function: Callable[[S], T], value: S) -> T | None:
 
 
 def attempt_all(function: Callable[[S], T], values: Iterable[S], what: str, limit: int = 50) -> list[T]:
-    """Return the results for all values. Raises one DataError with the number of errors and the first `limit` ones."""
+    """Apply `function` to all values. Raises one DataError with the number of errors and the first `limit` messages."""
     results, errors = list[T](), list[str]()
     for value in values:
         try:
@@ -66,7 +66,7 @@ class Encoding:
     ignore: void values. None: the dataset's ignore index. 255 is also void unless `table` maps it.
     reduce_zero: value 0 is void, and any other value v becomes v - 1.
     table: (value, class index or VOID) pairs; other values are invalid. None: values are class indices.
-    snap: unmapped colours (and values of binary masks) become the nearest mapped one.
+    snap: map unmapped colours (and values of binary masks) to the nearest mapped one.
     text: description for messages.
     """
 
@@ -78,7 +78,7 @@ class Encoding:
     snap: bool = False
 
     def record(self) -> dict[str, Any]:
-        """Return the fields as a dict for JSON."""
+        """Return the fields as a JSON-serialisable dict."""
         return asdict(self)
 
 
@@ -102,7 +102,7 @@ class Item:
 
 @dataclass(frozen=True)
 class PublicDataset:
-    """Label metadata of a public dataset. stem: pattern of its image stems; None: identified by the folder layout."""
+    """Label metadata of a public dataset. stem: matches its image stems; None: recognised by its layout."""
 
     name: str
     classes: tuple[str, ...]

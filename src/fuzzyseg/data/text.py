@@ -30,7 +30,7 @@ def printable(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Escape text for a line or table cell of Markdown."""
+    """Escape text for use in a line or table cell of Markdown."""
     return re.sub(r"([\\`*\[\]<>|&~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", printable(" ".join(text.split())))
 
 

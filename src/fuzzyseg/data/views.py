@@ -38,7 +38,7 @@ class WeakStrong:
     add_brightness: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ValueError if `strong` is less than 1."""
+        """Raise ValueError if `strong` is less than 1."""
         if self.strong < 1:
             raise ValueError(f"strong: found {self.strong}; expected at least 1 (without strong copies: Weak)")
 
@@ -47,10 +47,10 @@ class WeakStrong:
 class CropPair:
     """Two overlapping crops of one image with independent flips: `image` and `pair[0]`; see `boxes` and `flips`.
 
-    overlap: range of the fraction of the crop's height and width that both crops share. iou: range of their
-    intersection over union; if 50 draws are outside of it, both crops coincide. stride: crop offsets are multiples of
-    it in both directions, so that the cells of a feature map coincide. colours: strong photometric transforms, drawn
-    for each crop separately; None: weak colour jitter.
+    overlap: range of the fraction of the crop's height and width that both crops share. iou: range of the intersection
+    over union of the crops; after 50 rejected draws, both crops coincide. stride: the offset between the crops is a
+    multiple of it along both axes, so that their feature maps are aligned. colours: strong photometric transforms,
+    drawn for each crop separately; None: weak colour jitter.
     """
 
     overlap: tuple[float, float] = (0.1, 1.0)
@@ -59,7 +59,7 @@ class CropPair:
     colours: WeakStrong | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError for invalid ranges or strides."""
+        """Raise ValueError for invalid ranges or strides."""
         for name, (low, high) in (("overlap", self.overlap), ("iou", self.iou)):
             if not 0 <= low <= high <= 1:
                 raise ValueError(f"{name}: found {low, high}; expected two shares in [0, 1], the smaller one first")
@@ -106,9 +106,9 @@ class Batch:
     boxes, flips: only for `CropPair`: (image, valid) of the second crop; (B,2,4) y0,x0,y1,x1 before flipping; (B,2)
     bool. scores (B,C,H,W) float: the teacher's log-probabilities, if the stream has `scores`.
 
-    Before `to`, images and mask are as read (uint8, or float32 in units), `statistics` contains the mean and standard
-    deviation, (C,) each, in units, and `pending` any photometric transforms to apply on the device; `strong` is empty
-    until they are applied. After `to`, both are None.
+    Before `to`, images and mask are still as read (uint8, or float32 in units), `statistics` contains the mean and
+    standard deviation, (C,) each, in units, and `pending` any photometric transforms to apply on the device; `strong`
+    is empty until they are applied. After `to`, both are None.
     """
 
     image: Tensor

@@ -19,7 +19,7 @@ from fuzzyseg.run.progress import score_text
 
 
 def tell(text: str) -> None:
-    """Print. Does nothing if the terminal is closed, so that the training ends by its signal, with its exit code."""
+    """Print `text`. Ignores a closed terminal, so that the training ends by its signal and with its exit code."""
     try:
         print(text)
     except OSError as error:

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 import torch
 from pydantic import BaseModel, ValidationError
 from torch import nn
-from torch.nn.modules.dropout import _DropoutNd  # private: torch has no public base of its dropout layers
+from torch.nn.modules.dropout import _DropoutNd  # private: torch has no public base class of its dropout layers
 from torch.optim import Optimizer
 
 from fuzzyseg.config import Config, ConfigError, LossConfig, NetworkConfig, OptimConfig, SupervisedConfig
@@ -50,12 +50,12 @@ class Setup:
     own_network: Network | None = None
 
     def resumed(self) -> Self:
-        """The setup without initial weights, which a checkpoint replaces."""
+        """Return the setup without initial weights, which a checkpoint replaces."""
         return replace(self, init=[], network=self.network.model_copy(update={"weights": "none"}))
 
     @property
     def uses_threshold(self) -> bool:
-        """Whether T has an effect: for losses over a set, `hard` with `balance`, and losses with such a parameter."""
+        """Whether T has an effect: with losses over a set, `hard` with `balance`, and losses that take a threshold."""
         if self.loss.name == "paper" or self.function is None:
             return False
         if self.pixel_loss in PIXEL_LOSSES:
@@ -155,7 +155,7 @@ def _arguments(function: PixelFunction, given: Mapping[str, Any]) -> dict[str, A
 
 
 def build_method(setup: Setup, facts: Facts, weights: Sequence[float] | None = None) -> Method:
-    """Build the method with its networks, on the CPU. weights: class weights (supervised). Raises ConfigError."""
+    """Build the method with its networks, on the CPU. weights: class weights (supervised loss). Raises ConfigError."""
     pixel_loss = None
     threshold = threshold_of(setup.loss, facts)
     if setup.function is not None:
@@ -200,7 +200,7 @@ def network_factory(setup: Setup, classes: int) -> NetworkFactory:
 
 
 def _checked(make: Network, setup: Setup, classes: int) -> nn.Module:
-    """Call the user's factory. Raises ConfigError unless the network maps a crop to logits (B,C,h,w)."""
+    """Return a network of the user's factory. Raises ConfigError unless it maps a crop to logits (B,C,h,w)."""
     network, shape = make(), (1, setup.network.channels, *setup.crop)
     with torch.no_grad(), evaluating(network):
         logits = network(torch.zeros(shape))

@@ -26,7 +26,7 @@ from fuzzyseg.ops import distributed
 
 
 def with_held_back(setup: Setup, material: Material, names: Collection[str] = ()) -> Material:
-    """Hold back some labelled images if the setup calibrates on them. names: those of a resumed run, held back again.
+    """Hold back labelled images if the setup calibrates on them. names: images to hold back again, for a resumed run.
 
     Raises ConfigError if too few labelled images are left, or T does not apply to the predictions of a stored teacher.
     """
@@ -61,8 +61,8 @@ class Calibration:
     is evaluated. The result depends only on step and weights, so a resumed run is bit-identical. All processes measure
     the same images; their counts are averaged.
 
-    Every fourth image, or group of images, is used only for the temperature, because a conformal set has its coverage
-    only on pixels that the temperature was not fitted on. A single image is used for both.
+    Every fourth image, or group of images, is used only for the temperature, because conformal coverage holds only on
+    pixels that the temperature was not fitted on. A single image is used for both.
     """
 
     def __init__(self, setup: Setup, scoring: Scoring, method: Method, say: Callable[[str], None]) -> None:
@@ -127,8 +127,8 @@ class Calibration:
         self.say(f"step {step}: temperature {float(self.pixel_loss.temperature):.3f}")
 
     def _measure(self, predictor: Predictor) -> tuple[Tensor, Tensor]:
-        """Return counts (1+C,M+1), for all pixels and by most probable class: covered at each threshold, and units;
-        zeros if T is not calibrated. Also counts (3,): pixels, confident pixels, correct confident pixels."""
+        """Return counts (1+C,M+1): units covered at each threshold, then all units, for all pixels and by most probable
+        class; zeros if T is not calibrated. Also return counts (3,): pixels, confident ones, correct confident ones."""
         classes = self.method.facts.classes
         counts = torch.zeros(1 + classes, len(self.thresholds) + 1, dtype=torch.float64)
         confident = torch.zeros(3, dtype=torch.float64)

@@ -29,7 +29,7 @@ Lists = dict[str, list[Item]]
 def check(
     config: Config, *, workers: int | None = None, progress: Counter | None = None, sheet: Path | None = None
 ) -> Report:
-    """Decode every image and mask of the configured data, and report problems. Only the sheet is written.
+    """Decode every image and mask of the configured data, and report problems. Writes no file except the sheet.
 
     workers: number of worker processes. Default: one per processor. progress: called with (done, total). sheet: image
     file for the contact sheet of the classes. Raises ConfigError, and DataError if no dataset is recognised,
@@ -79,7 +79,7 @@ class _Check:
         self.result = Report(str(self.data.root), self.locations[0].layout)
 
     def report(self) -> Report:
-        """Run all steps."""
+        """Run all steps and return the report."""
         try:
             files = [list_files(location) for location in self.locations]
         except DataError as error:
@@ -131,7 +131,7 @@ class _Check:
             files.splits = {name: list(filter(inspected.usable, items)) for name, items in files.splits.items()}
         data = self.data
         if self.lost_masks and not any(item.mask is not None for item in inspected.items):
-            return _without_labels(self.locations[0], inspected.files), False  # the findings so far say why
+            return _without_labels(self.locations[0], inspected.files), False  # the findings so far explain why
         options: LabelOptions = {"classes": data.classes, "ignore_index": data.ignore_index}
         options |= {"encoding": data.encoding, "snap": data.snap}
         try:

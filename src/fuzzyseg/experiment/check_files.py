@@ -69,7 +69,7 @@ class Examiner:
         return presence
 
     def _each(self, function: Callable[[T], R], tasks: Sequence[T], files: Iterable[Path]) -> list[R | WorkerFailure]:
-        """Run `function` on each task in worker processes, with a timeout that depends on the largest file."""
+        """Return the results of `function`, run in worker processes with a timeout that depends on the largest file."""
         largest = max((path.stat().st_size for path in files if path.is_file()), default=0)
         timeout = TIMEOUT + largest / MIN_BYTES_PER_SECOND
         return map_isolated(function, tasks, workers=self.workers, timeout=timeout, progress=self.progress)

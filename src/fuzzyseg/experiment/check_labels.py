@@ -24,13 +24,13 @@ def check_labels(
 ) -> tuple[list[dict[str, Any]], int]:
     """Compare the masks of a dataset with a model's predictions, at the training scale. Unreadable files are skipped.
 
-    source: a run or model folder with the classes of the data. config: its section `data` describes the dataset; what
-    neither these settings nor the files declare is as in the model's training. A model that was trained on these masks
-    has partly learnt their errors.
+    source: a run or model folder with the classes of the data. config: its section `data` describes the dataset;
+    metadata that neither these settings nor the files declare is taken from the model. A model that was trained on
+    these masks has partly learnt their errors.
 
-    Returns a row for each image with contradicted pixels, worst first, and the number of images compared. A row has the
-    image, the fraction of its labelled pixels that are contradicted, the most frequent confusion (label and
-    prediction), and the fraction of labelled pixels with this confusion. Raises ConfigError, DataError.
+    Returns a row for each image with contradicted pixels, worst first, and the number of images compared. A row
+    contains the image, the fraction of its labelled pixels that are contradicted, the most frequent confusion (label
+    and prediction), and the fraction of labelled pixels with this confusion. Raises ConfigError, DataError.
     """
     predictor = load(source, device=choose_device("auto"))
     with pixel_limit(config.data.max_megapixels):

@@ -13,7 +13,7 @@ Counter = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Conversion:
-    """Number of files written by folder, an error for each image that was not written, notes, and class names."""
+    """Number of files written to each folder, an error for each image that was not written, notes, and class names."""
 
     written: dict[str, int]
     failures: list[DataError]

@@ -18,7 +18,7 @@ def demo(out: Path, *, seed: int = 0, say: Say = print, plan: Plan | None = None
 
     All trainings start from the same two supervised networks and use the same number of labelled images per step.
     Nothing is selected on the validation images. plan: used instead of `PLAN`. images: number of training images.
-    Raises ConfigError if `out` is not empty.
+    Returns the result of the sweep. Raises ConfigError if `out` is not empty.
     """
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; remove it or choose another --out")

@@ -65,8 +65,8 @@ def distill(
     Args:
         teacher: a run folder, or its model/ or best/ folder.
         config: the student's settings. Default: `defaults(teacher)`.
-        labels: folder for the predictions, which students of several teachers can share: those of each teacher have a
-            folder of their own. Default: `<out>.labels`. Existing predictions for unchanged images are reused.
+        labels: folder for the predictions. Several teachers can share it, since each has a separate subfolder. Default:
+            `<out>.labels`. Existing predictions for unchanged images are reused.
         resume, quiet, given: as in `train`.
         teacher_network: factory of the teacher's network, if it is a custom one.
         progress: called with (images done, images in total) while the teacher predicts.
@@ -87,7 +87,7 @@ def distill(
     setup = resolve(settings)
     check_names(settings.network.arch, settings.network.encoder)
     check_writable(folder)
-    with process_group(device), pixel_limit(settings.data.max_megapixels):  # opened once: `train` finds the group open
+    with process_group(device), pixel_limit(settings.data.max_megapixels):  # `train` reuses this group
         predictor = load(teacher, network=teacher_network, device=device)
         material = with_held_back(setup, gather_material(settings.data, setup, settings.seed))
         if material.card.classes != predictor.classes:
@@ -95,7 +95,7 @@ def distill(
                 f"{teacher}: its classes are {', '.join(predictor.classes)}, those of the data "
                 f"{', '.join(material.card.classes)}; a student needs the same classes in the same order"
             )
-        folder /= checksum(predictor)[:12]  # the student's settings thus name the teacher
+        folder /= checksum(predictor)[:12]  # identifies the teacher in the student's settings
         _store(predictor, material.split.unlabelled, folder, progress)
         settings.data.scores = str(folder)
         return train(settings, resume=resume, quiet=quiet)
@@ -125,7 +125,7 @@ def _store(predictor: Predictor, items: list[Item], folder: Path, progress: Call
 
 
 def _reduced(predictor: Predictor, image: Tensor | Large, stride: float) -> Tensor:
-    """Return logits (C,h,w) of an image (Cin,H,W) at the stride; those of a large one are narrowed as they are made."""
+    """Return logits (C,h,w) of an image (Cin,H,W) at the stride; for a large one, each band is downsampled in turn."""
     size = (image.shape[-2], image.shape[-1])
     height, width = (max(1, round(side / stride)) for side in size)
     if isinstance(image, Tensor) and predictor.reads_by_windows(size):

@@ -42,8 +42,8 @@ def dry_run(
 ) -> list[str]:
     """Train for `STEPS` steps, evaluate one image, and return time and memory as sentences. Writes no files.
 
-    Extrapolates linearly: a step takes as long as the second and third, an evaluation as long as all images at the pace
-    of the one with the largest file. Call it on every process.
+    Extrapolates linearly: assumes that every step takes as long as the second and third, and every evaluated image as
+    long as the one with the largest file. Call it on every process.
     """
     clock = Clock()
     short = replace(settings, stop_at=min(STEPS, settings.steps), eval_every=None, save_every=None)

@@ -56,10 +56,10 @@ def write_evaluation(
 
     The old content is kept if writing fails (OSError).
 
-    counts: passed to `keep` by `inference.evaluate` of `items` with these settings and this result. diagnosis: that of
-    the same images, if already computed. ignore_index: mask value of void. facts: further entries, such as split. Half
-    of the pictures are the images with the lowest mIoU; the others are evenly spaced over the rest, so the gallery
-    shows not only failures.
+    counts: the arguments that `inference.evaluate` of `items` passed to `keep`, with these settings and this result.
+    diagnosis: diagnosis of the same images, if already computed. ignore_index: mask value of void. facts: further
+    entries, such as split. Half of the pictures are the images with the lowest mIoU; the others are evenly spaced over
+    the rest, so that the gallery does not show failures only.
     """
     with replacing_folder(folder) as part:
         card = predictor.card

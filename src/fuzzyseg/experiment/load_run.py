@@ -97,9 +97,9 @@ def evaluate(
 
 
 def _calibration(predictor: Predictor, items: list[Item], void: int, group: str | None) -> dict[str, Any]:
-    """Run `judged` on a subset of the items with the model's temperature, cross-fitted if it was fitted on any of them.
+    """Return `judged` of some items at the model's temperature, or cross-fitted if that was fitted on any of them.
 
-    Cross-fits as well if the model, of an earlier version, does not tell which validation images it was fitted on.
+    Also cross-fits if the model was saved by an earlier version, which does not record these images.
     """
     card = predictor.card
     images, middle, used = pixels_of_groups(predictor, card.reader(void, image_size=card.image_size), items, group)
@@ -172,7 +172,7 @@ def predict(
 
 def sets_of(source: Path, config: Config | None) -> Fuzzy:
     """Return the run's final T and loss options, or the paper's for a model folder without a run."""
-    from fuzzyseg.experiment.analyse.inputs import fuzzy_sets  # which imports this module
+    from fuzzyseg.experiment.analyse.inputs import fuzzy_sets  # imports this module
 
     options, threshold, notes = fuzzy_sets(config, None, None, run_folder(source))
     for note in notes:
@@ -203,10 +203,10 @@ def run_config(source: Path) -> Config | None:
 
 
 def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
-    """Read the dataset; its mask encoding has precedence. Raises ConfigError if its classes are not the model's."""
+    """Read the dataset. Its mask encoding takes precedence. Raises ConfigError if its classes are not the model's."""
     card = predictor.card
     if config is not None and config.data.root is not None and Path(config.data.root).resolve() == root.resolve():
-        # As in training, declared metadata has precedence over the model's: other roots may order classes differently.
+        # As in training, declared metadata overrides the model's, because other roots may order classes differently.
         # Encodings detected in training are not detected again. Images without masks are not scored and may be missing.
         dataset = read_configured(config.data, fallback=card.label_map, unlabelled=False)
     else:

@@ -1,4 +1,4 @@
-"""Writer of splits as list files."""
+"""Writing of splits as list files."""
 
 import json
 from contextlib import suppress

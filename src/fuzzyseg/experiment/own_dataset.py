@@ -33,7 +33,7 @@ class Pairs(Protocol):
 
 
 Source = Pairs | Mapping[str, Pairs]
-"""Training dataset, or datasets by split (train, val, test). The attribute `classes`, if any, has the class names."""
+"""Training dataset, or datasets by split (train, val, test). An attribute `classes` gives the class names."""
 
 
 def find_dataset(name: str | None) -> Source | None:

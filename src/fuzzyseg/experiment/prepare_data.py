@@ -34,12 +34,12 @@ from fuzzyseg.networks.weights import weights_statistics
 from fuzzyseg.ops import distributed
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-GREY = ([0.449], [0.226])  # ImageNet's, as one channel
+GREY = ([0.449], [0.226])  # ImageNet's mean and std, for one channel
 
 
 @dataclass
 class Material:
-    """Data of a run. card: input settings. held_back: labelled images only for calibration. group: `data.group`."""
+    """Data of a run. card: input settings. held_back: labelled images used only to calibrate. group: `data.group`."""
 
     dataset: DataSet
     split: Split
@@ -65,7 +65,7 @@ class Material:
         return weights / weights.sum(1, keepdim=True).clamp(min=1)
 
     def loss_weights(self, given: Sequence[float] | Literal["auto"] | None) -> Sequence[float] | None:
-        """Class weights of the supervised loss. given: weights, "auto" (from the labelled masks), or None."""
+        """Return class weights for the supervised loss. given: weights, "auto" (from the labelled masks), or None."""
         if given != "auto":
             return given
         names, void = self.dataset.classes, self.dataset.ignore_index
@@ -228,7 +228,7 @@ def say_balance(material: Material, balance: str) -> list[str]:
 def input_statistics(
     data: DataConfig, setup: Setup, *, measured: tuple[list[float], list[float]] | None = None
 ) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation: the first available of given, `init`, measured, weights, ImageNet."""
+    """Return mean and standard deviation: given, else those of `init`, measured, of the weights, or ImageNet's."""
     channels = setup.network.channels
     if (data.mean is None) != (data.std is None):
         raise ConfigError("data.mean, data.std: found one without the other; give both or neither")

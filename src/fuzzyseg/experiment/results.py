@@ -21,7 +21,7 @@ WITHOUT_EFFECT = {
     "train.log_every", "train.tensorboard", "train.stop_at", "train.keep_checkpoints", "track.to", "track.project",
     "train.threads", "network.checkpointing",
 }  # fmt: skip
-"""Settings of how a training is executed, which do not affect its weights beyond rounding."""
+"""Settings that control how a training is executed and do not affect its weights beyond rounding."""
 
 
 def absolute_paths(config: Config) -> Config:

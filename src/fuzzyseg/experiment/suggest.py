@@ -54,14 +54,14 @@ def suggest(
 ) -> tuple[list[dict[str, Any]], list[Exception]]:
     """Select up to `count` images to label next, and write a list and an HTML page to the new folder `out`.
 
-    source: a run folder or a model folder. With a run, the selection also differs from its labelled images and uses its
-    second network. images: files, folders and patterns; the run's labelled and validation images are skipped. export:
-    annotation formats of `predict_files`; the selected images are copied beside them. device, network, progress: as in
-    `fuzzyseg.experiment.predict`.
+    source: a run folder or a model folder. With a run, the selected images also differ from its labelled ones, and its
+    second network, if any, is used. images: files, folders and patterns; the run's labelled and validation images are
+    skipped. export: annotation formats of `predict_files`; the selected images are copied beside them. device, network,
+    progress: as in `fuzzyseg.experiment.predict`.
 
     Returns rank, image, score and its components for each selected image, best first, and an error for each image that
-    could not be read. Raises ConfigError, and DataError if there are no images or none can be read; nothing is written
-    then.
+    could not be read. Raises ConfigError, and DataError if there are no images or none can be read; then nothing is
+    written.
     """
     if unknown := sorted(set(export) - set(ANNOTATIONS)):
         raise ConfigError(f"--export: found {', '.join(unknown)}; expected some of {', '.join(ANNOTATIONS)}")
@@ -101,7 +101,7 @@ def suggest(
 
 
 def _labelled(source: Path, config: Config | None, predictor: Predictor) -> list[list[Path]]:
-    """Return the run's labelled (also held-back) and validation images; none, with a warning, if they are missing."""
+    """Return the run's labelled (and held-back) images and its validation images; warn and return none without data."""
     if config is None or config.data.root is None or not Path(config.data.root).exists():
         logger.warning("%s: has no run with its data; suggestions may resemble images that it was trained on", source)
         return [[], []]
@@ -133,7 +133,7 @@ def _second(source: Path, config: Config | None, card: ModelCard, network: Facto
 
 
 def _drawn(surveyor: Surveyor, files: Sequence[Path]) -> Iterator[dict[str, bytes]]:
-    """Yield encoded pictures per image by view: the image as JPEG; PNG overlays of prediction, K and uncertainty."""
+    """Yield view -> encoded picture for each file: the image as JPEG; prediction, K and uncertainty as PNG overlays."""
     card = surveyor.card
     palettes: dict[str, Any] = {"prediction": colours_of(card), "k": K_COLOURS, "uncertainty": UNCERTAIN}
     for file in files:
@@ -162,7 +162,7 @@ def _write_list(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _copies(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Copy files to a new folder under their names, prefixed with the rank if two names are equal."""
+    """Copy files to a new folder and return the copies. If two names are equal, all are prefixed with their rank."""
     names = [file.name for file in files]
     if len({name.lower() for name in names}) < len(names):
         names = [f"{rank:03}_{name}" for rank, name in enumerate(names, 1)]

@@ -20,11 +20,12 @@ GAIN = 0.95
 def cpu_threads(
     wanted: int | Literal["auto"], network: nn.Module | None, shape: tuple[int, int, int, int], run: RunFolder | None
 ) -> Iterator[str | None]:
-    """Set the number of threads during a training, and yield a sentence for the user if it was measured.
+    """Set the number of threads during a training. Yields a message for the user if the number was measured.
 
-    wanted: the number; auto: as recorded in `run` (None: not resumed), so that rounding is the same, else as set by
-    OMP_NUM_THREADS, else the fastest for a forward pass of `network` (None: not on the CPU) on images of `shape`. Other
-    work on the machine can make many threads far slower than few, because each operation waits for the last thread.
+    wanted: number of threads. auto: the number recorded in `run` (None: not resumed), so that rounding is the same;
+    otherwise OMP_NUM_THREADS; otherwise the fastest number for a forward pass of `network` (None: not on the CPU) on
+    images of `shape`. On a busy machine, many threads can be far slower than few, because each operation waits for the
+    last thread.
     """
     before, text = torch.get_num_threads(), None
     if wanted != "auto":

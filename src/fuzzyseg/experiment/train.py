@@ -136,7 +136,7 @@ def _train(
     rehearse: bool,
     say: Callable[[str], None],
 ) -> RunResult:
-    """Build all parts, pass each the sections that it needs, and train, or only measure if `rehearse`."""
+    """Build all parts, passing each the sections that it needs, and train; if `rehearse`, only measure."""
     assert config.out is not None
     run, first, score = RunFolder(config.out), distributed.rank() == 0, next(iter(metrics), SCORE)
     built = prepare_training(config, setup, run, device, metrics, resume, say)
@@ -179,7 +179,7 @@ def _train(
 def _fit(
     run: RunFolder, built: Training, config: Config, settings: Settings, record: dict[str, Any], sinks: Sequence[Sink]
 ) -> Outcome:
-    """Run the training loop. record: the configuration to store in checkpoints."""
+    """Run the training loop and return its outcome. record: the configuration to store in checkpoints."""
     method, loader, scoring = built.method, built.loader, built.scoring
     if config.train.sync_batch_norm:
         nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
@@ -209,9 +209,9 @@ def _fit(
 def _loggers(
     run: RunFolder, train: TrainConfig, record: dict[str, Any], state: Any, device: torch.device, *, quiet: bool
 ) -> Iterator[Sink]:
-    """Open the log files, the tracker and the progress display, which continue after the checkpoint `state`, if any."""
+    """Yield the configured log files, tracker and progress display; they continue after a checkpoint `state`."""
     step = state["step"] if state else 0
-    logged = step - (state is not None and "unscored" in state)  # its line is written after its evaluation
+    logged = step - (state is not None and "unscored" in state)  # a step's line is written after its evaluation
     yield MetricsLog(run.metrics, keep_to=logged, review=review_of(dict(checkpoint.leaves(record))))
     if available() if train.tensorboard == "auto" else train.tensorboard:
         yield TensorBoard(run.tensorboard_dir, keep_to=logged)
@@ -224,7 +224,7 @@ def _loggers(
 
 @contextmanager
 def _explained_errors() -> Iterator[None]:
-    """Replace torch's errors about batch norm of one value and about memory by ones that suggest settings."""
+    """Replace torch's errors about batch norm of one value and about memory with errors that suggest settings."""
     try:
         yield
     except ValueError as error:

@@ -98,8 +98,8 @@ class Scoring:
         """Return the temperature of the finished model, how it was fitted, and the calibration of its probabilities.
 
         It is fitted on held-back images, if any, else on the validation images, whose calibration is then measured with
-        two-fold cross-fitting. At most `MAX_LABELLED` images are used of each kind; `files` identifies those
-        fitted on, in any folder. None without labelled pixels.
+        two-fold cross-fitting. At most `MAX_LABELLED` images of each kind are used; `files` identifies those used for
+        fitting, regardless of their folder. Returns None if there are no labelled pixels.
         """
         held_back, _, fitted = pixels_of_groups(predictor, self.reader, self.material.held_back, None)
         val, middle, judged_on = pixels_of_groups(predictor, self.reader, self.items, self.material.group)
@@ -128,7 +128,7 @@ class Scoring:
         return diagnoses
 
     def pixel_maps(self, predictor: Predictor, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
-        """Yield maps and mask (1,H,W) of each of the item's `training_parts`; if the run has no T, for T = 0.9."""
+        """Yield maps and mask (1,H,W) of each of the item's `training_parts`, for T = 0.9 if the run has no T."""
         options, loss = set_options(self.loss), self.pixel_loss
         for logits, target in training_pairs(predictor, self.reader, item):
             teacher = logits
@@ -140,7 +140,7 @@ class Scoring:
 
 
 def sampled_pixels(predictor: Predictor, reader: Reader, items: Sequence[Item]) -> list[Pixels]:
-    """Sample labelled pixels of each item with `sampled`, skipping items without any."""
+    """Return labelled pixels of each item, drawn by `sampled`, skipping items without any."""
     samples = (sampled(training_pairs(predictor, reader, item)) for item in items)
     return [pixels for pixels in samples if pixels is not None]
 
@@ -154,8 +154,8 @@ def training_pairs(predictor: Predictor, reader: Reader, item: Item) -> Iterator
 def pixels_of_groups(
     predictor: Predictor, reader: Reader, items: Sequence[Item], group: str | None
 ) -> tuple[list[Pixels], int, list[Path]]:
-    """Sample labelled pixels of at most `MAX_LABELLED` items. Also returns the index that splits them in two halves,
-    and their image files.
+    """Return sampled labelled pixels of at most `MAX_LABELLED` items, the index that splits them into two halves, and
+    their image files.
 
     Groups are not split, unless there is only one.
     """

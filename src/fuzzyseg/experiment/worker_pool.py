@@ -61,7 +61,7 @@ def map_isolated(
         min(workers or default_workers(), len(tasks)),
         context=context,
         initializer=signal.signal,
-        initargs=[signal.SIGINT, signal.SIG_IGN],  # a terminal sends Ctrl-C to all processes; the parent answers it
+        initargs=[signal.SIGINT, signal.SIG_IGN],  # a terminal sends Ctrl-C to all processes; the parent handles it
     ) as pool:
         futures = (pool.schedule(function, [task], timeout=timeout) for task in tasks)
         numbers: dict[Future[R], int] = {future: number for number, future in enumerate(futures)}

@@ -19,9 +19,9 @@ from fuzzyseg.ops.resize import resize_labels
 def ceiling_matrix(items: Sequence[Item], reader: Reader, *, image_size: Size | None, stride: float) -> Tensor:
     """Return the confusion matrix (C,C) int64 of masks (rows) and their `round_trip` (columns).
 
-    items: with masks of the size of their images. image_size: (H, W) to which images are resized, if any. stride: input
-    pixels per cell of the network's logits. Without resizing, masks are read in tiles, so that a large one is never
-    held in memory as a whole. Raises DataError.
+    items: images with masks of the same size. image_size: (H, W) to which images are resized, if any. stride: ratio of
+    the input size to the size of the network's logits. Without resizing, masks are read in tiles, so that a large one
+    is never in memory as a whole. Raises DataError.
     """
     matrix = torch.zeros(reader.classes, reader.classes, dtype=torch.long)
     for item in items:

@@ -33,20 +33,22 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     keep: Callable[[Tensor, Tensor], None] = lambda matrix, images: None,
 ) -> dict[str, Any]:
-    """Score predictions at the size of the files against the masks, with one confusion matrix over all pixels.
+    """Compute metrics at the original image resolution, from one confusion matrix over all pixels.
 
     mode, window, scales, flip: see `Protocol`. batch: images of equal size per forward pass. ignore_index: void value
-    of the masks; default: that of the training data. ceiling: from an earlier result for the same items and network, to
-    avoid reading the masks twice. metrics: further scores by name, functions of the confusion matrix (C,C) float64 with
-    rows truth and columns prediction. progress: called with finished and total images. keep: called at the end with the
-    confusion matrix (C,C) int64 and the pixels (N,3,C) by image and class: correct, in the truth, predicted.
+    of the masks; default: that of the training data. ceiling: `ceiling` of an earlier result for the same items and
+    network, to avoid reading the masks twice. metrics: further scores by name, functions of the confusion matrix (C,C)
+    float64 with rows truth and columns prediction. progress: called with finished and total images. keep: called at the
+    end with the confusion matrix (C,C) int64 and pixel counts (N,3,C) per image and class: correct, in the truth,
+    predicted.
 
     Images and masks too large to decode at once are read and scored in row blocks if the protocol allows it (one scale,
     no flip, no `image_size`); the result is the same.
 
     Returns the `scores` of the matrix; `ceiling`, the IoU of each class between the masks and their `round_trip` to the
-    stride of the network's logits (one view of the whole image, whatever the protocol), None for a class in no mask;
-    `miou_resolvable`, see `resolvable`; `miou_error`, see `bootstrap_error`; `images`; and `protocol`, a description.
+    stride of the network's logits (one view of the whole image, regardless of the protocol), None for a class in no
+    mask; `miou_resolvable`, see `resolvable`; `miou_error`, see `bootstrap_error`; `images`; and `protocol`, a
+    description.
 
     The processes of a process group divide the images among them and return the same result; call it on all.
 
@@ -75,7 +77,7 @@ Prediction = tuple[Tensor, Tensor, int]
 def _counts(
     predictor: Predictor, predictions: Iterator[Prediction], total: int, progress: Callable[[int, int], None] | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the confusion matrix (C,C) and the counts (N,3,C) of each of `total` images, of all processes."""
+    """Return the confusion matrix (C,C) and the counts (N,3,C) of all `total` images, gathered from all processes."""
     count, processes, done = len(predictor.card.classes), distributed.world_size(), 0
     matrix = torch.zeros(count, count, dtype=torch.long, device=predictor.device)
     image, images = torch.zeros_like(matrix), [matrix.new_zeros(0, 3, count)]
@@ -97,7 +99,7 @@ def _counts(
 def _predictions(
     predictor: Predictor, reader: Reader, items: Sequence[Item], protocol: Protocol, batch: int
 ) -> Iterator[Prediction]:
-    """Yield up to `batch` neighbours of equal size together, and images too large to decode at once in row blocks."""
+    """Yield predictions of up to `batch` consecutive images of equal size, and of the row blocks of large images."""
     waiting: list[tuple[Tensor, Tensor]] = []
     for item in items:
         windows = open_large(item.image, reader.channels, bands=reader.bands, levels=reader.levels)
@@ -125,7 +127,7 @@ def _together(predictor: Predictor, pairs: list[tuple[Tensor, Tensor]], protocol
 def _rows(
     predictor: Predictor, reader: Reader, item: Item, windows: Windows, protocol: Protocol
 ) -> Iterator[Prediction]:
-    """Yield row blocks of an image and its mask of the same size, neither of which is held in memory as a whole."""
+    """Yield the predictions of an image's row blocks. Neither image nor mask is in memory as a whole."""
     check_sizes([item])
     truth = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)
     read = partial(windows.read, with_known=True)

@@ -61,7 +61,7 @@ class ModelCard:
 
     @property
     def resizing(self) -> str:
-        """Description of how images are resized for the network, and its logits for the prediction."""
+        """Description of how images are resized for the network, and logits for the prediction."""
         if self.image_size is None:
             return "none: the network sees images at the size of their files"
         height, width = self.image_size

@@ -1,4 +1,4 @@
-"""Prediction of image files: which files, which are complete, and outputs that combine all of them."""
+"""Prediction of image files: file search, resumption, and outputs that combine all images."""
 
 import csv
 import logging
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 SHARES, LABELS = "class_shares.csv", "labels.txt"
 OWN_MASKS = 10**7
-"""Pixel limit in millions: masks written here are read again whatever their size."""
+"""Pixel limit, in millions, for masks that were written here: they are read regardless of their size."""
 
 
 def predict_files(
@@ -47,25 +47,25 @@ def predict_files(
 ) -> tuple[list[Path], list[DataError]]:
     """Write the mask of each image file, and further outputs.
 
-    images: files, folders (recursive) or patterns such as `photos/*.jpg`; other files are counted in a warning.
-    NAME.jpg gives masks/NAME.png below `out`: class indices at its size, 255 where it has no data, the class colours as
-    palette. A georeferenced TIFF file gives masks/NAME.tif with its georeference. If two results would have the same
-    name, all get the full file name (NAME.jpg.png). class_shares.csv contains the class fractions of each image.
+    images: files, folders (recursive) or patterns such as `photos/*.jpg`; other files are counted in a warning. The
+    mask of NAME.jpg is `out`/masks/NAME.png: class indices at the image's size, 255 where it has no data, class colours
+    as palette; for a georeferenced TIFF file, a georeferenced masks/NAME.tif. If two results would have the same name,
+    all get the full file name (NAME.jpg.png). class_shares.csv contains each image's class fractions.
 
     write: further outputs (`KINDS`, docs/predict.md), in folders of their names, or, for coco, cvat and labelstudio,
     one file for all images. encoded: write masks in the encoding of the training masks (colours, 0 and 255, values from
     1). tile: (H, W) of windows; by default only images too large for one pass are predicted in windows. scales, flip:
     average the predictions at several scales and of the mirrored image. fuzzy: T and options of the outputs `k` and
     `sets`. Large TIFF and NumPy files that need no resizing are read by windows; only outputs other than GeoTIFF are
-    held in memory as a whole. progress: called with the numbers of finished and all files of this process.
+    built in memory. progress: called with the numbers of finished and all files of this process.
 
     If `out` has results of the same model, options and image folder, prediction resumes: unchanged images with outputs
-    are skipped, edited outputs kept. overwrite: predict all and replace files. Several processes share the images.
+    are skipped, edited outputs kept. overwrite: predict all and replace files. Several processes divide the images.
 
     Returns the files written, including earlier ones, and an error for each image that could not be predicted; both are
     empty except on the first process. Raises DataError if there are no images, if a result would replace an image or
-    another file that is no earlier result, if `out` has results of another model, image folder or other options, or if
-    results cannot be written; no partial file is left.
+    another file that is not an earlier result, if `out` has results of another model, image folder or other options, or
+    if results cannot be written; no partial file is left.
     """
     kinds = _checked(write)
     inputs = find_files([images] if isinstance(images, Path) else images, out)
@@ -123,7 +123,7 @@ def _predict(
         if file not in known:
             key, state = _key(file, root), state_of(file)
             try:
-                record.add(key)  # if this is interrupted, files of its name are results
+                record.add(key)  # marks files of this name as results if interrupted
                 outputs, pixels = prediction.write(file, name)
                 below = [path.relative_to(prediction.out).as_posix() for path in outputs]
                 record.add(key, below, file=state, pixels=pixels.tolist())
@@ -248,7 +248,7 @@ def _names(inputs: Found) -> list[str]:
 
 
 def _write_shares(path: Path, lines: Sequence[Line], classes: list[str]) -> None:
-    """Write a row per image: its path, the fraction of pixels per class, and the fraction without data."""
+    """Write one row per image: its path, the fraction of pixels of each class, and the fraction without data."""
     with written_beside(path) as part, part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         table = csv.writer(file)
         table.writerow(["image", *classes, "no data"])

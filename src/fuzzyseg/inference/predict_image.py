@@ -25,7 +25,7 @@ STRIP = 512
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """Prediction of images into files below `out`. kinds: rasters and arrays, the mask first."""
+    """Predicts images and writes the results below `out`. kinds: raster and array outputs, the mask first."""
 
     predictor: Predictor
     out: Path
@@ -66,7 +66,7 @@ class ImagePrediction:
         return self.files(name, geo=geo is not None), pixels
 
     def bands(self, file: Path) -> tuple[Size, Iterator[Band]]:
-        """Return the size of an image file, and its prediction from top to bottom, computed as it is read."""
+        """Return an image's size, and an iterator that predicts it and yields bands of rows from top to bottom."""
         card = self.predictor.card
         kind: dict[str, Any] = {"bands": card.bands, "levels": card.levels}
         windows = open_windows(file, card.channels, **kind)
@@ -85,12 +85,12 @@ class ImagePrediction:
         if any(kind in ARRAYS or RASTERS[kind].needs_probabilities for kind in self.kinds):
             logits = self.predictor.batch_logits(images, self.protocol)[0]
             labels, probabilities = logits.argmax(0), logits.softmax(0)
-        else:  # far less memory
+        else:  # needs far less memory
             labels = self.predictor.batch_labels(images, self.protocol)[0]
         return self._band((0, 0, *image.shape[:2]), labels, probabilities, image)
 
     def _rows(self, read: Callable[[Box], Image], size: Size, seen: bool) -> Iterator[Band]:
-        """Yield bands of rows of a large image. seen: include its pixels."""
+        """Yield the prediction of a large image in bands of rows. seen: each band also contains the image's pixels."""
         strip, top = None, 0
         for box, probabilities in self.predictor.probability_rows(read, size, self.protocol):
             if seen and (strip is None or box[2] > top + len(strip)):

@@ -91,7 +91,7 @@ class Prediction:
 
 
 class Predictor:
-    """Prediction of images at the size of their files.
+    """Predicts images at their original size.
 
     An image is resized to the card's `image_size`, if any, normalised, and padded at the right and bottom by edge
     replication to a size that the network accepts; the result is cropped and resized back. The network is in evaluation
@@ -121,7 +121,7 @@ class Predictor:
         return self.batch_logits(self._pixels(image), protocol)[0]
 
     def labels(self, image: Input, protocol: Protocol = WHOLE) -> Tensor:
-        """Return the most probable class (H,W) int64; arguments as for `logits`, with far less memory."""
+        """Return the most probable class (H,W) int64; arguments as for `logits`, but needs far less memory."""
         return self.batch_labels(self._pixels(image), protocol)[0]
 
     @overload
@@ -170,7 +170,7 @@ class Predictor:
     def probability_rows(
         self, read: Callable[[Box], Image], size: Size, protocol: Protocol = WHOLE
     ) -> Iterator[tuple[Box, Tensor]]:
-        """Yield bands of rows, top to bottom, of an image read by windows: boxes and probabilities (C,rows,W).
+        """Yield (box, probabilities (C,rows,W)) for bands of rows, top to bottom, of an image that is read by windows.
 
         read: returns the part y0, x0, y1, x1 as an array like those of `read_image`. size: (H,W) of the image, for
         which `reads_by_windows` must be true.
@@ -193,7 +193,7 @@ class Predictor:
             return self._forward(self._normalised(image.unsqueeze(0)))[0]
 
     def stride(self) -> float:
-        """Return the network's input pixels per logit cell, measured on an empty training crop."""
+        """Return the ratio of the network's input size to its logits' size, measured on an empty training crop."""
         divisor = int(getattr(self.network, "divisor", 1))
         height, width = (-(-side // divisor) * divisor for side in self.card.crop)
         with torch.no_grad(), evaluating(self.network):

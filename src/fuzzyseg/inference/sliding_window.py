@@ -25,8 +25,8 @@ MAX_VALUES = 2**24
 def starts(length: int, window: int, multiple: int = 1) -> list[int]:
     """Return window positions along an axis: ceil(2/3 window) apart, the last moved back to end at the border.
 
-    multiple: positions are multiples of this number, with the largest such stride up to 2/3; the last window may extend
-    beyond the border, where it must be cropped. Treated as 1 if windows are too small for it.
+    multiple: positions are multiples of this number, with the largest such step up to 2/3 window; the last window may
+    extend beyond the border, where it must be cropped. Treated as 1 if windows are too small for it.
     """
     stride, last = -(-2 * window // 3), max(length - window, 0)
     if 1 < multiple <= stride:
@@ -35,7 +35,7 @@ def starts(length: int, window: int, multiple: int = 1) -> list[int]:
 
 
 def ramp(length: int, start: int, end: int, overlap: int) -> Tensor:
-    """Return weights (end - begin,) of a window's pixels along an axis, rising over its overlap with a neighbour.
+    """Return weights (end - start,) of a window's pixels along an axis, rising over its overlap with a neighbour.
 
     They are nearly 0 in the outer quarter of the overlap and 1 in the inner quarter. At the border of the image, which
     no other window covers better, they are 1.
@@ -55,8 +55,8 @@ def average_windows(
 
     size: (H, W) of the image. predict: returns the prediction (B,C,h,w) for the window y0, x0, y1, x1, which is never
     larger than the image. blend: weight the pixels of a window by `ramp` along both axes, and start windows at
-    multiples of this number, the network's divisor, so that its cells coincide with those of the whole image; None:
-    equal weights. Yields (B,C,rows,W) from top to bottom, together (B,C,H,W). Memory: one band of window height.
+    multiples of this number, the network's divisor, so that feature maps are aligned with those of the whole image;
+    None: equal weights. Yields (B,C,rows,W) from top to bottom, together (B,C,H,W). Memory: one band of window height.
     """
     height, width = size
     tall, wide = min(window[0], height), min(window[1], width)
@@ -82,7 +82,7 @@ def average_windows(
         for start in range(0, done, step):
             part = slice(start, min(start + step, done))
             yield strip[:, :, part] / (rows[part, None] * hits)
-        for sums, axis in ((strip, 2), (rows, 0)):  # the rows that the next windows see move up
+        for sums, axis in ((strip, 2), (rows, 0)):  # move up the rows that the next windows overlap
             rest = sums.narrow(axis, done, tall - done).clone()
             sums.zero_().narrow(axis, 0, tall - done).copy_(rest)
 

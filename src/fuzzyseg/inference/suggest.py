@@ -24,7 +24,7 @@ PARTS = ("fuzzy", "entropy", "disagreement")
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image file: fingerprint, unit feature vector (D,), and mean over its area of the `PARTS` measured."""
+    """An image file: fingerprint, unit feature vector (D,), and mean of each measured component (see `PARTS`)."""
 
     info: FileInfo
     feature: Tensor
@@ -75,7 +75,7 @@ class Surveyor:
             yield band, k, torch.stack([(k > 1).float(), entropy, *((band.labels != o.labels).float() for o in others)])
 
     def measure(self, file: Path) -> Candidate:
-        """Measure a file; pixels without data count as certain. Raises DataError."""
+        """Measure an image file; pixels without data count as certain. Raises DataError."""
         info = inspect_file(file, "image")
         self._observed.seen.clear()
         sums, pixels = torch.zeros(1 + len(self.passes), dtype=torch.float64), 0
@@ -99,7 +99,7 @@ def choose(
     """
     features = torch.stack([each.feature for each in pool])  # (N,D)
     scores = torch.tensor([each.score for each in pool])
-    nearest, free = torch.full((len(pool),), 2.0), torch.ones(len(pool), dtype=torch.bool)  # of unit vectors
+    nearest, free = torch.full((len(pool),), 2.0), torch.ones(len(pool), dtype=torch.bool)  # distance <= 2
     infos, chosen = [each.info for each in pool], list[int]()
     if labelled:
         nearest = torch.cdist(features, torch.stack([each.feature for each in labelled])).amin(1)

@@ -1,4 +1,4 @@
-"""Function module for CVAT's auto-annotation and agents: the classes of a trained model as masks.
+"""Function module for CVAT's auto-annotation and agents, which annotates the classes of a trained model as masks.
 
     cvat-cli task auto-annotate 137 --function-module fuzzyseg.integrations.cvat -p run=str:runs/first
 

@@ -117,7 +117,7 @@ def ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def thinned(points: Points, max_points: int = MAX_POINTS) -> Points:
-    """Return at most `max_points` points: means of neighbours, each at the step of its last one."""
+    """Return at most `max_points` points: means of neighbours, each at the step of the last one averaged."""
     size = -(-len(points) // max_points)
     parts = [points[start : start + size] for start in range(0, len(points), size)] if size > 1 else []
     return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts] or points

@@ -15,7 +15,7 @@ from fuzzyseg.run.files import UNWRITABLE
 LOCK = ".lock"
 """Name of the lock file."""
 LOCK_TIMEOUT = 7.0
-"""Seconds to wait for the lock: the data workers of a killed training, which share it, exit within five."""
+"""Seconds to wait for the lock. Data workers of a killed training, which also have it, exit within five seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self, status: str = "") -> Iterator[None]:
-        """Context in which no other training can write into the folder, which is created if necessary.
+        """Context manager that creates the folder if necessary and locks it against other trainings.
 
         The operating system releases the lock of a dead process; its partial files are deleted. Raises RunFolderError
         if another process, or another training in this one, has the lock. An OSError of a full or read-only disk is
@@ -77,11 +77,11 @@ class RunFolder:
             lock.release()
 
     def check_empty(self, *, resume: bool) -> None:
-        """Raise RunFolderError for a new run in a folder with more than a training writes before a checkpoint."""
+        """Raise RunFolderError if a new run's folder contains more than what precedes a first checkpoint."""
         if resume:
             return
         run_files = {self.path / LOCK, self.config, self.split, self.environment, self.metrics, self.tensorboard_dir}
-        run_files |= {self.path / "wandb"}  # of track.to=wandb
+        run_files |= {self.path / "wandb"}  # written with track.to=wandb
         try:
             files = set(self.path.iterdir())
             ours = run_files if self.path / LOCK in files else set()  # without a lock, config.yaml is the user's

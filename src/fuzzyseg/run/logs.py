@@ -73,7 +73,7 @@ class Throughput:
     """Images per second and remaining time."""
 
     def __init__(self, steps: int) -> None:
-        """steps: number of steps that will follow."""
+        """Start the clock. steps: number of steps that will follow."""
         self._left = steps
         self._steps = 0
         self._images = 0

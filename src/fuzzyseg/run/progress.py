@@ -20,7 +20,7 @@ DAY = 24 * 3600.0
 
 
 def terminal(*, stderr: bool = False) -> Console:
-    """Return the console for bars and colours, on the `raw` stream below one that escapes control codes."""
+    """Return a console for bars and colours; it bypasses a stream that escapes control codes (its attribute `raw`)."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(file=getattr(stream, "raw", stream))
 
@@ -35,7 +35,8 @@ class Display(Sink):
     def __init__(
         self, total: int, *, done: int = 0, work: str = "", console: Console | None = None, live: bool | None = None
     ) -> None:
-        """done: finished steps of `total`. work: description of a step. live: show a bar; default: on a terminal."""
+        """Start the display. done: finished steps. work: description of a step. live: show a bar; default: on a
+        terminal."""
         self.console = console or terminal()
         self._total = total
         self._score = ""

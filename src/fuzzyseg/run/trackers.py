@@ -19,13 +19,13 @@ def available(package: str = "tensorboard") -> bool:
 
 
 class _Numbers(Sink):
-    """Sink of the numbers in a line under their paths: `losses/sup`, `metrics/k/0`, `metrics/k/1`, ...
+    """Sink that logs each number in a line under its path: `losses/sup`, `metrics/k/0`, `metrics/k/1`, ...
 
     After an error it warns once and writes no more: a training must not end because a logger failed.
     """
 
     def __init__(self, name: str, kept: int, add: Callable[..., object], end: Callable[[], object]) -> None:
-        """name: for the warning. kept: the last step of an earlier session. add: called with numbers and step."""
+        """name: name in the warning. kept: last step of an earlier session. add: called with numbers and step."""
         self._name, self._kept, self._add, self._end, self._failed = name, kept, add, end, False
 
     def write(self, line: dict[str, Any]) -> None:
@@ -70,7 +70,7 @@ class TensorBoard(_Numbers):
 
 
 class Tracker(_Numbers):
-    """Run of trackio or wandb, which share the functions `init`, `log` and `finish`.
+    """A run of trackio or wandb, which both have the functions `init`, `log` and `finish`.
 
     Storage and network access are configured through their environment variables: `WANDB_MODE=offline`,
     `TRACKIO_SPACE_ID`, ...

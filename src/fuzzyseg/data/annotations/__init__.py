@@ -123,7 +123,7 @@ def check_empty(out: Path) -> None:
 
 
 def _write(source: Annotations, picture: AnnotatedImage, out: Path) -> bool:
-    """Copy the image and write its mask, if any; return whether there is one. On failure, no file is left behind."""
+    """Copy the image and write its mask, if it has one. Returns whether it has. On failure, no file is left behind."""
     if picture.image is not None:
         data, suffix = read_bytes(picture.image), picture.image.suffix.lower()
     else:
@@ -133,7 +133,7 @@ def _write(source: Annotations, picture: AnnotatedImage, out: Path) -> bool:
         part.write_bytes(data)
     try:
         head = read_header(image)
-        pixels = read_native(image, 3 if head.palette else head.bands)  # reports damage now, not in training
+        pixels = read_native(image, 3 if head.palette else head.bands)  # reports damage before training
         if not picture.annotated:
             return False
         save_index_png(source.mask(picture, (pixels.shape[0], pixels.shape[1])), out / "masks" / f"{picture.name}.png")

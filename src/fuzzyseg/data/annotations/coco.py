@@ -48,7 +48,7 @@ class Category(Model):
 
 
 class RunLengths(Model):
-    """Run lengths in pixels, alternately outside and inside, in column-major order; a list or a compressed string."""
+    """Run lengths in pixels, alternately outside and inside the object, in column-major order; a list or a string."""
 
     size: list[NonNegativeInt]
     counts: list[NonNegativeInt] | str
@@ -85,7 +85,7 @@ class File(Model):
 
 
 def lacking(content: Json) -> list[str]:
-    """Return which lists of a COCO file `content` lacks (captions have no categories); all if it is not an object."""
+    """Return the COCO lists that `content` lacks, such as categories for captions; all if it is not an object."""
     return [key for key in File.model_fields if not (isinstance(content, dict) and isinstance(content.get(key), list))]
 
 
@@ -112,7 +112,7 @@ class _Entry:
 
 
 class Coco:
-    """Annotations of one COCO file, or of the COCO files in a folder, whose names determine the split folders."""
+    """Annotations of one COCO file, or of all in a folder, where file and folder names determine the split folders."""
 
     colours: list[Colour] | None = None
 
@@ -175,7 +175,7 @@ class Coco:
         return entries
 
     def _find(self, text: str, path: Path, split: str | None, where: str) -> Path:
-        """Find the image file in the usual folders near the annotations, nearest first. Raises DataError."""
+        """Search the usual folders near the annotation file for an image, nearest first. Raises DataError."""
         stem = re.sub("^(instances_|stuff_|annotations_)+", "", path.stem)
         above = [folder for folder in path.parents if folder.is_relative_to(self._root)]
         bases = [folder / part for folder in above for part in ("", "images", "data", stem, f"images/{stem}")]
@@ -200,7 +200,7 @@ class Coco:
             entry.objects.append((where, label, item))
 
     def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
-        """Draw the objects in file order: later ones overwrite earlier ones. Raises DataError."""
+        """Return the mask of an image, drawn in file order: later objects overwrite earlier ones. Raises DataError."""
         entry = self._entries[picture.name]
         check_size((entry.image.height, entry.image.width), size, picture)
         result = np.full(size, self._classes.background, dtype=np.uint8)
@@ -242,9 +242,10 @@ def _runs(segmentation: RunLengths, where: str = "") -> list[int]:
 def decompress(text: str, where: str) -> list[int]:
     """Decode a compressed RLE string. Raises DataError if it is damaged.
 
-    Each character minus 48 has five data bits, least significant first; bit 32: more characters follow; bit 16 of the
-    last character: sign. From the fourth number on, each is the difference from the number two before it. pycocotools
-    checks neither the string nor the sum of the numbers: its `decode` would return uninitialised memory.
+    Each character minus 48 contains five bits of a number, least significant group first, and a continuation bit (32).
+    In the last character of a number, bit 16 is the sign. From the fourth number on, each is the difference from the
+    number two before it. pycocotools checks neither the string nor the sum of the numbers: its `decode` would return
+    uninitialised memory.
     """
     runs: list[int] = []
     value = shift = 0
@@ -264,7 +265,7 @@ def decompress(text: str, where: str) -> list[int]:
 
 
 def _pixels(segmentation: list[list[float]] | RunLengths, size: Size) -> NDArray[np.bool_]:
-    """Return an object's mask (H, W), like `COCO.annToMask`, whose class requires a file and prints."""
+    """Return an object's mask (H, W), as `COCO.annToMask` does; the class `COCO` requires a file and prints."""
     if not isinstance(segmentation, list):
         runs = _runs(segmentation)
         return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[::-1]).T

@@ -134,7 +134,7 @@ class LabelMe:
             self.notes.append(f"{len(unlabelled)} images have no LabelMe file and remain unlabelled: {names}")
 
     def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
-        """Draw the shapes in file order: later ones overwrite earlier ones. Raises DataError."""
+        """Return the mask of an image, drawn in file order: later shapes overwrite earlier ones. Raises DataError."""
         file, path = self._files[picture.origin], picture.origin
         check_size((file.imageHeight or size[0], file.imageWidth or size[1]), size, picture)
         image = PIL.Image.new("L", size[::-1], self._classes.background)
@@ -185,9 +185,9 @@ def _draw(image: PIL.Image.Image, shape: Shape, value: int, where: str) -> None:
 
 
 def _pixels(shape: Shape, where: str) -> PIL.Image.Image:
-    """Decode the image of a mask shape, 255 inside the object; it fills the box spanned by the two points.
+    """Return the mask of a mask shape, 255 inside the object; its size is that of the box spanned by the two points.
 
-    The points of a mask that was moved are fractional.
+    Moving a mask in LabelMe makes its points fractional.
     """
     (x0, y0), (x1, y1) = shape.points
     box = (x1 - x0 + 1, y1 - y0 + 1)

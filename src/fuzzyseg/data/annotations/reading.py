@@ -23,8 +23,8 @@ Json = Any
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 
 MAX_DISTANCE = 10
-"""Maximum absolute coordinate of a point, in multiples of the longer image side: the time to rasterise a polygon is
-proportional to the length of its edges."""
+"""Maximum absolute coordinate of a point, in multiples of the longer image side. It limits the time to rasterise a
+polygon, which is proportional to the length of its edges."""
 
 
 class Model(BaseModel):
@@ -69,7 +69,7 @@ class Classes:
     """
 
     def __init__(self, labels: list[str] | None, present: list[str], where: Path) -> None:
-        """labels: declared names. Default: `present`, after a background class if it has none. Raises DataError."""
+        """Use the declared `labels`, else `present` with a background class in front if missing. Raises DataError."""
         names = [name for name in map(plain, present if labels is None else labels) if name != IGNORE]
         if labels is None:
             names = list(dict.fromkeys(names))

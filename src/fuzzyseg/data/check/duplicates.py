@@ -18,7 +18,7 @@ _FLAT = bytes(2 * SIDE * SIDE)
 
 @dataclass(frozen=True)
 class Group:
-    """Duplicate images by list name, in list order."""
+    """Images that duplicate each other, by the name of the list that contains them, in list order."""
 
     members: Mapping[str, tuple[FileInfo, ...]]
 
@@ -43,9 +43,9 @@ def exact_duplicates(lists: Mapping[str, Sequence[FileInfo]]) -> list[Group]:
 
 
 def near_duplicates(lists: Mapping[str, Sequence[FileInfo]], one: Sequence[str], other: Sequence[str]) -> list[Group]:
-    """Group similar but not identical images between the lists `one` and `other`; pairs that share an image are merged.
+    """Group similar, not identical, images between lists `one` and lists `other`; pairs that share an image are merged.
 
-    Pairs within one side are not searched: similar training images, such as video frames, are harmless.
+    Images on the same side are not compared: similar training images, such as video frames, are harmless.
     """
     left, right = ([(name, image) for name in names for image in lists.get(name, ())] for names in (one, other))
     if not left or not right:

@@ -51,7 +51,7 @@ class FileInfo:
 
 
 def inspect_file(path: Path, kind: Kind, windows: bool = True) -> FileInfo:
-    """Decode the whole file. Sets `problem` instead of raising DataError.
+    """Decode the whole file and return its properties. Sets `problem` instead of raising DataError.
 
     windows: decode a file that is too large for memory in blocks, with the same result.
     """
@@ -76,7 +76,7 @@ def inspect_file(path: Path, kind: Kind, windows: bool = True) -> FileInfo:
                 state.update(kinds.encode())
             state.update(np.ascontiguousarray(part).data)
             if kind == "image":
-                rows.append(part[-top % step :: step, ::step, :3].copy())  # a view would retain the block
+                rows.append(part[-top % step :: step, ::step, :3].copy())  # a view would keep the block in memory
             top += len(part)
     except DataError as error:
         return FileInfo(path, str(error))

@@ -115,7 +115,7 @@ def size_mismatches(items: Sequence[Item], files: Mapping[Path, FileInfo]) -> li
 
 
 def invalid_masks(items: Sequence[Item], masks: Masks, expected: str, *, colours: bool) -> list[Finding]:
-    """Report masks that cannot be decoded or have unmapped values; values unmapped in every mask are one finding."""
+    """Report masks that cannot be decoded or have unmapped values; values unmapped in every mask form one finding."""
     rows = [{"file": str(item.mask), "text": m.problem} for item, m in zip(items, masks, strict=True) if m.problem]
     what = f"{counted(len(rows), 'mask')} of another encoding"
     findings = _finding("error", "other_form", what, "convert them to the encoding of the other masks", rows)
@@ -153,7 +153,7 @@ def _in_all_masks(masks: Masks) -> dict[int | Colour, str]:
 
 
 def undeclared_void(names: Sequence[str], masks: Masks, colours: Sequence[Colour] | None) -> list[Finding]:
-    """Report classes that are probably void: thin lines around others, or an unnamed first or last class in pieces."""
+    """Report classes that are probably void: thin lines around others, or a scattered, unnamed first or last class."""
     details: list[Detail] = []
     unnamed = [index for index in (0, len(names) - 1) if is_generated(names[index])]
     total = max(1, sum(sum(mask.counts) for mask in masks))
@@ -201,7 +201,7 @@ def void_masks(items: Sequence[Item], masks: Masks) -> list[Finding]:
 
 
 def missing_masks(lists: Mapping[str, Sequence[Item]], *, unusable: bool = False) -> list[Finding]:
-    """Report validation images without a mask, and a training set without any. unusable: whether some are invalid."""
+    """Report validation images without a mask, and a lack of training masks. unusable: some exist but are invalid."""
     findings: list[Finding] = []
     if not lists.get("labelled") and not unusable:
         advice = "add masks of the same names for some images to the mask folder"

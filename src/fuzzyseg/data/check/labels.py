@@ -20,7 +20,7 @@ MAX_LISTED = 5
 """Maximum number of unmapped values listed per mask, most frequent first."""
 
 WIDTH = 7
-"""Lines are narrower than this, in pixels."""
+"""Regions narrower than this number of pixels count as lines."""
 
 NO_CLASS = VOID + 1
 """Label of unmapped pixels in `MaskStatistics.changes` and `inner`."""
@@ -30,8 +30,8 @@ THIN, INVOLVED, ONE_SIDE = 0.05, 0.9, 0.75
 all label changes involve it, and at most `ONE_SIDE` of these involve the same other label."""
 
 BESIDE, LOOSE, MAX_SHARE = 0.9, 0.75, 0.5
-"""An unnamed label lies in pieces if, averaged over its masks of three or more labels, it borders at least `BESIDE` of
-the others and misses less than half as many as any other label does; if at most `LOOSE` of its pixels are inner ones;
+"""An unnamed label is scattered if it borders at least `BESIDE` of the other labels (mean over its masks with three or
+more labels) and misses less than half as many as any other label does; if at most `LOOSE` of its pixels are inner ones;
 and if it covers at most `MAX_SHARE` of all pixels."""
 
 
@@ -81,7 +81,7 @@ class MaskStatistics:
         return self.problem is None and not self.unmapped_pixels and not any(self.counts)
 
     def pixels_of(self, label: int) -> int:
-        """Number of pixels of a label."""
+        """Return the number of pixels of a label."""
         return self.unmapped_pixels if label == NO_CLASS else self.void if label == VOID else self.counts[label]
 
 
@@ -89,7 +89,7 @@ Masks = Sequence[MaskStatistics]
 
 
 def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatistics:
-    """Decode an item's mask. Sets `problem` instead of raising DataError."""
+    """Decode an item's mask and return its statistics. Sets `problem` instead of raising DataError."""
     counts, snapped = np.zeros(VOID + 1, np.int64), 0
     unmapped: dict[int, tuple[int, int, int]] = {}  # value: pixels, row and column of the first
     changes, inner, last = Counter[tuple[int, int]](), Counter[int](), np.zeros((0, 0), np.int32)
@@ -152,7 +152,7 @@ def likely_void(masks: Masks, unnamed: Collection[int] = ()) -> list[int]:
     """Return the labels, except void, that are thin lines between the others in every mask with several labels.
 
     Drawing programs and annotation tools draw such outlines around objects. unnamed: labels that are also returned if
-    they lie in pieces between all others, such as pixels and objects left unannotated.
+    they are scattered between all others, like pixels and objects left unannotated.
     """
     masks = [mask for mask in masks if mask.changes]
     changes = sum((mask.changes for mask in masks), Counter[tuple[int, int]]())

@@ -13,7 +13,7 @@ from fuzzyseg.data.sample import Size
 
 @dataclass(frozen=True)
 class ClassShare:
-    """Pixels of a class and masks that contain it: in training and, with prefix `held_`, in validation and test."""
+    """Pixels of a class and masks that contain it, counted in training and (prefix `held_`) in validation and test."""
 
     name: str
     index: int
@@ -55,13 +55,13 @@ class Report:
         return len(self.findings) - self.errors + sum(note.startswith("warning: ") for note in self.notes)
 
     def count_files(self, images: Sequence[FileInfo] = (), masks: Sequence[FileInfo] = ()) -> None:
-        """Add file statistics."""
+        """Count images and masks by description, and images by size."""
         self.images.update(each.words for each in images if each.problem is None)
         self.masks.update(each.words for each in masks if each.problem is None)
         self.sizes.update(each.size for each in images if each.size is not None)
 
     def count_masks(self, names: Sequence[str], training: Masks, held_out: Masks) -> None:
-        """Set the mask statistics."""
+        """Set the statistics of classes and void from those of the masks."""
 
         def sums(masks: Masks, index: int) -> tuple[int, int]:
             values = [each.counts[index] for each in masks if each.counts]

@@ -37,7 +37,7 @@ def check_sheet(path: Path, items: Sequence[Item]) -> None:
     files = {file.parent for item in items for file in (item.image, item.mask) if file is not None}
     folders, here = {folder.resolve() for folder in files}, path.resolve().parent
     above = {parent for folder in folders for parent in (folder, *folder.parents)}
-    root = Path(os.path.commonpath(folders)) if folders else here  # images/ of images/train/ is read with all below it
+    root = Path(os.path.commonpath(folders)) if folders else here  # images/ for images/train/; read recursively
     if here in folders or (here in above and here != root and here.is_relative_to(root)):
         raise DataError(f"--sheet {path}: is in a folder of the data and would be taken for an image; choose another")
     check_writable(path.parent)
@@ -109,7 +109,7 @@ def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, room: i
 
 
 def _example(item: Item | None, label: int, ignore_index: int) -> list[Image.Image] | str:
-    """Return the crop of an image around a class, plain and with all else faded, or the reason why there is none."""
+    """Return a crop around a class, plain and with everything else faded, or the reason why there is none."""
     if item is None:
         return "in no mask"
     try:

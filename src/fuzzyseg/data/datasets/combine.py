@@ -24,7 +24,7 @@ def combine(
     unlabelled: Sequence[str | Path] | None = None,
     **options: Unpack[LabelOptions],
 ) -> DataSet:
-    """Return `first` with the datasets at further roots and further images without masks. Raises DataError.
+    """Return `first`, extended by the datasets `more` and the images `unlabelled`. Raises DataError.
 
     more: roots of the datasets. unlabelled: see `add_unlabelled`. options: as in `read_dataset`, for all roots; a root
     without class names uses the label map of `first`.
@@ -36,7 +36,7 @@ def combine(
 
 
 def merge_datasets(first: DataSet, others: Sequence[DataSet]) -> DataSet:
-    """Merge datasets. The classes are those of `first`; the classes of the others are matched by name.
+    """Return the merged dataset. Its classes are those of `first`; the classes of the others are matched by name.
 
     Items of the others are named `<folder>/<name>`. Images that are already included are skipped. Raises DataError for
     a class that `first` lacks.
@@ -80,10 +80,11 @@ def _free(name: str, used: set[str]) -> str:
 
 
 def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
-    """Return the dataset with additional unlabelled training images: folders (recursive), files or glob patterns.
+    """Return the dataset with additional unlabelled training images.
 
-    Files that are already in the dataset, as an image of any split or as a mask, are skipped: validation images are not
-    trained on, and masks are not used as images. Raises DataError for a source without images.
+    sources: folders (searched recursively), files or glob patterns. Files that are already in the dataset, as an image
+    of any split or as a mask, are skipped: validation images are not trained on, and masks are not used as images.
+    Raises DataError for a source without images.
     """
     known = {path.resolve() for item in dataset.items for path in (item.image, item.mask) if path is not None}
     prefixes = {item.name.split("/")[0] for item in dataset.items}

@@ -39,7 +39,7 @@ def split_folders(root: Path) -> list[tuple[str, Path]]:
 
 
 def note_other_folders(root: Path, known: Sequence[Path], what: str, subfolders: Sequence[str] = ("",)) -> list[str]:
-    """Return a note that lists the folders in `root` other than the split folders `known`, if any.
+    """Return a note on the folders in `root` other than the split folders `known`; empty if there are none.
 
     what: what happens to them. subfolders: only folders that contain a folder of one of these names are listed.
     """
@@ -125,8 +125,8 @@ def pair_folders(places: Iterable[tuple[str, str | None, Path]], notes: list[str
 def pair(images: dict[Key, Path], masks: dict[Key, Path], notes: list[str]) -> Files:
     """Pair masks with images by split and path, or by path alone where only one side has split folders.
 
-    An image outside split folders takes the split of its mask, otherwise train. Names match in any Unicode form. notes:
-    passed to the result. Raises DataError if a mask matches several images or an image has two masks.
+    An image outside split folders belongs to the split of its mask, otherwise to train. Names match in any Unicode
+    form. notes: passed to the result. Raises DataError if a mask matches several images or an image has two masks.
     """
     by_path: dict[str, list[Key]] = {}
     for key in images:

@@ -77,7 +77,7 @@ def read_dataset(
 
 
 def locate(root: str | Path, *, layout: str = "auto", description: Path | None = None) -> DatasetLocation:
-    """Detect the layout; see `read_dataset`. Raises DataError."""
+    """Find a dataset's layout and `dataset.yaml`; arguments as in `read_dataset`. Raises DataError."""
     root = Path(root)
     declared = read_description(root, description)
     return DatasetLocation(root, root.parent if root.is_file() else root, _layout(root, layout, declared), declared)

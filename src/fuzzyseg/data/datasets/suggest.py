@@ -1,4 +1,4 @@
-"""Suggestions for the folders probably meant when no dataset or no mask is found."""
+"""Hints at the folders that the user probably meant, if no dataset or no mask is found."""
 
 import os
 import re
@@ -13,14 +13,14 @@ from fuzzyseg.data.io.pillow import SUFFIXES, suffix_of
 from fuzzyseg.data.text import short
 
 FOLDERS, FILES = 50, 20_000
-"""Maximum numbers of folders searched and of files listed in each: the given folder may be arbitrarily large, such as a
-home folder."""
+"""Maximum numbers of folders searched and of files listed in each, since the given folder may be as large as a home
+folder."""
 
 _MASKS = re.compile("mask|label|annot|gt|truth|seg|target|colou?r", re.IGNORECASE)
 
 
 def suggest_masks(root: Path, images: Sequence[Path]) -> str:
-    """Return a sentence on folders near the image folders that contain files of the same names; empty if none do."""
+    """Return a hint at up to three folders beside the image folders with the same file names; empty if none match."""
     matches: Counter[str] = Counter()
     for folder in images:
         names = _names(folder)
@@ -35,7 +35,7 @@ def suggest_masks(root: Path, images: Sequence[Path]) -> str:
 
 
 def suggest_dataset(root: Path, is_dataset: Callable[[Path], bool]) -> str:
-    """Return a sentence on datasets inside or above `root`, otherwise on two of its folders with equal file names."""
+    """Return a hint at datasets inside or above `root`, or else at two of its folders that share file names."""
     inside = [folder for folder in _folders(root) if is_dataset(folder)]
     if inside:
         level = min(len(folder.parts) for folder in inside)
@@ -57,7 +57,7 @@ def suggest_dataset(root: Path, is_dataset: Callable[[Path], bool]) -> str:
 
 
 def _folders(root: Path) -> list[Path]:
-    """Return the subfolders of `root`, then theirs, without hidden ones; at most `FOLDERS`."""
+    """Return up to `FOLDERS` folders: the subfolders of `root`, then their subfolders. Hidden folders are skipped."""
 
     def inside(place: Path) -> list[Path]:
         _, names, _ = next(os.walk(place), ("", [], []))  # empty for an unreadable folder

@@ -205,7 +205,7 @@ def _table(root: Path) -> Path | None:
 
 
 def _read_csv(path: Path) -> tuple[list[tuple[int, Row]], set[str]]:
-    """Return numbered rows and the columns. The header determines the delimiter (comma, semicolon or tab)."""
+    """Return (line, row) pairs and the columns. The header determines the delimiter (comma, semicolon or tab)."""
     try:
         with io.StringIO(decoded(path.read_bytes(), "surrogateescape"), newline="") as file:
             head = file.readline()
@@ -222,7 +222,7 @@ def _read_csv(path: Path) -> tuple[list[tuple[int, Row]], set[str]]:
 
 
 def _read_json_lines(path: Path) -> tuple[list[tuple[int, Row]], set[str]]:
-    """Return numbered rows and all keys."""
+    """Return (line, row) pairs and all keys."""
     rows: list[tuple[int, Row]] = []
     keys: set[str] = set()
     for number, line in numbered_lines(path).items():

@@ -70,7 +70,7 @@ def read_image(
     with_known: bool = False,
     box: Box | None = None,
 ) -> NDArray[Any]:
-    """Read an image as (H, W, channels), EXIF orientation applied: uint8, or float32 in units if `levels` is given.
+    """Read an image as (H, W, channels), upright (EXIF): uint8, or float32 in units if `levels` is given.
 
     If the number of bands differs, grey is repeated for 3 channels, RGB is converted to grey (ITU-R 601) for 1 channel,
     and alpha is dropped; palettes and CMYK become RGB. bands: numbers of the bands to read, from 1, in this order

@@ -23,7 +23,7 @@ RUN_LENGTHS = (1, 2)
 
 
 def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDArray[np.integer]:
-    """Read a mask as stored, EXIF orientation applied: (H, W) integers, or (H, W, 3 or 4) uint8 colours.
+    """Read the stored values of a mask, upright (EXIF): (H, W) integers, or (H, W, 3 or 4) uint8 colours.
 
     Supports 8 to 32 bits. A palette file gives indices, or colours if `colours` is set. lossy: also read formats such
     as JPEG, whose compression changes values. Raises DataError with the file name.
@@ -82,7 +82,7 @@ def read_raster_mask(raster: Raster, box: Box | None = None) -> NDArray[np.integ
 
 
 def _voided(labels: NDArray[np.integer], missing: NDArray[np.bool_], nodata: float, path: Path) -> NDArray[np.integer]:
-    """Set the missing pixels of a mask to void. Raises DataError if this is ambiguous."""
+    """Return a mask with the missing pixels set to void. Raises DataError if this is ambiguous."""
     if not missing.any():
         return labels
     if labels.ndim == 3:

@@ -39,7 +39,7 @@ def read_matlab_mask(path: Path) -> NDArray[np.integer]:
 
 
 def _verify(data: bytes) -> None:
-    """Raises ValueError, struct.error or zlib.error unless the file is a sequence of complete compressed variables."""
+    """Raise ValueError, struct.error or zlib.error unless the file is a sequence of complete compressed variables."""
     if data[124:128] not in (b"\x00\x01IM", b"\x01\x00MI"):
         raise ValueError("it is no MATLAB file of version 5")
     place = HEADER

@@ -69,7 +69,7 @@ class TooLarge(DataError):
 
 
 def check_pixels(path: Path, height: int, width: int, bands: int = 1, *, part: str | None = None) -> None:
-    """Raises TooLarge if an image, or a `part` of it (`tiles`, `crops`), exceeds the limit."""
+    """Raise TooLarge if an image, or a `part` of it (`tiles`, `crops`), exceeds the limit."""
     if too_large(height, width, bands):
         of = f" of {bands} bands" if bands > 1 else ""
         raise TooLarge(
@@ -85,7 +85,7 @@ def suffix_of(path: Path) -> str:
 
 
 def check_regular(path: Path) -> None:
-    """Raises DataError for a pipe, socket or device, because reading it may block forever."""
+    """Raise DataError for a pipe, socket or device, because reading it may block forever."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise DataError(f"{path}: is no regular file but a pipe, socket or device; take it off the images and masks")
 

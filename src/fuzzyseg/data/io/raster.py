@@ -120,7 +120,7 @@ def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) ->
 
 
 def check_rasterio(path: Path) -> None:
-    """Raises DataError unless rasterio (extra `geo`) is installed."""
+    """Raise DataError unless rasterio (extra `geo`) is installed."""
     if find_spec("rasterio") is None:
         raise DataError(f"{path}: has several bands, or numbers of a type, read by rasterio: pip install fuzzyseg[geo]")
 
@@ -218,8 +218,8 @@ def palette_nodata(path: Path) -> float | None:
 def _pages(path: Path) -> dict[int, dict[int, Any]]:
     """Return the tags of the image directories of a TIFF file by number, from 1; {} if it is not a TIFF file.
 
-    Thumbnails and overviews are recognised by their tag, or by at most half the height and width; transparency masks by
-    their tag.
+    Omits thumbnails and overviews (recognised by their tag, or if at most half as high and wide) and transparency masks
+    (by their tag).
     """
     pages: dict[int, dict[int, Any]] = {}
     with path.open("rb") as file, warnings.catch_warnings():
@@ -251,10 +251,10 @@ def _values(tags: Mapping[int, Any], tag: int, default: Any) -> tuple[Any, ...]:
 
 
 def _check_complete(path: Path, tags: Mapping[int, Any], tiled: bool, block: tuple[int, int]) -> None:
-    """Raises DataError if a page lacks pixels, which GDAL would fill with zeros.
+    """Raise DataError if a page lacks pixels, which GDAL would fill with zeros.
 
     A tile with offset and size 0 was never written, which is allowed: it contains missing data, or 0. A strip of size 0
-    was lost, as was a tile with only one of them.
+    was lost, as was a tile for which only one of the two is 0.
     """
     places, counts = (_values(tags, tag, ()) for tag in ((324, 325) if tiled else (273, 279)))
     expected = -(-tags[257] // block[0]) * -(-tags[256] // block[1])

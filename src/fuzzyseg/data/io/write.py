@@ -26,7 +26,7 @@ _PARTS = itertools.count()
 
 
 class Unwritable(OSError, DataError):
-    """A file or folder cannot be written, for example because the disk is full. The message reports what is intact."""
+    """Raised if a file or folder cannot be written, for example on a full disk. The message reports what is intact."""
 
     def __init__(self, path: Path, error: OSError, status: str) -> None:
         reason = error.strerror or f"{error}: the disk may be full"  # NumPy sets no error number
@@ -36,7 +36,7 @@ class Unwritable(OSError, DataError):
     def __str__(self) -> str:
         return f"{self.filename}: {self.strerror}"
 
-    def __reduce__(self) -> tuple[Any, ...]:  # raised in a worker, it is sent to the main process
+    def __reduce__(self) -> tuple[Any, ...]:  # pickled to send it from a worker to the main process
         return _unwritable, (self.errno, self.strerror, self.filename)
 
 
@@ -68,7 +68,7 @@ def default_colours(count: int) -> list[Colour]:
 def overlay(
     image: NDArray[np.uint8], mask: NDArray[np.integer], colours: Sequence[Colour], strength: float = 0.5
 ) -> NDArray[np.uint8]:
-    """Blend class colours into an image (H, W, 3 or 1); returns (H, W, 3). Void and black classes stay unchanged."""
+    """Blend class colours into an image (H, W, 3 or 1); returns (H, W, 3). Void and black classes are not blended."""
     table = np.zeros((256, 3), dtype=np.float32)
     table[: len(colours)] = np.asarray(colours, dtype=np.float32).reshape(-1, 3)
     base = np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float32)
@@ -142,7 +142,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 def check_writable(folder: Path) -> None:
     """Raise Unwritable unless files can be written to a folder or, if it does not exist, its closest existing parent.
 
-    Leaves no file.
+    No file is left behind.
     """
     place = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     try:

@@ -58,9 +58,9 @@ def stored_parts(item: Item) -> Iterator[tuple[int, NDArray[np.integer]]]:
 
 
 def label_reader(item: Item, *, classes: int, ignore_index: int) -> Callable[[Box], NDArray[np.uint8]]:
-    """Return a function that reads `training_labels` in a box. A mask within the pixel limit is read only once, here.
+    """Return a function that reads `training_labels` of a box. This call reads a mask within the pixel limit.
 
-    Both raise DataError.
+    Both the call and the function raise DataError.
     """
     raster = large_raster(mask_of(item))
     if raster is None:

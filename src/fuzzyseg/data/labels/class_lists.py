@@ -102,7 +102,8 @@ VOID_NAMES = ("void", "ignore", "ignored", "unlabelled", "unlabeled", "unlabel",
 
 
 def class_table(root: Path) -> Path | None:
-    """Find the class table (.csv with columns name, r, g, b) of a dataset, if any. Raises DataError for several."""
+    """Find the class table (.csv with columns name, r, g, b) of a dataset, if any. Raises DataError for more than
+    one."""
     tables = [path for path in regular_files(root, "*.csv") if set(COLUMNS) <= set(_columns(path))]
     if len(tables) > 1:
         raise DataError(f"{root}: contains several class tables: {', '.join(p.name for p in tables)}; expected one")

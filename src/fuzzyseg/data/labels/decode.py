@@ -209,7 +209,7 @@ def pack_colours(colours: NDArray[np.integer]) -> NDArray[np.int32]:
 
 @lru_cache(maxsize=4)
 def _colour_table(colours: tuple[tuple[int, int, int, int], ...]) -> NDArray[np.int16]:
-    """Return a table (2**24,) from packed colours to value + 2, 0 for none. Untouched zeros take no memory."""
+    """Return a table (2**24,) of value + 2 by packed colour; 0: none. Zeros that are never written take no memory."""
     table = np.zeros(2**24, np.int16)
     for r, g, b, value in colours:
         table[r << 16 | g << 8 | b] = value + 2

@@ -62,7 +62,7 @@ def detect_kind(items: Sequence[Item]) -> tuple[str, str]:
 
 
 def count_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
-    """Count pixels by colour, and transparent ones. Raises DataError if transparency leaves fewer than two colours."""
+    """Count the pixels of each colour, and transparent ones. Raises DataError if these leave fewer than two colours."""
 
     def count(item: Item) -> Counter[int]:  # by packed colour, -1: transparent
         counts: Counter[int] = Counter()
@@ -132,7 +132,7 @@ HIGHS = (VOID, 2**16 - 1)
 
 
 def binary_labels(declared: DeclaredLabels, base: Encoding | None, high: int = VOID) -> tuple[LabelMap, list[str]]:
-    """Return the label map of masks with 0 and `high`, and a note. Raises DataError for other than two names."""
+    """Return the label map of masks with 0 and `high`, and a note. Raises DataError unless there are two names."""
     names = declared.names or ["background", "foreground"]
     if len(names) != 2:
         raise DataError(f"encoding: binary masks have two classes, 0 and {high}; {len(names)} are declared: name two")
@@ -142,7 +142,7 @@ def binary_labels(declared: DeclaredLabels, base: Encoding | None, high: int = V
 
 
 def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base: Encoding | None) -> list[str]:
-    """Check masks with 0 and 255 beside masks with 0 and 1; set their encodings if declared binary. Returns warnings.
+    """Find masks with 0 and 255 among masks with 0 and 1; if declared binary, set their encodings. Returns warnings.
 
     In a mask with 0 and 255, 255 can be the object or void. Raises DataError if masks are not declared as binary, and
     `labels` would read a mask with 0 and 255 as void, or both kinds of masks exist.

@@ -7,7 +7,7 @@ from fuzzyseg.data.text import nearest
 
 
 def merged(description: Description, labels: LabelMap) -> tuple[LabelMap, list[int] | None]:
-    """Apply `merge` and `ignore`. Also return the new index of each old class; None if neither key is set."""
+    """Return the label map after `merge` and `ignore`, and each old class's new index (None without these keys)."""
     if not description.merge and not description.ignore:
         return labels, None
     merge, ignored = description.merge or {}, description.ignore or []

@@ -85,7 +85,7 @@ def _palette(item: Item, labels: LabelMap) -> list[Colour] | None:
 
 
 def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour] | None) -> Resolved:
-    """Resolve colour-coded masks from declared colours, or else the fallback's, or else the colours in the files.
+    """Resolve the labels of colour-coded masks by declared colours, else the fallback's, else those in the files.
 
     void: additional void colours of palette masks; None for other masks.
     """
@@ -145,7 +145,7 @@ def _snap_note(encoding: Encoding) -> list[str]:
 
 
 def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | None = None) -> Resolved:
-    """Resolve masks of values. base: encoding that maps stored data to values; None: the stored data are values."""
+    """Resolve the labels of index masks. base: encoding that maps stored data to indices; None: they are indices."""
     names, ignore, description, first = declared.names, declared.ignore, declared.description, declared.void
     start = base or Encoding()
     if items and declared.disorder and declared.kind is None and description.values is None:
@@ -194,7 +194,7 @@ def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | N
 
 
 def _named(names: list[str], items: Sequence[Item], base: Encoding | None, declared: DeclaredLabels) -> Resolved:
-    """Resolve masks with named classes. A sample determines whether they are binary or start at 1."""
+    """Resolve the labels of masks with named classes. A sample determines whether masks are binary or start at 1."""
     ignore, fallback, first = declared.ignore, declared.fallback, declared.void
     if fallback is not None and fallback.classes == names and ignore is None and not _is_coloured(fallback):
         return fallback, [f"{len(names)} classes, as in the training data"]
@@ -235,7 +235,7 @@ def _check_kept(items: Sequence[Item], ignore: Sequence[int], names: Sequence[st
 
 
 def _detected(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | None) -> Resolved:
-    """Resolve masks without any declaration from the values in all masks."""
+    """Resolve undeclared labels from the values in all masks."""
     ignore = declared.ignore
     values = distinct_values(items, ignore or ())
     alike = all(item.encoding is base for item in items)

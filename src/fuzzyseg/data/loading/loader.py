@@ -184,7 +184,7 @@ class Loader:
             del results  # the last reference: the workers stop here, not at a later garbage collection
 
     def _tasks(self, step: int) -> Iterator[_Task]:
-        """Yield this process's tasks for a step. A micro-batch has the same range of numbers in every stream."""
+        """Yield this process's tasks for a step. A micro-batch has the same draw numbers in every stream."""
         share = self._batch // (self._world * self._accumulate)
         for micro in range(self._accumulate):
             first = step * self._batch + (self._rank * self._accumulate + micro) * share

@@ -39,7 +39,8 @@ class Kinds:
 
     @property
     def levels(self) -> Levels | None:
-        """None for 8-bit images; for 16-bit images, `Levels` with the range of the dtype. Other ranges are measured."""
+        """None for 8-bit images, otherwise `Levels` with the range of the dtype; `measured_range` if that is not
+        enough."""
         return None if set(self.dtypes) == {"uint8"} else Levels()
 
     @property

@@ -179,7 +179,7 @@ class LazyReader:
     def _large(
         self, shape: tuple[int, ...], read: Callable[[Box], NDArray[Any]], raster: Raster | None = None
     ) -> Large:
-        """Wrap a file. raster: the file of an image, whose crops are limited in size; strips of masks may be larger."""
+        """Wrap `read`. raster: header of an image, whose crops are limited in size; None for a mask (no limit)."""
 
         def within_limit(box: Box) -> NDArray[Any]:
             with pixel_limit(self.reader.megapixels):

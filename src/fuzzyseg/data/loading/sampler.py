@@ -18,7 +18,7 @@ from fuzzyseg.data.text import counted
 from fuzzyseg.data.views import Stream
 
 PUBLISH_DELAY = 16
-"""Weights published at step n apply to draws from step n + 16 on. This exceeds the prefetching of the loader."""
+"""Weights published at step n apply to draws from step n + 16 on. The loader prefetches fewer steps."""
 
 
 def _hash(*parts: object) -> int:
@@ -96,9 +96,9 @@ class Sampler:
         """Return the stream's draw `number`, from 0, which belongs to step number // batch.
 
         With weights, a class is drawn in proportion to the sum of its row, then an image in proportion to its entry in
-        the row. Weights that are all 0 have no effect. If the only image of the class is that of the other stream of a
-        pair, the image is drawn without weights, and `drawn_for` is still the class. A partner without weights skips
-        the image of the other stream.
+        the row. Weights that are all 0 have no effect. For paired streams: if only the image drawn by the other stream
+        contains the class, the image is drawn without weights, but `drawn_for` is still the class; a partner without
+        weights skips the image drawn by the other stream.
         """
         spec = self.streams[stream]
         n = self.counts[spec.source]
@@ -172,7 +172,7 @@ class Sampler:
 
 
 def _check(name: str, stream: Stream, streams: Mapping[str, Stream], counts: Mapping[str, int]) -> None:
-    """Raises ValueError for an invalid partner, DataError if there are too few images."""
+    """Raise ValueError for an invalid partner, DataError if there are too few images."""
     other = streams.get(stream.partner or "")
     if stream.partner is not None and (other is None or other.source != stream.source or other.partner is not None):
         raise ValueError(

@@ -62,7 +62,7 @@ def read_list(path: Path, items: Sequence[Item], root: Path, held_out: Sequence[
     Lines starting with # are comments. Names in quotation marks have the format of `quoted`. Published lists are
     supported (see `tables.fields`): of `image mask` lines, only the image is used. If such a line, or one with a
     leading slash, refers to another layout of the dataset (CPS on Cityscapes), the image is matched by stem. held_out:
-    validation and test images, for messages. Raises DataError with file and line for no match or several.
+    validation and test images, for messages. Raises DataError with file and line if no image matches, or several do.
     """
     lines = numbered_lines(path, "surrogateescape")
     names: dict[str, list[Item]] = {}

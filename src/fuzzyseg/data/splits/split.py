@@ -135,7 +135,7 @@ def _presence_of(dataset: DataSet) -> Presence:
 def _choose(
     dataset: DataSet, pool: list[Item], amount: int | None, seed: int, presence: Presence | None, group: str | None
 ) -> tuple[list[Item], list[str], list[str]]:
-    """Select the first `amount` images (None: all) in the labelled order. Also return uncovered classes and notes."""
+    """Return the first `amount` images (None: all) in the labelled order, uncovered classes, and notes."""
     present = None if presence is None else presence(pool)
     chosen = list(range(len(pool)))
     if amount is not None:
@@ -181,8 +181,8 @@ def make_split(
     `fold:K/N` of the labelled images, `val`, `test` or `none`; None: the val folder, or a fifth of the images with
     masks. policy: `cover` reads the masks of the candidates once, so that labelled images, held-out images and folds
     contain all classes if possible; `random` reads none. unlabelled: images that are not labelled, or all. void:
-    `unlabelled` adds labelled images with void pixels (reads masks). group: see `group_keys`; groups of validation
-    images are excluded from training. presence: function that returns the classes in masks; None: read them.
+    `unlabelled` also uses labelled images with void pixels as unlabelled (reads masks). group: see `group_keys`; groups
+    of validation images are excluded from training. presence: returns the classes in masks; None: read them.
     """
     pool = with_masks(dataset.train)
     amount, named = _labelled_amount(dataset, pool, labelled)

@@ -22,12 +22,12 @@ def shuffled(items: Sequence[Item], seed: int, purpose: str) -> list[int]:
 def stratified(
     parts: Sequence[Sequence[int]], present: NDArray[np.bool_], sizes: Sequence[int] | None = None
 ) -> list[list[int]]:
-    """Exchange members between parts, pair by pair, while an exchange increases the number of parts with some class.
+    """Swap members of two parts, one pair at a time, while this makes classes occur in more parts. Return the parts.
 
     parts: disjoint lists of indices. present: (N,C), the classes of each index. sizes: number of images per index
-    (default: 1). The exchange with the largest gain is made first; ties are broken by the smallest change of part
-    sizes, then by order. Parts that contain all possible classes are returned unchanged. The result depends only on the
-    order in the lists. Like any local search, it may miss a better arrangement.
+    (default: 1). The swap with the largest gain is made first; ties are broken by the smallest change of part sizes,
+    then by order. Parts that contain all possible classes are returned unchanged. The result depends only on the order
+    in the lists. Like any local search, it may miss a better arrangement.
     """
     lists = [np.array(part, dtype=np.intp) for part in parts]
     size = np.ones(len(present), np.int64) if sizes is None else np.array(sizes)

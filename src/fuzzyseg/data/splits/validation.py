@@ -163,7 +163,7 @@ def without_validation(items: list[Item], val: list[Item], kept: set[str], group
 def _shortcomings(dataset: DataSet, val: Sequence[Item], presence: Presence | None, *, folds: bool) -> list[str]:
     """Return notes on missing classes, and on too few validation images unless they are a fold.
 
-    Masks of larger sets are not read for this; evaluation reports classes without pixels.
+    Masks of sets above `MAX_READ` images are not read; there, the evaluation reports classes without pixels.
     """
     lacking = []
     if presence is not None and 0 < len(val) <= MAX_READ:

@@ -39,7 +39,7 @@ class Geometry:
     blur_reference: int = 1
 
     def __post_init__(self) -> None:
-        """Raises ValueError if `halves` is used with a range that does not contain 1."""
+        """Raise ValueError if `halves` is used with a range that does not contain 1."""
         if self.scale_draw == "halves" and not self.scale[0] <= 1 <= self.scale[1]:
             raise ValueError(f"augment.scale: found {self.scale}; augment.scale_draw=halves needs a range around 1")
 
@@ -149,9 +149,9 @@ def make_sample(
 ) -> dict[str, Tensor]:
     """Create the views of an image (C,H,W), uint8 or float32 in units, and of a mask (H,W) uint8, if given.
 
-    scores: float32 maps (K,h,w) of the whole image at any resolution, such as log-probabilities. seed: for all random
-    numbers. An image may have an additional band of known pixels (see `Reader.read`). Only the part of a `Large` image
-    inside the crop is read. jitter: strength of colour jitter in the weak image. mean, std: per channel, in units
+    scores: float32 maps (K,h,w) of the whole image at any resolution, such as log-probabilities. seed: seed of all
+    random numbers. An image may have an additional band of known pixels (see `Reader.read`). Only the part of a `Large`
+    image inside the crop is read. jitter: strength of colour jitter in the weak image. mean, std: per channel, in units
     (uint8: [0, 1]), for photometric transforms of N bands. focus: class that the crop must contain if the mask does;
     -1: none. colours_later: draw photometric transforms, but do not apply them.
 
@@ -204,7 +204,7 @@ def _resample(window: Window, image: Tensor | Large, channels: int) -> tuple[Ten
 def _targets(
     window: Window, mask: Tensor | Large | None, scores: Tensor | None, valid: Tensor | None
 ) -> dict[str, Tensor]:
-    """Crop `mask` and `scores`, if given. The mask is void where not `valid`."""
+    """Return the crops of `mask` and `scores`, if given, by name. The mask is void where not `valid`."""
     targets = {}
     if mask is not None:
         labels = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
@@ -215,7 +215,7 @@ def _targets(
 
 
 def stacked(parts: list[Tensor]) -> Tensor:
-    """`torch.stack` that preserves the channels-last memory format of images (..., C,H,W)."""
+    """Stack like `torch.stack`, but preserve the channels-last memory format of images (..., C,H,W)."""
     if parts[0].dim() < 3 or parts[0].is_contiguous():
         return torch.stack(parts)
     return torch.stack([part.movedim(-3, -1) for part in parts]).movedim(-1, -3)
@@ -270,7 +270,7 @@ def _overlapping(draw: random.Random, first: Window, view: CropPair, geometry: G
 
 
 def _near(draw: random.Random, first: Window, view: CropPair) -> list[int]:
-    """Draw the offset (y, x) of the second crop: multiples of the stride that keep it within the image."""
+    """Draw the offset (y, x) of the second crop, in multiples of the stride, such that it lies within the image."""
     offsets = []
     for start, length, crop in zip((first.top, first.left), first.scaled, first.size, strict=True):
         steps = round((1 - draw.uniform(*view.overlap)) * crop / view.stride)

@@ -23,7 +23,7 @@ Change = tuple[int, float]
 """Kind and amount of a transform. The amount is a factor, for HUE a rotation in [-0.5, 0.5], for BLUR the standard
 deviation in pixels, for SHIFT a summand in units ([0, 1] for uint8)."""
 
-_MAX_CHANGES = 6  # the most transforms of a strong view: four of jitter, grey, blur
+_MAX_CHANGES = 6  # maximum number of transforms of a strong view: four of jitter, grey, blur
 _NONE = -1
 
 
@@ -125,7 +125,7 @@ class Pending:
 
     @classmethod
     def of(cls, content: Mapping[str, Tensor], colours: Colours) -> Pending | None:
-        """Create from stacked samples (see `make_sample`). None if the transforms have already been applied."""
+        """Create from stacked samples (see `make_sample`). Returns None if the transforms have already been applied."""
         if "changes" not in content:
             return None
         return cls(content["changes"].unbind(1), content["shown"].unbind(1), colours)
@@ -155,7 +155,7 @@ def turned(part: Tensor, amount: float) -> Tensor:
 
 
 def blurred(part: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (C,H,W). The kernel radius is 3 sigma, limited by the reflection padding."""
+    """Apply a Gaussian blur to (C,H,W). The kernel radius is 3 sigma, limited by the reflection padding."""
     reach = max(1, min(round(3 * sigma), part.shape[-1] - 1, part.shape[-2] - 1))
     if min(part.shape[-2:]) < 2:
         return part

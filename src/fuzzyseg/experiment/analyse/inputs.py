@@ -214,7 +214,7 @@ def fuzzy_sets(
 
 
 def _ended_with(run: RunFolder | None) -> float:
-    """Return T from the run's result.json, for use without its last.pt."""
+    """Return T from the run's result.json, for a run without last.pt."""
     result = run.read(run.result) if run is not None and run.result.is_file() else {}
     record = result.get("threshold")
     value = record.get("value", UNKNOWN) if isinstance(record, dict) else UNKNOWN

@@ -48,7 +48,7 @@ class Example:
 
 
 def measure(inputs: Inputs, images: int, progress: Counter | None) -> tuple[dict[str, dict[str, Any]], list[Example]]:
-    """Measure each list. Returns statistics and evenly spaced examples from `inputs.shown`. Raises DataError."""
+    """Return the statistics of each list, and evenly spaced examples from `inputs.shown`. Raises DataError."""
     chosen = evenly_spaced(range(len(inputs.lists[inputs.shown])), images)
     total = sum(len(items) for items in inputs.lists.values())
     levels = LEVELS if inputs.confidence is None else sorted({*LEVELS, inputs.confidence})
@@ -129,7 +129,7 @@ def striped(order: Array, k: Array, wide: int = 480) -> Array:
 
 
 def over_time(run: RunFolder | None) -> dict[str, Any]:
-    """Read from metrics.jsonl, if logged: `k` of the unlabelled pixels in the training loss, and `evaluations`."""
+    """Return logged values from metrics.jsonl: `k` of the unlabelled pixels in the training loss, and `evaluations`."""
     if run is None or not run.metrics.is_file():
         return {}
     lines = read_lines(run.metrics)

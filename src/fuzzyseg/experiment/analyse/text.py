@@ -91,7 +91,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def thresholds(rows: Sequence[dict[str, Any]]) -> Table:
-    """Table of fuzzy-set statistics, one row per T."""
+    """Return a table of fuzzy-set statistics, one row per T."""
     table = [
         ["T", "label right", "truth in set", "of wrong labels", "classes", "K=1", "K=2", "K=3", "K>3", "two share"]
     ]
@@ -104,7 +104,7 @@ def thresholds(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def confident(rows: Sequence[dict[str, Any]]) -> Table:
-    """Accuracy of confident pixels, one row per threshold tau, with the pixels that `confidence=gate` uses."""
+    """Return a table of confident pixels' accuracy, one row per threshold, and the pixels used by `confidence=gate`."""
     table = [["confidence", "pixels", "label right", "pixels used with confidence=gate"]]
     for row in rows:
         pixels = "confident pixels" if row["reliable"] else "all pixels"
@@ -113,7 +113,7 @@ def confident(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def cases(group: dict[str, Any]) -> Table:
-    """Table of frequency, scores and gradients of the three cases and of all pixels."""
+    """Return a table of frequency, scores and gradients of the three cases and of all pixels."""
     head = ["case", "pixels", "K=1", "R hard", "R fuzzy", "lift hard", "lift fuzzy", "x share, hard", "x share, fuzzy"]
     table = [head]
     for case, row in group["cases"].items():
@@ -125,7 +125,7 @@ def cases(group: dict[str, Any]) -> Table:
 
 
 def sizes(group: dict[str, Any]) -> Table:
-    """Table of statistics by K."""
+    """Return a table of statistics by K."""
     table = [["K", "pixels", "truth in set", "label right", "entropy / log C", "weight"]]
     for row in group["by_k"]:
         shares = [per_cent(row[name], 2) for name in ("share", "coverage", "top1")]
@@ -134,7 +134,7 @@ def sizes(group: dict[str, Any]) -> Table:
 
 
 def confusions(group: dict[str, Any], limit: int = 12) -> Table:
-    """Table of the most frequent confusions, with the fraction of their pixels whose set contains the true class."""
+    """Return a table of frequent confusions, with the fraction of their pixels whose set contains the true class."""
     rows = group["confusions"][:limit]
     table = [[row["truth"], row["label"], per_cent(row["share"], 2), per_cent(row["rescued"])] for row in rows]
     return [["truth", "taken for", "pixels", "truth in set"], *table]

@@ -1,4 +1,4 @@
-"""Sweeps: expand a plan into runs, execute them, tabulate their results."""
+"""Sweeps: expansion of a plan into runs, their execution, and tables of their results."""
 
 from fuzzyseg.experiment.sweeps.grid import Cell, Grid
 from fuzzyseg.experiment.sweeps.method_plan import comparison

@@ -44,7 +44,7 @@ def origin(grid: Grid, out: Path, say: Callable[[str], None], *, any_code: bool)
 
 
 def refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], made_from: dict[str, Any]) -> None:
-    """Raise ConfigError for a result or pretraining made with other settings, data or code."""
+    """Raise ConfigError if a result or pretraining was made with other settings, data or code."""
     advice = "choose another --out or --results, or delete the file or folder"
     if changed:
         raise ConfigError(f"{path}: {kind} has other settings ({'; '.join(changed[:4])}): repeat them, {advice}")

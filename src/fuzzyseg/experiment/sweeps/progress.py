@@ -63,7 +63,7 @@ class Pace:
     measured: dict[Cell, float] = field(default_factory=dict)
 
     def measure(self, cell: Cell, steps: int, seconds: float) -> None:
-        """Record that a run takes `seconds` for `steps`. Ignored if seconds is 0: a run behind its own estimate."""
+        """Record that a run takes `seconds` for `steps`. Ignored if `seconds` is 0: the run exceeds its estimate."""
         if steps > 0 and 0 < seconds < math.inf:
             self.measured[cell] = seconds / steps
 

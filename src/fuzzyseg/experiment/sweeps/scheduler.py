@@ -176,7 +176,7 @@ class _Scheduler:
                 stdout=file,
                 stderr=file,
                 env=environment,
-                start_new_session=True,  # we forward Ctrl-C, so that it arrives once
+                start_new_session=True,  # Ctrl-C is forwarded, so that it arrives only once
             )
         self.running.append(_Running(cell, process, time.monotonic(), size, step))
         self.say(f"[{self.done + len(self.running)}/{self.total}] {cell.name}: started, log in {log}")

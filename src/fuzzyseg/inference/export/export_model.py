@@ -44,7 +44,7 @@ def export_model(
     static: Size | None = None,
     tolerance: float = 1e-4,
 ) -> Agreement:
-    """Export a model into the folder `out` and compare it with PyTorch on images, which need no masks.
+    """Export a model to the folder `out`, and return its agreement with PyTorch on images, which need no masks.
 
     form: a key of `FORMATS`. static: fixed (H, W) of the input; see `fixed_size`. tolerance: maximum fraction of labels
     that may differ. Raises DataError if the model has no such export, packages are missing, or `out` contains something

@@ -40,8 +40,10 @@ def metadata(model: Deployed, predictor: Predictor, minimum_size: list[int]) -> 
 
 
 def write_onnx(model: Deployed, predictor: Predictor, folder: Path) -> Run:
-    """Write model.onnx with torch's dynamo exporter."""
+    """Write model.onnx with torch's dynamo exporter. Returns a function that runs it."""
     require("onnx", "onnxscript", "onnxruntime", extra="onnx")
+    if torch.__version__ < "2.8":  # its exporter fails on batch norm and dynamic sizes
+        raise ValueError(f"export to ONNX: found PyTorch {torch.__version__}; expected 2.8 or newer")
     import onnx
     import onnxruntime
 
@@ -63,7 +65,7 @@ def write_onnx(model: Deployed, predictor: Predictor, folder: Path) -> Run:
 
 
 def write_pt2(model: Deployed, predictor: Predictor, folder: Path) -> Run:
-    """Write model.pt2, a torch.export archive."""
+    """Write model.pt2, a torch.export archive. Returns a function that runs it."""
     program, file = model.program(), folder / "model.pt2"
     extra = {"fuzzyseg.json": json.dumps(metadata(model, predictor, min_size(program)), ensure_ascii=False)}
     torch.export.save(program, file, extra_files=extra)
@@ -77,7 +79,7 @@ def write_pt2(model: Deployed, predictor: Predictor, folder: Path) -> Run:
 
 
 def write_openvino(model: Deployed, predictor: Predictor, folder: Path) -> Run:
-    """Write model.xml and model.bin, converted from an ONNX file that is also written."""
+    """Write model.xml and model.bin, converted from an ONNX file, also written. Returns a function that runs them."""
     require("openvino", extra=None)
     import openvino
 
@@ -96,7 +98,7 @@ def write_openvino(model: Deployed, predictor: Predictor, folder: Path) -> Run:
 
 
 def write_smp(model: Deployed, predictor: Predictor, folder: Path) -> Run:
-    """Write a folder for `segmentation_models_pytorch.from_pretrained`, which excludes pre- and postprocessing."""
+    """Write a folder for smp's `from_pretrained`, without pre- and postprocessing. Returns a function that runs it."""
     from segmentation_models_pytorch import from_pretrained
 
     network = predictor.network

@@ -27,7 +27,7 @@ class Deployed(nn.Module):
     std: Tensor
 
     def __init__(self, predictor: Predictor, size: Size | None) -> None:
-        """size: fixed (H, W) of the input, or None for any size."""
+        """Copy what is needed from `predictor`. size: fixed (H, W) of the input, or None for any size."""
         super().__init__()
         card = predictor.card
         self.network, self.size, self.temperature = predictor.network, size, card.temperature

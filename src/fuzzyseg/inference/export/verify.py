@@ -87,7 +87,7 @@ def _values(predictor: Predictor, path: Path) -> tuple[Tensor, Tensor]:
 def _parts(
     predictor: Predictor, model: Deployed, raw: Tensor, known: Tensor, minimum: Size, *, crops: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield matching parts of both: the image and crops of 3/4 and 1/2; for a fixed size, windows or all, resized."""
+    """Yield equal parts of both: whole and crops of 3/4 and 1/2; for a fixed size, windows or the resized image."""
     height, width = raw.shape[-2:]
     if model.size is None:
         for factor in (1.0, 0.75, 0.5) if crops else (1.0,):

@@ -36,7 +36,7 @@ def not_drawn(card: ModelCard) -> list[int]:
 
 @contextmanager
 def _coco(out: Path, card: ModelCard) -> Iterator[Add]:
-    """Write coco.json, with one polygon per connected region."""
+    """Write coco.json, with one polygon per connected region. Yields a function that adds an image."""
     content: dict[str, list[Any]] = {"images": [], "annotations": []}
     categories = [{"id": index + 1, "name": name} for index, name in enumerate(card.classes)]
 
@@ -65,7 +65,7 @@ def _coco(out: Path, card: ModelCard) -> Iterator[Add]:
 
 @contextmanager
 def _labelme(out: Path, card: ModelCard) -> Iterator[Add]:
-    """Write labelme/NAME.json, with one polygon per connected region; the image path is relative to the file."""
+    """Write labelme/NAME.json, with one polygon per connected region and a relative image path. Yields as `_coco`."""
 
     def add(file: Path, path: Path, name: str, mask: Pixels) -> None:
         target = out / "labelme" / f"{name}.json"
@@ -84,7 +84,7 @@ def _labelme(out: Path, card: ModelCard) -> Iterator[Add]:
 
 @contextmanager
 def _cvat(out: Path, card: ModelCard) -> Iterator[Add]:
-    """Write cvat.zip, a "Segmentation mask 1.1" archive of coloured masks.
+    """Write cvat.zip, a "Segmentation mask 1.1" archive of coloured masks. Yields as `_coco`.
 
     A class named background is black, following CVAT; otherwise void is.
     """
@@ -120,7 +120,7 @@ def _cvat(out: Path, card: ModelCard) -> Iterator[Add]:
 
 @contextmanager
 def _label_studio(out: Path, card: ModelCard) -> Iterator[Add]:
-    """Write labelstudio.json: one task per image, whose prediction has one brush region per class.
+    """Write labelstudio.json: one task per image, with one predicted brush region per class. Yields as `_coco`.
 
     For a labelling configuration with `<BrushLabels name="label" toName="image">` and `<Image name="image"
     value="$image"/>`; the image URL is its path below the folder that Label Studio serves as local files.
@@ -193,7 +193,7 @@ POLYGONS = ("coco", "labelme")
 
 
 def check_annotations(kinds: Collection[str], card: ModelCard, names: Iterable[str]) -> None:
-    """Raise DataError if annotations cannot be written, or could not be read back. names: of the results."""
+    """Raise DataError if annotations cannot be written, or could not be read back. names: result names."""
     if not set(POLYGONS).isdisjoint(kinds):
         check_polygons()
     odd = [name for name in card.classes if kinds and (len(name.splitlines()) != 1 or plain(name) == IGNORE)]

@@ -1,4 +1,4 @@
-"""Outputs as NumPy archives, which are held in memory as a whole: probabilities, and fuzzy sets as bits."""
+"""Outputs as NumPy archives, built in memory: probabilities, and bit-packed fuzzy sets."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -60,5 +60,5 @@ class Band:
 
     @cached_property
     def sets(self) -> Tensor:
-        """Membership (C,rows,W) bool of each class in a pixel's fuzzy positive set, as assigned by the loss."""
+        """Whether each class is in a pixel's fuzzy positive set, as in the loss: (C,rows,W) bool."""
         return assign(self._log().unsqueeze(0), self.fuzzy.threshold, self.fuzzy.options).membership()[0] > 0

@@ -35,7 +35,7 @@ Georeference = dict[str, Any]
 
 
 class Raster(NamedTuple):
-    """An image output: its folder, its pixels (rows,W) or (rows,W,3) uint8 for a band, and what it needs.
+    """An image output. pixels: returns (rows,W) or (rows,W,3) uint8 for a band.
 
     many: `pixels` returns (C,rows,W), for one file per class in a folder per image.
     """
@@ -129,8 +129,7 @@ def opened_raster(
 ) -> Iterator[Write]:
     """Yield a function that writes a band to its output files. They replace older files on exit.
 
-    path: of the file without suffix, or of the folder for `many` files. geo: write GeoTIFF with this georeference, else
-    PNG.
+    path: the file without suffix, or the folder for `many` files. geo: write GeoTIFF with this georeference, else PNG.
     """
     _, pixels, _, many = RASTERS[kind]
     palette = card.colours if kind == "mask" and not encoded else None
@@ -161,7 +160,7 @@ def files_of(kind: str, path: Path, card: ModelCard, *, geo: bool) -> list[Path]
 
 @contextmanager
 def _png(path: Path, size: Size, palette: list[Colour] | None, shown: bool) -> Iterator[Put]:
-    """Write a PNG file, held in memory as a whole. shown: downsample a large one, and add a class legend below."""
+    """Write a PNG file, built in memory. shown: downsample a large one, and add a class legend below."""
     step = math.ceil(math.sqrt(size[0] * size[1] / MAX_OVERLAY_PIXELS)) if shown else 1
     array: Pixels | None = None
     counts, card = np.zeros(VOID + 1, np.int64), None

@@ -20,15 +20,15 @@ Line = dict[str, Any]
 
 
 class Record:
-    """JSON lines in predictions.jsonl: first `how`, then lines per image, of which the last counts.
+    """The file predictions.jsonl: a line with `how`, then lines per image, of which the last one is valid.
 
-    An image that is not complete, or failed, has no `outputs`: its line tells that files of its name may be replaced.
-    Each of several processes appends to its own file; `gather` merges them. A truncated line is ignored: its image is
+    An image that is incomplete or failed has no `outputs`; its line means that files of its name may be replaced. Each
+    of several processes appends to a separate file; `gather` merges them. A truncated line is ignored: its image is
     predicted again.
     """
 
     def __init__(self, out: Path, how: Mapping[str, Any], *, overwrite: bool, advice: str = ADVICE) -> None:
-        """Read the lines in `out`. Raises DataError with `advice` if their `how` differs. overwrite: forget outputs."""
+        """Read the lines in `out`. Raises DataError with `advice` if their `how` differs. overwrite: drop outputs."""
         self.out, self._how = out, json.loads(json.dumps({"how": how}))  # tuples become lists
         lines = [line for path in self._files() for line in _read(path)]
         forgotten: Line = {"outputs": {}} if overwrite else {}
@@ -61,7 +61,7 @@ class Record:
         return [self.out / output for output, state in states if self.lines[image]["outputs"][output] != state]
 
     def add(self, image: str, outputs: Sequence[str] = (), **about: Any) -> None:
-        """Append the line of an image: state of its `file`, `outputs`, `pixels` by mask value; or `error`."""
+        """Append a line for an image: state of its `file`, `outputs` and `pixels` by mask value, or `error`."""
         states = {output: state_of(self.out / output) for output in outputs}
         line = self.lines[image] = {"image": image, "outputs": states, **about}
         rank = distributed.rank()
@@ -71,7 +71,7 @@ class Record:
             part.write(f"{'' if part.tell() else _text(self._how)}{_text(line)}")
 
     def gather(self) -> None:
-        """Merge the lines of all processes, which have finished."""
+        """Merge the lines of all processes, all of which must have finished."""
         for path in self._files():
             self.lines |= {line["image"]: line for line in _read(path) if "image" in line}
         if len(self._files()) > 1:
