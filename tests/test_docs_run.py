@@ -47,6 +47,7 @@ NOT_RUN = {
     "fuzzyseg sweep recipes/": "days, with CamVid, Cityscapes and weights; tests/test_recipes.py reads the recipes",
     "torchrun --nproc-per-node 4 -m fuzzyseg train": "needs several GPUs; tests/experiment/test_distributed.py trains "
     "in two processes",
+    "torchrun --nnodes": "needs several machines",
     "fuzzyseg train recipe.yaml --method unimatch_v2": "needs DINOv2 weights; tests/networks/test_dpt.py",
 }
 """Beginnings of commands that cannot run here, and the reason."""

@@ -133,7 +133,7 @@ def test_results_of_another_model_or_protocol_are_not_mixed(images, tmp_path, ch
     if change.pop("model", None) == 1:
         with torch.no_grad():
             model.network.encoder.bias[1] += 1e-3
-    with pytest.raises(DataError, match=rf"out: holds predictions with other {named}; choose another --out, or --over"):
+    with pytest.raises(DataError, match=rf"out: contains predictions of another {named}; choose another --out, or --over"):
         predict_files(model, images, tmp_path / "out", **base | change)
     assert contents(tmp_path / "out") == before
     assert not predict_files(model, images, tmp_path / "out", **base | change, overwrite=True)[1]
@@ -210,7 +210,7 @@ def test_images_of_another_folder_are_not_mixed_in(images, tmp_path):
     write(tmp_path / "other/a.png", noise(8, 9, 99))
     predict_files(predictor(), images, tmp_path / "out")
     before = contents(tmp_path / "out")
-    with pytest.raises(DataError, match="out: holds predictions with other image folder; choose another --out"):
+    with pytest.raises(DataError, match="out: contains predictions of another image folder; choose another --out"):
         predict_files(predictor(), tmp_path / "other", tmp_path / "out")
     assert contents(tmp_path / "out") == before
 

@@ -36,7 +36,7 @@ class Record:
         recorded: dict[str, Any] = next((line["how"] for line in lines if "how" in line), {})
         if any(line["outputs"] for line in self.lines.values()) and recorded != self._how["how"]:
             names = [name for name, value in self._how["how"].items() if recorded.get(name) != value]
-            raise DataError(f"{out}: holds predictions with other {', '.join(names)}; {advice}")
+            raise DataError(f"{out}: contains predictions of another {', '.join(names)}; {advice}")
         distributed.barrier()  # all processes have read the files to be replaced
         if distributed.rank() == 0 and self._files():
             self.join()
