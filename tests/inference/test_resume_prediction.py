@@ -133,7 +133,9 @@ def test_results_of_another_model_or_protocol_are_not_mixed(images, tmp_path, ch
     if change.pop("model", None) == 1:
         with torch.no_grad():
             model.network.encoder.bias[1] += 1e-3
-    with pytest.raises(DataError, match=rf"out: contains predictions of another {named}; choose another --out, or --over"):
+    with pytest.raises(
+        DataError, match=rf"out: contains predictions of another {named}; choose another --out, or --over"
+    ):
         predict_files(model, images, tmp_path / "out", **base | change)
     assert contents(tmp_path / "out") == before
     assert not predict_files(model, images, tmp_path / "out", **base | change, overwrite=True)[1]

@@ -75,7 +75,7 @@ def count_thresholds(
 class Confident(Sums):
     """Counts of labelled pixels for each of M confidence thresholds tau.
 
-    pixels: 0-dim. above (M,): pixels with a confidence of at least tau. right (M,): those among them whose most
+    pixels: 0-dim. above (M,): pixels with a confidence of at least tau. right (M,): those of them whose most
     probable class is correct.
     """
 

@@ -157,7 +157,7 @@ def _count(values: Any, limit: int) -> int:
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
-    """Parse `train.steps=100` to (["train", "steps"], 100). The value is YAML. Raises ConfigError."""
+    """Parse `train.steps=100` into (["train", "steps"], 100). The value is YAML. Raises ConfigError."""
     key, sign, raw = text.partition("=")
     if not sign or not key.strip():
         raise ConfigError(f"found {_shown.repr(text)}; expected key=value, such as train.ema=0.998")

@@ -113,7 +113,7 @@ def save_layer(target: Path | BinaryIO, layer: Image.Image, palette: Sequence[Se
 
 @dataclass
 class _Painter:
-    """Draws the views of images into a folder."""
+    """Renders the views of images and saves them to a folder."""
 
     folder: Path
     predictor: Predictor

@@ -127,7 +127,7 @@ def _together(predictor: Predictor, pairs: list[tuple[Tensor, Tensor]], protocol
 def _rows(
     predictor: Predictor, reader: Reader, item: Item, windows: Windows, protocol: Protocol
 ) -> Iterator[Prediction]:
-    """Yield the predictions of an image's row blocks. Neither image nor mask is in memory as a whole."""
+    """Yield the predictions of an image's row blocks. Neither the image nor the mask is ever in memory as a whole."""
     check_sizes([item])
     truth = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)
     read = partial(windows.read, with_known=True)

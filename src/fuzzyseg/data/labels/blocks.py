@@ -1,4 +1,4 @@
-"""Reading of files above the pixel limit in blocks of whole rows, so that each tile is decoded once."""
+"""Read files above the pixel limit in blocks of whole rows, so that each tile is decoded once."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
