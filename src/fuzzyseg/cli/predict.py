@@ -39,9 +39,9 @@ def predict(
 ) -> None:
     """Segment images.
 
-    Writes for each image an index mask of its size (PNG; GeoTIFF for a georeferenced TIFF) into masks/ and an overlay
-    with a legend into overlays/. class_shares.csv lists the fraction of pixels per class of each image. An interrupted
-    prediction continues with the same command. torchrun distributes the images over processes.
+    For each image, writes an index mask of the same size (PNG; GeoTIFF for a georeferenced TIFF) to masks/ and an
+    overlay with a legend to overlays/. class_shares.csv lists, for each image, the fraction of pixels in each class.
+    Rerun the same command to resume an interrupted prediction. torchrun splits the images across processes.
 
     \b
     Examples:

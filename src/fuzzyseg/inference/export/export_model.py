@@ -44,11 +44,11 @@ def export_model(
     static: Size | None = None,
     tolerance: float = 1e-4,
 ) -> Agreement:
-    """Export a model to the folder `out`, and return its agreement with PyTorch on images, which need no masks.
+    """Export a model to the folder `out`, and return its agreement with PyTorch on `items` (no masks needed).
 
     form: a key of `FORMATS`. static: fixed (H, W) of the input; see `fixed_size`. tolerance: maximum fraction of labels
-    that may differ. Raises DataError if the model has no such export, packages are missing, or `out` contains something
-    else; ExportError if more labels differ. After an error, `out` is unchanged.
+    that may differ. Raises DataError if the model cannot be exported to this format, a package is missing, or `out` is
+    not an earlier export; ExportError if a larger fraction differs. After an error, `out` is unchanged.
     """
     if out.exists() and not ((out / CARD_NAME).is_file() or (out.is_dir() and not any(out.iterdir()))):
         raise DataError(f"{out}: is no earlier export and would be replaced; choose another --out")
