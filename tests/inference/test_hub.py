@@ -48,8 +48,9 @@ def test_a_model_that_is_not_there_is_named(hub):
 
 def test_offline_the_error_names_the_alternative(hub, model, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: nothing listens
-    for call in (lambda: load("anna/streets"), lambda: upload(model, "anna/streets")):
-        with pytest.raises(DataError, match=r"^anna/streets: .*cannot be reached; copy the model folder") as error:
+    calls = {lambda: load("anna/streets"): "copy the model folder", lambda: upload(model, "anna/streets"): "upload the"}
+    for call, advice in calls.items():
+        with pytest.raises(DataError, match=rf"^anna/streets: .*cannot be reached; {advice}") as error:
             call()
         assert "\n" not in str(error.value)
     assert hub.asked == []

@@ -319,7 +319,7 @@ def test_the_sizes_of_fuzzy_sets_are_drawn_for_runs_that_have_them(tmp_path):
 def test_a_tap_on_the_confusion_matrix_reads_it(run, tmp_path, open_page):
     page = open_page(write_report([run], tmp_path / "a.html"), 400, has_touch=True)
     page.locator(".matrix svg").tap()
-    assert "of all" in page.locator(".readout").inner_text()
+    assert "of all" in page.locator(".readout").first.inner_text()
 
 
 def test_the_reliability_diagram_is_read_by_keys_and_by_touch(run, tmp_path, open_page):

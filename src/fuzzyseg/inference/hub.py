@@ -45,17 +45,19 @@ def upload(folder: Path, name: str, *, private: bool = False) -> str:
             address = api.create_repo(name, private=private, exist_ok=True)
             api.upload_folder(repo_id=name, folder_path=model, allow_patterns=FILES, commit_message="Upload a model")
     except (errors.OfflineModeIsEnabled, OSError, errors.HFValidationError) as error:
-        raise DataError(_failure(name, error)) from None
+        raise DataError(_failure(name, error, uploads=True)) from None
     return str(address)
 
 
-def _failure(name: str, error: Exception) -> str:
+def _failure(name: str, error: Exception, *, uploads: bool = False) -> str:
     where = constants.ENDPOINT
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"{name}: there is no such path, and {where} shows no such model; a private one needs `hf auth login`"
     if isinstance(error, errors.HfHubHTTPError):
         reason = " ".join(str(error).split())[:200]
         return f"{name}: {where} refused ({reason}); log in with `hf auth login`"
+    if uploads:
+        return f"{name}: the hub ({where}) cannot be reached; upload the model folder later, or copy it by other means"
     return (
         f"{name}: there is no such path, and the hub ({where}) cannot be reached; copy the model folder by other means "
         "and give its path"

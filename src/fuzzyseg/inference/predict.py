@@ -232,7 +232,11 @@ def _find_in(images: Path, out: Path) -> Found:
     if results != listing.root.resolve():
         listing.files = [file for file in listing.files if not file.resolve().is_relative_to(results)]
     if not listing.files:
-        problem = "there are no image files in it" if images.is_dir() else "there is no such file"
+        problem = (
+            "there are no image files in it (files in --out are not counted)"
+            if images.is_dir()
+            else "there is no such file"
+        )
         problem += f", but {counts(listing.others)}" if listing.others else ""
         raise DataError(f"{images}: {problem}; expected a file, a folder or a pattern; read are {', '.join(SUFFIXES)}")
     if listing.others:

@@ -13,10 +13,11 @@ LICENCES = {"code": "Apache-2.0 (fuzzyseg)", "backbone": "not declared", "data":
 """Licences used where the run's record contains none."""
 
 
-def readme(card: ModelCard, network: nn.Module, use: Sequence[str] = ()) -> str:
+def readme(card: ModelCard, network: nn.Module, use: Sequence[str] = (), *, in_graph: bool = False) -> str:
     """Return the card as Markdown, including the run's record.
 
-    use: lines on how to use the accompanying files. Default: those of a model folder.
+    use: lines on how to use the accompanying files. Default: those of a model folder. in_graph: whether the file
+    contains normalisation and temperature.
     """
     is_custom = not isinstance(network, Segmenter)
     title = "Custom network" if is_custom else f"{card.arch} with encoder {card.encoder}"
@@ -32,14 +33,15 @@ def readme(card: ModelCard, network: nn.Module, use: Sequence[str] = ()) -> str:
         "",
         "## Input",
         "",
-        f"Input: {card.channels} channels in [0, 1], then mean {card.mean} and standard deviation {card.std}.",
+        f"{card.channels} channels. {'The graph scales' if in_graph else 'Scale'} values to [0, 1] and "
+        f"{'normalises' if in_graph else 'normalise'} them with mean {card.mean} and standard deviation {card.std}.",
         f"Resizing: {card.resizing}. Training crops: {'x'.join(map(str, card.crop))}.",
     ]
     record = card.record or {}
     for heading, part in (
         ("Data", _data(record.get("data", {}))),
         ("Scores", _scores(record.get("scores", {}))),
-        ("Calibration", _calibration(card, record.get("calibration") or {})),
+        ("Calibration", _calibration(card, record.get("calibration") or {}, in_graph=in_graph)),
         ("Limits", _limits(card)),
         ("Licences", _licences({**LICENCES, **record.get("licences", {})})),
     ):
@@ -65,9 +67,9 @@ def _use(network: nn.Module) -> list[str]:
 
 def _data(data: Mapping[str, Any]) -> Iterator[str]:
     if data:
-        yield f"Trained on {markdown(str(data['name']))}: {data['labelled']} labelled images (of these "
-        yield f"{data['held_back']} held back), {data['unlabelled']} without labels, {data['val']} for validation; "
-        yield f"split {data['split']}, seed {data['seed']}."
+        yield f"Trained on {markdown(str(data['name']))}: {data['labelled']} labelled images ({data['held_back']} of them"
+        yield f"held back), {data['unlabelled']} without labels, {data['val']} for validation"
+        yield f"(split {data['split']}, seed {data['seed']})."
 
 
 def _scores(scores: Mapping[str, Any]) -> Iterator[str]:
@@ -81,8 +83,11 @@ def _scores(scores: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {shown} | {'-' if value is None else f'{100 * value:.2f} %'} |"
 
 
-def _calibration(card: ModelCard, calibration: Mapping[str, Any]) -> Iterator[str]:
-    yield f"Probabilities are softmax(logits / {card.temperature:.4g})."
+def _calibration(card: ModelCard, calibration: Mapping[str, Any], *, in_graph: bool) -> Iterator[str]:
+    divided = (
+        "logits), since the graph divides them by the temperature" if in_graph else f"logits / {card.temperature:.4g})"
+    )
+    yield f"Probabilities are softmax({divided}."
     if "ece" in calibration:
         yield (
             f"The temperature was fitted on {calibration['fitted_on']}. Expected calibration error on validation "

@@ -46,7 +46,7 @@ def difference(
     """Return the paired difference (first - second), descriptions of its repeats, and the number of excluded pairs.
 
     A pair has the same seed, subset and fold. It is excluded as not comparable if the recorded splits, evaluation
-    protocols or initial weights differ, or if one of its runs also forms another pair.
+    protocols, training steps or initial weights differ, or if one of its runs also forms another pair.
     """
     one, two = ([s for s in scores if (s.arm, s.labelled) == (arm, labelled)] for arm in (first, second))
     pairs = [(a, b) for a, b in product(one, two) if a.repeat == b.repeat]
@@ -63,5 +63,6 @@ def difference(
 
 def _comparable(one: Score, two: Score) -> bool:
     known = zip(one.starts or (), two.starts or (), strict=False)  # compares the networks that both have
-    same = all(a is None or b is None or a == b for a, b in ((one.split, two.split), (one.protocol, two.protocol)))
+    known_values = (one.split, two.split), (one.protocol, two.protocol), (one.steps, two.steps)
+    same = all(a is None or b is None or a == b for a, b in known_values)
     return same and all(first == second for first, second in known)

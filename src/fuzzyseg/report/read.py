@@ -104,7 +104,7 @@ class Score:
 
     data: fingerprint of the dataset. labelled: number of labelled images. repeat: seed, subset and fold. split,
     protocol: evaluation split and protocol. starts: hashes of the initial weights; None if not recorded. folds: number
-    of cross-validation folds, if any.
+    of cross-validation folds, if any. steps: training steps.
     """
 
     data: str | None
@@ -117,6 +117,7 @@ class Score:
     starts: tuple[str, ...] | None
     folds: int | None
     supervised: bool
+    steps: int | None
     best: float | None = field(default=None, compare=False)
 
 
@@ -201,6 +202,7 @@ def score_of(row: Mapping[str, Any]) -> Score:
         None if row.get("starts") is None else tuple(row["starts"]),
         int(fold[2]) if fold else None,
         settings.get("method.name") == SUPERVISED,
+        settings.get("train.steps"),
         None if result.get("best") is None else 100 * float(result["best"][SCORE]),
     )
 

@@ -76,6 +76,7 @@ def test_one_onnx_file_serves_every_size_and_holds_the_facts(predictor, items, t
     assert facts["licences"] == RECORD["licences"] and facts["input"].startswith("uint8")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "CC BY 4.0 (declared)" in text and "100.0000 % of the labels" in text
+    assert "softmax(logits)" in text  # the graph has divided them
 
 
 @pytest.mark.skipif(torch.__version__ < "2.8", reason="export to ONNX needs PyTorch 2.8")

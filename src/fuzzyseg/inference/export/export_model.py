@@ -72,5 +72,7 @@ def export_model(
             "",
             f"Checked: {agreement.describe()}.",
         ]
-        (part / "README.md").write_text(readme(predictor.card, predictor.network, use), encoding="utf-8")
+        (part / "README.md").write_text(
+            readme(predictor.card, predictor.network, use, in_graph=form != "smp"), encoding="utf-8"
+        )
     return agreement

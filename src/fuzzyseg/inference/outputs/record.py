@@ -15,7 +15,7 @@ from fuzzyseg.inference.predictor import Predictor
 from fuzzyseg.ops import distributed
 
 NAME = "predictions"
-ADVICE = "choose another --out, or --overwrite to predict all images anew"
+ADVICE = "choose another --out, or --overwrite to predict all images again and replace these files"
 Line = dict[str, Any]
 
 
