@@ -67,8 +67,8 @@ def _use(network: nn.Module) -> list[str]:
 
 def _data(data: Mapping[str, Any]) -> Iterator[str]:
     if data:
-        yield f"Trained on {markdown(str(data['name']))}: {data['labelled']} labelled images ({data['held_back']} of them"
-        yield f"held back), {data['unlabelled']} without labels, {data['val']} for validation"
+        yield f"Trained on {markdown(str(data['name']))}: {data['labelled']} labelled images ({data['held_back']} of"
+        yield f"them held back), {data['unlabelled']} without labels, {data['val']} for validation"
         yield f"(split {data['split']}, seed {data['seed']})."
 
 
