@@ -1,12 +1,14 @@
 """What the end of a training says of its validation images."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from torch import nn
 
+from fuzzyseg.data import Item
 from fuzzyseg.engine import Outcome
-from fuzzyseg.experiment.announce import summary
+from fuzzyseg.experiment.announce import say_copies, summary
 from fuzzyseg.run import RunFolder
 from fuzzyseg.run.logs import write_json
 
@@ -36,3 +38,15 @@ def test_an_interrupted_training_says_how_to_continue_alone(tmp_path):
     write_json(run.split, json.loads('{"labelled": [], "unlabelled": [], "val": [], "held_out": true}'))
     text = summary(run, Outcome(2, False, True, None, None, nn.Identity()), score="miou")
     assert "--resume" in text and "--val none" not in text
+
+
+def test_training_images_with_the_content_of_a_validation_image_are_named(tmp_path):
+    contents = {"val": b"one", "copy": b"one", "as_long": b"two", "longer": b"three"}
+    items = {}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        items[name] = Item(tmp_path / name, None, name)
+    others = [items["as_long"], items["longer"]]
+    assert say_copies(SimpleNamespace(val=[items["val"]], all_=others)) == []
+    (text,) = say_copies(SimpleNamespace(val=[items["val"]], all_=[*others, items["copy"]]))
+    assert str(tmp_path / "copy") in text and "as_long" not in text

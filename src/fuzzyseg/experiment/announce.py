@@ -3,9 +3,12 @@
 import errno
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from fuzzyseg.config import DataConfig
+from fuzzyseg.data.splits.split import Split
 from fuzzyseg.data.splits.validation import FEW
+from fuzzyseg.data.text import short
 from fuzzyseg.engine import Outcome
 from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material, say_balance, say_sizes
@@ -13,6 +16,7 @@ from fuzzyseg.experiment.results import record
 from fuzzyseg.experiment.threshold_policy import say_threshold
 from fuzzyseg.losses import SET_LOSSES
 from fuzzyseg.methods import Method
+from fuzzyseg.run.files import fingerprint
 from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import SCORE
 from fuzzyseg.run.progress import score_text
@@ -34,7 +38,7 @@ def announce(
     """Describe data, method and loss to the user. notes: result of `notes_of`."""
     sentences = [*material.dataset.notes, *material.split.notes]
     sentences += say_sizes(material, setup.crop, data.image_size)
-    sentences += say_balance(material, data.balance)
+    sentences += say_balance(material, data.balance) + say_copies(material.split)
     name, requested = setup.pixel_loss, setup.loss.name
     parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
     shown = f"paper ({name or 'none'})" if requested == "paper" else name
@@ -50,6 +54,19 @@ def announce(
     sentences += [f"note: {note}" for note in notes]
     for sentence in sentences:
         say(sentence)
+
+
+def say_copies(split: Split) -> list[str]:
+    """Return a warning if training images have the same content as validation images."""
+    by_size: dict[int, list[Path]] = {}
+    for item in split.val:
+        by_size.setdefault(item.image.stat().st_size, []).append(item.image)
+    pairs = [(item.image, by_size.get(item.image.stat().st_size, ())) for item in split.all_]
+    copies = [image for image, others in pairs if others and fingerprint(image) in map(fingerprint, others)]
+    if not copies:
+        return []
+    what = f"{len(copies)} training images are copies" if len(copies) > 1 else "a training image is a copy"
+    return [f"warning: {what} of validation images, so the score will be too high; remove {short(copies, 3)}"]
 
 
 def summary(run: RunFolder, outcome: Outcome, *, score: str) -> str:
