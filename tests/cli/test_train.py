@@ -107,9 +107,9 @@ def test_the_help_names_every_option_with_a_text():
             entries[name] = ""
         if line.strip():
             entries[name] += line
-    for name in [*OPTIONS, "--no-eval", "--resume", "--import"]:
+    for name in [*OPTIONS, "--no-eval", "--dry-run", "--resume", "--import"]:
         assert len(entries[name].split()) > 3, name
-    assert set(entries) - {"-h,"} == {*OPTIONS, "--no-eval", "--resume", "--import"}
+    assert set(entries) - {"-h,"} == {*OPTIONS, "--no-eval", "--dry-run", "--resume", "--import"}
     assert "None:" not in shown
     assert "2000" in entries["--steps"]
     assert "512x512" in entries["--crop"]

@@ -40,7 +40,6 @@ def train(
     \b
     Examples:
       fuzzyseg train --data photos --out runs/first
-      fuzzyseg train --data photos --out runs/first --dry-run
       fuzzyseg train --data photos --method cps --loss fuzzy --labelled 1/8 --steps 2000 --seed 0 --out runs/fuzzy
       fuzzyseg train --data photos --batch 4 --crop 256 --out runs/small optim.name=adamw optim.lr=0.001
     """
