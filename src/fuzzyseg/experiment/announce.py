@@ -23,7 +23,7 @@ from fuzzyseg.run.progress import score_text
 
 
 def tell(text: str) -> None:
-    """Print `text`. Ignores a closed terminal, so that the training ends by its signal and with its exit code."""
+    """Print `text`. Does nothing if the terminal has been closed: a signal then stops training."""
     try:
         print(text)
     except OSError as error:

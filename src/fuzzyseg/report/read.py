@@ -218,7 +218,7 @@ def _fingerprint(path: Path) -> str | None:
 def distinct_arms(named: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """Return the arm names of runs, given as (name, settings), with differing settings appended to equal names.
 
-    Three settings are appended, or as many as are needed to distinguish runs that differ in more than `PER_RUN`.
+    At most three settings are appended, or as many as distinguish runs that differ in settings outside `PER_RUN`.
     """
     arms = [name for name, _ in named]
     for name in set(arms):

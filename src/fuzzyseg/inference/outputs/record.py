@@ -61,7 +61,7 @@ class Record:
         return [self.out / output for output, state in states if self.lines[image]["outputs"][output] != state]
 
     def add(self, image: str, outputs: Sequence[str] = (), **about: Any) -> None:
-        """Append a line for an image: state of its `file`, `outputs` and `pixels` by mask value, or `error`."""
+        """Append a line for an image. about: its `file` state and `pixels` by mask value, or the `error`."""
         states = {output: state_of(self.out / output) for output in outputs}
         line = self.lines[image] = {"image": image, "outputs": states, **about}
         rank = distributed.rank()

@@ -37,7 +37,7 @@ from fuzzyseg.ops.gradient import adversarial_direction, small_differences
 
 
 class CCTConfig(MethodConfig):
-    """Settings of CCT."""
+    """Settings for CCT."""
 
     unsupervised_weight: float | None = setting(None, "paper; ours", "lambda; None: 30, with a pixel loss 1.", ge=0)
     ramp_share: float = setting(0.1, "paper", "Fraction of the run over which lambda grows.", ge=0, le=1)
