@@ -41,12 +41,15 @@ def test_an_interrupted_training_says_how_to_continue_alone(tmp_path):
 
 
 def test_training_images_with_the_content_of_a_validation_image_are_named(tmp_path):
-    contents = {"val": b"one", "copy": b"one", "as_long": b"two", "longer": b"three"}
+    middle = bytes(10_000)
+    contents = {"val": b"one" + middle + b"end", "copy": b"one" + middle + b"end", "longer": b"three",
+                "as_long": b"two" + middle + b"end",
+                "same_ends": b"one" + middle[:5000] + b"x" + middle[5001:] + b"end"}  # fmt: skip
     items = {}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
         items[name] = Item(tmp_path / name, None, name)
-    others = [items["as_long"], items["longer"]]
+    others = [items["as_long"], items["longer"], items["same_ends"]]
     assert say_copies(SimpleNamespace(val=[items["val"]], all_=others)) == []
     (text,) = say_copies(SimpleNamespace(val=[items["val"]], all_=[*others, items["copy"]]))
     assert str(tmp_path / "copy") in text and "as_long" not in text

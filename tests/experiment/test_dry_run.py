@@ -1,6 +1,7 @@
 """A dry run, the number of threads, and errors that suggest settings."""
 
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from fuzzyseg.engine import Settings
 from fuzzyseg.experiment import dry_run, threads
 from fuzzyseg.experiment.threads import cpu_threads, fastest_threads
 from fuzzyseg.run.folder import RunFolder
+from support.processes import run_in_processes
 from support.tiny_data import settings, write_folder
 from support.tiny_network import TinyNetwork
 
@@ -128,4 +130,17 @@ def test_batch_norm_over_all_processes_needs_a_gpu(tmp_path):
     config = settings(write_folder(tmp_path / "data"), tmp_path / "run", train={"sync_batch_norm": True})
     with pytest.raises(ConfigError, match=r"train\.sync_batch_norm"):
         train(config, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def rehearse(rank: int, folder: str) -> bool:
+    result = train(settings(Path(folder) / "data", Path(folder) / "run"), dry_run=True, quiet=True)
+    return result.finished
+
+
+@pytest.mark.slow
+def test_two_processes_rehearse_together(tmp_path):
+    write_folder(tmp_path / "data", val=3)
+    (tmp_path / "meet").mkdir()
+    assert run_in_processes(rehearse, tmp_path / "meet", str(tmp_path)) == [False, False]
     assert not (tmp_path / "run").exists()

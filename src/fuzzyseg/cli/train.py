@@ -27,7 +27,7 @@ def train(
     ] = False,
     no_eval: Annotated[bool, typer.Option("--no-eval", help="Never evaluate: no score, no best checkpoint.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Run three steps, report time and memory, and write nothing.")
+        bool, typer.Option("--dry-run", help="Run three steps, report time and memory, and write no run folder.")
     ] = False,
     imports: Import = None,
     given: Given,

@@ -58,15 +58,25 @@ def announce(
 
 def say_copies(split: Split) -> list[str]:
     """Return a warning if training images have the same content as validation images."""
-    by_size: dict[int, list[Path]] = {}
+    sizes, by_ends = {item.image.stat().st_size for item in split.val}, dict[bytes, list[Path]]()
     for item in split.val:
-        by_size.setdefault(item.image.stat().st_size, []).append(item.image)
-    pairs = [(item.image, by_size.get(item.image.stat().st_size, ())) for item in split.all_]
-    copies = [image for image, others in pairs if others and fingerprint(image) in map(fingerprint, others)]
+        by_ends.setdefault(_ends(item.image), []).append(item.image)
+    # Uncompressed images have equal sizes: whole files are read only if their ends are equal, too.
+    alike = [item.image for item in split.all_ if item.image.stat().st_size in sizes]
+    pairs = [(image, by_ends.get(_ends(image), ())) for image in alike]
+    copies = [image for image, others in pairs if any(fingerprint(image) == fingerprint(other) for other in others)]
     if not copies:
         return []
     what = f"{len(copies)} training images are copies" if len(copies) > 1 else "a training image is a copy"
     return [f"warning: {what} of validation images, so the score will be too high; remove {short(copies, 3)}"]
+
+
+def _ends(path: Path, count: int = 4096) -> bytes:
+    """Return the first and last bytes of a file."""
+    with path.open("rb") as file:
+        first = file.read(count)
+        file.seek(-min(count, path.stat().st_size), os.SEEK_END)
+        return first + file.read()
 
 
 def summary(run: RunFolder, outcome: Outcome, *, score: str) -> str:

@@ -15,6 +15,7 @@ from fuzzyseg.engine.trainer import Batches
 from fuzzyseg.experiment.validation import Scoring
 from fuzzyseg.inference import Predictor, evaluate
 from fuzzyseg.methods import Method
+from fuzzyseg.ops import distributed
 from fuzzyseg.run.logs import Sink
 
 STEPS = 3
@@ -40,7 +41,7 @@ class Clock(Sink):
 def dry_run(
     method: Method, optimisers: Sequence[Optimizer], settings: Settings, batches: Batches, scoring: Scoring
 ) -> list[str]:
-    """Train for `STEPS` steps, evaluate one image, and return time and memory as sentences. Writes no files.
+    """Train for `STEPS` steps, evaluate one image, and return time and memory as sentences. Writes no run folder.
 
     Extrapolates linearly: assumes that every step takes as long as the second and third, and every evaluated image as
     long as the one with the largest file. Call it on every process.
@@ -49,9 +50,8 @@ def dry_run(
     short = replace(settings, stop_at=min(STEPS, settings.steps), eval_every=None, save_every=None)
     start = time.monotonic()
     outcome = fit(method, batches, optimisers, short, sinks=[clock])
-    if not clock.ends:  # not the first process
-        return []
-    timed = clock.ends if len(clock.ends) > 1 else [start, *clock.ends]
+    ends = clock.ends or [time.monotonic()]  # only the first process has a clock
+    timed = ends if len(ends) > 1 else [start, *ends]
     step = (timed[-1] - timed[0]) / (len(timed) - 1)
     total = settings.steps * step
     lines = [f"dry run of {outcome.step} steps: {step:.2f} s per step, {_clock(total)} for {settings.steps} steps"]
@@ -60,7 +60,7 @@ def dry_run(
         predictor = Predictor(outcome.predictor, scoring.card_at(0), scoring.device)
         start = time.monotonic()
         evaluate(predictor, [item], **scoring.settings.model_dump(exclude={"diagnose", "gallery"}))
-        once = (time.monotonic() - start) * len(scoring.items)
+        once = (time.monotonic() - start) * -(-len(scoring.items) // distributed.world_size())
         times = 1 if settings.eval_every == 0 else -(-settings.steps // settings.eval_every)
         total += times * once
         evaluations = "1 evaluation" if times == 1 else f"{times} evaluations"
@@ -68,7 +68,7 @@ def dry_run(
     memory = memory_mib(settings.device)
     if memory is not None:
         lines.append(f"peak memory: {memory / GIB:.1f} GiB{_of_total(settings.device)}")
-    return [*lines, f"whole training: about {_clock(total)}; the dry run wrote no files"]
+    return [*lines, f"whole training: about {_clock(total)}; the dry run wrote no run folder"]
 
 
 def _clock(seconds: float) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from fuzzyseg import plugins
 from fuzzyseg.config import Config, ConfigError
@@ -68,6 +69,8 @@ def prepare_training(
         results.same_split(run, material)
     torch.manual_seed(seed)  # initial weights depend on the seed alone
     method = build_method(initial_setup, material.facts, material.loss_weights(initial_setup.supervised.class_weights))
+    if train.sync_batch_norm:
+        nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
     loader = build_loader(data, config.augment, train, material, method, device, seed)
     if state is not None:
         loader.sampler.load_state_dict(state["streams"])

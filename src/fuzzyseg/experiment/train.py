@@ -80,7 +80,7 @@ def train(
             datasets; see `Pairs`. Datasets are written to the folder `<out>.data`, which replaces `data.root`.
         metrics: functions of the confusion matrix by name; see `Metric`. The first one selects the best checkpoint.
         resume: continue from the checkpoint in the run folder, if there is one.
-        quiet: print nothing. dry_run: run three steps, print time and memory, and write nothing.
+        quiet: print nothing. dry_run: run three steps, print time and memory, and write no run folder.
         given: settings by option name (`image_size=256`), or whole sections; they override `config`.
 
     Raises:
@@ -150,8 +150,9 @@ def _train(
         if rehearse:
             optimisers = optimisers_of(config.optim, built.method.to(device))
             batches = with_memory_check(built.batches, built.method, settings)
-            for line in dry_run_of(built.method, optimisers, settings, batches, built.scoring):
-                say(line)
+            with _explained_errors():
+                for line in dry_run_of(built.method, optimisers, settings, batches, built.scoring):
+                    say(line)
             return RunResult(run.path, False, False, 0, None)
         record, sinks = config.model_dump(mode="json"), list[Sink]()
         with on_first_process(nullcontext() if resume else run.lock(), device), ExitStack() as stack:
@@ -181,8 +182,6 @@ def _fit(
 ) -> Outcome:
     """Run the training loop and return its outcome. record: the configuration to store in checkpoints."""
     method, loader, scoring = built.method, built.loader, built.scoring
-    if config.train.sync_batch_norm:
-        nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
     method.to(settings.device)  # before creating the optimisers: their state is on the parameters' device
     can_score = config.train.evaluate and bool(scoring.items)
 
