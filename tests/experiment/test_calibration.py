@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -177,13 +178,14 @@ def test_no_group_is_both_fitted_on_and_judged(monkeypatch):
 
     items = [Item(Path(f"{name}.png"), None, name) for name in ["a1", "b1", "a2", "a3", "v1", "a4", "c1"]]
     monkeypatch.setattr(validation, "training_pairs", pairs)
-    images, middle, used = pixels_of_groups(None, None, items, "[a-z]")
+    predictor = SimpleNamespace(device="cpu")
+    images, middle, used = pixels_of_groups(predictor, None, items, "[a-z]")
     assert counted == ["a1", "a2", "a3", "a4", "b1", "v1", "c1"]
     assert (len(images), middle, [path.stem for path in used]) == (6, 4, ["a1", "a2", "a3", "a4", "b1", "c1"])
-    assert pixels_of_groups(None, None, items, None)[1] == 3
-    assert pixels_of_groups(None, None, items[:1], "[a-z]")[1] == 0
-    assert pixels_of_groups(None, None, [items[0], *items[2:4]], "[a-z]")[1] == 1  # one group: by image
-    assert pixels_of_groups(None, None, items, "b")[1] == 3  # a name without a match is a group of its own
+    assert pixels_of_groups(predictor, None, items, None)[1] == 3
+    assert pixels_of_groups(predictor, None, items[:1], "[a-z]")[1] == 0
+    assert pixels_of_groups(predictor, None, [items[0], *items[2:4]], "[a-z]")[1] == 1  # one group: by image
+    assert pixels_of_groups(predictor, None, items, "b")[1] == 3  # a name without a match is a group of its own
 
 
 def test_an_image_is_one_unit_by_the_share_of_its_pixels():

@@ -49,7 +49,7 @@ def settings(root: Path, out: Path, **sections: dict[str, Any]) -> dict[str, Any
         "out": str(out),
     }  # fmt: skip
     for name, values in sections.items():
-        base[name] = {**base[name], **values} if isinstance(values, dict) else values
+        base[name] = {**base.get(name, {}), **values} if isinstance(values, dict) else values
     return base
 
 

@@ -1,6 +1,7 @@
 """A step's losses and metrics: finiteness check, averages over micro-batches and processes, peak memory."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol, Self
 
 import torch
@@ -66,7 +67,7 @@ def _message(steps: Sequence[Step], micro_batches: Sequence[MicroBatch], losses:
             finite = samples.image.flatten(1).isfinite().all(1).tolist()
             damaged += [name for name, ok in zip(samples.name, finite, strict=True) if not ok]
     # Every process reports the findings of all, since possibly only rank 0's message is visible.
-    failures, damaged = _of_all_processes(failures, losses.device), _of_all_processes(damaged, losses.device)
+    failures, damaged = (list(chain(*distributed.gather_objects(each))) for each in (failures, damaged))
     cause = "a lower optim.lr, optim.clip or train.precision=fp32 may help"
     if progress.step == 0:  # no weight has changed yet
         cause = "check data.mean, the initial weights and train.precision"
@@ -75,13 +76,6 @@ def _message(steps: Sequence[Step], micro_batches: Sequence[MicroBatch], losses:
         cause = f"These images are not finite after normalisation: {', '.join(damaged)}. Check the files and data.std."
     first = f"step {progress.step + 1}: the loss is not finite: {chr(10).join(failures)}"
     return f"{first}\nThe weights are those of step {progress.step}. {cause}"
-
-
-def _of_all_processes(lines: list[str], device: torch.device) -> list[str]:
-    if not distributed.active():
-        return lines
-    encoded = torch.tensor(list("".join(f"{line}\n" for line in lines).encode()), dtype=torch.uint8, device=device)
-    return bytes(distributed.gather(encoded).tolist()).decode().splitlines()
 
 
 def averaged(steps: Sequence[Step]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from fuzzyseg.config import ConfigError
 from fuzzyseg.data import Item
 from fuzzyseg.data.splits.groups import in_groups
 from fuzzyseg.data.splits.holdout import hold_out
+from fuzzyseg.engine.buffers import first_process_buffers
 from fuzzyseg.engine.trainer import Batches
 from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material
@@ -103,10 +105,12 @@ class Calibration:
 
     def calibrate(self, step: int) -> None:
         """Measure and update all values. A value without any pixel to measure it on is unchanged."""
-        predictor = Predictor(self.method.predictor(), self.scoring.card_at(step), self.scoring.device)
-        if self.conformal:
-            self._fit_temperature(predictor, step)
-        counts, confident = self._measure(predictor)
+        network = self.method.predictor()
+        predictor = Predictor(network, self.scoring.card_at(step), self.scoring.device)
+        with torch.no_grad(), first_process_buffers(network):
+            if self.conformal:
+                self._fit_temperature(predictor, step)
+            counts, confident = self._measure(predictor)
         if self.sets and counts[0, -1] > 0:
             self._set_threshold(counts, step)
         if isinstance(self.gate, ConfidentPixels) and confident[0] > 0:
@@ -119,32 +123,30 @@ class Calibration:
             )
 
     def _fit_temperature(self, predictor: Predictor, step: int) -> None:
-        images = sampled_pixels(predictor, self.scoring.reader, self.fitted_on)
-        if not images:
-            return
-        fitted = torch.tensor(temperature_of(images), device=self.scoring.device)
-        self.pixel_loss.temperature.fill_(float(distributed.mean(fitted)))
-        self.say(f"step {step}: temperature {float(self.pixel_loss.temperature):.3f}")
+        found = sampled_pixels(predictor, self.scoring.reader, self.fitted_on)
+        if images := [pixels for pixels in found if pixels is not None]:
+            self.pixel_loss.temperature.fill_(temperature_of(images))
+            self.say(f"step {step}: temperature {float(self.pixel_loss.temperature):.3f}")
 
     def _measure(self, predictor: Predictor) -> tuple[Tensor, Tensor]:
+        """Return the sums of `_measure_image` over all images, which the processes divide."""
+        rows = distributed.divided(self.items, partial(self._measure_image, predictor))
+        counts, confident = (reduce(torch.add, each) for each in zip(*rows, strict=True))
+        return counts, confident
+
+    def _measure_image(self, predictor: Predictor, item: Item) -> tuple[Tensor, Tensor]:
         """Return counts (1+C,M+1): units covered at each threshold, then all units, for all pixels and by most probable
         class; zeros if T is not calibrated. Also return counts (3,): pixels, confident ones, correct confident ones."""
-        classes = self.method.facts.classes
-        counts = torch.zeros(1 + classes, len(self.thresholds) + 1, dtype=torch.float64)
+        counts = torch.zeros(1 + self.method.facts.classes, len(self.thresholds) + 1, dtype=torch.float64)
         confident = torch.zeros(3, dtype=torch.float64)
-        for item in self.items:
-            here = torch.zeros_like(counts)
-            for logits, mask in training_pairs(predictor, self.scoring.reader, item):
-                teacher = self.pixel_loss.tempered(logits)
-                if self.sets:
-                    here += self._covered(teacher, mask)
-                if isinstance(self.gate, ConfidentPixels):
-                    tally = count_confident(teacher, mask, [self.gate.threshold])
-                    confident += torch.stack([tally.pixels, tally.above[0], tally.right[0]])
-            counts += by_image(here) if self.conformal and self.loss.conformal.unit == "image" else here
-        device = self.scoring.device  # where the processes communicate
-        both = (distributed.mean(each.to(device, torch.float32)).cpu().double() for each in (counts, confident))
-        return next(both), next(both)
+        for logits, mask in training_pairs(predictor, self.scoring.reader, item):
+            teacher = self.pixel_loss.tempered(logits)
+            if self.sets:
+                counts += self._covered(teacher, mask)
+            if isinstance(self.gate, ConfidentPixels):
+                tally = count_confident(teacher, mask, [self.gate.threshold])
+                confident += torch.stack([tally.pixels, tally.above[0], tally.right[0]])
+        return by_image(counts) if self.conformal and self.loss.conformal.unit == "image" else counts, confident
 
     def _covered(self, teacher: Tensor, mask: Tensor) -> Tensor:
         covered, pixels = coverage_by_threshold(teacher, mask, self.thresholds, set_options(self.loss))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,7 @@ from fuzzyseg.data.io.write import class_colours, to_picture
 from fuzzyseg.data.labels.blocks import open_large
 from fuzzyseg.inference import Predictor, Protocol
 from fuzzyseg.inference.model import replacing_folder
+from fuzzyseg.ops import distributed
 from fuzzyseg.run.logs import write_json
 
 SIDE = 480
@@ -48,8 +50,7 @@ def write_evaluation(
     result: Mapping[str, Any],
     settings: EvaluateConfig,
     ignore_index: int,
-    *,
-    diagnosis: Diagnosis | None = None,
+    calibration: Mapping[str, Any],
     **facts: Any,
 ) -> None:
     """Write evaluation.json and pictures of `settings.gallery` images to a folder, replacing its content.
@@ -57,9 +58,9 @@ def write_evaluation(
     The old content is kept if writing fails (OSError).
 
     counts: the arguments that `inference.evaluate` of `items` passed to `keep`, with these settings and this result.
-    diagnosis: diagnosis of the same images, if already computed. ignore_index: mask value of void. facts: further
-    entries, such as split. Half of the pictures are the images with the lowest mIoU; the others are evenly spaced over
-    the rest, so that the gallery does not show failures only.
+    ignore_index: mask value of void. calibration: result of `reliability` for the same images. facts: further entries,
+    such as split. Half of the pictures are the images with the lowest mIoU; the others are evenly spaced over the rest,
+    so that the gallery does not show failures only.
     """
     with replacing_folder(folder) as part:
         card = predictor.card
@@ -81,7 +82,7 @@ def write_evaluation(
             "colours": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in (colour[:3] for colour in colours)],
             "result": dict(result),
             "matrix": counts[0].tolist(),
-            "calibration": _calibration(items, maps, diagnosis),
+            "calibration": dict(calibration),
             "gallery": shown,
         }
         write_json(part / "evaluation.json", content)
@@ -94,14 +95,22 @@ def _chosen(total: int, count: int) -> list[int]:
     return [*range(worst), *(worst + (2 * n + 1) * rest // (2 * more) for n in range(more))]
 
 
-def _calibration(items: Sequence[Item], maps: Maps, total: Diagnosis | None) -> dict[str, Any]:
-    """Return reliability and coverage of the fuzzy sets by K. total: diagnosis of the items; None: measured here."""
+def reliability(items: Sequence[Item], maps: Maps, total: Diagnosis | None = None) -> dict[str, Any]:
+    """Return calibration and coverage of the fuzzy sets by K. total: diagnosis of the items; None: measured here."""
     every = 1 if total is not None else -(-len(items) // MAX_MEASURED)
-    for item in items[::every] if total is None else ():
-        for pixels, target in maps(item):
-            diagnosis = diagnose(pixels, target)
-            total = diagnosis if total is None else total.plus(diagnosis)
+    total = total or diagnosis_of(items[::every], maps)
     return {**({} if total is None else total.numbers()), "images": len(items[::every])}
+
+
+def diagnosis_of(items: Sequence[Item], maps: Maps) -> Diagnosis | None:
+    """Return the sums over all items; None without any. The processes divide the items: call it on all of them."""
+    own: Diagnosis | None = None
+    for item in items[distributed.rank() :: distributed.world_size()]:
+        for pixels, target in maps(item):
+            counts = diagnose(pixels, target)
+            own = counts if own is None else own.plus(counts)
+    parts = [part for part in distributed.gather_objects(own) if part is not None]
+    return reduce(Diagnosis.plus, parts) if parts else None
 
 
 def save_layer(target: Path | BinaryIO, layer: Image.Image, palette: Sequence[Sequence[int]]) -> None:

@@ -18,7 +18,7 @@ from fuzzyseg.data.io.write import Unwritable
 from fuzzyseg.data.labels.resolve import UNDECLARED
 from fuzzyseg.data.loading.value_range import header_notes
 from fuzzyseg.data.text import printable
-from fuzzyseg.experiment.gallery import write_evaluation
+from fuzzyseg.experiment.gallery import reliability, write_evaluation
 from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_data import read_configured
 from fuzzyseg.experiment.process_group import choose_device, process_group
@@ -90,7 +90,7 @@ def evaluate(
             maps = partial(_pixel_maps, predictor, sets_of(Path(source), config), void)
             known = run.evaluation_dir, predictor, items, counts[0], maps, result, chosen, void
             try:
-                write_evaluation(*known, step=card.step, split=split)
+                write_evaluation(*known, reliability(items, maps), step=card.step, split=split)
             except OSError as error:
                 raise Unwritable(run.evaluation_dir, error, "its content is unchanged: free space and repeat") from None
     return {"data": where, "split": split, **result}

@@ -79,7 +79,7 @@ def train(
         data: a folder, a dataset of (image, mask or None) pairs, or a mapping of splits (train, val, test) to such
             datasets; see `Pairs`. Datasets are written to the folder `<out>.data`, which replaces `data.root`.
         metrics: functions of the confusion matrix by name; see `Metric`. The first one selects the best checkpoint.
-        resume: continue from the checkpoint in the run folder, if there is one.
+        resume: continue from the checkpoint in the run folder, if there is one, as after a restart by torchrun.
         quiet: print nothing. dry_run: run three steps, print time and memory, and write no run folder.
         given: settings by option name (`image_size=256`), or whole sections; they override `config`.
 
@@ -102,7 +102,7 @@ def train(
     if network is None:
         check_names(settings.network.arch, settings.network.encoder)
     device = choose_device(settings.train.device)
-    run = RunFolder(settings.out)
+    run, resume = RunFolder(settings.out), resume or environment.process_number("TORCHELASTIC_RESTART_COUNT") > 0
     with process_group(device), pixel_limit(settings.data.max_megapixels), torch.random.fork_rng(devices=[]):
         run.check_empty(resume=resume)
         check_writable(run.path)

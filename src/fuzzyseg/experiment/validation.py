@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from fuzzyseg.analysis.diagnosis import Diagnosis, diagnose
+from fuzzyseg.analysis.diagnosis import Diagnosis
 from fuzzyseg.analysis.pixels import PixelMaps, pixel_maps
 from fuzzyseg.analysis.temperature import Pixels, judged, sampled, temperature_of
 from fuzzyseg.config import EvaluateConfig, LossConfig, TrainConfig
@@ -20,7 +20,7 @@ from fuzzyseg.data.labels.blocks import label_reader, open_large
 from fuzzyseg.data.loading.reader import check_sizes
 from fuzzyseg.data.splits.groups import in_groups
 from fuzzyseg.data.views import known_pixels
-from fuzzyseg.experiment.gallery import write_evaluation
+from fuzzyseg.experiment.gallery import diagnosis_of, reliability, write_evaluation
 from fuzzyseg.experiment.prepare_data import Material
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
 from fuzzyseg.inference.sliding_window import tiles_of
@@ -88,10 +88,12 @@ class Scoring:
             result["fuzzy"] = {**brief.pop("val"), **brief}
         if last:
             result["calibration"] = self._calibration(predictor)
-        if last and settings.gallery > 0 and distributed.rank() == 0:
+        if last and settings.gallery > 0:
             maps, void = partial(self.pixel_maps, predictor), predictor.card.ignore_index
-            known = self.run.evaluation_dir, predictor, self.items, counts[0], maps, result, settings, void
-            write_evaluation(*known, diagnosis=diagnoses.get("val"), step=step, split="val")
+            quality = reliability(self.items, maps, diagnoses.get("val"))
+            if distributed.rank() == 0:
+                known = self.run.evaluation_dir, predictor, self.items, counts[0], maps, result, settings, void
+                write_evaluation(*known, quality, step=step, split="val")
         return result
 
     def _calibration(self, predictor: Predictor) -> dict[str, Any] | None:
@@ -112,20 +114,23 @@ class Scoring:
 
     def _diagnosis(self, predictor: Predictor, step: int) -> dict[str, Diagnosis]:
         """Return FPL's statistics with the network as its own teacher. Writes maps of K, except for tiled images."""
-        count = self.train.k_maps if distributed.rank() == 0 else 0
-        keep = evenly_spaced(range(len(self.items)), count)
-        diagnoses: dict[str, Diagnosis] = {}
-        for name, items in (("val", self.items), ("labelled", self.labelled)):
-            for number, item in enumerate(items):
-                tiles = 0
-                for pixels, target in self.pixel_maps(predictor, item):
-                    counts = diagnose(pixels, target)
-                    diagnoses[name] = diagnoses[name].plus(counts) if name in diagnoses else counts
-                    tiles += 1
-                if name == "val" and number in keep and tiles == 1:
-                    file = self.run.maps_dir / f"{step:06d}" / f"{number:05d}.png"
-                    save_index_png(pixels.k[0].cpu().numpy(), file)
-        return diagnoses
+        places = evenly_spaced(range(len(self.items)), self.train.k_maps)
+        keep = {self.items[place].name: place for place in places}
+
+        def maps(item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
+            tiles = 0
+            for pixels, target in self.pixel_maps(predictor, item):
+                yield pixels, target
+                tiles += 1
+            if item.name in keep and tiles == 1:
+                file = self.run.maps_dir / f"{step:06d}" / f"{keep[item.name]:05d}.png"
+                save_index_png(pixels.k[0].cpu().numpy(), file)
+
+        found = {
+            "val": diagnosis_of(self.items, maps),
+            "labelled": diagnosis_of(self.labelled, partial(self.pixel_maps, predictor)),
+        }
+        return {name: total for name, total in found.items() if total is not None}
 
     def pixel_maps(self, predictor: Predictor, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
         """Yield maps and mask (1,H,W) of each of the item's `training_parts`, for T = 0.9 if the run has no T."""
@@ -139,10 +144,18 @@ class Scoring:
             yield pixel_maps(teacher, logits, target, threshold=threshold, options=options, lift=False), target
 
 
-def sampled_pixels(predictor: Predictor, reader: Reader, items: Sequence[Item]) -> list[Pixels]:
-    """Return labelled pixels of each item, drawn by `sampled`, skipping items without any."""
-    samples = (sampled(training_pairs(predictor, reader, item)) for item in items)
-    return [pixels for pixels in samples if pixels is not None]
+def sampled_pixels(predictor: Predictor, reader: Reader, items: Sequence[Item]) -> list[Pixels | None]:
+    """Return labelled pixels of each item, drawn by `sampled`. The processes divide the items: call it on all of them.
+
+    Items without labelled pixels give None.
+    """
+
+    def measure(item: Item) -> Pixels | None:
+        pixels = sampled(training_pairs(predictor, reader, item))
+        return None if pixels is None else (pixels[0].cpu(), pixels[1].cpu())
+
+    each, device = distributed.divided(items, measure), predictor.device
+    return [None if pixels is None else (pixels[0].to(device), pixels[1].to(device)) for pixels in each]
 
 
 def training_pairs(predictor: Predictor, reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
@@ -159,9 +172,9 @@ def pixels_of_groups(
 
     Groups are not split, unless there is only one.
     """
-    keyed = []
-    for key, item in evenly_spaced(in_groups(items, group), MAX_LABELLED):
-        keyed += [(key, pixels, item) for pixels in sampled_pixels(predictor, reader, [item])]
+    chosen = evenly_spaced(in_groups(items, group), MAX_LABELLED)
+    each = zip(chosen, sampled_pixels(predictor, reader, [item for _, item in chosen]), strict=True)
+    keyed = [(key, pixels, item) for (key, item), pixels in each if pixels is not None]
     starts = [place for place in range(1, len(keyed)) if keyed[place][0] != keyed[place - 1][0]]
     middle = min(starts, key=lambda place: abs(place - len(keyed) // 2), default=len(keyed) // 2)
     return [pixels for _, pixels, _ in keyed], middle, [item.image for *_, item in keyed]

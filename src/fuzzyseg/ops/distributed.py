@@ -1,8 +1,14 @@
 """All collective operations of the package. With a single process, they return tensors unchanged."""
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 def active() -> bool:
@@ -44,6 +50,20 @@ def gather(value: Tensor) -> Tensor:
     parts = [torch.empty_like(padded) for _ in range(world_size())]
     dist.all_gather(parts, padded)
     return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+
+
+def gather_objects(value: T) -> list[T]:
+    """Return the values of all processes, in rank order. Their tensors must be on the CPU."""
+    values = [value] * world_size()
+    if active():
+        dist.all_gather_object(values, value)
+    return values
+
+
+def divided(items: Sequence[S], measure: Callable[[S], T]) -> list[T]:
+    """Return `measure(item)` of each item, in order. The processes divide the items; tensors must be on the CPU."""
+    parts = gather_objects([measure(item) for item in items[rank() :: world_size()]])
+    return [parts[number % len(parts)][number // len(parts)] for number in range(len(items))]
 
 
 def barrier() -> None:
