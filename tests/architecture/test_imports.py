@@ -67,11 +67,11 @@ TABLE = {
             "segmentation_models_pytorch",  # an export as smp's folder is loaded by smp alone
         ),
     ),
-    "integrations": Row(("inference", "data"), (*TORCH, "numpy", "PIL", "cvat_sdk")),
+    "integrations": Row(("inference", "data"), (*TORCH, "numpy", "PIL", "cvat_sdk", "ray")),
     "engine": Row(("methods.base", "ops.distributed", "run"), TORCH),
     "report": Row(("run",), ("matplotlib", "jinja2", "scipy", "yaml")),  # run folders; Student's t
     "plugins": Row(("config", "losses", "methods"), TORCH),
-    "experiment": Row((*FLOORS, "plugins"), (EVERYTHING,)),
+    "experiment": Row((*FLOORS, "plugins", "integrations"), (EVERYTHING,)),
     "cli": Row((*FLOORS, "plugins", "experiment", "__version__"), (EVERYTHING,)),
     "": Row(itself=False),
     "__main__": Row(("cli",)),
@@ -89,6 +89,7 @@ DEVIATIONS = {
 
 COLLECTIVES = {
     "ops.distributed": "the one file with collectives",
+    "engine.sharding": "shards weights by FSDP, and gathers them",
     "experiment.process_group": "opens and closes the process group that torchrun asked for; no collective",
 }
 """The modules that may import torch.distributed."""

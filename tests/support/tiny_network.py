@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from fuzzyseg.data.views import Batch, CropPair, View, Weak, WeakStrong
 
 
+class Block(nn.Sequential):
+    """A part of the encoder; the name tells FSDP what to shard by itself."""
+
+
 class TinyNetwork(nn.Module):
     """Encoder with two stages, decoder and head, as a Segmenter has them; logits at half the image's size."""
 
@@ -27,8 +31,8 @@ class TinyNetwork(nn.Module):
         self.classes = classes
         self.encoder = nn.ModuleDict(
             {
-                "fine": nn.Sequential(nn.Conv2d(channels, 8, 3, 2, 1), norms[norm](), nn.ReLU()),
-                "coarse": nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), norms[norm](), nn.ReLU()),
+                "fine": Block(nn.Conv2d(channels, 8, 3, 2, 1), norms[norm](), nn.ReLU()),
+                "coarse": Block(nn.Conv2d(8, 8, 3, 2, 1), norms[norm](), nn.ReLU()),
             }
         )
         self.decoder = nn.Sequential(nn.Conv2d(16, 8, 1), norms[norm](), nn.ReLU())

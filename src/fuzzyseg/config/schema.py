@@ -92,6 +92,9 @@ class TrainConfig(Section):
     kept when the run is resumed. Results of different numbers agree within rounding."""
     sync_batch_norm: bool = False
     """Compute batch-norm statistics over all processes (GPUs only)."""
+    sharding: Literal["none", "fsdp"] = "none"
+    """With several processes, copy all weights to each (none), or store a part of each weight, gradient and optimiser
+    state per process (fsdp: less memory, more traffic; for large ViT encoders)."""
     workers: int = Field(2, ge=0)
     """Data workers (processes that read images); 0: read in the training process."""
     eval_every: int | None = Field(None, ge=0)

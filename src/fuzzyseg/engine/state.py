@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -13,6 +13,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fuzzyseg.engine.buffers import gather_buffers, restore_buffers
 from fuzzyseg.methods.base import Method
 from fuzzyseg.run.logs import SCORE
+
+if TYPE_CHECKING:
+    from fuzzyseg.engine.sharding import Sharding  # its modules of torch take long to import
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class TrainingState:
     """Everything that changes during training, i.e. the content of a checkpoint.
 
     step: finished steps. last, best: the latest and the best evaluation, each with its `step`. skipped: number of steps
-    that the fp16 scaler skipped because gradients overflowed.
+    that the fp16 scaler skipped because gradients overflowed. sharding: of the weights, if they are sharded.
     """
 
     method: Method
@@ -61,36 +64,44 @@ class TrainingState:
     last: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
     skipped: int = 0
+    sharding: "Sharding | None" = None
 
     def predictor(self) -> nn.Module:
-        """Return the module that is evaluated, exported and saved: the EMA, if there is one."""
-        return self.average.module if self.average is not None else self.method.predictor()
+        """Return what is evaluated, exported and saved: the EMA, if there is one. Call it on every process."""
+        predictor = self.average.module if self.average is not None else self.method.predictor()
+        return predictor if self.sharding is None else self.sharding.whole(predictor)
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain containers and tensors. Must be called on every process; rank 0's result is complete."""
-        modules = {"method": self.method, "average": self.average}
-        return {
+        modules = self._modules()
+        state = {
             "step": self.step,
             "last": self.last,
             "best": self.best,
             "skipped": self.skipped,
-            "modules": {name: module.state_dict() for name, module in modules.items() if module is not None},
-            "replicas": {name: gather_buffers(module) for name, module in modules.items() if module is not None},
+            "modules": {name: module.state_dict() for name, module in modules.items()},
+            "replicas": {name: gather_buffers(module) for name, module in modules.items()},
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "scaler": self.scaler.state_dict(),
         }
+        return state if self.sharding is None else self.sharding.gather(state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the result of `state_dict`; `skipped` may be missing, as in earlier versions."""
         self.step, self.last, self.best = state["step"], state["last"], state["best"]
         self.skipped = state.get("skipped", 0)
-        for name, module in (("method", self.method), ("average", self.average)):
-            if module is not None:
-                module.load_state_dict(state["modules"][name])
-                restore_buffers(module, state["replicas"][name])
+        if self.sharding is not None:
+            state = self.sharding.split(state, self._modules(), self.optimisers)
+        for name, module in self._modules().items():
+            module.load_state_dict(state["modules"][name])
+            restore_buffers(module, state["replicas"][name])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
+
+    def _modules(self) -> dict[str, nn.Module]:
+        modules = {"method": self.method, "average": self.average}
+        return {name: module for name, module in modules.items() if module is not None}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from fuzzyseg.engine.step_values import MicroBatch, averaged, check_finite, memo
 from fuzzyseg.methods.base import Method, Progress, Step
 from fuzzyseg.ops import distributed
 from fuzzyseg.run.logs import Sink, Throughput
+
+if TYPE_CHECKING:
+    from fuzzyseg.engine.sharding import Sharding
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -45,6 +48,7 @@ def fit(
     checkpoint: Path | None = None,
     config: Mapping[str, Any] | None = None,
     resume: Mapping[str, Any] | None = None,
+    sharding: "Sharding | None" = None,
 ) -> Outcome:
     """Train `method` from step 0, or from the state `resume` (the result of `checkpoint.load`).
 
@@ -54,11 +58,12 @@ def fit(
     and must return the same plain values on all. keep_best(predictor, evaluation) is called on rank 0 if
     `settings.score` is the highest so far. publish(stream, step, weights) receives the method's sampling weights after
     each step. `stream_state()` and `config` are stored in `checkpoint` as `streams` and `config`. Only rank 0 writes.
+    sharding: has sharded the method, which is wrapped in DDP otherwise.
     The first SIGINT, SIGTERM, SIGHUP or SIGUSR1 saves a checkpoint and stops training after the current step; the
     second raises KeyboardInterrupt. Raises NonFiniteLoss, leaving the weights as they were before the step.
     """
-    training = _start(method, optimisers, settings, resume)
-    runner, rank, last_step = _runner(method, settings), distributed.rank(), settings.steps
+    training = _start(method, optimisers, settings, resume, sharding)
+    runner, rank, last_step = _runner(training, settings), distributed.rank(), settings.steps
     first = training.step
     end = max(first, min(settings.stop_at or last_step, last_step))
     listeners = sinks if rank == 0 else ()
@@ -131,14 +136,22 @@ def fit(
 
 
 def _start(
-    method: Method, optimisers: Sequence[Optimizer], settings: Settings, resume: Mapping[str, Any] | None
+    method: Method,
+    optimisers: Sequence[Optimizer],
+    settings: Settings,
+    resume: Mapping[str, Any] | None,
+    sharding: "Sharding | None",
 ) -> TrainingState:
     method.to(settings.device)
-    if settings.channels_last:
+    if settings.channels_last and sharding is None:  # FSDP's parts of weights are contiguous
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     scaler = GradScaler(settings.device.type, enabled=settings.precision == "fp16")
-    average = None if settings.ema is None else average_of(method.predictor(), settings.ema)
-    training = TrainingState(method, optimisers, scaler, average)
+    average = None
+    if settings.ema is not None:
+        average = average_of(sharding.copy_of_predictor() if sharding else method.predictor(), settings.ema)
+        if sharding is not None:
+            sharding.shard(average.module)
+    training = TrainingState(method, optimisers, scaler, average, sharding=sharding)
     if resume is not None:
         try:
             training.load_state_dict(resume)
@@ -153,16 +166,16 @@ def _start(
     return training
 
 
-def _runner(method: Method, settings: Settings) -> Callable[..., Step]:
-    """Return the method, wrapped in DDP if there are several processes, and compiled if requested."""
-    runner: Any = method
-    if distributed.active():
+def _runner(training: TrainingState, settings: Settings) -> Callable[..., Step]:
+    """Return the method, wrapped in DDP if several processes train it unsharded, and compiled if requested."""
+    runner: Any = training.method
+    if distributed.active() and training.sharding is None:
         devices = [settings.device] if settings.device.type == "cuda" else None
         with warnings.catch_warnings():
             # torch 2.15 deprecates broadcast_buffers; its replacement would overwrite restored buffers
             warnings.simplefilter("ignore", FutureWarning)
             options: dict[str, Any] = {"broadcast_buffers": False, "find_unused_parameters": True}
-            runner = DistributedDataParallel(method, device_ids=devices, **options)
+            runner = DistributedDataParallel(runner, device_ids=devices, **options)
     return torch.compile(runner) if settings.compile else runner  # type: ignore[no-any-return]
 
 
@@ -195,7 +208,10 @@ def _gradients(optimiser: Optimizer) -> list[Tensor]:
 def _gradient_norm(training: TrainingState) -> Tensor | None:
     """Return the global gradient norm, 0-dim, or None with a scaler, which skips steps whose gradients overflow."""
     gradients = [gradient for optimiser in training.optimisers for gradient in _gradients(optimiser)]
-    return None if training.scaler.is_enabled() or not gradients else nn.utils.get_total_norm(gradients)
+    if training.scaler.is_enabled() or not gradients:
+        return None
+    norm: Any = nn.utils.get_total_norm(gradients)
+    return norm if training.sharding is None else norm.full_tensor()  # type: ignore[no-any-return]
 
 
 def _update(training: TrainingState, clip: float | None) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim import Optimizer
@@ -17,6 +17,9 @@ from fuzzyseg.inference import Predictor, evaluate
 from fuzzyseg.methods import Method
 from fuzzyseg.ops import distributed
 from fuzzyseg.run.logs import Sink
+
+if TYPE_CHECKING:
+    from fuzzyseg.engine.sharding import Sharding
 
 STEPS = 3
 """Training steps; the first one also allocates memory and selects algorithms, and is not timed."""
@@ -39,7 +42,12 @@ class Clock(Sink):
 
 
 def dry_run(
-    method: Method, optimisers: Sequence[Optimizer], settings: Settings, batches: Batches, scoring: Scoring
+    method: Method,
+    optimisers: Sequence[Optimizer],
+    settings: Settings,
+    batches: Batches,
+    scoring: Scoring,
+    sharding: "Sharding | None",
 ) -> list[str]:
     """Train for `STEPS` steps, evaluate one image, and return time and memory as sentences. Writes no run folder.
 
@@ -49,7 +57,7 @@ def dry_run(
     clock = Clock()
     short = replace(settings, stop_at=min(STEPS, settings.steps), eval_every=None, save_every=None)
     start = time.monotonic()
-    outcome = fit(method, batches, optimisers, short, sinks=[clock])
+    outcome = fit(method, batches, optimisers, short, sinks=[clock], sharding=sharding)
     ends = clock.ends or [time.monotonic()]  # only the first process has a clock
     timed = ends if len(ends) > 1 else [start, *ends]
     step = (timed[-1] - timed[0]) / (len(timed) - 1)

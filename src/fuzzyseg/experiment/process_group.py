@@ -1,15 +1,21 @@
-"""The device of a process, and the process group of torchrun."""
+"""The device of a process, the process group of torchrun, and what it does with the weights."""
 
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import distributed as dist
 
-from fuzzyseg.config import ConfigError
+from fuzzyseg.config import ConfigError, TrainConfig
+from fuzzyseg.experiment.build import Setup
+from fuzzyseg.methods import Method
 from fuzzyseg.ops import distributed
 from fuzzyseg.run.environment import process_number
+
+if TYPE_CHECKING:
+    from fuzzyseg.engine.sharding import Sharding
 
 
 def choose_device(name: str) -> torch.device:
@@ -70,3 +76,22 @@ def on_first_process(context: AbstractContextManager[object], device: torch.devi
         if float(distributed.mean(torch.tensor(float(error is not None), device=device))):
             raise error or ValueError("the first process has failed; see its message")
         yield
+
+
+def sharding_of(setup: Setup, train: TrainConfig, method: Method) -> "Sharding | None":
+    """Shard the method, on its device, if this is configured and there are several processes. Raises ConfigError."""
+    if train.sharding == "none":
+        return None
+    from fuzzyseg.engine.sharding import Sharding, encoder_blocks
+
+    reasons = [
+        (method.unsharded != "", f"method {setup.name} {method.unsharded}"),
+        (setup.calibrates or setup.gates, "calibration during training predicts outside the method's forward pass"),
+        (train.compile, "train.compile is not supported with it"),
+        (train.precision == "fp16", "the gradient scaler of train.precision=fp16 is not supported with it; use bf16"),
+        (not encoder_blocks(method), "the encoder has no transformer blocks; choose a ViT (tu-vit_...)"),
+    ]
+    for applies, reason in reasons:
+        if applies:
+            raise ConfigError(f"train.sharding: found fsdp, but {reason}; otherwise set train.sharding=none")
+    return Sharding(method, next(method.parameters()).device) if distributed.active() else None

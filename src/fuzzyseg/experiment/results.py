@@ -19,7 +19,7 @@ from fuzzyseg.run.folder import RunFolder, RunFolderError
 WITHOUT_EFFECT = {
     "data.cache", "data.cache_mib", "data.cache_dir", "evaluate.diagnose", "evaluate.gallery", "out", "train.workers",
     "train.log_every", "train.tensorboard", "train.stop_at", "train.keep_checkpoints", "track.to", "track.project",
-    "train.threads", "network.checkpointing",
+    "train.threads", "train.sharding", "network.checkpointing",
 }  # fmt: skip
 """Settings that control how a training is executed and do not affect its weights beyond rounding."""
 

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from fuzzyseg import plugins
 from fuzzyseg.config import Config, ConfigError, OptimConfig, TrainConfig, dump_yaml, settings_from
@@ -22,7 +23,7 @@ from fuzzyseg.experiment.dry_run import dry_run as dry_run_of
 from fuzzyseg.experiment.estimate import with_memory_check
 from fuzzyseg.experiment.own_dataset import Source, find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_training import Training, prepare_training
-from fuzzyseg.experiment.process_group import choose_device, on_first_process, process_group
+from fuzzyseg.experiment.process_group import choose_device, on_first_process, process_group, sharding_of
 from fuzzyseg.experiment.threads import cpu_threads
 from fuzzyseg.inference import save_model
 from fuzzyseg.losses import PIXEL_LOSSES, PixelFunction
@@ -37,6 +38,9 @@ from fuzzyseg.run.health import review_of
 from fuzzyseg.run.logs import SCORE, MetricsLog, Sink, write_json
 from fuzzyseg.run.progress import Display
 from fuzzyseg.run.trackers import TensorBoard, Tracker, available
+
+if TYPE_CHECKING:
+    from fuzzyseg.engine.sharding import Sharding
 
 
 @dataclass(frozen=True)
@@ -147,11 +151,12 @@ def _train(
     with cpu_threads(train.threads, network, shape, None if state is None else run) as measured:
         if measured:
             say(measured)
+        sharding = sharding_of(setup, train, built.method.to(device))
+        optimisers = optimisers_of(config.optim, built.method)  # their state is on the parameters' device
+        batches = built.batches if sharding else with_memory_check(built.batches, built.method, settings)
         if rehearse:
-            optimisers = optimisers_of(config.optim, built.method.to(device))
-            batches = with_memory_check(built.batches, built.method, settings)
             with _explained_errors():
-                for line in dry_run_of(built.method, optimisers, settings, batches, built.scoring):
+                for line in dry_run_of(built.method, optimisers, settings, batches, built.scoring, sharding):
                     say(line)
             return RunResult(run.path, False, False, 0, None)
         record, sinks = config.model_dump(mode="json"), list[Sink]()
@@ -165,7 +170,7 @@ def _train(
                 now = environment.collect(results.hardware(device))
                 write_json(run.environment, results.sessions(run, now, state))
             distributed.barrier()
-            outcome = _fit(run, built, config, settings, record, sinks)
+            outcome = _fit(run, replace(built, batches=batches), optimisers, sharding, settings, record, sinks)
             result = None
             if outcome.finished:
                 result = results.result_of(setup, config.seed, material, outcome, built.threshold(), built.notes)
@@ -178,12 +183,17 @@ def _train(
 
 
 def _fit(
-    run: RunFolder, built: Training, config: Config, settings: Settings, record: dict[str, Any], sinks: Sequence[Sink]
+    run: RunFolder,
+    built: Training,
+    optimisers: Sequence[Optimizer],
+    sharding: "Sharding | None",
+    settings: Settings,
+    record: dict[str, Any],
+    sinks: Sequence[Sink],
 ) -> Outcome:
     """Run the training loop and return its outcome. record: the configuration to store in checkpoints."""
     method, loader, scoring = built.method, built.loader, built.scoring
-    method.to(settings.device)  # before creating the optimisers: their state is on the parameters' device
-    can_score = config.train.evaluate and bool(scoring.items)
+    can_score = scoring.train.evaluate and bool(scoring.items)
 
     def keep_best(predictor: nn.Module, score: dict[str, Any]) -> None:
         save_model(run.best_dir, predictor, card=scoring.card_at(score["step"]))
@@ -191,8 +201,8 @@ def _fit(
     with _explained_errors():
         return fit(
             method,
-            with_memory_check(built.batches, method, settings),
-            optimisers_of(config.optim, method),
+            built.batches,
+            optimisers,
             settings,
             evaluate=scoring.evaluate if can_score else None,
             keep_best=keep_best if can_score and scoring.material.split.choose_best else None,
@@ -202,6 +212,7 @@ def _fit(
             checkpoint=run.last_pt,
             config=record,
             resume=built.state,
+            sharding=sharding,
         )
 
 

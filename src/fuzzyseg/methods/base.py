@@ -118,6 +118,8 @@ class Method(nn.Module):
     """Number of networks, and of forward passes per step."""
     keeps: ClassVar[str] = "nothing"
     """State kept between steps in addition to the trained parameters."""
+    unsharded: ClassVar[str] = ""
+    """Why the weights cannot be sharded (`train.sharding=fsdp`); empty if they can."""
 
     shares_forward: bool = False
     """Whether pseudo labels come from a forward pass that is also trained on, so that dropout affects them."""

@@ -66,6 +66,7 @@ class VAT(Method):
     fuzzy = "variant"
     cost = "one network: 2 forwards without gradient to the weights (one with, to the image), 1 with; teacher: a copy"
     keeps = "nothing (target=teacher: a mean teacher)"
+    unsharded = "computes its direction by a backward pass inside the forward pass"
 
     def __init__(self, network: Network, *rest: Any) -> None:
         super().__init__(network, *rest)
