@@ -47,7 +47,7 @@ def dry_run(
     settings: Settings,
     batches: Batches,
     scoring: Scoring,
-    sharding: "Sharding | None",
+    sharding: "Sharding | None" = None,
 ) -> list[str]:
     """Train for `STEPS` steps, evaluate one image, and return time and memory as sentences. Writes no run folder.
 
