@@ -45,8 +45,8 @@ NOT_RUN = {
     "python recipes/evidence/": "hours, with CamVid and weights",
     "fuzzyseg compare recipes/": "hours, with CamVid and weights; tests/test_recipes.py reads the recipes",
     "fuzzyseg sweep recipes/": "days, with CamVid, Cityscapes and weights; tests/test_recipes.py reads the recipes",
-    "torchrun --nproc-per-node 4 -m fuzzyseg train": "needs several GPUs; tests/experiment/test_distributed.py trains "
-    "in two processes",
+    "torchrun --nproc-per-node": "needs several GPUs; tests/experiment/test_distributed.py trains in two processes",
+    "fuzzyseg predict runs/first photos/new --out results --ray": "needs Ray; tests/integrations/test_ray.py",
     "torchrun --nnodes": "needs several machines",
     "fuzzyseg train recipe.yaml --method unimatch_v2": "needs DINOv2 weights; tests/networks/test_dpt.py",
 }

@@ -63,12 +63,14 @@ def test_every_option_is_handed_on(predict):
         "512x640",
         "--device",
         "cpu",
+        "--ray",
+        "3",
     ]
     asked = predict("run", "images", "more/*.png", "--out", "out", *words)[1]
     assert asked["images"] == [Path("images"), Path("more/*.png")]
     assert (asked["write"], asked["tile"]) == (["probabilities", "cvat"], (512, 640))
     assert (asked["scales"], asked["flip"], asked["overwrite"]) == ([0.5, 1.0], True, True)
-    assert (asked["device"], asked["encoded"], asked["max_megapixels"]) == ("cpu", True, 400)
+    assert (asked["device"], asked["encoded"], asked["max_megapixels"], asked["ray"]) == ("cpu", True, 400, 3)
 
 
 @pytest.mark.parametrize("name", ["tile", "scales"])

@@ -28,6 +28,7 @@ from fuzzyseg.run.environment import process_number
     option("flip", bool, False, help="Average with the prediction of the mirrored image."),
     option("overwrite", bool, False, help="Predict images again that are complete in --out."),
     option("max_megapixels", int, metavar="N", min=1, help="Largest image to decode whole."),
+    option("ray", int, metavar="N", min=1, help="Predict with N workers of Ray Data (extra ray)."),
     DEVICE,
 )
 def predict(

@@ -151,13 +151,14 @@ def predict(
     device: str = "auto",
     network: Factory | None = None,
     progress: Counter | None = None,
+    ray: int | None = None,
     **options: Any,
 ) -> tuple[list[Path], list[DataError]]:
     """Segment image files. Returns the files written and one error for each image that could not be predicted.
 
     Under torchrun, the images are distributed over the processes. The outputs k and sets use the run's T and loss
     options. max_megapixels: largest image to decode whole. Default: the run's setting. device, network, progress: as in
-    `evaluate`. write, options: as in `fuzzyseg.inference.predict_files`.
+    `evaluate`. ray: number of Ray workers. write, options: as in `fuzzyseg.inference.predict_files`.
     """
     where = choose_device(device)
     predictor, config = load(source, network=network, device=where), run_config(Path(source))
@@ -165,6 +166,10 @@ def predict(
         max_megapixels = config.data.max_megapixels
     if {"k", "sets"} & set(write):
         options["fuzzy"] = sets_of(Path(source), config)
+    if ray is not None:
+        from fuzzyseg.integrations.ray import ray_workers
+
+        options["spread"] = ray_workers(ray, max_megapixels)
     files = [Path(each) for each in ([images] if isinstance(images, str | Path) else images)]
     with pixel_limit(max_megapixels), process_group(where):
         return predict_files(predictor, files, Path(out), write=write, progress=progress, **options)

@@ -3,7 +3,7 @@
 import csv
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ from fuzzyseg.inference.outputs import ANNOTATIONS, KINDS, POLYGONS, Fuzzy
 from fuzzyseg.inference.outputs.annotations import check_annotations
 from fuzzyseg.inference.outputs.rasters import is_georeferenced
 from fuzzyseg.inference.outputs.record import ADVICE, Line, Record, checksum, state_of
-from fuzzyseg.inference.predict_image import ImagePrediction
+from fuzzyseg.inference.predict_image import ImagePrediction, Spread, one_by_one
 from fuzzyseg.inference.predictor import Predictor, Protocol
 from fuzzyseg.ops import distributed
 
@@ -44,6 +44,7 @@ def predict_files(
     fuzzy: Fuzzy | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    spread: Spread = one_by_one,
 ) -> tuple[list[Path], list[DataError]]:
     """Write the mask of each image file, and further outputs.
 
@@ -57,15 +58,14 @@ def predict_files(
     1). tile: (H, W) of windows; by default only images too large for one pass are predicted in windows. scales, flip:
     average the predictions at several scales and of the mirrored image. fuzzy: T and options of the outputs `k` and
     `sets`. Large TIFF and NumPy files that need no resizing are read by windows; only outputs other than GeoTIFF are
-    built in memory. progress: called with the numbers of finished and all files of this process.
+    built in memory. progress: called with the numbers of finished and all files of this process. spread: see `Spread`.
 
     If `out` has results of the same model, options and image folder, prediction resumes: unchanged images with outputs
     are skipped, edited outputs kept. overwrite: predict all and replace files. Several processes divide the images.
 
     Returns the files written, including earlier ones, and an error for each image that could not be predicted; both are
     empty except on the first process. Raises DataError if there are no images, if a result would replace an image or
-    another file that is not an earlier result, if `out` has results of another model, image folder or other options, or
-    if results cannot be written; no partial file is left.
+    another file, if `out` has results of another model, image folder or other options, or if it is not writable.
     """
     kinds = _checked(write)
     inputs = find_files([images] if isinstance(images, Path) else images, out)
@@ -85,7 +85,7 @@ def predict_files(
     foreign += [out / name for name in combined if (out / name).exists() and not record.lines]
     if foreign and not overwrite:
         raise DataError(f"{foreign[0]}: exists and is no earlier result of these images; {ADVICE}")
-    _predict(prediction, record, inputs.root, names, progress)
+    _predict(prediction, record, inputs.root, names, progress, spread)
     distributed.barrier()
     if distributed.rank() > 0:
         return [], []
@@ -109,6 +109,7 @@ def _predict(
     root: Path,
     names: Mapping[Path, str],
     progress: Callable[[int, int], None] | None,
+    spread: Spread,
 ) -> None:
     """Predict this process's share of the incomplete images, and record each."""
     share = list(names.items())[distributed.rank() :: distributed.world_size()]
@@ -118,25 +119,32 @@ def _predict(
     known = {file for file, _ in share if file in edited or record.complete(_key(file, root), file) is not None}
     if known:
         log.warning(f"{len(known)} of {len(share)} images were predicted before; --overwrite repeats them")
-    done = len(known)
-    for number, (file, name) in enumerate(share, 1):
-        if file not in known:
-            key, state = _key(file, root), state_of(file)
-            try:
-                record.add(key)  # marks files of this name as results if interrupted
-                outputs, pixels = prediction.write(file, name)
-                below = [path.relative_to(prediction.out).as_posix() for path in outputs]
-                record.add(key, below, file=state, pixels=pixels.tolist())
+    done, states = len(known), dict[Path, list[int]]()
+    if progress is not None and known:
+        progress(done, len(share))
+
+    def pending() -> Iterator[tuple[Path, str]]:
+        for file, name in share:
+            if file not in known:
+                states[file] = state_of(file)
+                record.add(_key(file, root))  # marks files of this name as results if interrupted
+                yield file, name
+
+    try:
+        for number, (file, result) in enumerate(spread(prediction, pending()), len(known) + 1):
+            if isinstance(result, ValueError):
+                record.add(_key(file, root), error=str(result) if str(file) in str(result) else f"{file}: {result}")
+            else:
+                outputs = [path.relative_to(prediction.out).as_posix() for path in result[0]]
+                record.add(_key(file, root), outputs, file=states[file], pixels=result[1].tolist())
                 done += 1
-            except ValueError as error:
-                record.add(key, error=str(error) if str(file) in str(error) else f"{file}: {error}")
-            except OSError as error:
-                raise _unwritable(prediction.out, error, done, len(share)) from None
-            except KeyboardInterrupt:
-                log.warning(f"the results of {done} of {len(share)} images are complete; the same command continues")
-                raise
-        if progress is not None:
-            progress(number, len(share))
+            if progress is not None:
+                progress(number, len(share))
+    except OSError as error:
+        raise _unwritable(prediction.out, error, done, len(share)) from None
+    except KeyboardInterrupt:
+        log.warning(f"the results of {done} of {len(share)} images are complete; the same command continues")
+        raise
 
 
 def _finish(

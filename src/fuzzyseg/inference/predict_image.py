@@ -1,6 +1,6 @@
 """Prediction of one image file, whole or in bands of rows, into all its outputs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -101,3 +101,20 @@ class ImagePrediction:
 
     def _band(self, box: Box, labels: torch.Tensor, probabilities: torch.Tensor | None, image: Image | None) -> Band:
         return Band(box, labels, probabilities, image, self.predictor.card, self.fuzzy, self.encoded)
+
+
+Written = tuple[list[Path], NDArray[np.int64]]
+"""The outputs of an image, and its pixel counts (256,) by mask value."""
+Spread = Callable[[ImagePrediction, Iterable[tuple[Path, str]]], Iterator[tuple[Path, Written | ValueError]]]
+"""Predicts files, given with the names of their results, and yields each file with its result, in any order."""
+
+
+def one_by_one(
+    prediction: ImagePrediction, files: Iterable[tuple[Path, str]]
+) -> Iterator[tuple[Path, Written | ValueError]]:
+    """Predict one file after another in this process."""
+    for file, name in files:
+        try:
+            yield file, prediction.write(file, name)
+        except ValueError as error:
+            yield file, error
