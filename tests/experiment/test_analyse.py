@@ -232,7 +232,7 @@ def test_the_verdict_claims_a_gain_only_where_the_interval_excludes_zero():
     assert {regime.verdict(x, noisy).word for x in (0.05, 0.5, 0.95)} == {"cannot tell"}
 
 
-def test_the_verdict_weighs_cells_by_pairs_and_does_not_extrapolate():
+def test_cells_count_by_their_pairs_and_the_verdict_does_not_extrapolate():
     many = cells(*((x / 20, -1.0, 50) for x in range(8)), (0.1, 2.0, 1), (0.3, 2.0, 1))
     assert regime.verdict(0.2, many).word == "does not help"
     assert regime.verdict(0.2, [cell | {"pairs": 1} for cell in many]).word == "cannot tell"
