@@ -95,7 +95,8 @@ class TrainConfig(Section):
     workers: int = Field(2, ge=0)
     """Data workers (processes that read images); 0: read in the training process."""
     eval_every: int | None = Field(None, ge=0)
-    """Steps between evaluations; 0: only at the end; None: a tenth of the run."""
+    """Steps between evaluations; 0: only at the end; None: a tenth of the run, or more if ten
+    evaluations took over a tenth of its time."""
     evaluate: bool = True
     """Evaluate on the validation images; false: no score and no best checkpoint."""
     save_every: int | None = Field(None, ge=1)
