@@ -19,7 +19,7 @@ class ScheduleConfig(Section):
 
 
 class AdaptiveConfig(Section):
-    """The threshold T of each pixel, for `loss.threshold=adaptive` (A-FPL)."""
+    """Per-pixel threshold T, for `loss.threshold=adaptive` (A-FPL)."""
 
     candidates: tuple[float, ...] = Field((0.85, 0.9, 0.95), json_schema_extra=PAPER)
     """Candidates for T, in (0, 1], in ascending order."""
@@ -103,7 +103,7 @@ class LossConfig(Section):
 
     @property
     def policy(self) -> str:
-        """Policy of T: `number`, or the policy's name without the coverage."""
+        """Name of the policy for T, without the coverage; `number` for a fixed T."""
         return self.threshold.partition(":")[0] if isinstance(self.threshold, str) else "number"
 
     @property
