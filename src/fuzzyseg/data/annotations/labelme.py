@@ -40,13 +40,13 @@ POLYGONS = ("oriented_rectangle", "rotation", "quadrilateral")
 
 MIN_POINTS = {"polygon": 3, "rectangle": 2, "circle": 2, "line": 2, "linestrip": 2, "point": 1, "points": 1, "mask": 2}
 OPEN = ("polygon", "linestrip", "points")
-"""Kinds of shapes that may have more points than `MIN_POINTS` requires."""
+"""Shape types that may have more points than `MIN_POINTS` requires."""
 
 
 class Shape(Model):
     """An entry of `shapes`. points: (x, y) in pixels. mask: encoded image, for shapes of type mask.
 
-    LabelMe 3 does not write the shape type: all its shapes are polygons.
+    LabelMe 3 does not write shape types, because all of its shapes are polygons.
     """
 
     label: str = Field(min_length=1)
@@ -185,7 +185,7 @@ def _draw(image: PIL.Image.Image, shape: Shape, value: int, where: str) -> None:
 
 
 def _pixels(shape: Shape, where: str) -> PIL.Image.Image:
-    """Return the mask of a mask shape, 255 inside the object; its size is that of the box spanned by the two points.
+    """Return the mask of a shape of type mask, 255 inside the object, as large as the box spanned by its two points.
 
     Moving a mask in LabelMe makes its points fractional.
     """

@@ -1,7 +1,8 @@
 """Synthetic demo dataset with groups of three similar classes.
 
 FPL assigns K > 1 fuzzy positives only where p_(1) + p_(2) <= T, so at least three classes must compete. Each class has
-two siblings of similar colour and texture; the groups are distinct. Lighting, colour cast and noise vary by image.
+two siblings of similar colour and texture, while the groups are distinct. Lighting, colour cast and noise vary between
+images.
 """
 
 from pathlib import Path
@@ -40,7 +41,7 @@ _SHIFTS = np.array([(1.0, 0.2, -0.6), (-0.6, 1.0, 0.2), (0.2, -0.6, 1.0)])  # di
 
 
 def _texture(rng: np.random.Generator, y: Floats, x: Floats, wavelength: float) -> Floats:
-    """Return a random pattern of about unit variance: waves of similar length in random directions."""
+    """Return a random pattern of about unit variance: a sum of waves of similar length in random directions."""
     waves = 5
     angle = rng.uniform(0, np.pi, waves)
     length = wavelength * rng.uniform(0.85, 1.15, waves)
