@@ -50,9 +50,7 @@ class Cvat:
         self.notes = [f"{len(entries)} labels of {path}", *classes.notes, *unlabelled]
 
     def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
-        """Return the class indices (H, W) of a colour mask, or of an index mask with `labelmap.txt` order. Raises
-        DataError.
-        """
+        """Return the class indices (H, W) of a colour mask, or of an index mask in file order. Raises DataError."""
         path = picture.origin
         stored = read_mask(path, colours=True)
         check_size(stored.shape[:2], size, picture)
