@@ -138,7 +138,7 @@ def _colour(palette: Palette, index: int) -> Colour:
 
 
 def _disagrees(index: int, palette: Palette, named: dict[Colour, int], class_of: Callable[[int], int | None]) -> bool:
-    """Return whether the colour is declared for another class. Repeated colours of void indices (padding) are ignored."""
+    """Return whether the colour is declared for another class. Repeated void colours (padding) do not count."""
     colour, expected = _colour(palette, index), class_of(index)
     return colour in named and named[colour] != expected and not (expected == VOID and palette.count(colour) > 1)
 
