@@ -150,16 +150,15 @@ def make_sample(
     """Create the views of an image (C,H,W), uint8 or float32 in units, and of a mask (H,W) uint8, if given.
 
     scores: float32 maps (K,h,w) of the whole image at any resolution, such as log-probabilities. seed: seed of all
-    random numbers. An image may have an additional band of known pixels (see `Reader.read`). Of a `Large` image, only
-    the crop is read. jitter: strength of the weak image's colour jitter. mean, std: per channel, in units (uint8: [0,
-    1]), for photometric transforms of N bands. focus: class that the crop must contain if the mask does; -1: none.
-    colours_later: draw photometric transforms, but do not apply them.
+    random numbers. The image may have an extra band of known pixels (see `Reader.read`). Of a `Large` image, only the
+    crop is read. jitter: strength of the weak image's colour jitter. mean, std: per channel, in units (uint8: [0, 1]),
+    for photometric transforms of N bands. focus: class that the crop must contain if the mask does; -1: none.
+    colours_later: draw photometric transforms without applying them.
 
     Returns `image` (C,H,W) and `valid` (H,W); with a mask, `mask` (H,W), 255 where not valid; with scores, `scores`
     (K,H,W), 0 in the padding; for `WeakStrong`, `strong` (n,C,H,W); for `CropPair`, `pair_image`, `pair_valid`, `boxes`
     (2,4) and `flips` (2,) bool (horizontal only). Images are 0 in the padding, not normalised (see `Batch.to`).
-    colours_later omits `strong` and adds `changes` (V,6,2), `shown` (V,4) per view (image, then strong or pair; see
-    `Pending`).
+    colours_later omits `strong` and adds `changes` (V,6,2) and `shown` (V,4), one entry per view; see `Pending`.
     """
     draw = random.Random(seed)
     if isinstance(view, CropPair):  # `flips` describes horizontal flips only
